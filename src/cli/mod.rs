@@ -1,0 +1,41 @@
+//! The command line: one file per subcommand. Without a subcommand it serves.
+
+mod check;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// An EC2-compatible instance metadata service for machines that are not EC2.
+///
+/// Guests ask it who they are, what credentials their role has and what their user data is; operators change the instance
+/// metadata options while it runs, with the stock AWS CLI and SDKs.
+///
+/// Without a configuration it serves one demo instance: metadata on 127.0.0.1:1338, the EC2 API on 127.0.0.1:1339.
+#[derive(Parser)]
+#[command(name = "imdsd", version, args_conflicts_with_subcommands = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: serve::Arguments,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serves guests and the EC2 API until SIGTERM (the default)
+    Serve(serve::Arguments),
+    /// Reads a configuration and everything it names, and reports every fault
+    Check(check::Arguments),
+}
+
+/// Runs the program with the process's own arguments.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.command {
+        None => serve::run(cli.serve),
+        Some(Command::Serve(arguments)) => serve::run(arguments),
+        Some(Command::Check(arguments)) => check::run(arguments),
+    }
+}

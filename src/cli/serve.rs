@@ -1,0 +1,161 @@
+//! `imdsd serve`, which is also plain `imdsd`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+
+use crate::config::{self, Config, LogFormat, LogLevel};
+use crate::control::AccessKeys;
+use crate::daemon::{Daemon, StartFault};
+use crate::fault::Fault;
+use crate::instance::{Attachment, Instance, document};
+use crate::logging;
+
+#[derive(Args)]
+pub struct Arguments {
+    /// Configuration file; see config/imdsd.toml for every setting
+    #[arg(long, short, value_name = "FILE", conflicts_with = "instance")]
+    config: Option<PathBuf>,
+
+    /// Serve this instance document on the demo's addresses, in place of the demo instance
+    ///
+    /// The document is one instance as `aws ec2 describe-instances` prints it.
+    #[arg(long, short, value_name = "FILE")]
+    instance: Option<PathBuf>,
+
+    /// The form of log lines on standard error [default: text, or as configured]
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<FormatArgument>,
+
+    /// How much is logged [default: info, or as configured]
+    #[arg(long, value_name = "LEVEL")]
+    log_level: Option<LevelArgument>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum FormatArgument {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LevelArgument {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+pub fn run(arguments: Arguments) -> ExitCode {
+    let is_demo = arguments.config.is_none();
+    let (config, instances, warnings) = match settings(&arguments) {
+        Ok(settings) => settings,
+        Err(faults) => {
+            faults.iter().for_each(|fault| eprintln!("{fault}"));
+            return ExitCode::FAILURE;
+        }
+    };
+    logging::start(
+        arguments.log_format.map_or(config.log.format, FormatArgument::format),
+        arguments.log_level.map_or(config.log.level, LevelArgument::level),
+    );
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+
+    let served =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartFault::System).and_then(
+            |runtime| {
+                runtime.block_on(async {
+                    let first = instances.first().cloned();
+                    let (listeners, has_state) = (config.listeners.clone(), config.state_directory.is_some());
+                    let daemon = Daemon::start(config, instances).await?;
+                    if let (true, Some(instance), Some(address)) = (is_demo, first, daemon.control_address()) {
+                        let guest = listeners[0].ipv4.expect("the demo listens on IPv4");
+                        greet(&instance, guest.into(), address, has_state);
+                    }
+                    daemon.serve().await
+                })
+            },
+        );
+    match served {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            eprintln!("imdsd: {fault}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The configuration, the documents, and what is odd about them.
+fn settings(arguments: &Arguments) -> Result<(Config, Vec<Instance>, Vec<String>), Vec<Fault>> {
+    if let Some(file) = &arguments.config {
+        let checked = config::check(file, AccessKeys::faults)?;
+        let warnings = checked.warnings.iter().map(ToString::to_string).collect();
+        return Ok((checked.config, checked.instances, warnings));
+    }
+    let config = Config::demo();
+    let demo = Attachment::Listener(config.listeners[0].name.clone());
+    let instances = match &arguments.instance {
+        None => vec![config::demo_instance()],
+        Some(file) => {
+            let mut instances = document::read_path(file)?;
+            if instances.len() != 1 {
+                let several = format!(
+                    "one instance can be served here, not {}; more need a configuration (--config)",
+                    instances.len()
+                );
+                return Err(vec![Fault::of_file(file, several)]);
+            }
+            instances[0].imds.attachments = vec![demo];
+            instances
+        }
+    };
+    Ok((config, instances, Vec::new()))
+}
+
+/// What a newcomer pastes next.
+fn greet(instance: &Instance, guest: std::net::SocketAddr, control: std::net::SocketAddr, has_state: bool) {
+    let id = &instance.instance_id;
+    let region = instance.region();
+    let (access_key_id, secret) = AccessKeys::DEMO;
+    println!("imdsd serves {id} on http://{guest}, and the EC2 API on http://{control}.");
+    if !has_state {
+        println!("Changes last until it ends; a configuration (--config) keeps them.");
+    }
+    println!("\n# A token, and a read with it:");
+    println!(
+        "TOKEN=$(curl -sX PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 21600' http://{guest}/latest/api/token) && \
+         curl -sH \"X-aws-ec2-metadata-token: $TOKEN\" http://{guest}/latest/meta-data/instance-id"
+    );
+    println!("\n# Any AWS SDK or the AWS CLI, with the role's credentials:");
+    println!("AWS_EC2_METADATA_SERVICE_ENDPOINT=http://{guest} aws configure list");
+    println!("\n# The options, changed while guests read:");
+    println!(
+        "AWS_ACCESS_KEY_ID={access_key_id} AWS_SECRET_ACCESS_KEY={secret} aws ec2 modify-instance-metadata-options \
+         --endpoint-url http://{control} --region {region} --instance-id {id} --http-tokens optional"
+    );
+}
+
+impl FormatArgument {
+    fn format(self) -> LogFormat {
+        match self {
+            FormatArgument::Text => LogFormat::Text,
+            FormatArgument::Json => LogFormat::Json,
+        }
+    }
+}
+
+impl LevelArgument {
+    fn level(self) -> LogLevel {
+        match self {
+            LevelArgument::Error => LogLevel::Error,
+            LevelArgument::Warn => LogLevel::Warn,
+            LevelArgument::Info => LogLevel::Info,
+            LevelArgument::Debug => LogLevel::Debug,
+            LevelArgument::Trace => LogLevel::Trace,
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! The parameters of a call. Every one must be taken by the action; what is left over was not meant for it and is
+//! refused, so that a misspelled `HttpToken=required` can't pass for a change.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use super::error::{Code, Ec2Error};
+use crate::sigv4::decode_form;
+
+/// The most parameters one call may have.
+const MOST_PARAMETERS: usize = 1_000;
+
+/// Names that every call may have: what is common to all actions, and what signatures of version 2 and 4 put in the
+/// query.
+const COMMON: [&str; 14] = [
+    "Action",
+    "Version",
+    "AWSAccessKeyId",
+    "Signature",
+    "SignatureMethod",
+    "SignatureVersion",
+    "Timestamp",
+    "X-Amz-Algorithm",
+    "X-Amz-Credential",
+    "X-Amz-Date",
+    "X-Amz-Expires",
+    "X-Amz-Security-Token",
+    "X-Amz-Signature",
+    "X-Amz-SignedHeaders",
+];
+
+/// The parameters that nobody has taken yet.
+#[derive(Debug)]
+pub(super) struct Parameters {
+    remaining: BTreeMap<String, String>,
+}
+
+impl Parameters {
+    /// Decodes the query and the body. Names are case-sensitive; a name without `=` has an empty value.
+    ///
+    /// What EC2 does with a parameter that stands twice is not known. Taking either would let two readers of one
+    /// request disagree about it, so it is refused.
+    pub(super) fn read(query: &str, body: &[u8]) -> Result<Parameters, Ec2Error> {
+        let malformed = || Ec2Error::new(Code::MalformedQueryString, "The query string contains a syntax error.");
+        let text = |raw: &[u8]| decode_form(raw).and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(malformed);
+        let pairs = query.as_bytes().split(|b| *b == b'&').chain(body.split(|b| *b == b'&'));
+        let mut remaining = BTreeMap::new();
+        for pair in pairs.filter(|pair| !pair.is_empty()) {
+            let (name, value) = match pair.iter().position(|b| *b == b'=') {
+                Some(place) => (&pair[..place], &pair[place + 1..]),
+                None => (pair, &[][..]),
+            };
+            if remaining.len() == MOST_PARAMETERS {
+                let message = format!("A request has at most {MOST_PARAMETERS} parameters.");
+                return Err(Ec2Error::new(Code::MalformedQueryString, message));
+            }
+            match remaining.entry(text(name)?) {
+                Entry::Vacant(place) => drop(place.insert(text(value)?)),
+                Entry::Occupied(place) => {
+                    let message = format!("The request contains the parameter {} twice", place.key());
+                    return Err(Ec2Error::new(Code::InvalidParameterCombination, message));
+                }
+            }
+        }
+        Ok(Parameters { remaining })
+    }
+
+    /// Takes one parameter.
+    pub(super) fn take(&mut self, name: &str) -> Option<String> {
+        self.remaining.remove(name)
+    }
+
+    /// Takes `name.1`, `name.2` and so on. What stands behind a gap is left, and so refused.
+    pub(super) fn take_list(&mut self, name: &str) -> Vec<String> {
+        (1..=MOST_PARAMETERS).map_while(|n| self.take(&format!("{name}.{n}"))).collect()
+    }
+
+    /// Takes `Filter.1.Name`, `Filter.1.Value.1` and so on. The name may be missing.
+    pub(super) fn take_filters(&mut self) -> Vec<(Option<String>, Vec<String>)> {
+        (1..=MOST_PARAMETERS)
+            .map(|n| (self.take(&format!("Filter.{n}.Name")), self.take_list(&format!("Filter.{n}.Value"))))
+            .take_while(|(name, values)| name.is_some() || !values.is_empty())
+            .collect()
+    }
+
+    /// Refuses what nobody took.
+    pub(super) fn finish(self) -> Result<(), Ec2Error> {
+        match self.remaining.keys().find(|name| !COMMON.contains(&name.as_str())) {
+            Some(name) => Err(Ec2Error::unknown_parameter(name)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A flag, absent for `false`. EC2 reads only these two words.
+pub(super) fn flag(name: &str, value: Option<&str>) -> Result<bool, Ec2Error> {
+    match value {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(other) => Err(Ec2Error::neither(other, name, "true", "false")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn query_and_body_are_one_set() {
+        let mut parameters = Parameters::read("A=1&B=x+y%2B&C&", "&D=%C3%BC&E=a=b".as_bytes()).unwrap();
+        for (name, value) in [("A", "1"), ("B", "x y+"), ("C", ""), ("D", "ü"), ("E", "a=b")] {
+            assert_eq!(parameters.take(name).as_deref(), Some(value), "{name}");
+            assert_eq!(parameters.take(name), None);
+        }
+        assert_eq!(parameters.finish(), Ok(()));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused() {
+        for (query, body, code) in [
+            ("A=%", "", Code::MalformedQueryString),
+            ("", "A=%4", Code::MalformedQueryString),
+            ("", "%zz=1", Code::MalformedQueryString),
+            ("", "A=%ff", Code::MalformedQueryString),
+            ("", "A=%C3", Code::MalformedQueryString),
+            ("", "A=1&A=1", Code::InvalidParameterCombination),
+            ("A=1", "A=2", Code::InvalidParameterCombination),
+            ("A=1&%41=2", "", Code::InvalidParameterCombination),
+        ] {
+            assert_eq!(Parameters::read(query, body.as_bytes()).unwrap_err().code, code, "{query} {body}");
+        }
+        assert_eq!(Parameters::read("", b"A=\xff").unwrap_err().code, Code::MalformedQueryString);
+        let many = |n: usize| (0..n).map(|n| format!("p{n}=")).collect::<Vec<_>>().join("&");
+        assert!(Parameters::read(&many(500), &many(1000).as_bytes()[many(500).len()..]).is_ok());
+        assert_eq!(Parameters::read("", many(1001).as_bytes()).unwrap_err().code, Code::MalformedQueryString);
+    }
+
+    #[test]
+    fn what_nobody_took_is_refused() {
+        for (body, left) in [
+            ("InstanceId.1=a&InstanceId.3=c", "InstanceId.3"),
+            ("InstanceId.0=a", "InstanceId.0"),
+            ("InstanceId.01=a", "InstanceId.01"),
+            ("InstanceId.2=a", "InstanceId.2"),
+            ("InstanceId=a", "InstanceId"),
+            ("instanceid.1=a", "instanceid.1"),
+            ("InstanceId.1.x=a", "InstanceId.1.x"),
+            ("Filter.2.Name=a", "Filter.2.Name"),
+            ("Filter.1.Name=a&Filter.1.Value.2=b", "Filter.1.Value.2"),
+            ("Filter.1.Name=a&Filter.1.Values.1=b", "Filter.1.Values.1"),
+            ("=x", ""),
+            ("X-Amz-Foo=1", "X-Amz-Foo"),
+        ] {
+            let mut parameters =
+                Parameters::read("Action=A&Version=1&X-Amz-Date=x&Signature=y", body.as_bytes()).unwrap();
+            parameters.take_list("InstanceId");
+            parameters.take_filters();
+            assert_eq!(parameters.finish(), Err(Ec2Error::unknown_parameter(left)), "{body}");
+        }
+    }
+
+    #[test]
+    fn a_flag_is_true_or_false() {
+        assert_eq!(flag("DryRun", None), Ok(false));
+        assert_eq!(flag("DryRun", Some("false")), Ok(false));
+        assert_eq!(flag("DryRun", Some("true")), Ok(true));
+        for bad in ["", "True", "TRUE", "1", "yes", "true "] {
+            assert_eq!(flag("DryRun", Some(bad)).unwrap_err().code, Code::InvalidParameterValue, "{bad:?}");
+        }
+    }
+}

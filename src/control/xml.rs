@@ -1,0 +1,120 @@
+//! EC2's XML, written. Whatever a value contains, the document stays well-formed.
+
+use std::fmt::Display;
+
+use bytes::Bytes;
+use quick_xml::Writer;
+use quick_xml::escape::partial_escape;
+use quick_xml::events::{BytesDecl, BytesEnd, BytesStart, BytesText, Event};
+
+/// The namespace of every successful answer.
+pub(super) const NAMESPACE: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";
+
+/// A finished document.
+#[derive(Debug)]
+pub(super) struct Document(Vec<u8>);
+
+impl Document {
+    pub(super) fn into_bytes(self) -> Bytes {
+        Bytes::from(self.0)
+    }
+}
+
+/// A document that is being written. Element names are ours; only values come from elsewhere.
+pub(super) struct Xml {
+    writer: Writer<Vec<u8>>,
+}
+
+impl Xml {
+    /// Writes a whole document.
+    pub(super) fn document(root: &str, namespace: Option<&str>, fill: impl FnOnce(&mut Xml)) -> Document {
+        let mut xml = Xml { writer: Writer::new(Vec::with_capacity(4096)) };
+        xml.write(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)));
+        xml.write(Event::Text(BytesText::from_escaped("\n")));
+        let mut start = BytesStart::new(root);
+        start.extend_attributes(namespace.map(|namespace| ("xmlns", namespace)));
+        xml.write(Event::Start(start));
+        fill(&mut xml);
+        xml.write(Event::End(BytesEnd::new(root)));
+        Document(xml.writer.into_inner())
+    }
+
+    /// `<name>value</name>`, or `<name/>` when the value is empty.
+    pub(super) fn text(&mut self, name: &str, value: impl Display) {
+        let value = printable(&value.to_string());
+        if value.is_empty() {
+            return self.write(Event::Empty(BytesStart::new(name)));
+        }
+        self.element(name, |xml| xml.write(Event::Text(BytesText::from_escaped(partial_escape(value)))));
+    }
+
+    /// Nothing when there is no value.
+    pub(super) fn optional(&mut self, name: &str, value: Option<impl Display>) {
+        if let Some(value) = value {
+            self.text(name, value);
+        }
+    }
+
+    /// `<name>…</name>`
+    pub(super) fn element(&mut self, name: &str, fill: impl FnOnce(&mut Xml)) {
+        self.write(Event::Start(BytesStart::new(name)));
+        fill(self);
+        self.write(Event::End(BytesEnd::new(name)));
+    }
+
+    /// `<name><item>…</item>…</name>`, or `<name/>` for an empty list: without the element, SDKs have no list at all.
+    pub(super) fn set<T>(&mut self, name: &str, items: impl IntoIterator<Item = T>, mut fill: impl FnMut(&mut Xml, T)) {
+        let mut items = items.into_iter().peekable();
+        if items.peek().is_none() {
+            return self.write(Event::Empty(BytesStart::new(name)));
+        }
+        self.element(name, |xml| items.for_each(|item| xml.element("item", |xml| fill(xml, item))));
+    }
+
+    fn write(&mut self, event: Event<'_>) {
+        self.writer.write_event(event).expect("a Vec takes every write");
+    }
+}
+
+/// XML 1.0 has no way to write most control characters, not even escaped: they become U+FFFD.
+fn printable(value: &str) -> String {
+    let fits = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..);
+    value.chars().map(|c| if fits(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_values_do_not_break_the_document() {
+        for (value, written) in [
+            ("plain", "<v>plain</v>"),
+            ("", "<v/>"),
+            ("</v><evil/>", "<v>&lt;/v&gt;&lt;evil/&gt;</v>"),
+            ("a & b &lt;", "<v>a &amp; b &amp;lt;</v>"),
+            ("]]>", "<v>]]&gt;</v>"),
+            ("'\"", "<v>'\"</v>"),
+            ("a\u{0}b\u{1b}[0m\u{b}", "<v>a\u{fffd}b\u{fffd}[0m\u{fffd}</v>"),
+            ("\u{fffe}\u{ffff}", "<v>\u{fffd}\u{fffd}</v>"),
+            ("a\r\nb\tc", "<v>a&#13;\nb\tc</v>"),
+            ("ü 猫 🦀", "<v>ü 猫 🦀</v>"),
+        ] {
+            let document = Xml::document("R", None, |xml| xml.text("v", value)).into_bytes();
+            let expected = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<R>{written}</R>");
+            assert_eq!(std::str::from_utf8(&document).unwrap(), expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_list_is_an_empty_element() {
+        let document = Xml::document("R", Some("urn:x"), |xml| {
+            xml.set("none", Vec::<&str>::new(), |xml, item| xml.text("v", item));
+            xml.set("two", ["1", "2"], |xml, item| xml.text("v", item));
+            xml.optional("absent", None::<&str>);
+        });
+        let expected = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<R xmlns=\"urn:x\"><none/>\
+            <two><item><v>1</v></item><item><v>2</v></item></two></R>";
+        assert_eq!(document.into_bytes(), expected);
+    }
+}

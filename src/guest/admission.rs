@@ -1,0 +1,213 @@
+//! The gate. Metadata options are interpreted here and nowhere else, before any path is looked at.
+//!
+//! What it lets through is an [`Admitted`], whose fields only this file can fill: the tree and the token authority take
+//! nothing else, so a way around the gate does not compile.
+//!
+//! The order of the checks is part of what a guest can see (EC2's where it is known):
+//!
+//! 1. the instance is running: an origin without a running instance gets no answer at all
+//! 2. HttpEndpoint: disabled answers everything with 403
+//! 3. HttpProtocolIpv6: disabled means that nobody answers there
+//! 4. a PUT is 403 unless it is for exactly `/latest/api/token` and comes neither through a proxy nor from a browser
+//! 5. the method: 405, on the token path for everything but PUT and OPTIONS
+//! 6. the token: a bad one is 401 whether or not one is needed, as the header alone makes it an IMDSv2 request
+//! 7. HttpTokens: required without a token is 401
+
+use crate::clock::Moment;
+use crate::guest::request::{Header, Method, Presence, Request};
+use crate::guest::token::{TokenAuthority, TtlSeconds};
+use crate::instance::{Family, HopLimit, HttpTokens, InstanceState, Switch};
+use crate::registry::Entry;
+
+/// The only path that issues tokens, to the byte.
+pub const TOKEN_PATH: &str = "/latest/api/token";
+
+/// Proof that a request passed the gate, with the terms on which it did.
+#[derive(Debug)]
+pub struct Admitted<'s, Terms> {
+    entry: &'s Entry,
+    terms: Terms,
+}
+
+/// The terms of a read.
+#[derive(Debug)]
+pub struct Reading {
+    delivery: Delivery,
+    tags: Switch,
+}
+
+/// The terms of a token request.
+#[derive(Debug)]
+pub struct Issuing {
+    ttl: TtlSeconds,
+}
+
+/// Which protocol version a read uses. Role credentials differ between the two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// Without a token: IMDSv1, role delivery 1.0.
+    V1,
+    /// With a valid token: IMDSv2, role delivery 2.0.
+    V2 {
+        /// What the token has left, in seconds, rounded up: 1 to 21600.
+        remaining: u32,
+    },
+}
+
+/// What an admitted request may do next.
+#[derive(Debug)]
+pub enum Admission<'s> {
+    /// Read the tree.
+    Read(Admitted<'s, Reading>),
+    /// Be issued a token.
+    Issue(Admitted<'s, Issuing>),
+    /// Be told which methods the path has.
+    Methods(Allow),
+}
+
+/// The value of an `Allow` header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Allow {
+    /// `OPTIONS, PUT`: the token path.
+    TokenPath,
+    /// `GET, HEAD, OPTIONS`: everything else.
+    DataPath,
+}
+
+/// Why a request did not pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Denial {
+    /// No answer: the connection ends.
+    Silence,
+    /// 400: the TTL of a token request is missing, repeated, or not 1 to 21600.
+    BadTtl,
+    /// 401: no token where one is needed.
+    TokenRequired,
+    /// 401: a token that is not ours, not this instance's, of another launch, or expired.
+    BadToken,
+    /// 403: HttpEndpoint is disabled.
+    EndpointDisabled,
+    /// 403: a PUT that may not have a token.
+    Forbidden,
+    /// 405
+    MethodNotAllowed(Allow),
+}
+
+/// Decides about one request to one instance.
+pub fn admit<'s>(
+    entry: &'s Entry,
+    family: Family,
+    request: &Request<'_>,
+    tokens: &TokenAuthority,
+    now: Moment,
+) -> Result<Admission<'s>, Denial> {
+    let options = &entry.instance.metadata_options;
+
+    // 1. A stopped instance sends nothing, so whoever speaks in its place is somebody else.
+    match entry.instance.state {
+        InstanceState::Pending | InstanceState::Running | InstanceState::ShuttingDown | InstanceState::Stopping => {}
+        InstanceState::Stopped | InstanceState::Terminated => return Err(Denial::Silence),
+    }
+
+    // 2. and 3. The endpoint, then the address family. The IPv6 listener closes too; this holds for connections that
+    //    were open when it did.
+    match options.http_endpoint {
+        Switch::Enabled => {}
+        Switch::Disabled => return Err(Denial::EndpointDisabled),
+    }
+    match (family, options.http_protocol_ipv6) {
+        (Family::Ipv4, _) | (Family::Ipv6, Switch::Enabled) => {}
+        (Family::Ipv6, Switch::Disabled) => return Err(Denial::Silence),
+    }
+
+    // 4. and 5. Token requests, and methods.
+    let on_token_path = request.path == TOKEN_PATH;
+    let allow = if on_token_path { Allow::TokenPath } else { Allow::DataPath };
+    match request.method {
+        Method::Put => {
+            let proxied = request.forwarded_for == Presence::Present || request.browser == Presence::Present;
+            if !on_token_path || proxied {
+                return Err(Denial::Forbidden);
+            }
+            let Header::Once(ttl) = request.ttl_seconds else { return Err(Denial::BadTtl) };
+            let ttl = TtlSeconds::parse(ttl).ok_or(Denial::BadTtl)?;
+            return Ok(Admission::Issue(Admitted { entry, terms: Issuing { ttl } }));
+        }
+        Method::Options => return Ok(Admission::Methods(allow)),
+        Method::Get | Method::Head if !on_token_path => {}
+        Method::Get | Method::Head | Method::Other => return Err(Denial::MethodNotAllowed(allow)),
+    }
+
+    // 6. and 7. The token.
+    let delivery = match (request.token, options.http_tokens) {
+        // A proxy that forwards somebody's token: seen as 403 on EC2.
+        (Header::Once(_), _) if request.forwarded_for == Presence::Present => return Err(Denial::Forbidden),
+        (Header::Once(token), _) => {
+            let remaining = tokens.verify(token, entry, now).ok_or(Denial::BadToken)?;
+            Delivery::V2 { remaining }
+        }
+        (Header::Repeated, _) => return Err(Denial::BadToken),
+        (Header::Absent, HttpTokens::Optional) => Delivery::V1,
+        (Header::Absent, HttpTokens::Required) => return Err(Denial::TokenRequired),
+    };
+    Ok(Admission::Read(Admitted { entry, terms: Reading { delivery, tags: options.instance_metadata_tags } }))
+}
+
+/// The hop limit of whatever answers a PUT of this instance, refusals included.
+pub fn put_response_hop_limit(entry: &Entry) -> HopLimit {
+    entry.instance.metadata_options.http_put_response_hop_limit
+}
+
+/// Whether a listener of this family is to be open for the instance. A disabled endpoint still listens: it answers 403.
+pub fn listens(entry: &Entry, family: Family) -> bool {
+    match family {
+        Family::Ipv4 => true,
+        Family::Ipv6 => entry.instance.metadata_options.http_protocol_ipv6 == Switch::Enabled,
+    }
+}
+
+impl<'s, Terms> Admitted<'s, Terms> {
+    /// The instance that was admitted.
+    pub fn entry(&self) -> &'s Entry {
+        self.entry
+    }
+}
+
+impl Admitted<'_, Reading> {
+    /// Which protocol version the read uses.
+    pub fn delivery(&self) -> Delivery {
+        self.terms.delivery
+    }
+
+    /// Whether tags may be shown (InstanceMetadataTags).
+    pub fn tags(&self) -> Switch {
+        self.terms.tags
+    }
+}
+
+impl Admitted<'_, Issuing> {
+    /// How long the token may live.
+    pub fn ttl(&self) -> TtlSeconds {
+        self.terms.ttl
+    }
+}
+
+impl Delivery {
+    /// What the request's token has left; `None` when it had none.
+    pub fn remaining(self) -> Option<u32> {
+        match self {
+            Delivery::V1 => None,
+            Delivery::V2 { remaining } => Some(remaining),
+        }
+    }
+}
+
+impl Allow {
+    /// The header's value.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Allow::TokenPath => "OPTIONS, PUT",
+            Allow::DataPath => "GET, HEAD, OPTIONS",
+        }
+    }
+}

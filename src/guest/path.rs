@@ -1,0 +1,149 @@
+//! Data paths: the version in front, and what is tolerated behind it.
+//!
+//! As on EC2, slashes may double and one may trail, every segment is percent-decoded once, and letters are told apart by
+//! case. `.` and `..` are ordinary names that nothing has: a path can't climb.
+
+use std::borrow::Cow;
+
+/// Every version that EC2 serves, ascending. `latest` stands for the newest.
+///
+/// Versions that the documentation names and EC2 does not serve (2020-08-24, say) are not here: what came with one of
+/// them first shows in the next served version.
+pub const VERSIONS: [&str; 28] = [
+    "1.0",
+    "2007-01-19",
+    "2007-03-01",
+    "2007-08-29",
+    "2007-10-10",
+    "2007-12-15",
+    "2008-02-01",
+    "2008-09-01",
+    "2009-04-04",
+    "2011-01-01",
+    "2011-05-01",
+    "2012-01-12",
+    "2014-02-25",
+    "2014-11-05",
+    "2015-10-20",
+    "2016-04-19",
+    "2016-06-30",
+    "2016-09-02",
+    "2018-03-28",
+    "2018-08-17",
+    "2018-09-24",
+    "2019-10-01",
+    "2020-10-27",
+    "2021-01-03",
+    "2021-03-23",
+    "2021-07-15",
+    "2022-09-24",
+    "2024-04-11",
+];
+
+/// The alias of the newest version.
+pub const LATEST: &str = "latest";
+
+/// A version of the tree. The names sort as the versions do: `1.0` before every date, `latest` after them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Version(&'static str);
+
+impl Version {
+    /// The version with this name, when it is served.
+    pub fn parse(name: &str) -> Option<Version> {
+        VERSIONS.into_iter().chain([LATEST]).find(|served| *served == name).map(Version)
+    }
+
+    /// Whether something introduced in the release `since` is in this version.
+    pub fn has(self, since: &str) -> bool {
+        self.0 >= since
+    }
+}
+
+/// A path below a version, split and decoded.
+#[derive(Debug, PartialEq, Eq)]
+pub enum DataPath<'a> {
+    /// `/`: the list of versions.
+    Root,
+    /// `/<version>/…`
+    Versioned(Version, Vec<Cow<'a, str>>),
+}
+
+impl<'a> DataPath<'a> {
+    /// Reads a path; `None` for an unknown version and for escapes that decode to nothing sensible. Both are 404.
+    pub fn parse(path: &'a str) -> Option<DataPath<'a>> {
+        let mut segments = path.split('/').filter(|segment| !segment.is_empty()).map(decode);
+        let Some(version) = segments.next() else { return Some(DataPath::Root) };
+        let version = Version::parse(&version?)?;
+        Some(DataPath::Versioned(version, segments.collect::<Option<_>>()?))
+    }
+}
+
+/// Percent-decodes one segment; `None` for a broken escape or bytes that are no UTF-8.
+fn decode(segment: &str) -> Option<Cow<'_, str>> {
+    if !segment.contains('%') {
+        return Some(Cow::Borrowed(segment));
+    }
+    let mut decoded = Vec::with_capacity(segment.len());
+    let mut rest = segment.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'%' {
+            decoded.push(byte);
+            continue;
+        }
+        let mut digit = || char::from(rest.next()?).to_digit(16);
+        let (high, low) = (digit()?, digit()?);
+        decoded.push(u8::try_from(high * 16 + low).ok()?);
+    }
+    String::from_utf8(decoded).ok().map(Cow::Owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn below_latest(path: &str) -> Option<Vec<String>> {
+        match DataPath::parse(path)? {
+            DataPath::Root => None,
+            DataPath::Versioned(_, segments) => Some(segments.into_iter().map(Cow::into_owned).collect()),
+        }
+    }
+
+    #[test]
+    fn versions_ascend_and_latest_is_the_newest() {
+        assert!(VERSIONS.is_sorted());
+        assert!(VERSIONS.into_iter().all(|version| version < LATEST));
+        assert!(Version::parse("latest").unwrap().has("2024-04-11"));
+        assert!(Version::parse("2020-10-27").unwrap().has("2020-08-24"));
+        assert!(!Version::parse("2019-10-01").unwrap().has("2020-08-24"));
+        for unknown in ["2020-08-24", "2016-11-30", "LATEST", "1", "1.1", "2024-04-12", "2022-07-09", ""] {
+            assert_eq!(Version::parse(unknown), None, "{unknown}");
+        }
+    }
+
+    #[test]
+    fn slashes_are_tolerated_and_escapes_decoded_once() {
+        for path in ["", "/", "//", "///"] {
+            assert_eq!(DataPath::parse(path), Some(DataPath::Root), "{path}");
+        }
+        for (path, segments) in [
+            ("/latest", &[][..]),
+            ("/latest/", &[]),
+            ("//latest", &[]),
+            ("/latest/meta-data//instance-id/", &["meta-data", "instance-id"]),
+            ("/latest/a%20b", &["a b"]),
+            ("/latest/%6deta-data", &["meta-data"]),
+            ("/latest/%2e%2e/x", &["..", "x"]),
+            ("/latest/a%2fb", &["a/b"]),
+            ("/latest/%2520", &["%20"]),
+            ("/latest/../x", &["..", "x"]),
+            ("/l%61test/x", &["x"]),
+        ] {
+            assert_eq!(below_latest(path).unwrap(), segments, "{path}");
+        }
+        for path in
+            ["/latest/%", "/latest/%2", "/latest/%zz", "/latest/%+1", "/latest/%ff", "/%00", "/LATEST/", "/late"]
+        {
+            assert_eq!(DataPath::parse(path), None, "{path}");
+        }
+    }
+}

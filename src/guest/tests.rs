@@ -1,0 +1,591 @@
+//! The data plane from outside: a request in, an answer out, the clock in hand.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::request::{Body, Connection, HttpVersion};
+use super::*;
+use crate::config::demo_instance;
+use crate::instance::{Attachment, Family, HopLimit, HttpTokens, Instance, InstanceId, InstanceState, Switch};
+use crate::registry::memory::MemoryStore;
+
+const TOKEN_PATH: &str = "/latest/api/token";
+const TTL: &str = "x-aws-ec2-metadata-token-ttl-seconds";
+const TOKEN: &str = "x-aws-ec2-metadata-token";
+const FORWARDED: &str = "x-forwarded-for";
+
+/// A host with some instances, and a clock.
+struct Host {
+    guest: Guest,
+    registry: Arc<Registry>,
+    runtime: tokio::runtime::Runtime,
+    now: Moment,
+}
+
+/// What came back; status 0 is silence.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: String,
+    hop_limit: Option<u8>,
+}
+
+impl Seen {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    fn names(&self) -> Vec<&str> {
+        self.headers.iter().map(|(name, _)| name.as_str()).collect()
+    }
+}
+
+fn moment() -> Moment {
+    Moment { since_boot: Duration::from_secs(1_000), wall: "2026-05-16T16:25:07Z".parse().unwrap() }
+}
+
+fn origin(listener: &str, family: Family) -> Origin {
+    let peer: SocketAddr = "127.0.0.1:40000".parse().unwrap();
+    Origin { attachment: Attachment::Listener(listener.to_string()), family, peer }
+}
+
+fn instance(change: impl FnOnce(&mut Instance)) -> Instance {
+    let mut instance = demo_instance();
+    instance.metadata_options.http_tokens = HttpTokens::Optional;
+    change(&mut instance);
+    instance
+}
+
+impl Host {
+    fn of(instances: impl IntoIterator<Item = Instance>) -> Host {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (registry, _) = Registry::open(Arc::new(MemoryStore)).unwrap();
+        let now = moment();
+        for instance in instances {
+            runtime.block_on(registry.register(instance, now.wall)).unwrap();
+        }
+        let tokens = Arc::new(TokenAuthority::in_memory(now));
+        let guest = Guest::new(Arc::clone(&registry), tokens, HostRule::Known(Vec::new()));
+        Host { guest, registry, runtime, now }
+    }
+
+    fn with(change: impl FnOnce(&mut Instance)) -> Host {
+        Host::of([instance(change)])
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Instance) + Send + 'static) {
+        let id = demo_instance().instance_id;
+        let change = |instance: &mut Instance| {
+            change(instance);
+            Ok::<_, ()>(())
+        };
+        self.runtime.block_on(self.registry.update(&id, self.now.wall, change)).unwrap();
+    }
+
+    fn ask_from(&self, origin: &Origin, method: &str, target: &str, headers: &[(&str, &str)]) -> Seen {
+        let headers = [("host", "169.254.169.254")].into_iter().chain(headers.iter().copied());
+        let raw = RawRequest {
+            method,
+            target,
+            version: HttpVersion::Http11,
+            headers: headers.map(|(name, value)| (name, value.as_bytes())),
+            body: Body::Empty,
+        };
+        match self.guest.handle(origin, raw, self.now) {
+            Answer::Silence => Seen { status: 0, headers: Vec::new(), body: String::new(), hop_limit: None },
+            Answer::Reply(reply) => Seen {
+                status: reply.status,
+                headers: reply.headers.into_iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+                body: String::from_utf8(reply.body.to_vec()).unwrap(),
+                hop_limit: reply.hop_limit.map(HopLimit::get),
+            },
+        }
+    }
+
+    fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Seen {
+        self.ask_from(&origin("demo", Family::Ipv4), method, target, headers)
+    }
+
+    fn get(&self, target: &str) -> Seen {
+        self.ask("GET", target, &[])
+    }
+
+    fn token(&self, seconds: u32) -> String {
+        let seen = self.ask("PUT", TOKEN_PATH, &[(TTL, &seconds.to_string())]);
+        assert_eq!(seen.status, 200);
+        seen.body
+    }
+
+    fn later(&mut self, seconds: f64) {
+        self.now = self.now.after(Duration::from_secs_f64(seconds));
+    }
+}
+
+/// "The session duration … a minimum of one second and a maximum of six hours."
+#[test]
+fn a_put_with_a_ttl_from_1_to_21600_gets_a_token() {
+    let host = Host::with(|_| {});
+    for ttl in 0..=65_535_u32 {
+        let seen = host.ask("PUT", TOKEN_PATH, &[(TTL, &ttl.to_string())]);
+        if (1..=21_600).contains(&ttl) {
+            assert_eq!((seen.status, seen.body.len()), (200, 56), "{ttl}");
+            assert_eq!(seen.header(TTL), Some(ttl.to_string().as_str()));
+        } else {
+            assert_eq!((seen.status, seen.body.as_str()), (400, ""), "{ttl}");
+            assert_eq!(seen.header(TTL), None);
+        }
+    }
+}
+
+#[test]
+fn a_put_with_anything_else_for_a_ttl_is_400() {
+    let host = Host::with(|_| {});
+    for ttl in ["", "-1", "+5", "abc", "6o", "1.5", "0x10", "1e3", "60 60", "60,60", "21601", "4294967297", "\u{661}"] {
+        let seen = host.ask("PUT", TOKEN_PATH, &[(TTL, ttl)]);
+        assert_eq!((seen.status, seen.body.as_str()), (400, ""), "{ttl:?}");
+    }
+    assert_eq!(host.ask("PUT", TOKEN_PATH, &[]).status, 400);
+    assert_eq!(host.ask("PUT", TOKEN_PATH, &[(TTL, "60"), (TTL, "60")]).status, 400);
+}
+
+/// The rows of EC2's known behaviour: method, path, headers, then the status with tokens optional and with them required.
+#[test]
+fn what_a_request_is_answered_with_tokens_optional_and_required() {
+    let xff = &[(FORWARDED, "1.2.3.4")][..];
+    let ttl = (TTL, "60");
+    let bad = &[(TOKEN, "garbage")][..];
+    type Row<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)], u16, u16);
+    let rows: &[Row<'_>] = &[
+        ("PUT", TOKEN_PATH, &[ttl], 200, 200),
+        ("PUT", TOKEN_PATH, &[ttl, (FORWARDED, "1.2.3.4")], 403, 403),
+        ("PUT", TOKEN_PATH, &[ttl, (FORWARDED, "")], 403, 403),
+        ("PUT", TOKEN_PATH, &[(FORWARDED, ""), ttl], 403, 403),
+        ("PUT", TOKEN_PATH, &[ttl, ("origin", "http://x")], 403, 403),
+        ("PUT", TOKEN_PATH, &[ttl, ("sec-fetch-site", "same-origin")], 403, 403),
+        ("PUT", TOKEN_PATH, &[ttl, (TOKEN, "garbage")], 200, 200),
+        ("PUT", "/latest/api/token/", &[ttl], 403, 403),
+        ("PUT", "//latest/api/token", &[ttl], 403, 403),
+        ("PUT", "/latest//api/token", &[ttl], 403, 403),
+        ("PUT", "/latest/api/%74oken", &[ttl], 403, 403),
+        ("PUT", "/2021-03-23/api/token", &[ttl], 403, 403),
+        ("PUT", "/latest/meta-data/", &[ttl], 403, 403),
+        ("PUT", "/", &[ttl], 403, 403),
+        ("PUT", "/latest/api/token?x=1", &[ttl], 200, 200),
+        ("GET", TOKEN_PATH, &[], 405, 405),
+        ("GET", TOKEN_PATH, bad, 405, 405),
+        ("HEAD", TOKEN_PATH, &[], 405, 405),
+        ("POST", TOKEN_PATH, &[ttl], 405, 405),
+        ("DELETE", TOKEN_PATH, &[], 405, 405),
+        ("put", TOKEN_PATH, &[ttl], 405, 405),
+        ("OPTIONS", TOKEN_PATH, &[], 200, 200),
+        ("OPTIONS", "/latest/meta-data/", &[], 200, 200),
+        ("POST", "/latest/meta-data/", &[], 405, 405),
+        ("DELETE", "/latest/meta-data/", &[], 405, 405),
+        ("TRACE", "/latest/meta-data/", &[], 405, 405),
+        ("CONNECT", "169.254.169.254:80", &[], 405, 405),
+        ("get", "/latest/meta-data/", &[], 405, 405),
+        ("GET", "/", &[], 200, 401),
+        ("GET", "/latest/", &[], 200, 401),
+        ("GET", "/latest/meta-data", &[], 200, 401),
+        ("GET", "/latest/meta-data/", &[], 200, 401),
+        ("HEAD", "/latest/meta-data/", &[], 200, 401),
+        ("GET", "/latest/meta-data/instance-id", &[], 200, 401),
+        ("GET", "/latest/meta-data/instance-id/", &[], 200, 401),
+        ("GET", "/latest/meta-data//instance-id", &[], 200, 401),
+        ("GET", "//latest/meta-data/instance-id", &[], 200, 401),
+        ("GET", "/latest/meta-data/instance-id/x", &[], 404, 401),
+        ("GET", "/latest/meta-data/nope", &[], 404, 401),
+        ("GET", "/latest/meta-data/Instance-Id", &[], 404, 401),
+        ("GET", "/latest/meta-data/../user-data", &[], 404, 401),
+        ("GET", "/nope", &[], 404, 401),
+        ("GET", "/latest/api", &[], 404, 401),
+        ("GET", "/latest/api/token/", &[], 404, 401),
+        ("GET", "/2021-03-23/api/token", &[], 404, 401),
+        ("GET", "/2020-08-24/meta-data/", &[], 404, 401),
+        ("GET", "/latest/meta-data/instance-id", bad, 401, 401),
+        ("HEAD", "/latest/meta-data/instance-id", bad, 401, 401),
+        ("GET", "/latest/meta-data/nope", bad, 401, 401),
+        ("GET", "/latest/meta-data/instance-id", &[(TOKEN, "")], 401, 401),
+        ("GET", "/latest/meta-data/instance-id", &[(TOKEN, ""), (TOKEN, "")], 401, 401),
+        ("GET", "/latest/meta-data/instance-id", xff, 200, 401),
+        ("GET", "/latest/meta-data/instance-id", &[(FORWARDED, "1.2.3.4"), (TOKEN, "garbage")], 403, 403),
+        ("GET", "/latest/meta-data/spot/instance-action", &[], 404, 401),
+        ("GET", "/latest/meta-data/events/maintenance/scheduled", &[], 200, 401),
+        ("GET", "/latest/meta-data/iam/security-credentials-extended/", &[], 404, 401),
+        ("GET", "/latest/meta-data/public-keys/0=demo", &[], 404, 401),
+        ("GET", "/latest/meta-data/public-keys/0=demo/openssh-key", &[], 404, 401),
+        ("GET", "/latest/meta-data/tags/instance", &[], 404, 401),
+        ("GET", "/latest/meta-data/tags/instance/Name", &[], 404, 401),
+        ("GET", "http://169.254.169.254/latest/meta-data/instance-id", &[], 200, 401),
+        ("GET", "http://attacker.example/latest/meta-data/instance-id", &[], 421, 421),
+        ("GET", "*", &[], 400, 400),
+    ];
+    let optional = Host::with(|_| {});
+    let required = Host::with(|i| i.metadata_options.http_tokens = HttpTokens::Required);
+    for (method, path, headers, with_optional, with_required) in rows {
+        assert_eq!(optional.ask(method, path, headers).status, *with_optional, "optional: {method} {path} {headers:?}");
+        assert_eq!(required.ask(method, path, headers).status, *with_required, "required: {method} {path} {headers:?}");
+    }
+
+    // A valid token makes the data paths the same in both.
+    for host in [&optional, &required] {
+        let token = host.token(60);
+        for (path, status) in [
+            ("/", 200),
+            ("/latest/meta-data/instance-id", 200),
+            ("/latest/meta-data/nope", 404),
+            ("/latest/meta-data/tags/instance", 404),
+        ] {
+            assert_eq!(host.ask("GET", path, &[(TOKEN, &token)]).status, status, "{path}");
+        }
+        assert_eq!(host.ask("GET", "/latest/", &[(TOKEN, &token), (TOKEN, &token)]).status, 401);
+        assert_eq!(host.ask("GET", "/latest/", &[(TOKEN, &token), (FORWARDED, "")]).status, 403);
+    }
+}
+
+/// Every request, PUT included, is 403 while HttpEndpoint is disabled.
+#[test]
+fn a_disabled_endpoint_answers_everything_with_403() {
+    let host = Host::with(|_| {});
+    let token = host.token(60);
+    host.change(|i| i.metadata_options.http_endpoint = Switch::Disabled);
+    for (method, path) in [("GET", "/"), ("PUT", TOKEN_PATH), ("OPTIONS", "/"), ("POST", "/"), ("HEAD", "/nope")] {
+        let seen = host.ask(method, path, &[(TTL, "60"), (TOKEN, &token)]);
+        assert_eq!((seen.status, seen.body.as_str()), (403, ""), "{method} {path}");
+    }
+    host.change(|i| i.metadata_options.http_endpoint = Switch::Enabled);
+    assert_eq!(host.ask("GET", "/", &[(TOKEN, &token)]).status, 200);
+}
+
+#[test]
+fn by_ipv6_nobody_answers_unless_it_is_enabled() {
+    let host = Host::with(|_| {});
+    let by_ipv6 = origin("demo", Family::Ipv6);
+    let token = host.token(60);
+    assert_eq!(host.ask_from(&by_ipv6, "GET", "/", &[]).status, 0);
+    assert_eq!(host.ask_from(&by_ipv6, "PUT", TOKEN_PATH, &[(TTL, "60")]).status, 0);
+    host.change(|i| i.metadata_options.http_protocol_ipv6 = Switch::Enabled);
+    assert_eq!(host.ask_from(&by_ipv6, "GET", "/", &[(TOKEN, &token)]).status, 200);
+    // A disabled endpoint is 403 on both families.
+    host.change(|i| i.metadata_options.http_endpoint = Switch::Disabled);
+    assert_eq!(host.ask_from(&by_ipv6, "GET", "/", &[]).status, 403);
+}
+
+#[test]
+fn an_origin_that_nobody_or_more_than_one_claims_is_not_answered() {
+    let second = || instance(|i| i.instance_id = InstanceId::parse("i-12345678").unwrap());
+    let host = Host::of([instance(|_| {})]);
+    assert_eq!(host.ask_from(&origin("other", Family::Ipv4), "GET", "/", &[]).status, 0);
+    assert_eq!(host.ask_from(&origin("other", Family::Ipv4), "PUT", TOKEN_PATH, &[(TTL, "60")]).status, 0);
+
+    let disputed = Host::of([instance(|_| {}), second()]);
+    assert_eq!(disputed.ask("GET", "/", &[]).status, 0);
+    assert_eq!(disputed.ask("PUT", TOKEN_PATH, &[(TTL, "60")]).status, 0);
+}
+
+#[test]
+fn only_a_running_instance_is_answered() {
+    for (state, status) in [
+        (InstanceState::Pending, 200),
+        (InstanceState::Running, 200),
+        (InstanceState::Stopping, 200),
+        (InstanceState::ShuttingDown, 200),
+        (InstanceState::Stopped, 0),
+        (InstanceState::Terminated, 0),
+    ] {
+        assert_eq!(Host::with(move |i| i.state = state).get("/").status, status, "{state:?}");
+    }
+}
+
+#[test]
+fn the_hop_limit_is_on_every_put_answer_and_on_nothing_else() {
+    let host = Host::with(|i| i.metadata_options.http_put_response_hop_limit = HopLimit::try_from(5).unwrap());
+    assert_eq!(host.ask("PUT", TOKEN_PATH, &[(TTL, "60")]).hop_limit, Some(5));
+    assert_eq!(host.ask("PUT", TOKEN_PATH, &[]).hop_limit, Some(5));
+    assert_eq!(host.ask("PUT", "/nope", &[]).hop_limit, Some(5));
+    for method in ["GET", "HEAD", "OPTIONS", "POST"] {
+        assert_eq!(host.ask(method, "/", &[]).hop_limit, None, "{method}");
+        assert_eq!(host.ask(method, TOKEN_PATH, &[]).hop_limit, None, "{method}");
+    }
+    host.change(|i| i.metadata_options.http_put_response_hop_limit = HopLimit::try_from(64).unwrap());
+    assert_eq!(host.ask("PUT", TOKEN_PATH, &[(TTL, "60")]).hop_limit, Some(64));
+}
+
+/// The remaining seconds are on every answer to a valid token, 404 included, and never on another.
+#[test]
+fn the_ttl_header_counts_down_and_the_token_ends() {
+    let mut host = Host::with(|_| {});
+    let token = host.token(60);
+    let left = |host: &Host, path: &str| {
+        let seen = host.ask("GET", path, &[(TOKEN, &token)]);
+        (seen.status, seen.header(TTL).map(str::to_string))
+    };
+    assert_eq!(left(&host, "/"), (200, Some("60".into())));
+    host.later(0.2);
+    assert_eq!(left(&host, "/nope"), (404, Some("60".into())));
+    host.later(1.0);
+    assert_eq!(left(&host, "/"), (200, Some("59".into())));
+    host.later(58.7);
+    assert_eq!(left(&host, "/"), (200, Some("1".into())));
+    host.later(0.099);
+    assert_eq!(left(&host, "/"), (200, Some("1".into())));
+    host.later(0.001);
+    assert_eq!(left(&host, "/"), (401, None));
+    assert_eq!(host.get("/").header(TTL), None);
+    assert_eq!(host.get("/nope").header(TTL), None);
+}
+
+#[test]
+fn a_step_of_the_wall_clock_changes_no_tokens_life() {
+    let mut host = Host::with(|_| {});
+    let token = host.token(60);
+    for day in ["2026-05-15T16:25:07Z", "2026-05-17T16:25:07Z", "1970-01-01T00:00:00Z"] {
+        host.now.wall = day.parse().unwrap();
+        assert_eq!(host.ask("GET", "/", &[(TOKEN, &token)]).header(TTL), Some("60"), "{day}");
+    }
+}
+
+#[test]
+fn a_token_is_good_for_its_instance_and_its_launch_only() {
+    let other = instance(|i| {
+        i.instance_id = InstanceId::parse("i-12345678").unwrap();
+        i.imds.attachments = vec![Attachment::Listener("other".into())];
+    });
+    let host = Host::of([instance(|_| {}), other]);
+    let token = host.token(21_600);
+    assert_eq!(host.get("/").status, 200);
+    assert_eq!(host.ask_from(&origin("other", Family::Ipv4), "GET", "/", &[(TOKEN, &token)]).status, 401);
+    assert_eq!(host.ask_from(&origin("other", Family::Ipv4), "GET", "/", &[]).status, 200);
+    // Another host with the same instance has other keys and another launch epoch.
+    assert_eq!(Host::with(|_| {}).ask("GET", "/", &[(TOKEN, &token)]).status, 401);
+}
+
+#[test]
+fn no_changed_token_is_accepted() {
+    let host = Host::with(|_| {});
+    let token = host.token(21_600);
+    let accepted = |token: &str| host.ask("GET", "/", &[(TOKEN, token)]).status == 200;
+    assert!(accepted(&token));
+    let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_=+/ \0";
+    for place in 0..token.len() {
+        for &letter in alphabet {
+            let mut changed = token.clone().into_bytes();
+            if changed[place] == letter {
+                continue;
+            }
+            changed[place] = letter;
+            assert!(!accepted(std::str::from_utf8(&changed).unwrap()), "place {place}, letter {letter}");
+        }
+        assert!(!accepted(&token[..place]), "cut to {place}");
+    }
+    for other in [format!("{token}="), format!("{token}A"), token.trim_end_matches('=').to_string(), token.repeat(2)] {
+        assert!(!accepted(&other), "{other}");
+    }
+}
+
+#[test]
+fn tokens_differ_and_begin_as_on_nitro() {
+    let host = Host::with(|_| {});
+    let tokens: std::collections::BTreeSet<String> = (0..1000).map(|_| host.token(60)).collect();
+    assert_eq!(tokens.len(), 1000);
+    assert!(tokens.iter().all(|token| token.starts_with("AQAEA") && token.ends_with("==")));
+}
+
+/// Six hours are a token's longest life, so one roll later it may still be good, and two rolls later it can't be.
+#[test]
+fn keys_roll_and_the_key_before_stays_good() {
+    let mut host = Host::with(|_| {});
+    let tokens = Arc::clone(&host.guest.tokens);
+    let early = host.token(21_600);
+    host.later(21_599.0);
+    tokens.roll(host.now).unwrap();
+    let late = host.token(21_600);
+    host.later(0.5);
+    assert_eq!(host.ask("GET", "/", &[(TOKEN, &early)]).header(TTL), Some("1"));
+    host.later(0.5);
+    tokens.roll(host.now).unwrap();
+    assert_eq!(host.ask("GET", "/", &[(TOKEN, &early)]).status, 401);
+    assert_eq!(host.ask("GET", "/", &[(TOKEN, &late)]).header(TTL), Some("21599"));
+    host.later(21_598.0);
+    tokens.roll(host.now).unwrap();
+    assert_eq!(host.ask("GET", "/", &[(TOKEN, &late)]).header(TTL), Some("1"));
+}
+
+#[test]
+fn the_key_ring_survives_a_restart_and_not_a_reboot() {
+    let directory = tempfile::tempdir().unwrap();
+    let host = Host::with(|_| {});
+    let open = |boot: &str| {
+        let tokens = Arc::new(TokenAuthority::open(directory.path(), boot, host.now).unwrap());
+        Guest::new(Arc::clone(&host.registry), tokens, HostRule::Known(Vec::new()))
+    };
+    let ask = |guest: &Guest, method: &str, path: &str, header: (&str, &str)| {
+        let headers = [("host", b"imds".as_slice()), (header.0, header.1.as_bytes())].into_iter();
+        let raw = RawRequest { method, target: path, version: HttpVersion::Http11, headers, body: Body::Empty };
+        match guest.handle(&origin("demo", Family::Ipv4), raw, host.now) {
+            Answer::Reply(reply) => (reply.status, String::from_utf8(reply.body.to_vec()).unwrap()),
+            Answer::Silence => unreachable!("the demo instance is known"),
+        }
+    };
+    let (_, token) = ask(&open("boot 1"), "PUT", TOKEN_PATH, (TTL, "60"));
+    assert_eq!(ask(&open("boot 1"), "GET", "/", (TOKEN, &token)).0, 200);
+    assert_eq!(ask(&open("boot 2"), "GET", "/", (TOKEN, &token)).0, 401);
+    assert_eq!(ask(&open("boot 1"), "GET", "/", (TOKEN, &token)).0, 401);
+
+    // A damaged ring is replaced.
+    std::fs::write(directory.path().join("token-keys"), "{").unwrap();
+    let (_, token) = ask(&open("boot 1"), "PUT", TOKEN_PATH, (TTL, "60"));
+    assert_eq!(ask(&open("boot 1"), "GET", "/", (TOKEN, &token)).0, 200);
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = std::fs::metadata(directory.path().join("token-keys")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+/// The headers of EC2's Nitro service, in its order and spelling.
+#[test]
+fn headers_are_ec2s_in_ec2s_order() {
+    let host = Host::with(|_| {});
+    let token = host.token(60);
+    let data = ["Content-Type", "Accept-Ranges", "Last-Modified", "Content-Length", "Date", "Server", "Connection"];
+    let ttl = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds";
+    let error = ["Content-Length", "Date", "Server", "Connection", "Content-Type"];
+
+    let seen = host.get("/latest/meta-data/instance-id");
+    assert_eq!(seen.names(), data);
+    assert_eq!(seen.header("Server"), Some("EC2ws"));
+    assert_eq!(seen.header("Date"), Some("Sat, 16 May 2026 16:25:07 GMT"));
+    assert_eq!(seen.header("Content-Length"), Some("19"));
+    assert_eq!(seen.header("Content-Type"), Some("text/plain"));
+    let seen = host.ask("GET", "/latest/meta-data/instance-id", &[(TOKEN, &token)]);
+    assert_eq!(seen.names(), [&[ttl][..], &data].concat());
+    let seen = host.ask("PUT", TOKEN_PATH, &[(TTL, "60")]);
+    assert_eq!(seen.names(), [ttl, "Content-Length", "Date", "Server", "Connection", "Content-Type"]);
+    let seen = host.ask("GET", "/", &[(TOKEN, "x")]);
+    assert_eq!((seen.status, seen.names()), (401, error.to_vec()));
+    let seen = host.ask("PUT", TOKEN_PATH, &[]);
+    assert_eq!((seen.status, seen.names()), (400, error.to_vec()));
+    let seen = host.get(TOKEN_PATH);
+    assert_eq!((seen.status, seen.names()), (405, [&["Allow"][..], &error].concat()));
+    assert_eq!(seen.header("Allow"), Some("OPTIONS, PUT"));
+    let seen = host.ask("PUT", "/", &[("connection", "keep-alive")]);
+    assert_eq!((seen.status, seen.names()), (403, vec!["Content-Length", "Content-Type", "Date", "Server"]));
+    let seen = host.get("/nope");
+    assert_eq!(seen.names(), ["Content-Type", "Content-Length", "Date", "Server", "Connection"]);
+    assert_eq!(seen.header("Content-Type"), Some("text/html"));
+    assert_eq!(seen.body, reply::NOT_FOUND_PAGE);
+    let seen = host.ask("GET", "/nope", &[(TOKEN, &token)]);
+    assert_eq!(seen.names(), ["Content-Type", "Content-Length", ttl, "Date", "Server", "Connection"]);
+}
+
+#[test]
+fn the_connection_closes_unless_keep_alive_is_asked_for_and_always_after_a_token() {
+    let host = Host::with(|_| {});
+    let keep_alive = ("connection", "keep-alive");
+    assert_eq!(host.get("/").header("Connection"), Some("close"));
+    assert_eq!(host.ask("GET", "/", &[keep_alive]).header("Connection"), None);
+    assert_eq!(host.ask("GET", "/nope", &[keep_alive]).header("Connection"), None);
+    assert_eq!(host.ask("PUT", TOKEN_PATH, &[keep_alive, (TTL, "60")]).header("Connection"), Some("close"));
+    let raw = RawRequest {
+        method: "GET",
+        target: "/",
+        version: HttpVersion::Http11,
+        headers: [("host", b"attacker.example".as_slice()), ("connection", b"keep-alive")].into_iter(),
+        body: Body::Empty,
+    };
+    let Answer::Reply(reply) = host.guest.handle(&origin("demo", Family::Ipv4), raw, host.now) else { unreachable!() };
+    assert_eq!((reply.status, reply.connection), (400, Connection::Close));
+}
+
+#[test]
+fn a_change_is_seen_by_the_next_request() {
+    let host = Host::with(|_| {});
+    assert_eq!(host.get("/").status, 200);
+    host.change(|i| i.metadata_options.http_tokens = HttpTokens::Required);
+    assert_eq!(host.get("/").status, 401);
+    host.change(|i| i.metadata_options.http_tokens = HttpTokens::Optional);
+    assert_eq!(host.get("/latest/meta-data/tags/instance/Name").status, 404);
+    assert!(!host.get("/latest/meta-data/").body.contains("tags/"));
+    host.change(|i| i.metadata_options.instance_metadata_tags = Switch::Enabled);
+    assert_eq!(host.get("/latest/meta-data/tags/instance/Name").body, "demo");
+    assert!(host.get("/latest/meta-data/").body.ends_with("\ntags/"));
+    assert_eq!(host.get("/2021-01-03/meta-data/tags/instance/Name").status, 404);
+}
+
+/// Every path that a listing names, in every version.
+fn crawl(host: &Host, path: &str, found: &mut Vec<String>) {
+    for line in host.get(path).body.lines() {
+        let name = match line.split_once('=') {
+            Some((number, _)) if path.ends_with("public-keys/") => format!("{number}/"),
+            _ => line.to_string(),
+        };
+        let below = format!("{path}{name}");
+        match below.ends_with('/') {
+            true => crawl(host, &below, found),
+            false => found.push(below),
+        }
+    }
+}
+
+#[test]
+fn what_is_listed_resolves_in_every_version() {
+    let host = Host::with(|i| i.metadata_options.instance_metadata_tags = Switch::Enabled);
+    for version in path::VERSIONS.into_iter().chain([path::LATEST]) {
+        let mut found = Vec::new();
+        crawl(&host, &format!("/{version}/meta-data/"), &mut found);
+        if host.get(&format!("/{version}/")).body.contains("dynamic") {
+            crawl(&host, &format!("/{version}/dynamic/"), &mut found);
+        }
+        assert!(found.len() >= 5, "{version}: {found:?}");
+        for path in found {
+            let seen = host.get(&path);
+            assert_eq!(seen.status, 200, "{path}");
+            let ends_in_newline = seen.body.ends_with('\n');
+            assert_eq!(ends_in_newline, path.ends_with("openssh-key"), "{path}");
+            assert_eq!(host.get(&format!("{path}/")).body, seen.body, "{path}");
+            assert_eq!(host.get(&format!("{path}/x")).status, 404, "{path}/x");
+        }
+    }
+}
+
+#[test]
+fn the_top_of_the_tree() {
+    let host = Host::with(|_| {});
+    let versions = host.get("/").body;
+    assert!(versions.starts_with("1.0\n2007-01-19\n") && versions.ends_with("\n2024-04-11\nlatest"));
+    assert_eq!(host.get("/latest").body, "dynamic\nmeta-data\nuser-data");
+    assert_eq!(host.get("/1.0/").body, "meta-data\nuser-data");
+    assert_eq!(host.get("/latest/user-data").header("Content-Type"), Some("application/octet-stream"));
+    let none = Host::with(|i| i.imds.user_data_text = None);
+    assert_eq!(none.get("/latest/user-data").status, 404);
+    assert_eq!(none.get("/latest/").body, "dynamic\nmeta-data\nuser-data");
+}
+
+#[test]
+fn v1_and_v2_reads_get_different_credentials() {
+    let host = Host::with(|_| {});
+    let token = host.token(60);
+    let path = "/latest/meta-data/iam/security-credentials/demo-role";
+    let (v1, v2) = (host.get(path).body, host.ask("GET", path, &[(TOKEN, &token)]).body);
+    assert_ne!(v1, v2);
+    assert!(v2.starts_with(
+        "{\n  \"Code\" : \"Success\",\n  \"LastUpdated\" : \"2026-05-16T16:00:00Z\",\n  \"Type\" : \"AWS-HMAC\",\n"
+    ));
+    assert!(v2.ends_with("\"Expiration\" : \"2026-05-16T22:00:00Z\"\n}"), "{v2}");
+
+    host.change(|i| i.imds.role.as_mut().unwrap().v1 = None);
+    assert_eq!(host.get(path).status, 404);
+    assert_eq!(host.get("/latest/meta-data/iam/security-credentials/").status, 404);
+    assert_eq!(host.ask("GET", path, &[(TOKEN, &token)]).body, v2);
+}
+
+#[test]
+fn expired_credentials_are_never_served() {
+    let host = Host::with(|_| {});
+    host.change(|i| i.imds.role.as_mut().unwrap().v1.as_mut().unwrap().expiration = Some(moment().wall));
+    let seen = host.get("/latest/meta-data/iam/security-credentials/demo-role");
+    assert_eq!(seen.status, 200);
+    assert!(seen.body.contains("\"Code\" : \"AssumeRoleUnauthorizedAccess\""));
+    assert!(!seen.body.contains("Secret"));
+}

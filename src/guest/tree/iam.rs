@@ -1,0 +1,110 @@
+//! `meta-data/iam/`: the instance profile, and the credentials of the role in it.
+//!
+//! A read without a token and a read with one get different credentials (role delivery 1.0 and 2.0). An instance may have
+//! none for reads without a token; then the role is absent for them.
+
+use std::borrow::Cow;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use super::json::ec2_json;
+use super::{Category, Child, Focus, Kind, each};
+use crate::clock::iso_seconds;
+use crate::guest::admission::Delivery;
+use crate::instance::StaticCredentials;
+
+pub(super) const IAM: &[Category] = &[
+    Category { name: "info", since: "2012-01-12", kind: Kind::Dated(info) },
+    each("security-credentials", "2012-01-12", roles, &Kind::Dated(credentials)),
+];
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Info<'a> {
+    code: &'static str,
+    last_updated: String,
+    instance_profile_arn: &'a str,
+    instance_profile_id: &'a str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Success<'a> {
+    code: &'static str,
+    last_updated: String,
+    #[serde(rename = "Type")]
+    kind: &'static str,
+    access_key_id: &'a str,
+    secret_access_key: &'a str,
+    token: &'a str,
+    expiration: String,
+}
+
+/// Failures are 200 on EC2 too: clients look at `Code`.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Failure {
+    code: &'static str,
+    message: String,
+    last_updated: String,
+}
+
+/// How long credentials without an end of their own are shown to last: as EC2's last at least.
+const SHOWN_LIFE: SignedDuration = SignedDuration::from_hours(6);
+
+fn info(focus: Focus<'_>) -> Option<(Cow<'_, str>, Timestamp)> {
+    let profile = focus.instance().iam_instance_profile.as_ref()?;
+    let updated = this_hour(focus);
+    let info = Info {
+        code: "Success",
+        last_updated: iso_seconds(updated),
+        instance_profile_arn: &profile.arn,
+        instance_profile_id: &profile.id,
+    };
+    Some((Cow::Owned(ec2_json(&info)), updated))
+}
+
+fn roles(focus: Focus<'_>) -> Vec<Child<'_>> {
+    let role = focus.instance().imds.role.as_ref();
+    role.map(|role| focus.child(&role.role_name)).into_iter().collect()
+}
+
+fn credentials(focus: Focus<'_>) -> Option<(Cow<'_, str>, Timestamp)> {
+    focus.instance().iam_instance_profile.as_ref()?;
+    let role = focus.instance().imds.role.as_ref()?;
+    let credentials: &StaticCredentials = match focus.delivery {
+        Delivery::V1 => role.v1.as_ref()?,
+        Delivery::V2 { .. } => &role.v2,
+    };
+    if credentials.expiration.is_some_and(|end| end <= focus.now.wall) {
+        let failure = Failure {
+            code: "AssumeRoleUnauthorizedAccess",
+            message: format!("The credentials of the role {} have expired and were not renewed.", role.role_name),
+            last_updated: iso_seconds(focus.now.wall),
+        };
+        return Some((Cow::Owned(ec2_json(&failure)), focus.now.wall));
+    }
+    let updated = match credentials.expiration {
+        Some(_) => focus.entry.changed,
+        None => this_hour(focus),
+    };
+    let success = Success {
+        code: "Success",
+        last_updated: iso_seconds(updated),
+        kind: "AWS-HMAC",
+        access_key_id: &credentials.access_key_id,
+        secret_access_key: credentials.secret_access_key.expose(),
+        token: credentials.session_token.expose(),
+        expiration: iso_seconds(
+            credentials.expiration.unwrap_or_else(|| updated.saturating_add(SHOWN_LIFE).unwrap_or(updated)),
+        ),
+    };
+    Some((Cow::Owned(ec2_json(&success)), updated))
+}
+
+/// The last full hour: credentials that never end are shown as renewed hourly, and the same to every reader in between.
+fn this_hour(focus: Focus<'_>) -> Timestamp {
+    let seconds = focus.now.wall.as_second();
+    Timestamp::from_second(seconds - seconds.rem_euclid(3600)).unwrap_or(focus.now.wall)
+}

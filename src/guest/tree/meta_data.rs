@@ -1,0 +1,143 @@
+//! `meta-data/`: everything but the network and the role, which have files of their own.
+
+use std::borrow::Cow;
+
+use super::{Category, Child, Focus, Kind, directory, each, iam, leaf, lines, maybe, network, printed, text};
+use crate::instance::Switch;
+
+pub(super) const META_DATA: &[Category] = &[
+    leaf("ami-id", "1.0", |focus| text(&focus.instance().image_id)),
+    leaf("ami-launch-index", "1.0", |focus| printed(Some(focus.instance().ami_launch_index))),
+    // What EC2 says of every image that is backed by EBS.
+    leaf("ami-manifest-path", "1.0", |_| text("(unknown)")),
+    each("block-device-mapping", "2007-12-15", block_devices, &Kind::Leaf(|focus| text(focus.device?))),
+    directory("events", "2018-08-17", EVENTS),
+    directory("hibernation", "2018-09-24", HIBERNATION),
+    leaf("hostname", "1.0", |focus| Some(focus.instance().private_host_name())),
+    directory("iam", "2012-01-12", iam::IAM),
+    leaf("instance-action", "2008-09-01", |_| text("none")),
+    leaf("instance-id", "1.0", |focus| text(focus.instance().instance_id.as_str())),
+    leaf("instance-life-cycle", "2019-10-01", |focus| {
+        text(focus.instance().instance_lifecycle.as_deref().unwrap_or("on-demand"))
+    }),
+    leaf("instance-type", "2007-08-29", |focus| text(&focus.instance().instance_type)),
+    leaf("ipv6", "2021-01-03", |focus| {
+        let of_interface = || Some(focus.instance().primary_interface()?.ipv6_addresses.first()?.ipv6_address);
+        printed(focus.instance().ipv6_address.or_else(of_interface))
+    }),
+    leaf("kernel-id", "2008-02-01", |focus| maybe(&focus.instance().kernel_id)),
+    leaf("local-hostname", "2007-01-19", |focus| Some(focus.instance().private_host_name())),
+    leaf("local-ipv4", "1.0", |focus| printed(focus.instance().primary_private_address())),
+    leaf("mac", "2011-01-01", |focus| text(&focus.instance().primary_interface()?.mac_address)),
+    directory("metrics", "2011-05-01", METRICS),
+    directory("network", "2011-01-01", network::NETWORK),
+    directory("placement", "2008-02-01", PLACEMENT),
+    leaf("product-codes", "2007-03-01", |focus| {
+        lines(focus.instance().product_codes.iter().map(|code| &code.product_code_id))
+    }),
+    // Not documented by AWS, and on every instance.
+    leaf("profile", "1.0", |focus| match focus.instance().virtualization_type.as_deref() {
+        Some("paravirtual") => text("default-paravirtual"),
+        _ => text("default-hvm"),
+    }),
+    leaf("public-hostname", "2007-01-19", |focus| maybe(&focus.instance().public_dns_name)),
+    leaf("public-ipv4", "2007-01-19", |focus| printed(focus.instance().public_ip_address)),
+    each("public-keys", "1.0", public_keys, &Kind::Directory(PUBLIC_KEY)),
+    leaf("ramdisk-id", "2007-10-10", |focus| maybe(&focus.instance().ramdisk_id)),
+    leaf("reservation-id", "1.0", |focus| Some(focus.instance().reservation_id())),
+    leaf("security-groups", "1.0", |focus| {
+        lines(focus.instance().security_groups.iter().map(|group| &group.group_name))
+    }),
+    directory("services", "2014-02-25", SERVICES),
+    leaf("system", "2022-09-24", |_| text("nitro")),
+    directory("tags", "2021-03-23", TAGS),
+];
+
+const EVENTS: &[Category] = &[directory("maintenance", "2018-08-17", MAINTENANCE)];
+
+const MAINTENANCE: &[Category] =
+    &[leaf("history", "2018-08-17", |_| text("[]")), leaf("scheduled", "2018-08-17", |_| text("[]"))];
+
+/// Agents take 404 for "no".
+const HIBERNATION: &[Category] =
+    &[leaf("configured", "2018-09-24", |focus| match focus.instance().hibernation_options.as_ref()?.configured {
+        true => text("true"),
+        false => None,
+    })];
+
+/// "No longer available" by the documentation, and yet EC2 lists it and answers with nothing but an XML declaration.
+const METRICS: &[Category] = &[leaf("vhostmd", "2011-05-01", |_| text(r#"<?xml version="1.0" encoding="UTF-8"?>"#))];
+
+const PLACEMENT: &[Category] = &[
+    leaf("availability-zone", "2008-02-01", |focus| text(&focus.instance().placement.availability_zone)),
+    leaf("availability-zone-id", "2019-10-01", |focus| focus.instance().availability_zone_id()),
+    leaf("group-name", "2020-08-24", |focus| maybe(&focus.instance().placement.group_name)),
+    leaf("host-id", "2020-08-24", |focus| maybe(&focus.instance().placement.host_id)),
+    leaf("partition-number", "2020-08-24", |focus| printed(focus.instance().placement.partition_number)),
+    leaf("region", "2020-08-24", |focus| text(focus.instance().region())),
+];
+
+const PUBLIC_KEY: &[Category] = &[leaf("openssh-key", "1.0", |focus| {
+    // One authorized_keys line that ends in the key's name; the one value that ends in a newline.
+    let (name, key) = key_pair(focus)?;
+    let mut words = key.split_ascii_whitespace();
+    let (kind, material) = (words.next()?, words.next()?);
+    Some(Cow::Owned(format!("{kind} {material} {name}\n")))
+})];
+
+const SERVICES: &[Category] = &[
+    leaf("domain", "2014-02-25", |focus| text(partition_and_domain(focus.instance().region()).1)),
+    leaf("partition", "2015-10-20", |focus| text(partition_and_domain(focus.instance().region()).0)),
+];
+
+const TAGS: &[Category] = &[each("instance", "2021-03-23", tags, &Kind::Leaf(|focus| text(&focus.tag?.value)))];
+
+/// Shown only while InstanceMetadataTags is enabled; without tags there is no `tags/` either.
+fn tags(focus: Focus<'_>) -> Vec<Child<'_>> {
+    match focus.tags {
+        Switch::Enabled => {
+            let tags = &focus.instance().tags;
+            tags.iter().map(|tag| Focus { tag: Some(tag), ..focus }.child(&tag.key)).collect()
+        }
+        Switch::Disabled => Vec::new(),
+    }
+}
+
+/// Listed as `0=name`, read as `0/`.
+fn public_keys(focus: Focus<'_>) -> Vec<Child<'_>> {
+    let key = key_pair(focus).map(|(name, _)| Child { listed: Some(format!("0={name}")), ..focus.child("0") });
+    key.into_iter().collect()
+}
+
+fn key_pair(focus: Focus<'_>) -> Option<(&str, &str)> {
+    Some((focus.instance().key_name.as_deref()?, focus.instance().imds.open_ssh_key.as_deref()?))
+}
+
+/// `ami` and `root`, and `ebs1`, `ebs2`… for the volumes that are not the root, by their bare names.
+fn block_devices(focus: Focus<'_>) -> Vec<Child<'_>> {
+    let instance = focus.instance();
+    let root = instance.root_device_name.as_deref();
+    let device = |name: String, device| Focus { device: Some(device), ..focus }.child(name);
+
+    let mut devices: Vec<Child<'_>> = Vec::new();
+    if let Some(root) = root {
+        devices.push(device("ami".to_string(), root));
+        devices.push(device("root".to_string(), root));
+    }
+    let volumes = instance.block_device_mappings.iter().map(|mapping| mapping.device_name.as_str());
+    for (number, name) in volumes.filter(|name| Some(*name) != root).enumerate() {
+        devices.push(device(format!("ebs{}", number + 1), name.strip_prefix("/dev/").unwrap_or(name)));
+    }
+    devices
+}
+
+/// EC2's partition of a region, and the domain of its endpoints.
+fn partition_and_domain(region: &str) -> (&'static str, &'static str) {
+    match region {
+        _ if region.starts_with("cn-") => ("aws-cn", "amazonaws.com.cn"),
+        _ if region.starts_with("us-gov-") => ("aws-us-gov", "amazonaws.com"),
+        _ if region.starts_with("us-isob-") => ("aws-iso-b", "sc2s.sgov.gov"),
+        _ if region.starts_with("us-iso-") => ("aws-iso", "c2s.ic.gov"),
+        _ => ("aws", "amazonaws.com"),
+    }
+}

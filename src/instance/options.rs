@@ -1,0 +1,270 @@
+//! Instance metadata options: the five that EC2 lets an operator change on a running instance.
+//!
+//! Names, values and ranges are those of EC2's `InstanceMetadataOptionsRequest`. This file says what the options *are*
+//! and how a partial update changes them; what they *mean* for a request is decided in `guest/admission.rs` alone.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Whether a guest may read without a session token (`HttpTokens`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HttpTokens {
+    /// Reads with and without a token are served; a bad token is still refused.
+    Optional,
+    /// Only reads with a valid token are served.
+    Required,
+}
+
+/// `enabled` or `disabled`: the values of HttpEndpoint, HttpProtocolIpv6 and InstanceMetadataTags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Switch {
+    /// `enabled`
+    Enabled,
+    /// `disabled`
+    Disabled,
+}
+
+impl HttpTokens {
+    /// The word EC2 uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            HttpTokens::Optional => "optional",
+            HttpTokens::Required => "required",
+        }
+    }
+
+    /// Reads EC2's word; anything else, the empty string and other letter cases included, is `None`.
+    pub fn parse(word: &str) -> Option<HttpTokens> {
+        match word {
+            "optional" => Some(HttpTokens::Optional),
+            "required" => Some(HttpTokens::Required),
+            _ => None,
+        }
+    }
+}
+
+impl Switch {
+    /// The word EC2 uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Switch::Enabled => "enabled",
+            Switch::Disabled => "disabled",
+        }
+    }
+
+    /// Reads EC2's word; anything else is `None`.
+    pub fn parse(word: &str) -> Option<Switch> {
+        match word {
+            "enabled" => Some(Switch::Enabled),
+            "disabled" => Some(Switch::Disabled),
+            _ => None,
+        }
+    }
+}
+
+/// How many IP hops a token answer may travel (`HttpPutResponseHopLimit`): 1 to 64.
+///
+/// It becomes the IPv4 TTL or IPv6 hop limit of the packets that answer a PUT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "i64", into = "i64")]
+pub struct HopLimit(u8);
+
+impl HopLimit {
+    /// The smallest hop limit: the instance itself, no router in between.
+    pub const ONE: HopLimit = HopLimit(1);
+    /// What EC2 gives an instance whose tokens default to `required`: a container on the instance is reached too.
+    pub const TWO: HopLimit = HopLimit(2);
+
+    /// The value, 1 to 64.
+    pub fn get(self) -> u8 {
+        self.0
+    }
+}
+
+/// A hop limit outside 1 to 64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HopLimitOutOfRange(pub i64);
+
+impl fmt::Display for HopLimitOutOfRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a hop limit is 1 to 64, not {}", self.0)
+    }
+}
+
+impl std::error::Error for HopLimitOutOfRange {}
+
+impl TryFrom<i64> for HopLimit {
+    type Error = HopLimitOutOfRange;
+
+    fn try_from(value: i64) -> Result<Self, Self::Error> {
+        match u8::try_from(value) {
+            Ok(limit @ 1..=64) => Ok(HopLimit(limit)),
+            _ => Err(HopLimitOutOfRange(value)),
+        }
+    }
+}
+
+impl From<HopLimit> for i64 {
+    fn from(limit: HopLimit) -> i64 {
+        limit.0.into()
+    }
+}
+
+/// The full option set of one instance. Every field is decided; nothing is inherited later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", from = "OptionsInDocument")]
+pub struct MetadataOptions {
+    /// `HttpTokens`
+    pub http_tokens: HttpTokens,
+    /// `HttpPutResponseHopLimit`
+    pub http_put_response_hop_limit: HopLimit,
+    /// `HttpEndpoint`
+    pub http_endpoint: Switch,
+    /// `HttpProtocolIpv6`
+    pub http_protocol_ipv6: Switch,
+    /// `InstanceMetadataTags`
+    pub instance_metadata_tags: Switch,
+}
+
+impl Default for MetadataOptions {
+    /// The options of an instance whose document names none.
+    ///
+    /// EC2 chooses these for images and instance types that are IMDSv2-only. It is the strict end of what EC2 does:
+    /// silence never means that tokens are optional.
+    fn default() -> Self {
+        MetadataOptions {
+            http_tokens: HttpTokens::Required,
+            http_put_response_hop_limit: HopLimit::TWO,
+            http_endpoint: Switch::Enabled,
+            http_protocol_ipv6: Switch::Disabled,
+            instance_metadata_tags: Switch::Disabled,
+        }
+    }
+}
+
+/// `MetadataOptions` as a document may spell it: any field may be missing, and EC2's read-only `State` is skipped over.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct OptionsInDocument {
+    http_tokens: Option<HttpTokens>,
+    http_put_response_hop_limit: Option<HopLimit>,
+    http_endpoint: Option<Switch>,
+    http_protocol_ipv6: Option<Switch>,
+    instance_metadata_tags: Option<Switch>,
+}
+
+impl From<OptionsInDocument> for MetadataOptions {
+    fn from(document: OptionsInDocument) -> MetadataOptions {
+        let mut options = MetadataOptions::default();
+        // EC2's rule: a hop limit that nobody chose is 2 only together with tokens that nobody made optional.
+        if document.http_tokens == Some(HttpTokens::Optional) {
+            options.http_put_response_hop_limit = HopLimit::ONE;
+        }
+        OptionsUpdate {
+            http_tokens: document.http_tokens,
+            http_put_response_hop_limit: document.http_put_response_hop_limit,
+            http_endpoint: document.http_endpoint,
+            http_protocol_ipv6: document.http_protocol_ipv6,
+            instance_metadata_tags: document.instance_metadata_tags,
+        }
+        .apply(&mut options);
+        options
+    }
+}
+
+/// The changes that one ModifyInstanceMetadataOptions call asks for. What it leaves out keeps its value.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OptionsUpdate {
+    /// `HttpTokens`
+    pub http_tokens: Option<HttpTokens>,
+    /// `HttpPutResponseHopLimit`
+    pub http_put_response_hop_limit: Option<HopLimit>,
+    /// `HttpEndpoint`
+    pub http_endpoint: Option<Switch>,
+    /// `HttpProtocolIpv6`
+    pub http_protocol_ipv6: Option<Switch>,
+    /// `InstanceMetadataTags`
+    pub instance_metadata_tags: Option<Switch>,
+}
+
+impl OptionsUpdate {
+    /// Carries the update out on `options`.
+    pub fn apply(self, options: &mut MetadataOptions) {
+        let OptionsUpdate {
+            http_tokens,
+            http_put_response_hop_limit,
+            http_endpoint,
+            http_protocol_ipv6,
+            instance_metadata_tags,
+        } = self;
+        options.http_tokens = http_tokens.unwrap_or(options.http_tokens);
+        options.http_put_response_hop_limit =
+            http_put_response_hop_limit.unwrap_or(options.http_put_response_hop_limit);
+        options.http_endpoint = http_endpoint.unwrap_or(options.http_endpoint);
+        options.http_protocol_ipv6 = http_protocol_ipv6.unwrap_or(options.http_protocol_ipv6);
+        options.instance_metadata_tags = instance_metadata_tags.unwrap_or(options.instance_metadata_tags);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hop_limit_is_1_to_64_and_nothing_else() {
+        for value in -70_000..70_000 {
+            assert_eq!(HopLimit::try_from(value).is_ok(), (1..=64).contains(&value), "{value}");
+        }
+        for value in [i64::MIN, i64::MAX, 256 + 1, 65_536 + 1] {
+            assert_eq!(HopLimit::try_from(value), Err(HopLimitOutOfRange(value)));
+        }
+    }
+
+    #[test]
+    fn words_are_ec2s_and_case_sensitive() {
+        for word in ["", "Optional", "REQUIRED", "required ", "bogus", "enabled"] {
+            assert_eq!(HttpTokens::parse(word), None, "{word:?}");
+        }
+        for word in ["", "Enabled", "true", "on", "disabled\n", "optional"] {
+            assert_eq!(Switch::parse(word), None, "{word:?}");
+        }
+        for tokens in [HttpTokens::Optional, HttpTokens::Required] {
+            assert_eq!(HttpTokens::parse(tokens.as_str()), Some(tokens));
+        }
+        for switch in [Switch::Enabled, Switch::Disabled] {
+            assert_eq!(Switch::parse(switch.as_str()), Some(switch));
+        }
+    }
+
+    #[test]
+    fn an_update_changes_what_it_names_and_keeps_the_rest() {
+        let before = MetadataOptions::default();
+        let mut after = before;
+        OptionsUpdate { http_endpoint: Some(Switch::Disabled), ..OptionsUpdate::default() }.apply(&mut after);
+        assert_eq!(after, MetadataOptions { http_endpoint: Switch::Disabled, ..before });
+
+        OptionsUpdate::default().apply(&mut after);
+        assert_eq!(after, MetadataOptions { http_endpoint: Switch::Disabled, ..before });
+    }
+
+    #[test]
+    fn a_document_that_says_nothing_gets_required_tokens() {
+        let read = |text: &str| serde_json::from_str::<MetadataOptions>(text);
+        assert_eq!(read("{}").unwrap(), MetadataOptions::default());
+        assert_eq!(read(r#"{"State":"applied"}"#).unwrap().http_tokens, HttpTokens::Required);
+        assert_eq!(read(r#"{"HttpTokens":"optional"}"#).unwrap().http_put_response_hop_limit, HopLimit::ONE);
+        for bad in [
+            r#"{"HttpTokens":"bogus"}"#,
+            r#"{"HttpTokens":""}"#,
+            r#"{"HttpPutResponseHopLimit":0}"#,
+            r#"{"HttpPutResponseHopLimit":65}"#,
+            r#"{"HttpPutResponseHopLimit":"2"}"#,
+            r#"{"HttpEndpoint":true}"#,
+        ] {
+            assert!(read(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! Tags: EC2's limits, and the stricter key rule for tags that are shown in metadata.
+
+use serde::{Deserialize, Serialize};
+
+/// How many tags an instance may have (EC2's limit).
+pub const MOST_TAGS: usize = 50;
+/// The longest key, in characters (EC2's limit).
+pub const LONGEST_KEY: usize = 127;
+/// The longest value, in characters (EC2's limit).
+pub const LONGEST_VALUE: usize = 256;
+
+/// One tag of an instance.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Tag {
+    /// 1 to 127 characters.
+    pub key: String,
+    /// 0 to 256 characters.
+    #[serde(default)]
+    pub value: String,
+}
+
+/// Whether a key may stand in metadata: `[0-9a-zA-Z\-_+=,.@:]{1,255}` and none of `.`, `..`, `_index`.
+///
+/// EC2 checks this when InstanceMetadataTags is enabled and when a tag is added while it is.
+pub fn key_fits_metadata(key: &str) -> bool {
+    let letters = key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_+=,.@:".contains(&b));
+    letters && (1..=255).contains(&key.len()) && !matches!(key, "." | ".." | "_index")
+}
+
+/// What is wrong with a list of tags as such, wherever they are shown. One sentence a fault, with the tag's place.
+pub fn faults(tags: &[Tag]) -> Vec<(usize, String)> {
+    let mut faults = Vec::new();
+    if tags.len() > MOST_TAGS {
+        faults.push((MOST_TAGS, format!("an instance has at most {MOST_TAGS} tags, not {}", tags.len())));
+    }
+    for (place, tag) in tags.iter().enumerate() {
+        if tag.key.is_empty() {
+            faults.push((place, "a tag key can't be empty".to_string()));
+        }
+        if tag.key.chars().count() > LONGEST_KEY {
+            faults.push((place, format!("a tag key has at most {LONGEST_KEY} characters")));
+        }
+        if tag.value.chars().count() > LONGEST_VALUE {
+            faults.push((place, format!("a tag value has at most {LONGEST_VALUE} characters")));
+        }
+        if tags[..place].iter().any(|earlier| earlier.key == tag.key) {
+            faults.push((place, format!("the tag key '{}' stands twice", tag.key)));
+        }
+    }
+    faults
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_in_metadata_follow_the_stricter_rule() {
+        for good in ["Name", "a", "team:web", "a+b=c,d.e@f-g_h", "...", "aws:autoscaling:groupName"] {
+            assert!(key_fits_metadata(good), "{good}");
+        }
+        let long = "k".repeat(256);
+        for bad in ["", ".", "..", "_index", "a b", "a/b", "ü", "a\n", "a%b", &long] {
+            assert!(!key_fits_metadata(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn limits_are_counted_in_characters() {
+        let tag = |key: String, value: String| Tag { key, value };
+        assert!(faults(&[tag("ü".repeat(127), "ü".repeat(256))]).is_empty());
+        assert_eq!(faults(&[tag("k".repeat(128), String::new())]).len(), 1);
+        assert_eq!(faults(&[tag("k".into(), "v".repeat(257))]).len(), 1);
+        assert_eq!(faults(&[tag(String::new(), String::new())]).len(), 1);
+        assert_eq!(faults(&[tag("k".into(), "1".into()), tag("k".into(), "2".into())]).len(), 1);
+        let many = |n: usize| (0..n).map(|i| tag(i.to_string(), String::new())).collect::<Vec<_>>();
+        assert!(faults(&many(50)).is_empty());
+        assert_eq!(faults(&many(51)).len(), 1);
+    }
+}

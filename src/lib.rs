@@ -1,0 +1,31 @@
+//! imdsd: an EC2-compatible instance metadata service for machines that are not EC2.
+//!
+//! Two doors, one registry. `guest` answers virtual machines and trusts nothing; `control` answers signed EC2 API calls.
+//! They never import each other and meet in `registry`. `net` moves the bytes of both and knows neither; `daemon` puts them
+//! together. Who may lean on whom is a table in `tests/house`, and a test holds it:
+//!
+//! ```text
+//! cli → daemon → { net, guest, control } → registry → instance → fault
+//! ```
+//!
+//! The way of a guest's request: `net` accepts it and learns from the kernel where it came in, `guest::request` reads it,
+//! `registry` says whose it is, `guest::admission` decides on the instance's metadata options, `guest::tree` or
+//! `guest::token` has the answer, `guest::reply` gives it EC2's form, and `net` sends it as far as it may travel.
+//!
+//! The way of an operator's change: `sigv4` says who signed it, `control` reads and checks it, `registry` stores it durably
+//! and publishes it to the next request, `daemon` opens and closes listeners for it, and from then on it is `applied`.
+
+#![forbid(unsafe_code)]
+
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod control;
+pub mod daemon;
+pub mod fault;
+pub mod guest;
+pub mod instance;
+pub mod logging;
+pub mod net;
+pub mod registry;
+pub mod sigv4;

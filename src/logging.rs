@@ -1,0 +1,24 @@
+//! Logs on standard error, as text or JSON. What may stand in them is decided where they are written: never a token, a
+//! secret, a signature or user data.
+
+use std::io::IsTerminal as _;
+
+use tracing::level_filters::LevelFilter;
+
+use crate::config::{LogFormat, LogLevel};
+
+/// Starts logging for the process. Called once.
+pub fn start(format: LogFormat, level: LogLevel) {
+    let level = match level {
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    let lines = tracing_subscriber::fmt().with_max_level(level).with_target(false).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => lines.json().flatten_event(true).init(),
+    }
+}

@@ -1,0 +1,273 @@
+//! One guest connection: hyper between the sieve and the data plane, and the hop limit on the socket below both.
+//!
+//! The hop limit belongs to the connection and is only ever lowered. The kernel reads it anew for every packet, resent ones
+//! included, so a limit that were raised again after a token answer would send that answer's retransmissions farther than
+//! they may go.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Body as _, Incoming};
+use hyper::http::request::Parts;
+use hyper::rt::ReadBufCursor;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioTimer;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tracing::debug;
+
+use super::sieve::Sieve;
+use super::{CONNECTION_AGE, Drain, LARGEST_HEAD, Limits, MOST_HEADERS};
+use crate::instance::{Family, HopLimit, Origin};
+
+/// Whether a request brought a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// None, or an empty one.
+    Empty,
+    /// At least one byte, or one that did not end in time.
+    NotEmpty,
+}
+
+/// What goes back.
+pub struct Outgoing {
+    /// The response.
+    pub response: Response<Full<Bytes>>,
+    /// How far its packets may travel; `None` for the system's own limit.
+    pub hop_limit: Option<HopLimit>,
+}
+
+/// What answers: a plane, as a value. `None` ends the connection without a byte.
+pub type Answering = dyn Fn(&Origin, &Parts, Body) -> Option<Outgoing> + Send + Sync;
+
+/// How long a connection that is being told to end may take over it.
+const ENDING: Duration = Duration::from_secs(5);
+/// How much of a refused request is read away, and for how long, so that the refusal reaches its sender.
+const LINGER: (usize, Duration) = (256 * 1024, Duration::from_secs(1));
+
+/// Serves one guest's connection to its end.
+pub async fn serve(stream: TcpStream, origin: Origin, answering: Arc<Answering>, limits: Limits, mut drain: Drain) {
+    let socket = Arc::new(GuestSocket::new(stream, origin.family));
+    let service = service_fn(|request: Request<Incoming>| answer(request, &origin, &*answering, &socket, limits));
+    let io = SievedIo { socket: Arc::clone(&socket), sieve: Sieve::default() };
+
+    // Without pipeline_flush, which loses an answer that closes the connection while further requests wait in its buffer.
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head)
+        .max_header_size(LARGEST_HEAD)
+        .max_buf_size(2 * LARGEST_HEAD)
+        .max_headers(MOST_HEADERS)
+        .half_close(true)
+        .title_case_headers(true)
+        .auto_date_header(false);
+    let mut connection = pin!(builder.serve_connection(io, service));
+
+    // The connection, until it is told to end or has lived long enough; then as long as a started answer needs.
+    let outcome = tokio::select! {
+        outcome = connection.as_mut() => Some(outcome),
+        () = drain.ending() => None,
+        () = tokio::time::sleep(CONNECTION_AGE) => None,
+    };
+    let outcome = match outcome {
+        Some(outcome) => outcome,
+        None => {
+            connection.as_mut().graceful_shutdown();
+            match tokio::time::timeout(ENDING, connection).await {
+                Ok(outcome) => outcome,
+                Err(_) => return,
+            }
+        }
+    };
+    if let Err(reason) = &outcome {
+        debug!(peer = %origin.peer, attachment = %origin.attachment, %reason, "connection ended");
+    }
+    let parser_refused = outcome.is_err_and(|reason| reason.is_parse());
+    if parser_refused || socket.lingers.load(Ordering::Relaxed) {
+        let _ = tokio::time::timeout(LINGER.1, socket.read_away(LINGER.0)).await;
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    origin: &Origin,
+    answering: &Answering,
+    socket: &GuestSocket,
+    limits: Limits,
+) -> Result<Response<Framed>, Ended> {
+    let (head, body) = request.into_parts();
+    let body = look_for_a_body(body, limits.head).await;
+    if body == Body::NotEmpty {
+        socket.lingers.store(true, Ordering::Relaxed);
+    }
+    let outgoing = answering(origin, &head, body).ok_or(Ended::Silence)?;
+    if let Some(limit) = outgoing.hop_limit {
+        // Before the first byte of the answer, and no answer without it.
+        socket.lower_hop_limit(limit).map_err(Ended::HopLimit)?;
+    }
+    Ok(outgoing.response.map(Framed))
+}
+
+/// A body that hyper takes for one even when it is empty: of an empty one it would move Content-Length behind all other
+/// headers, and their order is part of the answer.
+struct Framed(Full<Bytes>);
+
+impl hyper::body::Body for Framed {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.0).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        false
+    }
+
+    fn size_hint(&self) -> hyper::body::SizeHint {
+        self.0.size_hint()
+    }
+}
+
+/// An empty body is fine however it is framed; the first byte of any other settles it.
+async fn look_for_a_body(mut body: Incoming, patience: Duration) -> Body {
+    if body.is_end_stream() {
+        return Body::Empty;
+    }
+    if body.size_hint().lower() > 0 {
+        return Body::NotEmpty;
+    }
+    let frames = async {
+        while let Some(frame) = body.frame().await {
+            match frame.map(|frame| frame.into_data()) {
+                Ok(Ok(data)) if data.is_empty() => {}
+                // Data, trailers, or a broken chunk.
+                _ => return Body::NotEmpty,
+            }
+        }
+        Body::Empty
+    };
+    tokio::time::timeout(patience, frames).await.unwrap_or(Body::NotEmpty)
+}
+
+/// Why a connection ended without an answer.
+#[derive(Debug)]
+enum Ended {
+    Silence,
+    HopLimit(io::Error),
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Ended::Silence => f.write_str("nobody is served here"),
+            Ended::HopLimit(reason) => write!(f, "the hop limit could not be set, so no answer was sent: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for Ended {}
+
+/// The socket of a connection, shared by the bytes and by the hop limit.
+struct GuestSocket {
+    stream: TcpStream,
+    family: Family,
+    /// The limit in force; 0 while it is the system's own.
+    hop_limit: AtomicU8,
+    /// Whether unread input is to be read away at the end: closing on it would reset the connection and take the answer.
+    lingers: AtomicBool,
+}
+
+impl GuestSocket {
+    fn new(stream: TcpStream, family: Family) -> GuestSocket {
+        GuestSocket { stream, family, hop_limit: AtomicU8::new(0), lingers: AtomicBool::new(false) }
+    }
+
+    /// Lowers the limit of all packets from here on, resent ones too; a higher limit than the one in force changes nothing.
+    fn lower_hop_limit(&self, limit: HopLimit) -> io::Result<()> {
+        let in_force = self.hop_limit.load(Ordering::Relaxed);
+        if in_force != 0 && in_force <= limit.get() {
+            return Ok(());
+        }
+        let socket = SockRef::from(&self.stream);
+        match self.family {
+            Family::Ipv4 => socket.set_ttl_v4(limit.get().into())?,
+            Family::Ipv6 => socket.set_unicast_hops_v6(limit.get().into())?,
+        }
+        self.hop_limit.store(limit.get(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn read_away(&self, most: usize) {
+        let mut read = 0;
+        let mut buffer = [0; 4096];
+        while read < most && self.stream.readable().await.is_ok() {
+            match self.stream.try_read(&mut buffer) {
+                Ok(0) => return,
+                Ok(length) => read += length,
+                Err(reason) if reason.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// The bytes of a connection as hyper reads and writes them.
+struct SievedIo {
+    socket: Arc<GuestSocket>,
+    sieve: Sieve,
+}
+
+impl hyper::rt::Read for SievedIo {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, mut cursor: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let mut buffer = [0; 4096];
+        let room = cursor.remaining().min(buffer.len());
+        loop {
+            ready!(this.socket.stream.poll_read_ready(cx))?;
+            match this.socket.stream.try_read(&mut buffer[..room]) {
+                Ok(length) => {
+                    this.sieve.pass(&mut buffer[..length]);
+                    cursor.put_slice(&buffer[..length]);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(reason) if reason.kind() == io::ErrorKind::WouldBlock => {}
+                Err(reason) => return Poll::Ready(Err(reason)),
+            }
+        }
+    }
+}
+
+impl hyper::rt::Write for SievedIo {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let stream = &self.socket.stream;
+        loop {
+            ready!(stream.poll_write_ready(cx))?;
+            match stream.try_write(bytes) {
+                Err(reason) if reason.kind() == io::ErrorKind::WouldBlock => {}
+                outcome => return Poll::Ready(outcome),
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(SockRef::from(&self.socket.stream).shutdown(std::net::Shutdown::Write))
+    }
+}

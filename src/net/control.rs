@@ -1,0 +1,75 @@
+//! One connection of the control endpoint: a bounded body, a deadline, and the answer of whoever is given.
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::http::request::Parts;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tracing::debug;
+
+use super::{Drain, Limits};
+
+/// A body, or why there is none.
+#[derive(Debug)]
+pub enum ControlBody {
+    /// All of it.
+    Complete(Bytes),
+    /// More than the limit.
+    TooLarge,
+}
+
+/// What answers: the control plane, as a value.
+pub type Controlling =
+    dyn Fn(Parts, ControlBody) -> Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>> + Send + Sync;
+
+/// How long a body may take.
+const BODY: Duration = Duration::from_secs(5);
+/// How long a connection that is being told to end may take over it.
+const ENDING: Duration = Duration::from_secs(5);
+
+/// Serves one caller's connection to its end. Bodies of up to `most_body` bytes are collected.
+pub async fn serve(
+    stream: TcpStream,
+    controlling: Arc<Controlling>,
+    most_body: usize,
+    limits: Limits,
+    mut drain: Drain,
+) {
+    let service = service_fn(|request: Request<Incoming>| {
+        let controlling = Arc::clone(&controlling);
+        async move {
+            let (head, body) = request.into_parts();
+            let collected = tokio::time::timeout(BODY, Limited::new(body, most_body).collect()).await;
+            let body = match collected {
+                Ok(Ok(body)) => ControlBody::Complete(body.to_bytes()),
+                Ok(Err(reason)) if reason.is::<LengthLimitError>() => ControlBody::TooLarge,
+                Ok(Err(reason)) => return Err(reason),
+                Err(late) => return Err(late.into()),
+            };
+            Ok(controlling(head, body).await)
+        }
+    });
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(limits.head).half_close(true);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let outcome = tokio::select! {
+        outcome = connection.as_mut() => outcome,
+        () = drain.ending() => {
+            connection.as_mut().graceful_shutdown();
+            match tokio::time::timeout(ENDING, connection).await {
+                Ok(outcome) => outcome,
+                Err(_) => return,
+            }
+        }
+    };
+    if let Err(reason) = outcome {
+        debug!(%reason, "control connection ended");
+    }
+}

@@ -1,0 +1,293 @@
+//! The embedded store: one JSON file per instance in the state directory.
+//!
+//! A write is a temporary file in the same directory, fsync, rename, fsync of the directory, and only then a success: what
+//! was acknowledged is there after a crash, and a file is always the whole old or the whole new record. Every file carries
+//! a SHA-256 over its record, so a damaged byte is found and never served. One bad file costs one instance.
+//!
+//! ```text
+//! {"Checksum": "sha256:…", "Record": {"Generation": 7, "LaunchEpoch": …, "Changed": …, "Instance": {…}}}
+//! ```
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
+
+use super::store::{Loaded, Record, Store, StoreError};
+use crate::fault::Fault;
+use crate::instance::{InstanceId, document};
+
+/// The ending of a file that is not yet, or will never be, a record.
+const TEMPORARY: &str = ".tmp";
+
+/// Records as files in `<state directory>/instances`.
+pub struct FileStore {
+    directory: PathBuf,
+    /// Held for the life of the store: two daemons on one state directory would undo each other's changes.
+    _lock: File,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct Envelope<'a> {
+    checksum: String,
+    #[serde(borrow)]
+    record: &'a RawValue,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct RecordOnDisk {
+    generation: u64,
+    launch_epoch: u64,
+    changed: Timestamp,
+    instance: Value,
+}
+
+impl FileStore {
+    /// Opens the store, making its directories (mode 0700) where they are missing. Fails when another process has it open.
+    pub fn open(state_directory: &Path) -> Result<FileStore, StoreError> {
+        let directory = state_directory.join("instances");
+        let failed =
+            |doing: &str, path: &Path, reason| StoreError { doing: format!("{doing} {}", path.display()), reason };
+
+        DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(|e| failed("make", &directory, e))?;
+        let lock_path = state_directory.join("lock");
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&lock_path)
+            .map_err(|e| failed("open", &lock_path, e))?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|reason| {
+            let reason = match reason {
+                rustix::io::Errno::WOULDBLOCK => io::Error::other("another imdsd is running on this state directory"),
+                other => other.into(),
+            };
+            failed("lock", &lock_path, reason)
+        })?;
+        Ok(FileStore { directory, _lock: lock })
+    }
+
+    fn path(&self, id: &InstanceId) -> PathBuf {
+        self.directory.join(format!("{id}.json"))
+    }
+}
+
+impl Store for FileStore {
+    fn load(&self) -> Result<Loaded, StoreError> {
+        let failed = |reason| StoreError { doing: format!("read {}", self.directory.display()), reason };
+
+        let mut loaded = Loaded::default();
+        for file in fs::read_dir(&self.directory).map_err(failed)? {
+            let path = file.map_err(failed)?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if name.ends_with(TEMPORARY) {
+                // Left by a crash before its rename: it was never acknowledged.
+                let _ = fs::remove_file(&path);
+                continue;
+            }
+            let Some(id) = name.strip_suffix(".json").and_then(InstanceId::parse) else { continue };
+            match read_record(&path, &id) {
+                Ok(record) => loaded.records.push(record),
+                Err(message) => loaded.unreadable.push((id, Fault::of_file(&path, message))),
+            }
+        }
+        Ok(loaded)
+    }
+
+    fn put(&self, record: &Record) -> Result<(), StoreError> {
+        let path = self.path(&record.instance.instance_id);
+        let temporary = self.directory.join(format!(".{}{TEMPORARY}", record.instance.instance_id));
+        let bytes = encode(record);
+
+        let write = || -> io::Result<()> {
+            // A new file each time: after a failed fsync the old descriptor would call its lost pages clean.
+            let _ = fs::remove_file(&temporary);
+            let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&temporary)?;
+            file.write_all(&bytes)?;
+            file.sync_all()?;
+            fs::rename(&temporary, &path)?;
+            File::open(&self.directory)?.sync_all()
+        };
+        write().map_err(|reason| {
+            let _ = fs::remove_file(&temporary);
+            StoreError { doing: format!("write {}", path.display()), reason }
+        })
+    }
+}
+
+fn encode(record: &Record) -> Vec<u8> {
+    let on_disk = RecordOnDisk {
+        generation: record.generation,
+        launch_epoch: record.launch_epoch,
+        changed: record.changed,
+        instance: document::to_value(&record.instance),
+    };
+    let record = serde_json::value::to_raw_value(&on_disk).expect("a record is plain JSON data");
+    let envelope = Envelope { checksum: checksum(record.get()), record: &record };
+    let mut bytes = serde_json::to_vec(&envelope).expect("an envelope is plain JSON data");
+    bytes.push(b'\n');
+    bytes
+}
+
+/// Reads one record; the error says what is wrong and how to go on.
+fn read_record(path: &Path, id: &InstanceId) -> Result<Record, String> {
+    const MEND: &str = "the instance is not served; put the file back from a backup, or remove it to register the \
+                        instance anew from its document";
+    let decode = || -> Result<Record, String> {
+        let text = fs::read_to_string(path).map_err(|reason| reason.to_string())?;
+        let envelope: Envelope<'_> = serde_json::from_str(&text).map_err(|reason| reason.to_string())?;
+        if envelope.checksum != checksum(envelope.record.get()) {
+            return Err("the checksum does not fit the record".to_string());
+        }
+        let on_disk: RecordOnDisk = serde_json::from_str(envelope.record.get()).map_err(|reason| reason.to_string())?;
+        let instance = document::from_value(on_disk.instance).map_err(|reason| reason.to_string())?;
+        if instance.instance_id != *id {
+            return Err(format!("the record is of {}, not of {id}", instance.instance_id));
+        }
+        Ok(Record {
+            generation: on_disk.generation,
+            launch_epoch: on_disk.launch_epoch,
+            changed: on_disk.changed,
+            instance,
+        })
+    };
+    decode().map_err(|reason| format!("unreadable record: {reason}; {MEND}"))
+}
+
+fn checksum(text: &str) -> String {
+    let digest = Sha256::digest(text.as_bytes());
+    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256:{hex}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::demo_instance;
+    use crate::instance::{HttpTokens, Switch};
+
+    fn record(generation: u64) -> Record {
+        Record {
+            generation,
+            launch_epoch: u64::MAX,
+            changed: "2026-01-02T03:04:05Z".parse().unwrap(),
+            instance: demo_instance(),
+        }
+    }
+
+    fn only_file(directory: &Path) -> PathBuf {
+        directory.join("instances").join(format!("{}.json", demo_instance().instance_id))
+    }
+
+    #[test]
+    fn what_was_put_is_loaded() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = FileStore::open(directory.path()).unwrap();
+        store.put(&record(1)).unwrap();
+        store.put(&record(2)).unwrap();
+        let loaded = store.load().unwrap();
+        assert_eq!(loaded.records, [record(2)]);
+        assert!(loaded.unreadable.is_empty());
+    }
+
+    #[test]
+    fn records_are_for_the_owner_only() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        FileStore::open(directory.path()).unwrap().put(&record(1)).unwrap();
+        let mode = fs::metadata(only_file(directory.path())).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let mode = fs::metadata(directory.path().join("instances")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+    }
+
+    #[test]
+    fn two_daemons_cannot_share_a_state_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let _first = FileStore::open(directory.path()).unwrap();
+        let second = FileStore::open(directory.path()).err().expect("the second open is refused");
+        assert!(second.to_string().contains("another imdsd"), "{second}");
+    }
+
+    #[test]
+    fn a_temporary_file_left_by_a_crash_is_no_record() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = FileStore::open(directory.path()).unwrap();
+        store.put(&record(1)).unwrap();
+        let left = directory.path().join("instances").join(format!(".{}.tmp", demo_instance().instance_id));
+        fs::write(&left, "half a rec").unwrap();
+        assert_eq!(store.load().unwrap().records, [record(1)]);
+        assert!(!left.exists());
+    }
+
+    /// Every byte flipped, every length cut: the instance is refused, or is exactly what was stored.
+    #[test]
+    fn a_damaged_record_is_never_served_as_something_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = FileStore::open(directory.path()).unwrap();
+        let mut strict = record(1);
+        strict.instance.metadata_options.http_tokens = HttpTokens::Required;
+        strict.instance.metadata_options.http_endpoint = Switch::Disabled;
+        store.put(&strict).unwrap();
+        let path = only_file(directory.path());
+        let good = fs::read(&path).unwrap();
+
+        let id = &strict.instance.instance_id;
+        let mut refused = 0;
+        let mut hold = |bytes: &[u8], what: String| {
+            fs::write(&path, bytes).unwrap();
+            match read_record(&path, id) {
+                Ok(read) => assert_eq!(read, strict, "{what}"),
+                Err(_) => refused += 1,
+            }
+        };
+        for place in 0..good.len() {
+            for bit in [0x01, 0x20, 0x80] {
+                let mut bad = good.clone();
+                bad[place] ^= bit;
+                hold(&bad, format!("byte {place} with {bit:#x} flipped"));
+            }
+        }
+        for length in (0..good.len()).step_by(7) {
+            hold(&good[..length], format!("cut to {length} bytes"));
+        }
+        assert!(refused > 3 * good.len(), "nearly everything is refused, not {refused}");
+    }
+
+    #[test]
+    fn a_record_under_another_instances_name_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = FileStore::open(directory.path()).unwrap();
+        store.put(&record(1)).unwrap();
+        fs::rename(only_file(directory.path()), directory.path().join("instances/i-12345678.json")).unwrap();
+        let loaded = store.load().unwrap();
+        assert!(loaded.records.is_empty());
+        assert_eq!(loaded.unreadable[0].0.as_str(), "i-12345678");
+        assert!(loaded.unreadable[0].1.to_string().contains("i-12345678.json"));
+    }
+
+    #[test]
+    fn a_failed_write_is_an_error_and_keeps_the_old_record() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = FileStore::open(directory.path()).unwrap();
+        store.put(&record(1)).unwrap();
+        // A directory in the way of the temporary file fails every write, for root too.
+        let in_the_way = directory.path().join("instances").join(format!(".{}.tmp", demo_instance().instance_id));
+        fs::create_dir(&in_the_way).unwrap();
+        assert!(store.put(&record(2)).is_err());
+        fs::remove_dir(&in_the_way).unwrap();
+        assert_eq!(store.load().unwrap().records, [record(1)]);
+        store.put(&record(3)).unwrap();
+        assert_eq!(store.load().unwrap().records, [record(3)]);
+    }
+}

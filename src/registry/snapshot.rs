@@ -1,0 +1,146 @@
+//! The registry at one moment: immutable, shared by every request that began under it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use jiff::Timestamp;
+
+use super::{Applied, Record};
+use crate::instance::{Attachment, Instance, InstanceId, Origin};
+
+/// All instances, and which way in belongs to which.
+#[derive(Default)]
+pub struct Snapshot {
+    entries: BTreeMap<InstanceId, Arc<Entry>>,
+    unreadable: BTreeSet<InstanceId>,
+    claims: HashMap<Attachment, Claim>,
+}
+
+/// Who claims a way in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// One instance, as it should be.
+    Held(InstanceId),
+    /// Several: none of them is served there.
+    Disputed(BTreeSet<InstanceId>),
+}
+
+/// One instance as published.
+#[derive(Debug)]
+pub struct Entry {
+    /// The instance.
+    pub instance: Instance,
+    /// Rises with every change (the desired generation).
+    pub generation: u64,
+    /// Differs for every launch; tokens of another launch are void.
+    pub launch_epoch: u64,
+    /// When it was last changed.
+    pub changed: Timestamp,
+    /// The generation that the sockets carry.
+    pub(super) applied: Applied,
+}
+
+/// `State` of the metadata options.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OptionsState {
+    /// The sockets do not carry the newest options yet.
+    Pending,
+    /// They do.
+    Applied,
+}
+
+impl OptionsState {
+    /// The word EC2 uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            OptionsState::Pending => "pending",
+            OptionsState::Applied => "applied",
+        }
+    }
+}
+
+impl Snapshot {
+    pub(super) fn new(
+        entries: impl IntoIterator<Item = Entry>,
+        unreadable: impl IntoIterator<Item = InstanceId>,
+    ) -> Snapshot {
+        let entries = entries.into_iter().map(|entry| (entry.instance.instance_id.clone(), Arc::new(entry))).collect();
+        Snapshot::assemble(entries, unreadable.into_iter().collect())
+    }
+
+    /// This snapshot with one entry put in or replaced.
+    pub(super) fn with(&self, entry: Arc<Entry>) -> Snapshot {
+        let mut entries = self.entries.clone();
+        entries.insert(entry.instance.instance_id.clone(), entry);
+        Snapshot::assemble(entries, self.unreadable.clone())
+    }
+
+    fn assemble(entries: BTreeMap<InstanceId, Arc<Entry>>, unreadable: BTreeSet<InstanceId>) -> Snapshot {
+        let mut claims: HashMap<Attachment, Claim> = HashMap::new();
+        for (id, entry) in &entries {
+            for attachment in &entry.instance.imds.attachments {
+                let claim = claims.entry(attachment.clone()).or_insert_with(|| Claim::Held(id.clone()));
+                *claim = match &*claim {
+                    Claim::Held(holder) if holder == id => continue,
+                    Claim::Held(holder) => Claim::Disputed(BTreeSet::from([holder.clone(), id.clone()])),
+                    Claim::Disputed(several) => Claim::Disputed(several.iter().cloned().chain([id.clone()]).collect()),
+                };
+            }
+        }
+        Snapshot { entries, unreadable, claims }
+    }
+
+    /// The instance whose packets come in here; `None` when nobody, or more than one, claims this way in.
+    pub fn at(&self, origin: &Origin) -> Option<&Arc<Entry>> {
+        self.attached_to(&origin.attachment)
+    }
+
+    /// The one instance that holds this way in.
+    pub fn attached_to(&self, attachment: &Attachment) -> Option<&Arc<Entry>> {
+        match self.claims.get(attachment)? {
+            Claim::Held(id) => self.entries.get(id),
+            Claim::Disputed(_) => None,
+        }
+    }
+
+    /// One instance by its id.
+    pub fn entry(&self, id: &InstanceId) -> Option<&Arc<Entry>> {
+        self.entries.get(id)
+    }
+
+    /// All instances, by id.
+    pub fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.entries.values()
+    }
+
+    /// Every way in that some instance claims, with its claim.
+    pub fn claims(&self) -> impl Iterator<Item = (&Attachment, &Claim)> {
+        self.claims.iter()
+    }
+
+    /// Whether this instance has a record that can't be read.
+    pub fn is_unreadable(&self, id: &InstanceId) -> bool {
+        self.unreadable.contains(id)
+    }
+}
+
+impl Entry {
+    /// The entry of a record; nothing is applied yet.
+    pub fn of_record(record: Record) -> Entry {
+        let Record { generation, launch_epoch, changed, instance } = record;
+        Entry { instance, generation, launch_epoch, changed, applied: Applied::default() }
+    }
+
+    pub(super) fn succeeded_by(&self, record: Record) -> Entry {
+        Entry { applied: Arc::clone(&self.applied), ..Entry::of_record(record) }
+    }
+
+    /// Whether the sockets carry this entry's options.
+    pub fn options_state(&self) -> OptionsState {
+        match self.applied.load(Ordering::Acquire) >= self.generation {
+            true => OptionsState::Applied,
+            false => OptionsState::Pending,
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! Where instances are kept: the trait that the file store, the memory store and a fleet's store share.
+
+use std::fmt;
+
+use jiff::Timestamp;
+
+use crate::fault::Fault;
+use crate::instance::{Instance, InstanceId};
+
+/// What is stored of one instance.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// Rises with every change.
+    pub generation: u64,
+    /// Differs for every launch.
+    pub launch_epoch: u64,
+    /// When it was last changed.
+    pub changed: Timestamp,
+    /// The instance.
+    pub instance: Instance,
+}
+
+/// What a store held when it was opened.
+#[derive(Debug, Default)]
+pub struct Loaded {
+    /// Every record that could be read.
+    pub records: Vec<Record>,
+    /// Instances whose record could not be read, and why. They must not be served.
+    pub unreadable: Vec<(InstanceId, Fault)>,
+}
+
+/// A place that keeps records. Its methods block; the registry calls them off the runtime, one at a time.
+pub trait Store: Send + Sync {
+    /// Reads everything. Fails only when nothing can be read at all.
+    fn load(&self) -> Result<Loaded, StoreError>;
+
+    /// Stores one record. When it returns `Ok` the record survives a crash; when it returns an error the caller goes on
+    /// with the old one.
+    fn put(&self, record: &Record) -> Result<(), StoreError>;
+}
+
+/// A store that failed: what it was doing, and with what.
+#[derive(Debug)]
+pub struct StoreError {
+    /// `write /var/lib/imdsd/instances/i-….json`, say.
+    pub doing: String,
+    /// The system's reason.
+    pub reason: std::io::Error,
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "can't {}: {}", self.doing, self.reason)
+    }
+}
+
+impl std::error::Error for StoreError {}

@@ -1,0 +1,180 @@
+//! Real clients against a real daemon: boto3 reads, the AWS CLI changes options while a guest looks.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use support::{ACCESS_KEY, Daemon, INSTANCE, PATIENCE, TOKEN_REQUEST, ask, python, skip};
+
+/// A command without any credentials, profile or endpoint of the machine's own.
+fn client(program: PathBuf, daemon: &Daemon) -> Command {
+    let mut command = Command::new(program);
+    command
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", daemon.directory.path())
+        .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", format!("http://{}", daemon.ipv4))
+        .env("AWS_EC2_METADATA_V1_DISABLED", "true");
+    command
+}
+
+fn output(command: &mut Command) -> Output {
+    command.output().expect("the client runs")
+}
+
+/// `aws ec2 …` as an operator types it.
+fn aws(daemon: &Daemon, arguments: &[&str]) -> Output {
+    let aws = python().expect("only called with the virtual environment").with_file_name("aws");
+    let mut command = client(aws, daemon);
+    command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY.0).env("AWS_SECRET_ACCESS_KEY", ACCESS_KEY.1).arg("ec2");
+    command.args(arguments).args(["--region", "us-east-1", "--endpoint-url", &format!("http://{}", daemon.control)]);
+    output(&mut command)
+}
+
+fn options_now(daemon: &Daemon) -> Value {
+    let described = aws(daemon, &["describe-instances", "--instance-ids", INSTANCE, "--output", "json"]);
+    assert!(described.status.success(), "{}", String::from_utf8_lossy(&described.stderr));
+    let described: Value = serde_json::from_slice(&described.stdout).unwrap();
+    described["Reservations"][0]["Instances"][0]["MetadataOptions"].clone()
+}
+
+#[test]
+fn boto3_reads_region_instance_id_and_credentials_with_tokens_required() {
+    let Some(python) = python() else { return skip("boto3", "no .venv with boto3; run tests/all") };
+    let daemon = Daemon::start(|_| {});
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/boto3_reads.py");
+    let read = output(client(python, &daemon).arg(script));
+    assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+    let read: Value = serde_json::from_slice(&read.stdout).unwrap();
+    println!("{read:#}");
+    assert_eq!(read["region"], "us-east-1");
+    assert_eq!(read["instance_id"], INSTANCE);
+    assert_eq!(read["credentials"]["role_name"], "demo-role");
+    assert_eq!(read["default_chain"]["method"], "iam-role");
+    let v2 = daemon.get_with("/latest/meta-data/iam/security-credentials/demo-role", &daemon.token()).body;
+    let v2: Value = serde_json::from_str(&v2).unwrap();
+    assert_eq!(read["credentials"]["access_key"], v2["AccessKeyId"]);
+    assert_eq!(read["default_chain"]["access_key"], v2["AccessKeyId"]);
+}
+
+/// Five options: before, the change by the AWS CLI, the guest's next request, and `applied` in describe-instances.
+#[test]
+fn the_aws_cli_flips_every_option_and_the_next_guest_request_sees_it() {
+    if python().is_none() {
+        return skip("AWS CLI", "no .venv with the AWS CLI; run tests/all");
+    }
+    let daemon = Daemon::start(|_| {});
+    let tokens = |d: &Daemon| format!("GET without a token: {}", d.get("/latest/meta-data/instance-id").status);
+    let tags = |d: &Daemon| {
+        format!("GET tags/instance/Name: {}", d.get_with("/latest/meta-data/tags/instance/Name", &d.token()).status)
+    };
+    let endpoint = |d: &Daemon| format!("PUT token: {}", d.ask(TOKEN_REQUEST).status);
+    let ipv6 = |d: &Daemon| match TcpStream::connect_timeout(&d.ipv6, PATIENCE) {
+        Ok(_) => format!("GET by IPv6: {}", ask(d.ipv6, "GET / HTTP/1.1\r\nHost: imds\r\n\r\n").status),
+        Err(reason) => format!("GET by IPv6: {}", reason.kind()),
+    };
+    let hops = |d: &Daemon| format!("token answer with TTL {}", received_ttl(d));
+    type Effect<'a> = &'a dyn Fn(&Daemon) -> String;
+    let rows: [(&str, &str, &str, Effect<'_>, &str, &str); 5] = [
+        ("http-tokens", "HttpTokens", "optional", &tokens, "GET without a token: 401", "GET without a token: 200"),
+        (
+            "http-put-response-hop-limit",
+            "HttpPutResponseHopLimit",
+            "5",
+            &hops,
+            "token answer with TTL 2",
+            "token answer with TTL 5",
+        ),
+        (
+            "instance-metadata-tags",
+            "InstanceMetadataTags",
+            "enabled",
+            &tags,
+            "GET tags/instance/Name: 404",
+            "GET tags/instance/Name: 200",
+        ),
+        (
+            "http-protocol-ipv6",
+            "HttpProtocolIpv6",
+            "enabled",
+            &ipv6,
+            "GET by IPv6: connection refused",
+            "GET by IPv6: 200",
+        ),
+        ("http-endpoint", "HttpEndpoint", "disabled", &endpoint, "PUT token: 200", "PUT token: 403"),
+    ];
+    println!("| option | before | change | after | describe-instances |\n|---|---|---|---|---|");
+    for (flag, field, value, effect, before, after) in rows {
+        assert_eq!(effect(&daemon), before, "{flag}");
+        let flag_given = format!("--{flag}");
+        let changed = aws(
+            &daemon,
+            &["modify-instance-metadata-options", "--instance-id", INSTANCE, &flag_given, value, "--output", "json"],
+        );
+        assert!(changed.status.success(), "{}", String::from_utf8_lossy(&changed.stderr));
+        let changed: Value = serde_json::from_slice(&changed.stdout).unwrap();
+        let options = &changed["InstanceMetadataOptions"];
+        let said = options[field].as_str().map_or_else(|| options[field].to_string(), str::to_string);
+        assert_eq!(said, value, "{changed}");
+        assert_eq!(options.as_object().unwrap().len(), 6, "{changed}");
+
+        assert_eq!(effect(&daemon), after, "{flag}");
+        let deadline = Instant::now() + PATIENCE;
+        let mut state = options_now(&daemon)["State"].clone();
+        while state != "applied" && Instant::now() < deadline {
+            state = options_now(&daemon)["State"].clone();
+        }
+        assert_eq!(state, "applied", "{flag}");
+        println!("| {flag} | {before} | {value} | {after} | {} |", state.as_str().unwrap());
+    }
+}
+
+#[test]
+fn the_aws_cli_understands_every_refusal() {
+    if python().is_none() {
+        return skip("AWS CLI refusals", "no .venv with the AWS CLI; run tests/all");
+    }
+    let daemon = Daemon::start(|_| {});
+    for (arguments, said) in [
+        (&["--instance-id", "i-00000000", "--http-tokens", "optional"][..], "(InvalidInstanceID.NotFound)"),
+        (&["--instance-id", "ma1", "--http-tokens", "optional"], "(InvalidInstanceID.Malformed)"),
+        (&["--instance-id", INSTANCE, "--http-tokens", "bogus"], "(InvalidParameterValue)"),
+        (&["--instance-id", INSTANCE, "--http-put-response-hop-limit", "65"], "(InvalidParameterValue)"),
+        (&["--instance-id", INSTANCE, "--http-tokens", "optional", "--dry-run"], "(DryRunOperation)"),
+    ] {
+        let refused = aws(&daemon, &[&["modify-instance-metadata-options"], arguments].concat());
+        let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && words.contains(said), "{arguments:?}: {words}");
+    }
+    assert_eq!(options_now(&daemon)["HttpTokens"], "required");
+}
+
+/// The lowest TTL of the token answer, found with a client that drops packets below a minimum.
+fn received_ttl(daemon: &Daemon) -> u8 {
+    use std::io::Write as _;
+    use std::os::fd::AsRawFd as _;
+    let arrives_with = |minimum: u8| {
+        let mut stream = TcpStream::connect_timeout(&daemon.ipv4, PATIENCE).unwrap();
+        let value = i32::from(minimum);
+        // SAFETY: the descriptor is open, and the option (IP_MINTTL) is an int that outlives the call.
+        let set = unsafe {
+            libc::setsockopt(
+                stream.as_raw_fd(),
+                libc::IPPROTO_IP,
+                21,
+                (&raw const value).cast(),
+                size_of::<i32>() as u32,
+            )
+        };
+        assert_eq!(set, 0);
+        stream.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        stream.write_all(TOKEN_REQUEST.as_bytes()).unwrap();
+        support::read_to_end(&mut stream).starts_with("HTTP/1.1 200")
+    };
+    (1..=64).take_while(|&minimum| arrives_with(minimum)).last().expect("it arrives with 1")
+}

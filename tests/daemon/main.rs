@@ -1,0 +1,9 @@
+//! The daemon as a process: bytes on sockets, kills, restarts, bad files.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod connections;
+mod hop_limit;
+mod options;
+mod restart;

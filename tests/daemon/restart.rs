@@ -1,0 +1,93 @@
+//! Restarts, signals, and files that are not as they should be.
+
+use std::process::Command;
+
+use crate::support::{Daemon, INSTANCE, TOKEN_REQUEST};
+
+#[test]
+fn a_token_survives_a_restart_of_the_daemon() {
+    let mut daemon = Daemon::start(|_| {});
+    let token = daemon.token();
+    daemon.kill();
+    daemon.start_again();
+    assert_eq!(daemon.get_with("/latest/meta-data/instance-id", &token).body, INSTANCE);
+}
+
+#[test]
+fn sigterm_ends_it_with_success() {
+    let mut daemon = Daemon::start(|_| {});
+    assert_eq!(daemon.terminate(), Some(0));
+}
+
+/// An unreadable record is told with its file and reason, is not served, and no document takes its place.
+#[test]
+fn an_unreadable_record_stops_its_instance_and_never_becomes_a_default() {
+    let mut daemon = Daemon::start(|instance| instance["MetadataOptions"]["HttpEndpoint"] = "disabled".into());
+    assert_eq!(daemon.get("/").status, 403);
+    daemon.kill();
+    let record = daemon.directory.path().join("state/instances").join(format!("{INSTANCE}.json"));
+    let text = std::fs::read_to_string(&record).unwrap();
+    std::fs::write(&record, text.replace("\"disabled\"", "\"enabled\"")).unwrap();
+    daemon.start_again();
+    assert_eq!(daemon.get("/").status, 0);
+    assert_eq!(daemon.ask(TOKEN_REQUEST).status, 0);
+    daemon.kill();
+
+    std::fs::write(&record, "{").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_imdsd")).arg("--version").output().unwrap();
+    assert!(output.status.success());
+    daemon.start_again();
+    assert_eq!(daemon.get("/").status, 0);
+}
+
+#[test]
+fn every_fault_of_a_configuration_is_reported_with_file_line_and_field() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = directory.path().join("imdsd.toml");
+    let text = "instances = \"i.json\"\nstate_dir = \"x\"\n[[listener]]\nname = \"a\"\nipv4 = \"127.0.0.1\"\n[guest]\nconnections = 0\n";
+    std::fs::write(&config, text).unwrap();
+    std::fs::write(
+        directory.path().join("i.json"),
+        "{\n \"InstanceId\": \"i-12345678\",\n \"LaunchTime\": \"2026-01-01T00:00:00Z\",\n \"MetadataOptions\": {\n  \
+         \"HttpTokens\": \"sometimes\"\n },\n \"Imds\": {\n  \"UserDta\": \"\"\n }\n}\n",
+    )
+    .unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_imdsd")).args(["check", "--config"]).arg(&config).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stderr).unwrap();
+    for (place, what) in [
+        ("imdsd.toml:2", "state_dir"),
+        ("imdsd.toml:5", "ipv4"),
+        ("imdsd.toml:7", "connections"),
+        ("i.json:5", "HttpTokens"),
+        ("i.json:8", "UserDta"),
+    ] {
+        assert!(said.lines().any(|line| line.contains(place) && line.contains(what)), "{place} {what}:\n{said}");
+    }
+    // And it does not start with it.
+    let output = Command::new(env!("CARGO_BIN_EXE_imdsd")).args(["--config"]).arg(&config).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn logs_hold_no_token_and_no_secret() {
+    let mut daemon = Daemon::start(|_| {});
+    let token = daemon.token();
+    let path = "/latest/meta-data/iam/security-credentials/demo-role";
+    let credentials = daemon.get_with(path, &token).body;
+    let credentials: serde_json::Value = serde_json::from_str(&credentials).unwrap();
+    let user_data = daemon.get_with("/latest/user-data", &token).body;
+    daemon.get_with("/latest/", "AQAEAnotatoken");
+    daemon.terminate();
+    let log: String = daemon.log().iter().map(|line| line.to_string()).collect();
+    assert!(log.contains("guest request"), "the log is that of the requests above");
+    for secret in [
+        &token,
+        "AQAEAnotatoken",
+        credentials["SecretAccessKey"].as_str().unwrap(),
+        credentials["Token"].as_str().unwrap(),
+        &user_data,
+    ] {
+        assert!(!log.contains(secret), "{secret} is in the log");
+    }
+}

@@ -1,0 +1,291 @@
+//! A real daemon in a process of its own, and a client that sends and shows bytes.
+//!
+//! Every address is on loopback, every wait has an end, and what a test starts it stops by its process id.
+#![allow(dead_code)]
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+/// The longest a test waits for anything that should happen at once.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+/// The access key of the daemons that tests start.
+pub const ACCESS_KEY: (&str, &str) = ("AKIDTESTTESTTEST0001", "a-secret-for-tests-only");
+/// The instance that tests serve, of config/demo-instance.json.
+pub const INSTANCE: &str = "i-0123456789abcdef0";
+
+/// A running daemon with a directory of its own.
+pub struct Daemon {
+    child: Child,
+    lines: Receiver<Value>,
+    pub directory: tempfile::TempDir,
+    pub ipv4: SocketAddr,
+    pub ipv6: SocketAddr,
+    pub control: SocketAddr,
+}
+
+impl Daemon {
+    /// Starts a daemon that serves the demo instance, changed as the test wants.
+    pub fn start(change: impl FnOnce(&mut Value)) -> Daemon {
+        Daemon::start_with("", change)
+    }
+
+    /// The same, with more lines for the configuration.
+    pub fn start_with(more: &str, change: impl FnOnce(&mut Value)) -> Daemon {
+        let directory = tempfile::tempdir().unwrap();
+        let mut document: Value =
+            serde_json::from_str(include_str!("../../config/demo-instance.json")).expect("the demo document is JSON");
+        change(instance_of(&mut document));
+        std::fs::write(directory.path().join("instance.json"), document.to_string()).unwrap();
+        write_keys(&directory.path().join("access-keys.toml"));
+        let (ipv4, ipv6, control) = (free_port("127.0.0.1:0"), free_port("[::1]:0"), free_port("127.0.0.1:0"));
+        let config = format!(
+            "instances = \"instance.json\"\nstate_directory = \"state\"\nruntime_directory = \"run\"\n\
+             [[listener]]\nname = \"demo\"\nipv4 = \"{ipv4}\"\nipv6 = \"{ipv6}\"\n\
+             [control]\nlisten = \"{control}\"\naccess_keys = \"access-keys.toml\"\n\
+             [log]\nformat = \"json\"\nlevel = \"debug\"\n{more}\n"
+        );
+        std::fs::write(directory.path().join("imdsd.toml"), config).unwrap();
+        let (child, lines) = spawn(directory.path());
+        let mut daemon = Daemon { child, lines, directory, ipv4, ipv6, control };
+        daemon.wait_until_it_serves();
+        daemon
+    }
+
+    fn wait_until_it_serves(&mut self) {
+        self.wait_for(|line| line["message"] == "control endpoint");
+    }
+
+    /// Waits for a log line.
+    pub fn wait_for(&mut self, is_it: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) if is_it(&line) => return line,
+                Ok(_) => {}
+                Err(_) => panic!("the line did not come; status {:?}", self.child.try_wait()),
+            }
+        }
+    }
+
+    /// Every log line so far.
+    pub fn log(&mut self) -> Vec<Value> {
+        self.lines.try_iter().collect()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// kill -9.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again on the same directory and addresses.
+    pub fn start_again(&mut self) {
+        (self.child, self.lines) = spawn(self.directory.path());
+        self.wait_until_it_serves();
+    }
+
+    /// SIGTERM, and the exit code.
+    pub fn terminate(&mut self) -> Option<i32> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("it did not end");
+    }
+
+    /// One request on a connection of its own, over IPv4.
+    pub fn ask(&self, head: &str) -> Answer {
+        ask(self.ipv4, head)
+    }
+
+    pub fn get(&self, path: &str) -> Answer {
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: imds\r\n\r\n"))
+    }
+
+    pub fn get_with(&self, path: &str, token: &str) -> Answer {
+        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: imds\r\nX-aws-ec2-metadata-token: {token}\r\n\r\n"))
+    }
+
+    pub fn token(&self) -> String {
+        let answer = self.ask(TOKEN_REQUEST);
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.body
+    }
+}
+
+pub const TOKEN_REQUEST: &str =
+    "PUT /latest/api/token HTTP/1.1\r\nHost: imds\r\nX-aws-ec2-metadata-token-ttl-seconds: 21600\r\n\r\n";
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The instance object inside a document.
+fn instance_of(document: &mut Value) -> &mut Value {
+    if document.get("Reservations").is_some() { &mut document["Reservations"][0]["Instances"][0] } else { document }
+}
+
+fn write_keys(path: &Path) {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let (id, secret) = ACCESS_KEY;
+    let text = format!("[[access_key]]\naccess_key_id = \"{id}\"\nsecret_access_key = \"{secret}\"\n");
+    let mut file = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(path).unwrap();
+    file.write_all(text.as_bytes()).unwrap();
+}
+
+fn spawn(directory: &Path) -> (Child, Receiver<Value>) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_imdsd"))
+        .args(["serve", "--config"])
+        .arg(directory.join("imdsd.toml"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    let (send, lines) = channel();
+    std::thread::spawn(move || {
+        for line in stderr.lines().map_while(Result::ok) {
+            let line = serde_json::from_str(&line).unwrap_or(Value::String(line));
+            if send.send(line).is_err() {
+                break;
+            }
+        }
+    });
+    (child, lines)
+}
+
+/// A port that nobody listens on at this moment.
+pub fn free_port(address: &str) -> SocketAddr {
+    TcpListener::bind(address).unwrap().local_addr().unwrap()
+}
+
+/// What came back, to the byte.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// 0 when nothing came.
+    pub status: u16,
+    pub raw: String,
+    pub headers: Vec<(String, String)>,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn read(raw: &str) -> Answer {
+        let Some((head, body)) = raw.split_once("\r\n\r\n") else {
+            return Answer { status: 0, raw: raw.to_string(), headers: Vec::new(), body: String::new() };
+        };
+        let mut lines = head.split("\r\n");
+        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let header = |line: &str| {
+            let (name, value) = line.split_once(": ").unwrap();
+            (name.to_string(), value.to_string())
+        };
+        Answer { status, raw: raw.to_string(), headers: lines.map(header).collect(), body: body.to_string() }
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// Sends bytes and reads until the other side closes.
+pub fn ask(address: SocketAddr, bytes: &str) -> Answer {
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(bytes.as_bytes()).unwrap();
+    Answer::read(&read_to_end(&mut stream))
+}
+
+pub fn read_to_end(stream: &mut TcpStream) -> String {
+    let mut raw = Vec::new();
+    // A reset after the answer is an end too.
+    let _ = stream.read_to_end(&mut raw);
+    String::from_utf8_lossy(&raw).into_owned()
+}
+
+/// Says that a test can't run here. Under `tests/all` that is a failure.
+///
+/// It writes past the test harness's capture, so that plain `cargo test` shows it too.
+pub fn skip(test: &str, reason: &str) {
+    let line = format!("SKIPPED {test}: {reason}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
+    assert!(std::env::var_os("IMDSD_TESTS_ALL").is_none(), "{line}");
+}
+
+/// The Python of the virtual environment that `tests/all` makes, with boto3 and the AWS CLI; `None` when it is not there.
+pub fn python() -> Option<PathBuf> {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
+    python.exists().then_some(python)
+}
+
+/// An option change or another EC2 call, signed with the test's key; the answer, or `None` when the daemon was not there.
+pub fn call(control: SocketAddr, action: &str, parameters: &[(&str, &str)]) -> Option<Answer> {
+    let encode = |text: &str| -> String {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~".contains(&b);
+        text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+    };
+    let mut body = format!("Action={action}&Version=2016-11-15");
+    for (name, value) in parameters {
+        body += &format!("&{}={}", encode(name), encode(value));
+    }
+
+    let date = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+    let scope = format!("{}/us-east-1/ec2/aws4_request", &date[..8]);
+    let canonical = format!(
+        "POST\n/\n\nhost:{control}\nx-amz-date:{date}\n\nhost;x-amz-date\n{}",
+        hex(&Sha256::digest(body.as_bytes()))
+    );
+    let to_sign = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", hex(&Sha256::digest(canonical.as_bytes())));
+    let (id, secret) = ACCESS_KEY;
+    let key = scope.split('/').fold(format!("AWS4{secret}").into_bytes(), |key, part| hmac(&key, part));
+    let signature = hex(&hmac(&key, &to_sign));
+    let request = format!(
+        "POST / HTTP/1.1\r\nHost: {control}\r\nX-Amz-Date: {date}\r\nContent-Length: {}\r\nConnection: close\r\n\
+         Authorization: AWS4-HMAC-SHA256 Credential={id}/{scope}, SignedHeaders=host;x-amz-date, Signature={signature}\r\n\
+         \r\n{body}",
+        body.len()
+    );
+    let mut stream = TcpStream::connect_timeout(&control, PATIENCE).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).ok()?;
+    stream.write_all(request.as_bytes()).ok()?;
+    let answer = Answer::read(&read_to_end(&mut stream));
+    (answer.status != 0).then_some(answer)
+}
+
+/// The text of the first such element in an XML document.
+pub fn element<'a>(xml: &'a str, name: &str) -> Option<&'a str> {
+    let from = xml.find(&format!("<{name}>"))? + name.len() + 2;
+    Some(&xml[from..from + xml[from..].find(&format!("</{name}>"))?])
+}
+
+fn hmac(key: &[u8], text: &str) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
+    mac.update(text.as_bytes());
+    mac.finalize().into_bytes().to_vec()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
