@@ -50,8 +50,8 @@ pub async fn serve(
             let body = match collected {
                 Ok(Ok(body)) => ControlBody::Complete(body.to_bytes()),
                 Ok(Err(reason)) if reason.is::<LengthLimitError>() => ControlBody::TooLarge,
-                Ok(Err(reason)) => return Err(reason),
-                Err(late) => return Err(late.into()),
+                // Broken, or too late: whoever sent it is gone or not worth waiting for.
+                Ok(Err(_)) | Err(_) => return Err(std::io::Error::other("the body did not come")),
             };
             Ok(controlling(head, body).await)
         }
