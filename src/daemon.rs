@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
@@ -91,6 +91,8 @@ pub struct Daemon {
     /// Ends the guests' connections; each listener has as many as `limits` says.
     drains: Vec<DrainControl>,
     control: Option<(SocketAddr, JoinHandle<()>)>,
+    terminate: Signal,
+    interrupt: Signal,
 }
 
 /// A listener of the configuration, with its sockets.
@@ -113,6 +115,9 @@ impl Daemon {
     /// Opens the store, registers `instances`, binds every address. Nothing is served before all of it has worked.
     pub async fn start(config: Config, instances: Vec<Instance>) -> Result<Daemon, StartFault> {
         let now = Moment::now();
+        // First of all, so that a signal never finds the daemon half started and unprepared.
+        let terminate = signal(SignalKind::terminate()).map_err(StartFault::System)?;
+        let interrupt = signal(SignalKind::interrupt()).map_err(StartFault::System)?;
 
         // 1. The registry. Instances with unreadable records are not served; the others are.
         let store: Arc<dyn Store> = match &config.state_directory {
@@ -150,7 +155,17 @@ impl Daemon {
             ways.push(Way { name: listener.name.clone(), sockets, drain: control.drain() });
             drains.push(control);
         }
-        let mut daemon = Daemon { registry, tokens, answering: answering(guest), ways, limits, drains, control: None };
+        let mut daemon = Daemon {
+            registry,
+            tokens,
+            answering: answering(guest),
+            ways,
+            limits,
+            drains,
+            control: None,
+            terminate,
+            interrupt,
+        };
         daemon.apply(WhenRefused::Fail)?;
         daemon.open_control(&config)?;
         Ok(daemon)
@@ -158,15 +173,13 @@ impl Daemon {
 
     /// Serves until SIGTERM or SIGINT, then lets started answers finish.
     pub async fn serve(mut self) -> Result<(), StartFault> {
-        let mut terminate = signal(SignalKind::terminate()).map_err(StartFault::System)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(StartFault::System)?;
         let mut publications = self.registry.publications();
         let mut tick = tokio::time::interval(TICK);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         loop {
             tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
+                _ = self.terminate.recv() => break,
+                _ = self.interrupt.recv() => break,
                 _ = publications.changed() => {}
                 _ = tick.tick() => self.roll_keys(),
             }
