@@ -745,7 +745,8 @@ mod tests {
         assert_eq!(instance.metadata_options, crate::instance::MetadataOptions::default());
         assert!(config.control.unwrap().listen.ip().is_loopback());
         let role = instance.imds.role.unwrap();
-        assert_ne!(role.v1.unwrap().access_key_id, role.v2.access_key_id);
+        let crate::instance::CredentialSource::Static(source) = role.source else { panic!("the demo fetches nothing") };
+        assert_ne!(source.v1.unwrap().access_key_id, source.v2.access_key_id);
     }
 
     #[test]

@@ -7,7 +7,10 @@ use std::time::Duration;
 use super::request::{Body, Connection, HttpVersion};
 use super::*;
 use crate::config::demo_instance;
-use crate::instance::{Attachment, Family, HopLimit, HttpTokens, Instance, InstanceId, InstanceState, Switch};
+use crate::instance::{
+    Attachment, CredentialSource, Family, HopLimit, HttpTokens, Instance, InstanceId, InstanceState, StaticSource,
+    Switch,
+};
 use crate::registry::memory::MemoryStore;
 
 const TOKEN_PATH: &str = "/latest/api/token";
@@ -56,6 +59,13 @@ fn instance(change: impl FnOnce(&mut Instance)) -> Instance {
     instance.metadata_options.http_tokens = HttpTokens::Optional;
     change(&mut instance);
     instance
+}
+
+fn static_source(instance: &mut Instance) -> &mut StaticSource {
+    match &mut instance.imds.role.as_mut().unwrap().source {
+        CredentialSource::Static(source) => source,
+        other => panic!("the demo's source is static, not {other:?}"),
+    }
 }
 
 impl Host {
@@ -574,7 +584,7 @@ fn v1_and_v2_reads_get_different_credentials() {
     ));
     assert!(v2.ends_with("\"Expiration\" : \"2026-05-16T22:00:00Z\"\n}"), "{v2}");
 
-    host.change(|i| i.imds.role.as_mut().unwrap().v1 = None);
+    host.change(|i| static_source(i).v1 = None);
     assert_eq!(host.get(path).status, 404);
     assert_eq!(host.get("/latest/meta-data/iam/security-credentials/").status, 404);
     assert_eq!(host.ask("GET", path, &[(TOKEN, &token)]).body, v2);
@@ -583,7 +593,7 @@ fn v1_and_v2_reads_get_different_credentials() {
 #[test]
 fn expired_credentials_are_never_served() {
     let host = Host::with(|_| {});
-    host.change(|i| i.imds.role.as_mut().unwrap().v1.as_mut().unwrap().expiration = Some(moment().wall));
+    host.change(|i| static_source(i).v1.as_mut().unwrap().expiration = Some(moment().wall));
     let seen = host.get("/latest/meta-data/iam/security-credentials/demo-role");
     assert_eq!(seen.status, 200);
     assert!(seen.body.contains("\"Code\" : \"AssumeRoleUnauthorizedAccess\""));

@@ -22,7 +22,10 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use serde_path_to_error::Segment;
 
-use super::{Attachment, Instance, InstanceId, MOST_USER_DATA, NetworkInterface, StaticCredentials, Switch, tags};
+use super::{
+    Attachment, CredentialSource, Instance, InstanceId, MOST_USER_DATA, NetworkInterface, StaticCredentials, Switch,
+    tags,
+};
 use crate::fault::{Fault, line_of};
 
 /// The most faults of form reported for one instance. A file that has more is not a document with mistakes in it.
@@ -642,19 +645,22 @@ fn judge_role(instance: &Instance, wrong: &mut Judgement) {
         let message = "a role name is 1 to 64 letters, digits and +=,.@_-";
         wrong.push((place.key("RoleName"), message.to_string()));
     }
+    let source = place.key("Source").key("Static");
     let mut credentials = |delivery: &str, credentials: &StaticCredentials| {
         let halves = [
             ("AccessKeyId", credentials.access_key_id.as_str()),
             ("SecretAccessKey", credentials.secret_access_key.expose()),
         ];
         for (field, _) in halves.into_iter().filter(|(_, value)| value.is_empty()) {
-            wrong.push((place.key(delivery).key(field), "can't be empty".to_string()));
+            wrong.push((source.key(delivery).key(field), "can't be empty".to_string()));
         }
     };
-    if let Some(v1) = &role.v1 {
-        credentials("V1", v1);
+    if let CredentialSource::Static(source) = &role.source {
+        if let Some(v1) = &source.v1 {
+            credentials("V1", v1);
+        }
+        credentials("V2", &source.v2);
     }
-    credentials("V2", &role.v2);
     if instance.iam_instance_profile.is_none() {
         let message = "is missing; Imds.Role is the role in it";
         wrong.push((Place::root().key("IamInstanceProfile"), message.to_string()));
@@ -1230,7 +1236,7 @@ mod tests {
         };
         let interfaces = |fields: Value| json!({ "NetworkInterfaces": [interface(fields)] });
         let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHRoaXMta2V5LWlzLWEtZGVtb25zdHJhdGlvbi1vbmx5";
-        let role = |name: &str| json!({ "RoleName": name, "V2": { "AccessKeyId": "A", "SecretAccessKey": "s" } });
+        let role = |name: &str| json!({ "RoleName": name, "Source": { "Static": { "V2": { "AccessKeyId": "A", "SecretAccessKey": "s" } } } });
         let block = |field: &str, block: &str| json!({ "Imds": { "Subnets": { "subnet-1": { field: [block] } } } });
         let profile = json!({ "Arn": "arn:aws:iam::123456789012:instance-profile/p", "Id": "AIPA" });
         for (fields, expected) in [

@@ -224,20 +224,45 @@ pub struct CidrBlocks {
     pub ipv6_cidr_blocks: Vec<String>,
 }
 
-/// The role that the instance profile contains, with its credentials.
+/// The role that the instance profile contains, and where its credentials come from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct Role {
     /// The role's name, as listed under `iam/security-credentials/`.
     pub role_name: String,
-    /// What a read without a session token gets (IMDSv1, role delivery 1.0). Absent: no credentials for such reads.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub v1: Option<StaticCredentials>,
-    /// What a read with a session token gets (IMDSv2, role delivery 2.0).
-    pub v2: StaticCredentials,
+    /// Where its credentials come from.
+    pub source: CredentialSource,
+    /// Whether reads without a session token get credentials at all (IMDSv1, role delivery 1.0).
+    #[serde(default = "enabled", skip_serializing_if = "is_enabled")]
+    pub v1: Switch,
+}
+
+/// Where a role's credentials come from. Every source is asked for the two deliveries apart: what a read without a token
+/// gets (1.0) is never what a read with one gets (2.0).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CredentialSource {
+    /// Written into the document.
+    Static(StaticSource),
+    /// A program that prints credentials, by the AWS CLI's `credential_process` contract.
+    Process(ProcessSource),
+    /// STS AssumeRole, signed with keys of the host's.
+    AssumeRole(AssumeRoleSource),
+    /// STS AssumeRoleWithWebIdentity, with a short-lived token that imdsd mints for the instance.
+    AssumeRoleWithWebIdentity(WebIdentitySource),
 }
 
 /// Credentials written into the document by the operator.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct StaticSource {
+    /// For reads without a session token. Absent: none for such reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub v1: Option<StaticCredentials>,
+    /// For reads with a session token.
+    pub v2: StaticCredentials,
+}
+
+/// One set of static credentials.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct StaticCredentials {
@@ -251,6 +276,67 @@ pub struct StaticCredentials {
     /// When they end. Absent for keys that do not end: then a time some hours ahead is shown, as clients require one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expiration: Option<Timestamp>,
+}
+
+/// A program that prints credentials.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct ProcessSource {
+    /// The program, by its absolute path, and its arguments. No shell reads them.
+    pub command: Vec<String>,
+    /// How long it may run, 1 to 60 seconds; 10 unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timeout_seconds: Option<u32>,
+}
+
+/// STS AssumeRole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct AssumeRoleSource {
+    /// `https://sts.us-east-1.amazonaws.com`, MinIO's or Ceph's address, …
+    pub endpoint: String,
+    /// The region the call is signed for.
+    pub region: String,
+    /// `arn:aws:iam::…:role/…`
+    pub role_arn: String,
+    /// A file with the one access key that signs the call, in the form of the control endpoint's key file.
+    pub access_key_file: std::path::PathBuf,
+    /// How long the credentials last, 900 to 43200 seconds; 3600 unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_seconds: Option<u32>,
+    /// What the role's trust policy asks of third parties.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_id: Option<String>,
+    /// A PEM file of certificate authorities for the endpoint; the system's unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<std::path::PathBuf>,
+}
+
+/// STS AssumeRoleWithWebIdentity: no long-lived secret lies on the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct WebIdentitySource {
+    /// `https://sts.us-east-1.amazonaws.com`, MinIO's or Ceph's address, …
+    pub endpoint: String,
+    /// `arn:aws:iam::…:role/…`
+    pub role_arn: String,
+    /// Whom the minted token is for (`aud`); `sts.amazonaws.com` unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audience: Option<String>,
+    /// How long the credentials last, 900 to 43200 seconds; 3600 unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_seconds: Option<u32>,
+    /// A PEM file of certificate authorities for the endpoint; the system's unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<std::path::PathBuf>,
+}
+
+fn enabled() -> Switch {
+    Switch::Enabled
+}
+
+fn is_enabled(switch: &Switch) -> bool {
+    *switch == Switch::Enabled
 }
 
 /// A value that is never printed: its `Debug` says nothing.

@@ -12,7 +12,7 @@ use super::json::ec2_json;
 use super::{Category, Child, Focus, Kind, each};
 use crate::clock::iso_seconds;
 use crate::guest::admission::Delivery;
-use crate::instance::StaticCredentials;
+use crate::instance::{CredentialSource, StaticCredentials, Switch};
 
 pub(super) const IAM: &[Category] = &[
     Category { name: "info", since: "2012-01-12", kind: Kind::Dated(info) },
@@ -73,9 +73,11 @@ fn roles(focus: Focus<'_>) -> Vec<Child<'_>> {
 fn credentials(focus: Focus<'_>) -> Option<(Cow<'_, str>, Timestamp)> {
     focus.instance().iam_instance_profile.as_ref()?;
     let role = focus.instance().imds.role.as_ref()?;
-    let credentials: &StaticCredentials = match focus.delivery {
-        Delivery::V1 => role.v1.as_ref()?,
-        Delivery::V2 { .. } => &role.v2,
+    let CredentialSource::Static(source) = &role.source else { return None };
+    let credentials: &StaticCredentials = match (focus.delivery, role.v1) {
+        (Delivery::V1, Switch::Enabled) => source.v1.as_ref()?,
+        (Delivery::V1, Switch::Disabled) => return None,
+        (Delivery::V2 { .. }, _) => &source.v2,
     };
     if credentials.expiration.is_some_and(|end| end <= focus.now.wall) {
         let failure = Failure {

@@ -1,0 +1,1 @@
+//! The instance identity document: keys, certificate, signatures.
