@@ -599,3 +599,114 @@ fn expired_credentials_are_never_served() {
     assert!(seen.body.contains("\"Code\" : \"AssumeRoleUnauthorizedAccess\""));
     assert!(!seen.body.contains("Secret"));
 }
+
+#[test]
+fn overrides_set_and_hide_leaves_and_listings_follow() {
+    let host = Host::with(|i| {
+        i.imds.overrides = serde_json::from_str(
+            r#"{"meta-data/ancestor-ami-ids": "ami-1\nami-2", "meta-data/instance-type": "m7i.large",
+                "meta-data/public-ipv4": null, "meta-data/placement": null, "meta-data/metrics/vhostmd": null,
+                "meta-data/elastic-inference/associations/eia-1": "{}", "dynamic/fws/instance-monitoring": "enabled"}"#,
+        )
+        .unwrap();
+    });
+    for (path, status, body) in [
+        ("meta-data/ancestor-ami-ids", 200, "ami-1\nami-2"),
+        ("meta-data/instance-type", 200, "m7i.large"),
+        ("meta-data/instance-type/", 200, "m7i.large"),
+        ("meta-data/elastic-inference", 200, "associations/"),
+        ("meta-data/elastic-inference/associations/", 200, "eia-1"),
+        ("meta-data/elastic-inference/associations/eia-1", 200, "{}"),
+        ("dynamic/fws/instance-monitoring", 200, "enabled"),
+    ] {
+        let seen = host.get(&format!("/latest/{path}"));
+        assert_eq!((seen.status, seen.body.as_str()), (status, body), "{path}");
+    }
+    for gone in [
+        "meta-data/public-ipv4",
+        "meta-data/placement",
+        "meta-data/placement/region",
+        "meta-data/metrics/vhostmd",
+        "meta-data/metrics/",
+        "meta-data/instance-type/x",
+        "meta-data/elastic-inference/associations/eia-1/x",
+        "meta-data/elastic-inference/nope",
+    ] {
+        assert_eq!(host.get(&format!("/latest/{gone}")).status, 404, "{gone}");
+    }
+    let listing = host.get("/latest/meta-data/").body;
+    let names: Vec<&str> = listing.lines().collect();
+    assert!(names.is_sorted_by(|one, next| one.trim_end_matches('/') < next.trim_end_matches('/')), "{names:?}");
+    for there in ["ancestor-ami-ids", "elastic-inference/", "instance-type"] {
+        assert!(names.contains(&there), "{there}");
+    }
+    for gone in ["public-ipv4", "placement/", "metrics/"] {
+        assert!(!names.contains(&gone), "{gone}");
+    }
+}
+
+/// An override is no way around the option that decides about tags.
+#[test]
+fn overrides_cannot_show_tags() {
+    let overrides: crate::instance::Overrides = serde_json::from_str(r#"{"meta-data/tags/instance/x": "y"}"#).unwrap();
+    assert_eq!(overrides.faults().len(), 1);
+}
+
+#[test]
+fn notices_appear_with_their_time_and_vanish_with_them() {
+    let mut host = Host::with(|i| {
+        i.imds.events = serde_json::from_str(
+            r#"{"Spot": {"Action": "terminate", "Time": "2026-05-16T16:27:17Z"},
+                "Rebalance": {"NoticeTime": "2026-05-16T16:25:17Z"}, "TargetLifecycleState": "InService"}"#,
+        )
+        .unwrap();
+    });
+    let spot = ["/latest/meta-data/spot/instance-action", "/latest/meta-data/spot/termination-time"];
+    let rebalance = "/latest/meta-data/events/recommendations/rebalance";
+    for path in spot.into_iter().chain([rebalance, "/latest/meta-data/spot/"]) {
+        assert_eq!(host.get(path).status, 404, "{path}");
+    }
+    assert_eq!(host.get("/latest/meta-data/events/").body, "maintenance/");
+    host.later(10.0);
+    assert_eq!(host.get(spot[0]).body, r#"{"action": "terminate", "time": "2026-05-16T16:27:17Z"}"#);
+    assert_eq!(host.get(spot[1]).body, "2026-05-16T16:27:17Z");
+    assert_eq!(host.get(rebalance).body, r#"{"noticeTime": "2026-05-16T16:25:17Z"}"#);
+    assert_eq!(host.get("/latest/meta-data/events").body, "maintenance/\nrecommendations/");
+    assert_eq!(host.get("/latest/meta-data/spot").body, "instance-action\ntermination-time");
+    assert_eq!(host.get("/2016-04-19/meta-data/spot").body, "termination-time", "instance-action is of 2016-11-15");
+    assert_eq!(host.get("/latest/meta-data/autoscaling/target-lifecycle-state").body, "InService");
+    host.change(|i| i.imds.events = Default::default());
+    for path in spot.into_iter().chain([rebalance, "/latest/meta-data/autoscaling/"]) {
+        assert_eq!(host.get(path).status, 404, "{path}");
+    }
+}
+
+#[test]
+fn a_pushed_key_is_there_while_it_lives() {
+    let mut host = Host::with(|i| {
+        i.imds.managed_ssh_keys = serde_json::from_str(
+            r#"[{"InstanceOSUser": "ec2-user", "SSHPublicKey": "ssh-ed25519 AAAA", "Expiration": "2026-05-16T16:26:07Z"}]"#,
+        )
+        .unwrap();
+    });
+    let path = "/latest/meta-data/managed-ssh-keys/active-keys/ec2-user/";
+    assert_eq!(host.ask("HEAD", path, &[]).status, 200);
+    assert_eq!(host.get(path).body, "ssh-ed25519 AAAA");
+    assert_eq!(host.get("/latest/meta-data/managed-ssh-keys/active-keys/root/").status, 404);
+    assert_eq!(host.get("/latest/meta-data/managed-ssh-keys/signer-cert/").status, 404);
+    host.later(60.0);
+    assert_eq!(host.ask("HEAD", path, &[]).status, 404);
+    assert!(!host.get("/latest/meta-data/").body.contains("managed-ssh-keys"));
+}
+
+/// The document's bytes are of the launch: a change of the instance does not change what a signature covers.
+#[test]
+fn the_identity_document_stays_as_it_was_launched() {
+    let host = Host::with(|_| {});
+    let path = "/latest/dynamic/instance-identity/document";
+    let before = host.get(path).body;
+    host.change(|i| i.instance_type = "c7g.metal".into());
+    assert_eq!(host.get("/latest/meta-data/instance-type").body, "c7g.metal");
+    assert_eq!(host.get(path).body, before);
+    assert!(before.ends_with("\"version\" : \"2017-09-30\"\n}"));
+}

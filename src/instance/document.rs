@@ -512,6 +512,9 @@ fn judge(instance: &Instance) -> Judgement {
     judge_user_data(instance, &mut wrong);
     judge_key(instance, &mut wrong);
     judge_role(instance, &mut wrong);
+    judge_events(instance, &mut wrong);
+    let overrides = Place::root().key(IMDS).key("Overrides");
+    wrong.extend(instance.imds.overrides.faults().into_iter().map(|(path, message)| (overrides.key(&path), message)));
     judge_blocks(instance, &mut wrong);
 
     let imds = Place::root().key(IMDS);
@@ -664,6 +667,27 @@ fn judge_role(instance: &Instance, wrong: &mut Judgement) {
     if instance.iam_instance_profile.is_none() {
         let message = "is missing; Imds.Role is the role in it";
         wrong.push((Place::root().key("IamInstanceProfile"), message.to_string()));
+    }
+}
+
+fn judge_events(instance: &Instance, wrong: &mut Judgement) {
+    let imds = Place::root().key(IMDS);
+    let maintenance = imds.key("Events").key("Maintenance");
+    for (index, event) in instance.imds.events.maintenance.iter().enumerate() {
+        let digits = event.event_id.strip_prefix("instance-event-").unwrap_or_default();
+        if digits.len() != 17 || !digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            let message = "an event id is instance-event- and 17 hexadecimal digits";
+            wrong.push((maintenance.index(index).key("EventId"), message.to_string()));
+        }
+    }
+    let keys = imds.key("ManagedSshKeys");
+    for (index, key) in instance.imds.managed_ssh_keys.iter().enumerate() {
+        let user = &key.instance_os_user;
+        let letters = user.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-@".contains(&b));
+        if !letters || !(1..=32).contains(&user.len()) || matches!(user.as_str(), "." | "..") {
+            let message = "an operating system user is 1 to 32 letters, digits and _.-@";
+            wrong.push((keys.index(index).key("InstanceOSUser"), message.to_string()));
+        }
     }
 }
 
@@ -1129,7 +1153,7 @@ mod tests {
                         "OpenSshKey": "ssh-rsa",
                         "UserDat": "",
                         "Attachments": [{ "Listener": "a" }, { "Tap": "b" }, { "Listener": 5 }, { "Listener": "a" }],
-                        "Role": { "RoleName": "r", "V2": { "AccessKeyId": "A", "SecretAccessKey": 424242 } }
+                        "Role": { "RoleName": "r", "Source": { "Static": { "V2": { "AccessKeyId": "A", "SecretAccessKey": 424242 } } } }
                     }
                 },
                 { "InstanceId": "i-12345678" }
@@ -1156,11 +1180,11 @@ mod tests {
             ":22: Reservations[0].Instances[0].Imds.OpenSshKey: this is not one line of authorized_keys: a key type, the \
              key in base64, and a comment if you like, without options in front and without a line end",
             ":23: Reservations[0].Instances[0].Imds.UserDat: 'UserDat' is not known; did you mean UserData? (known: \
-             Attachments, OwnerId, ReservationId, Region, UserData, UserDataText, OpenSshKey, Role, Subnets, Vpcs)",
+             Attachments, OwnerId, ReservationId, Region, UserData, UserDataText, OpenSshKey, Role, Subnets, Vpcs, Events, ManagedSshKeys, Overrides)",
             ":24: Reservations[0].Instances[0].Imds.Attachments[1]: 'Tap' is not known (known: Listener)",
             ":24: Reservations[0].Instances[0].Imds.Attachments[2].Listener: this is a string, not a number",
             ":24: Reservations[0].Instances[0].Imds.Attachments[3]: listener 'a' stands twice",
-            ":25: Reservations[0].Instances[0].Imds.Role.V2.SecretAccessKey: this is a string, not a number",
+            ":25: Reservations[0].Instances[0].Imds.Role.Source.Static.V2.SecretAccessKey: this is a string, not a number",
             ":28: Reservations[0].Instances[1].LaunchTime: is missing",
         ];
         let mut faults = refused(text);
@@ -1276,8 +1300,8 @@ mod tests {
             (json!({ "IamInstanceProfile": profile, "Imds": { "Role": role(&"r".repeat(65)) } }), "Imds.Role.RoleName"),
             (
                 json!({ "IamInstanceProfile": profile, "Imds": { "Role":
-                    { "RoleName": "r", "V2": { "AccessKeyId": "A", "SecretAccessKey": "" } } } }),
-                "Imds.Role.V2.SecretAccessKey",
+                    { "RoleName": "r", "Source": { "Static": { "V2": { "AccessKeyId": "A", "SecretAccessKey": "" } } } } } }),
+                "Imds.Role.Source.Static.V2.SecretAccessKey",
             ),
             (block("Ipv4CidrBlocks", "10.0.0.0"), "Imds.Subnets.subnet-1.Ipv4CidrBlocks[0]"),
             (block("Ipv4CidrBlocks", "10.0.0.0/33"), "Imds.Subnets.subnet-1.Ipv4CidrBlocks[0]"),

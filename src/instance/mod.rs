@@ -5,7 +5,11 @@
 
 pub mod attachment;
 pub mod document;
+pub mod ec2_json;
+pub mod events;
+pub mod identity_document;
 pub mod options;
+pub mod overrides;
 pub mod tags;
 
 use std::borrow::Cow;
@@ -18,7 +22,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 pub use attachment::{Attachment, Family, Origin};
+pub use events::Events;
 pub use options::{HopLimit, HttpTokens, MetadataOptions, OptionsUpdate, Switch};
+pub use overrides::Overrides;
 pub use tags::Tag;
 
 /// The most user data an instance may have, in bytes before base64 (EC2's limit).
@@ -210,6 +216,29 @@ pub struct Imds {
     /// Address blocks of the VPCs, by VPC id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub vpcs: BTreeMap<String, CidrBlocks>,
+    /// What is about to happen to it.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub events: Events,
+    /// Keys that were pushed for a short while, as EC2 Instance Connect does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub managed_ssh_keys: Vec<ManagedSshKey>,
+    /// Leaves of the metadata tree that are set or hidden by hand.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub overrides: Overrides,
+}
+
+/// A public key that logs a user in until it expires.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct ManagedSshKey {
+    /// The operating system's user, 1 to 32 characters.
+    #[serde(rename = "InstanceOSUser")]
+    pub instance_os_user: String,
+    /// One line of authorized_keys.
+    #[serde(rename = "SSHPublicKey")]
+    pub ssh_public_key: String,
+    /// When it ends; EC2 gives 60 seconds.
+    pub expiration: Timestamp,
 }
 
 /// Address blocks of a subnet or a VPC.
@@ -329,6 +358,10 @@ pub struct WebIdentitySource {
     /// A PEM file of certificate authorities for the endpoint; the system's unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_file: Option<std::path::PathBuf>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 fn enabled() -> Switch {

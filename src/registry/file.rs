@@ -47,6 +47,7 @@ struct Envelope<'a> {
 struct RecordOnDisk {
     generation: u64,
     launch_epoch: u64,
+    identity_document: String,
     changed: Timestamp,
     instance: Value,
 }
@@ -129,6 +130,7 @@ fn encode(record: &Record) -> Vec<u8> {
     let on_disk = RecordOnDisk {
         generation: record.generation,
         launch_epoch: record.launch_epoch,
+        identity_document: record.identity_document.clone(),
         changed: record.changed,
         instance: document::to_value(&record.instance),
     };
@@ -157,6 +159,7 @@ fn read_record(path: &Path, id: &InstanceId) -> Result<Record, String> {
         Ok(Record {
             generation: on_disk.generation,
             launch_epoch: on_disk.launch_epoch,
+            identity_document: on_disk.identity_document,
             changed: on_disk.changed,
             instance,
         })
@@ -180,6 +183,7 @@ mod tests {
         Record {
             generation,
             launch_epoch: u64::MAX,
+            identity_document: "{}".to_string(),
             changed: "2026-01-02T03:04:05Z".parse().unwrap(),
             instance: demo_instance(),
         }

@@ -21,6 +21,7 @@ use jiff::Timestamp;
 use tokio::sync::{Mutex, watch};
 
 use crate::fault::Fault;
+use crate::instance::identity_document::identity_document;
 use crate::instance::{Instance, InstanceId};
 pub use snapshot::{Claim, Entry, OptionsState, Snapshot};
 pub use store::{Record, Store, StoreError};
@@ -95,7 +96,13 @@ impl Registry {
             if snapshot.entry(&instance.instance_id).is_some() {
                 return Ok(Registered::Known);
             }
-            let record = Record { generation: 1, launch_epoch: rand::random(), changed: now, instance };
+            let record = Record {
+                generation: 1,
+                launch_epoch: rand::random(),
+                identity_document: identity_document(&instance),
+                changed: now,
+                instance,
+            };
             registry.persist(record.clone()).await?;
             registry.publish(Entry::of_record(record));
             Ok(Registered::New)
@@ -128,8 +135,13 @@ impl Registry {
             if instance == before.instance {
                 return Ok((before, outcome));
             }
-            let record =
-                Record { generation: before.generation + 1, launch_epoch: before.launch_epoch, changed: now, instance };
+            let record = Record {
+                generation: before.generation + 1,
+                launch_epoch: before.launch_epoch,
+                identity_document: before.identity_document.clone(),
+                changed: now,
+                instance,
+            };
             registry.persist(record.clone()).await.map_err(UpdateError::Store)?;
             let entry = registry.publish(before.succeeded_by(record));
             Ok((entry, outcome))

@@ -35,6 +35,8 @@ pub struct Entry {
     pub generation: u64,
     /// Differs for every launch; tokens of another launch are void.
     pub launch_epoch: u64,
+    /// The instance identity document of this launch, to the byte.
+    pub identity_document: String,
     /// When it was last changed.
     pub changed: Timestamp,
     /// The generation that the sockets carry.
@@ -128,8 +130,8 @@ impl Snapshot {
 impl Entry {
     /// The entry of a record; nothing is applied yet.
     pub fn of_record(record: Record) -> Entry {
-        let Record { generation, launch_epoch, changed, instance } = record;
-        Entry { instance, generation, launch_epoch, changed, applied: Applied::default() }
+        let Record { generation, launch_epoch, identity_document, changed, instance } = record;
+        Entry { instance, generation, launch_epoch, identity_document, changed, applied: Applied::default() }
     }
 
     pub(super) fn succeeded_by(&self, record: Record) -> Entry {

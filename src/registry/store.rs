@@ -14,6 +14,8 @@ pub struct Record {
     pub generation: u64,
     /// Differs for every launch.
     pub launch_epoch: u64,
+    /// The instance identity document of this launch, to the byte.
+    pub identity_document: String,
     /// When it was last changed.
     pub changed: Timestamp,
     /// The instance.

@@ -8,10 +8,10 @@ use std::borrow::Cow;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::json::ec2_json;
-use super::{Category, Child, Focus, Kind, each};
+use super::{Category, Child, Focus, Kind, directory, each};
 use crate::clock::iso_seconds;
 use crate::guest::admission::Delivery;
+use crate::instance::ec2_json::ec2_json;
 use crate::instance::{CredentialSource, StaticCredentials, Switch};
 
 pub(super) const IAM: &[Category] = &[
@@ -19,10 +19,34 @@ pub(super) const IAM: &[Category] = &[
     each("security-credentials", "2012-01-12", roles, &Kind::Dated(credentials)),
 ];
 
+/// The instance's own identity, apart from any role. Its credentials are Amazon's to give, so only `info` is here.
+pub(super) const IDENTITY_CREDENTIALS: &[Category] = &[directory(
+    "ec2",
+    "2018-05-23",
+    &[Category { name: "info", since: "2018-05-23", kind: Kind::Dated(identity_info) }],
+)];
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct IdentityInfo<'a> {
+    code: &'static str,
+    last_updated: String,
+    account_id: &'a str,
+}
+
+fn identity_info(focus: Focus<'_>) -> Option<(Cow<'_, str>, Timestamp)> {
+    let updated = this_hour(focus);
+    let info =
+        IdentityInfo { code: "Success", last_updated: iso_seconds(updated), account_id: focus.instance().owner_id() };
+    Some((Cow::Owned(ec2_json(&info)), updated))
+}
+
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Info<'a> {
     code: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<&'static str>,
     last_updated: String,
     instance_profile_arn: &'a str,
     instance_profile_id: &'a str,
@@ -56,8 +80,11 @@ const SHOWN_LIFE: SignedDuration = SignedDuration::from_hours(6);
 fn info(focus: Focus<'_>) -> Option<(Cow<'_, str>, Timestamp)> {
     let profile = focus.instance().iam_instance_profile.as_ref()?;
     let updated = this_hour(focus);
+    // A profile whose role was taken away is a success on EC2, with a word about it.
+    let message = focus.instance().imds.role.is_none().then_some("Instance Profile does not contain a role.");
     let info = Info {
         code: "Success",
+        message,
         last_updated: iso_seconds(updated),
         instance_profile_arn: &profile.arn,
         instance_profile_id: &profile.id,

@@ -10,11 +10,13 @@ pub(super) const META_DATA: &[Category] = &[
     leaf("ami-launch-index", "1.0", |focus| printed(Some(focus.instance().ami_launch_index))),
     // What EC2 says of every image that is backed by EBS.
     leaf("ami-manifest-path", "1.0", |_| text("(unknown)")),
+    directory("autoscaling", "2021-07-15", AUTOSCALING),
     each("block-device-mapping", "2007-12-15", block_devices, &Kind::Leaf(|focus| text(focus.device?))),
     directory("events", "2018-08-17", EVENTS),
     directory("hibernation", "2018-09-24", HIBERNATION),
     leaf("hostname", "1.0", |focus| Some(focus.instance().private_host_name())),
     directory("iam", "2012-01-12", iam::IAM),
+    directory("identity-credentials", "2018-05-23", iam::IDENTITY_CREDENTIALS),
     leaf("instance-action", "2008-09-01", |_| text("none")),
     leaf("instance-id", "1.0", |focus| text(focus.instance().instance_id.as_str())),
     leaf("instance-life-cycle", "2019-10-01", |focus| {
@@ -29,6 +31,7 @@ pub(super) const META_DATA: &[Category] = &[
     leaf("local-hostname", "2007-01-19", |focus| Some(focus.instance().private_host_name())),
     leaf("local-ipv4", "1.0", |focus| printed(focus.instance().primary_private_address())),
     leaf("mac", "2011-01-01", |focus| text(&focus.instance().primary_interface()?.mac_address)),
+    directory("managed-ssh-keys", "2019-10-01", MANAGED_SSH_KEYS),
     directory("metrics", "2011-05-01", METRICS),
     directory("network", "2011-01-01", network::NETWORK),
     directory("placement", "2008-02-01", PLACEMENT),
@@ -49,14 +52,50 @@ pub(super) const META_DATA: &[Category] = &[
         lines(focus.instance().security_groups.iter().map(|group| &group.group_name))
     }),
     directory("services", "2014-02-25", SERVICES),
+    directory("spot", "2014-11-05", SPOT),
     leaf("system", "2022-09-24", |_| text("nitro")),
     directory("tags", "2021-03-23", TAGS),
 ];
 
-const EVENTS: &[Category] = &[directory("maintenance", "2018-08-17", MAINTENANCE)];
+const AUTOSCALING: &[Category] =
+    &[leaf("target-lifecycle-state", "2021-07-15", |focus| text(focus.events().target_lifecycle_state?.as_str()))];
 
-const MAINTENANCE: &[Category] =
-    &[leaf("history", "2018-08-17", |_| text("[]")), leaf("scheduled", "2018-08-17", |_| text("[]"))];
+const EVENTS: &[Category] =
+    &[directory("maintenance", "2018-08-17", MAINTENANCE), directory("recommendations", "2020-10-27", RECOMMENDATIONS)];
+
+const MAINTENANCE: &[Category] = &[
+    leaf("history", "2018-08-17", |focus| Some(Cow::Owned(focus.events().maintenance_history()))),
+    leaf("scheduled", "2018-08-17", |focus| Some(Cow::Owned(focus.events().maintenance_scheduled()))),
+];
+
+const RECOMMENDATIONS: &[Category] =
+    &[leaf("rebalance", "2020-10-27", |focus| focus.events().rebalance_recommendation(focus.now.wall).map(Cow::Owned))];
+
+const SPOT: &[Category] = &[
+    leaf("instance-action", "2016-11-15", |focus| focus.events().spot_instance_action(focus.now.wall).map(Cow::Owned)),
+    leaf("termination-time", "2014-11-05", |focus| {
+        focus.events().spot_termination_time(focus.now.wall).map(Cow::Owned)
+    }),
+];
+
+/// EC2 Instance Connect's keys: there while a pushed key is live, and only then. The signer's certificate and its OCSP
+/// answers are Amazon's, so they are absent, and an agent that insists on them takes no key from here.
+const MANAGED_SSH_KEYS: &[Category] = &[each(
+    "active-keys",
+    "2019-10-01",
+    users_with_keys,
+    &Kind::Leaf(|focus| {
+        let live = focus.live_keys().filter(|key| Some(key.instance_os_user.as_str()) == focus.user);
+        lines(live.map(|key| &key.ssh_public_key))
+    }),
+)];
+
+fn users_with_keys(focus: Focus<'_>) -> Vec<Child<'_>> {
+    let mut users: Vec<&str> = focus.live_keys().map(|key| key.instance_os_user.as_str()).collect();
+    users.sort_unstable();
+    users.dedup();
+    users.into_iter().map(|user| Focus { user: Some(user), ..focus }.child(user)).collect()
+}
 
 /// Agents take 404 for "no".
 const HIBERNATION: &[Category] =

@@ -7,7 +7,6 @@
 
 mod dynamic;
 mod iam;
-mod json;
 mod meta_data;
 mod network;
 
@@ -18,8 +17,9 @@ use jiff::Timestamp;
 use crate::clock::Moment;
 use crate::guest::admission::{Admitted, Delivery, Reading};
 use crate::guest::path::{DataPath, LATEST, VERSIONS, Version};
+use crate::instance::overrides::Overridden;
 use crate::instance::tags::Tag;
-use crate::instance::{Instance, NetworkInterface, PrivateAddress, Switch};
+use crate::instance::{Events, Instance, ManagedSshKey, NetworkInterface, Overrides, PrivateAddress, Switch};
 use crate::registry::Entry;
 
 /// What a path leads to: a leaf's value or a directory's listing.
@@ -66,7 +66,8 @@ pub fn read<'a>(admitted: &Admitted<'a, Reading>, path: &str, now: Moment) -> Op
             Some(text(names.join("\n")))
         }
         DataPath::Versioned(version, segments) => {
-            let walk = Walk { version };
+            let overrides = Some(&entry.instance.imds.overrides).filter(|overrides| !overrides.is_empty());
+            let walk = Walk { version, overrides };
             let focus = Focus {
                 entry,
                 delivery: admitted.delivery(),
@@ -76,21 +77,22 @@ pub fn read<'a>(admitted: &Admitted<'a, Reading>, path: &str, now: Moment) -> Op
                 address: None,
                 tag: None,
                 device: None,
+                user: None,
             };
-            match segments.split_first() {
-                None => Some(text(walk.list_version(focus))),
-                Some((first, rest)) => walk.into(TOP, first, rest, focus),
+            if segments.is_empty() {
+                return Some(text(walk.list_version(focus)));
             }
+            walk.resolve(Place { kind: Some(&TOP), path: String::new(), focus }, &segments)
         }
     }
 }
 
 /// What stands directly below a version.
-const TOP: &[Category] = &[
+static TOP: Kind = Kind::Directory(&[
     directory("dynamic", "2009-04-04", dynamic::DYNAMIC),
     directory("meta-data", "1.0", meta_data::META_DATA),
     Category { name: "user-data", since: "1.0", kind: Kind::Octets(|focus| focus.instance().user_data()) },
-];
+]);
 
 /// One row of a table.
 struct Category {
@@ -133,6 +135,7 @@ struct Focus<'a> {
     address: Option<&'a PrivateAddress>,
     tag: Option<&'a Tag>,
     device: Option<&'a str>,
+    user: Option<&'a str>,
 }
 
 const fn leaf(
@@ -156,103 +159,159 @@ const fn each(
     Category { name, since, kind: Kind::Each(children, kind) }
 }
 
-/// A walk through the tables as one version has them.
+/// A walk through the tables as one version has them, with what the instance's overrides set and hide.
 #[derive(Clone, Copy)]
-struct Walk {
+struct Walk<'a> {
     version: Version,
+    /// `None` when there are none, which keeps every path below from being spelled out.
+    overrides: Option<&'a Overrides>,
 }
 
-impl Walk {
-    fn into<'a>(
-        self,
-        table: &'static [Category],
-        name: &str,
-        rest: &[Cow<'_, str>],
-        focus: Focus<'a>,
-    ) -> Option<Value<'a>> {
-        let category = table.iter().find(|category| category.name == name && self.version.has(category.since))?;
-        self.resolve(&category.kind, rest, focus)
+/// A place in the tree: the kind the tables give it (`None` in a directory that only overrides made), its path below the
+/// version (spelled out only for overrides), and what the tables look at there.
+struct Place<'a> {
+    kind: Option<&'static Kind>,
+    path: String,
+    focus: Focus<'a>,
+}
+
+/// A name in a directory.
+struct Named<'a> {
+    name: Cow<'a, str>,
+    listed: Option<String>,
+    place: Place<'a>,
+}
+
+impl<'a> Walk<'a> {
+    fn resolve(self, place: Place<'a>, rest: &[Cow<'_, str>]) -> Option<Value<'a>> {
+        match self.said_of(&place.path) {
+            Overridden::Hidden => return None,
+            Overridden::Set(text) => return rest.is_empty().then(|| place.focus.text(Cow::Borrowed(text))),
+            Overridden::Untouched => {}
+        }
+        let Some((name, rest)) = rest.split_first() else { return self.value(&place) };
+        let child = self.children(&place).into_iter().find(|child| child.name == *name)?;
+        self.resolve(child.place, rest)
     }
 
-    fn resolve<'a>(self, kind: &'static Kind, rest: &[Cow<'_, str>], focus: Focus<'a>) -> Option<Value<'a>> {
-        match (kind, rest.split_first()) {
-            (Kind::Directory(table), Some((name, rest))) => self.into(table, name, rest, focus),
-            (Kind::Each(children, kind), Some((name, rest))) => {
-                let child = children(focus).into_iter().find(|child| child.name == *name)?;
-                self.resolve(kind, rest, child.focus)
-            }
-            (Kind::Directory(_) | Kind::Each(..), None) => {
-                let listing = self.list(kind, focus);
-                (!listing.is_empty()).then(|| focus.text(Cow::Owned(listing.join("\n"))))
-            }
-            (Kind::Leaf(read), None) => read(focus).map(|text| focus.text(text)),
-            (Kind::Dated(read), None) => {
+    /// The value of a leaf, or the listing of a directory that has something in it.
+    fn value(self, place: &Place<'a>) -> Option<Value<'a>> {
+        let focus = place.focus;
+        match place.kind {
+            Some(Kind::Leaf(read)) => read(focus).map(|text| focus.text(text)),
+            Some(Kind::Dated(read)) => {
                 read(focus).map(|(text, last_modified)| Value { last_modified, ..focus.text(text) })
             }
-            (Kind::Octets(read), None) => read(focus).map(|bytes| Value {
+            Some(Kind::Octets(read)) => read(focus).map(|bytes| Value {
                 bytes: Cow::Owned(bytes),
                 content_type: ContentType::Octets,
                 last_modified: focus.entry.changed,
             }),
-            // Nothing is below a leaf.
-            (Kind::Leaf(_) | Kind::Dated(_) | Kind::Octets(_), Some(_)) => None,
+            Some(Kind::Directory(_) | Kind::Each(..)) | None => {
+                let listing = self.list(place);
+                (!listing.is_empty()).then(|| focus.text(Cow::Owned(listing.join("\n"))))
+            }
         }
     }
 
     /// The lines of a listing: names in byte order, those with something below them with a slash.
-    fn list(self, kind: &'static Kind, focus: Focus<'_>) -> Vec<String> {
-        match kind {
-            Kind::Directory(table) => table
+    fn list(self, place: &Place<'a>) -> Vec<String> {
+        let mut children = self.children(place);
+        children.retain(|child| self.exists(&child.place));
+        children.sort_by(|one, other| one.name.cmp(&other.name));
+        let line = |child: Named<'a>| {
+            let is_leaf = self.is_leaf(&child.place);
+            child.listed.unwrap_or_else(|| format!("{}{}", child.name, if is_leaf { "" } else { "/" }))
+        };
+        children.into_iter().map(line).collect()
+    }
+
+    /// Every name in a directory, whether or not there is something under it; none below a leaf.
+    fn children(self, place: &Place<'a>) -> Vec<Named<'a>> {
+        let at = |name: &str, kind, focus| Place { kind, path: self.join(&place.path, name), focus };
+        let mut children: Vec<Named<'a>> = match place.kind {
+            Some(Kind::Directory(table)) => table
                 .iter()
-                .filter(|category| self.version.has(category.since) && self.exists(&category.kind, focus))
-                .map(|category| format!("{}{}", category.name, category.kind.slash()))
+                .filter(|category| self.version.has(category.since))
+                .map(|category| Named {
+                    name: Cow::Borrowed(category.name),
+                    listed: None,
+                    place: at(category.name, Some(&category.kind), place.focus),
+                })
                 .collect(),
-            Kind::Each(children, kind) => {
-                let mut children = children(focus);
-                children.sort_by(|one, other| one.name.cmp(&other.name));
-                let existing = children.into_iter().filter(|child| self.exists(kind, child.focus));
-                existing
-                    .map(|child| child.listed.unwrap_or_else(|| format!("{}{}", child.name, kind.slash())))
-                    .collect()
+            Some(Kind::Each(children, kind)) => children(place.focus)
+                .into_iter()
+                .map(|child| Named {
+                    place: at(&child.name, Some(*kind), child.focus),
+                    name: child.name,
+                    listed: child.listed,
+                })
+                .collect(),
+            Some(Kind::Leaf(_) | Kind::Dated(_) | Kind::Octets(_)) => return Vec::new(),
+            None => Vec::new(),
+        };
+        // Behind those of the tables, which go first when names are equal.
+        for name in self.overrides.into_iter().flat_map(|overrides| overrides.below(&place.path)) {
+            if !children.iter().any(|child| child.name == name) {
+                let place = at(name, None, place.focus);
+                children.push(Named { name: Cow::Borrowed(name), listed: None, place });
             }
-            Kind::Leaf(_) | Kind::Dated(_) | Kind::Octets(_) => Vec::new(),
+        }
+        children
+    }
+
+    fn exists(self, place: &Place<'a>) -> bool {
+        match self.said_of(&place.path) {
+            Overridden::Hidden => false,
+            Overridden::Set(_) => true,
+            Overridden::Untouched => match place.kind {
+                Some(Kind::Leaf(read)) => read(place.focus).is_some(),
+                Some(Kind::Dated(read)) => read(place.focus).is_some(),
+                Some(Kind::Octets(read)) => read(place.focus).is_some(),
+                Some(Kind::Directory(_) | Kind::Each(..)) | None => {
+                    self.children(place).iter().any(|child| self.exists(&child.place))
+                }
+            },
         }
     }
 
-    fn exists(self, kind: &'static Kind, focus: Focus<'_>) -> bool {
-        match kind {
-            Kind::Leaf(read) => read(focus).is_some(),
-            Kind::Dated(read) => read(focus).is_some(),
-            Kind::Octets(read) => read(focus).is_some(),
-            Kind::Directory(_) | Kind::Each(..) => !self.list(kind, focus).is_empty(),
+    fn is_leaf(self, place: &Place<'a>) -> bool {
+        matches!(self.said_of(&place.path), Overridden::Set(_))
+            || matches!(place.kind, Some(Kind::Leaf(_) | Kind::Dated(_) | Kind::Octets(_)))
+    }
+
+    fn said_of(self, path: &str) -> Overridden<'a> {
+        self.overrides.map_or(Overridden::Untouched, |overrides| overrides.of(path))
+    }
+
+    fn join(self, path: &str, name: &str) -> String {
+        match self.overrides {
+            None => String::new(),
+            Some(_) if path.is_empty() => name.to_string(),
+            Some(_) => format!("{path}/{name}"),
         }
     }
 
     /// `/latest/` and its like list without slashes, and `user-data` whether or not there are any.
-    fn list_version(self, focus: Focus<'_>) -> String {
-        let mut names = Vec::with_capacity(TOP.len());
-        for category in TOP {
-            let shown = matches!(category.kind, Kind::Octets(_)) || self.exists(&category.kind, focus);
-            if shown && self.version.has(category.since) {
-                names.push(category.name);
-            }
-        }
-        names.join("\n")
-    }
-}
-
-impl Kind {
-    fn slash(&self) -> &'static str {
-        match self {
-            Kind::Directory(_) | Kind::Each(..) => "/",
-            Kind::Leaf(_) | Kind::Dated(_) | Kind::Octets(_) => "",
-        }
+    fn list_version(self, focus: Focus<'a>) -> String {
+        let top = Place { kind: Some(&TOP), path: String::new(), focus };
+        let names =
+            self.children(&top).into_iter().filter(|child| child.name == "user-data" || self.exists(&child.place));
+        names.map(|child| child.name).collect::<Vec<_>>().join("\n")
     }
 }
 
 impl<'a> Focus<'a> {
     fn instance(self) -> &'a Instance {
         &self.entry.instance
+    }
+
+    fn events(self) -> &'a Events {
+        &self.instance().imds.events
+    }
+
+    fn live_keys(self) -> impl Iterator<Item = &'a ManagedSshKey> {
+        self.instance().imds.managed_ssh_keys.iter().filter(move |key| key.expiration > self.now.wall)
     }
 
     fn text(self, text: Cow<'a, str>) -> Value<'a> {
@@ -311,6 +370,6 @@ mod tests {
                 Kind::Leaf(_) | Kind::Dated(_) | Kind::Octets(_) => {}
             }
         }
-        hold(&Kind::Directory(TOP));
+        hold(&TOP);
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
 /// Writes a value in EC2's style.
-pub(super) fn ec2_json(value: &impl Serialize) -> String {
+pub fn ec2_json(value: &impl Serialize) -> String {
     let mut bytes = Vec::with_capacity(512);
     let mut serializer = Serializer::with_formatter(&mut bytes, Ec2Style { depth: 0 });
     value.serialize(&mut serializer).expect("plain data is JSON");
