@@ -16,7 +16,7 @@ use toml_edit::{Document, Item, TableLike};
 
 use crate::fault::{Fault, line_of};
 use crate::instance::document::{self, near_miss};
-use crate::instance::{Attachment, Instance, InstanceId};
+use crate::instance::{Attachment, Instance, InstanceId, InstanceState};
 use crate::sigv4::Regions;
 
 /// Where instances are kept once registered: where the Filesystem Hierarchy Standard puts what a daemon must not lose.
@@ -28,7 +28,7 @@ pub const REFUSE_REBINDING: bool = true;
 /// Connections a listener holds at once: well above what one guest needs, well below the usual limit on descriptors.
 pub const CONNECTIONS: usize = 1024;
 /// The range of `guest.connections`: above, the number of ports of one peer is the limit.
-pub const CONNECTIONS_RANGE: RangeInclusive<i64> = 1..=65_536;
+pub const CONNECTIONS_RANGE: RangeInclusive<i64> = 2..=65_536;
 /// Seconds for a request's head: guests are one hop away, and clients give up after one to five.
 pub const HEAD_SECONDS: i64 = 5;
 /// The range of `guest.head_seconds`: a limit below a second would drop guests that swap, one above a minute is none.
@@ -218,6 +218,10 @@ pub fn check(path: &Path, keys: impl FnOnce(&Path) -> Vec<Fault>) -> Result<Chec
         let at = |line, message| Fault { file: document.file.clone(), line, field: attachments_of(id), message };
         if document.instance.imds.attachments.is_empty() {
             warnings.push(at(document.line, "there is none, so nobody can reach this instance".to_string()));
+        }
+        if !matches!(document.instance.state, InstanceState::Pending | InstanceState::Running) {
+            let message = format!("is {}, so nobody is answered for it", document.instance.state.as_str());
+            warnings.push(Fault { field: format!("{id}: State"), ..at(document.line, message) });
         }
         for (attachment, line) in document.instance.imds.attachments.iter().zip(&document.attachment_lines) {
             let Attachment::Listener(name) = attachment;
@@ -805,8 +809,8 @@ mod tests {
             ("instance = \"x\"\n", "1: instance: is not known; did you mean instances?"),
             ("colour = 1\n", "1: colour: is not known; known here: instances, state_directory, runtime_directory,"),
             ("[guset]\n", "1: guset: is not known; known here: instances, state_directory, runtime_directory, guest,"),
-            ("[guest]\nconnections = 0\n", "2: guest.connections: this is 1 to 65536 connections, not 0"),
-            ("[guest]\nconnections = 65537\n", "2: guest.connections: this is 1 to 65536 connections, not 65537"),
+            ("[guest]\nconnections = 0\n", "2: guest.connections: this is 2 to 65536 connections, not 0"),
+            ("[guest]\nconnections = 65537\n", "2: guest.connections: this is 2 to 65536 connections, not 65537"),
             ("[guest]\nconnections = \"9\"\n", "2: guest.connections: this is an integer, not a string"),
             ("[guest]\nhead_seconds = 0\n", "2: guest.head_seconds: this is 1 to 60 seconds, not 0"),
             ("[guest]\nhead_seconds = 61\n", "2: guest.head_seconds: this is 1 to 60 seconds, not 61"),

@@ -3,13 +3,17 @@
 //! This is the only place where the planes, the registry and the network meet. It owns every listener and carries option
 //! changes out on them: a change is `pending` until [`Daemon::apply`] has opened and closed what it asks for.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hyper::http::request::Parts;
 use jiff::Timestamp;
+use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use tokio::task::JoinHandle;
@@ -22,13 +26,13 @@ use crate::fault::Fault;
 use crate::guest::request::{self, HostRule};
 use crate::guest::token::TokenAuthority;
 use crate::guest::{Guest, admission};
-use crate::instance::{Attachment, Family, Instance, Origin};
+use crate::instance::{Attachment, Family, HopLimit, Instance, InstanceId, Origin};
 use crate::net::connection::{Answering, Body, Outgoing};
 use crate::net::control::{ControlBody, Controlling};
 use crate::net::{self, DrainControl, Limits};
 use crate::registry::file::FileStore;
 use crate::registry::memory::MemoryStore;
-use crate::registry::{Registered, Registry, Store};
+use crate::registry::{Claim, Registered, Registry, Snapshot, Store};
 
 /// How long open connections may take to end at shutdown.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -36,6 +40,9 @@ const DRAIN: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_secs(1);
 /// Connections of the control endpoint at once.
 const CONTROL_CONNECTIONS: usize = 32;
+
+/// Descriptors for listeners, the store, logs and the runtime.
+const RESERVED_DESCRIPTORS: u64 = 128 + CONTROL_CONNECTIONS as u64;
 
 /// Why the daemon did not start. Each says what to do about it.
 #[derive(Debug)]
@@ -85,12 +92,14 @@ impl std::error::Error for StartFault {}
 pub struct Daemon {
     registry: Arc<Registry>,
     tokens: Arc<TokenAuthority>,
-    answering: Arc<Answering>,
+    answering: Arc<dyn Answering>,
     ways: Vec<Way>,
     limits: Limits,
     /// Ends the guests' connections; each listener has as many as `limits` says.
     drains: Vec<DrainControl>,
     control: Option<(SocketAddr, JoinHandle<()>)>,
+    /// What the operator was told of last: ways in that serve nobody.
+    unserved: BTreeSet<String>,
     terminate: Signal,
     interrupt: Signal,
 }
@@ -128,7 +137,6 @@ impl Daemon {
         for fault in unreadable {
             error!("{fault}");
         }
-        register(&registry, instances, now.wall).await?;
 
         // 2. The data plane.
         let tokens = Arc::new(match &config.runtime_directory {
@@ -141,7 +149,8 @@ impl Daemon {
             false => HostRule::Any,
         };
         let guest = Guest::new(Arc::clone(&registry), Arc::clone(&tokens), hosts);
-        let limits = Limits { connections: config.guest.connections, head: config.guest.head_time };
+        let connections = fair_share(config.guest.connections, config.listeners.len());
+        let limits = Limits { connections, head: config.guest.head_time };
 
         // 3. The sockets.
         let mut drains = Vec::new();
@@ -158,16 +167,25 @@ impl Daemon {
         let mut daemon = Daemon {
             registry,
             tokens,
-            answering: answering(guest),
+            answering: Arc::new(GuestPlane(guest)),
             ways,
             limits,
             drains,
             control: None,
+            unserved: BTreeSet::new(),
             terminate,
             interrupt,
         };
         daemon.apply(WhenRefused::Fail)?;
-        daemon.open_control(&config)?;
+        let control = daemon.open_control(&config)?;
+
+        // 4. The documents. They are stored only now: a start that failed leaves nothing behind.
+        daemon.register(instances, config.state_directory.as_deref(), now.wall).await?;
+        daemon.apply(WhenRefused::Retry)?;
+        if let Some((listener, control)) = control {
+            daemon.start_control(listener, control)?;
+        }
+        info!("ready");
         Ok(daemon)
     }
 
@@ -195,9 +213,13 @@ impl Daemon {
         if let Some((_, accepting)) = &self.control {
             accepting.abort();
         }
-        for drain in self.drains {
-            drain.end(DRAIN).await;
-        }
+        self.drains.iter().for_each(DrainControl::end);
+        let all_ended = async {
+            for drain in &self.drains {
+                drain.ended().await;
+            }
+        };
+        let _ = tokio::time::timeout(DRAIN, all_ended).await;
         Ok(())
     }
 
@@ -232,26 +254,36 @@ impl Daemon {
                 }
             }
         }
+        // An instance is applied when every way in of its own carries it. One that has none has nothing to wait for.
         for entry in snapshot.entries() {
-            if !entry.instance.imds.attachments.iter().any(|attachment| refused.contains(attachment)) {
+            let carried = |attachment: &Attachment| {
+                let is_held = snapshot.attached_to(attachment).is_some();
+                is_held && self.has(attachment) && !refused.contains(attachment)
+            };
+            if entry.instance.imds.attachments.iter().all(carried) {
                 self.registry.confirm(entry);
             }
         }
+        self.tell_unserved(&snapshot);
         Ok(())
     }
 
-    fn open_control(&mut self, config: &Config) -> Result<(), StartFault> {
-        let Some(settings) = &config.control else { return Ok(()) };
+    /// Binds the control endpoint. Nobody is answered there before [`Daemon::start_control`].
+    fn open_control(&self, config: &Config) -> Result<Option<(TcpListener, Arc<Control>)>, StartFault> {
+        let Some(settings) = &config.control else { return Ok(None) };
         let keys = match &settings.access_keys {
             KeySource::Demo => AccessKeys::demo(),
             KeySource::File(path) => AccessKeys::read(path).map_err(StartFault::Files)?,
         };
-        let control = Arc::new(Control::new(Arc::clone(&self.registry), keys, settings.regions.clone()));
-        let failed = |reason| StartFault::Listen(settings.listen, reason);
-        let listener = net::listener::open(settings.listen).map_err(failed)?;
-        let address = listener.local_addr().map_err(failed)?;
-        info!(%address, "control endpoint");
+        let control = Control::new(Arc::clone(&self.registry), keys, settings.regions.clone());
+        let listener =
+            net::listener::open(settings.listen).map_err(|reason| StartFault::Listen(settings.listen, reason))?;
+        Ok(Some((listener, Arc::new(control))))
+    }
 
+    fn start_control(&mut self, listener: TcpListener, control: Arc<Control>) -> Result<(), StartFault> {
+        let address = listener.local_addr().map_err(StartFault::System)?;
+        info!(%address, "control endpoint");
         let drain = DrainControl::new(CONTROL_CONNECTIONS);
         let controlling = controlling(control);
         let limits = self.limits;
@@ -261,6 +293,62 @@ impl Daemon {
         self.drains.push(drain);
         self.control = Some((address, tokio::spawn(accepting)));
         Ok(())
+    }
+
+    async fn register(
+        &self,
+        instances: Vec<Instance>,
+        state_directory: Option<&Path>,
+        now: Timestamp,
+    ) -> Result<(), StartFault> {
+        for instance in instances {
+            let id = instance.instance_id.clone();
+            match self.registry.register(instance, now).await.map_err(StartFault::Store)? {
+                Registered::New => info!(instance = %id, "registered"),
+                Registered::Known => {}
+                Registered::Edited => {
+                    let record = state_directory.map(|state| state.join(format!("instances/{id}.json")));
+                    let record = record.unwrap_or_default();
+                    warn!(
+                        instance = %id,
+                        "its document was edited after it was registered, and the edit is not read: the stored record is \
+                         served. To register it anew, stop imdsd, remove {}, and start it",
+                        record.display()
+                    );
+                }
+                Registered::Unreadable => {
+                    error!(instance = %id, "not served: its record is unreadable, and no document replaces it");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the operator, once for each change, which ways in serve nobody, and why.
+    fn tell_unserved(&mut self, snapshot: &Snapshot) {
+        let mut unserved = BTreeSet::new();
+        for (attachment, claim) in snapshot.claims() {
+            match claim {
+                Claim::Disputed(several) => {
+                    let several: Vec<&str> = several.iter().map(InstanceId::as_str).collect();
+                    unserved
+                        .insert(format!("{attachment} is claimed by {}: none is served there", several.join(" and ")));
+                }
+                Claim::Held(id) if !self.has(attachment) => {
+                    unserved.insert(format!("{id} is attached to {attachment}, and there is no such listener"));
+                }
+                Claim::Held(_) => {}
+            }
+        }
+        for fault in unserved.difference(&self.unserved) {
+            error!("{fault}");
+        }
+        self.unserved = unserved;
+    }
+
+    fn has(&self, attachment: &Attachment) -> bool {
+        let Attachment::Listener(name) = attachment;
+        self.ways.iter().any(|way| way.name == *name)
     }
 
     fn roll_keys(&self) {
@@ -282,7 +370,7 @@ impl WaySocket {
         &mut self,
         attachment: &Attachment,
         drain: &net::Drain,
-        answering: &Arc<Answering>,
+        answering: &Arc<dyn Answering>,
         limits: Limits,
     ) -> io::Result<()> {
         if self.accepting.is_some() {
@@ -317,36 +405,47 @@ impl WaySocket {
     }
 }
 
-async fn register(registry: &Arc<Registry>, instances: Vec<Instance>, now: Timestamp) -> Result<(), StartFault> {
-    for instance in instances {
-        let id = instance.instance_id.clone();
-        let document = instance.clone();
-        match registry.register(instance, now).await.map_err(StartFault::Store)? {
-            Registered::New => info!(instance = %id, "registered"),
-            Registered::Known => {
-                let snapshot = registry.snapshot();
-                if snapshot.entry(&id).is_some_and(|entry| entry.instance != document) {
-                    info!(instance = %id, "its stored record is served; it differs from its document");
-                }
-            }
-            Registered::Unreadable => {
-                error!(instance = %id, "not served: its record is unreadable, and no document replaces it")
-            }
-        }
+/// How many connections each listener may hold, so that no guest can use up the descriptors that the others, the control
+/// endpoint and the store need: the process's limit is raised as far as it goes, and shared out.
+fn fair_share(connections: usize, listeners: usize) -> usize {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let listeners = listeners.max(1) as u64;
+    let needed = (connections as u64).saturating_mul(listeners).saturating_add(RESERVED_DESCRIPTORS);
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < needed) {
+        limit.current = Some(limit.maximum.map_or(needed, |maximum| maximum.min(needed)));
+        let _ = setrlimit(Resource::Nofile, limit);
     }
-    Ok(())
+    match getrlimit(Resource::Nofile).current {
+        Some(limit) if limit < needed => {
+            let share = (limit.saturating_sub(RESERVED_DESCRIPTORS) / listeners).max(2);
+            warn!(
+                limit,
+                share,
+                "too few file descriptors for guest.connections; each listener has this share. Raise LimitNOFILE"
+            );
+            usize::try_from(share).unwrap_or(connections)
+        }
+        _ => connections,
+    }
 }
 
 /// The data plane as the network takes it.
-fn answering(guest: Guest) -> Arc<Answering> {
-    Arc::new(move |origin, head, body| {
+struct GuestPlane(Guest);
+
+impl Answering for GuestPlane {
+    fn opens(&self, origin: &Origin, head: &Parts) -> Option<Option<HopLimit>> {
+        self.0.opens(origin, head.method.as_str())
+    }
+
+    fn answer(&self, origin: &Origin, head: &Parts, body: Body) -> Option<Outgoing> {
         let body = match body {
             Body::Empty => request::Body::Empty,
             Body::NotEmpty => request::Body::NotEmpty,
         };
-        let (response, hop_limit) = guest.respond(origin, head, body, Moment::now())?;
+        let (response, hop_limit) = self.0.respond(origin, head, body, Moment::now())?;
         Some(Outgoing { response, hop_limit })
-    })
+    }
 }
 
 /// The control plane as the network takes it.

@@ -8,8 +8,8 @@
 //! cli → daemon → { net, guest, control } → registry → instance → fault
 //! ```
 //!
-//! The way of a guest's request: `net` accepts it and learns from the kernel where it came in, `guest::request` reads it,
-//! `registry` says whose it is, `guest::admission` decides on the instance's metadata options, `guest::tree` or
+//! The way of a guest's request: `net` accepts it and learns from the kernel where it came in, `registry` says whose it is,
+//! `guest::request` reads it, `guest::admission` decides on the instance's metadata options, `guest::tree` or
 //! `guest::token` has the answer, `guest::reply` gives it EC2's form, and `net` sends it as far as it may travel.
 //!
 //! The way of an operator's change: `sigv4` says who signed it, `control` reads and checks it, `registry` stores it durably

@@ -9,7 +9,7 @@ use crate::config::{self, Config, LogFormat, LogLevel};
 use crate::control::AccessKeys;
 use crate::daemon::{Daemon, StartFault};
 use crate::fault::Fault;
-use crate::instance::{Attachment, Instance, document};
+use crate::instance::{Attachment, Instance, InstanceState, document};
 use crate::logging;
 
 #[derive(Args)]
@@ -108,6 +108,12 @@ fn settings(arguments: &Arguments) -> Result<(Config, Vec<Instance>, Vec<String>
                     instances.len()
                 );
                 return Err(vec![Fault::of_file(file, several)]);
+            }
+            let state = instances[0].state;
+            if !matches!(state, InstanceState::Pending | InstanceState::Running) {
+                let said =
+                    format!("State: the instance is {}, so nobody would be answered; make it running", state.as_str());
+                return Err(vec![Fault::of_file(file, said)]);
             }
             instances[0].imds.attachments = vec![demo];
             instances

@@ -1,7 +1,6 @@
 //! Filters of DescribeInstances: names are ANDed, the values of one name are ORed, both are case-sensitive. In a value
 //! `*` stands for any text, `?` for one character, and `\` takes the next character as it is.
 
-use super::actions::reservation_id;
 use super::error::{Code, Ec2Error};
 use crate::clock::iso_milliseconds;
 use crate::instance::Instance;
@@ -44,7 +43,7 @@ const FILTERS: [(&str, ValuesOf); 25] = [
     }),
     ("owner-id", |entry| one(entry.instance.owner_id())),
     ("private-ip-address", |entry| any(&entry.instance.private_ip_address)),
-    ("reservation-id", |entry| one(reservation_id(&entry.instance))),
+    ("reservation-id", |entry| one(entry.instance.reservation_id())),
     ("subnet-id", |entry| any(&entry.instance.subnet_id)),
     ("vpc-id", |entry| any(&entry.instance.vpc_id)),
 ];

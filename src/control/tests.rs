@@ -39,10 +39,10 @@ impl Store for TestStore {
         Ok(Loaded { records: Vec::new(), unreadable: vec![(InstanceId::parse(UNREADABLE).unwrap(), fault)] })
     }
 
-    fn put(&self, record: &Record) -> Result<(), StoreError> {
+    fn put(&self, record: &Record, _: Option<&Record>) -> Result<(), StoreError> {
         if self.writes_fail && record.generation > 1 {
             let reason = std::io::Error::other("disk full");
-            return Err(StoreError { doing: "write /secret/path".into(), reason });
+            return Err(StoreError { doing: "write /secret/path".into(), reason, left: crate::registry::Left::Old });
         }
         Ok(())
     }

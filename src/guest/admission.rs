@@ -6,8 +6,8 @@
 //! The order of the checks is part of what a guest can see (EC2's where it is known):
 //!
 //! 1. the instance is running: an origin without a running instance gets no answer at all
-//! 2. HttpEndpoint: disabled answers everything with 403
-//! 3. HttpProtocolIpv6: disabled means that nobody answers there
+//! 2. HttpProtocolIpv6: disabled means that nobody answers there
+//! 3. HttpEndpoint: disabled answers everything with 403, before the request is read at all
 //! 4. a PUT is 403 unless it is for exactly `/latest/api/token` and comes neither through a proxy nor from a browser
 //! 5. the method: 405, on the token path for everything but PUT and OPTIONS
 //! 6. the token: a bad one is 401 whether or not one is needed, as the header alone makes it an IMDSv2 request
@@ -93,14 +93,14 @@ pub enum Denial {
     MethodNotAllowed(Allow),
 }
 
-/// Decides about one request to one instance.
-pub fn admit<'s>(
+/// An instance that answers requests of one family, whatever they ask: steps 1 to 3, for which no request is looked at.
+#[derive(Debug)]
+pub struct Open<'s> {
     entry: &'s Entry,
-    family: Family,
-    request: &Request<'_>,
-    tokens: &TokenAuthority,
-    now: Moment,
-) -> Result<Admission<'s>, Denial> {
+}
+
+/// Decides whether an instance answers on this family at all.
+pub fn open(entry: &Entry, family: Family) -> Result<Open<'_>, Denial> {
     let options = &entry.instance.metadata_options;
 
     // 1. A stopped instance sends nothing, so whoever speaks in its place is somebody else.
@@ -109,16 +109,27 @@ pub fn admit<'s>(
         InstanceState::Stopped | InstanceState::Terminated => return Err(Denial::Silence),
     }
 
-    // 2. and 3. The endpoint, then the address family. The IPv6 listener closes too; this holds for connections that
-    //    were open when it did.
-    match options.http_endpoint {
-        Switch::Enabled => {}
-        Switch::Disabled => return Err(Denial::EndpointDisabled),
-    }
+    // 2. The address family. The IPv6 listener closes too; this holds for connections that were open when it did.
     match (family, options.http_protocol_ipv6) {
         (Family::Ipv4, _) | (Family::Ipv6, Switch::Enabled) => {}
         (Family::Ipv6, Switch::Disabled) => return Err(Denial::Silence),
     }
+
+    // 3. The endpoint.
+    match options.http_endpoint {
+        Switch::Enabled => Ok(Open { entry }),
+        Switch::Disabled => Err(Denial::EndpointDisabled),
+    }
+}
+
+/// Decides about one request to an instance that is open.
+pub fn admit<'s>(
+    Open { entry }: Open<'s>,
+    request: &Request<'_>,
+    tokens: &TokenAuthority,
+    now: Moment,
+) -> Result<Admission<'s>, Denial> {
+    let options = &entry.instance.metadata_options;
 
     // 4. and 5. Token requests, and methods.
     let on_token_path = request.path == TOKEN_PATH;

@@ -5,9 +5,9 @@
 //! sockets, tests and fuzzers.
 //!
 //! ```text
-//! origin ─► snapshot.at ─► Request::read ─► admission::admit ─► tree::read | token::issue ─► Reply
-//!             │ nobody       │ malformed       │ Denial           │ absent
-//!             ▼ silence      ▼ 400 413 421     ▼ 400 401 403 405  ▼ 404
+//! origin ─► snapshot.at ─► admission::open ─► Request::read ─► admission::admit ─► tree::read | token::issue ─► Reply
+//!             │ nobody       │ closed            │ malformed        │ Denial            │ absent
+//!             ▼ silence      ▼ silence, 403      ▼ 400 413 421      ▼ 400 401 403 405   ▼ 404
 //! ```
 
 pub mod admission;
@@ -23,11 +23,11 @@ use std::sync::Arc;
 use tracing::debug;
 
 use crate::clock::Moment;
-use crate::instance::Origin;
+use crate::instance::{HopLimit, Origin};
 use crate::registry::Registry;
-use admission::Admission;
+use admission::{Admission, Denial};
 use reply::{Answer, Reply};
-use request::{HostRule, RawRequest, Request};
+use request::{Connection, HostRule, RawRequest, Request};
 use token::TokenAuthority;
 
 /// Answers guests.
@@ -43,6 +43,16 @@ impl Guest {
         Guest { registry, tokens, hosts }
     }
 
+    /// What is decided before a request's body is read: whether anybody is answered here, and the hop limit of the answer.
+    pub fn opens(&self, origin: &Origin, method: &str) -> Option<Option<HopLimit>> {
+        let snapshot = self.registry.snapshot();
+        let entry = snapshot.at(origin)?;
+        match admission::open(entry, origin.family) {
+            Err(Denial::Silence) => None,
+            Ok(_) | Err(_) => Some((method == "PUT").then(|| admission::put_response_hop_limit(entry))),
+        }
+    }
+
     /// Answers one request.
     pub fn handle<'a>(
         &self,
@@ -54,30 +64,34 @@ impl Guest {
         let snapshot = self.registry.snapshot();
         let Some(entry) = snapshot.at(origin) else { return Answer::Silence };
 
-        // 2. What exactly, and may they? A PUT's answer carries the hop limit, whatever the answer is.
+        // 2. Does the instance answer at all? A PUT's answer carries the hop limit, whatever the answer is.
+        let open = admission::open(entry, origin.family);
         let hop_limit = (raw.method == "PUT").then(|| admission::put_response_hop_limit(entry));
-        let mut answer = match Request::read(raw, &self.hosts) {
-            Ok(request) => {
-                let answer = match admission::admit(entry, origin.family, &request, &self.tokens, now) {
-                    // 3. Then the tree, or a token.
-                    Ok(Admission::Read(admitted)) => match tree::read(&admitted, request.path, now) {
-                        Some(value) => Reply::value(value, admitted.delivery(), now, request.connection).into(),
-                        None => Reply::not_found(admitted.delivery(), now, request.connection).into(),
-                    },
-                    Ok(Admission::Issue(admitted)) => {
-                        Reply::token(self.tokens.issue(&admitted, now, rand::random()), admitted.ttl(), now).into()
-                    }
-                    Ok(Admission::Methods(allow)) => Reply::methods(allow, now, request.connection).into(),
-                    Err(denial) => Reply::denial(denial, now, request.connection),
-                };
-                debug!(instance = %entry.instance.instance_id, ?origin, method = ?request.method, %answer, "guest request");
-                answer
+
+        // 3. What exactly is asked, and may they?
+        let mut answer = match (open, Request::read(raw, &self.hosts)) {
+            (Err(denial), request) => {
+                let connection = request.map_or(Connection::Close, |request| request.connection);
+                Reply::denial(denial, now, connection)
             }
-            Err(fault) => {
+            (Ok(_), Err(fault)) => {
                 debug!(instance = %entry.instance.instance_id, ?origin, ?fault, "guest request refused");
                 Reply::malformed(fault, now).into()
             }
+            (Ok(open), Ok(request)) => match admission::admit(open, &request, &self.tokens, now) {
+                // 4. Then the tree, or a token.
+                Ok(Admission::Read(admitted)) => match tree::read(&admitted, request.path, now) {
+                    Some(value) => Reply::value(value, admitted.delivery(), now, request.connection).into(),
+                    None => Reply::not_found(admitted.delivery(), now, request.connection).into(),
+                },
+                Ok(Admission::Issue(admitted)) => {
+                    Reply::token(self.tokens.issue(&admitted, now, rand::random()), admitted.ttl(), now).into()
+                }
+                Ok(Admission::Methods(allow)) => Reply::methods(allow, now, request.connection).into(),
+                Err(denial) => Reply::denial(denial, now, request.connection),
+            },
         };
+        debug!(instance = %entry.instance.instance_id, ?origin, %answer, "guest request");
         if let Answer::Reply(reply) = &mut answer {
             reply.hop_limit = hop_limit;
         }

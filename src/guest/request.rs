@@ -160,8 +160,7 @@ impl<'a> Request<'a> {
                 "host" => host.add(value),
                 TOKEN => request.token.add(value),
                 TTL_SECONDS => request.ttl_seconds.add(value),
-                // Some gateways turn dashes into underscores on the way.
-                "x-forwarded-for" | "x_forwarded_for" => request.forwarded_for = Presence::Present,
+                _ if is_forwarded_for(name) => request.forwarded_for = Presence::Present,
                 "origin" | "referer" => request.browser = Presence::Present,
                 _ if name.starts_with("sec-fetch-") => request.browser = Presence::Present,
                 "connection" if raw.version == HttpVersion::Http11 => {
@@ -233,6 +232,8 @@ impl HostRule {
     fn admit(&self, value: &[u8]) -> Result<(), Malformed> {
         let value = std::str::from_utf8(value).map_err(|_| Malformed::Host)?;
         let name = host_of(value).ok_or(Malformed::Host)?;
+        // A name may end in the dot of the root.
+        let name = name.strip_suffix('.').unwrap_or(name);
         let HostRule::Known(allowed) = self else { return Ok(()) };
         let is = |known: &str| known.eq_ignore_ascii_case(name);
         let known = name.starts_with('[')
@@ -242,6 +243,13 @@ impl HostRule {
             || allowed.iter().any(|host| is(host));
         if known { Ok(()) } else { Err(Malformed::ForeignHost) }
     }
+}
+
+/// Some gateways turn dashes into underscores on the way, all or some.
+fn is_forwarded_for(name: &str) -> bool {
+    const NAME: &[u8] = b"x-forwarded-for";
+    let same = |(byte, known): (u8, &u8)| byte == *known || (byte == b'_' && *known == b'-');
+    name.len() == NAME.len() && name.bytes().zip(NAME).all(same)
 }
 
 /// The host of `host[:port]`, an IPv6 address in its brackets; `None` when it is neither a name nor an address.
@@ -323,13 +331,14 @@ mod tests {
             "metadata.example.com",
             "imds",
             "127.0.0.1:",
+            "metadata.example.com.",
+            "instance-data.ec2.internal.:80",
         ] {
             assert!(read("GET", "/", &[("host", host)]).is_ok(), "{host}");
         }
         for (host, fault) in [
             ("attacker.example", Malformed::ForeignHost),
             ("169.254.169.254.attacker.example", Malformed::ForeignHost),
-            ("metadata.example.com.", Malformed::ForeignHost),
             ("169.254.169.999", Malformed::ForeignHost),
             ("", Malformed::Host),
             (":80", Malformed::Host),
@@ -406,7 +415,7 @@ mod tests {
             let headers: &'static [(&str, &str)] = Box::leak(Box::new([("host", "imds"), (name, value)]));
             read("PUT", "/latest/api/token", headers).unwrap()
         };
-        for name in ["x-forwarded-for", "x_forwarded_for"] {
+        for name in ["x-forwarded-for", "x_forwarded_for", "x_forwarded-for", "x-forwarded_for"] {
             for value in ["1.2.3.4", "", "\u{fc}"] {
                 assert_eq!(with(name, value).forwarded_for, Presence::Present, "{name}: {value}");
             }

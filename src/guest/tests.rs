@@ -710,3 +710,42 @@ fn the_identity_document_stays_as_it_was_launched() {
     assert_eq!(host.get(path).body, before);
     assert!(before.ends_with("\"version\" : \"2017-09-30\"\n}"));
 }
+
+/// What is closed is closed to every request, those included that nobody can read.
+#[test]
+fn a_request_is_not_even_read_where_nothing_is_open() {
+    let malformed = |host: &Host, family| {
+        let raw = RawRequest {
+            method: "GET",
+            target: "/",
+            version: HttpVersion::Http11,
+            headers: std::iter::empty(),
+            body: Body::NotEmpty,
+        };
+        match host.guest.handle(&origin("demo", family), raw, host.now) {
+            Answer::Silence => 0,
+            Answer::Reply(reply) => reply.status,
+        }
+    };
+    assert_eq!(malformed(&Host::with(|_| {}), Family::Ipv4), 400);
+    assert_eq!(malformed(&Host::with(|i| i.state = InstanceState::Stopped), Family::Ipv4), 0);
+    assert_eq!(malformed(&Host::with(|_| {}), Family::Ipv6), 0);
+    let disabled = Host::with(|i| i.metadata_options.http_endpoint = Switch::Disabled);
+    assert_eq!(malformed(&disabled, Family::Ipv4), 403);
+    assert_eq!(disabled.guest.opens(&origin("demo", Family::Ipv6), "PUT"), None);
+    assert_eq!(disabled.guest.opens(&origin("demo", Family::Ipv4), "PUT"), Some(Some(HopLimit::TWO)));
+    assert_eq!(disabled.guest.opens(&origin("demo", Family::Ipv4), "GET"), Some(None));
+    assert_eq!(disabled.guest.opens(&origin("other", Family::Ipv4), "PUT"), None);
+}
+
+#[test]
+fn an_option_change_makes_no_value_newer() {
+    let mut host = Host::with(|_| {});
+    let modified = |host: &Host| host.get("/latest/user-data").header("Last-Modified").unwrap().to_string();
+    let before = modified(&host);
+    host.later(60.0);
+    host.change(|i| i.metadata_options.http_put_response_hop_limit = HopLimit::ONE);
+    assert_eq!(modified(&host), before);
+    host.change(|i| i.imds.user_data_text = Some("new".into()));
+    assert_ne!(modified(&host), before);
+}

@@ -15,7 +15,7 @@
 //! end with a reboot of the host, whose clock starts anew.
 
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -129,7 +129,7 @@ impl TokenAuthority {
     /// A ring that can't be read, or is of another boot, is replaced: old tokens are then void and clients, told 401,
     /// fetch new ones.
     pub fn open(runtime_directory: &Path, boot_id: &str, now: Moment) -> io::Result<TokenAuthority> {
-        std::fs::create_dir_all(runtime_directory)?;
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(runtime_directory)?;
         let file = runtime_directory.join("token-keys");
         let kept = match std::fs::read(&file) {
             Ok(bytes) => serde_json::from_slice::<KeptRing>(&bytes).ok().filter(|ring| ring.boot_id == boot_id),

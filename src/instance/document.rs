@@ -45,8 +45,8 @@ const INSTANCE_FIELDS: [&str; 34] = [
 const IMDS: &str = "Imds";
 
 /// What an operator may write in `MetadataOptions`. EC2 prints `State` there too.
-const OPTION_FIELDS: [&str; 5] =
-    ["HttpTokens", "HttpPutResponseHopLimit", "HttpEndpoint", "HttpProtocolIpv6", "InstanceMetadataTags"];
+const OPTION_FIELDS: [&str; 6] =
+    ["State", "HttpTokens", "HttpPutResponseHopLimit", "HttpEndpoint", "HttpProtocolIpv6", "InstanceMetadataTags"];
 
 /// An instance as a document holds it, and where.
 #[derive(Clone, Debug)]
@@ -82,7 +82,7 @@ pub fn read_documents(path: &Path) -> (Vec<Document>, Vec<Fault>) {
     };
     let (mut documents, mut faults) = (Vec::new(), Vec::new());
     for file in files {
-        match std::fs::read_to_string(&file) {
+        match text_of(&file) {
             Ok(text) => {
                 let (found, wrong) = documents_of(&file, &text);
                 documents.extend(found);
@@ -93,6 +93,16 @@ pub fn read_documents(path: &Path) -> (Vec<Document>, Vec<Fault>) {
     }
     faults.extend(ids_twice(&documents));
     (documents, faults)
+}
+
+/// The text of a file. Windows puts a byte order mark in front, and PowerShell writes UTF-16 unless told otherwise.
+fn text_of(file: &Path) -> Result<String, String> {
+    let bytes = std::fs::read(file).map_err(|reason| reason.to_string())?;
+    if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
+        return Err("it is UTF-16; write it as UTF-8 (PowerShell: Out-File -Encoding utf8)".to_string());
+    }
+    let bytes = bytes.strip_prefix(&[0xef, 0xbb, 0xbf]).map_or(bytes.clone(), <[u8]>::to_vec);
+    String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_string())
 }
 
 /// An instance as one JSON object: its fields, and those that EC2 prints and imdsd does not read.
@@ -387,9 +397,39 @@ fn misspelt(instance: &Map<String, Value>) -> Judgement {
     let instance_fields: Vec<&str> = INSTANCE_FIELDS.into_iter().chain([IMDS]).collect();
     let mut wrong = near_misses(&root, instance, &instance_fields);
     if let Some(Value::Object(options)) = instance.get("MetadataOptions") {
-        wrong.extend(near_misses(&root.key("MetadataOptions"), options, &OPTION_FIELDS));
+        // Here every unknown field is refused, not only a near miss.
+        let place = root.key("MetadataOptions");
+        let unknown = options.keys().filter(|field| !OPTION_FIELDS.contains(&field.as_str()));
+        wrong.extend(unknown.map(|field| {
+            let hint =
+                near_miss(field, &OPTION_FIELDS).map(|word| format!("; did you mean {word}?")).unwrap_or_default();
+            (place.key(field), format!("is not known{hint}"))
+        }));
+    }
+    for (field, member) in instance.iter().filter(|(field, _)| *field != IMDS) {
+        uncapitalised(&root.key(field), member, &mut wrong);
     }
     wrong
+}
+
+/// EC2 spells every field with a capital. A field that does not would be passed over, with what was meant by it.
+fn uncapitalised(place: &Place, value: &Value, wrong: &mut Judgement) {
+    match value {
+        Value::Array(elements) => {
+            let place = |index| place.index(index);
+            elements.iter().enumerate().for_each(|(index, element)| uncapitalised(&place(index), element, wrong));
+        }
+        Value::Object(members) => {
+            for (field, member) in members {
+                let place = place.key(field);
+                if field.starts_with(|c: char| c.is_ascii_lowercase()) {
+                    wrong.push((place.clone(), "is not known: EC2's fields begin with a capital letter".to_string()));
+                }
+                uncapitalised(&place, member, wrong);
+            }
+        }
+        _ => {}
+    }
 }
 
 fn near_misses(place: &Place, members: &Map<String, Value>, known: &[&str]) -> Judgement {
@@ -433,7 +473,7 @@ fn reduce(value: &mut Value) -> Reduced {
                     continue;
                 }
             }
-            None => faults.push((in_document, in_our_words(place.find_in(value), &message))),
+            None => faults.push((in_document, in_our_words(&place, place.find_in(value), &message))),
         }
         let whole_in_document = whole.before_removals(&removed);
         if !whole.take_out_of(value) {
@@ -458,13 +498,14 @@ fn stand_in(value: &mut Value, place: &Place, field: &str) -> bool {
 }
 
 /// serde's message in an operator's words. The value itself is left out of it: it may be a secret in the wrong place.
-fn in_our_words(found: Option<&Value>, message: &str) -> String {
+fn in_our_words(place: &Place, found: Option<&Value>, message: &str) -> String {
     let of_type = message.starts_with("invalid type: ") || message.starts_with("invalid length ");
     if let (Some(found), true) = (found, of_type) {
         let right = match message.rsplit_once(", expected ") {
             Some((_, "u32")) => "a whole number from 0",
             Some((_, "i64")) => "a whole number",
             Some((_, "a sequence")) => "an array",
+            Some((_, "string or map")) if !place.goes_through("Attachments") => "a string",
             Some((_, "string or map" | "newtype variant")) => "an object with one key, {\"Listener\": \"NAME\"} say",
             Some((_, right)) if right != "a map" && !right.starts_with("struct ") => right,
             _ => "an object",
@@ -506,6 +547,7 @@ fn letters_apart(one: &str, other: &str) -> usize {
 
 fn judge(instance: &Instance) -> Judgement {
     let mut wrong = Judgement::new();
+    judge_placement(instance, &mut wrong);
     judge_tags(instance, &mut wrong);
     judge_interfaces(instance, &mut wrong);
     judge_attachments(instance, &mut wrong);
@@ -521,14 +563,23 @@ fn judge(instance: &Instance) -> Judgement {
     if let Some(account) = instance.imds.owner_id.as_deref().filter(|account| !is_account(account)) {
         wrong.push((imds.key("OwnerId"), not_an_account(account)));
     }
-    if instance.imds.region.as_deref() == Some("") {
-        wrong.push((
-            imds.key("Region"),
-            "can't be empty; without it the availability zone names the region".to_string(),
-        ));
-    }
     judge_characters(instance, &mut wrong);
     wrong
+}
+
+fn judge_placement(instance: &Instance, wrong: &mut Judgement) {
+    let is_name = |name: &str| {
+        let letters = name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        letters && (1..=64).contains(&name.len())
+    };
+    if !is_name(&instance.placement.availability_zone) {
+        let place = Place::root().key("Placement").key("AvailabilityZone");
+        wrong.push((place, "a zone is lower-case letters, digits and hyphens, us-east-1a say".to_string()));
+    }
+    if instance.imds.region.as_deref().is_some_and(|region| !is_name(region)) {
+        let place = Place::root().key(IMDS).key("Region");
+        wrong.push((place, "a region is lower-case letters, digits and hyphens, us-east-1 say".to_string()));
+    }
 }
 
 fn judge_tags(instance: &Instance, wrong: &mut Judgement) {
@@ -753,16 +804,30 @@ fn first_address(address: IpAddr, length: u32) -> IpAddr {
 /// Every string may become a line of metadata or a header's neighbour: a control character in it could end the line.
 /// User data is bytes and has no lines.
 fn judge_characters(instance: &Instance, wrong: &mut Judgement) {
-    let Ok(fields) = serde_json::to_value(instance) else { return };
+    let Ok(mut fields) = serde_json::to_value(instance) else { return };
+    // User data are bytes, tag values are as they are on EC2, and the rest of these is not shown in metadata.
+    const SHOWN_AS_THEY_ARE: [&str; 6] =
+        ["UserData", "UserDataText", "Tags", "Description", "StateTransitionReason", "ClientToken"];
+    without(&mut fields, &SHOWN_AS_THEY_ARE);
     let known: Vec<Place> = wrong.iter().map(|(place, _)| place.clone()).collect();
     let mut found = Vec::new();
     control_characters(&fields, &Place::root(), &mut found);
     for (place, character) in found {
-        let user_data = place.ends_in_any(&["UserData", "UserDataText"]);
-        if !user_data && !known.contains(&place) {
+        if !known.contains(&place) {
             let message = format!("has a control character (U+{:04X}); metadata can't show it", u32::from(character));
             wrong.push((place, message));
         }
+    }
+}
+
+fn without(value: &mut Value, fields: &[&str]) {
+    match value {
+        Value::Array(elements) => elements.iter_mut().for_each(|element| without(element, fields)),
+        Value::Object(members) => {
+            members.retain(|field, _| !fields.contains(&field.as_str()));
+            members.values_mut().for_each(|member| without(member, fields));
+        }
+        _ => {}
     }
 }
 
@@ -847,8 +912,8 @@ impl Place {
         self.0.starts_with(&other.0)
     }
 
-    fn ends_in_any(&self, keys: &[&str]) -> bool {
-        matches!(self.0.last(), Some(Step::Key(key)) if keys.contains(&key.as_str()))
+    fn goes_through(&self, field: &str) -> bool {
+        self.0.iter().any(|step| matches!(step, Step::Key(key) if key == field))
     }
 
     /// The place of a fault of form, as deep as the value has it, and what must be taken out on its account.
@@ -1232,11 +1297,11 @@ mod tests {
     #[test]
     fn a_key_that_stands_twice_is_refused() {
         let text = "{\n\"InstanceId\":\"i-12345678\",\n\"LaunchTime\":\"2026-01-01T00:00:00Z\",\n\
-                    \"CpuOptions\":{\"a\":1,\n\"a\":1},\n\"InstanceId\":\"i-12345678\"}";
+                    \"CpuOptions\":{\"A\":1,\n\"A\":1},\n\"InstanceId\":\"i-12345678\"}";
         assert_eq!(
             refused(text),
             [
-                "d.json:5: CpuOptions.a: stands twice, on line 4 already",
+                "d.json:5: CpuOptions.A: stands twice, on line 4 already",
                 "d.json:6: InstanceId: stands twice, on line 2 already"
             ]
         );
@@ -1447,7 +1512,9 @@ mod tests {
         assert_eq!(fields, INSTANCE_FIELDS.into_iter().chain([IMDS]).collect());
 
         let options = crate::instance::MetadataOptions::deserialize(FieldNames).unwrap_err().to_string();
-        assert_eq!(options.split(' ').collect::<BTreeSet<_>>(), OPTION_FIELDS.into_iter().collect());
+        // And EC2's `State`, which is read-only.
+        let options: BTreeSet<&str> = options.split(' ').chain(["State"]).collect();
+        assert_eq!(options, OPTION_FIELDS.into_iter().collect());
     }
 
     #[test]

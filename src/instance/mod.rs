@@ -699,8 +699,9 @@ pub struct PrivateAddress {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Association {
-    /// The public address.
-    pub public_ip: Ipv4Addr,
+    /// The public address. A Wavelength zone has a carrier's address in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_ip: Option<Ipv4Addr>,
     /// Its host name.
     #[serde(default, deserialize_with = "empty_is_absent", skip_serializing_if = "Option::is_none")]
     pub public_dns_name: Option<String>,

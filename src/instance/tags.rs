@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 /// How many tags an instance may have (EC2's limit).
 pub const MOST_TAGS: usize = 50;
-/// The longest key, in characters (EC2's limit).
-pub const LONGEST_KEY: usize = 127;
+/// The longest key, in characters: EC2's user guide says 128, its API model 127.
+pub const LONGEST_KEY: usize = 128;
 /// The longest value, in characters (EC2's limit).
 pub const LONGEST_VALUE: usize = 256;
 
@@ -13,7 +13,7 @@ pub const LONGEST_VALUE: usize = 256;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Tag {
-    /// 1 to 127 characters.
+    /// 1 to 128 characters.
     pub key: String,
     /// 0 to 256 characters.
     #[serde(default)]
@@ -31,8 +31,10 @@ pub fn key_fits_metadata(key: &str) -> bool {
 /// What is wrong with a list of tags as such, wherever they are shown. One sentence a fault, with the tag's place.
 pub fn faults(tags: &[Tag]) -> Vec<(usize, String)> {
     let mut faults = Vec::new();
-    if tags.len() > MOST_TAGS {
-        faults.push((MOST_TAGS, format!("an instance has at most {MOST_TAGS} tags, not {}", tags.len())));
+    // Tags of EC2's own do not count.
+    let own = tags.iter().filter(|tag| !tag.key.starts_with("aws:")).count();
+    if own > MOST_TAGS {
+        faults.push((MOST_TAGS, format!("an instance has at most {MOST_TAGS} tags of its own, not {own}")));
     }
     for (place, tag) in tags.iter().enumerate() {
         if tag.key.is_empty() {
@@ -69,13 +71,15 @@ mod tests {
     #[test]
     fn limits_are_counted_in_characters() {
         let tag = |key: String, value: String| Tag { key, value };
-        assert!(faults(&[tag("ü".repeat(127), "ü".repeat(256))]).is_empty());
-        assert_eq!(faults(&[tag("k".repeat(128), String::new())]).len(), 1);
+        assert!(faults(&[tag("ü".repeat(128), "ü".repeat(256))]).is_empty());
+        assert_eq!(faults(&[tag("k".repeat(129), String::new())]).len(), 1);
         assert_eq!(faults(&[tag("k".into(), "v".repeat(257))]).len(), 1);
         assert_eq!(faults(&[tag(String::new(), String::new())]).len(), 1);
         assert_eq!(faults(&[tag("k".into(), "1".into()), tag("k".into(), "2".into())]).len(), 1);
         let many = |n: usize| (0..n).map(|i| tag(i.to_string(), String::new())).collect::<Vec<_>>();
         assert!(faults(&many(50)).is_empty());
         assert_eq!(faults(&many(51)).len(), 1);
+        let of_ec2 = [tag("aws:ec2launchtemplate:id".into(), String::new())];
+        assert!(faults(&[&many(50)[..], &of_ec2].concat()).is_empty());
     }
 }

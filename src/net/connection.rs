@@ -46,8 +46,15 @@ pub struct Outgoing {
     pub hop_limit: Option<HopLimit>,
 }
 
-/// What answers: a plane, as a value. `None` ends the connection without a byte.
-pub type Answering = dyn Fn(&Origin, &Parts, Body) -> Option<Outgoing> + Send + Sync;
+/// What answers: a plane, as a value.
+pub trait Answering: Send + Sync {
+    /// Asked before a request's body is read, which may make the parser say `100 Continue`: whether anybody is answered
+    /// here, and how far the answer may travel. `None` ends the connection without a byte.
+    fn opens(&self, origin: &Origin, head: &Parts) -> Option<Option<HopLimit>>;
+
+    /// The answer. `None` ends the connection without a byte.
+    fn answer(&self, origin: &Origin, head: &Parts, body: Body) -> Option<Outgoing>;
+}
 
 /// How long a connection that is being told to end may take over it.
 const ENDING: Duration = Duration::from_secs(5);
@@ -55,7 +62,7 @@ const ENDING: Duration = Duration::from_secs(5);
 const LINGER: (usize, Duration) = (256 * 1024, Duration::from_secs(1));
 
 /// Serves one guest's connection to its end.
-pub async fn serve(stream: TcpStream, origin: Origin, answering: Arc<Answering>, limits: Limits, mut drain: Drain) {
+pub async fn serve(stream: TcpStream, origin: Origin, answering: Arc<dyn Answering>, limits: Limits, mut drain: Drain) {
     let socket = Arc::new(GuestSocket::new(stream, origin.family));
     let service = service_fn(|request: Request<Incoming>| answer(request, &origin, &*answering, &socket, limits));
     let io = SievedIo { socket: Arc::clone(&socket), sieve: Sieve::default() };
@@ -93,7 +100,7 @@ pub async fn serve(stream: TcpStream, origin: Origin, answering: Arc<Answering>,
         debug!(peer = %origin.peer, attachment = %origin.attachment, %reason, "connection ended");
     }
     let parser_refused = outcome.is_err_and(|reason| reason.is_parse());
-    if parser_refused || socket.lingers.load(Ordering::Relaxed) {
+    if parser_refused || socket.lingers.load(Ordering::Relaxed) || socket.has_unread() {
         let _ = tokio::time::timeout(LINGER.1, socket.read_away(LINGER.0)).await;
     }
 }
@@ -101,16 +108,24 @@ pub async fn serve(stream: TcpStream, origin: Origin, answering: Arc<Answering>,
 async fn answer(
     request: Request<Incoming>,
     origin: &Origin,
-    answering: &Answering,
+    answering: &dyn Answering,
     socket: &GuestSocket,
     limits: Limits,
 ) -> Result<Response<Framed>, Ended> {
     let (head, body) = request.into_parts();
-    let body = look_for_a_body(body, limits.head).await;
+    let body = match body.is_end_stream() {
+        true => Body::Empty,
+        false => {
+            if let Some(limit) = answering.opens(origin, &head).ok_or(Ended::Silence)? {
+                socket.lower_hop_limit(limit).map_err(Ended::HopLimit)?;
+            }
+            look_for_a_body(body, limits.head).await
+        }
+    };
     if body == Body::NotEmpty {
         socket.lingers.store(true, Ordering::Relaxed);
     }
-    let outgoing = answering(origin, &head, body).ok_or(Ended::Silence)?;
+    let outgoing = answering.answer(origin, &head, body).ok_or(Ended::Silence)?;
     if let Some(limit) = outgoing.hop_limit {
         // Before the first byte of the answer, and no answer without it.
         socket.lower_hop_limit(limit).map_err(Ended::HopLimit)?;
@@ -144,9 +159,6 @@ impl hyper::body::Body for Framed {
 
 /// An empty body is fine however it is framed; the first byte of any other settles it.
 async fn look_for_a_body(mut body: Incoming, patience: Duration) -> Body {
-    if body.is_end_stream() {
-        return Body::Empty;
-    }
     if body.size_hint().lower() > 0 {
         return Body::NotEmpty;
     }
@@ -209,6 +221,11 @@ impl GuestSocket {
         }
         self.hop_limit.store(limit.get(), Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Whether there is input that nobody read. It costs nothing where there is none.
+    fn has_unread(&self) -> bool {
+        self.stream.try_read(&mut [0; 1]).is_ok_and(|length| length > 0)
     }
 
     async fn read_away(&self, most: usize) {

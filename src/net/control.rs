@@ -14,7 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use super::{Drain, Limits};
+use super::{CONNECTION_AGE, Drain, LARGEST_HEAD, Limits};
 
 /// A body, or why there is none.
 #[derive(Debug)]
@@ -46,6 +46,14 @@ pub async fn serve(
         let controlling = Arc::clone(&controlling);
         async move {
             let (head, body) = request.into_parts();
+            // A length that is too much is refused before it is waited for. Without a length there is no telling, and no SDK
+            // sends a body so.
+            let declared =
+                head.headers.get(hyper::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+            let too_much = declared.is_some_and(|length: u64| length > most_body as u64);
+            if too_much || head.headers.contains_key(hyper::header::TRANSFER_ENCODING) {
+                return Ok(controlling(head, ControlBody::TooLarge).await);
+            }
             let collected = tokio::time::timeout(BODY, Limited::new(body, most_body).collect()).await;
             let body = match collected {
                 Ok(Ok(body)) => ControlBody::Complete(body.to_bytes()),
@@ -57,11 +65,16 @@ pub async fn serve(
         }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(limits.head).half_close(true);
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head)
+        .max_header_size(LARGEST_HEAD)
+        .max_buf_size(2 * LARGEST_HEAD)
+        .half_close(true);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let outcome = tokio::select! {
         outcome = connection.as_mut() => outcome,
-        () = drain.ending() => {
+        () = async { tokio::select! { () = drain.ending() => {}, () = tokio::time::sleep(CONNECTION_AGE) => {} } } => {
             connection.as_mut().graceful_shutdown();
             match tokio::time::timeout(ENDING, connection).await {
                 Ok(outcome) => outcome,

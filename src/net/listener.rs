@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
@@ -12,6 +12,8 @@ use super::{Drain, UNDELIVERABLE};
 
 /// How many handshakes may wait to be accepted. A smaller queue loses connections of a burst.
 const BACKLOG: i32 = 4096;
+/// How long an operator is not told again of the same trouble.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
 /// How long to wait when the process is out of descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -38,7 +40,7 @@ pub async fn accept<F>(listener: TcpListener, mut drain: Drain, serve: impl Fn(T
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let mut full = false;
+    let mut told: Option<Instant> = None;
     loop {
         let permits = drain.clone();
         let permit = tokio::select! {
@@ -51,7 +53,6 @@ where
         };
         match accepted {
             Ok((stream, peer)) => {
-                full = false;
                 let serving = serve(stream, peer, drain.clone());
                 tokio::spawn(async move {
                     serving.await;
@@ -59,9 +60,10 @@ where
                 });
             }
             Err(reason) if is_out_of_descriptors(&reason) => {
-                if !full {
+                // Not oftener than a guest may make an operator look.
+                if told.is_none_or(|told| told.elapsed() > TELL_AGAIN) {
                     warn!(%reason, "can't accept connections for now; raise LimitNOFILE or lower the connection limit");
-                    full = true;
+                    told = Some(Instant::now());
                 }
                 tokio::time::sleep(PAUSE).await;
             }

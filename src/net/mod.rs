@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, watch};
 pub struct Limits {
     /// Most connections at once.
     pub connections: usize,
-    /// How long a request head may take from its first byte or, on a kept-alive connection, from the last answer.
+    /// How long a request head may take, counted from the connection's start or from the last answer.
     pub head: Duration,
 }
 
@@ -60,11 +60,14 @@ impl DrainControl {
         self.drain.clone()
     }
 
-    /// Ends all connections: idle ones at once, busy ones after their answer. Waits at most `patience`.
-    pub async fn end(self, patience: Duration) {
+    /// Tells all connections to end: idle ones at once, busy ones after their answer.
+    pub fn end(&self) {
         self.ending.send_replace(true);
-        let all_closed = self.drain.open.acquire_many(self.drain.capacity);
-        let _ = tokio::time::timeout(patience, all_closed).await;
+    }
+
+    /// Returns when all connections have ended.
+    pub async fn ended(&self) {
+        let _ = self.drain.open.acquire_many(self.drain.capacity).await;
     }
 }
 

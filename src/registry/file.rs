@@ -10,7 +10,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -20,7 +20,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-use super::store::{Loaded, Record, Store, StoreError};
+use super::store::{Left, Loaded, Record, Store, StoreError};
 use crate::fault::Fault;
 use crate::instance::{InstanceId, document};
 
@@ -30,6 +30,8 @@ const TEMPORARY: &str = ".tmp";
 /// Records as files in `<state directory>/instances`.
 pub struct FileStore {
     directory: PathBuf,
+    /// The directory itself, open from the start: a full descriptor table must not come between a rename and its fsync.
+    synced: File,
     /// Held for the life of the store: two daemons on one state directory would undo each other's changes.
     _lock: File,
 }
@@ -48,6 +50,7 @@ struct RecordOnDisk {
     generation: u64,
     launch_epoch: u64,
     identity_document: String,
+    document_digest: String,
     changed: Timestamp,
     instance: Value,
 }
@@ -56,10 +59,26 @@ impl FileStore {
     /// Opens the store, making its directories (mode 0700) where they are missing. Fails when another process has it open.
     pub fn open(state_directory: &Path) -> Result<FileStore, StoreError> {
         let directory = state_directory.join("instances");
-        let failed =
-            |doing: &str, path: &Path, reason| StoreError { doing: format!("{doing} {}", path.display()), reason };
+        let failed = |doing: &str, path: &Path, reason| StoreError {
+            doing: format!("{doing} {}", path.display()),
+            reason,
+            left: Left::Old,
+        };
 
         DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(|e| failed("make", &directory, e))?;
+        for path in [state_directory, &directory] {
+            let mode = fs::metadata(path).map_err(|e| failed("look at", path, e))?.permissions().mode();
+            if mode & 0o022 != 0 {
+                let reason = format!("others may write it; run: chmod 700 {}", path.display());
+                return Err(failed("keep instances in", path, io::Error::other(reason)));
+            }
+        }
+        // A new directory is durable when its parent is synced.
+        for path in [state_directory.parent().unwrap_or(state_directory), state_directory] {
+            let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+            File::open(path).and_then(|directory| directory.sync_all()).map_err(|e| failed("sync", path, e))?;
+        }
+        let synced = File::open(&directory).map_err(|e| failed("open", &directory, e))?;
         let lock_path = state_directory.join("lock");
         let lock = OpenOptions::new()
             .create(true)
@@ -75,7 +94,7 @@ impl FileStore {
             };
             failed("lock", &lock_path, reason)
         })?;
-        Ok(FileStore { directory, _lock: lock })
+        Ok(FileStore { directory, synced, _lock: lock })
     }
 
     fn path(&self, id: &InstanceId) -> PathBuf {
@@ -85,7 +104,8 @@ impl FileStore {
 
 impl Store for FileStore {
     fn load(&self) -> Result<Loaded, StoreError> {
-        let failed = |reason| StoreError { doing: format!("read {}", self.directory.display()), reason };
+        let failed =
+            |reason| StoreError { doing: format!("read {}", self.directory.display()), reason, left: Left::Old };
 
         let mut loaded = Loaded::default();
         for file in fs::read_dir(&self.directory).map_err(failed)? {
@@ -105,24 +125,39 @@ impl Store for FileStore {
         Ok(loaded)
     }
 
-    fn put(&self, record: &Record) -> Result<(), StoreError> {
+    fn put(&self, record: &Record, before: Option<&Record>) -> Result<(), StoreError> {
         let path = self.path(&record.instance.instance_id);
-        let temporary = self.directory.join(format!(".{}{TEMPORARY}", record.instance.instance_id));
-        let bytes = encode(record);
+        self.replace(&path, Some(record)).map_err(|(reason, renamed)| {
+            // The new record may be on the disk by now, and a restart would serve it: the old one goes back.
+            let left = match renamed && self.replace(&path, before).is_err() {
+                true => Left::Unknown,
+                false => Left::Old,
+            };
+            StoreError { doing: format!("write {}", path.display()), reason, left }
+        })
+    }
+}
 
+impl FileStore {
+    /// Puts a record, or its absence, in the place of what is there. A failure says whether it came after the rename.
+    fn replace(&self, path: &Path, record: Option<&Record>) -> Result<(), (io::Error, bool)> {
+        let Some(record) = record else {
+            return fs::remove_file(path).and_then(|()| self.synced.sync_all()).map_err(|reason| (reason, true));
+        };
+        let temporary = self.directory.join(format!(".{}{TEMPORARY}", record.instance.instance_id));
         let write = || -> io::Result<()> {
             // A new file each time: after a failed fsync the old descriptor would call its lost pages clean.
             let _ = fs::remove_file(&temporary);
             let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&temporary)?;
-            file.write_all(&bytes)?;
+            file.write_all(&encode(record))?;
             file.sync_all()?;
-            fs::rename(&temporary, &path)?;
-            File::open(&self.directory)?.sync_all()
+            fs::rename(&temporary, path)
         };
         write().map_err(|reason| {
             let _ = fs::remove_file(&temporary);
-            StoreError { doing: format!("write {}", path.display()), reason }
-        })
+            (reason, false)
+        })?;
+        self.synced.sync_all().map_err(|reason| (reason, true))
     }
 }
 
@@ -131,6 +166,7 @@ fn encode(record: &Record) -> Vec<u8> {
         generation: record.generation,
         launch_epoch: record.launch_epoch,
         identity_document: record.identity_document.clone(),
+        document_digest: record.document_digest.clone(),
         changed: record.changed,
         instance: document::to_value(&record.instance),
     };
@@ -146,6 +182,10 @@ fn read_record(path: &Path, id: &InstanceId) -> Result<Record, String> {
     const MEND: &str = "the instance is not served; put the file back from a backup, or remove it to register the \
                         instance anew from its document";
     let decode = || -> Result<Record, String> {
+        // Anything but a plain file of our own was put there by somebody else, and reading a pipe would never end.
+        if !fs::symlink_metadata(path).map_err(|reason| reason.to_string())?.is_file() {
+            return Err("it is not a plain file".to_string());
+        }
         let text = fs::read_to_string(path).map_err(|reason| reason.to_string())?;
         let envelope: Envelope<'_> = serde_json::from_str(&text).map_err(|reason| reason.to_string())?;
         if envelope.checksum != checksum(envelope.record.get()) {
@@ -160,6 +200,7 @@ fn read_record(path: &Path, id: &InstanceId) -> Result<Record, String> {
             generation: on_disk.generation,
             launch_epoch: on_disk.launch_epoch,
             identity_document: on_disk.identity_document,
+            document_digest: on_disk.document_digest,
             changed: on_disk.changed,
             instance,
         })
@@ -184,6 +225,7 @@ mod tests {
             generation,
             launch_epoch: u64::MAX,
             identity_document: "{}".to_string(),
+            document_digest: String::new(),
             changed: "2026-01-02T03:04:05Z".parse().unwrap(),
             instance: demo_instance(),
         }
@@ -197,8 +239,8 @@ mod tests {
     fn what_was_put_is_loaded() {
         let directory = tempfile::tempdir().unwrap();
         let store = FileStore::open(directory.path()).unwrap();
-        store.put(&record(1)).unwrap();
-        store.put(&record(2)).unwrap();
+        store.put(&record(1), None).unwrap();
+        store.put(&record(2), None).unwrap();
         let loaded = store.load().unwrap();
         assert_eq!(loaded.records, [record(2)]);
         assert!(loaded.unreadable.is_empty());
@@ -206,9 +248,8 @@ mod tests {
 
     #[test]
     fn records_are_for_the_owner_only() {
-        use std::os::unix::fs::PermissionsExt as _;
         let directory = tempfile::tempdir().unwrap();
-        FileStore::open(directory.path()).unwrap().put(&record(1)).unwrap();
+        FileStore::open(directory.path()).unwrap().put(&record(1), None).unwrap();
         let mode = fs::metadata(only_file(directory.path())).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
         let mode = fs::metadata(directory.path().join("instances")).unwrap().permissions().mode();
@@ -227,7 +268,7 @@ mod tests {
     fn a_temporary_file_left_by_a_crash_is_no_record() {
         let directory = tempfile::tempdir().unwrap();
         let store = FileStore::open(directory.path()).unwrap();
-        store.put(&record(1)).unwrap();
+        store.put(&record(1), None).unwrap();
         let left = directory.path().join("instances").join(format!(".{}.tmp", demo_instance().instance_id));
         fs::write(&left, "half a rec").unwrap();
         assert_eq!(store.load().unwrap().records, [record(1)]);
@@ -242,7 +283,7 @@ mod tests {
         let mut strict = record(1);
         strict.instance.metadata_options.http_tokens = HttpTokens::Required;
         strict.instance.metadata_options.http_endpoint = Switch::Disabled;
-        store.put(&strict).unwrap();
+        store.put(&strict, None).unwrap();
         let path = only_file(directory.path());
         let good = fs::read(&path).unwrap();
 
@@ -272,7 +313,7 @@ mod tests {
     fn a_record_under_another_instances_name_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let store = FileStore::open(directory.path()).unwrap();
-        store.put(&record(1)).unwrap();
+        store.put(&record(1), None).unwrap();
         fs::rename(only_file(directory.path()), directory.path().join("instances/i-12345678.json")).unwrap();
         let loaded = store.load().unwrap();
         assert!(loaded.records.is_empty());
@@ -280,18 +321,60 @@ mod tests {
         assert!(loaded.unreadable[0].1.to_string().contains("i-12345678.json"));
     }
 
+    /// The rename happened and its fsync did not: a restart must not find what was refused.
+    #[test]
+    fn a_record_whose_rename_could_not_be_made_durable_is_taken_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = FileStore::open(directory.path()).unwrap();
+        store.put(&record(1), None).unwrap();
+        // A descriptor that can't be synced stands for a disk that fails.
+        store.synced = File::from(rustix::pipe::pipe().unwrap().0);
+        let left = store.put(&record(2), Some(&record(1))).unwrap_err().left;
+        // The old record was put back, though nobody can be sure that it is durable.
+        assert_eq!((left, store.load().unwrap().records), (Left::Unknown, vec![record(1)]));
+        let new = InstanceId::parse("i-12345678").unwrap();
+        let mut fresh = record(1);
+        fresh.instance.instance_id = new.clone();
+        assert!(store.put(&fresh, None).is_err());
+        assert!(!store.path(&new).exists());
+    }
+
+    #[test]
+    fn what_others_may_write_is_no_state_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let refused = FileStore::open(directory.path()).err().expect("it is refused").to_string();
+        assert!(refused.contains("chmod 700"), "{refused}");
+    }
+
+    #[test]
+    fn what_is_no_plain_file_is_no_record() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = FileStore::open(directory.path()).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", store.directory.join("i-12345678.json")).unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            store.directory.join("i-87654321.json"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        )
+        .unwrap();
+        assert_eq!(store.load().unwrap().unreadable.len(), 2);
+    }
+
     #[test]
     fn a_failed_write_is_an_error_and_keeps_the_old_record() {
         let directory = tempfile::tempdir().unwrap();
         let store = FileStore::open(directory.path()).unwrap();
-        store.put(&record(1)).unwrap();
+        store.put(&record(1), None).unwrap();
         // A directory in the way of the temporary file fails every write, for root too.
         let in_the_way = directory.path().join("instances").join(format!(".{}.tmp", demo_instance().instance_id));
         fs::create_dir(&in_the_way).unwrap();
-        assert!(store.put(&record(2)).is_err());
+        assert_eq!(store.put(&record(2), Some(&record(1))).unwrap_err().left, Left::Old);
         fs::remove_dir(&in_the_way).unwrap();
         assert_eq!(store.load().unwrap().records, [record(1)]);
-        store.put(&record(3)).unwrap();
+        store.put(&record(3), None).unwrap();
         assert_eq!(store.load().unwrap().records, [record(3)]);
     }
 }

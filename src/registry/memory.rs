@@ -11,7 +11,7 @@ impl Store for MemoryStore {
         Ok(Loaded::default())
     }
 
-    fn put(&self, _record: &Record) -> Result<(), StoreError> {
+    fn put(&self, _record: &Record, _before: Option<&Record>) -> Result<(), StoreError> {
         Ok(())
     }
 }

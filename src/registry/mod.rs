@@ -22,9 +22,9 @@ use tokio::sync::{Mutex, watch};
 
 use crate::fault::Fault;
 use crate::instance::identity_document::identity_document;
-use crate::instance::{Instance, InstanceId};
+use crate::instance::{Instance, InstanceId, document};
 pub use snapshot::{Claim, Entry, OptionsState, Snapshot};
-pub use store::{Record, Store, StoreError};
+pub use store::{Left, Record, Store, StoreError};
 
 /// The instances of this host.
 pub struct Registry {
@@ -54,6 +54,8 @@ pub enum Registered {
     New,
     /// The instance was known; its stored record stays in force.
     Known,
+    /// The instance was known from another version of the document; its stored record stays in force.
+    Edited,
     /// Its record can't be read, so it is not served, and no document takes its place.
     Unreadable,
 }
@@ -93,17 +95,21 @@ impl Registry {
             if snapshot.is_unreadable(&instance.instance_id) {
                 return Ok(Registered::Unreadable);
             }
-            if snapshot.entry(&instance.instance_id).is_some() {
-                return Ok(Registered::Known);
+            if let Some(known) = snapshot.entry(&instance.instance_id) {
+                return Ok(match known.document_digest == digest(&instance) {
+                    true => Registered::Known,
+                    false => Registered::Edited,
+                });
             }
             let record = Record {
                 generation: 1,
                 launch_epoch: rand::random(),
                 identity_document: identity_document(&instance),
+                document_digest: digest(&instance),
                 changed: now,
                 instance,
             };
-            registry.persist(record.clone()).await?;
+            registry.persist(record.clone(), None).await?;
             registry.publish(Entry::of_record(record));
             Ok(Registered::New)
         })
@@ -135,29 +141,37 @@ impl Registry {
             if instance == before.instance {
                 return Ok((before, outcome));
             }
-            let record = Record {
-                generation: before.generation + 1,
-                launch_epoch: before.launch_epoch,
-                identity_document: before.identity_document.clone(),
-                changed: now,
-                instance,
-            };
-            registry.persist(record.clone()).await.map_err(UpdateError::Store)?;
+            let old = before.record();
+            // The options say who may read; what there is to read is as old as before.
+            let only_options =
+                instance == Instance { metadata_options: instance.metadata_options, ..old.instance.clone() };
+            let changed = if only_options { old.changed } else { now };
+            let record = Record { generation: old.generation + 1, changed, instance, ..old.clone() };
+            registry.persist(record.clone(), Some(old)).await.map_err(UpdateError::Store)?;
             let entry = registry.publish(before.succeeded_by(record));
             Ok((entry, outcome))
         })
         .await
     }
 
-    /// Says that everything up to `generation` of an instance is carried out on the sockets.
+    /// Says that an entry, and with it every one before, is carried out on the sockets.
     pub fn confirm(&self, entry: &Entry) {
         entry.applied.fetch_max(entry.generation, Ordering::AcqRel);
     }
 
-    async fn persist(&self, record: Record) -> Result<(), StoreError> {
+    /// Stores a record. When nobody can be sure what a failed write left, the instance is served no longer: what is on the
+    /// disk might be weaker than what is in memory.
+    async fn persist(&self, record: Record, before: Option<Record>) -> Result<(), StoreError> {
         let store = Arc::clone(&self.store);
+        let id = record.instance.instance_id.clone();
         // Files and their fsync block; the runtime must not.
-        tokio::task::spawn_blocking(move || store.put(&record)).await.expect("a store does not panic")
+        let put = move || store.put(&record, before.as_ref());
+        let outcome = tokio::task::spawn_blocking(put).await.expect("a store does not panic");
+        if outcome.as_ref().is_err_and(|error| error.left == Left::Unknown) {
+            self.snapshot.store(Arc::new(self.snapshot.load().without(&id)));
+            self.published.send_modify(|count| *count += 1);
+        }
+        outcome
     }
 
     fn publish(&self, entry: Entry) -> Arc<Entry> {
@@ -166,6 +180,14 @@ impl Registry {
         self.published.send_modify(|count| *count += 1);
         entry
     }
+}
+
+/// Tells two documents apart.
+fn digest(instance: &Instance) -> String {
+    use base64::Engine as _;
+    use sha2::Digest as _;
+    let bytes = sha2::Sha256::digest(document::to_value(instance).to_string());
+    base64::engine::general_purpose::STANDARD_NO_PAD.encode(bytes)
 }
 
 /// Runs `work` to its end even when whoever awaits it goes away.

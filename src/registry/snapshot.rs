@@ -37,7 +37,9 @@ pub struct Entry {
     pub launch_epoch: u64,
     /// The instance identity document of this launch, to the byte.
     pub identity_document: String,
-    /// When it was last changed.
+    /// Of the document it was registered from.
+    pub document_digest: String,
+    /// When anything but its options was last changed: `Last-Modified` of what is read.
     pub changed: Timestamp,
     /// The generation that the sockets carry.
     pub(super) applied: Applied,
@@ -76,6 +78,14 @@ impl Snapshot {
         let mut entries = self.entries.clone();
         entries.insert(entry.instance.instance_id.clone(), entry);
         Snapshot::assemble(entries, self.unreadable.clone())
+    }
+
+    /// This snapshot without one instance, which is unreadable from here on.
+    pub(super) fn without(&self, id: &InstanceId) -> Snapshot {
+        let mut entries = self.entries.clone();
+        entries.remove(id);
+        let unreadable = self.unreadable.iter().cloned().chain([id.clone()]).collect();
+        Snapshot::assemble(entries, unreadable)
     }
 
     fn assemble(entries: BTreeMap<InstanceId, Arc<Entry>>, unreadable: BTreeSet<InstanceId>) -> Snapshot {
@@ -130,8 +140,28 @@ impl Snapshot {
 impl Entry {
     /// The entry of a record; nothing is applied yet.
     pub fn of_record(record: Record) -> Entry {
-        let Record { generation, launch_epoch, identity_document, changed, instance } = record;
-        Entry { instance, generation, launch_epoch, identity_document, changed, applied: Applied::default() }
+        let Record { generation, launch_epoch, identity_document, document_digest, changed, instance } = record;
+        Entry {
+            instance,
+            generation,
+            launch_epoch,
+            identity_document,
+            document_digest,
+            changed,
+            applied: Applied::default(),
+        }
+    }
+
+    /// The record of this entry.
+    pub(super) fn record(&self) -> Record {
+        Record {
+            generation: self.generation,
+            launch_epoch: self.launch_epoch,
+            identity_document: self.identity_document.clone(),
+            document_digest: self.document_digest.clone(),
+            changed: self.changed,
+            instance: self.instance.clone(),
+        }
     }
 
     pub(super) fn succeeded_by(&self, record: Record) -> Entry {

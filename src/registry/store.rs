@@ -16,7 +16,9 @@ pub struct Record {
     pub launch_epoch: u64,
     /// The instance identity document of this launch, to the byte.
     pub identity_document: String,
-    /// When it was last changed.
+    /// Of the document it was registered from, so that a later edit of that is noticed.
+    pub document_digest: String,
+    /// When anything but its options was last changed.
     pub changed: Timestamp,
     /// The instance.
     pub instance: Instance,
@@ -36,9 +38,9 @@ pub trait Store: Send + Sync {
     /// Reads everything. Fails only when nothing can be read at all.
     fn load(&self) -> Result<Loaded, StoreError>;
 
-    /// Stores one record. When it returns `Ok` the record survives a crash; when it returns an error the caller goes on
-    /// with the old one.
-    fn put(&self, record: &Record) -> Result<(), StoreError>;
+    /// Stores one record in place of `before`. When it returns `Ok` the record survives a crash. After an error the error
+    /// says what is stored: the old record, or something that nobody can be sure of.
+    fn put(&self, record: &Record, before: Option<&Record>) -> Result<(), StoreError>;
 }
 
 /// A store that failed: what it was doing, and with what.
@@ -48,6 +50,17 @@ pub struct StoreError {
     pub doing: String,
     /// The system's reason.
     pub reason: std::io::Error,
+    /// What a failed write leaves.
+    pub left: Left,
+}
+
+/// What is stored after a failed write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// What was there before, which stays in force.
+    Old,
+    /// Perhaps the new record: it can't be told, and the instance must not be served.
+    Unknown,
 }
 
 impl fmt::Display for StoreError {

@@ -77,3 +77,13 @@ fn the_limit_is_never_raised_again_on_a_connection() {
     assert!(near.contains("403") && near.ends_with("i-0123456789abcdef0"), "{near:?}");
     assert_eq!(ask_demanding(daemon.ipv4, 3, &format!("{put}{get}"), LISTEN), "");
 }
+
+/// `100 Continue` is a packet of the answer too.
+#[test]
+fn a_continue_to_a_put_is_limited_too() {
+    let daemon = with_limit(3);
+    let put = TOKEN_REQUEST.trim_end();
+    let expecting = format!("{put}\r\nTransfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n");
+    assert_eq!(ask_demanding(daemon.ipv4, 4, &expecting, LISTEN), "");
+    assert!(ask_demanding(daemon.ipv4, 3, &expecting, LISTEN).starts_with("HTTP/1.1 100 Continue"));
+}

@@ -7,16 +7,18 @@ use std::path::Path;
 const MAY_USE: &[(&str, &[&str])] = &[
     ("fault", &[]),
     ("clock", &[]),
-    ("instance", &["fault"]),
+    ("instance", &["clock", "fault"]),
     ("sigv4", &["instance"]),
     ("config", &["fault", "instance", "sigv4"]),
     ("registry", &["fault", "instance"]),
-    ("guest", &["clock", "instance", "registry"]),
+    ("identity", &["clock", "fault", "instance"]),
+    ("credentials", &["clock", "fault", "instance", "sigv4"]),
+    ("guest", &["clock", "credentials", "identity", "instance", "registry"]),
     ("control", &["clock", "fault", "instance", "registry", "sigv4"]),
     ("net", &["instance"]),
     ("logging", &["config"]),
-    ("daemon", &["clock", "config", "control", "fault", "guest", "instance", "net", "registry"]),
-    ("cli", &["config", "control", "daemon", "fault", "instance", "logging"]),
+    ("daemon", &["clock", "config", "control", "credentials", "fault", "guest", "identity", "instance", "net", "registry"]),
+    ("cli", &["clock", "config", "control", "daemon", "fault", "identity", "instance", "logging"]),
 ];
 
 fn imports_of(directory: &Path, module: &str, found: &mut BTreeMap<String, Vec<String>>) {

@@ -60,7 +60,7 @@ impl Daemon {
     }
 
     fn wait_until_it_serves(&mut self) {
-        self.wait_for(|line| line["message"] == "control endpoint");
+        self.wait_for(|line| line["message"] == "ready");
     }
 
     /// Waits for a log line.

@@ -17,8 +17,7 @@ use crate::control::params::{Parameters, flag};
 use crate::control::reply::RequestId;
 use crate::control::xml::{Document, NAMESPACE, Xml};
 use crate::instance::{
-    Association, BlockDevice, Instance, InstanceId, InterfaceAttachment, NetworkInterface, PrivateAddress,
-    SecurityGroup,
+    Association, BlockDevice, InstanceId, InterfaceAttachment, NetworkInterface, PrivateAddress, SecurityGroup,
 };
 use crate::registry::{Entry, Snapshot};
 
@@ -134,7 +133,7 @@ fn reservations<'e>(entries: &[&'e Arc<Entry>]) -> Vec<Reservation<'e>> {
     let mut reservations: Vec<Reservation<'e>> = Vec::new();
     let mut places = HashMap::new();
     for entry in entries {
-        let (owner_id, reservation_id) = (entry.instance.owner_id(), reservation_id(&entry.instance));
+        let (owner_id, reservation_id) = (entry.instance.owner_id(), entry.instance.reservation_id().into_owned());
         let place = *places.entry((owner_id, reservation_id.clone())).or_insert(reservations.len());
         if place == reservations.len() {
             reservations.push(Reservation { reservation_id, owner_id, entries: Vec::new() });
@@ -142,12 +141,6 @@ fn reservations<'e>(entries: &[&'e Arc<Entry>]) -> Vec<Reservation<'e>> {
         reservations[place].entries.push(entry);
     }
     reservations
-}
-
-/// An instance whose document names no reservation was launched alone, in a reservation with its own digits.
-pub(in crate::control) fn reservation_id(instance: &Instance) -> String {
-    let own = || format!("r-{}", instance.instance_id.as_str().trim_start_matches("i-"));
-    instance.imds.reservation_id.clone().unwrap_or_else(own)
 }
 
 impl Reservation<'_> {
@@ -290,7 +283,7 @@ fn write_private_address(xml: &mut Xml, address: &PrivateAddress) {
 fn write_association(xml: &mut Xml, association: Option<&Association>) {
     let Some(association) = association else { return };
     xml.element("association", |xml| {
-        xml.text("publicIp", association.public_ip);
+        xml.optional("publicIp", association.public_ip);
         xml.text("publicDnsName", or_empty(&association.public_dns_name));
         xml.optional("ipOwnerId", association.ip_owner_id.as_ref());
     });

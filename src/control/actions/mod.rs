@@ -13,7 +13,6 @@ use crate::clock::Moment;
 use crate::instance::{InstanceId, MetadataOptions};
 use crate::registry::{OptionsState, Registry};
 use describe_instances::DescribeInstances;
-pub(super) use describe_instances::reservation_id;
 use modify_instance_metadata_options::ModifyInstanceMetadataOptions;
 
 /// The one version of the API.
@@ -61,7 +60,13 @@ impl Action {
         now: Moment,
     ) -> Result<Document, Ec2Error> {
         match self {
-            Action::DescribeInstances => DescribeInstances::read(parameters)?.perform(&registry.snapshot(), request_id),
+            Action::DescribeInstances => {
+                let describe = DescribeInstances::read(parameters)?;
+                let (snapshot, request_id) = (registry.snapshot(), request_id.clone());
+                // Thousands of instances under hundreds of patterns take a while, and guests must not wait for it.
+                let describing = tokio::task::spawn_blocking(move || describe.perform(&snapshot, &request_id));
+                describing.await.expect("a describe does not panic")
+            }
             Action::ModifyInstanceMetadataOptions => {
                 ModifyInstanceMetadataOptions::read(parameters)?.perform(registry, request_id, now).await
             }

@@ -46,7 +46,7 @@ const INTERFACE: &[Category] = &[
     }),
     leaf("public-ipv4s", "2011-01-01", |focus| {
         let mapped = focus.interface?.private_ip_addresses.iter().filter_map(|address| address.association.as_ref());
-        lines(mapped.map(|association| association.public_ip))
+        lines(mapped.filter_map(|association| association.public_ip))
     }),
     leaf("security-group-ids", "2011-01-01", |focus| {
         lines(focus.interface?.groups.iter().map(|group| &group.group_id))
@@ -72,7 +72,7 @@ fn associations(focus: Focus<'_>) -> Vec<Child<'_>> {
     let addresses = focus.interface.map(|interface| &interface.private_ip_addresses[..]).unwrap_or_default();
     let child = |address: &_| -> Option<Child<'_>> {
         let address: &PrivateAddress = address;
-        let public = address.association.as_ref()?.public_ip.to_string();
+        let public = address.association.as_ref()?.public_ip?.to_string();
         Some(Child { name: Cow::Owned(public), listed: None, focus })
     };
     let with_focus = |address| Some(Child { focus: Focus { address: Some(address), ..focus }, ..child(address)? });
