@@ -1,0 +1,144 @@
+//! Generated instances: whatever the data, what is listed resolves, and what resolves is listed.
+
+use std::collections::BTreeSet;
+
+use imdsd::guest::path::{LATEST, VERSIONS};
+use imdsd::instance::{Instance, Switch, document};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use crate::Host;
+
+/// Removes some members of an object, and some elements of arrays, by coin.
+fn thinned(value: &Value, coins: &mut impl Iterator<Item = bool>) -> Value {
+    match value {
+        Value::Object(members) => {
+            let mut kept = serde_json::Map::new();
+            for (name, member) in members {
+                if NEEDED.contains(&name.as_str()) || coins.next().unwrap_or(true) {
+                    kept.insert(name.clone(), thinned(member, coins));
+                }
+            }
+            Value::Object(kept)
+        }
+        Value::Array(elements) => {
+            let mut kept = Vec::new();
+            for element in elements {
+                if coins.next().unwrap_or(true) {
+                    kept.push(thinned(element, coins));
+                }
+            }
+            Value::Array(kept)
+        }
+        other => other.clone(),
+    }
+}
+
+/// What an object can't be without.
+const NEEDED: [&str; 34] = [
+    "InstanceId",
+    "LaunchTime",
+    "Imds",
+    "Attachments",
+    "Listener",
+    "MacAddress",
+    "GroupId",
+    "GroupName",
+    "Arn",
+    "Id",
+    "DeviceName",
+    "Key",
+    "RoleName",
+    "Source",
+    "Static",
+    "V2",
+    "AccessKeyId",
+    "SecretAccessKey",
+    "EventId",
+    "Code",
+    "Description",
+    "NotBefore",
+    "Action",
+    "Time",
+    "NoticeTime",
+    "InstanceOSUser",
+    "SSHPublicKey",
+    "Expiration",
+    "ProductCodeId",
+    "Ipv4Prefix",
+    "Ipv6Prefix",
+    "State",
+    "PrivateIpAddress",
+    "Ipv6Address",
+];
+
+fn instance(coins: Vec<bool>, keys: Vec<String>, tags: bool) -> Instance {
+    let whole: Value = serde_json::from_str(include_str!("../data/everything.json")).unwrap();
+    let mut value = thinned(&whole, &mut coins.into_iter());
+    value["Imds"]["Attachments"] = json!([{ "Listener": "demo" }]);
+    // Requests below come without and with a token.
+    value["MetadataOptions"] = json!({ "HttpTokens": "optional", "HttpEndpoint": "enabled" });
+    let keys: BTreeSet<String> = keys.into_iter().collect();
+    value["Tags"] = keys.into_iter().map(|key| json!({ "Key": key, "Value": key })).collect();
+    let mut instance = document::from_value(value).unwrap();
+    instance.metadata_options.instance_metadata_tags = if tags { Switch::Enabled } else { Switch::Disabled };
+    instance
+}
+
+/// Every path that listings lead to, directories with their slash.
+fn crawl(host: &Host, directory: &str, found: &mut BTreeSet<String>) {
+    for line in host.get(directory).text().lines() {
+        let below = match line.split_once('=') {
+            Some((number, _)) if directory.ends_with("/public-keys/") => format!("{directory}{number}/"),
+            _ => format!("{directory}{}", line.replace('%', "%25")),
+        };
+        if below.ends_with('/') {
+            crawl(host, &below, found);
+        }
+        found.insert(below);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_is_listed_resolves_and_what_resolves_is_listed(
+        coins in proptest::collection::vec(any::<bool>(), 200),
+        keys in proptest::collection::vec("[0-9a-zA-Z\\-_+=,.@:]{1,20}", 0..8),
+        tags in any::<bool>(),
+    ) {
+        let keys: Vec<String> = keys.into_iter().filter(|key| key != "." && key != ".." && key != "_index").collect();
+        let host = Host::of(instance(coins, keys, tags));
+        // What resolves for the instance with everything in the newest version is all there can be.
+        let mut possible = BTreeSet::new();
+        let everything = Host::of(instance(Vec::new(), Vec::new(), true));
+        crawl(&everything, "/latest/meta-data/", &mut possible);
+        crawl(&everything, "/latest/dynamic/", &mut possible);
+
+        for version in VERSIONS.into_iter().chain([LATEST]) {
+            let mut listed = BTreeSet::new();
+            for top in ["meta-data/", "dynamic/"] {
+                if host.get(&format!("/{version}/{top}")).status == 200 {
+                    crawl(&host, &format!("/{version}/{top}"), &mut listed);
+                }
+            }
+            for path in &listed {
+                let seen = host.get(path);
+                prop_assert_eq!(seen.status, 200, "listed and absent: {}", path);
+                let lines: Vec<&str> = seen.text().lines().collect();
+                if path.ends_with('/') && !path.contains("/tags/") {
+                    let name = |line: &&str| line.trim_end_matches('/').to_string();
+                    let names: Vec<String> = lines.iter().map(name).collect();
+                    prop_assert!(names.is_sorted(), "{}: {:?}", path, names);
+                }
+            }
+            for path in &possible {
+                let path = path.replacen("/latest/", &format!("/{version}/"), 1);
+                if host.get(&path).status == 200 {
+                    prop_assert!(listed.contains(&path), "there and not listed: {}", path);
+                }
+            }
+        }
+    }
+}

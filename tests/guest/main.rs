@@ -1,0 +1,86 @@
+//! The metadata tree from outside, row by row of what EC2 is known to serve, and as a whole for generated instances.
+
+#![allow(missing_docs)]
+
+mod generated;
+mod table;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use imdsd::clock::Moment;
+use imdsd::guest::Guest;
+use imdsd::guest::reply::Answer;
+use imdsd::guest::request::{Body, HostRule, HttpVersion, RawRequest};
+use imdsd::guest::token::TokenAuthority;
+use imdsd::instance::{Attachment, Family, Instance, Origin};
+use imdsd::registry::Registry;
+use imdsd::registry::memory::MemoryStore;
+
+/// A guest's view of one instance, without sockets.
+pub struct Host {
+    guest: Guest,
+    now: Moment,
+    token: String,
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub status: u16,
+    pub headers: Vec<(&'static str, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Seen {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap_or("(bytes)")
+    }
+}
+
+impl Host {
+    /// Serves an instance on the listener that it names, at 2026-05-17T08:30:00Z.
+    pub fn of(instance: Instance) -> Host {
+        let now = Moment { since_boot: Duration::from_secs(77), wall: "2026-05-17T08:30:00Z".parse().unwrap() };
+        let (registry, _) = Registry::open(Arc::new(MemoryStore)).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(registry.register(instance, now.wall)).unwrap();
+        let guest = guest_over(registry, now);
+        let mut host = Host { guest, now, token: String::new() };
+        let put = host.ask("PUT", "/latest/api/token", &[("x-aws-ec2-metadata-token-ttl-seconds", "21600")]);
+        host.token = String::from_utf8(put.body).unwrap();
+        host
+    }
+
+    pub fn ask(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Seen {
+        let origin = Origin {
+            attachment: Attachment::Listener("demo".into()),
+            family: Family::Ipv4,
+            peer: "127.0.0.1:40000".parse().unwrap(),
+        };
+        let headers = [("host", "imds")].into_iter().chain(headers.iter().copied());
+        let headers = headers.map(|(name, value)| (name, value.as_bytes()));
+        let raw = RawRequest { method, target, version: HttpVersion::Http11, headers, body: Body::Empty };
+        match self.guest.handle(&origin, raw, self.now) {
+            Answer::Silence => Seen { status: 0, headers: Vec::new(), body: Vec::new() },
+            Answer::Reply(reply) => Seen {
+                status: reply.status,
+                headers: reply.headers.into_iter().map(|(name, value)| (name, value.into_owned())).collect(),
+                body: reply.body.to_vec(),
+            },
+        }
+    }
+
+    /// A read with a token.
+    pub fn get(&self, target: &str) -> Seen {
+        self.ask("GET", target, &[("x-aws-ec2-metadata-token", &self.token)])
+    }
+}
+
+fn guest_over(registry: Arc<Registry>, now: Moment) -> Guest {
+    Guest::new(registry, Arc::new(TokenAuthority::in_memory(now)), HostRule::Known(Vec::new()))
+}
