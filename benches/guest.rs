@@ -5,10 +5,10 @@ use std::sync::Arc;
 use criterion::{Criterion, criterion_group, criterion_main};
 use imdsd::clock::Moment;
 use imdsd::config::demo_instance;
-use imdsd::guest::Guest;
 use imdsd::guest::reply::Answer;
 use imdsd::guest::request::{Body, HostRule, HttpVersion, RawRequest};
 use imdsd::guest::token::TokenAuthority;
+use imdsd::guest::{Guest, Made};
 use imdsd::instance::{Attachment, Family, Origin};
 use imdsd::registry::Registry;
 use imdsd::registry::memory::MemoryStore;
@@ -18,7 +18,8 @@ fn handle(c: &mut Criterion) {
     let (registry, _) = Registry::open(Arc::new(MemoryStore)).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(registry.register(demo_instance(), now.wall)).unwrap();
-    let guest = Guest::new(registry, Arc::new(TokenAuthority::in_memory(now)), HostRule::Known(Vec::new()));
+    let guest =
+        Guest::new(registry, Arc::new(TokenAuthority::in_memory(now)), Made::default(), HostRule::Known(Vec::new()));
     let origin = Origin {
         attachment: Attachment::Listener("demo".into()),
         family: Family::Ipv4,

@@ -16,7 +16,7 @@ use toml_edit::{Document, Item, TableLike};
 
 use crate::fault::{Fault, line_of};
 use crate::instance::document::{self, near_miss};
-use crate::instance::{Attachment, Instance, InstanceId, InstanceState};
+use crate::instance::{Attachment, CredentialSource, Instance, InstanceId, InstanceState, Role};
 use crate::sigv4::Regions;
 
 /// Where instances are kept once registered: where the Filesystem Hierarchy Standard puts what a daemon must not lose.
@@ -57,8 +57,30 @@ pub struct Config {
     pub listeners: Vec<Listener>,
     /// The control endpoint, if any.
     pub control: Option<Control>,
+    /// Who signs identity documents and web identities.
+    pub identity: Identity,
     /// What is logged, and how.
     pub log: Log,
+}
+
+/// `[identity]`: who signs identity documents and web identities.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Identity {
+    /// A key of the operator's; without one, imdsd makes and keeps its own in the state directory.
+    pub own: Option<OwnIdentity>,
+    /// The URL under which verifiers of web identities find the key set; empty where there are none.
+    pub issuer: String,
+}
+
+/// A key of the operator's, with its certificate and those that went before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnIdentity {
+    /// RSA, at least 2048 bits, in PEM.
+    pub key: PathBuf,
+    /// Of this key, in PEM.
+    pub certificate: PathBuf,
+    /// Certificates of earlier keys that stay published.
+    pub retired: Vec<PathBuf>,
 }
 
 /// `[guest]`: how guests are served.
@@ -165,8 +187,14 @@ impl Config {
                 ipv6: Some(SocketAddrV6::new(Ipv6Addr::LOCALHOST, DEMO_PORT, 0, 0)),
             }],
             control: Some(Control { listen: CONTROL_LISTEN, access_keys: KeySource::Demo, regions: Regions::Any }),
+            identity: Identity::default(),
             log: Log::default(),
         }
+    }
+
+    /// Where imdsd keeps the key that it makes; `None` where nothing is kept.
+    pub fn identity_directory(&self) -> Option<PathBuf> {
+        self.state_directory.as_ref().map(|directory| directory.join("identity"))
     }
 }
 
@@ -218,6 +246,11 @@ pub fn check(path: &Path, keys: impl FnOnce(&Path) -> Vec<Fault>) -> Result<Chec
         let at = |line, message| Fault { file: document.file.clone(), line, field: attachments_of(id), message };
         if document.instance.imds.attachments.is_empty() {
             warnings.push(at(document.line, "there is none, so nobody can reach this instance".to_string()));
+        }
+        let web_identity = |role: &Role| matches!(role.source, CredentialSource::AssumeRoleWithWebIdentity(_));
+        if document.instance.imds.role.as_ref().is_some_and(web_identity) && config.identity.issuer.is_empty() {
+            let message = "web identities need identity.issuer in the configuration: the URL of their key set";
+            faults.push(Fault { field: format!("{id}: Imds.Role.Source"), ..at(document.line, message.to_string()) });
         }
         if !matches!(document.instance.state, InstanceState::Pending | InstanceState::Running) {
             let message = format!("is {}, so nobody is answered for it", document.instance.state.as_str());
@@ -356,6 +389,27 @@ fn resolve(file: &Path, text: &str) -> Result<Resolved, Vec<Fault>> {
         section.finish(&mut faults);
     }
 
+    let mut identity = Identity::default();
+    if let Some(mut section) = root.table("identity", &mut faults) {
+        let key = section.parsed("key", &mut faults, path);
+        let certificate = section.parsed("certificate", &mut faults, path);
+        let retired = section.each("retired", &mut faults, |text| Ok(path(text)?.to_string_lossy().into_owned()));
+        match (section.has("key"), section.has("certificate")) {
+            (true, false) => section.missing("certificate", "a key of your own needs its certificate", &mut faults),
+            (false, true) => section.missing("key", "a certificate of your own needs its key", &mut faults),
+            (false, false) if section.has("retired") => {
+                section.fault("retired", "goes with a key of your own; imdsd keeps its own ones itself", &mut faults);
+            }
+            _ => {}
+        }
+        if let (Some(key), Some(certificate)) = (key, certificate) {
+            let retired = retired.unwrap_or_default().into_iter().map(PathBuf::from).collect();
+            identity.own = Some(OwnIdentity { key, certificate, retired });
+        }
+        identity.issuer = section.parsed("issuer", &mut faults, issuer).unwrap_or_default();
+        section.finish(&mut faults);
+    }
+
     let mut log = Log::default();
     if let Some(mut section) = root.table("log", &mut faults) {
         log.format = section.word("format", &LOG_FORMATS, &mut faults).unwrap_or_default();
@@ -371,6 +425,7 @@ fn resolve(file: &Path, text: &str) -> Result<Resolved, Vec<Fault>> {
         guest,
         listeners,
         control,
+        identity,
         log,
     };
     let mut faults = faults.list;
@@ -393,6 +448,18 @@ fn listener_name(text: &str) -> Result<String, String> {
     match letters && (1..=64).contains(&text.len()) {
         true => Ok(text.to_string()),
         false => Err(format!("a listener's name is 1 to 64 letters, digits and ._-, not '{}'", text.escape_debug())),
+    }
+}
+
+/// Verifiers compare it byte for byte, and look for the key set below it.
+fn issuer(text: &str) -> Result<String, String> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or_default();
+    let letters = rest.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:/[]".contains(&b));
+    match letters && !rest.is_empty() && !rest.ends_with('/') {
+        true => Ok(text.to_string()),
+        false => {
+            Err(format!("'{}' is no URL such as https://imds.example.com (no slash at its end)", text.escape_debug()))
+        }
     }
 }
 
@@ -671,6 +738,7 @@ mod tests {
                     ipv6: None
                 }],
                 control: None,
+                identity: Identity::default(),
                 log: Log::default(),
             }
         );
@@ -809,6 +877,11 @@ mod tests {
             ("instance = \"x\"\n", "1: instance: is not known; did you mean instances?"),
             ("colour = 1\n", "1: colour: is not known; known here: instances, state_directory, runtime_directory,"),
             ("[guset]\n", "1: guset: is not known; known here: instances, state_directory, runtime_directory, guest,"),
+            ("[identity]\nkey = \"k.pem\"\n", "1: identity.certificate: a key of your own needs its certificate"),
+            ("[identity]\ncertificate = \"c.pem\"\n", "1: identity.key: a certificate of your own needs its key"),
+            ("[identity]\nretired = []\n", "2: identity.retired: goes with a key of your own"),
+            ("[identity]\nissuer = \"imds.example.com\"\n", "2: identity.issuer: 'imds.example.com' is no URL"),
+            ("[identity]\nissuer = \"https://imds.example.com/\"\n", "2: identity.issuer: "),
             ("[guest]\nconnections = 0\n", "2: guest.connections: this is 2 to 65536 connections, not 0"),
             ("[guest]\nconnections = 65537\n", "2: guest.connections: this is 2 to 65536 connections, not 65537"),
             ("[guest]\nconnections = \"9\"\n", "2: guest.connections: this is an integer, not a string"),

@@ -1,7 +1,9 @@
 //! The command line: one file per subcommand. Without a subcommand it serves.
 
 mod check;
+mod identity;
 mod serve;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -28,6 +30,10 @@ enum Command {
     Serve(serve::Arguments),
     /// Reads a configuration and everything it names, and reports every fault
     Check(check::Arguments),
+    /// Prints what verifiers of identity documents and web identities need, and rotates the key
+    Identity(identity::Arguments),
+    /// Verifies a signature of an identity document, and names what failed
+    Verify(verify::Arguments),
 }
 
 /// Runs the program with the process's own arguments.
@@ -37,5 +43,7 @@ pub fn run() -> ExitCode {
         None => serve::run(cli.serve),
         Some(Command::Serve(arguments)) => serve::run(arguments),
         Some(Command::Check(arguments)) => check::run(arguments),
+        Some(Command::Identity(arguments)) => identity::run(arguments),
+        Some(Command::Verify(arguments)) => verify::run(arguments),
     }
 }

@@ -169,6 +169,11 @@ pub fn put_response_hop_limit(entry: &Entry) -> HopLimit {
     entry.instance.metadata_options.http_put_response_hop_limit
 }
 
+/// Whether a read without a token can succeed at all. Where it can't, credentials for such reads are not even fetched.
+pub fn reads_without_token(entry: &Entry) -> bool {
+    entry.instance.metadata_options.http_tokens == HttpTokens::Optional
+}
+
 /// Whether a listener of this family is to be open for the instance. A disabled endpoint still listens: it answers 403.
 pub fn listens(entry: &Entry, family: Family) -> bool {
     match family {

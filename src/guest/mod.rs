@@ -23,6 +23,8 @@ use std::sync::Arc;
 use tracing::debug;
 
 use crate::clock::Moment;
+use crate::credentials::Cache;
+use crate::identity::SignedDocuments;
 use crate::instance::{HopLimit, Origin};
 use crate::registry::Registry;
 use admission::{Admission, Denial};
@@ -34,13 +36,23 @@ use token::TokenAuthority;
 pub struct Guest {
     registry: Arc<Registry>,
     tokens: Arc<TokenAuthority>,
+    made: Made,
     hosts: HostRule,
+}
+
+/// What is made ahead of need, in the background, and only read here.
+#[derive(Clone, Default)]
+pub struct Made {
+    /// Signatures of the identity documents.
+    pub signatures: Arc<SignedDocuments>,
+    /// Role credentials that come from a source.
+    pub credentials: Cache,
 }
 
 impl Guest {
     /// A data plane over a registry.
-    pub fn new(registry: Arc<Registry>, tokens: Arc<TokenAuthority>, hosts: HostRule) -> Guest {
-        Guest { registry, tokens, hosts }
+    pub fn new(registry: Arc<Registry>, tokens: Arc<TokenAuthority>, made: Made, hosts: HostRule) -> Guest {
+        Guest { registry, tokens, made, hosts }
     }
 
     /// What is decided before a request's body is read: whether anybody is answered here, and the hop limit of the answer.
@@ -80,7 +92,7 @@ impl Guest {
             }
             (Ok(open), Ok(request)) => match admission::admit(open, &request, &self.tokens, now) {
                 // 4. Then the tree, or a token.
-                Ok(Admission::Read(admitted)) => match tree::read(&admitted, request.path, now) {
+                Ok(Admission::Read(admitted)) => match tree::read(&admitted, request.path, &self.made, now) {
                     Some(value) => Reply::value(value, admitted.delivery(), now, request.connection).into(),
                     None => Reply::not_found(admitted.delivery(), now, request.connection).into(),
                 },

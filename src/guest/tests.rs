@@ -77,7 +77,7 @@ impl Host {
             runtime.block_on(registry.register(instance, now.wall)).unwrap();
         }
         let tokens = Arc::new(TokenAuthority::in_memory(now));
-        let guest = Guest::new(Arc::clone(&registry), tokens, HostRule::Known(Vec::new()));
+        let guest = Guest::new(Arc::clone(&registry), tokens, Made::default(), HostRule::Known(Vec::new()));
         Host { guest, registry, runtime, now }
     }
 
@@ -429,7 +429,7 @@ fn the_key_ring_survives_a_restart_and_not_a_reboot() {
     let host = Host::with(|_| {});
     let open = |boot: &str| {
         let tokens = Arc::new(TokenAuthority::open(directory.path(), boot, host.now).unwrap());
-        Guest::new(Arc::clone(&host.registry), tokens, HostRule::Known(Vec::new()))
+        Guest::new(Arc::clone(&host.registry), tokens, Made::default(), HostRule::Known(Vec::new()))
     };
     let ask = |guest: &Guest, method: &str, path: &str, header: (&str, &str)| {
         let headers = [("host", b"imds".as_slice()), (header.0, header.1.as_bytes())].into_iter();

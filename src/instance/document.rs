@@ -23,8 +23,8 @@ use serde_json::{Map, Value};
 use serde_path_to_error::Segment;
 
 use super::{
-    Attachment, CredentialSource, Instance, InstanceId, MOST_USER_DATA, NetworkInterface, StaticCredentials, Switch,
-    tags,
+    Attachment, CredentialSource, Instance, InstanceId, MOST_USER_DATA, NetworkInterface, ProcessSource, StaticSource,
+    Switch, tags,
 };
 use crate::fault::{Fault, line_of};
 
@@ -699,21 +699,58 @@ fn judge_role(instance: &Instance, wrong: &mut Judgement) {
         let message = "a role name is 1 to 64 letters, digits and +=,.@_-";
         wrong.push((place.key("RoleName"), message.to_string()));
     }
-    let source = place.key("Source").key("Static");
-    let mut credentials = |delivery: &str, credentials: &StaticCredentials| {
-        let halves = [
-            ("AccessKeyId", credentials.access_key_id.as_str()),
-            ("SecretAccessKey", credentials.secret_access_key.expose()),
-        ];
-        for (field, _) in halves.into_iter().filter(|(_, value)| value.is_empty()) {
-            wrong.push((source.key(delivery).key(field), "can't be empty".to_string()));
+    let source = place.key("Source");
+    match &role.source {
+        CredentialSource::Static(StaticSource { v1, v2 }) => {
+            for (delivery, credentials) in [("V1", v1.as_ref()), ("V2", Some(v2))] {
+                let Some(credentials) = credentials else { continue };
+                let place = source.key("Static").key(delivery);
+                let secret = credentials.secret_access_key.expose();
+                for (field, value) in [("AccessKeyId", credentials.access_key_id.as_str()), ("SecretAccessKey", secret)]
+                {
+                    if value.is_empty() {
+                        wrong.push((place.key(field), "can't be empty".to_string()));
+                    }
+                }
+            }
         }
-    };
-    if let CredentialSource::Static(source) = &role.source {
-        if let Some(v1) = &source.v1 {
-            credentials("V1", v1);
+        CredentialSource::Process(ProcessSource { command, timeout_seconds }) => {
+            let place = source.key("Process");
+            if !command.first().is_some_and(|program| program.starts_with('/')) {
+                let message = "begins with the absolute path of a program; no shell reads it";
+                wrong.push((place.key("Command"), message.to_string()));
+            }
+            if timeout_seconds.is_some_and(|seconds| !(1..=60).contains(&seconds)) {
+                wrong.push((place.key("TimeoutSeconds"), "is 1 to 60".to_string()));
+            }
         }
-        credentials("V2", &source.v2);
+        CredentialSource::AssumeRole(of) => {
+            let place = source.key("AssumeRole");
+            judge_sts(&place, &of.endpoint, &of.role_arn, of.duration_seconds, of.ca_file.as_deref(), wrong);
+            if of.region.is_empty() || !of.region.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
+                wrong.push((place.key("Region"), "a region is letters, digits and -, us-east-1 say".to_string()));
+            }
+            if !of.access_key_file.is_absolute() {
+                wrong.push((place.key("AccessKeyFile"), "must be an absolute path".to_string()));
+            }
+            // STS's own pattern.
+            let fits = |id: &String| {
+                (2..=1224).contains(&id.len())
+                    && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"_+=,.@:/-".contains(&b))
+            };
+            if of.external_id.as_ref().is_some_and(|id| !fits(id)) {
+                let message = "an external id is 2 to 1224 letters, digits and _+=,.@:/-";
+                wrong.push((place.key("ExternalId"), message.to_string()));
+            }
+        }
+        CredentialSource::AssumeRoleWithWebIdentity(of) => {
+            let place = source.key("AssumeRoleWithWebIdentity");
+            judge_sts(&place, &of.endpoint, &of.role_arn, of.duration_seconds, of.ca_file.as_deref(), wrong);
+            if of.audience.as_deref() == Some("") {
+                let message = "can't be empty; without it the token is for sts.amazonaws.com";
+                wrong.push((place.key("Audience"), message.to_string()));
+            }
+        }
     }
     if instance.iam_instance_profile.is_none() {
         let message = "is missing; Imds.Role is the role in it";
@@ -740,6 +777,60 @@ fn judge_events(instance: &Instance, wrong: &mut Judgement) {
             wrong.push((keys.index(index).key("InstanceOSUser"), message.to_string()));
         }
     }
+}
+
+/// What both calls of STS have.
+fn judge_sts(
+    place: &Place,
+    endpoint: &str,
+    role_arn: &str,
+    duration_seconds: Option<u32>,
+    ca_file: Option<&Path>,
+    wrong: &mut Judgement,
+) {
+    if !is_endpoint(endpoint) {
+        let message = "an endpoint is http:// or https://, a host, and a port and a path if need be; nothing else";
+        wrong.push((place.key("Endpoint"), message.to_string()));
+    }
+    if !is_role_arn(role_arn) {
+        let message = "a role's ARN is arn:aws:iam::123456789012:role/NAME; MinIO and Ceph may leave the account out";
+        wrong.push((place.key("RoleArn"), message.to_string()));
+    }
+    if duration_seconds.is_some_and(|seconds| !(900..=43_200).contains(&seconds)) {
+        wrong.push((place.key("DurationSeconds"), "is 900 to 43200".to_string()));
+    }
+    if ca_file.is_some_and(|file| !file.is_absolute()) {
+        wrong.push((place.key("CaFile"), "must be an absolute path".to_string()));
+    }
+}
+
+/// Without user, password, query and fragment: the first two belong nowhere, the other two would not be sent.
+fn is_endpoint(text: &str) -> bool {
+    let Ok(uri) = text.parse::<hyper::Uri>() else { return false };
+    let Some(authority) = uri.authority() else { return false };
+    // Only a host and a sound port put together again are what stood there.
+    let plain = match authority.port_u16() {
+        Some(port) => authority.as_str() == format!("{}:{port}", authority.host()) && port > 0,
+        None => authority.as_str() == authority.host(),
+    };
+    matches!(uri.scheme_str(), Some("http" | "https"))
+        && plain
+        && !authority.host().is_empty()
+        && !text.contains(['?', '#'])
+}
+
+/// `arn:PARTITION:iam:REGION:ACCOUNT:role/NAME`. Only AWS has accounts of twelve digits: Ceph's are of letters too, and with
+/// MinIO both region and account may be empty.
+fn is_role_arn(text: &str) -> bool {
+    let parts: Vec<_> = text.splitn(6, ':').collect();
+    let ["arn", partition, "iam", region, account, role] = parts[..] else { return false };
+    let word = |text: &str| text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    let visible = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
+    !partition.is_empty()
+        && [partition, region, account].into_iter().all(word)
+        && (partition == "minio" || region.is_empty())
+        && role.strip_prefix("role/").is_some_and(visible)
+        && text.len() <= 2048
 }
 
 fn judge_blocks(instance: &Instance, wrong: &mut Judgement) {
@@ -1314,6 +1405,105 @@ mod tests {
             refused(&format!("[\n{one},\n{one}]")),
             [format!("d.json:3: InstanceId: {ID} stands in d.json:2 already")]
         );
+    }
+
+    #[test]
+    fn a_roles_source_is_judged_before_it_is_asked() {
+        let profile = json!({ "Arn": "arn:aws:iam::123456789012:instance-profile/p", "Id": "AIPA" });
+        let judged = |source: &str, fields: Value| {
+            let role = json!({ "RoleName": "r", "Source": { source: fields } });
+            let document = with(json!({ "IamInstanceProfile": profile, "Imds": { "Role": role } })).to_string();
+            match read(Path::new("d.json"), &document) {
+                Ok(_) => String::new(),
+                Err(faults) => {
+                    let fields: Vec<_> = faults.iter().map(|fault| fault.field.as_str()).collect();
+                    fields.join(" ").replace(&format!("Imds.Role.Source.{source}."), "")
+                }
+            }
+        };
+        for (fields, faulty) in [
+            (json!({ "Command": ["/bin/p", "a b"] }), ""),
+            (json!({ "Command": ["/bin/p"], "TimeoutSeconds": 60 }), ""),
+            (json!({ "Command": [] }), "Command"),
+            (json!({ "Command": ["p"] }), "Command"),
+            (json!({ "Command": ["./p"], "TimeoutSeconds": 0 }), "Command TimeoutSeconds"),
+            (json!({ "Command": ["/bin/p"], "TimeoutSeconds": 61 }), "TimeoutSeconds"),
+        ] {
+            assert_eq!(judged("Process", fields.clone()), faulty, "{fields}");
+        }
+        // One field of a sound source, changed.
+        let changed = |mut fields: Value, field: &str, value: Value| {
+            fields[field] = value;
+            fields
+        };
+        let arn = "arn:aws:iam::123456789012:role/path/r";
+        let web = json!({ "Endpoint": "https://sts.amazonaws.com", "RoleArn": arn });
+        let signed = json!({ "Endpoint": "http://[::1]:9000/sts", "RoleArn": arn, "Region": "eu-west-1",
+                             "AccessKeyFile": "/etc/imdsd/key.toml", "ExternalId": "a=b/c", "CaFile": "/ca.pem" });
+        for (source, sound, rows) in [
+            (
+                "AssumeRole",
+                &signed,
+                vec![
+                    ("Region", json!("")),
+                    ("Region", json!("eu west")),
+                    ("AccessKeyFile", json!("key.toml")),
+                    ("ExternalId", json!("")),
+                    ("ExternalId", json!("a b")),
+                ],
+            ),
+            ("AssumeRoleWithWebIdentity", &web, vec![("Audience", json!(""))]),
+        ] {
+            assert_eq!(judged(source, sound.clone()), "");
+            let shared = [("DurationSeconds", json!(899)), ("DurationSeconds", json!(43_201)), ("CaFile", json!("ca"))];
+            for (field, value) in rows.into_iter().chain(shared) {
+                assert_eq!(judged(source, changed(sound.clone(), field, value.clone())), field, "{field} {value}");
+            }
+            for duration in [900, 43_200] {
+                assert_eq!(judged(source, changed(sound.clone(), "DurationSeconds", json!(duration))), "");
+            }
+            for endpoint in [
+                "",
+                "sts.amazonaws.com",
+                "ftp://h",
+                "https://",
+                "https://:443",
+                "https://h:",
+                "https://h:0",
+                "https://h:65536",
+                "https://user@h",
+                "https://user:pass@h",
+                "https://h/?a=b",
+                "https://h/#f",
+                "https://h h",
+            ] {
+                let fields = changed(sound.clone(), "Endpoint", json!(endpoint));
+                assert_eq!(judged(source, fields), "Endpoint", "{endpoint}");
+            }
+            for arn in [
+                "arn:aws-cn:iam::123456789012:role/r",
+                "arn:aws:iam:::role/S3Access",
+                "arn:aws:iam::RGW33567154695143645:role/r",
+                "arn:minio:iam:::role/nOybJqMNzNmroqEKq5D0EUsRZw0",
+                "arn:minio:iam:us-east-1::role/nOybJqMNzNmroqEKq5D0EUsRZw0",
+            ] {
+                assert_eq!(judged(source, changed(sound.clone(), "RoleArn", json!(arn))), "", "{arn}");
+            }
+            for arn in [
+                "",
+                "r",
+                "arn:aws:iam::123456789012:role/",
+                "arn:aws:iam::123456789012:role/a b",
+                "arn:aws:iam::123456789012:user/u",
+                "arn:aws:iam::123456789012:instance-profile/p",
+                "arn:aws:iam:us-east-1:123456789012:role/r",
+                "arn:aws:sts::123456789012:role/r",
+                "arn::iam::123456789012:role/r",
+                "arn:aws:iam::role/r",
+            ] {
+                assert_eq!(judged(source, changed(sound.clone(), "RoleArn", json!(arn))), "RoleArn", "{arn}");
+            }
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@
 
 mod canonical;
 mod claim;
+pub mod sign;
 #[cfg(test)]
 pub(crate) mod tests;
 

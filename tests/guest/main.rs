@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use imdsd::clock::Moment;
-use imdsd::guest::Guest;
 use imdsd::guest::reply::Answer;
 use imdsd::guest::request::{Body, HostRule, HttpVersion, RawRequest};
 use imdsd::guest::token::TokenAuthority;
+use imdsd::guest::{Guest, Made};
 use imdsd::instance::{Attachment, Family, Instance, Origin};
 use imdsd::registry::Registry;
 use imdsd::registry::memory::MemoryStore;
@@ -82,5 +82,5 @@ impl Host {
 }
 
 fn guest_over(registry: Arc<Registry>, now: Moment) -> Guest {
-    Guest::new(registry, Arc::new(TokenAuthority::in_memory(now)), HostRule::Known(Vec::new()))
+    Guest::new(registry, Arc::new(TokenAuthority::in_memory(now)), Made::default(), HostRule::Known(Vec::new()))
 }

@@ -19,11 +19,14 @@ enum Body {
 }
 use Body::{Begins, Bytes, Is};
 
+/// A title, a directory, and what is below it.
+type Section = (&'static str, &'static str, &'static [(&'static str, Body)]);
+
 const META: &str = "/latest/meta-data/";
 const MAC: &str = "/latest/meta-data/network/interfaces/macs/02:00:00:00:01:20/";
 
 /// Sections of rows: a title, the directory, and path → body, all answered with 200.
-const PRESENT: &[(&str, &str, &[(&str, Body)])] = &[
+const PRESENT: &[Section] = &[
     (
         "Top of `meta-data/`",
         META,

@@ -10,9 +10,10 @@ use serde::Serialize;
 
 use super::{Category, Child, Focus, Kind, directory, each};
 use crate::clock::iso_seconds;
+use crate::credentials::{self, Reading};
 use crate::guest::admission::Delivery;
 use crate::instance::ec2_json::ec2_json;
-use crate::instance::{CredentialSource, StaticCredentials, Switch};
+use crate::instance::{CredentialSource, Role, StaticSource, Switch};
 
 pub(super) const IAM: &[Category] = &[
     Category { name: "info", since: "2012-01-12", kind: Kind::Dated(info) },
@@ -100,19 +101,26 @@ fn roles(focus: Focus<'_>) -> Vec<Child<'_>> {
 fn credentials(focus: Focus<'_>) -> Option<(Cow<'_, str>, Timestamp)> {
     focus.instance().iam_instance_profile.as_ref()?;
     let role = focus.instance().imds.role.as_ref()?;
-    let CredentialSource::Static(source) = &role.source else { return None };
-    let credentials: &StaticCredentials = match (focus.delivery, role.v1) {
-        (Delivery::V1, Switch::Enabled) => source.v1.as_ref()?,
-        (Delivery::V1, Switch::Disabled) => return None,
-        (Delivery::V2 { .. }, _) => &source.v2,
+    if focus.delivery == Delivery::V1 && role.v1 == Switch::Disabled {
+        return None;
+    }
+    let (text, updated) = match &role.source {
+        CredentialSource::Static(source) => of_document(focus, role, source)?,
+        _ => of_source(focus, role)?,
     };
-    if credentials.expiration.is_some_and(|end| end <= focus.now.wall) {
-        let failure = Failure {
-            code: "AssumeRoleUnauthorizedAccess",
-            message: format!("The credentials of the role {} have expired and were not renewed.", role.role_name),
-            last_updated: iso_seconds(focus.now.wall),
-        };
-        return Some((Cow::Owned(ec2_json(&failure)), focus.now.wall));
+    Some((Cow::Owned(text), updated))
+}
+
+/// Credentials that stand in the document.
+fn of_document(focus: Focus<'_>, role: &Role, source: &StaticSource) -> Option<(String, Timestamp)> {
+    let credentials = match focus.delivery {
+        Delivery::V1 => source.v1.as_ref()?,
+        Delivery::V2 { .. } => &source.v2,
+    };
+    let now = focus.now.wall;
+    if credentials.expiration.is_some_and(|end| end <= now) {
+        let message = format!("The credentials of the role {} have expired and were not renewed.", role.role_name);
+        return Some((failure("AssumeRoleUnauthorizedAccess", message, now), now));
     }
     let updated = match credentials.expiration {
         Some(_) => focus.entry.changed,
@@ -126,10 +134,39 @@ fn credentials(focus: Focus<'_>) -> Option<(Cow<'_, str>, Timestamp)> {
         secret_access_key: credentials.secret_access_key.expose(),
         token: credentials.session_token.expose(),
         expiration: iso_seconds(
-            credentials.expiration.unwrap_or_else(|| updated.saturating_add(SHOWN_LIFE).unwrap_or(updated)),
+            credentials.expiration.unwrap_or(updated.saturating_add(SHOWN_LIFE).unwrap_or(updated)),
         ),
     };
-    Some((Cow::Owned(ec2_json(&success)), updated))
+    Some((ec2_json(&success), updated))
+}
+
+/// Credentials that were fetched ahead; absent until the first fetch has ended.
+fn of_source(focus: Focus<'_>, role: &Role) -> Option<(String, Timestamp)> {
+    let delivery = match focus.delivery {
+        Delivery::V1 => credentials::Delivery::V1,
+        Delivery::V2 { .. } => credentials::Delivery::V2,
+    };
+    let id = &focus.instance().instance_id;
+    let reading = focus.made.credentials.read(id, focus.entry.launch_epoch, role, delivery, focus.now.wall)?;
+    Some(match reading {
+        Reading::Failure { code, message, updated } => (failure(code, message, updated), updated),
+        Reading::Success { credentials, updated } => {
+            let success = Success {
+                code: "Success",
+                last_updated: iso_seconds(updated),
+                kind: "AWS-HMAC",
+                access_key_id: &credentials.access_key_id,
+                secret_access_key: credentials.secret_access_key.expose(),
+                token: credentials.session_token.expose(),
+                expiration: iso_seconds(credentials.expiration),
+            };
+            (ec2_json(&success), updated)
+        }
+    })
+}
+
+fn failure(code: &'static str, message: String, updated: Timestamp) -> String {
+    ec2_json(&Failure { code, message, last_updated: iso_seconds(updated) })
 }
 
 /// The last full hour: credentials that never end are shown as renewed hourly, and the same to every reader in between.

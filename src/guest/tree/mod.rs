@@ -15,6 +15,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 
 use crate::clock::Moment;
+use crate::guest::Made;
 use crate::guest::admission::{Admitted, Delivery, Reading};
 use crate::guest::path::{DataPath, LATEST, VERSIONS, Version};
 use crate::instance::overrides::Overridden;
@@ -53,7 +54,7 @@ impl ContentType {
 }
 
 /// Reads one path for an admitted request; `None` is 404.
-pub fn read<'a>(admitted: &Admitted<'a, Reading>, path: &str, now: Moment) -> Option<Value<'a>> {
+pub fn read<'a>(admitted: &Admitted<'a, Reading>, path: &str, made: &'a Made, now: Moment) -> Option<Value<'a>> {
     let entry = admitted.entry();
     let text = |text: String| Value {
         bytes: Cow::Owned(text.into_bytes()),
@@ -72,6 +73,7 @@ pub fn read<'a>(admitted: &Admitted<'a, Reading>, path: &str, now: Moment) -> Op
                 entry,
                 delivery: admitted.delivery(),
                 tags: admitted.tags(),
+                made,
                 now,
                 interface: None,
                 address: None,
@@ -130,6 +132,7 @@ struct Focus<'a> {
     entry: &'a Entry,
     delivery: Delivery,
     tags: Switch,
+    made: &'a Made,
     now: Moment,
     interface: Option<&'a NetworkInterface>,
     address: Option<&'a PrivateAddress>,

@@ -3,6 +3,8 @@
 //! This is the only place where the planes, the registry and the network meet. It owns every listener and carries option
 //! changes out on them: a change is `pending` until [`Daemon::apply`] has opened and closed what it asks for.
 
+mod background;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
@@ -25,7 +27,8 @@ use crate::control::{self, AccessKeys, Control};
 use crate::fault::Fault;
 use crate::guest::request::{self, HostRule};
 use crate::guest::token::TokenAuthority;
-use crate::guest::{Guest, admission};
+use crate::guest::{Guest, Made, admission};
+use crate::identity::IdentityError;
 use crate::instance::{Attachment, Family, HopLimit, Instance, InstanceId, Origin};
 use crate::net::connection::{Answering, Body, Outgoing};
 use crate::net::control::{ControlBody, Controlling};
@@ -33,6 +36,8 @@ use crate::net::{self, DrainControl, Limits};
 use crate::registry::file::FileStore;
 use crate::registry::memory::MemoryStore;
 use crate::registry::{Claim, Registered, Registry, Snapshot, Store};
+
+use background::{Background, IdentitySource};
 
 /// How long open connections may take to end at shutdown.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -53,6 +58,8 @@ pub enum StartFault {
     TokenKeys(std::path::PathBuf, io::Error),
     /// A file of the operator's.
     Files(Vec<Fault>),
+    /// The key and the certificate of the identity documents.
+    Identity(IdentityError),
     /// An address that can't be listened on.
     Listen(SocketAddr, io::Error),
     /// Signals or the runtime.
@@ -72,6 +79,7 @@ impl fmt::Display for StartFault {
                 let lines: Vec<String> = faults.iter().map(Fault::to_string).collect();
                 f.write_str(&lines.join("\n"))
             }
+            StartFault::Identity(reason) => write!(f, "{reason}"),
             StartFault::Listen(address, reason) => {
                 write!(f, "can't listen on {address}: {reason}")?;
                 match reason.kind() {
@@ -98,6 +106,7 @@ pub struct Daemon {
     /// Ends the guests' connections; each listener has as many as `limits` says.
     drains: Vec<DrainControl>,
     control: Option<(SocketAddr, JoinHandle<()>)>,
+    background: Option<Background>,
     /// What the operator was told of last: ways in that serve nobody.
     unserved: BTreeSet<String>,
     terminate: Signal,
@@ -148,7 +157,8 @@ impl Daemon {
             true => HostRule::Known(config.guest.allowed_hosts.clone()),
             false => HostRule::Any,
         };
-        let guest = Guest::new(Arc::clone(&registry), Arc::clone(&tokens), hosts);
+        let made = Made::default();
+        let guest = Guest::new(Arc::clone(&registry), Arc::clone(&tokens), made.clone(), hosts);
         let connections = fair_share(config.guest.connections, config.listeners.len());
         let limits = Limits { connections, head: config.guest.head_time };
 
@@ -172,6 +182,7 @@ impl Daemon {
             limits,
             drains,
             control: None,
+            background: None,
             unserved: BTreeSet::new(),
             terminate,
             interrupt,
@@ -185,6 +196,11 @@ impl Daemon {
         if let Some((listener, control)) = control {
             daemon.start_control(listener, control)?;
         }
+
+        // 5. What is made ahead of need.
+        let identity = IdentitySource::of(&config).map_err(StartFault::Identity)?;
+        daemon.background =
+            Some(Background::start(Arc::clone(&daemon.registry), made, identity, config.identity.issuer));
         info!("ready");
         Ok(daemon)
     }
@@ -212,6 +228,9 @@ impl Daemon {
         }
         if let Some((_, accepting)) = &self.control {
             accepting.abort();
+        }
+        if let Some(background) = self.background.take() {
+            background.stop().await;
         }
         self.drains.iter().for_each(DrainControl::end);
         let all_ended = async {

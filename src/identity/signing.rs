@@ -1,0 +1,125 @@
+//! The three signatures of an identity document, in EC2's form: base64 in lines of 76 columns, no newline at the end.
+//!
+//! EC2 signs `signature` with an RSA key of 1024 bits and `pkcs7` with DSA and SHA-1. Both are broken or nearly so, and
+//! verifiers drop them. Here all three are made with one RSA key of 2048 bits and SHA-256, so `pkcs7` and `rsa2048` are the
+//! same container. EC2 writes it in BER; here it is DER, which every reader of BER reads.
+
+use der::asn1::{ObjectIdentifier, OctetString, SetOfVec};
+use der::{Any, Encode, EncodeValue, Tagged};
+use jiff::Timestamp;
+use rsa::sha2::{Digest as _, Sha256};
+use x509_cert::attr::Attribute;
+
+use super::armour::{EC2_COLUMNS, lines};
+use super::certificate::asn1_time;
+use super::container::{
+    CONTENT_TYPE, Content, ContentInfo, DATA, MESSAGE_DIGEST, RSA, SHA_256, SIGNED_DATA, SIGNING_TIME, SignedData,
+    Signer, algorithm,
+};
+use super::{Identity, SigningError};
+
+/// What the guest reads beside its identity document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Signatures {
+    /// `signature`: RSA PKCS #1 v1.5 with SHA-256 over the document.
+    pub signature: String,
+    /// `pkcs7`: a container with the document and a signature of it, without PEM armour.
+    pub pkcs7: String,
+    /// `rsa2048`: the same.
+    pub rsa2048: String,
+}
+
+impl Identity {
+    /// Signs a document; `now` becomes the containers' signing time.
+    ///
+    /// Takes milliseconds of processor time, and is not for a guest's request.
+    pub fn sign(&self, document: &[u8], now: Timestamp) -> Result<Signatures, SigningError> {
+        let signature = lines(&self.sign_bytes(document)?, EC2_COLUMNS);
+        let container = lines(&self.container(document, now)?, EC2_COLUMNS);
+        Ok(Signatures { signature, pkcs7: container.clone(), rsa2048: container })
+    }
+
+    /// RSA PKCS #1 v1.5 with SHA-256, blinded.
+    pub(super) fn sign_bytes(&self, bytes: &[u8]) -> Result<Vec<u8>, SigningError> {
+        self.key.pkcs1v15_sign_with_rng::<Sha256, _>(&mut rand::rng(), bytes).map_err(SigningError)
+    }
+
+    /// SignedData, version 1, as AWS's guide has it verified: the document inside, no certificates, one signer.
+    fn container(&self, document: &[u8], now: Timestamp) -> Result<Vec<u8>, SigningError> {
+        let digest = Sha256::digest(document);
+        let attributes = set([
+            attribute(CONTENT_TYPE, &DATA),
+            attribute(SIGNING_TIME, &asn1_time(now)),
+            attribute(MESSAGE_DIGEST, &octets(&digest)),
+        ]);
+        // What is signed is the set of attributes as such, not in the disguise it wears inside (RFC 5652, section 5.4).
+        let signature = self.sign_bytes(&written(&attributes))?;
+        let signed_data = SignedData {
+            version: 1,
+            digest_algorithms: set([algorithm(SHA_256)]),
+            content: Content { content_type: DATA, bytes: Some(octets(document)) },
+            certificates: None,
+            revocation_lists: None,
+            signers: set([Signer {
+                version: 1,
+                name: self.certificate.issuer_and_serial_number(),
+                digest_algorithm: algorithm(SHA_256),
+                signed_attributes: Some(attributes),
+                signature_algorithm: algorithm(RSA),
+                signature: octets(&signature),
+                unsigned_attributes: None,
+            }]),
+        };
+        Ok(written(&ContentInfo { content_type: SIGNED_DATA, content: any(&signed_data) }))
+    }
+}
+
+fn attribute(oid: ObjectIdentifier, value: &(impl Tagged + EncodeValue)) -> Attribute {
+    Attribute { oid, values: set([any(value)]) }
+}
+
+fn set<T: der::DerOrd, const N: usize>(elements: [T; N]) -> SetOfVec<T> {
+    SetOfVec::try_from(elements).expect("the elements differ")
+}
+
+fn octets(bytes: &[u8]) -> OctetString {
+    OctetString::new(bytes).expect("a document is shorter than 256 MiB")
+}
+
+fn any(value: &(impl Tagged + EncodeValue)) -> Any {
+    Any::encode_from(value).expect("a document is shorter than 256 MiB")
+}
+
+fn written(value: &impl Encode) -> Vec<u8> {
+    value.to_der().expect("a document is shorter than 256 MiB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{IDENTITY, now};
+    use super::*;
+
+    /// AWS's guide decodes and armours these by hand; its own have 76 columns and no newline at the end.
+    #[test]
+    fn the_form_is_ec2s() {
+        let signatures = IDENTITY.sign(b"{}", now()).unwrap();
+        for text in [&signatures.signature, &signatures.pkcs7, &signatures.rsa2048] {
+            let (last, full) =
+                text.split('\n').collect::<Vec<_>>().split_last().map(|(l, f)| (*l, f.to_vec())).unwrap();
+            assert!(full.iter().all(|line| line.len() == 76) && (1..=76).contains(&last.len()), "{text}");
+            assert!(!text.contains('\r'));
+        }
+        assert_eq!(super::super::armour::decode(&signatures.signature).unwrap().len(), 256);
+        assert_eq!(signatures.pkcs7, signatures.rsa2048);
+    }
+
+    /// UTCTime ends with 2049.
+    #[test]
+    fn signing_goes_on_after_2049_and_before_1970() {
+        for time in ["2051-01-01T00:00:00Z", "1969-01-01T00:00:00Z"] {
+            let container = IDENTITY.sign(b"{}", time.parse().unwrap()).unwrap().pkcs7;
+            let verified = super::super::verify_pkcs7(&container, None, &IDENTITY.certificates_pem()).unwrap();
+            assert_eq!(verified.signed_at.unwrap(), time.parse::<Timestamp>().unwrap().max(Timestamp::UNIX_EPOCH));
+        }
+    }
+}
