@@ -6,6 +6,7 @@ mod support;
 
 mod command_line;
 mod openssl;
+mod served;
 
 use std::path::Path;
 use std::process::{Command, Output};
