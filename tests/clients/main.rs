@@ -1,15 +1,18 @@
-//! Real clients against a real daemon: boto3 reads, the AWS CLI changes options while a guest looks.
+//! Real clients against a real daemon: SDKs and cloud-init read, the AWS CLI changes options while a guest looks.
+//!
+//! Clients have the metadata address built in. They run with an endpoint on loopback, or in a network namespace where the
+//! address is the test's own, and nowhere else.
 
 #[path = "../support/mod.rs"]
 mod support;
 
 use std::net::TcpStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{ACCESS_KEY, Daemon, INSTANCE, PATIENCE, TOKEN_REQUEST, ask, python, skip};
+use support::{ACCESS_KEY, Daemon, INSTANCE, MetadataService, PATIENCE, TOKEN_REQUEST, ask, python, skip};
 
 /// A command without any credentials, profile or endpoint of the machine's own.
 fn client(program: PathBuf, daemon: &Daemon) -> Command {
@@ -55,11 +58,11 @@ fn boto3_reads_region_instance_id_and_credentials_with_tokens_required() {
     assert_eq!(read["region"], "us-east-1");
     assert_eq!(read["instance_id"], INSTANCE);
     assert_eq!(read["credentials"]["role_name"], "demo-role");
-    assert_eq!(read["default_chain"]["method"], "iam-role");
+    assert_eq!(read["found_by"], "iam-role");
     let v2 = daemon.get_with("/latest/meta-data/iam/security-credentials/demo-role", &daemon.token()).body;
     let v2: Value = serde_json::from_str(&v2).unwrap();
     assert_eq!(read["credentials"]["access_key"], v2["AccessKeyId"]);
-    assert_eq!(read["default_chain"]["access_key"], v2["AccessKeyId"]);
+    assert_eq!(read["access_key"], v2["AccessKeyId"]);
 }
 
 /// Five options: before, the change by the AWS CLI, the guest's next request, and `applied` in describe-instances.
@@ -152,6 +155,147 @@ fn the_aws_cli_understands_every_refusal() {
         assert!(!refused.status.success() && words.contains(said), "{arguments:?}: {words}");
     }
     assert_eq!(options_now(&daemon)["HttpTokens"], "required");
+}
+
+/// What a client says it read.
+fn read_by(test: &str, output: &Output) -> Value {
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{test}: {said}");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{test}: {said}"))
+}
+
+/// The credentials, the region and the instance id that the demo instance gives to reads with a token.
+fn is_the_demo_instance(read: &Value) {
+    println!("{}", serde_json::to_string(read).unwrap());
+    assert_eq!(read["region"], "us-east-1");
+    assert_eq!(read["instance_id"], INSTANCE);
+    assert_eq!(read["access_key"], "ASIAIMDSDDEMO00000V2");
+}
+
+/// The demo instance at EC2's addresses, IPv6 included, tokens required.
+fn demo_at_the_metadata_address(test: &str) -> Option<MetadataService> {
+    MetadataService::start(test, include_str!("../../config/demo-instance.json"), |instance| {
+        instance["MetadataOptions"]["HttpTokens"] = "required".into();
+        instance["MetadataOptions"]["HttpProtocolIpv6"] = "enabled".into();
+    })
+}
+
+const BY_IPV6: (&str, &str) = ("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "IPv6");
+
+#[test]
+fn boto3_reads_at_the_metadata_addresses_by_ipv4_and_ipv6() {
+    let test = "boto3 at the metadata addresses";
+    let Some(python) = python() else { return skip(test, "no .venv with boto3; run tests/all") };
+    let Some(service) = demo_at_the_metadata_address(test) else { return };
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/boto3_reads.py");
+    let by_ipv4 = read_by(test, &output(service.client(&python).arg(script)));
+    is_the_demo_instance(&by_ipv4);
+    assert_eq!(by_ipv4["endpoint"], "http://169.254.169.254/");
+    let by_ipv6 = read_by(test, &output(service.client(&python).arg(script).env(BY_IPV6.0, BY_IPV6.1)));
+    is_the_demo_instance(&by_ipv6);
+    assert_eq!(by_ipv6["endpoint"], "http://[fd00:ec2::254]/");
+}
+
+#[test]
+fn the_aws_cli_takes_its_credentials_from_the_metadata_address() {
+    let test = "AWS CLI at the metadata address";
+    let Some(python) = python() else { return skip(test, "no .venv with the AWS CLI; run tests/all") };
+    let Some(service) = demo_at_the_metadata_address(test) else { return };
+    let said = output(service.client(python.with_file_name("aws")).args(["configure", "list"]));
+    let said = String::from_utf8(said.stdout).unwrap();
+    println!("{said}");
+    let found = said.lines().find(|line| line.trim_start().starts_with("access_key")).unwrap();
+    assert!(found.contains("00V2") && found.contains("iam-role"), "{said}");
+}
+
+#[test]
+fn the_javascript_sdk_reads_at_the_metadata_addresses_by_ipv4_and_ipv6() {
+    let test = "JavaScript SDK";
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/javascript");
+    if !Path::new(directory).join("node_modules").exists() {
+        return skip(test, "no node_modules in tests/clients/javascript; run tests/all");
+    }
+    let Some(service) = demo_at_the_metadata_address(test) else { return };
+    let script = format!("{directory}/reads.mjs");
+    is_the_demo_instance(&read_by(test, &output(service.client("node").arg(&script))));
+    is_the_demo_instance(&read_by(test, &output(service.client("node").arg(&script).env(BY_IPV6.0, BY_IPV6.1))));
+}
+
+#[test]
+fn the_rust_sdk_reads_at_the_metadata_addresses_by_ipv4_and_ipv6() {
+    let test = "Rust SDK";
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/.work/rust/debug/imdsd-client-tests-rust");
+    if !Path::new(program).exists() {
+        return skip(test, "tests/clients/rust is not built; run tests/all");
+    }
+    let Some(service) = demo_at_the_metadata_address(test) else { return };
+    is_the_demo_instance(&read_by(test, &output(&mut service.client(program))));
+    is_the_demo_instance(&read_by(test, &output(service.client(program).env(BY_IPV6.0, BY_IPV6.1))));
+}
+
+/// cloud-init's own Ec2 data source crawls everything; then every listed entry of every version is asked for.
+#[test]
+fn cloud_init_crawls_the_whole_tree_and_nothing_listed_is_missing() {
+    let test = "cloud-init";
+    let Some(python) = python() else { return skip(test, "no .venv; run tests/all") };
+    let package = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/.work/cloud-init");
+    if !Path::new(package).join("usr").exists() {
+        return skip(test, "Debian's cloud-init is not unpacked; run tests/all");
+    }
+    let document = include_str!("../../config/instances/gpu-spot.json");
+    let instance = support::instance_in(document);
+    let options = |instance: &mut Value| {
+        instance["MetadataOptions"]["HttpTokens"] = "required".into();
+        instance["MetadataOptions"]["InstanceMetadataTags"] = "enabled".into();
+    };
+    let Some(service) = MetadataService::start(test, document, options) else { return };
+    // The guest's interfaces, by the addresses that the document gives them.
+    for (index, interface) in instance["NetworkInterfaces"].as_array().unwrap().iter().enumerate() {
+        let mac = interface["MacAddress"].as_str().unwrap();
+        let (name, peer) = (format!("eth{index}"), format!("peer{index}"));
+        let add = ["link", "add", &name, "address", mac, "type", "veth", "peer", "name", &peer];
+        assert!(output(service.namespace.command("ip").args(add)).status.success());
+    }
+
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/cloud_init.py");
+    let scratch = service.directory.path().join("cloud");
+    std::fs::create_dir(&scratch).unwrap();
+    // cloud-init looks for interfaces in /sys, which shows those of the network it was mounted in.
+    const WITH_ITS_OWN_SYS: &str = "mount -t sysfs sysfs /sys && exec \"$@\"";
+    let mut cloud_init = service.client("unshare");
+    cloud_init.args(["--mount", "sh", "-c", WITH_ITS_OWN_SYS, "sh"]).arg(python).arg(script).arg(package).arg(&scratch);
+    let read = read_by(test, &output(&mut cloud_init));
+
+    assert_eq!(read["missing"], serde_json::json!([]));
+    assert!(read["crawled"].as_u64().unwrap() > 1000, "{}", read["crawled"]);
+    assert_eq!(read["instance_id"], instance["InstanceId"]);
+    assert_eq!(read["availability_zone"], instance["Placement"]["AvailabilityZone"]);
+    assert_eq!(read["metadata_version"], "2021-03-23");
+    let key = instance["Imds"]["OpenSshKey"].as_str().unwrap();
+    let material = key.split(' ').nth(1).unwrap();
+    assert!(read["public_ssh_keys"][0].as_str().unwrap().contains(material), "{}", read["public_ssh_keys"]);
+    use base64::Engine as _;
+    let encoded = instance["Imds"]["UserData"].as_str().unwrap();
+    let user_data = base64::engine::general_purpose::STANDARD.decode(encoded).unwrap();
+    assert_eq!(read["user_data"].as_str().unwrap().as_bytes(), user_data);
+    for tag in instance["Tags"].as_array().unwrap() {
+        let shown = &read["metadata"]["tags"]["instance"][tag["Key"].as_str().unwrap()];
+        assert_eq!(shown, &tag["Value"], "{tag}");
+    }
+    let network = &read["network_config"];
+    assert_eq!(network["version"], 2);
+    for (index, interface) in instance["NetworkInterfaces"].as_array().unwrap().iter().enumerate() {
+        let ethernet = &network["ethernets"][format!("eth{index}")];
+        assert_eq!(ethernet["match"]["macaddress"], interface["MacAddress"], "{network}");
+        assert_eq!(ethernet["dhcp4"], true, "{network}");
+    }
+    println!(
+        "{}: instance {}, {} paths crawled in all versions, 0 missing; network {}",
+        read["client"].as_str().unwrap(),
+        read["instance_id"],
+        read["crawled"],
+        network
+    );
 }
 
 /// The lowest TTL of the token answer, found with a client that drops packets below a minimum.

@@ -91,3 +91,13 @@ fn logs_hold_no_token_and_no_secret() {
         assert!(!log.contains(secret), "{secret} is in the log");
     }
 }
+
+/// Nobody reads its log any more: requests are answered all the same.
+#[test]
+fn a_closed_log_costs_no_guest_an_answer() {
+    let mut daemon = Daemon::start(|_| {});
+    daemon.close_log();
+    for _ in 0..3 {
+        assert_eq!(daemon.get("/").status, 401);
+    }
+}

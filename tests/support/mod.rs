@@ -81,6 +81,14 @@ impl Daemon {
         self.lines.try_iter().collect()
     }
 
+    /// Closes the other end of its standard error, once it has written something more.
+    pub fn close_log(&mut self) {
+        let (_, nobody) = channel();
+        drop(std::mem::replace(&mut self.lines, nobody));
+        // The reading thread ends with the next line.
+        self.get("/");
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -155,7 +163,11 @@ fn write_keys(path: &Path) {
 }
 
 fn spawn(directory: &Path) -> (Child, Receiver<Value>) {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_imdsd"))
+    spawn_by(Command::new(env!("CARGO_BIN_EXE_imdsd")), directory)
+}
+
+fn spawn_by(mut imdsd: Command, directory: &Path) -> (Child, Receiver<Value>) {
+    let mut child = imdsd
         .args(["serve", "--config"])
         .arg(directory.join("imdsd.toml"))
         .stdin(Stdio::null())
@@ -223,6 +235,157 @@ pub fn read_to_end(stream: &mut TcpStream) -> String {
     // A reset after the answer is an end too.
     let _ = stream.read_to_end(&mut raw);
     String::from_utf8_lossy(&raw).into_owned()
+}
+
+/// A network namespace of the test's own. EC2's metadata addresses are on its loopback interface, and nothing leads out.
+///
+/// Clients have these addresses built in. Nothing that might ask them runs anywhere else: on a cloud's machine they are
+/// somebody's real metadata service.
+pub struct Namespace {
+    holder: Child,
+    /// The network namespace of the test, where no client may find itself.
+    outside: PathBuf,
+}
+
+impl Namespace {
+    /// Where EC2 has the service, and where a daemon in a namespace has it.
+    pub const IPV4: &str = "169.254.169.254:80";
+    pub const IPV6: &str = "[fd00:ec2::254]:80";
+    /// The control endpoint in there.
+    pub const CONTROL: &str = "127.0.0.1:1339";
+
+    /// `None`, and the skip is said, on a machine that lets the test make none.
+    pub fn new(test: &str) -> Option<Namespace> {
+        // It lives as long as its standard input is open, which is as long as the test lives, and ten minutes at most.
+        const HOLD: &str = "ip link set lo up && ip address add 169.254.169.254/32 dev lo \
+             && ip address add fd00:ec2::254/128 dev lo nodad && echo ready && exec timeout 600 cat";
+        let mut unshare = Command::new("unshare");
+        unshare.args(if is_root() { &["--net"][..] } else { &["--user", "--map-root-user", "--net"] });
+        unshare.args(["sh", "-c", HOLD]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut holder = match unshare.spawn() {
+            Ok(holder) => holder,
+            Err(reason) => {
+                skip(test, &format!("unshare can't be run: {reason}"));
+                return None;
+            }
+        };
+        let mut line = String::new();
+        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        if line != "ready\n" {
+            let mut reason = String::new();
+            let _ = holder.stderr.take().unwrap().read_to_string(&mut reason);
+            let _ = holder.wait();
+            skip(test, &format!("no network namespace with the metadata addresses: {}", reason.trim()));
+            return None;
+        }
+        let outside = std::fs::read_link("/proc/self/ns/net").unwrap();
+        let inside = std::fs::read_link(format!("/proc/{}/ns/net", holder.id())).unwrap();
+        assert_ne!(inside, outside, "the namespace is the machine's own");
+        Some(Namespace { holder, outside })
+    }
+
+    /// A command that runs in here and with nothing of the machine's environment but the path.
+    ///
+    /// It looks where it is before it becomes the program, and ends there when that is the test's own network.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        const GUARD: &str = r#"here=$(readlink /proc/self/ns/net) || exit 97
+            [ -n "$here" ] && [ "$here" != "$IMDSD_TEST_NOT_IN" ] || exit 97
+            exec "$@""#;
+        let mut command = Command::new("nsenter");
+        command.arg("--target").arg(self.holder.id().to_string()).arg("--net");
+        if !is_root() {
+            command.args(["--user", "--preserve-credentials"]);
+        }
+        command
+            .args(["sh", "-c", GUARD, "guard"])
+            .arg(program)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("IMDSD_TEST_NOT_IN", &self.outside)
+            .stdin(Stdio::null());
+        command
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
+
+/// A daemon in a namespace, at the addresses that every client has built in.
+pub struct MetadataService {
+    // The daemon ends before its network does.
+    child: Child,
+    pub directory: tempfile::TempDir,
+    pub namespace: Namespace,
+}
+
+impl MetadataService {
+    /// Serves one instance, of any of the three forms of a document, changed as the test wants.
+    pub fn start(test: &str, document: &str, change: impl FnOnce(&mut Value)) -> Option<MetadataService> {
+        let namespace = Namespace::new(test)?;
+        let directory = tempfile::tempdir().unwrap();
+        let mut document: Value = serde_json::from_str(document).unwrap();
+        let instance = instance_of(&mut document);
+        instance["Imds"]["Attachments"] = serde_json::json!([{ "Listener": "metadata" }]);
+        change(instance);
+        std::fs::write(directory.path().join("instance.json"), document.to_string()).unwrap();
+        write_keys(&directory.path().join("access-keys.toml"));
+        let config = format!(
+            "instances = \"instance.json\"\nstate_directory = \"state\"\nruntime_directory = \"run\"\n\
+             [[listener]]\nname = \"metadata\"\nipv4 = \"{}\"\nipv6 = \"{}\"\n\
+             [control]\nlisten = \"{}\"\naccess_keys = \"access-keys.toml\"\n\
+             [log]\nformat = \"json\"\nlevel = \"debug\"\n",
+            Namespace::IPV4,
+            Namespace::IPV6,
+            Namespace::CONTROL
+        );
+        std::fs::write(directory.path().join("imdsd.toml"), config).unwrap();
+        let (child, lines) = spawn_by(namespace.command(env!("CARGO_BIN_EXE_imdsd")), directory.path());
+        // From here on a panic stops what was started.
+        let mut service = MetadataService { child, directory, namespace };
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) if line["message"] == "ready" => return Some(service),
+                Ok(_) => {}
+                Err(_) => panic!("it is not ready; status {:?}", service.child.try_wait()),
+            }
+        }
+    }
+
+    /// A client in the namespace, with a home of its own and no endpoint variable.
+    pub fn client(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = self.namespace.command(program);
+        command.env("HOME", self.directory.path()).env("AWS_EC2_METADATA_V1_DISABLED", "true");
+        command
+    }
+
+    /// The status of a request in the namespace, of curl.
+    pub fn status(&self, arguments: &[&str]) -> String {
+        let mut curl = self.namespace.command("curl");
+        curl.args(["--silent", "--max-time", "5", "--output", "/dev/null", "--write-out", "%{http_code}"]);
+        let said = curl.args(arguments).output().unwrap();
+        String::from_utf8(said.stdout).unwrap()
+    }
+}
+
+impl Drop for MetadataService {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The instance object inside a document, to compare with.
+pub fn instance_in(document: &str) -> Value {
+    instance_of(&mut serde_json::from_str(document).unwrap()).take()
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
 }
 
 /// Says that a test can't run here. Under `tests/all` that is a failure.
