@@ -306,7 +306,7 @@ impl Daemon {
         let drain = DrainControl::new(CONTROL_CONNECTIONS);
         let controlling = controlling(control);
         let limits = self.limits;
-        let accepting = net::listener::accept(listener, drain.drain(), move |stream, _, drain| {
+        let accepting = net::listener::accept(listener, drain.drain(), move |stream, _, _, drain| {
             net::control::serve(stream, Arc::clone(&controlling), control::MOST_BODY, limits, drain)
         });
         self.drains.push(drain);
@@ -402,9 +402,9 @@ impl WaySocket {
 
         let (attachment, family, answering) = (attachment.clone(), self.family, Arc::clone(answering));
         self.accepting =
-            Some(tokio::spawn(net::listener::accept(listener, drain.clone(), move |stream, peer, drain| {
+            Some(tokio::spawn(net::listener::accept(listener, drain.clone(), move |stream, peer, seat, drain| {
                 let origin = Origin { attachment: attachment.clone(), family, peer };
-                net::connection::serve(stream, origin, Arc::clone(&answering), limits, drain)
+                net::connection::serve(stream, origin, Arc::clone(&answering), limits, seat, drain)
             })));
         Ok(())
     }

@@ -25,6 +25,7 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tracing::debug;
 
+use super::seats::Seat;
 use super::sieve::Sieve;
 use super::{CONNECTION_AGE, Drain, LARGEST_HEAD, Limits, MOST_HEADERS};
 use crate::instance::{Family, HopLimit, Origin};
@@ -62,9 +63,21 @@ const ENDING: Duration = Duration::from_secs(5);
 const LINGER: (usize, Duration) = (256 * 1024, Duration::from_secs(1));
 
 /// Serves one guest's connection to its end.
-pub async fn serve(stream: TcpStream, origin: Origin, answering: Arc<dyn Answering>, limits: Limits, mut drain: Drain) {
+pub async fn serve(
+    stream: TcpStream,
+    origin: Origin,
+    answering: Arc<dyn Answering>,
+    limits: Limits,
+    seat: Seat,
+    mut drain: Drain,
+) {
     let socket = Arc::new(GuestSocket::new(stream, origin.family));
-    let service = service_fn(|request: Request<Incoming>| answer(request, &origin, &*answering, &socket, limits));
+    let service = service_fn(async |request: Request<Incoming>| {
+        seat.set_busy(true);
+        let answered = answer(request, &origin, &*answering, &socket, limits).await;
+        seat.set_busy(false);
+        answered
+    });
     let io = SievedIo { socket: Arc::clone(&socket), sieve: Sieve::default() };
 
     // Without pipeline_flush, which loses an answer that closes the connection while further requests wait in its buffer.
@@ -85,6 +98,7 @@ pub async fn serve(stream: TcpStream, origin: Origin, answering: Arc<dyn Answeri
         outcome = connection.as_mut() => Some(outcome),
         () = drain.ending() => None,
         () = tokio::time::sleep(CONNECTION_AGE) => None,
+        () = seat.told_to_leave() => return,
     };
     let outcome = match outcome {
         Some(outcome) => outcome,

@@ -8,6 +8,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
 
+use super::seats::Seat;
 use super::{Drain, UNDELIVERABLE};
 
 /// How many handshakes may wait to be accepted. A smaller queue loses connections of a burst.
@@ -35,27 +36,29 @@ pub fn open(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Accepts connections and runs `serve` for each, until the drain ends or the task is aborted.
 ///
-/// The permit comes first: at the limit, connections wait in the kernel's queue. Nothing a peer does ends this loop.
-pub async fn accept<F>(listener: TcpListener, mut drain: Drain, serve: impl Fn(TcpStream, SocketAddr, Drain) -> F)
+/// At the limit, the connection that has waited longest without a complete request makes room: a client that holds
+/// connections open can't lock out the others on its own machine. Nothing a peer does ends this loop.
+pub async fn accept<F>(listener: TcpListener, mut drain: Drain, serve: impl Fn(TcpStream, SocketAddr, Seat, Drain) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
     let mut told: Option<Instant> = None;
     loop {
-        let permits = drain.clone();
-        let permit = tokio::select! {
-            permit = permits.admit() => permit,
-            () = drain.ending() => return,
-        };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = drain.ending() => return,
         };
         match accepted {
             Ok((stream, peer)) => {
-                let serving = serve(stream, peer, drain.clone());
+                let seats = drain.clone();
+                let (seat, permit) = tokio::select! {
+                    seated = seats.seat() => seated,
+                    () = drain.ending() => return,
+                };
+                let serving = serve(stream, peer, seat.clone(), drain.clone());
                 tokio::spawn(async move {
                     serving.await;
+                    seat.leave();
                     drop(permit);
                 });
             }

@@ -6,12 +6,14 @@
 pub mod connection;
 pub mod control;
 pub mod listener;
+pub mod seats;
 pub mod sieve;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use seats::{Seat, Seats};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 /// The limits of one listener's connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +39,7 @@ pub const UNDELIVERABLE: Duration = Duration::from_secs(5);
 pub struct Drain {
     ending: watch::Receiver<bool>,
     open: Arc<Semaphore>,
+    seats: Arc<Seats>,
     capacity: u32,
 }
 
@@ -52,7 +55,7 @@ impl DrainControl {
         let capacity = u32::try_from(connections.min(Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
         let (ending, receiver) = watch::channel(false);
         let open = Arc::new(Semaphore::new(capacity as usize));
-        DrainControl { ending, drain: Drain { ending: receiver, open, capacity } }
+        DrainControl { ending, drain: Drain { ending: receiver, open, seats: Arc::default(), capacity } }
     }
 
     /// The end that connections hold.
@@ -72,9 +75,16 @@ impl DrainControl {
 }
 
 impl Drain {
-    /// A permit for one connection, when there is room.
-    async fn admit(&self) -> tokio::sync::OwnedSemaphorePermit {
-        Arc::clone(&self.open).acquire_owned().await.expect("the semaphore is never closed")
+    /// A place for one connection. When all are taken, the oldest one that waits for a request makes room.
+    async fn seat(&self) -> (Seat, OwnedSemaphorePermit) {
+        let permit = match Arc::clone(&self.open).try_acquire_owned() {
+            Ok(permit) => permit,
+            Err(_) => {
+                self.seats.make_room();
+                Arc::clone(&self.open).acquire_owned().await.expect("the semaphore is never closed")
+            }
+        };
+        (Seats::take(&self.seats), permit)
     }
 
     /// Returns when connections are to end.

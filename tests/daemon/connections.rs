@@ -223,3 +223,19 @@ fn each_plane_refuses_the_others_requests() {
     let post = "POST / HTTP/1.1\r\nHost: imds\r\nContent-Length: 6\r\n\r\nAction";
     assert_eq!(daemon.ask(post).status, 413);
 }
+
+/// Slow heads take every place there is; an honest client on the same machine is answered all the same.
+#[test]
+fn connections_that_wait_for_a_request_make_room() {
+    let daemon = Daemon::start_with("[guest]\nconnections = 20\nhead_seconds = 60", optional);
+    let slow = || {
+        let mut stream = TcpStream::connect(daemon.ipv4).unwrap();
+        stream.write_all(b"GET / HT").unwrap();
+        stream
+    };
+    let held: Vec<TcpStream> = (0..60).map(|_| slow()).collect();
+    for _ in 0..20 {
+        assert_eq!(daemon.get("/latest/meta-data/instance-id").status, 200);
+    }
+    drop(held);
+}
