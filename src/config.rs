@@ -229,8 +229,12 @@ pub fn parse(file: &Path, text: &str) -> Result<Config, Vec<Fault>> {
 
 /// Reads a configuration and everything that it names, and holds them against each other.
 ///
-/// `keys` reads the file of access keys and returns its faults.
-pub fn check(path: &Path, keys: impl FnOnce(&Path) -> Vec<Fault>) -> Result<Checked, Vec<Fault>> {
+/// `keys` reads the file of access keys and returns its faults; `tree` says what of an instance its metadata can't show.
+pub fn check(
+    path: &Path,
+    keys: impl FnOnce(&Path) -> Vec<Fault>,
+    tree: impl Fn(&Instance) -> Vec<(String, String)>,
+) -> Result<Checked, Vec<Fault>> {
     let text = text_of(path)?;
     let Resolved { config, listener_lines, mut faults } = resolve(path, &text)?;
     let of_config = faults.len();
@@ -247,6 +251,10 @@ pub fn check(path: &Path, keys: impl FnOnce(&Path) -> Vec<Fault>) -> Result<Chec
         if document.instance.imds.attachments.is_empty() {
             warnings.push(at(document.line, "there is none, so nobody can reach this instance".to_string()));
         }
+        let of_tree = tree(&document.instance).into_iter();
+        faults.extend(
+            of_tree.map(|(field, message)| Fault { field: format!("{id}: {field}"), ..at(document.line, message) }),
+        );
         let web_identity = |role: &Role| matches!(role.source, CredentialSource::AssumeRoleWithWebIdentity(_));
         if document.instance.imds.role.as_ref().is_some_and(web_identity) && config.identity.issuer.is_empty() {
             let message = "web identities need identity.issuer in the configuration: the URL of their key set";
@@ -805,7 +813,9 @@ mod tests {
         }
         assert!(configurations >= 2 && documents >= 3);
 
-        let checked = check(&directory.join("sidecar.toml"), |_| panic!("a sidecar has no control endpoint")).unwrap();
+        let checked =
+            check(&directory.join("sidecar.toml"), |_| panic!("a sidecar has no control endpoint"), |_| Vec::new())
+                .unwrap();
         assert_eq!((checked.instances.len(), checked.warnings), (1, vec![]));
     }
 
@@ -1015,7 +1025,7 @@ mod tests {
 
     fn check_host(host: &tempfile::TempDir) -> Result<Checked, Vec<String>> {
         let folder = format!("{}/", host.path().display());
-        check(&host.path().join("imdsd.toml"), |_| panic!("there is no control endpoint"))
+        check(&host.path().join("imdsd.toml"), |_| panic!("there is no control endpoint"), |_| Vec::new())
             .map_err(|faults| faults.iter().map(|fault| fault.to_string().replace(&folder, "")).collect())
     }
 
@@ -1061,7 +1071,9 @@ mod tests {
         let host = host(&[("1.json", "{}"), ("2.json", &instance("i-00000002", &["nowhere"]))]);
         let text = "instances = \"instances.d\"\ncolour = 1\n[control]\naccess_keys = \"keys\"\n[[listener]]\n";
         std::fs::write(host.path().join("imdsd.toml"), text).unwrap();
-        let faults = check(&host.path().join("imdsd.toml"), |keys| vec![Fault::of_file(keys, "no keys")]).unwrap_err();
+        let faults =
+            check(&host.path().join("imdsd.toml"), |keys| vec![Fault::of_file(keys, "no keys")], |_| Vec::new())
+                .unwrap_err();
         let fields: Vec<&str> = faults.iter().map(|fault| fault.field.as_str()).collect();
         assert_eq!(fields, ["colour", "listener.name", "listener.ipv4", "", "InstanceId", "LaunchTime"]);
     }

@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::config;
 use crate::control::AccessKeys;
+use crate::guest::tree;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -16,7 +17,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> ExitCode {
-    match config::check(&arguments.config, AccessKeys::faults) {
+    match config::check(&arguments.config, AccessKeys::faults, tree::faults) {
         Ok(checked) => {
             checked.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
             println!("{}: no faults; {} instances", arguments.config.display(), checked.instances.len());

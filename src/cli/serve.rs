@@ -9,6 +9,7 @@ use crate::config::{self, Config, LogFormat, LogLevel};
 use crate::control::AccessKeys;
 use crate::daemon::{Daemon, StartFault};
 use crate::fault::Fault;
+use crate::guest::tree;
 use crate::instance::{Attachment, Instance, InstanceState, document};
 use crate::logging;
 
@@ -92,7 +93,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
 /// The configuration, the documents, and what is odd about them.
 fn settings(arguments: &Arguments) -> Result<(Config, Vec<Instance>, Vec<String>), Vec<Fault>> {
     if let Some(file) = &arguments.config {
-        let checked = config::check(file, AccessKeys::faults)?;
+        let checked = config::check(file, AccessKeys::faults, tree::faults)?;
         let warnings = checked.warnings.iter().map(ToString::to_string).collect();
         return Ok((checked.config, checked.instances, warnings));
     }
@@ -108,6 +109,12 @@ fn settings(arguments: &Arguments) -> Result<(Config, Vec<Instance>, Vec<String>
                     instances.len()
                 );
                 return Err(vec![Fault::of_file(file, several)]);
+            }
+            let faults = tree::faults(&instances[0]).into_iter();
+            let faults: Vec<_> =
+                faults.map(|(field, message)| Fault { field, ..Fault::of_file(file, message) }).collect();
+            if !faults.is_empty() {
+                return Err(faults);
             }
             let state = instances[0].state;
             if !matches!(state, InstanceState::Pending | InstanceState::Running) {

@@ -749,3 +749,30 @@ fn an_option_change_makes_no_value_newer() {
     host.change(|i| i.imds.user_data_text = Some("new".into()));
     assert_ne!(modified(&host), before);
 }
+
+#[test]
+fn an_override_that_the_tree_has_no_place_for_is_named() {
+    let faults = |overrides: &str| {
+        let instance = instance(|i| i.imds.overrides = serde_json::from_str(overrides).unwrap());
+        tree::faults(&instance).len()
+    };
+    for good in [
+        r#"{"meta-data/instance-id": "x"}"#,
+        r#"{"meta-data/placement": null}"#,
+        r#"{"meta-data/new/leaf": "x"}"#,
+        r#"{"meta-data/network/interfaces/macs/02:00:00:00:00:10/new": "x"}"#,
+        r#"{"meta-data/block-device-mapping/swap": "sdb"}"#,
+    ] {
+        assert_eq!(faults(good), 0, "{good}");
+    }
+    for bad in [
+        r#"{"meta-data/instance-id/x": "1"}"#,
+        r#"{"meta-data/placement": "x"}"#,
+        r#"{"meta-data/placement/region/x/y": "1"}"#,
+        r#"{"meta-data/network/interfaces/macs": "x"}"#,
+        r#"{"meta-data/block-device-mapping/swap/x": "1"}"#,
+        r#"{"meta-data/public-keys/0": "x"}"#,
+    ] {
+        assert_eq!(faults(bad), 1, "{bad}");
+    }
+}

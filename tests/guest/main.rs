@@ -5,7 +5,7 @@
 mod generated;
 mod table;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use imdsd::clock::Moment;
@@ -13,9 +13,14 @@ use imdsd::guest::reply::Answer;
 use imdsd::guest::request::{Body, HostRule, HttpVersion, RawRequest};
 use imdsd::guest::token::TokenAuthority;
 use imdsd::guest::{Guest, Made};
+use imdsd::identity::Identity;
 use imdsd::instance::{Attachment, Family, Instance, Origin};
 use imdsd::registry::Registry;
 use imdsd::registry::memory::MemoryStore;
+use jiff::Timestamp;
+
+/// One key for all tests: making one takes its time.
+static IDENTITY: LazyLock<Identity> = LazyLock::new(|| Identity::generate(Timestamp::now()).unwrap());
 
 /// A guest's view of one instance, without sockets.
 pub struct Host {
@@ -49,7 +54,11 @@ impl Host {
         let (registry, _) = Registry::open(Arc::new(MemoryStore)).unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(registry.register(instance, now.wall)).unwrap();
-        let guest = guest_over(registry, now);
+        let made = Made::default();
+        let snapshot = registry.snapshot();
+        let documents = snapshot.entries().map(|entry| (entry.instance.instance_id.clone(), &entry.identity_document));
+        made.signatures.sign_missing(&IDENTITY, documents, now.wall).unwrap();
+        let guest = guest_over(registry, made, now);
         let mut host = Host { guest, now, token: String::new() };
         let put = host.ask("PUT", "/latest/api/token", &[("x-aws-ec2-metadata-token-ttl-seconds", "21600")]);
         host.token = String::from_utf8(put.body).unwrap();
@@ -81,6 +90,6 @@ impl Host {
     }
 }
 
-fn guest_over(registry: Arc<Registry>, now: Moment) -> Guest {
-    Guest::new(registry, Arc::new(TokenAuthority::in_memory(now)), Made::default(), HostRule::Known(Vec::new()))
+fn guest_over(registry: Arc<Registry>, made: Made, now: Moment) -> Guest {
+    Guest::new(registry, Arc::new(TokenAuthority::in_memory(now)), made, HostRule::Known(Vec::new()))
 }

@@ -16,8 +16,10 @@ enum Body {
     Begins(&'static str),
     /// Exactly these bytes.
     Bytes(&'static [u8]),
+    /// Base64 in lines of 76 characters, without a newline at the end; what it says is verified in tests/identity.
+    Base64,
 }
-use Body::{Begins, Bytes, Is};
+use Body::{Base64, Begins, Bytes, Is};
 
 /// A title, a directory, and what is below it.
 type Section = (&'static str, &'static str, &'static [(&'static str, Body)]);
@@ -227,6 +229,10 @@ const PRESENT: &[Section] = &[
         &[
             ("", Is("fws/\ninstance-identity/")),
             ("fws/instance-monitoring", Is("enabled")),
+            ("instance-identity", Is("document\npkcs7\nrsa2048\nsignature")),
+            ("instance-identity/pkcs7", Base64),
+            ("instance-identity/rsa2048", Base64),
+            ("instance-identity/signature", Base64),
             (
                 "instance-identity/document",
                 Begins(
@@ -295,6 +301,7 @@ fn every_row_of_the_reference_is_served() {
             let (holds, shape) = match body {
                 Is(text) => (seen.body == text.as_bytes(), shown(text)),
                 Begins(text) => (seen.body.starts_with(text.as_bytes()), format!("{}…", shown(text))),
+                Base64 => (is_base64(seen.text()), "base64 in lines of 76 characters".to_string()),
                 Bytes(bytes) => (seen.body == *bytes, format!("{} bytes, exactly as given", bytes.len())),
             };
             assert!(holds, "{path}: {}", seen.text());
@@ -315,6 +322,13 @@ fn every_row_of_the_reference_is_served() {
         std::fs::write(&file, &page).unwrap();
     }
     assert_eq!(std::fs::read_to_string(&file).unwrap_or_default(), page, "write docs/metadata.md anew");
+}
+
+fn is_base64(text: &str) -> bool {
+    let lines: Vec<&str> = text.split('\n').collect();
+    let letters = |line: &&str| line.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b));
+    let (last, full) = lines.split_last().unwrap();
+    lines.iter().all(letters) && full.iter().all(|line| line.len() == 76) && (1..=76).contains(&last.len())
 }
 
 /// A text in a cell of the page.

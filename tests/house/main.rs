@@ -21,7 +21,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
         "daemon",
         &["clock", "config", "control", "credentials", "fault", "guest", "identity", "instance", "net", "registry"],
     ),
-    ("cli", &["clock", "config", "control", "daemon", "fault", "identity", "instance", "logging"]),
+    ("cli", &["clock", "config", "control", "daemon", "fault", "guest", "identity", "instance", "logging"]),
 ];
 
 fn imports_of(directory: &Path, module: &str, found: &mut BTreeMap<String, Vec<String>>) {

@@ -89,6 +89,25 @@ pub fn read<'a>(admitted: &Admitted<'a, Reading>, path: &str, made: &'a Made, no
     }
 }
 
+/// What is wrong with an instance's overrides as the tables have it: a leaf below a leaf, or in the place of a directory.
+/// One sentence a fault, with its field.
+pub fn faults(instance: &Instance) -> Vec<(String, String)> {
+    let fault = |path: &str| {
+        let mut kind = &TOP;
+        for name in path.split('/') {
+            kind = match kind {
+                Kind::Directory(table) => &table.iter().find(|category| category.name == name)?.kind,
+                Kind::Each(_, kind) => kind,
+                Kind::Leaf(_) | Kind::Dated(_) | Kind::Octets(_) => return Some("a leaf can't be below a leaf"),
+            };
+        }
+        matches!(kind, Kind::Directory(_) | Kind::Each(..)).then_some("it is a directory; set a leaf below it, or null")
+    };
+    let overrides = &instance.imds.overrides;
+    let set = overrides.paths().filter(|path| matches!(overrides.of(path), Overridden::Set(_)));
+    set.filter_map(|path| Some((format!("Imds.Overrides.{path}"), fault(path)?.to_string()))).collect()
+}
+
 /// What stands directly below a version.
 static TOP: Kind = Kind::Directory(&[
     directory("dynamic", "2009-04-04", dynamic::DYNAMIC),
