@@ -10,10 +10,10 @@ use serde::Serialize;
 
 use super::{Category, Child, Focus, Kind, directory, each};
 use crate::clock::iso_seconds;
-use crate::credentials::{self, Reading};
+use crate::credentials::{self, Credentials, Reading};
 use crate::guest::admission::Delivery;
 use crate::instance::ec2_json::ec2_json;
-use crate::instance::{CredentialSource, Role, StaticSource, Switch};
+use crate::instance::{CredentialSource, Role, Secret, StaticCredentials, StaticSource, Switch};
 
 pub(super) const IAM: &[Category] = &[
     Category { name: "info", since: "2012-01-12", kind: Kind::Dated(info) },
@@ -126,18 +126,9 @@ fn of_document(focus: Focus<'_>, role: &Role, source: &StaticSource) -> Option<(
         Some(_) => focus.entry.changed,
         None => this_hour(focus),
     };
-    let success = Success {
-        code: "Success",
-        last_updated: iso_seconds(updated),
-        kind: "AWS-HMAC",
-        access_key_id: &credentials.access_key_id,
-        secret_access_key: credentials.secret_access_key.expose(),
-        token: credentials.session_token.expose(),
-        expiration: iso_seconds(
-            credentials.expiration.unwrap_or(updated.saturating_add(SHOWN_LIFE).unwrap_or(updated)),
-        ),
-    };
-    Some((ec2_json(&success), updated))
+    let expiration = credentials.expiration.or(updated.saturating_add(SHOWN_LIFE).ok()).unwrap_or(updated);
+    let StaticCredentials { access_key_id, secret_access_key, session_token, .. } = credentials;
+    Some((success(access_key_id, secret_access_key, session_token, updated, expiration), updated))
 }
 
 /// Credentials that were fetched ahead; absent until the first fetch has ended.
@@ -151,17 +142,21 @@ fn of_source(focus: Focus<'_>, role: &Role) -> Option<(String, Timestamp)> {
     Some(match reading {
         Reading::Failure { code, message, updated } => (failure(code, message, updated), updated),
         Reading::Success { credentials, updated } => {
-            let success = Success {
-                code: "Success",
-                last_updated: iso_seconds(updated),
-                kind: "AWS-HMAC",
-                access_key_id: &credentials.access_key_id,
-                secret_access_key: credentials.secret_access_key.expose(),
-                token: credentials.session_token.expose(),
-                expiration: iso_seconds(credentials.expiration),
-            };
-            (ec2_json(&success), updated)
+            let Credentials { access_key_id, secret_access_key, session_token, expiration } = &*credentials;
+            (success(access_key_id, secret_access_key, session_token, updated, *expiration), updated)
         }
+    })
+}
+
+fn success(id: &str, secret: &Secret, token: &Secret, updated: Timestamp, expiration: Timestamp) -> String {
+    ec2_json(&Success {
+        code: "Success",
+        last_updated: iso_seconds(updated),
+        kind: "AWS-HMAC",
+        access_key_id: id,
+        secret_access_key: secret.expose(),
+        token: token.expose(),
+        expiration: iso_seconds(expiration),
     })
 }
 
