@@ -11,6 +11,7 @@ when one of them is missing, and does not say which.
 """
 
 import json
+import logging
 import os
 import sys
 import urllib.request
@@ -21,6 +22,12 @@ sys.path.insert(0, f"{package}/usr/lib/python3/dist-packages")
 
 from cloudinit import distros, helpers, version  # noqa: E402
 from cloudinit.sources import DataSourceEc2 as ec2  # noqa: E402
+
+# It warns of a listed name that it can't have, of a name listed twice, and of JSON that is none.
+complaints = []
+handler = logging.Handler(logging.WARNING)
+handler.emit = lambda record: complaints.append(record.getMessage())
+logging.getLogger().addHandler(handler)
 
 # The platform is told by the SMBIOS, which a network namespace has not of its own.
 ec2.identify_platform = lambda: ec2.CloudNames.AWS
@@ -70,6 +77,7 @@ print(json.dumps({
     "metadata": source.metadata,
     "identity": source.identity,
     "network_config": source.network_config,
+    "complaints": complaints,
     "crawled": len(crawled),
     "missing": missing,
 }, default=str))

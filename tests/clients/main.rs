@@ -208,6 +208,67 @@ fn the_aws_cli_takes_its_credentials_from_the_metadata_address() {
     assert!(found.contains("00V2") && found.contains("iam-role"), "{said}");
 }
 
+/// Version 2 asks the metadata service for the region too; version 1 never does.
+#[test]
+fn version_2_of_the_aws_cli_takes_its_credentials_and_its_region_from_the_metadata_addresses() {
+    let test = "AWS CLI 2 at the metadata addresses";
+    let Some(service) = demo_at_the_metadata_address(test) else { return };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let version = |aws: &PathBuf| String::from_utf8(output(service.client(aws).arg("--version")).stdout).unwrap();
+    let mut programs = std::env::split_paths(&path).map(|folder| folder.join("aws")).filter(|aws| aws.is_file());
+    let Some(aws) = programs.find(|aws| version(aws).starts_with("aws-cli/2")) else {
+        return skip(test, "no version 2 of the AWS CLI; run tests/all");
+    };
+    for mode in ["IPv4", "IPv6"] {
+        let configure = |arguments: &[&str]| {
+            let mut command = service.client(&aws);
+            let said = output(command.env(BY_IPV6.0, mode).arg("configure").args(arguments));
+            assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+            String::from_utf8(said.stdout).unwrap()
+        };
+        let exported: Value = serde_json::from_str(&configure(&["export-credentials"])).unwrap();
+        assert_eq!(exported["AccessKeyId"], "ASIAIMDSDDEMO00000V2");
+        let listed = configure(&["list"]);
+        let region = listed.lines().find(|line| line.trim_start().starts_with("region")).unwrap();
+        assert_eq!(region.split_whitespace().collect::<Vec<_>>(), ["region", "us-east-1", "imds"], "{listed}");
+        println!("{} by {mode}:\n{listed}", version(&aws).trim());
+    }
+}
+
+/// EC2 refuses the token with 403 while HttpEndpoint is disabled, and then there are no credentials for anyone.
+#[test]
+fn no_sdk_finds_credentials_while_the_endpoint_is_disabled() {
+    let test = "clients with the endpoint disabled";
+    let document = include_str!("../../config/demo-instance.json");
+    let disabled = |instance: &mut Value| instance["MetadataOptions"]["HttpEndpoint"] = "disabled".into();
+    let Some(service) = MetadataService::start(test, document, disabled) else { return };
+    let tree = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let Some(python) = python() else { return skip(test, "no .venv with boto3; run tests/all") };
+    for (program, script) in [
+        (python, Some("tests/clients/boto3_reads.py")),
+        ("node".into(), Some("tests/clients/javascript/reads.mjs")),
+        (tree.join("tests/.work/rust/debug/imdsd-client-tests-rust"), None),
+    ] {
+        let refused = output(service.client(&program).args(script.map(|script| tree.join(script))));
+        let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && refused.stdout.is_empty(), "{program:?} found something: {refused:?}");
+        // Its own reason, and not that it is not installed.
+        let known = ["MetadataRetrievalError", "Region is missing", "FailedToLoadToken"];
+        assert!(known.iter().any(|reason| words.contains(reason)), "{program:?}: {words}");
+    }
+}
+
+/// The rule above all: nothing that has the metadata address built in runs in the machine's own network.
+#[test]
+fn a_client_that_finds_itself_in_the_forbidden_network_is_not_started() {
+    let Some(namespace) = support::Namespace::new("the guard of a namespace") else { return };
+    let inside = String::from_utf8(output(namespace.command("readlink").arg("/proc/self/ns/net")).stdout).unwrap();
+    let refused = output(namespace.command("echo").env("IMDSD_TEST_NOT_IN", inside.trim()));
+    assert_eq!((refused.status.code(), refused.stdout), (Some(97), vec![]));
+    let refused = output(namespace.command("echo").env_remove("IMDSD_TEST_NOT_IN"));
+    assert_eq!((refused.status.code(), refused.stdout), (Some(97), vec![]));
+}
+
 #[test]
 fn the_javascript_sdk_reads_at_the_metadata_addresses_by_ipv4_and_ipv6() {
     let test = "JavaScript SDK";
@@ -267,9 +328,12 @@ fn cloud_init_crawls_the_whole_tree_and_nothing_listed_is_missing() {
     let read = read_by(test, &output(&mut cloud_init));
 
     assert_eq!(read["missing"], serde_json::json!([]));
+    assert_eq!(read["complaints"], serde_json::json!([]));
     assert!(read["crawled"].as_u64().unwrap() > 1000, "{}", read["crawled"]);
     assert_eq!(read["instance_id"], instance["InstanceId"]);
     assert_eq!(read["availability_zone"], instance["Placement"]["AvailabilityZone"]);
+    assert_eq!(read["region"], "us-west-2");
+    assert_eq!(read["identity"]["instanceId"], instance["InstanceId"]);
     assert_eq!(read["metadata_version"], "2021-03-23");
     let key = instance["Imds"]["OpenSshKey"].as_str().unwrap();
     let material = key.split(' ').nth(1).unwrap();
@@ -288,6 +352,14 @@ fn cloud_init_crawls_the_whole_tree_and_nothing_listed_is_missing() {
         let ethernet = &network["ethernets"][format!("eth{index}")];
         assert_eq!(ethernet["match"]["macaddress"], interface["MacAddress"], "{network}");
         assert_eq!(ethernet["dhcp4"], true, "{network}");
+        assert_eq!(ethernet["dhcp4-overrides"]["route-metric"], (index + 1) * 100, "{network}");
+        let has_ipv6 = !interface["Ipv6Addresses"].as_array().unwrap().is_empty();
+        assert_eq!(ethernet["dhcp6"], has_ipv6, "{network}");
+        // DHCP is for the first address. All others are given, with the length of the subnet's block.
+        let others = interface["PrivateIpAddresses"].as_array().unwrap()[1..].iter();
+        let others = others.map(|address| format!("{}/24", address["PrivateIpAddress"].as_str().unwrap()));
+        let given = ethernet["addresses"].as_array().cloned().unwrap_or_default();
+        assert_eq!(given, others.map(Value::String).collect::<Vec<_>>(), "{network}");
     }
     println!(
         "{}: instance {}, {} paths crawled in all versions, 0 missing; network {}",

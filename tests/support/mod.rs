@@ -289,7 +289,7 @@ impl Namespace {
     /// It looks where it is before it becomes the program, and ends there when that is the test's own network.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         const GUARD: &str = r#"here=$(readlink /proc/self/ns/net) || exit 97
-            [ -n "$here" ] && [ "$here" != "$IMDSD_TEST_NOT_IN" ] || exit 97
+            [ -n "$IMDSD_TEST_NOT_IN" ] && [ -n "$here" ] && [ "$here" != "$IMDSD_TEST_NOT_IN" ] || exit 97
             exec "$@""#;
         let mut command = Command::new("nsenter");
         command.arg("--target").arg(self.holder.id().to_string()).arg("--net");
