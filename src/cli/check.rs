@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::config;
 use crate::control::AccessKeys;
+use crate::daemon::IdentitySource;
 use crate::guest::tree;
 
 #[derive(Args)]
@@ -19,6 +20,10 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> ExitCode {
     match config::check(&arguments.config, AccessKeys::faults, tree::faults) {
         Ok(checked) => {
+            if let Err(fault) = IdentitySource::of(&checked.config) {
+                eprintln!("{fault}");
+                return ExitCode::FAILURE;
+            }
             checked.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
             println!("{}: no faults; {} instances", arguments.config.display(), checked.instances.len());
             ExitCode::SUCCESS

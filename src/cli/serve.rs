@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
@@ -49,6 +50,9 @@ enum LevelArgument {
     Trace,
 }
 
+/// How long threads that read files may take to end.
+const STRAGGLERS: Duration = Duration::from_secs(2);
+
 pub fn run(arguments: Arguments) -> ExitCode {
     let is_demo = arguments.config.is_none();
     let (config, instances, warnings) = match settings(&arguments) {
@@ -66,21 +70,22 @@ pub fn run(arguments: Arguments) -> ExitCode {
         tracing::warn!("{warning}");
     }
 
-    let served =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartFault::System).and_then(
-            |runtime| {
-                runtime.block_on(async {
-                    let first = instances.first().cloned();
-                    let (listeners, has_state) = (config.listeners.clone(), config.state_directory.is_some());
-                    let daemon = Daemon::start(config, instances).await?;
-                    if let (true, Some(instance), Some(address)) = (is_demo, first, daemon.control_address()) {
-                        let guest = listeners[0].ipv4.expect("the demo listens on IPv4");
-                        greet(&instance, guest.into(), address, has_state);
-                    }
-                    daemon.serve().await
-                })
-            },
-        );
+    let served = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartFault::System);
+    let served = served.and_then(|runtime| {
+        let served = runtime.block_on(async {
+            let first = instances.first().cloned();
+            let (listeners, has_state) = (config.listeners.clone(), config.state_directory.is_some());
+            let daemon = Daemon::start(config, instances).await?;
+            if let (true, Some(instance), Some(address)) = (is_demo, first, daemon.control_address()) {
+                let guest = listeners[0].ipv4.expect("the demo listens on IPv4");
+                greet(&instance, guest.into(), address, has_state);
+            }
+            daemon.serve().await
+        });
+        // A file on a dead disk may keep a thread busy for ever.
+        runtime.shutdown_timeout(STRAGGLERS);
+        served
+    });
     match served {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {

@@ -97,6 +97,11 @@ pub struct RoleSession {
     pub delivery: Delivery,
 }
 
+/// Reads when credentials end. Some sources say the last day of the year 9999 for never, which is later than times go here.
+fn end(text: &str) -> Option<Timestamp> {
+    text.parse().ok().or_else(|| text.starts_with("9999-12-3").then_some(Timestamp::MAX))
+}
+
 /// Credentials as a source gives them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {

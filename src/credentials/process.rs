@@ -13,7 +13,6 @@ use std::io;
 use std::process::Stdio;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
@@ -71,17 +70,19 @@ pub async fn fetch(source: &ProcessSource, session: &RoleSession) -> Result<Fetc
 
 /// Both outputs to their ends, then the status.
 async fn run(child: &mut Child) -> io::Result<(Zeroizing<Vec<u8>>, Vec<u8>, std::process::ExitStatus)> {
-    let mut group = Group::of(child);
+    let group = Group::of(child);
     let stdout = child.stdout.take().expect("stdout is piped");
     let stderr = child.stderr.take().expect("stderr is piped");
     // Only then is it waited for: until that, its process id, and with it the group's, can't become another's.
     let (stdout, stderr) = tokio::try_join!(all_of(stdout), beginning_of(stderr))?;
     let status = child.wait().await?;
-    group.0 = None;
+    // What it left behind goes with it. While some of the group are there their number is not given to others, and where
+    // none is, it is not given again in the moment since.
+    drop(group);
     Ok((stdout, stderr, status))
 }
 
-/// Kills the process group of a program that has not been waited for.
+/// Kills the process group of a program when it is done with, or given up.
 struct Group(Option<Pid>);
 
 impl Group {
@@ -138,10 +139,7 @@ fn read(output: &[u8]) -> Result<Fetched, String> {
         found.ok_or_else(|| format!("has no {field}"))
     };
     let expiration = match text("Expiration")? {
-        Some(expiration) => {
-            let expiration: Result<Timestamp, _> = expiration.parse();
-            Some(expiration.map_err(|_| "has an Expiration that is not a time by RFC 3339")?)
-        }
+        Some(expiration) => Some(super::end(expiration).ok_or("has an Expiration that is not a time by RFC 3339")?),
         None => None,
     };
     Ok(Fetched {

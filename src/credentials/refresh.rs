@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
@@ -22,8 +23,10 @@ use tracing::{debug, info, warn};
 use super::{Cache, Credentials, Delivery, FailureKind, Fetch, FetchError, Fetched, Reading, RoleSession};
 use crate::instance::{CredentialSource, InstanceId, Role};
 
-/// Programs and STS calls at once, over all instances.
-const MOST_FETCHES: usize = 8;
+/// Calls at once of one source, which is a program or an STS endpoint. One that hangs keeps only its own instances waiting.
+const MOST_FETCHES_OF_ONE: usize = 4;
+/// Calls at once, over all sources.
+const MOST_FETCHES: usize = 64;
 /// EC2 has new credentials at least this long before the old ones expire.
 const AHEAD: SignedDuration = SignedDuration::from_mins(5);
 /// How much earlier than that chance may make it, so that a host's instances do not all come at once.
@@ -32,6 +35,8 @@ const AHEAD_JITTER: SignedDuration = SignedDuration::from_mins(1);
 const SPACING: SignedDuration = SignedDuration::from_secs(1);
 /// Credentials without an end of their own: how often they are fetched anew, and how long they are shown to last.
 const ENDLESS: (SignedDuration, SignedDuration) = (SignedDuration::from_hours(1), SignedDuration::from_hours(6));
+/// The longest wait for a renewal, however long credentials are said to live: keys are withdrawn, too.
+const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(12);
 /// The longest wait between a failure and the next try.
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 /// The longest sleep: the wall clock is looked at after it, since it may have been set, or the host suspended.
@@ -106,7 +111,14 @@ impl Refresher {
     ) -> Refresher {
         let counters = Arc::new(Counters::default());
         let permits = Semaphore::new(MOST_FETCHES);
-        let keeper = Arc::new(Keeper { cache, source, clock, permits, counters: Arc::clone(&counters) });
+        let keeper = Arc::new(Keeper {
+            cache,
+            source,
+            clock,
+            permits,
+            lanes: Mutex::default(),
+            counters: Arc::clone(&counters),
+        });
         let (ending, mut is_ending) = watch::channel(false);
         let task = Task::spawn(async move {
             let mut running = Running::new();
@@ -211,6 +223,8 @@ struct Keeper {
     source: Arc<dyn Fetch>,
     clock: Arc<dyn Clock>,
     permits: Semaphore,
+    /// One for each source; as many as documents name.
+    lanes: Mutex<HashMap<String, Arc<Semaphore>>>,
     counters: Arc<Counters>,
 }
 
@@ -260,8 +274,24 @@ async fn keep(keeper: Arc<Keeper>, session: Arc<RoleSession>) {
     }
 }
 
+/// What a source shares with others like it: its program, or its endpoint.
+fn lane_of(source: &CredentialSource) -> String {
+    match source {
+        CredentialSource::Static(_) => String::new(),
+        CredentialSource::Process(source) => source.command.join(" "),
+        CredentialSource::AssumeRole(source) => source.endpoint.clone(),
+        CredentialSource::AssumeRoleWithWebIdentity(source) => source.endpoint.clone(),
+    }
+}
+
 impl Keeper {
     async fn fetch(&self, session: &RoleSession) -> Result<Fetched, FetchError> {
+        let lane = {
+            let mut lanes = self.lanes.lock();
+            let new = || Arc::new(Semaphore::new(MOST_FETCHES_OF_ONE));
+            Arc::clone(lanes.entry(lane_of(&session.source)).or_insert_with(new))
+        };
+        let _turn = lane.acquire().await.expect("the semaphore is never closed");
         let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
         self.source.fetch(session, self.clock.now()).await
     }
@@ -312,7 +342,7 @@ pub fn refresh_at(updated: Timestamp, expiration: Option<Timestamp>, jitter: f64
     };
     let life = expiration.duration_since(updated);
     let ahead = (AHEAD + AHEAD_JITTER.mul_f64(jitter)).min(life / 2);
-    let wait = life.mul_f64(0.5 + jitter / 6.0).min(life - ahead);
+    let wait = life.mul_f64(0.5 + jitter / 6.0).min(life - ahead).min(LONGEST_WAIT);
     later(updated, wait.max(SPACING))
 }
 
@@ -330,8 +360,6 @@ fn later(time: Timestamp, duration: SignedDuration) -> Timestamp {
 mod tests {
     use std::collections::VecDeque;
     use std::future::pending;
-
-    use parking_lot::Mutex;
 
     use super::super::Fetching;
     use super::*;
@@ -597,26 +625,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn eight_fetches_at_once_one_for_a_session_and_none_after_the_end() {
+    async fn four_fetches_of_a_source_at_once_while_others_go_on_and_none_after_the_end() {
         let stuck = Arc::new(Stuck::default());
         let ids: Vec<_> = (0..20).map(|n| format!("i-{n:08x}")).collect();
-        let all: Vec<_> = ids.iter().map(|id| wanted(id, "/bin/true", &[Delivery::V1, Delivery::V2])).collect();
+        let both = [Delivery::V1, Delivery::V2];
+        let mut all: Vec<_> = ids.iter().map(|id| wanted(id, "/bin/true", &both)).collect();
+        // However many hang there, another program's instances do not wait for them.
+        all.push(wanted("i-ffffffff", "/bin/other", &both));
         let (send, receiver) = watch::channel(all.clone());
         let refresher = Refresher::start(Cache::new(), Arc::<Stuck>::clone(&stuck), Arc::new(SystemClock), receiver);
         let under_way = || stuck.0.lock().clone();
-        until(|| under_way().len() == 8).await;
+        until(|| under_way().len() == 6).await;
         for _ in 0..1000 {
             tokio::task::yield_now().await;
         }
         let mut keys = under_way();
         keys.sort();
         keys.dedup();
-        assert_eq!(keys.len(), 8);
+        assert_eq!(keys.len(), 6);
+        assert_eq!(keys.iter().filter(|(id, _)| id.as_str() == "i-ffffffff").count(), 2);
 
         // The same again changes nothing; removing one that is under way makes room for another.
         send.send_replace(all.clone());
         send.send_replace(all.into_iter().filter(|wanted| wanted.instance != keys[0].0).collect());
-        until(|| under_way().iter().all(|(id, _)| *id != keys[0].0) && under_way().len() == 8).await;
+        until(|| under_way().iter().all(|(id, _)| *id != keys[0].0) && under_way().len() == 6).await;
         refresher.stop().await;
         assert!(under_way().is_empty());
 

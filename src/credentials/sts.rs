@@ -10,10 +10,11 @@
 use std::error::Error;
 use std::fmt;
 use std::io::Read as _;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,7 +27,7 @@ use quick_xml::Reader;
 use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::Event;
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject as _};
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -141,7 +142,8 @@ async fn off_the_runtime<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, FetchError> + Send + 'static,
 ) -> Result<T, FetchError> {
     let failed = |_| FetchError::unavailable("the call could not be prepared");
-    tokio::task::spawn_blocking(work).await.map_err(failed)?
+    let late = |_| FetchError::unavailable(format!("a key or CA file was not read within {} s", CALL.as_secs()));
+    timeout(CALL, tokio::task::spawn_blocking(work)).await.map_err(late)?.map_err(failed)?
 }
 
 /// A body of `name=value` pairs.
@@ -267,7 +269,9 @@ async fn exchange(
     headers: HeaderMap,
     form: Form,
 ) -> Result<(StatusCode, Bytes), String> {
-    let client = hyper::client::conn::http1::Builder::new().max_buf_size(MOST_ANSWER).handshake(TokioIo::new(stream));
+    let client = hyper::client::conn::http1::Builder::new()
+        .max_buf_size(MOST_ANSWER)
+        .handshake(TokioIo::new(Bounded::new(stream)));
     let (mut sender, connection) = client.await.map_err(|error| causes(&error))?;
     let mut request = Request::post(path).body(Full::new(Bytes::from(form.0))).map_err(|error| causes(&error))?;
     *request.headers_mut() = headers;
@@ -283,6 +287,45 @@ async fn exchange(
     tokio::select! {
         answer = &mut answer => answer,
         _ = connection => answer.await,
+    }
+}
+
+/// Ends a stream after so many inbound bytes. hyper passes over interim answers without counting them, and an endpoint that
+/// sends nothing else would keep the whole daemon busy.
+struct Bounded<S> {
+    stream: S,
+    left: usize,
+}
+
+impl<S> Bounded<S> {
+    fn new(stream: S) -> Bounded<S> {
+        Bounded { stream, left: 2 * MOST_ANSWER }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        if self.left == 0 {
+            return Poll::Ready(Err(std::io::Error::other("the answer is too long")));
+        }
+        let before = buf.filled().len();
+        let outcome = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.left = self.left.saturating_sub(buf.filled().len() - before);
+        outcome
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
@@ -358,7 +401,7 @@ impl Answer {
             access_key_id: needed(self.access_key_id)?,
             secret_access_key: Secret::new(needed(self.secret_access_key)?),
             session_token: Secret::new(needed(self.session_token)?),
-            expiration: Some(expiration.parse().map_err(|_| "the credentials' Expiration is no time")?),
+            expiration: Some(super::end(&expiration).ok_or("the credentials' Expiration is no time")?),
         })
     }
 }
@@ -391,12 +434,17 @@ fn tls(encrypted: bool, ca_file: Option<&Path>) -> Result<Option<Arc<ClientConfi
 fn read_key(path: &Path) -> Result<AccessKey, FetchError> {
     let wrong = |what: &dyn fmt::Display| FetchError::unavailable(format!("{}: {what}", path.display()));
     let open = || -> std::io::Result<(u32, String)> {
-        let mut file = std::fs::File::open(path)?;
+        // A pipe in the file's place must not keep anybody waiting.
+        let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+        let file = std::fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
         // The mode of what was opened, not of what stands under the name by now.
-        let mode = file.metadata()?.permissions().mode() & 0o7777;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(std::io::Error::other("it is not a plain file"));
+        }
         let mut text = String::new();
-        file.read_to_string(&mut text)?;
-        Ok((mode, text))
+        file.take(MOST_ANSWER as u64).read_to_string(&mut text)?;
+        Ok((metadata.permissions().mode() & 0o7777, text))
     };
     let (mode, text) = open().map_err(|error| wrong(&error))?;
     if mode & 0o077 != 0 {

@@ -17,7 +17,10 @@ use crate::guest::admission::Denial;
 use crate::guest::{Made, admission};
 use crate::identity::{self, Identity, IdentityError, WebIdentityClaims};
 use crate::instance::{Family, Switch};
-use crate::registry::{Registry, Snapshot};
+use crate::registry::{Entry, Registry, Snapshot};
+
+/// Documents that are signed in one go.
+const BATCH: usize = 8;
 
 /// Where the signing key comes from.
 pub enum IdentitySource {
@@ -112,8 +115,14 @@ async fn run(
             *wanted = all;
             differs
         });
-        if let Some(identity) = &identity {
-            sign(&snapshot, &made, identity).await;
+        let signing = async {
+            if let Some(identity) = &identity {
+                sign(&snapshot, &made, identity).await;
+            }
+        };
+        tokio::select! {
+            () = signing => {}
+            _ = ends.wait_for(|ends| *ends) => break,
         }
         tokio::select! {
             changed = publications.changed() => if changed.is_err() { break },
@@ -144,19 +153,19 @@ fn all_wanted(snapshot: &Snapshot) -> Vec<Wanted> {
     wanted.collect()
 }
 
+/// In small batches, so that whoever waits for the end of this waits for milliseconds.
 async fn sign(snapshot: &Snapshot, made: &Made, identity: &Arc<Identity>) {
-    let document = |entry: &Arc<_>| {
-        let entry: &crate::registry::Entry = entry;
-        (entry.instance.instance_id.clone(), entry.identity_document.clone())
-    };
+    let document = |entry: &Arc<Entry>| (entry.instance.instance_id.clone(), entry.identity_document.clone());
     let documents: Vec<_> = snapshot.entries().map(document).collect();
     made.signatures.retain(|id| snapshot.entry(id).is_some());
-    let (signatures, identity) = (Arc::clone(&made.signatures), Arc::clone(identity));
-    let signing = move || signatures.sign_missing(&identity, documents, Timestamp::now());
-    match tokio::task::spawn_blocking(signing).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(reason)) => error!("identity documents stay unsigned: {reason}"),
-        Err(_) => error!("identity documents stay unsigned: signing failed"),
+    for batch in documents.chunks(BATCH) {
+        let (signatures, identity, batch) = (Arc::clone(&made.signatures), Arc::clone(identity), batch.to_vec());
+        let signing = move || signatures.sign_missing(&identity, batch, Timestamp::now());
+        match tokio::task::spawn_blocking(signing).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(reason)) => error!("identity documents stay unsigned: {reason}"),
+            Err(_) => error!("identity documents stay unsigned: signing failed"),
+        }
     }
 }
 

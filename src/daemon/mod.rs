@@ -37,7 +37,8 @@ use crate::registry::file::FileStore;
 use crate::registry::memory::MemoryStore;
 use crate::registry::{Claim, Registered, Registry, Snapshot, Store};
 
-use background::{Background, IdentitySource};
+use background::Background;
+pub use background::IdentitySource;
 
 /// How long open connections may take to end at shutdown.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -190,6 +191,8 @@ impl Daemon {
         daemon.apply(WhenRefused::Fail)?;
         let control = daemon.open_control(&config)?;
 
+        let identity = IdentitySource::of(&config).map_err(StartFault::Identity)?;
+
         // 4. The documents. They are stored only now: a start that failed leaves nothing behind.
         daemon.register(instances, config.state_directory.as_deref(), now.wall).await?;
         daemon.apply(WhenRefused::Retry)?;
@@ -198,7 +201,6 @@ impl Daemon {
         }
 
         // 5. What is made ahead of need.
-        let identity = IdentitySource::of(&config).map_err(StartFault::Identity)?;
         daemon.background =
             Some(Background::start(Arc::clone(&daemon.registry), made, identity, config.identity.issuer));
         info!("ready");

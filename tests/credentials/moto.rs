@@ -221,6 +221,10 @@ async fn sessions_from_moto_differ_are_renewed_and_outlive_it_until_they_expire(
     // From here on a guest reads without a pause, with and without a token.
     let reader = Reader::start(registry, cache.clone(), clock.clone());
 
+    // A busy machine may have let moto's very first answers take too long; from here on it is awake.
+    let failed = || refresher.counters().failed.load(Ordering::Relaxed);
+    let failed_before = failed();
+
     // 2. Half their life later they are renewed. moto goes by its own clock, so that the new ones live half as long.
     clock.0.store(460, Ordering::Relaxed);
     let second = until(|| {
@@ -228,14 +232,13 @@ async fn sessions_from_moto_differ_are_renewed_and_outlive_it_until_they_expire(
         now.iter().zip(&first).all(|(now, before)| now.access_key_id != before.access_key_id).then_some(now)
     })
     .await;
-    let failed = || refresher.counters().failed.load(Ordering::Relaxed);
-    assert_eq!((failed(), refresher.counters().fetched.load(Ordering::Relaxed)), (0, 8));
+    assert_eq!((failed() - failed_before, refresher.counters().fetched.load(Ordering::Relaxed)), (0, 8));
 
     // 3. moto is gone: what it gave goes on.
     moto.child.kill().unwrap();
     moto.child.wait().unwrap();
     clock.0.store(460 + 230, Ordering::Relaxed);
-    until(|| (failed() >= 4).then_some(())).await;
+    until(|| (failed() >= failed_before + 4).then_some(())).await;
     assert_eq!(credentials(clock.now()).unwrap(), second);
     let end = second.iter().map(|credentials| credentials.expiration).min().unwrap();
     assert_eq!(credentials(end - SignedDuration::from_millis(1)).unwrap(), second);

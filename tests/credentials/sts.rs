@@ -279,3 +279,27 @@ async fn behind_tls_an_endpoint_must_be_who_it_says() {
     }
     serving.abort();
 }
+
+/// hyper passes over interim answers; a flood of them must not keep the daemon from its guests.
+#[tokio::test]
+async fn an_endless_run_of_interim_answers_ends_soon() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let interim = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(100);
+        let mut sent = 0;
+        // Until the other side has had enough, and not for ever.
+        while sent < 64 << 20 && stream.write_all(&interim).is_ok() {
+            sent += interim.len();
+        }
+        sent
+    });
+    let directory = tempfile::tempdir().unwrap();
+    let key_file = directory.path().join("key.toml");
+    write_key(&key_file, None);
+    let source = assume_role_source(&format!("http://{address}"), &key_file);
+    let failed = assume(&source, Delivery::V2).await.unwrap_err();
+    assert!(failed.to_string().contains("too long"), "{failed}");
+    assert!(server.join().unwrap() < 64 << 20);
+}
