@@ -287,6 +287,8 @@ async fn an_endless_run_of_interim_answers_ends_soon() {
     let address = listener.local_addr().unwrap();
     let server = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
+        // An answer before the request would be refused for that alone.
+        stream.read_exact(&mut [0; 16]).unwrap();
         let interim = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(100);
         let mut sent = 0;
         // Until the other side has had enough, and not for ever.
@@ -300,6 +302,6 @@ async fn an_endless_run_of_interim_answers_ends_soon() {
     write_key(&key_file, None);
     let source = assume_role_source(&format!("http://{address}"), &key_file);
     let failed = assume(&source, Delivery::V2).await.unwrap_err();
-    assert!(failed.to_string().contains("too long"), "{failed}");
+    assert_eq!(failed.kind, FailureKind::Unavailable, "{failed}");
     assert!(server.join().unwrap() < 64 << 20);
 }
