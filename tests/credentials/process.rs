@@ -128,3 +128,16 @@ async fn time_up_or_not_wanted_any_more_a_program_ends_with_all_that_it_started(
         std::fs::remove_file(&pids).unwrap();
     }
 }
+
+/// One survivor for each fetch would be very many in a year.
+#[tokio::test]
+async fn a_program_that_succeeds_leaves_nothing_behind_in_its_group() {
+    let directory = tempfile::tempdir().unwrap();
+    let left = directory.path().join("left");
+    let script = format!(
+        r#"sleep 1000 >/dev/null 2>&1 & echo $! > {}; echo '{{"Version":1,"AccessKeyId":"A","SecretAccessKey":"s"}}'"#,
+        left.display()
+    );
+    run(&["/bin/sh", "-c", &script], 10).await.unwrap();
+    wait_until_gone(std::fs::read_to_string(&left).unwrap().trim());
+}
