@@ -50,8 +50,10 @@ pub struct Ways {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     Listener(String),
-    /// An interface of a guest's own, or a bridge.
+    /// An interface of a guest's own.
     Interface(String),
+    /// A bridge, whose ports are guests.
+    Bridge(String),
     Namespace(String),
 }
 
@@ -139,7 +141,7 @@ impl Ways {
         for (key, asked) in &asked {
             let Some(presence) = presence(key, self.ways.get(key).map(|way| &way.presence), links) else { continue };
             if !self.ways.contains_key(key) {
-                let way = self.way(key, presence, asked);
+                let way = self.way(key, presence);
                 self.ways.insert(key.clone(), way);
             }
             let way = self.ways.get_mut(key).expect("it was put there");
@@ -191,7 +193,7 @@ impl Ways {
         let mut wanted: BTreeMap<String, Wanted> = BTreeMap::new();
         let Some(interfaces) = &self.interfaces else { return wanted };
         for (key, asked) in self.asked(snapshot) {
-            let Key::Interface(name) = key else { continue };
+            let (Key::Interface(name) | Key::Bridge(name)) = key else { continue };
             let of_interface = wanted.entry(name).or_default();
             of_interface
                 .addresses
@@ -232,30 +234,29 @@ impl Ways {
         asked
     }
 
-    fn way(&self, key: &Key, presence: Presence, asked: &Asked<'_>) -> Way {
-        let interfaces = self.interfaces.clone().unwrap_or_default();
-        let listener = |name: &str| self.listeners.iter().find(|listener| listener.name == name);
+    fn way(&self, key: &Key, presence: Presence) -> Way {
         let mut bridge = None;
-        let (ingress, addresses, extra_hops): (Arc<dyn Ingress>, [Option<SocketAddr>; 2], u8) = match key {
+        let name = key.name();
+        let ingress: Arc<dyn Ingress> = match key {
             Key::Listener(name) => {
-                let listener = listener(name).expect("only configured listeners are asked for");
-                let ingress = ingress::Listener { name: name.clone(), anti_spoofed: listener.anti_spoofed };
-                let addresses = [listener.ipv4.map(SocketAddr::from), listener.ipv6.map(SocketAddr::from)];
-                (Arc::new(ingress), addresses, listener.extra_hops)
+                let anti_spoofed = self.listener(name).anti_spoofed;
+                Arc::new(ingress::Listener { name: name.clone(), anti_spoofed })
             }
-            Key::Interface(name) | Key::Namespace(name) => {
-                let ingress: Arc<dyn Ingress> = match key {
-                    Key::Namespace(_) => {
-                        Arc::new(ingress::Namespace { name: name.clone(), path: namespace_path(name) })
-                    }
-                    _ if asked.ports().is_empty() => Arc::new(ingress::Device { name: name.clone() }),
-                    _ => {
-                        let made = Arc::new(ingress::Bridge { name: name.clone(), ports: Default::default() });
-                        bridge = Some(Arc::clone(&made));
-                        made
-                    }
-                };
-                (ingress, [Some(interfaces.ipv4.into()), Some(interfaces.ipv6.into())], interfaces.extra_hops(name))
+            Key::Interface(name) => Arc::new(ingress::Device { name: name.clone() }),
+            Key::Bridge(name) => {
+                let made = ingress::Bridge { name: name.clone(), ports: Default::default() };
+                Arc::clone(bridge.insert(Arc::new(made))) as Arc<dyn Ingress>
+            }
+            Key::Namespace(name) => Arc::new(ingress::Namespace { name: name.clone(), path: namespace_path(name) }),
+        };
+        let (addresses, extra_hops) = match key {
+            Key::Listener(name) => {
+                let listener = self.listener(name);
+                ([listener.ipv4.map(SocketAddr::from), listener.ipv6.map(SocketAddr::from)], listener.extra_hops)
+            }
+            Key::Interface(_) | Key::Bridge(_) | Key::Namespace(_) => {
+                let interfaces = self.interfaces.as_ref().expect("without the table none of these is asked for");
+                ([Some(interfaces.ipv4.into()), Some(interfaces.ipv6.into())], interfaces.extra_hops(name))
             }
         };
         let [ipv4, ipv6] = addresses;
@@ -270,6 +271,11 @@ impl Ways {
             sockets: [socket(Family::Ipv4, ipv4), socket(Family::Ipv6, ipv6)],
             drain: DrainControl::new(),
         }
+    }
+
+    fn listener(&self, name: &str) -> &config::Listener {
+        let mut listeners = self.listeners.iter();
+        listeners.find(|listener| listener.name == name).expect("only configured listeners are asked for")
     }
 
     /// Why nobody can be served at an attachment, whoever claims it.
@@ -342,7 +348,7 @@ fn key_of(attachment: &Attachment) -> Key {
         Attachment::Listener(name) => Key::Listener(name.clone()),
         Attachment::SourceAddress(SourceAddress { listener, .. }) => Key::Listener(listener.clone()),
         Attachment::Interface(name) => Key::Interface(name.clone()),
-        Attachment::BridgePort(BridgePort { bridge, .. }) => Key::Interface(bridge.clone()),
+        Attachment::BridgePort(BridgePort { bridge, .. }) => Key::Bridge(bridge.clone()),
         Attachment::NetworkNamespace(name) => Key::Namespace(name.clone()),
     }
 }
@@ -352,7 +358,7 @@ fn key_of(attachment: &Attachment) -> Key {
 fn presence(key: &Key, before: Option<&Presence>, links: &Links) -> Option<Presence> {
     match key {
         Key::Listener(_) => Some(Presence::Always),
-        Key::Interface(name) => {
+        Key::Interface(name) | Key::Bridge(name) => {
             let link = links.named(name)?;
             let presence = Presence::Link(link.incarnation);
             (link.up || before == Some(&presence)).then_some(presence)
@@ -376,13 +382,21 @@ fn ipv6_of(instance: &Instance) -> impl Iterator<Item = std::net::Ipv6Addr> {
     of_interfaces.map(|address| address.ipv6_address).filter(|address| !address.is_unicast_link_local())
 }
 
+impl Key {
+    fn name(&self) -> &str {
+        match self {
+            Key::Listener(name) | Key::Interface(name) | Key::Bridge(name) | Key::Namespace(name) => name,
+        }
+    }
+}
+
 impl Way {
     fn end(&mut self, key: &Key) {
         for socket in self.sockets.iter_mut().flatten() {
             socket.close(key);
         }
-        // What was connected by the old interface must not be by the new one.
-        self.drain.end();
+        // What was connected by the old interface must not go on by a new one that got its number.
+        self.drain.cut();
     }
 }
 
@@ -429,7 +443,7 @@ impl Socket {
 
     fn tell_refused(&mut self, key: &Key, reason: &io::Error) {
         let mut text = reason.to_string();
-        if let (Key::Interface(name), io::ErrorKind::AddrNotAvailable) = (key, reason.kind()) {
+        if let (Key::Interface(name) | Key::Bridge(name), io::ErrorKind::AddrNotAvailable) = (key, reason.kind()) {
             let (prefix, nodad) = if self.address.is_ipv4() { (32, "") } else { (128, " nodad") };
             text += &format!(
                 "; it needs the address: `ip address add {}/{prefix} dev {name}{nodad}`, or interfaces.addresses = \
@@ -449,6 +463,7 @@ impl std::fmt::Display for Key {
         match self {
             Key::Listener(name) => write!(f, "listener '{name}'"),
             Key::Interface(name) => write!(f, "interface '{name}'"),
+            Key::Bridge(name) => write!(f, "bridge '{name}'"),
             Key::Namespace(name) => write!(f, "network namespace '{name}'"),
         }
     }

@@ -75,9 +75,14 @@ pub async fn serve(
     drain: Drain,
 ) {
     let socket = Arc::new(GuestSocket::new(stream, origin.family, limits.extra_hops));
+    let mut cut = drain.clone();
     tokio::select! {
         () = serve_to_its_end(&socket, &origin, &*answering, limits, &seat, drain) => {}
         () = seat.told_to_leave() => {}
+        () = cut.cut_off() => {
+            // With nothing left to send: what the kernel resends goes out by whatever interface has the number by then.
+            let _ = SockRef::from(&socket.stream).set_linger(Some(Duration::ZERO));
+        }
     }
 }
 

@@ -37,14 +37,22 @@ pub const UNDELIVERABLE: Duration = Duration::from_secs(5);
 /// Tells connections to end, and waits for them.
 #[derive(Clone)]
 pub struct Drain {
-    ending: watch::Receiver<bool>,
+    ending: watch::Receiver<Ending>,
     open: Arc<watch::Sender<usize>>,
 }
 
 /// The other end of a [`Drain`]. When it is dropped, all connections end.
 pub struct DrainControl {
-    ending: watch::Sender<bool>,
+    ending: watch::Sender<Ending>,
     drain: Drain,
+}
+
+/// How connections are to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Ending {
+    NotYet,
+    AfterTheAnswer,
+    AtOnce,
 }
 
 /// A connection that a [`DrainControl`] waits for, until this is dropped.
@@ -53,7 +61,7 @@ pub struct Open(Arc<watch::Sender<usize>>);
 impl DrainControl {
     /// For any number of connections.
     pub fn new() -> DrainControl {
-        let (ending, receiver) = watch::channel(false);
+        let (ending, receiver) = watch::channel(Ending::NotYet);
         DrainControl { ending, drain: Drain { ending: receiver, open: Arc::new(watch::Sender::new(0)) } }
     }
 
@@ -64,7 +72,12 @@ impl DrainControl {
 
     /// Tells all connections to end: idle ones at once, busy ones after their answer.
     pub fn end(&self) {
-        self.ending.send_replace(true);
+        self.ending.send_replace(Ending::AfterTheAnswer);
+    }
+
+    /// Cuts all connections off, whatever they are doing.
+    pub fn cut(&self) {
+        self.ending.send_replace(Ending::AtOnce);
     }
 
     /// Returns when all connections have ended.
@@ -90,7 +103,15 @@ impl Drain {
     /// Returns when connections are to end.
     async fn ending(&mut self) {
         // An error means that the control is gone, which is an end too.
-        let _ = self.ending.wait_for(|ending| *ending).await;
+        let _ = self.ending.wait_for(|ending| *ending != Ending::NotYet).await;
+    }
+
+    /// Returns when connections are cut off. Where the control is gone they are not: it may have been dropped after it told
+    /// them to end after their answer.
+    async fn cut_off(&mut self) {
+        if self.ending.wait_for(|ending| *ending == Ending::AtOnce).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 
