@@ -5,9 +5,14 @@ mod identity;
 mod serve;
 mod verify;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::config::Checked;
+use crate::instance::{Instance, InstanceId};
+use crate::registry;
 
 /// An EC2-compatible instance metadata service for machines that are not EC2.
 ///
@@ -46,4 +51,22 @@ pub fn run() -> ExitCode {
         Some(Command::Identity(arguments)) => identity::run(arguments),
         Some(Command::Verify(arguments)) => verify::run(arguments),
     }
+}
+
+/// The instances that a daemon of this configuration serves: those of the documents, as the state directory has them since
+/// they were registered, and those that only it has. And what of them can't be read.
+fn registered(checked: Checked) -> (Vec<Instance>, Vec<String>) {
+    let documents = checked.instances.into_iter().map(|instance| (instance.instance_id.clone(), instance));
+    let mut instances: BTreeMap<InstanceId, Instance> = documents.collect();
+    let Some(directory) = checked.config.state_directory else {
+        return (instances.into_values().collect(), Vec::new());
+    };
+    let unread = match registry::file::look(&directory) {
+        Ok((records, faults)) => {
+            instances.extend(records.into_iter().map(|record| (record.instance_id.clone(), record)));
+            faults.iter().map(ToString::to_string).collect()
+        }
+        Err(reason) => vec![format!("the instances in {}: {reason}", directory.display())],
+    };
+    (instances.into_values().collect(), unread)
 }
