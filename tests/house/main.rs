@@ -16,6 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("guest", &["clock", "credentials", "identity", "instance", "registry"]),
     ("control", &["clock", "fault", "instance", "registry", "sigv4"]),
     ("net", &["instance"]),
+    ("host", &["instance"]),
     ("logging", &["config"]),
     (
         "daemon",
