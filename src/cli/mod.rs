@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand. Without a subcommand it serves.
 
 mod check;
+mod guest_rules;
 mod identity;
 mod serve;
 mod verify;
@@ -35,6 +36,8 @@ enum Command {
     Serve(serve::Arguments),
     /// Reads a configuration and everything it names, and reports every fault
     Check(check::Arguments),
+    /// Prints the packet rules that keep guests apart, for nft
+    GuestRules(guest_rules::Arguments),
     /// Prints what verifiers of identity documents and web identities need, and rotates the key
     Identity(identity::Arguments),
     /// Verifies a signature of an identity document, and names what failed
@@ -48,6 +51,7 @@ pub fn run() -> ExitCode {
         None => serve::run(cli.serve),
         Some(Command::Serve(arguments)) => serve::run(arguments),
         Some(Command::Check(arguments)) => check::run(arguments),
+        Some(Command::GuestRules(arguments)) => guest_rules::run(arguments),
         Some(Command::Identity(arguments)) => identity::run(arguments),
         Some(Command::Verify(arguments)) => verify::run(arguments),
     }

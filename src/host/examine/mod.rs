@@ -25,9 +25,11 @@ use serde::Serialize;
 
 use self::seen::{Duplicate, Hidden, Interest, Seen};
 use super::addresses;
+use super::guest_rules::{self, MetadataAddresses};
+use super::guests::{self, Guest, Way, ways};
 use super::netlink::{Link, Links, Route, route_metric};
 use crate::instance::document::near_miss;
-use crate::instance::{Attachment, BridgePort, Instance, InstanceId, InstanceState, Switch};
+use crate::instance::{Attachment, BridgePort, Instance, InstanceId};
 
 /// Something that keeps a guest from being served, or that its neighbours could turn against it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -109,7 +111,15 @@ pub async fn examine(instances: &[Instance], service: &Service) -> io::Result<Ex
     }
     let seen = Seen::read(&interests(&ways)).await?;
     let takes_the_hosts = takes_the_hosts(&ways, service);
-    let sharing = sharing(&ways);
+    let rules = Rules {
+        listed: seen::rules().await.map(|listed| {
+            let addresses = MetadataAddresses { ipv4: service.ipv4, ipv6: service.ipv6 };
+            let lacking = guest_rules::lacking(&listed, &guests::ruled(&ways, &seen.links), addresses);
+            (guest_rules::are_loaded(&listed), lacking.into_iter().collect())
+        }),
+        sharing: if seen.tracks { sharing(&ways) } else { BTreeMap::new() },
+        load: &service.load_rules,
+    };
     for way in &ways {
         let mut notes = Notes::default();
         match way.attachment {
@@ -133,7 +143,7 @@ pub async fn examine(instances: &[Instance], service: &Service) -> io::Result<Ex
         }
         if !matches!(way.attachment, Attachment::NetworkNamespace(_)) {
             notes.wrong.extend(takes_the_hosts.clone());
-            notes.wrong.extend(tracked(seen.tracks, sharing.get(&way.guest.id), &service.load_rules));
+            rules.judge(way, &mut notes);
         }
         examination.take(way, notes);
     }
@@ -179,61 +189,6 @@ impl Examination {
             what,
         }));
     }
-}
-
-/// A guest, as far as the host is concerned.
-#[derive(Clone, Debug)]
-struct Guest {
-    id: InstanceId,
-    ipv4: BTreeSet<Ipv4Addr>,
-    /// Without link-local ones, which are on every link.
-    ipv6: BTreeSet<Ipv6Addr>,
-    asks_by_ipv6: bool,
-    /// How many ways in it has. With several, which of its addresses it uses on which is not known.
-    ways: usize,
-}
-
-/// One way in of a guest.
-#[derive(Clone, Debug)]
-struct Way<'i> {
-    attachment: &'i Attachment,
-    guest: Guest,
-}
-
-impl Guest {
-    fn of(instance: &Instance) -> Guest {
-        let interfaces = &instance.network_interfaces;
-        let of_interfaces = interfaces.iter().flat_map(|interface| {
-            let listed = interface.private_ip_addresses.iter().map(|listed| listed.private_ip_address);
-            listed.chain(interface.private_ip_address)
-        });
-        let ipv6 = interfaces.iter().flat_map(|interface| &interface.ipv6_addresses);
-        let ipv6 = ipv6.map(|listed| listed.ipv6_address).chain(instance.ipv6_address);
-        Guest {
-            id: instance.instance_id.clone(),
-            ipv4: of_interfaces.chain(instance.private_ip_address).collect(),
-            ipv6: ipv6.filter(|address| !address.is_unicast_link_local()).collect(),
-            // What the options mean for a request is the gate's business; here it is only which socket will be opened.
-            asks_by_ipv6: instance.metadata_options.http_protocol_ipv6 == Switch::Enabled,
-            ways: instance.imds.attachments.len(),
-        }
-    }
-
-    fn addresses(&self) -> BTreeSet<IpAddr> {
-        let ipv4 = self.ipv4.iter().map(|address| IpAddr::V4(*address));
-        ipv4.chain(self.ipv6.iter().map(|address| IpAddr::V6(*address))).collect()
-    }
-}
-
-/// The ways in that lead over the host's network, of the instances that are answered.
-fn ways(instances: &[Instance]) -> Vec<Way<'_>> {
-    let answered =
-        instances.iter().filter(|instance| matches!(instance.state, InstanceState::Pending | InstanceState::Running));
-    let ways = answered.flat_map(|instance| {
-        let guest = Guest::of(instance);
-        instance.imds.attachments.iter().map(move |attachment| Way { attachment, guest: guest.clone() })
-    });
-    ways.filter(|way| !matches!(way.attachment, Attachment::Listener(_) | Attachment::SourceAddress(_))).collect()
 }
 
 /// The interfaces where the guests' packets reach the host's IP layer.
@@ -633,15 +588,39 @@ fn sharing(ways: &[Way<'_>]) -> BTreeMap<InstanceId, (IpAddr, InstanceId)> {
     sharing
 }
 
-fn tracked(tracks: bool, shares: Option<&(IpAddr, InstanceId)>, load_rules: &str) -> Option<Wrong> {
-    let (address, other) = shares.filter(|_| tracks)?;
-    Some(Wrong {
-        what: format!(
-            "{other} has the address {address} too, and connection tracking takes the connections of both for one: \
-             it must not track them"
-        ),
-        mend: load_rules.to_string(),
-    })
+/// The guest rules, and who needs them.
+struct Rules<'s> {
+    /// Whether any are loaded, and what guests lack of theirs; or why that can't be told.
+    listed: Result<(bool, BTreeMap<InstanceId, String>), String>,
+    /// Guests that connection tracking takes for one another.
+    sharing: BTreeMap<InstanceId, (IpAddr, InstanceId)>,
+    load: &'s str,
+}
+
+impl Rules<'_> {
+    /// A guest on a bridge is nobody without them. One on an interface of its own is served without, unless it is taken for
+    /// another; but rules of an earlier document may keep it out.
+    fn judge(&self, way: &Way<'_>, notes: &mut Notes) {
+        let is_bridged = matches!(way.attachment, Attachment::BridgePort(_));
+        let alike = self.sharing.get(&way.guest.id);
+        match &self.listed {
+            Err(reason) if is_bridged || alike.is_some() => notes.unseen(format_args!("the guest rules: {reason}")),
+            Err(_) => {}
+            Ok((are_loaded, lacking)) => match (lacking.get(&way.guest.id), alike) {
+                (Some(what), _) if is_bridged || *are_loaded => {
+                    notes.wrong(format_args!("guest rules: {what}"), self.load);
+                }
+                (Some(_), Some((address, other))) => notes.wrong(
+                    format_args!(
+                        "{other} has the address {address} too, and connection tracking takes the connections of both for \
+                         one: the guest rules keep it from that"
+                    ),
+                    self.load,
+                ),
+                _ => {}
+            },
+        }
+    }
 }
 
 /// Where the daemon is to put addresses and will not, for the host's sake.

@@ -9,14 +9,21 @@ use std::io;
 use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use serde_json::Value;
+use tokio::process::Command;
 
 use crate::host::netlink::{self, Link, Links, Netlink, Route};
 
 /// The settings of an interface that decide whether a guest behind it is heard.
 const IPV4_SETTINGS: [&str; 4] = ["rp_filter", "arp_ignore", "arp_filter", "accept_local"];
 const IPV6_SETTINGS: [&str; 3] = ["accept_ra", "forwarding", "disable_ipv6"];
+
+/// How long `nft` may take.
+const NFT: Duration = Duration::from_secs(10);
 
 /// An interface that guests come in by, and the addresses of theirs that answers go to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -180,6 +187,29 @@ impl Unusable {
 
 fn number(path: &str) -> Option<i64> {
     fs::read_to_string(Path::new("/proc/sys/net").join(path)).ok()?.trim().parse().ok()
+}
+
+/// All rules of nftables in this network namespace, as `nft --json list ruleset` prints them; or why they can't be seen.
+pub(super) async fn rules() -> Result<Value, String> {
+    // Ordinary users lack sbin in their path.
+    for program in ["nft", "/usr/sbin/nft"] {
+        let mut nft = Command::new(program);
+        let said = nft.args(["--json", "list", "ruleset"]).stdin(Stdio::null()).kill_on_drop(true).output();
+        match tokio::time::timeout(NFT, said).await {
+            Err(_) => return Err(format!("nft did not answer within {} s", NFT.as_secs())),
+            Ok(Err(reason)) if reason.kind() == io::ErrorKind::NotFound => {}
+            Ok(Err(reason)) => return Err(format!("nft can't be run: {reason}")),
+            Ok(Ok(said)) if said.status.success() => {
+                return serde_json::from_slice(&said.stdout)
+                    .map_err(|reason| format!("nft was not understood: {reason}"));
+            }
+            Ok(Ok(said)) => {
+                let reason = String::from_utf8_lossy(&said.stderr);
+                return Err(format!("nft: {}", reason.lines().next().unwrap_or("it failed")));
+            }
+        }
+    }
+    Err("nft is not here".to_string())
 }
 
 /// Netlink does not say it. What /sys shows is the network namespace that it was mounted in, which may be another.

@@ -3,6 +3,7 @@
 use super::*;
 use crate::config::demo_instance;
 use crate::host::examine::seen::Unusable;
+use crate::instance::{InstanceState, Switch};
 
 const IPV4: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 const IPV6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
@@ -428,17 +429,14 @@ fn with_several_ways_in_one_address_that_fits_is_enough() {
 }
 
 #[test]
-fn guests_that_look_alike_must_not_be_tracked() {
+fn guests_look_alike_where_they_have_one_address() {
     let (tap, other) = (at_interface("tap0"), at_interface("eth0"));
     let (one, mut two) = (guest(&tap), guest(&other));
     two.instance_id = InstanceId::parse("i-00000002").unwrap();
     let alike = [one.clone(), two.clone()];
     let shared = sharing(&ways(&alike));
-    assert_eq!(shared.len(), 2);
-    let found = tracked(true, shared.get(&one.instance_id), "load").unwrap();
-    assert!(found.what.contains("i-00000002 has the address 10.0.0.5 too"), "{found:?}");
-    assert_eq!(found.mend, "load");
-    assert_eq!(tracked(false, shared.get(&one.instance_id), "load"), None);
+    assert_eq!(shared[&one.instance_id], ("10.0.0.5".parse().unwrap(), two.instance_id.clone()));
+    assert_eq!(shared[&two.instance_id], ("10.0.0.5".parse().unwrap(), one.instance_id.clone()));
     // One that is not answered is not there.
     two.state = InstanceState::Stopped;
     assert_eq!(sharing(&ways(&[one.clone(), two.clone()])).len(), 0);
@@ -446,6 +444,32 @@ fn guests_that_look_alike_must_not_be_tracked() {
     two.private_ip_address = Some("10.0.0.6".parse().unwrap());
     two.ipv6_address = None;
     assert_eq!(sharing(&ways(&[one, two])).len(), 0);
+}
+
+#[test]
+fn guest_rules_are_asked_for_where_a_guest_needs_them() {
+    let (own, port) = (at_interface("tap0"), at_port("br0", "port0"));
+    let other = ("10.0.0.5".parse().unwrap(), InstanceId::parse("i-00000002").unwrap());
+    let lacking = |what: &str| BTreeMap::from([(demo_instance().instance_id, what.to_string())]);
+    // What of the rules was seen (whether any are loaded, and what the guest lacks), whether it looks like another.
+    for (attachment, listed, is_alike, wrong, is_unseen) in [
+        (&own, Ok((true, BTreeMap::new())), true, None, false),
+        (&own, Ok((false, lacking("none"))), false, None, false),
+        (&own, Ok((true, lacking("of another document"))), false, Some("guest rules: of another document"), false),
+        (&own, Ok((false, lacking("none"))), true, Some("i-00000002 has the address 10.0.0.5 too"), false),
+        (&own, Err("not permitted".to_string()), false, None, false),
+        (&own, Err("not permitted".to_string()), true, None, true),
+        (&port, Ok((true, BTreeMap::new())), false, None, false),
+        (&port, Ok((false, lacking("none"))), false, Some("guest rules: none"), false),
+        (&port, Err("not permitted".to_string()), false, None, true),
+    ] {
+        let instances = [guest(attachment)];
+        let sharing = is_alike.then(|| (instances[0].instance_id.clone(), other.clone())).into_iter().collect();
+        let mut notes = Notes::default();
+        Rules { listed, sharing, load: "load" }.judge(&ways(&instances)[0], &mut notes);
+        assert_found(&notes, &wrong.map(|what| vec![(what, "load")]).unwrap_or_default());
+        assert_eq!(notes.unseen.len(), usize::from(is_unseen));
+    }
 }
 
 #[test]
