@@ -14,22 +14,21 @@ use crate::host::guest_rules::{self, MetadataAddresses, Way};
 use crate::host::guests;
 use crate::host::netlink::{self, Links};
 
-/// Prints the packet rules of this host's guests, as a script for nft:
+/// Prints the packet rules of this host's guests, for nft
 ///
-///     imdsd guest-rules --config /etc/imdsd/imdsd.toml | nft -f -
+/// Load them with: imdsd guest-rules --config /etc/imdsd/imdsd.toml | nft -f -
 ///
 /// On a bridge, guests are told apart by these rules alone: they mark what comes in by a guest's port, and keep guests from
 /// posing as the metadata service or as each other. On interfaces of their own, guests are told apart without; there the
 /// rules keep connection tracking away, and guests to their own addresses.
 ///
-/// The script replaces the tables `inet imdsd` and `bridge imdsd` as a whole and touches no other. It is made from the
+/// The script replaces the tables 'inet imdsd' and 'bridge imdsd' as a whole and touches no other. It is made from the
 /// documents, from what the state directory has of them, and from the MACs that bridges have now: load it anew whenever an
-/// instance, a port or a bridge has changed, best before the guest starts. `imdsd check --host` says when that was
-/// forgotten. Bridges also need `sysctl -w net.ipv4.tcp_fwmark_accept=1`.
+/// instance, a port or a bridge has changed, best before the guest starts. 'imdsd check --host' says when that was
+/// forgotten. Bridges also need 'sysctl -w net.ipv4.tcp_fwmark_accept=1'.
 ///
 /// When anything is wrong, nothing is printed, and the rules that are loaded stay.
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
 pub struct Arguments {
     /// Configuration file
     #[arg(long, short, value_name = "FILE")]

@@ -36,7 +36,6 @@ enum Command {
     Serve(serve::Arguments),
     /// Reads a configuration and everything it names, and reports every fault
     Check(check::Arguments),
-    /// Prints the packet rules that keep guests apart, for nft
     GuestRules(guest_rules::Arguments),
     /// Prints what verifiers of identity documents and web identities need, and rotates the key
     Identity(identity::Arguments),

@@ -995,14 +995,21 @@ mod tests {
             script(&[guest(1, port("tap1", 1)), faulty], MetadataAddresses::EC2)
         };
         #[rustfmt::skip]
-        let table: &[(fn(&mut GuestWay), &str)] = &[
+        type Change = fn(&mut GuestWay);
+        let table: &[(Change, &str)] = &[
             (|way| way.way = interface("tap*"), "\"tap*\" is not an interface name that nft can hold"),
             (|way| way.way = interface(""), "\"\" is not an interface name that nft can hold"),
-            (|way| way.way = interface("a\" drop; \""), "\"a\\\" drop; \\\"\" is not an interface name that nft can hold"),
+            (
+                |way| way.way = interface("a\" drop; \""),
+                "\"a\\\" drop; \\\"\" is not an interface name that nft can hold",
+            ),
             (|way| way.way = interface("tap\n"), "\"tap\\n\" is not an interface name that nft can hold"),
             (|way| way.way = interface("tap\\"), "\"tap\\\\\" is not an interface name that nft can hold"),
             (|way| way.way = interface("a name"), "\"a name\" is not an interface name that nft can hold"),
-            (|way| way.way = interface("sixteen-letters-"), "\"sixteen-letters-\" is not an interface name that nft can hold"),
+            (
+                |way| way.way = interface("sixteen-letters-"),
+                "\"sixteen-letters-\" is not an interface name that nft can hold",
+            ),
             (|way| way.way = interface("täp"), "\"täp\" is not an interface name that nft can hold"),
             (|way| way.way = interface("br0"), "'br0' is a bridge that guests are on"),
             (|way| way.way = interface("tap1"), "'tap1' is a way in already, of i-00000001"),
@@ -1016,7 +1023,10 @@ mod tests {
             (|way| way.macs = vec!["02:00:00:00:00:fe".into()], "'02:00:00:00:00:FE' is the bridge's own MAC"),
             (|way| way.ipv4 = vec![Ipv4Addr::new(169, 254, 169, 254)], "169.254.169.254 is the metadata service's"),
             (|way| way.ipv4 = vec![Ipv4Addr::UNSPECIFIED], "0.0.0.0 can't be a guest's"),
-            (|way| way.ipv4_prefixes = vec![(Ipv4Addr::new(169, 254, 0, 0), 16)], "169.254.0.0/16 is the metadata service's"),
+            (
+                |way| way.ipv4_prefixes = vec![(Ipv4Addr::new(169, 254, 0, 0), 16)],
+                "169.254.0.0/16 is the metadata service's",
+            ),
             (|way| way.ipv4_prefixes = vec![(Ipv4Addr::new(10, 0, 0, 0), 33)], "10.0.0.0/33 is not a prefix"),
             (|way| way.ipv6_prefixes = vec![(Ipv6Addr::UNSPECIFIED, 0)], "::/0 is not a prefix"),
             (|way| way.ipv6 = vec![MetadataAddresses::EC2.ipv6], "fd00:ec2::254 is the metadata service's"),

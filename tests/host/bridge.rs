@@ -106,6 +106,31 @@ fn a_bridged_guest_needs_its_port_its_mark_and_its_rules() {
     host.check().assert_fine();
 }
 
+/// Where nothing is found the daemon serves; where something is, it does not.
+#[test]
+fn guests_on_a_bridge_are_answered_when_nothing_is_found() {
+    let Some(mut host) = bridged("guests_on_a_bridge_are_answered_when_nothing_is_found") else { return };
+    host.mend_all();
+    host.serve();
+    host.wait_until_answered(1);
+    host.wait_until_answered(2);
+    for fault in [
+        "sysctl -qw net.ipv4.tcp_fwmark_accept=0",
+        "nft delete table bridge imdsd",
+        "ip link set tap1 nomaster",
+        // Somebody on the bridge is the gateway, and the guests are not on its link.
+        "ip address add 10.1.0.1/24 dev br0 && ip route add default via 10.1.0.254 dev br0
+         ip -6 route flush proto boot; ip -6 address add fd12::1/64 dev br0 nodad
+         ip -6 route add default via fd12::fe dev br0",
+    ] {
+        host.sh(fault);
+        assert!(!host.check().findings.is_empty(), "{fault}");
+        assert_eq!(host.answers(1), (false, false), "{fault}");
+        host.mend_all();
+        host.wait_until_answered(1);
+    }
+}
+
 #[test]
 fn a_bridge_must_have_a_mac_of_its_own() {
     let test = "a_bridge_must_have_a_mac_of_its_own";

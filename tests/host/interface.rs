@@ -11,7 +11,6 @@ enum Answered {
     Both,
     ByIpv6,
     ByIpv4,
-    Never,
 }
 
 #[test]
@@ -27,7 +26,7 @@ fn what_keeps_a_guest_out_is_found_and_mended() {
     host.serve();
     host.wait_until_answered(guest);
 
-    use Answered::{Both, ByIpv4, ByIpv6, Never};
+    use Answered::{Both, ByIpv4, ByIpv6};
     for (fault, what, mend, answered, undo) in [
         (
             "ip address del 169.254.169.254/32 dev tap0",
@@ -118,7 +117,6 @@ fn what_keeps_a_guest_out_is_found_and_mended() {
         assert_eq!(check.findings[0]["attachment"], "interface 'tap0'");
         let expected = (matches!(answered, Both | ByIpv4), matches!(answered, Both | ByIpv6));
         assert_eq!(host.answers(guest), expected, "{fault}");
-        assert!(answered != Never);
 
         host.mend(command);
         host.check().assert_fine();
@@ -246,4 +244,26 @@ fn it_needs_no_privilege() {
     assert_eq!(mends[0], "ip address add 169.254.169.254/32 dev tap0");
     assert!(check.unseen.contains("i-00000002: network namespace"), "{check:#?}");
     assert!(check.unseen.contains("not looked at: the inside: "), "{check:#?}");
+}
+
+/// Rules that leave a guest out would put it out: with one that can't be read, nothing is printed.
+#[test]
+fn no_rules_are_printed_when_a_record_is_unreadable() {
+    let Some(mut host) = Host::new("no_rules_are_printed_when_a_record_is_unreadable") else { return };
+    host.guest("tap0", 5);
+    host.set_up("tap0", 5);
+    host.configure("", &[(json!({ "Interface": "tap0" }), 5)]);
+    let rules = host.run("exec \"$@\"", &["guest-rules", "--config", &host.config()]);
+    assert!(rules.status.success());
+    assert!(String::from_utf8(rules.stdout).unwrap().contains("table inet imdsd"));
+
+    let records = host.directory.path().join("state/instances");
+    std::fs::create_dir_all(&records).unwrap();
+    std::fs::write(records.join("i-00000009.json"), "{").unwrap();
+    let rules = host.run("exec \"$@\"", &["guest-rules", "--config", &host.config()]);
+    assert_eq!((rules.status.code(), rules.stdout.len()), (Some(1), 0));
+    assert!(String::from_utf8(rules.stderr).unwrap().contains("unreadable record"));
+    let check = host.check();
+    assert!(check.unseen.contains("not looked at") && check.unseen.contains("unreadable record"), "{check:#?}");
+    check.assert_fine();
 }

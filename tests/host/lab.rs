@@ -120,7 +120,7 @@ impl Host {
         std::fs::write(self.directory.path().join("imdsd.toml"), config).unwrap();
     }
 
-    fn config(&self) -> String {
+    pub fn config(&self) -> String {
         self.directory.path().join("imdsd.toml").display().to_string()
     }
 
@@ -143,7 +143,8 @@ impl Host {
         String::from_utf8(said.stdout).unwrap()
     }
 
-    fn run(&self, how: &str, arguments: &[&str]) -> Output {
+    /// A command of imdsd's, started by a shell's `exec "$@"` in a mount namespace of its own.
+    pub fn run(&self, how: &str, arguments: &[&str]) -> Output {
         let mut command = self.namespace.command("unshare");
         command.args(["--mount", "sh", "-c", how, "sh", env!("CARGO_BIN_EXE_imdsd")]).args(arguments).output().unwrap()
     }

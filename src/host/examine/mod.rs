@@ -486,20 +486,15 @@ fn rp_filter(interface: &str, (all, own): (i64, i64), leads: Leads, guests: &str
 /// Only 2 (the asker's own subnet) and 8 (nobody) keep a guest from an address that is on the interface.
 fn arp_ignore(interface: &str, (all, own): (i64, i64)) -> Option<Wrong> {
     let effective = all.max(own);
-    let why = match effective {
-        2 => "asks from the address's own subnet, and there is none",
-        8 => "asks, which nobody does",
+    let answers = match effective {
+        2 => "ARP is answered only to who asks from the address's own subnet, which nobody is in",
+        8 => "no ARP request is answered",
         _ => return None,
-    };
-    let why = if effective == 8 {
-        "no ARP request is answered".to_string()
-    } else {
-        format!("ARP is answered only to who {why}")
     };
     Some(Wrong {
         what: format!(
             "arp_ignore is {effective} on {interface}: the greater of conf.all ({all}) and conf.{interface} ({own}) counts, \
-             and {why}"
+             and {answers}"
         ),
         mend: lower(interface, "arp_ignore", (all, own), 1, 1),
     })

@@ -15,6 +15,9 @@ fn service() -> Service {
     Service { ipv4: IPV4, ipv6: IPV6, addresses: Addresses::Operator, load_rules: "load".to_string() }
 }
 
+/// Parts of the sentences, with the commands as a whole.
+type Expected = &'static [(&'static str, &'static str)];
+
 /// A guest that has 10.0.0.5 and fd11::5, and asks by both families.
 fn guest(attachment: &Attachment) -> Instance {
     let mut instance = demo_instance();
@@ -131,7 +134,7 @@ fn on_a_sane_host_nothing_is_found() {
 #[test]
 fn an_attachment_stands_on_what_it_says() {
     type Change = fn(&mut BTreeMap<&'static str, Link>);
-    let table: [(Attachment, Change, &[(&str, &str)]); 12] = [
+    let table: [(Attachment, Change, Expected); 12] = [
         (
             at_interface("tap00"),
             |_| {},
@@ -224,7 +227,7 @@ fn each_fault_of_an_interface_is_found_with_its_command() {
         move |seen: &mut Seen| drop(seen.routes.insert((to, bound), Ok(route.clone())))
     };
     type Change<'c> = Box<dyn Fn(&mut Seen) + 'c>;
-    let table: Vec<(Attachment, Change<'_>, &[(&str, &str)])> = vec![
+    let table: Vec<(Attachment, Change<'_>, Expected)> = vec![
         (
             at_interface("tap0"),
             Box::new(lacking(IPV4.into())),
@@ -485,29 +488,26 @@ fn a_network_namespace_is_looked_at_from_inside() {
     let without = |links: &mut BTreeMap<&'static str, Link>| {
         links.values_mut().for_each(|link| link.addresses.clear());
     };
-    let table: Vec<(&str, Result<Seen, Hidden>, Vec<(&str, &str)>, usize)> = vec![
-        ("blue", inside(|_| {}, true), vec![], 0),
-        ("blue", Err(Hidden::Missing), vec![("no such network namespace", "ip netns add blue")], 0),
+    let table: [(&str, Result<Seen, Hidden>, Expected, usize); 7] = [
+        ("blue", inside(|_| {}, true), &[], 0),
+        ("blue", Err(Hidden::Missing), &[("no such network namespace", "ip netns add blue")], 0),
         (
             "/var/run/x",
             Err(Hidden::Missing),
-            vec![(
-                "no such file",
-                "start what makes the network namespace, or correct the path in the guest's document",
-            )],
+            &[("no such file", "start what makes the network namespace, or correct the path in the guest's document")],
             0,
         ),
         (
             "blue",
             Err(Hidden::Other),
-            vec![("/run/netns/blue is not a network namespace", "ip netns delete blue && ip netns add blue")],
+            &[("/run/netns/blue is not a network namespace", "ip netns delete blue && ip netns add blue")],
             0,
         ),
-        ("blue", Err(Hidden::Forbidden("no".to_string())), vec![], 1),
+        ("blue", Err(Hidden::Forbidden("no".to_string())), &[], 1),
         (
             "blue",
             inside(without, true),
-            vec![
+            &[
                 ("no interface inside has the address 169", "ip -n blue address add 169.254.169.254/32 dev eth0"),
                 ("no interface inside has the address fd", "ip -n blue address add fd00:ec2::254/128 dev eth0 nodad"),
             ],
@@ -516,7 +516,7 @@ fn a_network_namespace_is_looked_at_from_inside() {
         (
             "/proc/9/ns/net",
             inside(|_| {}, false),
-            vec![
+            &[
                 ("no route inside leads to 10.0.0.5", "nsenter --net=/proc/9/ns/net ip route add 10.0.0.5/32 dev eth0"),
                 (
                     "no route inside leads to fd11::5",
@@ -532,7 +532,7 @@ fn a_network_namespace_is_looked_at_from_inside() {
         let mut notes = Notes::default();
         let path = Path::new("/run/netns").join(name);
         namespace(name, &path, &ways(&instances)[0], inside, &service(), &mut notes);
-        assert_found(&notes, &expected);
+        assert_found(&notes, expected);
         assert_eq!(notes.unseen.len(), unseen);
     }
 }
