@@ -154,7 +154,7 @@ fn instance_of(document: &mut Value) -> &mut Value {
     if document.get("Reservations").is_some() { &mut document["Reservations"][0]["Instances"][0] } else { document }
 }
 
-fn write_keys(path: &Path) {
+pub fn write_keys(path: &Path) {
     use std::os::unix::fs::OpenOptionsExt as _;
     let (id, secret) = ACCESS_KEY;
     let text = format!("[[access_key]]\naccess_key_id = \"{id}\"\nsecret_access_key = \"{secret}\"\n");
@@ -166,7 +166,7 @@ fn spawn(directory: &Path) -> (Child, Receiver<Value>) {
     spawn_by(Command::new(env!("CARGO_BIN_EXE_imdsd")), directory)
 }
 
-fn spawn_by(mut imdsd: Command, directory: &Path) -> (Child, Receiver<Value>) {
+pub fn spawn_by(mut imdsd: Command, directory: &Path) -> (Child, Receiver<Value>) {
     let mut child = imdsd
         .args(["serve", "--config"])
         .arg(directory.join("imdsd.toml"))
@@ -256,12 +256,20 @@ impl Namespace {
 
     /// `None`, and the skip is said, on a machine that lets the test make none.
     pub fn new(test: &str) -> Option<Namespace> {
+        const PREPARE: &str = "ip link set lo up && ip address add 169.254.169.254/32 dev lo \
+             && ip address add fd00:ec2::254/128 dev lo nodad";
+        Namespace::prepared(test, PREPARE)
+    }
+
+    /// The same with nothing in it but what these lines of shell do.
+    ///
+    /// Its mounts are its own too, so that `/run/netns` can be: what is mounted and named there vanishes with it.
+    pub fn prepared(test: &str, prepare: &str) -> Option<Namespace> {
         // It lives as long as its standard input is open, which is as long as the test lives, and ten minutes at most.
-        const HOLD: &str = "ip link set lo up && ip address add 169.254.169.254/32 dev lo \
-             && ip address add fd00:ec2::254/128 dev lo nodad && echo ready && exec timeout 600 cat";
+        let hold = format!("{prepare} && echo ready && exec timeout 600 cat");
         let mut unshare = Command::new("unshare");
-        unshare.args(if is_root() { &["--net"][..] } else { &["--user", "--map-root-user", "--net"] });
-        unshare.args(["sh", "-c", HOLD]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        unshare.args(if is_root() { &[][..] } else { &["--user", "--map-root-user"] }).args(["--net", "--mount"]);
+        unshare.args(["sh", "-c", &hold]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut holder = match unshare.spawn() {
             Ok(holder) => holder,
             Err(reason) => {
@@ -286,15 +294,28 @@ impl Namespace {
 
     /// A command that runs in here and with nothing of the machine's environment but the path.
     ///
-    /// It looks where it is before it becomes the program, and ends there when that is the test's own network.
+    /// It looks where it is before it becomes the program, and ends there when that is the test's own network. It is
+    /// killed when the thread that started it ends, so a test that is killed leaves none behind.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        self.guarded(None, program)
+    }
+
+    /// The same in a network namespace that `ip netns add` made in here.
+    pub fn command_in(&self, name: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        self.guarded(Some(name), program)
+    }
+
+    fn guarded(&self, name: Option<&str>, program: impl AsRef<std::ffi::OsStr>) -> Command {
         const GUARD: &str = r#"here=$(readlink /proc/self/ns/net) || exit 97
             [ -n "$IMDSD_TEST_NOT_IN" ] && [ -n "$here" ] && [ "$here" != "$IMDSD_TEST_NOT_IN" ] || exit 97
-            exec "$@""#;
+            exec setpriv --pdeathsig KILL "$@""#;
         let mut command = Command::new("nsenter");
-        command.arg("--target").arg(self.holder.id().to_string()).arg("--net");
+        command.arg("--target").arg(self.holder.id().to_string()).args(["--net", "--mount"]);
         if !is_root() {
             command.args(["--user", "--preserve-credentials"]);
+        }
+        if let Some(name) = name {
+            command.arg("nsenter").arg(format!("--net=/run/netns/{name}"));
         }
         command
             .args(["sh", "-c", GUARD, "guard"])
@@ -384,7 +405,7 @@ pub fn instance_in(document: &str) -> Value {
     instance_of(&mut serde_json::from_str(document).unwrap()).take()
 }
 
-fn is_root() -> bool {
+pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
@@ -405,6 +426,16 @@ pub fn python() -> Option<PathBuf> {
 
 /// An option change or another EC2 call, signed with the test's key; the answer, or `None` when the daemon was not there.
 pub fn call(control: SocketAddr, action: &str, parameters: &[(&str, &str)]) -> Option<Answer> {
+    call_on(TcpStream::connect_timeout(&control, PATIENCE).ok()?, control, action, parameters)
+}
+
+/// The same on a connection that is there already.
+pub fn call_on(
+    mut stream: TcpStream,
+    control: SocketAddr,
+    action: &str,
+    parameters: &[(&str, &str)],
+) -> Option<Answer> {
     let encode = |text: &str| -> String {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~".contains(&b);
         text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
@@ -430,7 +461,6 @@ pub fn call(control: SocketAddr, action: &str, parameters: &[(&str, &str)]) -> O
          \r\n{body}",
         body.len()
     );
-    let mut stream = TcpStream::connect_timeout(&control, PATIENCE).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     stream.write_all(request.as_bytes()).ok()?;
     let answer = Answer::read(&read_to_end(&mut stream));
