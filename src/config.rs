@@ -2,7 +2,7 @@
 //!
 //! One function, [`resolve`], knows all settings with their defaults and bounds; `config/imdsd.toml` says them to the
 //! operator. Every fault is reported at once, with its line. Refused: unknown keys and tables, values out of their range,
-//! two listeners on one address, a control endpoint that others than this host can reach. Not supported: settings from the
+//! two ways in on one address, a control endpoint that others than this host can reach. Not supported: settings from the
 //! environment, and files that include others.
 
 use std::collections::BTreeMap;
@@ -16,7 +16,9 @@ use toml_edit::{Document, Item, TableLike};
 
 use crate::fault::{Fault, line_of};
 use crate::instance::document::{self, near_miss};
-use crate::instance::{Attachment, CredentialSource, Instance, InstanceId, InstanceState, Role};
+use crate::instance::{
+    Attachment, CredentialSource, Ground, Hold, Instance, InstanceId, InstanceState, Role, SourceAddress,
+};
 use crate::sigv4::Regions;
 
 /// Where instances are kept once registered: where the Filesystem Hierarchy Standard puts what a daemon must not lose.
@@ -39,6 +41,12 @@ pub const CONTROL_LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr
 pub const ACCESS_KEYS: &str = "/etc/imdsd/access-keys.toml";
 /// The guest listener of the demo: the port that other stand-ins for EC2's metadata service took before.
 pub const DEMO_PORT: u16 = 1338;
+/// Where every client of EC2's metadata service asks, by IPv4.
+pub const METADATA_IPV4: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(169, 254, 169, 254), 80);
+/// Where every client of EC2's metadata service asks, by IPv6.
+pub const METADATA_IPV6: SocketAddrV6 = SocketAddrV6::new(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), 80, 0, 0);
+/// The range of `extra_hops`: with the highest hop limit on top, a packet's limit stays within its eight bits.
+pub const EXTRA_HOPS_RANGE: RangeInclusive<i64> = 0..=191;
 /// What the demo's document calls its listener.
 pub const DEMO_LISTENER: &str = "demo";
 
@@ -53,8 +61,10 @@ pub struct Config {
     pub runtime_directory: Option<PathBuf>,
     /// How guests are served, whichever way they come in.
     pub guest: Guest,
-    /// The ways in; at least one.
+    /// The ways in that stand on addresses of their own.
     pub listeners: Vec<Listener>,
+    /// How guests are served that are recognised by where their packets come in; `None` where no guest is.
+    pub interfaces: Option<Interfaces>,
     /// The control endpoint, if any.
     pub control: Option<Control>,
     /// Who signs identity documents and web identities.
@@ -90,7 +100,7 @@ pub struct Guest {
     pub allowed_hosts: Vec<String>,
     /// Whether requests are refused that a browser would send for a hostile page; EC2 serves them.
     pub refuse_rebinding: bool,
-    /// The most connections at once, for each listener.
+    /// The most connections at once, for each guest.
     pub connections: usize,
     /// The time a request's head may take, waiting on a kept-alive connection included.
     pub head_time: Duration,
@@ -105,6 +115,57 @@ pub struct Listener {
     pub ipv4: Option<SocketAddrV4>,
     /// Its IPv6 address and port.
     pub ipv6: Option<SocketAddrV6>,
+    /// Whether a guest there can have no other's address, so that addresses tell guests apart.
+    pub anti_spoofed: bool,
+    /// How many routers stand between it and its guests.
+    pub extra_hops: u8,
+}
+
+/// `[interfaces]`: guests recognised by where their packets come in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interfaces {
+    /// Who puts the metadata addresses on the guests' interfaces.
+    pub addresses: Addresses,
+    /// The IPv4 address and port of the service.
+    pub ipv4: SocketAddrV4,
+    /// The IPv6 address and port of the service.
+    pub ipv6: SocketAddrV6,
+    /// How many routers stand between an interface and its guest.
+    pub extra_hops: u8,
+    /// Interfaces, bridges and network namespaces (by the name that documents call them) with other routers between.
+    pub extra_hops_of: BTreeMap<String, u8>,
+    /// Whether the addresses may be managed although the host itself seems to ask a metadata service there.
+    pub shadow_host_metadata: bool,
+}
+
+impl Interfaces {
+    /// How many routers stand between this interface, bridge or namespace and its guests.
+    pub fn extra_hops(&self, name: &str) -> u8 {
+        self.extra_hops_of.get(name).copied().unwrap_or(self.extra_hops)
+    }
+}
+
+/// Who puts the metadata addresses on the guests' interfaces.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Addresses {
+    /// Somebody else; what is missing is said, and nothing changed.
+    #[default]
+    Check,
+    /// The daemon, which takes them away again when it ends.
+    Manage,
+}
+
+impl Default for Interfaces {
+    fn default() -> Self {
+        Interfaces {
+            addresses: Addresses::default(),
+            ipv4: METADATA_IPV4,
+            ipv6: METADATA_IPV6,
+            extra_hops: 0,
+            extra_hops_of: BTreeMap::new(),
+            shadow_host_metadata: false,
+        }
+    }
 }
 
 /// `[control]`: the EC2 API for operators.
@@ -185,7 +246,10 @@ impl Config {
                 name: DEMO_LISTENER.to_string(),
                 ipv4: Some(SocketAddrV4::new(Ipv4Addr::LOCALHOST, DEMO_PORT)),
                 ipv6: Some(SocketAddrV6::new(Ipv6Addr::LOCALHOST, DEMO_PORT, 0, 0)),
+                anti_spoofed: false,
+                extra_hops: 0,
             }],
+            interfaces: None,
             control: Some(Control { listen: CONTROL_LISTEN, access_keys: KeySource::Demo, regions: Regions::Any }),
             identity: Identity::default(),
             log: Log::default(),
@@ -244,7 +308,7 @@ pub fn check(
     let (documents, wrong) = config.instances.as_deref().map(document::read_documents).unwrap_or_default();
     faults.extend(wrong);
 
-    let (mut warnings, mut claims) = (Vec::new(), BTreeMap::<&str, &document::Document>::new());
+    let (mut warnings, mut claims) = (Vec::new(), Claims::default());
     for document in &documents {
         let id = &document.instance.instance_id;
         let at = |line, message| Fault { file: document.file.clone(), line, field: attachments_of(id), message };
@@ -265,17 +329,16 @@ pub fn check(
             warnings.push(Fault { field: format!("{id}: State"), ..at(document.line, message) });
         }
         for (attachment, line) in document.instance.imds.attachments.iter().zip(&document.attachment_lines) {
-            let Attachment::Listener(name) = attachment;
-            let names: Vec<&str> = config.listeners.iter().map(|listener| listener.name.as_str()).collect();
             // A faulty listener may be the very one that is missing.
-            if !names.contains(&name.as_str()) && of_config == 0 {
-                let hint = near_miss(name, &names).map(|name| format!("; did you mean '{name}'?")).unwrap_or_default();
-                faults.push(at(*line, format!("the configuration has no {attachment}{hint}")));
+            if of_config == 0
+                && let Some(message) = unserved(attachment, &config)
+            {
+                faults.push(at(*line, message));
             }
-            match claims.get(name.as_str()) {
-                Some(holder) => faults.push(at(*line, claimed_twice(attachment, holder))),
-                None => drop(claims.insert(name, document)),
+            if let Some((other, holder)) = claims.rival(attachment) {
+                faults.push(at(*line, claimed_twice(attachment, other, holder)));
             }
+            claims.add(attachment, document);
         }
     }
     if !faults.is_empty() {
@@ -283,7 +346,7 @@ pub fn check(
     }
 
     for (listener, line) in config.listeners.iter().zip(listener_lines) {
-        if !claims.contains_key(listener.name.as_str()) {
+        if !claims.holds(&Ground::Listener(&listener.name)) {
             let message = format!("no document claims listener '{}': it answers nobody", listener.name);
             warnings.push(Fault { file: path.to_path_buf(), line, field: "listener.name".to_string(), message });
         }
@@ -295,10 +358,63 @@ fn attachments_of(id: &InstanceId) -> String {
     format!("{id}: Imds.Attachments")
 }
 
-fn claimed_twice(attachment: &Attachment, holder: &document::Document) -> String {
+/// Why nobody is served at this attachment under this configuration.
+fn unserved(attachment: &Attachment, config: &Config) -> Option<String> {
+    let name = match attachment {
+        Attachment::Listener(name) => name,
+        Attachment::SourceAddress(SourceAddress { listener, .. }) => listener,
+        Attachment::Interface(_) | Attachment::BridgePort(_) | Attachment::NetworkNamespace(_) => {
+            let message = format!("{attachment} needs the table [interfaces] in the configuration, which may be empty");
+            return config.interfaces.is_none().then_some(message);
+        }
+    };
+    let Some(listener) = config.listeners.iter().find(|listener| listener.name == *name) else {
+        let names: Vec<&str> = config.listeners.iter().map(|listener| listener.name.as_str()).collect();
+        let hint = near_miss(name, &names).map(|name| format!("; did you mean '{name}'?")).unwrap_or_default();
+        return Some(format!("the configuration has no listener '{name}'{hint}"));
+    };
+    match (attachment, listener.anti_spoofed) {
+        (Attachment::SourceAddress(_), false) => Some(format!(
+            "an address tells nobody apart where guests can choose theirs; where something keeps them from it, set \
+             anti_spoofed = true for listener '{name}'"
+        )),
+        (Attachment::Listener(_), true) => {
+            Some(format!("listener '{name}' is anti_spoofed: attach the instance by SourceAddress"))
+        }
+        _ => None,
+    }
+}
+
+/// Whose each way in is, as far as the documents are read.
+#[derive(Default)]
+struct Claims<'a>(BTreeMap<Ground<'a>, Vec<(&'a Attachment, Hold, &'a document::Document)>>);
+
+impl<'a> Claims<'a> {
+    fn add(&mut self, attachment: &'a Attachment, document: &'a document::Document) {
+        for (ground, hold) in attachment.grounds() {
+            self.0.entry(ground).or_default().push((attachment, hold, document));
+        }
+    }
+
+    /// The first to claim what can't be shared with this attachment.
+    fn rival(&self, attachment: &'a Attachment) -> Option<(&'a Attachment, &'a document::Document)> {
+        attachment.grounds().iter().find_map(|(ground, hold)| {
+            let mut holders = self.0.get(ground)?.iter();
+            let rival = holders.find(|(_, other, _)| *hold == Hold::Alone || *other == Hold::Alone)?;
+            Some((rival.0, rival.2))
+        })
+    }
+
+    fn holds(&self, ground: &Ground<'a>) -> bool {
+        self.0.contains_key(ground)
+    }
+}
+
+fn claimed_twice(attachment: &Attachment, other: &Attachment, holder: &document::Document) -> String {
     let document::Document { instance, file, line, .. } = holder;
+    let what = if attachment == other { "too".to_string() } else { format!("as {other}") };
     let id = &instance.instance_id;
-    format!("{attachment} is claimed by {id} too ({}:{line}); neither would be served there", file.display())
+    format!("{attachment} is claimed by {id} {what} ({}:{line}); neither would be served there", file.display())
 }
 
 fn text_of(path: &Path) -> Result<String, Vec<Fault>> {
@@ -367,14 +483,53 @@ fn resolve(file: &Path, text: &str) -> Result<Resolved, Vec<Fault>> {
         if !section.has("ipv4") && !section.has("ipv6") {
             section.missing("ipv4", "a listener has ipv4, ipv6 or both", &mut faults);
         }
+        let anti_spoofed = section.boolean("anti_spoofed", &mut faults).unwrap_or(false);
+        let extra_hops = section.integer("extra_hops", EXTRA_HOPS_RANGE, "routers", &mut faults).unwrap_or(0) as u8;
         if let Some(name) = name {
-            listeners.push(Listener { name, ipv4, ipv6 });
+            listeners.push(Listener { name, ipv4, ipv6, anti_spoofed, extra_hops });
             listener_lines.push(faults.line(section.start));
         }
         section.finish(&mut faults);
     }
-    if !root.has("listener") {
-        root.missing("listener", "there must be at least one [[listener]], or nothing is served", &mut faults);
+
+    let mut interfaces = None;
+    if let Some(mut section) = root.table("interfaces", &mut faults) {
+        let addresses = section.word("addresses", &ADDRESSES, &mut faults).unwrap_or_default();
+        let mut decided = Interfaces { addresses, ..Interfaces::default() };
+        if let Some(address) = section.parsed("ipv4", &mut faults, |text| {
+            text.parse().map_err(|_| no_address(text, "an IPv4", &METADATA_IPV4.to_string()))
+        }) {
+            decided.ipv4 = address;
+        }
+        if let Some(address) = section.parsed("ipv6", &mut faults, |text| {
+            text.parse().map_err(|_| no_address(text, "an IPv6", &METADATA_IPV6.to_string()))
+        }) {
+            decided.ipv6 = address;
+        }
+        // A socket that hears every interface would answer for those that are to have their own.
+        for (key, address) in [("ipv4", SocketAddr::from(decided.ipv4)), ("ipv6", decided.ipv6.into())] {
+            let unfit = match address.port() == 0 || address.ip().is_unspecified() || address.ip().is_loopback() {
+                true => Err(format!("guests can't reach {address}; this is an address of the interface and a port")),
+                false => taken.take(address, "[interfaces]"),
+            };
+            match unfit {
+                Err(message) if section.has(key) => section.fault(key, message, &mut faults),
+                Err(message) => section.missing(key, &message, &mut faults),
+                Ok(()) => {}
+            }
+        }
+        decided.extra_hops = section.integer("extra_hops", EXTRA_HOPS_RANGE, "routers", &mut faults).unwrap_or(0) as u8;
+        decided.extra_hops_of = section.integers("extra_hops_of", EXTRA_HOPS_RANGE, "routers", &mut faults);
+        decided.shadow_host_metadata = section.boolean("shadow_host_metadata", &mut faults).unwrap_or(false);
+        section.finish(&mut faults);
+        interfaces = Some(decided);
+    }
+    if !root.has("listener") && !root.has("interfaces") {
+        root.missing(
+            "listener",
+            "there must be a [[listener]] or the table [interfaces], or nothing is served",
+            &mut faults,
+        );
     }
 
     let mut control = None;
@@ -432,6 +587,7 @@ fn resolve(file: &Path, text: &str) -> Result<Resolved, Vec<Fault>> {
         runtime_directory: Some(runtime_directory),
         guest,
         listeners,
+        interfaces,
         control,
         identity,
         log,
@@ -440,6 +596,8 @@ fn resolve(file: &Path, text: &str) -> Result<Resolved, Vec<Fault>> {
     faults.sort_by_key(|fault| fault.line);
     Ok(Resolved { config, listener_lines, faults })
 }
+
+const ADDRESSES: [(&str, Addresses); 2] = [("check", Addresses::Check), ("manage", Addresses::Manage)];
 
 const LOG_FORMATS: [(&str, LogFormat); 2] = [("text", LogFormat::Text), ("json", LogFormat::Json)];
 
@@ -631,6 +789,32 @@ impl<'t> Section<'t> {
         Some(number)
     }
 
+    /// A table of integers under names of the operator's.
+    fn integers(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<i64>,
+        unit: &str,
+        faults: &mut Faults<'_>,
+    ) -> BTreeMap<String, u8> {
+        let Some(item) = self.item(key) else { return BTreeMap::new() };
+        let Some(table) = item.as_table_like() else {
+            self.wrong_type::<()>(key, "a table of numbers", item, faults);
+            return BTreeMap::new();
+        };
+        let mut numbers = BTreeMap::new();
+        for (name, item) in table.iter() {
+            match item.as_integer().filter(|number| range.contains(number)) {
+                Some(number) => drop(numbers.insert(name.to_string(), number as u8)),
+                None => {
+                    let message = format!("'{}' has {} to {} {unit}", name.escape_debug(), range.start(), range.end());
+                    faults.add(start_of(item.span()), self.field(key), message);
+                }
+            }
+        }
+        numbers
+    }
+
     fn boolean(&mut self, key: &'static str, faults: &mut Faults<'_>) -> Option<bool> {
         let item = self.item(key)?;
         item.as_bool().or_else(|| self.wrong_type(key, "true or false", item, faults))
@@ -743,8 +927,11 @@ mod tests {
                 listeners: vec![Listener {
                     name: "a".to_string(),
                     ipv4: Some("127.0.0.1:1338".parse().unwrap()),
-                    ipv6: None
+                    ipv6: None,
+                    anti_spoofed: false,
+                    extra_hops: 0,
                 }],
+                interfaces: None,
                 control: None,
                 identity: Identity::default(),
                 log: Log::default(),
@@ -756,7 +943,7 @@ mod tests {
     fn the_shipped_configuration_says_the_defaults() {
         let shipped = parse_text(include_str!("../config/imdsd.toml")).unwrap();
         // What has no default, and the table whose default is to be absent.
-        let text = "instances = \"instances.d\"\n[control]\n[[listener]]\nname = \"loopback\"\n\
+        let text = "instances = \"instances.d\"\n[control]\n[interfaces]\n[[listener]]\nname = \"loopback\"\n\
                     ipv4 = \"127.0.0.1:1338\"\nipv6 = \"[::1]:1338\"\n";
         assert_eq!(shipped, parse_text(text).unwrap());
     }
@@ -777,14 +964,15 @@ mod tests {
         }
         // Every table with a key that nobody knows: the refusals list what is known.
         let unknown = "xxxxxxxx = 1\n[guest]\nxxxxxxxx = 1\n[[listener]]\nname = \"a\"\nipv4 = \"127.0.0.1:0\"\n\
-                       xxxxxxxx = 1\n[control]\nxxxxxxxx = 1\n[log]\nxxxxxxxx = 1\n";
+                       xxxxxxxx = 1\n[control]\nxxxxxxxx = 1\n[log]\nxxxxxxxx = 1\n[interfaces]\nxxxxxxxx = 1\n";
         for fault in parse_text(unknown).unwrap_err() {
             let table = fault.field.strip_suffix("xxxxxxxx").unwrap();
             for known in fault.message.strip_prefix("is not known; known here: ").unwrap().split(", ") {
                 let setting = format!("{table}{known}");
-                // The one setting whose default can't be written down stands in a comment.
-                let written =
-                    named.contains(&setting) || (setting == "control.regions" && shipped.contains("`regions ="));
+                // Settings whose default can't be written down stand in comments.
+                let written = named.contains(&setting)
+                    || (setting == "control.regions" && shipped.contains("`regions ="))
+                    || (setting == "interfaces.extra_hops_of" && shipped.contains("`extra_hops_of ="));
                 assert!(written, "config/imdsd.toml does not name {setting}");
             }
         }
@@ -961,8 +1149,53 @@ mod tests {
     }
 
     #[test]
-    fn a_configuration_without_a_listener_is_refused() {
-        let expected = "1: listener: there must be at least one [[listener]], or nothing is served";
+    fn the_metadata_addresses_of_interfaces_are_nobody_elses() {
+        let interfaces = parse_text("[interfaces]\n").unwrap().interfaces.unwrap();
+        assert_eq!(interfaces, Interfaces::default());
+        assert_eq!(interfaces.ipv6.to_string(), "[fd00:ec2::254]:80");
+        let text = "[interfaces]\naddresses = \"manage\"\nextra_hops = 1\nextra_hops_of = { br0 = 2 }\n";
+        let interfaces = parse_text(text).unwrap().interfaces.unwrap();
+        assert_eq!(interfaces.addresses, Addresses::Manage);
+        assert_eq!([interfaces.extra_hops("tap0"), interfaces.extra_hops("br0")], [1, 2]);
+        let with = |line: &str| format!("[interfaces]\n{line}\n");
+        for (text, expected) in [
+            (with("addresses = \"put\""), "2: interfaces.addresses: this is one of check, manage, not 'put'"),
+            (
+                with("ipv4 = \"169.254.169.254\""),
+                "2: interfaces.ipv4: '169.254.169.254' is not an IPv4 address and port such as 169.254.169.254:80",
+            ),
+            (
+                with("ipv4 = \"0.0.0.0:80\""),
+                "2: interfaces.ipv4: guests can't reach 0.0.0.0:80; this is an address of the interface and a port",
+            ),
+            (
+                with("ipv6 = \"[::1]:80\""),
+                "2: interfaces.ipv6: guests can't reach [::1]:80; this is an address of the interface and a port",
+            ),
+            (
+                with("ipv4 = \"10.0.0.1:0\""),
+                "2: interfaces.ipv4: guests can't reach 10.0.0.1:0; this is an address of the interface and a port",
+            ),
+            (with("extra_hops = 192"), "2: interfaces.extra_hops: this is 0 to 191 routers, not 192"),
+            (with("extra_hops_of = { br0 = -1 }"), "2: interfaces.extra_hops_of: 'br0' has 0 to 191 routers"),
+            (with("extra_hops_of = 3"), "2: interfaces.extra_hops_of: this is a table of numbers, not an integer"),
+            // A socket that hears every interface would answer for interfaces that have none of their own yet.
+            (
+                "[[listener]]\nname = \"a\"\nipv4 = \"169.254.169.254:80\"\n[interfaces]\n".to_string(),
+                "4: interfaces.ipv4: 169.254.169.254:80 belongs to listener 'a' already",
+            ),
+            (
+                "[[listener]]\nname = \"a\"\nipv6 = \"[::]:80\"\n[interfaces]\n".to_string(),
+                "4: interfaces.ipv6: [::]:80 belongs to listener 'a' already",
+            ),
+        ] {
+            assert_eq!(refused(&text), [expected]);
+        }
+    }
+
+    #[test]
+    fn a_configuration_without_a_way_in_is_refused() {
+        let expected = "1: listener: there must be a [[listener]] or the table [interfaces], or nothing is served";
         assert_eq!(refused(""), [expected]);
         assert_eq!(refused("[log]\n"), [expected]);
         let faults = refused("listener = [{ name = \"a\" }]");

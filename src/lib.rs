@@ -25,6 +25,7 @@ pub mod credentials;
 pub mod daemon;
 pub mod fault;
 pub mod guest;
+pub mod host;
 pub mod identity;
 pub mod instance;
 pub mod logging;

@@ -4,6 +4,8 @@
 //! changes out on them: a change is `pending` until [`Daemon::apply`] has opened and closed what it asks for.
 
 mod background;
+mod seating;
+mod ways;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -11,34 +13,40 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use hyper::http::request::Parts;
 use jiff::Timestamp;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::clock::Moment;
-use crate::config::{Config, KeySource};
+use crate::config::{self, Config, Interfaces, KeySource};
 use crate::control::{self, AccessKeys, Control};
 use crate::fault::Fault;
 use crate::guest::request::{self, HostRule};
 use crate::guest::token::TokenAuthority;
 use crate::guest::{Guest, Made, admission};
+use crate::host::addresses::{self, Addresses};
+use crate::host::netlink::{self, Links, Netlink};
 use crate::identity::IdentityError;
-use crate::instance::{Attachment, Family, HopLimit, Instance, InstanceId, Origin};
+use crate::instance::{HopLimit, Instance, Origin};
 use crate::net::connection::{Answering, Body, Outgoing};
 use crate::net::control::{ControlBody, Controlling};
+use crate::net::seats::Seats;
 use crate::net::{self, DrainControl, Limits};
 use crate::registry::file::FileStore;
 use crate::registry::memory::MemoryStore;
-use crate::registry::{Claim, Registered, Registry, Snapshot, Store};
+use crate::registry::{Registered, Registry, Snapshot, Store};
 
 use background::Background;
 pub use background::IdentitySource;
+use seating::Seating;
+use ways::{Ways, WhenRefused};
 
 /// How long open connections may take to end at shutdown.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -46,9 +54,6 @@ const DRAIN: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_secs(1);
 /// Connections of the control endpoint at once.
 const CONTROL_CONNECTIONS: usize = 32;
-
-/// Descriptors for listeners, the store, logs and the runtime.
-const RESERVED_DESCRIPTORS: u64 = 128 + CONTROL_CONNECTIONS as u64;
 
 /// Why the daemon did not start. Each says what to do about it.
 #[derive(Debug)]
@@ -63,6 +68,8 @@ pub enum StartFault {
     Identity(IdentityError),
     /// An address that can't be listened on.
     Listen(SocketAddr, io::Error),
+    /// The host's links and addresses.
+    Host(io::Error),
     /// Signals or the runtime.
     System(io::Error),
 }
@@ -90,6 +97,11 @@ impl fmt::Display for StartFault {
                     _ => Ok(()),
                 }
             }
+            StartFault::Host(reason) => write!(
+                f,
+                "the host's interfaces can't be followed: {reason}; guests on interfaces need netlink (AF_NETLINK in \
+                 RestrictAddressFamilies), and addresses = \"manage\" needs CAP_NET_ADMIN"
+            ),
             StartFault::System(reason) => write!(f, "{reason}"),
         }
     }
@@ -101,33 +113,29 @@ impl std::error::Error for StartFault {}
 pub struct Daemon {
     registry: Arc<Registry>,
     tokens: Arc<TokenAuthority>,
-    answering: Arc<dyn Answering>,
-    ways: Vec<Way>,
-    limits: Limits,
-    /// Ends the guests' connections; each listener has as many as `limits` says.
-    drains: Vec<DrainControl>,
-    control: Option<(SocketAddr, JoinHandle<()>)>,
+    seating: Arc<Seating>,
+    ways: Ways,
+    host: Option<Host>,
+    control: Option<ControlEndpoint>,
     background: Option<Background>,
-    /// What the operator was told of last: ways in that serve nobody.
-    unserved: BTreeSet<String>,
     terminate: Signal,
     interrupt: Signal,
 }
 
-/// A listener of the configuration, with its sockets.
-struct Way {
-    name: String,
-    sockets: Vec<WaySocket>,
-    drain: net::Drain,
+/// The host's interfaces, where guests come in by them.
+struct Host {
+    links: watch::Receiver<Links>,
+    /// Keeps the links followed.
+    _netlink: Netlink,
+    /// What the daemon puts on interfaces, where it may.
+    addresses: Option<Addresses>,
 }
 
-struct WaySocket {
-    family: Family,
-    /// Where to listen; once a port was chosen for port 0, that port.
+/// The control endpoint, open.
+struct ControlEndpoint {
     address: SocketAddr,
-    accepting: Option<JoinHandle<()>>,
-    /// Whether opening it has failed and the operator was told.
-    failing: bool,
+    accepting: JoinHandle<()>,
+    drain: DrainControl,
 }
 
 impl Daemon {
@@ -160,44 +168,30 @@ impl Daemon {
         };
         let made = Made::default();
         let guest = Guest::new(Arc::clone(&registry), Arc::clone(&tokens), made.clone(), hosts);
-        let connections = fair_share(config.guest.connections, config.listeners.len());
-        let limits = Limits { connections, head: config.guest.head_time };
+        let seating = Arc::new(Seating::new(config.guest.connections));
+        let plane = GuestPlane { guest, registry: Arc::clone(&registry), seating: Arc::clone(&seating) };
 
-        // 3. The sockets.
-        let mut drains = Vec::new();
-        let mut ways = Vec::new();
-        for listener in &config.listeners {
-            let control = DrainControl::new(limits.connections);
-            let socket = |family, address: SocketAddr| WaySocket { family, address, accepting: None, failing: false };
-            let ipv4 = listener.ipv4.map(|address| socket(Family::Ipv4, address.into()));
-            let ipv6 = listener.ipv6.map(|address| socket(Family::Ipv6, address.into()));
-            let sockets = ipv4.into_iter().chain(ipv6).collect();
-            ways.push(Way { name: listener.name.clone(), sockets, drain: control.drain() });
-            drains.push(control);
-        }
-        let mut daemon = Daemon {
-            registry,
-            tokens,
-            answering: Arc::new(GuestPlane(guest)),
-            ways,
-            limits,
-            drains,
-            control: None,
-            background: None,
-            unserved: BTreeSet::new(),
-            terminate,
-            interrupt,
-        };
-        daemon.apply(WhenRefused::Fail)?;
+        // 3. The sockets of the configuration, and the host's links.
+        let ways = Ways::new(&config, Arc::new(plane));
+        let host = None;
+        let mut daemon =
+            Daemon { registry, tokens, seating, ways, host, control: None, background: None, terminate, interrupt };
+        daemon.apply(WhenRefused::Fail).await?;
         let control = daemon.open_control(&config)?;
-
         let identity = IdentitySource::of(&config).map_err(StartFault::Identity)?;
+        if let Some(interfaces) = &config.interfaces {
+            let host = Host::follow(interfaces, config.runtime_directory.as_deref()).await;
+            daemon.host = Some(host.map_err(StartFault::Host)?);
+        }
 
         // 4. The documents. They are stored only now: a start that failed leaves nothing behind.
         daemon.register(instances, config.state_directory.as_deref(), now.wall).await?;
-        daemon.apply(WhenRefused::Retry)?;
+        if let Some(host) = &mut daemon.host {
+            host.look_for_the_hosts_own(&config, &daemon.ways, &daemon.registry.snapshot());
+        }
+        daemon.apply(WhenRefused::TryAgain).await?;
         if let Some((listener, control)) = control {
-            daemon.start_control(listener, control)?;
+            daemon.start_control(listener, control, config.guest.head_time)?;
         }
 
         // 5. What is made ahead of need.
@@ -210,83 +204,64 @@ impl Daemon {
     /// Serves until SIGTERM or SIGINT, then lets started answers finish.
     pub async fn serve(mut self) -> Result<(), StartFault> {
         let mut publications = self.registry.publications();
+        let mut links = self.host.as_ref().map(|host| host.links.clone());
         let mut tick = tokio::time::interval(TICK);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         loop {
-            tokio::select! {
+            let when_refused = tokio::select! {
                 _ = self.terminate.recv() => break,
                 _ = self.interrupt.recv() => break,
-                _ = publications.changed() => {}
-                _ = tick.tick() => self.roll_keys(),
-            }
+                _ = publications.changed() => WhenRefused::Leave,
+                () = changed(links.as_mut()) => WhenRefused::TryAgain,
+                _ = tick.tick() => {
+                    self.roll_keys();
+                    WhenRefused::TryAgain
+                }
+            };
             publications.borrow_and_update();
             // Can't fail: a refused address is tried again.
-            let _ = self.apply(WhenRefused::Retry);
+            let _ = self.apply(when_refused).await;
         }
         info!("ending: open connections may finish");
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-        for way in &mut self.ways {
-            way.sockets.iter_mut().for_each(WaySocket::close);
-        }
-        if let Some((_, accepting)) = &self.control {
-            accepting.abort();
+        self.ways.end();
+        if let Some(control) = &self.control {
+            control.accepting.abort();
+            control.drain.end();
         }
         if let Some(background) = self.background.take() {
             background.stop().await;
         }
-        self.drains.iter().for_each(DrainControl::end);
         let all_ended = async {
-            for drain in &self.drains {
-                drain.ended().await;
+            self.ways.ended().await;
+            if let Some(control) = &self.control {
+                control.drain.ended().await;
             }
         };
         let _ = tokio::time::timeout(DRAIN, all_ended).await;
+        // Last: the answers that were still under way needed them.
+        if let Some(addresses) = self.host.as_mut().and_then(|host| host.addresses.as_mut()) {
+            addresses.release().await;
+        }
         Ok(())
     }
 
     /// Where the control endpoint listens.
     pub fn control_address(&self) -> Option<SocketAddr> {
-        self.control.as_ref().map(|(address, _)| *address)
+        self.control.as_ref().map(|control| control.address)
     }
 
-    /// Opens and closes listeners as the instances' options ask for, and confirms the generations that are carried out.
-    fn apply(&mut self, when_refused: WhenRefused) -> Result<(), StartFault> {
-        let snapshot = self.registry.snapshot();
-        let mut refused: Vec<Attachment> = Vec::new();
-        for way in &mut self.ways {
-            let attachment = Attachment::Listener(way.name.clone());
-            let entry = snapshot.attached_to(&attachment);
-            for socket in &mut way.sockets {
-                // A way in that belongs to nobody stays open on IPv4 and answers nobody.
-                let wanted = match (entry, socket.family) {
-                    (Some(entry), family) => admission::listens(entry, family),
-                    (None, Family::Ipv4) => true,
-                    (None, Family::Ipv6) => false,
-                };
-                if !wanted {
-                    socket.close();
-                } else if let Err(reason) = socket.open(&attachment, &way.drain, &self.answering, self.limits) {
-                    // An IPv6 address may come later; an IPv4 address that is missing at start is a mistake.
-                    if when_refused == WhenRefused::Fail && socket.family == Family::Ipv4 {
-                        return Err(StartFault::Listen(socket.address, reason));
-                    }
-                    socket.tell_refused(&way.name, &reason);
-                    refused.push(attachment.clone());
-                }
+    /// Makes the host's interfaces and the sockets what the instances ask for.
+    async fn apply(&mut self, when_refused: WhenRefused) -> Result<(), StartFault> {
+        // A copy: news of links must not wait for what is done with these.
+        let mut links = Links::default();
+        if let Some(host) = &mut self.host {
+            links = host.links.borrow_and_update().clone();
+            if let Some(addresses) = &mut host.addresses {
+                addresses.settle(&links, &self.ways.wanted_of_interfaces(&self.registry.snapshot())).await;
             }
         }
-        // An instance is applied when every way in of its own carries it. One that has none has nothing to wait for.
-        for entry in snapshot.entries() {
-            let carried = |attachment: &Attachment| {
-                let is_held = snapshot.attached_to(attachment).is_some();
-                is_held && self.has(attachment) && !refused.contains(attachment)
-            };
-            if entry.instance.imds.attachments.iter().all(carried) {
-                self.registry.confirm(entry);
-            }
-        }
-        self.tell_unserved(&snapshot);
-        Ok(())
+        self.ways.apply(&self.registry, &links, &self.seating, when_refused).await
     }
 
     /// Binds the control endpoint. Nobody is answered there before [`Daemon::start_control`].
@@ -298,21 +273,27 @@ impl Daemon {
         };
         let control = Control::new(Arc::clone(&self.registry), keys, settings.regions.clone());
         let listener =
-            net::listener::open(settings.listen).map_err(|reason| StartFault::Listen(settings.listen, reason))?;
+            net::listener::open(settings.listen, None).map_err(|reason| StartFault::Listen(settings.listen, reason))?;
         Ok(Some((listener, Arc::new(control))))
     }
 
-    fn start_control(&mut self, listener: TcpListener, control: Arc<Control>) -> Result<(), StartFault> {
+    fn start_control(
+        &mut self,
+        listener: TcpListener,
+        control: Arc<Control>,
+        head: Duration,
+    ) -> Result<(), StartFault> {
         let address = listener.local_addr().map_err(StartFault::System)?;
         info!(%address, "control endpoint");
-        let drain = DrainControl::new(CONTROL_CONNECTIONS);
+        let drain = DrainControl::new();
         let controlling = controlling(control);
-        let limits = self.limits;
-        let accepting = net::listener::accept(listener, drain.drain(), move |stream, _, _, drain| {
-            net::control::serve(stream, Arc::clone(&controlling), control::MOST_BODY, limits, drain)
+        let limits = Limits { head, extra_hops: 0 };
+        let seats = Seats::new(Arc::new(AtomicUsize::new(CONTROL_CONNECTIONS)));
+        let whose = move |_: &TcpStream, _| Some((Arc::clone(&seats), ()));
+        let accepting = net::listener::accept(listener, drain.drain(), whose, move |stream, (), seat, drain| {
+            net::control::serve(stream, Arc::clone(&controlling), control::MOST_BODY, limits, seat, drain)
         });
-        self.drains.push(drain);
-        self.control = Some((address, tokio::spawn(accepting)));
+        self.control = Some(ControlEndpoint { address, accepting: tokio::spawn(accepting), drain });
         Ok(())
     }
 
@@ -345,33 +326,6 @@ impl Daemon {
         Ok(())
     }
 
-    /// Tells the operator, once for each change, which ways in serve nobody, and why.
-    fn tell_unserved(&mut self, snapshot: &Snapshot) {
-        let mut unserved = BTreeSet::new();
-        for (attachment, claim) in snapshot.claims() {
-            match claim {
-                Claim::Disputed(several) => {
-                    let several: Vec<&str> = several.iter().map(InstanceId::as_str).collect();
-                    unserved
-                        .insert(format!("{attachment} is claimed by {}: none is served there", several.join(" and ")));
-                }
-                Claim::Held(id) if !self.has(attachment) => {
-                    unserved.insert(format!("{id} is attached to {attachment}, and there is no such listener"));
-                }
-                Claim::Held(_) => {}
-            }
-        }
-        for fault in unserved.difference(&self.unserved) {
-            error!("{fault}");
-        }
-        self.unserved = unserved;
-    }
-
-    fn has(&self, attachment: &Attachment) -> bool {
-        let Attachment::Listener(name) = attachment;
-        self.ways.iter().any(|way| way.name == *name)
-    }
-
     fn roll_keys(&self) {
         if let Err(reason) = self.tokens.roll(Moment::now()) {
             warn!(%reason, "can't keep new token keys; the old ones stay in use");
@@ -379,84 +333,66 @@ impl Daemon {
     }
 }
 
-/// What to do about an address that can't be listened on.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum WhenRefused {
-    Fail,
-    Retry,
-}
-
-impl WaySocket {
-    fn open(
-        &mut self,
-        attachment: &Attachment,
-        drain: &net::Drain,
-        answering: &Arc<dyn Answering>,
-        limits: Limits,
-    ) -> io::Result<()> {
-        if self.accepting.is_some() {
-            return Ok(());
-        }
-        let listener = net::listener::open(self.address)?;
-        self.address = listener.local_addr()?;
-        self.failing = false;
-        info!(%attachment, address = %self.address, "listening");
-
-        let (attachment, family, answering) = (attachment.clone(), self.family, Arc::clone(answering));
-        self.accepting =
-            Some(tokio::spawn(net::listener::accept(listener, drain.clone(), move |stream, peer, seat, drain| {
-                let origin = Origin { attachment: attachment.clone(), family, peer };
-                net::connection::serve(stream, origin, Arc::clone(&answering), limits, seat, drain)
-            })));
-        Ok(())
-    }
-
-    fn close(&mut self) {
-        if let Some(accepting) = self.accepting.take() {
-            accepting.abort();
-            info!(address = %self.address, "no longer listening");
-        }
-    }
-
-    fn tell_refused(&mut self, name: &str, reason: &io::Error) {
-        if !self.failing {
-            warn!(listener = name, address = %self.address, %reason, "can't listen; its options stay pending, trying again");
-            self.failing = true;
-        }
+/// Never returns where no links are followed.
+async fn changed(links: Option<&mut watch::Receiver<Links>>) {
+    let is_followed = match links {
+        Some(links) => links.changed().await.is_ok(),
+        None => false,
+    };
+    if !is_followed {
+        std::future::pending::<()>().await;
     }
 }
 
-/// How many connections each listener may hold, so that no guest can use up the descriptors that the others, the control
-/// endpoint and the store need: the process's limit is raised as far as it goes, and shared out.
-fn fair_share(connections: usize, listeners: usize) -> usize {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let listeners = listeners.max(1) as u64;
-    let needed = (connections as u64).saturating_mul(listeners).saturating_add(RESERVED_DESCRIPTORS);
-    let mut limit = getrlimit(Resource::Nofile);
-    if limit.current.is_some_and(|current| current < needed) {
-        limit.current = Some(limit.maximum.map_or(needed, |maximum| maximum.min(needed)));
-        let _ = setrlimit(Resource::Nofile, limit);
+impl Host {
+    /// Begins to follow the links of the host.
+    async fn follow(interfaces: &Interfaces, runtime_directory: Option<&Path>) -> io::Result<Host> {
+        let (netlink, links) = netlink::watch().await?;
+        let addresses = match interfaces.addresses {
+            config::Addresses::Check => None,
+            config::Addresses::Manage => Some(Addresses::open(netlink.clone(), runtime_directory)?),
+        };
+        Ok(Host { links, _netlink: netlink, addresses })
     }
-    match getrlimit(Resource::Nofile).current {
-        Some(limit) if limit < needed => {
-            let share = (limit.saturating_sub(RESERVED_DESCRIPTORS) / listeners).max(2);
-            warn!(
-                limit,
-                share,
-                "too few file descriptors for guest.connections; each listener has this share. Raise LimitNOFILE"
-            );
-            usize::try_from(share).unwrap_or(connections)
+
+    /// Puts no address where the host itself asks, or the host would ask this daemon.
+    fn look_for_the_hosts_own(&mut self, config: &Config, ways: &Ways, snapshot: &Snapshot) {
+        let Some(interfaces) = config.interfaces.as_ref().filter(|_| self.addresses.is_some()) else { return };
+        if interfaces.shadow_host_metadata {
+            return;
         }
-        _ => connections,
+        let wanted = ways.wanted_of_interfaces(snapshot);
+        let guests: BTreeSet<&str> = wanted.keys().map(String::as_str).collect();
+        let sign = match addresses::host_asks(*interfaces.ipv4.ip(), &guests) {
+            Ok(None) => return,
+            Ok(Some(sign)) => sign,
+            Err(reason) => format!("its routes can't be read: {reason}"),
+        };
+        error!(
+            "the host seems to ask a metadata service of its own at {}: {sign}. No address is put on any interface; where \
+             the host needs no such service, set interfaces.shadow_host_metadata = true",
+            interfaces.ipv4.ip()
+        );
+        self.addresses = None;
     }
 }
 
 /// The data plane as the network takes it.
-struct GuestPlane(Guest);
+struct GuestPlane {
+    guest: Guest,
+    registry: Arc<Registry>,
+    seating: Arc<Seating>,
+}
 
 impl Answering for GuestPlane {
+    fn seats(&self, origin: &Origin) -> Option<Arc<Seats>> {
+        let snapshot = self.registry.snapshot();
+        let entry = snapshot.at(origin).filter(|entry| admission::listens(entry, origin.family))?;
+        Some(self.seating.of(&entry.instance.instance_id))
+    }
+
     fn opens(&self, origin: &Origin, head: &Parts) -> Option<Option<HopLimit>> {
-        self.0.opens(origin, head.method.as_str())
+        self.guest.opens(origin, head.method.as_str())
     }
 
     fn answer(&self, origin: &Origin, head: &Parts, body: Body) -> Option<Outgoing> {
@@ -464,7 +400,7 @@ impl Answering for GuestPlane {
             Body::Empty => request::Body::Empty,
             Body::NotEmpty => request::Body::NotEmpty,
         };
-        let (response, hop_limit) = self.0.respond(origin, head, body, Moment::now())?;
+        let (response, hop_limit) = self.guest.respond(origin, head, body, Moment::now())?;
         Some(Outgoing { response, hop_limit })
     }
 }

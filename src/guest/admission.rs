@@ -176,10 +176,7 @@ pub fn reads_without_token(entry: &Entry) -> bool {
 
 /// Whether a listener of this family is to be open for the instance. A disabled endpoint still listens: it answers 403.
 pub fn listens(entry: &Entry, family: Family) -> bool {
-    match family {
-        Family::Ipv4 => true,
-        Family::Ipv6 => entry.instance.metadata_options.http_protocol_ipv6 == Switch::Enabled,
-    }
+    !matches!(open(entry, family), Err(Denial::Silence))
 }
 
 impl<'s, Terms> Admitted<'s, Terms> {

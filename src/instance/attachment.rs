@@ -1,32 +1,142 @@
 //! How the host recognises a guest: by where its packets come in, never by what it says.
+//!
+//! An [`Attachment`] is a way in that belongs to one instance. What two attachments can't share is their [`Ground`]s: where
+//! two instances claim the same, the kernel could not tell them apart, and neither is served there.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
 /// One way in that belongs to an instance. Tokens belong to the instance, so an instance may have several.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Attachment {
     /// Whoever connects to this listener (by its name in the configuration) is the instance: loopback and sidecars.
     Listener(String),
+    /// Whoever's packets come in by this network interface of the host: a tap, a veth, a VLAN device.
+    Interface(String),
+    /// Whoever's packets come in by this port of a bridge.
+    BridgePort(BridgePort),
+    /// Whoever connects inside this network namespace: a name below /run/netns, or an absolute path.
+    NetworkNamespace(String),
+    /// Whoever has this address, on a listener whose operator says that nobody there can have another's.
+    SourceAddress(SourceAddress),
+}
+
+/// A port of a bridge. The IP layer sees only the bridge, so a rule of nftables marks what comes in by the port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct BridgePort {
+    /// The bridge, which has the metadata addresses.
+    pub bridge: String,
+    /// The port's own interface.
+    pub port: String,
+    /// The mark of its packets, from 1. It identifies the guest, and no two ports of a bridge share one.
+    pub mark: u32,
+}
+
+/// A guest on a link where addresses can be trusted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct SourceAddress {
+    /// A listener of the configuration with `anti_spoofed = true`.
+    pub listener: String,
+    /// The guest's own address there.
+    pub address: IpAddr,
+}
+
+/// Something that the kernel tells guests apart by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Ground<'a> {
+    /// A listener.
+    Listener(&'a str),
+    /// A network interface.
+    Interface(&'a str),
+    /// A mark on a bridge.
+    Mark(&'a str, u32),
+    /// A network namespace.
+    NetworkNamespace(&'a str),
+    /// A source address on a listener.
+    Address(&'a str, IpAddr),
+}
+
+/// Whether others of the same kind may stand on the same ground.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    /// Nobody else may.
+    Alone,
+    /// A bridge is shared by its ports, a listener by its addresses.
+    Shared,
+}
+
+impl Attachment {
+    /// What this attachment stands on, and whether it does so alone.
+    pub fn grounds(&self) -> Vec<(Ground<'_>, Hold)> {
+        match self {
+            Attachment::Listener(name) => vec![(Ground::Listener(name), Hold::Alone)],
+            Attachment::Interface(name) => vec![(Ground::Interface(name), Hold::Alone)],
+            Attachment::BridgePort(BridgePort { bridge, port, mark }) => vec![
+                (Ground::Interface(bridge), Hold::Shared),
+                (Ground::Interface(port), Hold::Alone),
+                (Ground::Mark(bridge, *mark), Hold::Alone),
+            ],
+            Attachment::NetworkNamespace(name) => vec![(Ground::NetworkNamespace(name), Hold::Alone)],
+            Attachment::SourceAddress(SourceAddress { listener, address }) => {
+                vec![(Ground::Listener(listener), Hold::Shared), (Ground::Address(listener, *address), Hold::Alone)]
+            }
+        }
+    }
+
+    /// Whether the kernel could take a packet of the one for a packet of the other.
+    pub fn collides(&self, other: &Attachment) -> bool {
+        let others = other.grounds();
+        self.grounds().iter().any(|(ground, hold)| {
+            let mut same = others.iter().filter(|(other, _)| other == ground);
+            same.any(|(_, other)| *hold == Hold::Alone || *other == Hold::Alone)
+        })
+    }
 }
 
 impl fmt::Display for Attachment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Attachment::Listener(name) => write!(f, "listener '{name}'"),
+            Attachment::Interface(name) => write!(f, "interface '{name}'"),
+            Attachment::BridgePort(BridgePort { bridge, port, mark }) => {
+                write!(f, "port '{port}' of bridge '{bridge}' (mark {mark:#x})")
+            }
+            Attachment::NetworkNamespace(name) => write!(f, "network namespace '{name}'"),
+            Attachment::SourceAddress(SourceAddress { listener, address }) => {
+                write!(f, "address {address} on listener '{listener}'")
+            }
         }
     }
 }
 
+/// What is wrong with the name of a network interface; `None` when the kernel would take it.
+pub fn interface_name_fault(name: &str) -> Option<String> {
+    // dev_valid_name() of Linux: IFNAMSIZ is 16 with the NUL at the end.
+    let sound = (1..16).contains(&name.len())
+        && !matches!(name, "." | "..")
+        && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b':');
+    (!sound).then(|| {
+        let name = name.escape_debug();
+        format!("an interface's name is 1 to 15 printable characters without '/' and ':', not '{name}'")
+    })
+}
+
 /// The address family a request came by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Family {
     /// 169.254.169.254, or an IPv4 loopback address.
     Ipv4,
     /// fd00:ec2::254, or an IPv6 loopback address.
     Ipv6,
+}
+
+impl Family {
+    /// Both.
+    pub const ALL: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 }
 
 /// Where a request came from, as the kernel reports it.
@@ -38,4 +148,62 @@ pub struct Origin {
     pub family: Family,
     /// The guest's own address. For logs only: a guest can choose it, so it identifies nobody.
     pub peer: SocketAddr,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(bridge: &str, port: &str, mark: u32) -> Attachment {
+        Attachment::BridgePort(BridgePort { bridge: bridge.to_string(), port: port.to_string(), mark })
+    }
+
+    fn address(listener: &str, address: &str) -> Attachment {
+        let (listener, address) = (listener.to_string(), address.parse().unwrap());
+        Attachment::SourceAddress(SourceAddress { listener, address })
+    }
+
+    #[test]
+    fn two_attachments_collide_where_the_kernel_could_take_one_for_the_other() {
+        let listener = |name: &str| Attachment::Listener(name.to_string());
+        let interface = |name: &str| Attachment::Interface(name.to_string());
+        let namespace = |name: &str| Attachment::NetworkNamespace(name.to_string());
+        for (one, other, collide) in [
+            (listener("a"), listener("a"), true),
+            (listener("a"), listener("b"), false),
+            (listener("a"), interface("a"), false),
+            (interface("a"), interface("a"), true),
+            (interface("a"), interface("b"), false),
+            (namespace("a"), namespace("a"), true),
+            (namespace("a"), interface("a"), false),
+            // A port is known by its mark, which is one guest's on the whole bridge.
+            (port("br0", "a", 1), port("br0", "b", 2), false),
+            (port("br0", "a", 1), port("br0", "b", 1), true),
+            (port("br0", "a", 1), port("br0", "a", 2), true),
+            (port("br0", "a", 1), port("br1", "b", 1), false),
+            // A port is on one bridge only.
+            (port("br0", "a", 1), port("br1", "a", 2), true),
+            // Whoever has the whole bridge has every guest on it.
+            (port("br0", "a", 1), interface("br0"), true),
+            (port("br0", "a", 1), interface("a"), true),
+            (port("br0", "a", 1), interface("b"), false),
+            (address("lan", "10.0.0.5"), address("lan", "10.0.0.6"), false),
+            (address("lan", "10.0.0.5"), address("lan", "10.0.0.5"), true),
+            (address("lan", "10.0.0.5"), address("wan", "10.0.0.5"), false),
+            (address("lan", "10.0.0.5"), listener("lan"), true),
+        ] {
+            assert_eq!(one.collides(&other), collide, "{one} and {other}");
+            assert_eq!(other.collides(&one), collide, "{other} and {one}");
+        }
+    }
+
+    #[test]
+    fn an_interface_has_a_name_that_linux_takes() {
+        for name in ["eth0", "tap100i0", "br0.100", "vnet-3_a@x", "123456789012345"] {
+            assert_eq!(interface_name_fault(name), None, "{name}");
+        }
+        for name in ["", ".", "..", "a/b", "a:b", "a b", "a\n", "1234567890123456", "é"] {
+            assert!(interface_name_fault(name).is_some(), "{name:?}");
+        }
+    }
 }

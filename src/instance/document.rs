@@ -23,8 +23,8 @@ use serde_json::{Map, Value};
 use serde_path_to_error::Segment;
 
 use super::{
-    Attachment, CredentialSource, Instance, InstanceId, MOST_USER_DATA, NetworkInterface, ProcessSource, StaticSource,
-    Switch, tags,
+    Attachment, BridgePort, CredentialSource, Instance, InstanceId, MOST_USER_DATA, NetworkInterface, ProcessSource,
+    SourceAddress, StaticSource, Switch, interface_name_fault, tags,
 };
 use crate::fault::{Fault, line_of};
 
@@ -644,16 +644,44 @@ fn judge_attachments(instance: &Instance, wrong: &mut Judgement) {
     let attachments = &instance.imds.attachments;
     for (index, attachment) in attachments.iter().enumerate() {
         let place = Place::root().key(IMDS).key("Attachments").index(index);
-        match attachment {
-            Attachment::Listener(name) if name.is_empty() => {
-                wrong.push((place.key("Listener"), "names no listener of the configuration".to_string()));
+        let fault = match attachment {
+            Attachment::Listener(name) => listener_fault(name).map(|fault| ("Listener", "", fault)),
+            Attachment::Interface(name) => interface_name_fault(name).map(|fault| ("Interface", "", fault)),
+            Attachment::BridgePort(BridgePort { bridge, port, mark }) => {
+                let of_bridge = interface_name_fault(bridge).map(|fault| ("BridgePort", "Bridge", fault));
+                let of_port = interface_name_fault(port).map(|fault| ("BridgePort", "Port", fault));
+                let of_mark = (*mark == 0)
+                    .then(|| ("BridgePort", "Mark", "0 is the mark of packets that nobody marked".to_string()));
+                of_bridge.or(of_port).or(of_mark)
             }
-            Attachment::Listener(_) => {}
+            Attachment::NetworkNamespace(name) => namespace_fault(name).map(|fault| ("NetworkNamespace", "", fault)),
+            Attachment::SourceAddress(SourceAddress { listener, .. }) => {
+                listener_fault(listener).map(|fault| ("SourceAddress", "Listener", fault))
+            }
+        };
+        if let Some((kind, field, message)) = fault {
+            let kind = place.key(kind);
+            wrong.push((if field.is_empty() { kind } else { kind.key(field) }, message));
         }
-        if attachments[..index].contains(attachment) {
+        let before = &attachments[..index];
+        if before.contains(attachment) {
             wrong.push((place, format!("{attachment} stands twice")));
+        } else if let Some(other) = before.iter().find(|other| other.collides(attachment)) {
+            wrong.push((place, format!("{attachment} can't be told from {other}")));
         }
     }
+}
+
+fn listener_fault(name: &str) -> Option<String> {
+    name.is_empty().then(|| "names no listener of the configuration".to_string())
+}
+
+fn namespace_fault(name: &str) -> Option<String> {
+    let is_name = !name.is_empty() && !matches!(name, "." | "..") && !name.contains('/');
+    let is_path = name.starts_with('/');
+    let sound = (is_name || is_path) && !name.contains('\0');
+    let name = name.escape_debug();
+    (!sound).then(|| format!("this is a name below /run/netns or an absolute path, not '{name}'"))
 }
 
 fn judge_user_data(instance: &Instance, wrong: &mut Judgement) {
@@ -1337,7 +1365,8 @@ mod tests {
              key in base64, and a comment if you like, without options in front and without a line end",
             ":23: Reservations[0].Instances[0].Imds.UserDat: 'UserDat' is not known; did you mean UserData? (known: \
              Attachments, OwnerId, ReservationId, Region, UserData, UserDataText, OpenSshKey, Role, Subnets, Vpcs, Events, ManagedSshKeys, Overrides)",
-            ":24: Reservations[0].Instances[0].Imds.Attachments[1]: 'Tap' is not known (known: Listener)",
+            ":24: Reservations[0].Instances[0].Imds.Attachments[1]: 'Tap' is not known (known: Listener, \
+             Interface, BridgePort, NetworkNamespace, SourceAddress)",
             ":24: Reservations[0].Instances[0].Imds.Attachments[2].Listener: this is a string, not a number",
             ":24: Reservations[0].Instances[0].Imds.Attachments[3]: listener 'a' stands twice",
             ":25: Reservations[0].Instances[0].Imds.Role.Source.Static.V2.SecretAccessKey: this is a string, not a number",
@@ -1568,6 +1597,34 @@ mod tests {
             (block("Ipv6CidrBlocks", "2001:db8::1/64"), "Imds.Subnets.subnet-1.Ipv6CidrBlocks[0]"),
             (json!({ "Imds": { "Attachments": [{ "Listener": "" }] } }), "Imds.Attachments[0].Listener"),
             (json!({ "Imds": { "Attachments": [{ "Listener": "a" }, { "Listener": "a" }] } }), "Imds.Attachments[1]"),
+            (json!({ "Imds": { "Attachments": [{ "Interface": "a/b" }] } }), "Imds.Attachments[0].Interface"),
+            (
+                json!({ "Imds": { "Attachments": [{ "BridgePort": { "Bridge": "br0", "Port": "tap0", "Mark": 0 } }] } }),
+                "Imds.Attachments[0].BridgePort.Mark",
+            ),
+            (
+                json!({ "Imds": { "Attachments": [{ "BridgePort": { "Bridge": "", "Port": "tap0", "Mark": 1 } }] } }),
+                "Imds.Attachments[0].BridgePort.Bridge",
+            ),
+            (
+                json!({ "Imds": { "Attachments": [
+                    { "Interface": "br0" },
+                    { "BridgePort": { "Bridge": "br0", "Port": "tap0", "Mark": 1 } }
+                ] } }),
+                "Imds.Attachments[1]",
+            ),
+            (
+                json!({ "Imds": { "Attachments": [{ "NetworkNamespace": "a/b" }] } }),
+                "Imds.Attachments[0].NetworkNamespace",
+            ),
+            (
+                json!({ "Imds": { "Attachments": [{ "NetworkNamespace": ".." }] } }),
+                "Imds.Attachments[0].NetworkNamespace",
+            ),
+            (
+                json!({ "Imds": { "Attachments": [{ "SourceAddress": { "Listener": "", "Address": "10.0.0.5" } }] } }),
+                "Imds.Attachments[0].SourceAddress.Listener",
+            ),
             (interfaces(json!({ "MacAddress": "" })), "NetworkInterfaces[0].MacAddress"),
             (interfaces(json!({ "MacAddress": "2:0:0:0:0:1" })), "NetworkInterfaces[0].MacAddress"),
             (interfaces(json!({ "MacAddress": "02-00-00-00-00-01" })), "NetworkInterfaces[0].MacAddress"),

@@ -21,7 +21,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-pub use attachment::{Attachment, Family, Origin};
+pub use attachment::{Attachment, BridgePort, Family, Ground, Hold, Origin, SourceAddress, interface_name_fault};
 pub use events::Events;
 pub use options::{HopLimit, HttpTokens, MetadataOptions, OptionsUpdate, Switch};
 pub use overrides::Overrides;

@@ -25,7 +25,7 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use super::seats::Seat;
+use super::seats::{Seat, Seats};
 use super::sieve::Sieve;
 use super::{CONNECTION_AGE, Drain, LARGEST_HEAD, Limits, MOST_HEADERS};
 use crate::instance::{Family, HopLimit, Origin};
@@ -49,6 +49,9 @@ pub struct Outgoing {
 
 /// What answers: a plane, as a value.
 pub trait Answering: Send + Sync {
+    /// Whose place a connection takes that came in there; `None` when nobody is served there, and it is to be reset.
+    fn seats(&self, origin: &Origin) -> Option<Arc<Seats>>;
+
     /// Asked before a request's body is read, which may make the parser say `100 Continue`: whether anybody is answered
     /// here, and how far the answer may travel. `None` ends the connection without a byte.
     fn opens(&self, origin: &Origin, head: &Parts) -> Option<Option<HopLimit>>;
@@ -62,23 +65,37 @@ const ENDING: Duration = Duration::from_secs(5);
 /// How much of a refused request is read away, and for how long, so that the refusal reaches its sender.
 const LINGER: (usize, Duration) = (256 * 1024, Duration::from_secs(1));
 
-/// Serves one guest's connection to its end.
+/// Serves one guest's connection to its end, or until it has to make room.
 pub async fn serve(
     stream: TcpStream,
     origin: Origin,
     answering: Arc<dyn Answering>,
     limits: Limits,
     seat: Seat,
+    drain: Drain,
+) {
+    let socket = Arc::new(GuestSocket::new(stream, origin.family, limits.extra_hops));
+    let mut cut = drain.clone();
+    tokio::select! {
+        () = serve_to_its_end(&socket, &origin, &*answering, limits, &seat, drain) => {}
+        () = seat.told_to_leave() => {}
+        () = cut.cut_off() => {
+            // With nothing left to send: what the kernel resends goes out by whatever interface has the number by then.
+            let _ = SockRef::from(&socket.stream).set_linger(Some(Duration::ZERO));
+        }
+    }
+}
+
+async fn serve_to_its_end(
+    socket: &Arc<GuestSocket>,
+    origin: &Origin,
+    answering: &dyn Answering,
+    limits: Limits,
+    seat: &Seat,
     mut drain: Drain,
 ) {
-    let socket = Arc::new(GuestSocket::new(stream, origin.family));
-    let service = service_fn(async |request: Request<Incoming>| {
-        seat.set_busy(true);
-        let answered = answer(request, &origin, &*answering, &socket, limits).await;
-        seat.set_busy(false);
-        answered
-    });
-    let io = SievedIo { socket: Arc::clone(&socket), sieve: Sieve::default() };
+    let service = service_fn(async |request| answer(request, origin, answering, socket, limits, seat).await);
+    let io = SievedIo { socket: Arc::clone(socket), sieve: Sieve::default() };
 
     // Without pipeline_flush, which loses an answer that closes the connection while further requests wait in its buffer.
     let mut builder = hyper::server::conn::http1::Builder::new();
@@ -98,7 +115,6 @@ pub async fn serve(
         outcome = connection.as_mut() => Some(outcome),
         () = drain.ending() => None,
         () = tokio::time::sleep(CONNECTION_AGE) => None,
-        () = seat.told_to_leave() => return,
     };
     let outcome = match outcome {
         Some(outcome) => outcome,
@@ -125,6 +141,7 @@ async fn answer(
     answering: &dyn Answering,
     socket: &GuestSocket,
     limits: Limits,
+    seat: &Seat,
 ) -> Result<Response<Framed>, Ended> {
     let (head, body) = request.into_parts();
     let body = match body.is_end_stream() {
@@ -139,7 +156,11 @@ async fn answer(
     if body == Body::NotEmpty {
         socket.lingers.store(true, Ordering::Relaxed);
     }
-    let outgoing = answering.answer(origin, &head, body).ok_or(Ended::Silence)?;
+    // Only from here on there is a complete request: whoever holds back a body makes room like whoever holds back a head.
+    seat.set_busy(true);
+    let outgoing = answering.answer(origin, &head, body);
+    seat.set_busy(false);
+    let outgoing = outgoing.ok_or(Ended::Silence)?;
     if let Some(limit) = outgoing.hop_limit {
         // Before the first byte of the answer, and no answer without it.
         socket.lower_hop_limit(limit).map_err(Ended::HopLimit)?;
@@ -213,27 +234,30 @@ struct GuestSocket {
     family: Family,
     /// The limit in force; 0 while it is the system's own.
     hop_limit: AtomicU8,
+    /// What the host's own routers take of it.
+    extra_hops: u8,
     /// Whether unread input is to be read away at the end: closing on it would reset the connection and take the answer.
     lingers: AtomicBool,
 }
 
 impl GuestSocket {
-    fn new(stream: TcpStream, family: Family) -> GuestSocket {
-        GuestSocket { stream, family, hop_limit: AtomicU8::new(0), lingers: AtomicBool::new(false) }
+    fn new(stream: TcpStream, family: Family, extra_hops: u8) -> GuestSocket {
+        GuestSocket { stream, family, hop_limit: AtomicU8::new(0), extra_hops, lingers: AtomicBool::new(false) }
     }
 
     /// Lowers the limit of all packets from here on, resent ones too; a higher limit than the one in force changes nothing.
     fn lower_hop_limit(&self, limit: HopLimit) -> io::Result<()> {
+        let limit = limit.get().saturating_add(self.extra_hops);
         let in_force = self.hop_limit.load(Ordering::Relaxed);
-        if in_force != 0 && in_force <= limit.get() {
+        if in_force != 0 && in_force <= limit {
             return Ok(());
         }
         let socket = SockRef::from(&self.stream);
         match self.family {
-            Family::Ipv4 => socket.set_ttl_v4(limit.get().into())?,
-            Family::Ipv6 => socket.set_unicast_hops_v6(limit.get().into())?,
+            Family::Ipv4 => socket.set_ttl_v4(limit.into())?,
+            Family::Ipv6 => socket.set_unicast_hops_v6(limit.into())?,
         }
-        self.hop_limit.store(limit.get(), Ordering::Relaxed);
+        self.hop_limit.store(limit, Ordering::Relaxed);
         Ok(())
     }
 

@@ -14,6 +14,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tracing::debug;
 
+use super::seats::Seat;
 use super::{CONNECTION_AGE, Drain, LARGEST_HEAD, Limits};
 
 /// A body, or why there is none.
@@ -34,12 +35,27 @@ const BODY: Duration = Duration::from_secs(5);
 /// How long a connection that is being told to end may take over it.
 const ENDING: Duration = Duration::from_secs(5);
 
-/// Serves one caller's connection to its end. Bodies of up to `most_body` bytes are collected.
+/// Serves one caller's connection to its end, or until it has to make room. Bodies of up to `most_body` bytes are collected.
 pub async fn serve(
     stream: TcpStream,
     controlling: Arc<Controlling>,
     most_body: usize,
     limits: Limits,
+    seat: Seat,
+    drain: Drain,
+) {
+    tokio::select! {
+        () = serve_to_its_end(stream, controlling, most_body, limits, &seat, drain) => {}
+        () = seat.told_to_leave() => {}
+    }
+}
+
+async fn serve_to_its_end(
+    stream: TcpStream,
+    controlling: Arc<Controlling>,
+    most_body: usize,
+    limits: Limits,
+    seat: &Seat,
     mut drain: Drain,
 ) {
     let service = service_fn(|request: Request<Incoming>| {
@@ -61,7 +77,11 @@ pub async fn serve(
                 // Broken, or too late: whoever sent it is gone or not worth waiting for.
                 Ok(Err(_)) | Err(_) => return Err(std::io::Error::other("the body did not come")),
             };
-            Ok(controlling(head, body).await)
+            // A change that was begun is finished, and its caller hears of it.
+            seat.set_busy(true);
+            let answer = controlling(head, body).await;
+            seat.set_busy(false);
+            Ok(answer)
         }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();

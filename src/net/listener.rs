@@ -2,13 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
 
-use super::seats::Seat;
+use super::seats::{Seat, Seats};
 use super::{Drain, UNDELIVERABLE};
 
 /// How many handshakes may wait to be accepted. A smaller queue loses connections of a burst.
@@ -18,28 +19,41 @@ const TELL_AGAIN: Duration = Duration::from_secs(60);
 /// How long to wait when the process is out of descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Opens a listening socket. IPv6 sockets take IPv6 only, so no IPv4 client ever appears on one.
-pub fn open(address: SocketAddr) -> io::Result<TcpListener> {
+/// Opens a listening socket, for what comes in by one interface alone if one is given. IPv6 sockets take IPv6 only, so no
+/// IPv4 client ever appears on one.
+pub fn open(address: SocketAddr, interface: Option<&str>) -> io::Result<TcpListener> {
+    TcpListener::from_std(socket(address, interface)?.into())
+}
+
+/// The same, not yet on the runtime: a thread in another network namespace has none.
+pub(super) fn socket(address: SocketAddr, interface: Option<&str>) -> io::Result<Socket> {
     let domain = if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
     let socket = Socket::new(domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_address(true)?;
-    // Accepted sockets inherit these two.
+    // Accepted sockets inherit all of these. The interface comes before the address: two sockets may have one address only
+    // on two interfaces, and a socket that has an address already would need CAP_NET_RAW.
+    socket.bind_device(interface.map(str::as_bytes))?;
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_user_timeout(Some(UNDELIVERABLE))?;
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket)
 }
 
 /// Accepts connections and runs `serve` for each, until the drain ends or the task is aborted.
 ///
-/// At the limit, the connection that has waited longest without a complete request makes room: a client that holds
-/// connections open can't lock out the others on its own machine. Nothing a peer does ends this loop.
-pub async fn accept<F>(listener: TcpListener, mut drain: Drain, serve: impl Fn(TcpStream, SocketAddr, Seat, Drain) -> F)
-where
+/// `whose` says whose a connection is, and so whose place it takes; one that is nobody's is reset. At a guest's limit, that
+/// one of its connections that has waited longest without a complete request makes room: a client that holds connections
+/// open can't lock out the others on its own machine, nor anybody on another. Nothing a peer does ends this loop.
+pub async fn accept<T, F>(
+    listener: TcpListener,
+    mut drain: Drain,
+    whose: impl Fn(&TcpStream, SocketAddr) -> Option<(Arc<Seats>, T)>,
+    serve: impl Fn(TcpStream, T, Seat, Drain) -> F,
+) where
     F: Future<Output = ()> + Send + 'static,
 {
     let mut told: Option<Instant> = None;
@@ -50,16 +64,16 @@ where
         };
         match accepted {
             Ok((stream, peer)) => {
-                let seats = drain.clone();
-                let (seat, permit) = tokio::select! {
-                    seated = seats.seat() => seated,
-                    () = drain.ending() => return,
+                let seated = whose(&stream, peer).and_then(|(seats, origin)| Some((seats.take()?, origin)));
+                let Some((seat, origin)) = seated else {
+                    reset(stream);
+                    continue;
                 };
-                let serving = serve(stream, peer, seat.clone(), drain.clone());
+                let open = drain.open();
+                let serving = serve(stream, origin, seat, drain.clone());
                 tokio::spawn(async move {
                     serving.await;
-                    seat.leave();
-                    drop(permit);
+                    drop(open);
                 });
             }
             Err(reason) if is_out_of_descriptors(&reason) => {
@@ -74,6 +88,11 @@ where
             Err(reason) => debug!(%reason, "accept"),
         }
     }
+}
+
+/// Ends a connection as a refusal would have: the peer learns at once that nobody is here.
+fn reset(stream: TcpStream) {
+    let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
 }
 
 fn is_out_of_descriptors(reason: &io::Error) -> bool {

@@ -5,6 +5,7 @@
 
 pub mod connection;
 pub mod control;
+pub mod ingress;
 pub mod listener;
 pub mod seats;
 pub mod sieve;
@@ -12,16 +13,15 @@ pub mod sieve;
 use std::sync::Arc;
 use std::time::Duration;
 
-use seats::{Seat, Seats};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 
-/// The limits of one listener's connections.
+/// What every connection of a way in is held to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Most connections at once.
-    pub connections: usize,
     /// How long a request head may take, counted from the connection's start or from the last answer.
     pub head: Duration,
+    /// How many routers of the host's own stand between the socket and the guest: each takes one of a packet's hops.
+    pub extra_hops: u8,
 }
 
 /// The largest request head, in bytes.
@@ -37,25 +37,32 @@ pub const UNDELIVERABLE: Duration = Duration::from_secs(5);
 /// Tells connections to end, and waits for them.
 #[derive(Clone)]
 pub struct Drain {
-    ending: watch::Receiver<bool>,
-    open: Arc<Semaphore>,
-    seats: Arc<Seats>,
-    capacity: u32,
+    ending: watch::Receiver<Ending>,
+    open: Arc<watch::Sender<usize>>,
 }
 
-/// The other end of a [`Drain`].
+/// The other end of a [`Drain`]. When it is dropped, all connections end.
 pub struct DrainControl {
-    ending: watch::Sender<bool>,
+    ending: watch::Sender<Ending>,
     drain: Drain,
 }
 
+/// How connections are to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Ending {
+    NotYet,
+    AfterTheAnswer,
+    AtOnce,
+}
+
+/// A connection that a [`DrainControl`] waits for, until this is dropped.
+pub struct Open(Arc<watch::Sender<usize>>);
+
 impl DrainControl {
-    /// For at most `connections` connections at once.
-    pub fn new(connections: usize) -> DrainControl {
-        let capacity = u32::try_from(connections.min(Semaphore::MAX_PERMITS)).unwrap_or(u32::MAX);
-        let (ending, receiver) = watch::channel(false);
-        let open = Arc::new(Semaphore::new(capacity as usize));
-        DrainControl { ending, drain: Drain { ending: receiver, open, seats: Arc::default(), capacity } }
+    /// For any number of connections.
+    pub fn new() -> DrainControl {
+        let (ending, receiver) = watch::channel(Ending::NotYet);
+        DrainControl { ending, drain: Drain { ending: receiver, open: Arc::new(watch::Sender::new(0)) } }
     }
 
     /// The end that connections hold.
@@ -65,31 +72,51 @@ impl DrainControl {
 
     /// Tells all connections to end: idle ones at once, busy ones after their answer.
     pub fn end(&self) {
-        self.ending.send_replace(true);
+        self.ending.send_replace(Ending::AfterTheAnswer);
+    }
+
+    /// Cuts all connections off, whatever they are doing.
+    pub fn cut(&self) {
+        self.ending.send_replace(Ending::AtOnce);
     }
 
     /// Returns when all connections have ended.
     pub async fn ended(&self) {
-        let _ = self.drain.open.acquire_many(self.drain.capacity).await;
+        // Can't fail: the sender is held here.
+        let _ = self.drain.open.subscribe().wait_for(|open| *open == 0).await;
+    }
+}
+
+impl Default for DrainControl {
+    fn default() -> Self {
+        DrainControl::new()
     }
 }
 
 impl Drain {
-    /// A place for one connection. When all are taken, the oldest one that waits for a request makes room.
-    async fn seat(&self) -> (Seat, OwnedSemaphorePermit) {
-        let permit = match Arc::clone(&self.open).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(_) => {
-                self.seats.make_room();
-                Arc::clone(&self.open).acquire_owned().await.expect("the semaphore is never closed")
-            }
-        };
-        (Seats::take(&self.seats), permit)
+    /// Counts one more connection.
+    pub(self) fn open(&self) -> Open {
+        self.open.send_modify(|open| *open += 1);
+        Open(Arc::clone(&self.open))
     }
 
     /// Returns when connections are to end.
     async fn ending(&mut self) {
         // An error means that the control is gone, which is an end too.
-        let _ = self.ending.wait_for(|ending| *ending).await;
+        let _ = self.ending.wait_for(|ending| *ending != Ending::NotYet).await;
+    }
+
+    /// Returns when connections are cut off. Where the control is gone they are not: it may have been dropped after it told
+    /// them to end after their answer.
+    async fn cut_off(&mut self) {
+        if self.ending.wait_for(|ending| *ending == Ending::AtOnce).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.send_modify(|open| *open -= 1);
     }
 }

@@ -1,15 +1,18 @@
-//! The connections of a listener in the order they came, so that at the limit the right one makes room.
+//! The connections of one guest in the order they came, so that at its limit the right one makes room.
+//!
+//! The limit is the guest's, by whatever address, interface or family its connections come: no guest takes another's.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
-/// All connections of a listener.
-#[derive(Default)]
-pub(super) struct Seats {
+/// All connections of one guest.
+pub struct Seats {
+    /// The most at once; one number for all guests.
+    most: Arc<AtomicUsize>,
     taken: Mutex<Taken>,
 }
 
@@ -27,8 +30,7 @@ struct State {
     leave: Notify,
 }
 
-/// One connection's place among the others. Clones are of the same place.
-#[derive(Clone)]
+/// One connection's place among the others. It is free again when this is dropped.
 pub struct Seat {
     number: u64,
     state: Arc<State>,
@@ -36,24 +38,25 @@ pub struct Seat {
 }
 
 impl Seats {
-    /// Takes in the newest connection.
-    pub(super) fn take(seats: &Arc<Seats>) -> Seat {
-        let mut taken = seats.taken.lock();
+    /// For one guest. `most` is read anew for every connection.
+    pub fn new(most: Arc<AtomicUsize>) -> Arc<Seats> {
+        Arc::new(Seats { most, taken: Mutex::default() })
+    }
+
+    /// Takes in the newest connection. When all places are taken, the oldest that waits for a request is told to go; `None`
+    /// when every one of them is being answered.
+    pub fn take(self: &Arc<Seats>) -> Option<Seat> {
+        let mut taken = self.taken.lock();
+        if taken.by_age.len() >= self.most.load(Ordering::Relaxed) {
+            let idle = taken.by_age.iter().find(|(_, state)| !state.busy.load(Ordering::Relaxed));
+            let number = idle.map(|(number, _)| *number)?;
+            taken.by_age.remove(&number)?.leave.notify_one();
+        }
         let number = taken.next;
         taken.next += 1;
         let state = Arc::new(State::default());
         taken.by_age.insert(number, Arc::clone(&state));
-        Seat { number, state, seats: Arc::clone(seats) }
-    }
-
-    /// Tells the oldest connection without a complete request to go, once.
-    pub(super) fn make_room(&self) {
-        let mut taken = self.taken.lock();
-        let idle =
-            taken.by_age.iter().find(|(_, state)| !state.busy.load(Ordering::Relaxed)).map(|(number, _)| *number);
-        if let Some(state) = idle.and_then(|number| taken.by_age.remove(&number)) {
-            state.leave.notify_one();
-        }
+        Some(Seat { number, state, seats: Arc::clone(self) })
     }
 }
 
@@ -67,9 +70,10 @@ impl Seat {
     pub async fn told_to_leave(&self) {
         self.state.leave.notified().await;
     }
+}
 
-    /// The connection has ended.
-    pub(super) fn leave(&self) {
+impl Drop for Seat {
+    fn drop(&mut self) {
         self.seats.taken.lock().by_age.remove(&self.number);
     }
 }
@@ -80,24 +84,40 @@ mod tests {
 
     #[test]
     fn the_oldest_that_waits_for_a_request_makes_room() {
-        let seats = Arc::new(Seats::default());
-        let [first, second, third] = [0; 3].map(|_| Seats::take(&seats));
+        let seats = Seats::new(Arc::new(AtomicUsize::new(3)));
+        let [first, second, third] = [0; 3].map(|_| seats.take().unwrap());
         first.set_busy(true);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let is_told = |seat: &Seat| {
             let now = std::time::Duration::ZERO;
             runtime.block_on(async { tokio::time::timeout(now, seat.told_to_leave()).await.is_ok() })
         };
-        seats.make_room();
+        let fourth = seats.take().unwrap();
         assert_eq!([is_told(&first), is_told(&second), is_told(&third)], [false, true, false]);
         // One that was told is not told for another; the busy one never is.
-        seats.make_room();
+        let fifth = seats.take().unwrap();
         assert_eq!([is_told(&first), is_told(&second), is_told(&third)], [false, false, true]);
-        seats.make_room();
-        assert!(!is_told(&first));
+        fourth.set_busy(true);
+        fifth.set_busy(true);
+        assert!(seats.take().is_none());
         first.set_busy(false);
-        seats.make_room();
+        assert!(seats.take().is_some());
         assert!(is_told(&first));
-        first.leave();
+    }
+
+    #[test]
+    fn a_place_is_free_when_its_connection_has_ended() {
+        let most = Arc::new(AtomicUsize::new(1));
+        let seats = Seats::new(Arc::clone(&most));
+        let first = seats.take().unwrap();
+        first.set_busy(true);
+        assert!(seats.take().is_none());
+        // Another guest's places are its own.
+        assert!(Seats::new(Arc::clone(&most)).take().is_some());
+        drop(first);
+        let second = seats.take().unwrap();
+        second.set_busy(true);
+        most.store(2, Ordering::Relaxed);
+        assert!(seats.take().is_some());
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use jiff::Timestamp;
 
 use super::{Applied, Record};
-use crate::instance::{Attachment, Instance, InstanceId, Origin};
+use crate::instance::{Attachment, Ground, Hold, Instance, InstanceId, Origin};
 
 /// All instances, and which way in belongs to which.
 #[derive(Default)]
@@ -89,15 +89,40 @@ impl Snapshot {
     }
 
     fn assemble(entries: BTreeMap<InstanceId, Arc<Entry>>, unreadable: BTreeSet<InstanceId>) -> Snapshot {
+        #[derive(Default)]
+        struct Holders<'a> {
+            alone: Vec<&'a InstanceId>,
+            shared: Vec<&'a InstanceId>,
+        }
+        let mut grounds: HashMap<Ground<'_>, Holders<'_>> = HashMap::new();
+        let attached =
+            || entries.iter().flat_map(|(id, entry)| entry.instance.imds.attachments.iter().map(move |at| (id, at)));
+        for (id, attachment) in attached() {
+            for (ground, hold) in attachment.grounds() {
+                let holders = grounds.entry(ground).or_default();
+                match hold {
+                    Hold::Alone => holders.alone.push(id),
+                    Hold::Shared => holders.shared.push(id),
+                }
+            }
+        }
         let mut claims: HashMap<Attachment, Claim> = HashMap::new();
-        for (id, entry) in &entries {
-            for attachment in &entry.instance.imds.attachments {
-                let claim = claims.entry(attachment.clone()).or_insert_with(|| Claim::Held(id.clone()));
-                *claim = match &*claim {
-                    Claim::Held(holder) if holder == id => continue,
-                    Claim::Held(holder) => Claim::Disputed(BTreeSet::from([holder.clone(), id.clone()])),
-                    Claim::Disputed(several) => Claim::Disputed(several.iter().cloned().chain([id.clone()]).collect()),
-                };
+        for (id, attachment) in attached() {
+            let mut rivals = BTreeSet::new();
+            for (ground, hold) in attachment.grounds() {
+                let Holders { alone, shared } = &grounds[&ground];
+                let shared = if hold == Hold::Alone { shared.as_slice() } else { &[] };
+                rivals.extend(alone.iter().chain(shared).filter(|other| **other != id).map(|other| (*other).clone()));
+            }
+            if rivals.is_empty() {
+                claims.insert(attachment.clone(), Claim::Held(id.clone()));
+            } else {
+                rivals.insert(id.clone());
+                // Several claims of one way in have the same rivals, but for what else each of them stands on.
+                match claims.get_mut(attachment) {
+                    Some(Claim::Disputed(known)) => known.extend(rivals),
+                    _ => drop(claims.insert(attachment.clone(), Claim::Disputed(rivals))),
+                }
             }
         }
         Snapshot { entries, unreadable, claims }

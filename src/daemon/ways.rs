@@ -1,0 +1,470 @@
+//! The ways in that are open: which there should be, by what the instances are attached to and the host has, and the sockets
+//! that carry their options.
+//!
+//! ```text
+//!   registry: who claims what ──┐
+//!   host: which links there are ┼──► Ways::apply ──► sockets opened, sockets closed, connections ended
+//!   configuration: listeners ───┘
+//! ```
+//!
+//! A way in that two instances claim is open for neither. An interface that was deleted and made again is another one: the
+//! sockets of the old one are closed and its connections ended before the new one has any.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
+
+use super::StartFault;
+use super::seating::Seating;
+use crate::config::{self, Config, Interfaces};
+use crate::guest::admission;
+use crate::host::addresses::Wanted;
+use crate::host::netlink::{Incarnation, Links};
+use crate::instance::{Attachment, BridgePort, Family, Instance, InstanceId, Origin, SourceAddress};
+use crate::net::connection::Answering;
+use crate::net::ingress::{self, Ingress};
+use crate::net::{self, DrainControl, Limits};
+use crate::registry::{Claim, Entry, Registry, Snapshot};
+
+/// How many sockets are opened before others get their turn: guests are answered meanwhile.
+const OPENED_AT_ONCE: usize = 16;
+
+/// All ways in.
+pub struct Ways {
+    listeners: Vec<config::Listener>,
+    interfaces: Option<Interfaces>,
+    head: Duration,
+    answering: Arc<dyn Answering>,
+    ways: BTreeMap<Key, Way>,
+    /// What the operator was told of last: ways in that serve nobody.
+    unserved: BTreeSet<String>,
+}
+
+/// What makes a way in the same way in.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Listener(String),
+    /// An interface of a guest's own.
+    Interface(String),
+    /// A bridge, whose ports are guests.
+    Bridge(String),
+    Namespace(String),
+}
+
+/// A way in as it should be.
+#[derive(Default)]
+struct Asked<'s> {
+    /// Who is attached there: with one entry several times where it is attached several times.
+    attached: Vec<(&'s Attachment, &'s Arc<Entry>)>,
+}
+
+struct Way {
+    ingress: Arc<dyn Ingress>,
+    /// The same once more, where it is a bridge.
+    bridge: Option<Arc<ingress::Bridge>>,
+    presence: Presence,
+    limits: Limits,
+    sockets: [Option<Socket>; 2],
+    drain: DrainControl,
+}
+
+/// What the sockets of a way in stand on. When it is another, so must they be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Presence {
+    /// Addresses of the configuration, which are always there.
+    Always,
+    Link(Incarnation),
+    /// The device and the inode of the file of a network namespace.
+    Namespace(u64, u64),
+}
+
+struct Socket {
+    family: Family,
+    /// Where to listen; once a port was chosen for port 0, that port.
+    address: SocketAddr,
+    accepting: Option<JoinHandle<()>>,
+    /// Why it could not be opened, when it could not.
+    refused: Option<String>,
+}
+
+/// What to do about an address that can't be listened on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum WhenRefused {
+    /// Fail, where it is an IPv4 address of the configuration: a mistake.
+    Fail,
+    /// Leave it for now.
+    Leave,
+    /// Leave it for now, and try those again that were left before.
+    TryAgain,
+}
+
+impl Ways {
+    /// Ways in of a configuration; none is open yet.
+    pub fn new(config: &Config, answering: Arc<dyn Answering>) -> Ways {
+        Ways {
+            listeners: config.listeners.clone(),
+            interfaces: config.interfaces.clone(),
+            head: config.guest.head_time,
+            answering,
+            ways: BTreeMap::new(),
+            unserved: BTreeSet::new(),
+        }
+    }
+
+    /// Opens and closes sockets as the instances' options ask for, and confirms the generations that are carried out.
+    pub async fn apply(
+        &mut self,
+        registry: &Registry,
+        links: &Links,
+        seating: &Seating,
+        when_refused: WhenRefused,
+    ) -> Result<(), StartFault> {
+        let snapshot = registry.snapshot();
+        let asked = self.asked(&snapshot);
+        self.ways.retain(|key, way| {
+            let stays = asked.contains_key(key) && presence(key, Some(&way.presence), links) == Some(way.presence);
+            if !stays {
+                way.end(key);
+            }
+            stays
+        });
+        seating.share(&snapshot, asked.len());
+
+        let mut opened = 0;
+        let mut refused = BTreeSet::new();
+        for (key, asked) in &asked {
+            let Some(presence) = presence(key, self.ways.get(key).map(|way| &way.presence), links) else { continue };
+            if !self.ways.contains_key(key) {
+                let way = self.way(key, presence);
+                self.ways.insert(key.clone(), way);
+            }
+            let way = self.ways.get_mut(key).expect("it was put there");
+            if let Some(bridge) = &way.bridge {
+                *bridge.ports.write() = asked.ports();
+            }
+            for socket in way.sockets.iter_mut().flatten() {
+                let wanted_by = asked.wanted_by(socket.family, matches!(key, Key::Listener(_)));
+                if wanted_by == WantedBy::Nobody {
+                    socket.close(key);
+                    continue;
+                }
+                if socket.accepting.is_none() && (when_refused != WhenRefused::Leave || socket.refused.is_none()) {
+                    let outcome = socket.open(key, &way.ingress, &self.answering, way.limits, way.drain.drain());
+                    if let Err(reason) = outcome {
+                        let is_configured = matches!(key, Key::Listener(_)) && socket.family == Family::Ipv4;
+                        if when_refused == WhenRefused::Fail && is_configured {
+                            return Err(StartFault::Listen(socket.address, reason));
+                        }
+                        socket.tell_refused(key, &reason);
+                    }
+                    opened += 1;
+                    if opened % OPENED_AT_ONCE == 0 {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                if socket.refused.is_some() {
+                    let waiting = asked.attached.iter().filter(|(_, entry)| admission::listens(entry, socket.family));
+                    refused.extend(waiting.map(|(_, entry)| entry.instance.instance_id.clone()));
+                }
+            }
+        }
+        // An instance is applied when every way in of its own carries its options. One that is not there carries none that are
+        // older, and will open with these.
+        for entry in snapshot.entries() {
+            let attachments = &entry.instance.imds.attachments;
+            let is_served =
+                |attachment| snapshot.attached_to(attachment).is_some() && self.unserved_by(attachment).is_none();
+            if attachments.iter().all(is_served) && !refused.contains(&entry.instance.instance_id) {
+                registry.confirm(entry);
+            }
+        }
+        self.tell_unserved(&snapshot);
+        Ok(())
+    }
+
+    /// What the guests' interfaces should have for their guests to reach the service and to be reached.
+    pub fn wanted_of_interfaces(&self, snapshot: &Snapshot) -> BTreeMap<String, Wanted> {
+        let mut wanted: BTreeMap<String, Wanted> = BTreeMap::new();
+        let Some(interfaces) = &self.interfaces else { return wanted };
+        for (key, asked) in self.asked(snapshot) {
+            let (Key::Interface(name) | Key::Bridge(name)) = key else { continue };
+            let of_interface = wanted.entry(name).or_default();
+            of_interface
+                .addresses
+                .extend([SocketAddr::from(interfaces.ipv4).ip(), interfaces.ipv6.ip().to_owned().into()]);
+            for (_, entry) in asked.attached {
+                of_interface.routes.extend(ipv6_of(&entry.instance));
+            }
+        }
+        wanted
+    }
+
+    /// Closes all sockets and tells all connections to end.
+    pub fn end(&mut self) {
+        for way in self.ways.values_mut() {
+            way.sockets.iter_mut().flatten().for_each(Socket::stop);
+            way.drain.end();
+        }
+    }
+
+    /// Returns when all connections have ended.
+    pub async fn ended(&self) {
+        for way in self.ways.values() {
+            way.drain.ended().await;
+        }
+    }
+
+    /// The ways in that the configuration and the held claims of the instances ask for.
+    fn asked<'s>(&self, snapshot: &'s Snapshot) -> BTreeMap<Key, Asked<'s>> {
+        let configured = self.listeners.iter().map(|listener| Key::Listener(listener.name.clone()));
+        let mut asked: BTreeMap<Key, Asked<'s>> = configured.map(|key| (key, Asked::default())).collect();
+        for (attachment, _) in snapshot.claims() {
+            let Some(entry) = snapshot.attached_to(attachment).filter(|_| self.unserved_by(attachment).is_none())
+            else {
+                continue;
+            };
+            asked.entry(key_of(attachment)).or_default().attached.push((attachment, entry));
+        }
+        asked
+    }
+
+    fn way(&self, key: &Key, presence: Presence) -> Way {
+        let mut bridge = None;
+        let name = key.name();
+        let ingress: Arc<dyn Ingress> = match key {
+            Key::Listener(name) => {
+                let anti_spoofed = self.listener(name).anti_spoofed;
+                Arc::new(ingress::Listener { name: name.clone(), anti_spoofed })
+            }
+            Key::Interface(name) => Arc::new(ingress::Device { name: name.clone() }),
+            Key::Bridge(name) => {
+                let made = ingress::Bridge { name: name.clone(), ports: Default::default() };
+                Arc::clone(bridge.insert(Arc::new(made))) as Arc<dyn Ingress>
+            }
+            Key::Namespace(name) => Arc::new(ingress::Namespace { name: name.clone(), path: namespace_path(name) }),
+        };
+        let (addresses, extra_hops) = match key {
+            Key::Listener(name) => {
+                let listener = self.listener(name);
+                ([listener.ipv4.map(SocketAddr::from), listener.ipv6.map(SocketAddr::from)], listener.extra_hops)
+            }
+            Key::Interface(_) | Key::Bridge(_) | Key::Namespace(_) => {
+                let interfaces = self.interfaces.as_ref().expect("without the table none of these is asked for");
+                ([Some(interfaces.ipv4.into()), Some(interfaces.ipv6.into())], interfaces.extra_hops(name))
+            }
+        };
+        let [ipv4, ipv6] = addresses;
+        let socket = |family, address: Option<SocketAddr>| {
+            address.map(|address| Socket { family, address, accepting: None, refused: None })
+        };
+        Way {
+            ingress,
+            bridge,
+            presence,
+            limits: Limits { head: self.head, extra_hops },
+            sockets: [socket(Family::Ipv4, ipv4), socket(Family::Ipv6, ipv6)],
+            drain: DrainControl::new(),
+        }
+    }
+
+    fn listener(&self, name: &str) -> &config::Listener {
+        let mut listeners = self.listeners.iter();
+        listeners.find(|listener| listener.name == name).expect("only configured listeners are asked for")
+    }
+
+    /// Why nobody can be served at an attachment, whoever claims it.
+    fn unserved_by(&self, attachment: &Attachment) -> Option<&'static str> {
+        let (name, by_address) = match attachment {
+            Attachment::Listener(name) => (name, false),
+            Attachment::SourceAddress(SourceAddress { listener, .. }) => (listener, true),
+            Attachment::Interface(_) | Attachment::BridgePort(_) | Attachment::NetworkNamespace(_) => {
+                return self.interfaces.is_none().then_some("the configuration has no table [interfaces]");
+            }
+        };
+        match self.listeners.iter().find(|listener| listener.name == *name) {
+            None => Some("there is no such listener"),
+            Some(listener) if by_address && !listener.anti_spoofed => Some("the listener is not anti_spoofed"),
+            Some(listener) if !by_address && listener.anti_spoofed => Some("the listener is anti_spoofed"),
+            Some(_) => None,
+        }
+    }
+
+    /// Tells the operator, once for each change, which ways in serve nobody, and why.
+    fn tell_unserved(&mut self, snapshot: &Snapshot) {
+        let mut unserved = BTreeSet::new();
+        for (attachment, claim) in snapshot.claims() {
+            match (claim, self.unserved_by(attachment)) {
+                (Claim::Disputed(several), _) => {
+                    let several: Vec<&str> = several.iter().map(InstanceId::as_str).collect();
+                    unserved
+                        .insert(format!("{attachment} is claimed by {}: none is served there", several.join(" and ")));
+                }
+                (Claim::Held(id), Some(reason)) => {
+                    unserved.insert(format!("{id} is attached to {attachment}, and {reason}"));
+                }
+                (Claim::Held(_), None) => {}
+            }
+        }
+        for fault in unserved.difference(&self.unserved) {
+            error!("{fault}");
+        }
+        self.unserved = unserved;
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum WantedBy {
+    Nobody,
+    Somebody,
+}
+
+impl Asked<'_> {
+    /// A listener of the configuration that belongs to nobody stays open on IPv4, and answers nobody.
+    fn wanted_by(&self, family: Family, is_configured: bool) -> WantedBy {
+        let is_free = self.attached.is_empty() && is_configured && family == Family::Ipv4;
+        match is_free || self.attached.iter().any(|(_, entry)| admission::listens(entry, family)) {
+            true => WantedBy::Somebody,
+            false => WantedBy::Nobody,
+        }
+    }
+
+    fn ports(&self) -> HashMap<u32, Attachment> {
+        let marked = self.attached.iter().filter_map(|(attachment, _)| match attachment {
+            Attachment::BridgePort(BridgePort { mark, .. }) => Some((*mark, (*attachment).clone())),
+            _ => None,
+        });
+        marked.collect()
+    }
+}
+
+fn key_of(attachment: &Attachment) -> Key {
+    match attachment {
+        Attachment::Listener(name) => Key::Listener(name.clone()),
+        Attachment::SourceAddress(SourceAddress { listener, .. }) => Key::Listener(listener.clone()),
+        Attachment::Interface(name) => Key::Interface(name.clone()),
+        Attachment::BridgePort(BridgePort { bridge, .. }) => Key::Bridge(bridge.clone()),
+        Attachment::NetworkNamespace(name) => Key::Namespace(name.clone()),
+    }
+}
+
+/// What a way in stands on now; `None` when it is not there. A link that is not up yet is not there; one that goes down later
+/// keeps its sockets.
+fn presence(key: &Key, before: Option<&Presence>, links: &Links) -> Option<Presence> {
+    match key {
+        Key::Listener(_) => Some(Presence::Always),
+        Key::Interface(name) | Key::Bridge(name) => {
+            let link = links.named(name)?;
+            let presence = Presence::Link(link.incarnation);
+            (link.up || before == Some(&presence)).then_some(presence)
+        }
+        Key::Namespace(name) => {
+            use std::os::unix::fs::MetadataExt as _;
+            let file = std::fs::metadata(namespace_path(name)).ok()?;
+            Some(Presence::Namespace(file.dev(), file.ino()))
+        }
+    }
+}
+
+/// Where `ip netns` keeps the namespaces that have names.
+fn namespace_path(name: &str) -> PathBuf {
+    Path::new("/run/netns").join(name)
+}
+
+/// The guest's IPv6 addresses that need a route. Link-local ones are always on their link.
+fn ipv6_of(instance: &Instance) -> impl Iterator<Item = std::net::Ipv6Addr> {
+    let of_interfaces = instance.network_interfaces.iter().flat_map(|interface| &interface.ipv6_addresses);
+    of_interfaces.map(|address| address.ipv6_address).filter(|address| !address.is_unicast_link_local())
+}
+
+impl Key {
+    fn name(&self) -> &str {
+        match self {
+            Key::Listener(name) | Key::Interface(name) | Key::Bridge(name) | Key::Namespace(name) => name,
+        }
+    }
+}
+
+impl Way {
+    fn end(&mut self, key: &Key) {
+        for socket in self.sockets.iter_mut().flatten() {
+            socket.close(key);
+        }
+        // What was connected by the old interface must not go on by a new one that got its number.
+        self.drain.cut();
+    }
+}
+
+impl Socket {
+    fn open(
+        &mut self,
+        key: &Key,
+        ingress: &Arc<dyn Ingress>,
+        answering: &Arc<dyn Answering>,
+        limits: Limits,
+        drain: net::Drain,
+    ) -> io::Result<()> {
+        let listener = ingress.open(self.address)?;
+        self.address = listener.local_addr()?;
+        self.refused = None;
+        info!(at = %key, address = %self.address, "listening");
+
+        let (family, ingress, seats) = (self.family, Arc::clone(ingress), Arc::clone(answering));
+        let whose = move |stream: &tokio::net::TcpStream, peer| {
+            let origin = Origin { attachment: ingress.attachment(stream, peer)?, family, peer };
+            Some((seats.seats(&origin)?, origin))
+        };
+        let answering = Arc::clone(answering);
+        let accepting = net::listener::accept(listener, drain, whose, move |stream, origin, seat, drain| {
+            net::connection::serve(stream, origin, Arc::clone(&answering), limits, seat, drain)
+        });
+        self.accepting = Some(tokio::spawn(accepting));
+        Ok(())
+    }
+
+    fn stop(&mut self) {
+        if let Some(accepting) = self.accepting.take() {
+            accepting.abort();
+        }
+        self.refused = None;
+    }
+
+    fn close(&mut self, key: &Key) {
+        if self.accepting.is_some() {
+            info!(at = %key, address = %self.address, "no longer listening");
+        }
+        self.stop();
+    }
+
+    fn tell_refused(&mut self, key: &Key, reason: &io::Error) {
+        let mut text = reason.to_string();
+        if let (Key::Interface(name) | Key::Bridge(name), io::ErrorKind::AddrNotAvailable) = (key, reason.kind()) {
+            let (prefix, nodad) = if self.address.is_ipv4() { (32, "") } else { (128, " nodad") };
+            text += &format!(
+                "; it needs the address: `ip address add {}/{prefix} dev {name}{nodad}`, or interfaces.addresses = \
+                 \"manage\"",
+                self.address.ip()
+            );
+        }
+        if self.refused.as_ref() != Some(&text) {
+            warn!(at = %key, address = %self.address, reason = text, "can't listen; its options stay pending, trying again");
+            self.refused = Some(text);
+        }
+    }
+}
+
+impl std::fmt::Display for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Key::Listener(name) => write!(f, "listener '{name}'"),
+            Key::Interface(name) => write!(f, "interface '{name}'"),
+            Key::Bridge(name) => write!(f, "bridge '{name}'"),
+            Key::Namespace(name) => write!(f, "network namespace '{name}'"),
+        }
+    }
+}
