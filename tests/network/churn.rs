@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::imdsd::{Imdsd, MANAGE, id, on_interface, with_option};
+use crate::imdsd::{Imdsd, MANAGE, id, on_interface, with_addresses, with_option};
 use crate::lab::{Door, HOST, INSTANCE_ID, IPV4, IPV6, Lab, Lines, Wire, get, spread};
 use crate::support::{PATIENCE, is_root, skip};
 
@@ -45,8 +45,10 @@ fn go_and_come(
 ) {
     lab.add(COMES_AND_GOES.guest);
     lab.guest(&STAYS);
-    let instances = [on_interface(0, "tap0"), on_interface(1, "tap1")];
-    let instances = instances.map(|instance| with_option(instance, "HttpTokens", "optional"));
+    let instances = [(0, &COMES_AND_GOES), (1, &STAYS)].map(|(number, wire)| {
+        let instance = with_addresses(on_interface(number, wire.tap), wire.mac, "10.0.0.5", "fd11::5");
+        with_option(instance, "HttpTokens", "optional")
+    });
     let _imdsd = Imdsd::start(lab, MANAGE, &instances);
     let [coming, traffic] = [(); 2].map(|()| lab.door(COMES_AND_GOES.guest));
     let steady = lab.door(STAYS.guest);

@@ -42,8 +42,13 @@ impl Imdsd {
 
     /// Starts it again on the same directory.
     pub fn start_again(&mut self, lab: &Lab) {
-        (self.child, self.lines) = spawn_by(lab.command(HOST, env!("CARGO_BIN_EXE_imdsd")), self.directory.path());
+        self.spawn_again(lab);
         self.wait_until_ready();
+    }
+
+    /// The same without a wait.
+    pub fn spawn_again(&mut self, lab: &Lab) {
+        (self.child, self.lines) = spawn_by(lab.command(HOST, env!("CARGO_BIN_EXE_imdsd")), self.directory.path());
     }
 
     /// What the next start finds: another configuration, other documents, and no records of the old ones.
@@ -51,6 +56,12 @@ impl Imdsd {
         let _ = std::fs::remove_dir_all(self.directory.path().join("state/instances"));
         std::fs::remove_dir_all(self.directory.path().join("instances.d")).unwrap();
         write_configuration(self.directory.path(), config, instances);
+    }
+
+    /// What the next start finds: other documents, and the records of the old ones.
+    pub fn document(&self, instances: &[Value]) {
+        std::fs::remove_dir_all(self.directory.path().join("instances.d")).unwrap();
+        write_documents(self.directory.path(), instances);
     }
 
     pub fn wait_until_ready(&mut self) {
@@ -157,6 +168,10 @@ fn write_configuration(directory: &Path, config: &str, instances: &[Value]) {
         Namespace::CONTROL
     );
     std::fs::write(directory.join("imdsd.toml"), config).unwrap();
+    write_documents(directory, instances);
+}
+
+fn write_documents(directory: &Path, instances: &[Value]) {
     std::fs::create_dir(directory.join("instances.d")).unwrap();
     for instance in instances {
         let name = format!("instances.d/{}.json", instance["InstanceId"].as_str().unwrap());

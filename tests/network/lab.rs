@@ -143,11 +143,20 @@ impl Lab {
 
     /// Loads an nft script on the host.
     pub fn nft(&self, script: &str) {
-        let mut nft = self.command(HOST, "nft");
-        let mut nft = nft.args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        nft.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
-        let said = nft.wait_with_output().unwrap();
-        assert!(said.status.success(), "{}\n{script}", String::from_utf8_lossy(&said.stderr));
+        self.feed(HOST, "nft", &["-f", "-"], script);
+    }
+
+    /// Runs lines of `ip` in a place: many more of them than one process each would allow.
+    pub fn ip(&self, place: &str, options: &[&str], lines: &str) {
+        self.feed(place, "ip", &[options, &["-batch", "-"]].concat(), lines);
+    }
+
+    fn feed(&self, place: &str, program: &str, arguments: &[&str], text: &str) {
+        let mut command = self.command(place, program);
+        let mut child = command.args(arguments).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        let said = child.wait_with_output().unwrap();
+        assert!(said.status.success(), "{program}: {}\n{text}", String::from_utf8_lossy(&said.stderr));
     }
 
     /// The MAC address of an interface.

@@ -98,9 +98,9 @@ fn what_a_killed_daemon_left_behind_is_gone_after_the_next_start() {
     assert_eq!(lab.door("g2").who_am_i(IPV6), id(2));
     println!("after the next start: tap1 {:?}, tap2 {:?}", on(&lab, "tap1"), on(&lab, "tap2"));
 
-    // Twice killed, and then it is not even to manage addresses any more.
+    // Once more, and then there is no instance at all.
     imdsd.kill();
-    imdsd.configure(CHECK, &[]);
+    imdsd.configure(MANAGE, &[]);
     imdsd.start_again(&lab);
     eventually("tap2 is the operator's again", || on(&lab, "tap2") == operators_own());
 }
@@ -134,7 +134,9 @@ fn an_address_that_is_taken_away_under_the_daemon_is_put_back() {
 /// `check` changes nothing: what is missing is said, and the guest is served once it is there.
 #[test]
 fn a_host_that_is_not_prepared_is_left_as_it_is_and_served_once_it_is() {
-    let Some(lab) = host("check mode") else { return };
+    let Some(lab) = Lab::new("check mode") else { return };
+    lab.guest(&ONE);
+    lab.guest(&TWO);
     let imdsd = Imdsd::start(&lab, CHECK, &instances());
     let guest = lab.door("g1");
     assert!(guest.try_ask(IPV4, "", std::time::Duration::from_millis(300)).is_err());

@@ -57,11 +57,17 @@ fn a_change_is_the_changed_guests_alone_and_on_its_very_next_request() {
         ipv4: Some("10.0.0.5/24"),
         ipv6: Some("fd11::5/64"),
     };
-    let two = Wire { guest: "g2", tap: "tap2", mac: "02:00:00:00:00:02", ..one };
-    for wire in [&one, &two] {
+    let two = Wire {
+        guest: "g2",
+        tap: "tap2",
+        mac: "02:00:00:00:00:02",
+        ipv4: Some("10.0.0.6/24"),
+        ipv6: Some("fd11::6/64"),
+    };
+    for (wire, ipv6) in [(&one, "fd11::5"), (&two, "fd11::6")] {
         lab.guest(wire);
         lab.serve_on(wire.tap);
-        lab.sh(HOST, &format!("ip -6 route add fd11::5 dev {0} metric 1{1}", wire.tap, &wire.tap[3..]));
+        lab.sh(HOST, &format!("ip -6 route add {ipv6} dev {}", wire.tap));
     }
     let instances = [on_interface(1, "tap1"), on_interface(2, "tap2")];
     let imdsd =

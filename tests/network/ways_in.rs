@@ -94,19 +94,36 @@ fn a_source_address_is_a_way_in_only_where_addresses_cannot_be_forged() {
     assert_eq!(read, [None, None, None]);
 }
 
+/// Documents that contradict each other are refused at once. One that contradicts the record of another instance takes from
+/// that one what it had, and gets nothing for it.
 #[test]
 fn an_interface_that_two_instances_claim_serves_neither() {
     let Some(lab) = Lab::new("a disputed interface") else { return };
     lab.guest(&ONE);
     lab.guest(&TWO);
-    let instances = [on_interface(1, "tap1"), on_interface(2, "tap2"), on_interface(3, "tap1")].map(open);
-    let mut imdsd = Imdsd::spawn(&lab, MANAGE, &instances);
-    let said = imdsd.wait_for(|line| {
-        let message = line["message"].as_str().unwrap_or_default();
-        message.contains("tap1") && message.contains(&id(1)) && message.contains(&id(3))
-    });
-    println!("{}: {}", said["level"], said["message"]);
+    let [first, second, third] =
+        [(1, "tap1", &ONE), (2, "tap2", &TWO), (3, "tap1", &ONE)].map(|(number, tap, wire)| {
+            let last = &wire.ipv6.unwrap()[6..7];
+            let (ipv4, ipv6) = (format!("10.0.0.{last}"), format!("fd11::{last}"));
+            open(with_addresses(on_interface(number, tap), wire.mac, &ipv4, &ipv6))
+        });
+    let is_told = |line: &Value| {
+        let text = line["message"].as_str().or(line.as_str()).unwrap_or_default();
+        text.contains("'tap1' is claimed by") && text.contains(&id(1)) && text.contains(&id(3))
+    };
+    let mut imdsd = Imdsd::spawn(&lab, MANAGE, &[first.clone(), second.clone(), third.clone()]);
+    println!("both in documents: {}", imdsd.wait_for(is_told));
+
+    imdsd.configure(MANAGE, &[first, second]);
+    imdsd.start_again(&lab);
     let (disputed, held) = (lab.door("g1"), lab.door("g2"));
+    for address in [IPV4, IPV6] {
+        eventually("both are served", || reads(&disputed, address) == Some(id(1)));
+    }
+    imdsd.terminate();
+    imdsd.document(&[third]);
+    imdsd.spawn_again(&lab);
+    println!("one in a record: {}", imdsd.wait_for(is_told)["message"]);
     for address in [IPV4, IPV6] {
         eventually("the other one is served", || reads(&held, address) == Some(id(2)));
         assert_eq!(reads(&disputed, address), None);
@@ -187,12 +204,12 @@ fn an_interface_with_the_number_of_a_deleted_one_is_not_taken_for_it() {
         }
         // Deleted and made in one go, for the other guest.
         let Wire { guest, tap, mac, .. } = TWO;
-        lab.sh(
+        lab.ip(
             HOST,
+            &[],
             &format!(
-                "printf '%s\\n' 'link del tap1' \
-                 'link add {tap} index {INDEX} type veth peer name eth0 address {mac} netns {guest}' \
-                 'link set {tap} up' | ip -batch -"
+                "link del tap1\nlink add {tap} index {INDEX} type veth peer name eth0 address {mac} netns {guest}\n\
+                 link set {tap} up\n"
             ),
         );
         lab.address(&TWO);
@@ -204,12 +221,12 @@ fn an_interface_with_the_number_of_a_deleted_one_is_not_taken_for_it() {
             });
         }
         // And for nobody: a name that no document has.
-        lab.sh(
+        lab.ip(
             HOST,
+            &[],
             &format!(
-                "printf '%s\\n' 'link del tap2' \
-                 'link add spare index {INDEX} type veth peer name eth0 address {mac} netns {guest}' \
-                 'link set spare up' 'address add 169.254.169.254/32 dev spare' | ip -batch -"
+                "link del tap2\nlink add spare index {INDEX} type veth peer name eth0 address {mac} netns {guest}\n\
+                 link set spare up\naddress add 169.254.169.254/32 dev spare\n"
             ),
         );
         lab.address(&TWO);
