@@ -95,6 +95,28 @@ fn guests_on_a_bridge_are_each_themselves_whatever_address_they_take() {
             println!("guarded: {guarded}: guest 3 from {from}: {:?}", read.lines().last());
             assert!(!read.contains(&id(2)), "{read}");
         }
+        if !guarded {
+            // The host sends to it what is for the neighbour, so it is answered: under its own mark.
+            let attacks = ["10.0.0.6", "fd11::6"].map(|claimed| {
+                let target = if claimed.contains(':') { "fd11::1" } else { "10.0.0.1" };
+                Lines::of(lab.script("g3", "claim.py").args(["eth0", claimed, target]))
+            });
+            for (from, to) in [("10.0.0.6:0", IPV4), ("[fd11::6]:0", IPV6)] {
+                let from: SocketAddr = from.parse().unwrap();
+                eventually("it is itself under the neighbour's address", || {
+                    let Ok(mut stream) = attacker.connect_as(Some(from), to, Duration::from_secs(1)) else {
+                        return false;
+                    };
+                    stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+                    stream.write_all(get(INSTANCE_ID).as_bytes()).unwrap();
+                    let read = Answer::read(&read_to_end(&mut stream));
+                    assert!(read.status == 0 || read.body == id(3), "{read:?}");
+                    read.status == 200
+                });
+                println!("guarded: false: guest 3 from {from}, which it has claimed: {}", id(3));
+            }
+            drop(attacks);
+        }
         lab.sh("g3", "ip address del 10.0.0.6/24 dev eth0; ip -6 address del fd11::6/64 dev eth0");
         forget(&lab);
     }

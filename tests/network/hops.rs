@@ -146,9 +146,11 @@ fn every_limit_is_in_the_packets_of_a_token_answer_and_in_no_others() {
         assert_eq!((reads.is_empty(), tokens.is_empty()), (!kept_alive, false), "{what}");
         assert!(reads.iter().all(|segment| segment.hops == DEFAULT_HOPS), "{what}");
         assert!(tokens.iter().all(|segment| segment.hops == *limit), "{what}");
-        // The limit is not raised again on what follows the answer.
+        // The limit is not raised again on what follows the answer. The kernel acknowledges a FIN that comes twice with the
+        // default once the socket is gone (TIME_WAIT): a segment that carries nothing.
         let after =
             segments.iter().skip_while(|segment| segment.payload.is_empty() || segment.payload.contains(&id(1)));
+        let after = after.filter(|segment| !segment.payload.is_empty() || segment.is_fin());
         assert!(after.clone().all(|segment| segment.hops == *limit), "{what}");
         limited += after.count();
         unlimited += 1 + reads.len();

@@ -321,7 +321,7 @@ impl Namespace {
             .args(["sh", "-c", GUARD, "guard"])
             .arg(program)
             .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("PATH", path_with_sbin())
             .env("IMDSD_TEST_NOT_IN", &self.outside)
             .stdin(Stdio::null());
         command
@@ -403,6 +403,13 @@ impl Drop for MetadataService {
 /// The instance object inside a document, to compare with.
 pub fn instance_in(document: &str) -> Value {
     instance_of(&mut serde_json::from_str(document).unwrap()).take()
+}
+
+/// An ordinary user's path need not have the folders of `ip` and `nft`.
+fn path_with_sbin() -> std::ffi::OsString {
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/sbin:/sbin");
+    path
 }
 
 pub fn is_root() -> bool {
