@@ -128,7 +128,7 @@ fn an_interface_that_comes_and_goes_is_served_and_its_neighbours_do_not_notice()
 fn a_tap_that_comes_and_goes_is_served_and_its_neighbours_do_not_notice() {
     let test = "a tap";
     let Some(lab) = Lab::new(test) else { return };
-    let opened = lab.command(HOST, "sh").args(["-c", ": <> /dev/net/tun"]).status().unwrap();
+    let opened = lab.command(HOST, "sh").args(["-c", ": <> /dev/net/tun"]).stderr(Stdio::null()).status().unwrap();
     if !opened.success() {
         let who = if is_root() { "this kernel has no tap" } else { "only root may make a tap here" };
         return skip(test, who);
