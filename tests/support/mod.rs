@@ -335,38 +335,42 @@ impl Drop for Namespace {
     }
 }
 
-/// A daemon in a namespace, at the addresses that every client has built in.
+/// A daemon on a host, and a guest behind an interface of it that finds it at the addresses that every client has built in.
 pub struct MetadataService {
     // The daemon ends before its network does.
     child: Child,
     pub directory: tempfile::TempDir,
-    pub namespace: Namespace,
+    pub host: Namespace,
 }
 
 impl MetadataService {
     /// Serves one instance, of any of the three forms of a document, changed as the test wants.
     pub fn start(test: &str, document: &str, change: impl FnOnce(&mut Value)) -> Option<MetadataService> {
-        let namespace = Namespace::new(test)?;
+        const PREPARE: &str = "mount -t tmpfs none /run && mkdir /run/netns && ip link set lo up \
+             && sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 && ip netns add guest \
+             && ip link add tap0 type veth peer name wire0 netns guest && ip link set tap0 up && ip -n guest link set lo up \
+             && nsenter --net=/run/netns/guest sysctl -qw net.ipv6.conf.wire0.accept_dad=0 \
+             && ip -n guest link set wire0 up && ip -n guest address add 10.0.0.5/24 dev wire0 \
+             && ip -n guest route add 169.254.169.254 dev wire0 && ip -n guest -6 route add fd00:ec2::254 dev wire0";
+        let host = Namespace::prepared(test, PREPARE)?;
         let directory = tempfile::tempdir().unwrap();
         let mut document: Value = serde_json::from_str(document).unwrap();
         let instance = instance_of(&mut document);
-        instance["Imds"]["Attachments"] = serde_json::json!([{ "Listener": "metadata" }]);
+        instance["Imds"]["Attachments"] = serde_json::json!([{ "Interface": "tap0" }]);
         change(instance);
         std::fs::write(directory.path().join("instance.json"), document.to_string()).unwrap();
         write_keys(&directory.path().join("access-keys.toml"));
         let config = format!(
             "instances = \"instance.json\"\nstate_directory = \"state\"\nruntime_directory = \"run\"\n\
-             [[listener]]\nname = \"metadata\"\nipv4 = \"{}\"\nipv6 = \"{}\"\n\
+             [interfaces]\naddresses = \"manage\"\nshadow_host_metadata = true\n\
              [control]\nlisten = \"{}\"\naccess_keys = \"access-keys.toml\"\n\
              [log]\nformat = \"json\"\nlevel = \"debug\"\n",
-            Namespace::IPV4,
-            Namespace::IPV6,
             Namespace::CONTROL
         );
         std::fs::write(directory.path().join("imdsd.toml"), config).unwrap();
-        let (child, lines) = spawn_by(namespace.command(env!("CARGO_BIN_EXE_imdsd")), directory.path());
+        let (child, lines) = spawn_by(host.command(env!("CARGO_BIN_EXE_imdsd")), directory.path());
         // From here on a panic stops what was started.
-        let mut service = MetadataService { child, directory, namespace };
+        let mut service = MetadataService { child, directory, host };
         let deadline = Instant::now() + PATIENCE;
         loop {
             match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -377,16 +381,21 @@ impl MetadataService {
         }
     }
 
-    /// A client in the namespace, with a home of its own and no endpoint variable.
+    /// A command in the guest.
+    pub fn guest(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        self.host.command_in("guest", program)
+    }
+
+    /// A client in the guest, with a home of its own and no endpoint variable.
     pub fn client(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = self.namespace.command(program);
+        let mut command = self.guest(program);
         command.env("HOME", self.directory.path()).env("AWS_EC2_METADATA_V1_DISABLED", "true");
         command
     }
 
-    /// The status of a request in the namespace, of curl.
+    /// The status of a request in the guest, of curl.
     pub fn status(&self, arguments: &[&str]) -> String {
-        let mut curl = self.namespace.command("curl");
+        let mut curl = self.guest("curl");
         curl.args(["--silent", "--max-time", "5", "--output", "/dev/null", "--write-out", "%{http_code}"]);
         let said = curl.args(arguments).output().unwrap();
         String::from_utf8(said.stdout).unwrap()
