@@ -1,13 +1,19 @@
 //! The command line: one file per subcommand. Without a subcommand it serves.
 
 mod check;
+mod guest_rules;
 mod identity;
 mod serve;
 mod verify;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::config::Checked;
+use crate::instance::{Instance, InstanceId};
+use crate::registry;
 
 /// An EC2-compatible instance metadata service for machines that are not EC2.
 ///
@@ -30,6 +36,8 @@ enum Command {
     Serve(serve::Arguments),
     /// Reads a configuration and everything it names, and reports every fault
     Check(check::Arguments),
+    /// Prints the packet rules that keep guests apart, for nft
+    GuestRules(guest_rules::Arguments),
     /// Prints what verifiers of identity documents and web identities need, and rotates the key
     Identity(identity::Arguments),
     /// Verifies a signature of an identity document, and names what failed
@@ -43,7 +51,26 @@ pub fn run() -> ExitCode {
         None => serve::run(cli.serve),
         Some(Command::Serve(arguments)) => serve::run(arguments),
         Some(Command::Check(arguments)) => check::run(arguments),
+        Some(Command::GuestRules(arguments)) => guest_rules::run(arguments),
         Some(Command::Identity(arguments)) => identity::run(arguments),
         Some(Command::Verify(arguments)) => verify::run(arguments),
     }
+}
+
+/// The instances that a daemon of this configuration serves: those of the documents, as the state directory has them since
+/// they were registered, and those that only it has. And what of them can't be read.
+fn registered(checked: Checked) -> (Vec<Instance>, Vec<String>) {
+    let documents = checked.instances.into_iter().map(|instance| (instance.instance_id.clone(), instance));
+    let mut instances: BTreeMap<InstanceId, Instance> = documents.collect();
+    let Some(directory) = checked.config.state_directory else {
+        return (instances.into_values().collect(), Vec::new());
+    };
+    let unread = match registry::file::look(&directory) {
+        Ok((records, faults)) => {
+            instances.extend(records.into_iter().map(|record| (record.instance_id.clone(), record)));
+            faults.iter().map(ToString::to_string).collect()
+        }
+        Err(reason) => vec![format!("the instances in {}: {reason}", directory.display())],
+    };
+    (instances.into_values().collect(), unread)
 }

@@ -16,7 +16,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("guest", &["clock", "credentials", "identity", "instance", "registry"]),
     ("control", &["clock", "fault", "instance", "registry", "sigv4"]),
     ("net", &["instance"]),
-    ("host", &[]),
+    ("host", &["fault", "instance"]),
     ("logging", &["config"]),
     (
         "daemon",
@@ -34,7 +34,13 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "registry",
         ],
     ),
-    ("cli", &["clock", "config", "control", "daemon", "fault", "guest", "identity", "instance", "logging"]),
+    (
+        "cli",
+        &[
+            "clock", "config", "control", "daemon", "fault", "guest", "host", "identity", "instance", "logging",
+            "registry",
+        ],
+    ),
 ];
 
 fn imports_of(directory: &Path, module: &str, found: &mut BTreeMap<String, Vec<String>>) {
