@@ -202,7 +202,7 @@ fn a_guest_does_not_become_the_service_for_another_guest() {
 #[test]
 fn a_guest_does_not_send_as_the_service() {
     let Some(lab) = Lab::new("a_guest_does_not_send_as_the_service") else { return };
-    let arrives = |name: &str| lab.meanwhile(3, &["hear", "eth0", "0.4"], || claim(&lab, 2, name));
+    let arrives = |name: &str| lab.meanwhile(3, &["hear", "eth0", "2"], || claim(&lab, 2, name));
     for name in ["source-ipv4", "source-ipv6"] {
         lab.unguarded();
         assert_eq!(arrives(name), "1", "{name} works");

@@ -98,9 +98,9 @@ impl Lab {
             return None;
         }
         lab.host_sh(&format!(
-            "ip address flush dev lo scope global; ip link add br0 address {BRIDGE_MAC} type bridge
-             sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 net.ipv4.tcp_fwmark_accept=1
+            "sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 net.ipv4.tcp_fwmark_accept=1
              sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
+             ip address flush dev lo scope global; ip link add br0 address {BRIDGE_MAC} type bridge
              ip link set br0 up
              sysctl -qw net.ipv4.neigh.br0.locktime=0 net.ipv6.conf.br0.accept_ra=0
              ip address add 169.254.169.254/32 dev br0; ip address add fd00:ec2::254/128 dev br0 nodad
@@ -135,7 +135,7 @@ impl Lab {
         let (gateway4, gateway6) = if guest == 4 { ("10.0.1.254", "fd12::fe") } else { (HOST_IPV4, HOST_IPV6) };
         let setup = format!(
             "sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0
-             ip link set lo up; ip link set eth0 up; sysctl -qw net.ipv4.neigh.eth0.locktime=0 net.ipv6.conf.eth0.accept_dad=0
+             sysctl -qw net.ipv4.neigh.eth0.locktime=0 net.ipv6.conf.eth0.accept_dad=0; ip link set lo up; ip link set eth0 up
              ip address add {}/24 dev eth0; ip address add {}/64 dev eth0 nodad
              ip route add 169.254.169.254/32 dev eth0; ip -6 route add fd00:ec2::254/128 dev eth0
              ip route add default via {gateway4}; ip -6 route add default via {gateway6}",

@@ -127,7 +127,7 @@ fn a_request_comes_from_the_guests_own_addresses() {
 fn no_frame_gets_around_the_mark() {
     let Some(lab) = Lab::new("no_frame_gets_around_the_mark") else { return };
     lab.nft(OBSERVER);
-    // (destination MAC, tags, arrives without rules, arrives with rules)
+    // (destination MAC, tags, how many arrive)
     let frames: &[(&str, &str, u64)] = &[
         (BRIDGE_MAC, "-", 1),
         (BRIDGE_MAC, "0", 1),

@@ -2,7 +2,12 @@
 
 It never runs in the machine's own network: the test gives the name of that namespace, and without it nothing happens.
 """
-import os, select, socket, struct, sys, time
+import os
+import select
+import socket
+import struct
+import sys
+import time
 
 HERE = os.readlink("/proc/self/ns/net")
 if not os.environ.get("IMDSD_TEST_NOT_IN") or os.environ["IMDSD_TEST_NOT_IN"] == HERE:
@@ -188,20 +193,7 @@ def packets(device, me, source, to_mac, tags, count="1"):
     send(device, *[frame(to_mac, me, kind, packet, tags)] * int(count))
 
 
-def syn(device, me, source, to_mac):
-    """A request for a connection from an address that is not the sender's own."""
-    def segment(total):
-        return struct.pack("!HHIIBBHHH", 4001, 80, 1, 0, 5 << 4, 2, 1000, total, 0)
-    if ":" in source:
-        total = pseudo6(source, IPV6, 6, segment(0))
-        packet = ipv6_packet(source, IPV6, 6, segment(total))
-    else:
-        total = checksum(ip4(source) + ip4(IPV4) + struct.pack("!HH", 6, 20) + segment(0))
-        packet = ipv4_packet(source, IPV4, 6, segment(total))
-    send(device, frame(to_mac, me, 0x86DD if ":" in source else 0x0800, packet))
-
-
-def hear(device, seconds, promiscuous="yes"):
+def hear(device, seconds):
     """Counts the frames that come from the metadata addresses, until time is up."""
     raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
     raw.bind((device, 0))
