@@ -50,7 +50,7 @@ pub fn ruled(ways: &[Way<'_>], links: &Links) -> Vec<GuestWay> {
 }
 
 impl Guest {
-    fn of(instance: &Instance) -> Guest {
+    pub(super) fn of(instance: &Instance) -> Guest {
         let interfaces = &instance.network_interfaces;
         let of_interfaces = interfaces.iter().flat_map(|interface| {
             let listed = interface.private_ip_addresses.iter().map(|listed| listed.private_ip_address);

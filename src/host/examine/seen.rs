@@ -101,7 +101,7 @@ impl Seen {
         let file = match fs::File::open(&namespace) {
             Ok(file) => file,
             Err(reason) if reason.kind() == io::ErrorKind::NotFound => return Err(Hidden::Missing),
-            Err(reason) => return Err(Hidden::Forbidden(reason.to_string())),
+            Err(reason) => return Err(Hidden::Forbidden(format!("{}: {reason}", namespace.display()))),
         };
         let (send, seen) = tokio::sync::oneshot::channel();
         let reading = std::thread::Builder::new().name("namespace".to_string()).spawn(move || {
