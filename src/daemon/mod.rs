@@ -195,6 +195,7 @@ impl Daemon {
 
         // 4. The documents. They are stored only now: a start that failed leaves nothing behind.
         daemon.register(instances, config.state_directory.as_deref(), now.wall).await?;
+        daemon.forget_terminated().await;
         daemon.apply(WhenRefused::Retry)?;
         if let Some((listener, control)) = control {
             daemon.start_control(listener, control)?;
@@ -217,7 +218,10 @@ impl Daemon {
                 _ = self.terminate.recv() => break,
                 _ = self.interrupt.recv() => break,
                 _ = publications.changed() => {}
-                _ = tick.tick() => self.roll_keys(),
+                _ = tick.tick() => {
+                    self.roll_keys();
+                    self.forget_terminated().await;
+                }
             }
             publications.borrow_and_update();
             // Can't fail: a refused address is tried again.
@@ -340,6 +344,15 @@ impl Daemon {
                 Registered::Unreadable => {
                     error!(instance = %id, "not served: its record is unreadable, and no document replaces it");
                 }
+                Registered::Terminated => {
+                    let record = state_directory.map(|state| state.join(format!("instances/{id}.json")));
+                    warn!(
+                        instance = %id,
+                        "not served: it was terminated, and its document does not bring it back. To register it anew, stop \
+                         imdsd, remove {}, and start it; or remove the document",
+                        record.unwrap_or_default().display()
+                    );
+                }
             }
         }
         Ok(())
@@ -370,6 +383,12 @@ impl Daemon {
     fn has(&self, attachment: &Attachment) -> bool {
         let Attachment::Listener(name) = attachment;
         self.ways.iter().any(|way| way.name == *name)
+    }
+
+    async fn forget_terminated(&self) {
+        for error in self.registry.forget_terminated(Moment::now().wall).await {
+            warn!("a terminated instance's record stays: {error}");
+        }
     }
 
     fn roll_keys(&self) {
