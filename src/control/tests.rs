@@ -36,7 +36,8 @@ struct TestStore {
 impl Store for TestStore {
     fn load(&self) -> Result<Loaded, StoreError> {
         let fault = Fault::of_file("/secret/path".as_ref(), "broken");
-        Ok(Loaded { records: Vec::new(), unreadable: vec![(InstanceId::parse(UNREADABLE).unwrap(), fault)] })
+        let unreadable = vec![(InstanceId::parse(UNREADABLE).unwrap(), fault)];
+        Ok(Loaded { unreadable, ..Loaded::default() })
     }
 
     fn put(&self, record: &Record, _: Option<&Record>) -> Result<(), StoreError> {
@@ -44,6 +45,18 @@ impl Store for TestStore {
             let reason = std::io::Error::other("disk full");
             return Err(StoreError { doing: "write /secret/path".into(), reason, left: crate::registry::Left::Old });
         }
+        Ok(())
+    }
+
+    fn remove(&self, _: &InstanceId) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn put_account(
+        &self,
+        _: &crate::registry::Account,
+        _: Option<&crate::registry::Account>,
+    ) -> Result<(), StoreError> {
         Ok(())
     }
 }

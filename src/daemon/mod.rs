@@ -186,6 +186,7 @@ impl Daemon {
 
         // 4. The documents. They are stored only now: a start that failed leaves nothing behind.
         daemon.register(instances, config.state_directory.as_deref(), now.wall).await?;
+        daemon.forget_terminated().await;
         if let Some(host) = &mut daemon.host {
             host.look_for_the_hosts_own(&config, &daemon.ways, &daemon.registry.snapshot());
         }
@@ -215,6 +216,7 @@ impl Daemon {
                 () = changed(links.as_mut()) => WhenRefused::TryAgain,
                 _ = tick.tick() => {
                     self.roll_keys();
+                    self.forget_terminated().await;
                     WhenRefused::TryAgain
                 }
             };
@@ -321,9 +323,24 @@ impl Daemon {
                 Registered::Unreadable => {
                     error!(instance = %id, "not served: its record is unreadable, and no document replaces it");
                 }
+                Registered::Terminated => {
+                    let record = state_directory.map(|state| state.join(format!("instances/{id}.json")));
+                    warn!(
+                        instance = %id,
+                        "not served: it was terminated, and its document does not bring it back. To register it anew, stop \
+                         imdsd, remove {}, and start it; or remove the document",
+                        record.unwrap_or_default().display()
+                    );
+                }
             }
         }
         Ok(())
+    }
+
+    async fn forget_terminated(&self) {
+        for error in self.registry.forget_terminated(Moment::now().wall).await {
+            warn!("a terminated instance's record stays: {error}");
+        }
     }
 
     fn roll_keys(&self) {

@@ -4,6 +4,7 @@
 //! Fields that EC2 prints and imdsd does not read are kept at the top level ([`Instance::other`]) and dropped below it.
 
 pub mod attachment;
+pub mod defaults;
 pub mod document;
 pub mod ec2_json;
 pub mod events;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 pub use attachment::{Attachment, BridgePort, Family, Ground, Hold, Origin, SourceAddress, interface_name_fault};
+pub use defaults::{ImdsSupport, MetadataDefaults};
 pub use events::Events;
 pub use options::{HopLimit, HttpTokens, MetadataOptions, OptionsUpdate, Switch};
 pub use overrides::Overrides;
@@ -225,6 +227,12 @@ pub struct Imds {
     /// Leaves of the metadata tree that are set or hidden by hand.
     #[serde(default, skip_serializing_if = "is_default")]
     pub overrides: Overrides,
+    /// EC2's instance attribute: TerminateInstances is refused.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub disable_api_termination: bool,
+    /// EC2's instance attribute: StopInstances is refused.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub disable_api_stop: bool,
 }
 
 /// A public key that logs a user in until it expires.

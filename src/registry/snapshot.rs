@@ -39,6 +39,10 @@ pub struct Entry {
     pub identity_document: String,
     /// Of the document it was registered from.
     pub document_digest: String,
+    /// Of the RunInstances call that made it.
+    pub launch_request: Option<String>,
+    /// When it was terminated.
+    pub terminated: Option<Timestamp>,
     /// When anything but its options was last changed: `Last-Modified` of what is read.
     pub changed: Timestamp,
     /// The generation that the sockets carry.
@@ -86,6 +90,13 @@ impl Snapshot {
         entries.remove(id);
         let unreadable = self.unreadable.iter().cloned().chain([id.clone()]).collect();
         Snapshot::assemble(entries, unreadable)
+    }
+
+    /// This snapshot without one instance, which is gone.
+    pub(super) fn forgetting(&self, id: &InstanceId) -> Snapshot {
+        let mut entries = self.entries.clone();
+        entries.remove(id);
+        Snapshot::assemble(entries, self.unreadable.clone())
     }
 
     fn assemble(entries: BTreeMap<InstanceId, Arc<Entry>>, unreadable: BTreeSet<InstanceId>) -> Snapshot {
@@ -165,13 +176,24 @@ impl Snapshot {
 impl Entry {
     /// The entry of a record; nothing is applied yet.
     pub fn of_record(record: Record) -> Entry {
-        let Record { generation, launch_epoch, identity_document, document_digest, changed, instance } = record;
+        let Record {
+            generation,
+            launch_epoch,
+            identity_document,
+            document_digest,
+            launch_request,
+            terminated,
+            changed,
+            instance,
+        } = record;
         Entry {
             instance,
             generation,
             launch_epoch,
             identity_document,
             document_digest,
+            launch_request,
+            terminated,
             changed,
             applied: Applied::default(),
         }
@@ -184,6 +206,8 @@ impl Entry {
             launch_epoch: self.launch_epoch,
             identity_document: self.identity_document.clone(),
             document_digest: self.document_digest.clone(),
+            launch_request: self.launch_request.clone(),
+            terminated: self.terminated,
             changed: self.changed,
             instance: self.instance.clone(),
         }
