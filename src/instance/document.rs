@@ -985,7 +985,7 @@ fn is_mac(text: &str) -> bool {
 
 /// `ssh-ed25519 AAAA… comment`. The key repeats its type inside the base64 (RFC 4253, 6.6), which a truncated or mixed-up
 /// line rarely survives.
-fn is_authorized_key(line: &str) -> bool {
+pub fn is_authorized_key(line: &str) -> bool {
     if line.chars().any(char::is_control) {
         return false;
     }
@@ -1364,7 +1364,7 @@ mod tests {
             ":22: Reservations[0].Instances[0].Imds.OpenSshKey: this is not one line of authorized_keys: a key type, the \
              key in base64, and a comment if you like, without options in front and without a line end",
             ":23: Reservations[0].Instances[0].Imds.UserDat: 'UserDat' is not known; did you mean UserData? (known: \
-             Attachments, OwnerId, ReservationId, Region, UserData, UserDataText, OpenSshKey, Role, Subnets, Vpcs, Events, ManagedSshKeys, Overrides)",
+             Attachments, OwnerId, ReservationId, Region, UserData, UserDataText, OpenSshKey, Role, Subnets, Vpcs, Events, ManagedSshKeys, Overrides, DisableApiTermination, DisableApiStop)",
             ":24: Reservations[0].Instances[0].Imds.Attachments[1]: 'Tap' is not known (known: Listener, \
              Interface, BridgePort, NetworkNamespace, SourceAddress)",
             ":24: Reservations[0].Instances[0].Imds.Attachments[2].Listener: this is a string, not a number",

@@ -187,6 +187,19 @@ impl SpotInterruption {
     }
 }
 
+impl MaintenanceCode {
+    /// The word EC2 uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MaintenanceCode::InstanceReboot => "instance-reboot",
+            MaintenanceCode::SystemReboot => "system-reboot",
+            MaintenanceCode::SystemMaintenance => "system-maintenance",
+            MaintenanceCode::InstanceRetirement => "instance-retirement",
+            MaintenanceCode::InstanceStop => "instance-stop",
+        }
+    }
+}
+
 impl SpotAction {
     /// The word EC2 uses.
     pub fn as_str(self) -> &'static str {
@@ -228,16 +241,21 @@ struct Shown<'a> {
 }
 
 impl Maintenance {
+    /// The description as EC2 shows it, with what became of the event in front.
+    pub fn shown_description(&self) -> String {
+        match self.state {
+            MaintenanceState::Active => self.description.clone(),
+            MaintenanceState::Completed => format!("[Completed] {}", self.description),
+            MaintenanceState::Canceled => format!("[Canceled] {}", self.description),
+        }
+    }
+
     fn shown(&self) -> Shown<'_> {
         let time = |time: Timestamp| time.strftime("%d %b %Y %H:%M:%S GMT").to_string();
         Shown {
             not_before: time(self.not_before),
             code: self.code,
-            description: match self.state {
-                MaintenanceState::Active => self.description.clone(),
-                MaintenanceState::Completed => format!("[Completed] {}", self.description),
-                MaintenanceState::Canceled => format!("[Canceled] {}", self.description),
-            },
+            description: self.shown_description(),
             event_id: &self.event_id,
             not_after: self.not_after.map(time),
             state: self.state,

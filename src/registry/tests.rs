@@ -241,7 +241,7 @@ fn a_launch_anew_has_another_epoch_and_another_document_and_a_change_has_not() {
         assert_ne!(published[0].launch_epoch, first.launch_epoch);
         assert!(published[0].identity_document.contains("2026-06-01T00:00:00Z"));
         // Even when nothing else is different.
-        let relaunch = move |draft: &mut Draft| Ok::<_, ()>(drop(draft.relaunch(&id)));
+        let relaunch = move |draft: &mut Draft| draft.relaunch(&id).map(|_| ()).ok_or(());
         let (again, ()) = registry.change(later, relaunch).await.unwrap();
         assert_ne!(again[0].launch_epoch, published[0].launch_epoch);
     });
