@@ -23,8 +23,8 @@ use serde_json::{Map, Value};
 use serde_path_to_error::Segment;
 
 use super::{
-    Attachment, BridgePort, CredentialSource, Instance, InstanceId, MOST_USER_DATA, NetworkInterface, ProcessSource,
-    SourceAddress, StaticSource, Switch, interface_name_fault, tags,
+    Attachment, BridgePort, CredentialSource, Instance, InstanceId, MOST_USER_DATA, NetworkInterface, OptionsUpdate,
+    ProcessSource, SourceAddress, StaticSource, Switch, export, interface_name_fault, tags,
 };
 use crate::fault::{Fault, line_of};
 
@@ -59,13 +59,55 @@ pub struct Document {
     pub line: usize,
     /// The lines of `Imds.Attachments`, one for each attachment.
     pub attachment_lines: Vec<usize>,
+    /// What the document says and what it leaves to defaults.
+    pub says: Says,
+}
+
+/// What a document says of what is changed while an instance runs. Where it is silent, the instance has a default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Says {
+    /// The metadata options that it names.
+    pub options: OptionsUpdate,
+    /// The fields that it has: `State`, `Imds.Events`.
+    fields: BTreeSet<String>,
+}
+
+impl Says {
+    /// Whether a field stands in the document, by its name and, of those in `Imds`, with that in front.
+    pub fn has(&self, field: &str) -> bool {
+        self.fields.contains(field)
+    }
+
+    fn of(instance: &Value) -> Says {
+        let options = instance.get("MetadataOptions").and_then(|options| OptionsUpdate::deserialize(options).ok());
+        let names = |value: Option<&Value>, prefix: &str| -> Vec<String> {
+            let members = value.and_then(Value::as_object);
+            members.into_iter().flat_map(Map::keys).map(|name| format!("{prefix}{name}")).collect()
+        };
+        let fields = [names(Some(instance), ""), names(instance.get(IMDS), "Imds.")];
+        Says { options: options.unwrap_or_default(), fields: fields.into_iter().flatten().collect() }
+    }
 }
 
 /// Reads the instances of one document.
 pub fn read(file: &Path, text: &str) -> Result<Vec<Instance>, Vec<Fault>> {
     let (documents, mut faults) = documents_of(file, text);
     faults.extend(ids_twice(&documents));
+    faults.extend(secrets_left_out(&documents));
     all_or_faults(documents.into_iter().map(|document| document.instance).collect(), faults)
+}
+
+/// Reads the instances of several documents that somebody sent. Unlike [`read`] it lets pass secrets that an export left
+/// out: whoever takes the instances in restores or refuses them.
+pub fn read_texts<'t>(texts: impl IntoIterator<Item = (&'t Path, &'t str)>) -> Result<Vec<Document>, Vec<Fault>> {
+    let (mut documents, mut faults) = (Vec::new(), Vec::new());
+    for (file, text) in texts {
+        let (found, wrong) = documents_of(file, text);
+        documents.extend(found);
+        faults.extend(wrong);
+    }
+    faults.extend(ids_twice(&documents));
+    all_or_faults(documents, faults)
 }
 
 /// Reads the instances of a file, or of every `*.json` in a directory: by name, without dot-files and subdirectories.
@@ -92,6 +134,7 @@ pub fn read_documents(path: &Path) -> (Vec<Document>, Vec<Fault>) {
         }
     }
     faults.extend(ids_twice(&documents));
+    faults.extend(secrets_left_out(&documents));
     (documents, faults)
 }
 
@@ -142,8 +185,17 @@ pub fn near_miss<'w>(word: &str, known: &[&'w str]) -> Option<&'w str> {
 /// What is wrong, and where.
 type Judgement = Vec<(Place, String)>;
 
-fn all_or_faults(instances: Vec<Instance>, faults: Vec<Fault>) -> Result<Vec<Instance>, Vec<Fault>> {
-    if faults.is_empty() { Ok(instances) } else { Err(faults) }
+fn all_or_faults<T>(found: Vec<T>, faults: Vec<Fault>) -> Result<Vec<T>, Vec<Fault>> {
+    if faults.is_empty() { Ok(found) } else { Err(faults) }
+}
+
+fn secrets_left_out(documents: &[Document]) -> Vec<Fault> {
+    let of_document = |document: &Document| {
+        let (file, line) = (document.file.clone(), document.line);
+        let wrong = export::restore_secrets(&mut document.instance.clone(), None).into_iter();
+        wrong.map(move |(field, message)| Fault { file: file.clone(), line, field, message }).collect::<Vec<_>>()
+    };
+    documents.iter().flat_map(of_document).collect()
 }
 
 fn files_at(path: &Path) -> std::io::Result<Vec<PathBuf>> {
@@ -202,7 +254,7 @@ fn documents_of(file: &Path, text: &str) -> (Vec<Document>, Vec<Fault>) {
     for found in instances_in(value, &mut wrong) {
         let place = found.place.clone();
         match instance_of(found) {
-            Ok(instance) => {
+            Ok((instance, says)) => {
                 let attachments = place.key(IMDS).key("Attachments");
                 let count = instance.imds.attachments.len();
                 documents.push(Document {
@@ -210,6 +262,7 @@ fn documents_of(file: &Path, text: &str) -> (Vec<Document>, Vec<Fault>) {
                     file: file.to_path_buf(),
                     line: source.line(&place),
                     attachment_lines: (0..count).map(|index| source.line(&attachments.index(index))).collect(),
+                    says,
                 });
             }
             Err(faults) => wrong.extend(faults.into_iter().map(|(field, message)| (place.join(&field), message))),
@@ -327,7 +380,7 @@ fn kind(value: &Value) -> &'static str {
 }
 
 /// Reads one instance, or says everything that is wrong with it, in places counted from the instance.
-fn instance_of(found: Found) -> Result<Instance, Judgement> {
+fn instance_of(found: Found) -> Result<(Instance, Says), Judgement> {
     let Found { value: members, owner_id, reservation_id, .. } = found;
     let mut wrong = misspelt(&members);
     let mut value = Value::Object(members);
@@ -339,6 +392,7 @@ fn instance_of(found: Found) -> Result<Instance, Judgement> {
     if let Ok(read) = serde_json::to_value(&instance) {
         lists_for_objects(&value, &read, &Place::root(), &mut judged);
     }
+    let says = Says::of(&value);
     instance.other = unread_fields(value);
     instance.imds.owner_id = instance.imds.owner_id.or(owner_id);
     instance.imds.reservation_id = instance.imds.reservation_id.or(reservation_id);
@@ -354,7 +408,7 @@ fn instance_of(found: Found) -> Result<Instance, Judgement> {
             wrong.push((place, message));
         }
     }
-    if wrong.is_empty() { Ok(instance) } else { Err(wrong) }
+    if wrong.is_empty() { Ok((instance, says)) } else { Err(wrong) }
 }
 
 /// serde reads an array for an object, its elements for the fields in their order. No document means that.

@@ -8,6 +8,7 @@ pub mod defaults;
 pub mod document;
 pub mod ec2_json;
 pub mod events;
+pub mod export;
 pub mod identity_document;
 pub mod options;
 pub mod overrides;
