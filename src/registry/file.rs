@@ -185,7 +185,11 @@ impl Directory {
     /// Puts a file, or its absence, in the place of what is there. A failure says whether it came after the rename.
     fn replace(&self, path: &Path, bytes: Option<&[u8]>) -> Result<(), (io::Error, bool)> {
         let Some(bytes) = bytes else {
-            return fs::remove_file(path).and_then(|()| self.synced.sync_all()).map_err(|reason| (reason, true));
+            let removed = match fs::remove_file(path) {
+                Err(reason) if reason.kind() == io::ErrorKind::NotFound => Ok(()),
+                removed => removed,
+            };
+            return removed.and_then(|()| self.synced.sync_all()).map_err(|reason| (reason, true));
         };
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         let temporary = self.path.join(format!(".{stem}{TEMPORARY}"));

@@ -233,17 +233,17 @@ impl Registry {
         finish(async move {
             let writer = registry.writer.lock().await;
             let snapshot = registry.snapshot();
-            let mut draft = Draft::new(Arc::clone(&snapshot), registry.account());
+            let mut draft = Draft::new(Arc::clone(&snapshot), registry.account(), writer.buried.clone());
             let outcome = plan(&mut draft).map_err(UpdateError::Refused)?;
             if let Some(account) = draft.new_account {
                 registry.persist_account(account).await.map_err(UpdateError::Store)?;
             }
             let mut published = Vec::new();
             let mut made = Vec::new();
-            for Change { instance, launch } in draft.changes {
+            for Change { instance, launch, digest } in draft.changes {
                 let id = instance.instance_id.clone();
                 let before = snapshot.entry(&id);
-                let Some(record) = next_record(before, instance, launch, now) else { continue };
+                let Some(record) = next_record(before, instance, launch, digest, now) else { continue };
                 // A buried instance's record is not overwritten, however unlikely it is that its id is drawn again.
                 assert!(
                     before.is_some() || !(writer.buried.contains(&id) || snapshot.is_unreadable(&id)),
@@ -294,6 +294,35 @@ impl Registry {
                 registry.forget(&id);
             }
             errors
+        })
+        .await
+    }
+
+    /// Removes one instance with its record: a shown one, a terminated one, or one whose record can't be read. `may` decides,
+    /// of what is shown; nothing is changed when it refuses.
+    ///
+    /// When the store fails, the instance stays as it was. Its record may still come back at the next start, or be gone.
+    pub async fn delete<E>(
+        self: &Arc<Self>,
+        id: &InstanceId,
+        may: impl FnOnce(Option<&Arc<Entry>>) -> Result<(), E> + Send + 'static,
+    ) -> Result<(), UpdateError<E>>
+    where
+        E: Send + 'static,
+    {
+        let (registry, id) = (Arc::clone(self), id.clone());
+        finish(async move {
+            let mut writer = registry.writer.lock().await;
+            let snapshot = registry.snapshot();
+            let entry = snapshot.entry(&id);
+            if entry.is_none() && !snapshot.is_unreadable(&id) && !writer.buried.contains(&id) {
+                return Err(UpdateError::Unknown(id));
+            }
+            may(entry).map_err(UpdateError::Refused)?;
+            registry.remove(id.clone()).await.map_err(UpdateError::Store)?;
+            writer.buried.remove(&id);
+            registry.forget(&id);
+            Ok(())
         })
         .await
     }
@@ -371,23 +400,30 @@ impl Registry {
 }
 
 /// The record of an instance after a change; `None` when it is as it was.
-fn next_record(before: Option<&Arc<Entry>>, instance: Instance, launch: Launch, now: Timestamp) -> Option<Record> {
+fn next_record(
+    before: Option<&Arc<Entry>>,
+    instance: Instance,
+    launch: Launch,
+    digest: Option<String>,
+    now: Timestamp,
+) -> Option<Record> {
     let Some(before) = before else {
         let Launch::First(request) = launch else { unreachable!("an instance that is not there is made") };
         return Some(Record {
             generation: 1,
             launch_epoch: rand::random(),
             identity_document: identity_document(&instance),
-            document_digest: String::new(),
-            launch_request: Some(request),
-            terminated: None,
+            document_digest: digest.unwrap_or_default(),
+            launch_request: request,
+            terminated: (instance.state == InstanceState::Terminated).then_some(now),
             changed: now,
             instance,
         });
     };
     let old = before.record();
+    let document_digest = digest.unwrap_or_else(|| old.document_digest.clone());
     let (launch_epoch, identity_document) = match launch {
-        Launch::Same if instance == before.instance => return None,
+        Launch::Same if instance == before.instance && document_digest == old.document_digest => return None,
         Launch::Same => (old.launch_epoch, old.identity_document.clone()),
         Launch::Anew => (rand::random(), identity_document(&instance)),
         Launch::First(_) => unreachable!("an instance is made once"),
@@ -406,6 +442,7 @@ fn next_record(before: Option<&Arc<Entry>>, instance: Instance, launch: Launch, 
         generation: old.generation + 1,
         launch_epoch,
         identity_document,
+        document_digest,
         terminated,
         changed: if only_options { old.changed } else { now },
         instance,

@@ -94,9 +94,10 @@ impl Snapshot {
 
     /// This snapshot without one instance, which is gone.
     pub(super) fn forgetting(&self, id: &InstanceId) -> Snapshot {
-        let mut entries = self.entries.clone();
+        let (mut entries, mut unreadable) = (self.entries.clone(), self.unreadable.clone());
         entries.remove(id);
-        Snapshot::assemble(entries, self.unreadable.clone())
+        unreadable.remove(id);
+        Snapshot::assemble(entries, unreadable)
     }
 
     fn assemble(entries: BTreeMap<InstanceId, Arc<Entry>>, unreadable: BTreeSet<InstanceId>) -> Snapshot {
@@ -165,6 +166,16 @@ impl Snapshot {
     /// Every way in that some instance claims, with its claim.
     pub fn claims(&self) -> impl Iterator<Item = (&Attachment, &Claim)> {
         self.claims.iter()
+    }
+
+    /// Who claims a way in.
+    pub fn claim(&self, attachment: &Attachment) -> Option<&Claim> {
+        self.claims.get(attachment)
+    }
+
+    /// The instances whose records can't be read.
+    pub fn unreadable(&self) -> impl Iterator<Item = &InstanceId> {
+        self.unreadable.iter()
     }
 
     /// Whether this instance has a record that can't be read.

@@ -358,3 +358,87 @@ fn the_record_of_a_documents_instance_outlives_it_and_that_of_a_made_one_does_no
         assert_eq!(registry.snapshot().entries().count(), 0);
     });
 }
+
+/// Replaces the demo instance as an operator's document does.
+fn put(document: Instance) -> impl FnOnce(&mut Draft) -> Result<(), ()> + Send {
+    move |draft| {
+        let id = document.instance_id.clone();
+        match draft.instance(&id) {
+            Some(instance) => *instance = document.clone(),
+            None => return Ok(draft.register(document)),
+        }
+        draft.set_document(&id, &document);
+        Ok(())
+    }
+}
+
+#[test]
+fn an_instance_is_of_the_document_that_was_put_last() {
+    run(async {
+        let registry = with_demo(Arc::new(MemoryStore)).await;
+        let mut edited = demo_instance();
+        edited.instance_type = "m7i.large".into();
+        let (published, ()) = registry.change(now(), put(edited.clone())).await.unwrap();
+        assert_eq!((published[0].generation, published[0].instance.instance_type.as_str()), (2, "m7i.large"));
+        assert_eq!(registry.register(edited.clone(), now()).await.unwrap(), Registered::Known);
+        assert_eq!(registry.register(demo_instance(), now()).await.unwrap(), Registered::Edited);
+        // Put once more, it changes nothing.
+        assert!(registry.change(now(), put(edited)).await.unwrap().0.is_empty());
+        // A new one is of its document from the start, and no call made it.
+        let (published, ()) = registry.change(now(), put(fresh("i-11111111"))).await.unwrap();
+        assert_eq!(published[0].launch_request, None);
+        assert_eq!(registry.register(fresh("i-11111111"), now()).await.unwrap(), Registered::Known);
+    });
+}
+
+#[test]
+fn a_deleted_instance_is_gone_with_its_record_whatever_state_it_was_in() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || Registry::open(Arc::new(file::FileStore::open(directory.path()).unwrap())).unwrap().0;
+        let id = demo_instance().instance_id;
+        let delete = |registry: &Arc<Registry>| {
+            let (registry, id) = (Arc::clone(registry), id.clone());
+            async move { registry.delete(&id, |_| Ok::<(), ()>(())).await }
+        };
+        let registry = open();
+        assert!(matches!(delete(&registry).await, Err(UpdateError::Unknown(_))));
+
+        // One that runs.
+        registry.register(demo_instance(), now()).await.unwrap();
+        let refused = registry.delete(&id, |entry| if entry.unwrap().generation == 1 { Err("no") } else { Ok(()) }).await;
+        assert!(matches!(refused, Err(UpdateError::Refused("no"))));
+        let first = registry.snapshot().entry(&id).unwrap().launch_epoch;
+        delete(&registry).await.unwrap();
+        assert!(registry.snapshot().attached_to(&Attachment::Listener("demo".into())).is_none());
+        assert_eq!(registry.register(demo_instance(), now()).await.unwrap(), Registered::New);
+        assert_ne!(registry.snapshot().entry(&id).unwrap().launch_epoch, first, "its old tokens are void");
+
+        // One that was terminated and is shown no longer.
+        registry.update(&id, now(), terminate).await.unwrap();
+        registry.forget_terminated(now() + SignedDuration::from_hours(2)).await;
+        assert_eq!(registry.register(demo_instance(), now()).await.unwrap(), Registered::Terminated);
+        delete(&registry).await.unwrap();
+        assert_eq!(registry.register(demo_instance(), now()).await.unwrap(), Registered::New);
+
+        // One whose record can't be read.
+        drop(registry);
+        std::fs::write(directory.path().join(format!("instances/{id}.json")), "{").unwrap();
+        let registry = open();
+        assert_eq!(registry.register(demo_instance(), now()).await.unwrap(), Registered::Unreadable);
+        delete(&registry).await.unwrap();
+        assert_eq!(registry.register(demo_instance(), now()).await.unwrap(), Registered::New);
+    });
+}
+
+#[test]
+fn an_instance_whose_record_could_not_be_removed_stays() {
+    run(async {
+        let store = Arc::new(Failing { fails: AtomicBool::new(false), left: Left::Unknown });
+        let registry = with_demo(Arc::clone(&store) as Arc<dyn Store>).await;
+        store.fails.store(true, Ordering::Relaxed);
+        let failed = registry.delete(&demo_instance().instance_id, |_| Ok::<(), ()>(())).await;
+        assert!(matches!(failed, Err(UpdateError::Store(_))));
+        assert_eq!(limit_of(&registry), Some(2));
+    });
+}
