@@ -47,6 +47,8 @@ pub const METADATA_IPV4: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(169, 254
 pub const METADATA_IPV6: SocketAddrV6 = SocketAddrV6::new(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), 80, 0, 0);
 /// The range of `extra_hops`: with the highest hop limit on top, a packet's limit stays within its eight bits.
 pub const EXTRA_HOPS_RANGE: RangeInclusive<i64> = 0..=191;
+/// The operator's socket, in the runtime directory.
+pub const ADMIN_SOCKET: &str = "admin.sock";
 /// What the demo's document calls its listener.
 pub const DEMO_LISTENER: &str = "demo";
 
@@ -67,6 +69,8 @@ pub struct Config {
     pub interfaces: Option<Interfaces>,
     /// The control endpoint, if any.
     pub control: Option<Control>,
+    /// The operator's socket; `None` in a demo that found no place for one.
+    pub admin: Option<Admin>,
     /// Who signs identity documents and web identities.
     pub identity: Identity,
     /// What is logged, and how.
@@ -179,6 +183,15 @@ pub struct Control {
     pub regions: Regions,
 }
 
+/// `[admin]`: the operator's socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Where it is.
+    pub socket: PathBuf,
+    /// The numbers of the users who may call, beside root and the daemon's own.
+    pub users: Vec<u32>,
+}
+
 /// Where the access keys for control calls come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySource {
@@ -251,6 +264,7 @@ impl Config {
             }],
             interfaces: None,
             control: Some(Control { listen: CONTROL_LISTEN, access_keys: KeySource::Demo, regions: Regions::Any }),
+            admin: None,
             identity: Identity::default(),
             log: Log::default(),
         }
@@ -307,40 +321,8 @@ pub fn check(
     }
     let (documents, wrong) = config.instances.as_deref().map(document::read_documents).unwrap_or_default();
     faults.extend(wrong);
-
-    let (mut warnings, mut claims) = (Vec::new(), Claims::default());
-    for document in &documents {
-        let id = &document.instance.instance_id;
-        let at = |line, message| Fault { file: document.file.clone(), line, field: attachments_of(id), message };
-        if document.instance.imds.attachments.is_empty() {
-            warnings.push(at(document.line, "there is none, so nobody can reach this instance".to_string()));
-        }
-        let of_tree = tree(&document.instance).into_iter();
-        faults.extend(
-            of_tree.map(|(field, message)| Fault { field: format!("{id}: {field}"), ..at(document.line, message) }),
-        );
-        let web_identity = |role: &Role| matches!(role.source, CredentialSource::AssumeRoleWithWebIdentity(_));
-        if document.instance.imds.role.as_ref().is_some_and(web_identity) && config.identity.issuer.is_empty() {
-            let message = "web identities need identity.issuer in the configuration: the URL of their key set";
-            faults.push(Fault { field: format!("{id}: Imds.Role.Source"), ..at(document.line, message.to_string()) });
-        }
-        if !matches!(document.instance.state, InstanceState::Pending | InstanceState::Running) {
-            let message = format!("is {}, so nobody is answered for it", document.instance.state.as_str());
-            warnings.push(Fault { field: format!("{id}: State"), ..at(document.line, message) });
-        }
-        for (attachment, line) in document.instance.imds.attachments.iter().zip(&document.attachment_lines) {
-            // A faulty listener may be the very one that is missing.
-            if of_config == 0
-                && let Some(message) = unserved(attachment, &config)
-            {
-                faults.push(at(*line, message));
-            }
-            if let Some((other, holder)) = claims.rival(attachment) {
-                faults.push(at(*line, claimed_twice(attachment, other, holder)));
-            }
-            claims.add(attachment, document);
-        }
-    }
+    let Held { claims, faults: of_documents, mut warnings } = hold(&config, of_config == 0, &documents, tree);
+    faults.extend(of_documents);
     if !faults.is_empty() {
         return Err(faults);
     }
@@ -352,6 +334,83 @@ pub fn check(
         }
     }
     Ok(Checked { config, instances: documents.into_iter().map(|document| document.instance).collect(), warnings })
+}
+
+/// Reads the documents that a configuration names once more, and holds them against it and each other.
+pub fn read_instances(
+    config: &Config,
+    tree: impl Fn(&Instance) -> Vec<(String, String)>,
+) -> Result<Vec<Instance>, Vec<Fault>> {
+    let (documents, mut faults) = config.instances.as_deref().map(document::read_documents).unwrap_or_default();
+    faults.extend(hold(config, true, &documents, tree).faults);
+    match faults.is_empty() {
+        true => Ok(documents.into_iter().map(|document| document.instance).collect()),
+        false => Err(faults),
+    }
+}
+
+/// What of an instance this configuration does not serve: fields and sentences. Who else claims its ways in is not looked at.
+pub fn faults_of(instance: &Instance, config: &Config) -> Vec<(String, String)> {
+    let attachments = instance.imds.attachments.iter().enumerate();
+    let unserved = attachments
+        .filter_map(|(index, attachment)| Some((format!("Imds.Attachments[{index}]"), unserved(attachment, config)?)));
+    unserved.chain(without_issuer(instance, config).map(|message| (ROLE_SOURCE.to_string(), message))).collect()
+}
+
+const ROLE_SOURCE: &str = "Imds.Role.Source";
+
+fn without_issuer(instance: &Instance, config: &Config) -> Option<String> {
+    let web_identity = |role: &Role| matches!(role.source, CredentialSource::AssumeRoleWithWebIdentity(_));
+    let is_without = instance.imds.role.as_ref().is_some_and(web_identity) && config.identity.issuer.is_empty();
+    let message = "web identities need identity.issuer in the configuration: the URL of their key set";
+    is_without.then(|| message.to_string())
+}
+
+/// Documents held against a configuration and each other.
+struct Held<'a> {
+    claims: Claims<'a>,
+    faults: Vec<Fault>,
+    warnings: Vec<Fault>,
+}
+
+fn hold<'a>(
+    config: &Config,
+    is_sound: bool,
+    documents: &'a [document::Document],
+    tree: impl Fn(&Instance) -> Vec<(String, String)>,
+) -> Held<'a> {
+    let (mut faults, mut warnings, mut claims) = (Vec::new(), Vec::new(), Claims::default());
+    for document in documents {
+        let id = &document.instance.instance_id;
+        let at = |line, message| Fault { file: document.file.clone(), line, field: attachments_of(id), message };
+        if document.instance.imds.attachments.is_empty() {
+            warnings.push(at(document.line, "there is none, so nobody can reach this instance".to_string()));
+        }
+        let of_tree = tree(&document.instance).into_iter();
+        faults.extend(
+            of_tree.map(|(field, message)| Fault { field: format!("{id}: {field}"), ..at(document.line, message) }),
+        );
+        if let Some(message) = without_issuer(&document.instance, config) {
+            faults.push(Fault { field: format!("{id}: {ROLE_SOURCE}"), ..at(document.line, message) });
+        }
+        if !matches!(document.instance.state, InstanceState::Pending | InstanceState::Running) {
+            let message = format!("is {}, so nobody is answered for it", document.instance.state.as_str());
+            warnings.push(Fault { field: format!("{id}: State"), ..at(document.line, message) });
+        }
+        for (attachment, line) in document.instance.imds.attachments.iter().zip(&document.attachment_lines) {
+            // A faulty listener may be the very one that is missing.
+            if is_sound
+                && let Some(message) = unserved(attachment, config)
+            {
+                faults.push(at(*line, message));
+            }
+            if let Some((other, holder)) = claims.rival(attachment) {
+                faults.push(at(*line, claimed_twice(attachment, other, holder)));
+            }
+            claims.add(attachment, document);
+        }
+    }
+    Held { claims, faults, warnings }
 }
 
 fn attachments_of(id: &InstanceId) -> String {
@@ -552,6 +611,13 @@ fn resolve(file: &Path, text: &str) -> Result<Resolved, Vec<Fault>> {
         section.finish(&mut faults);
     }
 
+    let mut admin = Admin { socket: runtime_directory.join(ADMIN_SOCKET), users: Vec::new() };
+    if let Some(mut section) = root.table("admin", &mut faults) {
+        admin.socket = section.parsed("socket", &mut faults, path).unwrap_or(admin.socket);
+        admin.users = section.users("users", &mut faults);
+        section.finish(&mut faults);
+    }
+
     let mut identity = Identity::default();
     if let Some(mut section) = root.table("identity", &mut faults) {
         let key = section.parsed("key", &mut faults, path);
@@ -589,6 +655,7 @@ fn resolve(file: &Path, text: &str) -> Result<Resolved, Vec<Fault>> {
         listeners,
         interfaces,
         control,
+        admin: Some(admin),
         identity,
         log,
     };
@@ -763,6 +830,26 @@ impl<'t> Section<'t> {
         }
         // An array that is empty for its faults alone is not an empty array.
         (!values.is_empty() || array.is_empty()).then_some(values)
+    }
+
+    /// An array of user numbers.
+    fn users(&mut self, key: &'static str, faults: &mut Faults<'_>) -> Vec<u32> {
+        let Some(item) = self.item(key) else { return Vec::new() };
+        let Some(array) = item.as_array() else {
+            self.wrong_type::<()>(key, "an array of numbers", item, faults);
+            return Vec::new();
+        };
+        let mut users = Vec::new();
+        for element in array {
+            match element.as_integer().and_then(|number| u32::try_from(number).ok()) {
+                Some(user) => users.push(user),
+                None => {
+                    let message = "each of these is a user's number, as `id -u NAME` prints it";
+                    faults.add(start_of(element.span()), self.field(key), message);
+                }
+            }
+        }
+        users
     }
 
     fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)], faults: &mut Faults<'_>) -> Option<T> {

@@ -96,6 +96,11 @@ impl AccessKeys {
         AccessKeys::read(path).err().unwrap_or_default()
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.by_id.len()
+    }
+
     /// One key by its id.
     pub fn find(&self, access_key_id: &str) -> Option<&AccessKey> {
         self.holder(access_key_id).map(|holder| &holder.key)

@@ -17,11 +17,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use super::StartFault;
 use super::seating::Seating;
+use crate::admin::ways as told;
 use crate::config::{self, Config, Interfaces};
 use crate::guest::admission;
 use crate::host::addresses::Wanted;
@@ -44,6 +46,8 @@ pub struct Ways {
     ways: BTreeMap<Key, Way>,
     /// What the operator was told of last: ways in that serve nobody.
     unserved: BTreeSet<String>,
+    /// How they all are, for the operator's socket.
+    published: Arc<ArcSwap<told::Ways>>,
 }
 
 /// What makes a way in the same way in.
@@ -114,7 +118,13 @@ impl Ways {
             answering,
             ways: BTreeMap::new(),
             unserved: BTreeSet::new(),
+            published: Arc::default(),
         }
+    }
+
+    /// Where it is published how they all are, after each [`Ways::apply`].
+    pub fn published(&self) -> Arc<ArcSwap<told::Ways>> {
+        Arc::clone(&self.published)
     }
 
     /// Opens and closes sockets as the instances' options ask for, and confirms the generations that are carried out.
@@ -184,8 +194,37 @@ impl Ways {
                 registry.confirm(entry);
             }
         }
+        self.publish(&asked, &snapshot, links);
         self.tell_unserved(&snapshot);
         Ok(())
+    }
+
+    fn publish(&self, asked: &BTreeMap<Key, Asked<'_>>, snapshot: &Snapshot, links: &Links) {
+        let ways = asked.iter().map(|(key, asked)| self.told(key, asked, links)).collect();
+        let claims = snapshot.claims().map(|(attachment, _)| attachment);
+        let unserved =
+            claims.filter_map(|attachment| Some((attachment.clone(), self.unserved_by(attachment)?.to_string())));
+        self.published.store(Arc::new(told::Ways { ways, unserved: unserved.collect() }));
+    }
+
+    fn told(&self, key: &Key, asked: &Asked<'_>, links: &Links) -> told::Way {
+        let (kind, by_address) = match key {
+            Key::Listener(name) => (told::WayKind::Listener, self.listener(name).anti_spoofed),
+            Key::Interface(_) => (told::WayKind::Interface, false),
+            Key::Bridge(_) => (told::WayKind::Bridge, false),
+            Key::Namespace(_) => (told::WayKind::NetworkNamespace, false),
+        };
+        let instances: BTreeSet<_> = asked.attached.iter().map(|(_, entry)| &entry.instance.instance_id).collect();
+        let way = self.ways.get(key);
+        let sockets = way.iter().flat_map(|way| way.sockets.iter().flatten()).map(Socket::told);
+        told::Way {
+            kind,
+            name: key.name().to_string(),
+            by_address,
+            instances: instances.into_iter().cloned().collect(),
+            waits_for: way.is_none().then(|| missing(key, links)),
+            sockets: sockets.collect(),
+        }
     }
 
     /// What the guests' interfaces should have for their guests to reach the service and to be reached.
@@ -371,6 +410,18 @@ fn presence(key: &Key, before: Option<&Presence>, links: &Links) -> Option<Prese
     }
 }
 
+/// What a way in waits for that is not there.
+fn missing(key: &Key, links: &Links) -> String {
+    match key {
+        Key::Listener(_) => "it is opened next".to_string(),
+        Key::Interface(name) | Key::Bridge(name) => match links.named(name) {
+            None => format!("there is no interface '{name}'"),
+            Some(_) => format!("interface '{name}' is not up"),
+        },
+        Key::Namespace(name) => format!("there is no {}", namespace_path(name).display()),
+    }
+}
+
 /// Where `ip netns` keeps the namespaces that have names.
 fn namespace_path(name: &str) -> PathBuf {
     Path::new("/run/netns").join(name)
@@ -425,6 +476,15 @@ impl Socket {
         });
         self.accepting = Some(tokio::spawn(accepting));
         Ok(())
+    }
+
+    fn told(&self) -> told::Socket {
+        let state = match (&self.accepting, &self.refused) {
+            (Some(_), _) => told::SocketState::Listening,
+            (None, Some(_)) => told::SocketState::Refused,
+            (None, None) => told::SocketState::Closed,
+        };
+        told::Socket { address: self.address, state, reason: self.refused.clone() }
     }
 
     fn stop(&mut self) {

@@ -365,7 +365,10 @@ fn put(document: Instance) -> impl FnOnce(&mut Draft) -> Result<(), ()> + Send {
         let id = document.instance_id.clone();
         match draft.instance(&id) {
             Some(instance) => *instance = document.clone(),
-            None => return Ok(draft.register(document)),
+            None => {
+                draft.register(document);
+                return Ok(());
+            }
         }
         draft.set_document(&id, &document);
         Ok(())

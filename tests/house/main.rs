@@ -15,12 +15,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("credentials", &["clock", "fault", "instance", "sigv4"]),
     ("guest", &["clock", "credentials", "identity", "instance", "registry"]),
     ("control", &["clock", "fault", "instance", "registry", "sigv4"]),
+    ("admin", &["clock", "fault", "instance", "registry"]),
     ("net", &["instance"]),
     ("host", &[]),
     ("logging", &["config"]),
     (
         "daemon",
         &[
+            "admin",
             "clock",
             "config",
             "control",
@@ -34,7 +36,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "registry",
         ],
     ),
-    ("cli", &["clock", "config", "control", "daemon", "fault", "guest", "identity", "instance", "logging"]),
+    ("cli", &["admin", "clock", "config", "control", "daemon", "fault", "guest", "identity", "instance", "logging"]),
 ];
 
 fn imports_of(directory: &Path, module: &str, found: &mut BTreeMap<String, Vec<String>>) {

@@ -1,0 +1,1 @@
+//! The operator's plane from outside: a request in, an answer out.
