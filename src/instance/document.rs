@@ -22,9 +22,11 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use serde_path_to_error::Segment;
 
+use super::events::{MOST_MAINTENANCE, event_id_fault};
+use super::timeline::TimelineFault;
 use super::{
-    Attachment, BridgePort, CredentialSource, Instance, InstanceId, MOST_USER_DATA, NetworkInterface, ProcessSource,
-    SourceAddress, StaticSource, Switch, interface_name_fault, tags,
+    Attachment, BridgePort, CredentialSource, Instance, InstanceId, MOST_USER_DATA, NetworkInterface, Overrides,
+    ProcessSource, SourceAddress, StaticSource, Switch, interface_name_fault, tags,
 };
 use crate::fault::{Fault, line_of};
 
@@ -505,6 +507,7 @@ fn in_our_words(place: &Place, found: Option<&Value>, message: &str) -> String {
             Some((_, "u32")) => "a whole number from 0",
             Some((_, "i64")) => "a whole number",
             Some((_, "a sequence")) => "an array",
+            Some((_, "string or map")) if place.ends_in("Set") => "an object with one key, {\"Clear\": [\"Spot\"]} say",
             Some((_, "string or map")) if !place.goes_through("Attachments") => "a string",
             Some((_, "string or map" | "newtype variant")) => "an object with one key, {\"Listener\": \"NAME\"} say",
             Some((_, right)) if right != "a map" && !right.starts_with("struct ") => right,
@@ -556,6 +559,9 @@ fn judge(instance: &Instance) -> Judgement {
     judge_role(instance, &mut wrong);
     judge_events(instance, &mut wrong);
     let overrides = Place::root().key(IMDS).key("Overrides");
+    if instance.imds.overrides.is_full() {
+        wrong.push((overrides.clone(), Overrides::full()));
+    }
     wrong.extend(instance.imds.overrides.faults().into_iter().map(|(path, message)| (overrides.key(&path), message)));
     judge_blocks(instance, &mut wrong);
 
@@ -790,11 +796,17 @@ fn judge_events(instance: &Instance, wrong: &mut Judgement) {
     let imds = Place::root().key(IMDS);
     let maintenance = imds.key("Events").key("Maintenance");
     for (index, event) in instance.imds.events.maintenance.iter().enumerate() {
-        let digits = event.event_id.strip_prefix("instance-event-").unwrap_or_default();
-        if digits.len() != 17 || !digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-            let message = "an event id is instance-event- and 17 hexadecimal digits";
-            wrong.push((maintenance.index(index).key("EventId"), message.to_string()));
-        }
+        let fault = event_id_fault(&event.event_id);
+        wrong.extend(fault.map(|message| (maintenance.index(index).key("EventId"), message)));
+    }
+    if instance.imds.events.maintenance.len() > MOST_MAINTENANCE {
+        let message = format!("an instance has at most {MOST_MAINTENANCE} scheduled events, past ones included");
+        wrong.push((maintenance, message));
+    }
+    for TimelineFault { step, fields, message } in instance.imds.timeline.faults(instance) {
+        let timeline = imds.key("Timeline");
+        let step = step.map_or(timeline.clone(), |index| timeline.index(index));
+        wrong.push((fields.into_iter().fold(step, |place, field| place.key(field)), message));
     }
     let keys = imds.key("ManagedSshKeys");
     for (index, key) in instance.imds.managed_ssh_keys.iter().enumerate() {
@@ -924,9 +936,18 @@ fn first_address(address: IpAddr, length: u32) -> IpAddr {
 /// User data is bytes and has no lines.
 fn judge_characters(instance: &Instance, wrong: &mut Judgement) {
     let Ok(mut fields) = serde_json::to_value(instance) else { return };
-    // User data are bytes, tag values are as they are on EC2, and the rest of these is not shown in metadata.
-    const SHOWN_AS_THEY_ARE: [&str; 6] =
-        ["UserData", "UserDataText", "Tags", "Description", "StateTransitionReason", "ClientToken"];
+    // User data are bytes, tag values are as they are on EC2, an override is a leaf's whole body and may have lines (what
+    // its path may be is judged with it), and the rest of these is not shown in metadata.
+    const SHOWN_AS_THEY_ARE: [&str; 8] = [
+        "UserData",
+        "UserDataText",
+        "Tags",
+        "Description",
+        "StateTransitionReason",
+        "ClientToken",
+        "Overrides",
+        "Override",
+    ];
     without(&mut fields, &SHOWN_AS_THEY_ARE);
     let known: Vec<Place> = wrong.iter().map(|(place, _)| place.clone()).collect();
     let mut found = Vec::new();
@@ -1033,6 +1054,10 @@ impl Place {
 
     fn goes_through(&self, field: &str) -> bool {
         self.0.iter().any(|step| matches!(step, Step::Key(key) if key == field))
+    }
+
+    fn ends_in(&self, field: &str) -> bool {
+        matches!(self.0.last(), Some(Step::Key(key)) if key == field)
     }
 
     /// The place of a fault of form, as deep as the value has it, and what must be taken out on its account.
@@ -1364,7 +1389,7 @@ mod tests {
             ":22: Reservations[0].Instances[0].Imds.OpenSshKey: this is not one line of authorized_keys: a key type, the \
              key in base64, and a comment if you like, without options in front and without a line end",
             ":23: Reservations[0].Instances[0].Imds.UserDat: 'UserDat' is not known; did you mean UserData? (known: \
-             Attachments, OwnerId, ReservationId, Region, UserData, UserDataText, OpenSshKey, Role, Subnets, Vpcs, Events, ManagedSshKeys, Overrides)",
+             Attachments, OwnerId, ReservationId, Region, UserData, UserDataText, OpenSshKey, Role, Subnets, Vpcs, Events, ManagedSshKeys, Overrides, Timeline)",
             ":24: Reservations[0].Instances[0].Imds.Attachments[1]: 'Tap' is not known (known: Listener, \
              Interface, BridgePort, NetworkNamespace, SourceAddress)",
             ":24: Reservations[0].Instances[0].Imds.Attachments[2].Listener: this is a string, not a number",
@@ -1665,6 +1690,36 @@ mod tests {
     }
 
     #[test]
+    fn faults_of_a_timeline_are_reported_with_line_and_field() {
+        let text = r#"{
+ "InstanceId": "i-0123456789abcdef0", "LaunchTime": "2026-01-01T00:00:00Z",
+ "Imds": { "Timeline": [
+  { "At": "2026-06-01T00:00:00Z", "Set": { "Restore": "meta-data/x" } },
+  { "At": "2026-05-01T00:00:00Z", "Set": { "Override": { "Path": "user-data", "Value": ["x"] } } },
+  { "At": "2026-07-01", "Set": { "Restore": "meta-data/x" } },
+  { "At": "2026-07-01T00:00:00Z", "Set": { "Spott": { "Action": "stop" } } },
+  { "At": "2026-07-01T00:00:00Z", "Set": 5 },
+  { "At": "2026-07-01T00:00:00Z", "Set": { "Clear": [] } },
+  { "At": "2026-07-01T00:00:00Z", "Set": { "Spot": { "Action": "destroy", "Time": "2026-07-01T00:00:00Z" } } }
+ ] }
+}"#;
+        let places: Vec<String> =
+            refused(text).iter().map(|fault| fault.split(": ").take(2).collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(
+            places,
+            [
+                "d.json:5 Imds.Timeline[1].At",
+                "d.json:5 Imds.Timeline[1].Set.Override.Path",
+                "d.json:6 Imds.Timeline[2].At",
+                "d.json:7 Imds.Timeline[3].Set",
+                "d.json:8 Imds.Timeline[4].Set",
+                "d.json:9 Imds.Timeline[5].Set.Clear",
+                "d.json:10 Imds.Timeline[6].Set.Spot.Action",
+            ]
+        );
+    }
+
+    #[test]
     fn near_limits_and_odd_values_are_accepted() {
         for fields in [
             json!({ "Tags": [{ "Key": "a b/ü" }] }),
@@ -1672,6 +1727,7 @@ mod tests {
             json!({ "Imds": { "UserDataText": "a".repeat(16_384) } }),
             json!({ "Imds": { "UserData": BASE64.encode(vec![0; 16_384]) } }),
             json!({ "KeyName": "k without a key" }),
+            json!({ "Imds": { "Overrides": { "meta-data/ancestor-ami-ids": "ami-1\nami-2" } } }),
             json!({ "Imds": { "Vpcs": { "vpc-1": { "Ipv4CidrBlocks": ["0.0.0.0/0", "10.0.0.1/32"],
                                                    "Ipv6CidrBlocks": ["::/0", "2600:1f16:0292:0100:0000:0000:0000:0000/64"] } } } }),
             json!({ "StateReason": { "Message": "kept\nas it is" } }),

@@ -11,6 +11,7 @@ pub mod identity_document;
 pub mod options;
 pub mod overrides;
 pub mod tags;
+pub mod timeline;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ pub use events::Events;
 pub use options::{HopLimit, HttpTokens, MetadataOptions, OptionsUpdate, Switch};
 pub use overrides::Overrides;
 pub use tags::Tag;
+pub use timeline::Timeline;
 
 /// The most user data an instance may have, in bytes before base64 (EC2's limit).
 pub const MOST_USER_DATA: usize = 16_384;
@@ -225,6 +227,9 @@ pub struct Imds {
     /// Leaves of the metadata tree that are set or hidden by hand.
     #[serde(default, skip_serializing_if = "is_default")]
     pub overrides: Overrides,
+    /// What will become of its events and overrides, by time.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub timeline: Timeline,
 }
 
 /// A public key that logs a user in until it expires.
