@@ -17,7 +17,8 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::Serialize;
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use serde_path_to_error::Segment;
@@ -45,6 +46,9 @@ const INSTANCE_FIELDS: [&str; 34] = [
 
 /// The object that EC2 does not print.
 const IMDS: &str = "Imds";
+
+/// Fields of scenarios that are a word, or an object with one key.
+const CHOICES: [&str; 6] = ["When", "Targets", "Time", "NotBefore", "NotAfter", "Rebalance"];
 
 /// What an operator may write in `MetadataOptions`. EC2 prints `State` there too.
 const OPTION_FIELDS: [&str; 6] =
@@ -141,6 +145,53 @@ pub fn near_miss<'w>(word: &str, known: &[&'w str]) -> Option<&'w str> {
     (apart(closest) <= (closest.len() / 4).min(2)).then_some(closest)
 }
 
+/// A JSON file that is no instance document, read with the same care.
+pub struct JsonFile<'t> {
+    file: PathBuf,
+    /// What it says.
+    pub value: Value,
+    source: Source<'t>,
+}
+
+impl<'t> JsonFile<'t> {
+    /// Reads a text; `file` stands in faults. One that is no JSON has one fault.
+    pub fn of(file: &Path, text: &'t str) -> Result<JsonFile<'t>, Vec<Fault>> {
+        let parsed = serde_json::from_str::<Value>(text).and_then(|value| Ok((value, Source::of(text)?)));
+        match parsed {
+            Ok((value, source)) => Ok(JsonFile { file: file.to_path_buf(), value, source }),
+            Err(error) => Err(vec![Fault { line: error.line(), ..Fault::of_file(file, syntax(&error)) }]),
+        }
+    }
+
+    /// The faults of form: of keys that stand twice, and of what can't be read as a `T`.
+    pub fn read<T: Serialize + DeserializeOwned>(&self) -> Result<T, Vec<Fault>> {
+        let mut wrong = Judgement::new();
+        self.source.keys_twice(&mut wrong);
+        let Reduced { instance: read, faults, .. } = reduce::<T>(&mut self.value.clone());
+        wrong.extend(faults);
+        if let Some(Ok(written)) = read.as_ref().map(serde_json::to_value) {
+            lists_for_objects(&self.value, &written, &Place::root(), &mut wrong);
+        }
+        match (read, wrong.is_empty()) {
+            (Some(read), true) => Ok(read),
+            _ => Err(wrong.into_iter().map(|(place, message)| self.fault(&place, message)).collect()),
+        }
+    }
+
+    /// Keys that stand twice in one object.
+    pub fn keys_twice(&self) -> Vec<Fault> {
+        let mut wrong = Judgement::new();
+        self.source.keys_twice(&mut wrong);
+        wrong.into_iter().map(|(place, message)| self.fault(&place, message)).collect()
+    }
+
+    /// A fault at a place of the file.
+    pub fn fault(&self, place: &Place, message: impl fmt::Display) -> Fault {
+        let (file, line) = (self.file.clone(), self.source.line(place));
+        Fault { file, line, field: place.to_string(), message: message.to_string() }
+    }
+}
+
 /// What is wrong, and where.
 type Judgement = Vec<(Place, String)>;
 
@@ -189,10 +240,9 @@ fn documents_of(file: &Path, text: &str) -> (Vec<Document>, Vec<Fault>) {
         |line, field: &Place, message| Fault { file: file.to_path_buf(), line, field: field.to_string(), message };
 
     // 1. It is JSON.
-    let parsed = serde_json::from_str::<Value>(text).and_then(|value| Ok((value, Source::of(text)?)));
-    let (value, source) = match parsed {
-        Ok(parsed) => parsed,
-        Err(error) => return (Vec::new(), vec![fault(error.line(), &Place::root(), syntax(&error))]),
+    let JsonFile { value, source, .. } = match JsonFile::of(file, text) {
+        Ok(json) => json,
+        Err(faults) => return (Vec::new(), faults),
     };
 
     // 2. No key stands twice: readers of JSON disagree on which one counts.
@@ -333,7 +383,7 @@ fn instance_of(found: Found) -> Result<Instance, Judgement> {
     let Found { value: members, owner_id, reservation_id, .. } = found;
     let mut wrong = misspelt(&members);
     let mut value = Value::Object(members);
-    let Reduced { instance, faults, removed } = reduce(&mut value);
+    let Reduced { instance, faults, removed } = reduce::<Instance>(&mut value);
     wrong.extend(faults);
     let Some(mut instance) = instance else { return Err(wrong) };
 
@@ -444,19 +494,19 @@ fn near_misses(place: &Place, members: &Map<String, Value>, known: &[&str]) -> J
 }
 
 /// What is left of an instance when everything that can't be read is taken out of it.
-struct Reduced {
+struct Reduced<T> {
     /// `None` when not even the rest could be read.
-    instance: Option<Instance>,
+    instance: Option<T>,
     faults: Judgement,
     /// What was taken out: places in the document.
     removed: Vec<Place>,
 }
 
 /// Deserializing stops at the first fault. So that fault is noted, its place taken out, and the rest tried again.
-fn reduce(value: &mut Value) -> Reduced {
+fn reduce<T: DeserializeOwned>(value: &mut Value) -> Reduced<T> {
     let (mut faults, mut removed) = (Vec::new(), Vec::new());
     while faults.len() < MOST_FAULTS {
-        let error = match serde_path_to_error::deserialize::<_, Instance>(&*value) {
+        let error = match serde_path_to_error::deserialize::<_, T>(&*value) {
             Ok(instance) => return Reduced { instance: Some(instance), faults, removed },
             Err(error) => error,
         };
@@ -507,7 +557,10 @@ fn in_our_words(place: &Place, found: Option<&Value>, message: &str) -> String {
             Some((_, "u32")) => "a whole number from 0",
             Some((_, "i64")) => "a whole number",
             Some((_, "a sequence")) => "an array",
-            Some((_, "string or map")) if place.ends_in("Set") => "an object with one key, {\"Clear\": [\"Spot\"]} say",
+            Some((_, "string or map")) if place.ends_in(&["Set", "Event"]) => {
+                "an object with one key, {\"Clear\": …} or {\"Spot\": …} say"
+            }
+            Some((_, "string or map")) if place.ends_in(&CHOICES) => "a word, or an object with one key",
             Some((_, "string or map")) if !place.goes_through("Attachments") => "a string",
             Some((_, "string or map" | "newtype variant")) => "an object with one key, {\"Listener\": \"NAME\"} say",
             Some((_, right)) if right != "a map" && !right.starts_with("struct ") => right,
@@ -1019,7 +1072,7 @@ fn is_authorized_key(line: &str) -> bool {
 
 /// Where something stands in a document: `Imds.Attachments[0].Listener`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place(Vec<Step>);
+pub struct Place(Vec<Step>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
@@ -1028,15 +1081,18 @@ enum Step {
 }
 
 impl Place {
-    fn root() -> Place {
+    /// The whole of it.
+    pub fn root() -> Place {
         Place(Vec::new())
     }
 
-    fn key(&self, key: &str) -> Place {
+    /// A member of the object here.
+    pub fn key(&self, key: &str) -> Place {
         self.step(Step::Key(key.to_string()))
     }
 
-    fn index(&self, index: usize) -> Place {
+    /// An element of the array here.
+    pub fn index(&self, index: usize) -> Place {
         self.step(Step::Index(index))
     }
 
@@ -1056,8 +1112,8 @@ impl Place {
         self.0.iter().any(|step| matches!(step, Step::Key(key) if key == field))
     }
 
-    fn ends_in(&self, field: &str) -> bool {
-        matches!(self.0.last(), Some(Step::Key(key)) if key == field)
+    fn ends_in(&self, fields: &[&str]) -> bool {
+        matches!(self.0.last(), Some(Step::Key(key)) if fields.contains(&key.as_str()))
     }
 
     /// The place of a fault of form, as deep as the value has it, and what must be taken out on its account.

@@ -6,10 +6,12 @@
 pub mod attachment;
 pub mod document;
 pub mod ec2_json;
+pub mod event_request;
 pub mod events;
 pub mod identity_document;
 pub mod options;
 pub mod overrides;
+pub mod scenario;
 pub mod tags;
 pub mod timeline;
 
