@@ -7,12 +7,15 @@ pub mod attachment;
 pub mod defaults;
 pub mod document;
 pub mod ec2_json;
+pub mod event_request;
 pub mod events;
 pub mod export;
 pub mod identity_document;
 pub mod options;
 pub mod overrides;
+pub mod scenario;
 pub mod tags;
+pub mod timeline;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -29,6 +32,7 @@ pub use events::Events;
 pub use options::{HopLimit, HttpTokens, MetadataOptions, OptionsUpdate, Switch};
 pub use overrides::Overrides;
 pub use tags::Tag;
+pub use timeline::Timeline;
 
 /// The most user data an instance may have, in bytes before base64 (EC2's limit).
 pub const MOST_USER_DATA: usize = 16_384;
@@ -234,6 +238,9 @@ pub struct Imds {
     /// EC2's instance attribute: StopInstances is refused.
     #[serde(default, skip_serializing_if = "is_default")]
     pub disable_api_stop: bool,
+    /// What will become of its events and overrides, by time.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub timeline: Timeline,
 }
 
 /// A public key that logs a user in until it expires.
