@@ -399,9 +399,7 @@ fn hold<'a>(
         }
         for (attachment, line) in document.instance.imds.attachments.iter().zip(&document.attachment_lines) {
             // A faulty listener may be the very one that is missing.
-            if is_sound
-                && let Some(message) = unserved(attachment, config)
-            {
+            if is_sound && let Some(message) = unserved(attachment, config) {
                 faults.push(at(*line, message));
             }
             if let Some((other, holder)) = claims.rival(attachment) {

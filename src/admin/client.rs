@@ -140,7 +140,9 @@ impl fmt::Display for ClientError {
                 for (socket, reason) in tried {
                     write!(f, "\n  {}: {reason}", socket.display())?;
                     match reason.kind() {
-                        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => f.write_str(" (is imdsd running?)")?,
+                        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                            f.write_str(" (is imdsd running?)")?
+                        }
                         io::ErrorKind::PermissionDenied => {
                             f.write_str(" (run this as root, as imdsd's user, or as one of admin.users)")?;
                         }

@@ -127,9 +127,8 @@ fn candidates(question: &Question, snapshot: &Snapshot, ways: &Ways) -> Result<C
         }
     }
     if let Some(name) = listener {
-        let by_address = ways.ways.iter().any(|way| {
-            way.kind == WayKind::Listener && way.name == *name && way.by_address
-        });
+        let by_address =
+            ways.ways.iter().any(|way| way.kind == WayKind::Listener && way.name == *name && way.by_address);
         match (by_address, address) {
             (true, Some(address)) => found.attachments.push(source_address(name, *address)),
             (true, None) => {
@@ -167,10 +166,8 @@ fn candidates(question: &Question, snapshot: &Snapshot, ways: &Ways) -> Result<C
 
 /// An address alone identifies a guest only where nobody can have another's.
 fn of_address(address: IpAddr, snapshot: &Snapshot) -> Candidates {
-    let trusted = claims(
-        snapshot,
-        |attachment| matches!(attachment, Attachment::SourceAddress(of) if of.address == address),
-    );
+    let trusted =
+        claims(snapshot, |attachment| matches!(attachment, Attachment::SourceAddress(of) if of.address == address));
     let owners = snapshot.entries().filter(|entry| has_address(&entry.instance, address));
     let mut found = Candidates::default();
     for entry in owners {
@@ -194,7 +191,11 @@ fn has_address(instance: &Instance, address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => {
             let of_interfaces = interfaces.iter().flat_map(|interface| {
-                interface.private_ip_addresses.iter().map(|of| of.private_ip_address).chain(interface.private_ip_address)
+                interface
+                    .private_ip_addresses
+                    .iter()
+                    .map(|of| of.private_ip_address)
+                    .chain(interface.private_ip_address)
             });
             instance.private_ip_address.into_iter().chain(of_interfaces).any(|own| own == address)
         }
@@ -265,9 +266,7 @@ fn find<'s>(snapshot: &'s Snapshot, ways: &Ways, attachment: &Attachment, family
     let Some(socket) = way.socket(family) else { return held(format!("{way} has no {name} address"), false) };
     match socket.state {
         SocketState::Listening => held(format!("{attachment} is its own, and {} listens", socket.address), true),
-        SocketState::Closed => {
-            held(format!("{way} does not listen on {name}: no instance there answers on it"), false)
-        }
+        SocketState::Closed => held(format!("{way} does not listen on {name}: no instance there answers on it"), false),
         SocketState::Refused => {
             let reason = socket.reason.as_deref().unwrap_or_default();
             held(format!("{} can't be listened on: {reason}", socket.address), false)

@@ -34,9 +34,11 @@ use crate::instance::{Instance, InstanceId, InstanceState};
 use crate::registry::{Claim, Draft, Entry, Registry, Snapshot, UpdateError};
 
 /// What a document need not say for it to stay, beside the metadata options.
-const KEPT: [(&str, fn(&mut Instance, &Instance)); 5] = [
+const KEPT: [(&str, fn(&mut Instance, &Instance)); 7] = [
     ("State", |instance, stored| instance.state = stored.state),
     ("Imds.Events", |instance, stored| instance.imds.events = stored.imds.events.clone()),
+    ("Imds.Timeline", |instance, stored| instance.imds.timeline = stored.imds.timeline.clone()),
+    ("Imds.Overrides", |instance, stored| instance.imds.overrides = stored.imds.overrides.clone()),
     ("Imds.ManagedSshKeys", |instance, stored| {
         instance.imds.managed_ssh_keys.clone_from(&stored.imds.managed_ssh_keys);
     }),
@@ -102,7 +104,8 @@ fn in_a_few_words(snapshot: &Snapshot, entry: &Entry) -> Value {
     let attachments: Vec<Value> = attachments
         .map(|attachment| {
             let claim = snapshot.claim(attachment);
-            let rivals: Vec<&InstanceId> = claim.into_iter().flat_map(|claim| rivals_of(claim, &instance.instance_id)).collect();
+            let rivals: Vec<&InstanceId> =
+                claim.into_iter().flat_map(|claim| rivals_of(claim, &instance.instance_id)).collect();
             let mut of = json!({ "Attachment": attachment, "Text": attachment.to_string() });
             if !rivals.is_empty() {
                 of["DisputedWith"] = json!(rivals);
@@ -239,7 +242,10 @@ fn disputed(snapshot: &Snapshot, ids: &BTreeSet<&InstanceId>) -> Vec<Value> {
         })
         .collect();
     disputed.sort();
-    disputed.into_iter().map(|(attachment, claimants)| json!({ "Attachment": attachment, "Claimants": claimants })).collect()
+    disputed
+        .into_iter()
+        .map(|(attachment, claimants)| json!({ "Attachment": attachment, "Claimants": claimants }))
+        .collect()
 }
 
 /// The documents of a request's body, in whichever of the forms they came.
@@ -248,9 +254,7 @@ fn read(admin: &Admin, put: &Put, body: &[u8]) -> Result<Vec<Document>, Refusal>
     // Looked at for its one key; the text is read as a document once more, for lines and for keys that stand twice.
     let is_bundle = serde_json::from_str::<Map<String, Value>>(text).is_ok_and(|map| map.contains_key("Documents"));
     let bundle = match is_bundle {
-        true => {
-            serde_json::from_str::<Bundle>(text).map_err(|error| Refusal::invalid(error.to_string()))?.documents
-        }
+        true => serde_json::from_str::<Bundle>(text).map_err(|error| Refusal::invalid(error.to_string()))?.documents,
         false => vec![BundledDocument { file: PathBuf::from("the body"), text: text.to_string() }],
     };
     let texts = bundle.iter().map(|document| (document.file.as_path(), document.text.as_str()));
@@ -259,7 +263,8 @@ fn read(admin: &Admin, put: &Put, body: &[u8]) -> Result<Vec<Document>, Refusal>
         return Err(Refusal::invalid("there is no instance in it"));
     }
     if documents.len() > 1 && (put.only.is_some() || put.generation.is_some()) {
-        let message = format!("here is one instance taken in, not {}; POST /v1/instances takes several", documents.len());
+        let message =
+            format!("here is one instance taken in, not {}; POST /v1/instances takes several", documents.len());
         return Err(Refusal::invalid(message));
     }
     if let Some(id) = put.only.as_ref().filter(|id| **id != documents[0].instance.instance_id) {
@@ -318,7 +323,8 @@ fn take_in(draft: &mut Draft, document: Document, put: &Put, faults: &mut Vec<Fa
         instance.launch_time = before.launch_time;
     }
     let fields = changed_fields(before, &instance);
-    if !launched && before.state != InstanceState::Stopped && identity_document(before) != identity_document(&instance) {
+    if !launched && before.state != InstanceState::Stopped && identity_document(before) != identity_document(&instance)
+    {
         let message = format!(
             "the signed identity document of this launch shows what is different here ({}); to launch it anew, which makes \
              its session tokens void, put it with --relaunch (relaunch=true)",
@@ -357,9 +363,8 @@ fn changed_fields(before: &Instance, after: &Instance) -> Vec<String> {
 }
 
 fn differing(before: &Value, after: &Value, prefix: &str) -> Vec<String> {
-    let names = |value: &Value| -> BTreeSet<String> {
-        value.as_object().into_iter().flat_map(Map::keys).cloned().collect()
-    };
+    let names =
+        |value: &Value| -> BTreeSet<String> { value.as_object().into_iter().flat_map(Map::keys).cloned().collect() };
     let names = &names(before) | &names(after);
     names.into_iter().filter(|name| before.get(name) != after.get(name)).map(|name| format!("{prefix}{name}")).collect()
 }

@@ -40,7 +40,8 @@ impl Counts {
         for entry in snapshot.entries() {
             *by_state.entry(entry.instance.state.as_str()).or_default() += 1;
         }
-        let sockets = |state| ways.ways.iter().flat_map(|way| &way.sockets).filter(|socket| socket.state == state).count();
+        let sockets =
+            |state| ways.ways.iter().flat_map(|way| &way.sockets).filter(|socket| socket.state == state).count();
         let is_waiting = |way: &&Way| way.waits_for.is_some();
         Counts {
             by_state,
@@ -95,7 +96,11 @@ pub(super) fn text(admin: &Admin) -> String {
     let by_state: Vec<_> =
         counts.by_state.iter().map(|(state, count)| (format!("{{state=\"{state}\"}}"), *count)).collect();
     family("instances", "Instances by state.", &by_state);
-    family("instances_unreadable", "Instances that are not served as their records can't be read.", &one(counts.unreadable));
+    family(
+        "instances_unreadable",
+        "Instances that are not served as their records can't be read.",
+        &one(counts.unreadable),
+    );
     family("options_pending", "Instances whose newest options no socket carries yet.", &one(counts.options_pending));
     family("attachments_disputed", "Attachments that several instances claim.", &one(counts.disputed));
     family("attachments_unserved", "Attachments that the configuration does not serve.", &one(counts.unserved));

@@ -14,6 +14,8 @@
 //! | `GET /v1/export` | every instance's document, as one that `POST /v1/instances` takes back |
 //! | `POST /v1/reload` | reads the documents and access keys of the configuration again |
 //! | `POST /v1/explain` | which instance an origin is, and what a request from there would be answered |
+//! | `POST /v1/events` | lets something happen: `{"Targets": …, "Request": …}` or `{"Scenario": {"File": …, "Text": …}}` |
+//! | `GET /v1/events` | what is in force and what is still to come, for each instance that has some |
 //! | `GET /v1/ways` | each way in: open, waiting for its link, or refused and why |
 //! | `GET /v1/health`, `GET /metrics` | a few counts, as JSON and for Prometheus |
 //!
@@ -25,6 +27,7 @@
 //! it needs of them comes as a [`Host`].
 
 pub mod client;
+mod events;
 mod explain;
 mod instances;
 mod metrics;
@@ -221,6 +224,14 @@ impl Admin {
                 query.finish()?;
                 explain::explain(self, &call.body, Moment::now())
             }
+            ("GET", ["v1", "events"]) => {
+                query.finish()?;
+                Ok(Answer::Json(events::list(&self.registry.snapshot(), Moment::now().wall)))
+            }
+            ("POST", ["v1", "events"]) => {
+                query.finish()?;
+                events::happen(self, &call.body, Moment::now().wall).await
+            }
             ("GET", ["v1", "ways"]) => {
                 query.finish()?;
                 Ok(Answer::Json(self.ways()))
@@ -229,7 +240,7 @@ impl Admin {
             ("GET", ["metrics"]) => Ok(Answer::Metrics(metrics::text(self))),
             (
                 _,
-                ["v1", "instances" | "export" | "reload" | "explain" | "ways" | "health"]
+                ["v1", "instances" | "export" | "reload" | "explain" | "events" | "ways" | "health"]
                 | ["v1", "instances", _]
                 | ["metrics"],
             ) => Err(Refusal::new(405, "MethodNotAllowed", format!("{} is not taken there", call.method))),
@@ -255,7 +266,8 @@ impl<'a> Query<'a> {
     fn read(text: &'a str) -> Result<Query<'a>, Refusal> {
         let pairs = text.split('&').filter(|pair| !pair.is_empty());
         let pairs: Vec<_> = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).collect();
-        match pairs.iter().enumerate().find(|(index, (name, _))| pairs[..*index].iter().any(|(other, _)| other == name)) {
+        match pairs.iter().enumerate().find(|(index, (name, _))| pairs[..*index].iter().any(|(other, _)| other == name))
+        {
             Some((_, (name, _))) => Err(Refusal::invalid(format!("the parameter '{name}' stands twice"))),
             None => Ok(Query(pairs)),
         }
@@ -340,7 +352,11 @@ impl Refusal {
     }
 
     fn unknown(id: &InstanceId) -> Refusal {
-        Refusal::new(404, "InvalidInstanceID.NotFound", format!("there is no instance {id}; `imdsd instance list` has them"))
+        Refusal::new(
+            404,
+            "InvalidInstanceID.NotFound",
+            format!("there is no instance {id}; `imdsd instance list` has them"),
+        )
     }
 
     fn faulty(faults: Vec<Fault>) -> Refusal {
@@ -360,7 +376,8 @@ impl Refusal {
     /// The answer to who may not call.
     fn stranger(uid: Option<u32>) -> Refusal {
         let who = uid.map_or("a user whom the kernel does not name".to_string(), |uid| format!("user {uid}"));
-        let message = format!("{who} may not; root, imdsd's own user and those in admin.users of the configuration may");
+        let message =
+            format!("{who} may not; root, imdsd's own user and those in admin.users of the configuration may");
         Refusal::new(403, "UnauthorizedOperation", message)
     }
 

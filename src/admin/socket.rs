@@ -95,7 +95,8 @@ impl AdminSocket {
         let inode = std::fs::symlink_metadata(path)?.ino();
         let file = SocketFile { path: path.to_path_buf(), inode, _lock: lock };
         socket.listen(128)?;
-        let listener = UnixListener::from_std(std::os::unix::net::UnixListener::from(std::os::fd::OwnedFd::from(socket)))?;
+        let listener =
+            UnixListener::from_std(std::os::unix::net::UnixListener::from(std::os::fd::OwnedFd::from(socket)))?;
         let own = [0, rustix::process::geteuid().as_raw()];
         Ok(AdminSocket { listener, file, users: own.into_iter().chain(users.iter().copied()).collect() })
     }
@@ -259,7 +260,10 @@ mod tests {
                 assert!(path.exists());
             }
             assert!(AdminSocket::open(&directory.path().join("nowhere/admin.sock"), &[]).is_err());
-            assert!(AdminSocket::open(&directory.path().join("a".repeat(120)), &[]).is_err(), "108 bytes are the limit");
+            assert!(
+                AdminSocket::open(&directory.path().join("a".repeat(120)), &[]).is_err(),
+                "108 bytes are the limit"
+            );
         });
     }
 }

@@ -107,7 +107,9 @@ impl fmt::Display for StartFault {
                 write!(f, "can't open the admin socket {}: {reason}", path.display())?;
                 match reason.kind() {
                     io::ErrorKind::AddrInUse => f.write_str("; give this one another place: admin.socket"),
-                    io::ErrorKind::NotFound => f.write_str("; make its directory, or set admin.socket to another place"),
+                    io::ErrorKind::NotFound => {
+                        f.write_str("; make its directory, or set admin.socket to another place")
+                    }
                     io::ErrorKind::PermissionDenied => {
                         f.write_str("; set admin.socket to a place in a directory that this user may write")
                     }
@@ -406,10 +408,7 @@ impl Daemon {
 }
 
 /// Binds the control endpoint. Nobody is answered there before [`Daemon::start_control`].
-fn open_control(
-    registry: &Arc<Registry>,
-    config: &Config,
-) -> Result<Option<(TcpListener, Arc<Control>)>, StartFault> {
+fn open_control(registry: &Arc<Registry>, config: &Config) -> Result<Option<(TcpListener, Arc<Control>)>, StartFault> {
     let Some(settings) = &config.control else { return Ok(None) };
     let keys = match &settings.access_keys {
         KeySource::Demo => AccessKeys::demo(),

@@ -107,9 +107,7 @@ impl Guest {
                         let reply = Reply::value(value, admitted.delivery(), now, request.connection);
                         (Verdict::Read, reply.into())
                     }
-                    None => {
-                        (Verdict::NotFound, Reply::not_found(admitted.delivery(), now, request.connection).into())
-                    }
+                    None => (Verdict::NotFound, Reply::not_found(admitted.delivery(), now, request.connection).into()),
                 },
                 Ok(Admission::Issue(admitted)) => {
                     let token = self.tokens.issue(&admitted, now, rand::random());

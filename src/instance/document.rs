@@ -146,7 +146,26 @@ pub fn read_documents(path: &Path) -> (Vec<Document>, Vec<Fault>) {
 
 /// The text of a file. Windows puts a byte order mark in front, and PowerShell writes UTF-16 unless told otherwise.
 fn text_of(file: &Path) -> Result<String, String> {
-    let bytes = std::fs::read(file).map_err(|reason| reason.to_string())?;
+    decode(std::fs::read(file).map_err(|reason| reason.to_string())?)
+}
+
+/// The texts of the documents in a file, or in the files of a directory, unread: for whoever sends them on.
+pub fn texts_at(path: &Path) -> Result<Vec<(PathBuf, String)>, Vec<Fault>> {
+    let unreadable =
+        |path: &Path, reason: &dyn fmt::Display| Fault::of_file(path, format_args!("can't be read: {reason}"));
+    let files = files_at(path).map_err(|reason| vec![unreadable(path, &reason)])?;
+    let (mut texts, mut faults) = (Vec::new(), Vec::new());
+    for file in files {
+        match text_of(&file) {
+            Ok(text) => texts.push((file, text)),
+            Err(reason) => faults.push(unreadable(&file, &reason)),
+        }
+    }
+    all_or_faults(texts, faults)
+}
+
+/// The text of bytes that somebody else read.
+pub fn decode(bytes: Vec<u8>) -> Result<String, String> {
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Err("it is UTF-16; write it as UTF-8 (PowerShell: Out-File -Encoding utf8)".to_string());
     }

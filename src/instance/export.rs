@@ -52,7 +52,9 @@ pub fn restore_secrets(instance: &mut Instance, stored: Option<&Instance>) -> Ve
                 Some(known) => *secret = known,
                 None => faults.push((
                     format!("Imds.Role.Source.Static.{delivery}.{field}"),
-                    format!("an export left it out, and none is stored for {id}; write it, or export with --with-secrets"),
+                    format!(
+                        "an export left it out, and none is stored for {id}; write it, or export with --with-secrets"
+                    ),
                 )),
             }
         };
@@ -125,6 +127,8 @@ mod tests {
         let text = document_of(&demo_instance(), Secrets::LeftOut).to_string();
         let faults = document::read(std::path::Path::new("x.json"), &text).unwrap_err();
         assert_eq!(faults.len(), 4, "{faults:?}");
-        assert!(faults[0].to_string().starts_with("x.json:1: Imds.Role.Source.Static.V1.SecretAccessKey: an export left"));
+        assert!(
+            faults[0].to_string().starts_with("x.json:1: Imds.Role.Source.Static.V1.SecretAccessKey: an export left")
+        );
     }
 }

@@ -37,11 +37,7 @@ pub(super) enum Launch {
 }
 
 impl Draft {
-    pub(super) fn new(
-        snapshot: Arc<Snapshot>,
-        account: Arc<AccountState>,
-        buried: BTreeSet<InstanceId>,
-    ) -> Draft {
+    pub(super) fn new(snapshot: Arc<Snapshot>, account: Arc<AccountState>, buried: BTreeSet<InstanceId>) -> Draft {
         Draft { snapshot, account, buried, changes: Vec::new(), new_account: None }
     }
 

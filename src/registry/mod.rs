@@ -422,7 +422,7 @@ fn next_record(
     };
     let old = before.record();
     let document_digest = digest.unwrap_or_else(|| old.document_digest.clone());
-    let (launch_epoch, identity_document) = match launch {
+    let (launch_epoch, identity_document) = match &launch {
         Launch::Same if instance == before.instance && document_digest == old.document_digest => return None,
         Launch::Same => (old.launch_epoch, old.identity_document.clone()),
         Launch::Anew => (rand::random(), identity_document(&instance)),
@@ -438,8 +438,10 @@ fn next_record(
         | InstanceState::Stopping
         | InstanceState::Stopped => None,
     };
+    // Which document it is of is nothing that anybody applies.
+    let is_change = !matches!(launch, Launch::Same) || instance != before.instance;
     Some(Record {
-        generation: old.generation + 1,
+        generation: old.generation + u64::from(is_change),
         launch_epoch,
         identity_document,
         document_digest,

@@ -409,7 +409,8 @@ fn a_deleted_instance_is_gone_with_its_record_whatever_state_it_was_in() {
 
         // One that runs.
         registry.register(demo_instance(), now()).await.unwrap();
-        let refused = registry.delete(&id, |entry| if entry.unwrap().generation == 1 { Err("no") } else { Ok(()) }).await;
+        let refused =
+            registry.delete(&id, |entry| if entry.unwrap().generation == 1 { Err("no") } else { Ok(()) }).await;
         assert!(matches!(refused, Err(UpdateError::Refused("no"))));
         let first = registry.snapshot().entry(&id).unwrap().launch_epoch;
         delete(&registry).await.unwrap();

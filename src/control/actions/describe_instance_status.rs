@@ -112,7 +112,7 @@ fn shown_events(entry: &Entry, now: Timestamp) -> Vec<Maintenance> {
             now.duration_since(event.not_after.unwrap_or(event.not_before)) < EVENT_SHOWN
         }
     };
-    entry.instance.imds.events.maintenance.iter().filter(is_shown).cloned().collect()
+    entry.instance.events_at(now).maintenance.iter().filter(is_shown).cloned().collect()
 }
 
 fn of_events(status: &Status, value: impl Fn(&Maintenance) -> Option<String>) -> Vec<String> {

@@ -54,6 +54,7 @@ impl ModifyInstanceEventStartTime {
         let plan = move |draft: &mut Draft| {
             caller.one(ACTION, &Vec::new(), draft.before(), &self.instance_id)?;
             let instance = draft.instance(&self.instance_id).expect("it has an entry");
+            instance.fold_timeline(now);
             let event = instance.imds.events.maintenance.iter_mut().find(|event| event.event_id == self.event_id);
             let event = event.ok_or_else(|| {
                 let message = format!("The instance event ID '{}' does not exist", self.event_id);
