@@ -1018,6 +1018,7 @@ mod tests {
                 }],
                 interfaces: None,
                 control: None,
+                admin: Some(Admin { socket: "/run/imdsd/admin.sock".into(), users: Vec::new() }),
                 identity: Identity::default(),
                 log: Log::default(),
             }
@@ -1049,7 +1050,7 @@ mod tests {
         }
         // Every table with a key that nobody knows: the refusals list what is known.
         let unknown = "xxxxxxxx = 1\n[guest]\nxxxxxxxx = 1\n[[listener]]\nname = \"a\"\nipv4 = \"127.0.0.1:0\"\n\
-                       xxxxxxxx = 1\n[control]\nxxxxxxxx = 1\n[log]\nxxxxxxxx = 1\n[interfaces]\nxxxxxxxx = 1\n";
+                       xxxxxxxx = 1\n[control]\nxxxxxxxx = 1\n[admin]\nxxxxxxxx = 1\n[log]\nxxxxxxxx = 1\n[interfaces]\nxxxxxxxx = 1\n";
         for fault in parse_text(unknown).unwrap_err() {
             let table = fault.field.strip_suffix("xxxxxxxx").unwrap();
             for known in fault.message.strip_prefix("is not known; known here: ").unwrap().split(", ") {
@@ -1186,6 +1187,11 @@ mod tests {
             ("[control]\nregions = []\n", "2: control.regions: no call could be signed; leave the key out to allow"),
             ("[control]\nregions = [\"US\"]\n", "2: control.regions: 'US' is not a region such as us-east-1"),
             ("[[control]]\n", "1: control: this is a table, [control], not an array of tables"),
+            ("[admin]\nsocket = \"\"\n", "2: admin.socket: a path can't be empty"),
+            ("[admin]\nusers = \"root\"\n", "2: admin.users: this is an array of numbers, not a string"),
+            ("[admin]\nusers = [\n\"root\"]\n", "3: admin.users: each of these is a user's number, as `id -u NAME`"),
+            ("[admin]\nusers = [-1]\n", "2: admin.users: each of these is a user's number"),
+            ("[admin]\nuser = [0]\n", "2: admin.user: is not known; did you mean users?"),
             ("[log]\nformat = \"xml\"\n", "2: log.format: this is one of text, json, not 'xml'"),
             ("[log]\nlevel = \"INFO\"\n", "2: log.level: this is one of error, warn, info, debug, trace, not 'INFO'"),
             ("[log]\nlevel = 3\n", "2: log.level: this is a string, not an integer"),
@@ -1231,6 +1237,14 @@ mod tests {
         }
         let text = listener("a", "ipv6", "[::]:80") + &listener("b", "ipv6", "[::1]:80");
         assert_eq!(refused(&text), ["6: listener.ipv6: [::]:80 belongs to listener 'a' already"]);
+    }
+
+    #[test]
+    fn the_admin_socket_is_in_the_runtime_directory_unless_it_is_said_where() {
+        let admin = |text: &str| parse_text(&format!("{text}{LISTENER}")).unwrap().admin.unwrap();
+        assert_eq!(admin("runtime_directory = \"run\"\n").socket, Path::new("/etc/imdsd/run/admin.sock"));
+        let said = admin("[admin]\nsocket = \"/srv/a.sock\"\nusers = [1000, 0]\n");
+        assert_eq!(said, Admin { socket: "/srv/a.sock".into(), users: vec![1000, 0] });
     }
 
     #[test]

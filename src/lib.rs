@@ -5,7 +5,7 @@
 //! together. Who may lean on whom is a table in `tests/house`, and a test holds it:
 //!
 //! ```text
-//! cli → daemon → { net, guest, control, admin } → registry → instance → fault
+//! cli → daemon → { net, host, guest, control, admin } → registry → instance → fault
 //! ```
 //!
 //! The way of a guest's request: `net` accepts it and learns from the kernel where it came in, `registry` says whose it is,

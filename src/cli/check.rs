@@ -1,36 +1,95 @@
-//! `imdsd check`: every fault of a configuration and of what it names, before anything is started.
+//! `imdsd check`: every fault of a configuration and of what it names, before anything is started; with `--host`, also what
+//! on this host keeps a guest from being served, and the command that mends it.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::config;
+use super::registered;
+use crate::config::{self, Checked};
 use crate::control::AccessKeys;
 use crate::daemon::IdentitySource;
 use crate::guest::tree;
+use crate::host::examine::{self, Addresses, Service, examine};
 
 #[derive(Args)]
 pub struct Arguments {
     /// Configuration file
     #[arg(long, short, value_name = "FILE")]
     config: PathBuf,
+
+    /// Look at this host too: what keeps guests from being served, and the command that mends it
+    ///
+    /// Looked at are the interfaces, bridge ports and network namespaces of the instances in the documents and in the state
+    /// directory (those that are pending or running), from the network namespace that this command runs in. Nothing is
+    /// changed and nothing is sent. Without root, network namespaces and the rules of nftables stay unseen, which is said;
+    /// firewalls are not judged. The exit status is 1 when anything is found.
+    #[arg(long)]
+    host: bool,
+
+    /// Print what was found on this host as a JSON list, and nothing else on standard output
+    #[arg(long, requires = "host")]
+    json: bool,
 }
 
 pub fn run(arguments: Arguments) -> ExitCode {
-    match config::check(&arguments.config, AccessKeys::faults, tree::faults) {
-        Ok(checked) => {
-            if let Err(fault) = IdentitySource::of(&checked.config) {
-                eprintln!("{fault}");
-                return ExitCode::FAILURE;
-            }
-            checked.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
-            println!("{}: no faults; {} instances", arguments.config.display(), checked.instances.len());
-            ExitCode::SUCCESS
-        }
+    let checked = match config::check(&arguments.config, AccessKeys::faults, tree::faults) {
+        Ok(checked) => checked,
         Err(faults) => {
             faults.iter().for_each(|fault| eprintln!("{fault}"));
-            ExitCode::FAILURE
+            return ExitCode::FAILURE;
+        }
+    };
+    if let Err(fault) = IdentitySource::of(&checked.config) {
+        eprintln!("{fault}");
+        return ExitCode::FAILURE;
+    }
+    checked.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    if !arguments.json {
+        println!("{}: no faults; {} instances", arguments.config.display(), checked.instances.len());
+    }
+    if arguments.host { look_at_host(&arguments, checked) } else { ExitCode::SUCCESS }
+}
+
+fn look_at_host(arguments: &Arguments, checked: Checked) -> ExitCode {
+    let interfaces = checked.config.interfaces.clone().unwrap_or_default();
+    let service = Service {
+        ipv4: *interfaces.ipv4.ip(),
+        ipv6: *interfaces.ipv6.ip(),
+        addresses: match (interfaces.addresses, interfaces.shadow_host_metadata) {
+            (config::Addresses::Check, _) => Addresses::Operator,
+            (config::Addresses::Manage, false) => Addresses::Daemon,
+            (config::Addresses::Manage, true) => Addresses::DaemonForcibly,
+        },
+        load_rules: format!(
+            "imdsd guest-rules --config {} | nft -f -",
+            examine::word(&arguments.config.to_string_lossy())
+        ),
+    };
+    let (instances, unread) = registered(checked);
+    unread.iter().for_each(|reason| eprintln!("not looked at: {reason}"));
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let examination = match runtime.and_then(|runtime| runtime.block_on(examine(&instances, &service))) {
+        Ok(examination) => examination,
+        Err(reason) => {
+            eprintln!("this host's network can't be looked at: {reason}");
+            return ExitCode::FAILURE;
+        }
+    };
+    for unseen in &examination.unseen {
+        eprintln!("{}: {}: not looked at: {}", unseen.instance, unseen.attachment, unseen.what);
+    }
+    match arguments.json {
+        true => println!("{}", serde_json::to_string_pretty(&examination.findings).expect("findings are plain data")),
+        false => {
+            for finding in &examination.findings {
+                println!("{}: {}: {}\n    mend: {}", finding.instance, finding.attachment, finding.what, finding.mend);
+            }
+            let (fine, all) = (examination.fine(), examination.guests.len());
+            println!("{fine} of {all} guests on this host's network are fine");
         }
     }
+    if examination.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -3,6 +3,7 @@
 mod check;
 mod event;
 mod generate;
+mod guest_rules;
 mod identity;
 mod instance;
 mod operator;
@@ -10,9 +11,14 @@ mod reload;
 mod serve;
 mod verify;
 
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::config::Checked;
+use crate::instance::{Instance, InstanceId};
+use crate::registry;
 
 /// An EC2-compatible instance metadata service for machines that are not EC2.
 ///
@@ -35,6 +41,7 @@ enum Command {
     Serve(serve::Arguments),
     /// Reads a configuration and everything it names, and reports every fault
     Check(check::Arguments),
+    GuestRules(guest_rules::Arguments),
     /// Puts, shows, lists, deletes, exports and explains the instances of a running imdsd
     Instance(instance::Arguments),
     /// Lets something happen to instances: interruptions, maintenance, lifecycle states, scenarios
@@ -60,6 +67,7 @@ pub fn run() -> ExitCode {
         None => serve::run(cli.serve),
         Some(Command::Serve(arguments)) => serve::run(arguments),
         Some(Command::Check(arguments)) => check::run(arguments),
+        Some(Command::GuestRules(arguments)) => guest_rules::run(arguments),
         Some(Command::Instance(arguments)) => instance::run(arguments),
         Some(Command::Event(arguments)) => event::run(arguments),
         Some(Command::Reload(arguments)) => reload::run(arguments),
@@ -69,6 +77,24 @@ pub fn run() -> ExitCode {
         Some(Command::Completions(arguments)) => generate::completions(arguments),
         Some(Command::Man(arguments)) => generate::man(arguments),
     }
+}
+
+/// The instances that a daemon of this configuration serves: those of the documents, as the state directory has them since
+/// they were registered, and those that only it has. And what of them can't be read.
+fn registered(checked: Checked) -> (Vec<Instance>, Vec<String>) {
+    let documents = checked.instances.into_iter().map(|instance| (instance.instance_id.clone(), instance));
+    let mut instances: BTreeMap<InstanceId, Instance> = documents.collect();
+    let Some(directory) = checked.config.state_directory else {
+        return (instances.into_values().collect(), Vec::new());
+    };
+    let unread = match registry::file::look(&directory) {
+        Ok((records, faults)) => {
+            instances.extend(records.into_iter().map(|record| (record.instance_id.clone(), record)));
+            faults.iter().map(ToString::to_string).collect()
+        }
+        Err(reason) => vec![format!("the instances in {}: {reason}", directory.display())],
+    };
+    (instances.into_values().collect(), unread)
 }
 
 #[cfg(test)]

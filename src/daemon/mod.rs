@@ -223,6 +223,10 @@ impl Daemon {
         });
         let admin = admin.transpose()?;
         let identity = IdentitySource::of(&config).map_err(StartFault::Identity)?;
+        let managed = config.interfaces.as_ref().filter(|interfaces| interfaces.addresses == config::Addresses::Manage);
+        if let (None, Some(directory)) = (managed, &config.runtime_directory) {
+            take_away_what_was_left(directory).await;
+        }
         if let Some(interfaces) = &config.interfaces {
             let host = Host::follow(interfaces, config.runtime_directory.as_deref()).await;
             daemon.host = Some(host.map_err(StartFault::Host)?);
@@ -428,6 +432,21 @@ async fn changed(links: Option<&mut watch::Receiver<Links>>) {
     };
     if !is_followed {
         std::future::pending::<()>().await;
+    }
+}
+
+/// A daemon that managed addresses and was killed left them to its successor, which may not manage any.
+async fn take_away_what_was_left(directory: &Path) {
+    if !Addresses::are_recorded(directory) {
+        return;
+    }
+    let released = async {
+        let (netlink, _links) = netlink::watch().await?;
+        Addresses::open(netlink, Some(directory))?.release().await;
+        io::Result::Ok(())
+    };
+    if let Err(reason) = released.await {
+        warn!(%reason, "what an earlier start put on interfaces can't be taken away");
     }
 }
 

@@ -430,7 +430,8 @@ fn namespace_path(name: &str) -> PathBuf {
 /// The guest's IPv6 addresses that need a route. Link-local ones are always on their link.
 fn ipv6_of(instance: &Instance) -> impl Iterator<Item = std::net::Ipv6Addr> {
     let of_interfaces = instance.network_interfaces.iter().flat_map(|interface| &interface.ipv6_addresses);
-    of_interfaces.map(|address| address.ipv6_address).filter(|address| !address.is_unicast_link_local())
+    let listed = of_interfaces.map(|address| address.ipv6_address).chain(instance.ipv6_address);
+    listed.filter(|address| !address.is_unicast_link_local())
 }
 
 impl Key {

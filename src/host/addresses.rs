@@ -55,6 +55,11 @@ pub struct Addresses {
 }
 
 impl Addresses {
+    /// Whether an earlier daemon left anything.
+    pub fn are_recorded(directory: &Path) -> bool {
+        directory.join(RECORD).exists()
+    }
+
     /// Reads what an earlier daemon left. `directory` is the runtime directory; without one, nothing is remembered.
     ///
     /// Fails when the record is there and can't be read: then nobody can say what to take away.

@@ -14,7 +14,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use parking_lot::Mutex;
 use rtnetlink::packet_core::NetlinkPayload;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::route::{RouteAttribute, RouteFlags, RouteMessage, RouteProtocol};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::AsyncSocket as _;
@@ -49,10 +49,33 @@ pub struct Link {
     pub ups: u64,
     /// Its Ethernet address, as colon-separated lower-case hexadecimal; empty when it has none.
     pub mac: String,
-    /// The index of the bridge that it is a port of.
+    /// What the kernel calls its kind: `bridge`, `vlan`, `veth`, `tun`; empty for hardware.
+    pub kind: String,
+    /// The index of the bridge, or the VRF, that it is a port of.
     pub controller: Option<u32>,
+    /// The index of the link that it stands on, as a VLAN device does.
+    pub below: Option<u32>,
     /// Its addresses. One that is not usable yet (duplicate address detection) or never (it failed) is left out.
     pub addresses: BTreeSet<IpAddr>,
+}
+
+#[cfg(test)]
+impl Link {
+    /// A link that a test makes up: up, and without addresses.
+    pub(super) fn made_up(index: u32, name: &str, kind: &str) -> Link {
+        Link {
+            index,
+            name: name.to_string(),
+            incarnation: Incarnation(index.into()),
+            up: true,
+            ups: 1,
+            mac: format!("02:00:00:00:00:{index:02x}"),
+            kind: kind.to_string(),
+            controller: None,
+            below: None,
+            addresses: BTreeSet::new(),
+        }
+    }
 }
 
 /// All links of the host.
@@ -94,11 +117,20 @@ impl Links {
         let index = message.header.index;
         let up = message.header.flags.contains(LinkFlags::Up);
         let (mut name, mut mac, mut controller) = (None, String::new(), None);
+        let (mut kind, mut below) = (String::new(), None);
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(value) => name = Some(value),
                 LinkAttribute::Address(bytes) if bytes.len() == 6 => mac = mac_text(bytes),
                 LinkAttribute::Controller(value) => controller = (*value != 0).then_some(*value),
+                LinkAttribute::Link(value) => below = (*value != 0).then_some(*value),
+                LinkAttribute::LinkInfo(infos) => {
+                    let of_info = infos.iter().find_map(|info| match info {
+                        LinkInfo::Kind(kind) => Some(kind.to_string()),
+                        _ => None,
+                    });
+                    kind = of_info.unwrap_or_default();
+                }
                 _ => {}
             }
         }
@@ -110,14 +142,16 @@ impl Links {
                 up,
                 ups: known.ups + u64::from(up && !known.up),
                 mac,
+                kind,
                 controller,
+                below,
                 ..known.clone()
             },
             None => {
                 self.made += 1;
                 let incarnation = Incarnation(self.made);
                 let (ups, addresses) = (u64::from(up), BTreeSet::new());
-                Link { index, name: name.clone(), incarnation, up, ups, mac, controller, addresses }
+                Link { index, name: name.clone(), incarnation, up, ups, mac, kind, controller, below, addresses }
             }
         };
         let is_news = before.as_ref() != Some(&link);
@@ -147,6 +181,17 @@ impl Links {
             return false;
         };
         if has { link.addresses.insert(address) } else { link.addresses.remove(&address) }
+    }
+
+    /// Links that a test made up.
+    #[cfg(test)]
+    pub(super) fn of(made_up: impl IntoIterator<Item = Link>) -> Links {
+        let mut links = Links::default();
+        for link in made_up {
+            links.indexes.insert(link.name.clone(), link.index);
+            links.links.insert(link.index, link);
+        }
+        links
     }
 
     /// Forgets all links; those that are found again are new ones.
@@ -181,6 +226,35 @@ fn is_usable(message: &AddressMessage) -> bool {
 
 fn mac_text(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
+}
+
+/// A route of the kernel's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Route {
+    /// The links that it may leave by: several for a route with several next hops.
+    pub by: Vec<u32>,
+    /// Whether the destination itself is on the link, and no gateway between.
+    pub is_direct: bool,
+}
+
+impl Route {
+    fn read(message: &RouteMessage) -> Route {
+        let mut route = Route { by: Vec::new(), is_direct: true };
+        for attribute in &message.attributes {
+            match attribute {
+                RouteAttribute::Oif(index) => route.by.push(*index),
+                RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => route.is_direct = false,
+                RouteAttribute::MultiPath(hops) => {
+                    route.by.extend(hops.iter().map(|hop| hop.interface_index));
+                    let gateway =
+                        |of: &RouteAttribute| matches!(of, RouteAttribute::Gateway(_) | RouteAttribute::Via(_));
+                    route.is_direct &= !hops.iter().any(|hop| hop.attributes.iter().any(gateway));
+                }
+                _ => {}
+            }
+        }
+        route
+    }
 }
 
 /// Asks the kernel for things. Clones ask by the same connection.
@@ -301,9 +375,9 @@ impl Netlink {
         self.handle().route().del(route(index, to)).execute().await.map_err(plain)
     }
 
-    /// The link by which a packet to this address would leave, of a socket bound to `bound` if that is given, and the length
-    /// of the route's prefix. Only the routing table is asked; nothing is sent. `None` when there is no route.
-    pub async fn route_to(&self, to: IpAddr, bound: Option<u32>) -> io::Result<Option<(u32, u8)>> {
+    /// The route that a packet to this address would take, of a socket bound to `bound` if that is given. Only the routing
+    /// table is asked; nothing is sent. `None` when there is no route.
+    pub async fn route_to(&self, to: IpAddr, bound: Option<u32>) -> io::Result<Option<Route>> {
         let mut message = match to {
             IpAddr::V4(to) => RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(to, 32).build(),
             IpAddr::V6(to) => RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(to, 128).build(),
@@ -312,18 +386,11 @@ impl Netlink {
         message.attributes.extend(bound.map(RouteAttribute::Oif));
         let handle = self.handle();
         let mut found = Box::pin(handle.route().get(message).execute());
-        let route = match found.try_next().await.map_err(plain) {
-            Ok(route) => route,
-            Err(reason) if is_no_route(&reason) => None,
-            Err(reason) => return Err(reason),
-        };
-        let leaves_by = |route: &RouteMessage| {
-            route.attributes.iter().find_map(|attribute| match attribute {
-                RouteAttribute::Oif(index) => Some(*index),
-                _ => None,
-            })
-        };
-        Ok(route.and_then(|route| Some((leaves_by(&route)?, route.header.destination_prefix_length))))
+        match found.try_next().await.map_err(plain) {
+            Ok(route) => Ok(route.map(|route| Route::read(&route))),
+            Err(reason) if is_no_route(&reason) => Ok(None),
+            Err(reason) => Err(reason),
+        }
     }
 
     fn handle(&self) -> Handle {
@@ -335,13 +402,16 @@ fn own_prefix(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
+/// The metric of a guest's route by this link: worse than any of an operator's, and no two links' the same.
+pub(super) fn route_metric(index: u32) -> u32 {
+    0x4000_0000 | index
+}
+
 fn route(index: u32, to: Ipv6Addr) -> RouteMessage {
-    // Worse than any route of an operator's, and no two links' the same.
-    let metric = 0x4000_0000 | index;
     RouteMessageBuilder::<Ipv6Addr>::new()
         .destination_prefix(to, 128)
         .output_interface(index)
-        .priority(metric)
+        .priority(route_metric(index))
         .protocol(RouteProtocol::Other(ROUTE_PROTOCOL))
         .build()
 }

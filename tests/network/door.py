@@ -1,0 +1,44 @@
+"""Opens TCP sockets in the network namespace that it runs in, and hands them to the test over its standard input.
+
+A socket stays in the namespace it was made in, wherever it is used: so the test speaks as a guest would, byte for byte.
+A line of JSON asks, {"connect": [address, port], "from": [address, port] or null, "within": seconds} or
+{"listen": [address, port]}; a line of JSON answers, with the socket beside it or an errno in it.
+"""
+import inside
+import errno
+import json
+import socket
+
+
+def opened(wanted):
+    address = wanted.get("connect") or wanted["listen"]
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    end = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if "listen" in wanted:
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            end.bind(tuple(address))
+            end.listen(64)
+        else:
+            if wanted.get("from"):
+                end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                end.bind(tuple(wanted["from"]))
+            end.settimeout(wanted["within"])
+            end.connect(tuple(address))
+            end.settimeout(None)
+    except BaseException:
+        end.close()
+        raise
+    return end
+
+
+test = socket.socket(fileno=0)
+for line in test.makefile("r"):
+    try:
+        end = opened(json.loads(line))
+    except OSError as reason:
+        number = reason.errno or errno.ETIMEDOUT
+        test.sendall(json.dumps({"errno": number}).encode() + b"\n")
+        continue
+    socket.send_fds(test, [b"{}\n"], [end.fileno()])
+    end.close()
