@@ -33,8 +33,11 @@ use crate::instance::identity_document::identity_document;
 use crate::instance::{Instance, InstanceId, InstanceState};
 use crate::registry::{Claim, Draft, Entry, Registry, Snapshot, UpdateError};
 
+/// Carries one field over from the stored instance.
+type Keep = fn(&mut Instance, &Instance);
+
 /// What a document need not say for it to stay, beside the metadata options.
-const KEPT: [(&str, fn(&mut Instance, &Instance)); 7] = [
+const KEPT: [(&str, Keep); 7] = [
     ("State", |instance, stored| instance.state = stored.state),
     ("Imds.Events", |instance, stored| instance.imds.events = stored.imds.events.clone()),
     ("Imds.Timeline", |instance, stored| instance.imds.timeline = stored.imds.timeline.clone()),

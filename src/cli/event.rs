@@ -421,7 +421,7 @@ fn said(change: &Change) -> String {
         Change::Override(leaf) => format!("{} is absent", leaf.path),
         Change::Restore(path) => format!("{path} is as it was"),
         Change::Clear(kinds) => {
-            format!("clear {}", kinds.iter().map(|kind| word_of(kind)).collect::<Vec<_>>().join(", "))
+            format!("clear {}", kinds.iter().map(word_of).collect::<Vec<_>>().join(", "))
         }
     }
 }

@@ -233,7 +233,7 @@ impl Daemon {
         }
 
         // 4. The documents. They are stored only now: a start that failed leaves nothing behind.
-        daemon.register(instances, config.state_directory.as_deref(), now.wall).await?;
+        daemon.register(instances, now.wall).await?;
         daemon.forget_terminated().await;
         if let Some(host) = &mut daemon.host {
             host.look_for_the_hosts_own(&config, &daemon.ways, &daemon.registry.snapshot());
@@ -350,37 +350,27 @@ impl Daemon {
         Ok(())
     }
 
-    async fn register(
-        &self,
-        instances: Vec<Instance>,
-        state_directory: Option<&Path>,
-        now: Timestamp,
-    ) -> Result<(), StartFault> {
+    async fn register(&self, instances: Vec<Instance>, now: Timestamp) -> Result<(), StartFault> {
         for instance in instances {
             let id = instance.instance_id.clone();
             match self.registry.register(instance, now).await.map_err(StartFault::Store)? {
                 Registered::New => info!(instance = %id, "registered"),
                 Registered::Known => {}
                 Registered::Edited => {
-                    let record = state_directory.map(|state| state.join(format!("instances/{id}.json")));
-                    let record = record.unwrap_or_default();
                     warn!(
                         instance = %id,
                         "its document was edited after it was registered, and the edit is not read: the stored record is \
-                         served. To register it anew, stop imdsd, remove {}, and start it",
-                        record.display()
+                         served. To take the edit in: imdsd instance put FILE"
                     );
                 }
                 Registered::Unreadable => {
                     error!(instance = %id, "not served: its record is unreadable, and no document replaces it");
                 }
                 Registered::Terminated => {
-                    let record = state_directory.map(|state| state.join(format!("instances/{id}.json")));
                     warn!(
                         instance = %id,
-                        "not served: it was terminated, and its document does not bring it back. To register it anew, stop \
-                         imdsd, remove {}, and start it; or remove the document",
-                        record.unwrap_or_default().display()
+                        "not served: it was terminated, and its document does not bring it back. Remove the document; or, to \
+                         register it anew: imdsd instance delete {id} && imdsd reload"
                     );
                 }
             }
