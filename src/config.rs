@@ -48,6 +48,8 @@ pub const METADATA_IPV4: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(169, 254
 pub const METADATA_IPV6: SocketAddrV6 = SocketAddrV6::new(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), 80, 0, 0);
 /// The range of `extra_hops`: with the highest hop limit on top, a packet's limit stays within its eight bits.
 pub const EXTRA_HOPS_RANGE: RangeInclusive<i64> = 0..=191;
+/// The operator's socket, in the runtime directory.
+pub const ADMIN_SOCKET: &str = "admin.sock";
 /// What the demo's document calls its listener.
 pub const DEMO_LISTENER: &str = "demo";
 
@@ -68,6 +70,8 @@ pub struct Config {
     pub interfaces: Option<Interfaces>,
     /// The control endpoint, if any.
     pub control: Option<Control>,
+    /// The operator's socket; `None` in a demo that found no place for one.
+    pub admin: Option<Admin>,
     /// Who signs identity documents and web identities.
     pub identity: Identity,
     /// What is logged, and how.
@@ -182,6 +186,15 @@ pub struct Control {
     pub regions: Regions,
 }
 
+/// `[admin]`: the operator's socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// Where it is.
+    pub socket: PathBuf,
+    /// The numbers of the users who may call, beside root and the daemon's own.
+    pub users: Vec<u32>,
+}
+
 /// Where the access keys for control calls come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySource {
@@ -255,6 +268,7 @@ impl Config {
             }],
             interfaces: None,
             control: Some(Control { listen: CONTROL_LISTEN, access_keys: KeySource::Demo, regions: Regions::Any }),
+            admin: None,
             identity: Identity::default(),
             log: Log::default(),
         }
@@ -311,40 +325,8 @@ pub fn check(
     }
     let (documents, wrong) = config.instances.as_deref().map(document::read_documents).unwrap_or_default();
     faults.extend(wrong);
-
-    let (mut warnings, mut claims) = (Vec::new(), Claims::default());
-    for document in &documents {
-        let id = &document.instance.instance_id;
-        let at = |line, message| Fault { file: document.file.clone(), line, field: attachments_of(id), message };
-        if document.instance.imds.attachments.is_empty() {
-            warnings.push(at(document.line, "there is none, so nobody can reach this instance".to_string()));
-        }
-        let of_tree = tree(&document.instance).into_iter();
-        faults.extend(
-            of_tree.map(|(field, message)| Fault { field: format!("{id}: {field}"), ..at(document.line, message) }),
-        );
-        let web_identity = |role: &Role| matches!(role.source, CredentialSource::AssumeRoleWithWebIdentity(_));
-        if document.instance.imds.role.as_ref().is_some_and(web_identity) && config.identity.issuer.is_empty() {
-            let message = "web identities need identity.issuer in the configuration: the URL of their key set";
-            faults.push(Fault { field: format!("{id}: Imds.Role.Source"), ..at(document.line, message.to_string()) });
-        }
-        if !matches!(document.instance.state, InstanceState::Pending | InstanceState::Running) {
-            let message = format!("is {}, so nobody is answered for it", document.instance.state.as_str());
-            warnings.push(Fault { field: format!("{id}: State"), ..at(document.line, message) });
-        }
-        for (attachment, line) in document.instance.imds.attachments.iter().zip(&document.attachment_lines) {
-            // A faulty listener may be the very one that is missing.
-            if of_config == 0
-                && let Some(message) = unserved(attachment, &config)
-            {
-                faults.push(at(*line, message));
-            }
-            if let Some((other, holder)) = claims.rival(attachment) {
-                faults.push(at(*line, claimed_twice(attachment, other, holder)));
-            }
-            claims.add(attachment, document);
-        }
-    }
+    let Held { claims, faults: of_documents, mut warnings } = hold(&config, of_config == 0, &documents, tree);
+    faults.extend(of_documents);
     if !faults.is_empty() {
         return Err(faults);
     }
@@ -356,6 +338,81 @@ pub fn check(
         }
     }
     Ok(Checked { config, instances: documents.into_iter().map(|document| document.instance).collect(), warnings })
+}
+
+/// Reads the documents that a configuration names once more, and holds them against it and each other.
+pub fn read_instances(
+    config: &Config,
+    tree: impl Fn(&Instance) -> Vec<(String, String)>,
+) -> Result<Vec<Instance>, Vec<Fault>> {
+    let (documents, mut faults) = config.instances.as_deref().map(document::read_documents).unwrap_or_default();
+    faults.extend(hold(config, true, &documents, tree).faults);
+    match faults.is_empty() {
+        true => Ok(documents.into_iter().map(|document| document.instance).collect()),
+        false => Err(faults),
+    }
+}
+
+/// What of an instance this configuration does not serve: fields and sentences. Who else claims its ways in is not looked at.
+pub fn faults_of(instance: &Instance, config: &Config) -> Vec<(String, String)> {
+    let attachments = instance.imds.attachments.iter().enumerate();
+    let unserved = attachments
+        .filter_map(|(index, attachment)| Some((format!("Imds.Attachments[{index}]"), unserved(attachment, config)?)));
+    unserved.chain(without_issuer(instance, config).map(|message| (ROLE_SOURCE.to_string(), message))).collect()
+}
+
+const ROLE_SOURCE: &str = "Imds.Role.Source";
+
+fn without_issuer(instance: &Instance, config: &Config) -> Option<String> {
+    let web_identity = |role: &Role| matches!(role.source, CredentialSource::AssumeRoleWithWebIdentity(_));
+    let is_without = instance.imds.role.as_ref().is_some_and(web_identity) && config.identity.issuer.is_empty();
+    let message = "web identities need identity.issuer in the configuration: the URL of their key set";
+    is_without.then(|| message.to_string())
+}
+
+/// Documents held against a configuration and each other.
+struct Held<'a> {
+    claims: Claims<'a>,
+    faults: Vec<Fault>,
+    warnings: Vec<Fault>,
+}
+
+fn hold<'a>(
+    config: &Config,
+    is_sound: bool,
+    documents: &'a [document::Document],
+    tree: impl Fn(&Instance) -> Vec<(String, String)>,
+) -> Held<'a> {
+    let (mut faults, mut warnings, mut claims) = (Vec::new(), Vec::new(), Claims::default());
+    for document in documents {
+        let id = &document.instance.instance_id;
+        let at = |line, message| Fault { file: document.file.clone(), line, field: attachments_of(id), message };
+        if document.instance.imds.attachments.is_empty() {
+            warnings.push(at(document.line, "there is none, so nobody can reach this instance".to_string()));
+        }
+        let of_tree = tree(&document.instance).into_iter();
+        faults.extend(
+            of_tree.map(|(field, message)| Fault { field: format!("{id}: {field}"), ..at(document.line, message) }),
+        );
+        if let Some(message) = without_issuer(&document.instance, config) {
+            faults.push(Fault { field: format!("{id}: {ROLE_SOURCE}"), ..at(document.line, message) });
+        }
+        if !matches!(document.instance.state, InstanceState::Pending | InstanceState::Running) {
+            let message = format!("is {}, so nobody is answered for it", document.instance.state.as_str());
+            warnings.push(Fault { field: format!("{id}: State"), ..at(document.line, message) });
+        }
+        for (attachment, line) in document.instance.imds.attachments.iter().zip(&document.attachment_lines) {
+            // A faulty listener may be the very one that is missing.
+            if is_sound && let Some(message) = unserved(attachment, config) {
+                faults.push(at(*line, message));
+            }
+            if let Some((other, holder)) = claims.rival(attachment) {
+                faults.push(at(*line, claimed_twice(attachment, other, holder)));
+            }
+            claims.add(attachment, document);
+        }
+    }
+    Held { claims, faults, warnings }
 }
 
 fn attachments_of(id: &InstanceId) -> String {
@@ -579,6 +636,13 @@ fn resolve(file: &Path, text: &str) -> Result<Resolved, Vec<Fault>> {
         section.finish(&mut faults);
     }
 
+    let mut admin = Admin { socket: runtime_directory.join(ADMIN_SOCKET), users: Vec::new() };
+    if let Some(mut section) = root.table("admin", &mut faults) {
+        admin.socket = section.parsed("socket", &mut faults, path).unwrap_or(admin.socket);
+        admin.users = section.users("users", &mut faults);
+        section.finish(&mut faults);
+    }
+
     let mut identity = Identity::default();
     if let Some(mut section) = root.table("identity", &mut faults) {
         let key = section.parsed("key", &mut faults, path);
@@ -616,6 +680,7 @@ fn resolve(file: &Path, text: &str) -> Result<Resolved, Vec<Fault>> {
         listeners,
         interfaces,
         control,
+        admin: Some(admin),
         identity,
         log,
     };
@@ -792,6 +857,26 @@ impl<'t> Section<'t> {
         (!values.is_empty() || array.is_empty()).then_some(values)
     }
 
+    /// An array of user numbers.
+    fn users(&mut self, key: &'static str, faults: &mut Faults<'_>) -> Vec<u32> {
+        let Some(item) = self.item(key) else { return Vec::new() };
+        let Some(array) = item.as_array() else {
+            self.wrong_type::<()>(key, "an array of numbers", item, faults);
+            return Vec::new();
+        };
+        let mut users = Vec::new();
+        for element in array {
+            match element.as_integer().and_then(|number| u32::try_from(number).ok()) {
+                Some(user) => users.push(user),
+                None => {
+                    let message = "each of these is a user's number, as `id -u NAME` prints it";
+                    faults.add(start_of(element.span()), self.field(key), message);
+                }
+            }
+        }
+        users
+    }
+
     fn word<T: Copy>(&mut self, key: &'static str, words: &[(&str, T)], faults: &mut Faults<'_>) -> Option<T> {
         self.parsed(key, faults, |text| {
             let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
@@ -961,6 +1046,7 @@ mod tests {
                 }],
                 interfaces: None,
                 control: None,
+                admin: Some(Admin { socket: "/run/imdsd/admin.sock".into(), users: Vec::new() }),
                 identity: Identity::default(),
                 log: Log::default(),
             }
@@ -992,7 +1078,7 @@ mod tests {
         }
         // Every table with a key that nobody knows: the refusals list what is known.
         let unknown = "xxxxxxxx = 1\n[guest]\nxxxxxxxx = 1\n[[listener]]\nname = \"a\"\nipv4 = \"127.0.0.1:0\"\n\
-                       xxxxxxxx = 1\n[control]\nxxxxxxxx = 1\n[log]\nxxxxxxxx = 1\n[interfaces]\nxxxxxxxx = 1\n";
+                       xxxxxxxx = 1\n[control]\nxxxxxxxx = 1\n[admin]\nxxxxxxxx = 1\n[log]\nxxxxxxxx = 1\n[interfaces]\nxxxxxxxx = 1\n";
         for fault in parse_text(unknown).unwrap_err() {
             let table = fault.field.strip_suffix("xxxxxxxx").unwrap();
             for known in fault.message.strip_prefix("is not known; known here: ").unwrap().split(", ") {
@@ -1130,6 +1216,11 @@ mod tests {
             ("[control]\nregions = []\n", "2: control.regions: no call could be signed; leave the key out to allow"),
             ("[control]\nregions = [\"US\"]\n", "2: control.regions: 'US' is not a region such as us-east-1"),
             ("[[control]]\n", "1: control: this is a table, [control], not an array of tables"),
+            ("[admin]\nsocket = \"\"\n", "2: admin.socket: a path can't be empty"),
+            ("[admin]\nusers = \"root\"\n", "2: admin.users: this is an array of numbers, not a string"),
+            ("[admin]\nusers = [\n\"root\"]\n", "3: admin.users: each of these is a user's number, as `id -u NAME`"),
+            ("[admin]\nusers = [-1]\n", "2: admin.users: each of these is a user's number"),
+            ("[admin]\nuser = [0]\n", "2: admin.user: is not known; did you mean users?"),
             ("[log]\nformat = \"xml\"\n", "2: log.format: this is one of text, json, not 'xml'"),
             ("[log]\nlevel = \"INFO\"\n", "2: log.level: this is one of error, warn, info, debug, trace, not 'INFO'"),
             ("[log]\nlevel = 3\n", "2: log.level: this is a string, not an integer"),
@@ -1175,6 +1266,14 @@ mod tests {
         }
         let text = listener("a", "ipv6", "[::]:80") + &listener("b", "ipv6", "[::1]:80");
         assert_eq!(refused(&text), ["6: listener.ipv6: [::]:80 belongs to listener 'a' already"]);
+    }
+
+    #[test]
+    fn the_admin_socket_is_in_the_runtime_directory_unless_it_is_said_where() {
+        let admin = |text: &str| parse_text(&format!("{text}{LISTENER}")).unwrap().admin.unwrap();
+        assert_eq!(admin("runtime_directory = \"run\"\n").socket, Path::new("/etc/imdsd/run/admin.sock"));
+        let said = admin("[admin]\nsocket = \"/srv/a.sock\"\nusers = [1000, 0]\n");
+        assert_eq!(said, Admin { socket: "/srv/a.sock".into(), users: vec![1000, 0] });
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! imdsd: an EC2-compatible instance metadata service for machines that are not EC2.
 //!
-//! Two doors, one registry. `guest` answers virtual machines and trusts nothing; `control` answers signed EC2 API calls.
-//! They never import each other and meet in `registry`. `net` moves the bytes of both and knows neither; `daemon` puts them
+//! Two doors, one registry. `guest` answers virtual machines and trusts nothing; `control` answers signed EC2 API calls, and
+//! `admin` the host's own operator on a Unix socket. They never import each other and meet in `registry`. `net` moves the bytes of both and knows neither; `daemon` puts them
 //! together. Who may lean on whom is a table in `tests/house`, and a test holds it:
 //!
 //! ```text
-//! cli → daemon → { net, host, guest, control } → registry → instance → fault
+//! cli → daemon → { net, host, guest, control, admin } → registry → instance → fault
 //! ```
 //!
 //! The way of a guest's request: `net` accepts it and learns from the kernel where it came in, `registry` says whose it is,
@@ -17,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -1,8 +1,13 @@
 //! The command line: one file per subcommand. Without a subcommand it serves.
 
 mod check;
+mod event;
+mod generate;
 mod guest_rules;
 mod identity;
+mod instance;
+mod operator;
+mod reload;
 mod serve;
 mod verify;
 
@@ -37,10 +42,22 @@ enum Command {
     /// Reads a configuration and everything it names, and reports every fault
     Check(check::Arguments),
     GuestRules(guest_rules::Arguments),
+    /// Puts, shows, lists, deletes, exports and explains the instances of a running imdsd
+    Instance(instance::Arguments),
+    /// Lets something happen to instances: interruptions, maintenance, lifecycle states, scenarios
+    Event(event::Arguments),
+    /// A running imdsd reads its instance documents and access keys again
+    Reload(reload::Arguments),
+    /// Lists the ways in of a running imdsd: open, waiting for their links, or refused and why
+    Ways(reload::Ways),
     /// Prints what verifiers of identity documents and web identities need, and rotates the key
     Identity(identity::Arguments),
     /// Verifies a signature of an identity document, and names what failed
     Verify(verify::Arguments),
+    /// Prints a script that completes imdsd's command lines in a shell
+    Completions(generate::Completions),
+    /// Writes the manual pages
+    Man(generate::Man),
 }
 
 /// Runs the program with the process's own arguments.
@@ -51,8 +68,14 @@ pub fn run() -> ExitCode {
         Some(Command::Serve(arguments)) => serve::run(arguments),
         Some(Command::Check(arguments)) => check::run(arguments),
         Some(Command::GuestRules(arguments)) => guest_rules::run(arguments),
+        Some(Command::Instance(arguments)) => instance::run(arguments),
+        Some(Command::Event(arguments)) => event::run(arguments),
+        Some(Command::Reload(arguments)) => reload::run(arguments),
+        Some(Command::Ways(arguments)) => reload::run_ways(arguments),
         Some(Command::Identity(arguments)) => identity::run(arguments),
         Some(Command::Verify(arguments)) => verify::run(arguments),
+        Some(Command::Completions(arguments)) => generate::completions(arguments),
+        Some(Command::Man(arguments)) => generate::man(arguments),
     }
 }
 
@@ -72,4 +95,26 @@ fn registered(checked: Checked) -> (Vec<Instance>, Vec<String>) {
         Err(reason) => vec![format!("the instances in {}: {reason}", directory.display())],
     };
     (instances.into_values().collect(), unread)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound_and_every_subcommand_says_what_it_does() {
+        fn each(command: &clap::Command) {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+                assert!(argument.get_help().is_some(), "{}: {}", command.get_name(), argument.get_id());
+            }
+            command.get_subcommands().for_each(each);
+        }
+        let mut command = Cli::command();
+        command.build();
+        command.clone().debug_assert();
+        each(&command);
+    }
 }

@@ -75,10 +75,11 @@ pub fn run(arguments: Arguments) -> ExitCode {
         let served = runtime.block_on(async {
             let first = instances.first().cloned();
             let (listeners, has_state) = (config.listeners.clone(), config.state_directory.is_some());
+            let has_admin = config.admin.is_some();
             let daemon = Daemon::start(config, instances).await?;
             if let (true, Some(instance), Some(address)) = (is_demo, first, daemon.control_address()) {
                 let guest = listeners[0].ipv4.expect("the demo listens on IPv4");
-                greet(&instance, guest.into(), address, has_state);
+                greet(&instance, guest.into(), address, has_state, has_admin);
             }
             daemon.serve().await
         });
@@ -102,7 +103,8 @@ fn settings(arguments: &Arguments) -> Result<(Config, Vec<Instance>, Vec<String>
         let warnings = checked.warnings.iter().map(ToString::to_string).collect();
         return Ok((checked.config, checked.instances, warnings));
     }
-    let config = Config::demo();
+    let mut config = Config::demo();
+    config.admin = super::operator::place_for_demo();
     let demo = Attachment::Listener(config.listeners[0].name.clone());
     let instances = match &arguments.instance {
         None => vec![config::demo_instance()],
@@ -135,7 +137,13 @@ fn settings(arguments: &Arguments) -> Result<(Config, Vec<Instance>, Vec<String>
 }
 
 /// What a newcomer pastes next.
-fn greet(instance: &Instance, guest: std::net::SocketAddr, control: std::net::SocketAddr, has_state: bool) {
+fn greet(
+    instance: &Instance,
+    guest: std::net::SocketAddr,
+    control: std::net::SocketAddr,
+    has_state: bool,
+    has_admin: bool,
+) {
     let id = &instance.instance_id;
     let region = instance.region();
     let (access_key_id, secret) = AccessKeys::DEMO;
@@ -155,6 +163,13 @@ fn greet(instance: &Instance, guest: std::net::SocketAddr, control: std::net::So
         "AWS_ACCESS_KEY_ID={access_key_id} AWS_SECRET_ACCESS_KEY={secret} aws ec2 modify-instance-metadata-options \
          --endpoint-url http://{control} --region {region} --instance-id {id} --http-tokens optional"
     );
+    if has_admin {
+        let program = std::env::args().next().unwrap_or("imdsd".to_string());
+        println!(
+            "\n# A spot interruption that the guest is told of in five seconds, and what else an operator may do:"
+        );
+        println!("{program} event spot --in 5s; {program} instance --help");
+    }
 }
 
 impl FormatArgument {

@@ -1,19 +1,37 @@
-//! The access keys that callers may sign with, from a TOML file that only its owner can read:
+//! The access keys that callers may sign with and what each may do, from a TOML file that only its owner can read:
 //!
 //! ```toml
 //! [[access_key]]
 //! access_key_id = "AKID…"
 //! secret_access_key = "…"
-//! session_token = "…"      # optional: then callers must send it
+//! session_token = "…"        # optional: then callers must send it
+//! account = "123456789012"   # optional: what GetCallerIdentity says, and whose launched instances are; else twelve zeros
+//!
+//! [[access_key.rule]]        # the first that fits decides; without any, everything is allowed
+//! effect = "deny"
+//! actions = ["ec2:ModifyInstanceMetadataOptions"]
+//! conditions = { "ec2:Attribute/HttpTokens" = "optional" }
+//!
+//! [[access_key.rule]]
+//! effect = "allow"
+//! actions = ["ec2:Describe*", "ec2:Modify*"]
+//! instances = ["i-*"]
+//! tags = { team = ["web", "db-*"] }
 //! ```
+//!
+//! What is not known is refused, an action's name included: a rule that never fits is a hole when it denies.
 
 use std::collections::HashMap;
 use std::io::Read as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
-use toml_edit::{Document, Item, Table};
+use toml_edit::{Document, Item, TableLike, Value};
 
+use super::actions::Action;
+use super::pattern::Pattern;
+use super::policy::{ATTRIBUTES, Condition, ConditionKey, Effect, Rule, Rules, Test};
 use crate::fault::{Fault, line_of};
 use crate::instance::Secret;
 use crate::sigv4::AccessKey;
@@ -21,26 +39,35 @@ use crate::sigv4::AccessKey;
 /// Access keys by their id.
 #[derive(Clone, Debug, Default)]
 pub struct AccessKeys {
-    by_id: HashMap<String, AccessKey>,
+    by_id: HashMap<String, Holder>,
 }
+
+/// A key, and what whoever has it may do.
+#[derive(Clone, Debug)]
+pub(super) struct Holder {
+    pub(super) key: AccessKey,
+    /// 12 digits.
+    pub(super) account: String,
+    pub(super) rules: Arc<Rules>,
+}
+
+/// The account of a key that names none: that of an instance whose document names none.
+const NO_ACCOUNT: &str = "000000000000";
 
 impl AccessKeys {
     /// Id and secret of the demo's key. The demo serves invented data on loopback, so everyone may know them.
     pub const DEMO: (&str, &str) = ("AKIDIMDSDDEMO0000001", "imdsd-demo-secret-key-known-to-everyone");
 
-    /// These keys. Of two with one id the later counts.
-    pub fn new(keys: Vec<AccessKey>) -> AccessKeys {
-        AccessKeys { by_id: keys.into_iter().map(|key| (key.access_key_id.clone(), key)).collect() }
+    fn new(holders: Vec<Holder>) -> AccessKeys {
+        AccessKeys { by_id: holders.into_iter().map(|holder| (holder.key.access_key_id.clone(), holder)).collect() }
     }
 
-    /// The demo's one key.
+    /// The demo's one key. Its account is that of the demo's instance.
     pub fn demo() -> AccessKeys {
         let (id, secret) = AccessKeys::DEMO;
-        AccessKeys::new(vec![AccessKey {
-            access_key_id: id.to_string(),
-            secret_access_key: Secret::new(secret),
-            session_token: None,
-        }])
+        let key =
+            AccessKey { access_key_id: id.to_string(), secret_access_key: Secret::new(secret), session_token: None };
+        AccessKeys::new(vec![Holder { key, account: "123456789012".to_string(), rules: Arc::default() }])
     }
 
     /// Reads a file of keys, or says everything that is wrong with it.
@@ -69,13 +96,22 @@ impl AccessKeys {
         AccessKeys::read(path).err().unwrap_or_default()
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.by_id.len()
+    }
+
     /// One key by its id.
     pub fn find(&self, access_key_id: &str) -> Option<&AccessKey> {
+        self.holder(access_key_id).map(|holder| &holder.key)
+    }
+
+    pub(super) fn holder(&self, access_key_id: &str) -> Option<&Holder> {
         self.by_id.get(access_key_id)
     }
 }
 
-fn parse(path: &Path, text: &str, faults: &mut Vec<Fault>) -> Vec<AccessKey> {
+fn parse(path: &Path, text: &str, faults: &mut Vec<Fault>) -> Vec<Holder> {
     let mut fault = |offset: Option<usize>, field: &str, message: &str| {
         let line = offset.map_or(0, |offset| line_of(text, offset));
         let (file, field) = (path.to_path_buf(), field.to_string());
@@ -89,20 +125,21 @@ fn parse(path: &Path, text: &str, faults: &mut Vec<Fault>) -> Vec<AccessKey> {
             return Vec::new();
         }
     };
-    let mut keys: Vec<AccessKey> = Vec::new();
+    let mut keys: Vec<Holder> = Vec::new();
     for (name, item) in document.iter() {
         let Some(tables) = item.as_array_of_tables().filter(|_| name == "access_key") else {
-            fault(key_offset(&document, name), name, "not known; keys stand in [[access_key]] tables");
+            fault(key_offset(document.as_table(), name), name, "not known; keys stand in [[access_key]] tables");
             continue;
         };
         for table in tables {
             let start = table.span().map(|span| span.start);
+            let rules = read_rules(table.get("rule"), start, &mut fault);
             let mut wrong = |name: &str, message: &str| fault(key_offset(table, name).or(start), name, message);
-            if let Some(key) = read_key(table, &mut wrong) {
-                if keys.iter().any(|earlier| earlier.access_key_id == key.access_key_id) {
+            if let Some((key, account)) = read_key(table, &mut wrong) {
+                if keys.iter().any(|earlier| earlier.key.access_key_id == key.access_key_id) {
                     wrong("access_key_id", "another key has this id already");
                 }
-                keys.push(key);
+                keys.push(Holder { key, account, rules: Arc::new(Rules(rules)) });
             }
         }
     }
@@ -113,15 +150,17 @@ fn parse(path: &Path, text: &str, faults: &mut Vec<Fault>) -> Vec<AccessKey> {
 }
 
 /// Reads one table; what is wrong with it goes to `wrong`, by field.
-fn read_key(table: &Table, wrong: &mut impl FnMut(&str, &str)) -> Option<AccessKey> {
-    let (mut id, mut secret, mut token) = (None, None, None);
+fn read_key(table: &dyn TableLike, wrong: &mut impl FnMut(&str, &str)) -> Option<(AccessKey, String)> {
+    let (mut id, mut secret, mut token, mut account) = (None, None, None, None);
     for (name, item) in table.iter() {
         let place = match name {
             "access_key_id" => &mut id,
             "secret_access_key" => &mut secret,
             "session_token" => &mut token,
+            "account" => &mut account,
+            "rule" => continue,
             _ => {
-                wrong(name, "not known; a key has access_key_id, secret_access_key and session_token");
+                wrong(name, "not known; a key has access_key_id, secret_access_key, session_token, account and rule");
                 continue;
             }
         };
@@ -136,24 +175,187 @@ fn read_key(table: &Table, wrong: &mut impl FnMut(&str, &str)) -> Option<AccessK
             wrong(name, "is missing");
         }
     }
+    let account = account.flatten().unwrap_or(NO_ACCOUNT);
+    if account.len() != 12 || !account.bytes().all(|b| b.is_ascii_digit()) {
+        wrong("account", "must be 12 digits");
+    }
     let id = id.flatten()?;
     // A credential is split at slashes and commas, so an id can't have any.
     if id.len() > 128 || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
         wrong("access_key_id", "must be 1 to 128 letters, digits and underscores");
         return None;
     }
-    Some(AccessKey {
+    let key = AccessKey {
         access_key_id: id.to_string(),
         secret_access_key: Secret::new(secret.flatten()?),
         session_token: match token {
             Some(token) => Some(Secret::new(token?)),
             None => None,
         },
-    })
+    };
+    Some((key, account.to_string()))
+}
+
+/// Reads the rules of one key: `[[access_key.rule]]` tables, or one array of inline tables.
+fn read_rules(
+    item: Option<&Item>,
+    start: Option<usize>,
+    fault: &mut impl FnMut(Option<usize>, &str, &str),
+) -> Option<Vec<Rule>> {
+    let item = item?;
+    let tables: Option<Vec<&dyn TableLike>> = match item {
+        Item::ArrayOfTables(tables) => Some(tables.iter().map(|table| table as &dyn TableLike).collect()),
+        Item::Value(Value::Array(values)) => {
+            values.iter().map(|value| value.as_inline_table().map(|table| table as &dyn TableLike)).collect()
+        }
+        Item::None | Item::Value(_) | Item::Table(_) => None,
+    };
+    let at = |item: &Item| item.span().map(|span| span.start).or(start);
+    let Some(tables) = tables else {
+        fault(at(item), "rule", "rules stand in [[access_key.rule]] tables");
+        return None;
+    };
+    let mut rules = Vec::new();
+    for table in tables {
+        let start = table.iter().find_map(|(name, _)| key_offset(table, name)).or(start);
+        let mut wrong = |name: &str, field: &str, message: &str| {
+            fault(key_offset(table, name).or(start), &format!("rule.{field}"), message);
+        };
+        rules.extend(read_rule(table, &mut wrong));
+    }
+    Some(rules)
+}
+
+/// Reads one rule. `wrong` takes the name whose line is meant, the field, and what is wrong.
+fn read_rule(table: &dyn TableLike, wrong: &mut impl FnMut(&str, &str, &str)) -> Option<Rule> {
+    for (name, _) in table.iter() {
+        if !["effect", "actions", "instances", "tags", "conditions"].contains(&name) {
+            wrong(name, name, "not known; a rule has effect, actions, instances, tags and conditions");
+        }
+    }
+    let effect = match table.get("effect").map(Item::as_str) {
+        Some(Some("allow")) => Some(Effect::Allow),
+        Some(Some("deny")) => Some(Effect::Deny),
+        Some(_) => {
+            wrong("effect", "effect", "must be \"allow\" or \"deny\"");
+            None
+        }
+        None => {
+            wrong("effect", "effect", "is missing");
+            None
+        }
+    };
+    let actions = match table.get("actions").map(texts) {
+        Some(Some(actions)) => actions,
+        Some(None) => {
+            wrong("actions", "actions", "must be names of actions, [\"ec2:Describe*\"] say");
+            Vec::new()
+        }
+        None => {
+            wrong("actions", "actions", "is missing");
+            Vec::new()
+        }
+    };
+    for action in &actions {
+        let pattern = Pattern::read(action);
+        if !Action::ALL.iter().any(|action| pattern.matches(&action.permission())) {
+            let shown = action.escape_debug();
+            wrong("actions", "actions", &format!("no action is called '{shown}'; they are as in ec2:StopInstances"));
+        }
+    }
+    let instances = table.get("instances").map(|item| {
+        let texts = texts(item).unwrap_or_default();
+        let spelled = |text: &String| {
+            let digits = text.strip_prefix("i-").unwrap_or(text);
+            let could_be = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'*' | b'?');
+            digits.bytes().all(could_be) && (text.starts_with("i-") || text.starts_with('*'))
+        };
+        if texts.is_empty() || !texts.iter().all(spelled) {
+            wrong("instances", "instances", "must be instance ids, [\"i-0123*\"] say");
+        }
+        texts.iter().map(|text| Pattern::read(text)).collect()
+    });
+    let mut tags = Vec::new();
+    if let Some(item) = table.get("tags") {
+        let entries = item.as_table_like().filter(|table| !table.is_empty());
+        if entries.is_none() {
+            wrong("tags", "tags", "must be keys and values, { team = \"web\" } say");
+        }
+        for (key, item) in entries.iter().flat_map(|table| table.iter()) {
+            match texts(item) {
+                Some(values) => tags.push((key.to_string(), values.iter().map(|text| Pattern::read(text)).collect())),
+                None => wrong("tags", &format!("tags.{key}"), "must be a string, or an array of strings"),
+            }
+        }
+    }
+    let mut conditions = Vec::new();
+    if let Some(item) = table.get("conditions") {
+        let entries = item.as_table_like().filter(|table| !table.is_empty());
+        if entries.is_none() {
+            wrong(
+                "conditions",
+                "conditions",
+                "must be keys and values, { \"ec2:MetadataHttpTokens\" = \"required\" } say",
+            );
+        }
+        for (name, item) in entries.iter().flat_map(|table| table.iter()) {
+            let field = format!("conditions.\"{name}\"");
+            let Some(key) = ConditionKey::parse(name) else {
+                let known = format!(
+                    "not known; there are ec2:MetadataHttpTokens, ec2:MetadataHttpEndpoint, \
+                     ec2:MetadataHttpPutResponseHopLimit, and ec2:Attribute/ with {}",
+                    ATTRIBUTES.join(", ")
+                );
+                wrong("conditions", &field, &known);
+                continue;
+            };
+            let values = texts(item)
+                .and_then(|texts| texts.iter().map(|text| Test::parse(text, &key)).collect::<Option<Vec<_>>>());
+            match values {
+                Some(values) => conditions.push(Condition { key, values }),
+                None if key.is_numeric() => wrong("conditions", &field, "must be a number, or as \">2\", \"<=64\""),
+                None => wrong("conditions", &field, "must be a string, or an array of strings"),
+            }
+        }
+    }
+    let actions = actions.iter().map(|action| Pattern::read(action)).collect();
+    Some(Rule { effect: effect?, actions, instances, tags, conditions })
+}
+
+/// One string or number, or an array of them that is not empty.
+fn texts(item: &Item) -> Option<Vec<String>> {
+    let text = |value: &Value| match value {
+        Value::String(text) => Some(text.value().clone()),
+        Value::Integer(number) => Some(number.value().to_string()),
+        Value::Float(_) | Value::Boolean(_) | Value::Datetime(_) | Value::Array(_) | Value::InlineTable(_) => None,
+    };
+    match item.as_value()? {
+        Value::Array(values) => values.iter().map(text).collect::<Option<Vec<_>>>().filter(|texts| !texts.is_empty()),
+        value => text(value).map(|text| vec![text]),
+    }
+}
+
+/// Rules as a test spells them, one inline table each.
+#[cfg(test)]
+pub(super) fn rules(inline: &[&str]) -> Rules {
+    let text =
+        format!("[[access_key]]\naccess_key_id = \"A\"\nsecret_access_key = \"s\"\nrule = [{}]\n", inline.join(", "));
+    let mut faults = Vec::new();
+    let keys = parse(Path::new("F"), &text, &mut faults);
+    assert_eq!(faults, []);
+    Rules::clone(&keys[0].rules)
+}
+
+/// The demo's key with rules.
+#[cfg(test)]
+pub(super) fn demo_with(rules: Rules) -> AccessKeys {
+    let mut keys = AccessKeys::demo();
+    keys.by_id.values_mut().for_each(|holder| holder.rules = Arc::new(rules.clone()));
+    keys
 }
 
 /// Where a key's name, or else its value, stands.
-fn key_offset(table: &Table, name: &str) -> Option<usize> {
+fn key_offset(table: &dyn TableLike, name: &str) -> Option<usize> {
     let of_name = table.key(name).and_then(|key| key.span());
     of_name.or_else(|| table.get(name).and_then(Item::span)).map(|span| span.start)
 }
@@ -191,7 +393,7 @@ mod tests {
     fn every_fault_is_reported_with_its_line_and_without_secrets() {
         let missing = "[[access_key]]\n";
         let several = "x = 1\n[[access_key]]\naccess_key_id = 5\nsecret_access_key = \"\"\ncolour = \"red\"\n";
-        let known = "not known; a key has access_key_id, secret_access_key and session_token";
+        let known = "not known; a key has access_key_id, secret_access_key, session_token, account and rule";
         for (text, faults) in [
             ("", vec!["F: there is no [[access_key]] in it, so nobody could call"]),
             (missing, vec!["F:1: access_key_id: is missing", "F:1: secret_access_key: is missing"]),
@@ -232,5 +434,85 @@ mod tests {
         }
         assert!(read(GOOD, 0o400).is_ok());
         assert!(AccessKeys::read(Path::new("/nonexistent/keys.toml")).is_err());
+    }
+
+    #[test]
+    fn rules_are_read_from_either_spelling() {
+        let text = "[[access_key]]\naccess_key_id = \"A\"\nsecret_access_key = \"s\"\naccount = \"111122223333\"\n\
+            [[access_key.rule]]\neffect = \"deny\"\nactions = \"ec2:Stop*\"\n\
+            [[access_key.rule]]\neffect = \"allow\"\nactions = [\"*\"]\ntags = { team = \"web\" }\n";
+        let keys = read(text, 0o600).unwrap();
+        let holder = keys.holder("A").unwrap();
+        assert_eq!(holder.account, "111122223333");
+        let rules = holder.rules.0.as_ref().unwrap();
+        assert_eq!((rules.len(), rules[0].effect, rules[1].tags.len()), (2, Effect::Deny, 1));
+        assert!(read(GOOD, 0o600).unwrap().holder("AKID1").unwrap().rules.0.is_none());
+        // No rules at all let everything pass, an empty list of them lets nothing.
+        assert_eq!(super::rules(&[]).0.unwrap().len(), 0);
+    }
+
+    #[test]
+    fn a_rule_that_could_not_work_is_refused_with_its_line_and_field() {
+        let conditions = "not known; there are ec2:MetadataHttpTokens, ec2:MetadataHttpEndpoint, \
+            ec2:MetadataHttpPutResponseHopLimit, and ec2:Attribute/ with DisableApiStop, DisableApiTermination, \
+            HttpEndpoint, HttpProtocolIpv6, HttpPutResponseHopLimit, HttpTokens, HttpTokensEnforced, \
+            InstanceMetadataTags, UserData";
+        let known = "not known; a rule has effect, actions, instances, tags and conditions";
+        let good = "effect = \"allow\"\nactions = [\"ec2:*\"]\n";
+        for (rule, faults) in [
+            ("".to_string(), vec!["1: rule.effect: is missing".to_string(), "1: rule.actions: is missing".into()]),
+            (
+                "effect = \"Allow\"\nactions = [\"*\"]".into(),
+                vec!["5: rule.effect: must be \"allow\" or \"deny\"".into()],
+            ),
+            (
+                "effect = \"deny\"\nactions = [\"ec2:StopInstance\"]".into(),
+                vec![
+                    "6: rule.actions: no action is called 'ec2:StopInstance'; they are as in ec2:StopInstances".into(),
+                ],
+            ),
+            (
+                "effect = \"deny\"\nactions = []".into(),
+                vec!["6: rule.actions: must be names of actions, [\"ec2:Describe*\"] say".into()],
+            ),
+            (format!("{good}action = \"x\""), vec![format!("7: rule.action: {known}")]),
+            (
+                format!("{good}instances = [\"web-*\"]"),
+                vec!["7: rule.instances: must be instance ids, [\"i-0123*\"] say".into()],
+            ),
+            (
+                format!("{good}instances = []"),
+                vec!["7: rule.instances: must be instance ids, [\"i-0123*\"] say".into()],
+            ),
+            (
+                format!("{good}tags = \"web\""),
+                vec!["7: rule.tags: must be keys and values, { team = \"web\" } say".into()],
+            ),
+            (
+                format!("{good}tags = {{ team = true }}"),
+                vec!["7: rule.tags.team: must be a string, or an array of strings".into()],
+            ),
+            (
+                format!("{good}conditions = {{ \"ec2:MetadataHttpToken\" = \"required\" }}"),
+                vec![format!("7: rule.conditions.\"ec2:MetadataHttpToken\": {conditions}")],
+            ),
+            (
+                format!("{good}conditions = {{ \"ec2:MetadataHttpPutResponseHopLimit\" = \"few\" }}"),
+                vec![
+                    "7: rule.conditions.\"ec2:MetadataHttpPutResponseHopLimit\": must be a number, or as \">2\", \
+                     \"<=64\""
+                        .into(),
+                ],
+            ),
+        ] {
+            let text = format!(
+                "[[access_key]]\naccess_key_id = \"A\"\nsecret_access_key = \"s\"\n[[access_key.rule]]\n{rule}\n"
+            );
+            let expected: Vec<_> = faults.iter().map(|fault| format!("F:{fault}")).collect();
+            assert_eq!(read(&text, 0o600).unwrap_err(), expected, "{rule}");
+        }
+        let table = "[[access_key]]\naccess_key_id = \"A\"\nsecret_access_key = \"s\"\n";
+        let faults = read(&format!("{table}account = \"12\"\nrule = \"all\"\n"), 0o600).unwrap_err();
+        assert_eq!(faults, ["F:5: rule: rules stand in [[access_key.rule]] tables", "F:4: account: must be 12 digits"]);
     }
 }

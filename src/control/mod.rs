@@ -1,25 +1,31 @@
-//! The EC2 Query API: reads and changes instances for callers who sign with Signature Version 4.
+//! The EC2 API for operators: reads and changes instances for callers who sign with Signature Version 4.
 //!
 //! ```text
-//! bytes ─► signature ─► parameters ─► action ─► typed input ─► state ─► DryRun? ─► registry ─► XML
+//! bytes ─► signature ─► parameters ─► action ─► typed input ─► policy ─► state ─► DryRun? ─► registry ─► XML
 //! ```
 //!
-//! Served: `ModifyInstanceMetadataOptions` and `DescribeInstances`, by GET and POST, version 2016-11-15. Everything
-//! else is refused, in the XML that EC2 SDKs read. This module has no sockets; whoever has them collects the body, at
-//! most [`MOST_BODY`] bytes of it, and answers [`too_large`] beyond that.
+//! Served, by GET and POST on one port: the EC2 Query API in version 2016-11-15 as far as [`actions`] lists it,
+//! GetCallerIdentity of STS, and SendSSHPublicKey of EC2 Instance Connect. Everything else is refused, in the form that
+//! SDKs of the service read. This module has no sockets; whoever has them collects the body, at most [`MOST_BODY`]
+//! bytes of it, and answers [`too_large`] beyond that.
 
 mod actions;
 mod error;
 mod filters;
 mod keys;
+mod pages;
 mod params;
+mod pattern;
+mod policy;
 mod reply;
+mod service;
 #[cfg(test)]
 mod tests;
 mod xml;
 
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::http::request::Parts;
@@ -28,30 +34,33 @@ use hyper::{Method, Response};
 use crate::clock::Moment;
 use crate::registry::Registry;
 use crate::sigv4::{self, AuthError, HttpRequest, Regions, Scope, Verified};
-use actions::Action;
+use actions::{Action, Call, Caller};
 use error::{Code, Ec2Error};
 pub use keys::AccessKeys;
 use params::Parameters;
 use reply::RequestId;
+use service::Service;
 use xml::Document;
 
 /// The most bytes a request's body may have.
 pub const MOST_BODY: usize = 65_536;
 
-/// The names that this endpoint has in a credential's scope.
-const SERVICES: [&str; 1] = ["ec2"];
-
 /// The EC2 endpoint of one host.
 pub struct Control {
     registry: Arc<Registry>,
-    keys: AccessKeys,
+    keys: ArcSwap<AccessKeys>,
     regions: Regions,
 }
 
 impl Control {
     /// An endpoint over `registry` for callers who have one of `keys` and sign for one of `regions`.
     pub fn new(registry: Arc<Registry>, keys: AccessKeys, regions: Regions) -> Control {
-        Control { registry, keys, regions }
+        Control { registry, keys: ArcSwap::from_pointee(keys), regions }
+    }
+
+    /// Other keys, with their rules, for every request that begins from here on. One that has begun ends under the old.
+    pub fn replace_keys(&self, keys: AccessKeys) {
+        self.keys.store(Arc::new(keys));
     }
 
     /// Answers one request. Every answer, a refusal included, is logged here and nowhere else.
@@ -62,40 +71,29 @@ impl Control {
             return reply::wrong_method(&request_id, now);
         }
         // Nobody's parameters are looked at before it is known whose they are.
-        let caller = match self.authenticate(head, body, now) {
-            Ok(caller) => caller,
+        let keys = self.keys.load_full();
+        let verified = match self.authenticate(&keys, head, body, now) {
+            Ok(verified) => verified,
             Err(error) => {
                 tracing::debug!(%request_id, code = error.code(), "control: refused: {error}");
-                return reply::unauthenticated(&error, &request_id, now);
+                return reply::unauthenticated(Service::seems(head), &error, &request_id, now);
             }
         };
+        let caller = Caller::new(&keys, &verified, head);
+        let call = Call { registry: &self.registry, regions: &self.regions, caller, request_id: &request_id, now };
         let mut action = None;
-        let outcome = self.perform(head, body, &mut action, &request_id, now).await;
+        let outcome = perform(&call, &verified, head, body, &mut action).await;
+        let service = action.map_or_else(|| Service::seems(head), Action::service);
         let action = action.map_or("none", Action::as_str);
         let code = outcome.as_ref().map_or_else(|error| error.code.as_str(), |_| "OK");
-        tracing::info!(%request_id, action, access_key_id = caller.access_key_id, code, "control: answered");
+        tracing::info!(%request_id, action, access_key_id = verified.access_key_id, code, "control: answered");
         match outcome {
-            Ok(document) => reply::success(document, &request_id, now),
-            Err(error) => reply::refused(&error, &request_id, now),
+            Ok(document) => reply::success(service, document, &request_id, now),
+            Err(error) => reply::refused(service, &error, &request_id, now),
         }
     }
 
-    /// `action` is set as soon as it is known, for the log.
-    async fn perform(
-        &self,
-        head: &Parts,
-        body: &[u8],
-        action: &mut Option<Action>,
-        request_id: &RequestId,
-        now: Moment,
-    ) -> Result<Document, Ec2Error> {
-        // The query and the body are one set of parameters: boto3 presigns a POST with all of them in the query.
-        let mut parameters = Parameters::read(head.uri.query().unwrap_or(""), body)?;
-        let asked = *action.insert(Action::read(&mut parameters)?);
-        asked.perform(parameters, &self.registry, request_id, now).await
-    }
-
-    fn authenticate(&self, head: &Parts, body: &[u8], now: Moment) -> Result<Verified, AuthError> {
+    fn authenticate(&self, keys: &AccessKeys, head: &Parts, body: &[u8], now: Moment) -> Result<Verified, AuthError> {
         let request = HttpRequest {
             method: head.method.as_str(),
             path: head.uri.path(),
@@ -103,13 +101,42 @@ impl Control {
             headers: &head.headers,
             body,
         };
-        let scope = Scope { regions: &self.regions, services: &SERVICES };
-        sigv4::verify(&request, |id| self.keys.find(id), &scope, now.wall)
+        let scope = Scope { regions: &self.regions, services: &Service::SCOPES };
+        sigv4::verify(&request, |id| keys.find(id), &scope, now.wall)
     }
+}
+
+/// Carries a call out. `action` is set as soon as it is known, for the log and for the form of the answer.
+async fn perform(
+    call: &Call<'_>,
+    verified: &Verified,
+    head: &Parts,
+    body: &[u8],
+    action: &mut Option<Action>,
+) -> Result<Document, Ec2Error> {
+    let query = head.uri.query().unwrap_or("");
+    let (asked, input) = match head.headers.get(service::TARGET) {
+        Some(target) => {
+            let target = target.to_str().unwrap_or("");
+            // The body is JSON; of the query only what signatures put there is left to have.
+            Parameters::read(query, b"")?.finish()?;
+            (Action::of_target(target)?, actions::Input::Json(body))
+        }
+        None => {
+            // The query and the body are one set of parameters: boto3 presigns a POST with all of them in the query.
+            let mut parameters = Parameters::read(query, body)?;
+            (Action::read(&mut parameters)?, actions::Input::Parameters(parameters))
+        }
+    };
+    *action = Some(asked);
+    if verified.service != asked.service().as_str() {
+        return Err(asked.service().wrong_scope());
+    }
+    asked.perform(input, call).await
 }
 
 /// The answer to a body of more than [`MOST_BODY`] bytes. It was not read, so nobody knows who sent it.
 pub fn too_large(now: Moment) -> Response<Full<Bytes>> {
     let error = Ec2Error::new(Code::RequestEntityTooLarge, format!("A request has at most {MOST_BODY} bytes."));
-    reply::refused(&error, &RequestId::random(), now)
+    reply::refused(Service::Ec2, &error, &RequestId::random(), now)
 }

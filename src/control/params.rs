@@ -4,6 +4,10 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use sha2::{Digest as _, Sha256};
+
 use super::error::{Code, Ec2Error};
 use crate::sigv4::decode_form;
 
@@ -81,6 +85,51 @@ impl Parameters {
             .map(|n| (self.take(&format!("Filter.{n}.Name")), self.take_list(&format!("Filter.{n}.Value"))))
             .take_while(|(name, values)| name.is_some() || !values.is_empty())
             .collect()
+    }
+
+    /// Takes `<prefix>Tag.1.Key`, `<prefix>Tag.1.Value` and so on. A value that is missing is not one that is empty.
+    pub(super) fn take_tags(&mut self, prefix: &str) -> Vec<(String, Option<String>)> {
+        (1..=MOST_PARAMETERS)
+            .map_while(|n| {
+                let key = self.take(&format!("{prefix}Tag.{n}.Key"));
+                let value = self.take(&format!("{prefix}Tag.{n}.Value"));
+                // A value without a key is a tag without a name.
+                (key.is_some() || value.is_some()).then(|| (key.unwrap_or_default(), value))
+            })
+            .collect()
+    }
+
+    /// Takes a parameter that must be there and not be empty.
+    pub(super) fn take_required(&mut self, name: &str) -> Result<String, Ec2Error> {
+        self.take(name).filter(|value| !value.is_empty()).ok_or_else(|| Ec2Error::missing_parameter(name))
+    }
+
+    /// A digest of what is left, but for what is common to all calls and for `ignored`.
+    pub(super) fn digest(&self, ignored: &[&str]) -> String {
+        let counts = |name: &str| !COMMON.contains(&name) && !ignored.contains(&name);
+        let mut hash = Sha256::new();
+        for (name, value) in self.remaining.iter().filter(|(name, _)| counts(name)) {
+            // With their lengths: no two sets are written alike.
+            for text in [name, value] {
+                hash.update(text.len().to_be_bytes());
+                hash.update(text);
+            }
+        }
+        STANDARD_NO_PAD.encode(hash.finalize())
+    }
+
+    /// Refuses what nobody took: what EC2 has and imdsd does not in other words than what EC2 does not have either.
+    /// `unsupported` are names, and the first parts of longer ones.
+    pub(super) fn finish_without(self, unsupported: &[&str]) -> Result<(), Ec2Error> {
+        let is_part =
+            |name: &str, of: &str| of.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        match self.remaining.keys().find(|left| unsupported.iter().any(|name| is_part(name, left))) {
+            Some(name) => {
+                let message = format!("The parameter {name} is not supported.");
+                Err(Ec2Error::new(Code::UnsupportedOperation, message))
+            }
+            None => self.finish(),
+        }
     }
 
     /// Refuses what nobody took.

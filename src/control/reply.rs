@@ -1,4 +1,4 @@
-//! Answers as EC2 sends them: headers, statuses and the XML of a refusal. The documents of actions come ready-made.
+//! Answers as EC2 sends them: headers and statuses. Documents come ready-made.
 
 use std::fmt;
 
@@ -8,7 +8,8 @@ use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, DATE, HeaderValue, SERVE
 use hyper::{Response, StatusCode};
 
 use super::error::{Code, Ec2Error};
-use super::xml::{Document, Xml};
+use super::service::Service;
+use super::xml::Document;
 use crate::clock::{Moment, http_date};
 use crate::sigv4::AuthError;
 
@@ -33,48 +34,44 @@ impl fmt::Display for RequestId {
 }
 
 /// An action's own document.
-pub(super) fn success(document: Document, id: &RequestId, now: Moment) -> Response<Full<Bytes>> {
-    respond(StatusCode::OK, document, id, now)
+pub(super) fn success(service: Service, document: Document, id: &RequestId, now: Moment) -> Response<Full<Bytes>> {
+    respond(service, (StatusCode::OK, document), id, now)
 }
 
 /// A refusal of a caller who is known.
-pub(super) fn refused(error: &Ec2Error, id: &RequestId, now: Moment) -> Response<Full<Bytes>> {
-    respond(error.code.status(), error_document(error.code.as_str(), &error.message, id), id, now)
+pub(super) fn refused(service: Service, error: &Ec2Error, id: &RequestId, now: Moment) -> Response<Full<Bytes>> {
+    respond(service, service.refusal(error, id), id, now)
 }
 
 /// A refusal of a caller who is not.
-pub(super) fn unauthenticated(error: &AuthError, id: &RequestId, now: Moment) -> Response<Full<Bytes>> {
-    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::UNAUTHORIZED);
-    respond(status, error_document(error.code(), &error.message(), id), id, now)
+pub(super) fn unauthenticated(
+    service: Service,
+    error: &AuthError,
+    id: &RequestId,
+    now: Moment,
+) -> Response<Full<Bytes>> {
+    respond(service, service.unauthenticated(error, id), id, now)
 }
 
 /// EC2 is said to redirect other methods to its manual. SDKs can't read that, and 405 is what HTTP has for it; the code
 /// is the one that S3 uses with this status.
 pub(super) fn wrong_method(id: &RequestId, now: Moment) -> Response<Full<Bytes>> {
     let error = Ec2Error::new(Code::MethodNotAllowed, "The specified method is not allowed against this resource.");
-    let mut response = refused(&error, id, now);
+    let mut response = refused(Service::Ec2, &error, id, now);
     response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, POST"));
     response
 }
 
-/// The shape of every refusal. It has no namespace, and its `RequestID` is spelled unlike a success's `requestId`.
-fn error_document(code: &str, message: &str, id: &RequestId) -> Document {
-    Xml::document("Response", None, |xml| {
-        xml.element("Errors", |xml| {
-            xml.element("Error", |xml| {
-                xml.text("Code", code);
-                xml.text("Message", message);
-            });
-        });
-        xml.text("RequestID", id);
-    })
-}
-
-fn respond(status: StatusCode, document: Document, id: &RequestId, now: Moment) -> Response<Full<Bytes>> {
+fn respond(
+    service: Service,
+    (status, document): (StatusCode, Document),
+    id: &RequestId,
+    now: Moment,
+) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(document.into_bytes()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/xml;charset=UTF-8"));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(service.content_type()));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store"));
     headers.insert(SERVER, HeaderValue::from_static("AmazonEC2"));
     // SDKs with a wrong clock correct it by this date.

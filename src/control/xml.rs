@@ -7,7 +7,7 @@ use quick_xml::Writer;
 use quick_xml::escape::partial_escape;
 use quick_xml::events::{BytesDecl, BytesEnd, BytesStart, BytesText, Event};
 
-/// The namespace of every successful answer.
+/// The namespace of every successful answer of EC2.
 pub(super) const NAMESPACE: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";
 
 /// A finished document.
@@ -15,6 +15,11 @@ pub(super) const NAMESPACE: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";
 pub(super) struct Document(Vec<u8>);
 
 impl Document {
+    /// JSON is a document too, for the one service that answers in it.
+    pub(super) fn json(value: &serde_json::Value) -> Document {
+        Document(value.to_string().into_bytes())
+    }
+
     pub(super) fn into_bytes(self) -> Bytes {
         Bytes::from(self.0)
     }

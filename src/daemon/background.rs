@@ -137,7 +137,7 @@ fn all_wanted(snapshot: &Snapshot) -> Vec<Wanted> {
     let wanted = snapshot.entries().filter_map(|entry| {
         let instance = &entry.instance;
         // Nobody reads for an instance that does not run. A disabled endpoint may be enabled again, and read at once.
-        if matches!(admission::open(entry, Family::Ipv4), Err(Denial::Silence)) {
+        if matches!(admission::open(entry, Family::Ipv4), Err(Denial::Silence(_))) {
             return None;
         }
         let role = instance.imds.role.clone().filter(|_| instance.iam_instance_profile.is_some())?;

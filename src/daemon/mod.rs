@@ -4,6 +4,7 @@
 //! changes out on them: a change is `pending` until [`Daemon::apply`] has opened and closed what it asks for.
 
 mod background;
+mod operator;
 mod seating;
 mod ways;
 
@@ -11,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
@@ -24,6 +25,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
+use crate::admin::socket::{AdminSocket, Serving};
+use crate::admin::{Admin, Host as _};
 use crate::clock::Moment;
 use crate::config::{self, Config, Interfaces, KeySource};
 use crate::control::{self, AccessKeys, Control};
@@ -46,6 +49,7 @@ use crate::registry::{Registered, Registry, Store};
 
 use background::Background;
 pub use background::IdentitySource;
+use operator::Operated;
 use seating::Seating;
 use ways::{Ways, WhenRefused};
 
@@ -71,6 +75,8 @@ pub enum StartFault {
     Identity(IdentityError),
     /// An address that can't be listened on.
     Listen(SocketAddr, io::Error),
+    /// The operator's socket.
+    Admin(PathBuf, io::Error),
     /// The host's links and addresses.
     Host(io::Error),
     /// Signals or the runtime.
@@ -100,6 +106,19 @@ impl fmt::Display for StartFault {
                     _ => Ok(()),
                 }
             }
+            StartFault::Admin(path, reason) => {
+                write!(f, "can't open the admin socket {}: {reason}", path.display())?;
+                match reason.kind() {
+                    io::ErrorKind::AddrInUse => f.write_str("; give this one another place: admin.socket"),
+                    io::ErrorKind::NotFound => {
+                        f.write_str("; make its directory, or set admin.socket to another place")
+                    }
+                    io::ErrorKind::PermissionDenied => {
+                        f.write_str("; set admin.socket to a place in a directory that this user may write")
+                    }
+                    _ => f.write_str("; remove what stands there, or set admin.socket to another place"),
+                }
+            }
             StartFault::Host(reason) => write!(
                 f,
                 "the host's interfaces can't be followed: {reason}; guests on interfaces need netlink (AF_NETLINK in \
@@ -120,9 +139,12 @@ pub struct Daemon {
     ways: Ways,
     host: Option<Host>,
     control: Option<ControlEndpoint>,
+    operated: Arc<Operated>,
+    admin: Option<Serving>,
     background: Option<Background>,
     terminate: Signal,
     interrupt: Signal,
+    hangup: Signal,
 }
 
 /// The host's interfaces, where guests come in by them.
@@ -155,6 +177,7 @@ impl Daemon {
         // First of all, so that a signal never finds the daemon half started and unprepared.
         let terminate = signal(SignalKind::terminate()).map_err(StartFault::System)?;
         let interrupt = signal(SignalKind::interrupt()).map_err(StartFault::System)?;
+        let hangup = signal(SignalKind::hangup()).map_err(StartFault::System)?;
 
         // 1. The registry. Instances with unreadable records are not served; the others are.
         let store: Arc<dyn Store> = match &config.state_directory {
@@ -179,15 +202,36 @@ impl Daemon {
         let made = Made::default();
         let guest = Guest::new(Arc::clone(&registry), Arc::clone(&tokens), made.clone(), hosts);
         let seating = Arc::new(Seating::new(config.guest.connections));
-        let plane = GuestPlane { guest, registry: Arc::clone(&registry), seating: Arc::clone(&seating) };
+        let plane = Arc::new(GuestPlane { guest, registry: Arc::clone(&registry), seating: Arc::clone(&seating) });
 
         // 3. The sockets of the configuration, and the host's links.
-        let ways = Ways::new(&config, Arc::new(plane));
-        let host = None;
-        let mut daemon =
-            Daemon { registry, tokens, seating, ways, host, control: None, background: None, terminate, interrupt };
+        let control = open_control(&registry, &config)?;
+        let operated = Arc::new(Operated {
+            registry: Arc::clone(&registry),
+            plane: Arc::clone(&plane),
+            control: control.as_ref().map(|(_, control)| Arc::clone(control)),
+            config: Arc::new(config.clone()),
+        });
+        let mut daemon = Daemon {
+            registry,
+            tokens,
+            seating,
+            ways: Ways::new(&config, plane),
+            host: None,
+            control: None,
+            operated,
+            admin: None,
+            background: None,
+            terminate,
+            interrupt,
+            hangup,
+        };
         daemon.apply(WhenRefused::Fail).await?;
-        let control = daemon.open_control(&config)?;
+        let admin = config.admin.as_ref().map(|admin| {
+            AdminSocket::open(&admin.socket, &admin.users)
+                .map_err(|reason| StartFault::Admin(admin.socket.clone(), reason))
+        });
+        let admin = admin.transpose()?;
         let identity = IdentitySource::of(&config).map_err(StartFault::Identity)?;
         let managed = config.interfaces.as_ref().filter(|interfaces| interfaces.addresses == config::Addresses::Manage);
         if let (None, Some(directory)) = (managed, &config.runtime_directory) {
@@ -199,11 +243,16 @@ impl Daemon {
         }
 
         // 4. The documents. They are stored only now: a start that failed leaves nothing behind.
-        daemon.register(instances, config.state_directory.as_deref(), now.wall).await?;
+        daemon.register(instances, now.wall).await?;
+        daemon.forget_terminated().await;
         daemon.apply(WhenRefused::TryAgain).await?;
         if let Some((listener, control)) = control {
             daemon.start_control(listener, control, config.guest.head_time)?;
         }
+        daemon.admin = admin.map(|socket| {
+            let (registry, host) = (Arc::clone(&daemon.registry), Arc::clone(&daemon.operated));
+            socket.serve(Arc::new(Admin::new(registry, daemon.ways.published(), host)))
+        });
 
         // 5. What is made ahead of need.
         daemon.background =
@@ -222,10 +271,19 @@ impl Daemon {
             let when_refused = tokio::select! {
                 _ = self.terminate.recv() => break,
                 _ = self.interrupt.recv() => break,
+                _ = self.hangup.recv() => {
+                    // Without a configuration there is nothing to read again: its terminal was closed.
+                    if self.operated.config.state_directory.is_none() {
+                        break;
+                    }
+                    self.reload();
+                    WhenRefused::Leave
+                }
                 _ = publications.changed() => WhenRefused::Leave,
                 () = changed(links.as_mut()) => WhenRefused::TryAgain,
                 _ = tick.tick() => {
                     self.roll_keys();
+                    self.forget_terminated().await;
                     WhenRefused::TryAgain
                 }
             };
@@ -243,7 +301,11 @@ impl Daemon {
         if let Some(background) = self.background.take() {
             background.stop().await;
         }
+        let admin = self.admin.take();
         let all_ended = async {
+            if let Some(admin) = admin {
+                admin.end().await;
+            }
             self.ways.ended().await;
             if let Some(control) = &self.control {
                 control.drain.ended().await;
@@ -273,19 +335,6 @@ impl Daemon {
         self.ways.apply(&self.registry, &links, &self.seating, when_refused).await
     }
 
-    /// Binds the control endpoint. Nobody is answered there before [`Daemon::start_control`].
-    fn open_control(&self, config: &Config) -> Result<Option<(TcpListener, Arc<Control>)>, StartFault> {
-        let Some(settings) = &config.control else { return Ok(None) };
-        let keys = match &settings.access_keys {
-            KeySource::Demo => AccessKeys::demo(),
-            KeySource::File(path) => AccessKeys::read(path).map_err(StartFault::Files)?,
-        };
-        let control = Control::new(Arc::clone(&self.registry), keys, settings.regions.clone());
-        let listener =
-            net::listener::open(settings.listen, None).map_err(|reason| StartFault::Listen(settings.listen, reason))?;
-        Ok(Some((listener, Arc::new(control))))
-    }
-
     fn start_control(
         &mut self,
         listener: TcpListener,
@@ -306,33 +355,48 @@ impl Daemon {
         Ok(())
     }
 
-    async fn register(
-        &self,
-        instances: Vec<Instance>,
-        state_directory: Option<&Path>,
-        now: Timestamp,
-    ) -> Result<(), StartFault> {
+    async fn register(&self, instances: Vec<Instance>, now: Timestamp) -> Result<(), StartFault> {
         for instance in instances {
             let id = instance.instance_id.clone();
             match self.registry.register(instance, now).await.map_err(StartFault::Store)? {
                 Registered::New => info!(instance = %id, "registered"),
                 Registered::Known => {}
                 Registered::Edited => {
-                    let record = state_directory.map(|state| state.join(format!("instances/{id}.json")));
-                    let record = record.unwrap_or_default();
                     warn!(
                         instance = %id,
                         "its document was edited after it was registered, and the edit is not read: the stored record is \
-                         served. To register it anew, stop imdsd, remove {}, and start it",
-                        record.display()
+                         served. To take the edit in: imdsd instance put FILE"
                     );
                 }
                 Registered::Unreadable => {
                     error!(instance = %id, "not served: its record is unreadable, and no document replaces it");
                 }
+                Registered::Terminated => {
+                    warn!(
+                        instance = %id,
+                        "not served: it was terminated, and its document does not bring it back. Remove the document; or, to \
+                         register it anew: imdsd instance delete {id} && imdsd reload"
+                    );
+                }
             }
         }
         Ok(())
+    }
+
+    async fn forget_terminated(&self) {
+        for error in self.registry.forget_terminated(Moment::now().wall).await {
+            warn!("a terminated instance's record stays: {error}");
+        }
+    }
+
+    /// What `imdsd reload` does, for SIGHUP: what comes of it is in the log.
+    fn reload(&self) {
+        let reloading = self.operated.reload();
+        tokio::spawn(async move {
+            for fault in reloading.await.err().into_iter().flatten() {
+                error!("not reloaded: {fault}");
+            }
+        });
     }
 
     fn roll_keys(&self) {
@@ -340,6 +404,19 @@ impl Daemon {
             warn!(%reason, "can't keep new token keys; the old ones stay in use");
         }
     }
+}
+
+/// Binds the control endpoint. Nobody is answered there before [`Daemon::start_control`].
+fn open_control(registry: &Arc<Registry>, config: &Config) -> Result<Option<(TcpListener, Arc<Control>)>, StartFault> {
+    let Some(settings) = &config.control else { return Ok(None) };
+    let keys = match &settings.access_keys {
+        KeySource::Demo => AccessKeys::demo(),
+        KeySource::File(path) => AccessKeys::read(path).map_err(StartFault::Files)?,
+    };
+    let control = Control::new(Arc::clone(registry), keys, settings.regions.clone());
+    let listener =
+        net::listener::open(settings.listen, None).map_err(|reason| StartFault::Listen(settings.listen, reason))?;
+    Ok(Some((listener, Arc::new(control))))
 }
 
 /// Never returns where no links are followed.

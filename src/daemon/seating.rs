@@ -46,6 +46,11 @@ impl Seating {
         }
     }
 
+    /// How many connections all guests have.
+    pub fn connections(&self) -> usize {
+        self.guests.lock().values().map(|seats| seats.count()).sum()
+    }
+
     /// Shares the descriptors out among the instances, as many as there are now, and forgets guests that are no more. The
     /// process's limit is raised as far as it goes.
     pub fn share(&self, snapshot: &Snapshot, ways: usize) {

@@ -17,11 +17,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use super::StartFault;
 use super::seating::Seating;
+use crate::admin::ways as told;
 use crate::config::{self, Config, Interfaces};
 use crate::guest::admission;
 use crate::host::addresses::Wanted;
@@ -46,6 +48,8 @@ pub struct Ways {
     unserved: BTreeSet<String>,
     /// The same of network namespaces that are not what they should be.
     unfit: BTreeSet<String>,
+    /// How they all are, for the operator's socket.
+    published: Arc<ArcSwap<told::Ways>>,
 }
 
 /// What makes a way in the same way in.
@@ -117,7 +121,13 @@ impl Ways {
             ways: BTreeMap::new(),
             unserved: BTreeSet::new(),
             unfit: BTreeSet::new(),
+            published: Arc::default(),
         }
+    }
+
+    /// Where it is published how they all are, after each [`Ways::apply`].
+    pub fn published(&self) -> Arc<ArcSwap<told::Ways>> {
+        Arc::clone(&self.published)
     }
 
     /// Opens and closes sockets as the instances' options ask for, and confirms the generations that are carried out.
@@ -195,6 +205,7 @@ impl Ways {
                 registry.confirm(entry);
             }
         }
+        self.publish(&asked, &snapshot, links);
         self.tell_unserved(&snapshot);
         Ok(())
     }
@@ -237,6 +248,54 @@ impl Ways {
         }
         self.unfit = unfit;
         presences
+    }
+
+    fn publish(&self, asked: &BTreeMap<Key, Asked<'_>>, snapshot: &Snapshot, links: &Links) {
+        let ways = asked.iter().map(|(key, asked)| self.told(key, asked, links)).collect();
+        let claims = snapshot.claims().map(|(attachment, _)| attachment);
+        let unserved =
+            claims.filter_map(|attachment| Some((attachment.clone(), self.unserved_by(attachment)?.to_string())));
+        self.published.store(Arc::new(told::Ways { ways, unserved: unserved.collect() }));
+    }
+
+    fn told(&self, key: &Key, asked: &Asked<'_>, links: &Links) -> told::Way {
+        let (kind, by_address) = match key {
+            Key::Listener(name) => (told::WayKind::Listener, self.listener(name).anti_spoofed),
+            Key::Interface(_) => (told::WayKind::Interface, false),
+            Key::Bridge(_) => (told::WayKind::Bridge, false),
+            Key::Namespace(_) => (told::WayKind::NetworkNamespace, false),
+        };
+        let instances: BTreeSet<_> = asked.attached.iter().map(|(_, entry)| &entry.instance.instance_id).collect();
+        let way = self.ways.get(key);
+        let sockets = way.iter().flat_map(|way| way.sockets.iter().flatten()).map(Socket::told);
+        told::Way {
+            kind,
+            name: key.name().to_string(),
+            by_address,
+            instances: instances.into_iter().cloned().collect(),
+            waits_for: way.is_none().then(|| self.missing(key, links)),
+            sockets: sockets.collect(),
+        }
+    }
+
+    /// What a way in waits for that is not there.
+    fn missing(&self, key: &Key, links: &Links) -> String {
+        let interface = match key {
+            Key::Listener(name) => self.listener(name).interface.as_deref(),
+            Key::Interface(name) | Key::Bridge(name) => Some(name.as_str()),
+            Key::Namespace(name) => {
+                let path = namespace_path(name);
+                return match namespace(&path) {
+                    None => format!("there is no {}", path.display()),
+                    Some(_) => format!("{} is another instance's too, or the host's own", path.display()),
+                };
+            }
+        };
+        match interface.map(|name| (name, links.named(name))) {
+            None => "it is opened next".to_string(),
+            Some((name, None)) => format!("there is no interface '{name}'"),
+            Some((name, Some(_))) => format!("interface '{name}' is not up"),
+        }
     }
 
     /// What the guests' interfaces should have for their guests to reach the service and to be reached.
@@ -484,6 +543,15 @@ impl Socket {
     /// Its task ends by itself when the kernel took the socket away.
     fn is_open(&self) -> bool {
         self.accepting.as_ref().is_some_and(|accepting| !accepting.is_finished())
+    }
+
+    fn told(&self) -> told::Socket {
+        let state = match (self.is_open(), &self.refused) {
+            (true, _) => told::SocketState::Listening,
+            (false, Some(_)) => told::SocketState::Refused,
+            (false, None) => told::SocketState::Closed,
+        };
+        told::Socket { address: self.address, state, reason: self.refused.clone() }
     }
 
     fn stop(&mut self) -> Option<JoinHandle<()>> {

@@ -12,6 +12,10 @@
 //! 5. the method: 405, on the token path for everything but PUT and OPTIONS
 //! 6. the token: a bad one is 401 whether or not one is needed, as the header alone makes it an IMDSv2 request
 //! 7. HttpTokens: required without a token is 401
+//!
+//! What a guest is told is less than what we know: a [`Denial`] keeps both, and its `Display` is for operators only.
+
+use std::fmt;
 
 use crate::clock::Moment;
 use crate::guest::request::{Header, Method, Presence, Request};
@@ -78,7 +82,7 @@ pub enum Allow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denial {
     /// No answer: the connection ends.
-    Silence,
+    Silence(Silent),
     /// 400: the TTL of a token request is missing, repeated, or not 1 to 21600.
     BadTtl,
     /// 401: no token where one is needed.
@@ -87,10 +91,52 @@ pub enum Denial {
     BadToken,
     /// 403: HttpEndpoint is disabled.
     EndpointDisabled,
-    /// 403: a PUT that may not have a token.
-    Forbidden,
+    /// 403: a PUT that may not have a token, or a token that came by a proxy.
+    Forbidden(Forbidden),
     /// 405
     MethodNotAllowed(Allow),
+}
+
+/// Why nobody answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Silent {
+    /// The instance is stopped or terminated.
+    NotRunning,
+    /// HttpProtocolIpv6 is disabled.
+    Ipv6Disabled,
+}
+
+/// Why a request is forbidden.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forbidden {
+    /// A PUT to anything but the token path.
+    OtherPath,
+    /// It came through a proxy: X-Forwarded-For.
+    Proxied,
+    /// A browser sent it: Origin, Referer or Sec-Fetch.
+    Browser,
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Denial::Silence(Silent::NotRunning) => "the instance is not running, so nobody is answered for it",
+            Denial::Silence(Silent::Ipv6Disabled) => "HttpProtocolIpv6 is disabled",
+            Denial::EndpointDisabled => "HttpEndpoint is disabled",
+            Denial::Forbidden(Forbidden::OtherPath) => "a PUT is for exactly /latest/api/token",
+            Denial::Forbidden(Forbidden::Proxied) => "it came through a proxy (X-Forwarded-For)",
+            Denial::Forbidden(Forbidden::Browser) => {
+                "a browser sends such a PUT (Origin, Referer, Sec-Fetch-…), and guest.refuse_rebinding is on"
+            }
+            Denial::BadTtl => "X-aws-ec2-metadata-token-ttl-seconds stands there once and is 1 to 21600",
+            Denial::MethodNotAllowed(Allow::TokenPath) => "the token path takes PUT and OPTIONS",
+            Denial::MethodNotAllowed(Allow::DataPath) => "metadata is read by GET, HEAD and OPTIONS",
+            Denial::BadToken => {
+                "the session token is not this instance's, of an earlier launch, expired, or stands there twice"
+            }
+            Denial::TokenRequired => "HttpTokens is required, and there is no session token",
+        })
+    }
 }
 
 /// An instance that answers requests of one family, whatever they ask: steps 1 to 3, for which no request is looked at.
@@ -106,13 +152,13 @@ pub fn open(entry: &Entry, family: Family) -> Result<Open<'_>, Denial> {
     // 1. A stopped instance sends nothing, so whoever speaks in its place is somebody else.
     match entry.instance.state {
         InstanceState::Pending | InstanceState::Running | InstanceState::ShuttingDown | InstanceState::Stopping => {}
-        InstanceState::Stopped | InstanceState::Terminated => return Err(Denial::Silence),
+        InstanceState::Stopped | InstanceState::Terminated => return Err(Denial::Silence(Silent::NotRunning)),
     }
 
     // 2. The address family. The IPv6 listener closes too; this holds for connections that were open when it did.
     match (family, options.http_protocol_ipv6) {
         (Family::Ipv4, _) | (Family::Ipv6, Switch::Enabled) => {}
-        (Family::Ipv6, Switch::Disabled) => return Err(Denial::Silence),
+        (Family::Ipv6, Switch::Disabled) => return Err(Denial::Silence(Silent::Ipv6Disabled)),
     }
 
     // 3. The endpoint.
@@ -136,9 +182,14 @@ pub fn admit<'s>(
     let allow = if on_token_path { Allow::TokenPath } else { Allow::DataPath };
     match request.method {
         Method::Put => {
-            let proxied = request.forwarded_for == Presence::Present || request.browser == Presence::Present;
-            if !on_token_path || proxied {
-                return Err(Denial::Forbidden);
+            if !on_token_path {
+                return Err(Denial::Forbidden(Forbidden::OtherPath));
+            }
+            if request.forwarded_for == Presence::Present {
+                return Err(Denial::Forbidden(Forbidden::Proxied));
+            }
+            if request.browser == Presence::Present {
+                return Err(Denial::Forbidden(Forbidden::Browser));
             }
             let Header::Once(ttl) = request.ttl_seconds else { return Err(Denial::BadTtl) };
             let ttl = TtlSeconds::parse(ttl).ok_or(Denial::BadTtl)?;
@@ -152,7 +203,9 @@ pub fn admit<'s>(
     // 6. and 7. The token.
     let delivery = match (request.token, options.http_tokens) {
         // A proxy that forwards somebody's token: seen as 403 on EC2.
-        (Header::Once(_), _) if request.forwarded_for == Presence::Present => return Err(Denial::Forbidden),
+        (Header::Once(_), _) if request.forwarded_for == Presence::Present => {
+            return Err(Denial::Forbidden(Forbidden::Proxied));
+        }
         (Header::Once(token), _) => {
             let remaining = tokens.verify(token, entry, now).ok_or(Denial::BadToken)?;
             Delivery::V2 { remaining }
@@ -176,7 +229,7 @@ pub fn reads_without_token(entry: &Entry) -> bool {
 
 /// Whether a listener of this family is to be open for the instance. A disabled endpoint still listens: it answers 403.
 pub fn listens(entry: &Entry, family: Family) -> bool {
-    !matches!(open(entry, family), Err(Denial::Silence))
+    !matches!(open(entry, family), Err(Denial::Silence(_)))
 }
 
 impl<'s, Terms> Admitted<'s, Terms> {

@@ -18,6 +18,7 @@ pub mod request;
 pub mod token;
 pub mod tree;
 
+use std::fmt;
 use std::sync::Arc;
 
 use tracing::debug;
@@ -25,11 +26,11 @@ use tracing::debug;
 use crate::clock::Moment;
 use crate::credentials::Cache;
 use crate::identity::SignedDocuments;
-use crate::instance::{HopLimit, Origin};
-use crate::registry::Registry;
+use crate::instance::{Family, HopLimit, Origin};
+use crate::registry::{Entry, Registry};
 use admission::{Admission, Denial};
 use reply::{Answer, Reply};
-use request::{Connection, HostRule, RawRequest, Request};
+use request::{Connection, HostRule, Malformed, RawRequest, Request};
 use token::TokenAuthority;
 
 /// Answers guests.
@@ -60,7 +61,7 @@ impl Guest {
         let snapshot = self.registry.snapshot();
         let entry = snapshot.at(origin)?;
         match admission::open(entry, origin.family) {
-            Err(Denial::Silence) => None,
+            Err(Denial::Silence(_)) => None,
             Ok(_) | Err(_) => Some((method == "PUT").then(|| admission::put_response_hop_limit(entry))),
         }
     }
@@ -75,39 +76,83 @@ impl Guest {
         // 1. Who is asking? Nobody we know gets nothing.
         let snapshot = self.registry.snapshot();
         let Some(entry) = snapshot.at(origin) else { return Answer::Silence };
+        let (verdict, answer) = self.decide(entry, origin.family, raw, now);
+        debug!(instance = %entry.instance.instance_id, ?origin, %answer, ?verdict, "guest request");
+        answer
+    }
 
+    /// Decides about one request to an instance: for its sender, and for an operator who asks why.
+    pub fn decide<'a>(
+        &self,
+        entry: &Entry,
+        family: Family,
+        raw: RawRequest<'a, impl Iterator<Item = (&'a str, &'a [u8])>>,
+        now: Moment,
+    ) -> (Verdict, Answer) {
         // 2. Does the instance answer at all? A PUT's answer carries the hop limit, whatever the answer is.
-        let open = admission::open(entry, origin.family);
+        let open = admission::open(entry, family);
         let hop_limit = (raw.method == "PUT").then(|| admission::put_response_hop_limit(entry));
 
         // 3. What exactly is asked, and may they?
-        let mut answer = match (open, Request::read(raw, &self.hosts)) {
+        let (verdict, mut answer) = match (open, Request::read(raw, &self.hosts)) {
             (Err(denial), request) => {
                 let connection = request.map_or(Connection::Close, |request| request.connection);
-                Reply::denial(denial, now, connection)
+                (Verdict::Denied(denial), Reply::denial(denial, now, connection))
             }
-            (Ok(_), Err(fault)) => {
-                debug!(instance = %entry.instance.instance_id, ?origin, ?fault, "guest request refused");
-                Reply::malformed(fault, now).into()
-            }
+            (Ok(_), Err(fault)) => (Verdict::Malformed(fault), Reply::malformed(fault, now).into()),
             (Ok(open), Ok(request)) => match admission::admit(open, &request, &self.tokens, now) {
                 // 4. Then the tree, or a token.
                 Ok(Admission::Read(admitted)) => match tree::read(&admitted, request.path, &self.made, now) {
-                    Some(value) => Reply::value(value, admitted.delivery(), now, request.connection).into(),
-                    None => Reply::not_found(admitted.delivery(), now, request.connection).into(),
+                    Some(value) => {
+                        let reply = Reply::value(value, admitted.delivery(), now, request.connection);
+                        (Verdict::Read, reply.into())
+                    }
+                    None => (Verdict::NotFound, Reply::not_found(admitted.delivery(), now, request.connection).into()),
                 },
                 Ok(Admission::Issue(admitted)) => {
-                    Reply::token(self.tokens.issue(&admitted, now, rand::random()), admitted.ttl(), now).into()
+                    let token = self.tokens.issue(&admitted, now, rand::random());
+                    (Verdict::Issued, Reply::token(token, admitted.ttl(), now).into())
                 }
-                Ok(Admission::Methods(allow)) => Reply::methods(allow, now, request.connection).into(),
-                Err(denial) => Reply::denial(denial, now, request.connection),
+                Ok(Admission::Methods(allow)) => {
+                    (Verdict::Methods, Reply::methods(allow, now, request.connection).into())
+                }
+                Err(denial) => (Verdict::Denied(denial), Reply::denial(denial, now, request.connection)),
             },
         };
-        debug!(instance = %entry.instance.instance_id, ?origin, %answer, "guest request");
         if let Answer::Reply(reply) = &mut answer {
             reply.hop_limit = hop_limit;
         }
-        answer
+        (verdict, answer)
+    }
+}
+
+/// What was decided, which is more than the guest is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// The gate denies it.
+    Denied(Denial),
+    /// It has no single meaning.
+    Malformed(Malformed),
+    /// It is admitted, and there is something to read.
+    Read,
+    /// It is admitted, and nothing has this path for this instance.
+    NotFound,
+    /// It is admitted, and a session token is issued.
+    Issued,
+    /// It is told the methods of the path.
+    Methods,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Verdict::Denied(denial) => denial.fmt(f),
+            Verdict::Malformed(fault) => fault.fmt(f),
+            Verdict::Read => f.write_str("admitted"),
+            Verdict::NotFound => f.write_str("admitted, and the instance has nothing at this path"),
+            Verdict::Issued => f.write_str("admitted: a session token is issued"),
+            Verdict::Methods => f.write_str("the methods of a path are told to everybody"),
+        }
     }
 }
 

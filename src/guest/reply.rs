@@ -123,10 +123,10 @@ impl Reply {
     /// The answer to a denied request, which may be none.
     pub fn denial(denial: Denial, now: Moment, connection: Connection) -> Answer {
         let (status, allow) = match denial {
-            Denial::Silence => return Answer::Silence,
+            Denial::Silence(_) => return Answer::Silence,
             Denial::BadTtl => (400, None),
             Denial::TokenRequired | Denial::BadToken => (401, None),
-            Denial::EndpointDisabled | Denial::Forbidden => (403, None),
+            Denial::EndpointDisabled | Denial::Forbidden(_) => (403, None),
             Denial::MethodNotAllowed(allow) => (405, Some(allow)),
         };
         let mut reply = Reply::bare(status, connection);

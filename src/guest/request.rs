@@ -3,6 +3,7 @@
 //! Framing below this (bare line feeds, folded headers, conflicting lengths) is the HTTP parser's business. Not supported,
 //! on purpose: bodies, proxying, and any header but the handful named below.
 
+use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// A request as the HTTP parser delivers it.
@@ -114,6 +115,21 @@ pub enum Malformed {
     Misdirected,
     /// A body: 413.
     Body,
+}
+
+/// For operators; the guest is told a status and nothing else.
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Malformed::Host => "Host is missing, stands there twice, or is no host name",
+            Malformed::ForeignHost => {
+                "Host is a foreign name, as DNS rebinding brings it; guest.allowed_hosts would let it pass"
+            }
+            Malformed::Target => "the target is no path",
+            Malformed::Misdirected => "the absolute target names somebody else",
+            Malformed::Body => "a request has no body here",
+        })
+    }
 }
 
 /// Which Host values are served.

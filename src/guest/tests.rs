@@ -681,6 +681,74 @@ fn notices_appear_with_their_time_and_vanish_with_them() {
     }
 }
 
+/// A stored step shows itself at its time, in listings as in leaves, while nobody does anything.
+#[test]
+fn steps_of_the_timeline_appear_at_their_time() {
+    let event = r#""EventId": "instance-event-0123456789abcdef0""#;
+    let timeline = format!(
+        r#"[{{"At": "2026-05-16T16:25:12Z", "Set": {{"Rebalance": {{"NoticeTime": "2026-05-16T16:25:12Z"}}}}}},
+            {{"At": "2026-05-16T16:25:17Z", "Set": {{"Spot": {{"Action": "terminate", "Time": "2026-05-16T16:27:17Z"}}}}}},
+            {{"At": "2026-05-16T16:25:17Z", "Set": {{"Maintenance": {{{event}, "Code": "instance-stop", "Description": "d",
+              "NotBefore": "2026-06-01T00:00:00Z"}}}}}},
+            {{"At": "2026-05-16T16:25:17Z", "Set": {{"Override": {{"Path": "meta-data/own/leaf", "Value": {{"a": 1}}}}}}}},
+            {{"At": "2026-05-16T16:25:17Z", "Set": {{"Override": {{"Path": "meta-data/placement", "Value": null}}}}}},
+            {{"At": "2026-05-16T16:25:17Z", "Set": {{"TargetLifecycleState": "Terminated"}}}},
+            {{"At": "2026-05-16T16:25:27Z", "Set": {{"MaintenanceState": {{{event}, "State": "canceled"}}}}}},
+            {{"At": "2026-05-16T16:25:27Z", "Set": {{"Clear": ["Spot", "Rebalance", "TargetLifecycleState", "Overrides"]}}}}]"#
+    );
+    let mut host = Host::with(|i| i.imds.timeline = serde_json::from_str(&timeline).unwrap());
+    let at = |path: &str| format!("/latest/meta-data/{path}");
+    let coming = [
+        "spot/",
+        "spot/instance-action",
+        "spot/termination-time",
+        "events/recommendations/rebalance",
+        "own/leaf",
+        "autoscaling/",
+    ];
+    let absent = |host: &Host, paths: &[&str]| {
+        paths.iter().for_each(|path| assert_eq!(host.get(&at(path)).status, 404, "{path}"));
+    };
+    absent(&host, &coming);
+    let before = host.get(&at("instance-id")).header("Last-Modified").map(str::to_string);
+    assert_eq!(host.get(&at("events/maintenance/scheduled")).body, "[]");
+    assert_eq!(host.get(&at("placement/region")).body, "us-east-1");
+
+    host.later(5.0);
+    assert_eq!(host.get(&at("events/recommendations/rebalance")).body, r#"{"noticeTime": "2026-05-16T16:25:12Z"}"#);
+    absent(&host, &coming[..3]);
+
+    host.later(5.0);
+    for (path, body) in [
+        ("spot", "instance-action\ntermination-time"),
+        ("spot/instance-action", r#"{"action": "terminate", "time": "2026-05-16T16:27:17Z"}"#),
+        ("spot/termination-time", "2026-05-16T16:27:17Z"),
+        ("autoscaling/target-lifecycle-state", "Terminated"),
+        ("own", "leaf"),
+        ("own/leaf", r#"{"a":1}"#),
+        ("events/maintenance/history", "[]"),
+        ("instance-id", "i-0123456789abcdef0"),
+    ] {
+        assert_eq!(host.get(&at(path)).body, body, "{path}");
+    }
+    assert!(host.get(&at("events/maintenance/scheduled")).body.contains(r#""Code" : "instance-stop""#));
+    absent(&host, &["placement/", "placement/region"]);
+    let listing = host.get(&at("")).body;
+    assert!(
+        listing.contains("\nspot/\n") && listing.contains("\nown/\n") && !listing.contains("placement"),
+        "{listing}"
+    );
+    let after = host.get(&at("instance-id")).header("Last-Modified").map(str::to_string);
+    assert_eq!(after.as_deref(), Some("Sat, 16 May 2026 16:25:17 GMT"));
+    assert_ne!(before, after);
+
+    host.later(10.0);
+    absent(&host, &coming);
+    assert_eq!(host.get(&at("events/maintenance/scheduled")).body, "[]");
+    assert!(host.get(&at("events/maintenance/history")).body.contains("[Canceled] d"));
+    assert_eq!(host.get(&at("placement/region")).body, "us-east-1");
+}
+
 #[test]
 fn a_pushed_key_is_there_while_it_lives() {
     let mut host = Host::with(|i| {
@@ -775,4 +843,8 @@ fn an_override_that_the_tree_has_no_place_for_is_named() {
     ] {
         assert_eq!(faults(bad), 1, "{bad}");
     }
+    let timeline =
+        r#"[{"At": "2026-06-01T00:00:00Z", "Set": {"Override": {"Path": "meta-data/placement", "Value": "x"}}}]"#;
+    let later = instance(|i| i.imds.timeline = serde_json::from_str(timeline).unwrap());
+    assert_eq!(tree::faults(&later)[0].0, "Imds.Timeline[0].Set.Override.Path");
 }

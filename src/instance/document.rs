@@ -17,14 +17,17 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::Serialize;
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use serde_path_to_error::Segment;
 
+use super::events::{MOST_MAINTENANCE, event_id_fault};
+use super::timeline::TimelineFault;
 use super::{
-    Attachment, BridgePort, CredentialSource, Instance, InstanceId, MOST_USER_DATA, NetworkInterface, ProcessSource,
-    SourceAddress, StaticSource, Switch, interface_name_fault, tags,
+    Attachment, BridgePort, CredentialSource, Instance, InstanceId, MOST_USER_DATA, NetworkInterface, OptionsUpdate,
+    Overrides, ProcessSource, SourceAddress, StaticSource, Switch, export, interface_name_fault, tags,
 };
 use crate::fault::{Fault, line_of};
 
@@ -44,6 +47,9 @@ const INSTANCE_FIELDS: [&str; 34] = [
 /// The object that EC2 does not print.
 const IMDS: &str = "Imds";
 
+/// Fields of scenarios that are a word, or an object with one key.
+const CHOICES: [&str; 6] = ["When", "Targets", "Time", "NotBefore", "NotAfter", "Rebalance"];
+
 /// What an operator may write in `MetadataOptions`. EC2 prints `State` there too.
 const OPTION_FIELDS: [&str; 6] =
     ["State", "HttpTokens", "HttpPutResponseHopLimit", "HttpEndpoint", "HttpProtocolIpv6", "InstanceMetadataTags"];
@@ -59,13 +65,55 @@ pub struct Document {
     pub line: usize,
     /// The lines of `Imds.Attachments`, one for each attachment.
     pub attachment_lines: Vec<usize>,
+    /// What the document says and what it leaves to defaults.
+    pub says: Says,
+}
+
+/// What a document says of what is changed while an instance runs. Where it is silent, the instance has a default.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Says {
+    /// The metadata options that it names.
+    pub options: OptionsUpdate,
+    /// The fields that it has: `State`, `Imds.Events`.
+    fields: BTreeSet<String>,
+}
+
+impl Says {
+    /// Whether a field stands in the document, by its name and, of those in `Imds`, with that in front.
+    pub fn has(&self, field: &str) -> bool {
+        self.fields.contains(field)
+    }
+
+    fn of(instance: &Value) -> Says {
+        let options = instance.get("MetadataOptions").and_then(|options| OptionsUpdate::deserialize(options).ok());
+        let names = |value: Option<&Value>, prefix: &str| -> Vec<String> {
+            let members = value.and_then(Value::as_object);
+            members.into_iter().flat_map(Map::keys).map(|name| format!("{prefix}{name}")).collect()
+        };
+        let fields = [names(Some(instance), ""), names(instance.get(IMDS), "Imds.")];
+        Says { options: options.unwrap_or_default(), fields: fields.into_iter().flatten().collect() }
+    }
 }
 
 /// Reads the instances of one document.
 pub fn read(file: &Path, text: &str) -> Result<Vec<Instance>, Vec<Fault>> {
     let (documents, mut faults) = documents_of(file, text);
     faults.extend(ids_twice(&documents));
+    faults.extend(secrets_left_out(&documents));
     all_or_faults(documents.into_iter().map(|document| document.instance).collect(), faults)
+}
+
+/// Reads the instances of several documents that somebody sent. Unlike [`read`] it lets pass secrets that an export left
+/// out: whoever takes the instances in restores or refuses them.
+pub fn read_texts<'t>(texts: impl IntoIterator<Item = (&'t Path, &'t str)>) -> Result<Vec<Document>, Vec<Fault>> {
+    let (mut documents, mut faults) = (Vec::new(), Vec::new());
+    for (file, text) in texts {
+        let (found, wrong) = documents_of(file, text);
+        documents.extend(found);
+        faults.extend(wrong);
+    }
+    faults.extend(ids_twice(&documents));
+    all_or_faults(documents, faults)
 }
 
 /// Reads the instances of a file, or of every `*.json` in a directory: by name, without dot-files and subdirectories.
@@ -92,12 +140,32 @@ pub fn read_documents(path: &Path) -> (Vec<Document>, Vec<Fault>) {
         }
     }
     faults.extend(ids_twice(&documents));
+    faults.extend(secrets_left_out(&documents));
     (documents, faults)
 }
 
 /// The text of a file. Windows puts a byte order mark in front, and PowerShell writes UTF-16 unless told otherwise.
 fn text_of(file: &Path) -> Result<String, String> {
-    let bytes = std::fs::read(file).map_err(|reason| reason.to_string())?;
+    decode(std::fs::read(file).map_err(|reason| reason.to_string())?)
+}
+
+/// The texts of the documents in a file, or in the files of a directory, unread: for whoever sends them on.
+pub fn texts_at(path: &Path) -> Result<Vec<(PathBuf, String)>, Vec<Fault>> {
+    let unreadable =
+        |path: &Path, reason: &dyn fmt::Display| Fault::of_file(path, format_args!("can't be read: {reason}"));
+    let files = files_at(path).map_err(|reason| vec![unreadable(path, &reason)])?;
+    let (mut texts, mut faults) = (Vec::new(), Vec::new());
+    for file in files {
+        match text_of(&file) {
+            Ok(text) => texts.push((file, text)),
+            Err(reason) => faults.push(unreadable(&file, &reason)),
+        }
+    }
+    all_or_faults(texts, faults)
+}
+
+/// The text of bytes that somebody else read.
+pub fn decode(bytes: Vec<u8>) -> Result<String, String> {
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Err("it is UTF-16; write it as UTF-8 (PowerShell: Out-File -Encoding utf8)".to_string());
     }
@@ -139,11 +207,67 @@ pub fn near_miss<'w>(word: &str, known: &[&'w str]) -> Option<&'w str> {
     (apart(closest) <= (closest.len() / 4).min(2)).then_some(closest)
 }
 
+/// A JSON file that is no instance document, read with the same care.
+pub struct JsonFile<'t> {
+    file: PathBuf,
+    /// What it says.
+    pub value: Value,
+    source: Source<'t>,
+}
+
+impl<'t> JsonFile<'t> {
+    /// Reads a text; `file` stands in faults. One that is no JSON has one fault.
+    pub fn of(file: &Path, text: &'t str) -> Result<JsonFile<'t>, Vec<Fault>> {
+        let parsed = serde_json::from_str::<Value>(text).and_then(|value| Ok((value, Source::of(text)?)));
+        match parsed {
+            Ok((value, source)) => Ok(JsonFile { file: file.to_path_buf(), value, source }),
+            Err(error) => Err(vec![Fault { line: error.line(), ..Fault::of_file(file, syntax(&error)) }]),
+        }
+    }
+
+    /// The faults of form: of keys that stand twice, and of what can't be read as a `T`.
+    pub fn read<T: Serialize + DeserializeOwned>(&self) -> Result<T, Vec<Fault>> {
+        let mut wrong = Judgement::new();
+        self.source.keys_twice(&mut wrong);
+        let Reduced { instance: read, faults, .. } = reduce::<T>(&mut self.value.clone());
+        wrong.extend(faults);
+        if let Some(Ok(written)) = read.as_ref().map(serde_json::to_value) {
+            lists_for_objects(&self.value, &written, &Place::root(), &mut wrong);
+        }
+        match (read, wrong.is_empty()) {
+            (Some(read), true) => Ok(read),
+            _ => Err(wrong.into_iter().map(|(place, message)| self.fault(&place, message)).collect()),
+        }
+    }
+
+    /// Keys that stand twice in one object.
+    pub fn keys_twice(&self) -> Vec<Fault> {
+        let mut wrong = Judgement::new();
+        self.source.keys_twice(&mut wrong);
+        wrong.into_iter().map(|(place, message)| self.fault(&place, message)).collect()
+    }
+
+    /// A fault at a place of the file.
+    pub fn fault(&self, place: &Place, message: impl fmt::Display) -> Fault {
+        let (file, line) = (self.file.clone(), self.source.line(place));
+        Fault { file, line, field: place.to_string(), message: message.to_string() }
+    }
+}
+
 /// What is wrong, and where.
 type Judgement = Vec<(Place, String)>;
 
-fn all_or_faults(instances: Vec<Instance>, faults: Vec<Fault>) -> Result<Vec<Instance>, Vec<Fault>> {
-    if faults.is_empty() { Ok(instances) } else { Err(faults) }
+fn all_or_faults<T>(found: Vec<T>, faults: Vec<Fault>) -> Result<Vec<T>, Vec<Fault>> {
+    if faults.is_empty() { Ok(found) } else { Err(faults) }
+}
+
+fn secrets_left_out(documents: &[Document]) -> Vec<Fault> {
+    let of_document = |document: &Document| {
+        let (file, line) = (document.file.clone(), document.line);
+        let wrong = export::restore_secrets(&mut document.instance.clone(), None).into_iter();
+        wrong.map(move |(field, message)| Fault { file: file.clone(), line, field, message }).collect::<Vec<_>>()
+    };
+    documents.iter().flat_map(of_document).collect()
 }
 
 fn files_at(path: &Path) -> std::io::Result<Vec<PathBuf>> {
@@ -187,10 +311,9 @@ fn documents_of(file: &Path, text: &str) -> (Vec<Document>, Vec<Fault>) {
         |line, field: &Place, message| Fault { file: file.to_path_buf(), line, field: field.to_string(), message };
 
     // 1. It is JSON.
-    let parsed = serde_json::from_str::<Value>(text).and_then(|value| Ok((value, Source::of(text)?)));
-    let (value, source) = match parsed {
-        Ok(parsed) => parsed,
-        Err(error) => return (Vec::new(), vec![fault(error.line(), &Place::root(), syntax(&error))]),
+    let JsonFile { value, source, .. } = match JsonFile::of(file, text) {
+        Ok(json) => json,
+        Err(faults) => return (Vec::new(), faults),
     };
 
     // 2. No key stands twice: readers of JSON disagree on which one counts.
@@ -202,7 +325,7 @@ fn documents_of(file: &Path, text: &str) -> (Vec<Document>, Vec<Fault>) {
     for found in instances_in(value, &mut wrong) {
         let place = found.place.clone();
         match instance_of(found) {
-            Ok(instance) => {
+            Ok((instance, says)) => {
                 let attachments = place.key(IMDS).key("Attachments");
                 let count = instance.imds.attachments.len();
                 documents.push(Document {
@@ -210,6 +333,7 @@ fn documents_of(file: &Path, text: &str) -> (Vec<Document>, Vec<Fault>) {
                     file: file.to_path_buf(),
                     line: source.line(&place),
                     attachment_lines: (0..count).map(|index| source.line(&attachments.index(index))).collect(),
+                    says,
                 });
             }
             Err(faults) => wrong.extend(faults.into_iter().map(|(field, message)| (place.join(&field), message))),
@@ -327,11 +451,11 @@ fn kind(value: &Value) -> &'static str {
 }
 
 /// Reads one instance, or says everything that is wrong with it, in places counted from the instance.
-fn instance_of(found: Found) -> Result<Instance, Judgement> {
+fn instance_of(found: Found) -> Result<(Instance, Says), Judgement> {
     let Found { value: members, owner_id, reservation_id, .. } = found;
     let mut wrong = misspelt(&members);
     let mut value = Value::Object(members);
-    let Reduced { instance, faults, removed } = reduce(&mut value);
+    let Reduced { instance, faults, removed } = reduce::<Instance>(&mut value);
     wrong.extend(faults);
     let Some(mut instance) = instance else { return Err(wrong) };
 
@@ -339,6 +463,7 @@ fn instance_of(found: Found) -> Result<Instance, Judgement> {
     if let Ok(read) = serde_json::to_value(&instance) {
         lists_for_objects(&value, &read, &Place::root(), &mut judged);
     }
+    let says = Says::of(&value);
     instance.other = unread_fields(value);
     instance.imds.owner_id = instance.imds.owner_id.or(owner_id);
     instance.imds.reservation_id = instance.imds.reservation_id.or(reservation_id);
@@ -354,7 +479,7 @@ fn instance_of(found: Found) -> Result<Instance, Judgement> {
             wrong.push((place, message));
         }
     }
-    if wrong.is_empty() { Ok(instance) } else { Err(wrong) }
+    if wrong.is_empty() { Ok((instance, says)) } else { Err(wrong) }
 }
 
 /// serde reads an array for an object, its elements for the fields in their order. No document means that.
@@ -442,19 +567,19 @@ fn near_misses(place: &Place, members: &Map<String, Value>, known: &[&str]) -> J
 }
 
 /// What is left of an instance when everything that can't be read is taken out of it.
-struct Reduced {
+struct Reduced<T> {
     /// `None` when not even the rest could be read.
-    instance: Option<Instance>,
+    instance: Option<T>,
     faults: Judgement,
     /// What was taken out: places in the document.
     removed: Vec<Place>,
 }
 
 /// Deserializing stops at the first fault. So that fault is noted, its place taken out, and the rest tried again.
-fn reduce(value: &mut Value) -> Reduced {
+fn reduce<T: DeserializeOwned>(value: &mut Value) -> Reduced<T> {
     let (mut faults, mut removed) = (Vec::new(), Vec::new());
     while faults.len() < MOST_FAULTS {
-        let error = match serde_path_to_error::deserialize::<_, Instance>(&*value) {
+        let error = match serde_path_to_error::deserialize::<_, T>(&*value) {
             Ok(instance) => return Reduced { instance: Some(instance), faults, removed },
             Err(error) => error,
         };
@@ -505,6 +630,10 @@ fn in_our_words(place: &Place, found: Option<&Value>, message: &str) -> String {
             Some((_, "u32")) => "a whole number from 0",
             Some((_, "i64")) => "a whole number",
             Some((_, "a sequence")) => "an array",
+            Some((_, "string or map")) if place.ends_in(&["Set", "Event"]) => {
+                "an object with one key, {\"Clear\": …} or {\"Spot\": …} say"
+            }
+            Some((_, "string or map")) if place.ends_in(&CHOICES) => "a word, or an object with one key",
             Some((_, "string or map")) if !place.goes_through("Attachments") => "a string",
             Some((_, "string or map" | "newtype variant")) => "an object with one key, {\"Listener\": \"NAME\"} say",
             Some((_, right)) if right != "a map" && !right.starts_with("struct ") => right,
@@ -556,6 +685,9 @@ fn judge(instance: &Instance) -> Judgement {
     judge_role(instance, &mut wrong);
     judge_events(instance, &mut wrong);
     let overrides = Place::root().key(IMDS).key("Overrides");
+    if instance.imds.overrides.is_full() {
+        wrong.push((overrides.clone(), Overrides::full()));
+    }
     wrong.extend(instance.imds.overrides.faults().into_iter().map(|(path, message)| (overrides.key(&path), message)));
     judge_blocks(instance, &mut wrong);
 
@@ -803,11 +935,17 @@ fn judge_events(instance: &Instance, wrong: &mut Judgement) {
     let imds = Place::root().key(IMDS);
     let maintenance = imds.key("Events").key("Maintenance");
     for (index, event) in instance.imds.events.maintenance.iter().enumerate() {
-        let digits = event.event_id.strip_prefix("instance-event-").unwrap_or_default();
-        if digits.len() != 17 || !digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-            let message = "an event id is instance-event- and 17 hexadecimal digits";
-            wrong.push((maintenance.index(index).key("EventId"), message.to_string()));
-        }
+        let fault = event_id_fault(&event.event_id);
+        wrong.extend(fault.map(|message| (maintenance.index(index).key("EventId"), message)));
+    }
+    if instance.imds.events.maintenance.len() > MOST_MAINTENANCE {
+        let message = format!("an instance has at most {MOST_MAINTENANCE} scheduled events, past ones included");
+        wrong.push((maintenance, message));
+    }
+    for TimelineFault { step, fields, message } in instance.imds.timeline.faults(instance) {
+        let timeline = imds.key("Timeline");
+        let step = step.map_or(timeline.clone(), |index| timeline.index(index));
+        wrong.push((fields.into_iter().fold(step, |place, field| place.key(field)), message));
     }
     let keys = imds.key("ManagedSshKeys");
     for (index, key) in instance.imds.managed_ssh_keys.iter().enumerate() {
@@ -937,9 +1075,18 @@ fn first_address(address: IpAddr, length: u32) -> IpAddr {
 /// User data is bytes and has no lines.
 fn judge_characters(instance: &Instance, wrong: &mut Judgement) {
     let Ok(mut fields) = serde_json::to_value(instance) else { return };
-    // User data are bytes, tag values are as they are on EC2, and the rest of these is not shown in metadata.
-    const SHOWN_AS_THEY_ARE: [&str; 6] =
-        ["UserData", "UserDataText", "Tags", "Description", "StateTransitionReason", "ClientToken"];
+    // User data are bytes, tag values are as they are on EC2, an override is a leaf's whole body and may have lines (what
+    // its path may be is judged with it), and the rest of these is not shown in metadata.
+    const SHOWN_AS_THEY_ARE: [&str; 8] = [
+        "UserData",
+        "UserDataText",
+        "Tags",
+        "Description",
+        "StateTransitionReason",
+        "ClientToken",
+        "Overrides",
+        "Override",
+    ];
     without(&mut fields, &SHOWN_AS_THEY_ARE);
     let known: Vec<Place> = wrong.iter().map(|(place, _)| place.clone()).collect();
     let mut found = Vec::new();
@@ -998,7 +1145,7 @@ fn is_mac(text: &str) -> bool {
 
 /// `ssh-ed25519 AAAA… comment`. The key repeats its type inside the base64 (RFC 4253, 6.6), which a truncated or mixed-up
 /// line rarely survives.
-fn is_authorized_key(line: &str) -> bool {
+pub fn is_authorized_key(line: &str) -> bool {
     if line.chars().any(char::is_control) {
         return false;
     }
@@ -1011,7 +1158,7 @@ fn is_authorized_key(line: &str) -> bool {
 
 /// Where something stands in a document: `Imds.Attachments[0].Listener`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place(Vec<Step>);
+pub struct Place(Vec<Step>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
@@ -1020,15 +1167,18 @@ enum Step {
 }
 
 impl Place {
-    fn root() -> Place {
+    /// The whole of it.
+    pub fn root() -> Place {
         Place(Vec::new())
     }
 
-    fn key(&self, key: &str) -> Place {
+    /// A member of the object here.
+    pub fn key(&self, key: &str) -> Place {
         self.step(Step::Key(key.to_string()))
     }
 
-    fn index(&self, index: usize) -> Place {
+    /// An element of the array here.
+    pub fn index(&self, index: usize) -> Place {
         self.step(Step::Index(index))
     }
 
@@ -1046,6 +1196,10 @@ impl Place {
 
     fn goes_through(&self, field: &str) -> bool {
         self.0.iter().any(|step| matches!(step, Step::Key(key) if key == field))
+    }
+
+    fn ends_in(&self, fields: &[&str]) -> bool {
+        matches!(self.0.last(), Some(Step::Key(key)) if fields.contains(&key.as_str()))
     }
 
     /// The place of a fault of form, as deep as the value has it, and what must be taken out on its account.
@@ -1377,7 +1531,7 @@ mod tests {
             ":22: Reservations[0].Instances[0].Imds.OpenSshKey: this is not one line of authorized_keys: a key type, the \
              key in base64, and a comment if you like, without options in front and without a line end",
             ":23: Reservations[0].Instances[0].Imds.UserDat: 'UserDat' is not known; did you mean UserData? (known: \
-             Attachments, OwnerId, ReservationId, Region, UserData, UserDataText, OpenSshKey, Role, Subnets, Vpcs, Events, ManagedSshKeys, Overrides)",
+             Attachments, OwnerId, ReservationId, Region, UserData, UserDataText, OpenSshKey, Role, Subnets, Vpcs, Events, ManagedSshKeys, Overrides, DisableApiTermination, DisableApiStop, Timeline)",
             ":24: Reservations[0].Instances[0].Imds.Attachments[1]: 'Tap' is not known (known: Listener, \
              Interface, BridgePort, NetworkNamespace, SourceAddress)",
             ":24: Reservations[0].Instances[0].Imds.Attachments[2].Listener: this is a string, not a number",
@@ -1690,6 +1844,36 @@ mod tests {
     }
 
     #[test]
+    fn faults_of_a_timeline_are_reported_with_line_and_field() {
+        let text = r#"{
+ "InstanceId": "i-0123456789abcdef0", "LaunchTime": "2026-01-01T00:00:00Z",
+ "Imds": { "Timeline": [
+  { "At": "2026-06-01T00:00:00Z", "Set": { "Restore": "meta-data/x" } },
+  { "At": "2026-05-01T00:00:00Z", "Set": { "Override": { "Path": "user-data", "Value": ["x"] } } },
+  { "At": "2026-07-01", "Set": { "Restore": "meta-data/x" } },
+  { "At": "2026-07-01T00:00:00Z", "Set": { "Spott": { "Action": "stop" } } },
+  { "At": "2026-07-01T00:00:00Z", "Set": 5 },
+  { "At": "2026-07-01T00:00:00Z", "Set": { "Clear": [] } },
+  { "At": "2026-07-01T00:00:00Z", "Set": { "Spot": { "Action": "destroy", "Time": "2026-07-01T00:00:00Z" } } }
+ ] }
+}"#;
+        let places: Vec<String> =
+            refused(text).iter().map(|fault| fault.split(": ").take(2).collect::<Vec<_>>().join(" ")).collect();
+        assert_eq!(
+            places,
+            [
+                "d.json:5 Imds.Timeline[1].At",
+                "d.json:5 Imds.Timeline[1].Set.Override.Path",
+                "d.json:6 Imds.Timeline[2].At",
+                "d.json:7 Imds.Timeline[3].Set",
+                "d.json:8 Imds.Timeline[4].Set",
+                "d.json:9 Imds.Timeline[5].Set.Clear",
+                "d.json:10 Imds.Timeline[6].Set.Spot.Action",
+            ]
+        );
+    }
+
+    #[test]
     fn near_limits_and_odd_values_are_accepted() {
         for fields in [
             json!({ "Tags": [{ "Key": "a b/ü" }] }),
@@ -1697,6 +1881,7 @@ mod tests {
             json!({ "Imds": { "UserDataText": "a".repeat(16_384) } }),
             json!({ "Imds": { "UserData": BASE64.encode(vec![0; 16_384]) } }),
             json!({ "KeyName": "k without a key" }),
+            json!({ "Imds": { "Overrides": { "meta-data/ancestor-ami-ids": "ami-1\nami-2" } } }),
             json!({ "Imds": { "Vpcs": { "vpc-1": { "Ipv4CidrBlocks": ["0.0.0.0/0", "10.0.0.1/32"],
                                                    "Ipv6CidrBlocks": ["::/0", "2600:1f16:0292:0100:0000:0000:0000:0000/64"] } } } }),
             json!({ "StateReason": { "Message": "kept\nas it is" } }),

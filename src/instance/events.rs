@@ -12,6 +12,9 @@ use crate::clock::iso_seconds;
 /// How long before a spot instance is stopped or terminated it is told.
 pub const SPOT_NOTICE: SignedDuration = SignedDuration::from_mins(2);
 
+/// The most scheduled events an instance may have, with those that are history, so that records stay small.
+pub const MOST_MAINTENANCE: usize = 100;
+
 /// Everything that is about to happen to an instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
@@ -141,6 +144,14 @@ pub enum TargetLifecycleState {
 }
 
 impl Events {
+    /// Puts a scheduled event in, in the place of the one with its id if there is one.
+    pub fn put_maintenance(&mut self, event: Maintenance) {
+        match self.maintenance.iter_mut().find(|known| known.event_id == event.event_id) {
+            Some(known) => *known = event,
+            None => self.maintenance.push(event),
+        }
+    }
+
     /// `spot/instance-action`, once the instance is told.
     pub fn spot_instance_action(&self, now: Timestamp) -> Option<String> {
         let spot = self.spot.as_ref().filter(|spot| spot.is_told(now))?;
@@ -187,6 +198,19 @@ impl SpotInterruption {
     }
 }
 
+impl MaintenanceCode {
+    /// The word EC2 uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            MaintenanceCode::InstanceReboot => "instance-reboot",
+            MaintenanceCode::SystemReboot => "system-reboot",
+            MaintenanceCode::SystemMaintenance => "system-maintenance",
+            MaintenanceCode::InstanceRetirement => "instance-retirement",
+            MaintenanceCode::InstanceStop => "instance-stop",
+        }
+    }
+}
+
 impl SpotAction {
     /// The word EC2 uses.
     pub fn as_str(self) -> &'static str {
@@ -196,6 +220,30 @@ impl SpotAction {
             SpotAction::Hibernate => "hibernate",
         }
     }
+}
+
+impl MaintenanceCode {
+    /// What is said of such an event when nobody says anything else.
+    pub fn usual_description(self) -> &'static str {
+        match self {
+            MaintenanceCode::InstanceReboot | MaintenanceCode::SystemReboot => "scheduled reboot",
+            MaintenanceCode::SystemMaintenance => "scheduled maintenance",
+            MaintenanceCode::InstanceRetirement => "scheduled retirement",
+            MaintenanceCode::InstanceStop => "scheduled stop",
+        }
+    }
+}
+
+/// `instance-event-` and 17 hexadecimal digits, from a random number.
+pub fn event_id(random: u128) -> String {
+    format!("instance-event-{:017x}", random & ((1 << 68) - 1))
+}
+
+/// What is wrong with an event id.
+pub fn event_id_fault(id: &str) -> Option<String> {
+    let digits = id.strip_prefix("instance-event-").unwrap_or_default();
+    let sound = digits.len() == 17 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    (!sound).then(|| "an event id is instance-event- and 17 hexadecimal digits".to_string())
 }
 
 impl TargetLifecycleState {
@@ -228,16 +276,21 @@ struct Shown<'a> {
 }
 
 impl Maintenance {
+    /// The description as EC2 shows it, with what became of the event in front.
+    pub fn shown_description(&self) -> String {
+        match self.state {
+            MaintenanceState::Active => self.description.clone(),
+            MaintenanceState::Completed => format!("[Completed] {}", self.description),
+            MaintenanceState::Canceled => format!("[Canceled] {}", self.description),
+        }
+    }
+
     fn shown(&self) -> Shown<'_> {
         let time = |time: Timestamp| time.strftime("%d %b %Y %H:%M:%S GMT").to_string();
         Shown {
             not_before: time(self.not_before),
             code: self.code,
-            description: match self.state {
-                MaintenanceState::Active => self.description.clone(),
-                MaintenanceState::Completed => format!("[Completed] {}", self.description),
-                MaintenanceState::Canceled => format!("[Canceled] {}", self.description),
-            },
+            description: self.shown_description(),
             event_id: &self.event_id,
             not_after: self.not_after.map(time),
             state: self.state,

@@ -4,13 +4,18 @@
 //! Fields that EC2 prints and imdsd does not read are kept at the top level ([`Instance::other`]) and dropped below it.
 
 pub mod attachment;
+pub mod defaults;
 pub mod document;
 pub mod ec2_json;
+pub mod event_request;
 pub mod events;
+pub mod export;
 pub mod identity_document;
 pub mod options;
 pub mod overrides;
+pub mod scenario;
 pub mod tags;
+pub mod timeline;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -22,10 +27,12 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 pub use attachment::{Attachment, BridgePort, Family, Ground, Hold, Origin, SourceAddress, interface_name_fault};
+pub use defaults::{ImdsSupport, MetadataDefaults};
 pub use events::Events;
 pub use options::{HopLimit, HttpTokens, MetadataOptions, OptionsUpdate, Switch};
 pub use overrides::Overrides;
 pub use tags::Tag;
+pub use timeline::Timeline;
 
 /// The most user data an instance may have, in bytes before base64 (EC2's limit).
 pub const MOST_USER_DATA: usize = 16_384;
@@ -225,6 +232,15 @@ pub struct Imds {
     /// Leaves of the metadata tree that are set or hidden by hand.
     #[serde(default, skip_serializing_if = "is_default")]
     pub overrides: Overrides,
+    /// EC2's instance attribute: TerminateInstances is refused.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub disable_api_termination: bool,
+    /// EC2's instance attribute: StopInstances is refused.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub disable_api_stop: bool,
+    /// What will become of its events and overrides, by time.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub timeline: Timeline,
 }
 
 /// A public key that logs a user in until it expires.

@@ -115,7 +115,7 @@ impl From<HopLimit> for i64 {
 
 /// The full option set of one instance. Every field is decided; nothing is inherited later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", from = "OptionsInDocument")]
+#[serde(rename_all = "PascalCase", from = "OptionsUpdate")]
 pub struct MetadataOptions {
     /// `HttpTokens`
     pub http_tokens: HttpTokens,
@@ -145,38 +145,23 @@ impl Default for MetadataOptions {
     }
 }
 
-/// `MetadataOptions` as a document may spell it: any field may be missing, and EC2's read-only `State` is skipped over.
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct OptionsInDocument {
-    http_tokens: Option<HttpTokens>,
-    http_put_response_hop_limit: Option<HopLimit>,
-    http_endpoint: Option<Switch>,
-    http_protocol_ipv6: Option<Switch>,
-    instance_metadata_tags: Option<Switch>,
-}
-
-impl From<OptionsInDocument> for MetadataOptions {
-    fn from(document: OptionsInDocument) -> MetadataOptions {
+impl From<OptionsUpdate> for MetadataOptions {
+    /// The options of an instance whose document says these.
+    fn from(said: OptionsUpdate) -> MetadataOptions {
         let mut options = MetadataOptions::default();
         // EC2's rule: a hop limit that nobody chose is 2 only together with tokens that nobody made optional.
-        if document.http_tokens == Some(HttpTokens::Optional) {
+        if said.http_tokens == Some(HttpTokens::Optional) {
             options.http_put_response_hop_limit = HopLimit::ONE;
         }
-        OptionsUpdate {
-            http_tokens: document.http_tokens,
-            http_put_response_hop_limit: document.http_put_response_hop_limit,
-            http_endpoint: document.http_endpoint,
-            http_protocol_ipv6: document.http_protocol_ipv6,
-            instance_metadata_tags: document.instance_metadata_tags,
-        }
-        .apply(&mut options);
+        said.apply(&mut options);
         options
     }
 }
 
-/// The changes that one ModifyInstanceMetadataOptions call asks for. What it leaves out keeps its value.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// The options that a ModifyInstanceMetadataOptions call or a document names. What it leaves out keeps its value. EC2's
+/// read-only `State` is skipped over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
 pub struct OptionsUpdate {
     /// `HttpTokens`
     pub http_tokens: Option<HttpTokens>,

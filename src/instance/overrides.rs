@@ -23,6 +23,12 @@ pub enum Overridden<'a> {
     Untouched,
 }
 
+/// The most bytes an override may have: as many as user data.
+pub const MOST_BYTES: usize = 16_384;
+
+/// The most overrides an instance may have, so that records stay small.
+pub const MOST_OVERRIDES: usize = 256;
+
 /// Directories in which nothing can be overridden, with the reason.
 const DECIDED_ELSEWHERE: [(&str, &str); 4] = [
     ("meta-data/tags", "InstanceMetadataTags decides about it; change Tags"),
@@ -46,6 +52,26 @@ impl Overrides {
         let from = format!("{directory}/");
         let paths = self.0.iter().filter(|(_, value)| value.is_some());
         paths.filter_map(move |(path, _)| path.strip_prefix(&from)?.split('/').next())
+    }
+
+    /// Sets a leaf, or hides what is at the path.
+    pub fn put(&mut self, path: &str, value: Option<String>) {
+        self.0.insert(path.to_string(), value);
+    }
+
+    /// Says nothing of a path any more.
+    pub fn restore(&mut self, path: &str) {
+        self.0.remove(path);
+    }
+
+    /// Whether there are more than an instance may have.
+    pub fn is_full(&self) -> bool {
+        self.0.len() > MOST_OVERRIDES
+    }
+
+    /// What is said of too many.
+    pub fn full() -> String {
+        format!("an instance has at most {MOST_OVERRIDES} overrides")
     }
 
     /// Whether there are none.
@@ -74,6 +100,9 @@ impl Overrides {
             }
             if !path.bytes().all(|b| b.is_ascii_graphic() && b != b'%') {
                 fault("a path is printable ASCII without blanks and without percent signs".into());
+            }
+            if value.as_ref().is_some_and(|text| text.len() > MOST_BYTES) {
+                fault(format!("has at most {MOST_BYTES} bytes"));
             }
             for (directory, reason) in DECIDED_ELSEWHERE {
                 if path == directory || path.starts_with(&format!("{directory}/")) {

@@ -43,6 +43,11 @@ impl Seats {
         Arc::new(Seats { most, taken: Mutex::default() })
     }
 
+    /// How many are taken.
+    pub fn count(&self) -> usize {
+        self.taken.lock().by_age.len()
+    }
+
     /// Takes in the newest connection. When all places are taken, the oldest that waits for a request is told to go; `None`
     /// when every one of them is being answered.
     pub fn take(self: &Arc<Seats>) -> Option<Seat> {

@@ -1,4 +1,4 @@
-//! The embedded store: one JSON file per instance in the state directory.
+//! The embedded store: one JSON file per instance in the state directory, and one for the account.
 //!
 //! A write is a temporary file in the same directory, fsync, rename, fsync of the directory, and only then a success: what
 //! was acknowledged is there after a crash, and a file is always the whole old or the whole new record. Every file carries
@@ -6,6 +6,7 @@
 //!
 //! ```text
 //! {"Checksum": "sha256:…", "Record": {"Generation": 7, "LaunchEpoch": …, "Changed": …, "Instance": {…}}}
+//! {"Checksum": "sha256:…", "Record": {"MetadataDefaults": {"HttpTokens": "required"}}}
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -15,25 +16,35 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use rustix::fs::FlockOperation;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-use super::store::{Left, Loaded, Record, Store, StoreError};
+use super::store::{Account, Left, Loaded, LoadedAccount, Record, Store, StoreError};
 use crate::fault::Fault;
-use crate::instance::{Instance, InstanceId, document};
+use crate::instance::{Instance, InstanceId, MetadataDefaults, document};
 
 /// The ending of a file that is not yet, or will never be, a record.
 const TEMPORARY: &str = ".tmp";
 
-/// Records as files in `<state directory>/instances`.
+/// The account's file in the state directory.
+const ACCOUNT: &str = "account.json";
+
+/// Records as files in `<state directory>/instances`, and `<state directory>/account.json`.
 pub struct FileStore {
-    directory: PathBuf,
-    /// The directory itself, open from the start: a full descriptor table must not come between a rename and its fsync.
-    synced: File,
+    instances: Directory,
+    state: Directory,
     /// Held for the life of the store: two daemons on one state directory would undo each other's changes.
     _lock: File,
+}
+
+/// A directory that files are replaced in.
+struct Directory {
+    path: PathBuf,
+    /// The directory itself, open from the start: a full descriptor table must not come between a rename and its fsync.
+    synced: File,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -51,8 +62,18 @@ struct RecordOnDisk {
     launch_epoch: u64,
     identity_document: String,
     document_digest: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    launch_request: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    terminated: Option<Timestamp>,
     changed: Timestamp,
     instance: Value,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct AccountOnDisk {
+    metadata_defaults: MetadataDefaults,
 }
 
 impl FileStore {
@@ -78,7 +99,11 @@ impl FileStore {
             let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
             File::open(path).and_then(|directory| directory.sync_all()).map_err(|e| failed("sync", path, e))?;
         }
-        let synced = File::open(&directory).map_err(|e| failed("open", &directory, e))?;
+        let open = |path: &Path| -> Result<Directory, StoreError> {
+            let synced = File::open(path).map_err(|e| failed("open", path, e))?;
+            Ok(Directory { path: path.to_path_buf(), synced })
+        };
+        let (state, instances) = (open(state_directory)?, open(&directory)?);
         let lock_path = state_directory.join("lock");
         let lock = OpenOptions::new()
             .create(true)
@@ -94,11 +119,11 @@ impl FileStore {
             };
             failed("lock", &lock_path, reason)
         })?;
-        Ok(FileStore { directory, synced, _lock: lock })
+        Ok(FileStore { instances, state, _lock: lock })
     }
 
     fn path(&self, id: &InstanceId) -> PathBuf {
-        self.directory.join(format!("{id}.json"))
+        self.instances.path.join(format!("{id}.json"))
     }
 }
 
@@ -137,38 +162,62 @@ impl Store for FileStore {
             // Left by a crash before its rename: it was never acknowledged.
             let _ = fs::remove_file(path);
         };
-        load(&self.directory, unfinished).map_err(|reason| StoreError {
-            doing: format!("read {}", self.directory.display()),
+        let mut loaded = load(&self.instances.path, unfinished).map_err(|reason| StoreError {
+            doing: format!("read {}", self.instances.path.display()),
             reason,
             left: Left::Old,
-        })
+        })?;
+        loaded.account = read_account(&self.state.path.join(ACCOUNT));
+        Ok(loaded)
     }
 
     fn put(&self, record: &Record, before: Option<&Record>) -> Result<(), StoreError> {
-        let path = self.path(&record.instance.instance_id);
-        self.replace(&path, Some(record)).map_err(|(reason, renamed)| {
+        self.instances.put(&self.path(&record.instance.instance_id), &encode(record), before.map(encode).as_deref())
+    }
+
+    fn remove(&self, id: &InstanceId) -> Result<(), StoreError> {
+        let path = self.path(id);
+        self.instances.replace(&path, None).map_err(|(reason, _)| StoreError {
+            doing: format!("remove {}", path.display()),
+            reason,
+            left: Left::Unknown,
+        })
+    }
+
+    fn put_account(&self, account: &Account, before: Option<&Account>) -> Result<(), StoreError> {
+        self.state.put(&self.state.path.join(ACCOUNT), &encode_account(account), before.map(encode_account).as_deref())
+    }
+}
+
+impl Directory {
+    /// Puts a file in the place of `before`.
+    fn put(&self, path: &Path, bytes: &[u8], before: Option<&[u8]>) -> Result<(), StoreError> {
+        self.replace(path, Some(bytes)).map_err(|(reason, renamed)| {
             // The new record may be on the disk by now, and a restart would serve it: the old one goes back.
-            let left = match renamed && self.replace(&path, before).is_err() {
+            let left = match renamed && self.replace(path, before).is_err() {
                 true => Left::Unknown,
                 false => Left::Old,
             };
             StoreError { doing: format!("write {}", path.display()), reason, left }
         })
     }
-}
 
-impl FileStore {
-    /// Puts a record, or its absence, in the place of what is there. A failure says whether it came after the rename.
-    fn replace(&self, path: &Path, record: Option<&Record>) -> Result<(), (io::Error, bool)> {
-        let Some(record) = record else {
-            return fs::remove_file(path).and_then(|()| self.synced.sync_all()).map_err(|reason| (reason, true));
+    /// Puts a file, or its absence, in the place of what is there. A failure says whether it came after the rename.
+    fn replace(&self, path: &Path, bytes: Option<&[u8]>) -> Result<(), (io::Error, bool)> {
+        let Some(bytes) = bytes else {
+            let removed = match fs::remove_file(path) {
+                Err(reason) if reason.kind() == io::ErrorKind::NotFound => Ok(()),
+                removed => removed,
+            };
+            return removed.and_then(|()| self.synced.sync_all()).map_err(|reason| (reason, true));
         };
-        let temporary = self.directory.join(format!(".{}{TEMPORARY}", record.instance.instance_id));
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let temporary = self.path.join(format!(".{stem}{TEMPORARY}"));
         let write = || -> io::Result<()> {
             // A new file each time: after a failed fsync the old descriptor would call its lost pages clean.
             let _ = fs::remove_file(&temporary);
             let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&temporary)?;
-            file.write_all(&encode(record))?;
+            file.write_all(bytes)?;
             file.sync_all()?;
             fs::rename(&temporary, path)
         };
@@ -186,10 +235,21 @@ fn encode(record: &Record) -> Vec<u8> {
         launch_epoch: record.launch_epoch,
         identity_document: record.identity_document.clone(),
         document_digest: record.document_digest.clone(),
+        launch_request: record.launch_request.clone(),
+        terminated: record.terminated,
         changed: record.changed,
         instance: document::to_value(&record.instance),
     };
-    let record = serde_json::value::to_raw_value(&on_disk).expect("a record is plain JSON data");
+    seal(&on_disk)
+}
+
+fn encode_account(account: &Account) -> Vec<u8> {
+    seal(&AccountOnDisk { metadata_defaults: account.metadata_defaults })
+}
+
+/// A record in its envelope.
+fn seal(record: &impl Serialize) -> Vec<u8> {
+    let record = serde_json::value::to_raw_value(record).expect("a record is plain JSON data");
     let envelope = Envelope { checksum: checksum(record.get()), record: &record };
     let mut bytes = serde_json::to_vec(&envelope).expect("an envelope is plain JSON data");
     bytes.push(b'\n');
@@ -201,16 +261,7 @@ fn read_record(path: &Path, id: &InstanceId) -> Result<Record, String> {
     const MEND: &str = "the instance is not served; put the file back from a backup, or remove it to register the \
                         instance anew from its document";
     let decode = || -> Result<Record, String> {
-        // Anything but a plain file of our own was put there by somebody else, and reading a pipe would never end.
-        if !fs::symlink_metadata(path).map_err(|reason| reason.to_string())?.is_file() {
-            return Err("it is not a plain file".to_string());
-        }
-        let text = fs::read_to_string(path).map_err(|reason| reason.to_string())?;
-        let envelope: Envelope<'_> = serde_json::from_str(&text).map_err(|reason| reason.to_string())?;
-        if envelope.checksum != checksum(envelope.record.get()) {
-            return Err("the checksum does not fit the record".to_string());
-        }
-        let on_disk: RecordOnDisk = serde_json::from_str(envelope.record.get()).map_err(|reason| reason.to_string())?;
+        let on_disk: RecordOnDisk = unseal(path)?;
         let instance = document::from_value(on_disk.instance).map_err(|reason| reason.to_string())?;
         if instance.instance_id != *id {
             return Err(format!("the record is of {}, not of {id}", instance.instance_id));
@@ -220,11 +271,42 @@ fn read_record(path: &Path, id: &InstanceId) -> Result<Record, String> {
             launch_epoch: on_disk.launch_epoch,
             identity_document: on_disk.identity_document,
             document_digest: on_disk.document_digest,
+            launch_request: on_disk.launch_request,
+            terminated: on_disk.terminated,
             changed: on_disk.changed,
             instance,
         })
     };
     decode().map_err(|reason| format!("unreadable record: {reason}; {MEND}"))
+}
+
+/// Reads the account's record.
+fn read_account(path: &Path) -> LoadedAccount {
+    const MEND: &str = "no instance can be launched and no tokens be made optional; put the file back from a backup, or \
+                        remove it and set the defaults anew";
+    match fs::symlink_metadata(path) {
+        Err(reason) if reason.kind() == io::ErrorKind::NotFound => LoadedAccount::Absent,
+        Ok(_) | Err(_) => match unseal::<AccountOnDisk>(path) {
+            Ok(AccountOnDisk { metadata_defaults }) => LoadedAccount::Read(Account { metadata_defaults }),
+            Err(reason) => {
+                LoadedAccount::Unreadable(Fault::of_file(path, format!("unreadable record: {reason}; {MEND}")))
+            }
+        },
+    }
+}
+
+/// Takes a record out of its envelope, if it is whole.
+fn unseal<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
+    // Anything but a plain file of our own was put there by somebody else, and reading a pipe would never end.
+    if !fs::symlink_metadata(path).map_err(|reason| reason.to_string())?.is_file() {
+        return Err("it is not a plain file".to_string());
+    }
+    let text = fs::read_to_string(path).map_err(|reason| reason.to_string())?;
+    let envelope: Envelope<'_> = serde_json::from_str(&text).map_err(|reason| reason.to_string())?;
+    if envelope.checksum != checksum(envelope.record.get()) {
+        return Err("the checksum does not fit the record".to_string());
+    }
+    serde_json::from_str(envelope.record.get()).map_err(|reason| reason.to_string())
 }
 
 fn checksum(text: &str) -> String {
@@ -245,6 +327,8 @@ mod tests {
             launch_epoch: u64::MAX,
             identity_document: "{}".to_string(),
             document_digest: String::new(),
+            launch_request: None,
+            terminated: None,
             changed: "2026-01-02T03:04:05Z".parse().unwrap(),
             instance: demo_instance(),
         }
@@ -347,7 +431,7 @@ mod tests {
         let mut store = FileStore::open(directory.path()).unwrap();
         store.put(&record(1), None).unwrap();
         // A descriptor that can't be synced stands for a disk that fails.
-        store.synced = File::from(rustix::pipe::pipe().unwrap().0);
+        store.instances.synced = File::from(rustix::pipe::pipe().unwrap().0);
         let left = store.put(&record(2), Some(&record(1))).unwrap_err().left;
         // The old record was put back, though nobody can be sure that it is durable.
         assert_eq!((left, store.load().unwrap().records), (Left::Unknown, vec![record(1)]));
@@ -370,10 +454,10 @@ mod tests {
     fn what_is_no_plain_file_is_no_record() {
         let directory = tempfile::tempdir().unwrap();
         let store = FileStore::open(directory.path()).unwrap();
-        std::os::unix::fs::symlink("/etc/hostname", store.directory.join("i-12345678.json")).unwrap();
+        std::os::unix::fs::symlink("/etc/hostname", store.instances.path.join("i-12345678.json")).unwrap();
         rustix::fs::mknodat(
             rustix::fs::CWD,
-            store.directory.join("i-87654321.json"),
+            store.instances.path.join("i-87654321.json"),
             rustix::fs::FileType::Fifo,
             rustix::fs::Mode::RUSR,
             0,
@@ -395,5 +479,81 @@ mod tests {
         assert_eq!(store.load().unwrap().records, [record(1)]);
         store.put(&record(3), None).unwrap();
         assert_eq!(store.load().unwrap().records, [record(3)]);
+    }
+
+    fn account(tokens: HttpTokens) -> Account {
+        let http_tokens = Some(tokens);
+        Account { metadata_defaults: MetadataDefaults { http_tokens, ..MetadataDefaults::default() } }
+    }
+
+    fn loaded_account(store: &FileStore) -> Option<Account> {
+        match store.load().unwrap().account {
+            LoadedAccount::Absent => None,
+            LoadedAccount::Read(account) => Some(account),
+            LoadedAccount::Unreadable(fault) => panic!("{fault}"),
+        }
+    }
+
+    #[test]
+    fn the_account_is_kept_beside_the_instances() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = FileStore::open(directory.path()).unwrap();
+        assert_eq!(loaded_account(&store), None);
+        for tokens in [HttpTokens::Optional, HttpTokens::Required] {
+            store.put_account(&account(tokens), None).unwrap();
+            assert_eq!(loaded_account(&store), Some(account(tokens)));
+        }
+        let mode = fs::metadata(directory.path().join(ACCOUNT)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(store.load().unwrap().records.is_empty());
+    }
+
+    /// Every byte flipped, every length cut, and no plain file: what can't be read is no account without preferences.
+    #[test]
+    fn a_damaged_account_is_never_read_as_another() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = FileStore::open(directory.path()).unwrap();
+        store.put_account(&account(HttpTokens::Required), None).unwrap();
+        let path = directory.path().join(ACCOUNT);
+        let good = fs::read(&path).unwrap();
+        let flipped = (0..good.len()).map(|place| {
+            let mut bad = good.clone();
+            bad[place] ^= 0x01;
+            bad
+        });
+        let cut = (0..good.len() - 1).map(|length| good[..length].to_vec());
+        for bad in flipped.chain(cut) {
+            fs::write(&path, &bad).unwrap();
+            match read_account(&path) {
+                LoadedAccount::Unreadable(_) => {}
+                LoadedAccount::Read(read) => assert_eq!(read, account(HttpTokens::Required)),
+                LoadedAccount::Absent => panic!("{}", String::from_utf8_lossy(&bad)),
+            }
+        }
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("/nonexistent", &path).unwrap();
+        assert!(matches!(read_account(&path), LoadedAccount::Unreadable(_)));
+    }
+
+    #[test]
+    fn an_account_whose_rename_could_not_be_made_durable_is_unknown() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = FileStore::open(directory.path()).unwrap();
+        store.put_account(&account(HttpTokens::Required), None).unwrap();
+        store.state.synced = File::from(rustix::pipe::pipe().unwrap().0);
+        let before = account(HttpTokens::Required);
+        let failed = store.put_account(&account(HttpTokens::Optional), Some(&before)).unwrap_err();
+        assert_eq!((failed.left, loaded_account(&store)), (Left::Unknown, Some(before)));
+    }
+
+    #[test]
+    fn what_was_removed_is_not_loaded() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = FileStore::open(directory.path()).unwrap();
+        store.put(&record(1), None).unwrap();
+        store.remove(&demo_instance().instance_id).unwrap();
+        assert!(store.load().unwrap().records.is_empty());
+        // Nothing is there to be removed, which is what was wanted.
+        store.remove(&demo_instance().instance_id).unwrap();
     }
 }

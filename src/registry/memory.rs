@@ -1,6 +1,7 @@
 //! A store that keeps nothing: for the demo, which says so, and for tests.
 
-use super::store::{Loaded, Record, Store, StoreError};
+use super::store::{Account, Loaded, Record, Store, StoreError};
+use crate::instance::InstanceId;
 
 /// Keeps nothing across restarts.
 #[derive(Debug, Default)]
@@ -12,6 +13,14 @@ impl Store for MemoryStore {
     }
 
     fn put(&self, _record: &Record, _before: Option<&Record>) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn remove(&self, _id: &InstanceId) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn put_account(&self, _account: &Account, _before: Option<&Account>) -> Result<(), StoreError> {
         Ok(())
     }
 }

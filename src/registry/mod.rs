@@ -7,33 +7,71 @@
 //!
 //! Readers take a [`Snapshot`] once per request and keep it. Writers queue; a change that was begun is finished even when
 //! the caller goes away, so that memory and disk can't part.
+//!
+//! A terminated instance stays for an hour, as on EC2, and is then forgotten. The record of one that came from a document
+//! stays in the store, where it keeps the document from bringing the instance back at the next start.
 
+pub mod draft;
 pub mod file;
 pub mod memory;
 pub mod snapshot;
 pub mod store;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Mutex, watch};
 
 use crate::fault::Fault;
 use crate::instance::identity_document::identity_document;
-use crate::instance::{Instance, InstanceId, document};
+use crate::instance::{Instance, InstanceId, InstanceState, document};
+pub use draft::{AccountUnreadable, Draft};
+use draft::{Change, Launch};
 pub use snapshot::{Claim, Entry, OptionsState, Snapshot};
-pub use store::{Left, Record, Store, StoreError};
+use store::LoadedAccount;
+pub use store::{Account, Left, Record, Store, StoreError};
+
+/// How long a terminated instance is still shown.
+const TERMINATED_SHOWN: SignedDuration = SignedDuration::from_hours(1);
 
 /// The instances of this host.
 pub struct Registry {
     snapshot: ArcSwap<Snapshot>,
+    account: ArcSwap<AccountState>,
     store: Arc<dyn Store>,
     /// Held by the one writer, from reading the old record to publishing the new one.
-    writer: Mutex<()>,
+    writer: Mutex<Writer>,
     /// Counts publications, so that whoever applies them can wait for the next.
     published: watch::Sender<u64>,
+}
+
+/// What only the writer knows.
+#[derive(Default)]
+struct Writer {
+    /// Terminated instances that are shown no longer and still have a record.
+    buried: BTreeSet<InstanceId>,
+}
+
+/// The account's record, as far as it is known.
+#[derive(Debug)]
+pub enum AccountState {
+    /// This; no record is as one without preferences.
+    Known(Option<Account>),
+    /// Nobody knows what it says.
+    Unreadable,
+}
+
+impl AccountState {
+    /// The account, or why not.
+    pub fn account(&self) -> Result<Account, AccountUnreadable> {
+        match self {
+            AccountState::Known(account) => Ok(account.unwrap_or_default()),
+            AccountState::Unreadable => Err(AccountUnreadable),
+        }
+    }
 }
 
 /// Why a change did not happen. Nothing is different from before.
@@ -58,6 +96,8 @@ pub enum Registered {
     Edited,
     /// Its record can't be read, so it is not served, and no document takes its place.
     Unreadable,
+    /// The instance was terminated, and no document brings it back.
+    Terminated,
 }
 
 impl Registry {
@@ -67,18 +107,33 @@ impl Registry {
         let entries = loaded.records.into_iter().map(Entry::of_record);
         let unreadable = loaded.unreadable.iter().map(|(id, _)| id.clone());
         let snapshot = Snapshot::new(entries, unreadable);
+        let mut faults: Vec<Fault> = loaded.unreadable.into_iter().map(|(_, fault)| fault).collect();
+        let account = match loaded.account {
+            LoadedAccount::Absent => AccountState::Known(None),
+            LoadedAccount::Read(account) => AccountState::Known(Some(account)),
+            LoadedAccount::Unreadable(fault) => {
+                faults.push(fault);
+                AccountState::Unreadable
+            }
+        };
         let registry = Registry {
             snapshot: ArcSwap::from_pointee(snapshot),
+            account: ArcSwap::from_pointee(account),
             store,
-            writer: Mutex::new(()),
+            writer: Mutex::new(Writer::default()),
             published: watch::Sender::new(0),
         };
-        Ok((Arc::new(registry), loaded.unreadable.into_iter().map(|(_, fault)| fault).collect()))
+        Ok((Arc::new(registry), faults))
     }
 
     /// The instances as they are now.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
+    }
+
+    /// The account as it is now.
+    pub fn account(&self) -> Arc<AccountState> {
+        self.account.load_full()
     }
 
     /// A receiver that changes with every publication.
@@ -90,10 +145,19 @@ impl Registry {
     pub async fn register(self: &Arc<Self>, instance: Instance, now: Timestamp) -> Result<Registered, StoreError> {
         let registry = Arc::clone(self);
         finish(async move {
-            let _writer = registry.writer.lock().await;
+            let writer = registry.writer.lock().await;
             let snapshot = registry.snapshot();
             if snapshot.is_unreadable(&instance.instance_id) {
                 return Ok(Registered::Unreadable);
+            }
+            if writer.buried.contains(&instance.instance_id) {
+                return Ok(Registered::Terminated);
+            }
+            if let Some(known) = snapshot.entry(&instance.instance_id)
+                && known.instance.state == InstanceState::Terminated
+                && instance.state != InstanceState::Terminated
+            {
+                return Ok(Registered::Terminated);
             }
             if let Some(known) = snapshot.entry(&instance.instance_id) {
                 return Ok(match known.document_digest == digest(&instance) {
@@ -106,6 +170,8 @@ impl Registry {
                 launch_epoch: rand::random(),
                 identity_document: identity_document(&instance),
                 document_digest: digest(&instance),
+                launch_request: None,
+                terminated: (instance.state == InstanceState::Terminated).then_some(now),
                 changed: now,
                 instance,
             };
@@ -129,27 +195,134 @@ impl Registry {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let registry = Arc::clone(self);
+        enum Not<E> {
+            Known(InstanceId),
+            Allowed(E),
+        }
         let id = id.clone();
+        let of_one = move |draft: &mut Draft| {
+            let Some(before) = draft.entry(&id).cloned() else { return Err(Not::Known(id)) };
+            let instance = draft.instance(&id).expect("it has an entry");
+            change(instance).map(|outcome| (before, outcome)).map_err(Not::Allowed)
+        };
+        match self.change(now, of_one).await {
+            // What is as it was is not published again.
+            Ok((published, (before, outcome))) => Ok((published.into_iter().next().unwrap_or(before), outcome)),
+            Err(UpdateError::Refused(Not::Known(id)) | UpdateError::Unknown(id)) => Err(UpdateError::Unknown(id)),
+            Err(UpdateError::Refused(Not::Allowed(error))) => Err(UpdateError::Refused(error)),
+            Err(UpdateError::Store(error)) => Err(UpdateError::Store(error)),
+        }
+    }
+
+    /// Changes whatever `plan` says: several instances, new ones, the account. What it leaves as it was is not stored.
+    ///
+    /// `plan` decides about the whole before anything is stored, so a refusal changes nothing. A store that fails in the
+    /// middle leaves the instances before the failure changed, each of them whole; new instances are taken back.
+    ///
+    /// Returns the entries as published, and what `plan` returned.
+    pub async fn change<T, E>(
+        self: &Arc<Self>,
+        now: Timestamp,
+        plan: impl FnOnce(&mut Draft) -> Result<T, E> + Send + 'static,
+    ) -> Result<(Vec<Arc<Entry>>, T), UpdateError<E>>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let registry = Arc::clone(self);
         finish(async move {
-            let _writer = registry.writer.lock().await;
-            let Some(before) = registry.snapshot().entry(&id).cloned() else {
-                return Err(UpdateError::Unknown(id));
-            };
-            let mut instance = before.instance.clone();
-            let outcome = change(&mut instance).map_err(UpdateError::Refused)?;
-            if instance == before.instance {
-                return Ok((before, outcome));
+            let writer = registry.writer.lock().await;
+            let snapshot = registry.snapshot();
+            let mut draft = Draft::new(Arc::clone(&snapshot), registry.account(), writer.buried.clone());
+            let outcome = plan(&mut draft).map_err(UpdateError::Refused)?;
+            if let Some(account) = draft.new_account {
+                registry.persist_account(account).await.map_err(UpdateError::Store)?;
             }
-            let old = before.record();
-            // The options say who may read; what there is to read is as old as before.
-            let only_options =
-                instance == Instance { metadata_options: instance.metadata_options, ..old.instance.clone() };
-            let changed = if only_options { old.changed } else { now };
-            let record = Record { generation: old.generation + 1, changed, instance, ..old.clone() };
-            registry.persist(record.clone(), Some(old)).await.map_err(UpdateError::Store)?;
-            let entry = registry.publish(before.succeeded_by(record));
-            Ok((entry, outcome))
+            let mut published = Vec::new();
+            let mut made = Vec::new();
+            for Change { instance, launch, digest } in draft.changes {
+                let id = instance.instance_id.clone();
+                let before = snapshot.entry(&id);
+                let Some(record) = next_record(before, instance, launch, digest, now) else { continue };
+                // A buried instance's record is not overwritten, however unlikely it is that its id is drawn again.
+                assert!(
+                    before.is_some() || !(writer.buried.contains(&id) || snapshot.is_unreadable(&id)),
+                    "{id} is new"
+                );
+                if let Err(error) = registry.persist(record.clone(), before.map(|entry| entry.record())).await {
+                    for id in made {
+                        registry.take_back(id).await;
+                    }
+                    return Err(UpdateError::Store(error));
+                }
+                match before {
+                    Some(before) => published.push(registry.publish(before.succeeded_by(record))),
+                    None => {
+                        published.push(registry.publish(Entry::of_record(record)));
+                        made.push(id);
+                    }
+                }
+            }
+            Ok((published, outcome))
+        })
+        .await
+    }
+
+    /// Forgets the instances that were terminated more than an hour ago. Whose record could not be removed is forgotten
+    /// too, until the next start; the errors say which.
+    pub async fn forget_terminated(self: &Arc<Self>, now: Timestamp) -> Vec<StoreError> {
+        let expired = move |entry: &&Arc<Entry>| {
+            entry.terminated.is_some_and(|terminated| now.duration_since(terminated) >= TERMINATED_SHOWN)
+        };
+        if self.snapshot().entries().find(expired).is_none() {
+            return Vec::new();
+        }
+        let registry = Arc::clone(self);
+        finish(async move {
+            let mut writer = registry.writer.lock().await;
+            let snapshot = registry.snapshot();
+            let mut errors = Vec::new();
+            for entry in snapshot.entries().filter(expired) {
+                let id = entry.instance.instance_id.clone();
+                let removed = match entry.launch_request {
+                    Some(_) => registry.remove(id.clone()).await.map_err(|error| errors.push(error)).is_ok(),
+                    None => false,
+                };
+                if !removed {
+                    writer.buried.insert(id.clone());
+                }
+                registry.forget(&id);
+            }
+            errors
+        })
+        .await
+    }
+
+    /// Removes one instance with its record: a shown one, a terminated one, or one whose record can't be read. `may` decides,
+    /// of what is shown; nothing is changed when it refuses.
+    ///
+    /// When the store fails, the instance stays as it was. Its record may still come back at the next start, or be gone.
+    pub async fn delete<E>(
+        self: &Arc<Self>,
+        id: &InstanceId,
+        may: impl FnOnce(Option<&Arc<Entry>>) -> Result<(), E> + Send + 'static,
+    ) -> Result<(), UpdateError<E>>
+    where
+        E: Send + 'static,
+    {
+        let (registry, id) = (Arc::clone(self), id.clone());
+        finish(async move {
+            let mut writer = registry.writer.lock().await;
+            let snapshot = registry.snapshot();
+            let entry = snapshot.entry(&id);
+            if entry.is_none() && !snapshot.is_unreadable(&id) && !writer.buried.contains(&id) {
+                return Err(UpdateError::Unknown(id));
+            }
+            may(entry).map_err(UpdateError::Refused)?;
+            registry.remove(id.clone()).await.map_err(UpdateError::Store)?;
+            writer.buried.remove(&id);
+            registry.forget(&id);
+            Ok(())
         })
         .await
     }
@@ -174,12 +347,109 @@ impl Registry {
         outcome
     }
 
+    /// Stores the account's record. When nobody can be sure what a failed write left, the account is unreadable from here
+    /// on: its defaults might be stricter on the disk than in memory.
+    async fn persist_account(&self, account: Account) -> Result<(), StoreError> {
+        let before = match *self.account.load_full() {
+            AccountState::Known(before) => before,
+            // Nobody is shown such an account, so nobody changes it.
+            AccountState::Unreadable => None,
+        };
+        if before == Some(account) {
+            return Ok(());
+        }
+        let store = Arc::clone(&self.store);
+        let put = move || store.put_account(&account, before.as_ref());
+        let outcome = tokio::task::spawn_blocking(put).await.expect("a store does not panic");
+        match &outcome {
+            Ok(()) => self.account.store(Arc::new(AccountState::Known(Some(account)))),
+            Err(error) if error.left == Left::Unknown => self.account.store(Arc::new(AccountState::Unreadable)),
+            Err(_) => {}
+        }
+        outcome
+    }
+
+    async fn remove(&self, id: InstanceId) -> Result<(), StoreError> {
+        let store = Arc::clone(&self.store);
+        tokio::task::spawn_blocking(move || store.remove(&id)).await.expect("a store does not panic")
+    }
+
+    /// Undoes the making of an instance whose call failed.
+    async fn take_back(&self, id: InstanceId) {
+        match self.remove(id.clone()).await {
+            Ok(()) => self.forget(&id),
+            // It may be there after a restart; until then it is not served.
+            Err(_) => {
+                self.snapshot.store(Arc::new(self.snapshot.load().without(&id)));
+                self.published.send_modify(|count| *count += 1);
+            }
+        }
+    }
+
+    fn forget(&self, id: &InstanceId) {
+        self.snapshot.store(Arc::new(self.snapshot.load().forgetting(id)));
+        self.published.send_modify(|count| *count += 1);
+    }
+
     fn publish(&self, entry: Entry) -> Arc<Entry> {
         let entry = Arc::new(entry);
         self.snapshot.store(Arc::new(self.snapshot.load().with(Arc::clone(&entry))));
         self.published.send_modify(|count| *count += 1);
         entry
     }
+}
+
+/// The record of an instance after a change; `None` when it is as it was.
+fn next_record(
+    before: Option<&Arc<Entry>>,
+    instance: Instance,
+    launch: Launch,
+    digest: Option<String>,
+    now: Timestamp,
+) -> Option<Record> {
+    let Some(before) = before else {
+        let Launch::First(request) = launch else { unreachable!("an instance that is not there is made") };
+        return Some(Record {
+            generation: 1,
+            launch_epoch: rand::random(),
+            identity_document: identity_document(&instance),
+            document_digest: digest.unwrap_or_default(),
+            launch_request: request,
+            terminated: (instance.state == InstanceState::Terminated).then_some(now),
+            changed: now,
+            instance,
+        });
+    };
+    let old = before.record();
+    let document_digest = digest.unwrap_or_else(|| old.document_digest.clone());
+    let (launch_epoch, identity_document) = match &launch {
+        Launch::Same if instance == before.instance && document_digest == old.document_digest => return None,
+        Launch::Same => (old.launch_epoch, old.identity_document.clone()),
+        Launch::Anew => (rand::random(), identity_document(&instance)),
+        Launch::First(_) => unreachable!("an instance is made once"),
+    };
+    // The options say who may read; what there is to read is as old as before.
+    let only_options = instance == Instance { metadata_options: instance.metadata_options, ..old.instance.clone() };
+    let terminated = match instance.state {
+        InstanceState::Terminated => old.terminated.or(Some(now)),
+        InstanceState::Pending
+        | InstanceState::Running
+        | InstanceState::ShuttingDown
+        | InstanceState::Stopping
+        | InstanceState::Stopped => None,
+    };
+    // Which document it is of is nothing that anybody applies.
+    let is_change = !matches!(launch, Launch::Same) || instance != before.instance;
+    Some(Record {
+        generation: old.generation + u64::from(is_change),
+        launch_epoch,
+        identity_document,
+        document_digest,
+        terminated,
+        changed: if only_options { old.changed } else { now },
+        instance,
+        ..old
+    })
 }
 
 /// Tells two documents apart.

@@ -39,6 +39,10 @@ pub struct Entry {
     pub identity_document: String,
     /// Of the document it was registered from.
     pub document_digest: String,
+    /// Of the RunInstances call that made it.
+    pub launch_request: Option<String>,
+    /// When it was terminated.
+    pub terminated: Option<Timestamp>,
     /// When anything but its options was last changed: `Last-Modified` of what is read.
     pub changed: Timestamp,
     /// The generation that the sockets carry.
@@ -85,6 +89,14 @@ impl Snapshot {
         let mut entries = self.entries.clone();
         entries.remove(id);
         let unreadable = self.unreadable.iter().cloned().chain([id.clone()]).collect();
+        Snapshot::assemble(entries, unreadable)
+    }
+
+    /// This snapshot without one instance, which is gone.
+    pub(super) fn forgetting(&self, id: &InstanceId) -> Snapshot {
+        let (mut entries, mut unreadable) = (self.entries.clone(), self.unreadable.clone());
+        entries.remove(id);
+        unreadable.remove(id);
         Snapshot::assemble(entries, unreadable)
     }
 
@@ -156,6 +168,16 @@ impl Snapshot {
         self.claims.iter()
     }
 
+    /// Who claims a way in.
+    pub fn claim(&self, attachment: &Attachment) -> Option<&Claim> {
+        self.claims.get(attachment)
+    }
+
+    /// The instances whose records can't be read.
+    pub fn unreadable(&self) -> impl Iterator<Item = &InstanceId> {
+        self.unreadable.iter()
+    }
+
     /// Whether this instance has a record that can't be read.
     pub fn is_unreadable(&self, id: &InstanceId) -> bool {
         self.unreadable.contains(id)
@@ -165,13 +187,24 @@ impl Snapshot {
 impl Entry {
     /// The entry of a record; nothing is applied yet.
     pub fn of_record(record: Record) -> Entry {
-        let Record { generation, launch_epoch, identity_document, document_digest, changed, instance } = record;
+        let Record {
+            generation,
+            launch_epoch,
+            identity_document,
+            document_digest,
+            launch_request,
+            terminated,
+            changed,
+            instance,
+        } = record;
         Entry {
             instance,
             generation,
             launch_epoch,
             identity_document,
             document_digest,
+            launch_request,
+            terminated,
             changed,
             applied: Applied::default(),
         }
@@ -184,6 +217,8 @@ impl Entry {
             launch_epoch: self.launch_epoch,
             identity_document: self.identity_document.clone(),
             document_digest: self.document_digest.clone(),
+            launch_request: self.launch_request.clone(),
+            terminated: self.terminated,
             changed: self.changed,
             instance: self.instance.clone(),
         }

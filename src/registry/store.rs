@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 
 use crate::fault::Fault;
-use crate::instance::{Instance, InstanceId};
+use crate::instance::{Instance, InstanceId, MetadataDefaults};
 
 /// What is stored of one instance.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,12 +16,23 @@ pub struct Record {
     pub launch_epoch: u64,
     /// The instance identity document of this launch, to the byte.
     pub identity_document: String,
-    /// Of the document it was registered from, so that a later edit of that is noticed.
+    /// Of the document it was registered from, so that a later edit of that is noticed. Empty for one that the API made.
     pub document_digest: String,
+    /// Of the RunInstances call that made it, so that the call can be repeated; `None` for one from a document.
+    pub launch_request: Option<String>,
+    /// When it was terminated.
+    pub terminated: Option<Timestamp>,
     /// When anything but its options was last changed.
     pub changed: Timestamp,
     /// The instance.
     pub instance: Instance,
+}
+
+/// What is stored of the account, beside its instances.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Account {
+    /// What launches get that say nothing.
+    pub metadata_defaults: MetadataDefaults,
 }
 
 /// What a store held when it was opened.
@@ -31,6 +42,20 @@ pub struct Loaded {
     pub records: Vec<Record>,
     /// Instances whose record could not be read, and why. They must not be served.
     pub unreadable: Vec<(InstanceId, Fault)>,
+    /// The account's record.
+    pub account: LoadedAccount,
+}
+
+/// What a store held of the account.
+#[derive(Debug, Default)]
+pub enum LoadedAccount {
+    /// Nothing was ever stored: no preferences.
+    #[default]
+    Absent,
+    /// This.
+    Read(Account),
+    /// Something that can't be read, and why. Whatever asks for it must be refused.
+    Unreadable(Fault),
 }
 
 /// A place that keeps records. Its methods block; the registry calls them off the runtime, one at a time.
@@ -41,6 +66,12 @@ pub trait Store: Send + Sync {
     /// Stores one record in place of `before`. When it returns `Ok` the record survives a crash. After an error the error
     /// says what is stored: the old record, or something that nobody can be sure of.
     fn put(&self, record: &Record, before: Option<&Record>) -> Result<(), StoreError>;
+
+    /// Removes one record. After an error the record may still be there, and be loaded again.
+    fn remove(&self, id: &InstanceId) -> Result<(), StoreError>;
+
+    /// Stores the account's record in place of `before`, on the terms of [`Store::put`].
+    fn put_account(&self, account: &Account, before: Option<&Account>) -> Result<(), StoreError>;
 }
 
 /// A store that failed: what it was doing, and with what.

@@ -8,7 +8,7 @@ use super::memory::MemoryStore;
 use super::store::Loaded;
 use super::*;
 use crate::config::demo_instance;
-use crate::instance::{Attachment, Family, HopLimit, Origin};
+use crate::instance::{Attachment, Family, HopLimit, HttpTokens, MetadataDefaults, Origin};
 
 /// A store that fails when it is told to.
 struct Failing {
@@ -22,6 +22,20 @@ impl Store for Failing {
     }
 
     fn put(&self, _: &Record, _: Option<&Record>) -> Result<(), StoreError> {
+        match self.fails.load(Ordering::Relaxed) {
+            true => Err(StoreError { doing: "write".into(), reason: io::Error::other("disk"), left: self.left }),
+            false => Ok(()),
+        }
+    }
+
+    fn remove(&self, _: &InstanceId) -> Result<(), StoreError> {
+        match self.fails.load(Ordering::Relaxed) {
+            true => Err(StoreError { doing: "remove".into(), reason: io::Error::other("disk"), left: self.left }),
+            false => Ok(()),
+        }
+    }
+
+    fn put_account(&self, _: &Account, _: Option<&Account>) -> Result<(), StoreError> {
         match self.fails.load(Ordering::Relaxed) {
             true => Err(StoreError { doing: "write".into(), reason: io::Error::other("disk"), left: self.left }),
             false => Ok(()),
@@ -186,5 +200,249 @@ fn a_way_in_that_two_claim_belongs_to_neither() {
         assert!(registry.snapshot().at(&origin).is_none());
         let snapshot = registry.snapshot();
         assert!(snapshot.claims().any(|(_, claim)| matches!(claim, Claim::Disputed(several) if several.len() == 2)));
+    });
+}
+
+/// A new instance with this id.
+fn fresh(id: &str) -> Instance {
+    let mut instance = demo_instance();
+    instance.instance_id = InstanceId::parse(id).unwrap();
+    instance.imds.attachments.clear();
+    instance
+}
+
+fn create(ids: &'static [&'static str]) -> impl FnOnce(&mut Draft) -> Result<(), ()> + Send {
+    |draft| {
+        ids.iter().for_each(|id| draft.create(fresh(id), "request".into()));
+        Ok(())
+    }
+}
+
+fn terminate(instance: &mut Instance) -> Result<(), ()> {
+    instance.state = InstanceState::Terminated;
+    Ok(())
+}
+
+#[test]
+fn a_launch_anew_has_another_epoch_and_another_document_and_a_change_has_not() {
+    run(async {
+        let registry = with_demo(Arc::new(MemoryStore)).await;
+        let id = demo_instance().instance_id;
+        let first = Arc::clone(registry.snapshot().entry(&id).unwrap());
+        let (changed, ()) = registry.update(&id, now(), limit(9)).await.unwrap();
+        assert_eq!(changed.launch_epoch, first.launch_epoch);
+        let later: Timestamp = "2026-06-01T00:00:00Z".parse().unwrap();
+        let of_one = id.clone();
+        let relaunch = move |draft: &mut Draft| {
+            draft.relaunch(&of_one).unwrap().launch_time = later;
+            Ok::<_, ()>(())
+        };
+        let (published, ()) = registry.change(later, relaunch).await.unwrap();
+        assert_ne!(published[0].launch_epoch, first.launch_epoch);
+        assert!(published[0].identity_document.contains("2026-06-01T00:00:00Z"));
+        // Even when nothing else is different.
+        let relaunch = move |draft: &mut Draft| draft.relaunch(&id).map(|_| ()).ok_or(());
+        let (again, ()) = registry.change(later, relaunch).await.unwrap();
+        assert_ne!(again[0].launch_epoch, published[0].launch_epoch);
+    });
+}
+
+#[test]
+fn a_refused_plan_changes_nothing_of_what_it_made_up() {
+    run(async {
+        let registry = with_demo(Arc::new(MemoryStore)).await;
+        let plan = |draft: &mut Draft| {
+            draft.create(fresh("i-11111111"), "request".into());
+            draft.instance(&demo_instance().instance_id).unwrap().ami_launch_index = 7;
+            draft.set_account(Account { metadata_defaults: enforced() });
+            Err::<(), _>("no")
+        };
+        assert!(matches!(registry.change(now(), plan).await, Err(UpdateError::Refused("no"))));
+        assert_eq!(registry.snapshot().entries().count(), 1);
+        assert_eq!(registry.snapshot().entry(&demo_instance().instance_id).unwrap().generation, 1);
+        assert_eq!(registry.account().account(), Ok(Account::default()));
+    });
+}
+
+fn enforced() -> MetadataDefaults {
+    MetadataDefaults { http_tokens: Some(HttpTokens::Required), ..MetadataDefaults::default() }
+}
+
+/// The third of three can't be stored: a repeated call would find two and take them for all.
+#[test]
+fn instances_of_a_launch_that_failed_are_taken_back() {
+    struct FailsAt(AtomicU64);
+    impl Store for FailsAt {
+        fn load(&self) -> Result<Loaded, StoreError> {
+            Ok(Loaded::default())
+        }
+        fn put(&self, _: &Record, _: Option<&Record>) -> Result<(), StoreError> {
+            let failure = || StoreError { doing: "write".into(), reason: io::Error::other("disk"), left: Left::Old };
+            if self.0.fetch_sub(1, Ordering::Relaxed) == 0 { Err(failure()) } else { Ok(()) }
+        }
+        fn remove(&self, _: &InstanceId) -> Result<(), StoreError> {
+            Ok(())
+        }
+        fn put_account(&self, _: &Account, _: Option<&Account>) -> Result<(), StoreError> {
+            Ok(())
+        }
+    }
+    run(async {
+        let (registry, _) = Registry::open(Arc::new(FailsAt(AtomicU64::new(2)))).unwrap();
+        let failed = registry.change(now(), create(&["i-11111111", "i-22222222", "i-33333333"])).await;
+        assert!(matches!(failed, Err(UpdateError::Store(_))));
+        assert_eq!(registry.snapshot().entries().count(), 0);
+    });
+}
+
+#[test]
+fn an_account_that_could_not_be_stored_is_as_before_or_unknown() {
+    run(async {
+        for (left, known) in [(Left::Old, Ok(Account::default())), (Left::Unknown, Err(AccountUnreadable))] {
+            let store = Arc::new(Failing { fails: AtomicBool::new(true), left });
+            let (registry, _) = Registry::open(store).unwrap();
+            let plan = |draft: &mut Draft| {
+                draft.set_account(Account { metadata_defaults: enforced() });
+                Ok::<_, ()>(())
+            };
+            assert!(matches!(registry.change(now(), plan).await, Err(UpdateError::Store(_))));
+            assert_eq!(registry.account().account(), known);
+        }
+    });
+}
+
+#[test]
+fn a_terminated_instance_is_forgotten_after_an_hour_and_no_document_brings_it_back() {
+    run(async {
+        let after = |minutes| now() + SignedDuration::from_mins(minutes);
+        let registry = with_demo(Arc::new(MemoryStore)).await;
+        registry.change(now(), create(&["i-11111111"])).await.unwrap();
+        let (of_document, of_api) = (demo_instance().instance_id, InstanceId::parse("i-11111111").unwrap());
+        for id in [&of_document, &of_api] {
+            let (entry, ()) = registry.update(id, now(), terminate).await.unwrap();
+            assert_eq!(entry.terminated, Some(now()));
+        }
+        // A later change does not start the hour anew.
+        registry.update(&of_api, after(50), limit(9)).await.unwrap();
+        assert_eq!(registry.register(demo_instance(), after(1)).await.unwrap(), Registered::Terminated);
+
+        assert!(registry.forget_terminated(after(59)).await.is_empty());
+        assert_eq!(registry.snapshot().entries().count(), 2);
+        assert!(registry.forget_terminated(after(60)).await.is_empty());
+        assert_eq!(registry.snapshot().entries().count(), 0);
+        assert_eq!(registry.register(demo_instance(), after(61)).await.unwrap(), Registered::Terminated);
+    });
+}
+
+#[test]
+fn the_record_of_a_documents_instance_outlives_it_and_that_of_a_made_one_does_not() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || Registry::open(Arc::new(file::FileStore::open(directory.path()).unwrap())).unwrap().0;
+        let later = now() + SignedDuration::from_hours(2);
+        let registry = open();
+        registry.register(demo_instance(), now()).await.unwrap();
+        registry.change(now(), create(&["i-11111111"])).await.unwrap();
+        for id in [demo_instance().instance_id, InstanceId::parse("i-11111111").unwrap()] {
+            registry.update(&id, now(), terminate).await.unwrap();
+        }
+        assert!(registry.forget_terminated(later).await.is_empty());
+        drop(registry);
+
+        let registry = open();
+        let left: Vec<_> = registry.snapshot().entries().map(|entry| entry.instance.instance_id.clone()).collect();
+        assert_eq!(left, [demo_instance().instance_id]);
+        assert_eq!(registry.register(demo_instance(), later).await.unwrap(), Registered::Terminated);
+        registry.forget_terminated(later).await;
+        assert_eq!(registry.register(demo_instance(), later).await.unwrap(), Registered::Terminated);
+        assert_eq!(registry.snapshot().entries().count(), 0);
+    });
+}
+
+/// Replaces the demo instance as an operator's document does.
+fn put(document: Instance) -> impl FnOnce(&mut Draft) -> Result<(), ()> + Send {
+    move |draft| {
+        let id = document.instance_id.clone();
+        match draft.instance(&id) {
+            Some(instance) => *instance = document.clone(),
+            None => {
+                draft.register(document);
+                return Ok(());
+            }
+        }
+        draft.set_document(&id, &document);
+        Ok(())
+    }
+}
+
+#[test]
+fn an_instance_is_of_the_document_that_was_put_last() {
+    run(async {
+        let registry = with_demo(Arc::new(MemoryStore)).await;
+        let mut edited = demo_instance();
+        edited.instance_type = "m7i.large".into();
+        let (published, ()) = registry.change(now(), put(edited.clone())).await.unwrap();
+        assert_eq!((published[0].generation, published[0].instance.instance_type.as_str()), (2, "m7i.large"));
+        assert_eq!(registry.register(edited.clone(), now()).await.unwrap(), Registered::Known);
+        assert_eq!(registry.register(demo_instance(), now()).await.unwrap(), Registered::Edited);
+        // Put once more, it changes nothing.
+        assert!(registry.change(now(), put(edited)).await.unwrap().0.is_empty());
+        // A new one is of its document from the start, and no call made it.
+        let (published, ()) = registry.change(now(), put(fresh("i-11111111"))).await.unwrap();
+        assert_eq!(published[0].launch_request, None);
+        assert_eq!(registry.register(fresh("i-11111111"), now()).await.unwrap(), Registered::Known);
+    });
+}
+
+#[test]
+fn a_deleted_instance_is_gone_with_its_record_whatever_state_it_was_in() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let open = || Registry::open(Arc::new(file::FileStore::open(directory.path()).unwrap())).unwrap().0;
+        let id = demo_instance().instance_id;
+        let delete = |registry: &Arc<Registry>| {
+            let (registry, id) = (Arc::clone(registry), id.clone());
+            async move { registry.delete(&id, |_| Ok::<(), ()>(())).await }
+        };
+        let registry = open();
+        assert!(matches!(delete(&registry).await, Err(UpdateError::Unknown(_))));
+
+        // One that runs.
+        registry.register(demo_instance(), now()).await.unwrap();
+        let refused =
+            registry.delete(&id, |entry| if entry.unwrap().generation == 1 { Err("no") } else { Ok(()) }).await;
+        assert!(matches!(refused, Err(UpdateError::Refused("no"))));
+        let first = registry.snapshot().entry(&id).unwrap().launch_epoch;
+        delete(&registry).await.unwrap();
+        assert!(registry.snapshot().attached_to(&Attachment::Listener("demo".into())).is_none());
+        assert_eq!(registry.register(demo_instance(), now()).await.unwrap(), Registered::New);
+        assert_ne!(registry.snapshot().entry(&id).unwrap().launch_epoch, first, "its old tokens are void");
+
+        // One that was terminated and is shown no longer.
+        registry.update(&id, now(), terminate).await.unwrap();
+        registry.forget_terminated(now() + SignedDuration::from_hours(2)).await;
+        assert_eq!(registry.register(demo_instance(), now()).await.unwrap(), Registered::Terminated);
+        delete(&registry).await.unwrap();
+        assert_eq!(registry.register(demo_instance(), now()).await.unwrap(), Registered::New);
+
+        // One whose record can't be read.
+        drop(registry);
+        std::fs::write(directory.path().join(format!("instances/{id}.json")), "{").unwrap();
+        let registry = open();
+        assert_eq!(registry.register(demo_instance(), now()).await.unwrap(), Registered::Unreadable);
+        delete(&registry).await.unwrap();
+        assert_eq!(registry.register(demo_instance(), now()).await.unwrap(), Registered::New);
+    });
+}
+
+#[test]
+fn an_instance_whose_record_could_not_be_removed_stays() {
+    run(async {
+        let store = Arc::new(Failing { fails: AtomicBool::new(false), left: Left::Unknown });
+        let registry = with_demo(Arc::clone(&store) as Arc<dyn Store>).await;
+        store.fails.store(true, Ordering::Relaxed);
+        let failed = registry.delete(&demo_instance().instance_id, |_| Ok::<(), ()>(())).await;
+        assert!(matches!(failed, Err(UpdateError::Store(_))));
+        assert_eq!(limit_of(&registry), Some(2));
     });
 }

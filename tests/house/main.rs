@@ -15,12 +15,14 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("credentials", &["clock", "fault", "instance", "sigv4"]),
     ("guest", &["clock", "credentials", "identity", "instance", "registry"]),
     ("control", &["clock", "fault", "instance", "registry", "sigv4"]),
+    ("admin", &["clock", "fault", "instance", "registry"]),
     ("net", &["instance"]),
     ("host", &["fault", "instance"]),
     ("logging", &["config"]),
     (
         "daemon",
         &[
+            "admin",
             "clock",
             "config",
             "control",
@@ -37,8 +39,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "clock", "config", "control", "daemon", "fault", "guest", "host", "identity", "instance", "logging",
-            "registry",
+            "admin", "clock", "config", "control", "daemon", "fault", "guest", "host", "identity", "instance",
+            "logging", "registry",
         ],
     ),
 ];
@@ -47,13 +49,16 @@ fn imports_of(directory: &Path, module: &str, found: &mut BTreeMap<String, Vec<S
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap().to_string();
+        // Tests may look at anything.
+        if path.is_dir() && name == "tests" {
+            continue;
+        }
         if path.is_dir() {
             imports_of(&path, if module.is_empty() { &name } else { module }, found);
             continue;
         }
         let module = if module.is_empty() { name.as_str() } else { module };
         let text = std::fs::read_to_string(&path).unwrap();
-        // Tests may look at anything.
         let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
         let is_test = name == "tests";
         for word in code.split("crate::").skip(1).filter(|_| !is_test) {
@@ -97,6 +102,7 @@ fn only_the_gate_reads_metadata_options() {
         "guest/tree/dynamic.rs",
         "daemon/mod.rs",
         "daemon/background.rs",
+        "daemon/operator.rs",
         "daemon/seating.rs",
         "daemon/ways.rs",
         "net/connection.rs",
@@ -106,5 +112,5 @@ fn only_the_gate_reads_metadata_options() {
         assert!(!text.contains("metadata_options"), "{file}");
         looked_at += 1;
     }
-    assert_eq!(looked_at, 17);
+    assert_eq!(looked_at, 18);
 }

@@ -1,37 +1,30 @@
-//! DescribeInstances: instances as EC2 prints them, by id, by filter, in pages. Terminated instances stay visible.
+//! DescribeInstances: instances as EC2 prints them, by id, by filter, in pages. A terminated instance stays for an hour.
 //!
 //! Instances come in the order of their ids. A page is counted in instances, so a reservation may be continued on the
-//! next one. A page's token holds the last id shown: it stays good when instances come and go, and over a restart.
+//! next one. Instances that the caller may not see are left out.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-
-use super::{read_instance_id, write_options};
+use super::{Action, Call, Listing, ec2_document, read_instance_ids, shown_state, write_options, write_state};
 use crate::clock::iso_milliseconds;
-use crate::control::error::{Code, Ec2Error};
+use crate::control::error::Ec2Error;
 use crate::control::filters::Filters;
+use crate::control::pages::{Page, PageParameters};
 use crate::control::params::{Parameters, flag};
-use crate::control::reply::RequestId;
-use crate::control::xml::{Document, NAMESPACE, Xml};
+use crate::control::xml::{Document, Xml};
 use crate::instance::{
-    Association, BlockDevice, InstanceId, InterfaceAttachment, NetworkInterface, PrivateAddress, SecurityGroup,
+    Association, BlockDevice, Instance, InstanceId, InterfaceAttachment, NetworkInterface, PrivateAddress,
+    SecurityGroup,
 };
-use crate::registry::{Entry, Snapshot};
-
-/// What a page's token begins with once decoded, so that other base64 is not taken for one.
-const TOKEN_PREFIX: &str = "imdsd:";
+use crate::registry::{Entry, OptionsState};
 
 /// The input of one call: complete and well-formed, not checked against the instances yet.
 pub(super) struct DescribeInstances {
     /// None: all instances.
-    instance_ids: BTreeSet<InstanceId>,
-    filters: Filters,
-    max_results: Option<usize>,
-    /// Everything up to this id was on earlier pages.
-    after: Option<InstanceId>,
+    instance_ids: Vec<InstanceId>,
+    filters: Filters<Entry>,
+    page: Page,
     dry_run: bool,
 }
 
@@ -39,87 +32,42 @@ impl DescribeInstances {
     pub(super) fn read(mut parameters: Parameters) -> Result<Self, Ec2Error> {
         let instance_ids = parameters.take_list("InstanceId");
         let filters = parameters.take_filters();
-        let max_results = parameters.take("MaxResults");
-        let next_token = parameters.take("NextToken");
+        let page = PageParameters::take(&mut parameters);
         let managed = parameters.take("IncludeManagedResources");
         let dry_run = parameters.take("DryRun");
         parameters.finish()?;
 
-        if instance_ids.iter().any(String::is_empty) {
-            return Err(Ec2Error::missing_parameter("InstanceId"));
-        }
-        for (name, present) in [("maxResults", max_results.is_some()), ("nextToken", next_token.is_some())] {
-            if present && !instance_ids.is_empty() {
-                let message = format!("The parameter instancesSet cannot be used with the parameter {name}");
-                return Err(Ec2Error::new(Code::InvalidParameterCombination, message));
-            }
+        if !instance_ids.is_empty() {
+            page.refuse_with_ids()?;
         }
         // There are no managed instances here, with or without the flag.
         flag("IncludeManagedResources", managed.as_deref())?;
         Ok(DescribeInstances {
-            instance_ids: instance_ids.iter().map(|id| read_instance_id(id)).collect::<Result<_, _>>()?,
+            instance_ids: read_instance_ids(&instance_ids)?,
             filters: Filters::read(filters)?,
-            max_results: max_results.map(|value| read_max_results(&value)).transpose()?,
-            after: next_token.map(|token| read_token(&token)).transpose()?,
+            page: page.read(|text| InstanceId::parse(text).is_some())?,
             dry_run: flag("DryRun", dry_run.as_deref())?,
         })
     }
 
-    pub(super) fn perform(&self, snapshot: &Snapshot, request_id: &RequestId) -> Result<Document, Ec2Error> {
-        let entries = self.asked_for(snapshot)?;
+    pub(super) async fn perform(self, call: &Call<'_>) -> Result<Document, Ec2Error> {
+        call.list(move |listing| self.list(&listing)).await
+    }
+
+    fn list(&self, listing: &Listing) -> Result<Document, Ec2Error> {
+        const ACTION: Action = Action::DescribeInstances;
+        let mut entries = listing.caller.listed(ACTION, &listing.snapshot, &self.instance_ids)?;
         if self.dry_run {
             return Err(Ec2Error::dry_run());
         }
-        let not_shown_yet = |entry: &&Arc<Entry>| self.after.as_ref().is_none_or(|id| entry.instance.instance_id > *id);
-        let mut matching = entries.into_iter().filter(not_shown_yet).filter(|entry| self.filters.match_entry(entry));
-        let page: Vec<_> = matching.by_ref().take(self.max_results.unwrap_or(usize::MAX)).collect();
-        let last = page.last().filter(|_| matching.next().is_some()).map(|entry| &entry.instance.instance_id);
-        Ok(Xml::document("DescribeInstancesResponse", Some(NAMESPACE), |xml| {
-            xml.text("requestId", request_id);
+        entries.sort_by(|one, other| one.instance.instance_id.cmp(&other.instance.instance_id));
+        let matching = entries.into_iter().filter(|entry| self.filters.match_all(entry));
+        let (page, next) = self.page.of(matching, |entry| entry.instance.instance_id.to_string());
+        Ok(ec2_document(ACTION, &listing.request_id, |xml| {
             xml.set("reservationSet", reservations(&page), |xml, reservation| reservation.write(xml));
-            xml.optional("nextToken", last.map(write_token));
+            xml.optional("nextToken", next);
         }))
     }
-
-    /// The instances asked for by id, or all. An id that does not exist fails the whole call.
-    fn asked_for<'s>(&self, snapshot: &'s Snapshot) -> Result<Vec<&'s Arc<Entry>>, Ec2Error> {
-        if self.instance_ids.is_empty() {
-            return Ok(snapshot.entries().collect());
-        }
-        if let Some(id) = self.instance_ids.iter().find(|id| snapshot.is_unreadable(id)) {
-            return Err(Ec2Error::unreadable(id));
-        }
-        let absent = self.instance_ids.iter().filter(|id| snapshot.entry(id).is_none());
-        let absent: Vec<_> = absent.map(InstanceId::to_string).collect();
-        if !absent.is_empty() {
-            return Err(Ec2Error::none_found(&absent));
-        }
-        Ok(self.instance_ids.iter().filter_map(|id| snapshot.entry(id)).collect())
-    }
-}
-
-fn read_max_results(value: &str) -> Result<usize, Ec2Error> {
-    let refuse = |expecting: &str| {
-        let message = format!("Value ( {value} ) for parameter maxResults is invalid. Expecting {expecting}.");
-        Err(Ec2Error::new(Code::InvalidParameterValue, message))
-    };
-    match value.parse::<i64>() {
-        // EC2's sentence says greater than 5; 5 itself is accepted.
-        Ok(..5) => refuse("a value greater than 5"),
-        Ok(results) if results <= 1000 => Ok(usize::try_from(results).unwrap_or(1000)),
-        Ok(_) => refuse("a value less than or equal to 1000"),
-        Err(_) => refuse("an integer"),
-    }
-}
-
-fn write_token(last: &InstanceId) -> String {
-    URL_SAFE_NO_PAD.encode(format!("{TOKEN_PREFIX}{last}"))
-}
-
-fn read_token(token: &str) -> Result<InstanceId, Ec2Error> {
-    let text = URL_SAFE_NO_PAD.decode(token).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    let id = text.as_deref().and_then(|text| text.strip_prefix(TOKEN_PREFIX)).and_then(InstanceId::parse);
-    id.ok_or_else(|| Ec2Error::new(Code::InvalidNextToken, format!("The token '{token}' is invalid")))
 }
 
 /// Instances that were launched together.
@@ -149,19 +97,17 @@ impl Reservation<'_> {
         xml.text("ownerId", self.owner_id);
         // Groups of EC2-Classic.
         xml.set("groupSet", [(); 0], |_, ()| {});
-        xml.set("instancesSet", &self.entries, |xml, entry| write_instance(xml, entry));
+        xml.set("instancesSet", &self.entries, |xml, entry| {
+            write_instance(xml, &entry.instance, shown_state(entry));
+        });
     }
 }
 
 /// Elements that real EC2 prints empty are printed empty; those that it leaves out are left out.
-fn write_instance(xml: &mut Xml, entry: &Entry) {
-    let instance = &entry.instance;
+pub(super) fn write_instance(xml: &mut Xml, instance: &Instance, options_state: OptionsState) {
     xml.text("instanceId", &instance.instance_id);
     xml.text("imageId", &instance.image_id);
-    xml.element("instanceState", |xml| {
-        xml.text("code", instance.state.code());
-        xml.text("name", instance.state.as_str());
-    });
+    write_state(xml, "instanceState", instance.state);
     xml.text("privateDnsName", or_empty(&instance.private_dns_name));
     xml.text("dnsName", or_empty(&instance.public_dns_name));
     xml.text("reason", or_empty(&instance.state_transition_reason));
@@ -217,15 +163,15 @@ fn write_instance(xml: &mut Xml, entry: &Entry) {
     if let Some(hibernation) = &instance.hibernation_options {
         xml.element("hibernationOptions", |xml| xml.text("configured", hibernation.configured));
     }
-    xml.element("metadataOptions", |xml| write_options(xml, entry.options_state(), &instance.metadata_options));
+    xml.element("metadataOptions", |xml| write_options(xml, options_state, &instance.metadata_options));
 }
 
-fn write_group(xml: &mut Xml, group: &SecurityGroup) {
+pub(super) fn write_group(xml: &mut Xml, group: &SecurityGroup) {
     xml.text("groupId", &group.group_id);
     xml.text("groupName", &group.group_name);
 }
 
-fn write_block_device(xml: &mut Xml, device: &BlockDevice) {
+pub(super) fn write_block_device(xml: &mut Xml, device: &BlockDevice) {
     xml.text("deviceName", &device.device_name);
     let Some(ebs) = &device.ebs else { return };
     xml.element("ebs", |xml| {

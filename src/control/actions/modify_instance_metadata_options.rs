@@ -2,18 +2,19 @@
 //!
 //! A call that names no option succeeds and shows the options as they are ("if no parameter is specified, the existing
 //! state is maintained"). Options that come together with `HttpEndpoint=disabled` are stored and count once it is
-//! enabled.
+//! enabled. A change of a stopped instance is stored, counts at its next start, and is `pending` in this reply only.
 
 use std::sync::Arc;
 
-use super::{read_instance_id, write_options};
-use crate::clock::Moment;
+use super::{
+    Action, Attributes, Call, read_hop_limit, read_http_tokens, read_instance_id, read_switch,
+    refuse_keys_unfit_for_metadata, shown_state, write_options,
+};
 use crate::control::error::{Code, Ec2Error};
 use crate::control::params::{Parameters, flag};
-use crate::control::reply::RequestId;
-use crate::control::xml::{Document, NAMESPACE, Xml};
-use crate::instance::{HopLimit, HttpTokens, Instance, InstanceId, InstanceState, OptionsUpdate, Switch, tags};
-use crate::registry::{Registry, UpdateError};
+use crate::control::xml::Document;
+use crate::instance::{HttpTokens, Instance, InstanceId, InstanceState, OptionsUpdate, Switch};
+use crate::registry::{Draft, OptionsState};
 
 /// The input of one call: complete and well-formed, not checked against the instance yet.
 pub(super) struct ModifyInstanceMetadataOptions {
@@ -36,6 +37,7 @@ impl ModifyInstanceMetadataOptions {
 
         let instance_id = instance_id.filter(|id| !id.is_empty());
         let instance_id = instance_id.ok_or_else(|| Ec2Error::missing_parameter("InstanceId"))?;
+        let switch = |name: &str, value: Option<String>| value.map(|value| read_switch(name, &value)).transpose();
         Ok(ModifyInstanceMetadataOptions {
             instance_id: read_instance_id(&instance_id)?,
             update: OptionsUpdate {
@@ -43,55 +45,61 @@ impl ModifyInstanceMetadataOptions {
                 http_put_response_hop_limit: http_put_response_hop_limit
                     .map(|value| read_hop_limit(&value))
                     .transpose()?,
-                http_endpoint: read_switch("HttpEndpoint", http_endpoint)?,
-                http_protocol_ipv6: read_switch("HttpProtocolIpv6", http_protocol_ipv6)?,
-                instance_metadata_tags: read_switch("InstanceMetadataTags", instance_metadata_tags)?,
+                http_endpoint: switch("HttpEndpoint", http_endpoint)?,
+                http_protocol_ipv6: switch("HttpProtocolIpv6", http_protocol_ipv6)?,
+                instance_metadata_tags: switch("InstanceMetadataTags", instance_metadata_tags)?,
             },
             dry_run: flag("DryRun", dry_run.as_deref())?,
         })
     }
 
-    pub(super) async fn perform(
-        self,
-        registry: &Arc<Registry>,
-        request_id: &RequestId,
-        now: Moment,
-    ) -> Result<Document, Ec2Error> {
+    pub(super) async fn perform(self, call: &Call<'_>) -> Result<Document, Ec2Error> {
+        const ACTION: Action = Action::ModifyInstanceMetadataOptions;
         let ModifyInstanceMetadataOptions { instance_id, update, dry_run } = self;
-        if dry_run {
-            let snapshot = registry.snapshot();
-            let Some(entry) = snapshot.entry(&instance_id) else {
-                return Err(absent(registry, &instance_id));
-            };
-            may_modify(&entry.instance, update)?;
-            return Err(Ec2Error::dry_run());
-        }
-        // The checks are made under the writer: an instance can't end, nor get a tag, between check and change.
-        let change = move |instance: &mut Instance| {
-            may_modify(instance, update)?;
-            update.apply(&mut instance.metadata_options);
-            Ok(())
-        };
-        let (entry, ()) = registry.update(&instance_id, now.wall, change).await.map_err(|error| match error {
-            UpdateError::Unknown(id) => absent(registry, &id),
-            UpdateError::Refused(error) => error,
-            UpdateError::Store(error) => {
-                tracing::error!(%request_id, %instance_id, "control: can't store metadata options: {error}");
-                Ec2Error::new(Code::InternalError, "An internal error has occurred. The options were not changed.")
+        let (caller, id) = (call.caller.clone(), instance_id.clone());
+        let plan = move |draft: &mut Draft| {
+            let before = Arc::clone(caller.one(ACTION, &attributes(update), draft.before(), &id)?);
+            may_modify(draft, &before.instance, update)?;
+            if dry_run {
+                return Err(Ec2Error::dry_run());
             }
-        })?;
-        Ok(Xml::document("ModifyInstanceMetadataOptionsResponse", Some(NAMESPACE), |xml| {
-            xml.text("requestId", request_id);
+            update.apply(&mut draft.instance(&id).expect("it has an entry").metadata_options);
+            Ok(before)
+        };
+        let (published, before) = call.change(plan).await?;
+        let (entry, state) = match published.into_iter().next() {
+            Some(changed) if changed.instance.state == InstanceState::Stopped => (changed, OptionsState::Pending),
+            Some(changed) => {
+                let state = changed.options_state();
+                (changed, state)
+            }
+            None => {
+                let state = shown_state(&before);
+                (before, state)
+            }
+        };
+        Ok(call.document(ACTION, |xml| {
             xml.text("instanceId", &instance_id);
-            xml.element("instanceMetadataOptions", |xml| {
-                write_options(xml, entry.options_state(), &entry.instance.metadata_options);
-            });
+            xml.element("instanceMetadataOptions", |xml| write_options(xml, state, &entry.instance.metadata_options));
         }))
     }
 }
 
-/// Whether the instance, as it is, takes this update.
-fn may_modify(instance: &Instance, update: OptionsUpdate) -> Result<(), Ec2Error> {
+/// The options that an update names, as rules see them.
+fn attributes(update: OptionsUpdate) -> Attributes {
+    let switch = |switch: Option<Switch>| switch.map(|switch| switch.as_str().to_string());
+    let named = [
+        ("HttpTokens", update.http_tokens.map(|tokens| tokens.as_str().to_string())),
+        ("HttpPutResponseHopLimit", update.http_put_response_hop_limit.map(|limit| limit.get().to_string())),
+        ("HttpEndpoint", switch(update.http_endpoint)),
+        ("HttpProtocolIpv6", switch(update.http_protocol_ipv6)),
+        ("InstanceMetadataTags", switch(update.instance_metadata_tags)),
+    ];
+    named.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+/// Whether the instance, as it is, takes this update, and the account lets it.
+fn may_modify(draft: &Draft, instance: &Instance, update: OptionsUpdate) -> Result<(), Ec2Error> {
     match instance.state {
         InstanceState::ShuttingDown | InstanceState::Terminated => {
             let id = &instance.instance_id;
@@ -101,43 +109,16 @@ fn may_modify(instance: &Instance, update: OptionsUpdate) -> Result<(), Ec2Error
         }
         InstanceState::Pending | InstanceState::Running | InstanceState::Stopping | InstanceState::Stopped => {}
     }
-    if update.instance_metadata_tags == Some(Switch::Enabled)
-        && let Some(tag) = instance.tags.iter().find(|tag| !tags::key_fits_metadata(&tag.key))
-    {
-        // The doubled backslash is EC2's own.
-        let message = format!(
-            "'{}' is not a valid tag key. Tag keys must match pattern ([0-9a-zA-Z\\\\-_+=,.@:]{{1,255}}), and must not \
-             be a reserved name ('.', '..', '_index')",
-            tag.key
-        );
-        return Err(Ec2Error::new(Code::InvalidParameterValue, message));
+    if update.http_tokens == Some(HttpTokens::Optional) {
+        let defaults = draft.account().map_err(|_| Ec2Error::account_unreadable())?.metadata_defaults;
+        if !defaults.allow_change(instance.metadata_options.http_tokens, HttpTokens::Optional) {
+            let message =
+                "You can't set httpTokens to 'optional' because httpTokensEnforced is enabled for this account.";
+            return Err(Ec2Error::new(Code::UnsupportedOperation, message));
+        }
     }
-    Ok(())
-}
-
-fn absent(registry: &Registry, id: &InstanceId) -> Ec2Error {
-    if registry.snapshot().is_unreadable(id) { Ec2Error::unreadable(id) } else { Ec2Error::not_found(id.as_str()) }
-}
-
-fn read_http_tokens(value: &str) -> Result<HttpTokens, Ec2Error> {
-    HttpTokens::parse(value).ok_or_else(|| Ec2Error::neither(value, "HttpTokens", "optional", "required"))
-}
-
-fn read_switch(name: &str, value: Option<String>) -> Result<Option<Switch>, Ec2Error> {
-    let read =
-        |value: String| Switch::parse(&value).ok_or_else(|| Ec2Error::neither(&value, name, "enabled", "disabled"));
-    value.map(read).transpose()
-}
-
-/// EC2's own sentence is not known; this one follows that for the other options.
-fn read_hop_limit(value: &str) -> Result<HopLimit, Ec2Error> {
-    let digits = value.bytes().all(|b| b.is_ascii_digit());
-    let limit = value.parse::<i64>().ok().filter(|_| digits).and_then(|value| HopLimit::try_from(value).ok());
-    limit.ok_or_else(|| {
-        let message = format!(
-            "A value of '{value}' is not valid for HttpPutResponseHopLimit. Specify an integer from 1 to 64 and \
-             try again."
-        );
-        Ec2Error::new(Code::InvalidParameterValue, message)
-    })
+    match update.instance_metadata_tags {
+        Some(Switch::Enabled) => refuse_keys_unfit_for_metadata(instance.tags.iter().map(|tag| tag.key.as_str())),
+        Some(Switch::Disabled) | None => Ok(()),
+    }
 }

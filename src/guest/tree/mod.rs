@@ -20,6 +20,7 @@ use crate::guest::admission::{Admitted, Delivery, Reading};
 use crate::guest::path::{DataPath, LATEST, VERSIONS, Version};
 use crate::instance::overrides::Overridden;
 use crate::instance::tags::Tag;
+use crate::instance::timeline::{Change, Override};
 use crate::instance::{Events, Instance, ManagedSshKey, NetworkInterface, Overrides, PrivateAddress, Switch};
 use crate::registry::Entry;
 
@@ -32,6 +33,13 @@ pub struct Value<'a> {
     pub content_type: ContentType,
     /// When it last changed.
     pub last_modified: Timestamp,
+}
+
+impl Value<'_> {
+    fn into_owned(self) -> Value<'static> {
+        let Value { bytes, content_type, last_modified } = self;
+        Value { bytes: Cow::Owned(bytes.into_owned()), content_type, last_modified }
+    }
 }
 
 /// The content types of the tree.
@@ -56,10 +64,40 @@ impl ContentType {
 /// Reads one path for an admitted request; `None` is 404.
 pub fn read<'a>(admitted: &Admitted<'a, Reading>, path: &str, made: &'a Made, now: Moment) -> Option<Value<'a>> {
     let entry = admitted.entry();
+    let changed = entry.changed.max(entry.instance.last_step_before(now.wall).unwrap_or(entry.changed));
+    match (entry.instance.events_at(now.wall), entry.instance.overrides_at(now.wall)) {
+        // As long as no step counts, what is read is borrowed.
+        (Cow::Borrowed(events), Cow::Borrowed(overrides)) => {
+            read_at(admitted, path, made, now, InForce { events, overrides, changed })
+        }
+        (events, overrides) => {
+            let in_force = InForce { events: &events, overrides: &overrides, changed };
+            read_at(admitted, path, made, now, in_force).map(Value::into_owned)
+        }
+    }
+}
+
+/// What a timeline has made of an instance by now.
+#[derive(Clone, Copy)]
+struct InForce<'a> {
+    events: &'a Events,
+    overrides: &'a Overrides,
+    /// When anything was last changed, by a writer or by a step.
+    changed: Timestamp,
+}
+
+fn read_at<'a>(
+    admitted: &Admitted<'a, Reading>,
+    path: &str,
+    made: &'a Made,
+    now: Moment,
+    in_force: InForce<'a>,
+) -> Option<Value<'a>> {
+    let entry = admitted.entry();
     let text = |text: String| Value {
         bytes: Cow::Owned(text.into_bytes()),
         content_type: ContentType::Text,
-        last_modified: entry.changed,
+        last_modified: in_force.changed,
     };
     match DataPath::parse(path)? {
         DataPath::Root => {
@@ -67,10 +105,11 @@ pub fn read<'a>(admitted: &Admitted<'a, Reading>, path: &str, made: &'a Made, no
             Some(text(names.join("\n")))
         }
         DataPath::Versioned(version, segments) => {
-            let overrides = Some(&entry.instance.imds.overrides).filter(|overrides| !overrides.is_empty());
+            let overrides = Some(in_force.overrides).filter(|overrides| !overrides.is_empty());
             let walk = Walk { version, overrides };
             let focus = Focus {
                 entry,
+                in_force,
                 delivery: admitted.delivery(),
                 tags: admitted.tags(),
                 made,
@@ -89,7 +128,7 @@ pub fn read<'a>(admitted: &Admitted<'a, Reading>, path: &str, made: &'a Made, no
     }
 }
 
-/// What is wrong with an instance's overrides as the tables have it: a leaf below a leaf, or in the place of a directory.
+/// What is wrong with an instance's overrides, those of its timeline included, as the tables have it: a leaf below a leaf, or in the place of a directory.
 /// One sentence a fault, with its field.
 pub fn faults(instance: &Instance) -> Vec<(String, String)> {
     let fault = |path: &str| {
@@ -105,7 +144,14 @@ pub fn faults(instance: &Instance) -> Vec<(String, String)> {
     };
     let overrides = &instance.imds.overrides;
     let set = overrides.paths().filter(|path| matches!(overrides.of(path), Overridden::Set(_)));
-    set.filter_map(|path| Some((format!("Imds.Overrides.{path}"), fault(path)?.to_string()))).collect()
+    let now = set.map(|path| (format!("Imds.Overrides.{path}"), path));
+    let later = instance.imds.timeline.steps().iter().enumerate().filter_map(|(index, step)| match &step.set {
+        Change::Override(Override { path, value: Some(_) }) => {
+            Some((format!("Imds.Timeline[{index}].Set.Override.Path"), path.as_str()))
+        }
+        _ => None,
+    });
+    now.chain(later).filter_map(|(field, path)| Some((field, fault(path)?.to_string()))).collect()
 }
 
 /// What stands directly below a version.
@@ -149,6 +195,7 @@ struct Child<'a> {
 #[derive(Clone, Copy)]
 struct Focus<'a> {
     entry: &'a Entry,
+    in_force: InForce<'a>,
     delivery: Delivery,
     tags: Switch,
     made: &'a Made,
@@ -227,7 +274,7 @@ impl<'a> Walk<'a> {
             Some(Kind::Octets(read)) => read(focus).map(|bytes| Value {
                 bytes: Cow::Owned(bytes),
                 content_type: ContentType::Octets,
-                last_modified: focus.entry.changed,
+                last_modified: focus.in_force.changed,
             }),
             Some(Kind::Directory(_) | Kind::Each(..)) | None => {
                 let listing = self.list(place);
@@ -329,7 +376,7 @@ impl<'a> Focus<'a> {
     }
 
     fn events(self) -> &'a Events {
-        &self.instance().imds.events
+        self.in_force.events
     }
 
     fn live_keys(self) -> impl Iterator<Item = &'a ManagedSshKey> {
@@ -341,7 +388,7 @@ impl<'a> Focus<'a> {
             Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
             Cow::Owned(text) => Cow::Owned(text.into_bytes()),
         };
-        Value { bytes, content_type: ContentType::Text, last_modified: self.entry.changed }
+        Value { bytes, content_type: ContentType::Text, last_modified: self.in_force.changed }
     }
 
     /// A child under a name of its own, seen with this focus.

@@ -1,0 +1,401 @@
+//! Instances read, taken in and removed.
+//!
+//! A document that is put **replaces** what the instance was, with three exceptions. What is changed while an instance runs
+//! (by the EC2 API and by `imdsd event`) stays as stored where the document says nothing of it: each of the metadata options
+//! by itself, and the fields of [`KEPT`]. A secret that an export left out stays too. And `LaunchTime` is the launch's: it
+//! counts when the instance is launched anew.
+//!
+//! ```text
+//!   unknown id ─────────────────────────────► registered
+//!   stopped, and the document makes it run ──► launched anew: tokens void, identity document made anew
+//!   relaunch was asked for ──────────────────► launched anew
+//!   what the identity document shows changed ► refused, as its signed bytes are of one launch
+//!   else ───────────────────────────────────► replaced: tokens stay valid
+//! ```
+//!
+//! Several documents are taken in together or not at all. Who was terminated, or whose record can't be read, is not brought
+//! back by a document: it is deleted first.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::{Admin, Answer, Refusal};
+use crate::clock::Moment;
+use crate::fault::Fault;
+use crate::instance::document::{self, Document};
+use crate::instance::export::{self, Secrets};
+use crate::instance::identity_document::identity_document;
+use crate::instance::{Instance, InstanceId, InstanceState};
+use crate::registry::{Claim, Draft, Entry, Registry, Snapshot, UpdateError};
+
+/// Carries one field over from the stored instance.
+type Keep = fn(&mut Instance, &Instance);
+
+/// What a document need not say for it to stay, beside the metadata options.
+const KEPT: [(&str, Keep); 7] = [
+    ("State", |instance, stored| instance.state = stored.state),
+    ("Imds.Events", |instance, stored| instance.imds.events = stored.imds.events.clone()),
+    ("Imds.Timeline", |instance, stored| instance.imds.timeline = stored.imds.timeline.clone()),
+    ("Imds.Overrides", |instance, stored| instance.imds.overrides = stored.imds.overrides.clone()),
+    ("Imds.ManagedSshKeys", |instance, stored| {
+        instance.imds.managed_ssh_keys.clone_from(&stored.imds.managed_ssh_keys);
+    }),
+    ("Imds.DisableApiTermination", |instance, stored| {
+        instance.imds.disable_api_termination = stored.imds.disable_api_termination;
+    }),
+    ("Imds.DisableApiStop", |instance, stored| instance.imds.disable_api_stop = stored.imds.disable_api_stop),
+];
+
+/// How documents are taken in.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Put {
+    /// There is one document, and it is of this instance.
+    pub(super) only: Option<InstanceId>,
+    /// There is one document, and its instance is of this generation.
+    pub(super) generation: Option<u64>,
+    /// The instances that are known are launched anew.
+    pub(super) relaunch: bool,
+    /// Everything is checked and nothing done.
+    pub(super) dry_run: bool,
+}
+
+/// What came of one document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Outcome {
+    Registered,
+    Replaced,
+    Relaunched,
+    Unchanged,
+}
+
+struct Taken {
+    id: InstanceId,
+    outcome: Outcome,
+    changed: Vec<String>,
+}
+
+/// `{"Documents": …}`: several files in one request.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct Bundle {
+    documents: Vec<BundledDocument>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct BundledDocument {
+    file: PathBuf,
+    text: String,
+}
+
+/// Every instance in a few words, those that can't be read too.
+pub(super) fn list(snapshot: &Snapshot) -> Value {
+    let instances: Vec<Value> = snapshot.entries().map(|entry| in_a_few_words(snapshot, entry)).collect();
+    let unreadable: Vec<&InstanceId> = snapshot.unreadable().collect();
+    json!({ "Instances": instances, "Unreadable": unreadable })
+}
+
+fn in_a_few_words(snapshot: &Snapshot, entry: &Entry) -> Value {
+    let instance = &entry.instance;
+    let attachments = instance.imds.attachments.iter();
+    let attachments: Vec<Value> = attachments
+        .map(|attachment| {
+            let claim = snapshot.claim(attachment);
+            let rivals: Vec<&InstanceId> =
+                claim.into_iter().flat_map(|claim| rivals_of(claim, &instance.instance_id)).collect();
+            let mut of = json!({ "Attachment": attachment, "Text": attachment.to_string() });
+            if !rivals.is_empty() {
+                of["DisputedWith"] = json!(rivals);
+            }
+            of
+        })
+        .collect();
+    let name = instance.tags.iter().find(|tag| tag.key == "Name").map(|tag| tag.value.as_str());
+    json!({
+        "InstanceId": instance.instance_id,
+        "Name": name,
+        "State": instance.state.as_str(),
+        "InstanceType": instance.instance_type,
+        "PrivateIpAddress": instance.primary_private_address(),
+        "LaunchTime": instance.launch_time,
+        "Generation": entry.generation,
+        "MetadataOptions": instance.metadata_options,
+        "OptionsState": entry.options_state().as_str(),
+        "Attachments": attachments,
+    })
+}
+
+fn rivals_of<'c>(claim: &'c Claim, id: &InstanceId) -> Vec<&'c InstanceId> {
+    match claim {
+        Claim::Held(_) => Vec::new(),
+        Claim::Disputed(several) => several.iter().filter(|other| *other != id).collect(),
+    }
+}
+
+/// One instance's document.
+pub(super) fn get(registry: &Registry, id: &InstanceId, secrets: Secrets) -> Result<Answer, Refusal> {
+    let snapshot = registry.snapshot();
+    let Some(entry) = snapshot.entry(id) else {
+        return Err(match snapshot.is_unreadable(id) {
+            true => unreadable(id),
+            false => Refusal::unknown(id),
+        });
+    };
+    Ok(Answer::Document(export::document_of(&entry.instance, secrets), entry.generation))
+}
+
+/// Every instance's document, as an array: one of the forms of a document.
+pub(super) fn export(snapshot: &Snapshot, secrets: Secrets) -> Value {
+    snapshot.entries().map(|entry| export::document_of(&entry.instance, secrets)).collect()
+}
+
+/// Removes an instance with its record.
+pub(super) async fn delete(
+    registry: &Arc<Registry>,
+    id: &InstanceId,
+    expected: Option<u64>,
+) -> Result<Answer, Refusal> {
+    let may = move |entry: Option<&Arc<Entry>>| check_generation(entry.map(|entry| &**entry), expected);
+    registry.delete(id, may).await.map_err(|error| match error {
+        UpdateError::Unknown(id) => Refusal::unknown(&id),
+        UpdateError::Refused(refusal) => refusal,
+        UpdateError::Store(error) => Refusal::store(&error, "the instance is still served; its record may be gone"),
+    })?;
+    Ok(Answer::Json(json!({
+        "InstanceId": id,
+        "Message": "removed with its record; a document in the configured directory registers it anew at the next start \
+                    or reload",
+    })))
+}
+
+/// Takes in documents.
+pub(super) async fn put(admin: &Arc<Admin>, put: Put, body: Bytes) -> Result<Answer, Refusal> {
+    // 1. Read and judge them, off the runtime: a large directory must not keep guests waiting.
+    let reading = {
+        let (admin, put) = (Arc::clone(admin), put.clone());
+        move || read(&admin, &put, &body)
+    };
+    let documents = tokio::task::spawn_blocking(reading).await.expect("reading does not panic")?;
+
+    // 2. Plan them all as one change, under the writer.
+    let dry_run = put.dry_run;
+    let now = Moment::now().wall;
+    let plan = move |draft: &mut Draft| {
+        let mut faults = Vec::new();
+        let taken: Vec<Taken> = documents
+            .into_iter()
+            .map(|document| take_in(draft, document, &put, &mut faults))
+            .collect::<Result<_, _>>()?;
+        match (faults.is_empty(), dry_run) {
+            (false, _) => Err(NotDone::Refused(Refusal::faulty(faults))),
+            (true, true) => Err(NotDone::DryRun(taken)),
+            (true, false) => Ok(taken),
+        }
+    };
+    let taken = match admin.registry.change(now, plan).await {
+        Ok((_, taken)) => taken,
+        Err(UpdateError::Refused(NotDone::DryRun(taken))) => taken,
+        Err(UpdateError::Refused(NotDone::Refused(refusal))) => return Err(refusal),
+        Err(UpdateError::Unknown(id)) => return Err(Refusal::unknown(&id)),
+        Err(UpdateError::Store(error)) => {
+            return Err(Refusal::store(&error, "instances before it in the documents may be changed; put them again"));
+        }
+    };
+
+    // 3. Say what came of it.
+    let snapshot = admin.registry.snapshot();
+    let instances: Vec<Value> = taken.iter().map(|taken| taken.told(&snapshot)).collect();
+    let ids: BTreeSet<&InstanceId> = taken.iter().map(|taken| &taken.id).collect();
+    Ok(Answer::Json(json!({ "Instances": instances, "Disputed": disputed(&snapshot, &ids), "DryRun": dry_run })))
+}
+
+enum NotDone {
+    Refused(Refusal),
+    DryRun(Vec<Taken>),
+}
+
+impl From<Refusal> for NotDone {
+    fn from(refusal: Refusal) -> NotDone {
+        NotDone::Refused(refusal)
+    }
+}
+
+impl Taken {
+    fn told(&self, snapshot: &Snapshot) -> Value {
+        let generation = snapshot.entry(&self.id).map(|entry| entry.generation);
+        json!({ "InstanceId": self.id, "Outcome": self.outcome, "Generation": generation, "Changed": self.changed })
+    }
+}
+
+/// Ways in of these instances that several claim.
+fn disputed(snapshot: &Snapshot, ids: &BTreeSet<&InstanceId>) -> Vec<Value> {
+    let mut disputed: Vec<(String, &BTreeSet<InstanceId>)> = snapshot
+        .claims()
+        .filter_map(|(attachment, claim)| match claim {
+            Claim::Disputed(several) if several.iter().any(|id| ids.contains(id)) => {
+                Some((attachment.to_string(), several))
+            }
+            Claim::Disputed(_) | Claim::Held(_) => None,
+        })
+        .collect();
+    disputed.sort();
+    disputed
+        .into_iter()
+        .map(|(attachment, claimants)| json!({ "Attachment": attachment, "Claimants": claimants }))
+        .collect()
+}
+
+/// The documents of a request's body, in whichever of the forms they came.
+fn read(admin: &Admin, put: &Put, body: &[u8]) -> Result<Vec<Document>, Refusal> {
+    let text = std::str::from_utf8(body).map_err(|_| Refusal::invalid("the body is not UTF-8"))?;
+    // Looked at for its one key; the text is read as a document once more, for lines and for keys that stand twice.
+    let is_bundle = serde_json::from_str::<Map<String, Value>>(text).is_ok_and(|map| map.contains_key("Documents"));
+    let bundle = match is_bundle {
+        true => serde_json::from_str::<Bundle>(text).map_err(|error| Refusal::invalid(error.to_string()))?.documents,
+        false => vec![BundledDocument { file: PathBuf::from("the body"), text: text.to_string() }],
+    };
+    let texts = bundle.iter().map(|document| (document.file.as_path(), document.text.as_str()));
+    let documents = document::read_texts(texts).map_err(Refusal::faulty)?;
+    if documents.is_empty() {
+        return Err(Refusal::invalid("there is no instance in it"));
+    }
+    if documents.len() > 1 && (put.only.is_some() || put.generation.is_some()) {
+        let message =
+            format!("here is one instance taken in, not {}; POST /v1/instances takes several", documents.len());
+        return Err(Refusal::invalid(message));
+    }
+    if let Some(id) = put.only.as_ref().filter(|id| **id != documents[0].instance.instance_id) {
+        return Err(Refusal::invalid(format!("the document is of {}, not of {id}", documents[0].instance.instance_id)));
+    }
+    let wrong = |document: &Document| -> Vec<Fault> {
+        admin.host.faults(&document.instance).into_iter().map(|fault| fault_in(document, fault)).collect()
+    };
+    let faults: Vec<Fault> = documents.iter().flat_map(wrong).collect();
+    if faults.is_empty() { Ok(documents) } else { Err(Refusal::faulty(faults)) }
+}
+
+fn fault_in(document: &Document, (field, message): (String, String)) -> Fault {
+    let id = &document.instance.instance_id;
+    Fault { file: document.file.clone(), line: document.line, field: format!("{id}: {field}"), message }
+}
+
+/// Puts one document into the draft.
+fn take_in(draft: &mut Draft, document: Document, put: &Put, faults: &mut Vec<Fault>) -> Result<Taken, Refusal> {
+    let id = document.instance.instance_id.clone();
+    if draft.before().is_unreadable(&id) {
+        return Err(unreadable(&id));
+    }
+    if draft.is_buried(&id) {
+        return Err(terminated(&id));
+    }
+    let stored = draft.entry(&id).cloned();
+    check_generation(stored.as_deref(), put.generation)?;
+
+    // 1. The instance as it is to be.
+    let mut instance = document.instance.clone();
+    let missing = export::restore_secrets(&mut instance, stored.as_ref().map(|entry| &entry.instance));
+    let as_document = instance.clone();
+    if let Some(entry) = &stored {
+        keep(&mut instance, &entry.instance, &document);
+    }
+    // What was kept may not go together with what the document says.
+    let wrong = missing.into_iter().chain(stored.iter().flat_map(|_| document::faults(&instance)));
+    faults.extend(wrong.map(|fault| fault_in(&document, fault)));
+
+    // 2. Of nobody yet.
+    let Some(entry) = stored else {
+        draft.register(instance);
+        return Ok(Taken { id, outcome: Outcome::Registered, changed: Vec::new() });
+    };
+
+    // 3. Or of somebody, who is launched anew or is not.
+    let before = &entry.instance;
+    if before.state == InstanceState::Terminated {
+        return Err(terminated(&id));
+    }
+    let starts = before.state == InstanceState::Stopped
+        && matches!(instance.state, InstanceState::Pending | InstanceState::Running);
+    let launched = put.relaunch || starts;
+    if !launched {
+        instance.launch_time = before.launch_time;
+    }
+    let fields = changed_fields(before, &instance);
+    if !launched && before.state != InstanceState::Stopped && identity_document(before) != identity_document(&instance)
+    {
+        let message = format!(
+            "the signed identity document of this launch shows what is different here ({}); to launch it anew, which makes \
+             its session tokens void, put it with --relaunch (relaunch=true)",
+            fields.join(", ")
+        );
+        return Err(Refusal::new(409, "IncorrectInstanceState", format!("{id}: {message}")));
+    }
+    let outcome = match (launched, fields.is_empty()) {
+        (true, _) => Outcome::Relaunched,
+        (false, true) => Outcome::Unchanged,
+        (false, false) => Outcome::Replaced,
+    };
+    let place = if launched { draft.relaunch(&id) } else { draft.instance(&id) };
+    *place.expect("it has an entry") = instance;
+    draft.set_document(&id, &as_document);
+    Ok(Taken { id, outcome, changed: fields })
+}
+
+/// Lets stay what the document says nothing of.
+fn keep(instance: &mut Instance, stored: &Instance, document: &Document) {
+    instance.metadata_options = stored.metadata_options;
+    document.says.options.apply(&mut instance.metadata_options);
+    for (_, keep) in KEPT.iter().filter(|(field, _)| !document.says.has(field)) {
+        keep(instance, stored);
+    }
+}
+
+/// The fields that differ, those of `Imds` by themselves.
+fn changed_fields(before: &Instance, after: &Instance) -> Vec<String> {
+    let (before, after) = (document::to_value(before), document::to_value(after));
+    let mut fields = differing(&before, &after, "");
+    if let Some(place) = fields.iter().position(|field| field == "Imds") {
+        fields.splice(place..=place, differing(&before["Imds"], &after["Imds"], "Imds."));
+    }
+    fields
+}
+
+fn differing(before: &Value, after: &Value, prefix: &str) -> Vec<String> {
+    let names =
+        |value: &Value| -> BTreeSet<String> { value.as_object().into_iter().flat_map(Map::keys).cloned().collect() };
+    let names = &names(before) | &names(after);
+    names.into_iter().filter(|name| before.get(name) != after.get(name)).map(|name| format!("{prefix}{name}")).collect()
+}
+
+fn check_generation(entry: Option<&Entry>, expected: Option<u64>) -> Result<(), Refusal> {
+    let found = entry.map(|entry| entry.generation);
+    match expected {
+        Some(expected) if found != Some(expected) => {
+            let found = found.map_or("there is no such instance".to_string(), |found| format!("it is {found} by now"));
+            let message = format!("the generation is not {expected}: {found}; get it again, and put that");
+            Err(Refusal::new(412, "PreconditionFailed", message))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn unreadable(id: &InstanceId) -> Refusal {
+    let message = format!(
+        "the record of {id} can't be read, and the instance is not served; put its file back from a backup, or delete it \
+         (`imdsd instance delete {id}`) and put its document"
+    );
+    Refusal::new(409, "IncorrectInstanceState", message)
+}
+
+fn terminated(id: &InstanceId) -> Refusal {
+    let message = format!(
+        "{id} was terminated, and no document brings it back; delete it first (`imdsd instance delete {id}`) to register it \
+         anew"
+    );
+    Refusal::new(409, "IncorrectInstanceState", message)
+}

@@ -1,0 +1,113 @@
+//! A few counts: `GET /v1/health` as JSON, `GET /metrics` in Prometheus's text format.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::Admin;
+use super::ways::{SocketState, Way};
+use crate::instance::InstanceState;
+use crate::registry::{Claim, OptionsState};
+
+const STATES: [InstanceState; 6] = [
+    InstanceState::Pending,
+    InstanceState::Running,
+    InstanceState::ShuttingDown,
+    InstanceState::Terminated,
+    InstanceState::Stopping,
+    InstanceState::Stopped,
+];
+
+/// What is counted, at one moment.
+struct Counts {
+    by_state: BTreeMap<&'static str, usize>,
+    unreadable: usize,
+    options_pending: usize,
+    disputed: usize,
+    unserved: usize,
+    ways: usize,
+    waiting: usize,
+    listening: usize,
+    refused: usize,
+    connections: usize,
+}
+
+impl Counts {
+    fn now(admin: &Admin) -> Counts {
+        let (snapshot, ways) = (admin.registry.snapshot(), admin.ways.load());
+        let mut by_state: BTreeMap<_, _> = STATES.iter().map(|state| (state.as_str(), 0)).collect();
+        for entry in snapshot.entries() {
+            *by_state.entry(entry.instance.state.as_str()).or_default() += 1;
+        }
+        let sockets =
+            |state| ways.ways.iter().flat_map(|way| &way.sockets).filter(|socket| socket.state == state).count();
+        let is_waiting = |way: &&Way| way.waits_for.is_some();
+        Counts {
+            by_state,
+            unreadable: snapshot.unreadable().count(),
+            options_pending: snapshot.entries().filter(|entry| entry.options_state() == OptionsState::Pending).count(),
+            disputed: snapshot.claims().filter(|(_, claim)| matches!(claim, Claim::Disputed(_))).count(),
+            unserved: ways.unserved.len(),
+            ways: ways.ways.len(),
+            waiting: ways.ways.iter().filter(is_waiting).count(),
+            listening: sockets(SocketState::Listening),
+            refused: sockets(SocketState::Refused),
+            connections: admin.host.connections(),
+        }
+    }
+}
+
+/// Whether an operator has something to look at, and what.
+pub(super) fn health(admin: &Admin) -> Value {
+    let counts = Counts::now(admin);
+    let mut look_at = Vec::new();
+    for (count, what) in [
+        (counts.unreadable, "instances with unreadable records (`imdsd instance list`)"),
+        (counts.disputed, "ways in that several instances claim (`imdsd instance list`)"),
+        (counts.unserved, "attachments that this configuration does not serve (GET /v1/ways)"),
+        (counts.refused, "sockets that could not be opened (GET /v1/ways)"),
+    ] {
+        if count > 0 {
+            look_at.push(format!("{count} {what}"));
+        }
+    }
+    json!({
+        "Status": if look_at.is_empty() { "ok" } else { "degraded" },
+        "Version": env!("CARGO_PKG_VERSION"),
+        "Instances": counts.by_state.values().sum::<usize>(),
+        "LookAt": look_at,
+    })
+}
+
+/// All of it, in the form that Prometheus reads.
+pub(super) fn text(admin: &Admin) -> String {
+    let counts = Counts::now(admin);
+    let mut text = String::new();
+    let mut family = |name: &str, help: &str, values: &[(String, usize)]| {
+        let _ = writeln!(text, "# HELP imdsd_{name} {help}\n# TYPE imdsd_{name} gauge");
+        for (labels, value) in values {
+            let _ = writeln!(text, "imdsd_{name}{labels} {value}");
+        }
+    };
+    let one = |value| vec![(String::new(), value)];
+    let version = format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
+    family("build_info", "The version that runs.", &[(version, 1)]);
+    let by_state: Vec<_> =
+        counts.by_state.iter().map(|(state, count)| (format!("{{state=\"{state}\"}}"), *count)).collect();
+    family("instances", "Instances by state.", &by_state);
+    family(
+        "instances_unreadable",
+        "Instances that are not served as their records can't be read.",
+        &one(counts.unreadable),
+    );
+    family("options_pending", "Instances whose newest options no socket carries yet.", &one(counts.options_pending));
+    family("attachments_disputed", "Attachments that several instances claim.", &one(counts.disputed));
+    family("attachments_unserved", "Attachments that the configuration does not serve.", &one(counts.unserved));
+    family("ways", "Ways in that the configuration or an instance asks for.", &one(counts.ways));
+    family("ways_waiting", "Ways in that wait for their link or namespace.", &one(counts.waiting));
+    family("listeners_open", "Guest sockets that listen.", &one(counts.listening));
+    family("listeners_refused", "Guest sockets that could not be opened.", &one(counts.refused));
+    family("guest_connections", "Connections of guests.", &one(counts.connections));
+    text
+}

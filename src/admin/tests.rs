@@ -1,0 +1,362 @@
+//! The operator's plane from outside: a request in, an answer out.
+
+use http_body_util::BodyExt as _;
+
+use super::*;
+use crate::config::demo_instance;
+use crate::instance::{Attachment, HttpTokens, InstanceState, OptionsUpdate, document};
+use crate::registry::memory::MemoryStore;
+
+/// A daemon of which nothing is asked but what a test needs.
+struct Around;
+
+impl Host for Around {
+    fn faults(&self, instance: &Instance) -> Vec<(String, String)> {
+        let elsewhere = instance.imds.attachments.contains(&Attachment::Listener("elsewhere".into()));
+        elsewhere.then(|| ("Imds.Attachments[0]".to_string(), "no such listener".to_string())).into_iter().collect()
+    }
+
+    fn judge(&self, _: &Entry, _: Family, asked: &Asked, _: Moment) -> Judgement {
+        Judgement { status: Some(401), rule: format!("{} {}", asked.method, asked.path) }
+    }
+
+    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<Reloaded, Vec<Fault>>> + Send>> {
+        Box::pin(async { Err(vec![Fault::of_file(std::path::Path::new("i.json"), "not JSON")]) })
+    }
+
+    fn connections(&self) -> usize {
+        3
+    }
+}
+
+struct Plane {
+    admin: Arc<Admin>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Plane {
+    /// With the demo instance in it.
+    fn new() -> Plane {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (registry, _) = Registry::open(Arc::new(MemoryStore)).unwrap();
+        runtime.block_on(registry.register(demo_instance(), Moment::now().wall)).unwrap();
+        Plane { admin: Arc::new(Admin::new(registry, Arc::default(), Arc::new(Around))), runtime }
+    }
+
+    fn ask(&self, method: &str, target: &str, if_match: Option<&str>, body: &str) -> (u16, Value) {
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let call = Call { method, path, query, if_match, body: Bytes::copy_from_slice(body.as_bytes()) };
+        self.runtime.block_on(async {
+            let response = self.admin.answer(call).await;
+            let status = response.status().as_u16();
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            (status, serde_json::from_slice(&body).unwrap_or(Value::String(String::from_utf8_lossy(&body).into())))
+        })
+    }
+
+    fn put(&self, target: &str, document: &Value) -> (u16, Value) {
+        self.ask("POST", target, None, &document.to_string())
+    }
+
+    fn demo(&self) -> Arc<Entry> {
+        Arc::clone(self.admin.registry.snapshot().entry(&demo_instance().instance_id).unwrap())
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Instance) + Send + 'static) {
+        let change = |instance: &mut Instance| {
+            change(instance);
+            Ok::<_, ()>(())
+        };
+        let id = demo_instance().instance_id;
+        self.runtime.block_on(self.admin.registry.update(&id, Moment::now().wall, change)).unwrap();
+    }
+}
+
+fn demo_document() -> Value {
+    document::to_value(&demo_instance())
+}
+
+fn with(change: impl FnOnce(&mut Value)) -> Value {
+    let mut document = demo_document();
+    change(&mut document);
+    document
+}
+
+const ID: &str = "i-0123456789abcdef0";
+
+#[test]
+fn what_can_not_be_asked_is_refused_with_a_reason() {
+    let plane = Plane::new();
+    let one = format!("/v1/instances/{ID}");
+    let demo = demo_document().to_string();
+    let generation = Some("\"7\"");
+    for (method, target, if_match, body, status, said) in [
+        ("GET", "/", None, "", 404, "docs/admin.md"),
+        ("GET", "/v1", None, "", 404, "docs/admin.md"),
+        ("GET", "/v1/instances/i-1", None, "", 400, "8 or 17 hexadecimal digits"),
+        ("GET", "/v1/instances/i-12345678", None, "", 404, "there is no instance i-12345678"),
+        ("GET", "/v1/instances?json=true", None, "", 400, "no parameter 'json'"),
+        ("GET", "/v1/export?secrets=true", None, "", 400, "'secrets' is shown"),
+        ("GET", "/v1/export?secrets=shown&secrets=shown", None, "", 400, "stands twice"),
+        ("POST", "/v1/export", None, "", 405, "POST is not taken"),
+        ("PATCH", &one, None, "", 405, "PATCH is not taken"),
+        ("POST", "/metrics", None, "", 405, "POST is not taken"),
+        ("DELETE", "/v1/instances/i-12345678", None, "", 404, "there is no instance"),
+        ("DELETE", &one, generation, "", 412, "is not 7: it is 1 by now"),
+        ("DELETE", &one, Some("x"), "", 400, "If-Match is a generation"),
+        ("PUT", &one, generation, &demo, 412, "is not 7: it is 1 by now"),
+        ("PUT", "/v1/instances/i-12345678", None, &demo, 400, "is of i-0123456789abcdef0, not of i-12345678"),
+        ("PUT", &one, None, "[]", 400, "there is no instance in it"),
+        ("PUT", &one, None, "{", 422, "a fault"),
+        ("POST", "/v1/instances?relaunch=yes", None, &demo, 400, "'relaunch' is true or false"),
+        ("POST", "/v1/instances", None, r#"{"Documents":[{"File":"a"}]}"#, 400, "missing field"),
+        ("POST", "/v1/instances", None, "\u{fffd}", 422, "a fault"),
+        ("POST", "/v1/reload", None, "", 422, "nothing was changed"),
+        ("POST", "/v1/explain", None, "", 400, "say where the request comes in"),
+        ("POST", "/v1/explain", None, r#"{"Listener":"a","Interface":"b"}"#, 400, "name one"),
+        ("POST", "/v1/explain", None, r#"{"Listener":"a","Mark":1}"#, 400, "interface of a bridge"),
+        ("POST", "/v1/events", None, "{}", 400, "one Request, or one Scenario"),
+        ("POST", "/v1/events", None, r#"{"Request":{"Event":{"Spot":{"Action":"x"}}}}"#, 400, "unknown variant"),
+        (
+            "POST",
+            "/v1/events",
+            None,
+            r#"{"Targets":{"Tag":{"Key":"a","Value":"b"}},"Request":{"Event":{"Rebalance":{}}}}"#,
+            404,
+            "no instance has the tag a = b",
+        ),
+        (
+            "POST",
+            "/v1/events",
+            None,
+            r#"{"Request":{"When":{"At":"2020-01-01T00:00:00Z"},"Event":{"Rebalance":{}}}}"#,
+            422,
+            "is past",
+        ),
+    ] {
+        let (found, answer) = plane.ask(method, target, if_match, body);
+        let message = answer["Message"].as_str().unwrap_or_default();
+        assert!(found == status && message.contains(said), "{method} {target} {body}: {found} {answer}");
+    }
+    assert_eq!(plane.demo().generation, 1, "nothing of it changed anything");
+}
+
+#[test]
+fn faults_of_documents_are_told_with_file_line_and_field_and_nothing_is_taken_in() {
+    let plane = Plane::new();
+    let bad = "{\n \"InstanceId\": \"i-1\",\n \"LaunchTime\": \"2026-01-01T00:00:00Z\"\n}";
+    let elsewhere = with(|document| {
+        document["InstanceId"] = "i-22222222".into();
+        document["Imds"]["Attachments"] = json!([{ "Listener": "elsewhere" }]);
+    });
+    let fine = with(|document| document["InstanceId"] = "i-11111111".into());
+    let bundle = |texts: &[(&str, String)]| {
+        let documents: Vec<Value> = texts.iter().map(|(file, text)| json!({ "File": file, "Text": text })).collect();
+        json!({ "Documents": documents })
+    };
+    let (status, answer) = plane.put("/v1/instances", &bundle(&[("a.json", bad.into()), ("b.json", fine.to_string())]));
+    assert_eq!(status, 422, "{answer}");
+    let fault = &answer["Faults"][0];
+    assert_eq!((fault["File"].as_str(), fault["Line"].as_u64()), (Some("a.json"), Some(2)));
+    assert_eq!(fault["Field"], "InstanceId");
+
+    let both = bundle(&[("b.json", fine.to_string()), ("c.json", elsewhere.to_string())]);
+    let (status, answer) = plane.put("/v1/instances", &both);
+    assert_eq!(
+        (status, &answer["Faults"][0]["File"]),
+        (422, &json!("c.json")),
+        "what the daemon can't serve: {answer}"
+    );
+    let (status, _) =
+        plane.put("/v1/instances", &bundle(&[("b.json", fine.to_string()), ("d.json", fine.to_string())]));
+    assert_eq!(status, 422, "one id twice");
+    assert_eq!(plane.admin.registry.snapshot().entries().count(), 1);
+}
+
+#[test]
+fn a_put_registers_replaces_relaunches_or_changes_nothing() {
+    let plane = Plane::new();
+    let outcome = |target: &str, document: &Value| {
+        let (status, answer) = plane.put(target, document);
+        assert_eq!(status, 200, "{answer}");
+        let of = &answer["Instances"][0];
+        (of["Outcome"].as_str().unwrap().to_string(), of["Generation"].as_u64().unwrap(), of["Changed"].clone())
+    };
+    let epoch = || plane.demo().launch_epoch;
+    let first = epoch();
+    assert_eq!(outcome("/v1/instances", &demo_document()), ("unchanged".into(), 1, json!([])));
+    let edited = with(|document| document["Imds"]["UserDataText"] = "new".into());
+    assert_eq!(outcome("/v1/instances", &edited), ("replaced".into(), 2, json!(["Imds.UserDataText"])));
+    assert_eq!(epoch(), first, "tokens stay valid");
+    let relaunched = outcome("/v1/instances?relaunch=true", &edited);
+    assert_eq!(relaunched, ("relaunched".into(), 3, json!([])));
+    assert_ne!(epoch(), first, "tokens are void");
+    let new = with(|document| document["InstanceId"] = "i-11111111".into());
+    assert_eq!(outcome("/v1/instances", &new).0, "registered");
+    // What two claim is said.
+    let (_, answer) = plane.put("/v1/instances", &new);
+    assert_eq!(answer["Disputed"][0]["Claimants"], json!([ID, "i-11111111"]));
+    // And trying is not doing.
+    let dry = outcome("/v1/instances?dry-run=true", &demo_document());
+    assert_eq!((dry.0.as_str(), dry.1), ("replaced", 3));
+    assert_eq!(plane.demo().instance.imds.user_data_text.as_deref(), Some("new"));
+}
+
+/// The signed document of a launch is what verifiers hold in their hands.
+#[test]
+fn what_the_identity_document_shows_changes_with_a_new_launch_only() {
+    let plane = Plane::new();
+    let before = plane.demo();
+    let other = with(|document| document["InstanceType"] = "m7i.large".into());
+    let (status, answer) = plane.put("/v1/instances", &other);
+    assert_eq!(status, 409, "{answer}");
+    assert!(answer["Message"].as_str().unwrap().contains("(InstanceType)"), "{answer}");
+    assert_eq!(plane.demo().generation, 1);
+    // A launch time is of a launch: an old document does not take it back.
+    let earlier = with(|document| document["LaunchTime"] = "2020-01-01T00:00:00Z".into());
+    assert_eq!(plane.put("/v1/instances", &earlier).1["Instances"][0]["Outcome"], "unchanged");
+    assert_eq!(plane.put("/v1/instances?relaunch=true", &other).0, 200);
+    assert_ne!(plane.demo().identity_document, before.identity_document);
+    assert!(plane.demo().identity_document.contains("m7i.large"));
+
+    // A stopped instance may become another; its start is a new launch.
+    plane.change(|instance| instance.state = InstanceState::Stopped);
+    let stopped = plane.demo();
+    let other = with(|document| {
+        document["InstanceType"] = "c7i.large".into();
+        document.as_object_mut().unwrap().remove("State");
+    });
+    assert_eq!(plane.put("/v1/instances", &other).1["Instances"][0]["Outcome"], "replaced");
+    assert_eq!(
+        plane.demo().instance.state,
+        InstanceState::Stopped,
+        "a document that says nothing of it starts nothing"
+    );
+    assert_eq!(plane.demo().identity_document, stopped.identity_document);
+    let started = with(|document| document["InstanceType"] = "c7i.large".into());
+    assert_eq!(plane.put("/v1/instances", &started).1["Instances"][0]["Outcome"], "relaunched");
+    assert_ne!(plane.demo().launch_epoch, stopped.launch_epoch);
+    assert!(plane.demo().identity_document.contains("c7i.large"));
+}
+
+/// "An option change by the EC2 API must not be lost silently by a PUT"
+#[test]
+fn what_was_changed_at_run_time_stays_where_the_document_says_nothing_of_it() {
+    let plane = Plane::new();
+    plane.change(|instance| {
+        let update = OptionsUpdate { http_tokens: Some(HttpTokens::Optional), ..OptionsUpdate::default() };
+        update.apply(&mut instance.metadata_options);
+        instance.metadata_options.http_put_response_hop_limit = 5.try_into().unwrap();
+        instance.imds.disable_api_stop = true;
+    });
+    let spot = json!({ "Request": { "Event": { "Spot": { "Action": "terminate" } } } });
+    assert_eq!(plane.put("/v1/events", &spot).0, 200);
+    let silent = with(|document| {
+        document.as_object_mut().unwrap().remove("MetadataOptions");
+        document["Imds"]["UserDataText"] = "new".into();
+    });
+    assert_eq!(plane.put("/v1/instances", &silent).1["Instances"][0]["Changed"], json!(["Imds.UserDataText"]));
+    let partly =
+        with(|document| document["MetadataOptions"] = json!({ "HttpPutResponseHopLimit": 9, "State": "applied" }));
+    plane.put("/v1/instances", &partly);
+    let now = plane.demo();
+    assert_eq!(now.instance.metadata_options.http_tokens, HttpTokens::Optional);
+    assert_eq!(now.instance.metadata_options.http_put_response_hop_limit.get(), 9);
+    assert!(now.instance.imds.disable_api_stop);
+    assert!(now.instance.events_at(Moment::now().wall).spot.is_some());
+    // What it names counts.
+    let named = with(|document| document["Imds"]["Events"] = json!({}));
+    plane.put("/v1/instances", &named);
+    assert!(plane.demo().instance.events_at(Moment::now().wall).spot.is_none());
+    assert_eq!(plane.demo().instance.metadata_options, demo_instance().metadata_options);
+}
+
+/// Options that are kept and tags that are put must go together.
+#[test]
+fn what_is_kept_and_what_is_put_are_judged_together() {
+    let plane = Plane::new();
+    plane.change(|instance| instance.metadata_options.instance_metadata_tags = crate::instance::Switch::Enabled);
+    let odd = with(|document| {
+        document.as_object_mut().unwrap().remove("MetadataOptions");
+        document["Tags"] = json!([{ "Key": "with blank", "Value": "x" }]);
+    });
+    let (status, answer) = plane.put("/v1/instances", &odd);
+    assert_eq!((status, &answer["Faults"][0]["Field"]), (422, &json!(format!("{ID}: Tags[0].Key"))), "{answer}");
+}
+
+#[test]
+fn the_terminated_are_not_brought_back_and_the_deleted_are_gone() {
+    let plane = Plane::new();
+    let one = format!("/v1/instances/{ID}");
+    plane.change(|instance| instance.state = InstanceState::Terminated);
+    let (status, answer) = plane.put("/v1/instances", &demo_document());
+    assert_eq!(status, 409);
+    assert!(answer["Message"].as_str().unwrap().contains("imdsd instance delete"), "{answer}");
+    let spot = json!({ "Targets": { "Instance": ID }, "Request": { "Event": { "Rebalance": {} } } });
+    assert_eq!(plane.put("/v1/events", &spot).0, 409);
+    let (status, answer) = plane.ask("DELETE", &one, Some("2"), "");
+    assert_eq!(status, 200, "{answer}");
+    assert!(answer["Message"].as_str().unwrap().contains("registers it anew"), "{answer}");
+    assert_eq!(plane.ask("GET", &one, None, "").0, 404);
+    assert_eq!(plane.put("/v1/instances", &demo_document()).1["Instances"][0]["Outcome"], "registered");
+}
+
+#[test]
+fn an_export_is_taken_back_as_it_was_and_shows_no_secret_unasked() {
+    let plane = Plane::new();
+    let (_, shown) = plane.ask("GET", "/v1/export?secrets=shown", None, "");
+    let (_, left_out) = plane.ask("GET", "/v1/export", None, "");
+    assert!(shown.to_string().contains("demo0not0a0secret") && !left_out.to_string().contains("demo0not0a0secret"));
+    let (_, one) = plane.ask("GET", &format!("/v1/instances/{ID}"), None, "");
+    assert_eq!(one, left_out[0]);
+    // Back into the same daemon, secrets or not.
+    for export in [&shown, &left_out] {
+        assert_eq!(plane.put("/v1/instances", export).1["Instances"][0]["Outcome"], "unchanged");
+    }
+    // And into another one, where only the whole is any good.
+    let other = Plane::new();
+    other.ask("DELETE", &format!("/v1/instances/{ID}"), None, "");
+    let (status, answer) = other.put("/v1/instances", &left_out);
+    assert_eq!(status, 422);
+    assert!(answer["Faults"][0]["Message"].as_str().unwrap().contains("--with-secrets"), "{answer}");
+    assert_eq!(other.put("/v1/instances", &shown).0, 200);
+    assert_eq!(other.ask("GET", "/v1/export?secrets=shown", None, "").1, shown);
+}
+
+#[test]
+fn an_event_without_targets_is_for_the_one_instance_and_never_for_several() {
+    let plane = Plane::new();
+    let rebalance = json!({ "Request": { "Event": { "Rebalance": {} } } });
+    let (status, answer) = plane.put("/v1/events", &rebalance);
+    assert_eq!((status, &answer["Steps"][0]["InstanceIds"]), (200, &json!([ID])));
+    plane.put("/v1/instances", &with(|document| document["InstanceId"] = "i-11111111".into()));
+    let (status, answer) = plane.put("/v1/events", &rebalance);
+    assert_eq!(status, 400);
+    assert!(answer["Message"].as_str().unwrap().contains("there are 2 instances"), "{answer}");
+    // Of all or of none: a scenario whose last step can't be is not begun.
+    let text = r#"{"Name":"n","Targets":"All","Steps":[{"Event":{"Lifecycle":{"State":"Standby"}}},
+                   {"Targets":{"Instance":"i-33333333"},"Event":{"Rebalance":{}}}]}"#;
+    let (status, answer) = plane.put("/v1/events", &json!({ "Scenario": { "File": "s.json", "Text": text } }));
+    assert_eq!(status, 404, "{answer}");
+    assert_eq!(plane.demo().instance.imds.events.target_lifecycle_state, None);
+    let (_, listed) = plane.ask("GET", "/v1/events", None, "");
+    assert_eq!(listed["Instances"].as_array().unwrap().len(), 1, "{listed}");
+}
+
+#[test]
+fn counts_are_told_in_the_forms_of_json_and_prometheus() {
+    let plane = Plane::new();
+    let (_, health) = plane.ask("GET", "/v1/health", None, "");
+    assert_eq!((&health["Status"], &health["Instances"]), (&json!("ok"), &json!(1)));
+    let (_, text) = plane.ask("GET", "/metrics", None, "");
+    let text = text.as_str().unwrap();
+    for line in ["imdsd_instances{state=\"running\"} 1", "imdsd_guest_connections 3", "imdsd_options_pending 1"] {
+        assert!(text.lines().any(|found| found == line), "{line}:\n{text}");
+    }
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let (name, value) = line.rsplit_once(' ').unwrap();
+        assert!(name.starts_with("imdsd_") && value.parse::<u64>().is_ok(), "{line}");
+    }
+    plane.put("/v1/instances", &with(|document| document["InstanceId"] = "i-11111111".into()));
+    assert_eq!(plane.ask("GET", "/v1/health", None, "").1["Status"], "degraded", "two claim one listener");
+}

@@ -1,0 +1,94 @@
+//! `imdsd reload` and `imdsd ways`: a running daemon reads its files again, and says how its ways in are.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use serde_json::Value;
+
+use super::instance::Form;
+use super::operator::{self, Door, NotDone, each, joined, text};
+
+#[derive(Args)]
+#[command(
+    after_help = "Example:\n  imdsd reload && imdsd instance list\nOn any fault nothing is changed. SIGHUP does the same, \
+                        and says in the log what came of it. The configuration itself (listeners, directories) is read at a \
+                        start only."
+)]
+pub struct Arguments {
+    #[command(flatten)]
+    door: Door,
+    #[command(flatten)]
+    form: Form,
+}
+
+#[derive(Args)]
+#[command(after_help = "Example:\n  imdsd ways --json | jq '.Ways[] | select(.WaitsFor)'")]
+pub struct Ways {
+    #[command(flatten)]
+    door: Door,
+    #[command(flatten)]
+    form: Form,
+}
+
+pub fn run(arguments: Arguments) -> ExitCode {
+    operator::exit(reload(&arguments))
+}
+
+pub fn run_ways(arguments: Ways) -> ExitCode {
+    operator::exit(ways(&arguments))
+}
+
+fn reload(Arguments { door, form }: &Arguments) -> Result<(), NotDone> {
+    let answer = door.ask("POST", "/v1/reload", b"")?;
+    if form.json {
+        operator::print_json(&answer);
+        return Ok(());
+    }
+    let mut said = String::new();
+    for (field, what) in [
+        ("Registered", "registered"),
+        (
+            "Edited",
+            "its document was edited, and the stored one stays in force; take the edit in with `imdsd instance put`",
+        ),
+        ("Terminated", "was terminated; its document does not bring it back"),
+        ("Unreadable", "its record can't be read, and no document replaces it"),
+    ] {
+        for id in each(&answer[field]) {
+            said += &format!("{}: {what}\n", text(id));
+        }
+    }
+    said += &format!("{} instances unchanged", each(&answer["Unchanged"]).count());
+    if let Some(keys) = answer["AccessKeys"].as_u64() {
+        said += &format!(", {keys} access keys in force");
+    }
+    operator::print(&(said + "\n"));
+    Ok(())
+}
+
+fn ways(Ways { door, form }: &Ways) -> Result<(), NotDone> {
+    let answer = door.ask("GET", "/v1/ways", b"")?;
+    if form.json {
+        operator::print_json(&answer);
+        return Ok(());
+    }
+    let socket = |socket: &Value| {
+        let reason = socket["Reason"].as_str().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        format!("{} {}{reason}", text(&socket["Address"]), text(&socket["State"]))
+    };
+    let row = |way: &Value| {
+        let state = match way["WaitsFor"].as_str() {
+            Some(missing) => format!("waits: {missing}"),
+            None => each(&way["Sockets"]).map(socket).collect::<Vec<_>>().join(", "),
+        };
+        let instances = joined(&way["Instances"]);
+        let instances = if instances.is_empty() { "-".to_string() } else { instances };
+        vec![text(&way["Kind"]), text(&way["Name"]), instances, state]
+    };
+    let rows: Vec<Vec<String>> = each(&answer["Ways"]).map(row).collect();
+    operator::print_table(&["KIND", "NAME", "INSTANCES", "STATE"], &rows);
+    for unserved in each(&answer["Unserved"]) {
+        eprintln!("{} is not served: {}", text(&unserved["Attachment"]), text(&unserved["Reason"]));
+    }
+    Ok(())
+}

@@ -1,0 +1,119 @@
+//! SendSSHPublicKey of EC2 Instance Connect: a public key that logs a user in for sixty seconds. The guest reads it under
+//! `managed-ssh-keys/`, where it is gone when its time is over.
+//!
+//! Keys whose time is over leave the record with the next key, and a number of live ones is the limit.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::Deserialize;
+
+use super::{Action, Call, refuse_new_faults};
+use crate::control::error::{Code, Ec2Error};
+use crate::control::xml::Document;
+use crate::instance::{Instance, InstanceId, InstanceState, ManagedSshKey, document};
+use crate::registry::Draft;
+
+/// How long a key logs in.
+const LIFE: SignedDuration = SignedDuration::from_secs(60);
+/// The most keys that an instance has at once.
+const MOST_KEYS: usize = 50;
+
+/// The input of one call, as it comes.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+struct Body {
+    instance_id: String,
+    #[serde(rename = "InstanceOSUser")]
+    instance_os_user: String,
+    #[serde(rename = "SSHPublicKey")]
+    ssh_public_key: String,
+    availability_zone: Option<String>,
+}
+
+/// The input of one call.
+pub(super) struct SendSshPublicKey {
+    instance_id: InstanceId,
+    user: String,
+    key: String,
+    /// Where the caller thinks the instance is.
+    zone: Option<String>,
+}
+
+impl SendSshPublicKey {
+    pub(super) fn read(body: &[u8]) -> Result<Self, Ec2Error> {
+        let body: Body = serde_json::from_slice(body)
+            .map_err(|_| Ec2Error::invalid_value("The body is not the JSON of a SendSSHPublicKey request."))?;
+        let instance_id = InstanceId::parse(&body.instance_id)
+            .ok_or_else(|| Ec2Error::invalid_value("InstanceId is not an instance id."))?;
+        // A key file's text ends with a line feed.
+        let key = body.ssh_public_key.trim_end().to_string();
+        if !(80..=4096).contains(&body.ssh_public_key.len()) || !document::is_authorized_key(&key) {
+            return Err(Ec2Error::invalid_value("SSHPublicKey is not one line of authorized_keys."));
+        }
+        Ok(SendSshPublicKey { instance_id, user: body.instance_os_user, key, zone: body.availability_zone })
+    }
+
+    pub(super) async fn perform(self, call: &Call<'_>) -> Result<Document, Ec2Error> {
+        const ACTION: Action = Action::SendSshPublicKey;
+        let (caller, now) = (call.caller.clone(), call.now.wall);
+        let plan = move |draft: &mut Draft| {
+            let before = Arc::clone(caller.one(ACTION, &Vec::new(), draft.before(), &self.instance_id)?);
+            if self.zone.as_ref().is_some_and(|zone| *zone != before.instance.placement.availability_zone) {
+                return Err(Ec2Error::not_found(self.instance_id.as_str()));
+            }
+            match before.instance.state {
+                InstanceState::Running => {}
+                InstanceState::Pending
+                | InstanceState::ShuttingDown
+                | InstanceState::Terminated
+                | InstanceState::Stopping
+                | InstanceState::Stopped => {
+                    let message = "The instance is not running.";
+                    return Err(Ec2Error::new(Code::IncorrectInstanceState, message));
+                }
+            }
+            let instance = draft.instance(&self.instance_id).expect("it has an entry");
+            push(instance, self.user, self.key, now)?;
+            refuse_new_faults(Some(&before.instance), instance)
+        };
+        call.change(plan).await?;
+        Ok(Document::json(&serde_json::json!({ "RequestId": call.request_id.to_string(), "Success": true })))
+    }
+}
+
+fn push(instance: &mut Instance, user: String, key: String, now: Timestamp) -> Result<(), Ec2Error> {
+    let keys = &mut instance.imds.managed_ssh_keys;
+    keys.retain(|known| known.expiration > now);
+    // The same key once more lives longer.
+    keys.retain(|known| (&known.instance_os_user, &known.ssh_public_key) != (&user, &key));
+    if keys.len() >= MOST_KEYS {
+        return Err(Ec2Error::new(Code::Throttling, "Too many keys were sent to the instance within a minute."));
+    }
+    let expiration = now.saturating_add(LIFE).unwrap_or(Timestamp::MAX);
+    keys.push(ManagedSshKey { instance_os_user: user, ssh_public_key: key, expiration });
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::demo_instance;
+
+    #[test]
+    fn keys_do_not_pile_up() {
+        let now: Timestamp = "2026-05-01T12:00:00Z".parse().unwrap();
+        let later = |seconds| now + SignedDuration::from_secs(seconds);
+        let mut instance = demo_instance();
+        for n in 0..MOST_KEYS {
+            push(&mut instance, "ops".into(), format!("key {n}"), now).unwrap();
+        }
+        assert_eq!(push(&mut instance, "ops".into(), "another".into(), later(59)).unwrap_err().code, Code::Throttling);
+        // One that is there already takes no place.
+        push(&mut instance, "ops".into(), "key 7".into(), later(59)).unwrap();
+        assert_eq!(instance.imds.managed_ssh_keys.len(), MOST_KEYS);
+        push(&mut instance, "ops".into(), "another".into(), later(60)).unwrap();
+        let left: Vec<_> = instance.imds.managed_ssh_keys.iter().map(|key| key.ssh_public_key.as_str()).collect();
+        assert_eq!(left, ["key 7", "another"]);
+    }
+}

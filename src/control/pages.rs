@@ -1,0 +1,87 @@
+//! Pages of a list: MaxResults and NextToken.
+//!
+//! A page's token holds the last thing shown: it stays good when things come and go, and over a restart.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::error::{Code, Ec2Error};
+use super::params::Parameters;
+
+/// What a page's token begins with once decoded, so that other base64 is not taken for one.
+const TOKEN_PREFIX: &str = "imdsd:";
+
+/// Which page of a list was asked for.
+#[derive(Debug)]
+pub(super) struct Page {
+    max_results: Option<usize>,
+    /// Everything up to this was on earlier pages.
+    after: Option<String>,
+}
+
+/// The parameters of a page, before they are read.
+pub(super) struct PageParameters {
+    pub(super) max_results: Option<String>,
+    pub(super) next_token: Option<String>,
+}
+
+impl PageParameters {
+    pub(super) fn take(parameters: &mut Parameters) -> PageParameters {
+        PageParameters { max_results: parameters.take("MaxResults"), next_token: parameters.take("NextToken") }
+    }
+
+    /// A list of what was named has no pages.
+    pub(super) fn refuse_with_ids(&self) -> Result<(), Ec2Error> {
+        let of = [("maxResults", &self.max_results), ("nextToken", &self.next_token)];
+        match of.into_iter().find(|(_, value)| value.is_some()) {
+            Some((name, _)) => {
+                let message = format!("The parameter instancesSet cannot be used with the parameter {name}");
+                Err(Ec2Error::new(Code::InvalidParameterCombination, message))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// `is_key` says whether a text can be the last thing shown.
+    pub(super) fn read(self, is_key: impl Fn(&str) -> bool) -> Result<Page, Ec2Error> {
+        let after = self.next_token.map(|token| {
+            let text = URL_SAFE_NO_PAD.decode(&token).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+            let key = text.as_deref().and_then(|text| text.strip_prefix(TOKEN_PREFIX)).filter(|key| is_key(key));
+            let invalid = || Ec2Error::new(Code::InvalidNextToken, format!("The token '{token}' is invalid"));
+            key.map(str::to_string).ok_or_else(invalid)
+        });
+        Ok(Page {
+            max_results: self.max_results.map(|value| read_max_results(&value)).transpose()?,
+            after: after.transpose()?,
+        })
+    }
+}
+
+impl Page {
+    /// The things on this page, and the next page's token. `things` come in the order of their keys.
+    pub(super) fn of<T>(
+        &self,
+        things: impl Iterator<Item = T>,
+        key: impl Fn(&T) -> String,
+    ) -> (Vec<T>, Option<String>) {
+        let mut left = things.filter(|thing| self.after.as_ref().is_none_or(|after| key(thing) > *after));
+        let page: Vec<T> = left.by_ref().take(self.max_results.unwrap_or(usize::MAX)).collect();
+        let last = page.last().filter(|_| left.next().is_some());
+        let token = last.map(|last| URL_SAFE_NO_PAD.encode(format!("{TOKEN_PREFIX}{}", key(last))));
+        (page, token)
+    }
+}
+
+fn read_max_results(value: &str) -> Result<usize, Ec2Error> {
+    let refuse = |expecting: &str| {
+        let message = format!("Value ( {value} ) for parameter maxResults is invalid. Expecting {expecting}.");
+        Err(Ec2Error::invalid_value(message))
+    };
+    match value.parse::<i64>() {
+        // EC2's sentence says greater than 5; 5 itself is accepted.
+        Ok(..5) => refuse("a value greater than 5"),
+        Ok(results) if results <= 1000 => Ok(usize::try_from(results).unwrap_or(1000)),
+        Ok(_) => refuse("a value less than or equal to 1000"),
+        Err(_) => refuse("an integer"),
+    }
+}

@@ -1,0 +1,102 @@
+//! Texts with wildcards, in filters and in rules: `*` stands for any text, `?` for one character, and `\\` takes the next
+//! character as it is. Upper and lower case differ.
+
+/// A text with wildcards.
+#[derive(Clone, Debug)]
+pub(super) struct Pattern(Vec<Piece>);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Piece {
+    Exactly(char),
+    One,
+    Any,
+}
+
+impl Pattern {
+    /// Reads a pattern; every text is one.
+    pub(super) fn read(text: &str) -> Pattern {
+        let mut characters = text.chars();
+        let mut pieces = Vec::new();
+        while let Some(c) = characters.next() {
+            pieces.push(match c {
+                '*' => Piece::Any,
+                '?' => Piece::One,
+                '\\' => Piece::Exactly(characters.next().unwrap_or('\\')),
+                other => Piece::Exactly(other),
+            });
+        }
+        Pattern(pieces)
+    }
+
+    /// Whether it is nothing but `*`.
+    pub(super) fn matches_everything(&self) -> bool {
+        !self.0.is_empty() && self.0.iter().all(|piece| *piece == Piece::Any)
+    }
+
+    /// Goes back to the last `*` only, so that no pattern takes more than pattern times text.
+    pub(super) fn matches(&self, text: &str) -> bool {
+        let text: Vec<char> = text.chars().collect();
+        let (mut piece, mut place) = (0, 0);
+        let mut last_any = None;
+        while place < text.len() {
+            match self.0.get(piece) {
+                Some(Piece::Any) => {
+                    last_any = Some((piece, place));
+                    piece += 1;
+                }
+                Some(Piece::One) => (piece, place) = (piece + 1, place + 1),
+                Some(Piece::Exactly(c)) if *c == text[place] => (piece, place) = (piece + 1, place + 1),
+                _ => {
+                    let Some((any, from)) = last_any else { return false };
+                    last_any = Some((any, from + 1));
+                    (piece, place) = (any + 1, from + 1);
+                }
+            }
+        }
+        self.0[piece..].iter().all(|piece| *piece == Piece::Any)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_has_wildcards_and_a_way_around_them() {
+        for (pattern, text, matches) in [
+            ("", "", true),
+            ("", "a", false),
+            ("a", "", false),
+            ("web", "web", true),
+            ("web", "Web", false),
+            ("web", "web1", false),
+            ("web*", "web", true),
+            ("web*", "web-1", true),
+            ("*web", "my web", true),
+            ("*e*", "web", true),
+            ("*", "", true),
+            ("**", "anything", true),
+            ("?", "", false),
+            ("?", "ü", true),
+            ("??", "ü", false),
+            ("w?b", "wöb", true),
+            ("a*b*c", "a-b-b-c", true),
+            ("a*b*c", "a-c-b", false),
+            (r"\*", "*", true),
+            (r"\*", "x", false),
+            (r"\?", "x", false),
+            (r"\\", r"\", true),
+            (r"\", r"\", true),
+            (r"a\*b*", "a*b-1", true),
+            (".*", "x", false),
+        ] {
+            assert_eq!(Pattern::read(pattern).matches(text), matches, "{pattern:?} {text:?}");
+        }
+    }
+
+    #[test]
+    fn a_hostile_pattern_does_not_take_for_ever() {
+        let pattern = Pattern::read(&"*a".repeat(2_000));
+        assert!(!pattern.matches(&format!("{}b", "a".repeat(256))));
+    }
+}

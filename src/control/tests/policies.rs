@@ -1,0 +1,169 @@
+//! Who may do what, from outside.
+
+use super::*;
+use crate::control::keys::{demo_with, rules};
+
+/// The demo's key with these rules, each an inline table.
+async fn under(of: &[&str]) -> Control {
+    let control = several().await;
+    control.replace_keys(demo_with(rules(of)));
+    control
+}
+
+async fn code(control: &Control, action: &str, rest: &str) -> String {
+    let answer = post(control, &format!("Action={action}&Version=2016-11-15&{rest}")).await;
+    let code = answer.code().to_string();
+    if code == "UnauthorizedOperation" {
+        let message = "You are not authorized to perform this operation.";
+        assert_eq!((answer.status, answer.element("Message")), (403, Some(message)));
+    }
+    code
+}
+
+const DENIED: &str = "UnauthorizedOperation";
+
+/// "DryRun: DryRunOperation where the caller may, UnauthorizedOperation where not", for every action that has it.
+#[tokio::test]
+async fn a_dry_run_says_who_may_do_what() {
+    let calls = [
+        ("ModifyInstanceMetadataOptions", format!("InstanceId={RUNNING}&HttpEndpoint=disabled")),
+        ("DescribeInstances", String::new()),
+        ("DescribeInstances", format!("InstanceId.1={RUNNING}")),
+        ("GetInstanceMetadataDefaults", String::new()),
+        ("ModifyInstanceMetadataDefaults", "HttpTokens=required".into()),
+        ("CreateTags", format!("ResourceId.1={RUNNING}&Tag.1.Key=a")),
+        ("DeleteTags", format!("ResourceId.1={RUNNING}")),
+        ("DescribeTags", String::new()),
+        ("StartInstances", format!("InstanceId.1={STOPPED}")),
+        ("StopInstances", format!("InstanceId.1={RUNNING}")),
+        ("RebootInstances", format!("InstanceId.1={RUNNING}")),
+        ("TerminateInstances", format!("InstanceId.1={RUNNING}")),
+        ("RunInstances", "ImageId=ami-12345678&MinCount=1&MaxCount=1".into()),
+        ("DescribeInstanceStatus", String::new()),
+        ("DescribeInstanceAttribute", format!("InstanceId={RUNNING}&Attribute=userData")),
+        ("ModifyInstanceAttribute", format!("InstanceId={RUNNING}&DisableApiStop.Value=true")),
+        ("DescribeRegions", String::new()),
+        ("DescribeAvailabilityZones", String::new()),
+    ];
+    for (action, rest) in calls {
+        let rest = format!("{rest}&DryRun=true");
+        let allow = format!(r#"{{ effect = "allow", actions = ["ec2:{action}"] }}"#);
+        let deny = format!(r#"{{ effect = "deny", actions = ["ec2:{action}"] }}"#);
+        let all = r#"{ effect = "allow", actions = ["*"] }"#;
+        assert_eq!(code(&under(&[&allow]).await, action, &rest).await, "DryRunOperation", "{action}");
+        assert_eq!(code(&under(&[&deny, all]).await, action, &rest).await, DENIED, "{action}");
+        assert_eq!(code(&under(&[r#"{ effect = "allow", actions = ["sts:*"] }"#]).await, action, &rest).await, DENIED);
+    }
+}
+
+#[tokio::test]
+async fn who_may_not_loosen_options_may_still_tighten_them() {
+    let control = under(&[
+        r#"{ effect = "deny", actions = ["ec2:*"], conditions = { "ec2:Attribute/HttpTokens" = "optional" } }"#,
+        r#"{ effect = "deny", actions = ["ec2:*"], conditions = { "ec2:Attribute/HttpPutResponseHopLimit" = ">2" } }"#,
+        r#"{ effect = "deny", actions = ["ec2:RunInstances"], conditions = { "ec2:MetadataHttpTokens" = "optional" } }"#,
+        r#"{ effect = "allow", actions = ["ec2:*"] }"#,
+    ])
+    .await;
+    let launch = "ImageId=ami-12345678&MinCount=1&MaxCount=1";
+    for (action, rest, expected) in [
+        ("ModifyInstanceMetadataOptions", format!("InstanceId={RUNNING}&HttpTokens=optional"), DENIED),
+        ("ModifyInstanceMetadataOptions", format!("InstanceId={RUNNING}&HttpTokens=optional&DryRun=true"), DENIED),
+        ("ModifyInstanceMetadataOptions", format!("InstanceId={RUNNING}&HttpPutResponseHopLimit=3"), DENIED),
+        ("ModifyInstanceMetadataOptions", format!("InstanceId={RUNNING}&HttpPutResponseHopLimit=2"), "OK"),
+        ("ModifyInstanceMetadataOptions", format!("InstanceId={RUNNING}&HttpTokens=required"), "OK"),
+        ("ModifyInstanceMetadataOptions", format!("InstanceId={RUNNING}"), "OK"),
+        ("ModifyInstanceMetadataDefaults", "HttpTokens=optional".into(), DENIED),
+        // The condition sees what would come out, whoever said it.
+        ("RunInstances", format!("{launch}&MetadataOptions.HttpTokens=optional"), DENIED),
+        ("RunInstances", launch.into(), "OK"),
+    ] {
+        assert_eq!(code(&control, action, &rest).await, expected, "{action} {rest}");
+    }
+}
+
+/// Not by a refusal's words, not by its order, not by a list.
+#[tokio::test]
+async fn who_may_not_touch_an_instance_can_not_tell_it_from_one_that_is_not_there() {
+    for of in [
+        vec![r#"{ effect = "allow", actions = ["*"], tags = { Name = "db" } }"#],
+        vec![
+            r#"{ effect = "deny", actions = ["*"], tags = { Name = "web" } }"#,
+            r#"{ effect = "allow", actions = ["*"] }"#,
+        ],
+    ] {
+        let control = under(&of).await;
+        for (action, to) in [
+            ("ModifyInstanceMetadataOptions", "HttpEndpoint=disabled&InstanceId="),
+            ("ModifyInstanceMetadataOptions", "InstanceMetadataTags=enabled&InstanceId="),
+            ("DescribeInstances", "InstanceId.1="),
+            ("DescribeInstanceStatus", "InstanceId.1="),
+            ("StartInstances", "InstanceId.1="),
+            ("TerminateInstances", "InstanceId.1="),
+            ("CreateTags", "Tag.1.Key=a&ResourceId.1="),
+            ("DescribeInstanceAttribute", "Attribute=userData&InstanceId="),
+        ] {
+            for id in [TAGGED, "i-aaaaaaaa", UNREADABLE] {
+                assert_eq!(code(&control, action, &format!("{to}{id}")).await, DENIED, "{of:?} {action} {id}");
+            }
+        }
+        let described = describe(&control, "").await;
+        assert!(!described.body.contains(TAGGED), "{}", described.body);
+        let tags = post(&control, "Action=DescribeTags&Version=2016-11-15").await;
+        assert_eq!((tags.status, tags.body.contains("web")), (200, false));
+    }
+}
+
+#[tokio::test]
+async fn a_list_shows_what_the_caller_may_see_and_a_named_stranger_fails_it() {
+    let control = under(&[r#"{ effect = "allow", actions = ["ec2:Describe*"], instances = ["i-1*", "i-4*"] }"#]).await;
+    assert_eq!(describe(&control, "").await.instances(), [STOPPED, TAGGED]);
+    assert_eq!(describe(&control, "InstanceId.1=i-11111111").await.instances(), [STOPPED]);
+    assert_eq!(describe(&control, "InstanceId.1=i-11111111&InstanceId.2=i-22222222").await.code(), DENIED);
+    // Of an id that it may name, the caller is told that nobody has it.
+    assert_eq!(describe(&control, "InstanceId.1=i-1aaaaaaa").await.code(), "InvalidInstanceID.NotFound");
+    // Regions are no instances.
+    assert_eq!(code(&control, "DescribeRegions", "").await, DENIED);
+}
+
+#[tokio::test]
+async fn tags_that_a_caller_changes_are_judged_as_they_were() {
+    let control = under(&[r#"{ effect = "allow", actions = ["ec2:CreateTags"], tags = { Name = "web" } }"#]).await;
+    assert_eq!(
+        code(&control, "CreateTags", &format!("ResourceId.1={RUNNING}&Tag.1.Key=Name&Tag.1.Value=web")).await,
+        DENIED
+    );
+    assert_eq!(
+        code(&control, "CreateTags", &format!("ResourceId.1={TAGGED}&Tag.1.Key=Name&Tag.1.Value=db")).await,
+        "OK"
+    );
+    assert_eq!(
+        code(&control, "CreateTags", &format!("ResourceId.1={TAGGED}&Tag.1.Key=Name&Tag.1.Value=web")).await,
+        DENIED
+    );
+}
+
+#[tokio::test]
+async fn syntax_is_checked_before_permission_and_permission_before_state() {
+    let control = under(&[r#"{ effect = "allow", actions = ["ec2:DescribeInstances"] }"#]).await;
+    for (rest, expected) in [
+        ("InstanceId=ma1", "InvalidInstanceID.Malformed"),
+        ("InstanceId=i-22222222&HttpTokens=bogus", "InvalidParameterValue"),
+        ("InstanceId=i-22222222&Foo=1", "UnknownParameter"),
+        ("InstanceId=i-22222222&HttpTokens=required", DENIED),
+    ] {
+        assert_eq!(code(&control, "ModifyInstanceMetadataOptions", rest).await, expected, "{rest}");
+    }
+}
+
+#[tokio::test]
+async fn new_keys_count_from_the_next_request_on() {
+    let control = several().await;
+    assert_eq!(describe(&control, "").await.status, 200);
+    control.replace_keys(demo_with(rules(&[])));
+    assert_eq!(describe(&control, "").await.code(), DENIED);
+    control.replace_keys(AccessKeys::default());
+    assert_eq!(describe(&control, "").await.code(), "AuthFailure");
+    control.replace_keys(AccessKeys::demo());
+    assert_eq!(describe(&control, "").await.status, 200);
+}

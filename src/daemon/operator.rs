@@ -1,0 +1,120 @@
+//! The daemon as the operator's socket sees it: what `admin` asks of the other planes, which it does not know.
+//!
+//! A reload reads the documents and the access keys again, all of them before anything is changed. The configuration itself is
+//! read at a start only: listeners and directories do not change under a running daemon.
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use super::GuestPlane;
+use crate::admin::{Asked, Host, Judgement, Reloaded};
+use crate::clock::Moment;
+use crate::config::{self, Config, KeySource};
+use crate::control::{AccessKeys, Control};
+use crate::fault::Fault;
+use crate::guest::reply::Answer;
+use crate::guest::request::{Body, HttpVersion, RawRequest};
+use crate::guest::tree;
+use crate::instance::{Family, Instance};
+use crate::registry::{Entry, Registered, Registry};
+
+/// The daemon behind the operator's socket.
+pub(super) struct Operated {
+    pub(super) registry: Arc<Registry>,
+    pub(super) plane: Arc<GuestPlane>,
+    pub(super) control: Option<Arc<Control>>,
+    pub(super) config: Arc<Config>,
+}
+
+impl Host for Operated {
+    fn faults(&self, instance: &Instance) -> Vec<(String, String)> {
+        tree::faults(instance).into_iter().chain(config::faults_of(instance, &self.config)).collect()
+    }
+
+    fn judge(&self, entry: &Entry, family: Family, asked: &Asked, now: Moment) -> Judgement {
+        let raw = RawRequest {
+            method: &asked.method,
+            target: &asked.path,
+            version: HttpVersion::Http11,
+            headers: asked.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())),
+            body: if asked.has_body { Body::NotEmpty } else { Body::Empty },
+        };
+        let (verdict, answer) = self.plane.guest.decide(entry, family, raw, now);
+        let status = match answer {
+            Answer::Reply(reply) => Some(reply.status),
+            Answer::Silence => None,
+        };
+        Judgement { status, rule: verdict.to_string() }
+    }
+
+    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<Reloaded, Vec<Fault>>> + Send>> {
+        let (registry, control, config) = (Arc::clone(&self.registry), self.control.clone(), Arc::clone(&self.config));
+        Box::pin(reload(registry, control, config))
+    }
+
+    fn connections(&self) -> usize {
+        self.plane.seating.connections()
+    }
+}
+
+/// Reads documents and access keys again. On any fault nothing is changed.
+async fn reload(
+    registry: Arc<Registry>,
+    control: Option<Arc<Control>>,
+    config: Arc<Config>,
+) -> Result<Reloaded, Vec<Fault>> {
+    // 1. Read everything, off the runtime.
+    let reading = {
+        let config = Arc::clone(&config);
+        move || (config::read_instances(&config, tree::faults), access_keys(&config))
+    };
+    let read = tokio::task::spawn_blocking(reading).await.expect("reading does not panic");
+    let (instances, keys) = match read {
+        (Ok(instances), Ok(keys)) => (instances, keys),
+        (instances, keys) => {
+            return Err(instances.err().into_iter().chain(keys.err()).flatten().collect());
+        }
+    };
+
+    // 2. Take it in.
+    let mut reloaded = Reloaded::default();
+    for instance in instances {
+        let id = instance.instance_id.clone();
+        let registered = registry.register(instance, Moment::now().wall).await.map_err(|error| {
+            vec![Fault::of_file(config.instances.as_deref().unwrap_or(std::path::Path::new("")), error)]
+        })?;
+        match registered {
+            Registered::New => reloaded.registered.push(id),
+            Registered::Known => reloaded.unchanged.push(id),
+            Registered::Edited => reloaded.edited.push(id),
+            Registered::Unreadable => reloaded.unreadable.push(id),
+            Registered::Terminated => reloaded.terminated.push(id),
+        }
+    }
+    if let (Some(control), Some(keys)) = (control, keys) {
+        reloaded.access_keys = Some(keys.count());
+        control.replace_keys(keys);
+    }
+    tell(&reloaded);
+    Ok(reloaded)
+}
+
+/// The access keys of the file that the configuration names, if it names one.
+fn access_keys(config: &Config) -> Result<Option<AccessKeys>, Vec<Fault>> {
+    match config.control.as_ref().map(|control| &control.access_keys) {
+        Some(KeySource::File(file)) => AccessKeys::read(file).map(Some),
+        Some(KeySource::Demo) | None => Ok(None),
+    }
+}
+
+fn tell(reloaded: &Reloaded) {
+    for id in &reloaded.registered {
+        info!(instance = %id, "registered");
+    }
+    for id in &reloaded.edited {
+        warn!(instance = %id, "its document was edited; to take the edit in: imdsd instance put FILE");
+    }
+    info!(registered = reloaded.registered.len(), access_keys = reloaded.access_keys, "reloaded");
+}

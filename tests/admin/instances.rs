@@ -1,0 +1,307 @@
+//! Documents in and out, while guests read and the EC2 API changes options.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::{Value, json};
+
+use crate::operator::{document, guest, guest_asks, imdsd, imdsd_at, put, socket, with_listeners};
+use crate::support::{ACCESS_KEY, Daemon, INSTANCE, call, element};
+
+const ONE: &str = "i-11111111111111111";
+const TWO: &str = "i-22222222222222222";
+
+fn read_id(address: std::net::SocketAddr) -> (u16, String) {
+    let answer = guest_asks(address, "GET /latest/meta-data/instance-id HTTP/1.1\r\nHost: imds\r\n\r\n");
+    (answer.status, answer.body)
+}
+
+#[test]
+fn a_put_instance_is_served_at_once_and_a_deleted_one_no_more() {
+    let (daemon, one, _) = with_listeners();
+    assert_eq!(read_id(one).0, 0, "nobody has this listener yet");
+    let said = put(&daemon, &guest(ONE, "one")).done();
+    assert_eq!(said, format!("{ONE}: registered, generation 1\n"));
+    assert_eq!(read_id(one), (200, ONE.to_string()));
+
+    let table = imdsd(&daemon, &["instance", "list"]).done();
+    let row = table.lines().find(|line| line.starts_with(ONE)).unwrap();
+    assert!(row.contains("running") && row.contains("optional") && row.ends_with("listener 'one'"), "{table}");
+    let listed = imdsd(&daemon, &["instance", "list", "--json"]).json();
+    let ids: Vec<&str> =
+        listed["Instances"].as_array().unwrap().iter().map(|of| of["InstanceId"].as_str().unwrap()).collect();
+    assert_eq!(ids, [INSTANCE, ONE]);
+
+    let said = imdsd(&daemon, &["instance", "delete", ONE]).done();
+    assert!(said.contains("registers it anew"), "{said}");
+    assert_eq!(read_id(one).0, 0);
+    imdsd(&daemon, &["instance", "delete", ONE]).refused(1, &["there is no instance", ONE]);
+    imdsd(&daemon, &["instance", "get", ONE]).refused(1, &["there is no instance"]);
+}
+
+#[test]
+fn a_directory_is_taken_in_as_a_whole_or_not_at_all() {
+    let (daemon, one, two) = with_listeners();
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
+    write("1.json", &guest(ONE, "one").to_string());
+    write("2.json", "{\n \"InstanceId\": \"i-2\"\n}");
+    write("3.json", &guest(TWO, "tow").to_string());
+    write("ignored.txt", "{");
+    let path = directory.path().to_str().unwrap();
+    let said = imdsd(&daemon, &["instance", "put", path]);
+    said.refused(1, &["2.json:2: InstanceId", "LaunchTime: is missing", "nothing was changed"]);
+    write("2.json", "[]");
+    let said = imdsd(&daemon, &["instance", "put", path]);
+    said.refused(1, &["3.json:1", "no listener 'tow'", "nothing was changed"]);
+    assert_eq!(read_id(one).0, 0);
+    write("3.json", &guest(TWO, "two").to_string());
+    let dry = imdsd(&daemon, &["instance", "put", "--dry-run", path]).done();
+    assert_eq!(dry, format!("{ONE}: would be registered\n{TWO}: would be registered\n"));
+    assert_eq!(read_id(one).0, 0);
+    imdsd(&daemon, &["instance", "put", path]).done();
+    assert_eq!((read_id(one).1.as_str(), read_id(two).1.as_str()), (ONE, TWO));
+    let none = tempfile::tempdir().unwrap();
+    imdsd(&daemon, &["instance", "put", none.path().to_str().unwrap()]).refused(1, &["no *.json"]);
+    imdsd(&daemon, &["instance", "put", "/nowhere"]).refused(1, &["/nowhere: can't be read"]);
+}
+
+/// What the AWS CLI prints, reservations and read-only fields and all.
+#[test]
+fn the_output_of_describe_instances_is_taken_from_standard_input() {
+    let (daemon, ..) = with_listeners();
+    let mut instance = document(|document| document["InstanceId"] = ONE.into());
+    instance.as_object_mut().unwrap().remove("Imds");
+    instance["MetadataOptions"]["State"] = "applied".into();
+    instance["CpuOptions"] = json!({ "CoreCount": 1 });
+    let output = json!({ "Reservations": [{
+        "ReservationId": "r-0aaaaaaaaaaaaaaaa", "OwnerId": "210987654321", "Groups": [], "Instances": [instance],
+    }] });
+    let said = imdsd_at(&socket(&daemon), &["instance", "put", "-", "--json"], &output.to_string()).json();
+    assert_eq!(said["Instances"][0]["Outcome"], "registered");
+    let stored = imdsd(&daemon, &["instance", "get", ONE]).json();
+    assert_eq!(stored["Imds"]["OwnerId"], "210987654321");
+    assert_eq!(stored["CpuOptions"]["CoreCount"], 1);
+    imdsd_at(&socket(&daemon), &["instance", "put"], "").refused(1, &["standard input:1: not JSON"]);
+}
+
+#[test]
+fn what_one_daemon_exports_another_imports_and_exports_again_to_the_byte() {
+    let (first, ..) = with_listeners();
+    put(&first, &guest(ONE, "one")).done();
+    put(&first, &guest(TWO, "two")).done();
+    imdsd(&first, &["event", "spot", "--in", "1h", "--instance", ONE]).done();
+    let export = imdsd(&first, &["instance", "export", "--with-secrets"]).done();
+
+    let (second, ..) = with_listeners();
+    imdsd(&second, &["instance", "delete", INSTANCE]).done();
+    let said = imdsd_at(&socket(&second), &["instance", "import", "-"], &export).done();
+    assert_eq!(said.lines().count(), 3, "{said}");
+    assert_eq!(imdsd(&second, &["instance", "export", "--with-secrets"]).done(), export);
+    // Once more, it changes nothing.
+    let said = imdsd_at(&socket(&second), &["instance", "import"], &export).done();
+    assert!(said.lines().all(|line| line.contains("unchanged")), "{said}");
+
+    // Without its secrets it is good for the daemon that has them.
+    let without = imdsd(&second, &["instance", "export"]).done();
+    assert!(!without.contains("demo0not0a0secret") && without.contains("[left out]"));
+    imdsd_at(&socket(&second), &["instance", "import"], &without).done();
+    assert_eq!(imdsd(&second, &["instance", "export", "--with-secrets"]).done(), export);
+    imdsd(&second, &["instance", "delete", ONE, TWO]).done();
+    let refused = imdsd_at(&socket(&second), &["instance", "import"], &without);
+    refused.refused(1, &["Imds.Role.Source.Static.V2.SecretAccessKey", "--with-secrets"]);
+
+    // As files, which their owner alone may read.
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("backup");
+    imdsd(&first, &["instance", "export", "--with-secrets", "--directory", path.to_str().unwrap()]).done();
+    use std::os::unix::fs::PermissionsExt as _;
+    let file = path.join(format!("{ONE}.json"));
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let again = imdsd(&second, &["instance", "import", path.to_str().unwrap()]).done();
+    assert_eq!(again.lines().filter(|line| line.contains("registered")).count(), 2, "{again}");
+}
+
+#[test]
+fn a_way_in_that_two_claim_is_accepted_told_and_serves_neither() {
+    let (daemon, one, _) = with_listeners();
+    put(&daemon, &guest(ONE, "one")).done();
+    let said = put(&daemon, &guest(TWO, "one"));
+    assert!(said.error.contains(&format!("listener 'one' is claimed by {ONE}, {TWO}: none of them")), "{said:?}");
+    said.done();
+    assert_eq!(read_id(one).0, 0);
+    assert!(imdsd(&daemon, &["instance", "list"]).done().contains(&format!("disputed with {TWO}")));
+    imdsd(&daemon, &["instance", "delete", TWO]).done();
+    assert_eq!(read_id(one).1, ONE);
+}
+
+#[test]
+fn a_changed_identity_needs_a_new_launch_and_a_passed_generation_is_refused() {
+    let daemon = Daemon::start(|_| {});
+    let token = daemon.token();
+    let edited = document(|document| document["Imds"]["UserDataText"] = "new".into());
+    assert!(put(&daemon, &edited).done().ends_with("replaced, generation 2: Imds.UserDataText\n"));
+    assert_eq!(daemon.get_with("/latest/user-data", &token).body, "new", "its tokens stay valid");
+    let old = ["instance", "put", "--generation", "1"];
+    imdsd_at(&socket(&daemon), &old, &edited.to_string()).refused(1, &["generation is not 1", "2 by now"]);
+
+    let other = document(|document| document["PrivateIpAddress"] = "10.0.0.11".into());
+    put(&daemon, &other).refused(1, &["standard input:1: PrivateIpAddress", "nothing was changed"]);
+    let other = document(|document| document["InstanceType"] = "m7i.large".into());
+    put(&daemon, &other).refused(1, &["(Imds.UserDataText, InstanceType)", "--relaunch"]);
+    imdsd_at(&socket(&daemon), &["instance", "put", "--relaunch"], &other.to_string()).done();
+    assert_eq!(daemon.get_with("/latest/meta-data/instance-id", &token).status, 401, "its tokens are void");
+    let identity = daemon.get_with("/latest/dynamic/instance-identity/document", &daemon.token()).body;
+    assert!(identity.contains("m7i.large"), "{identity}");
+}
+
+#[test]
+fn a_reload_registers_what_is_new_names_what_was_edited_and_changes_keys() {
+    let (mut daemon, ..) = with_listeners();
+    let path = |name: &str| daemon.directory.path().join(name);
+    let (instances, keys) = (path("instance.json"), path("access-keys.toml"));
+    let describe = || call(daemon.control, "DescribeInstances", &[]).unwrap().status;
+    let write = |documents: &[Value]| std::fs::write(&instances, json!(documents).to_string()).unwrap();
+    let demo = document(|document| document["MetadataOptions"]["HttpTokens"] = "optional".into());
+    assert_eq!(imdsd(&daemon, &["reload"]).done(), "1 instances unchanged, 1 access keys in force\n");
+
+    // A fault anywhere changes nothing anywhere.
+    let (id, secret) = ACCESS_KEY;
+    let other_keys =
+        format!("[[access_key]]\naccess_key_id = \"AKIDOTHEROTHER000001\"\nsecret_access_key = \"{secret}\"\n");
+    std::fs::write(&keys, &other_keys).unwrap();
+    std::fs::write(&instances, "{").unwrap();
+    imdsd(&daemon, &["reload"]).refused(1, &["instance.json:1: not JSON", "nothing was changed"]);
+    assert_eq!(describe(), 200);
+    std::fs::write(&keys, "x").unwrap();
+    write(&[demo.clone(), guest(ONE, "one")]);
+    imdsd(&daemon, &["reload"]).refused(1, &["access-keys.toml:1", "nothing was changed"]);
+    imdsd(&daemon, &["instance", "get", ONE]).refused(1, &["there is no instance"]);
+
+    std::fs::write(&keys, &other_keys).unwrap();
+    let said = imdsd(&daemon, &["reload"]).done();
+    assert!(said.contains(&format!("{ONE}: registered")) && said.contains("1 instances unchanged"), "{said}");
+    assert_eq!(describe(), 401, "the old key is one no more");
+    let edited = document(|document| document["Imds"]["UserDataText"] = "edited".into());
+    write(&[edited.clone(), guest(ONE, "one")]);
+    std::fs::write(&keys, other_keys.replace("AKIDOTHEROTHER000001", id)).unwrap();
+    // SIGHUP does the same.
+    let pid = rustix::process::Pid::from_raw(daemon.pid() as i32).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    let line = daemon.wait_for(|line| line["message"].as_str().is_some_and(|said| said.contains("was edited")));
+    assert_eq!(line["instance"], INSTANCE);
+    daemon.wait_for(|line| line["message"] == "reloaded");
+    assert_eq!(call(daemon.control, "DescribeInstances", &[]).unwrap().status, 200);
+    // To put the edited one is to take the edit in.
+    put(&daemon, &edited).done();
+    let said = imdsd(&daemon, &["reload", "--json"]).json();
+    assert_eq!((said["Edited"].clone(), said["Unchanged"].clone()), (json!([]), json!([INSTANCE, ONE])));
+}
+
+/// Puts that say nothing of options, and option changes, all at once; then the daemon is killed in the midst of them.
+#[test]
+fn puts_and_option_changes_do_not_lose_one_another_nor_are_they_lost_to_a_kill() {
+    let mut daemon = Daemon::start(|_| {});
+    let stop = AtomicBool::new(false);
+    let silent = |number: usize| {
+        document(|document| {
+            document.as_object_mut().unwrap().remove("MetadataOptions");
+            document["Imds"]["UserDataText"] = number.to_string().into();
+        })
+    };
+    let (place, control) = (socket(&daemon), daemon.control);
+    let (put_last, limit_last) = std::thread::scope(|scope| {
+        let putting = scope.spawn(|| {
+            let mut last = 0;
+            for number in 1.. {
+                let said = imdsd_at(&place, &["instance", "put"], &silent(number).to_string());
+                if stop.load(Ordering::Relaxed) || said.code != 0 {
+                    return last;
+                }
+                last = number;
+            }
+            unreachable!()
+        });
+        let changing = scope.spawn(|| {
+            let mut last = 0;
+            for number in 0.. {
+                let limit = number % 64 + 1;
+                let parameters = [("InstanceId", INSTANCE), ("HttpPutResponseHopLimit", &*limit.to_string())];
+                let answer = call(control, "ModifyInstanceMetadataOptions", &parameters);
+                if stop.load(Ordering::Relaxed) || answer.is_none_or(|answer| answer.status != 200) {
+                    return last;
+                }
+                last = limit;
+            }
+            unreachable!()
+        });
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        stop.store(true, Ordering::Relaxed);
+        (putting.join().unwrap(), changing.join().unwrap())
+    });
+    assert!(put_last > 3 && limit_last > 0, "both went on: {put_last} {limit_last}");
+    let stored = imdsd(&daemon, &["instance", "get", INSTANCE]).json();
+    // One more of each may have been under way when they were told to stop.
+    let text: usize = stored["Imds"]["UserDataText"].as_str().unwrap().parse().unwrap();
+    let limit = stored["MetadataOptions"]["HttpPutResponseHopLimit"].as_i64().unwrap();
+    assert!(text == put_last || text == put_last + 1, "{text} {put_last}");
+    assert!(limit == limit_last || limit == limit_last % 64 + 1, "{limit} {limit_last}");
+
+    // What was acknowledged is there after a kill.
+    put(&daemon, &silent(7777)).done();
+    daemon.kill();
+    imdsd(&daemon, &["instance", "list"]).refused(3, &["no imdsd can be reached", "is imdsd running?"]);
+    daemon.start_again();
+    let again = imdsd(&daemon, &["instance", "get", INSTANCE]).json();
+    assert_eq!(again["Imds"]["UserDataText"], "7777");
+    assert_eq!(again["MetadataOptions"]["HttpPutResponseHopLimit"].as_i64().unwrap(), limit);
+    let described = call(daemon.control, "DescribeInstances", &[]).unwrap().body;
+    assert_eq!(element(&described, "httpPutResponseHopLimit"), Some(&*limit.to_string()));
+}
+
+/// "a document still in the instances directory would register it anew at next start"
+#[test]
+fn a_deleted_instance_comes_back_with_its_document_and_its_old_tokens_do_not() {
+    let mut daemon = Daemon::start(|_| {});
+    let token = daemon.token();
+    imdsd(&daemon, &["instance", "delete", INSTANCE]).done();
+    assert_eq!(guest_asks(daemon.ipv4, "GET / HTTP/1.1\r\nHost: imds\r\n\r\n").status, 0);
+    daemon.kill();
+    daemon.start_again();
+    assert_eq!(daemon.get_with("/latest/meta-data/instance-id", &token).status, 401);
+    assert_eq!(daemon.get_with("/latest/meta-data/instance-id", &daemon.token()).body, INSTANCE);
+}
+
+#[test]
+fn an_instance_whose_record_is_damaged_is_listed_and_can_be_deleted_and_put() {
+    let mut daemon = Daemon::start(|_| {});
+    daemon.kill();
+    let record = daemon.directory.path().join("state/instances").join(format!("{INSTANCE}.json"));
+    std::fs::write(&record, "{").unwrap();
+    daemon.start_again();
+    let said = imdsd(&daemon, &["instance", "list"]);
+    assert!(said.error.contains(INSTANCE) && said.error.contains("can't be read"), "{said:?}");
+    put(&daemon, &document(|_| {})).refused(1, &["can't be read", "imdsd instance delete"]);
+    imdsd(&daemon, &["instance", "get", INSTANCE]).refused(1, &["can't be read"]);
+    imdsd(&daemon, &["instance", "delete", INSTANCE]).done();
+    put(&daemon, &document(|_| {})).done();
+    assert_eq!(daemon.get_with("/latest/meta-data/instance-id", &daemon.token()).body, INSTANCE);
+}
+
+#[test]
+fn nothing_of_a_document_is_in_the_log() {
+    let mut daemon = Daemon::start(|_| {});
+    let secret = document(|document| {
+        document["Imds"]["UserDataText"] = "a-very-secret-word".into();
+        document["Imds"]["Role"]["Source"]["Static"]["V2"]["SecretAccessKey"] = "another-secret-word".into();
+    });
+    put(&daemon, &secret).done();
+    let token = daemon.token();
+    imdsd(&daemon, &["instance", "explain", "--listener", "demo", "--token", &token]).done();
+    imdsd(&daemon, &["instance", "export", "--with-secrets"]).done();
+    daemon.terminate();
+    let log: String = daemon.log().iter().map(Value::to_string).collect();
+    assert!(log.contains("admin: answered"), "{log}");
+    for secret in ["a-very-secret-word", "another-secret-word", &token] {
+        assert!(!log.contains(secret), "{secret}");
+    }
+}
