@@ -2,6 +2,7 @@
 //! that shares no code with the verifier; then every way a request can be spoiled.
 
 mod oracle;
+mod recorded;
 mod suite;
 
 use hyper::HeaderMap;
