@@ -2,6 +2,7 @@
 //!
 //! Whoever makes it up holds the writer, so what it reads here is still so when the change is stored.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Account, AccountState, Entry, Snapshot};
@@ -11,6 +12,8 @@ use crate::instance::{Instance, InstanceId};
 pub struct Draft {
     snapshot: Arc<Snapshot>,
     account: Arc<AccountState>,
+    /// Instances that are shown no longer and still have a record.
+    buried: BTreeSet<InstanceId>,
     /// In the order in which they will be stored.
     pub(super) changes: Vec<Change>,
     pub(super) new_account: Option<Account>,
@@ -33,8 +36,8 @@ pub(super) enum Launch {
 }
 
 impl Draft {
-    pub(super) fn new(snapshot: Arc<Snapshot>, account: Arc<AccountState>) -> Draft {
-        Draft { snapshot, account, changes: Vec::new(), new_account: None }
+    pub(super) fn new(snapshot: Arc<Snapshot>, account: Arc<AccountState>, buried: BTreeSet<InstanceId>) -> Draft {
+        Draft { snapshot, account, buried, changes: Vec::new(), new_account: None }
     }
 
     /// The registry as it is without this change.
@@ -61,8 +64,15 @@ impl Draft {
         Some(&mut change.instance)
     }
 
-    /// A new instance. Its id must be nobody's. `request` is the digest of the call that makes it.
+    /// Whether an id is somebody's, or was until lately: a record of it is in the store.
+    pub fn is_taken(&self, id: &InstanceId) -> bool {
+        let is_made = self.changes.iter().any(|change| change.instance.instance_id == *id);
+        is_made || self.snapshot.entry(id).is_some() || self.snapshot.is_unreadable(id) || self.buried.contains(id)
+    }
+
+    /// A new instance, whose id must not be taken. `request` is the digest of the call that makes it.
     pub fn create(&mut self, instance: Instance, request: String) {
+        assert!(!self.is_taken(&instance.instance_id), "whoever makes an instance looks whether its id is taken");
         self.changes.push(Change { instance, launch: Launch::First(request) });
     }
 

@@ -233,7 +233,7 @@ impl Registry {
         finish(async move {
             let writer = registry.writer.lock().await;
             let snapshot = registry.snapshot();
-            let mut draft = Draft::new(Arc::clone(&snapshot), registry.account());
+            let mut draft = Draft::new(Arc::clone(&snapshot), registry.account(), writer.buried.clone());
             let outcome = plan(&mut draft).map_err(UpdateError::Refused)?;
             if let Some(account) = draft.new_account {
                 registry.persist_account(account).await.map_err(UpdateError::Store)?;
@@ -244,11 +244,6 @@ impl Registry {
                 let id = instance.instance_id.clone();
                 let before = snapshot.entry(&id);
                 let Some(record) = next_record(before, instance, launch, now) else { continue };
-                // A buried instance's record is not overwritten, however unlikely it is that its id is drawn again.
-                assert!(
-                    before.is_some() || !(writer.buried.contains(&id) || snapshot.is_unreadable(&id)),
-                    "{id} is new"
-                );
                 if let Err(error) = registry.persist(record.clone(), before.map(|entry| entry.record())).await {
                     for id in made {
                         registry.take_back(id).await;
