@@ -17,6 +17,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod aemm;
 pub mod cli;
 pub mod clock;
 pub mod config;

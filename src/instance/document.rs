@@ -1059,7 +1059,7 @@ fn is_mac(text: &str) -> bool {
 
 /// `ssh-ed25519 AAAA… comment`. The key repeats its type inside the base64 (RFC 4253, 6.6), which a truncated or mixed-up
 /// line rarely survives.
-fn is_authorized_key(line: &str) -> bool {
+pub(crate) fn is_authorized_key(line: &str) -> bool {
     if line.chars().any(char::is_control) {
         return false;
     }

@@ -10,6 +10,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("instance", &["clock", "fault"]),
     ("sigv4", &["instance"]),
     ("config", &["fault", "instance", "sigv4"]),
+    ("aemm", &["fault", "instance"]),
     ("registry", &["fault", "instance"]),
     ("identity", &["clock", "fault", "instance"]),
     ("credentials", &["clock", "fault", "instance", "sigv4"]),
@@ -34,7 +35,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "registry",
         ],
     ),
-    ("cli", &["clock", "config", "control", "daemon", "fault", "guest", "identity", "instance", "logging"]),
+    ("cli", &["aemm", "clock", "config", "control", "daemon", "fault", "guest", "identity", "instance", "logging"]),
 ];
 
 fn imports_of(directory: &Path, module: &str, found: &mut BTreeMap<String, Vec<String>>) {
