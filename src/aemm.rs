@@ -171,6 +171,7 @@ const fn bare(key: &'static str, path: &'static str, shown: fn(&Instance) -> Opt
     Leaf { key, path, shown, put: |_, _| {} }
 }
 
+/// A row each, however long it is.
 #[rustfmt::skip]
 const LEAVES: &[Leaf] = &[
     leaf("ami-id", "meta-data/ami-id", |i| Some(i.image_id.clone()), |i, text| i.image_id = text.into()),

@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::{Answer, PATIENCE, ask};
@@ -25,14 +26,15 @@ impl Served {
         let mut imdsd = Command::new(env!("CARGO_BIN_EXE_imdsd"));
         imdsd.args(["serve", "--aemm-config"]).arg(&file).args(arguments);
         let child = imdsd.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let served = Served(child, SocketAddr::from(([127, 0, 0, 1], port)));
+        let mut served = Served(child, SocketAddr::from(([127, 0, 0, 1], port)));
         served.wait_until_it_listens();
         served
     }
 
-    fn wait_until_it_listens(&self) {
+    fn wait_until_it_listens(&mut self) {
         let deadline = Instant::now() + PATIENCE;
         while std::net::TcpStream::connect(self.1).is_err() {
+            assert_eq!(self.0.try_wait().unwrap(), None, "it ended");
             assert!(Instant::now() < deadline, "nobody listens on {}", self.1);
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -55,12 +57,15 @@ impl Served {
     }
 }
 
-/// A port that is free, as is the next one, which is for the EC2 API.
+/// A port that is free, as is the next one, which is for the EC2 API. It is below those that the kernel gives to other
+/// tests, and the process's number keeps two runs apart.
 fn two_free_ports() -> u16 {
-    for _ in 0..100 {
-        let first = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = first.local_addr().unwrap().port();
-        if port < u16::MAX && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let first = u16::try_from(std::process::id() % 1_000).unwrap() * 10;
+    for _ in 0..1_000 {
+        let port = 20_000 + (first + NEXT.fetch_add(2, Ordering::Relaxed)) % 10_000;
+        let is_free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
+        if is_free(port) && is_free(port + 1) {
             return port;
         }
     }
