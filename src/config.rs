@@ -178,8 +178,10 @@ impl Default for Interfaces {
 /// `[control]`: the EC2 API for operators.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Control {
-    /// A loopback address and a port.
+    /// An address and a port; not on loopback only with TLS, or where the operator exposes signed calls.
     pub listen: SocketAddr,
+    /// The certificate and the key of TLS; `None` for plain HTTP.
+    pub tls: Option<ControlTls>,
     /// Where the access keys come from.
     pub access_keys: KeySource,
     /// The regions a call may be signed for.
@@ -193,6 +195,15 @@ pub struct Admin {
     pub socket: PathBuf,
     /// The numbers of the users who may call, beside root and the daemon's own.
     pub users: Vec<u32>,
+}
+
+/// The files of the control endpoint's TLS, in PEM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControlTls {
+    /// The endpoint's certificate and those between it and its authority.
+    pub certificate: PathBuf,
+    /// Its key, which nobody else may read.
+    pub key: PathBuf,
 }
 
 /// Where the access keys for control calls come from.
@@ -267,7 +278,12 @@ impl Config {
                 extra_hops: 0,
             }],
             interfaces: None,
-            control: Some(Control { listen: CONTROL_LISTEN, access_keys: KeySource::Demo, regions: Regions::Any }),
+            control: Some(Control {
+                listen: CONTROL_LISTEN,
+                tls: None,
+                access_keys: KeySource::Demo,
+                regions: Regions::Any,
+            }),
             admin: None,
             identity: Identity::default(),
             log: Log::default(),
@@ -620,9 +636,23 @@ fn resolve(file: &Path, text: &str) -> Result<Resolved, Vec<Fault>> {
     if let Some(mut section) = root.table("control", &mut faults) {
         let listen = section.parsed("listen", &mut faults, |text| {
             let address = text.parse().map_err(|_| no_address(text, "an IP", "127.0.0.1:1339"))?;
-            control_address(address)?;
             taken.take(address, "control.listen").map(|()| address)
         });
+        let certificate = section.parsed("certificate", &mut faults, path);
+        let key = section.parsed("key", &mut faults, path);
+        match (section.has("certificate"), section.has("key")) {
+            (true, false) => section.missing("key", "a certificate needs its key", &mut faults),
+            (false, true) => section.missing("certificate", "a key needs its certificate", &mut faults),
+            _ => {}
+        }
+        let exposed = section.boolean("expose_signed_calls_in_plain_http", &mut faults).unwrap_or(false);
+        if let Some(address) = listen
+            && !address.ip().is_loopback()
+            && !section.has("certificate")
+            && !exposed
+        {
+            section.fault("listen", in_plain_http(address), &mut faults);
+        }
         let access_keys = section.parsed("access_keys", &mut faults, path).unwrap_or(ACCESS_KEYS.into());
         let regions = section.each("regions", &mut faults, region).map_or(Regions::Any, Regions::These);
         if regions == Regions::These(Vec::new()) {
@@ -630,6 +660,7 @@ fn resolve(file: &Path, text: &str) -> Result<Resolved, Vec<Fault>> {
         }
         control = Some(Control {
             listen: listen.unwrap_or(CONTROL_LISTEN),
+            tls: certificate.zip(key).map(|(certificate, key)| ControlTls { certificate, key }),
             access_keys: KeySource::File(access_keys),
             regions,
         });
@@ -744,15 +775,13 @@ fn no_address(text: &str, family: &str, example: &str) -> String {
     format!("'{}' is not {family} address and port such as {example}", text.escape_debug())
 }
 
-fn control_address(address: SocketAddr) -> Result<(), String> {
-    match address.ip().is_loopback() {
-        true => Ok(()),
-        false => Err(format!(
-            "{} is not a loopback address; signed calls travel in plain HTTP here, so others must not reach it (listen on \
-             127.0.0.1 or [::1], and put a proxy with TLS in front)",
-            address.ip()
-        )),
-    }
+fn in_plain_http(address: SocketAddr) -> String {
+    format!(
+        "{} is not a loopback address, and signed calls would travel there in plain HTTP: name a certificate and its key, \
+         listen on 127.0.0.1 or [::1], or set expose_signed_calls_in_plain_http = true where the network itself keeps \
+         others out",
+        address.ip()
+    )
 }
 
 /// The addresses that are spoken for, with whose they are.
@@ -1086,6 +1115,9 @@ mod tests {
                 // Settings whose default can't be written down stand in comments.
                 let written = named.contains(&setting)
                     || (setting == "control.regions" && shipped.contains("`regions ="))
+                    || (setting == "control.certificate"
+                        && shipped.contains("`certificate = \"/etc/imdsd/control.pem\"`"))
+                    || (setting == "control.key" && shipped.contains("`key = \"/etc/imdsd/control.key\"`"))
                     || (setting == "interfaces.extra_hops_of" && shipped.contains("`extra_hops_of ="))
                     || (setting == "listener.interface" && shipped.contains("`interface ="));
                 assert!(written, "config/imdsd.toml does not name {setting}");
@@ -1250,7 +1282,16 @@ mod tests {
             let faults = refused(&format!("{LISTENER}[control]\nlisten = \"{address}\"\n"));
             assert_eq!(faults.len(), 1, "{address}");
             assert!(faults[0].starts_with("5: control.listen: ") && faults[0].contains("plain HTTP"), "{}", faults[0]);
+            for more in ["certificate = \"a.pem\"\nkey = \"a.key\"\n", "expose_signed_calls_in_plain_http = true\n"] {
+                let text = format!("{LISTENER}[control]\nlisten = \"{address}\"\n{more}");
+                let control = parse_text(&text).unwrap().control.unwrap();
+                assert_eq!(control.listen.to_string(), address);
+            }
         }
+        let half = refused(&format!("{LISTENER}[control]\ncertificate = \"a.pem\"\n"));
+        assert_eq!(half, ["4: control.key: a certificate needs its key"]);
+        let half = refused(&format!("{LISTENER}[control]\nkey = \"a.key\"\n"));
+        assert_eq!(half, ["4: control.certificate: a key needs its certificate"]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use clap::Args;
 use super::registered;
 use crate::config::{self, Checked};
 use crate::control::AccessKeys;
-use crate::daemon::IdentitySource;
+use crate::daemon::{self, IdentitySource};
 use crate::guest::tree;
 use crate::host::examine::{self, Addresses, Service, examine};
 
@@ -41,6 +41,10 @@ pub fn run(arguments: Arguments) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    if let Err(faults) = daemon::control_tls(&checked.config) {
+        faults.iter().for_each(|fault| eprintln!("{fault}"));
+        return ExitCode::FAILURE;
+    }
     if let Err(fault) = IdentitySource::of(&checked.config) {
         eprintln!("{fault}");
         return ExitCode::FAILURE;

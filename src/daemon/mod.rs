@@ -42,6 +42,7 @@ use crate::instance::{HopLimit, Instance, Origin};
 use crate::net::connection::{Answering, Body, Outgoing};
 use crate::net::control::{ControlBody, Controlling};
 use crate::net::seats::Seats;
+use crate::net::tls::Tls;
 use crate::net::{self, DrainControl, Limits};
 use crate::registry::file::FileStore;
 use crate::registry::memory::MemoryStore;
@@ -163,6 +164,13 @@ struct Host {
     sign: Option<String>,
 }
 
+/// The control endpoint, bound and not yet answering.
+struct BoundControl {
+    listener: TcpListener,
+    plane: Arc<Control>,
+    tls: Option<Arc<Tls>>,
+}
+
 /// The control endpoint, open.
 struct ControlEndpoint {
     address: SocketAddr,
@@ -209,7 +217,8 @@ impl Daemon {
         let operated = Arc::new(Operated {
             registry: Arc::clone(&registry),
             plane: Arc::clone(&plane),
-            control: control.as_ref().map(|(_, control)| Arc::clone(control)),
+            control: control.as_ref().map(|bound| Arc::clone(&bound.plane)),
+            tls: control.as_ref().and_then(|bound| bound.tls.clone()),
             config: Arc::new(config.clone()),
         });
         let mut daemon = Daemon {
@@ -246,8 +255,8 @@ impl Daemon {
         daemon.register(instances, now.wall).await?;
         daemon.forget_terminated().await;
         daemon.apply(WhenRefused::TryAgain).await?;
-        if let Some((listener, control)) = control {
-            daemon.start_control(listener, control, config.guest.head_time)?;
+        if let Some(bound) = control {
+            daemon.start_control(bound, config.guest.head_time)?;
         }
         daemon.admin = admin.map(|socket| {
             let (registry, host) = (Arc::clone(&daemon.registry), Arc::clone(&daemon.operated));
@@ -335,21 +344,18 @@ impl Daemon {
         self.ways.apply(&self.registry, &links, &self.seating, when_refused).await
     }
 
-    fn start_control(
-        &mut self,
-        listener: TcpListener,
-        control: Arc<Control>,
-        head: Duration,
-    ) -> Result<(), StartFault> {
+    fn start_control(&mut self, bound: BoundControl, head: Duration) -> Result<(), StartFault> {
+        let BoundControl { listener, plane, tls } = bound;
         let address = listener.local_addr().map_err(StartFault::System)?;
-        info!(%address, "control endpoint");
+        info!(%address, tls = tls.is_some(), "control endpoint");
         let drain = DrainControl::new();
-        let controlling = controlling(control);
+        let controlling = controlling(plane);
         let limits = Limits { head, extra_hops: 0 };
         let seats = Seats::new(Arc::new(AtomicUsize::new(CONTROL_CONNECTIONS)));
         let whose = move |_: &TcpStream, _| Some((Arc::clone(&seats), ()));
         let accepting = net::listener::accept(listener, drain.drain(), whose, move |stream, (), seat, drain| {
-            net::control::serve(stream, Arc::clone(&controlling), control::MOST_BODY, limits, seat, drain)
+            let (tls, controlling) = (tls.clone(), Arc::clone(&controlling));
+            net::control::serve(stream, tls, controlling, control::MOST_BODY, limits, seat, drain)
         });
         self.control = Some(ControlEndpoint { address, accepting: tokio::spawn(accepting), drain });
         Ok(())
@@ -407,16 +413,24 @@ impl Daemon {
 }
 
 /// Binds the control endpoint. Nobody is answered there before [`Daemon::start_control`].
-fn open_control(registry: &Arc<Registry>, config: &Config) -> Result<Option<(TcpListener, Arc<Control>)>, StartFault> {
+fn open_control(registry: &Arc<Registry>, config: &Config) -> Result<Option<BoundControl>, StartFault> {
     let Some(settings) = &config.control else { return Ok(None) };
     let keys = match &settings.access_keys {
         KeySource::Demo => AccessKeys::demo(),
         KeySource::File(path) => AccessKeys::read(path).map_err(StartFault::Files)?,
     };
     let control = Control::new(Arc::clone(registry), keys, settings.regions.clone());
+    let tls = control_tls(config).map_err(StartFault::Files)?;
     let listener =
         net::listener::open(settings.listen, None).map_err(|reason| StartFault::Listen(settings.listen, reason))?;
-    Ok(Some((listener, Arc::new(control))))
+    Ok(Some(BoundControl { listener, plane: Arc::new(control), tls: tls.map(Arc::new) }))
+}
+
+/// The certificate and the key that the configuration names for the control endpoint, if it names any.
+pub fn control_tls(config: &Config) -> Result<Option<Tls>, Vec<Fault>> {
+    let Some(files) = config.control.as_ref().and_then(|control| control.tls.as_ref()) else { return Ok(None) };
+    let read = Tls::read(&files.certificate, &files.key);
+    read.map(Some).map_err(|(file, message)| vec![Fault::of_file(&file, message)])
 }
 
 /// Never returns where no links are followed.

@@ -1,6 +1,6 @@
 //! The daemon as the operator's socket sees it: what `admin` asks of the other planes, which it does not know.
 //!
-//! A reload reads the documents and the access keys again, all of them before anything is changed. The configuration itself is
+//! A reload reads the documents, the access keys and the certificate again, all of them before anything is changed. The configuration itself is
 //! read at a start only: listeners and directories do not change under a running daemon.
 
 use std::pin::Pin;
@@ -18,6 +18,7 @@ use crate::guest::reply::Answer;
 use crate::guest::request::{Body, HttpVersion, RawRequest};
 use crate::guest::tree;
 use crate::instance::{Family, Instance};
+use crate::net::tls::Tls;
 use crate::registry::{Entry, Registered, Registry};
 
 /// The daemon behind the operator's socket.
@@ -25,6 +26,7 @@ pub(super) struct Operated {
     pub(super) registry: Arc<Registry>,
     pub(super) plane: Arc<GuestPlane>,
     pub(super) control: Option<Arc<Control>>,
+    pub(super) tls: Option<Arc<Tls>>,
     pub(super) config: Arc<Config>,
 }
 
@@ -51,7 +53,7 @@ impl Host for Operated {
 
     fn reload(&self) -> Pin<Box<dyn Future<Output = Result<Reloaded, Vec<Fault>>> + Send>> {
         let (registry, control, config) = (Arc::clone(&self.registry), self.control.clone(), Arc::clone(&self.config));
-        Box::pin(reload(registry, control, config))
+        Box::pin(reload(registry, control, self.tls.clone(), config))
     }
 
     fn connections(&self) -> usize {
@@ -63,18 +65,19 @@ impl Host for Operated {
 async fn reload(
     registry: Arc<Registry>,
     control: Option<Arc<Control>>,
+    tls: Option<Arc<Tls>>,
     config: Arc<Config>,
 ) -> Result<Reloaded, Vec<Fault>> {
     // 1. Read everything, off the runtime.
     let reading = {
         let config = Arc::clone(&config);
-        move || (config::read_instances(&config, tree::faults), access_keys(&config))
+        move || (config::read_instances(&config, tree::faults), access_keys(&config), super::control_tls(&config))
     };
     let read = tokio::task::spawn_blocking(reading).await.expect("reading does not panic");
-    let (instances, keys) = match read {
-        (Ok(instances), Ok(keys)) => (instances, keys),
-        (instances, keys) => {
-            return Err(instances.err().into_iter().chain(keys.err()).flatten().collect());
+    let (instances, keys, new_tls) = match read {
+        (Ok(instances), Ok(keys), Ok(tls)) => (instances, keys, tls),
+        (instances, keys, tls) => {
+            return Err(instances.err().into_iter().chain(keys.err()).chain(tls.err()).flatten().collect());
         }
     };
 
@@ -92,6 +95,9 @@ async fn reload(
             Registered::Unreadable => reloaded.unreadable.push(id),
             Registered::Terminated => reloaded.terminated.push(id),
         }
+    }
+    if let (Some(tls), Some(new)) = (tls, new_tls) {
+        tls.replace(new);
     }
     if let (Some(control), Some(keys)) = (control, keys) {
         reloaded.access_keys = Some(keys.count());

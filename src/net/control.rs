@@ -11,10 +11,12 @@ use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tracing::debug;
 
 use super::seats::Seat;
+use super::tls::Tls;
 use super::{CONNECTION_AGE, Drain, LARGEST_HEAD, Limits};
 
 /// A body, or why there is none.
@@ -36,22 +38,35 @@ const BODY: Duration = Duration::from_secs(5);
 const ENDING: Duration = Duration::from_secs(5);
 
 /// Serves one caller's connection to its end, or until it has to make room. Bodies of up to `most_body` bytes are collected.
+///
+/// With `tls`, nothing is read before the handshake, which may take as long as a head.
 pub async fn serve(
     stream: TcpStream,
+    tls: Option<Arc<Tls>>,
     controlling: Arc<Controlling>,
     most_body: usize,
     limits: Limits,
     seat: Seat,
     drain: Drain,
 ) {
+    let serving = async {
+        match tls {
+            None => serve_to_its_end(stream, controlling, most_body, limits, &seat, drain).await,
+            Some(tls) => match tokio::time::timeout(limits.head, tls.accept(stream)).await {
+                Ok(Ok(stream)) => serve_to_its_end(stream, controlling, most_body, limits, &seat, drain).await,
+                Ok(Err(reason)) => debug!(%reason, "control connection without a handshake"),
+                Err(_) => debug!("control connection without a handshake in time"),
+            },
+        }
+    };
     tokio::select! {
-        () = serve_to_its_end(stream, controlling, most_body, limits, &seat, drain) => {}
+        () = serving => {}
         () = seat.told_to_leave() => {}
     }
 }
 
 async fn serve_to_its_end(
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     controlling: Arc<Controlling>,
     most_body: usize,
     limits: Limits,

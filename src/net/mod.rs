@@ -9,6 +9,7 @@ pub mod ingress;
 pub mod listener;
 pub mod seats;
 pub mod sieve;
+pub mod tls;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -6,6 +6,7 @@
 mod control;
 #[path = "../support/mod.rs"]
 mod support;
+mod tls;
 
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
