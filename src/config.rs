@@ -17,7 +17,8 @@ use toml_edit::{Document, Item, TableLike};
 use crate::fault::{Fault, line_of};
 use crate::instance::document::{self, near_miss};
 use crate::instance::{
-    Attachment, CredentialSource, Ground, Hold, Instance, InstanceId, InstanceState, Role, SourceAddress,
+    Attachment, BridgePort, CredentialSource, Ground, Hold, Instance, InstanceId, InstanceState, Role, SourceAddress,
+    interface_name_fault,
 };
 use crate::sigv4::Regions;
 
@@ -119,6 +120,8 @@ pub struct Listener {
     pub ipv4: Option<SocketAddrV4>,
     /// Its IPv6 address and port.
     pub ipv6: Option<SocketAddrV6>,
+    /// The one interface of the host that it hears; `None` for all of them.
+    pub interface: Option<String>,
     /// Whether a guest there can have no other's address, so that addresses tell guests apart.
     pub anti_spoofed: bool,
     /// How many routers stand between it and its guests.
@@ -259,6 +262,7 @@ impl Config {
                 name: DEMO_LISTENER.to_string(),
                 ipv4: Some(SocketAddrV4::new(Ipv4Addr::LOCALHOST, DEMO_PORT)),
                 ipv6: Some(SocketAddrV6::new(Ipv6Addr::LOCALHOST, DEMO_PORT, 0, 0)),
+                interface: None,
                 anti_spoofed: false,
                 extra_hops: 0,
             }],
@@ -420,6 +424,11 @@ fn unserved(attachment: &Attachment, config: &Config) -> Option<String> {
     let name = match attachment {
         Attachment::Listener(name) => name,
         Attachment::SourceAddress(SourceAddress { listener, .. }) => listener,
+        Attachment::Interface(name) | Attachment::BridgePort(BridgePort { bridge: name, .. })
+            if config.listeners.iter().any(|listener| listener.interface.as_ref() == Some(name)) =>
+        {
+            return Some(format!("a listener of the configuration hears {name} too"));
+        }
         Attachment::Interface(_) | Attachment::BridgePort(_) | Attachment::NetworkNamespace(_) => {
             let message = format!("{attachment} needs the table [interfaces] in the configuration, which may be empty");
             return config.interfaces.is_none().then_some(message);
@@ -520,6 +529,7 @@ fn resolve(file: &Path, text: &str) -> Result<Resolved, Vec<Fault>> {
 
     let mut taken = Taken::default();
     let (mut listeners, mut listener_lines) = (Vec::<Listener>::new(), Vec::new());
+    let root_has_interfaces = root.has("interfaces");
     for mut section in root.tables("listener", &mut faults) {
         let name = section.required("name", &mut faults, |name| {
             let name = listener_name(name)?;
@@ -540,10 +550,27 @@ fn resolve(file: &Path, text: &str) -> Result<Resolved, Vec<Fault>> {
         if !section.has("ipv4") && !section.has("ipv6") {
             section.missing("ipv4", "a listener has ipv4, ipv6 or both", &mut faults);
         }
+        let interface = section.parsed("interface", &mut faults, |name| match interface_name_fault(name) {
+            None => Ok(name.to_string()),
+            Some(fault) => Err(fault),
+        });
         let anti_spoofed = section.boolean("anti_spoofed", &mut faults).unwrap_or(false);
+        // Guests reach every address of the host by whatever interface they have.
+        let reached = [ipv4.map(SocketAddr::from), ipv6.map(SocketAddr::from)].into_iter().flatten();
+        let is_reached = reached.into_iter().any(|address| !address.ip().is_loopback());
+        if is_reached && !section.has("interface") {
+            if anti_spoofed {
+                let message = "goes with interface: what comes in by others is not kept from choosing its address";
+                section.fault("anti_spoofed", message, &mut faults);
+            } else if root_has_interfaces {
+                let message = "beside [interfaces], a listener that is not on loopback names the interface that it hears: \
+                               guests on others would be answered there as its instance";
+                section.missing("interface", message, &mut faults);
+            }
+        }
         let extra_hops = section.integer("extra_hops", EXTRA_HOPS_RANGE, "routers", &mut faults).unwrap_or(0) as u8;
         if let Some(name) = name {
-            listeners.push(Listener { name, ipv4, ipv6, anti_spoofed, extra_hops });
+            listeners.push(Listener { name, ipv4, ipv6, interface, anti_spoofed, extra_hops });
             listener_lines.push(faults.line(section.start));
         }
         section.finish(&mut faults);
@@ -1013,6 +1040,7 @@ mod tests {
                     name: "a".to_string(),
                     ipv4: Some("127.0.0.1:1338".parse().unwrap()),
                     ipv6: None,
+                    interface: None,
                     anti_spoofed: false,
                     extra_hops: 0,
                 }],
@@ -1058,7 +1086,8 @@ mod tests {
                 // Settings whose default can't be written down stand in comments.
                 let written = named.contains(&setting)
                     || (setting == "control.regions" && shipped.contains("`regions ="))
-                    || (setting == "interfaces.extra_hops_of" && shipped.contains("`extra_hops_of ="));
+                    || (setting == "interfaces.extra_hops_of" && shipped.contains("`extra_hops_of ="))
+                    || (setting == "listener.interface" && shipped.contains("`interface ="));
                 assert!(written, "config/imdsd.toml does not name {setting}");
             }
         }
@@ -1280,12 +1309,27 @@ mod tests {
             (with("extra_hops_of = 3"), "2: interfaces.extra_hops_of: this is a table of numbers, not an integer"),
             // A socket that hears every interface would answer for interfaces that have none of their own yet.
             (
-                "[[listener]]\nname = \"a\"\nipv4 = \"169.254.169.254:80\"\n[interfaces]\n".to_string(),
-                "4: interfaces.ipv4: 169.254.169.254:80 belongs to listener 'a' already",
+                "[[listener]]\nname = \"a\"\nipv4 = \"169.254.169.254:80\"\ninterface = \"lan0\"\n[interfaces]\n"
+                    .to_string(),
+                "5: interfaces.ipv4: 169.254.169.254:80 belongs to listener 'a' already",
             ),
             (
-                "[[listener]]\nname = \"a\"\nipv6 = \"[::]:80\"\n[interfaces]\n".to_string(),
-                "4: interfaces.ipv6: [::]:80 belongs to listener 'a' already",
+                "[[listener]]\nname = \"a\"\nipv6 = \"[::]:80\"\ninterface = \"lan0\"\n[interfaces]\n".to_string(),
+                "5: interfaces.ipv6: [::]:80 belongs to listener 'a' already",
+            ),
+            // So would one at another address of the host's.
+            (
+                "[[listener]]\nname = \"a\"\nipv4 = \"10.0.0.1:80\"\n[interfaces]\n".to_string(),
+                "1: listener.interface: beside [interfaces], a listener that is not on loopback names the interface that it \
+                 hears: guests on others would be answered there as its instance",
+            ),
+            (
+                "[[listener]]\nname = \"a\"\nipv4 = \"10.0.0.1:80\"\nanti_spoofed = true\n".to_string(),
+                "4: listener.anti_spoofed: goes with interface: what comes in by others is not kept from choosing its address",
+            ),
+            (
+                "[[listener]]\nname = \"a\"\nipv4 = \"10.0.0.1:80\"\ninterface = \"a/b\"\n".to_string(),
+                "4: listener.interface: an interface's name is 1 to 15 printable characters without '/' and ':', not 'a/b'",
             ),
         ] {
             assert_eq!(refused(&text), [expected]);

@@ -18,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+pub mod aemm;
 pub mod cli;
 pub mod clock;
 pub mod config;

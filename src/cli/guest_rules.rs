@@ -73,8 +73,7 @@ fn script(arguments: Arguments) -> Result<String, Vec<String>> {
 fn links() -> io::Result<Links> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let (_netlink, links) = netlink::watch().await?;
-        let links = links.borrow().clone();
+        let (_netlink, links) = netlink::look().await?;
         Ok(links)
     })
 }

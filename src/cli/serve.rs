@@ -1,11 +1,14 @@
 //! `imdsd serve`, which is also plain `imdsd`.
 
-use std::path::PathBuf;
+use std::net::{Ipv6Addr, SocketAddrV4, SocketAddrV6};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use jiff::Timestamp;
 
+use crate::aemm;
 use crate::config::{self, Config, LogFormat, LogLevel};
 use crate::control::AccessKeys;
 use crate::daemon::{Daemon, StartFault};
@@ -26,6 +29,16 @@ pub struct Arguments {
     #[arg(long, short, value_name = "FILE")]
     instance: Option<PathBuf>,
 
+    /// Serve what this configuration of amazon-ec2-metadata-mock comes to, on its port, in place of the demo instance
+    ///
+    /// Its events happen as the mock's would, counted from the start. The EC2 API is on the next port.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "instance"])]
+    aemm_config: Option<PathBuf>,
+
+    /// The command of the mock whose events happen [default: as without a command, spot and events]
+    #[arg(long, value_name = "COMMAND", requires = "aemm_config")]
+    aemm_command: Option<CommandArgument>,
+
     /// The form of log lines on standard error [default: text, or as configured]
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<FormatArgument>,
@@ -39,6 +52,13 @@ pub struct Arguments {
 enum FormatArgument {
     Text,
     Json,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum CommandArgument {
+    Spot,
+    Events,
+    Asglifecycle,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -103,6 +123,10 @@ fn settings(arguments: &Arguments) -> Result<(Config, Vec<Instance>, Vec<String>
         let warnings = checked.warnings.iter().map(ToString::to_string).collect();
         return Ok((checked.config, checked.instances, warnings));
     }
+    if let Some(file) = &arguments.aemm_config {
+        let command = arguments.aemm_command.map_or(aemm::Command::All, CommandArgument::command);
+        return of_mock(file, aemm::read(file, command, Timestamp::now())?);
+    }
     let mut config = Config::demo();
     config.admin = super::operator::place_for_demo();
     let demo = Attachment::Listener(config.listeners[0].name.clone());
@@ -134,6 +158,30 @@ fn settings(arguments: &Arguments) -> Result<(Config, Vec<Instance>, Vec<String>
         }
     };
     Ok((config, instances, Vec::new()))
+}
+
+/// The demo's configuration with the mock's address and port.
+fn of_mock(file: &Path, mock: aemm::Mock) -> Result<(Config, Vec<Instance>, Vec<String>), Vec<Fault>> {
+    let aemm::Mock { mut instance, address, port, mut warnings } = mock;
+    let faults = tree::faults(&instance).into_iter();
+    let faults: Vec<_> = faults.map(|(field, message)| Fault { field, ..Fault::of_file(file, message) }).collect();
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let mut config = Config::demo();
+    let listener = &mut config.listeners[0];
+    listener.ipv4 = Some(SocketAddrV4::new(address, port));
+    listener.ipv6 = Some(SocketAddrV6::new(Ipv6Addr::LOCALHOST, port, 0, 0));
+    instance.imds.attachments = vec![Attachment::Listener(listener.name.clone())];
+    match (&mut config.control, port.checked_add(1)) {
+        (Some(control), Some(next)) => control.listen.set_port(next),
+        _ => {
+            config.control = None;
+            let message = "is the last one, so there is no EC2 API beside it";
+            warnings.push(Fault { field: "server.port".to_string(), ..Fault::of_file(file, message) });
+        }
+    }
+    Ok((config, vec![instance], warnings.iter().map(ToString::to_string).collect()))
 }
 
 /// What a newcomer pastes next.
@@ -177,6 +225,16 @@ impl FormatArgument {
         match self {
             FormatArgument::Text => LogFormat::Text,
             FormatArgument::Json => LogFormat::Json,
+        }
+    }
+}
+
+impl CommandArgument {
+    fn command(self) -> aemm::Command {
+        match self {
+            CommandArgument::Spot => aemm::Command::Spot,
+            CommandArgument::Events => aemm::Command::Events,
+            CommandArgument::Asglifecycle => aemm::Command::AsgLifecycle,
         }
     }
 }

@@ -482,13 +482,55 @@ async fn a_get_has_its_parameters_in_the_query() {
     assert_eq!(send(&control, &sent).await.instances(), [RUNNING]);
 }
 
+/// What is not a set of parameters is refused before anything is looked at, whatever the parameters would do.
+#[tokio::test]
+async fn too_many_parameters_a_gap_and_a_repetition_change_nothing() {
+    let control = several().await;
+    let tags = |numbers: &[usize]| numbers.iter().map(|n| format!("&Tag.{n}.Key=k{n}")).collect::<String>();
+    let many: String = (1..=1_000).map(|n| format!("&x{n}=")).collect();
+    for (rest, code) in [
+        (format!("InstanceId={RUNNING}&HttpTokens=optional{many}"), "MalformedQueryString"),
+        (format!("InstanceId={RUNNING}&HttpTokens=optional&HttpTokens=optional"), "InvalidParameterCombination"),
+        (format!("InstanceId={RUNNING}&HttpTokens=optional&HttpTokens=required"), "InvalidParameterCombination"),
+        (format!("InstanceId={RUNNING}&HttpTokens=optional&x=%"), "MalformedQueryString"),
+        (format!("InstanceId={RUNNING}&HttpTokens=optional&x=%ff"), "MalformedQueryString"),
+    ] {
+        assert_eq!(modify(&control, &rest).await.code(), code);
+    }
+    for (action, rest) in [
+        ("CreateTags", format!("ResourceId.1={RUNNING}{}", tags(&[1, 3]))),
+        ("CreateTags", format!("ResourceId.1={RUNNING}{}", tags(&[0, 1]))),
+        ("CreateTags", format!("ResourceId.2={RUNNING}&ResourceId.1={STOPPED}&ResourceId.4={TAGGED}{}", tags(&[1]))),
+        ("TerminateInstances", format!("InstanceId.1={RUNNING}&InstanceId.3={STOPPED}")),
+    ] {
+        let answer = post(&control, &format!("Action={action}&Version=2016-11-15&{rest}")).await;
+        assert_eq!(answer.code(), "UnknownParameter", "{action} {rest}");
+    }
+    let snapshot = control.registry.snapshot();
+    assert!(snapshot.entries().all(|entry| entry.generation == 1));
+}
+
 /// Random bytes from a fixed seed, made of what the parsers look for: some answer always comes, and it is XML.
 #[tokio::test]
 async fn no_bytes_take_the_answer_away() {
-    const PIECES: [&str; 26] = [
+    const PIECES: [&str; 40] = [
         "Action=",
         "DescribeInstances",
         "ModifyInstanceMetadataOptions",
+        "Action=RunInstances&Version=2016-11-15&ImageId=ami-12345678&MinCount=1&MaxCount=2",
+        "Action=CreateTags&Version=2016-11-15&ResourceId.1=i-44444444",
+        "Action=ModifyInstanceAttribute&Version=2016-11-15&InstanceId=i-11111111&Attribute=",
+        "Action=StopInstances&Version=2016-11-15&InstanceId.1=i-44444444",
+        "Action=DescribeTags&Version=2016-11-15",
+        "Action=DescribeInstanceStatus&Version=2016-11-15",
+        "Action=ModifyInstanceMetadataDefaults&Version=2016-11-15",
+        "&HttpTokens=",
+        "&UserData.Value=",
+        "&Tag.1.Key=",
+        "&TagSpecification.1.ResourceType=instance&TagSpecification.1.Tag.1.Key=",
+        "&Placement.AvailabilityZone=",
+        "&KeyName=",
+        "ü",
         "Version=2016-11-15",
         "&",
         "=",

@@ -8,14 +8,14 @@ mod operator;
 mod seating;
 mod ways;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::http::request::Parts;
 use jiff::Timestamp;
@@ -34,8 +34,9 @@ use crate::fault::Fault;
 use crate::guest::request::{self, HostRule};
 use crate::guest::token::TokenAuthority;
 use crate::guest::{Guest, Made, admission};
-use crate::host::addresses::{self, Addresses};
+use crate::host::addresses::{Addresses, Wanted};
 use crate::host::netlink::{self, Links, Netlink};
+use crate::host::own_metadata;
 use crate::identity::IdentityError;
 use crate::instance::{HopLimit, Instance, Origin};
 use crate::net::connection::{Answering, Body, Outgoing};
@@ -44,7 +45,7 @@ use crate::net::seats::Seats;
 use crate::net::{self, DrainControl, Limits};
 use crate::registry::file::FileStore;
 use crate::registry::memory::MemoryStore;
-use crate::registry::{Registered, Registry, Snapshot, Store};
+use crate::registry::{Registered, Registry, Store};
 
 use background::Background;
 pub use background::IdentitySource;
@@ -56,6 +57,8 @@ use ways::{Ways, WhenRefused};
 const DRAIN: Duration = Duration::from_secs(5);
 /// How often keys are looked at, and listeners that could not be opened are tried again.
 const TICK: Duration = Duration::from_secs(1);
+/// How often the host is asked for what nobody tells of: routes that others changed, and its own metadata service.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
 /// Connections of the control endpoint at once.
 const CONTROL_CONNECTIONS: usize = 32;
 
@@ -148,9 +151,16 @@ pub struct Daemon {
 struct Host {
     links: watch::Receiver<Links>,
     /// Keeps the links followed.
-    _netlink: Netlink,
+    netlink: Netlink,
+    /// The addresses of the service.
+    metadata: (Ipv4Addr, Ipv6Addr),
     /// What the daemon puts on interfaces, where it may.
     addresses: Option<Addresses>,
+    /// Whether it may even where the host itself asks.
+    may_shadow: bool,
+    /// When it was last looked at whether the host does, and why it seems to.
+    looked: Option<Instant>,
+    sign: Option<String>,
 }
 
 /// The control endpoint, open.
@@ -227,17 +237,14 @@ impl Daemon {
         if let (None, Some(directory)) = (managed, &config.runtime_directory) {
             take_away_what_was_left(directory).await;
         }
-        if let Some(interfaces) = &config.interfaces {
-            let host = Host::follow(interfaces, config.runtime_directory.as_deref()).await;
-            daemon.host = Some(host.map_err(StartFault::Host)?);
+        if config.interfaces.is_some() || config.listeners.iter().any(|listener| listener.interface.is_some()) {
+            let interfaces = config.interfaces.clone().unwrap_or_default();
+            daemon.host = Some(Host::follow(&interfaces, config.runtime_directory.as_deref()).await?);
         }
 
         // 4. The documents. They are stored only now: a start that failed leaves nothing behind.
         daemon.register(instances, now.wall).await?;
         daemon.forget_terminated().await;
-        if let Some(host) = &mut daemon.host {
-            host.look_for_the_hosts_own(&config, &daemon.ways, &daemon.registry.snapshot());
-        }
         daemon.apply(WhenRefused::TryAgain).await?;
         if let Some((listener, control)) = control {
             daemon.start_control(listener, control, config.guest.head_time)?;
@@ -323,9 +330,7 @@ impl Daemon {
         let mut links = Links::default();
         if let Some(host) = &mut self.host {
             links = host.links.borrow_and_update().clone();
-            if let Some(addresses) = &mut host.addresses {
-                addresses.settle(&links, &self.ways.wanted_of_interfaces(&self.registry.snapshot())).await;
-            }
+            host.settle(&links, &self.ways.wanted_of_interfaces(&self.registry.snapshot())).await;
         }
         self.ways.apply(&self.registry, &links, &self.seating, when_refused).await
     }
@@ -431,8 +436,9 @@ async fn take_away_what_was_left(directory: &Path) {
         return;
     }
     let released = async {
-        let (netlink, _links) = netlink::watch().await?;
-        Addresses::open(netlink, Some(directory))?.release().await;
+        let (netlink, links) = netlink::look().await?;
+        let mut addresses = Addresses::open(netlink, Some(directory))?;
+        addresses.settle(&links, &BTreeMap::new()).await;
         io::Result::Ok(())
     };
     if let Err(reason) = released.await {
@@ -442,34 +448,45 @@ async fn take_away_what_was_left(directory: &Path) {
 
 impl Host {
     /// Begins to follow the links of the host.
-    async fn follow(interfaces: &Interfaces, runtime_directory: Option<&Path>) -> io::Result<Host> {
-        let (netlink, links) = netlink::watch().await?;
+    async fn follow(interfaces: &Interfaces, runtime_directory: Option<&Path>) -> Result<Host, StartFault> {
+        let metadata = (*interfaces.ipv4.ip(), *interfaces.ipv6.ip());
+        let addresses = BTreeSet::from([metadata.0.into(), metadata.1.into()]);
+        let (netlink, links) = netlink::watch(addresses).await.map_err(StartFault::Host)?;
         let addresses = match interfaces.addresses {
             config::Addresses::Check => None,
-            config::Addresses::Manage => Some(Addresses::open(netlink.clone(), runtime_directory)?),
+            config::Addresses::Manage => {
+                Some(Addresses::open(netlink.clone(), runtime_directory).map_err(StartFault::System)?)
+            }
         };
-        Ok(Host { links, _netlink: netlink, addresses })
+        let may_shadow = interfaces.shadow_host_metadata;
+        Ok(Host { links, netlink, metadata, addresses, may_shadow, looked: None, sign: None })
     }
 
-    /// Puts no address where the host itself asks, or the host would ask this daemon.
-    fn look_for_the_hosts_own(&mut self, config: &Config, ways: &Ways, snapshot: &Snapshot) {
-        let Some(interfaces) = config.interfaces.as_ref().filter(|_| self.addresses.is_some()) else { return };
-        if interfaces.shadow_host_metadata {
-            return;
+    /// Puts what is wanted on interfaces, and nothing where the host itself asks: it would ask this daemon.
+    async fn settle(&mut self, links: &Links, wanted: &BTreeMap<String, Wanted>) {
+        let Some(addresses) = &mut self.addresses else { return };
+        if self.looked.is_none_or(|looked| looked.elapsed() > LOOK_AGAIN) {
+            self.looked = Some(Instant::now());
+            addresses.doubt();
+            if !self.may_shadow {
+                let guests: BTreeSet<&str> = wanted.keys().map(String::as_str).collect();
+                let sign = match own_metadata::sign(&self.netlink, links, &guests, self.metadata).await {
+                    Ok(sign) => sign,
+                    Err(reason) => Some(format!("its routes can't be read: {reason}")),
+                };
+                if let Some(sign) = sign.as_ref().filter(|_| sign != self.sign) {
+                    error!(
+                        "the host seems to ask a metadata service of its own: {sign}. No address is put on any interface; \
+                         where the host needs no such service, set interfaces.shadow_host_metadata = true"
+                    );
+                }
+                self.sign = sign;
+            }
         }
-        let wanted = ways.wanted_of_interfaces(snapshot);
-        let guests: BTreeSet<&str> = wanted.keys().map(String::as_str).collect();
-        let sign = match addresses::host_asks(*interfaces.ipv4.ip(), &guests) {
-            Ok(None) => return,
-            Ok(Some(sign)) => sign,
-            Err(reason) => format!("its routes can't be read: {reason}"),
-        };
-        error!(
-            "the host seems to ask a metadata service of its own at {}: {sign}. No address is put on any interface; where \
-             the host needs no such service, set interfaces.shadow_host_metadata = true",
-            interfaces.ipv4.ip()
-        );
-        self.addresses = None;
+        match self.sign {
+            None => addresses.settle(links, wanted).await,
+            Some(_) => addresses.settle(links, &BTreeMap::new()).await,
+        }
     }
 }
 

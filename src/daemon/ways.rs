@@ -46,6 +46,8 @@ pub struct Ways {
     ways: BTreeMap<Key, Way>,
     /// What the operator was told of last: ways in that serve nobody.
     unserved: BTreeSet<String>,
+    /// The same of network namespaces that are not what they should be.
+    unfit: BTreeSet<String>,
     /// How they all are, for the operator's socket.
     published: Arc<ArcSwap<told::Ways>>,
 }
@@ -79,7 +81,7 @@ struct Way {
 }
 
 /// What the sockets of a way in stand on. When it is another, so must they be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Presence {
     /// Addresses of the configuration, which are always there.
     Always,
@@ -118,6 +120,7 @@ impl Ways {
             answering,
             ways: BTreeMap::new(),
             unserved: BTreeSet::new(),
+            unfit: BTreeSet::new(),
             published: Arc::default(),
         }
     }
@@ -137,19 +140,24 @@ impl Ways {
     ) -> Result<(), StartFault> {
         let snapshot = registry.snapshot();
         let asked = self.asked(&snapshot);
-        self.ways.retain(|key, way| {
-            let stays = asked.contains_key(key) && presence(key, Some(&way.presence), links) == Some(way.presence);
-            if !stays {
-                way.end(key);
+        let presences = self.presences(asked.keys(), links);
+        // What ends has ended before anything new is opened on its address.
+        let mut ended = Vec::new();
+        for key in self.ways.keys().cloned().collect::<Vec<_>>() {
+            if self.ways.get(&key).is_some_and(|way| presences.get(&key) != Some(&way.presence)) {
+                ended.extend(self.ways.remove(&key).map(|way| way.end(&key)).into_iter().flatten());
             }
-            stays
-        });
+        }
+        for accepting in ended {
+            // An aborted task has no result worth looking at.
+            let _ = accepting.await;
+        }
         seating.share(&snapshot, asked.len());
 
         let mut opened = 0;
         let mut refused = BTreeSet::new();
         for (key, asked) in &asked {
-            let Some(presence) = presence(key, self.ways.get(key).map(|way| &way.presence), links) else { continue };
+            let Some(presence) = presences.get(key).copied() else { continue };
             if !self.ways.contains_key(key) {
                 let way = self.way(key, presence);
                 self.ways.insert(key.clone(), way);
@@ -161,10 +169,13 @@ impl Ways {
             for socket in way.sockets.iter_mut().flatten() {
                 let wanted_by = asked.wanted_by(socket.family, matches!(key, Key::Listener(_)));
                 if wanted_by == WantedBy::Nobody {
-                    socket.close(key);
+                    if let Some(accepting) = socket.close(key) {
+                        // Once it is said to be applied, nobody is accepted any more.
+                        let _ = accepting.await;
+                    }
                     continue;
                 }
-                if socket.accepting.is_none() && (when_refused != WhenRefused::Leave || socket.refused.is_none()) {
+                if !socket.is_open() && (when_refused != WhenRefused::Leave || socket.refused.is_none()) {
                     let outcome = socket.open(key, &way.ingress, &self.answering, way.limits, way.drain.drain());
                     if let Err(reason) = outcome {
                         let is_configured = matches!(key, Key::Listener(_)) && socket.family == Family::Ipv4;
@@ -199,6 +210,46 @@ impl Ways {
         Ok(())
     }
 
+    /// What the ways in stand on now; those that are not there are left out, and those that two keys name.
+    fn presences<'k>(&mut self, keys: impl Iterator<Item = &'k Key>, links: &Links) -> BTreeMap<Key, Presence> {
+        let mut presences: BTreeMap<Key, Presence> = BTreeMap::new();
+        let mut namespaces: HashMap<Presence, Vec<Key>> = HashMap::new();
+        let own = namespace(Path::new("/proc/self/ns/net"));
+        let mut unfit = BTreeSet::new();
+        for key in keys {
+            let before = self.ways.get(key).map(|way| &way.presence);
+            let interface = match key {
+                Key::Listener(name) => self.listener(name).interface.as_deref(),
+                Key::Interface(name) | Key::Bridge(name) => Some(name.as_str()),
+                Key::Namespace(_) => None,
+            };
+            let presence = match (key, interface) {
+                (Key::Namespace(name), _) => namespace(&namespace_path(name)),
+                (_, Some(interface)) => link(interface, before, links),
+                (_, None) => Some(Presence::Always),
+            };
+            let Some(presence) = presence else { continue };
+            if matches!(key, Key::Namespace(_)) {
+                if Some(presence) == own {
+                    unfit.insert(format!("{key} is the host's own: nobody is served there"));
+                    continue;
+                }
+                namespaces.entry(presence).or_default().push(key.clone());
+            }
+            presences.insert(key.clone(), presence);
+        }
+        for several in namespaces.into_values().filter(|keys| keys.len() > 1) {
+            let names: Vec<String> = several.iter().map(Key::to_string).collect();
+            unfit.insert(format!("{} are one and the same: none is served there", names.join(" and ")));
+            presences.retain(|key, _| !several.contains(key));
+        }
+        for fault in unfit.difference(&self.unfit) {
+            error!("{fault}");
+        }
+        self.unfit = unfit;
+        presences
+    }
+
     fn publish(&self, asked: &BTreeMap<Key, Asked<'_>>, snapshot: &Snapshot, links: &Links) {
         let ways = asked.iter().map(|(key, asked)| self.told(key, asked, links)).collect();
         let claims = snapshot.claims().map(|(attachment, _)| attachment);
@@ -222,8 +273,28 @@ impl Ways {
             name: key.name().to_string(),
             by_address,
             instances: instances.into_iter().cloned().collect(),
-            waits_for: way.is_none().then(|| missing(key, links)),
+            waits_for: way.is_none().then(|| self.missing(key, links)),
             sockets: sockets.collect(),
+        }
+    }
+
+    /// What a way in waits for that is not there.
+    fn missing(&self, key: &Key, links: &Links) -> String {
+        let interface = match key {
+            Key::Listener(name) => self.listener(name).interface.as_deref(),
+            Key::Interface(name) | Key::Bridge(name) => Some(name.as_str()),
+            Key::Namespace(name) => {
+                let path = namespace_path(name);
+                return match namespace(&path) {
+                    None => format!("there is no {}", path.display()),
+                    Some(_) => format!("{} is another instance's too, or the host's own", path.display()),
+                };
+            }
+        };
+        match interface.map(|name| (name, links.named(name))) {
+            None => "it is opened next".to_string(),
+            Some((name, None)) => format!("there is no interface '{name}'"),
+            Some((name, Some(_))) => format!("interface '{name}' is not up"),
         }
     }
 
@@ -247,7 +318,7 @@ impl Ways {
     /// Closes all sockets and tells all connections to end.
     pub fn end(&mut self) {
         for way in self.ways.values_mut() {
-            way.sockets.iter_mut().flatten().for_each(Socket::stop);
+            way.sockets.iter_mut().flatten().for_each(|socket| drop(socket.stop()));
             way.drain.end();
         }
     }
@@ -278,8 +349,8 @@ impl Ways {
         let name = key.name();
         let ingress: Arc<dyn Ingress> = match key {
             Key::Listener(name) => {
-                let anti_spoofed = self.listener(name).anti_spoofed;
-                Arc::new(ingress::Listener { name: name.clone(), anti_spoofed })
+                let config::Listener { anti_spoofed, interface, .. } = self.listener(name).clone();
+                Arc::new(ingress::Listener { name: name.clone(), interface, anti_spoofed })
             }
             Key::Interface(name) => Arc::new(ingress::Device { name: name.clone() }),
             Key::Bridge(name) => {
@@ -322,7 +393,14 @@ impl Ways {
         let (name, by_address) = match attachment {
             Attachment::Listener(name) => (name, false),
             Attachment::SourceAddress(SourceAddress { listener, .. }) => (listener, true),
-            Attachment::Interface(_) | Attachment::BridgePort(_) | Attachment::NetworkNamespace(_) => {
+            Attachment::Interface(name) | Attachment::BridgePort(BridgePort { bridge: name, .. }) => {
+                let heard = self.listeners.iter().any(|listener| listener.interface.as_ref() == Some(name));
+                return match self.interfaces {
+                    None => Some("the configuration has no table [interfaces]"),
+                    Some(_) => heard.then_some("a listener of the configuration hears that interface too"),
+                };
+            }
+            Attachment::NetworkNamespace(_) => {
                 return self.interfaces.is_none().then_some("the configuration has no table [interfaces]");
             }
         };
@@ -392,34 +470,18 @@ fn key_of(attachment: &Attachment) -> Key {
     }
 }
 
-/// What a way in stands on now; `None` when it is not there. A link that is not up yet is not there; one that goes down later
-/// keeps its sockets.
-fn presence(key: &Key, before: Option<&Presence>, links: &Links) -> Option<Presence> {
-    match key {
-        Key::Listener(_) => Some(Presence::Always),
-        Key::Interface(name) | Key::Bridge(name) => {
-            let link = links.named(name)?;
-            let presence = Presence::Link(link.incarnation);
-            (link.up || before == Some(&presence)).then_some(presence)
-        }
-        Key::Namespace(name) => {
-            use std::os::unix::fs::MetadataExt as _;
-            let file = std::fs::metadata(namespace_path(name)).ok()?;
-            Some(Presence::Namespace(file.dev(), file.ino()))
-        }
-    }
+/// An interface as it is now; `None` when it is not there. One that is not up yet is not there; one that goes down later keeps
+/// its sockets.
+fn link(name: &str, before: Option<&Presence>, links: &Links) -> Option<Presence> {
+    let link = links.named(name)?;
+    let presence = Presence::Link(link.incarnation);
+    (link.up || before == Some(&presence)).then_some(presence)
 }
 
-/// What a way in waits for that is not there.
-fn missing(key: &Key, links: &Links) -> String {
-    match key {
-        Key::Listener(_) => "it is opened next".to_string(),
-        Key::Interface(name) | Key::Bridge(name) => match links.named(name) {
-            None => format!("there is no interface '{name}'"),
-            Some(_) => format!("interface '{name}' is not up"),
-        },
-        Key::Namespace(name) => format!("there is no {}", namespace_path(name).display()),
-    }
+fn namespace(path: &Path) -> Option<Presence> {
+    use std::os::unix::fs::MetadataExt as _;
+    let file = std::fs::metadata(path).ok()?;
+    Some(Presence::Namespace(file.dev(), file.ino()))
 }
 
 /// Where `ip netns` keeps the namespaces that have names.
@@ -443,12 +505,11 @@ impl Key {
 }
 
 impl Way {
-    fn end(&mut self, key: &Key) {
-        for socket in self.sockets.iter_mut().flatten() {
-            socket.close(key);
-        }
-        // What was connected by the old interface must not go on by a new one that got its number.
+    /// Closes it for good, and cuts its connections off: what was connected by the old interface must not go on by a new one
+    /// that got its number. Returns the tasks that hold the sockets until they have ended.
+    fn end(mut self, key: &Key) -> Vec<JoinHandle<()>> {
         self.drain.cut();
+        self.sockets.iter_mut().flatten().filter_map(|socket| socket.close(key)).collect()
     }
 }
 
@@ -479,27 +540,32 @@ impl Socket {
         Ok(())
     }
 
+    /// Its task ends by itself when the kernel took the socket away.
+    fn is_open(&self) -> bool {
+        self.accepting.as_ref().is_some_and(|accepting| !accepting.is_finished())
+    }
+
     fn told(&self) -> told::Socket {
-        let state = match (&self.accepting, &self.refused) {
-            (Some(_), _) => told::SocketState::Listening,
-            (None, Some(_)) => told::SocketState::Refused,
-            (None, None) => told::SocketState::Closed,
+        let state = match (self.is_open(), &self.refused) {
+            (true, _) => told::SocketState::Listening,
+            (false, Some(_)) => told::SocketState::Refused,
+            (false, None) => told::SocketState::Closed,
         };
         told::Socket { address: self.address, state, reason: self.refused.clone() }
     }
 
-    fn stop(&mut self) {
-        if let Some(accepting) = self.accepting.take() {
-            accepting.abort();
-        }
+    fn stop(&mut self) -> Option<JoinHandle<()>> {
         self.refused = None;
+        let accepting = self.accepting.take()?;
+        accepting.abort();
+        Some(accepting)
     }
 
-    fn close(&mut self, key: &Key) {
+    fn close(&mut self, key: &Key) -> Option<JoinHandle<()>> {
         if self.accepting.is_some() {
             info!(at = %key, address = %self.address, "no longer listening");
         }
-        self.stop();
+        self.stop()
     }
 
     fn tell_refused(&mut self, key: &Key, reason: &io::Error) {

@@ -7,14 +7,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
-use std::io::{self, BufRead as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::io;
+use std::net::{IpAddr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use tracing::{debug, info, warn};
 
-use super::netlink::{Link, Links, Netlink};
+use super::netlink::{Incarnation, Link, Links, Netlink};
 
 /// The name of the record in the runtime directory.
 const RECORD: &str = "host.json";
@@ -34,6 +34,7 @@ pub struct Wanted {
 struct Put {
     interface: String,
     index: u32,
+    mac: String,
     what: What,
 }
 
@@ -48,10 +49,13 @@ pub struct Addresses {
     netlink: Netlink,
     record: Option<PathBuf>,
     put: BTreeSet<Put>,
-    /// For every route that was seen to be there: how often its link had come up by then.
-    routed: BTreeMap<Put, u64>,
+    /// What is known to be there, with the link that it is on and how often that had come up by then: when a link goes down,
+    /// the kernel drops routes and tells nobody.
+    there: BTreeMap<Put, (Incarnation, u64)>,
     /// What could not be put, by interface, as it was told last.
     faults: BTreeMap<String, String>,
+    /// Why the record could not be written, as it was told last.
+    unrecorded: Option<String>,
 }
 
 impl Addresses {
@@ -77,7 +81,7 @@ impl Addresses {
             Some(Err(reason)) if reason.kind() != io::ErrorKind::NotFound => return Err(reason),
             _ => BTreeSet::new(),
         };
-        Ok(Addresses { netlink, record, put, routed: BTreeMap::new(), faults: BTreeMap::new() })
+        Ok(Addresses { netlink, record, put, there: BTreeMap::new(), faults: BTreeMap::new(), unrecorded: None })
     }
 
     /// Makes the interfaces have what is wanted of them. An interface that is not there, or not up, is left alone until it is.
@@ -86,58 +90,67 @@ impl Addresses {
     pub async fn settle(&mut self, links: &Links, wanted: &BTreeMap<String, Wanted>) {
         let before = self.put.clone();
         // 1. What went with its interface needs no taking away; what nobody wants any more does.
-        self.put.retain(|put| is_there(put, links));
-        self.routed.retain(|put, _| is_there(put, links));
+        self.follow(links);
         let unwanted: Vec<Put> = self.put.iter().filter(|put| !is_wanted(put, wanted)).cloned().collect();
         for put in unwanted {
-            self.take_away(&put).await;
+            if !self.take_away(&put).await {
+                break;
+            }
         }
 
         // 2. All that is missing is recorded before any of it is put.
         let ours = self.put.clone();
-        let up = wanted.iter().filter_map(|(name, wanted)| Some((links.named(name).filter(|link| link.up)?, wanted)));
-        let missing: Vec<(Put, u64)> = up.flat_map(|(link, wanted)| self.missing(link, wanted)).collect();
+        let up: Vec<(&Link, &Wanted)> = wanted
+            .iter()
+            .filter_map(|(name, wanted)| Some((links.named(name).filter(|link| link.up)?, wanted)))
+            .collect();
+        let missing: Vec<(Put, &Link)> = up.iter().flat_map(|(link, wanted)| self.missing(link, wanted)).collect();
         self.put.extend(missing.iter().map(|(put, _)| put.clone()));
-        if self.put != before
-            && let Err(reason) = self.write()
-        {
-            warn!(%reason, "what is put on interfaces can't be recorded, so nothing is put");
+        if self.put != before && !self.record() {
             self.put = ours;
             return;
         }
 
         // 3. What is there already and is not recorded was put by somebody else, and stays theirs.
         let recorded = self.put.clone();
+        let guests: BTreeSet<u32> = up.iter().map(|(link, _)| link.index).collect();
         let mut faults = BTreeMap::new();
-        for (put, ups) in missing {
+        let mut answers = true;
+        for (put, link) in missing {
+            let is_ours = ours.contains(&put);
+            if !answers {
+                if !is_ours {
+                    self.put.remove(&put);
+                }
+                continue;
+            }
             let outcome = match put.what {
                 What::Address(address) => self.netlink.add_address(put.index, address).await,
-                What::Route(to) => self.netlink.add_route(put.index, to).await,
+                What::Route(to) if is_ours => self.netlink.add_route(put.index, to).await,
+                What::Route(to) => self.add_new_route(put.index, to, &guests, links).await,
             };
-            let is_there = match outcome {
-                Ok(()) => {
-                    debug!(interface = put.interface, what = %put.what, "put on the interface");
-                    true
+            match outcome {
+                Ok(()) => debug!(interface = put.interface, what = %put.what, "put on the interface"),
+                Err(reason) if reason.kind() == io::ErrorKind::AlreadyExists => {
+                    if !is_ours {
+                        self.put.remove(&put);
+                        continue;
+                    }
                 }
                 Err(reason) => {
-                    if !ours.contains(&put) {
+                    // Whether a request without an answer was carried out is not known: it stays recorded.
+                    answers = reason.kind() != io::ErrorKind::TimedOut;
+                    if !is_ours && answers {
                         self.put.remove(&put);
                     }
-                    let is_there = reason.kind() == io::ErrorKind::AlreadyExists;
-                    if !is_there {
-                        faults.insert(put.interface.clone(), format!("{} can't be put there: {reason}", put.what));
-                    }
-                    is_there
+                    faults.insert(put.interface.clone(), format!("{} can't be put there: {reason}", put.what));
+                    continue;
                 }
-            };
-            if is_there && matches!(put.what, What::Route(_)) {
-                self.routed.insert(put, ups);
             }
+            self.there.insert(put, (link.incarnation, link.ups));
         }
-        if self.put != recorded
-            && let Err(reason) = self.write()
-        {
-            warn!(%reason, "the record of what is put on interfaces can't be written");
+        if self.put != recorded {
+            self.record();
         }
         for (interface, fault) in faults.iter().filter(|(name, fault)| self.faults.get(*name) != Some(*fault)) {
             warn!(interface, "{fault}");
@@ -145,18 +158,53 @@ impl Addresses {
         self.faults = faults;
     }
 
+    /// Looks at everything again at the next call: nobody tells of routes that somebody took away.
+    pub fn doubt(&mut self) {
+        self.there.clear();
+    }
+
+    /// Follows links that were renamed, and forgets what went with its link.
+    fn follow(&mut self, links: &Links) {
+        for put in std::mem::take(&mut self.put) {
+            let there = self.there.remove(&put);
+            let Some(link) = links.indexed(put.index) else { continue };
+            // What an earlier daemon recorded, or was read anew since, is told by what a number that was reused would not have.
+            let is_known = there.is_some_and(|(incarnation, _)| incarnation == link.incarnation);
+            if is_known || link.name == put.interface || (!put.mac.is_empty() && link.mac == put.mac) {
+                let put = Put { interface: link.name.clone(), mac: link.mac.clone(), ..put };
+                self.there.extend(there.map(|there| (put.clone(), there)));
+                self.put.insert(put);
+            }
+        }
+    }
+
+    /// A route to one address is better than any to its network, for the host's own packets too.
+    async fn add_new_route(&self, index: u32, to: Ipv6Addr, guests: &BTreeSet<u32>, links: &Links) -> io::Result<()> {
+        let Some(route) = self.netlink.route_to(to.into(), None).await?.filter(|route| route.prefix > 0) else {
+            return self.netlink.add_route(index, to).await;
+        };
+        match route.by.iter().find(|by| !guests.contains(by)).and_then(|by| links.indexed(*by)) {
+            Some(other) => Err(io::Error::other(format!(
+                "the host's own packets to that address leave by {}, and would not any more; give the guest another address, \
+                 or put the route there yourself",
+                other.name
+            ))),
+            None => self.netlink.add_route(index, to).await,
+        }
+    }
+
     /// Takes away everything that was put, at the end.
     pub async fn release(&mut self) {
         let count = self.put.len();
-        for put in std::mem::take(&mut self.put).iter() {
-            self.take_away(put).await;
+        for put in self.put.clone() {
+            if !self.take_away(&put).await {
+                break;
+            }
         }
         if count > 0 {
             info!(taken = count - self.put.len(), "addresses and routes taken from the interfaces");
         }
-        if let Err(reason) = self.write() {
-            warn!(%reason, "the record of what was put on interfaces can't be written");
-        }
+        self.record();
     }
 
     /// What could not be put, by interface.
@@ -164,32 +212,45 @@ impl Addresses {
         &self.faults
     }
 
-    fn missing(&self, link: &Link, wanted: &Wanted) -> Vec<(Put, u64)> {
-        let put = |what| Put { interface: link.name.clone(), index: link.index, what };
-        let addresses = wanted.addresses.iter().filter(|address| !link.addresses.contains(address));
-        let addresses = addresses.map(|address| put(What::Address(*address)));
+    fn missing<'l>(&self, link: &'l Link, wanted: &Wanted) -> Vec<(Put, &'l Link)> {
+        let put = |what| Put { interface: link.name.clone(), index: link.index, mac: link.mac.clone(), what };
+        let missing: Vec<IpAddr> = wanted.addresses.difference(&link.addresses).copied().collect();
+        // Where the kernel dropped an IPv6 address it dropped the routes as well.
+        let dropped = missing.iter().any(IpAddr::is_ipv6);
         let routes = wanted.routes.iter().map(|to| put(What::Route(*to)));
-        let routes = routes.filter(|route| self.routed.get(route) != Some(&link.ups));
-        addresses.chain(routes).map(|put| (put, link.ups)).collect()
+        let routes = routes.filter(|route| dropped || self.there.get(route) != Some(&(link.incarnation, link.ups)));
+        let addresses = missing.iter().map(|address| put(What::Address(*address)));
+        addresses.chain(routes).map(|put| (put, link)).collect()
     }
 
-    /// It stays recorded when it could not be taken away.
-    async fn take_away(&mut self, put: &Put) {
+    /// It stays recorded when it could not be taken away. `false` when the kernel does not answer.
+    async fn take_away(&mut self, put: &Put) -> bool {
         let outcome = match put.what {
             What::Address(address) => self.netlink.remove_address(put.index, address).await,
             What::Route(to) => self.netlink.remove_route(put.index, to).await,
         };
-        self.routed.remove(put);
+        self.there.remove(put);
         match outcome {
             Err(reason) if !is_gone(&reason) => {
                 warn!(interface = put.interface, %reason, "{} can't be taken away; trying again", put.what);
-                self.put.insert(put.clone());
+                reason.kind() != io::ErrorKind::TimedOut
             }
             _ => {
                 debug!(interface = put.interface, what = %put.what, "taken from the interface");
                 self.put.remove(put);
+                true
             }
         }
+    }
+
+    /// Writes the record; whether it was written. A reason why not is told once.
+    fn record(&mut self) -> bool {
+        let reason = self.write().err().map(|reason| reason.to_string());
+        if let Some(reason) = reason.as_ref().filter(|_| reason != self.unrecorded) {
+            warn!(reason, "what is put on interfaces can't be recorded; nothing new is put");
+        }
+        self.unrecorded = reason;
+        self.unrecorded.is_none()
     }
 
     /// The runtime directory ends with the boot, as what is recorded does: no fsync is needed.
@@ -205,10 +266,6 @@ impl Addresses {
         fs::write(&new, serde_json::to_vec(&self.put)?)?;
         fs::rename(&new, record)
     }
-}
-
-fn is_there(put: &Put, links: &Links) -> bool {
-    links.indexed(put.index).is_some_and(|link| link.name == put.interface)
 }
 
 fn is_wanted(put: &Put, wanted: &BTreeMap<String, Wanted>) -> bool {
@@ -230,113 +287,6 @@ impl fmt::Display for What {
         match self {
             What::Address(address) => write!(f, "address {address}"),
             What::Route(to) => write!(f, "a route to {to}"),
-        }
-    }
-}
-
-/// Why the host itself seems to ask a metadata service at this address, so that an address of its own would cut it off;
-/// `None` where it does not.
-///
-/// `guests` are the interfaces that lead to guests. A route to exactly this address by any other interface is a sign, as
-/// DHCP servers of clouds give it; so is a default route on a machine that says it belongs to a cloud.
-pub fn host_asks(address: Ipv4Addr, guests: &BTreeSet<&str>) -> io::Result<Option<String>> {
-    let routes = io::BufReader::new(fs::File::open("/proc/self/net/route")?);
-    let maker = ["sys_vendor", "chassis_vendor", "chassis_asset_tag", "product_name", "bios_vendor"]
-        .iter()
-        .filter_map(|name| fs::read_to_string(Path::new("/sys/class/dmi/id").join(name)).ok())
-        .find_map(|text| cloud_of(&text));
-    sign_of(routes.lines().map_while(Result::ok), address, guests, maker)
-}
-
-/// `routes` as in /proc/net/route: hexadecimal in the machine's own byte order, one route a line, after a line of headings.
-fn sign_of(
-    routes: impl Iterator<Item = String>,
-    address: Ipv4Addr,
-    guests: &BTreeSet<&str>,
-    maker: Option<&'static str>,
-) -> io::Result<Option<String>> {
-    let wanted = u32::from_ne_bytes(address.octets());
-    for line in routes.skip(1) {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let [interface, to, _, _, _, _, _, mask, ..] = fields[..] else { continue };
-        let (Ok(to), Ok(mask)) = (u32::from_str_radix(to, 16), u32::from_str_radix(mask, 16)) else { continue };
-        if guests.contains(interface) {
-            continue;
-        }
-        if to == wanted && mask == u32::MAX {
-            return Ok(Some(format!("there is a route to {address} by {interface}")));
-        }
-        if let (0, 0, Some(maker)) = (to, mask, maker) {
-            return Ok(Some(format!("this is a machine of {maker}, and its default route leads to {address}")));
-        }
-    }
-    Ok(None)
-}
-
-/// The cloud that a machine's firmware says it belongs to.
-fn cloud_of(text: &str) -> Option<&'static str> {
-    const CLOUDS: [(&str, &str); 9] = [
-        ("Amazon EC2", "Amazon EC2"),
-        ("Google", "Google Cloud"),
-        // The asset tag of every machine of Azure; Hyper-V elsewhere has the same vendor.
-        ("7783-7084-3265-9085-8269-3286-77", "Azure"),
-        ("OracleCloud.com", "Oracle Cloud"),
-        ("Alibaba Cloud", "Alibaba Cloud"),
-        ("DigitalOcean", "DigitalOcean"),
-        ("Hetzner", "Hetzner"),
-        ("Scaleway", "Scaleway"),
-        ("OpenStack", "OpenStack"),
-    ];
-    CLOUDS.iter().find(|(sign, _)| text.contains(sign)).map(|(_, name)| *name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HEADINGS: &str = "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT";
-
-    fn route(interface: &str, to: [u8; 4], mask: [u8; 4]) -> String {
-        let hex = |bytes| format!("{:08X}", u32::from_ne_bytes(bytes));
-        format!("{interface}\t{}\t00000000\t0001\t0\t0\t0\t{}\t0\t0\t0", hex(to), hex(mask))
-    }
-
-    #[test]
-    fn a_host_asks_where_a_route_of_its_own_says_so() {
-        const ALL: [u8; 4] = [255; 4];
-        let metadata = [169, 254, 169, 254];
-        for (routes, maker, sign) in [
-            (vec![], None, None),
-            (vec![], Some("Amazon EC2"), None),
-            (vec![route("eth0", [0; 4], [0; 4])], None, None),
-            (vec![route("eth0", [0; 4], [0; 4])], Some("Amazon EC2"), Some("Amazon EC2")),
-            (vec![route("tap0", [0; 4], [0; 4])], Some("Amazon EC2"), None),
-            (vec![route("eth0", metadata, ALL)], None, Some("by eth0")),
-            (vec![route("tap0", metadata, ALL)], None, None),
-            (vec![route("tap0", metadata, ALL), route("eth0", metadata, ALL)], None, Some("by eth0")),
-            // Zeroconf, which many distributions have.
-            (vec![route("eth0", [169, 254, 0, 0], [255, 255, 0, 0])], None, None),
-            (vec!["nonsense".to_string(), route("eth0", metadata, ALL)], None, Some("by eth0")),
-        ] {
-            let lines = [HEADINGS.to_string()].into_iter().chain(routes.clone());
-            let found = sign_of(lines, metadata.into(), &BTreeSet::from(["tap0"]), maker).unwrap();
-            assert_eq!(found.is_some(), sign.is_some(), "{routes:?} {maker:?}: {found:?}");
-            assert!(found.unwrap_or_default().contains(sign.unwrap_or_default()));
-        }
-    }
-
-    #[test]
-    fn a_cloud_is_known_by_its_firmware() {
-        for (text, cloud) in [
-            ("Amazon EC2\n", Some("Amazon EC2")),
-            ("Google Compute Engine", Some("Google Cloud")),
-            ("7783-7084-3265-9085-8269-3286-77", Some("Azure")),
-            ("Microsoft Corporation", None),
-            ("QEMU", None),
-            ("Dell Inc.", None),
-            ("", None),
-        ] {
-            assert_eq!(cloud_of(text), cloud, "{text}");
         }
     }
 }

@@ -7,15 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use parking_lot::Mutex;
 use rtnetlink::packet_core::NetlinkPayload;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope, CacheInfo};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
-use rtnetlink::packet_route::route::{RouteAttribute, RouteFlags, RouteMessage, RouteProtocol};
+use rtnetlink::packet_route::route::{RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteType};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::AsyncSocket as _;
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
@@ -25,6 +25,8 @@ use tracing::warn;
 /// The protocol number of the routes that are put here, so that `ip route` tells them from others: one that
 /// /etc/iproute2/rt_protos leaves free, after 169.254.169.254.
 pub const ROUTE_PROTOCOL: u8 = 169;
+/// How long the kernel may take over an answer.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How long to wait before netlink is tried again.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// The kernel's queue of news, in bytes: enough for a few thousand links that come at once.
@@ -194,6 +196,23 @@ impl Links {
         links
     }
 
+    fn forget_addresses(&mut self) {
+        self.links.values_mut().for_each(|link| link.addresses.clear());
+    }
+
+    /// Takes over the addresses of links that are the same in `anew`; whether any is different now.
+    fn take_addresses_of(&mut self, anew: &Links) -> bool {
+        let mut is_news = false;
+        for link in self.links.values_mut() {
+            let same = anew.indexed(link.index).filter(|other| other.incarnation == link.incarnation);
+            if let Some(same) = same.filter(|same| same.addresses != link.addresses) {
+                link.addresses.clone_from(&same.addresses);
+                is_news = true;
+            }
+        }
+        is_news
+    }
+
     /// Forgets all links; those that are found again are new ones.
     fn start_anew(&mut self) {
         self.links.clear();
@@ -235,11 +254,20 @@ pub struct Route {
     pub by: Vec<u32>,
     /// Whether the destination itself is on the link, and no gateway between.
     pub is_direct: bool,
+    /// How many bits of the destination it asks for; 0 is the default route.
+    pub prefix: u8,
+    /// Whether the destination is this host itself.
+    pub is_local: bool,
 }
 
 impl Route {
     fn read(message: &RouteMessage) -> Route {
-        let mut route = Route { by: Vec::new(), is_direct: true };
+        let mut route = Route {
+            by: Vec::new(),
+            is_direct: true,
+            prefix: message.header.destination_prefix_length,
+            is_local: message.header.kind == RouteType::Local,
+        };
         for attribute in &message.attributes {
             match attribute {
                 RouteAttribute::Oif(index) => route.by.push(*index),
@@ -258,121 +286,230 @@ impl Route {
 }
 
 /// Asks the kernel for things. Clones ask by the same connection.
+///
+/// It is another connection than the news come by: answers and news that share a queue are lost together when it is full,
+/// and the news of what was asked for here would be taken for answers.
 #[derive(Clone)]
 pub struct Netlink(Arc<Mutex<Handle>>);
 
-/// Follows the links of this network namespace. Returns when all links there are have been read; the receiver changes with
-/// every change, for as long as the returned [`Netlink`] lives.
-pub async fn watch() -> io::Result<(Netlink, watch::Receiver<Links>)> {
-    let (handle, mut news) = connect()?;
+/// The links of this network namespace as they are now, with all their addresses.
+pub async fn look() -> io::Result<(Netlink, Links)> {
+    let netlink = Netlink::connect()?;
     let mut links = Links::default();
-    read_all(&handle, &mut links).await?;
-    let netlink = Netlink(Arc::new(Mutex::new(handle)));
-    let (publish, published) = watch::channel(links);
+    netlink.read_links(&mut links).await?;
+    netlink.read_addresses(&mut links, |_| true).await?;
+    Ok((netlink, links))
+}
 
-    let held = Arc::downgrade(&netlink.0);
-    tokio::spawn(async move {
-        loop {
-            let message = tokio::select! {
-                message = news.next() => message,
-                () = publish.closed() => return,
-            };
-            let Some(current) = held.upgrade() else { return };
-            let is_whole = match message.map(|(message, _)| message.payload) {
-                Some(NetlinkPayload::InnerMessage(message)) => {
-                    publish.send_if_modified(|links| links.take(&message));
-                    true
-                }
-                Some(NetlinkPayload::Overrun(_)) | None => false,
-                Some(_) => true,
-            };
-            // Something was lost: read everything anew, by a new connection, whose news begin before the reading does.
-            if !is_whole {
-                warn!("more news of links than could be read: all are read anew");
-                loop {
-                    let mut anew = publish.borrow().clone();
-                    anew.start_anew();
-                    match reconnect(&mut anew).await {
-                        Ok((handle, stream)) => {
-                            *current.lock() = handle;
-                            news = stream;
-                            publish.send_replace(anew);
-                            break;
-                        }
-                        Err(reason) => {
-                            warn!(%reason, "links can't be read; trying again");
-                            tokio::time::sleep(TRY_AGAIN).await;
-                        }
-                    }
-                }
-            }
-        }
-    });
+/// Follows the links of this network namespace, and of their addresses only `addresses`: guests can make a host change others
+/// at will. Returns when all links there are have been read; the receiver changes with every change, for as long as the
+/// returned [`Netlink`] lives.
+pub async fn watch(addresses: BTreeSet<IpAddr>) -> io::Result<(Netlink, watch::Receiver<Links>)> {
+    let netlink = Netlink::connect()?;
+    let mut following = Following {
+        held: Arc::downgrade(&netlink.0),
+        link_news: news_of(&[MulticastGroup::Link])?,
+        address_news: news_of(&[MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr])?,
+        addresses,
+        addresses_lost: false,
+    };
+    let mut links = Links::default();
+    netlink.read_links(&mut links).await?;
+    netlink.read_addresses(&mut links, |address| following.addresses.contains(address)).await?;
+    let (publish, published) = watch::channel(links);
+    tokio::spawn(async move { while following.follow(&publish).await {} });
     Ok((netlink, published))
 }
 
-type News = futures_util::stream::BoxStream<
-    'static,
-    (rtnetlink::packet_core::NetlinkMessage<RouteNetlinkMessage>, rtnetlink::sys::SocketAddr),
->;
+/// What follows the links.
+struct Following {
+    held: Weak<Mutex<Handle>>,
+    /// News of links have a queue of their own: guests can cause those of addresses, by the thousand.
+    link_news: News,
+    address_news: News,
+    addresses: BTreeSet<IpAddr>,
+    /// Whether addresses changed that nobody told of; they are read anew, in a while.
+    addresses_lost: bool,
+}
 
-fn connect() -> io::Result<(Handle, News)> {
-    let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
-    let (mut connection, handle, news) = rtnetlink::new_multicast_connection(&groups)?;
+impl Following {
+    /// Takes in one piece of news. `false` when nobody is interested any more.
+    async fn follow(&mut self, publish: &watch::Sender<Links>) -> bool {
+        let told = tokio::select! {
+            // An address may be of a link that was told of just before.
+            biased;
+            () = publish.closed() => return false,
+            told = self.link_news.next() => Told::OfLinks(told),
+            told = self.address_news.next() => Told::OfAddresses(told),
+            () = tokio::time::sleep(TRY_AGAIN), if self.addresses_lost => Told::Nothing,
+        };
+        let Some(netlink) = self.held.upgrade().map(Netlink) else { return false };
+        match told {
+            Told::OfLinks(Some((message, _))) if !is_overrun(&message.payload) => {
+                if let NetlinkPayload::InnerMessage(message) = &message.payload {
+                    publish.send_if_modified(|links| links.take(message));
+                }
+            }
+            Told::OfLinks(ended) => {
+                warn!("more news of links than could be read: all are read anew, and count as new");
+                while let Err(reason) = self.read_all(&netlink, ended.is_none(), publish).await {
+                    warn!(%reason, "links can't be read; trying again");
+                    tokio::time::sleep(TRY_AGAIN).await;
+                }
+            }
+            Told::OfAddresses(Some((message, _))) if !is_overrun(&message.payload) => {
+                if let NetlinkPayload::InnerMessage(message) = &message.payload {
+                    self.take_address(message, publish);
+                }
+            }
+            Told::OfAddresses(Some(_)) => self.addresses_lost = true,
+            Told::OfAddresses(None) => {
+                self.addresses_lost = true;
+                tokio::time::sleep(TRY_AGAIN).await;
+                if let Ok(news) = news_of(&[MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr]) {
+                    self.address_news = news;
+                }
+            }
+            Told::Nothing => {
+                self.addresses_lost = false;
+                let mut anew = publish.borrow().clone();
+                anew.forget_addresses();
+                match netlink.read_addresses(&mut anew, |address| self.addresses.contains(address)).await {
+                    // Links that were told of meanwhile are newer than this copy: their addresses come by the next reading.
+                    Ok(()) => drop(publish.send_if_modified(|links| links.take_addresses_of(&anew))),
+                    Err(_) => self.addresses_lost = true,
+                }
+            }
+        }
+        true
+    }
+
+    fn take_address(&mut self, message: &RouteNetlinkMessage, publish: &watch::Sender<Links>) {
+        let (RouteNetlinkMessage::NewAddress(of) | RouteNetlinkMessage::DelAddress(of)) = message else { return };
+        if !address_of(of).is_some_and(|address| self.addresses.contains(&address)) {
+            return;
+        }
+        if publish.borrow().indexed(of.header.index).is_none() {
+            // Of a link that the other queue will tell of.
+            self.addresses_lost = true;
+            return;
+        }
+        publish.send_if_modified(|links| links.take(message));
+    }
+
+    async fn read_all(&mut self, netlink: &Netlink, ended: bool, publish: &watch::Sender<Links>) -> io::Result<()> {
+        if ended {
+            self.link_news = news_of(&[MulticastGroup::Link])?;
+        }
+        let mut anew = publish.borrow().clone();
+        anew.start_anew();
+        netlink.read_links(&mut anew).await?;
+        netlink.read_addresses(&mut anew, |address| self.addresses.contains(address)).await?;
+        publish.send_replace(anew);
+        Ok(())
+    }
+}
+
+enum Told {
+    OfLinks(Option<Message>),
+    OfAddresses(Option<Message>),
+    Nothing,
+}
+
+type Message = (rtnetlink::packet_core::NetlinkMessage<RouteNetlinkMessage>, rtnetlink::sys::SocketAddr);
+type News = futures_util::stream::BoxStream<'static, Message>;
+
+fn is_overrun(payload: &NetlinkPayload<RouteNetlinkMessage>) -> bool {
+    matches!(payload, NetlinkPayload::Overrun(_))
+}
+
+/// A connection that nothing is asked by.
+fn news_of(groups: &[MulticastGroup]) -> io::Result<News> {
+    let (mut connection, handle, news) = rtnetlink::new_multicast_connection(groups)?;
     // Best effort: the kernel's own size is enough for all but a burst.
     let _ = connection.socket_mut().socket_mut().set_rx_buf_sz(NEWS);
     tokio::spawn(connection);
-    Ok((handle, news.boxed()))
-}
-
-async fn reconnect(links: &mut Links) -> io::Result<(Handle, News)> {
-    let (handle, news) = connect()?;
-    read_all(&handle, links).await?;
-    Ok((handle, news))
-}
-
-async fn read_all(handle: &Handle, links: &mut Links) -> io::Result<()> {
-    let mut found = handle.link().get().execute();
-    while let Some(link) = found.try_next().await.map_err(plain)? {
-        links.take_link(&link);
-    }
-    let mut found = Box::pin(handle.address().get().execute());
-    while let Some(address) = found.try_next().await.map_err(plain)? {
-        links.take_address(&address, is_usable(&address));
-    }
-    Ok(())
+    // The connection lives as long as somebody could ask by it.
+    Ok(news.map(move |message| (&handle, message).1).boxed())
 }
 
 impl Netlink {
-    /// Puts an address on a link, for itself alone (/32 or /128). An IPv6 address is usable at once: without `nodad` a guest
-    /// could claim it first and so keep the host from it. `AlreadyExists` when it is there.
-    pub async fn add_address(&self, index: u32, address: IpAddr) -> io::Result<()> {
-        let handle = self.handle();
-        let mut request = handle.address().add(index, address, own_prefix(address));
-        if address.is_ipv6() {
-            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+    fn connect() -> io::Result<Netlink> {
+        Ok(Netlink(Arc::new(Mutex::new(Netlink::new_handle()?))))
+    }
+
+    fn new_handle() -> io::Result<Handle> {
+        let (connection, handle, _) = rtnetlink::new_connection()?;
+        tokio::spawn(connection);
+        Ok(handle)
+    }
+
+    /// What is asked is answered in time or not at all: an answer that was lost would be waited for for ever.
+    async fn within<T>(&self, asking: impl Future<Output = Result<T, rtnetlink::Error>>) -> io::Result<T> {
+        match tokio::time::timeout(PATIENCE, asking).await {
+            Ok(answer) => answer.map_err(plain),
+            Err(_) => {
+                // Late answers of the old connection are nobody's.
+                if let Ok(handle) = Netlink::new_handle() {
+                    *self.0.lock() = handle;
+                }
+                Err(io::Error::new(io::ErrorKind::TimedOut, "the kernel did not answer by netlink"))
+            }
         }
-        request.execute().await.map_err(plain)
+    }
+
+    async fn read_links(&self, links: &mut Links) -> io::Result<()> {
+        let mut found = self.handle().link().get().execute();
+        while let Some(link) = self.within(found.try_next()).await? {
+            links.take_link(&link);
+        }
+        Ok(())
+    }
+
+    async fn read_addresses(&self, links: &mut Links, which: impl Fn(&IpAddr) -> bool) -> io::Result<()> {
+        let mut found = Box::pin(self.handle().address().get().execute());
+        while let Some(address) = self.within(found.try_next()).await? {
+            if address_of(&address).is_some_and(|address| which(&address)) {
+                links.take_address(&address, is_usable(&address));
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts an address on a link, for itself alone (/32 or /128), and not for the host to choose as its own: it belongs to
+    /// the link (scope), or is deprecated. An IPv6 address is usable at once: without `nodad` a guest could claim it first and
+    /// so keep the host from it. `AlreadyExists` when it is there.
+    pub async fn add_address(&self, index: u32, address: IpAddr) -> io::Result<()> {
+        let mut request = self.handle().address().add(index, address, own_prefix(address));
+        let message = request.message_mut();
+        if address.is_ipv6() {
+            message.header.flags |= AddressHeaderFlags::Nodad;
+            let mut lifetime = CacheInfo::default();
+            lifetime.ifa_valid = u32::MAX;
+            message.attributes.push(AddressAttribute::CacheInfo(lifetime));
+        } else {
+            message.header.scope = AddressScope::Link;
+        }
+        self.within(request.execute()).await
     }
 
     /// Takes an address away again.
     pub async fn remove_address(&self, index: u32, address: IpAddr) -> io::Result<()> {
-        let handle = self.handle();
         // The message that adds it names it too.
-        let mut message = handle.address().add(index, address, own_prefix(address));
+        let mut message = self.handle().address().add(index, address, own_prefix(address));
         let message = std::mem::take(message.message_mut());
-        handle.address().del(message).execute().await.map_err(plain)
+        self.within(self.handle().address().del(message).execute()).await
     }
 
-    /// Leads packets of sockets bound to a link to a guest that is on it. The metric keeps the route from deciding anything
-    /// else. `AlreadyExists` when it is there.
+    /// Leads packets of sockets bound to a link to a guest that is on it. It is the worst route to this very address, and
+    /// yet better than one to its network: see [`Netlink::route_to`] before. `AlreadyExists` when it is there.
     pub async fn add_route(&self, index: u32, to: Ipv6Addr) -> io::Result<()> {
-        self.handle().route().add(route(index, to)).execute().await.map_err(plain)
+        self.within(self.handle().route().add(route(index, to)).execute()).await
     }
 
     /// Takes such a route away again.
     pub async fn remove_route(&self, index: u32, to: Ipv6Addr) -> io::Result<()> {
-        self.handle().route().del(route(index, to)).execute().await.map_err(plain)
+        self.within(self.handle().route().del(route(index, to)).execute()).await
     }
 
     /// The route that a packet to this address would take, of a socket bound to `bound` if that is given. Only the routing
@@ -384,9 +521,8 @@ impl Netlink {
         };
         message.header.flags |= RouteFlags::FibMatch;
         message.attributes.extend(bound.map(RouteAttribute::Oif));
-        let handle = self.handle();
-        let mut found = Box::pin(handle.route().get(message).execute());
-        match found.try_next().await.map_err(plain) {
+        let mut found = Box::pin(self.handle().route().get(message).execute());
+        match self.within(found.try_next()).await {
             Ok(route) => Ok(route.map(|route| Route::read(&route))),
             Err(reason) if is_no_route(&reason) => Ok(None),
             Err(reason) => Err(reason),

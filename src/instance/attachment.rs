@@ -80,7 +80,7 @@ impl Attachment {
                 (Ground::Interface(port), Hold::Alone),
                 (Ground::Mark(bridge, *mark), Hold::Alone),
             ],
-            Attachment::NetworkNamespace(name) => vec![(Ground::NetworkNamespace(name), Hold::Alone)],
+            Attachment::NetworkNamespace(name) => vec![(Ground::NetworkNamespace(plain(name)), Hold::Alone)],
             Attachment::SourceAddress(SourceAddress { listener, address }) => {
                 vec![(Ground::Listener(listener), Hold::Shared), (Ground::Address(listener, *address), Hold::Alone)]
             }
@@ -111,6 +111,12 @@ impl fmt::Display for Attachment {
             }
         }
     }
+}
+
+/// The name of a network namespace that may be given by its path.
+fn plain(name: &str) -> &str {
+    let below = ["/run/netns/", "/var/run/netns/"].iter().find_map(|directory| name.strip_prefix(directory));
+    below.filter(|name| !name.contains('/')).unwrap_or(name)
 }
 
 /// What is wrong with the name of a network interface; `None` when the kernel would take it.
@@ -176,6 +182,9 @@ mod tests {
             (interface("a"), interface("b"), false),
             (namespace("a"), namespace("a"), true),
             (namespace("a"), interface("a"), false),
+            (namespace("a"), namespace("/run/netns/a"), true),
+            (namespace("/var/run/netns/a"), namespace("/run/netns/a"), true),
+            (namespace("/proc/5/ns/net"), namespace("/proc/6/ns/net"), false),
             // A port is known by its mark, which is one guest's on the whole bridge.
             (port("br0", "a", 1), port("br0", "b", 2), false),
             (port("br0", "a", 1), port("br0", "b", 1), true),

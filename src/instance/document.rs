@@ -787,8 +787,9 @@ fn judge_attachments(instance: &Instance, wrong: &mut Judgement) {
                 of_bridge.or(of_port).or(of_mark)
             }
             Attachment::NetworkNamespace(name) => namespace_fault(name).map(|fault| ("NetworkNamespace", "", fault)),
-            Attachment::SourceAddress(SourceAddress { listener, .. }) => {
-                listener_fault(listener).map(|fault| ("SourceAddress", "Listener", fault))
+            Attachment::SourceAddress(SourceAddress { listener, address }) => {
+                let of_listener = listener_fault(listener).map(|fault| ("SourceAddress", "Listener", fault));
+                of_listener.or(address_fault(*address).map(|fault| ("SourceAddress", "Address", fault)))
             }
         };
         if let Some((kind, field, message)) = fault {
@@ -806,6 +807,18 @@ fn judge_attachments(instance: &Instance, wrong: &mut Judgement) {
 
 fn listener_fault(name: &str) -> Option<String> {
     name.is_empty().then(|| "names no listener of the configuration".to_string())
+}
+
+fn address_fault(address: std::net::IpAddr) -> Option<String> {
+    let (is_shared, mapped) = match address {
+        std::net::IpAddr::V4(address) => (address.is_link_local() || address.is_broadcast(), None),
+        std::net::IpAddr::V6(address) => (address.is_unicast_link_local(), address.to_ipv4_mapped()),
+    };
+    if let Some(ipv4) = mapped {
+        return Some(format!("connections come in by IPv4 as such: this is {ipv4}"));
+    }
+    let no_guests = is_shared || address.is_unspecified() || address.is_multicast();
+    no_guests.then(|| format!("{address} is no address that one guest alone can have"))
 }
 
 fn namespace_fault(name: &str) -> Option<String> {
@@ -1782,6 +1795,18 @@ mod tests {
             (
                 json!({ "Imds": { "Attachments": [{ "SourceAddress": { "Listener": "", "Address": "10.0.0.5" } }] } }),
                 "Imds.Attachments[0].SourceAddress.Listener",
+            ),
+            (
+                json!({ "Imds": { "Attachments": [{ "SourceAddress": { "Listener": "a", "Address": "fe80::5" } }] } }),
+                "Imds.Attachments[0].SourceAddress.Address",
+            ),
+            (
+                json!({ "Imds": { "Attachments": [{ "SourceAddress": { "Listener": "a", "Address": "::ffff:10.0.0.5" } }] } }),
+                "Imds.Attachments[0].SourceAddress.Address",
+            ),
+            (
+                json!({ "Imds": { "Attachments": [{ "NetworkNamespace": "a" }, { "NetworkNamespace": "/run/netns/a" }] } }),
+                "Imds.Attachments[1]",
             ),
             (interfaces(json!({ "MacAddress": "" })), "NetworkInterfaces[0].MacAddress"),
             (interfaces(json!({ "MacAddress": "2:0:0:0:0:1" })), "NetworkInterfaces[0].MacAddress"),

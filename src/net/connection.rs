@@ -27,7 +27,7 @@ use tracing::debug;
 
 use super::seats::{Seat, Seats};
 use super::sieve::Sieve;
-use super::{CONNECTION_AGE, Drain, LARGEST_HEAD, Limits, MOST_HEADERS};
+use super::{CONNECTION_AGE, Drain, LARGEST_HEAD, Limits, MOST_HEADERS, UNDELIVERABLE};
 use crate::instance::{Family, HopLimit, Origin};
 
 /// Whether a request brought a body.
@@ -76,16 +76,22 @@ pub async fn serve(
 ) {
     let socket = Arc::new(GuestSocket::new(stream, origin.family, limits.extra_hops));
     let mut cut = drain.clone();
-    tokio::select! {
-        () = serve_to_its_end(&socket, &origin, &*answering, limits, &seat, drain) => {}
-        () = seat.told_to_leave() => {}
-        () = cut.cut_off() => {
-            // With nothing left to send: what the kernel resends goes out by whatever interface has the number by then.
-            let _ = SockRef::from(&socket.stream).set_linger(Some(Duration::ZERO));
-        }
+    let delivered = async {
+        serve_to_its_end(&socket, &origin, &*answering, limits, &seat, drain).await && socket.is_delivered().await
+    };
+    let delivered = tokio::select! {
+        delivered = delivered => delivered,
+        () = seat.told_to_leave() => false,
+        () = cut.cut_off() => false,
+    };
+    if !delivered {
+        // With nothing left to send. What nobody acknowledged would be resent after the socket is closed, by whatever
+        // interface has the number of this one by then.
+        let _ = SockRef::from(&socket.stream).set_linger(Some(Duration::ZERO));
     }
 }
 
+/// `false` when it was told to end and did not.
 async fn serve_to_its_end(
     socket: &Arc<GuestSocket>,
     origin: &Origin,
@@ -93,7 +99,7 @@ async fn serve_to_its_end(
     limits: Limits,
     seat: &Seat,
     mut drain: Drain,
-) {
+) -> bool {
     let service = service_fn(async |request| answer(request, origin, answering, socket, limits, seat).await);
     let io = SievedIo { socket: Arc::clone(socket), sieve: Sieve::default() };
 
@@ -122,7 +128,7 @@ async fn serve_to_its_end(
             connection.as_mut().graceful_shutdown();
             match tokio::time::timeout(ENDING, connection).await {
                 Ok(outcome) => outcome,
-                Err(_) => return,
+                Err(_) => return false,
             }
         }
     };
@@ -133,6 +139,7 @@ async fn serve_to_its_end(
     if parser_refused || socket.lingers.load(Ordering::Relaxed) || socket.has_unread() {
         let _ = tokio::time::timeout(LINGER.1, socket.read_away(LINGER.0)).await;
     }
+    true
 }
 
 async fn answer(
@@ -236,13 +243,25 @@ struct GuestSocket {
     hop_limit: AtomicU8,
     /// What the host's own routers take of it.
     extra_hops: u8,
+    /// Whether anything was written.
+    answered: AtomicBool,
+    /// Whether the guest closed its side before it had its answer.
+    half_closed: AtomicBool,
     /// Whether unread input is to be read away at the end: closing on it would reset the connection and take the answer.
     lingers: AtomicBool,
 }
 
 impl GuestSocket {
     fn new(stream: TcpStream, family: Family, extra_hops: u8) -> GuestSocket {
-        GuestSocket { stream, family, hop_limit: AtomicU8::new(0), extra_hops, lingers: AtomicBool::new(false) }
+        GuestSocket {
+            stream,
+            family,
+            hop_limit: AtomicU8::new(0),
+            extra_hops,
+            answered: AtomicBool::new(false),
+            half_closed: AtomicBool::new(false),
+            lingers: AtomicBool::new(false),
+        }
     }
 
     /// Lowers the limit of all packets from here on, resent ones too; a higher limit than the one in force changes nothing.
@@ -264,6 +283,32 @@ impl GuestSocket {
     /// Whether there is input that nobody read. It costs nothing where there is none.
     fn has_unread(&self) -> bool {
         self.stream.try_read(&mut [0; 1]).is_ok_and(|length| length > 0)
+    }
+
+    /// Waits until the guest has closed its side, and so has everything that was sent. `false` when it does not in time.
+    async fn is_delivered(&self) -> bool {
+        if !self.answered.load(Ordering::Relaxed) {
+            return true;
+        }
+        let _ = SockRef::from(&self.stream).shutdown(std::net::Shutdown::Write);
+        let closed = async {
+            if self.half_closed.load(Ordering::Relaxed) {
+                // It has nothing more to tell by which one would know what it has.
+                return std::future::pending().await;
+            }
+            let mut buffer = [0; 1024];
+            let mut read = 0;
+            while read < LINGER.0 && self.stream.readable().await.is_ok() {
+                match self.stream.try_read(&mut buffer) {
+                    Ok(0) => return true,
+                    Ok(length) => read += length,
+                    Err(reason) if reason.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(_) => return true,
+                }
+            }
+            false
+        };
+        tokio::time::timeout(UNDELIVERABLE, closed).await.unwrap_or(false)
     }
 
     async fn read_away(&self, most: usize) {
@@ -295,6 +340,9 @@ impl hyper::rt::Read for SievedIo {
             ready!(this.socket.stream.poll_read_ready(cx))?;
             match this.socket.stream.try_read(&mut buffer[..room]) {
                 Ok(length) => {
+                    if length == 0 {
+                        this.socket.half_closed.store(true, Ordering::Relaxed);
+                    }
                     this.sieve.pass(&mut buffer[..length]);
                     cursor.put_slice(&buffer[..length]);
                     return Poll::Ready(Ok(()));
@@ -313,7 +361,10 @@ impl hyper::rt::Write for SievedIo {
             ready!(stream.poll_write_ready(cx))?;
             match stream.try_write(bytes) {
                 Err(reason) if reason.kind() == io::ErrorKind::WouldBlock => {}
-                outcome => return Poll::Ready(outcome),
+                outcome => {
+                    self.socket.answered.store(true, Ordering::Relaxed);
+                    return Poll::Ready(outcome);
+                }
             }
         }
     }

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
 use parking_lot::RwLock;
@@ -36,16 +37,21 @@ pub trait Ingress: Send + Sync {
 pub struct Listener {
     /// Its name.
     pub name: String,
+    /// The one interface that it hears, if it does not hear all.
+    pub interface: Option<String>,
     /// Whether addresses tell its guests apart.
     pub anti_spoofed: bool,
 }
 
 impl Ingress for Listener {
     fn open(&self, address: SocketAddr) -> io::Result<TcpListener> {
-        listener::open(address, None)
+        listener::open(address, self.interface.as_deref())
     }
 
-    fn attachment(&self, _stream: &TcpStream, peer: SocketAddr) -> Option<Attachment> {
+    fn attachment(&self, stream: &TcpStream, peer: SocketAddr) -> Option<Attachment> {
+        if self.interface.as_ref().is_some_and(|interface| !is_bound_to(stream, interface)) {
+            return None;
+        }
         let name = self.name.clone();
         Some(match self.anti_spoofed {
             true => Attachment::SourceAddress(SourceAddress { listener: name, address: peer.ip() }),
@@ -111,7 +117,9 @@ pub struct Namespace {
 impl Ingress for Namespace {
     /// A thread of its own goes into the namespace and ends there; the socket stays in it.
     fn open(&self, address: SocketAddr) -> io::Result<TcpListener> {
-        let namespace = std::fs::File::open(&self.path)?;
+        // Anything else of that name is refused by the kernel, and does not keep this waiting.
+        let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+        let namespace = std::fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(&self.path)?;
         let opening = std::thread::Builder::new().name("namespace".to_string()).spawn(move || {
             move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
             listener::socket(address, None)

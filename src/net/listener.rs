@@ -84,8 +84,13 @@ pub async fn accept<T, F>(
                 }
                 tokio::time::sleep(PAUSE).await;
             }
-            // The peer was gone before it was accepted.
-            Err(reason) => debug!(%reason, "accept"),
+            // The peer was gone before it was accepted, or its network is.
+            Err(reason) if is_of_the_peer(&reason) => debug!(%reason, "accept"),
+            // The socket itself is gone: a guest may end those in a network namespace that it rules.
+            Err(reason) => {
+                warn!(%reason, "a listening socket has ended");
+                return;
+            }
         }
     }
 }
@@ -93,6 +98,29 @@ pub async fn accept<T, F>(
 /// Ends a connection as a refusal would have: the peer learns at once that nobody is here.
 fn reset(stream: TcpStream) {
     let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+}
+
+/// The errors that accept(2) hands on from one connection.
+fn is_of_the_peer(reason: &io::Error) -> bool {
+    let code = reason.raw_os_error().map(rustix::io::Errno::from_raw_os_error);
+    use rustix::io::Errno;
+    matches!(
+        code,
+        Some(
+            Errno::CONNABORTED
+                | Errno::CONNRESET
+                | Errno::PROTO
+                | Errno::NOPROTOOPT
+                | Errno::OPNOTSUPP
+                | Errno::PERM
+                | Errno::NETDOWN
+                | Errno::NETUNREACH
+                | Errno::HOSTDOWN
+                | Errno::HOSTUNREACH
+                | Errno::NONET
+                | Errno::INTR
+        )
+    )
 }
 
 fn is_out_of_descriptors(reason: &io::Error) -> bool {

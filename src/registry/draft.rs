@@ -12,6 +12,7 @@ use crate::instance::{Instance, InstanceId};
 pub struct Draft {
     snapshot: Arc<Snapshot>,
     account: Arc<AccountState>,
+    /// Instances that are shown no longer and still have a record.
     buried: BTreeSet<InstanceId>,
     /// In the order in which they will be stored.
     pub(super) changes: Vec<Change>,
@@ -65,8 +66,15 @@ impl Draft {
         Some(&mut change.instance)
     }
 
-    /// A new instance. Its id must be nobody's. `request` is the digest of the call that makes it.
+    /// Whether an id is somebody's, or was until lately: a record of it is in the store.
+    pub fn is_taken(&self, id: &InstanceId) -> bool {
+        let is_made = self.changes.iter().any(|change| change.instance.instance_id == *id);
+        is_made || self.snapshot.entry(id).is_some() || self.snapshot.is_unreadable(id) || self.buried.contains(id)
+    }
+
+    /// A new instance, whose id must not be taken. `request` is the digest of the call that makes it.
     pub fn create(&mut self, instance: Instance, request: String) {
+        assert!(!self.is_taken(&instance.instance_id), "whoever makes an instance looks whether its id is taken");
         self.changes.push(Change { instance, launch: Launch::First(Some(request)), digest: None });
     }
 

@@ -247,11 +247,6 @@ impl Registry {
                 let id = instance.instance_id.clone();
                 let before = snapshot.entry(&id);
                 let Some(record) = next_record(before, instance, launch, digest, now) else { continue };
-                // A buried instance's record is not overwritten, however unlikely it is that its id is drawn again.
-                assert!(
-                    before.is_some() || !(writer.buried.contains(&id) || snapshot.is_unreadable(&id)),
-                    "{id} is new"
-                );
                 if let Err(error) = registry.persist(record.clone(), before.map(|entry| entry.record())).await {
                     for id in made {
                         registry.take_back(id).await;

@@ -356,6 +356,9 @@ fn the_record_of_a_documents_instance_outlives_it_and_that_of_a_made_one_does_no
         registry.forget_terminated(later).await;
         assert_eq!(registry.register(demo_instance(), later).await.unwrap(), Registered::Terminated);
         assert_eq!(registry.snapshot().entries().count(), 0);
+        // Nobody is given its id.
+        let taken = |draft: &mut Draft| Ok::<_, ()>(draft.is_taken(&demo_instance().instance_id));
+        assert!(registry.change(later, taken).await.unwrap().1);
     });
 }
 

@@ -3,6 +3,7 @@
 //! Clients have the metadata address built in. They run with an endpoint on loopback, or in a network namespace where the
 //! address is the test's own, and nowhere else.
 
+mod control;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -3,6 +3,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod aemm;
 mod connections;
 mod hop_limit;
 mod options;

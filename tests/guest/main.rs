@@ -3,6 +3,7 @@
 #![allow(missing_docs)]
 
 mod generated;
+mod mock;
 mod table;
 
 use std::sync::{Arc, LazyLock};

@@ -10,6 +10,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("instance", &["clock", "fault"]),
     ("sigv4", &["instance"]),
     ("config", &["fault", "instance", "sigv4"]),
+    ("aemm", &["fault", "instance"]),
     ("registry", &["fault", "instance"]),
     ("identity", &["clock", "fault", "instance"]),
     ("credentials", &["clock", "fault", "instance", "sigv4"]),
@@ -39,7 +40,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "admin", "clock", "config", "control", "daemon", "fault", "guest", "host", "identity", "instance",
+            "admin", "aemm", "clock", "config", "control", "daemon", "fault", "guest", "host", "identity", "instance",
             "logging", "registry",
         ],
     ),

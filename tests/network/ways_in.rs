@@ -72,7 +72,7 @@ fn a_source_address_is_a_way_in_only_where_addresses_cannot_be_forged() {
         open(instance(number, json!([{ "SourceAddress": { "Listener": "lan", "Address": address } }])))
     };
     let instances = [attached(1, "10.0.0.5"), attached(2, "10.0.0.6")];
-    let listener = "[[listener]]\nname = \"lan\"\nipv4 = \"169.254.169.254:80\"\n";
+    let listener = "[[listener]]\nname = \"lan\"\nipv4 = \"169.254.169.254:80\"\ninterface = \"br0\"\n";
     let doors = ["g1", "g2", "g3"].map(|guest| lab.door(guest));
     {
         let _imdsd = Imdsd::start(&lab, &format!("{listener}anti_spoofed = true\n"), &instances);

@@ -390,7 +390,7 @@ fn random_digits() -> String {
 fn unused_id(draft: &Draft) -> InstanceId {
     loop {
         let id = InstanceId::parse(&format!("i-{}", random_digits())).expect("17 hexadecimal digits");
-        if draft.entry(&id).is_none() && !draft.before().is_unreadable(&id) {
+        if !draft.is_taken(&id) {
             return id;
         }
     }

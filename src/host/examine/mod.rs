@@ -24,10 +24,10 @@ use std::path::Path;
 use serde::Serialize;
 
 use self::seen::{Duplicate, Hidden, Interest, Seen};
-use super::addresses;
 use super::guest_rules::{self, MetadataAddresses};
 use super::guests::{self, Guest, Way, ways};
-use super::netlink::{Link, Links, Route, route_metric};
+use super::netlink::{self, Link, Links, Route, route_metric};
+use super::own_metadata;
 use crate::instance::document::near_miss;
 use crate::instance::{Attachment, BridgePort, Instance, InstanceId};
 
@@ -110,7 +110,7 @@ pub async fn examine(instances: &[Instance], service: &Service) -> io::Result<Ex
         return Ok(examination);
     }
     let seen = Seen::read(&interests(&ways)).await?;
-    let takes_the_hosts = takes_the_hosts(&ways, service);
+    let takes_the_hosts = takes_the_hosts(&ways, service).await;
     let rules = Rules {
         listed: seen::rules().await.map(|listed| {
             let addresses = MetadataAddresses { ipv4: service.ipv4, ipv6: service.ipv6 };
@@ -619,22 +619,23 @@ impl Rules<'_> {
 }
 
 /// Where the daemon is to put addresses and will not, for the host's sake.
-fn takes_the_hosts(ways: &[Way<'_>], service: &Service) -> Option<Wrong> {
+async fn takes_the_hosts(ways: &[Way<'_>], service: &Service) -> Option<Wrong> {
     if service.addresses != Addresses::Daemon {
         return None;
     }
     let guests = interests(ways);
     let guests: BTreeSet<&str> = guests.iter().map(|interest| interest.interface.as_str()).collect();
     // Routes that can't be read keep the daemon from it as well.
-    let sign = match addresses::host_asks(service.ipv4, &guests) {
+    let looking = async {
+        let (netlink, links) = netlink::look().await?;
+        own_metadata::sign(&netlink, &links, &guests, (service.ipv4, service.ipv6)).await
+    };
+    let sign = match looking.await {
         Ok(sign) => sign?,
         Err(reason) => format!("its routes can't be read: {reason}"),
     };
     Some(Wrong {
-        what: format!(
-            "imdsd puts no address on it: the host seems to ask a metadata service of its own at {} ({sign})",
-            service.ipv4
-        ),
+        what: format!("imdsd puts no address on it: the host seems to ask a metadata service of its own ({sign})"),
         mend: "where the host needs no such service, set shadow_host_metadata = true in [interfaces]".to_string(),
     })
 }

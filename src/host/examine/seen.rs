@@ -80,8 +80,7 @@ pub(super) enum Hidden {
 impl Seen {
     /// Reads the network namespace of the calling thread.
     pub(super) async fn read(interests: &[Interest]) -> io::Result<Seen> {
-        let (netlink, links) = netlink::watch().await?;
-        let links = links.borrow().clone();
+        let (netlink, links) = netlink::look().await?;
         let mut seen = Seen { links, tracks: number("netfilter/nf_conntrack_max").is_some(), ..Seen::default() };
         // Not there in a kernel without IPv6.
         let list = fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap_or_default();

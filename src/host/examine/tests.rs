@@ -80,7 +80,7 @@ fn sane(links: Links) -> Seen {
     }
     seen.settings.insert("ipv4/tcp_fwmark_accept".to_string(), 1);
     for index in [TAP, BRIDGE, 10] {
-        let direct = Route { by: vec![index], is_direct: true };
+        let direct = Route { by: vec![index], is_direct: true, ..Route::default() };
         for to in ["10.0.0.5", "fd11::5"] {
             let to: IpAddr = to.parse().unwrap();
             seen.routes.insert((to, Some(index)), Ok(to.is_ipv6().then(|| direct.clone())));
@@ -262,17 +262,25 @@ fn each_fault_of_an_interface_is_found_with_its_command() {
         // Over a router that the guest is behind.
         (
             at_interface("tap0"),
-            Box::new(routed("fd11::5", Some(TAP), Some(Route { by: vec![TAP], is_direct: false }))),
+            Box::new(routed("fd11::5", Some(TAP), Some(Route { by: vec![TAP], is_direct: false, ..Route::default() }))),
             &[],
         ),
         (
             at_port("br0", "port0"),
-            Box::new(routed("fd11::5", Some(BRIDGE), Some(Route { by: vec![BRIDGE], is_direct: false }))),
+            Box::new(routed(
+                "fd11::5",
+                Some(BRIDGE),
+                Some(Route { by: vec![BRIDGE], is_direct: false, ..Route::default() }),
+            )),
             &[("only a route over a gateway", "ip -6 route add fd11::5/128 dev br0 metric 1073741829")],
         ),
         (
             at_port("br0", "port0"),
-            Box::new(routed("10.0.0.5", Some(BRIDGE), Some(Route { by: vec![BRIDGE], is_direct: false }))),
+            Box::new(routed(
+                "10.0.0.5",
+                Some(BRIDGE),
+                Some(Route { by: vec![BRIDGE], is_direct: false, ..Route::default() }),
+            )),
             &[("only a route over a gateway", "ip route add 10.0.0.5/32 dev br0 metric 1073741829")],
         ),
         (
@@ -421,7 +429,7 @@ fn with_several_ways_in_one_address_that_fits_is_enough() {
     let mut guest = Guest::of(&instance);
     guest.ipv4 = BTreeSet::from([Ipv4Addr::new(10, 0, 0, 5), Ipv4Addr::new(10, 0, 1, 5)]);
     let mut seen = sane(links(|_| {}));
-    let here = Route { by: vec![TAP], is_direct: true };
+    let here = Route { by: vec![TAP], is_direct: true, ..Route::default() };
     seen.routes.insert((Ipv4Addr::new(10, 0, 1, 5).into(), None), Ok(Some(here)));
     let device = seen.links.named("tap0").unwrap();
     assert_eq!(leads(device, &guest, &seen), Some(Leads::Nowhere));
@@ -480,7 +488,7 @@ fn a_network_namespace_is_looked_at_from_inside() {
     let inside = |change: fn(&mut BTreeMap<&'static str, Link>), leads_to_guest: bool| {
         let mut seen = Seen { links: links(change), ..Seen::default() };
         for to in ["10.0.0.5", "fd11::5"] {
-            let route = leads_to_guest.then(|| Route { by: vec![2], is_direct: true });
+            let route = leads_to_guest.then(|| Route { by: vec![2], is_direct: true, ..Route::default() });
             seen.routes.insert((to.parse().unwrap(), None), Ok(route));
         }
         Ok(seen)

@@ -1,0 +1,330 @@
+//! The EC2 API as clients call it: every action by boto3, by the AWS CLI and by the JavaScript SDK, and what they read.
+
+use std::io::{BufRead as _, BufReader, Lines, Write as _};
+use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+
+use serde_json::json;
+
+use super::*;
+
+/// A client that carries out calls: result, or the code of an error.
+trait Calls {
+    fn call(&mut self, service: &str, action: &str, input: &Value) -> Result<Value, String>;
+}
+
+/// A program that takes one call a line.
+struct Script {
+    child: Child,
+    input: ChildStdin,
+    output: Lines<BufReader<ChildStdout>>,
+}
+
+impl Script {
+    fn start(mut command: Command, daemon: &Daemon) -> Script {
+        let mut child = command
+            .arg(format!("http://{}", daemon.control))
+            .env("AWS_ACCESS_KEY_ID", ACCESS_KEY.0)
+            .env("AWS_SECRET_ACCESS_KEY", ACCESS_KEY.1)
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the client runs");
+        let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        Script { child, input, output: BufReader::new(output).lines() }
+    }
+}
+
+impl Calls for Script {
+    fn call(&mut self, service: &str, action: &str, input: &Value) -> Result<Value, String> {
+        let line = json!({ "service": service, "action": action, "input": input });
+        writeln!(self.input, "{line}").unwrap();
+        let answer = self.output.next().unwrap_or_else(|| panic!("{action}: the client ended")).unwrap();
+        let mut answer: Value = serde_json::from_str(&answer).unwrap();
+        match answer["error"].as_str() {
+            Some(code) => Err(code.to_string()),
+            None => Ok(answer["result"].take()),
+        }
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `aws SERVICE ACTION --cli-input-json …`, a process a call.
+struct Cli<'d>(&'d Daemon);
+
+impl Calls for Cli<'_> {
+    fn call(&mut self, service: &str, action: &str, input: &Value) -> Result<Value, String> {
+        let aws = python().expect("only called with the virtual environment").with_file_name("aws");
+        let mut command = client(aws, self.0);
+        command
+            .env("AWS_ACCESS_KEY_ID", ACCESS_KEY.0)
+            .env("AWS_SECRET_ACCESS_KEY", ACCESS_KEY.1)
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .args([service, &kebab(action), "--cli-input-json", &input.to_string()])
+            .args(["--output", "json", "--region", "us-east-1", "--endpoint-url"])
+            .arg(format!("http://{}", self.0.control));
+        let said = output(&mut command);
+        if said.status.success() {
+            // Nothing at all is what it prints where there is nothing to say.
+            return Ok(serde_json::from_slice(&said.stdout).unwrap_or(Value::Null));
+        }
+        let words = String::from_utf8_lossy(&said.stderr).into_owned();
+        let code = words.split_once("error occurred (").and_then(|(_, rest)| rest.split_once(')'));
+        Err(code.map_or_else(|| panic!("{action}: {words}"), |(code, _)| code.to_string()))
+    }
+}
+
+/// `SendSSHPublicKey` as `send-ssh-public-key`.
+fn kebab(action: &str) -> String {
+    let letters: Vec<char> = action.chars().collect();
+    let mut text = String::new();
+    for (place, letter) in letters.iter().enumerate() {
+        let before = place.checked_sub(1).map(|place| letters[place]);
+        let after = letters.get(place + 1);
+        let begins = before.is_some_and(char::is_lowercase)
+            || before.is_some() && after.is_some_and(|after| after.is_lowercase());
+        if letter.is_uppercase() && begins {
+            text.push('-');
+        }
+        text.extend(letter.to_lowercase());
+    }
+    text
+}
+
+const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGVjMi1pbnN0YW5jZS1jb25uZWN0LXRlc3Qta2V5LTAx ops@example";
+const EVENT: &str = "instance-event-0d59937288b749b32";
+
+/// A time so many days ahead.
+fn ahead(days: i64) -> String {
+    let time = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24 * days);
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+fn with_an_event(instance: &mut Value) {
+    instance["Imds"]["Events"] = json!({ "Maintenance": [{
+        "EventId": EVENT, "Code": "system-reboot", "Description": "scheduled reboot",
+        "NotBefore": ahead(2), "NotAfter": ahead(3), "NotBeforeDeadline": ahead(9)
+    }]});
+}
+
+/// Every action of the endpoint: what is called, and what the client must have read where.
+fn every_action(made: &str) -> Vec<(&'static str, &'static str, Value, &'static str, Value)> {
+    let launch = json!({
+        "ImageId": "ami-0123456789abcdef0", "MinCount": 1, "MaxCount": 1, "InstanceType": "m7i.large",
+        "MetadataOptions": {"InstanceMetadataTags": "enabled"},
+        "TagSpecifications": [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "from a client"}]}]
+    });
+    let of = json!([{"Name": "resource-id", "Values": [made]}, {"Name": "key", "Values": ["Team"]}]);
+    vec![
+        ("sts", "GetCallerIdentity", json!({}), "/Account", json!("000000000000")),
+        ("ec2", "DescribeRegions", json!({}), "/Regions/0/RegionName", json!("us-east-1")),
+        ("ec2", "DescribeAvailabilityZones", json!({}), "/AvailabilityZones/0/ZoneName", json!("us-east-1a")),
+        (
+            "ec2",
+            "ModifyInstanceMetadataDefaults",
+            json!({"HttpTokens": "required", "HttpPutResponseHopLimit": 3}),
+            "/Return",
+            json!(true),
+        ),
+        ("ec2", "GetInstanceMetadataDefaults", json!({}), "/AccountLevel/HttpPutResponseHopLimit", json!(3)),
+        ("ec2", "RunInstances", launch, "/Instances/0/MetadataOptions/HttpPutResponseHopLimit", json!(3)),
+        (
+            "ec2",
+            "DescribeInstances",
+            json!({"InstanceIds": [made]}),
+            "/Reservations/0/Instances/0/State/Name",
+            json!("running"),
+        ),
+        ("ec2", "CreateTags", json!({"Resources": [made], "Tags": [{"Key": "Team", "Value": "ops"}]}), "", json!(null)),
+        ("ec2", "DescribeTags", json!({ "Filters": of }), "/Tags/0/Value", json!("ops")),
+        ("ec2", "DeleteTags", json!({"Resources": [made], "Tags": [{"Key": "Team"}]}), "", json!(null)),
+        ("ec2", "DescribeTags", json!({ "Filters": of }), "/Tags", json!([])),
+        (
+            "ec2",
+            "ModifyInstanceMetadataOptions",
+            json!({"InstanceId": made, "HttpTokens": "optional"}),
+            "/InstanceMetadataOptions/HttpTokens",
+            json!("optional"),
+        ),
+        (
+            "ec2",
+            "StopInstances",
+            json!({"InstanceIds": [made]}),
+            "/StoppingInstances/0/CurrentState/Name",
+            json!("stopping"),
+        ),
+        (
+            "ec2",
+            "ModifyInstanceAttribute",
+            json!({"InstanceId": made, "DisableApiStop": {"Value": true}}),
+            "",
+            json!(null),
+        ),
+        (
+            "ec2",
+            "DescribeInstanceAttribute",
+            json!({"InstanceId": made, "Attribute": "disableApiStop"}),
+            "/DisableApiStop/Value",
+            json!(true),
+        ),
+        (
+            "ec2",
+            "StartInstances",
+            json!({"InstanceIds": [made]}),
+            "/StartingInstances/0/PreviousState/Name",
+            json!("stopped"),
+        ),
+        ("ec2", "RebootInstances", json!({"InstanceIds": [made]}), "", json!(null)),
+        (
+            "ec2",
+            "DescribeInstanceStatus",
+            json!({"InstanceIds": [INSTANCE]}),
+            "/InstanceStatuses/0/Events/0/InstanceEventId",
+            json!(EVENT),
+        ),
+        (
+            "ec2",
+            "ModifyInstanceEventStartTime",
+            json!({"InstanceId": INSTANCE, "InstanceEventId": EVENT, "NotBefore": ahead(4)}),
+            "/Event/Code",
+            json!("system-reboot"),
+        ),
+        (
+            "ec2-instance-connect",
+            "SendSSHPublicKey",
+            json!({"InstanceId": INSTANCE, "InstanceOSUser": "ops", "SSHPublicKey": KEY}),
+            "/Success",
+            json!(true),
+        ),
+        (
+            "ec2",
+            "TerminateInstances",
+            json!({"InstanceIds": [made]}),
+            "/TerminatingInstances/0/CurrentState/Name",
+            json!("shutting-down"),
+        ),
+    ]
+}
+
+/// Calls everything; a row of the table for each call.
+fn call_everything(calls: &mut dyn Calls, daemon: &Daemon) -> Vec<String> {
+    let mut read = Vec::new();
+    // An id is there only once an instance was made.
+    let mut made = String::from("i-00000000");
+    for place in 0..every_action(&made).len() {
+        let (service, action, input, pointer, expected) = every_action(&made).swap_remove(place);
+        let result = calls.call(service, action, &input);
+        let result = result.unwrap_or_else(|code| panic!("{action}: {code}"));
+        // Where a client says nothing it says so in different ways.
+        if !pointer.is_empty() {
+            assert_eq!(result.pointer(pointer), Some(&expected), "{action}: {result}");
+        }
+        if action == "RunInstances" {
+            made = result["Instances"][0]["InstanceId"].as_str().unwrap().to_string();
+        }
+        read.push(format!("{service}:{action}"));
+    }
+    // What was pushed is what the guest reads.
+    let path = "/latest/meta-data/managed-ssh-keys/active-keys/ops";
+    let shown = daemon.get_with(path, &daemon.token());
+    assert!(shown.status == 200 && shown.body.contains(KEY), "{}", shown.body);
+
+    for (service, action, input, code) in [
+        ("ec2", "DescribeInstances", json!({"InstanceIds": ["i-00000000"]}), "InvalidInstanceID.NotFound"),
+        ("ec2", "StopInstances", json!({"InstanceIds": [INSTANCE], "DryRun": true}), "DryRunOperation"),
+        ("ec2", "StartInstances", json!({"InstanceIds": [made]}), "IncorrectInstanceState"),
+        (
+            "ec2",
+            "ModifyInstanceMetadataOptions",
+            json!({"InstanceId": INSTANCE, "HttpTokens": "bogus"}),
+            "InvalidParameterValue",
+        ),
+        ("ec2", "CreateTags", json!({"Resources": ["vol-1"], "Tags": [{"Key": "a", "Value": "b"}]}), "InvalidID"),
+        ("ec2", "DescribeVpcs", json!({}), "InvalidAction"),
+        (
+            "ec2-instance-connect",
+            "SendSSHPublicKey",
+            json!({"InstanceId": made, "InstanceOSUser": "ops", "SSHPublicKey": KEY}),
+            "EC2InstanceStateInvalidException",
+        ),
+    ] {
+        assert_eq!(calls.call(service, action, &input), Err(code.to_string()), "{action}");
+        read.push(format!("{service}:{action} refused: {code}"));
+    }
+    read
+}
+
+#[test]
+fn every_action_is_called_by_boto3_and_its_waiters_end() {
+    let Some(python) = python() else { return skip("boto3's EC2 calls", "no .venv with boto3; run tests/all") };
+    let daemon = Daemon::start(with_an_event);
+    let mut command = client(python, &daemon);
+    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/control_boto3.py"));
+    let mut boto3 = Script::start(command, &daemon);
+    let rows = call_everything(&mut boto3, &daemon);
+    println!("boto3: {} calls\n{}", rows.len(), rows.join("\n"));
+
+    let ids = json!({ "InstanceIds": [INSTANCE] });
+    for (action, waiter) in [
+        ("StopInstances", "wait:instance_stopped"),
+        ("StartInstances", "wait:instance_running"),
+        ("RebootInstances", "wait:instance_status_ok"),
+        ("TerminateInstances", "wait:instance_terminated"),
+    ] {
+        boto3.call("ec2", action, &ids).unwrap_or_else(|code| panic!("{action}: {code}"));
+        boto3.call("ec2", waiter, &ids).unwrap_or_else(|code| panic!("{waiter}: {code}"));
+    }
+}
+
+#[test]
+fn every_action_is_called_by_the_aws_cli() {
+    if python().is_none() {
+        return skip("the AWS CLI's EC2 calls", "no .venv with the AWS CLI; run tests/all");
+    }
+    let daemon = Daemon::start(with_an_event);
+    let rows = call_everything(&mut Cli(&daemon), &daemon);
+    println!("AWS CLI: {} calls\n{}", rows.len(), rows.join("\n"));
+}
+
+#[test]
+fn every_action_is_called_by_the_javascript_sdk() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/javascript");
+    if !Path::new(directory).join("node_modules/@aws-sdk/client-ec2").exists() {
+        return skip(
+            "the JavaScript SDK's EC2 calls",
+            "no @aws-sdk/client-ec2 in tests/clients/javascript; run tests/all",
+        );
+    }
+    let daemon = Daemon::start(with_an_event);
+    let mut command = client("node".into(), &daemon);
+    command.arg(format!("{directory}/control.mjs"));
+    let rows = call_everything(&mut Script::start(command, &daemon), &daemon);
+    println!("JavaScript SDK: {} calls\n{}", rows.len(), rows.join("\n"));
+}
+
+/// A stopped instance answers nobody, and what it was told before its stop is worth nothing after its start.
+#[test]
+fn a_stopped_instance_answers_no_guest_and_its_tokens_end_with_the_launch() {
+    let daemon = Daemon::start(|_| {});
+    let token = daemon.token();
+    let path = "/latest/meta-data/instance-id";
+    let change = |action: &str| {
+        let answer = support::call(daemon.control, action, &[("InstanceId.1", INSTANCE)]).unwrap();
+        assert_eq!(answer.status, 200, "{action}: {}", answer.body);
+    };
+    change("RebootInstances");
+    assert_eq!(daemon.get_with(path, &token).status, 200, "a reboot is no launch");
+    change("StopInstances");
+    assert_eq!(daemon.get_with(path, &token).status, 0, "no answer at all");
+    change("StartInstances");
+    assert_eq!(daemon.get_with(path, &token).status, 401);
+    assert_eq!(daemon.get_with(path, &daemon.token()).status, 200);
+    change("TerminateInstances");
+    assert_eq!(daemon.get_with(path, &token).status, 0, "no answer at all");
+}
