@@ -29,8 +29,10 @@ use tracing::{debug, warn};
 
 use super::{Admin, Call, Refusal};
 
-/// Callers at once.
-const CONNECTIONS: usize = 16;
+/// Callers that are served at once.
+const SERVED: usize = 16;
+/// Callers at once, with those that wait for their turn: a script that starts as many commands loses none of them.
+const CALLERS: usize = 256;
 /// Callers at once who are only told that they may not.
 const STRANGERS: usize = 4;
 /// How long a request's head may take, counted from the connection's start or from the last answer.
@@ -126,7 +128,8 @@ impl Serving {
 
 async fn accept(socket: AdminSocket, admin: Arc<Admin>, mut ends: watch::Receiver<bool>) {
     let AdminSocket { listener, file, users } = socket;
-    let (seats, strangers) = (Arc::new(Semaphore::new(CONNECTIONS)), Arc::new(Semaphore::new(STRANGERS)));
+    let (callers, strangers) = (Arc::new(Semaphore::new(CALLERS)), Arc::new(Semaphore::new(STRANGERS)));
+    let served = Arc::new(Semaphore::new(SERVED));
     let mut told = BTreeSet::new();
     let mut serving = JoinSet::new();
     loop {
@@ -145,8 +148,8 @@ async fn accept(socket: AdminSocket, admin: Arc<Admin>, mut ends: watch::Receive
         };
         // A caller that the kernel does not name is nobody.
         let uid = stream.peer_cred().map(|peer| peer.uid()).ok();
-        let (admin, seats) = match uid.is_some_and(|uid| users.contains(&uid)) {
-            true => (Ok(Arc::clone(&admin)), &seats),
+        let (admin, places) = match uid.is_some_and(|uid| users.contains(&uid)) {
+            true => (Ok(Arc::clone(&admin)), &callers),
             false => {
                 // Anybody can knock as often as they like; an operator is told of each of them once.
                 match told.len() < 64 && told.insert(uid) {
@@ -156,11 +159,13 @@ async fn accept(socket: AdminSocket, admin: Arc<Admin>, mut ends: watch::Receive
                 (Err(uid), &strangers)
             }
         };
-        let Ok(seat) = Arc::clone(seats).try_acquire_owned() else { continue };
-        let ends = ends.clone();
+        let Ok(place) = Arc::clone(places).try_acquire_owned() else { continue };
+        let (ends, served) = (ends.clone(), Arc::clone(&served));
         serving.spawn(async move {
+            // Strangers have places of their own, and never take a turn.
+            let turn = if admin.is_ok() { served.acquire().await.ok() } else { None };
             serve(stream, admin, ends).await;
-            drop(seat);
+            drop((turn, place));
         });
     }
     // Whoever starts next may have the name at once.

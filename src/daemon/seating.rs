@@ -28,13 +28,21 @@ pub struct Seating {
     guests: Mutex<HashMap<InstanceId, Arc<Seats>>>,
     /// What was needed when the share was last reckoned.
     needed: AtomicU64,
+    /// The share that the operator was told of last.
+    told: AtomicUsize,
 }
 
 impl Seating {
     /// At most `connections` for each guest.
     pub fn new(connections: usize) -> Seating {
         let each = Arc::new(AtomicUsize::new(connections));
-        Seating { connections, each, guests: Mutex::default(), needed: AtomicU64::new(0) }
+        Seating {
+            connections,
+            each,
+            guests: Mutex::default(),
+            needed: AtomicU64::new(0),
+            told: AtomicUsize::new(usize::MAX),
+        }
     }
 
     /// One guest's places.
@@ -71,7 +79,9 @@ impl Seating {
             Some(limit) if limit < needed => {
                 let share = (limit.saturating_sub(reserved) / guests).max(2);
                 let share = usize::try_from(share).unwrap_or(self.connections).min(self.connections);
-                if share != self.each.load(Ordering::Relaxed) {
+                // Once more when it has halved: a thousand new guests are no thousand lines.
+                if share <= self.told.load(Ordering::Relaxed) / 2 {
+                    self.told.store(share, Ordering::Relaxed);
                     warn!(
                         limit,
                         share,

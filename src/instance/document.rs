@@ -29,7 +29,7 @@ use super::{
     Attachment, BridgePort, CredentialSource, Instance, InstanceId, MOST_USER_DATA, NetworkInterface, OptionsUpdate,
     Overrides, ProcessSource, SourceAddress, StaticSource, Switch, export, interface_name_fault, tags,
 };
-use crate::fault::{Fault, line_of};
+use crate::fault::Fault;
 
 /// The most faults of form reported for one instance. A file that has more is not a document with mistakes in it.
 const MOST_FAULTS: usize = 200;
@@ -1296,6 +1296,8 @@ impl fmt::Display for Place {
 /// The text of a document with the place of everything in it: what a `serde_json::Value` forgets.
 struct Source<'t> {
     text: &'t str,
+    /// Where lines end. A thousand instances in one text ask for their lines: it is not gone through for each.
+    line_ends: Vec<usize>,
     root: Node<'t>,
 }
 
@@ -1307,7 +1309,8 @@ struct Node<'t> {
 
 impl<'t> Source<'t> {
     fn of(text: &'t str) -> serde_json::Result<Source<'t>> {
-        Ok(Source { text, root: Node::of(serde_json::from_str(text)?)? })
+        let line_ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(end, _)| end).collect();
+        Ok(Source { text, line_ends, root: Node::of(serde_json::from_str(text)?)? })
     }
 
     /// The line at which `place` begins, or what is nearest above it when it is missing.
@@ -1327,7 +1330,8 @@ impl<'t> Source<'t> {
 
     fn line_of(&self, node: &Node<'_>) -> usize {
         // Both are slices of one text, and a raw value is never empty.
-        line_of(self.text, node.raw.as_ptr() as usize - self.text.as_ptr() as usize)
+        let offset = node.raw.as_ptr() as usize - self.text.as_ptr() as usize;
+        1 + self.line_ends.partition_point(|end| *end < offset)
     }
 
     fn keys_twice(&self, wrong: &mut Judgement) {

@@ -234,7 +234,10 @@ impl Registry {
             let writer = registry.writer.lock().await;
             let snapshot = registry.snapshot();
             let mut draft = Draft::new(Arc::clone(&snapshot), registry.account(), writer.buried.clone());
-            let outcome = plan(&mut draft).map_err(UpdateError::Refused)?;
+            // Off the runtime: a plan for a thousand instances must not keep guests waiting.
+            let planning = move || plan(&mut draft).map(|outcome| (draft, outcome));
+            let planned = tokio::task::spawn_blocking(planning).await.expect("a plan does not panic");
+            let (draft, outcome) = planned.map_err(UpdateError::Refused)?;
             if let Some(account) = draft.new_account {
                 registry.persist_account(account).await.map_err(UpdateError::Store)?;
             }

@@ -112,8 +112,14 @@ fn strange_callers_cost_nobody_an_answer() {
     let mut large = b"POST /v1/instances HTTP/1.1\r\nHost: x\r\nContent-Length: 16777217\r\n\r\n".to_vec();
     large.resize(large.len() + (16 << 20) + 1, b' ');
     assert_eq!(send(&large), "HTTP/1.1 413 Payload Too Large");
-    // More callers than there are places, none of whom says anything.
-    let idle: Vec<_> = (0..40).map(|_| std::os::unix::net::UnixStream::connect(socket(&daemon)).unwrap()).collect();
+    // More callers than are served at once: each has its turn.
+    let crowd = [(); 40].map(|()| {
+        let path = socket(&daemon);
+        std::thread::spawn(move || imdsd_at(&path, &["instance", "list", "--json"], "").code)
+    });
+    assert!(crowd.into_iter().all(|caller| caller.join().unwrap() == 0));
+    // More than there are places, none of whom says anything.
+    let idle: Vec<_> = (0..400).map(|_| std::os::unix::net::UnixStream::connect(socket(&daemon)).unwrap()).collect();
     drop(idle);
     imdsd(&daemon, &["instance", "list"]).done();
     assert_eq!(daemon.get("/").status, 401, "and no guest");
