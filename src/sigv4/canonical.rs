@@ -124,6 +124,9 @@ mod tests {
             ("/./", "/"),
             ("/example/..", "/"),
             ("/../../x", "/x"),
+            // As boto3 has it; Amazon's signer for Rust ends both with a slash.
+            ("/a/.", "/a"),
+            ("/a/b/..", "/a"),
             ("//example//", "/example/"),
             ("/ec2/v1", "/ec2/v1"),
             ("/example space/", "/example%20space/"),
