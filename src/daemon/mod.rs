@@ -481,9 +481,9 @@ impl Host {
         let Some(addresses) = &mut self.addresses else { return };
         if self.looked.is_none_or(|looked| looked.elapsed() > LOOK_AGAIN) {
             self.looked = Some(Instant::now());
-            addresses.doubt();
+            let guests: BTreeSet<&str> = wanted.keys().map(String::as_str).collect();
+            addresses.doubt(&guests).await;
             if !self.may_shadow {
-                let guests: BTreeSet<&str> = wanted.keys().map(String::as_str).collect();
                 let sign = match own_metadata::sign(&self.netlink, links, &guests, self.metadata).await {
                     Ok(sign) => sign,
                     Err(reason) => Some(format!("its routes can't be read: {reason}")),

@@ -4,6 +4,7 @@
 //! is written down first, in the runtime directory, so that a daemon that was killed leaves nothing that its successor does
 //! not know. What somebody else put is never recorded, and so never taken away.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
@@ -14,7 +15,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use tracing::{debug, info, warn};
 
-use super::netlink::{Incarnation, Link, Links, Netlink};
+use super::netlink::{Incarnation, Link, Links, Netlink, route_metric};
+use super::own_metadata::{MainRoute, ipv6_routes};
 
 /// The name of the record in the runtime directory.
 const RECORD: &str = "host.json";
@@ -158,9 +160,18 @@ impl Addresses {
         self.faults = faults;
     }
 
-    /// Looks at everything again at the next call: nobody tells of routes that somebody took away.
-    pub fn doubt(&mut self) {
-        self.there.clear();
+    /// Looks at everything again at the next call, since nobody tells of routes that somebody took away; and takes away those
+    /// that now keep the host's own packets from a network that it has got since. `guests` are the interfaces that lead to
+    /// guests.
+    pub async fn doubt(&mut self, guests: &BTreeSet<&str>) {
+        self.there.retain(|put, _| matches!(put.what, What::Address(_)));
+        // Not there in a kernel without IPv6, which has no such routes either.
+        let routes = fs::read_to_string("/proc/self/net/ipv6_route").unwrap_or_default();
+        for put in diverting(&self.put, &routes, guests) {
+            if !self.take_away(&put).await {
+                break;
+            }
+        }
     }
 
     /// Follows links that were renamed, and forgets what went with its link.
@@ -172,6 +183,8 @@ impl Addresses {
             let is_known = there.is_some_and(|(incarnation, _)| incarnation == link.incarnation);
             if is_known || link.name == put.interface || (!put.mac.is_empty() && link.mac == put.mac) {
                 let put = Put { interface: link.name.clone(), mac: link.mac.clone(), ..put };
+                // Of an address nothing is left to find out but which link it is on, should that be renamed.
+                let there = there.or(matches!(put.what, What::Address(_)).then_some((link.incarnation, link.ups)));
                 self.there.extend(there.map(|there| (put.clone(), there)));
                 self.put.insert(put);
             }
@@ -275,6 +288,33 @@ fn is_wanted(put: &Put, wanted: &BTreeMap<String, Wanted>) -> bool {
     })
 }
 
+/// The routes that were put and without which packets would leave by an interface that is no guest's: the same that
+/// [`Addresses::add_new_route`] does not put.
+fn diverting(put: &BTreeSet<Put>, routes: &str, guests: &BTreeSet<&str>) -> Vec<Put> {
+    let ours: BTreeMap<u128, Vec<&Put>> = put.iter().fold(BTreeMap::new(), |mut ours, put| {
+        if let What::Route(to) = put.what {
+            ours.entry(to.to_bits()).or_insert_with(Vec::new).push(put);
+        }
+        ours
+    });
+    // The most specific of the others, by destination; of two the one that the kernel would take.
+    let mut others: BTreeMap<u128, (u8, Reverse<u32>, &str)> = BTreeMap::new();
+    for MainRoute { interface, to, prefix, metric } in ipv6_routes(routes).filter(|route| route.prefix > 0) {
+        let IpAddr::V6(network) = to else { continue };
+        let first = network.to_bits();
+        let last = first | u128::MAX.checked_shr(prefix.into()).unwrap_or(0);
+        for (to, puts) in ours.range(first..=last) {
+            let is_ours = prefix == 128 && puts.iter().any(|put| metric == route_metric(put.index));
+            if !is_ours {
+                let best = others.entry(*to).or_insert((prefix, Reverse(metric), interface));
+                *best = (*best).max((prefix, Reverse(metric), interface));
+            }
+        }
+    }
+    let by_others = others.into_iter().filter(|(_, (_, _, interface))| !guests.contains(interface));
+    by_others.flat_map(|(to, _)| ours[&to].iter().copied().cloned()).collect()
+}
+
 /// Whether what was to be taken away is not there any more: an address, a route, or the whole interface.
 fn is_gone(reason: &io::Error) -> bool {
     use rustix::io::Errno;
@@ -288,5 +328,63 @@ impl fmt::Display for What {
             What::Address(address) => write!(f, "address {address}"),
             What::Route(to) => write!(f, "a route to {to}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_route_that_a_network_of_the_hosts_own_came_after_is_found() {
+        const ZERO: &str = "00000000000000000000000000000000";
+        let guest: Ipv6Addr = "fd11::5".parse().unwrap();
+        let line = |to: &str, prefix: u8, metric: u32, interface: &str| {
+            let to = to.parse::<Ipv6Addr>().unwrap().to_bits();
+            format!("{to:032x} {prefix:02x} {ZERO} 00 {ZERO} {metric:08x} 00000001 00000000 00000001 {interface}\n")
+        };
+        let put = |index, what| Put { interface: format!("tap{index}"), index, mac: String::new(), what };
+        let address = put(1, What::Address("fd11::7".parse().unwrap()));
+        let puts = BTreeSet::from([put(1, What::Route(guest)), put(2, What::Route(guest)), address]);
+        let ours = [1, 2].map(|index| line("fd11::5", 128, route_metric(index), &format!("tap{index}"))).concat();
+        for (others, is_diverting) in [
+            (String::new(), false),
+            (line("fd11::", 64, 1024, "eth0"), true),
+            (line("fd11::", 64, 1024, "tap1"), false),
+            (line("fd11::", 64, 1024, "eth0") + &line("fd11::", 65, 1024, "tap1"), false),
+            (line("fd11::", 64, 1024, "eth0") + &line("fd11::", 64, 256, "tap1"), false),
+            (line("fd11::", 64, 256, "eth0") + &line("fd11::", 64, 1024, "tap1"), true),
+            (line("fd11::5", 128, 1, "eth0"), true),
+            (line("fd11::5", 128, 1, "tap1"), false),
+            (line("fd12::", 16, 1024, "eth0"), false),
+            (line("fd11::6", 128, 1024, "eth0"), false),
+            (line("::", 0, 1024, "eth0"), false),
+        ] {
+            let found = diverting(&puts, &format!("{ours}{others}"), &BTreeSet::from(["tap1", "tap2"]));
+            assert_eq!(found.len(), if is_diverting { 2 } else { 0 }, "{others}");
+        }
+    }
+
+    /// A link without a MAC address is known by what was put on it; what is looked at anew is not forgotten.
+    #[test]
+    fn what_was_put_follows_a_link_to_its_new_name() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let named = |name: &str| Links::of([Link { mac: String::new(), ..Link::made_up(7, name, "tun") }]);
+            let (netlink, _) = super::super::netlink::look().await.unwrap();
+            let mut addresses = Addresses::open(netlink, None).unwrap();
+            let what = What::Address("169.254.169.254".parse().unwrap());
+            addresses.put.insert(Put { interface: "tun0".to_string(), index: 7, mac: String::new(), what });
+            addresses.follow(&named("tun0"));
+            addresses.doubt(&BTreeSet::new()).await;
+            addresses.follow(&named("tun1"));
+            let interfaces: Vec<&str> = addresses.put.iter().map(|put| put.interface.as_str()).collect();
+            assert_eq!(interfaces, ["tun1"]);
+            // Another link that got its number is another.
+            let mut another = Link { mac: String::new(), ..Link::made_up(7, "tun2", "tun") };
+            another.incarnation = Link::made_up(8, "", "").incarnation;
+            addresses.follow(&Links::of([another]));
+            assert!(addresses.put.is_empty());
+        });
     }
 }

@@ -20,6 +20,7 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::AsyncSocket as _;
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tracing::warn;
 
 /// The protocol number of the routes that are put here, so that `ip route` tells them from others: one that
@@ -311,7 +312,7 @@ pub async fn watch(addresses: BTreeSet<IpAddr>) -> io::Result<(Netlink, watch::R
         link_news: news_of(&[MulticastGroup::Link])?,
         address_news: news_of(&[MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr])?,
         addresses,
-        addresses_lost: false,
+        read_at: None,
     };
     let mut links = Links::default();
     netlink.read_links(&mut links).await?;
@@ -328,8 +329,9 @@ struct Following {
     link_news: News,
     address_news: News,
     addresses: BTreeSet<IpAddr>,
-    /// Whether addresses changed that nobody told of; they are read anew, in a while.
-    addresses_lost: bool,
+    /// When addresses are read anew, where some changed that nobody told of. It is not put off: a guest could keep the news
+    /// coming, and so every other's address unseen.
+    read_at: Option<Instant>,
 }
 
 impl Following {
@@ -340,8 +342,8 @@ impl Following {
             biased;
             () = publish.closed() => return false,
             told = self.link_news.next() => Told::OfLinks(told),
+            () = tokio::time::sleep_until(self.read_at.unwrap_or_else(Instant::now)), if self.read_at.is_some() => Told::Nothing,
             told = self.address_news.next() => Told::OfAddresses(told),
-            () = tokio::time::sleep(TRY_AGAIN), if self.addresses_lost => Told::Nothing,
         };
         let Some(netlink) = self.held.upgrade().map(Netlink) else { return false };
         match told {
@@ -362,26 +364,30 @@ impl Following {
                     self.take_address(message, publish);
                 }
             }
-            Told::OfAddresses(Some(_)) => self.addresses_lost = true,
+            Told::OfAddresses(Some(_)) => self.read_soon(),
             Told::OfAddresses(None) => {
-                self.addresses_lost = true;
+                self.read_soon();
                 tokio::time::sleep(TRY_AGAIN).await;
                 if let Ok(news) = news_of(&[MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr]) {
                     self.address_news = news;
                 }
             }
             Told::Nothing => {
-                self.addresses_lost = false;
+                self.read_at = None;
                 let mut anew = publish.borrow().clone();
                 anew.forget_addresses();
                 match netlink.read_addresses(&mut anew, |address| self.addresses.contains(address)).await {
                     // Links that were told of meanwhile are newer than this copy: their addresses come by the next reading.
                     Ok(()) => drop(publish.send_if_modified(|links| links.take_addresses_of(&anew))),
-                    Err(_) => self.addresses_lost = true,
+                    Err(_) => self.read_soon(),
                 }
             }
         }
         true
+    }
+
+    fn read_soon(&mut self) {
+        self.read_at.get_or_insert_with(|| Instant::now() + TRY_AGAIN);
     }
 
     fn take_address(&mut self, message: &RouteNetlinkMessage, publish: &watch::Sender<Links>) {
@@ -391,7 +397,7 @@ impl Following {
         }
         if publish.borrow().indexed(of.header.index).is_none() {
             // Of a link that the other queue will tell of.
-            self.addresses_lost = true;
+            self.read_soon();
             return;
         }
         publish.send_if_modified(|links| links.take(message));

@@ -36,44 +36,57 @@ pub async fn sign(
     if let Some(sign) = sign_of(routes, [ipv4.into(), ipv6.into()], guests, maker) {
         return Ok(Some(sign));
     }
-    // Other tables, as the host's rules choose them.
+    // Other tables, as the host's rules choose them. Where the address is on an interface already, whoever put it there, that
+    // is found first, but not for a packet that is to leave by another interface.
+    let others = || links.iter().filter(|link| link.up && link.name != "lo" && !guests.contains(link.name.as_str()));
     for address in [IpAddr::V4(ipv4), IpAddr::V6(ipv6)] {
-        let Some(route) = netlink.route_to(address, None).await?.filter(|route| !route.is_local) else { continue };
-        let mut by = route.by.iter().filter_map(|index| links.indexed(*index));
-        let own = by.find(|link| !guests.contains(link.name.as_str()));
-        if let Some(link) = own.filter(|_| is_whole(address, route.prefix)) {
-            return Ok(Some(format!("there is a route to {address} by {}", link.name)));
+        let mut bound = vec![None];
+        while let Some(by) = bound.pop() {
+            let Some(route) = netlink.route_to(address, by).await? else { continue };
+            if route.is_local {
+                if by.is_none() {
+                    bound.extend(others().map(|link| Some(link.index)));
+                }
+                continue;
+            }
+            let mut leaves_by = route.by.iter().filter_map(|index| links.indexed(*index));
+            let own = leaves_by.find(|link| !guests.contains(link.name.as_str()));
+            if let Some(link) = own.filter(|_| is_whole(address, route.prefix)) {
+                return Ok(Some(format!("there is a route to {address} by {}", link.name)));
+            }
         }
     }
     Ok(None)
 }
 
 /// A route of a main table.
-struct MainRoute<'t> {
-    interface: &'t str,
-    to: IpAddr,
-    prefix: u8,
+pub(super) struct MainRoute<'t> {
+    pub(super) interface: &'t str,
+    pub(super) to: IpAddr,
+    pub(super) prefix: u8,
+    pub(super) metric: u32,
 }
 
 /// Of /proc/net/route: hexadecimal in the machine's own byte order, one route a line, after a line of headings.
 fn ipv4_routes(text: &str) -> impl Iterator<Item = MainRoute<'_>> {
     text.lines().skip(1).filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let [interface, to, _, _, _, _, _, mask, ..] = fields[..] else { return None };
+        let [interface, to, _, _, _, _, metric, mask, ..] = fields[..] else { return None };
         let number = |text| u32::from_str_radix(text, 16).ok();
         let to = IpAddr::V4(number(to)?.to_ne_bytes().into());
-        Some(MainRoute { interface, to, prefix: number(mask)?.count_ones() as u8 })
+        Some(MainRoute { interface, to, prefix: number(mask)?.count_ones() as u8, metric: metric.parse().ok()? })
     })
 }
 
 /// Of /proc/net/ipv6_route. Addresses of the host stand there too, as routes to loopback.
-fn ipv6_routes(text: &str) -> impl Iterator<Item = MainRoute<'_>> {
+pub(super) fn ipv6_routes(text: &str) -> impl Iterator<Item = MainRoute<'_>> {
     text.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let [to, prefix, _, _, _, _, _, _, _, interface] = fields[..] else { return None };
+        let [to, prefix, _, _, _, metric, _, _, _, interface] = fields[..] else { return None };
+        let metric = u32::from_str_radix(metric, 16).ok()?;
         let to = IpAddr::V6(u128::from_str_radix(to, 16).ok()?.into());
         let prefix = u8::from_str_radix(prefix, 16).ok()?;
-        (interface != "lo").then_some(MainRoute { interface, to, prefix })
+        (interface != "lo").then_some(MainRoute { interface, to, prefix, metric })
     })
 }
 
@@ -83,7 +96,7 @@ fn sign_of<'t>(
     guests: &BTreeSet<&str>,
     maker: Option<&'static str>,
 ) -> Option<String> {
-    for MainRoute { interface, to, prefix } in routes.filter(|route| !guests.contains(route.interface)) {
+    for MainRoute { interface, to, prefix, .. } in routes.filter(|route| !guests.contains(route.interface)) {
         if addresses.contains(&to) && is_whole(to, prefix) {
             return Some(format!("there is a route to {to} by {interface}"));
         }

@@ -62,6 +62,12 @@ pub trait Answering: Send + Sync {
 
 /// How long a connection that is being told to end may take over it.
 const ENDING: Duration = Duration::from_secs(5);
+/// How long a guest that has its answer may take over closing its side when the daemon ends: kept-alive connections are often
+/// never looked at again, and a restart must not wait for them.
+const LEAVING: Duration = Duration::from_millis(500);
+/// How long after the guest's end it is looked whether it has acknowledged ours: soon, and then ever less often.
+const FIRST_LOOK: Duration = Duration::from_millis(1);
+const LAST_LOOK: Duration = Duration::from_millis(250);
 /// How much of a refused request is read away, and for how long, so that the refusal reaches its sender.
 const LINGER: (usize, Duration) = (256 * 1024, Duration::from_secs(1));
 
@@ -75,9 +81,10 @@ pub async fn serve(
     drain: Drain,
 ) {
     let socket = Arc::new(GuestSocket::new(stream, origin.family, limits.extra_hops));
-    let mut cut = drain.clone();
+    let (mut cut, leaving) = (drain.clone(), drain.clone());
     let delivered = async {
-        serve_to_its_end(&socket, &origin, &*answering, limits, &seat, drain).await && socket.is_delivered().await
+        serve_to_its_end(&socket, &origin, &*answering, limits, &seat, drain).await
+            && socket.is_delivered(leaving).await
     };
     let delivered = tokio::select! {
         delivered = delivered => delivered,
@@ -245,8 +252,6 @@ struct GuestSocket {
     extra_hops: u8,
     /// Whether anything was written.
     answered: AtomicBool,
-    /// Whether the guest closed its side before it had its answer.
-    half_closed: AtomicBool,
     /// Whether unread input is to be read away at the end: closing on it would reset the connection and take the answer.
     lingers: AtomicBool,
 }
@@ -259,7 +264,6 @@ impl GuestSocket {
             hop_limit: AtomicU8::new(0),
             extra_hops,
             answered: AtomicBool::new(false),
-            half_closed: AtomicBool::new(false),
             lingers: AtomicBool::new(false),
         }
     }
@@ -285,30 +289,44 @@ impl GuestSocket {
         self.stream.try_read(&mut [0; 1]).is_ok_and(|length| length > 0)
     }
 
-    /// Waits until the guest has closed its side, and so has everything that was sent. `false` when it does not in time.
-    async fn is_delivered(&self) -> bool {
+    /// Waits until the guest has everything that was sent, and has closed its side. `false` when that does not come in time,
+    /// or not soon once the daemon ends.
+    ///
+    /// The end of its side alone says nothing of what it has of ours: a client that gave up closes too, and one may close
+    /// before it is answered. A socket that the kernel says has no peer any more is past both ends: nothing of it is resent.
+    async fn is_delivered(&self, mut leaving: Drain) -> bool {
         if !self.answered.load(Ordering::Relaxed) {
             return true;
         }
         let _ = SockRef::from(&self.stream).shutdown(std::net::Shutdown::Write);
         let closed = async {
-            if self.half_closed.load(Ordering::Relaxed) {
-                // It has nothing more to tell by which one would know what it has.
-                return std::future::pending().await;
-            }
-            let mut buffer = [0; 1024];
-            let mut read = 0;
-            while read < LINGER.0 && self.stream.readable().await.is_ok() {
+            let (mut buffer, mut read, mut pause) = ([0; 1024], 0, FIRST_LOOK);
+            while self.stream.peer_addr().is_ok() {
                 match self.stream.try_read(&mut buffer) {
-                    Ok(0) => return true,
-                    Ok(length) => read += length,
-                    Err(reason) if reason.kind() == io::ErrorKind::WouldBlock => {}
+                    // Nobody tells of the last acknowledgement.
+                    Ok(0) => {
+                        tokio::time::sleep(pause).await;
+                        pause = (2 * pause).min(LAST_LOOK);
+                    }
+                    Ok(length) => {
+                        read += length;
+                        if read >= LINGER.0 {
+                            return false;
+                        }
+                    }
+                    Err(reason) if reason.kind() == io::ErrorKind::WouldBlock => {
+                        let _ = self.stream.readable().await;
+                    }
                     Err(_) => return true,
                 }
             }
-            false
+            true
         };
-        tokio::time::timeout(UNDELIVERABLE, closed).await.unwrap_or(false)
+        tokio::select! {
+            closed = closed => closed,
+            () = tokio::time::sleep(UNDELIVERABLE) => false,
+            () = async { leaving.ending().await; tokio::time::sleep(LEAVING).await } => false,
+        }
     }
 
     async fn read_away(&self, most: usize) {
@@ -340,9 +358,6 @@ impl hyper::rt::Read for SievedIo {
             ready!(this.socket.stream.poll_read_ready(cx))?;
             match this.socket.stream.try_read(&mut buffer[..room]) {
                 Ok(length) => {
-                    if length == 0 {
-                        this.socket.half_closed.store(true, Ordering::Relaxed);
-                    }
                     this.sieve.pass(&mut buffer[..length]);
                     cursor.put_slice(&buffer[..length]);
                     return Poll::Ready(Ok(()));

@@ -86,6 +86,11 @@ impl Imdsd {
         }
     }
 
+    /// The log lines that nobody waited for, once it has ended.
+    pub fn said(&self) -> Vec<Value> {
+        self.lines.iter().collect()
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

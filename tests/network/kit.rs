@@ -25,7 +25,7 @@ fn a_script_that_finds_itself_in_the_forbidden_network_ends_at_once() {
     let Some(lab) = Lab::new("the guard of a lab") else { return };
     lab.add("g1");
     let inside = lab.sh("g1", "readlink /proc/self/ns/net");
-    for script in ["door.py", "sniff.py", "claim.py", "spoof.py", "tap_wire.py"] {
+    for script in ["door.py", "sniff.py", "claim.py", "spoof.py", "tap_wire.py", "advertise.py"] {
         let refused = lab.script("g1", script).env("IMDSD_TEST_NOT_IN", inside.trim()).output().unwrap();
         assert_eq!(refused.status.code(), Some(97), "{script}");
         // And by itself, without the guard that starts it.

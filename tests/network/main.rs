@@ -16,6 +16,7 @@ mod kit;
 mod limits;
 mod managed;
 mod options;
+mod regress;
 mod same_address;
 mod scale;
 mod ways_in;
