@@ -1,6 +1,7 @@
 //! Events: who sees them, and when.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::operator::{guest, imdsd, put, with_listeners};
@@ -16,31 +17,64 @@ fn status(address: SocketAddr, path: &str) -> u16 {
 /// "`imdsd event spot --in 5s` on one of three instances while three clients poll: exactly one sees it, when it should"
 #[test]
 fn a_spot_interruption_of_one_of_three_is_seen_by_that_one_and_when_it_should() {
+    const PATH: &str = "spot/instance-action";
     let (daemon, one, two) = with_listeners();
     put(&daemon, &guest(ONE, "one")).done();
     put(&daemon, &guest(TWO, "two")).done();
-    let began = Instant::now();
-    let said = imdsd(&daemon, &["event", "spot", "--in", "5s", "--instance", ONE]).done();
-    assert!(said.contains("now  rebalance recommendation") && said.contains("in 5s  spot interruption"), "{said}");
-    let stored = began.elapsed();
-    let polled = [daemon.ipv4, one, two].map(|address| {
-        std::thread::spawn(move || {
-            let mut seen = None;
-            while began.elapsed() < Duration::from_secs(7) {
-                let before = began.elapsed();
-                if status(address, "spot/instance-action") == 200 {
-                    seen = seen.or(Some((before, began.elapsed())));
+    let (began, stop) = (Instant::now(), AtomicBool::new(false));
+    let (said, commanded, notice, polled) = std::thread::scope(|scope| {
+        // They ask from before the command on: when, and what they were told.
+        let polled = [daemon.ipv4, one, two].map(|address| {
+            let stop = &stop;
+            scope.spawn(move || {
+                let mut polls = Vec::new();
+                while !stop.load(Ordering::Relaxed) && began.elapsed() < Duration::from_secs(60) {
+                    let before = began.elapsed();
+                    polls.push((before, status(address, PATH), began.elapsed()));
+                    std::thread::sleep(Duration::from_millis(100));
                 }
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            seen
-        })
+                polls
+            })
+        });
+        let before = began.elapsed();
+        let said = imdsd(&daemon, &["event", "spot", "--in", "5s", "--instance", ONE]).done();
+        let commanded = (before, began.elapsed());
+        let until = commanded.1 + Duration::from_secs(8);
+        std::thread::sleep(until.saturating_sub(began.elapsed()));
+        let notice = ask(one, &format!("GET /latest/meta-data/{PATH} HTTP/1.1\r\nHost: imds\r\n\r\n")).body;
+        stop.store(true, Ordering::Relaxed);
+        (said, commanded, notice, polled.map(|polling| polling.join().unwrap()))
     });
-    let [demo, one, two] = polled.map(|polling| polling.join().unwrap());
-    assert_eq!((demo, two), (None, None));
-    let (_, after) = one.expect("its own guest sees it");
-    assert!(after >= Duration::from_secs(5), "not before its time: {after:?}");
-    assert!(after < Duration::from_secs(6) + stored, "and not long after: {after:?}");
+    assert!(said.contains("now  rebalance recommendation") && said.contains("in 5s  spot interruption"), "{said}");
+
+    let due = Duration::from_secs(5);
+    for (name, polls) in ["demo", "one", "two"].into_iter().zip(&polled) {
+        let seen = polls.iter().filter(|(_, status, _)| *status == 200).count();
+        let first = polls.iter().find(|(_, status, _)| *status == 200);
+        println!(
+            "{name}: {} polls, {seen} with the notice, the first answered {first:?}; sent at {commanded:?}",
+            polls.len()
+        );
+        assert!(polls.len() > 20, "{name} polls");
+        assert!(polls.iter().all(|(_, status, _)| matches!(status, 200 | 404)), "{name}: {polls:?}");
+        let Some((_, _, answered)) = first else {
+            assert_ne!(name, "one", "its own guest sees it");
+            continue;
+        };
+        assert_eq!(name, "one", "another's guest sees it");
+        assert!(*answered >= commanded.0 + due, "not before its time");
+        assert!(*answered < commanded.1 + due + Duration::from_secs(1), "and within a second of it");
+        let later = polls.iter().filter(|(asked, ..)| asked > answered);
+        assert!(later.clone().all(|(_, status, _)| *status == 200), "and from then on: {polls:?}");
+        assert!(later.count() > 5);
+    }
+    // Two minutes of warning, counted from when it is announced.
+    let notice: serde_json::Value = serde_json::from_str(&notice).unwrap();
+    let time: jiff::Timestamp = notice["time"].as_str().unwrap().parse().unwrap();
+    let ahead = time.duration_since(jiff::Timestamp::now()).as_secs();
+    println!("{notice}: {ahead} s ahead, 3 s after it was announced");
+    assert_eq!(notice["action"], "terminate");
+    assert!((105..=118).contains(&ahead), "{notice}: {ahead}");
 }
 
 #[test]

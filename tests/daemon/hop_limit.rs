@@ -8,10 +8,10 @@ use std::time::Duration;
 use crate::support::{Daemon, PATIENCE, TOKEN_REQUEST, read_to_end};
 
 /// How long to listen for an answer that must not come: several of the kernel's retransmissions.
-const LISTEN: Duration = Duration::from_secs(2);
+pub const LISTEN: Duration = Duration::from_secs(2);
 
 /// Linux: packets of a connection that arrive with a lower TTL (hop limit) are dropped.
-fn demand(stream: &TcpStream, address: SocketAddr, minimum: u8) {
+pub fn demand(stream: &TcpStream, address: SocketAddr, minimum: u8) {
     const IPV6_MINHOPCOUNT: i32 = 73;
     const IP_MINTTL: i32 = 21;
     let (level, option) = match address {

@@ -5,6 +5,9 @@ mod support;
 
 mod aemm;
 mod connections;
+mod crash;
 mod hop_limit;
 mod options;
+mod polling;
 mod restart;
+mod store;

@@ -101,7 +101,12 @@ impl Daemon {
 
     /// Starts it again on the same directory and addresses.
     pub fn start_again(&mut self) {
-        (self.child, self.lines) = spawn(self.directory.path());
+        self.start_again_by(Command::new(env!("CARGO_BIN_EXE_imdsd")));
+    }
+
+    /// The same by a command that becomes `imdsd`.
+    pub fn start_again_by(&mut self, imdsd: Command) {
+        (self.child, self.lines) = spawn_by(imdsd, self.directory.path());
         self.wait_until_it_serves();
     }
 
