@@ -194,7 +194,11 @@ def packets(device, me, source, to_mac, tags, count="1"):
 
 
 def hear(device, seconds):
-    """Counts the frames that come from the metadata addresses, until time is up."""
+    """Counts the datagrams and segments that come from the metadata addresses, until time is up.
+
+    Nothing else counts: a bridge joins the group of multicast snoopers, and the host reports that by IGMP from its first
+    address, which may be the metadata address, whenever a random delay of up to a second ends.
+    """
     raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
     raw.bind((device, 0))
     index = socket.if_nametoindex(device)
@@ -207,8 +211,8 @@ def hear(device, seconds):
             break
         data, address = raw.recvfrom(2048)
         outgoing = address[2] == 4
-        is4 = data[12:14] == b"\x08\0" and data[26:30] == ip4(IPV4)
-        is6 = data[12:14] == b"\x86\xdd" and data[22:38] == ip6(IPV6) and data[20] != 58
+        is4 = data[12:14] == b"\x08\0" and data[26:30] == ip4(IPV4) and data[23] in (6, 17)
+        is6 = data[12:14] == b"\x86\xdd" and data[22:38] == ip6(IPV6) and data[20] in (6, 17)
         count += (is4 or is6) and not outgoing
     print(count, flush=True)
 
