@@ -1,0 +1,249 @@
+//! Tables of a TOML file, read key by key with every fault noted in its line.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::path::Path;
+
+use toml_edit::{Item, TableLike};
+
+use crate::fault::{Fault, line_of};
+use crate::instance::document::near_miss;
+
+/// The faults found so far in one file.
+pub(super) struct Faults<'a> {
+    pub(super) file: &'a Path,
+    pub(super) text: &'a str,
+    pub(super) list: Vec<Fault>,
+}
+
+impl Faults<'_> {
+    pub(super) fn line(&self, offset: usize) -> usize {
+        line_of(self.text, offset)
+    }
+
+    fn add(&mut self, offset: usize, field: String, message: impl fmt::Display) {
+        let fault =
+            Fault { file: self.file.to_path_buf(), line: self.line(offset), field, message: message.to_string() };
+        self.list.push(fault);
+    }
+}
+
+/// A table of the file, being read. It remembers what it was asked for, so that in the end it can tell what nobody asked
+/// for.
+pub(super) struct Section<'t> {
+    pub(super) name: &'static str,
+    pub(super) table: &'t dyn TableLike,
+    pub(super) start: usize,
+    pub(super) known: Vec<&'static str>,
+}
+
+impl<'t> Section<'t> {
+    /// A string that `read` accepts.
+    pub(super) fn parsed<T>(
+        &mut self,
+        key: &'static str,
+        faults: &mut Faults<'_>,
+        read: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let item = self.item(key)?;
+        let Some(text) = item.as_str() else { return self.wrong_type(key, "a string", item, faults) };
+        read(text).map_err(|message| self.fault(key, message, faults)).ok()
+    }
+
+    pub(super) fn required<T>(
+        &mut self,
+        key: &'static str,
+        faults: &mut Faults<'_>,
+        read: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        if !self.has(key) {
+            self.missing(key, "is missing", faults);
+        }
+        self.parsed(key, faults, read)
+    }
+
+    /// An array of different strings, each of which `read` accepts.
+    pub(super) fn each(
+        &mut self,
+        key: &'static str,
+        faults: &mut Faults<'_>,
+        read: impl Fn(&str) -> Result<String, String>,
+    ) -> Option<Vec<String>> {
+        let item = self.item(key)?;
+        let Some(array) = item.as_array() else { return self.wrong_type(key, "an array of strings", item, faults) };
+        let mut values = Vec::new();
+        for element in array {
+            let value = match element.as_str() {
+                Some(text) => read(text).and_then(|value| match values.contains(&value) {
+                    true => Err(format!("'{value}' stands twice")),
+                    false => Ok(value),
+                }),
+                None => Err(format!("each of these is a string, not {}", with_article(element.type_name()))),
+            };
+            match value {
+                Ok(value) => values.push(value),
+                Err(message) => faults.add(start_of(element.span()), self.field(key), message),
+            }
+        }
+        // An array that is empty for its faults alone is not an empty array.
+        (!values.is_empty() || array.is_empty()).then_some(values)
+    }
+
+    /// An array of user numbers.
+    pub(super) fn users(&mut self, key: &'static str, faults: &mut Faults<'_>) -> Vec<u32> {
+        let Some(item) = self.item(key) else { return Vec::new() };
+        let Some(array) = item.as_array() else {
+            self.wrong_type::<()>(key, "an array of numbers", item, faults);
+            return Vec::new();
+        };
+        let mut users = Vec::new();
+        for element in array {
+            match element.as_integer().and_then(|number| u32::try_from(number).ok()) {
+                Some(user) => users.push(user),
+                None => {
+                    let message = "each of these is a user's number, as `id -u NAME` prints it";
+                    faults.add(start_of(element.span()), self.field(key), message);
+                }
+            }
+        }
+        users
+    }
+
+    pub(super) fn word<T: Copy>(
+        &mut self,
+        key: &'static str,
+        words: &[(&str, T)],
+        faults: &mut Faults<'_>,
+    ) -> Option<T> {
+        self.parsed(key, faults, |text| {
+            let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            let found = words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
+            found.ok_or_else(|| format!("this is one of {}, not '{}'", known.join(", "), text.escape_debug()))
+        })
+    }
+
+    pub(super) fn integer(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<i64>,
+        unit: &str,
+        faults: &mut Faults<'_>,
+    ) -> Option<i64> {
+        let item = self.item(key)?;
+        let Some(number) = item.as_integer() else { return self.wrong_type(key, "an integer", item, faults) };
+        if !range.contains(&number) {
+            self.fault(key, format!("this is {} to {} {unit}, not {number}", range.start(), range.end()), faults);
+            return None;
+        }
+        Some(number)
+    }
+
+    /// A table of integers under names of the operator's.
+    pub(super) fn integers(
+        &mut self,
+        key: &'static str,
+        range: RangeInclusive<i64>,
+        unit: &str,
+        faults: &mut Faults<'_>,
+    ) -> BTreeMap<String, u8> {
+        let Some(item) = self.item(key) else { return BTreeMap::new() };
+        let Some(table) = item.as_table_like() else {
+            self.wrong_type::<()>(key, "a table of numbers", item, faults);
+            return BTreeMap::new();
+        };
+        let mut numbers = BTreeMap::new();
+        for (name, item) in table.iter() {
+            match item.as_integer().filter(|number| range.contains(number)) {
+                Some(number) => drop(numbers.insert(name.to_string(), number as u8)),
+                None => {
+                    let message = format!("'{}' has {} to {} {unit}", name.escape_debug(), range.start(), range.end());
+                    faults.add(start_of(item.span()), self.field(key), message);
+                }
+            }
+        }
+        numbers
+    }
+
+    pub(super) fn boolean(&mut self, key: &'static str, faults: &mut Faults<'_>) -> Option<bool> {
+        let item = self.item(key)?;
+        item.as_bool().or_else(|| self.wrong_type(key, "true or false", item, faults))
+    }
+
+    pub(super) fn table(&mut self, key: &'static str, faults: &mut Faults<'_>) -> Option<Section<'t>> {
+        let item = self.item(key)?;
+        let Some(table) = item.as_table_like() else {
+            return self.wrong_type(key, &format!("a table, [{key}]"), item, faults);
+        };
+        Some(Section { name: key, table, start: self.start_of(key), known: Vec::new() })
+    }
+
+    pub(super) fn tables(&mut self, key: &'static str, faults: &mut Faults<'_>) -> Vec<Section<'t>> {
+        let Some(item) = self.item(key) else { return Vec::new() };
+        let Some(tables) = item.as_array_of_tables() else {
+            self.wrong_type::<()>(key, &format!("a list of tables, each headed [[{key}]]"), item, faults);
+            return Vec::new();
+        };
+        let section = |table: &'t toml_edit::Table| Section {
+            name: key,
+            table,
+            start: start_of(table.span()),
+            known: Vec::new(),
+        };
+        tables.iter().map(section).collect()
+    }
+
+    /// Reports every key that was never asked for.
+    pub(super) fn finish(self, faults: &mut Faults<'_>) {
+        for (key, item) in self.table.iter().filter(|(key, _)| !self.known.contains(key)) {
+            let hint = match near_miss(key, &self.known) {
+                Some(meant) => format!("did you mean {meant}?"),
+                None => format!("known here: {}", self.known.join(", ")),
+            };
+            let offset = self.table.key(key).and_then(|key| key.span()).or(item.span());
+            faults.add(start_of(offset), self.field(key), format_args!("is not known; {hint}"));
+        }
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
+    fn item(&mut self, key: &'static str) -> Option<&'t Item> {
+        self.known.push(key);
+        self.table.get(key)
+    }
+
+    pub(super) fn missing(&self, key: &str, message: &str, faults: &mut Faults<'_>) {
+        faults.add(self.start, self.field(key), message);
+    }
+
+    pub(super) fn fault(&self, key: &str, message: impl fmt::Display, faults: &mut Faults<'_>) {
+        faults.add(self.start_of(key), self.field(key), message);
+    }
+
+    fn wrong_type<T>(&self, key: &str, right: &str, found: &Item, faults: &mut Faults<'_>) -> Option<T> {
+        self.fault(key, format_args!("this is {right}, not {}", with_article(found.type_name())), faults);
+        None
+    }
+
+    fn start_of(&self, key: &str) -> usize {
+        start_of(self.table.key(key).and_then(|key| key.span()))
+    }
+
+    fn field(&self, key: &str) -> String {
+        match self.name {
+            "" => key.escape_debug().to_string(),
+            name => format!("{name}.{}", key.escape_debug()),
+        }
+    }
+}
+
+pub(super) fn start_of(span: Option<std::ops::Range<usize>>) -> usize {
+    span.map_or(0, |span| span.start)
+}
+
+pub(super) fn with_article(noun: &str) -> String {
+    let article = if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    format!("{article} {noun}")
+}
