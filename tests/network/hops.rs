@@ -1,7 +1,7 @@
 //! The hop limit over real hops: the host, a guest that routes (A), a router behind it (B) and a client behind that (C).
 
 use std::io::{Read as _, Write as _};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::imdsd::{CHECK, Imdsd, id, on_interface, with_option};
@@ -224,4 +224,88 @@ fn no_byte_of_a_token_is_resent_to_a_client_beyond_the_limit() {
     });
     assert!(since.elapsed() < PATIENCE);
     println!("the daemon has none of the {} sockets left", ports.len());
+}
+
+/// The guest has the token, and nothing that it says of it arrives: everything is resent, each time with the limit.
+#[test]
+fn a_token_whose_acknowledgements_are_lost_is_resent_with_its_limit_and_no_more() {
+    let Some(lab) = Lab::new("lost acknowledgements") else { return };
+    let [guest, _, _] = chain(&lab);
+    let _imdsd = Imdsd::start(
+        &lab,
+        CHECK,
+        &[with_option(with_option(on_interface(1, "tap0"), "HttpPutResponseHopLimit", 1), "HttpTokens", "optional")],
+    );
+    // What opens a connection passes, and what carries a request; an acknowledgement alone does not, nor does an end.
+    lab.sh(
+        "a",
+        "nft add table inet lossy
+         nft 'add chain inet lossy out { type filter hook output priority 0; }'
+         nft 'add rule inet lossy out tcp dport 80 tcp flags & (syn | psh) == 0x0 drop'",
+    );
+    let mut wire = lab.sniff("a", "eth0");
+    let ends = [IPV4, IPV6].map(|address| {
+        let mut stream = guest.connect(address).unwrap();
+        stream.write_all(format!("{TOKEN_REQUEST}{}", get(INSTANCE_ID)).as_bytes()).unwrap();
+        let mut answer = String::new();
+        let until = Instant::now() + PATIENCE;
+        while !answer.contains("\r\n\r\n") {
+            assert!(Instant::now() < until, "{answer}");
+            let mut piece = [0; 4096];
+            let count = stream.read(&mut piece).unwrap();
+            answer += &String::from_utf8_lossy(&piece[..count]);
+        }
+        (stream.local_addr().unwrap().port(), answer)
+    });
+    // Seven seconds of listening, as above: TCP_USER_TIMEOUT gives up after five.
+    std::thread::sleep(Duration::from_secs(7));
+    for (port, answer) in ends {
+        let sent: Vec<Segment> = wire
+            .seen()
+            .iter()
+            .filter(|segment| segment.target_port == port && (!segment.payload.is_empty() || segment.is_fin()))
+            .cloned()
+            .collect();
+        println!(
+            "port {port}: {} segments of the answer and its end, limits {:?}",
+            sent.len(),
+            sent.iter().map(|segment| segment.hops).collect::<std::collections::BTreeSet<_>>()
+        );
+        let token = answer.split("\r\n\r\n").nth(1).unwrap();
+        let resent = sent.iter().filter(|segment| segment.payload.contains(token)).count();
+        assert!(resent >= 4, "{resent} times: {sent:#?}");
+        assert!(sent.iter().all(|segment| segment.hops == 1), "{sent:#?}");
+    }
+}
+
+/// What this kernel does to servers that only mean well, so that the tests above can fail.
+#[test]
+fn a_server_that_raises_the_limit_again_sends_its_secret_beyond_it() {
+    let Some(lab) = Lab::new("careless servers") else { return };
+    let [_, client, _] = chain(&lab);
+    const SECRET: &str = "not for the next hop";
+    let careless: [(&str, fn(&mut TcpStream)); 3] = [
+        ("never limited", |stream| stream.write_all(SECRET.as_bytes()).unwrap()),
+        ("raised again", |stream| {
+            stream.set_ttl(1).unwrap();
+            stream.write_all(SECRET.as_bytes()).unwrap();
+            stream.set_ttl(64).unwrap();
+        }),
+        ("limited", |stream| {
+            stream.set_ttl(1).unwrap();
+            stream.write_all(SECRET.as_bytes()).unwrap();
+        }),
+    ];
+    let host = lab.door(HOST);
+    for (port, (name, answer)) in (8081..).zip(careless) {
+        let address = format!("169.254.169.254:{port}");
+        let listener = host.listen(&address);
+        let mut asking = client.connect(&address).unwrap();
+        let (mut accepted, _) = listener.accept().unwrap();
+        answer(&mut accepted);
+        asking.set_read_timeout(Some(LISTEN)).unwrap();
+        let got = asking.read(&mut [0; 64]).unwrap_or(0);
+        println!("{name}: {got} bytes one hop beyond the limit");
+        assert_eq!(got, if name == "limited" { 0 } else { SECRET.len() }, "{name}");
+    }
 }
