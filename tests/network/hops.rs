@@ -255,11 +255,12 @@ fn a_token_whose_acknowledgements_are_lost_is_resent_with_its_limit_and_no_more(
             let count = stream.read(&mut piece).unwrap();
             answer += &String::from_utf8_lossy(&piece[..count]);
         }
-        (stream.local_addr().unwrap().port(), answer)
+        (stream, answer)
     });
     // Seven seconds of listening, as above: TCP_USER_TIMEOUT gives up after five.
     std::thread::sleep(Duration::from_secs(7));
-    for (port, answer) in ends {
+    for (stream, answer) in &ends {
+        let port = stream.local_addr().unwrap().port();
         let sent: Vec<Segment> = wire
             .seen()
             .iter()
