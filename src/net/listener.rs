@@ -16,6 +16,9 @@ use super::{Drain, UNDELIVERABLE};
 const BACKLOG: i32 = 4096;
 /// How long an operator is not told again of the same trouble.
 const TELL_AGAIN: Duration = Duration::from_secs(60);
+/// How many connections are accepted before everybody else has a turn. Without it one guest's storm of connections is
+/// accepted in long runs, and the answers to all others wait behind each.
+const TURN: usize = 8;
 /// How long to wait when the process is out of descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -56,8 +59,13 @@ pub async fn accept<T, F>(
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
-    let mut told: Option<Instant> = None;
+    let (mut told, mut taken): (Option<Instant>, usize) = (None, 0);
     loop {
+        if taken == TURN {
+            taken = 0;
+            tokio::task::yield_now().await;
+        }
+        taken += 1;
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = drain.ending() => return,
@@ -127,4 +135,45 @@ fn is_out_of_descriptors(reason: &io::Error) -> bool {
     let code = reason.raw_os_error().map(rustix::io::Errno::from_raw_os_error);
     use rustix::io::Errno;
     matches!(code, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use parking_lot::Mutex;
+
+    use super::super::DrainControl;
+    use super::*;
+
+    #[test]
+    fn a_storm_of_connections_at_one_listener_does_not_keep_another_waiting() {
+        const STORM: usize = 100;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listeners = [(); 2].map(|()| open("127.0.0.1:0".parse().unwrap(), None).unwrap());
+            let addresses = listeners.each_ref().map(|listener| listener.local_addr().unwrap());
+            let connect = |address| std::net::TcpStream::connect(address).unwrap();
+            // All of them wait in the kernel's queues before the first is accepted.
+            let _storm: Vec<_> = (0..STORM).map(|_| connect(addresses[0])).collect();
+            let _calm = connect(addresses[1]);
+
+            let accepted: Arc<Mutex<Vec<usize>>> = Arc::default();
+            let control = DrainControl::new();
+            for (number, listener) in listeners.into_iter().enumerate() {
+                let accepted = Arc::clone(&accepted);
+                let seats = Seats::new(Arc::new(AtomicUsize::new(STORM)));
+                let whose = move |_: &TcpStream, _| {
+                    accepted.lock().push(number);
+                    Some((Arc::clone(&seats), ()))
+                };
+                tokio::spawn(accept(listener, control.drain(), whose, |_, (), _, _| async {}));
+            }
+            while accepted.lock().len() <= STORM {
+                tokio::task::yield_now().await;
+            }
+            let place = accepted.lock().iter().position(|number| *number == 1).unwrap();
+            assert!(place <= 4 * TURN, "{place} connections of the storm were accepted first");
+        });
+    }
 }
