@@ -24,6 +24,7 @@ fn handle(c: &mut Criterion) {
         attachment: Attachment::Listener("demo".into()),
         family: Family::Ipv4,
         peer: "127.0.0.1:40000".parse().unwrap(),
+        holder: None,
     };
     let ask = |method: &str, target: &str, name: &str, value: &str| {
         let headers = [("host", b"169.254.169.254".as_slice()), ("user-agent", b"bench"), (name, value.as_bytes())];

@@ -38,7 +38,7 @@ use crate::host::addresses::{Addresses, Wanted};
 use crate::host::netlink::{self, Links, Netlink};
 use crate::host::own_metadata;
 use crate::identity::IdentityError;
-use crate::instance::{HopLimit, Instance, Origin};
+use crate::instance::{Holder, HopLimit, Instance, Origin};
 use crate::net::connection::{Answering, Body, Outgoing};
 use crate::net::control::{ControlBody, Controlling};
 use crate::net::seats::Seats;
@@ -512,10 +512,10 @@ struct GuestPlane {
 }
 
 impl Answering for GuestPlane {
-    fn seats(&self, origin: &Origin) -> Option<Arc<Seats>> {
+    fn welcome(&self, origin: &Origin) -> Option<(Holder, Arc<Seats>)> {
         let snapshot = self.registry.snapshot();
         let entry = snapshot.at(origin).filter(|entry| admission::listens(entry, origin.family))?;
-        Some(self.seating.of(&entry.instance.instance_id))
+        Some((entry.holder(), self.seating.of(&entry.instance.instance_id)))
     }
 
     fn opens(&self, origin: &Origin, head: &Parts) -> Option<Option<HopLimit>> {

@@ -46,8 +46,8 @@ pub struct Ways {
     ways: BTreeMap<Key, Way>,
     /// What the operator was told of last: ways in that serve nobody.
     unserved: BTreeSet<String>,
-    /// The same of network namespaces that are not what they should be.
-    unfit: BTreeSet<String>,
+    /// Ways in that are not what they should be on this host, and why: nobody is served there.
+    unfit: BTreeMap<Key, String>,
     /// How they all are, for the operator's socket.
     published: Arc<ArcSwap<told::Ways>>,
 }
@@ -120,7 +120,7 @@ impl Ways {
             answering,
             ways: BTreeMap::new(),
             unserved: BTreeSet::new(),
-            unfit: BTreeSet::new(),
+            unfit: BTreeMap::new(),
             published: Arc::default(),
         }
     }
@@ -140,7 +140,7 @@ impl Ways {
     ) -> Result<(), StartFault> {
         let snapshot = registry.snapshot();
         let asked = self.asked(&snapshot);
-        let presences = self.presences(asked.keys(), links);
+        let presences = self.presences(&asked, links);
         // What ends has ended before anything new is opened on its address.
         let mut ended = Vec::new();
         for key in self.ways.keys().cloned().collect::<Vec<_>>() {
@@ -199,8 +199,11 @@ impl Ways {
         // older, and will open with these.
         for entry in snapshot.entries() {
             let attachments = &entry.instance.imds.attachments;
-            let is_served =
-                |attachment| snapshot.attached_to(attachment).is_some() && self.unserved_by(attachment).is_none();
+            let is_served = |attachment| {
+                snapshot.attached_to(attachment).is_some()
+                    && self.unserved_by(attachment).is_none()
+                    && !self.unfit.contains_key(&key_of(attachment))
+            };
             if attachments.iter().all(is_served) && !refused.contains(&entry.instance.instance_id) {
                 registry.confirm(entry);
             }
@@ -210,20 +213,16 @@ impl Ways {
         Ok(())
     }
 
-    /// What the ways in stand on now; those that are not there are left out, and those that two keys name.
-    fn presences<'k>(&mut self, keys: impl Iterator<Item = &'k Key>, links: &Links) -> BTreeMap<Key, Presence> {
+    /// What the ways in stand on now; those that are not there are left out, and those where the kernel could not tell two
+    /// guests apart.
+    fn presences(&mut self, asked: &BTreeMap<Key, Asked<'_>>, links: &Links) -> BTreeMap<Key, Presence> {
         let mut presences: BTreeMap<Key, Presence> = BTreeMap::new();
         let mut namespaces: HashMap<Presence, Vec<Key>> = HashMap::new();
         let own = namespace(Path::new("/proc/self/ns/net"));
-        let mut unfit = BTreeSet::new();
-        for key in keys {
+        let mut unfit = BTreeMap::new();
+        for key in asked.keys() {
             let before = self.ways.get(key).map(|way| &way.presence);
-            let interface = match key {
-                Key::Listener(name) => self.listener(name).interface.as_deref(),
-                Key::Interface(name) | Key::Bridge(name) => Some(name.as_str()),
-                Key::Namespace(_) => None,
-            };
-            let presence = match (key, interface) {
+            let presence = match (key, self.interface_of(key)) {
                 (Key::Namespace(name), _) => namespace(&namespace_path(name)),
                 (_, Some(interface)) => link(interface, before, links),
                 (_, None) => Some(Presence::Always),
@@ -231,7 +230,7 @@ impl Ways {
             let Some(presence) = presence else { continue };
             if matches!(key, Key::Namespace(_)) {
                 if Some(presence) == own {
-                    unfit.insert(format!("{key} is the host's own: nobody is served there"));
+                    unfit.insert(key.clone(), "it is the host's own".to_string());
                     continue;
                 }
                 namespaces.entry(presence).or_default().push(key.clone());
@@ -240,14 +239,53 @@ impl Ways {
         }
         for several in namespaces.into_values().filter(|keys| keys.len() > 1) {
             let names: Vec<String> = several.iter().map(Key::to_string).collect();
-            unfit.insert(format!("{} are one and the same: none is served there", names.join(" and ")));
-            presences.retain(|key, _| !several.contains(key));
+            let reason = format!("{} are one and the same", names.join(" and "));
+            unfit.extend(several.into_iter().map(|key| (key, reason.clone())));
         }
-        for fault in unfit.difference(&self.unfit) {
-            error!("{fault}");
+        unfit.extend(self.reached_by_others(asked, links));
+        presences.retain(|key, _| !unfit.contains_key(key));
+        for (key, reason) in unfit.iter().filter(|(key, reason)| self.unfit.get(key) != Some(reason)) {
+            error!("nobody is served at {key}: {reason}");
         }
         self.unfit = unfit;
         presences
+    }
+
+    /// Interfaces by which another instance's guest comes in, too: a bridge hears its ports, and a device for a VLAN hears
+    /// whoever may tag on what it stands on. Ports of a bridge that are known by their marks lose nothing by it.
+    fn reached_by_others(&self, asked: &BTreeMap<Key, Asked<'_>>, links: &Links) -> BTreeMap<Key, String> {
+        let mut on_links: BTreeMap<u32, Vec<(&Key, &Asked<'_>)>> = BTreeMap::new();
+        for (key, asked) in asked {
+            if let Some(link) = self.interface_of(key).and_then(|name| links.named(name)) {
+                on_links.entry(link.index).or_default().push((key, asked));
+            }
+        }
+        let hearers = links.hearers();
+        let mut unfit = BTreeMap::new();
+        for (index, here) in &on_links {
+            for hearer in hearers.of(*index) {
+                for ((key, guests), (above, others)) in pairs(here, on_links.get(&hearer)) {
+                    let is_anothers = others.instances().any(|id| guests.instances().any(|own| own != id));
+                    if !is_anothers || matches!(above, Key::Bridge(_)) {
+                        continue;
+                    }
+                    let of = |other: &Key, relation| format!("{other} {relation}, and is another instance's");
+                    unfit.insert((*above).clone(), of(key, "is heard there, too"));
+                    if !matches!(key, Key::Bridge(_)) {
+                        unfit.insert((*key).clone(), of(above, "hears it, too"));
+                    }
+                }
+            }
+        }
+        unfit
+    }
+
+    fn interface_of<'k>(&'k self, key: &'k Key) -> Option<&'k str> {
+        match key {
+            Key::Listener(name) => self.listener(name).interface.as_deref(),
+            Key::Interface(name) | Key::Bridge(name) => Some(name.as_str()),
+            Key::Namespace(_) => None,
+        }
     }
 
     fn publish(&self, asked: &BTreeMap<Key, Asked<'_>>, snapshot: &Snapshot, links: &Links) {
@@ -280,18 +318,13 @@ impl Ways {
 
     /// What a way in waits for that is not there.
     fn missing(&self, key: &Key, links: &Links) -> String {
-        let interface = match key {
-            Key::Listener(name) => self.listener(name).interface.as_deref(),
-            Key::Interface(name) | Key::Bridge(name) => Some(name.as_str()),
-            Key::Namespace(name) => {
-                let path = namespace_path(name);
-                return match namespace(&path) {
-                    None => format!("there is no {}", path.display()),
-                    Some(_) => format!("{} is another instance's too, or the host's own", path.display()),
-                };
-            }
-        };
-        match interface.map(|name| (name, links.named(name))) {
+        if let Some(reason) = self.unfit.get(key) {
+            return reason.clone();
+        }
+        if let Key::Namespace(name) = key {
+            return format!("there is no {}", namespace_path(name).display());
+        }
+        match self.interface_of(key).map(|name| (name, links.named(name))) {
             None => "it is opened next".to_string(),
             Some((name, None)) => format!("there is no interface '{name}'"),
             Some((name, Some(_))) => format!("interface '{name}' is not up"),
@@ -451,6 +484,10 @@ impl Asked<'_> {
         }
     }
 
+    fn instances(&self) -> impl Iterator<Item = &InstanceId> {
+        self.attached.iter().map(|(_, entry)| &entry.instance.instance_id)
+    }
+
     fn ports(&self) -> HashMap<u32, Attachment> {
         let marked = self.attached.iter().filter_map(|(attachment, _)| match attachment {
             Attachment::BridgePort(BridgePort { mark, .. }) => Some((*mark, (*attachment).clone())),
@@ -458,6 +495,10 @@ impl Asked<'_> {
         });
         marked.collect()
     }
+}
+
+fn pairs<'p, T>(ones: &'p [T], others: Option<&'p Vec<T>>) -> impl Iterator<Item = (&'p T, &'p T)> {
+    ones.iter().flat_map(move |one| others.into_iter().flatten().map(move |other| (one, other)))
 }
 
 fn key_of(attachment: &Attachment) -> Key {
@@ -527,10 +568,11 @@ impl Socket {
         self.refused = None;
         info!(at = %key, address = %self.address, "listening");
 
-        let (family, ingress, seats) = (self.family, Arc::clone(ingress), Arc::clone(answering));
+        let (family, ingress, plane) = (self.family, Arc::clone(ingress), Arc::clone(answering));
         let whose = move |stream: &tokio::net::TcpStream, peer| {
-            let origin = Origin { attachment: ingress.attachment(stream, peer)?, family, peer };
-            Some((seats.seats(&origin)?, origin))
+            let origin = Origin { attachment: ingress.attachment(stream, peer)?, family, peer, holder: None };
+            let (holder, seats) = plane.welcome(&origin)?;
+            Some((seats, Origin { holder: Some(holder), ..origin }))
         };
         let answering = Arc::clone(answering);
         let accepting = net::listener::accept(listener, drain, whose, move |stream, origin, seat, drain| {

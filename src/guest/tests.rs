@@ -51,7 +51,7 @@ fn moment() -> Moment {
 
 fn origin(listener: &str, family: Family) -> Origin {
     let peer: SocketAddr = "127.0.0.1:40000".parse().unwrap();
-    Origin { attachment: Attachment::Listener(listener.to_string()), family, peer }
+    Origin { attachment: Attachment::Listener(listener.to_string()), family, peer, holder: None }
 }
 
 fn instance(change: impl FnOnce(&mut Instance)) -> Instance {

@@ -105,6 +105,22 @@ impl Links {
         self.links.values()
     }
 
+    /// By which links packets come in, too, that came in by another.
+    pub fn hearers(&self) -> Hearers {
+        // The other end of a veth takes no part of its packets, though the kernel names it in the same place.
+        let takes_a_part = |kind: &str| matches!(kind, "vlan" | "macvlan" | "macvtap" | "ipvlan" | "ipvtap");
+        let mut direct: HashMap<u32, Vec<u32>> = HashMap::new();
+        for link in self.links.values() {
+            if let Some(below) = link.below.filter(|_| takes_a_part(&link.kind)) {
+                direct.entry(below).or_default().push(link.index);
+            }
+            if let Some(controller) = link.controller {
+                direct.entry(link.index).or_default().push(controller);
+            }
+        }
+        Hearers(direct)
+    }
+
     /// Takes in what the kernel says; whether anything is different now.
     fn take(&mut self, news: &RouteNetlinkMessage) -> bool {
         match news {
@@ -218,6 +234,22 @@ impl Links {
     fn start_anew(&mut self) {
         self.links.clear();
         self.indexes.clear();
+    }
+}
+
+/// Which links hear what comes in by others: a bridge, bond or VRF its ports, and what stands on a link and takes a part of its
+/// packets, such as a device for a VLAN.
+pub struct Hearers(HashMap<u32, Vec<u32>>);
+
+impl Hearers {
+    /// All that hear what comes in by the link with this index, at whatever remove.
+    pub fn of(&self, index: u32) -> BTreeSet<u32> {
+        let (mut all, mut next) = (BTreeSet::new(), vec![index]);
+        while let Some(here) = next.pop() {
+            let heard_by = self.0.get(&here).into_iter().flatten();
+            next.extend(heard_by.filter(|hearer| **hearer != index && all.insert(**hearer)));
+        }
+        all
     }
 }
 
@@ -575,6 +607,38 @@ fn plain(error: rtnetlink::Error) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_comes_in_by_a_link_is_heard_by_what_it_is_a_port_of_and_by_what_stands_on_it() {
+        let under = |link: Link, controller| Link { controller: Some(controller), ..link };
+        let on = |link: Link, below| Link { below: Some(below), ..link };
+        let links = Links::of([
+            Link::made_up(1, "br0", "bridge"),
+            under(Link::made_up(2, "tap2", "tun"), 1),
+            under(Link::made_up(3, "tap3", "tun"), 1),
+            on(Link::made_up(4, "br0.100", "vlan"), 1),
+            on(Link::made_up(5, "tap2.7", "vlan"), 2),
+            // Ends of one veth, each of which the kernel says is on the other.
+            on(Link::made_up(6, "veth6", "veth"), 7),
+            on(Link::made_up(7, "veth7", "veth"), 6),
+            // Two that say so of each other, which the kernel would not.
+            on(Link::made_up(8, "a", "vlan"), 9),
+            on(Link::made_up(9, "b", "vlan"), 8),
+        ]);
+        let hearers = links.hearers();
+        for (index, heard_by) in [
+            (1, vec![4]),
+            (2, vec![1, 4, 5]),
+            (3, vec![1, 4]),
+            (4, vec![]),
+            (5, vec![]),
+            (6, vec![]),
+            (8, vec![9]),
+            (99, vec![]),
+        ] {
+            assert_eq!(hearers.of(index), BTreeSet::from_iter(heard_by), "{index}");
+        }
+    }
 
     fn link(index: u32, name: &str, up: bool) -> RouteNetlinkMessage {
         let mut message = LinkMessage::default();

@@ -8,6 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use super::InstanceId;
+
 /// One way in that belongs to an instance. Tokens belong to the instance, so an instance may have several.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Attachment {
@@ -154,6 +156,18 @@ pub struct Origin {
     pub family: Family,
     /// The guest's own address. For logs only: a guest can choose it, so it identifies nobody.
     pub peer: SocketAddr,
+    /// Who held the way in when the connection was accepted; `None` before that is known. A way in may pass to another
+    /// instance, a connection never does.
+    pub holder: Option<Holder>,
+}
+
+/// One launch of one instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The instance.
+    pub instance: InstanceId,
+    /// The launch: another one is another guest.
+    pub launch_epoch: u64,
 }
 
 #[cfg(test)]

@@ -26,7 +26,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-pub use attachment::{Attachment, BridgePort, Family, Ground, Hold, Origin, SourceAddress, interface_name_fault};
+pub use attachment::{
+    Attachment, BridgePort, Family, Ground, Hold, Holder, Origin, SourceAddress, interface_name_fault,
+};
 pub use defaults::{ImdsSupport, MetadataDefaults};
 pub use events::Events;
 pub use options::{HopLimit, HttpTokens, MetadataOptions, OptionsUpdate, Switch};

@@ -28,7 +28,7 @@ use tracing::debug;
 use super::seats::{Seat, Seats};
 use super::sieve::Sieve;
 use super::{CONNECTION_AGE, Drain, LARGEST_HEAD, Limits, MOST_HEADERS, UNDELIVERABLE};
-use crate::instance::{Family, HopLimit, Origin};
+use crate::instance::{Family, Holder, HopLimit, Origin};
 
 /// Whether a request brought a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +49,9 @@ pub struct Outgoing {
 
 /// What answers: a plane, as a value.
 pub trait Answering: Send + Sync {
-    /// Whose place a connection takes that came in there; `None` when nobody is served there, and it is to be reset.
-    fn seats(&self, origin: &Origin) -> Option<Arc<Seats>>;
+    /// Whose connection it is that came in there, and whose place it takes; `None` when nobody is served there, and it is to
+    /// be reset.
+    fn welcome(&self, origin: &Origin) -> Option<(Holder, Arc<Seats>)>;
 
     /// Asked before a request's body is read, which may make the parser say `100 Continue`: whether anybody is answered
     /// here, and how far the answer may travel. `None` ends the connection without a byte.

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use jiff::Timestamp;
 
 use super::{Applied, Record};
-use crate::instance::{Attachment, Ground, Hold, Instance, InstanceId, Origin};
+use crate::instance::{Attachment, Ground, Hold, Holder, Instance, InstanceId, Origin};
 
 /// All instances, and which way in belongs to which.
 #[derive(Default)]
@@ -140,9 +140,11 @@ impl Snapshot {
         Snapshot { entries, unreadable, claims }
     }
 
-    /// The instance whose packets come in here; `None` when nobody, or more than one, claims this way in.
+    /// The instance whose packets come in here; `None` when nobody, or more than one, claims this way in, and when it is
+    /// not the one that held it when the connection was accepted.
     pub fn at(&self, origin: &Origin) -> Option<&Arc<Entry>> {
-        self.attached_to(&origin.attachment)
+        let entry = self.attached_to(&origin.attachment)?;
+        origin.holder.as_ref().is_none_or(|holder| *holder == entry.holder()).then_some(entry)
     }
 
     /// The one instance that holds this way in.
@@ -226,6 +228,11 @@ impl Entry {
 
     pub(super) fn succeeded_by(&self, record: Record) -> Entry {
         Entry { applied: Arc::clone(&self.applied), ..Entry::of_record(record) }
+    }
+
+    /// Whose a connection is that this entry is served on.
+    pub fn holder(&self) -> Holder {
+        Holder { instance: self.instance.instance_id.clone(), launch_epoch: self.launch_epoch }
     }
 
     /// Whether the sockets carry this entry's options.

@@ -8,7 +8,7 @@ use super::memory::MemoryStore;
 use super::store::Loaded;
 use super::*;
 use crate::config::demo_instance;
-use crate::instance::{Attachment, Family, HopLimit, HttpTokens, MetadataDefaults, Origin};
+use crate::instance::{Attachment, Family, Holder, HopLimit, HttpTokens, MetadataDefaults, Origin};
 
 /// A store that fails when it is told to.
 struct Failing {
@@ -192,7 +192,8 @@ fn a_way_in_that_two_claim_belongs_to_neither() {
     run(async {
         let registry = with_demo(Arc::new(MemoryStore)).await;
         let peer: SocketAddr = "127.0.0.1:1".parse().unwrap();
-        let origin = Origin { attachment: Attachment::Listener("demo".into()), family: Family::Ipv4, peer };
+        let origin =
+            Origin { attachment: Attachment::Listener("demo".into()), family: Family::Ipv4, peer, holder: None };
         assert!(registry.snapshot().at(&origin).is_some());
         let mut second = demo_instance();
         second.instance_id = InstanceId::parse("i-12345678").unwrap();
@@ -447,5 +448,31 @@ fn an_instance_whose_record_could_not_be_removed_stays() {
         let failed = registry.delete(&demo_instance().instance_id, |_| Ok::<(), ()>(())).await;
         assert!(matches!(failed, Err(UpdateError::Store(_))));
         assert_eq!(limit_of(&registry), Some(2));
+    });
+}
+
+#[test]
+fn a_connection_belongs_to_the_launch_that_held_its_way_in() {
+    run(async {
+        let registry = with_demo(Arc::new(MemoryStore)).await;
+        let holder = registry.snapshot().entries().next().unwrap().holder();
+        let is_served = |holder: Option<Holder>| {
+            let peer: SocketAddr = "127.0.0.1:1".parse().unwrap();
+            let attachment = Attachment::Listener("demo".into());
+            registry.snapshot().at(&Origin { attachment, family: Family::Ipv4, peer, holder }).is_some()
+        };
+        let another = InstanceId::parse("i-12345678").unwrap();
+        for (whose, held_by, served) in [
+            ("nobody's yet", None, true),
+            ("the holder's", Some(holder.clone()), true),
+            ("another instance's", Some(Holder { instance: another, ..holder.clone() }), false),
+            (
+                "an earlier launch's",
+                Some(Holder { launch_epoch: holder.launch_epoch.wrapping_sub(1), ..holder }),
+                false,
+            ),
+        ] {
+            assert_eq!(is_served(held_by), served, "{whose}");
+        }
     });
 }

@@ -107,6 +107,7 @@ impl Reader {
                     attachment: Attachment::Listener(instance.to_string()),
                     family: Family::Ipv4,
                     peer: "127.0.0.1:1".parse().unwrap(),
+                    holder: None,
                 };
                 let headers = [("host", b"imds".as_slice()), (header.0, header.1.as_bytes())].into_iter();
                 let raw = RawRequest { method, target, version: HttpVersion::Http11, headers, body: Body::Empty };

@@ -71,6 +71,7 @@ impl Host {
             attachment: Attachment::Listener("demo".into()),
             family: Family::Ipv4,
             peer: "127.0.0.1:40000".parse().unwrap(),
+            holder: None,
         };
         let headers = [("host", "imds")].into_iter().chain(headers.iter().copied());
         let headers = headers.map(|(name, value)| (name, value.as_bytes()));

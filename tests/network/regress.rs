@@ -402,7 +402,7 @@ fn a_namespace_by_two_names_and_the_hosts_own_serve_nobody() {
     let attached = [(1, "pod1"), (2, "pod2"), (3, "pod3"), (4, "home")]
         .map(|(number, name)| open(instance(number, json!([{ "NetworkNamespace": name }]))));
     let mut imdsd = Imdsd::spawn(&lab, MANAGE, &attached);
-    for told in ["'home' is the host's own", "are one and the same"] {
+    for told in ["'home': it is the host's own", "are one and the same"] {
         imdsd.wait_for(|line| line["message"].as_str().is_some_and(|text| text.contains(told)));
     }
     let (both, single, host) = (lab.door("pod1"), lab.door("pod3"), lab.door(HOST));
@@ -435,4 +435,75 @@ fn clients_that_never_close_hold_up_nobody_and_those_that_closed_early_are_answe
     let ending = Instant::now();
     imdsd.terminate();
     assert!(ending.elapsed() < PATIENCE / 4, "{:?}", ending.elapsed());
+}
+
+/// An interface was given to another instance while its guest held a connection open, and the next request on that
+/// connection was answered with the other's data.
+#[test]
+fn a_connection_kept_alive_does_not_go_over_to_the_next_instance_at_its_interface() {
+    let Some((lab, imdsd)) = start("a kept-alive connection and a new holder") else { return };
+    let guest = lab.door("g1");
+    eventually("the guest is served", || reads(&guest, IPV4) == Some(id(1)));
+    let mut kept = kept_alive(&guest, 1);
+    let mut launched_anew = kept_alive(&guest, 1);
+    let operate = |arguments: &[&str], document: &Value| {
+        let path = imdsd.directory.path().join("document.json");
+        std::fs::write(&path, document.to_string()).unwrap();
+        let mut command = lab.command(HOST, env!("CARGO_BIN_EXE_imdsd"));
+        command.args(["instance", arguments[0], "--socket"]).arg(imdsd.directory.path().join("run/admin.sock"));
+        command.args(&arguments[1..]);
+        if arguments[0] == "put" {
+            command.arg(path);
+        }
+        let said = command.output().unwrap();
+        assert!(said.status.success(), "{said:?}");
+    };
+
+    // The same instance, launched anew, is another guest.
+    let [first, _] = two_guests();
+    operate(&["put", "--relaunch"], &first);
+    assert!(ask_on(&mut launched_anew, &get(INSTANCE_ID)).is_err(), "a connection outlives no launch");
+    assert_eq!(reads(&guest, IPV4), Some(id(1)));
+
+    let mut before = kept_alive(&guest, 1);
+    operate(&["delete", &id(1)], &Value::Null);
+    operate(&["put"], &open(with_addresses(on_interface(3, "tap1"), ONE.mac, "10.0.0.5", "fd11::5")));
+    eventually("the interface is the next one's", || reads(&guest, IPV4) == Some(id(3)));
+    for stream in [&mut kept, &mut before] {
+        let answer = ask_on(stream, &get(INSTANCE_ID));
+        assert!(answer.is_err(), "{answer:?}");
+    }
+}
+
+/// One instance had a bridge as its interface and another one of the bridge's ports: the guest at the port was served as the
+/// former.
+#[test]
+fn an_interface_that_hears_another_instances_guest_serves_nobody_and_says_so() {
+    let Some(lab) = Lab::new("a bridge and its port") else { return };
+    lab.guest(&ONE);
+    lab.guest(&TWO);
+    lab.sh(HOST, "ip link add br0 type bridge; ip link set br0 up");
+    lab.serve_on("br0");
+    let bridge = open(on_interface(1, "br0"));
+    let port = open(with_addresses(on_interface(2, "tap1"), ONE.mac, "10.0.0.5", "fd11::5"));
+    let own = open(with_addresses(on_interface(3, "tap2"), TWO.mac, "10.0.0.5", "fd11::5"));
+    let mut imdsd = Imdsd::start(&lab, MANAGE, &[bridge, port, own]);
+    let (guest, neighbour) = (lab.door("g1"), lab.door("g2"));
+    eventually("the guest is served while its interface is its own", || reads(&guest, IPV4) == Some(id(2)));
+
+    lab.sh(HOST, "ip link set tap1 master br0");
+    let told = [(); 2].map(|()| imdsd.wait_for(|line| line["level"] == "ERROR")["message"].to_string());
+    assert!(told.iter().all(|line| line.contains("'br0'") && line.contains("'tap1'")), "{told:?}");
+    assert_eq!(guest.try_ask(IPV4, &get(INSTANCE_ID), AT_ONCE).map(|answer| answer.status).unwrap_or(0), 0);
+    for number in [1, 2] {
+        let parameters = [("InstanceId", &*id(number)), ("HttpTokens", "required")];
+        let answer = imdsd.call("ModifyInstanceMetadataOptions", &parameters);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        assert_eq!(imdsd.state_of(&id(number)), "pending", "nothing carries its options");
+    }
+    assert_eq!((reads(&neighbour, IPV4), imdsd.state_of(&id(3))), (Some(id(3)), "applied".to_string()));
+
+    lab.sh(HOST, "ip link set tap1 nomaster");
+    eventually("its options are carried again", || imdsd.state_of(&id(2)) == "applied");
+    assert_eq!(guest.who_am_i(IPV4), id(2));
 }
