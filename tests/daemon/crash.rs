@@ -268,9 +268,12 @@ fn every_acknowledged_change_outlives_kills_at_random_instants_and_no_record_is_
             let calling: Vec<_> =
                 calling.map(|(n, random)| scope.spawn(move || model.call(n, control, random))).collect();
             // So many changes, and then anywhere in the next few milliseconds.
-            let since = Instant::now();
+            let (mut since, mut before) = (Instant::now(), acknowledged());
             while acknowledged() < enough && since.elapsed() < 6 * PATIENCE && !calling.iter().any(|c| c.is_finished())
             {
+                if acknowledged() > before {
+                    (since, before) = (Instant::now(), acknowledged());
+                }
                 std::thread::sleep(Duration::from_micros(200));
             }
             let until = Instant::now() + instant;

@@ -36,6 +36,14 @@ fn read_steadily(door: &Door, stop: &AtomicBool) -> (usize, Vec<String>) {
     (count as usize, failures)
 }
 
+struct StopsAtTheEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopsAtTheEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Times from the link's going up on the host to the guest's first answer, by IPv4.
 fn go_and_come(
     test: &str,
@@ -73,6 +81,8 @@ fn go_and_come(
             }
             served
         });
+        // The scope waits for the others, when this fails too.
+        let _stop = StopsAtTheEnd(&stop);
         for _ in 0..ROUNDS {
             let wire = plug_in(lab);
             // A guest that asks for a neighbour once a second would measure its own patience.
@@ -83,7 +93,6 @@ fn go_and_come(
             let deadline = up + PATIENCE;
             while !coming.try_ask(IPV4, &get(INSTANCE_ID), TRY).is_ok_and(|answer| answer.body == id(0)) {
                 if Instant::now() > deadline {
-                    stop.store(true, Ordering::Relaxed);
                     panic!("not served after {PATIENCE:?}; {} rounds were", times.len());
                 }
             }

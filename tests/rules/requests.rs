@@ -198,7 +198,7 @@ fn connections_to_the_service_are_not_tracked() {
     let Some(lab) = Lab::new(TEST) else { return };
     // Somebody else's firewall switches tracking on.
     lab.nft("table inet firewall {\n chain input {\n type filter hook input priority 0; policy accept;\n ct state invalid drop\n }\n}\n");
-    let tracked = || lab.host_sh(&format!("grep -c -e 169.254.169.254 -e fd00:0ec2 {CONNTRACK} || true"));
+    let tracked = || lab.host_sh(&format!("grep tcp {CONNTRACK} | grep -c -e 169.254.169.254 -e fd00:0ec2 || true"));
     if lab.host_sh(&format!("head -1 {CONNTRACK} >/dev/null 2>&1 && echo readable || true")) != "readable" {
         crate::support::skip(TEST, "the kernel does not show the connections that it tracks");
         return;

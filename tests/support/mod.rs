@@ -7,6 +7,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
@@ -59,19 +60,25 @@ impl Daemon {
         daemon
     }
 
+    /// A hundred records are read from a disk that others use, too.
     fn wait_until_it_serves(&mut self) {
-        self.wait_for(|line| line["message"] == "ready");
+        self.wait_for_within(6 * PATIENCE, |line| line["message"] == "ready");
     }
 
     /// Waits for a log line.
     pub fn wait_for(&mut self, is_it: impl Fn(&Value) -> bool) -> Value {
-        let deadline = Instant::now() + PATIENCE;
+        self.wait_for_within(PATIENCE, is_it)
+    }
+
+    fn wait_for_within(&mut self, patience: Duration, is_it: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + patience;
+        let mut said = Vec::new();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
                 Ok(line) if is_it(&line) => return line,
-                Ok(_) => {}
-                Err(_) => panic!("the line did not come; status {:?}", self.child.try_wait()),
+                Ok(line) => said.push(line.to_string()),
+                Err(_) => panic!("the line did not come; status {:?}\n{}", self.child.try_wait(), said.join("\n")),
             }
         }
     }
@@ -193,9 +200,19 @@ pub fn spawn_by(mut imdsd: Command, directory: &Path) -> (Child, Receiver<Value>
     (child, lines)
 }
 
-/// A port that nobody listens on at this moment.
+/// An address with a port that nobody listens on and that nobody else is given: it is handed out once, and it is below those
+/// that the kernel gives to connections and to whoever asks for any. The process's number keeps two runs apart.
 pub fn free_port(address: &str) -> SocketAddr {
-    TcpListener::bind(address).unwrap().local_addr().unwrap()
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let mut address: SocketAddr = address.parse().unwrap();
+    for _ in 0..10_000 {
+        let next = std::process::id().wrapping_mul(61).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        address.set_port(10_000 + (next % 10_000) as u16);
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+    panic!("no port is free");
 }
 
 /// What came back, to the byte.

@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 use serde::de::{Deserializer, Visitor};
 use serde_json::json;
 
@@ -627,6 +628,9 @@ fn places_in(value: &Value, place: &Place, places: &mut Vec<Place>) {
 }
 
 proptest! {
+    // The same every time: what these find fails the change that brought it in, and no other.
+    #![proptest_config(ProptestConfig { failure_persistence: None, rng_seed: RngSeed::Fixed(0xd0c), ..ProptestConfig::default() })]
+
     #[test]
     fn from_value_is_the_inverse_of_to_value(
         document in 0..3_usize,
