@@ -7,9 +7,10 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{Action, Attributes, Call, done, read_instance_id, read_user_data, refuse_new_faults};
+use super::{Action, Call, done, read_instance_id, read_user_data, refuse_new_faults};
 use crate::control::error::{Code, Ec2Error};
 use crate::control::params::{Parameters, flag};
+use crate::control::policy::Attributes;
 use crate::control::xml::Document;
 use crate::instance::{InstanceId, InstanceState};
 use crate::registry::Draft;
@@ -127,10 +128,11 @@ impl ModifyInstanceAttribute {
 
 impl Attribute {
     fn attributes(&self) -> Attributes {
+        let flag = |on: bool| if on { "true" } else { "false" }.into();
         vec![match self {
-            Attribute::UserData(encoded) => ("UserData", encoded.clone()),
-            Attribute::DisableApiStop(protected) => ("DisableApiStop", protected.to_string()),
-            Attribute::DisableApiTermination(protected) => ("DisableApiTermination", protected.to_string()),
+            Attribute::UserData(encoded) => ("UserData", encoded.as_str().into()),
+            Attribute::DisableApiStop(protected) => ("DisableApiStop", flag(*protected)),
+            Attribute::DisableApiTermination(protected) => ("DisableApiTermination", flag(*protected)),
         }]
     }
 }

@@ -82,6 +82,34 @@ async fn who_may_not_loosen_options_may_still_tighten_them() {
     }
 }
 
+/// However it is spelled, and when it is what silence comes to.
+#[tokio::test]
+async fn a_value_is_judged_as_it_takes_effect() {
+    let deny = |key: &str, value: &str| {
+        format!(r#"{{ effect = "deny", actions = ["ec2:*"], conditions = {{ "ec2:Attribute/{key}" = {value} }} }}"#)
+    };
+    let all = r#"{ effect = "allow", actions = ["ec2:*"] }"#;
+    let (defaults, options) = ("ModifyInstanceMetadataDefaults", "ModifyInstanceMetadataOptions");
+    for (rule, action, rest, expected) in [
+        (deny("HttpPutResponseHopLimit", "64"), defaults, "HttpPutResponseHopLimit=64", DENIED),
+        (deny("HttpPutResponseHopLimit", "64"), defaults, "HttpPutResponseHopLimit=064", DENIED),
+        (deny("HttpPutResponseHopLimit", "64"), options, "InstanceId=i-11111111&HttpPutResponseHopLimit=064", DENIED),
+        (deny("HttpPutResponseHopLimit", "64"), defaults, "HttpPutResponseHopLimit=63", "OK"),
+        // No preference gives launches two hops and no enforcement.
+        (deny("HttpPutResponseHopLimit", "\">=2\""), defaults, "HttpPutResponseHopLimit=-1", DENIED),
+        (deny("HttpPutResponseHopLimit", "-1"), defaults, "HttpPutResponseHopLimit=-1", DENIED),
+        (deny("HttpPutResponseHopLimit", "\">2\""), defaults, "HttpPutResponseHopLimit=-1", "OK"),
+        (deny("HttpTokensEnforced", "\"disabled\""), defaults, "HttpTokensEnforced=no-preference", DENIED),
+        (deny("HttpTokensEnforced", "\"no-preference\""), defaults, "HttpTokensEnforced=no-preference", DENIED),
+        (deny("HttpTokensEnforced", "\"no-preference\""), defaults, "HttpTokensEnforced=disabled", "OK"),
+        (deny("HttpTokensEnforced", "\"disabled\""), defaults, "HttpTokensEnforced=enabled", "OK"),
+        (deny("HttpEndpoint", "\"enabled\""), defaults, "HttpEndpoint=no-preference", DENIED),
+        (deny("HttpTokens", "\"optional\""), defaults, "HttpTokens=no-preference", "OK"),
+    ] {
+        assert_eq!(code(&under(&[&rule, all]).await, action, rest).await, expected, "{rule} {rest}");
+    }
+}
+
 /// Not by a refusal's words, not by its order, not by a list.
 #[tokio::test]
 async fn who_may_not_touch_an_instance_can_not_tell_it_from_one_that_is_not_there() {
