@@ -54,7 +54,8 @@ impl ModifyInstanceAttribute {
         }
         // The older spelling: Attribute=userData&Value=….
         if let Some(attribute) = parameters.take("Attribute") {
-            let value = parameters.take("Value").unwrap_or_default();
+            // Silence is no value: an empty one would erase the user data.
+            let value = parameters.take("Value").ok_or_else(|| Ec2Error::missing_parameter("Value"))?;
             let name = match attribute.as_str() {
                 "userData" => "UserData",
                 "disableApiStop" => "DisableApiStop",

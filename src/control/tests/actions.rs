@@ -902,6 +902,8 @@ async fn user_data_changes_only_while_stopped_and_protection_always() {
         ("UserData.Value=aGVs%0AbG8=%0A", Some(b"hello".to_vec())),
         ("Attribute=userData&Value=d29ybGQ=", Some(b"world".to_vec())),
         ("UserData.Value=", None),
+        ("UserData.Value=aGVsbG8=", Some(b"hello".to_vec())),
+        ("Attribute=userData&Value=", None),
     ] {
         ok(&control, "ModifyInstanceAttribute", &format!("InstanceId={STOPPED}&{rest}")).await;
         assert_eq!(user_data(&control, STOPPED), expected, "{rest}");
@@ -952,6 +954,11 @@ async fn user_data_changes_only_while_stopped_and_protection_always() {
             to(STOPPED, "Attribute=%C3%BC&Value=x"),
             "UnsupportedOperation",
             "The attribute ü can't be modified here.".into(),
+        ),
+        (
+            to(STOPPED, "Attribute=userData"),
+            "MissingParameter",
+            "The request must contain the parameter Value".into(),
         ),
         (
             to(STOPPED, "DisableApiStop.Value=yes"),
