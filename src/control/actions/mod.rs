@@ -50,7 +50,7 @@ use crate::clock::Moment;
 use crate::instance::{
     HopLimit, HttpTokens, Instance, InstanceId, InstanceState, MetadataOptions, OptionsUpdate, Switch, document,
 };
-use crate::registry::{Draft, Entry, OptionsState, Registry, Snapshot, UpdateError};
+use crate::registry::{Changed, Draft, Entry, OptionsState, Registry, Snapshot, UpdateError};
 use crate::sigv4::{Regions, Verified};
 use change_instance_state::{ChangeInstanceState, StateChange};
 use create_tags::CreateTags;
@@ -284,7 +284,7 @@ struct Listing {
 }
 
 impl Call<'_> {
-    /// Carries out what `plan` makes up: all of it, or nothing.
+    /// Carries out what `plan` makes up: all of it, or nothing, unless the store fails in the middle.
     async fn change<T: Send + 'static>(
         &self,
         plan: impl FnOnce(&mut Draft) -> Result<T, Ec2Error> + Send + 'static,
@@ -293,9 +293,13 @@ impl Call<'_> {
         self.registry.change(self.now.wall, plan).await.map_err(|error| match error {
             UpdateError::Unknown(id) => Ec2Error::not_found(id.as_str()),
             UpdateError::Refused(error) => error,
-            UpdateError::Store(error) => {
+            UpdateError::Store(error, changed) => {
                 tracing::error!(%request_id, "control: can't store a change: {error}");
-                Ec2Error::new(Code::InternalError, "An internal error has occurred. Nothing was changed.")
+                let left = match changed {
+                    Changed::Nothing => "Nothing was changed.",
+                    Changed::Perhaps => "Some of the instances may have been changed.",
+                };
+                Ec2Error::new(Code::InternalError, format!("An internal error has occurred. {left}"))
             }
         })
     }

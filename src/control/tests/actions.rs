@@ -1042,3 +1042,29 @@ async fn a_store_that_fails_changes_nothing_by_any_action() {
     }
     assert_eq!(entry(&control, RUNNING).instance.metadata_options.http_endpoint, Switch::Enabled);
 }
+
+/// The store fails at the second of two: what is said of the first is true.
+#[tokio::test]
+async fn a_store_that_fails_in_the_middle_does_not_say_that_nothing_was_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let ids = ["i-00000000000000001", "i-00000000000000002"];
+    let documents = ids.map(|id| document(id, "running", json!({}))).to_vec();
+    let control = super::control(FileStore::open(directory.path()).unwrap(), documents).await;
+    for (in_the_way, message, states) in [
+        (0, "An internal error has occurred. Nothing was changed.", [InstanceState::Running; 2]),
+        (
+            1,
+            "An internal error has occurred. Some of the instances may have been changed.",
+            [InstanceState::Stopped, InstanceState::Running],
+        ),
+    ] {
+        // A directory in the place of a temporary file fails every write, for root too.
+        let obstacle = directory.path().join(format!("instances/.{}.tmp", ids[in_the_way]));
+        std::fs::create_dir_all(obstacle.join("x")).unwrap();
+        let answer =
+            ec2(&control, "StopInstances", &format!("InstanceId.1={}&InstanceId.2={}", ids[0], ids[1])).await;
+        assert_eq!((answer.status, answer.element("Message")), (500, Some(message)));
+        assert_eq!(ids.map(|id| state(&control, id)), states);
+        std::fs::remove_dir_all(obstacle).unwrap();
+    }
+}
