@@ -9,7 +9,7 @@
 //!
 //! [[access_key.rule]]        # the first that fits decides; without any, everything is allowed
 //! effect = "deny"
-//! actions = ["ec2:ModifyInstanceMetadataOptions"]
+//! actions = ["ec2:*"]
 //! conditions = { "ec2:Attribute/HttpTokens" = "optional" }
 //!
 //! [[access_key.rule]]
@@ -303,7 +303,7 @@ fn read_rule(table: &dyn TableLike, wrong: &mut impl FnMut(&str, &str, &str)) ->
             let Some(key) = ConditionKey::parse(name) else {
                 let known = format!(
                     "not known; there are ec2:MetadataHttpTokens, ec2:MetadataHttpEndpoint, \
-                     ec2:MetadataHttpPutResponseHopLimit, and ec2:Attribute/ with {}",
+                     ec2:MetadataHttpPutResponseHopLimit, ec2:InstanceMetadataTags, and ec2:Attribute/ with {}",
                     ATTRIBUTES.join(", ")
                 );
                 wrong("conditions", &field, &known);
@@ -454,7 +454,7 @@ mod tests {
     #[test]
     fn a_rule_that_could_not_work_is_refused_with_its_line_and_field() {
         let conditions = "not known; there are ec2:MetadataHttpTokens, ec2:MetadataHttpEndpoint, \
-            ec2:MetadataHttpPutResponseHopLimit, and ec2:Attribute/ with DisableApiStop, DisableApiTermination, \
+            ec2:MetadataHttpPutResponseHopLimit, ec2:InstanceMetadataTags, and ec2:Attribute/ with DisableApiStop, DisableApiTermination, \
             HttpEndpoint, HttpProtocolIpv6, HttpPutResponseHopLimit, HttpTokens, HttpTokensEnforced, \
             InstanceMetadataTags, UserData";
         let known = "not known; a rule has effect, actions, instances, tags and conditions";

@@ -2,8 +2,10 @@
 //! without rules may do everything; where there are rules and none fits, the call is refused.
 //!
 //! A rule can ask for the action, the instance's id, its tags, its metadata options as they are
-//! (`ec2:MetadataHttpTokens`, `ec2:MetadataHttpEndpoint`, `ec2:MetadataHttpPutResponseHopLimit`) and the values that the
-//! call asks for (`ec2:Attribute/<Name>`). An instance that is to be launched is judged by what it would be.
+//! (`ec2:MetadataHttpTokens`, `ec2:MetadataHttpEndpoint`, `ec2:MetadataHttpPutResponseHopLimit`,
+//! `ec2:InstanceMetadataTags`) and the values that the
+//! call asks for (`ec2:Attribute/<Name>`). An instance that is to be launched is judged by what it would be; which id it
+//! gets is not known then.
 //!
 //! A value is judged as it takes effect, not as it is spelled. One that has two faces, like `no-preference` and what
 //! launches get then, counts as both: a denial fits when it fits either, a permission when it fits both.
@@ -28,6 +30,9 @@ pub(super) const ATTRIBUTES: [&str; 9] = [
     "InstanceMetadataTags",
     "UserData",
 ];
+
+/// Matched by exactly the patterns that match every id, as no pattern of ids has a dot in it.
+const ANY_ID: &str = "i-.................";
 
 /// The rules of one access key; `None` lets everything pass.
 #[derive(Clone, Debug, Default)]
@@ -65,6 +70,7 @@ pub(super) enum ConditionKey {
     MetadataHttpTokens,
     MetadataHttpEndpoint,
     MetadataHttpPutResponseHopLimit,
+    InstanceMetadataTags,
     /// One of [`ATTRIBUTES`].
     Attribute(&'static str),
 }
@@ -104,6 +110,8 @@ pub(super) enum Target<'a> {
     /// The account, or nothing at all.
     Account,
     Instance(&'a Instance),
+    /// An instance as it would be launched. Its id is made up and stands for any.
+    Launch(&'a Instance),
     /// An id that nobody has.
     Nobody(&'a InstanceId),
 }
@@ -158,12 +166,17 @@ impl Rule {
             Target::Account => Fit::No,
             Target::Instance(instance) => Fit::from(any(patterns, instance.instance_id.as_str())),
             Target::Nobody(id) => Fit::from(any(patterns, id.as_str())),
+            // Whoever may launch must not be able to try until an id is on the right side of a rule.
+            Target::Launch(_) if any(patterns, ANY_ID) => Fit::Yes,
+            Target::Launch(_) if patterns.iter().any(Pattern::has_wildcards) => Fit::Unknown,
+            // Ids that somebody knows are not given to anything new.
+            Target::Launch(_) => Fit::No,
         });
         let tags = match wish.target {
             _ if self.tags.is_empty() => Fit::Yes,
             Target::Account => Fit::No,
             Target::Nobody(_) => Fit::Unknown,
-            Target::Instance(instance) => {
+            Target::Instance(instance) | Target::Launch(instance) => {
                 let value_of = |key: &str| instance.tags.iter().find(|tag| tag.key == key).map(|tag| &tag.value);
                 Fit::from(self.tags.iter().all(|(key, values)| value_of(key).is_some_and(|value| any(values, value))))
             }
@@ -195,7 +208,7 @@ impl Condition {
             }
             (_, Target::Account) => Fit::No,
             (_, Target::Nobody(_)) => Fit::Unknown,
-            (key, Target::Instance(instance)) => {
+            (key, Target::Instance(instance) | Target::Launch(instance)) => {
                 Fit::from(key.of_instance(instance).is_some_and(|value| holds(&value)))
             }
         }
@@ -209,6 +222,7 @@ impl ConditionKey {
             "ec2:MetadataHttpTokens" => Some(ConditionKey::MetadataHttpTokens),
             "ec2:MetadataHttpEndpoint" => Some(ConditionKey::MetadataHttpEndpoint),
             "ec2:MetadataHttpPutResponseHopLimit" => Some(ConditionKey::MetadataHttpPutResponseHopLimit),
+            "ec2:InstanceMetadataTags" => Some(ConditionKey::InstanceMetadataTags),
             other => {
                 let name = other.strip_prefix("ec2:Attribute/")?;
                 ATTRIBUTES.iter().find(|known| **known == name).map(|known| ConditionKey::Attribute(known))
@@ -225,6 +239,7 @@ impl ConditionKey {
             ConditionKey::MetadataHttpPutResponseHopLimit => {
                 Some(Value::Number(options.http_put_response_hop_limit.get().into()))
             }
+            ConditionKey::InstanceMetadataTags => Some(options.instance_metadata_tags.as_str().into()),
             ConditionKey::Attribute(_) => None,
         }
     }
@@ -336,6 +351,8 @@ mod tests {
             (r#"conditions = { "ec2:MetadataHttpTokens" = "optional" }"#, &[], true),
             (r#"conditions = { "ec2:MetadataHttpTokens" = "required" }"#, &[], false),
             (r#"conditions = { "ec2:MetadataHttpEndpoint" = ["enabled", "disabled"] }"#, &[], true),
+            (r#"conditions = { "ec2:InstanceMetadataTags" = "disabled" }"#, &[], true),
+            (r#"conditions = { "ec2:InstanceMetadataTags" = "enabled" }"#, &[], false),
             (r#"conditions = { "ec2:MetadataHttpPutResponseHopLimit" = 2 }"#, &[], true),
             (r#"conditions = { "ec2:MetadataHttpPutResponseHopLimit" = ">2" }"#, &[], false),
             (r#"conditions = { "ec2:MetadataHttpPutResponseHopLimit" = "<=2" }"#, &[], true),
@@ -383,6 +400,32 @@ mod tests {
             let of: Vec<&str> = of.iter().map(String::as_str).collect();
             let action = "ec2:ModifyInstanceMetadataDefaults";
             assert_eq!(allows(&rules(&of), action, attributes, Target::Account), allowed, "{of:?} {attributes:?}");
+        }
+    }
+
+    /// Else a launch could be repeated until its id is one that the rules like.
+    #[test]
+    fn the_id_of_a_launch_is_not_known_yet() {
+        let all = r#"{ effect = "allow", actions = ["*"] }"#;
+        let rule = |effect: &str, ids: &str| {
+            format!(r#"{{ effect = "{effect}", actions = ["ec2:*"], instances = ["{ids}"] }}"#)
+        };
+        let instance = demo();
+        for (of, allowed) in [
+            (vec![rule("allow", "*")], true),
+            (vec![rule("allow", "i-*")], true),
+            (vec![rule("allow", "i-?????????????????")], true),
+            (vec![rule("allow", "i-0*")], false),
+            (vec![rule("allow", "i-*0*")], false),
+            (vec![rule("allow", "i-????????")], false),
+            (vec![rule("allow", "i-0123456789abcdef0")], false),
+            (vec![rule("deny", "*"), all.into()], false),
+            (vec![rule("deny", "i-f*"), all.into()], false),
+            // Nothing new gets an id that a rule knows already.
+            (vec![rule("deny", "i-0123456789abcdef0"), all.into()], true),
+        ] {
+            let of: Vec<&str> = of.iter().map(String::as_str).collect();
+            assert_eq!(allows(&rules(&of), "ec2:RunInstances", &[], Target::Launch(&instance)), allowed, "{of:?}");
         }
     }
 

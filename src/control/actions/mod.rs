@@ -480,6 +480,11 @@ fn attributes_of(update: OptionsUpdate) -> Attributes {
     named.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
+/// A flag, as rules see it.
+fn attribute_of(flag: bool) -> Value {
+    if flag { "true" } else { "false" }.into()
+}
+
 fn read_http_tokens(value: &str) -> Result<HttpTokens, Ec2Error> {
     HttpTokens::parse(value).ok_or_else(|| Ec2Error::neither(value, "HttpTokens", "optional", "required"))
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{Action, Call, done, read_instance_id, read_user_data, refuse_new_faults};
+use super::{Action, Call, attribute_of, done, read_instance_id, read_user_data, refuse_new_faults};
 use crate::control::error::{Code, Ec2Error};
 use crate::control::params::{Parameters, flag};
 use crate::control::policy::Attributes;
@@ -129,11 +129,10 @@ impl ModifyInstanceAttribute {
 
 impl Attribute {
     fn attributes(&self) -> Attributes {
-        let flag = |on: bool| if on { "true" } else { "false" }.into();
         vec![match self {
             Attribute::UserData(encoded) => ("UserData", encoded.as_str().into()),
-            Attribute::DisableApiStop(protected) => ("DisableApiStop", flag(*protected)),
-            Attribute::DisableApiTermination(protected) => ("DisableApiTermination", flag(*protected)),
+            Attribute::DisableApiStop(protected) => ("DisableApiStop", attribute_of(*protected)),
+            Attribute::DisableApiTermination(protected) => ("DisableApiTermination", attribute_of(*protected)),
         }]
     }
 }

@@ -19,13 +19,13 @@ use serde_json::json;
 use super::create_tags::{read_tags, refuse_too_many};
 use super::describe_instances::write_instance;
 use super::{
-    Action, Call, Caller, read_hop_limit, read_http_tokens, read_switch, read_user_data,
+    Action, Call, Caller, attribute_of, attributes_of, read_hop_limit, read_http_tokens, read_switch, read_user_data,
     refuse_keys_unfit_for_metadata, refuse_new_faults,
 };
 use crate::clock::iso_seconds;
 use crate::control::error::{Code, Ec2Error};
 use crate::control::params::{Parameters, flag};
-use crate::control::policy::Target;
+use crate::control::policy::{Attributes, Target, Value};
 use crate::control::xml::Document;
 use crate::instance::{
     IamInstanceProfile, ImdsSupport, Instance, InstanceId, InstanceState, Monitoring, OptionsUpdate, SecurityGroup,
@@ -97,8 +97,9 @@ struct Launch {
     placement_group: Option<String>,
     spot: bool,
     monitoring: Option<bool>,
-    disable_api_stop: bool,
-    disable_api_termination: bool,
+    /// `None` where the call does not say.
+    disable_api_stop: Option<bool>,
+    disable_api_termination: Option<bool>,
 }
 
 impl RunInstances {
@@ -134,6 +135,7 @@ impl RunInstances {
             return Err(Ec2Error::invalid_value("A client token has at most 64 characters."));
         }
         let switch = |name: &str, value: Option<String>| value.map(|value| read_switch(name, &value)).transpose();
+        let named_flag = |name: &str, value: Option<String>| value.map(|value| flag(name, Some(&value))).transpose();
         let options = OptionsUpdate {
             http_tokens: http_tokens.map(|value| read_http_tokens(&value)).transpose()?,
             http_put_response_hop_limit: hop_limit.map(|value| read_hop_limit(&value)).transpose()?,
@@ -171,9 +173,9 @@ impl RunInstances {
             tenancy,
             placement_group,
             spot,
-            monitoring: monitoring.map(|value| flag("Monitoring.Enabled", Some(&value))).transpose()?,
-            disable_api_stop: flag("DisableApiStop", stop.as_deref())?,
-            disable_api_termination: flag("DisableApiTermination", termination.as_deref())?,
+            monitoring: named_flag("Monitoring.Enabled", monitoring)?,
+            disable_api_stop: named_flag("DisableApiStop", stop)?,
+            disable_api_termination: named_flag("DisableApiTermination", termination)?,
         };
         let dry_run = flag("DryRun", dry_run.as_deref())?;
         let client_token = client_token.filter(|token| !token.is_empty());
@@ -198,7 +200,10 @@ impl RunInstances {
                 Ok::<_, Ec2Error>(instance)
             };
             let first = make(0)?;
-            caller.may(ACTION, &Vec::new(), Target::Instance(&first))?;
+            caller.may(ACTION, &self.attributes(), Target::Launch(&first))?;
+            if !first.tags.is_empty() {
+                caller.may(Action::CreateTags, &Vec::new(), Target::Launch(&first))?;
+            }
 
             // 2. A repeated call.
             if let Some(token) = &self.client_token {
@@ -262,6 +267,21 @@ impl RunInstances {
     }
 }
 
+impl RunInstances {
+    /// What the call names, as rules see it. What it leaves out is seen in what the instance would be.
+    fn attributes(&self) -> Attributes {
+        let launch = &self.launch;
+        let of_launch = [
+            ("UserData", launch.user_data.as_ref().map(|data| Value::Text(STANDARD.encode(data)))),
+            ("DisableApiStop", launch.disable_api_stop.map(attribute_of)),
+            ("DisableApiTermination", launch.disable_api_termination.map(attribute_of)),
+        ];
+        let mut attributes = attributes_of(self.options);
+        attributes.extend(of_launch.into_iter().filter_map(|(name, value)| Some((name, value?))));
+        attributes
+    }
+}
+
 impl Launch {
     /// One of the instances; its options come later.
     fn instance(
@@ -305,8 +325,8 @@ impl Launch {
         instance.imds.owner_id = Some(caller.account.clone());
         instance.imds.user_data =
             self.user_data.as_ref().filter(|data| !data.is_empty()).map(|data| STANDARD.encode(data));
-        instance.imds.disable_api_stop = self.disable_api_stop;
-        instance.imds.disable_api_termination = self.disable_api_termination;
+        instance.imds.disable_api_stop = self.disable_api_stop.unwrap_or(false);
+        instance.imds.disable_api_termination = self.disable_api_termination.unwrap_or(false);
         if instance.region() != caller.region {
             instance.imds.region = Some(caller.region.clone());
         }

@@ -955,11 +955,7 @@ async fn user_data_changes_only_while_stopped_and_protection_always() {
             "UnsupportedOperation",
             "The attribute ü can't be modified here.".into(),
         ),
-        (
-            to(STOPPED, "Attribute=userData"),
-            "MissingParameter",
-            "The request must contain the parameter Value".into(),
-        ),
+        (to(STOPPED, "Attribute=userData"), "MissingParameter", "The request must contain the parameter Value".into()),
         (
             to(STOPPED, "DisableApiStop.Value=yes"),
             "InvalidParameterValue",
@@ -1061,8 +1057,7 @@ async fn a_store_that_fails_in_the_middle_does_not_say_that_nothing_was_changed(
         // A directory in the place of a temporary file fails every write, for root too.
         let obstacle = directory.path().join(format!("instances/.{}.tmp", ids[in_the_way]));
         std::fs::create_dir_all(obstacle.join("x")).unwrap();
-        let answer =
-            ec2(&control, "StopInstances", &format!("InstanceId.1={}&InstanceId.2={}", ids[0], ids[1])).await;
+        let answer = ec2(&control, "StopInstances", &format!("InstanceId.1={}&InstanceId.2={}", ids[0], ids[1])).await;
         assert_eq!((answer.status, answer.element("Message")), (500, Some(message)));
         assert_eq!(ids.map(|id| state(&control, id)), states);
         std::fs::remove_dir_all(obstacle).unwrap();
