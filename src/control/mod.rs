@@ -17,6 +17,7 @@ mod pages;
 mod params;
 mod pattern;
 mod policy;
+mod reach;
 mod reply;
 mod service;
 #[cfg(test)]

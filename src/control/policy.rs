@@ -32,7 +32,7 @@ pub(super) const ATTRIBUTES: [&str; 9] = [
 ];
 
 /// Matched by exactly the patterns that match every id, as no pattern of ids has a dot in it.
-const ANY_ID: &str = "i-.................";
+pub(super) const ANY_ID: &str = "i-.................";
 
 /// The rules of one access key; `None` lets everything pass.
 #[derive(Clone, Debug, Default)]
@@ -275,7 +275,7 @@ impl Test {
         number(text).map(Test::Equal)
     }
 
-    fn holds(&self, value: &Value) -> bool {
+    pub(super) fn holds(&self, value: &Value) -> bool {
         match (self, value) {
             (Test::Text(pattern), Value::Text(text)) => pattern.matches(text),
             (Test::Equal(wanted), Value::Number(number)) => number == wanted,
