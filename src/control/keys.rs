@@ -23,8 +23,6 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::io::Read as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -36,6 +34,7 @@ use super::policy::{ATTRIBUTES, Condition, ConditionKey, Effect, Rule, Rules, Te
 use super::reach;
 use crate::fault::{Fault, line_of};
 use crate::instance::Secret;
+use crate::plain_file;
 use crate::sigv4::AccessKey;
 
 /// Access keys by their id.
@@ -75,15 +74,8 @@ impl AccessKeys {
     /// Reads a file of keys, or says everything that is wrong with it.
     pub fn read(path: &Path) -> Result<AccessKeys, Vec<Fault>> {
         let fault = |message: String| Fault::of_file(path, message);
-        let open = || -> std::io::Result<(u32, String)> {
-            let mut file = std::fs::File::open(path)?;
-            // The mode of what was opened, not of what stands under the name by now.
-            let mode = file.metadata()?.permissions().mode() & 0o7777;
-            let mut text = String::new();
-            file.read_to_string(&mut text)?;
-            Ok((mode, text))
-        };
-        let (mode, text) = open().map_err(|error| vec![fault(format!("can't be read: {error}"))])?;
+        let (mode, bytes) = plain_file::read(path).map_err(|error| vec![fault(format!("can't be read: {error}"))])?;
+        let text = String::from_utf8(bytes).map_err(|_| vec![fault("is not text in UTF-8".to_string())])?;
         let mut faults = Vec::new();
         if mode & 0o077 != 0 {
             let name = path.display();
@@ -433,6 +425,7 @@ fn key_offset(table: &dyn TableLike, name: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
 
@@ -504,6 +497,14 @@ mod tests {
         }
         assert!(read(GOOD, 0o400).is_ok());
         assert!(AccessKeys::read(Path::new("/nonexistent/keys.toml")).is_err());
+
+        // A pipe that nobody writes to would keep a check, or a reload, waiting for ever.
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("keys.toml");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let faults = AccessKeys::faults(&fifo);
+        assert!(faults.len() == 1 && faults[0].message.contains("not a plain file"), "{faults:?}");
     }
 
     #[test]
