@@ -452,8 +452,12 @@ async fn other_methods_and_large_bodies_are_refused_in_xml() {
         assert_eq!((answer.status, answer.code()), (405, "MethodNotAllowed"), "{method}");
         assert_eq!(answer.headers["allow"], "GET, POST");
     }
-    let answer = answer(too_large(now())).await;
-    assert_eq!((answer.status, answer.code()), (413, "RequestEntityTooLarge"));
+    for (refusal, status, code) in
+        [(too_large(now()), 413, "RequestEntityTooLarge"), (without_length(now()), 411, "MissingContentLength")]
+    {
+        let answer = answer(refusal).await;
+        assert_eq!((answer.status, answer.code()), (status, code));
+    }
 }
 
 #[tokio::test]
