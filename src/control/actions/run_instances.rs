@@ -29,7 +29,7 @@ use crate::control::policy::{Attributes, Target, Value};
 use crate::control::xml::Document;
 use crate::instance::{
     IamInstanceProfile, ImdsSupport, Instance, InstanceId, InstanceState, Monitoring, OptionsUpdate, SecurityGroup,
-    Switch, Tag, document,
+    Switch, Tag, document, region_of_zone,
 };
 use crate::registry::{Draft, Entry, OptionsState};
 
@@ -68,6 +68,24 @@ const UNSUPPORTED: [&str; 27] = [
     "SecondaryInterface",
     "SecurityGroup",
 ];
+
+/// What asks for nothing: the values that these have when nobody names them.
+const USUAL: [(&str, &str); 11] = [
+    ("CapacityReservationSpecification.CapacityReservationPreference", "open"),
+    ("EbsOptimized", "false"),
+    ("EnablePrimaryIpv6", "false"),
+    ("EnclaveOptions.Enabled", "false"),
+    ("HibernationOptions.Configured", "false"),
+    ("InstanceInitiatedShutdownBehavior", "stop"),
+    ("Ipv6AddressCount", "0"),
+    ("MaintenanceOptions.AutoRecovery", "default"),
+    ("NetworkPerformanceOptions.BandwidthWeighting", "default"),
+    ("PrivateDnsNameOptions.EnableResourceNameDnsAAAARecord", "false"),
+    ("PrivateDnsNameOptions.EnableResourceNameDnsARecord", "false"),
+];
+
+/// What else of a launch EC2 can tag.
+const TAGGABLE: [&str; 3] = ["network-interface", "spot-instances-request", "volume"];
 
 /// The input of one call.
 pub(super) struct RunInstances {
@@ -124,6 +142,9 @@ impl RunInstances {
         let (stop, termination) = (take("DisableApiStop"), take("DisableApiTermination"));
         let groups = parameters.take_list("SecurityGroupId");
         let tags = take_specified_tags(&mut parameters)?;
+        for (name, usual) in USUAL {
+            parameters.take_if(name, usual);
+        }
         parameters.finish_without(&UNSUPPORTED)?;
 
         let (min_count, max_count) = (read_count("minCount", &min_count?)?, read_count("maxCount", &max_count?)?);
@@ -159,9 +180,23 @@ impl RunInstances {
                 return Err(Ec2Error::new(Code::UnsupportedOperation, message));
             }
         };
+        for (name, value) in [
+            ("instanceType", &instance_type),
+            ("keyName", &key_name),
+            ("iamInstanceProfile", &profile),
+            ("subnetId", &subnet_id),
+            ("tenancy", &tenancy),
+            ("groupName", &placement_group),
+            ("groupId", &groups.iter().find(|group| group.is_empty()).cloned()),
+        ] {
+            if value.as_ref().is_some_and(String::is_empty) {
+                let message = format!("Value () for parameter {name} is invalid. The value cannot be empty");
+                return Err(Ec2Error::invalid_value(message));
+            }
+        }
         let launch = Launch {
             image_id: read_image_id(image_id?)?,
-            instance_type: instance_type.filter(|text| !text.is_empty()),
+            instance_type,
             key_name,
             user_data: user_data.map(|encoded| read_user_data(&encoded)).transpose()?,
             tags,
@@ -169,7 +204,7 @@ impl RunInstances {
             groups,
             subnet_id,
             private_ip_address: private_ip_address.map(|address| read_address(&address)).transpose()?,
-            zone: zone.filter(|text| !text.is_empty()),
+            zone,
             tenancy,
             placement_group,
             spot,
@@ -292,7 +327,7 @@ impl Launch {
         now: jiff::Timestamp,
     ) -> Result<Instance, Ec2Error> {
         let zone = self.zone.clone().unwrap_or_else(|| format!("{}a", caller.region));
-        if !zone.starts_with(&caller.region) {
+        if !is_of_region(&zone, &caller.region) {
             return Err(Ec2Error::invalid_value(format!("Invalid availability zone: [{zone}]")));
         }
         let smallest = json!({ "InstanceId": id, "LaunchTime": iso_seconds(now) });
@@ -356,6 +391,13 @@ fn refuse_optional_tokens(allowed: bool) -> Result<(), Ec2Error> {
     Err(Ec2Error::new(Code::UnsupportedOperation, message))
 }
 
+/// Whether a zone is one of the region: `us-east-1a` of us-east-1, and not `us-east-10a`. Of a region whose name has no
+/// number in it, the letter alone follows the name.
+fn is_of_region(zone: &str, region: &str) -> bool {
+    let is_letter = |rest: &str| matches!(rest.as_bytes(), [b'a'..=b'z']);
+    region_of_zone(zone) == region || zone.strip_prefix(region).is_some_and(is_letter)
+}
+
 /// `TagSpecification.N` for instances. Nothing else is made here that could be tagged.
 fn take_specified_tags(parameters: &mut Parameters) -> Result<Vec<Tag>, Ec2Error> {
     let mut all = Vec::new();
@@ -366,6 +408,10 @@ fn take_specified_tags(parameters: &mut Parameters) -> Result<Vec<Tag>, Ec2Error
             None if tags.is_empty() => break,
             None => return Err(Ec2Error::missing_parameter(&format!("TagSpecification.{n}.ResourceType"))),
             Some("instance") => all.extend(tags),
+            Some(other) if TAGGABLE.contains(&other) => {
+                let message = format!("Tags of the resource type '{other}' are not supported.");
+                return Err(Ec2Error::new(Code::UnsupportedOperation, message));
+            }
             Some(other) => {
                 let message = format!("'{other}' is not a valid taggable resource type for this operation.");
                 return Err(Ec2Error::invalid_value(message));

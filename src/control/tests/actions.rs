@@ -369,9 +369,40 @@ async fn a_launch_is_refused_whole() {
         ),
         (
             with("TagSpecification.1.ResourceType=volume&TagSpecification.1.Tag.1.Key=a"),
-            value,
-            "'volume' is not a valid taggable resource type for this operation.",
+            "UnsupportedOperation",
+            "Tags of the resource type 'volume' are not supported.",
         ),
+        (
+            with("TagSpecification.1.ResourceType=spot-instances-request&TagSpecification.1.Tag.1.Key=a"),
+            "UnsupportedOperation",
+            "Tags of the resource type 'spot-instances-request' are not supported.",
+        ),
+        (
+            with("TagSpecification.1.ResourceType=machine&TagSpecification.1.Tag.1.Key=a"),
+            value,
+            "'machine' is not a valid taggable resource type for this operation.",
+        ),
+        (with("EbsOptimized=true"), "UnsupportedOperation", "The parameter EbsOptimized is not supported."),
+        (
+            with("InstanceInitiatedShutdownBehavior=terminate"),
+            "UnsupportedOperation",
+            "The parameter InstanceInitiatedShutdownBehavior is not supported.",
+        ),
+        (with("KeyName="), value, "Value () for parameter keyName is invalid. The value cannot be empty"),
+        (with("SubnetId="), value, "Value () for parameter subnetId is invalid. The value cannot be empty"),
+        (with("InstanceType="), value, "Value () for parameter instanceType is invalid. The value cannot be empty"),
+        (
+            with("IamInstanceProfile.Name="),
+            value,
+            "Value () for parameter iamInstanceProfile is invalid. The value cannot be empty",
+        ),
+        (
+            with("SecurityGroupId.1=sg-1&SecurityGroupId.2="),
+            value,
+            "Value () for parameter groupId is invalid. The value cannot be empty",
+        ),
+        (with("Placement.AvailabilityZone="), value, "Invalid availability zone: []"),
+        (with("Placement.AvailabilityZone=us-east-10a"), value, "Invalid availability zone: [us-east-10a]"),
         (
             tag("a%20b") + "&MetadataOptions.InstanceMetadataTags=enabled",
             value,
@@ -383,6 +414,12 @@ async fn a_launch_is_refused_whole() {
         refused(&control, "RunInstances", &[(&rest, 400, code, message)]).await;
     }
     refused(&control, "RunInstances", &[(&with("DryRun=true"), DRY.0, DRY.1, DRY.2)]).await;
+
+    // Flags that ask for nothing are no reason to refuse.
+    for rest in ["EbsOptimized=false", "HibernationOptions.Configured=false", "InstanceInitiatedShutdownBehavior=stop"]
+    {
+        ok(&control, "RunInstances", &with(rest)).await;
+    }
 
     ok(&control, "ModifyInstanceMetadataDefaults", "HttpTokens=optional&HttpTokensEnforced=enabled").await;
     let sentence = "You can't launch instances with IMDSv1 because httpTokensEnforced is enabled for this account. Either \
