@@ -32,5 +32,6 @@ pub mod identity;
 pub mod instance;
 pub mod logging;
 pub mod net;
+pub mod plain_file;
 pub mod registry;
 pub mod sigv4;

@@ -93,7 +93,7 @@ pub(super) async fn happen(admin: &Arc<Admin>, body: &Bytes, now: Timestamp) -> 
     let (published, told) = admin.registry.change(now, plan).await.map_err(|error| match error {
         UpdateError::Unknown(id) => Refusal::unknown(&id),
         UpdateError::Refused(refusal) => refusal,
-        UpdateError::Store(error) => {
+        UpdateError::Store(error, _) => {
             Refusal::store(&error, "some of the instances may have it; see `imdsd event list`")
         }
     })?;

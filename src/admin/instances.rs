@@ -165,7 +165,7 @@ pub(super) async fn delete(
     registry.delete(id, may).await.map_err(|error| match error {
         UpdateError::Unknown(id) => Refusal::unknown(&id),
         UpdateError::Refused(refusal) => refusal,
-        UpdateError::Store(error) => Refusal::store(&error, "the instance is still served; its record may be gone"),
+        UpdateError::Store(error, _) => Refusal::store(&error, "the instance is still served; its record may be gone"),
     })?;
     Ok(Answer::Json(json!({
         "InstanceId": id,
@@ -203,7 +203,7 @@ pub(super) async fn put(admin: &Arc<Admin>, put: Put, body: Bytes) -> Result<Ans
         Err(UpdateError::Refused(NotDone::DryRun(taken))) => taken,
         Err(UpdateError::Refused(NotDone::Refused(refusal))) => return Err(refusal),
         Err(UpdateError::Unknown(id)) => return Err(Refusal::unknown(&id)),
-        Err(UpdateError::Store(error)) => {
+        Err(UpdateError::Store(error, _)) => {
             return Err(Refusal::store(&error, "instances before it in the documents may be changed; put them again"));
         }
     };

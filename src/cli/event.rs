@@ -75,6 +75,9 @@ enum Command {
         /// The latest end
         #[arg(long, value_name = "WHEN", value_parser = when)]
         not_after: Option<When>,
+        /// How far ModifyInstanceEventStartTime may move the start [default: not at all]
+        #[arg(long, value_name = "WHEN", value_parser = when)]
+        not_before_deadline: Option<When>,
         /// In words [default: EC2's]
         #[arg(long)]
         description: Option<String>,
@@ -235,8 +238,10 @@ fn event_of(command: Command) -> (Event, Meant) {
             (Event::Spot(SpotRequest { action, time, rebalance }), meant)
         }
         Command::Rebalance { meant } => (Event::Rebalance {}, meant),
-        Command::Maintenance { code, not_before, not_after, description, event_id, meant } => {
-            (Event::Maintenance(MaintenanceRequest { code, not_before, not_after, description, event_id }), meant)
+        Command::Maintenance { code, not_before, not_after, not_before_deadline, description, event_id, meant } => {
+            let request =
+                MaintenanceRequest { code, not_before, not_after, not_before_deadline, description, event_id };
+            (Event::Maintenance(request), meant)
         }
         Command::Complete { event_id, meant } => (Event::Complete(EventReference { event_id }), meant),
         Command::Cancel { event_id, meant } => (Event::Cancel(EventReference { event_id }), meant),

@@ -46,7 +46,7 @@ enum Command {
     Instance(instance::Arguments),
     /// Lets something happen to instances: interruptions, maintenance, lifecycle states, scenarios
     Event(event::Arguments),
-    /// A running imdsd reads its instance documents and access keys again
+    /// A running imdsd reads its instance documents, its access keys and the control endpoint's certificate again
     Reload(reload::Arguments),
     /// Lists the ways in of a running imdsd: open, waiting for their links, or refused and why
     Ways(reload::Ways),

@@ -54,6 +54,8 @@ pub enum Code {
     MethodNotAllowed,
     /// `Action` is missing.
     MissingAction,
+    /// A body whose length was not said. The code is the one that S3 uses.
+    MissingContentLength,
     /// A required parameter is missing.
     MissingParameter,
     /// Another version of the API.
@@ -103,6 +105,7 @@ impl Code {
             Code::MalformedQueryString => "MalformedQueryString",
             Code::MethodNotAllowed => "MethodNotAllowed",
             Code::MissingAction => "MissingAction",
+            Code::MissingContentLength => "MissingContentLength",
             Code::MissingParameter => "MissingParameter",
             Code::NoSuchVersion => "NoSuchVersion",
             Code::OperationNotPermitted => "OperationNotPermitted",
@@ -145,6 +148,7 @@ impl Code {
             | Code::MalformedQueryString
             | Code::MethodNotAllowed
             | Code::MissingAction
+            | Code::MissingContentLength
             | Code::MissingParameter
             | Code::NoSuchVersion
             | Code::OperationNotPermitted
@@ -161,6 +165,7 @@ impl Code {
             Code::DryRunOperation => StatusCode::PRECONDITION_FAILED,
             Code::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
             Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Code::MissingContentLength => StatusCode::LENGTH_REQUIRED,
             Code::RequestEntityTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Code::SignatureDoesNotMatch | Code::UnauthorizedOperation => StatusCode::FORBIDDEN,
             Code::FilterLimitExceeded

@@ -25,19 +25,36 @@ pub(super) type ValuesOf<T> = fn(&T) -> Vec<String>;
 impl Filtered for Entry {
     const TAGS: Option<fn(&Self) -> &[Tag]> = Some(|entry| &entry.instance.tags);
     const FILTERS: &'static [(&'static str, ValuesOf<Self>)] = &[
+        ("architecture", |entry| one(&entry.instance.architecture)),
         ("availability-zone", |entry| one(&entry.instance.placement.availability_zone)),
+        ("availability-zone-id", |entry| any(&entry.instance.availability_zone_id())),
+        ("block-device-mapping.device-name", |entry| {
+            each(&entry.instance.block_device_mappings, |device| Some(device.device_name.clone()))
+        }),
+        ("block-device-mapping.volume-id", |entry| {
+            each(&entry.instance.block_device_mappings, |device| device.ebs.as_ref().map(|ebs| ebs.volume_id.clone()))
+        }),
+        ("client-token", |entry| any(&entry.instance.client_token)),
+        ("dns-name", |entry| any(&entry.instance.public_dns_name)),
+        ("host-id", |entry| any(&entry.instance.placement.host_id)),
+        ("hypervisor", |entry| any(&entry.instance.hypervisor)),
         ("iam-instance-profile.arn", |entry| {
             entry.instance.iam_instance_profile.iter().map(|p| p.arn.clone()).collect()
         }),
+        ("iam-instance-profile.id", |entry| entry.instance.iam_instance_profile.iter().map(|p| p.id.clone()).collect()),
         ("image-id", |entry| one(&entry.instance.image_id)),
         ("instance-id", |entry| one(&entry.instance.instance_id)),
         ("instance-lifecycle", |entry| any(&entry.instance.instance_lifecycle)),
         ("instance-state-code", |entry| one(entry.instance.state.code())),
         ("instance-state-name", |entry| one(entry.instance.state.as_str())),
         ("instance-type", |entry| one(&entry.instance.instance_type)),
+        ("instance.group-id", |entry| each(&entry.instance.security_groups, |group| Some(group.group_id.clone()))),
+        ("instance.group-name", |entry| each(&entry.instance.security_groups, |group| Some(group.group_name.clone()))),
         ("ip-address", |entry| any(&entry.instance.public_ip_address)),
         ("ipv6-address", |entry| ipv6_addresses(&entry.instance)),
+        ("kernel-id", |entry| any(&entry.instance.kernel_id)),
         ("key-name", |entry| any(&entry.instance.key_name)),
+        ("launch-index", |entry| one(entry.instance.ami_launch_index)),
         ("launch-time", |entry| one(iso_milliseconds(entry.instance.launch_time))),
         ("metadata-options.http-endpoint", |entry| one(entry.instance.metadata_options.http_endpoint.as_str())),
         // No option turns IPv4 off, so it is on.
@@ -53,14 +70,34 @@ impl Filtered for Entry {
             one(entry.instance.metadata_options.instance_metadata_tags.as_str())
         }),
         ("metadata-options.state", |entry| one(shown_state(entry).as_str())),
+        ("monitoring-state", |entry| one(entry.instance.monitoring_state())),
         ("network-interface.mac-address", |entry| {
-            entry.instance.network_interfaces.iter().map(|interface| interface.mac_address.clone()).collect()
+            each(&entry.instance.network_interfaces, |interface| Some(interface.mac_address.clone()))
+        }),
+        ("network-interface.network-interface-id", |entry| {
+            each(&entry.instance.network_interfaces, |interface| Some(interface.network_interface_id.clone()))
+        }),
+        ("network-interface.subnet-id", |entry| {
+            each(&entry.instance.network_interfaces, |interface| interface.subnet_id.clone())
+        }),
+        ("network-interface.vpc-id", |entry| {
+            each(&entry.instance.network_interfaces, |interface| interface.vpc_id.clone())
         }),
         ("owner-id", |entry| one(entry.instance.owner_id())),
+        ("placement-group-name", |entry| any(&entry.instance.placement.group_name)),
+        ("placement-partition-number", |entry| any(&entry.instance.placement.partition_number)),
+        ("private-dns-name", |entry| any(&entry.instance.private_dns_name)),
         ("private-ip-address", |entry| any(&entry.instance.private_ip_address)),
+        ("product-code", |entry| each(&entry.instance.product_codes, |code| Some(code.product_code_id.clone()))),
+        ("ramdisk-id", |entry| any(&entry.instance.ramdisk_id)),
+        ("reason", |entry| any(&entry.instance.state_transition_reason)),
         ("reservation-id", |entry| one(entry.instance.reservation_id())),
+        ("root-device-name", |entry| any(&entry.instance.root_device_name)),
+        ("root-device-type", |entry| any(&entry.instance.root_device_type)),
         ("subnet-id", |entry| any(&entry.instance.subnet_id)),
         ("tag-key", |entry| entry.instance.tags.iter().map(|tag| tag.key.clone()).collect()),
+        ("tenancy", |entry| one(entry.instance.tenancy())),
+        ("virtualization-type", |entry| any(&entry.instance.virtualization_type)),
         ("vpc-id", |entry| any(&entry.instance.vpc_id)),
     ];
 }
@@ -141,6 +178,11 @@ pub(super) fn one(value: impl ToString) -> Vec<String> {
 /// One value, or none.
 pub(super) fn any<T: ToString>(value: &Option<T>) -> Vec<String> {
     value.iter().map(T::to_string).collect()
+}
+
+/// What each of several has.
+fn each<T>(of: &[T], value: impl Fn(&T) -> Option<String>) -> Vec<String> {
+    of.iter().filter_map(value).collect()
 }
 
 fn ipv6_addresses(instance: &Instance) -> Vec<String> {

@@ -9,7 +9,7 @@
 //!
 //! [[access_key.rule]]        # the first that fits decides; without any, everything is allowed
 //! effect = "deny"
-//! actions = ["ec2:ModifyInstanceMetadataOptions"]
+//! actions = ["ec2:*"]
 //! conditions = { "ec2:Attribute/HttpTokens" = "optional" }
 //!
 //! [[access_key.rule]]
@@ -19,11 +19,10 @@
 //! tags = { team = ["web", "db-*"] }
 //! ```
 //!
-//! What is not known is refused, an action's name included: a rule that never fits is a hole when it denies.
+//! What is not known is refused, an action's name included, and so is a rule that can never fit ([`reach`]).
 
+use std::cell::Cell;
 use std::collections::HashMap;
-use std::io::Read as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -32,8 +31,10 @@ use toml_edit::{Document, Item, TableLike, Value};
 use super::actions::Action;
 use super::pattern::Pattern;
 use super::policy::{ATTRIBUTES, Condition, ConditionKey, Effect, Rule, Rules, Test};
+use super::reach;
 use crate::fault::{Fault, line_of};
 use crate::instance::Secret;
+use crate::plain_file;
 use crate::sigv4::AccessKey;
 
 /// Access keys by their id.
@@ -73,15 +74,8 @@ impl AccessKeys {
     /// Reads a file of keys, or says everything that is wrong with it.
     pub fn read(path: &Path) -> Result<AccessKeys, Vec<Fault>> {
         let fault = |message: String| Fault::of_file(path, message);
-        let open = || -> std::io::Result<(u32, String)> {
-            let mut file = std::fs::File::open(path)?;
-            // The mode of what was opened, not of what stands under the name by now.
-            let mode = file.metadata()?.permissions().mode() & 0o7777;
-            let mut text = String::new();
-            file.read_to_string(&mut text)?;
-            Ok((mode, text))
-        };
-        let (mode, text) = open().map_err(|error| vec![fault(format!("can't be read: {error}"))])?;
+        let (mode, bytes) = plain_file::read(path).map_err(|error| vec![fault(format!("can't be read: {error}"))])?;
+        let text = String::from_utf8(bytes).map_err(|_| vec![fault("is not text in UTF-8".to_string())])?;
         let mut faults = Vec::new();
         if mode & 0o077 != 0 {
             let name = path.display();
@@ -228,6 +222,11 @@ fn read_rules(
 
 /// Reads one rule. `wrong` takes the name whose line is meant, the field, and what is wrong.
 fn read_rule(table: &dyn TableLike, wrong: &mut impl FnMut(&str, &str, &str)) -> Option<Rule> {
+    let is_sound = Cell::new(true);
+    let wrong = &mut |name: &str, field: &str, message: &str| {
+        is_sound.set(false);
+        wrong(name, field, message);
+    };
     for (name, _) in table.iter() {
         if !["effect", "actions", "instances", "tags", "conditions"].contains(&name) {
             wrong(name, name, "not known; a rule has effect, actions, instances, tags and conditions");
@@ -256,28 +255,52 @@ fn read_rule(table: &dyn TableLike, wrong: &mut impl FnMut(&str, &str, &str)) ->
             Vec::new()
         }
     };
-    for action in &actions {
-        let pattern = Pattern::read(action);
-        if !Action::ALL.iter().any(|action| pattern.matches(&action.permission())) {
-            let shown = action.escape_debug();
+    let mut meant: Vec<Action> = Vec::new();
+    for text in &actions {
+        let pattern = Pattern::read(text);
+        let named: Vec<Action> =
+            Action::ALL.into_iter().filter(|action| pattern.matches(&action.permission())).collect();
+        let shown = text.escape_debug();
+        if named.is_empty() {
             wrong("actions", "actions", &format!("no action is called '{shown}'; they are as in ec2:StopInstances"));
+        } else if effect == Some(Effect::Deny) && !named.iter().any(|action| reach::is_asked_about(*action)) {
+            wrong("actions", "actions", &format!("'{shown}' can't be denied: it needs no permission"));
         }
+        meant.extend(named);
     }
     let instances = table.get("instances").map(|item| {
         let texts = texts(item).unwrap_or_default();
         let spelled = |text: &String| {
             let digits = text.strip_prefix("i-").unwrap_or(text);
             let could_be = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'*' | b'?');
-            digits.bytes().all(could_be) && (text.starts_with("i-") || text.starts_with('*'))
+            let count = digits.bytes().filter(|b| *b != b'*').count();
+            let is_long_enough = if digits.contains('*') { count <= 17 } else { matches!(count, 8 | 17) };
+            digits.bytes().all(could_be) && is_long_enough && (text.starts_with("i-") || text.starts_with('*'))
         };
         if texts.is_empty() || !texts.iter().all(spelled) {
             wrong("instances", "instances", "must be instance ids, [\"i-0123*\"] say");
         }
-        texts.iter().map(|text| Pattern::read(text)).collect()
+        texts.iter().map(|text| Pattern::read(text)).collect::<Vec<_>>()
     });
+    if let (Some(ids), Some(effect), false) = (&instances, effect, meant.is_empty()) {
+        let (has_some, has_these) = (
+            meant.iter().any(|action| reach::has_instance(*action)),
+            meant.iter().any(|action| reach::has_one_of(*action, effect, ids)),
+        );
+        match (has_some, has_these) {
+            (false, _) => wrong("instances", "instances", NO_INSTANCE),
+            (true, false) => {
+                wrong("instances", "instances", "which id a launch gets is not known before; \"*\" stands for any");
+            }
+            (true, true) => {}
+        }
+    }
     let mut tags = Vec::new();
     if let Some(item) = table.get("tags") {
         let entries = item.as_table_like().filter(|table| !table.is_empty());
+        if !meant.is_empty() && !meant.iter().any(|action| reach::has_instance(*action)) {
+            wrong("tags", "tags", NO_INSTANCE);
+        }
         if entries.is_none() {
             wrong("tags", "tags", "must be keys and values, { team = \"web\" } say");
         }
@@ -303,23 +326,62 @@ fn read_rule(table: &dyn TableLike, wrong: &mut impl FnMut(&str, &str, &str)) ->
             let Some(key) = ConditionKey::parse(name) else {
                 let known = format!(
                     "not known; there are ec2:MetadataHttpTokens, ec2:MetadataHttpEndpoint, \
-                     ec2:MetadataHttpPutResponseHopLimit, and ec2:Attribute/ with {}",
+                     ec2:MetadataHttpPutResponseHopLimit, ec2:InstanceMetadataTags, and ec2:Attribute/ with {}",
                     ATTRIBUTES.join(", ")
                 );
                 wrong("conditions", &field, &known);
                 continue;
             };
-            let values = texts(item)
+            let texts = texts(item);
+            let values = texts
+                .as_ref()
                 .and_then(|texts| texts.iter().map(|text| Test::parse(text, &key)).collect::<Option<Vec<_>>>());
             match values {
-                Some(values) => conditions.push(Condition { key, values }),
+                Some(values) => {
+                    for fault in impossible(&key, &meant, texts.iter().flatten().zip(&values)) {
+                        wrong("conditions", &field, &fault);
+                    }
+                    conditions.push(Condition { key, values });
+                }
                 None if key.is_numeric() => wrong("conditions", &field, "must be a number, or as \">2\", \"<=64\""),
                 None => wrong("conditions", &field, "must be a string, or an array of strings"),
             }
         }
     }
     let actions = actions.iter().map(|action| Pattern::read(action)).collect();
-    Some(Rule { effect: effect?, actions, instances, tags, conditions })
+    let rule = Rule { effect: effect?, actions, instances, tags, conditions };
+    if is_sound.get() && !meant.iter().any(|action| reach::can_fit(&rule, *action)) {
+        wrong("actions", "actions", "none of them has all that the rule asks for, so it can never fit");
+    }
+    Some(rule)
+}
+
+/// Of a rule that asks for an instance.
+const NO_INSTANCE: &str = "none of the rule's actions is about instances, so it can never fit";
+
+/// What of a condition can never hold with the rule's actions.
+fn impossible<'t>(
+    key: &ConditionKey,
+    meant: &[Action],
+    tests: impl Iterator<Item = (&'t String, &'t Test)>,
+) -> Vec<String> {
+    let values: Vec<_> = meant.iter().filter_map(|action| reach::values(key, *action)).collect();
+    // What the actions are is a fault of its own.
+    if meant.is_empty() {
+        return Vec::new();
+    }
+    let Some(told) = values.iter().map(|values| values.told()).max_by_key(String::len) else {
+        let having = Action::ALL.into_iter().filter(|action| reach::values(key, *action).is_some());
+        return match key {
+            ConditionKey::Attribute(_) => {
+                let having: Vec<String> = having.map(Action::permission).collect();
+                vec![format!("none of the rule's actions asks for it; {}", having.join(", "))]
+            }
+            _ => vec![NO_INSTANCE.to_string()],
+        };
+    };
+    let never = tests.filter(|(_, test)| !values.iter().any(|values| values.admit(test)));
+    never.map(|(text, _)| format!("'{}' can never hold; there are {told}", text.escape_debug())).collect()
 }
 
 /// One string or number, or an array of them that is not empty.
@@ -363,6 +425,7 @@ fn key_offset(table: &dyn TableLike, name: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
 
@@ -434,6 +497,14 @@ mod tests {
         }
         assert!(read(GOOD, 0o400).is_ok());
         assert!(AccessKeys::read(Path::new("/nonexistent/keys.toml")).is_err());
+
+        // A pipe that nobody writes to would keep a check, or a reload, waiting for ever.
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("keys.toml");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let faults = AccessKeys::faults(&fifo);
+        assert!(faults.len() == 1 && faults[0].message.contains("not a plain file"), "{faults:?}");
     }
 
     #[test]
@@ -454,7 +525,7 @@ mod tests {
     #[test]
     fn a_rule_that_could_not_work_is_refused_with_its_line_and_field() {
         let conditions = "not known; there are ec2:MetadataHttpTokens, ec2:MetadataHttpEndpoint, \
-            ec2:MetadataHttpPutResponseHopLimit, and ec2:Attribute/ with DisableApiStop, DisableApiTermination, \
+            ec2:MetadataHttpPutResponseHopLimit, ec2:InstanceMetadataTags, and ec2:Attribute/ with DisableApiStop, DisableApiTermination, \
             HttpEndpoint, HttpProtocolIpv6, HttpPutResponseHopLimit, HttpTokens, HttpTokensEnforced, \
             InstanceMetadataTags, UserData";
         let known = "not known; a rule has effect, actions, instances, tags and conditions";
@@ -504,6 +575,10 @@ mod tests {
                         .into(),
                 ],
             ),
+            (
+                format!("{good}instances = [\"i-0123\"]"),
+                vec!["7: rule.instances: must be instance ids, [\"i-0123*\"] say".into()],
+            ),
         ] {
             let text = format!(
                 "[[access_key]]\naccess_key_id = \"A\"\nsecret_access_key = \"s\"\n[[access_key.rule]]\n{rule}\n"
@@ -514,5 +589,97 @@ mod tests {
         let table = "[[access_key]]\naccess_key_id = \"A\"\nsecret_access_key = \"s\"\n";
         let faults = read(&format!("{table}account = \"12\"\nrule = \"all\"\n"), 0o600).unwrap_err();
         assert_eq!(faults, ["F:5: rule: rules stand in [[access_key.rule]] tables", "F:4: account: must be 12 digits"]);
+    }
+
+    /// One that denies would be a hole that nobody sees, one that allows is a mistake.
+    #[test]
+    fn a_rule_that_can_never_fit_is_refused_and_one_that_may_fit_is_not() {
+        let no_instance = "none of the rule's actions is about instances, so it can never fit";
+        let asked_by = |key: &str, by: &str| {
+            Some(format!("7: rule.conditions.\"ec2:{key}\": none of the rule's actions asks for it; {by}"))
+        };
+        let never = |key: &str, text: &str, there: &str| {
+            Some(format!("7: rule.conditions.\"ec2:{key}\": '{text}' can never hold; there are {there}"))
+        };
+        let of_options = "ec2:ModifyInstanceMetadataDefaults, ec2:ModifyInstanceMetadataOptions, ec2:RunInstances";
+        let condition = |key: &str, value: &str| format!("conditions = {{ \"ec2:{key}\" = {value} }}");
+        let tokens = |value: &str| condition("Attribute/HttpTokens", value);
+        let hops = |value: &str| condition("Attribute/HttpPutResponseHopLimit", value);
+        let two = "conditions = { \"ec2:Attribute/HttpTokensEnforced\" = \"disabled\", \
+            \"ec2:Attribute/HttpProtocolIpv6\" = \"enabled\" }";
+        let (deny, allow) = ("deny", "allow");
+        let (options, defaults) = ("ec2:ModifyInstanceMetadataOptions", "ec2:ModifyInstanceMetadataDefaults");
+        for (effect, action, rest, fault) in [
+            // Words and their case.
+            (deny, "ec2:*", tokens("\"Optional\""), {
+                never("Attribute/HttpTokens", "Optional", "optional, required, no-preference")
+            }),
+            (deny, "ec2:*", tokens("[\"optional\", \"off\"]"), {
+                never("Attribute/HttpTokens", "off", "optional, required, no-preference")
+            }),
+            (deny, "ec2:*", tokens("\"opt*\""), None),
+            (deny, "ec2:*", tokens("\"x*\""), never("Attribute/HttpTokens", "x*", "optional, required, no-preference")),
+            (deny, options, tokens("\"no-preference\""), {
+                never("Attribute/HttpTokens", "no-preference", "optional, required")
+            }),
+            (deny, defaults, tokens("\"no-preference\""), None),
+            (allow, "ec2:*", condition("MetadataHttpEndpoint", "\"on\""), {
+                never("MetadataHttpEndpoint", "on", "enabled, disabled")
+            }),
+            (deny, "ec2:*", condition("InstanceMetadataTags", "\"true\""), {
+                never("InstanceMetadataTags", "true", "enabled, disabled")
+            }),
+            (deny, "ec2:*", condition("Attribute/DisableApiStop", "\"False\""), {
+                never("Attribute/DisableApiStop", "False", "true, false")
+            }),
+            (deny, "ec2:*", condition("Attribute/UserData", "\"aGV*\""), None),
+            // Numbers.
+            (deny, "ec2:*", hops("\">64\""), never("Attribute/HttpPutResponseHopLimit", ">64", "1 to 64, -1")),
+            (deny, "ec2:*", hops("\"<1\""), None),
+            (deny, options, hops("\"<1\""), never("Attribute/HttpPutResponseHopLimit", "<1", "1 to 64")),
+            (deny, "ec2:*", hops("0"), never("Attribute/HttpPutResponseHopLimit", "0", "1 to 64, -1")),
+            (deny, "ec2:*", hops("[1, \">=64\"]"), None),
+            (deny, "ec2:*", condition("MetadataHttpPutResponseHopLimit", "-1"), {
+                never("MetadataHttpPutResponseHopLimit", "-1", "1 to 64")
+            }),
+            // Attributes that no such call has.
+            (deny, "ec2:Stop*", tokens("\"optional\""), asked_by("Attribute/HttpTokens", of_options)),
+            (deny, "ec2:*Instances", tokens("\"optional\""), None),
+            (deny, options, condition("Attribute/HttpTokensEnforced", "\"disabled\""), {
+                asked_by("Attribute/HttpTokensEnforced", defaults)
+            }),
+            (deny, "ec2:*", two.into(), {
+                Some("6: rule.actions: none of them has all that the rule asks for, so it can never fit".into())
+            }),
+            // Instances where there is none.
+            (allow, "ec2:DescribeRegions", "instances = [\"*\"]".into(), {
+                Some(format!("7: rule.instances: {no_instance}"))
+            }),
+            (deny, "ec2:*Defaults", "tags = { team = \"web\" }".into(), Some(format!("7: rule.tags: {no_instance}"))),
+            (deny, defaults, condition("MetadataHttpTokens", "\"optional\""), {
+                Some(format!("7: rule.conditions.\"ec2:MetadataHttpTokens\": {no_instance}"))
+            }),
+            (deny, "ec2:Describe*", "tags = { team = \"web\" }".into(), None),
+            (allow, "ec2:RunInstances", "instances = [\"i-0*\"]".into(), {
+                let message = "which id a launch gets is not known before; \"*\" stands for any";
+                Some(format!("7: rule.instances: {message}"))
+            }),
+            (allow, "ec2:RunInstances", "instances = [\"i-*\"]".into(), None),
+            (deny, "ec2:RunInstances", "instances = [\"i-0*\"]".into(), None),
+            // Nobody is asked.
+            (deny, "sts:*", String::new(), {
+                Some("6: rule.actions: 'sts:*' can't be denied: it needs no permission".into())
+            }),
+            (allow, "sts:GetCallerIdentity", String::new(), None),
+            (deny, "*", String::new(), None),
+        ] {
+            let text = format!(
+                "[[access_key]]\naccess_key_id = \"A\"\nsecret_access_key = \"s\"\n[[access_key.rule]]\n\
+                 effect = \"{effect}\"\nactions = [\"{action}\"]\n{rest}\n"
+            );
+            let faults = read(&text, 0o600).err().unwrap_or_default();
+            let expected: Vec<String> = fault.iter().map(|fault| format!("F:{fault}")).collect();
+            assert_eq!(faults, expected, "{effect} {action} {rest}");
+        }
     }
 }

@@ -7,7 +7,7 @@
 //! Served, by GET and POST on one port: the EC2 Query API in version 2016-11-15 as far as [`actions`] lists it,
 //! GetCallerIdentity of STS, and SendSSHPublicKey of EC2 Instance Connect. Everything else is refused, in the form that
 //! SDKs of the service read. This module has no sockets; whoever has them collects the body, at most [`MOST_BODY`]
-//! bytes of it, and answers [`too_large`] beyond that.
+//! bytes of it, and answers [`too_large`] beyond that, and [`without_length`] where its length is not said.
 
 mod actions;
 mod error;
@@ -17,6 +17,7 @@ mod pages;
 mod params;
 mod pattern;
 mod policy;
+mod reach;
 mod reply;
 mod service;
 #[cfg(test)]
@@ -138,5 +139,11 @@ async fn perform(
 /// The answer to a body of more than [`MOST_BODY`] bytes. It was not read, so nobody knows who sent it.
 pub fn too_large(now: Moment) -> Response<Full<Bytes>> {
     let error = Ec2Error::new(Code::RequestEntityTooLarge, format!("A request has at most {MOST_BODY} bytes."));
+    reply::refused(Service::Ec2, &error, &RequestId::random(), now)
+}
+
+/// The answer to a body that came in pieces, whose length nobody said.
+pub fn without_length(now: Moment) -> Response<Full<Bytes>> {
+    let error = Ec2Error::new(Code::MissingContentLength, "A request with a body needs the header Content-Length.");
     reply::refused(Service::Ec2, &error, &RequestId::random(), now)
 }

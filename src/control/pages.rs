@@ -27,7 +27,9 @@ pub(super) struct PageParameters {
 
 impl PageParameters {
     pub(super) fn take(parameters: &mut Parameters) -> PageParameters {
-        PageParameters { max_results: parameters.take("MaxResults"), next_token: parameters.take("NextToken") }
+        // Clients that page in a loop begin with an empty token.
+        let next_token = parameters.take("NextToken").filter(|token| !token.is_empty());
+        PageParameters { max_results: parameters.take("MaxResults"), next_token }
     }
 
     /// A list of what was named has no pages.

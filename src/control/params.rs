@@ -74,6 +74,13 @@ impl Parameters {
         self.remaining.remove(name)
     }
 
+    /// Takes one parameter if it has this value.
+    pub(super) fn take_if(&mut self, name: &str, value: &str) {
+        if self.remaining.get(name).is_some_and(|known| known == value) {
+            self.remaining.remove(name);
+        }
+    }
+
     /// Takes `name.1`, `name.2` and so on. What stands behind a gap is left, and so refused.
     pub(super) fn take_list(&mut self, name: &str) -> Vec<String> {
         (1..=MOST_PARAMETERS).map_while(|n| self.take(&format!("{name}.{n}"))).collect()

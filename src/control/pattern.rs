@@ -33,6 +33,11 @@ impl Pattern {
         !self.0.is_empty() && self.0.iter().all(|piece| *piece == Piece::Any)
     }
 
+    /// Whether it matches more than one text.
+    pub(super) fn has_wildcards(&self) -> bool {
+        self.0.iter().any(|piece| matches!(piece, Piece::One | Piece::Any))
+    }
+
     /// Goes back to the last `*` only, so that no pattern takes more than pattern times text.
     pub(super) fn matches(&self, text: &str) -> bool {
         let text: Vec<char> = text.chars().collect();

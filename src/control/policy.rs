@@ -2,8 +2,13 @@
 //! without rules may do everything; where there are rules and none fits, the call is refused.
 //!
 //! A rule can ask for the action, the instance's id, its tags, its metadata options as they are
-//! (`ec2:MetadataHttpTokens`, `ec2:MetadataHttpEndpoint`, `ec2:MetadataHttpPutResponseHopLimit`) and the values that the
-//! call asks for (`ec2:Attribute/<Name>`). An instance that is to be launched is judged by what it would be.
+//! (`ec2:MetadataHttpTokens`, `ec2:MetadataHttpEndpoint`, `ec2:MetadataHttpPutResponseHopLimit`,
+//! `ec2:InstanceMetadataTags`) and the values that the
+//! call asks for (`ec2:Attribute/<Name>`). An instance that is to be launched is judged by what it would be; which id it
+//! gets is not known then.
+//!
+//! A value is judged as it takes effect, not as it is spelled. One that has two faces, like `no-preference` and what
+//! launches get then, counts as both: a denial fits when it fits either, a permission when it fits both.
 //!
 //! An id that nobody has is judged so that it can't be told from one that the caller may not touch: of a rule that looks
 //! at more of the instance than its id, a denial counts as fitting and a permission does not.
@@ -25,6 +30,9 @@ pub(super) const ATTRIBUTES: [&str; 9] = [
     "InstanceMetadataTags",
     "UserData",
 ];
+
+/// Matched by exactly the patterns that match every id, as no pattern of ids has a dot in it.
+pub(super) const ANY_ID: &str = "i-.................";
 
 /// The rules of one access key; `None` lets everything pass.
 #[derive(Clone, Debug, Default)]
@@ -62,6 +70,7 @@ pub(super) enum ConditionKey {
     MetadataHttpTokens,
     MetadataHttpEndpoint,
     MetadataHttpPutResponseHopLimit,
+    InstanceMetadataTags,
     /// One of [`ATTRIBUTES`].
     Attribute(&'static str),
 }
@@ -70,18 +79,28 @@ pub(super) enum ConditionKey {
 #[derive(Clone, Debug)]
 pub(super) enum Test {
     Text(Pattern),
+    Equal(i64),
     Below(i64),
     AtMost(i64),
     Above(i64),
     AtLeast(i64),
 }
 
+/// What a call asks for, by the names of [`ATTRIBUTES`]. A name may stand twice: all of its values count.
+pub(super) type Attributes = Vec<(&'static str, Value)>;
+
+/// What rules judge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Value {
+    Text(String),
+    Number(i64),
+}
+
 /// What a call wants to do.
 pub(super) struct Wish<'a> {
     /// With its service: `ec2:StopInstances`.
     pub(super) action: &'a str,
-    /// What it asks for, by the names of [`ATTRIBUTES`].
-    pub(super) attributes: &'a [(&'static str, String)],
+    pub(super) attributes: &'a Attributes,
     pub(super) target: Target<'a>,
 }
 
@@ -91,17 +110,25 @@ pub(super) enum Target<'a> {
     /// The account, or nothing at all.
     Account,
     Instance(&'a Instance),
+    /// An instance as it would be launched. Its id is made up and stands for any.
+    Launch(&'a Instance),
     /// An id that nobody has.
     Nobody(&'a InstanceId),
 }
 
-/// Whether a rule fits.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Whether a rule, or a part of it, fits. The whole fits as well as the part that fits worst.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Fit {
-    Yes,
     No,
-    /// It depends on an instance that is not there.
+    /// It depends on an instance that is not there, or fits one of two values that both count.
     Unknown,
+    Yes,
+}
+
+impl From<bool> for Fit {
+    fn from(fits: bool) -> Fit {
+        if fits { Fit::Yes } else { Fit::No }
+    }
 }
 
 impl Rules {
@@ -134,37 +161,28 @@ impl Rules {
 impl Rule {
     fn fit(&self, wish: &Wish<'_>) -> Fit {
         let any = |patterns: &[Pattern], text: &str| patterns.iter().any(|pattern| pattern.matches(text));
-        if !any(&self.actions, wish.action) {
-            return Fit::No;
-        }
-        let id = match wish.target {
-            Target::Account => None,
-            Target::Instance(instance) => Some(&instance.instance_id),
-            Target::Nobody(id) => Some(id),
-        };
-        if let Some(instances) = &self.instances
-            && !id.is_some_and(|id| any(instances, id.as_str()))
-        {
-            return Fit::No;
-        }
-        // What the request itself says is known even where the instance is not.
-        let (of_request, of_instance): (Vec<_>, Vec<_>) =
-            self.conditions.iter().partition(|condition| matches!(condition.key, ConditionKey::Attribute(_)));
-        if !of_request.iter().all(|condition| condition.holds(condition.of_request(wish.attributes))) {
-            return Fit::No;
-        }
-        match wish.target {
-            _ if self.tags.is_empty() && of_instance.is_empty() => Fit::Yes,
+        let action = Fit::from(any(&self.actions, wish.action));
+        let instances = self.instances.as_ref().map_or(Fit::Yes, |patterns| match wish.target {
+            Target::Account => Fit::No,
+            Target::Instance(instance) => Fit::from(any(patterns, instance.instance_id.as_str())),
+            Target::Nobody(id) => Fit::from(any(patterns, id.as_str())),
+            // Whoever may launch must not be able to try until an id is on the right side of a rule.
+            Target::Launch(_) if any(patterns, ANY_ID) => Fit::Yes,
+            Target::Launch(_) if patterns.iter().any(Pattern::has_wildcards) => Fit::Unknown,
+            // Ids that somebody knows are not given to anything new.
+            Target::Launch(_) => Fit::No,
+        });
+        let tags = match wish.target {
+            _ if self.tags.is_empty() => Fit::Yes,
             Target::Account => Fit::No,
             Target::Nobody(_) => Fit::Unknown,
-            Target::Instance(instance) => {
+            Target::Instance(instance) | Target::Launch(instance) => {
                 let value_of = |key: &str| instance.tags.iter().find(|tag| tag.key == key).map(|tag| &tag.value);
-                let tagged =
-                    self.tags.iter().all(|(key, values)| value_of(key).is_some_and(|value| any(values, value)));
-                let holds = |condition: &&Condition| condition.holds(condition.of_instance(instance).as_deref());
-                if tagged && of_instance.iter().all(holds) { Fit::Yes } else { Fit::No }
+                Fit::from(self.tags.iter().all(|(key, values)| value_of(key).is_some_and(|value| any(values, value))))
             }
-        }
+        };
+        let parts = [action, instances, tags].into_iter().chain(self.conditions.iter().map(|of| of.fit(wish)));
+        parts.min().unwrap_or(Fit::Yes)
     }
 
     fn is_unconditional(&self) -> bool {
@@ -174,25 +192,25 @@ impl Rule {
 }
 
 impl Condition {
-    /// A value that is not there fits nothing.
-    fn holds(&self, value: Option<&str>) -> bool {
-        value.is_some_and(|value| self.values.iter().any(|test| test.holds(value)))
-    }
-
-    fn of_request<'a>(&self, attributes: &'a [(&'static str, String)]) -> Option<&'a str> {
-        let ConditionKey::Attribute(wanted) = self.key else { return None };
-        attributes.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.as_str())
-    }
-
-    fn of_instance(&self, instance: &Instance) -> Option<String> {
-        let options = &instance.metadata_options;
-        match self.key {
-            ConditionKey::MetadataHttpTokens => Some(options.http_tokens.as_str().to_string()),
-            ConditionKey::MetadataHttpEndpoint => Some(options.http_endpoint.as_str().to_string()),
-            ConditionKey::MetadataHttpPutResponseHopLimit => {
-                Some(options.http_put_response_hop_limit.get().to_string())
+    /// A value that is not there fits nothing. What the request itself says is known even where the instance is not.
+    fn fit(&self, wish: &Wish<'_>) -> Fit {
+        let holds = |value: &Value| self.values.iter().any(|test| test.holds(value));
+        match (&self.key, wish.target) {
+            (ConditionKey::Attribute(wanted), _) => {
+                let asked = wish.attributes.iter().filter(|(name, _)| name == wanted);
+                let (held, all) =
+                    asked.fold((0, 0), |(held, all), (_, value)| (held + u32::from(holds(value)), all + 1));
+                match held {
+                    0 => Fit::No,
+                    held if held == all => Fit::Yes,
+                    _ => Fit::Unknown,
+                }
             }
-            ConditionKey::Attribute(_) => None,
+            (_, Target::Account) => Fit::No,
+            (_, Target::Nobody(_)) => Fit::Unknown,
+            (key, Target::Instance(instance) | Target::Launch(instance)) => {
+                Fit::from(key.of_instance(instance).is_some_and(|value| holds(&value)))
+            }
         }
     }
 }
@@ -204,10 +222,25 @@ impl ConditionKey {
             "ec2:MetadataHttpTokens" => Some(ConditionKey::MetadataHttpTokens),
             "ec2:MetadataHttpEndpoint" => Some(ConditionKey::MetadataHttpEndpoint),
             "ec2:MetadataHttpPutResponseHopLimit" => Some(ConditionKey::MetadataHttpPutResponseHopLimit),
+            "ec2:InstanceMetadataTags" => Some(ConditionKey::InstanceMetadataTags),
             other => {
                 let name = other.strip_prefix("ec2:Attribute/")?;
                 ATTRIBUTES.iter().find(|known| **known == name).map(|known| ConditionKey::Attribute(known))
             }
+        }
+    }
+
+    /// What an instance has under this key.
+    fn of_instance(&self, instance: &Instance) -> Option<Value> {
+        let options = &instance.metadata_options;
+        match self {
+            ConditionKey::MetadataHttpTokens => Some(options.http_tokens.as_str().into()),
+            ConditionKey::MetadataHttpEndpoint => Some(options.http_endpoint.as_str().into()),
+            ConditionKey::MetadataHttpPutResponseHopLimit => {
+                Some(Value::Number(options.http_put_response_hop_limit.get().into()))
+            }
+            ConditionKey::InstanceMetadataTags => Some(options.instance_metadata_tags.as_str().into()),
+            ConditionKey::Attribute(_) => None,
         }
     }
 
@@ -239,18 +272,28 @@ impl Test {
         if let Some(rest) = text.strip_prefix('>') {
             return number(rest).map(Test::Above);
         }
-        number(text).map(|number| Test::Text(Pattern::read(&number.to_string())))
+        number(text).map(Test::Equal)
     }
 
-    fn holds(&self, value: &str) -> bool {
-        let number = value.parse::<i64>();
-        match self {
-            Test::Text(pattern) => pattern.matches(value),
-            Test::Below(bound) => number.is_ok_and(|number| number < *bound),
-            Test::AtMost(bound) => number.is_ok_and(|number| number <= *bound),
-            Test::Above(bound) => number.is_ok_and(|number| number > *bound),
-            Test::AtLeast(bound) => number.is_ok_and(|number| number >= *bound),
+    pub(super) fn holds(&self, value: &Value) -> bool {
+        match (self, value) {
+            (Test::Text(pattern), Value::Text(text)) => pattern.matches(text),
+            (Test::Equal(wanted), Value::Number(number)) => number == wanted,
+            (Test::Below(bound), Value::Number(number)) => number < bound,
+            (Test::AtMost(bound), Value::Number(number)) => number <= bound,
+            (Test::Above(bound), Value::Number(number)) => number > bound,
+            (Test::AtLeast(bound), Value::Number(number)) => number >= bound,
+            (Test::Text(_), Value::Number(_))
+            | (Test::Equal(_) | Test::Below(_) | Test::AtMost(_) | Test::Above(_) | Test::AtLeast(_), Value::Text(_)) => {
+                false
+            }
         }
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Value {
+        Value::Text(text.to_string())
     }
 }
 
@@ -270,7 +313,8 @@ mod tests {
     }
 
     fn allows(rules: &Rules, action: &str, attributes: &[(&'static str, &str)], target: Target<'_>) -> bool {
-        let attributes: Vec<_> = attributes.iter().map(|(name, value)| (*name, value.to_string())).collect();
+        let value = |text: &str| text.parse().map_or_else(|_| text.into(), Value::Number);
+        let attributes = attributes.iter().map(|(name, text)| (*name, value(text))).collect();
         rules.allow(&Wish { action, attributes: &attributes, target })
     }
 
@@ -280,7 +324,7 @@ mod tests {
         let deny = r#"{ effect = "deny", actions = ["ec2:Modify*"] }"#;
         let instance = demo();
         let target = Target::Instance(&instance);
-        assert!(Rules::default().allow(&Wish { action: MODIFY, attributes: &[], target }));
+        assert!(Rules::default().allow(&Wish { action: MODIFY, attributes: &Vec::new(), target }));
         for (of, action, allowed) in [
             (vec![allow, deny], MODIFY, true),
             (vec![deny, allow], MODIFY, false),
@@ -307,6 +351,8 @@ mod tests {
             (r#"conditions = { "ec2:MetadataHttpTokens" = "optional" }"#, &[], true),
             (r#"conditions = { "ec2:MetadataHttpTokens" = "required" }"#, &[], false),
             (r#"conditions = { "ec2:MetadataHttpEndpoint" = ["enabled", "disabled"] }"#, &[], true),
+            (r#"conditions = { "ec2:InstanceMetadataTags" = "disabled" }"#, &[], true),
+            (r#"conditions = { "ec2:InstanceMetadataTags" = "enabled" }"#, &[], false),
             (r#"conditions = { "ec2:MetadataHttpPutResponseHopLimit" = 2 }"#, &[], true),
             (r#"conditions = { "ec2:MetadataHttpPutResponseHopLimit" = ">2" }"#, &[], false),
             (r#"conditions = { "ec2:MetadataHttpPutResponseHopLimit" = "<=2" }"#, &[], true),
@@ -329,6 +375,57 @@ mod tests {
             instance.metadata_options.http_tokens = crate::instance::HttpTokens::Optional;
             let target = Target::Instance(&instance);
             assert_eq!(allows(&rule(rest), MODIFY, attributes, target), allowed, "{rest} {attributes:?}");
+        }
+    }
+
+    /// "no-preference" is a word, and has the effect of another.
+    #[test]
+    fn of_two_values_that_both_count_a_denial_takes_either_and_a_permission_both() {
+        let all = r#"{ effect = "allow", actions = ["*"] }"#;
+        let rule = |effect: &str, values: &str| {
+            let key = "ec2:Attribute/HttpTokensEnforced";
+            format!(r#"{{ effect = "{effect}", actions = ["ec2:*"], conditions = {{ "{key}" = {values} }} }}"#)
+        };
+        let both = [("HttpTokensEnforced", "no-preference"), ("HttpTokensEnforced", "disabled")];
+        for (of, attributes, allowed) in [
+            (vec![rule("deny", r#""disabled""#), all.into()], &both[..], false),
+            (vec![rule("deny", r#""no-preference""#), all.into()], &both, false),
+            (vec![rule("deny", r#""enabled""#), all.into()], &both, true),
+            (vec![rule("deny", r#""disabled""#), all.into()], &[], true),
+            (vec![rule("allow", r#""disabled""#)], &both, false),
+            (vec![rule("allow", r#""no-preference""#)], &both, false),
+            (vec![rule("allow", r#"["no-preference", "disabled"]"#)], &both, true),
+            (vec![rule("allow", r#""disabled""#)], &both[1..], true),
+        ] {
+            let of: Vec<&str> = of.iter().map(String::as_str).collect();
+            let action = "ec2:ModifyInstanceMetadataDefaults";
+            assert_eq!(allows(&rules(&of), action, attributes, Target::Account), allowed, "{of:?} {attributes:?}");
+        }
+    }
+
+    /// Else a launch could be repeated until its id is one that the rules like.
+    #[test]
+    fn the_id_of_a_launch_is_not_known_yet() {
+        let all = r#"{ effect = "allow", actions = ["*"] }"#;
+        let rule = |effect: &str, ids: &str| {
+            format!(r#"{{ effect = "{effect}", actions = ["ec2:*"], instances = ["{ids}"] }}"#)
+        };
+        let instance = demo();
+        for (of, allowed) in [
+            (vec![rule("allow", "*")], true),
+            (vec![rule("allow", "i-*")], true),
+            (vec![rule("allow", "i-?????????????????")], true),
+            (vec![rule("allow", "i-0*")], false),
+            (vec![rule("allow", "i-*0*")], false),
+            (vec![rule("allow", "i-????????")], false),
+            (vec![rule("allow", "i-0123456789abcdef0")], false),
+            (vec![rule("deny", "*"), all.into()], false),
+            (vec![rule("deny", "i-f*"), all.into()], false),
+            // Nothing new gets an id that a rule knows already.
+            (vec![rule("deny", "i-0123456789abcdef0"), all.into()], true),
+        ] {
+            let of: Vec<&str> = of.iter().map(String::as_str).collect();
+            assert_eq!(allows(&rules(&of), "ec2:RunInstances", &[], Target::Launch(&instance)), allowed, "{of:?}");
         }
     }
 

@@ -540,6 +540,7 @@ fn controlling(control: Arc<Control>) -> Arc<Controlling> {
             match body {
                 ControlBody::Complete(body) => control.answer(&head, &body, Moment::now()).await,
                 ControlBody::TooLarge => control::too_large(Moment::now()),
+                ControlBody::WithoutLength => control::without_length(Moment::now()),
             }
         })
     })

@@ -97,6 +97,9 @@ pub struct MaintenanceRequest {
     /// The latest end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_after: Option<When>,
+    /// How far the start may be moved; without one it can't be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before_deadline: Option<When>,
     /// In words; the usual ones unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
@@ -265,6 +268,10 @@ impl MaintenanceRequest {
         if let Some(end) = not_after.filter(|end| *end < not_before) {
             return Err(format!("NotAfter {end} is before NotBefore {not_before}"));
         }
+        let deadline = self.not_before_deadline.map(|deadline| deadline.moment(told)).transpose()?;
+        if let Some(deadline) = deadline.filter(|deadline| *deadline < not_before) {
+            return Err(format!("NotBeforeDeadline {deadline} is before NotBefore {not_before}"));
+        }
         let id = self.event_id.clone().unwrap_or_else(|| event_id(random));
         if let Some(fault) = event_id_fault(&id) {
             return Err(fault);
@@ -275,7 +282,7 @@ impl MaintenanceRequest {
             description: self.description.clone().unwrap_or_else(|| self.code.usual_description().to_string()),
             not_before,
             not_after,
-            not_before_deadline: None,
+            not_before_deadline: deadline,
             state: MaintenanceState::Active,
         })
     }
@@ -449,6 +456,11 @@ mod tests {
                 json!({ "Maintenance": { "Code": "instance-stop", "NotBefore": { "At": "2026-06-02T00:00:00Z" }, "Description": "d", "EventId": id } }),
                 json!({ "Maintenance": { "EventId": id, "Code": "instance-stop", "Description": "d", "NotBefore": "2026-06-02T00:00:00Z", "State": "active" } }),
             ),
+            (
+                json!({ "Maintenance": { "Code": "instance-stop", "NotBefore": { "After": "1h" }, "NotBeforeDeadline": { "After": "72h" }, "Description": "d", "EventId": id } }),
+                json!({ "Maintenance": { "EventId": id, "Code": "instance-stop", "Description": "d", "NotBefore": "2026-06-01T11:00:05Z",
+                    "NotBeforeDeadline": "2026-06-04T10:00:05Z", "State": "active" } }),
+            ),
             (json!({ "Complete": { "EventId": id } }), json!({ "MaintenanceState": { "EventId": id, "State": "completed" } })),
             (json!({ "Cancel": { "EventId": id } }), json!({ "MaintenanceState": { "EventId": id, "State": "canceled" } })),
             (json!({ "Lifecycle": { "State": "Warmed:Stopped" } }), json!({ "TargetLifecycleState": "Warmed:Stopped" })),
@@ -488,6 +500,10 @@ mod tests {
             (
                 json!(null),
                 json!({ "Maintenance": { "Code": "system-reboot", "NotBefore": { "After": "2h" }, "NotAfter": { "After": "1h" } } }),
+            ),
+            (
+                json!(null),
+                json!({ "Maintenance": { "Code": "system-reboot", "NotBefore": { "After": "2h" }, "NotBeforeDeadline": { "After": "1h" } } }),
             ),
             (json!(null), json!({ "Maintenance": { "Code": "system-reboot", "NotBefore": "Now", "EventId": "e" } })),
             (json!(null), json!({ "Complete": { "EventId": "instance-event-0" } })),

@@ -758,6 +758,16 @@ impl Instance {
         self.imds.region.as_deref().unwrap_or_else(|| region_of_zone(&self.placement.availability_zone))
     }
 
+    /// `default` unless the document says else.
+    pub fn tenancy(&self) -> &str {
+        self.placement.tenancy.as_deref().unwrap_or("default")
+    }
+
+    /// `disabled` unless the document says else.
+    pub fn monitoring_state(&self) -> &str {
+        self.monitoring.as_ref().map_or("disabled", |monitoring| &monitoring.state)
+    }
+
     /// The account: `Imds.OwnerId`, else the owner of the first interface, else twelve zeros.
     pub fn owner_id(&self) -> &str {
         let of_interface = || self.primary_interface().and_then(|interface| interface.owner_id.as_deref());
@@ -821,7 +831,7 @@ impl Instance {
 }
 
 /// The region in an availability zone's name: everything up to the first number.
-fn region_of_zone(zone: &str) -> &str {
+pub fn region_of_zone(zone: &str) -> &str {
     let Some(first_digit) = zone.find(|c: char| c.is_ascii_digit()) else { return zone };
     let digits = zone[first_digit..].bytes().take_while(u8::is_ascii_digit).count();
     &zone[..first_digit + digits]

@@ -26,6 +26,8 @@ pub enum ControlBody {
     Complete(Bytes),
     /// More than the limit.
     TooLarge,
+    /// Nobody knows how much.
+    WithoutLength,
 }
 
 /// What answers: the control plane, as a value.
@@ -77,12 +79,14 @@ async fn serve_to_its_end(
         let controlling = Arc::clone(&controlling);
         async move {
             let (head, body) = request.into_parts();
-            // A length that is too much is refused before it is waited for. Without a length there is no telling, and no SDK
-            // sends a body so.
+            // Without a length there is no telling, and no SDK sends a body so. One that is too much is refused before it is
+            // waited for.
+            if head.headers.contains_key(hyper::header::TRANSFER_ENCODING) {
+                return Ok(controlling(head, ControlBody::WithoutLength).await);
+            }
             let declared =
                 head.headers.get(hyper::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-            let too_much = declared.is_some_and(|length: u64| length > most_body as u64);
-            if too_much || head.headers.contains_key(hyper::header::TRANSFER_ENCODING) {
+            if declared.is_some_and(|length: u64| length > most_body as u64) {
                 return Ok(controlling(head, ControlBody::TooLarge).await);
             }
             let collected = tokio::time::timeout(BODY, Limited::new(body, most_body).collect()).await;

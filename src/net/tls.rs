@@ -2,9 +2,7 @@
 //!
 //! TLS 1.2 and 1.3, HTTP/1.1 alone. Callers are known by their signatures, not by certificates of their own.
 
-use std::fs;
-use std::io::{self, Read as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,8 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::{ServerConfig, crypto::ring};
 use tokio_rustls::server::TlsStream;
 
-/// The largest file of a key or of certificates, in bytes.
-const MOST_FILE: u64 = 1 << 20;
+use crate::plain_file;
 
 /// A certificate with its key, which can be exchanged while connections go on.
 pub struct Tls(ArcSwap<ServerConfig>);
@@ -44,14 +41,15 @@ impl Tls {
 
 fn config(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsFault> {
     let wrong = |path: &Path, what: String| (path.to_path_buf(), what);
-    let (_, chain) = read(certificate).map_err(|reason| wrong(certificate, format!("can't be read: {reason}")))?;
+    let (_, chain) =
+        plain_file::read(certificate).map_err(|reason| wrong(certificate, format!("can't be read: {reason}")))?;
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&chain)
         .collect::<Result<_, _>>()
         .map_err(|reason| wrong(certificate, format!("not certificates in PEM: {reason}")))?;
     if chain.is_empty() {
         return Err(wrong(certificate, "there is no certificate in it".to_string()));
     }
-    let (mode, secret) = read(key).map_err(|reason| wrong(key, format!("can't be read: {reason}")))?;
+    let (mode, secret) = plain_file::read(key).map_err(|reason| wrong(key, format!("can't be read: {reason}")))?;
     if mode & 0o077 != 0 {
         let message = format!("others than its owner may use this key (mode {mode:o}): chmod 600 {}", key.display());
         return Err(wrong(key, message));
@@ -66,17 +64,4 @@ fn config(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsFault> {
         .map_err(|reason| wrong(certificate, format!("does not go with the key {}: {reason}", key.display())))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
-}
-
-fn read(path: &Path) -> io::Result<(u32, Vec<u8>)> {
-    // A pipe in the file's place must not keep anybody waiting.
-    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-    let file = fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(io::Error::other("it is not a plain file"));
-    }
-    let mut bytes = Vec::new();
-    file.take(MOST_FILE).read_to_end(&mut bytes)?;
-    Ok((metadata.permissions().mode() & 0o7777, bytes))
 }

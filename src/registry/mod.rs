@@ -74,15 +74,35 @@ impl AccountState {
     }
 }
 
-/// Why a change did not happen. Nothing is different from before.
+/// Why a change did not happen. Nothing is different from before, unless a store that failed says so.
 #[derive(Debug)]
 pub enum UpdateError<E> {
     /// No such instance.
     Unknown(InstanceId),
     /// The change itself was refused.
     Refused(E),
-    /// It could not be stored durably; the old values stay in force.
-    Store(StoreError),
+    /// It could not be stored durably. Where it was not, the old values stay in force.
+    Store(StoreError, Changed),
+}
+
+/// What a change that failed leaves of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// Nothing: everything is as before.
+    Nothing,
+    /// Perhaps some: instances before the failure were changed, or nobody knows what the store holds.
+    Perhaps,
+}
+
+impl<E> UpdateError<E> {
+    /// A store that failed after `changed`.
+    fn store(error: StoreError, changed: Changed) -> UpdateError<E> {
+        let changed = match error.left {
+            Left::Old => changed,
+            Left::Unknown => Changed::Perhaps,
+        };
+        UpdateError::Store(error, changed)
+    }
 }
 
 /// What came of offering a document to the registry.
@@ -210,7 +230,7 @@ impl Registry {
             Ok((published, (before, outcome))) => Ok((published.into_iter().next().unwrap_or(before), outcome)),
             Err(UpdateError::Refused(Not::Known(id)) | UpdateError::Unknown(id)) => Err(UpdateError::Unknown(id)),
             Err(UpdateError::Refused(Not::Allowed(error))) => Err(UpdateError::Refused(error)),
-            Err(UpdateError::Store(error)) => Err(UpdateError::Store(error)),
+            Err(UpdateError::Store(error, changed)) => Err(UpdateError::Store(error, changed)),
         }
     }
 
@@ -239,9 +259,11 @@ impl Registry {
             let planned = tokio::task::spawn_blocking(planning).await.expect("a plan does not panic");
             let (draft, outcome) = planned.map_err(UpdateError::Refused)?;
             if let Some(account) = draft.new_account {
-                registry.persist_account(account).await.map_err(UpdateError::Store)?;
+                let failed = |error: StoreError| UpdateError::store(error, Changed::Nothing);
+                registry.persist_account(account).await.map_err(failed)?;
             }
             let mut published = Vec::new();
+            let mut changed = if draft.new_account.is_some() { Changed::Perhaps } else { Changed::Nothing };
             let mut made = Vec::new();
             for Change { instance, launch, digest } in draft.changes {
                 let id = instance.instance_id.clone();
@@ -249,12 +271,17 @@ impl Registry {
                 let Some(record) = next_record(before, instance, launch, digest, now) else { continue };
                 if let Err(error) = registry.persist(record.clone(), before.map(|entry| entry.record())).await {
                     for id in made {
-                        registry.take_back(id).await;
+                        if registry.take_back(id).await.is_err() {
+                            changed = Changed::Perhaps;
+                        }
                     }
-                    return Err(UpdateError::Store(error));
+                    return Err(UpdateError::store(error, changed));
                 }
                 match before {
-                    Some(before) => published.push(registry.publish(before.succeeded_by(record))),
+                    Some(before) => {
+                        published.push(registry.publish(before.succeeded_by(record)));
+                        changed = Changed::Perhaps;
+                    }
                     None => {
                         published.push(registry.publish(Entry::of_record(record)));
                         made.push(id);
@@ -317,7 +344,7 @@ impl Registry {
                 return Err(UpdateError::Unknown(id));
             }
             may(entry).map_err(UpdateError::Refused)?;
-            registry.remove(id.clone()).await.map_err(UpdateError::Store)?;
+            registry.remove(id.clone()).await.map_err(|error| UpdateError::store(error, Changed::Nothing))?;
             writer.buried.remove(&id);
             registry.forget(&id);
             Ok(())
@@ -373,8 +400,9 @@ impl Registry {
     }
 
     /// Undoes the making of an instance whose call failed.
-    async fn take_back(&self, id: InstanceId) {
-        match self.remove(id.clone()).await {
+    async fn take_back(&self, id: InstanceId) -> Result<(), StoreError> {
+        let removed = self.remove(id.clone()).await;
+        match &removed {
             Ok(()) => self.forget(&id),
             // It may be there after a restart; until then it is not served.
             Err(_) => {
@@ -382,6 +410,7 @@ impl Registry {
                 self.published.send_modify(|count| *count += 1);
             }
         }
+        removed
     }
 
     fn forget(&self, id: &InstanceId) {

@@ -77,7 +77,7 @@ fn a_change_that_could_not_be_stored_changes_nothing() {
         let registry = with_demo(Arc::clone(&store) as Arc<dyn Store>).await;
         store.fails.store(true, Ordering::Relaxed);
         let refused = registry.update(&demo_instance().instance_id, now(), limit(7)).await;
-        assert!(matches!(refused, Err(UpdateError::Store(_))));
+        assert!(matches!(refused, Err(UpdateError::Store(_, Changed::Nothing))));
         assert_eq!(limit_of(&registry), Some(2));
         store.fails.store(false, Ordering::Relaxed);
         registry.update(&demo_instance().instance_id, now(), limit(7)).await.unwrap();
@@ -92,7 +92,8 @@ fn an_instance_is_served_no_longer_when_nobody_knows_what_is_stored() {
         let store = Arc::new(Failing { fails: AtomicBool::new(false), left: Left::Unknown });
         let registry = with_demo(Arc::clone(&store) as Arc<dyn Store>).await;
         store.fails.store(true, Ordering::Relaxed);
-        assert!(registry.update(&demo_instance().instance_id, now(), limit(7)).await.is_err());
+        let refused = registry.update(&demo_instance().instance_id, now(), limit(7)).await;
+        assert!(matches!(refused, Err(UpdateError::Store(_, Changed::Perhaps))));
         assert_eq!(limit_of(&registry), None);
         let registered = registry.register(demo_instance(), now()).await.unwrap();
         assert_eq!(registered, Registered::Unreadable, "and no document takes its place");
@@ -291,7 +292,7 @@ fn instances_of_a_launch_that_failed_are_taken_back() {
     run(async {
         let (registry, _) = Registry::open(Arc::new(FailsAt(AtomicU64::new(2)))).unwrap();
         let failed = registry.change(now(), create(&["i-11111111", "i-22222222", "i-33333333"])).await;
-        assert!(matches!(failed, Err(UpdateError::Store(_))));
+        assert!(matches!(failed, Err(UpdateError::Store(_, Changed::Nothing))));
         assert_eq!(registry.snapshot().entries().count(), 0);
     });
 }
@@ -299,14 +300,18 @@ fn instances_of_a_launch_that_failed_are_taken_back() {
 #[test]
 fn an_account_that_could_not_be_stored_is_as_before_or_unknown() {
     run(async {
-        for (left, known) in [(Left::Old, Ok(Account::default())), (Left::Unknown, Err(AccountUnreadable))] {
+        for (left, known, expected) in [
+            (Left::Old, Ok(Account::default()), Changed::Nothing),
+            (Left::Unknown, Err(AccountUnreadable), Changed::Perhaps),
+        ] {
             let store = Arc::new(Failing { fails: AtomicBool::new(true), left });
             let (registry, _) = Registry::open(store).unwrap();
             let plan = |draft: &mut Draft| {
                 draft.set_account(Account { metadata_defaults: enforced() });
                 Ok::<_, ()>(())
             };
-            assert!(matches!(registry.change(now(), plan).await, Err(UpdateError::Store(_))));
+            let Err(UpdateError::Store(_, changed)) = registry.change(now(), plan).await else { panic!("{left:?}") };
+            assert_eq!(changed, expected);
             assert_eq!(registry.account().account(), known);
         }
     });
@@ -446,7 +451,7 @@ fn an_instance_whose_record_could_not_be_removed_stays() {
         let registry = with_demo(Arc::clone(&store) as Arc<dyn Store>).await;
         store.fails.store(true, Ordering::Relaxed);
         let failed = registry.delete(&demo_instance().instance_id, |_| Ok::<(), ()>(())).await;
-        assert!(matches!(failed, Err(UpdateError::Store(_))));
+        assert!(matches!(failed, Err(UpdateError::Store(..))));
         assert_eq!(limit_of(&registry), Some(2));
     });
 }

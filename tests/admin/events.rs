@@ -107,8 +107,13 @@ fn events_are_for_one_for_those_with_a_tag_or_for_all() {
     imdsd(&daemon, &["event", "restore", "meta-data/ancestor-ami-ids", "--instance", INSTANCE]).done();
     assert_eq!(seen("ancestor-ami-ids"), [false, true, true]);
 
-    let code = ["event", "maintenance", "system-reboot", "--not-before", "168h", "--instance", TWO, "--json"];
-    let made = imdsd(&daemon, &code).json();
+    let maintenance = |deadline: &'static str| {
+        let when = ["--not-before", "168h", "--not-before-deadline", deadline];
+        [&["event", "maintenance", "system-reboot"][..], &when, &["--instance", TWO, "--json"]].concat()
+    };
+    imdsd(&daemon, &maintenance("167h")).refused(1, &["NotBeforeDeadline", "is before NotBefore"]);
+    let made = imdsd(&daemon, &maintenance("240h")).json();
+    assert!(made["Steps"][0]["Set"]["Maintenance"]["NotBeforeDeadline"].is_string(), "{made}");
     let event = made["Steps"][0]["Set"]["Maintenance"]["EventId"].as_str().unwrap().to_string();
     let listed = imdsd(&daemon, &["event", "list"]).done();
     assert!(listed.contains(&event) && listed.contains("target lifecycle state Terminated"), "{listed}");

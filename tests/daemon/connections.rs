@@ -224,6 +224,18 @@ fn each_plane_refuses_the_others_requests() {
     assert_eq!(daemon.ask(post).status, 413);
 }
 
+#[test]
+fn the_control_endpoint_asks_for_the_length_of_a_body() {
+    let daemon = Daemon::start(optional);
+    for (framing, body, status, sentence) in [
+        ("Transfer-Encoding: chunked", "6\r\nAction\r\n0\r\n\r\n", 411, "needs the header Content-Length"),
+        ("Content-Length: 65537", "", 413, "at most 65536 bytes"),
+    ] {
+        let answer = ask(daemon.control, &format!("POST / HTTP/1.1\r\nHost: ec2\r\n{framing}\r\n\r\n{body}"));
+        assert_eq!((answer.status, answer.body.contains(sentence)), (status, true), "{}", answer.body);
+    }
+}
+
 /// Slow heads take every place there is; an honest client on the same machine is answered all the same.
 #[test]
 fn connections_that_wait_for_a_request_make_room() {

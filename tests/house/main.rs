@@ -7,6 +7,7 @@ use std::path::Path;
 const MAY_USE: &[(&str, &[&str])] = &[
     ("fault", &[]),
     ("clock", &[]),
+    ("plain_file", &[]),
     ("instance", &["clock", "fault"]),
     ("sigv4", &["instance"]),
     ("config", &["fault", "instance", "sigv4"]),
@@ -15,9 +16,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("identity", &["clock", "fault", "instance"]),
     ("credentials", &["clock", "fault", "instance", "sigv4"]),
     ("guest", &["clock", "credentials", "identity", "instance", "registry"]),
-    ("control", &["clock", "fault", "instance", "registry", "sigv4"]),
+    ("control", &["clock", "fault", "instance", "plain_file", "registry", "sigv4"]),
     ("admin", &["clock", "fault", "instance", "registry"]),
-    ("net", &["instance"]),
+    ("net", &["instance", "plain_file"]),
     ("host", &["fault", "instance"]),
     ("logging", &["config"]),
     (

@@ -124,14 +124,14 @@ pub(super) fn write_instance(xml: &mut Xml, instance: &Instance, options_state: 
         xml.text("availabilityZone", &placement.availability_zone);
         xml.optional("availabilityZoneId", placement.availability_zone_id.as_ref());
         xml.text("groupName", or_empty(&placement.group_name));
-        xml.text("tenancy", placement.tenancy.as_deref().unwrap_or("default"));
+        xml.text("tenancy", instance.tenancy());
         xml.optional("hostId", placement.host_id.as_ref());
         xml.optional("partitionNumber", placement.partition_number);
     });
     xml.optional("kernelId", instance.kernel_id.as_ref());
     xml.optional("ramdiskId", instance.ramdisk_id.as_ref());
     xml.element("monitoring", |xml| {
-        xml.text("state", instance.monitoring.as_ref().map_or("disabled", |monitoring| &monitoring.state));
+        xml.text("state", instance.monitoring_state());
     });
     xml.optional("subnetId", instance.subnet_id.as_ref());
     xml.optional("vpcId", instance.vpc_id.as_ref());

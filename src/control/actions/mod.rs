@@ -42,13 +42,15 @@ use hyper::http::request::Parts;
 use super::error::{Code, Ec2Error};
 use super::keys::AccessKeys;
 use super::params::Parameters;
-use super::policy::{Rules, Target, Wish};
+use super::policy::{Attributes, Rules, Target, Value, Wish};
 use super::reply::RequestId;
 use super::service::Service;
 use super::xml::{Document, NAMESPACE, Xml};
 use crate::clock::Moment;
-use crate::instance::{HopLimit, HttpTokens, Instance, InstanceId, InstanceState, MetadataOptions, Switch, document};
-use crate::registry::{Draft, Entry, OptionsState, Registry, Snapshot, UpdateError};
+use crate::instance::{
+    HopLimit, HttpTokens, Instance, InstanceId, InstanceState, MetadataOptions, OptionsUpdate, Switch, document,
+};
+use crate::registry::{Changed, Draft, Entry, OptionsState, Registry, Snapshot, UpdateError};
 use crate::sigv4::{Regions, Verified};
 use change_instance_state::{ChangeInstanceState, StateChange};
 use create_tags::CreateTags;
@@ -273,9 +275,6 @@ pub(super) struct Caller {
     rules: Arc<Rules>,
 }
 
-/// What a call asks for, by its names in `ec2:Attribute/`.
-type Attributes = Vec<(&'static str, String)>;
-
 /// What a list is made of, owned, for a thread of its own.
 struct Listing {
     caller: Caller,
@@ -285,7 +284,7 @@ struct Listing {
 }
 
 impl Call<'_> {
-    /// Carries out what `plan` makes up: all of it, or nothing.
+    /// Carries out what `plan` makes up: all of it, or nothing, unless the store fails in the middle.
     async fn change<T: Send + 'static>(
         &self,
         plan: impl FnOnce(&mut Draft) -> Result<T, Ec2Error> + Send + 'static,
@@ -294,9 +293,13 @@ impl Call<'_> {
         self.registry.change(self.now.wall, plan).await.map_err(|error| match error {
             UpdateError::Unknown(id) => Ec2Error::not_found(id.as_str()),
             UpdateError::Refused(error) => error,
-            UpdateError::Store(error) => {
+            UpdateError::Store(error, changed) => {
                 tracing::error!(%request_id, "control: can't store a change: {error}");
-                Ec2Error::new(Code::InternalError, "An internal error has occurred. Nothing was changed.")
+                let left = match changed {
+                    Changed::Nothing => "Nothing was changed.",
+                    Changed::Perhaps => "Some of the instances may have been changed.",
+                };
+                Ec2Error::new(Code::InternalError, format!("An internal error has occurred. {left}"))
             }
         })
     }
@@ -462,6 +465,24 @@ fn write_state(xml: &mut Xml, name: &str, state: InstanceState) {
         xml.text("code", state.code());
         xml.text("name", state.as_str());
     });
+}
+
+/// The options that an update names, as rules see them.
+fn attributes_of(update: OptionsUpdate) -> Attributes {
+    let switch = |switch: Option<Switch>| switch.map(|switch| switch.as_str().into());
+    let named = [
+        ("HttpTokens", update.http_tokens.map(|tokens| tokens.as_str().into())),
+        ("HttpPutResponseHopLimit", update.http_put_response_hop_limit.map(|limit| Value::Number(limit.get().into()))),
+        ("HttpEndpoint", switch(update.http_endpoint)),
+        ("HttpProtocolIpv6", switch(update.http_protocol_ipv6)),
+        ("InstanceMetadataTags", switch(update.instance_metadata_tags)),
+    ];
+    named.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+}
+
+/// A flag, as rules see it.
+fn attribute_of(flag: bool) -> Value {
+    if flag { "true" } else { "false" }.into()
 }
 
 fn read_http_tokens(value: &str) -> Result<HttpTokens, Ec2Error> {

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{Action, Attributes, Call, done, read_instance_id, read_user_data, refuse_new_faults};
+use super::{Action, Call, attribute_of, done, read_instance_id, read_user_data, refuse_new_faults};
 use crate::control::error::{Code, Ec2Error};
 use crate::control::params::{Parameters, flag};
+use crate::control::policy::Attributes;
 use crate::control::xml::Document;
 use crate::instance::{InstanceId, InstanceState};
 use crate::registry::Draft;
@@ -53,7 +54,8 @@ impl ModifyInstanceAttribute {
         }
         // The older spelling: Attribute=userData&Value=….
         if let Some(attribute) = parameters.take("Attribute") {
-            let value = parameters.take("Value").unwrap_or_default();
+            // Silence is no value: an empty one would erase the user data.
+            let value = parameters.take("Value").ok_or_else(|| Ec2Error::missing_parameter("Value"))?;
             let name = match attribute.as_str() {
                 "userData" => "UserData",
                 "disableApiStop" => "DisableApiStop",
@@ -128,9 +130,9 @@ impl ModifyInstanceAttribute {
 impl Attribute {
     fn attributes(&self) -> Attributes {
         vec![match self {
-            Attribute::UserData(encoded) => ("UserData", encoded.clone()),
-            Attribute::DisableApiStop(protected) => ("DisableApiStop", protected.to_string()),
-            Attribute::DisableApiTermination(protected) => ("DisableApiTermination", protected.to_string()),
+            Attribute::UserData(encoded) => ("UserData", encoded.as_str().into()),
+            Attribute::DisableApiStop(protected) => ("DisableApiStop", attribute_of(*protected)),
+            Attribute::DisableApiTermination(protected) => ("DisableApiTermination", attribute_of(*protected)),
         }]
     }
 }

@@ -1,12 +1,12 @@
 //! ModifyInstanceMetadataDefaults: a partial update of what launches get that say nothing. `no-preference`, or -1 for the
 //! hop limit, takes a preference away. No instance that is there changes.
 
-use super::{Action, Attributes, Call, done};
+use super::{Action, Call, attributes_of, done};
 use crate::control::error::Ec2Error;
 use crate::control::params::{Parameters, flag};
-use crate::control::policy::Target;
+use crate::control::policy::{Attributes, Target, Value};
 use crate::control::xml::Document;
-use crate::instance::{HopLimit, HttpTokens, MetadataDefaults, Switch};
+use crate::instance::{HopLimit, HttpTokens, ImdsSupport, MetadataDefaults, OptionsUpdate, Switch};
 use crate::registry::{Account, Draft};
 
 /// The input of one call.
@@ -16,8 +16,6 @@ pub(super) struct ModifyInstanceMetadataDefaults {
     http_endpoint: Preference<Switch>,
     instance_metadata_tags: Preference<Switch>,
     http_tokens_enforced: Preference<Switch>,
-    /// As it came, for rules.
-    attributes: Attributes,
     dry_run: bool,
 }
 
@@ -32,12 +30,7 @@ enum Preference<T> {
 
 impl ModifyInstanceMetadataDefaults {
     pub(super) fn read(mut parameters: Parameters) -> Result<Self, Ec2Error> {
-        let mut attributes = Attributes::new();
-        let mut take = |name: &'static str| {
-            let value = parameters.take(name);
-            attributes.extend(value.iter().map(|value| (name, value.clone())));
-            value
-        };
+        let mut take = |name| parameters.take(name);
         let http_tokens = take("HttpTokens");
         let http_put_response_hop_limit = take("HttpPutResponseHopLimit");
         let http_endpoint = take("HttpEndpoint");
@@ -53,7 +46,6 @@ impl ModifyInstanceMetadataDefaults {
             http_endpoint: switch("HttpEndpoint", http_endpoint)?,
             instance_metadata_tags: switch("InstanceMetadataTags", instance_metadata_tags)?,
             http_tokens_enforced: switch("HttpTokensEnforced", http_tokens_enforced)?,
-            attributes,
             dry_run: flag("DryRun", dry_run.as_deref())?,
         })
     }
@@ -62,7 +54,7 @@ impl ModifyInstanceMetadataDefaults {
         const ACTION: Action = Action::ModifyInstanceMetadataDefaults;
         let caller = call.caller.clone();
         let plan = move |draft: &mut Draft| {
-            caller.may(ACTION, &self.attributes, Target::Account)?;
+            caller.may(ACTION, &self.attributes(), Target::Account)?;
             // A partial update of something that can't be read would make up the rest.
             let before = draft.account().map_err(|_| Ec2Error::account_unreadable())?.metadata_defaults;
             if self.dry_run {
@@ -83,7 +75,48 @@ impl ModifyInstanceMetadataDefaults {
     }
 }
 
-impl<T> Preference<T> {
+impl ModifyInstanceMetadataDefaults {
+    /// What the call asks for, as rules see it. Who takes a preference away asks for what launches get without one, too.
+    fn attributes(&self) -> Attributes {
+        let nothing = MetadataDefaults::default().at_launch(OptionsUpdate::default(), ImdsSupport::V2);
+        let asked = OptionsUpdate {
+            http_tokens: self.http_tokens.or(nothing.http_tokens),
+            http_put_response_hop_limit: self.http_put_response_hop_limit.or(nothing.http_put_response_hop_limit),
+            http_endpoint: self.http_endpoint.or(nothing.http_endpoint),
+            http_protocol_ipv6: None,
+            instance_metadata_tags: self.instance_metadata_tags.or(nothing.instance_metadata_tags),
+        };
+        let enforced = self.http_tokens_enforced.or(Switch::Disabled);
+        let words = [
+            ("HttpTokens", self.http_tokens.is_taken_away()),
+            ("HttpEndpoint", self.http_endpoint.is_taken_away()),
+            ("InstanceMetadataTags", self.instance_metadata_tags.is_taken_away()),
+            ("HttpTokensEnforced", self.http_tokens_enforced.is_taken_away()),
+        ];
+        let words = words.into_iter().filter(|(_, said)| *said).map(|(name, _)| (name, "no-preference".into()));
+        let hops = self.http_put_response_hop_limit.is_taken_away().then_some(Value::Number(-1));
+        let mut attributes = attributes_of(asked);
+        attributes.extend(enforced.map(|enforced| ("HttpTokensEnforced", enforced.as_str().into())));
+        attributes.extend(words);
+        attributes.extend(hops.map(|number| ("HttpPutResponseHopLimit", number)));
+        attributes
+    }
+}
+
+impl<T: Copy> Preference<T> {
+    /// What it comes to, where `nothing` is what no preference comes to.
+    fn or(&self, nothing: T) -> Option<T> {
+        match self {
+            Preference::Unsaid => None,
+            Preference::Nothing => Some(nothing),
+            Preference::Is(value) => Some(*value),
+        }
+    }
+
+    fn is_taken_away(&self) -> bool {
+        matches!(self, Preference::Nothing)
+    }
+
     fn over(self, before: Option<T>) -> Option<T> {
         match self {
             Preference::Unsaid => before,

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::{
-    Action, Attributes, Call, read_hop_limit, read_http_tokens, read_instance_id, read_switch,
+    Action, Call, attributes_of, read_hop_limit, read_http_tokens, read_instance_id, read_switch,
     refuse_keys_unfit_for_metadata, shown_state, write_options,
 };
 use crate::control::error::{Code, Ec2Error};
@@ -58,7 +58,7 @@ impl ModifyInstanceMetadataOptions {
         let ModifyInstanceMetadataOptions { instance_id, update, dry_run } = self;
         let (caller, id) = (call.caller.clone(), instance_id.clone());
         let plan = move |draft: &mut Draft| {
-            let before = Arc::clone(caller.one(ACTION, &attributes(update), draft.before(), &id)?);
+            let before = Arc::clone(caller.one(ACTION, &attributes_of(update), draft.before(), &id)?);
             may_modify(draft, &before.instance, update)?;
             if dry_run {
                 return Err(Ec2Error::dry_run());
@@ -83,19 +83,6 @@ impl ModifyInstanceMetadataOptions {
             xml.element("instanceMetadataOptions", |xml| write_options(xml, state, &entry.instance.metadata_options));
         }))
     }
-}
-
-/// The options that an update names, as rules see them.
-fn attributes(update: OptionsUpdate) -> Attributes {
-    let switch = |switch: Option<Switch>| switch.map(|switch| switch.as_str().to_string());
-    let named = [
-        ("HttpTokens", update.http_tokens.map(|tokens| tokens.as_str().to_string())),
-        ("HttpPutResponseHopLimit", update.http_put_response_hop_limit.map(|limit| limit.get().to_string())),
-        ("HttpEndpoint", switch(update.http_endpoint)),
-        ("HttpProtocolIpv6", switch(update.http_protocol_ipv6)),
-        ("InstanceMetadataTags", switch(update.instance_metadata_tags)),
-    ];
-    named.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
 }
 
 /// Whether the instance, as it is, takes this update, and the account lets it.

@@ -19,17 +19,17 @@ use serde_json::json;
 use super::create_tags::{read_tags, refuse_too_many};
 use super::describe_instances::write_instance;
 use super::{
-    Action, Call, Caller, read_hop_limit, read_http_tokens, read_switch, read_user_data,
+    Action, Call, Caller, attribute_of, attributes_of, read_hop_limit, read_http_tokens, read_switch, read_user_data,
     refuse_keys_unfit_for_metadata, refuse_new_faults,
 };
 use crate::clock::iso_seconds;
 use crate::control::error::{Code, Ec2Error};
 use crate::control::params::{Parameters, flag};
-use crate::control::policy::Target;
+use crate::control::policy::{Attributes, Target, Value};
 use crate::control::xml::Document;
 use crate::instance::{
     IamInstanceProfile, ImdsSupport, Instance, InstanceId, InstanceState, Monitoring, OptionsUpdate, SecurityGroup,
-    Switch, Tag, document,
+    Switch, Tag, document, region_of_zone,
 };
 use crate::registry::{Draft, Entry, OptionsState};
 
@@ -69,6 +69,24 @@ const UNSUPPORTED: [&str; 27] = [
     "SecurityGroup",
 ];
 
+/// What asks for nothing: the values that these have when nobody names them.
+const USUAL: [(&str, &str); 11] = [
+    ("CapacityReservationSpecification.CapacityReservationPreference", "open"),
+    ("EbsOptimized", "false"),
+    ("EnablePrimaryIpv6", "false"),
+    ("EnclaveOptions.Enabled", "false"),
+    ("HibernationOptions.Configured", "false"),
+    ("InstanceInitiatedShutdownBehavior", "stop"),
+    ("Ipv6AddressCount", "0"),
+    ("MaintenanceOptions.AutoRecovery", "default"),
+    ("NetworkPerformanceOptions.BandwidthWeighting", "default"),
+    ("PrivateDnsNameOptions.EnableResourceNameDnsAAAARecord", "false"),
+    ("PrivateDnsNameOptions.EnableResourceNameDnsARecord", "false"),
+];
+
+/// What else of a launch EC2 can tag.
+const TAGGABLE: [&str; 3] = ["network-interface", "spot-instances-request", "volume"];
+
 /// The input of one call.
 pub(super) struct RunInstances {
     min_count: usize,
@@ -97,8 +115,9 @@ struct Launch {
     placement_group: Option<String>,
     spot: bool,
     monitoring: Option<bool>,
-    disable_api_stop: bool,
-    disable_api_termination: bool,
+    /// `None` where the call does not say.
+    disable_api_stop: Option<bool>,
+    disable_api_termination: Option<bool>,
 }
 
 impl RunInstances {
@@ -123,6 +142,9 @@ impl RunInstances {
         let (stop, termination) = (take("DisableApiStop"), take("DisableApiTermination"));
         let groups = parameters.take_list("SecurityGroupId");
         let tags = take_specified_tags(&mut parameters)?;
+        for (name, usual) in USUAL {
+            parameters.take_if(name, usual);
+        }
         parameters.finish_without(&UNSUPPORTED)?;
 
         let (min_count, max_count) = (read_count("minCount", &min_count?)?, read_count("maxCount", &max_count?)?);
@@ -134,6 +156,7 @@ impl RunInstances {
             return Err(Ec2Error::invalid_value("A client token has at most 64 characters."));
         }
         let switch = |name: &str, value: Option<String>| value.map(|value| read_switch(name, &value)).transpose();
+        let named_flag = |name: &str, value: Option<String>| value.map(|value| flag(name, Some(&value))).transpose();
         let options = OptionsUpdate {
             http_tokens: http_tokens.map(|value| read_http_tokens(&value)).transpose()?,
             http_put_response_hop_limit: hop_limit.map(|value| read_hop_limit(&value)).transpose()?,
@@ -157,9 +180,23 @@ impl RunInstances {
                 return Err(Ec2Error::new(Code::UnsupportedOperation, message));
             }
         };
+        for (name, value) in [
+            ("instanceType", &instance_type),
+            ("keyName", &key_name),
+            ("iamInstanceProfile", &profile),
+            ("subnetId", &subnet_id),
+            ("tenancy", &tenancy),
+            ("groupName", &placement_group),
+            ("groupId", &groups.iter().find(|group| group.is_empty()).cloned()),
+        ] {
+            if value.as_ref().is_some_and(String::is_empty) {
+                let message = format!("Value () for parameter {name} is invalid. The value cannot be empty");
+                return Err(Ec2Error::invalid_value(message));
+            }
+        }
         let launch = Launch {
             image_id: read_image_id(image_id?)?,
-            instance_type: instance_type.filter(|text| !text.is_empty()),
+            instance_type,
             key_name,
             user_data: user_data.map(|encoded| read_user_data(&encoded)).transpose()?,
             tags,
@@ -167,13 +204,13 @@ impl RunInstances {
             groups,
             subnet_id,
             private_ip_address: private_ip_address.map(|address| read_address(&address)).transpose()?,
-            zone: zone.filter(|text| !text.is_empty()),
+            zone,
             tenancy,
             placement_group,
             spot,
-            monitoring: monitoring.map(|value| flag("Monitoring.Enabled", Some(&value))).transpose()?,
-            disable_api_stop: flag("DisableApiStop", stop.as_deref())?,
-            disable_api_termination: flag("DisableApiTermination", termination.as_deref())?,
+            monitoring: named_flag("Monitoring.Enabled", monitoring)?,
+            disable_api_stop: named_flag("DisableApiStop", stop)?,
+            disable_api_termination: named_flag("DisableApiTermination", termination)?,
         };
         let dry_run = flag("DryRun", dry_run.as_deref())?;
         let client_token = client_token.filter(|token| !token.is_empty());
@@ -198,7 +235,10 @@ impl RunInstances {
                 Ok::<_, Ec2Error>(instance)
             };
             let first = make(0)?;
-            caller.may(ACTION, &Vec::new(), Target::Instance(&first))?;
+            caller.may(ACTION, &self.attributes(), Target::Launch(&first))?;
+            if !first.tags.is_empty() {
+                caller.may(Action::CreateTags, &Vec::new(), Target::Launch(&first))?;
+            }
 
             // 2. A repeated call.
             if let Some(token) = &self.client_token {
@@ -262,6 +302,21 @@ impl RunInstances {
     }
 }
 
+impl RunInstances {
+    /// What the call names, as rules see it. What it leaves out is seen in what the instance would be.
+    fn attributes(&self) -> Attributes {
+        let launch = &self.launch;
+        let of_launch = [
+            ("UserData", launch.user_data.as_ref().map(|data| Value::Text(STANDARD.encode(data)))),
+            ("DisableApiStop", launch.disable_api_stop.map(attribute_of)),
+            ("DisableApiTermination", launch.disable_api_termination.map(attribute_of)),
+        ];
+        let mut attributes = attributes_of(self.options);
+        attributes.extend(of_launch.into_iter().filter_map(|(name, value)| Some((name, value?))));
+        attributes
+    }
+}
+
 impl Launch {
     /// One of the instances; its options come later.
     fn instance(
@@ -272,7 +327,7 @@ impl Launch {
         now: jiff::Timestamp,
     ) -> Result<Instance, Ec2Error> {
         let zone = self.zone.clone().unwrap_or_else(|| format!("{}a", caller.region));
-        if !zone.starts_with(&caller.region) {
+        if !is_of_region(&zone, &caller.region) {
             return Err(Ec2Error::invalid_value(format!("Invalid availability zone: [{zone}]")));
         }
         let smallest = json!({ "InstanceId": id, "LaunchTime": iso_seconds(now) });
@@ -305,8 +360,8 @@ impl Launch {
         instance.imds.owner_id = Some(caller.account.clone());
         instance.imds.user_data =
             self.user_data.as_ref().filter(|data| !data.is_empty()).map(|data| STANDARD.encode(data));
-        instance.imds.disable_api_stop = self.disable_api_stop;
-        instance.imds.disable_api_termination = self.disable_api_termination;
+        instance.imds.disable_api_stop = self.disable_api_stop.unwrap_or(false);
+        instance.imds.disable_api_termination = self.disable_api_termination.unwrap_or(false);
         if instance.region() != caller.region {
             instance.imds.region = Some(caller.region.clone());
         }
@@ -336,6 +391,13 @@ fn refuse_optional_tokens(allowed: bool) -> Result<(), Ec2Error> {
     Err(Ec2Error::new(Code::UnsupportedOperation, message))
 }
 
+/// Whether a zone is one of the region: `us-east-1a` of us-east-1, and not `us-east-10a`. Of a region whose name has no
+/// number in it, the letter alone follows the name.
+fn is_of_region(zone: &str, region: &str) -> bool {
+    let is_letter = |rest: &str| matches!(rest.as_bytes(), [b'a'..=b'z']);
+    region_of_zone(zone) == region || zone.strip_prefix(region).is_some_and(is_letter)
+}
+
 /// `TagSpecification.N` for instances. Nothing else is made here that could be tagged.
 fn take_specified_tags(parameters: &mut Parameters) -> Result<Vec<Tag>, Ec2Error> {
     let mut all = Vec::new();
@@ -346,6 +408,10 @@ fn take_specified_tags(parameters: &mut Parameters) -> Result<Vec<Tag>, Ec2Error
             None if tags.is_empty() => break,
             None => return Err(Ec2Error::missing_parameter(&format!("TagSpecification.{n}.ResourceType"))),
             Some("instance") => all.extend(tags),
+            Some(other) if TAGGABLE.contains(&other) => {
+                let message = format!("Tags of the resource type '{other}' are not supported.");
+                return Err(Ec2Error::new(Code::UnsupportedOperation, message));
+            }
             Some(other) => {
                 let message = format!("'{other}' is not a valid taggable resource type for this operation.");
                 return Err(Ec2Error::invalid_value(message));

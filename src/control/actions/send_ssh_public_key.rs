@@ -46,6 +46,9 @@ impl SendSshPublicKey {
             .map_err(|_| Ec2Error::invalid_value("The body is not the JSON of a SendSSHPublicKey request."))?;
         let instance_id = InstanceId::parse(&body.instance_id)
             .ok_or_else(|| Ec2Error::invalid_value("InstanceId is not an instance id."))?;
+        if !document::is_os_user(&body.instance_os_user) {
+            return Err(Ec2Error::invalid_value("InstanceOSUser is not 1 to 32 letters, digits and _.-@."));
+        }
         // A key file's text ends with a line feed.
         let key = body.ssh_public_key.trim_end().to_string();
         if !(80..=4096).contains(&body.ssh_public_key.len()) || !document::is_authorized_key(&key) {

@@ -369,9 +369,40 @@ async fn a_launch_is_refused_whole() {
         ),
         (
             with("TagSpecification.1.ResourceType=volume&TagSpecification.1.Tag.1.Key=a"),
-            value,
-            "'volume' is not a valid taggable resource type for this operation.",
+            "UnsupportedOperation",
+            "Tags of the resource type 'volume' are not supported.",
         ),
+        (
+            with("TagSpecification.1.ResourceType=spot-instances-request&TagSpecification.1.Tag.1.Key=a"),
+            "UnsupportedOperation",
+            "Tags of the resource type 'spot-instances-request' are not supported.",
+        ),
+        (
+            with("TagSpecification.1.ResourceType=machine&TagSpecification.1.Tag.1.Key=a"),
+            value,
+            "'machine' is not a valid taggable resource type for this operation.",
+        ),
+        (with("EbsOptimized=true"), "UnsupportedOperation", "The parameter EbsOptimized is not supported."),
+        (
+            with("InstanceInitiatedShutdownBehavior=terminate"),
+            "UnsupportedOperation",
+            "The parameter InstanceInitiatedShutdownBehavior is not supported.",
+        ),
+        (with("KeyName="), value, "Value () for parameter keyName is invalid. The value cannot be empty"),
+        (with("SubnetId="), value, "Value () for parameter subnetId is invalid. The value cannot be empty"),
+        (with("InstanceType="), value, "Value () for parameter instanceType is invalid. The value cannot be empty"),
+        (
+            with("IamInstanceProfile.Name="),
+            value,
+            "Value () for parameter iamInstanceProfile is invalid. The value cannot be empty",
+        ),
+        (
+            with("SecurityGroupId.1=sg-1&SecurityGroupId.2="),
+            value,
+            "Value () for parameter groupId is invalid. The value cannot be empty",
+        ),
+        (with("Placement.AvailabilityZone="), value, "Invalid availability zone: []"),
+        (with("Placement.AvailabilityZone=us-east-10a"), value, "Invalid availability zone: [us-east-10a]"),
         (
             tag("a%20b") + "&MetadataOptions.InstanceMetadataTags=enabled",
             value,
@@ -383,6 +414,12 @@ async fn a_launch_is_refused_whole() {
         refused(&control, "RunInstances", &[(&rest, 400, code, message)]).await;
     }
     refused(&control, "RunInstances", &[(&with("DryRun=true"), DRY.0, DRY.1, DRY.2)]).await;
+
+    // Flags that ask for nothing are no reason to refuse.
+    for rest in ["EbsOptimized=false", "HibernationOptions.Configured=false", "InstanceInitiatedShutdownBehavior=stop"]
+    {
+        ok(&control, "RunInstances", &with(rest)).await;
+    }
 
     ok(&control, "ModifyInstanceMetadataDefaults", "HttpTokens=optional&HttpTokensEnforced=enabled").await;
     let sentence = "You can't launch instances with IMDSv1 because httpTokensEnforced is enabled for this account. Either \
@@ -902,6 +939,8 @@ async fn user_data_changes_only_while_stopped_and_protection_always() {
         ("UserData.Value=aGVs%0AbG8=%0A", Some(b"hello".to_vec())),
         ("Attribute=userData&Value=d29ybGQ=", Some(b"world".to_vec())),
         ("UserData.Value=", None),
+        ("UserData.Value=aGVsbG8=", Some(b"hello".to_vec())),
+        ("Attribute=userData&Value=", None),
     ] {
         ok(&control, "ModifyInstanceAttribute", &format!("InstanceId={STOPPED}&{rest}")).await;
         assert_eq!(user_data(&control, STOPPED), expected, "{rest}");
@@ -953,6 +992,7 @@ async fn user_data_changes_only_while_stopped_and_protection_always() {
             "UnsupportedOperation",
             "The attribute ü can't be modified here.".into(),
         ),
+        (to(STOPPED, "Attribute=userData"), "MissingParameter", "The request must contain the parameter Value".into()),
         (
             to(STOPPED, "DisableApiStop.Value=yes"),
             "InvalidParameterValue",
@@ -1034,4 +1074,29 @@ async fn a_store_that_fails_changes_nothing_by_any_action() {
         refused(&control, action, &[(&rest, 500, "InternalError", sentence)]).await;
     }
     assert_eq!(entry(&control, RUNNING).instance.metadata_options.http_endpoint, Switch::Enabled);
+}
+
+/// The store fails at the second of two: what is said of the first is true.
+#[tokio::test]
+async fn a_store_that_fails_in_the_middle_does_not_say_that_nothing_was_changed() {
+    let directory = tempfile::tempdir().unwrap();
+    let ids = ["i-00000000000000001", "i-00000000000000002"];
+    let documents = ids.map(|id| document(id, "running", json!({}))).to_vec();
+    let control = super::control(FileStore::open(directory.path()).unwrap(), documents).await;
+    for (in_the_way, message, states) in [
+        (0, "An internal error has occurred. Nothing was changed.", [InstanceState::Running; 2]),
+        (
+            1,
+            "An internal error has occurred. Some of the instances may have been changed.",
+            [InstanceState::Stopped, InstanceState::Running],
+        ),
+    ] {
+        // A directory in the place of a temporary file fails every write, for root too.
+        let obstacle = directory.path().join(format!("instances/.{}.tmp", ids[in_the_way]));
+        std::fs::create_dir_all(obstacle.join("x")).unwrap();
+        let answer = ec2(&control, "StopInstances", &format!("InstanceId.1={}&InstanceId.2={}", ids[0], ids[1])).await;
+        assert_eq!((answer.status, answer.element("Message")), (500, Some(message)));
+        assert_eq!(ids.map(|id| state(&control, id)), states);
+        std::fs::remove_dir_all(obstacle).unwrap();
+    }
 }

@@ -82,6 +82,81 @@ async fn who_may_not_loosen_options_may_still_tighten_them() {
     }
 }
 
+/// A deny over `ec2:*` holds for launches too: what they name counts as it does in a change.
+#[tokio::test]
+async fn a_launch_asks_for_what_it_names() {
+    let deny = |key: &str, value: &str| {
+        format!(r#"{{ effect = "deny", actions = ["ec2:*"], conditions = {{ "ec2:Attribute/{key}" = "{value}" }} }}"#)
+    };
+    let all = r#"{ effect = "allow", actions = ["ec2:*"] }"#;
+    for (key, value, rest, expected) in [
+        ("HttpTokens", "optional", "MetadataOptions.HttpTokens=optional", DENIED),
+        ("HttpTokens", "optional", "MetadataOptions.HttpTokens=required", "OK"),
+        ("HttpTokens", "required", "", "OK"),
+        ("HttpPutResponseHopLimit", ">2", "MetadataOptions.HttpPutResponseHopLimit=03", DENIED),
+        ("HttpEndpoint", "enabled", "MetadataOptions.HttpEndpoint=enabled", DENIED),
+        ("HttpProtocolIpv6", "enabled", "MetadataOptions.HttpProtocolIpv6=enabled", DENIED),
+        ("InstanceMetadataTags", "enabled", "MetadataOptions.InstanceMetadataTags=enabled", DENIED),
+        ("UserData", "*", "UserData=aGVsbG8=", DENIED),
+        ("DisableApiStop", "false", "DisableApiStop=false", DENIED),
+        ("DisableApiStop", "false", "", "OK"),
+        ("DisableApiTermination", "true", "DisableApiTermination=true", DENIED),
+    ] {
+        let launch = format!("ImageId=ami-12345678&MinCount=1&MaxCount=1&{rest}");
+        let control = under(&[&deny(key, value), all]).await;
+        assert_eq!(code(&control, "RunInstances", &launch).await, expected, "{key} {rest}");
+    }
+}
+
+/// On EC2, who tags while launching needs both permissions.
+#[tokio::test]
+async fn tags_of_a_launch_need_the_permission_to_make_tags() {
+    let run = r#"{ effect = "allow", actions = ["ec2:RunInstances"] }"#;
+    let tag = r#"{ effect = "allow", actions = ["ec2:CreateTags"], tags = { team = "web" } }"#;
+    let launch = "ImageId=ami-12345678&MinCount=1&MaxCount=1";
+    let tagged = |value: &str| {
+        let tag = format!("TagSpecification.1.Tag.1.Key=team&TagSpecification.1.Tag.1.Value={value}");
+        format!("{launch}&TagSpecification.1.ResourceType=instance&{tag}")
+    };
+    for (of, rest, expected) in [
+        (&[run][..], launch.to_string(), "OK"),
+        (&[run], tagged("web"), DENIED),
+        (&[run], tagged("web") + "&DryRun=true", DENIED),
+        (&[run, tag], tagged("web"), "OK"),
+        (&[run, tag], tagged("db"), DENIED),
+    ] {
+        assert_eq!(code(&under(of).await, "RunInstances", &rest).await, expected, "{of:?} {rest}");
+    }
+}
+
+/// However it is spelled, and when it is what silence comes to.
+#[tokio::test]
+async fn a_value_is_judged_as_it_takes_effect() {
+    let deny = |key: &str, value: &str| {
+        format!(r#"{{ effect = "deny", actions = ["ec2:*"], conditions = {{ "ec2:Attribute/{key}" = {value} }} }}"#)
+    };
+    let all = r#"{ effect = "allow", actions = ["ec2:*"] }"#;
+    let (defaults, options) = ("ModifyInstanceMetadataDefaults", "ModifyInstanceMetadataOptions");
+    for (rule, action, rest, expected) in [
+        (deny("HttpPutResponseHopLimit", "64"), defaults, "HttpPutResponseHopLimit=64", DENIED),
+        (deny("HttpPutResponseHopLimit", "64"), defaults, "HttpPutResponseHopLimit=064", DENIED),
+        (deny("HttpPutResponseHopLimit", "64"), options, "InstanceId=i-11111111&HttpPutResponseHopLimit=064", DENIED),
+        (deny("HttpPutResponseHopLimit", "64"), defaults, "HttpPutResponseHopLimit=63", "OK"),
+        // No preference gives launches two hops and no enforcement.
+        (deny("HttpPutResponseHopLimit", "\">=2\""), defaults, "HttpPutResponseHopLimit=-1", DENIED),
+        (deny("HttpPutResponseHopLimit", "-1"), defaults, "HttpPutResponseHopLimit=-1", DENIED),
+        (deny("HttpPutResponseHopLimit", "\">2\""), defaults, "HttpPutResponseHopLimit=-1", "OK"),
+        (deny("HttpTokensEnforced", "\"disabled\""), defaults, "HttpTokensEnforced=no-preference", DENIED),
+        (deny("HttpTokensEnforced", "\"no-preference\""), defaults, "HttpTokensEnforced=no-preference", DENIED),
+        (deny("HttpTokensEnforced", "\"no-preference\""), defaults, "HttpTokensEnforced=disabled", "OK"),
+        (deny("HttpTokensEnforced", "\"disabled\""), defaults, "HttpTokensEnforced=enabled", "OK"),
+        (deny("HttpEndpoint", "\"enabled\""), defaults, "HttpEndpoint=no-preference", DENIED),
+        (deny("HttpTokens", "\"optional\""), defaults, "HttpTokens=no-preference", "OK"),
+    ] {
+        assert_eq!(code(&under(&[&rule, all]).await, action, rest).await, expected, "{rule} {rest}");
+    }
+}
+
 /// Not by a refusal's words, not by its order, not by a list.
 #[tokio::test]
 async fn who_may_not_touch_an_instance_can_not_tell_it_from_one_that_is_not_there() {

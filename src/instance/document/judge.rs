@@ -291,9 +291,7 @@ pub(super) fn judge_events(instance: &Instance, wrong: &mut Judgement) {
     }
     let keys = imds.key("ManagedSshKeys");
     for (index, key) in instance.imds.managed_ssh_keys.iter().enumerate() {
-        let user = &key.instance_os_user;
-        let letters = user.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-@".contains(&b));
-        if !letters || !(1..=32).contains(&user.len()) || matches!(user.as_str(), "." | "..") {
+        if !is_os_user(&key.instance_os_user) {
             let message = "an operating system user is 1 to 32 letters, digits and _.-@";
             wrong.push((keys.index(index).key("InstanceOSUser"), message.to_string()));
         }
@@ -483,6 +481,12 @@ pub(super) fn not_an_account(text: &str) -> String {
 pub(super) fn is_mac(text: &str) -> bool {
     let pair = |pair: &str| pair.len() == 2 && pair.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     text.split(':').count() == 6 && text.split(':').all(pair)
+}
+
+/// Whether a text can be the name of a user of the guest's operating system, and stand in a path.
+pub fn is_os_user(name: &str) -> bool {
+    let letters = name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-@".contains(&b));
+    letters && (1..=32).contains(&name.len()) && !matches!(name, "." | "..")
 }
 
 /// `ssh-ed25519 AAAA… comment`. The key repeats its type inside the base64 (RFC 4253, 6.6), which a truncated or mixed-up

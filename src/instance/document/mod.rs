@@ -29,7 +29,7 @@ use form::{Reduced, letters_apart, lists_for_objects, misspelt, reduce, unread_f
 use judge::{is_account, judge, not_an_account};
 use place::Source;
 
-pub use judge::is_authorized_key;
+pub use judge::{is_authorized_key, is_os_user};
 pub use place::Place;
 
 /// The most faults of form reported for one instance. A file that has more is not a document with mistakes in it.
