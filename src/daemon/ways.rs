@@ -571,12 +571,8 @@ impl Socket {
     fn tell_refused(&mut self, key: &Key, reason: &io::Error) {
         let mut text = reason.to_string();
         if let (Key::Interface(name) | Key::Bridge(name), io::ErrorKind::AddrNotAvailable) = (key, reason.kind()) {
-            let (prefix, nodad) = if self.address.is_ipv4() { (32, "") } else { (128, " nodad") };
-            text += &format!(
-                "; it needs the address: `ip address add {}/{prefix} dev {name}{nodad}`, or interfaces.addresses = \
-                 \"manage\"",
-                self.address.ip()
-            );
+            // No command here: on a host that asks a metadata service itself it could cut that off.
+            text += &format!("; {name} lacks the address: `imdsd check --host` says what to do");
         }
         if self.refused.as_ref() != Some(&text) {
             warn!(at = %key, address = %self.address, reason = text, "can't listen; its options stay pending, trying again");

@@ -187,7 +187,7 @@ fn a_link_that_is_absent_or_down_or_lacks_the_address_is_named() {
     for (place, name, why) in [
         ("--interface", "absent0", "interface 'absent0' waits: there is no interface 'absent0'"),
         ("--interface", "down0", "interface 'down0' waits: interface 'down0' is not up"),
-        ("--interface", "bare0", "ip address add 169.254.169.254/32 dev bare0"),
+        ("--interface", "bare0", "bare0 lacks the address: `imdsd check --host` says what to do"),
         ("--namespace", "nowhere", "waits: there is no /run/netns/nowhere"),
     ] {
         let said = ask(&["instance", "explain", place, name]).done();
@@ -198,7 +198,7 @@ fn a_link_that_is_absent_or_down_or_lacks_the_address_is_named() {
     for line in ["waits: there is no interface 'absent0'", "169.254.169.254:80 refused"] {
         assert!(ways.contains(line), "{line}: {ways}");
     }
-    // What it says is to be done helps.
+    // What that says helps.
     let added = host.command("ip").args(["address", "add", "169.254.169.254/32", "dev", "bare0"]).status().unwrap();
     assert!(added.success());
     let began = std::time::Instant::now();

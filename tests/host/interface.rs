@@ -216,6 +216,31 @@ fn what_the_daemon_is_to_put_is_not_missing_before_it_runs() {
     host.check().assert_fine();
 }
 
+/// An address on the guest's interface would cut the host off from the service that it asks: no command may say to put one.
+#[test]
+fn where_the_host_asks_a_metadata_service_itself_no_command_puts_an_address() {
+    let test = "where_the_host_asks_a_metadata_service_itself_no_command_puts_an_address";
+    let Some(mut host) = Host::new(test) else { return };
+    host.guest("tap0", 5);
+    let document = [(json!({ "Interface": "tap0" }), 5)];
+    host.configure("", &document);
+    host.sh("ip link add lan0 type veth peer name lan1 && ip link set lan0 up && ip link set lan1 up
+         ip -6 route add fd11::5/128 dev tap0; ip route add 169.254.169.254/32 dev lan0");
+    let check = host.check();
+    let (what, mend) = check.only();
+    assert!(what.contains("there is a route to 169.254.169.254 by lan0"), "{what}");
+    assert!(mend.contains("shadow_host_metadata") && !mend.contains("ip address add"), "{mend}");
+    // Said by the operator, it needs none.
+    host.configure("shadow_host_metadata = true", &document);
+    let check = host.check();
+    let mends: Vec<&str> = check.findings.iter().map(|finding| finding["mend"].as_str().unwrap()).collect();
+    assert_eq!(
+        mends,
+        ["ip address add 169.254.169.254/32 dev tap0", "ip address add fd00:ec2::254/128 dev tap0 nodad"],
+        "{check:#?}"
+    );
+}
+
 /// The record of an instance counts, not the document that it was once registered from; a daemon may be running on it.
 #[test]
 fn what_the_state_directory_has_counts() {

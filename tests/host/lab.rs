@@ -124,9 +124,12 @@ impl Host {
         self.directory.path().join("imdsd.toml").display().to_string()
     }
 
-    /// `imdsd check --host`, where /sys shows this network namespace and not the machine's, if that can be done here.
+    /// `imdsd check --host`, where /sys shows this network namespace and not the machine's, if that can be done here, and nothing
+    /// of the firmware: on a machine of a cloud a default route would be a sign.
     pub fn check(&self) -> Check {
-        self.check_after("mount -t sysfs sysfs /sys 2>/dev/null; exec \"$@\"")
+        self.check_after(
+            "mount -t sysfs sysfs /sys 2>/dev/null; mount -t tmpfs tmpfs /sys/class/dmi 2>/dev/null; exec \"$@\"",
+        )
     }
 
     /// The same, started by a shell's `exec "$@"`.

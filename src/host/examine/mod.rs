@@ -86,6 +86,8 @@ pub struct Service {
     pub ipv6: Ipv6Addr,
     /// Who puts them on interfaces.
     pub addresses: Addresses,
+    /// What there is to be said where the host itself asks at them.
+    pub hosts_own: HostsOwn,
     /// The command that loads the guest rules.
     pub load_rules: String,
 }
@@ -97,8 +99,15 @@ pub enum Addresses {
     Operator,
     /// The daemon, while it runs.
     Daemon,
-    /// The daemon, even where it takes them from the host itself.
-    DaemonForcibly,
+}
+
+/// Whether the host's interfaces may have the addresses although the host seems to ask there itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostsOwn {
+    /// They would cut it off from the service that it asks.
+    Spared,
+    /// The operator says that it needs no such service.
+    Shadowed,
 }
 
 /// Looks at the ways in of these instances. Fails when the kernel can't be asked by netlink at all.
@@ -109,8 +118,8 @@ pub async fn examine(instances: &[Instance], service: &Service) -> io::Result<Ex
     if ways.is_empty() {
         return Ok(examination);
     }
-    let seen = Seen::read(&interests(&ways)).await?;
-    let takes_the_hosts = takes_the_hosts(&ways, service).await;
+    let mut seen = Seen::read(&interests(&ways)).await?;
+    seen.hosts_own = hosts_own(&ways, service).await;
     let rules = Rules {
         listed: seen::rules().await.map(|listed| {
             let addresses = MetadataAddresses { ipv4: service.ipv4, ipv6: service.ipv6 };
@@ -142,7 +151,6 @@ pub async fn examine(instances: &[Instance], service: &Service) -> io::Result<Ex
             Attachment::Listener(_) | Attachment::SourceAddress(_) => {}
         }
         if !matches!(way.attachment, Attachment::NetworkNamespace(_)) {
-            notes.wrong.extend(takes_the_hosts.clone());
             rules.judge(way, &mut notes);
         }
         examination.take(way, notes);
@@ -304,19 +312,22 @@ fn device_of_guest(device: &Link, way: &Way<'_>, seen: &Seen, service: &Service,
     let name = &device.name;
     let is_bridge = matches!(way.attachment, Attachment::BridgePort(_));
     let guest = &way.guest;
-    let puts_it_itself = service.addresses != Addresses::Operator;
+    let puts_it_itself = service.addresses == Addresses::Daemon;
+    notes.wrong.extend(takes_the_hosts(device, seen, service));
+    // What the operator must decide first makes no command out of what is missing.
+    let is_asked_for = !puts_it_itself && seen.hosts_own.is_none();
     let ipv6_is_off = seen.setting(&format!("ipv6/conf/{name}/disable_ipv6")) == Some(1);
 
-    notes.wrong.extend(address(device, service.ipv4.into(), &seen.links).filter(|_| !puts_it_itself));
+    notes.wrong.extend(address(device, service.ipv4.into(), &seen.links).filter(|_| is_asked_for));
     if guest.asks_by_ipv6 {
         if ipv6_is_off {
             let mend = sysctl(&[(format!("ipv6/conf/{name}/disable_ipv6"), 0)]);
             notes.wrong(format_args!("IPv6 is switched off on {name}"), mend);
         }
         match duplicate(device, service.ipv6, seen) {
-            Some(wrong) => notes.wrong.push(wrong),
+            Some(wrong) => notes.wrong.extend(Some(wrong).filter(|_| seen.hosts_own.is_none())),
             None => {
-                notes.wrong.extend(address(device, service.ipv6.into(), &seen.links).filter(|_| !puts_it_itself));
+                notes.wrong.extend(address(device, service.ipv6.into(), &seen.links).filter(|_| is_asked_for));
             }
         }
     }
@@ -618,9 +629,9 @@ impl Rules<'_> {
     }
 }
 
-/// Where the daemon is to put addresses and will not, for the host's sake.
-async fn takes_the_hosts(ways: &[Way<'_>], service: &Service) -> Option<Wrong> {
-    if service.addresses != Addresses::Daemon {
+/// Why the host seems to ask a metadata service itself, where that matters.
+async fn hosts_own(ways: &[Way<'_>], service: &Service) -> Option<String> {
+    if service.hosts_own == HostsOwn::Shadowed {
         return None;
     }
     let guests = interests(ways);
@@ -630,13 +641,21 @@ async fn takes_the_hosts(ways: &[Way<'_>], service: &Service) -> Option<Wrong> {
         let (netlink, links) = netlink::look().await?;
         own_metadata::sign(&netlink, &links, &guests, (service.ipv4, service.ipv6)).await
     };
-    let sign = match looking.await {
-        Ok(sign) => sign?,
-        Err(reason) => format!("its routes can't be read: {reason}"),
+    looking.await.unwrap_or_else(|reason| Some(format!("its routes can't be read: {reason}")))
+}
+
+/// With an address of the service on any interface of its own, the host would ask this service instead of its own.
+fn takes_the_hosts(device: &Link, seen: &Seen, service: &Service) -> Option<Wrong> {
+    let sign = seen.hosts_own.as_ref()?;
+    let consequence = match service.addresses {
+        Addresses::Daemon => "so imdsd puts no address on it".to_string(),
+        Addresses::Operator => format!("with an address of the service on {} it asks imdsd instead", device.name),
     };
     Some(Wrong {
-        what: format!("imdsd puts no address on it: the host seems to ask a metadata service of its own ({sign})"),
-        mend: "where the host needs no such service, set shadow_host_metadata = true in [interfaces]".to_string(),
+        what: format!("the host seems to ask a metadata service of its own ({sign}): {consequence}"),
+        mend: "where the host needs no such service, set shadow_host_metadata = true in [interfaces]; where it does, attach \
+               guests by network namespaces, whose addresses are not the host's"
+            .to_string(),
     })
 }
 

@@ -46,6 +46,8 @@ pub(super) struct Seen {
     pub(super) pinned: BTreeMap<u32, Result<bool, String>>,
     /// Whether connections may be tracked.
     pub(super) tracks: bool,
+    /// Why the host seems to ask a metadata service itself, unless it does not matter.
+    pub(super) hosts_own: Option<String>,
 }
 
 /// An IPv6 address that is on a link and yet is not the link's.

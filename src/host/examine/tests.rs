@@ -12,7 +12,13 @@ const BRIDGE: u32 = 5;
 const PORT: u32 = 6;
 
 fn service() -> Service {
-    Service { ipv4: IPV4, ipv6: IPV6, addresses: Addresses::Operator, load_rules: "load".to_string() }
+    Service {
+        ipv4: IPV4,
+        ipv6: IPV6,
+        addresses: Addresses::Operator,
+        hosts_own: HostsOwn::Spared,
+        load_rules: "load".to_string(),
+    }
 }
 
 /// Parts of the sentences, with the commands as a whole.
@@ -351,6 +357,27 @@ fn what_the_daemon_puts_itself_is_not_missing() {
     // One that somebody put and that can't be used is in the daemon's way.
     seen.unusable.push(Unusable { index: TAP, address: IPV6, prefix: 128, why: Duplicate::Awaited });
     assert_eq!(judged(&at_interface("tap0"), &seen, &managed).wrong.len(), 1);
+}
+
+/// No command that is printed cuts the host off from the service that it asks itself.
+#[test]
+fn where_the_host_asks_itself_no_command_puts_an_address() {
+    let mut seen = sane(links(|links| links.get_mut("tap0").unwrap().addresses.clear()));
+    seen.hosts_own = Some("there is a route".to_string());
+    seen.unusable.push(Unusable { index: TAP, address: IPV6, prefix: 64, why: Duplicate::Found });
+    seen.settings.insert("ipv4/conf/tap0/rp_filter".to_string(), 2);
+    let first = "the host seems to ask a metadata service of its own (there is a route)";
+    for addresses in [Addresses::Operator, Addresses::Daemon] {
+        let notes = judged(&at_interface("tap0"), &seen, &Service { addresses, ..service() });
+        let [own, rest @ ..] = &notes.wrong[..] else { panic!("{notes:#?}") };
+        assert!(own.what.starts_with(first), "{own:#?}");
+        assert!(notes.wrong.iter().all(|wrong| !wrong.mend.contains("ip address")), "{notes:#?}");
+        assert_eq!(rest.len(), 1, "{notes:#?}");
+    }
+    // One that is there already is in the host's way as well.
+    let mut seen = sane(links(|_| {}));
+    seen.hosts_own = Some("there is a route".to_string());
+    assert_eq!(judged(&at_interface("tap0"), &seen, &service()).wrong.len(), 1);
 }
 
 #[test]
