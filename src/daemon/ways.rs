@@ -214,7 +214,7 @@ impl Ways {
     fn presences<'k>(&mut self, keys: impl Iterator<Item = &'k Key>, links: &Links) -> BTreeMap<Key, Presence> {
         let mut presences: BTreeMap<Key, Presence> = BTreeMap::new();
         let mut namespaces: HashMap<Presence, Vec<Key>> = HashMap::new();
-        let own = namespace(Path::new("/proc/self/ns/net"));
+        let own = namespace(Path::new("/proc/self/ns/net")).ok().flatten();
         let mut unfit = BTreeSet::new();
         for key in keys {
             let before = self.ways.get(key).map(|way| &way.presence);
@@ -224,7 +224,10 @@ impl Ways {
                 Key::Namespace(_) => None,
             };
             let presence = match (key, interface) {
-                (Key::Namespace(name), _) => namespace(&namespace_path(name)),
+                (Key::Namespace(name), _) => namespace(&namespace_path(name)).unwrap_or_else(|reason| {
+                    unfit.insert(format!("{key} serves nobody: {reason}"));
+                    None
+                }),
                 (_, Some(interface)) => link(interface, before, links),
                 (_, None) => Some(Presence::Always),
             };
@@ -286,8 +289,9 @@ impl Ways {
             Key::Namespace(name) => {
                 let path = namespace_path(name);
                 return match namespace(&path) {
-                    None => format!("there is no {}", path.display()),
-                    Some(_) => format!("{} is another instance's too, or the host's own", path.display()),
+                    Ok(None) => format!("there is no {}", path.display()),
+                    Ok(Some(_)) => format!("{} is another instance's too, or the host's own", path.display()),
+                    Err(reason) => reason,
                 };
             }
         };
@@ -478,10 +482,21 @@ fn link(name: &str, before: Option<&Presence>, links: &Links) -> Option<Presence
     (link.up || before == Some(&presence)).then_some(presence)
 }
 
-fn namespace(path: &Path) -> Option<Presence> {
+/// A network namespace as it is now; `None` when it is not there. Or why that can't be told.
+fn namespace(path: &Path) -> Result<Option<Presence>, String> {
     use std::os::unix::fs::MetadataExt as _;
-    let file = std::fs::metadata(path).ok()?;
-    Some(Presence::Namespace(file.dev(), file.ino()))
+    match std::fs::metadata(path) {
+        Ok(file) => Ok(Some(Presence::Namespace(file.dev(), file.ino()))),
+        Err(reason) if reason.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(reason) => {
+            // Those of other users' processes are for who may trace them.
+            let needs = match reason.kind() == io::ErrorKind::PermissionDenied && path.starts_with("/proc") {
+                true => "; paths below /proc need CAP_SYS_PTRACE",
+                false => "",
+            };
+            Err(format!("{} can't be looked at: {reason}{needs}", path.display()))
+        }
+    }
 }
 
 /// Where `ip netns` keeps the namespaces that have names.
