@@ -69,6 +69,7 @@ fn look_at_host(arguments: &Arguments, checked: Checked) -> ExitCode {
             true => HostsOwn::Shadowed,
             false => HostsOwn::Spared,
         },
+        daemon: checked.config.admin.as_ref().map(|admin| admin.socket.clone()),
         load_rules: format!(
             "imdsd guest-rules --config {} | nft -f -",
             examine::word(&arguments.config.to_string_lossy())

@@ -48,6 +48,8 @@ pub struct Ways {
     unserved: BTreeSet<String>,
     /// The same of network namespaces that are not what they should be.
     unfit: BTreeSet<String>,
+    /// What could not be put on interfaces, by interface.
+    faults: BTreeMap<String, String>,
     /// How they all are, for the operator's socket.
     published: Arc<ArcSwap<told::Ways>>,
 }
@@ -121,6 +123,7 @@ impl Ways {
             ways: BTreeMap::new(),
             unserved: BTreeSet::new(),
             unfit: BTreeSet::new(),
+            faults: BTreeMap::new(),
             published: Arc::default(),
         }
     }
@@ -128,6 +131,11 @@ impl Ways {
     /// Where it is published how they all are, after each [`Ways::apply`].
     pub fn published(&self) -> Arc<ArcSwap<told::Ways>> {
         Arc::clone(&self.published)
+    }
+
+    /// Takes in what could not be put on interfaces: why sockets there can't be opened.
+    pub fn take_faults(&mut self, faults: Option<&BTreeMap<String, String>>) {
+        self.faults = faults.cloned().unwrap_or_default();
     }
 
     /// Opens and closes sockets as the instances' options ask for, and confirms the generations that are carried out.
@@ -182,7 +190,7 @@ impl Ways {
                         if when_refused == WhenRefused::Fail && is_configured {
                             return Err(StartFault::Listen(socket.address, reason));
                         }
-                        socket.tell_refused(key, &reason);
+                        socket.tell_refused(key, &reason, self.faults.get(key.name()));
                     }
                     opened += 1;
                     if opened % OPENED_AT_ONCE == 0 {
@@ -583,11 +591,15 @@ impl Socket {
         self.stop()
     }
 
-    fn tell_refused(&mut self, key: &Key, reason: &io::Error) {
+    /// `fault` is why the interface lacks what was to be put there.
+    fn tell_refused(&mut self, key: &Key, reason: &io::Error, fault: Option<&String>) {
         let mut text = reason.to_string();
         if let (Key::Interface(name) | Key::Bridge(name), io::ErrorKind::AddrNotAvailable) = (key, reason.kind()) {
-            // No command here: on a host that asks a metadata service itself it could cut that off.
-            text += &format!("; {name} lacks the address: `imdsd check --host` says what to do");
+            text += &match fault {
+                Some(fault) => format!("; {fault}"),
+                // No command here: on a host that asks a metadata service itself it could cut that off.
+                None => format!("; {name} lacks the address: `imdsd check --host` says what to do"),
+            };
         }
         if self.refused.as_ref() != Some(&text) {
             warn!(at = %key, address = %self.address, reason = text, "can't listen; its options stay pending, trying again");

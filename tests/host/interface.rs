@@ -241,6 +241,52 @@ fn where_the_host_asks_a_metadata_service_itself_no_command_puts_an_address() {
     );
 }
 
+/// Without the capability nothing is put, and everybody who is asked names it: the check, and the daemon itself.
+#[test]
+fn a_daemon_that_may_not_put_addresses_is_said_to_lack_the_capability() {
+    let test = "a_daemon_that_may_not_put_addresses_is_said_to_lack_the_capability";
+    let Some(mut host) = Host::new(test) else { return };
+    host.guest("tap0", 5);
+    host.configure("addresses = \"manage\"", &[(json!({ "Interface": "tap0" }), 5)]);
+    host.serve_without("net_admin");
+    let check = host.check();
+    assert_eq!((check.status, check.findings.len()), (Some(1), 2), "{check:#?}");
+    for finding in &check.findings {
+        assert!(finding["what"].as_str().unwrap().contains("it lacks CAP_NET_ADMIN"), "{finding}");
+        assert!(finding["mend"].as_str().unwrap().contains("systemd/manage-addresses.conf"), "{finding}");
+    }
+    let socket = host.directory.path().join("run/admin.sock").display().to_string();
+    let said = host.run("exec \"$@\"", &["instance", "explain", &instance(1), "--socket", &socket]);
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(said.contains("address 169.254.169.254 can't be put there") && said.contains("CAP_NET_ADMIN"), "{said}");
+    assert!(!said.contains("a route to"), "{said}");
+}
+
+/// sysctl takes what is before the first `=` for the name.
+#[test]
+fn a_name_that_sysctl_would_cut_is_mended_all_the_same() {
+    let Some(mut host) = Host::new("a_name_that_sysctl_would_cut_is_mended_all_the_same") else { return };
+    host.guest("tap=0", 5);
+    host.set_up("tap=0", 5);
+    host.configure("", &[(json!({ "Interface": "tap=0" }), 5)]);
+    host.check().assert_fine();
+    host.sh("echo 2 >'/proc/sys/net/ipv4/conf/tap=0/rp_filter'; echo 8 >'/proc/sys/net/ipv4/conf/tap=0/arp_ignore'");
+    assert_eq!(host.check().findings.len(), 2);
+    host.mend_all();
+}
+
+/// The kernel takes IPv6 from an interface whose MTU is too small, and says "Invalid argument" to who would put an address.
+#[test]
+fn an_mtu_that_is_too_small_for_ipv6_is_mended_first() {
+    let Some(mut host) = Host::new("an_mtu_that_is_too_small_for_ipv6_is_mended_first") else { return };
+    host.guest("tap0", 5);
+    host.set_up("tap0", 5);
+    host.configure("", &[(json!({ "Interface": "tap0" }), 5)]);
+    host.sh("ip link set tap0 mtu 1000");
+    assert_eq!(host.check().only().1, "ip link set tap0 mtu 1280");
+    host.mend_all();
+}
+
 /// The record of an instance counts, not the document that it was once registered from; a daemon may be running on it.
 #[test]
 fn what_the_state_directory_has_counts() {
