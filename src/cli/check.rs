@@ -11,7 +11,7 @@ use crate::config::{self, Checked};
 use crate::control::AccessKeys;
 use crate::daemon::{self, IdentitySource};
 use crate::guest::tree;
-use crate::host::examine::{self, Addresses, Service, examine};
+use crate::host::examine::{self, Addresses, HostsOwn, Service, examine};
 
 #[derive(Args)]
 pub struct Arguments {
@@ -61,11 +61,15 @@ fn look_at_host(arguments: &Arguments, checked: Checked) -> ExitCode {
     let service = Service {
         ipv4: *interfaces.ipv4.ip(),
         ipv6: *interfaces.ipv6.ip(),
-        addresses: match (interfaces.addresses, interfaces.shadow_host_metadata) {
-            (config::Addresses::Check, _) => Addresses::Operator,
-            (config::Addresses::Manage, false) => Addresses::Daemon,
-            (config::Addresses::Manage, true) => Addresses::DaemonForcibly,
+        addresses: match interfaces.addresses {
+            config::Addresses::Check => Addresses::Operator,
+            config::Addresses::Manage => Addresses::Daemon,
         },
+        hosts_own: match interfaces.shadow_host_metadata {
+            true => HostsOwn::Shadowed,
+            false => HostsOwn::Spared,
+        },
+        daemon: checked.config.admin.as_ref().map(|admin| admin.socket.clone()),
         load_rules: format!(
             "imdsd guest-rules --config {} | nft -f -",
             examine::word(&arguments.config.to_string_lossy())

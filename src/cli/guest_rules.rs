@@ -27,13 +27,17 @@ use crate::host::netlink::{self, Links};
 /// instance, a port or a bridge has changed, best before the guest starts. 'imdsd check --host' says when that was
 /// forgotten. Bridges also need 'sysctl -w net.ipv4.tcp_fwmark_accept=1'.
 ///
-/// When anything is wrong, nothing is printed, and the rules that are loaded stay.
+/// When anything is wrong, it is told on standard error, and what is printed is one line that nft refuses: the rules that are
+/// loaded stay, and the pipe fails.
 #[derive(Args)]
 pub struct Arguments {
     /// Configuration file
     #[arg(long, short, value_name = "FILE")]
     config: PathBuf,
 }
+
+/// Instead of a script. An empty one nft would load, and a pipe ends with nft's status: nobody would notice.
+const REFUSED: &str = "refused # There are no rules, since faults were found, which standard error has. nft fails here: what is loaded stays.";
 
 pub fn run(arguments: Arguments) -> ExitCode {
     match script(arguments) {
@@ -43,6 +47,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         }
         Err(faults) => {
             faults.iter().for_each(|fault| eprintln!("{fault}"));
+            println!("{REFUSED}");
             ExitCode::FAILURE
         }
     }

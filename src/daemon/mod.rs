@@ -340,6 +340,7 @@ impl Daemon {
         if let Some(host) = &mut self.host {
             links = host.links.borrow_and_update().clone();
             host.settle(&links, &self.ways.wanted_of_interfaces(&self.registry.snapshot())).await;
+            self.ways.take_faults(host.addresses.as_ref().map(Addresses::faults));
         }
         self.ways.apply(&self.registry, &links, &self.seating, when_refused).await
     }
@@ -469,7 +470,10 @@ impl Host {
         let addresses = match interfaces.addresses {
             config::Addresses::Check => None,
             config::Addresses::Manage => {
-                Some(Addresses::open(netlink.clone(), runtime_directory).map_err(StartFault::System)?)
+                let addresses = Addresses::open(netlink.clone(), runtime_directory).map_err(StartFault::System)?;
+                let now = links.borrow().clone();
+                addresses.tell_unrecorded(&now).await;
+                Some(addresses)
             }
         };
         let may_shadow = interfaces.shadow_host_metadata;

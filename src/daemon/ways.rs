@@ -48,6 +48,8 @@ pub struct Ways {
     unserved: BTreeSet<String>,
     /// Ways in that are not what they should be on this host, and why: nobody is served there.
     unfit: BTreeMap<Key, String>,
+    /// What could not be put on interfaces, by interface.
+    faults: BTreeMap<String, String>,
     /// How they all are, for the operator's socket.
     published: Arc<ArcSwap<told::Ways>>,
 }
@@ -121,6 +123,7 @@ impl Ways {
             ways: BTreeMap::new(),
             unserved: BTreeSet::new(),
             unfit: BTreeMap::new(),
+            faults: BTreeMap::new(),
             published: Arc::default(),
         }
     }
@@ -128,6 +131,11 @@ impl Ways {
     /// Where it is published how they all are, after each [`Ways::apply`].
     pub fn published(&self) -> Arc<ArcSwap<told::Ways>> {
         Arc::clone(&self.published)
+    }
+
+    /// Takes in what could not be put on interfaces: why sockets there can't be opened.
+    pub fn take_faults(&mut self, faults: Option<&BTreeMap<String, String>>) {
+        self.faults = faults.cloned().unwrap_or_default();
     }
 
     /// Opens and closes sockets as the instances' options ask for, and confirms the generations that are carried out.
@@ -182,7 +190,7 @@ impl Ways {
                         if when_refused == WhenRefused::Fail && is_configured {
                             return Err(StartFault::Listen(socket.address, reason));
                         }
-                        socket.tell_refused(key, &reason);
+                        socket.tell_refused(key, &reason, self.faults.get(key.name()));
                     }
                     opened += 1;
                     if opened % OPENED_AT_ONCE == 0 {
@@ -218,12 +226,15 @@ impl Ways {
     fn presences(&mut self, asked: &BTreeMap<Key, Asked<'_>>, links: &Links) -> BTreeMap<Key, Presence> {
         let mut presences: BTreeMap<Key, Presence> = BTreeMap::new();
         let mut namespaces: HashMap<Presence, Vec<Key>> = HashMap::new();
-        let own = namespace(Path::new("/proc/self/ns/net"));
+        let own = namespace(Path::new("/proc/self/ns/net")).ok().flatten();
         let mut unfit = BTreeMap::new();
         for key in asked.keys() {
             let before = self.ways.get(key).map(|way| &way.presence);
             let presence = match (key, self.interface_of(key)) {
-                (Key::Namespace(name), _) => namespace(&namespace_path(name)),
+                (Key::Namespace(name), _) => namespace(&namespace_path(name)).unwrap_or_else(|reason| {
+                    unfit.insert(key.clone(), reason);
+                    None
+                }),
                 (_, Some(interface)) => link(interface, before, links),
                 (_, None) => Some(Presence::Always),
             };
@@ -519,10 +530,21 @@ fn link(name: &str, before: Option<&Presence>, links: &Links) -> Option<Presence
     (link.up || before == Some(&presence)).then_some(presence)
 }
 
-fn namespace(path: &Path) -> Option<Presence> {
+/// A network namespace as it is now; `None` when it is not there. Or why that can't be told.
+fn namespace(path: &Path) -> Result<Option<Presence>, String> {
     use std::os::unix::fs::MetadataExt as _;
-    let file = std::fs::metadata(path).ok()?;
-    Some(Presence::Namespace(file.dev(), file.ino()))
+    match std::fs::metadata(path) {
+        Ok(file) => Ok(Some(Presence::Namespace(file.dev(), file.ino()))),
+        Err(reason) if reason.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(reason) => {
+            // Those of other users' processes are for who may trace them.
+            let needs = match reason.kind() == io::ErrorKind::PermissionDenied && path.starts_with("/proc") {
+                true => "; paths below /proc need CAP_SYS_PTRACE",
+                false => "",
+            };
+            Err(format!("{} can't be looked at: {reason}{needs}", path.display()))
+        }
+    }
 }
 
 /// Where `ip netns` keeps the namespaces that have names.
@@ -610,15 +632,15 @@ impl Socket {
         self.stop()
     }
 
-    fn tell_refused(&mut self, key: &Key, reason: &io::Error) {
+    /// `fault` is why the interface lacks what was to be put there.
+    fn tell_refused(&mut self, key: &Key, reason: &io::Error, fault: Option<&String>) {
         let mut text = reason.to_string();
         if let (Key::Interface(name) | Key::Bridge(name), io::ErrorKind::AddrNotAvailable) = (key, reason.kind()) {
-            let (prefix, nodad) = if self.address.is_ipv4() { (32, "") } else { (128, " nodad") };
-            text += &format!(
-                "; it needs the address: `ip address add {}/{prefix} dev {name}{nodad}`, or interfaces.addresses = \
-                 \"manage\"",
-                self.address.ip()
-            );
+            text += &match fault {
+                Some(fault) => format!("; {fault}"),
+                // No command here: on a host that asks a metadata service itself it could cut that off.
+                None => format!("; {name} lacks the address: `imdsd check --host` says what to do"),
+            };
         }
         if self.refused.as_ref() != Some(&text) {
             warn!(at = %key, address = %self.address, reason = text, "can't listen; its options stay pending, trying again");

@@ -17,6 +17,7 @@ use tracing::{debug, info, warn};
 
 use super::netlink::{Incarnation, Link, Links, Netlink, route_metric};
 use super::own_metadata::{MainRoute, ipv6_routes};
+use super::unusable;
 
 /// The name of the record in the runtime directory.
 const RECORD: &str = "host.json";
@@ -77,7 +78,7 @@ impl Addresses {
                 io::Error::other(format!(
                     "{path}, the record of addresses put on interfaces, can't be read: {reason}; remove it, and the \
                      addresses and routes (proto {}) that `ip address` and `ip -6 route` show",
-                    super::netlink::ROUTE_PROTOCOL
+                    super::netlink::PROTOCOL
                 ))
             })?,
             Some(Err(reason)) if reason.kind() != io::ErrorKind::NotFound => return Err(reason),
@@ -134,6 +135,10 @@ impl Addresses {
             match outcome {
                 Ok(()) => debug!(interface = put.interface, what = %put.what, "put on the interface"),
                 Err(reason) if reason.kind() == io::ErrorKind::AlreadyExists => {
+                    // Only whoever put it there may say that it goes: it stays, and is told.
+                    if let Some(fault) = put.is_there_and_unusable() {
+                        faults.entry(put.interface.clone()).or_insert(fault);
+                    }
                     if !is_ours {
                         self.put.remove(&put);
                         continue;
@@ -145,7 +150,8 @@ impl Addresses {
                     if !is_ours && answers {
                         self.put.remove(&put);
                     }
-                    faults.insert(put.interface.clone(), format!("{} can't be put there: {reason}", put.what));
+                    // The first of an interface: without its address, nobody asks for the routes.
+                    faults.entry(put.interface.clone()).or_insert_with(|| cant_be_put(put.what, &reason));
                     continue;
                 }
             }
@@ -158,6 +164,28 @@ impl Addresses {
             warn!(interface, "{fault}");
         }
         self.faults = faults;
+    }
+
+    /// Tells which interfaces have what no record says was put there by this daemon or one before it.
+    ///
+    /// It is left there: by its protocol number it is an imdsd's, and that may be another one that runs on this host.
+    pub async fn tell_unrecorded(&self, links: &Links) {
+        let ours = match self.netlink.ours().await {
+            Ok(ours) => ours,
+            Err(reason) => return debug!(%reason, "what is on interfaces already can't be read"),
+        };
+        let recorded: BTreeSet<(u32, IpAddr)> = self.put.iter().map(|put| (put.index, put.what.address())).collect();
+        let interfaces: BTreeSet<&str> =
+            ours.difference(&recorded).filter_map(|(index, _)| Some(links.indexed(*index)?.name.as_str())).collect();
+        if !interfaces.is_empty() {
+            let interfaces: Vec<&str> = interfaces.into_iter().collect();
+            warn!(
+                interfaces = interfaces.join(" "),
+                "these have addresses or routes of an imdsd (proto {}) that this one has no record of, and it leaves them \
+                 there: where no other runs on this host, take them away",
+                super::netlink::PROTOCOL
+            );
+        }
     }
 
     /// Looks at everything again at the next call, since nobody tells of routes that somebody took away; and takes away those
@@ -281,6 +309,25 @@ impl Addresses {
     }
 }
 
+impl Put {
+    /// What is to be said, where somebody put the address and it can't be used.
+    fn is_there_and_unusable(&self) -> Option<String> {
+        let What::Address(IpAddr::V6(address)) = self.what else { return None };
+        let unusable = unusable::read();
+        let found = unusable.iter().find(|found| found.index == self.index && found.address == address)?;
+        let take_away = found.take_away("ip", &self.interface);
+        Some(format!("{} is there already, {}: `{take_away}`, and it is put there anew", self.what, found.why()))
+    }
+}
+
+fn cant_be_put(what: What, reason: &io::Error) -> String {
+    let needs = match reason.kind() {
+        io::ErrorKind::PermissionDenied => "; addresses = \"manage\" needs CAP_NET_ADMIN",
+        _ => "",
+    };
+    format!("{what} can't be put there: {reason}{needs}")
+}
+
 fn is_wanted(put: &Put, wanted: &BTreeMap<String, Wanted>) -> bool {
     wanted.get(&put.interface).is_some_and(|wanted| match put.what {
         What::Address(address) => wanted.addresses.contains(&address),
@@ -322,6 +369,15 @@ fn is_gone(reason: &io::Error) -> bool {
     matches!(code, Some(Errno::ADDRNOTAVAIL | Errno::SRCH | Errno::NODEV | Errno::NXIO))
 }
 
+impl What {
+    fn address(self) -> IpAddr {
+        match self {
+            What::Address(address) => address,
+            What::Route(to) => to.into(),
+        }
+    }
+}
+
 impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -334,6 +390,16 @@ impl fmt::Display for What {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_not_be_put_names_the_capability() {
+        let what = What::Address("169.254.169.254".parse().unwrap());
+        for (errno, needs) in [(rustix::io::Errno::PERM, true), (rustix::io::Errno::NODEV, false)] {
+            let told = cant_be_put(what, &errno.into());
+            assert!(told.starts_with("address 169.254.169.254 can't be put there: "), "{told}");
+            assert_eq!(told.contains("CAP_NET_ADMIN"), needs, "{told}");
+        }
+    }
 
     #[test]
     fn a_route_that_a_network_of_the_hosts_own_came_after_is_found() {

@@ -13,9 +13,13 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use parking_lot::Mutex;
 use rtnetlink::packet_core::NetlinkPayload;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope, CacheInfo};
+use rtnetlink::packet_route::address::{
+    AddressAttribute, AddressHeaderFlags, AddressMessage, AddressProtocol, AddressScope, CacheInfo,
+};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
-use rtnetlink::packet_route::route::{RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteType};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteType,
+};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::AsyncSocket as _;
 use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder};
@@ -23,9 +27,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::warn;
 
-/// The protocol number of the routes that are put here, so that `ip route` tells them from others: one that
+/// The protocol number of the addresses and routes that are put here, so that `ip` tells them from others: one that
 /// /etc/iproute2/rt_protos leaves free, after 169.254.169.254.
-pub const ROUTE_PROTOCOL: u8 = 169;
+pub const PROTOCOL: u8 = 169;
 /// How long the kernel may take over an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// How long to wait before netlink is tried again.
@@ -58,6 +62,8 @@ pub struct Link {
     pub controller: Option<u32>,
     /// The index of the link that it stands on, as a VLAN device does.
     pub below: Option<u32>,
+    /// The longest packet that it carries.
+    pub mtu: u32,
     /// Its addresses. One that is not usable yet (duplicate address detection) or never (it failed) is left out.
     pub addresses: BTreeSet<IpAddr>,
 }
@@ -76,6 +82,7 @@ impl Link {
             kind: kind.to_string(),
             controller: None,
             below: None,
+            mtu: 1500,
             addresses: BTreeSet::new(),
         }
     }
@@ -136,12 +143,13 @@ impl Links {
         let index = message.header.index;
         let up = message.header.flags.contains(LinkFlags::Up);
         let (mut name, mut mac, mut controller) = (None, String::new(), None);
-        let (mut kind, mut below) = (String::new(), None);
+        let (mut kind, mut below, mut mtu) = (String::new(), None, u32::MAX);
         for attribute in &message.attributes {
             match attribute {
                 LinkAttribute::IfName(value) => name = Some(value),
                 LinkAttribute::Address(bytes) if bytes.len() == 6 => mac = mac_text(bytes),
                 LinkAttribute::Controller(value) => controller = (*value != 0).then_some(*value),
+                LinkAttribute::Mtu(value) => mtu = *value,
                 LinkAttribute::Link(value) => below = (*value != 0).then_some(*value),
                 LinkAttribute::LinkInfo(infos) => {
                     let of_info = infos.iter().find_map(|info| match info {
@@ -164,13 +172,14 @@ impl Links {
                 kind,
                 controller,
                 below,
+                mtu,
                 ..known.clone()
             },
             None => {
                 self.made += 1;
                 let incarnation = Incarnation(self.made);
                 let (ups, addresses) = (u64::from(up), BTreeSet::new());
-                Link { index, name: name.clone(), incarnation, up, ups, mac, kind, controller, below, addresses }
+                Link { index, name: name.clone(), incarnation, up, ups, mac, kind, controller, below, mtu, addresses }
             }
         };
         let is_news = before.as_ref() != Some(&link);
@@ -520,6 +529,8 @@ impl Netlink {
     pub async fn add_address(&self, index: u32, address: IpAddr) -> io::Result<()> {
         let mut request = self.handle().address().add(index, address, own_prefix(address));
         let message = request.message_mut();
+        // Kernels before 5.18 don't keep it.
+        message.attributes.push(AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)));
         if address.is_ipv6() {
             message.header.flags |= AddressHeaderFlags::Nodad;
             let mut lifetime = CacheInfo::default();
@@ -548,6 +559,31 @@ impl Netlink {
     /// Takes such a route away again.
     pub async fn remove_route(&self, index: u32, to: Ipv6Addr) -> io::Result<()> {
         self.within(self.handle().route().del(route(index, to)).execute()).await
+    }
+
+    /// The addresses and the destinations of routes that bear [`PROTOCOL`], with the links that they are on.
+    pub async fn ours(&self) -> io::Result<BTreeSet<(u32, IpAddr)>> {
+        let mut ours = BTreeSet::new();
+        let mut addresses = Box::pin(self.handle().address().get().execute());
+        let mark = AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL));
+        while let Some(address) = self.within(addresses.try_next()).await? {
+            if address.attributes.contains(&mark) {
+                ours.extend(address_of(&address).map(|of| (address.header.index, of)));
+            }
+        }
+        let all = RouteMessageBuilder::<Ipv6Addr>::new().build();
+        let mut routes = Box::pin(self.handle().route().get(all).execute());
+        while let Some(route) = self.within(routes.try_next()).await? {
+            if route.header.protocol != RouteProtocol::Other(PROTOCOL) {
+                continue;
+            }
+            let to = route.attributes.iter().find_map(|attribute| match attribute {
+                RouteAttribute::Destination(RouteAddress::Inet6(to)) => Some(IpAddr::V6(*to)),
+                _ => None,
+            });
+            ours.extend(Route::read(&route).by.into_iter().zip(to));
+        }
+        Ok(ours)
     }
 
     /// The route that a packet to this address would take, of a socket bound to `bound` if that is given. Only the routing
@@ -586,7 +622,7 @@ fn route(index: u32, to: Ipv6Addr) -> RouteMessage {
         .destination_prefix(to, 128)
         .output_interface(index)
         .priority(route_metric(index))
-        .protocol(RouteProtocol::Other(ROUTE_PROTOCOL))
+        .protocol(RouteProtocol::Other(PROTOCOL))
         .build()
 }
 

@@ -113,7 +113,8 @@ fn is_whole(address: IpAddr, prefix: u8) -> bool {
 
 /// The cloud that a machine's firmware says it belongs to.
 fn cloud_of(text: &str) -> Option<&'static str> {
-    const CLOUDS: [(&str, &str); 11] = [
+    // As cloud-init's ds-identify and datasources know them, where their service is at this address.
+    const CLOUDS: [(&str, &str); 25] = [
         ("Amazon EC2", "Amazon EC2"),
         // Of Xen's firmware there, "4.11.amazon".
         (".amazon", "Amazon EC2"),
@@ -127,6 +128,21 @@ fn cloud_of(text: &str) -> Option<&'static str> {
         ("Scaleway", "Scaleway"),
         ("OpenStack", "OpenStack"),
         ("CloudStack", "CloudStack"),
+        ("Vultr", "Vultr"),
+        ("Linode", "Akamai"),
+        ("Akamai", "Akamai"),
+        ("UpCloud", "UpCloud"),
+        ("Exoscale", "Exoscale"),
+        // Asset tags of clouds of OpenStack that say it in other words.
+        ("HUAWEICLOUD", "Huawei Cloud"),
+        ("OpenTelekomCloud", "Open Telekom Cloud"),
+        ("SAP CCloud VM", "SAP Converged Cloud"),
+        ("3DS Outscale", "Outscale"),
+        (".zstack.io", "ZStack"),
+        ("e24cloud", "e24cloud"),
+        ("CloudCIX", "CloudCIX"),
+        ("NWCS", "NWCS"),
+        ("IBM:Cloud Compute Server", "IBM Cloud"),
     ];
     CLOUDS.iter().find(|(sign, _)| text.contains(sign)).map(|(_, name)| *name)
 }
@@ -200,6 +216,23 @@ mod tests {
             ("Microsoft Corporation", None),
             ("4.11.amazon", Some("Amazon EC2")),
             ("Apache Software Foundation CloudStack KVM Hypervisor", Some("CloudStack")),
+            ("Vultr\n", Some("Vultr")),
+            ("Linode", Some("Akamai")),
+            ("Akamai", Some("Akamai")),
+            ("UpCloud", Some("UpCloud")),
+            ("Exoscale Compute Platform", Some("Exoscale")),
+            ("HUAWEICLOUD", Some("Huawei Cloud")),
+            ("OpenTelekomCloud", Some("Open Telekom Cloud")),
+            ("SAP CCloud VM", Some("SAP Converged Cloud")),
+            ("3DS Outscale VM", Some("Outscale")),
+            ("12345.zstack.io", Some("ZStack")),
+            ("e24cloud", Some("e24cloud")),
+            ("CloudCIX", Some("CloudCIX")),
+            ("NWCS", Some("NWCS")),
+            ("IBM:Cloud Compute Server 1.0:bx2-2x8", Some("IBM Cloud")),
+            // A server of Huawei's or IBM's own is no machine of their clouds.
+            ("Huawei", None),
+            ("IBM", None),
             ("QEMU", None),
             ("Dell Inc.", None),
             ("", None),

@@ -33,7 +33,7 @@ pub struct BridgePort {
     pub bridge: String,
     /// The port's own interface.
     pub port: String,
-    /// The mark of its packets, from 1. It identifies the guest, and no two ports of a bridge share one.
+    /// The mark of its packets, from 1. It identifies the guest, and no two ports on a host share one.
     pub mark: u32,
 }
 
@@ -54,8 +54,8 @@ pub enum Ground<'a> {
     Listener(&'a str),
     /// A network interface.
     Interface(&'a str),
-    /// A mark on a bridge.
-    Mark(&'a str, u32),
+    /// A mark: the guest rules let answers leave by the port of their mark, whatever bridge it is on.
+    Mark(u32),
     /// A network namespace.
     NetworkNamespace(&'a str),
     /// A source address on a listener.
@@ -80,7 +80,7 @@ impl Attachment {
             Attachment::BridgePort(BridgePort { bridge, port, mark }) => vec![
                 (Ground::Interface(bridge), Hold::Shared),
                 (Ground::Interface(port), Hold::Alone),
-                (Ground::Mark(bridge, *mark), Hold::Alone),
+                (Ground::Mark(*mark), Hold::Alone),
             ],
             Attachment::NetworkNamespace(name) => vec![(Ground::NetworkNamespace(plain(name)), Hold::Alone)],
             Attachment::SourceAddress(SourceAddress { listener, address }) => {
@@ -199,11 +199,12 @@ mod tests {
             (namespace("a"), namespace("/run/netns/a"), true),
             (namespace("/var/run/netns/a"), namespace("/run/netns/a"), true),
             (namespace("/proc/5/ns/net"), namespace("/proc/6/ns/net"), false),
-            // A port is known by its mark, which is one guest's on the whole bridge.
+            // A port is known by its mark, which is one guest's on the whole host.
             (port("br0", "a", 1), port("br0", "b", 2), false),
             (port("br0", "a", 1), port("br0", "b", 1), true),
             (port("br0", "a", 1), port("br0", "a", 2), true),
-            (port("br0", "a", 1), port("br1", "b", 1), false),
+            (port("br0", "a", 1), port("br1", "b", 1), true),
+            (port("br0", "a", 1), port("br1", "b", 2), false),
             // A port is on one bridge only.
             (port("br0", "a", 1), port("br1", "a", 2), true),
             // Whoever has the whole bridge has every guest on it.

@@ -167,11 +167,18 @@ fn a_link_that_is_absent_or_down_or_lacks_the_address_is_named() {
         document["Imds"]["Attachments"] = json!([{ "NetworkNamespace": "nowhere" }]);
         document
     };
+    // A path of which more can be said than that nothing is there.
+    let hidden = {
+        let mut document = guest("i-66666666", "");
+        document["Imds"]["Attachments"] = json!([{ "NetworkNamespace": "/proc/self/status/net" }]);
+        document
+    };
     let documents = json!([
         of_interface("i-11111111", "absent0"),
         of_interface("i-22222222", "down0"),
         of_interface("i-33333333", "bare0"),
         namespace,
+        hidden,
     ]);
     std::fs::write(directory.path().join("instances.json"), documents.to_string()).unwrap();
     write_keys(&directory.path().join("access-keys.toml"));
@@ -187,8 +194,9 @@ fn a_link_that_is_absent_or_down_or_lacks_the_address_is_named() {
     for (place, name, why) in [
         ("--interface", "absent0", "interface 'absent0' waits: there is no interface 'absent0'"),
         ("--interface", "down0", "interface 'down0' waits: interface 'down0' is not up"),
-        ("--interface", "bare0", "ip address add 169.254.169.254/32 dev bare0"),
+        ("--interface", "bare0", "bare0 lacks the address: `imdsd check --host` says what to do"),
         ("--namespace", "nowhere", "waits: there is no /run/netns/nowhere"),
+        ("--namespace", "/proc/self/status/net", "waits: /proc/self/status/net can't be looked at: Not a directory"),
     ] {
         let said = ask(&["instance", "explain", place, name]).done();
         assert!(said.contains(why), "{name}: {said}");
@@ -198,7 +206,7 @@ fn a_link_that_is_absent_or_down_or_lacks_the_address_is_named() {
     for line in ["waits: there is no interface 'absent0'", "169.254.169.254:80 refused"] {
         assert!(ways.contains(line), "{line}: {ways}");
     }
-    // What it says is to be done helps.
+    // What that says helps.
     let added = host.command("ip").args(["address", "add", "169.254.169.254/32", "dev", "bare0"]).status().unwrap();
     assert!(added.success());
     let began = std::time::Instant::now();

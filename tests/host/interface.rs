@@ -216,6 +216,77 @@ fn what_the_daemon_is_to_put_is_not_missing_before_it_runs() {
     host.check().assert_fine();
 }
 
+/// An address on the guest's interface would cut the host off from the service that it asks: no command may say to put one.
+#[test]
+fn where_the_host_asks_a_metadata_service_itself_no_command_puts_an_address() {
+    let test = "where_the_host_asks_a_metadata_service_itself_no_command_puts_an_address";
+    let Some(mut host) = Host::new(test) else { return };
+    host.guest("tap0", 5);
+    let document = [(json!({ "Interface": "tap0" }), 5)];
+    host.configure("", &document);
+    host.sh("ip link add lan0 type veth peer name lan1 && ip link set lan0 up && ip link set lan1 up
+         ip -6 route add fd11::5/128 dev tap0; ip route add 169.254.169.254/32 dev lan0");
+    let check = host.check();
+    let (what, mend) = check.only();
+    assert!(what.contains("there is a route to 169.254.169.254 by lan0"), "{what}");
+    assert!(mend.contains("shadow_host_metadata") && !mend.contains("ip address add"), "{mend}");
+    // Said by the operator, it needs none.
+    host.configure("shadow_host_metadata = true", &document);
+    let check = host.check();
+    let mends: Vec<&str> = check.findings.iter().map(|finding| finding["mend"].as_str().unwrap()).collect();
+    assert_eq!(
+        mends,
+        ["ip address add 169.254.169.254/32 dev tap0", "ip address add fd00:ec2::254/128 dev tap0 nodad"],
+        "{check:#?}"
+    );
+}
+
+/// Without the capability nothing is put, and everybody who is asked names it: the check, and the daemon itself.
+#[test]
+fn a_daemon_that_may_not_put_addresses_is_said_to_lack_the_capability() {
+    let test = "a_daemon_that_may_not_put_addresses_is_said_to_lack_the_capability";
+    let Some(mut host) = Host::new(test) else { return };
+    host.guest("tap0", 5);
+    host.configure("addresses = \"manage\"", &[(json!({ "Interface": "tap0" }), 5)]);
+    host.serve_without("net_admin");
+    let check = host.check();
+    assert_eq!((check.status, check.findings.len()), (Some(1), 2), "{check:#?}");
+    for finding in &check.findings {
+        assert!(finding["what"].as_str().unwrap().contains("it lacks CAP_NET_ADMIN"), "{finding}");
+        assert!(finding["mend"].as_str().unwrap().contains("systemd/manage-addresses.conf"), "{finding}");
+    }
+    let socket = host.directory.path().join("run/admin.sock").display().to_string();
+    let said = host.run("exec \"$@\"", &["instance", "explain", &instance(1), "--socket", &socket]);
+    let said = String::from_utf8(said.stdout).unwrap();
+    assert!(said.contains("address 169.254.169.254 can't be put there") && said.contains("CAP_NET_ADMIN"), "{said}");
+    assert!(!said.contains("a route to"), "{said}");
+}
+
+/// sysctl takes what is before the first `=` for the name.
+#[test]
+fn a_name_that_sysctl_would_cut_is_mended_all_the_same() {
+    let Some(mut host) = Host::new("a_name_that_sysctl_would_cut_is_mended_all_the_same") else { return };
+    host.guest("tap=0", 5);
+    host.set_up("tap=0", 5);
+    host.configure("", &[(json!({ "Interface": "tap=0" }), 5)]);
+    host.check().assert_fine();
+    host.sh("echo 2 >'/proc/sys/net/ipv4/conf/tap=0/rp_filter'; echo 8 >'/proc/sys/net/ipv4/conf/tap=0/arp_ignore'");
+    assert_eq!(host.check().findings.len(), 2);
+    host.mend_all();
+}
+
+/// The kernel takes IPv6 from an interface whose MTU is too small, and says "Invalid argument" to who would put an address.
+#[test]
+fn an_mtu_that_is_too_small_for_ipv6_is_mended_first() {
+    let Some(mut host) = Host::new("an_mtu_that_is_too_small_for_ipv6_is_mended_first") else { return };
+    host.guest("tap0", 5);
+    host.set_up("tap0", 5);
+    host.configure("", &[(json!({ "Interface": "tap0" }), 5)]);
+    host.sh("ip link set tap0 mtu 1000");
+    assert_eq!(host.check().only().1, "ip link set tap0 mtu 1280");
+    host.mend_all();
+}
+
 /// The record of an instance counts, not the document that it was once registered from; a daemon may be running on it.
 #[test]
 fn what_the_state_directory_has_counts() {
@@ -246,7 +317,7 @@ fn it_needs_no_privilege() {
     assert!(check.unseen.contains("not looked at: the inside: "), "{check:#?}");
 }
 
-/// Rules that leave a guest out would put it out: with one that can't be read, nothing is printed.
+/// Rules that leave a guest out would put it out: with one that can't be read, what is printed is nothing that nft takes.
 #[test]
 fn no_rules_are_printed_when_a_record_is_unreadable() {
     let Some(mut host) = Host::new("no_rules_are_printed_when_a_record_is_unreadable") else { return };
@@ -261,7 +332,12 @@ fn no_rules_are_printed_when_a_record_is_unreadable() {
     std::fs::create_dir_all(&records).unwrap();
     std::fs::write(records.join("i-00000009.json"), "{").unwrap();
     let rules = host.run("exec \"$@\"", &["guest-rules", "--config", &host.config()]);
-    assert_eq!((rules.status.code(), rules.stdout.len()), (Some(1), 0));
+    let printed = String::from_utf8(rules.stdout).unwrap();
+    assert_eq!((rules.status.code(), printed.lines().count()), (Some(1), 1), "{printed}");
+    assert!(printed.starts_with("refused # "), "{printed}");
+    // A shell's pipe ends with the status of its last command, and nft is content with nothing at all.
+    let loaded = host.run("\"$@\" | nft --check --file -", &["guest-rules", "--config", &host.config()]);
+    assert!(!loaded.status.success());
     assert!(String::from_utf8(rules.stderr).unwrap().contains("unreadable record"));
     let check = host.check();
     assert!(check.unseen.contains("not looked at") && check.unseen.contains("unreadable record"), "{check:#?}");

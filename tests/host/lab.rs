@@ -124,9 +124,12 @@ impl Host {
         self.directory.path().join("imdsd.toml").display().to_string()
     }
 
-    /// `imdsd check --host`, where /sys shows this network namespace and not the machine's, if that can be done here.
+    /// `imdsd check --host`, where /sys shows this network namespace and not the machine's, if that can be done here, and nothing
+    /// of the firmware: on a machine of a cloud a default route would be a sign.
     pub fn check(&self) -> Check {
-        self.check_after("mount -t sysfs sysfs /sys 2>/dev/null; exec \"$@\"")
+        self.check_after(
+            "mount -t sysfs sysfs /sys 2>/dev/null; mount -t tmpfs tmpfs /sys/class/dmi 2>/dev/null; exec \"$@\"",
+        )
     }
 
     /// The same, started by a shell's `exec "$@"`.
@@ -181,7 +184,19 @@ impl Host {
 
     /// Starts the daemon in here.
     pub fn serve(&mut self) {
-        let mut imdsd = self.namespace.command(env!("CARGO_BIN_EXE_imdsd"));
+        let imdsd = self.namespace.command(env!("CARGO_BIN_EXE_imdsd"));
+        self.serve_by(imdsd);
+    }
+
+    /// The same, without a capability.
+    pub fn serve_without(&mut self, capability: &str) {
+        let mut setpriv = self.namespace.command("setpriv");
+        setpriv.arg(format!("--bounding-set=-{capability}")).arg(format!("--inh-caps=-{capability}"));
+        setpriv.arg(env!("CARGO_BIN_EXE_imdsd"));
+        self.serve_by(setpriv);
+    }
+
+    fn serve_by(&mut self, mut imdsd: Command) {
         imdsd.args(["serve", "--log-format", "json", "--config", &self.config()]);
         let mut daemon = imdsd.stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(daemon.stderr.take().unwrap()).lines().map_while(Result::ok);

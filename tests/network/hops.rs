@@ -285,7 +285,8 @@ fn a_server_that_raises_the_limit_again_sends_its_secret_beyond_it() {
     let Some(lab) = Lab::new("careless servers") else { return };
     let [_, client, _] = chain(&lab);
     const SECRET: &str = "not for the next hop";
-    let careless: [(&str, fn(&mut TcpStream)); 3] = [
+    type Sends = fn(&mut TcpStream);
+    let careless: [(&str, Sends); 3] = [
         ("never limited", |stream| stream.write_all(SECRET.as_bytes()).unwrap()),
         ("raised again", |stream| {
             stream.set_ttl(1).unwrap();

@@ -105,6 +105,41 @@ fn what_a_killed_daemon_left_behind_is_gone_after_the_next_start() {
     eventually("tap2 is the operator's again", || on(&lab, "tap2") == operators_own());
 }
 
+/// Whose it is can't be told then: another imdsd may run on the host.
+#[test]
+fn what_was_put_there_and_has_no_record_is_left_and_told() {
+    let Some(lab) = host("a lost record") else { return };
+    let mut imdsd = Imdsd::start(&lab, MANAGE, &instances());
+    everybody_is_served(&lab);
+    imdsd.kill();
+    std::fs::remove_file(imdsd.directory.path().join("run/host.json")).unwrap();
+    imdsd.spawn_again(&lab);
+    let told = imdsd.wait_for(|line| line["message"].as_str().is_some_and(|text| text.contains("no record of")));
+    assert_eq!((&told["level"], &told["interfaces"]), (&"WARN".into(), &"tap1 tap2".into()), "{told}");
+    imdsd.wait_until_ready();
+    everybody_is_served(&lab);
+    imdsd.terminate();
+    assert_eq!(on(&lab, "tap1"), all_of_it());
+}
+
+/// Without `nodad`, where nobody is at the other end, the kernel asks for ever whether somebody has the address.
+#[test]
+fn an_address_that_somebody_put_and_that_cant_be_used_is_told_with_its_command() {
+    let Some(lab) = host("an unusable address") else { return };
+    lab.sh("g1", "ip link set eth0 down");
+    lab.sh(HOST, "ip -6 address add fd00:ec2::254/64 dev tap1");
+    let mut imdsd = Imdsd::spawn(&lab, MANAGE, &instances());
+    let told = imdsd.wait_for(|line| line["message"].as_str().is_some_and(|text| text.contains("is there already")));
+    let text = told["message"].as_str().unwrap();
+    let command = text.split('`').nth(1).unwrap();
+    assert_eq!((&told["interface"], command), (&"tap1".into(), "ip address del fd00:ec2::254/64 dev tap1"), "{told}");
+    lab.sh(HOST, command);
+    eventually("it is put there anew", || {
+        let addresses = lab.sh(HOST, "ip -6 address show dev tap1");
+        addresses.contains("fd00:ec2::254/128") && !addresses.contains("tentative")
+    });
+}
+
 /// Linux takes IPv6 addresses away from a link that goes down, and the routes with them.
 #[test]
 fn what_a_link_loses_when_it_goes_down_is_back_when_it_is_up() {

@@ -19,15 +19,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use self::seen::{Duplicate, Hidden, Interest, Seen};
+use self::seen::{Daemon, Hidden, Interest, Seen};
 use super::guest_rules::{self, MetadataAddresses};
 use super::guests::{self, Guest, Way, ways};
 use super::netlink::{self, Link, Links, Route, route_metric};
 use super::own_metadata;
+use super::unusable::Unusable;
 use crate::instance::document::near_miss;
 use crate::instance::{Attachment, BridgePort, Instance, InstanceId};
 
@@ -86,6 +87,10 @@ pub struct Service {
     pub ipv6: Ipv6Addr,
     /// Who puts them on interfaces.
     pub addresses: Addresses,
+    /// What there is to be said where the host itself asks at them.
+    pub hosts_own: HostsOwn,
+    /// Where a daemon that runs is found.
+    pub daemon: Option<PathBuf>,
     /// The command that loads the guest rules.
     pub load_rules: String,
 }
@@ -97,8 +102,15 @@ pub enum Addresses {
     Operator,
     /// The daemon, while it runs.
     Daemon,
-    /// The daemon, even where it takes them from the host itself.
-    DaemonForcibly,
+}
+
+/// Whether the host's interfaces may have the addresses although the host seems to ask there itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostsOwn {
+    /// They would cut it off from the service that it asks.
+    Spared,
+    /// The operator says that it needs no such service.
+    Shadowed,
 }
 
 /// Looks at the ways in of these instances. Fails when the kernel can't be asked by netlink at all.
@@ -109,8 +121,11 @@ pub async fn examine(instances: &[Instance], service: &Service) -> io::Result<Ex
     if ways.is_empty() {
         return Ok(examination);
     }
-    let seen = Seen::read(&interests(&ways)).await?;
-    let takes_the_hosts = takes_the_hosts(&ways, service).await;
+    let mut seen = Seen::read(&interests(&ways)).await?;
+    seen.hosts_own = hosts_own(&ways, service).await;
+    if let (Addresses::Daemon, Some(socket)) = (service.addresses, &service.daemon) {
+        seen.daemon = seen::daemon(socket).await;
+    }
     let rules = Rules {
         listed: seen::rules().await.map(|listed| {
             let addresses = MetadataAddresses { ipv4: service.ipv4, ipv6: service.ipv6 };
@@ -142,7 +157,6 @@ pub async fn examine(instances: &[Instance], service: &Service) -> io::Result<Ex
             Attachment::Listener(_) | Attachment::SourceAddress(_) => {}
         }
         if !matches!(way.attachment, Attachment::NetworkNamespace(_)) {
-            notes.wrong.extend(takes_the_hosts.clone());
             rules.judge(way, &mut notes);
         }
         examination.take(way, notes);
@@ -304,23 +318,39 @@ fn device_of_guest(device: &Link, way: &Way<'_>, seen: &Seen, service: &Service,
     let name = &device.name;
     let is_bridge = matches!(way.attachment, Attachment::BridgePort(_));
     let guest = &way.guest;
-    let puts_it_itself = service.addresses != Addresses::Operator;
     let ipv6_is_off = seen.setting(&format!("ipv6/conf/{name}/disable_ipv6")) == Some(1);
 
-    notes.wrong.extend(address(device, service.ipv4.into(), &seen.links).filter(|_| !puts_it_itself));
-    if guest.asks_by_ipv6 {
+    notes.wrong.extend(takes_the_hosts(device, seen, service));
+    // What the operator must decide first makes no command out of what is missing.
+    let is_asked_for = seen.hosts_own.is_none();
+    if is_asked_for {
+        missing(device, service.ipv4.into(), way, seen, service, notes);
+    }
+    let ipv6_fits = device.mtu >= LEAST_IPV6_MTU;
+    if guest.asks_by_ipv6 && !ipv6_fits {
+        notes.wrong.push(too_small("ip", device));
+    }
+    if guest.asks_by_ipv6 && ipv6_fits {
         if ipv6_is_off {
             let mend = sysctl(&[(format!("ipv6/conf/{name}/disable_ipv6"), 0)]);
             notes.wrong(format_args!("IPv6 is switched off on {name}"), mend);
         }
-        match duplicate(device, service.ipv6, seen) {
-            Some(wrong) => notes.wrong.push(wrong),
-            None => {
-                notes.wrong.extend(address(device, service.ipv6.into(), &seen.links).filter(|_| !puts_it_itself));
+        let found = seen.unusable.iter().find(|found| found.index == device.index && found.address == service.ipv6);
+        match found {
+            _ if !is_asked_for => {}
+            Some(found) => {
+                let wrong = unusable("ip", name, found);
+                notes.wrong.push(match service.addresses {
+                    Addresses::Operator => wrong,
+                    Addresses::Daemon => Wrong { mend: found.take_away("ip", name), ..wrong },
+                });
             }
+            // The daemon puts it as soon as it can be put.
+            None if ipv6_is_off && service.addresses == Addresses::Daemon => {}
+            None => missing(device, service.ipv6.into(), way, seen, service, notes),
         }
     }
-    ways_back(device, guest, is_bridge, puts_it_itself, seen, notes);
+    ways_back(device, guest, is_bridge, service.addresses, seen, notes);
 
     let number = |family: &str, of: &str, setting: &str| seen.setting(&format!("{family}/conf/{of}/{setting}"));
     let both = |setting: &str| Some((number("ipv4", "all", setting)?, number("ipv4", name, setting)?));
@@ -349,52 +379,62 @@ fn device_of_guest(device: &Link, way: &Way<'_>, seen: &Seen, service: &Service,
     }
 }
 
-/// The address of the service, where it is missing.
-fn address(device: &Link, address: IpAddr, links: &Links) -> Option<Wrong> {
+/// The address of the service, where it is missing. One that a daemon is to put is not missing before it runs.
+fn missing(device: &Link, address: IpAddr, way: &Way<'_>, seen: &Seen, service: &Service, notes: &mut Notes) {
     if device.addresses.contains(&address) {
-        return None;
+        return;
     }
-    let elsewhere = links.iter().find(|link| link.addresses.contains(&address));
-    let elsewhere = elsewhere.map(|link| format!(" (it is on {})", link.name)).unwrap_or_default();
-    Some(Wrong {
-        what: format!("{} lacks the address {address}{elsewhere}", device.name),
-        mend: add_address("ip", &device.name, address),
-    })
-}
-
-/// The address of the service, where it is and can't be used.
-fn duplicate(device: &Link, address: Ipv6Addr, seen: &Seen) -> Option<Wrong> {
-    let found = seen.unusable.iter().find(|found| found.index == device.index && found.address == address)?;
-    Some(unusable("ip", &device.name, found))
-}
-
-fn unusable(ip: &str, device: &str, found: &seen::Unusable) -> Wrong {
-    let why = match found.why {
-        Duplicate::Awaited => "the kernel still asks whether somebody else has it",
-        Duplicate::Found => "somebody behind the interface claimed it first",
-    };
-    let address = found.address;
-    Wrong {
-        what: format!("{device} has the address {address}, which can't be used: {why}; it needs nodad"),
-        mend: format!(
-            "{ip} address del {address}/{} dev {} && {}",
-            found.prefix,
-            word(device),
-            add_address(ip, device, address.into())
+    let name = &device.name;
+    match (service.addresses, &seen.daemon) {
+        (Addresses::Operator, _) => {
+            let elsewhere = seen.links.iter().find(|link| link.addresses.contains(&address));
+            let elsewhere = elsewhere.map(|link| format!(" (it is on {})", link.name)).unwrap_or_default();
+            notes
+                .wrong(format_args!("{name} lacks the address {address}{elsewhere}"), add_address("ip", name, address));
+        }
+        (Addresses::Daemon, Daemon::Absent) => {}
+        (Addresses::Daemon, Daemon::Runs { may: Some(false) }) => notes.wrong(
+            format_args!("imdsd runs and may not put the address {address} on {name}: it lacks CAP_NET_ADMIN"),
+            "give it CAP_NET_ADMIN, as systemd/manage-addresses.conf does, and start it again",
         ),
+        (Addresses::Daemon, Daemon::Runs { .. }) => notes.wrong(
+            format_args!("imdsd runs and has not put the address {address} on {name}"),
+            format_args!("its log says why, and so does: imdsd instance explain {}", way.guest.id),
+        ),
+        (Addresses::Daemon, Daemon::Hidden(reason)) => {
+            notes.unseen(format_args!("whether imdsd runs, which is to put the address {address} on {name}: {reason}"));
+        }
     }
 }
 
-fn add_address(ip: &str, device: &str, address: IpAddr) -> String {
+/// RFC 8200; the kernel has no IPv6 on an interface with less.
+const LEAST_IPV6_MTU: u32 = 1280;
+
+fn too_small(ip: &str, device: &Link) -> Wrong {
+    Wrong {
+        what: format!(
+            "the MTU of {} is {}, and with less than {LEAST_IPV6_MTU} the kernel has no IPv6 on it",
+            device.name, device.mtu
+        ),
+        mend: format!("{ip} link set {} mtu {LEAST_IPV6_MTU}", word(&device.name)),
+    }
+}
+
+fn unusable(ip: &str, device: &str, found: &Unusable) -> Wrong {
+    Wrong { what: format!("{device} has the address {}, {}", found.address, found.why()), mend: found.mend(ip, device) }
+}
+
+/// The command that puts an address on an interface, `nodad` where a guest could otherwise claim it first.
+pub(super) fn add_address(ip: &str, device: &str, address: IpAddr) -> String {
     let (prefix, nodad) = if address.is_ipv4() { (32, "") } else { (128, " nodad") };
     format!("{ip} address add {address}/{prefix} dev {}{nodad}", word(device))
 }
 
 /// The way answers take. An IPv4 answer of a socket bound to the interface needs no route; an IPv6 one does. On a bridge the
 /// way over a gateway would leave by another port than the guest's.
-fn ways_back(device: &Link, guest: &Guest, is_bridge: bool, puts_it_itself: bool, seen: &Seen, notes: &mut Notes) {
+fn ways_back(device: &Link, guest: &Guest, is_bridge: bool, puts: Addresses, seen: &Seen, notes: &mut Notes) {
     for (is_ipv4, name) in [(true, "ip"), (false, "ip -6")] {
-        if !is_ipv4 && !guest.asks_by_ipv6 {
+        if !is_ipv4 && (!guest.asks_by_ipv6 || device.mtu < LEAST_IPV6_MTU) {
             continue;
         }
         let addresses: Vec<IpAddr> = guest.addresses().into_iter().filter(|to| to.is_ipv4() == is_ipv4).collect();
@@ -402,7 +442,7 @@ fn ways_back(device: &Link, guest: &Guest, is_bridge: bool, puts_it_itself: bool
         let mut over_gateway = false;
         for to in &addresses {
             match seen.routes.get(&(*to, Some(device.index))) {
-                Some(Ok(None)) if !is_ipv4 && !puts_it_itself => lost.push(*to),
+                Some(Ok(None)) if !is_ipv4 && puts == Addresses::Operator => lost.push(*to),
                 Some(Ok(Some(route))) if is_bridge && !route.is_direct => {
                     over_gateway = true;
                     lost.push(*to);
@@ -618,9 +658,9 @@ impl Rules<'_> {
     }
 }
 
-/// Where the daemon is to put addresses and will not, for the host's sake.
-async fn takes_the_hosts(ways: &[Way<'_>], service: &Service) -> Option<Wrong> {
-    if service.addresses != Addresses::Daemon {
+/// Why the host seems to ask a metadata service itself, where that matters.
+async fn hosts_own(ways: &[Way<'_>], service: &Service) -> Option<String> {
+    if service.hosts_own == HostsOwn::Shadowed {
         return None;
     }
     let guests = interests(ways);
@@ -630,13 +670,21 @@ async fn takes_the_hosts(ways: &[Way<'_>], service: &Service) -> Option<Wrong> {
         let (netlink, links) = netlink::look().await?;
         own_metadata::sign(&netlink, &links, &guests, (service.ipv4, service.ipv6)).await
     };
-    let sign = match looking.await {
-        Ok(sign) => sign?,
-        Err(reason) => format!("its routes can't be read: {reason}"),
+    looking.await.unwrap_or_else(|reason| Some(format!("its routes can't be read: {reason}")))
+}
+
+/// With an address of the service on any interface of its own, the host would ask this service instead of its own.
+fn takes_the_hosts(device: &Link, seen: &Seen, service: &Service) -> Option<Wrong> {
+    let sign = seen.hosts_own.as_ref()?;
+    let consequence = match service.addresses {
+        Addresses::Daemon => "so imdsd puts no address on it".to_string(),
+        Addresses::Operator => format!("with an address of the service on {} it asks imdsd instead", device.name),
     };
     Some(Wrong {
-        what: format!("imdsd puts no address on it: the host seems to ask a metadata service of its own ({sign})"),
-        mend: "where the host needs no such service, set shadow_host_metadata = true in [interfaces]".to_string(),
+        what: format!("the host seems to ask a metadata service of its own ({sign}): {consequence}"),
+        mend: "where the host needs no such service, set shadow_host_metadata = true in [interfaces]; where it does, attach \
+               guests by network namespaces, whose addresses are not the host's"
+            .to_string(),
     })
 }
 
@@ -681,7 +729,10 @@ fn namespace(
         false => format!("nsenter --net={} ip", word(name)),
     };
     let device = device_inside(way, &seen);
-    let families = [(IpAddr::V4(service.ipv4), true), (IpAddr::V6(service.ipv6), way.guest.asks_by_ipv6)];
+    let small = seen.links.named(device).filter(|link| way.guest.asks_by_ipv6 && link.mtu < LEAST_IPV6_MTU);
+    notes.wrong.extend(small.map(|link| too_small(&ip, link)));
+    let asks_by_ipv6 = way.guest.asks_by_ipv6 && small.is_none();
+    let families = [(IpAddr::V4(service.ipv4), true), (IpAddr::V6(service.ipv6), asks_by_ipv6)];
     for (address, _) in families.into_iter().filter(|(_, is_asked)| *is_asked) {
         let holders: Vec<&Link> = seen.links.iter().filter(|link| link.addresses.contains(&address)).collect();
         let found = seen.unusable.iter().find(|found| IpAddr::V6(found.address) == address);
@@ -710,7 +761,7 @@ fn namespace(
             .guest
             .addresses()
             .into_iter()
-            .filter(|to| to.is_ipv4() == is_ipv4 && (is_ipv4 || way.guest.asks_by_ipv6))
+            .filter(|to| to.is_ipv4() == is_ipv4 && (is_ipv4 || asks_by_ipv6))
             .filter(|to| matches!(seen.routes.get(&(*to, None)), Some(Ok(None))))
             .collect();
         if !lost.is_empty() {
@@ -738,6 +789,11 @@ fn device_inside<'s>(way: &Way<'_>, seen: &'s Seen) -> &'s str {
 
 /// Sets numbers below /proc/sys/net.
 fn sysctl(settings: &[(String, i64)]) -> String {
+    // sysctl ends a name at the first `=`, and takes these others for patterns.
+    if settings.iter().any(|(path, _)| path.contains(['=', '*', '?', '['])) {
+        let write = |(path, value): &(String, i64)| format!("echo {value} >{}", word(&format!("/proc/sys/net/{path}")));
+        return settings.iter().map(write).collect::<Vec<_>>().join(" && ");
+    }
     let mut command = "sysctl -w".to_string();
     for (path, value) in settings {
         // Dots part the names, unless one has dots itself.

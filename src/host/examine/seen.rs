@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -14,9 +14,11 @@ use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use serde_json::Value;
+use tokio::net::UnixStream;
 use tokio::process::Command;
 
 use crate::host::netlink::{self, Link, Links, Netlink, Route};
+use crate::host::unusable::{self, Unusable};
 
 /// The settings of an interface that decide whether a guest behind it is heard.
 const IPV4_SETTINGS: [&str; 4] = ["rp_filter", "arp_ignore", "arp_filter", "accept_local"];
@@ -46,24 +48,22 @@ pub(super) struct Seen {
     pub(super) pinned: BTreeMap<u32, Result<bool, String>>,
     /// Whether connections may be tracked.
     pub(super) tracks: bool,
+    /// Why the host seems to ask a metadata service itself, unless it does not matter.
+    pub(super) hosts_own: Option<String>,
+    /// The daemon that is to put addresses; where somebody else is, nobody looks for it.
+    pub(super) daemon: Daemon,
 }
 
-/// An IPv6 address that is on a link and yet is not the link's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Unusable {
-    pub(super) index: u32,
-    pub(super) address: Ipv6Addr,
-    pub(super) prefix: u8,
-    pub(super) why: Duplicate,
-}
-
-/// How far duplicate address detection is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Duplicate {
-    /// It waits for somebody who claims the address.
-    Awaited,
-    /// Somebody claimed it.
-    Found,
+/// The daemon that manages this host's addresses.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Daemon {
+    /// None runs.
+    #[default]
+    Absent,
+    /// It runs; whether it may change interfaces is not always seen.
+    Runs { may: Option<bool> },
+    /// Whether it runs can't be told, and why.
+    Hidden(String),
 }
 
 /// Why nothing was read of a network namespace.
@@ -82,9 +82,7 @@ impl Seen {
     pub(super) async fn read(interests: &[Interest]) -> io::Result<Seen> {
         let (netlink, links) = netlink::look().await?;
         let mut seen = Seen { links, tracks: number("netfilter/nf_conntrack_max").is_some(), ..Seen::default() };
-        // Not there in a kernel without IPv6.
-        let list = fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap_or_default();
-        seen.unusable = list.lines().filter_map(Unusable::read).collect();
+        seen.unusable = unusable::read();
         seen.take_setting("ipv4/tcp_fwmark_accept".to_string());
         for interest in interests {
             seen.take_settings(&interest.interface);
@@ -161,27 +159,26 @@ impl Seen {
     }
 }
 
-impl Unusable {
-    /// Reads a line of /proc/net/if_inet6: address, index, length of the prefix, scope, flags (hexadecimal) and name.
-    fn read(line: &str) -> Option<Unusable> {
-        // linux/if_addr.h
-        const IFA_F_DADFAILED: u8 = 0x08;
-        const IFA_F_TENTATIVE: u8 = 0x40;
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let [address, index, prefix, _, flags, _] = fields[..] else { return None };
-        let flags = u8::from_str_radix(flags, 16).ok()?;
-        let why = match (flags & IFA_F_DADFAILED != 0, flags & IFA_F_TENTATIVE != 0) {
-            (true, _) => Duplicate::Found,
-            (false, true) => Duplicate::Awaited,
-            (false, false) => return None,
-        };
-        Some(Unusable {
-            index: u32::from_str_radix(index, 16).ok()?,
-            address: Ipv6Addr::from(u128::from_str_radix(address, 16).ok()?),
-            prefix: u8::from_str_radix(prefix, 16).ok()?,
-            why,
-        })
-    }
+/// The daemon behind this socket, as the kernel tells of it: nothing is asked of it.
+pub(super) async fn daemon(socket: &Path) -> Daemon {
+    let reached = UnixStream::connect(socket).await.and_then(|stream| stream.peer_cred());
+    let pid = match reached {
+        Ok(peer) => peer.pid(),
+        Err(reason) if matches!(reason.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            return Daemon::Absent;
+        }
+        Err(reason) => return Daemon::Hidden(format!("{}: {reason}", socket.display())),
+    };
+    let status = pid.and_then(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok());
+    Daemon::Runs { may: status.as_deref().and_then(may_change_interfaces) }
+}
+
+/// Whether a process whose /proc/PID/status this is has CAP_NET_ADMIN.
+fn may_change_interfaces(status: &str) -> Option<bool> {
+    // linux/capability.h
+    const CAP_NET_ADMIN: u64 = 1 << 12;
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    Some(u64::from_str_radix(effective.trim(), 16).ok()? & CAP_NET_ADMIN != 0)
 }
 
 fn number(path: &str) -> Option<i64> {
@@ -228,20 +225,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_that_cant_be_used_are_found() {
-        for (line, found) in [
-            ("fd000ec2000000000000000000000254 05 80 00 80     tap0", None),
-            ("fd000ec2000000000000000000000254 05 80 00 40     tap0", Some((5, 128, Duplicate::Awaited))),
-            ("fd000ec2000000000000000000000254 1f 40 00 48     tap0", Some((31, 64, Duplicate::Found))),
-            ("fd000ec2000000000000000000000254 05 80 00 c8     tap0", Some((5, 128, Duplicate::Found))),
-            ("nonsense", None),
-            ("", None),
+    fn a_process_may_change_interfaces_by_cap_net_admin() {
+        for (status, may) in [
+            ("Name:\timdsd\nCapPrm:\t0000000000001400\nCapEff:\t0000000000001400\n", Some(true)),
+            ("CapPrm:\t0000000000001400\nCapEff:\t0000000000000400\n", Some(false)),
+            ("CapEff:\tnonsense\n", None),
+            ("Name:\timdsd\n", None),
         ] {
-            let read = Unusable::read(line);
-            assert_eq!(read.as_ref().map(|read| (read.index, read.prefix, read.why)), found, "{line}");
-            if let Some(read) = read {
-                assert_eq!(read.address.to_string(), "fd00:ec2::254");
-            }
+            assert_eq!(may_change_interfaces(status), may, "{status}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::demo_instance;
-use crate::host::examine::seen::Unusable;
+use crate::host::unusable::{Duplicate, Unusable};
 use crate::instance::{InstanceState, Switch};
 
 const IPV4: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
@@ -12,7 +12,14 @@ const BRIDGE: u32 = 5;
 const PORT: u32 = 6;
 
 fn service() -> Service {
-    Service { ipv4: IPV4, ipv6: IPV6, addresses: Addresses::Operator, load_rules: "load".to_string() }
+    Service {
+        ipv4: IPV4,
+        ipv6: IPV6,
+        addresses: Addresses::Operator,
+        hosts_own: HostsOwn::Spared,
+        daemon: None,
+        load_rules: "load".to_string(),
+    }
 }
 
 /// Parts of the sentences, with the commands as a whole.
@@ -249,6 +256,20 @@ fn each_fault_of_an_interface_is_found_with_its_command() {
                 "ip address del fd00:ec2::254/64 dev tap0 && ip address add fd00:ec2::254/128 dev tap0 nodad",
             )],
         ),
+        // Nothing else of IPv6 can be mended before.
+        (
+            at_interface("tap0"),
+            Box::new(|seen| {
+                seen.links = links(|links| {
+                    let link = links.get_mut("tap0").unwrap();
+                    link.mtu = 1279;
+                    link.addresses.remove(&IPV6.into());
+                });
+                seen.settings.retain(|path, _| !path.starts_with("ipv6/conf/tap0/"));
+                seen.routes.insert(("fd11::5".parse().unwrap(), Some(TAP)), Ok(None));
+            }),
+            &[("the MTU of tap0 is 1279", "ip link set tap0 mtu 1280")],
+        ),
         (
             at_interface("tap0"),
             Box::new(|seen| set(seen, "ipv6/conf/tap0/disable_ipv6", 1)),
@@ -349,8 +370,55 @@ fn what_the_daemon_puts_itself_is_not_missing() {
     assert_found(&judged(&at_interface("tap0"), &seen, &managed), &[]);
     assert_eq!(judged(&at_interface("tap0"), &seen, &service()).wrong.len(), 3);
     // One that somebody put and that can't be used is in the daemon's way.
-    seen.unusable.push(Unusable { index: TAP, address: IPV6, prefix: 128, why: Duplicate::Awaited });
-    assert_eq!(judged(&at_interface("tap0"), &seen, &managed).wrong.len(), 1);
+    seen.unusable.push(Unusable { index: TAP, address: IPV6, prefix: 64, why: Duplicate::Awaited });
+    let expected = [("needs nodad", "ip address del fd00:ec2::254/64 dev tap0")];
+    assert_found(&judged(&at_interface("tap0"), &seen, &managed), &expected);
+}
+
+#[test]
+fn what_a_daemon_that_runs_has_not_put_is_missing() {
+    let managed = Service { addresses: Addresses::Daemon, ..service() };
+    let capability = "give it CAP_NET_ADMIN, as systemd/manage-addresses.conf does, and start it again";
+    let explain = "its log says why, and so does: imdsd instance explain i-0123456789abcdef0";
+    for (daemon, mend, unseen) in [
+        (Daemon::Absent, None, 0),
+        (Daemon::Runs { may: Some(false) }, Some(capability), 0),
+        (Daemon::Runs { may: Some(true) }, Some(explain), 0),
+        (Daemon::Runs { may: None }, Some(explain), 0),
+        (Daemon::Hidden("not permitted".to_string()), None, 2),
+    ] {
+        let mut seen = sane(links(|links| links.get_mut("tap0").unwrap().addresses.clear()));
+        seen.daemon = daemon;
+        let notes = judged(&at_interface("tap0"), &seen, &managed);
+        let mends: Vec<&str> = notes.wrong.iter().map(|wrong| wrong.mend.as_str()).collect();
+        assert_eq!(mends, mend.map(|mend| [mend; 2]).iter().flatten().copied().collect::<Vec<_>>());
+        assert_eq!(notes.unseen.len(), unseen, "{notes:#?}");
+        // With both addresses there, all is well.
+        let seen = Seen { daemon: seen.daemon, ..sane(links(|_| {})) };
+        let notes = judged(&at_interface("tap0"), &seen, &managed);
+        assert_eq!((notes.wrong.len(), notes.unseen.len()), (0, 0), "{notes:#?}");
+    }
+}
+
+/// No command that is printed cuts the host off from the service that it asks itself.
+#[test]
+fn where_the_host_asks_itself_no_command_puts_an_address() {
+    let mut seen = sane(links(|links| links.get_mut("tap0").unwrap().addresses.clear()));
+    seen.hosts_own = Some("there is a route".to_string());
+    seen.unusable.push(Unusable { index: TAP, address: IPV6, prefix: 64, why: Duplicate::Found });
+    seen.settings.insert("ipv4/conf/tap0/rp_filter".to_string(), 2);
+    let first = "the host seems to ask a metadata service of its own (there is a route)";
+    for addresses in [Addresses::Operator, Addresses::Daemon] {
+        let notes = judged(&at_interface("tap0"), &seen, &Service { addresses, ..service() });
+        let [own, rest @ ..] = &notes.wrong[..] else { panic!("{notes:#?}") };
+        assert!(own.what.starts_with(first), "{own:#?}");
+        assert!(notes.wrong.iter().all(|wrong| !wrong.mend.contains("ip address")), "{notes:#?}");
+        assert_eq!(rest.len(), 1, "{notes:#?}");
+    }
+    // One that is there already is in the host's way as well.
+    let mut seen = sane(links(|_| {}));
+    seen.hosts_own = Some("there is a route".to_string());
+    assert_eq!(judged(&at_interface("tap0"), &seen, &service()).wrong.len(), 1);
 }
 
 #[test]
@@ -496,7 +564,19 @@ fn a_network_namespace_is_looked_at_from_inside() {
     let without = |links: &mut BTreeMap<&'static str, Link>| {
         links.values_mut().for_each(|link| link.addresses.clear());
     };
-    let table: [(&str, Result<Seen, Hidden>, Expected, usize); 7] = [
+    let table: [(&str, Result<Seen, Hidden>, Expected, usize); 8] = [
+        (
+            "blue",
+            inside(
+                |links| {
+                    links.get_mut("eth0").unwrap().mtu = 1000;
+                    links.values_mut().for_each(|link| link.addresses.retain(IpAddr::is_ipv4));
+                },
+                true,
+            ),
+            &[("the MTU of eth0 is 1000", "ip -n blue link set eth0 mtu 1280")],
+            0,
+        ),
         ("blue", inside(|_| {}, true), &[], 0),
         ("blue", Err(Hidden::Missing), &[("no such network namespace", "ip netns add blue")], 0),
         (
@@ -560,5 +640,10 @@ fn a_command_is_what_a_shell_takes_for_it() {
     let path = |interface: &str| format!("ipv4/conf/{interface}/rp_filter");
     assert_eq!(sysctl(&[(path("tap0"), 0)]), "sysctl -w net.ipv4.conf.tap0.rp_filter=0");
     assert_eq!(sysctl(&[(path("a.b"), 0)]), "sysctl -w net/ipv4/conf/a.b/rp_filter=0");
+    assert_eq!(sysctl(&[(path("a=b"), 0)]), "echo 0 >'/proc/sys/net/ipv4/conf/a=b/rp_filter'");
+    assert_eq!(
+        sysctl(&[(path("all"), 0), (path("a*=b"), 2)]),
+        "echo 0 >/proc/sys/net/ipv4/conf/all/rp_filter && echo 2 >'/proc/sys/net/ipv4/conf/a*=b/rp_filter'"
+    );
     assert_eq!(sysctl(&[(path("a;b"), 0)]), "sysctl -w 'net.ipv4.conf.a;b.rp_filter'=0");
 }
