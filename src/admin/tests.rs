@@ -271,6 +271,90 @@ fn what_was_changed_at_run_time_stays_where_the_document_says_nothing_of_it() {
     assert_eq!(plane.demo().instance.metadata_options, demo_instance().metadata_options);
 }
 
+/// "aws ec2 describe-instances | imdsd instance put -": EC2 prints no `Imds`, and means to take nothing away from it.
+#[test]
+fn a_document_without_imds_leaves_all_that_ec2_has_no_words_for() {
+    let plane = Plane::new();
+    plane.change(|instance| {
+        instance.imds.user_data_text = Some("kept".into());
+        instance.imds.disable_api_stop = true;
+    });
+    let before = plane.demo().instance.imds.clone();
+    assert!(!before.attachments.is_empty() && before.role.is_some());
+    let printed = with(|document| {
+        document.as_object_mut().unwrap().remove("Imds");
+        document["Tags"] = json!([{ "Key": "Name", "Value": "renamed" }]);
+    });
+    let reservation =
+        json!({ "ReservationId": "r-0aaaaaaaaaaaaaaaa", "OwnerId": before.owner_id, "Instances": [printed] });
+    let (status, answer) = plane.put("/v1/instances", &json!({ "Reservations": [reservation] }));
+    assert_eq!((status, &answer["Instances"][0]["Changed"]), (200, &json!(["Imds.ReservationId", "Tags"])), "{answer}");
+    let mut expected = before;
+    expected.reservation_id = Some("r-0aaaaaaaaaaaaaaaa".into());
+    assert_eq!(plane.demo().instance.imds, expected);
+    // By itself it says nothing of a reservation either.
+    assert_eq!(plane.put("/v1/instances", &printed).1["Instances"][0]["Outcome"], "unchanged");
+}
+
+#[test]
+fn a_put_takes_ways_in_away_only_where_the_document_says_that_there_are_none() {
+    let listener = |name: &str| vec![Attachment::Listener(name.into())];
+    for (imds, attachments, roles) in [
+        (json!({ "OwnerId": "123456789012" }), listener("demo"), 0),
+        (json!({ "OwnerId": "123456789012", "Attachments": [{ "Listener": "other" }] }), listener("other"), 0),
+        (json!({ "OwnerId": "123456789012", "Attachments": [] }), Vec::new(), 0),
+    ] {
+        let plane = Plane::new();
+        let (status, answer) = plane.put("/v1/instances", &with(|document| document["Imds"] = imds.clone()));
+        assert_eq!(status, 200, "{answer}");
+        let stored = &plane.demo().instance.imds;
+        assert_eq!((&stored.attachments, stored.role.iter().count()), (&attachments, roles), "{imds}");
+    }
+    let plane = Plane::new();
+    for imds in [json!(null), json!({ "Attachments": null })] {
+        assert_eq!(plane.put("/v1/instances", &with(|document| document["Imds"] = imds.clone())).0, 422, "{imds}");
+    }
+    assert_eq!(plane.demo().generation, 1);
+}
+
+#[test]
+fn an_export_is_taken_back_where_a_terminated_instance_is_still_shown() {
+    let plane = Plane::new();
+    plane.put("/v1/instances", &with(|document| document["InstanceId"] = "i-11111111".into()));
+    plane.change(|instance| instance.state = InstanceState::Terminated);
+    let (_, export) = plane.ask("GET", "/v1/export", None, "");
+    for target in ["/v1/instances", "/v1/instances?relaunch=true"] {
+        let (status, answer) = plane.put(target, &export);
+        assert_eq!((status, &answer["Instances"][0]["Outcome"]), (200, &json!("unchanged")), "{answer}");
+    }
+    // It is not brought back by a document that leaves its state open.
+    let (status, _) =
+        plane.put("/v1/instances", &with(|document| drop(document.as_object_mut().unwrap().remove("State"))));
+    assert_eq!((status, plane.demo().instance.state), (409, InstanceState::Terminated));
+}
+
+#[test]
+fn what_can_not_become_of_instances_is_told_of_all_of_them_with_their_files() {
+    let plane = Plane::new();
+    let second = |kind: &str| {
+        with(|document| {
+            document["InstanceId"] = "i-11111111".into();
+            document["InstanceType"] = kind.into();
+        })
+    };
+    assert_eq!(plane.put("/v1/instances", &second("t3.small")).0, 200);
+    plane.change(|instance| instance.state = InstanceState::Terminated);
+    let texts = [("a.json", demo_document()), ("b.json", second("m7i.large"))];
+    let bundle = texts.map(|(file, text)| json!({ "File": file, "Text": text.to_string() }));
+    let (status, answer) = plane.put("/v1/instances", &json!({ "Documents": bundle }));
+    assert_eq!(status, 409, "{answer}");
+    let faults = answer["Faults"].as_array().unwrap();
+    let told: Vec<_> =
+        faults.iter().map(|fault| (fault["File"].as_str(), fault["Message"].as_str().unwrap())).collect();
+    assert_eq!((told[0].0, told[1].0, told.len()), (Some("a.json"), Some("b.json"), 2), "{answer}");
+    assert!(told[0].1.contains("was terminated") && told[1].1.contains("(InstanceType)"), "{answer}");
+}
+
 /// Options that are kept and tags that are put must go together.
 #[test]
 fn what_is_kept_and_what_is_put_are_judged_together() {

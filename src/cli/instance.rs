@@ -27,8 +27,8 @@ enum Command {
     /// Takes in instance documents: files, directories of *.json, or standard input
     ///
     /// An instance that is unknown is registered; a known one becomes what the document says. What is changed while it runs
-    /// (metadata options, state, events, overrides) stays where the document does not name it. All documents are taken in,
-    /// or none.
+    /// (metadata options, state, events, overrides) and its ways in stay where the document does not name them, and one
+    /// without Imds leaves all of that as it is. Where a document is refused, none is taken in.
     #[command(after_help = "Examples:\n  imdsd instance put web-1.json\n  imdsd instance put instances.d/\n  \
                             aws ec2 describe-instances | imdsd instance put -\n  \
                             imdsd instance put --relaunch web-1.json   # a new launch: its tokens are void")]
