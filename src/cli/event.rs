@@ -133,7 +133,7 @@ enum Command {
         #[command(flatten)]
         meant: Meant,
     },
-    /// Nothing of some kinds is announced any more
+    /// Nothing of some kinds is announced any more, nor what was still to come of them
     #[command(after_help = "Examples:\n  imdsd event clear --all\n  imdsd event clear spot rebalance --tag team=web")]
     Clear {
         /// Which kinds [default: all but overrides]
@@ -145,7 +145,7 @@ enum Command {
     /// Plays a scenario file: everything is stored at once, and then the clock does it
     #[command(after_help = "Examples:\n  imdsd event play config/scenarios/spot-interruption.json\n  \
                             imdsd event play drill.json --tag team=web --no-wait\nIts end does not end the scenario; \
-                            `imdsd event clear` does away with what was announced.")]
+                            `imdsd event clear` does away with what is announced and still to come.")]
     Play {
         /// The scenario; docs/events.md says what stands in one
         #[arg(value_name = "FILE")]
@@ -294,9 +294,24 @@ fn happen(door: &Door, event: Event, meant: &Meant) -> Result<(), NotDone> {
         return Ok(());
     }
     let now = Timestamp::now();
-    let lines = steps_of(&answer).map(|(step, ids)| format!("{}  {}: {ids}\n", moment(step.at, now), said(&step.set)));
-    operator::print(&lines.collect::<String>());
+    operator::print(&(told(&answer, now) + &taken_back(&answer)));
     Ok(())
+}
+
+/// Each step of an answer in a line.
+fn told(answer: &Value, now: Timestamp) -> String {
+    let line = |(step, ids): (Step, String)| format!("{}  {}: {ids}\n", moment(step.at, now), said(&step.set));
+    steps_of(answer).map(line).collect()
+}
+
+/// How many steps that were to come a clear took back.
+fn taken_back(answer: &Value) -> String {
+    let line = |of: &Value| {
+        let count = each(&of["Steps"]).count();
+        let steps = if count == 1 { "step" } else { "steps" };
+        format!("{count} {steps} that were still to come dropped: {}\n", text(&of["InstanceId"]))
+    };
+    each(&answer["Dropped"]).map(line).collect()
 }
 
 fn play(door: &Door, file: &Path, no_wait: bool, aim: &Aim, form: &Form) -> Result<(), NotDone> {
@@ -310,8 +325,7 @@ fn play(door: &Door, file: &Path, no_wait: bool, aim: &Aim, form: &Form) -> Resu
     }
     let began = Timestamp::now();
     let steps: Vec<(Step, String)> = steps_of(&answer).collect();
-    let plan = steps.iter().map(|(step, ids)| format!("{}  {}: {ids}\n", moment(step.at, began), said(&step.set)));
-    operator::print(&plan.collect::<String>());
+    operator::print(&(told(&answer, began) + &taken_back(&answer)));
     if no_wait {
         return Ok(());
     }
