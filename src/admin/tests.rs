@@ -1,5 +1,7 @@
 //! The operator's plane from outside: a request in, an answer out.
 
+use std::time::Duration;
+
 use http_body_util::BodyExt as _;
 
 use super::*;
@@ -45,7 +47,7 @@ impl Plane {
 
     fn ask(&self, method: &str, target: &str, if_match: Option<&str>, body: &str) -> (u16, Value) {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let call = Call { method, path, query, if_match, body: Bytes::copy_from_slice(body.as_bytes()) };
+        let call = Call { uid: Some(0), method, path, query, if_match, body: Bytes::copy_from_slice(body.as_bytes()) };
         self.runtime.block_on(async {
             let response = self.admin.answer(call).await;
             let status = response.status().as_u16();
@@ -425,6 +427,55 @@ fn an_event_without_targets_is_for_the_one_instance_and_never_for_several() {
     assert_eq!(plane.demo().instance.imds.events.target_lifecycle_state, None);
     let (_, listed) = plane.ask("GET", "/v1/events", None, "");
     assert_eq!(listed["Instances"].as_array().unwrap().len(), 1, "{listed}");
+}
+
+/// A clear in the midst of the course of a scheduled event, whose end would find none.
+#[test]
+fn a_clear_takes_back_what_is_to_come_and_says_so() {
+    let plane = Plane::new();
+    let event = json!({ "Code": "system-reboot", "NotBefore": { "After": "1h" },
+                        "EventId": "instance-event-0123456789abcdef0" });
+    let steps = json!({ "Name": "n", "Targets": "All", "Steps": [
+        { "Event": { "Maintenance": event } },
+        { "When": { "After": "1h" }, "Event": { "Complete": { "EventId": event["EventId"] } } },
+        { "When": { "After": "2h" }, "Event": { "Lifecycle": { "State": "Standby" } } },
+    ] });
+    let scenario = json!({ "Scenario": { "File": "s.json", "Text": steps.to_string() } });
+    let (status, answer) = plane.put("/v1/events", &scenario);
+    assert_eq!((status, &answer["Dropped"]), (200, &json!([])), "{answer}");
+    let clear = json!({ "Request": { "Event": { "Clear": { "Kinds": ["Maintenance"] } } } });
+    let (status, answer) = plane.put("/v1/events", &clear);
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(answer["Dropped"][0]["InstanceId"], ID);
+    let dropped = answer["Dropped"][0]["Steps"].as_array().unwrap();
+    assert!(dropped.len() == 1 && dropped[0]["Set"]["MaintenanceState"].is_object(), "{answer}");
+    assert_eq!(plane.demo().instance.imds.timeline.steps().len(), 1, "the other kind stays");
+}
+
+/// As many callers as are served at once, who ask for more than their sockets hold and read none of it.
+#[test]
+fn callers_who_do_not_read_their_answers_keep_nobody_out_for_good() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let plane = Plane::new();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("admin.sock");
+    plane.runtime.block_on(async {
+        let lasting = socket::Lasting { connection: Duration::from_millis(100), ending: Duration::from_millis(100) };
+        let serving = socket::AdminSocket::open(&path, &[]).unwrap().serve_for(Arc::clone(&plane.admin), lasting);
+        let mut deaf = Vec::new();
+        for _ in 0..16 {
+            let mut caller = tokio::net::UnixStream::connect(&path).await.unwrap();
+            caller.write_all("GET /v1/export HTTP/1.1\r\nHost: x\r\n\r\n".repeat(400).as_bytes()).await.unwrap();
+            deaf.push(caller);
+        }
+        let mut caller = tokio::net::UnixStream::connect(&path).await.unwrap();
+        caller.write_all(b"GET /v1/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        let read = tokio::time::timeout(Duration::from_secs(60), caller.read_to_string(&mut answer)).await;
+        assert!(read.is_ok() && answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        drop(deaf);
+        serving.end().await;
+    });
 }
 
 #[test]
