@@ -14,6 +14,7 @@ use super::instance::Form;
 use super::operator::{self, Door, NotDone, each, joined, text};
 use crate::clock::iso_seconds;
 use crate::instance::InstanceId;
+use crate::instance::document::TIME;
 use crate::instance::event_request::{
     ClearRequest, Event, EventReference, EventRequest, Hint, Length, LifecycleRequest, MaintenanceRequest,
     MetadataRequest, PathReference, SpotRequest, TagTarget, Targets, When,
@@ -200,7 +201,7 @@ struct ToldAt {
     #[arg(long = "in", value_name = "LENGTH")]
     after: Option<Length>,
     /// When the guest is told: at this time
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     at: Option<Timestamp>,
 }
 
@@ -449,12 +450,17 @@ fn word<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_value(Value::String(text.to_string())).map_err(|error| error.to_string().replace('`', "'"))
 }
 
+/// A time with its date and its offset: a clock time alone has no day.
+fn time(text: &str) -> Result<Timestamp, String> {
+    text.parse().map_err(|_| format!("a time is {TIME}"))
+}
+
 /// A length of time, or a time.
 fn when(text: &str) -> Result<When, String> {
     match (text.parse::<Length>(), text.parse::<Timestamp>()) {
         (Ok(length), _) => Ok(When::After(length)),
         (Err(_), Ok(time)) => Ok(When::At(time)),
-        (Err(_), Err(_)) => Err("this is a length of time, 168h say, or a time, 2026-06-01T10:00:00Z say".to_string()),
+        (Err(_), Err(_)) => Err(format!("this is a length of time, 168h say, or a time, {TIME}")),
     }
 }
 
