@@ -1,8 +1,8 @@
 //! Which instance an origin is, and what a request from there would be answered, with the reason of each.
 //!
-//! The steps are those of a packet: an attachment that one instance holds, which may be stopped, a way in that is there, a
-//! socket that listens, then the gate. The gate is asked itself and not copied here. Where the packet would have ended before it, what the gate
-//! would say is told all the same, and that nothing reaches it.
+//! The steps are those of a packet: an attachment that one instance holds, which may be stopped, a way in that is
+//! there, a socket that listens, then the gate. The gate is asked itself and not copied here. Where the packet would
+//! have ended before it, what the gate would say is told all the same, and that nothing reaches it.
 
 use std::net::IpAddr;
 

@@ -1,10 +1,10 @@
 //! Instances read, taken in and removed.
 //!
-//! A document that is put **replaces** what the instance was, with four exceptions. What is changed while an instance runs
-//! (by the EC2 API and by `imdsd event`), and its ways in, stay as stored where the document says nothing of them: each of the
-//! metadata options by itself, and the fields of [`KEPT`]. One without `Imds`, as EC2 prints it, says nothing of all that
-//! stands there. A secret that an export left out stays too. And `LaunchTime` is the launch's: it counts when the instance is
-//! launched anew.
+//! A document that is put **replaces** what the instance was, with four exceptions. What is changed while an instance
+//! runs (by the EC2 API and by `imdsd event`), and its ways in, stay as stored where the document says nothing of them:
+//! each of the metadata options by itself, and the fields of [`KEPT`]. One without `Imds`, as EC2 prints it, says
+//! nothing of all that stands there. A secret that an export left out stays too. And `LaunchTime` is the launch's: it
+//! counts when the instance is launched anew.
 //!
 //! ```text
 //!   unknown id ─────────────────────────────► registered
@@ -14,8 +14,8 @@
 //!   else ───────────────────────────────────► replaced: tokens stay valid
 //! ```
 //!
-//! Several documents are judged together, and where one is refused none is taken in. Who was terminated, or whose record can't
-//! be read, is not brought back by a document: it is deleted first.
+//! Several documents are judged together, and where one is refused none is taken in. Who was terminated, or whose
+//! record can't be read, is not brought back by a document: it is deleted first.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -373,8 +373,8 @@ fn take_in(draft: &mut Draft, document: Document, put: &Put, wrong: &mut Wrong) 
     if !launched && before.state != InstanceState::Stopped && identity_document(before) != identity_document(&instance)
     {
         let message = format!(
-            "{id}: the signed identity document of this launch shows what is different here ({}); to launch it anew, which \
-             makes its session tokens void, put it with --relaunch (relaunch=true)",
+            "{id}: the signed identity document of this launch shows what is different here ({}); to launch it anew, \
+             which makes its session tokens void, put it with --relaunch (relaunch=true)",
             fields.join(", ")
         );
         wrong.conflict(&document, message);

@@ -19,9 +19,9 @@
 //! | `GET /v1/ways` | each way in: open, waiting for its link, or refused and why |
 //! | `GET /v1/health`, `GET /metrics` | a few counts, as JSON and for Prometheus |
 //!
-//! Parameters of the query: `secrets=shown` on what shows documents, `relaunch=true` and `dry-run=true` on what takes them
-//! in. A refusal is `{"Code": …, "Message": …}`, with `Faults` where documents have some; nothing is changed then, unless it is
-//! a 500: the store failed, and the message says what may be changed.
+//! Parameters of the query: `secrets=shown` on what shows documents, `relaunch=true` and `dry-run=true` on what takes
+//! them in. A refusal is `{"Code": …, "Message": …}`, with `Faults` where documents have some; nothing is changed then,
+//! unless it is a 500: the store failed, and the message says what may be changed.
 //!
 //! Who may call is decided by [`socket`], before this is asked. The door belongs to whoever runs the host: the policies of
 //! access keys and the account's HttpTokensEnforced bind the EC2 API, not it. It knows neither of the other two planes. What

@@ -4,8 +4,8 @@
 //! and the kernel gives it up with the process. Who calls is what the kernel says (SO_PEERCRED): root, the daemon's own user,
 //! and the users that the configuration names. Everybody else is told so and nothing more.
 //!
-//! Callers are local and trusted, and yet bounded: in number, in size, in the time a head and a body take, and in that of a
-//! connection as a whole, so that whoever does not read an answer keeps nobody out for good.
+//! Callers are local and trusted, and yet bounded: in number, in size, in the time a head and a body take, and in that
+//! of a connection as a whole, so that whoever does not read an answer keeps nobody out for good.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, Permissions};

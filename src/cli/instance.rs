@@ -60,7 +60,8 @@ enum Command {
     },
     /// Removes instances with their records; their guests get no answer any more
     #[command(after_help = "Example:\n  imdsd instance delete i-0123456789abcdef0\nA document that is still in the \
-                            configured directory registers the instance anew at the next start or reload.\nWhat is refused of several keeps \
+                            configured directory registers the instance anew at the next start or reload.\n\
+                            What is refused of several keeps \
                             none of the others; the exit code is 1 then.")]
     Delete {
         /// The instances
@@ -72,7 +73,8 @@ enum Command {
     },
     /// Prints the documents of all instances, as import takes them back
     ///
-    /// Files in a directory are made anew, for their owner alone. Documents there of other instances stay, and are named.
+    /// Files in a directory are made anew, for their owner alone. Documents there of other instances stay, and are
+    /// named.
     #[command(after_help = "Examples:\n  imdsd instance export > host.json\n  \
                             imdsd instance export --with-secrets --directory backup/")]
     Export {
@@ -325,8 +327,8 @@ fn export(door: &Door, directory: Option<&Path>, with_secrets: bool) -> Result<(
     Ok(())
 }
 
-/// Puts a file in the place of whatever has its name there. User data and credentials are for the owner's eyes, so it is a
-/// new one, whatever mode an old one has and wherever a link leads.
+/// Puts a file in the place of whatever has its name there. User data and credentials are for the owner's eyes, so it
+/// is a new one, whatever mode an old one has and wherever a link leads.
 fn replace(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let new = directory.join(format!(".{name}.{:016x}", rand::random::<u64>()));
     let written = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&new).and_then(|mut file| {

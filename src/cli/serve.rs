@@ -31,8 +31,8 @@ pub struct Arguments {
 
     /// Serve what this configuration of amazon-ec2-metadata-mock comes to, on its port, in place of the demo instance
     ///
-    /// Its events happen as the mock's would, counted from the start, and `imdsd event` lets more happen. The EC2 API is on
-    /// the next port.
+    /// Its events happen as the mock's would, counted from the start, and `imdsd event` lets more happen. The EC2 API
+    /// is on the next port.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "instance"])]
     aemm_config: Option<PathBuf>,
 

@@ -419,8 +419,8 @@ fn open_admin(admin: &config::Admin) -> Result<Option<AdminSocket>, StartFault> 
         (Ok(socket), _) => Ok(Some(socket)),
         (Err(reason), WhenTaken::GoWithout) if reason.kind() == io::ErrorKind::AddrInUse => {
             warn!(
-                "another imdsd of yours has {}, so this one has no admin socket, and `imdsd event` reaches the other; with \
-                 another XDG_RUNTIME_DIR it has its own, which `imdsd event --socket` names",
+                "another imdsd of yours has {}, so this one has no admin socket, and `imdsd event` reaches the other; \
+                 with another XDG_RUNTIME_DIR it has its own, which `imdsd event --socket` names",
                 admin.socket.display()
             );
             Ok(None)

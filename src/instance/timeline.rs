@@ -138,9 +138,9 @@ impl Instance {
 
     /// Folds what is past and puts new steps where their time is, behind those of the same time; past ones count at once.
     ///
-    /// A step that clears takes back what was to come after it of its kinds, as nobody else could: those steps are returned.
-    /// New steps are not taken back by one another. Refused as a whole, and nothing is changed, when the timeline that came
-    /// of it has faults: one sentence each.
+    /// A step that clears takes back what was to come after it of its kinds, as nobody else could: those steps are
+    /// returned. New steps are not taken back by one another. Refused as a whole, and nothing is changed, when the
+    /// timeline that came of it has faults: one sentence each.
     pub fn schedule(
         &mut self,
         steps: impl IntoIterator<Item = Step>,

@@ -133,7 +133,8 @@ pub(super) fn reduce<T: DeserializeOwned>(value: &mut Value) -> Reduced<T> {
     Reduced { instance: None, faults, removed }
 }
 
-/// The whole of a document, an instance or a scenario, can't be taken out of it: its required fields get any value, to see what follows them.
+/// The whole of a document, an instance or a scenario, can't be taken out of it: its required fields get any value, to
+/// see what follows them.
 pub(super) fn stand_in(value: &mut Value, place: &Place, field: &str) -> bool {
     let any = match field {
         "InstanceId" => json!("i-00000000"),
