@@ -585,7 +585,8 @@ impl Mapping<'_> {
         let action = self.word::<SpotAction>(&["spot.action", "spot.instance-action", "spot-itn.instance-action"]);
         let action = action.unwrap_or(SpotAction::Terminate);
         let lead = if action == SpotAction::Hibernate { SignedDuration::ZERO } else { SPOT_NOTICE };
-        let time = self.first_time(&["spot.time", "spot.termination-time", "spot-itn.time"]);
+        let time =
+            self.first_time(&["spot.time", "spot.termination-time", "spot-itn.time", "spot-itn.termination-time"]);
         let notice = self.time("spot.rebalance-rec-time");
         if matches!(command, Command::All | Command::Spot) {
             let time = time.or(told.checked_add(lead).ok()).unwrap_or(told);
@@ -1055,6 +1056,10 @@ mod tests {
             (
                 json!({ "spot-itn": { "instance-action": "hibernate", "time": "" } }),
                 r#"{"action": "hibernate", "time": "2026-05-17T08:30:00Z"}"#,
+            ),
+            (
+                json!({ "spot-itn": { "termination-time": "2020-01-07T01:03:47Z" } }),
+                r#"{"action": "terminate", "time": "2020-01-07T01:03:47Z"}"#,
             ),
         ] {
             let events = read(config.clone()).instance.events_at(start()).into_owned();

@@ -47,6 +47,13 @@ struct Told {
     instance_ids: Vec<InstanceId>,
 }
 
+/// What an event does to the instances that it is for.
+struct Scheduled {
+    told: Vec<Told>,
+    /// What was to come of an instance and is taken back.
+    dropped: Vec<(InstanceId, Vec<Step>)>,
+}
+
 /// What is in force and still to come, of instances that have some.
 pub(super) fn list(snapshot: &Snapshot, now: Timestamp) -> Value {
     let of_instance = |entry: &Arc<Entry>| {
@@ -90,18 +97,20 @@ pub(super) async fn happen(admin: &Arc<Admin>, body: &Bytes, now: Timestamp) -> 
         let host = Arc::clone(&admin.host);
         move |draft: &mut Draft| schedule(draft, &*host, steps, now)
     };
-    let (published, told) = admin.registry.change(now, plan).await.map_err(|error| match error {
-        UpdateError::Unknown(id) => Refusal::unknown(&id),
-        UpdateError::Refused(refusal) => refusal,
-        UpdateError::Store(error, _) => {
-            Refusal::store(&error, "some of the instances may have it; see `imdsd event list`")
-        }
-    })?;
+    let (published, Scheduled { told, dropped }) =
+        admin.registry.change(now, plan).await.map_err(|error| match error {
+            UpdateError::Unknown(id) => Refusal::unknown(&id),
+            UpdateError::Refused(refusal) => refusal,
+            UpdateError::Store(error, _) => {
+                Refusal::store(&error, "some of the instances may have it; see `imdsd event list`")
+            }
+        })?;
     let instances: Vec<Value> = published
         .iter()
         .map(|entry| json!({ "InstanceId": entry.instance.instance_id, "Generation": entry.generation }))
         .collect();
-    Ok(Answer::Json(json!({ "Instances": instances, "Steps": told })))
+    let dropped: Vec<Value> = dropped.iter().map(|(id, steps)| json!({ "InstanceId": id, "Steps": steps })).collect();
+    Ok(Answer::Json(json!({ "Instances": instances, "Steps": told, "Dropped": dropped })))
 }
 
 /// Puts every step into the instances that it is for.
@@ -110,7 +119,7 @@ fn schedule(
     host: &dyn Host,
     steps: Vec<(Option<Targets>, Step)>,
     now: Timestamp,
-) -> Result<Vec<Told>, Refusal> {
+) -> Result<Scheduled, Refusal> {
     // 1. Who has which.
     let mut of_instance: BTreeMap<InstanceId, Vec<Step>> = BTreeMap::new();
     let mut told = Vec::new();
@@ -123,16 +132,18 @@ fn schedule(
     }
 
     // 2. All of them, or none.
-    let mut sentences = Vec::new();
+    let (mut sentences, mut dropped) = (Vec::new(), Vec::new());
     for (id, steps) in of_instance {
         let instance = draft.instance(&id).expect("it was found");
         sentences.extend(unfit(instance, host, &steps).into_iter().map(|sentence| format!("{id}: {sentence}")));
-        if let Err(faults) = instance.schedule(steps, now) {
-            sentences.extend(faults.into_iter().map(|fault| format!("{id}: {fault}")));
+        match instance.schedule(steps, now) {
+            Ok(gone) if gone.is_empty() => {}
+            Ok(gone) => dropped.push((id, gone)),
+            Err(faults) => sentences.extend(faults.into_iter().map(|fault| format!("{id}: {fault}"))),
         }
     }
     match sentences.is_empty() {
-        true => Ok(told),
+        true => Ok(Scheduled { told, dropped }),
         false => Err(Refusal::new(422, "InvalidEvent", sentences.join("; "))),
     }
 }

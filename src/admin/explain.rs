@@ -1,8 +1,8 @@
 //! Which instance an origin is, and what a request from there would be answered, with the reason of each.
 //!
-//! The steps are those of a packet: an attachment that one instance holds, a way in that is there, a socket that listens,
-//! then the gate. The gate is asked itself and not copied here. Where the packet would have ended before it, what the gate
-//! would say is told all the same, and that nothing reaches it.
+//! The steps are those of a packet: an attachment that one instance holds, which may be stopped, a way in that is
+//! there, a socket that listens, then the gate. The gate is asked itself and not copied here. Where the packet would
+//! have ended before it, what the gate would say is told all the same, and that nothing reaches it.
 
 use std::net::IpAddr;
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::ways::{SocketState, WayKind, Ways};
 use super::{Admin, Answer, Asked, Judgement, Refusal};
 use crate::clock::Moment;
-use crate::instance::{Attachment, BridgePort, Family, Instance, InstanceId, SourceAddress};
+use crate::instance::{Attachment, BridgePort, Family, Instance, InstanceId, InstanceState, SourceAddress};
 use crate::registry::{Claim, Entry, Snapshot};
 
 /// Where a request comes in, as far as it is known, and the request.
@@ -247,7 +247,16 @@ fn find<'s>(snapshot: &'s Snapshot, ways: &Ways, attachment: &Attachment, family
     };
     let held = |why: String, open| Found { entry: Some(entry), why, open };
 
-    // 2. The configuration serves it.
+    // 2. It is one whose guest can ask: nothing is opened for the others.
+    let Instance { instance_id, state, .. } = &entry.instance;
+    match state {
+        InstanceState::Pending | InstanceState::Running | InstanceState::ShuttingDown | InstanceState::Stopping => {}
+        InstanceState::Stopped | InstanceState::Terminated => {
+            return held(format!("{attachment} is of {instance_id}, which is {}", state.as_str()), false);
+        }
+    }
+
+    // 3. The configuration serves it.
     if let Some(reason) = ways.unserved(attachment) {
         return held(format!("{attachment} is not served: {reason}"), false);
     }
@@ -255,7 +264,7 @@ fn find<'s>(snapshot: &'s Snapshot, ways: &Ways, attachment: &Attachment, family
         return held(format!("{attachment} is not opened yet"), false);
     };
 
-    // 3. It is there, and listens on this family.
+    // 4. It is there, and listens on this family.
     if let Some(missing) = &way.waits_for {
         return held(format!("{way} waits: {missing}"), false);
     }

@@ -1,8 +1,9 @@
 //! Instances read, taken in and removed.
 //!
-//! A document that is put **replaces** what the instance was, with three exceptions. What is changed while an instance runs
-//! (by the EC2 API and by `imdsd event`) stays as stored where the document says nothing of it: each of the metadata options
-//! by itself, and the fields of [`KEPT`]. A secret that an export left out stays too. And `LaunchTime` is the launch's: it
+//! A document that is put **replaces** what the instance was, with four exceptions. What is changed while an instance
+//! runs (by the EC2 API and by `imdsd event`), and its ways in, stay as stored where the document says nothing of them:
+//! each of the metadata options by itself, and the fields of [`KEPT`]. One without `Imds`, as EC2 prints it, says
+//! nothing of all that stands there. A secret that an export left out stays too. And `LaunchTime` is the launch's: it
 //! counts when the instance is launched anew.
 //!
 //! ```text
@@ -13,8 +14,8 @@
 //!   else ───────────────────────────────────► replaced: tokens stay valid
 //! ```
 //!
-//! Several documents are taken in together or not at all. Who was terminated, or whose record can't be read, is not brought
-//! back by a document: it is deleted first.
+//! Several documents are judged together, and where one is refused none is taken in. Who was terminated, or whose
+//! record can't be read, is not brought back by a document: it is deleted first.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -37,8 +38,10 @@ use crate::registry::{Claim, Draft, Entry, Registry, Snapshot, UpdateError};
 type Keep = fn(&mut Instance, &Instance);
 
 /// What a document need not say for it to stay, beside the metadata options.
-const KEPT: [(&str, Keep); 7] = [
+const KEPT: [(&str, Keep); 8] = [
     ("State", |instance, stored| instance.state = stored.state),
+    // Whoever edits a role's name does not mean to cut off the guest.
+    ("Imds.Attachments", |instance, stored| instance.imds.attachments.clone_from(&stored.imds.attachments)),
     ("Imds.Events", |instance, stored| instance.imds.events = stored.imds.events.clone()),
     ("Imds.Timeline", |instance, stored| instance.imds.timeline = stored.imds.timeline.clone()),
     ("Imds.Overrides", |instance, stored| instance.imds.overrides = stored.imds.overrides.clone()),
@@ -143,7 +146,7 @@ pub(super) fn get(registry: &Registry, id: &InstanceId, secrets: Secrets) -> Res
     let snapshot = registry.snapshot();
     let Some(entry) = snapshot.entry(id) else {
         return Err(match snapshot.is_unreadable(id) {
-            true => unreadable(id),
+            true => Refusal::new(409, "IncorrectInstanceState", unreadable(id)),
             false => Refusal::unknown(id),
         });
     };
@@ -187,15 +190,15 @@ pub(super) async fn put(admin: &Arc<Admin>, put: Put, body: Bytes) -> Result<Ans
     let dry_run = put.dry_run;
     let now = Moment::now().wall;
     let plan = move |draft: &mut Draft| {
-        let mut faults = Vec::new();
-        let taken: Vec<Taken> = documents
-            .into_iter()
-            .map(|document| take_in(draft, document, &put, &mut faults))
-            .collect::<Result<_, _>>()?;
-        match (faults.is_empty(), dry_run) {
-            (false, _) => Err(NotDone::Refused(Refusal::faulty(faults))),
-            (true, true) => Err(NotDone::DryRun(taken)),
-            (true, false) => Ok(taken),
+        let mut wrong = Wrong { alone: documents.len() == 1, ..Wrong::default() };
+        let mut taken = Vec::new();
+        for document in documents {
+            taken.extend(take_in(draft, document, &put, &mut wrong)?);
+        }
+        match (wrong.refusal(), dry_run) {
+            (Some(refusal), _) => Err(NotDone::Refused(refusal)),
+            (None, true) => Err(NotDone::DryRun(taken)),
+            (None, false) => Ok(taken),
         }
     };
     let taken = match admin.registry.change(now, plan).await {
@@ -218,6 +221,40 @@ pub(super) async fn put(admin: &Arc<Admin>, put: Put, body: Bytes) -> Result<Ans
 enum NotDone {
     Refused(Refusal),
     DryRun(Vec<Taken>),
+}
+
+/// Why documents can't be taken in, all of them together.
+#[derive(Default)]
+struct Wrong {
+    /// There is one document, and nobody needs to be told which it is.
+    alone: bool,
+    /// What is wrong with the documents.
+    faults: Vec<Fault>,
+    /// What is right by itself and can't become of the instance as it is now.
+    conflicts: Vec<Fault>,
+}
+
+impl Wrong {
+    fn refusal(self) -> Option<Refusal> {
+        let Wrong { alone, faults, mut conflicts } = self;
+        match (faults.is_empty(), conflicts.len()) {
+            (true, 0) => None,
+            (false, _) => Some(Refusal::faulty(faults.into_iter().chain(conflicts).collect())),
+            (true, 1) if alone => {
+                let Fault { message, .. } = conflicts.remove(0);
+                Some(Refusal::new(409, "IncorrectInstanceState", message))
+            }
+            (true, count) => {
+                let message = format!("{count} instances can't become what their documents say; nothing was changed");
+                Some(Refusal { faults: conflicts, ..Refusal::new(409, "IncorrectInstanceState", message) })
+            }
+        }
+    }
+
+    fn conflict(&mut self, document: &Document, message: String) {
+        let Document { file, line, .. } = document;
+        self.conflicts.push(Fault { file: file.clone(), line: *line, field: String::new(), message });
+    }
 }
 
 impl From<Refusal> for NotDone {
@@ -285,17 +322,27 @@ fn fault_in(document: &Document, (field, message): (String, String)) -> Fault {
     Fault { file: document.file.clone(), line: document.line, field: format!("{id}: {field}"), message }
 }
 
-/// Puts one document into the draft.
-fn take_in(draft: &mut Draft, document: Document, put: &Put, faults: &mut Vec<Fault>) -> Result<Taken, Refusal> {
+/// Puts one document into the draft; `None` where it can't be, and `wrong` has why.
+fn take_in(draft: &mut Draft, document: Document, put: &Put, wrong: &mut Wrong) -> Result<Option<Taken>, Refusal> {
     let id = document.instance.instance_id.clone();
-    if draft.before().is_unreadable(&id) {
-        return Err(unreadable(&id));
-    }
-    if draft.is_buried(&id) {
-        return Err(terminated(&id));
-    }
     let stored = draft.entry(&id).cloned();
     check_generation(stored.as_deref(), put.generation)?;
+
+    // 0. Nobody is brought back, and an export of a host that shows a terminated instance is taken back all the same.
+    if draft.before().is_unreadable(&id) {
+        wrong.conflict(&document, unreadable(&id));
+        return Ok(None);
+    }
+    let is_terminated = |entry: &Arc<Entry>| entry.instance.state == InstanceState::Terminated;
+    if draft.is_buried(&id) || stored.as_ref().is_some_and(is_terminated) {
+        return Ok(match document.instance.state {
+            InstanceState::Terminated => Some(Taken { id, outcome: Outcome::Unchanged, changed: Vec::new() }),
+            _ => {
+                wrong.conflict(&document, terminated(&id));
+                None
+            }
+        });
+    }
 
     // 1. The instance as it is to be.
     let mut instance = document.instance.clone();
@@ -305,20 +352,17 @@ fn take_in(draft: &mut Draft, document: Document, put: &Put, faults: &mut Vec<Fa
         keep(&mut instance, &entry.instance, &document);
     }
     // What was kept may not go together with what the document says.
-    let wrong = missing.into_iter().chain(stored.iter().flat_map(|_| document::faults(&instance)));
-    faults.extend(wrong.map(|fault| fault_in(&document, fault)));
+    let faults = missing.into_iter().chain(stored.iter().flat_map(|_| document::faults(&instance)));
+    wrong.faults.extend(faults.map(|fault| fault_in(&document, fault)));
 
     // 2. Of nobody yet.
     let Some(entry) = stored else {
         draft.register(instance);
-        return Ok(Taken { id, outcome: Outcome::Registered, changed: Vec::new() });
+        return Ok(Some(Taken { id, outcome: Outcome::Registered, changed: Vec::new() }));
     };
 
     // 3. Or of somebody, who is launched anew or is not.
     let before = &entry.instance;
-    if before.state == InstanceState::Terminated {
-        return Err(terminated(&id));
-    }
     let starts = before.state == InstanceState::Stopped
         && matches!(instance.state, InstanceState::Pending | InstanceState::Running);
     let launched = put.relaunch || starts;
@@ -329,11 +373,12 @@ fn take_in(draft: &mut Draft, document: Document, put: &Put, faults: &mut Vec<Fa
     if !launched && before.state != InstanceState::Stopped && identity_document(before) != identity_document(&instance)
     {
         let message = format!(
-            "the signed identity document of this launch shows what is different here ({}); to launch it anew, which makes \
-             its session tokens void, put it with --relaunch (relaunch=true)",
+            "{id}: the signed identity document of this launch shows what is different here ({}); to launch it anew, \
+             which makes its session tokens void, put it with --relaunch (relaunch=true)",
             fields.join(", ")
         );
-        return Err(Refusal::new(409, "IncorrectInstanceState", format!("{id}: {message}")));
+        wrong.conflict(&document, message);
+        return Ok(None);
     }
     let outcome = match (launched, fields.is_empty()) {
         (true, _) => Outcome::Relaunched,
@@ -343,13 +388,19 @@ fn take_in(draft: &mut Draft, document: Document, put: &Put, faults: &mut Vec<Fa
     let place = if launched { draft.relaunch(&id) } else { draft.instance(&id) };
     *place.expect("it has an entry") = instance;
     draft.set_document(&id, &as_document);
-    Ok(Taken { id, outcome, changed: fields })
+    Ok(Some(Taken { id, outcome, changed: fields }))
 }
 
 /// Lets stay what the document says nothing of.
 fn keep(instance: &mut Instance, stored: &Instance, document: &Document) {
     instance.metadata_options = stored.metadata_options;
     document.says.options.apply(&mut instance.metadata_options);
+    if !document.says.has("Imds") {
+        // EC2 has no words for any of it, but what stands beside the instances of a reservation.
+        let said = std::mem::replace(&mut instance.imds, stored.imds.clone());
+        instance.imds.owner_id = said.owner_id.or(instance.imds.owner_id.take());
+        instance.imds.reservation_id = said.reservation_id.or(instance.imds.reservation_id.take());
+    }
     for (_, keep) in KEPT.iter().filter(|(field, _)| !document.says.has(field)) {
         keep(instance, stored);
     }
@@ -384,18 +435,16 @@ fn check_generation(entry: Option<&Entry>, expected: Option<u64>) -> Result<(), 
     }
 }
 
-fn unreadable(id: &InstanceId) -> Refusal {
-    let message = format!(
+fn unreadable(id: &InstanceId) -> String {
+    format!(
         "the record of {id} can't be read, and the instance is not served; put its file back from a backup, or delete it \
          (`imdsd instance delete {id}`) and put its document"
-    );
-    Refusal::new(409, "IncorrectInstanceState", message)
+    )
 }
 
-fn terminated(id: &InstanceId) -> Refusal {
-    let message = format!(
+fn terminated(id: &InstanceId) -> String {
+    format!(
         "{id} was terminated, and no document brings it back; delete it first (`imdsd instance delete {id}`) to register it \
          anew"
-    );
-    Refusal::new(409, "IncorrectInstanceState", message)
+    )
 }

@@ -19,8 +19,9 @@
 //! | `GET /v1/ways` | each way in: open, waiting for its link, or refused and why |
 //! | `GET /v1/health`, `GET /metrics` | a few counts, as JSON and for Prometheus |
 //!
-//! Parameters of the query: `secrets=shown` on what shows documents, `relaunch=true` and `dry-run=true` on what takes them
-//! in. A refusal is `{"Code": …, "Message": …}`, with `Faults` where documents have some; nothing is changed then.
+//! Parameters of the query: `secrets=shown` on what shows documents, `relaunch=true` and `dry-run=true` on what takes
+//! them in. A refusal is `{"Code": …, "Message": …}`, with `Faults` where documents have some; nothing is changed then,
+//! unless it is a 500: the store failed, and the message says what may be changed.
 //!
 //! Who may call is decided by [`socket`], before this is asked. The door belongs to whoever runs the host: the policies of
 //! access keys and the account's HttpTokensEnforced bind the EC2 API, not it. It knows neither of the other two planes. What
@@ -119,6 +120,8 @@ pub struct Admin {
 
 /// One request.
 pub struct Call<'a> {
+    /// Who asks, by the kernel's word.
+    pub uid: Option<u32>,
     /// `GET`
     pub method: &'a str,
     /// `/v1/instances`
@@ -139,6 +142,15 @@ enum Answer {
     Metrics(String),
 }
 
+/// What an answer says was done, for the log.
+#[derive(Default)]
+struct Done {
+    /// To which instances.
+    instances: Option<String>,
+    /// Which changes their events are; nothing of what is in them.
+    events: Option<String>,
+}
+
 /// Why nothing was done.
 #[derive(Debug)]
 pub struct Refusal {
@@ -156,17 +168,23 @@ impl Admin {
 
     /// Answers one request.
     pub async fn answer(self: &Arc<Admin>, call: Call<'_>) -> Response<Full<Bytes>> {
-        let (method, path) = (call.method.to_string(), call.path.to_string());
+        let (uid, method) = (call.uid, call.method.to_string());
+        let (path, query) = (call.path.to_string(), call.query.to_string());
         let outcome = self.perform(call).await;
-        let (response, status) = match outcome {
-            Ok(answer) => (answer.response(), 200),
+        let (response, status, done) = match outcome {
+            Ok(answer) => {
+                let done = answer.in_a_few_words();
+                (answer.response(), 200, done)
+            }
             Err(refusal) => {
                 let status = refusal.status;
-                (refusal.response(), status)
+                (refusal.response(), status, Done::default())
             }
         };
-        if method != "GET" {
-            info!(method, path, status, "admin: answered");
+        // Whoever looks for who changed something, or has seen secrets, looks here.
+        if method != "GET" || query.contains("secrets=shown") {
+            let Done { instances, events } = done;
+            info!(uid, method, path, query, status, instances, events, "admin: answered");
         }
         response
     }
@@ -314,6 +332,15 @@ fn generation(text: &str) -> Result<u64, Refusal> {
 }
 
 impl Answer {
+    fn in_a_few_words(&self) -> Done {
+        let Answer::Json(value) = self else { return Done::default() };
+        let joined = |words: Vec<&str>| (!words.is_empty()).then(|| words.join(" "));
+        let each = |field: &str| value[field].as_array().into_iter().flatten();
+        let instances = each("Instances").filter_map(|of| of["InstanceId"].as_str()).collect();
+        let kinds = each("Steps").filter_map(|step| Some(step["Set"].as_object()?.keys().next()?.as_str()));
+        Done { instances: joined(instances), events: joined(kinds.collect()) }
+    }
+
     fn response(self) -> Response<Full<Bytes>> {
         match self {
             Answer::Json(value) => json_response(200, &value),

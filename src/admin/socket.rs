@@ -4,7 +4,8 @@
 //! and the kernel gives it up with the process. Who calls is what the kernel says (SO_PEERCRED): root, the daemon's own user,
 //! and the users that the configuration names. Everybody else is told so and nothing more.
 //!
-//! Callers are local and trusted, and yet bounded: in number, in the time a head and a body take, and in size.
+//! Callers are local and trusted, and yet bounded: in number, in size, in the time a head and a body take, and in that
+//! of a connection as a whole, so that whoever does not read an answer keeps nobody out for good.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, Permissions};
@@ -43,6 +44,8 @@ const BODY: Duration = Duration::from_secs(30);
 pub const MOST_BODY: usize = 16 << 20;
 /// How long answers under way may take at the end.
 const ENDING: Duration = Duration::from_secs(5);
+/// How long a connection may last, its answers included: an export of thousands of instances is read in far less.
+const LASTING: Lasting = Lasting { connection: Duration::from_secs(180), ending: ENDING };
 /// How long to wait when the process is out of descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -60,6 +63,15 @@ struct SocketFile {
     inode: u64,
     /// Held as long as the daemon lives.
     _lock: File,
+}
+
+/// How long a caller may keep a turn.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lasting {
+    /// Then the connection ends with the answer that is under way.
+    pub(super) connection: Duration,
+    /// Then that is cut off, too.
+    pub(super) ending: Duration,
 }
 
 /// The socket, served.
@@ -105,8 +117,12 @@ impl AdminSocket {
 
     /// Answers callers from here on.
     pub fn serve(self, admin: Arc<Admin>) -> Serving {
+        self.serve_for(admin, LASTING)
+    }
+
+    pub(super) fn serve_for(self, admin: Arc<Admin>, lasting: Lasting) -> Serving {
         let (ending, ends) = watch::channel(false);
-        Serving { ending, accepting: tokio::spawn(accept(self, admin, ends)) }
+        Serving { ending, accepting: tokio::spawn(accept(self, admin, lasting, ends)) }
     }
 }
 
@@ -126,7 +142,7 @@ impl Serving {
     }
 }
 
-async fn accept(socket: AdminSocket, admin: Arc<Admin>, mut ends: watch::Receiver<bool>) {
+async fn accept(socket: AdminSocket, admin: Arc<Admin>, lasting: Lasting, mut ends: watch::Receiver<bool>) {
     let AdminSocket { listener, file, users } = socket;
     let (callers, strangers) = (Arc::new(Semaphore::new(CALLERS)), Arc::new(Semaphore::new(STRANGERS)));
     let served = Arc::new(Semaphore::new(SERVED));
@@ -156,7 +172,7 @@ async fn accept(socket: AdminSocket, admin: Arc<Admin>, mut ends: watch::Receive
                     true => warn!(?uid, "admin: refused a user who is not among admin.users"),
                     false => debug!(?uid, "admin: refused"),
                 }
-                (Err(uid), &strangers)
+                (Err(()), &strangers)
             }
         };
         let Ok(place) = Arc::clone(places).try_acquire_owned() else { continue };
@@ -164,7 +180,7 @@ async fn accept(socket: AdminSocket, admin: Arc<Admin>, mut ends: watch::Receive
         serving.spawn(async move {
             // Strangers have places of their own, and never take a turn.
             let turn = if admin.is_ok() { served.acquire().await.ok() } else { None };
-            serve(stream, admin, ends).await;
+            serve(stream, uid, admin, lasting, ends).await;
             drop((turn, place));
         });
     }
@@ -175,32 +191,46 @@ async fn accept(socket: AdminSocket, admin: Arc<Admin>, mut ends: watch::Receive
 }
 
 /// Serves one caller's connection to its end.
-async fn serve(stream: UnixStream, admin: Result<Arc<Admin>, Option<u32>>, mut ends: watch::Receiver<bool>) {
+async fn serve(
+    stream: UnixStream,
+    uid: Option<u32>,
+    admin: Result<Arc<Admin>, ()>,
+    lasting: Lasting,
+    mut ends: watch::Receiver<bool>,
+) {
     let service = service_fn(|request: Request<Incoming>| {
         let admin = admin.clone();
         async move {
             match admin {
-                Ok(admin) => answer(&admin, request).await,
-                Err(uid) => Ok(Refusal::stranger(uid).response()),
+                Ok(admin) => answer(&admin, uid, request).await,
+                Err(()) => Ok(Refusal::stranger(uid).response()),
             }
         }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(HEAD).half_close(true);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    // Until it is told to end or has lasted long enough; then as long as a started answer needs.
     let outcome = tokio::select! {
-        outcome = connection.as_mut() => outcome,
-        () = async { drop(ends.wait_for(|ends| *ends).await) } => {
+        outcome = connection.as_mut() => Some(outcome),
+        () = async { drop(ends.wait_for(|ends| *ends).await) } => None,
+        () = tokio::time::sleep(lasting.connection) => None,
+    };
+    let outcome = match outcome {
+        Some(outcome) => Ok(outcome),
+        None => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            tokio::time::timeout(lasting.ending, connection).await
         }
     };
-    if let Err(reason) = outcome {
-        debug!(%reason, "admin: connection ended");
+    match outcome {
+        Ok(Ok(())) => {}
+        Ok(Err(reason)) => debug!(%reason, "admin: connection ended"),
+        Err(_) => debug!("admin: an answer was not read"),
     }
 }
 
-async fn answer(admin: &Arc<Admin>, request: Request<Incoming>) -> io::Result<Response<Full<Bytes>>> {
+async fn answer(admin: &Arc<Admin>, uid: Option<u32>, request: Request<Incoming>) -> io::Result<Response<Full<Bytes>>> {
     let (head, body) = request.into_parts();
     let body = match tokio::time::timeout(BODY, Limited::new(body, MOST_BODY).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
@@ -213,6 +243,7 @@ async fn answer(admin: &Arc<Admin>, request: Request<Incoming>) -> io::Result<Re
     };
     let header = |name| head.headers.get(name).and_then(|value: &hyper::header::HeaderValue| value.to_str().ok());
     let call = Call {
+        uid,
         method: head.method.as_str(),
         path: head.uri.path(),
         query: head.uri.query().unwrap_or(""),

@@ -1,5 +1,7 @@
 //! The operator's plane from outside: a request in, an answer out.
 
+use std::time::Duration;
+
 use http_body_util::BodyExt as _;
 
 use super::*;
@@ -45,7 +47,7 @@ impl Plane {
 
     fn ask(&self, method: &str, target: &str, if_match: Option<&str>, body: &str) -> (u16, Value) {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let call = Call { method, path, query, if_match, body: Bytes::copy_from_slice(body.as_bytes()) };
+        let call = Call { uid: Some(0), method, path, query, if_match, body: Bytes::copy_from_slice(body.as_bytes()) };
         self.runtime.block_on(async {
             let response = self.admin.answer(call).await;
             let status = response.status().as_u16();
@@ -271,6 +273,90 @@ fn what_was_changed_at_run_time_stays_where_the_document_says_nothing_of_it() {
     assert_eq!(plane.demo().instance.metadata_options, demo_instance().metadata_options);
 }
 
+/// "aws ec2 describe-instances | imdsd instance put -": EC2 prints no `Imds`, and means to take nothing away from it.
+#[test]
+fn a_document_without_imds_leaves_all_that_ec2_has_no_words_for() {
+    let plane = Plane::new();
+    plane.change(|instance| {
+        instance.imds.user_data_text = Some("kept".into());
+        instance.imds.disable_api_stop = true;
+    });
+    let before = plane.demo().instance.imds.clone();
+    assert!(!before.attachments.is_empty() && before.role.is_some());
+    let printed = with(|document| {
+        document.as_object_mut().unwrap().remove("Imds");
+        document["Tags"] = json!([{ "Key": "Name", "Value": "renamed" }]);
+    });
+    let reservation =
+        json!({ "ReservationId": "r-0aaaaaaaaaaaaaaaa", "OwnerId": before.owner_id, "Instances": [printed] });
+    let (status, answer) = plane.put("/v1/instances", &json!({ "Reservations": [reservation] }));
+    assert_eq!((status, &answer["Instances"][0]["Changed"]), (200, &json!(["Imds.ReservationId", "Tags"])), "{answer}");
+    let mut expected = before;
+    expected.reservation_id = Some("r-0aaaaaaaaaaaaaaaa".into());
+    assert_eq!(plane.demo().instance.imds, expected);
+    // By itself it says nothing of a reservation either.
+    assert_eq!(plane.put("/v1/instances", &printed).1["Instances"][0]["Outcome"], "unchanged");
+}
+
+#[test]
+fn a_put_takes_ways_in_away_only_where_the_document_says_that_there_are_none() {
+    let listener = |name: &str| vec![Attachment::Listener(name.into())];
+    for (imds, attachments, roles) in [
+        (json!({ "OwnerId": "123456789012" }), listener("demo"), 0),
+        (json!({ "OwnerId": "123456789012", "Attachments": [{ "Listener": "other" }] }), listener("other"), 0),
+        (json!({ "OwnerId": "123456789012", "Attachments": [] }), Vec::new(), 0),
+    ] {
+        let plane = Plane::new();
+        let (status, answer) = plane.put("/v1/instances", &with(|document| document["Imds"] = imds.clone()));
+        assert_eq!(status, 200, "{answer}");
+        let stored = &plane.demo().instance.imds;
+        assert_eq!((&stored.attachments, stored.role.iter().count()), (&attachments, roles), "{imds}");
+    }
+    let plane = Plane::new();
+    for imds in [json!(null), json!({ "Attachments": null })] {
+        assert_eq!(plane.put("/v1/instances", &with(|document| document["Imds"] = imds.clone())).0, 422, "{imds}");
+    }
+    assert_eq!(plane.demo().generation, 1);
+}
+
+#[test]
+fn an_export_is_taken_back_where_a_terminated_instance_is_still_shown() {
+    let plane = Plane::new();
+    plane.put("/v1/instances", &with(|document| document["InstanceId"] = "i-11111111".into()));
+    plane.change(|instance| instance.state = InstanceState::Terminated);
+    let (_, export) = plane.ask("GET", "/v1/export", None, "");
+    for target in ["/v1/instances", "/v1/instances?relaunch=true"] {
+        let (status, answer) = plane.put(target, &export);
+        assert_eq!((status, &answer["Instances"][0]["Outcome"]), (200, &json!("unchanged")), "{answer}");
+    }
+    // It is not brought back by a document that leaves its state open.
+    let (status, _) =
+        plane.put("/v1/instances", &with(|document| drop(document.as_object_mut().unwrap().remove("State"))));
+    assert_eq!((status, plane.demo().instance.state), (409, InstanceState::Terminated));
+}
+
+#[test]
+fn what_can_not_become_of_instances_is_told_of_all_of_them_with_their_files() {
+    let plane = Plane::new();
+    let second = |kind: &str| {
+        with(|document| {
+            document["InstanceId"] = "i-11111111".into();
+            document["InstanceType"] = kind.into();
+        })
+    };
+    assert_eq!(plane.put("/v1/instances", &second("t3.small")).0, 200);
+    plane.change(|instance| instance.state = InstanceState::Terminated);
+    let texts = [("a.json", demo_document()), ("b.json", second("m7i.large"))];
+    let bundle = texts.map(|(file, text)| json!({ "File": file, "Text": text.to_string() }));
+    let (status, answer) = plane.put("/v1/instances", &json!({ "Documents": bundle }));
+    assert_eq!(status, 409, "{answer}");
+    let faults = answer["Faults"].as_array().unwrap();
+    let told: Vec<_> =
+        faults.iter().map(|fault| (fault["File"].as_str(), fault["Message"].as_str().unwrap())).collect();
+    assert_eq!((told[0].0, told[1].0, told.len()), (Some("a.json"), Some("b.json"), 2), "{answer}");
+    assert!(told[0].1.contains("was terminated") && told[1].1.contains("(InstanceType)"), "{answer}");
+}
+
 /// Options that are kept and tags that are put must go together.
 #[test]
 fn what_is_kept_and_what_is_put_are_judged_together() {
@@ -341,6 +427,55 @@ fn an_event_without_targets_is_for_the_one_instance_and_never_for_several() {
     assert_eq!(plane.demo().instance.imds.events.target_lifecycle_state, None);
     let (_, listed) = plane.ask("GET", "/v1/events", None, "");
     assert_eq!(listed["Instances"].as_array().unwrap().len(), 1, "{listed}");
+}
+
+/// A clear in the midst of the course of a scheduled event, whose end would find none.
+#[test]
+fn a_clear_takes_back_what_is_to_come_and_says_so() {
+    let plane = Plane::new();
+    let event = json!({ "Code": "system-reboot", "NotBefore": { "After": "1h" },
+                        "EventId": "instance-event-0123456789abcdef0" });
+    let steps = json!({ "Name": "n", "Targets": "All", "Steps": [
+        { "Event": { "Maintenance": event } },
+        { "When": { "After": "1h" }, "Event": { "Complete": { "EventId": event["EventId"] } } },
+        { "When": { "After": "2h" }, "Event": { "Lifecycle": { "State": "Standby" } } },
+    ] });
+    let scenario = json!({ "Scenario": { "File": "s.json", "Text": steps.to_string() } });
+    let (status, answer) = plane.put("/v1/events", &scenario);
+    assert_eq!((status, &answer["Dropped"]), (200, &json!([])), "{answer}");
+    let clear = json!({ "Request": { "Event": { "Clear": { "Kinds": ["Maintenance"] } } } });
+    let (status, answer) = plane.put("/v1/events", &clear);
+    assert_eq!(status, 200, "{answer}");
+    assert_eq!(answer["Dropped"][0]["InstanceId"], ID);
+    let dropped = answer["Dropped"][0]["Steps"].as_array().unwrap();
+    assert!(dropped.len() == 1 && dropped[0]["Set"]["MaintenanceState"].is_object(), "{answer}");
+    assert_eq!(plane.demo().instance.imds.timeline.steps().len(), 1, "the other kind stays");
+}
+
+/// As many callers as are served at once, who ask for more than their sockets hold and read none of it.
+#[test]
+fn callers_who_do_not_read_their_answers_keep_nobody_out_for_good() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let plane = Plane::new();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("admin.sock");
+    plane.runtime.block_on(async {
+        let lasting = socket::Lasting { connection: Duration::from_millis(100), ending: Duration::from_millis(100) };
+        let serving = socket::AdminSocket::open(&path, &[]).unwrap().serve_for(Arc::clone(&plane.admin), lasting);
+        let mut deaf = Vec::new();
+        for _ in 0..16 {
+            let mut caller = tokio::net::UnixStream::connect(&path).await.unwrap();
+            caller.write_all("GET /v1/export HTTP/1.1\r\nHost: x\r\n\r\n".repeat(400).as_bytes()).await.unwrap();
+            deaf.push(caller);
+        }
+        let mut caller = tokio::net::UnixStream::connect(&path).await.unwrap();
+        caller.write_all(b"GET /v1/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await.unwrap();
+        let mut answer = String::new();
+        let read = tokio::time::timeout(Duration::from_secs(60), caller.read_to_string(&mut answer)).await;
+        assert!(read.is_ok() && answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
+        drop(deaf);
+        serving.end().await;
+    });
 }
 
 #[test]

@@ -14,6 +14,7 @@ use super::instance::Form;
 use super::operator::{self, Door, NotDone, each, joined, text};
 use crate::clock::iso_seconds;
 use crate::instance::InstanceId;
+use crate::instance::document::TIME;
 use crate::instance::event_request::{
     ClearRequest, Event, EventReference, EventRequest, Hint, Length, LifecycleRequest, MaintenanceRequest,
     MetadataRequest, PathReference, SpotRequest, TagTarget, Targets, When,
@@ -136,7 +137,7 @@ enum Command {
         #[command(flatten)]
         meant: Meant,
     },
-    /// Nothing of some kinds is announced any more
+    /// Nothing of some kinds is announced any more, nor what was still to come of them
     #[command(after_help = "Examples:\n  imdsd event clear --all\n  imdsd event clear spot rebalance --tag team=web")]
     Clear {
         /// Which kinds [default: all but overrides]
@@ -148,7 +149,7 @@ enum Command {
     /// Plays a scenario file: everything is stored at once, and then the clock does it
     #[command(after_help = "Examples:\n  imdsd event play config/scenarios/spot-interruption.json\n  \
                             imdsd event play drill.json --tag team=web --no-wait\nIts end does not end the scenario; \
-                            `imdsd event clear` does away with what was announced.")]
+                            `imdsd event clear` does away with what is announced and still to come.")]
     Play {
         /// The scenario; docs/events.md says what stands in one
         #[arg(value_name = "FILE")]
@@ -203,7 +204,7 @@ struct ToldAt {
     #[arg(long = "in", value_name = "LENGTH")]
     after: Option<Length>,
     /// When the guest is told: at this time
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", value_parser = time)]
     at: Option<Timestamp>,
 }
 
@@ -299,9 +300,24 @@ fn happen(door: &Door, event: Event, meant: &Meant) -> Result<(), NotDone> {
         return Ok(());
     }
     let now = Timestamp::now();
-    let lines = steps_of(&answer).map(|(step, ids)| format!("{}  {}: {ids}\n", moment(step.at, now), said(&step.set)));
-    operator::print(&lines.collect::<String>());
+    operator::print(&(told(&answer, now) + &taken_back(&answer)));
     Ok(())
+}
+
+/// Each step of an answer in a line.
+fn told(answer: &Value, now: Timestamp) -> String {
+    let line = |(step, ids): (Step, String)| format!("{}  {}: {ids}\n", moment(step.at, now), said(&step.set));
+    steps_of(answer).map(line).collect()
+}
+
+/// How many steps that were to come a clear took back.
+fn taken_back(answer: &Value) -> String {
+    let line = |of: &Value| {
+        let count = each(&of["Steps"]).count();
+        let steps = if count == 1 { "step" } else { "steps" };
+        format!("{count} {steps} that were still to come dropped: {}\n", text(&of["InstanceId"]))
+    };
+    each(&answer["Dropped"]).map(line).collect()
 }
 
 fn play(door: &Door, file: &Path, no_wait: bool, aim: &Aim, form: &Form) -> Result<(), NotDone> {
@@ -315,8 +331,7 @@ fn play(door: &Door, file: &Path, no_wait: bool, aim: &Aim, form: &Form) -> Resu
     }
     let began = Timestamp::now();
     let steps: Vec<(Step, String)> = steps_of(&answer).collect();
-    let plan = steps.iter().map(|(step, ids)| format!("{}  {}: {ids}\n", moment(step.at, began), said(&step.set)));
-    operator::print(&plan.collect::<String>());
+    operator::print(&(told(&answer, began) + &taken_back(&answer)));
     if no_wait {
         return Ok(());
     }
@@ -440,12 +455,17 @@ fn word<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_value(Value::String(text.to_string())).map_err(|error| error.to_string().replace('`', "'"))
 }
 
+/// A time with its date and its offset: a clock time alone has no day.
+fn time(text: &str) -> Result<Timestamp, String> {
+    text.parse().map_err(|_| format!("a time is {TIME}"))
+}
+
 /// A length of time, or a time.
 fn when(text: &str) -> Result<When, String> {
     match (text.parse::<Length>(), text.parse::<Timestamp>()) {
         (Ok(length), _) => Ok(When::After(length)),
         (Err(_), Ok(time)) => Ok(When::At(time)),
-        (Err(_), Err(_)) => Err("this is a length of time, 168h say, or a time, 2026-06-01T10:00:00Z say".to_string()),
+        (Err(_), Err(_)) => Err(format!("this is a length of time, 168h say, or a time, {TIME}")),
     }
 }
 

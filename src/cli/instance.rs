@@ -1,6 +1,8 @@
 //! `imdsd instance`: the instances of a running daemon, over its admin socket.
 
-use std::io::{IsTerminal as _, Read as _};
+use std::collections::BTreeSet;
+use std::fs::OpenOptions;
+use std::io::{self, IsTerminal as _, Read as _, Write as _};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -27,8 +29,8 @@ enum Command {
     /// Takes in instance documents: files, directories of *.json, or standard input
     ///
     /// An instance that is unknown is registered; a known one becomes what the document says. What is changed while it runs
-    /// (metadata options, state, events, overrides) stays where the document does not name it. All documents are taken in,
-    /// or none.
+    /// (metadata options, state, events, overrides) and its ways in stay where the document does not name them, and one
+    /// without Imds leaves all of that as it is. Where a document is refused, none is taken in.
     #[command(after_help = "Examples:\n  imdsd instance put web-1.json\n  imdsd instance put instances.d/\n  \
                             aws ec2 describe-instances | imdsd instance put -\n  \
                             imdsd instance put --relaunch web-1.json   # a new launch: its tokens are void")]
@@ -58,7 +60,9 @@ enum Command {
     },
     /// Removes instances with their records; their guests get no answer any more
     #[command(after_help = "Example:\n  imdsd instance delete i-0123456789abcdef0\nA document that is still in the \
-                            configured directory registers the instance anew at the next start or reload.")]
+                            configured directory registers the instance anew at the next start or reload.\n\
+                            What is refused of several keeps \
+                            none of the others; the exit code is 1 then.")]
     Delete {
         /// The instances
         #[arg(value_name = "ID", required = true, value_parser = instance_id)]
@@ -68,6 +72,9 @@ enum Command {
         generation: Option<u64>,
     },
     /// Prints the documents of all instances, as import takes them back
+    ///
+    /// Files in a directory are made anew, for their owner alone. Documents there of other instances stay, and are
+    /// named.
     #[command(after_help = "Examples:\n  imdsd instance export > host.json\n  \
                             imdsd instance export --with-secrets --directory backup/")]
     Export {
@@ -144,6 +151,9 @@ struct Explain {
     /// The request's session token
     #[arg(long)]
     token: Option<String>,
+    /// The request has a body
+    #[arg(long)]
+    body: bool,
     /// The request comes by IPv6
     #[arg(long)]
     ipv6: bool,
@@ -277,12 +287,17 @@ fn delete(door: &Door, ids: &[InstanceId], generation: Option<u64>) -> Result<()
     if ids.len() > 1 && generation.is_some() {
         return Err(NotDone::saying("a generation is of one instance; delete the others by themselves"));
     }
+    // Each by itself: what one of them is refused for is told, and keeps none of the others.
+    let mut outcome = Ok(());
     for id in ids {
         let path = format!("/v1/instances/{id}");
-        let answer = door.send(&Request { method: "DELETE", path: &path, if_match: generation, body: b"" })?.json();
-        operator::print(&format!("{id}: {}\n", text(&answer["Message"])));
+        match door.send(&Request { method: "DELETE", path: &path, if_match: generation, body: b"" }) {
+            Ok(answer) => operator::print(&format!("{id}: {}\n", text(&answer.json()["Message"]))),
+            Err(refused) if refused.is_unreachable() => return Err(refused),
+            Err(refused) => outcome = Err(refused),
+        }
     }
-    Ok(())
+    outcome
 }
 
 fn export(door: &Door, directory: Option<&Path>, with_secrets: bool) -> Result<(), NotDone> {
@@ -291,19 +306,53 @@ fn export(door: &Door, directory: Option<&Path>, with_secrets: bool) -> Result<(
         operator::print_json(&documents);
         return Ok(());
     };
-    let failed = |path: &Path, reason: std::io::Error| NotDone::saying(format_args!("{}: {reason}", path.display()));
+    let failed = |path: &Path, reason: io::Error| NotDone::saying(format_args!("{}: {reason}", path.display()));
     std::fs::create_dir_all(directory).map_err(|reason| failed(directory, reason))?;
+    let mut written = BTreeSet::new();
     for document in each(&documents) {
-        let path = directory.join(format!("{}.json", text(&document["InstanceId"])));
+        let name = format!("{}.json", text(&document["InstanceId"]));
         let pretty = serde_json::to_string_pretty(document).expect("plain JSON data") + "\n";
-        // User data and credentials are for the owner's eyes.
-        let mut options = std::fs::OpenOptions::new();
-        let file = options.create(true).truncate(true).write(true).mode(0o600).open(&path);
-        file.and_then(|mut file| std::io::Write::write_all(&mut file, pretty.as_bytes()))
-            .map_err(|reason| failed(&path, reason))?;
+        replace(directory, &name, pretty.as_bytes()).map_err(|reason| failed(&directory.join(&name), reason))?;
+        written.insert(name);
     }
-    operator::print(&format!("{}: {} documents\n", directory.display(), each(&documents).count()));
+    operator::print(&format!("{}: {} documents\n", directory.display(), written.len()));
+    let others = others_in(directory, &written).map_err(|reason| failed(directory, reason))?;
+    if !others.is_empty() {
+        eprintln!(
+            "warning: {} of no exported instance: {}; an import of the directory would bring them back",
+            if others.len() == 1 { "a document is" } else { "documents are" },
+            others.join(", ")
+        );
+    }
     Ok(())
+}
+
+/// Puts a file in the place of whatever has its name there. User data and credentials are for the owner's eyes, so it
+/// is a new one, whatever mode an old one has and wherever a link leads.
+fn replace(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+    let new = directory.join(format!(".{name}.{:016x}", rand::random::<u64>()));
+    let written = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&new).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    let done = written.and_then(|()| std::fs::rename(&new, directory.join(name)));
+    if done.is_err() {
+        let _ = std::fs::remove_file(&new);
+    }
+    done
+}
+
+/// The names of instance documents that an export did not write.
+fn others_in(directory: &Path, written: &BTreeSet<String>) -> io::Result<Vec<String>> {
+    let mut others = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.starts_with("i-") && name.ends_with(".json") && !written.contains(&name) {
+            others.push(name);
+        }
+    }
+    others.sort();
+    Ok(others)
 }
 
 impl Explain {
@@ -322,6 +371,7 @@ impl Explain {
                 "Path": self.path,
                 "Family": if self.ipv6 { "ipv6" } else { "ipv4" },
                 "Headers": headers,
+                "HasBody": self.body,
             },
         });
         let answer = door.ask("POST", "/v1/explain", question.to_string().as_bytes())?;

@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::admin::client::{Client, ClientError, Owner, Request, Response};
-use crate::config;
+use crate::config::{self, WhenTaken};
 
 /// Where the configuration of a host's daemon is.
 const CONFIG: &str = "/etc/imdsd/imdsd.toml";
@@ -32,6 +32,11 @@ impl NotDone {
     pub fn saying(message: impl std::fmt::Display) -> NotDone {
         eprintln!("{message}");
         NotDone(ExitCode::FAILURE)
+    }
+
+    /// Whether the daemon could not be reached, and so will not be for what is still to be asked.
+    pub fn is_unreachable(&self) -> bool {
+        self.0 == ExitCode::from(UNREACHABLE)
     }
 }
 
@@ -105,7 +110,7 @@ pub fn place_for_demo() -> Option<config::Admin> {
     let _ = std::fs::DirBuilder::new().mode(0o700).create(directory);
     let found = std::fs::symlink_metadata(directory).ok()?;
     let is_own = found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0;
-    is_own.then(|| config::Admin { socket, users: Vec::new() })
+    is_own.then(|| config::Admin { socket, users: Vec::new(), when_taken: WhenTaken::GoWithout })
 }
 
 /// Writes to standard output. Whoever reads may have seen enough.

@@ -31,7 +31,8 @@ pub struct Arguments {
 
     /// Serve what this configuration of amazon-ec2-metadata-mock comes to, on its port, in place of the demo instance
     ///
-    /// Its events happen as the mock's would, counted from the start. The EC2 API is on the next port.
+    /// Its events happen as the mock's would, counted from the start, and `imdsd event` lets more happen. The EC2 API
+    /// is on the next port.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "instance"])]
     aemm_config: Option<PathBuf>,
 
@@ -56,8 +57,11 @@ enum FormatArgument {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum CommandArgument {
+    #[value(alias = "spotitn")]
     Spot,
+    #[value(aliases = ["scheduledevents", "se"])]
     Events,
+    #[value(aliases = ["autoscaling", "asg"])]
     Asglifecycle,
 }
 
@@ -95,11 +99,10 @@ pub fn run(arguments: Arguments) -> ExitCode {
         let served = runtime.block_on(async {
             let first = instances.first().cloned();
             let (listeners, has_state) = (config.listeners.clone(), config.state_directory.is_some());
-            let has_admin = config.admin.is_some();
             let daemon = Daemon::start(config, instances).await?;
             if let (true, Some(instance), Some(address)) = (is_demo, first, daemon.control_address()) {
                 let guest = listeners[0].ipv4.expect("the demo listens on IPv4");
-                greet(&instance, guest.into(), address, has_state, has_admin);
+                greet(&instance, guest.into(), address, has_state, daemon.has_admin());
             }
             daemon.serve().await
         });
@@ -169,6 +172,7 @@ fn of_mock(file: &Path, mock: aemm::Mock) -> Result<(Config, Vec<Instance>, Vec<
         return Err(faults);
     }
     let mut config = Config::demo();
+    config.admin = super::operator::place_for_demo();
     let listener = &mut config.listeners[0];
     listener.ipv4 = Some(SocketAddrV4::new(address, port));
     listener.ipv6 = Some(SocketAddrV6::new(Ipv6Addr::LOCALHOST, port, 0, 0));

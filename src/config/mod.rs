@@ -196,6 +196,17 @@ pub struct Admin {
     pub socket: PathBuf,
     /// The numbers of the users who may call, beside root and the daemon's own.
     pub users: Vec<u32>,
+    /// What becomes of the start where another daemon has it.
+    pub when_taken: WhenTaken,
+}
+
+/// What a daemon does whose admin socket is another's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenTaken {
+    /// It does not start: its operator would change another's instances unawares.
+    Fail,
+    /// It has none, and says so: a demo's place is nobody's choice.
+    GoWithout,
 }
 
 /// The files of the control endpoint's TLS, in PEM.

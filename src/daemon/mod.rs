@@ -28,7 +28,7 @@ use tracing::{error, info, warn};
 use crate::admin::socket::{AdminSocket, Serving};
 use crate::admin::{Admin, Host as _};
 use crate::clock::Moment;
-use crate::config::{self, Config, Interfaces, KeySource};
+use crate::config::{self, Config, Interfaces, KeySource, WhenTaken};
 use crate::control::{self, AccessKeys, Control};
 use crate::fault::Fault;
 use crate::guest::request::{self, HostRule};
@@ -236,11 +236,7 @@ impl Daemon {
             hangup,
         };
         daemon.apply(WhenRefused::Fail).await?;
-        let admin = config.admin.as_ref().map(|admin| {
-            AdminSocket::open(&admin.socket, &admin.users)
-                .map_err(|reason| StartFault::Admin(admin.socket.clone(), reason))
-        });
-        let admin = admin.transpose()?;
+        let admin = config.admin.as_ref().map(open_admin).transpose()?.flatten();
         let identity = IdentitySource::of(&config).map_err(StartFault::Identity)?;
         let managed = config.interfaces.as_ref().filter(|interfaces| interfaces.addresses == config::Addresses::Manage);
         if let (None, Some(directory)) = (managed, &config.runtime_directory) {
@@ -328,6 +324,11 @@ impl Daemon {
         Ok(())
     }
 
+    /// Whether there is an admin socket.
+    pub fn has_admin(&self) -> bool {
+        self.admin.is_some()
+    }
+
     /// Where the control endpoint listens.
     pub fn control_address(&self) -> Option<SocketAddr> {
         self.control.as_ref().map(|control| control.address)
@@ -410,6 +411,22 @@ impl Daemon {
         if let Err(reason) = self.tokens.roll(Moment::now()) {
             warn!(%reason, "can't keep new token keys; the old ones stay in use");
         }
+    }
+}
+
+/// Opens the operator's socket. Nobody is answered there before it is served.
+fn open_admin(admin: &config::Admin) -> Result<Option<AdminSocket>, StartFault> {
+    match (AdminSocket::open(&admin.socket, &admin.users), admin.when_taken) {
+        (Ok(socket), _) => Ok(Some(socket)),
+        (Err(reason), WhenTaken::GoWithout) if reason.kind() == io::ErrorKind::AddrInUse => {
+            warn!(
+                "another imdsd of yours has {}, so this one has no admin socket, and `imdsd event` reaches the other; \
+                 with another XDG_RUNTIME_DIR it has its own, which `imdsd event --socket` names",
+                admin.socket.display()
+            );
+            Ok(None)
+        }
+        (Err(reason), _) => Err(StartFault::Admin(admin.socket.clone(), reason)),
     }
 }
 

@@ -19,6 +19,7 @@ use crate::guest::request::{Body, HttpVersion, RawRequest};
 use crate::guest::tree;
 use crate::instance::{Family, Instance};
 use crate::net::tls::Tls;
+use crate::net::{LARGEST_HEAD, MOST_HEADERS};
 use crate::registry::{Entry, Registered, Registry};
 
 /// The daemon behind the operator's socket.
@@ -36,6 +37,9 @@ impl Host for Operated {
     }
 
     fn judge(&self, entry: &Entry, family: Family, asked: &Asked, now: Moment) -> Judgement {
+        if let Some(rule) = too_large(asked) {
+            return Judgement { status: Some(431), rule };
+        }
         let raw = RawRequest {
             method: &asked.method,
             target: &asked.path,
@@ -58,6 +62,18 @@ impl Host for Operated {
 
     fn connections(&self) -> usize {
         self.plane.seating.connections()
+    }
+}
+
+/// Why a head is refused while it is read, before anybody looks at the instance.
+fn too_large(asked: &Asked) -> Option<String> {
+    let line = format!("{} {} HTTP/1.1\r\n", asked.method, asked.path).len();
+    let headers: usize = asked.headers.iter().map(|(name, value)| name.len() + value.len() + ": \r\n".len()).sum();
+    let (size, count) = (line + headers + "\r\n".len(), asked.headers.len());
+    match (size > LARGEST_HEAD, count > MOST_HEADERS) {
+        (true, _) => Some(format!("the head of the request has {size} bytes, and {LARGEST_HEAD} are the most")),
+        (false, true) => Some(format!("the request has {count} header lines, and {MOST_HEADERS} are the most")),
+        (false, false) => None,
     }
 }
 

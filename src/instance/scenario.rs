@@ -189,6 +189,11 @@ mod tests {
         for (text, places) in [
             ("{", vec!["s.json:1"]),
             ("[]", vec!["s.json:1"]),
+            ("{}", vec!["s.json:1: Name", "s.json:1: Steps", "s.json:1: Targets"]),
+            (
+                r#"{ "Steps": [{ "When": { "At": "10:00" }, "Event": { "Rebalance": {} } }] }"#,
+                vec!["s.json:1: Name", "s.json:1: Steps[0].When.At", "s.json:1: Targets"],
+            ),
             (r#"{ "Name": "n", "Steps": [] }"#, vec!["s.json:1: Targets"]),
             (r#"{ "Name": "n", "Targets": "All" }"#, vec!["s.json:1: Steps"]),
             (r#"{ "Name": "n", "Targets": "All", "Steps": [] }"#, vec!["s.json:1: Steps"]),

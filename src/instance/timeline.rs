@@ -138,19 +138,29 @@ impl Instance {
 
     /// Folds what is past and puts new steps where their time is, behind those of the same time; past ones count at once.
     ///
-    /// Refused as a whole, and nothing is changed, when the timeline that came of it has faults: one sentence each.
-    pub fn schedule(&mut self, steps: impl IntoIterator<Item = Step>, now: Timestamp) -> Result<(), Vec<String>> {
+    /// A step that clears takes back what was to come after it of its kinds, as nobody else could: those steps are
+    /// returned. New steps are not taken back by one another. Refused as a whole, and nothing is changed, when the
+    /// timeline that came of it has faults: one sentence each.
+    pub fn schedule(
+        &mut self,
+        steps: impl IntoIterator<Item = Step>,
+        now: Timestamp,
+    ) -> Result<Vec<Step>, Vec<String>> {
+        let steps: Vec<Step> = steps.into_iter().collect();
         let mut changed = self.clone();
         changed.fold_timeline(now);
+        let dropped = changed.imds.timeline.take_back(&steps);
         changed.imds.timeline.0.extend(steps);
         changed.imds.timeline.0.sort_by_key(|step| step.at);
-        let faults = changed.imds.timeline.faults(&changed);
+        // What counts at once is judged with the rest, and takes no place in it.
+        let mut faults = changed.imds.timeline.faults_of_steps(&changed);
+        changed.fold_timeline(now);
+        faults.extend(changed.imds.timeline.crowded());
         if !faults.is_empty() {
             return Err(faults.into_iter().map(|fault| fault.message).collect());
         }
-        changed.fold_timeline(now);
         *self = changed;
-        Ok(())
+        Ok(dropped)
     }
 }
 
@@ -180,13 +190,45 @@ impl Timeline {
         self.0.iter().filter(move |step| step.at <= now)
     }
 
+    /// Removes what is to come after new steps that clear, of the kinds that each of them clears.
+    fn take_back(&mut self, new: &[Step]) -> Vec<Step> {
+        let mut dropped = Vec::new();
+        for (at, kinds) in new.iter().filter_map(|step| match &step.set {
+            Change::Clear(kinds) => Some((step.at, kinds)),
+            _ => None,
+        }) {
+            self.0.retain_mut(|step| match &mut step.set {
+                _ if step.at <= at => true,
+                // There is nothing left for it to clear.
+                Change::Clear(own) if own.iter().any(|kind| !kinds.contains(kind)) => {
+                    own.retain(|kind| !kinds.contains(kind));
+                    true
+                }
+                set if set.kinds().iter().all(|kind| kinds.contains(kind)) => {
+                    dropped.push(step.clone());
+                    false
+                }
+                _ => true,
+            });
+        }
+        dropped.sort_by_key(|step| step.at);
+        dropped
+    }
+
     /// What can't be, on top of an instance's events and overrides.
     pub fn faults(&self, instance: &Instance) -> Vec<TimelineFault> {
-        let mut faults = Vec::new();
-        if self.0.len() > MOST_STEPS {
+        self.crowded().into_iter().chain(self.faults_of_steps(instance)).collect()
+    }
+
+    fn crowded(&self) -> Option<TimelineFault> {
+        (self.0.len() > MOST_STEPS).then(|| {
             let message = format!("a timeline has at most {MOST_STEPS} steps, not {}", self.0.len());
-            faults.push(TimelineFault { step: None, fields: Vec::new(), message });
-        }
+            TimelineFault { step: None, fields: Vec::new(), message }
+        })
+    }
+
+    fn faults_of_steps(&self, instance: &Instance) -> Vec<TimelineFault> {
+        let mut faults = Vec::new();
         let (mut events, mut overrides) =
             (Cow::Borrowed(&instance.imds.events), Cow::Borrowed(&instance.imds.overrides));
         for (index, step) in self.0.iter().enumerate() {
@@ -252,6 +294,18 @@ impl FromIterator<Step> for Timeline {
 }
 
 impl Change {
+    /// Of which kinds it is.
+    fn kinds(&self) -> &[EventKind] {
+        match self {
+            Change::Spot(_) => &[EventKind::Spot],
+            Change::Rebalance(_) => &[EventKind::Rebalance],
+            Change::Maintenance(_) | Change::MaintenanceState(_) => &[EventKind::Maintenance],
+            Change::TargetLifecycleState(_) => &[EventKind::TargetLifecycleState],
+            Change::Override(_) | Change::Restore(_) => &[EventKind::Overrides],
+            Change::Clear(kinds) => kinds,
+        }
+    }
+
     fn apply_to_events(&self, events: &mut Cow<'_, Events>) {
         match self {
             Change::Spot(spot) => events.to_mut().spot = Some(spot.clone()),
@@ -440,6 +494,70 @@ mod tests {
         let faults = instance.schedule(states, at(0)).unwrap_err();
         assert_eq!(faults, ["a timeline has at most 64 steps, not 70"]);
         assert_eq!(instance, before);
+    }
+
+    /// "Nothing of some kinds is announced any more": neither now nor later.
+    #[test]
+    fn a_clear_takes_back_what_was_to_come_after_it_of_its_kinds() {
+        use EventKind::{Maintenance, Overrides, Rebalance, Spot};
+        // By the tens of their seconds; the last two steps clear and are split.
+        for (kinds, second, left) in [
+            (vec![Spot], 0, vec![20, 30, 40, 50, 60, 70, 80, 90, 100]),
+            (vec![Spot], 10, vec![20, 30, 40, 50, 60, 70, 80, 90, 100]),
+            (vec![Rebalance], 0, vec![10, 30, 40, 50, 60, 70, 80, 90, 100]),
+            (vec![Maintenance], 0, vec![10, 20, 50, 60, 70, 80, 90, 100]),
+            // In the midst of the course of a scheduled event, whose end would find none.
+            (vec![Maintenance], 35, vec![50, 60, 70, 80, 90, 100]),
+            (vec![EventKind::TargetLifecycleState], 0, vec![10, 20, 30, 40, 60, 70, 80, 90, 100]),
+            (vec![Overrides], 65, vec![90, 100]),
+            (vec![Spot, Maintenance], 0, vec![20, 50, 60, 70, 80, 100]),
+            (EventKind::ALL.to_vec(), 55, vec![]),
+        ] {
+            let mut instance = everything();
+            let clear = Step { at: at(second), set: Change::Clear(kinds.clone()) };
+            let before = instance.imds.timeline.steps().iter().filter(|step| step.at > at(second)).count();
+            let dropped = instance.schedule([clear], at(second)).unwrap();
+            let seen: Vec<i64> =
+                instance.imds.timeline.steps().iter().map(|step| step.at.as_second() - 1_800_000_000).collect();
+            assert_eq!(seen, left, "{kinds:?} at {second}");
+            assert_eq!(dropped.len(), before - left.len(), "{kinds:?} at {second}");
+            assert!(kinds.iter().all(|kind| {
+                let still = |step: &Step| step.set.kinds().contains(kind);
+                !instance.imds.timeline.steps().iter().any(still)
+            }));
+        }
+        // One that is itself to come leaves what is before it, and steps that come with it.
+        let mut instance = everything();
+        let state = TargetLifecycleState::Standby;
+        let new = [
+            Step { at: at(45), set: Change::Clear(vec![Rebalance, EventKind::TargetLifecycleState]) },
+            Step { at: at(55), set: Change::TargetLifecycleState(state) },
+        ];
+        assert_eq!(instance.schedule(new, at(0)).unwrap().len(), 1);
+        assert_eq!(shown(&instance, 44).4, "InService");
+        assert_eq!((shown(&instance, 45).4, shown(&instance, 54).1), (String::new(), false));
+        assert_eq!((shown(&instance, 55).4, shown(&instance, 9999).4), ("Standby".into(), "Standby".into()));
+    }
+
+    #[test]
+    fn a_full_timeline_takes_what_counts_at_once_and_no_more_to_come() {
+        let spot = |second: i64| (second, json!({ "Spot": { "Action": "stop", "Time": at(1000) } }));
+        let full: Vec<_> = (0..64).map(|second| spot(100 + second)).collect();
+        let step = |second, set| Step { at: at(second), set };
+        let standby = || Change::TargetLifecycleState(TargetLifecycleState::Standby);
+        let clear = |kind| Change::Clear(vec![kind]);
+        for (new, left) in [
+            (step(0, clear(EventKind::Spot)), Some(0)),
+            (step(0, clear(EventKind::Rebalance)), Some(64)),
+            (step(0, standby()), Some(64)),
+            (step(50, standby()), None),
+            (step(50, clear(EventKind::Spot)), Some(1)),
+        ] {
+            let mut instance = instance(json!({}), json!({}), &full);
+            let outcome = instance.schedule([new.clone()], at(0));
+            assert_eq!(outcome.is_ok(), left.is_some(), "{new:?}: {outcome:?}");
+            assert_eq!(instance.imds.timeline.steps().len(), left.unwrap_or(64), "{new:?}");
+        }
     }
 
     #[test]

@@ -59,6 +59,32 @@ fn every_operators_subcommand_teaches_with_an_example() {
     }
 }
 
+/// "imdsd --instance web-1.json, then imdsd instance put web-1.json": the file says nothing of the demo's way in.
+#[test]
+fn the_demo_goes_on_serving_an_instance_whose_file_is_put_again() {
+    let Some(host) = Namespace::prepared("the_demo_goes_on_serving_an_instance", "ip link set lo up") else { return };
+    let runtime = tempfile::tempdir().unwrap();
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/config/instances/web-1.json");
+    let mut demo = host.command(env!("CARGO_BIN_EXE_imdsd"));
+    demo.args(["--instance", file]).env("XDG_RUNTIME_DIR", runtime.path()).stdout(std::process::Stdio::null());
+    let mut demo = demo.stderr(std::process::Stdio::null()).spawn().unwrap();
+    let operate = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_imdsd"));
+        command.args(arguments).env("XDG_RUNTIME_DIR", runtime.path()).env_remove("IMDSD_ADMIN_SOCKET");
+        said(command, "")
+    };
+    let began = Instant::now();
+    while operate(&["ways"]).code == 3 && began.elapsed() < PATIENCE {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let explained = || operate(&["instance", "explain", "--listener", "demo"]).done();
+    assert!(explained().contains("i-0a1b2c3d4e5f60718"), "{}", explained());
+    operate(&["instance", "put", file]).done();
+    assert!(explained().contains(": 200, admitted"), "{}", explained());
+    let _ = demo.kill();
+    let _ = demo.wait();
+}
+
 /// A demo is on fixed ports, so it is on a network of its own. Its socket is a file, and found without being named.
 #[test]
 fn the_demo_is_operated_in_one_command_without_a_socket_being_named() {

@@ -92,6 +92,7 @@ fn events_are_for_one_for_those_with_a_tag_or_for_all() {
     imdsd(&daemon, &["event", "rebalance", "--tag", "team"]).refused(2, &["a tag is KEY=VALUE"]);
     imdsd(&daemon, &["event", "rebalance", "--tag", "team=web"]).refused(1, &["no instance has the tag"]);
     imdsd(&daemon, &["event", "spot", "--in", "soon", "--all"]).refused(2, &["a length of time is 5s"]);
+    imdsd(&daemon, &["event", "spot", "--at", "10:00", "--all"]).refused(2, &["a time is 2026-06-01T10:00:00Z"]);
     imdsd(&daemon, &["event", "spot", "--at", "2020-01-01T00:00:00Z", "--all"]).refused(1, &["is past"]);
     imdsd(&daemon, &["event", "maintenance", "reboot", "--not-before", "1h"]).refused(2, &["system-reboot"]);
     imdsd(&daemon, &["event", "complete", "instance-event-00000000000000000", "--all"])
@@ -125,6 +126,10 @@ fn events_are_for_one_for_those_with_a_tag_or_for_all() {
     assert_eq!(seen("events/recommendations/rebalance"), [false; 3]);
     assert_eq!(seen("autoscaling/target-lifecycle-state"), [false; 3]);
     assert_eq!(seen("ancestor-ami-ids"), [false, true, true], "overrides are no announcement");
+    imdsd(&daemon, &["event", "spot", "--in", "1h", "--instance", TWO]).done();
+    let said = imdsd(&daemon, &["event", "clear", "spot", "rebalance", "--all"]).done();
+    assert!(said.contains(&format!("2 steps that were still to come dropped: {TWO}\n")), "{said}");
+    assert!(!imdsd(&daemon, &["event", "list"]).done().contains("spot interruption"));
     imdsd(&daemon, &["event", "clear", "overrides", "--all"]).done();
     assert_eq!(seen("ancestor-ami-ids"), [false; 3]);
 }

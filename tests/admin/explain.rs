@@ -14,6 +14,7 @@ fn each_rule_of_the_gate_is_named_and_is_what_the_guest_sees() {
     let daemon = Daemon::start(|_| {});
     let token = daemon.token();
     let get = "/latest/meta-data/instance-id";
+    let long = format!("/latest/{}", "x".repeat(8192));
     let put_token = ["--method", "PUT", "--path", "/latest/api/token"];
     const TTL: &str = "X-aws-ec2-metadata-token-ttl-seconds: 60";
     let rows: Vec<(Vec<&str>, u16, &str)> = vec![
@@ -25,6 +26,8 @@ fn each_rule_of_the_gate_is_named_and_is_what_the_guest_sees() {
         (vec!["--path", get, "--header", "Host: attacker.example"], 400, "guest.allowed_hosts would let it pass"),
         (vec!["--path", get, "--header", "Host: "], 400, "Host is missing"),
         (vec!["--path", "http://attacker.example/"], 421, "names somebody else"),
+        (vec!["--path", &long], 431, "8192 are the most"),
+        (["--header", "A: b"].repeat(64), 431, "65 header lines"),
         (vec!["--method", "POST", "--path", get], 405, "read by GET, HEAD and OPTIONS"),
         (vec!["--method", "OPTIONS", "--path", get], 200, "told to everybody"),
         (vec!["--path", "/latest/api/token"], 405, "takes PUT and OPTIONS"),
@@ -48,6 +51,12 @@ fn each_rule_of_the_gate_is_named_and_is_what_the_guest_sees() {
         assert!(said.contains(rule), "{arguments:?}: {said}");
         assert_eq!(ask(daemon.ipv4, &head(&arguments)).status, status, "{arguments:?}: the guest");
     }
+    let explained = explain(&daemon, &["--listener", "demo", "--path", get, "--token", &token, "--body"]);
+    let answer = &explained["Explanations"][0]["Answer"];
+    assert_eq!((&answer["Status"], &answer["Rule"]), (&json!(413), &json!("a request has no body here")));
+    let with_body = format!("GET {get} HTTP/1.1\r\nHost: imds\r\nContent-Length: 1\r\n\r\nx");
+    assert_eq!(ask(daemon.ipv4, &with_body).status, 413);
+
     // The gate's first rules are the instance's own.
     for (change, status, rule) in [
         (json!({ "MetadataOptions": { "HttpEndpoint": "disabled" } }), Some(403), "HttpEndpoint is disabled"),
@@ -64,6 +73,15 @@ fn each_rule_of_the_gate_is_named_and_is_what_the_guest_sees() {
         assert!(of["Answer"]["Rule"].as_str().unwrap().contains(rule), "{of}");
         let head = head(&["--path", get, "--token", &token]);
         assert_eq!(guest_asks(daemon.ipv4, &head).status, status.unwrap_or(0) as u16);
+    }
+    // Who is none that runs is said to be so, before anything about the way in.
+    for state in ["stopped", "terminated"] {
+        put(&daemon, &document(|document| document["State"] = json!({ "Name": state }))).done();
+        for place in [&["--listener", "demo"][..], &[INSTANCE]] {
+            let of = explain(&daemon, place)["Explanations"][0].clone();
+            let why = format!("listener 'demo' is of {INSTANCE}, which is {state}");
+            assert_eq!((&of["Why"], &of["Reached"]), (&json!(why), &json!(false)), "{of}");
+        }
     }
 }
 

@@ -35,6 +35,11 @@ fn a_put_instance_is_served_at_once_and_a_deleted_one_no_more() {
     assert!(said.contains("registers it anew"), "{said}");
     assert_eq!(read_id(one).0, 0);
     imdsd(&daemon, &["instance", "delete", ONE]).refused(1, &["there is no instance", ONE]);
+    // One that is not there keeps none of the others.
+    put(&daemon, &guest(ONE, "one")).done();
+    let said = imdsd(&daemon, &["instance", "delete", TWO, ONE]);
+    said.refused(1, &["there is no instance", TWO]);
+    assert!(said.output.starts_with(&format!("{ONE}: removed")), "{said:?}");
     imdsd(&daemon, &["instance", "get", ONE]).refused(1, &["there is no instance"]);
 }
 
@@ -68,7 +73,7 @@ fn a_directory_is_taken_in_as_a_whole_or_not_at_all() {
 /// What the AWS CLI prints, reservations and read-only fields and all.
 #[test]
 fn the_output_of_describe_instances_is_taken_from_standard_input() {
-    let (daemon, ..) = with_listeners();
+    let (daemon, one, _) = with_listeners();
     let mut instance = document(|document| document["InstanceId"] = ONE.into());
     instance.as_object_mut().unwrap().remove("Imds");
     instance["MetadataOptions"]["State"] = "applied".into();
@@ -81,6 +86,23 @@ fn the_output_of_describe_instances_is_taken_from_standard_input() {
     let stored = imdsd(&daemon, &["instance", "get", ONE]).json();
     assert_eq!(stored["Imds"]["OwnerId"], "210987654321");
     assert_eq!(stored["CpuOptions"]["CoreCount"], 1);
+    // Once it has a way in, the same output does not take it away.
+    put(&daemon, &guest(ONE, "one")).refused(1, &["Imds.OwnerId", "--relaunch"]);
+    let mut attached = guest(ONE, "one");
+    attached["Imds"]["OwnerId"] = "210987654321".into();
+    put(&daemon, &attached).done();
+    assert_eq!(read_id(one), (200, ONE.to_string()));
+    let said = imdsd_at(&socket(&daemon), &["instance", "put", "-"], &output.to_string()).done();
+    assert!(said.contains("CpuOptions") && !said.contains("Attachments"), "{said}");
+    let stored = imdsd(&daemon, &["instance", "get", ONE]).json();
+    assert_eq!(
+        (&stored["Imds"]["UserDataText"], &stored["CpuOptions"]["CoreCount"]),
+        (&attached["Imds"]["UserDataText"], &json!(1))
+    );
+    let mut alone = attached.clone();
+    alone["Imds"].as_object_mut().unwrap().remove("Attachments");
+    put(&daemon, &alone).done();
+    assert_ne!(read_id(one).0, 0, "its guest is answered still");
     imdsd_at(&socket(&daemon), &["instance", "put"], "").refused(1, &["standard input:1: not JSON"]);
 }
 
@@ -110,13 +132,28 @@ fn what_one_daemon_exports_another_imports_and_exports_again_to_the_byte() {
     let refused = imdsd_at(&socket(&second), &["instance", "import"], &without);
     refused.refused(1, &["Imds.Role.Source.Static.V2.SecretAccessKey", "--with-secrets"]);
 
-    // As files, which their owner alone may read.
+    // As files, which their owner alone may read, whatever stood there.
+    use std::os::unix::fs::PermissionsExt as _;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("backup");
-    imdsd(&first, &["instance", "export", "--with-secrets", "--directory", path.to_str().unwrap()]).done();
-    use std::os::unix::fs::PermissionsExt as _;
-    let file = path.join(format!("{ONE}.json"));
-    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let (old, elsewhere) = (path.join(format!("{TWO}.json")), directory.path().join("elsewhere"));
+    std::fs::create_dir(&path).unwrap();
+    std::fs::write(&old, "old").unwrap();
+    std::fs::set_permissions(&old, std::fs::Permissions::from_mode(0o644)).unwrap();
+    std::fs::write(&elsewhere, "precious").unwrap();
+    std::os::unix::fs::symlink(&elsewhere, path.join(format!("{ONE}.json"))).unwrap();
+    std::fs::write(path.join("i-33333333.json"), "{}").unwrap();
+    let said = imdsd(&first, &["instance", "export", "--with-secrets", "--directory", path.to_str().unwrap()]);
+    let warning = "warning: a document is of no exported instance: i-33333333.json; an import";
+    assert!(said.error.contains(warning) && !said.error.contains(ONE), "{said:?}");
+    assert_eq!(said.done(), format!("{}: 3 documents\n", path.display()));
+    for id in [INSTANCE, ONE, TWO] {
+        let found = std::fs::symlink_metadata(path.join(format!("{id}.json"))).unwrap();
+        assert_eq!((found.is_file(), found.permissions().mode() & 0o777), (true, 0o600), "{id}");
+    }
+    assert_eq!(std::fs::read_to_string(&elsewhere).unwrap(), "precious");
+    assert_eq!(std::fs::read_dir(&path).unwrap().count(), 4, "nothing is left over");
+    std::fs::remove_file(path.join("i-33333333.json")).unwrap();
     let again = imdsd(&second, &["instance", "import", path.to_str().unwrap()]).done();
     assert_eq!(again.lines().filter(|line| line.contains("registered")).count(), 2, "{again}");
 }
@@ -285,6 +322,37 @@ fn an_instance_whose_record_is_damaged_is_listed_and_can_be_deleted_and_put() {
     imdsd(&daemon, &["instance", "delete", INSTANCE]).done();
     put(&daemon, &document(|_| {})).done();
     assert_eq!(daemon.get_with("/latest/meta-data/instance-id", &daemon.token()).body, INSTANCE);
+}
+
+/// Who did what, over the socket.
+#[test]
+fn changes_and_shown_secrets_are_in_the_log_with_who_did_them() {
+    let mut daemon = Daemon::start(|_| {});
+    let one = format!("/v1/instances/{INSTANCE}");
+    let uid = rustix::process::geteuid().as_raw();
+    imdsd(&daemon, &["instance", "get", INSTANCE]).done();
+    imdsd(&daemon, &["instance", "get", INSTANCE, "--with-secrets"]).done();
+    imdsd(&daemon, &["event", "spot", "--in", "1h"]).done();
+    imdsd(&daemon, &["event", "complete", "instance-event-00000000000000000"]).refused(1, &["no event"]);
+    put(&daemon, &document(|document| document["Imds"]["UserDataText"] = "x".into())).done();
+    imdsd(&daemon, &["instance", "delete", INSTANCE]).done();
+    for (method, path, query, status, instances, events) in [
+        ("GET", one.as_str(), "secrets=shown", 200, None, None),
+        ("POST", "/v1/events", "", 200, Some(INSTANCE), Some("Rebalance Spot")),
+        ("POST", "/v1/events", "", 422, None, None),
+        ("POST", "/v1/instances", "relaunch=false&dry-run=false", 200, Some(INSTANCE), None),
+        ("DELETE", one.as_str(), "", 200, None, None),
+    ] {
+        let line = daemon.wait_for(|line| line["message"] == "admin: answered");
+        assert_eq!((line["level"].as_str(), line["uid"].as_u64()), (Some("INFO"), Some(uid.into())), "{line}");
+        let of = |field: &str| line[field].as_str();
+        assert_eq!((of("method"), of("path"), of("query")), (Some(method), Some(path), Some(query)), "{line}");
+        assert_eq!(
+            (line["status"].as_u64(), of("instances"), of("events")),
+            (Some(status), instances, events),
+            "{line}"
+        );
+    }
 }
 
 #[test]

@@ -24,16 +24,18 @@ impl Served {
         let file = directory.join("aemm-config.json");
         std::fs::write(&file, config(port).to_string()).unwrap();
         let mut imdsd = Command::new(env!("CARGO_BIN_EXE_imdsd"));
-        imdsd.args(["serve", "--aemm-config"]).arg(&file).args(arguments);
-        let child = imdsd.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        imdsd.args(["serve", "--aemm-config"]).arg(&file).args(arguments).env("XDG_RUNTIME_DIR", directory);
+        let log = |name: &str| std::fs::File::create(directory.join(format!("{port}.{name}"))).unwrap();
+        let child = imdsd.stdin(Stdio::null()).stdout(log("out")).stderr(log("log")).spawn().unwrap();
         let mut served = Served(child, SocketAddr::from(([127, 0, 0, 1], port)));
-        served.wait_until_it_listens();
+        served.wait_until_it_is_ready(&directory.join(format!("{port}.log")));
         served
     }
 
-    fn wait_until_it_listens(&mut self) {
+    /// It listens before it has the instance.
+    fn wait_until_it_is_ready(&mut self, log: &Path) {
         let deadline = Instant::now() + PATIENCE;
-        while std::net::TcpStream::connect(self.1).is_err() {
+        while !std::fs::read_to_string(log).unwrap().contains("ready") {
             assert_eq!(self.0.try_wait().unwrap(), None, "it ended");
             assert!(Instant::now() < deadline, "nobody listens on {}", self.1);
             std::thread::sleep(Duration::from_millis(20));
@@ -110,6 +112,29 @@ fn a_configuration_of_the_mock_is_served_with_its_event_at_its_time() {
     let time: jiff::Timestamp = notice["time"].as_str().unwrap().parse().unwrap();
     let ahead = time.duration_since(jiff::Timestamp::now()).as_secs();
     assert!((100..=120).contains(&ahead), "{ahead}");
+}
+
+/// The first has the socket of whoever started it, and the second serves without one and says so.
+#[test]
+fn a_mock_takes_events_and_another_one_beside_it_is_served_all_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let start = |command: &str| {
+        let config = |port: u16| serde_json::json!({ "server": { "port": port }, "mock-delay-sec": 3600 });
+        Served::start(directory.path(), config, &["--aemm-command", command])
+    };
+    let said = |served: &Served, name: &str| {
+        std::fs::read_to_string(directory.path().join(format!("{}.{name}", served.1.port()))).unwrap()
+    };
+    let state = "/latest/meta-data/autoscaling/target-lifecycle-state";
+    let (first, second) = (start("spotitn"), start("autoscaling"));
+    assert_eq!((first.get(state).status, second.get(state).body.as_str()), (404, "Terminated"));
+    let mut event = Command::new(env!("CARGO_BIN_EXE_imdsd"));
+    event.args(["event", "lifecycle", "Standby"]).env("XDG_RUNTIME_DIR", directory.path());
+    assert!(event.env_remove("IMDSD_ADMIN_SOCKET").status().unwrap().success());
+    assert_eq!((first.get(state).body.as_str(), second.get(state).body.as_str()), ("Standby", "Terminated"));
+    assert!(said(&first, "out").contains("event spot --in 5s") && !said(&first, "log").contains("another imdsd"));
+    assert!(!said(&second, "out").contains("event spot"), "{}", said(&second, "out"));
+    assert!(said(&second, "log").contains("XDG_RUNTIME_DIR"), "{}", said(&second, "log"));
 }
 
 #[test]

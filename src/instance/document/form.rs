@@ -1,10 +1,10 @@
 //! The form of an instance: reading it with every fault of form reported, not only the first.
 
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::place::Place;
-use super::{CHOICES, IMDS, INSTANCE_FIELDS, Judgement, MOST_FAULTS, OPTION_FIELDS, kind, near_miss};
+use super::{CHOICES, IMDS, INSTANCE_FIELDS, Judgement, MOST_FAULTS, OPTION_FIELDS, TIME, TIMES, kind, near_miss};
 
 /// serde reads an array for an object, its elements for the fields in their order. No document means that.
 pub(super) fn lists_for_objects(written: &Value, read: &Value, place: &Place, wrong: &mut Judgement) {
@@ -133,15 +133,19 @@ pub(super) fn reduce<T: DeserializeOwned>(value: &mut Value) -> Reduced<T> {
     Reduced { instance: None, faults, removed }
 }
 
-/// The instance itself can't be taken out of the document: its required fields get any value, to see what follows them.
+/// The whole of a document, an instance or a scenario, can't be taken out of it: its required fields get any value, to
+/// see what follows them.
 pub(super) fn stand_in(value: &mut Value, place: &Place, field: &str) -> bool {
     let any = match field {
-        "InstanceId" => "i-00000000",
-        "LaunchTime" => "1970-01-01T00:00:00Z",
+        "InstanceId" => json!("i-00000000"),
+        "LaunchTime" => json!("1970-01-01T00:00:00Z"),
+        "Name" => json!("scenario"),
+        "Targets" => json!("All"),
+        "Steps" => json!([]),
         _ => return false,
     };
     match value {
-        Value::Object(members) if *place == Place::root() => members.insert(field.to_string(), any.into()).is_none(),
+        Value::Object(members) if *place == Place::root() => members.insert(field.to_string(), any).is_none(),
         _ => false,
     }
 }
@@ -164,6 +168,10 @@ pub(super) fn in_our_words(place: &Place, found: Option<&Value>, message: &str) 
             _ => "an object",
         };
         return format!("this is {right}, not {}", kind(found));
+    }
+    // What is about a text and not about its kind or its word is about a time that can't be read.
+    if found.is_some_and(Value::is_string) && place.ends_in(&TIMES) && !message.starts_with("unknown ") {
+        return format!("a time is {TIME}");
     }
     let unknown = quoted_in(message, "unknown field").or_else(|| quoted_in(message, "unknown variant"));
     let (Some(unknown), Some((_, expected))) = (unknown, message.rsplit_once(", expected ")) else {

@@ -48,8 +48,24 @@ const INSTANCE_FIELDS: [&str; 34] = [
 /// The object that EC2 does not print.
 const IMDS: &str = "Imds";
 
+/// How a time is written.
+pub const TIME: &str = "2026-06-01T10:00:00Z, or with an offset, 2026-06-01T12:00:00+02:00";
+
 /// Fields of scenarios that are a word, or an object with one key.
 const CHOICES: [&str; 6] = ["When", "Targets", "Time", "NotBefore", "NotAfter", "Rebalance"];
+
+/// Fields that are times.
+const TIMES: [&str; 9] = [
+    "LaunchTime",
+    "AttachTime",
+    "Expiration",
+    "At",
+    "Time",
+    "NoticeTime",
+    "NotBefore",
+    "NotAfter",
+    "NotBeforeDeadline",
+];
 
 /// What an operator may write in `MetadataOptions`. EC2 prints `State` there too.
 const OPTION_FIELDS: [&str; 6] =

@@ -174,7 +174,8 @@ fn a_fault_of_form_says_what_is_right_and_not_what_is_there() {
         (json!({ "State": { "Code": 16 } }), "State.Name: is missing"),
         (json!({ "Tags": null }), "Tags: this is an array, not null"),
         (json!({ "AmiLaunchIndex": "0" }), "AmiLaunchIndex: this is a whole number from 0, not a string"),
-        (json!({ "LaunchTime": "yesterday" }), "LaunchTime: "),
+        (json!({ "LaunchTime": "yesterday" }), "LaunchTime: a time is 2026-06-01T10:00:00Z, or with an offset"),
+        (json!({ "LaunchTime": "2026-01-01 10:00" }), "LaunchTime: a time is 2026-06-01T10:00:00Z"),
         (json!({ "LaunchTime": 1 }), "LaunchTime: this is a"),
     ] {
         let faults = refused(&with(fields.clone()).to_string());
