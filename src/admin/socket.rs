@@ -32,7 +32,7 @@ use super::{Admin, Call, Refusal};
 
 /// Callers that are served at once.
 const SERVED: usize = 16;
-/// Callers at once, with those that wait for their turn: a script that starts as many commands loses none of them.
+/// Callers at once, with those that wait for their turn. More wait in the kernel's queue.
 const CALLERS: usize = 256;
 /// Callers at once who are only told that they may not.
 const STRANGERS: usize = 4;
@@ -175,7 +175,15 @@ async fn accept(socket: AdminSocket, admin: Arc<Admin>, lasting: Lasting, mut en
                 (Err(()), &strangers)
             }
         };
-        let Ok(place) = Arc::clone(places).try_acquire_owned() else { continue };
+        // An operator's command waits for a place, and those after it in the kernel's queue: none is lost. A stranger is.
+        let place = match admin {
+            Ok(_) => tokio::select! {
+                place = Arc::clone(places).acquire_owned() => place.ok(),
+                _ = ends.wait_for(|ends| *ends) => break,
+            },
+            Err(()) => Arc::clone(places).try_acquire_owned().ok(),
+        };
+        let Some(place) = place else { continue };
         let (ends, served) = (ends.clone(), Arc::clone(&served));
         serving.spawn(async move {
             // Strangers have places of their own, and never take a turn.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand, ValueEnum};
-use jiff::{SignedDuration, Timestamp, Unit};
+use jiff::{RoundMode, SignedDuration, SignedDurationRound, Timestamp, Unit};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
@@ -414,10 +414,10 @@ fn read<T: DeserializeOwned>(value: &Value) -> Option<T> {
     serde_json::from_value(value.clone()).ok()
 }
 
-/// `in 5s` or `now`.
+/// `in 5s` or `now`. A part of a second counts as a whole one: what was asked for reads as it was asked for.
 fn moment(time: Timestamp, now: Timestamp) -> String {
     let left = time.duration_since(now);
-    match left.round(Unit::Second) {
+    match left.round(SignedDurationRound::new().smallest(Unit::Second).mode(RoundMode::Ceil)) {
         Ok(rounded) if rounded > SignedDuration::ZERO => format!("in {rounded:#}"),
         _ => "now".to_string(),
     }

@@ -45,7 +45,10 @@ fn a_spot_interruption_of_one_of_three_is_seen_by_that_one_and_when_it_should() 
         stop.store(true, Ordering::Relaxed);
         (said, commanded, notice, polled.map(|polling| polling.join().unwrap()))
     });
-    assert!(said.contains("now  rebalance recommendation") && said.contains("in 5s  spot interruption"), "{said}");
+    assert!(
+        said.contains("now  rebalance recommendation") && said.contains("spot interruption, terminate at"),
+        "{said}"
+    );
 
     let due = Duration::from_secs(5);
     for (name, polls) in ["demo", "one", "two"].into_iter().zip(&polled) {
@@ -63,7 +66,7 @@ fn a_spot_interruption_of_one_of_three_is_seen_by_that_one_and_when_it_should() 
         };
         assert_eq!(name, "one", "another's guest sees it");
         assert!(*answered >= commanded.0 + due, "not before its time");
-        assert!(*answered < commanded.1 + due + Duration::from_secs(1), "and within a second of it");
+        assert!(*answered < commanded.1 + due + Duration::from_secs(3), "and soon after it");
         let later = polls.iter().filter(|(asked, ..)| asked > answered);
         assert!(later.clone().all(|(_, status, _)| *status == 200), "and from then on: {polls:?}");
         assert!(later.count() > 5);
@@ -155,9 +158,16 @@ fn a_scenario_is_stored_at_once_and_its_progress_is_told() {
     imdsd(&daemon, &["event", "clear"]).done();
     let began = Instant::now();
     imdsd(&daemon, &["event", "play", &path, "--no-wait"]).done();
-    assert!(began.elapsed() < Duration::from_secs(2), "it does not wait");
     daemon.kill();
     daemon.start_again();
-    std::thread::sleep(Duration::from_millis(2500).saturating_sub(began.elapsed()));
-    assert_eq!(status(daemon.ipv4, "autoscaling/target-lifecycle-state"), 200);
+    let patience = began + Duration::from_secs(2) + crate::support::PATIENCE;
+    while status(daemon.ipv4, "autoscaling/target-lifecycle-state") != 200 {
+        assert!(Instant::now() < patience, "the last step is not there");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    // Without waiting, what is an hour away is told at once.
+    std::fs::write(&file, steps.replace("2s", "1h")).unwrap();
+    let began = Instant::now();
+    imdsd(&daemon, &["event", "play", &path, "--no-wait"]).done();
+    assert!(began.elapsed() < Duration::from_secs(60), "it does not wait");
 }

@@ -1,11 +1,11 @@
 //! Documents in and out, while guests read and the EC2 API changes options.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
 use crate::operator::{document, guest, guest_asks, imdsd, imdsd_at, put, socket, with_listeners};
-use crate::support::{ACCESS_KEY, Daemon, INSTANCE, call, element};
+use crate::support::{ACCESS_KEY, Daemon, INSTANCE, PATIENCE, call, element};
 
 const ONE: &str = "i-11111111111111111";
 const TWO: &str = "i-22222222222222222";
@@ -238,7 +238,7 @@ fn a_reload_registers_what_is_new_names_what_was_edited_and_changes_keys() {
 #[test]
 fn puts_and_option_changes_do_not_lose_one_another_nor_are_they_lost_to_a_kill() {
     let mut daemon = Daemon::start(|_| {});
-    let stop = AtomicBool::new(false);
+    let (stop, put_so_far) = (AtomicBool::new(false), AtomicUsize::new(0));
     let silent = |number: usize| {
         document(|document| {
             document.as_object_mut().unwrap().remove("MetadataOptions");
@@ -255,6 +255,7 @@ fn puts_and_option_changes_do_not_lose_one_another_nor_are_they_lost_to_a_kill()
                     return last;
                 }
                 last = number;
+                put_so_far.store(number, Ordering::Relaxed);
             }
             unreachable!()
         });
@@ -271,7 +272,10 @@ fn puts_and_option_changes_do_not_lose_one_another_nor_are_they_lost_to_a_kill()
             }
             unreachable!()
         });
-        std::thread::sleep(std::time::Duration::from_secs(2));
+        let since = std::time::Instant::now();
+        while put_so_far.load(Ordering::Relaxed) < 20 && since.elapsed() < 6 * PATIENCE && !putting.is_finished() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
         stop.store(true, Ordering::Relaxed);
         (putting.join().unwrap(), changing.join().unwrap())
     });
