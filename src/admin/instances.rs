@@ -31,7 +31,7 @@ use crate::instance::document::{self, Document};
 use crate::instance::export::{self, Secrets};
 use crate::instance::identity_document::identity_document;
 use crate::instance::{Instance, InstanceId, InstanceState};
-use crate::registry::{Claim, Draft, Entry, Registry, Snapshot, UpdateError};
+use crate::registry::{Claim, Doubt, Draft, Entry, Left, Registry, Snapshot, StoreError, UpdateError};
 
 /// Carries one field over from the stored instance.
 type Keep = fn(&mut Instance, &Instance);
@@ -142,9 +142,9 @@ fn rivals_of<'c>(claim: &'c Claim, id: &InstanceId) -> Vec<&'c InstanceId> {
 pub(super) fn get(registry: &Registry, id: &InstanceId, secrets: Secrets) -> Result<Answer, Refusal> {
     let snapshot = registry.snapshot();
     let Some(entry) = snapshot.entry(id) else {
-        return Err(match snapshot.is_unreadable(id) {
-            true => unreadable(id),
-            false => Refusal::unknown(id),
+        return Err(match snapshot.doubt(id) {
+            Some(doubt) => withheld(id, doubt),
+            None => Refusal::unknown(id),
         });
     };
     Ok(Answer::Document(export::document_of(&entry.instance, secrets), entry.generation))
@@ -165,13 +165,21 @@ pub(super) async fn delete(
     registry.delete(id, may).await.map_err(|error| match error {
         UpdateError::Unknown(id) => Refusal::unknown(&id),
         UpdateError::Refused(refusal) => refusal,
-        UpdateError::Store(error) => Refusal::store(&error, "the instance is still served; its record may be gone"),
+        UpdateError::Store(error) => Refusal::store(&error, left_by(&error)),
     })?;
     Ok(Answer::Json(json!({
         "InstanceId": id,
         "Message": "removed with its record; a document in the configured directory registers it anew at the next start \
                     or reload",
     })))
+}
+
+/// What a removal that failed leaves.
+fn left_by(error: &StoreError) -> &'static str {
+    match error.left {
+        Left::Old => "the instance is as it was",
+        Left::Unknown => "its record may be there or not, and the instance is not served until that is known",
+    }
 }
 
 /// Takes in documents.
@@ -288,8 +296,8 @@ fn fault_in(document: &Document, (field, message): (String, String)) -> Fault {
 /// Puts one document into the draft.
 fn take_in(draft: &mut Draft, document: Document, put: &Put, faults: &mut Vec<Fault>) -> Result<Taken, Refusal> {
     let id = document.instance.instance_id.clone();
-    if draft.before().is_unreadable(&id) {
-        return Err(unreadable(&id));
+    if let Some(doubt) = draft.before().doubt(&id) {
+        return Err(withheld(&id, doubt));
     }
     if draft.is_buried(&id) {
         return Err(terminated(&id));
@@ -384,11 +392,17 @@ fn check_generation(entry: Option<&Entry>, expected: Option<u64>) -> Result<(), 
     }
 }
 
-fn unreadable(id: &InstanceId) -> Refusal {
-    let message = format!(
-        "the record of {id} can't be read, and the instance is not served; put its file back from a backup, or delete it \
-         (`imdsd instance delete {id}`) and put its document"
-    );
+fn withheld(id: &InstanceId, doubt: Doubt) -> Refusal {
+    let message = match doubt {
+        Doubt::Unreadable => format!(
+            "the record of {id} can't be read, and the instance is not served; put its file back from a backup, or delete it \
+             (`imdsd instance delete {id}`) and put its document"
+        ),
+        Doubt::Unsure => format!(
+            "a write of the record of {id} failed, and nobody can be sure what is stored; the instance is served again once \
+             its record of before could be stored, which is tried over and over. The log says what failed"
+        ),
+    };
     Refusal::new(409, "IncorrectInstanceState", message)
 }
 

@@ -293,6 +293,7 @@ impl Daemon {
                 _ = tick.tick() => {
                     self.roll_keys();
                     self.forget_terminated().await;
+                    self.store_again();
                     WhenRefused::TryAgain
                 }
             };
@@ -387,6 +388,12 @@ impl Daemon {
             }
         }
         Ok(())
+    }
+
+    /// Stores what could not be stored before. Nobody waits for it: a disk that fails may take its time.
+    fn store_again(&self) {
+        let registry = Arc::clone(&self.registry);
+        tokio::spawn(async move { registry.mend().await });
     }
 
     async fn forget_terminated(&self) {

@@ -2,7 +2,8 @@
 //!
 //! A write is a temporary file in the same directory, fsync, rename, fsync of the directory, and only then a success: what
 //! was acknowledged is there after a crash, and a file is always the whole old or the whole new record. Every file carries
-//! a SHA-256 over its record, so a damaged byte is found and never served. One bad file costs one instance.
+//! a SHA-256 over its record, so a damaged byte is found and never served. One bad file costs one instance. A removal is an
+//! fsync of the directory likewise. What could not be made durable is undone: the file of before goes back.
 //!
 //! ```text
 //! {"Checksum": "sha256:…", "Record": {"Generation": 7, "LaunchEpoch": …, "Changed": …, "Instance": {…}}}
@@ -22,9 +23,9 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-use super::store::{Account, Left, Loaded, LoadedAccount, Record, Store, StoreError};
+use super::store::{Account, Left, Loaded, LoadedAccount, Record, Store, StoreError, Unreadable};
 use crate::fault::Fault;
-use crate::instance::{Instance, InstanceId, MetadataDefaults, document};
+use crate::instance::{Attachment, Instance, InstanceId, MetadataDefaults, document};
 
 /// The ending of a file that is not yet, or will never be, a record.
 const TEMPORARY: &str = ".tmp";
@@ -136,7 +137,7 @@ pub fn look(state_directory: &Path) -> io::Result<(Vec<Instance>, Vec<Fault>)> {
         loaded => loaded?,
     };
     let instances = loaded.records.into_iter().map(|record| record.instance).collect();
-    Ok((instances, loaded.unreadable.into_iter().map(|(_, fault)| fault).collect()))
+    Ok((instances, loaded.unreadable.into_iter().map(|record| record.fault).collect()))
 }
 
 fn load(directory: &Path, unfinished: impl Fn(&Path)) -> io::Result<Loaded> {
@@ -151,7 +152,11 @@ fn load(directory: &Path, unfinished: impl Fn(&Path)) -> io::Result<Loaded> {
         let Some(id) = name.strip_suffix(".json").and_then(InstanceId::parse) else { continue };
         match read_record(&path, &id) {
             Ok(record) => loaded.records.push(record),
-            Err(message) => loaded.unreadable.push((id, Fault::of_file(&path, message))),
+            Err(message) => loaded.unreadable.push(Unreadable {
+                id,
+                fault: Fault::of_file(&path, message),
+                attachments: attachments_in(&text_of(&path).unwrap_or_default()),
+            }),
         }
     }
     Ok(loaded)
@@ -177,12 +182,7 @@ impl Store for FileStore {
     }
 
     fn remove(&self, id: &InstanceId) -> Result<(), StoreError> {
-        let path = self.path(id);
-        self.instances.replace(&path, None).map_err(|(reason, _)| StoreError {
-            doing: format!("remove {}", path.display()),
-            reason,
-            left: Left::Unknown,
-        })
+        self.instances.remove(&self.path(id))
     }
 
     fn put_account(&self, account: &Account, before: Option<&Account>) -> Result<(), StoreError> {
@@ -193,24 +193,39 @@ impl Store for FileStore {
 impl Directory {
     /// Puts a file in the place of `before`.
     fn put(&self, path: &Path, bytes: &[u8], before: Option<&[u8]>) -> Result<(), StoreError> {
-        self.replace(path, Some(bytes)).map_err(|(reason, renamed)| {
-            // The new record may be on the disk by now, and a restart would serve it: the old one goes back.
-            let left = match renamed && self.replace(path, before).is_err() {
-                true => Left::Unknown,
-                false => Left::Old,
-            };
-            StoreError { doing: format!("write {}", path.display()), reason, left }
+        let doing = || format!("write {}", path.display());
+        self.replace(path, Some(bytes)).map_err(|failed| self.undo(failed, doing(), path, before))
+    }
+
+    /// Takes a file away. That it is not there is what was wanted.
+    fn remove(&self, path: &Path) -> Result<(), StoreError> {
+        let before = text_of(path).ok();
+        let Err(failed) = self.replace(path, None) else { return Ok(()) };
+        let doing = format!("remove {}", path.display());
+        Err(match before {
+            // What can't be read can't be put back.
+            None if failed.took_effect => StoreError { doing, reason: failed.reason, left: Left::Unknown },
+            before => self.undo(failed, doing, path, before.as_deref()),
         })
     }
 
-    /// Puts a file, or its absence, in the place of what is there. A failure says whether it came after the rename.
-    fn replace(&self, path: &Path, bytes: Option<&[u8]>) -> Result<(), (io::Error, bool)> {
+    /// What was not made durable may be on the disk by now, and a restart would read it: what was there before goes back.
+    fn undo(&self, failed: Failed, doing: String, path: &Path, before: Option<&[u8]>) -> StoreError {
+        let left = match failed.took_effect && self.replace(path, before).is_err() {
+            true => Left::Unknown,
+            false => Left::Old,
+        };
+        StoreError { doing, reason: failed.reason, left }
+    }
+
+    /// Puts a file, or its absence, in the place of what is there.
+    fn replace(&self, path: &Path, bytes: Option<&[u8]>) -> Result<(), Failed> {
+        let failed = |took_effect| move |reason| Failed { reason, took_effect };
         let Some(bytes) = bytes else {
-            let removed = match fs::remove_file(path) {
-                Err(reason) if reason.kind() == io::ErrorKind::NotFound => Ok(()),
-                removed => removed,
-            };
-            return removed.and_then(|()| self.synced.sync_all()).map_err(|reason| (reason, true));
+            match fs::remove_file(path) {
+                Err(reason) if reason.kind() != io::ErrorKind::NotFound => return Err(failed(false)(reason)),
+                Ok(()) | Err(_) => return self.synced.sync_all().map_err(failed(true)),
+            }
         };
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         let temporary = self.path.join(format!(".{stem}{TEMPORARY}"));
@@ -224,10 +239,17 @@ impl Directory {
         };
         write().map_err(|reason| {
             let _ = fs::remove_file(&temporary);
-            (reason, false)
+            failed(false)(reason)
         })?;
-        self.synced.sync_all().map_err(|reason| (reason, true))
+        self.synced.sync_all().map_err(failed(true))
     }
+}
+
+/// Why a file was not replaced for good.
+struct Failed {
+    reason: io::Error,
+    /// Whether whoever looks finds it replaced by now, though a crash may undo that.
+    took_effect: bool,
 }
 
 fn encode(record: &Record) -> Vec<u8> {
@@ -298,16 +320,32 @@ fn read_account(path: &Path) -> LoadedAccount {
 
 /// Takes a record out of its envelope, if it is whole.
 fn unseal<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
-    // Anything but a plain file of our own was put there by somebody else, and reading a pipe would never end.
-    if !fs::symlink_metadata(path).map_err(|reason| reason.to_string())?.is_file() {
-        return Err("it is not a plain file".to_string());
-    }
-    let text = fs::read_to_string(path).map_err(|reason| reason.to_string())?;
-    let envelope: Envelope<'_> = serde_json::from_str(&text).map_err(|reason| reason.to_string())?;
+    let text = text_of(path).map_err(|reason| reason.to_string())?;
+    let envelope: Envelope<'_> = serde_json::from_slice(&text).map_err(|reason| reason.to_string())?;
     if envelope.checksum != checksum(envelope.record.get()) {
         return Err("the checksum does not fit the record".to_string());
     }
     serde_json::from_str(envelope.record.get()).map_err(|reason| reason.to_string())
+}
+
+fn text_of(path: &Path) -> io::Result<Vec<u8>> {
+    // Anything but a plain file of our own was put there by somebody else, and reading a pipe would never end.
+    match fs::symlink_metadata(path)?.is_file() {
+        true => fs::read(path),
+        false => Err(io::Error::other("it is not a plain file")),
+    }
+}
+
+/// The ways in that the text of an unreadable record still tells: it may be cut off, or have a damaged byte elsewhere. A quoted
+/// key can't be in a string, where its quotes have backslashes.
+fn attachments_in(text: &[u8]) -> Vec<Attachment> {
+    const KEY: &str = "\"Attachments\"";
+    let text = String::from_utf8_lossy(text);
+    let lists = text.match_indices(KEY).filter_map(|(at, _)| {
+        let list = text[at + KEY.len()..].trim_start().strip_prefix(':')?;
+        serde_json::Deserializer::from_str(list).into_iter::<Vec<Attachment>>().next()?.ok()
+    });
+    lists.flatten().collect()
 }
 
 fn checksum(text: &str) -> String {
@@ -424,8 +462,8 @@ mod tests {
         fs::rename(only_file(directory.path()), directory.path().join("instances/i-12345678.json")).unwrap();
         let loaded = store.load().unwrap();
         assert!(loaded.records.is_empty());
-        assert_eq!(loaded.unreadable[0].0.as_str(), "i-12345678");
-        assert!(loaded.unreadable[0].1.to_string().contains("i-12345678.json"));
+        assert_eq!(loaded.unreadable[0].id.as_str(), "i-12345678");
+        assert!(loaded.unreadable[0].fault.to_string().contains("i-12345678.json"));
     }
 
     /// The rename happened and its fsync did not: a restart must not find what was refused.
@@ -444,6 +482,24 @@ mod tests {
         fresh.instance.instance_id = new.clone();
         assert!(store.put(&fresh, None).is_err());
         assert!(!store.path(&new).exists());
+    }
+
+    /// Else it would be gone after a restart, while the instance is still served and changes of it are acknowledged.
+    #[test]
+    fn a_removal_that_could_not_be_made_durable_is_taken_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = FileStore::open(directory.path()).unwrap();
+        store.put(&record(1), None).unwrap();
+        let id = demo_instance().instance_id;
+        let synced = std::mem::replace(&mut store.instances.synced, File::from(rustix::pipe::pipe().unwrap().0));
+        let left = store.remove(&id).unwrap_err().left;
+        assert_eq!((left, store.load().unwrap().records), (Left::Unknown, vec![record(1)]));
+
+        // What can't be removed is as it was.
+        store.instances.synced = synced;
+        fs::remove_file(only_file(directory.path())).unwrap();
+        fs::create_dir(only_file(directory.path())).unwrap();
+        assert_eq!(store.remove(&id).unwrap_err().left, Left::Old);
     }
 
     #[test]
