@@ -29,7 +29,7 @@ use serde_json::{Map, Value};
 pub use attachment::{Attachment, BridgePort, Family, Ground, Hold, Origin, SourceAddress, interface_name_fault};
 pub use defaults::{ImdsSupport, MetadataDefaults};
 pub use events::Events;
-pub use options::{HopLimit, HttpTokens, MetadataOptions, OptionsUpdate, Switch};
+pub use options::{HopLimit, HttpTokens, MetadataOptions, OptionsUpdate, RecordedOptions, Switch};
 pub use overrides::Overrides;
 pub use tags::Tag;
 pub use timeline::Timeline;

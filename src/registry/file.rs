@@ -25,7 +25,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::store::{Account, Left, Loaded, LoadedAccount, Record, Store, StoreError, Unreadable};
 use crate::fault::Fault;
-use crate::instance::{Attachment, Instance, InstanceId, MetadataDefaults, document};
+use crate::instance::{Attachment, Instance, InstanceId, MetadataDefaults, RecordedOptions, document};
 
 /// The ending of a file that is not yet, or will never be, a record.
 const TEMPORARY: &str = ".tmp";
@@ -285,6 +285,8 @@ fn read_record(path: &Path, id: &InstanceId) -> Result<Record, String> {
                         instance anew from its document";
     let decode = || -> Result<Record, String> {
         let on_disk: RecordOnDisk = unseal(path)?;
+        RecordedOptions::deserialize(&on_disk.instance["MetadataOptions"])
+            .map_err(|reason| format!("MetadataOptions: {reason}"))?;
         let instance = document::from_value(on_disk.instance).map_err(|reason| reason.to_string())?;
         if instance.instance_id != *id {
             return Err(format!("the record is of {}, not of {id}", instance.instance_id));
@@ -452,6 +454,40 @@ mod tests {
         let tried = (bits.len() + 1) * good.len();
         println!("{} bytes, {tried} damaged records, {refused} refused, the others as they were stored", good.len());
         assert!(refused > tried - tried / 100, "nearly everything is refused, not {refused} of {tried}");
+    }
+
+    /// As another version may have written them: whole, and with the right checksum.
+    #[test]
+    fn a_record_has_the_five_options_and_no_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = FileStore::open(directory.path()).unwrap();
+        store.put(&record(1), None).unwrap();
+        let path = only_file(directory.path());
+        let whole: RecordOnDisk = unseal(&path).unwrap();
+        let options = whole.instance["MetadataOptions"].as_object().unwrap().clone();
+        assert_eq!(options.len(), 5);
+        let without = options.keys().map(|name| {
+            let mut options = options.clone();
+            options.remove(name);
+            Some(options)
+        });
+        let and = |name: &str| {
+            let mut options = options.clone();
+            options.insert(name.to_string(), "required".into());
+            Some(options)
+        };
+        for options in without.chain([and("HttpTokensEnforced"), and("State"), None]) {
+            let mut other: RecordOnDisk = unseal(&path).unwrap();
+            let instance = other.instance.as_object_mut().unwrap();
+            match &options {
+                Some(options) => drop(instance.insert("MetadataOptions".to_string(), options.clone().into())),
+                None => drop(instance.remove("MetadataOptions")),
+            }
+            let altered = directory.path().join("altered.json");
+            fs::write(&altered, seal(&other)).unwrap();
+            let refused = read_record(&altered, &demo_instance().instance_id).expect_err("it is refused");
+            assert!(refused.contains("MetadataOptions: "), "{options:?}: {refused}");
+        }
     }
 
     #[test]
