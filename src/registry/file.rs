@@ -87,18 +87,13 @@ impl FileStore {
             left: Left::Old,
         };
 
-        DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(|e| failed("make", &directory, e))?;
+        make_directory(&directory).map_err(|(path, reason)| failed("make", &path, reason))?;
         for path in [state_directory, &directory] {
             let mode = fs::metadata(path).map_err(|e| failed("look at", path, e))?.permissions().mode();
             if mode & 0o022 != 0 {
                 let reason = format!("others may write it; run: chmod 700 {}", path.display());
                 return Err(failed("keep instances in", path, io::Error::other(reason)));
             }
-        }
-        // A new directory is durable when its parent is synced.
-        for path in [state_directory.parent().unwrap_or(state_directory), state_directory] {
-            let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-            File::open(path).and_then(|directory| directory.sync_all()).map_err(|e| failed("sync", path, e))?;
         }
         let open = |path: &Path| -> Result<Directory, StoreError> {
             let synced = File::open(path).map_err(|e| failed("open", path, e))?;
@@ -127,6 +122,27 @@ impl FileStore {
     fn path(&self, id: &InstanceId) -> PathBuf {
         self.instances.path.join(format!("{id}.json"))
     }
+}
+
+/// Makes a directory (mode 0700) and those above it that are missing. Each is durable once its parent is synced, which need not
+/// be readable where nothing is made in it.
+fn make_directory(path: &Path) -> Result<(), (PathBuf, io::Error)> {
+    let parent = match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => return Ok(()),
+    };
+    let mut made = DirBuilder::new().mode(0o700).create(path);
+    if made.as_ref().is_err_and(|reason| reason.kind() == io::ErrorKind::NotFound) {
+        make_directory(parent)?;
+        made = DirBuilder::new().mode(0o700).create(path);
+    }
+    match made {
+        Ok(()) => File::open(parent).and_then(|parent| parent.sync_all()),
+        Err(_) if path.is_dir() => Ok(()),
+        Err(reason) => Err(reason),
+    }
+    .map_err(|reason| (path.to_path_buf(), reason))
 }
 
 /// The instances of a state directory as its files say now, and the faults of those that can't be read. Nothing is changed
@@ -544,6 +560,18 @@ mod tests {
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let refused = FileStore::open(directory.path()).err().expect("it is refused").to_string();
         assert!(refused.contains("chmod 700"), "{refused}");
+    }
+
+    #[test]
+    fn missing_directories_are_made_one_below_the_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("a/b/state");
+        drop(FileStore::open(&state).unwrap());
+        for made in [directory.path().join("a"), state.clone(), state.join("instances")] {
+            assert_eq!(fs::metadata(made).unwrap().permissions().mode() & 0o777, 0o700);
+        }
+        fs::write(directory.path().join("file"), "").unwrap();
+        assert!(FileStore::open(&directory.path().join("file/state")).is_err());
     }
 
     #[test]
