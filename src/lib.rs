@@ -32,5 +32,6 @@ pub mod identity;
 pub mod instance;
 pub mod logging;
 pub mod net;
+pub mod ownership;
 pub mod registry;
 pub mod sigv4;

@@ -12,7 +12,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -26,6 +26,7 @@ use sha2::{Digest as _, Sha256};
 use super::store::{Account, Left, Loaded, LoadedAccount, Record, Store, StoreError, Unreadable};
 use crate::fault::Fault;
 use crate::instance::{Attachment, Instance, InstanceId, MetadataDefaults, RecordedOptions, document};
+use crate::ownership;
 
 /// The ending of a file that is not yet, or will never be, a record.
 const TEMPORARY: &str = ".tmp";
@@ -89,9 +90,8 @@ impl FileStore {
 
         make_directory(&directory).map_err(|(path, reason)| failed("make", &path, reason))?;
         for path in [state_directory, &directory] {
-            let mode = fs::metadata(path).map_err(|e| failed("look at", path, e))?.permissions().mode();
-            if mode & 0o022 != 0 {
-                let reason = format!("others may write it; run: chmod 700 {}", path.display());
+            let found = fs::metadata(path).map_err(|e| failed("look at", path, e))?;
+            if let Some(reason) = ownership::fault(path, &found) {
                 return Err(failed("keep instances in", path, io::Error::other(reason)));
             }
         }
@@ -374,6 +374,8 @@ fn checksum(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
     use crate::config::demo_instance;
     use crate::instance::{HttpTokens, Switch};
@@ -560,6 +562,21 @@ mod tests {
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let refused = FileStore::open(directory.path()).err().expect("it is refused").to_string();
         assert!(refused.contains("chmod 700"), "{refused}");
+    }
+
+    /// Only root can make a directory that is another's, so nobody else can hold this.
+    #[test]
+    fn what_is_another_users_is_no_state_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(FileStore::open(directory.path()).unwrap());
+        for others in [directory.path().join("instances"), directory.path().to_path_buf()] {
+            if std::os::unix::fs::chown(&others, Some(65534), None).is_err() {
+                return;
+            }
+            let refused = FileStore::open(directory.path()).err().expect("it is refused").to_string();
+            assert!(refused.contains("belongs to another user (uid 65534); run: chown 0 "), "{refused}");
+            std::os::unix::fs::chown(&others, Some(0), None).unwrap();
+        }
     }
 
     #[test]
