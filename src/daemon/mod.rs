@@ -212,7 +212,8 @@ impl Daemon {
         let seating = Arc::new(Seating::new(config.guest.connections));
         let plane = Arc::new(GuestPlane { guest, registry: Arc::clone(&registry), seating: Arc::clone(&seating) });
 
-        // 3. The sockets of the configuration, and the host's links.
+        // 3. The sockets of the configuration, and the host's links. Connections wait in the sockets' queues until it is known
+        // whose they are.
         let control = open_control(&registry, &config)?;
         let operated = Arc::new(Operated {
             registry: Arc::clone(&registry),
@@ -255,6 +256,7 @@ impl Daemon {
         daemon.register(instances, now.wall).await?;
         daemon.forget_terminated().await;
         daemon.apply(WhenRefused::TryAgain).await?;
+        daemon.ways.begin();
         if let Some(bound) = control {
             daemon.start_control(bound, config.guest.head_time)?;
         }

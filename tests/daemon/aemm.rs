@@ -1,5 +1,6 @@
 //! `imdsd serve --aemm-config`: a configuration of amazon-ec2-metadata-mock, served by a daemon of its own.
 
+use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -25,19 +26,18 @@ impl Served {
         std::fs::write(&file, config(port).to_string()).unwrap();
         let mut imdsd = Command::new(env!("CARGO_BIN_EXE_imdsd"));
         imdsd.args(["serve", "--aemm-config"]).arg(&file).args(arguments);
-        let child = imdsd.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        let mut served = Served(child, SocketAddr::from(([127, 0, 0, 1], port)));
-        served.wait_until_it_listens();
+        let mut child = imdsd.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        let served = Served(child, SocketAddr::from(([127, 0, 0, 1], port)));
+        let (send, ready) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            // To its end, or the daemon would write to nobody.
+            for line in log.lines().map_while(Result::ok).filter(|line| line.contains("ready")) {
+                let _ = send.send(line);
+            }
+        });
+        ready.recv_timeout(PATIENCE).expect("it is ready");
         served
-    }
-
-    fn wait_until_it_listens(&mut self) {
-        let deadline = Instant::now() + PATIENCE;
-        while std::net::TcpStream::connect(self.1).is_err() {
-            assert_eq!(self.0.try_wait().unwrap(), None, "it ended");
-            assert!(Instant::now() < deadline, "nobody listens on {}", self.1);
-            std::thread::sleep(Duration::from_millis(20));
-        }
     }
 
     fn get(&self, path: &str) -> Answer {

@@ -1,8 +1,11 @@
 //! Restarts, signals, and files that are not as they should be.
 
+use std::io::Write as _;
+use std::net::TcpStream;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use crate::support::{Daemon, INSTANCE, TOKEN_REQUEST};
+use crate::support::{Answer, Daemon, INSTANCE, PATIENCE, TOKEN_REQUEST, instance_in, read_to_end};
 
 #[test]
 fn a_token_survives_a_restart_of_the_daemon() {
@@ -38,6 +41,38 @@ fn an_unreadable_record_stops_its_instance_and_never_becomes_a_default() {
     assert!(output.status.success());
     daemon.start_again();
     assert_eq!(daemon.get("/").status, 0);
+}
+
+/// Its connection waits in the queue of the socket, which is there before it is known whose it is.
+#[test]
+fn a_guest_that_waits_for_the_port_is_answered_however_many_documents_are_registered_first() {
+    let mut daemon = Daemon::start(|_| {});
+    daemon.kill();
+    let document = daemon.directory.path().join("instance.json");
+    let known = instance_in(&std::fs::read_to_string(&document).unwrap());
+    std::fs::remove_dir_all(daemon.directory.path().join("state")).unwrap();
+    let others = (0..200).map(
+        |number| serde_json::json!({ "InstanceId": format!("i-{number:017x}"), "LaunchTime": "2026-01-01T00:00:00Z" }),
+    );
+    let documents: Vec<serde_json::Value> = others.chain([known]).collect();
+    std::fs::write(&document, serde_json::Value::from(documents).to_string()).unwrap();
+    let address = daemon.ipv4;
+    let guest = std::thread::spawn(move || {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match TcpStream::connect(address) {
+                Err(_) => assert!(Instant::now() < deadline, "nobody listens"),
+                Ok(mut stream) => {
+                    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                    stream.write_all(b"GET / HTTP/1.1\r\nHost: imds\r\n\r\n").unwrap();
+                    return Answer::read(&read_to_end(&mut stream)).status;
+                }
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    daemon.start_again();
+    assert_eq!(guest.join().unwrap(), 401);
 }
 
 #[test]
