@@ -221,6 +221,7 @@ impl Daemon {
             control: control.as_ref().map(|bound| Arc::clone(&bound.plane)),
             tls: control.as_ref().and_then(|bound| bound.tls.clone()),
             config: Arc::new(config.clone()),
+            left_out: Arc::default(),
         });
         let mut daemon = Daemon {
             registry,
@@ -252,8 +253,9 @@ impl Daemon {
             daemon.host = Some(Host::follow(&interfaces, config.runtime_directory.as_deref()).await?);
         }
 
-        // 4. The documents. They are stored only now: a start that failed leaves nothing behind.
-        daemon.register(instances, now.wall).await?;
+        // 4. The documents. They are stored only now: a start that failed leaves nothing behind. One that can't be stored costs
+        // its own instance, and nobody else's.
+        daemon.register(instances, now.wall).await;
         daemon.forget_terminated().await;
         daemon.apply(WhenRefused::TryAgain).await?;
         daemon.ways.begin();
@@ -364,10 +366,16 @@ impl Daemon {
         Ok(())
     }
 
-    async fn register(&self, instances: Vec<Instance>, now: Timestamp) -> Result<(), StartFault> {
-        for instance in instances {
-            let id = instance.instance_id.clone();
-            match self.registry.register(instance, now).await.map_err(StartFault::Store)? {
+    async fn register(&self, instances: Vec<Instance>, now: Timestamp) {
+        for (id, offered) in self.operated.offer(instances, now).await {
+            let registered = match offered {
+                Ok(registered) => registered,
+                Err(error) => {
+                    error!(instance = %id, "not served: {error}. It is registered as soon as it can be stored");
+                    continue;
+                }
+            };
+            match registered {
                 Registered::New => info!(instance = %id, "registered"),
                 Registered::Known => {}
                 Registered::Edited => {
@@ -389,13 +397,12 @@ impl Daemon {
                 }
             }
         }
-        Ok(())
     }
 
     /// Stores what could not be stored before. Nobody waits for it: a disk that fails may take its time.
     fn store_again(&self) {
-        let registry = Arc::clone(&self.registry);
-        tokio::spawn(async move { registry.mend().await });
+        let operated = Arc::clone(&self.operated);
+        tokio::spawn(async move { operated.store_again().await });
     }
 
     async fn forget_terminated(&self) {
