@@ -243,7 +243,7 @@ impl Daemon {
                 .map_err(|reason| StartFault::Admin(admin.socket.clone(), reason))
         });
         let admin = admin.transpose()?;
-        let identity = IdentitySource::of(&config).map_err(StartFault::Identity)?;
+        let identity = IdentitySource::at_start(&config).map_err(StartFault::Identity)?;
         let managed = config.interfaces.as_ref().filter(|interfaces| interfaces.addresses == config::Addresses::Manage);
         if let (None, Some(directory)) = (managed, &config.runtime_directory) {
             take_away_what_was_left(directory).await;

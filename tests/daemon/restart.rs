@@ -43,6 +43,52 @@ fn an_unreadable_record_stops_its_instance_and_never_becomes_a_default() {
     assert_eq!(daemon.get("/").status, 0);
 }
 
+/// The key and a certificate of an earlier one: neither is worth a guest's service. An operator's own key is, as it is named in
+/// the configuration.
+#[test]
+fn a_damaged_identity_costs_the_signatures_alone() {
+    let mut daemon = Daemon::start(|_| {});
+    daemon.wait_for(|line| line["message"] == "the key for identity documents is there");
+    let directory = daemon.directory.path().to_path_buf();
+    let identity = directory.join("state/identity");
+    let key = std::fs::read(identity.join("key.pem")).unwrap();
+    let retired = identity.join("retired");
+    let damages: [(&str, &dyn Fn()); 2] = [
+        ("key.pem", &|| std::fs::write(identity.join("key.pem"), &key[..100]).unwrap()),
+        ("retired/00.pem", &|| {
+            std::fs::write(identity.join("key.pem"), &key).unwrap();
+            std::fs::create_dir(&retired).unwrap();
+            std::fs::write(retired.join("00.pem"), "damaged").unwrap();
+        }),
+    ];
+    let check = || {
+        Command::new(env!("CARGO_BIN_EXE_imdsd")).args(["check", "--config"]).arg(directory.join("imdsd.toml")).output()
+    };
+    for (what, damage) in damages {
+        daemon.kill();
+        damage();
+        let checked = check().unwrap();
+        assert_eq!(checked.status.code(), Some(1), "{what}");
+        assert!(String::from_utf8(checked.stderr).unwrap().contains(what));
+        daemon.start_again();
+        let said = daemon.wait_for(|line| line["message"].as_str().unwrap().starts_with("no signatures"));
+        assert!(said["level"] == "ERROR" && said["message"].as_str().unwrap().contains(what), "{said}");
+        let token = daemon.token();
+        assert_eq!(daemon.get_with("/latest/meta-data/instance-id", &token).body, INSTANCE);
+        assert_eq!(daemon.get_with("/latest/dynamic/instance-identity/document", &token).status, 200);
+        assert_ne!(daemon.get_with("/latest/dynamic/instance-identity/signature", &token).status, 200);
+    }
+
+    daemon.kill();
+    let config = directory.join("imdsd.toml");
+    let text =
+        std::fs::read_to_string(&config).unwrap() + "[identity]\nkey = \"none.pem\"\ncertificate = \"none.pem\"\n";
+    std::fs::write(&config, text).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_imdsd")).arg("--config").arg(&config).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("none.pem"));
+}
+
 /// Its connection waits in the queue of the socket, which is there before it is known whose it is.
 #[test]
 fn a_guest_that_waits_for_the_port_is_answered_however_many_documents_are_registered_first() {
