@@ -145,15 +145,19 @@ fn make_directory(path: &Path) -> Result<(), (PathBuf, io::Error)> {
     .map_err(|reason| (path.to_path_buf(), reason))
 }
 
-/// The instances of a state directory as its files say now, and the faults of those that can't be read. Nothing is changed
-/// and no lock is taken: a daemon may be running on it, and its every write is a rename.
+/// The instances of a state directory as its files say now, and the faults of those that can't be read, and
+/// of the account. Nothing is changed and no lock is taken: a daemon may be running on it, and its every write is a rename.
 pub fn look(state_directory: &Path) -> io::Result<(Vec<Instance>, Vec<Fault>)> {
     let loaded = match load(&state_directory.join("instances"), |_| {}) {
         Err(reason) if reason.kind() == io::ErrorKind::NotFound => Loaded::default(),
         loaded => loaded?,
     };
     let instances = loaded.records.into_iter().map(|record| record.instance).collect();
-    Ok((instances, loaded.unreadable.into_iter().map(|record| record.fault).collect()))
+    let mut faults: Vec<Fault> = loaded.unreadable.into_iter().map(|record| record.fault).collect();
+    if let LoadedAccount::Unreadable(fault) = read_account(&state_directory.join(ACCOUNT)) {
+        faults.push(fault);
+    }
+    Ok((instances, faults))
 }
 
 fn load(directory: &Path, unfinished: impl Fn(&Path)) -> io::Result<Loaded> {
