@@ -137,6 +137,9 @@ fn a_change_and_a_removal_are_on_the_disk_before_they_are_answered() {
     assert_eq!(modify(&daemon, "HttpTokens", "optional").status, 200);
     let calls = after_answers(&trace, 1);
     let quoted = |path: &Path| format!("\"{}\"", path.display());
+    // What is above the state directory need not be readable: nothing was made in it this time.
+    let above = quoted(daemon.directory.path());
+    assert!(!calls.iter().any(|call| call.text.starts_with("openat(") && call.text.contains(&above)), "{calls:#?}");
     let wrote = |call: &SystemCall| call.text.starts_with("write(") && call.text.contains(temporary.to_str().unwrap());
     let renamed = |call: &SystemCall| call.text.starts_with("rename") && call.text.contains(&quoted(&record));
     let answered = calls.iter().find(|call| is_answer(call)).unwrap().began;
