@@ -32,6 +32,7 @@ pub mod identity;
 pub mod instance;
 pub mod logging;
 pub mod net;
+pub mod ownership;
 pub mod plain_file;
 pub mod registry;
 pub mod sigv4;

@@ -227,6 +227,10 @@ struct Found<'s> {
 fn find<'s>(snapshot: &'s Snapshot, ways: &Ways, attachment: &Attachment, family: Family) -> Found<'s> {
     // 1. One instance holds it.
     let entry = match snapshot.claim(attachment) {
+        Some(Claim::Held(id)) if snapshot.is_unreadable(id) => {
+            let why = format!("{attachment} is that of {id}, whose record can't be relied on: nobody is served there");
+            return Found { entry: None, why, open: false };
+        }
         Some(Claim::Held(id)) => snapshot.entry(id),
         Some(Claim::Disputed(several)) => {
             let several: Vec<&str> = several.iter().map(InstanceId::as_str).collect();

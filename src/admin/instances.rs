@@ -32,7 +32,7 @@ use crate::instance::document::{self, Document};
 use crate::instance::export::{self, Secrets};
 use crate::instance::identity_document::identity_document;
 use crate::instance::{Instance, InstanceId, InstanceState};
-use crate::registry::{Claim, Draft, Entry, Registry, Snapshot, UpdateError};
+use crate::registry::{Claim, Doubt, Draft, Entry, Left, Registry, Snapshot, StoreError, UpdateError};
 
 /// Carries one field over from the stored instance.
 type Keep = fn(&mut Instance, &Instance);
@@ -145,9 +145,9 @@ fn rivals_of<'c>(claim: &'c Claim, id: &InstanceId) -> Vec<&'c InstanceId> {
 pub(super) fn get(registry: &Registry, id: &InstanceId, secrets: Secrets) -> Result<Answer, Refusal> {
     let snapshot = registry.snapshot();
     let Some(entry) = snapshot.entry(id) else {
-        return Err(match snapshot.is_unreadable(id) {
-            true => Refusal::new(409, "IncorrectInstanceState", unreadable(id)),
-            false => Refusal::unknown(id),
+        return Err(match snapshot.doubt(id) {
+            Some(doubt) => Refusal::new(409, "IncorrectInstanceState", withheld(id, doubt)),
+            None => Refusal::unknown(id),
         });
     };
     Ok(Answer::Document(export::document_of(&entry.instance, secrets), entry.generation))
@@ -168,13 +168,21 @@ pub(super) async fn delete(
     registry.delete(id, may).await.map_err(|error| match error {
         UpdateError::Unknown(id) => Refusal::unknown(&id),
         UpdateError::Refused(refusal) => refusal,
-        UpdateError::Store(error, _) => Refusal::store(&error, "the instance is still served; its record may be gone"),
+        UpdateError::Store(error, _) => Refusal::store(&error, left_by(&error)),
     })?;
     Ok(Answer::Json(json!({
         "InstanceId": id,
         "Message": "removed with its record; a document in the configured directory registers it anew at the next start \
                     or reload",
     })))
+}
+
+/// What a removal that failed leaves.
+fn left_by(error: &StoreError) -> &'static str {
+    match error.left {
+        Left::Old => "the instance is as it was",
+        Left::Unknown => "its record may be there or not, and the instance is not served until that is known",
+    }
 }
 
 /// Takes in documents.
@@ -329,8 +337,8 @@ fn take_in(draft: &mut Draft, document: Document, put: &Put, wrong: &mut Wrong) 
     check_generation(stored.as_deref(), put.generation)?;
 
     // 0. Nobody is brought back, and an export of a host that shows a terminated instance is taken back all the same.
-    if draft.before().is_unreadable(&id) {
-        wrong.conflict(&document, unreadable(&id));
+    if let Some(doubt) = draft.before().doubt(&id) {
+        wrong.conflict(&document, withheld(&id, doubt));
         return Ok(None);
     }
     let is_terminated = |entry: &Arc<Entry>| entry.instance.state == InstanceState::Terminated;
@@ -435,11 +443,18 @@ fn check_generation(entry: Option<&Entry>, expected: Option<u64>) -> Result<(), 
     }
 }
 
-fn unreadable(id: &InstanceId) -> String {
-    format!(
-        "the record of {id} can't be read, and the instance is not served; put its file back from a backup, or delete it \
-         (`imdsd instance delete {id}`) and put its document"
-    )
+/// Why nobody is served as an instance that has a record.
+fn withheld(id: &InstanceId, doubt: Doubt) -> String {
+    match doubt {
+        Doubt::Unreadable => format!(
+            "the record of {id} can't be read, and the instance is not served; put its file back from a backup, or delete it \
+             (`imdsd instance delete {id}`) and put its document"
+        ),
+        Doubt::Unsure => format!(
+            "a write of the record of {id} failed, and nobody can be sure what is stored; the instance is served again once \
+             its record of before could be stored, which is tried over and over. The log says what failed"
+        ),
+    }
 }
 
 fn terminated(id: &InstanceId) -> String {

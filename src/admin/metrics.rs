@@ -23,6 +23,7 @@ const STATES: [InstanceState; 6] = [
 struct Counts {
     by_state: BTreeMap<&'static str, usize>,
     unreadable: usize,
+    account_unreadable: usize,
     options_pending: usize,
     disputed: usize,
     unserved: usize,
@@ -46,6 +47,7 @@ impl Counts {
         Counts {
             by_state,
             unreadable: snapshot.unreadable().count(),
+            account_unreadable: usize::from(admin.registry.account().account().is_err()),
             options_pending: snapshot.entries().filter(|entry| entry.options_state() == OptionsState::Pending).count(),
             disputed: snapshot.claims().filter(|(_, claim)| matches!(claim, Claim::Disputed(_))).count(),
             unserved: ways.unserved.len(),
@@ -64,6 +66,7 @@ pub(super) fn health(admin: &Admin) -> Value {
     let mut look_at = Vec::new();
     for (count, what) in [
         (counts.unreadable, "instances with unreadable records (`imdsd instance list`)"),
+        (counts.account_unreadable, "unreadable record of the account's metadata defaults (`imdsd check`, the log)"),
         (counts.disputed, "ways in that several instances claim (`imdsd instance list`)"),
         (counts.unserved, "attachments that this configuration does not serve (GET /v1/ways)"),
         (counts.refused, "sockets that could not be opened (GET /v1/ways)"),
@@ -98,8 +101,13 @@ pub(super) fn text(admin: &Admin) -> String {
     family("instances", "Instances by state.", &by_state);
     family(
         "instances_unreadable",
-        "Instances that are not served as their records can't be read.",
+        "Instances that are not served as their records can't be read or relied on.",
         &one(counts.unreadable),
+    );
+    family(
+        "account_unreadable",
+        "Whether the record of the account's metadata defaults can't be read or relied on.",
+        &one(counts.account_unreadable),
     );
     family("options_pending", "Instances whose newest options no socket carries yet.", &one(counts.options_pending));
     family("attachments_disputed", "Attachments that several instances claim.", &one(counts.disputed));

@@ -64,7 +64,7 @@ pub trait Host: Send + Sync {
     /// What the data plane would answer to a request for an instance.
     fn judge(&self, entry: &Entry, family: Family, asked: &Asked, now: Moment) -> Judgement;
 
-    /// Reads again what may change while the daemon runs. On any fault nothing is changed.
+    /// Reads again what may change while the daemon runs. On any fault in what is read nothing is changed.
     fn reload(&self) -> Pin<Box<dyn Future<Output = Result<Reloaded, Vec<Fault>>> + Send>>;
 
     /// How many connections guests have.
@@ -107,8 +107,20 @@ pub struct Reloaded {
     pub terminated: Vec<InstanceId>,
     /// Instances whose record can't be read, and which stay unserved.
     pub unreadable: Vec<InstanceId>,
+    /// Instances that are new and could not be stored. They are not served before they are, which is tried over and over.
+    pub not_stored: Vec<NotStored>,
     /// How many access keys are in force; `None` without a control endpoint of such.
     pub access_keys: Option<usize>,
+}
+
+/// An instance that could not be stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct NotStored {
+    /// Which.
+    pub instance_id: InstanceId,
+    /// What failed.
+    pub reason: String,
 }
 
 /// The operator's plane.

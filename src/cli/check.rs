@@ -7,11 +7,12 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::registered;
-use crate::config::{self, Checked};
+use crate::config::{self, Interfaces};
 use crate::control::AccessKeys;
 use crate::daemon::{self, IdentitySource};
 use crate::guest::tree;
 use crate::host::examine::{self, Addresses, HostsOwn, Service, examine};
+use crate::instance::Instance;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -53,11 +54,20 @@ pub fn run(arguments: Arguments) -> ExitCode {
     if !arguments.json {
         println!("{}: no faults; {} instances", arguments.config.display(), checked.instances.len());
     }
-    if arguments.host { look_at_host(&arguments, checked) } else { ExitCode::SUCCESS }
+    let interfaces = checked.config.interfaces.clone().unwrap_or_default();
+    let socket = checked.config.admin.as_ref().map(|admin| admin.socket.clone());
+    let (instances, unread) = registered(checked);
+    let told_as = if arguments.host { "not looked at" } else { "warning" };
+    unread.iter().for_each(|reason| eprintln!("{told_as}: {reason}"));
+    if arguments.host { look_at_host(&arguments, &interfaces, socket, &instances) } else { ExitCode::SUCCESS }
 }
 
-fn look_at_host(arguments: &Arguments, checked: Checked) -> ExitCode {
-    let interfaces = checked.config.interfaces.clone().unwrap_or_default();
+fn look_at_host(
+    arguments: &Arguments,
+    interfaces: &Interfaces,
+    socket: Option<PathBuf>,
+    instances: &[Instance],
+) -> ExitCode {
     let service = Service {
         ipv4: *interfaces.ipv4.ip(),
         ipv6: *interfaces.ipv6.ip(),
@@ -69,17 +79,14 @@ fn look_at_host(arguments: &Arguments, checked: Checked) -> ExitCode {
             true => HostsOwn::Shadowed,
             false => HostsOwn::Spared,
         },
-        daemon: checked.config.admin.as_ref().map(|admin| admin.socket.clone()),
+        daemon: socket,
         load_rules: format!(
             "imdsd guest-rules --config {} | nft -f -",
             examine::word(&arguments.config.to_string_lossy())
         ),
     };
-    let (instances, unread) = registered(checked);
-    unread.iter().for_each(|reason| eprintln!("not looked at: {reason}"));
-
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let examination = match runtime.and_then(|runtime| runtime.block_on(examine(&instances, &service))) {
+    let examination = match runtime.and_then(|runtime| runtime.block_on(examine(instances, &service))) {
         Ok(examination) => examination,
         Err(reason) => {
             eprintln!("this host's network can't be looked at: {reason}");

@@ -278,7 +278,7 @@ fn list(door: &Door, form: &Form) -> Result<(), NotDone> {
     let head = ["INSTANCE", "NAME", "STATE", "ADDRESS", "TOKENS", "ENDPOINT", "OPTIONS", "GENERATION", "WAYS IN"];
     operator::print_table(&head, &rows);
     for id in each(&answer["Unreadable"]) {
-        eprintln!("{}: not served, as its record can't be read; see the daemon's log", text(id));
+        eprintln!("{}: not served, as its record can't be read or relied on; see the daemon's log", text(id));
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use super::operator::{self, Door, NotDone, each, joined, text};
 
 #[derive(Args)]
 #[command(
-    after_help = "Example:\n  imdsd reload && imdsd instance list\nOn any fault nothing is changed. SIGHUP does the same, \
+    after_help = "Example:\n  imdsd reload && imdsd instance list\nOn any fault in the files nothing is changed. SIGHUP does the same, \
                         and says in the log what came of it. The configuration itself (listeners, directories) is read at a \
                         start only."
 )]
@@ -40,10 +40,17 @@ pub fn run_ways(arguments: Ways) -> ExitCode {
 
 fn reload(Arguments { door, form }: &Arguments) -> Result<(), NotDone> {
     let answer = door.ask("POST", "/v1/reload", b"")?;
-    if form.json {
-        operator::print_json(&answer);
-        return Ok(());
+    match form.json {
+        true => operator::print_json(&answer),
+        false => tell(&answer),
     }
+    match each(&answer["NotStored"]).count() {
+        0 => Ok(()),
+        count => Err(NotDone::saying(format!("{count} instances could not be stored; everything else is done"))),
+    }
+}
+
+fn tell(answer: &Value) {
     let mut said = String::new();
     for (field, what) in [
         ("Registered", "registered"),
@@ -58,12 +65,18 @@ fn reload(Arguments { door, form }: &Arguments) -> Result<(), NotDone> {
             said += &format!("{}: {what}\n", text(id));
         }
     }
+    for instance in each(&answer["NotStored"]) {
+        said += &format!(
+            "{}: not served, as it could not be stored, which is tried over and over: {}\n",
+            text(&instance["InstanceId"]),
+            text(&instance["Reason"])
+        );
+    }
     said += &format!("{} instances unchanged", each(&answer["Unchanged"]).count());
     if let Some(keys) = answer["AccessKeys"].as_u64() {
         said += &format!(", {keys} access keys in force");
     }
     operator::print(&(said + "\n"));
-    Ok(())
 }
 
 fn ways(Ways { door, form }: &Ways) -> Result<(), NotDone> {

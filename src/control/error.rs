@@ -3,6 +3,7 @@
 use hyper::StatusCode;
 
 use crate::instance::InstanceId;
+use crate::registry::Doubt;
 
 /// EC2's error codes, but for those of a bad signature (see [`crate::sigv4::AuthError`]). On the wire they have no
 /// `Client.` or `Server.` prefix.
@@ -272,8 +273,14 @@ impl Ec2Error {
         }
     }
 
-    /// The instance exists, but its record can't be read. "Not found" would make tools forget or replace it.
-    pub(super) fn unreadable(id: &InstanceId) -> Ec2Error {
-        Ec2Error::new(Code::InternalError, format!("The record of the instance '{id}' can't be read."))
+    /// The instance exists, but its record can't be relied on. "Not found" would make tools forget or replace it.
+    pub(super) fn withheld(id: &InstanceId, doubt: Doubt) -> Ec2Error {
+        let message = match doubt {
+            Doubt::Unreadable => format!("The record of the instance '{id}' can't be read."),
+            Doubt::Unsure => format!(
+                "A change of the instance '{id}' could not be stored. It is served again once its record of before is stored."
+            ),
+        };
+        Ec2Error::new(Code::InternalError, message)
     }
 }

@@ -40,7 +40,8 @@ struct TestStore {
 impl Store for TestStore {
     fn load(&self) -> Result<Loaded, StoreError> {
         let fault = Fault::of_file("/secret/path".as_ref(), "broken");
-        let unreadable = vec![(InstanceId::parse(UNREADABLE).unwrap(), fault)];
+        let id = InstanceId::parse(UNREADABLE).unwrap();
+        let unreadable = vec![crate::registry::Unreadable { id, fault, attachments: Vec::new() }];
         Ok(Loaded { unreadable, ..Loaded::default() })
     }
 

@@ -4,11 +4,13 @@
 //! signed, off the runtime. Guests only ever read what is ready.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
 use tracing::{error, info};
 
 use crate::config::Config;
@@ -21,13 +23,15 @@ use crate::registry::{Entry, Registry, Snapshot};
 
 /// Documents that are signed in one go.
 const BATCH: usize = 8;
+/// How long until a key that could not be read or made is tried again.
+const KEY_AGAIN: Duration = Duration::from_secs(60);
 
 /// Where the signing key comes from.
 pub enum IdentitySource {
     /// It is there.
-    Ready(Box<Identity>),
-    /// It is made in this directory: a matter of a second, which nobody waits for.
-    Make(PathBuf),
+    Ready(Arc<Identity>),
+    /// It is in this directory, or is made there: a matter of a second, which nobody waits for.
+    Stored(PathBuf),
     /// It is made for this process only.
     Ephemeral,
 }
@@ -37,26 +41,78 @@ impl IdentitySource {
     pub fn of(config: &Config) -> Result<IdentitySource, IdentityError> {
         if let Some(own) = &config.identity.own {
             let identity = Identity::of_operator(&own.key, &own.certificate, &own.retired)?;
-            return Ok(IdentitySource::Ready(Box::new(identity)));
+            return Ok(IdentitySource::Ready(Arc::new(identity)));
         }
         let Some(directory) = config.identity_directory() else { return Ok(IdentitySource::Ephemeral) };
         match Identity::read(&directory) {
-            Ok(identity) => Ok(IdentitySource::Ready(Box::new(identity))),
-            Err(IdentityError::Missing(_)) => Ok(IdentitySource::Make(directory)),
+            Ok(identity) => Ok(IdentitySource::Ready(Arc::new(identity))),
+            Err(IdentityError::Missing(_)) => Ok(IdentitySource::Stored(directory)),
             Err(reason) => Err(reason),
         }
     }
 
-    /// Blocks while a key is made.
-    fn identity(self) -> Result<Identity, String> {
-        match self {
-            IdentitySource::Ready(identity) => Ok(*identity),
-            IdentitySource::Make(directory) => {
-                let made = Identity::open(&directory, Timestamp::now()).map_err(|reason| reason.to_string())?;
-                info!(directory = %directory.display(), "made a key for identity documents");
-                Ok(made)
+    /// The same for a start. Fails for the operator's own key alone, which is a mistake in the configuration: damage to that in
+    /// the state directory costs the signatures until it is mended, and no guest anything else.
+    pub fn at_start(config: &Config) -> Result<IdentitySource, IdentityError> {
+        match (IdentitySource::of(config), config.identity_directory()) {
+            (Err(_), Some(directory)) if config.identity.own.is_none() => Ok(IdentitySource::Stored(directory)),
+            (source, _) => source,
+        }
+    }
+
+    /// Blocks while a key is read or made.
+    fn identity(&self) -> Result<Arc<Identity>, String> {
+        let identity = match self {
+            IdentitySource::Ready(identity) => return Ok(Arc::clone(identity)),
+            IdentitySource::Stored(directory) => Identity::open(directory, Timestamp::now()),
+            IdentitySource::Ephemeral => Identity::generate(Timestamp::now()).map_err(IdentityError::Generation),
+        };
+        identity.map(Arc::new).map_err(|reason| reason.to_string())
+    }
+}
+
+/// The key, once there is one. Whoever needs it goes on without it until then.
+struct Key {
+    source: Arc<IdentitySource>,
+    identity: Arc<OnceLock<Arc<Identity>>>,
+    /// How long until it is tried again.
+    pause: Duration,
+    again: Instant,
+    /// Why there is none, as the operator was told last.
+    told: Option<String>,
+}
+
+impl Key {
+    fn new(source: IdentitySource, pause: Duration) -> Key {
+        Key { source: Arc::new(source), identity: Arc::default(), pause, again: Instant::now(), told: None }
+    }
+
+    fn is_missing(&self) -> bool {
+        self.identity.get().is_none()
+    }
+
+    /// Reads or makes it, where there is none yet and the time has come.
+    async fn look(&mut self) {
+        if !self.is_missing() || self.again > Instant::now() {
+            return;
+        }
+        let source = Arc::clone(&self.source);
+        let found = tokio::task::spawn_blocking(move || source.identity()).await;
+        match found.unwrap_or_else(|_| Err("making the key failed".to_string())) {
+            Ok(identity) => {
+                info!("the key for identity documents is there");
+                let _ = self.identity.set(identity);
             }
-            IdentitySource::Ephemeral => Identity::generate(Timestamp::now()).map_err(|reason| reason.to_string()),
+            Err(reason) => {
+                if self.told.as_ref() != Some(&reason) {
+                    error!(
+                        "no signatures and no web identities: {reason}; tried again every {} s",
+                        self.pause.as_secs()
+                    );
+                    self.told = Some(reason);
+                }
+                self.again = Instant::now() + self.pause;
+            }
         }
     }
 }
@@ -71,7 +127,7 @@ impl Background {
     /// Starts it. `issuer` is the URL under which the operator publishes the keys of web identities.
     pub fn start(registry: Arc<Registry>, made: Made, source: IdentitySource, issuer: String) -> Background {
         let (ending, ends) = watch::channel(false);
-        Background { ending, task: tokio::spawn(run(registry, made, source, issuer, ends)) }
+        Background { ending, task: tokio::spawn(run(registry, made, Key::new(source, KEY_AGAIN), issuer, ends)) }
     }
 
     /// Ends it, with every program and call that it has started.
@@ -81,32 +137,17 @@ impl Background {
     }
 }
 
-async fn run(
-    registry: Arc<Registry>,
-    made: Made,
-    source: IdentitySource,
-    issuer: String,
-    mut ends: watch::Receiver<bool>,
-) {
+async fn run(registry: Arc<Registry>, made: Made, mut key: Key, issuer: String, mut ends: watch::Receiver<bool>) {
     // Programs and AssumeRole need no key, so they go on without one.
-    let identity = match tokio::task::spawn_blocking(|| source.identity()).await {
-        Ok(Ok(identity)) => Some(Arc::new(identity)),
-        Ok(Err(reason)) => {
-            error!("no signatures and no web identities: {reason}");
-            None
-        }
-        Err(_) => {
-            error!("no signatures and no web identities: making the key failed");
-            None
-        }
-    };
+    key.look().await;
 
     let (want, wanted) = watch::channel(Vec::new());
-    let sources = Sources { mint: mint(identity.clone(), issuer) };
+    let sources = Sources { mint: mint(Arc::clone(&key.identity), issuer) };
     let refresher = Refresher::start(made.credentials.clone(), Arc::new(sources), Arc::new(SystemClock), wanted);
 
     let mut publications = registry.publications();
     loop {
+        key.look().await;
         publications.borrow_and_update();
         let snapshot = registry.snapshot();
         let all = all_wanted(&snapshot);
@@ -116,7 +157,7 @@ async fn run(
             differs
         });
         let signing = async {
-            if let Some(identity) = &identity {
+            if let Some(identity) = key.identity.get() {
                 sign(&snapshot, &made, identity).await;
             }
         };
@@ -126,6 +167,7 @@ async fn run(
         }
         tokio::select! {
             changed = publications.changed() => if changed.is_err() { break },
+            () = sleep_until(key.again), if key.is_missing() => {}
             _ = ends.wait_for(|ends| *ends) => break,
         }
     }
@@ -170,10 +212,10 @@ async fn sign(snapshot: &Snapshot, made: &Made, identity: &Arc<Identity>) {
 }
 
 /// Mints web identities for STS.
-fn mint(identity: Option<Arc<Identity>>, issuer: String) -> Arc<crate::credentials::Mint> {
+fn mint(identity: Arc<OnceLock<Arc<Identity>>>, issuer: String) -> Arc<crate::credentials::Mint> {
     Arc::new(move |request: &WebIdentityRequest| {
         // Without a key or an issuer there is nothing that anybody would believe; the fetch fails, is told and tried again.
-        let Some(identity) = identity.as_ref().filter(|_| !issuer.is_empty()) else { return String::new() };
+        let Some(identity) = identity.get().filter(|_| !issuer.is_empty()) else { return String::new() };
         let delivery = match request.delivery {
             Delivery::V1 => identity::RoleDelivery::V1,
             Delivery::V2 => identity::RoleDelivery::V2,
@@ -189,4 +231,41 @@ fn mint(identity: Option<Arc<Identity>>, issuer: String) -> Arc<crate::credentia
         let minted = identity.web_identity(&claims, Timestamp::now());
         minted.map(|token| token.expose().to_string()).unwrap_or_default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::demo_instance;
+    use crate::registry::memory::MemoryStore;
+
+    /// A full disk at the first start, or a damaged key that is put back from a backup: signatures come with the key.
+    #[tokio::test]
+    async fn a_key_that_could_not_be_had_is_tried_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("identity");
+        // A file in the place of the directory fails every attempt, for root too.
+        std::fs::write(&place, "").unwrap();
+        let (registry, _) = Registry::open(Arc::new(MemoryStore)).unwrap();
+        registry.register(demo_instance(), Timestamp::now()).await.unwrap();
+        let made = Made::default();
+        let key = Key::new(IdentitySource::Stored(place.clone()), Duration::from_millis(10));
+        let identity = Arc::clone(&key.identity);
+        let (ending, ends) = watch::channel(false);
+        let task = tokio::spawn(run(Arc::clone(&registry), made.clone(), key, String::new(), ends));
+        // This attempt fails as those of the task do.
+        let mut other = Key::new(IdentitySource::Stored(place.clone()), Duration::from_millis(10));
+        other.look().await;
+        assert!(other.is_missing() && other.told.is_some() && identity.get().is_none());
+
+        std::fs::remove_file(&place).unwrap();
+        let entry = Arc::clone(registry.snapshot().entry(&demo_instance().instance_id).unwrap());
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while made.signatures.read(&entry.instance.instance_id, entry.identity_document.as_bytes()).is_none() {
+            assert!(Instant::now() < deadline, "there is no signature");
+            sleep_until(Instant::now() + Duration::from_millis(10)).await;
+        }
+        ending.send_replace(true);
+        task.await.unwrap();
+    }
 }

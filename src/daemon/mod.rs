@@ -212,7 +212,8 @@ impl Daemon {
         let seating = Arc::new(Seating::new(config.guest.connections));
         let plane = Arc::new(GuestPlane { guest, registry: Arc::clone(&registry), seating: Arc::clone(&seating) });
 
-        // 3. The sockets of the configuration, and the host's links.
+        // 3. The sockets of the configuration, and the host's links. Connections wait in the sockets' queues until it is known
+        // whose they are.
         let control = open_control(&registry, &config)?;
         let operated = Arc::new(Operated {
             registry: Arc::clone(&registry),
@@ -220,6 +221,7 @@ impl Daemon {
             control: control.as_ref().map(|bound| Arc::clone(&bound.plane)),
             tls: control.as_ref().and_then(|bound| bound.tls.clone()),
             config: Arc::new(config.clone()),
+            left_out: Arc::default(),
         });
         let mut daemon = Daemon {
             registry,
@@ -237,7 +239,7 @@ impl Daemon {
         };
         daemon.apply(WhenRefused::Fail).await?;
         let admin = config.admin.as_ref().map(open_admin).transpose()?.flatten();
-        let identity = IdentitySource::of(&config).map_err(StartFault::Identity)?;
+        let identity = IdentitySource::at_start(&config).map_err(StartFault::Identity)?;
         let managed = config.interfaces.as_ref().filter(|interfaces| interfaces.addresses == config::Addresses::Manage);
         if let (None, Some(directory)) = (managed, &config.runtime_directory) {
             take_away_what_was_left(directory).await;
@@ -247,10 +249,12 @@ impl Daemon {
             daemon.host = Some(Host::follow(&interfaces, config.runtime_directory.as_deref()).await?);
         }
 
-        // 4. The documents. They are stored only now: a start that failed leaves nothing behind.
-        daemon.register(instances, now.wall).await?;
+        // 4. The documents. They are stored only now: a start that failed leaves nothing behind. One that can't be stored costs
+        // its own instance, and nobody else's.
+        daemon.register(instances, now.wall).await;
         daemon.forget_terminated().await;
         daemon.apply(WhenRefused::TryAgain).await?;
+        daemon.ways.begin();
         if let Some(bound) = control {
             daemon.start_control(bound, config.guest.head_time)?;
         }
@@ -289,6 +293,7 @@ impl Daemon {
                 _ = tick.tick() => {
                     self.roll_keys();
                     self.forget_terminated().await;
+                    self.store_again();
                     WhenRefused::TryAgain
                 }
             };
@@ -363,10 +368,16 @@ impl Daemon {
         Ok(())
     }
 
-    async fn register(&self, instances: Vec<Instance>, now: Timestamp) -> Result<(), StartFault> {
-        for instance in instances {
-            let id = instance.instance_id.clone();
-            match self.registry.register(instance, now).await.map_err(StartFault::Store)? {
+    async fn register(&self, instances: Vec<Instance>, now: Timestamp) {
+        for (id, offered) in self.operated.offer(instances, now).await {
+            let registered = match offered {
+                Ok(registered) => registered,
+                Err(error) => {
+                    error!(instance = %id, "not served: {error}. It is registered as soon as it can be stored");
+                    continue;
+                }
+            };
+            match registered {
                 Registered::New => info!(instance = %id, "registered"),
                 Registered::Known => {}
                 Registered::Edited => {
@@ -388,7 +399,12 @@ impl Daemon {
                 }
             }
         }
-        Ok(())
+    }
+
+    /// Stores what could not be stored before. Nobody waits for it: a disk that fails may take its time.
+    fn store_again(&self) {
+        let operated = Arc::clone(&self.operated);
+        tokio::spawn(async move { operated.store_again().await });
     }
 
     async fn forget_terminated(&self) {

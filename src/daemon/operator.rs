@@ -1,15 +1,19 @@
 //! The daemon as the operator's socket sees it: what `admin` asks of the other planes, which it does not know.
 //!
-//! A reload reads the documents, the access keys and the certificate again, all of them before anything is changed. The configuration itself is
-//! read at a start only: listeners and directories do not change under a running daemon.
+//! A reload reads the documents, the access keys and the certificate again, all of them before anything is changed. Keys and
+//! certificate are replaced first, so that a revoked key is void even where a document can't be stored. The configuration
+//! itself is read at a start only: listeners and directories do not change under a running daemon.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use tracing::{info, warn};
+use jiff::Timestamp;
+use tokio::sync::Mutex;
+use tracing::{error, info, warn};
 
 use super::GuestPlane;
-use crate::admin::{Asked, Host, Judgement, Reloaded};
+use crate::admin::{Asked, Host, Judgement, NotStored, Reloaded};
 use crate::clock::Moment;
 use crate::config::{self, Config, KeySource};
 use crate::control::{AccessKeys, Control};
@@ -17,10 +21,10 @@ use crate::fault::Fault;
 use crate::guest::reply::Answer;
 use crate::guest::request::{Body, HttpVersion, RawRequest};
 use crate::guest::tree;
-use crate::instance::{Family, Instance};
+use crate::instance::{Family, Instance, InstanceId};
 use crate::net::tls::Tls;
 use crate::net::{LARGEST_HEAD, MOST_HEADERS};
-use crate::registry::{Entry, Registered, Registry};
+use crate::registry::{Doubt, Entry, Registered, Registry, StoreError};
 
 /// The daemon behind the operator's socket.
 pub(super) struct Operated {
@@ -29,6 +33,64 @@ pub(super) struct Operated {
     pub(super) control: Option<Arc<Control>>,
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) config: Arc<Config>,
+    /// Instances of the documents that could not be stored, and so are not served yet.
+    pub(super) left_out: Arc<Mutex<VecDeque<Instance>>>,
+}
+
+impl Operated {
+    /// Offers all documents to the registry. Those that can't be stored are left out, and offered again now and then.
+    pub(super) async fn offer(
+        &self,
+        instances: Vec<Instance>,
+        now: Timestamp,
+    ) -> Vec<(InstanceId, Result<Registered, StoreError>)> {
+        offer(&self.registry, &self.left_out, instances, now).await
+    }
+
+    /// Stores what could not be stored before, as far as that is possible by now.
+    pub(super) async fn store_again(&self) {
+        self.registry.mend().await;
+        let Ok(mut left_out) = self.left_out.try_lock() else { return };
+        while let Some(instance) = left_out.pop_front() {
+            let id = instance.instance_id.clone();
+            let registered = self.registry.register(instance.clone(), Moment::now().wall).await;
+            if is_left_out(&self.registry, &id, &registered) {
+                // The next time another is the first: it need not fail for the same reason.
+                left_out.push_back(instance);
+                return;
+            }
+            info!(instance = %id, "registered, as it could be stored now");
+        }
+    }
+}
+
+async fn offer(
+    registry: &Arc<Registry>,
+    left_out: &Mutex<VecDeque<Instance>>,
+    instances: Vec<Instance>,
+    now: Timestamp,
+) -> Vec<(InstanceId, Result<Registered, StoreError>)> {
+    let mut left_out = left_out.lock().await;
+    left_out.clear();
+    let mut offered = Vec::new();
+    for instance in instances {
+        let id = instance.instance_id.clone();
+        let registered = registry.register(instance.clone(), now).await;
+        if is_left_out(registry, &id, &registered) {
+            left_out.push_back(instance);
+        }
+        offered.push((id, registered));
+    }
+    offered
+}
+
+/// Whether a document is to be offered again. One whose record can't be read is not: no document takes its place.
+fn is_left_out(registry: &Registry, id: &InstanceId, registered: &Result<Registered, StoreError>) -> bool {
+    match registered {
+        Err(_) => true,
+        Ok(Registered::Unreadable) => registry.snapshot().doubt(id) == Some(Doubt::Unsure),
+        Ok(Registered::New | Registered::Known | Registered::Edited | Registered::Terminated) => false,
+    }
 }
 
 impl Host for Operated {
@@ -56,8 +118,9 @@ impl Host for Operated {
     }
 
     fn reload(&self) -> Pin<Box<dyn Future<Output = Result<Reloaded, Vec<Fault>>> + Send>> {
-        let (registry, control, config) = (Arc::clone(&self.registry), self.control.clone(), Arc::clone(&self.config));
-        Box::pin(reload(registry, control, self.tls.clone(), config))
+        let (registry, left_out) = (Arc::clone(&self.registry), Arc::clone(&self.left_out));
+        let (control, tls, config) = (self.control.clone(), self.tls.clone(), Arc::clone(&self.config));
+        Box::pin(reload(registry, left_out, control, tls, config))
     }
 
     fn connections(&self) -> usize {
@@ -77,9 +140,10 @@ fn too_large(asked: &Asked) -> Option<String> {
     }
 }
 
-/// Reads documents and access keys again. On any fault nothing is changed.
+/// Reads documents, access keys and the certificate again. On any fault in them nothing is changed.
 async fn reload(
     registry: Arc<Registry>,
+    left_out: Arc<Mutex<VecDeque<Instance>>>,
     control: Option<Arc<Control>>,
     tls: Option<Arc<Tls>>,
     config: Arc<Config>,
@@ -99,25 +163,22 @@ async fn reload(
 
     // 2. Take it in.
     let mut reloaded = Reloaded::default();
-    for instance in instances {
-        let id = instance.instance_id.clone();
-        let registered = registry.register(instance, Moment::now().wall).await.map_err(|error| {
-            vec![Fault::of_file(config.instances.as_deref().unwrap_or(std::path::Path::new("")), error)]
-        })?;
-        match registered {
-            Registered::New => reloaded.registered.push(id),
-            Registered::Known => reloaded.unchanged.push(id),
-            Registered::Edited => reloaded.edited.push(id),
-            Registered::Unreadable => reloaded.unreadable.push(id),
-            Registered::Terminated => reloaded.terminated.push(id),
-        }
-    }
     if let (Some(tls), Some(new)) = (tls, new_tls) {
         tls.replace(new);
     }
     if let (Some(control), Some(keys)) = (control, keys) {
         reloaded.access_keys = Some(keys.count());
         control.replace_keys(keys);
+    }
+    for (id, registered) in offer(&registry, &left_out, instances, Moment::now().wall).await {
+        match registered {
+            Ok(Registered::New) => reloaded.registered.push(id),
+            Ok(Registered::Known) => reloaded.unchanged.push(id),
+            Ok(Registered::Edited) => reloaded.edited.push(id),
+            Ok(Registered::Unreadable) => reloaded.unreadable.push(id),
+            Ok(Registered::Terminated) => reloaded.terminated.push(id),
+            Err(error) => reloaded.not_stored.push(NotStored { instance_id: id, reason: error.to_string() }),
+        }
     }
     tell(&reloaded);
     Ok(reloaded)
@@ -137,6 +198,9 @@ fn tell(reloaded: &Reloaded) {
     }
     for id in &reloaded.edited {
         warn!(instance = %id, "its document was edited; to take the edit in: imdsd instance put FILE");
+    }
+    for NotStored { instance_id, reason } in &reloaded.not_stored {
+        error!(instance = %instance_id, "not served: {reason}. It is registered as soon as it can be stored");
     }
     info!(registered = reloaded.registered.len(), access_keys = reloaded.access_keys, "reloaded");
 }

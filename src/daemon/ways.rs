@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
@@ -52,6 +53,8 @@ pub struct Ways {
     faults: BTreeMap<String, String>,
     /// How they all are, for the operator's socket.
     published: Arc<ArcSwap<told::Ways>>,
+    /// Whether connections are accepted yet.
+    begun: watch::Sender<bool>,
 }
 
 /// What makes a way in the same way in.
@@ -125,7 +128,13 @@ impl Ways {
             unfit: BTreeMap::new(),
             faults: BTreeMap::new(),
             published: Arc::default(),
+            begun: watch::Sender::new(false),
         }
+    }
+
+    /// Accepts connections from here on. Those that came before have waited in their sockets' queues.
+    pub fn begin(&self) {
+        self.begun.send_replace(true);
     }
 
     /// Where it is published how they all are, after each [`Ways::apply`].
@@ -184,7 +193,8 @@ impl Ways {
                     continue;
                 }
                 if !socket.is_open() && (when_refused != WhenRefused::Leave || socket.refused.is_none()) {
-                    let outcome = socket.open(key, &way.ingress, &self.answering, way.limits, way.drain.drain());
+                    let begun = self.begun.subscribe();
+                    let outcome = socket.open(key, &way.ingress, &self.answering, way.limits, way.drain.drain(), begun);
                     if let Err(reason) = outcome {
                         let is_configured = matches!(key, Key::Listener(_)) && socket.family == Family::Ipv4;
                         if when_refused == WhenRefused::Fail && is_configured {
@@ -584,6 +594,7 @@ impl Socket {
         answering: &Arc<dyn Answering>,
         limits: Limits,
         drain: net::Drain,
+        mut begun: watch::Receiver<bool>,
     ) -> io::Result<()> {
         let listener = ingress.open(self.address)?;
         self.address = listener.local_addr()?;
@@ -600,7 +611,12 @@ impl Socket {
         let accepting = net::listener::accept(listener, drain, whose, move |stream, origin, seat, drain| {
             net::connection::serve(stream, origin, Arc::clone(&answering), limits, seat, drain)
         });
-        self.accepting = Some(tokio::spawn(accepting));
+        self.accepting = Some(tokio::spawn(async move {
+            // It never begins where a start fails later on.
+            if begun.wait_for(|begun| *begun).await.is_ok() {
+                accepting.await;
+            }
+        }));
         Ok(())
     }
 

@@ -448,7 +448,34 @@ fn the_key_ring_survives_a_restart_and_not_a_reboot() {
     std::fs::write(directory.path().join("token-keys"), "{").unwrap();
     let (_, token) = ask(&open("boot 1"), "PUT", TOKEN_PATH, (TTL, "60"));
     assert_eq!(ask(&open("boot 1"), "GET", "/", (TOKEN, &token)).0, 200);
+
+    // As is one that another may know or may have put there.
     use std::os::unix::fs::PermissionsExt as _;
+    let ring = directory.path().join("token-keys");
+    let set_mode = |path: &std::path::Path, mode| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for mode in [0o640, 0o604, 0o620] {
+        let (_, token) = ask(&open("boot 1"), "PUT", TOKEN_PATH, (TTL, "60"));
+        set_mode(&ring, mode);
+        assert_eq!(ask(&open("boot 1"), "GET", "/", (TOKEN, &token)).0, 401, "{mode:o}");
+        assert_eq!(std::fs::metadata(&ring).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    let (_, token) = ask(&open("boot 1"), "PUT", TOKEN_PATH, (TTL, "60"));
+    std::fs::rename(&ring, directory.path().join("elsewhere")).unwrap();
+    std::os::unix::fs::symlink("elsewhere", &ring).unwrap();
+    assert_eq!(ask(&open("boot 1"), "GET", "/", (TOKEN, &token)).0, 401, "a link");
+    // Only root can give it to another.
+    let (_, token) = ask(&open("boot 1"), "PUT", TOKEN_PATH, (TTL, "60"));
+    if std::os::unix::fs::chown(&ring, Some(65534), None).is_ok() {
+        assert_eq!(ask(&open("boot 1"), "GET", "/", (TOKEN, &token)).0, 401, "another's");
+    }
+    // Who may write the directory could put one there at any time.
+    for mode in [0o720, 0o702, 0o1777] {
+        set_mode(directory.path(), mode);
+        let refused = TokenAuthority::open(directory.path(), "boot 1", host.now).err().expect("it is refused");
+        assert!(refused.to_string().contains("others may write it; run: chmod 700 "), "{refused}");
+    }
     let mode = std::fs::metadata(directory.path().join("token-keys")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 }

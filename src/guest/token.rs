@@ -14,7 +14,7 @@
 //! one before stays good for as long. The ring lives in the runtime directory: tokens survive a restart of the daemon and
 //! end with a reboot of the host, whose clock starts anew.
 
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -25,9 +25,11 @@ use base64::engine::general_purpose::URL_SAFE;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
+use tracing::warn;
 
 use crate::clock::Moment;
 use crate::guest::admission::{Admitted, Issuing};
+use crate::ownership;
 use crate::registry::Entry;
 
 /// A token's length in characters.
@@ -126,16 +128,17 @@ impl TokenAuthority {
 
     /// An authority whose keys are kept in `token-keys` in the runtime directory (mode 0600) until the host reboots.
     ///
-    /// A ring that can't be read, or is of another boot, is replaced: old tokens are then void and clients, told 401,
-    /// fetch new ones.
+    /// A ring that can't be read, or is of another boot, or that anybody else could have read or written, is replaced: old
+    /// tokens are then void and clients, told 401, fetch new ones. Fails where others may write the directory.
     pub fn open(runtime_directory: &Path, boot_id: &str, now: Moment) -> io::Result<TokenAuthority> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(runtime_directory)?;
+        if let Some(reason) = ownership::fault(runtime_directory, &std::fs::metadata(runtime_directory)?) {
+            return Err(io::Error::other(reason));
+        }
         let file = runtime_directory.join("token-keys");
-        let kept = match std::fs::read(&file) {
-            Ok(bytes) => serde_json::from_slice::<KeptRing>(&bytes).ok().filter(|ring| ring.boot_id == boot_id),
-            Err(reason) if reason.kind() == io::ErrorKind::NotFound => None,
-            Err(reason) => return Err(reason),
-        };
+        let kept = read_private(&file)?
+            .and_then(|bytes| serde_json::from_slice::<KeptRing>(&bytes).ok())
+            .filter(|ring| ring.boot_id == boot_id);
         let is_new = kept.is_none();
         let ring = match kept {
             Some(kept) => KeyRing { current: Key::new(kept.current), previous: kept.previous.map(Key::new) },
@@ -224,6 +227,31 @@ impl TokenAuthority {
         let mut out = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&temporary)?;
         out.write_all(&serde_json::to_vec(&kept)?)?;
         std::fs::rename(&temporary, file)
+    }
+}
+
+/// The bytes of a file; `None` where there is none, or one that is not this user's alone: whoever knows the keys makes tokens
+/// for every instance.
+fn read_private(path: &Path) -> io::Result<Option<Vec<u8>>> {
+    // What stands under the name need be no plain file: it is opened only when it is one, and looked at once it is open.
+    let opened = match std::fs::symlink_metadata(path) {
+        Ok(found) if found.is_file() => std::fs::File::open(path),
+        Ok(_) => Err(io::Error::other("it is no plain file")),
+        Err(reason) => Err(reason),
+    };
+    let refused = |why: &dyn std::fmt::Display| {
+        warn!("{}: {why}; its token keys are not used, and tokens issued before are void", path.display());
+        Ok(None)
+    };
+    match opened {
+        Ok(mut file) if ownership::is_private(&file.metadata()?) => {
+            let mut bytes = Vec::new();
+            file.read_to_end(&mut bytes)?;
+            Ok(Some(bytes))
+        }
+        Ok(_) => refused(&"it is not this user's alone (mode 0600)"),
+        Err(reason) if reason.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(reason) => refused(&reason),
     }
 }
 

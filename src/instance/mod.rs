@@ -31,7 +31,7 @@ pub use attachment::{
 };
 pub use defaults::{ImdsSupport, MetadataDefaults};
 pub use events::Events;
-pub use options::{HopLimit, HttpTokens, MetadataOptions, OptionsUpdate, Switch};
+pub use options::{HopLimit, HttpTokens, MetadataOptions, OptionsUpdate, RecordedOptions, Switch};
 pub use overrides::Overrides;
 pub use tags::Tag;
 pub use timeline::Timeline;

@@ -129,6 +129,18 @@ pub struct MetadataOptions {
     pub instance_metadata_tags: Switch,
 }
 
+/// What a record says of them: all five, and nothing else. A default in the place of one that is missing, or of one that a later
+/// version knows, could be weaker than what was acknowledged.
+#[derive(Deserialize)]
+#[serde(remote = "MetadataOptions", rename_all = "PascalCase", deny_unknown_fields)]
+pub struct RecordedOptions {
+    http_tokens: HttpTokens,
+    http_put_response_hop_limit: HopLimit,
+    http_endpoint: Switch,
+    http_protocol_ipv6: Switch,
+    instance_metadata_tags: Switch,
+}
+
 impl Default for MetadataOptions {
     /// The options of an instance whose document names none.
     ///

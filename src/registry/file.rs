@@ -2,7 +2,8 @@
 //!
 //! A write is a temporary file in the same directory, fsync, rename, fsync of the directory, and only then a success: what
 //! was acknowledged is there after a crash, and a file is always the whole old or the whole new record. Every file carries
-//! a SHA-256 over its record, so a damaged byte is found and never served. One bad file costs one instance.
+//! a SHA-256 over its record, so a damaged byte is found and never served. One bad file costs one instance. A removal is an
+//! fsync of the directory likewise. What could not be made durable is undone: the file of before goes back.
 //!
 //! ```text
 //! {"Checksum": "sha256:…", "Record": {"Generation": 7, "LaunchEpoch": …, "Changed": …, "Instance": {…}}}
@@ -11,7 +12,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -22,9 +23,10 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-use super::store::{Account, Left, Loaded, LoadedAccount, Record, Store, StoreError};
+use super::store::{Account, Left, Loaded, LoadedAccount, Record, Store, StoreError, Unreadable};
 use crate::fault::Fault;
-use crate::instance::{Instance, InstanceId, MetadataDefaults, document};
+use crate::instance::{Attachment, Instance, InstanceId, MetadataDefaults, RecordedOptions, document};
+use crate::ownership;
 
 /// The ending of a file that is not yet, or will never be, a record.
 const TEMPORARY: &str = ".tmp";
@@ -86,18 +88,12 @@ impl FileStore {
             left: Left::Old,
         };
 
-        DirBuilder::new().recursive(true).mode(0o700).create(&directory).map_err(|e| failed("make", &directory, e))?;
+        make_directory(&directory).map_err(|(path, reason)| failed("make", &path, reason))?;
         for path in [state_directory, &directory] {
-            let mode = fs::metadata(path).map_err(|e| failed("look at", path, e))?.permissions().mode();
-            if mode & 0o022 != 0 {
-                let reason = format!("others may write it; run: chmod 700 {}", path.display());
+            let found = fs::metadata(path).map_err(|e| failed("look at", path, e))?;
+            if let Some(reason) = ownership::fault(path, &found) {
                 return Err(failed("keep instances in", path, io::Error::other(reason)));
             }
-        }
-        // A new directory is durable when its parent is synced.
-        for path in [state_directory.parent().unwrap_or(state_directory), state_directory] {
-            let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-            File::open(path).and_then(|directory| directory.sync_all()).map_err(|e| failed("sync", path, e))?;
         }
         let open = |path: &Path| -> Result<Directory, StoreError> {
             let synced = File::open(path).map_err(|e| failed("open", path, e))?;
@@ -128,15 +124,40 @@ impl FileStore {
     }
 }
 
-/// The instances of a state directory as its files say now, and the faults of those that can't be read. Nothing is changed
-/// and no lock is taken: a daemon may be running on it, and its every write is a rename.
+/// Makes a directory (mode 0700) and those above it that are missing. Each is durable once its parent is synced, which need not
+/// be readable where nothing is made in it.
+fn make_directory(path: &Path) -> Result<(), (PathBuf, io::Error)> {
+    let parent = match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => return Ok(()),
+    };
+    let mut made = DirBuilder::new().mode(0o700).create(path);
+    if made.as_ref().is_err_and(|reason| reason.kind() == io::ErrorKind::NotFound) {
+        make_directory(parent)?;
+        made = DirBuilder::new().mode(0o700).create(path);
+    }
+    match made {
+        Ok(()) => File::open(parent).and_then(|parent| parent.sync_all()),
+        Err(_) if path.is_dir() => Ok(()),
+        Err(reason) => Err(reason),
+    }
+    .map_err(|reason| (path.to_path_buf(), reason))
+}
+
+/// The instances of a state directory as its files say now, and the faults of those that can't be read, and
+/// of the account. Nothing is changed and no lock is taken: a daemon may be running on it, and its every write is a rename.
 pub fn look(state_directory: &Path) -> io::Result<(Vec<Instance>, Vec<Fault>)> {
     let loaded = match load(&state_directory.join("instances"), |_| {}) {
         Err(reason) if reason.kind() == io::ErrorKind::NotFound => Loaded::default(),
         loaded => loaded?,
     };
     let instances = loaded.records.into_iter().map(|record| record.instance).collect();
-    Ok((instances, loaded.unreadable.into_iter().map(|(_, fault)| fault).collect()))
+    let mut faults: Vec<Fault> = loaded.unreadable.into_iter().map(|record| record.fault).collect();
+    if let LoadedAccount::Unreadable(fault) = read_account(&state_directory.join(ACCOUNT)) {
+        faults.push(fault);
+    }
+    Ok((instances, faults))
 }
 
 fn load(directory: &Path, unfinished: impl Fn(&Path)) -> io::Result<Loaded> {
@@ -151,7 +172,11 @@ fn load(directory: &Path, unfinished: impl Fn(&Path)) -> io::Result<Loaded> {
         let Some(id) = name.strip_suffix(".json").and_then(InstanceId::parse) else { continue };
         match read_record(&path, &id) {
             Ok(record) => loaded.records.push(record),
-            Err(message) => loaded.unreadable.push((id, Fault::of_file(&path, message))),
+            Err(message) => loaded.unreadable.push(Unreadable {
+                id,
+                fault: Fault::of_file(&path, message),
+                attachments: attachments_in(&text_of(&path).unwrap_or_default()),
+            }),
         }
     }
     Ok(loaded)
@@ -177,12 +202,7 @@ impl Store for FileStore {
     }
 
     fn remove(&self, id: &InstanceId) -> Result<(), StoreError> {
-        let path = self.path(id);
-        self.instances.replace(&path, None).map_err(|(reason, _)| StoreError {
-            doing: format!("remove {}", path.display()),
-            reason,
-            left: Left::Unknown,
-        })
+        self.instances.remove(&self.path(id))
     }
 
     fn put_account(&self, account: &Account, before: Option<&Account>) -> Result<(), StoreError> {
@@ -193,24 +213,39 @@ impl Store for FileStore {
 impl Directory {
     /// Puts a file in the place of `before`.
     fn put(&self, path: &Path, bytes: &[u8], before: Option<&[u8]>) -> Result<(), StoreError> {
-        self.replace(path, Some(bytes)).map_err(|(reason, renamed)| {
-            // The new record may be on the disk by now, and a restart would serve it: the old one goes back.
-            let left = match renamed && self.replace(path, before).is_err() {
-                true => Left::Unknown,
-                false => Left::Old,
-            };
-            StoreError { doing: format!("write {}", path.display()), reason, left }
+        let doing = || format!("write {}", path.display());
+        self.replace(path, Some(bytes)).map_err(|failed| self.undo(failed, doing(), path, before))
+    }
+
+    /// Takes a file away. That it is not there is what was wanted.
+    fn remove(&self, path: &Path) -> Result<(), StoreError> {
+        let before = text_of(path).ok();
+        let Err(failed) = self.replace(path, None) else { return Ok(()) };
+        let doing = format!("remove {}", path.display());
+        Err(match before {
+            // What can't be read can't be put back.
+            None if failed.took_effect => StoreError { doing, reason: failed.reason, left: Left::Unknown },
+            before => self.undo(failed, doing, path, before.as_deref()),
         })
     }
 
-    /// Puts a file, or its absence, in the place of what is there. A failure says whether it came after the rename.
-    fn replace(&self, path: &Path, bytes: Option<&[u8]>) -> Result<(), (io::Error, bool)> {
+    /// What was not made durable may be on the disk by now, and a restart would read it: what was there before goes back.
+    fn undo(&self, failed: Failed, doing: String, path: &Path, before: Option<&[u8]>) -> StoreError {
+        let left = match failed.took_effect && self.replace(path, before).is_err() {
+            true => Left::Unknown,
+            false => Left::Old,
+        };
+        StoreError { doing, reason: failed.reason, left }
+    }
+
+    /// Puts a file, or its absence, in the place of what is there.
+    fn replace(&self, path: &Path, bytes: Option<&[u8]>) -> Result<(), Failed> {
+        let failed = |took_effect| move |reason| Failed { reason, took_effect };
         let Some(bytes) = bytes else {
-            let removed = match fs::remove_file(path) {
-                Err(reason) if reason.kind() == io::ErrorKind::NotFound => Ok(()),
-                removed => removed,
-            };
-            return removed.and_then(|()| self.synced.sync_all()).map_err(|reason| (reason, true));
+            match fs::remove_file(path) {
+                Err(reason) if reason.kind() != io::ErrorKind::NotFound => return Err(failed(false)(reason)),
+                Ok(()) | Err(_) => return self.synced.sync_all().map_err(failed(true)),
+            }
         };
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         let temporary = self.path.join(format!(".{stem}{TEMPORARY}"));
@@ -224,10 +259,17 @@ impl Directory {
         };
         write().map_err(|reason| {
             let _ = fs::remove_file(&temporary);
-            (reason, false)
+            failed(false)(reason)
         })?;
-        self.synced.sync_all().map_err(|reason| (reason, true))
+        self.synced.sync_all().map_err(failed(true))
     }
+}
+
+/// Why a file was not replaced for good.
+struct Failed {
+    reason: io::Error,
+    /// Whether whoever looks finds it replaced by now, though a crash may undo that.
+    took_effect: bool,
 }
 
 fn encode(record: &Record) -> Vec<u8> {
@@ -263,6 +305,8 @@ fn read_record(path: &Path, id: &InstanceId) -> Result<Record, String> {
                         instance anew from its document";
     let decode = || -> Result<Record, String> {
         let on_disk: RecordOnDisk = unseal(path)?;
+        RecordedOptions::deserialize(&on_disk.instance["MetadataOptions"])
+            .map_err(|reason| format!("MetadataOptions: {reason}"))?;
         let instance = document::from_value(on_disk.instance).map_err(|reason| reason.to_string())?;
         if instance.instance_id != *id {
             return Err(format!("the record is of {}, not of {id}", instance.instance_id));
@@ -298,16 +342,32 @@ fn read_account(path: &Path) -> LoadedAccount {
 
 /// Takes a record out of its envelope, if it is whole.
 fn unseal<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
-    // Anything but a plain file of our own was put there by somebody else, and reading a pipe would never end.
-    if !fs::symlink_metadata(path).map_err(|reason| reason.to_string())?.is_file() {
-        return Err("it is not a plain file".to_string());
-    }
-    let text = fs::read_to_string(path).map_err(|reason| reason.to_string())?;
-    let envelope: Envelope<'_> = serde_json::from_str(&text).map_err(|reason| reason.to_string())?;
+    let text = text_of(path).map_err(|reason| reason.to_string())?;
+    let envelope: Envelope<'_> = serde_json::from_slice(&text).map_err(|reason| reason.to_string())?;
     if envelope.checksum != checksum(envelope.record.get()) {
         return Err("the checksum does not fit the record".to_string());
     }
     serde_json::from_str(envelope.record.get()).map_err(|reason| reason.to_string())
+}
+
+fn text_of(path: &Path) -> io::Result<Vec<u8>> {
+    // Anything but a plain file of our own was put there by somebody else, and reading a pipe would never end.
+    match fs::symlink_metadata(path)?.is_file() {
+        true => fs::read(path),
+        false => Err(io::Error::other("it is not a plain file")),
+    }
+}
+
+/// The ways in that the text of an unreadable record still tells: it may be cut off, or have a damaged byte elsewhere. A quoted
+/// key can't be in a string, where its quotes have backslashes.
+fn attachments_in(text: &[u8]) -> Vec<Attachment> {
+    const KEY: &str = "\"Attachments\"";
+    let text = String::from_utf8_lossy(text);
+    let lists = text.match_indices(KEY).filter_map(|(at, _)| {
+        let list = text[at + KEY.len()..].trim_start().strip_prefix(':')?;
+        serde_json::Deserializer::from_str(list).into_iter::<Vec<Attachment>>().next()?.ok()
+    });
+    lists.flatten().collect()
 }
 
 fn checksum(text: &str) -> String {
@@ -318,6 +378,8 @@ fn checksum(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
     use crate::config::demo_instance;
     use crate::instance::{HttpTokens, Switch};
@@ -416,6 +478,40 @@ mod tests {
         assert!(refused > tried - tried / 100, "nearly everything is refused, not {refused} of {tried}");
     }
 
+    /// As another version may have written them: whole, and with the right checksum.
+    #[test]
+    fn a_record_has_the_five_options_and_no_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = FileStore::open(directory.path()).unwrap();
+        store.put(&record(1), None).unwrap();
+        let path = only_file(directory.path());
+        let whole: RecordOnDisk = unseal(&path).unwrap();
+        let options = whole.instance["MetadataOptions"].as_object().unwrap().clone();
+        assert_eq!(options.len(), 5);
+        let without = options.keys().map(|name| {
+            let mut options = options.clone();
+            options.remove(name);
+            Some(options)
+        });
+        let and = |name: &str| {
+            let mut options = options.clone();
+            options.insert(name.to_string(), "required".into());
+            Some(options)
+        };
+        for options in without.chain([and("HttpTokensEnforced"), and("State"), None]) {
+            let mut other: RecordOnDisk = unseal(&path).unwrap();
+            let instance = other.instance.as_object_mut().unwrap();
+            match &options {
+                Some(options) => drop(instance.insert("MetadataOptions".to_string(), options.clone().into())),
+                None => drop(instance.remove("MetadataOptions")),
+            }
+            let altered = directory.path().join("altered.json");
+            fs::write(&altered, seal(&other)).unwrap();
+            let refused = read_record(&altered, &demo_instance().instance_id).expect_err("it is refused");
+            assert!(refused.contains("MetadataOptions: "), "{options:?}: {refused}");
+        }
+    }
+
     #[test]
     fn a_record_under_another_instances_name_is_refused() {
         let directory = tempfile::tempdir().unwrap();
@@ -424,8 +520,8 @@ mod tests {
         fs::rename(only_file(directory.path()), directory.path().join("instances/i-12345678.json")).unwrap();
         let loaded = store.load().unwrap();
         assert!(loaded.records.is_empty());
-        assert_eq!(loaded.unreadable[0].0.as_str(), "i-12345678");
-        assert!(loaded.unreadable[0].1.to_string().contains("i-12345678.json"));
+        assert_eq!(loaded.unreadable[0].id.as_str(), "i-12345678");
+        assert!(loaded.unreadable[0].fault.to_string().contains("i-12345678.json"));
     }
 
     /// The rename happened and its fsync did not: a restart must not find what was refused.
@@ -446,12 +542,57 @@ mod tests {
         assert!(!store.path(&new).exists());
     }
 
+    /// Else it would be gone after a restart, while the instance is still served and changes of it are acknowledged.
+    #[test]
+    fn a_removal_that_could_not_be_made_durable_is_taken_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut store = FileStore::open(directory.path()).unwrap();
+        store.put(&record(1), None).unwrap();
+        let id = demo_instance().instance_id;
+        let synced = std::mem::replace(&mut store.instances.synced, File::from(rustix::pipe::pipe().unwrap().0));
+        let left = store.remove(&id).unwrap_err().left;
+        assert_eq!((left, store.load().unwrap().records), (Left::Unknown, vec![record(1)]));
+
+        // What can't be removed is as it was.
+        store.instances.synced = synced;
+        fs::remove_file(only_file(directory.path())).unwrap();
+        fs::create_dir(only_file(directory.path())).unwrap();
+        assert_eq!(store.remove(&id).unwrap_err().left, Left::Old);
+    }
+
     #[test]
     fn what_others_may_write_is_no_state_directory() {
         let directory = tempfile::tempdir().unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
         let refused = FileStore::open(directory.path()).err().expect("it is refused").to_string();
         assert!(refused.contains("chmod 700"), "{refused}");
+    }
+
+    /// Only root can make a directory that is another's, so nobody else can hold this.
+    #[test]
+    fn what_is_another_users_is_no_state_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(FileStore::open(directory.path()).unwrap());
+        for others in [directory.path().join("instances"), directory.path().to_path_buf()] {
+            if std::os::unix::fs::chown(&others, Some(65534), None).is_err() {
+                return;
+            }
+            let refused = FileStore::open(directory.path()).err().expect("it is refused").to_string();
+            assert!(refused.contains("belongs to another user (uid 65534); run: chown 0 "), "{refused}");
+            std::os::unix::fs::chown(&others, Some(0), None).unwrap();
+        }
+    }
+
+    #[test]
+    fn missing_directories_are_made_one_below_the_other() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = directory.path().join("a/b/state");
+        drop(FileStore::open(&state).unwrap());
+        for made in [directory.path().join("a"), state.clone(), state.join("instances")] {
+            assert_eq!(fs::metadata(made).unwrap().permissions().mode() & 0o777, 0o700);
+        }
+        fs::write(directory.path().join("file"), "").unwrap();
+        assert!(FileStore::open(&directory.path().join("file/state")).is_err());
     }
 
     #[test]

@@ -17,22 +17,24 @@ pub mod memory;
 pub mod snapshot;
 pub mod store;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Mutex, watch};
+use tracing::{error, info};
 
 use crate::fault::Fault;
 use crate::instance::identity_document::identity_document;
 use crate::instance::{Instance, InstanceId, InstanceState, document};
 pub use draft::{AccountUnreadable, Draft};
 use draft::{Change, Launch};
-pub use snapshot::{Claim, Entry, OptionsState, Snapshot};
+use snapshot::Withheld;
+pub use snapshot::{Claim, Doubt, Entry, OptionsState, Snapshot};
 use store::LoadedAccount;
-pub use store::{Account, Left, Record, Store, StoreError};
+pub use store::{Account, Left, Record, Store, StoreError, Unreadable};
 
 /// How long a terminated instance is still shown.
 const TERMINATED_SHOWN: SignedDuration = SignedDuration::from_hours(1);
@@ -53,6 +55,11 @@ pub struct Registry {
 struct Writer {
     /// Terminated instances that are shown no longer and still have a record.
     buried: BTreeSet<InstanceId>,
+    /// Instances of which nobody can be sure what is stored, each as it was before the write that failed; `None` for one that
+    /// was not there.
+    unsure: BTreeMap<InstanceId, Option<Arc<Entry>>>,
+    /// The same of the account.
+    unsure_account: Option<Option<Account>>,
 }
 
 /// The account's record, as far as it is known.
@@ -125,9 +132,14 @@ impl Registry {
     pub fn open(store: Arc<dyn Store>) -> Result<(Arc<Registry>, Vec<Fault>), StoreError> {
         let loaded = store.load()?;
         let entries = loaded.records.into_iter().map(Entry::of_record);
-        let unreadable = loaded.unreadable.iter().map(|(id, _)| id.clone());
-        let snapshot = Snapshot::new(entries, unreadable);
-        let mut faults: Vec<Fault> = loaded.unreadable.into_iter().map(|(_, fault)| fault).collect();
+        let mut faults = Vec::new();
+        let mut withheld = BTreeMap::new();
+        for Unreadable { id, fault, attachments } in loaded.unreadable {
+            faults.push(fault);
+            let attachments = attachments.into_iter().collect();
+            withheld.insert(id, Withheld { doubt: Doubt::Unreadable, attachments });
+        }
+        let snapshot = Snapshot::new(entries, withheld);
         let account = match loaded.account {
             LoadedAccount::Absent => AccountState::Known(None),
             LoadedAccount::Read(account) => AccountState::Known(Some(account)),
@@ -165,9 +177,14 @@ impl Registry {
     pub async fn register(self: &Arc<Self>, instance: Instance, now: Timestamp) -> Result<Registered, StoreError> {
         let registry = Arc::clone(self);
         finish(async move {
-            let writer = registry.writer.lock().await;
+            let mut writer = registry.writer.lock().await;
             let snapshot = registry.snapshot();
-            if snapshot.is_unreadable(&instance.instance_id) {
+            if let Some(doubt) = snapshot.doubt(&instance.instance_id) {
+                // Of one that can't be read the document may be all that tells which guest it is.
+                if doubt == Doubt::Unreadable {
+                    let kept = snapshot.keeping(&instance.instance_id, &instance.imds.attachments);
+                    kept.into_iter().for_each(|kept| registry.show(kept));
+                }
                 return Ok(Registered::Unreadable);
             }
             if writer.buried.contains(&instance.instance_id) {
@@ -195,8 +212,8 @@ impl Registry {
                 changed: now,
                 instance,
             };
-            registry.persist(record.clone(), None).await?;
-            registry.publish(Entry::of_record(record));
+            registry.persist(&mut writer, record.clone(), None).await?;
+            registry.publish(Arc::new(Entry::of_record(record)));
             Ok(Registered::New)
         })
         .await
@@ -251,7 +268,7 @@ impl Registry {
     {
         let registry = Arc::clone(self);
         finish(async move {
-            let writer = registry.writer.lock().await;
+            let mut writer = registry.writer.lock().await;
             let snapshot = registry.snapshot();
             let mut draft = Draft::new(Arc::clone(&snapshot), registry.account(), writer.buried.clone());
             // Off the runtime: a plan for a thousand instances must not keep guests waiting.
@@ -260,7 +277,7 @@ impl Registry {
             let (draft, outcome) = planned.map_err(UpdateError::Refused)?;
             if let Some(account) = draft.new_account {
                 let failed = |error: StoreError| UpdateError::store(error, Changed::Nothing);
-                registry.persist_account(account).await.map_err(failed)?;
+                registry.persist_account(&mut writer, account).await.map_err(failed)?;
             }
             let mut published = Vec::new();
             let mut changed = if draft.new_account.is_some() { Changed::Perhaps } else { Changed::Nothing };
@@ -269,9 +286,9 @@ impl Registry {
                 let id = instance.instance_id.clone();
                 let before = snapshot.entry(&id);
                 let Some(record) = next_record(before, instance, launch, digest, now) else { continue };
-                if let Err(error) = registry.persist(record.clone(), before.map(|entry| entry.record())).await {
+                if let Err(error) = registry.persist(&mut writer, record.clone(), before).await {
                     for id in made {
-                        if registry.take_back(id).await.is_err() {
+                        if registry.take_back(&mut writer, id).await.is_err() {
                             changed = Changed::Perhaps;
                         }
                     }
@@ -279,11 +296,11 @@ impl Registry {
                 }
                 match before {
                     Some(before) => {
-                        published.push(registry.publish(before.succeeded_by(record)));
+                        published.push(registry.publish(Arc::new(before.succeeded_by(record))));
                         changed = Changed::Perhaps;
                     }
                     None => {
-                        published.push(registry.publish(Entry::of_record(record)));
+                        published.push(registry.publish(Arc::new(Entry::of_record(record))));
                         made.push(id);
                     }
                 }
@@ -326,7 +343,7 @@ impl Registry {
     /// Removes one instance with its record: a shown one, a terminated one, or one whose record can't be read. `may` decides,
     /// of what is shown; nothing is changed when it refuses.
     ///
-    /// When the store fails, the instance stays as it was. Its record may still come back at the next start, or be gone.
+    /// When the store fails, the instance stays as it was; or it is served no longer, while nobody can be sure what is stored.
     pub async fn delete<E>(
         self: &Arc<Self>,
         id: &InstanceId,
@@ -344,12 +361,57 @@ impl Registry {
                 return Err(UpdateError::Unknown(id));
             }
             may(entry).map_err(UpdateError::Refused)?;
-            registry.remove(id.clone()).await.map_err(|error| UpdateError::store(error, Changed::Nothing))?;
+            if let Err(error) = registry.remove(id.clone()).await {
+                if let (Some(entry), Left::Unknown) = (entry, error.left) {
+                    registry.withhold(&mut writer, &id, Some(Arc::clone(entry)), &error);
+                }
+                return Err(UpdateError::store(error, Changed::Nothing));
+            }
             writer.buried.remove(&id);
+            writer.unsure.remove(&id);
             registry.forget(&id);
             Ok(())
         })
         .await
+    }
+
+    /// Stores again what there was before writes that left nobody sure what is stored, and serves it once it is. To be called
+    /// now and then.
+    pub async fn mend(self: &Arc<Self>) {
+        let registry = Arc::clone(self);
+        finish(async move {
+            // Whoever writes now need not be waited for: the next time is soon.
+            let Ok(mut writer) = registry.writer.try_lock() else { return };
+            for (id, before) in std::mem::take(&mut writer.unsure) {
+                let (store, record) = (Arc::clone(&registry.store), before.as_ref().map(|entry| entry.record()));
+                let stored = match record {
+                    Some(record) => blocking(move || store.put(&record, Some(&record))).await,
+                    None => registry.remove(id.clone()).await,
+                };
+                match (stored, before) {
+                    (Ok(()), Some(entry)) => {
+                        info!(instance = %id, "served again: its record is stored as it was before the failed write");
+                        registry.publish(entry);
+                    }
+                    (Ok(()), None) => {
+                        info!(instance = %id, "a failed write left nothing of it");
+                        registry.forget(&id);
+                    }
+                    (Err(_), before) => drop(writer.unsure.insert(id, before)),
+                }
+            }
+            if let Some(before) = writer.unsure_account {
+                let store = Arc::clone(&registry.store);
+                // No record is as one without preferences.
+                let account = before.unwrap_or_default();
+                if blocking(move || store.put_account(&account, Some(&account))).await.is_ok() {
+                    info!("the account's metadata defaults are stored as they were before the failed write");
+                    writer.unsure_account = None;
+                    registry.account.store(Arc::new(AccountState::Known(Some(account))));
+                }
+            }
+        })
+        .await;
     }
 
     /// Says that an entry, and with it every one before, is carried out on the sockets.
@@ -359,22 +421,37 @@ impl Registry {
 
     /// Stores a record. When nobody can be sure what a failed write left, the instance is served no longer: what is on the
     /// disk might be weaker than what is in memory.
-    async fn persist(&self, record: Record, before: Option<Record>) -> Result<(), StoreError> {
-        let store = Arc::clone(&self.store);
+    async fn persist(
+        &self,
+        writer: &mut Writer,
+        record: Record,
+        before: Option<&Arc<Entry>>,
+    ) -> Result<(), StoreError> {
+        let (store, old) = (Arc::clone(&self.store), before.map(|entry| entry.record()));
         let id = record.instance.instance_id.clone();
-        // Files and their fsync block; the runtime must not.
-        let put = move || store.put(&record, before.as_ref());
-        let outcome = tokio::task::spawn_blocking(put).await.expect("a store does not panic");
-        if outcome.as_ref().is_err_and(|error| error.left == Left::Unknown) {
-            self.snapshot.store(Arc::new(self.snapshot.load().without(&id)));
-            self.published.send_modify(|count| *count += 1);
+        let outcome = blocking(move || store.put(&record, old.as_ref())).await;
+        if let Err(error) = outcome.as_ref()
+            && error.left == Left::Unknown
+        {
+            self.withhold(writer, &id, before.cloned(), error);
         }
         outcome
     }
 
+    /// Serves an instance no longer, until it is stored again as it was `before`.
+    fn withhold(&self, writer: &mut Writer, id: &InstanceId, before: Option<Arc<Entry>>, error: &StoreError) {
+        error!(
+            instance = %id,
+            "{error}; nobody can be sure what is stored. Not served until what was there before is stored again, which is tried \
+             over and over; a restart serves what the file then says"
+        );
+        writer.unsure.insert(id.clone(), before);
+        self.show(self.snapshot.load().without(id));
+    }
+
     /// Stores the account's record. When nobody can be sure what a failed write left, the account is unreadable from here
     /// on: its defaults might be stricter on the disk than in memory.
-    async fn persist_account(&self, account: Account) -> Result<(), StoreError> {
+    async fn persist_account(&self, writer: &mut Writer, account: Account) -> Result<(), StoreError> {
         let before = match *self.account.load_full() {
             AccountState::Known(before) => before,
             // Nobody is shown such an account, so nobody changes it.
@@ -384,11 +461,17 @@ impl Registry {
             return Ok(());
         }
         let store = Arc::clone(&self.store);
-        let put = move || store.put_account(&account, before.as_ref());
-        let outcome = tokio::task::spawn_blocking(put).await.expect("a store does not panic");
+        let outcome = blocking(move || store.put_account(&account, before.as_ref())).await;
         match &outcome {
             Ok(()) => self.account.store(Arc::new(AccountState::Known(Some(account)))),
-            Err(error) if error.left == Left::Unknown => self.account.store(Arc::new(AccountState::Unreadable)),
+            Err(error) if error.left == Left::Unknown => {
+                error!(
+                    "{error}; nobody can be sure what is stored of the account's metadata defaults. No instance can be launched \
+                     and no tokens be made optional until the defaults of before are stored again, which is tried over and over"
+                );
+                writer.unsure_account = Some(before);
+                self.account.store(Arc::new(AccountState::Unreadable));
+            }
             Err(_) => {}
         }
         outcome
@@ -396,34 +479,38 @@ impl Registry {
 
     async fn remove(&self, id: InstanceId) -> Result<(), StoreError> {
         let store = Arc::clone(&self.store);
-        tokio::task::spawn_blocking(move || store.remove(&id)).await.expect("a store does not panic")
+        blocking(move || store.remove(&id)).await
     }
 
     /// Undoes the making of an instance whose call failed.
-    async fn take_back(&self, id: InstanceId) -> Result<(), StoreError> {
+    async fn take_back(&self, writer: &mut Writer, id: InstanceId) -> Result<(), StoreError> {
         let removed = self.remove(id.clone()).await;
         match &removed {
             Ok(()) => self.forget(&id),
-            // It may be there after a restart; until then it is not served.
-            Err(_) => {
-                self.snapshot.store(Arc::new(self.snapshot.load().without(&id)));
-                self.published.send_modify(|count| *count += 1);
-            }
+            Err(error) => self.withhold(writer, &id, None, error),
         }
         removed
     }
 
     fn forget(&self, id: &InstanceId) {
-        self.snapshot.store(Arc::new(self.snapshot.load().forgetting(id)));
-        self.published.send_modify(|count| *count += 1);
+        self.show(self.snapshot.load().forgetting(id));
     }
 
-    fn publish(&self, entry: Entry) -> Arc<Entry> {
-        let entry = Arc::new(entry);
-        self.snapshot.store(Arc::new(self.snapshot.load().with(Arc::clone(&entry))));
-        self.published.send_modify(|count| *count += 1);
+    fn publish(&self, entry: Arc<Entry>) -> Arc<Entry> {
+        self.show(self.snapshot.load().with(Arc::clone(&entry)));
         entry
     }
+
+    /// The next request sees it.
+    fn show(&self, snapshot: Snapshot) {
+        self.snapshot.store(Arc::new(snapshot));
+        self.published.send_modify(|count| *count += 1);
+    }
+}
+
+/// Files and their fsync block; the runtime must not.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.expect("a store does not panic")
 }
 
 /// The record of an instance after a change; `None` when it is as it was.

@@ -13,14 +13,31 @@ use crate::instance::{Attachment, Ground, Hold, Holder, Instance, InstanceId, Or
 #[derive(Default)]
 pub struct Snapshot {
     entries: BTreeMap<InstanceId, Arc<Entry>>,
-    unreadable: BTreeSet<InstanceId>,
+    withheld: BTreeMap<InstanceId, Withheld>,
     claims: HashMap<Attachment, Claim>,
+}
+
+/// An instance that is not served. Its ways in stay its own: whoever else claims one is not served there either, as behind it
+/// may be its guest.
+#[derive(Clone, Debug)]
+pub(super) struct Withheld {
+    pub(super) doubt: Doubt,
+    pub(super) attachments: BTreeSet<Attachment>,
+}
+
+/// Why a record can't be relied on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// It can't be read.
+    Unreadable,
+    /// A write of it failed, and nobody can be sure what that left. The record of before is written again until it is stored.
+    Unsure,
 }
 
 /// Who claims a way in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// One instance, as it should be.
+    /// One instance, as it should be. Nobody is served there while its record can't be relied on.
     Held(InstanceId),
     /// Several: none of them is served there.
     Disputed(BTreeSet<InstanceId>),
@@ -71,44 +88,60 @@ impl OptionsState {
 impl Snapshot {
     pub(super) fn new(
         entries: impl IntoIterator<Item = Entry>,
-        unreadable: impl IntoIterator<Item = InstanceId>,
+        withheld: impl IntoIterator<Item = (InstanceId, Withheld)>,
     ) -> Snapshot {
         let entries = entries.into_iter().map(|entry| (entry.instance.instance_id.clone(), Arc::new(entry))).collect();
-        Snapshot::assemble(entries, unreadable.into_iter().collect())
+        Snapshot::assemble(entries, withheld.into_iter().collect())
     }
 
     /// This snapshot with one entry put in or replaced.
     pub(super) fn with(&self, entry: Arc<Entry>) -> Snapshot {
-        let mut entries = self.entries.clone();
+        let (mut entries, mut withheld) = (self.entries.clone(), self.withheld.clone());
+        withheld.remove(&entry.instance.instance_id);
         entries.insert(entry.instance.instance_id.clone(), entry);
-        Snapshot::assemble(entries, self.unreadable.clone())
+        Snapshot::assemble(entries, withheld)
     }
 
-    /// This snapshot without one instance, which is unreadable from here on.
+    /// This snapshot without one instance, which nobody is served as from here on. It keeps its ways in.
     pub(super) fn without(&self, id: &InstanceId) -> Snapshot {
-        let mut entries = self.entries.clone();
-        entries.remove(id);
-        let unreadable = self.unreadable.iter().cloned().chain([id.clone()]).collect();
-        Snapshot::assemble(entries, unreadable)
+        let (mut entries, mut withheld) = (self.entries.clone(), self.withheld.clone());
+        let removed = entries.remove(id);
+        let attachments = removed.iter().flat_map(|entry| &entry.instance.imds.attachments).cloned().collect();
+        withheld.entry(id.clone()).or_insert(Withheld { doubt: Doubt::Unsure, attachments });
+        Snapshot::assemble(entries, withheld)
+    }
+
+    /// This snapshot with more ways in kept for an instance that is not served; `None` when it has them already.
+    pub(super) fn keeping(&self, id: &InstanceId, attachments: &[Attachment]) -> Option<Snapshot> {
+        let known = &self.withheld.get(id)?.attachments;
+        if attachments.iter().all(|attachment| known.contains(attachment)) {
+            return None;
+        }
+        let mut withheld = self.withheld.clone();
+        withheld.get_mut(id)?.attachments.extend(attachments.iter().cloned());
+        Some(Snapshot::assemble(self.entries.clone(), withheld))
     }
 
     /// This snapshot without one instance, which is gone.
     pub(super) fn forgetting(&self, id: &InstanceId) -> Snapshot {
-        let (mut entries, mut unreadable) = (self.entries.clone(), self.unreadable.clone());
+        let (mut entries, mut withheld) = (self.entries.clone(), self.withheld.clone());
         entries.remove(id);
-        unreadable.remove(id);
-        Snapshot::assemble(entries, unreadable)
+        withheld.remove(id);
+        Snapshot::assemble(entries, withheld)
     }
 
-    fn assemble(entries: BTreeMap<InstanceId, Arc<Entry>>, unreadable: BTreeSet<InstanceId>) -> Snapshot {
+    fn assemble(entries: BTreeMap<InstanceId, Arc<Entry>>, withheld: BTreeMap<InstanceId, Withheld>) -> Snapshot {
         #[derive(Default)]
         struct Holders<'a> {
             alone: Vec<&'a InstanceId>,
             shared: Vec<&'a InstanceId>,
         }
         let mut grounds: HashMap<Ground<'_>, Holders<'_>> = HashMap::new();
-        let attached =
-            || entries.iter().flat_map(|(id, entry)| entry.instance.imds.attachments.iter().map(move |at| (id, at)));
+        let attached = || {
+            let served =
+                entries.iter().flat_map(|(id, entry)| entry.instance.imds.attachments.iter().map(move |at| (id, at)));
+            served.chain(withheld.iter().flat_map(|(id, kept)| kept.attachments.iter().map(move |at| (id, at))))
+        };
         for (id, attachment) in attached() {
             for (ground, hold) in attachment.grounds() {
                 let holders = grounds.entry(ground).or_default();
@@ -137,11 +170,11 @@ impl Snapshot {
                 }
             }
         }
-        Snapshot { entries, unreadable, claims }
+        Snapshot { entries, withheld, claims }
     }
 
-    /// The instance whose packets come in here; `None` when nobody, or more than one, claims this way in, and when it is
-    /// not the one that held it when the connection was accepted.
+    /// The instance whose packets come in here; `None` when nobody, or more than one, claims this way in, or one that is not
+    /// served, and when it is not the one that held it when the connection was accepted.
     pub fn at(&self, origin: &Origin) -> Option<&Arc<Entry>> {
         let entry = self.attached_to(&origin.attachment)?;
         origin.holder.as_ref().is_none_or(|holder| *holder == entry.holder()).then_some(entry)
@@ -175,14 +208,19 @@ impl Snapshot {
         self.claims.get(attachment)
     }
 
-    /// The instances whose records can't be read.
+    /// The instances that are not served as their records can't be relied on.
     pub fn unreadable(&self) -> impl Iterator<Item = &InstanceId> {
-        self.unreadable.iter()
+        self.withheld.keys()
     }
 
-    /// Whether this instance has a record that can't be read.
+    /// Whether this instance is one of those.
     pub fn is_unreadable(&self, id: &InstanceId) -> bool {
-        self.unreadable.contains(id)
+        self.withheld.contains_key(id)
+    }
+
+    /// Why this instance's record can't be relied on, when it can't.
+    pub fn doubt(&self, id: &InstanceId) -> Option<Doubt> {
+        self.withheld.get(id).map(|withheld| withheld.doubt)
     }
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use jiff::Timestamp;
 
 use crate::fault::Fault;
-use crate::instance::{Instance, InstanceId, MetadataDefaults};
+use crate::instance::{Attachment, Instance, InstanceId, MetadataDefaults};
 
 /// What is stored of one instance.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,10 +40,21 @@ pub struct Account {
 pub struct Loaded {
     /// Every record that could be read.
     pub records: Vec<Record>,
-    /// Instances whose record could not be read, and why. They must not be served.
-    pub unreadable: Vec<(InstanceId, Fault)>,
+    /// Records that could not be read. Their instances must not be served.
+    pub unreadable: Vec<Unreadable>,
     /// The account's record.
     pub account: LoadedAccount,
+}
+
+/// A record that could not be read.
+#[derive(Debug)]
+pub struct Unreadable {
+    /// The instance that it is of.
+    pub id: InstanceId,
+    /// Why it can't be read.
+    pub fault: Fault,
+    /// What it still tells of the instance's ways in. Nobody else is served there.
+    pub attachments: Vec<Attachment>,
 }
 
 /// What a store held of the account.
@@ -67,7 +78,7 @@ pub trait Store: Send + Sync {
     /// says what is stored: the old record, or something that nobody can be sure of.
     fn put(&self, record: &Record, before: Option<&Record>) -> Result<(), StoreError>;
 
-    /// Removes one record. After an error the record may still be there, and be loaded again.
+    /// Removes one record. After an error the error says what is stored: the record as it was, or nobody can be sure what.
     fn remove(&self, id: &InstanceId) -> Result<(), StoreError>;
 
     /// Stores the account's record in place of `before`, on the terms of [`Store::put`].
@@ -90,7 +101,7 @@ pub struct StoreError {
 pub enum Left {
     /// What was there before, which stays in force.
     Old,
-    /// Perhaps the new record: it can't be told, and the instance must not be served.
+    /// Perhaps the new record, or none: it can't be told, and the instance must not be served.
     Unknown,
 }
 

@@ -10,10 +10,24 @@ use super::*;
 use crate::config::demo_instance;
 use crate::instance::{Attachment, Family, Holder, HopLimit, HttpTokens, MetadataDefaults, Origin};
 
-/// A store that fails when it is told to.
+/// A store that fails when it is told to, and says what was put there.
 struct Failing {
     fails: AtomicBool,
     left: Left,
+    put: parking_lot::Mutex<Vec<u64>>,
+}
+
+impl Failing {
+    fn leaving(left: Left) -> Arc<Failing> {
+        Arc::new(Failing { fails: AtomicBool::new(false), left, put: parking_lot::Mutex::default() })
+    }
+
+    fn failure(&self, doing: &str) -> Result<(), StoreError> {
+        match self.fails.load(Ordering::Relaxed) {
+            true => Err(StoreError { doing: doing.into(), reason: io::Error::other("disk"), left: self.left }),
+            false => Ok(()),
+        }
+    }
 }
 
 impl Store for Failing {
@@ -21,25 +35,18 @@ impl Store for Failing {
         Ok(Loaded::default())
     }
 
-    fn put(&self, _: &Record, _: Option<&Record>) -> Result<(), StoreError> {
-        match self.fails.load(Ordering::Relaxed) {
-            true => Err(StoreError { doing: "write".into(), reason: io::Error::other("disk"), left: self.left }),
-            false => Ok(()),
-        }
+    fn put(&self, record: &Record, _: Option<&Record>) -> Result<(), StoreError> {
+        self.failure("write")?;
+        self.put.lock().push(record.generation);
+        Ok(())
     }
 
     fn remove(&self, _: &InstanceId) -> Result<(), StoreError> {
-        match self.fails.load(Ordering::Relaxed) {
-            true => Err(StoreError { doing: "remove".into(), reason: io::Error::other("disk"), left: self.left }),
-            false => Ok(()),
-        }
+        self.failure("remove")
     }
 
     fn put_account(&self, _: &Account, _: Option<&Account>) -> Result<(), StoreError> {
-        match self.fails.load(Ordering::Relaxed) {
-            true => Err(StoreError { doing: "write".into(), reason: io::Error::other("disk"), left: self.left }),
-            false => Ok(()),
-        }
+        self.failure("write")
     }
 }
 
@@ -73,7 +80,7 @@ async fn with_demo(store: Arc<dyn Store>) -> Arc<Registry> {
 #[test]
 fn a_change_that_could_not_be_stored_changes_nothing() {
     run(async {
-        let store = Arc::new(Failing { fails: AtomicBool::new(false), left: Left::Old });
+        let store = Failing::leaving(Left::Old);
         let registry = with_demo(Arc::clone(&store) as Arc<dyn Store>).await;
         store.fails.store(true, Ordering::Relaxed);
         let refused = registry.update(&demo_instance().instance_id, now(), limit(7)).await;
@@ -85,18 +92,56 @@ fn a_change_that_could_not_be_stored_changes_nothing() {
     });
 }
 
-/// The disk may hold options that are weaker than those in memory, and a restart would serve them.
+/// The disk may hold options that are weaker than those in memory, and a restart would serve them; and nothing may be
+/// acknowledged that is only in memory.
 #[test]
-fn an_instance_is_served_no_longer_when_nobody_knows_what_is_stored() {
+fn an_instance_is_served_again_once_what_is_stored_is_known_again() {
     run(async {
-        let store = Arc::new(Failing { fails: AtomicBool::new(false), left: Left::Unknown });
-        let registry = with_demo(Arc::clone(&store) as Arc<dyn Store>).await;
+        for is_removal in [false, true] {
+            let store = Failing::leaving(Left::Unknown);
+            let registry = with_demo(Arc::clone(&store) as Arc<dyn Store>).await;
+            let id = demo_instance().instance_id;
+            let strict = Arc::clone(&registry.update(&id, now(), limit(5)).await.unwrap().0);
+            store.fails.store(true, Ordering::Relaxed);
+            match is_removal {
+                false => {
+                    let refused = registry.update(&id, now(), limit(7)).await;
+                    assert!(matches!(refused, Err(UpdateError::Store(_, Changed::Perhaps))));
+                }
+                true => assert!(registry.delete(&id, |_| Ok::<(), ()>(())).await.is_err()),
+            }
+            registry.mend().await;
+            assert_eq!((limit_of(&registry), registry.snapshot().doubt(&id)), (None, Some(Doubt::Unsure)));
+            let no_change = registry.update(&id, now(), limit(5)).await;
+            assert!(matches!(no_change, Err(UpdateError::Unknown(_))), "it is not acknowledged");
+            let registered = registry.register(demo_instance(), now()).await.unwrap();
+            assert_eq!(registered, Registered::Unreadable, "and no document takes its place");
+
+            store.fails.store(false, Ordering::Relaxed);
+            registry.mend().await;
+            assert_eq!(store.put.lock().as_slice(), [1, 2, 2], "the record of before is written");
+            let snapshot = registry.snapshot();
+            let again = snapshot.entry(&id).expect("it is served again");
+            assert_eq!((again.generation, again.launch_epoch), (strict.generation, strict.launch_epoch));
+            assert_eq!((limit_of(&registry), snapshot.doubt(&id)), (Some(5), None));
+            registry.mend().await;
+            assert_eq!(store.put.lock().len(), 3, "once");
+        }
+    });
+}
+
+/// Nobody was told that it was made, so nothing of it is to be left.
+#[test]
+fn a_new_instance_of_which_nobody_knows_what_is_stored_is_taken_back() {
+    run(async {
+        let store = Failing::leaving(Left::Unknown);
+        let (registry, _) = Registry::open(Arc::clone(&store) as Arc<dyn Store>).unwrap();
         store.fails.store(true, Ordering::Relaxed);
-        let refused = registry.update(&demo_instance().instance_id, now(), limit(7)).await;
-        assert!(matches!(refused, Err(UpdateError::Store(_, Changed::Perhaps))));
-        assert_eq!(limit_of(&registry), None);
-        let registered = registry.register(demo_instance(), now()).await.unwrap();
-        assert_eq!(registered, Registered::Unreadable, "and no document takes its place");
+        assert!(registry.register(demo_instance(), now()).await.is_err());
+        assert_eq!(registry.register(demo_instance(), now()).await.unwrap(), Registered::Unreadable);
+        store.fails.store(false, Ordering::Relaxed);
+        registry.mend().await;
+        assert_eq!(registry.register(demo_instance(), now()).await.unwrap(), Registered::New);
     });
 }
 
@@ -205,6 +250,62 @@ fn a_way_in_that_two_claim_belongs_to_neither() {
     });
 }
 
+/// Behind the way in may be the guest whose record can't be relied on, and it is not the other instance.
+#[test]
+fn a_way_in_of_an_instance_that_is_not_served_is_nobody_elses() {
+    let peer: SocketAddr = "127.0.0.1:1".parse().unwrap();
+    let origin = Origin { attachment: Attachment::Listener("demo".into()), family: Family::Ipv4, peer, holder: None };
+    let id = demo_instance().instance_id;
+    let mut other = demo_instance();
+    other.instance_id = InstanceId::parse("i-12345678").unwrap();
+    let hold = |registry: &Registry, what: &str| {
+        let snapshot = registry.snapshot();
+        assert!(snapshot.at(&origin).is_none(), "{what}");
+        let claim = snapshot.claim(&origin.attachment);
+        let both = BTreeSet::from([id.clone(), other.instance_id.clone()]);
+        assert_eq!(claim, Some(&Claim::Disputed(both)), "{what}");
+    };
+    run(async {
+        // A write that failed while the daemon runs.
+        let store = Failing::leaving(Left::Unknown);
+        let registry = with_demo(Arc::clone(&store) as Arc<dyn Store>).await;
+        registry.register(other.clone(), now()).await.unwrap();
+        store.fails.store(true, Ordering::Relaxed);
+        assert!(registry.update(&id, now(), limit(7)).await.is_err());
+        hold(&registry, "a failed write");
+
+        // Records that are damaged at a start: of those that tell nothing any more the document does.
+        type Damage = fn(&str) -> String;
+        let damages: [(&str, Damage, bool); 5] = [
+            ("another byte", |text| text.replace("\"required\"", "\"optional\""), true),
+            ("cut off at its end", |text| text[..text.len() - 20].to_string(), true),
+            ("not UTF-8 in front", |text| format!("\u{0}{text}"), true),
+            ("zeros", |text| "\0".repeat(text.len()), false),
+            ("empty", |_| String::new(), false),
+        ];
+        for (what, damage, tells) in damages {
+            let directory = tempfile::tempdir().unwrap();
+            let open = || Registry::open(Arc::new(file::FileStore::open(directory.path()).unwrap())).unwrap();
+            let (registry, _) = open();
+            registry.register(demo_instance(), now()).await.unwrap();
+            registry.register(other.clone(), now()).await.unwrap();
+            drop(registry);
+            let record = directory.path().join(format!("instances/{id}.json"));
+            std::fs::write(&record, damage(&std::fs::read_to_string(&record).unwrap())).unwrap();
+            let (registry, faults) = open();
+            assert_eq!(faults.len(), 1, "{what}");
+            if tells {
+                hold(&registry, what);
+            }
+            assert_eq!(registry.register(demo_instance(), now()).await.unwrap(), Registered::Unreadable);
+            hold(&registry, what);
+            // Deleted, it has no ways in.
+            registry.delete(&id, |_| Ok::<(), ()>(())).await.unwrap();
+            assert!(registry.snapshot().at(&origin).is_some(), "{what}");
+        }
+    });
+}
+
 /// A new instance with this id.
 fn fresh(id: &str) -> Instance {
     let mut instance = demo_instance();
@@ -304,8 +405,9 @@ fn an_account_that_could_not_be_stored_is_as_before_or_unknown() {
             (Left::Old, Ok(Account::default()), Changed::Nothing),
             (Left::Unknown, Err(AccountUnreadable), Changed::Perhaps),
         ] {
-            let store = Arc::new(Failing { fails: AtomicBool::new(true), left });
-            let (registry, _) = Registry::open(store).unwrap();
+            let store = Failing::leaving(left);
+            store.fails.store(true, Ordering::Relaxed);
+            let (registry, _) = Registry::open(Arc::clone(&store) as Arc<dyn Store>).unwrap();
             let plan = |draft: &mut Draft| {
                 draft.set_account(Account { metadata_defaults: enforced() });
                 Ok::<_, ()>(())
@@ -313,6 +415,11 @@ fn an_account_that_could_not_be_stored_is_as_before_or_unknown() {
             let Err(UpdateError::Store(_, changed)) = registry.change(now(), plan).await else { panic!("{left:?}") };
             assert_eq!(changed, expected);
             assert_eq!(registry.account().account(), known);
+            registry.mend().await;
+            assert_eq!(registry.account().account(), known);
+            store.fails.store(false, Ordering::Relaxed);
+            registry.mend().await;
+            assert_eq!(registry.account().account(), Ok(Account::default()), "as before");
         }
     });
 }
@@ -447,7 +554,7 @@ fn a_deleted_instance_is_gone_with_its_record_whatever_state_it_was_in() {
 #[test]
 fn an_instance_whose_record_could_not_be_removed_stays() {
     run(async {
-        let store = Arc::new(Failing { fails: AtomicBool::new(false), left: Left::Unknown });
+        let store = Failing::leaving(Left::Old);
         let registry = with_demo(Arc::clone(&store) as Arc<dyn Store>).await;
         store.fails.store(true, Ordering::Relaxed);
         let failed = registry.delete(&demo_instance().instance_id, |_| Ok::<(), ()>(())).await;

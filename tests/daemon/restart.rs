@@ -1,8 +1,11 @@
 //! Restarts, signals, and files that are not as they should be.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
-use crate::support::{Daemon, INSTANCE, TOKEN_REQUEST};
+use crate::support::{Answer, Daemon, INSTANCE, PATIENCE, TOKEN_REQUEST, instance_in, read_to_end};
 
 #[test]
 fn a_token_survives_a_restart_of_the_daemon() {
@@ -38,6 +41,122 @@ fn an_unreadable_record_stops_its_instance_and_never_becomes_a_default() {
     assert!(output.status.success());
     daemon.start_again();
     assert_eq!(daemon.get("/").status, 0);
+}
+
+/// The key and a certificate of an earlier one: neither is worth a guest's service. An operator's own key is, as it is named in
+/// the configuration.
+#[test]
+fn a_damaged_identity_costs_the_signatures_alone() {
+    let mut daemon = Daemon::start(|_| {});
+    daemon.wait_for(|line| line["message"] == "the key for identity documents is there");
+    let directory = daemon.directory.path().to_path_buf();
+    let identity = directory.join("state/identity");
+    let key = std::fs::read(identity.join("key.pem")).unwrap();
+    let retired = identity.join("retired");
+    let damages: [(&str, &dyn Fn()); 2] = [
+        ("key.pem", &|| std::fs::write(identity.join("key.pem"), &key[..100]).unwrap()),
+        ("retired/00.pem", &|| {
+            std::fs::write(identity.join("key.pem"), &key).unwrap();
+            std::fs::create_dir(&retired).unwrap();
+            std::fs::write(retired.join("00.pem"), "damaged").unwrap();
+        }),
+    ];
+    let check = || {
+        Command::new(env!("CARGO_BIN_EXE_imdsd")).args(["check", "--config"]).arg(directory.join("imdsd.toml")).output()
+    };
+    for (what, damage) in damages {
+        daemon.kill();
+        damage();
+        let checked = check().unwrap();
+        assert_eq!(checked.status.code(), Some(1), "{what}");
+        assert!(String::from_utf8(checked.stderr).unwrap().contains(what));
+        daemon.start_again();
+        let said = daemon.wait_for(|line| line["message"].as_str().unwrap().starts_with("no signatures"));
+        assert!(said["level"] == "ERROR" && said["message"].as_str().unwrap().contains(what), "{said}");
+        let token = daemon.token();
+        assert_eq!(daemon.get_with("/latest/meta-data/instance-id", &token).body, INSTANCE);
+        assert_eq!(daemon.get_with("/latest/dynamic/instance-identity/document", &token).status, 200);
+        assert_ne!(daemon.get_with("/latest/dynamic/instance-identity/signature", &token).status, 200);
+    }
+
+    daemon.kill();
+    let config = directory.join("imdsd.toml");
+    let text =
+        std::fs::read_to_string(&config).unwrap() + "[identity]\nkey = \"none.pem\"\ncertificate = \"none.pem\"\n";
+    std::fs::write(&config, text).unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_imdsd")).arg("--config").arg(&config).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("none.pem"));
+}
+
+/// It costs launches, and nothing that a guest would notice: so it must be seen where an operator looks.
+#[test]
+fn an_unreadable_account_is_told_by_health_metrics_and_check() {
+    let mut daemon = Daemon::start(|_| {});
+    let directory = daemon.directory.path().to_path_buf();
+    let ask = |path: &str| {
+        let mut stream = std::os::unix::net::UnixStream::connect(directory.join("run/admin.sock")).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream
+            .write_all(format!("GET {path} HTTP/1.1\r\nHost: imdsd\r\nConnection: close\r\n\r\n").as_bytes())
+            .unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let check = || {
+        let mut imdsd = Command::new(env!("CARGO_BIN_EXE_imdsd"));
+        let checked = imdsd.args(["check", "--config"]).arg(directory.join("imdsd.toml")).output().unwrap();
+        assert!(checked.status.success(), "{checked:?}");
+        String::from_utf8(checked.stderr).unwrap()
+    };
+    for unreadable in [false, true] {
+        if unreadable {
+            daemon.kill();
+            std::fs::write(directory.join("state/account.json"), "{").unwrap();
+            daemon.start_again();
+        }
+        let (health, metrics, check) = (ask("/v1/health"), ask("/metrics"), check());
+        assert_eq!(health.contains("unreadable record of the account's metadata defaults"), unreadable, "{health}");
+        assert!(metrics.contains(&format!("\nimdsd_account_unreadable {}\n", u8::from(unreadable))), "{metrics}");
+        assert_eq!(
+            check.contains("warning") && check.contains("account.json: unreadable record"),
+            unreadable,
+            "{check}"
+        );
+    }
+}
+
+/// Its connection waits in the queue of the socket, which is there before it is known whose it is.
+#[test]
+fn a_guest_that_waits_for_the_port_is_answered_however_many_documents_are_registered_first() {
+    let mut daemon = Daemon::start(|_| {});
+    daemon.kill();
+    let document = daemon.directory.path().join("instance.json");
+    let known = instance_in(&std::fs::read_to_string(&document).unwrap());
+    std::fs::remove_dir_all(daemon.directory.path().join("state")).unwrap();
+    let others = (0..200).map(
+        |number| serde_json::json!({ "InstanceId": format!("i-{number:017x}"), "LaunchTime": "2026-01-01T00:00:00Z" }),
+    );
+    let documents: Vec<serde_json::Value> = others.chain([known]).collect();
+    std::fs::write(&document, serde_json::Value::from(documents).to_string()).unwrap();
+    let address = daemon.ipv4;
+    let guest = std::thread::spawn(move || {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match TcpStream::connect(address) {
+                Err(_) => assert!(Instant::now() < deadline, "nobody listens"),
+                Ok(mut stream) => {
+                    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                    stream.write_all(b"GET / HTTP/1.1\r\nHost: imds\r\n\r\n").unwrap();
+                    return Answer::read(&read_to_end(&mut stream)).status;
+                }
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    daemon.start_again();
+    assert_eq!(guest.join().unwrap(), 401);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::support::{Answer, Daemon, INSTANCE, call, element, is_root, skip};
+use crate::support::{ACCESS_KEY, Answer, Daemon, INSTANCE, call, element, instance_in, is_root, skip};
 
 const MODIFY: &str = "ModifyInstanceMetadataOptions";
 /// Pages of the disk that is filled.
@@ -171,6 +171,48 @@ fn a_read_only_store_refuses_changes_and_is_served_from_as_it_is() {
     assert_eq!(modify(&daemon, "HttpTokens", "optional").status, 200);
     assert_eq!(daemon.get("/latest/meta-data/instance-id").status, 200);
     println!("read-only under the daemon, and from its start: refused; writable again: taken");
+}
+
+/// A new document on a disk that takes no more: the others are served, also after a reload, which revokes keys all the same.
+#[test]
+fn a_document_that_cannot_be_stored_costs_nobody_else_and_is_stored_once_it_can_be() {
+    const OTHER: &str = "i-0fedcba9876543210";
+    let mut daemon = Daemon::start(|_| {});
+    daemon.kill();
+    let directory = daemon.directory.path().to_path_buf();
+    let document = directory.join("instance.json");
+    let known = instance_in(&std::fs::read_to_string(&document).unwrap());
+    let other = serde_json::json!({ "InstanceId": OTHER, "LaunchTime": "2026-01-01T00:00:00Z" });
+    std::fs::write(&document, serde_json::json!([other, known]).to_string()).unwrap();
+    // A directory in the way of its temporary file fails every write of this record, for root too.
+    let in_the_way = directory.join(format!("state/instances/.{OTHER}.tmp"));
+    std::fs::create_dir(&in_the_way).unwrap();
+    daemon.start_again();
+    assert_eq!(daemon.get("/").status, 401);
+    let describe =
+        |daemon: &Daemon| call(daemon.control, "DescribeInstances", &[("InstanceId.1", OTHER)]).unwrap().status;
+    assert_eq!(describe(&daemon), 400);
+
+    let keys = directory.join("access-keys.toml");
+    let old = std::fs::read_to_string(&keys).unwrap();
+    let reload = || {
+        let mut imdsd = Command::new(env!("CARGO_BIN_EXE_imdsd"));
+        let done = imdsd.args(["reload", "--socket"]).arg(directory.join("run/admin.sock")).output().unwrap();
+        assert_eq!(done.status.code(), Some(1), "{done:?}");
+        let said = String::from_utf8(done.stdout).unwrap();
+        assert!(said.contains(&format!("{OTHER}: not served, as it could not be stored")), "{said}");
+        assert!(said.contains("1 instances unchanged, 1 access keys in force"), "{said}");
+    };
+    std::fs::write(&keys, old.replace(ACCESS_KEY.0, "AKIDANOTHERANOTHER01")).unwrap();
+    reload();
+    assert_eq!(describe(&daemon), 401, "the revoked key is void");
+    std::fs::write(&keys, old).unwrap();
+    reload();
+    assert_eq!(describe(&daemon), 400);
+
+    std::fs::remove_dir(&in_the_way).unwrap();
+    daemon.wait_for(|line| line["instance"] == OTHER && line["message"].as_str().unwrap().starts_with("registered"));
+    assert_eq!(describe(&daemon), 200);
 }
 
 /// Eight callers with one instance, each with something of its own to change: nobody undoes what another was told is done.

@@ -368,8 +368,8 @@ impl Caller {
             let target = snapshot.entry(id).map_or(Target::Nobody(id), |entry| Target::Instance(&entry.instance));
             self.may(action, attributes, target)?;
         }
-        if let Some(id) = ids.iter().find(|id| snapshot.is_unreadable(id)) {
-            return Err(Ec2Error::unreadable(id));
+        if let Some((id, doubt)) = ids.iter().find_map(|id| Some((id, snapshot.doubt(id)?))) {
+            return Err(Ec2Error::withheld(id, doubt));
         }
         let absent: Vec<_> = ids.iter().filter(|id| snapshot.entry(id).is_none()).map(InstanceId::to_string).collect();
         if !absent.is_empty() {
