@@ -1,5 +1,5 @@
-//! Whose the daemon's own directories and files are. What somebody else may write says what somebody else wants: session
-//! tokens of their making, options that nobody set.
+//! Whose the daemon's own directories and files are. What somebody else may write says what somebody else wants:
+//! session tokens of their making, options that nobody set.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;

@@ -107,7 +107,8 @@ pub struct Reloaded {
     pub terminated: Vec<InstanceId>,
     /// Instances whose record can't be read, and which stay unserved.
     pub unreadable: Vec<InstanceId>,
-    /// Instances that are new and could not be stored. They are not served before they are, which is tried over and over.
+    /// Instances that are new and could not be stored. They are not served before they are, which is tried over and
+    /// over.
     pub not_stored: Vec<NotStored>,
     /// How many access keys are in force; `None` without a control endpoint of such.
     pub access_keys: Option<usize>,

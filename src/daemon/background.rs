@@ -51,8 +51,8 @@ impl IdentitySource {
         }
     }
 
-    /// The same for a start. Fails for the operator's own key alone, which is a mistake in the configuration: damage to that in
-    /// the state directory costs the signatures until it is mended, and no guest anything else.
+    /// The same for a start. Fails for the operator's own key alone, which is a mistake in the configuration: damage to
+    /// that in the state directory costs the signatures until it is mended, and no guest anything else.
     pub fn at_start(config: &Config) -> Result<IdentitySource, IdentityError> {
         match (IdentitySource::of(config), config.identity_directory()) {
             (Err(_), Some(directory)) if config.identity.own.is_none() => Ok(IdentitySource::Stored(directory)),

@@ -212,8 +212,8 @@ impl Daemon {
         let seating = Arc::new(Seating::new(config.guest.connections));
         let plane = Arc::new(GuestPlane { guest, registry: Arc::clone(&registry), seating: Arc::clone(&seating) });
 
-        // 3. The sockets of the configuration, and the host's links. Connections wait in the sockets' queues until it is known
-        // whose they are.
+        // 3. The sockets of the configuration, and the host's links. Connections wait in the sockets' queues until it
+        // is known whose they are.
         let control = open_control(&registry, &config)?;
         let operated = Arc::new(Operated {
             registry: Arc::clone(&registry),
@@ -249,8 +249,8 @@ impl Daemon {
             daemon.host = Some(Host::follow(&interfaces, config.runtime_directory.as_deref()).await?);
         }
 
-        // 4. The documents. They are stored only now: a start that failed leaves nothing behind. One that can't be stored costs
-        // its own instance, and nobody else's.
+        // 4. The documents. They are stored only now: a start that failed leaves nothing behind. One that can't be
+        // stored costs its own instance, and nobody else's.
         daemon.register(instances, now.wall).await;
         daemon.forget_terminated().await;
         daemon.apply(WhenRefused::TryAgain).await?;

@@ -1,8 +1,8 @@
 //! The daemon as the operator's socket sees it: what `admin` asks of the other planes, which it does not know.
 //!
-//! A reload reads the documents, the access keys and the certificate again, all of them before anything is changed. Keys and
-//! certificate are replaced first, so that a revoked key is void even where a document can't be stored. The configuration
-//! itself is read at a start only: listeners and directories do not change under a running daemon.
+//! A reload reads the documents, the access keys and the certificate again, all of them before anything is changed.
+//! Keys and certificate are replaced first, so that a revoked key is void even where a document can't be stored. The
+//! configuration itself is read at a start only: listeners and directories do not change under a running daemon.
 
 use std::collections::VecDeque;
 use std::pin::Pin;

@@ -128,8 +128,8 @@ impl TokenAuthority {
 
     /// An authority whose keys are kept in `token-keys` in the runtime directory (mode 0600) until the host reboots.
     ///
-    /// A ring that can't be read, or is of another boot, or that anybody else could have read or written, is replaced: old
-    /// tokens are then void and clients, told 401, fetch new ones. Fails where others may write the directory.
+    /// A ring that can't be read, or is of another boot, or that anybody else could have read or written, is replaced:
+    /// old tokens are then void and clients, told 401, fetch new ones. Fails where others may write the directory.
     pub fn open(runtime_directory: &Path, boot_id: &str, now: Moment) -> io::Result<TokenAuthority> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(runtime_directory)?;
         if let Some(reason) = ownership::fault(runtime_directory, &std::fs::metadata(runtime_directory)?) {
@@ -230,10 +230,11 @@ impl TokenAuthority {
     }
 }
 
-/// The bytes of a file; `None` where there is none, or one that is not this user's alone: whoever knows the keys makes tokens
-/// for every instance.
+/// The bytes of a file; `None` where there is none, or one that is not this user's alone: whoever knows the keys makes
+/// tokens for every instance.
 fn read_private(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    // What stands under the name need be no plain file: it is opened only when it is one, and looked at once it is open.
+    // What stands under the name need be no plain file: it is opened only when it is one, and looked at once it is
+    // open.
     let opened = match std::fs::symlink_metadata(path) {
         Ok(found) if found.is_file() => std::fs::File::open(path),
         Ok(_) => Err(io::Error::other("it is no plain file")),

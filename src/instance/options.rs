@@ -129,8 +129,8 @@ pub struct MetadataOptions {
     pub instance_metadata_tags: Switch,
 }
 
-/// What a record says of them: all five, and nothing else. A default in the place of one that is missing, or of one that a later
-/// version knows, could be weaker than what was acknowledged.
+/// What a record says of them: all five, and nothing else. A default in the place of one that is missing, or of one
+/// that a later version knows, could be weaker than what was acknowledged.
 #[derive(Deserialize)]
 #[serde(remote = "MetadataOptions", rename_all = "PascalCase", deny_unknown_fields)]
 pub struct RecordedOptions {

@@ -1,9 +1,10 @@
 //! The embedded store: one JSON file per instance in the state directory, and one for the account.
 //!
-//! A write is a temporary file in the same directory, fsync, rename, fsync of the directory, and only then a success: what
-//! was acknowledged is there after a crash, and a file is always the whole old or the whole new record. Every file carries
-//! a SHA-256 over its record, so a damaged byte is found and never served. One bad file costs one instance. A removal is an
-//! fsync of the directory likewise. What could not be made durable is undone: the file of before goes back.
+//! A write is a temporary file in the same directory, fsync, rename, fsync of the directory, and only then a success:
+//! what was acknowledged is there after a crash, and a file is always the whole old or the whole new record. Every file
+//! carries a SHA-256 over its record, so a damaged byte is found and never served. One bad file costs one instance. A
+//! removal is an fsync of the directory likewise. What could not be made durable is undone: the file of before goes
+//! back.
 //!
 //! ```text
 //! {"Checksum": "sha256:…", "Record": {"Generation": 7, "LaunchEpoch": …, "Changed": …, "Instance": {…}}}
@@ -124,8 +125,8 @@ impl FileStore {
     }
 }
 
-/// Makes a directory (mode 0700) and those above it that are missing. Each is durable once its parent is synced, which need not
-/// be readable where nothing is made in it.
+/// Makes a directory (mode 0700) and those above it that are missing. Each is durable once its parent is synced, which
+/// need not be readable where nothing is made in it.
 fn make_directory(path: &Path) -> Result<(), (PathBuf, io::Error)> {
     let parent = match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
@@ -145,8 +146,8 @@ fn make_directory(path: &Path) -> Result<(), (PathBuf, io::Error)> {
     .map_err(|reason| (path.to_path_buf(), reason))
 }
 
-/// The instances of a state directory as its files say now, and the faults of those that can't be read, and
-/// of the account. Nothing is changed and no lock is taken: a daemon may be running on it, and its every write is a rename.
+/// The instances of a state directory as its files say now, and the faults of those that can't be read, and of the
+/// account. Nothing is changed and no lock is taken: a daemon may be running on it, and its every write is a rename.
 pub fn look(state_directory: &Path) -> io::Result<(Vec<Instance>, Vec<Fault>)> {
     let loaded = match load(&state_directory.join("instances"), |_| {}) {
         Err(reason) if reason.kind() == io::ErrorKind::NotFound => Loaded::default(),
@@ -229,7 +230,8 @@ impl Directory {
         })
     }
 
-    /// What was not made durable may be on the disk by now, and a restart would read it: what was there before goes back.
+    /// What was not made durable may be on the disk by now, and a restart would read it: what was there before goes
+    /// back.
     fn undo(&self, failed: Failed, doing: String, path: &Path, before: Option<&[u8]>) -> StoreError {
         let left = match failed.took_effect && self.replace(path, before).is_err() {
             true => Left::Unknown,
@@ -358,8 +360,8 @@ fn text_of(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// The ways in that the text of an unreadable record still tells: it may be cut off, or have a damaged byte elsewhere. A quoted
-/// key can't be in a string, where its quotes have backslashes.
+/// The ways in that the text of an unreadable record still tells: it may be cut off, or have a damaged byte elsewhere.
+/// A quoted key can't be in a string, where its quotes have backslashes.
 fn attachments_in(text: &[u8]) -> Vec<Attachment> {
     const KEY: &str = "\"Attachments\"";
     let text = String::from_utf8_lossy(text);

@@ -55,8 +55,8 @@ pub struct Registry {
 struct Writer {
     /// Terminated instances that are shown no longer and still have a record.
     buried: BTreeSet<InstanceId>,
-    /// Instances of which nobody can be sure what is stored, each as it was before the write that failed; `None` for one that
-    /// was not there.
+    /// Instances of which nobody can be sure what is stored, each as it was before the write that failed; `None` for
+    /// one that was not there.
     unsure: BTreeMap<InstanceId, Option<Arc<Entry>>>,
     /// The same of the account.
     unsure_account: Option<Option<Account>>,
@@ -343,7 +343,8 @@ impl Registry {
     /// Removes one instance with its record: a shown one, a terminated one, or one whose record can't be read. `may` decides,
     /// of what is shown; nothing is changed when it refuses.
     ///
-    /// When the store fails, the instance stays as it was; or it is served no longer, while nobody can be sure what is stored.
+    /// When the store fails, the instance stays as it was; or it is served no longer, while nobody can be sure what is
+    /// stored.
     pub async fn delete<E>(
         self: &Arc<Self>,
         id: &InstanceId,
@@ -375,8 +376,8 @@ impl Registry {
         .await
     }
 
-    /// Stores again what there was before writes that left nobody sure what is stored, and serves it once it is. To be called
-    /// now and then.
+    /// Stores again what there was before writes that left nobody sure what is stored, and serves it once it is. To be
+    /// called now and then.
     pub async fn mend(self: &Arc<Self>) {
         let registry = Arc::clone(self);
         finish(async move {

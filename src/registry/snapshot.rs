@@ -17,8 +17,8 @@ pub struct Snapshot {
     claims: HashMap<Attachment, Claim>,
 }
 
-/// An instance that is not served. Its ways in stay its own: whoever else claims one is not served there either, as behind it
-/// may be its guest.
+/// An instance that is not served. Its ways in stay its own: whoever else claims one is not served there either, as
+/// behind it may be its guest.
 #[derive(Clone, Debug)]
 pub(super) struct Withheld {
     pub(super) doubt: Doubt,
@@ -30,7 +30,8 @@ pub(super) struct Withheld {
 pub enum Doubt {
     /// It can't be read.
     Unreadable,
-    /// A write of it failed, and nobody can be sure what that left. The record of before is written again until it is stored.
+    /// A write of it failed, and nobody can be sure what that left. The record of before is written again until it is
+    /// stored.
     Unsure,
 }
 

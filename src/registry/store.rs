@@ -78,7 +78,8 @@ pub trait Store: Send + Sync {
     /// says what is stored: the old record, or something that nobody can be sure of.
     fn put(&self, record: &Record, before: Option<&Record>) -> Result<(), StoreError>;
 
-    /// Removes one record. After an error the error says what is stored: the record as it was, or nobody can be sure what.
+    /// Removes one record. After an error the error says what is stored: the record as it was, or nobody can be sure
+    /// what.
     fn remove(&self, id: &InstanceId) -> Result<(), StoreError>;
 
     /// Stores the account's record in place of `before`, on the terms of [`Store::put`].

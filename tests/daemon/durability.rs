@@ -1,4 +1,5 @@
-//! What is on the disk before it is acknowledged, held by the daemon's own system calls; and disks that fail at the worst time.
+//! What is on the disk before it is acknowledged, held by the daemon's own system calls; and disks that fail at the
+//! worst time.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -12,7 +13,8 @@ use crate::support::{Answer, Daemon, INSTANCE, PATIENCE, call, element, read_to_
 
 const MODIFY: &str = "ModifyInstanceMetadataOptions";
 
-/// A command that becomes imdsd under strace, which ends with it. `None`, and the skip is said, where nothing can be traced.
+/// A command that becomes imdsd under strace, which ends with it. `None`, and the skip is said, where nothing can be
+/// traced.
 fn traced(test: &str, trace: &Path, arguments: &[&OsStr]) -> Option<Command> {
     // The tracer is the daemon's grandchild, so that the test's child is the daemon.
     let strace = |output: &Path| {
@@ -83,8 +85,10 @@ fn is_sync(call: &SystemCall, path: &Path) -> bool {
     is_sync && call.text.contains(&format!("<{}>", path.display()))
 }
 
+type IsIt<'t> = &'t dyn Fn(&SystemCall) -> bool;
+
 /// Holds that such calls succeed one after the other: each begins when the one before has ended.
-fn hold_order<'c>(calls: &'c [SystemCall], steps: &[(&str, &dyn Fn(&SystemCall) -> bool)]) -> &'c [SystemCall] {
+fn hold_order(calls: &[SystemCall], steps: &[(&str, IsIt<'_>)]) {
     let mut from = 0;
     for (what, is_it) in steps {
         let at = |call: &&SystemCall| call.began >= from && is_it(call);
@@ -93,7 +97,6 @@ fn hold_order<'c>(calls: &'c [SystemCall], steps: &[(&str, &dyn Fn(&SystemCall) 
         assert!(!found.text.contains("= -1 "), "{what}: {found:?}");
         from = found.ended + 1;
     }
-    &calls[calls.iter().take_while(|call| call.began < from).count()..]
 }
 
 fn imdsd(daemon: &Daemon, arguments: &[&str]) -> Output {
@@ -106,7 +109,8 @@ fn modify(daemon: &Daemon, option: &str, value: &str) -> Answer {
     call(daemon.control, MODIFY, &[("InstanceId", INSTANCE), (option, value)]).expect("the daemon answers")
 }
 
-/// The status of a guest's request without a token; 0 where nobody answers, which may be told as early as by the handshake.
+/// The status of a guest's request without a token; 0 where nobody answers, which may be told as early as by the
+/// handshake.
 fn guest(daemon: &Daemon) -> u16 {
     let Ok(mut stream) = TcpStream::connect(daemon.ipv4) else { return 0 };
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -228,7 +232,8 @@ fn described(daemon: &Daemon, option: &str) -> String {
     element(&answer.body, option).unwrap_or(&answer.body).to_string()
 }
 
-/// The record was unlinked, and whether that lasts nobody knows. The document is weaker than what was acknowledged since.
+/// The record was unlinked, and whether that lasts nobody knows. The document is weaker than what was acknowledged
+/// since.
 #[test]
 fn a_removal_that_fails_loses_nothing_that_was_acknowledged() {
     let mut daemon = Daemon::start(|instance| instance["MetadataOptions"]["HttpTokens"] = "optional".into());
@@ -257,7 +262,8 @@ fn a_removal_that_fails_loses_nothing_that_was_acknowledged() {
     }
 }
 
-/// Neither the change nor its undoing could be made durable. The instance is not served, which is told, until the disk is well.
+/// Neither the change nor its undoing could be made durable. The instance is not served, which is told, until the disk
+/// is well.
 #[test]
 fn an_instance_whose_change_could_neither_be_stored_nor_undone_is_served_again_when_the_disk_is_well() {
     let mut daemon = Daemon::start(|_| {});

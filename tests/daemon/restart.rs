@@ -43,8 +43,8 @@ fn an_unreadable_record_stops_its_instance_and_never_becomes_a_default() {
     assert_eq!(daemon.get("/").status, 0);
 }
 
-/// The key and a certificate of an earlier one: neither is worth a guest's service. An operator's own key is, as it is named in
-/// the configuration.
+/// The key and a certificate of an earlier one: neither is worth a guest's service. An operator's own key is, as it is
+/// named in the configuration.
 #[test]
 fn a_damaged_identity_costs_the_signatures_alone() {
     let mut daemon = Daemon::start(|_| {});

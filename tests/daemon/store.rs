@@ -173,7 +173,8 @@ fn a_read_only_store_refuses_changes_and_is_served_from_as_it_is() {
     println!("read-only under the daemon, and from its start: refused; writable again: taken");
 }
 
-/// A new document on a disk that takes no more: the others are served, also after a reload, which revokes keys all the same.
+/// A new document on a disk that takes no more: the others are served, also after a reload, which revokes keys all the
+/// same.
 #[test]
 fn a_document_that_cannot_be_stored_costs_nobody_else_and_is_stored_once_it_can_be() {
     const OTHER: &str = "i-0fedcba9876543210";
