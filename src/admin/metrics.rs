@@ -68,7 +68,7 @@ pub(super) fn health(admin: &Admin) -> Value {
         (counts.unreadable, "instances with unreadable records (`imdsd instance list`)"),
         (counts.account_unreadable, "unreadable record of the account's metadata defaults (`imdsd check`, the log)"),
         (counts.disputed, "ways in that several instances claim (`imdsd instance list`)"),
-        (counts.unserved, "attachments that this configuration does not serve (GET /v1/ways)"),
+        (counts.unserved, "attachments at which nobody is served, by the configuration or on this host (GET /v1/ways)"),
         (counts.refused, "sockets that could not be opened (GET /v1/ways)"),
     ] {
         if count > 0 {
@@ -111,7 +111,11 @@ pub(super) fn text(admin: &Admin) -> String {
     );
     family("options_pending", "Instances whose newest options no socket carries yet.", &one(counts.options_pending));
     family("attachments_disputed", "Attachments that several instances claim.", &one(counts.disputed));
-    family("attachments_unserved", "Attachments that the configuration does not serve.", &one(counts.unserved));
+    family(
+        "attachments_unserved",
+        "Attachments at which nobody is served, by the configuration or on this host.",
+        &one(counts.unserved),
+    );
     family("ways", "Ways in that the configuration or an instance asks for.", &one(counts.ways));
     family("ways_waiting", "Ways in that wait for their link or namespace.", &one(counts.waiting));
     family("listeners_open", "Guest sockets that listen.", &one(counts.listening));

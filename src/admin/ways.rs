@@ -12,7 +12,7 @@ use crate::instance::{Attachment, Family, InstanceId};
 pub struct Ways {
     /// Those that the configuration or an instance asks for.
     pub ways: Vec<Way>,
-    /// Claims that can't be served under this configuration, and why.
+    /// Claims that can't be served under this configuration or on this host, and why.
     pub unserved: Vec<(Attachment, String)>,
 }
 

@@ -434,7 +434,7 @@ fn hold<'a>(
             if is_sound && let Some(message) = unserved(attachment, config) {
                 faults.push(at(*line, message));
             }
-            if let Some((other, holder)) = claims.rival(attachment) {
+            if let Some((other, holder)) = claims.rival(attachment, document) {
                 faults.push(at(*line, claimed_twice(attachment, other, holder)));
             }
             claims.add(attachment, document);
@@ -490,10 +490,14 @@ impl<'a> Claims<'a> {
         }
     }
 
-    /// The first to claim what can't be shared with this attachment.
-    fn rival(&self, attachment: &'a Attachment) -> Option<(&'a Attachment, &'a document::Document)> {
+    /// The first of another document to claim what can't be shared with this attachment.
+    fn rival(
+        &self,
+        attachment: &'a Attachment,
+        of: &document::Document,
+    ) -> Option<(&'a Attachment, &'a document::Document)> {
         attachment.grounds().iter().find_map(|(ground, hold)| {
-            let mut holders = self.0.get(ground)?.iter();
+            let mut holders = self.0.get(ground)?.iter().filter(|(_, _, document)| !std::ptr::eq(*document, of));
             let rival = holders.find(|(_, other, _)| *hold == Hold::Alone || *other == Hold::Alone)?;
             Some((rival.0, rival.2))
         })

@@ -157,7 +157,7 @@ impl Ways {
     ) -> Result<(), StartFault> {
         let snapshot = registry.snapshot();
         let asked = self.asked(&snapshot);
-        let presences = self.presences(&asked, links);
+        let presences = self.presences(&asked, &snapshot, links);
         // What ends has ended before anything new is opened on its address.
         let mut ended = Vec::new();
         for key in self.ways.keys().cloned().collect::<Vec<_>>() {
@@ -233,7 +233,12 @@ impl Ways {
 
     /// What the ways in stand on now; those that are not there are left out, and those where the kernel could not tell two
     /// guests apart.
-    fn presences(&mut self, asked: &BTreeMap<Key, Asked<'_>>, links: &Links) -> BTreeMap<Key, Presence> {
+    fn presences(
+        &mut self,
+        asked: &BTreeMap<Key, Asked<'_>>,
+        snapshot: &Snapshot,
+        links: &Links,
+    ) -> BTreeMap<Key, Presence> {
         let mut presences: BTreeMap<Key, Presence> = BTreeMap::new();
         let mut namespaces: HashMap<Presence, Vec<Key>> = HashMap::new();
         let own = namespace(Path::new("/proc/self/ns/net")).ok().flatten();
@@ -263,7 +268,7 @@ impl Ways {
             let reason = format!("{} are one and the same", names.join(" and "));
             unfit.extend(several.into_iter().map(|key| (key, reason.clone())));
         }
-        unfit.extend(self.reached_by_others(asked, links));
+        unfit.extend(self.reached_by_others(snapshot, links));
         presences.retain(|key, _| !unfit.contains_key(key));
         for (key, reason) in unfit.iter().filter(|(key, reason)| self.unfit.get(key) != Some(reason)) {
             error!("nobody is served at {key}: {reason}");
@@ -273,27 +278,36 @@ impl Ways {
     }
 
     /// Interfaces by which another instance's guest comes in, too: a bridge hears its ports, and a device for a VLAN hears
-    /// whoever may tag on what it stands on. Ports of a bridge that are known by their marks lose nothing by it.
-    fn reached_by_others(&self, asked: &BTreeMap<Key, Asked<'_>>, links: &Links) -> BTreeMap<Key, String> {
-        let mut on_links: BTreeMap<u32, Vec<(&Key, &Asked<'_>)>> = BTreeMap::new();
-        for (key, asked) in asked {
-            if let Some(link) = self.interface_of(key).and_then(|name| links.named(name)) {
-                on_links.entry(link.index).or_default().push((key, asked));
+    /// whoever may tag on what it stands on. Guests that are known by more than the interface lose nothing by it: ports by
+    /// their marks, and those whose addresses can be trusted. Whoever claims a way in counts, served there or not.
+    fn reached_by_others(&self, snapshot: &Snapshot, links: &Links) -> BTreeMap<Key, String> {
+        let mut claimed: BTreeMap<u32, BTreeSet<(Key, &InstanceId)>> = BTreeMap::new();
+        for (attachment, claim) in snapshot.claims() {
+            let key = key_of(attachment);
+            let port = match attachment {
+                Attachment::BridgePort(BridgePort { port, .. }) => Some(port.as_str()),
+                _ => None,
+            };
+            let interfaces = self.interface_of(&key).into_iter().chain(port);
+            for link in interfaces.filter_map(|name| links.named(name)) {
+                claimed.entry(link.index).or_default().extend(claim.claimants().map(|id| (key.clone(), id)));
             }
         }
         let hearers = links.hearers();
         let mut unfit = BTreeMap::new();
-        for (index, here) in &on_links {
-            for hearer in hearers.of(*index) {
-                for ((key, guests), (above, others)) in pairs(here, on_links.get(&hearer)) {
-                    let is_anothers = others.instances().any(|id| guests.instances().any(|own| own != id));
-                    if !is_anothers || matches!(above, Key::Bridge(_)) {
+        for (index, here) in &claimed {
+            for heard_by in hearers.of(*index).iter().filter_map(|hearer| claimed.get(hearer)) {
+                for ((key, guest), (above, other)) in
+                    here.iter().flat_map(|one| heard_by.iter().map(move |two| (one, two)))
+                {
+                    if guest == other || matches!(above, Key::Bridge(_)) {
                         continue;
                     }
-                    let of = |other: &Key, relation| format!("{other} {relation}, and is another instance's");
-                    unfit.insert((*above).clone(), of(key, "is heard there, too"));
-                    if !matches!(key, Key::Bridge(_)) {
-                        unfit.insert((*key).clone(), of(above, "hears it, too"));
+                    if !self.knows_by_more(above) {
+                        unfit.insert(above.clone(), format!("{key} is heard there, too, and is {guest}'s"));
+                    }
+                    if !self.knows_by_more(key) {
+                        unfit.insert(key.clone(), format!("{above} hears it, too, and is {other}'s"));
                     }
                 }
             }
@@ -301,9 +315,21 @@ impl Ways {
         unfit
     }
 
+    /// Whether its guests are known by more than the interface that they come in by.
+    fn knows_by_more(&self, key: &Key) -> bool {
+        match key {
+            Key::Bridge(_) => true,
+            Key::Listener(name) => {
+                self.listeners.iter().any(|listener| listener.name == *name && listener.anti_spoofed)
+            }
+            Key::Interface(_) | Key::Namespace(_) => false,
+        }
+    }
+
     fn interface_of<'k>(&'k self, key: &'k Key) -> Option<&'k str> {
         match key {
-            Key::Listener(name) => self.listener(name).interface.as_deref(),
+            // A document may claim one that the configuration does not have.
+            Key::Listener(name) => self.listeners.iter().find(|listener| listener.name == *name)?.interface.as_deref(),
             Key::Interface(name) | Key::Bridge(name) => Some(name.as_str()),
             Key::Namespace(_) => None,
         }
@@ -312,8 +338,11 @@ impl Ways {
     fn publish(&self, asked: &BTreeMap<Key, Asked<'_>>, snapshot: &Snapshot, links: &Links) {
         let ways = asked.iter().map(|(key, asked)| self.told(key, asked, links)).collect();
         let claims = snapshot.claims().map(|(attachment, _)| attachment);
-        let unserved =
-            claims.filter_map(|attachment| Some((attachment.clone(), self.unserved_by(attachment)?.to_string())));
+        let reason = |attachment: &Attachment| {
+            let by_configuration = self.unserved_by(attachment).map(str::to_string);
+            by_configuration.or_else(|| self.unfit.get(&key_of(attachment)).cloned())
+        };
+        let unserved = claims.filter_map(|attachment| Some((attachment.clone(), reason(attachment)?)));
         self.published.store(Arc::new(told::Ways { ways, unserved: unserved.collect() }));
     }
 
@@ -505,10 +534,6 @@ impl Asked<'_> {
         }
     }
 
-    fn instances(&self) -> impl Iterator<Item = &InstanceId> {
-        self.attached.iter().map(|(_, entry)| &entry.instance.instance_id)
-    }
-
     fn ports(&self) -> HashMap<u32, Attachment> {
         let marked = self.attached.iter().filter_map(|(attachment, _)| match attachment {
             Attachment::BridgePort(BridgePort { mark, .. }) => Some((*mark, (*attachment).clone())),
@@ -516,10 +541,6 @@ impl Asked<'_> {
         });
         marked.collect()
     }
-}
-
-fn pairs<'p, T>(ones: &'p [T], others: Option<&'p Vec<T>>) -> impl Iterator<Item = (&'p T, &'p T)> {
-    ones.iter().flat_map(move |one| others.into_iter().flatten().map(move |other| (one, other)))
 }
 
 fn key_of(attachment: &Attachment) -> Key {

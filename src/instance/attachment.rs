@@ -89,6 +89,16 @@ impl Attachment {
         }
     }
 
+    /// Whether two attachments of one instance are one too many: its ports on different bridges may have one mark.
+    pub fn repeats(&self, other: &Attachment) -> bool {
+        match (self, other) {
+            (Attachment::BridgePort(one), Attachment::BridgePort(other)) if one.bridge != other.bridge => {
+                one.port == other.port
+            }
+            _ => self.collides(other),
+        }
+    }
+
     /// Whether the kernel could take a packet of the one for a packet of the other.
     pub fn collides(&self, other: &Attachment) -> bool {
         let others = other.grounds();
@@ -218,6 +228,19 @@ mod tests {
         ] {
             assert_eq!(one.collides(&other), collide, "{one} and {other}");
             assert_eq!(other.collides(&one), collide, "{other} and {one}");
+        }
+    }
+
+    #[test]
+    fn ports_of_one_instance_may_have_one_mark_on_different_bridges() {
+        for (one, other, repeats) in [
+            (port("br0", "a", 1), port("br1", "b", 1), false),
+            (port("br0", "a", 1), port("br0", "b", 1), true),
+            (port("br0", "a", 1), port("br1", "a", 2), true),
+            (port("br0", "a", 1), Attachment::Interface("a".to_string()), true),
+        ] {
+            assert_eq!(one.repeats(&other), repeats, "{one} and {other}");
+            assert_eq!(other.repeats(&one), repeats, "{other} and {one}");
         }
     }
 

@@ -44,6 +44,17 @@ pub enum Claim {
     Disputed(BTreeSet<InstanceId>),
 }
 
+impl Claim {
+    /// All who claim it.
+    pub fn claimants(&self) -> impl Iterator<Item = &InstanceId> {
+        let (one, several) = match self {
+            Claim::Held(id) => (Some(id), None),
+            Claim::Disputed(several) => (None, Some(several)),
+        };
+        one.into_iter().chain(several.into_iter().flatten())
+    }
+}
+
 /// One instance as published.
 #[derive(Debug)]
 pub struct Entry {

@@ -55,6 +55,20 @@ fn send(imdsd: &Imdsd, signal: rustix::process::Signal) {
     rustix::process::kill_process(pid, signal).unwrap();
 }
 
+/// `imdsd instance …`, with a document for what is put.
+fn operate(lab: &Lab, imdsd: &Imdsd, arguments: &[&str], document: &Value) {
+    let path = imdsd.directory.path().join("document.json");
+    std::fs::write(&path, document.to_string()).unwrap();
+    let mut command = lab.command(HOST, env!("CARGO_BIN_EXE_imdsd"));
+    command.args(["instance", arguments[0], "--socket"]).arg(imdsd.directory.path().join("run/admin.sock"));
+    command.args(&arguments[1..]);
+    if arguments[0] == "put" {
+        command.arg(path);
+    }
+    let said = command.output().unwrap();
+    assert!(said.status.success(), "{said:?}");
+}
+
 fn kept_alive(door: &Door, number: u32) -> TcpStream {
     let mut stream = door.connect(IPV4).unwrap();
     assert_eq!(ask_on(&mut stream, &get(INSTANCE_ID)).unwrap().body, id(number));
@@ -147,8 +161,17 @@ fn an_address_that_is_taken_away_is_missed_when_it_is_told_of() {
     eventually("tap1 is prepared", || count_on(&lab, "tap1") == ALL);
     // What the kernel tells of the address, each line with its time: `ip` takes longer to start than the daemon to notice.
     let monitor = crate::lab::Lines::of(lab.command(HOST, "ip").args(["-4", "-o", "-ts", "monitor", "address"]));
+    eventually("the monitor is there", || {
+        lab.sh(HOST, "ip address add 192.0.2.1/32 dev lo; ip address del 192.0.2.1/32 dev lo");
+        monitor.next(Duration::from_millis(100)).is_some()
+    });
     let at = || {
-        let line = monitor.next(PATIENCE).expect("the kernel tells of it");
+        let line = loop {
+            let line = monitor.next(PATIENCE).expect("the kernel tells of it");
+            if line.contains(" tap1 ") {
+                break line;
+            }
+        };
         let time = line.strip_prefix('[').and_then(|rest| rest.split(']').next()).expect("a time");
         let clock = time.split('T').nth(1).expect("a time of day").split(':').map(|part| part.parse::<f64>().unwrap());
         (clock.fold(0.0, |sum, part| 60.0 * sum + part), line)
@@ -462,28 +485,15 @@ fn a_connection_kept_alive_does_not_go_over_to_the_next_instance_at_its_interfac
     eventually("the guest is served", || reads(&guest, IPV4) == Some(id(1)));
     let mut kept = kept_alive(&guest, 1);
     let mut launched_anew = kept_alive(&guest, 1);
-    let operate = |arguments: &[&str], document: &Value| {
-        let path = imdsd.directory.path().join("document.json");
-        std::fs::write(&path, document.to_string()).unwrap();
-        let mut command = lab.command(HOST, env!("CARGO_BIN_EXE_imdsd"));
-        command.args(["instance", arguments[0], "--socket"]).arg(imdsd.directory.path().join("run/admin.sock"));
-        command.args(&arguments[1..]);
-        if arguments[0] == "put" {
-            command.arg(path);
-        }
-        let said = command.output().unwrap();
-        assert!(said.status.success(), "{said:?}");
-    };
-
     // The same instance, launched anew, is another guest.
     let [first, _] = two_guests();
-    operate(&["put", "--relaunch"], &first);
+    operate(&lab, &imdsd, &["put", "--relaunch"], &first);
     assert!(ask_on(&mut launched_anew, &get(INSTANCE_ID)).is_err(), "a connection outlives no launch");
     assert_eq!(reads(&guest, IPV4), Some(id(1)));
 
     let mut before = kept_alive(&guest, 1);
-    operate(&["delete", &id(1)], &Value::Null);
-    operate(&["put"], &open(with_addresses(on_interface(3, "tap1"), ONE.mac, "10.0.0.5", "fd11::5")));
+    operate(&lab, &imdsd, &["delete", &id(1)], &Value::Null);
+    operate(&lab, &imdsd, &["put"], &open(with_addresses(on_interface(3, "tap1"), ONE.mac, "10.0.0.5", "fd11::5")));
     eventually("the interface is the next one's", || reads(&guest, IPV4) == Some(id(3)));
     for stream in [&mut kept, &mut before] {
         let answer = ask_on(stream, &get(INSTANCE_ID));
@@ -519,7 +529,48 @@ fn an_interface_that_hears_another_instances_guest_serves_nobody_and_says_so() {
     }
     assert_eq!((reads(&neighbour, IPV4), imdsd.state_of(&id(3))), (Some(id(3)), "applied".to_string()));
 
+    // Who claims the port without being served there is another instance all the same.
+    let nobody = || guest.try_ask(IPV4, &get(INSTANCE_ID), AT_ONCE).map_or(0, |answer| answer.status) == 0;
+    operate(&lab, &imdsd, &["put"], &open(on_interface(4, "tap1")));
+    imdsd.wait_for(|line| line["message"].as_str().is_some_and(|text| text.contains("none is served there")));
+    assert!(nobody());
+    operate(&lab, &imdsd, &["delete", &id(4)], &Value::Null);
+    imdsd.kill();
+    let record = imdsd.directory.path().join(format!("state/instances/{}.json", id(2)));
+    let sound = std::fs::read(&record).unwrap();
+    std::fs::write(&record, [&sound[..], b"x"].concat()).unwrap();
+    imdsd.start_again(&lab);
+    assert!(nobody());
+    imdsd.kill();
+    std::fs::write(&record, sound).unwrap();
+    imdsd.start_again(&lab);
+
     lab.sh(HOST, "ip link set tap1 nomaster");
     eventually("its options are carried again", || imdsd.state_of(&id(2)) == "applied");
     assert_eq!(guest.who_am_i(IPV4), id(2));
+}
+
+/// A document that was attached to a port of a bridge by mistake took the bridge's listener from all its guests.
+#[test]
+fn guests_known_by_address_are_served_although_another_instance_claims_a_port_of_their_bridge() {
+    let Some(lab) = Lab::new("a port of a listener's bridge") else { return };
+    lab.guest(&Wire { ipv4: Some("10.0.0.5/24"), ..ONE });
+    lab.guest(&Wire { ipv4: Some("10.0.0.6/24"), ipv6: Some("fd11::6/64"), ..TWO });
+    lab.sh(
+        HOST,
+        "ip link add br0 type bridge; ip link set br0 up; ip link set tap1 master br0; ip link set tap2 master br0",
+    );
+    lab.serve_on("br0");
+    lab.sh(HOST, "ip address add 10.0.0.1/24 dev br0");
+    let config = "[[listener]]\nname = \"lan\"\ninterface = \"br0\"\nipv4 = \"169.254.169.254:80\"\nanti_spoofed = true\n\
+                  [interfaces]\nipv4 = \"169.254.169.253:80\"\n";
+    let by_address = json!([{ "SourceAddress": { "Listener": "lan", "Address": "10.0.0.5" } }]);
+    let mut imdsd = Imdsd::start(&lab, config, &[open(instance(1, by_address)), open(on_interface(2, "tap2"))]);
+    let (guest, mistaken) = (lab.door("g1"), lab.door("g2"));
+    eventually("the guest is served", || reads(&guest, IPV4) == Some(id(1)));
+    assert_eq!(reads(&mistaken, IPV4), None);
+    operate(&lab, &imdsd, &["put"], &open(on_interface(3, "tap1")));
+    let told = imdsd.wait_for(|line| line["message"].as_str().is_some_and(|text| text.contains("'tap1'")));
+    assert!(told["message"].as_str().unwrap().contains("listener 'lan' hears it, too"), "{told}");
+    assert_eq!(reads(&guest, IPV4), Some(id(1)));
 }

@@ -141,7 +141,7 @@ pub(super) fn judge_attachments(instance: &Instance, wrong: &mut Judgement) {
         let before = &attachments[..index];
         if before.contains(attachment) {
             wrong.push((place, format!("{attachment} stands twice")));
-        } else if let Some(other) = before.iter().find(|other| other.collides(attachment)) {
+        } else if let Some(other) = before.iter().find(|other| other.repeats(attachment)) {
             wrong.push((place, format!("{attachment} can't be told from {other}")));
         }
     }
