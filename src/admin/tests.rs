@@ -478,6 +478,37 @@ fn callers_who_do_not_read_their_answers_keep_nobody_out_for_good() {
     });
 }
 
+/// A command that gave up has said that it was not done.
+#[test]
+fn what_a_caller_asked_for_who_hung_up_before_its_turn_is_not_done() {
+    use std::io::Write as _;
+    use tokio::io::AsyncReadExt as _;
+    let plane = Plane::new();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("admin.sock");
+    let calls = |request: &str| {
+        let mut caller = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        caller.write_all(format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+        caller.set_nonblocking(true).unwrap();
+        caller
+    };
+    plane.runtime.block_on(async {
+        let lasting = socket::Lasting { connection: Duration::from_millis(100), ending: Duration::from_millis(100) };
+        let serving = socket::AdminSocket::open(&path, &[]).unwrap().serve_for(Arc::clone(&plane.admin), lasting);
+        // As many as are served at once, who say nothing.
+        let silent = [(); 16].map(|()| std::os::unix::net::UnixStream::connect(&path).unwrap());
+        drop(calls(&format!("DELETE /v1/instances/{ID}")));
+        // Changes are made one after the other, so this one's answer comes after what the other asked for.
+        let mut next = tokio::net::UnixStream::from_std(calls("DELETE /v1/instances/i-11111111")).unwrap();
+        let mut answer = String::new();
+        next.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+        drop(silent);
+        serving.end().await;
+    });
+    assert_eq!(plane.demo().generation, 1, "it is there still");
+}
+
 #[test]
 fn counts_are_told_in_the_forms_of_json_and_prometheus() {
     let plane = Plane::new();
