@@ -52,7 +52,7 @@ const IMDS: &str = "Imds";
 pub const TIME: &str = "2026-06-01T10:00:00Z, or with an offset, 2026-06-01T12:00:00+02:00";
 
 /// Fields of scenarios that are a word, or an object with one key.
-const CHOICES: [&str; 6] = ["When", "Targets", "Time", "NotBefore", "NotAfter", "Rebalance"];
+const CHOICES: [&str; 7] = ["When", "Targets", "Time", "NotBefore", "NotAfter", "NotBeforeDeadline", "Rebalance"];
 
 /// Fields that are times.
 const TIMES: [&str; 9] = [
