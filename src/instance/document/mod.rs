@@ -287,7 +287,8 @@ fn secrets_left_out(documents: &[Document]) -> Vec<Fault> {
     documents.iter().flat_map(of_document).collect()
 }
 
-fn files_at(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+/// The files that are read of a path: itself, or those of the directory.
+pub fn files_at(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     if !std::fs::metadata(path)?.is_dir() {
         return Ok(vec![path.to_path_buf()]);
     }
