@@ -1095,6 +1095,35 @@ async fn a_launch_may_go_where_an_instance_of_the_region_is() {
     refused(&control, "RunInstances", &[(&launch("rack-8"), 400, other.0, other.1)]).await;
 }
 
+/// Nobody can be sure what is stored, and the answer is about what the call is about.
+#[tokio::test]
+async fn defaults_that_could_not_be_stored_may_have_been_changed() {
+    struct Unsure;
+    impl Store for Unsure {
+        fn load(&self) -> Result<Loaded, StoreError> {
+            Ok(Loaded::default())
+        }
+        fn put(&self, _: &crate::registry::Record, _: Option<&crate::registry::Record>) -> Result<(), StoreError> {
+            Ok(())
+        }
+        fn remove(&self, _: &InstanceId) -> Result<(), StoreError> {
+            Ok(())
+        }
+        fn put_account(
+            &self,
+            _: &crate::registry::Account,
+            _: Option<&crate::registry::Account>,
+        ) -> Result<(), StoreError> {
+            let reason = std::io::Error::other("disk");
+            Err(StoreError { doing: "write".into(), reason, left: crate::registry::Left::Unknown })
+        }
+    }
+    let control = super::control(Unsure, Vec::new()).await;
+    let answer = ec2(&control, "ModifyInstanceMetadataDefaults", "HttpTokens=required").await;
+    let message = "An internal error has occurred. The defaults may have been changed.";
+    assert_eq!((answer.status, answer.element("Message")), (500, Some(message)));
+}
+
 #[tokio::test]
 async fn a_store_that_fails_in_the_middle_does_not_say_that_nothing_was_changed() {
     let directory = tempfile::tempdir().unwrap();
