@@ -144,13 +144,16 @@ fn rivals_of<'c>(claim: &'c Claim, id: &InstanceId) -> Vec<&'c InstanceId> {
 /// One instance's document.
 pub(super) fn get(registry: &Registry, id: &InstanceId, secrets: Secrets) -> Result<Answer, Refusal> {
     let snapshot = registry.snapshot();
-    let Some(entry) = snapshot.entry(id) else {
-        return Err(match snapshot.doubt(id) {
-            Some(doubt) => Refusal::new(409, "IncorrectInstanceState", withheld(id, doubt)),
-            None => Refusal::unknown(id),
-        });
-    };
+    let Some(entry) = snapshot.entry(id) else { return Err(not_shown(&snapshot, id)) };
     Ok(Answer::Document(export::document_of(&entry.instance, secrets), entry.generation))
+}
+
+/// Why an instance has no entry.
+pub(super) fn not_shown(snapshot: &Snapshot, id: &InstanceId) -> Refusal {
+    match snapshot.doubt(id) {
+        Some(doubt) => Refusal::new(409, "IncorrectInstanceState", withheld(id, doubt)),
+        None => Refusal::unknown(id),
+    }
 }
 
 /// Every instance's document, as an array: one of the forms of a document.
@@ -214,8 +217,9 @@ pub(super) async fn put(admin: &Arc<Admin>, put: Put, body: Bytes) -> Result<Ans
         Err(UpdateError::Refused(NotDone::DryRun(taken))) => taken,
         Err(UpdateError::Refused(NotDone::Refused(refusal))) => return Err(refusal),
         Err(UpdateError::Unknown(id)) => return Err(Refusal::unknown(&id)),
-        Err(UpdateError::Store(error, _)) => {
-            return Err(Refusal::store(&error, "instances before it in the documents may be changed; put them again"));
+        Err(UpdateError::Store(error, changed)) => {
+            let some = "instances before it in the documents may be changed; put them again";
+            return Err(Refusal::half_stored(&error, changed, some));
         }
     };
 
