@@ -359,7 +359,7 @@ fn take_in(draft: &mut Draft, document: Document, put: &Put, wrong: &mut Wrong) 
     // 1. The instance as it is to be.
     let mut instance = document.instance.clone();
     let missing = export::restore_secrets(&mut instance, stored.as_ref().map(|entry| &entry.instance));
-    let as_document = instance.clone();
+    let source = document_it_is_of(&document, &instance, stored.as_deref());
     if let Some(entry) = &stored {
         keep(&mut instance, &entry.instance, &document);
     }
@@ -399,8 +399,31 @@ fn take_in(draft: &mut Draft, document: Document, put: &Put, wrong: &mut Wrong) 
     };
     let place = if launched { draft.relaunch(&id) } else { draft.instance(&id) };
     *place.expect("it has an entry") = instance;
-    draft.set_document(&id, &as_document);
+    if let Some(source) = source {
+        draft.set_document(&id, &source);
+    }
     Ok(Some(Taken { id, outcome, changed: fields }))
+}
+
+/// The document that the instance is of from now on; `None` where it stays of the one that it was of. What EC2 prints of an
+/// instance that has an `Imds` from elsewhere is no edit of the document that this stands in.
+fn document_it_is_of(document: &Document, instance: &Instance, stored: Option<&Entry>) -> Option<Instance> {
+    let has_imds_of_its_own = |stored: &Instance| {
+        let mut beside = stored.clone();
+        for (field, keep) in &KEPT {
+            match *field {
+                // No document without `Imds` gave it one.
+                "Imds.Attachments" => {}
+                _ => keep(&mut beside, instance),
+            }
+        }
+        beside.imds.owner_id.clone_from(&instance.imds.owner_id);
+        beside.imds.reservation_id.clone_from(&instance.imds.reservation_id);
+        beside.imds != instance.imds
+    };
+    let is_of_another = !document.says.has("Imds")
+        && stored.is_some_and(|stored| !stored.document_digest.is_empty() && has_imds_of_its_own(&stored.instance));
+    (!is_of_another).then(|| instance.clone())
 }
 
 /// Lets stay what the document says nothing of.

@@ -397,6 +397,47 @@ fn a_document_without_imds_leaves_all_that_ec2_has_no_words_for() {
     assert_eq!(plane.put("/v1/instances", &printed).1["Instances"][0]["Outcome"], "unchanged");
 }
 
+/// "a reload says that the operator edited the file", which nobody has touched.
+#[test]
+fn what_ec2_prints_of_an_instance_is_no_edit_of_the_document_that_it_came_from() {
+    use crate::registry::Registered;
+    let plane = Plane::new();
+    let reload = |document: &Value| {
+        let instance = document::from_value(document.clone()).unwrap();
+        plane.runtime.block_on(plane.admin.registry.register(instance, Moment::now().wall)).unwrap()
+    };
+    let put = |document: &Value| assert_eq!(plane.put("/v1/instances", document).0, 200);
+    let bare = |change: fn(&mut Value)| {
+        with(|document| {
+            document.as_object_mut().unwrap().remove("Imds");
+            change(document);
+        })
+    };
+    let reservation = |printed: Value| {
+        let owner = demo_instance().owner_id().to_string();
+        json!({ "ReservationId": "r-0aaaaaaaaaaaaaaaa", "OwnerId": owner, "Instances": [printed] })
+    };
+    put(&json!({ "Reservations": [reservation(bare(|_| {}))] }));
+    assert_eq!(reload(&demo_document()), Registered::Known);
+    put(&bare(|document| document["Tags"] = json!([{ "Key": "Name", "Value": "renamed" }])));
+    assert_eq!(reload(&demo_document()), Registered::Known);
+    let edited = with(|document| document["Imds"]["UserDataText"] = "edited".into());
+    assert_eq!(reload(&edited), Registered::Edited);
+    put(&edited);
+    assert_eq!(reload(&edited), Registered::Known);
+
+    // An instance that has nothing in its `Imds` is of a document without one, and an edit of that is taken in.
+    let first = bare(|document| document["InstanceId"] = "i-11111111".into());
+    put(&first);
+    let edited = bare(|document| {
+        document["InstanceId"] = "i-11111111".into();
+        document["KeyName"] = "ops".into();
+    });
+    assert_eq!((reload(&first), reload(&edited)), (Registered::Known, Registered::Edited));
+    put(&edited);
+    assert_eq!(reload(&edited), Registered::Known);
+}
+
 #[test]
 fn a_put_takes_ways_in_away_only_where_the_document_says_that_there_are_none() {
     let listener = |name: &str| vec![Attachment::Listener(name.into())];
