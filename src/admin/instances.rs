@@ -405,8 +405,8 @@ fn take_in(draft: &mut Draft, document: Document, put: &Put, wrong: &mut Wrong) 
     Ok(Some(Taken { id, outcome, changed: fields }))
 }
 
-/// The document that the instance is of from now on; `None` where it stays of the one that it was of. What EC2 prints of an
-/// instance that has an `Imds` from elsewhere is no edit of the document that this stands in.
+/// The document that the instance is of from now on; `None` where it stays of the one that it was of. What EC2 prints
+/// of an instance that has an `Imds` from elsewhere is no edit of the document that this stands in.
 fn document_it_is_of(document: &Document, instance: &Instance, stored: Option<&Entry>) -> Option<Instance> {
     let has_imds_of_its_own = |stored: &Instance| {
         let mut beside = stored.clone();

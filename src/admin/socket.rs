@@ -46,7 +46,8 @@ pub const MOST_BODY: usize = 16 << 20;
 /// How long answers under way may take at the end.
 const ENDING: Duration = Duration::from_secs(5);
 /// How long a connection may last, its answers included: an export of thousands of instances is read in far less. With
-/// its end it is shorter than a command's patience, so that callers who read nothing make no command give up that waits.
+/// its end it is shorter than a command's patience, so that callers who read nothing make no command give up that
+/// waits.
 const LASTING: Lasting = Lasting { connection: Duration::from_secs(60), ending: ENDING };
 /// How long to wait when the process is out of descriptors.
 const PAUSE: Duration = Duration::from_millis(50);

@@ -53,8 +53,8 @@ impl Pattern {
         })
     }
 
-    /// Whether it matches one of the texts that have this length and at each place one of the characters that may be there.
-    /// Goes back to the last `*` only, so that no pattern takes more than pattern times text.
+    /// Whether it matches one of the texts that have this length and at each place one of the characters that may be
+    /// there. Goes back to the last `*` only, so that no pattern takes more than pattern times text.
     fn fits(&self, length: usize, may_be_at: impl Fn(usize, char) -> bool) -> bool {
         let (mut piece, mut place) = (0, 0);
         let mut last_any = None;

@@ -117,8 +117,8 @@ pub(super) fn can_fit(rule: &Rule, action: Action) -> bool {
         && rule.conditions.iter().all(holds)
 }
 
-/// Whether a condition of such a rule can hold in a call of this action. No preference counts as what launches get then,
-/// too, and a permission fits both or neither: what it says of no preference alone never decides.
+/// Whether a condition of such a rule can hold in a call of this action. No preference counts as what launches get
+/// then, too, and a permission fits both or neither: what it says of no preference alone never decides.
 pub(super) fn can_hold(condition: &Condition, effect: Effect, action: Action) -> bool {
     let values = values(&condition.key, action).map(|values| match effect {
         Effect::Allow => values.with_one_face(),
