@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Admin, Answer, Host, Refusal};
+use super::{Admin, Answer, Host, Refusal, instances};
 use crate::instance::event_request::{EventRequest, Targets};
 use crate::instance::scenario::Scenario;
 use crate::instance::timeline::{Change, Step};
@@ -101,8 +101,8 @@ pub(super) async fn happen(admin: &Arc<Admin>, body: &Bytes, now: Timestamp) -> 
         admin.registry.change(now, plan).await.map_err(|error| match error {
             UpdateError::Unknown(id) => Refusal::unknown(&id),
             UpdateError::Refused(refusal) => refusal,
-            UpdateError::Store(error, _) => {
-                Refusal::store(&error, "some of the instances may have it; see `imdsd event list`")
+            UpdateError::Store(error, changed) => {
+                Refusal::half_stored(&error, changed, "some of the instances may have it; see `imdsd event list`")
             }
         })?;
     let instances: Vec<Value> = published
@@ -167,7 +167,7 @@ fn meant(snapshot: &Snapshot, targets: Option<&Targets>) -> Result<Vec<InstanceI
     let all: Vec<InstanceId> = living().filter(|entry| targets.matches(&entry.instance)).map(id).collect();
     match (all.is_empty(), targets) {
         (false, _) => Ok(all),
-        (true, Targets::Instance(id)) if snapshot.entry(id).is_none() => Err(Refusal::unknown(id)),
+        (true, Targets::Instance(id)) if snapshot.entry(id).is_none() => Err(instances::not_shown(snapshot, id)),
         (true, Targets::Instance(id)) => {
             Err(Refusal::new(409, "IncorrectInstanceState", format!("{id} was terminated")))
         }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::ways::{SocketState, WayKind, Ways};
-use super::{Admin, Answer, Asked, Judgement, Refusal};
+use super::{Admin, Answer, Asked, Judgement, Refusal, instances};
 use crate::clock::Moment;
 use crate::instance::{Attachment, BridgePort, Family, Instance, InstanceId, InstanceState, SourceAddress};
 use crate::registry::{Claim, Entry, Snapshot};
@@ -120,7 +120,7 @@ fn candidates(question: &Question, snapshot: &Snapshot, ways: &Ways) -> Result<C
     }
     let mut found = Candidates::default();
     if let Some(id) = instance_id {
-        let Some(entry) = snapshot.entry(id) else { return Err(Refusal::unknown(id)) };
+        let Some(entry) = snapshot.entry(id) else { return Err(instances::not_shown(snapshot, id)) };
         found.attachments.clone_from(&entry.instance.imds.attachments);
         if found.attachments.is_empty() {
             found.notes.push(format!("{id} has no Imds.Attachments, so no packet is taken for its"));

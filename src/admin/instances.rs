@@ -144,13 +144,16 @@ fn rivals_of<'c>(claim: &'c Claim, id: &InstanceId) -> Vec<&'c InstanceId> {
 /// One instance's document.
 pub(super) fn get(registry: &Registry, id: &InstanceId, secrets: Secrets) -> Result<Answer, Refusal> {
     let snapshot = registry.snapshot();
-    let Some(entry) = snapshot.entry(id) else {
-        return Err(match snapshot.doubt(id) {
-            Some(doubt) => Refusal::new(409, "IncorrectInstanceState", withheld(id, doubt)),
-            None => Refusal::unknown(id),
-        });
-    };
+    let Some(entry) = snapshot.entry(id) else { return Err(not_shown(&snapshot, id)) };
     Ok(Answer::Document(export::document_of(&entry.instance, secrets), entry.generation))
+}
+
+/// Why an instance has no entry.
+pub(super) fn not_shown(snapshot: &Snapshot, id: &InstanceId) -> Refusal {
+    match snapshot.doubt(id) {
+        Some(doubt) => Refusal::new(409, "IncorrectInstanceState", withheld(id, doubt)),
+        None => Refusal::unknown(id),
+    }
 }
 
 /// Every instance's document, as an array: one of the forms of a document.
@@ -214,8 +217,9 @@ pub(super) async fn put(admin: &Arc<Admin>, put: Put, body: Bytes) -> Result<Ans
         Err(UpdateError::Refused(NotDone::DryRun(taken))) => taken,
         Err(UpdateError::Refused(NotDone::Refused(refusal))) => return Err(refusal),
         Err(UpdateError::Unknown(id)) => return Err(Refusal::unknown(&id)),
-        Err(UpdateError::Store(error, _)) => {
-            return Err(Refusal::store(&error, "instances before it in the documents may be changed; put them again"));
+        Err(UpdateError::Store(error, changed)) => {
+            let some = "instances before it in the documents may be changed; put them again";
+            return Err(Refusal::half_stored(&error, changed, some));
         }
     };
 
@@ -355,7 +359,7 @@ fn take_in(draft: &mut Draft, document: Document, put: &Put, wrong: &mut Wrong) 
     // 1. The instance as it is to be.
     let mut instance = document.instance.clone();
     let missing = export::restore_secrets(&mut instance, stored.as_ref().map(|entry| &entry.instance));
-    let as_document = instance.clone();
+    let source = document_it_is_of(&document, &instance, stored.as_deref());
     if let Some(entry) = &stored {
         keep(&mut instance, &entry.instance, &document);
     }
@@ -395,8 +399,31 @@ fn take_in(draft: &mut Draft, document: Document, put: &Put, wrong: &mut Wrong) 
     };
     let place = if launched { draft.relaunch(&id) } else { draft.instance(&id) };
     *place.expect("it has an entry") = instance;
-    draft.set_document(&id, &as_document);
+    if let Some(source) = source {
+        draft.set_document(&id, &source);
+    }
     Ok(Some(Taken { id, outcome, changed: fields }))
+}
+
+/// The document that the instance is of from now on; `None` where it stays of the one that it was of. What EC2 prints
+/// of an instance that has an `Imds` from elsewhere is no edit of the document that this stands in.
+fn document_it_is_of(document: &Document, instance: &Instance, stored: Option<&Entry>) -> Option<Instance> {
+    let has_imds_of_its_own = |stored: &Instance| {
+        let mut beside = stored.clone();
+        for (field, keep) in &KEPT {
+            match *field {
+                // No document without `Imds` gave it one.
+                "Imds.Attachments" => {}
+                _ => keep(&mut beside, instance),
+            }
+        }
+        beside.imds.owner_id.clone_from(&instance.imds.owner_id);
+        beside.imds.reservation_id.clone_from(&instance.imds.reservation_id);
+        beside.imds != instance.imds
+    };
+    let is_of_another = !document.says.has("Imds")
+        && stored.is_some_and(|stored| !stored.document_digest.is_empty() && has_imds_of_its_own(&stored.instance));
+    (!is_of_another).then(|| instance.clone())
 }
 
 /// Lets stay what the document says nothing of.

@@ -53,7 +53,7 @@ use crate::clock::Moment;
 use crate::fault::Fault;
 use crate::instance::export::Secrets;
 use crate::instance::{Family, Instance, InstanceId};
-use crate::registry::{Entry, Registry, StoreError};
+use crate::registry::{Changed, Entry, Left, Registry, StoreError};
 use ways::Ways;
 
 /// What this plane asks of the daemon around it.
@@ -411,6 +411,19 @@ impl Refusal {
     fn store(error: &StoreError, what: &str) -> Refusal {
         tracing::error!("admin: {what}: {error}");
         Refusal::new(500, "InternalError", format!("{error}; {what}"))
+    }
+
+    /// A store that failed in the middle; `some` says which instances may be changed.
+    fn half_stored(error: &StoreError, changed: Changed, some: &str) -> Refusal {
+        match (changed, error.left) {
+            (Changed::Nothing, _) => Refusal::store(error, "nothing was changed"),
+            (Changed::Perhaps, Left::Old) => Refusal::store(error, some),
+            (Changed::Perhaps, Left::Unknown) => {
+                let unsure =
+                    "the instance that could not be stored is served to nobody until it is known what is stored";
+                Refusal::store(error, &format!("{unsure}; {some}"))
+            }
+        }
     }
 
     /// The answer to who may not call.

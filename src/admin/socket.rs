@@ -22,6 +22,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::FlockOperation;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
@@ -44,8 +45,10 @@ const BODY: Duration = Duration::from_secs(30);
 pub const MOST_BODY: usize = 16 << 20;
 /// How long answers under way may take at the end.
 const ENDING: Duration = Duration::from_secs(5);
-/// How long a connection may last, its answers included: an export of thousands of instances is read in far less.
-const LASTING: Lasting = Lasting { connection: Duration::from_secs(180), ending: ENDING };
+/// How long a connection may last, its answers included: an export of thousands of instances is read in far less. With
+/// its end it is shorter than a command's patience, so that callers who read nothing make no command give up that
+/// waits.
+const LASTING: Lasting = Lasting { connection: Duration::from_secs(60), ending: ENDING };
 /// How long to wait when the process is out of descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -188,7 +191,11 @@ async fn accept(socket: AdminSocket, admin: Arc<Admin>, lasting: Lasting, mut en
         serving.spawn(async move {
             // Strangers have places of their own, and never take a turn.
             let turn = if admin.is_ok() { served.acquire().await.ok() } else { None };
-            serve(stream, uid, admin, lasting, ends).await;
+            // Whoever gave up meanwhile has been told so, and must not find it done later.
+            match has_hung_up(&stream) {
+                false => serve(stream, uid, admin, lasting, ends).await,
+                true => debug!(?uid, "admin: gave up before its turn"),
+            }
             drop((turn, place));
         });
     }
@@ -196,6 +203,13 @@ async fn accept(socket: AdminSocket, admin: Arc<Admin>, lasting: Lasting, mut en
     drop(listener);
     drop(file);
     while serving.join_next().await.is_some() {}
+}
+
+/// Whether the other end is closed, and not only done with sending. What it sent is not touched.
+fn has_hung_up(stream: &UnixStream) -> bool {
+    let mut polled = [PollFd::new(stream, PollFlags::empty())];
+    let found = rustix::event::poll(&mut polled, Some(&Timespec::default()));
+    found.is_ok() && polled[0].revents().contains(PollFlags::HUP)
 }
 
 /// Serves one caller's connection to its end.
@@ -286,6 +300,32 @@ mod tests {
             assert!(path.exists());
             let _second = AdminSocket::open(&path, &[1000]).unwrap();
             assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o666);
+        });
+    }
+
+    #[test]
+    fn whoever_waits_behind_callers_who_read_nothing_gets_a_turn_before_giving_up() {
+        assert!(LASTING.connection + LASTING.ending < crate::admin::client::PATIENCE);
+    }
+
+    #[test]
+    fn who_has_closed_is_told_from_who_has_sent_all_and_waits() {
+        use std::io::{Read as _, Write as _};
+        run(async {
+            for (shut, closes, has_closed) in [(false, false, false), (true, false, false), (false, true, true)] {
+                let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+                ours.set_nonblocking(true).unwrap();
+                theirs.write_all(b"GET").unwrap();
+                if shut {
+                    theirs.shutdown(std::net::Shutdown::Write).unwrap();
+                }
+                let theirs = (!closes).then_some(theirs);
+                let ours = UnixStream::from_std(ours).unwrap();
+                assert_eq!(has_hung_up(&ours), has_closed, "shut {shut}, closes {closes}");
+                let mut sent = [0; 8];
+                assert_eq!(ours.into_std().unwrap().read(&mut sent).unwrap(), 3, "no byte is lost");
+                drop(theirs);
+            }
         });
     }
 

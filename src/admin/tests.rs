@@ -8,6 +8,8 @@ use super::*;
 use crate::config::demo_instance;
 use crate::instance::{Attachment, HttpTokens, InstanceState, OptionsUpdate, document};
 use crate::registry::memory::MemoryStore;
+use crate::registry::store::Loaded;
+use crate::registry::{Account, Record, Store, Unreadable};
 
 /// A daemon of which nothing is asked but what a test needs.
 struct Around;
@@ -39,8 +41,12 @@ struct Plane {
 impl Plane {
     /// With the demo instance in it.
     fn new() -> Plane {
+        Plane::over(MemoryStore)
+    }
+
+    fn over(store: impl Store + 'static) -> Plane {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let (registry, _) = Registry::open(Arc::new(MemoryStore)).unwrap();
+        let (registry, _) = Registry::open(Arc::new(store)).unwrap();
         runtime.block_on(registry.register(demo_instance(), Moment::now().wall)).unwrap();
         Plane { admin: Arc::new(Admin::new(registry, Arc::default(), Arc::new(Around))), runtime }
     }
@@ -141,6 +147,99 @@ fn what_can_not_be_asked_is_refused_with_a_reason() {
         assert!(found == status && message.contains(said), "{method} {target} {body}: {found} {answer}");
     }
     assert_eq!(plane.demo().generation, 1, "nothing of it changed anything");
+}
+
+/// Writes what it is told to and then fails; one record in it can't be read.
+struct Failing {
+    writes: std::sync::atomic::AtomicUsize,
+    left: Left,
+}
+
+impl Failing {
+    fn after(writes: usize, left: Left) -> Failing {
+        Failing { writes: writes.into(), left }
+    }
+}
+
+impl Store for Failing {
+    fn load(&self) -> Result<Loaded, StoreError> {
+        let id = InstanceId::parse("i-99999999").unwrap();
+        let fault = Fault::of_file(std::path::Path::new("i-99999999.json"), "broken");
+        let unreadable = vec![Unreadable { id, fault, attachments: Vec::new() }];
+        Ok(Loaded { unreadable, ..Loaded::default() })
+    }
+
+    fn put(&self, _: &Record, _: Option<&Record>) -> Result<(), StoreError> {
+        use std::sync::atomic::Ordering::Relaxed;
+        match self.writes.fetch_update(Relaxed, Relaxed, |writes| writes.checked_sub(1)) {
+            Ok(_) => Ok(()),
+            Err(_) => {
+                let reason = std::io::Error::other("disk");
+                Err(StoreError { doing: "write".into(), reason, left: self.left })
+            }
+        }
+    }
+
+    fn remove(&self, _: &InstanceId) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn put_account(&self, _: &Account, _: Option<&Account>) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn an_instance_whose_record_can_not_be_relied_on_is_never_said_to_be_unknown() {
+    // The demo is stored, and then a write leaves nobody sure.
+    let plane = Plane::over(Failing::after(1, Left::Unknown));
+    let edited = with(|document| document["Imds"]["UserDataText"] = "new".into());
+    assert_eq!(plane.put("/v1/instances", &edited).0, 500);
+    for (id, why) in [("i-99999999", "can't be read"), (ID, "nobody can be sure what is stored")] {
+        let event = json!({ "Targets": { "Instance": id }, "Request": { "Event": { "Rebalance": {} } } });
+        for (method, target, body) in [
+            ("GET", format!("/v1/instances/{id}"), String::new()),
+            ("POST", "/v1/explain".into(), json!({ "InstanceId": id }).to_string()),
+            ("POST", "/v1/events".into(), event.to_string()),
+        ] {
+            let (status, answer) = plane.ask(method, &target, None, &body);
+            let message = answer["Message"].as_str().unwrap();
+            assert!(status == 409 && message.contains(why), "{target} {id}: {answer}");
+        }
+    }
+}
+
+#[test]
+fn what_a_store_that_failed_leaves_is_said_of_documents_and_of_events() {
+    let others = ["i-11111111", "i-22222222"];
+    let document = |id: &str, text: &str| {
+        with(|document| {
+            document["InstanceId"] = id.into();
+            document["Imds"]["UserDataText"] = text.into();
+        })
+    };
+    let edited = json!([document(others[0], "new"), document(others[1], "new")]);
+    let event = json!({ "Targets": "All", "Request": { "Event": { "Rebalance": {} } } });
+    let (nobody, nothing) = ("is served to nobody until", "nothing was changed");
+    for (writes, left, said, unsaid) in [
+        (0, Left::Old, vec![nothing], vec!["may", nobody]),
+        (1, Left::Old, vec!["may"], vec![nothing, nobody]),
+        (0, Left::Unknown, vec![nobody], vec![nothing]),
+        (1, Left::Unknown, vec!["may", nobody], vec![nothing]),
+    ] {
+        for (target, body) in [("/v1/instances", &edited), ("/v1/events", &event)] {
+            // The demo and two others are stored before.
+            let plane = Plane::over(Failing::after(3 + writes, left));
+            for id in others {
+                assert_eq!(plane.put("/v1/instances", &document(id, "old")).0, 200);
+            }
+            let (status, answer) = plane.put(target, body);
+            let message = answer["Message"].as_str().unwrap();
+            let is_told = said.iter().all(|word| message.contains(word));
+            let is_right = status == 500 && is_told && !unsaid.iter().any(|word| message.contains(word));
+            assert!(is_right, "{target} {writes} {left:?}: {answer}");
+        }
+    }
 }
 
 #[test]
@@ -296,6 +395,47 @@ fn a_document_without_imds_leaves_all_that_ec2_has_no_words_for() {
     assert_eq!(plane.demo().instance.imds, expected);
     // By itself it says nothing of a reservation either.
     assert_eq!(plane.put("/v1/instances", &printed).1["Instances"][0]["Outcome"], "unchanged");
+}
+
+/// "a reload says that the operator edited the file", which nobody has touched.
+#[test]
+fn what_ec2_prints_of_an_instance_is_no_edit_of_the_document_that_it_came_from() {
+    use crate::registry::Registered;
+    let plane = Plane::new();
+    let reload = |document: &Value| {
+        let instance = document::from_value(document.clone()).unwrap();
+        plane.runtime.block_on(plane.admin.registry.register(instance, Moment::now().wall)).unwrap()
+    };
+    let put = |document: &Value| assert_eq!(plane.put("/v1/instances", document).0, 200);
+    let bare = |change: fn(&mut Value)| {
+        with(|document| {
+            document.as_object_mut().unwrap().remove("Imds");
+            change(document);
+        })
+    };
+    let reservation = |printed: Value| {
+        let owner = demo_instance().owner_id().to_string();
+        json!({ "ReservationId": "r-0aaaaaaaaaaaaaaaa", "OwnerId": owner, "Instances": [printed] })
+    };
+    put(&json!({ "Reservations": [reservation(bare(|_| {}))] }));
+    assert_eq!(reload(&demo_document()), Registered::Known);
+    put(&bare(|document| document["Tags"] = json!([{ "Key": "Name", "Value": "renamed" }])));
+    assert_eq!(reload(&demo_document()), Registered::Known);
+    let edited = with(|document| document["Imds"]["UserDataText"] = "edited".into());
+    assert_eq!(reload(&edited), Registered::Edited);
+    put(&edited);
+    assert_eq!(reload(&edited), Registered::Known);
+
+    // An instance that has nothing in its `Imds` is of a document without one, and an edit of that is taken in.
+    let first = bare(|document| document["InstanceId"] = "i-11111111".into());
+    put(&first);
+    let edited = bare(|document| {
+        document["InstanceId"] = "i-11111111".into();
+        document["KeyName"] = "ops".into();
+    });
+    assert_eq!((reload(&first), reload(&edited)), (Registered::Known, Registered::Edited));
+    put(&edited);
+    assert_eq!(reload(&edited), Registered::Known);
 }
 
 #[test]
@@ -476,6 +616,37 @@ fn callers_who_do_not_read_their_answers_keep_nobody_out_for_good() {
         drop(deaf);
         serving.end().await;
     });
+}
+
+/// A command that gave up has said that it was not done.
+#[test]
+fn what_a_caller_asked_for_who_hung_up_before_its_turn_is_not_done() {
+    use std::io::Write as _;
+    use tokio::io::AsyncReadExt as _;
+    let plane = Plane::new();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("admin.sock");
+    let calls = |request: &str| {
+        let mut caller = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        caller.write_all(format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+        caller.set_nonblocking(true).unwrap();
+        caller
+    };
+    plane.runtime.block_on(async {
+        let lasting = socket::Lasting { connection: Duration::from_millis(100), ending: Duration::from_millis(100) };
+        let serving = socket::AdminSocket::open(&path, &[]).unwrap().serve_for(Arc::clone(&plane.admin), lasting);
+        // As many as are served at once, who say nothing.
+        let silent = [(); 16].map(|()| std::os::unix::net::UnixStream::connect(&path).unwrap());
+        drop(calls(&format!("DELETE /v1/instances/{ID}")));
+        // Changes are made one after the other, so this one's answer comes after what the other asked for.
+        let mut next = tokio::net::UnixStream::from_std(calls("DELETE /v1/instances/i-11111111")).unwrap();
+        let mut answer = String::new();
+        next.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+        drop(silent);
+        serving.end().await;
+    });
+    assert_eq!(plane.demo().generation, 1, "it is there still");
 }
 
 #[test]

@@ -73,8 +73,7 @@ enum Command {
     },
     /// Prints the documents of all instances, as import takes them back
     ///
-    /// Files in a directory are made anew, for their owner alone. Documents there of other instances stay, and are
-    /// named.
+    /// Files in a directory are made anew, for their owner alone. Other *.json there stay, and are named.
     #[command(after_help = "Examples:\n  imdsd instance export > host.json\n  \
                             imdsd instance export --with-secrets --directory backup/")]
     Export {
@@ -319,7 +318,7 @@ fn export(door: &Door, directory: Option<&Path>, with_secrets: bool) -> Result<(
     let others = others_in(directory, &written).map_err(|reason| failed(directory, reason))?;
     if !others.is_empty() {
         eprintln!(
-            "warning: {} of no exported instance: {}; an import of the directory would bring them back",
+            "warning: {} not of this export: {}; an import of the directory would take in what is there",
             if others.len() == 1 { "a document is" } else { "documents are" },
             others.join(", ")
         );
@@ -342,17 +341,11 @@ fn replace(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     done
 }
 
-/// The names of instance documents that an export did not write.
+/// The names of the files that an import of the directory would read and an export did not write.
 fn others_in(directory: &Path, written: &BTreeSet<String>) -> io::Result<Vec<String>> {
-    let mut others = Vec::new();
-    for entry in std::fs::read_dir(directory)? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        if name.starts_with("i-") && name.ends_with(".json") && !written.contains(&name) {
-            others.push(name);
-        }
-    }
-    others.sort();
-    Ok(others)
+    let files = document::files_at(directory)?;
+    let names = files.iter().filter_map(|file| file.file_name()).map(|name| name.to_string_lossy().into_owned());
+    Ok(names.filter(|name| !written.contains(name)).collect())
 }
 
 impl Explain {

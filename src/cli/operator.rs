@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::admin::client::{Client, ClientError, Owner, Request, Response};
-use crate::config::{self, WhenTaken};
+use crate::config::{self, WhenUnopened};
 
 /// Where the configuration of a host's daemon is.
 const CONFIG: &str = "/etc/imdsd/imdsd.toml";
@@ -110,7 +110,7 @@ pub fn place_for_demo() -> Option<config::Admin> {
     let _ = std::fs::DirBuilder::new().mode(0o700).create(directory);
     let found = std::fs::symlink_metadata(directory).ok()?;
     let is_own = found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0;
-    is_own.then(|| config::Admin { socket, users: Vec::new(), when_taken: WhenTaken::GoWithout })
+    is_own.then(|| config::Admin { socket, users: Vec::new(), when_unopened: WhenUnopened::GoWithout })
 }
 
 /// Writes to standard output. Whoever reads may have seen enough.

@@ -196,14 +196,14 @@ pub struct Admin {
     pub socket: PathBuf,
     /// The numbers of the users who may call, beside root and the daemon's own.
     pub users: Vec<u32>,
-    /// What becomes of the start where another daemon has it.
-    pub when_taken: WhenTaken,
+    /// What becomes of the start where it can't be opened.
+    pub when_unopened: WhenUnopened,
 }
 
-/// What a daemon does whose admin socket is another's.
+/// What a daemon does whose admin socket is another's, or can't be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WhenTaken {
-    /// It does not start: its operator would change another's instances unawares.
+pub enum WhenUnopened {
+    /// It does not start: its operator would change another's instances unawares, or reach none.
     Fail,
     /// It has none, and says so: a demo's place is nobody's choice.
     GoWithout,

@@ -11,7 +11,7 @@ use super::{
     ACCESS_KEYS, ADMIN_SOCKET, Addresses, Admin, CONNECTIONS, CONNECTIONS_RANGE, CONTROL_LISTEN, Config, Control,
     ControlTls, EXTRA_HOPS_RANGE, Guest, HEAD_SECONDS, HEAD_SECONDS_RANGE, Identity, Interfaces, KeySource, Listener,
     Log, LogFormat, LogLevel, METADATA_IPV4, METADATA_IPV6, OwnIdentity, REFUSE_REBINDING, RUNTIME_DIRECTORY,
-    STATE_DIRECTORY, WhenTaken,
+    STATE_DIRECTORY, WhenUnopened,
 };
 use crate::fault::{Fault, line_of};
 use crate::instance::interface_name_fault;
@@ -182,7 +182,7 @@ pub(super) fn resolve(file: &Path, text: &str) -> Result<Resolved, Vec<Fault>> {
     }
 
     let mut admin =
-        Admin { socket: runtime_directory.join(ADMIN_SOCKET), users: Vec::new(), when_taken: WhenTaken::Fail };
+        Admin { socket: runtime_directory.join(ADMIN_SOCKET), users: Vec::new(), when_unopened: WhenUnopened::Fail };
     if let Some(mut section) = root.table("admin", &mut faults) {
         admin.socket = section.parsed("socket", &mut faults, path).unwrap_or(admin.socket);
         admin.users = section.users("users", &mut faults);

@@ -39,7 +39,7 @@ fn a_listener_is_all_that_a_configuration_must_have() {
             admin: Some(Admin {
                 socket: "/run/imdsd/admin.sock".into(),
                 users: Vec::new(),
-                when_taken: WhenTaken::Fail,
+                when_unopened: WhenUnopened::Fail,
             }),
             identity: Identity::default(),
             log: Log::default(),
@@ -277,7 +277,7 @@ fn the_admin_socket_is_in_the_runtime_directory_unless_it_is_said_where() {
     let admin = |text: &str| parse_text(&format!("{text}{LISTENER}")).unwrap().admin.unwrap();
     assert_eq!(admin("runtime_directory = \"run\"\n").socket, Path::new("/etc/imdsd/run/admin.sock"));
     let said = admin("[admin]\nsocket = \"/srv/a.sock\"\nusers = [1000, 0]\n");
-    assert_eq!(said, Admin { socket: "/srv/a.sock".into(), users: vec![1000, 0], when_taken: WhenTaken::Fail });
+    assert_eq!(said, Admin { socket: "/srv/a.sock".into(), users: vec![1000, 0], when_unopened: WhenUnopened::Fail });
 }
 
 #[test]

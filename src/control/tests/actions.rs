@@ -403,6 +403,8 @@ async fn a_launch_is_refused_whole() {
         ),
         (with("Placement.AvailabilityZone="), value, "Invalid availability zone: []"),
         (with("Placement.AvailabilityZone=us-east-10a"), value, "Invalid availability zone: [us-east-10a]"),
+        (with("Placement.AvailabilityZone=us-east-1"), value, "Invalid availability zone: [us-east-1]"),
+        (with("Placement.AvailabilityZone=rack-7"), value, "Invalid availability zone: [rack-7]"),
         (
             tag("a%20b") + "&MetadataOptions.InstanceMetadataTags=enabled",
             value,
@@ -1077,6 +1079,51 @@ async fn a_store_that_fails_changes_nothing_by_any_action() {
 }
 
 /// The store fails at the second of two: what is said of the first is true.
+/// "DescribeAvailabilityZones: the zones of all instances", whose names need not be EC2's.
+#[tokio::test]
+async fn a_launch_may_go_where_an_instance_of_the_region_is() {
+    let placed = |id: &str, zone: &str, imds: Value| {
+        document(id, "running", json!({"Placement": {"AvailabilityZone": zone}, "Imds": imds}))
+    };
+    let here = placed("i-11111111", "rack-7", json!({"Region": "us-east-1"}));
+    let elsewhere = placed("i-22222222", "rack-8", json!({}));
+    let control = super::control(MemoryStore, vec![here, elsewhere]).await;
+    let launch = |zone: &str| format!("ImageId=ami-12345678&MinCount=1&MaxCount=1&Placement.AvailabilityZone={zone}");
+    let launched = ok(&control, "RunInstances", &launch("rack-7")).await;
+    assert!(launched.body.contains("<availabilityZone>rack-7</availabilityZone>"), "{}", launched.body);
+    let other = ("InvalidParameterValue", "Invalid availability zone: [rack-8]");
+    refused(&control, "RunInstances", &[(&launch("rack-8"), 400, other.0, other.1)]).await;
+}
+
+/// Nobody can be sure what is stored, and the answer is about what the call is about.
+#[tokio::test]
+async fn defaults_that_could_not_be_stored_may_have_been_changed() {
+    struct Unsure;
+    impl Store for Unsure {
+        fn load(&self) -> Result<Loaded, StoreError> {
+            Ok(Loaded::default())
+        }
+        fn put(&self, _: &crate::registry::Record, _: Option<&crate::registry::Record>) -> Result<(), StoreError> {
+            Ok(())
+        }
+        fn remove(&self, _: &InstanceId) -> Result<(), StoreError> {
+            Ok(())
+        }
+        fn put_account(
+            &self,
+            _: &crate::registry::Account,
+            _: Option<&crate::registry::Account>,
+        ) -> Result<(), StoreError> {
+            let reason = std::io::Error::other("disk");
+            Err(StoreError { doing: "write".into(), reason, left: crate::registry::Left::Unknown })
+        }
+    }
+    let control = super::control(Unsure, Vec::new()).await;
+    let answer = ec2(&control, "ModifyInstanceMetadataDefaults", "HttpTokens=required").await;
+    let message = "An internal error has occurred. The defaults may have been changed.";
+    assert_eq!((answer.status, answer.element("Message")), (500, Some(message)));
+}
+
 #[tokio::test]
 async fn a_store_that_fails_in_the_middle_does_not_say_that_nothing_was_changed() {
     let directory = tempfile::tempdir().unwrap();

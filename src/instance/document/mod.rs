@@ -52,7 +52,7 @@ const IMDS: &str = "Imds";
 pub const TIME: &str = "2026-06-01T10:00:00Z, or with an offset, 2026-06-01T12:00:00+02:00";
 
 /// Fields of scenarios that are a word, or an object with one key.
-const CHOICES: [&str; 6] = ["When", "Targets", "Time", "NotBefore", "NotAfter", "Rebalance"];
+const CHOICES: [&str; 7] = ["When", "Targets", "Time", "NotBefore", "NotAfter", "NotBeforeDeadline", "Rebalance"];
 
 /// Fields that are times.
 const TIMES: [&str; 9] = [
@@ -287,7 +287,8 @@ fn secrets_left_out(documents: &[Document]) -> Vec<Fault> {
     documents.iter().flat_map(of_document).collect()
 }
 
-fn files_at(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+/// The files that are read of a path: itself, or those of the directory.
+pub fn files_at(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     if !std::fs::metadata(path)?.is_dir() {
         return Ok(vec![path.to_path_buf()]);
     }
