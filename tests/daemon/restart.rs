@@ -1,6 +1,6 @@
 //! Restarts, signals, and files that are not as they should be.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::TcpStream;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -94,16 +94,6 @@ fn a_damaged_identity_costs_the_signatures_alone() {
 fn an_unreadable_account_is_told_by_health_metrics_and_check() {
     let mut daemon = Daemon::start(|_| {});
     let directory = daemon.directory.path().to_path_buf();
-    let ask = |path: &str| {
-        let mut stream = std::os::unix::net::UnixStream::connect(directory.join("run/admin.sock")).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream
-            .write_all(format!("GET {path} HTTP/1.1\r\nHost: imdsd\r\nConnection: close\r\n\r\n").as_bytes())
-            .unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        answer
-    };
     let check = || {
         let mut imdsd = Command::new(env!("CARGO_BIN_EXE_imdsd"));
         let checked = imdsd.args(["check", "--config"]).arg(directory.join("imdsd.toml")).output().unwrap();
@@ -116,7 +106,7 @@ fn an_unreadable_account_is_told_by_health_metrics_and_check() {
             std::fs::write(directory.join("state/account.json"), "{").unwrap();
             daemon.start_again();
         }
-        let (health, metrics, check) = (ask("/v1/health"), ask("/metrics"), check());
+        let (health, metrics, check) = (daemon.admin("/v1/health"), daemon.admin("/metrics"), check());
         assert_eq!(health.contains("unreadable record of the account's metadata defaults"), unreadable, "{health}");
         assert!(metrics.contains(&format!("\nimdsd_account_unreadable {}\n", u8::from(unreadable))), "{metrics}");
         assert_eq!(
