@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::registered;
+use super::{Registered, registered};
 use crate::config::{self, Interfaces};
 use crate::control::AccessKeys;
 use crate::daemon::{self, IdentitySource};
@@ -56,7 +56,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
     }
     let interfaces = checked.config.interfaces.clone().unwrap_or_default();
     let socket = checked.config.admin.as_ref().map(|admin| admin.socket.clone());
-    let (instances, unread) = registered(checked);
+    let Registered { instances, unread, account_unread } = registered(checked);
+    account_unread.iter().for_each(|reason| eprintln!("warning: {reason}"));
     let told_as = if arguments.host { "not looked at" } else { "warning" };
     unread.iter().for_each(|reason| eprintln!("{told_as}: {reason}"));
     if arguments.host { look_at_host(&arguments, &interfaces, socket, &instances) } else { ExitCode::SUCCESS }

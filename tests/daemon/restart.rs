@@ -84,36 +84,41 @@ fn a_damaged_identity_costs_the_signatures_alone() {
     let text =
         std::fs::read_to_string(&config).unwrap() + "[identity]\nkey = \"none.pem\"\ncertificate = \"none.pem\"\n";
     std::fs::write(&config, text).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_imdsd")).arg("--config").arg(&config).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8(output.stderr).unwrap().contains("none.pem"));
+    let started = Command::new(env!("CARGO_BIN_EXE_imdsd")).arg("--config").arg(&config).output().unwrap();
+    for failed in [started, check().unwrap()] {
+        assert_eq!(failed.status.code(), Some(1), "{failed:?}");
+        assert!(String::from_utf8(failed.stderr).unwrap().contains("none.pem"));
+    }
 }
 
-/// It costs launches, and nothing that a guest would notice: so it must be seen where an operator looks.
+/// It costs launches, and nothing that a guest would notice: so it must be seen where an operator looks. It does not keep
+/// the guests' rules from being loaded.
 #[test]
 fn an_unreadable_account_is_told_by_health_metrics_and_check() {
     let mut daemon = Daemon::start(|_| {});
     let directory = daemon.directory.path().to_path_buf();
-    let check = || {
+    let done = |arguments: &[&str]| {
         let mut imdsd = Command::new(env!("CARGO_BIN_EXE_imdsd"));
-        let checked = imdsd.args(["check", "--config"]).arg(directory.join("imdsd.toml")).output().unwrap();
-        assert!(checked.status.success(), "{checked:?}");
-        String::from_utf8(checked.stderr).unwrap()
+        let done = imdsd.args(arguments).arg("--config").arg(directory.join("imdsd.toml")).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        done
     };
+    let checks = [&["check"][..], &["check", "--host"]];
     for unreadable in [false, true] {
         if unreadable {
             daemon.kill();
             std::fs::write(directory.join("state/account.json"), "{").unwrap();
             daemon.start_again();
         }
-        let (health, metrics, check) = (daemon.admin("/v1/health"), daemon.admin("/metrics"), check());
+        let (health, metrics) = (daemon.admin("/v1/health"), daemon.admin("/metrics"));
         assert_eq!(health.contains("unreadable record of the account's metadata defaults"), unreadable, "{health}");
         assert!(metrics.contains(&format!("\nimdsd_account_unreadable {}\n", u8::from(unreadable))), "{metrics}");
-        assert_eq!(
-            check.contains("warning") && check.contains("account.json: unreadable record"),
-            unreadable,
-            "{check}"
-        );
+        for check in checks {
+            let said = String::from_utf8(done(check).stderr).unwrap();
+            let mut lines = said.lines().filter(|line| line.contains("account.json: unreadable record"));
+            assert_eq!(lines.next().is_some_and(|line| line.starts_with("warning: ")), unreadable, "{check:?}: {said}");
+        }
+        assert!(!String::from_utf8(done(&["guest-rules"]).stdout).unwrap().contains("refused #"));
     }
 }
 
