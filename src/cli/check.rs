@@ -46,9 +46,15 @@ pub fn run(arguments: Arguments) -> ExitCode {
         faults.iter().for_each(|fault| eprintln!("{fault}"));
         return ExitCode::FAILURE;
     }
-    if let Err(fault) = IdentitySource::of(&checked.config) {
-        eprintln!("{fault}");
-        return ExitCode::FAILURE;
+    match IdentitySource::at_start(&checked.config) {
+        Err(fault) => {
+            eprintln!("{fault}");
+            return ExitCode::FAILURE;
+        }
+        Ok(IdentitySource::Damaged(_, reason)) => {
+            eprintln!("warning: no signatures and no web identities: {reason}");
+        }
+        Ok(IdentitySource::Ready(_) | IdentitySource::Stored(_) | IdentitySource::Ephemeral) => {}
     }
     checked.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     if !arguments.json {

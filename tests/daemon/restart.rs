@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -44,19 +45,24 @@ fn an_unreadable_record_stops_its_instance_and_never_becomes_a_default() {
 }
 
 /// The key and a certificate of an earlier one: neither is worth a guest's service. An operator's own key is, as it is
-/// named in the configuration.
+/// named in the configuration. `imdsd check`, which stands before the daemon in its unit, fails where the start does.
 #[test]
 fn a_damaged_identity_costs_the_signatures_alone() {
     let mut daemon = Daemon::start(|_| {});
+    daemon.wait_for(|line| line["message"] == "made a key for identity documents");
     daemon.wait_for(|line| line["message"] == "the key for identity documents is there");
     let directory = daemon.directory.path().to_path_buf();
     let identity = directory.join("state/identity");
     let key = std::fs::read(identity.join("key.pem")).unwrap();
     let retired = identity.join("retired");
-    let damages: [(&str, &dyn Fn()); 2] = [
+    let damages: [(&str, &dyn Fn()); 3] = [
         ("key.pem", &|| std::fs::write(identity.join("key.pem"), &key[..100]).unwrap()),
-        ("retired/00.pem", &|| {
+        ("chmod 600", &|| {
             std::fs::write(identity.join("key.pem"), &key).unwrap();
+            std::fs::set_permissions(identity.join("key.pem"), std::fs::Permissions::from_mode(0o640)).unwrap();
+        }),
+        ("retired/00.pem", &|| {
+            std::fs::set_permissions(identity.join("key.pem"), std::fs::Permissions::from_mode(0o600)).unwrap();
             std::fs::create_dir(&retired).unwrap();
             std::fs::write(retired.join("00.pem"), "damaged").unwrap();
         }),
@@ -68,8 +74,9 @@ fn a_damaged_identity_costs_the_signatures_alone() {
         daemon.kill();
         damage();
         let checked = check().unwrap();
-        assert_eq!(checked.status.code(), Some(1), "{what}");
-        assert!(String::from_utf8(checked.stderr).unwrap().contains(what));
+        assert!(checked.status.success(), "{checked:?}");
+        let warned = String::from_utf8(checked.stderr).unwrap();
+        assert!(warned.lines().any(|line| line.starts_with("warning: ") && line.contains(what)), "{warned}");
         daemon.start_again();
         let said = daemon.wait_for(|line| line["message"].as_str().unwrap().starts_with("no signatures"));
         assert!(said["level"] == "ERROR" && said["message"].as_str().unwrap().contains(what), "{said}");
