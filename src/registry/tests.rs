@@ -306,7 +306,7 @@ fn a_way_in_of_an_instance_that_is_not_served_is_nobody_elses() {
     });
 }
 
-/// Until now behind the way in was one instance, and whose it is to be by the documents is not known to be that one's.
+/// Two instances claim the way in, and that one of them has no record yet does not make it the other's.
 #[test]
 fn a_way_in_of_a_document_that_could_not_be_stored_is_nobody_elses() {
     let way = Attachment::Listener("demo".into());
