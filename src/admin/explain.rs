@@ -13,7 +13,7 @@ use super::ways::{SocketState, WayKind, Ways};
 use super::{Admin, Answer, Asked, Judgement, Refusal, instances};
 use crate::clock::Moment;
 use crate::instance::{Attachment, BridgePort, Family, Instance, InstanceId, InstanceState, SourceAddress};
-use crate::registry::{Claim, Entry, Snapshot};
+use crate::registry::{Claim, Doubt, Entry, Snapshot};
 
 /// Where a request comes in, as far as it is known, and the request.
 #[derive(Debug, Default, Deserialize)]
@@ -227,11 +227,17 @@ struct Found<'s> {
 fn find<'s>(snapshot: &'s Snapshot, ways: &Ways, attachment: &Attachment, family: Family) -> Found<'s> {
     // 1. One instance holds it.
     let entry = match snapshot.claim(attachment) {
-        Some(Claim::Held(id)) if snapshot.is_unreadable(id) => {
-            let why = format!("{attachment} is that of {id}, whose record can't be relied on: nobody is served there");
-            return Found { entry: None, why, open: false };
-        }
-        Some(Claim::Held(id)) => snapshot.entry(id),
+        Some(Claim::Held(id)) => match snapshot.doubt(id) {
+            None => snapshot.entry(id),
+            Some(doubt) => {
+                let whose = match doubt {
+                    Doubt::Unreadable | Doubt::Unsure => "record can't be relied on",
+                    Doubt::NotStored => "document could not be stored",
+                };
+                let why = format!("{attachment} is that of {id}, whose {whose}: nobody is served there");
+                return Found { entry: None, why, open: false };
+            }
+        },
         Some(Claim::Disputed(several)) => {
             let several: Vec<&str> = several.iter().map(InstanceId::as_str).collect();
             let why = format!("{attachment} is claimed by {}: none of them is served there", several.join(" and "));

@@ -97,11 +97,12 @@ struct BundledDocument {
     text: String,
 }
 
-/// Every instance in a few words, those that can't be read too.
+/// Every instance in a few words, those that are not served too.
 pub(super) fn list(snapshot: &Snapshot) -> Value {
     let instances: Vec<Value> = snapshot.entries().map(|entry| in_a_few_words(snapshot, entry)).collect();
     let unreadable: Vec<&InstanceId> = snapshot.unreadable().collect();
-    json!({ "Instances": instances, "Unreadable": unreadable })
+    let not_stored: Vec<&InstanceId> = snapshot.not_stored().collect();
+    json!({ "Instances": instances, "Unreadable": unreadable, "NotStored": not_stored })
 }
 
 fn in_a_few_words(snapshot: &Snapshot, entry: &Entry) -> Value {
@@ -148,7 +149,7 @@ pub(super) fn get(registry: &Registry, id: &InstanceId, secrets: Secrets) -> Res
     Ok(Answer::Document(export::document_of(&entry.instance, secrets), entry.generation))
 }
 
-/// Why an instance has no entry.
+/// Why there is nothing to be shown, changed or removed of an instance.
 pub(super) fn not_shown(snapshot: &Snapshot, id: &InstanceId) -> Refusal {
     match snapshot.doubt(id) {
         Some(doubt) => Refusal::new(409, "IncorrectInstanceState", withheld(id, doubt)),
@@ -169,7 +170,7 @@ pub(super) async fn delete(
 ) -> Result<Answer, Refusal> {
     let may = move |entry: Option<&Arc<Entry>>| check_generation(entry.map(|entry| &**entry), expected);
     registry.delete(id, may).await.map_err(|error| match error {
-        UpdateError::Unknown(id) => Refusal::unknown(&id),
+        UpdateError::Unknown(id) => not_shown(&registry.snapshot(), &id),
         UpdateError::Refused(refusal) => refusal,
         UpdateError::Store(error, _) => Refusal::store(&error, left_by(&error)),
     })?;
@@ -470,7 +471,7 @@ fn check_generation(entry: Option<&Entry>, expected: Option<u64>) -> Result<(), 
     }
 }
 
-/// Why nobody is served as an instance that has a record.
+/// Why nobody is served as an instance that has a record or a document.
 fn withheld(id: &InstanceId, doubt: Doubt) -> String {
     match doubt {
         Doubt::Unreadable => format!(
@@ -480,6 +481,10 @@ fn withheld(id: &InstanceId, doubt: Doubt) -> String {
         Doubt::Unsure => format!(
             "a write of the record of {id} failed, and nobody can be sure what is stored; the instance is served again once \
              its record of before could be stored, which is tried over and over. The log says what failed"
+        ),
+        Doubt::NotStored => format!(
+            "the document of {id} could not be stored, and the instance is not served; that is tried again every second, and \
+             the log says what failed. To do without it, remove its document and run `imdsd reload`"
         ),
     }
 }

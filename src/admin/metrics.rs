@@ -23,6 +23,7 @@ const STATES: [InstanceState; 6] = [
 struct Counts {
     by_state: BTreeMap<&'static str, usize>,
     unreadable: usize,
+    not_stored: usize,
     account_unreadable: usize,
     options_pending: usize,
     disputed: usize,
@@ -47,6 +48,7 @@ impl Counts {
         Counts {
             by_state,
             unreadable: snapshot.unreadable().count(),
+            not_stored: snapshot.not_stored().count(),
             account_unreadable: usize::from(admin.registry.account().account().is_err()),
             options_pending: snapshot.entries().filter(|entry| entry.options_state() == OptionsState::Pending).count(),
             disputed: snapshot.claims().filter(|(_, claim)| matches!(claim, Claim::Disputed(_))).count(),
@@ -66,6 +68,7 @@ pub(super) fn health(admin: &Admin) -> Value {
     let mut look_at = Vec::new();
     for (count, what) in [
         (counts.unreadable, "instances with unreadable records (`imdsd instance list`)"),
+        (counts.not_stored, "instances whose documents could not be stored, tried again every second (the log)"),
         (counts.account_unreadable, "unreadable record of the account's metadata defaults (`imdsd check`, the log)"),
         (counts.disputed, "ways in that several instances claim (`imdsd instance list`)"),
         (counts.unserved, "attachments at which nobody is served, by the configuration or on this host (GET /v1/ways)"),
@@ -103,6 +106,11 @@ pub(super) fn text(admin: &Admin) -> String {
         "instances_unreadable",
         "Instances that are not served as their records can't be read or relied on.",
         &one(counts.unreadable),
+    );
+    family(
+        "instances_not_stored",
+        "Instances that are not served as their documents could not be stored.",
+        &one(counts.not_stored),
     );
     family(
         "account_unreadable",

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::registered;
+use super::{Registered, registered};
 use crate::config::{self, Interfaces};
 use crate::control::AccessKeys;
 use crate::daemon::{self, IdentitySource};
@@ -46,9 +46,15 @@ pub fn run(arguments: Arguments) -> ExitCode {
         faults.iter().for_each(|fault| eprintln!("{fault}"));
         return ExitCode::FAILURE;
     }
-    if let Err(fault) = IdentitySource::of(&checked.config) {
-        eprintln!("{fault}");
-        return ExitCode::FAILURE;
+    match IdentitySource::at_start(&checked.config) {
+        Err(fault) => {
+            eprintln!("{fault}");
+            return ExitCode::FAILURE;
+        }
+        Ok(IdentitySource::Damaged(_, reason)) => {
+            eprintln!("warning: no signatures and no web identities: {reason}");
+        }
+        Ok(IdentitySource::Ready(_) | IdentitySource::Stored(_) | IdentitySource::Ephemeral) => {}
     }
     checked.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
     if !arguments.json {
@@ -56,7 +62,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
     }
     let interfaces = checked.config.interfaces.clone().unwrap_or_default();
     let socket = checked.config.admin.as_ref().map(|admin| admin.socket.clone());
-    let (instances, unread) = registered(checked);
+    let Registered { instances, unread, account_unread } = registered(checked);
+    account_unread.iter().for_each(|reason| eprintln!("warning: {reason}"));
     let told_as = if arguments.host { "not looked at" } else { "warning" };
     unread.iter().for_each(|reason| eprintln!("{told_as}: {reason}"));
     if arguments.host { look_at_host(&arguments, &interfaces, socket, &instances) } else { ExitCode::SUCCESS }

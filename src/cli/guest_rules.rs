@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::registered;
+use super::{Registered, registered};
 use crate::config;
 use crate::control::AccessKeys;
 use crate::guest::tree;
@@ -58,7 +58,7 @@ fn script(arguments: Arguments) -> Result<String, Vec<String>> {
         .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let interfaces = checked.config.interfaces.clone().unwrap_or_default();
     let addresses = MetadataAddresses { ipv4: *interfaces.ipv4.ip(), ipv6: *interfaces.ipv6.ip() };
-    let (instances, unread) = registered(checked);
+    let Registered { instances, unread, account_unread: _ } = registered(checked);
     // Rules that leave a guest out would put it out.
     if !unread.is_empty() {
         return Err(unread);

@@ -279,6 +279,9 @@ fn list(door: &Door, form: &Form) -> Result<(), NotDone> {
     for id in each(&answer["Unreadable"]) {
         eprintln!("{}: not served, as its record can't be read or relied on; see the daemon's log", text(id));
     }
+    for id in each(&answer["NotStored"]) {
+        eprintln!("{}: not served, as its document could not be stored; tried again every second", text(id));
+    }
     Ok(())
 }
 

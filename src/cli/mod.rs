@@ -18,7 +18,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::Checked;
 use crate::instance::{Instance, InstanceId};
-use crate::registry;
+use crate::registry::file::{self, Looked};
 
 /// An EC2-compatible instance metadata service for machines that are not EC2.
 ///
@@ -79,22 +79,32 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// The instances that a daemon of this configuration serves: those of the documents, as the state directory has them since
-/// they were registered, and those that only it has. And what of them can't be read.
-fn registered(checked: Checked) -> (Vec<Instance>, Vec<String>) {
+/// What a daemon of this configuration serves.
+struct Registered {
+    /// The instances: those of the documents, as the state directory has them since they were registered, and those that
+    /// only it has.
+    instances: Vec<Instance>,
+    /// Why some of them can't be read.
+    unread: Vec<String>,
+    /// Why the account can't be read, which costs no instance anything.
+    account_unread: Option<String>,
+}
+
+fn registered(checked: Checked) -> Registered {
     let documents = checked.instances.into_iter().map(|instance| (instance.instance_id.clone(), instance));
     let mut instances: BTreeMap<InstanceId, Instance> = documents.collect();
     let Some(directory) = checked.config.state_directory else {
-        return (instances.into_values().collect(), Vec::new());
+        return Registered { instances: instances.into_values().collect(), unread: Vec::new(), account_unread: None };
     };
-    let unread = match registry::file::look(&directory) {
-        Ok((records, faults)) => {
+    let (unread, account_unread) = match file::look(&directory) {
+        Ok(Looked { instances: records, unreadable, account_unreadable }) => {
             instances.extend(records.into_iter().map(|record| (record.instance_id.clone(), record)));
-            faults.iter().map(ToString::to_string).collect()
+            let unread = unreadable.iter().map(ToString::to_string).collect();
+            (unread, account_unreadable.as_ref().map(ToString::to_string))
         }
-        Err(reason) => vec![format!("the instances in {}: {reason}", directory.display())],
+        Err(reason) => (vec![format!("the instances in {}: {reason}", directory.display())], None),
     };
-    (instances.into_values().collect(), unread)
+    Registered { instances: instances.into_values().collect(), unread, account_unread }
 }
 
 #[cfg(test)]

@@ -273,12 +273,16 @@ impl Ec2Error {
         }
     }
 
-    /// The instance exists, but its record can't be relied on. "Not found" would make tools forget or replace it.
+    /// The instance exists, but it has no record that can be relied on. "Not found" would make tools forget or replace it.
     pub(super) fn withheld(id: &InstanceId, doubt: Doubt) -> Ec2Error {
         let message = match doubt {
             Doubt::Unreadable => format!("The record of the instance '{id}' can't be read."),
             Doubt::Unsure => format!(
                 "A change of the instance '{id}' could not be stored. It is served again once its record of before is stored."
+            ),
+            Doubt::NotStored => format!(
+                "The document of the instance '{id}' could not be stored. That is tried again every second, and it is served \
+                 once it is stored."
             ),
         };
         Ec2Error::new(Code::InternalError, message)

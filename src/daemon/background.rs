@@ -3,6 +3,7 @@
 //! One task follows the registry. After each publication it says which credentials are wanted and has unsigned documents
 //! signed, off the runtime. Guests only ever read what is ready.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -30,44 +31,74 @@ const KEY_AGAIN: Duration = Duration::from_secs(60);
 pub enum IdentitySource {
     /// It is there.
     Ready(Arc<Identity>),
-    /// It is in this directory, or is made there: a matter of a second, which nobody waits for.
+    /// It is made in this directory: a matter of a second, which nobody waits for.
     Stored(PathBuf),
+    /// It is in this directory and can't be used. Nothing is made there any more, also when somebody moves it away: it is
+    /// to be mended, and with another key verifiers would not believe what guests read.
+    Damaged(PathBuf, IdentityError),
     /// It is made for this process only.
     Ephemeral,
 }
 
 impl IdentitySource {
-    /// The operator's own key, or the one in the state directory, or none yet. Fails where a key is there and not fit.
-    pub fn of(config: &Config) -> Result<IdentitySource, IdentityError> {
+    /// The operator's own key, or the one in the state directory, or none yet. Fails for the operator's own key alone, which
+    /// is a mistake in the configuration: damage to that in the state directory costs the signatures until it is mended,
+    /// and no guest anything else.
+    pub fn at_start(config: &Config) -> Result<IdentitySource, IdentityError> {
         if let Some(own) = &config.identity.own {
             let identity = Identity::of_operator(&own.key, &own.certificate, &own.retired)?;
             return Ok(IdentitySource::Ready(Arc::new(identity)));
         }
         let Some(directory) = config.identity_directory() else { return Ok(IdentitySource::Ephemeral) };
-        match Identity::read(&directory) {
-            Ok(identity) => Ok(IdentitySource::Ready(Arc::new(identity))),
-            Err(IdentityError::Missing(_)) => Ok(IdentitySource::Stored(directory)),
-            Err(reason) => Err(reason),
-        }
+        Ok(IdentitySource::in_directory(directory))
     }
 
-    /// The same for a start. Fails for the operator's own key alone, which is a mistake in the configuration: damage to
-    /// that in the state directory costs the signatures until it is mended, and no guest anything else.
-    pub fn at_start(config: &Config) -> Result<IdentitySource, IdentityError> {
-        match (IdentitySource::of(config), config.identity_directory()) {
-            (Err(_), Some(directory)) if config.identity.own.is_none() => Ok(IdentitySource::Stored(directory)),
-            (source, _) => source,
+    fn in_directory(directory: PathBuf) -> IdentitySource {
+        match Identity::read(&directory) {
+            Ok(identity) => IdentitySource::Ready(Arc::new(identity)),
+            Err(IdentityError::Missing(_)) => IdentitySource::Stored(directory),
+            Err(reason) => IdentitySource::Damaged(directory, reason),
         }
     }
 
     /// Blocks while a key is read or made.
-    fn identity(&self) -> Result<Arc<Identity>, String> {
+    fn identity(&self) -> Result<Arc<Identity>, NoKey> {
+        let now = Timestamp::now();
         let identity = match self {
             IdentitySource::Ready(identity) => return Ok(Arc::clone(identity)),
-            IdentitySource::Stored(directory) => Identity::open(directory, Timestamp::now()),
-            IdentitySource::Ephemeral => Identity::generate(Timestamp::now()).map_err(IdentityError::Generation),
+            IdentitySource::Stored(directory) => match Identity::read(directory) {
+                Err(IdentityError::Missing(_)) => {
+                    let made = Identity::open(directory, now).map_err(NoKey::NotMade)?;
+                    info!(directory = %directory.display(), "made a key for identity documents");
+                    made
+                }
+                read => read.map_err(NoKey::Damaged)?,
+            },
+            IdentitySource::Damaged(directory, _) => Identity::read(directory).map_err(NoKey::Damaged)?,
+            IdentitySource::Ephemeral => {
+                Identity::generate(now).map_err(|reason| NoKey::NotMade(IdentityError::Generation(reason)))?
+            }
         };
-        identity.map(Arc::new).map_err(|reason| reason.to_string())
+        Ok(Arc::new(identity))
+    }
+}
+
+/// Why there is no key.
+enum NoKey {
+    /// It could not be made.
+    NotMade(IdentityError),
+    /// It is there and can't be used, or it was.
+    Damaged(IdentityError),
+    /// Nobody knows.
+    Unknown,
+}
+
+impl fmt::Display for NoKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NoKey::NotMade(reason) | NoKey::Damaged(reason) => write!(f, "{reason}"),
+            NoKey::Unknown => f.write_str("making the key failed"),
+        }
     }
 }
 
@@ -98,18 +129,22 @@ impl Key {
         }
         let source = Arc::clone(&self.source);
         let found = tokio::task::spawn_blocking(move || source.identity()).await;
-        match found.unwrap_or_else(|_| Err("making the key failed".to_string())) {
+        match found.unwrap_or(Err(NoKey::Unknown)) {
             Ok(identity) => {
                 info!("the key for identity documents is there");
                 let _ = self.identity.set(identity);
             }
-            Err(reason) => {
+            Err(none) => {
+                let reason = none.to_string();
                 if self.told.as_ref() != Some(&reason) {
                     error!(
                         "no signatures and no web identities: {reason}; tried again every {} s",
                         self.pause.as_secs()
                     );
                     self.told = Some(reason);
+                }
+                if let (NoKey::Damaged(reason), IdentitySource::Stored(directory)) = (none, &*self.source) {
+                    self.source = Arc::new(IdentitySource::Damaged(directory.clone(), reason));
                 }
                 self.again = Instant::now() + self.pause;
             }
@@ -235,17 +270,20 @@ fn mint(identity: Arc<OnceLock<Arc<Identity>>>, issuer: String) -> Arc<crate::cr
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
     use crate::config::demo_instance;
     use crate::registry::memory::MemoryStore;
 
-    /// A full disk at the first start, or a damaged key that is put back from a backup: signatures come with the key.
+    /// A full disk at the first start: signatures come with the key.
     #[tokio::test]
     async fn a_key_that_could_not_be_had_is_tried_again() {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path().join("identity");
-        // A file in the place of the directory fails every attempt, for root too.
-        std::fs::write(&place, "").unwrap();
+        // A directory in the way of its temporary file fails every attempt, for root too.
+        let in_the_way = place.join("key.pem.tmp");
+        std::fs::create_dir_all(&in_the_way).unwrap();
         let (registry, _) = Registry::open(Arc::new(MemoryStore)).unwrap();
         registry.register(demo_instance(), Timestamp::now()).await.unwrap();
         let made = Made::default();
@@ -258,7 +296,7 @@ mod tests {
         other.look().await;
         assert!(other.is_missing() && other.told.is_some() && identity.get().is_none());
 
-        std::fs::remove_file(&place).unwrap();
+        std::fs::remove_dir(&in_the_way).unwrap();
         let entry = Arc::clone(registry.snapshot().entry(&demo_instance().instance_id).unwrap());
         let deadline = Instant::now() + Duration::from_secs(60);
         while made.signatures.read(&entry.instance.instance_id, entry.identity_document.as_bytes()).is_none() {
@@ -267,5 +305,40 @@ mod tests {
         }
         ending.send_replace(true);
         task.await.unwrap();
+    }
+
+    /// Verifiers believe the certificate that they were given: a key that is being mended is waited for, and no other is
+    /// made in its place.
+    #[tokio::test]
+    async fn a_damaged_key_that_is_moved_away_is_not_replaced_by_a_new_one() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().to_path_buf();
+        let (file, elsewhere) = (place.join("key.pem"), place.join("key.pem.good"));
+        let mut first = Key::new(IdentitySource::Stored(place.clone()), Duration::ZERO);
+        first.look().await;
+        let certificates = first.identity.get().unwrap().certificates_pem();
+        for found_at_start in [true, false] {
+            std::fs::rename(&file, &elsewhere).unwrap();
+            let damaged = &std::fs::read(&elsewhere).unwrap()[..800];
+            std::fs::write(&file, damaged).unwrap();
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+            let source = match found_at_start {
+                true => IdentitySource::in_directory(place.clone()),
+                false => IdentitySource::Stored(place.clone()),
+            };
+            let mut key = Key::new(source, Duration::ZERO);
+            if !found_at_start {
+                key.look().await;
+            }
+            std::fs::remove_file(&file).unwrap();
+            for _ in 0..2 {
+                key.look().await;
+                assert!(key.is_missing() && !file.exists(), "found at the start: {found_at_start}");
+                assert!(key.told.as_ref().unwrap().contains("there is no key"), "{:?}", key.told);
+            }
+            std::fs::rename(&elsewhere, &file).unwrap();
+            key.look().await;
+            assert_eq!(key.identity.get().unwrap().certificates_pem(), certificates);
+        }
     }
 }

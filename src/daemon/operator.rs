@@ -33,7 +33,7 @@ pub(super) struct Operated {
     pub(super) control: Option<Arc<Control>>,
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) config: Arc<Config>,
-    /// Instances of the documents that could not be stored, and so are not served yet.
+    /// Instances of the documents that could not be stored, and so are not served yet, nor is anybody at their ways in.
     pub(super) left_out: Arc<Mutex<VecDeque<Instance>>>,
 }
 
@@ -71,7 +71,7 @@ async fn offer(
     now: Timestamp,
 ) -> Vec<(InstanceId, Result<Registered, StoreError>)> {
     let mut left_out = left_out.lock().await;
-    left_out.clear();
+    let before: Vec<InstanceId> = left_out.drain(..).map(|instance| instance.instance_id).collect();
     let mut offered = Vec::new();
     for instance in instances {
         let id = instance.instance_id.clone();
@@ -80,6 +80,9 @@ async fn offer(
             left_out.push_back(instance);
         }
         offered.push((id, registered));
+    }
+    for id in before.iter().filter(|id| offered.iter().all(|(offered, _)| offered != *id)) {
+        registry.withdraw(id).await;
     }
     offered
 }

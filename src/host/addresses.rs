@@ -4,6 +4,7 @@
 //! is written down first, in the runtime directory, so that a daemon that was killed leaves nothing that its successor does
 //! not know. What somebody else put is never recorded, and so never taken away.
 
+use std::cell::LazyCell;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -17,7 +18,7 @@ use tracing::{debug, info, warn};
 
 use super::netlink::{Incarnation, Link, Links, Netlink, route_metric};
 use super::own_metadata::{MainRoute, ipv6_routes};
-use super::unusable;
+use super::unusable::{self, Unusable};
 
 /// The name of the record in the runtime directory.
 const RECORD: &str = "host.json";
@@ -118,6 +119,8 @@ impl Addresses {
         let recorded = self.put.clone();
         let guests: BTreeSet<u32> = up.iter().map(|(link, _)| link.index).collect();
         let mut faults = BTreeMap::new();
+        // The list is as long as the host has IPv6 addresses: it is read once, and only when it is asked.
+        let unusable = LazyCell::new(|| by_place(unusable::read()));
         let mut answers = true;
         for (put, link) in missing {
             let is_ours = ours.contains(&put);
@@ -136,7 +139,7 @@ impl Addresses {
                 Ok(()) => debug!(interface = put.interface, what = %put.what, "put on the interface"),
                 Err(reason) if reason.kind() == io::ErrorKind::AlreadyExists => {
                     // Only whoever put it there may say that it goes: it stays, and is told.
-                    if let Some(fault) = put.is_there_and_unusable() {
+                    if let Some(fault) = put.is_there_and_unusable(&unusable) {
                         faults.entry(put.interface.clone()).or_insert(fault);
                     }
                     if !is_ours {
@@ -309,12 +312,18 @@ impl Addresses {
     }
 }
 
+/// Addresses that can't be used, by the interface that they are on.
+type ByPlace = BTreeMap<(u32, Ipv6Addr), Unusable>;
+
+fn by_place(unusable: Vec<Unusable>) -> ByPlace {
+    unusable.into_iter().map(|found| ((found.index, found.address), found)).collect()
+}
+
 impl Put {
     /// What is to be said, where somebody put the address and it can't be used.
-    fn is_there_and_unusable(&self) -> Option<String> {
+    fn is_there_and_unusable(&self, unusable: &LazyCell<ByPlace, impl FnOnce() -> ByPlace>) -> Option<String> {
         let What::Address(IpAddr::V6(address)) = self.what else { return None };
-        let unusable = unusable::read();
-        let found = unusable.iter().find(|found| found.index == self.index && found.address == address)?;
+        let found = unusable.get(&(self.index, address))?;
         let take_away = found.take_away("ip", &self.interface);
         Some(format!("{} is there already, {}: `{take_away}`, and it is put there anew", self.what, found.why()))
     }
@@ -399,6 +408,26 @@ mod tests {
             assert!(told.starts_with("address 169.254.169.254 can't be put there: "), "{told}");
             assert_eq!(told.contains("CAP_NET_ADMIN"), needs, "{told}");
         }
+    }
+
+    /// A host has as many addresses as it has guests, at least.
+    #[test]
+    fn addresses_that_cant_be_used_are_read_once_for_all_that_are_there_already_and_not_for_others() {
+        let put = |index, what| Put { interface: format!("tap{index}"), index, mac: String::new(), what };
+        let of_service: Ipv6Addr = "fd00:ec2::254".parse().unwrap();
+        let found = |index| Unusable { index, address: of_service, prefix: 128, why: unusable::Duplicate::Found };
+        let reads = std::cell::Cell::new(0);
+        let unusable = LazyCell::new(|| {
+            reads.set(reads.get() + 1);
+            by_place(vec![found(2), found(3)])
+        });
+        for what in [What::Address("169.254.169.254".parse().unwrap()), What::Route(of_service)] {
+            assert_eq!(put(2, what).is_there_and_unusable(&unusable), None);
+        }
+        assert_eq!(reads.get(), 0);
+        let told = (1..=3).map(|index| put(index, What::Address(of_service.into())).is_there_and_unusable(&unusable));
+        let told: Vec<bool> = told.map(|told| told.is_some_and(|told| told.contains("ip address del"))).collect();
+        assert_eq!((told.as_slice(), reads.get()), (&[false, true, true][..], 1));
     }
 
     #[test]

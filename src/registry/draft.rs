@@ -69,7 +69,7 @@ impl Draft {
     /// Whether an id is somebody's, or was until lately: a record of it is in the store.
     pub fn is_taken(&self, id: &InstanceId) -> bool {
         let is_made = self.changes.iter().any(|change| change.instance.instance_id == *id);
-        is_made || self.snapshot.entry(id).is_some() || self.snapshot.is_unreadable(id) || self.buried.contains(id)
+        is_made || self.snapshot.entry(id).is_some() || self.snapshot.doubt(id).is_some() || self.buried.contains(id)
     }
 
     /// A new instance, whose id must not be taken. `request` is the digest of the call that makes it.

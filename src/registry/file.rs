@@ -146,19 +146,30 @@ fn make_directory(path: &Path) -> Result<(), (PathBuf, io::Error)> {
     .map_err(|reason| (path.to_path_buf(), reason))
 }
 
-/// The instances of a state directory as its files say now, and the faults of those that can't be read, and of the
-/// account. Nothing is changed and no lock is taken: a daemon may be running on it, and its every write is a rename.
-pub fn look(state_directory: &Path) -> io::Result<(Vec<Instance>, Vec<Fault>)> {
+/// What the files of a state directory say.
+pub struct Looked {
+    /// The instances.
+    pub instances: Vec<Instance>,
+    /// Why others can't be read.
+    pub unreadable: Vec<Fault>,
+    /// Why the account can't be read, if it can't.
+    pub account_unreadable: Option<Fault>,
+}
+
+/// Reads a state directory as it is now. Nothing is changed and no lock is taken: a daemon may be running on it, and its
+/// every write is a rename.
+pub fn look(state_directory: &Path) -> io::Result<Looked> {
     let loaded = match load(&state_directory.join("instances"), |_| {}) {
         Err(reason) if reason.kind() == io::ErrorKind::NotFound => Loaded::default(),
         loaded => loaded?,
     };
     let instances = loaded.records.into_iter().map(|record| record.instance).collect();
-    let mut faults: Vec<Fault> = loaded.unreadable.into_iter().map(|record| record.fault).collect();
-    if let LoadedAccount::Unreadable(fault) = read_account(&state_directory.join(ACCOUNT)) {
-        faults.push(fault);
-    }
-    Ok((instances, faults))
+    let unreadable = loaded.unreadable.into_iter().map(|record| record.fault).collect();
+    let account_unreadable = match read_account(&state_directory.join(ACCOUNT)) {
+        LoadedAccount::Absent | LoadedAccount::Read(_) => None,
+        LoadedAccount::Unreadable(fault) => Some(fault),
+    };
+    Ok(Looked { instances, unreadable, account_unreadable })
 }
 
 fn load(directory: &Path, unfinished: impl Fn(&Path)) -> io::Result<Loaded> {

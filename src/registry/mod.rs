@@ -55,11 +55,20 @@ pub struct Registry {
 struct Writer {
     /// Terminated instances that are shown no longer and still have a record.
     buried: BTreeSet<InstanceId>,
-    /// Instances of which nobody can be sure what is stored, each as it was before the write that failed; `None` for
-    /// one that was not there.
-    unsure: BTreeMap<InstanceId, Option<Arc<Entry>>>,
+    /// Instances of which nobody can be sure what is stored, each as it was before the write that failed.
+    unsure: BTreeMap<InstanceId, Before>,
     /// The same of the account.
     unsure_account: Option<Option<Account>>,
+}
+
+/// An instance before a write that failed.
+enum Before {
+    /// It was this.
+    Stored(Arc<Entry>),
+    /// It was not there.
+    Absent,
+    /// It was not there, and its document is offered again.
+    Offered,
 }
 
 /// The account's record, as far as it is known.
@@ -174,14 +183,18 @@ impl Registry {
     }
 
     /// Takes in a document of an instance. A known instance keeps its record: the store owns it.
+    ///
+    /// When the store fails, the instance is not served, nor is anybody else at its ways in, until its document is offered
+    /// again and stored, or withdrawn.
     pub async fn register(self: &Arc<Self>, instance: Instance, now: Timestamp) -> Result<Registered, StoreError> {
         let registry = Arc::clone(self);
         finish(async move {
             let mut writer = registry.writer.lock().await;
             let snapshot = registry.snapshot();
-            if let Some(doubt) = snapshot.doubt(&instance.instance_id) {
-                // Of one that can't be read the document may be all that tells which guest it is.
-                if doubt == Doubt::Unreadable {
+            if let Some(doubt) = snapshot.doubt(&instance.instance_id).filter(|doubt| *doubt != Doubt::NotStored) {
+                let is_offered = matches!(writer.unsure.get(&instance.instance_id), Some(Before::Offered));
+                // The document may be all that tells which guest it is.
+                if doubt == Doubt::Unreadable || is_offered {
                     let kept = snapshot.keeping(&instance.instance_id, &instance.imds.attachments);
                     kept.into_iter().for_each(|kept| registry.show(kept));
                 }
@@ -212,11 +225,29 @@ impl Registry {
                 changed: now,
                 instance,
             };
-            registry.persist(&mut writer, record.clone(), None).await?;
+            if let Err(error) = registry.persist(&mut writer, record.clone(), None).await {
+                registry.leave_out(&mut writer, &record.instance);
+                return Err(error);
+            }
             registry.publish(Arc::new(Entry::of_record(record)));
             Ok(Registered::New)
         })
         .await
+    }
+
+    /// Says that a document that could not be stored is there no longer: its ways in are whose they are without it.
+    pub async fn withdraw(self: &Arc<Self>, id: &InstanceId) {
+        let (registry, id) = (Arc::clone(self), id.clone());
+        finish(async move {
+            let mut writer = registry.writer.lock().await;
+            if let Some(before @ Before::Offered) = writer.unsure.get_mut(&id) {
+                *before = Before::Absent;
+            }
+            if registry.snapshot().doubt(&id) == Some(Doubt::NotStored) {
+                registry.forget(&id);
+            }
+        })
+        .await;
     }
 
     /// Changes one instance: copy, `change`, store, publish. A change that leaves it as it was stores nothing.
@@ -364,7 +395,7 @@ impl Registry {
             may(entry).map_err(UpdateError::Refused)?;
             if let Err(error) = registry.remove(id.clone()).await {
                 if let (Some(entry), Left::Unknown) = (entry, error.left) {
-                    registry.withhold(&mut writer, &id, Some(Arc::clone(entry)), &error);
+                    registry.withhold(&mut writer, &id, Before::Stored(Arc::clone(entry)), &error);
                 }
                 return Err(UpdateError::store(error, Changed::Nothing));
             }
@@ -384,20 +415,23 @@ impl Registry {
             // Whoever writes now need not be waited for: the next time is soon.
             let Ok(mut writer) = registry.writer.try_lock() else { return };
             for (id, before) in std::mem::take(&mut writer.unsure) {
-                let (store, record) = (Arc::clone(&registry.store), before.as_ref().map(|entry| entry.record()));
-                let stored = match record {
-                    Some(record) => blocking(move || store.put(&record, Some(&record))).await,
-                    None => registry.remove(id.clone()).await,
+                let stored = match &before {
+                    Before::Stored(entry) => {
+                        let (store, record) = (Arc::clone(&registry.store), entry.record());
+                        blocking(move || store.put(&record, Some(&record))).await
+                    }
+                    Before::Absent | Before::Offered => registry.remove(id.clone()).await,
                 };
                 match (stored, before) {
-                    (Ok(()), Some(entry)) => {
+                    (Ok(()), Before::Stored(entry)) => {
                         info!(instance = %id, "served again: its record is stored as it was before the failed write");
                         registry.publish(entry);
                     }
-                    (Ok(()), None) => {
+                    (Ok(()), Before::Absent) => {
                         info!(instance = %id, "a failed write left nothing of it");
                         registry.forget(&id);
                     }
+                    (Ok(()), Before::Offered) => registry.show(registry.snapshot.load().not_storing(&id)),
                     (Err(_), before) => drop(writer.unsure.insert(id, before)),
                 }
             }
@@ -434,13 +468,27 @@ impl Registry {
         if let Err(error) = outcome.as_ref()
             && error.left == Left::Unknown
         {
-            self.withhold(writer, &id, before.cloned(), error);
+            self.withhold(writer, &id, before.cloned().map_or(Before::Absent, Before::Stored), error);
         }
         outcome
     }
 
+    /// Serves nobody at the ways in of an instance that could not be stored: behind them may be its guest.
+    fn leave_out(&self, writer: &mut Writer, instance: &Instance) {
+        let (id, attachments) = (&instance.instance_id, &instance.imds.attachments);
+        let snapshot = self.snapshot();
+        let left_out = match writer.unsure.get_mut(id) {
+            Some(before) => {
+                *before = Before::Offered;
+                snapshot.keeping(id, attachments)
+            }
+            None => snapshot.leaving_out(id, attachments),
+        };
+        left_out.into_iter().for_each(|left_out| self.show(left_out));
+    }
+
     /// Serves an instance no longer, until it is stored again as it was `before`.
-    fn withhold(&self, writer: &mut Writer, id: &InstanceId, before: Option<Arc<Entry>>, error: &StoreError) {
+    fn withhold(&self, writer: &mut Writer, id: &InstanceId, before: Before, error: &StoreError) {
         error!(
             instance = %id,
             "{error}; nobody can be sure what is stored. Not served until what was there before is stored again, which is tried \
@@ -488,7 +536,7 @@ impl Registry {
         let removed = self.remove(id.clone()).await;
         match &removed {
             Ok(()) => self.forget(&id),
-            Err(error) => self.withhold(writer, &id, None, error),
+            Err(error) => self.withhold(writer, &id, Before::Absent, error),
         }
         removed
     }

@@ -25,20 +25,22 @@ pub(super) struct Withheld {
     pub(super) attachments: BTreeSet<Attachment>,
 }
 
-/// Why a record can't be relied on.
+/// Why an instance is not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Doubt {
-    /// It can't be read.
+    /// Its record can't be read.
     Unreadable,
-    /// A write of it failed, and nobody can be sure what that left. The record of before is written again until it is
-    /// stored.
+    /// A write of its record failed, and nobody can be sure what that left. The record of before is written again until it
+    /// is stored.
     Unsure,
+    /// It has no record: its document could not be stored, and is offered again.
+    NotStored,
 }
 
 /// Who claims a way in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Claim {
-    /// One instance, as it should be. Nobody is served there while its record can't be relied on.
+    /// One instance, as it should be. Nobody is served there while it is in doubt.
     Held(InstanceId),
     /// Several: none of them is served there.
     Disputed(BTreeSet<InstanceId>),
@@ -118,9 +120,32 @@ impl Snapshot {
     pub(super) fn without(&self, id: &InstanceId) -> Snapshot {
         let (mut entries, mut withheld) = (self.entries.clone(), self.withheld.clone());
         let removed = entries.remove(id);
-        let attachments = removed.iter().flat_map(|entry| &entry.instance.imds.attachments).cloned().collect();
-        withheld.entry(id.clone()).or_insert(Withheld { doubt: Doubt::Unsure, attachments });
+        let kept =
+            withheld.entry(id.clone()).or_insert(Withheld { doubt: Doubt::Unsure, attachments: BTreeSet::new() });
+        kept.doubt = Doubt::Unsure;
+        kept.attachments.extend(removed.iter().flat_map(|entry| &entry.instance.imds.attachments).cloned());
         Snapshot::assemble(entries, withheld)
+    }
+
+    /// This snapshot with an instance that could not be stored and is not served. Its ways in are its own, all the same;
+    /// `None` when they are already.
+    pub(super) fn leaving_out(&self, id: &InstanceId, attachments: &[Attachment]) -> Option<Snapshot> {
+        let attachments: BTreeSet<Attachment> = attachments.iter().cloned().collect();
+        if self.withheld.get(id).is_some_and(|kept| kept.doubt == Doubt::NotStored && kept.attachments == attachments) {
+            return None;
+        }
+        let mut withheld = self.withheld.clone();
+        withheld.insert(id.clone(), Withheld { doubt: Doubt::NotStored, attachments });
+        Some(Snapshot::assemble(self.entries.clone(), withheld))
+    }
+
+    /// This snapshot with an instance of which a failed write left nothing, and whose document is offered again.
+    pub(super) fn not_storing(&self, id: &InstanceId) -> Snapshot {
+        let mut withheld = self.withheld.clone();
+        if let Some(kept) = withheld.get_mut(id) {
+            kept.doubt = Doubt::NotStored;
+        }
+        Snapshot::assemble(self.entries.clone(), withheld)
     }
 
     /// This snapshot with more ways in kept for an instance that is not served; `None` when it has them already.
@@ -222,15 +247,20 @@ impl Snapshot {
 
     /// The instances that are not served as their records can't be relied on.
     pub fn unreadable(&self) -> impl Iterator<Item = &InstanceId> {
-        self.withheld.keys()
+        self.withheld.keys().filter(|id| self.is_unreadable(id))
     }
 
     /// Whether this instance is one of those.
     pub fn is_unreadable(&self, id: &InstanceId) -> bool {
-        self.withheld.contains_key(id)
+        matches!(self.doubt(id), Some(Doubt::Unreadable | Doubt::Unsure))
     }
 
-    /// Why this instance's record can't be relied on, when it can't.
+    /// The instances that are not served as their documents could not be stored.
+    pub fn not_stored(&self) -> impl Iterator<Item = &InstanceId> {
+        self.withheld.keys().filter(|id| self.doubt(id) == Some(Doubt::NotStored))
+    }
+
+    /// Why this instance is not served, when it is withheld.
     pub fn doubt(&self, id: &InstanceId) -> Option<Doubt> {
         self.withheld.get(id).map(|withheld| withheld.doubt)
     }

@@ -306,6 +306,57 @@ fn a_way_in_of_an_instance_that_is_not_served_is_nobody_elses() {
     });
 }
 
+/// Two instances claim the way in, and that one of them has no record yet does not make it the other's.
+#[test]
+fn a_way_in_of_a_document_that_could_not_be_stored_is_nobody_elses() {
+    let way = Attachment::Listener("demo".into());
+    let mut other = demo_instance();
+    other.instance_id = InstanceId::parse("i-12345678").unwrap();
+    let doubted = |registry: &Registry| registry.snapshot().doubt(&other.instance_id);
+    for (left, doubt) in [(Left::Old, Doubt::NotStored), (Left::Unknown, Doubt::Unsure)] {
+        run(async {
+            let store = Failing::leaving(left);
+            let registry = with_demo(Arc::clone(&store) as Arc<dyn Store>).await;
+            let is_served = || registry.snapshot().attached_to(&way).is_some();
+            let fail = |fails| store.fails.store(fails, Ordering::Relaxed);
+            assert!(is_served());
+
+            // It is offered over and over, until it is stored.
+            fail(true);
+            for _ in 0..2 {
+                assert!(matches!(registry.register(other.clone(), now()).await, Err(_) | Ok(Registered::Unreadable)));
+                registry.mend().await;
+                assert_eq!((is_served(), doubted(&registry)), (false, Some(doubt)));
+            }
+            let absent = registry.delete(&other.instance_id, |_| Ok::<(), ()>(())).await;
+            assert_eq!(matches!(absent, Err(UpdateError::Unknown(_))), doubt == Doubt::NotStored);
+            fail(false);
+            registry.mend().await;
+            assert_eq!((is_served(), doubted(&registry)), (false, Some(Doubt::NotStored)));
+            assert_eq!(registry.register(other.clone(), now()).await.unwrap(), Registered::New);
+            assert_eq!((is_served(), doubted(&registry)), (false, None));
+            registry.delete(&other.instance_id, |_| Ok::<(), ()>(())).await.unwrap();
+            assert!(is_served());
+
+            // Its document is edited, or there no longer.
+            let mut elsewhere = other.clone();
+            elsewhere.imds.attachments = vec![Attachment::Listener("another".into())];
+            fail(true);
+            registry.register(elsewhere.clone(), now()).await.unwrap_err();
+            assert!(is_served());
+            let _ = registry.register(other.clone(), now()).await;
+            assert!(!is_served());
+            let _ = registry.register(elsewhere, now()).await;
+            assert_eq!(is_served(), doubt == Doubt::NotStored, "what is on the disk may be of either");
+            let _ = registry.register(other.clone(), now()).await;
+            registry.withdraw(&other.instance_id).await;
+            fail(false);
+            registry.mend().await;
+            assert_eq!((is_served(), doubted(&registry)), (true, None));
+        });
+    }
+}
+
 /// A new instance with this id.
 fn fresh(id: &str) -> Instance {
     let mut instance = demo_instance();

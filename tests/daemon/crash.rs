@@ -13,7 +13,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use imdsd::registry::file::look;
+use imdsd::registry::file::{Looked, look};
 use serde_json::{Value, json};
 
 use crate::support::{Daemon, PATIENCE, ask, call, call_on, element, free_port, spawn_by};
@@ -176,8 +176,8 @@ impl Model {
 
 /// What the files say, without the daemon.
 fn on_disk(state: &Path, tally: &mut Tally) -> Vec<Option<Values>> {
-    let (instances, faults) = look(state).unwrap();
-    faults.iter().for_each(|fault| println!("{fault}"));
+    let Looked { instances, unreadable, account_unreadable } = look(state).unwrap();
+    unreadable.iter().chain(&account_unreadable).for_each(|fault| println!("{fault}"));
     tally.unreadable += INSTANCES - instances.len();
     let files = std::fs::read_dir(state.join("instances")).unwrap();
     tally.unfinished_files +=

@@ -192,7 +192,7 @@ fn a_document_that_cannot_be_stored_costs_nobody_else_and_is_stored_once_it_can_
     assert_eq!(daemon.get("/").status, 401);
     let describe =
         |daemon: &Daemon| call(daemon.control, "DescribeInstances", &[("InstanceId.1", OTHER)]).unwrap().status;
-    assert_eq!(describe(&daemon), 400);
+    assert_eq!(describe(&daemon), 500);
 
     let keys = directory.join("access-keys.toml");
     let old = std::fs::read_to_string(&keys).unwrap();
@@ -209,11 +209,68 @@ fn a_document_that_cannot_be_stored_costs_nobody_else_and_is_stored_once_it_can_
     assert_eq!(describe(&daemon), 401, "the revoked key is void");
     std::fs::write(&keys, old).unwrap();
     reload();
-    assert_eq!(describe(&daemon), 400);
+    assert_eq!(describe(&daemon), 500);
 
     std::fs::remove_dir(&in_the_way).unwrap();
     daemon.wait_for(|line| line["instance"] == OTHER && line["message"].as_str().unwrap().starts_with("registered"));
     assert_eq!(describe(&daemon), 200);
+}
+
+/// The store has it as that of an instance that no document tells of any more: behind it may be the other's guest by now.
+#[test]
+fn nobody_is_served_at_a_way_in_of_a_document_that_cannot_be_stored() {
+    const OTHER: &str = "i-0fedcba9876543210";
+    let mut daemon = Daemon::start(|_| {});
+    let directory = daemon.directory.path().to_path_buf();
+    let document = directory.join("instance.json");
+    let only = std::fs::read_to_string(&document).unwrap();
+    let other = serde_json::json!({
+        "InstanceId": OTHER,
+        "LaunchTime": "2026-01-01T00:00:00Z",
+        "Imds": { "Attachments": [{ "Listener": "demo" }] },
+    });
+    let in_the_way = directory.join(format!("state/instances/.{OTHER}.tmp"));
+    std::fs::create_dir(&in_the_way).unwrap();
+    let imdsd = |arguments: &[&str]| {
+        let mut imdsd = Command::new(env!("CARGO_BIN_EXE_imdsd"));
+        let done = imdsd.args(arguments).arg("--socket").arg(directory.join("run/admin.sock")).output().unwrap();
+        String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned()
+    };
+    // A reload, then a start.
+    assert_eq!(daemon.get("/").status, 401);
+    std::fs::write(&document, other.to_string()).unwrap();
+    for is_start in [false, true] {
+        match is_start {
+            false => drop(imdsd(&["reload"])),
+            true => {
+                daemon.kill();
+                daemon.start_again();
+            }
+        }
+        assert_eq!(daemon.get("/").status, 0, "is_start: {is_start}");
+        let health = daemon.admin("/v1/health");
+        assert!(health.contains("1 instances whose documents could not be stored"), "{health}");
+        let metrics = daemon.admin("/metrics");
+        assert!(metrics.contains("\nimdsd_instances_not_stored 1\n"), "{metrics}");
+        assert!(metrics.contains("\nimdsd_instances_unreadable 0\n"), "{metrics}");
+        for arguments in [&["list"][..], &["get", OTHER], &["delete", OTHER], &["explain", OTHER]] {
+            let said = imdsd(&[&["instance"], arguments].concat());
+            assert!(said.contains("could not be stored") && said.contains("tried again every second"), "{said}");
+        }
+    }
+
+    // Stored, it claims the way in as the other does; withdrawn before that, it does not.
+    std::fs::write(&document, only).unwrap();
+    imdsd(&["reload"]);
+    assert_eq!(daemon.get("/").status, 401);
+    assert!(daemon.admin("/v1/health").contains("\"ok\""));
+    std::fs::write(&document, other.to_string()).unwrap();
+    imdsd(&["reload"]);
+    std::fs::remove_dir(&in_the_way).unwrap();
+    daemon.wait_for(|line| line["instance"] == OTHER && line["message"].as_str().unwrap().starts_with("registered"));
+    assert_eq!(daemon.get("/").status, 0);
+    let health = daemon.admin("/v1/health");
+    assert!(health.contains("several instances claim") && !health.contains("not be stored"), "{health}");
 }
 
 /// Eight callers with one instance, each with something of its own to change: nobody undoes what another was told is done.
