@@ -214,7 +214,11 @@ fn a_link_that_is_absent_or_down_or_lacks_the_address_is_named() {
         ("--interface", "down0", "interface 'down0' waits: interface 'down0' is not up"),
         ("--interface", "bare0", "bare0 lacks the address: `imdsd check --host` says what to do"),
         ("--namespace", "nowhere", "waits: there is no /run/netns/nowhere"),
-        ("--namespace", "/proc/self/status/net", "waits: /proc/self/status/net can't be looked at: Not a directory"),
+        (
+            "--namespace",
+            "/proc/self/status/net",
+            "is not served: /proc/self/status/net can't be looked at: Not a directory",
+        ),
     ] {
         let said = ask(&["instance", "explain", place, name]).done();
         assert!(said.contains(why), "{name}: {said}");
