@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::ways::{SocketState, WayKind, Ways};
 use super::{Admin, Answer, Asked, Judgement, Refusal, instances};
 use crate::clock::Moment;
-use crate::instance::{Attachment, BridgePort, Family, Instance, InstanceId, InstanceState, SourceAddress};
+use crate::instance::{Attachment, BridgePort, Family, Instance, InstanceId, SourceAddress};
 use crate::registry::{Claim, Doubt, Entry, Snapshot};
 
 /// Where a request comes in, as far as it is known, and the request.
@@ -259,11 +259,8 @@ fn find<'s>(snapshot: &'s Snapshot, ways: &Ways, attachment: &Attachment, family
 
     // 2. It is one whose guest can ask: nothing is opened for the others.
     let Instance { instance_id, state, .. } = &entry.instance;
-    match state {
-        InstanceState::Pending | InstanceState::Running | InstanceState::ShuttingDown | InstanceState::Stopping => {}
-        InstanceState::Stopped | InstanceState::Terminated => {
-            return held(format!("{attachment} is of {instance_id}, which is {}", state.as_str()), false);
-        }
+    if !state.has_a_guest() {
+        return held(format!("{attachment} is of {instance_id}, which is {}", state.as_str()), false);
     }
 
     // 3. The configuration serves it.

@@ -17,7 +17,7 @@ use std::time::Duration;
 use crate::fault::Fault;
 use crate::instance::document::{self, near_miss};
 use crate::instance::{
-    Attachment, BridgePort, CredentialSource, Ground, Hold, Instance, InstanceId, InstanceState, Role, SourceAddress,
+    Attachment, BridgePort, CredentialSource, Ground, Hold, Instance, InstanceId, Role, SourceAddress,
 };
 use crate::sigv4::Regions;
 
@@ -425,7 +425,7 @@ fn hold<'a>(
         if let Some(message) = without_issuer(&document.instance, config) {
             faults.push(Fault { field: format!("{id}: {ROLE_SOURCE}"), ..at(document.line, message) });
         }
-        if !matches!(document.instance.state, InstanceState::Pending | InstanceState::Running) {
+        if !document.instance.state.has_a_guest() {
             let message = format!("is {}, so nobody is answered for it", document.instance.state.as_str());
             warnings.push(Fault { field: format!("{id}: State"), ..at(document.line, message) });
         }

@@ -20,7 +20,7 @@ use std::fmt;
 use crate::clock::Moment;
 use crate::guest::request::{Header, Method, Presence, Request};
 use crate::guest::token::{TokenAuthority, TtlSeconds};
-use crate::instance::{Family, HopLimit, HttpTokens, InstanceState, Switch};
+use crate::instance::{Family, HopLimit, HttpTokens, Switch};
 use crate::registry::Entry;
 
 /// The only path that issues tokens, to the byte.
@@ -149,10 +149,9 @@ pub struct Open<'s> {
 pub fn open(entry: &Entry, family: Family) -> Result<Open<'_>, Denial> {
     let options = &entry.instance.metadata_options;
 
-    // 1. A stopped instance sends nothing, so whoever speaks in its place is somebody else.
-    match entry.instance.state {
-        InstanceState::Pending | InstanceState::Running | InstanceState::ShuttingDown | InstanceState::Stopping => {}
-        InstanceState::Stopped | InstanceState::Terminated => return Err(Denial::Silence(Silent::NotRunning)),
+    // 1. Its state.
+    if !entry.instance.state.has_a_guest() {
+        return Err(Denial::Silence(Silent::NotRunning));
     }
 
     // 2. The address family. The IPv6 listener closes too; this holds for connections that were open when it did.

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::guest_rules::{self, GuestWay};
 use super::netlink::Links;
-use crate::instance::{Attachment, BridgePort, Instance, InstanceId, InstanceState, Switch};
+use crate::instance::{Attachment, BridgePort, Instance, InstanceId, Switch};
 
 /// A guest, as far as the host is concerned.
 #[derive(Clone, Debug)]
@@ -35,8 +35,7 @@ pub struct Way<'i> {
 
 /// The ways in that lead over the host's network, of the instances that are answered.
 pub fn ways(instances: &[Instance]) -> Vec<Way<'_>> {
-    let answered =
-        instances.iter().filter(|instance| matches!(instance.state, InstanceState::Pending | InstanceState::Running));
+    let answered = instances.iter().filter(|instance| instance.state.has_a_guest());
     let ways = answered.flat_map(|instance| {
         let guest = Guest::of(instance);
         instance.imds.attachments.iter().map(move |attachment| Way { attachment, guest: guest.clone(), instance })
@@ -113,6 +112,7 @@ mod tests {
     use super::*;
     use crate::config::demo_instance;
     use crate::host::netlink::Link;
+    use crate::instance::InstanceState;
 
     #[test]
     fn the_rules_are_made_from_what_documents_say() {
@@ -149,8 +149,12 @@ mod tests {
         assert_eq!(found[0].ipv4_prefixes, [(Ipv4Addr::new(10, 0, 0, 16), 28)]);
         assert_eq!(found[0].ipv6, ["2001:db8::10".parse::<Ipv6Addr>().unwrap()]);
 
-        // Nobody answers for one that is not running.
-        instance.state = InstanceState::Stopped;
-        assert_eq!(ways(&[instance]).len(), 0);
+        // Rules are for every guest that is answered, one that is about to stop included.
+        for (state, count) in
+            [(InstanceState::Stopping, 4), (InstanceState::Stopped, 0), (InstanceState::Terminated, 0)]
+        {
+            instance.state = state;
+            assert_eq!(ways(std::slice::from_ref(&instance)).len(), count, "{}", state.as_str());
+        }
     }
 }

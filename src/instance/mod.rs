@@ -476,6 +476,17 @@ impl InstanceState {
             InstanceState::Stopped => "stopped",
         }
     }
+
+    /// Whether there is a guest that may ask. A stopped instance sends nothing, so whoever speaks in its place is somebody
+    /// else.
+    pub fn has_a_guest(self) -> bool {
+        match self {
+            InstanceState::Pending | InstanceState::Running | InstanceState::ShuttingDown | InstanceState::Stopping => {
+                true
+            }
+            InstanceState::Stopped | InstanceState::Terminated => false,
+        }
+    }
 }
 
 impl From<StateInDocument> for InstanceState {
