@@ -293,16 +293,15 @@ impl Ways {
                 claimed.entry(link.index).or_default().extend(claim.claimants().map(|id| (key.clone(), id)));
             }
         }
+        // A bridge with a thousand ports has a thousand claims, and is none of those that hear others' guests by mistake.
+        let mut hearing = claimed.clone();
+        hearing.values_mut().for_each(|claims| claims.retain(|(key, _)| !matches!(key, Key::Bridge(_))));
+        hearing.retain(|_, claims| !claims.is_empty());
         let hearers = links.hearers();
         let mut unfit = BTreeMap::new();
         for (index, here) in &claimed {
-            for heard_by in hearers.of(*index).iter().filter_map(|hearer| claimed.get(hearer)) {
-                for ((key, guest), (above, other)) in
-                    here.iter().flat_map(|one| heard_by.iter().map(move |two| (one, two)))
-                {
-                    if guest == other || matches!(above, Key::Bridge(_)) {
-                        continue;
-                    }
+            for (above, other) in hearers.of(*index).iter().filter_map(|hearer| hearing.get(hearer)).flatten() {
+                for (key, guest) in here.iter().filter(|(_, guest)| guest != other) {
                     if !self.knows_by_more(above) {
                         unfit.insert(above.clone(), format!("{key} is heard there, too, and is {guest}'s"));
                     }
@@ -319,17 +318,14 @@ impl Ways {
     fn knows_by_more(&self, key: &Key) -> bool {
         match key {
             Key::Bridge(_) => true,
-            Key::Listener(name) => {
-                self.listeners.iter().any(|listener| listener.name == *name && listener.anti_spoofed)
-            }
+            Key::Listener(name) => self.listener_named(name).is_some_and(|listener| listener.anti_spoofed),
             Key::Interface(_) | Key::Namespace(_) => false,
         }
     }
 
     fn interface_of<'k>(&'k self, key: &'k Key) -> Option<&'k str> {
         match key {
-            // A document may claim one that the configuration does not have.
-            Key::Listener(name) => self.listeners.iter().find(|listener| listener.name == *name)?.interface.as_deref(),
+            Key::Listener(name) => self.listener_named(name)?.interface.as_deref(),
             Key::Interface(name) | Key::Bridge(name) => Some(name.as_str()),
             Key::Namespace(_) => None,
         }
@@ -466,9 +462,13 @@ impl Ways {
         }
     }
 
+    /// A document may claim one that the configuration does not have.
+    fn listener_named(&self, name: &str) -> Option<&config::Listener> {
+        self.listeners.iter().find(|listener| listener.name == name)
+    }
+
     fn listener(&self, name: &str) -> &config::Listener {
-        let mut listeners = self.listeners.iter();
-        listeners.find(|listener| listener.name == name).expect("only configured listeners are asked for")
+        self.listener_named(name).expect("only configured listeners are asked for")
     }
 
     /// Why nobody can be served at an attachment, whoever claims it.
@@ -487,7 +487,7 @@ impl Ways {
                 return self.interfaces.is_none().then_some("the configuration has no table [interfaces]");
             }
         };
-        match self.listeners.iter().find(|listener| listener.name == *name) {
+        match self.listener_named(name) {
             None => Some("there is no such listener"),
             Some(listener) if by_address && !listener.anti_spoofed => Some("the listener is not anti_spoofed"),
             Some(listener) if !by_address && listener.anti_spoofed => Some("the listener is anti_spoofed"),
