@@ -14,9 +14,9 @@ pub fn fault(path: &Path, found: &Metadata) -> Option<String> {
     (found.mode() & 0o022 != 0).then(|| format!("others may write it; run: chmod 700 {path}"))
 }
 
-/// Whether a file is a plain one of this user's, which nobody else may read or write.
+/// Whether a file is this user's, and nobody else may read or write it.
 pub fn is_private(found: &Metadata) -> bool {
-    found.is_file() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0
+    found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0
 }
 
 /// Whom nothing can be kept from is not kept out.

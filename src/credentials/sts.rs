@@ -9,8 +9,6 @@
 
 use std::error::Error;
 use std::fmt;
-use std::io::Read as _;
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -36,6 +34,7 @@ use toml_edit::Document;
 
 use super::{Delivery, FetchError, Fetched, RoleSession, printable};
 use crate::instance::{AssumeRoleSource, InstanceId, Secret, WebIdentitySource};
+use crate::plain_file;
 use crate::sigv4::AccessKey;
 use crate::sigv4::sign::{Post, sign};
 
@@ -433,20 +432,8 @@ fn tls(encrypted: bool, ca_file: Option<&Path>) -> Result<Option<Arc<ClientConfi
 /// The one access key in a file of the form that the control endpoint's keys have.
 fn read_key(path: &Path) -> Result<AccessKey, FetchError> {
     let wrong = |what: &dyn fmt::Display| FetchError::unavailable(format!("{}: {what}", path.display()));
-    let open = || -> std::io::Result<(u32, String)> {
-        // A pipe in the file's place must not keep anybody waiting.
-        let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-        let file = std::fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(path)?;
-        // The mode of what was opened, not of what stands under the name by now.
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(std::io::Error::other("it is not a plain file"));
-        }
-        let mut text = String::new();
-        file.take(MOST_ANSWER as u64).read_to_string(&mut text)?;
-        Ok((metadata.permissions().mode() & 0o7777, text))
-    };
-    let (mode, text) = open().map_err(|error| wrong(&error))?;
+    let (mode, bytes) = plain_file::read(path).map_err(|error| wrong(&error))?;
+    let text = String::from_utf8(bytes).map_err(|_| wrong(&"it is not UTF-8"))?;
     if mode & 0o077 != 0 {
         return Err(wrong(&format_args!("others can read this secret (mode {mode:03o})")));
     }
@@ -470,6 +457,7 @@ fn read_key(path: &Path) -> Result<AccessKey, FetchError> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
 
     use super::super::FailureKind;
     use super::*;

@@ -30,6 +30,7 @@ use tracing::warn;
 use crate::clock::Moment;
 use crate::guest::admission::{Admitted, Issuing};
 use crate::ownership;
+use crate::plain_file::{self, Links};
 use crate::registry::Entry;
 
 /// A token's length in characters.
@@ -233,19 +234,12 @@ impl TokenAuthority {
 /// The bytes of a file; `None` where there is none, or one that is not this user's alone: whoever knows the keys makes
 /// tokens for every instance.
 fn read_private(path: &Path) -> io::Result<Option<Vec<u8>>> {
-    // What stands under the name need be no plain file: it is opened only when it is one, and looked at once it is
-    // open.
-    let opened = match std::fs::symlink_metadata(path) {
-        Ok(found) if found.is_file() => std::fs::File::open(path),
-        Ok(_) => Err(io::Error::other("it is no plain file")),
-        Err(reason) => Err(reason),
-    };
     let refused = |why: &dyn std::fmt::Display| {
         warn!("{}: {why}; its token keys are not used, and tokens issued before are void", path.display());
         Ok(None)
     };
-    match opened {
-        Ok(mut file) if ownership::is_private(&file.metadata()?) => {
+    match plain_file::open(path, Links::Refused) {
+        Ok((mut file, found)) if ownership::is_private(&found) => {
             let mut bytes = Vec::new();
             file.read_to_end(&mut bytes)?;
             Ok(Some(bytes))

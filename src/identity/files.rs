@@ -26,6 +26,7 @@ use rustix::fs::FlockOperation;
 use zeroize::Zeroizing;
 
 use super::{Certificate, FEWEST_KEY_BITS, Identity, SigningError, armour, bits};
+use crate::plain_file::{self, Links};
 
 const KEY: &str = "key.pem";
 const RETIRED: &str = "retired";
@@ -210,14 +211,13 @@ fn failed<'a>(doing: &'static str, path: &'a Path) -> impl Fn(io::Error) -> Iden
 }
 
 fn read_text(path: &Path) -> Result<String, IdentityError> {
-    fs::read_to_string(path).map_err(failed("read", path))
+    let (_, bytes) = plain_file::read(path).map_err(failed("read", path))?;
+    String::from_utf8(bytes).map_err(|_| failed("read", path)(io::Error::other("it is not UTF-8")))
 }
 
 /// Reads a file that only its owner may read.
 fn read_secret(path: &Path) -> Result<Zeroizing<String>, IdentityError> {
-    let mut file = File::open(path).map_err(failed("read", path))?;
-    // The mode of what was opened, not of what stands under the name by now.
-    let metadata = file.metadata().map_err(failed("read", path))?;
+    let (mut file, metadata) = plain_file::open(path, Links::Followed).map_err(failed("read", path))?;
     let mode = metadata.mode() & 0o7777;
     if mode & 0o077 != 0 {
         return Err(IdentityError::Exposed { key: path.to_path_buf(), mode });
@@ -349,6 +349,23 @@ mod tests {
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().mode() & 0o777
+    }
+
+    /// A start, and a check, would wait for ever for whoever writes into it.
+    #[test]
+    fn a_pipe_in_the_place_of_a_key_or_a_certificate_keeps_nobody_waiting() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("identity");
+        Identity::open(&place, now()).unwrap();
+        fs::create_dir_all(place.join(RETIRED)).unwrap();
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        for name in ["retired/old.pem", KEY] {
+            let path = place.join(name);
+            let _ = fs::remove_file(&path);
+            rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+            let refused = Identity::read(&place).expect_err("it is refused").to_string();
+            assert!(refused.contains(name) && refused.contains("not a plain file"), "{refused}");
+        }
     }
 
     #[test]
