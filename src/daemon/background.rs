@@ -173,8 +173,11 @@ impl Background {
 }
 
 async fn run(registry: Arc<Registry>, made: Made, mut key: Key, issuer: String, mut ends: watch::Receiver<bool>) {
-    // Programs and AssumeRole need no key, so they go on without one.
-    key.look().await;
+    // Programs and AssumeRole need no key, so they go on without one. Whoever ends the daemon does not wait for one.
+    tokio::select! {
+        () = key.look() => {}
+        _ = ends.wait_for(|ends| *ends) => return,
+    }
 
     let (want, wanted) = watch::channel(Vec::new());
     let sources = Sources { mint: mint(Arc::clone(&key.identity), issuer) };
@@ -182,7 +185,10 @@ async fn run(registry: Arc<Registry>, made: Made, mut key: Key, issuer: String, 
 
     let mut publications = registry.publications();
     loop {
-        key.look().await;
+        tokio::select! {
+            () = key.look() => {}
+            _ = ends.wait_for(|ends| *ends) => break,
+        }
         publications.borrow_and_update();
         let snapshot = registry.snapshot();
         let all = all_wanted(&snapshot);
