@@ -3,9 +3,8 @@
 //!
 //! A rule can ask for the action, the instance's id, its tags, its metadata options as they are
 //! (`ec2:MetadataHttpTokens`, `ec2:MetadataHttpEndpoint`, `ec2:MetadataHttpPutResponseHopLimit`,
-//! `ec2:InstanceMetadataTags`) and the values that the
-//! call asks for (`ec2:Attribute/<Name>`). An instance that is to be launched is judged by what it would be; which id it
-//! gets is not known then.
+//! `ec2:InstanceMetadataTags`) and the values that the call asks for (`ec2:Attribute/<Name>`). An instance that is to be
+//! launched is judged by what it would be; which id it gets is not known then.
 //!
 //! A value is judged as it takes effect, not as it is spelled. One that has two faces, like `no-preference` and what
 //! launches get then, counts as both: a denial fits when it fits either, a permission when it fits both.

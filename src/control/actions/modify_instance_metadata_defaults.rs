@@ -73,9 +73,7 @@ impl ModifyInstanceMetadataDefaults {
         call.change_of("The defaults may have been changed.", plan).await?;
         Ok(call.document(ACTION, done))
     }
-}
 
-impl ModifyInstanceMetadataDefaults {
     /// What the call asks for, as rules see it. Who takes a preference away asks for what launches get without one, too.
     fn attributes(&self) -> Attributes {
         let nothing = MetadataDefaults::default().at_launch(OptionsUpdate::default(), ImdsSupport::V2);
