@@ -1,9 +1,9 @@
 //! What is generated from the command line, and a demo that is operated in one command.
 
-use std::process::Command;
-use std::time::Instant;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
-use crate::operator::said;
+use crate::operator::{Said, said};
 use crate::support::{Namespace, PATIENCE};
 
 fn imdsd(arguments: &[&str]) -> crate::operator::Said {
@@ -59,60 +59,67 @@ fn every_operators_subcommand_teaches_with_an_example() {
     }
 }
 
+/// A demo, which is on fixed ports and so on a network of its own. It ends with the test, whatever comes of that.
+struct Demo {
+    child: Child,
+    runtime: tempfile::TempDir,
+    _host: Namespace,
+}
+
+impl Demo {
+    fn start(test: &str, arguments: &[&str]) -> Option<Demo> {
+        let host = Namespace::prepared(test, "ip link set lo up")?;
+        let runtime = tempfile::tempdir().unwrap();
+        let mut imdsd = host.command(env!("CARGO_BIN_EXE_imdsd"));
+        imdsd.args(arguments).env("XDG_RUNTIME_DIR", runtime.path()).stdout(Stdio::null()).stderr(Stdio::null());
+        let demo = Demo { child: imdsd.spawn().unwrap(), runtime, _host: host };
+        let began = Instant::now();
+        while demo.operate(&["ways"]).code == 3 && began.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Some(demo)
+    }
+
+    /// A command that finds the demo without its socket being named.
+    fn operate(&self, arguments: &[&str]) -> Said {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_imdsd"));
+        command.args(arguments).env("XDG_RUNTIME_DIR", self.runtime.path()).env_remove("IMDSD_ADMIN_SOCKET");
+        said(command, "")
+    }
+}
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
 /// "imdsd --instance web-1.json, then imdsd instance put web-1.json": the file says nothing of the demo's way in.
 #[test]
 fn the_demo_goes_on_serving_an_instance_whose_file_is_put_again() {
-    let Some(host) = Namespace::prepared("the_demo_goes_on_serving_an_instance", "ip link set lo up") else { return };
-    let runtime = tempfile::tempdir().unwrap();
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/config/instances/web-1.json");
-    let mut demo = host.command(env!("CARGO_BIN_EXE_imdsd"));
-    demo.args(["--instance", file]).env("XDG_RUNTIME_DIR", runtime.path()).stdout(std::process::Stdio::null());
-    let mut demo = demo.stderr(std::process::Stdio::null()).spawn().unwrap();
-    let operate = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_imdsd"));
-        command.args(arguments).env("XDG_RUNTIME_DIR", runtime.path()).env_remove("IMDSD_ADMIN_SOCKET");
-        said(command, "")
-    };
-    let began = Instant::now();
-    while operate(&["ways"]).code == 3 && began.elapsed() < PATIENCE {
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
-    let explained = || operate(&["instance", "explain", "--listener", "demo"]).done();
+    let Some(demo) = Demo::start("the_demo_goes_on_serving_an_instance", &["--instance", file]) else { return };
+    let explained = || demo.operate(&["instance", "explain", "--listener", "demo"]).done();
     assert!(explained().contains("i-0a1b2c3d4e5f60718"), "{}", explained());
-    operate(&["instance", "put", file]).done();
+    demo.operate(&["instance", "put", file]).done();
     assert!(explained().contains(": 200, admitted"), "{}", explained());
-    let _ = demo.kill();
-    let _ = demo.wait();
 }
 
-/// A demo is on fixed ports, so it is on a network of its own. Its socket is a file, and found without being named.
+/// Its socket is a file, and found without being named.
 #[test]
 fn the_demo_is_operated_in_one_command_without_a_socket_being_named() {
-    let Some(host) = Namespace::prepared("the_demo_is_operated_in_one_command", "ip link set lo up") else { return };
-    let runtime = tempfile::tempdir().unwrap();
-    let mut demo = host.command(env!("CARGO_BIN_EXE_imdsd"));
-    demo.env("XDG_RUNTIME_DIR", runtime.path()).stdout(std::process::Stdio::null());
-    let mut demo = demo.stderr(std::process::Stdio::null()).spawn().unwrap();
-    let operate = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_imdsd"));
-        command.args(arguments).env("XDG_RUNTIME_DIR", runtime.path()).env_remove("IMDSD_ADMIN_SOCKET");
-        said(command, "")
-    };
-    let began = Instant::now();
-    let mut spot = operate(&["event", "spot", "--in", "5s"]);
-    while spot.code == 3 && began.elapsed() < PATIENCE {
-        std::thread::sleep(std::time::Duration::from_millis(50));
-        spot = operate(&["event", "spot", "--in", "5s"]);
-    }
+    let Some(mut demo) = Demo::start("the_demo_is_operated_in_one_command", &[]) else { return };
+    let spot = demo.operate(&["event", "spot", "--in", "5s"]);
     assert!(spot.done().contains("spot interruption, terminate at"));
-    assert!(operate(&["event", "list"]).done().contains("rebalance recommendation"));
+    assert!(demo.operate(&["event", "list"]).done().contains("rebalance recommendation"));
     // Where its terminal is closed, it ends, and takes the socket with it.
-    let pid = rustix::process::Pid::from_child(&demo);
+    let pid = rustix::process::Pid::from_child(&demo.child);
     rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
     let began = Instant::now();
-    while demo.try_wait().unwrap().is_none() {
+    while demo.child.try_wait().unwrap().is_none() {
         assert!(began.elapsed() < PATIENCE, "it ends");
-        std::thread::sleep(std::time::Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(20));
     }
-    assert!(!runtime.path().join("imdsd/admin.sock").exists());
+    assert!(!demo.runtime.path().join("imdsd/admin.sock").exists());
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::imdsd::{CHECK, Imdsd, id, on_interface, with_option};
 use crate::lab::{Door, HOST, INSTANCE_ID, IPV4, IPV6, Lab, Segment, Wire, ask_on, eventually, get, get_with};
-use crate::support::{PATIENCE, TOKEN_REQUEST};
+use crate::support::{Answer, PATIENCE, TOKEN_REQUEST, read_to_end};
 
 /// How long to listen for an answer that must not come: several of the kernel's retransmissions.
 const LISTEN: Duration = Duration::from_secs(1);
@@ -66,8 +66,12 @@ fn a_token_travels_as_many_hops_as_the_limit_and_reads_travel_always() {
         imdsd.modify(&id(1), "HttpPutResponseHopLimit", &limit.to_string());
         let token = clients[0].token(IPV4);
         // Silence takes its time, so all clients ask at once.
-        let ask = |client: &Door, address: &str| {
-            let put = client.try_ask(address, TOKEN_REQUEST, LISTEN).expect("the connection is not limited");
+        let ask = |hops: usize, client: &Door, address: &str| {
+            let mut stream = client.connect(address).expect("the connection is not limited");
+            // What must come may take its time.
+            stream.set_read_timeout(Some(if limit > hops { PATIENCE } else { LISTEN })).unwrap();
+            stream.write_all(TOKEN_REQUEST.as_bytes()).unwrap();
+            let put = Answer::read(&read_to_end(&mut stream));
             let with_token = client.ask(address, &get_with(INSTANCE_ID, &token));
             [put, with_token, client.ask(address, &get(INSTANCE_ID))]
         };
@@ -77,7 +81,7 @@ fn a_token_travels_as_many_hops_as_the_limit_and_reads_travel_always() {
                 .iter()
                 .enumerate()
                 .flat_map(|(hops, client)| [(hops, "IPv4", IPV4, client), (hops, "IPv6", IPV6, client)])
-                .map(|(hops, family, address, client)| (hops, family, scope.spawn(move || ask(client, address))))
+                .map(|(hops, family, address, client)| (hops, family, scope.spawn(move || ask(hops, client, address))))
                 .collect();
             answers = started.into_iter().map(|(hops, by, asked)| (hops, by, asked.join().unwrap())).collect();
         });
