@@ -16,10 +16,19 @@ use imdsd::registry::memory::MemoryStore;
 fn handle(c: &mut Criterion) {
     let now = Moment::now();
     let (registry, _) = Registry::open(Arc::new(MemoryStore)).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(registry.register(demo_instance(), now.wall)).unwrap();
-    let guest =
-        Guest::new(registry, Arc::new(TokenAuthority::in_memory(now)), Made::default(), HostRule::Known(Vec::new()));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime
+        .block_on(registry.register(demo_instance(), now.wall))
+        .unwrap();
+    let guest = Guest::new(
+        registry,
+        Arc::new(TokenAuthority::in_memory(now)),
+        Made::default(),
+        HostRule::Known(Vec::new()),
+    );
     let origin = Origin {
         attachment: Attachment::Listener("demo".into()),
         family: Family::Ipv4,
@@ -27,7 +36,11 @@ fn handle(c: &mut Criterion) {
         holder: None,
     };
     let ask = |method: &str, target: &str, name: &str, value: &str| {
-        let headers = [("host", b"169.254.169.254".as_slice()), ("user-agent", b"bench"), (name, value.as_bytes())];
+        let headers = [
+            ("host", b"169.254.169.254".as_slice()),
+            ("user-agent", b"bench"),
+            (name, value.as_bytes()),
+        ];
         let raw = RawRequest {
             method,
             target,
@@ -37,7 +50,12 @@ fn handle(c: &mut Criterion) {
         };
         guest.handle(&origin, raw, now)
     };
-    let Answer::Reply(issued) = ask("PUT", "/latest/api/token", "x-aws-ec2-metadata-token-ttl-seconds", "21600") else {
+    let Answer::Reply(issued) = ask(
+        "PUT",
+        "/latest/api/token",
+        "x-aws-ec2-metadata-token-ttl-seconds",
+        "21600",
+    ) else {
         panic!("the demo instance is served");
     };
     let token = String::from_utf8(issued.body.to_vec()).unwrap();
@@ -45,15 +63,32 @@ fn handle(c: &mut Criterion) {
     for (name, target) in [
         ("GET instance-id", "/latest/meta-data/instance-id"),
         ("GET meta-data/", "/latest/meta-data/"),
-        ("GET role credentials", "/latest/meta-data/iam/security-credentials/demo-role"),
-        ("GET identity document", "/latest/dynamic/instance-identity/document"),
+        (
+            "GET role credentials",
+            "/latest/meta-data/iam/security-credentials/demo-role",
+        ),
+        (
+            "GET identity document",
+            "/latest/dynamic/instance-identity/document",
+        ),
         ("GET 404", "/latest/meta-data/nope"),
     ] {
-        c.bench_function(name, |b| b.iter(|| ask("GET", target, "x-aws-ec2-metadata-token", &token)));
+        c.bench_function(name, |b| {
+            b.iter(|| ask("GET", target, "x-aws-ec2-metadata-token", &token))
+        });
     }
-    c.bench_function("GET 401", |b| b.iter(|| ask("GET", "/", "x-aws-ec2-metadata-token", "garbage")));
+    c.bench_function("GET 401", |b| {
+        b.iter(|| ask("GET", "/", "x-aws-ec2-metadata-token", "garbage"))
+    });
     c.bench_function("PUT token", |b| {
-        b.iter(|| ask("PUT", "/latest/api/token", "x-aws-ec2-metadata-token-ttl-seconds", "21600"));
+        b.iter(|| {
+            ask(
+                "PUT",
+                "/latest/api/token",
+                "x-aws-ec2-metadata-token-ttl-seconds",
+                "21600",
+            )
+        });
     });
 }
 

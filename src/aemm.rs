@@ -22,14 +22,14 @@ use serde_json::{Map, Value};
 use crate::fault::Fault;
 use crate::instance::document::{self, JsonFile, Place, is_authorized_key, near_miss};
 use crate::instance::events::{
-    Maintenance, MaintenanceCode, MaintenanceState, Rebalance, SPOT_NOTICE, SpotAction, SpotInterruption,
-    TargetLifecycleState,
+    Maintenance, MaintenanceCode, MaintenanceState, Rebalance, SPOT_NOTICE, SpotAction,
+    SpotInterruption, TargetLifecycleState,
 };
 use crate::instance::overrides::Overridden;
 use crate::instance::timeline::{Change, Step};
 use crate::instance::{
-    CredentialSource, HttpTokens, Instance, InstanceId, Ipv6Address, Monitoring, NetworkInterface, Overrides, Secret,
-    StaticCredentials, Tag, tags,
+    CredentialSource, HttpTokens, Instance, InstanceId, Ipv6Address, Monitoring, NetworkInterface,
+    Overrides, Secret, StaticCredentials, Tag, tags,
 };
 
 /// The port of the mock.
@@ -66,20 +66,37 @@ pub enum Command {
 pub fn read(file: &Path, command: Command, start: Timestamp) -> Result<Mock, Vec<Fault>> {
     match std::fs::read_to_string(file) {
         Ok(text) => parse(file, &text, command, start),
-        Err(reason) => Err(vec![Fault::of_file(file, format_args!("can't be read: {reason}"))]),
+        Err(reason) => Err(vec![Fault::of_file(
+            file,
+            format_args!("can't be read: {reason}"),
+        )]),
     }
 }
 
 /// The same of a text; `file` stands in faults.
-pub fn parse(file: &Path, text: &str, command: Command, start: Timestamp) -> Result<Mock, Vec<Fault>> {
+pub fn parse(
+    file: &Path,
+    text: &str,
+    command: Command,
+    start: Timestamp,
+) -> Result<Mock, Vec<Fault>> {
     let json = JsonFile::of(file, text)?;
     let Value::Object(members) = &json.value else {
-        return Err(vec![json.fault(&Place::root(), "the mock's configuration is an object")]);
+        return Err(vec![
+            json.fault(&Place::root(), "the mock's configuration is an object"),
+        ]);
     };
     let mut given = BTreeMap::new();
     flatten("", &Place::root(), members, &mut given);
     let faults = json.keys_twice();
-    let mut mapping = Mapping { json: &json, given, used: BTreeSet::new(), faults, warnings: Vec::new(), start };
+    let mut mapping = Mapping {
+        json: &json,
+        given,
+        used: BTreeSet::new(),
+        faults,
+        warnings: Vec::new(),
+        start,
+    };
 
     // 1. What names other things goes first: paths depend on it.
     let base = base();
@@ -97,15 +114,27 @@ pub fn parse(file: &Path, text: &str, command: Command, start: Timestamp) -> Res
     let steps = mapping.steps(command, &mut instance);
     mapping.passed_over();
 
-    let Mapping { mut faults, warnings, .. } = mapping;
+    let Mapping {
+        mut faults,
+        warnings,
+        ..
+    } = mapping;
     if faults.is_empty() {
         let of_steps = instance.schedule(steps, start).err().into_iter().flatten();
         faults.extend(of_steps.map(|message| Fault::of_file(file, message)));
         let of_instance = document::faults(&instance).into_iter();
-        faults.extend(of_instance.map(|(field, message)| Fault { field, ..Fault::of_file(file, message) }));
+        faults.extend(of_instance.map(|(field, message)| Fault {
+            field,
+            ..Fault::of_file(file, message)
+        }));
     }
     match faults.is_empty() {
-        true => Ok(Mock { instance, address, port, warnings }),
+        true => Ok(Mock {
+            instance,
+            address,
+            port,
+            warnings,
+        }),
         false => {
             faults.sort_by_key(|fault| fault.line);
             Err(faults)
@@ -116,7 +145,8 @@ pub fn parse(file: &Path, text: &str, command: Command, start: Timestamp) -> Res
 /// What the mock serves without a configuration.
 fn base() -> Instance {
     const TEXT: &str = include_str!("../config/aemm-instance.json");
-    let instances = document::read(Path::new("aemm-instance.json"), TEXT).expect("the built-in document is sound");
+    let instances = document::read(Path::new("aemm-instance.json"), TEXT)
+        .expect("the built-in document is sound");
     instances.into_iter().next().expect("it has one instance")
 }
 
@@ -130,7 +160,12 @@ struct Given<'t> {
 
 /// Every value that is no object, by its dotted key in lower case. Nothing stands for `null`, which the mock takes for
 /// nothing said.
-fn flatten<'t>(prefix: &str, place: &Place, members: &'t Map<String, Value>, given: &mut BTreeMap<String, Given<'t>>) {
+fn flatten<'t>(
+    prefix: &str,
+    place: &Place,
+    members: &'t Map<String, Value>,
+    given: &mut BTreeMap<String, Given<'t>>,
+) {
     for (name, value) in members {
         let key = format!("{prefix}{}", name.to_lowercase());
         let place = place.key(name);
@@ -163,12 +198,26 @@ const fn leaf(
     shown: fn(&Instance) -> Option<String>,
     put: fn(&mut Instance, &str),
 ) -> Leaf {
-    Leaf { key, path, shown, put }
+    Leaf {
+        key,
+        path,
+        shown,
+        put,
+    }
 }
 
 /// A leaf without a field.
-const fn bare(key: &'static str, path: &'static str, shown: fn(&Instance) -> Option<String>) -> Leaf {
-    Leaf { key, path, shown, put: |_, _| {} }
+const fn bare(
+    key: &'static str,
+    path: &'static str,
+    shown: fn(&Instance) -> Option<String>,
+) -> Leaf {
+    Leaf {
+        key,
+        path,
+        shown,
+        put: |_, _| {},
+    }
 }
 
 /// A row each, however long it is.
@@ -298,15 +347,20 @@ impl Mapping<'_> {
         if let Some(id) = self.text("metadata.values.instance-id") {
             match InstanceId::parse(&id) {
                 Some(id) => instance.instance_id = id,
-                None => {
-                    self.refuse("metadata.values.instance-id", "an instance id is i- and 8 or 17 hexadecimal digits")
-                }
+                None => self.refuse(
+                    "metadata.values.instance-id",
+                    "an instance id is i- and 8 or 17 hexadecimal digits",
+                ),
             }
         }
         if let Some(mac) = self.text("metadata.values.mac") {
             eth0(instance).mac_address = mac.to_lowercase();
             let pairs: Vec<&str> = mac.split(':').collect();
-            if pairs.len() != 6 || !pairs.iter().all(|pair| pair.len() == 2 && u8::from_str_radix(pair, 16).is_ok()) {
+            if pairs.len() != 6
+                || !pairs
+                    .iter()
+                    .all(|pair| pair.len() == 2 && u8::from_str_radix(pair, 16).is_ok())
+            {
                 let message = "a MAC address is six pairs of hexadecimal digits between colons; to show another text, set \
                                mac-mac, or meta-data/mac in Imds.Overrides of an instance document";
                 self.refuse("metadata.values.mac", message);
@@ -323,23 +377,29 @@ impl Mapping<'_> {
     }
 
     fn role(&mut self, instance: &mut Instance) {
-        let Some(role) = &mut instance.imds.role else { return };
+        let Some(role) = &mut instance.imds.role else {
+            return;
+        };
         if let Some(name) = self.text("metadata.values.iam-security-credentials-role") {
             role.role_name = name;
         }
-        if let (Some(profile), Some(arn)) =
-            (&mut instance.iam_instance_profile, self.text("metadata.values.iam-info.instanceprofilearn"))
-        {
+        if let (Some(profile), Some(arn)) = (
+            &mut instance.iam_instance_profile,
+            self.text("metadata.values.iam-info.instanceprofilearn"),
+        ) {
             profile.arn = arn;
         }
-        if let (Some(profile), Some(id)) =
-            (&mut instance.iam_instance_profile, self.text("metadata.values.iam-info.instanceprofileid"))
-        {
+        if let (Some(profile), Some(id)) = (
+            &mut instance.iam_instance_profile,
+            self.text("metadata.values.iam-info.instanceprofileid"),
+        ) {
             profile.id = id;
         }
 
         let of = |field: &str| format!("metadata.values.iam-security-credentials.{field}");
-        let CredentialSource::Static(source) = &mut role.source else { return };
+        let CredentialSource::Static(source) = &mut role.source else {
+            return;
+        };
         let mut credentials: StaticCredentials = source.v2.clone();
         if let Some(id) = self.text(&of("accesskeyid")) {
             credentials.access_key_id = id;
@@ -353,8 +413,10 @@ impl Mapping<'_> {
         if let Some(end) = self.time(&of("expiration")) {
             match end > self.start {
                 true => credentials.expiration = Some(end),
-                false => self
-                    .warn(&of("expiration"), "is past: imdsd serves no expired credentials, and shows an end to come"),
+                false => self.warn(
+                    &of("expiration"),
+                    "is past: imdsd serves no expired credentials, and shows an end to come",
+                ),
             }
         }
         // The mock gives one set to reads with and without a token.
@@ -363,24 +425,41 @@ impl Mapping<'_> {
 
         for field in ["metadata.values.iam-info.code".to_string(), of("code")] {
             if self.text(&field).is_some_and(|code| code != "Success") {
-                self.warn(&field, "is passed over: a failure is what imdsd shows when a role's source fails");
+                self.warn(
+                    &field,
+                    "is passed over: a failure is what imdsd shows when a role's source fails",
+                );
             }
         }
-        for field in ["metadata.values.iam-info.lastupdated".to_string(), of("lastupdated"), of("type")] {
+        for field in [
+            "metadata.values.iam-info.lastupdated".to_string(),
+            of("lastupdated"),
+            of("type"),
+        ] {
             self.text(&field);
         }
     }
 
     fn tags(&mut self, instance: &mut Instance) {
         const PREFIX: &str = "metadata.values.tags-instance.";
-        let keys: Vec<String> = self.given.keys().filter(|key| key.starts_with(PREFIX)).cloned().collect();
+        let keys: Vec<String> = self
+            .given
+            .keys()
+            .filter(|key| key.starts_with(PREFIX))
+            .cloned()
+            .collect();
         if !keys.is_empty() {
             instance.tags.clear();
         }
         let tag = |mapping: &mut Self, instance: &mut Instance, given: &str, key: String| {
-            let Some(value) = mapping.text(given) else { return };
+            let Some(value) = mapping.text(given) else {
+                return;
+            };
             if !tags::key_fits_metadata(&key) {
-                mapping.refuse(given, "a tag key in metadata has letters, digits and -_+=,.@: only");
+                mapping.refuse(
+                    given,
+                    "a tag key in metadata has letters, digits and -_+=,.@: only",
+                );
             }
             instance.tags.retain(|tag| tag.key != key);
             instance.tags.push(Tag { key, value });
@@ -389,8 +468,18 @@ impl Mapping<'_> {
             let name = self.given[&given].name.to_string();
             tag(self, instance, &given, name);
         }
-        tag(self, instance, "metadata.values.tags-instance-name", "Name".to_string());
-        tag(self, instance, "metadata.values.tags-instance-test", "Test".to_string());
+        tag(
+            self,
+            instance,
+            "metadata.values.tags-instance-name",
+            "Name".to_string(),
+        );
+        tag(
+            self,
+            instance,
+            "metadata.values.tags-instance-test",
+            "Test".to_string(),
+        );
     }
 
     /// Every leaf of the table: what the instance does not show by itself is overridden.
@@ -429,12 +518,20 @@ impl Mapping<'_> {
             }
         }
         for (key, path) in FIXED {
-            let role = instance.imds.role.as_ref().map(|role| role.role_name.as_str()).unwrap_or_default();
+            let role = instance
+                .imds
+                .role
+                .as_ref()
+                .map(|role| role.role_name.as_str())
+                .unwrap_or_default();
             let path = path.replace("{role}", role);
             if let Some(given) = self.text(key)
                 && before.replaced(&given, &now).replace("baskinc-role", role) != path
             {
-                self.refuse(key, &format!("imdsd serves this at {path}, as EC2 does, and nowhere else"));
+                self.refuse(
+                    key,
+                    &format!("imdsd serves this at {path}, as EC2 does, and nowhere else"),
+                );
             }
         }
     }
@@ -446,11 +543,20 @@ impl Mapping<'_> {
             return Some(text);
         }
         let below = format!("{key}.");
-        let keys: Vec<String> = self.given.keys().filter(|given| given.starts_with(&below)).cloned().collect();
+        let keys: Vec<String> = self
+            .given
+            .keys()
+            .filter(|given| given.starts_with(&below))
+            .cloned()
+            .collect();
         self.used.extend(keys.iter().cloned());
         let mut found = &self.json.value;
         for name in key.split('.') {
-            found = found.as_object()?.iter().find(|(member, _)| member.to_lowercase() == name)?.1;
+            found = found
+                .as_object()?
+                .iter()
+                .find(|(member, _)| member.to_lowercase() == name)?
+                .1;
         }
         (!keys.is_empty()).then(|| found.to_string())
     }
@@ -463,11 +569,19 @@ impl Mapping<'_> {
         if path.is_empty() {
             return Some(path);
         }
-        match path.strip_prefix("/latest/").map(|path| path.trim_end_matches('/')) {
+        match path
+            .strip_prefix("/latest/")
+            .map(|path| path.trim_end_matches('/'))
+        {
             Some(below) if below == now.path(leaf.path) => None,
-            Some(below) if below.starts_with("meta-data/") || below.starts_with("dynamic/") => Some(below.to_string()),
+            Some(below) if below.starts_with("meta-data/") || below.starts_with("dynamic/") => {
+                Some(below.to_string())
+            }
             _ => {
-                self.refuse(&key, "a path begins with /latest/meta-data/ or /latest/dynamic/");
+                self.refuse(
+                    &key,
+                    "a path begins with /latest/meta-data/ or /latest/dynamic/",
+                );
                 None
             }
         }
@@ -491,14 +605,28 @@ impl Mapping<'_> {
         if let Some(architecture) = self.text(&of("architecture")) {
             instance.architecture = architecture;
         }
-        let private = instance.primary_private_address().map(|address| address.to_string());
+        let private = instance
+            .primary_private_address()
+            .map(|address| address.to_string());
         for (field, name, is) in [
             ("imageid", "imageId", Some(instance.image_id.clone())),
-            ("availabilityzone", "availabilityZone", Some(instance.placement.availability_zone.clone())),
+            (
+                "availabilityzone",
+                "availabilityZone",
+                Some(instance.placement.availability_zone.clone()),
+            ),
             ("region", "region", Some(instance.region().to_string())),
             ("privateip", "privateIp", private),
-            ("instanceid", "instanceId", Some(instance.instance_id.to_string())),
-            ("instancetype", "instanceType", Some(instance.instance_type.clone())),
+            (
+                "instanceid",
+                "instanceId",
+                Some(instance.instance_id.to_string()),
+            ),
+            (
+                "instancetype",
+                "instanceType",
+                Some(instance.instance_type.clone()),
+            ),
             ("kernelid", "kernelId", instance.kernel_id.clone()),
             ("ramdiskid", "ramdiskId", instance.ramdisk_id.clone()),
             ("version", "version", Some("2017-09-30".to_string())),
@@ -518,9 +646,15 @@ impl Mapping<'_> {
             );
             self.warn(DOCUMENT, &message);
         }
-        for key in ["dynamic.values.instance-identity-pkcs", "dynamic.values.instance-identity-signature"] {
+        for key in [
+            "dynamic.values.instance-identity-pkcs",
+            "dynamic.values.instance-identity-signature",
+        ] {
             if self.text(key).is_some() {
-                self.warn(key, "is passed over: imdsd signs the document it serves; see docs/identity.md");
+                self.warn(
+                    key,
+                    "is passed over: imdsd signs the document it serves; see docs/identity.md",
+                );
             }
         }
     }
@@ -530,8 +664,11 @@ impl Mapping<'_> {
         for key in ["metadata.values.userdata", "userdata.values.userdata"] {
             let Some(text) = self.text(key) else { continue };
             let encoded = BASE64.decode(&text).is_ok();
-            (instance.imds.user_data, instance.imds.user_data_text) =
-                if encoded { (Some(text), None) } else { (None, Some(text)) };
+            (instance.imds.user_data, instance.imds.user_data_text) = if encoded {
+                (Some(text), None)
+            } else {
+                (None, Some(text))
+            };
         }
     }
 
@@ -554,7 +691,9 @@ impl Mapping<'_> {
                 Ipv4Addr::LOCALHOST
             }
             Ok(IpAddr::V6(address)) if address.is_loopback() => Ipv4Addr::LOCALHOST,
-            Err(_) if name.is_empty() || name.eq_ignore_ascii_case("localhost") => Ipv4Addr::LOCALHOST,
+            Err(_) if name.is_empty() || name.eq_ignore_ascii_case("localhost") => {
+                Ipv4Addr::LOCALHOST
+            }
             Ok(_) | Err(_) => {
                 self.refuse("server.hostname", ELSEWHERE);
                 Ipv4Addr::LOCALHOST
@@ -564,7 +703,10 @@ impl Mapping<'_> {
             match required.to_lowercase().as_str() {
                 "true" | "1" => instance.metadata_options.http_tokens = HttpTokens::Required,
                 "false" | "0" | "" => instance.metadata_options.http_tokens = HttpTokens::Optional,
-                _ => self.refuse("imdsv2", "is true or false; imdsd calls it HttpTokens, required or optional"),
+                _ => self.refuse(
+                    "imdsv2",
+                    "is true or false; imdsd calls it HttpTokens, required or optional",
+                ),
             }
         }
         for key in ["save-config-to-file", "watch-config-file"] {
@@ -582,32 +724,63 @@ impl Mapping<'_> {
         let recommended = self.moment("rebalance-trigger-time", "rebalance-delay-sec");
         let mut steps = Vec::new();
 
-        let action = self.word::<SpotAction>(&["spot.action", "spot.instance-action", "spot-itn.instance-action"]);
+        let action = self.word::<SpotAction>(&[
+            "spot.action",
+            "spot.instance-action",
+            "spot-itn.instance-action",
+        ]);
         let action = action.unwrap_or(SpotAction::Terminate);
-        let lead = if action == SpotAction::Hibernate { SignedDuration::ZERO } else { SPOT_NOTICE };
-        let time =
-            self.first_time(&["spot.time", "spot.termination-time", "spot-itn.time", "spot-itn.termination-time"]);
+        let lead = if action == SpotAction::Hibernate {
+            SignedDuration::ZERO
+        } else {
+            SPOT_NOTICE
+        };
+        let time = self.first_time(&[
+            "spot.time",
+            "spot.termination-time",
+            "spot-itn.time",
+            "spot-itn.termination-time",
+        ]);
         let notice = self.time("spot.rebalance-rec-time");
         if matches!(command, Command::All | Command::Spot) {
             let time = time.or(told.checked_add(lead).ok()).unwrap_or(told);
-            let spot = SpotInterruption { action, time, notice_time: Some(told) };
-            steps.push(Step { at: told, set: Change::Spot(spot) });
-            let rebalance = Rebalance { notice_time: notice.unwrap_or(recommended) };
-            steps.push(Step { at: recommended, set: Change::Rebalance(rebalance) });
+            let spot = SpotInterruption {
+                action,
+                time,
+                notice_time: Some(told),
+            };
+            steps.push(Step {
+                at: told,
+                set: Change::Spot(spot),
+            });
+            let rebalance = Rebalance {
+                notice_time: notice.unwrap_or(recommended),
+            };
+            steps.push(Step {
+                at: recommended,
+                set: Change::Rebalance(rebalance),
+            });
         }
 
         let event = self.maintenance();
         if matches!(command, Command::All | Command::Events) {
-            steps.push(Step { at: told, set: Change::Maintenance(event) });
+            steps.push(Step {
+                at: told,
+                set: Change::Maintenance(event),
+            });
         }
 
-        let named = |key: &String| key.starts_with("asg-termination-") || key.starts_with("autoscaling.");
+        let named =
+            |key: &String| key.starts_with("asg-termination-") || key.starts_with("autoscaling.");
         let is_named = self.given.keys().any(named);
         let ended = self.moment("asg-termination-trigger-time", "asg-termination-delay-sec");
         let states = self.lifecycle();
         if command == Command::AsgLifecycle || (command == Command::All && is_named) {
             instance.imds.events.target_lifecycle_state = Some(TargetLifecycleState::InService);
-            let state = |(at, state)| Step { at, set: Change::TargetLifecycleState(state) };
+            let state = |(at, state)| Step {
+                at,
+                set: Change::TargetLifecycleState(state),
+            };
             match states.is_empty() {
                 true => steps.push(state((ended, TargetLifecycleState::Terminated))),
                 false => steps.extend(states.into_iter().map(state)),
@@ -619,8 +792,7 @@ impl Mapping<'_> {
             // The mock's default, and everybody.
             None | Some(2 | ..0) => {}
             Some(_) => {
-                let message =
-                    "is passed over: imdsd tells guests apart as instances, and an event says for which it is";
+                let message = "is passed over: imdsd tells guests apart as instances, and an event says for which it is";
                 self.warn("mock-ip-count", message);
             }
         }
@@ -629,17 +801,32 @@ impl Mapping<'_> {
     }
 
     fn maintenance(&mut self) -> Maintenance {
-        let key = |field: &str| [format!("events.{field}"), format!("scheduled-events.{field}")];
+        let key = |field: &str| {
+            [
+                format!("events.{field}"),
+                format!("scheduled-events.{field}"),
+            ]
+        };
         let mut time = |field: &str, days: i64| {
             let [one, other] = key(field);
-            let later = self.start.checked_add(SignedDuration::from_hours(24 * days)).unwrap_or(self.start);
+            let later = self
+                .start
+                .checked_add(SignedDuration::from_hours(24 * days))
+                .unwrap_or(self.start);
             self.first_time(&[&one, &other]).unwrap_or(later)
         };
-        let (not_before, not_after, deadline) =
-            (time("not-before", 0), time("not-after", 7), time("not-before-deadline", 9));
+        let (not_before, not_after, deadline) = (
+            time("not-before", 0),
+            time("not-after", 7),
+            time("not-before-deadline", 9),
+        );
         let ([code, older_code], [state, older_state]) = (key("code"), key("state"));
-        let code = self.word::<MaintenanceCode>(&[&code, &older_code]).unwrap_or(MaintenanceCode::SystemReboot);
-        let state = self.word::<MaintenanceState>(&[&state, &older_state]).unwrap_or_default();
+        let code = self
+            .word::<MaintenanceCode>(&[&code, &older_code])
+            .unwrap_or(MaintenanceCode::SystemReboot);
+        let state = self
+            .word::<MaintenanceState>(&[&state, &older_state])
+            .unwrap_or_default();
         let id = self.text("metadata.values.event-id");
         Maintenance {
             event_id: id.unwrap_or_else(|| "instance-event-1234567890abcdef0".to_string()),
@@ -655,9 +842,13 @@ impl Mapping<'_> {
     /// `["InService", "2m", "Terminated"]`: states with times or lengths of time between them.
     fn lifecycle(&mut self) -> Vec<(Timestamp, TargetLifecycleState)> {
         const KEY: &str = "autoscaling.target-lifecycle-state";
-        let Some(Given { value, .. }) = self.given.get(KEY) else { return Vec::new() };
+        let Some(Given { value, .. }) = self.given.get(KEY) else {
+            return Vec::new();
+        };
         self.used.insert(KEY.to_string());
-        let words: Option<Vec<&str>> = value.as_array().and_then(|words| words.iter().map(Value::as_str).collect());
+        let words: Option<Vec<&str>> = value
+            .as_array()
+            .and_then(|words| words.iter().map(Value::as_str).collect());
         let read = |words: Vec<&str>| {
             let mut at = self.start;
             let mut states = Vec::new();
@@ -665,16 +856,22 @@ impl Mapping<'_> {
                 if index % 2 == 0 {
                     states.push((at, word_as(word)?));
                 } else {
-                    let length = || word.parse::<SignedDuration>().ok().filter(|length| !length.is_negative());
-                    at = word.parse().ok().or_else(|| at.checked_add(length()?).ok())?;
+                    let length = || {
+                        word.parse::<SignedDuration>()
+                            .ok()
+                            .filter(|length| !length.is_negative())
+                    };
+                    at = word
+                        .parse()
+                        .ok()
+                        .or_else(|| at.checked_add(length()?).ok())?;
                 }
             }
             (words.len() % 2 == 1).then_some(states)
         };
         let states = words.and_then(read);
         if states.is_none() {
-            let message =
-                "is states with a time or a length of time between them: [\"InService\", \"2m\", \"Terminated\"]";
+            let message = "is states with a time or a length of time between them: [\"InService\", \"2m\", \"Terminated\"]";
             self.refuse(KEY, message);
         }
         states.unwrap_or_default()
@@ -732,8 +929,9 @@ impl Mapping<'_> {
     /// The first of several spellings that is given, as one of EC2's words.
     fn word<T: DeserializeOwned>(&mut self, keys: &[&str]) -> Option<T> {
         let words: Vec<_> = keys.iter().map(|key| (*key, self.text(key))).collect();
-        let (key, text) =
-            words.into_iter().find_map(|(key, text)| Some((key, text.filter(|text| !text.is_empty())?)))?;
+        let (key, text) = words
+            .into_iter()
+            .find_map(|(key, text)| Some((key, text.filter(|text| !text.is_empty())?)))?;
         match serde_json::from_value(Value::String(text)) {
             Ok(word) => Some(word),
             Err(error) => {
@@ -757,23 +955,39 @@ impl Mapping<'_> {
     fn fault(&self, key: &str, message: &str) -> Fault {
         let below = format!("{key}.");
         let exact = self.given.get(key).map(|given| given.place.clone());
-        let first =
-            || self.given.iter().find(|(given, _)| given.starts_with(&below)).map(|(_, given)| given.place.clone());
+        let first = || {
+            self.given
+                .iter()
+                .find(|(given, _)| given.starts_with(&below))
+                .map(|(_, given)| given.place.clone())
+        };
         let place = exact.or_else(first).unwrap_or(Place::root());
-        Fault { field: key.to_string(), ..self.json.fault(&place, message) }
+        Fault {
+            field: key.to_string(),
+            ..self.json.fault(&place, message)
+        }
     }
 
     /// What nobody asked for is passed over, as the mock does.
     fn passed_over(&mut self) {
-        let unused: Vec<String> = self.given.keys().filter(|key| !self.used.contains(*key)).cloned().collect();
+        let unused: Vec<String> = self
+            .given
+            .keys()
+            .filter(|key| !self.used.contains(*key))
+            .cloned()
+            .collect();
         let known: Vec<String> = LEAVES
             .iter()
-            .flat_map(|leaf| ["values", "paths"].map(|kind| format!("{}.{kind}.{}", leaf.section(), leaf.key)))
+            .flat_map(|leaf| {
+                ["values", "paths"].map(|kind| format!("{}.{kind}.{}", leaf.section(), leaf.key))
+            })
             .chain(KNOWN.iter().map(ToString::to_string))
             .collect();
         let known: Vec<&str> = known.iter().map(String::as_str).collect();
         for key in unused {
-            let hint = near_miss(&key, &known).map(|meant| format!("; did you mean {meant}?")).unwrap_or_default();
+            let hint = near_miss(&key, &known)
+                .map(|meant| format!("; did you mean {meant}?"))
+                .unwrap_or_default();
             self.warn(&key, &format!("is not known, and passed over{hint}"));
         }
     }
@@ -804,7 +1018,11 @@ const KNOWN: &[&str] = &[
 impl Leaf {
     /// Where the mock has its value and its path.
     fn section(&self) -> &'static str {
-        if self.path.starts_with("dynamic/") { DYNAMIC } else { META_DATA }
+        if self.path.starts_with("dynamic/") {
+            DYNAMIC
+        } else {
+            META_DATA
+        }
     }
 }
 
@@ -818,7 +1036,11 @@ struct Names {
 impl Names {
     /// Of an instance; the mock's default names it where the file does not.
     fn of(instance: &Instance, public: Option<String>, eia: Option<String>) -> Names {
-        let address = || instance.public_ip_address.map(|address| address.to_string());
+        let address = || {
+            instance
+                .public_ip_address
+                .map(|address| address.to_string())
+        };
         Names {
             mac: of(instance).mac_address.clone(),
             public: public.or_else(address).unwrap_or_default(),
@@ -827,12 +1049,16 @@ impl Names {
     }
 
     fn path(&self, path: &str) -> String {
-        path.replace("{mac}", &self.mac).replace("{public}", &self.public).replace("{eia}", &self.eia)
+        path.replace("{mac}", &self.mac)
+            .replace("{public}", &self.public)
+            .replace("{eia}", &self.eia)
     }
 
     /// The mock puts the names in force into paths that have its default names.
     fn replaced(&self, path: &str, now: &Names) -> String {
-        path.replace(&self.mac, &now.mac).replace(&self.public, &now.public).replace(&self.eia, &now.eia)
+        path.replace(&self.mac, &now.mac)
+            .replace(&self.public, &now.public)
+            .replace(&self.eia, &now.eia)
     }
 }
 
@@ -870,7 +1096,9 @@ fn lines(values: impl IntoIterator<Item = impl ToString>) -> Option<String> {
 }
 
 fn is_of_aws(instance: &Instance) -> bool {
-    !["cn-", "us-gov-", "us-iso"].iter().any(|other| instance.region().starts_with(other))
+    !["cn-", "us-gov-", "us-iso"]
+        .iter()
+        .any(|other| instance.region().starts_with(other))
 }
 
 fn word_as<T: DeserializeOwned>(word: &str) -> Option<T> {
@@ -900,7 +1128,10 @@ mod tests {
     }
 
     fn warnings(mock: &Mock) -> Vec<&str> {
-        mock.warnings.iter().map(|warning| warning.field.as_str()).collect()
+        mock.warnings
+            .iter()
+            .map(|warning| warning.field.as_str())
+            .collect()
     }
 
     #[test]
@@ -909,7 +1140,10 @@ mod tests {
         assert_eq!((mock.address, mock.port), (Ipv4Addr::LOCALHOST, 1338));
         assert_eq!(warnings(&mock), [""; 0]);
         let mut instance = mock.instance;
-        assert!(instance.imds.timeline.is_empty(), "what is told at once is no step any more");
+        assert!(
+            instance.imds.timeline.is_empty(),
+            "what is told at once is no step any more"
+        );
         instance.imds.events = Default::default();
         assert_eq!(instance, base());
     }
@@ -918,8 +1152,8 @@ mod tests {
     #[test]
     fn a_saved_configuration_is_the_mocks_defaults_too() {
         let text = include_str!("../tests/data/aemm-config-saved.json");
-        let mock =
-            parse(Path::new("a.json"), text, Command::All, start()).unwrap_or_else(|faults| panic!("{faults:#?}"));
+        let mock = parse(Path::new("a.json"), text, Command::All, start())
+            .unwrap_or_else(|faults| panic!("{faults:#?}"));
         assert_eq!(
             warnings(&mock),
             [
@@ -947,12 +1181,24 @@ mod tests {
         let instance = &mock.instance;
         assert_eq!(instance.image_id, "ami-1");
         assert_eq!(instance.ami_launch_index, 3);
-        assert_eq!(instance.network_interfaces[0].mac_address, "0e:49:61:0f:c3:77");
-        assert_eq!(instance.primary_private_address().unwrap().to_string(), "10.0.0.9");
+        assert_eq!(
+            instance.network_interfaces[0].mac_address,
+            "0e:49:61:0f:c3:77"
+        );
+        assert_eq!(
+            instance.primary_private_address().unwrap().to_string(),
+            "10.0.0.9"
+        );
         assert_eq!(instance.imds.role.as_ref().unwrap().role_name, "web");
-        let tags: Vec<_> = instance.tags.iter().map(|tag| (tag.key.as_str(), tag.value.as_str())).collect();
+        let tags: Vec<_> = instance
+            .tags
+            .iter()
+            .map(|tag| (tag.key.as_str(), tag.value.as_str()))
+            .collect();
         assert_eq!(tags, [("cost", "1"), ("Team", "x")]);
-        let CredentialSource::Static(source) = &instance.imds.role.as_ref().unwrap().source else { panic!() };
+        let CredentialSource::Static(source) = &instance.imds.role.as_ref().unwrap().source else {
+            panic!()
+        };
         assert_eq!(source.v1.as_ref(), Some(&source.v2));
         assert_eq!(source.v2.access_key_id, "AKID");
         let macs = "meta-data/network/interfaces/macs/0e:49:61:0f:c3:77";
@@ -960,17 +1206,36 @@ mod tests {
             ("meta-data/mac".to_string(), "0E:49:61:0f:c3:77"),
             (format!("{macs}/mac"), "FOO"),
             (format!("{macs}/network-card-index"), "0"),
-            (format!("{macs}/ipv4-associations/203.0.113.7"), "192.0.2.54"),
+            (
+                format!("{macs}/ipv4-associations/203.0.113.7"),
+                "192.0.2.54",
+            ),
             (format!("{macs}/local-ipv4s"), "172.16.34.43"),
             (format!("{macs}/public-ipv4s"), "192.0.2.54"),
-            ("meta-data/local-hostname".to_string(), "ip-172-16-34-43.ec2.internal"),
+            (
+                "meta-data/local-hostname".to_string(),
+                "ip-172-16-34-43.ec2.internal",
+            ),
             ("meta-data/instance-action".to_string(), "shutdown"),
             ("meta-data/security-groups".to_string(), "a\nb"),
         ] {
-            assert_eq!(instance.imds.overrides.of(&path), Overridden::Set(text), "{path}");
+            assert_eq!(
+                instance.imds.overrides.of(&path),
+                Overridden::Set(text),
+                "{path}"
+            );
         }
-        for path in ["meta-data/ami-id", "meta-data/hostname", "meta-data/public-ipv4", "meta-data/placement/region"] {
-            assert_eq!(instance.imds.overrides.of(path), Overridden::Untouched, "{path}");
+        for path in [
+            "meta-data/ami-id",
+            "meta-data/hostname",
+            "meta-data/public-ipv4",
+            "meta-data/placement/region",
+        ] {
+            assert_eq!(
+                instance.imds.overrides.of(path),
+                Overridden::Untouched,
+                "{path}"
+            );
         }
     }
 
@@ -989,15 +1254,27 @@ mod tests {
         let macs = "meta-data/network/interfaces/macs";
         for (path, said) in [
             (format!("{macs}/BAR/device-number"), Overridden::Set("0")),
-            (format!("{macs}/0e:49:61:0f:c3:77/device-number"), Overridden::Hidden),
-            (format!("{macs}/0e:49:61:0f:c3:77/vpc-id"), Overridden::Untouched),
-            ("meta-data/own/ami".to_string(), Overridden::Set("ami-0a887e401f7654935")),
+            (
+                format!("{macs}/0e:49:61:0f:c3:77/device-number"),
+                Overridden::Hidden,
+            ),
+            (
+                format!("{macs}/0e:49:61:0f:c3:77/vpc-id"),
+                Overridden::Untouched,
+            ),
+            (
+                "meta-data/own/ami".to_string(),
+                Overridden::Set("ami-0a887e401f7654935"),
+            ),
             ("meta-data/ami-id".to_string(), Overridden::Hidden),
             ("meta-data/kernel-id".to_string(), Overridden::Hidden),
         ] {
             assert_eq!(overrides.of(&path), said, "{path}");
         }
-        assert_eq!(warnings(&mock), ["metadata.paths.ipv4-associations", "metadata.paths.system"]);
+        assert_eq!(
+            warnings(&mock),
+            ["metadata.paths.ipv4-associations", "metadata.paths.system"]
+        );
     }
 
     /// What a guest could be shown: spot, rebalance, scheduled, history, lifecycle.
@@ -1008,7 +1285,9 @@ mod tests {
             events.rebalance_recommendation(now).is_some(),
             events.maintenance_scheduled() != "[]",
             events.maintenance_history() != "[]",
-            events.target_lifecycle_state.map_or("", TargetLifecycleState::as_str),
+            events
+                .target_lifecycle_state
+                .map_or("", TargetLifecycleState::as_str),
         )
     }
 
@@ -1052,7 +1331,10 @@ mod tests {
                 json!({ "spot": { "action": "stop", "time": "2020-01-07T01:03:47Z" } }),
                 r#"{"action": "stop", "time": "2020-01-07T01:03:47Z"}"#,
             ),
-            (json!({ "SPOT.Action": "stop" }), r#"{"action": "stop", "time": "2026-05-17T08:32:00Z"}"#),
+            (
+                json!({ "SPOT.Action": "stop" }),
+                r#"{"action": "stop", "time": "2026-05-17T08:32:00Z"}"#,
+            ),
             (
                 json!({ "spot-itn": { "instance-action": "hibernate", "time": "" } }),
                 r#"{"action": "hibernate", "time": "2026-05-17T08:30:00Z"}"#,
@@ -1062,8 +1344,15 @@ mod tests {
                 r#"{"action": "terminate", "time": "2020-01-07T01:03:47Z"}"#,
             ),
         ] {
-            let events = read(config.clone()).instance.events_at(start()).into_owned();
-            assert_eq!(events.spot_instance_action(start()).as_deref(), Some(action), "{config}");
+            let events = read(config.clone())
+                .instance
+                .events_at(start())
+                .into_owned();
+            assert_eq!(
+                events.spot_instance_action(start()).as_deref(),
+                Some(action),
+                "{config}"
+            );
         }
         let mock = read(json!({
             "spot": { "rebalance-rec-time": "2026-05-17T08:00:00Z" },
@@ -1085,15 +1374,26 @@ mod tests {
 
     #[test]
     fn the_server_the_tokens_and_the_user_data() {
-        let mock = read(json!({ "server": { "port": "1550", "hostname": "localhost" }, "imdsv2": true,
-                                "userdata": { "values": { "userdata": "aGk=" } } }));
+        let mock = read(
+            json!({ "server": { "port": "1550", "hostname": "localhost" }, "imdsv2": true,
+                                "userdata": { "values": { "userdata": "aGk=" } } }),
+        );
         assert_eq!((mock.address, mock.port), (Ipv4Addr::LOCALHOST, 1550));
-        assert_eq!(mock.instance.metadata_options.http_tokens, HttpTokens::Required);
+        assert_eq!(
+            mock.instance.metadata_options.http_tokens,
+            HttpTokens::Required
+        );
         assert_eq!(mock.instance.user_data().unwrap(), b"hi");
         let mock = read(json!({ "server": { "port": 1550, "hostname": "127.0.0.9" },
                                 "userdata": { "values": { "userdata": "#!/bin/sh" } } }));
-        assert_eq!((mock.address, mock.port), (Ipv4Addr::new(127, 0, 0, 9), 1550));
-        assert_eq!(mock.instance.metadata_options.http_tokens, HttpTokens::Optional);
+        assert_eq!(
+            (mock.address, mock.port),
+            (Ipv4Addr::new(127, 0, 0, 9), 1550)
+        );
+        assert_eq!(
+            mock.instance.metadata_options.http_tokens,
+            HttpTokens::Optional
+        );
         assert_eq!(mock.instance.user_data().unwrap(), b"#!/bin/sh");
     }
 
@@ -1101,9 +1401,15 @@ mod tests {
     fn what_is_passed_over_is_warned_of() {
         for (config, field) in [
             (json!({ "mock-ip-count": 5 }), "mock-ip-count"),
-            (json!({ "save-config-to-file": true }), "save-config-to-file"),
+            (
+                json!({ "save-config-to-file": true }),
+                "save-config-to-file",
+            ),
             (json!({ "watch-config-file": true }), "watch-config-file"),
-            (json!({ "server": { "hostname": "0.0.0.0" } }), "server.hostname"),
+            (
+                json!({ "server": { "hostname": "0.0.0.0" } }),
+                "server.hostname",
+            ),
             (
                 json!({ "dynamic": { "values": { "instance-identity-pkcs": "x" } } }),
                 "dynamic.values.instance-identity-pkcs",
@@ -1122,8 +1428,18 @@ mod tests {
             assert_eq!(warnings(&read(config.clone())), [field], "{config}");
         }
         let mock = read(json!({ "spot": { "acton": "stop" } }));
-        assert!(mock.warnings[0].message.ends_with("did you mean spot.action?"), "{:?}", mock.warnings);
-        for silent in [json!({ "mock-ip-count": 2 }), json!({ "mock-ip-count": -1 }), json!({ "config-file": "x" })] {
+        assert!(
+            mock.warnings[0]
+                .message
+                .ends_with("did you mean spot.action?"),
+            "{:?}",
+            mock.warnings
+        );
+        for silent in [
+            json!({ "mock-ip-count": 2 }),
+            json!({ "mock-ip-count": -1 }),
+            json!({ "config-file": "x" }),
+        ] {
             assert_eq!(warnings(&read(silent.clone())), [""; 0], "{silent}");
         }
     }
@@ -1134,37 +1450,85 @@ mod tests {
         let paths = |paths: Value| json!({ "metadata": { "paths": paths } });
         for (config, fields) in [
             (json!([]), vec![""]),
-            (values(json!({ "instance-id": "ma1" })), vec!["metadata.values.instance-id"]),
+            (
+                values(json!({ "instance-id": "ma1" })),
+                vec!["metadata.values.instance-id"],
+            ),
             (values(json!({ "mac": "FOO" })), vec!["metadata.values.mac"]),
-            (values(json!({ "ami-id": ["a"] })), vec!["metadata.values.ami-id"]),
-            (values(json!({ "tags-instance": { "a b": "c" } })), vec!["metadata.values.tags-instance.a b"]),
+            (
+                values(json!({ "ami-id": ["a"] })),
+                vec!["metadata.values.ami-id"],
+            ),
+            (
+                values(json!({ "tags-instance": { "a b": "c" } })),
+                vec!["metadata.values.tags-instance.a b"],
+            ),
             (values(json!({ "event-id": "e" })), vec![""]),
-            (values(json!({ "iam-security-credentials-role": "a b" })), vec!["Imds.Role.RoleName"]),
-            (values(json!({ "placement-availability-zone": "US" })), vec!["Placement.AvailabilityZone"]),
-            (paths(json!({ "ami-id": "/ami" })), vec!["metadata.paths.ami-id"]),
+            (
+                values(json!({ "iam-security-credentials-role": "a b" })),
+                vec!["Imds.Role.RoleName"],
+            ),
+            (
+                values(json!({ "placement-availability-zone": "US" })),
+                vec!["Placement.AvailabilityZone"],
+            ),
+            (
+                paths(json!({ "ami-id": "/ami" })),
+                vec!["metadata.paths.ami-id"],
+            ),
             (
                 paths(json!({ "ami-id": "/latest/meta-data/tags/instance/ami" })),
                 vec!["Imds.Overrides.meta-data/tags/instance/ami"],
             ),
-            (paths(json!({ "spot": "/latest/meta-data/own" })), vec!["metadata.paths.spot"]),
+            (
+                paths(json!({ "spot": "/latest/meta-data/own" })),
+                vec!["metadata.paths.spot"],
+            ),
             (
                 paths(json!({ "iam-security-credentials": "/latest/meta-data/own" })),
                 vec!["metadata.paths.iam-security-credentials"],
             ),
-            (json!({ "userdata": { "paths": { "userdata": "/x" } } }), vec!["userdata.paths.userdata"]),
+            (
+                json!({ "userdata": { "paths": { "userdata": "/x" } } }),
+                vec!["userdata.paths.userdata"],
+            ),
             (json!({ "server": { "port": "0" } }), vec!["server.port"]),
-            (json!({ "server": { "port": "65536" } }), vec!["server.port"]),
-            (json!({ "server": { "hostname": "192.0.2.1" } }), vec!["server.hostname"]),
-            (json!({ "server": { "hostname": "example.com" } }), vec!["server.hostname"]),
+            (
+                json!({ "server": { "port": "65536" } }),
+                vec!["server.port"],
+            ),
+            (
+                json!({ "server": { "hostname": "192.0.2.1" } }),
+                vec!["server.hostname"],
+            ),
+            (
+                json!({ "server": { "hostname": "example.com" } }),
+                vec!["server.hostname"],
+            ),
             (json!({ "imdsv2": "perhaps" }), vec!["imdsv2"]),
             (json!({ "mock-delay-sec": "soon" }), vec!["mock-delay-sec"]),
             (json!({ "mock-delay-sec": 1.5 }), vec!["mock-delay-sec"]),
-            (json!({ "mock-delay-sec": i64::MAX }), vec!["mock-delay-sec"]),
-            (json!({ "mock-trigger-time": "soon" }), vec!["mock-trigger-time"]),
-            (json!({ "spot": { "action": "destroy" } }), vec!["spot.action"]),
+            (
+                json!({ "mock-delay-sec": i64::MAX }),
+                vec!["mock-delay-sec"],
+            ),
+            (
+                json!({ "mock-trigger-time": "soon" }),
+                vec!["mock-trigger-time"],
+            ),
+            (
+                json!({ "spot": { "action": "destroy" } }),
+                vec!["spot.action"],
+            ),
             (json!({ "spot": { "time": "soon" } }), vec!["spot.time"]),
-            (json!({ "events": { "code": "reboot" } }), vec!["events.code"]),
-            (json!({ "events": { "state": "done", "not-after": "x" } }), vec!["events.state", "events.not-after"]),
+            (
+                json!({ "events": { "code": "reboot" } }),
+                vec!["events.code"],
+            ),
+            (
+                json!({ "events": { "state": "done", "not-after": "x" } }),
+                vec!["events.state", "events.not-after"],
+            ),
             (
                 json!({ "autoscaling": { "target-lifecycle-state": ["InService", "2m"] } }),
                 vec!["autoscaling.target-lifecycle-state"],
@@ -1174,7 +1538,12 @@ mod tests {
                 vec!["autoscaling.target-lifecycle-state"],
             ),
         ] {
-            let mock = parse(Path::new("a.json"), &config.to_string(), Command::All, start());
+            let mock = parse(
+                Path::new("a.json"),
+                &config.to_string(),
+                Command::All,
+                start(),
+            );
             let faults = mock.map(|mock| mock.port).expect_err(&config.to_string());
             let mut seen: Vec<&str> = faults.iter().map(|fault| fault.field.as_str()).collect();
             let mut fields = fields;
@@ -1183,7 +1552,14 @@ mod tests {
             assert_eq!(seen, fields, "{config} {faults:#?}");
         }
         let text = "{\n\"metadata\": { \"values\": {\n\"mac\": \"FOO\" } } }";
-        let faults = parse(Path::new("a.json"), text, Command::All, start()).map(|mock| mock.port).unwrap_err();
-        assert!(faults[0].to_string().starts_with("a.json:3: metadata.values.mac: a MAC address"), "{faults:?}");
+        let faults = parse(Path::new("a.json"), text, Command::All, start())
+            .map(|mock| mock.port)
+            .unwrap_err();
+        assert!(
+            faults[0]
+                .to_string()
+                .starts_with("a.json:3: metadata.values.mac: a MAC address"),
+            "{faults:?}"
+        );
     }
 }

@@ -19,7 +19,10 @@ impl Moment {
     pub fn now() -> Moment {
         let boot = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
         Moment {
-            since_boot: Duration::new(boot.tv_sec.unsigned_abs(), u32::try_from(boot.tv_nsec).unwrap_or(0)),
+            since_boot: Duration::new(
+                boot.tv_sec.unsigned_abs(),
+                u32::try_from(boot.tv_nsec).unwrap_or(0),
+            ),
             wall: Timestamp::now(),
         }
     }

@@ -21,7 +21,12 @@ pub struct Fault {
 impl Fault {
     /// A fault of the file as a whole.
     pub fn of_file(file: &Path, message: impl fmt::Display) -> Fault {
-        Fault { file: file.to_path_buf(), line: 0, field: String::new(), message: message.to_string() }
+        Fault {
+            file: file.to_path_buf(),
+            line: 0,
+            field: String::new(),
+            message: message.to_string(),
+        }
     }
 }
 
@@ -40,5 +45,8 @@ impl fmt::Display for Fault {
 
 /// The line, counted from 1, in which byte `offset` of `text` stands.
 pub fn line_of(text: &str, offset: usize) -> usize {
-    1 + text.as_bytes()[..offset.min(text.len())].iter().filter(|&&b| b == b'\n').count()
+    1 + text.as_bytes()[..offset.min(text.len())]
+        .iter()
+        .filter(|&&b| b == b'\n')
+        .count()
 }

@@ -18,7 +18,10 @@ pub fn start(format: LogFormat, level: LogLevel) {
     };
     // Whoever reads the log may go away. A complaint about that on the same closed stream would be a panic in the midst of
     // a guest's request.
-    let lines = tracing_subscriber::fmt().log_internal_errors(false).with_max_level(level).with_target(false);
+    let lines = tracing_subscriber::fmt()
+        .log_internal_errors(false)
+        .with_max_level(level)
+        .with_target(false);
     let lines = lines.with_writer(std::io::stderr);
     match format {
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),

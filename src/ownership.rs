@@ -9,7 +9,10 @@ use std::path::Path;
 pub fn fault(path: &Path, found: &Metadata) -> Option<String> {
     let (own, path) = (rustix::process::geteuid().as_raw(), path.display());
     if !is_trusted(found.uid(), own) {
-        return Some(format!("it belongs to another user (uid {}); run: chown {own} {path}", found.uid()));
+        return Some(format!(
+            "it belongs to another user (uid {}); run: chown {own} {path}",
+            found.uid()
+        ));
     }
     (found.mode() & 0o022 != 0).then(|| format!("others may write it; run: chmod 700 {path}"))
 }
@@ -30,8 +33,13 @@ mod tests {
 
     #[test]
     fn a_directory_is_of_this_user_or_of_root() {
-        for (uid, own, trusted) in [(0, 0, true), (1000, 1000, true), (0, 1000, true), (1000, 0, false), (1, 2, false)]
-        {
+        for (uid, own, trusted) in [
+            (0, 0, true),
+            (1000, 1000, true),
+            (0, 1000, true),
+            (1000, 0, false),
+            (1, 2, false),
+        ] {
             assert_eq!(is_trusted(uid, own), trusted, "{uid} for {own}");
         }
     }

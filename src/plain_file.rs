@@ -26,7 +26,10 @@ pub fn open(path: &Path, links: Links) -> io::Result<(File, Metadata)> {
         Links::Followed => OFlags::NONBLOCK,
         Links::Refused => OFlags::NONBLOCK | OFlags::NOFOLLOW,
     };
-    let file = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits() as i32)
+        .open(path)?;
     let metadata = file.metadata()?;
     match metadata.is_file() {
         true => Ok((file, metadata)),
@@ -52,15 +55,32 @@ mod tests {
     #[test]
     fn only_a_plain_file_of_a_bounded_size_is_read() {
         let directory = tempfile::tempdir().unwrap();
-        let (plain, fifo) = (directory.path().join("plain"), directory.path().join("fifo"));
-        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, rustix::fs::Mode::RUSR, 0).unwrap();
+        let (plain, fifo) = (
+            directory.path().join("plain"),
+            directory.path().join("fifo"),
+        );
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &fifo,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR,
+            0,
+        )
+        .unwrap();
         for path in [&fifo, directory.path()] {
-            assert_eq!(read(path).unwrap_err().to_string(), "it is not a plain file");
+            assert_eq!(
+                read(path).unwrap_err().to_string(),
+                "it is not a plain file"
+            );
         }
         std::os::unix::fs::symlink("plain", directory.path().join("link")).unwrap();
         std::fs::write(&plain, "x").unwrap();
         for (links, is_opened) in [(Links::Followed, true), (Links::Refused, false)] {
-            assert_eq!(open(&directory.path().join("link"), links).is_ok(), is_opened, "{links:?}");
+            assert_eq!(
+                open(&directory.path().join("link"), links).is_ok(),
+                is_opened,
+                "{links:?}"
+            );
         }
         for (length, is_read) in [(0, true), (MOST, true), (MOST + 1, false)] {
             std::fs::write(&plain, vec![b'#'; length as usize]).unwrap();

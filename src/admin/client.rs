@@ -55,7 +55,12 @@ impl Client {
         let mut tried = Vec::new();
         for (socket, owner) in sockets {
             match connect(socket, *owner) {
-                Ok(_) => return Ok(Client { socket: socket.clone(), owner: *owner }),
+                Ok(_) => {
+                    return Ok(Client {
+                        socket: socket.clone(),
+                        owner: *owner,
+                    });
+                }
                 Err(reason) => tried.push((socket.clone(), reason)),
             }
         }
@@ -73,14 +78,23 @@ impl Client {
         let mut stream = connect(&self.socket, self.owner).map_err(broken)?;
         stream.set_read_timeout(Some(PATIENCE)).map_err(broken)?;
         stream.set_write_timeout(Some(PATIENCE)).map_err(broken)?;
-        let Request { method, path, if_match, body } = request;
-        let if_match = if_match.map(|generation| format!("If-Match: \"{generation}\"\r\n")).unwrap_or_default();
+        let Request {
+            method,
+            path,
+            if_match,
+            body,
+        } = request;
+        let if_match = if_match
+            .map(|generation| format!("If-Match: \"{generation}\"\r\n"))
+            .unwrap_or_default();
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{if_match}Content-Length: {}\r\n\r\n",
             body.len()
         );
         // Whoever refuses may do so before all of it is sent; the answer is there all the same.
-        let sent = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body));
+        let sent = stream
+            .write_all(head.as_bytes())
+            .and_then(|()| stream.write_all(body));
         let mut answer = Vec::new();
         let read = stream.read_to_end(&mut answer);
         match (read_answer(&answer), sent, read) {
@@ -105,7 +119,10 @@ fn connect(socket: &Path, owner: Owner) -> io::Result<UnixStream> {
     if owner == Owner::ThisUser {
         let peer = rustix::net::sockopt::socket_peercred(&stream)?;
         if peer.uid != rustix::process::geteuid() {
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "another user's process serves it"));
+            return Err(io::Error::new(
+                io::ErrorKind::PermissionDenied,
+                "another user's process serves it",
+            ));
         }
     }
     Ok(stream)
@@ -116,13 +133,22 @@ fn read_answer(bytes: &[u8]) -> Option<Response> {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&bytes[..end]).ok()?;
     let mut lines = head.split("\r\n");
-    let status = lines.next()?.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+    let status = lines
+        .next()?
+        .strip_prefix("HTTP/1.1 ")?
+        .get(..3)?
+        .parse()
+        .ok()?;
     let length = lines.find_map(|line| {
         let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
+        name.eq_ignore_ascii_case("content-length")
+            .then(|| value.trim().parse::<usize>().ok())?
     })?;
     let body = &bytes[end + 4..];
-    (body.len() == length).then(|| Response { status, body: body.to_vec() })
+    (body.len() == length).then(|| Response {
+        status,
+        body: body.to_vec(),
+    })
 }
 
 impl Response {
@@ -144,18 +170,30 @@ impl fmt::Display for ClientError {
                             f.write_str(" (is imdsd running?)")?
                         }
                         io::ErrorKind::PermissionDenied => {
-                            f.write_str(" (run this as root, as imdsd's user, or as one of admin.users)")?;
+                            f.write_str(
+                                " (run this as root, as imdsd's user, or as one of admin.users)",
+                            )?;
                         }
                         _ => {}
                     }
                 }
-                f.write_str("\nstart one (`imdsd serve --config FILE`), or name its socket: --socket PATH")
+                f.write_str(
+                    "\nstart one (`imdsd serve --config FILE`), or name its socket: --socket PATH",
+                )
             }
             ClientError::Broken(socket, reason) => {
-                write!(f, "{}: the connection ended before the answer: {reason}", socket.display())
+                write!(
+                    f,
+                    "{}: the connection ended before the answer: {reason}",
+                    socket.display()
+                )
             }
             ClientError::NoAnswer(socket) => {
-                write!(f, "{}: what came back is no answer of imdsd's; see its log", socket.display())
+                write!(
+                    f,
+                    "{}: what came back is no answer of imdsd's; see its log",
+                    socket.display()
+                )
             }
         }
     }
@@ -169,13 +207,21 @@ mod tests {
 
     #[test]
     fn an_answer_is_whole_or_none() {
-        let whole = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nContent-Length: 2\r\n\r\n{}";
+        let whole =
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nContent-Length: 2\r\n\r\n{}";
         let response = read_answer(whole).unwrap();
-        assert_eq!((response.status, response.body.as_slice()), (200, b"{}".as_slice()));
+        assert_eq!(
+            (response.status, response.body.as_slice()),
+            (200, b"{}".as_slice())
+        );
         for end in 0..whole.len() {
             assert!(read_answer(&whole[..end]).is_none(), "{end}");
         }
-        for bad in ["HTTP/1.1 200 OK\r\n\r\n{}", "SSH-2.0-x\r\n\r\n", "HTTP/1.1 2\r\nContent-Length: 0\r\n\r\n"] {
+        for bad in [
+            "HTTP/1.1 200 OK\r\n\r\n{}",
+            "SSH-2.0-x\r\n\r\n",
+            "HTTP/1.1 2\r\nContent-Length: 0\r\n\r\n",
+        ] {
             assert!(read_answer(bad.as_bytes()).is_none(), "{bad}");
         }
     }
@@ -184,8 +230,14 @@ mod tests {
     fn who_can_not_be_reached_is_named_with_what_to_do() {
         let directory = tempfile::tempdir().unwrap();
         let nowhere = directory.path().join("admin.sock");
-        let error = Client::find(&[(nowhere.clone(), Owner::Anybody)]).err().unwrap().to_string();
-        assert!(error.contains(&nowhere.display().to_string()) && error.contains("is imdsd running?"), "{error}");
+        let error = Client::find(&[(nowhere.clone(), Owner::Anybody)])
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            error.contains(&nowhere.display().to_string()) && error.contains("is imdsd running?"),
+            "{error}"
+        );
         assert!(error.contains("--socket PATH"), "{error}");
     }
 }

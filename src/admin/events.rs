@@ -59,8 +59,15 @@ pub(super) fn list(snapshot: &Snapshot, now: Timestamp) -> Value {
     let of_instance = |entry: &Arc<Entry>| {
         let instance = &entry.instance;
         let (events, overrides) = (instance.events_at(now), instance.overrides_at(now));
-        let to_come: Vec<&Step> = instance.imds.timeline.steps().iter().filter(|step| step.at > now).collect();
-        let has_some = *events != Default::default() || !overrides.is_empty() || !to_come.is_empty();
+        let to_come: Vec<&Step> = instance
+            .imds
+            .timeline
+            .steps()
+            .iter()
+            .filter(|step| step.at > now)
+            .collect();
+        let has_some =
+            *events != Default::default() || !overrides.is_empty() || !to_come.is_empty();
         has_some.then(|| {
             json!({
                 "InstanceId": instance.instance_id,
@@ -74,20 +81,37 @@ pub(super) fn list(snapshot: &Snapshot, now: Timestamp) -> Value {
 }
 
 /// Lets something happen.
-pub(super) async fn happen(admin: &Arc<Admin>, body: &Bytes, now: Timestamp) -> Result<Answer, Refusal> {
-    let asked: Asked = serde_json::from_slice(body).map_err(|error| Refusal::invalid(error.to_string()))?;
-    let Asked { targets, request, scenario } = asked;
+pub(super) async fn happen(
+    admin: &Arc<Admin>,
+    body: &Bytes,
+    now: Timestamp,
+) -> Result<Answer, Refusal> {
+    let asked: Asked =
+        serde_json::from_slice(body).map_err(|error| Refusal::invalid(error.to_string()))?;
+    let Asked {
+        targets,
+        request,
+        scenario,
+    } = asked;
     let wrong = |sentences: Vec<String>| Refusal::new(422, "InvalidEvent", sentences.join("; "));
     let steps: Vec<(Option<Targets>, Step)> = match (request, scenario) {
         (Some(request), None) => {
-            let steps = request.steps(now, rand::random()).map_err(|sentence| wrong(vec![sentence]))?;
-            steps.into_iter().map(|step| (targets.clone(), step)).collect()
+            let steps = request
+                .steps(now, rand::random())
+                .map_err(|sentence| wrong(vec![sentence]))?;
+            steps
+                .into_iter()
+                .map(|step| (targets.clone(), step))
+                .collect()
         }
         (None, Some(ScenarioText { file, text })) => {
             let scenario = Scenario::parse(&file, &text, now).map_err(Refusal::faulty)?;
             let steps = scenario.steps(now, rand::random).map_err(wrong)?;
             // Whoever names targets means these, whatever the file says.
-            steps.into_iter().map(|(own, step)| (Some(targets.clone().unwrap_or(own)), step)).collect()
+            steps
+                .into_iter()
+                .map(|(own, step)| (Some(targets.clone().unwrap_or(own)), step))
+                .collect()
         }
         (None, None) | (Some(_), Some(_)) => {
             return Err(Refusal::invalid("there is one Request, or one Scenario"));
@@ -98,19 +122,30 @@ pub(super) async fn happen(admin: &Arc<Admin>, body: &Bytes, now: Timestamp) -> 
         move |draft: &mut Draft| schedule(draft, &*host, steps, now)
     };
     let (published, Scheduled { told, dropped }) =
-        admin.registry.change(now, plan).await.map_err(|error| match error {
-            UpdateError::Unknown(id) => Refusal::unknown(&id),
-            UpdateError::Refused(refusal) => refusal,
-            UpdateError::Store(error, changed) => {
-                Refusal::half_stored(&error, changed, "some of the instances may have it; see `imdsd event list`")
-            }
-        })?;
+        admin
+            .registry
+            .change(now, plan)
+            .await
+            .map_err(|error| match error {
+                UpdateError::Unknown(id) => Refusal::unknown(&id),
+                UpdateError::Refused(refusal) => refusal,
+                UpdateError::Store(error, changed) => Refusal::half_stored(
+                    &error,
+                    changed,
+                    "some of the instances may have it; see `imdsd event list`",
+                ),
+            })?;
     let instances: Vec<Value> = published
         .iter()
         .map(|entry| json!({ "InstanceId": entry.instance.instance_id, "Generation": entry.generation }))
         .collect();
-    let dropped: Vec<Value> = dropped.iter().map(|(id, steps)| json!({ "InstanceId": id, "Steps": steps })).collect();
-    Ok(Answer::Json(json!({ "Instances": instances, "Steps": told, "Dropped": dropped })))
+    let dropped: Vec<Value> = dropped
+        .iter()
+        .map(|(id, steps)| json!({ "InstanceId": id, "Steps": steps }))
+        .collect();
+    Ok(Answer::Json(
+        json!({ "Instances": instances, "Steps": told, "Dropped": dropped }),
+    ))
 }
 
 /// Puts every step into the instances that it is for.
@@ -126,20 +161,32 @@ fn schedule(
     for (targets, step) in steps {
         let ids = meant(draft.before(), targets.as_ref())?;
         for id in &ids {
-            of_instance.entry(id.clone()).or_default().push(step.clone());
+            of_instance
+                .entry(id.clone())
+                .or_default()
+                .push(step.clone());
         }
-        told.push(Told { step, instance_ids: ids });
+        told.push(Told {
+            step,
+            instance_ids: ids,
+        });
     }
 
     // 2. All of them, or none.
     let (mut sentences, mut dropped) = (Vec::new(), Vec::new());
     for (id, steps) in of_instance {
         let instance = draft.instance(&id).expect("it was found");
-        sentences.extend(unfit(instance, host, &steps).into_iter().map(|sentence| format!("{id}: {sentence}")));
+        sentences.extend(
+            unfit(instance, host, &steps)
+                .into_iter()
+                .map(|sentence| format!("{id}: {sentence}")),
+        );
         match instance.schedule(steps, now) {
             Ok(gone) if gone.is_empty() => {}
             Ok(gone) => dropped.push((id, gone)),
-            Err(faults) => sentences.extend(faults.into_iter().map(|fault| format!("{id}: {fault}"))),
+            Err(faults) => {
+                sentences.extend(faults.into_iter().map(|fault| format!("{id}: {fault}")))
+            }
         }
     }
     match sentences.is_empty() {
@@ -150,7 +197,11 @@ fn schedule(
 
 /// The instances that are meant, at least one.
 fn meant(snapshot: &Snapshot, targets: Option<&Targets>) -> Result<Vec<InstanceId>, Refusal> {
-    let living = || snapshot.entries().filter(|entry| entry.instance.state != InstanceState::Terminated);
+    let living = || {
+        snapshot
+            .entries()
+            .filter(|entry| entry.instance.state != InstanceState::Terminated)
+    };
     let id = |entry: &Arc<Entry>| entry.instance.instance_id.clone();
     let Some(targets) = targets else {
         let all: Vec<InstanceId> = living().map(id).collect();
@@ -164,18 +215,29 @@ fn meant(snapshot: &Snapshot, targets: Option<&Targets>) -> Result<Vec<InstanceI
             }
         };
     };
-    let all: Vec<InstanceId> = living().filter(|entry| targets.matches(&entry.instance)).map(id).collect();
+    let all: Vec<InstanceId> = living()
+        .filter(|entry| targets.matches(&entry.instance))
+        .map(id)
+        .collect();
     match (all.is_empty(), targets) {
         (false, _) => Ok(all),
-        (true, Targets::Instance(id)) if snapshot.entry(id).is_none() => Err(instances::not_shown(snapshot, id)),
-        (true, Targets::Instance(id)) => {
-            Err(Refusal::new(409, "IncorrectInstanceState", format!("{id} was terminated")))
+        (true, Targets::Instance(id)) if snapshot.entry(id).is_none() => {
+            Err(instances::not_shown(snapshot, id))
         }
+        (true, Targets::Instance(id)) => Err(Refusal::new(
+            409,
+            "IncorrectInstanceState",
+            format!("{id} was terminated"),
+        )),
         (true, Targets::Tag(tag)) => {
             let message = format!("no instance has the tag {} = {}", tag.key, tag.value);
             Err(Refusal::new(404, "InvalidInstanceID.NotFound", message))
         }
-        (true, Targets::All) => Err(Refusal::new(404, "InvalidInstanceID.NotFound", "there is no instance")),
+        (true, Targets::All) => Err(Refusal::new(
+            404,
+            "InvalidInstanceID.NotFound",
+            "there is no instance",
+        )),
     }
 }
 
@@ -190,7 +252,10 @@ fn unfit(instance: &Instance, host: &dyn Host, steps: &[Step]) -> Vec<String> {
         let known = host.faults(instance);
         let mut with = instance.clone();
         with.imds.overrides.put(&leaf.path, leaf.value.clone());
-        let wrong = host.faults(&with).into_iter().filter(|fault| !known.contains(fault));
+        let wrong = host
+            .faults(&with)
+            .into_iter()
+            .filter(|fault| !known.contains(fault));
         sentences.extend(wrong.map(|(_, message)| format!("{}: {message}", leaf.path)));
     }
     sentences

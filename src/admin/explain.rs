@@ -61,7 +61,9 @@ impl Default for RequestAsked {
 pub(super) fn explain(admin: &Admin, body: &[u8], now: Moment) -> Result<Answer, Refusal> {
     let question: Question = match body.trim_ascii() {
         [] => Question::default(),
-        body => serde_json::from_slice(body).map_err(|error| Refusal::invalid(error.to_string()))?,
+        body => {
+            serde_json::from_slice(body).map_err(|error| Refusal::invalid(error.to_string()))?
+        }
     };
     let (snapshot, ways) = (admin.registry.snapshot(), admin.ways.load());
     let family = match question.request.family {
@@ -74,17 +76,24 @@ pub(super) fn explain(admin: &Admin, body: &[u8], now: Moment) -> Result<Answer,
         .iter()
         .map(|attachment| {
             let found = find(&snapshot, &ways, attachment, family);
-            let judgement = found.entry.map(|entry| admin.host.judge(entry, family, &asked, now));
+            let judgement = found
+                .entry
+                .map(|entry| admin.host.judge(entry, family, &asked, now));
             found.told(attachment, question.address, judgement)
         })
         .collect();
-    Ok(Answer::Json(json!({ "Explanations": explained, "Notes": notes })))
+    Ok(Answer::Json(
+        json!({ "Explanations": explained, "Notes": notes }),
+    ))
 }
 
 /// The request as it would come, with the Host that every client sends.
 fn asked(request: &RequestAsked, family: Family) -> Asked {
-    let mut headers: Vec<(String, String)> =
-        request.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.clone())).collect();
+    let mut headers: Vec<(String, String)> = request
+        .headers
+        .iter()
+        .map(|(name, value)| (name.to_ascii_lowercase(), value.clone()))
+        .collect();
     if !headers.iter().any(|(name, _)| name == "host") {
         let host = match family {
             Family::Ipv4 => "169.254.169.254",
@@ -92,7 +101,12 @@ fn asked(request: &RequestAsked, family: Family) -> Asked {
         };
         headers.insert(0, ("host".to_string(), host.to_string()));
     }
-    Asked { method: request.method.clone(), path: request.path.clone(), headers, has_body: request.has_body }
+    Asked {
+        method: request.method.clone(),
+        path: request.path.clone(),
+        headers,
+        has_body: request.has_body,
+    }
 }
 
 /// The attachments that are meant, and what is to be said about how they were found.
@@ -102,9 +116,26 @@ struct Candidates {
     notes: Vec<String>,
 }
 
-fn candidates(question: &Question, snapshot: &Snapshot, ways: &Ways) -> Result<Candidates, Refusal> {
-    let Question { instance_id, listener, interface, mark, network_namespace, address, .. } = question;
-    let places = [instance_id.is_some(), listener.is_some(), interface.is_some(), network_namespace.is_some()];
+fn candidates(
+    question: &Question,
+    snapshot: &Snapshot,
+    ways: &Ways,
+) -> Result<Candidates, Refusal> {
+    let Question {
+        instance_id,
+        listener,
+        interface,
+        mark,
+        network_namespace,
+        address,
+        ..
+    } = question;
+    let places = [
+        instance_id.is_some(),
+        listener.is_some(),
+        interface.is_some(),
+        network_namespace.is_some(),
+    ];
     match (places.iter().filter(|given| **given).count(), address) {
         (0, None) => {
             let message = "say where the request comes in: an instance, a listener, an interface, a network namespace or \
@@ -113,51 +144,83 @@ fn candidates(question: &Question, snapshot: &Snapshot, ways: &Ways) -> Result<C
         }
         (0, Some(address)) => return Ok(of_address(*address, snapshot)),
         (1, _) => {}
-        (_, _) => return Err(Refusal::invalid("a request comes in at one place; name one")),
+        (_, _) => {
+            return Err(Refusal::invalid(
+                "a request comes in at one place; name one",
+            ));
+        }
     }
     if mark.is_some() && interface.is_none() {
-        return Err(Refusal::invalid("a mark goes with the interface of a bridge"));
+        return Err(Refusal::invalid(
+            "a mark goes with the interface of a bridge",
+        ));
     }
     let mut found = Candidates::default();
     if let Some(id) = instance_id {
-        let Some(entry) = snapshot.entry(id) else { return Err(instances::not_shown(snapshot, id)) };
-        found.attachments.clone_from(&entry.instance.imds.attachments);
+        let Some(entry) = snapshot.entry(id) else {
+            return Err(instances::not_shown(snapshot, id));
+        };
+        found
+            .attachments
+            .clone_from(&entry.instance.imds.attachments);
         if found.attachments.is_empty() {
-            found.notes.push(format!("{id} has no Imds.Attachments, so no packet is taken for its"));
+            found.notes.push(format!(
+                "{id} has no Imds.Attachments, so no packet is taken for its"
+            ));
         }
     }
     if let Some(name) = listener {
-        let by_address =
-            ways.ways.iter().any(|way| way.kind == WayKind::Listener && way.name == *name && way.by_address);
+        let by_address = ways
+            .ways
+            .iter()
+            .any(|way| way.kind == WayKind::Listener && way.name == *name && way.by_address);
         match (by_address, address) {
             (true, Some(address)) => found.attachments.push(source_address(name, *address)),
             (true, None) => {
-                found.attachments.extend(claims(snapshot, |attachment| match attachment {
-                    Attachment::SourceAddress(of) => of.listener == *name,
-                    _ => false,
-                }));
-                found.notes.push(format!("addresses tell the guests of listener '{name}' apart; --address names one"));
+                found
+                    .attachments
+                    .extend(claims(snapshot, |attachment| match attachment {
+                        Attachment::SourceAddress(of) => of.listener == *name,
+                        _ => false,
+                    }));
+                found.notes.push(format!(
+                    "addresses tell the guests of listener '{name}' apart; --address names one"
+                ));
             }
             (false, _) => found.attachments.push(Attachment::Listener(name.clone())),
         }
     }
     if let Some(name) = network_namespace {
-        found.attachments.push(Attachment::NetworkNamespace(name.clone()));
+        found
+            .attachments
+            .push(Attachment::NetworkNamespace(name.clone()));
     }
     if let Some(name) = interface {
-        found.attachments.extend(claims(snapshot, |attachment| match attachment {
-            Attachment::Interface(own) => own == name,
-            Attachment::BridgePort(BridgePort { bridge, port, mark: of_port }) => {
-                let on_bridge = bridge == name && mark.is_none_or(|mark| mark == *of_port);
-                port == name || on_bridge
-            }
-            _ => false,
-        }));
+        found
+            .attachments
+            .extend(claims(snapshot, |attachment| match attachment {
+                Attachment::Interface(own) => own == name,
+                Attachment::BridgePort(BridgePort {
+                    bridge,
+                    port,
+                    mark: of_port,
+                }) => {
+                    let on_bridge = bridge == name && mark.is_none_or(|mark| mark == *of_port);
+                    port == name || on_bridge
+                }
+                _ => false,
+            }));
         if found.attachments.is_empty() {
             found.attachments.push(Attachment::Interface(name.clone()));
         }
-        if found.attachments.iter().any(|of| matches!(of, Attachment::BridgePort(port) if port.bridge == *name)) {
-            found.notes.push(format!("marks tell the ports of bridge '{name}' apart; --mark names one"));
+        if found
+            .attachments
+            .iter()
+            .any(|of| matches!(of, Attachment::BridgePort(port) if port.bridge == *name))
+        {
+            found.notes.push(format!(
+                "marks tell the ports of bridge '{name}' apart; --mark names one"
+            ));
         }
     }
     found.attachments.sort();
@@ -166,22 +229,30 @@ fn candidates(question: &Question, snapshot: &Snapshot, ways: &Ways) -> Result<C
 
 /// An address alone identifies a guest only where nobody can have another's.
 fn of_address(address: IpAddr, snapshot: &Snapshot) -> Candidates {
-    let trusted =
-        claims(snapshot, |attachment| matches!(attachment, Attachment::SourceAddress(of) if of.address == address));
-    let owners = snapshot.entries().filter(|entry| has_address(&entry.instance, address));
+    let trusted = claims(
+        snapshot,
+        |attachment| matches!(attachment, Attachment::SourceAddress(of) if of.address == address),
+    );
+    let owners = snapshot
+        .entries()
+        .filter(|entry| has_address(&entry.instance, address));
     let mut found = Candidates::default();
     for entry in owners {
         let id = &entry.instance.instance_id;
         found.notes.push(format!(
             "{address} is an address of {id}; a guest can choose its address, so the way in decides, and these are {id}'s"
         ));
-        found.attachments.extend(entry.instance.imds.attachments.iter().cloned());
+        found
+            .attachments
+            .extend(entry.instance.imds.attachments.iter().cloned());
     }
     found.attachments.extend(trusted);
     found.attachments.sort();
     found.attachments.dedup();
     if found.attachments.is_empty() {
-        found.notes.push(format!("no instance is attached by {address}, and none has it as one of its own"));
+        found.notes.push(format!(
+            "no instance is attached by {address}, and none has it as one of its own"
+        ));
     }
     found
 }
@@ -197,21 +268,38 @@ fn has_address(instance: &Instance, address: IpAddr) -> bool {
                     .map(|of| of.private_ip_address)
                     .chain(interface.private_ip_address)
             });
-            instance.private_ip_address.into_iter().chain(of_interfaces).any(|own| own == address)
+            instance
+                .private_ip_address
+                .into_iter()
+                .chain(of_interfaces)
+                .any(|own| own == address)
         }
         IpAddr::V6(address) => {
-            let of_interfaces = interfaces.iter().flat_map(|interface| &interface.ipv6_addresses);
-            of_interfaces.map(|of| of.ipv6_address).chain(instance.ipv6_address).any(|own| own == address)
+            let of_interfaces = interfaces
+                .iter()
+                .flat_map(|interface| &interface.ipv6_addresses);
+            of_interfaces
+                .map(|of| of.ipv6_address)
+                .chain(instance.ipv6_address)
+                .any(|own| own == address)
         }
     }
 }
 
 fn claims(snapshot: &Snapshot, is_meant: impl Fn(&Attachment) -> bool) -> Vec<Attachment> {
-    snapshot.claims().map(|(attachment, _)| attachment).filter(|attachment| is_meant(attachment)).cloned().collect()
+    snapshot
+        .claims()
+        .map(|(attachment, _)| attachment)
+        .filter(|attachment| is_meant(attachment))
+        .cloned()
+        .collect()
 }
 
 fn source_address(listener: &str, address: IpAddr) -> Attachment {
-    Attachment::SourceAddress(SourceAddress { listener: listener.to_string(), address })
+    Attachment::SourceAddress(SourceAddress {
+        listener: listener.to_string(),
+        address,
+    })
 }
 
 /// How far a packet comes.
@@ -224,7 +312,12 @@ struct Found<'s> {
     open: bool,
 }
 
-fn find<'s>(snapshot: &'s Snapshot, ways: &Ways, attachment: &Attachment, family: Family) -> Found<'s> {
+fn find<'s>(
+    snapshot: &'s Snapshot,
+    ways: &Ways,
+    attachment: &Attachment,
+    family: Family,
+) -> Found<'s> {
     // 1. One instance holds it.
     let entry = match snapshot.claim(attachment) {
         Some(Claim::Held(id)) => match snapshot.doubt(id) {
@@ -234,14 +327,26 @@ fn find<'s>(snapshot: &'s Snapshot, ways: &Ways, attachment: &Attachment, family
                     Doubt::Unreadable | Doubt::Unsure => "record can't be relied on",
                     Doubt::NotStored => "document could not be stored",
                 };
-                let why = format!("{attachment} is that of {id}, whose {whose}: nobody is served there");
-                return Found { entry: None, why, open: false };
+                let why =
+                    format!("{attachment} is that of {id}, whose {whose}: nobody is served there");
+                return Found {
+                    entry: None,
+                    why,
+                    open: false,
+                };
             }
         },
         Some(Claim::Disputed(several)) => {
             let several: Vec<&str> = several.iter().map(InstanceId::as_str).collect();
-            let why = format!("{attachment} is claimed by {}: none of them is served there", several.join(" and "));
-            return Found { entry: None, why, open: false };
+            let why = format!(
+                "{attachment} is claimed by {}: none of them is served there",
+                several.join(" and ")
+            );
+            return Found {
+                entry: None,
+                why,
+                open: false,
+            };
         }
         None => None,
     };
@@ -249,18 +354,36 @@ fn find<'s>(snapshot: &'s Snapshot, ways: &Ways, attachment: &Attachment, family
         let nobody = match (ways.of(attachment), attachment) {
             (Some(_), _) => format!("no instance claims {attachment}"),
             (None, Attachment::Listener(name)) => {
-                format!("no instance claims {attachment}, and the configuration has no listener '{name}'")
+                format!(
+                    "no instance claims {attachment}, and the configuration has no listener '{name}'"
+                )
             }
             (None, _) => format!("no instance claims {attachment}, so nothing listens there"),
         };
-        return Found { entry: None, why: nobody, open: false };
+        return Found {
+            entry: None,
+            why: nobody,
+            open: false,
+        };
     };
-    let held = |why: String, open| Found { entry: Some(entry), why, open };
+    let held = |why: String, open| Found {
+        entry: Some(entry),
+        why,
+        open,
+    };
 
     // 2. It is one whose guest can ask: nothing is opened for the others.
-    let Instance { instance_id, state, .. } = &entry.instance;
+    let Instance {
+        instance_id, state, ..
+    } = &entry.instance;
     if !state.has_a_guest() {
-        return held(format!("{attachment} is of {instance_id}, which is {}", state.as_str()), false);
+        return held(
+            format!(
+                "{attachment} is of {instance_id}, which is {}",
+                state.as_str()
+            ),
+            false,
+        );
     }
 
     // 3. The configuration serves it.
@@ -279,19 +402,35 @@ fn find<'s>(snapshot: &'s Snapshot, ways: &Ways, attachment: &Attachment, family
         Family::Ipv4 => "IPv4",
         Family::Ipv6 => "IPv6",
     };
-    let Some(socket) = way.socket(family) else { return held(format!("{way} has no {name} address"), false) };
+    let Some(socket) = way.socket(family) else {
+        return held(format!("{way} has no {name} address"), false);
+    };
     match socket.state {
-        SocketState::Listening => held(format!("{attachment} is its own, and {} listens", socket.address), true),
-        SocketState::Closed => held(format!("{way} does not listen on {name}: no instance there answers on it"), false),
+        SocketState::Listening => held(
+            format!("{attachment} is its own, and {} listens", socket.address),
+            true,
+        ),
+        SocketState::Closed => held(
+            format!("{way} does not listen on {name}: no instance there answers on it"),
+            false,
+        ),
         SocketState::Refused => {
             let reason = socket.reason.as_deref().unwrap_or_default();
-            held(format!("{} can't be listened on: {reason}", socket.address), false)
+            held(
+                format!("{} can't be listened on: {reason}", socket.address),
+                false,
+            )
         }
     }
 }
 
 impl Found<'_> {
-    fn told(&self, attachment: &Attachment, address: Option<IpAddr>, judgement: Option<Judgement>) -> Value {
+    fn told(
+        &self,
+        attachment: &Attachment,
+        address: Option<IpAddr>,
+        judgement: Option<Judgement>,
+    ) -> Value {
         let mut why = self.why.clone();
         if let (Some(entry), Some(address)) = (self.entry, address)
             && !matches!(attachment, Attachment::SourceAddress(_))
@@ -299,7 +438,8 @@ impl Found<'_> {
         {
             why += &format!("; {address} is no address of its document, which nobody looks at");
         }
-        let answer = judgement.map(|Judgement { status, rule }| json!({ "Status": status, "Rule": rule }));
+        let answer =
+            judgement.map(|Judgement { status, rule }| json!({ "Status": status, "Rule": rule }));
         json!({
             "Attachment": attachment.to_string(),
             "InstanceId": self.entry.map(|entry| entry.instance.instance_id.as_str()),
@@ -317,11 +457,18 @@ mod tests {
     #[test]
     fn the_question_is_read_strictly_and_has_the_headers_that_clients_send() {
         let read = |text: &str| serde_json::from_str::<Question>(text);
-        let question = read(r#"{"Listener":"demo","Request":{"Headers":[["X-Forwarded-For","1"]]}}"#).unwrap();
+        let question =
+            read(r#"{"Listener":"demo","Request":{"Headers":[["X-Forwarded-For","1"]]}}"#).unwrap();
         let asked = asked(&question.request, Family::Ipv6);
-        assert_eq!((asked.method.as_str(), asked.path.as_str()), ("GET", "/latest/meta-data/"));
+        assert_eq!(
+            (asked.method.as_str(), asked.path.as_str()),
+            ("GET", "/latest/meta-data/")
+        );
         let headers = [("host", "[fd00:ec2::254]"), ("x-forwarded-for", "1")];
-        assert_eq!(asked.headers, headers.map(|(name, value)| (name.to_string(), value.to_string())));
+        assert_eq!(
+            asked.headers,
+            headers.map(|(name, value)| (name.to_string(), value.to_string()))
+        );
         for bad in [
             r#"{"Listner":"demo"}"#,
             r#"{"Address":"10.0.0"}"#,

@@ -32,7 +32,9 @@ use crate::instance::document::{self, Document};
 use crate::instance::export::{self, Secrets};
 use crate::instance::identity_document::identity_document;
 use crate::instance::{Instance, InstanceId, InstanceState};
-use crate::registry::{Claim, Doubt, Draft, Entry, Left, Registry, Snapshot, StoreError, UpdateError};
+use crate::registry::{
+    Claim, Doubt, Draft, Entry, Left, Registry, Snapshot, StoreError, UpdateError,
+};
 
 /// Carries one field over from the stored instance.
 type Keep = fn(&mut Instance, &Instance);
@@ -41,17 +43,33 @@ type Keep = fn(&mut Instance, &Instance);
 const KEPT: [(&str, Keep); 8] = [
     ("State", |instance, stored| instance.state = stored.state),
     // Whoever edits a role's name does not mean to cut off the guest.
-    ("Imds.Attachments", |instance, stored| instance.imds.attachments.clone_from(&stored.imds.attachments)),
-    ("Imds.Events", |instance, stored| instance.imds.events = stored.imds.events.clone()),
-    ("Imds.Timeline", |instance, stored| instance.imds.timeline = stored.imds.timeline.clone()),
-    ("Imds.Overrides", |instance, stored| instance.imds.overrides = stored.imds.overrides.clone()),
+    ("Imds.Attachments", |instance, stored| {
+        instance
+            .imds
+            .attachments
+            .clone_from(&stored.imds.attachments)
+    }),
+    ("Imds.Events", |instance, stored| {
+        instance.imds.events = stored.imds.events.clone()
+    }),
+    ("Imds.Timeline", |instance, stored| {
+        instance.imds.timeline = stored.imds.timeline.clone()
+    }),
+    ("Imds.Overrides", |instance, stored| {
+        instance.imds.overrides = stored.imds.overrides.clone()
+    }),
     ("Imds.ManagedSshKeys", |instance, stored| {
-        instance.imds.managed_ssh_keys.clone_from(&stored.imds.managed_ssh_keys);
+        instance
+            .imds
+            .managed_ssh_keys
+            .clone_from(&stored.imds.managed_ssh_keys);
     }),
     ("Imds.DisableApiTermination", |instance, stored| {
         instance.imds.disable_api_termination = stored.imds.disable_api_termination;
     }),
-    ("Imds.DisableApiStop", |instance, stored| instance.imds.disable_api_stop = stored.imds.disable_api_stop),
+    ("Imds.DisableApiStop", |instance, stored| {
+        instance.imds.disable_api_stop = stored.imds.disable_api_stop
+    }),
 ];
 
 /// How documents are taken in.
@@ -99,7 +117,10 @@ struct BundledDocument {
 
 /// Every instance in a few words, those that are not served too.
 pub(super) fn list(snapshot: &Snapshot) -> Value {
-    let instances: Vec<Value> = snapshot.entries().map(|entry| in_a_few_words(snapshot, entry)).collect();
+    let instances: Vec<Value> = snapshot
+        .entries()
+        .map(|entry| in_a_few_words(snapshot, entry))
+        .collect();
     let unreadable: Vec<&InstanceId> = snapshot.unreadable().collect();
     let not_stored: Vec<&InstanceId> = snapshot.not_stored().collect();
     json!({ "Instances": instances, "Unreadable": unreadable, "NotStored": not_stored })
@@ -111,8 +132,10 @@ fn in_a_few_words(snapshot: &Snapshot, entry: &Entry) -> Value {
     let attachments: Vec<Value> = attachments
         .map(|attachment| {
             let claim = snapshot.claim(attachment);
-            let rivals: Vec<&InstanceId> =
-                claim.into_iter().flat_map(|claim| rivals_of(claim, &instance.instance_id)).collect();
+            let rivals: Vec<&InstanceId> = claim
+                .into_iter()
+                .flat_map(|claim| rivals_of(claim, &instance.instance_id))
+                .collect();
             let mut of = json!({ "Attachment": attachment, "Text": attachment.to_string() });
             if !rivals.is_empty() {
                 of["DisputedWith"] = json!(rivals);
@@ -120,7 +143,11 @@ fn in_a_few_words(snapshot: &Snapshot, entry: &Entry) -> Value {
             of
         })
         .collect();
-    let name = instance.tags.iter().find(|tag| tag.key == "Name").map(|tag| tag.value.as_str());
+    let name = instance
+        .tags
+        .iter()
+        .find(|tag| tag.key == "Name")
+        .map(|tag| tag.value.as_str());
     json!({
         "InstanceId": instance.instance_id,
         "Name": name,
@@ -143,10 +170,19 @@ fn rivals_of<'c>(claim: &'c Claim, id: &InstanceId) -> Vec<&'c InstanceId> {
 }
 
 /// One instance's document.
-pub(super) fn get(registry: &Registry, id: &InstanceId, secrets: Secrets) -> Result<Answer, Refusal> {
+pub(super) fn get(
+    registry: &Registry,
+    id: &InstanceId,
+    secrets: Secrets,
+) -> Result<Answer, Refusal> {
     let snapshot = registry.snapshot();
-    let Some(entry) = snapshot.entry(id) else { return Err(not_shown(&snapshot, id)) };
-    Ok(Answer::Document(export::document_of(&entry.instance, secrets), entry.generation))
+    let Some(entry) = snapshot.entry(id) else {
+        return Err(not_shown(&snapshot, id));
+    };
+    Ok(Answer::Document(
+        export::document_of(&entry.instance, secrets),
+        entry.generation,
+    ))
 }
 
 /// Why there is nothing to be shown, changed or removed of an instance.
@@ -159,7 +195,10 @@ pub(super) fn not_shown(snapshot: &Snapshot, id: &InstanceId) -> Refusal {
 
 /// Every instance's document, as an array: one of the forms of a document.
 pub(super) fn export(snapshot: &Snapshot, secrets: Secrets) -> Value {
-    snapshot.entries().map(|entry| export::document_of(&entry.instance, secrets)).collect()
+    snapshot
+        .entries()
+        .map(|entry| export::document_of(&entry.instance, secrets))
+        .collect()
 }
 
 /// Removes an instance with its record.
@@ -168,12 +207,16 @@ pub(super) async fn delete(
     id: &InstanceId,
     expected: Option<u64>,
 ) -> Result<Answer, Refusal> {
-    let may = move |entry: Option<&Arc<Entry>>| check_generation(entry.map(|entry| &**entry), expected);
-    registry.delete(id, may).await.map_err(|error| match error {
-        UpdateError::Unknown(id) => not_shown(&registry.snapshot(), &id),
-        UpdateError::Refused(refusal) => refusal,
-        UpdateError::Store(error, _) => Refusal::store(&error, left_by(&error)),
-    })?;
+    let may =
+        move |entry: Option<&Arc<Entry>>| check_generation(entry.map(|entry| &**entry), expected);
+    registry
+        .delete(id, may)
+        .await
+        .map_err(|error| match error {
+            UpdateError::Unknown(id) => not_shown(&registry.snapshot(), &id),
+            UpdateError::Refused(refusal) => refusal,
+            UpdateError::Store(error, _) => Refusal::store(&error, left_by(&error)),
+        })?;
     Ok(Answer::Json(json!({
         "InstanceId": id,
         "Message": "removed with its record; a document in the configured directory registers it anew at the next start \
@@ -185,7 +228,9 @@ pub(super) async fn delete(
 fn left_by(error: &StoreError) -> &'static str {
     match error.left {
         Left::Old => "the instance is as it was",
-        Left::Unknown => "its record may be there or not, and the instance is not served until that is known",
+        Left::Unknown => {
+            "its record may be there or not, and the instance is not served until that is known"
+        }
     }
 }
 
@@ -196,13 +241,18 @@ pub(super) async fn put(admin: &Arc<Admin>, put: Put, body: Bytes) -> Result<Ans
         let (admin, put) = (Arc::clone(admin), put.clone());
         move || read(&admin, &put, &body)
     };
-    let documents = tokio::task::spawn_blocking(reading).await.expect("reading does not panic")?;
+    let documents = tokio::task::spawn_blocking(reading)
+        .await
+        .expect("reading does not panic")?;
 
     // 2. Plan them all as one change, under the writer.
     let dry_run = put.dry_run;
     let now = Moment::now().wall;
     let plan = move |draft: &mut Draft| {
-        let mut wrong = Wrong { alone: documents.len() == 1, ..Wrong::default() };
+        let mut wrong = Wrong {
+            alone: documents.len() == 1,
+            ..Wrong::default()
+        };
         let mut taken = Vec::new();
         for document in documents {
             taken.extend(take_in(draft, document, &put, &mut wrong)?);
@@ -228,7 +278,9 @@ pub(super) async fn put(admin: &Arc<Admin>, put: Put, body: Bytes) -> Result<Ans
     let snapshot = admin.registry.snapshot();
     let instances: Vec<Value> = taken.iter().map(|taken| taken.told(&snapshot)).collect();
     let ids: BTreeSet<&InstanceId> = taken.iter().map(|taken| &taken.id).collect();
-    Ok(Answer::Json(json!({ "Instances": instances, "Disputed": disputed(&snapshot, &ids), "DryRun": dry_run })))
+    Ok(Answer::Json(
+        json!({ "Instances": instances, "Disputed": disputed(&snapshot, &ids), "DryRun": dry_run }),
+    ))
 }
 
 enum NotDone {
@@ -249,24 +301,40 @@ struct Wrong {
 
 impl Wrong {
     fn refusal(self) -> Option<Refusal> {
-        let Wrong { alone, faults, mut conflicts } = self;
+        let Wrong {
+            alone,
+            faults,
+            mut conflicts,
+        } = self;
         match (faults.is_empty(), conflicts.len()) {
             (true, 0) => None,
-            (false, _) => Some(Refusal::faulty(faults.into_iter().chain(conflicts).collect())),
+            (false, _) => Some(Refusal::faulty(
+                faults.into_iter().chain(conflicts).collect(),
+            )),
             (true, 1) if alone => {
                 let Fault { message, .. } = conflicts.remove(0);
                 Some(Refusal::new(409, "IncorrectInstanceState", message))
             }
             (true, count) => {
-                let message = format!("{count} instances can't become what their documents say; nothing was changed");
-                Some(Refusal { faults: conflicts, ..Refusal::new(409, "IncorrectInstanceState", message) })
+                let message = format!(
+                    "{count} instances can't become what their documents say; nothing was changed"
+                );
+                Some(Refusal {
+                    faults: conflicts,
+                    ..Refusal::new(409, "IncorrectInstanceState", message)
+                })
             }
         }
     }
 
     fn conflict(&mut self, document: &Document, message: String) {
         let Document { file, line, .. } = document;
-        self.conflicts.push(Fault { file: file.clone(), line: *line, field: String::new(), message });
+        self.conflicts.push(Fault {
+            file: file.clone(),
+            line: *line,
+            field: String::new(),
+            message,
+        });
     }
 }
 
@@ -305,38 +373,76 @@ fn disputed(snapshot: &Snapshot, ids: &BTreeSet<&InstanceId>) -> Vec<Value> {
 fn read(admin: &Admin, put: &Put, body: &[u8]) -> Result<Vec<Document>, Refusal> {
     let text = std::str::from_utf8(body).map_err(|_| Refusal::invalid("the body is not UTF-8"))?;
     // Looked at for its one key; the text is read as a document once more, for lines and for keys that stand twice.
-    let is_bundle = serde_json::from_str::<Map<String, Value>>(text).is_ok_and(|map| map.contains_key("Documents"));
+    let is_bundle = serde_json::from_str::<Map<String, Value>>(text)
+        .is_ok_and(|map| map.contains_key("Documents"));
     let bundle = match is_bundle {
-        true => serde_json::from_str::<Bundle>(text).map_err(|error| Refusal::invalid(error.to_string()))?.documents,
-        false => vec![BundledDocument { file: PathBuf::from("the body"), text: text.to_string() }],
+        true => {
+            serde_json::from_str::<Bundle>(text)
+                .map_err(|error| Refusal::invalid(error.to_string()))?
+                .documents
+        }
+        false => vec![BundledDocument {
+            file: PathBuf::from("the body"),
+            text: text.to_string(),
+        }],
     };
-    let texts = bundle.iter().map(|document| (document.file.as_path(), document.text.as_str()));
+    let texts = bundle
+        .iter()
+        .map(|document| (document.file.as_path(), document.text.as_str()));
     let documents = document::read_texts(texts).map_err(Refusal::faulty)?;
     if documents.is_empty() {
         return Err(Refusal::invalid("there is no instance in it"));
     }
     if documents.len() > 1 && (put.only.is_some() || put.generation.is_some()) {
-        let message =
-            format!("here is one instance taken in, not {}; POST /v1/instances takes several", documents.len());
+        let message = format!(
+            "here is one instance taken in, not {}; POST /v1/instances takes several",
+            documents.len()
+        );
         return Err(Refusal::invalid(message));
     }
-    if let Some(id) = put.only.as_ref().filter(|id| **id != documents[0].instance.instance_id) {
-        return Err(Refusal::invalid(format!("the document is of {}, not of {id}", documents[0].instance.instance_id)));
+    if let Some(id) = put
+        .only
+        .as_ref()
+        .filter(|id| **id != documents[0].instance.instance_id)
+    {
+        return Err(Refusal::invalid(format!(
+            "the document is of {}, not of {id}",
+            documents[0].instance.instance_id
+        )));
     }
     let wrong = |document: &Document| -> Vec<Fault> {
-        admin.host.faults(&document.instance).into_iter().map(|fault| fault_in(document, fault)).collect()
+        admin
+            .host
+            .faults(&document.instance)
+            .into_iter()
+            .map(|fault| fault_in(document, fault))
+            .collect()
     };
     let faults: Vec<Fault> = documents.iter().flat_map(wrong).collect();
-    if faults.is_empty() { Ok(documents) } else { Err(Refusal::faulty(faults)) }
+    if faults.is_empty() {
+        Ok(documents)
+    } else {
+        Err(Refusal::faulty(faults))
+    }
 }
 
 fn fault_in(document: &Document, (field, message): (String, String)) -> Fault {
     let id = &document.instance.instance_id;
-    Fault { file: document.file.clone(), line: document.line, field: format!("{id}: {field}"), message }
+    Fault {
+        file: document.file.clone(),
+        line: document.line,
+        field: format!("{id}: {field}"),
+        message,
+    }
 }
 
 /// Puts one document into the draft; `None` where it can't be, and `wrong` has why.
-fn take_in(draft: &mut Draft, document: Document, put: &Put, wrong: &mut Wrong) -> Result<Option<Taken>, Refusal> {
+fn take_in(
+    draft: &mut Draft,
+    document: Document,
+    put: &Put,
+    wrong: &mut Wrong,
+) -> Result<Option<Taken>, Refusal> {
     let id = document.instance.instance_id.clone();
     let stored = draft.entry(&id).cloned();
     check_generation(stored.as_deref(), put.generation)?;
@@ -349,7 +455,11 @@ fn take_in(draft: &mut Draft, document: Document, put: &Put, wrong: &mut Wrong) 
     let is_terminated = |entry: &Arc<Entry>| entry.instance.state == InstanceState::Terminated;
     if draft.is_buried(&id) || stored.as_ref().is_some_and(is_terminated) {
         return Ok(match document.instance.state {
-            InstanceState::Terminated => Some(Taken { id, outcome: Outcome::Unchanged, changed: Vec::new() }),
+            InstanceState::Terminated => Some(Taken {
+                id,
+                outcome: Outcome::Unchanged,
+                changed: Vec::new(),
+            }),
             _ => {
                 wrong.conflict(&document, terminated(&id));
                 None
@@ -359,31 +469,45 @@ fn take_in(draft: &mut Draft, document: Document, put: &Put, wrong: &mut Wrong) 
 
     // 1. The instance as it is to be.
     let mut instance = document.instance.clone();
-    let missing = export::restore_secrets(&mut instance, stored.as_ref().map(|entry| &entry.instance));
+    let missing =
+        export::restore_secrets(&mut instance, stored.as_ref().map(|entry| &entry.instance));
     let source = document_it_is_of(&document, &instance, stored.as_deref());
     if let Some(entry) = &stored {
         keep(&mut instance, &entry.instance, &document);
     }
     // What was kept may not go together with what the document says.
-    let faults = missing.into_iter().chain(stored.iter().flat_map(|_| document::faults(&instance)));
-    wrong.faults.extend(faults.map(|fault| fault_in(&document, fault)));
+    let faults = missing
+        .into_iter()
+        .chain(stored.iter().flat_map(|_| document::faults(&instance)));
+    wrong
+        .faults
+        .extend(faults.map(|fault| fault_in(&document, fault)));
 
     // 2. Of nobody yet.
     let Some(entry) = stored else {
         draft.register(instance);
-        return Ok(Some(Taken { id, outcome: Outcome::Registered, changed: Vec::new() }));
+        return Ok(Some(Taken {
+            id,
+            outcome: Outcome::Registered,
+            changed: Vec::new(),
+        }));
     };
 
     // 3. Or of somebody, who is launched anew or is not.
     let before = &entry.instance;
     let starts = before.state == InstanceState::Stopped
-        && matches!(instance.state, InstanceState::Pending | InstanceState::Running);
+        && matches!(
+            instance.state,
+            InstanceState::Pending | InstanceState::Running
+        );
     let launched = put.relaunch || starts;
     if !launched {
         instance.launch_time = before.launch_time;
     }
     let fields = changed_fields(before, &instance);
-    if !launched && before.state != InstanceState::Stopped && identity_document(before) != identity_document(&instance)
+    if !launched
+        && before.state != InstanceState::Stopped
+        && identity_document(before) != identity_document(&instance)
     {
         let message = format!(
             "{id}: the signed identity document of this launch shows what is different here ({}); to launch it anew, \
@@ -398,17 +522,29 @@ fn take_in(draft: &mut Draft, document: Document, put: &Put, wrong: &mut Wrong) 
         (false, true) => Outcome::Unchanged,
         (false, false) => Outcome::Replaced,
     };
-    let place = if launched { draft.relaunch(&id) } else { draft.instance(&id) };
+    let place = if launched {
+        draft.relaunch(&id)
+    } else {
+        draft.instance(&id)
+    };
     *place.expect("it has an entry") = instance;
     if let Some(source) = source {
         draft.set_document(&id, &source);
     }
-    Ok(Some(Taken { id, outcome, changed: fields }))
+    Ok(Some(Taken {
+        id,
+        outcome,
+        changed: fields,
+    }))
 }
 
 /// The document that the instance is of from now on; `None` where it stays of the one that it was of. What EC2 prints
 /// of an instance that has an `Imds` from elsewhere is no edit of the document that this stands in.
-fn document_it_is_of(document: &Document, instance: &Instance, stored: Option<&Entry>) -> Option<Instance> {
+fn document_it_is_of(
+    document: &Document,
+    instance: &Instance,
+    stored: Option<&Entry>,
+) -> Option<Instance> {
     let has_imds_of_its_own = |stored: &Instance| {
         let mut beside = stored.clone();
         for (field, keep) in &KEPT {
@@ -419,11 +555,16 @@ fn document_it_is_of(document: &Document, instance: &Instance, stored: Option<&E
             }
         }
         beside.imds.owner_id.clone_from(&instance.imds.owner_id);
-        beside.imds.reservation_id.clone_from(&instance.imds.reservation_id);
+        beside
+            .imds
+            .reservation_id
+            .clone_from(&instance.imds.reservation_id);
         beside.imds != instance.imds
     };
     let is_of_another = !document.says.has("Imds")
-        && stored.is_some_and(|stored| !stored.document_digest.is_empty() && has_imds_of_its_own(&stored.instance));
+        && stored.is_some_and(|stored| {
+            !stored.document_digest.is_empty() && has_imds_of_its_own(&stored.instance)
+        });
     (!is_of_another).then(|| instance.clone())
 }
 
@@ -447,24 +588,40 @@ fn changed_fields(before: &Instance, after: &Instance) -> Vec<String> {
     let (before, after) = (document::to_value(before), document::to_value(after));
     let mut fields = differing(&before, &after, "");
     if let Some(place) = fields.iter().position(|field| field == "Imds") {
-        fields.splice(place..=place, differing(&before["Imds"], &after["Imds"], "Imds."));
+        fields.splice(
+            place..=place,
+            differing(&before["Imds"], &after["Imds"], "Imds."),
+        );
     }
     fields
 }
 
 fn differing(before: &Value, after: &Value, prefix: &str) -> Vec<String> {
-    let names =
-        |value: &Value| -> BTreeSet<String> { value.as_object().into_iter().flat_map(Map::keys).cloned().collect() };
+    let names = |value: &Value| -> BTreeSet<String> {
+        value
+            .as_object()
+            .into_iter()
+            .flat_map(Map::keys)
+            .cloned()
+            .collect()
+    };
     let names = &names(before) | &names(after);
-    names.into_iter().filter(|name| before.get(name) != after.get(name)).map(|name| format!("{prefix}{name}")).collect()
+    names
+        .into_iter()
+        .filter(|name| before.get(name) != after.get(name))
+        .map(|name| format!("{prefix}{name}"))
+        .collect()
 }
 
 fn check_generation(entry: Option<&Entry>, expected: Option<u64>) -> Result<(), Refusal> {
     let found = entry.map(|entry| entry.generation);
     match expected {
         Some(expected) if found != Some(expected) => {
-            let found = found.map_or("there is no such instance".to_string(), |found| format!("it is {found} by now"));
-            let message = format!("the generation is not {expected}: {found}; get it again, and put that");
+            let found = found.map_or("there is no such instance".to_string(), |found| {
+                format!("it is {found} by now")
+            });
+            let message =
+                format!("the generation is not {expected}: {found}; get it again, and put that");
             Err(Refusal::new(412, "PreconditionFailed", message))
         }
         _ => Ok(()),

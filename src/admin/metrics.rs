@@ -42,16 +42,27 @@ impl Counts {
         for entry in snapshot.entries() {
             *by_state.entry(entry.instance.state.as_str()).or_default() += 1;
         }
-        let sockets =
-            |state| ways.ways.iter().flat_map(|way| &way.sockets).filter(|socket| socket.state == state).count();
+        let sockets = |state| {
+            ways.ways
+                .iter()
+                .flat_map(|way| &way.sockets)
+                .filter(|socket| socket.state == state)
+                .count()
+        };
         let is_waiting = |way: &&Way| way.waits_for.is_some();
         Counts {
             by_state,
             unreadable: snapshot.unreadable().count(),
             not_stored: snapshot.not_stored().count(),
             account_unreadable: usize::from(admin.registry.account().account().is_err()),
-            options_pending: snapshot.entries().filter(|entry| entry.options_state() == OptionsState::Pending).count(),
-            disputed: snapshot.claims().filter(|(_, claim)| matches!(claim, Claim::Disputed(_))).count(),
+            options_pending: snapshot
+                .entries()
+                .filter(|entry| entry.options_state() == OptionsState::Pending)
+                .count(),
+            disputed: snapshot
+                .claims()
+                .filter(|(_, claim)| matches!(claim, Claim::Disputed(_)))
+                .count(),
             unserved: ways.unserved.len(),
             ways: ways.ways.len(),
             waiting: ways.ways.iter().filter(is_waiting).count(),
@@ -67,12 +78,30 @@ pub(super) fn health(admin: &Admin) -> Value {
     let counts = Counts::now(admin);
     let mut look_at = Vec::new();
     for (count, what) in [
-        (counts.unreadable, "instances with unreadable records (`imdsd instance list`)"),
-        (counts.not_stored, "instances whose documents could not be stored, tried again every second (the log)"),
-        (counts.account_unreadable, "unreadable record of the account's metadata defaults (`imdsd check`, the log)"),
-        (counts.disputed, "ways in that several instances claim (`imdsd instance list`)"),
-        (counts.unserved, "attachments at which nobody is served, by the configuration or on this host (GET /v1/ways)"),
-        (counts.refused, "sockets that could not be opened (GET /v1/ways)"),
+        (
+            counts.unreadable,
+            "instances with unreadable records (`imdsd instance list`)",
+        ),
+        (
+            counts.not_stored,
+            "instances whose documents could not be stored, tried again every second (the log)",
+        ),
+        (
+            counts.account_unreadable,
+            "unreadable record of the account's metadata defaults (`imdsd check`, the log)",
+        ),
+        (
+            counts.disputed,
+            "ways in that several instances claim (`imdsd instance list`)",
+        ),
+        (
+            counts.unserved,
+            "attachments at which nobody is served, by the configuration or on this host (GET /v1/ways)",
+        ),
+        (
+            counts.refused,
+            "sockets that could not be opened (GET /v1/ways)",
+        ),
     ] {
         if count > 0 {
             look_at.push(format!("{count} {what}"));
@@ -91,7 +120,10 @@ pub(super) fn text(admin: &Admin) -> String {
     let counts = Counts::now(admin);
     let mut text = String::new();
     let mut family = |name: &str, help: &str, values: &[(String, usize)]| {
-        let _ = writeln!(text, "# HELP imdsd_{name} {help}\n# TYPE imdsd_{name} gauge");
+        let _ = writeln!(
+            text,
+            "# HELP imdsd_{name} {help}\n# TYPE imdsd_{name} gauge"
+        );
         for (labels, value) in values {
             let _ = writeln!(text, "imdsd_{name}{labels} {value}");
         }
@@ -99,8 +131,11 @@ pub(super) fn text(admin: &Admin) -> String {
     let one = |value| vec![(String::new(), value)];
     let version = format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
     family("build_info", "The version that runs.", &[(version, 1)]);
-    let by_state: Vec<_> =
-        counts.by_state.iter().map(|(state, count)| (format!("{{state=\"{state}\"}}"), *count)).collect();
+    let by_state: Vec<_> = counts
+        .by_state
+        .iter()
+        .map(|(state, count)| (format!("{{state=\"{state}\"}}"), *count))
+        .collect();
     family("instances", "Instances by state.", &by_state);
     family(
         "instances_unreadable",
@@ -117,17 +152,45 @@ pub(super) fn text(admin: &Admin) -> String {
         "Whether the record of the account's metadata defaults can't be read or relied on.",
         &one(counts.account_unreadable),
     );
-    family("options_pending", "Instances whose newest options no socket carries yet.", &one(counts.options_pending));
-    family("attachments_disputed", "Attachments that several instances claim.", &one(counts.disputed));
+    family(
+        "options_pending",
+        "Instances whose newest options no socket carries yet.",
+        &one(counts.options_pending),
+    );
+    family(
+        "attachments_disputed",
+        "Attachments that several instances claim.",
+        &one(counts.disputed),
+    );
     family(
         "attachments_unserved",
         "Attachments at which nobody is served, by the configuration or on this host.",
         &one(counts.unserved),
     );
-    family("ways", "Ways in that the configuration or an instance asks for.", &one(counts.ways));
-    family("ways_waiting", "Ways in that wait for their link or namespace.", &one(counts.waiting));
-    family("listeners_open", "Guest sockets that listen.", &one(counts.listening));
-    family("listeners_refused", "Guest sockets that could not be opened.", &one(counts.refused));
-    family("guest_connections", "Connections of guests.", &one(counts.connections));
+    family(
+        "ways",
+        "Ways in that the configuration or an instance asks for.",
+        &one(counts.ways),
+    );
+    family(
+        "ways_waiting",
+        "Ways in that wait for their link or namespace.",
+        &one(counts.waiting),
+    );
+    family(
+        "listeners_open",
+        "Guest sockets that listen.",
+        &one(counts.listening),
+    );
+    family(
+        "listeners_refused",
+        "Guest sockets that could not be opened.",
+        &one(counts.refused),
+    );
+    family(
+        "guest_connections",
+        "Connections of guests.",
+        &one(counts.connections),
+    );
     text
 }

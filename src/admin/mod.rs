@@ -176,7 +176,11 @@ pub struct Refusal {
 impl Admin {
     /// Over a registry, the ways in as they are published, and what else the daemon is.
     pub fn new(registry: Arc<Registry>, ways: Arc<ArcSwap<Ways>>, host: Arc<dyn Host>) -> Admin {
-        Admin { registry, ways, host }
+        Admin {
+            registry,
+            ways,
+            host,
+        }
     }
 
     /// Answers one request.
@@ -197,7 +201,10 @@ impl Admin {
         // Whoever looks for who changed something, or has seen secrets, looks here.
         if method != "GET" || query.contains("secrets=shown") {
             let Done { instances, events } = done;
-            info!(uid, method, path, query, status, instances, events, "admin: answered");
+            info!(
+                uid,
+                method, path, query, status, instances, events, "admin: answered"
+            );
         }
         response
     }
@@ -244,12 +251,17 @@ impl Admin {
             ("GET", ["v1", "export"]) => {
                 let secrets = query.secrets()?;
                 query.finish()?;
-                Ok(Answer::Json(instances::export(&self.registry.snapshot(), secrets)))
+                Ok(Answer::Json(instances::export(
+                    &self.registry.snapshot(),
+                    secrets,
+                )))
             }
             ("POST", ["v1", "reload"]) => {
                 query.finish()?;
                 let reloaded = self.host.reload().await.map_err(Refusal::faulty)?;
-                Ok(Answer::Json(serde_json::to_value(reloaded).expect("plain data")))
+                Ok(Answer::Json(
+                    serde_json::to_value(reloaded).expect("plain data"),
+                ))
             }
             ("POST", ["v1", "explain"]) => {
                 query.finish()?;
@@ -257,7 +269,10 @@ impl Admin {
             }
             ("GET", ["v1", "events"]) => {
                 query.finish()?;
-                Ok(Answer::Json(events::list(&self.registry.snapshot(), Moment::now().wall)))
+                Ok(Answer::Json(events::list(
+                    &self.registry.snapshot(),
+                    Moment::now().wall,
+                )))
             }
             ("POST", ["v1", "events"]) => {
                 query.finish()?;
@@ -271,11 +286,22 @@ impl Admin {
             ("GET", ["metrics"]) => Ok(Answer::Metrics(metrics::text(self))),
             (
                 _,
-                ["v1", "instances" | "export" | "reload" | "explain" | "events" | "ways" | "health"]
+                [
+                    "v1",
+                    "instances" | "export" | "reload" | "explain" | "events" | "ways" | "health",
+                ]
                 | ["v1", "instances", _]
                 | ["metrics"],
-            ) => Err(Refusal::new(405, "MethodNotAllowed", format!("{} is not taken there", call.method))),
-            _ => Err(Refusal::new(404, "NotFound", "there is no such path; docs/admin.md lists them")),
+            ) => Err(Refusal::new(
+                405,
+                "MethodNotAllowed",
+                format!("{} is not taken there", call.method),
+            )),
+            _ => Err(Refusal::new(
+                404,
+                "NotFound",
+                "there is no such path; docs/admin.md lists them",
+            )),
         }
     }
 
@@ -296,10 +322,17 @@ struct Query<'a>(Vec<(&'a str, &'a str)>);
 impl<'a> Query<'a> {
     fn read(text: &'a str) -> Result<Query<'a>, Refusal> {
         let pairs = text.split('&').filter(|pair| !pair.is_empty());
-        let pairs: Vec<_> = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))).collect();
-        match pairs.iter().enumerate().find(|(index, (name, _))| pairs[..*index].iter().any(|(other, _)| other == name))
+        let pairs: Vec<_> = pairs
+            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+            .collect();
+        match pairs
+            .iter()
+            .enumerate()
+            .find(|(index, (name, _))| pairs[..*index].iter().any(|(other, _)| other == name))
         {
-            Some((_, (name, _))) => Err(Refusal::invalid(format!("the parameter '{name}' stands twice"))),
+            Some((_, (name, _))) => Err(Refusal::invalid(format!(
+                "the parameter '{name}' stands twice"
+            ))),
             None => Ok(Query(pairs)),
         }
     }
@@ -313,7 +346,9 @@ impl<'a> Query<'a> {
         match self.take(name) {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),
-            Some(other) => Err(Refusal::invalid(format!("'{name}' is true or false, not '{other}'"))),
+            Some(other) => Err(Refusal::invalid(format!(
+                "'{name}' is true or false, not '{other}'"
+            ))),
         }
     }
 
@@ -321,37 +356,58 @@ impl<'a> Query<'a> {
         match self.take("secrets") {
             None => Ok(Secrets::LeftOut),
             Some("shown") => Ok(Secrets::Shown),
-            Some(other) => Err(Refusal::invalid(format!("'secrets' is shown, not '{other}'"))),
+            Some(other) => Err(Refusal::invalid(format!(
+                "'secrets' is shown, not '{other}'"
+            ))),
         }
     }
 
     fn finish(self) -> Result<(), Refusal> {
         match self.0.first() {
-            Some((name, _)) => Err(Refusal::invalid(format!("there is no parameter '{name}' here"))),
+            Some((name, _)) => Err(Refusal::invalid(format!(
+                "there is no parameter '{name}' here"
+            ))),
             None => Ok(()),
         }
     }
 }
 
 fn instance_id(text: &str) -> Result<InstanceId, Refusal> {
-    let wrong = || Refusal::invalid(format!("an instance id is i- and 8 or 17 hexadecimal digits, not '{text}'"));
+    let wrong = || {
+        Refusal::invalid(format!(
+            "an instance id is i- and 8 or 17 hexadecimal digits, not '{text}'"
+        ))
+    };
     InstanceId::parse(text).ok_or_else(wrong)
 }
 
 /// The number alone, or in the quotes of an entity tag.
 fn generation(text: &str) -> Result<u64, Refusal> {
-    let number = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(text);
-    number.parse().map_err(|_| Refusal::invalid(format!("If-Match is a generation, 7 say, not {text}")))
+    let number = text
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'))
+        .unwrap_or(text);
+    number
+        .parse()
+        .map_err(|_| Refusal::invalid(format!("If-Match is a generation, 7 say, not {text}")))
 }
 
 impl Answer {
     fn in_a_few_words(&self) -> Done {
-        let Answer::Json(value) = self else { return Done::default() };
+        let Answer::Json(value) = self else {
+            return Done::default();
+        };
         let joined = |words: Vec<&str>| (!words.is_empty()).then(|| words.join(" "));
         let each = |field: &str| value[field].as_array().into_iter().flatten();
-        let instances = each("Instances").filter_map(|of| of["InstanceId"].as_str()).collect();
-        let kinds = each("Steps").filter_map(|step| Some(step["Set"].as_object()?.keys().next()?.as_str()));
-        Done { instances: joined(instances), events: joined(kinds.collect()) }
+        let instances = each("Instances")
+            .filter_map(|of| of["InstanceId"].as_str())
+            .collect();
+        let kinds =
+            each("Steps").filter_map(|step| Some(step["Set"].as_object()?.keys().next()?.as_str()));
+        Done {
+            instances: joined(instances),
+            events: joined(kinds.collect()),
+        }
     }
 
     fn response(self) -> Response<Full<Bytes>> {
@@ -359,7 +415,8 @@ impl Answer {
             Answer::Json(value) => json_response(200, &value),
             Answer::Document(value, generation) => {
                 let mut response = json_response(200, &value);
-                let tag = HeaderValue::try_from(format!("\"{generation}\"")).expect("digits in quotes");
+                let tag =
+                    HeaderValue::try_from(format!("\"{generation}\"")).expect("digits in quotes");
                 response.headers_mut().insert(ETAG, tag);
                 response
             }
@@ -378,13 +435,20 @@ fn json_response(status: u16, value: &Value) -> Response<Full<Bytes>> {
     text.push('\n');
     let mut response = Response::new(Full::from(text));
     *response.status_mut() = hyper::StatusCode::from_u16(status).expect("a real status");
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
 impl Refusal {
     fn new(status: u16, code: &'static str, message: impl Into<String>) -> Refusal {
-        Refusal { status, code, message: message.into(), faults: Vec::new() }
+        Refusal {
+            status,
+            code,
+            message: message.into(),
+            faults: Vec::new(),
+        }
     }
 
     fn invalid(message: impl Into<String>) -> Refusal {
@@ -405,7 +469,10 @@ impl Refusal {
             1 => "a fault; nothing was changed".to_string(),
             _ => format!("{count} faults; nothing was changed"),
         };
-        Refusal { faults, ..Refusal::new(422, "InvalidDocument", message) }
+        Refusal {
+            faults,
+            ..Refusal::new(422, "InvalidDocument", message)
+        }
     }
 
     fn store(error: &StoreError, what: &str) -> Refusal {
@@ -419,8 +486,7 @@ impl Refusal {
             (Changed::Nothing, _) => Refusal::store(error, "nothing was changed"),
             (Changed::Perhaps, Left::Old) => Refusal::store(error, some),
             (Changed::Perhaps, Left::Unknown) => {
-                let unsure =
-                    "the instance that could not be stored is served to nobody until it is known what is stored";
+                let unsure = "the instance that could not be stored is served to nobody until it is known what is stored";
                 Refusal::store(error, &format!("{unsure}; {some}"))
             }
         }
@@ -428,9 +494,12 @@ impl Refusal {
 
     /// The answer to who may not call.
     fn stranger(uid: Option<u32>) -> Refusal {
-        let who = uid.map_or("a user whom the kernel does not name".to_string(), |uid| format!("user {uid}"));
-        let message =
-            format!("{who} may not; root, imdsd's own user and those in admin.users of the configuration may");
+        let who = uid.map_or("a user whom the kernel does not name".to_string(), |uid| {
+            format!("user {uid}")
+        });
+        let message = format!(
+            "{who} may not; root, imdsd's own user and those in admin.users of the configuration may"
+        );
         Refusal::new(403, "UnauthorizedOperation", message)
     }
 
@@ -438,7 +507,12 @@ impl Refusal {
         let mut value = json!({ "Code": self.code, "Message": self.message });
         if !self.faults.is_empty() {
             let fault = |fault: &Fault| {
-                let Fault { file, line, field, message } = fault;
+                let Fault {
+                    file,
+                    line,
+                    field,
+                    message,
+                } = fault;
                 json!({ "File": file.display().to_string(), "Line": line, "Field": field, "Message": message })
             };
             value["Faults"] = self.faults.iter().map(fault).collect();

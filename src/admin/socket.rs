@@ -10,7 +10,9 @@
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{
+    FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
@@ -48,7 +50,10 @@ const ENDING: Duration = Duration::from_secs(5);
 /// How long a connection may last, its answers included: an export of thousands of instances is read in far less. With
 /// its end it is shorter than a command's patience, so that callers who read nothing make no command give up that
 /// waits.
-const LASTING: Lasting = Lasting { connection: Duration::from_secs(60), ending: ENDING };
+const LASTING: Lasting = Lasting {
+    connection: Duration::from_secs(60),
+    ending: ENDING,
+};
 /// How long to wait when the process is out of descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -89,33 +94,59 @@ impl AdminSocket {
         // 1. The lock. It is never removed: whoever waits for it must not hold another file than who comes next.
         let mut lock_path = path.as_os_str().to_owned();
         lock_path.push(".lock");
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&lock_path)?;
-        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|reason| match reason {
-            rustix::io::Errno::WOULDBLOCK => io::Error::new(io::ErrorKind::AddrInUse, "another imdsd serves it"),
-            other => other.into(),
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&lock_path)?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|reason| {
+            match reason {
+                rustix::io::Errno::WOULDBLOCK => {
+                    io::Error::new(io::ErrorKind::AddrInUse, "another imdsd serves it")
+                }
+                other => other.into(),
+            }
         })?;
 
         // 2. What stands there now is nobody's.
         match std::fs::symlink_metadata(path) {
             Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path)?,
-            Ok(_) => return Err(io::Error::other("something else than a socket stands there")),
+            Ok(_) => {
+                return Err(io::Error::other(
+                    "something else than a socket stands there",
+                ));
+            }
             Err(reason) if reason.kind() == io::ErrorKind::NotFound => {}
             Err(reason) => return Err(reason),
         }
 
         // 3. The socket. Nobody can connect before it listens, and by then it has its mode. Where others than the owner may
         //    call, the file lets everybody connect and the kernel's word on who they are decides.
-        let socket = socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM.nonblocking().cloexec(), None)?;
+        let socket = socket2::Socket::new(
+            socket2::Domain::UNIX,
+            socket2::Type::STREAM.nonblocking().cloexec(),
+            None,
+        )?;
         socket.bind(&socket2::SockAddr::unix(path)?)?;
         let mode = if users.is_empty() { 0o600 } else { 0o666 };
         std::fs::set_permissions(path, Permissions::from_mode(mode))?;
         let inode = std::fs::symlink_metadata(path)?.ino();
-        let file = SocketFile { path: path.to_path_buf(), inode, _lock: lock };
+        let file = SocketFile {
+            path: path.to_path_buf(),
+            inode,
+            _lock: lock,
+        };
         socket.listen(128)?;
-        let listener =
-            UnixListener::from_std(std::os::unix::net::UnixListener::from(std::os::fd::OwnedFd::from(socket)))?;
+        let listener = UnixListener::from_std(std::os::unix::net::UnixListener::from(
+            std::os::fd::OwnedFd::from(socket),
+        ))?;
         let own = [0, rustix::process::geteuid().as_raw()];
-        Ok(AdminSocket { listener, file, users: own.into_iter().chain(users.iter().copied()).collect() })
+        Ok(AdminSocket {
+            listener,
+            file,
+            users: own.into_iter().chain(users.iter().copied()).collect(),
+        })
     }
 
     /// Answers callers from here on.
@@ -125,7 +156,10 @@ impl AdminSocket {
 
     pub(super) fn serve_for(self, admin: Arc<Admin>, lasting: Lasting) -> Serving {
         let (ending, ends) = watch::channel(false);
-        Serving { ending, accepting: tokio::spawn(accept(self, admin, lasting, ends)) }
+        Serving {
+            ending,
+            accepting: tokio::spawn(accept(self, admin, lasting, ends)),
+        }
     }
 }
 
@@ -145,9 +179,21 @@ impl Serving {
     }
 }
 
-async fn accept(socket: AdminSocket, admin: Arc<Admin>, lasting: Lasting, mut ends: watch::Receiver<bool>) {
-    let AdminSocket { listener, file, users } = socket;
-    let (callers, strangers) = (Arc::new(Semaphore::new(CALLERS)), Arc::new(Semaphore::new(STRANGERS)));
+async fn accept(
+    socket: AdminSocket,
+    admin: Arc<Admin>,
+    lasting: Lasting,
+    mut ends: watch::Receiver<bool>,
+) {
+    let AdminSocket {
+        listener,
+        file,
+        users,
+    } = socket;
+    let (callers, strangers) = (
+        Arc::new(Semaphore::new(CALLERS)),
+        Arc::new(Semaphore::new(STRANGERS)),
+    );
     let served = Arc::new(Semaphore::new(SERVED));
     let mut told = BTreeSet::new();
     let mut serving = JoinSet::new();
@@ -190,7 +236,11 @@ async fn accept(socket: AdminSocket, admin: Arc<Admin>, lasting: Lasting, mut en
         let (ends, served) = (ends.clone(), Arc::clone(&served));
         serving.spawn(async move {
             // Strangers have places of their own, and never take a turn.
-            let turn = if admin.is_ok() { served.acquire().await.ok() } else { None };
+            let turn = if admin.is_ok() {
+                served.acquire().await.ok()
+            } else {
+                None
+            };
             // Whoever gave up meanwhile has been told so, and must not find it done later.
             match has_hung_up(&stream) {
                 false => serve(stream, uid, admin, lasting, ends).await,
@@ -230,7 +280,10 @@ async fn serve(
         }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(HEAD).half_close(true);
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .half_close(true);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     // Until it is told to end or has lasted long enough; then as long as a started answer needs.
     let outcome = tokio::select! {
@@ -252,18 +305,27 @@ async fn serve(
     }
 }
 
-async fn answer(admin: &Arc<Admin>, uid: Option<u32>, request: Request<Incoming>) -> io::Result<Response<Full<Bytes>>> {
+async fn answer(
+    admin: &Arc<Admin>,
+    uid: Option<u32>,
+    request: Request<Incoming>,
+) -> io::Result<Response<Full<Bytes>>> {
     let (head, body) = request.into_parts();
     let body = match tokio::time::timeout(BODY, Limited::new(body, MOST_BODY).collect()).await {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(reason)) if reason.is::<LengthLimitError>() => {
-            let message = format!("a request has at most {MOST_BODY} bytes; send the documents in several");
+            let message =
+                format!("a request has at most {MOST_BODY} bytes; send the documents in several");
             return Ok(Refusal::new(413, "RequestEntityTooLarge", message).response());
         }
         // Broken, or too late: nobody waits for an answer.
         Ok(Err(_)) | Err(_) => return Err(io::Error::other("the body did not come")),
     };
-    let header = |name| head.headers.get(name).and_then(|value: &hyper::header::HeaderValue| value.to_str().ok());
+    let header = |name| {
+        head.headers
+            .get(name)
+            .and_then(|value: &hyper::header::HeaderValue| value.to_str().ok())
+    };
     let call = Call {
         uid,
         method: head.method.as_str(),
@@ -280,7 +342,11 @@ mod tests {
     use super::*;
 
     fn run<T>(work: impl Future<Output = T>) -> T {
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+            .block_on(work)
     }
 
     #[test]
@@ -312,7 +378,11 @@ mod tests {
     fn who_has_closed_is_told_from_who_has_sent_all_and_waits() {
         use std::io::{Read as _, Write as _};
         run(async {
-            for (shut, closes, has_closed) in [(false, false, false), (true, false, false), (false, true, true)] {
+            for (shut, closes, has_closed) in [
+                (false, false, false),
+                (true, false, false),
+                (false, true, true),
+            ] {
                 let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
                 ours.set_nonblocking(true).unwrap();
                 theirs.write_all(b"GET").unwrap();
@@ -321,9 +391,17 @@ mod tests {
                 }
                 let theirs = (!closes).then_some(theirs);
                 let ours = UnixStream::from_std(ours).unwrap();
-                assert_eq!(has_hung_up(&ours), has_closed, "shut {shut}, closes {closes}");
+                assert_eq!(
+                    has_hung_up(&ours),
+                    has_closed,
+                    "shut {shut}, closes {closes}"
+                );
                 let mut sent = [0; 8];
-                assert_eq!(ours.into_std().unwrap().read(&mut sent).unwrap(), 3, "no byte is lost");
+                assert_eq!(
+                    ours.into_std().unwrap().read(&mut sent).unwrap(),
+                    3,
+                    "no byte is lost"
+                );
                 drop(theirs);
             }
         });

@@ -83,19 +83,26 @@ impl Ways {
             Attachment::BridgePort(port) => (WayKind::Bridge, &port.bridge),
             Attachment::NetworkNamespace(name) => (WayKind::NetworkNamespace, name),
         };
-        self.ways.iter().find(|way| way.kind == kind && way.name == *name)
+        self.ways
+            .iter()
+            .find(|way| way.kind == kind && way.name == *name)
     }
 
     /// Why nobody can be served at an attachment, whoever claims it.
     pub fn unserved(&self, attachment: &Attachment) -> Option<&str> {
-        self.unserved.iter().find(|(unserved, _)| unserved == attachment).map(|(_, reason)| reason.as_str())
+        self.unserved
+            .iter()
+            .find(|(unserved, _)| unserved == attachment)
+            .map(|(_, reason)| reason.as_str())
     }
 }
 
 impl Way {
     /// The socket of one family; `None` where it has none.
     pub fn socket(&self, family: Family) -> Option<&Socket> {
-        self.sockets.iter().find(|socket| socket.address.is_ipv4() == (family == Family::Ipv4))
+        self.sockets
+            .iter()
+            .find(|socket| socket.address.is_ipv4() == (family == Family::Ipv4))
     }
 }
 

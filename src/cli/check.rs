@@ -56,17 +56,44 @@ pub fn run(arguments: Arguments) -> ExitCode {
         }
         Ok(IdentitySource::Ready(_) | IdentitySource::Stored(_) | IdentitySource::Ephemeral) => {}
     }
-    checked.warnings.iter().for_each(|warning| eprintln!("warning: {warning}"));
+    checked
+        .warnings
+        .iter()
+        .for_each(|warning| eprintln!("warning: {warning}"));
     if !arguments.json {
-        println!("{}: no faults; {} instances", arguments.config.display(), checked.instances.len());
+        println!(
+            "{}: no faults; {} instances",
+            arguments.config.display(),
+            checked.instances.len()
+        );
     }
     let interfaces = checked.config.interfaces.clone().unwrap_or_default();
-    let socket = checked.config.admin.as_ref().map(|admin| admin.socket.clone());
-    let Registered { instances, unread, account_unread } = registered(checked);
-    account_unread.iter().for_each(|reason| eprintln!("warning: {reason}"));
-    let told_as = if arguments.host { "not looked at" } else { "warning" };
-    unread.iter().for_each(|reason| eprintln!("{told_as}: {reason}"));
-    if arguments.host { look_at_host(&arguments, &interfaces, socket, &instances) } else { ExitCode::SUCCESS }
+    let socket = checked
+        .config
+        .admin
+        .as_ref()
+        .map(|admin| admin.socket.clone());
+    let Registered {
+        instances,
+        unread,
+        account_unread,
+    } = registered(checked);
+    account_unread
+        .iter()
+        .for_each(|reason| eprintln!("warning: {reason}"));
+    let told_as = if arguments.host {
+        "not looked at"
+    } else {
+        "warning"
+    };
+    unread
+        .iter()
+        .for_each(|reason| eprintln!("{told_as}: {reason}"));
+    if arguments.host {
+        look_at_host(&arguments, &interfaces, socket, &instances)
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 fn look_at_host(
@@ -92,26 +119,42 @@ fn look_at_host(
             examine::word(&arguments.config.to_string_lossy())
         ),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let examination = match runtime.and_then(|runtime| runtime.block_on(examine(instances, &service))) {
-        Ok(examination) => examination,
-        Err(reason) => {
-            eprintln!("this host's network can't be looked at: {reason}");
-            return ExitCode::FAILURE;
-        }
-    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let examination =
+        match runtime.and_then(|runtime| runtime.block_on(examine(instances, &service))) {
+            Ok(examination) => examination,
+            Err(reason) => {
+                eprintln!("this host's network can't be looked at: {reason}");
+                return ExitCode::FAILURE;
+            }
+        };
     for unseen in &examination.unseen {
-        eprintln!("{}: {}: not looked at: {}", unseen.instance, unseen.attachment, unseen.what);
+        eprintln!(
+            "{}: {}: not looked at: {}",
+            unseen.instance, unseen.attachment, unseen.what
+        );
     }
     match arguments.json {
-        true => println!("{}", serde_json::to_string_pretty(&examination.findings).expect("findings are plain data")),
+        true => println!(
+            "{}",
+            serde_json::to_string_pretty(&examination.findings).expect("findings are plain data")
+        ),
         false => {
             for finding in &examination.findings {
-                println!("{}: {}: {}\n    mend: {}", finding.instance, finding.attachment, finding.what, finding.mend);
+                println!(
+                    "{}: {}: {}\n    mend: {}",
+                    finding.instance, finding.attachment, finding.what, finding.mend
+                );
             }
             let (fine, all) = (examination.fine(), examination.guests.len());
             println!("{fine} of {all} guests on this host's network are fine");
         }
     }
-    if examination.findings.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if examination.findings.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

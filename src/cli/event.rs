@@ -16,8 +16,8 @@ use crate::clock::iso_seconds;
 use crate::instance::InstanceId;
 use crate::instance::document::TIME;
 use crate::instance::event_request::{
-    ClearRequest, Event, EventReference, EventRequest, Hint, Length, LifecycleRequest, MaintenanceRequest,
-    MetadataRequest, PathReference, SpotRequest, TagTarget, Targets, When,
+    ClearRequest, Event, EventReference, EventRequest, Hint, Length, LifecycleRequest,
+    MaintenanceRequest, MetadataRequest, PathReference, SpotRequest, TagTarget, Targets, When,
 };
 use crate::instance::events::{MaintenanceCode, SpotAction, TargetLifecycleState};
 use crate::instance::timeline::{Change, EventKind, Step};
@@ -39,8 +39,10 @@ pub struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// A spot interruption, with the rebalance recommendation in front of it
-    #[command(after_help = "Examples:\n  imdsd event spot --in 5s --instance i-0123456789abcdef0\n  \
-                            imdsd event spot --action stop --time 10m   # told two minutes before it")]
+    #[command(
+        after_help = "Examples:\n  imdsd event spot --in 5s --instance i-0123456789abcdef0\n  \
+                            imdsd event spot --action stop --time 10m   # told two minutes before it"
+    )]
     Spot {
         /// What will be done to the instance
         #[arg(long, value_name = "ACTION", default_value = "terminate", value_parser = word::<SpotAction>)]
@@ -64,8 +66,10 @@ enum Command {
         meant: Meant,
     },
     /// A scheduled event
-    #[command(after_help = "Examples:\n  imdsd event maintenance system-reboot --not-before 168h\n  \
-                            imdsd event maintenance instance-retirement --not-before 2026-06-01T10:00:00Z --in 1m")]
+    #[command(
+        after_help = "Examples:\n  imdsd event maintenance system-reboot --not-before 168h\n  \
+                            imdsd event maintenance instance-retirement --not-before 2026-06-01T10:00:00Z --in 1m"
+    )]
     Maintenance {
         /// instance-reboot, system-reboot, system-maintenance, instance-retirement or instance-stop
         #[arg(value_name = "CODE", value_parser = word::<MaintenanceCode>)]
@@ -114,14 +118,20 @@ enum Command {
         meant: Meant,
     },
     /// A leaf of the metadata tree has a value, or is absent
-    #[command(after_help = "Examples:\n  imdsd event set meta-data/ancestor-ami-ids ami-0123456789abcdef0\n  \
-                            imdsd event set meta-data/public-ipv4 --absent --in 10s")]
+    #[command(
+        after_help = "Examples:\n  imdsd event set meta-data/ancestor-ami-ids ami-0123456789abcdef0\n  \
+                            imdsd event set meta-data/public-ipv4 --absent --in 10s"
+    )]
     Set {
         /// Below the version: meta-data/ancestor-ami-ids
         #[arg(value_name = "PATH")]
         path: String,
         /// What is served there
-        #[arg(value_name = "VALUE", required_unless_present = "absent", conflicts_with = "absent")]
+        #[arg(
+            value_name = "VALUE",
+            required_unless_present = "absent",
+            conflicts_with = "absent"
+        )]
         value: Option<String>,
         /// Nothing is there
         #[arg(long)]
@@ -138,7 +148,9 @@ enum Command {
         meant: Meant,
     },
     /// Nothing of some kinds is announced any more, nor what was still to come of them
-    #[command(after_help = "Examples:\n  imdsd event clear --all\n  imdsd event clear spot rebalance --tag team=web")]
+    #[command(
+        after_help = "Examples:\n  imdsd event clear --all\n  imdsd event clear spot rebalance --tag team=web"
+    )]
     Clear {
         /// Which kinds [default: all but overrides]
         #[arg(value_name = "KIND")]
@@ -147,9 +159,11 @@ enum Command {
         meant: Meant,
     },
     /// Plays a scenario file: everything is stored at once, and then the clock does it
-    #[command(after_help = "Examples:\n  imdsd event play config/scenarios/spot-interruption.json\n  \
+    #[command(
+        after_help = "Examples:\n  imdsd event play config/scenarios/spot-interruption.json\n  \
                             imdsd event play drill.json --tag team=web --no-wait\nIts end does not end the scenario; \
-                            `imdsd event clear` does away with what is announced and still to come.")]
+                            `imdsd event clear` does away with what is announced and still to come."
+    )]
     Play {
         /// The scenario; docs/events.md says what stands in one
         #[arg(value_name = "FILE")]
@@ -220,7 +234,12 @@ enum KindArgument {
 pub fn run(Arguments { door, command }: Arguments) -> ExitCode {
     operator::exit(match command {
         Command::List { form } => list(&door, &form),
-        Command::Play { file, no_wait, aim, form } => play(&door, &file, no_wait, &aim, &form),
+        Command::Play {
+            file,
+            no_wait,
+            aim,
+            form,
+        } => play(&door, &file, no_wait, &aim, &form),
         other => {
             let (event, meant) = event_of(other);
             happen(&door, event, &meant)
@@ -230,24 +249,57 @@ pub fn run(Arguments { door, command }: Arguments) -> ExitCode {
 
 fn event_of(command: Command) -> (Event, Meant) {
     match command {
-        Command::Spot { action, time, rebalance_before, no_rebalance, meant } => {
+        Command::Spot {
+            action,
+            time,
+            rebalance_before,
+            no_rebalance,
+            meant,
+        } => {
             let rebalance = match (rebalance_before, no_rebalance) {
                 (Some(length), _) => Hint::Before(length),
                 (None, true) => Hint::None,
                 (None, false) => Hint::Usual,
             };
-            (Event::Spot(SpotRequest { action, time, rebalance }), meant)
+            (
+                Event::Spot(SpotRequest {
+                    action,
+                    time,
+                    rebalance,
+                }),
+                meant,
+            )
         }
         Command::Rebalance { meant } => (Event::Rebalance {}, meant),
-        Command::Maintenance { code, not_before, not_after, not_before_deadline, description, event_id, meant } => {
-            let request =
-                MaintenanceRequest { code, not_before, not_after, not_before_deadline, description, event_id };
+        Command::Maintenance {
+            code,
+            not_before,
+            not_after,
+            not_before_deadline,
+            description,
+            event_id,
+            meant,
+        } => {
+            let request = MaintenanceRequest {
+                code,
+                not_before,
+                not_after,
+                not_before_deadline,
+                description,
+                event_id,
+            };
             (Event::Maintenance(request), meant)
         }
-        Command::Complete { event_id, meant } => (Event::Complete(EventReference { event_id }), meant),
+        Command::Complete { event_id, meant } => {
+            (Event::Complete(EventReference { event_id }), meant)
+        }
         Command::Cancel { event_id, meant } => (Event::Cancel(EventReference { event_id }), meant),
-        Command::Lifecycle { state, meant } => (Event::Lifecycle(LifecycleRequest { state }), meant),
-        Command::Set { path, value, meant, .. } => {
+        Command::Lifecycle { state, meant } => {
+            (Event::Lifecycle(LifecycleRequest { state }), meant)
+        }
+        Command::Set {
+            path, value, meant, ..
+        } => {
             let value = value.map_or(Value::Null, Value::String);
             (Event::Metadata(MetadataRequest { path, value }), meant)
         }
@@ -255,7 +307,10 @@ fn event_of(command: Command) -> (Event, Meant) {
         Command::Clear { kinds, meant } => {
             let kinds = match kinds.as_slice() {
                 // Overrides are no announcement; whoever wants them gone says so.
-                [] => EventKind::ALL.into_iter().filter(|kind| *kind != EventKind::Overrides).collect(),
+                [] => EventKind::ALL
+                    .into_iter()
+                    .filter(|kind| *kind != EventKind::Overrides)
+                    .collect(),
                 kinds => kinds.iter().map(|kind| kind.kind()).collect(),
             };
             (Event::Clear(ClearRequest { kinds }), meant)
@@ -306,7 +361,9 @@ fn happen(door: &Door, event: Event, meant: &Meant) -> Result<(), NotDone> {
 
 /// Each step of an answer in a line.
 fn told(answer: &Value, now: Timestamp) -> String {
-    let line = |(step, ids): (Step, String)| format!("{}  {}: {ids}\n", moment(step.at, now), said(&step.set));
+    let line = |(step, ids): (Step, String)| {
+        format!("{}  {}: {ids}\n", moment(step.at, now), said(&step.set))
+    };
     steps_of(answer).map(line).collect()
 }
 
@@ -315,14 +372,18 @@ fn taken_back(answer: &Value) -> String {
     let line = |of: &Value| {
         let count = each(&of["Steps"]).count();
         let steps = if count == 1 { "step" } else { "steps" };
-        format!("{count} {steps} that were still to come dropped: {}\n", text(&of["InstanceId"]))
+        format!(
+            "{count} {steps} that were still to come dropped: {}\n",
+            text(&of["InstanceId"])
+        )
     };
     each(&answer["Dropped"]).map(line).collect()
 }
 
 fn play(door: &Door, file: &Path, no_wait: bool, aim: &Aim, form: &Form) -> Result<(), NotDone> {
-    let text = std::fs::read_to_string(file)
-        .map_err(|reason| NotDone::saying(format_args!("{}: can't be read: {reason}", file.display())))?;
+    let text = std::fs::read_to_string(file).map_err(|reason| {
+        NotDone::saying(format_args!("{}: can't be read: {reason}", file.display()))
+    })?;
     let body = json!({ "Targets": aim.targets(), "Scenario": { "File": file, "Text": text } });
     let answer = door.ask("POST", "/v1/events", body.to_string().as_bytes())?;
     if form.json {
@@ -338,7 +399,12 @@ fn play(door: &Door, file: &Path, no_wait: bool, aim: &Aim, form: &Form) -> Resu
     operator::print("stored; from here on the clock does it\n");
     for (index, (step, ids)) in steps.iter().enumerate() {
         wait_until(step.at, &format!("step {} of {}", index + 1, steps.len()));
-        operator::print(&format!("{}/{}  {}: {ids}\n", index + 1, steps.len(), said(&step.set)));
+        operator::print(&format!(
+            "{}/{}  {}: {ids}\n",
+            index + 1,
+            steps.len(),
+            said(&step.set)
+        ));
     }
     Ok(())
 }
@@ -352,7 +418,10 @@ fn wait_until(time: Timestamp, what: &str) {
             break;
         }
         if counts_down {
-            operator::print(&format!("\r{what} {}\x1b[K", moment(time, Timestamp::now())));
+            operator::print(&format!(
+                "\r{what} {}\x1b[K",
+                moment(time, Timestamp::now())
+            ));
         }
         let slice = left.min(SignedDuration::from_millis(500));
         std::thread::sleep(Duration::try_from(slice).unwrap_or_default());
@@ -386,10 +455,17 @@ fn list(door: &Door, form: &Form) -> Result<(), NotDone> {
             }
         }
         if let Some(state) = read(&events["TargetLifecycleState"]) {
-            row("in force".to_string(), said(&Change::TargetLifecycleState(state)));
+            row(
+                "in force".to_string(),
+                said(&Change::TargetLifecycleState(state)),
+            );
         }
         for (path, value) in instance["Overrides"].as_object().into_iter().flatten() {
-            let what = if value.is_null() { "is absent" } else { "is set" };
+            let what = if value.is_null() {
+                "is absent"
+            } else {
+                "is set"
+            };
             row("in force".to_string(), format!("{path} {what}"));
         }
         for step in each(&instance["Timeline"]) {
@@ -417,7 +493,11 @@ fn read<T: DeserializeOwned>(value: &Value) -> Option<T> {
 /// `in 5s` or `now`. A part of a second counts as a whole one: what was asked for reads as it was asked for.
 fn moment(time: Timestamp, now: Timestamp) -> String {
     let left = time.duration_since(now);
-    match left.round(SignedDurationRound::new().smallest(Unit::Second).mode(RoundMode::Ceil)) {
+    match left.round(
+        SignedDurationRound::new()
+            .smallest(Unit::Second)
+            .mode(RoundMode::Ceil),
+    ) {
         Ok(rounded) if rounded > SignedDuration::ZERO => format!("in {rounded:#}"),
         _ => "now".to_string(),
     }
@@ -426,7 +506,11 @@ fn moment(time: Timestamp, now: Timestamp) -> String {
 /// What a step does, in words.
 fn said(change: &Change) -> String {
     match change {
-        Change::Spot(spot) => format!("spot interruption, {} at {}", spot.action.as_str(), iso_seconds(spot.time)),
+        Change::Spot(spot) => format!(
+            "spot interruption, {} at {}",
+            spot.action.as_str(),
+            iso_seconds(spot.time)
+        ),
         Change::Rebalance(_) => "rebalance recommendation".to_string(),
         Change::Maintenance(event) => format!(
             "{} {}, {} from {}",
@@ -435,24 +519,32 @@ fn said(change: &Change) -> String {
             word_of(&event.code),
             iso_seconds(event.not_before)
         ),
-        Change::MaintenanceState(change) => format!("{} is {}", change.event_id, word_of(&change.state)),
+        Change::MaintenanceState(change) => {
+            format!("{} is {}", change.event_id, word_of(&change.state))
+        }
         Change::TargetLifecycleState(state) => format!("target lifecycle state {}", state.as_str()),
         Change::Override(leaf) if leaf.value.is_some() => format!("{} is set", leaf.path),
         Change::Override(leaf) => format!("{} is absent", leaf.path),
         Change::Restore(path) => format!("{path} is as it was"),
         Change::Clear(kinds) => {
-            format!("clear {}", kinds.iter().map(word_of).collect::<Vec<_>>().join(", "))
+            format!(
+                "clear {}",
+                kinds.iter().map(word_of).collect::<Vec<_>>().join(", ")
+            )
         }
     }
 }
 
 fn word_of(value: &impl serde::Serialize) -> String {
-    serde_json::to_value(value).map(|value| text(&value)).unwrap_or_default()
+    serde_json::to_value(value)
+        .map(|value| text(&value))
+        .unwrap_or_default()
 }
 
 /// One of EC2's words.
 fn word<T: DeserializeOwned>(text: &str) -> Result<T, String> {
-    serde_json::from_value(Value::String(text.to_string())).map_err(|error| error.to_string().replace('`', "'"))
+    serde_json::from_value(Value::String(text.to_string()))
+        .map_err(|error| error.to_string().replace('`', "'"))
 }
 
 /// A time with its date and its offset: a clock time alone has no day.
@@ -465,7 +557,9 @@ fn when(text: &str) -> Result<When, String> {
     match (text.parse::<Length>(), text.parse::<Timestamp>()) {
         (Ok(length), _) => Ok(When::After(length)),
         (Err(_), Ok(time)) => Ok(When::At(time)),
-        (Err(_), Err(_)) => Err(format!("this is a length of time, 168h say, or a time, {TIME}")),
+        (Err(_), Err(_)) => Err(format!(
+            "this is a length of time, 168h say, or a time, {TIME}"
+        )),
     }
 }
 
@@ -475,7 +569,10 @@ fn instance_id(text: &str) -> Result<InstanceId, String> {
 
 fn tag(text: &str) -> Result<TagTarget, String> {
     match text.split_once('=') {
-        Some((key, value)) if !key.is_empty() => Ok(TagTarget { key: key.to_string(), value: value.to_string() }),
+        Some((key, value)) if !key.is_empty() => Ok(TagTarget {
+            key: key.to_string(),
+            value: value.to_string(),
+        }),
         _ => Err("a tag is KEY=VALUE".to_string()),
     }
 }

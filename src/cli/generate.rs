@@ -9,7 +9,9 @@ use clap_complete::Shell;
 use super::{Cli, operator};
 
 #[derive(Args)]
-#[command(after_help = "Example:\n  imdsd completions bash > /usr/share/bash-completion/completions/imdsd")]
+#[command(
+    after_help = "Example:\n  imdsd completions bash > /usr/share/bash-completion/completions/imdsd"
+)]
 pub struct Completions {
     /// The shell
     #[arg(value_name = "SHELL")]
@@ -32,8 +34,8 @@ pub fn completions(Completions { shell }: Completions) -> ExitCode {
 }
 
 pub fn man(Man { directory }: Man) -> ExitCode {
-    let written =
-        std::fs::create_dir_all(&directory).and_then(|()| clap_mangen::generate_to(Cli::command(), &directory));
+    let written = std::fs::create_dir_all(&directory)
+        .and_then(|()| clap_mangen::generate_to(Cli::command(), &directory));
     match written {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {

@@ -57,26 +57,48 @@ fn script(arguments: Arguments) -> Result<String, Vec<String>> {
     let checked = config::check(&arguments.config, AccessKeys::faults, tree::faults)
         .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let interfaces = checked.config.interfaces.clone().unwrap_or_default();
-    let addresses = MetadataAddresses { ipv4: *interfaces.ipv4.ip(), ipv6: *interfaces.ipv6.ip() };
-    let Registered { instances, unread, account_unread: _ } = registered(checked);
+    let addresses = MetadataAddresses {
+        ipv4: *interfaces.ipv4.ip(),
+        ipv6: *interfaces.ipv6.ip(),
+    };
+    let Registered {
+        instances,
+        unread,
+        account_unread: _,
+    } = registered(checked);
     // Rules that leave a guest out would put it out.
     if !unread.is_empty() {
         return Err(unread);
     }
 
-    let links = links().map_err(|reason| vec![format!("this host's links can't be read: {reason}")])?;
+    let links =
+        links().map_err(|reason| vec![format!("this host's links can't be read: {reason}")])?;
     let guests = guests::ruled(&guests::ways(&instances), &links);
     for guest in &guests {
-        if let Way::BridgePort { bridge, bridge_mac: None, .. } = &guest.way {
-            eprintln!("warning: {}: there is no {bridge} yet; load the rules anew when there is", guest.instance);
+        if let Way::BridgePort {
+            bridge,
+            bridge_mac: None,
+            ..
+        } = &guest.way
+        {
+            eprintln!(
+                "warning: {}: there is no {bridge} yet; load the rules anew when there is",
+                guest.instance
+            );
         }
     }
-    guest_rules::script(&guests, addresses)
-        .map_err(|faults| faults.iter().map(|(instance, what)| format!("{instance}: {what}")).collect())
+    guest_rules::script(&guests, addresses).map_err(|faults| {
+        faults
+            .iter()
+            .map(|(instance, what)| format!("{instance}: {what}"))
+            .collect()
+    })
 }
 
 fn links() -> io::Result<Links> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         let (_netlink, links) = netlink::look().await?;
         Ok(links)

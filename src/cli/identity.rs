@@ -75,7 +75,11 @@ impl Command {
         match self {
             Command::Certificate { place, current } => {
                 let identity = place.read()?;
-                Ok(if current { identity.certificate().to_pem() } else { identity.certificates_pem() })
+                Ok(if current {
+                    identity.certificate().to_pem()
+                } else {
+                    identity.certificates_pem()
+                })
             }
             Command::Jwks { place } => Ok(place.read()?.jwks()),
             Command::OpenidConfiguration { issuer } => Ok(identity::openid_configuration(&issuer)),
@@ -97,7 +101,9 @@ impl Place {
     /// The identity that imdsd would sign with.
     fn read(&self) -> Result<Identity, Vec<String>> {
         match self.configured()?.and_then(|config| config.identity.own) {
-            Some(own) => Identity::of_operator(&own.key, &own.certificate, &own.retired).map_err(said),
+            Some(own) => {
+                Identity::of_operator(&own.key, &own.certificate, &own.retired).map_err(said)
+            }
             None => Identity::read(&self.directory()?).map_err(said),
         }
     }
@@ -105,7 +111,10 @@ impl Place {
     /// Where imdsd keeps a key of its making; a key of the operator's own is not imdsd's to change.
     fn directory(&self) -> Result<PathBuf, Vec<String>> {
         let Some(config) = self.configured()? else {
-            return Ok(self.directory.clone().expect("one of the group is required"));
+            return Ok(self
+                .directory
+                .clone()
+                .expect("one of the group is required"));
         };
         match config.identity.own {
             Some(own) => Err(vec![format!(
@@ -113,12 +122,18 @@ impl Place {
                 own.key.display(),
                 own.certificate.display()
             )]),
-            None => Ok(config.identity_directory().expect("a configuration always has a state directory")),
+            None => Ok(config
+                .identity_directory()
+                .expect("a configuration always has a state directory")),
         }
     }
 
     fn configured(&self) -> Result<Option<Config>, Vec<String>> {
-        let config = self.config.as_ref().map(|file| config::read(file)).transpose();
+        let config = self
+            .config
+            .as_ref()
+            .map(|file| config::read(file))
+            .transpose();
         config.map_err(|faults| faults.iter().map(ToString::to_string).collect())
     }
 }
@@ -129,9 +144,15 @@ fn said(error: identity::IdentityError) -> Vec<String> {
 
 /// An address that verifiers could read from.
 fn issuer(text: &str) -> Result<String, String> {
-    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")).unwrap_or_default();
+    let rest = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"))
+        .unwrap_or_default();
     match rest.is_empty() || rest.contains(['?', '#', ' ']) || rest.ends_with('/') {
-        true => Err("an issuer is a URL such as https://imds.example.com, without a slash at its end".to_string()),
+        true => Err(
+            "an issuer is a URL such as https://imds.example.com, without a slash at its end"
+                .to_string(),
+        ),
         false => Ok(text.to_string()),
     }
 }

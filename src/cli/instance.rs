@@ -31,9 +31,11 @@ enum Command {
     /// An instance that is unknown is registered; a known one becomes what the document says. What is changed while it runs
     /// (metadata options, state, events, overrides) and its ways in stay where the document does not name them, and one
     /// without Imds leaves all of that as it is. Where a document is refused, none is taken in.
-    #[command(after_help = "Examples:\n  imdsd instance put web-1.json\n  imdsd instance put instances.d/\n  \
+    #[command(
+        after_help = "Examples:\n  imdsd instance put web-1.json\n  imdsd instance put instances.d/\n  \
                             aws ec2 describe-instances | imdsd instance put -\n  \
-                            imdsd instance put --relaunch web-1.json   # a new launch: its tokens are void")]
+                            imdsd instance put --relaunch web-1.json   # a new launch: its tokens are void"
+    )]
     Put(Put),
     /// The same as put, for what export wrote
     #[command(
@@ -41,9 +43,11 @@ enum Command {
     )]
     Import(Put),
     /// Prints one instance's document
-    #[command(after_help = "Example: change one and put it back, unless somebody else did in the meantime\n  \
+    #[command(
+        after_help = "Example: change one and put it back, unless somebody else did in the meantime\n  \
                             imdsd instance get i-0123456789abcdef0 > i.json; edit i.json\n  \
-                            imdsd instance put --generation 7 i.json")]
+                            imdsd instance put --generation 7 i.json"
+    )]
     Get {
         /// The instance
         #[arg(value_name = "ID", value_parser = instance_id)]
@@ -53,16 +57,20 @@ enum Command {
         with_secrets: bool,
     },
     /// Lists the instances
-    #[command(after_help = "Example:\n  imdsd instance list --json | jq -r '.Instances[].InstanceId'")]
+    #[command(
+        after_help = "Example:\n  imdsd instance list --json | jq -r '.Instances[].InstanceId'"
+    )]
     List {
         #[command(flatten)]
         form: Form,
     },
     /// Removes instances with their records; their guests get no answer any more
-    #[command(after_help = "Example:\n  imdsd instance delete i-0123456789abcdef0\nA document that is still in the \
+    #[command(
+        after_help = "Example:\n  imdsd instance delete i-0123456789abcdef0\nA document that is still in the \
                             configured directory registers the instance anew at the next start or reload.\n\
                             What is refused of several keeps \
-                            none of the others; the exit code is 1 then.")]
+                            none of the others; the exit code is 1 then."
+    )]
     Delete {
         /// The instances
         #[arg(value_name = "ID", required = true, value_parser = instance_id)]
@@ -85,10 +93,12 @@ enum Command {
         with_secrets: bool,
     },
     /// Says which instance an origin is, and what a request from there would be answered, and why
-    #[command(after_help = "Examples:\n  imdsd instance explain --interface tap0\n  \
+    #[command(
+        after_help = "Examples:\n  imdsd instance explain --interface tap0\n  \
                             imdsd instance explain --listener lan --address 10.0.0.5 --token \"$TOKEN\"\n  \
                             imdsd instance explain --listener demo --method PUT --path /latest/api/token \\\n    \
-                            --header 'X-aws-ec2-metadata-token-ttl-seconds: 60' --header 'X-Forwarded-For: 10.0.0.9'")]
+                            --header 'X-aws-ec2-metadata-token-ttl-seconds: 60' --header 'X-Forwarded-For: 10.0.0.9'"
+    )]
     Explain(Explain),
 }
 
@@ -166,18 +176,32 @@ pub fn run(Arguments { door, command }: Arguments) -> ExitCode {
         Command::Get { id, with_secrets } => get(&door, &id, with_secrets),
         Command::List { form } => list(&door, &form),
         Command::Delete { ids, generation } => delete(&door, &ids, generation),
-        Command::Export { directory, with_secrets } => export(&door, directory.as_deref(), with_secrets),
+        Command::Export {
+            directory,
+            with_secrets,
+        } => export(&door, directory.as_deref(), with_secrets),
         Command::Explain(explain) => explain.run(&door),
     })
 }
 
 impl Put {
     fn run(&self, door: &Door) -> Result<(), NotDone> {
-        let documents: Vec<Value> =
-            self.texts()?.into_iter().map(|(file, text)| json!({ "File": file, "Text": text })).collect();
+        let documents: Vec<Value> = self
+            .texts()?
+            .into_iter()
+            .map(|(file, text)| json!({ "File": file, "Text": text }))
+            .collect();
         let body = json!({ "Documents": documents }).to_string();
-        let path = format!("/v1/instances?relaunch={}&dry-run={}", self.relaunch, self.dry_run);
-        let request = Request { method: "POST", path: &path, if_match: self.generation, body: body.as_bytes() };
+        let path = format!(
+            "/v1/instances?relaunch={}&dry-run={}",
+            self.relaunch, self.dry_run
+        );
+        let request = Request {
+            method: "POST",
+            path: &path,
+            if_match: self.generation,
+            body: body.as_bytes(),
+        };
         let answer = door.send(&request)?.json();
         if self.form.json {
             operator::print_json(&answer);
@@ -210,15 +234,26 @@ impl Put {
     fn texts(&self) -> Result<Vec<(PathBuf, String)>, NotDone> {
         let standard_input = || {
             let mut bytes = Vec::new();
-            let read = std::io::stdin().lock().read_to_end(&mut bytes).map_err(|reason| reason.to_string());
+            let read = std::io::stdin()
+                .lock()
+                .read_to_end(&mut bytes)
+                .map_err(|reason| reason.to_string());
             let text = read.and_then(|_| document::decode(bytes));
-            text.map_err(|reason| NotDone::saying(format_args!("standard input can't be read: {reason}")))
+            text.map_err(|reason| {
+                NotDone::saying(format_args!("standard input can't be read: {reason}"))
+            })
         };
         if self.paths.is_empty() && std::io::stdin().is_terminal() {
-            return Err(NotDone::saying("name a document or a directory of them, or give one on standard input"));
+            return Err(NotDone::saying(
+                "name a document or a directory of them, or give one on standard input",
+            ));
         }
         let from_input = [PathBuf::from("-")];
-        let paths = if self.paths.is_empty() { &from_input[..] } else { &self.paths };
+        let paths = if self.paths.is_empty() {
+            &from_input[..]
+        } else {
+            &self.paths
+        };
         let mut texts = Vec::new();
         for path in paths {
             match path.as_os_str() == "-" {
@@ -243,7 +278,11 @@ fn secrets(with_secrets: bool) -> &'static str {
 }
 
 fn get(door: &Door, id: &InstanceId, with_secrets: bool) -> Result<(), NotDone> {
-    let document = door.ask("GET", &format!("/v1/instances/{id}{}", secrets(with_secrets)), b"")?;
+    let document = door.ask(
+        "GET",
+        &format!("/v1/instances/{id}{}", secrets(with_secrets)),
+        b"",
+    )?;
     operator::print_json(&document);
     Ok(())
 }
@@ -270,30 +309,57 @@ fn list(door: &Door, form: &Form) -> Result<(), NotDone> {
             text(&options["HttpEndpoint"]),
             text(&instance["OptionsState"]),
             text(&instance["Generation"]),
-            if attachments.is_empty() { "-".to_string() } else { attachments.join(", ") },
+            if attachments.is_empty() {
+                "-".to_string()
+            } else {
+                attachments.join(", ")
+            },
         ]
     };
     let rows: Vec<Vec<String>> = each(&answer["Instances"]).map(row).collect();
-    let head = ["INSTANCE", "NAME", "STATE", "ADDRESS", "TOKENS", "ENDPOINT", "OPTIONS", "GENERATION", "WAYS IN"];
+    let head = [
+        "INSTANCE",
+        "NAME",
+        "STATE",
+        "ADDRESS",
+        "TOKENS",
+        "ENDPOINT",
+        "OPTIONS",
+        "GENERATION",
+        "WAYS IN",
+    ];
     operator::print_table(&head, &rows);
     for id in each(&answer["Unreadable"]) {
-        eprintln!("{}: not served, as its record can't be read or relied on; see the daemon's log", text(id));
+        eprintln!(
+            "{}: not served, as its record can't be read or relied on; see the daemon's log",
+            text(id)
+        );
     }
     for id in each(&answer["NotStored"]) {
-        eprintln!("{}: not served, as its document could not be stored; tried again every second", text(id));
+        eprintln!(
+            "{}: not served, as its document could not be stored; tried again every second",
+            text(id)
+        );
     }
     Ok(())
 }
 
 fn delete(door: &Door, ids: &[InstanceId], generation: Option<u64>) -> Result<(), NotDone> {
     if ids.len() > 1 && generation.is_some() {
-        return Err(NotDone::saying("a generation is of one instance; delete the others by themselves"));
+        return Err(NotDone::saying(
+            "a generation is of one instance; delete the others by themselves",
+        ));
     }
     // Each by itself: what one of them is refused for is told, and keeps none of the others.
     let mut outcome = Ok(());
     for id in ids {
         let path = format!("/v1/instances/{id}");
-        match door.send(&Request { method: "DELETE", path: &path, if_match: generation, body: b"" }) {
+        match door.send(&Request {
+            method: "DELETE",
+            path: &path,
+            if_match: generation,
+            body: b"",
+        }) {
             Ok(answer) => operator::print(&format!("{id}: {}\n", text(&answer.json()["Message"]))),
             Err(refused) if refused.is_unreachable() => return Err(refused),
             Err(refused) => outcome = Err(refused),
@@ -308,21 +374,32 @@ fn export(door: &Door, directory: Option<&Path>, with_secrets: bool) -> Result<(
         operator::print_json(&documents);
         return Ok(());
     };
-    let failed = |path: &Path, reason: io::Error| NotDone::saying(format_args!("{}: {reason}", path.display()));
+    let failed = |path: &Path, reason: io::Error| {
+        NotDone::saying(format_args!("{}: {reason}", path.display()))
+    };
     std::fs::create_dir_all(directory).map_err(|reason| failed(directory, reason))?;
     let mut written = BTreeSet::new();
     for document in each(&documents) {
         let name = format!("{}.json", text(&document["InstanceId"]));
         let pretty = serde_json::to_string_pretty(document).expect("plain JSON data") + "\n";
-        replace(directory, &name, pretty.as_bytes()).map_err(|reason| failed(&directory.join(&name), reason))?;
+        replace(directory, &name, pretty.as_bytes())
+            .map_err(|reason| failed(&directory.join(&name), reason))?;
         written.insert(name);
     }
-    operator::print(&format!("{}: {} documents\n", directory.display(), written.len()));
+    operator::print(&format!(
+        "{}: {} documents\n",
+        directory.display(),
+        written.len()
+    ));
     let others = others_in(directory, &written).map_err(|reason| failed(directory, reason))?;
     if !others.is_empty() {
         eprintln!(
             "warning: {} not of this export: {}; an import of the directory would take in what is there",
-            if others.len() == 1 { "a document is" } else { "documents are" },
+            if others.len() == 1 {
+                "a document is"
+            } else {
+                "documents are"
+            },
             others.join(", ")
         );
     }
@@ -333,10 +410,15 @@ fn export(door: &Door, directory: Option<&Path>, with_secrets: bool) -> Result<(
 /// is a new one, whatever mode an old one has and wherever a link leads.
 fn replace(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let new = directory.join(format!(".{name}.{:016x}", rand::random::<u64>()));
-    let written = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&new).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
+    let written = OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .mode(0o600)
+        .open(&new)
+        .and_then(|mut file| {
+            file.write_all(bytes)?;
+            file.sync_all()
+        });
     let done = written.and_then(|()| std::fs::rename(&new, directory.join(name)));
     if done.is_err() {
         let _ = std::fs::remove_file(&new);
@@ -347,14 +429,21 @@ fn replace(directory: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
 /// The names of the files that an import of the directory would read and an export did not write.
 fn others_in(directory: &Path, written: &BTreeSet<String>) -> io::Result<Vec<String>> {
     let files = document::files_at(directory)?;
-    let names = files.iter().filter_map(|file| file.file_name()).map(|name| name.to_string_lossy().into_owned());
+    let names = files
+        .iter()
+        .filter_map(|file| file.file_name())
+        .map(|name| name.to_string_lossy().into_owned());
     Ok(names.filter(|name| !written.contains(name)).collect())
 }
 
 impl Explain {
     fn run(&self, door: &Door) -> Result<(), NotDone> {
         let mut headers = self.headers.clone();
-        headers.extend(self.token.clone().map(|token| ("X-aws-ec2-metadata-token".to_string(), token)));
+        headers.extend(
+            self.token
+                .clone()
+                .map(|token| ("X-aws-ec2-metadata-token".to_string(), token)),
+        );
         let question = json!({
             "InstanceId": self.id,
             "Listener": self.listener,
@@ -381,14 +470,29 @@ impl Explain {
                 Value::Null => "no instance".to_string(),
                 id => text(id),
             };
-            said += &format!("{}: {instance}\n  {}\n", text(&of["Attachment"]), text(&of["Why"]));
+            said += &format!(
+                "{}: {instance}\n  {}\n",
+                text(&of["Attachment"]),
+                text(&of["Why"])
+            );
             if of["Answer"].is_null() {
                 continue;
             }
-            let status = of["Answer"]["Status"].as_u64().map_or("no answer".to_string(), |status| status.to_string());
+            let status = of["Answer"]["Status"]
+                .as_u64()
+                .map_or("no answer".to_string(), |status| status.to_string());
             let reached = of["Reached"] == true;
-            let would = if reached { "" } else { "nothing reaches it; if it did: " };
-            said += &format!("  {} {}: {would}{status}, {}\n", self.method, self.path, text(&of["Answer"]["Rule"]));
+            let would = if reached {
+                ""
+            } else {
+                "nothing reaches it; if it did: "
+            };
+            said += &format!(
+                "  {} {}: {would}{status}, {}\n",
+                self.method,
+                self.path,
+                text(&of["Answer"]["Rule"])
+            );
         }
         for note in each(&answer["Notes"]) {
             said += &format!("{}\n", text(note));

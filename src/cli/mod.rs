@@ -91,20 +91,45 @@ struct Registered {
 }
 
 fn registered(checked: Checked) -> Registered {
-    let documents = checked.instances.into_iter().map(|instance| (instance.instance_id.clone(), instance));
+    let documents = checked
+        .instances
+        .into_iter()
+        .map(|instance| (instance.instance_id.clone(), instance));
     let mut instances: BTreeMap<InstanceId, Instance> = documents.collect();
     let Some(directory) = checked.config.state_directory else {
-        return Registered { instances: instances.into_values().collect(), unread: Vec::new(), account_unread: None };
+        return Registered {
+            instances: instances.into_values().collect(),
+            unread: Vec::new(),
+            account_unread: None,
+        };
     };
     let (unread, account_unread) = match file::look(&directory) {
-        Ok(Looked { instances: records, unreadable, account_unreadable }) => {
-            instances.extend(records.into_iter().map(|record| (record.instance_id.clone(), record)));
+        Ok(Looked {
+            instances: records,
+            unreadable,
+            account_unreadable,
+        }) => {
+            instances.extend(
+                records
+                    .into_iter()
+                    .map(|record| (record.instance_id.clone(), record)),
+            );
             let unread = unreadable.iter().map(ToString::to_string).collect();
             (unread, account_unreadable.as_ref().map(ToString::to_string))
         }
-        Err(reason) => (vec![format!("the instances in {}: {reason}", directory.display())], None),
+        Err(reason) => (
+            vec![format!(
+                "the instances in {}: {reason}",
+                directory.display()
+            )],
+            None,
+        ),
     };
-    Registered { instances: instances.into_values().collect(), unread, account_unread }
+    Registered {
+        instances: instances.into_values().collect(),
+        unread,
+        account_unread,
+    }
 }
 
 #[cfg(test)]
@@ -117,8 +142,16 @@ mod tests {
     fn the_command_line_is_sound_and_every_subcommand_says_what_it_does() {
         fn each(command: &clap::Command) {
             assert!(command.get_about().is_some(), "{}", command.get_name());
-            for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
-                assert!(argument.get_help().is_some(), "{}: {}", command.get_name(), argument.get_id());
+            for argument in command
+                .get_arguments()
+                .filter(|argument| !argument.is_hide_set())
+            {
+                assert!(
+                    argument.get_help().is_some(),
+                    "{}: {}",
+                    command.get_name(),
+                    argument.get_id()
+                );
             }
             command.get_subcommands().for_each(each);
         }

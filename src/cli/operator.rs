@@ -48,7 +48,13 @@ pub fn exit(outcome: Result<(), NotDone>) -> ExitCode {
 impl Door {
     /// Asks the daemon. A refusal is told on standard error, each fault with its file and line.
     pub fn ask(&self, method: &str, path: &str, body: &[u8]) -> Result<Value, NotDone> {
-        self.send(&Request { method, path, if_match: None, body }).map(|response| response.json())
+        self.send(&Request {
+            method,
+            path,
+            if_match: None,
+            body,
+        })
+        .map(|response| response.json())
     }
 
     /// The same, with everything a request has.
@@ -81,21 +87,29 @@ fn refused(response: &Response) -> NotDone {
         }
         eprintln!("{line}: {}", fault["Message"].as_str().unwrap_or_default());
     }
-    let message = told["Message"].as_str().map_or(format!("refused with {}", response.status), str::to_string);
+    let message = told["Message"]
+        .as_str()
+        .map_or(format!("refused with {}", response.status), str::to_string);
     NotDone::saying(message)
 }
 
 /// The host's daemon, as its configuration says; then demos of this user.
 fn default_sockets() -> Vec<(PathBuf, Owner)> {
-    let configured = config::read(Path::new(CONFIG)).ok().and_then(|config| config.admin);
-    let of_host = configured
-        .map_or_else(|| Path::new(config::RUNTIME_DIRECTORY).join(config::ADMIN_SOCKET), |admin| admin.socket);
+    let configured = config::read(Path::new(CONFIG))
+        .ok()
+        .and_then(|config| config.admin);
+    let of_host = configured.map_or_else(
+        || Path::new(config::RUNTIME_DIRECTORY).join(config::ADMIN_SOCKET),
+        |admin| admin.socket,
+    );
     [(of_host, Owner::Anybody), (demo_socket(), Owner::ThisUser)].into()
 }
 
 /// Where a demo has its socket: in the user's own runtime directory, or in a directory of theirs among the temporary ones.
 fn demo_socket() -> PathBuf {
-    let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute() && path.is_dir());
+    let own = std::env::var_os("XDG_RUNTIME_DIR")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute() && path.is_dir());
     let directory = match own {
         Some(own) => own.join("imdsd"),
         None => std::env::temp_dir().join(format!("imdsd-{}", rustix::process::geteuid().as_raw())),
@@ -109,14 +123,22 @@ pub fn place_for_demo() -> Option<config::Admin> {
     let directory = socket.parent()?;
     let _ = std::fs::DirBuilder::new().mode(0o700).create(directory);
     let found = std::fs::symlink_metadata(directory).ok()?;
-    let is_own = found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0;
-    is_own.then(|| config::Admin { socket, users: Vec::new(), when_unopened: WhenUnopened::GoWithout })
+    let is_own = found.is_dir()
+        && found.uid() == rustix::process::geteuid().as_raw()
+        && found.mode() & 0o077 == 0;
+    is_own.then(|| config::Admin {
+        socket,
+        users: Vec::new(),
+        when_unopened: WhenUnopened::GoWithout,
+    })
 }
 
 /// Writes to standard output. Whoever reads may have seen enough.
 pub fn print(text: &str) {
     let mut output = io::stdout().lock();
-    let _ = output.write_all(text.as_bytes()).and_then(|()| output.flush());
+    let _ = output
+        .write_all(text.as_bytes())
+        .and_then(|()| output.flush());
 }
 
 /// A value as JSON.
@@ -132,11 +154,15 @@ pub fn print_table(head: &[&str], rows: &[Vec<String>]) {
     };
     let widths: Vec<usize> = (0..head.len()).map(width).collect();
     let line = |cells: Vec<&str>| {
-        let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}"));
+        let padded = cells
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}"));
         padded.collect::<Vec<_>>().join("  ").trim_end().to_string() + "\n"
     };
     let mut text = line(head.to_vec());
-    rows.iter().for_each(|row| text += &line(row.iter().map(String::as_str).collect()));
+    rows.iter()
+        .for_each(|row| text += &line(row.iter().map(String::as_str).collect()));
     print(&text);
 }
 

@@ -46,7 +46,9 @@ fn reload(Arguments { door, form }: &Arguments) -> Result<(), NotDone> {
     }
     match each(&answer["NotStored"]).count() {
         0 => Ok(()),
-        count => Err(NotDone::saying(format!("{count} instances could not be stored; everything else is done"))),
+        count => Err(NotDone::saying(format!(
+            "{count} instances could not be stored; everything else is done"
+        ))),
     }
 }
 
@@ -58,8 +60,14 @@ fn tell(answer: &Value) {
             "Edited",
             "its document was edited, and the stored one stays in force; take the edit in with `imdsd instance put`",
         ),
-        ("Terminated", "was terminated; its document does not bring it back"),
-        ("Unreadable", "its record can't be read, and no document replaces it"),
+        (
+            "Terminated",
+            "was terminated; its document does not bring it back",
+        ),
+        (
+            "Unreadable",
+            "its record can't be read, and no document replaces it",
+        ),
     ] {
         for id in each(&answer[field]) {
             said += &format!("{}: {what}\n", text(id));
@@ -86,22 +94,40 @@ fn ways(Ways { door, form }: &Ways) -> Result<(), NotDone> {
         return Ok(());
     }
     let socket = |socket: &Value| {
-        let reason = socket["Reason"].as_str().map(|reason| format!(" ({reason})")).unwrap_or_default();
-        format!("{} {}{reason}", text(&socket["Address"]), text(&socket["State"]))
+        let reason = socket["Reason"]
+            .as_str()
+            .map(|reason| format!(" ({reason})"))
+            .unwrap_or_default();
+        format!(
+            "{} {}{reason}",
+            text(&socket["Address"]),
+            text(&socket["State"])
+        )
     };
     let row = |way: &Value| {
         let state = match way["WaitsFor"].as_str() {
             Some(missing) => format!("waits: {missing}"),
-            None => each(&way["Sockets"]).map(socket).collect::<Vec<_>>().join(", "),
+            None => each(&way["Sockets"])
+                .map(socket)
+                .collect::<Vec<_>>()
+                .join(", "),
         };
         let instances = joined(&way["Instances"]);
-        let instances = if instances.is_empty() { "-".to_string() } else { instances };
+        let instances = if instances.is_empty() {
+            "-".to_string()
+        } else {
+            instances
+        };
         vec![text(&way["Kind"]), text(&way["Name"]), instances, state]
     };
     let rows: Vec<Vec<String>> = each(&answer["Ways"]).map(row).collect();
     operator::print_table(&["KIND", "NAME", "INSTANCES", "STATE"], &rows);
     for unserved in each(&answer["Unserved"]) {
-        eprintln!("{} is not served: {}", text(&unserved["Attachment"]), text(&unserved["Reason"]));
+        eprintln!(
+            "{} is not served: {}",
+            text(&unserved["Attachment"]),
+            text(&unserved["Reason"])
+        );
     }
     Ok(())
 }

@@ -87,22 +87,38 @@ pub fn run(arguments: Arguments) -> ExitCode {
         }
     };
     logging::start(
-        arguments.log_format.map_or(config.log.format, FormatArgument::format),
-        arguments.log_level.map_or(config.log.level, LevelArgument::level),
+        arguments
+            .log_format
+            .map_or(config.log.format, FormatArgument::format),
+        arguments
+            .log_level
+            .map_or(config.log.level, LevelArgument::level),
     );
     for warning in warnings {
         tracing::warn!("{warning}");
     }
 
-    let served = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartFault::System);
+    let served = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(StartFault::System);
     let served = served.and_then(|runtime| {
         let served = runtime.block_on(async {
             let first = instances.first().cloned();
-            let (listeners, has_state) = (config.listeners.clone(), config.state_directory.is_some());
+            let (listeners, has_state) =
+                (config.listeners.clone(), config.state_directory.is_some());
             let daemon = Daemon::start(config, instances).await?;
-            if let (true, Some(instance), Some(address)) = (is_demo, first, daemon.control_address()) {
+            if let (true, Some(instance), Some(address)) =
+                (is_demo, first, daemon.control_address())
+            {
                 let guest = listeners[0].ipv4.expect("the demo listens on IPv4");
-                greet(&instance, guest.into(), address, has_state, daemon.has_admin());
+                greet(
+                    &instance,
+                    guest.into(),
+                    address,
+                    has_state,
+                    daemon.has_admin(),
+                );
             }
             daemon.serve().await
         });
@@ -127,7 +143,9 @@ fn settings(arguments: &Arguments) -> Result<(Config, Vec<Instance>, Vec<String>
         return Ok((checked.config, checked.instances, warnings));
     }
     if let Some(file) = &arguments.aemm_config {
-        let command = arguments.aemm_command.map_or(aemm::Command::All, CommandArgument::command);
+        let command = arguments
+            .aemm_command
+            .map_or(aemm::Command::All, CommandArgument::command);
         return of_mock(file, aemm::read(file, command, Timestamp::now())?);
     }
     let mut config = Config::demo();
@@ -145,15 +163,21 @@ fn settings(arguments: &Arguments) -> Result<(Config, Vec<Instance>, Vec<String>
                 return Err(vec![Fault::of_file(file, several)]);
             }
             let faults = tree::faults(&instances[0]).into_iter();
-            let faults: Vec<_> =
-                faults.map(|(field, message)| Fault { field, ..Fault::of_file(file, message) }).collect();
+            let faults: Vec<_> = faults
+                .map(|(field, message)| Fault {
+                    field,
+                    ..Fault::of_file(file, message)
+                })
+                .collect();
             if !faults.is_empty() {
                 return Err(faults);
             }
             let state = instances[0].state;
             if !matches!(state, InstanceState::Pending | InstanceState::Running) {
-                let said =
-                    format!("State: the instance is {}, so nobody would be answered; make it running", state.as_str());
+                let said = format!(
+                    "State: the instance is {}, so nobody would be answered; make it running",
+                    state.as_str()
+                );
                 return Err(vec![Fault::of_file(file, said)]);
             }
             instances[0].imds.attachments = vec![demo];
@@ -164,10 +188,23 @@ fn settings(arguments: &Arguments) -> Result<(Config, Vec<Instance>, Vec<String>
 }
 
 /// The demo's configuration with the mock's address and port.
-fn of_mock(file: &Path, mock: aemm::Mock) -> Result<(Config, Vec<Instance>, Vec<String>), Vec<Fault>> {
-    let aemm::Mock { mut instance, address, port, mut warnings } = mock;
+fn of_mock(
+    file: &Path,
+    mock: aemm::Mock,
+) -> Result<(Config, Vec<Instance>, Vec<String>), Vec<Fault>> {
+    let aemm::Mock {
+        mut instance,
+        address,
+        port,
+        mut warnings,
+    } = mock;
     let faults = tree::faults(&instance).into_iter();
-    let faults: Vec<_> = faults.map(|(field, message)| Fault { field, ..Fault::of_file(file, message) }).collect();
+    let faults: Vec<_> = faults
+        .map(|(field, message)| Fault {
+            field,
+            ..Fault::of_file(file, message)
+        })
+        .collect();
     if !faults.is_empty() {
         return Err(faults);
     }
@@ -182,10 +219,17 @@ fn of_mock(file: &Path, mock: aemm::Mock) -> Result<(Config, Vec<Instance>, Vec<
         _ => {
             config.control = None;
             let message = "is the last one, so there is no EC2 API beside it";
-            warnings.push(Fault { field: "server.port".to_string(), ..Fault::of_file(file, message) });
+            warnings.push(Fault {
+                field: "server.port".to_string(),
+                ..Fault::of_file(file, message)
+            });
         }
     }
-    Ok((config, vec![instance], warnings.iter().map(ToString::to_string).collect()))
+    Ok((
+        config,
+        vec![instance],
+        warnings.iter().map(ToString::to_string).collect(),
+    ))
 }
 
 /// What a newcomer pastes next.

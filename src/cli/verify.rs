@@ -40,8 +40,15 @@ struct Signed {
 
 pub fn run(arguments: Arguments) -> ExitCode {
     match verify(&arguments) {
-        Ok(Verified { issuer, serial, signed_at, .. }) => {
-            let when = signed_at.map(|time| format!(", on {time}")).unwrap_or_default();
+        Ok(Verified {
+            issuer,
+            serial,
+            signed_at,
+            ..
+        }) => {
+            let when = signed_at
+                .map(|time| format!(", on {time}"))
+                .unwrap_or_default();
             println!("good: signed by {issuer} with serial {serial}{when}");
             ExitCode::SUCCESS
         }
@@ -53,12 +60,23 @@ pub fn run(arguments: Arguments) -> ExitCode {
 }
 
 fn verify(arguments: &Arguments) -> Result<Verified, String> {
-    let document = std::fs::read(&arguments.document).map_err(|reason| fault(&arguments.document, &reason))?;
+    let document =
+        std::fs::read(&arguments.document).map_err(|reason| fault(&arguments.document, &reason))?;
     let certificates = text(&arguments.certificate)?;
-    let Signed { signature, pkcs7, rsa2048 } = &arguments.signed;
+    let Signed {
+        signature,
+        pkcs7,
+        rsa2048,
+    } = &arguments.signed;
     let (file, result) = match (signature, pkcs7.as_ref().or(rsa2048.as_ref())) {
-        (Some(file), _) => (file, verify_signature(&document, &text(file)?, &certificates)),
-        (None, Some(file)) => (file, verify_pkcs7(&text(file)?, Some(&document), &certificates)),
+        (Some(file), _) => (
+            file,
+            verify_signature(&document, &text(file)?, &certificates),
+        ),
+        (None, Some(file)) => (
+            file,
+            verify_pkcs7(&text(file)?, Some(&document), &certificates),
+        ),
         (None, None) => unreachable!("one of the group is required"),
     };
     result.map_err(|error| {

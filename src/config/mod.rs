@@ -17,7 +17,8 @@ use std::time::Duration;
 use crate::fault::Fault;
 use crate::instance::document::{self, near_miss};
 use crate::instance::{
-    Attachment, BridgePort, CredentialSource, Ground, Hold, Instance, InstanceId, Role, SourceAddress,
+    Attachment, BridgePort, CredentialSource, Ground, Hold, Instance, InstanceId, Role,
+    SourceAddress,
 };
 use crate::sigv4::Regions;
 
@@ -46,7 +47,8 @@ pub const DEMO_PORT: u16 = 1338;
 /// Where every client of EC2's metadata service asks, by IPv4.
 pub const METADATA_IPV4: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(169, 254, 169, 254), 80);
 /// Where every client of EC2's metadata service asks, by IPv6.
-pub const METADATA_IPV6: SocketAddrV6 = SocketAddrV6::new(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), 80, 0, 0);
+pub const METADATA_IPV6: SocketAddrV6 =
+    SocketAddrV6::new(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), 80, 0, 0);
 /// The range of `extra_hops`: with the highest hop limit on top, a packet's limit stays within its eight bits.
 pub const EXTRA_HOPS_RANGE: RangeInclusive<i64> = 0..=191;
 /// The operator's socket, in the runtime directory.
@@ -149,7 +151,10 @@ pub struct Interfaces {
 impl Interfaces {
     /// How many routers stand between this interface, bridge or namespace and its guests.
     pub fn extra_hops(&self, name: &str) -> u8 {
-        self.extra_hops_of.get(name).copied().unwrap_or(self.extra_hops)
+        self.extra_hops_of
+            .get(name)
+            .copied()
+            .unwrap_or(self.extra_hops)
     }
 }
 
@@ -304,7 +309,9 @@ impl Config {
 
     /// Where imdsd keeps the key that it makes; `None` where nothing is kept.
     pub fn identity_directory(&self) -> Option<PathBuf> {
-        self.state_directory.as_ref().map(|directory| directory.join("identity"))
+        self.state_directory
+            .as_ref()
+            .map(|directory| directory.join("identity"))
     }
 }
 
@@ -322,7 +329,8 @@ impl Default for Guest {
 /// The instance that the demo serves.
 pub fn demo_instance() -> Instance {
     const TEXT: &str = include_str!("../../config/demo-instance.json");
-    let mut instances = document::read(Path::new("demo-instance.json"), TEXT).expect("the built-in document is sound");
+    let mut instances = document::read(Path::new("demo-instance.json"), TEXT)
+        .expect("the built-in document is sound");
     instances.remove(0)
 }
 
@@ -334,7 +342,11 @@ pub fn read(path: &Path) -> Result<Config, Vec<Fault>> {
 /// Reads the text of a configuration; `file` stands in faults, and relative paths count from its directory.
 pub fn parse(file: &Path, text: &str) -> Result<Config, Vec<Fault>> {
     let Resolved { config, faults, .. } = resolve(file, text)?;
-    if faults.is_empty() { Ok(config) } else { Err(faults) }
+    if faults.is_empty() {
+        Ok(config)
+    } else {
+        Err(faults)
+    }
 }
 
 /// Reads a configuration and everything that it names, and holds them against each other.
@@ -346,14 +358,30 @@ pub fn check(
     tree: impl Fn(&Instance) -> Vec<(String, String)>,
 ) -> Result<Checked, Vec<Fault>> {
     let text = text_of(path)?;
-    let Resolved { config, listener_lines, mut faults } = resolve(path, &text)?;
+    let Resolved {
+        config,
+        listener_lines,
+        mut faults,
+    } = resolve(path, &text)?;
     let of_config = faults.len();
-    if let Some(Control { access_keys: KeySource::File(file), .. }) = &config.control {
+    if let Some(Control {
+        access_keys: KeySource::File(file),
+        ..
+    }) = &config.control
+    {
         faults.extend(keys(file));
     }
-    let (documents, wrong) = config.instances.as_deref().map(document::read_documents).unwrap_or_default();
+    let (documents, wrong) = config
+        .instances
+        .as_deref()
+        .map(document::read_documents)
+        .unwrap_or_default();
     faults.extend(wrong);
-    let Held { claims, faults: of_documents, mut warnings } = hold(&config, of_config == 0, &documents, tree);
+    let Held {
+        claims,
+        faults: of_documents,
+        mut warnings,
+    } = hold(&config, of_config == 0, &documents, tree);
     faults.extend(of_documents);
     if !faults.is_empty() {
         return Err(faults);
@@ -361,11 +389,26 @@ pub fn check(
 
     for (listener, line) in config.listeners.iter().zip(listener_lines) {
         if !claims.holds(&Ground::Listener(&listener.name)) {
-            let message = format!("no document claims listener '{}': it answers nobody", listener.name);
-            warnings.push(Fault { file: path.to_path_buf(), line, field: "listener.name".to_string(), message });
+            let message = format!(
+                "no document claims listener '{}': it answers nobody",
+                listener.name
+            );
+            warnings.push(Fault {
+                file: path.to_path_buf(),
+                line,
+                field: "listener.name".to_string(),
+                message,
+            });
         }
     }
-    Ok(Checked { config, instances: documents.into_iter().map(|document| document.instance).collect(), warnings })
+    Ok(Checked {
+        config,
+        instances: documents
+            .into_iter()
+            .map(|document| document.instance)
+            .collect(),
+        warnings,
+    })
 }
 
 /// Reads the documents that a configuration names once more, and holds them against it and each other.
@@ -373,10 +416,17 @@ pub fn read_instances(
     config: &Config,
     tree: impl Fn(&Instance) -> Vec<(String, String)>,
 ) -> Result<Vec<Instance>, Vec<Fault>> {
-    let (documents, mut faults) = config.instances.as_deref().map(document::read_documents).unwrap_or_default();
+    let (documents, mut faults) = config
+        .instances
+        .as_deref()
+        .map(document::read_documents)
+        .unwrap_or_default();
     faults.extend(hold(config, true, &documents, tree).faults);
     match faults.is_empty() {
-        true => Ok(documents.into_iter().map(|document| document.instance).collect()),
+        true => Ok(documents
+            .into_iter()
+            .map(|document| document.instance)
+            .collect()),
         false => Err(faults),
     }
 }
@@ -384,17 +434,26 @@ pub fn read_instances(
 /// What of an instance this configuration does not serve: fields and sentences. Who else claims its ways in is not looked at.
 pub fn faults_of(instance: &Instance, config: &Config) -> Vec<(String, String)> {
     let attachments = instance.imds.attachments.iter().enumerate();
-    let unserved = attachments
-        .filter_map(|(index, attachment)| Some((format!("Imds.Attachments[{index}]"), unserved(attachment, config)?)));
-    unserved.chain(without_issuer(instance, config).map(|message| (ROLE_SOURCE.to_string(), message))).collect()
+    let unserved = attachments.filter_map(|(index, attachment)| {
+        Some((
+            format!("Imds.Attachments[{index}]"),
+            unserved(attachment, config)?,
+        ))
+    });
+    unserved
+        .chain(without_issuer(instance, config).map(|message| (ROLE_SOURCE.to_string(), message)))
+        .collect()
 }
 
 const ROLE_SOURCE: &str = "Imds.Role.Source";
 
 fn without_issuer(instance: &Instance, config: &Config) -> Option<String> {
-    let web_identity = |role: &Role| matches!(role.source, CredentialSource::AssumeRoleWithWebIdentity(_));
-    let is_without = instance.imds.role.as_ref().is_some_and(web_identity) && config.identity.issuer.is_empty();
-    let message = "web identities need identity.issuer in the configuration: the URL of their key set";
+    let web_identity =
+        |role: &Role| matches!(role.source, CredentialSource::AssumeRoleWithWebIdentity(_));
+    let is_without =
+        instance.imds.role.as_ref().is_some_and(web_identity) && config.identity.issuer.is_empty();
+    let message =
+        "web identities need identity.issuer in the configuration: the URL of their key set";
     is_without.then(|| message.to_string())
 }
 
@@ -414,22 +473,46 @@ fn hold<'a>(
     let (mut faults, mut warnings, mut claims) = (Vec::new(), Vec::new(), Claims::default());
     for document in documents {
         let id = &document.instance.instance_id;
-        let at = |line, message| Fault { file: document.file.clone(), line, field: attachments_of(id), message };
+        let at = |line, message| Fault {
+            file: document.file.clone(),
+            line,
+            field: attachments_of(id),
+            message,
+        };
         if document.instance.imds.attachments.is_empty() {
-            warnings.push(at(document.line, "there is none, so nobody can reach this instance".to_string()));
+            warnings.push(at(
+                document.line,
+                "there is none, so nobody can reach this instance".to_string(),
+            ));
         }
         let of_tree = tree(&document.instance).into_iter();
-        faults.extend(
-            of_tree.map(|(field, message)| Fault { field: format!("{id}: {field}"), ..at(document.line, message) }),
-        );
+        faults.extend(of_tree.map(|(field, message)| Fault {
+            field: format!("{id}: {field}"),
+            ..at(document.line, message)
+        }));
         if let Some(message) = without_issuer(&document.instance, config) {
-            faults.push(Fault { field: format!("{id}: {ROLE_SOURCE}"), ..at(document.line, message) });
+            faults.push(Fault {
+                field: format!("{id}: {ROLE_SOURCE}"),
+                ..at(document.line, message)
+            });
         }
         if !document.instance.state.has_a_guest() {
-            let message = format!("is {}, so nobody is answered for it", document.instance.state.as_str());
-            warnings.push(Fault { field: format!("{id}: State"), ..at(document.line, message) });
+            let message = format!(
+                "is {}, so nobody is answered for it",
+                document.instance.state.as_str()
+            );
+            warnings.push(Fault {
+                field: format!("{id}: State"),
+                ..at(document.line, message)
+            });
         }
-        for (attachment, line) in document.instance.imds.attachments.iter().zip(&document.attachment_lines) {
+        for (attachment, line) in document
+            .instance
+            .imds
+            .attachments
+            .iter()
+            .zip(&document.attachment_lines)
+        {
             // A faulty listener may be the very one that is missing.
             if is_sound && let Some(message) = unserved(attachment, config) {
                 faults.push(at(*line, message));
@@ -440,7 +523,11 @@ fn hold<'a>(
             claims.add(attachment, document);
         }
     }
-    Held { claims, faults, warnings }
+    Held {
+        claims,
+        faults,
+        warnings,
+    }
 }
 
 fn attachments_of(id: &InstanceId) -> String {
@@ -453,18 +540,33 @@ fn unserved(attachment: &Attachment, config: &Config) -> Option<String> {
         Attachment::Listener(name) => name,
         Attachment::SourceAddress(SourceAddress { listener, .. }) => listener,
         Attachment::Interface(name) | Attachment::BridgePort(BridgePort { bridge: name, .. })
-            if config.listeners.iter().any(|listener| listener.interface.as_ref() == Some(name)) =>
+            if config
+                .listeners
+                .iter()
+                .any(|listener| listener.interface.as_ref() == Some(name)) =>
         {
             return Some(format!("a listener of the configuration hears {name} too"));
         }
         Attachment::Interface(_) | Attachment::BridgePort(_) | Attachment::NetworkNamespace(_) => {
-            let message = format!("{attachment} needs the table [interfaces] in the configuration, which may be empty");
+            let message = format!(
+                "{attachment} needs the table [interfaces] in the configuration, which may be empty"
+            );
             return config.interfaces.is_none().then_some(message);
         }
     };
-    let Some(listener) = config.listeners.iter().find(|listener| listener.name == *name) else {
-        let names: Vec<&str> = config.listeners.iter().map(|listener| listener.name.as_str()).collect();
-        let hint = near_miss(name, &names).map(|name| format!("; did you mean '{name}'?")).unwrap_or_default();
+    let Some(listener) = config
+        .listeners
+        .iter()
+        .find(|listener| listener.name == *name)
+    else {
+        let names: Vec<&str> = config
+            .listeners
+            .iter()
+            .map(|listener| listener.name.as_str())
+            .collect();
+        let hint = near_miss(name, &names)
+            .map(|name| format!("; did you mean '{name}'?"))
+            .unwrap_or_default();
         return Some(format!("the configuration has no listener '{name}'{hint}"));
     };
     match (attachment, listener.anti_spoofed) {
@@ -472,9 +574,9 @@ fn unserved(attachment: &Attachment, config: &Config) -> Option<String> {
             "an address tells nobody apart where guests can choose theirs; where something keeps them from it, set \
              anti_spoofed = true for listener '{name}'"
         )),
-        (Attachment::Listener(_), true) => {
-            Some(format!("listener '{name}' is anti_spoofed: attach the instance by SourceAddress"))
-        }
+        (Attachment::Listener(_), true) => Some(format!(
+            "listener '{name}' is anti_spoofed: attach the instance by SourceAddress"
+        )),
         _ => None,
     }
 }
@@ -486,7 +588,10 @@ struct Claims<'a>(BTreeMap<Ground<'a>, Vec<(&'a Attachment, Hold, &'a document::
 impl<'a> Claims<'a> {
     fn add(&mut self, attachment: &'a Attachment, document: &'a document::Document) {
         for (ground, hold) in attachment.grounds() {
-            self.0.entry(ground).or_default().push((attachment, hold, document));
+            self.0
+                .entry(ground)
+                .or_default()
+                .push((attachment, hold, document));
         }
     }
 
@@ -497,8 +602,13 @@ impl<'a> Claims<'a> {
         of: &document::Document,
     ) -> Option<(&'a Attachment, &'a document::Document)> {
         attachment.grounds().iter().find_map(|(ground, hold)| {
-            let mut holders = self.0.get(ground)?.iter().filter(|(_, _, document)| !std::ptr::eq(*document, of));
-            let rival = holders.find(|(_, other, _)| *hold == Hold::Alone || *other == Hold::Alone)?;
+            let mut holders = self
+                .0
+                .get(ground)?
+                .iter()
+                .filter(|(_, _, document)| !std::ptr::eq(*document, of));
+            let rival =
+                holders.find(|(_, other, _)| *hold == Hold::Alone || *other == Hold::Alone)?;
             Some((rival.0, rival.2))
         })
     }
@@ -508,15 +618,36 @@ impl<'a> Claims<'a> {
     }
 }
 
-fn claimed_twice(attachment: &Attachment, other: &Attachment, holder: &document::Document) -> String {
-    let document::Document { instance, file, line, .. } = holder;
-    let what = if attachment == other { "too".to_string() } else { format!("as {other}") };
+fn claimed_twice(
+    attachment: &Attachment,
+    other: &Attachment,
+    holder: &document::Document,
+) -> String {
+    let document::Document {
+        instance,
+        file,
+        line,
+        ..
+    } = holder;
+    let what = if attachment == other {
+        "too".to_string()
+    } else {
+        format!("as {other}")
+    };
     let id = &instance.instance_id;
-    format!("{attachment} is claimed by {id} {what} ({}:{line}); neither would be served there", file.display())
+    format!(
+        "{attachment} is claimed by {id} {what} ({}:{line}); neither would be served there",
+        file.display()
+    )
 }
 
 fn text_of(path: &Path) -> Result<String, Vec<Fault>> {
-    std::fs::read_to_string(path).map_err(|reason| vec![Fault::of_file(path, format_args!("can't be read: {reason}"))])
+    std::fs::read_to_string(path).map_err(|reason| {
+        vec![Fault::of_file(
+            path,
+            format_args!("can't be read: {reason}"),
+        )]
+    })
 }
 
 #[cfg(test)]

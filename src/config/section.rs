@@ -23,8 +23,12 @@ impl Faults<'_> {
     }
 
     fn add(&mut self, offset: usize, field: String, message: impl fmt::Display) {
-        let fault =
-            Fault { file: self.file.to_path_buf(), line: self.line(offset), field, message: message.to_string() };
+        let fault = Fault {
+            file: self.file.to_path_buf(),
+            line: self.line(offset),
+            field,
+            message: message.to_string(),
+        };
         self.list.push(fault);
     }
 }
@@ -47,8 +51,12 @@ impl<'t> Section<'t> {
         read: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
         let item = self.item(key)?;
-        let Some(text) = item.as_str() else { return self.wrong_type(key, "a string", item, faults) };
-        read(text).map_err(|message| self.fault(key, message, faults)).ok()
+        let Some(text) = item.as_str() else {
+            return self.wrong_type(key, "a string", item, faults);
+        };
+        read(text)
+            .map_err(|message| self.fault(key, message, faults))
+            .ok()
     }
 
     pub(super) fn required<T>(
@@ -71,7 +79,9 @@ impl<'t> Section<'t> {
         read: impl Fn(&str) -> Result<String, String>,
     ) -> Option<Vec<String>> {
         let item = self.item(key)?;
-        let Some(array) = item.as_array() else { return self.wrong_type(key, "an array of strings", item, faults) };
+        let Some(array) = item.as_array() else {
+            return self.wrong_type(key, "an array of strings", item, faults);
+        };
         let mut values = Vec::new();
         for element in array {
             let value = match element.as_str() {
@@ -79,7 +89,10 @@ impl<'t> Section<'t> {
                     true => Err(format!("'{value}' stands twice")),
                     false => Ok(value),
                 }),
-                None => Err(format!("each of these is a string, not {}", with_article(element.type_name()))),
+                None => Err(format!(
+                    "each of these is a string, not {}",
+                    with_article(element.type_name())
+                )),
             };
             match value {
                 Ok(value) => values.push(value),
@@ -92,14 +105,19 @@ impl<'t> Section<'t> {
 
     /// An array of user numbers.
     pub(super) fn users(&mut self, key: &'static str, faults: &mut Faults<'_>) -> Vec<u32> {
-        let Some(item) = self.item(key) else { return Vec::new() };
+        let Some(item) = self.item(key) else {
+            return Vec::new();
+        };
         let Some(array) = item.as_array() else {
             self.wrong_type::<()>(key, "an array of numbers", item, faults);
             return Vec::new();
         };
         let mut users = Vec::new();
         for element in array {
-            match element.as_integer().and_then(|number| u32::try_from(number).ok()) {
+            match element
+                .as_integer()
+                .and_then(|number| u32::try_from(number).ok())
+            {
                 Some(user) => users.push(user),
                 None => {
                     let message = "each of these is a user's number, as `id -u NAME` prints it";
@@ -118,8 +136,17 @@ impl<'t> Section<'t> {
     ) -> Option<T> {
         self.parsed(key, faults, |text| {
             let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            let found = words.iter().find(|(word, _)| *word == text).map(|(_, meaning)| *meaning);
-            found.ok_or_else(|| format!("this is one of {}, not '{}'", known.join(", "), text.escape_debug()))
+            let found = words
+                .iter()
+                .find(|(word, _)| *word == text)
+                .map(|(_, meaning)| *meaning);
+            found.ok_or_else(|| {
+                format!(
+                    "this is one of {}, not '{}'",
+                    known.join(", "),
+                    text.escape_debug()
+                )
+            })
         })
     }
 
@@ -131,9 +158,19 @@ impl<'t> Section<'t> {
         faults: &mut Faults<'_>,
     ) -> Option<i64> {
         let item = self.item(key)?;
-        let Some(number) = item.as_integer() else { return self.wrong_type(key, "an integer", item, faults) };
+        let Some(number) = item.as_integer() else {
+            return self.wrong_type(key, "an integer", item, faults);
+        };
         if !range.contains(&number) {
-            self.fault(key, format!("this is {} to {} {unit}, not {number}", range.start(), range.end()), faults);
+            self.fault(
+                key,
+                format!(
+                    "this is {} to {} {unit}, not {number}",
+                    range.start(),
+                    range.end()
+                ),
+                faults,
+            );
             return None;
         }
         Some(number)
@@ -147,7 +184,9 @@ impl<'t> Section<'t> {
         unit: &str,
         faults: &mut Faults<'_>,
     ) -> BTreeMap<String, u8> {
-        let Some(item) = self.item(key) else { return BTreeMap::new() };
+        let Some(item) = self.item(key) else {
+            return BTreeMap::new();
+        };
         let Some(table) = item.as_table_like() else {
             self.wrong_type::<()>(key, "a table of numbers", item, faults);
             return BTreeMap::new();
@@ -157,7 +196,12 @@ impl<'t> Section<'t> {
             match item.as_integer().filter(|number| range.contains(number)) {
                 Some(number) => drop(numbers.insert(name.to_string(), number as u8)),
                 None => {
-                    let message = format!("'{}' has {} to {} {unit}", name.escape_debug(), range.start(), range.end());
+                    let message = format!(
+                        "'{}' has {} to {} {unit}",
+                        name.escape_debug(),
+                        range.start(),
+                        range.end()
+                    );
                     faults.add(start_of(item.span()), self.field(key), message);
                 }
             }
@@ -167,21 +211,42 @@ impl<'t> Section<'t> {
 
     pub(super) fn boolean(&mut self, key: &'static str, faults: &mut Faults<'_>) -> Option<bool> {
         let item = self.item(key)?;
-        item.as_bool().or_else(|| self.wrong_type(key, "true or false", item, faults))
+        item.as_bool()
+            .or_else(|| self.wrong_type(key, "true or false", item, faults))
     }
 
-    pub(super) fn table(&mut self, key: &'static str, faults: &mut Faults<'_>) -> Option<Section<'t>> {
+    pub(super) fn table(
+        &mut self,
+        key: &'static str,
+        faults: &mut Faults<'_>,
+    ) -> Option<Section<'t>> {
         let item = self.item(key)?;
         let Some(table) = item.as_table_like() else {
             return self.wrong_type(key, &format!("a table, [{key}]"), item, faults);
         };
-        Some(Section { name: key, table, start: self.start_of(key), known: Vec::new() })
+        Some(Section {
+            name: key,
+            table,
+            start: self.start_of(key),
+            known: Vec::new(),
+        })
     }
 
-    pub(super) fn tables(&mut self, key: &'static str, faults: &mut Faults<'_>) -> Vec<Section<'t>> {
-        let Some(item) = self.item(key) else { return Vec::new() };
+    pub(super) fn tables(
+        &mut self,
+        key: &'static str,
+        faults: &mut Faults<'_>,
+    ) -> Vec<Section<'t>> {
+        let Some(item) = self.item(key) else {
+            return Vec::new();
+        };
         let Some(tables) = item.as_array_of_tables() else {
-            self.wrong_type::<()>(key, &format!("a list of tables, each headed [[{key}]]"), item, faults);
+            self.wrong_type::<()>(
+                key,
+                &format!("a list of tables, each headed [[{key}]]"),
+                item,
+                faults,
+            );
             return Vec::new();
         };
         let section = |table: &'t toml_edit::Table| Section {
@@ -195,13 +260,25 @@ impl<'t> Section<'t> {
 
     /// Reports every key that was never asked for.
     pub(super) fn finish(self, faults: &mut Faults<'_>) {
-        for (key, item) in self.table.iter().filter(|(key, _)| !self.known.contains(key)) {
+        for (key, item) in self
+            .table
+            .iter()
+            .filter(|(key, _)| !self.known.contains(key))
+        {
             let hint = match near_miss(key, &self.known) {
                 Some(meant) => format!("did you mean {meant}?"),
                 None => format!("known here: {}", self.known.join(", ")),
             };
-            let offset = self.table.key(key).and_then(|key| key.span()).or(item.span());
-            faults.add(start_of(offset), self.field(key), format_args!("is not known; {hint}"));
+            let offset = self
+                .table
+                .key(key)
+                .and_then(|key| key.span())
+                .or(item.span());
+            faults.add(
+                start_of(offset),
+                self.field(key),
+                format_args!("is not known; {hint}"),
+            );
         }
     }
 
@@ -222,8 +299,18 @@ impl<'t> Section<'t> {
         faults.add(self.start_of(key), self.field(key), message);
     }
 
-    fn wrong_type<T>(&self, key: &str, right: &str, found: &Item, faults: &mut Faults<'_>) -> Option<T> {
-        self.fault(key, format_args!("this is {right}, not {}", with_article(found.type_name())), faults);
+    fn wrong_type<T>(
+        &self,
+        key: &str,
+        right: &str,
+        found: &Item,
+        faults: &mut Faults<'_>,
+    ) -> Option<T> {
+        self.fault(
+            key,
+            format_args!("this is {right}, not {}", with_article(found.type_name())),
+            faults,
+        );
         None
     }
 
@@ -244,6 +331,10 @@ pub(super) fn start_of(span: Option<std::ops::Range<usize>>) -> usize {
 }
 
 pub(super) fn with_article(noun: &str) -> String {
-    let article = if noun.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    let article = if noun.starts_with(['a', 'e', 'i', 'o', 'u']) {
+        "an"
+    } else {
+        "a"
+    };
     format!("{article} {noun}")
 }

@@ -212,16 +212,25 @@ pub struct Ec2Error {
 impl Ec2Error {
     /// A refusal with a sentence of its own.
     pub fn new(code: Code, message: impl Into<String>) -> Ec2Error {
-        Ec2Error { code, message: message.into() }
+        Ec2Error {
+            code,
+            message: message.into(),
+        }
     }
 
     pub(super) fn dry_run() -> Ec2Error {
-        Ec2Error::new(Code::DryRunOperation, "Request would have succeeded, but DryRun flag is set.")
+        Ec2Error::new(
+            Code::DryRunOperation,
+            "Request would have succeeded, but DryRun flag is set.",
+        )
     }
 
     /// It says nothing of what the caller named, not even whether it exists.
     pub(super) fn unauthorized() -> Ec2Error {
-        Ec2Error::new(Code::UnauthorizedOperation, "You are not authorized to perform this operation.")
+        Ec2Error::new(
+            Code::UnauthorizedOperation,
+            "You are not authorized to perform this operation.",
+        )
     }
 
     /// EC2's sentence for an instance that is in no state for this. `what` is a participle.
@@ -236,31 +245,48 @@ impl Ec2Error {
 
     /// The defaults decide, and nobody knows what they are.
     pub(super) fn account_unreadable() -> Ec2Error {
-        Ec2Error::new(Code::InternalError, "The record of the account's metadata defaults can't be read.")
+        Ec2Error::new(
+            Code::InternalError,
+            "The record of the account's metadata defaults can't be read.",
+        )
     }
 
     pub(super) fn missing_parameter(name: &str) -> Ec2Error {
-        Ec2Error::new(Code::MissingParameter, format!("The request must contain the parameter {name}"))
+        Ec2Error::new(
+            Code::MissingParameter,
+            format!("The request must contain the parameter {name}"),
+        )
     }
 
     pub(super) fn unknown_parameter(name: &str) -> Ec2Error {
-        Ec2Error::new(Code::UnknownParameter, format!("The parameter {name} is not recognized"))
+        Ec2Error::new(
+            Code::UnknownParameter,
+            format!("The parameter {name} is not recognized"),
+        )
     }
 
     /// EC2's sentence for a word that is not one of two.
     pub(super) fn neither(value: &str, name: &str, one: &str, other: &str) -> Ec2Error {
         Ec2Error::new(
             Code::InvalidParameterValue,
-            format!("A value of '{value}' is not valid for {name}. Specify either '{one}' or '{other}' and try again."),
+            format!(
+                "A value of '{value}' is not valid for {name}. Specify either '{one}' or '{other}' and try again."
+            ),
         )
     }
 
     pub(super) fn malformed_id(text: &str) -> Ec2Error {
-        Ec2Error::new(Code::InvalidInstanceIdMalformed, format!("Invalid id: \"{text}\""))
+        Ec2Error::new(
+            Code::InvalidInstanceIdMalformed,
+            format!("Invalid id: \"{text}\""),
+        )
     }
 
     pub(super) fn not_found(id: &str) -> Ec2Error {
-        Ec2Error::new(Code::InvalidInstanceIdNotFound, format!("The instance ID '{id}' does not exist"))
+        Ec2Error::new(
+            Code::InvalidInstanceIdNotFound,
+            format!("The instance ID '{id}' does not exist"),
+        )
     }
 
     pub(super) fn none_found(ids: &[String]) -> Ec2Error {

@@ -26,78 +26,167 @@ impl Filtered for Entry {
     const TAGS: Option<fn(&Self) -> &[Tag]> = Some(|entry| &entry.instance.tags);
     const FILTERS: &'static [(&'static str, ValuesOf<Self>)] = &[
         ("architecture", |entry| one(&entry.instance.architecture)),
-        ("availability-zone", |entry| one(&entry.instance.placement.availability_zone)),
-        ("availability-zone-id", |entry| any(&entry.instance.availability_zone_id())),
+        ("availability-zone", |entry| {
+            one(&entry.instance.placement.availability_zone)
+        }),
+        ("availability-zone-id", |entry| {
+            any(&entry.instance.availability_zone_id())
+        }),
         ("block-device-mapping.device-name", |entry| {
-            each(&entry.instance.block_device_mappings, |device| Some(device.device_name.clone()))
+            each(&entry.instance.block_device_mappings, |device| {
+                Some(device.device_name.clone())
+            })
         }),
         ("block-device-mapping.volume-id", |entry| {
-            each(&entry.instance.block_device_mappings, |device| device.ebs.as_ref().map(|ebs| ebs.volume_id.clone()))
+            each(&entry.instance.block_device_mappings, |device| {
+                device.ebs.as_ref().map(|ebs| ebs.volume_id.clone())
+            })
         }),
         ("client-token", |entry| any(&entry.instance.client_token)),
         ("dns-name", |entry| any(&entry.instance.public_dns_name)),
         ("host-id", |entry| any(&entry.instance.placement.host_id)),
         ("hypervisor", |entry| any(&entry.instance.hypervisor)),
         ("iam-instance-profile.arn", |entry| {
-            entry.instance.iam_instance_profile.iter().map(|p| p.arn.clone()).collect()
+            entry
+                .instance
+                .iam_instance_profile
+                .iter()
+                .map(|p| p.arn.clone())
+                .collect()
         }),
-        ("iam-instance-profile.id", |entry| entry.instance.iam_instance_profile.iter().map(|p| p.id.clone()).collect()),
+        ("iam-instance-profile.id", |entry| {
+            entry
+                .instance
+                .iam_instance_profile
+                .iter()
+                .map(|p| p.id.clone())
+                .collect()
+        }),
         ("image-id", |entry| one(&entry.instance.image_id)),
         ("instance-id", |entry| one(&entry.instance.instance_id)),
-        ("instance-lifecycle", |entry| any(&entry.instance.instance_lifecycle)),
-        ("instance-state-code", |entry| one(entry.instance.state.code())),
-        ("instance-state-name", |entry| one(entry.instance.state.as_str())),
+        ("instance-lifecycle", |entry| {
+            any(&entry.instance.instance_lifecycle)
+        }),
+        ("instance-state-code", |entry| {
+            one(entry.instance.state.code())
+        }),
+        ("instance-state-name", |entry| {
+            one(entry.instance.state.as_str())
+        }),
         ("instance-type", |entry| one(&entry.instance.instance_type)),
-        ("instance.group-id", |entry| each(&entry.instance.security_groups, |group| Some(group.group_id.clone()))),
-        ("instance.group-name", |entry| each(&entry.instance.security_groups, |group| Some(group.group_name.clone()))),
+        ("instance.group-id", |entry| {
+            each(&entry.instance.security_groups, |group| {
+                Some(group.group_id.clone())
+            })
+        }),
+        ("instance.group-name", |entry| {
+            each(&entry.instance.security_groups, |group| {
+                Some(group.group_name.clone())
+            })
+        }),
         ("ip-address", |entry| any(&entry.instance.public_ip_address)),
         ("ipv6-address", |entry| ipv6_addresses(&entry.instance)),
         ("kernel-id", |entry| any(&entry.instance.kernel_id)),
         ("key-name", |entry| any(&entry.instance.key_name)),
         ("launch-index", |entry| one(entry.instance.ami_launch_index)),
-        ("launch-time", |entry| one(iso_milliseconds(entry.instance.launch_time))),
-        ("metadata-options.http-endpoint", |entry| one(entry.instance.metadata_options.http_endpoint.as_str())),
+        ("launch-time", |entry| {
+            one(iso_milliseconds(entry.instance.launch_time))
+        }),
+        ("metadata-options.http-endpoint", |entry| {
+            one(entry.instance.metadata_options.http_endpoint.as_str())
+        }),
         // No option turns IPv4 off, so it is on.
         ("metadata-options.http-protocol-ipv4", |_| one("enabled")),
         ("metadata-options.http-protocol-ipv6", |entry| {
             one(entry.instance.metadata_options.http_protocol_ipv6.as_str())
         }),
         ("metadata-options.http-put-response-hop-limit", |entry| {
-            one(entry.instance.metadata_options.http_put_response_hop_limit.get())
+            one(entry
+                .instance
+                .metadata_options
+                .http_put_response_hop_limit
+                .get())
         }),
-        ("metadata-options.http-tokens", |entry| one(entry.instance.metadata_options.http_tokens.as_str())),
+        ("metadata-options.http-tokens", |entry| {
+            one(entry.instance.metadata_options.http_tokens.as_str())
+        }),
         ("metadata-options.instance-metadata-tags", |entry| {
-            one(entry.instance.metadata_options.instance_metadata_tags.as_str())
+            one(entry
+                .instance
+                .metadata_options
+                .instance_metadata_tags
+                .as_str())
         }),
-        ("metadata-options.state", |entry| one(shown_state(entry).as_str())),
-        ("monitoring-state", |entry| one(entry.instance.monitoring_state())),
+        ("metadata-options.state", |entry| {
+            one(shown_state(entry).as_str())
+        }),
+        ("monitoring-state", |entry| {
+            one(entry.instance.monitoring_state())
+        }),
         ("network-interface.mac-address", |entry| {
-            each(&entry.instance.network_interfaces, |interface| Some(interface.mac_address.clone()))
+            each(&entry.instance.network_interfaces, |interface| {
+                Some(interface.mac_address.clone())
+            })
         }),
         ("network-interface.network-interface-id", |entry| {
-            each(&entry.instance.network_interfaces, |interface| Some(interface.network_interface_id.clone()))
+            each(&entry.instance.network_interfaces, |interface| {
+                Some(interface.network_interface_id.clone())
+            })
         }),
         ("network-interface.subnet-id", |entry| {
-            each(&entry.instance.network_interfaces, |interface| interface.subnet_id.clone())
+            each(&entry.instance.network_interfaces, |interface| {
+                interface.subnet_id.clone()
+            })
         }),
         ("network-interface.vpc-id", |entry| {
-            each(&entry.instance.network_interfaces, |interface| interface.vpc_id.clone())
+            each(&entry.instance.network_interfaces, |interface| {
+                interface.vpc_id.clone()
+            })
         }),
         ("owner-id", |entry| one(entry.instance.owner_id())),
-        ("placement-group-name", |entry| any(&entry.instance.placement.group_name)),
-        ("placement-partition-number", |entry| any(&entry.instance.placement.partition_number)),
-        ("private-dns-name", |entry| any(&entry.instance.private_dns_name)),
-        ("private-ip-address", |entry| any(&entry.instance.private_ip_address)),
-        ("product-code", |entry| each(&entry.instance.product_codes, |code| Some(code.product_code_id.clone()))),
+        ("placement-group-name", |entry| {
+            any(&entry.instance.placement.group_name)
+        }),
+        ("placement-partition-number", |entry| {
+            any(&entry.instance.placement.partition_number)
+        }),
+        ("private-dns-name", |entry| {
+            any(&entry.instance.private_dns_name)
+        }),
+        ("private-ip-address", |entry| {
+            any(&entry.instance.private_ip_address)
+        }),
+        ("product-code", |entry| {
+            each(&entry.instance.product_codes, |code| {
+                Some(code.product_code_id.clone())
+            })
+        }),
         ("ramdisk-id", |entry| any(&entry.instance.ramdisk_id)),
-        ("reason", |entry| any(&entry.instance.state_transition_reason)),
-        ("reservation-id", |entry| one(entry.instance.reservation_id())),
-        ("root-device-name", |entry| any(&entry.instance.root_device_name)),
-        ("root-device-type", |entry| any(&entry.instance.root_device_type)),
+        ("reason", |entry| {
+            any(&entry.instance.state_transition_reason)
+        }),
+        ("reservation-id", |entry| {
+            one(entry.instance.reservation_id())
+        }),
+        ("root-device-name", |entry| {
+            any(&entry.instance.root_device_name)
+        }),
+        ("root-device-type", |entry| {
+            any(&entry.instance.root_device_type)
+        }),
         ("subnet-id", |entry| any(&entry.instance.subnet_id)),
-        ("tag-key", |entry| entry.instance.tags.iter().map(|tag| tag.key.clone()).collect()),
+        ("tag-key", |entry| {
+            entry
+                .instance
+                .tags
+                .iter()
+                .map(|tag| tag.key.clone())
+                .collect()
+        }),
         ("tenancy", |entry| one(entry.instance.tenancy())),
-        ("virtualization-type", |entry| any(&entry.instance.virtualization_type)),
+        ("virtualization-type", |entry| {
+            any(&entry.instance.virtualization_type)
+        }),
         ("vpc-id", |entry| any(&entry.instance.vpc_id)),
     ];
 }
@@ -122,28 +211,53 @@ enum Subject<T> {
 
 impl<T: Filtered> Filters<T> {
     /// Reads filters as they came: a name, which may be missing, and values.
-    pub(super) fn read(filters: Vec<(Option<String>, Vec<String>)>) -> Result<Filters<T>, Ec2Error> {
-        if filters.iter().map(|(_, values)| values.len()).sum::<usize>() > MOST_VALUES {
-            let message = format!("The maximum number of filter values specified on a single call is {MOST_VALUES}");
+    pub(super) fn read(
+        filters: Vec<(Option<String>, Vec<String>)>,
+    ) -> Result<Filters<T>, Ec2Error> {
+        if filters
+            .iter()
+            .map(|(_, values)| values.len())
+            .sum::<usize>()
+            > MOST_VALUES
+        {
+            let message = format!(
+                "The maximum number of filter values specified on a single call is {MOST_VALUES}"
+            );
             return Err(Ec2Error::new(Code::FilterLimitExceeded, message));
         }
         let filter = |(place, (name, values)): (usize, (Option<String>, Vec<String>))| {
             let name = name.unwrap_or_else(|| "null".to_string());
-            let subject = Subject::read(&name)
-                .ok_or_else(|| Ec2Error::new(Code::InvalidParameterValue, format!("The filter '{name}' is invalid")))?;
+            let subject = Subject::read(&name).ok_or_else(|| {
+                Ec2Error::new(
+                    Code::InvalidParameterValue,
+                    format!("The filter '{name}' is invalid"),
+                )
+            })?;
             // A filter without values would match nothing, which nobody means.
             if values.is_empty() {
-                return Err(Ec2Error::missing_parameter(&format!("Filter.{}.Value", place + 1)));
+                return Err(Ec2Error::missing_parameter(&format!(
+                    "Filter.{}.Value",
+                    place + 1
+                )));
             }
-            Ok(Filter { subject, patterns: values.iter().map(|value| Pattern::read(value)).collect() })
+            Ok(Filter {
+                subject,
+                patterns: values.iter().map(|value| Pattern::read(value)).collect(),
+            })
         };
-        filters.into_iter().enumerate().map(filter).collect::<Result<_, _>>().map(Filters)
+        filters
+            .into_iter()
+            .enumerate()
+            .map(filter)
+            .collect::<Result<_, _>>()
+            .map(Filters)
     }
 
     /// Whether it passes all of them.
     pub(super) fn match_all(&self, subject: &T) -> bool {
         self.0.iter().all(|filter| {
-            let matches = |value: &String| filter.patterns.iter().any(|pattern| pattern.matches(value));
+            let matches =
+                |value: &String| filter.patterns.iter().any(|pattern| pattern.matches(value));
             filter.subject.values(subject).iter().any(matches)
         })
     }
@@ -152,20 +266,25 @@ impl<T: Filtered> Filters<T> {
 impl<T: Filtered> Subject<T> {
     fn read(name: &str) -> Option<Subject<T>> {
         match (name.strip_prefix("tag:"), T::TAGS) {
-            (Some(key), Some(tags)) => (!key.is_empty()).then(|| Subject::Tag(tags, key.to_string())),
-            (Some(_), None) => None,
-            (None, _) => {
-                T::FILTERS.iter().find(|(known, _)| *known == name).map(|(_, values)| Subject::Listed(*values))
+            (Some(key), Some(tags)) => {
+                (!key.is_empty()).then(|| Subject::Tag(tags, key.to_string()))
             }
+            (Some(_), None) => None,
+            (None, _) => T::FILTERS
+                .iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, values)| Subject::Listed(*values)),
         }
     }
 
     fn values(&self, of: &T) -> Vec<String> {
         match self {
             Subject::Listed(values) => values(of),
-            Subject::Tag(tags, key) => {
-                tags(of).iter().filter(|tag| tag.key == *key).map(|tag| tag.value.clone()).collect()
-            }
+            Subject::Tag(tags, key) => tags(of)
+                .iter()
+                .filter(|tag| tag.key == *key)
+                .map(|tag| tag.value.clone())
+                .collect(),
         }
     }
 }
@@ -186,8 +305,14 @@ fn each<T>(of: &[T], value: impl Fn(&T) -> Option<String>) -> Vec<String> {
 }
 
 fn ipv6_addresses(instance: &Instance) -> Vec<String> {
-    let of_interfaces = instance.network_interfaces.iter().flat_map(|interface| &interface.ipv6_addresses);
-    let addresses = instance.ipv6_address.into_iter().chain(of_interfaces.map(|address| address.ipv6_address));
+    let of_interfaces = instance
+        .network_interfaces
+        .iter()
+        .flat_map(|interface| &interface.ipv6_addresses);
+    let addresses = instance
+        .ipv6_address
+        .into_iter()
+        .chain(of_interfaces.map(|address| address.ipv6_address));
     addresses.map(|address| address.to_string()).collect()
 }
 
@@ -209,9 +334,18 @@ mod tests {
             (Some(""), "The filter '' is invalid"),
             (None, "The filter 'null' is invalid"),
         ] {
-            assert_eq!(filter(name, &["x"]), Ec2Error::new(Code::InvalidParameterValue, message));
+            assert_eq!(
+                filter(name, &["x"]),
+                Ec2Error::new(Code::InvalidParameterValue, message)
+            );
         }
-        assert_eq!(filter(Some("image-id"), &[]), Ec2Error::missing_parameter("Filter.1.Value"));
-        assert_eq!(filter(Some("image-id"), &["x"; 201]).code, Code::FilterLimitExceeded);
+        assert_eq!(
+            filter(Some("image-id"), &[]),
+            Ec2Error::missing_parameter("Filter.1.Value")
+        );
+        assert_eq!(
+            filter(Some("image-id"), &["x"; 201]).code,
+            Code::FilterLimitExceeded
+        );
     }
 }

@@ -57,32 +57,55 @@ const NO_ACCOUNT: &str = "000000000000";
 
 impl AccessKeys {
     /// Id and secret of the demo's key. The demo serves invented data on loopback, so everyone may know them.
-    pub const DEMO: (&str, &str) = ("AKIDIMDSDDEMO0000001", "imdsd-demo-secret-key-known-to-everyone");
+    pub const DEMO: (&str, &str) = (
+        "AKIDIMDSDDEMO0000001",
+        "imdsd-demo-secret-key-known-to-everyone",
+    );
 
     fn new(holders: Vec<Holder>) -> AccessKeys {
-        AccessKeys { by_id: holders.into_iter().map(|holder| (holder.key.access_key_id.clone(), holder)).collect() }
+        AccessKeys {
+            by_id: holders
+                .into_iter()
+                .map(|holder| (holder.key.access_key_id.clone(), holder))
+                .collect(),
+        }
     }
 
     /// The demo's one key. Its account is that of the demo's instance.
     pub fn demo() -> AccessKeys {
         let (id, secret) = AccessKeys::DEMO;
-        let key =
-            AccessKey { access_key_id: id.to_string(), secret_access_key: Secret::new(secret), session_token: None };
-        AccessKeys::new(vec![Holder { key, account: "123456789012".to_string(), rules: Arc::default() }])
+        let key = AccessKey {
+            access_key_id: id.to_string(),
+            secret_access_key: Secret::new(secret),
+            session_token: None,
+        };
+        AccessKeys::new(vec![Holder {
+            key,
+            account: "123456789012".to_string(),
+            rules: Arc::default(),
+        }])
     }
 
     /// Reads a file of keys, or says everything that is wrong with it.
     pub fn read(path: &Path) -> Result<AccessKeys, Vec<Fault>> {
         let fault = |message: String| Fault::of_file(path, message);
-        let (mode, bytes) = plain_file::read(path).map_err(|error| vec![fault(format!("can't be read: {error}"))])?;
-        let text = String::from_utf8(bytes).map_err(|_| vec![fault("is not text in UTF-8".to_string())])?;
+        let (mode, bytes) = plain_file::read(path)
+            .map_err(|error| vec![fault(format!("can't be read: {error}"))])?;
+        let text = String::from_utf8(bytes)
+            .map_err(|_| vec![fault("is not text in UTF-8".to_string())])?;
         let mut faults = Vec::new();
         if mode & 0o077 != 0 {
             let name = path.display();
-            faults.push(fault(format!("others can read these secrets (mode {mode:03o}); run: chmod 600 {name}")));
+            faults.push(fault(format!(
+                "others can read these secrets (mode {mode:03o}); run: chmod 600 {name}"
+            )));
         }
         let keys = parse(path, &text, &mut faults);
-        if faults.is_empty() { Ok(AccessKeys::new(keys)) } else { Err(faults) }
+        if faults.is_empty() {
+            Ok(AccessKeys::new(keys))
+        } else {
+            Err(faults)
+        }
     }
 
     /// What is wrong with a file of keys, for whoever only checks it.
@@ -109,7 +132,12 @@ fn parse(path: &Path, text: &str, faults: &mut Vec<Fault>) -> Vec<Holder> {
     let mut fault = |offset: Option<usize>, field: &str, message: &str| {
         let line = offset.map_or(0, |offset| line_of(text, offset));
         let (file, field) = (path.to_path_buf(), field.to_string());
-        faults.push(Fault { file, line, field, message: message.to_string() });
+        faults.push(Fault {
+            file,
+            line,
+            field,
+            message: message.to_string(),
+        });
     };
     let document = match Document::parse(text) {
         Ok(document) => document,
@@ -122,29 +150,47 @@ fn parse(path: &Path, text: &str, faults: &mut Vec<Fault>) -> Vec<Holder> {
     let mut keys: Vec<Holder> = Vec::new();
     for (name, item) in document.iter() {
         let Some(tables) = item.as_array_of_tables().filter(|_| name == "access_key") else {
-            fault(key_offset(document.as_table(), name), name, "not known; keys stand in [[access_key]] tables");
+            fault(
+                key_offset(document.as_table(), name),
+                name,
+                "not known; keys stand in [[access_key]] tables",
+            );
             continue;
         };
         for table in tables {
             let start = table.span().map(|span| span.start);
             let rules = read_rules(table.get("rule"), start, &mut fault);
-            let mut wrong = |name: &str, message: &str| fault(key_offset(table, name).or(start), name, message);
+            let mut wrong =
+                |name: &str, message: &str| fault(key_offset(table, name).or(start), name, message);
             if let Some((key, account)) = read_key(table, &mut wrong) {
-                if keys.iter().any(|earlier| earlier.key.access_key_id == key.access_key_id) {
+                if keys
+                    .iter()
+                    .any(|earlier| earlier.key.access_key_id == key.access_key_id)
+                {
                     wrong("access_key_id", "another key has this id already");
                 }
-                keys.push(Holder { key, account, rules: Arc::new(Rules(rules)) });
+                keys.push(Holder {
+                    key,
+                    account,
+                    rules: Arc::new(Rules(rules)),
+                });
             }
         }
     }
     if faults.is_empty() && keys.is_empty() {
-        faults.push(Fault::of_file(path, "there is no [[access_key]] in it, so nobody could call"));
+        faults.push(Fault::of_file(
+            path,
+            "there is no [[access_key]] in it, so nobody could call",
+        ));
     }
     keys
 }
 
 /// Reads one table; what is wrong with it goes to `wrong`, by field.
-fn read_key(table: &dyn TableLike, wrong: &mut impl FnMut(&str, &str)) -> Option<(AccessKey, String)> {
+fn read_key(
+    table: &dyn TableLike,
+    wrong: &mut impl FnMut(&str, &str),
+) -> Option<(AccessKey, String)> {
     let (mut id, mut secret, mut token, mut account) = (None, None, None, None);
     for (name, item) in table.iter() {
         let place = match name {
@@ -154,7 +200,10 @@ fn read_key(table: &dyn TableLike, wrong: &mut impl FnMut(&str, &str)) -> Option
             "account" => &mut account,
             "rule" => continue,
             _ => {
-                wrong(name, "not known; a key has access_key_id, secret_access_key, session_token, account and rule");
+                wrong(
+                    name,
+                    "not known; a key has access_key_id, secret_access_key, session_token, account and rule",
+                );
                 continue;
             }
         };
@@ -176,7 +225,10 @@ fn read_key(table: &dyn TableLike, wrong: &mut impl FnMut(&str, &str)) -> Option
     let id = id.flatten()?;
     // A credential is split at slashes and commas, so an id can't have any.
     if id.len() > 128 || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
-        wrong("access_key_id", "must be 1 to 128 letters, digits and underscores");
+        wrong(
+            "access_key_id",
+            "must be 1 to 128 letters, digits and underscores",
+        );
         return None;
     }
     let key = AccessKey {
@@ -198,22 +250,36 @@ fn read_rules(
 ) -> Option<Vec<Rule>> {
     let item = item?;
     let tables: Option<Vec<&dyn TableLike>> = match item {
-        Item::ArrayOfTables(tables) => Some(tables.iter().map(|table| table as &dyn TableLike).collect()),
-        Item::Value(Value::Array(values)) => {
-            values.iter().map(|value| value.as_inline_table().map(|table| table as &dyn TableLike)).collect()
+        Item::ArrayOfTables(tables) => {
+            Some(tables.iter().map(|table| table as &dyn TableLike).collect())
         }
+        Item::Value(Value::Array(values)) => values
+            .iter()
+            .map(|value| value.as_inline_table().map(|table| table as &dyn TableLike))
+            .collect(),
         Item::None | Item::Value(_) | Item::Table(_) => None,
     };
     let at = |item: &Item| item.span().map(|span| span.start).or(start);
     let Some(tables) = tables else {
-        fault(at(item), "rule", "rules stand in [[access_key.rule]] tables");
+        fault(
+            at(item),
+            "rule",
+            "rules stand in [[access_key.rule]] tables",
+        );
         return None;
     };
     let mut rules = Vec::new();
     for table in tables {
-        let start = table.iter().find_map(|(name, _)| key_offset(table, name)).or(start);
+        let start = table
+            .iter()
+            .find_map(|(name, _)| key_offset(table, name))
+            .or(start);
         let mut wrong = |name: &str, field: &str, message: &str| {
-            fault(key_offset(table, name).or(start), &format!("rule.{field}"), message);
+            fault(
+                key_offset(table, name).or(start),
+                &format!("rule.{field}"),
+                message,
+            );
         };
         rules.extend(read_rule(table, &mut wrong));
     }
@@ -229,7 +295,11 @@ fn read_rule(table: &dyn TableLike, wrong: &mut impl FnMut(&str, &str, &str)) ->
     };
     for (name, _) in table.iter() {
         if !["effect", "actions", "instances", "tags", "conditions"].contains(&name) {
-            wrong(name, name, "not known; a rule has effect, actions, instances, tags and conditions");
+            wrong(
+                name,
+                name,
+                "not known; a rule has effect, actions, instances, tags and conditions",
+            );
         }
     }
     let effect = match table.get("effect").map(Item::as_str) {
@@ -247,7 +317,11 @@ fn read_rule(table: &dyn TableLike, wrong: &mut impl FnMut(&str, &str, &str)) ->
     let actions = match table.get("actions").map(texts) {
         Some(Some(actions)) => actions,
         Some(None) => {
-            wrong("actions", "actions", "must be names of actions, [\"ec2:Describe*\"] say");
+            wrong(
+                "actions",
+                "actions",
+                "must be names of actions, [\"ec2:Describe*\"] say",
+            );
             Vec::new()
         }
         None => {
@@ -258,13 +332,25 @@ fn read_rule(table: &dyn TableLike, wrong: &mut impl FnMut(&str, &str, &str)) ->
     let mut meant: Vec<Action> = Vec::new();
     for text in &actions {
         let pattern = Pattern::read(text);
-        let named: Vec<Action> =
-            Action::ALL.into_iter().filter(|action| pattern.matches(&action.permission())).collect();
+        let named: Vec<Action> = Action::ALL
+            .into_iter()
+            .filter(|action| pattern.matches(&action.permission()))
+            .collect();
         let shown = text.escape_debug();
         if named.is_empty() {
-            wrong("actions", "actions", &format!("no action is called '{shown}'; they are as in ec2:StopInstances"));
-        } else if effect == Some(Effect::Deny) && !named.iter().any(|action| reach::is_asked_about(*action)) {
-            wrong("actions", "actions", &format!("'{shown}' can't be denied: it needs no permission"));
+            wrong(
+                "actions",
+                "actions",
+                &format!("no action is called '{shown}'; they are as in ec2:StopInstances"),
+            );
+        } else if effect == Some(Effect::Deny)
+            && !named.iter().any(|action| reach::is_asked_about(*action))
+        {
+            wrong(
+                "actions",
+                "actions",
+                &format!("'{shown}' can't be denied: it needs no permission"),
+            );
         }
         meant.extend(named);
     }
@@ -274,23 +360,42 @@ fn read_rule(table: &dyn TableLike, wrong: &mut impl FnMut(&str, &str, &str)) ->
             let digits = text.strip_prefix("i-").unwrap_or(text);
             let could_be = |b: u8| matches!(b, b'0'..=b'9' | b'a'..=b'f' | b'*' | b'?');
             let count = digits.bytes().filter(|b| *b != b'*').count();
-            let is_long_enough = if digits.contains('*') { count <= 17 } else { matches!(count, 8 | 17) };
-            digits.bytes().all(could_be) && is_long_enough && (text.starts_with("i-") || text.starts_with('*'))
+            let is_long_enough = if digits.contains('*') {
+                count <= 17
+            } else {
+                matches!(count, 8 | 17)
+            };
+            digits.bytes().all(could_be)
+                && is_long_enough
+                && (text.starts_with("i-") || text.starts_with('*'))
         };
         if texts.is_empty() || !texts.iter().all(spelled) {
-            wrong("instances", "instances", "must be instance ids, [\"i-0123*\"] say");
+            wrong(
+                "instances",
+                "instances",
+                "must be instance ids, [\"i-0123*\"] say",
+            );
         }
-        texts.iter().map(|text| Pattern::read(text)).collect::<Vec<_>>()
+        texts
+            .iter()
+            .map(|text| Pattern::read(text))
+            .collect::<Vec<_>>()
     });
     if let (Some(ids), Some(effect), false) = (&instances, effect, meant.is_empty()) {
         let (has_some, has_these) = (
             meant.iter().any(|action| reach::has_instance(*action)),
-            meant.iter().any(|action| reach::has_one_of(*action, effect, ids)),
+            meant
+                .iter()
+                .any(|action| reach::has_one_of(*action, effect, ids)),
         );
         match (has_some, has_these) {
             (false, _) => wrong("instances", "instances", NO_INSTANCE),
             (true, false) => {
-                wrong("instances", "instances", "which id a launch gets is not known before; \"*\" stands for any");
+                wrong(
+                    "instances",
+                    "instances",
+                    "which id a launch gets is not known before; \"*\" stands for any",
+                );
             }
             (true, true) => {}
         }
@@ -302,12 +407,23 @@ fn read_rule(table: &dyn TableLike, wrong: &mut impl FnMut(&str, &str, &str)) ->
             wrong("tags", "tags", NO_INSTANCE);
         }
         if entries.is_none() {
-            wrong("tags", "tags", "must be keys and values, { team = \"web\" } say");
+            wrong(
+                "tags",
+                "tags",
+                "must be keys and values, { team = \"web\" } say",
+            );
         }
         for (key, item) in entries.iter().flat_map(|table| table.iter()) {
             match texts(item) {
-                Some(values) => tags.push((key.to_string(), values.iter().map(|text| Pattern::read(text)).collect())),
-                None => wrong("tags", &format!("tags.{key}"), "must be a string, or an array of strings"),
+                Some(values) => tags.push((
+                    key.to_string(),
+                    values.iter().map(|text| Pattern::read(text)).collect(),
+                )),
+                None => wrong(
+                    "tags",
+                    &format!("tags.{key}"),
+                    "must be a string, or an array of strings",
+                ),
             }
         }
     }
@@ -333,14 +449,21 @@ fn read_rule(table: &dyn TableLike, wrong: &mut impl FnMut(&str, &str, &str)) ->
                 continue;
             };
             let texts = texts(item);
-            let values = texts
-                .as_ref()
-                .and_then(|texts| texts.iter().map(|text| Test::parse(text, &key)).collect::<Option<Vec<_>>>());
+            let values = texts.as_ref().and_then(|texts| {
+                texts
+                    .iter()
+                    .map(|text| Test::parse(text, &key))
+                    .collect::<Option<Vec<_>>>()
+            });
             match values {
                 Some(values) => {
                     let faults = impossible(&key, &meant, texts.iter().flatten().zip(&values));
                     let condition = Condition { key, values };
-                    let can_hold = |effect| meant.iter().any(|action| reach::can_hold(&condition, effect, *action));
+                    let can_hold = |effect| {
+                        meant
+                            .iter()
+                            .any(|action| reach::can_hold(&condition, effect, *action))
+                    };
                     if faults.is_empty()
                         && effect == Some(Effect::Allow)
                         && can_hold(Effect::Deny)
@@ -353,15 +476,33 @@ fn read_rule(table: &dyn TableLike, wrong: &mut impl FnMut(&str, &str, &str)) ->
                     }
                     conditions.push(condition);
                 }
-                None if key.is_numeric() => wrong("conditions", &field, "must be a number, or as \">2\", \"<=64\""),
-                None => wrong("conditions", &field, "must be a string, or an array of strings"),
+                None if key.is_numeric() => wrong(
+                    "conditions",
+                    &field,
+                    "must be a number, or as \">2\", \"<=64\"",
+                ),
+                None => wrong(
+                    "conditions",
+                    &field,
+                    "must be a string, or an array of strings",
+                ),
             }
         }
     }
     let actions = actions.iter().map(|action| Pattern::read(action)).collect();
-    let rule = Rule { effect: effect?, actions, instances, tags, conditions };
+    let rule = Rule {
+        effect: effect?,
+        actions,
+        instances,
+        tags,
+        conditions,
+    };
     if is_sound.get() && !meant.iter().any(|action| reach::can_fit(&rule, *action)) {
-        wrong("actions", "actions", "none of them has all that the rule asks for, so it can never fit");
+        wrong(
+            "actions",
+            "actions",
+            "none of them has all that the rule asks for, so it can never fit",
+        );
     }
     Some(rule)
 }
@@ -370,8 +511,7 @@ fn read_rule(table: &dyn TableLike, wrong: &mut impl FnMut(&str, &str, &str)) ->
 const NO_INSTANCE: &str = "none of the rule's actions is about instances, so it can never fit";
 
 /// Of a permission for no preference alone.
-const NO_PREFERENCE: &str =
-    "no preference counts as what launches get then, too; name that as well, or the rule can never fit";
+const NO_PREFERENCE: &str = "no preference counts as what launches get then, too; name that as well, or the rule can never fit";
 
 /// What of a condition can never hold with the rule's actions.
 fn impossible<'t>(
@@ -379,23 +519,37 @@ fn impossible<'t>(
     meant: &[Action],
     tests: impl Iterator<Item = (&'t String, &'t Test)>,
 ) -> Vec<String> {
-    let values: Vec<_> = meant.iter().filter_map(|action| reach::values(key, *action)).collect();
+    let values: Vec<_> = meant
+        .iter()
+        .filter_map(|action| reach::values(key, *action))
+        .collect();
     // What the actions are is a fault of its own.
     if meant.is_empty() {
         return Vec::new();
     }
-    let Some(told) = values.iter().map(|values| values.told()).max_by_key(String::len) else {
-        let having = Action::ALL.into_iter().filter(|action| reach::values(key, *action).is_some());
+    let Some(told) = values
+        .iter()
+        .map(|values| values.told())
+        .max_by_key(String::len)
+    else {
+        let having = Action::ALL
+            .into_iter()
+            .filter(|action| reach::values(key, *action).is_some());
         return match key {
             ConditionKey::Attribute(_) => {
                 let having: Vec<String> = having.map(Action::permission).collect();
-                vec![format!("none of the rule's actions asks for it; {}", having.join(", "))]
+                vec![format!(
+                    "none of the rule's actions asks for it; {}",
+                    having.join(", ")
+                )]
             }
             _ => vec![NO_INSTANCE.to_string()],
         };
     };
     let never = tests.filter(|(_, test)| !values.iter().any(|values| values.admit(test)));
-    never.map(|(text, _)| format!("'{}' can never hold; there are {told}", text.escape_debug())).collect()
+    never
+        .map(|(text, _)| format!("'{}' can never hold; there are {told}", text.escape_debug()))
+        .collect()
 }
 
 /// One string or number, or an array of them that is not empty.
@@ -403,10 +557,18 @@ fn texts(item: &Item) -> Option<Vec<String>> {
     let text = |value: &Value| match value {
         Value::String(text) => Some(text.value().clone()),
         Value::Integer(number) => Some(number.value().to_string()),
-        Value::Float(_) | Value::Boolean(_) | Value::Datetime(_) | Value::Array(_) | Value::InlineTable(_) => None,
+        Value::Float(_)
+        | Value::Boolean(_)
+        | Value::Datetime(_)
+        | Value::Array(_)
+        | Value::InlineTable(_) => None,
     };
     match item.as_value()? {
-        Value::Array(values) => values.iter().map(text).collect::<Option<Vec<_>>>().filter(|texts| !texts.is_empty()),
+        Value::Array(values) => values
+            .iter()
+            .map(text)
+            .collect::<Option<Vec<_>>>()
+            .filter(|texts| !texts.is_empty()),
         value => text(value).map(|text| vec![text]),
     }
 }
@@ -414,8 +576,10 @@ fn texts(item: &Item) -> Option<Vec<String>> {
 /// Rules as a test spells them, one inline table each.
 #[cfg(test)]
 pub(super) fn rules(inline: &[&str]) -> Rules {
-    let text =
-        format!("[[access_key]]\naccess_key_id = \"A\"\nsecret_access_key = \"s\"\nrule = [{}]\n", inline.join(", "));
+    let text = format!(
+        "[[access_key]]\naccess_key_id = \"A\"\nsecret_access_key = \"s\"\nrule = [{}]\n",
+        inline.join(", ")
+    );
     let mut faults = Vec::new();
     let keys = parse(Path::new("F"), &text, &mut faults);
     assert_eq!(faults, []);
@@ -426,14 +590,18 @@ pub(super) fn rules(inline: &[&str]) -> Rules {
 #[cfg(test)]
 pub(super) fn demo_with(rules: Rules) -> AccessKeys {
     let mut keys = AccessKeys::demo();
-    keys.by_id.values_mut().for_each(|holder| holder.rules = Arc::new(rules.clone()));
+    keys.by_id
+        .values_mut()
+        .for_each(|holder| holder.rules = Arc::new(rules.clone()));
     keys
 }
 
 /// Where a key's name, or else its value, stands.
 fn key_offset(table: &dyn TableLike, name: &str) -> Option<usize> {
     let of_name = table.key(name).and_then(|key| key.span());
-    of_name.or_else(|| table.get(name).and_then(Item::span)).map(|span| span.start)
+    of_name
+        .or_else(|| table.get(name).and_then(Item::span))
+        .map(|span| span.start)
 }
 
 #[cfg(test)]
@@ -452,16 +620,26 @@ mod tests {
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         let name = format!("{}", path.display());
-        AccessKeys::read(&path)
-            .map_err(|faults| faults.iter().map(|fault| fault.to_string().replace(&name, "F")).collect())
+        AccessKeys::read(&path).map_err(|faults| {
+            faults
+                .iter()
+                .map(|fault| fault.to_string().replace(&name, "F"))
+                .collect()
+        })
     }
 
     #[test]
     fn keys_are_read_from_a_private_file() {
         let keys = read(GOOD, 0o600).unwrap();
-        assert_eq!(keys.find("AKID1").unwrap().secret_access_key.expose(), "hunter2");
+        assert_eq!(
+            keys.find("AKID1").unwrap().secret_access_key.expose(),
+            "hunter2"
+        );
         assert_eq!(keys.find("AKID1").unwrap().session_token, None);
-        assert_eq!(keys.find("AKID2").unwrap().session_token, Some(Secret::new("t")));
+        assert_eq!(
+            keys.find("AKID2").unwrap().session_token,
+            Some(Secret::new("t"))
+        );
         assert!(keys.find("AKID3").is_none());
         assert!(!format!("{keys:?}").contains("hunter"));
     }
@@ -472,8 +650,17 @@ mod tests {
         let several = "x = 1\n[[access_key]]\naccess_key_id = 5\nsecret_access_key = \"\"\ncolour = \"red\"\n";
         let known = "not known; a key has access_key_id, secret_access_key, session_token, account and rule";
         for (text, faults) in [
-            ("", vec!["F: there is no [[access_key]] in it, so nobody could call"]),
-            (missing, vec!["F:1: access_key_id: is missing", "F:1: secret_access_key: is missing"]),
+            (
+                "",
+                vec!["F: there is no [[access_key]] in it, so nobody could call"],
+            ),
+            (
+                missing,
+                vec![
+                    "F:1: access_key_id: is missing",
+                    "F:1: secret_access_key: is missing",
+                ],
+            ),
             (
                 several,
                 vec![
@@ -483,7 +670,10 @@ mod tests {
                     &format!("F:5: colour: {known}"),
                 ],
             ),
-            (&GOOD.replace("AKID2", "AKID1"), vec!["F:7: access_key_id: another key has this id already"]),
+            (
+                &GOOD.replace("AKID2", "AKID1"),
+                vec!["F:7: access_key_id: another key has this id already"],
+            ),
             (
                 &GOOD.replace("AKID2", "AK/ID"),
                 vec!["F:7: access_key_id: must be 1 to 128 letters, digits and underscores"],
@@ -500,14 +690,22 @@ mod tests {
             assert_eq!(read(text, 0o600).unwrap_err(), faults, "{text}");
         }
         let broken = read("[[access_key]]\nsecret_access_key = \"hunter2\n", 0o600).unwrap_err();
-        assert!(broken.len() == 1 && broken[0].starts_with("F:2: ") && !broken[0].contains("hunter"), "{broken:?}");
+        assert!(
+            broken.len() == 1 && broken[0].starts_with("F:2: ") && !broken[0].contains("hunter"),
+            "{broken:?}"
+        );
     }
 
     #[test]
     fn a_file_that_others_can_read_is_refused() {
         for mode in [0o640, 0o604, 0o660, 0o610, 0o666] {
             let faults = read(GOOD, mode).unwrap_err();
-            assert_eq!(faults, [format!("F: others can read these secrets (mode {mode:o}); run: chmod 600 F")]);
+            assert_eq!(
+                faults,
+                [format!(
+                    "F: others can read these secrets (mode {mode:o}); run: chmod 600 F"
+                )]
+            );
         }
         assert!(read(GOOD, 0o400).is_ok());
         assert!(AccessKeys::read(Path::new("/nonexistent/keys.toml")).is_err());
@@ -518,7 +716,10 @@ mod tests {
         let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
         let faults = AccessKeys::faults(&fifo);
-        assert!(faults.len() == 1 && faults[0].message.contains("not a plain file"), "{faults:?}");
+        assert!(
+            faults.len() == 1 && faults[0].message.contains("not a plain file"),
+            "{faults:?}"
+        );
     }
 
     #[test]
@@ -530,8 +731,19 @@ mod tests {
         let holder = keys.holder("A").unwrap();
         assert_eq!(holder.account, "111122223333");
         let rules = holder.rules.0.as_ref().unwrap();
-        assert_eq!((rules.len(), rules[0].effect, rules[1].tags.len()), (2, Effect::Deny, 1));
-        assert!(read(GOOD, 0o600).unwrap().holder("AKID1").unwrap().rules.0.is_none());
+        assert_eq!(
+            (rules.len(), rules[0].effect, rules[1].tags.len()),
+            (2, Effect::Deny, 1)
+        );
+        assert!(
+            read(GOOD, 0o600)
+                .unwrap()
+                .holder("AKID1")
+                .unwrap()
+                .rules
+                .0
+                .is_none()
+        );
         // No rules at all let everything pass, an empty list of them lets nothing.
         assert_eq!(super::rules(&[]).0.unwrap().len(), 0);
     }
@@ -601,8 +813,15 @@ mod tests {
             assert_eq!(read(&text, 0o600).unwrap_err(), expected, "{rule}");
         }
         let table = "[[access_key]]\naccess_key_id = \"A\"\nsecret_access_key = \"s\"\n";
-        let faults = read(&format!("{table}account = \"12\"\nrule = \"all\"\n"), 0o600).unwrap_err();
-        assert_eq!(faults, ["F:5: rule: rules stand in [[access_key.rule]] tables", "F:4: account: must be 12 digits"]);
+        let faults =
+            read(&format!("{table}account = \"12\"\nrule = \"all\"\n"), 0o600).unwrap_err();
+        assert_eq!(
+            faults,
+            [
+                "F:5: rule: rules stand in [[access_key.rule]] tables",
+                "F:4: account: must be 12 digits"
+            ]
+        );
     }
 
     /// One that denies would be a hole that nobody sees, one that allows is a mistake.
@@ -610,93 +829,225 @@ mod tests {
     fn a_rule_that_can_never_fit_is_refused_and_one_that_may_fit_is_not() {
         let no_instance = "none of the rule's actions is about instances, so it can never fit";
         let asked_by = |key: &str, by: &str| {
-            Some(format!("7: rule.conditions.\"ec2:{key}\": none of the rule's actions asks for it; {by}"))
+            Some(format!(
+                "7: rule.conditions.\"ec2:{key}\": none of the rule's actions asks for it; {by}"
+            ))
         };
         let never = |key: &str, text: &str, there: &str| {
-            Some(format!("7: rule.conditions.\"ec2:{key}\": '{text}' can never hold; there are {there}"))
+            Some(format!(
+                "7: rule.conditions.\"ec2:{key}\": '{text}' can never hold; there are {there}"
+            ))
         };
         let alone = |name: &str| {
-            let message =
-                "no preference counts as what launches get then, too; name that as well, or the rule can never fit";
-            Some(format!("7: rule.conditions.\"ec2:Attribute/{name}\": {message}"))
+            let message = "no preference counts as what launches get then, too; name that as well, or the rule can never fit";
+            Some(format!(
+                "7: rule.conditions.\"ec2:Attribute/{name}\": {message}"
+            ))
         };
         let of_options = "ec2:ModifyInstanceMetadataDefaults, ec2:ModifyInstanceMetadataOptions, ec2:RunInstances";
-        let condition = |key: &str, value: &str| format!("conditions = {{ \"ec2:{key}\" = {value} }}");
+        let condition =
+            |key: &str, value: &str| format!("conditions = {{ \"ec2:{key}\" = {value} }}");
         let tokens = |value: &str| condition("Attribute/HttpTokens", value);
         let hops = |value: &str| condition("Attribute/HttpPutResponseHopLimit", value);
         let two = "conditions = { \"ec2:Attribute/HttpTokensEnforced\" = \"disabled\", \
             \"ec2:Attribute/HttpProtocolIpv6\" = \"enabled\" }";
         let (deny, allow) = ("deny", "allow");
-        let (options, defaults) = ("ec2:ModifyInstanceMetadataOptions", "ec2:ModifyInstanceMetadataDefaults");
+        let (options, defaults) = (
+            "ec2:ModifyInstanceMetadataOptions",
+            "ec2:ModifyInstanceMetadataDefaults",
+        );
         for (effect, action, rest, fault) in [
             // Words and their case.
             (deny, "ec2:*", tokens("\"Optional\""), {
-                never("Attribute/HttpTokens", "Optional", "optional, required, no-preference")
+                never(
+                    "Attribute/HttpTokens",
+                    "Optional",
+                    "optional, required, no-preference",
+                )
             }),
             (deny, "ec2:*", tokens("[\"optional\", \"off\"]"), {
-                never("Attribute/HttpTokens", "off", "optional, required, no-preference")
+                never(
+                    "Attribute/HttpTokens",
+                    "off",
+                    "optional, required, no-preference",
+                )
             }),
             (deny, "ec2:*", tokens("\"opt*\""), None),
-            (deny, "ec2:*", tokens("\"x*\""), never("Attribute/HttpTokens", "x*", "optional, required, no-preference")),
+            (
+                deny,
+                "ec2:*",
+                tokens("\"x*\""),
+                never(
+                    "Attribute/HttpTokens",
+                    "x*",
+                    "optional, required, no-preference",
+                ),
+            ),
             (deny, options, tokens("\"no-preference\""), {
-                never("Attribute/HttpTokens", "no-preference", "optional, required")
+                never(
+                    "Attribute/HttpTokens",
+                    "no-preference",
+                    "optional, required",
+                )
             }),
             (deny, defaults, tokens("\"no-preference\""), None),
-            (allow, defaults, tokens("\"no-preference\""), alone("HttpTokens")),
+            (
+                allow,
+                defaults,
+                tokens("\"no-preference\""),
+                alone("HttpTokens"),
+            ),
             (allow, "*", tokens("\"no-*\""), alone("HttpTokens")),
-            (allow, defaults, tokens("[\"no-preference\", \"required\"]"), None),
+            (
+                allow,
+                defaults,
+                tokens("[\"no-preference\", \"required\"]"),
+                None,
+            ),
             (allow, defaults, tokens("\"*\""), None),
-            (allow, defaults, hops("-1"), alone("HttpPutResponseHopLimit")),
-            (allow, "ec2:*", hops("\"<1\""), alone("HttpPutResponseHopLimit")),
+            (
+                allow,
+                defaults,
+                hops("-1"),
+                alone("HttpPutResponseHopLimit"),
+            ),
+            (
+                allow,
+                "ec2:*",
+                hops("\"<1\""),
+                alone("HttpPutResponseHopLimit"),
+            ),
             (allow, defaults, hops("[-1, 2]"), None),
             (deny, defaults, hops("-1"), None),
-            (allow, "ec2:*", condition("MetadataHttpEndpoint", "\"on\""), {
-                never("MetadataHttpEndpoint", "on", "enabled, disabled")
-            }),
-            (deny, "ec2:*", condition("InstanceMetadataTags", "\"true\""), {
-                never("InstanceMetadataTags", "true", "enabled, disabled")
-            }),
-            (deny, "ec2:*", condition("Attribute/DisableApiStop", "\"False\""), {
-                never("Attribute/DisableApiStop", "False", "true, false")
-            }),
-            (deny, "ec2:*", condition("Attribute/UserData", "\"aGV*\""), None),
+            (
+                allow,
+                "ec2:*",
+                condition("MetadataHttpEndpoint", "\"on\""),
+                { never("MetadataHttpEndpoint", "on", "enabled, disabled") },
+            ),
+            (
+                deny,
+                "ec2:*",
+                condition("InstanceMetadataTags", "\"true\""),
+                { never("InstanceMetadataTags", "true", "enabled, disabled") },
+            ),
+            (
+                deny,
+                "ec2:*",
+                condition("Attribute/DisableApiStop", "\"False\""),
+                { never("Attribute/DisableApiStop", "False", "true, false") },
+            ),
+            (
+                deny,
+                "ec2:*",
+                condition("Attribute/UserData", "\"aGV*\""),
+                None,
+            ),
             // Numbers.
-            (deny, "ec2:*", hops("\">64\""), never("Attribute/HttpPutResponseHopLimit", ">64", "1 to 64, -1")),
+            (
+                deny,
+                "ec2:*",
+                hops("\">64\""),
+                never("Attribute/HttpPutResponseHopLimit", ">64", "1 to 64, -1"),
+            ),
             (deny, "ec2:*", hops("\"<1\""), None),
-            (deny, options, hops("\"<1\""), never("Attribute/HttpPutResponseHopLimit", "<1", "1 to 64")),
-            (deny, "ec2:*", hops("0"), never("Attribute/HttpPutResponseHopLimit", "0", "1 to 64, -1")),
+            (
+                deny,
+                options,
+                hops("\"<1\""),
+                never("Attribute/HttpPutResponseHopLimit", "<1", "1 to 64"),
+            ),
+            (
+                deny,
+                "ec2:*",
+                hops("0"),
+                never("Attribute/HttpPutResponseHopLimit", "0", "1 to 64, -1"),
+            ),
             (deny, "ec2:*", hops("[1, \">=64\"]"), None),
-            (deny, "ec2:*", condition("MetadataHttpPutResponseHopLimit", "-1"), {
-                never("MetadataHttpPutResponseHopLimit", "-1", "1 to 64")
-            }),
+            (
+                deny,
+                "ec2:*",
+                condition("MetadataHttpPutResponseHopLimit", "-1"),
+                { never("MetadataHttpPutResponseHopLimit", "-1", "1 to 64") },
+            ),
             // Attributes that no such call has.
-            (deny, "ec2:Stop*", tokens("\"optional\""), asked_by("Attribute/HttpTokens", of_options)),
+            (
+                deny,
+                "ec2:Stop*",
+                tokens("\"optional\""),
+                asked_by("Attribute/HttpTokens", of_options),
+            ),
             (deny, "ec2:*Instances", tokens("\"optional\""), None),
-            (deny, options, condition("Attribute/HttpTokensEnforced", "\"disabled\""), {
-                asked_by("Attribute/HttpTokensEnforced", defaults)
-            }),
+            (
+                deny,
+                options,
+                condition("Attribute/HttpTokensEnforced", "\"disabled\""),
+                { asked_by("Attribute/HttpTokensEnforced", defaults) },
+            ),
             (deny, "ec2:*", two.into(), {
                 Some("6: rule.actions: none of them has all that the rule asks for, so it can never fit".into())
             }),
             // Instances where there is none.
-            (allow, "ec2:DescribeRegions", "instances = [\"*\"]".into(), {
-                Some(format!("7: rule.instances: {no_instance}"))
-            }),
-            (deny, "ec2:*Defaults", "tags = { team = \"web\" }".into(), Some(format!("7: rule.tags: {no_instance}"))),
-            (deny, defaults, condition("MetadataHttpTokens", "\"optional\""), {
-                Some(format!("7: rule.conditions.\"ec2:MetadataHttpTokens\": {no_instance}"))
-            }),
-            (deny, "ec2:Describe*", "tags = { team = \"web\" }".into(), None),
-            (allow, "ec2:RunInstances", "instances = [\"i-0*\"]".into(), {
-                let message = "which id a launch gets is not known before; \"*\" stands for any";
-                Some(format!("7: rule.instances: {message}"))
-            }),
-            (allow, "ec2:RunInstances", "instances = [\"i-*\"]".into(), None),
-            (deny, "ec2:RunInstances", "instances = [\"i-0*\"]".into(), None),
-            (deny, "ec2:RunInstances", "instances = [\"i-0???????\"]".into(), {
-                let message = "which id a launch gets is not known before; \"*\" stands for any";
-                Some(format!("7: rule.instances: {message}"))
-            }),
+            (
+                allow,
+                "ec2:DescribeRegions",
+                "instances = [\"*\"]".into(),
+                { Some(format!("7: rule.instances: {no_instance}")) },
+            ),
+            (
+                deny,
+                "ec2:*Defaults",
+                "tags = { team = \"web\" }".into(),
+                Some(format!("7: rule.tags: {no_instance}")),
+            ),
+            (
+                deny,
+                defaults,
+                condition("MetadataHttpTokens", "\"optional\""),
+                {
+                    Some(format!(
+                        "7: rule.conditions.\"ec2:MetadataHttpTokens\": {no_instance}"
+                    ))
+                },
+            ),
+            (
+                deny,
+                "ec2:Describe*",
+                "tags = { team = \"web\" }".into(),
+                None,
+            ),
+            (
+                allow,
+                "ec2:RunInstances",
+                "instances = [\"i-0*\"]".into(),
+                {
+                    let message =
+                        "which id a launch gets is not known before; \"*\" stands for any";
+                    Some(format!("7: rule.instances: {message}"))
+                },
+            ),
+            (
+                allow,
+                "ec2:RunInstances",
+                "instances = [\"i-*\"]".into(),
+                None,
+            ),
+            (
+                deny,
+                "ec2:RunInstances",
+                "instances = [\"i-0*\"]".into(),
+                None,
+            ),
+            (
+                deny,
+                "ec2:RunInstances",
+                "instances = [\"i-0???????\"]".into(),
+                {
+                    let message =
+                        "which id a launch gets is not known before; \"*\" stands for any";
+                    Some(format!("7: rule.instances: {message}"))
+                },
+            ),
             // Nobody is asked.
             (deny, "sts:*", String::new(), {
                 Some("6: rule.actions: 'sts:*' can't be denied: it needs no permission".into())

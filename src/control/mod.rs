@@ -56,7 +56,11 @@ pub struct Control {
 impl Control {
     /// An endpoint over `registry` for callers who have one of `keys` and sign for one of `regions`.
     pub fn new(registry: Arc<Registry>, keys: AccessKeys, regions: Regions) -> Control {
-        Control { registry, keys: ArcSwap::from_pointee(keys), regions }
+        Control {
+            registry,
+            keys: ArcSwap::from_pointee(keys),
+            regions,
+        }
     }
 
     /// Other keys, with their rules, for every request that begins from here on. One that has begun ends under the old.
@@ -81,12 +85,20 @@ impl Control {
             }
         };
         let caller = Caller::new(&keys, &verified, head);
-        let call = Call { registry: &self.registry, regions: &self.regions, caller, request_id: &request_id, now };
+        let call = Call {
+            registry: &self.registry,
+            regions: &self.regions,
+            caller,
+            request_id: &request_id,
+            now,
+        };
         let mut action = None;
         let outcome = perform(&call, &verified, head, body, &mut action).await;
         let service = action.map_or_else(|| Service::seems(head), Action::service);
         let action = action.map_or("none", Action::as_str);
-        let code = outcome.as_ref().map_or_else(|error| error.code.as_str(), |_| "OK");
+        let code = outcome
+            .as_ref()
+            .map_or_else(|error| error.code.as_str(), |_| "OK");
         tracing::info!(%request_id, action, access_key_id = verified.access_key_id, code, "control: answered");
         match outcome {
             Ok(document) => reply::success(service, document, &request_id, now),
@@ -94,7 +106,13 @@ impl Control {
         }
     }
 
-    fn authenticate(&self, keys: &AccessKeys, head: &Parts, body: &[u8], now: Moment) -> Result<Verified, AuthError> {
+    fn authenticate(
+        &self,
+        keys: &AccessKeys,
+        head: &Parts,
+        body: &[u8],
+        now: Moment,
+    ) -> Result<Verified, AuthError> {
         let request = HttpRequest {
             method: head.method.as_str(),
             path: head.uri.path(),
@@ -102,7 +120,10 @@ impl Control {
             headers: &head.headers,
             body,
         };
-        let scope = Scope { regions: &self.regions, services: &Service::SCOPES };
+        let scope = Scope {
+            regions: &self.regions,
+            services: &Service::SCOPES,
+        };
         sigv4::verify(&request, |id| keys.find(id), &scope, now.wall)
     }
 }
@@ -126,7 +147,10 @@ async fn perform(
         None => {
             // The query and the body are one set of parameters: boto3 presigns a POST with all of them in the query.
             let mut parameters = Parameters::read(query, body)?;
-            (Action::read(&mut parameters)?, actions::Input::Parameters(parameters))
+            (
+                Action::read(&mut parameters)?,
+                actions::Input::Parameters(parameters),
+            )
         }
     };
     *action = Some(asked);
@@ -138,12 +162,18 @@ async fn perform(
 
 /// The answer to a body of more than [`MOST_BODY`] bytes. It was not read, so nobody knows who sent it.
 pub fn too_large(now: Moment) -> Response<Full<Bytes>> {
-    let error = Ec2Error::new(Code::RequestEntityTooLarge, format!("A request has at most {MOST_BODY} bytes."));
+    let error = Ec2Error::new(
+        Code::RequestEntityTooLarge,
+        format!("A request has at most {MOST_BODY} bytes."),
+    );
     reply::refused(Service::Ec2, &error, &RequestId::random(), now)
 }
 
 /// The answer to a body that came in pieces, whose length nobody said.
 pub fn without_length(now: Moment) -> Response<Full<Bytes>> {
-    let error = Ec2Error::new(Code::MissingContentLength, "A request with a body needs the header Content-Length.");
+    let error = Ec2Error::new(
+        Code::MissingContentLength,
+        "A request with a body needs the header Content-Length.",
+    );
     reply::refused(Service::Ec2, &error, &RequestId::random(), now)
 }

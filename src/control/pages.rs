@@ -28,16 +28,25 @@ pub(super) struct PageParameters {
 impl PageParameters {
     pub(super) fn take(parameters: &mut Parameters) -> PageParameters {
         // Clients that page in a loop begin with an empty token.
-        let next_token = parameters.take("NextToken").filter(|token| !token.is_empty());
-        PageParameters { max_results: parameters.take("MaxResults"), next_token }
+        let next_token = parameters
+            .take("NextToken")
+            .filter(|token| !token.is_empty());
+        PageParameters {
+            max_results: parameters.take("MaxResults"),
+            next_token,
+        }
     }
 
     /// A list of what was named has no pages.
     pub(super) fn refuse_with_ids(&self) -> Result<(), Ec2Error> {
-        let of = [("maxResults", &self.max_results), ("nextToken", &self.next_token)];
+        let of = [
+            ("maxResults", &self.max_results),
+            ("nextToken", &self.next_token),
+        ];
         match of.into_iter().find(|(_, value)| value.is_some()) {
             Some((name, _)) => {
-                let message = format!("The parameter instancesSet cannot be used with the parameter {name}");
+                let message =
+                    format!("The parameter instancesSet cannot be used with the parameter {name}");
                 Err(Ec2Error::new(Code::InvalidParameterCombination, message))
             }
             None => Ok(()),
@@ -47,13 +56,27 @@ impl PageParameters {
     /// `is_key` says whether a text can be the last thing shown.
     pub(super) fn read(self, is_key: impl Fn(&str) -> bool) -> Result<Page, Ec2Error> {
         let after = self.next_token.map(|token| {
-            let text = URL_SAFE_NO_PAD.decode(&token).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-            let key = text.as_deref().and_then(|text| text.strip_prefix(TOKEN_PREFIX)).filter(|key| is_key(key));
-            let invalid = || Ec2Error::new(Code::InvalidNextToken, format!("The token '{token}' is invalid"));
+            let text = URL_SAFE_NO_PAD
+                .decode(&token)
+                .ok()
+                .and_then(|bytes| String::from_utf8(bytes).ok());
+            let key = text
+                .as_deref()
+                .and_then(|text| text.strip_prefix(TOKEN_PREFIX))
+                .filter(|key| is_key(key));
+            let invalid = || {
+                Ec2Error::new(
+                    Code::InvalidNextToken,
+                    format!("The token '{token}' is invalid"),
+                )
+            };
             key.map(str::to_string).ok_or_else(invalid)
         });
         Ok(Page {
-            max_results: self.max_results.map(|value| read_max_results(&value)).transpose()?,
+            max_results: self
+                .max_results
+                .map(|value| read_max_results(&value))
+                .transpose()?,
             after: after.transpose()?,
         })
     }
@@ -66,8 +89,12 @@ impl Page {
         things: impl Iterator<Item = T>,
         key: impl Fn(&T) -> String,
     ) -> (Vec<T>, Option<String>) {
-        let mut left = things.filter(|thing| self.after.as_ref().is_none_or(|after| key(thing) > *after));
-        let page: Vec<T> = left.by_ref().take(self.max_results.unwrap_or(usize::MAX)).collect();
+        let mut left =
+            things.filter(|thing| self.after.as_ref().is_none_or(|after| key(thing) > *after));
+        let page: Vec<T> = left
+            .by_ref()
+            .take(self.max_results.unwrap_or(usize::MAX))
+            .collect();
         let last = page.last().filter(|_| left.next().is_some());
         let token = last.map(|last| URL_SAFE_NO_PAD.encode(format!("{TOKEN_PREFIX}{}", key(last))));
         (page, token)
@@ -76,7 +103,9 @@ impl Page {
 
 fn read_max_results(value: &str) -> Result<usize, Ec2Error> {
     let refuse = |expecting: &str| {
-        let message = format!("Value ( {value} ) for parameter maxResults is invalid. Expecting {expecting}.");
+        let message = format!(
+            "Value ( {value} ) for parameter maxResults is invalid. Expecting {expecting}."
+        );
         Err(Ec2Error::invalid_value(message))
     };
     match value.parse::<i64>() {

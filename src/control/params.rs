@@ -45,9 +45,21 @@ impl Parameters {
     /// What EC2 does with a parameter that stands twice is not known. Taking either would let two readers of one
     /// request disagree about it, so it is refused.
     pub(super) fn read(query: &str, body: &[u8]) -> Result<Parameters, Ec2Error> {
-        let malformed = || Ec2Error::new(Code::MalformedQueryString, "The query string contains a syntax error.");
-        let text = |raw: &[u8]| decode_form(raw).and_then(|bytes| String::from_utf8(bytes).ok()).ok_or_else(malformed);
-        let pairs = query.as_bytes().split(|b| *b == b'&').chain(body.split(|b| *b == b'&'));
+        let malformed = || {
+            Ec2Error::new(
+                Code::MalformedQueryString,
+                "The query string contains a syntax error.",
+            )
+        };
+        let text = |raw: &[u8]| {
+            decode_form(raw)
+                .and_then(|bytes| String::from_utf8(bytes).ok())
+                .ok_or_else(malformed)
+        };
+        let pairs = query
+            .as_bytes()
+            .split(|b| *b == b'&')
+            .chain(body.split(|b| *b == b'&'));
         let mut remaining = BTreeMap::new();
         for pair in pairs.filter(|pair| !pair.is_empty()) {
             let (name, value) = match pair.iter().position(|b| *b == b'=') {
@@ -61,7 +73,8 @@ impl Parameters {
             match remaining.entry(text(name)?) {
                 Entry::Vacant(place) => drop(place.insert(text(value)?)),
                 Entry::Occupied(place) => {
-                    let message = format!("The request contains the parameter {} twice", place.key());
+                    let message =
+                        format!("The request contains the parameter {} twice", place.key());
                     return Err(Ec2Error::new(Code::InvalidParameterCombination, message));
                 }
             }
@@ -83,13 +96,20 @@ impl Parameters {
 
     /// Takes `name.1`, `name.2` and so on. What stands behind a gap is left, and so refused.
     pub(super) fn take_list(&mut self, name: &str) -> Vec<String> {
-        (1..=MOST_PARAMETERS).map_while(|n| self.take(&format!("{name}.{n}"))).collect()
+        (1..=MOST_PARAMETERS)
+            .map_while(|n| self.take(&format!("{name}.{n}")))
+            .collect()
     }
 
     /// Takes `Filter.1.Name`, `Filter.1.Value.1` and so on. The name may be missing.
     pub(super) fn take_filters(&mut self) -> Vec<(Option<String>, Vec<String>)> {
         (1..=MOST_PARAMETERS)
-            .map(|n| (self.take(&format!("Filter.{n}.Name")), self.take_list(&format!("Filter.{n}.Value"))))
+            .map(|n| {
+                (
+                    self.take(&format!("Filter.{n}.Name")),
+                    self.take_list(&format!("Filter.{n}.Value")),
+                )
+            })
             .take_while(|(name, values)| name.is_some() || !values.is_empty())
             .collect()
     }
@@ -108,7 +128,9 @@ impl Parameters {
 
     /// Takes a parameter that must be there and not be empty.
     pub(super) fn take_required(&mut self, name: &str) -> Result<String, Ec2Error> {
-        self.take(name).filter(|value| !value.is_empty()).ok_or_else(|| Ec2Error::missing_parameter(name))
+        self.take(name)
+            .filter(|value| !value.is_empty())
+            .ok_or_else(|| Ec2Error::missing_parameter(name))
     }
 
     /// A digest of what is left, but for what is common to all calls and for `ignored`.
@@ -128,9 +150,15 @@ impl Parameters {
     /// Refuses what nobody took: what EC2 has and imdsd does not in other words than what EC2 does not have either.
     /// `unsupported` are names, and the first parts of longer ones.
     pub(super) fn finish_without(self, unsupported: &[&str]) -> Result<(), Ec2Error> {
-        let is_part =
-            |name: &str, of: &str| of.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
-        match self.remaining.keys().find(|left| unsupported.iter().any(|name| is_part(name, left))) {
+        let is_part = |name: &str, of: &str| {
+            of.strip_prefix(name)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        };
+        match self
+            .remaining
+            .keys()
+            .find(|left| unsupported.iter().any(|name| is_part(name, left)))
+        {
             Some(name) => {
                 let message = format!("The parameter {name} is not supported.");
                 Err(Ec2Error::new(Code::UnsupportedOperation, message))
@@ -141,7 +169,11 @@ impl Parameters {
 
     /// Refuses what nobody took.
     pub(super) fn finish(self) -> Result<(), Ec2Error> {
-        match self.remaining.keys().find(|name| !COMMON.contains(&name.as_str())) {
+        match self
+            .remaining
+            .keys()
+            .find(|name| !COMMON.contains(&name.as_str()))
+        {
             Some(name) => Err(Ec2Error::unknown_parameter(name)),
             None => Ok(()),
         }
@@ -163,8 +195,15 @@ mod tests {
 
     #[test]
     fn query_and_body_are_one_set() {
-        let mut parameters = Parameters::read("A=1&B=x+y%2B&C&", "&D=%C3%BC&E=a=b".as_bytes()).unwrap();
-        for (name, value) in [("A", "1"), ("B", "x y+"), ("C", ""), ("D", "ü"), ("E", "a=b")] {
+        let mut parameters =
+            Parameters::read("A=1&B=x+y%2B&C&", "&D=%C3%BC&E=a=b".as_bytes()).unwrap();
+        for (name, value) in [
+            ("A", "1"),
+            ("B", "x y+"),
+            ("C", ""),
+            ("D", "ü"),
+            ("E", "a=b"),
+        ] {
             assert_eq!(parameters.take(name).as_deref(), Some(value), "{name}");
             assert_eq!(parameters.take(name), None);
         }
@@ -183,12 +222,29 @@ mod tests {
             ("A=1", "A=2", Code::InvalidParameterCombination),
             ("A=1&%41=2", "", Code::InvalidParameterCombination),
         ] {
-            assert_eq!(Parameters::read(query, body.as_bytes()).unwrap_err().code, code, "{query} {body}");
+            assert_eq!(
+                Parameters::read(query, body.as_bytes()).unwrap_err().code,
+                code,
+                "{query} {body}"
+            );
         }
-        assert_eq!(Parameters::read("", b"A=\xff").unwrap_err().code, Code::MalformedQueryString);
-        let many = |n: usize| (0..n).map(|n| format!("p{n}=")).collect::<Vec<_>>().join("&");
+        assert_eq!(
+            Parameters::read("", b"A=\xff").unwrap_err().code,
+            Code::MalformedQueryString
+        );
+        let many = |n: usize| {
+            (0..n)
+                .map(|n| format!("p{n}="))
+                .collect::<Vec<_>>()
+                .join("&")
+        };
         assert!(Parameters::read(&many(500), &many(1000).as_bytes()[many(500).len()..]).is_ok());
-        assert_eq!(Parameters::read("", many(1001).as_bytes()).unwrap_err().code, Code::MalformedQueryString);
+        assert_eq!(
+            Parameters::read("", many(1001).as_bytes())
+                .unwrap_err()
+                .code,
+            Code::MalformedQueryString
+        );
     }
 
     #[test]
@@ -207,11 +263,18 @@ mod tests {
             ("=x", ""),
             ("X-Amz-Foo=1", "X-Amz-Foo"),
         ] {
-            let mut parameters =
-                Parameters::read("Action=A&Version=1&X-Amz-Date=x&Signature=y", body.as_bytes()).unwrap();
+            let mut parameters = Parameters::read(
+                "Action=A&Version=1&X-Amz-Date=x&Signature=y",
+                body.as_bytes(),
+            )
+            .unwrap();
             parameters.take_list("InstanceId");
             parameters.take_filters();
-            assert_eq!(parameters.finish(), Err(Ec2Error::unknown_parameter(left)), "{body}");
+            assert_eq!(
+                parameters.finish(),
+                Err(Ec2Error::unknown_parameter(left)),
+                "{body}"
+            );
         }
     }
 
@@ -221,7 +284,11 @@ mod tests {
         assert_eq!(flag("DryRun", Some("false")), Ok(false));
         assert_eq!(flag("DryRun", Some("true")), Ok(true));
         for bad in ["", "True", "TRUE", "1", "yes", "true "] {
-            assert_eq!(flag("DryRun", Some(bad)).unwrap_err().code, Code::InvalidParameterValue, "{bad:?}");
+            assert_eq!(
+                flag("DryRun", Some(bad)).unwrap_err().code,
+                Code::InvalidParameterValue,
+                "{bad:?}"
+            );
         }
     }
 }

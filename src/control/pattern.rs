@@ -35,7 +35,9 @@ impl Pattern {
 
     /// Whether it matches more than one text.
     pub(super) fn has_wildcards(&self) -> bool {
-        self.0.iter().any(|piece| matches!(piece, Piece::One | Piece::Any))
+        self.0
+            .iter()
+            .any(|piece| matches!(piece, Piece::One | Piece::Any))
     }
 
     /// Whether a text is one that it stands for.
@@ -65,9 +67,13 @@ impl Pattern {
                     piece += 1;
                 }
                 Some(Piece::One) => (piece, place) = (piece + 1, place + 1),
-                Some(Piece::Exactly(c)) if may_be_at(place, *c) => (piece, place) = (piece + 1, place + 1),
+                Some(Piece::Exactly(c)) if may_be_at(place, *c) => {
+                    (piece, place) = (piece + 1, place + 1)
+                }
                 _ => {
-                    let Some((any, from)) = last_any else { return false };
+                    let Some((any, from)) = last_any else {
+                        return false;
+                    };
                     last_any = Some((any, from + 1));
                     (piece, place) = (any + 1, from + 1);
                 }
@@ -110,7 +116,11 @@ mod tests {
             (r"a\*b*", "a*b-1", true),
             (".*", "x", false),
         ] {
-            assert_eq!(Pattern::read(pattern).matches(text), matches, "{pattern:?} {text:?}");
+            assert_eq!(
+                Pattern::read(pattern).matches(text),
+                matches,
+                "{pattern:?} {text:?}"
+            );
         }
     }
 
@@ -130,7 +140,11 @@ mod tests {
             ("i-g*", false),
             ("r-*", false),
         ] {
-            assert_eq!(Pattern::read(pattern).matches_a_new_id(), matches, "{pattern:?}");
+            assert_eq!(
+                Pattern::read(pattern).matches_a_new_id(),
+                matches,
+                "{pattern:?}"
+            );
         }
     }
 

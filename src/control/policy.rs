@@ -139,10 +139,12 @@ impl Rules {
     /// Whether the call may do what it wants.
     pub(super) fn allow(&self, wish: &Wish<'_>) -> bool {
         let Some(rules) = &self.0 else { return true };
-        let deciding = rules.iter().find(|rule| match (rule.fit(wish), rule.effect) {
-            (Fit::Yes, _) | (Fit::Unknown, Effect::Deny) => true,
-            (Fit::No, _) | (Fit::Unknown, Effect::Allow) => false,
-        });
+        let deciding = rules
+            .iter()
+            .find(|rule| match (rule.fit(wish), rule.effect) {
+                (Fit::Yes, _) | (Fit::Unknown, Effect::Deny) => true,
+                (Fit::No, _) | (Fit::Unknown, Effect::Allow) => false,
+            });
         deciding.is_some_and(|rule| rule.effect == Effect::Allow)
     }
 
@@ -164,34 +166,55 @@ impl Rules {
 
 impl Rule {
     fn fit(&self, wish: &Wish<'_>) -> Fit {
-        let any = |patterns: &[Pattern], text: &str| patterns.iter().any(|pattern| pattern.matches(text));
+        let any =
+            |patterns: &[Pattern], text: &str| patterns.iter().any(|pattern| pattern.matches(text));
         let action = Fit::from(any(&self.actions, wish.action));
-        let instances = self.instances.as_ref().map_or(Fit::Yes, |patterns| match wish.target {
-            Target::Account => Fit::No,
-            Target::Instance(instance) => Fit::from(any(patterns, instance.instance_id.as_str())),
-            Target::Nobody(id) => Fit::from(any(patterns, id.as_str())),
-            // Whoever may launch must not be able to try until an id is on the right side of a rule.
-            Target::Launch(_) if any(patterns, ANY_ID) => Fit::Yes,
-            Target::Launch(_) if patterns.iter().any(may_be_of_a_launch) => Fit::Unknown,
-            // Ids that somebody knows are not given to anything new.
-            Target::Launch(_) => Fit::No,
-        });
+        let instances = self
+            .instances
+            .as_ref()
+            .map_or(Fit::Yes, |patterns| match wish.target {
+                Target::Account => Fit::No,
+                Target::Instance(instance) => {
+                    Fit::from(any(patterns, instance.instance_id.as_str()))
+                }
+                Target::Nobody(id) => Fit::from(any(patterns, id.as_str())),
+                // Whoever may launch must not be able to try until an id is on the right side of a rule.
+                Target::Launch(_) if any(patterns, ANY_ID) => Fit::Yes,
+                Target::Launch(_) if patterns.iter().any(may_be_of_a_launch) => Fit::Unknown,
+                // Ids that somebody knows are not given to anything new.
+                Target::Launch(_) => Fit::No,
+            });
         let tags = match wish.target {
             _ if self.tags.is_empty() => Fit::Yes,
             Target::Account => Fit::No,
             Target::Nobody(_) => Fit::Unknown,
             Target::Instance(instance) | Target::Launch(instance) => {
-                let value_of = |key: &str| instance.tags.iter().find(|tag| tag.key == key).map(|tag| &tag.value);
-                Fit::from(self.tags.iter().all(|(key, values)| value_of(key).is_some_and(|value| any(values, value))))
+                let value_of = |key: &str| {
+                    instance
+                        .tags
+                        .iter()
+                        .find(|tag| tag.key == key)
+                        .map(|tag| &tag.value)
+                };
+                Fit::from(
+                    self.tags
+                        .iter()
+                        .all(|(key, values)| value_of(key).is_some_and(|value| any(values, value))),
+                )
             }
         };
-        let parts = [action, instances, tags].into_iter().chain(self.conditions.iter().map(|of| of.fit(wish)));
+        let parts = [action, instances, tags]
+            .into_iter()
+            .chain(self.conditions.iter().map(|of| of.fit(wish)));
         parts.min().unwrap_or(Fit::Yes)
     }
 
     fn is_unconditional(&self) -> bool {
-        let every_instance = |patterns: &Vec<Pattern>| patterns.iter().any(|pattern| pattern.matches_everything());
-        self.instances.as_ref().is_none_or(every_instance) && self.tags.is_empty() && self.conditions.is_empty()
+        let every_instance =
+            |patterns: &Vec<Pattern>| patterns.iter().any(|pattern| pattern.matches_everything());
+        self.instances.as_ref().is_none_or(every_instance)
+            && self.tags.is_empty()
+            && self.conditions.is_empty()
     }
 }
 
@@ -202,8 +225,9 @@ impl Condition {
         match (&self.key, wish.target) {
             (ConditionKey::Attribute(wanted), _) => {
                 let asked = wish.attributes.iter().filter(|(name, _)| name == wanted);
-                let (held, all) =
-                    asked.fold((0, 0), |(held, all), (_, value)| (held + u32::from(holds(value)), all + 1));
+                let (held, all) = asked.fold((0, 0), |(held, all), (_, value)| {
+                    (held + u32::from(holds(value)), all + 1)
+                });
                 match held {
                     0 => Fit::No,
                     held if held == all => Fit::Yes,
@@ -225,11 +249,16 @@ impl ConditionKey {
         match text {
             "ec2:MetadataHttpTokens" => Some(ConditionKey::MetadataHttpTokens),
             "ec2:MetadataHttpEndpoint" => Some(ConditionKey::MetadataHttpEndpoint),
-            "ec2:MetadataHttpPutResponseHopLimit" => Some(ConditionKey::MetadataHttpPutResponseHopLimit),
+            "ec2:MetadataHttpPutResponseHopLimit" => {
+                Some(ConditionKey::MetadataHttpPutResponseHopLimit)
+            }
             "ec2:InstanceMetadataTags" => Some(ConditionKey::InstanceMetadataTags),
             other => {
                 let name = other.strip_prefix("ec2:Attribute/")?;
-                ATTRIBUTES.iter().find(|known| **known == name).map(|known| ConditionKey::Attribute(known))
+                ATTRIBUTES
+                    .iter()
+                    .find(|known| **known == name)
+                    .map(|known| ConditionKey::Attribute(known))
             }
         }
     }
@@ -240,10 +269,12 @@ impl ConditionKey {
         match self {
             ConditionKey::MetadataHttpTokens => Some(options.http_tokens.as_str().into()),
             ConditionKey::MetadataHttpEndpoint => Some(options.http_endpoint.as_str().into()),
-            ConditionKey::MetadataHttpPutResponseHopLimit => {
-                Some(Value::Number(options.http_put_response_hop_limit.get().into()))
+            ConditionKey::MetadataHttpPutResponseHopLimit => Some(Value::Number(
+                options.http_put_response_hop_limit.get().into(),
+            )),
+            ConditionKey::InstanceMetadataTags => {
+                Some(options.instance_metadata_tags.as_str().into())
             }
-            ConditionKey::InstanceMetadataTags => Some(options.instance_metadata_tags.as_str().into()),
             ConditionKey::Attribute(_) => None,
         }
     }
@@ -252,7 +283,8 @@ impl ConditionKey {
     pub(super) fn is_numeric(&self) -> bool {
         matches!(
             self,
-            ConditionKey::MetadataHttpPutResponseHopLimit | ConditionKey::Attribute("HttpPutResponseHopLimit")
+            ConditionKey::MetadataHttpPutResponseHopLimit
+                | ConditionKey::Attribute("HttpPutResponseHopLimit")
         )
     }
 }
@@ -288,9 +320,14 @@ impl Test {
             (Test::Above(bound), Value::Number(number)) => number > bound,
             (Test::AtLeast(bound), Value::Number(number)) => number >= bound,
             (Test::Text(_), Value::Number(_))
-            | (Test::Equal(_) | Test::Below(_) | Test::AtMost(_) | Test::Above(_) | Test::AtLeast(_), Value::Text(_)) => {
-                false
-            }
+            | (
+                Test::Equal(_)
+                | Test::Below(_)
+                | Test::AtMost(_)
+                | Test::Above(_)
+                | Test::AtLeast(_),
+                Value::Text(_),
+            ) => false,
         }
     }
 }
@@ -312,14 +349,29 @@ mod tests {
     fn demo() -> Instance {
         // i-0123456789abcdef0, with a tag Name.
         let mut instance = demo_instance();
-        instance.tags = vec![crate::instance::Tag { key: "team".into(), value: "web".into() }];
+        instance.tags = vec![crate::instance::Tag {
+            key: "team".into(),
+            value: "web".into(),
+        }];
         instance
     }
 
-    fn allows(rules: &Rules, action: &str, attributes: &[(&'static str, &str)], target: Target<'_>) -> bool {
+    fn allows(
+        rules: &Rules,
+        action: &str,
+        attributes: &[(&'static str, &str)],
+        target: Target<'_>,
+    ) -> bool {
         let value = |text: &str| text.parse().map_or_else(|_| text.into(), Value::Number);
-        let attributes = attributes.iter().map(|(name, text)| (*name, value(text))).collect();
-        rules.allow(&Wish { action, attributes: &attributes, target })
+        let attributes = attributes
+            .iter()
+            .map(|(name, text)| (*name, value(text)))
+            .collect();
+        rules.allow(&Wish {
+            action,
+            attributes: &attributes,
+            target,
+        })
     }
 
     #[test]
@@ -328,7 +380,11 @@ mod tests {
         let deny = r#"{ effect = "deny", actions = ["ec2:Modify*"] }"#;
         let instance = demo();
         let target = Target::Instance(&instance);
-        assert!(Rules::default().allow(&Wish { action: MODIFY, attributes: &Vec::new(), target }));
+        assert!(Rules::default().allow(&Wish {
+            action: MODIFY,
+            attributes: &Vec::new(),
+            target
+        }));
         for (of, action, allowed) in [
             (vec![allow, deny], MODIFY, true),
             (vec![deny, allow], MODIFY, false),
@@ -336,33 +392,89 @@ mod tests {
             (vec![deny], "ec2:DescribeInstances", false),
             (vec![allow], "ec2-instance-connect:SendSSHPublicKey", false),
         ] {
-            assert_eq!(allows(&rules(&of), action, &[], target), allowed, "{of:?} {action}");
+            assert_eq!(
+                allows(&rules(&of), action, &[], target),
+                allowed,
+                "{of:?} {action}"
+            );
         }
     }
 
     #[test]
     fn every_part_of_a_rule_must_fit() {
         let instance = demo();
-        let rule = |rest: &str| rules(&[&format!(r#"{{ effect = "allow", actions = ["ec2:*"], {rest} }}"#)]);
+        let rule = |rest: &str| {
+            rules(&[&format!(
+                r#"{{ effect = "allow", actions = ["ec2:*"], {rest} }}"#
+            )])
+        };
         for (rest, attributes, allowed) in [
             (r#"instances = ["i-0123*"]"#, &[][..], true),
-            (r#"instances = ["i-0000*", "i-0123456789abcdef?"]"#, &[], true),
+            (
+                r#"instances = ["i-0000*", "i-0123456789abcdef?"]"#,
+                &[],
+                true,
+            ),
             (r#"instances = ["i-0000*"]"#, &[], false),
             (r#"tags = { team = "web" }"#, &[], true),
             (r#"tags = { team = ["db", "w*"] }"#, &[], true),
             (r#"tags = { team = "Web" }"#, &[], false),
             (r#"tags = { team = "web", Name = "*" }"#, &[], false),
-            (r#"conditions = { "ec2:MetadataHttpTokens" = "optional" }"#, &[], true),
-            (r#"conditions = { "ec2:MetadataHttpTokens" = "required" }"#, &[], false),
-            (r#"conditions = { "ec2:MetadataHttpEndpoint" = ["enabled", "disabled"] }"#, &[], true),
-            (r#"conditions = { "ec2:InstanceMetadataTags" = "disabled" }"#, &[], true),
-            (r#"conditions = { "ec2:InstanceMetadataTags" = "enabled" }"#, &[], false),
-            (r#"conditions = { "ec2:MetadataHttpPutResponseHopLimit" = 2 }"#, &[], true),
-            (r#"conditions = { "ec2:MetadataHttpPutResponseHopLimit" = ">2" }"#, &[], false),
-            (r#"conditions = { "ec2:MetadataHttpPutResponseHopLimit" = "<=2" }"#, &[], true),
-            (r#"conditions = { "ec2:Attribute/HttpTokens" = "required" }"#, &[], false),
-            (r#"conditions = { "ec2:Attribute/HttpTokens" = "required" }"#, &[("HttpTokens", "optional")], false),
-            (r#"conditions = { "ec2:Attribute/HttpTokens" = "required" }"#, &[("HttpTokens", "required")], true),
+            (
+                r#"conditions = { "ec2:MetadataHttpTokens" = "optional" }"#,
+                &[],
+                true,
+            ),
+            (
+                r#"conditions = { "ec2:MetadataHttpTokens" = "required" }"#,
+                &[],
+                false,
+            ),
+            (
+                r#"conditions = { "ec2:MetadataHttpEndpoint" = ["enabled", "disabled"] }"#,
+                &[],
+                true,
+            ),
+            (
+                r#"conditions = { "ec2:InstanceMetadataTags" = "disabled" }"#,
+                &[],
+                true,
+            ),
+            (
+                r#"conditions = { "ec2:InstanceMetadataTags" = "enabled" }"#,
+                &[],
+                false,
+            ),
+            (
+                r#"conditions = { "ec2:MetadataHttpPutResponseHopLimit" = 2 }"#,
+                &[],
+                true,
+            ),
+            (
+                r#"conditions = { "ec2:MetadataHttpPutResponseHopLimit" = ">2" }"#,
+                &[],
+                false,
+            ),
+            (
+                r#"conditions = { "ec2:MetadataHttpPutResponseHopLimit" = "<=2" }"#,
+                &[],
+                true,
+            ),
+            (
+                r#"conditions = { "ec2:Attribute/HttpTokens" = "required" }"#,
+                &[],
+                false,
+            ),
+            (
+                r#"conditions = { "ec2:Attribute/HttpTokens" = "required" }"#,
+                &[("HttpTokens", "optional")],
+                false,
+            ),
+            (
+                r#"conditions = { "ec2:Attribute/HttpTokens" = "required" }"#,
+                &[("HttpTokens", "required")],
+                true,
+            ),
             (
                 r#"conditions = { "ec2:Attribute/HttpPutResponseHopLimit" = ["<3", ">=64"] }"#,
                 &[("HttpPutResponseHopLimit", "3")],
@@ -373,12 +485,20 @@ mod tests {
                 &[("HttpPutResponseHopLimit", "64")],
                 true,
             ),
-            (r#"instances = ["i-0123*"], tags = { team = "db" }"#, &[], false),
+            (
+                r#"instances = ["i-0123*"], tags = { team = "db" }"#,
+                &[],
+                false,
+            ),
         ] {
             let mut instance = instance.clone();
             instance.metadata_options.http_tokens = crate::instance::HttpTokens::Optional;
             let target = Target::Instance(&instance);
-            assert_eq!(allows(&rule(rest), MODIFY, attributes, target), allowed, "{rest} {attributes:?}");
+            assert_eq!(
+                allows(&rule(rest), MODIFY, attributes, target),
+                allowed,
+                "{rest} {attributes:?}"
+            );
         }
     }
 
@@ -388,21 +508,42 @@ mod tests {
         let all = r#"{ effect = "allow", actions = ["*"] }"#;
         let rule = |effect: &str, values: &str| {
             let key = "ec2:Attribute/HttpTokensEnforced";
-            format!(r#"{{ effect = "{effect}", actions = ["ec2:*"], conditions = {{ "{key}" = {values} }} }}"#)
+            format!(
+                r#"{{ effect = "{effect}", actions = ["ec2:*"], conditions = {{ "{key}" = {values} }} }}"#
+            )
         };
-        let both = [("HttpTokensEnforced", "no-preference"), ("HttpTokensEnforced", "disabled")];
+        let both = [
+            ("HttpTokensEnforced", "no-preference"),
+            ("HttpTokensEnforced", "disabled"),
+        ];
         for (of, attributes, allowed) in [
-            (vec![rule("deny", r#""disabled""#), all.into()], &both[..], false),
-            (vec![rule("deny", r#""no-preference""#), all.into()], &both, false),
+            (
+                vec![rule("deny", r#""disabled""#), all.into()],
+                &both[..],
+                false,
+            ),
+            (
+                vec![rule("deny", r#""no-preference""#), all.into()],
+                &both,
+                false,
+            ),
             (vec![rule("deny", r#""enabled""#), all.into()], &both, true),
             (vec![rule("deny", r#""disabled""#), all.into()], &[], true),
             (vec![rule("allow", r#""disabled""#)], &both, false),
-            (vec![rule("allow", r#"["no-preference", "disabled"]"#)], &both, true),
+            (
+                vec![rule("allow", r#"["no-preference", "disabled"]"#)],
+                &both,
+                true,
+            ),
             (vec![rule("allow", r#""disabled""#)], &both[1..], true),
         ] {
             let of: Vec<&str> = of.iter().map(String::as_str).collect();
             let action = "ec2:ModifyInstanceMetadataDefaults";
-            assert_eq!(allows(&rules(&of), action, attributes, Target::Account), allowed, "{of:?} {attributes:?}");
+            assert_eq!(
+                allows(&rules(&of), action, attributes, Target::Account),
+                allowed,
+                "{of:?} {attributes:?}"
+            );
         }
     }
 
@@ -430,7 +571,16 @@ mod tests {
             (vec![rule("deny", "i-0123456789abcdef0"), all.into()], true),
         ] {
             let of: Vec<&str> = of.iter().map(String::as_str).collect();
-            assert_eq!(allows(&rules(&of), "ec2:RunInstances", &[], Target::Launch(&instance)), allowed, "{of:?}");
+            assert_eq!(
+                allows(
+                    &rules(&of),
+                    "ec2:RunInstances",
+                    &[],
+                    Target::Launch(&instance)
+                ),
+                allowed,
+                "{of:?}"
+            );
         }
     }
 
@@ -441,8 +591,17 @@ mod tests {
         let all = r#"{ effect = "allow", actions = ["*"] }"#;
         for (of, allowed) in [
             (vec![all], true),
-            (vec![r#"{ effect = "allow", actions = ["*"], tags = { team = "web" } }"#], false),
-            (vec![r#"{ effect = "deny", actions = ["*"], tags = { team = "web" } }"#, all], false),
+            (
+                vec![r#"{ effect = "allow", actions = ["*"], tags = { team = "web" } }"#],
+                false,
+            ),
+            (
+                vec![
+                    r#"{ effect = "deny", actions = ["*"], tags = { team = "web" } }"#,
+                    all,
+                ],
+                false,
+            ),
             (
                 vec![
                     r#"{ effect = "deny", actions = ["*"], conditions = { "ec2:MetadataHttpTokens" = "required" } }"#,
@@ -450,8 +609,17 @@ mod tests {
                 ],
                 false,
             ),
-            (vec![r#"{ effect = "deny", actions = ["*"], instances = ["i-1*"], tags = { team = "web" } }"#, all], true),
-            (vec![r#"{ effect = "allow", actions = ["*"], instances = ["i-0*"] }"#], true),
+            (
+                vec![
+                    r#"{ effect = "deny", actions = ["*"], instances = ["i-1*"], tags = { team = "web" } }"#,
+                    all,
+                ],
+                true,
+            ),
+            (
+                vec![r#"{ effect = "allow", actions = ["*"], instances = ["i-0*"] }"#],
+                true,
+            ),
             (
                 vec![
                     r#"{ effect = "deny", actions = ["*"], conditions = { "ec2:Attribute/HttpTokens" = "optional" } }"#,
@@ -460,7 +628,11 @@ mod tests {
                 true,
             ),
         ] {
-            assert_eq!(allows(&rules(&of), MODIFY, &[], Target::Nobody(&nobody)), allowed, "{of:?}");
+            assert_eq!(
+                allows(&rules(&of), MODIFY, &[], Target::Nobody(&nobody)),
+                allowed,
+                "{of:?}"
+            );
         }
     }
 
@@ -469,12 +641,28 @@ mod tests {
         let all = r#"{ effect = "allow", actions = ["*"] }"#;
         for (of, allowed) in [
             (vec![all], true),
-            (vec![r#"{ effect = "allow", actions = ["*"], instances = ["*"] }"#], false),
-            (vec![r#"{ effect = "allow", actions = ["*"], tags = { team = "*" } }"#], false),
-            (vec![r#"{ effect = "deny", actions = ["*"], instances = ["*"] }"#, all], true),
+            (
+                vec![r#"{ effect = "allow", actions = ["*"], instances = ["*"] }"#],
+                false,
+            ),
+            (
+                vec![r#"{ effect = "allow", actions = ["*"], tags = { team = "*" } }"#],
+                false,
+            ),
+            (
+                vec![
+                    r#"{ effect = "deny", actions = ["*"], instances = ["*"] }"#,
+                    all,
+                ],
+                true,
+            ),
         ] {
             let action = "ec2:ModifyInstanceMetadataDefaults";
-            assert_eq!(allows(&rules(&of), action, &[], Target::Account), allowed, "{of:?}");
+            assert_eq!(
+                allows(&rules(&of), action, &[], Target::Account),
+                allowed,
+                "{of:?}"
+            );
         }
     }
 
@@ -482,8 +670,14 @@ mod tests {
     fn a_list_is_refused_where_nothing_could_be_in_it() {
         let action = "ec2:DescribeInstances";
         for (of, allowed) in [
-            (vec![r#"{ effect = "allow", actions = ["*"], tags = { team = "web" } }"#], true),
-            (vec![r#"{ effect = "allow", actions = ["ec2:Modify*"] }"#], false),
+            (
+                vec![r#"{ effect = "allow", actions = ["*"], tags = { team = "web" } }"#],
+                true,
+            ),
+            (
+                vec![r#"{ effect = "allow", actions = ["ec2:Modify*"] }"#],
+                false,
+            ),
             (
                 vec![
                     r#"{ effect = "deny", actions = ["ec2:Describe*"] }"#,

@@ -3,11 +3,18 @@
 
 use super::actions::Action;
 use super::pattern::Pattern;
-use super::policy::{ANY_ID, Condition, ConditionKey, Effect, Rule, Test, Value, may_be_of_a_launch};
+use super::policy::{
+    ANY_ID, Condition, ConditionKey, Effect, Rule, Test, Value, may_be_of_a_launch,
+};
 
 /// The options that a change and a launch can name.
-const OPTIONS: [&str; 5] =
-    ["HttpEndpoint", "HttpProtocolIpv6", "HttpPutResponseHopLimit", "HttpTokens", "InstanceMetadataTags"];
+const OPTIONS: [&str; 5] = [
+    "HttpEndpoint",
+    "HttpProtocolIpv6",
+    "HttpPutResponseHopLimit",
+    "HttpTokens",
+    "InstanceMetadataTags",
+];
 
 /// The values that a key can have.
 #[derive(Clone, Copy)]
@@ -87,24 +94,29 @@ pub(super) fn values(key: &ConditionKey, action: Action) -> Option<Values> {
             }
             _ => None,
         },
-        (ConditionKey::Attribute(name), Action::ModifyInstanceMetadataOptions | Action::RunInstances)
-            if OPTIONS.contains(name) =>
-        {
+        (
+            ConditionKey::Attribute(name),
+            Action::ModifyInstanceMetadataOptions | Action::RunInstances,
+        ) if OPTIONS.contains(name) => match *name {
+            "HttpTokens" => Some(tokens),
+            "HttpPutResponseHopLimit" => Some(Values::HopLimits(&[])),
+            _ => Some(switch),
+        },
+        (ConditionKey::Attribute(name), Action::ModifyInstanceAttribute | Action::RunInstances) => {
             match *name {
-                "HttpTokens" => Some(tokens),
-                "HttpPutResponseHopLimit" => Some(Values::HopLimits(&[])),
-                _ => Some(switch),
+                "UserData" => Some(Values::Any),
+                "DisableApiStop" | "DisableApiTermination" => {
+                    Some(Values::Words(&["true", "false"]))
+                }
+                _ => None,
             }
         }
-        (ConditionKey::Attribute(name), Action::ModifyInstanceAttribute | Action::RunInstances) => match *name {
-            "UserData" => Some(Values::Any),
-            "DisableApiStop" | "DisableApiTermination" => Some(Values::Words(&["true", "false"])),
-            _ => None,
-        },
         (ConditionKey::Attribute(_), _) => None,
         (_, action) if !has_instance(action) => None,
         (ConditionKey::MetadataHttpTokens, _) => Some(tokens),
-        (ConditionKey::MetadataHttpEndpoint | ConditionKey::InstanceMetadataTags, _) => Some(switch),
+        (ConditionKey::MetadataHttpEndpoint | ConditionKey::InstanceMetadataTags, _) => {
+            Some(switch)
+        }
         (ConditionKey::MetadataHttpPutResponseHopLimit, _) => Some(Values::HopLimits(&[])),
     }
 }
@@ -112,7 +124,9 @@ pub(super) fn values(key: &ConditionKey, action: Action) -> Option<Values> {
 /// Whether every part of a rule can fit the same call of this action.
 pub(super) fn can_fit(rule: &Rule, action: Action) -> bool {
     let holds = |condition: &Condition| can_hold(condition, rule.effect, action);
-    rule.instances.as_ref().is_none_or(|ids| has_one_of(action, rule.effect, ids))
+    rule.instances
+        .as_ref()
+        .is_none_or(|ids| has_one_of(action, rule.effect, ids))
         && (rule.tags.is_empty() || has_instance(action))
         && rule.conditions.iter().all(holds)
 }
@@ -131,7 +145,9 @@ impl Values {
     /// Without those that say that there is no preference.
     fn with_one_face(self) -> Values {
         match self {
-            Values::Words(words) => Values::Words(words.strip_suffix(&["no-preference"]).unwrap_or(words)),
+            Values::Words(words) => {
+                Values::Words(words.strip_suffix(&["no-preference"]).unwrap_or(words))
+            }
             Values::HopLimits(_) => Values::HopLimits(&[]),
             Values::Any => Values::Any,
         }
@@ -141,7 +157,9 @@ impl Values {
     pub(super) fn admit(self, test: &Test) -> bool {
         match self {
             Values::Words(words) => words.iter().any(|word| test.holds(&Value::from(*word))),
-            Values::HopLimits(others) => (1..=64).chain(others.iter().copied()).any(|n| test.holds(&Value::Number(n))),
+            Values::HopLimits(others) => (1..=64)
+                .chain(others.iter().copied())
+                .any(|n| test.holds(&Value::Number(n))),
             Values::Any => true,
         }
     }
@@ -169,7 +187,12 @@ mod tests {
     fn every_attribute_is_asked_for_by_some_action() {
         for name in ATTRIBUTES {
             let key = ConditionKey::Attribute(name);
-            assert!(Action::ALL.into_iter().any(|action| values(&key, action).is_some()), "{name}");
+            assert!(
+                Action::ALL
+                    .into_iter()
+                    .any(|action| values(&key, action).is_some()),
+                "{name}"
+            );
         }
     }
 }

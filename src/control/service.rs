@@ -43,11 +43,17 @@ impl Service {
     /// Which service a request seems to be meant for, for the shape of a refusal: of what is not believed yet, only the
     /// head is looked at.
     pub(super) fn seems(head: &Parts) -> Service {
-        let authorization = head.headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or("");
+        let authorization = head
+            .headers
+            .get("authorization")
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or("");
         let query = head.uri.query().unwrap_or("");
         if head.headers.contains_key(TARGET) {
             Service::InstanceConnect
-        } else if authorization.contains("/sts/aws4_request") || query.contains("%2Fsts%2Faws4_request") {
+        } else if authorization.contains("/sts/aws4_request")
+            || query.contains("%2Fsts%2Faws4_request")
+        {
             Service::Sts
         } else {
             Service::Ec2
@@ -67,45 +73,77 @@ impl Service {
         let status = error.code.status();
         match self {
             Service::Ec2 => (status, ec2_error(error.code.as_str(), &error.message, id)),
-            Service::Sts => (status, sts_error(status, error.code.as_str(), &error.message, id)),
-            Service::InstanceConnect => (status, json_error(error.code.exception(), &error.message)),
+            Service::Sts => (
+                status,
+                sts_error(status, error.code.as_str(), &error.message, id),
+            ),
+            Service::InstanceConnect => {
+                (status, json_error(error.code.exception(), &error.message))
+            }
         }
     }
 
     /// Status and document of a refusal of a caller who is not. Services have names of their own for it.
-    pub(super) fn unauthenticated(self, error: &AuthError, id: &RequestId) -> (StatusCode, Document) {
+    pub(super) fn unauthenticated(
+        self,
+        error: &AuthError,
+        id: &RequestId,
+    ) -> (StatusCode, Document) {
         let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::UNAUTHORIZED);
         let invalid = "The security token included in the request is invalid.";
         match (self, error) {
             (Service::Ec2, error) => (status, ec2_error(error.code(), &error.message(), id)),
             (Service::Sts, AuthError::Refused(_)) => {
                 let status = StatusCode::FORBIDDEN;
-                (status, sts_error(status, "InvalidClientTokenId", invalid, id))
+                (
+                    status,
+                    sts_error(status, "InvalidClientTokenId", invalid, id),
+                )
             }
             (Service::Sts, AuthError::Unsigned) => {
                 let status = StatusCode::FORBIDDEN;
-                (status, sts_error(status, "MissingAuthenticationToken", "Request is missing Authentication Token", id))
+                (
+                    status,
+                    sts_error(
+                        status,
+                        "MissingAuthenticationToken",
+                        "Request is missing Authentication Token",
+                        id,
+                    ),
+                )
             }
-            (Service::Sts, error) => (status, sts_error(status, error.code(), &error.message(), id)),
-            (Service::InstanceConnect, AuthError::Refused(_)) => {
-                (StatusCode::BAD_REQUEST, json_error("UnrecognizedClientException", invalid))
-            }
+            (Service::Sts, error) => (
+                status,
+                sts_error(status, error.code(), &error.message(), id),
+            ),
+            (Service::InstanceConnect, AuthError::Refused(_)) => (
+                StatusCode::BAD_REQUEST,
+                json_error("UnrecognizedClientException", invalid),
+            ),
             (Service::InstanceConnect, AuthError::Unsigned) => {
                 let message = "Missing Authentication Token";
-                (StatusCode::BAD_REQUEST, json_error("MissingAuthenticationTokenException", message))
+                (
+                    StatusCode::BAD_REQUEST,
+                    json_error("MissingAuthenticationTokenException", message),
+                )
             }
-            (Service::InstanceConnect, AuthError::Incomplete(what)) => {
-                (StatusCode::BAD_REQUEST, json_error("IncompleteSignatureException", what))
-            }
-            (Service::InstanceConnect, error) => {
-                (StatusCode::BAD_REQUEST, json_error("InvalidSignatureException", &error.message()))
-            }
+            (Service::InstanceConnect, AuthError::Incomplete(what)) => (
+                StatusCode::BAD_REQUEST,
+                json_error("IncompleteSignatureException", what),
+            ),
+            (Service::InstanceConnect, error) => (
+                StatusCode::BAD_REQUEST,
+                json_error("InvalidSignatureException", &error.message()),
+            ),
         }
     }
 
     /// A signature that is good, and for another service.
     pub(super) fn wrong_scope(self) -> Ec2Error {
-        let message = format!("Credential should be scoped to correct service: '{}'.", self.as_str());
+        let message = format!(
+            "Credential should be scoped to correct service: '{}'.",
+            self.as_str()
+        );
         Ec2Error::new(Code::SignatureDoesNotMatch, message)
     }
 }
@@ -126,7 +164,14 @@ fn ec2_error(code: &str, message: &str, id: &RequestId) -> Document {
 fn sts_error(status: StatusCode, code: &str, message: &str, id: &RequestId) -> Document {
     Xml::document("ErrorResponse", Some(STS_NAMESPACE), |xml| {
         xml.element("Error", |xml| {
-            xml.text("Type", if status.is_server_error() { "Receiver" } else { "Sender" });
+            xml.text(
+                "Type",
+                if status.is_server_error() {
+                    "Receiver"
+                } else {
+                    "Sender"
+                },
+            );
             xml.text("Code", code);
             xml.text("Message", message);
         });

@@ -29,7 +29,10 @@ const TAGGED: &str = "i-44444444";
 const UNREADABLE: &str = "i-99999999";
 
 fn now() -> Moment {
-    Moment { since_boot: std::time::Duration::from_secs(100), wall: "2026-05-01T12:00:01Z".parse().unwrap() }
+    Moment {
+        since_boot: std::time::Duration::from_secs(100),
+        wall: "2026-05-01T12:00:01Z".parse().unwrap(),
+    }
 }
 
 /// Keeps nothing; holds one record that can't be read, and fails to write when told to.
@@ -41,14 +44,25 @@ impl Store for TestStore {
     fn load(&self) -> Result<Loaded, StoreError> {
         let fault = Fault::of_file("/secret/path".as_ref(), "broken");
         let id = InstanceId::parse(UNREADABLE).unwrap();
-        let unreadable = vec![crate::registry::Unreadable { id, fault, attachments: Vec::new() }];
-        Ok(Loaded { unreadable, ..Loaded::default() })
+        let unreadable = vec![crate::registry::Unreadable {
+            id,
+            fault,
+            attachments: Vec::new(),
+        }];
+        Ok(Loaded {
+            unreadable,
+            ..Loaded::default()
+        })
     }
 
     fn put(&self, record: &Record, _: Option<&Record>) -> Result<(), StoreError> {
         if self.writes_fail && record.generation > 1 {
             let reason = std::io::Error::other("disk full");
-            return Err(StoreError { doing: "write /secret/path".into(), reason, left: crate::registry::Left::Old });
+            return Err(StoreError {
+                doing: "write /secret/path".into(),
+                reason,
+                left: crate::registry::Left::Old,
+            });
         }
         Ok(())
     }
@@ -72,7 +86,11 @@ async fn control(store: impl Store + 'static, documents: Vec<Value>) -> Control 
         let instance: Instance = serde_json::from_value(document).unwrap();
         registry.register(instance, now().wall).await.unwrap();
     }
-    Control::new(registry, AccessKeys::demo(), Regions::These(vec!["us-east-1".into()]))
+    Control::new(
+        registry,
+        AccessKeys::demo(),
+        Regions::These(vec!["us-east-1".into()]),
+    )
 }
 
 fn document(id: &str, state: &str, more: Value) -> Value {
@@ -80,7 +98,10 @@ fn document(id: &str, state: &str, more: Value) -> Value {
         "InstanceId": id, "LaunchTime": "2026-04-30T08:00:00Z", "State": {"Name": state},
         "ImageId": "ami-12345678", "InstanceType": "t3.micro"
     });
-    document.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    document
+        .as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
     document
 }
 
@@ -90,7 +111,8 @@ async fn several() -> Control {
 }
 
 async fn several_on(store: impl Store + 'static) -> Control {
-    let tags = json!({"Tags": [{"Key": "Name", "Value": "web"}, {"Key": "cost center/eu", "Value": "7"}]});
+    let tags =
+        json!({"Tags": [{"Key": "Name", "Value": "web"}, {"Key": "cost center/eu", "Value": "7"}]});
     let documents = vec![
         document(RUNNING, "running", json!({})),
         document(STOPPED, "stopped", json!({})),
@@ -112,7 +134,8 @@ impl Answer {
     /// What stands in the first element of that name.
     fn element(&self, name: &str) -> Option<&str> {
         let (_, rest) = self.body.split_once(&format!("<{name}>"))?;
-        rest.split_once(&format!("</{name}>")).map(|(content, _)| content)
+        rest.split_once(&format!("</{name}>"))
+            .map(|(content, _)| content)
     }
 
     fn code(&self) -> &str {
@@ -130,24 +153,52 @@ async fn answer(response: Response<Full<Bytes>>) -> Answer {
     let (head, body) = response.into_parts();
     let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
     // Whatever was sent, what comes back is XML with our headers and one request id in two places.
-    let header = |name: &str| head.headers.get(name).unwrap_or_else(|| panic!("no {name}")).to_str().unwrap();
+    let header = |name: &str| {
+        head.headers
+            .get(name)
+            .unwrap_or_else(|| panic!("no {name}"))
+            .to_str()
+            .unwrap()
+    };
     assert_eq!(header("content-type"), "text/xml;charset=UTF-8");
     assert_eq!(header("cache-control"), "no-cache, no-store");
     assert_eq!(header("server"), "AmazonEC2");
     assert_eq!(header("date"), "Fri, 01 May 2026 12:00:01 GMT");
     let id = header("x-amzn-requestid");
-    let element = if head.status.is_success() { "requestId" } else { "RequestID" };
-    assert!(body.contains(&format!("<{element}>{id}</{element}>")), "{body}");
-    assert!(body.starts_with("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<"), "{body}");
+    let element = if head.status.is_success() {
+        "requestId"
+    } else {
+        "RequestID"
+    };
+    assert!(
+        body.contains(&format!("<{element}>{id}</{element}>")),
+        "{body}"
+    );
+    assert!(
+        body.starts_with("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<"),
+        "{body}"
+    );
     let mut reader = quick_xml::Reader::from_str(&body);
-    while !matches!(reader.read_event().expect("well-formed"), quick_xml::events::Event::Eof) {}
-    Answer { status: head.status.as_u16(), headers: head.headers, body }
+    while !matches!(
+        reader.read_event().expect("well-formed"),
+        quick_xml::events::Event::Eof
+    ) {}
+    Answer {
+        status: head.status.as_u16(),
+        headers: head.headers,
+        body,
+    }
 }
 
 async fn send(control: &Control, sent: &Sent) -> Answer {
     let question = if sent.query.is_empty() { "" } else { "?" };
     let uri = format!("{}{question}{}", sent.path, sent.query);
-    let (mut head, ()) = Request::builder().method(sent.method.as_str()).uri(uri).body(()).unwrap().into_parts();
+    let (mut head, ()) = Request::builder()
+        .method(sent.method.as_str())
+        .uri(uri)
+        .body(())
+        .unwrap()
+        .into_parts();
     head.headers = sent.header_map();
     answer(control.answer(&head, &sent.body, now()).await).await
 }
@@ -160,28 +211,58 @@ async fn post(control: &Control, body: &str) -> Answer {
 }
 
 async fn modify(control: &Control, rest: &str) -> Answer {
-    post(control, &format!("Action=ModifyInstanceMetadataOptions&Version=2016-11-15&{rest}")).await
+    post(
+        control,
+        &format!("Action=ModifyInstanceMetadataOptions&Version=2016-11-15&{rest}"),
+    )
+    .await
 }
 
 async fn describe(control: &Control, rest: &str) -> Answer {
-    post(control, &format!("Action=DescribeInstances&Version=2016-11-15&{rest}")).await
+    post(
+        control,
+        &format!("Action=DescribeInstances&Version=2016-11-15&{rest}"),
+    )
+    .await
 }
 
 fn options_of(control: &Control, id: &str) -> crate::instance::MetadataOptions {
-    control.registry.snapshot().entry(&InstanceId::parse(id).unwrap()).unwrap().instance.metadata_options
+    control
+        .registry
+        .snapshot()
+        .entry(&InstanceId::parse(id).unwrap())
+        .unwrap()
+        .instance
+        .metadata_options
 }
 
 fn confirm_all(control: &Control) {
-    control.registry.snapshot().entries().for_each(|entry| control.registry.confirm(entry));
+    control
+        .registry
+        .snapshot()
+        .entries()
+        .for_each(|entry| control.registry.confirm(entry));
 }
 
 #[tokio::test]
 async fn a_call_must_name_an_action_and_the_version() {
     let control = several().await;
     for (body, code, message) in [
-        ("", "MissingAction", "The request is missing an action or operation parameter."),
-        ("Action=&Version=2016-11-15", "MissingAction", "The request is missing an action or operation parameter."),
-        ("Action=DescribeInstances", "MissingParameter", "The request must contain the parameter Version"),
+        (
+            "",
+            "MissingAction",
+            "The request is missing an action or operation parameter.",
+        ),
+        (
+            "Action=&Version=2016-11-15",
+            "MissingAction",
+            "The request is missing an action or operation parameter.",
+        ),
+        (
+            "Action=DescribeInstances",
+            "MissingParameter",
+            "The request must contain the parameter Version",
+        ),
         (
             "Action=DescribeInstances&Version=2010-03-31",
             "NoSuchVersion",
@@ -214,7 +295,11 @@ async fn a_call_must_name_an_action_and_the_version() {
         ),
     ] {
         let answer = post(&control, body).await;
-        assert_eq!((answer.status, answer.code(), answer.element("Message")), (400, code, Some(message)), "{body}");
+        assert_eq!(
+            (answer.status, answer.code(), answer.element("Message")),
+            (400, code, Some(message)),
+            "{body}"
+        );
     }
 }
 
@@ -222,10 +307,14 @@ async fn a_call_must_name_an_action_and_the_version() {
 #[tokio::test]
 async fn modify_refuses_what_ec2_refuses() {
     let control = several_on(TestStore { writes_fail: false }).await;
-    let before: Vec<_> = [RUNNING, STOPPED, TERMINATED, ENDING, TAGGED].map(|id| options_of(&control, id)).into();
+    let before: Vec<_> = [RUNNING, STOPPED, TERMINATED, ENDING, TAGGED]
+        .map(|id| options_of(&control, id))
+        .into();
     let missing = "The request must contain the parameter InstanceId";
     let switch = |value: &str, name: &str| {
-        format!("A value of '{value}' is not valid for {name}. Specify either 'enabled' or 'disabled' and try again.")
+        format!(
+            "A value of '{value}' is not valid for {name}. Specify either 'enabled' or 'disabled' and try again."
+        )
     };
     let tokens = |value: &str| {
         format!(
@@ -239,10 +328,15 @@ async fn modify_refuses_what_ec2_refuses() {
         )
     };
     let dry = |value: &str| {
-        format!("A value of '{value}' is not valid for DryRun. Specify either 'true' or 'false' and try again.")
+        format!(
+            "A value of '{value}' is not valid for DryRun. Specify either 'true' or 'false' and try again."
+        )
     };
-    let state =
-        |id: &str| format!("The instance '{id}' is not in a state from which its metadata options can be modified.");
+    let state = |id: &str| {
+        format!(
+            "The instance '{id}' is not in a state from which its metadata options can be modified."
+        )
+    };
     let to = |id: &str, rest: &str| format!("InstanceId={id}&{rest}");
     let ours = |rest: &str| to(RUNNING, rest);
     let key = "'cost center/eu' is not a valid tag key. Tag keys must match pattern ([0-9a-zA-Z\\\\-_+=,.@:]{1,255}), \
@@ -250,53 +344,128 @@ async fn modify_refuses_what_ec2_refuses() {
     let value = "InvalidParameterValue";
     for (rest, status, code, message) in [
         (String::new(), 400, "MissingParameter", missing.to_string()),
-        (to("", "HttpTokens=required"), 400, "MissingParameter", missing.to_string()),
-        (to("ma1", ""), 400, "InvalidInstanceID.Malformed", "Invalid id: \"ma1\"".into()),
-        (to("i-123", ""), 400, "InvalidInstanceID.Malformed", "Invalid id: \"i-123\"".into()),
+        (
+            to("", "HttpTokens=required"),
+            400,
+            "MissingParameter",
+            missing.to_string(),
+        ),
+        (
+            to("ma1", ""),
+            400,
+            "InvalidInstanceID.Malformed",
+            "Invalid id: \"ma1\"".into(),
+        ),
+        (
+            to("i-123", ""),
+            400,
+            "InvalidInstanceID.Malformed",
+            "Invalid id: \"i-123\"".into(),
+        ),
         (
             to("i-0123456789ABCDEF0", ""),
             400,
             "InvalidInstanceID.Malformed",
             "Invalid id: \"i-0123456789ABCDEF0\"".into(),
         ),
-        (to("%3Cb%3E", ""), 400, "InvalidInstanceID.Malformed", "Invalid id: \"&lt;b&gt;\"".into()),
+        (
+            to("%3Cb%3E", ""),
+            400,
+            "InvalidInstanceID.Malformed",
+            "Invalid id: \"&lt;b&gt;\"".into(),
+        ),
         (
             to("i-0123456789abcdef0+", ""),
             400,
             "InvalidInstanceID.NotFound",
             "The instance ID 'i-0123456789abcdef0 ' does not exist".into(),
         ),
-        (to("i-aaaaaaaa", ""), 400, "InvalidInstanceID.NotFound", "The instance ID 'i-aaaaaaaa' does not exist".into()),
+        (
+            to("i-aaaaaaaa", ""),
+            400,
+            "InvalidInstanceID.NotFound",
+            "The instance ID 'i-aaaaaaaa' does not exist".into(),
+        ),
         (
             to("i-aaaaaaaa", "DryRun=true"),
             400,
             "InvalidInstanceID.NotFound",
             "The instance ID 'i-aaaaaaaa' does not exist".into(),
         ),
-        (to(UNREADABLE, ""), 500, "InternalError", "The record of the instance 'i-99999999' can't be read.".into()),
+        (
+            to(UNREADABLE, ""),
+            500,
+            "InternalError",
+            "The record of the instance 'i-99999999' can't be read.".into(),
+        ),
         (
             to(UNREADABLE, "DryRun=true"),
             500,
             "InternalError",
             "The record of the instance 'i-99999999' can't be read.".into(),
         ),
-        (to(TERMINATED, "HttpTokens=required"), 400, "IncorrectInstanceState", state(TERMINATED)),
-        (to(ENDING, "HttpTokens=required"), 400, "IncorrectInstanceState", state(ENDING)),
-        (to(TERMINATED, "DryRun=true"), 400, "IncorrectInstanceState", state(TERMINATED)),
+        (
+            to(TERMINATED, "HttpTokens=required"),
+            400,
+            "IncorrectInstanceState",
+            state(TERMINATED),
+        ),
+        (
+            to(ENDING, "HttpTokens=required"),
+            400,
+            "IncorrectInstanceState",
+            state(ENDING),
+        ),
+        (
+            to(TERMINATED, "DryRun=true"),
+            400,
+            "IncorrectInstanceState",
+            state(TERMINATED),
+        ),
         (ours("HttpTokens="), 400, value, tokens("")),
         (ours("HttpTokens=bogus"), 400, value, tokens("bogus")),
         (ours("HttpTokens=Required"), 400, value, tokens("Required")),
-        (ours("HttpTokens=no-preference"), 400, value, tokens("no-preference")),
-        (ours("HttpEndpoint="), 400, value, switch("", "HttpEndpoint")),
-        (ours("HttpEndpoint=true"), 400, value, switch("true", "HttpEndpoint")),
-        (ours("HttpProtocolIpv6=on"), 400, value, switch("on", "HttpProtocolIpv6")),
-        (ours("InstanceMetadataTags=ENABLED"), 400, value, switch("ENABLED", "InstanceMetadataTags")),
+        (
+            ours("HttpTokens=no-preference"),
+            400,
+            value,
+            tokens("no-preference"),
+        ),
+        (
+            ours("HttpEndpoint="),
+            400,
+            value,
+            switch("", "HttpEndpoint"),
+        ),
+        (
+            ours("HttpEndpoint=true"),
+            400,
+            value,
+            switch("true", "HttpEndpoint"),
+        ),
+        (
+            ours("HttpProtocolIpv6=on"),
+            400,
+            value,
+            switch("on", "HttpProtocolIpv6"),
+        ),
+        (
+            ours("InstanceMetadataTags=ENABLED"),
+            400,
+            value,
+            switch("ENABLED", "InstanceMetadataTags"),
+        ),
         (ours("HttpPutResponseHopLimit=0"), 400, value, hops("0")),
         (ours("HttpPutResponseHopLimit=65"), 400, value, hops("65")),
         (ours("HttpPutResponseHopLimit=-7"), 400, value, hops("-7")),
         (ours("HttpPutResponseHopLimit=-1"), 400, value, hops("-1")),
         (ours("HttpPutResponseHopLimit=257"), 400, value, hops("257")),
-        (ours("HttpPutResponseHopLimit=18446744073709551617"), 400, value, hops("18446744073709551617")),
+        (
+            ours("HttpPutResponseHopLimit=18446744073709551617"),
+            400,
+            value,
+            hops("18446744073709551617"),
+        ),
         (ours("HttpPutResponseHopLimit="), 400, value, hops("")),
         (ours("HttpPutResponseHopLimit=two"), 400, value, hops("two")),
         (ours("HttpPutResponseHopLimit=2.0"), 400, value, hops("2.0")),
@@ -306,11 +475,36 @@ async fn modify_refuses_what_ec2_refuses() {
         (ours("DryRun=True"), 400, value, dry("True")),
         (ours("DryRun="), 400, value, dry("")),
         // One good option does not carry a bad one.
-        (ours("HttpTokens=optional&HttpEndpoint=bogus"), 400, value, switch("bogus", "HttpEndpoint")),
-        (to(TAGGED, "InstanceMetadataTags=enabled"), 400, value, key.into()),
-        (to(TAGGED, "InstanceMetadataTags=enabled&DryRun=true"), 400, value, key.into()),
-        (ours("HttpToken=required"), 400, "UnknownParameter", "The parameter HttpToken is not recognized".into()),
-        (ours("httpTokens=required"), 400, "UnknownParameter", "The parameter httpTokens is not recognized".into()),
+        (
+            ours("HttpTokens=optional&HttpEndpoint=bogus"),
+            400,
+            value,
+            switch("bogus", "HttpEndpoint"),
+        ),
+        (
+            to(TAGGED, "InstanceMetadataTags=enabled"),
+            400,
+            value,
+            key.into(),
+        ),
+        (
+            to(TAGGED, "InstanceMetadataTags=enabled&DryRun=true"),
+            400,
+            value,
+            key.into(),
+        ),
+        (
+            ours("HttpToken=required"),
+            400,
+            "UnknownParameter",
+            "The parameter HttpToken is not recognized".into(),
+        ),
+        (
+            ours("httpTokens=required"),
+            400,
+            "UnknownParameter",
+            "The parameter httpTokens is not recognized".into(),
+        ),
         (
             ours("InstanceId.1=i-11111111"),
             400,
@@ -318,7 +512,12 @@ async fn modify_refuses_what_ec2_refuses() {
             "The parameter InstanceId.1 is not recognized".into(),
         ),
         // What is not known is refused before what is known is looked at.
-        ("Foo=1".into(), 400, "UnknownParameter", "The parameter Foo is not recognized".into()),
+        (
+            "Foo=1".into(),
+            400,
+            "UnknownParameter",
+            "The parameter Foo is not recognized".into(),
+        ),
         (
             ours("HttpTokens=optional&DryRun=true"),
             412,
@@ -330,7 +529,9 @@ async fn modify_refuses_what_ec2_refuses() {
         let got = (answer.status, answer.code(), answer.element("Message"));
         assert_eq!(got, (status, code, Some(message.as_str())), "{rest}");
     }
-    let after: Vec<_> = [RUNNING, STOPPED, TERMINATED, ENDING, TAGGED].map(|id| options_of(&control, id)).into();
+    let after: Vec<_> = [RUNNING, STOPPED, TERMINATED, ENDING, TAGGED]
+        .map(|id| options_of(&control, id))
+        .into();
     assert_eq!(after, before);
 }
 
@@ -344,13 +545,34 @@ async fn modify_changes_what_it_names_keeps_the_rest_and_shows_all_six() {
         )
     };
     for (rest, expected) in [
-        ("HttpTokens=optional", ["optional", "2", "enabled", "disabled", "disabled"]),
-        ("HttpPutResponseHopLimit=64", ["required", "64", "enabled", "disabled", "disabled"]),
-        ("HttpPutResponseHopLimit=1", ["required", "1", "enabled", "disabled", "disabled"]),
-        ("HttpEndpoint=disabled", ["required", "2", "disabled", "disabled", "disabled"]),
-        ("HttpProtocolIpv6=enabled", ["required", "2", "enabled", "enabled", "disabled"]),
-        ("InstanceMetadataTags=enabled", ["required", "2", "enabled", "disabled", "enabled"]),
-        ("HttpTokens=optional&HttpEndpoint=disabled", ["optional", "2", "disabled", "disabled", "disabled"]),
+        (
+            "HttpTokens=optional",
+            ["optional", "2", "enabled", "disabled", "disabled"],
+        ),
+        (
+            "HttpPutResponseHopLimit=64",
+            ["required", "64", "enabled", "disabled", "disabled"],
+        ),
+        (
+            "HttpPutResponseHopLimit=1",
+            ["required", "1", "enabled", "disabled", "disabled"],
+        ),
+        (
+            "HttpEndpoint=disabled",
+            ["required", "2", "disabled", "disabled", "disabled"],
+        ),
+        (
+            "HttpProtocolIpv6=enabled",
+            ["required", "2", "enabled", "enabled", "disabled"],
+        ),
+        (
+            "InstanceMetadataTags=enabled",
+            ["required", "2", "enabled", "disabled", "enabled"],
+        ),
+        (
+            "HttpTokens=optional&HttpEndpoint=disabled",
+            ["optional", "2", "disabled", "disabled", "disabled"],
+        ),
         (
             "HttpEndpoint=disabled&HttpProtocolIpv6=enabled&DryRun=false",
             ["required", "2", "disabled", "enabled", "disabled"],
@@ -360,16 +582,32 @@ async fn modify_changes_what_it_names_keeps_the_rest_and_shows_all_six() {
             let control = several().await;
             confirm_all(&control);
             let answer = modify(&control, &format!("InstanceId={id}&{rest}")).await;
-            assert_eq!((answer.status, answer.element("instanceId")), (200, Some(id)), "{rest}");
+            assert_eq!(
+                (answer.status, answer.element("instanceId")),
+                (200, Some(id)),
+                "{rest}"
+            );
             let expected_reply = reply("pending", expected);
-            assert_eq!(answer.element("instanceMetadataOptions"), Some(expected_reply.as_str()), "{rest}");
+            assert_eq!(
+                answer.element("instanceMetadataOptions"),
+                Some(expected_reply.as_str()),
+                "{rest}"
+            );
             let described = |answer: &Answer| answer.element("metadataOptions").map(str::to_string);
             let query = format!("InstanceId.1={id}");
             // Nothing waits for a stopped instance: whoever polls for `applied` gets it.
             let state = if id == STOPPED { "applied" } else { "pending" };
-            assert_eq!(described(&describe(&control, &query).await), Some(reply(state, expected)), "{rest}");
+            assert_eq!(
+                described(&describe(&control, &query).await),
+                Some(reply(state, expected)),
+                "{rest}"
+            );
             confirm_all(&control);
-            assert_eq!(described(&describe(&control, &query).await), Some(reply("applied", expected)), "{rest}");
+            assert_eq!(
+                described(&describe(&control, &query).await),
+                Some(reply("applied", expected)),
+                "{rest}"
+            );
         }
     }
 }
@@ -394,52 +632,117 @@ async fn modify_without_an_option_succeeds_and_changes_nothing() {
 #[tokio::test]
 async fn a_store_that_fails_changes_nothing_and_tells_nothing() {
     let control = several_on(TestStore { writes_fail: true }).await;
-    let answer = modify(&control, &format!("InstanceId={RUNNING}&HttpTokens=optional")).await;
+    let answer = modify(
+        &control,
+        &format!("InstanceId={RUNNING}&HttpTokens=optional"),
+    )
+    .await;
     assert_eq!((answer.status, answer.code()), (500, "InternalError"));
-    assert!(!answer.body.contains("secret") && !answer.body.contains("disk"), "{}", answer.body);
-    assert_eq!(options_of(&control, RUNNING), crate::instance::MetadataOptions::default());
+    assert!(
+        !answer.body.contains("secret") && !answer.body.contains("disk"),
+        "{}",
+        answer.body
+    );
+    assert_eq!(
+        options_of(&control, RUNNING),
+        crate::instance::MetadataOptions::default()
+    );
 }
 
 #[tokio::test]
 async fn who_is_not_known_is_refused_before_anything_is_read() {
     let control = several().await;
-    let body =
-        format!("Action=ModifyInstanceMetadataOptions&Version=2016-11-15&InstanceId={RUNNING}&HttpTokens=optional");
+    let body = format!(
+        "Action=ModifyInstanceMetadataOptions&Version=2016-11-15&InstanceId={RUNNING}&HttpTokens=optional"
+    );
     let signed = |id: &str, secret: &str, date: &str| {
         let mut sent = Sent::post(&body);
-        sign(&mut sent, id, secret, date, &SCOPE.replace("20260501", &date[..8]));
+        sign(
+            &mut sent,
+            id,
+            secret,
+            date,
+            &SCOPE.replace("20260501", &date[..8]),
+        );
         sent
     };
     let mut unsigned = Sent::post("%%%");
     let mut elsewhere = Sent::post(&body);
-    sign(&mut elsewhere, ID, SECRET, DATE, "20260501/us-west-2/ec2/aws4_request");
+    sign(
+        &mut elsewhere,
+        ID,
+        SECRET,
+        DATE,
+        "20260501/us-west-2/ec2/aws4_request",
+    );
     let mut changed = signed(ID, SECRET, DATE);
     changed.body.extend_from_slice(b"&HttpEndpoint=disabled");
     let failure = "AWS was not able to validate the provided access credentials";
     for (sent, status, code, message) in [
-        (&unsigned, 400, "MissingParameter", "The request must contain the parameter AWSAccessKeyId"),
-        (&signed("AKIDNOBODY", SECRET, DATE), 401, "AuthFailure", failure),
+        (
+            &unsigned,
+            400,
+            "MissingParameter",
+            "The request must contain the parameter AWSAccessKeyId",
+        ),
+        (
+            &signed("AKIDNOBODY", SECRET, DATE),
+            401,
+            "AuthFailure",
+            failure,
+        ),
         (&signed(ID, "wrong", DATE), 401, "AuthFailure", failure),
         (&changed, 401, "AuthFailure", failure),
-        (&signed(ID, SECRET, "20260501T114459Z"), 400, "RequestExpired", "Request has expired."),
-        (&signed(ID, SECRET, "20260501T121502Z"), 400, "RequestExpired", "Request has expired."),
-        (&elsewhere, 403, "SignatureDoesNotMatch", "Credential should be scoped to a valid region, not 'us-west-2'."),
+        (
+            &signed(ID, SECRET, "20260501T114459Z"),
+            400,
+            "RequestExpired",
+            "Request has expired.",
+        ),
+        (
+            &signed(ID, SECRET, "20260501T121502Z"),
+            400,
+            "RequestExpired",
+            "Request has expired.",
+        ),
+        (
+            &elsewhere,
+            403,
+            "SignatureDoesNotMatch",
+            "Credential should be scoped to a valid region, not 'us-west-2'.",
+        ),
     ] {
         let answer = send(&control, sent).await;
-        assert_eq!((answer.status, answer.code(), answer.element("Message")), (status, code, Some(message)));
+        assert_eq!(
+            (answer.status, answer.code(), answer.element("Message")),
+            (status, code, Some(message))
+        );
     }
-    assert_eq!(options_of(&control, RUNNING), crate::instance::MetadataOptions::default());
+    assert_eq!(
+        options_of(&control, RUNNING),
+        crate::instance::MetadataOptions::default()
+    );
 
     // An unknown key and a wrong signature differ in nothing but the request id.
     let without_id = |mut answer: Answer| {
         let id = answer.headers.remove("x-amzn-requestid").unwrap();
-        (answer.status, format!("{:?}", answer.headers), answer.body.replace(id.to_str().unwrap(), ""))
+        (
+            answer.status,
+            format!("{:?}", answer.headers),
+            answer.body.replace(id.to_str().unwrap(), ""),
+        )
     };
     let unknown = without_id(send(&control, &signed("AKIDNOBODY", SECRET, DATE)).await);
-    assert_eq!(unknown, without_id(send(&control, &signed(ID, "wrong", DATE)).await));
+    assert_eq!(
+        unknown,
+        without_id(send(&control, &signed(ID, "wrong", DATE)).await)
+    );
 
     unsigned.set("authorization", "Basic eDp5");
-    assert_eq!(send(&control, &unsigned).await.code(), "IncompleteSignature");
+    assert_eq!(
+        send(&control, &unsigned).await.code(),
+        "IncompleteSignature"
+    );
 }
 
 #[tokio::test]
@@ -450,12 +753,17 @@ async fn other_methods_and_large_bodies_are_refused_in_xml() {
         sent.method = method.into();
         sign(&mut sent, ID, SECRET, DATE, SCOPE);
         let answer = send(&control, &sent).await;
-        assert_eq!((answer.status, answer.code()), (405, "MethodNotAllowed"), "{method}");
+        assert_eq!(
+            (answer.status, answer.code()),
+            (405, "MethodNotAllowed"),
+            "{method}"
+        );
         assert_eq!(answer.headers["allow"], "GET, POST");
     }
-    for (refusal, status, code) in
-        [(too_large(now()), 413, "RequestEntityTooLarge"), (without_length(now()), 411, "MissingContentLength")]
-    {
+    for (refusal, status, code) in [
+        (too_large(now()), 413, "RequestEntityTooLarge"),
+        (without_length(now()), 411, "MissingContentLength"),
+    ] {
         let answer = answer(refusal).await;
         assert_eq!((answer.status, answer.code()), (status, code));
     }
@@ -468,7 +776,10 @@ async fn where_any_region_may_be_signed_for_the_service_still_counts() {
     for (scope, code) in [
         ("20260501/basement/ec2/aws4_request", "OK"),
         ("20260501/basement/s3/aws4_request", "SignatureDoesNotMatch"),
-        ("20260430/basement/ec2/aws4_request", "SignatureDoesNotMatch"),
+        (
+            "20260430/basement/ec2/aws4_request",
+            "SignatureDoesNotMatch",
+        ),
     ] {
         let mut sent = Sent::post("Action=DescribeInstances&Version=2016-11-15");
         sign(&mut sent, ID, SECRET, DATE, scope);
@@ -491,24 +802,63 @@ async fn a_get_has_its_parameters_in_the_query() {
 #[tokio::test]
 async fn too_many_parameters_a_gap_and_a_repetition_change_nothing() {
     let control = several().await;
-    let tags = |numbers: &[usize]| numbers.iter().map(|n| format!("&Tag.{n}.Key=k{n}")).collect::<String>();
+    let tags = |numbers: &[usize]| {
+        numbers
+            .iter()
+            .map(|n| format!("&Tag.{n}.Key=k{n}"))
+            .collect::<String>()
+    };
     let many: String = (1..=1_000).map(|n| format!("&x{n}=")).collect();
     for (rest, code) in [
-        (format!("InstanceId={RUNNING}&HttpTokens=optional{many}"), "MalformedQueryString"),
-        (format!("InstanceId={RUNNING}&HttpTokens=optional&HttpTokens=optional"), "InvalidParameterCombination"),
-        (format!("InstanceId={RUNNING}&HttpTokens=optional&HttpTokens=required"), "InvalidParameterCombination"),
-        (format!("InstanceId={RUNNING}&HttpTokens=optional&x=%"), "MalformedQueryString"),
-        (format!("InstanceId={RUNNING}&HttpTokens=optional&x=%ff"), "MalformedQueryString"),
+        (
+            format!("InstanceId={RUNNING}&HttpTokens=optional{many}"),
+            "MalformedQueryString",
+        ),
+        (
+            format!("InstanceId={RUNNING}&HttpTokens=optional&HttpTokens=optional"),
+            "InvalidParameterCombination",
+        ),
+        (
+            format!("InstanceId={RUNNING}&HttpTokens=optional&HttpTokens=required"),
+            "InvalidParameterCombination",
+        ),
+        (
+            format!("InstanceId={RUNNING}&HttpTokens=optional&x=%"),
+            "MalformedQueryString",
+        ),
+        (
+            format!("InstanceId={RUNNING}&HttpTokens=optional&x=%ff"),
+            "MalformedQueryString",
+        ),
     ] {
         assert_eq!(modify(&control, &rest).await.code(), code);
     }
     for (action, rest) in [
-        ("CreateTags", format!("ResourceId.1={RUNNING}{}", tags(&[1, 3]))),
-        ("CreateTags", format!("ResourceId.1={RUNNING}{}", tags(&[0, 1]))),
-        ("CreateTags", format!("ResourceId.2={RUNNING}&ResourceId.1={STOPPED}&ResourceId.4={TAGGED}{}", tags(&[1]))),
-        ("TerminateInstances", format!("InstanceId.1={RUNNING}&InstanceId.3={STOPPED}")),
+        (
+            "CreateTags",
+            format!("ResourceId.1={RUNNING}{}", tags(&[1, 3])),
+        ),
+        (
+            "CreateTags",
+            format!("ResourceId.1={RUNNING}{}", tags(&[0, 1])),
+        ),
+        (
+            "CreateTags",
+            format!(
+                "ResourceId.2={RUNNING}&ResourceId.1={STOPPED}&ResourceId.4={TAGGED}{}",
+                tags(&[1])
+            ),
+        ),
+        (
+            "TerminateInstances",
+            format!("InstanceId.1={RUNNING}&InstanceId.3={STOPPED}"),
+        ),
     ] {
-        let answer = post(&control, &format!("Action={action}&Version=2016-11-15&{rest}")).await;
+        let answer = post(
+            &control,
+            &format!("Action={action}&Version=2016-11-15&{rest}"),
+        )
+        .await;
         assert_eq!(answer.code(), "UnknownParameter", "{action} {rest}");
     }
     let snapshot = control.registry.snapshot();
@@ -583,14 +933,19 @@ async fn no_bytes_take_the_answer_away() {
         match round % 8 {
             0 => sent.set("authorization", &text),
             4 => {
-                sent.query =
-                    format!("X-Amz-Signature=0&X-Amz-Algorithm=AWS4-HMAC-SHA256&{}", text.replace(['\\', ' '], "x"))
+                sent.query = format!(
+                    "X-Amz-Signature=0&X-Amz-Algorithm=AWS4-HMAC-SHA256&{}",
+                    text.replace(['\\', ' '], "x")
+                )
             }
             _ => {}
         }
         send(&control, &sent).await;
     }
-    assert_eq!(options_of(&control, TERMINATED), crate::instance::MetadataOptions::default());
+    assert_eq!(
+        options_of(&control, TERMINATED),
+        crate::instance::MetadataOptions::default()
+    );
 }
 
 /// The smallest document there can be, and every element that comes of it.
@@ -689,7 +1044,11 @@ async fn describe_prints_everything_that_a_full_instance_has() {
         "<instanceLifecycle>spot</instanceLifecycle><hibernationOptions><configured>false</configured>",
         "<httpTokens>optional</httpTokens><httpPutResponseHopLimit>7</httpPutResponseHopLimit>",
     ] {
-        assert!(answer.body.contains(part), "{part} is not in {}", answer.body);
+        assert!(
+            answer.body.contains(part),
+            "{part} is not in {}",
+            answer.body
+        );
     }
     // User data is not part of this answer.
     assert!(!answer.body.contains("hunter2"));
@@ -713,12 +1072,30 @@ async fn hostile_tags_do_not_break_the_answer() {
 #[tokio::test]
 async fn describe_refuses_what_ec2_refuses() {
     let control = several().await;
-    let many: String = (1..=201).map(|n| format!("&Filter.1.Value.{n}=x")).collect();
+    let many: String = (1..=201)
+        .map(|n| format!("&Filter.1.Value.{n}=x"))
+        .collect();
     for (rest, code, message) in [
-        ("InstanceId.1=", "MissingParameter", "The request must contain the parameter InstanceId"),
-        ("InstanceId.1=ma1", "InvalidInstanceID.Malformed", "Invalid id: \"ma1\""),
-        ("InstanceId.1=i-11111111&InstanceId.2=x", "InvalidInstanceID.Malformed", "Invalid id: \"x\""),
-        ("InstanceId.1=i-aaaaaaaa", "InvalidInstanceID.NotFound", "The instance ID 'i-aaaaaaaa' does not exist"),
+        (
+            "InstanceId.1=",
+            "MissingParameter",
+            "The request must contain the parameter InstanceId",
+        ),
+        (
+            "InstanceId.1=ma1",
+            "InvalidInstanceID.Malformed",
+            "Invalid id: \"ma1\"",
+        ),
+        (
+            "InstanceId.1=i-11111111&InstanceId.2=x",
+            "InvalidInstanceID.Malformed",
+            "Invalid id: \"x\"",
+        ),
+        (
+            "InstanceId.1=i-aaaaaaaa",
+            "InvalidInstanceID.NotFound",
+            "The instance ID 'i-aaaaaaaa' does not exist",
+        ),
         (
             "InstanceId.1=i-aaaaaaaa&InstanceId.2=i-11111111&InstanceId.3=i-bbbbbbbb",
             "InvalidInstanceID.NotFound",
@@ -729,15 +1106,31 @@ async fn describe_refuses_what_ec2_refuses() {
             "InvalidInstanceID.NotFound",
             "The instance ID 'i-aaaaaaaa' does not exist",
         ),
-        ("InstanceId.1=i-99999999", "InternalError", "The record of the instance 'i-99999999' can't be read."),
-        ("InstanceId=i-11111111", "UnknownParameter", "The parameter InstanceId is not recognized"),
-        ("InstanceIds.1=i-11111111", "UnknownParameter", "The parameter InstanceIds.1 is not recognized"),
+        (
+            "InstanceId.1=i-99999999",
+            "InternalError",
+            "The record of the instance 'i-99999999' can't be read.",
+        ),
+        (
+            "InstanceId=i-11111111",
+            "UnknownParameter",
+            "The parameter InstanceId is not recognized",
+        ),
+        (
+            "InstanceIds.1=i-11111111",
+            "UnknownParameter",
+            "The parameter InstanceIds.1 is not recognized",
+        ),
         (
             "InstanceId.1=i-11111111&InstanceId.3=i-22222222",
             "UnknownParameter",
             "The parameter InstanceId.3 is not recognized",
         ),
-        ("HttpTokens=required", "UnknownParameter", "The parameter HttpTokens is not recognized"),
+        (
+            "HttpTokens=required",
+            "UnknownParameter",
+            "The parameter HttpTokens is not recognized",
+        ),
         (
             "MaxResults=1",
             "InvalidParameterValue",
@@ -768,11 +1161,31 @@ async fn describe_refuses_what_ec2_refuses() {
             "InvalidParameterCombination",
             "The parameter instancesSet cannot be used with the parameter nextToken",
         ),
-        ("NextToken=abc%3D%3D", "InvalidNextToken", "The token 'abc==' is invalid"),
-        ("NextToken=aS0xMTExMTExMQ", "InvalidNextToken", "The token 'aS0xMTExMTExMQ' is invalid"),
-        ("Filter.1.Name=public-ip&Filter.1.Value.1=x", "InvalidParameterValue", "The filter 'public-ip' is invalid"),
-        ("Filter.1.Value.1=x", "InvalidParameterValue", "The filter 'null' is invalid"),
-        ("Filter.1.Name=image-id", "MissingParameter", "The request must contain the parameter Filter.1.Value"),
+        (
+            "NextToken=abc%3D%3D",
+            "InvalidNextToken",
+            "The token 'abc==' is invalid",
+        ),
+        (
+            "NextToken=aS0xMTExMTExMQ",
+            "InvalidNextToken",
+            "The token 'aS0xMTExMTExMQ' is invalid",
+        ),
+        (
+            "Filter.1.Name=public-ip&Filter.1.Value.1=x",
+            "InvalidParameterValue",
+            "The filter 'public-ip' is invalid",
+        ),
+        (
+            "Filter.1.Value.1=x",
+            "InvalidParameterValue",
+            "The filter 'null' is invalid",
+        ),
+        (
+            "Filter.1.Name=image-id",
+            "MissingParameter",
+            "The request must contain the parameter Filter.1.Value",
+        ),
         (
             &format!("Filter.1.Name=image-id{many}"),
             "FilterLimitExceeded",
@@ -783,7 +1196,11 @@ async fn describe_refuses_what_ec2_refuses() {
             "InvalidParameterValue",
             "A value of '1' is not valid for IncludeManagedResources. Specify either 'true' or 'false' and try again.",
         ),
-        ("DryRun=true", "DryRunOperation", "Request would have succeeded, but DryRun flag is set."),
+        (
+            "DryRun=true",
+            "DryRunOperation",
+            "Request would have succeeded, but DryRun flag is set.",
+        ),
     ] {
         let status = match code {
             "DryRunOperation" => 412,
@@ -791,17 +1208,30 @@ async fn describe_refuses_what_ec2_refuses() {
             _ => 400,
         };
         let answer = describe(&control, rest).await;
-        assert_eq!((answer.status, answer.code(), answer.element("Message")), (status, code, Some(message)), "{rest}");
+        assert_eq!(
+            (answer.status, answer.code(), answer.element("Message")),
+            (status, code, Some(message)),
+            "{rest}"
+        );
     }
 }
 
 #[tokio::test]
 async fn describe_shows_the_instances_asked_for_by_id_once_and_in_order() {
     let control = several().await;
-    let rest = format!("InstanceId.1={TERMINATED}&InstanceId.2={RUNNING}&InstanceId.3={TERMINATED}");
-    assert_eq!(describe(&control, &rest).await.instances(), [RUNNING, TERMINATED]);
+    let rest =
+        format!("InstanceId.1={TERMINATED}&InstanceId.2={RUNNING}&InstanceId.3={TERMINATED}");
+    assert_eq!(
+        describe(&control, &rest).await.instances(),
+        [RUNNING, TERMINATED]
+    );
     let all = [RUNNING, STOPPED, TERMINATED, ENDING, TAGGED];
-    assert_eq!(describe(&control, "IncludeManagedResources=true&DryRun=false").await.instances(), all);
+    assert_eq!(
+        describe(&control, "IncludeManagedResources=true&DryRun=false")
+            .await
+            .instances(),
+        all
+    );
 }
 
 #[tokio::test]
@@ -816,7 +1246,10 @@ async fn filters_are_anded_and_their_values_ored() {
     )
     .await;
     let filter = |n: usize, name: &str, values: &[&str]| {
-        let values = values.iter().enumerate().map(|(m, value)| format!("&Filter.{n}.Value.{}={value}", m + 1));
+        let values = values
+            .iter()
+            .enumerate()
+            .map(|(m, value)| format!("&Filter.{n}.Value.{}={value}", m + 1));
         format!("Filter.{n}.Name={name}{}&", values.collect::<String>())
     };
     let full = "i-12345678";
@@ -824,7 +1257,11 @@ async fn filters_are_anded_and_their_values_ored() {
         ("instance-id", vec![full, STOPPED], vec![STOPPED, full]),
         ("instance-id", vec!["i-1*"], vec![STOPPED, full]),
         ("instance-id", vec!["i-aaaaaaaa"], vec![]),
-        ("instance-state-name", vec!["stopped", "terminated"], vec![STOPPED, TERMINATED]),
+        (
+            "instance-state-name",
+            vec!["stopped", "terminated"],
+            vec![STOPPED, TERMINATED],
+        ),
         ("instance-state-name", vec!["Stopped"], vec![]),
         ("instance-state-code", vec!["80"], vec![STOPPED]),
         ("tag:Name", vec!["web-?"], vec![full]),
@@ -832,8 +1269,16 @@ async fn filters_are_anded_and_their_values_ored() {
         ("tag:name", vec!["web-1"], vec![]),
         ("tag:empty", vec![""], vec![full]),
         ("tag-key", vec!["emp*"], vec![full]),
-        ("image-id", vec!["ami-12345678"], vec![STOPPED, full, TERMINATED]),
-        ("instance-type", vec!["t3.*"], vec![STOPPED, full, TERMINATED]),
+        (
+            "image-id",
+            vec!["ami-12345678"],
+            vec![STOPPED, full, TERMINATED],
+        ),
+        (
+            "instance-type",
+            vec!["t3.*"],
+            vec![STOPPED, full, TERMINATED],
+        ),
         ("private-ip-address", vec!["10.0.0.5"], vec![full]),
         ("ip-address", vec!["203.0.113.7"], vec![full]),
         ("ipv6-address", vec!["2001:db8::5"], vec![full]),
@@ -841,16 +1286,32 @@ async fn filters_are_anded_and_their_values_ored() {
         ("reservation-id", vec!["r-together"], vec![full]),
         ("reservation-id", vec!["r-11111111"], vec![STOPPED]),
         ("owner-id", vec!["111122223333"], vec![full]),
-        ("launch-time", vec!["2026-04-30T*"], vec![STOPPED, full, TERMINATED]),
+        (
+            "launch-time",
+            vec!["2026-04-30T*"],
+            vec![STOPPED, full, TERMINATED],
+        ),
         ("iam-instance-profile.arn", vec!["*/web"], vec![full]),
-        ("network-interface.mac-address", vec!["02:00:00:00:00:05"], vec![full]),
+        (
+            "network-interface.mac-address",
+            vec!["02:00:00:00:00:05"],
+            vec![full],
+        ),
         ("vpc-id", vec!["vpc-1"], vec![full]),
         ("subnet-id", vec!["subnet-1"], vec![full]),
         ("instance-lifecycle", vec!["spot"], vec![full]),
         ("key-name", vec!["ops"], vec![full]),
-        ("architecture", vec!["x86_64"], vec![STOPPED, full, TERMINATED]),
+        (
+            "architecture",
+            vec!["x86_64"],
+            vec![STOPPED, full, TERMINATED],
+        ),
         ("availability-zone-id", vec!["euw1-az2"], vec![full]),
-        ("block-device-mapping.device-name", vec!["/dev/xvda"], vec![full]),
+        (
+            "block-device-mapping.device-name",
+            vec!["/dev/xvda"],
+            vec![full],
+        ),
         ("block-device-mapping.volume-id", vec!["vol-1"], vec![full]),
         ("client-token", vec!["once"], vec![full]),
         ("dns-name", vec!["ec2.example"], vec![full]),
@@ -862,7 +1323,11 @@ async fn filters_are_anded_and_their_values_ored() {
         ("kernel-id", vec!["aki-1"], vec![full]),
         ("launch-index", vec!["0"], vec![STOPPED, full, TERMINATED]),
         ("monitoring-state", vec!["enabled"], vec![full]),
-        ("network-interface.network-interface-id", vec!["eni-1"], vec![full]),
+        (
+            "network-interface.network-interface-id",
+            vec!["eni-1"],
+            vec![full],
+        ),
         ("network-interface.subnet-id", vec!["subnet-1"], vec![full]),
         ("network-interface.vpc-id", vec!["vpc-1"], vec![full]),
         ("placement-group-name", vec!["pg"], vec![full]),
@@ -877,17 +1342,40 @@ async fn filters_are_anded_and_their_values_ored() {
         ("tenancy", vec!["dedicated"], vec![]),
         ("virtualization-type", vec!["hvm"], vec![full]),
         ("metadata-options.http-tokens", vec!["optional"], vec![full]),
-        ("metadata-options.http-put-response-hop-limit", vec!["7"], vec![full]),
+        (
+            "metadata-options.http-put-response-hop-limit",
+            vec!["7"],
+            vec![full],
+        ),
         ("metadata-options.http-endpoint", vec!["disabled"], vec![]),
-        ("metadata-options.http-protocol-ipv4", vec!["enabled"], vec![STOPPED, full, TERMINATED]),
-        ("metadata-options.http-protocol-ipv6", vec!["enabled"], vec![]),
-        ("metadata-options.instance-metadata-tags", vec!["enabled"], vec![]),
+        (
+            "metadata-options.http-protocol-ipv4",
+            vec!["enabled"],
+            vec![STOPPED, full, TERMINATED],
+        ),
+        (
+            "metadata-options.http-protocol-ipv6",
+            vec!["enabled"],
+            vec![],
+        ),
+        (
+            "metadata-options.instance-metadata-tags",
+            vec!["enabled"],
+            vec![],
+        ),
         // Nothing waits for a stopped instance.
-        ("metadata-options.state", vec!["applied"], vec![STOPPED, TERMINATED]),
+        (
+            "metadata-options.state",
+            vec!["applied"],
+            vec![STOPPED, TERMINATED],
+        ),
     ] {
         let answer = describe(&control, &filter(1, name, &values)).await;
         assert_eq!(answer.instances(), expected, "{name} {values:?}");
-        assert_eq!(answer.body.contains("<reservationSet/>"), expected.is_empty());
+        assert_eq!(
+            answer.body.contains("<reservationSet/>"),
+            expected.is_empty()
+        );
     }
     let both = filter(1, "image-id", &["*"]) + &filter(2, "instance-state-name", &["running"]);
     assert_eq!(describe(&control, &both).await.instances(), [full]);
@@ -898,16 +1386,26 @@ async fn filters_are_anded_and_their_values_ored() {
 #[tokio::test]
 async fn pages_show_every_instance_once_even_when_one_comes_between() {
     let id = |n: usize| format!("i-{n:08x}");
-    let control = control(MemoryStore, (1..=12).map(|n| document(&id(n), "running", json!({}))).collect()).await;
+    let control = control(
+        MemoryStore,
+        (1..=12)
+            .map(|n| document(&id(n), "running", json!({})))
+            .collect(),
+    )
+    .await;
     let first = describe(&control, "MaxResults=5&NextToken=").await;
     assert_eq!(first.instances(), (1..=5).map(id).collect::<Vec<_>>());
 
     // One that sorts before the page's end is not shown any more, one behind it is; none is shown twice or lost.
-    let late = serde_json::from_value(document("i-00000005a0000000a", "running", json!({}))).unwrap();
+    let late =
+        serde_json::from_value(document("i-00000005a0000000a", "running", json!({}))).unwrap();
     control.registry.register(late, now().wall).await.unwrap();
     let token = first.element("nextToken").unwrap();
     let second = describe(&control, &format!("MaxResults=5&NextToken={token}")).await;
-    assert_eq!(second.instances(), ["i-00000005a0000000a", &id(6), &id(7), &id(8), &id(9)]);
+    assert_eq!(
+        second.instances(),
+        ["i-00000005a0000000a", &id(6), &id(7), &id(8), &id(9)]
+    );
     let token = second.element("nextToken").unwrap();
     let last = describe(&control, &format!("NextToken={token}")).await;
     assert_eq!(last.instances(), (10..=12).map(id).collect::<Vec<_>>());
@@ -915,7 +1413,9 @@ async fn pages_show_every_instance_once_even_when_one_comes_between() {
 
     // A page that ends with the last match has no token, though more instances follow.
     let filter = "Filter.1.Name=instance-id&Filter.1.Value.1=i-0000000?&Filter.2.Name=instance-id";
-    let five: String = (1..=5).map(|n| format!("&Filter.2.Value.{n}={}", id(n))).collect();
+    let five: String = (1..=5)
+        .map(|n| format!("&Filter.2.Value.{n}={}", id(n)))
+        .collect();
     let exact = describe(&control, &format!("MaxResults=5&{filter}{five}")).await;
     assert_eq!(exact.instances().len(), 5);
     assert!(!exact.body.contains("nextToken"));

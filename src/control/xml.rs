@@ -32,8 +32,14 @@ pub(super) struct Xml {
 
 impl Xml {
     /// Writes a whole document.
-    pub(super) fn document(root: &str, namespace: Option<&str>, fill: impl FnOnce(&mut Xml)) -> Document {
-        let mut xml = Xml { writer: Writer::new(Vec::with_capacity(4096)) };
+    pub(super) fn document(
+        root: &str,
+        namespace: Option<&str>,
+        fill: impl FnOnce(&mut Xml),
+    ) -> Document {
+        let mut xml = Xml {
+            writer: Writer::new(Vec::with_capacity(4096)),
+        };
         xml.write(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)));
         xml.write(Event::Text(BytesText::from_escaped("\n")));
         let mut start = BytesStart::new(root);
@@ -50,7 +56,9 @@ impl Xml {
         if value.is_empty() {
             return self.write(Event::Empty(BytesStart::new(name)));
         }
-        self.element(name, |xml| xml.write(Event::Text(BytesText::from_escaped(partial_escape(value)))));
+        self.element(name, |xml| {
+            xml.write(Event::Text(BytesText::from_escaped(partial_escape(value))))
+        });
     }
 
     /// Nothing when there is no value.
@@ -68,23 +76,41 @@ impl Xml {
     }
 
     /// `<name><item>…</item>…</name>`, or `<name/>` for an empty list: without the element, SDKs have no list at all.
-    pub(super) fn set<T>(&mut self, name: &str, items: impl IntoIterator<Item = T>, mut fill: impl FnMut(&mut Xml, T)) {
+    pub(super) fn set<T>(
+        &mut self,
+        name: &str,
+        items: impl IntoIterator<Item = T>,
+        mut fill: impl FnMut(&mut Xml, T),
+    ) {
         let mut items = items.into_iter().peekable();
         if items.peek().is_none() {
             return self.write(Event::Empty(BytesStart::new(name)));
         }
-        self.element(name, |xml| items.for_each(|item| xml.element("item", |xml| fill(xml, item))));
+        self.element(name, |xml| {
+            items.for_each(|item| xml.element("item", |xml| fill(xml, item)))
+        });
     }
 
     fn write(&mut self, event: Event<'_>) {
-        self.writer.write_event(event).expect("a Vec takes every write");
+        self.writer
+            .write_event(event)
+            .expect("a Vec takes every write");
     }
 }
 
 /// XML 1.0 has no way to write most control characters, not even escaped: they become U+FFFD.
 fn printable(value: &str) -> String {
     let fits = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..);
-    value.chars().map(|c| if fits(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()
+    value
+        .chars()
+        .map(|c| {
+            if fits(c) {
+                c
+            } else {
+                char::REPLACEMENT_CHARACTER
+            }
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -100,14 +126,21 @@ mod tests {
             ("a & b &lt;", "<v>a &amp; b &amp;lt;</v>"),
             ("]]>", "<v>]]&gt;</v>"),
             ("'\"", "<v>'\"</v>"),
-            ("a\u{0}b\u{1b}[0m\u{b}", "<v>a\u{fffd}b\u{fffd}[0m\u{fffd}</v>"),
+            (
+                "a\u{0}b\u{1b}[0m\u{b}",
+                "<v>a\u{fffd}b\u{fffd}[0m\u{fffd}</v>",
+            ),
             ("\u{fffe}\u{ffff}", "<v>\u{fffd}\u{fffd}</v>"),
             ("a\r\nb\tc", "<v>a&#13;\nb\tc</v>"),
             ("ü 猫 🦀", "<v>ü 猫 🦀</v>"),
         ] {
             let document = Xml::document("R", None, |xml| xml.text("v", value)).into_bytes();
             let expected = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<R>{written}</R>");
-            assert_eq!(std::str::from_utf8(&document).unwrap(), expected, "{value:?}");
+            assert_eq!(
+                std::str::from_utf8(&document).unwrap(),
+                expected,
+                "{value:?}"
+            );
         }
     }
 

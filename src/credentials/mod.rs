@@ -99,7 +99,9 @@ pub struct RoleSession {
 
 /// Reads when credentials end. Some sources say the last day of the year 9999 for never, which is later than times go here.
 fn end(text: &str) -> Option<Timestamp> {
-    text.parse().ok().or_else(|| text.starts_with("9999-12-3").then_some(Timestamp::MAX))
+    text.parse()
+        .ok()
+        .or_else(|| text.starts_with("9999-12-3").then_some(Timestamp::MAX))
 }
 
 /// Credentials as a source gives them.
@@ -135,12 +137,18 @@ pub struct FetchError {
 impl FetchError {
     /// The source refused.
     pub fn refused(reason: impl Into<String>) -> FetchError {
-        FetchError { kind: FailureKind::Refused, reason: reason.into() }
+        FetchError {
+            kind: FailureKind::Refused,
+            reason: reason.into(),
+        }
     }
 
     /// The source is not there, or not in order.
     pub fn unavailable(reason: impl Into<String>) -> FetchError {
-        FetchError { kind: FailureKind::Unavailable, reason: reason.into() }
+        FetchError {
+            kind: FailureKind::Unavailable,
+            reason: reason.into(),
+        }
     }
 }
 
@@ -171,9 +179,13 @@ impl Fetch for Sources {
     fn fetch<'a>(&'a self, session: &'a RoleSession, now: Timestamp) -> Fetching<'a> {
         Box::pin(async move {
             match &session.source {
-                CredentialSource::Static(_) => Err(FetchError::unavailable("static credentials are not fetched")),
+                CredentialSource::Static(_) => Err(FetchError::unavailable(
+                    "static credentials are not fetched",
+                )),
                 CredentialSource::Process(source) => process::fetch(source, session).await,
-                CredentialSource::AssumeRole(source) => sts::assume_role(source, session, now).await,
+                CredentialSource::AssumeRole(source) => {
+                    sts::assume_role(source, session, now).await
+                }
                 CredentialSource::AssumeRoleWithWebIdentity(source) => {
                     sts::assume_role_with_web_identity(source, session, &self.mint).await
                 }
@@ -236,13 +248,24 @@ impl Cache {
         now: Timestamp,
     ) -> Reading {
         let before = self.held.load();
-        let before = before.get(&session.instance).and_then(|deliveries| deliveries.of(session.delivery).clone());
-        let kept = before.filter(|held| held.session == *session).and_then(|held| held.credentials.clone());
+        let before = before
+            .get(&session.instance)
+            .and_then(|deliveries| deliveries.of(session.delivery).clone());
+        let kept = before
+            .filter(|held| held.session == *session)
+            .and_then(|held| held.credentials.clone());
         let (credentials, failure) = match outcome {
             Ok(credentials) => (Some((Arc::new(credentials), now)), None),
-            Err(kind) => (kept.filter(|(credentials, _)| credentials.expiration > now), Some((kind, now))),
+            Err(kind) => (
+                kept.filter(|(credentials, _)| credentials.expiration > now),
+                Some((kind, now)),
+            ),
         };
-        let held = Arc::new(Held { session: Arc::clone(session), credentials, failure });
+        let held = Arc::new(Held {
+            session: Arc::clone(session),
+            credentials,
+            failure,
+        });
         let reading = held.reading(now);
         self.put(session, Some(held));
         reading
@@ -287,7 +310,10 @@ impl Held {
     fn reading(&self, now: Timestamp) -> Reading {
         let (kind, updated) = match (&self.credentials, self.failure) {
             (Some((credentials, updated)), _) if credentials.expiration > now => {
-                return Reading::Success { credentials: Arc::clone(credentials), updated: *updated };
+                return Reading::Success {
+                    credentials: Arc::clone(credentials),
+                    updated: *updated,
+                };
             }
             (_, Some(failure)) => failure,
             // They ran out before their source was asked again: the clock jumped, or the host slept.
@@ -299,21 +325,32 @@ impl Held {
             // EC2's code and first sentence.
             FailureKind::Refused => (
                 "AssumeRoleUnauthorizedAccess",
-                format!("EC2 cannot assume the role {role}. The source of its credentials refused."),
+                format!(
+                    "EC2 cannot assume the role {role}. The source of its credentials refused."
+                ),
             ),
             FailureKind::Unavailable => (
                 "InternalError",
-                format!("The credentials of the role {role} could not be renewed: their source does not answer."),
+                format!(
+                    "The credentials of the role {role} could not be renewed: their source does not answer."
+                ),
             ),
         };
-        Reading::Failure { code, message, updated }
+        Reading::Failure {
+            code,
+            message,
+            updated,
+        }
     }
 }
 
 /// The first of a stranger's text that is fit for a line of the log.
 fn printable(text: &str) -> String {
     const MOST: usize = 200;
-    let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let line: String = text
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
     line.trim().chars().take(MOST).collect()
 }
 
@@ -327,26 +364,53 @@ mod tests {
     }
 
     fn role(name: &str, command: &str) -> Role {
-        let source = ProcessSource { command: vec![command.to_string()], timeout_seconds: None };
-        Role { role_name: name.to_string(), source: CredentialSource::Process(source), v1: Switch::Enabled }
+        let source = ProcessSource {
+            command: vec![command.to_string()],
+            timeout_seconds: None,
+        };
+        Role {
+            role_name: name.to_string(),
+            source: CredentialSource::Process(source),
+            v1: Switch::Enabled,
+        }
     }
 
     fn session(delivery: Delivery) -> Arc<RoleSession> {
-        let Role { role_name, source, .. } = role("r", "/bin/true");
-        let (instance, account) = (InstanceId::parse("i-12345678").unwrap(), "123456789012".to_string());
-        Arc::new(RoleSession { instance, launch_epoch: 7, account, role_name, source, delivery })
+        let Role {
+            role_name, source, ..
+        } = role("r", "/bin/true");
+        let (instance, account) = (
+            InstanceId::parse("i-12345678").unwrap(),
+            "123456789012".to_string(),
+        );
+        Arc::new(RoleSession {
+            instance,
+            launch_epoch: 7,
+            account,
+            role_name,
+            source,
+            delivery,
+        })
     }
 
     fn credentials(id: &str, expiration: &str) -> Credentials {
         let (access_key_id, expiration) = (id.to_string(), time(expiration));
         let (secret_access_key, session_token) = (Secret::new("hunter2"), Secret::new("hunter3"));
-        Credentials { access_key_id, secret_access_key, session_token, expiration }
+        Credentials {
+            access_key_id,
+            secret_access_key,
+            session_token,
+            expiration,
+        }
     }
 
     /// What a read gets: the key's id or the failure's code, and since when.
     fn told(reading: Option<Reading>) -> Option<(String, Timestamp)> {
         Some(match reading? {
-            Reading::Success { credentials, updated } => (credentials.access_key_id.clone(), updated),
+            Reading::Success {
+                credentials,
+                updated,
+            } => (credentials.access_key_id.clone(), updated),
             Reading::Failure { code, updated, .. } => (code.to_string(), updated),
         })
     }
@@ -360,39 +424,93 @@ mod tests {
         type Row<'a> = (&'a [Outcome<'a>], &'a str, Option<(&'a str, &'a str)>);
         let rows: [Row<'_>; 14] = [
             (&[], "12:00:00", None),
-            (&[("12:00:00", good("A", "13:00:00"))], "12:00:00", Some(("A", "12:00:00"))),
-            (&[("12:00:00", good("A", "13:00:00"))], "12:59:59.999", Some(("A", "12:00:00"))),
-            (&[("12:00:00", good("A", "13:00:00"))], "13:00:00", Some((internal, "13:00:00"))),
-            (&[("12:00:00", good("A", "13:00:00"))], "23:00:00", Some((internal, "13:00:00"))),
-            (&[("12:00:00", Err(Refused))], "12:00:01", Some((refused, "12:00:00"))),
-            (&[("12:00:00", Err(Unavailable))], "12:00:01", Some((internal, "12:00:00"))),
-            // The source fails: the old ones go on.
-            (&[("12:00:00", good("A", "13:00:00")), ("12:30:00", Err(Refused))], "12:59:59", Some(("A", "12:00:00"))),
             (
-                &[("12:00:00", good("A", "13:00:00")), ("12:30:00", Err(Refused))],
+                &[("12:00:00", good("A", "13:00:00"))],
+                "12:00:00",
+                Some(("A", "12:00:00")),
+            ),
+            (
+                &[("12:00:00", good("A", "13:00:00"))],
+                "12:59:59.999",
+                Some(("A", "12:00:00")),
+            ),
+            (
+                &[("12:00:00", good("A", "13:00:00"))],
+                "13:00:00",
+                Some((internal, "13:00:00")),
+            ),
+            (
+                &[("12:00:00", good("A", "13:00:00"))],
+                "23:00:00",
+                Some((internal, "13:00:00")),
+            ),
+            (
+                &[("12:00:00", Err(Refused))],
+                "12:00:01",
+                Some((refused, "12:00:00")),
+            ),
+            (
+                &[("12:00:00", Err(Unavailable))],
+                "12:00:01",
+                Some((internal, "12:00:00")),
+            ),
+            // The source fails: the old ones go on.
+            (
+                &[
+                    ("12:00:00", good("A", "13:00:00")),
+                    ("12:30:00", Err(Refused)),
+                ],
+                "12:59:59",
+                Some(("A", "12:00:00")),
+            ),
+            (
+                &[
+                    ("12:00:00", good("A", "13:00:00")),
+                    ("12:30:00", Err(Refused)),
+                ],
                 "13:00:00",
                 Some((refused, "12:30:00")),
             ),
             (
-                &[("12:00:00", good("A", "13:00:00")), ("12:30:00", Err(Refused)), ("13:10:00", Err(Unavailable))],
+                &[
+                    ("12:00:00", good("A", "13:00:00")),
+                    ("12:30:00", Err(Refused)),
+                    ("13:10:00", Err(Unavailable)),
+                ],
                 "13:10:00",
                 Some((internal, "13:10:00")),
             ),
             // What has expired is gone, even for a clock that is set back.
             (
-                &[("12:00:00", good("A", "13:00:00")), ("13:00:00", Err(Refused))],
+                &[
+                    ("12:00:00", good("A", "13:00:00")),
+                    ("13:00:00", Err(Refused)),
+                ],
                 "12:30:00",
                 Some((refused, "13:00:00")),
             ),
             (
-                &[("12:00:00", good("A", "13:00:00")), ("12:30:00", good("B", "13:30:00"))],
+                &[
+                    ("12:00:00", good("A", "13:00:00")),
+                    ("12:30:00", good("B", "13:30:00")),
+                ],
                 "12:30:00",
                 Some(("B", "12:30:00")),
             ),
-            (&[("12:00:00", Err(Refused)), ("12:01:00", good("A", "13:00:00"))], "12:01:00", Some(("A", "12:01:00"))),
+            (
+                &[
+                    ("12:00:00", Err(Refused)),
+                    ("12:01:00", good("A", "13:00:00")),
+                ],
+                "12:01:00",
+                Some(("A", "12:01:00")),
+            ),
             // A source that recovered and expired again is not blamed for its old refusal.
             (
-                &[("12:00:00", Err(Refused)), ("12:01:00", good("A", "13:00:00"))],
+                &[
+                    ("12:00:00", Err(Refused)),
+                    ("12:01:00", good("A", "13:00:00")),
+                ],
                 "13:00:00",
                 Some((internal, "13:00:00")),
             ),
@@ -402,7 +520,13 @@ mod tests {
             for (at, outcome) in outcomes {
                 cache.publish(&session, outcome.clone(), time(at));
             }
-            let reading = cache.read(&session.instance, 7, &role("r", "/bin/true"), Delivery::V2, time(now));
+            let reading = cache.read(
+                &session.instance,
+                7,
+                &role("r", "/bin/true"),
+                Delivery::V2,
+                time(now),
+            );
             let expected = expected.map(|(what, updated)| (what.to_string(), time(updated)));
             assert_eq!(told(reading), expected, "{outcomes:?} at {now}");
         }
@@ -412,9 +536,15 @@ mod tests {
     fn credentials_of_another_launch_role_source_or_delivery_are_nobodys() {
         let (cache, session) = (Cache::new(), session(Delivery::V2));
         cache.publish(&session, Ok(credentials("A", "13:00:00")), time("12:00:00"));
-        let (here, other) = (session.instance.clone(), InstanceId::parse("i-87654321").unwrap());
+        let (here, other) = (
+            session.instance.clone(),
+            InstanceId::parse("i-87654321").unwrap(),
+        );
         let ours = role("r", "/bin/true");
-        let v1_off = Role { v1: Switch::Disabled, ..ours.clone() };
+        let v1_off = Role {
+            v1: Switch::Disabled,
+            ..ours.clone()
+        };
         for (instance, epoch, role, delivery, found) in [
             (&here, 7, &ours, Delivery::V2, true),
             (&here, 7, &v1_off, Delivery::V2, true),
@@ -425,15 +555,28 @@ mod tests {
             (&here, 7, &ours, Delivery::V1, false),
         ] {
             let reading = cache.read(instance, epoch, role, delivery, time("12:00:00"));
-            assert_eq!(reading.is_some(), found, "{instance} {epoch} {role:?} {delivery:?}");
+            assert_eq!(
+                reading.is_some(),
+                found,
+                "{instance} {epoch} {role:?} {delivery:?}"
+            );
         }
         // A session of another launch does not inherit them either.
-        let next = Arc::new(RoleSession { launch_epoch: 8, ..RoleSession::clone(&session) });
+        let next = Arc::new(RoleSession {
+            launch_epoch: 8,
+            ..RoleSession::clone(&session)
+        });
         cache.publish(&next, Err(FailureKind::Refused), time("12:00:01"));
         let reading = cache.read(&here, 8, &ours, Delivery::V2, time("12:00:01"));
-        assert!(matches!(reading, Some(Reading::Failure { .. })), "{reading:?}");
+        assert!(
+            matches!(reading, Some(Reading::Failure { .. })),
+            "{reading:?}"
+        );
         cache.remove(&next);
-        assert_eq!(cache.read(&here, 8, &ours, Delivery::V2, time("12:00:01")), None);
+        assert_eq!(
+            cache.read(&here, 8, &ours, Delivery::V2, time("12:00:01")),
+            None
+        );
         assert!(cache.held.load().is_empty());
     }
 
@@ -444,8 +587,13 @@ mod tests {
         assert!(!format!("{reading:?}").contains("hunter"), "{reading:?}");
         for kind in [FailureKind::Refused, FailureKind::Unavailable] {
             let reading = cache.publish(&session, Err(kind), time("14:00:00"));
-            let Reading::Failure { message, .. } = reading else { panic!("{reading:?}") };
-            assert!(!message.contains('/') && !message.contains("://"), "{message}");
+            let Reading::Failure { message, .. } = reading else {
+                panic!("{reading:?}")
+            };
+            assert!(
+                !message.contains('/') && !message.contains("://"),
+                "{message}"
+            );
         }
         assert_eq!(printable(" a\nb\u{1b}[0m\0 "), "a b [0m");
         assert_eq!(printable(&"ü".repeat(500)).chars().count(), 200);

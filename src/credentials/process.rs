@@ -31,9 +31,14 @@ const MOST_ERROR: usize = 1024;
 
 /// Runs the program and reads what it prints.
 pub async fn fetch(source: &ProcessSource, session: &RoleSession) -> Result<Fetched, FetchError> {
-    let Some((program, arguments)) = source.command.split_first().filter(|(program, _)| program.starts_with('/'))
+    let Some((program, arguments)) = source
+        .command
+        .split_first()
+        .filter(|(program, _)| program.starts_with('/'))
     else {
-        return Err(FetchError::unavailable("a command begins with the absolute path of a program"));
+        return Err(FetchError::unavailable(
+            "a command begins with the absolute path of a program",
+        ));
     };
     // Arguments are not told: a secret may stand in them.
     let unavailable = |what: String| FetchError::unavailable(format!("{program}: {what}"));
@@ -54,12 +59,21 @@ pub async fn fetch(source: &ProcessSource, session: &RoleSession) -> Result<Fetc
         .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true);
-    let mut child = command.spawn().map_err(|reason| unavailable(format!("can't be run: {reason}")))?;
+    let mut child = command
+        .spawn()
+        .map_err(|reason| unavailable(format!("can't be run: {reason}")))?;
 
-    let timeout = source.timeout_seconds.map_or(TIMEOUT, |seconds| Duration::from_secs(seconds.into()));
+    let timeout = source
+        .timeout_seconds
+        .map_or(TIMEOUT, |seconds| Duration::from_secs(seconds.into()));
     let (stdout, stderr, status) = match tokio::time::timeout(timeout, run(&mut child)).await {
         Ok(outcome) => outcome.map_err(|reason| unavailable(reason.to_string()))?,
-        Err(_) => return Err(unavailable(format!("did not end within {} s and was killed", timeout.as_secs()))),
+        Err(_) => {
+            return Err(unavailable(format!(
+                "did not end within {} s and was killed",
+                timeout.as_secs()
+            )));
+        }
     };
     if !status.success() {
         let said = printable(&String::from_utf8_lossy(&stderr));
@@ -69,7 +83,9 @@ pub async fn fetch(source: &ProcessSource, session: &RoleSession) -> Result<Fetc
 }
 
 /// Both outputs to their ends, then the status.
-async fn run(child: &mut Child) -> io::Result<(Zeroizing<Vec<u8>>, Vec<u8>, std::process::ExitStatus)> {
+async fn run(
+    child: &mut Child,
+) -> io::Result<(Zeroizing<Vec<u8>>, Vec<u8>, std::process::ExitStatus)> {
     let group = Group::of(child);
     let stdout = child.stdout.take().expect("stdout is piped");
     let stderr = child.stderr.take().expect("stderr is piped");
@@ -87,7 +103,12 @@ struct Group(Option<Pid>);
 
 impl Group {
     fn of(child: &Child) -> Group {
-        Group(child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw))
+        Group(
+            child
+                .id()
+                .and_then(|id| i32::try_from(id).ok())
+                .and_then(Pid::from_raw),
+        )
     }
 }
 
@@ -102,9 +123,14 @@ impl Drop for Group {
 async fn all_of(output: impl AsyncRead + Unpin) -> io::Result<Zeroizing<Vec<u8>>> {
     // With its whole capacity from the start: a buffer that grows leaves copies behind.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MOST_OUTPUT + 1));
-    output.take(MOST_OUTPUT as u64 + 1).read_to_end(&mut bytes).await?;
+    output
+        .take(MOST_OUTPUT as u64 + 1)
+        .read_to_end(&mut bytes)
+        .await?;
     if bytes.len() > MOST_OUTPUT {
-        return Err(io::Error::other(format!("printed more than {MOST_OUTPUT} bytes and was killed")));
+        return Err(io::Error::other(format!(
+            "printed more than {MOST_OUTPUT} bytes and was killed"
+        )));
     }
     Ok(bytes)
 }
@@ -124,8 +150,13 @@ async fn beginning_of(mut output: impl AsyncRead + Unpin) -> io::Result<Vec<u8>>
 
 /// Reads the contract. What is wrong is said without a word of the output.
 fn read(output: &[u8]) -> Result<Fetched, String> {
-    let output: Value = serde_json::from_slice(output)
-        .map_err(|error| format!("is not JSON (line {}, column {})", error.line(), error.column()))?;
+    let output: Value = serde_json::from_slice(output).map_err(|error| {
+        format!(
+            "is not JSON (line {}, column {})",
+            error.line(),
+            error.column()
+        )
+    })?;
     if output.get("Version").and_then(Value::as_u64) != Some(1) {
         return Err("has no Version 1".to_string());
     }
@@ -139,7 +170,9 @@ fn read(output: &[u8]) -> Result<Fetched, String> {
         found.ok_or_else(|| format!("has no {field}"))
     };
     let expiration = match text("Expiration")? {
-        Some(expiration) => Some(super::end(expiration).ok_or("has an Expiration that is not a time by RFC 3339")?),
+        Some(expiration) => {
+            Some(super::end(expiration).ok_or("has an Expiration that is not a time by RFC 3339")?)
+        }
         None => None,
     };
     Ok(Fetched {
@@ -159,15 +192,27 @@ mod tests {
         let full = r#"{"Version":1,"AccessKeyId":"A","SecretAccessKey":"hunter2","SessionToken":"t",
                        "Expiration":"2026-05-01T12:00:00+02:00","AccountId":"1"}"#;
         let fetched = read(full.as_bytes()).unwrap();
-        assert_eq!((fetched.access_key_id.as_str(), fetched.secret_access_key.expose()), ("A", "hunter2"));
+        assert_eq!(
+            (
+                fetched.access_key_id.as_str(),
+                fetched.secret_access_key.expose()
+            ),
+            ("A", "hunter2")
+        );
         assert_eq!(fetched.session_token.expose(), "t");
-        assert_eq!(fetched.expiration, Some("2026-05-01T10:00:00Z".parse().unwrap()));
+        assert_eq!(
+            fetched.expiration,
+            Some("2026-05-01T10:00:00Z".parse().unwrap())
+        );
         for short in [
             r#"{"Version":1,"AccessKeyId":"A","SecretAccessKey":"hunter2"}"#,
             r#"{"Version":1,"AccessKeyId":"A","SecretAccessKey":"hunter2","SessionToken":null,"Expiration":null}"#,
         ] {
             let fetched = read(short.as_bytes()).unwrap();
-            assert_eq!((fetched.session_token.expose(), fetched.expiration), ("", None));
+            assert_eq!(
+                (fetched.session_token.expose(), fetched.expiration),
+                ("", None)
+            );
         }
     }
 
@@ -178,24 +223,60 @@ mod tests {
             ("hunter2", "is not JSON"),
             ("[1,", "is not JSON"),
             ("\"hunter2\"", "has no Version 1"),
-            (r#"{"AccessKeyId":"A","SecretAccessKey":"hunter2"}"#, "has no Version 1"),
-            (r#"{"Version":2,"AccessKeyId":"A","SecretAccessKey":"hunter2"}"#, "has no Version 1"),
-            (r#"{"Version":"1","AccessKeyId":"A","SecretAccessKey":"hunter2"}"#, "has no Version 1"),
-            (r#"{"Version":1.5,"AccessKeyId":"A","SecretAccessKey":"hunter2"}"#, "has no Version 1"),
-            (r#"{"Version":1,"SecretAccessKey":"hunter2"}"#, "has no AccessKeyId"),
-            (r#"{"Version":1,"AccessKeyId":"","SecretAccessKey":"hunter2"}"#, "has no AccessKeyId"),
-            (r#"{"Version":1,"AccessKeyId":"A"}"#, "has no SecretAccessKey"),
-            (r#"{"Version":1,"AccessKeyId":"A","SecretAccessKey":["hunter2"]}"#, "has SecretAccessKey that is not"),
-            (r#"{"Version":1,"AccessKeyId":"A","SecretAccessKey":"s","SessionToken":7}"#, "has SessionToken that is"),
-            (r#"{"Version":1,"AccessKeyId":"A","SecretAccessKey":"s","Expiration":"hunter2"}"#, "has an Expiration"),
-            (r#"{"Version":1,"AccessKeyId":"A","SecretAccessKey":"s","Expiration":17}"#, "has Expiration that is"),
+            (
+                r#"{"AccessKeyId":"A","SecretAccessKey":"hunter2"}"#,
+                "has no Version 1",
+            ),
+            (
+                r#"{"Version":2,"AccessKeyId":"A","SecretAccessKey":"hunter2"}"#,
+                "has no Version 1",
+            ),
+            (
+                r#"{"Version":"1","AccessKeyId":"A","SecretAccessKey":"hunter2"}"#,
+                "has no Version 1",
+            ),
+            (
+                r#"{"Version":1.5,"AccessKeyId":"A","SecretAccessKey":"hunter2"}"#,
+                "has no Version 1",
+            ),
+            (
+                r#"{"Version":1,"SecretAccessKey":"hunter2"}"#,
+                "has no AccessKeyId",
+            ),
+            (
+                r#"{"Version":1,"AccessKeyId":"","SecretAccessKey":"hunter2"}"#,
+                "has no AccessKeyId",
+            ),
+            (
+                r#"{"Version":1,"AccessKeyId":"A"}"#,
+                "has no SecretAccessKey",
+            ),
+            (
+                r#"{"Version":1,"AccessKeyId":"A","SecretAccessKey":["hunter2"]}"#,
+                "has SecretAccessKey that is not",
+            ),
+            (
+                r#"{"Version":1,"AccessKeyId":"A","SecretAccessKey":"s","SessionToken":7}"#,
+                "has SessionToken that is",
+            ),
+            (
+                r#"{"Version":1,"AccessKeyId":"A","SecretAccessKey":"s","Expiration":"hunter2"}"#,
+                "has an Expiration",
+            ),
+            (
+                r#"{"Version":1,"AccessKeyId":"A","SecretAccessKey":"s","Expiration":17}"#,
+                "has Expiration that is",
+            ),
             (
                 r#"{"Version":1,"AccessKeyId":"A","SecretAccessKey":"s","Expiration":"2026-05-01T12:00:00"}"#,
                 "has an Expiration",
             ),
         ] {
             let told = read(output.as_bytes()).unwrap_err();
-            assert!(told.starts_with(what) && !told.contains("hunter2"), "{output}: {told}");
+            assert!(
+                told.starts_with(what) && !told.contains("hunter2"),
+                "{output}: {told}"
+            );
         }
     }
 }

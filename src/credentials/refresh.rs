@@ -20,7 +20,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
 
-use super::{Cache, Credentials, Delivery, FailureKind, Fetch, FetchError, Fetched, Reading, RoleSession};
+use super::{
+    Cache, Credentials, Delivery, FailureKind, Fetch, FetchError, Fetched, Reading, RoleSession,
+};
 use crate::instance::{CredentialSource, InstanceId, Role};
 
 /// Calls at once of one source, which is a program or an STS endpoint. One that hangs keeps only its own instances waiting.
@@ -34,7 +36,8 @@ const AHEAD_JITTER: SignedDuration = SignedDuration::from_mins(1);
 /// The least time between two fetches of one session, however short its credentials live.
 const SPACING: SignedDuration = SignedDuration::from_secs(1);
 /// Credentials without an end of their own: how often they are fetched anew, and how long they are shown to last.
-const ENDLESS: (SignedDuration, SignedDuration) = (SignedDuration::from_hours(1), SignedDuration::from_hours(6));
+const ENDLESS: (SignedDuration, SignedDuration) =
+    (SignedDuration::from_hours(1), SignedDuration::from_hours(6));
 /// The longest wait for a renewal, however long credentials are said to live: keys are withdrawn, too.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(12);
 /// The longest wait between a failure and the next try.
@@ -132,7 +135,11 @@ impl Refresher {
             }
             end_all(running.into_values().collect()).await;
         });
-        Refresher { ending, task, counters }
+        Refresher {
+            ending,
+            task,
+            counters,
+        }
     }
 
     /// How many fetches there were so far.
@@ -168,7 +175,14 @@ type Running = HashMap<Key, (Arc<RoleSession>, Task)>;
 /// The sessions that `wanted` asks for.
 fn sessions(wanted: &[Wanted]) -> BTreeMap<Key, RoleSession> {
     let mut sessions = BTreeMap::new();
-    for Wanted { instance, launch_epoch, account, role, deliveries } in wanted {
+    for Wanted {
+        instance,
+        launch_epoch,
+        account,
+        role,
+        deliveries,
+    } in wanted
+    {
         if matches!(role.source, CredentialSource::Static(_)) {
             continue;
         }
@@ -188,12 +202,22 @@ fn sessions(wanted: &[Wanted]) -> BTreeMap<Key, RoleSession> {
 }
 
 /// Ends what is no longer wanted as it is, then begins what is not running yet.
-async fn reconcile(keeper: &Arc<Keeper>, running: &mut Running, sessions: BTreeMap<Key, RoleSession>) {
+async fn reconcile(
+    keeper: &Arc<Keeper>,
+    running: &mut Running,
+    sessions: BTreeMap<Key, RoleSession>,
+) {
     let is_gone = |key: &Key, (session, task): &mut (Arc<RoleSession>, Task)| {
         sessions.get(key) != Some(session) || task.0.is_finished()
     };
-    let gone: Vec<_> = running.extract_if(is_gone).map(|(_, entry)| entry).collect();
-    let forgotten: Vec<_> = gone.iter().map(|(session, _)| Arc::clone(session)).collect();
+    let gone: Vec<_> = running
+        .extract_if(is_gone)
+        .map(|(_, entry)| entry)
+        .collect();
+    let forgotten: Vec<_> = gone
+        .iter()
+        .map(|(session, _)| Arc::clone(session))
+        .collect();
     // Only when its task is gone can nothing be published for a session any more.
     end_all(gone).await;
     for session in forgotten {
@@ -257,7 +281,12 @@ async fn keep(keeper: Arc<Keeper>, session: Arc<RoleSession>) {
                 keeper.cache.publish(&session, Ok(credentials), now);
                 failures = 0;
                 standing = Standing::Fresh;
-                report(&session, before, standing, format_args!("valid until {expiration}, next {due}"));
+                report(
+                    &session,
+                    before,
+                    standing,
+                    format_args!("valid until {expiration}, next {due}"),
+                );
                 keeper.sleep_until(due).await;
             }
             Err(error) => {
@@ -292,7 +321,11 @@ impl Keeper {
             Arc::clone(lanes.entry(lane_of(&session.source)).or_insert_with(new))
         };
         let _turn = lane.acquire().await.expect("the semaphore is never closed");
-        let _permit = self.permits.acquire().await.expect("the semaphore is never closed");
+        let _permit = self
+            .permits
+            .acquire()
+            .await
+            .expect("the semaphore is never closed");
         self.source.fetch(session, self.clock.now()).await
     }
 
@@ -302,16 +335,29 @@ impl Keeper {
             if left <= SignedDuration::ZERO {
                 return;
             }
-            self.clock.sleep(left.min(LONGEST_SLEEP).unsigned_abs()).await;
+            self.clock
+                .sleep(left.min(LONGEST_SLEEP).unsigned_abs())
+                .await;
         }
     }
 }
 
-fn report(session: &RoleSession, before: Standing, standing: Standing, what: std::fmt::Arguments<'_>) {
-    let (instance, role, delivery) = (&session.instance, &session.role_name, session.delivery.as_str());
+fn report(
+    session: &RoleSession,
+    before: Standing,
+    standing: Standing,
+    what: std::fmt::Arguments<'_>,
+) {
+    let (instance, role, delivery) = (
+        &session.instance,
+        &session.role_name,
+        session.delivery.as_str(),
+    );
     match standing {
         _ if before == standing => debug!(%instance, role, delivery, "{standing:?}: {what}"),
-        Standing::Fresh => info!(%instance, role, delivery, "role credentials are fetched again: {what}"),
+        Standing::Fresh => {
+            info!(%instance, role, delivery, "role credentials are fetched again: {what}")
+        }
         Standing::Holding(_) => {
             warn!(%instance, role, delivery, "role credentials can't be renewed; the old ones are still valid: {what}");
         }
@@ -323,13 +369,25 @@ fn report(session: &RoleSession, before: Standing, standing: Standing, what: std
 
 /// What a source gave, with an end; refused when they have ended already.
 fn credentials(fetched: Fetched, now: Timestamp) -> Result<Credentials, FetchError> {
-    let Fetched { access_key_id, secret_access_key, session_token, expiration } = fetched;
+    let Fetched {
+        access_key_id,
+        secret_access_key,
+        session_token,
+        expiration,
+    } = fetched;
     let expiration = expiration.unwrap_or_else(|| later(now, ENDLESS.1));
     if expiration <= now {
-        let reason = format!("the credentials had expired when they came ({expiration}); is this host's clock right?");
+        let reason = format!(
+            "the credentials had expired when they came ({expiration}); is this host's clock right?"
+        );
         return Err(FetchError::unavailable(reason));
     }
-    Ok(Credentials { access_key_id, secret_access_key, session_token, expiration })
+    Ok(Credentials {
+        access_key_id,
+        secret_access_key,
+        session_token,
+        expiration,
+    })
 }
 
 /// When credentials fetched at `updated` are fetched anew; `jitter` is 0 to 1.
@@ -342,7 +400,10 @@ pub fn refresh_at(updated: Timestamp, expiration: Option<Timestamp>, jitter: f64
     };
     let life = expiration.duration_since(updated);
     let ahead = (AHEAD + AHEAD_JITTER.mul_f64(jitter)).min(life / 2);
-    let wait = life.mul_f64(0.5 + jitter / 6.0).min(life - ahead).min(LONGEST_WAIT);
+    let wait = life
+        .mul_f64(0.5 + jitter / 6.0)
+        .min(life - ahead)
+        .min(LONGEST_WAIT);
     later(updated, wait.max(SPACING))
 }
 
@@ -372,17 +433,35 @@ mod tests {
     const ID: &str = "i-12345678";
 
     fn wanted(id: &str, command: &str, deliveries: &[Delivery]) -> Wanted {
-        let source = ProcessSource { command: vec![command.to_string()], timeout_seconds: None };
+        let source = ProcessSource {
+            command: vec![command.to_string()],
+            timeout_seconds: None,
+        };
         let source = CredentialSource::Process(source);
-        let role = Role { role_name: "r".to_string(), source, v1: Switch::Enabled };
+        let role = Role {
+            role_name: "r".to_string(),
+            source,
+            v1: Switch::Enabled,
+        };
         let instance = InstanceId::parse(id).unwrap();
-        Wanted { instance, launch_epoch: 7, account: "123456789012".into(), role, deliveries: deliveries.to_vec() }
+        Wanted {
+            instance,
+            launch_epoch: 7,
+            account: "123456789012".into(),
+            role,
+            deliveries: deliveries.to_vec(),
+        }
     }
 
     fn good(id: &str, end: &str) -> Result<Fetched, FetchError> {
         let (secret_access_key, session_token) = (Secret::new("hunter2"), Secret::default());
         let expiration = Some(time(end));
-        Ok(Fetched { access_key_id: id.to_string(), secret_access_key, session_token, expiration })
+        Ok(Fetched {
+            access_key_id: id.to_string(),
+            secret_access_key,
+            session_token,
+            expiration,
+        })
     }
 
     /// A clock that each sleep moves on, and that keeps a record of when fetches came.
@@ -395,7 +474,11 @@ mod tests {
     impl Fake {
         fn new(script: impl IntoIterator<Item = Result<Fetched, FetchError>>) -> Arc<Fake> {
             let script = Mutex::new(script.into_iter().collect());
-            Arc::new(Fake { now: Mutex::new(time("12:00:00")), script, fetches: Mutex::default() })
+            Arc::new(Fake {
+                now: Mutex::new(time("12:00:00")),
+                script,
+                fetches: Mutex::default(),
+            })
         }
     }
 
@@ -434,11 +517,18 @@ mod tests {
         }
     }
 
-    fn start(fake: &Arc<Fake>, first: Vec<Wanted>) -> (Cache, Refresher, watch::Sender<Vec<Wanted>>) {
+    fn start(
+        fake: &Arc<Fake>,
+        first: Vec<Wanted>,
+    ) -> (Cache, Refresher, watch::Sender<Vec<Wanted>>) {
         let (cache, (send, wanted)) = (Cache::new(), watch::channel(first));
         let clock = Arc::new(FakeClock(Arc::clone(fake)));
         let source: Arc<dyn Fetch> = Arc::<Fake>::clone(fake);
-        (cache.clone(), Refresher::start(cache, source, clock, wanted), send)
+        (
+            cache.clone(),
+            Refresher::start(cache, source, clock, wanted),
+            send,
+        )
     }
 
     /// Lets the other tasks run until `happened`.
@@ -453,7 +543,13 @@ mod tests {
     }
 
     fn read(cache: &Cache, wanted: &Wanted, delivery: Delivery, now: Timestamp) -> Option<String> {
-        let reading = cache.read(&wanted.instance, wanted.launch_epoch, &wanted.role, delivery, now)?;
+        let reading = cache.read(
+            &wanted.instance,
+            wanted.launch_epoch,
+            &wanted.role,
+            delivery,
+            now,
+        )?;
         Some(match reading {
             Reading::Success { credentials, .. } => credentials.access_key_id.clone(),
             Reading::Failure { code, .. } => code.to_string(),
@@ -502,9 +598,16 @@ mod tests {
 
     #[test]
     fn a_failed_source_is_tried_again_after_one_second_to_a_minute() {
-        for (failures, least, most) in
-            [(1, 1, 2), (2, 2, 4), (3, 4, 8), (4, 8, 16), (5, 16, 32), (6, 30, 60), (7, 30, 60), (u32::MAX, 30, 60)]
-        {
+        for (failures, least, most) in [
+            (1, 1, 2),
+            (2, 2, 4),
+            (3, 4, 8),
+            (4, 8, 16),
+            (5, 16, 32),
+            (6, 30, 60),
+            (7, 30, 60),
+            (u32::MAX, 30, 60),
+        ] {
             assert_eq!(retry_after(failures, 0.0), Duration::from_secs(least));
             assert_eq!(retry_after(failures, 1.0), Duration::from_secs(most));
         }
@@ -516,8 +619,14 @@ mod tests {
         assert!(credentials(good("A", "12:00:00").unwrap(), now).is_err());
         assert!(credentials(good("A", "11:00:00").unwrap(), now).is_err());
         assert!(credentials(good("A", "12:00:01").unwrap(), now).is_ok());
-        let endless = Fetched { expiration: None, ..good("A", "12:00:00").unwrap() };
-        assert_eq!(credentials(endless, now).unwrap().expiration, time("18:00:00"));
+        let endless = Fetched {
+            expiration: None,
+            ..good("A", "12:00:00").unwrap()
+        };
+        assert_eq!(
+            credentials(endless, now).unwrap().expiration,
+            time("18:00:00")
+        );
     }
 
     /// Fetched, renewed at half its life, failing until the old ones have expired and beyond, and well again.
@@ -549,13 +658,25 @@ mod tests {
         let (whats, times): (Vec<_>, Vec<_>) = told.into_iter().unzip();
         assert_eq!(whats, ["A", "B", "AssumeRoleUnauthorizedAccess", "C"]);
         assert_eq!(times[..2], [time("12:00:00"), time("12:30:00")]);
-        assert!(times[2] >= time("13:30:00") && times[2] <= time("13:31:00"), "{times:?}");
+        assert!(
+            times[2] >= time("13:30:00") && times[2] <= time("13:31:00"),
+            "{times:?}"
+        );
 
         let fetches: Vec<_> = fake.fetches.lock().iter().map(|(_, at)| *at).collect();
-        let gaps: Vec<_> = fetches.windows(2).map(|pair| pair[1].duration_since(pair[0]).as_secs()).collect();
+        let gaps: Vec<_> = fetches
+            .windows(2)
+            .map(|pair| pair[1].duration_since(pair[0]).as_secs())
+            .collect();
         assert_eq!(gaps[..10], [1800, 1800, 1, 2, 4, 8, 16, 30, 30, 30]);
         let counters = refresher.counters();
-        assert_eq!((counters.fetched.load(Ordering::Relaxed), counters.failed.load(Ordering::Relaxed)), (3, 70));
+        assert_eq!(
+            (
+                counters.fetched.load(Ordering::Relaxed),
+                counters.failed.load(Ordering::Relaxed)
+            ),
+            (3, 70)
+        );
         refresher.stop().await;
     }
 
@@ -572,15 +693,25 @@ mod tests {
         assert_ne!(has(&both, Delivery::V1), has(&both, Delivery::V2));
 
         // Tokens required: v1 is forgotten, v2 goes on as it was.
-        let v2 = Wanted { deliveries: vec![Delivery::V2], ..both.clone() };
+        let v2 = Wanted {
+            deliveries: vec![Delivery::V2],
+            ..both.clone()
+        };
         let kept = has(&both, Delivery::V2);
         send.send_replace(vec![v2.clone()]);
         until(|| has(&both, Delivery::V1).is_none()).await;
         assert_eq!(has(&both, Delivery::V2), kept);
-        assert!(fake.fetches.lock()[first..].iter().all(|(delivery, _)| *delivery == Delivery::V2));
+        assert!(
+            fake.fetches.lock()[first..]
+                .iter()
+                .all(|(delivery, _)| *delivery == Delivery::V2)
+        );
 
         // Another source is another session; so is another launch.
-        let other = Wanted { role: wanted(ID, "/bin/false", &[]).role, ..v2.clone() };
+        let other = Wanted {
+            role: wanted(ID, "/bin/false", &[]).role,
+            ..v2.clone()
+        };
         send.send_replace(vec![other.clone()]);
         until(|| has(&other, Delivery::V2).is_some()).await;
         assert_eq!(has(&v2, Delivery::V2), None);
@@ -629,11 +760,19 @@ mod tests {
         let stuck = Arc::new(Stuck::default());
         let ids: Vec<_> = (0..20).map(|n| format!("i-{n:08x}")).collect();
         let both = [Delivery::V1, Delivery::V2];
-        let mut all: Vec<_> = ids.iter().map(|id| wanted(id, "/bin/true", &both)).collect();
+        let mut all: Vec<_> = ids
+            .iter()
+            .map(|id| wanted(id, "/bin/true", &both))
+            .collect();
         // However many hang there, another program's instances do not wait for them.
         all.push(wanted("i-ffffffff", "/bin/other", &both));
         let (send, receiver) = watch::channel(all.clone());
-        let refresher = Refresher::start(Cache::new(), Arc::<Stuck>::clone(&stuck), Arc::new(SystemClock), receiver);
+        let refresher = Refresher::start(
+            Cache::new(),
+            Arc::<Stuck>::clone(&stuck),
+            Arc::new(SystemClock),
+            receiver,
+        );
         let under_way = || stuck.0.lock().clone();
         until(|| under_way().len() == 6).await;
         for _ in 0..1000 {
@@ -643,17 +782,32 @@ mod tests {
         keys.sort();
         keys.dedup();
         assert_eq!(keys.len(), 6);
-        assert_eq!(keys.iter().filter(|(id, _)| id.as_str() == "i-ffffffff").count(), 2);
+        assert_eq!(
+            keys.iter()
+                .filter(|(id, _)| id.as_str() == "i-ffffffff")
+                .count(),
+            2
+        );
 
         // The same again changes nothing; removing one that is under way makes room for another.
         send.send_replace(all.clone());
-        send.send_replace(all.into_iter().filter(|wanted| wanted.instance != keys[0].0).collect());
-        until(|| under_way().iter().all(|(id, _)| *id != keys[0].0) && under_way().len() == 6).await;
+        send.send_replace(
+            all.into_iter()
+                .filter(|wanted| wanted.instance != keys[0].0)
+                .collect(),
+        );
+        until(|| under_way().iter().all(|(id, _)| *id != keys[0].0) && under_way().len() == 6)
+            .await;
         refresher.stop().await;
         assert!(under_way().is_empty());
 
         let (_send, receiver) = watch::channel(vec![wanted(ID, "/bin/true", &[Delivery::V2])]);
-        let dropped = Refresher::start(Cache::new(), Arc::<Stuck>::clone(&stuck), Arc::new(SystemClock), receiver);
+        let dropped = Refresher::start(
+            Cache::new(),
+            Arc::<Stuck>::clone(&stuck),
+            Arc::new(SystemClock),
+            receiver,
+        );
         until(|| under_way().len() == 1).await;
         drop(dropped);
         until(|| under_way().is_empty()).await;

@@ -78,8 +78,14 @@ pub async fn assume_role(
     now: Timestamp,
 ) -> Result<Fetched, FetchError> {
     let endpoint = Endpoint::read(&source.endpoint)?;
-    let (key_file, ca_file, encrypted) = (source.access_key_file.clone(), source.ca_file.clone(), endpoint.encrypted);
-    let (key, tls) = off_the_runtime(move || Ok((read_key(&key_file)?, tls(encrypted, ca_file.as_deref())?))).await?;
+    let (key_file, ca_file, encrypted) = (
+        source.access_key_file.clone(),
+        source.ca_file.clone(),
+        endpoint.encrypted,
+    );
+    let (key, tls) =
+        off_the_runtime(move || Ok((read_key(&key_file)?, tls(encrypted, ca_file.as_deref())?)))
+            .await?;
 
     let duration = source.duration_seconds.unwrap_or(DURATION).to_string();
     let mut form = Form::of("AssumeRole");
@@ -91,13 +97,22 @@ pub async fn assume_role(
     if let Some(id) = &source.external_id {
         form.add("ExternalId", id);
     }
-    let post = Post { host: &endpoint.authority, path: &endpoint.path, content_type: FORM, body: form.0.as_bytes() };
-    let headers = sign(&post, &key, &source.region, "sts", now)
-        .map_err(|_| FetchError::unavailable("the access key or the region has characters that can't be signed"))?;
+    let post = Post {
+        host: &endpoint.authority,
+        path: &endpoint.path,
+        content_type: FORM,
+        body: form.0.as_bytes(),
+    };
+    let headers = sign(&post, &key, &source.region, "sts", now).map_err(|_| {
+        FetchError::unavailable("the access key or the region has characters that can't be signed")
+    })?;
 
     let mut secrets = vec![key.secret_access_key.expose()];
     secrets.extend(key.session_token.as_ref().map(Secret::expose));
-    let answer = endpoint.post(tls, headers, form).await.map_err(|what| endpoint.unavailable(what))?;
+    let answer = endpoint
+        .post(tls, headers, form)
+        .await
+        .map_err(|what| endpoint.unavailable(what))?;
     endpoint.credentials_in(answer, &secrets)
 }
 
@@ -113,11 +128,15 @@ pub async fn assume_role_with_web_identity(
         account: session.account.clone(),
         role_name: session.role_name.clone(),
         role_arn: source.role_arn.clone(),
-        audience: source.audience.clone().unwrap_or_else(|| AUDIENCE.to_string()),
+        audience: source
+            .audience
+            .clone()
+            .unwrap_or_else(|| AUDIENCE.to_string()),
         delivery: session.delivery,
     };
     let (mint, ca_file, encrypted) = (Arc::clone(mint), source.ca_file.clone(), endpoint.encrypted);
-    let (token, tls) = off_the_runtime(move || Ok((mint(&request), tls(encrypted, ca_file.as_deref())?))).await?;
+    let (token, tls) =
+        off_the_runtime(move || Ok((mint(&request), tls(encrypted, ca_file.as_deref())?))).await?;
     if token.is_empty() {
         return Err(FetchError::unavailable("no web identity could be minted"));
     }
@@ -132,7 +151,10 @@ pub async fn assume_role_with_web_identity(
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(FORM));
     headers.insert(HOST, endpoint.host_header());
 
-    let answer = endpoint.post(tls, headers, form).await.map_err(|what| endpoint.unavailable(what))?;
+    let answer = endpoint
+        .post(tls, headers, form)
+        .await
+        .map_err(|what| endpoint.unavailable(what))?;
     endpoint.credentials_in(answer, &[&token])
 }
 
@@ -141,8 +163,16 @@ async fn off_the_runtime<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, FetchError> + Send + 'static,
 ) -> Result<T, FetchError> {
     let failed = |_| FetchError::unavailable("the call could not be prepared");
-    let late = |_| FetchError::unavailable(format!("a key or CA file was not read within {} s", CALL.as_secs()));
-    timeout(CALL, tokio::task::spawn_blocking(work)).await.map_err(late)?.map_err(failed)?
+    let late = |_| {
+        FetchError::unavailable(format!(
+            "a key or CA file was not read within {} s",
+            CALL.as_secs()
+        ))
+    };
+    timeout(CALL, tokio::task::spawn_blocking(work))
+        .await
+        .map_err(late)?
+        .map_err(failed)?
 }
 
 /// A body of `name=value` pairs.
@@ -157,7 +187,9 @@ impl Form {
         self.0 += &format!("&{name}=");
         for byte in value.bytes() {
             match byte {
-                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => self.0.push(byte.into()),
+                b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                    self.0.push(byte.into())
+                }
                 _ => self.0 += &format!("%{byte:02X}"),
             }
         }
@@ -188,7 +220,11 @@ impl Endpoint {
         Ok(Endpoint {
             encrypted,
             authority: authority.to_string(),
-            host: authority.host().trim_start_matches('[').trim_end_matches(']').to_string(),
+            host: authority
+                .host()
+                .trim_start_matches('[')
+                .trim_end_matches(']')
+                .to_string(),
             port: authority.port_u16().unwrap_or(port),
             path: uri.path().to_string(),
         })
@@ -211,10 +247,17 @@ impl Endpoint {
     ) -> Result<(StatusCode, Bytes), String> {
         let call = async {
             let connected = async {
-                let tcp = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(|e| e.to_string())?;
-                let Some(config) = tls else { return Ok(Stream::Plain(tcp)) };
+                let tcp = TcpStream::connect((self.host.as_str(), self.port))
+                    .await
+                    .map_err(|e| e.to_string())?;
+                let Some(config) = tls else {
+                    return Ok(Stream::Plain(tcp));
+                };
                 let name = ServerName::try_from(self.host.clone()).map_err(|e| e.to_string())?;
-                let stream = TlsConnector::from(config).connect(name, tcp).await.map_err(|e| e.to_string())?;
+                let stream = TlsConnector::from(config)
+                    .connect(name, tcp)
+                    .await
+                    .map_err(|e| e.to_string())?;
                 Ok(Stream::Encrypted(Box::new(stream)))
             };
             let connected: Result<Stream, String> = timeout(CONNECT, connected)
@@ -225,23 +268,41 @@ impl Endpoint {
                 Stream::Encrypted(stream) => exchange(*stream, &self.path, headers, form).await,
             }
         };
-        timeout(CALL, call).await.unwrap_or_else(|_| Err(format!("no answer within {} s", CALL.as_secs())))
+        timeout(CALL, call)
+            .await
+            .unwrap_or_else(|_| Err(format!("no answer within {} s", CALL.as_secs())))
     }
 
     /// The credentials in an answer, or why there are none. Of `secrets`, which were sent, none is repeated.
-    fn credentials_in(&self, answer: (StatusCode, Bytes), secrets: &[&str]) -> Result<Fetched, FetchError> {
+    fn credentials_in(
+        &self,
+        answer: (StatusCode, Bytes),
+        secrets: &[&str],
+    ) -> Result<Fetched, FetchError> {
         let (status, body) = answer;
         let answer = Answer::read(&body);
         if status == StatusCode::OK {
-            return answer.and_then(Answer::credentials).map_err(|what| self.unavailable(what));
+            return answer
+                .and_then(Answer::credentials)
+                .map_err(|what| self.unavailable(what));
         }
         let (code, message) = match answer {
-            Ok(Answer { code: Some(code), message, .. }) => (code, message.unwrap_or_default()),
-            _ => return Err(self.unavailable(format_args!("{status}, without an error that STS would give"))),
+            Ok(Answer {
+                code: Some(code),
+                message,
+                ..
+            }) => (code, message.unwrap_or_default()),
+            _ => {
+                return Err(self.unavailable(format_args!(
+                    "{status}, without an error that STS would give"
+                )));
+            }
         };
         let text = format!("{code}: {message}");
-        let text =
-            secrets.iter().filter(|secret| !secret.is_empty()).fold(text, |text, s| text.replace(s, "[redacted]"));
+        let text = secrets
+            .iter()
+            .filter(|secret| !secret.is_empty())
+            .fold(text, |text, s| text.replace(s, "[redacted]"));
         let reason = format!("STS at {}: {}", self.authority, printable(&text));
         match status.is_client_error() && !may_pass(status, &code) {
             true => Err(FetchError::refused(reason)),
@@ -252,9 +313,16 @@ impl Endpoint {
 
 /// Whether an error of the caller's kind is not the caller's fault.
 fn may_pass(status: StatusCode, code: &str) -> bool {
-    matches!(status, StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS)
-        || matches!(code, "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "SlowDown")
-        || matches!(code, "IDPCommunicationError" | "RequestTimeout" | "RequestTimeTooSkewed" | "RequestExpired")
+    matches!(
+        status,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
+    ) || matches!(
+        code,
+        "Throttling" | "ThrottlingException" | "RequestLimitExceeded" | "SlowDown"
+    ) || matches!(
+        code,
+        "IDPCommunicationError" | "RequestTimeout" | "RequestTimeTooSkewed" | "RequestExpired"
+    )
 }
 
 enum Stream {
@@ -272,13 +340,23 @@ async fn exchange(
         .max_buf_size(MOST_ANSWER)
         .handshake(TokioIo::new(Bounded::new(stream)));
     let (mut sender, connection) = client.await.map_err(|error| causes(&error))?;
-    let mut request = Request::post(path).body(Full::new(Bytes::from(form.0))).map_err(|error| causes(&error))?;
+    let mut request = Request::post(path)
+        .body(Full::new(Bytes::from(form.0)))
+        .map_err(|error| causes(&error))?;
     *request.headers_mut() = headers;
-    request.headers_mut().insert(USER_AGENT, HeaderValue::from_static("imdsd"));
+    request
+        .headers_mut()
+        .insert(USER_AGENT, HeaderValue::from_static("imdsd"));
     let answer = async {
-        let response = sender.send_request(request).await.map_err(|error| causes(&error))?;
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(|error| causes(&error))?;
         let (head, body) = response.into_parts();
-        let body = Limited::new(body, MOST_ANSWER).collect().await.map_err(|error| causes(&*error))?;
+        let body = Limited::new(body, MOST_ANSWER)
+            .collect()
+            .await
+            .map_err(|error| causes(&*error))?;
         Ok((head.status, body.to_bytes()))
     };
     // The connection moves the bytes of the answer, and may end before the last of them is taken.
@@ -298,12 +376,19 @@ struct Bounded<S> {
 
 impl<S> Bounded<S> {
     fn new(stream: S) -> Bounded<S> {
-        Bounded { stream, left: 2 * MOST_ANSWER }
+        Bounded {
+            stream,
+            left: 2 * MOST_ANSWER,
+        }
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
         if self.left == 0 {
             return Poll::Ready(Err(std::io::Error::other("the answer is too long")));
         }
@@ -315,7 +400,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Bounded<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Bounded<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
@@ -361,10 +450,12 @@ impl Answer {
                 }
                 Event::Text(part) => text += &part.xml10_content(),
                 Event::CData(part) => text += &part.xml10_content(),
-                Event::GeneralRef(entity) => match entity.resolve_char_ref().map_err(|_| malformed)? {
-                    Some(character) => text.push(character),
-                    None => text += resolve_predefined_entity(&entity).ok_or(malformed)?,
-                },
+                Event::GeneralRef(entity) => {
+                    match entity.resolve_char_ref().map_err(|_| malformed)? {
+                        Some(character) => text.push(character),
+                        None => text += resolve_predefined_entity(&entity).ok_or(malformed)?,
+                    }
+                }
                 Event::End(_) => {
                     if let Some(place) = answer.place(&path) {
                         *place = Some(std::mem::take(&mut text).trim().to_string());
@@ -374,13 +465,19 @@ impl Answer {
                 }
                 Event::Eof if path.is_empty() => return Ok(answer),
                 Event::Eof => return Err(malformed),
-                Event::Empty(_) | Event::Comment(_) | Event::Decl(_) | Event::PI(_) | Event::DocType(_) => {}
+                Event::Empty(_)
+                | Event::Comment(_)
+                | Event::Decl(_)
+                | Event::PI(_)
+                | Event::DocType(_) => {}
             }
         }
     }
 
     fn place(&mut self, path: &[String]) -> Option<&mut Option<String>> {
-        let [.., parent, name] = path else { return None };
+        let [.., parent, name] = path else {
+            return None;
+        };
         Some(match (parent.as_str(), name.as_str()) {
             ("Credentials", "AccessKeyId") => &mut self.access_key_id,
             ("Credentials", "SecretAccessKey") => &mut self.secret_access_key,
@@ -393,14 +490,19 @@ impl Answer {
     }
 
     fn credentials(self) -> Result<Fetched, &'static str> {
-        let needed =
-            |field: Option<String>| field.filter(|text| !text.is_empty()).ok_or("the credentials are not whole");
+        let needed = |field: Option<String>| {
+            field
+                .filter(|text| !text.is_empty())
+                .ok_or("the credentials are not whole")
+        };
         let expiration = needed(self.expiration)?;
         Ok(Fetched {
             access_key_id: needed(self.access_key_id)?,
             secret_access_key: Secret::new(needed(self.secret_access_key)?),
             session_token: Secret::new(needed(self.session_token)?),
-            expiration: Some(super::end(&expiration).ok_or("the credentials' Expiration is no time")?),
+            expiration: Some(
+                super::end(&expiration).ok_or("the credentials' Expiration is no time")?,
+            ),
         })
     }
 }
@@ -413,44 +515,67 @@ fn tls(encrypted: bool, ca_file: Option<&Path>) -> Result<Option<Arc<ClientConfi
     let mut roots = RootCertStore::empty();
     match ca_file {
         Some(file) => {
-            let wrong = |what: &dyn fmt::Display| FetchError::unavailable(format!("{}: {what}", file.display()));
+            let wrong = |what: &dyn fmt::Display| {
+                FetchError::unavailable(format!("{}: {what}", file.display()))
+            };
             for certificate in CertificateDer::pem_file_iter(file).map_err(|error| wrong(&error))? {
-                roots.add(certificate.map_err(|error| wrong(&error))?).map_err(|error| wrong(&error))?;
+                roots
+                    .add(certificate.map_err(|error| wrong(&error))?)
+                    .map_err(|error| wrong(&error))?;
             }
             if roots.is_empty() {
                 return Err(wrong(&"there is no certificate in it"));
             }
         }
-        None => drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs)),
+        None => {
+            drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs))
+        }
     }
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("the provider has the default versions of TLS");
-    Ok(Some(Arc::new(config.with_root_certificates(roots).with_no_client_auth())))
+    Ok(Some(Arc::new(
+        config.with_root_certificates(roots).with_no_client_auth(),
+    )))
 }
 
 /// The one access key in a file of the form that the control endpoint's keys have.
 fn read_key(path: &Path) -> Result<AccessKey, FetchError> {
-    let wrong = |what: &dyn fmt::Display| FetchError::unavailable(format!("{}: {what}", path.display()));
+    let wrong =
+        |what: &dyn fmt::Display| FetchError::unavailable(format!("{}: {what}", path.display()));
     let (mode, bytes) = plain_file::read(path).map_err(|error| wrong(&error))?;
     let text = String::from_utf8(bytes).map_err(|_| wrong(&"it is not UTF-8"))?;
     if mode & 0o077 != 0 {
-        return Err(wrong(&format_args!("others can read this secret (mode {mode:03o})")));
+        return Err(wrong(&format_args!(
+            "others can read this secret (mode {mode:03o})"
+        )));
     }
     // Not the error's own text: it would quote the line, and with it a secret.
     let document = Document::parse(text.as_str()).map_err(|error| wrong(&error.message()))?;
-    let tables = document.get("access_key").and_then(|item| item.as_array_of_tables());
-    let Some(table) = tables.filter(|tables| tables.len() == 1).and_then(|tables| tables.get(0)) else {
+    let tables = document
+        .get("access_key")
+        .and_then(|item| item.as_array_of_tables());
+    let Some(table) = tables
+        .filter(|tables| tables.len() == 1)
+        .and_then(|tables| tables.get(0))
+    else {
         return Err(wrong(&"there must be exactly one [[access_key]] in it"));
     };
-    let field = |name: &str| table.get(name).and_then(|item| item.as_str()).filter(|text| !text.is_empty());
+    let field = |name: &str| {
+        table
+            .get(name)
+            .and_then(|item| item.as_str())
+            .filter(|text| !text.is_empty())
+    };
     match (field("access_key_id"), field("secret_access_key")) {
         (Some(id), Some(secret)) => Ok(AccessKey {
             access_key_id: id.to_string(),
             secret_access_key: Secret::new(secret),
             session_token: field("session_token").map(Secret::new),
         }),
-        _ => Err(wrong(&"[[access_key]] needs access_key_id and secret_access_key")),
+        _ => Err(wrong(
+            &"[[access_key]] needs access_key_id and secret_access_key",
+        )),
     }
 }
 
@@ -479,24 +604,42 @@ mod tests {
     }
 
     fn answered(status: u16, body: &str, secrets: &[&str]) -> Result<Fetched, FetchError> {
-        let answer = (StatusCode::from_u16(status).unwrap(), Bytes::from(body.to_string()));
+        let answer = (
+            StatusCode::from_u16(status).unwrap(),
+            Bytes::from(body.to_string()),
+        );
         endpoint().credentials_in(answer, secrets)
     }
 
     #[test]
     fn credentials_are_read_whatever_the_namespaces_are() {
         let bare = ASSUMED.replace(r#" xmlns="https://sts.amazonaws.com/doc/2011-06-15/""#, "");
-        let prefixed =
-            ASSUMED.replace("<Cred", "<s:Cred").replace("</Cred", "</s:Cred").replace("<Access", "<s:Access");
-        let prefixed = prefixed.replace("</Access", "</s:Access").replace("xmlns=", "xmlns:s=");
+        let prefixed = ASSUMED
+            .replace("<Cred", "<s:Cred")
+            .replace("</Cred", "</s:Cred")
+            .replace("<Access", "<s:Access");
+        let prefixed = prefixed
+            .replace("</Access", "</s:Access")
+            .replace("xmlns=", "xmlns:s=");
         let web = ASSUMED.replace("AssumeRoleRes", "AssumeRoleWithWebIdentityRes");
-        let escaped = ASSUMED.replace("wEXAMPLE", "w&#69;XAMPLE").replace("ASIAI", "<![CDATA[ASIA]]>I");
+        let escaped = ASSUMED
+            .replace("wEXAMPLE", "w&#69;XAMPLE")
+            .replace("ASIAI", "<![CDATA[ASIA]]>I");
         for text in [ASSUMED, &bare, &prefixed, &web, &escaped] {
             let fetched = answered(200, text, &[]).unwrap();
             assert_eq!(fetched.access_key_id, "ASIAIOSFODNN7EXAMPLE");
-            assert_eq!(fetched.secret_access_key.expose(), "wJalrXUtnFEMI/K7MDENG/bPxRfiCYzEXAMPLEKEY");
-            assert_eq!(fetched.session_token.expose(), "AQoDYXdzEPT//////////wEXAMPLE==");
-            assert_eq!(fetched.expiration, Some("2019-11-09T13:34:41Z".parse().unwrap()));
+            assert_eq!(
+                fetched.secret_access_key.expose(),
+                "wJalrXUtnFEMI/K7MDENG/bPxRfiCYzEXAMPLEKEY"
+            );
+            assert_eq!(
+                fetched.session_token.expose(),
+                "AQoDYXdzEPT//////////wEXAMPLE=="
+            );
+            assert_eq!(
+                fetched.expiration,
+                Some("2019-11-09T13:34:41Z".parse().unwrap())
+            );
         }
     }
 
@@ -511,35 +654,90 @@ mod tests {
         use FailureKind::{Refused, Unavailable};
         let bare = "<Error><Code>AccessDenied</Code></Error>";
         for (status, body, kind, reason) in [
-            (403, error("AccessDenied"), Refused, "STS at sts.example.com: AccessDenied: it \"is\" so"),
-            (400, error("ExpiredTokenException"), Refused, "ExpiredTokenException: it \"is\" so"),
-            (403, error("SignatureDoesNotMatch"), Refused, "SignatureDoesNotMatch"),
+            (
+                403,
+                error("AccessDenied"),
+                Refused,
+                "STS at sts.example.com: AccessDenied: it \"is\" so",
+            ),
+            (
+                400,
+                error("ExpiredTokenException"),
+                Refused,
+                "ExpiredTokenException: it \"is\" so",
+            ),
+            (
+                403,
+                error("SignatureDoesNotMatch"),
+                Refused,
+                "SignatureDoesNotMatch",
+            ),
             // Ceph's errors are those of S3.
             (403, bare.to_string(), Refused, "AccessDenied:"),
             (400, error("Throttling"), Unavailable, "Throttling"),
-            (400, error("IDPCommunicationError"), Unavailable, "IDPCommunicationError"),
+            (
+                400,
+                error("IDPCommunicationError"),
+                Unavailable,
+                "IDPCommunicationError",
+            ),
             (429, error("Slow"), Unavailable, "Slow"),
-            (500, error("InternalFailure"), Unavailable, "InternalFailure"),
+            (
+                500,
+                error("InternalFailure"),
+                Unavailable,
+                "InternalFailure",
+            ),
             (503, error("AccessDenied"), Unavailable, "AccessDenied"),
             (302, error("AccessDenied"), Unavailable, "AccessDenied"),
-            (403, "<html>no</html>".to_string(), Unavailable, "without an error that STS would give"),
-            (404, String::new(), Unavailable, "without an error that STS would give"),
-            (200, error("AccessDenied"), Unavailable, "the credentials are not whole"),
+            (
+                403,
+                "<html>no</html>".to_string(),
+                Unavailable,
+                "without an error that STS would give",
+            ),
+            (
+                404,
+                String::new(),
+                Unavailable,
+                "without an error that STS would give",
+            ),
+            (
+                200,
+                error("AccessDenied"),
+                Unavailable,
+                "the credentials are not whole",
+            ),
         ] {
             let refused = answered(status, &body, &[]).unwrap_err();
-            assert!(refused.kind == kind && refused.to_string().contains(reason), "{status} {body}: {refused:?}");
+            assert!(
+                refused.kind == kind && refused.to_string().contains(reason),
+                "{status} {body}: {refused:?}"
+            );
         }
-        let echo = "<Error><Code>InvalidIdentityToken</Code><Message>bad: hunter2\nmore</Message></Error>";
-        let told = answered(400, echo, &["", "hunter2"]).unwrap_err().to_string();
-        assert!(told.ends_with("InvalidIdentityToken: bad: [redacted] more"), "{told}");
+        let echo =
+            "<Error><Code>InvalidIdentityToken</Code><Message>bad: hunter2\nmore</Message></Error>";
+        let told = answered(400, echo, &["", "hunter2"])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            told.ends_with("InvalidIdentityToken: bad: [redacted] more"),
+            "{told}"
+        );
     }
 
     #[test]
     fn an_answer_that_is_not_whole_is_no_answer() {
         for (from, to) in [
             ("<AccessKeyId>ASIAIOSFODNN7EXAMPLE</AccessKeyId>", ""),
-            ("<AccessKeyId>ASIAIOSFODNN7EXAMPLE</AccessKeyId>", "<AccessKeyId/>"),
-            ("<SecretAccessKey>", "<Other/><SecretAccessKey><x/>&unknown;"),
+            (
+                "<AccessKeyId>ASIAIOSFODNN7EXAMPLE</AccessKeyId>",
+                "<AccessKeyId/>",
+            ),
+            (
+                "<SecretAccessKey>",
+                "<Other/><SecretAccessKey><x/>&unknown;",
+            ),
             ("2019-11-09T13:34:41Z", "soon"),
             ("</AssumeRoleResponse>", ""),
             ("</Credentials>", "</Credential>"),
@@ -559,20 +757,45 @@ mod tests {
     #[test]
     fn an_endpoint_is_a_place_and_a_path() {
         for (text, encrypted, host, port, path) in [
-            ("https://sts.us-east-1.amazonaws.com", true, "sts.us-east-1.amazonaws.com", 443, "/"),
+            (
+                "https://sts.us-east-1.amazonaws.com",
+                true,
+                "sts.us-east-1.amazonaws.com",
+                443,
+                "/",
+            ),
             ("http://127.0.0.1:9000/", false, "127.0.0.1", 9000, "/"),
             ("https://[fd00::1]:8443/sts", true, "fd00::1", 8443, "/sts"),
             ("http://minio", false, "minio", 80, "/"),
         ] {
-            let Endpoint { encrypted: tls, host: name, port: number, path: at, .. } = Endpoint::read(text).unwrap();
-            assert_eq!((tls, name.as_str(), number, at.as_str()), (encrypted, host, port, path), "{text}");
+            let Endpoint {
+                encrypted: tls,
+                host: name,
+                port: number,
+                path: at,
+                ..
+            } = Endpoint::read(text).unwrap();
+            assert_eq!(
+                (tls, name.as_str(), number, at.as_str()),
+                (encrypted, host, port, path),
+                "{text}"
+            );
         }
-        for bad in ["", "sts.example.com", "ftp://sts.example.com", "/sts", "http://"] {
+        for bad in [
+            "",
+            "sts.example.com",
+            "ftp://sts.example.com",
+            "/sts",
+            "http://",
+        ] {
             assert!(Endpoint::read(bad).is_err(), "{bad}");
         }
         let mut form = Form::of("A");
         form.add("T", "a b&c=d+e/ü~");
-        assert_eq!(form.0, "Action=A&Version=2011-06-15&T=a%20b%26c%3Dd%2Be%2F%C3%BC~");
+        assert_eq!(
+            form.0,
+            "Action=A&Version=2011-06-15&T=a%20b%26c%3Dd%2Be%2F%C3%BC~"
+        );
     }
 
     #[test]
@@ -587,12 +810,28 @@ mod tests {
         };
         let one = "[[access_key]]\naccess_key_id = \"A\"\nsecret_access_key = \"hunter2\"\n";
         let key = read(one, 0o600).unwrap();
-        assert_eq!((key.access_key_id.as_str(), key.secret_access_key.expose()), ("A", "hunter2"));
+        assert_eq!(
+            (key.access_key_id.as_str(), key.secret_access_key.expose()),
+            ("A", "hunter2")
+        );
         assert_eq!(key.session_token, None);
-        assert_eq!(read(&format!("{one}session_token = \"t\""), 0o400).unwrap().session_token, Some(Secret::new("t")));
+        assert_eq!(
+            read(&format!("{one}session_token = \"t\""), 0o400)
+                .unwrap()
+                .session_token,
+            Some(Secret::new("t"))
+        );
         for (text, mode, what) in [
-            (one.to_string(), 0o640, "others can read this secret (mode 640)"),
-            (one.to_string(), 0o604, "others can read this secret (mode 604)"),
+            (
+                one.to_string(),
+                0o640,
+                "others can read this secret (mode 640)",
+            ),
+            (
+                one.to_string(),
+                0o604,
+                "others can read this secret (mode 604)",
+            ),
             (String::new(), 0o600, "exactly one"),
             (format!("{one}{one}"), 0o600, "exactly one"),
             ("access_key = 3".to_string(), 0o600, "exactly one"),
@@ -601,7 +840,10 @@ mod tests {
             (one.replace("hunter2\"", "hunter2"), 0o600, "key.toml: "),
         ] {
             let told = read(&text, mode).unwrap_err();
-            assert!(told.contains(what) && !told.contains("hunter2"), "{text}: {told}");
+            assert!(
+                told.contains(what) && !told.contains("hunter2"),
+                "{text}: {told}"
+            );
         }
         fs::remove_file(&path).unwrap();
         assert!(read_key(&path).is_err());

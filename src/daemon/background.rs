@@ -49,7 +49,9 @@ impl IdentitySource {
             let identity = Identity::of_operator(&own.key, &own.certificate, &own.retired)?;
             return Ok(IdentitySource::Ready(Arc::new(identity)));
         }
-        let Some(directory) = config.identity_directory() else { return Ok(IdentitySource::Ephemeral) };
+        let Some(directory) = config.identity_directory() else {
+            return Ok(IdentitySource::Ephemeral);
+        };
         Ok(IdentitySource::in_directory(directory))
     }
 
@@ -74,10 +76,11 @@ impl IdentitySource {
                 }
                 read => read.map_err(NoKey::Damaged)?,
             },
-            IdentitySource::Damaged(directory, _) => Identity::read(directory).map_err(NoKey::Damaged)?,
-            IdentitySource::Ephemeral => {
-                Identity::generate(now).map_err(|reason| NoKey::NotMade(IdentityError::Generation(reason)))?
+            IdentitySource::Damaged(directory, _) => {
+                Identity::read(directory).map_err(NoKey::Damaged)?
             }
+            IdentitySource::Ephemeral => Identity::generate(now)
+                .map_err(|reason| NoKey::NotMade(IdentityError::Generation(reason)))?,
         };
         Ok(Arc::new(identity))
     }
@@ -115,7 +118,13 @@ struct Key {
 
 impl Key {
     fn new(source: IdentitySource, pause: Duration) -> Key {
-        Key { source: Arc::new(source), identity: Arc::default(), pause, again: Instant::now(), told: None }
+        Key {
+            source: Arc::new(source),
+            identity: Arc::default(),
+            pause,
+            again: Instant::now(),
+            told: None,
+        }
     }
 
     fn is_missing(&self) -> bool {
@@ -143,7 +152,9 @@ impl Key {
                     );
                     self.told = Some(reason);
                 }
-                if let (NoKey::Damaged(reason), IdentitySource::Stored(directory)) = (none, &*self.source) {
+                if let (NoKey::Damaged(reason), IdentitySource::Stored(directory)) =
+                    (none, &*self.source)
+                {
                     self.source = Arc::new(IdentitySource::Damaged(directory.clone(), reason));
                 }
                 self.again = Instant::now() + self.pause;
@@ -160,9 +171,23 @@ pub struct Background {
 
 impl Background {
     /// Starts it. `issuer` is the URL under which the operator publishes the keys of web identities.
-    pub fn start(registry: Arc<Registry>, made: Made, source: IdentitySource, issuer: String) -> Background {
+    pub fn start(
+        registry: Arc<Registry>,
+        made: Made,
+        source: IdentitySource,
+        issuer: String,
+    ) -> Background {
         let (ending, ends) = watch::channel(false);
-        Background { ending, task: tokio::spawn(run(registry, made, Key::new(source, KEY_AGAIN), issuer, ends)) }
+        Background {
+            ending,
+            task: tokio::spawn(run(
+                registry,
+                made,
+                Key::new(source, KEY_AGAIN),
+                issuer,
+                ends,
+            )),
+        }
     }
 
     /// Ends it, with every program and call that it has started.
@@ -172,7 +197,13 @@ impl Background {
     }
 }
 
-async fn run(registry: Arc<Registry>, made: Made, mut key: Key, issuer: String, mut ends: watch::Receiver<bool>) {
+async fn run(
+    registry: Arc<Registry>,
+    made: Made,
+    mut key: Key,
+    issuer: String,
+    mut ends: watch::Receiver<bool>,
+) {
     // Programs and AssumeRole need no key, so they go on without one. Whoever ends the daemon does not wait for one.
     tokio::select! {
         () = key.look() => {}
@@ -180,8 +211,15 @@ async fn run(registry: Arc<Registry>, made: Made, mut key: Key, issuer: String, 
     }
 
     let (want, wanted) = watch::channel(Vec::new());
-    let sources = Sources { mint: mint(Arc::clone(&key.identity), issuer) };
-    let refresher = Refresher::start(made.credentials.clone(), Arc::new(sources), Arc::new(SystemClock), wanted);
+    let sources = Sources {
+        mint: mint(Arc::clone(&key.identity), issuer),
+    };
+    let refresher = Refresher::start(
+        made.credentials.clone(),
+        Arc::new(sources),
+        Arc::new(SystemClock),
+        wanted,
+    );
 
     let mut publications = registry.publications();
     loop {
@@ -220,17 +258,28 @@ fn all_wanted(snapshot: &Snapshot) -> Vec<Wanted> {
     let wanted = snapshot.entries().filter_map(|entry| {
         let instance = &entry.instance;
         // Nobody reads for an instance that does not run. A disabled endpoint may be enabled again, and read at once.
-        if matches!(admission::open(entry, Family::Ipv4), Err(Denial::Silence(_))) {
+        if matches!(
+            admission::open(entry, Family::Ipv4),
+            Err(Denial::Silence(_))
+        ) {
             return None;
         }
-        let role = instance.imds.role.clone().filter(|_| instance.iam_instance_profile.is_some())?;
+        let role = instance
+            .imds
+            .role
+            .clone()
+            .filter(|_| instance.iam_instance_profile.is_some())?;
         let v1 = role.v1 == Switch::Enabled && admission::reads_without_token(entry);
         Some(Wanted {
             instance: instance.instance_id.clone(),
             launch_epoch: entry.launch_epoch,
             account: instance.owner_id().to_string(),
             role,
-            deliveries: if v1 { vec![Delivery::V1, Delivery::V2] } else { vec![Delivery::V2] },
+            deliveries: if v1 {
+                vec![Delivery::V1, Delivery::V2]
+            } else {
+                vec![Delivery::V2]
+            },
         })
     });
     wanted.collect()
@@ -238,11 +287,20 @@ fn all_wanted(snapshot: &Snapshot) -> Vec<Wanted> {
 
 /// In small batches, so that whoever waits for the end of this waits for milliseconds.
 async fn sign(snapshot: &Snapshot, made: &Made, identity: &Arc<Identity>) {
-    let document = |entry: &Arc<Entry>| (entry.instance.instance_id.clone(), entry.identity_document.clone());
+    let document = |entry: &Arc<Entry>| {
+        (
+            entry.instance.instance_id.clone(),
+            entry.identity_document.clone(),
+        )
+    };
     let documents: Vec<_> = snapshot.entries().map(document).collect();
     made.signatures.retain(|id| snapshot.entry(id).is_some());
     for batch in documents.chunks(BATCH) {
-        let (signatures, identity, batch) = (Arc::clone(&made.signatures), Arc::clone(identity), batch.to_vec());
+        let (signatures, identity, batch) = (
+            Arc::clone(&made.signatures),
+            Arc::clone(identity),
+            batch.to_vec(),
+        );
         let signing = move || signatures.sign_missing(&identity, batch, Timestamp::now());
         match tokio::task::spawn_blocking(signing).await {
             Ok(Ok(_)) => {}
@@ -256,7 +314,9 @@ async fn sign(snapshot: &Snapshot, made: &Made, identity: &Arc<Identity>) {
 fn mint(identity: Arc<OnceLock<Arc<Identity>>>, issuer: String) -> Arc<crate::credentials::Mint> {
     Arc::new(move |request: &WebIdentityRequest| {
         // Without a key or an issuer there is nothing that anybody would believe; the fetch fails, is told and tried again.
-        let Some(identity) = identity.get().filter(|_| !issuer.is_empty()) else { return String::new() };
+        let Some(identity) = identity.get().filter(|_| !issuer.is_empty()) else {
+            return String::new();
+        };
         let delivery = match request.delivery {
             Delivery::V1 => identity::RoleDelivery::V1,
             Delivery::V2 => identity::RoleDelivery::V2,
@@ -270,7 +330,9 @@ fn mint(identity: Arc<OnceLock<Arc<Identity>>>, issuer: String) -> Arc<crate::cr
             role_delivery: delivery,
         };
         let minted = identity.web_identity(&claims, Timestamp::now());
-        minted.map(|token| token.expose().to_string()).unwrap_or_default()
+        minted
+            .map(|token| token.expose().to_string())
+            .unwrap_or_default()
     })
 }
 
@@ -291,21 +353,48 @@ mod tests {
         let in_the_way = place.join("key.pem.tmp");
         std::fs::create_dir_all(&in_the_way).unwrap();
         let (registry, _) = Registry::open(Arc::new(MemoryStore)).unwrap();
-        registry.register(demo_instance(), Timestamp::now()).await.unwrap();
+        registry
+            .register(demo_instance(), Timestamp::now())
+            .await
+            .unwrap();
         let made = Made::default();
-        let key = Key::new(IdentitySource::Stored(place.clone()), Duration::from_millis(10));
+        let key = Key::new(
+            IdentitySource::Stored(place.clone()),
+            Duration::from_millis(10),
+        );
         let identity = Arc::clone(&key.identity);
         let (ending, ends) = watch::channel(false);
-        let task = tokio::spawn(run(Arc::clone(&registry), made.clone(), key, String::new(), ends));
+        let task = tokio::spawn(run(
+            Arc::clone(&registry),
+            made.clone(),
+            key,
+            String::new(),
+            ends,
+        ));
         // This attempt fails as those of the task do.
-        let mut other = Key::new(IdentitySource::Stored(place.clone()), Duration::from_millis(10));
+        let mut other = Key::new(
+            IdentitySource::Stored(place.clone()),
+            Duration::from_millis(10),
+        );
         other.look().await;
         assert!(other.is_missing() && other.told.is_some() && identity.get().is_none());
 
         std::fs::remove_dir(&in_the_way).unwrap();
-        let entry = Arc::clone(registry.snapshot().entry(&demo_instance().instance_id).unwrap());
+        let entry = Arc::clone(
+            registry
+                .snapshot()
+                .entry(&demo_instance().instance_id)
+                .unwrap(),
+        );
         let deadline = Instant::now() + Duration::from_secs(60);
-        while made.signatures.read(&entry.instance.instance_id, entry.identity_document.as_bytes()).is_none() {
+        while made
+            .signatures
+            .read(
+                &entry.instance.instance_id,
+                entry.identity_document.as_bytes(),
+            )
+            .is_none()
+        {
             assert!(Instant::now() < deadline, "there is no signature");
             sleep_until(Instant::now() + Duration::from_millis(10)).await;
         }
@@ -339,8 +428,15 @@ mod tests {
             std::fs::remove_file(&file).unwrap();
             for _ in 0..2 {
                 key.look().await;
-                assert!(key.is_missing() && !file.exists(), "found at the start: {found_at_start}");
-                assert!(key.told.as_ref().unwrap().contains("there is no key"), "{:?}", key.told);
+                assert!(
+                    key.is_missing() && !file.exists(),
+                    "found at the start: {found_at_start}"
+                );
+                assert!(
+                    key.told.as_ref().unwrap().contains("there is no key"),
+                    "{:?}",
+                    key.told
+                );
             }
             std::fs::rename(&elsewhere, &file).unwrap();
             key.look().await;

@@ -101,23 +101,37 @@ impl fmt::Display for StartFault {
             StartFault::Listen(address, reason) => {
                 write!(f, "can't listen on {address}: {reason}")?;
                 match reason.kind() {
-                    io::ErrorKind::AddrInUse => f.write_str("; another program has it (another imdsd?)"),
-                    io::ErrorKind::AddrNotAvailable => f.write_str("; no interface of this host has the address"),
-                    io::ErrorKind::PermissionDenied => f.write_str("; ports below 1024 need CAP_NET_BIND_SERVICE"),
+                    io::ErrorKind::AddrInUse => {
+                        f.write_str("; another program has it (another imdsd?)")
+                    }
+                    io::ErrorKind::AddrNotAvailable => {
+                        f.write_str("; no interface of this host has the address")
+                    }
+                    io::ErrorKind::PermissionDenied => {
+                        f.write_str("; ports below 1024 need CAP_NET_BIND_SERVICE")
+                    }
                     _ => Ok(()),
                 }
             }
             StartFault::Admin(path, reason) => {
-                write!(f, "can't open the admin socket {}: {reason}", path.display())?;
+                write!(
+                    f,
+                    "can't open the admin socket {}: {reason}",
+                    path.display()
+                )?;
                 match reason.kind() {
-                    io::ErrorKind::AddrInUse => f.write_str("; give this one another place: admin.socket"),
+                    io::ErrorKind::AddrInUse => {
+                        f.write_str("; give this one another place: admin.socket")
+                    }
                     io::ErrorKind::NotFound => {
                         f.write_str("; make its directory, or set admin.socket to another place")
                     }
-                    io::ErrorKind::PermissionDenied => {
-                        f.write_str("; set admin.socket to a place in a directory that this user may write")
-                    }
-                    _ => f.write_str("; remove what stands there, or set admin.socket to another place"),
+                    io::ErrorKind::PermissionDenied => f.write_str(
+                        "; set admin.socket to a place in a directory that this user may write",
+                    ),
+                    _ => f.write_str(
+                        "; remove what stands there, or set admin.socket to another place",
+                    ),
                 }
             }
             StartFault::Host(reason) => write!(
@@ -208,9 +222,18 @@ impl Daemon {
             false => HostRule::Any,
         };
         let made = Made::default();
-        let guest = Guest::new(Arc::clone(&registry), Arc::clone(&tokens), made.clone(), hosts);
+        let guest = Guest::new(
+            Arc::clone(&registry),
+            Arc::clone(&tokens),
+            made.clone(),
+            hosts,
+        );
         let seating = Arc::new(Seating::new(config.guest.connections));
-        let plane = Arc::new(GuestPlane { guest, registry: Arc::clone(&registry), seating: Arc::clone(&seating) });
+        let plane = Arc::new(GuestPlane {
+            guest,
+            registry: Arc::clone(&registry),
+            seating: Arc::clone(&seating),
+        });
 
         // 3. The sockets of the configuration, and the host's links. Connections wait in the sockets' queues until it
         // is known whose they are.
@@ -240,13 +263,22 @@ impl Daemon {
         daemon.apply(WhenRefused::Fail).await?;
         let admin = config.admin.as_ref().map(open_admin).transpose()?.flatten();
         let identity = IdentitySource::at_start(&config).map_err(StartFault::Identity)?;
-        let managed = config.interfaces.as_ref().filter(|interfaces| interfaces.addresses == config::Addresses::Manage);
+        let managed = config
+            .interfaces
+            .as_ref()
+            .filter(|interfaces| interfaces.addresses == config::Addresses::Manage);
         if let (None, Some(directory)) = (managed, &config.runtime_directory) {
             take_away_what_was_left(directory).await;
         }
-        if config.interfaces.is_some() || config.listeners.iter().any(|listener| listener.interface.is_some()) {
+        if config.interfaces.is_some()
+            || config
+                .listeners
+                .iter()
+                .any(|listener| listener.interface.is_some())
+        {
             let interfaces = config.interfaces.clone().unwrap_or_default();
-            daemon.host = Some(Host::follow(&interfaces, config.runtime_directory.as_deref()).await?);
+            daemon.host =
+                Some(Host::follow(&interfaces, config.runtime_directory.as_deref()).await?);
         }
 
         // 4. The documents. They are stored only now: a start that failed leaves nothing behind. One that can't be
@@ -260,12 +292,20 @@ impl Daemon {
         }
         daemon.admin = admin.map(|socket| {
             let (registry, host) = (Arc::clone(&daemon.registry), Arc::clone(&daemon.operated));
-            socket.serve(Arc::new(Admin::new(registry, daemon.ways.published(), host)))
+            socket.serve(Arc::new(Admin::new(
+                registry,
+                daemon.ways.published(),
+                host,
+            )))
         });
 
         // 5. What is made ahead of need.
-        daemon.background =
-            Some(Background::start(Arc::clone(&daemon.registry), made, identity, config.identity.issuer));
+        daemon.background = Some(Background::start(
+            Arc::clone(&daemon.registry),
+            made,
+            identity,
+            config.identity.issuer,
+        ));
         info!("ready");
         Ok(daemon)
     }
@@ -345,26 +385,57 @@ impl Daemon {
         let mut links = Links::default();
         if let Some(host) = &mut self.host {
             links = host.links.borrow_and_update().clone();
-            host.settle(&links, &self.ways.wanted_of_interfaces(&self.registry.snapshot())).await;
-            self.ways.take_faults(host.addresses.as_ref().map(Addresses::faults));
+            host.settle(
+                &links,
+                &self.ways.wanted_of_interfaces(&self.registry.snapshot()),
+            )
+            .await;
+            self.ways
+                .take_faults(host.addresses.as_ref().map(Addresses::faults));
         }
-        self.ways.apply(&self.registry, &links, &self.seating, when_refused).await
+        self.ways
+            .apply(&self.registry, &links, &self.seating, when_refused)
+            .await
     }
 
     fn start_control(&mut self, bound: BoundControl, head: Duration) -> Result<(), StartFault> {
-        let BoundControl { listener, plane, tls } = bound;
+        let BoundControl {
+            listener,
+            plane,
+            tls,
+        } = bound;
         let address = listener.local_addr().map_err(StartFault::System)?;
         info!(%address, tls = tls.is_some(), "control endpoint");
         let drain = DrainControl::new();
         let controlling = controlling(plane);
-        let limits = Limits { head, extra_hops: 0 };
+        let limits = Limits {
+            head,
+            extra_hops: 0,
+        };
         let seats = Seats::new(Arc::new(AtomicUsize::new(CONTROL_CONNECTIONS)));
         let whose = move |_: &TcpStream, _| Some((Arc::clone(&seats), ()));
-        let accepting = net::listener::accept(listener, drain.drain(), whose, move |stream, (), seat, drain| {
-            let (tls, controlling) = (tls.clone(), Arc::clone(&controlling));
-            net::control::serve(stream, tls, controlling, control::MOST_BODY, limits, seat, drain)
+        let accepting = net::listener::accept(
+            listener,
+            drain.drain(),
+            whose,
+            move |stream, (), seat, drain| {
+                let (tls, controlling) = (tls.clone(), Arc::clone(&controlling));
+                net::control::serve(
+                    stream,
+                    tls,
+                    controlling,
+                    control::MOST_BODY,
+                    limits,
+                    seat,
+                    drain,
+                )
+            },
+        );
+        self.control = Some(ControlEndpoint {
+            address,
+            accepting: tokio::spawn(accepting),
+            drain,
         });
-        self.control = Some(ControlEndpoint { address, accepting: tokio::spawn(accepting), drain });
         Ok(())
     }
 
@@ -432,7 +503,10 @@ impl Daemon {
 
 /// Opens the operator's socket. Nobody is answered there before it is served.
 fn open_admin(admin: &config::Admin) -> Result<Option<AdminSocket>, StartFault> {
-    match (AdminSocket::open(&admin.socket, &admin.users), admin.when_unopened) {
+    match (
+        AdminSocket::open(&admin.socket, &admin.users),
+        admin.when_unopened,
+    ) {
         (Ok(socket), _) => Ok(Some(socket)),
         (Err(reason), WhenUnopened::GoWithout) if reason.kind() == io::ErrorKind::AddrInUse => {
             warn!(
@@ -455,24 +529,40 @@ fn open_admin(admin: &config::Admin) -> Result<Option<AdminSocket>, StartFault> 
 }
 
 /// Binds the control endpoint. Nobody is answered there before [`Daemon::start_control`].
-fn open_control(registry: &Arc<Registry>, config: &Config) -> Result<Option<BoundControl>, StartFault> {
-    let Some(settings) = &config.control else { return Ok(None) };
+fn open_control(
+    registry: &Arc<Registry>,
+    config: &Config,
+) -> Result<Option<BoundControl>, StartFault> {
+    let Some(settings) = &config.control else {
+        return Ok(None);
+    };
     let keys = match &settings.access_keys {
         KeySource::Demo => AccessKeys::demo(),
         KeySource::File(path) => AccessKeys::read(path).map_err(StartFault::Files)?,
     };
     let control = Control::new(Arc::clone(registry), keys, settings.regions.clone());
     let tls = control_tls(config).map_err(StartFault::Files)?;
-    let listener =
-        net::listener::open(settings.listen, None).map_err(|reason| StartFault::Listen(settings.listen, reason))?;
-    Ok(Some(BoundControl { listener, plane: Arc::new(control), tls: tls.map(Arc::new) }))
+    let listener = net::listener::open(settings.listen, None)
+        .map_err(|reason| StartFault::Listen(settings.listen, reason))?;
+    Ok(Some(BoundControl {
+        listener,
+        plane: Arc::new(control),
+        tls: tls.map(Arc::new),
+    }))
 }
 
 /// The certificate and the key that the configuration names for the control endpoint, if it names any.
 pub fn control_tls(config: &Config) -> Result<Option<Tls>, Vec<Fault>> {
-    let Some(files) = config.control.as_ref().and_then(|control| control.tls.as_ref()) else { return Ok(None) };
+    let Some(files) = config
+        .control
+        .as_ref()
+        .and_then(|control| control.tls.as_ref())
+    else {
+        return Ok(None);
+    };
     let read = Tls::read(&files.certificate, &files.key);
-    read.map(Some).map_err(|(file, message)| vec![Fault::of_file(&file, message)])
+    read.map(Some)
+        .map_err(|(file, message)| vec![Fault::of_file(&file, message)])
 }
 
 /// Never returns where no links are followed.
@@ -504,35 +594,53 @@ async fn take_away_what_was_left(directory: &Path) {
 
 impl Host {
     /// Begins to follow the links of the host.
-    async fn follow(interfaces: &Interfaces, runtime_directory: Option<&Path>) -> Result<Host, StartFault> {
+    async fn follow(
+        interfaces: &Interfaces,
+        runtime_directory: Option<&Path>,
+    ) -> Result<Host, StartFault> {
         let metadata = (*interfaces.ipv4.ip(), *interfaces.ipv6.ip());
         let addresses = BTreeSet::from([metadata.0.into(), metadata.1.into()]);
         let (netlink, links) = netlink::watch(addresses).await.map_err(StartFault::Host)?;
         let addresses = match interfaces.addresses {
             config::Addresses::Check => None,
             config::Addresses::Manage => {
-                let addresses = Addresses::open(netlink.clone(), runtime_directory).map_err(StartFault::System)?;
+                let addresses = Addresses::open(netlink.clone(), runtime_directory)
+                    .map_err(StartFault::System)?;
                 let now = links.borrow().clone();
                 addresses.tell_unrecorded(&now).await;
                 Some(addresses)
             }
         };
         let may_shadow = interfaces.shadow_host_metadata;
-        Ok(Host { links, netlink, metadata, addresses, may_shadow, looked: None, sign: None })
+        Ok(Host {
+            links,
+            netlink,
+            metadata,
+            addresses,
+            may_shadow,
+            looked: None,
+            sign: None,
+        })
     }
 
     /// Puts what is wanted on interfaces, and nothing where the host itself asks: it would ask this daemon.
     async fn settle(&mut self, links: &Links, wanted: &BTreeMap<String, Wanted>) {
-        let Some(addresses) = &mut self.addresses else { return };
-        if self.looked.is_none_or(|looked| looked.elapsed() > LOOK_AGAIN) {
+        let Some(addresses) = &mut self.addresses else {
+            return;
+        };
+        if self
+            .looked
+            .is_none_or(|looked| looked.elapsed() > LOOK_AGAIN)
+        {
             self.looked = Some(Instant::now());
             let guests: BTreeSet<&str> = wanted.keys().map(String::as_str).collect();
             addresses.doubt(&guests).await;
             if !self.may_shadow {
-                let sign = match own_metadata::sign(&self.netlink, links, &guests, self.metadata).await {
-                    Ok(sign) => sign,
-                    Err(reason) => Some(format!("its routes can't be read: {reason}")),
-                };
+                let sign =
+                    match own_metadata::sign(&self.netlink, links, &guests, self.metadata).await {
+                        Ok(sign) => sign,
+                        Err(reason) => Some(format!("its routes can't be read: {reason}")),
+                    };
                 if let Some(sign) = sign.as_ref().filter(|_| sign != self.sign) {
                     error!(
                         "the host seems to ask a metadata service of its own: {sign}. No address is put on any interface; \
@@ -559,7 +667,9 @@ struct GuestPlane {
 impl Answering for GuestPlane {
     fn welcome(&self, origin: &Origin) -> Option<(Holder, Arc<Seats>)> {
         let snapshot = self.registry.snapshot();
-        let entry = snapshot.at(origin).filter(|entry| admission::listens(entry, origin.family))?;
+        let entry = snapshot
+            .at(origin)
+            .filter(|entry| admission::listens(entry, origin.family))?;
         Some((entry.holder(), self.seating.of(&entry.instance.instance_id)))
     }
 
@@ -573,7 +683,10 @@ impl Answering for GuestPlane {
             Body::NotEmpty => request::Body::NotEmpty,
         };
         let (response, hop_limit) = self.guest.respond(origin, head, body, Moment::now())?;
-        Some(Outgoing { response, hop_limit })
+        Some(Outgoing {
+            response,
+            hop_limit,
+        })
     }
 }
 
@@ -594,7 +707,13 @@ fn controlling(control: Arc<Control>) -> Arc<Controlling> {
 /// Names this boot of the host. Without one, token keys end with the process that made them.
 fn boot_id() -> String {
     let read = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    read.unwrap_or_else(|_| format!("unknown boot, process {}, {}", std::process::id(), Timestamp::now()))
+    read.unwrap_or_else(|_| {
+        format!(
+            "unknown boot, process {}, {}",
+            std::process::id(),
+            Timestamp::now()
+        )
+    })
 }
 
 #[cfg(test)]
@@ -603,16 +722,34 @@ mod tests {
 
     /// A demo is run to try something out, and where it has its socket is nobody's choice.
     #[test]
-    fn a_demo_goes_without_an_admin_socket_that_can_not_be_opened_and_a_configured_daemon_does_not_start() {
+    fn a_demo_goes_without_an_admin_socket_that_can_not_be_opened_and_a_configured_daemon_does_not_start()
+     {
         let directory = tempfile::tempdir().unwrap();
         let taken = directory.path().join("taken");
         std::fs::create_dir(&taken).unwrap();
-        let places = [taken, directory.path().join("a".repeat(120)), directory.path().join("nowhere/admin.sock")];
+        let places = [
+            taken,
+            directory.path().join("a".repeat(120)),
+            directory.path().join("nowhere/admin.sock"),
+        ];
         for socket in places {
-            let open =
-                |when_unopened| open_admin(&config::Admin { socket: socket.clone(), users: Vec::new(), when_unopened });
-            assert!(matches!(open(WhenUnopened::GoWithout), Ok(None)), "{}", socket.display());
-            assert!(matches!(open(WhenUnopened::Fail), Err(StartFault::Admin(..))), "{}", socket.display());
+            let open = |when_unopened| {
+                open_admin(&config::Admin {
+                    socket: socket.clone(),
+                    users: Vec::new(),
+                    when_unopened,
+                })
+            };
+            assert!(
+                matches!(open(WhenUnopened::GoWithout), Ok(None)),
+                "{}",
+                socket.display()
+            );
+            assert!(
+                matches!(open(WhenUnopened::Fail), Err(StartFault::Admin(..))),
+                "{}",
+                socket.display()
+            );
         }
     }
 }

@@ -50,10 +50,15 @@ impl Operated {
     /// Stores what could not be stored before, as far as that is possible by now.
     pub(super) async fn store_again(&self) {
         self.registry.mend().await;
-        let Ok(mut left_out) = self.left_out.try_lock() else { return };
+        let Ok(mut left_out) = self.left_out.try_lock() else {
+            return;
+        };
         while let Some(instance) = left_out.pop_front() {
             let id = instance.instance_id.clone();
-            let registered = self.registry.register(instance.clone(), Moment::now().wall).await;
+            let registered = self
+                .registry
+                .register(instance.clone(), Moment::now().wall)
+                .await;
             if is_left_out(&self.registry, &id, &registered) {
                 // The next time another is the first: it need not fail for the same reason.
                 left_out.push_back(instance);
@@ -71,7 +76,10 @@ async fn offer(
     now: Timestamp,
 ) -> Vec<(InstanceId, Result<Registered, StoreError>)> {
     let mut left_out = left_out.lock().await;
-    let before: Vec<InstanceId> = left_out.drain(..).map(|instance| instance.instance_id).collect();
+    let before: Vec<InstanceId> = left_out
+        .drain(..)
+        .map(|instance| instance.instance_id)
+        .collect();
     let mut offered = Vec::new();
     for instance in instances {
         let id = instance.instance_id.clone();
@@ -81,48 +89,77 @@ async fn offer(
         }
         offered.push((id, registered));
     }
-    for id in before.iter().filter(|id| offered.iter().all(|(offered, _)| offered != *id)) {
+    for id in before
+        .iter()
+        .filter(|id| offered.iter().all(|(offered, _)| offered != *id))
+    {
         registry.withdraw(id).await;
     }
     offered
 }
 
 /// Whether a document is to be offered again. One whose record can't be read is not: no document takes its place.
-fn is_left_out(registry: &Registry, id: &InstanceId, registered: &Result<Registered, StoreError>) -> bool {
+fn is_left_out(
+    registry: &Registry,
+    id: &InstanceId,
+    registered: &Result<Registered, StoreError>,
+) -> bool {
     match registered {
         Err(_) => true,
         Ok(Registered::Unreadable) => registry.snapshot().doubt(id) == Some(Doubt::Unsure),
-        Ok(Registered::New | Registered::Known | Registered::Edited | Registered::Terminated) => false,
+        Ok(Registered::New | Registered::Known | Registered::Edited | Registered::Terminated) => {
+            false
+        }
     }
 }
 
 impl Host for Operated {
     fn faults(&self, instance: &Instance) -> Vec<(String, String)> {
-        tree::faults(instance).into_iter().chain(config::faults_of(instance, &self.config)).collect()
+        tree::faults(instance)
+            .into_iter()
+            .chain(config::faults_of(instance, &self.config))
+            .collect()
     }
 
     fn judge(&self, entry: &Entry, family: Family, asked: &Asked, now: Moment) -> Judgement {
         if let Some(rule) = too_large(asked) {
-            return Judgement { status: Some(431), rule };
+            return Judgement {
+                status: Some(431),
+                rule,
+            };
         }
         let raw = RawRequest {
             method: &asked.method,
             target: &asked.path,
             version: HttpVersion::Http11,
-            headers: asked.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())),
-            body: if asked.has_body { Body::NotEmpty } else { Body::Empty },
+            headers: asked
+                .headers
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_bytes())),
+            body: if asked.has_body {
+                Body::NotEmpty
+            } else {
+                Body::Empty
+            },
         };
         let (verdict, answer) = self.plane.guest.decide(entry, family, raw, now);
         let status = match answer {
             Answer::Reply(reply) => Some(reply.status),
             Answer::Silence => None,
         };
-        Judgement { status, rule: verdict.to_string() }
+        Judgement {
+            status,
+            rule: verdict.to_string(),
+        }
     }
 
     fn reload(&self) -> Pin<Box<dyn Future<Output = Result<Reloaded, Vec<Fault>>> + Send>> {
         let (registry, left_out) = (Arc::clone(&self.registry), Arc::clone(&self.left_out));
-        let (control, tls, config) = (self.control.clone(), self.tls.clone(), Arc::clone(&self.config));
+        let (control, tls, config) = (
+            self.control.clone(),
+            self.tls.clone(),
+            Arc::clone(&self.config),
+        );
         Box::pin(reload(registry, left_out, control, tls, config))
     }
 
@@ -134,11 +171,19 @@ impl Host for Operated {
 /// Why a head is refused while it is read, before anybody looks at the instance.
 fn too_large(asked: &Asked) -> Option<String> {
     let line = format!("{} {} HTTP/1.1\r\n", asked.method, asked.path).len();
-    let headers: usize = asked.headers.iter().map(|(name, value)| name.len() + value.len() + ": \r\n".len()).sum();
+    let headers: usize = asked
+        .headers
+        .iter()
+        .map(|(name, value)| name.len() + value.len() + ": \r\n".len())
+        .sum();
     let (size, count) = (line + headers + "\r\n".len(), asked.headers.len());
     match (size > LARGEST_HEAD, count > MOST_HEADERS) {
-        (true, _) => Some(format!("the head of the request has {size} bytes, and {LARGEST_HEAD} are the most")),
-        (false, true) => Some(format!("the request has {count} header lines, and {MOST_HEADERS} are the most")),
+        (true, _) => Some(format!(
+            "the head of the request has {size} bytes, and {LARGEST_HEAD} are the most"
+        )),
+        (false, true) => Some(format!(
+            "the request has {count} header lines, and {MOST_HEADERS} are the most"
+        )),
         (false, false) => None,
     }
 }
@@ -154,13 +199,27 @@ async fn reload(
     // 1. Read everything, off the runtime.
     let reading = {
         let config = Arc::clone(&config);
-        move || (config::read_instances(&config, tree::faults), access_keys(&config), super::control_tls(&config))
+        move || {
+            (
+                config::read_instances(&config, tree::faults),
+                access_keys(&config),
+                super::control_tls(&config),
+            )
+        }
     };
-    let read = tokio::task::spawn_blocking(reading).await.expect("reading does not panic");
+    let read = tokio::task::spawn_blocking(reading)
+        .await
+        .expect("reading does not panic");
     let (instances, keys, new_tls) = match read {
         (Ok(instances), Ok(keys), Ok(tls)) => (instances, keys, tls),
         (instances, keys, tls) => {
-            return Err(instances.err().into_iter().chain(keys.err()).chain(tls.err()).flatten().collect());
+            return Err(instances
+                .err()
+                .into_iter()
+                .chain(keys.err())
+                .chain(tls.err())
+                .flatten()
+                .collect());
         }
     };
 
@@ -180,7 +239,10 @@ async fn reload(
             Ok(Registered::Edited) => reloaded.edited.push(id),
             Ok(Registered::Unreadable) => reloaded.unreadable.push(id),
             Ok(Registered::Terminated) => reloaded.terminated.push(id),
-            Err(error) => reloaded.not_stored.push(NotStored { instance_id: id, reason: error.to_string() }),
+            Err(error) => reloaded.not_stored.push(NotStored {
+                instance_id: id,
+                reason: error.to_string(),
+            }),
         }
     }
     tell(&reloaded);
@@ -202,8 +264,16 @@ fn tell(reloaded: &Reloaded) {
     for id in &reloaded.edited {
         warn!(instance = %id, "its document was edited; to take the edit in: imdsd instance put FILE");
     }
-    for NotStored { instance_id, reason } in &reloaded.not_stored {
+    for NotStored {
+        instance_id,
+        reason,
+    } in &reloaded.not_stored
+    {
         error!(instance = %instance_id, "not served: {reason}. It is registered as soon as it can be stored");
     }
-    info!(registered = reloaded.registered.len(), access_keys = reloaded.access_keys, "reloaded");
+    info!(
+        registered = reloaded.registered.len(),
+        access_keys = reloaded.access_keys,
+        "reloaded"
+    );
 }

@@ -50,7 +50,11 @@ impl Seating {
         let mut guests = self.guests.lock();
         match guests.get(id) {
             Some(seats) => Arc::clone(seats),
-            None => Arc::clone(guests.entry(id.clone()).or_insert(Seats::new(Arc::clone(&self.each)))),
+            None => Arc::clone(
+                guests
+                    .entry(id.clone())
+                    .or_insert(Seats::new(Arc::clone(&self.each))),
+            ),
         }
     }
 
@@ -62,11 +66,17 @@ impl Seating {
     /// Shares the descriptors out among the instances, as many as there are now, and forgets guests that are no more. The
     /// process's limit is raised as far as it goes.
     pub fn share(&self, snapshot: &Snapshot, ways: usize) {
-        self.guests.lock().retain(|id, _| snapshot.entry(id).is_some());
-        let attached = snapshot.entries().filter(|entry| !entry.instance.imds.attachments.is_empty());
+        self.guests
+            .lock()
+            .retain(|id, _| snapshot.entry(id).is_some());
+        let attached = snapshot
+            .entries()
+            .filter(|entry| !entry.instance.imds.attachments.is_empty());
         let guests = attached.count().max(1) as u64;
         let reserved = RESERVED_DESCRIPTORS + DESCRIPTORS_OF_A_WAY * ways as u64;
-        let needed = (self.connections as u64).saturating_mul(guests).saturating_add(reserved);
+        let needed = (self.connections as u64)
+            .saturating_mul(guests)
+            .saturating_add(reserved);
         if self.needed.swap(needed, Ordering::Relaxed) == needed {
             return;
         }
@@ -78,7 +88,9 @@ impl Seating {
         let share = match getrlimit(Resource::Nofile).current {
             Some(limit) if limit < needed => {
                 let share = (limit.saturating_sub(reserved) / guests).max(2);
-                let share = usize::try_from(share).unwrap_or(self.connections).min(self.connections);
+                let share = usize::try_from(share)
+                    .unwrap_or(self.connections)
+                    .min(self.connections);
                 // Once more when it has halved: a thousand new guests are no thousand lines.
                 if share <= self.told.load(Ordering::Relaxed) / 2 {
                     self.told.store(share, Ordering::Relaxed);

@@ -29,7 +29,9 @@ use crate::config::{self, Config, Interfaces};
 use crate::guest::admission;
 use crate::host::addresses::Wanted;
 use crate::host::netlink::{Incarnation, Links};
-use crate::instance::{Attachment, BridgePort, Family, Instance, InstanceId, Origin, SourceAddress};
+use crate::instance::{
+    Attachment, BridgePort, Family, Instance, InstanceId, Origin, SourceAddress,
+};
 use crate::net::connection::Answering;
 use crate::net::ingress::{self, Ingress};
 use crate::net::{self, DrainControl, Limits};
@@ -161,8 +163,18 @@ impl Ways {
         // What ends has ended before anything new is opened on its address.
         let mut ended = Vec::new();
         for key in self.ways.keys().cloned().collect::<Vec<_>>() {
-            if self.ways.get(&key).is_some_and(|way| presences.get(&key) != Some(&way.presence)) {
-                ended.extend(self.ways.remove(&key).map(|way| way.end(&key)).into_iter().flatten());
+            if self
+                .ways
+                .get(&key)
+                .is_some_and(|way| presences.get(&key) != Some(&way.presence))
+            {
+                ended.extend(
+                    self.ways
+                        .remove(&key)
+                        .map(|way| way.end(&key))
+                        .into_iter()
+                        .flatten(),
+                );
             }
         }
         for accepting in ended {
@@ -174,7 +186,9 @@ impl Ways {
         let mut opened = 0;
         let mut refused = BTreeSet::new();
         for (key, asked) in &asked {
-            let Some(presence) = presences.get(key).copied() else { continue };
+            let Some(presence) = presences.get(key).copied() else {
+                continue;
+            };
             if !self.ways.contains_key(key) {
                 let way = self.way(key, presence);
                 self.ways.insert(key.clone(), way);
@@ -192,11 +206,21 @@ impl Ways {
                     }
                     continue;
                 }
-                if !socket.is_open() && (when_refused != WhenRefused::Leave || socket.refused.is_none()) {
+                if !socket.is_open()
+                    && (when_refused != WhenRefused::Leave || socket.refused.is_none())
+                {
                     let begun = self.begun.subscribe();
-                    let outcome = socket.open(key, &way.ingress, &self.answering, way.limits, way.drain.drain(), begun);
+                    let outcome = socket.open(
+                        key,
+                        &way.ingress,
+                        &self.answering,
+                        way.limits,
+                        way.drain.drain(),
+                        begun,
+                    );
                     if let Err(reason) = outcome {
-                        let is_configured = matches!(key, Key::Listener(_)) && socket.family == Family::Ipv4;
+                        let is_configured =
+                            matches!(key, Key::Listener(_)) && socket.family == Family::Ipv4;
                         if when_refused == WhenRefused::Fail && is_configured {
                             return Err(StartFault::Listen(socket.address, reason));
                         }
@@ -208,7 +232,10 @@ impl Ways {
                     }
                 }
                 if socket.refused.is_some() {
-                    let waiting = asked.attached.iter().filter(|(_, entry)| admission::listens(entry, socket.family));
+                    let waiting = asked
+                        .attached
+                        .iter()
+                        .filter(|(_, entry)| admission::listens(entry, socket.family));
                     refused.extend(waiting.map(|(_, entry)| entry.instance.instance_id.clone()));
                 }
             }
@@ -246,10 +273,12 @@ impl Ways {
         for key in asked.keys() {
             let before = self.ways.get(key).map(|way| &way.presence);
             let presence = match (key, self.interface_of(key)) {
-                (Key::Namespace(name), _) => namespace(&namespace_path(name)).unwrap_or_else(|reason| {
-                    unfit.insert(key.clone(), reason);
-                    None
-                }),
+                (Key::Namespace(name), _) => {
+                    namespace(&namespace_path(name)).unwrap_or_else(|reason| {
+                        unfit.insert(key.clone(), reason);
+                        None
+                    })
+                }
                 (_, Some(interface)) => link(interface, before, links),
                 (_, None) => Some(Presence::Always),
             };
@@ -270,7 +299,10 @@ impl Ways {
         }
         unfit.extend(self.reached_by_others(snapshot, links));
         presences.retain(|key, _| !unfit.contains_key(key));
-        for (key, reason) in unfit.iter().filter(|(key, reason)| self.unfit.get(key) != Some(reason)) {
+        for (key, reason) in unfit
+            .iter()
+            .filter(|(key, reason)| self.unfit.get(key) != Some(reason))
+        {
             error!("nobody is served at {key}: {reason}");
         }
         self.unfit = unfit;
@@ -290,23 +322,39 @@ impl Ways {
             };
             let interfaces = self.interface_of(&key).into_iter().chain(port);
             for link in interfaces.filter_map(|name| links.named(name)) {
-                claimed.entry(link.index).or_default().extend(claim.claimants().map(|id| (key.clone(), id)));
+                claimed
+                    .entry(link.index)
+                    .or_default()
+                    .extend(claim.claimants().map(|id| (key.clone(), id)));
             }
         }
         // A bridge with a thousand ports has a thousand claims, and is none of those that hear others' guests by mistake.
         let mut hearing = claimed.clone();
-        hearing.values_mut().for_each(|claims| claims.retain(|(key, _)| !matches!(key, Key::Bridge(_))));
+        hearing
+            .values_mut()
+            .for_each(|claims| claims.retain(|(key, _)| !matches!(key, Key::Bridge(_))));
         hearing.retain(|_, claims| !claims.is_empty());
         let hearers = links.hearers();
         let mut unfit = BTreeMap::new();
         for (index, here) in &claimed {
-            for (above, other) in hearers.of(*index).iter().filter_map(|hearer| hearing.get(hearer)).flatten() {
+            for (above, other) in hearers
+                .of(*index)
+                .iter()
+                .filter_map(|hearer| hearing.get(hearer))
+                .flatten()
+            {
                 for (key, guest) in here.iter().filter(|(_, guest)| guest != other) {
                     if !self.knows_by_more(above) {
-                        unfit.insert(above.clone(), format!("{key} is heard there, too, and is {guest}'s"));
+                        unfit.insert(
+                            above.clone(),
+                            format!("{key} is heard there, too, and is {guest}'s"),
+                        );
                     }
                     if !self.knows_by_more(key) {
-                        unfit.insert(key.clone(), format!("{above} hears it, too, and is {other}'s"));
+                        unfit.insert(
+                            key.clone(),
+                            format!("{above} hears it, too, and is {other}'s"),
+                        );
                     }
                 }
             }
@@ -318,7 +366,9 @@ impl Ways {
     fn knows_by_more(&self, key: &Key) -> bool {
         match key {
             Key::Bridge(_) => true,
-            Key::Listener(name) => self.listener_named(name).is_some_and(|listener| listener.anti_spoofed),
+            Key::Listener(name) => self
+                .listener_named(name)
+                .is_some_and(|listener| listener.anti_spoofed),
             Key::Interface(_) | Key::Namespace(_) => false,
         }
     }
@@ -332,14 +382,21 @@ impl Ways {
     }
 
     fn publish(&self, asked: &BTreeMap<Key, Asked<'_>>, snapshot: &Snapshot, links: &Links) {
-        let ways = asked.iter().map(|(key, asked)| self.told(key, asked, links)).collect();
+        let ways = asked
+            .iter()
+            .map(|(key, asked)| self.told(key, asked, links))
+            .collect();
         let claims = snapshot.claims().map(|(attachment, _)| attachment);
         let reason = |attachment: &Attachment| {
             let by_configuration = self.unserved_by(attachment).map(str::to_string);
             by_configuration.or_else(|| self.unfit.get(&key_of(attachment)).cloned())
         };
-        let unserved = claims.filter_map(|attachment| Some((attachment.clone(), reason(attachment)?)));
-        self.published.store(Arc::new(told::Ways { ways, unserved: unserved.collect() }));
+        let unserved =
+            claims.filter_map(|attachment| Some((attachment.clone(), reason(attachment)?)));
+        self.published.store(Arc::new(told::Ways {
+            ways,
+            unserved: unserved.collect(),
+        }));
     }
 
     fn told(&self, key: &Key, asked: &Asked<'_>, links: &Links) -> told::Way {
@@ -349,9 +406,16 @@ impl Ways {
             Key::Bridge(_) => (told::WayKind::Bridge, false),
             Key::Namespace(_) => (told::WayKind::NetworkNamespace, false),
         };
-        let instances: BTreeSet<_> = asked.attached.iter().map(|(_, entry)| &entry.instance.instance_id).collect();
+        let instances: BTreeSet<_> = asked
+            .attached
+            .iter()
+            .map(|(_, entry)| &entry.instance.instance_id)
+            .collect();
         let way = self.ways.get(key);
-        let sockets = way.iter().flat_map(|way| way.sockets.iter().flatten()).map(Socket::told);
+        let sockets = way
+            .iter()
+            .flat_map(|way| way.sockets.iter().flatten())
+            .map(Socket::told);
         told::Way {
             kind,
             name: key.name().to_string(),
@@ -380,13 +444,18 @@ impl Ways {
     /// What the guests' interfaces should have for their guests to reach the service and to be reached.
     pub fn wanted_of_interfaces(&self, snapshot: &Snapshot) -> BTreeMap<String, Wanted> {
         let mut wanted: BTreeMap<String, Wanted> = BTreeMap::new();
-        let Some(interfaces) = &self.interfaces else { return wanted };
+        let Some(interfaces) = &self.interfaces else {
+            return wanted;
+        };
         for (key, asked) in self.asked(snapshot) {
-            let (Key::Interface(name) | Key::Bridge(name)) = key else { continue };
+            let (Key::Interface(name) | Key::Bridge(name)) = key else {
+                continue;
+            };
             let of_interface = wanted.entry(name).or_default();
-            of_interface
-                .addresses
-                .extend([SocketAddr::from(interfaces.ipv4).ip(), interfaces.ipv6.ip().to_owned().into()]);
+            of_interface.addresses.extend([
+                SocketAddr::from(interfaces.ipv4).ip(),
+                interfaces.ipv6.ip().to_owned().into(),
+            ]);
             for (_, entry) in asked.attached {
                 of_interface.routes.extend(ipv6_of(&entry.instance));
             }
@@ -397,7 +466,10 @@ impl Ways {
     /// Closes all sockets and tells all connections to end.
     pub fn end(&mut self) {
         for way in self.ways.values_mut() {
-            way.sockets.iter_mut().flatten().for_each(|socket| drop(socket.stop()));
+            way.sockets
+                .iter_mut()
+                .flatten()
+                .for_each(|socket| drop(socket.stop()));
             way.drain.end();
         }
     }
@@ -411,14 +483,24 @@ impl Ways {
 
     /// The ways in that the configuration and the held claims of the instances ask for.
     fn asked<'s>(&self, snapshot: &'s Snapshot) -> BTreeMap<Key, Asked<'s>> {
-        let configured = self.listeners.iter().map(|listener| Key::Listener(listener.name.clone()));
-        let mut asked: BTreeMap<Key, Asked<'s>> = configured.map(|key| (key, Asked::default())).collect();
+        let configured = self
+            .listeners
+            .iter()
+            .map(|listener| Key::Listener(listener.name.clone()));
+        let mut asked: BTreeMap<Key, Asked<'s>> =
+            configured.map(|key| (key, Asked::default())).collect();
         for (attachment, _) in snapshot.claims() {
-            let Some(entry) = snapshot.attached_to(attachment).filter(|_| self.unserved_by(attachment).is_none())
+            let Some(entry) = snapshot
+                .attached_to(attachment)
+                .filter(|_| self.unserved_by(attachment).is_none())
             else {
                 continue;
             };
-            asked.entry(key_of(attachment)).or_default().attached.push((attachment, entry));
+            asked
+                .entry(key_of(attachment))
+                .or_default()
+                .attached
+                .push((attachment, entry));
         }
         asked
     }
@@ -428,35 +510,69 @@ impl Ways {
         let name = key.name();
         let ingress: Arc<dyn Ingress> = match key {
             Key::Listener(name) => {
-                let config::Listener { anti_spoofed, interface, .. } = self.listener(name).clone();
-                Arc::new(ingress::Listener { name: name.clone(), interface, anti_spoofed })
+                let config::Listener {
+                    anti_spoofed,
+                    interface,
+                    ..
+                } = self.listener(name).clone();
+                Arc::new(ingress::Listener {
+                    name: name.clone(),
+                    interface,
+                    anti_spoofed,
+                })
             }
             Key::Interface(name) => Arc::new(ingress::Device { name: name.clone() }),
             Key::Bridge(name) => {
-                let made = ingress::Bridge { name: name.clone(), ports: Default::default() };
+                let made = ingress::Bridge {
+                    name: name.clone(),
+                    ports: Default::default(),
+                };
                 Arc::clone(bridge.insert(Arc::new(made))) as Arc<dyn Ingress>
             }
-            Key::Namespace(name) => Arc::new(ingress::Namespace { name: name.clone(), path: namespace_path(name) }),
+            Key::Namespace(name) => Arc::new(ingress::Namespace {
+                name: name.clone(),
+                path: namespace_path(name),
+            }),
         };
         let (addresses, extra_hops) = match key {
             Key::Listener(name) => {
                 let listener = self.listener(name);
-                ([listener.ipv4.map(SocketAddr::from), listener.ipv6.map(SocketAddr::from)], listener.extra_hops)
+                (
+                    [
+                        listener.ipv4.map(SocketAddr::from),
+                        listener.ipv6.map(SocketAddr::from),
+                    ],
+                    listener.extra_hops,
+                )
             }
             Key::Interface(_) | Key::Bridge(_) | Key::Namespace(_) => {
-                let interfaces = self.interfaces.as_ref().expect("without the table none of these is asked for");
-                ([Some(interfaces.ipv4.into()), Some(interfaces.ipv6.into())], interfaces.extra_hops(name))
+                let interfaces = self
+                    .interfaces
+                    .as_ref()
+                    .expect("without the table none of these is asked for");
+                (
+                    [Some(interfaces.ipv4.into()), Some(interfaces.ipv6.into())],
+                    interfaces.extra_hops(name),
+                )
             }
         };
         let [ipv4, ipv6] = addresses;
         let socket = |family, address: Option<SocketAddr>| {
-            address.map(|address| Socket { family, address, accepting: None, refused: None })
+            address.map(|address| Socket {
+                family,
+                address,
+                accepting: None,
+                refused: None,
+            })
         };
         Way {
             ingress,
             bridge,
             presence,
-            limits: Limits { head: self.head, extra_hops },
+            limits: Limits {
+                head: self.head,
+                extra_hops,
+            },
             sockets: [socket(Family::Ipv4, ipv4), socket(Family::Ipv6, ipv6)],
             drain: DrainControl::new(),
         }
@@ -468,7 +584,8 @@ impl Ways {
     }
 
     fn listener(&self, name: &str) -> &config::Listener {
-        self.listener_named(name).expect("only configured listeners are asked for")
+        self.listener_named(name)
+            .expect("only configured listeners are asked for")
     }
 
     /// Why nobody can be served at an attachment, whoever claims it.
@@ -476,21 +593,34 @@ impl Ways {
         let (name, by_address) = match attachment {
             Attachment::Listener(name) => (name, false),
             Attachment::SourceAddress(SourceAddress { listener, .. }) => (listener, true),
-            Attachment::Interface(name) | Attachment::BridgePort(BridgePort { bridge: name, .. }) => {
-                let heard = self.listeners.iter().any(|listener| listener.interface.as_ref() == Some(name));
+            Attachment::Interface(name)
+            | Attachment::BridgePort(BridgePort { bridge: name, .. }) => {
+                let heard = self
+                    .listeners
+                    .iter()
+                    .any(|listener| listener.interface.as_ref() == Some(name));
                 return match self.interfaces {
                     None => Some("the configuration has no table [interfaces]"),
-                    Some(_) => heard.then_some("a listener of the configuration hears that interface too"),
+                    Some(_) => {
+                        heard.then_some("a listener of the configuration hears that interface too")
+                    }
                 };
             }
             Attachment::NetworkNamespace(_) => {
-                return self.interfaces.is_none().then_some("the configuration has no table [interfaces]");
+                return self
+                    .interfaces
+                    .is_none()
+                    .then_some("the configuration has no table [interfaces]");
             }
         };
         match self.listener_named(name) {
             None => Some("there is no such listener"),
-            Some(listener) if by_address && !listener.anti_spoofed => Some("the listener is not anti_spoofed"),
-            Some(listener) if !by_address && listener.anti_spoofed => Some("the listener is anti_spoofed"),
+            Some(listener) if by_address && !listener.anti_spoofed => {
+                Some("the listener is not anti_spoofed")
+            }
+            Some(listener) if !by_address && listener.anti_spoofed => {
+                Some("the listener is anti_spoofed")
+            }
             Some(_) => None,
         }
     }
@@ -502,8 +632,10 @@ impl Ways {
             match (claim, self.unserved_by(attachment)) {
                 (Claim::Disputed(several), _) => {
                     let several: Vec<&str> = several.iter().map(InstanceId::as_str).collect();
-                    unserved
-                        .insert(format!("{attachment} is claimed by {}: none is served there", several.join(" and ")));
+                    unserved.insert(format!(
+                        "{attachment} is claimed by {}: none is served there",
+                        several.join(" and ")
+                    ));
                 }
                 (Claim::Held(id), Some(reason)) => {
                     unserved.insert(format!("{id} is attached to {attachment}, and {reason}"));
@@ -528,17 +660,27 @@ impl Asked<'_> {
     /// A listener of the configuration that belongs to nobody stays open on IPv4, and answers nobody.
     fn wanted_by(&self, family: Family, is_configured: bool) -> WantedBy {
         let is_free = self.attached.is_empty() && is_configured && family == Family::Ipv4;
-        match is_free || self.attached.iter().any(|(_, entry)| admission::listens(entry, family)) {
+        match is_free
+            || self
+                .attached
+                .iter()
+                .any(|(_, entry)| admission::listens(entry, family))
+        {
             true => WantedBy::Somebody,
             false => WantedBy::Nobody,
         }
     }
 
     fn ports(&self) -> HashMap<u32, Attachment> {
-        let marked = self.attached.iter().filter_map(|(attachment, _)| match attachment {
-            Attachment::BridgePort(BridgePort { mark, .. }) => Some((*mark, (*attachment).clone())),
-            _ => None,
-        });
+        let marked = self
+            .attached
+            .iter()
+            .filter_map(|(attachment, _)| match attachment {
+                Attachment::BridgePort(BridgePort { mark, .. }) => {
+                    Some((*mark, (*attachment).clone()))
+                }
+                _ => None,
+            });
         marked.collect()
     }
 }
@@ -546,7 +688,9 @@ impl Asked<'_> {
 fn key_of(attachment: &Attachment) -> Key {
     match attachment {
         Attachment::Listener(name) => Key::Listener(name.clone()),
-        Attachment::SourceAddress(SourceAddress { listener, .. }) => Key::Listener(listener.clone()),
+        Attachment::SourceAddress(SourceAddress { listener, .. }) => {
+            Key::Listener(listener.clone())
+        }
         Attachment::Interface(name) => Key::Interface(name.clone()),
         Attachment::BridgePort(BridgePort { bridge, .. }) => Key::Bridge(bridge.clone()),
         Attachment::NetworkNamespace(name) => Key::Namespace(name.clone()),
@@ -569,11 +713,16 @@ fn namespace(path: &Path) -> Result<Option<Presence>, String> {
         Err(reason) if reason.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(reason) => {
             // Those of other users' processes are for who may trace them.
-            let needs = match reason.kind() == io::ErrorKind::PermissionDenied && path.starts_with("/proc") {
+            let needs = match reason.kind() == io::ErrorKind::PermissionDenied
+                && path.starts_with("/proc")
+            {
                 true => "; paths below /proc need CAP_SYS_PTRACE",
                 false => "",
             };
-            Err(format!("{} can't be looked at: {reason}{needs}", path.display()))
+            Err(format!(
+                "{} can't be looked at: {reason}{needs}",
+                path.display()
+            ))
         }
     }
 }
@@ -585,15 +734,23 @@ fn namespace_path(name: &str) -> PathBuf {
 
 /// The guest's IPv6 addresses that need a route. Link-local ones are always on their link.
 fn ipv6_of(instance: &Instance) -> impl Iterator<Item = std::net::Ipv6Addr> {
-    let of_interfaces = instance.network_interfaces.iter().flat_map(|interface| &interface.ipv6_addresses);
-    let listed = of_interfaces.map(|address| address.ipv6_address).chain(instance.ipv6_address);
+    let of_interfaces = instance
+        .network_interfaces
+        .iter()
+        .flat_map(|interface| &interface.ipv6_addresses);
+    let listed = of_interfaces
+        .map(|address| address.ipv6_address)
+        .chain(instance.ipv6_address);
     listed.filter(|address| !address.is_unicast_link_local())
 }
 
 impl Key {
     fn name(&self) -> &str {
         match self {
-            Key::Listener(name) | Key::Interface(name) | Key::Bridge(name) | Key::Namespace(name) => name,
+            Key::Listener(name)
+            | Key::Interface(name)
+            | Key::Bridge(name)
+            | Key::Namespace(name) => name,
         }
     }
 }
@@ -603,7 +760,11 @@ impl Way {
     /// that got its number. Returns the tasks that hold the sockets until they have ended.
     fn end(mut self, key: &Key) -> Vec<JoinHandle<()>> {
         self.drain.cut();
-        self.sockets.iter_mut().flatten().filter_map(|socket| socket.close(key)).collect()
+        self.sockets
+            .iter_mut()
+            .flatten()
+            .filter_map(|socket| socket.close(key))
+            .collect()
     }
 }
 
@@ -624,14 +785,30 @@ impl Socket {
 
         let (family, ingress, plane) = (self.family, Arc::clone(ingress), Arc::clone(answering));
         let whose = move |stream: &tokio::net::TcpStream, peer| {
-            let origin = Origin { attachment: ingress.attachment(stream, peer)?, family, peer, holder: None };
+            let origin = Origin {
+                attachment: ingress.attachment(stream, peer)?,
+                family,
+                peer,
+                holder: None,
+            };
             let (holder, seats) = plane.welcome(&origin)?;
-            Some((seats, Origin { holder: Some(holder), ..origin }))
+            Some((
+                seats,
+                Origin {
+                    holder: Some(holder),
+                    ..origin
+                },
+            ))
         };
         let answering = Arc::clone(answering);
-        let accepting = net::listener::accept(listener, drain, whose, move |stream, origin, seat, drain| {
-            net::connection::serve(stream, origin, Arc::clone(&answering), limits, seat, drain)
-        });
+        let accepting = net::listener::accept(
+            listener,
+            drain,
+            whose,
+            move |stream, origin, seat, drain| {
+                net::connection::serve(stream, origin, Arc::clone(&answering), limits, seat, drain)
+            },
+        );
         self.accepting = Some(tokio::spawn(async move {
             // It never begins where a start fails later on.
             if begun.wait_for(|begun| *begun).await.is_ok() {
@@ -643,7 +820,9 @@ impl Socket {
 
     /// Its task ends by itself when the kernel took the socket away.
     fn is_open(&self) -> bool {
-        self.accepting.as_ref().is_some_and(|accepting| !accepting.is_finished())
+        self.accepting
+            .as_ref()
+            .is_some_and(|accepting| !accepting.is_finished())
     }
 
     fn told(&self) -> told::Socket {
@@ -652,7 +831,11 @@ impl Socket {
             (false, Some(_)) => told::SocketState::Refused,
             (false, None) => told::SocketState::Closed,
         };
-        told::Socket { address: self.address, state, reason: self.refused.clone() }
+        told::Socket {
+            address: self.address,
+            state,
+            reason: self.refused.clone(),
+        }
     }
 
     fn stop(&mut self) -> Option<JoinHandle<()>> {
@@ -672,7 +855,9 @@ impl Socket {
     /// `fault` is why the interface lacks what was to be put there.
     fn tell_refused(&mut self, key: &Key, reason: &io::Error, fault: Option<&String>) {
         let mut text = reason.to_string();
-        if let (Key::Interface(name) | Key::Bridge(name), io::ErrorKind::AddrNotAvailable) = (key, reason.kind()) {
+        if let (Key::Interface(name) | Key::Bridge(name), io::ErrorKind::AddrNotAvailable) =
+            (key, reason.kind())
+        {
             text += &match fault {
                 Some(fault) => format!("; {fault}"),
                 // No command here: on a host that asks a metadata service itself it could cut that off.

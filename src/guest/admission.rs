@@ -178,7 +178,11 @@ pub fn admit<'s>(
 
     // 4. and 5. Token requests, and methods.
     let on_token_path = request.path == TOKEN_PATH;
-    let allow = if on_token_path { Allow::TokenPath } else { Allow::DataPath };
+    let allow = if on_token_path {
+        Allow::TokenPath
+    } else {
+        Allow::DataPath
+    };
     match request.method {
         Method::Put => {
             if !on_token_path {
@@ -190,9 +194,14 @@ pub fn admit<'s>(
             if request.browser == Presence::Present {
                 return Err(Denial::Forbidden(Forbidden::Browser));
             }
-            let Header::Once(ttl) = request.ttl_seconds else { return Err(Denial::BadTtl) };
+            let Header::Once(ttl) = request.ttl_seconds else {
+                return Err(Denial::BadTtl);
+            };
             let ttl = TtlSeconds::parse(ttl).ok_or(Denial::BadTtl)?;
-            return Ok(Admission::Issue(Admitted { entry, terms: Issuing { ttl } }));
+            return Ok(Admission::Issue(Admitted {
+                entry,
+                terms: Issuing { ttl },
+            }));
         }
         Method::Options => return Ok(Admission::Methods(allow)),
         Method::Get | Method::Head if !on_token_path => {}
@@ -213,7 +222,13 @@ pub fn admit<'s>(
         (Header::Absent, HttpTokens::Optional) => Delivery::V1,
         (Header::Absent, HttpTokens::Required) => return Err(Denial::TokenRequired),
     };
-    Ok(Admission::Read(Admitted { entry, terms: Reading { delivery, tags: options.instance_metadata_tags } }))
+    Ok(Admission::Read(Admitted {
+        entry,
+        terms: Reading {
+            delivery,
+            tags: options.instance_metadata_tags,
+        },
+    }))
 }
 
 /// The hop limit of whatever answers a PUT of this instance, refusals included.

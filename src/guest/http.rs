@@ -27,8 +27,15 @@ impl Guest {
             method: head.method.as_str(),
             // An absolute target prints as it was sent, and so does a path; only the authority form has neither.
             target: &target,
-            version: if head.version == Version::HTTP_10 { HttpVersion::Http10 } else { HttpVersion::Http11 },
-            headers: head.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())),
+            version: if head.version == Version::HTTP_10 {
+                HttpVersion::Http10
+            } else {
+                HttpVersion::Http11
+            },
+            headers: head
+                .headers
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_bytes())),
             body,
         };
         match self.handle(origin, raw, now) {
@@ -43,14 +50,17 @@ impl Guest {
 
 fn response(reply: Reply) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(reply.body));
-    *response.status_mut() = StatusCode::from_u16(reply.status).expect("replies have real statuses");
+    *response.status_mut() =
+        StatusCode::from_u16(reply.status).expect("replies have real statuses");
     if let Some(reason) = reply.reason {
-        response.extensions_mut().insert(ReasonPhrase::from_static(reason.as_bytes()));
+        response
+            .extensions_mut()
+            .insert(ReasonPhrase::from_static(reason.as_bytes()));
     }
     for (name, value) in reply.headers {
         let name: HeaderName = name.parse().expect("reply header names are constants");
-        let value =
-            HeaderValue::try_from(value.as_ref()).expect("reply header values are dates, numbers and constants");
+        let value = HeaderValue::try_from(value.as_ref())
+            .expect("reply header values are dates, numbers and constants");
         response.headers_mut().append(name, value);
     }
     response

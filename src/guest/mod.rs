@@ -52,8 +52,18 @@ pub struct Made {
 
 impl Guest {
     /// A data plane over a registry.
-    pub fn new(registry: Arc<Registry>, tokens: Arc<TokenAuthority>, made: Made, hosts: HostRule) -> Guest {
-        Guest { registry, tokens, made, hosts }
+    pub fn new(
+        registry: Arc<Registry>,
+        tokens: Arc<TokenAuthority>,
+        made: Made,
+        hosts: HostRule,
+    ) -> Guest {
+        Guest {
+            registry,
+            tokens,
+            made,
+            hosts,
+        }
     }
 
     /// What is decided before a request's body is read: whether anybody is answered here, and the hop limit of the answer.
@@ -62,7 +72,9 @@ impl Guest {
         let entry = snapshot.at(origin)?;
         match admission::open(entry, origin.family) {
             Err(Denial::Silence(_)) => None,
-            Ok(_) | Err(_) => Some((method == "PUT").then(|| admission::put_response_hop_limit(entry))),
+            Ok(_) | Err(_) => {
+                Some((method == "PUT").then(|| admission::put_response_hop_limit(entry)))
+            }
         }
     }
 
@@ -75,7 +87,9 @@ impl Guest {
     ) -> Answer {
         // 1. Who is asking? Nobody we know gets nothing.
         let snapshot = self.registry.snapshot();
-        let Some(entry) = snapshot.at(origin) else { return Answer::Silence };
+        let Some(entry) = snapshot.at(origin) else {
+            return Answer::Silence;
+        };
         let (verdict, answer) = self.decide(entry, origin.family, raw, now);
         debug!(instance = %entry.instance.instance_id, ?origin, %answer, ?verdict, "guest request");
         answer
@@ -97,26 +111,45 @@ impl Guest {
         let (verdict, mut answer) = match (open, Request::read(raw, &self.hosts)) {
             (Err(denial), request) => {
                 let connection = request.map_or(Connection::Close, |request| request.connection);
-                (Verdict::Denied(denial), Reply::denial(denial, now, connection))
+                (
+                    Verdict::Denied(denial),
+                    Reply::denial(denial, now, connection),
+                )
             }
-            (Ok(_), Err(fault)) => (Verdict::Malformed(fault), Reply::malformed(fault, now).into()),
+            (Ok(_), Err(fault)) => (
+                Verdict::Malformed(fault),
+                Reply::malformed(fault, now).into(),
+            ),
             (Ok(open), Ok(request)) => match admission::admit(open, &request, &self.tokens, now) {
                 // 4. Then the tree, or a token.
-                Ok(Admission::Read(admitted)) => match tree::read(&admitted, request.path, &self.made, now) {
-                    Some(value) => {
-                        let reply = Reply::value(value, admitted.delivery(), now, request.connection);
-                        (Verdict::Read, reply.into())
+                Ok(Admission::Read(admitted)) => {
+                    match tree::read(&admitted, request.path, &self.made, now) {
+                        Some(value) => {
+                            let reply =
+                                Reply::value(value, admitted.delivery(), now, request.connection);
+                            (Verdict::Read, reply.into())
+                        }
+                        None => (
+                            Verdict::NotFound,
+                            Reply::not_found(admitted.delivery(), now, request.connection).into(),
+                        ),
                     }
-                    None => (Verdict::NotFound, Reply::not_found(admitted.delivery(), now, request.connection).into()),
-                },
+                }
                 Ok(Admission::Issue(admitted)) => {
                     let token = self.tokens.issue(&admitted, now, rand::random());
-                    (Verdict::Issued, Reply::token(token, admitted.ttl(), now).into())
+                    (
+                        Verdict::Issued,
+                        Reply::token(token, admitted.ttl(), now).into(),
+                    )
                 }
-                Ok(Admission::Methods(allow)) => {
-                    (Verdict::Methods, Reply::methods(allow, now, request.connection).into())
-                }
-                Err(denial) => (Verdict::Denied(denial), Reply::denial(denial, now, request.connection)),
+                Ok(Admission::Methods(allow)) => (
+                    Verdict::Methods,
+                    Reply::methods(allow, now, request.connection).into(),
+                ),
+                Err(denial) => (
+                    Verdict::Denied(denial),
+                    Reply::denial(denial, now, request.connection),
+                ),
             },
         };
         if let Answer::Reply(reply) = &mut answer {

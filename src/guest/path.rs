@@ -50,7 +50,11 @@ pub struct Version(&'static str);
 impl Version {
     /// The version with this name, when it is served.
     pub fn parse(name: &str) -> Option<Version> {
-        VERSIONS.into_iter().chain([LATEST]).find(|served| *served == name).map(Version)
+        VERSIONS
+            .into_iter()
+            .chain([LATEST])
+            .find(|served| *served == name)
+            .map(Version)
     }
 
     /// Whether something introduced in the release `since` is in this version.
@@ -71,10 +75,18 @@ pub enum DataPath<'a> {
 impl<'a> DataPath<'a> {
     /// Reads a path; `None` for an unknown version and for escapes that decode to nothing sensible. Both are 404.
     pub fn parse(path: &'a str) -> Option<DataPath<'a>> {
-        let mut segments = path.split('/').filter(|segment| !segment.is_empty()).map(decode);
-        let Some(version) = segments.next() else { return Some(DataPath::Root) };
+        let mut segments = path
+            .split('/')
+            .filter(|segment| !segment.is_empty())
+            .map(decode);
+        let Some(version) = segments.next() else {
+            return Some(DataPath::Root);
+        };
         let version = Version::parse(&version?)?;
-        Some(DataPath::Versioned(version, segments.collect::<Option<_>>()?))
+        Some(DataPath::Versioned(
+            version,
+            segments.collect::<Option<_>>()?,
+        ))
     }
 }
 
@@ -104,7 +116,9 @@ mod tests {
     fn below_latest(path: &str) -> Option<Vec<String>> {
         match DataPath::parse(path)? {
             DataPath::Root => None,
-            DataPath::Versioned(_, segments) => Some(segments.into_iter().map(Cow::into_owned).collect()),
+            DataPath::Versioned(_, segments) => {
+                Some(segments.into_iter().map(Cow::into_owned).collect())
+            }
         }
     }
 
@@ -115,7 +129,16 @@ mod tests {
         assert!(Version::parse("latest").unwrap().has("2024-04-11"));
         assert!(Version::parse("2020-10-27").unwrap().has("2020-08-24"));
         assert!(!Version::parse("2019-10-01").unwrap().has("2020-08-24"));
-        for unknown in ["2020-08-24", "2016-11-30", "LATEST", "1", "1.1", "2024-04-12", "2022-07-09", ""] {
+        for unknown in [
+            "2020-08-24",
+            "2016-11-30",
+            "LATEST",
+            "1",
+            "1.1",
+            "2024-04-12",
+            "2022-07-09",
+            "",
+        ] {
             assert_eq!(Version::parse(unknown), None, "{unknown}");
         }
     }
@@ -129,7 +152,10 @@ mod tests {
             ("/latest", &[][..]),
             ("/latest/", &[]),
             ("//latest", &[]),
-            ("/latest/meta-data//instance-id/", &["meta-data", "instance-id"]),
+            (
+                "/latest/meta-data//instance-id/",
+                &["meta-data", "instance-id"],
+            ),
             ("/latest/a%20b", &["a b"]),
             ("/latest/%6deta-data", &["meta-data"]),
             ("/latest/%2e%2e/x", &["..", "x"]),
@@ -140,9 +166,16 @@ mod tests {
         ] {
             assert_eq!(below_latest(path).unwrap(), segments, "{path}");
         }
-        for path in
-            ["/latest/%", "/latest/%2", "/latest/%zz", "/latest/%+1", "/latest/%ff", "/%00", "/LATEST/", "/late"]
-        {
+        for path in [
+            "/latest/%",
+            "/latest/%2",
+            "/latest/%zz",
+            "/latest/%+1",
+            "/latest/%ff",
+            "/%00",
+            "/LATEST/",
+            "/late",
+        ] {
             assert_eq!(DataPath::parse(path), None, "{path}");
         }
     }

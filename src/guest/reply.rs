@@ -75,7 +75,12 @@ pub const NOT_FOUND_PAGE: &str = "<?xml version=\"1.0\" encoding=\"iso-8859-1\"?
 
 impl Reply {
     /// 200 with a value or a listing.
-    pub fn value(value: Value<'_>, delivery: Delivery, now: Moment, connection: Connection) -> Reply {
+    pub fn value(
+        value: Value<'_>,
+        delivery: Delivery,
+        now: Moment,
+        connection: Connection,
+    ) -> Reply {
         let mut reply = Reply::bare(200, connection);
         reply.body = match value.bytes {
             Cow::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
@@ -97,14 +102,22 @@ impl Reply {
     pub fn token(token: Token, ttl: TtlSeconds, now: Moment) -> Reply {
         let mut reply = Reply::bare(200, Connection::Close);
         reply.body = token.into_string().into();
-        reply.header(TTL_HEADER, ttl.get().to_string()).content_length().signed_off(now).header("Content-Type", TEXT);
+        reply
+            .header(TTL_HEADER, ttl.get().to_string())
+            .content_length()
+            .signed_off(now)
+            .header("Content-Type", TEXT);
         reply
     }
 
     /// 200 with the methods of a path.
     pub fn methods(allow: Allow, now: Moment, connection: Connection) -> Reply {
         let mut reply = Reply::bare(200, connection);
-        reply.header("Allow", allow.as_str()).content_length().signed_off(now).header("Content-Type", TEXT);
+        reply
+            .header("Allow", allow.as_str())
+            .content_length()
+            .signed_off(now)
+            .header("Content-Type", TEXT);
         reply
     }
 
@@ -132,11 +145,21 @@ impl Reply {
         let mut reply = Reply::bare(status, connection);
         match (status, allow) {
             // The one order that was seen with Content-Type in front.
-            (403, _) => reply.content_length().header("Content-Type", TEXT).signed_off(now),
-            (_, None) => reply.content_length().signed_off(now).header("Content-Type", TEXT),
+            (403, _) => reply
+                .content_length()
+                .header("Content-Type", TEXT)
+                .signed_off(now),
+            (_, None) => reply
+                .content_length()
+                .signed_off(now)
+                .header("Content-Type", TEXT),
             (_, Some(allow)) => {
                 reply.reason = Some("Not Allowed");
-                reply.header("Allow", allow.as_str()).content_length().signed_off(now).header("Content-Type", TEXT)
+                reply
+                    .header("Allow", allow.as_str())
+                    .content_length()
+                    .signed_off(now)
+                    .header("Content-Type", TEXT)
             }
         };
         Answer::Reply(reply)
@@ -150,12 +173,22 @@ impl Reply {
             Malformed::Body => 413,
         };
         let mut reply = Reply::bare(status, Connection::Close);
-        reply.content_length().signed_off(now).header("Content-Type", TEXT);
+        reply
+            .content_length()
+            .signed_off(now)
+            .header("Content-Type", TEXT);
         reply
     }
 
     fn bare(status: u16, connection: Connection) -> Reply {
-        Reply { status, reason: None, headers: Vec::with_capacity(8), body: Bytes::new(), hop_limit: None, connection }
+        Reply {
+            status,
+            reason: None,
+            headers: Vec::with_capacity(8),
+            body: Bytes::new(),
+            hop_limit: None,
+            connection,
+        }
     }
 
     fn header(&mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> &mut Reply {
@@ -170,7 +203,8 @@ impl Reply {
 
     /// Date, Server and, unless the connection stays, `Connection: close`.
     fn signed_off(&mut self, now: Moment) -> &mut Reply {
-        self.header("Date", http_date(now.wall)).header("Server", "EC2ws");
+        self.header("Date", http_date(now.wall))
+            .header("Server", "EC2ws");
         if self.connection == Connection::Close {
             self.header("Connection", "close");
         }

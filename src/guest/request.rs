@@ -250,14 +250,20 @@ impl HostRule {
         let name = host_of(value).ok_or(Malformed::Host)?;
         // A name may end in the dot of the root.
         let name = name.strip_suffix('.').unwrap_or(name);
-        let HostRule::Known(allowed) = self else { return Ok(()) };
+        let HostRule::Known(allowed) = self else {
+            return Ok(());
+        };
         let is = |known: &str| known.eq_ignore_ascii_case(name);
         let known = name.starts_with('[')
             || name.parse::<Ipv4Addr>().is_ok()
             || !name.contains('.')
             || HostRule::EC2_NAMES.into_iter().any(is)
             || allowed.iter().any(|host| is(host));
-        if known { Ok(()) } else { Err(Malformed::ForeignHost) }
+        if known {
+            Ok(())
+        } else {
+            Err(Malformed::ForeignHost)
+        }
     }
 }
 
@@ -279,7 +285,9 @@ fn host_of(authority: &str) -> Option<&str> {
         None => {
             let end = authority.find(':').unwrap_or(authority.len());
             let host = &authority[..end];
-            let letters = host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
+            let letters = host
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
             if host.is_empty() || !letters {
                 return None;
             }
@@ -288,7 +296,8 @@ fn host_of(authority: &str) -> Option<&str> {
     };
     let port_is_fine = match port.strip_prefix(':') {
         Some(digits) => {
-            digits.is_empty() || (digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok())
+            digits.is_empty()
+                || (digits.bytes().all(|b| b.is_ascii_digit()) && digits.parse::<u16>().is_ok())
         }
         None => port.is_empty(),
     };
@@ -325,9 +334,21 @@ mod tests {
         HostRule::Known(vec!["metadata.example.com".to_string()])
     }
 
-    fn read<'a>(method: &'a str, target: &'a str, headers: &'a [(&'a str, &'a str)]) -> Result<Request<'a>, Malformed> {
-        let headers = headers.iter().map(|(name, value)| (*name, value.as_bytes()));
-        let raw = RawRequest { method, target, version: HttpVersion::Http11, headers, body: Body::Empty };
+    fn read<'a>(
+        method: &'a str,
+        target: &'a str,
+        headers: &'a [(&'a str, &'a str)],
+    ) -> Result<Request<'a>, Malformed> {
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (*name, value.as_bytes()));
+        let raw = RawRequest {
+            method,
+            target,
+            version: HttpVersion::Http11,
+            headers,
+            body: Body::Empty,
+        };
         // A leaked rule keeps the table short; it is a few bytes in a test.
         Request::read(raw, Box::leak(Box::new(known())))
     }
@@ -370,10 +391,17 @@ mod tests {
             ("[::1]x", Malformed::Host),
             ("h\u{fc}st", Malformed::Host),
         ] {
-            assert_eq!(read("GET", "/", &[("host", host)]).err(), Some(fault), "{host:?}");
+            assert_eq!(
+                read("GET", "/", &[("host", host)]).err(),
+                Some(fault),
+                "{host:?}"
+            );
         }
         assert_eq!(read("GET", "/", &[]).err(), Some(Malformed::Host));
-        assert_eq!(read("GET", "/", &[("host", "imds"), ("host", "imds")]).err(), Some(Malformed::Host));
+        assert_eq!(
+            read("GET", "/", &[("host", "imds"), ("host", "imds")]).err(),
+            Some(Malformed::Host)
+        );
     }
 
     #[test]
@@ -385,7 +413,10 @@ mod tests {
             headers: [("connection", b"keep-alive".as_slice())].into_iter(),
             body: Body::Empty,
         };
-        assert_eq!(Request::read(raw, &known()).unwrap().connection, Connection::Close);
+        assert_eq!(
+            Request::read(raw, &known()).unwrap().connection,
+            Connection::Close
+        );
     }
 
     #[test]
@@ -420,33 +451,65 @@ mod tests {
         ] {
             assert_eq!(read("GET", target, &host).err(), Some(fault), "{target:?}");
         }
-        for (method, target) in [("CONNECT", "imds:80"), ("OPTIONS", "*"), ("get", "x"), ("TRACE", "/")] {
-            assert_eq!(read(method, target, &host).unwrap().method, Method::Other, "{method}");
+        for (method, target) in [
+            ("CONNECT", "imds:80"),
+            ("OPTIONS", "*"),
+            ("get", "x"),
+            ("TRACE", "/"),
+        ] {
+            assert_eq!(
+                read(method, target, &host).unwrap().method,
+                Method::Other,
+                "{method}"
+            );
         }
     }
 
     #[test]
     fn the_headers_that_decide() {
         let with = |name: &'static str, value: &'static str| {
-            let headers: &'static [(&str, &str)] = Box::leak(Box::new([("host", "imds"), (name, value)]));
+            let headers: &'static [(&str, &str)] =
+                Box::leak(Box::new([("host", "imds"), (name, value)]));
             read("PUT", "/latest/api/token", headers).unwrap()
         };
-        for name in ["x-forwarded-for", "x_forwarded_for", "x_forwarded-for", "x-forwarded_for"] {
+        for name in [
+            "x-forwarded-for",
+            "x_forwarded_for",
+            "x_forwarded-for",
+            "x-forwarded_for",
+        ] {
             for value in ["1.2.3.4", "", "\u{fc}"] {
-                assert_eq!(with(name, value).forwarded_for, Presence::Present, "{name}: {value}");
+                assert_eq!(
+                    with(name, value).forwarded_for,
+                    Presence::Present,
+                    "{name}: {value}"
+                );
             }
         }
         for name in ["origin", "referer", "sec-fetch-mode", "sec-fetch-x"] {
             assert_eq!(with(name, "").browser, Presence::Present, "{name}");
         }
-        for name in ["x-forwarded-host", "forwarded", "via", "user-agent", "x-real-ip"] {
+        for name in [
+            "x-forwarded-host",
+            "forwarded",
+            "via",
+            "user-agent",
+            "x-real-ip",
+        ] {
             let request = with(name, "x");
-            assert_eq!((request.forwarded_for, request.browser), (Presence::Absent, Presence::Absent), "{name}");
+            assert_eq!(
+                (request.forwarded_for, request.browser),
+                (Presence::Absent, Presence::Absent),
+                "{name}"
+            );
         }
         for (value, connection) in [
             ("keep-alive", Connection::KeepAlive),
             ("Keep-Alive", Connection::KeepAlive),
-            ("X-aws-ec2-metadata-token, keep-alive", Connection::KeepAlive),
+            (
+                "X-aws-ec2-metadata-token, keep-alive",
+                Connection::KeepAlive,
+            ),
             ("close, keep-alive", Connection::Close),
             ("keep-alive, close", Connection::Close),
             ("upgrade", Connection::Close),
@@ -461,7 +524,11 @@ mod tests {
         for name in [TOKEN, TTL_SECONDS] {
             let headers = [("host", "imds"), (name, "60"), (name, "60")];
             let request = read("PUT", "/latest/api/token", &headers).unwrap();
-            let header = if name == TOKEN { request.token } else { request.ttl_seconds };
+            let header = if name == TOKEN {
+                request.token
+            } else {
+                request.ttl_seconds
+            };
             assert_eq!(header, Header::Repeated);
         }
     }
@@ -470,7 +537,13 @@ mod tests {
     fn a_body_is_refused_on_every_method() {
         for method in ["GET", "PUT", "POST", "HEAD"] {
             let headers = [("host", b"imds".as_slice())].into_iter();
-            let raw = RawRequest { method, target: "/", version: HttpVersion::Http11, headers, body: Body::NotEmpty };
+            let raw = RawRequest {
+                method,
+                target: "/",
+                version: HttpVersion::Http11,
+                headers,
+                body: Body::NotEmpty,
+            };
             assert_eq!(Request::read(raw, &known()).err(), Some(Malformed::Body));
         }
     }

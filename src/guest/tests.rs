@@ -8,8 +8,8 @@ use super::request::{Body, Connection, HttpVersion};
 use super::*;
 use crate::config::demo_instance;
 use crate::instance::{
-    Attachment, CredentialSource, Family, HopLimit, HttpTokens, Instance, InstanceId, InstanceState, StaticSource,
-    Switch,
+    Attachment, CredentialSource, Family, HopLimit, HttpTokens, Instance, InstanceId,
+    InstanceState, StaticSource, Switch,
 };
 use crate::registry::memory::MemoryStore;
 
@@ -37,7 +37,10 @@ struct Seen {
 
 impl Seen {
     fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     fn names(&self) -> Vec<&str> {
@@ -46,12 +49,20 @@ impl Seen {
 }
 
 fn moment() -> Moment {
-    Moment { since_boot: Duration::from_secs(1_000), wall: "2026-05-16T16:25:07Z".parse().unwrap() }
+    Moment {
+        since_boot: Duration::from_secs(1_000),
+        wall: "2026-05-16T16:25:07Z".parse().unwrap(),
+    }
 }
 
 fn origin(listener: &str, family: Family) -> Origin {
     let peer: SocketAddr = "127.0.0.1:40000".parse().unwrap();
-    Origin { attachment: Attachment::Listener(listener.to_string()), family, peer, holder: None }
+    Origin {
+        attachment: Attachment::Listener(listener.to_string()),
+        family,
+        peer,
+        holder: None,
+    }
 }
 
 fn instance(change: impl FnOnce(&mut Instance)) -> Instance {
@@ -70,15 +81,30 @@ fn static_source(instance: &mut Instance) -> &mut StaticSource {
 
 impl Host {
     fn of(instances: impl IntoIterator<Item = Instance>) -> Host {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         let (registry, _) = Registry::open(Arc::new(MemoryStore)).unwrap();
         let now = moment();
         for instance in instances {
-            runtime.block_on(registry.register(instance, now.wall)).unwrap();
+            runtime
+                .block_on(registry.register(instance, now.wall))
+                .unwrap();
         }
         let tokens = Arc::new(TokenAuthority::in_memory(now));
-        let guest = Guest::new(Arc::clone(&registry), tokens, Made::default(), HostRule::Known(Vec::new()));
-        Host { guest, registry, runtime, now }
+        let guest = Guest::new(
+            Arc::clone(&registry),
+            tokens,
+            Made::default(),
+            HostRule::Known(Vec::new()),
+        );
+        Host {
+            guest,
+            registry,
+            runtime,
+            now,
+        }
     }
 
     fn with(change: impl FnOnce(&mut Instance)) -> Host {
@@ -91,11 +117,21 @@ impl Host {
             change(instance);
             Ok::<_, ()>(())
         };
-        self.runtime.block_on(self.registry.update(&id, self.now.wall, change)).unwrap();
+        self.runtime
+            .block_on(self.registry.update(&id, self.now.wall, change))
+            .unwrap();
     }
 
-    fn ask_from(&self, origin: &Origin, method: &str, target: &str, headers: &[(&str, &str)]) -> Seen {
-        let headers = [("host", "169.254.169.254")].into_iter().chain(headers.iter().copied());
+    fn ask_from(
+        &self,
+        origin: &Origin,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+    ) -> Seen {
+        let headers = [("host", "169.254.169.254")]
+            .into_iter()
+            .chain(headers.iter().copied());
         let raw = RawRequest {
             method,
             target,
@@ -104,10 +140,19 @@ impl Host {
             body: Body::Empty,
         };
         match self.guest.handle(origin, raw, self.now) {
-            Answer::Silence => Seen { status: 0, headers: Vec::new(), body: String::new(), hop_limit: None },
+            Answer::Silence => Seen {
+                status: 0,
+                headers: Vec::new(),
+                body: String::new(),
+                hop_limit: None,
+            },
             Answer::Reply(reply) => Seen {
                 status: reply.status,
-                headers: reply.headers.into_iter().map(|(name, value)| (name.to_string(), value.to_string())).collect(),
+                headers: reply
+                    .headers
+                    .into_iter()
+                    .map(|(name, value)| (name.to_string(), value.to_string()))
+                    .collect(),
                 body: String::from_utf8(reply.body.to_vec()).unwrap(),
                 hop_limit: reply.hop_limit.map(HopLimit::get),
             },
@@ -152,12 +197,30 @@ fn a_put_with_a_ttl_from_1_to_21600_gets_a_token() {
 #[test]
 fn a_put_with_anything_else_for_a_ttl_is_400() {
     let host = Host::with(|_| {});
-    for ttl in ["", "-1", "+5", "abc", "6o", "1.5", "0x10", "1e3", "60 60", "60,60", "21601", "4294967297", "\u{661}"] {
+    for ttl in [
+        "",
+        "-1",
+        "+5",
+        "abc",
+        "6o",
+        "1.5",
+        "0x10",
+        "1e3",
+        "60 60",
+        "60,60",
+        "21601",
+        "4294967297",
+        "\u{661}",
+    ] {
         let seen = host.ask("PUT", TOKEN_PATH, &[(TTL, ttl)]);
         assert_eq!((seen.status, seen.body.as_str()), (400, ""), "{ttl:?}");
     }
     assert_eq!(host.ask("PUT", TOKEN_PATH, &[]).status, 400);
-    assert_eq!(host.ask("PUT", TOKEN_PATH, &[(TTL, "60"), (TTL, "60")]).status, 400);
+    assert_eq!(
+        host.ask("PUT", TOKEN_PATH, &[(TTL, "60"), (TTL, "60")])
+            .status,
+        400
+    );
 }
 
 /// The rows of EC2's known behaviour: method, path, headers, then the status with tokens optional and with them required.
@@ -173,7 +236,13 @@ fn what_a_request_is_answered_with_tokens_optional_and_required() {
         ("PUT", TOKEN_PATH, &[ttl, (FORWARDED, "")], 403, 403),
         ("PUT", TOKEN_PATH, &[(FORWARDED, ""), ttl], 403, 403),
         ("PUT", TOKEN_PATH, &[ttl, ("origin", "http://x")], 403, 403),
-        ("PUT", TOKEN_PATH, &[ttl, ("sec-fetch-site", "same-origin")], 403, 403),
+        (
+            "PUT",
+            TOKEN_PATH,
+            &[ttl, ("sec-fetch-site", "same-origin")],
+            403,
+            403,
+        ),
         ("PUT", TOKEN_PATH, &[ttl, (TOKEN, "garbage")], 200, 200),
         ("PUT", "/latest/api/token/", &[ttl], 403, 403),
         ("PUT", "//latest/api/token", &[ttl], 403, 403),
@@ -217,26 +286,88 @@ fn what_a_request_is_answered_with_tokens_optional_and_required() {
         ("GET", "/latest/meta-data/instance-id", bad, 401, 401),
         ("HEAD", "/latest/meta-data/instance-id", bad, 401, 401),
         ("GET", "/latest/meta-data/nope", bad, 401, 401),
-        ("GET", "/latest/meta-data/instance-id", &[(TOKEN, "")], 401, 401),
-        ("GET", "/latest/meta-data/instance-id", &[(TOKEN, ""), (TOKEN, "")], 401, 401),
+        (
+            "GET",
+            "/latest/meta-data/instance-id",
+            &[(TOKEN, "")],
+            401,
+            401,
+        ),
+        (
+            "GET",
+            "/latest/meta-data/instance-id",
+            &[(TOKEN, ""), (TOKEN, "")],
+            401,
+            401,
+        ),
         ("GET", "/latest/meta-data/instance-id", xff, 200, 401),
-        ("GET", "/latest/meta-data/instance-id", &[(FORWARDED, "1.2.3.4"), (TOKEN, "garbage")], 403, 403),
-        ("GET", "/latest/meta-data/spot/instance-action", &[], 404, 401),
-        ("GET", "/latest/meta-data/events/maintenance/scheduled", &[], 200, 401),
-        ("GET", "/latest/meta-data/iam/security-credentials-extended/", &[], 404, 401),
+        (
+            "GET",
+            "/latest/meta-data/instance-id",
+            &[(FORWARDED, "1.2.3.4"), (TOKEN, "garbage")],
+            403,
+            403,
+        ),
+        (
+            "GET",
+            "/latest/meta-data/spot/instance-action",
+            &[],
+            404,
+            401,
+        ),
+        (
+            "GET",
+            "/latest/meta-data/events/maintenance/scheduled",
+            &[],
+            200,
+            401,
+        ),
+        (
+            "GET",
+            "/latest/meta-data/iam/security-credentials-extended/",
+            &[],
+            404,
+            401,
+        ),
         ("GET", "/latest/meta-data/public-keys/0=demo", &[], 404, 401),
-        ("GET", "/latest/meta-data/public-keys/0=demo/openssh-key", &[], 404, 401),
+        (
+            "GET",
+            "/latest/meta-data/public-keys/0=demo/openssh-key",
+            &[],
+            404,
+            401,
+        ),
         ("GET", "/latest/meta-data/tags/instance", &[], 404, 401),
         ("GET", "/latest/meta-data/tags/instance/Name", &[], 404, 401),
-        ("GET", "http://169.254.169.254/latest/meta-data/instance-id", &[], 200, 401),
-        ("GET", "http://attacker.example/latest/meta-data/instance-id", &[], 421, 421),
+        (
+            "GET",
+            "http://169.254.169.254/latest/meta-data/instance-id",
+            &[],
+            200,
+            401,
+        ),
+        (
+            "GET",
+            "http://attacker.example/latest/meta-data/instance-id",
+            &[],
+            421,
+            421,
+        ),
         ("GET", "*", &[], 400, 400),
     ];
     let optional = Host::with(|_| {});
     let required = Host::with(|i| i.metadata_options.http_tokens = HttpTokens::Required);
     for (method, path, headers, with_optional, with_required) in rows {
-        assert_eq!(optional.ask(method, path, headers).status, *with_optional, "optional: {method} {path} {headers:?}");
-        assert_eq!(required.ask(method, path, headers).status, *with_required, "required: {method} {path} {headers:?}");
+        assert_eq!(
+            optional.ask(method, path, headers).status,
+            *with_optional,
+            "optional: {method} {path} {headers:?}"
+        );
+        assert_eq!(
+            required.ask(method, path, headers).status,
+            *with_required,
+            "required: {method} {path} {headers:?}"
+        );
     }
 
     // A valid token makes the data paths the same in both.
@@ -248,10 +379,22 @@ fn what_a_request_is_answered_with_tokens_optional_and_required() {
             ("/latest/meta-data/nope", 404),
             ("/latest/meta-data/tags/instance", 404),
         ] {
-            assert_eq!(host.ask("GET", path, &[(TOKEN, &token)]).status, status, "{path}");
+            assert_eq!(
+                host.ask("GET", path, &[(TOKEN, &token)]).status,
+                status,
+                "{path}"
+            );
         }
-        assert_eq!(host.ask("GET", "/latest/", &[(TOKEN, &token), (TOKEN, &token)]).status, 401);
-        assert_eq!(host.ask("GET", "/latest/", &[(TOKEN, &token), (FORWARDED, "")]).status, 403);
+        assert_eq!(
+            host.ask("GET", "/latest/", &[(TOKEN, &token), (TOKEN, &token)])
+                .status,
+            401
+        );
+        assert_eq!(
+            host.ask("GET", "/latest/", &[(TOKEN, &token), (FORWARDED, "")])
+                .status,
+            403
+        );
     }
 }
 
@@ -261,9 +404,19 @@ fn a_disabled_endpoint_answers_everything_with_403() {
     let host = Host::with(|_| {});
     let token = host.token(60);
     host.change(|i| i.metadata_options.http_endpoint = Switch::Disabled);
-    for (method, path) in [("GET", "/"), ("PUT", TOKEN_PATH), ("OPTIONS", "/"), ("POST", "/"), ("HEAD", "/nope")] {
+    for (method, path) in [
+        ("GET", "/"),
+        ("PUT", TOKEN_PATH),
+        ("OPTIONS", "/"),
+        ("POST", "/"),
+        ("HEAD", "/nope"),
+    ] {
         let seen = host.ask(method, path, &[(TTL, "60"), (TOKEN, &token)]);
-        assert_eq!((seen.status, seen.body.as_str()), (403, ""), "{method} {path}");
+        assert_eq!(
+            (seen.status, seen.body.as_str()),
+            (403, ""),
+            "{method} {path}"
+        );
     }
     host.change(|i| i.metadata_options.http_endpoint = Switch::Enabled);
     assert_eq!(host.ask("GET", "/", &[(TOKEN, &token)]).status, 200);
@@ -275,9 +428,17 @@ fn by_ipv6_nobody_answers_unless_it_is_enabled() {
     let by_ipv6 = origin("demo", Family::Ipv6);
     let token = host.token(60);
     assert_eq!(host.ask_from(&by_ipv6, "GET", "/", &[]).status, 0);
-    assert_eq!(host.ask_from(&by_ipv6, "PUT", TOKEN_PATH, &[(TTL, "60")]).status, 0);
+    assert_eq!(
+        host.ask_from(&by_ipv6, "PUT", TOKEN_PATH, &[(TTL, "60")])
+            .status,
+        0
+    );
     host.change(|i| i.metadata_options.http_protocol_ipv6 = Switch::Enabled);
-    assert_eq!(host.ask_from(&by_ipv6, "GET", "/", &[(TOKEN, &token)]).status, 200);
+    assert_eq!(
+        host.ask_from(&by_ipv6, "GET", "/", &[(TOKEN, &token)])
+            .status,
+        200
+    );
     // A disabled endpoint is 403 on both families.
     host.change(|i| i.metadata_options.http_endpoint = Switch::Disabled);
     assert_eq!(host.ask_from(&by_ipv6, "GET", "/", &[]).status, 403);
@@ -287,8 +448,21 @@ fn by_ipv6_nobody_answers_unless_it_is_enabled() {
 fn an_origin_that_nobody_or_more_than_one_claims_is_not_answered() {
     let second = || instance(|i| i.instance_id = InstanceId::parse("i-12345678").unwrap());
     let host = Host::of([instance(|_| {})]);
-    assert_eq!(host.ask_from(&origin("other", Family::Ipv4), "GET", "/", &[]).status, 0);
-    assert_eq!(host.ask_from(&origin("other", Family::Ipv4), "PUT", TOKEN_PATH, &[(TTL, "60")]).status, 0);
+    assert_eq!(
+        host.ask_from(&origin("other", Family::Ipv4), "GET", "/", &[])
+            .status,
+        0
+    );
+    assert_eq!(
+        host.ask_from(
+            &origin("other", Family::Ipv4),
+            "PUT",
+            TOKEN_PATH,
+            &[(TTL, "60")]
+        )
+        .status,
+        0
+    );
 
     let disputed = Host::of([instance(|_| {}), second()]);
     assert_eq!(disputed.ask("GET", "/", &[]).status, 0);
@@ -305,22 +479,40 @@ fn only_a_running_instance_is_answered() {
         (InstanceState::Stopped, 0),
         (InstanceState::Terminated, 0),
     ] {
-        assert_eq!(Host::with(move |i| i.state = state).get("/").status, status, "{state:?}");
+        assert_eq!(
+            Host::with(move |i| i.state = state).get("/").status,
+            status,
+            "{state:?}"
+        );
     }
 }
 
 #[test]
 fn the_hop_limit_is_on_every_put_answer_and_on_nothing_else() {
-    let host = Host::with(|i| i.metadata_options.http_put_response_hop_limit = HopLimit::try_from(5).unwrap());
-    assert_eq!(host.ask("PUT", TOKEN_PATH, &[(TTL, "60")]).hop_limit, Some(5));
+    let host = Host::with(|i| {
+        i.metadata_options.http_put_response_hop_limit = HopLimit::try_from(5).unwrap()
+    });
+    assert_eq!(
+        host.ask("PUT", TOKEN_PATH, &[(TTL, "60")]).hop_limit,
+        Some(5)
+    );
     assert_eq!(host.ask("PUT", TOKEN_PATH, &[]).hop_limit, Some(5));
     assert_eq!(host.ask("PUT", "/nope", &[]).hop_limit, Some(5));
     for method in ["GET", "HEAD", "OPTIONS", "POST"] {
         assert_eq!(host.ask(method, "/", &[]).hop_limit, None, "{method}");
-        assert_eq!(host.ask(method, TOKEN_PATH, &[]).hop_limit, None, "{method}");
+        assert_eq!(
+            host.ask(method, TOKEN_PATH, &[]).hop_limit,
+            None,
+            "{method}"
+        );
     }
-    host.change(|i| i.metadata_options.http_put_response_hop_limit = HopLimit::try_from(64).unwrap());
-    assert_eq!(host.ask("PUT", TOKEN_PATH, &[(TTL, "60")]).hop_limit, Some(64));
+    host.change(|i| {
+        i.metadata_options.http_put_response_hop_limit = HopLimit::try_from(64).unwrap()
+    });
+    assert_eq!(
+        host.ask("PUT", TOKEN_PATH, &[(TTL, "60")]).hop_limit,
+        Some(64)
+    );
 }
 
 /// The remaining seconds are on every answer to a valid token, 404 included, and never on another.
@@ -351,9 +543,17 @@ fn the_ttl_header_counts_down_and_the_token_ends() {
 fn a_step_of_the_wall_clock_changes_no_tokens_life() {
     let mut host = Host::with(|_| {});
     let token = host.token(60);
-    for day in ["2026-05-15T16:25:07Z", "2026-05-17T16:25:07Z", "1970-01-01T00:00:00Z"] {
+    for day in [
+        "2026-05-15T16:25:07Z",
+        "2026-05-17T16:25:07Z",
+        "1970-01-01T00:00:00Z",
+    ] {
         host.now.wall = day.parse().unwrap();
-        assert_eq!(host.ask("GET", "/", &[(TOKEN, &token)]).header(TTL), Some("60"), "{day}");
+        assert_eq!(
+            host.ask("GET", "/", &[(TOKEN, &token)]).header(TTL),
+            Some("60"),
+            "{day}"
+        );
     }
 }
 
@@ -366,10 +566,28 @@ fn a_token_is_good_for_its_instance_and_its_launch_only() {
     let host = Host::of([instance(|_| {}), other]);
     let token = host.token(21_600);
     assert_eq!(host.get("/").status, 200);
-    assert_eq!(host.ask_from(&origin("other", Family::Ipv4), "GET", "/", &[(TOKEN, &token)]).status, 401);
-    assert_eq!(host.ask_from(&origin("other", Family::Ipv4), "GET", "/", &[]).status, 200);
+    assert_eq!(
+        host.ask_from(
+            &origin("other", Family::Ipv4),
+            "GET",
+            "/",
+            &[(TOKEN, &token)]
+        )
+        .status,
+        401
+    );
+    assert_eq!(
+        host.ask_from(&origin("other", Family::Ipv4), "GET", "/", &[])
+            .status,
+        200
+    );
     // Another host with the same instance has other keys and another launch epoch.
-    assert_eq!(Host::with(|_| {}).ask("GET", "/", &[(TOKEN, &token)]).status, 401);
+    assert_eq!(
+        Host::with(|_| {})
+            .ask("GET", "/", &[(TOKEN, &token)])
+            .status,
+        401
+    );
 }
 
 #[test]
@@ -386,11 +604,19 @@ fn no_changed_token_is_accepted() {
                 continue;
             }
             changed[place] = letter;
-            assert!(!accepted(std::str::from_utf8(&changed).unwrap()), "place {place}, letter {letter}");
+            assert!(
+                !accepted(std::str::from_utf8(&changed).unwrap()),
+                "place {place}, letter {letter}"
+            );
         }
         assert!(!accepted(&token[..place]), "cut to {place}");
     }
-    for other in [format!("{token}="), format!("{token}A"), token.trim_end_matches('=').to_string(), token.repeat(2)] {
+    for other in [
+        format!("{token}="),
+        format!("{token}A"),
+        token.trim_end_matches('=').to_string(),
+        token.repeat(2),
+    ] {
         assert!(!accepted(&other), "{other}");
     }
 }
@@ -400,7 +626,11 @@ fn tokens_differ_and_begin_as_on_nitro() {
     let host = Host::with(|_| {});
     let tokens: std::collections::BTreeSet<String> = (0..1000).map(|_| host.token(60)).collect();
     assert_eq!(tokens.len(), 1000);
-    assert!(tokens.iter().all(|token| token.starts_with("AQAEA") && token.ends_with("==")));
+    assert!(
+        tokens
+            .iter()
+            .all(|token| token.starts_with("AQAEA") && token.ends_with("=="))
+    );
 }
 
 /// Six hours are a token's longest life, so one roll later it may still be good, and two rolls later it can't be.
@@ -413,14 +643,23 @@ fn keys_roll_and_the_key_before_stays_good() {
     tokens.roll(host.now).unwrap();
     let late = host.token(21_600);
     host.later(0.5);
-    assert_eq!(host.ask("GET", "/", &[(TOKEN, &early)]).header(TTL), Some("1"));
+    assert_eq!(
+        host.ask("GET", "/", &[(TOKEN, &early)]).header(TTL),
+        Some("1")
+    );
     host.later(0.5);
     tokens.roll(host.now).unwrap();
     assert_eq!(host.ask("GET", "/", &[(TOKEN, &early)]).status, 401);
-    assert_eq!(host.ask("GET", "/", &[(TOKEN, &late)]).header(TTL), Some("21599"));
+    assert_eq!(
+        host.ask("GET", "/", &[(TOKEN, &late)]).header(TTL),
+        Some("21599")
+    );
     host.later(21_598.0);
     tokens.roll(host.now).unwrap();
-    assert_eq!(host.ask("GET", "/", &[(TOKEN, &late)]).header(TTL), Some("1"));
+    assert_eq!(
+        host.ask("GET", "/", &[(TOKEN, &late)]).header(TTL),
+        Some("1")
+    );
 }
 
 #[test]
@@ -429,13 +668,31 @@ fn the_key_ring_survives_a_restart_and_not_a_reboot() {
     let host = Host::with(|_| {});
     let open = |boot: &str| {
         let tokens = Arc::new(TokenAuthority::open(directory.path(), boot, host.now).unwrap());
-        Guest::new(Arc::clone(&host.registry), tokens, Made::default(), HostRule::Known(Vec::new()))
+        Guest::new(
+            Arc::clone(&host.registry),
+            tokens,
+            Made::default(),
+            HostRule::Known(Vec::new()),
+        )
     };
     let ask = |guest: &Guest, method: &str, path: &str, header: (&str, &str)| {
-        let headers = [("host", b"imds".as_slice()), (header.0, header.1.as_bytes())].into_iter();
-        let raw = RawRequest { method, target: path, version: HttpVersion::Http11, headers, body: Body::Empty };
+        let headers = [
+            ("host", b"imds".as_slice()),
+            (header.0, header.1.as_bytes()),
+        ]
+        .into_iter();
+        let raw = RawRequest {
+            method,
+            target: path,
+            version: HttpVersion::Http11,
+            headers,
+            body: Body::Empty,
+        };
         match guest.handle(&origin("demo", Family::Ipv4), raw, host.now) {
-            Answer::Reply(reply) => (reply.status, String::from_utf8(reply.body.to_vec()).unwrap()),
+            Answer::Reply(reply) => (
+                reply.status,
+                String::from_utf8(reply.body.to_vec()).unwrap(),
+            ),
             Answer::Silence => unreachable!("the demo instance is known"),
         }
     };
@@ -458,25 +715,50 @@ fn the_key_ring_survives_a_restart_and_not_a_reboot() {
     for mode in [0o640, 0o604, 0o620] {
         let (_, token) = ask(&open("boot 1"), "PUT", TOKEN_PATH, (TTL, "60"));
         set_mode(&ring, mode);
-        assert_eq!(ask(&open("boot 1"), "GET", "/", (TOKEN, &token)).0, 401, "{mode:o}");
-        assert_eq!(std::fs::metadata(&ring).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            ask(&open("boot 1"), "GET", "/", (TOKEN, &token)).0,
+            401,
+            "{mode:o}"
+        );
+        assert_eq!(
+            std::fs::metadata(&ring).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
     }
     let (_, token) = ask(&open("boot 1"), "PUT", TOKEN_PATH, (TTL, "60"));
     std::fs::rename(&ring, directory.path().join("elsewhere")).unwrap();
     std::os::unix::fs::symlink("elsewhere", &ring).unwrap();
-    assert_eq!(ask(&open("boot 1"), "GET", "/", (TOKEN, &token)).0, 401, "a link");
+    assert_eq!(
+        ask(&open("boot 1"), "GET", "/", (TOKEN, &token)).0,
+        401,
+        "a link"
+    );
     // Only root can give it to another.
     let (_, token) = ask(&open("boot 1"), "PUT", TOKEN_PATH, (TTL, "60"));
     if std::os::unix::fs::chown(&ring, Some(65534), None).is_ok() {
-        assert_eq!(ask(&open("boot 1"), "GET", "/", (TOKEN, &token)).0, 401, "another's");
+        assert_eq!(
+            ask(&open("boot 1"), "GET", "/", (TOKEN, &token)).0,
+            401,
+            "another's"
+        );
     }
     // Who may write the directory could put one there at any time.
     for mode in [0o720, 0o702, 0o1777] {
         set_mode(directory.path(), mode);
-        let refused = TokenAuthority::open(directory.path(), "boot 1", host.now).err().expect("it is refused");
-        assert!(refused.to_string().contains("others may write it; run: chmod 700 "), "{refused}");
+        let refused = TokenAuthority::open(directory.path(), "boot 1", host.now)
+            .err()
+            .expect("it is refused");
+        assert!(
+            refused
+                .to_string()
+                .contains("others may write it; run: chmod 700 "),
+            "{refused}"
+        );
     }
-    let mode = std::fs::metadata(directory.path().join("token-keys")).unwrap().permissions().mode();
+    let mode = std::fs::metadata(directory.path().join("token-keys"))
+        .unwrap()
+        .permissions()
+        .mode();
     assert_eq!(mode & 0o777, 0o600);
 }
 
@@ -485,9 +767,23 @@ fn the_key_ring_survives_a_restart_and_not_a_reboot() {
 fn headers_are_ec2s_in_ec2s_order() {
     let host = Host::with(|_| {});
     let token = host.token(60);
-    let data = ["Content-Type", "Accept-Ranges", "Last-Modified", "Content-Length", "Date", "Server", "Connection"];
+    let data = [
+        "Content-Type",
+        "Accept-Ranges",
+        "Last-Modified",
+        "Content-Length",
+        "Date",
+        "Server",
+        "Connection",
+    ];
     let ttl = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds";
-    let error = ["Content-Length", "Date", "Server", "Connection", "Content-Type"];
+    let error = [
+        "Content-Length",
+        "Date",
+        "Server",
+        "Connection",
+        "Content-Type",
+    ];
 
     let seen = host.get("/latest/meta-data/instance-id");
     assert_eq!(seen.names(), data);
@@ -498,22 +794,60 @@ fn headers_are_ec2s_in_ec2s_order() {
     let seen = host.ask("GET", "/latest/meta-data/instance-id", &[(TOKEN, &token)]);
     assert_eq!(seen.names(), [&[ttl][..], &data].concat());
     let seen = host.ask("PUT", TOKEN_PATH, &[(TTL, "60")]);
-    assert_eq!(seen.names(), [ttl, "Content-Length", "Date", "Server", "Connection", "Content-Type"]);
+    assert_eq!(
+        seen.names(),
+        [
+            ttl,
+            "Content-Length",
+            "Date",
+            "Server",
+            "Connection",
+            "Content-Type"
+        ]
+    );
     let seen = host.ask("GET", "/", &[(TOKEN, "x")]);
     assert_eq!((seen.status, seen.names()), (401, error.to_vec()));
     let seen = host.ask("PUT", TOKEN_PATH, &[]);
     assert_eq!((seen.status, seen.names()), (400, error.to_vec()));
     let seen = host.get(TOKEN_PATH);
-    assert_eq!((seen.status, seen.names()), (405, [&["Allow"][..], &error].concat()));
+    assert_eq!(
+        (seen.status, seen.names()),
+        (405, [&["Allow"][..], &error].concat())
+    );
     assert_eq!(seen.header("Allow"), Some("OPTIONS, PUT"));
     let seen = host.ask("PUT", "/", &[("connection", "keep-alive")]);
-    assert_eq!((seen.status, seen.names()), (403, vec!["Content-Length", "Content-Type", "Date", "Server"]));
+    assert_eq!(
+        (seen.status, seen.names()),
+        (
+            403,
+            vec!["Content-Length", "Content-Type", "Date", "Server"]
+        )
+    );
     let seen = host.get("/nope");
-    assert_eq!(seen.names(), ["Content-Type", "Content-Length", "Date", "Server", "Connection"]);
+    assert_eq!(
+        seen.names(),
+        [
+            "Content-Type",
+            "Content-Length",
+            "Date",
+            "Server",
+            "Connection"
+        ]
+    );
     assert_eq!(seen.header("Content-Type"), Some("text/html"));
     assert_eq!(seen.body, reply::NOT_FOUND_PAGE);
     let seen = host.ask("GET", "/nope", &[(TOKEN, &token)]);
-    assert_eq!(seen.names(), ["Content-Type", "Content-Length", ttl, "Date", "Server", "Connection"]);
+    assert_eq!(
+        seen.names(),
+        [
+            "Content-Type",
+            "Content-Length",
+            ttl,
+            "Date",
+            "Server",
+            "Connection"
+        ]
+    );
 }
 
 #[test]
@@ -521,17 +855,36 @@ fn the_connection_closes_unless_keep_alive_is_asked_for_and_always_after_a_token
     let host = Host::with(|_| {});
     let keep_alive = ("connection", "keep-alive");
     assert_eq!(host.get("/").header("Connection"), Some("close"));
-    assert_eq!(host.ask("GET", "/", &[keep_alive]).header("Connection"), None);
-    assert_eq!(host.ask("GET", "/nope", &[keep_alive]).header("Connection"), None);
-    assert_eq!(host.ask("PUT", TOKEN_PATH, &[keep_alive, (TTL, "60")]).header("Connection"), Some("close"));
+    assert_eq!(
+        host.ask("GET", "/", &[keep_alive]).header("Connection"),
+        None
+    );
+    assert_eq!(
+        host.ask("GET", "/nope", &[keep_alive]).header("Connection"),
+        None
+    );
+    assert_eq!(
+        host.ask("PUT", TOKEN_PATH, &[keep_alive, (TTL, "60")])
+            .header("Connection"),
+        Some("close")
+    );
     let raw = RawRequest {
         method: "GET",
         target: "/",
         version: HttpVersion::Http11,
-        headers: [("host", b"attacker.example".as_slice()), ("connection", b"keep-alive")].into_iter(),
+        headers: [
+            ("host", b"attacker.example".as_slice()),
+            ("connection", b"keep-alive"),
+        ]
+        .into_iter(),
         body: Body::Empty,
     };
-    let Answer::Reply(reply) = host.guest.handle(&origin("demo", Family::Ipv4), raw, host.now) else { unreachable!() };
+    let Answer::Reply(reply) = host
+        .guest
+        .handle(&origin("demo", Family::Ipv4), raw, host.now)
+    else {
+        unreachable!()
+    };
     assert_eq!((reply.status, reply.connection), (400, Connection::Close));
 }
 
@@ -545,9 +898,15 @@ fn a_change_is_seen_by_the_next_request() {
     assert_eq!(host.get("/latest/meta-data/tags/instance/Name").status, 404);
     assert!(!host.get("/latest/meta-data/").body.contains("tags/"));
     host.change(|i| i.metadata_options.instance_metadata_tags = Switch::Enabled);
-    assert_eq!(host.get("/latest/meta-data/tags/instance/Name").body, "demo");
+    assert_eq!(
+        host.get("/latest/meta-data/tags/instance/Name").body,
+        "demo"
+    );
     assert!(host.get("/latest/meta-data/").body.ends_with("\ntags/"));
-    assert_eq!(host.get("/2021-01-03/meta-data/tags/instance/Name").status, 404);
+    assert_eq!(
+        host.get("/2021-01-03/meta-data/tags/instance/Name").status,
+        404
+    );
 }
 
 /// Every path that a listing names, in every version.
@@ -590,10 +949,15 @@ fn what_is_listed_resolves_in_every_version() {
 fn the_top_of_the_tree() {
     let host = Host::with(|_| {});
     let versions = host.get("/").body;
-    assert!(versions.starts_with("1.0\n2007-01-19\n") && versions.ends_with("\n2024-04-11\nlatest"));
+    assert!(
+        versions.starts_with("1.0\n2007-01-19\n") && versions.ends_with("\n2024-04-11\nlatest")
+    );
     assert_eq!(host.get("/latest").body, "dynamic\nmeta-data\nuser-data");
     assert_eq!(host.get("/1.0/").body, "meta-data\nuser-data");
-    assert_eq!(host.get("/latest/user-data").header("Content-Type"), Some("application/octet-stream"));
+    assert_eq!(
+        host.get("/latest/user-data").header("Content-Type"),
+        Some("application/octet-stream")
+    );
     let none = Host::with(|i| i.imds.user_data_text = None);
     assert_eq!(none.get("/latest/user-data").status, 404);
     assert_eq!(none.get("/latest/").body, "dynamic\nmeta-data\nuser-data");
@@ -604,16 +968,26 @@ fn v1_and_v2_reads_get_different_credentials() {
     let host = Host::with(|_| {});
     let token = host.token(60);
     let path = "/latest/meta-data/iam/security-credentials/demo-role";
-    let (v1, v2) = (host.get(path).body, host.ask("GET", path, &[(TOKEN, &token)]).body);
+    let (v1, v2) = (
+        host.get(path).body,
+        host.ask("GET", path, &[(TOKEN, &token)]).body,
+    );
     assert_ne!(v1, v2);
     assert!(v2.starts_with(
         "{\n  \"Code\" : \"Success\",\n  \"LastUpdated\" : \"2026-05-16T16:00:00Z\",\n  \"Type\" : \"AWS-HMAC\",\n"
     ));
-    assert!(v2.ends_with("\"Expiration\" : \"2026-05-16T22:00:00Z\"\n}"), "{v2}");
+    assert!(
+        v2.ends_with("\"Expiration\" : \"2026-05-16T22:00:00Z\"\n}"),
+        "{v2}"
+    );
 
     host.change(|i| static_source(i).v1 = None);
     assert_eq!(host.get(path).status, 404);
-    assert_eq!(host.get("/latest/meta-data/iam/security-credentials/").status, 404);
+    assert_eq!(
+        host.get("/latest/meta-data/iam/security-credentials/")
+            .status,
+        404
+    );
     assert_eq!(host.ask("GET", path, &[(TOKEN, &token)]).body, v2);
 }
 
@@ -623,7 +997,10 @@ fn expired_credentials_are_never_served() {
     host.change(|i| static_source(i).v1.as_mut().unwrap().expiration = Some(moment().wall));
     let seen = host.get("/latest/meta-data/iam/security-credentials/demo-role");
     assert_eq!(seen.status, 200);
-    assert!(seen.body.contains("\"Code\" : \"AssumeRoleUnauthorizedAccess\""));
+    assert!(
+        seen.body
+            .contains("\"Code\" : \"AssumeRoleUnauthorizedAccess\"")
+    );
     assert!(!seen.body.contains("Secret"));
 }
 
@@ -663,7 +1040,10 @@ fn overrides_set_and_hide_leaves_and_listings_follow() {
     }
     let listing = host.get("/latest/meta-data/").body;
     let names: Vec<&str> = listing.lines().collect();
-    assert!(names.is_sorted_by(|one, next| one.trim_end_matches('/') < next.trim_end_matches('/')), "{names:?}");
+    assert!(
+        names.is_sorted_by(|one, next| one.trim_end_matches('/') < next.trim_end_matches('/')),
+        "{names:?}"
+    );
     for there in ["ancestor-ami-ids", "elastic-inference/", "instance-type"] {
         assert!(names.contains(&there), "{there}");
     }
@@ -675,7 +1055,8 @@ fn overrides_set_and_hide_leaves_and_listings_follow() {
 /// An override is no way around the option that decides about tags.
 #[test]
 fn overrides_cannot_show_tags() {
-    let overrides: crate::instance::Overrides = serde_json::from_str(r#"{"meta-data/tags/instance/x": "y"}"#).unwrap();
+    let overrides: crate::instance::Overrides =
+        serde_json::from_str(r#"{"meta-data/tags/instance/x": "y"}"#).unwrap();
     assert_eq!(overrides.faults().len(), 1);
 }
 
@@ -688,22 +1069,51 @@ fn notices_appear_with_their_time_and_vanish_with_them() {
         )
         .unwrap();
     });
-    let spot = ["/latest/meta-data/spot/instance-action", "/latest/meta-data/spot/termination-time"];
+    let spot = [
+        "/latest/meta-data/spot/instance-action",
+        "/latest/meta-data/spot/termination-time",
+    ];
     let rebalance = "/latest/meta-data/events/recommendations/rebalance";
-    for path in spot.into_iter().chain([rebalance, "/latest/meta-data/spot/"]) {
+    for path in spot
+        .into_iter()
+        .chain([rebalance, "/latest/meta-data/spot/"])
+    {
         assert_eq!(host.get(path).status, 404, "{path}");
     }
     assert_eq!(host.get("/latest/meta-data/events/").body, "maintenance/");
     host.later(10.0);
-    assert_eq!(host.get(spot[0]).body, r#"{"action": "terminate", "time": "2026-05-16T16:27:17Z"}"#);
+    assert_eq!(
+        host.get(spot[0]).body,
+        r#"{"action": "terminate", "time": "2026-05-16T16:27:17Z"}"#
+    );
     assert_eq!(host.get(spot[1]).body, "2026-05-16T16:27:17Z");
-    assert_eq!(host.get(rebalance).body, r#"{"noticeTime": "2026-05-16T16:25:17Z"}"#);
-    assert_eq!(host.get("/latest/meta-data/events").body, "maintenance/\nrecommendations/");
-    assert_eq!(host.get("/latest/meta-data/spot").body, "instance-action\ntermination-time");
-    assert_eq!(host.get("/2016-04-19/meta-data/spot").body, "termination-time", "instance-action is of 2016-11-15");
-    assert_eq!(host.get("/latest/meta-data/autoscaling/target-lifecycle-state").body, "InService");
+    assert_eq!(
+        host.get(rebalance).body,
+        r#"{"noticeTime": "2026-05-16T16:25:17Z"}"#
+    );
+    assert_eq!(
+        host.get("/latest/meta-data/events").body,
+        "maintenance/\nrecommendations/"
+    );
+    assert_eq!(
+        host.get("/latest/meta-data/spot").body,
+        "instance-action\ntermination-time"
+    );
+    assert_eq!(
+        host.get("/2016-04-19/meta-data/spot").body,
+        "termination-time",
+        "instance-action is of 2016-11-15"
+    );
+    assert_eq!(
+        host.get("/latest/meta-data/autoscaling/target-lifecycle-state")
+            .body,
+        "InService"
+    );
     host.change(|i| i.imds.events = Default::default());
-    for path in spot.into_iter().chain([rebalance, "/latest/meta-data/autoscaling/"]) {
+    for path in spot
+        .into_iter()
+        .chain([rebalance, "/latest/meta-data/autoscaling/"])
+    {
         assert_eq!(host.get(path).status, 404, "{path}");
     }
 }
@@ -734,21 +1144,32 @@ fn steps_of_the_timeline_appear_at_their_time() {
         "autoscaling/",
     ];
     let absent = |host: &Host, paths: &[&str]| {
-        paths.iter().for_each(|path| assert_eq!(host.get(&at(path)).status, 404, "{path}"));
+        paths
+            .iter()
+            .for_each(|path| assert_eq!(host.get(&at(path)).status, 404, "{path}"));
     };
     absent(&host, &coming);
-    let before = host.get(&at("instance-id")).header("Last-Modified").map(str::to_string);
+    let before = host
+        .get(&at("instance-id"))
+        .header("Last-Modified")
+        .map(str::to_string);
     assert_eq!(host.get(&at("events/maintenance/scheduled")).body, "[]");
     assert_eq!(host.get(&at("placement/region")).body, "us-east-1");
 
     host.later(5.0);
-    assert_eq!(host.get(&at("events/recommendations/rebalance")).body, r#"{"noticeTime": "2026-05-16T16:25:12Z"}"#);
+    assert_eq!(
+        host.get(&at("events/recommendations/rebalance")).body,
+        r#"{"noticeTime": "2026-05-16T16:25:12Z"}"#
+    );
     absent(&host, &coming[..3]);
 
     host.later(5.0);
     for (path, body) in [
         ("spot", "instance-action\ntermination-time"),
-        ("spot/instance-action", r#"{"action": "terminate", "time": "2026-05-16T16:27:17Z"}"#),
+        (
+            "spot/instance-action",
+            r#"{"action": "terminate", "time": "2026-05-16T16:27:17Z"}"#,
+        ),
         ("spot/termination-time", "2026-05-16T16:27:17Z"),
         ("autoscaling/target-lifecycle-state", "Terminated"),
         ("own", "leaf"),
@@ -758,21 +1179,34 @@ fn steps_of_the_timeline_appear_at_their_time() {
     ] {
         assert_eq!(host.get(&at(path)).body, body, "{path}");
     }
-    assert!(host.get(&at("events/maintenance/scheduled")).body.contains(r#""Code" : "instance-stop""#));
+    assert!(
+        host.get(&at("events/maintenance/scheduled"))
+            .body
+            .contains(r#""Code" : "instance-stop""#)
+    );
     absent(&host, &["placement/", "placement/region"]);
     let listing = host.get(&at("")).body;
     assert!(
-        listing.contains("\nspot/\n") && listing.contains("\nown/\n") && !listing.contains("placement"),
+        listing.contains("\nspot/\n")
+            && listing.contains("\nown/\n")
+            && !listing.contains("placement"),
         "{listing}"
     );
-    let after = host.get(&at("instance-id")).header("Last-Modified").map(str::to_string);
+    let after = host
+        .get(&at("instance-id"))
+        .header("Last-Modified")
+        .map(str::to_string);
     assert_eq!(after.as_deref(), Some("Sat, 16 May 2026 16:25:17 GMT"));
     assert_ne!(before, after);
 
     host.later(10.0);
     absent(&host, &coming);
     assert_eq!(host.get(&at("events/maintenance/scheduled")).body, "[]");
-    assert!(host.get(&at("events/maintenance/history")).body.contains("[Canceled] d"));
+    assert!(
+        host.get(&at("events/maintenance/history"))
+            .body
+            .contains("[Canceled] d")
+    );
     assert_eq!(host.get(&at("placement/region")).body, "us-east-1");
 }
 
@@ -787,11 +1221,24 @@ fn a_pushed_key_is_there_while_it_lives() {
     let path = "/latest/meta-data/managed-ssh-keys/active-keys/ec2-user/";
     assert_eq!(host.ask("HEAD", path, &[]).status, 200);
     assert_eq!(host.get(path).body, "ssh-ed25519 AAAA");
-    assert_eq!(host.get("/latest/meta-data/managed-ssh-keys/active-keys/root/").status, 404);
-    assert_eq!(host.get("/latest/meta-data/managed-ssh-keys/signer-cert/").status, 404);
+    assert_eq!(
+        host.get("/latest/meta-data/managed-ssh-keys/active-keys/root/")
+            .status,
+        404
+    );
+    assert_eq!(
+        host.get("/latest/meta-data/managed-ssh-keys/signer-cert/")
+            .status,
+        404
+    );
     host.later(60.0);
     assert_eq!(host.ask("HEAD", path, &[]).status, 404);
-    assert!(!host.get("/latest/meta-data/").body.contains("managed-ssh-keys"));
+    assert!(
+        !host
+            .get("/latest/meta-data/")
+            .body
+            .contains("managed-ssh-keys")
+    );
 }
 
 /// The document's bytes are of the launch: a change of the instance does not change what a signature covers.
@@ -801,7 +1248,10 @@ fn the_identity_document_stays_as_it_was_launched() {
     let path = "/latest/dynamic/instance-identity/document";
     let before = host.get(path).body;
     host.change(|i| i.instance_type = "c7g.metal".into());
-    assert_eq!(host.get("/latest/meta-data/instance-type").body, "c7g.metal");
+    assert_eq!(
+        host.get("/latest/meta-data/instance-type").body,
+        "c7g.metal"
+    );
     assert_eq!(host.get(path).body, before);
     assert!(before.ends_with("\"version\" : \"2017-09-30\"\n}"));
 }
@@ -823,20 +1273,43 @@ fn a_request_is_not_even_read_where_nothing_is_open() {
         }
     };
     assert_eq!(malformed(&Host::with(|_| {}), Family::Ipv4), 400);
-    assert_eq!(malformed(&Host::with(|i| i.state = InstanceState::Stopped), Family::Ipv4), 0);
+    assert_eq!(
+        malformed(
+            &Host::with(|i| i.state = InstanceState::Stopped),
+            Family::Ipv4
+        ),
+        0
+    );
     assert_eq!(malformed(&Host::with(|_| {}), Family::Ipv6), 0);
     let disabled = Host::with(|i| i.metadata_options.http_endpoint = Switch::Disabled);
     assert_eq!(malformed(&disabled, Family::Ipv4), 403);
-    assert_eq!(disabled.guest.opens(&origin("demo", Family::Ipv6), "PUT"), None);
-    assert_eq!(disabled.guest.opens(&origin("demo", Family::Ipv4), "PUT"), Some(Some(HopLimit::TWO)));
-    assert_eq!(disabled.guest.opens(&origin("demo", Family::Ipv4), "GET"), Some(None));
-    assert_eq!(disabled.guest.opens(&origin("other", Family::Ipv4), "PUT"), None);
+    assert_eq!(
+        disabled.guest.opens(&origin("demo", Family::Ipv6), "PUT"),
+        None
+    );
+    assert_eq!(
+        disabled.guest.opens(&origin("demo", Family::Ipv4), "PUT"),
+        Some(Some(HopLimit::TWO))
+    );
+    assert_eq!(
+        disabled.guest.opens(&origin("demo", Family::Ipv4), "GET"),
+        Some(None)
+    );
+    assert_eq!(
+        disabled.guest.opens(&origin("other", Family::Ipv4), "PUT"),
+        None
+    );
 }
 
 #[test]
 fn an_option_change_makes_no_value_newer() {
     let mut host = Host::with(|_| {});
-    let modified = |host: &Host| host.get("/latest/user-data").header("Last-Modified").unwrap().to_string();
+    let modified = |host: &Host| {
+        host.get("/latest/user-data")
+            .header("Last-Modified")
+            .unwrap()
+            .to_string()
+    };
     let before = modified(&host);
     host.later(60.0);
     host.change(|i| i.metadata_options.http_put_response_hop_limit = HopLimit::ONE);
@@ -870,8 +1343,10 @@ fn an_override_that_the_tree_has_no_place_for_is_named() {
     ] {
         assert_eq!(faults(bad), 1, "{bad}");
     }
-    let timeline =
-        r#"[{"At": "2026-06-01T00:00:00Z", "Set": {"Override": {"Path": "meta-data/placement", "Value": "x"}}}]"#;
+    let timeline = r#"[{"At": "2026-06-01T00:00:00Z", "Set": {"Override": {"Path": "meta-data/placement", "Value": "x"}}}]"#;
     let later = instance(|i| i.imds.timeline = serde_json::from_str(timeline).unwrap());
-    assert_eq!(tree::faults(&later)[0].0, "Imds.Timeline[0].Set.Override.Path");
+    assert_eq!(
+        tree::faults(&later)[0].0,
+        "Imds.Timeline[0].Set.Override.Path"
+    );
 }

@@ -54,8 +54,12 @@ impl TtlSeconds {
         if !(1..=5).contains(&value.len()) || !value.iter().all(u8::is_ascii_digit) {
             return None;
         }
-        let seconds = value.iter().fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'));
-        (1..=LONGEST_TTL).contains(&seconds).then_some(TtlSeconds(seconds))
+        let seconds = value
+            .iter()
+            .fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'));
+        (1..=LONGEST_TTL)
+            .contains(&seconds)
+            .then_some(TtlSeconds(seconds))
     }
 
     /// The seconds.
@@ -123,17 +127,33 @@ struct KeptRing {
 impl TokenAuthority {
     /// An authority whose keys end with the process.
     pub fn in_memory(now: Moment) -> TokenAuthority {
-        let ring = KeyRing { current: Key::new(KeptKey::generate(0, now)), previous: None };
-        TokenAuthority { ring: ArcSwap::from_pointee(ring), file: None, boot_id: String::new() }
+        let ring = KeyRing {
+            current: Key::new(KeptKey::generate(0, now)),
+            previous: None,
+        };
+        TokenAuthority {
+            ring: ArcSwap::from_pointee(ring),
+            file: None,
+            boot_id: String::new(),
+        }
     }
 
     /// An authority whose keys are kept in `token-keys` in the runtime directory (mode 0600) until the host reboots.
     ///
     /// A ring that can't be read, or is of another boot, or that anybody else could have read or written, is replaced:
     /// old tokens are then void and clients, told 401, fetch new ones. Fails where others may write the directory.
-    pub fn open(runtime_directory: &Path, boot_id: &str, now: Moment) -> io::Result<TokenAuthority> {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(runtime_directory)?;
-        if let Some(reason) = ownership::fault(runtime_directory, &std::fs::metadata(runtime_directory)?) {
+    pub fn open(
+        runtime_directory: &Path,
+        boot_id: &str,
+        now: Moment,
+    ) -> io::Result<TokenAuthority> {
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(runtime_directory)?;
+        if let Some(reason) =
+            ownership::fault(runtime_directory, &std::fs::metadata(runtime_directory)?)
+        {
             return Err(io::Error::other(reason));
         }
         let file = runtime_directory.join("token-keys");
@@ -142,11 +162,20 @@ impl TokenAuthority {
             .filter(|ring| ring.boot_id == boot_id);
         let is_new = kept.is_none();
         let ring = match kept {
-            Some(kept) => KeyRing { current: Key::new(kept.current), previous: kept.previous.map(Key::new) },
-            None => KeyRing { current: Key::new(KeptKey::generate(0, now)), previous: None },
+            Some(kept) => KeyRing {
+                current: Key::new(kept.current),
+                previous: kept.previous.map(Key::new),
+            },
+            None => KeyRing {
+                current: Key::new(KeptKey::generate(0, now)),
+                previous: None,
+            },
         };
-        let authority =
-            TokenAuthority { ring: ArcSwap::from_pointee(ring), file: Some(file), boot_id: boot_id.to_string() };
+        let authority = TokenAuthority {
+            ring: ArcSwap::from_pointee(ring),
+            file: Some(file),
+            boot_id: boot_id.to_string(),
+        };
         if is_new {
             authority.keep(&authority.ring.load())?;
         }
@@ -159,7 +188,9 @@ impl TokenAuthority {
     /// When the new ring can't be kept the old one stays in use, and the error says why.
     pub fn roll(&self, now: Moment) -> io::Result<()> {
         let ring = self.ring.load();
-        let age = now.since_boot.saturating_sub(Duration::from_secs(ring.current.kept.made));
+        let age = now
+            .since_boot
+            .saturating_sub(Duration::from_secs(ring.current.kept.made));
         if age < Duration::from_secs(LONGEST_TTL.into()) {
             return Ok(());
         }
@@ -178,14 +209,18 @@ impl TokenAuthority {
     pub fn issue(&self, admitted: &Admitted<'_, Issuing>, now: Moment, nonce: [u8; 6]) -> Token {
         let key = &self.ring.load().current;
         let life = Duration::from_secs(admitted.ttl().get().into());
-        let expiry = milliseconds(now.since_boot + life).wrapping_add(key.kept.offset) & EXPIRY_MASK;
+        let expiry =
+            milliseconds(now.since_boot + life).wrapping_add(key.kept.offset) & EXPIRY_MASK;
 
         let mut bytes = [0; DECODED_LENGTH];
         bytes[..4].copy_from_slice(&PREFIX);
         bytes[4] = key.kept.id;
         bytes[5..10].copy_from_slice(&expiry.to_be_bytes()[3..]);
         bytes[10..MAC_STARTS].copy_from_slice(&nonce);
-        let mac = key.mac(&bytes[..MAC_STARTS], admitted.entry()).finalize().into_bytes();
+        let mac = key
+            .mac(&bytes[..MAC_STARTS], admitted.entry())
+            .finalize()
+            .into_bytes();
         bytes[MAC_STARTS..].copy_from_slice(&mac[..DECODED_LENGTH - MAC_STARTS]);
         Token(URL_SAFE.encode(bytes))
     }
@@ -204,20 +239,30 @@ impl TokenAuthority {
             return None;
         }
         let ring = self.ring.load();
-        let key =
-            [Some(&ring.current), ring.previous.as_ref()].into_iter().flatten().find(|k| k.kept.id == bytes[4])?;
+        let key = [Some(&ring.current), ring.previous.as_ref()]
+            .into_iter()
+            .flatten()
+            .find(|k| k.kept.id == bytes[4])?;
         // In constant time.
-        key.mac(&bytes[..MAC_STARTS], entry).verify_truncated_left(&bytes[MAC_STARTS..]).ok()?;
+        key.mac(&bytes[..MAC_STARTS], entry)
+            .verify_truncated_left(&bytes[MAC_STARTS..])
+            .ok()?;
 
         let mut expiry = [0; 8];
         expiry[3..].copy_from_slice(&bytes[5..10]);
         let expiry = u64::from_be_bytes(expiry).wrapping_sub(key.kept.offset) & EXPIRY_MASK;
-        let left = expiry.checked_sub(milliseconds(now.since_boot)).filter(|&left| left > 0)?;
-        u32::try_from(left.div_ceil(1000)).ok().filter(|&seconds| seconds <= LONGEST_TTL)
+        let left = expiry
+            .checked_sub(milliseconds(now.since_boot))
+            .filter(|&left| left > 0)?;
+        u32::try_from(left.div_ceil(1000))
+            .ok()
+            .filter(|&seconds| seconds <= LONGEST_TTL)
     }
 
     fn keep(&self, ring: &KeyRing) -> io::Result<()> {
-        let Some(file) = &self.file else { return Ok(()) };
+        let Some(file) = &self.file else {
+            return Ok(());
+        };
         let kept = KeptRing {
             boot_id: self.boot_id.clone(),
             current: ring.current.kept.clone(),
@@ -225,7 +270,11 @@ impl TokenAuthority {
         };
         let temporary = file.with_extension("tmp");
         let _ = std::fs::remove_file(&temporary);
-        let mut out = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&temporary)?;
+        let mut out = std::fs::OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .mode(0o600)
+            .open(&temporary)?;
         out.write_all(&serde_json::to_vec(&kept)?)?;
         std::fs::rename(&temporary, file)
     }
@@ -235,7 +284,10 @@ impl TokenAuthority {
 /// tokens for every instance.
 fn read_private(path: &Path) -> io::Result<Option<Vec<u8>>> {
     let refused = |why: &dyn std::fmt::Display| {
-        warn!("{}: {why}; its token keys are not used, and tokens issued before are void", path.display());
+        warn!(
+            "{}: {why}; its token keys are not used, and tokens issued before are void",
+            path.display()
+        );
         Ok(None)
     };
     match plain_file::open(path, Links::Refused) {
@@ -268,7 +320,12 @@ impl Key {
 impl KeptKey {
     fn generate(id: u8, now: Moment) -> KeptKey {
         let offset = rand::random::<u64>() & EXPIRY_MASK;
-        KeptKey { id, secret: rand::random(), offset, made: now.since_boot.as_secs() }
+        KeptKey {
+            id,
+            secret: rand::random(),
+            offset,
+            made: now.since_boot.as_secs(),
+        }
     }
 }
 

@@ -35,12 +35,24 @@ pub struct Way<'i> {
 
 /// The ways in that lead over the host's network, of the instances that are answered.
 pub fn ways(instances: &[Instance]) -> Vec<Way<'_>> {
-    let answered = instances.iter().filter(|instance| instance.state.has_a_guest());
+    let answered = instances
+        .iter()
+        .filter(|instance| instance.state.has_a_guest());
     let ways = answered.flat_map(|instance| {
         let guest = Guest::of(instance);
-        instance.imds.attachments.iter().map(move |attachment| Way { attachment, guest: guest.clone(), instance })
+        instance.imds.attachments.iter().map(move |attachment| Way {
+            attachment,
+            guest: guest.clone(),
+            instance,
+        })
     });
-    ways.filter(|way| !matches!(way.attachment, Attachment::Listener(_) | Attachment::SourceAddress(_))).collect()
+    ways.filter(|way| {
+        !matches!(
+            way.attachment,
+            Attachment::Listener(_) | Attachment::SourceAddress(_)
+        )
+    })
+    .collect()
 }
 
 /// What the packet rules are made from: the ways in by interfaces and ports, with the bridges' MACs as they are now.
@@ -52,15 +64,24 @@ impl Guest {
     pub(super) fn of(instance: &Instance) -> Guest {
         let interfaces = &instance.network_interfaces;
         let of_interfaces = interfaces.iter().flat_map(|interface| {
-            let listed = interface.private_ip_addresses.iter().map(|listed| listed.private_ip_address);
+            let listed = interface
+                .private_ip_addresses
+                .iter()
+                .map(|listed| listed.private_ip_address);
             listed.chain(interface.private_ip_address)
         });
-        let ipv6 = interfaces.iter().flat_map(|interface| &interface.ipv6_addresses);
-        let ipv6 = ipv6.map(|listed| listed.ipv6_address).chain(instance.ipv6_address);
+        let ipv6 = interfaces
+            .iter()
+            .flat_map(|interface| &interface.ipv6_addresses);
+        let ipv6 = ipv6
+            .map(|listed| listed.ipv6_address)
+            .chain(instance.ipv6_address);
         Guest {
             id: instance.instance_id.clone(),
             ipv4: of_interfaces.chain(instance.private_ip_address).collect(),
-            ipv6: ipv6.filter(|address| !address.is_unicast_link_local()).collect(),
+            ipv6: ipv6
+                .filter(|address| !address.is_unicast_link_local())
+                .collect(),
             // What the options mean for a request is the gate's business; here it is only which socket will be opened.
             asks_by_ipv6: instance.metadata_options.http_protocol_ipv6 == Switch::Enabled,
             ways: instance.imds.attachments.len(),
@@ -70,7 +91,8 @@ impl Guest {
     /// Those of both families.
     pub fn addresses(&self) -> BTreeSet<IpAddr> {
         let ipv4 = self.ipv4.iter().map(|address| IpAddr::V4(*address));
-        ipv4.chain(self.ipv6.iter().map(|address| IpAddr::V6(*address))).collect()
+        ipv4.chain(self.ipv6.iter().map(|address| IpAddr::V6(*address)))
+            .collect()
     }
 }
 
@@ -78,25 +100,43 @@ impl Way<'_> {
     fn ruled(&self, links: &Links) -> Option<GuestWay> {
         let way = match self.attachment {
             Attachment::Interface(name) => guest_rules::Way::Interface { name: name.clone() },
-            Attachment::BridgePort(BridgePort { bridge, port, mark }) => guest_rules::Way::BridgePort {
-                bridge: bridge.clone(),
-                bridge_mac: links.named(bridge).map(|link| link.mac.clone()).filter(|mac| !mac.is_empty()),
-                port: port.clone(),
-                mark: *mark,
-            },
-            Attachment::NetworkNamespace(_) | Attachment::Listener(_) | Attachment::SourceAddress(_) => return None,
+            Attachment::BridgePort(BridgePort { bridge, port, mark }) => {
+                guest_rules::Way::BridgePort {
+                    bridge: bridge.clone(),
+                    bridge_mac: links
+                        .named(bridge)
+                        .map(|link| link.mac.clone())
+                        .filter(|mac| !mac.is_empty()),
+                    port: port.clone(),
+                    mark: *mark,
+                }
+            }
+            Attachment::NetworkNamespace(_)
+            | Attachment::Listener(_)
+            | Attachment::SourceAddress(_) => return None,
         };
         let interfaces = &self.instance.network_interfaces;
-        let ipv4_prefixes = interfaces.iter().flat_map(|interface| &interface.ipv4_prefixes);
-        let ipv6_prefixes = interfaces.iter().flat_map(|interface| &interface.ipv6_prefixes);
+        let ipv4_prefixes = interfaces
+            .iter()
+            .flat_map(|interface| &interface.ipv4_prefixes);
+        let ipv6_prefixes = interfaces
+            .iter()
+            .flat_map(|interface| &interface.ipv6_prefixes);
         Some(GuestWay {
             instance: self.guest.id.clone(),
             way,
-            macs: interfaces.iter().map(|interface| interface.mac_address.clone()).collect(),
+            macs: interfaces
+                .iter()
+                .map(|interface| interface.mac_address.clone())
+                .collect(),
             ipv4: self.guest.ipv4.iter().copied().collect(),
-            ipv4_prefixes: ipv4_prefixes.filter_map(|prefix| block(&prefix.ipv4_prefix)).collect(),
+            ipv4_prefixes: ipv4_prefixes
+                .filter_map(|prefix| block(&prefix.ipv4_prefix))
+                .collect(),
             ipv6: self.guest.ipv6.iter().copied().collect(),
-            ipv6_prefixes: ipv6_prefixes.filter_map(|prefix| block(&prefix.ipv6_prefix)).collect(),
+            ipv6_prefixes: ipv6_prefixes
+                .filter_map(|prefix| block(&prefix.ipv6_prefix))
+                .collect(),
         })
     }
 }
@@ -117,13 +157,22 @@ mod tests {
     #[test]
     fn the_rules_are_made_from_what_documents_say() {
         let mut instance = demo_instance();
-        instance.network_interfaces[0].ipv4_prefixes =
-            vec![crate::instance::Ipv4Prefix { ipv4_prefix: "10.0.0.16/28".to_string() }];
+        instance.network_interfaces[0].ipv4_prefixes = vec![crate::instance::Ipv4Prefix {
+            ipv4_prefix: "10.0.0.16/28".to_string(),
+        }];
         instance.imds.attachments = vec![
             Attachment::Listener("demo".to_string()),
             Attachment::Interface("tap0".to_string()),
-            Attachment::BridgePort(BridgePort { bridge: "br0".to_string(), port: "tap1".to_string(), mark: 7 }),
-            Attachment::BridgePort(BridgePort { bridge: "br1".to_string(), port: "tap2".to_string(), mark: 7 }),
+            Attachment::BridgePort(BridgePort {
+                bridge: "br0".to_string(),
+                port: "tap1".to_string(),
+                mark: 7,
+            }),
+            Attachment::BridgePort(BridgePort {
+                bridge: "br1".to_string(),
+                port: "tap2".to_string(),
+                mark: 7,
+            }),
             Attachment::NetworkNamespace("blue".to_string()),
         ];
         let links = Links::of([Link::made_up(5, "br0", "bridge")]);
@@ -139,7 +188,9 @@ mod tests {
         assert_eq!(
             found.iter().map(|way| way.way.clone()).collect::<Vec<_>>(),
             [
-                guest_rules::Way::Interface { name: "tap0".to_string() },
+                guest_rules::Way::Interface {
+                    name: "tap0".to_string()
+                },
                 port("br0", Some("02:00:00:00:00:05"), "tap1"),
                 port("br1", None, "tap2"),
             ]
@@ -150,11 +201,18 @@ mod tests {
         assert_eq!(found[0].ipv6, ["2001:db8::10".parse::<Ipv6Addr>().unwrap()]);
 
         // Rules are for every guest that is answered, one that is about to stop included.
-        for (state, count) in
-            [(InstanceState::Stopping, 4), (InstanceState::Stopped, 0), (InstanceState::Terminated, 0)]
-        {
+        for (state, count) in [
+            (InstanceState::Stopping, 4),
+            (InstanceState::Stopped, 0),
+            (InstanceState::Terminated, 0),
+        ] {
             instance.state = state;
-            assert_eq!(ways(std::slice::from_ref(&instance)).len(), count, "{}", state.as_str());
+            assert_eq!(
+                ways(std::slice::from_ref(&instance)).len(),
+                count,
+                "{}",
+                state.as_str()
+            );
         }
     }
 }

@@ -115,7 +115,8 @@ impl Links {
     /// By which links packets come in, too, that came in by another.
     pub fn hearers(&self) -> Hearers {
         // The other end of a veth takes no part of its packets, though the kernel names it in the same place.
-        let takes_a_part = |kind: &str| matches!(kind, "vlan" | "macvlan" | "macvtap" | "ipvlan" | "ipvtap");
+        let takes_a_part =
+            |kind: &str| matches!(kind, "vlan" | "macvlan" | "macvtap" | "ipvlan" | "ipvtap");
         let mut direct: HashMap<u32, Vec<u32>> = HashMap::new();
         for link in self.links.values() {
             if let Some(below) = link.below.filter(|_| takes_a_part(&link.kind)) {
@@ -132,8 +133,12 @@ impl Links {
     fn take(&mut self, news: &RouteNetlinkMessage) -> bool {
         match news {
             RouteNetlinkMessage::NewLink(message) => self.take_link(message),
-            RouteNetlinkMessage::DelLink(message) => is_of_link(message) && self.remove(message.header.index),
-            RouteNetlinkMessage::NewAddress(message) => self.take_address(message, is_usable(message)),
+            RouteNetlinkMessage::DelLink(message) => {
+                is_of_link(message) && self.remove(message.header.index)
+            }
+            RouteNetlinkMessage::NewAddress(message) => {
+                self.take_address(message, is_usable(message))
+            }
             RouteNetlinkMessage::DelAddress(message) => self.take_address(message, false),
             _ => false,
         }
@@ -161,7 +166,9 @@ impl Links {
                 _ => {}
             }
         }
-        let (Some(name), true) = (name, is_of_link(message)) else { return false };
+        let (Some(name), true) = (name, is_of_link(message)) else {
+            return false;
+        };
         let before = self.links.get(&index).cloned();
         let link = match &before {
             Some(known) => Link {
@@ -179,7 +186,19 @@ impl Links {
                 self.made += 1;
                 let incarnation = Incarnation(self.made);
                 let (ups, addresses) = (u64::from(up), BTreeSet::new());
-                Link { index, name: name.clone(), incarnation, up, ups, mac, kind, controller, below, mtu, addresses }
+                Link {
+                    index,
+                    name: name.clone(),
+                    incarnation,
+                    up,
+                    ups,
+                    mac,
+                    kind,
+                    controller,
+                    below,
+                    mtu,
+                    addresses,
+                }
             }
         };
         let is_news = before.as_ref() != Some(&link);
@@ -192,7 +211,9 @@ impl Links {
     }
 
     fn remove(&mut self, index: u32) -> bool {
-        let Some(link) = self.links.remove(&index) else { return false };
+        let Some(link) = self.links.remove(&index) else {
+            return false;
+        };
         self.forget_name(&link);
         true
     }
@@ -205,10 +226,17 @@ impl Links {
     }
 
     fn take_address(&mut self, message: &AddressMessage, has: bool) -> bool {
-        let (Some(address), Some(link)) = (address_of(message), self.links.get_mut(&message.header.index)) else {
+        let (Some(address), Some(link)) = (
+            address_of(message),
+            self.links.get_mut(&message.header.index),
+        ) else {
             return false;
         };
-        if has { link.addresses.insert(address) } else { link.addresses.remove(&address) }
+        if has {
+            link.addresses.insert(address)
+        } else {
+            link.addresses.remove(&address)
+        }
     }
 
     /// Links that a test made up.
@@ -223,14 +251,18 @@ impl Links {
     }
 
     fn forget_addresses(&mut self) {
-        self.links.values_mut().for_each(|link| link.addresses.clear());
+        self.links
+            .values_mut()
+            .for_each(|link| link.addresses.clear());
     }
 
     /// Takes over the addresses of links that are the same in `anew`; whether any is different now.
     fn take_addresses_of(&mut self, anew: &Links) -> bool {
         let mut is_news = false;
         for link in self.links.values_mut() {
-            let same = anew.indexed(link.index).filter(|other| other.incarnation == link.incarnation);
+            let same = anew
+                .indexed(link.index)
+                .filter(|other| other.incarnation == link.incarnation);
             if let Some(same) = same.filter(|same| same.addresses != link.addresses) {
                 link.addresses.clone_from(&same.addresses);
                 is_news = true;
@@ -269,24 +301,37 @@ fn is_of_link(message: &LinkMessage) -> bool {
 
 /// An IPv4 address is local in `IFA_LOCAL`; an IPv6 one may stand in `IFA_ADDRESS` alone.
 fn address_of(message: &AddressMessage) -> Option<IpAddr> {
-    let local = message.attributes.iter().find_map(|attribute| match attribute {
-        AddressAttribute::Local(address) => Some(*address),
-        _ => None,
-    });
-    local.or_else(|| {
-        message.attributes.iter().find_map(|attribute| match attribute {
-            AddressAttribute::Address(address) => Some(*address),
+    let local = message
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            AddressAttribute::Local(address) => Some(*address),
             _ => None,
-        })
+        });
+    local.or_else(|| {
+        message
+            .attributes
+            .iter()
+            .find_map(|attribute| match attribute {
+                AddressAttribute::Address(address) => Some(*address),
+                _ => None,
+            })
     })
 }
 
 fn is_usable(message: &AddressMessage) -> bool {
-    !message.header.flags.intersects(AddressHeaderFlags::Tentative | AddressHeaderFlags::Dadfailed)
+    !message
+        .header
+        .flags
+        .intersects(AddressHeaderFlags::Tentative | AddressHeaderFlags::Dadfailed)
 }
 
 fn mac_text(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
+    bytes
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect::<Vec<_>>()
+        .join(":")
 }
 
 /// A route of the kernel's.
@@ -316,8 +361,9 @@ impl Route {
                 RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => route.is_direct = false,
                 RouteAttribute::MultiPath(hops) => {
                     route.by.extend(hops.iter().map(|hop| hop.interface_index));
-                    let gateway =
-                        |of: &RouteAttribute| matches!(of, RouteAttribute::Gateway(_) | RouteAttribute::Via(_));
+                    let gateway = |of: &RouteAttribute| {
+                        matches!(of, RouteAttribute::Gateway(_) | RouteAttribute::Via(_))
+                    };
                     route.is_direct &= !hops.iter().any(|hop| hop.attributes.iter().any(gateway));
                 }
                 _ => {}
@@ -357,7 +403,9 @@ pub async fn watch(addresses: BTreeSet<IpAddr>) -> io::Result<(Netlink, watch::R
     };
     let mut links = Links::default();
     netlink.read_links(&mut links).await?;
-    netlink.read_addresses(&mut links, |address| following.addresses.contains(address)).await?;
+    netlink
+        .read_addresses(&mut links, |address| following.addresses.contains(address))
+        .await?;
     let (publish, published) = watch::channel(links);
     tokio::spawn(async move { while following.follow(&publish).await {} });
     Ok((netlink, published))
@@ -386,7 +434,9 @@ impl Following {
             () = tokio::time::sleep_until(self.read_at.unwrap_or_else(Instant::now)), if self.read_at.is_some() => Told::Nothing,
             told = self.address_news.next() => Told::OfAddresses(told),
         };
-        let Some(netlink) = self.held.upgrade().map(Netlink) else { return false };
+        let Some(netlink) = self.held.upgrade().map(Netlink) else {
+            return false;
+        };
         match told {
             Told::OfLinks(Some((message, _))) if !is_overrun(&message.payload) => {
                 if let NetlinkPayload::InnerMessage(message) = &message.payload {
@@ -409,7 +459,8 @@ impl Following {
             Told::OfAddresses(None) => {
                 self.read_soon();
                 tokio::time::sleep(TRY_AGAIN).await;
-                if let Ok(news) = news_of(&[MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr]) {
+                if let Ok(news) = news_of(&[MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr])
+                {
                     self.address_news = news;
                 }
             }
@@ -417,9 +468,14 @@ impl Following {
                 self.read_at = None;
                 let mut anew = publish.borrow().clone();
                 anew.forget_addresses();
-                match netlink.read_addresses(&mut anew, |address| self.addresses.contains(address)).await {
+                match netlink
+                    .read_addresses(&mut anew, |address| self.addresses.contains(address))
+                    .await
+                {
                     // Links that were told of meanwhile are newer than this copy: their addresses come by the next reading.
-                    Ok(()) => drop(publish.send_if_modified(|links| links.take_addresses_of(&anew))),
+                    Ok(()) => {
+                        drop(publish.send_if_modified(|links| links.take_addresses_of(&anew)))
+                    }
                     Err(_) => self.read_soon(),
                 }
             }
@@ -428,11 +484,15 @@ impl Following {
     }
 
     fn read_soon(&mut self) {
-        self.read_at.get_or_insert_with(|| Instant::now() + TRY_AGAIN);
+        self.read_at
+            .get_or_insert_with(|| Instant::now() + TRY_AGAIN);
     }
 
     fn take_address(&mut self, message: &RouteNetlinkMessage, publish: &watch::Sender<Links>) {
-        let (RouteNetlinkMessage::NewAddress(of) | RouteNetlinkMessage::DelAddress(of)) = message else { return };
+        let (RouteNetlinkMessage::NewAddress(of) | RouteNetlinkMessage::DelAddress(of)) = message
+        else {
+            return;
+        };
         if !address_of(of).is_some_and(|address| self.addresses.contains(&address)) {
             return;
         }
@@ -444,14 +504,21 @@ impl Following {
         publish.send_if_modified(|links| links.take(message));
     }
 
-    async fn read_all(&mut self, netlink: &Netlink, ended: bool, publish: &watch::Sender<Links>) -> io::Result<()> {
+    async fn read_all(
+        &mut self,
+        netlink: &Netlink,
+        ended: bool,
+        publish: &watch::Sender<Links>,
+    ) -> io::Result<()> {
         if ended {
             self.link_news = news_of(&[MulticastGroup::Link])?;
         }
         let mut anew = publish.borrow().clone();
         anew.start_anew();
         netlink.read_links(&mut anew).await?;
-        netlink.read_addresses(&mut anew, |address| self.addresses.contains(address)).await?;
+        netlink
+            .read_addresses(&mut anew, |address| self.addresses.contains(address))
+            .await?;
         publish.send_replace(anew);
         Ok(())
     }
@@ -463,7 +530,10 @@ enum Told {
     Nothing,
 }
 
-type Message = (rtnetlink::packet_core::NetlinkMessage<RouteNetlinkMessage>, rtnetlink::sys::SocketAddr);
+type Message = (
+    rtnetlink::packet_core::NetlinkMessage<RouteNetlinkMessage>,
+    rtnetlink::sys::SocketAddr,
+);
 type News = futures_util::stream::BoxStream<'static, Message>;
 
 fn is_overrun(payload: &NetlinkPayload<RouteNetlinkMessage>) -> bool {
@@ -492,7 +562,10 @@ impl Netlink {
     }
 
     /// What is asked is answered in time or not at all: an answer that was lost would be waited for for ever.
-    async fn within<T>(&self, asking: impl Future<Output = Result<T, rtnetlink::Error>>) -> io::Result<T> {
+    async fn within<T>(
+        &self,
+        asking: impl Future<Output = Result<T, rtnetlink::Error>>,
+    ) -> io::Result<T> {
         match tokio::time::timeout(PATIENCE, asking).await {
             Ok(answer) => answer.map_err(plain),
             Err(_) => {
@@ -500,7 +573,10 @@ impl Netlink {
                 if let Ok(handle) = Netlink::new_handle() {
                     *self.0.lock() = handle;
                 }
-                Err(io::Error::new(io::ErrorKind::TimedOut, "the kernel did not answer by netlink"))
+                Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    "the kernel did not answer by netlink",
+                ))
             }
         }
     }
@@ -513,7 +589,11 @@ impl Netlink {
         Ok(())
     }
 
-    async fn read_addresses(&self, links: &mut Links, which: impl Fn(&IpAddr) -> bool) -> io::Result<()> {
+    async fn read_addresses(
+        &self,
+        links: &mut Links,
+        which: impl Fn(&IpAddr) -> bool,
+    ) -> io::Result<()> {
         let mut found = Box::pin(self.handle().address().get().execute());
         while let Some(address) = self.within(found.try_next()).await? {
             if address_of(&address).is_some_and(|address| which(&address)) {
@@ -527,15 +607,22 @@ impl Netlink {
     /// the link (scope), or is deprecated. An IPv6 address is usable at once: without `nodad` a guest could claim it first and
     /// so keep the host from it. `AlreadyExists` when it is there.
     pub async fn add_address(&self, index: u32, address: IpAddr) -> io::Result<()> {
-        let mut request = self.handle().address().add(index, address, own_prefix(address));
+        let mut request = self
+            .handle()
+            .address()
+            .add(index, address, own_prefix(address));
         let message = request.message_mut();
         // Kernels before 5.18 don't keep it.
-        message.attributes.push(AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)));
+        message
+            .attributes
+            .push(AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)));
         if address.is_ipv6() {
             message.header.flags |= AddressHeaderFlags::Nodad;
             let mut lifetime = CacheInfo::default();
             lifetime.ifa_valid = u32::MAX;
-            message.attributes.push(AddressAttribute::CacheInfo(lifetime));
+            message
+                .attributes
+                .push(AddressAttribute::CacheInfo(lifetime));
         } else {
             message.header.scope = AddressScope::Link;
         }
@@ -545,20 +632,26 @@ impl Netlink {
     /// Takes an address away again.
     pub async fn remove_address(&self, index: u32, address: IpAddr) -> io::Result<()> {
         // The message that adds it names it too.
-        let mut message = self.handle().address().add(index, address, own_prefix(address));
+        let mut message = self
+            .handle()
+            .address()
+            .add(index, address, own_prefix(address));
         let message = std::mem::take(message.message_mut());
-        self.within(self.handle().address().del(message).execute()).await
+        self.within(self.handle().address().del(message).execute())
+            .await
     }
 
     /// Leads packets of sockets bound to a link to a guest that is on it. It is the worst route to this very address, and
     /// yet better than one to its network: see [`Netlink::route_to`] before. `AlreadyExists` when it is there.
     pub async fn add_route(&self, index: u32, to: Ipv6Addr) -> io::Result<()> {
-        self.within(self.handle().route().add(route(index, to)).execute()).await
+        self.within(self.handle().route().add(route(index, to)).execute())
+            .await
     }
 
     /// Takes such a route away again.
     pub async fn remove_route(&self, index: u32, to: Ipv6Addr) -> io::Result<()> {
-        self.within(self.handle().route().del(route(index, to)).execute()).await
+        self.within(self.handle().route().del(route(index, to)).execute())
+            .await
     }
 
     /// The addresses and the destinations of routes that bear [`PROTOCOL`], with the links that they are on.
@@ -577,10 +670,13 @@ impl Netlink {
             if route.header.protocol != RouteProtocol::Other(PROTOCOL) {
                 continue;
             }
-            let to = route.attributes.iter().find_map(|attribute| match attribute {
-                RouteAttribute::Destination(RouteAddress::Inet6(to)) => Some(IpAddr::V6(*to)),
-                _ => None,
-            });
+            let to = route
+                .attributes
+                .iter()
+                .find_map(|attribute| match attribute {
+                    RouteAttribute::Destination(RouteAddress::Inet6(to)) => Some(IpAddr::V6(*to)),
+                    _ => None,
+                });
             ours.extend(Route::read(&route).by.into_iter().zip(to));
         }
         Ok(ours)
@@ -590,8 +686,12 @@ impl Netlink {
     /// table is asked; nothing is sent. `None` when there is no route.
     pub async fn route_to(&self, to: IpAddr, bound: Option<u32>) -> io::Result<Option<Route>> {
         let mut message = match to {
-            IpAddr::V4(to) => RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(to, 32).build(),
-            IpAddr::V6(to) => RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(to, 128).build(),
+            IpAddr::V4(to) => RouteMessageBuilder::<Ipv4Addr>::new()
+                .destination_prefix(to, 32)
+                .build(),
+            IpAddr::V6(to) => RouteMessageBuilder::<Ipv6Addr>::new()
+                .destination_prefix(to, 128)
+                .build(),
         };
         message.header.flags |= RouteFlags::FibMatch;
         message.attributes.extend(bound.map(RouteAttribute::Oif));
@@ -629,7 +729,10 @@ fn route(index: u32, to: Ipv6Addr) -> RouteMessage {
 fn is_no_route(reason: &io::Error) -> bool {
     use rustix::io::Errno;
     let code = reason.raw_os_error().map(Errno::from_raw_os_error);
-    matches!(code, Some(Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::NODEV))
+    matches!(
+        code,
+        Some(Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::NODEV)
+    )
 }
 
 /// The kernel's own error, where there is one.
@@ -646,8 +749,14 @@ mod tests {
 
     #[test]
     fn what_comes_in_by_a_link_is_heard_by_what_it_is_a_port_of_and_by_what_stands_on_it() {
-        let under = |link: Link, controller| Link { controller: Some(controller), ..link };
-        let on = |link: Link, below| Link { below: Some(below), ..link };
+        let under = |link: Link, controller| Link {
+            controller: Some(controller),
+            ..link
+        };
+        let on = |link: Link, below| Link {
+            below: Some(below),
+            ..link
+        };
         let links = Links::of([
             Link::made_up(1, "br0", "bridge"),
             under(Link::made_up(2, "tap2", "tun"), 1),
@@ -679,9 +788,15 @@ mod tests {
     fn link(index: u32, name: &str, up: bool) -> RouteNetlinkMessage {
         let mut message = LinkMessage::default();
         message.header.index = index;
-        message.header.flags = if up { LinkFlags::Up } else { LinkFlags::empty() };
-        message.attributes =
-            vec![LinkAttribute::IfName(name.to_string()), LinkAttribute::Address(vec![2, 0, 0, 0, 0, index as u8])];
+        message.header.flags = if up {
+            LinkFlags::Up
+        } else {
+            LinkFlags::empty()
+        };
+        message.attributes = vec![
+            LinkAttribute::IfName(name.to_string()),
+            LinkAttribute::Address(vec![2, 0, 0, 0, 0, index as u8]),
+        ];
         RouteNetlinkMessage::NewLink(message)
     }
 
@@ -705,7 +820,10 @@ mod tests {
         assert!(links.take(&link(5, "tap0", true)));
         assert!(!links.take(&link(5, "tap0", true)), "no news");
         let first = links.named("tap0").unwrap().clone();
-        assert_eq!((first.index, first.mac.as_str(), first.ups), (5, "02:00:00:00:00:05", 1));
+        assert_eq!(
+            (first.index, first.mac.as_str(), first.ups),
+            (5, "02:00:00:00:00:05", 1)
+        );
 
         // Down and up again, it is the same.
         assert!(links.take(&link(5, "tap0", false)));
@@ -741,24 +859,56 @@ mod tests {
         let mut links = Links::default();
         links.take(&link(5, "tap0", true));
         let fd00 = "fd00:ec2::254";
-        let has = |links: &Links| links.named("tap0").unwrap().addresses.contains(&fd00.parse().unwrap());
-        links.take(&RouteNetlinkMessage::NewAddress(address(5, fd00, AddressHeaderFlags::Tentative)));
+        let has = |links: &Links| {
+            links
+                .named("tap0")
+                .unwrap()
+                .addresses
+                .contains(&fd00.parse().unwrap())
+        };
+        links.take(&RouteNetlinkMessage::NewAddress(address(
+            5,
+            fd00,
+            AddressHeaderFlags::Tentative,
+        )));
         assert!(!has(&links));
-        links.take(&RouteNetlinkMessage::NewAddress(address(5, fd00, AddressHeaderFlags::empty())));
+        links.take(&RouteNetlinkMessage::NewAddress(address(
+            5,
+            fd00,
+            AddressHeaderFlags::empty(),
+        )));
         assert!(has(&links));
-        links.take(&RouteNetlinkMessage::NewAddress(address(5, fd00, AddressHeaderFlags::Dadfailed)));
+        links.take(&RouteNetlinkMessage::NewAddress(address(
+            5,
+            fd00,
+            AddressHeaderFlags::Dadfailed,
+        )));
         assert!(!has(&links));
-        links.take(&RouteNetlinkMessage::NewAddress(address(5, fd00, AddressHeaderFlags::empty())));
-        links.take(&RouteNetlinkMessage::DelAddress(address(5, fd00, AddressHeaderFlags::empty())));
+        links.take(&RouteNetlinkMessage::NewAddress(address(
+            5,
+            fd00,
+            AddressHeaderFlags::empty(),
+        )));
+        links.take(&RouteNetlinkMessage::DelAddress(address(
+            5,
+            fd00,
+            AddressHeaderFlags::empty(),
+        )));
         assert!(!has(&links));
         // Of a link that is gone.
-        assert!(!links.take(&RouteNetlinkMessage::NewAddress(address(9, fd00, AddressHeaderFlags::empty()))));
+        assert!(!links.take(&RouteNetlinkMessage::NewAddress(address(
+            9,
+            fd00,
+            AddressHeaderFlags::empty()
+        ))));
     }
 
     #[test]
     fn what_a_bridge_says_of_its_port_is_no_news_of_the_link() {
         let mut links = Links::default();
-        let RouteNetlinkMessage::NewLink(mut message) = link(5, "tap0", true) else { unreachable!() };
+        let RouteNetlinkMessage::NewLink(mut message) = link(5, "tap0", true) else {
+            unreachable!()
+        };
         message.header.interface_family = AddressFamily::Bridge;
         assert!(!links.take(&RouteNetlinkMessage::NewLink(message.clone())));
         assert_eq!(links.iter().count(), 0);

@@ -39,7 +39,9 @@ impl Unusable {
         const IFA_F_DADFAILED: u8 = 0x08;
         const IFA_F_TENTATIVE: u8 = 0x40;
         let fields: Vec<&str> = line.split_whitespace().collect();
-        let [address, index, prefix, _, flags, _] = fields[..] else { return None };
+        let [address, index, prefix, _, flags, _] = fields[..] else {
+            return None;
+        };
         let flags = u8::from_str_radix(flags, 16).ok()?;
         let why = match (flags & IFA_F_DADFAILED != 0, flags & IFA_F_TENTATIVE != 0) {
             (true, _) => Duplicate::Found,
@@ -65,12 +67,21 @@ impl Unusable {
 
     /// The command that takes it away; where a daemon is to put it, that is all.
     pub(super) fn take_away(&self, ip: &str, device: &str) -> String {
-        format!("{ip} address del {}/{} dev {}", self.address, self.prefix, word(device))
+        format!(
+            "{ip} address del {}/{} dev {}",
+            self.address,
+            self.prefix,
+            word(device)
+        )
     }
 
     /// The command that puts it there anew.
     pub(super) fn mend(&self, ip: &str, device: &str) -> String {
-        format!("{} && {}", self.take_away(ip, device), add_address(ip, device, self.address.into()))
+        format!(
+            "{} && {}",
+            self.take_away(ip, device),
+            add_address(ip, device, self.address.into())
+        )
     }
 }
 
@@ -81,15 +92,32 @@ mod tests {
     #[test]
     fn addresses_that_cant_be_used_are_found() {
         for (line, found) in [
-            ("fd000ec2000000000000000000000254 05 80 00 80     tap0", None),
-            ("fd000ec2000000000000000000000254 05 80 00 40     tap0", Some((5, 128, Duplicate::Awaited))),
-            ("fd000ec2000000000000000000000254 1f 40 00 48     tap0", Some((31, 64, Duplicate::Found))),
-            ("fd000ec2000000000000000000000254 05 80 00 c8     tap0", Some((5, 128, Duplicate::Found))),
+            (
+                "fd000ec2000000000000000000000254 05 80 00 80     tap0",
+                None,
+            ),
+            (
+                "fd000ec2000000000000000000000254 05 80 00 40     tap0",
+                Some((5, 128, Duplicate::Awaited)),
+            ),
+            (
+                "fd000ec2000000000000000000000254 1f 40 00 48     tap0",
+                Some((31, 64, Duplicate::Found)),
+            ),
+            (
+                "fd000ec2000000000000000000000254 05 80 00 c8     tap0",
+                Some((5, 128, Duplicate::Found)),
+            ),
             ("nonsense", None),
             ("", None),
         ] {
             let read = Unusable::read(line);
-            assert_eq!(read.as_ref().map(|read| (read.index, read.prefix, read.why)), found, "{line}");
+            assert_eq!(
+                read.as_ref()
+                    .map(|read| (read.index, read.prefix, read.why)),
+                found,
+                "{line}"
+            );
             if let Some(read) = read {
                 assert_eq!(read.address.to_string(), "fd00:ec2::254");
             }

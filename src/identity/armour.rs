@@ -27,19 +27,30 @@ pub(super) fn lines(bytes: &[u8], columns: usize) -> String {
 
 /// A PEM block, with its newline at the end.
 pub(super) fn wrap(label: &str, der: &[u8]) -> String {
-    format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines(der, PEM_COLUMNS))
+    format!(
+        "-----BEGIN {label}-----\n{}\n-----END {label}-----\n",
+        lines(der, PEM_COLUMNS)
+    )
 }
 
 /// Base64 however it is broken into lines, armour or not; `None` when it is something else.
 pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
     let inside = text.lines().filter(|line| !line.starts_with("-----"));
-    let base64: String = inside.flat_map(|line| line.chars().filter(|c| !c.is_ascii_whitespace())).collect();
-    BASE64_STANDARD.decode(base64).ok().filter(|bytes| !bytes.is_empty())
+    let base64: String = inside
+        .flat_map(|line| line.chars().filter(|c| !c.is_ascii_whitespace()))
+        .collect();
+    BASE64_STANDARD
+        .decode(base64)
+        .ok()
+        .filter(|bytes| !bytes.is_empty())
 }
 
 /// The blocks with this label, armour included, in their order.
 pub(super) fn blocks<'a>(text: &'a str, label: &str) -> impl Iterator<Item = &'a str> {
-    let (begin, end) = (format!("-----BEGIN {label}-----"), format!("-----END {label}-----"));
+    let (begin, end) = (
+        format!("-----BEGIN {label}-----"),
+        format!("-----END {label}-----"),
+    );
     let mut rest = text;
     std::iter::from_fn(move || {
         let from = rest.find(&begin)?;
@@ -56,9 +67,18 @@ mod tests {
 
     #[test]
     fn lines_are_broken_as_ec2_breaks_them() {
-        for (bytes, lengths) in [(0, vec![0]), (57, vec![76]), (58, vec![76, 4]), (128, vec![76, 76, 20])] {
+        for (bytes, lengths) in [
+            (0, vec![0]),
+            (57, vec![76]),
+            (58, vec![76, 4]),
+            (128, vec![76, 76, 20]),
+        ] {
             let text = lines(&vec![7; bytes], EC2_COLUMNS);
-            assert_eq!(text.split('\n').map(str::len).collect::<Vec<_>>(), lengths, "{bytes} bytes");
+            assert_eq!(
+                text.split('\n').map(str::len).collect::<Vec<_>>(),
+                lengths,
+                "{bytes} bytes"
+            );
         }
     }
 
@@ -66,7 +86,12 @@ mod tests {
     fn what_was_written_is_read_however_it_was_pasted() {
         let written = wrap("X", &[1; 100]);
         let pasted = format!("see:\r\n{}\nand\n{written}", written.replace('\n', "\r\n"));
-        assert_eq!(blocks(&pasted, "X").map(|block| decode(block).unwrap()).collect::<Vec<_>>(), [[1; 100], [1; 100]]);
+        assert_eq!(
+            blocks(&pasted, "X")
+                .map(|block| decode(block).unwrap())
+                .collect::<Vec<_>>(),
+            [[1; 100], [1; 100]]
+        );
         assert_eq!(blocks(&pasted, "Y").count(), 0);
         assert_eq!(blocks("-----BEGIN X-----\nAAAA", "X").count(), 0);
         assert_eq!((decode("A*=="), decode("")), (None, None));

@@ -55,7 +55,9 @@ fn element<'a>(input: &'a [u8], depth: usize, der: &mut Vec<u8>) -> Result<&'a [
 
 /// Tag, length (`None` when it is open) and what follows.
 fn header(input: &[u8]) -> Result<(u8, Option<usize>, &[u8]), &'static str> {
-    let [tag, first, rest @ ..] = input else { return Err("it is cut short") };
+    let [tag, first, rest @ ..] = input else {
+        return Err("it is cut short");
+    };
     if tag & 0x1f == 0x1f {
         return Err("it has a tag above 30");
     }
@@ -63,8 +65,11 @@ fn header(input: &[u8]) -> Result<(u8, Option<usize>, &[u8]), &'static str> {
         0x80 => Ok((*tag, None, rest)),
         short @ ..0x80 => Ok((*tag, Some(short.into()), rest)),
         long => {
-            let (bytes, rest) = rest.split_at_checked(usize::from(long & 0x7f)).ok_or("it is cut short")?;
-            let push = |length: usize, byte: &u8| Some(length.checked_mul(256)? + usize::from(*byte));
+            let (bytes, rest) = rest
+                .split_at_checked(usize::from(long & 0x7f))
+                .ok_or("it is cut short")?;
+            let push =
+                |length: usize, byte: &u8| Some(length.checked_mul(256)? + usize::from(*byte));
             let length = bytes.iter().try_fold(0, push).ok_or("it is cut short")?;
             Ok((*tag, Some(length), rest))
         }
@@ -107,8 +112,14 @@ mod tests {
     #[test]
     fn open_lengths_and_pieces_become_der() {
         for (ber, der) in [
-            (&[0x30, 0x80, 0x05, 0x00, 0x00, 0x00][..], &[0x30, 0x02, 0x05, 0x00][..]),
-            (&[0x24, 0x80, 4, 1, b'a', 4, 2, b'b', b'c', 0, 0], &[4, 3, b'a', b'b', b'c']),
+            (
+                &[0x30, 0x80, 0x05, 0x00, 0x00, 0x00][..],
+                &[0x30, 0x02, 0x05, 0x00][..],
+            ),
+            (
+                &[0x24, 0x80, 4, 1, b'a', 4, 2, b'b', b'c', 0, 0],
+                &[4, 3, b'a', b'b', b'c'],
+            ),
             (&[0x24, 7, 0x24, 3, 4, 1, b'a', 4, 0], &[4, 1, b'a']),
             (&[0x30, 0x81, 0x02, 0x05, 0x00], &[0x30, 0x02, 0x05, 0x00]),
             (&[0xa0, 0x84, 0, 0, 0, 2, 5, 0], &[0xa0, 2, 5, 0]),
@@ -131,12 +142,20 @@ mod tests {
             (&[0x04, 0x89, 1, 2, 3, 4, 5, 6, 7, 8, 9], "it is cut short"),
             (&[0x04, 0x80, 0, 0], "a plain value has an open length"),
             (&[0x1f, 0x85, 0x01, 0x00], "it has a tag above 30"),
-            (&[0x24, 0x02, 0x05, 0x00], "an octet string has a piece that is none"),
+            (
+                &[0x24, 0x02, 0x05, 0x00],
+                "an octet string has a piece that is none",
+            ),
             (&[0x05, 0x00, 0x00], "bytes follow its end"),
             (&deep, "it is nested too deeply"),
             (&vec![0; LARGEST + 1], "it is larger than 64 KiB"),
         ] {
-            assert_eq!(to_der(wrong), Err(message), "{:x?}", &wrong[..wrong.len().min(8)]);
+            assert_eq!(
+                to_der(wrong),
+                Err(message),
+                "{:x?}",
+                &wrong[..wrong.len().min(8)]
+            );
         }
     }
 
@@ -145,13 +164,17 @@ mod tests {
     fn hostile_bytes_end_in_an_answer() {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut next = || {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
             (state >> 56) as u8
         };
         for _ in 0..20_000 {
             let length = usize::from(next());
             let bytes: Vec<u8> = (0..length)
-                .map(|_| [0x30, 0x24, 0x80, 0x04, 0x00, 0x31, next(), next()][usize::from(next() & 7)])
+                .map(|_| {
+                    [0x30, 0x24, 0x80, 0x04, 0x00, 0x31, next(), next()][usize::from(next() & 7)]
+                })
                 .collect();
             if let Ok(der) = to_der(&bytes) {
                 assert_eq!(to_der(&der).as_deref(), Ok(&der[..]), "{bytes:x?}");

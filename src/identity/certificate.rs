@@ -32,7 +32,8 @@ const LEEWAY: SignedDuration = SignedDuration::from_hours(24);
 const SERIAL_BYTES: usize = 20;
 
 const LABEL: &str = "CERTIFICATE";
-const BASIC_CONSTRAINTS: der::asn1::ObjectIdentifier = der::asn1::ObjectIdentifier::new_unwrap("2.5.29.19");
+const BASIC_CONSTRAINTS: der::asn1::ObjectIdentifier =
+    der::asn1::ObjectIdentifier::new_unwrap("2.5.29.19");
 
 /// An X.509 certificate, with the bytes it came in.
 #[derive(Clone, PartialEq, Eq)]
@@ -66,12 +67,16 @@ struct Whole {
 impl Certificate {
     /// Makes the certificate of a key, signed with that key. Its name and serial number are random, so that verifiers,
     /// which look a signer up by both, never confuse two installations.
-    pub(super) fn self_signed(key: &PrivateKey, now: Timestamp) -> Result<Certificate, SigningError> {
+    pub(super) fn self_signed(
+        key: &PrivateKey,
+        now: Timestamp,
+    ) -> Result<Certificate, SigningError> {
         let mut serial: [u8; SERIAL_BYTES] = rand::random();
         // The top bit is the sign; the next one keeps the number from being shorter than it looks.
         serial[0] = serial[0] & 0x7f | 0x40;
         let name = format!("CN=imdsd {:016x},O=imdsd", rand::random::<u64>());
-        let der = unsigned(key, &serial, &name, now).and_then(|signed| Ok((signed.to_der()?, signed)));
+        let der =
+            unsigned(key, &serial, &name, now).and_then(|signed| Ok((signed.to_der()?, signed)));
         let (bytes, signed) = der.expect("a certificate made here can be written as DER");
         let signature = key.pkcs1v15_sign::<Sha256>(&bytes).map_err(SigningError)?;
         let whole = Whole {
@@ -79,7 +84,9 @@ impl Certificate {
             signature_algorithm: algorithm(RSA_WITH_SHA_256),
             signature: BitString::from_bytes(&signature).expect("a signature has whole bytes"),
         };
-        let der = whole.to_der().expect("a certificate made here can be written as DER");
+        let der = whole
+            .to_der()
+            .expect("a certificate made here can be written as DER");
         Ok(Certificate::from_der(der).expect("a certificate made here can be read"))
     }
 
@@ -87,7 +94,9 @@ impl Certificate {
     pub fn read_pem(text: &str) -> Result<Vec<Certificate>, String> {
         let mut certificates = Vec::new();
         for (index, block) in armour::blocks(text, LABEL).enumerate() {
-            let wrong = |reason: &dyn fmt::Display| format!("certificate {} can't be read: {reason}", index + 1);
+            let wrong = |reason: &dyn fmt::Display| {
+                format!("certificate {} can't be read: {reason}", index + 1)
+            };
             let der = armour::decode(block).ok_or_else(|| wrong(&"it is not base64"))?;
             certificates.push(Certificate::from_der(der).map_err(|reason| wrong(&reason))?);
         }
@@ -124,7 +133,11 @@ impl Certificate {
 
     /// When it begins to be valid.
     pub(super) fn not_before(&self) -> std::time::Duration {
-        self.parsed.tbs_certificate().validity().not_before.to_unix_duration()
+        self.parsed
+            .tbs_certificate()
+            .validity()
+            .not_before
+            .to_unix_duration()
     }
 
     /// What a container calls it.
@@ -138,20 +151,34 @@ impl Certificate {
 
     /// Its key; `None` when that is no RSA key of 1024 to 8192 bits.
     pub fn rsa_key(&self) -> Option<rsa::PublicKey> {
-        let key = self.parsed.tbs_certificate().subject_public_key_info().to_der().ok()?;
+        let key = self
+            .parsed
+            .tbs_certificate()
+            .subject_public_key_info()
+            .to_der()
+            .ok()?;
         rsa::pkcs8::DecodePublicKey::from_public_key_der(&key).ok()
     }
 
     /// The algorithm of its key.
     pub(super) fn key_algorithm(&self) -> der::asn1::ObjectIdentifier {
-        self.parsed.tbs_certificate().subject_public_key_info().algorithm.oid
+        self.parsed
+            .tbs_certificate()
+            .subject_public_key_info()
+            .algorithm
+            .oid
     }
 }
 
 /// Certificates are public; the name says which one it is.
 impl fmt::Debug for Certificate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Certificate({}, serial {})", self.issuer(), self.serial())
+        write!(
+            f,
+            "Certificate({}, serial {})",
+            self.issuer(),
+            self.serial()
+        )
     }
 }
 
@@ -159,7 +186,10 @@ fn unsigned(key: &PrivateKey, serial: &[u8], name: &str, now: Timestamp) -> der:
     let name: Name = name.parse()?;
     let begin = now.saturating_sub(LEEWAY).unwrap_or(now);
     let end = now.saturating_add(VALIDITY).unwrap_or(now);
-    let key = key.to_public_key().to_public_key_der().map_err(|_| der::ErrorKind::Failed)?;
+    let key = key
+        .to_public_key()
+        .to_public_key_der()
+        .map_err(|_| der::ErrorKind::Failed)?;
     Ok(Signed {
         version: Version::V3,
         serial_number: SerialNumber::new(serial)?,
@@ -172,7 +202,13 @@ fn unsigned(key: &PrivateKey, serial: &[u8], name: &str, now: Timestamp) -> der:
         extensions: vec![Extension {
             extn_id: BASIC_CONSTRAINTS,
             critical: true,
-            extn_value: OctetString::new(BasicConstraints { ca: false, path_len_constraint: None }.to_der()?)?,
+            extn_value: OctetString::new(
+                BasicConstraints {
+                    ca: false,
+                    path_len_constraint: None,
+                }
+                .to_der()?,
+            )?,
         }],
     })
 }

@@ -36,7 +36,10 @@ impl SignedDocuments {
     /// The signatures of exactly this document; `None` until they are made.
     pub fn read(&self, id: &InstanceId, document: &[u8]) -> Option<Arc<Signatures>> {
         let by_instance = self.by_instance.read();
-        by_instance.get(id).filter(|signed| *signed.document == *document).map(|signed| signed.signatures.clone())
+        by_instance
+            .get(id)
+            .filter(|signed| *signed.document == *document)
+            .map(|signed| signed.signatures.clone())
     }
 
     /// Signs each document that has no signatures by this identity yet, publishes them one by one, and says how many.
@@ -52,12 +55,17 @@ impl SignedDocuments {
         let mut made = 0;
         for (id, document) in documents {
             let document = document.as_ref();
-            let is_signed = |signed: &Signed| *signed.document == *document && signed.signer == signer;
+            let is_signed =
+                |signed: &Signed| *signed.document == *document && signed.signer == signer;
             if self.by_instance.read().get(&id).is_some_and(is_signed) {
                 continue;
             }
             let signatures = Arc::new(identity.sign(document, now)?);
-            let signed = Signed { document: document.into(), signer: signer.clone(), signatures };
+            let signed = Signed {
+                document: document.into(),
+                signer: signer.clone(),
+                signatures,
+            };
             self.by_instance.write().insert(id, signed);
             made += 1;
         }
@@ -84,18 +92,32 @@ mod tests {
     #[test]
     fn a_signature_is_read_only_for_the_bytes_it_was_made_for() {
         let documents = SignedDocuments::new();
-        let (one, other) = (InstanceId::parse("i-00000001").unwrap(), InstanceId::parse("i-00000002").unwrap());
+        let (one, other) = (
+            InstanceId::parse("i-00000001").unwrap(),
+            InstanceId::parse("i-00000002").unwrap(),
+        );
         assert_eq!(documents.read(&one, b"a"), None);
 
         let all = || [(one.clone(), b"a"), (other.clone(), b"b")];
         assert_eq!(documents.sign_missing(&IDENTITY, all(), now()), Ok(2));
-        assert_eq!(documents.sign_missing(&IDENTITY, all(), now()), Ok(0), "made once");
+        assert_eq!(
+            documents.sign_missing(&IDENTITY, all(), now()),
+            Ok(0),
+            "made once"
+        );
         let first = documents.read(&one, b"a").unwrap();
-        assert_eq!(documents.read(&one, b"b"), None, "another instance's document");
+        assert_eq!(
+            documents.read(&one, b"b"),
+            None,
+            "another instance's document"
+        );
         assert_eq!(documents.read(&one, b"a "), None);
 
         // A new launch, then a new key.
-        assert_eq!(documents.sign_missing(&IDENTITY, [(one.clone(), b"c")], now()), Ok(1));
+        assert_eq!(
+            documents.sign_missing(&IDENTITY, [(one.clone(), b"c")], now()),
+            Ok(1)
+        );
         assert_eq!(documents.read(&one, b"a"), None);
         assert_eq!(documents.sign_missing(&OTHER, all(), now()), Ok(2));
         assert_ne!(documents.read(&one, b"a").unwrap(), first);

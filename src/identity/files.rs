@@ -112,7 +112,11 @@ impl Identity {
 
     /// The operator's own key (PEM, PKCS #8 or PKCS #1, at least 2048 bits of RSA), its certificate, and files of
     /// certificates that stay published. Key and certificate may be one file.
-    pub fn of_operator(key: &Path, certificate: &Path, retired: &[PathBuf]) -> Result<Identity, IdentityError> {
+    pub fn of_operator(
+        key: &Path,
+        certificate: &Path,
+        retired: &[PathBuf],
+    ) -> Result<Identity, IdentityError> {
         let parsed = parse_key(key, &read_secret(key)?)?;
         let own = parse_certificate(certificate, &read_text(certificate)?)?;
         let mut others = Vec::new();
@@ -132,7 +136,10 @@ pub fn rotate(directory: &Path, now: Timestamp) -> Result<Identity, IdentityErro
         Ok(old) => {
             let retired = directory.join(RETIRED);
             make_directory(&retired)?;
-            write(&retired.join(format!("{}.pem", old.certificate.serial())), old.certificate.to_pem().as_bytes())?;
+            write(
+                &retired.join(format!("{}.pem", old.certificate.serial())),
+                old.certificate.to_pem().as_bytes(),
+            )?;
             let identity = create(directory, now)?;
             let retired = old.certificates().cloned().collect();
             Ok(Identity::of(identity.key, identity.certificate, retired))
@@ -145,7 +152,10 @@ pub fn rotate(directory: &Path, now: Timestamp) -> Result<Identity, IdentityErro
 /// Generates an identity and puts it in force.
 fn create(directory: &Path, now: Timestamp) -> Result<Identity, IdentityError> {
     let identity = Identity::generate(now).map_err(IdentityError::Generation)?;
-    let key = identity.key.to_pkcs8_pem(LineEnding::LF).expect("a key made here can be written");
+    let key = identity
+        .key
+        .to_pkcs8_pem(LineEnding::LF)
+        .expect("a key made here can be written");
     let certificate = identity.certificate.to_pem();
     let mut text = Zeroizing::new(String::with_capacity(key.len() + certificate.len()));
     text.push_str(&key);
@@ -169,45 +179,73 @@ fn matched(
 }
 
 fn parse_key(path: &Path, text: &str) -> Result<PrivateKey, IdentityError> {
-    let wrong = |reason: String| IdentityError::Key { key: path.to_path_buf(), reason };
+    let wrong = |reason: String| IdentityError::Key {
+        key: path.to_path_buf(),
+        reason,
+    };
     let block = |label: &str| armour::blocks(text, label).next();
     let key = match (block("PRIVATE KEY"), block("RSA PRIVATE KEY")) {
         (Some(pem), _) => PrivateKey::from_pkcs8_pem(pem).map_err(|reason| reason.to_string()),
         (None, Some(pem)) => PrivateKey::from_pkcs1_pem(pem).map_err(|reason| reason.to_string()),
-        (None, None) if text.contains("ENCRYPTED PRIVATE KEY-----") => Err("the key is encrypted".to_string()),
+        (None, None) if text.contains("ENCRYPTED PRIVATE KEY-----") => {
+            Err("the key is encrypted".to_string())
+        }
         (None, None) => Err("there is no PEM block -----BEGIN PRIVATE KEY----- in it".to_string()),
     };
-    let key =
-        key.map_err(|reason| wrong(format!("{reason}; an RSA key is needed, as openssl genrsa 2048 makes it")))?;
+    let key = key.map_err(|reason| {
+        wrong(format!(
+            "{reason}; an RSA key is needed, as openssl genrsa 2048 makes it"
+        ))
+    })?;
     match bits(&key) {
         FEWEST_KEY_BITS.. => Ok(key),
-        few => Err(wrong(format!("the key has {few} bits; {FEWEST_KEY_BITS} are the fewest"))),
+        few => Err(wrong(format!(
+            "the key has {few} bits; {FEWEST_KEY_BITS} are the fewest"
+        ))),
     }
 }
 
 /// The one certificate in a text.
 fn parse_certificate(path: &Path, text: &str) -> Result<Certificate, IdentityError> {
-    let wrong = |reason: String| IdentityError::Certificate { certificate: path.to_path_buf(), reason };
+    let wrong = |reason: String| IdentityError::Certificate {
+        certificate: path.to_path_buf(),
+        reason,
+    };
     let mut certificates = Certificate::read_pem(text).map_err(wrong)?;
     match certificates.len() {
         1 => Ok(certificates.remove(0)),
         // Of a chain only the key's own belongs to signers; the others would be published as if they were such.
-        several => Err(wrong(format!("there are {several} certificates in it; only the key's own belongs there"))),
+        several => Err(wrong(format!(
+            "there are {several} certificates in it; only the key's own belongs there"
+        ))),
     }
 }
 
 /// Certificates that stay published. Each must have an RSA key, or it could not have been in use.
 fn read_certificates(path: &Path) -> Result<Vec<Certificate>, IdentityError> {
-    let wrong = |reason: String| IdentityError::Certificate { certificate: path.to_path_buf(), reason };
+    let wrong = |reason: String| IdentityError::Certificate {
+        certificate: path.to_path_buf(),
+        reason,
+    };
     let certificates = Certificate::read_pem(&read_text(path)?).map_err(wrong)?;
-    match certificates.iter().find(|certificate| certificate.rsa_key().is_none()) {
-        Some(other) => Err(wrong(format!("the certificate with serial {} has no RSA key", other.serial()))),
+    match certificates
+        .iter()
+        .find(|certificate| certificate.rsa_key().is_none())
+    {
+        Some(other) => Err(wrong(format!(
+            "the certificate with serial {} has no RSA key",
+            other.serial()
+        ))),
         None => Ok(certificates),
     }
 }
 
 fn failed<'a>(doing: &'static str, path: &'a Path) -> impl Fn(io::Error) -> IdentityError + 'a {
-    move |reason| IdentityError::File { doing, path: path.to_path_buf(), reason }
+    move |reason| IdentityError::File {
+        doing,
+        path: path.to_path_buf(),
+        reason,
+    }
 }
 
 fn read_text(path: &Path) -> Result<String, IdentityError> {
@@ -217,14 +255,19 @@ fn read_text(path: &Path) -> Result<String, IdentityError> {
 
 /// Reads a file that only its owner may read.
 fn read_secret(path: &Path) -> Result<Zeroizing<String>, IdentityError> {
-    let (mut file, metadata) = plain_file::open(path, Links::Followed).map_err(failed("read", path))?;
+    let (mut file, metadata) =
+        plain_file::open(path, Links::Followed).map_err(failed("read", path))?;
     let mode = metadata.mode() & 0o7777;
     if mode & 0o077 != 0 {
-        return Err(IdentityError::Exposed { key: path.to_path_buf(), mode });
+        return Err(IdentityError::Exposed {
+            key: path.to_path_buf(),
+            mode,
+        });
     }
     // Room for all of it at once, as a growing string would leave copies of the key behind.
     let mut text = Zeroizing::new(String::with_capacity(metadata.len() as usize + 1));
-    file.read_to_string(&mut text).map_err(failed("read", path))?;
+    file.read_to_string(&mut text)
+        .map_err(failed("read", path))?;
     Ok(text)
 }
 
@@ -234,7 +277,9 @@ fn listed(directory: &Path) -> Result<Vec<PathBuf>, IdentityError> {
         Err(reason) if reason.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         result => result.map_err(failed("read", directory))?,
     };
-    let paths = entries.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<PathBuf>>>();
+    let paths = entries
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<io::Result<Vec<PathBuf>>>();
     let mut paths = paths.map_err(failed("read", directory))?;
     paths.retain(|path| path.extension().is_some_and(|extension| extension == "pem"));
     paths.sort();
@@ -268,7 +313,11 @@ fn write(path: &Path, content: &[u8]) -> Result<(), IdentityError> {
     temporary.push(TEMPORARY);
     let write = || -> io::Result<()> {
         let _ = fs::remove_file(&temporary);
-        let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&temporary)?;
+        let mut file = OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .mode(0o600)
+            .open(&temporary)?;
         hand_over(&file, path)?;
         file.write_all(content)?;
         file.sync_all()?;
@@ -292,13 +341,19 @@ fn hand_over(made: &File, path: &Path) -> io::Result<()> {
 
 /// The directory that a path lies in.
 fn parent(path: &Path) -> &Path {
-    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+    path.parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."))
 }
 
 impl fmt::Display for IdentityError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            IdentityError::File { doing, path, reason } => write!(f, "can't {doing} {}: {reason}", path.display()),
+            IdentityError::File {
+                doing,
+                path,
+                reason,
+            } => write!(f, "can't {doing} {}: {reason}", path.display()),
             IdentityError::Missing(directory) => {
                 let directory = directory.display();
                 write!(
@@ -308,16 +363,29 @@ impl fmt::Display for IdentityError {
             }
             IdentityError::Exposed { key, mode } => {
                 let key = key.display();
-                write!(f, "{key}: others can read this key (mode {mode:03o}); run: chmod 600 {key}")
+                write!(
+                    f,
+                    "{key}: others can read this key (mode {mode:03o}); run: chmod 600 {key}"
+                )
             }
             IdentityError::Key { key, reason } => write!(f, "{}: {reason}", key.display()),
-            IdentityError::Certificate { certificate, reason } => write!(f, "{}: {reason}", certificate.display()),
+            IdentityError::Certificate {
+                certificate,
+                reason,
+            } => write!(f, "{}: {reason}", certificate.display()),
             IdentityError::Mismatch { key, certificate } if key == certificate => {
-                write!(f, "{}: the certificate in it is of another key; put the file back from a backup", key.display())
+                write!(
+                    f,
+                    "{}: the certificate in it is of another key; put the file back from a backup",
+                    key.display()
+                )
             }
             IdentityError::Mismatch { key, certificate } => {
                 let (key, certificate) = (key.display(), certificate.display());
-                write!(f, "{certificate}: this certificate is of another key than {key}; give both of one key")
+                write!(
+                    f,
+                    "{certificate}: this certificate is of another key than {key}; give both of one key"
+                )
             }
             IdentityError::Generation(reason) => write!(f, "can't make a key: {reason}"),
         }
@@ -362,9 +430,15 @@ mod tests {
         for name in ["retired/old.pem", KEY] {
             let path = place.join(name);
             let _ = fs::remove_file(&path);
-            rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-            let refused = Identity::read(&place).expect_err("it is refused").to_string();
-            assert!(refused.contains(name) && refused.contains("not a plain file"), "{refused}");
+            rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0)
+                .unwrap();
+            let refused = Identity::read(&place)
+                .expect_err("it is refused")
+                .to_string();
+            assert!(
+                refused.contains(name) && refused.contains("not a plain file"),
+                "{refused}"
+            );
         }
     }
 
@@ -372,7 +446,10 @@ mod tests {
     fn the_first_start_makes_a_key_and_the_next_reads_it() {
         let directory = tempfile::tempdir().unwrap();
         let place = directory.path().join("state/identity");
-        assert!(matches!(Identity::read(&place), Err(IdentityError::Missing(_))));
+        assert!(matches!(
+            Identity::read(&place),
+            Err(IdentityError::Missing(_))
+        ));
 
         let first = Identity::open(&place, now()).unwrap();
         assert_eq!((mode(&place), mode(&place.join(KEY))), (0o700, 0o600));
@@ -384,13 +461,31 @@ mod tests {
         let rotated = rotate(&place, now()).unwrap();
         assert_ne!(rotated.key, first.key);
         let published = [rotated.certificate.clone(), first.certificate.clone()];
-        assert_eq!(rotated.certificates().cloned().collect::<Vec<_>>(), published);
-        assert_eq!(Identity::open(&place, now()).unwrap().certificates().cloned().collect::<Vec<_>>(), published);
-        assert_eq!(fs::read_dir(&place).unwrap().count(), 2, "nothing is left over");
+        assert_eq!(
+            rotated.certificates().cloned().collect::<Vec<_>>(),
+            published
+        );
+        assert_eq!(
+            Identity::open(&place, now())
+                .unwrap()
+                .certificates()
+                .cloned()
+                .collect::<Vec<_>>(),
+            published
+        );
+        assert_eq!(
+            fs::read_dir(&place).unwrap().count(),
+            2,
+            "nothing is left over"
+        );
 
         // A crash between the two steps of a rotation: the certificate in force is in retired too, and counts once.
         let serial = rotated.certificate.serial();
-        write(&place.join(RETIRED).join(format!("{serial}.pem")), rotated.certificate.to_pem().as_bytes()).unwrap();
+        write(
+            &place.join(RETIRED).join(format!("{serial}.pem")),
+            rotated.certificate.to_pem().as_bytes(),
+        )
+        .unwrap();
         secret(&place, "key.pem.tmp", "half a k");
         let after = Identity::open(&place, now()).unwrap();
         assert_eq!(after.certificates().cloned().collect::<Vec<_>>(), published);
@@ -400,60 +495,121 @@ mod tests {
     fn an_operators_own_key_is_taken_in_either_form() {
         let directory = tempfile::tempdir().unwrap();
         let certificate = directory.path().join("certificate.pem");
-        fs::write(&certificate, format!("subject=imdsd\n{}", IDENTITY.certificate.to_pem())).unwrap();
+        fs::write(
+            &certificate,
+            format!("subject=imdsd\n{}", IDENTITY.certificate.to_pem()),
+        )
+        .unwrap();
         let old = directory.path().join("old.pem");
         fs::write(&old, OTHER.certificate.to_pem()).unwrap();
         let pkcs1 = IDENTITY.key.to_pkcs1_pem(LineEnding::LF).unwrap();
         for text in [pkcs8(&IDENTITY), pkcs1] {
             let key = secret(directory.path(), "key.pem", &text);
-            let identity = Identity::of_operator(&key, &certificate, std::slice::from_ref(&old)).unwrap();
+            let identity =
+                Identity::of_operator(&key, &certificate, std::slice::from_ref(&old)).unwrap();
             assert_eq!(identity.key, IDENTITY.key);
             assert_eq!(identity.retired, std::slice::from_ref(&OTHER.certificate));
         }
-        let both =
-            secret(directory.path(), "both.pem", &(pkcs8(&IDENTITY).to_string() + &IDENTITY.certificate.to_pem()));
+        let both = secret(
+            directory.path(),
+            "both.pem",
+            &(pkcs8(&IDENTITY).to_string() + &IDENTITY.certificate.to_pem()),
+        );
         assert!(Identity::of_operator(&both, &both, &[]).is_ok());
     }
 
     #[test]
     fn what_is_wrong_with_a_key_or_certificate_is_named_with_its_file() {
         // A key of 1024 bits and one that is not RSA, made for this test and used nowhere.
-        let short = PrivateKey::new(&mut rand::rng(), 1024).unwrap().to_pkcs8_pem(LineEnding::LF).unwrap();
+        let short = PrivateKey::new(&mut rand::rng(), 1024)
+            .unwrap()
+            .to_pkcs8_pem(LineEnding::LF)
+            .unwrap();
         const CURVE: &str = "-----BEGIN PRIVATE KEY-----\n\
                              MC4CAQAwBQYDK2VwBCIEIJ+DYvh6SEqVTm50DFtMDoQikTmiCqirVv9mWG9qfSnF\n\
                              -----END PRIVATE KEY-----\n";
         let (good, own) = (pkcs8(&IDENTITY), IDENTITY.certificate.to_pem());
         let two = own.clone() + &OTHER.certificate.to_pem();
         for (key, certificate, message) in [
-            ("", &own, "key.pem: there is no PEM block -----BEGIN PRIVATE KEY----- in it"),
-            ("-----BEGIN ENCRYPTED PRIVATE KEY-----\n", &own, "key.pem: the key is encrypted"),
-            ("-----BEGIN PRIVATE KEY-----\n!\n-----END PRIVATE KEY-----\n", &own, "key.pem: "),
-            (CURVE, &own, "an RSA key is needed, as openssl genrsa 2048 makes it"),
-            (&short, &own, "key.pem: the key has 1024 bits; 2048 are the fewest"),
-            (&good, &"none".into(), "certificate.pem: there is no PEM block -----BEGIN CERTIFICATE----- in it"),
-            (&good, &own.replace("MII", "M"), "certificate.pem: certificate 1 can't be read: "),
-            (&good, &two, "certificate.pem: there are 2 certificates in it; only the key's own belongs there"),
-            (&good, &OTHER.certificate.to_pem(), "certificate.pem: this certificate is of another key than "),
+            (
+                "",
+                &own,
+                "key.pem: there is no PEM block -----BEGIN PRIVATE KEY----- in it",
+            ),
+            (
+                "-----BEGIN ENCRYPTED PRIVATE KEY-----\n",
+                &own,
+                "key.pem: the key is encrypted",
+            ),
+            (
+                "-----BEGIN PRIVATE KEY-----\n!\n-----END PRIVATE KEY-----\n",
+                &own,
+                "key.pem: ",
+            ),
+            (
+                CURVE,
+                &own,
+                "an RSA key is needed, as openssl genrsa 2048 makes it",
+            ),
+            (
+                &short,
+                &own,
+                "key.pem: the key has 1024 bits; 2048 are the fewest",
+            ),
+            (
+                &good,
+                &"none".into(),
+                "certificate.pem: there is no PEM block -----BEGIN CERTIFICATE----- in it",
+            ),
+            (
+                &good,
+                &own.replace("MII", "M"),
+                "certificate.pem: certificate 1 can't be read: ",
+            ),
+            (
+                &good,
+                &two,
+                "certificate.pem: there are 2 certificates in it; only the key's own belongs there",
+            ),
+            (
+                &good,
+                &OTHER.certificate.to_pem(),
+                "certificate.pem: this certificate is of another key than ",
+            ),
         ] {
             let directory = tempfile::tempdir().unwrap();
             let key = secret(directory.path(), "key.pem", key);
             let path = directory.path().join("certificate.pem");
             fs::write(&path, certificate).unwrap();
-            let error = Identity::of_operator(&key, &path, &[]).unwrap_err().to_string();
+            let error = Identity::of_operator(&key, &path, &[])
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(message), "{error}");
-            assert!(error.starts_with(directory.path().to_str().unwrap()), "{error}");
+            assert!(
+                error.starts_with(directory.path().to_str().unwrap()),
+                "{error}"
+            );
         }
     }
 
     #[test]
     fn a_key_that_others_can_read_is_refused_with_the_command_that_mends_it() {
         let directory = tempfile::tempdir().unwrap();
-        let key = secret(directory.path(), "key.pem", &(pkcs8(&IDENTITY).to_string() + &IDENTITY.certificate.to_pem()));
+        let key = secret(
+            directory.path(),
+            "key.pem",
+            &(pkcs8(&IDENTITY).to_string() + &IDENTITY.certificate.to_pem()),
+        );
         for mode in [0o640, 0o604, 0o660] {
             fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
-            let error = Identity::open(directory.path(), now()).unwrap_err().to_string();
+            let error = Identity::open(directory.path(), now())
+                .unwrap_err()
+                .to_string();
             let name = key.display();
-            assert_eq!(error, format!("{name}: others can read this key (mode {mode:o}); run: chmod 600 {name}"));
+            assert_eq!(
+                error,
+                format!("{name}: others can read this key (mode {mode:o}); run: chmod 600 {name}")
+            );
         }
         fs::set_permissions(&key, fs::Permissions::from_mode(0o400)).unwrap();
         assert!(Identity::open(directory.path(), now()).is_ok());
@@ -469,10 +625,19 @@ mod tests {
             assert!(rotate(directory.path(), now()).is_err());
             assert_eq!(fs::read_to_string(key).unwrap(), text);
         }
-        secret(directory.path(), KEY, &(pkcs8(&IDENTITY).to_string() + &IDENTITY.certificate.to_pem()));
+        secret(
+            directory.path(),
+            KEY,
+            &(pkcs8(&IDENTITY).to_string() + &IDENTITY.certificate.to_pem()),
+        );
         fs::create_dir(directory.path().join(RETIRED)).unwrap();
         fs::write(directory.path().join(RETIRED).join("old.pem"), "damaged").unwrap();
-        let error = Identity::open(directory.path(), now()).unwrap_err().to_string();
-        assert!(error.contains("retired/old.pem: there is no PEM block"), "{error}");
+        let error = Identity::open(directory.path(), now())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("retired/old.pem: there is no PEM block"),
+            "{error}"
+        );
     }
 }

@@ -62,7 +62,11 @@ impl Identity {
     /// Mints a token, good for [`WEB_IDENTITY_LIFE`] from 30 seconds before `now`.
     ///
     /// Whoever has it is the instance for as long: it is no guest's to see, and never logged.
-    pub fn web_identity(&self, claims: &WebIdentityClaims<'_>, now: Timestamp) -> Result<Secret, SigningError> {
+    pub fn web_identity(
+        &self,
+        claims: &WebIdentityClaims<'_>,
+        now: Timestamp,
+    ) -> Result<Secret, SigningError> {
         let delivery = claims.role_delivery.as_str();
         let begin = now.as_second() - LEEWAY.as_secs() as i64;
         let header = json!({ "alg": "RS256", "typ": "JWT", "kid": key_id(&self.certificate) });
@@ -82,7 +86,11 @@ impl Identity {
                 "transitive_tag_keys": [],
             },
         });
-        let signed = format!("{}.{}", base64url(header.to_string()), base64url(payload.to_string()));
+        let signed = format!(
+            "{}.{}",
+            base64url(header.to_string()),
+            base64url(payload.to_string())
+        );
         let signature = self.sign_bytes(signed.as_bytes())?;
         Ok(Secret::new(signed + "." + &base64url(signature)))
     }
@@ -129,9 +137,13 @@ fn web_key(certificate: &Certificate) -> Option<Value> {
 
 /// RFC 7638: the SHA-256 of the key's required members in byte order, without blanks. Empty for a key that is not RSA.
 fn key_id(certificate: &Certificate) -> String {
-    let Some(key) = certificate.rsa_key() else { return String::new() };
+    let Some(key) = certificate.rsa_key() else {
+        return String::new();
+    };
     let (n, e) = (base64url(key.n_bytes()), base64url(key.e_bytes()));
-    base64url(Sha256::digest(format!(r#"{{"e":"{e}","kty":"RSA","n":"{n}"}}"#)))
+    base64url(Sha256::digest(format!(
+        r#"{{"e":"{e}","kty":"RSA","n":"{n}"}}"#
+    )))
 }
 
 fn base64url(bytes: impl AsRef<[u8]>) -> String {
@@ -157,20 +169,33 @@ mod tests {
             role: "web",
             role_delivery,
         };
-        IDENTITY.web_identity(&claims, now()).unwrap().expose().to_string()
+        IDENTITY
+            .web_identity(&claims, now())
+            .unwrap()
+            .expose()
+            .to_string()
     }
 
     #[test]
     fn a_token_says_who_asks_for_which_delivery_and_for_ten_minutes() {
         for (delivery, text) in [(RoleDelivery::V1, "1.0"), (RoleDelivery::V2, "2.0")] {
             let token = token(delivery);
-            let [header, payload, signature] = token.split('.').collect::<Vec<_>>()[..] else { panic!("{token}") };
+            let [header, payload, signature] = token.split('.').collect::<Vec<_>>()[..] else {
+                panic!("{token}")
+            };
             let signature = BASE64_URL_SAFE_NO_PAD.decode(signature).unwrap();
             let signed = format!("{header}.{payload}");
-            IDENTITY.key.as_public_key().pkcs1v15_verify::<Sha256>(signed.as_bytes(), &signature).unwrap();
+            IDENTITY
+                .key
+                .as_public_key()
+                .pkcs1v15_verify::<Sha256>(signed.as_bytes(), &signature)
+                .unwrap();
 
             let keys: Value = serde_json::from_str(&IDENTITY.jwks()).unwrap();
-            assert_eq!(decoded(header), json!({ "alg": "RS256", "typ": "JWT", "kid": keys["keys"][0]["kid"] }));
+            assert_eq!(
+                decoded(header),
+                json!({ "alg": "RS256", "typ": "JWT", "kid": keys["keys"][0]["kid"] })
+            );
             let mut claims = decoded(payload);
             assert_eq!(claims["jti"].take().as_str().unwrap().len(), 32);
             let begin = now().as_second() - 30;
@@ -185,7 +210,11 @@ mod tests {
             });
             assert_eq!(claims, expected);
         }
-        assert_ne!(token(RoleDelivery::V1), token(RoleDelivery::V1), "each has its own jti");
+        assert_ne!(
+            token(RoleDelivery::V1),
+            token(RoleDelivery::V1),
+            "each has its own jti"
+        );
     }
 
     #[test]
@@ -198,9 +227,21 @@ mod tests {
         assert_eq!(keys.len(), 2);
         assert_eq!(keys[0]["kid"], key_id(&IDENTITY.certificate).as_str());
         assert_eq!(keys[1]["kid"], key_id(&OTHER.certificate).as_str());
-        assert_eq!((&keys[0]["kty"], &keys[0]["alg"], &keys[0]["e"]), (&json!("RSA"), &json!("RS256"), &json!("AQAB")));
-        assert_eq!(BASE64_URL_SAFE_NO_PAD.decode(keys[0]["n"].as_str().unwrap()).unwrap().len(), 256);
-        assert_eq!(keys[0]["x5c"][0], BASE64_STANDARD.encode(IDENTITY.certificate.as_der()));
+        assert_eq!(
+            (&keys[0]["kty"], &keys[0]["alg"], &keys[0]["e"]),
+            (&json!("RSA"), &json!("RS256"), &json!("AQAB"))
+        );
+        assert_eq!(
+            BASE64_URL_SAFE_NO_PAD
+                .decode(keys[0]["n"].as_str().unwrap())
+                .unwrap()
+                .len(),
+            256
+        );
+        assert_eq!(
+            keys[0]["x5c"][0],
+            BASE64_STANDARD.encode(IDENTITY.certificate.as_der())
+        );
     }
 
     #[test]
@@ -208,7 +249,10 @@ mod tests {
         for issuer in ["https://imds.example/a", "https://imds.example/a/"] {
             let configuration: Value = serde_json::from_str(&openid_configuration(issuer)).unwrap();
             assert_eq!(configuration["issuer"], issuer);
-            assert_eq!(configuration["jwks_uri"], "https://imds.example/a/.well-known/jwks.json");
+            assert_eq!(
+                configuration["jwks_uri"],
+                "https://imds.example/a/.well-known/jwks.json"
+            );
         }
     }
 }

@@ -25,7 +25,9 @@ use rsa::traits::PublicKeyParts as _;
 pub use certificate::Certificate;
 pub use documents::SignedDocuments;
 pub use files::{IdentityError, rotate};
-pub use jwt::{JWKS_PATH, RoleDelivery, WEB_IDENTITY_LIFE, WebIdentityClaims, openid_configuration};
+pub use jwt::{
+    JWKS_PATH, RoleDelivery, WEB_IDENTITY_LIFE, WebIdentityClaims, openid_configuration,
+};
 pub use signing::Signatures;
 pub use verify::{Verified, VerifyError, verify_pkcs7, verify_signature};
 
@@ -52,7 +54,11 @@ impl Identity {
     pub fn generate(now: Timestamp) -> Result<Identity, SigningError> {
         let key = PrivateKey::new(&mut rand::rng(), KEY_BITS).map_err(SigningError)?;
         let certificate = Certificate::self_signed(&key, now)?;
-        Ok(Identity { key, certificate, retired: Vec::new() })
+        Ok(Identity {
+            key,
+            certificate,
+            retired: Vec::new(),
+        })
     }
 
     /// The certificate of the key in use.
@@ -75,7 +81,11 @@ impl Identity {
         retired.sort_by_key(|certificate| std::cmp::Reverse(certificate.not_before()));
         retired.dedup();
         retired.retain(|other| *other != certificate);
-        Identity { key, certificate, retired }
+        Identity {
+            key,
+            certificate,
+            retired,
+        }
     }
 }
 
@@ -86,8 +96,15 @@ fn bits(key: &PrivateKey) -> usize {
 
 impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Identity { key: _, certificate, retired } = self;
-        f.debug_struct("Identity").field("certificate", certificate).field("retired", retired).finish_non_exhaustive()
+        let Identity {
+            key: _,
+            certificate,
+            retired,
+        } = self;
+        f.debug_struct("Identity")
+            .field("certificate", certificate)
+            .field("retired", retired)
+            .finish_non_exhaustive()
     }
 }
 
@@ -108,8 +125,10 @@ mod testing {
 
     pub(super) const NOW: &str = "2026-03-04T05:06:07Z";
 
-    pub(super) static IDENTITY: LazyLock<Identity> = LazyLock::new(|| Identity::generate(now()).unwrap());
-    pub(super) static OTHER: LazyLock<Identity> = LazyLock::new(|| Identity::generate(now()).unwrap());
+    pub(super) static IDENTITY: LazyLock<Identity> =
+        LazyLock::new(|| Identity::generate(now()).unwrap());
+    pub(super) static OTHER: LazyLock<Identity> =
+        LazyLock::new(|| Identity::generate(now()).unwrap());
 
     pub(super) fn now() -> Timestamp {
         NOW.parse().unwrap()
@@ -127,9 +146,17 @@ mod tests {
         assert_ne!(one.issuer(), other.issuer());
         assert_ne!(one.serial(), other.serial());
         for certificate in [one, other] {
-            assert_eq!(certificate.serial().len(), 40, "20 bytes, whatever was drawn");
+            assert_eq!(
+                certificate.serial().len(),
+                40,
+                "20 bytes, whatever was drawn"
+            );
             assert!(certificate.serial().as_bytes()[0] < b'8', "positive");
-            assert!(certificate.issuer().starts_with("CN=imdsd "), "{}", certificate.issuer());
+            assert!(
+                certificate.issuer().starts_with("CN=imdsd "),
+                "{}",
+                certificate.issuer()
+            );
             assert!(certificate.issuer().ends_with(",O=imdsd"));
         }
     }
@@ -137,15 +164,30 @@ mod tests {
     #[test]
     fn the_certificate_is_of_the_key_and_begins_a_day_early() {
         let certificate = IDENTITY.certificate();
-        assert_eq!(certificate.rsa_key().as_ref(), Some(IDENTITY.key.as_public_key()));
-        assert_eq!(certificate.not_before().as_secs() as i64, now().as_second() - 86_400);
+        assert_eq!(
+            certificate.rsa_key().as_ref(),
+            Some(IDENTITY.key.as_public_key())
+        );
+        assert_eq!(
+            certificate.not_before().as_secs() as i64,
+            now().as_second() - 86_400
+        );
     }
 
     #[test]
     fn published_certificates_are_read_back_newest_first_and_once() {
-        let certificate = |time: &str| Certificate::self_signed(&OTHER.key, time.parse().unwrap()).unwrap();
-        let (old, older) = (certificate("2025-01-01T00:00:00Z"), certificate("2024-01-01T00:00:00Z"));
-        let retired = vec![older.clone(), old.clone(), IDENTITY.certificate.clone(), older.clone()];
+        let certificate =
+            |time: &str| Certificate::self_signed(&OTHER.key, time.parse().unwrap()).unwrap();
+        let (old, older) = (
+            certificate("2025-01-01T00:00:00Z"),
+            certificate("2024-01-01T00:00:00Z"),
+        );
+        let retired = vec![
+            older.clone(),
+            old.clone(),
+            IDENTITY.certificate.clone(),
+            older.clone(),
+        ];
         let identity = Identity::of(IDENTITY.key.clone(), IDENTITY.certificate.clone(), retired);
         let published = Certificate::read_pem(&identity.certificates_pem()).unwrap();
         assert_eq!(published, [IDENTITY.certificate.clone(), old, older]);
@@ -154,7 +196,10 @@ mod tests {
     #[test]
     fn the_key_does_not_show() {
         let shown = format!("{:?}", *IDENTITY);
-        assert!(shown.contains(&IDENTITY.certificate.serial()) && shown.ends_with(", .. }"), "{shown}");
+        assert!(
+            shown.contains(&IDENTITY.certificate.serial()) && shown.ends_with(", .. }"),
+            "{shown}"
+        );
         assert!(!shown.contains("key") && !shown.contains("Limb"), "{shown}");
     }
 }

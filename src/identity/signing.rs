@@ -13,8 +13,8 @@ use x509_cert::attr::Attribute;
 use super::armour::{EC2_COLUMNS, lines};
 use super::certificate::asn1_time;
 use super::container::{
-    CONTENT_TYPE, Content, ContentInfo, DATA, MESSAGE_DIGEST, RSA, SHA_256, SIGNED_DATA, SIGNING_TIME, SignedData,
-    Signer, algorithm,
+    CONTENT_TYPE, Content, ContentInfo, DATA, MESSAGE_DIGEST, RSA, SHA_256, SIGNED_DATA,
+    SIGNING_TIME, SignedData, Signer, algorithm,
 };
 use super::{Identity, SigningError};
 
@@ -36,12 +36,18 @@ impl Identity {
     pub fn sign(&self, document: &[u8], now: Timestamp) -> Result<Signatures, SigningError> {
         let signature = lines(&self.sign_bytes(document)?, EC2_COLUMNS);
         let container = lines(&self.container(document, now)?, EC2_COLUMNS);
-        Ok(Signatures { signature, pkcs7: container.clone(), rsa2048: container })
+        Ok(Signatures {
+            signature,
+            pkcs7: container.clone(),
+            rsa2048: container,
+        })
     }
 
     /// RSA PKCS #1 v1.5 with SHA-256, blinded.
     pub(super) fn sign_bytes(&self, bytes: &[u8]) -> Result<Vec<u8>, SigningError> {
-        self.key.pkcs1v15_sign_with_rng::<Sha256, _>(&mut rand::rng(), bytes).map_err(SigningError)
+        self.key
+            .pkcs1v15_sign_with_rng::<Sha256, _>(&mut rand::rng(), bytes)
+            .map_err(SigningError)
     }
 
     /// SignedData, version 1, as AWS's guide has it verified: the document inside, no certificates, one signer.
@@ -57,7 +63,10 @@ impl Identity {
         let signed_data = SignedData {
             version: 1,
             digest_algorithms: set([algorithm(SHA_256)]),
-            content: Content { content_type: DATA, bytes: Some(octets(document)) },
+            content: Content {
+                content_type: DATA,
+                bytes: Some(octets(document)),
+            },
             certificates: None,
             revocation_lists: None,
             signers: set([Signer {
@@ -70,12 +79,18 @@ impl Identity {
                 unsigned_attributes: None,
             }]),
         };
-        Ok(written(&ContentInfo { content_type: SIGNED_DATA, content: any(&signed_data) }))
+        Ok(written(&ContentInfo {
+            content_type: SIGNED_DATA,
+            content: any(&signed_data),
+        }))
     }
 }
 
 fn attribute(oid: ObjectIdentifier, value: &(impl Tagged + EncodeValue)) -> Attribute {
-    Attribute { oid, values: set([any(value)]) }
+    Attribute {
+        oid,
+        values: set([any(value)]),
+    }
 }
 
 fn set<T: der::DerOrd, const N: usize>(elements: [T; N]) -> SetOfVec<T> {
@@ -103,13 +118,29 @@ mod tests {
     #[test]
     fn the_form_is_ec2s() {
         let signatures = IDENTITY.sign(b"{}", now()).unwrap();
-        for text in [&signatures.signature, &signatures.pkcs7, &signatures.rsa2048] {
-            let (last, full) =
-                text.split('\n').collect::<Vec<_>>().split_last().map(|(l, f)| (*l, f.to_vec())).unwrap();
-            assert!(full.iter().all(|line| line.len() == 76) && (1..=76).contains(&last.len()), "{text}");
+        for text in [
+            &signatures.signature,
+            &signatures.pkcs7,
+            &signatures.rsa2048,
+        ] {
+            let (last, full) = text
+                .split('\n')
+                .collect::<Vec<_>>()
+                .split_last()
+                .map(|(l, f)| (*l, f.to_vec()))
+                .unwrap();
+            assert!(
+                full.iter().all(|line| line.len() == 76) && (1..=76).contains(&last.len()),
+                "{text}"
+            );
             assert!(!text.contains('\r'));
         }
-        assert_eq!(super::super::armour::decode(&signatures.signature).unwrap().len(), 256);
+        assert_eq!(
+            super::super::armour::decode(&signatures.signature)
+                .unwrap()
+                .len(),
+            256
+        );
         assert_eq!(signatures.pkcs7, signatures.rsa2048);
     }
 
@@ -118,8 +149,14 @@ mod tests {
     fn signing_goes_on_after_2049_and_before_1970() {
         for time in ["2051-01-01T00:00:00Z", "1969-01-01T00:00:00Z"] {
             let container = IDENTITY.sign(b"{}", time.parse().unwrap()).unwrap().pkcs7;
-            let verified = super::super::verify_pkcs7(&container, None, &IDENTITY.certificates_pem()).unwrap();
-            assert_eq!(verified.signed_at.unwrap(), time.parse::<Timestamp>().unwrap().max(Timestamp::UNIX_EPOCH));
+            let verified =
+                super::super::verify_pkcs7(&container, None, &IDENTITY.certificates_pem()).unwrap();
+            assert_eq!(
+                verified.signed_at.unwrap(),
+                time.parse::<Timestamp>()
+                    .unwrap()
+                    .max(Timestamp::UNIX_EPOCH)
+            );
         }
     }
 }

@@ -15,8 +15,8 @@ use x509_cert::time::Time;
 
 use super::certificate::{Certificate, serial_digits};
 use super::container::{
-    CONTENT_TYPE, ContentInfo, DATA, MESSAGE_DIGEST, RSA, RSA_WITH_SHA_256, SHA_256, SIGNED_DATA, SIGNING_TIME,
-    SignedData,
+    CONTENT_TYPE, ContentInfo, DATA, MESSAGE_DIGEST, RSA, RSA_WITH_SHA_256, SHA_256, SIGNED_DATA,
+    SIGNING_TIME, SignedData,
 };
 use super::{armour, ber};
 
@@ -65,41 +65,77 @@ pub enum VerifyError {
 }
 
 /// Verifies what `signature` has. It names no signer, so each certificate is tried.
-pub fn verify_signature(document: &[u8], signature: &str, certificates: &str) -> Result<Verified, VerifyError> {
+pub fn verify_signature(
+    document: &[u8],
+    signature: &str,
+    certificates: &str,
+) -> Result<Verified, VerifyError> {
     let signature = armour::decode(signature).ok_or(VerifyError::NotBase64)?;
     let certificates = Certificate::read_pem(certificates).map_err(VerifyError::Certificates)?;
-    let keys: Vec<_> = certificates.iter().filter_map(|one| Some((one, one.rsa_key()?))).collect();
+    let keys: Vec<_> = certificates
+        .iter()
+        .filter_map(|one| Some((one, one.rsa_key()?)))
+        .collect();
     if keys.is_empty() {
         return Err(unsupported(certificates[0].key_algorithm()));
     }
     let digest = Sha256::digest(document);
-    let signer = keys.iter().find(|(_, key)| key.pkcs1v15_verify_prehash::<Sha256>(&digest, &signature).is_ok());
+    let signer = keys.iter().find(|(_, key)| {
+        key.pkcs1v15_verify_prehash::<Sha256>(&digest, &signature)
+            .is_ok()
+    });
     let (signer, _) = signer.ok_or(VerifyError::SignatureMismatch)?;
-    Ok(Verified { issuer: signer.issuer(), serial: signer.serial(), signed_at: None, document: document.to_vec() })
+    Ok(Verified {
+        issuer: signer.issuer(),
+        serial: signer.serial(),
+        signed_at: None,
+        document: document.to_vec(),
+    })
 }
 
 /// Verifies what `pkcs7` or `rsa2048` has, with PEM armour or without. A document, where one is given, must be the one inside.
-pub fn verify_pkcs7(text: &str, document: Option<&[u8]>, certificates: &str) -> Result<Verified, VerifyError> {
+pub fn verify_pkcs7(
+    text: &str,
+    document: Option<&[u8]>,
+    certificates: &str,
+) -> Result<Verified, VerifyError> {
     // 1. The container, and that it holds this document.
     let bytes = armour::decode(text).ok_or(VerifyError::NotBase64)?;
     let bytes = ber::to_der(&bytes).map_err(|reason| not_container(&reason))?;
     let signed_data = signed_data(&bytes)?;
-    let content = signed_data.content.bytes.ok_or_else(|| not_container(&"there is no document in it"))?.into_bytes();
+    let content = signed_data
+        .content
+        .bytes
+        .ok_or_else(|| not_container(&"there is no document in it"))?
+        .into_bytes();
     if let Some(document) = document.filter(|document| **document != *content) {
-        let at = document.iter().zip(&*content).take_while(|(one, other)| one == other).count();
+        let at = document
+            .iter()
+            .zip(&*content)
+            .take_while(|(one, other)| one == other)
+            .count();
         return Err(VerifyError::OtherDocument { at });
     }
     let [signer] = signed_data.signers.as_slice() else {
-        return Err(not_container(&format_args!("it has {} signers", signed_data.signers.len())));
+        return Err(not_container(&format_args!(
+            "it has {} signers",
+            signed_data.signers.len()
+        )));
     };
 
     // 2. The certificate that it names.
     let given = Certificate::read_pem(certificates).map_err(VerifyError::Certificates)?;
-    let Some(certificate) = given.iter().find(|one| one.issuer_and_serial_number() == signer.name) else {
+    let Some(certificate) = given
+        .iter()
+        .find(|one| one.issuer_and_serial_number() == signer.name)
+    else {
         return Err(VerifyError::UnknownSigner {
             issuer: signer.name.issuer.to_string(),
             serial: serial_digits(&signer.name.serial_number),
-            given: given.iter().map(|one| (one.issuer(), one.serial())).collect(),
+            given: given
+                .iter()
+                .map(|one| (one.issuer(), one.serial()))
+                .collect(),
         });
     };
 
@@ -110,13 +146,20 @@ pub fn verify_pkcs7(text: &str, document: Option<&[u8]>, certificates: &str) -> 
     if signer.digest_algorithm.oid != SHA_256 {
         return Err(unsupported(signer.digest_algorithm.oid));
     }
-    let key = certificate.rsa_key().ok_or_else(|| unsupported(certificate.key_algorithm()))?;
+    let key = certificate
+        .rsa_key()
+        .ok_or_else(|| unsupported(certificate.key_algorithm()))?;
 
     // 4. The document's digest, which stands among the signed attributes. A signature over the document itself is refused:
     //    then attributes that were once signed could be passed off as a document.
-    let attributes = signer.signed_attributes.as_ref().ok_or_else(|| not_container(&"it has no signed attributes"))?;
+    let attributes = signer
+        .signed_attributes
+        .as_ref()
+        .ok_or_else(|| not_container(&"it has no signed attributes"))?;
     if value::<ObjectIdentifier>(attributes.as_slice(), CONTENT_TYPE) != Some(DATA) {
-        return Err(not_container(&"its signed attributes name no content type, or another"));
+        return Err(not_container(
+            &"its signed attributes name no content type, or another",
+        ));
     }
     let digest: OctetString = value(attributes.as_slice(), MESSAGE_DIGEST)
         .ok_or_else(|| not_container(&"its signed attributes have no digest"))?;
@@ -125,8 +168,11 @@ pub fn verify_pkcs7(text: &str, document: Option<&[u8]>, certificates: &str) -> 
     }
 
     // 5. The signature, over the attributes.
-    let signed = attributes.to_der().map_err(|reason| not_container(&reason))?;
-    key.pkcs1v15_verify::<Sha256>(&signed, signer.signature.as_bytes()).map_err(|_| VerifyError::SignatureMismatch)?;
+    let signed = attributes
+        .to_der()
+        .map_err(|reason| not_container(&reason))?;
+    key.pkcs1v15_verify::<Sha256>(&signed, signer.signature.as_bytes())
+        .map_err(|_| VerifyError::SignatureMismatch)?;
     let time: Option<Time> = value(attributes.as_slice(), SIGNING_TIME);
     let seconds = time.and_then(|time| i64::try_from(time.to_unix_duration().as_secs()).ok());
     Ok(Verified {
@@ -140,20 +186,32 @@ pub fn verify_pkcs7(text: &str, document: Option<&[u8]>, certificates: &str) -> 
 fn signed_data(der: &[u8]) -> Result<SignedData, VerifyError> {
     let outer = ContentInfo::from_der(der).map_err(|reason| not_container(&reason))?;
     if outer.content_type != SIGNED_DATA {
-        return Err(not_container(&format_args!("it is of type {}, not SignedData", outer.content_type)));
+        return Err(not_container(&format_args!(
+            "it is of type {}, not SignedData",
+            outer.content_type
+        )));
     }
-    let signed_data: SignedData = outer.content.decode_as().map_err(|reason| not_container(&reason))?;
+    let signed_data: SignedData = outer
+        .content
+        .decode_as()
+        .map_err(|reason| not_container(&reason))?;
     match signed_data.content.content_type {
         DATA => Ok(signed_data),
-        other => Err(not_container(&format_args!("its content is of type {other}, not data"))),
+        other => Err(not_container(&format_args!(
+            "its content is of type {other}, not data"
+        ))),
     }
 }
 
 /// The one value of an attribute; `None` when the attribute is missing, repeated or of another kind.
 fn value<T: der::DecodeOwned>(attributes: &[Attribute], oid: ObjectIdentifier) -> Option<T> {
     let mut found = attributes.iter().filter(|attribute| attribute.oid == oid);
-    let (Some(attribute), None) = (found.next(), found.next()) else { return None };
-    let [value] = attribute.values.as_slice() else { return None };
+    let (Some(attribute), None) = (found.next(), found.next()) else {
+        return None;
+    };
+    let [value] = attribute.values.as_slice() else {
+        return None;
+    };
     T::from_der(&value.to_der().ok()?).ok()
 }
 
@@ -182,15 +240,30 @@ impl fmt::Display for VerifyError {
         match self {
             VerifyError::NotBase64 => f.write_str("the signature is not base64"),
             VerifyError::NotContainer(reason) => {
-                write!(f, "the signature is no PKCS #7 container as EC2 makes it: {reason}")
+                write!(
+                    f,
+                    "the signature is no PKCS #7 container as EC2 makes it: {reason}"
+                )
             }
             VerifyError::Certificates(reason) => f.write_str(reason),
             VerifyError::OtherDocument { at } => {
-                write!(f, "the document is not the one in the container: they differ from byte {at} on")
+                write!(
+                    f,
+                    "the document is not the one in the container: they differ from byte {at} on"
+                )
             }
-            VerifyError::UnknownSigner { issuer, serial, given } => {
-                write!(f, "no certificate of the signer, {issuer} with serial {serial}; given:")?;
-                given.iter().try_for_each(|(issuer, serial)| write!(f, " {issuer} with serial {serial};"))
+            VerifyError::UnknownSigner {
+                issuer,
+                serial,
+                given,
+            } => {
+                write!(
+                    f,
+                    "no certificate of the signer, {issuer} with serial {serial}; given:"
+                )?;
+                given
+                    .iter()
+                    .try_for_each(|(issuer, serial)| write!(f, " {issuer} with serial {serial};"))
             }
             VerifyError::UnsupportedAlgorithm(name) => {
                 write!(
@@ -201,9 +274,9 @@ impl fmt::Display for VerifyError {
             VerifyError::DigestMismatch => {
                 f.write_str("the document in the container was changed: it has another digest")
             }
-            VerifyError::SignatureMismatch => {
-                f.write_str("the signature is not of these bytes by the key of any certificate that was given")
-            }
+            VerifyError::SignatureMismatch => f.write_str(
+                "the signature is not of these bytes by the key of any certificate that was given",
+            ),
         }
     }
 }
@@ -225,7 +298,15 @@ mod tests {
         let mut signed_data = signed_data(&container).unwrap();
         change(&mut signed_data);
         let content = der::Any::encode_from(&signed_data).unwrap();
-        armour::lines(&ContentInfo { content_type: SIGNED_DATA, content }.to_der().unwrap(), 76)
+        armour::lines(
+            &ContentInfo {
+                content_type: SIGNED_DATA,
+                content,
+            }
+            .to_der()
+            .unwrap(),
+            76,
+        )
     }
 
     fn changed_signer(change: impl FnOnce(&mut super::super::container::Signer)) -> String {
@@ -239,7 +320,10 @@ mod tests {
     fn without(oid: ObjectIdentifier) -> String {
         changed_signer(|signer| {
             let attributes = signer.signed_attributes.take().unwrap().into_vec();
-            let rest: Vec<Attribute> = attributes.into_iter().filter(|attribute| attribute.oid != oid).collect();
+            let rest: Vec<Attribute> = attributes
+                .into_iter()
+                .filter(|attribute| attribute.oid != oid)
+                .collect();
             signer.signed_attributes = Some(rest.try_into().unwrap());
         })
     }
@@ -253,15 +337,26 @@ mod tests {
         let signatures = IDENTITY.sign(DOCUMENT, now()).unwrap();
         let both = pem(&OTHER) + &pem(&IDENTITY);
         let good = verify_signature(DOCUMENT, &signatures.signature, &both).unwrap();
-        assert_eq!((good.serial, good.signed_at), (IDENTITY.certificate().serial(), None));
+        assert_eq!(
+            (good.serial, good.signed_at),
+            (IDENTITY.certificate().serial(), None)
+        );
 
         let armoured = armour::wrap("PKCS7", &armour::decode(&signatures.pkcs7).unwrap());
-        for text in [&signatures.pkcs7, &signatures.rsa2048, &armoured, &armoured.replace('\n', "\r\n")] {
+        for text in [
+            &signatures.pkcs7,
+            &signatures.rsa2048,
+            &armoured,
+            &armoured.replace('\n', "\r\n"),
+        ] {
             for document in [None, Some(DOCUMENT)] {
                 let good = verify_pkcs7(text, document, &both).unwrap();
                 assert_eq!(
                     (good.issuer, good.serial),
-                    (IDENTITY.certificate().issuer(), IDENTITY.certificate().serial())
+                    (
+                        IDENTITY.certificate().issuer(),
+                        IDENTITY.certificate().serial()
+                    )
                 );
                 assert_eq!((good.signed_at, &*good.document), (Some(now()), DOCUMENT));
             }
@@ -278,18 +373,39 @@ mod tests {
         for (document, signature, certificates, error) in [
             (DOCUMENT, "what?", &certificate, VerifyError::NotBase64),
             (DOCUMENT, "", &certificate, VerifyError::NotBase64),
-            (DOCUMENT, "AAAA", &certificate, VerifyError::SignatureMismatch),
-            (DOCUMENT, &other, &certificate, VerifyError::SignatureMismatch),
+            (
+                DOCUMENT,
+                "AAAA",
+                &certificate,
+                VerifyError::SignatureMismatch,
+            ),
+            (
+                DOCUMENT,
+                &other,
+                &certificate,
+                VerifyError::SignatureMismatch,
+            ),
             (&longer, &good, &certificate, VerifyError::SignatureMismatch),
-            (DOCUMENT, &good, &pem(&OTHER), VerifyError::SignatureMismatch),
+            (
+                DOCUMENT,
+                &good,
+                &pem(&OTHER),
+                VerifyError::SignatureMismatch,
+            ),
             (
                 DOCUMENT,
                 &good,
                 &String::new(),
-                VerifyError::Certificates("there is no PEM block -----BEGIN CERTIFICATE----- in it".to_string()),
+                VerifyError::Certificates(
+                    "there is no PEM block -----BEGIN CERTIFICATE----- in it".to_string(),
+                ),
             ),
         ] {
-            assert_eq!(verify_signature(document, signature, certificates), Err(error), "{signature}");
+            assert_eq!(
+                verify_signature(document, signature, certificates),
+                Err(error),
+                "{signature}"
+            );
         }
     }
 
@@ -306,17 +422,38 @@ mod tests {
             ("?".to_string(), VerifyError::NotBase64),
             ("AAAAAA==".to_string(), container("bytes follow its end")),
             (good[..81].to_string(), container("it is cut short")),
-            (changed(|data| data.content.bytes = None), container("there is no document in it")),
-            (changed(|data| data.signers = Default::default()), container("it has 0 signers")),
+            (
+                changed(|data| data.content.bytes = None),
+                container("there is no document in it"),
+            ),
+            (
+                changed(|data| data.signers = Default::default()),
+                container("it has 0 signers"),
+            ),
             (
                 changed(|data| data.content.content_type = SHA_256),
                 container("its content is of type 2.16.840.1.101.3.4.2.1, not data"),
             ),
-            (changed_signer(|signer| signer.signature_algorithm = algorithm(dsa)), algorithms("DSA with SHA-1")),
-            (changed_signer(|signer| signer.digest_algorithm = algorithm(sha_1)), algorithms("SHA-1")),
-            (changed_signer(|signer| signer.signed_attributes = None), container("it has no signed attributes")),
-            (without(CONTENT_TYPE), container("its signed attributes name no content type, or another")),
-            (without(MESSAGE_DIGEST), container("its signed attributes have no digest")),
+            (
+                changed_signer(|signer| signer.signature_algorithm = algorithm(dsa)),
+                algorithms("DSA with SHA-1"),
+            ),
+            (
+                changed_signer(|signer| signer.digest_algorithm = algorithm(sha_1)),
+                algorithms("SHA-1"),
+            ),
+            (
+                changed_signer(|signer| signer.signed_attributes = None),
+                container("it has no signed attributes"),
+            ),
+            (
+                without(CONTENT_TYPE),
+                container("its signed attributes name no content type, or another"),
+            ),
+            (
+                without(MESSAGE_DIGEST),
+                container("its signed attributes have no digest"),
+            ),
             (without(SIGNING_TIME), VerifyError::SignatureMismatch),
             (
                 changed_signer(|signer| signer.signature = OctetString::new(vec![1; 256]).unwrap()),
@@ -326,20 +463,38 @@ mod tests {
             assert_eq!(refused(&text), error);
         }
 
-        let text = armour::lines(&ContentInfo { content_type: DATA, content: der::Any::null() }.to_der().unwrap(), 76);
-        assert_eq!(refused(&text), container("it is of type 1.2.840.113549.1.7.1, not SignedData"));
+        let text = armour::lines(
+            &ContentInfo {
+                content_type: DATA,
+                content: der::Any::null(),
+            }
+            .to_der()
+            .unwrap(),
+            76,
+        );
+        assert_eq!(
+            refused(&text),
+            container("it is of type 1.2.840.113549.1.7.1, not SignedData")
+        );
     }
 
     #[test]
     fn another_document_is_told_from_a_changed_container() {
         let certificate = pem(&IDENTITY);
         let good = IDENTITY.sign(DOCUMENT, now()).unwrap().pkcs7;
-        for (document, at) in [(&DOCUMENT[..9], 9), (b"", 0), (&[DOCUMENT, b"\n"].concat(), DOCUMENT.len())] {
+        for (document, at) in [
+            (&DOCUMENT[..9], 9),
+            (b"", 0),
+            (&[DOCUMENT, b"\n"].concat(), DOCUMENT.len()),
+        ] {
             let error = verify_pkcs7(&good, Some(document), &certificate).unwrap_err();
             assert_eq!(error, VerifyError::OtherDocument { at });
         }
         let text = changed(|data| data.content.bytes = Some(OctetString::new(*b"{}").unwrap()));
-        assert_eq!(verify_pkcs7(&text, None, &certificate), Err(VerifyError::DigestMismatch));
+        assert_eq!(
+            verify_pkcs7(&text, None, &certificate),
+            Err(VerifyError::DigestMismatch)
+        );
     }
 
     #[test]
@@ -354,7 +509,10 @@ mod tests {
         };
         assert_eq!(error, expected);
         let said = error.to_string();
-        assert!(said.contains(&signer.serial()) && said.contains(&given.serial()), "{said}");
+        assert!(
+            said.contains(&signer.serial()) && said.contains(&given.serial()),
+            "{said}"
+        );
     }
 
     /// One bit of the container changed, wherever it is: never good with another document, never a panic.
@@ -366,7 +524,11 @@ mod tests {
             let mut bytes = good.clone();
             bytes[at / 8] ^= 1 << (at % 8);
             if let Ok(verified) = verify_pkcs7(&armour::lines(&bytes, 76), None, &certificate) {
-                assert_eq!((&*verified.document, verified.signed_at), (DOCUMENT, Some(now())), "bit {at}");
+                assert_eq!(
+                    (&*verified.document, verified.signed_at),
+                    (DOCUMENT, Some(now())),
+                    "bit {at}"
+                );
             }
         }
     }

@@ -82,9 +82,14 @@ impl Attachment {
                 (Ground::Interface(port), Hold::Alone),
                 (Ground::Mark(*mark), Hold::Alone),
             ],
-            Attachment::NetworkNamespace(name) => vec![(Ground::NetworkNamespace(plain(name)), Hold::Alone)],
+            Attachment::NetworkNamespace(name) => {
+                vec![(Ground::NetworkNamespace(plain(name)), Hold::Alone)]
+            }
             Attachment::SourceAddress(SourceAddress { listener, address }) => {
-                vec![(Ground::Listener(listener), Hold::Shared), (Ground::Address(listener, *address), Hold::Alone)]
+                vec![
+                    (Ground::Listener(listener), Hold::Shared),
+                    (Ground::Address(listener, *address), Hold::Alone),
+                ]
             }
         }
     }
@@ -92,7 +97,9 @@ impl Attachment {
     /// Whether two attachments of one instance are one too many: its ports on different bridges may have one mark.
     pub fn repeats(&self, other: &Attachment) -> bool {
         match (self, other) {
-            (Attachment::BridgePort(one), Attachment::BridgePort(other)) if one.bridge != other.bridge => {
+            (Attachment::BridgePort(one), Attachment::BridgePort(other))
+                if one.bridge != other.bridge =>
+            {
                 one.port == other.port
             }
             _ => self.collides(other),
@@ -127,7 +134,9 @@ impl fmt::Display for Attachment {
 
 /// The name of a network namespace that may be given by its path.
 fn plain(name: &str) -> &str {
-    let below = ["/run/netns/", "/var/run/netns/"].iter().find_map(|directory| name.strip_prefix(directory));
+    let below = ["/run/netns/", "/var/run/netns/"]
+        .iter()
+        .find_map(|directory| name.strip_prefix(directory));
     below.filter(|name| !name.contains('/')).unwrap_or(name)
 }
 
@@ -136,10 +145,14 @@ pub fn interface_name_fault(name: &str) -> Option<String> {
     // dev_valid_name() of Linux: IFNAMSIZ is 16 with the NUL at the end.
     let sound = (1..16).contains(&name.len())
         && !matches!(name, "." | "..")
-        && name.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b':');
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b':');
     (!sound).then(|| {
         let name = name.escape_debug();
-        format!("an interface's name is 1 to 15 printable characters without '/' and ':', not '{name}'")
+        format!(
+            "an interface's name is 1 to 15 printable characters without '/' and ':', not '{name}'"
+        )
     })
 }
 
@@ -185,7 +198,11 @@ mod tests {
     use super::*;
 
     fn port(bridge: &str, port: &str, mark: u32) -> Attachment {
-        Attachment::BridgePort(BridgePort { bridge: bridge.to_string(), port: port.to_string(), mark })
+        Attachment::BridgePort(BridgePort {
+            bridge: bridge.to_string(),
+            port: port.to_string(),
+            mark,
+        })
     }
 
     fn address(listener: &str, address: &str) -> Attachment {
@@ -207,8 +224,16 @@ mod tests {
             (namespace("a"), namespace("a"), true),
             (namespace("a"), interface("a"), false),
             (namespace("a"), namespace("/run/netns/a"), true),
-            (namespace("/var/run/netns/a"), namespace("/run/netns/a"), true),
-            (namespace("/proc/5/ns/net"), namespace("/proc/6/ns/net"), false),
+            (
+                namespace("/var/run/netns/a"),
+                namespace("/run/netns/a"),
+                true,
+            ),
+            (
+                namespace("/proc/5/ns/net"),
+                namespace("/proc/6/ns/net"),
+                false,
+            ),
             // A port is known by its mark, which is one guest's on the whole host.
             (port("br0", "a", 1), port("br0", "b", 2), false),
             (port("br0", "a", 1), port("br0", "b", 1), true),
@@ -221,9 +246,17 @@ mod tests {
             (port("br0", "a", 1), interface("br0"), true),
             (port("br0", "a", 1), interface("a"), true),
             (port("br0", "a", 1), interface("b"), false),
-            (address("lan", "10.0.0.5"), address("lan", "10.0.0.6"), false),
+            (
+                address("lan", "10.0.0.5"),
+                address("lan", "10.0.0.6"),
+                false,
+            ),
             (address("lan", "10.0.0.5"), address("lan", "10.0.0.5"), true),
-            (address("lan", "10.0.0.5"), address("wan", "10.0.0.5"), false),
+            (
+                address("lan", "10.0.0.5"),
+                address("wan", "10.0.0.5"),
+                false,
+            ),
             (address("lan", "10.0.0.5"), listener("lan"), true),
         ] {
             assert_eq!(one.collides(&other), collide, "{one} and {other}");
@@ -237,7 +270,11 @@ mod tests {
             (port("br0", "a", 1), port("br1", "b", 1), false),
             (port("br0", "a", 1), port("br0", "b", 1), true),
             (port("br0", "a", 1), port("br1", "a", 2), true),
-            (port("br0", "a", 1), Attachment::Interface("a".to_string()), true),
+            (
+                port("br0", "a", 1),
+                Attachment::Interface("a".to_string()),
+                true,
+            ),
         ] {
             assert_eq!(one.repeats(&other), repeats, "{one} and {other}");
             assert_eq!(other.repeats(&one), repeats, "{other} and {one}");
@@ -246,10 +283,26 @@ mod tests {
 
     #[test]
     fn an_interface_has_a_name_that_linux_takes() {
-        for name in ["eth0", "tap100i0", "br0.100", "vnet-3_a@x", "123456789012345"] {
+        for name in [
+            "eth0",
+            "tap100i0",
+            "br0.100",
+            "vnet-3_a@x",
+            "123456789012345",
+        ] {
             assert_eq!(interface_name_fault(name), None, "{name}");
         }
-        for name in ["", ".", "..", "a/b", "a:b", "a b", "a\n", "1234567890123456", "é"] {
+        for name in [
+            "",
+            ".",
+            "..",
+            "a/b",
+            "a:b",
+            "a b",
+            "a\n",
+            "1234567890123456",
+            "é",
+        ] {
             assert!(interface_name_fault(name).is_some(), "{name:?}");
         }
     }

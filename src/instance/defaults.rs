@@ -46,12 +46,18 @@ impl MetadataDefaults {
             ImdsSupport::Unset => (HttpTokens::Optional, HopLimit::ONE),
         };
         MetadataOptions {
-            http_tokens: launch.http_tokens.or(self.http_tokens).unwrap_or(tokens_of_image),
+            http_tokens: launch
+                .http_tokens
+                .or(self.http_tokens)
+                .unwrap_or(tokens_of_image),
             http_put_response_hop_limit: launch
                 .http_put_response_hop_limit
                 .or(self.http_put_response_hop_limit)
                 .unwrap_or(hops_of_image),
-            http_endpoint: launch.http_endpoint.or(self.http_endpoint).unwrap_or(Switch::Enabled),
+            http_endpoint: launch
+                .http_endpoint
+                .or(self.http_endpoint)
+                .unwrap_or(Switch::Enabled),
             http_protocol_ipv6: launch.http_protocol_ipv6.unwrap_or(Switch::Disabled),
             instance_metadata_tags: launch
                 .instance_metadata_tags
@@ -64,7 +70,9 @@ impl MetadataDefaults {
     pub fn allow_launch(&self, tokens: HttpTokens) -> bool {
         match (self.http_tokens_enforced, tokens) {
             (Some(Switch::Enabled), HttpTokens::Optional) => false,
-            (Some(Switch::Enabled), HttpTokens::Required) | (Some(Switch::Disabled) | None, _) => true,
+            (Some(Switch::Enabled), HttpTokens::Required) | (Some(Switch::Disabled) | None, _) => {
+                true
+            }
         }
     }
 
@@ -78,7 +86,8 @@ impl MetadataDefaults {
 mod tests {
     use super::*;
 
-    const TOKENS: [Option<HttpTokens>; 3] = [Some(HttpTokens::Required), Some(HttpTokens::Optional), None];
+    const TOKENS: [Option<HttpTokens>; 3] =
+        [Some(HttpTokens::Required), Some(HttpTokens::Optional), None];
 
     /// "launch parameter → account default → AMI → built-in", every cell for HttpTokens.
     #[test]
@@ -96,28 +105,64 @@ mod tests {
             [Optional, Optional],
             [Required, Optional],
         ];
-        let cells = TOKENS.into_iter().flat_map(|launch| TOKENS.map(|account| (launch, account)));
+        let cells = TOKENS
+            .into_iter()
+            .flat_map(|launch| TOKENS.map(|account| (launch, account)));
         for ((launch, account), [with_v2, without]) in cells.zip(expected) {
-            let defaults = MetadataDefaults { http_tokens: account, ..MetadataDefaults::default() };
-            let launch = OptionsUpdate { http_tokens: launch, ..OptionsUpdate::default() };
-            assert_eq!(defaults.at_launch(launch, ImdsSupport::V2).http_tokens, with_v2, "{launch:?} {account:?}");
-            assert_eq!(defaults.at_launch(launch, ImdsSupport::Unset).http_tokens, without, "{launch:?} {account:?}");
+            let defaults = MetadataDefaults {
+                http_tokens: account,
+                ..MetadataDefaults::default()
+            };
+            let launch = OptionsUpdate {
+                http_tokens: launch,
+                ..OptionsUpdate::default()
+            };
+            assert_eq!(
+                defaults.at_launch(launch, ImdsSupport::V2).http_tokens,
+                with_v2,
+                "{launch:?} {account:?}"
+            );
+            assert_eq!(
+                defaults.at_launch(launch, ImdsSupport::Unset).http_tokens,
+                without,
+                "{launch:?} {account:?}"
+            );
         }
     }
 
     #[test]
     fn hop_limits_are_chosen_in_the_same_order() {
         let hops = |value: i64| Some(HopLimit::try_from(value).unwrap());
-        for (launch, account, with_v2, without) in
-            [(hops(5), hops(3), 5, 5), (hops(5), None, 5, 5), (None, hops(3), 3, 3), (None, None, 2, 1)]
-        {
-            let defaults = MetadataDefaults { http_put_response_hop_limit: account, ..MetadataDefaults::default() };
-            let launch = OptionsUpdate { http_put_response_hop_limit: launch, ..OptionsUpdate::default() };
-            let resolved = |image| defaults.at_launch(launch, image).http_put_response_hop_limit.get();
-            assert_eq!((resolved(ImdsSupport::V2), resolved(ImdsSupport::Unset)), (with_v2, without));
+        for (launch, account, with_v2, without) in [
+            (hops(5), hops(3), 5, 5),
+            (hops(5), None, 5, 5),
+            (None, hops(3), 3, 3),
+            (None, None, 2, 1),
+        ] {
+            let defaults = MetadataDefaults {
+                http_put_response_hop_limit: account,
+                ..MetadataDefaults::default()
+            };
+            let launch = OptionsUpdate {
+                http_put_response_hop_limit: launch,
+                ..OptionsUpdate::default()
+            };
+            let resolved = |image| {
+                defaults
+                    .at_launch(launch, image)
+                    .http_put_response_hop_limit
+                    .get()
+            };
+            assert_eq!(
+                (resolved(ImdsSupport::V2), resolved(ImdsSupport::Unset)),
+                (with_v2, without)
+            );
         }
         // Each option by itself: tokens that were made optional do not lower the image's hop limit.
-        let launch = OptionsUpdate { http_tokens: Some(HttpTokens::Optional), ..OptionsUpdate::default() };
+        let launch = OptionsUpdate {
+            http_tokens: Some(HttpTokens::Optional),
+            ..OptionsUpdate::default()
+        };
         let resolved = MetadataDefaults::default().at_launch(launch, ImdsSupport::V2);
         assert_eq!(resolved.http_put_response_hop_limit, HopLimit::TWO);
     }
@@ -148,7 +193,11 @@ mod tests {
                     ..OptionsUpdate::default()
                 };
                 let options = defaults.at_launch(launch, image);
-                let got = (options.http_endpoint, options.instance_metadata_tags, options.http_protocol_ipv6);
+                let got = (
+                    options.http_endpoint,
+                    options.instance_metadata_tags,
+                    options.http_protocol_ipv6,
+                );
                 assert_eq!(got, (endpoint, tags, ipv6), "{launch:?} {account:?}");
             }
         }
@@ -157,13 +206,27 @@ mod tests {
     #[test]
     fn enforced_tokens_keep_instances_from_optional_ones() {
         use HttpTokens::{Optional, Required};
-        for (enforced, refuses) in [(None, false), (Some(Switch::Disabled), false), (Some(Switch::Enabled), true)] {
-            let defaults = MetadataDefaults { http_tokens_enforced: enforced, ..MetadataDefaults::default() };
+        for (enforced, refuses) in [
+            (None, false),
+            (Some(Switch::Disabled), false),
+            (Some(Switch::Enabled), true),
+        ] {
+            let defaults = MetadataDefaults {
+                http_tokens_enforced: enforced,
+                ..MetadataDefaults::default()
+            };
             assert!(defaults.allow_launch(Required));
             assert_eq!(defaults.allow_launch(Optional), !refuses);
             assert_eq!(defaults.allow_change(Required, Optional), !refuses);
-            for (from, to) in [(Optional, Optional), (Optional, Required), (Required, Required)] {
-                assert!(defaults.allow_change(from, to), "{enforced:?} {from:?} {to:?}");
+            for (from, to) in [
+                (Optional, Optional),
+                (Optional, Required),
+                (Required, Required),
+            ] {
+                assert!(
+                    defaults.allow_change(from, to),
+                    "{enforced:?} {from:?} {to:?}"
+                );
             }
         }
     }

@@ -10,7 +10,9 @@ use serde_json::ser::{Formatter, Serializer};
 pub fn ec2_json(value: &impl Serialize) -> String {
     let mut bytes = Vec::with_capacity(512);
     let mut serializer = Serializer::with_formatter(&mut bytes, Ec2Style { depth: 0 });
-    value.serialize(&mut serializer).expect("plain data is JSON");
+    value
+        .serialize(&mut serializer)
+        .expect("plain data is JSON");
     String::from_utf8(bytes).expect("JSON is UTF-8")
 }
 
@@ -37,7 +39,11 @@ impl Formatter for Ec2Style {
         out.write_all(b"}")
     }
 
-    fn begin_object_key<W: io::Write + ?Sized>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
+    fn begin_object_key<W: io::Write + ?Sized>(
+        &mut self,
+        out: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
         if !first {
             out.write_all(b",")?;
         }
@@ -52,7 +58,11 @@ impl Formatter for Ec2Style {
         out.write_all(b"[ ")
     }
 
-    fn begin_array_value<W: io::Write + ?Sized>(&mut self, out: &mut W, first: bool) -> io::Result<()> {
+    fn begin_array_value<W: io::Write + ?Sized>(
+        &mut self,
+        out: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
         if first { Ok(()) } else { out.write_all(b", ") }
     }
 
@@ -69,7 +79,10 @@ mod tests {
     #[test]
     fn the_style_is_ec2s() {
         let value = json!({"a": "x", "b": null, "c": ["one", "two"]});
-        assert_eq!(ec2_json(&value), "{\n  \"a\" : \"x\",\n  \"b\" : null,\n  \"c\" : [ \"one\", \"two\" ]\n}");
+        assert_eq!(
+            ec2_json(&value),
+            "{\n  \"a\" : \"x\",\n  \"b\" : null,\n  \"c\" : [ \"one\", \"two\" ]\n}"
+        );
         assert_eq!(ec2_json(&json!([{"a": "x"}])), "[ {\n  \"a\" : \"x\"\n} ]");
     }
 }

@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::events::{
-    Maintenance, MaintenanceCode, MaintenanceState, Rebalance, SPOT_NOTICE, SpotAction, SpotInterruption,
-    TargetLifecycleState, event_id, event_id_fault,
+    Maintenance, MaintenanceCode, MaintenanceState, Rebalance, SPOT_NOTICE, SpotAction,
+    SpotInterruption, TargetLifecycleState, event_id, event_id_fault,
 };
 use super::timeline::{Change, EventKind, MaintenanceChange, Override, Step, text_of};
 use super::{Instance, InstanceId, Overrides};
@@ -205,7 +205,9 @@ impl EventRequest {
             Event::Complete(reference) => reference.change(MaintenanceState::Completed)?,
             Event::Cancel(reference) => reference.change(MaintenanceState::Canceled)?,
             Event::Lifecycle(request) => Change::TargetLifecycleState(request.state),
-            Event::Metadata(MetadataRequest { path, value }) => overriding(path, text_of(value.clone()))?,
+            Event::Metadata(MetadataRequest { path, value }) => {
+                overriding(path, text_of(value.clone()))?
+            }
             Event::Restore(PathReference { path }) => {
                 overriding(path, None)?;
                 Change::Restore(path.clone())
@@ -225,7 +227,10 @@ impl SpotRequest {
             SpotAction::Terminate | SpotAction::Stop => SPOT_NOTICE,
             SpotAction::Hibernate => SignedDuration::ZERO,
         };
-        let time = self.time.map(|time| time.moment(told.unwrap_or(now))).transpose()?;
+        let time = self
+            .time
+            .map(|time| time.moment(told.unwrap_or(now)))
+            .transpose()?;
         let (told, time) = match (told, time) {
             (Some(told), Some(time)) => (told, time),
             // A nearer end than EC2's lead allows is told at once.
@@ -236,9 +241,15 @@ impl SpotRequest {
             }
         };
         if time < told {
-            return Err(format!("the interruption at {time} would be over before its notice at {told}"));
+            return Err(format!(
+                "the interruption at {time} would be over before its notice at {told}"
+            ));
         }
-        let spot = SpotInterruption { action: self.action, time, notice_time: Some(told) };
+        let spot = SpotInterruption {
+            action: self.action,
+            time,
+            notice_time: Some(told),
+        };
         let hint = match &self.rebalance {
             Hint::Usual => Some(earlier(told, REBALANCE_LEAD).max(now)),
             Hint::None => None,
@@ -250,8 +261,17 @@ impl SpotRequest {
                 Some(hint)
             }
         };
-        let hint = hint.map(|at| Step { at, set: Change::Rebalance(Rebalance { notice_time: at }) });
-        Ok(hint.into_iter().chain([Step { at: told, set: Change::Spot(spot) }]).collect())
+        let hint = hint.map(|at| Step {
+            at,
+            set: Change::Rebalance(Rebalance { notice_time: at }),
+        });
+        Ok(hint
+            .into_iter()
+            .chain([Step {
+                at: told,
+                set: Change::Spot(spot),
+            }])
+            .collect())
     }
 }
 
@@ -268,9 +288,14 @@ impl MaintenanceRequest {
         if let Some(end) = not_after.filter(|end| *end < not_before) {
             return Err(format!("NotAfter {end} is before NotBefore {not_before}"));
         }
-        let deadline = self.not_before_deadline.map(|deadline| deadline.moment(told)).transpose()?;
+        let deadline = self
+            .not_before_deadline
+            .map(|deadline| deadline.moment(told))
+            .transpose()?;
         if let Some(deadline) = deadline.filter(|deadline| *deadline < not_before) {
-            return Err(format!("NotBeforeDeadline {deadline} is before NotBefore {not_before}"));
+            return Err(format!(
+                "NotBeforeDeadline {deadline} is before NotBefore {not_before}"
+            ));
         }
         let id = self.event_id.clone().unwrap_or_else(|| event_id(random));
         if let Some(fault) = event_id_fault(&id) {
@@ -279,7 +304,10 @@ impl MaintenanceRequest {
         Ok(Maintenance {
             event_id: id,
             code: self.code,
-            description: self.description.clone().unwrap_or_else(|| self.code.usual_description().to_string()),
+            description: self
+                .description
+                .clone()
+                .unwrap_or_else(|| self.code.usual_description().to_string()),
             not_before,
             not_after,
             not_before_deadline: deadline,
@@ -292,7 +320,10 @@ impl EventReference {
     fn change(&self, state: MaintenanceState) -> Result<Change, String> {
         match event_id_fault(&self.event_id) {
             Some(fault) => Err(fault),
-            None => Ok(Change::MaintenanceState(MaintenanceChange { event_id: self.event_id.clone(), state })),
+            None => Ok(Change::MaintenanceState(MaintenanceChange {
+                event_id: self.event_id.clone(),
+                state,
+            })),
         }
     }
 }
@@ -302,12 +333,16 @@ fn overriding(path: &str, value: Option<String>) -> Result<Change, String> {
     alone.put(path, value.clone());
     match alone.faults().pop() {
         Some((path, fault)) => Err(format!("{}: {fault}", path.escape_debug())),
-        None => Ok(Change::Override(Override { path: path.to_string(), value })),
+        None => Ok(Change::Override(Override {
+            path: path.to_string(),
+            value,
+        })),
     }
 }
 
 fn later(time: Timestamp, length: SignedDuration) -> Result<Timestamp, String> {
-    time.checked_add(length).map_err(|_| "is too far ahead".to_string())
+    time.checked_add(length)
+        .map_err(|_| "is too far ahead".to_string())
 }
 
 fn earlier(time: Timestamp, length: SignedDuration) -> Timestamp {
@@ -334,9 +369,13 @@ impl FromStr for Length {
 
     fn from_str(text: &str) -> Result<Length, String> {
         let length = text.parse::<SignedDuration>().ok();
-        let length = length.filter(|length| (SignedDuration::ZERO..=Length::LONGEST).contains(length));
+        let length =
+            length.filter(|length| (SignedDuration::ZERO..=Length::LONGEST).contains(length));
         length.map(Length).ok_or_else(|| {
-            format!("a length of time is 5s, 2m30s or 168h, and at most ten years, not '{}'", text.escape_debug())
+            format!(
+                "a length of time is 5s, 2m30s or 168h, and at most ten years, not '{}'",
+                text.escape_debug()
+            )
         })
     }
 }
@@ -368,9 +407,10 @@ impl Targets {
         match self {
             Targets::All => true,
             Targets::Instance(id) => instance.instance_id == *id,
-            Targets::Tag(TagTarget { key, value }) => {
-                instance.tags.iter().any(|tag| tag.key == *key && tag.value == *value)
-            }
+            Targets::Tag(TagTarget { key, value }) => instance
+                .tags
+                .iter()
+                .any(|tag| tag.key == *key && tag.value == *value),
         }
     }
 }
@@ -380,14 +420,20 @@ impl FromStr for Targets {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Targets, String> {
-        let tag = text.strip_prefix("tag:").and_then(|tag| tag.split_once('='));
+        let tag = text
+            .strip_prefix("tag:")
+            .and_then(|tag| tag.split_once('='));
         match (text, tag, InstanceId::parse(text)) {
             ("all", ..) => Ok(Targets::All),
-            (_, Some((key, value)), _) if !key.is_empty() => {
-                Ok(Targets::Tag(TagTarget { key: key.to_string(), value: value.to_string() }))
-            }
+            (_, Some((key, value)), _) if !key.is_empty() => Ok(Targets::Tag(TagTarget {
+                key: key.to_string(),
+                value: value.to_string(),
+            })),
             (_, _, Some(id)) => Ok(Targets::Instance(id)),
-            _ => Err(format!("targets are all, an instance id or tag:KEY=VALUE, not '{}'", text.escape_debug())),
+            _ => Err(format!(
+                "targets are all, an instance id or tag:KEY=VALUE, not '{}'",
+                text.escape_debug()
+            )),
         }
     }
 }
@@ -402,15 +448,22 @@ mod tests {
     }
 
     fn steps(request: &Value) -> Result<Vec<Value>, String> {
-        let request: EventRequest = serde_json::from_value(request.clone()).map_err(|error| error.to_string())?;
+        let request: EventRequest =
+            serde_json::from_value(request.clone()).map_err(|error| error.to_string())?;
         let steps = request.steps(now(), 0x1234_5678_9abc_def0_1234)?;
         assert!(steps.is_sorted_by_key(|step| step.at));
         // And what is written is read again.
-        let again: EventRequest = serde_json::from_str(&serde_json::to_string(&request).unwrap()).unwrap();
+        let again: EventRequest =
+            serde_json::from_str(&serde_json::to_string(&request).unwrap()).unwrap();
         assert_eq!(again, request);
         Ok(steps
             .iter()
-            .map(|step| json!([step.at.to_string()[11..19], serde_json::to_value(&step.set).unwrap()]))
+            .map(|step| {
+                json!([
+                    step.at.to_string()[11..19],
+                    serde_json::to_value(&step.set).unwrap()
+                ])
+            })
             .collect())
     }
 
@@ -492,11 +545,26 @@ mod tests {
             (json!(null), spot(json!({}))),
             (json!(null), spot(json!({ "Action": "destroy" }))),
             (json!(null), spot(json!({ "Action": "stop", "Time": past }))),
-            (json!({ "After": "1h" }), spot(json!({ "Action": "stop", "Time": { "At": "2026-06-01T10:30:00Z" } }))),
-            (json!({ "After": "1m" }), spot(json!({ "Action": "stop", "Rebalance": { "Before": "2m" } }))),
-            (json!(null), spot(json!({ "Action": "stop", "Rebalance": true }))),
-            (json!(null), json!({ "Maintenance": { "Code": "system-reboot" } })),
-            (json!(null), json!({ "Maintenance": { "Code": "reboot", "NotBefore": "Now" } })),
+            (
+                json!({ "After": "1h" }),
+                spot(json!({ "Action": "stop", "Time": { "At": "2026-06-01T10:30:00Z" } })),
+            ),
+            (
+                json!({ "After": "1m" }),
+                spot(json!({ "Action": "stop", "Rebalance": { "Before": "2m" } })),
+            ),
+            (
+                json!(null),
+                spot(json!({ "Action": "stop", "Rebalance": true })),
+            ),
+            (
+                json!(null),
+                json!({ "Maintenance": { "Code": "system-reboot" } }),
+            ),
+            (
+                json!(null),
+                json!({ "Maintenance": { "Code": "reboot", "NotBefore": "Now" } }),
+            ),
             (
                 json!(null),
                 json!({ "Maintenance": { "Code": "system-reboot", "NotBefore": { "After": "2h" }, "NotAfter": { "After": "1h" } } }),
@@ -505,13 +573,31 @@ mod tests {
                 json!(null),
                 json!({ "Maintenance": { "Code": "system-reboot", "NotBefore": { "After": "2h" }, "NotBeforeDeadline": { "After": "1h" } } }),
             ),
-            (json!(null), json!({ "Maintenance": { "Code": "system-reboot", "NotBefore": "Now", "EventId": "e" } })),
-            (json!(null), json!({ "Complete": { "EventId": "instance-event-0" } })),
+            (
+                json!(null),
+                json!({ "Maintenance": { "Code": "system-reboot", "NotBefore": "Now", "EventId": "e" } }),
+            ),
+            (
+                json!(null),
+                json!({ "Complete": { "EventId": "instance-event-0" } }),
+            ),
             (json!(null), json!({ "Lifecycle": { "State": "Warmed" } })),
-            (json!(null), json!({ "Metadata": { "Path": "meta-data/x" } })),
-            (json!(null), json!({ "Metadata": { "Path": "latest/meta-data/x", "Value": "" } })),
-            (json!(null), json!({ "Metadata": { "Path": "meta-data/tags/instance/Name", "Value": "" } })),
-            (json!(null), json!({ "Metadata": { "Path": "meta-data/iam/security-credentials/r", "Value": null } })),
+            (
+                json!(null),
+                json!({ "Metadata": { "Path": "meta-data/x" } }),
+            ),
+            (
+                json!(null),
+                json!({ "Metadata": { "Path": "latest/meta-data/x", "Value": "" } }),
+            ),
+            (
+                json!(null),
+                json!({ "Metadata": { "Path": "meta-data/tags/instance/Name", "Value": "" } }),
+            ),
+            (
+                json!(null),
+                json!({ "Metadata": { "Path": "meta-data/iam/security-credentials/r", "Value": null } }),
+            ),
             (json!(null), json!({ "Restore": { "Path": "user-data" } })),
             (json!(null), json!({ "Clear": { "Kinds": [] } })),
             (json!(null), json!({ "Clear": {} })),
@@ -524,7 +610,13 @@ mod tests {
 
     #[test]
     fn lengths_are_not_negative_and_are_printed_as_they_are_read() {
-        for (text, seconds) in [("5s", 5), ("2m30s", 150), ("168h", 604_800), ("PT5S", 5), ("0s", 0)] {
+        for (text, seconds) in [
+            ("5s", 5),
+            ("2m30s", 150),
+            ("168h", 604_800),
+            ("PT5S", 5),
+            ("0s", 0),
+        ] {
             let length: Length = text.parse().unwrap();
             assert_eq!(length.0.as_secs(), seconds, "{text}");
             assert_eq!(length.to_string().parse(), Ok(length), "{text}");
@@ -537,7 +629,10 @@ mod tests {
     #[test]
     fn targets_are_all_one_or_those_with_a_tag() {
         let mut instance = crate::config::demo_instance();
-        instance.tags.push(super::super::Tag { key: "a".into(), value: "b=c".into() });
+        instance.tags.push(super::super::Tag {
+            key: "a".into(),
+            value: "b=c".into(),
+        });
         for (text, matches) in [
             ("all", Some(true)),
             ("i-0123456789abcdef0", Some(true)),
@@ -554,7 +649,11 @@ mod tests {
             ("i-0", None),
         ] {
             let targets = text.parse::<Targets>().ok();
-            assert_eq!(targets.as_ref().map(|targets| targets.matches(&instance)), matches, "{text}");
+            assert_eq!(
+                targets.as_ref().map(|targets| targets.matches(&instance)),
+                matches,
+                "{text}"
+            );
             if let Some(targets) = targets {
                 let written = serde_json::to_string(&targets).unwrap();
                 assert_eq!(serde_json::from_str::<Targets>(&written).unwrap(), targets);

@@ -146,7 +146,11 @@ pub enum TargetLifecycleState {
 impl Events {
     /// Puts a scheduled event in, in the place of the one with its id if there is one.
     pub fn put_maintenance(&mut self, event: Maintenance) {
-        match self.maintenance.iter_mut().find(|known| known.event_id == event.event_id) {
+        match self
+            .maintenance
+            .iter_mut()
+            .find(|known| known.event_id == event.event_id)
+        {
             Some(known) => *known = event,
             None => self.maintenance.push(event),
         }
@@ -155,19 +159,32 @@ impl Events {
     /// `spot/instance-action`, once the instance is told.
     pub fn spot_instance_action(&self, now: Timestamp) -> Option<String> {
         let spot = self.spot.as_ref().filter(|spot| spot.is_told(now))?;
-        Some(format!(r#"{{"action": "{}", "time": "{}"}}"#, spot.action.as_str(), iso_seconds(spot.time)))
+        Some(format!(
+            r#"{{"action": "{}", "time": "{}"}}"#,
+            spot.action.as_str(),
+            iso_seconds(spot.time)
+        ))
     }
 
     /// `spot/termination-time`, once the instance is told that it will be terminated.
     pub fn spot_termination_time(&self, now: Timestamp) -> Option<String> {
-        let spot = self.spot.as_ref().filter(|spot| spot.is_told(now) && spot.action == SpotAction::Terminate)?;
+        let spot = self
+            .spot
+            .as_ref()
+            .filter(|spot| spot.is_told(now) && spot.action == SpotAction::Terminate)?;
         Some(iso_seconds(spot.time))
     }
 
     /// `events/recommendations/rebalance`, from the notice on.
     pub fn rebalance_recommendation(&self, now: Timestamp) -> Option<String> {
-        let rebalance = self.rebalance.as_ref().filter(|rebalance| rebalance.notice_time <= now)?;
-        Some(format!(r#"{{"noticeTime": "{}"}}"#, iso_seconds(rebalance.notice_time)))
+        let rebalance = self
+            .rebalance
+            .as_ref()
+            .filter(|rebalance| rebalance.notice_time <= now)?;
+        Some(format!(
+            r#"{{"noticeTime": "{}"}}"#,
+            iso_seconds(rebalance.notice_time)
+        ))
     }
 
     /// `events/maintenance/scheduled`: a JSON array of what is still to come.
@@ -181,17 +198,27 @@ impl Events {
     }
 
     fn maintenance_json(&self, which: impl Fn(MaintenanceState) -> bool) -> String {
-        let shown: Vec<Shown<'_>> =
-            self.maintenance.iter().filter(|event| which(event.state)).map(Maintenance::shown).collect();
+        let shown: Vec<Shown<'_>> = self
+            .maintenance
+            .iter()
+            .filter(|event| which(event.state))
+            .map(Maintenance::shown)
+            .collect();
         // EC2's style would put blanks into an empty array.
-        if shown.is_empty() { "[]".to_string() } else { ec2_json(&shown) }
+        if shown.is_empty() {
+            "[]".to_string()
+        } else {
+            ec2_json(&shown)
+        }
     }
 }
 
 impl SpotInterruption {
     fn is_told(&self, now: Timestamp) -> bool {
         let usual = match self.action {
-            SpotAction::Terminate | SpotAction::Stop => self.time.saturating_sub(SPOT_NOTICE).unwrap_or(self.time),
+            SpotAction::Terminate | SpotAction::Stop => {
+                self.time.saturating_sub(SPOT_NOTICE).unwrap_or(self.time)
+            }
             SpotAction::Hibernate => self.time,
         };
         self.notice_time.unwrap_or(usual) <= now
@@ -242,7 +269,10 @@ pub fn event_id(random: u128) -> String {
 /// What is wrong with an event id.
 pub fn event_id_fault(id: &str) -> Option<String> {
     let digits = id.strip_prefix("instance-event-").unwrap_or_default();
-    let sound = digits.len() == 17 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let sound = digits.len() == 17
+        && digits
+            .bytes()
+            .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     (!sound).then(|| "an event id is instance-event- and 17 hexadecimal digits".to_string())
 }
 
@@ -311,32 +341,102 @@ mod tests {
     fn a_spot_notice_appears_when_ec2_would_show_it() {
         let time = at("2026-09-18T08:22:00Z");
         let rows = [
-            (SpotAction::Terminate, None, "2026-09-18T08:19:59Z", false, false),
-            (SpotAction::Terminate, None, "2026-09-18T08:20:00Z", true, true),
-            (SpotAction::Terminate, None, "2026-09-18T09:00:00Z", true, true),
+            (
+                SpotAction::Terminate,
+                None,
+                "2026-09-18T08:19:59Z",
+                false,
+                false,
+            ),
+            (
+                SpotAction::Terminate,
+                None,
+                "2026-09-18T08:20:00Z",
+                true,
+                true,
+            ),
+            (
+                SpotAction::Terminate,
+                None,
+                "2026-09-18T09:00:00Z",
+                true,
+                true,
+            ),
             (SpotAction::Stop, None, "2026-09-18T08:19:59Z", false, false),
             (SpotAction::Stop, None, "2026-09-18T08:20:00Z", true, false),
-            (SpotAction::Hibernate, None, "2026-09-18T08:21:59Z", false, false),
-            (SpotAction::Hibernate, None, "2026-09-18T08:22:00Z", true, false),
-            (SpotAction::Terminate, Some("2026-09-18T08:00:00Z"), "2026-09-18T08:00:00Z", true, true),
-            (SpotAction::Terminate, Some("2026-09-18T08:21:00Z"), "2026-09-18T08:20:30Z", false, false),
+            (
+                SpotAction::Hibernate,
+                None,
+                "2026-09-18T08:21:59Z",
+                false,
+                false,
+            ),
+            (
+                SpotAction::Hibernate,
+                None,
+                "2026-09-18T08:22:00Z",
+                true,
+                false,
+            ),
+            (
+                SpotAction::Terminate,
+                Some("2026-09-18T08:00:00Z"),
+                "2026-09-18T08:00:00Z",
+                true,
+                true,
+            ),
+            (
+                SpotAction::Terminate,
+                Some("2026-09-18T08:21:00Z"),
+                "2026-09-18T08:20:30Z",
+                false,
+                false,
+            ),
         ];
         for (action, notice, now, acts, terminates) in rows {
-            let spot = SpotInterruption { action, time, notice_time: notice.map(at) };
-            let events = Events { spot: Some(spot), ..Events::default() };
-            let action_json = format!(r#"{{"action": "{}", "time": "2026-09-18T08:22:00Z"}}"#, action.as_str());
-            assert_eq!(events.spot_instance_action(at(now)), acts.then_some(action_json), "{action:?} {now}");
+            let spot = SpotInterruption {
+                action,
+                time,
+                notice_time: notice.map(at),
+            };
+            let events = Events {
+                spot: Some(spot),
+                ..Events::default()
+            };
+            let action_json = format!(
+                r#"{{"action": "{}", "time": "2026-09-18T08:22:00Z"}}"#,
+                action.as_str()
+            );
+            assert_eq!(
+                events.spot_instance_action(at(now)),
+                acts.then_some(action_json),
+                "{action:?} {now}"
+            );
             let termination = terminates.then(|| "2026-09-18T08:22:00Z".to_string());
-            assert_eq!(events.spot_termination_time(at(now)), termination, "{action:?} {now}");
+            assert_eq!(
+                events.spot_termination_time(at(now)),
+                termination,
+                "{action:?} {now}"
+            );
         }
     }
 
     #[test]
     fn a_rebalance_recommendation_appears_with_its_notice() {
-        let rebalance = Some(Rebalance { notice_time: at("2026-11-05T08:22:00Z") });
-        let events = Events { rebalance, ..Events::default() };
-        assert_eq!(events.rebalance_recommendation(at("2026-11-05T08:21:59Z")), None);
-        let shown = events.rebalance_recommendation(at("2026-11-05T08:22:00Z")).unwrap();
+        let rebalance = Some(Rebalance {
+            notice_time: at("2026-11-05T08:22:00Z"),
+        });
+        let events = Events {
+            rebalance,
+            ..Events::default()
+        };
+        assert_eq!(
+            events.rebalance_recommendation(at("2026-11-05T08:21:59Z")),
+            None
+        );
+        let shown = events
+            .rebalance_recommendation(at("2026-11-05T08:22:00Z"))
+            .unwrap();
         assert_eq!(shown, r#"{"noticeTime": "2026-11-05T08:22:00Z"}"#);
     }
 
@@ -351,18 +451,30 @@ mod tests {
             not_before_deadline: None,
             state: MaintenanceState::Active,
         };
-        let events = |event: &Maintenance| Events { maintenance: vec![event.clone()], ..Events::default() };
+        let events = |event: &Maintenance| Events {
+            maintenance: vec![event.clone()],
+            ..Events::default()
+        };
         let shown = "[ {\n  \"NotBefore\" : \"21 Jan 2026 09:00:43 GMT\",\n  \"Code\" : \"system-reboot\",\n  \
                      \"Description\" : \"scheduled reboot\",\n  \"EventId\" : \"instance-event-0d59937288b749b32\",\n  \
                      \"NotAfter\" : \"21 Jan 2026 09:17:23 GMT\",\n  \"State\" : \"active\"\n} ]";
         assert_eq!(events(&event).maintenance_scheduled(), shown);
         assert_eq!(events(&event).maintenance_history(), "[]");
-        for (state, word) in [(MaintenanceState::Completed, "Completed"), (MaintenanceState::Canceled, "Canceled")] {
+        for (state, word) in [
+            (MaintenanceState::Completed, "Completed"),
+            (MaintenanceState::Canceled, "Canceled"),
+        ] {
             event.state = state;
             assert_eq!(events(&event).maintenance_scheduled(), "[]");
             let history = events(&event).maintenance_history();
-            assert!(history.contains(&format!("\"Description\" : \"[{word}] scheduled reboot\"")), "{history}");
-            assert!(history.contains(&format!("\"State\" : \"{}\"", word.to_lowercase())), "{history}");
+            assert!(
+                history.contains(&format!("\"Description\" : \"[{word}] scheduled reboot\"")),
+                "{history}"
+            );
+            assert!(
+                history.contains(&format!("\"State\" : \"{}\"", word.to_lowercase())),
+                "{history}"
+            );
         }
     }
 

@@ -35,14 +35,21 @@ pub fn document_of(instance: &Instance, secrets: Secrets) -> Value {
 }
 
 /// Puts the stored secrets where an export had left them out. What is not stored is a fault: the field, and what to do.
-pub fn restore_secrets(instance: &mut Instance, stored: Option<&Instance>) -> Vec<(String, String)> {
+pub fn restore_secrets(
+    instance: &mut Instance,
+    stored: Option<&Instance>,
+) -> Vec<(String, String)> {
     let mut stored = stored.cloned();
     let mut faults = Vec::new();
     for (delivery, credentials) in by_delivery(instance) {
         let id = credentials.access_key_id.clone();
         let known = stored.as_mut().map(by_delivery).into_iter().flatten();
-        let known = known.filter(|(of, known)| *of == delivery && known.access_key_id == id).map(|(_, known)| known);
-        let known = known.last().map(|known| (known.secret_access_key.clone(), known.session_token.clone()));
+        let known = known
+            .filter(|(of, known)| *of == delivery && known.access_key_id == id)
+            .map(|(_, known)| known);
+        let known = known
+            .last()
+            .map(|known| (known.secret_access_key.clone(), known.session_token.clone()));
         let (key, token) = known.unzip();
         let mut restore = |field: &str, secret: &mut Secret, known: Option<Secret>| {
             if secret.expose() != LEFT_OUT {
@@ -65,15 +72,23 @@ pub fn restore_secrets(instance: &mut Instance, stored: Option<&Instance>) -> Ve
 }
 
 fn static_credentials(instance: &mut Instance) -> Vec<&mut StaticCredentials> {
-    by_delivery(instance).into_iter().map(|(_, credentials)| credentials).collect()
+    by_delivery(instance)
+        .into_iter()
+        .map(|(_, credentials)| credentials)
+        .collect()
 }
 
 fn by_delivery(instance: &mut Instance) -> Vec<(&'static str, &mut StaticCredentials)> {
-    let Some(role) = &mut instance.imds.role else { return Vec::new() };
+    let Some(role) = &mut instance.imds.role else {
+        return Vec::new();
+    };
     match &mut role.source {
-        CredentialSource::Static(StaticSource { v1, v2 }) => {
-            v1.as_mut().map(|v1| ("V1", v1)).into_iter().chain([("V2", v2)]).collect()
-        }
+        CredentialSource::Static(StaticSource { v1, v2 }) => v1
+            .as_mut()
+            .map(|v1| ("V1", v1))
+            .into_iter()
+            .chain([("V2", v2)])
+            .collect(),
         CredentialSource::Process(_)
         | CredentialSource::AssumeRole(_)
         | CredentialSource::AssumeRoleWithWebIdentity(_) => Vec::new(),
@@ -93,7 +108,10 @@ mod tests {
     fn secrets_are_left_out_unless_they_are_asked_for_and_come_back_from_the_store() {
         let stored = demo_instance();
         let text = document_of(&stored, Secrets::LeftOut).to_string();
-        assert!(!text.contains("demo0not0a0secret") && !text.contains("demo-not-a-session-token"), "{text}");
+        assert!(
+            !text.contains("demo0not0a0secret") && !text.contains("demo-not-a-session-token"),
+            "{text}"
+        );
         assert!(text.contains("ASIAIMDSDDEMO00000V1"));
         assert_eq!(read(document_of(&stored, Secrets::Shown)), stored);
 
@@ -109,9 +127,17 @@ mod tests {
         let stored = demo_instance();
         let left_out = read(document_of(&stored, Secrets::LeftOut));
         let fields = |faults: Vec<(String, String)>| -> Vec<String> {
-            faults.into_iter().map(|(field, _)| field.replace("Imds.Role.Source.Static.", "")).collect()
+            faults
+                .into_iter()
+                .map(|(field, _)| field.replace("Imds.Role.Source.Static.", ""))
+                .collect()
         };
-        let all = ["V1.SecretAccessKey", "V1.SessionToken", "V2.SecretAccessKey", "V2.SessionToken"];
+        let all = [
+            "V1.SecretAccessKey",
+            "V1.SessionToken",
+            "V2.SecretAccessKey",
+            "V2.SessionToken",
+        ];
         assert_eq!(fields(restore_secrets(&mut left_out.clone(), None)), all);
         let mut other = left_out.clone();
         by_delivery(&mut other)[0].1.access_key_id = "ASIAANOTHER000000000".into();
@@ -119,7 +145,10 @@ mod tests {
         // Nor one delivery's for the other's.
         let mut without = stored.clone();
         by_delivery(&mut without)[0].1.access_key_id = "ASIAIMDSDDEMO00000V2".into();
-        assert_eq!(fields(restore_secrets(&mut left_out.clone(), Some(&without))), all[..2]);
+        assert_eq!(
+            fields(restore_secrets(&mut left_out.clone(), Some(&without))),
+            all[..2]
+        );
     }
 
     #[test]
@@ -128,7 +157,9 @@ mod tests {
         let faults = document::read(std::path::Path::new("x.json"), &text).unwrap_err();
         assert_eq!(faults.len(), 4, "{faults:?}");
         assert!(
-            faults[0].to_string().starts_with("x.json:1: Imds.Role.Source.Static.V1.SecretAccessKey: an export left")
+            faults[0].to_string().starts_with(
+                "x.json:1: Imds.Role.Source.Static.V1.SecretAccessKey: an export left"
+            )
         );
     }
 }

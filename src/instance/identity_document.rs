@@ -33,7 +33,10 @@ struct Document<'a> {
 /// The document of a launch, without a newline at its end. `pendingTime` is the launch time.
 pub fn identity_document(instance: &Instance) -> String {
     let codes = |kind: &str| {
-        let of_kind = instance.product_codes.iter().filter(|code| code.product_code_type == kind);
+        let of_kind = instance
+            .product_codes
+            .iter()
+            .filter(|code| code.product_code_type == kind);
         let codes: Vec<&str> = of_kind.map(|code| code.product_code_id.as_str()).collect();
         (!codes.is_empty()).then_some(codes)
     };
@@ -49,7 +52,9 @@ pub fn identity_document(instance: &Instance) -> String {
         instance_type: &instance.instance_type,
         kernel_id: instance.kernel_id.as_deref(),
         pending_time: iso_seconds(instance.launch_time),
-        private_ip: instance.primary_private_address().map(|address| address.to_string()),
+        private_ip: instance
+            .primary_private_address()
+            .map(|address| address.to_string()),
         ramdisk_id: instance.ramdisk_id.as_deref(),
         region: instance.region(),
         version: "2017-09-30",
@@ -66,7 +71,10 @@ mod tests {
     #[test]
     fn the_layout_is_ec2s() {
         let mut instance = demo_instance();
-        let code = |id: &str, kind: &str| ProductCode { product_code_id: id.into(), product_code_type: kind.into() };
+        let code = |id: &str, kind: &str| ProductCode {
+            product_code_id: id.into(),
+            product_code_type: kind.into(),
+        };
         instance.product_codes = vec![code("one", "marketplace"), code("two", "marketplace")];
         let expected = "{\n  \"accountId\" : \"123456789012\",\n  \"architecture\" : \"x86_64\",\n  \
                         \"availabilityZone\" : \"us-east-1a\",\n  \"billingProducts\" : null,\n  \

@@ -27,7 +27,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 pub use attachment::{
-    Attachment, BridgePort, Family, Ground, Hold, Holder, Origin, SourceAddress, interface_name_fault,
+    Attachment, BridgePort, Family, Ground, Hold, Holder, Origin, SourceAddress,
+    interface_name_fault,
 };
 pub use defaults::{ImdsSupport, MetadataDefaults};
 pub use events::Events;
@@ -48,7 +49,9 @@ impl InstanceId {
     /// Reads an instance id; `None` when it is malformed.
     pub fn parse(text: &str) -> Option<InstanceId> {
         let digits = text.strip_prefix("i-")?;
-        let hexadecimal = digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let hexadecimal = digits
+            .bytes()
+            .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         (matches!(digits.len(), 8 | 17) && hexadecimal).then(|| InstanceId(text.to_string()))
     }
 
@@ -62,8 +65,9 @@ impl TryFrom<String> for InstanceId {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        InstanceId::parse(&text)
-            .ok_or_else(|| format!("an instance id is i- and 8 or 17 hexadecimal digits, not '{text}'"))
+        InstanceId::parse(&text).ok_or_else(|| {
+            format!("an instance id is i- and 8 or 17 hexadecimal digits, not '{text}'")
+        })
     }
 }
 
@@ -109,10 +113,18 @@ pub struct Instance {
     #[serde(default)]
     pub metadata_options: MetadataOptions,
     /// The host name inside the VPC.
-    #[serde(default, deserialize_with = "empty_is_absent", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub private_dns_name: Option<String>,
     /// The public host name, when it has one.
-    #[serde(default, deserialize_with = "empty_is_absent", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub public_dns_name: Option<String>,
     /// Primary private IPv4 address of the first interface.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -124,40 +136,88 @@ pub struct Instance {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv6_address: Option<Ipv6Addr>,
     /// `subnet-…`
-    #[serde(default, deserialize_with = "empty_is_absent", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub subnet_id: Option<String>,
     /// `vpc-…`
-    #[serde(default, deserialize_with = "empty_is_absent", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub vpc_id: Option<String>,
     /// The key pair named at launch. Its public half is `Imds.OpenSshKey`: EC2 does not print it.
-    #[serde(default, deserialize_with = "empty_is_absent", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub key_name: Option<String>,
     /// `aki-…`, paravirtual images only.
-    #[serde(default, deserialize_with = "empty_is_absent", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub kernel_id: Option<String>,
     /// `ari-…`, paravirtual images only.
-    #[serde(default, deserialize_with = "empty_is_absent", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub ramdisk_id: Option<String>,
     /// `spot`, or absent for an on-demand instance.
-    #[serde(default, deserialize_with = "empty_is_absent", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub instance_lifecycle: Option<String>,
     /// `/dev/xvda`, say.
-    #[serde(default, deserialize_with = "empty_is_absent", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub root_device_name: Option<String>,
     /// `ebs` or `instance-store`
-    #[serde(default, deserialize_with = "empty_is_absent", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub root_device_type: Option<String>,
     /// `hvm` or `paravirtual`
-    #[serde(default, deserialize_with = "empty_is_absent", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub virtualization_type: Option<String>,
     /// `xen` or `ovm`; EC2 says `xen` for Nitro too.
-    #[serde(default, deserialize_with = "empty_is_absent", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub hypervisor: Option<String>,
     /// Idempotency token of the launch.
-    #[serde(default, deserialize_with = "empty_is_absent", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub client_token: Option<String>,
     /// Why it last changed state.
-    #[serde(default, deserialize_with = "empty_is_absent", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub state_transition_reason: Option<String>,
     /// Whether one-minute CloudWatch metrics are on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -481,9 +541,10 @@ impl InstanceState {
     /// else.
     pub fn has_a_guest(self) -> bool {
         match self {
-            InstanceState::Pending | InstanceState::Running | InstanceState::ShuttingDown | InstanceState::Stopping => {
-                true
-            }
+            InstanceState::Pending
+            | InstanceState::Running
+            | InstanceState::ShuttingDown
+            | InstanceState::Stopping => true,
             InstanceState::Stopped | InstanceState::Terminated => false,
         }
     }
@@ -512,7 +573,10 @@ impl From<InstanceState> for StateInDocument {
             InstanceState::Stopping => StateName::Stopping,
             InstanceState::Stopped => StateName::Stopped,
         };
-        StateInDocument { code: state.code(), name }
+        StateInDocument {
+            code: state.code(),
+            name,
+        }
     }
 }
 
@@ -524,19 +588,35 @@ pub struct Placement {
     #[serde(default = "default_zone")]
     pub availability_zone: String,
     /// `use1-az1`
-    #[serde(default, deserialize_with = "empty_is_absent", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub availability_zone_id: Option<String>,
     /// Placement group.
-    #[serde(default, deserialize_with = "empty_is_absent", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub group_name: Option<String>,
     /// Dedicated host.
-    #[serde(default, deserialize_with = "empty_is_absent", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub host_id: Option<String>,
     /// Partition of the placement group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partition_number: Option<u32>,
     /// `default`, `dedicated`, `host`
-    #[serde(default, deserialize_with = "empty_is_absent", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub tenancy: Option<String>,
 }
 
@@ -643,10 +723,18 @@ pub struct NetworkInterface {
     #[serde(default)]
     pub attachment: InterfaceAttachment,
     /// Account, 12 digits.
-    #[serde(default, deserialize_with = "empty_is_absent", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub owner_id: Option<String>,
     /// Host name of the interface.
-    #[serde(default, deserialize_with = "empty_is_absent", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub private_dns_name: Option<String>,
     /// Primary private IPv4 address; absent on IPv6-only interfaces.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -667,16 +755,32 @@ pub struct NetworkInterface {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub groups: Vec<SecurityGroup>,
     /// `subnet-…`
-    #[serde(default, deserialize_with = "empty_is_absent", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub subnet_id: Option<String>,
     /// `vpc-…`
-    #[serde(default, deserialize_with = "empty_is_absent", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub vpc_id: Option<String>,
     /// `in-use`, say.
-    #[serde(default, deserialize_with = "empty_is_absent", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub status: Option<String>,
     /// Free text.
-    #[serde(default, deserialize_with = "empty_is_absent", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub description: Option<String>,
     /// Whether the guest may not forward.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -694,10 +798,18 @@ pub struct InterfaceAttachment {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network_card_index: Option<u32>,
     /// `eni-attach-…`
-    #[serde(default, deserialize_with = "empty_is_absent", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub attachment_id: Option<String>,
     /// `attached`, say.
-    #[serde(default, deserialize_with = "empty_is_absent", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub status: Option<String>,
     /// When it was attached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -717,7 +829,11 @@ pub struct PrivateAddress {
     #[serde(default)]
     pub primary: bool,
     /// Its host name.
-    #[serde(default, deserialize_with = "empty_is_absent", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub private_dns_name: Option<String>,
     /// The public address mapped to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -732,10 +848,18 @@ pub struct Association {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub public_ip: Option<Ipv4Addr>,
     /// Its host name.
-    #[serde(default, deserialize_with = "empty_is_absent", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub public_dns_name: Option<String>,
     /// `amazon`, or the account of an Elastic address.
-    #[serde(default, deserialize_with = "empty_is_absent", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub ip_owner_id: Option<String>,
 }
 
@@ -766,7 +890,10 @@ pub struct Ipv6Prefix {
 impl Instance {
     /// The region: `Imds.Region`, or the availability zone up to its first number (`us-west-2` of `us-west-2-lax-1a`).
     pub fn region(&self) -> &str {
-        self.imds.region.as_deref().unwrap_or_else(|| region_of_zone(&self.placement.availability_zone))
+        self.imds
+            .region
+            .as_deref()
+            .unwrap_or_else(|| region_of_zone(&self.placement.availability_zone))
     }
 
     /// `default` unless the document says else.
@@ -776,18 +903,29 @@ impl Instance {
 
     /// `disabled` unless the document says else.
     pub fn monitoring_state(&self) -> &str {
-        self.monitoring.as_ref().map_or("disabled", |monitoring| &monitoring.state)
+        self.monitoring
+            .as_ref()
+            .map_or("disabled", |monitoring| &monitoring.state)
     }
 
     /// The account: `Imds.OwnerId`, else the owner of the first interface, else twelve zeros.
     pub fn owner_id(&self) -> &str {
-        let of_interface = || self.primary_interface().and_then(|interface| interface.owner_id.as_deref());
-        self.imds.owner_id.as_deref().or_else(of_interface).unwrap_or("000000000000")
+        let of_interface = || {
+            self.primary_interface()
+                .and_then(|interface| interface.owner_id.as_deref())
+        };
+        self.imds
+            .owner_id
+            .as_deref()
+            .or_else(of_interface)
+            .unwrap_or("000000000000")
     }
 
     /// The interface with device index 0, which EC2 calls eth0.
     pub fn primary_interface(&self) -> Option<&NetworkInterface> {
-        self.network_interfaces.iter().find(|interface| interface.attachment.device_index == 0)
+        self.network_interfaces
+            .iter()
+            .find(|interface| interface.attachment.device_index == 0)
     }
 
     /// The reservation: `Imds.ReservationId`, else one that follows from the instance id.
@@ -800,7 +938,8 @@ impl Instance {
 
     /// The primary private IPv4 address of eth0; `None` on an IPv6-only instance.
     pub fn primary_private_address(&self) -> Option<Ipv4Addr> {
-        self.private_ip_address.or_else(|| self.primary_interface()?.private_ip_address)
+        self.private_ip_address
+            .or_else(|| self.primary_interface()?.private_ip_address)
     }
 
     /// The host name inside the VPC: what the document says, else what EC2 would make of the address or the id.
@@ -833,7 +972,9 @@ impl Instance {
     pub fn user_data(&self) -> Option<Vec<u8>> {
         use base64::Engine as _;
         let bytes = match (&self.imds.user_data, &self.imds.user_data_text) {
-            (Some(encoded), _) => base64::engine::general_purpose::STANDARD.decode(encoded).ok()?,
+            (Some(encoded), _) => base64::engine::general_purpose::STANDARD
+                .decode(encoded)
+                .ok()?,
             (None, Some(text)) => text.clone().into_bytes(),
             (None, None) => return None,
         };
@@ -843,8 +984,13 @@ impl Instance {
 
 /// The region in an availability zone's name: everything up to the first number.
 pub fn region_of_zone(zone: &str) -> &str {
-    let Some(first_digit) = zone.find(|c: char| c.is_ascii_digit()) else { return zone };
-    let digits = zone[first_digit..].bytes().take_while(u8::is_ascii_digit).count();
+    let Some(first_digit) = zone.find(|c: char| c.is_ascii_digit()) else {
+        return zone;
+    };
+    let digits = zone[first_digit..]
+        .bytes()
+        .take_while(u8::is_ascii_digit)
+        .count();
     &zone[..first_digit + digits]
 }
 

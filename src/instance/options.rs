@@ -132,7 +132,11 @@ pub struct MetadataOptions {
 /// What a record says of them: all five, and nothing else. A default in the place of one that is missing, or of one
 /// that a later version knows, could be weaker than what was acknowledged.
 #[derive(Deserialize)]
-#[serde(remote = "MetadataOptions", rename_all = "PascalCase", deny_unknown_fields)]
+#[serde(
+    remote = "MetadataOptions",
+    rename_all = "PascalCase",
+    deny_unknown_fields
+)]
 pub struct RecordedOptions {
     http_tokens: HttpTokens,
     http_put_response_hop_limit: HopLimit,
@@ -202,7 +206,8 @@ impl OptionsUpdate {
             http_put_response_hop_limit.unwrap_or(options.http_put_response_hop_limit);
         options.http_endpoint = http_endpoint.unwrap_or(options.http_endpoint);
         options.http_protocol_ipv6 = http_protocol_ipv6.unwrap_or(options.http_protocol_ipv6);
-        options.instance_metadata_tags = instance_metadata_tags.unwrap_or(options.instance_metadata_tags);
+        options.instance_metadata_tags =
+            instance_metadata_tags.unwrap_or(options.instance_metadata_tags);
     }
 }
 
@@ -213,7 +218,11 @@ mod tests {
     #[test]
     fn a_hop_limit_is_1_to_64_and_nothing_else() {
         for value in -70_000..70_000 {
-            assert_eq!(HopLimit::try_from(value).is_ok(), (1..=64).contains(&value), "{value}");
+            assert_eq!(
+                HopLimit::try_from(value).is_ok(),
+                (1..=64).contains(&value),
+                "{value}"
+            );
         }
         for value in [i64::MIN, i64::MAX, 256 + 1, 65_536 + 1] {
             assert_eq!(HopLimit::try_from(value), Err(HopLimitOutOfRange(value)));
@@ -240,19 +249,43 @@ mod tests {
     fn an_update_changes_what_it_names_and_keeps_the_rest() {
         let before = MetadataOptions::default();
         let mut after = before;
-        OptionsUpdate { http_endpoint: Some(Switch::Disabled), ..OptionsUpdate::default() }.apply(&mut after);
-        assert_eq!(after, MetadataOptions { http_endpoint: Switch::Disabled, ..before });
+        OptionsUpdate {
+            http_endpoint: Some(Switch::Disabled),
+            ..OptionsUpdate::default()
+        }
+        .apply(&mut after);
+        assert_eq!(
+            after,
+            MetadataOptions {
+                http_endpoint: Switch::Disabled,
+                ..before
+            }
+        );
 
         OptionsUpdate::default().apply(&mut after);
-        assert_eq!(after, MetadataOptions { http_endpoint: Switch::Disabled, ..before });
+        assert_eq!(
+            after,
+            MetadataOptions {
+                http_endpoint: Switch::Disabled,
+                ..before
+            }
+        );
     }
 
     #[test]
     fn a_document_that_says_nothing_gets_required_tokens() {
         let read = |text: &str| serde_json::from_str::<MetadataOptions>(text);
         assert_eq!(read("{}").unwrap(), MetadataOptions::default());
-        assert_eq!(read(r#"{"State":"applied"}"#).unwrap().http_tokens, HttpTokens::Required);
-        assert_eq!(read(r#"{"HttpTokens":"optional"}"#).unwrap().http_put_response_hop_limit, HopLimit::ONE);
+        assert_eq!(
+            read(r#"{"State":"applied"}"#).unwrap().http_tokens,
+            HttpTokens::Required
+        );
+        assert_eq!(
+            read(r#"{"HttpTokens":"optional"}"#)
+                .unwrap()
+                .http_put_response_hop_limit,
+            HopLimit::ONE
+        );
         for bad in [
             r#"{"HttpTokens":"bogus"}"#,
             r#"{"HttpTokens":""}"#,

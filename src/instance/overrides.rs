@@ -31,10 +31,22 @@ pub const MOST_OVERRIDES: usize = 256;
 
 /// Directories in which nothing can be overridden, with the reason.
 const DECIDED_ELSEWHERE: [(&str, &str); 4] = [
-    ("meta-data/tags", "InstanceMetadataTags decides about it; change Tags"),
-    ("meta-data/iam/security-credentials", "its two deliveries differ; change Imds.Role"),
-    ("meta-data/identity-credentials", "its two deliveries differ"),
-    ("dynamic/instance-identity", "its signatures cover one document; change the instance"),
+    (
+        "meta-data/tags",
+        "InstanceMetadataTags decides about it; change Tags",
+    ),
+    (
+        "meta-data/iam/security-credentials",
+        "its two deliveries differ; change Imds.Role",
+    ),
+    (
+        "meta-data/identity-credentials",
+        "its two deliveries differ",
+    ),
+    (
+        "dynamic/instance-identity",
+        "its signatures cover one document; change the instance",
+    ),
 ];
 
 impl Overrides {
@@ -110,7 +122,10 @@ impl Overrides {
                 }
             }
             let leaf_above = |(above, value): (&String, &Option<String>)| {
-                value.is_some() && path.strip_prefix(above.as_str()).is_some_and(|rest| rest.starts_with('/'))
+                value.is_some()
+                    && path
+                        .strip_prefix(above.as_str())
+                        .is_some_and(|rest| rest.starts_with('/'))
             };
             if value.is_some() && self.0.iter().any(leaf_above) {
                 fault("a leaf can't be below a leaf".into());

@@ -60,11 +60,20 @@ impl Scenario {
         let scenario: Scenario = json.read()?;
         let root = Place::root();
         let mut faults = Vec::new();
-        if scenario.name.is_empty() || scenario.name.len() > 64 || scenario.name.chars().any(char::is_control) {
-            faults.push(json.fault(&root.key("Name"), "a name is 1 to 64 bytes without control characters"));
+        if scenario.name.is_empty()
+            || scenario.name.len() > 64
+            || scenario.name.chars().any(char::is_control)
+        {
+            faults.push(json.fault(
+                &root.key("Name"),
+                "a name is 1 to 64 bytes without control characters",
+            ));
         }
         if !(1..=MOST_STEPS).contains(&scenario.steps.len()) {
-            let message = format!("a scenario has 1 to {MOST_STEPS} steps, not {}", scenario.steps.len());
+            let message = format!(
+                "a scenario has 1 to {MOST_STEPS} steps, not {}",
+                scenario.steps.len()
+            );
             faults.push(json.fault(&root.key("Steps"), message));
         }
         for (index, step) in scenario.steps.iter().enumerate() {
@@ -72,7 +81,11 @@ impl Scenario {
                 faults.push(json.fault(&root.key("Steps").index(index), message));
             }
         }
-        if faults.is_empty() { Ok(scenario) } else { Err(faults) }
+        if faults.is_empty() {
+            Ok(scenario)
+        } else {
+            Err(faults)
+        }
     }
 
     /// What is to be scheduled for whom when it starts at this moment, in time order, or one sentence a fault.
@@ -92,14 +105,21 @@ impl Scenario {
             }
         }
         steps.sort_by_key(|(_, step)| step.at);
-        if faults.is_empty() { Ok(steps) } else { Err(faults) }
+        if faults.is_empty() {
+            Ok(steps)
+        } else {
+            Err(faults)
+        }
     }
 }
 
 impl ScenarioStep {
     /// The request that it is.
     pub fn request(&self) -> EventRequest {
-        EventRequest { when: self.when, event: self.event.clone() }
+        EventRequest {
+            when: self.when,
+            event: self.event.clone(),
+        }
     }
 }
 
@@ -115,14 +135,18 @@ mod tests {
     }
 
     fn parsed(text: &str) -> Scenario {
-        Scenario::parse(Path::new("s.json"), text, start()).unwrap_or_else(|faults| panic!("{faults:#?}"))
+        Scenario::parse(Path::new("s.json"), text, start())
+            .unwrap_or_else(|faults| panic!("{faults:#?}"))
     }
 
     /// The demo instance with a scenario begun.
     fn begun(text: &str) -> Instance {
         let mut instance = demo_instance();
         let steps = parsed(text).steps(start(), || 1).unwrap();
-        let own = steps.into_iter().filter(|(targets, _)| targets.matches(&instance)).map(|(_, step)| step);
+        let own = steps
+            .into_iter()
+            .filter(|(targets, _)| targets.matches(&instance))
+            .map(|(_, step)| step);
         let own: Vec<Step> = own.collect();
         instance.schedule(own, start()).unwrap();
         instance
@@ -134,36 +158,69 @@ mod tests {
 
     #[test]
     fn the_shipped_spot_interruption_has_its_hint_and_its_notice() {
-        let instance = begun(include_str!("../../config/scenarios/spot-interruption.json"));
-        for (second, hint, notice) in
-            [(0, false, false), (29, false, false), (30, true, false), (89, true, false), (90, true, true)]
-        {
+        let instance = begun(include_str!(
+            "../../config/scenarios/spot-interruption.json"
+        ));
+        for (second, hint, notice) in [
+            (0, false, false),
+            (29, false, false),
+            (30, true, false),
+            (89, true, false),
+            (90, true, true),
+        ] {
             let events = instance.events_at(at(second));
-            assert_eq!(events.rebalance_recommendation(at(second)).is_some(), hint, "{second}");
+            assert_eq!(
+                events.rebalance_recommendation(at(second)).is_some(),
+                hint,
+                "{second}"
+            );
             let json = events.spot_instance_action(at(second));
             assert_eq!(json.is_some(), notice, "{second}");
             if let Some(json) = json {
-                assert_eq!(json, r#"{"action": "terminate", "time": "2026-06-01T10:03:30Z"}"#);
+                assert_eq!(
+                    json,
+                    r#"{"action": "terminate", "time": "2026-06-01T10:03:30Z"}"#
+                );
             }
         }
     }
 
     #[test]
     fn the_shipped_maintenance_is_scheduled_and_then_completed() {
-        let instance = begun(include_str!("../../config/scenarios/scheduled-maintenance.json"));
-        for (second, scheduled, history) in
-            [(9, false, false), (10, true, false), (309, true, false), (310, false, true)]
-        {
+        let instance = begun(include_str!(
+            "../../config/scenarios/scheduled-maintenance.json"
+        ));
+        for (second, scheduled, history) in [
+            (9, false, false),
+            (10, true, false),
+            (309, true, false),
+            (310, false, true),
+        ] {
             let events = instance.events_at(at(second));
-            assert_eq!(events.maintenance_scheduled().contains("system-reboot"), scheduled, "{second}");
-            assert_eq!(events.maintenance_history().contains("[Completed]"), history, "{second}");
+            assert_eq!(
+                events.maintenance_scheduled().contains("system-reboot"),
+                scheduled,
+                "{second}"
+            );
+            assert_eq!(
+                events.maintenance_history().contains("[Completed]"),
+                history,
+                "{second}"
+            );
         }
     }
 
     #[test]
     fn the_shipped_autoscaling_termination_goes_from_in_service_to_terminated() {
-        let instance = begun(include_str!("../../config/scenarios/autoscaling-termination.json"));
-        let state = |second| instance.events_at(at(second)).target_lifecycle_state.map(|state| state.as_str());
+        let instance = begun(include_str!(
+            "../../config/scenarios/autoscaling-termination.json"
+        ));
+        let state = |second| {
+            instance
+                .events_at(at(second))
+                .target_lifecycle_state
+                .map(|state| state.as_str())
+        };
         assert_eq!(
             [state(0), state(59), state(60), state(3600)].map(Option::unwrap),
             ["InService", "InService", "Terminated", "Terminated"]
@@ -176,11 +233,17 @@ mod tests {
             { "When": { "At": "2026-06-01T10:00:10Z" }, "Event": { "Rebalance": {} } },
             { "Targets": "All", "When": { "After": "5s" }, "Event": { "Lifecycle": { "State": "Standby" } } } ] }"#;
         let steps = parsed(text).steps(start(), || 1).unwrap();
-        let seen: Vec<(Timestamp, bool)> =
-            steps.iter().map(|(targets, step)| (step.at, targets.matches(&demo_instance()))).collect();
+        let seen: Vec<(Timestamp, bool)> = steps
+            .iter()
+            .map(|(targets, step)| (step.at, targets.matches(&demo_instance())))
+            .collect();
         assert_eq!(seen, [(at(5), true), (at(10), false)]);
-        assert_eq!(parsed(text).steps(at(60), || 1), Err(vec!["Steps[0]: 2026-06-01T10:00:10Z is past".to_string()]));
-        let again: Scenario = serde_json::from_value(serde_json::to_value(parsed(text)).unwrap()).unwrap();
+        assert_eq!(
+            parsed(text).steps(at(60), || 1),
+            Err(vec!["Steps[0]: 2026-06-01T10:00:10Z is past".to_string()])
+        );
+        let again: Scenario =
+            serde_json::from_value(serde_json::to_value(parsed(text)).unwrap()).unwrap();
         assert_eq!(again, parsed(text));
     }
 
@@ -190,10 +253,15 @@ mod tests {
             let mut event = serde_json::json!({ "Code": "system-reboot", "NotBefore": "Now" });
             event[field] = 5.into();
             let steps = [serde_json::json!({ "Event": { "Maintenance": event } })];
-            let text = serde_json::json!({ "Name": "n", "Targets": "All", "Steps": steps }).to_string();
+            let text =
+                serde_json::json!({ "Name": "n", "Targets": "All", "Steps": steps }).to_string();
             let faults = Scenario::parse(Path::new("s.json"), &text, start()).expect_err(field);
             let said: Vec<&str> = faults.iter().map(|fault| fault.message.as_str()).collect();
-            assert_eq!(said, ["this is a word, or an object with one key, not a number"], "{field}");
+            assert_eq!(
+                said,
+                ["this is a word, or an object with one key, not a number"],
+                "{field}"
+            );
         }
     }
 
@@ -202,14 +270,27 @@ mod tests {
         for (text, places) in [
             ("{", vec!["s.json:1"]),
             ("[]", vec!["s.json:1"]),
-            ("{}", vec!["s.json:1: Name", "s.json:1: Steps", "s.json:1: Targets"]),
+            (
+                "{}",
+                vec!["s.json:1: Name", "s.json:1: Steps", "s.json:1: Targets"],
+            ),
             (
                 r#"{ "Steps": [{ "When": { "At": "10:00" }, "Event": { "Rebalance": {} } }] }"#,
-                vec!["s.json:1: Name", "s.json:1: Steps[0].When.At", "s.json:1: Targets"],
+                vec![
+                    "s.json:1: Name",
+                    "s.json:1: Steps[0].When.At",
+                    "s.json:1: Targets",
+                ],
             ),
             (r#"{ "Name": "n", "Steps": [] }"#, vec!["s.json:1: Targets"]),
-            (r#"{ "Name": "n", "Targets": "All" }"#, vec!["s.json:1: Steps"]),
-            (r#"{ "Name": "n", "Targets": "All", "Steps": [] }"#, vec!["s.json:1: Steps"]),
+            (
+                r#"{ "Name": "n", "Targets": "All" }"#,
+                vec!["s.json:1: Steps"],
+            ),
+            (
+                r#"{ "Name": "n", "Targets": "All", "Steps": [] }"#,
+                vec!["s.json:1: Steps"],
+            ),
             (
                 r#"{ "Name": "", "Targets": "All", "Steps": [{ "Event": { "Rebalance": {} } }] }"#,
                 vec!["s.json:1: Name"],
@@ -225,7 +306,10 @@ mod tests {
                     "s.json:6: Steps[2].When",
                 ],
             ),
-            ("{ \"Name\": \"n\", \"Name\": \"m\", \"Targets\": \"All\", \"Steps\": [] }", vec!["s.json:1: Name"]),
+            (
+                "{ \"Name\": \"n\", \"Name\": \"m\", \"Targets\": \"All\", \"Steps\": [] }",
+                vec!["s.json:1: Name"],
+            ),
             (
                 "{ \"Name\": \"n\", \"Targets\": \"All\", \"Steps\": [\n{ \"Event\": { \"Rebalance\": {} } },\n\
                  { \"Event\": { \"Metadata\": { \"Path\": \"user-data\", \"Value\": 1 } } },\n\
@@ -234,10 +318,15 @@ mod tests {
             ),
         ] {
             let faults = Scenario::parse(Path::new("s.json"), text, start()).expect_err(text);
-            let mut seen: Vec<String> =
-                faults.iter().map(|fault| format!("s.json:{}: {}", fault.line, fault.field)).collect();
+            let mut seen: Vec<String> = faults
+                .iter()
+                .map(|fault| format!("s.json:{}: {}", fault.line, fault.field))
+                .collect();
             seen.sort();
-            let seen: Vec<&str> = seen.iter().map(|place| place.trim_end_matches(": ")).collect();
+            let seen: Vec<&str> = seen
+                .iter()
+                .map(|place| place.trim_end_matches(": "))
+                .collect();
             assert_eq!(seen, places, "{text} {faults:#?}");
         }
     }

@@ -24,7 +24,9 @@ pub struct Tag {
 ///
 /// EC2 checks this when InstanceMetadataTags is enabled and when a tag is added while it is.
 pub fn key_fits_metadata(key: &str) -> bool {
-    let letters = key.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_+=,.@:".contains(&b));
+    let letters = key
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"-_+=,.@:".contains(&b));
     letters && (1..=255).contains(&key.len()) && !matches!(key, "." | ".." | "_index")
 }
 
@@ -32,19 +34,31 @@ pub fn key_fits_metadata(key: &str) -> bool {
 pub fn faults(tags: &[Tag]) -> Vec<(usize, String)> {
     let mut faults = Vec::new();
     // Tags of EC2's own do not count.
-    let own = tags.iter().filter(|tag| !tag.key.starts_with("aws:")).count();
+    let own = tags
+        .iter()
+        .filter(|tag| !tag.key.starts_with("aws:"))
+        .count();
     if own > MOST_TAGS {
-        faults.push((MOST_TAGS, format!("an instance has at most {MOST_TAGS} tags of its own, not {own}")));
+        faults.push((
+            MOST_TAGS,
+            format!("an instance has at most {MOST_TAGS} tags of its own, not {own}"),
+        ));
     }
     for (place, tag) in tags.iter().enumerate() {
         if tag.key.is_empty() {
             faults.push((place, "a tag key can't be empty".to_string()));
         }
         if tag.key.chars().count() > LONGEST_KEY {
-            faults.push((place, format!("a tag key has at most {LONGEST_KEY} characters")));
+            faults.push((
+                place,
+                format!("a tag key has at most {LONGEST_KEY} characters"),
+            ));
         }
         if tag.value.chars().count() > LONGEST_VALUE {
-            faults.push((place, format!("a tag value has at most {LONGEST_VALUE} characters")));
+            faults.push((
+                place,
+                format!("a tag value has at most {LONGEST_VALUE} characters"),
+            ));
         }
         if tags[..place].iter().any(|earlier| earlier.key == tag.key) {
             faults.push((place, format!("the tag key '{}' stands twice", tag.key)));
@@ -59,11 +73,20 @@ mod tests {
 
     #[test]
     fn keys_in_metadata_follow_the_stricter_rule() {
-        for good in ["Name", "a", "team:web", "a+b=c,d.e@f-g_h", "...", "aws:autoscaling:groupName"] {
+        for good in [
+            "Name",
+            "a",
+            "team:web",
+            "a+b=c,d.e@f-g_h",
+            "...",
+            "aws:autoscaling:groupName",
+        ] {
             assert!(key_fits_metadata(good), "{good}");
         }
         let long = "k".repeat(256);
-        for bad in ["", ".", "..", "_index", "a b", "a/b", "ü", "a\n", "a%b", &long] {
+        for bad in [
+            "", ".", "..", "_index", "a b", "a/b", "ü", "a\n", "a%b", &long,
+        ] {
             assert!(!key_fits_metadata(bad), "{bad}");
         }
     }
@@ -75,8 +98,15 @@ mod tests {
         assert_eq!(faults(&[tag("k".repeat(129), String::new())]).len(), 1);
         assert_eq!(faults(&[tag("k".into(), "v".repeat(257))]).len(), 1);
         assert_eq!(faults(&[tag(String::new(), String::new())]).len(), 1);
-        assert_eq!(faults(&[tag("k".into(), "1".into()), tag("k".into(), "2".into())]).len(), 1);
-        let many = |n: usize| (0..n).map(|i| tag(i.to_string(), String::new())).collect::<Vec<_>>();
+        assert_eq!(
+            faults(&[tag("k".into(), "1".into()), tag("k".into(), "2".into())]).len(),
+            1
+        );
+        let many = |n: usize| {
+            (0..n)
+                .map(|i| tag(i.to_string(), String::new()))
+                .collect::<Vec<_>>()
+        };
         assert!(faults(&many(50)).is_empty());
         assert_eq!(faults(&many(51)).len(), 1);
         let of_ec2 = [tag("aws:ec2launchtemplate:id".into(), String::new())];

@@ -16,8 +16,8 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use super::events::{
-    Events, MOST_MAINTENANCE, Maintenance, MaintenanceState, Rebalance, SpotInterruption, TargetLifecycleState,
-    event_id_fault,
+    Events, MOST_MAINTENANCE, Maintenance, MaintenanceState, Rebalance, SpotInterruption,
+    TargetLifecycleState, event_id_fault,
 };
 use super::{Instance, Overrides};
 
@@ -111,14 +111,20 @@ impl Instance {
     /// The events in force at a moment: those of the document with every step up to then.
     pub fn events_at(&self, now: Timestamp) -> Cow<'_, Events> {
         let mut events = Cow::Borrowed(&self.imds.events);
-        self.imds.timeline.until(now).for_each(|step| step.set.apply_to_events(&mut events));
+        self.imds
+            .timeline
+            .until(now)
+            .for_each(|step| step.set.apply_to_events(&mut events));
         events
     }
 
     /// The overrides in force at a moment: those of the document with every step up to then.
     pub fn overrides_at(&self, now: Timestamp) -> Cow<'_, Overrides> {
         let mut overrides = Cow::Borrowed(&self.imds.overrides);
-        self.imds.timeline.until(now).for_each(|step| step.set.apply_to_overrides(&mut overrides));
+        self.imds
+            .timeline
+            .until(now)
+            .for_each(|step| step.set.apply_to_overrides(&mut overrides));
         overrides
     }
 
@@ -217,44 +223,79 @@ impl Timeline {
 
     /// What can't be, on top of an instance's events and overrides.
     pub fn faults(&self, instance: &Instance) -> Vec<TimelineFault> {
-        self.crowded().into_iter().chain(self.faults_of_steps(instance)).collect()
+        self.crowded()
+            .into_iter()
+            .chain(self.faults_of_steps(instance))
+            .collect()
     }
 
     fn crowded(&self) -> Option<TimelineFault> {
         (self.0.len() > MOST_STEPS).then(|| {
-            let message = format!("a timeline has at most {MOST_STEPS} steps, not {}", self.0.len());
-            TimelineFault { step: None, fields: Vec::new(), message }
+            let message = format!(
+                "a timeline has at most {MOST_STEPS} steps, not {}",
+                self.0.len()
+            );
+            TimelineFault {
+                step: None,
+                fields: Vec::new(),
+                message,
+            }
         })
     }
 
     fn faults_of_steps(&self, instance: &Instance) -> Vec<TimelineFault> {
         let mut faults = Vec::new();
-        let (mut events, mut overrides) =
-            (Cow::Borrowed(&instance.imds.events), Cow::Borrowed(&instance.imds.overrides));
+        let (mut events, mut overrides) = (
+            Cow::Borrowed(&instance.imds.events),
+            Cow::Borrowed(&instance.imds.overrides),
+        );
         for (index, step) in self.0.iter().enumerate() {
             let mut fault = |fields: &[&'static str], message: String| {
-                faults.push(TimelineFault { step: Some(index), fields: fields.to_vec(), message });
+                faults.push(TimelineFault {
+                    step: Some(index),
+                    fields: fields.to_vec(),
+                    message,
+                });
             };
             if index > 0 && step.at < self.0[index - 1].at {
-                fault(&["At"], "steps stand in time order; this one is before the one in front of it".to_string());
+                fault(
+                    &["At"],
+                    "steps stand in time order; this one is before the one in front of it"
+                        .to_string(),
+                );
             }
             // Only an override can bring a fault of overrides, and looking for them takes its time.
             let is_override = matches!(step.set, Change::Override(_));
-            let known = if is_override { overrides.faults() } else { Vec::new() };
-            let (was_full, was_crowded) = (overrides.is_full(), events.maintenance.len() > MOST_MAINTENANCE);
+            let known = if is_override {
+                overrides.faults()
+            } else {
+                Vec::new()
+            };
+            let (was_full, was_crowded) = (
+                overrides.is_full(),
+                events.maintenance.len() > MOST_MAINTENANCE,
+            );
             let had = |id: &str| events.maintenance.iter().any(|event| event.event_id == id);
             match &step.set {
                 Change::Maintenance(event) => {
-                    event_id_fault(&event.event_id).into_iter().for_each(|message| {
-                        fault(&["Set", "Maintenance", "EventId"], message);
-                    });
+                    event_id_fault(&event.event_id)
+                        .into_iter()
+                        .for_each(|message| {
+                            fault(&["Set", "Maintenance", "EventId"], message);
+                        });
                 }
                 Change::MaintenanceState(change) if !had(&change.event_id) => {
-                    let message = format!("there is no event {} by then", change.event_id.escape_debug());
+                    let message = format!(
+                        "there is no event {} by then",
+                        change.event_id.escape_debug()
+                    );
                     fault(&["Set", "MaintenanceState", "EventId"], message);
                 }
                 Change::Clear(kinds) if kinds.is_empty() => {
-                    fault(&["Set", "Clear"], "names nothing that is to be cleared".to_string());
+                    fault(
+                        &["Set", "Clear"],
+                        "names nothing that is to be cleared".to_string(),
+                    );
                 }
                 Change::Spot(_)
                 | Change::Rebalance(_)
@@ -275,9 +316,16 @@ impl Timeline {
             if !was_full && overrides.is_full() {
                 fault(&["Set", "Override"], Overrides::full());
             }
-            let found = if is_override { overrides.faults() } else { Vec::new() };
+            let found = if is_override {
+                overrides.faults()
+            } else {
+                Vec::new()
+            };
             for (path, message) in found.into_iter().filter(|found| !known.contains(found)) {
-                fault(&["Set", "Override", "Path"], format!("{}: {message}", path.escape_debug()));
+                fault(
+                    &["Set", "Override", "Path"],
+                    format!("{}: {message}", path.escape_debug()),
+                );
             }
         }
         faults
@@ -312,10 +360,18 @@ impl Change {
             Change::Rebalance(rebalance) => events.to_mut().rebalance = Some(rebalance.clone()),
             Change::Maintenance(event) => events.to_mut().put_maintenance(event.clone()),
             Change::MaintenanceState(change) => {
-                let known = events.to_mut().maintenance.iter_mut().find(|event| event.event_id == change.event_id);
-                known.into_iter().for_each(|event| event.state = change.state);
+                let known = events
+                    .to_mut()
+                    .maintenance
+                    .iter_mut()
+                    .find(|event| event.event_id == change.event_id);
+                known
+                    .into_iter()
+                    .for_each(|event| event.state = change.state);
             }
-            Change::TargetLifecycleState(state) => events.to_mut().target_lifecycle_state = Some(*state),
+            Change::TargetLifecycleState(state) => {
+                events.to_mut().target_lifecycle_state = Some(*state)
+            }
             Change::Clear(kinds) => kinds.iter().for_each(|kind| match kind {
                 EventKind::Spot => events.to_mut().spot = None,
                 EventKind::Rebalance => events.to_mut().rebalance = None,
@@ -329,9 +385,13 @@ impl Change {
 
     fn apply_to_overrides(&self, overrides: &mut Cow<'_, Overrides>) {
         match self {
-            Change::Override(Override { path, value }) => overrides.to_mut().put(path, value.clone()),
+            Change::Override(Override { path, value }) => {
+                overrides.to_mut().put(path, value.clone())
+            }
             Change::Restore(path) => overrides.to_mut().restore(path),
-            Change::Clear(kinds) if kinds.contains(&EventKind::Overrides) => *overrides = Cow::default(),
+            Change::Clear(kinds) if kinds.contains(&EventKind::Overrides) => {
+                *overrides = Cow::default()
+            }
             Change::Clear(_)
             | Change::Spot(_)
             | Change::Rebalance(_)
@@ -368,7 +428,10 @@ mod tests {
     }
 
     fn instance(events: Value, overrides: Value, timeline: &[(i64, Value)]) -> Instance {
-        let steps: Vec<Value> = timeline.iter().map(|(second, set)| json!({ "At": at(*second), "Set": set })).collect();
+        let steps: Vec<Value> = timeline
+            .iter()
+            .map(|(second, set)| json!({ "At": at(*second), "Set": set }))
+            .collect();
         document::from_value(json!({
             "InstanceId": "i-12345678", "LaunchTime": "2026-01-01T00:00:00Z",
             "Imds": { "Events": events, "Overrides": overrides, "Timeline": steps },
@@ -386,29 +449,50 @@ mod tests {
             json!({ "TargetLifecycleState": "InService" }),
             json!({ "meta-data/x": "0", "meta-data/public-ipv4": null }),
             &[
-                (10, json!({ "Spot": { "Action": "terminate", "Time": at(130) } })),
+                (
+                    10,
+                    json!({ "Spot": { "Action": "terminate", "Time": at(130) } }),
+                ),
                 (20, json!({ "Rebalance": { "NoticeTime": at(20) } })),
                 (30, maintenance("active")),
-                (40, json!({ "MaintenanceState": { "EventId": EVENT, "State": "completed" } })),
+                (
+                    40,
+                    json!({ "MaintenanceState": { "EventId": EVENT, "State": "completed" } }),
+                ),
                 (50, json!({ "TargetLifecycleState": "Terminated" })),
-                (60, json!({ "Override": { "Path": "meta-data/x", "Value": { "b": [1], "a": "t" } } })),
-                (70, json!({ "Override": { "Path": "meta-data/x", "Value": null } })),
+                (
+                    60,
+                    json!({ "Override": { "Path": "meta-data/x", "Value": { "b": [1], "a": "t" } } }),
+                ),
+                (
+                    70,
+                    json!({ "Override": { "Path": "meta-data/x", "Value": null } }),
+                ),
                 (80, json!({ "Restore": "meta-data/public-ipv4" })),
                 (90, json!({ "Clear": ["Spot", "Maintenance"] })),
-                (100, json!({ "Clear": ["Rebalance", "TargetLifecycleState", "Overrides"] })),
+                (
+                    100,
+                    json!({ "Clear": ["Rebalance", "TargetLifecycleState", "Overrides"] }),
+                ),
             ],
         )
     }
 
     /// What a guest could be shown at a moment: spot, rebalance, scheduled events, history, state, two overrides.
     fn shown(instance: &Instance, second: i64) -> (bool, bool, bool, bool, String, String, String) {
-        let (events, overrides) = (instance.events_at(at(second)), instance.overrides_at(at(second)));
+        let (events, overrides) = (
+            instance.events_at(at(second)),
+            instance.overrides_at(at(second)),
+        );
         (
             events.spot_instance_action(at(second)).is_some(),
             events.rebalance_recommendation(at(second)).is_some(),
             events.maintenance_scheduled() != "[]",
             events.maintenance_history() != "[]",
-            events.target_lifecycle_state.map_or("", TargetLifecycleState::as_str).to_string(),
+            events
+                .target_lifecycle_state
+                .map_or("", TargetLifecycleState::as_str)
+                .to_string(),
             format!("{:?}", overrides.of("meta-data/x")),
             format!("{:?}", overrides.of("meta-data/public-ipv4")),
         )
@@ -446,9 +530,16 @@ mod tests {
         for fold in (0..=110).step_by(5) {
             let mut folded = whole.clone();
             folded.fold_timeline(at(fold));
-            assert_eq!(folded.imds.timeline.steps().len(), (0..10).filter(|step| 10 * step + 10 > fold).count());
+            assert_eq!(
+                folded.imds.timeline.steps().len(),
+                (0..10).filter(|step| 10 * step + 10 > fold).count()
+            );
             for second in (fold..=120).step_by(5) {
-                assert_eq!(shown(&folded, second), shown(&whole, second), "folded at {fold}, read at {second}");
+                assert_eq!(
+                    shown(&folded, second),
+                    shown(&whole, second),
+                    "folded at {fold}, read at {second}"
+                );
             }
         }
     }
@@ -456,8 +547,13 @@ mod tests {
     /// The step puts the interruption in; the notice is two minutes ahead of it all the same.
     #[test]
     fn an_early_step_makes_no_notice_earlier_than_ec2_would() {
-        let spot = |action: &str, time: i64| json!({ "Spot": { "Action": action, "Time": at(time) } });
-        for (action, time, told) in [("terminate", 600, 480), ("stop", 600, 480), ("hibernate", 600, 600)] {
+        let spot =
+            |action: &str, time: i64| json!({ "Spot": { "Action": action, "Time": at(time) } });
+        for (action, time, told) in [
+            ("terminate", 600, 480),
+            ("stop", 600, 480),
+            ("hibernate", 600, 600),
+        ] {
             let instance = instance(json!({}), json!({}), &[(10, spot(action, time))]);
             assert!(!shown(&instance, told - 1).0, "{action}");
             assert!(shown(&instance, told).0, "{action}");
@@ -471,16 +567,35 @@ mod tests {
     #[test]
     fn new_steps_are_put_where_their_time_is_and_past_ones_count_at_once() {
         let mut instance = everything();
-        let step = |second, state| Step { at: at(second), set: Change::TargetLifecycleState(state) };
-        let steps = [step(300, TargetLifecycleState::Detached), step(45, TargetLifecycleState::Standby)];
-        instance.schedule(steps.into_iter().chain([step(5, TargetLifecycleState::WarmedStopped)]), at(35)).unwrap();
+        let step = |second, state| Step {
+            at: at(second),
+            set: Change::TargetLifecycleState(state),
+        };
+        let steps = [
+            step(300, TargetLifecycleState::Detached),
+            step(45, TargetLifecycleState::Standby),
+        ];
+        instance
+            .schedule(
+                steps
+                    .into_iter()
+                    .chain([step(5, TargetLifecycleState::WarmedStopped)]),
+                at(35),
+            )
+            .unwrap();
         assert!(shown(&instance, 35).2, "what was past is kept");
         assert_eq!(shown(&instance, 35).4, "Warmed:Stopped");
         assert_eq!(shown(&instance, 45).4, "Standby");
         assert_eq!(shown(&instance, 50).4, "Terminated");
         assert_eq!(shown(&instance, 300).4, "Detached");
         assert_eq!(instance.imds.timeline.steps().len(), 9);
-        assert!(instance.imds.timeline.steps().is_sorted_by_key(|step| step.at));
+        assert!(
+            instance
+                .imds
+                .timeline
+                .steps()
+                .is_sorted_by_key(|step| step.at)
+        );
     }
 
     #[test]
@@ -504,21 +619,43 @@ mod tests {
         for (kinds, second, left) in [
             (vec![Spot], 0, vec![20, 30, 40, 50, 60, 70, 80, 90, 100]),
             (vec![Spot], 10, vec![20, 30, 40, 50, 60, 70, 80, 90, 100]),
-            (vec![Rebalance], 0, vec![10, 30, 40, 50, 60, 70, 80, 90, 100]),
+            (
+                vec![Rebalance],
+                0,
+                vec![10, 30, 40, 50, 60, 70, 80, 90, 100],
+            ),
             (vec![Maintenance], 0, vec![10, 20, 50, 60, 70, 80, 90, 100]),
             // In the midst of the course of a scheduled event, whose end would find none.
             (vec![Maintenance], 35, vec![50, 60, 70, 80, 90, 100]),
-            (vec![EventKind::TargetLifecycleState], 0, vec![10, 20, 30, 40, 60, 70, 80, 90, 100]),
+            (
+                vec![EventKind::TargetLifecycleState],
+                0,
+                vec![10, 20, 30, 40, 60, 70, 80, 90, 100],
+            ),
             (vec![Overrides], 65, vec![90, 100]),
             (vec![Spot, Maintenance], 0, vec![20, 50, 60, 70, 80, 100]),
             (EventKind::ALL.to_vec(), 55, vec![]),
         ] {
             let mut instance = everything();
-            let clear = Step { at: at(second), set: Change::Clear(kinds.clone()) };
-            let before = instance.imds.timeline.steps().iter().filter(|step| step.at > at(second)).count();
+            let clear = Step {
+                at: at(second),
+                set: Change::Clear(kinds.clone()),
+            };
+            let before = instance
+                .imds
+                .timeline
+                .steps()
+                .iter()
+                .filter(|step| step.at > at(second))
+                .count();
             let dropped = instance.schedule([clear], at(second)).unwrap();
-            let seen: Vec<i64> =
-                instance.imds.timeline.steps().iter().map(|step| step.at.as_second() - 1_800_000_000).collect();
+            let seen: Vec<i64> = instance
+                .imds
+                .timeline
+                .steps()
+                .iter()
+                .map(|step| step.at.as_second() - 1_800_000_000)
+                .collect();
             assert_eq!(seen, left, "{kinds:?} at {second}");
             assert_eq!(dropped.len(), before - left.len(), "{kinds:?} at {second}");
             assert!(kinds.iter().all(|kind| {
@@ -530,20 +667,40 @@ mod tests {
         let mut instance = everything();
         let state = TargetLifecycleState::Standby;
         let new = [
-            Step { at: at(45), set: Change::Clear(vec![Rebalance, EventKind::TargetLifecycleState]) },
-            Step { at: at(55), set: Change::TargetLifecycleState(state) },
+            Step {
+                at: at(45),
+                set: Change::Clear(vec![Rebalance, EventKind::TargetLifecycleState]),
+            },
+            Step {
+                at: at(55),
+                set: Change::TargetLifecycleState(state),
+            },
         ];
         assert_eq!(instance.schedule(new, at(0)).unwrap().len(), 1);
         assert_eq!(shown(&instance, 44).4, "InService");
-        assert_eq!((shown(&instance, 45).4, shown(&instance, 54).1), (String::new(), false));
-        assert_eq!((shown(&instance, 55).4, shown(&instance, 9999).4), ("Standby".into(), "Standby".into()));
+        assert_eq!(
+            (shown(&instance, 45).4, shown(&instance, 54).1),
+            (String::new(), false)
+        );
+        assert_eq!(
+            (shown(&instance, 55).4, shown(&instance, 9999).4),
+            ("Standby".into(), "Standby".into())
+        );
     }
 
     #[test]
     fn a_full_timeline_takes_what_counts_at_once_and_no_more_to_come() {
-        let spot = |second: i64| (second, json!({ "Spot": { "Action": "stop", "Time": at(1000) } }));
+        let spot = |second: i64| {
+            (
+                second,
+                json!({ "Spot": { "Action": "stop", "Time": at(1000) } }),
+            )
+        };
         let full: Vec<_> = (0..64).map(|second| spot(100 + second)).collect();
-        let step = |second, set| Step { at: at(second), set };
+        let step = |second, set| Step {
+            at: at(second),
+            set,
+        };
         let standby = || Change::TargetLifecycleState(TargetLifecycleState::Standby);
         let clear = |kind| Change::Clear(vec![kind]);
         for (new, left) in [
@@ -556,44 +713,95 @@ mod tests {
             let mut instance = instance(json!({}), json!({}), &full);
             let outcome = instance.schedule([new.clone()], at(0));
             assert_eq!(outcome.is_ok(), left.is_some(), "{new:?}: {outcome:?}");
-            assert_eq!(instance.imds.timeline.steps().len(), left.unwrap_or(64), "{new:?}");
+            assert_eq!(
+                instance.imds.timeline.steps().len(),
+                left.unwrap_or(64),
+                "{new:?}"
+            );
         }
     }
 
     #[test]
     fn what_cannot_be_is_named() {
         let events = json!({ "Maintenance": [maintenance("active")["Maintenance"]] });
-        let set = |path: &str, value: Value| json!({ "Override": { "Path": path, "Value": value } });
+        let set =
+            |path: &str, value: Value| json!({ "Override": { "Path": path, "Value": value } });
         for good in [
             vec![
                 (1, set("meta-data/a", json!("1"))),
                 (1, json!({ "Restore": "meta-data/a" })),
                 (1, set("meta-data/a/b", json!("1"))),
             ],
-            vec![(1, json!({ "MaintenanceState": { "EventId": EVENT, "State": "canceled" } }))],
+            vec![(
+                1,
+                json!({ "MaintenanceState": { "EventId": EVENT, "State": "canceled" } }),
+            )],
         ] {
             let instance = instance(events.clone(), json!({}), &good);
             assert_eq!(instance.imds.timeline.faults(&instance), [], "{good:?}");
         }
         let other = "instance-event-aaaaaaaaaaaaaaaaa";
         for (bad, step, field) in [
-            (vec![(2, json!({ "Restore": "meta-data/a" })), (1, json!({ "Restore": "meta-data/a" }))], 1, "At"),
-            (vec![(1, set("user-data", json!("x")))], 0, "Set.Override.Path"),
-            (vec![(1, set("meta-data/tags/instance/Name", json!("x")))], 0, "Set.Override.Path"),
-            (vec![(1, set("meta-data/iam/security-credentials/r", json!({})))], 0, "Set.Override.Path"),
-            (vec![(1, set("meta-data/a", json!("1"))), (2, set("meta-data/a/b", json!("1")))], 1, "Set.Override.Path"),
-            (vec![(1, set("meta-data/a/b", json!("1"))), (2, set("meta-data/a", json!("1")))], 1, "Set.Override.Path"),
-            (vec![(1, set("meta-data/a", json!("x".repeat(16_385))))], 0, "Set.Override.Path"),
+            (
+                vec![
+                    (2, json!({ "Restore": "meta-data/a" })),
+                    (1, json!({ "Restore": "meta-data/a" })),
+                ],
+                1,
+                "At",
+            ),
+            (
+                vec![(1, set("user-data", json!("x")))],
+                0,
+                "Set.Override.Path",
+            ),
+            (
+                vec![(1, set("meta-data/tags/instance/Name", json!("x")))],
+                0,
+                "Set.Override.Path",
+            ),
+            (
+                vec![(1, set("meta-data/iam/security-credentials/r", json!({})))],
+                0,
+                "Set.Override.Path",
+            ),
+            (
+                vec![
+                    (1, set("meta-data/a", json!("1"))),
+                    (2, set("meta-data/a/b", json!("1"))),
+                ],
+                1,
+                "Set.Override.Path",
+            ),
+            (
+                vec![
+                    (1, set("meta-data/a/b", json!("1"))),
+                    (2, set("meta-data/a", json!("1"))),
+                ],
+                1,
+                "Set.Override.Path",
+            ),
+            (
+                vec![(1, set("meta-data/a", json!("x".repeat(16_385))))],
+                0,
+                "Set.Override.Path",
+            ),
             (vec![(1, json!({ "Clear": [] }))], 0, "Set.Clear"),
             (
-                vec![(1, json!({ "MaintenanceState": { "EventId": other, "State": "canceled" } }))],
+                vec![(
+                    1,
+                    json!({ "MaintenanceState": { "EventId": other, "State": "canceled" } }),
+                )],
                 0,
                 "Set.MaintenanceState.EventId",
             ),
             (
                 vec![
                     (1, json!({ "Clear": ["Maintenance"] })),
-                    (2, json!({ "MaintenanceState": { "EventId": EVENT, "State": "active" } })),
+                    (
+                        2,
+                        json!({ "MaintenanceState": { "EventId": EVENT, "State": "active" } }),
+                    ),
                 ],
                 1,
                 "Set.MaintenanceState.EventId",
@@ -609,7 +817,10 @@ mod tests {
         ] {
             let instance = instance(events.clone(), json!({}), &bad);
             let faults = instance.imds.timeline.faults(&instance);
-            let places: Vec<_> = faults.iter().map(|fault| (fault.step, fault.fields.join("."))).collect();
+            let places: Vec<_> = faults
+                .iter()
+                .map(|fault| (fault.step, fault.fields.join(".")))
+                .collect();
             assert_eq!(places, [(Some(step), field.to_string())], "{bad:?}");
         }
     }
@@ -628,7 +839,10 @@ mod tests {
             json!({ "At": at(0), "Set": { "Spot": { "Action": "stop" } } }),
             json!({ "At": at(0), "Set": { "Restore": "x" }, "Until": at(1) }),
         ] {
-            assert!(serde_json::from_value::<Step>(bad.clone()).is_err(), "{bad}");
+            assert!(
+                serde_json::from_value::<Step>(bad.clone()).is_err(),
+                "{bad}"
+            );
         }
     }
 }

@@ -108,8 +108,12 @@ async fn serve_to_its_end(
     seat: &Seat,
     mut drain: Drain,
 ) -> bool {
-    let service = service_fn(async |request| answer(request, origin, answering, socket, limits, seat).await);
-    let io = SievedIo { socket: Arc::clone(socket), sieve: Sieve::default() };
+    let service =
+        service_fn(async |request| answer(request, origin, answering, socket, limits, seat).await);
+    let io = SievedIo {
+        socket: Arc::clone(socket),
+        sieve: Sieve::default(),
+    };
 
     // Without pipeline_flush, which loses an answer that closes the connection while further requests wait in its buffer.
     let mut builder = hyper::server::conn::http1::Builder::new();
@@ -222,7 +226,9 @@ async fn look_for_a_body(mut body: Incoming, patience: Duration) -> Body {
         }
         Body::Empty
     };
-    tokio::time::timeout(patience, frames).await.unwrap_or(Body::NotEmpty)
+    tokio::time::timeout(patience, frames)
+        .await
+        .unwrap_or(Body::NotEmpty)
 }
 
 /// Why a connection ended without an answer.
@@ -236,7 +242,10 @@ impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Ended::Silence => f.write_str("nobody is served here"),
-            Ended::HopLimit(reason) => write!(f, "the hop limit could not be set, so no answer was sent: {reason}"),
+            Ended::HopLimit(reason) => write!(
+                f,
+                "the hop limit could not be set, so no answer was sent: {reason}"
+            ),
         }
     }
 }
@@ -287,7 +296,9 @@ impl GuestSocket {
 
     /// Whether there is input that nobody read. It costs nothing where there is none.
     fn has_unread(&self) -> bool {
-        self.stream.try_read(&mut [0; 1]).is_ok_and(|length| length > 0)
+        self.stream
+            .try_read(&mut [0; 1])
+            .is_ok_and(|length| length > 0)
     }
 
     /// Waits until the guest has everything that was sent, and has closed its side. `false` when that does not come in time,
@@ -351,7 +362,11 @@ struct SievedIo {
 }
 
 impl hyper::rt::Read for SievedIo {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, mut cursor: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut cursor: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let mut buffer = [0; 4096];
         let room = cursor.remaining().min(buffer.len());
@@ -371,7 +386,11 @@ impl hyper::rt::Read for SievedIo {
 }
 
 impl hyper::rt::Write for SievedIo {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         let stream = &self.socket.stream;
         loop {
             ready!(stream.poll_write_ready(cx))?;

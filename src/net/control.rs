@@ -31,8 +31,9 @@ pub enum ControlBody {
 }
 
 /// What answers: the control plane, as a value.
-pub type Controlling =
-    dyn Fn(Parts, ControlBody) -> Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>> + Send + Sync;
+pub type Controlling = dyn Fn(Parts, ControlBody) -> Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>
+    + Send
+    + Sync;
 
 /// How long a body may take.
 const BODY: Duration = Duration::from_secs(5);
@@ -55,7 +56,9 @@ pub async fn serve(
         match tls {
             None => serve_to_its_end(stream, controlling, most_body, limits, &seat, drain).await,
             Some(tls) => match tokio::time::timeout(limits.head, tls.accept(stream)).await {
-                Ok(Ok(stream)) => serve_to_its_end(stream, controlling, most_body, limits, &seat, drain).await,
+                Ok(Ok(stream)) => {
+                    serve_to_its_end(stream, controlling, most_body, limits, &seat, drain).await
+                }
                 Ok(Err(reason)) => debug!(%reason, "control connection without a handshake"),
                 Err(_) => debug!("control connection without a handshake in time"),
             },
@@ -84,12 +87,15 @@ async fn serve_to_its_end(
             if head.headers.contains_key(hyper::header::TRANSFER_ENCODING) {
                 return Ok(controlling(head, ControlBody::WithoutLength).await);
             }
-            let declared =
-                head.headers.get(hyper::header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+            let declared = head
+                .headers
+                .get(hyper::header::CONTENT_LENGTH)
+                .and_then(|value| value.to_str().ok()?.parse().ok());
             if declared.is_some_and(|length: u64| length > most_body as u64) {
                 return Ok(controlling(head, ControlBody::TooLarge).await);
             }
-            let collected = tokio::time::timeout(BODY, Limited::new(body, most_body).collect()).await;
+            let collected =
+                tokio::time::timeout(BODY, Limited::new(body, most_body).collect()).await;
             let body = match collected {
                 Ok(Ok(body)) => ControlBody::Complete(body.to_bytes()),
                 Ok(Err(reason)) if reason.is::<LengthLimitError>() => ControlBody::TooLarge,

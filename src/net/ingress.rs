@@ -49,12 +49,19 @@ impl Ingress for Listener {
     }
 
     fn attachment(&self, stream: &TcpStream, peer: SocketAddr) -> Option<Attachment> {
-        if self.interface.as_ref().is_some_and(|interface| !is_bound_to(stream, interface)) {
+        if self
+            .interface
+            .as_ref()
+            .is_some_and(|interface| !is_bound_to(stream, interface))
+        {
             return None;
         }
         let name = self.name.clone();
         Some(match self.anti_spoofed {
-            true => Attachment::SourceAddress(SourceAddress { listener: name, address: peer.ip() }),
+            true => Attachment::SourceAddress(SourceAddress {
+                listener: name,
+                address: peer.ip(),
+            }),
             false => Attachment::Listener(name),
         })
     }
@@ -96,14 +103,19 @@ impl Ingress for Bridge {
         if !is_bound_to(stream, &self.name) {
             return None;
         }
-        let mark = SockRef::from(stream).mark().ok().filter(|mark| *mark != 0)?;
+        let mark = SockRef::from(stream)
+            .mark()
+            .ok()
+            .filter(|mark| *mark != 0)?;
         self.ports.read().get(&mark).cloned()
     }
 }
 
 fn is_bound_to(stream: &TcpStream, interface: &str) -> bool {
     let bound = SockRef::from(stream).device();
-    bound.is_ok_and(|name| name.is_some_and(|name| name.strip_suffix(&[0]).unwrap_or(&name) == interface.as_bytes()))
+    bound.is_ok_and(|name| {
+        name.is_some_and(|name| name.strip_suffix(&[0]).unwrap_or(&name) == interface.as_bytes())
+    })
 }
 
 /// A network namespace whose only guest it is.
@@ -119,12 +131,19 @@ impl Ingress for Namespace {
     fn open(&self, address: SocketAddr) -> io::Result<TcpListener> {
         // Anything else of that name is refused by the kernel, and does not keep this waiting.
         let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
-        let namespace = std::fs::OpenOptions::new().read(true).custom_flags(nonblocking).open(&self.path)?;
-        let opening = std::thread::Builder::new().name("namespace".to_string()).spawn(move || {
-            move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-            listener::socket(address, None)
-        })?;
-        let opened = opening.join().map_err(|_| io::Error::other("the thread in the namespace ended early"))?;
+        let namespace = std::fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(nonblocking)
+            .open(&self.path)?;
+        let opening = std::thread::Builder::new()
+            .name("namespace".to_string())
+            .spawn(move || {
+                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+                listener::socket(address, None)
+            })?;
+        let opened = opening
+            .join()
+            .map_err(|_| io::Error::other("the thread in the namespace ended early"))?;
         TcpListener::from_std(opened?.into())
     }
 

@@ -30,8 +30,16 @@ pub fn open(address: SocketAddr, interface: Option<&str>) -> io::Result<TcpListe
 
 /// The same, not yet on the runtime: a thread in another network namespace has none.
 pub(super) fn socket(address: SocketAddr, interface: Option<&str>) -> io::Result<Socket> {
-    let domain = if address.is_ipv4() { Domain::IPV4 } else { Domain::IPV6 };
-    let socket = Socket::new(domain, Type::STREAM.nonblocking().cloexec(), Some(Protocol::TCP))?;
+    let domain = if address.is_ipv4() {
+        Domain::IPV4
+    } else {
+        Domain::IPV6
+    };
+    let socket = Socket::new(
+        domain,
+        Type::STREAM.nonblocking().cloexec(),
+        Some(Protocol::TCP),
+    )?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -72,7 +80,8 @@ pub async fn accept<T, F>(
         };
         match accepted {
             Ok((stream, peer)) => {
-                let seated = whose(&stream, peer).and_then(|(seats, origin)| Some((seats.take()?, origin)));
+                let seated =
+                    whose(&stream, peer).and_then(|(seats, origin)| Some((seats.take()?, origin)));
                 let Some((seat, origin)) = seated else {
                     reset(stream);
                     continue;
@@ -110,7 +119,9 @@ fn reset(stream: TcpStream) {
 
 /// The errors that accept(2) hands on from one connection.
 fn is_of_the_peer(reason: &io::Error) -> bool {
-    let code = reason.raw_os_error().map(rustix::io::Errno::from_raw_os_error);
+    let code = reason
+        .raw_os_error()
+        .map(rustix::io::Errno::from_raw_os_error);
     use rustix::io::Errno;
     matches!(
         code,
@@ -132,9 +143,14 @@ fn is_of_the_peer(reason: &io::Error) -> bool {
 }
 
 fn is_out_of_descriptors(reason: &io::Error) -> bool {
-    let code = reason.raw_os_error().map(rustix::io::Errno::from_raw_os_error);
+    let code = reason
+        .raw_os_error()
+        .map(rustix::io::Errno::from_raw_os_error);
     use rustix::io::Errno;
-    matches!(code, Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
+    matches!(
+        code,
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
+    )
 }
 
 #[cfg(test)]
@@ -149,10 +165,15 @@ mod tests {
     #[test]
     fn a_storm_of_connections_at_one_listener_does_not_keep_another_waiting() {
         const STORM: usize = 100;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             let listeners = [(); 2].map(|()| open("127.0.0.1:0".parse().unwrap(), None).unwrap());
-            let addresses = listeners.each_ref().map(|listener| listener.local_addr().unwrap());
+            let addresses = listeners
+                .each_ref()
+                .map(|listener| listener.local_addr().unwrap());
             let connect = |address| std::net::TcpStream::connect(address).unwrap();
             // All of them wait in the kernel's queues before the first is accepted.
             let _storm: Vec<_> = (0..STORM).map(|_| connect(addresses[0])).collect();
@@ -167,13 +188,25 @@ mod tests {
                     accepted.lock().push(number);
                     Some((Arc::clone(&seats), ()))
                 };
-                tokio::spawn(accept(listener, control.drain(), whose, |_, (), _, _| async {}));
+                tokio::spawn(accept(
+                    listener,
+                    control.drain(),
+                    whose,
+                    |_, (), _, _| async {},
+                ));
             }
             while accepted.lock().len() <= STORM {
                 tokio::task::yield_now().await;
             }
-            let place = accepted.lock().iter().position(|number| *number == 1).unwrap();
-            assert!(place <= 4 * TURN, "{place} connections of the storm were accepted first");
+            let place = accepted
+                .lock()
+                .iter()
+                .position(|number| *number == 1)
+                .unwrap();
+            assert!(
+                place <= 4 * TURN,
+                "{place} connections of the storm were accepted first"
+            );
         });
     }
 }

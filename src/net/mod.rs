@@ -63,7 +63,13 @@ impl DrainControl {
     /// For any number of connections.
     pub fn new() -> DrainControl {
         let (ending, receiver) = watch::channel(Ending::NotYet);
-        DrainControl { ending, drain: Drain { ending: receiver, open: Arc::new(watch::Sender::new(0)) } }
+        DrainControl {
+            ending,
+            drain: Drain {
+                ending: receiver,
+                open: Arc::new(watch::Sender::new(0)),
+            },
+        }
     }
 
     /// The end that connections hold.
@@ -84,7 +90,12 @@ impl DrainControl {
     /// Returns when all connections have ended.
     pub async fn ended(&self) {
         // Can't fail: the sender is held here.
-        let _ = self.drain.open.subscribe().wait_for(|open| *open == 0).await;
+        let _ = self
+            .drain
+            .open
+            .subscribe()
+            .wait_for(|open| *open == 0)
+            .await;
     }
 }
 
@@ -104,13 +115,21 @@ impl Drain {
     /// Returns when connections are to end.
     async fn ending(&mut self) {
         // An error means that the control is gone, which is an end too.
-        let _ = self.ending.wait_for(|ending| *ending != Ending::NotYet).await;
+        let _ = self
+            .ending
+            .wait_for(|ending| *ending != Ending::NotYet)
+            .await;
     }
 
     /// Returns when connections are cut off. Where the control is gone they are not: it may have been dropped after it told
     /// them to end after their answer.
     async fn cut_off(&mut self) {
-        if self.ending.wait_for(|ending| *ending == Ending::AtOnce).await.is_err() {
+        if self
+            .ending
+            .wait_for(|ending| *ending == Ending::AtOnce)
+            .await
+            .is_err()
+        {
             std::future::pending::<()>().await;
         }
     }

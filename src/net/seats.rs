@@ -40,7 +40,10 @@ pub struct Seat {
 impl Seats {
     /// For one guest. `most` is read anew for every connection.
     pub fn new(most: Arc<AtomicUsize>) -> Arc<Seats> {
-        Arc::new(Seats { most, taken: Mutex::default() })
+        Arc::new(Seats {
+            most,
+            taken: Mutex::default(),
+        })
     }
 
     /// How many are taken.
@@ -53,7 +56,10 @@ impl Seats {
     pub fn take(self: &Arc<Seats>) -> Option<Seat> {
         let mut taken = self.taken.lock();
         if taken.by_age.len() >= self.most.load(Ordering::Relaxed) {
-            let idle = taken.by_age.iter().find(|(_, state)| !state.busy.load(Ordering::Relaxed));
+            let idle = taken
+                .by_age
+                .iter()
+                .find(|(_, state)| !state.busy.load(Ordering::Relaxed));
             let number = idle.map(|(number, _)| *number)?;
             taken.by_age.remove(&number)?.leave.notify_one();
         }
@@ -61,7 +67,11 @@ impl Seats {
         taken.next += 1;
         let state = Arc::new(State::default());
         taken.by_age.insert(number, Arc::clone(&state));
-        Some(Seat { number, state, seats: Arc::clone(self) })
+        Some(Seat {
+            number,
+            state,
+            seats: Arc::clone(self),
+        })
     }
 }
 
@@ -92,16 +102,29 @@ mod tests {
         let seats = Seats::new(Arc::new(AtomicUsize::new(3)));
         let [first, second, third] = [0; 3].map(|_| seats.take().unwrap());
         first.set_busy(true);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         let is_told = |seat: &Seat| {
             let now = std::time::Duration::ZERO;
-            runtime.block_on(async { tokio::time::timeout(now, seat.told_to_leave()).await.is_ok() })
+            runtime.block_on(async {
+                tokio::time::timeout(now, seat.told_to_leave())
+                    .await
+                    .is_ok()
+            })
         };
         let fourth = seats.take().unwrap();
-        assert_eq!([is_told(&first), is_told(&second), is_told(&third)], [false, true, false]);
+        assert_eq!(
+            [is_told(&first), is_told(&second), is_told(&third)],
+            [false, true, false]
+        );
         // One that was told is not told for another; the busy one never is.
         let fifth = seats.take().unwrap();
-        assert_eq!([is_told(&first), is_told(&second), is_told(&third)], [false, false, true]);
+        assert_eq!(
+            [is_told(&first), is_told(&second), is_told(&third)],
+            [false, false, true]
+        );
         fourth.set_busy(true);
         fifth.set_busy(true);
         assert!(seats.take().is_none());

@@ -159,7 +159,12 @@ mod tests {
                 .collect();
             let before = bytes.clone();
             Sieve::default().pass(&mut bytes);
-            assert!(bytes.iter().zip(&before).all(|(after, before)| after == before || *after == 0));
+            assert!(
+                bytes
+                    .iter()
+                    .zip(&before)
+                    .all(|(after, before)| after == before || *after == 0)
+            );
         }
     }
 }

@@ -41,17 +41,24 @@ impl Tls {
 
 fn config(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsFault> {
     let wrong = |path: &Path, what: String| (path.to_path_buf(), what);
-    let (_, chain) =
-        plain_file::read(certificate).map_err(|reason| wrong(certificate, format!("can't be read: {reason}")))?;
+    let (_, chain) = plain_file::read(certificate)
+        .map_err(|reason| wrong(certificate, format!("can't be read: {reason}")))?;
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&chain)
         .collect::<Result<_, _>>()
         .map_err(|reason| wrong(certificate, format!("not certificates in PEM: {reason}")))?;
     if chain.is_empty() {
-        return Err(wrong(certificate, "there is no certificate in it".to_string()));
+        return Err(wrong(
+            certificate,
+            "there is no certificate in it".to_string(),
+        ));
     }
-    let (mode, secret) = plain_file::read(key).map_err(|reason| wrong(key, format!("can't be read: {reason}")))?;
+    let (mode, secret) =
+        plain_file::read(key).map_err(|reason| wrong(key, format!("can't be read: {reason}")))?;
     if mode & 0o077 != 0 {
-        let message = format!("others than its owner may use this key (mode {mode:o}): chmod 600 {}", key.display());
+        let message = format!(
+            "others than its owner may use this key (mode {mode:o}): chmod 600 {}",
+            key.display()
+        );
         return Err(wrong(key, message));
     }
     let secret = PrivateKeyDer::from_pem_slice(&secret)
@@ -61,7 +68,12 @@ fn config(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsFault> {
         .expect("the provider has the default versions of TLS")
         .with_no_client_auth()
         .with_single_cert(chain, secret)
-        .map_err(|reason| wrong(certificate, format!("does not go with the key {}: {reason}", key.display())))?;
+        .map_err(|reason| {
+            wrong(
+                certificate,
+                format!("does not go with the key {}: {reason}", key.display()),
+            )
+        })?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(config)
 }

@@ -38,8 +38,18 @@ pub(super) enum Launch {
 }
 
 impl Draft {
-    pub(super) fn new(snapshot: Arc<Snapshot>, account: Arc<AccountState>, buried: BTreeSet<InstanceId>) -> Draft {
-        Draft { snapshot, account, buried, changes: Vec::new(), new_account: None }
+    pub(super) fn new(
+        snapshot: Arc<Snapshot>,
+        account: Arc<AccountState>,
+        buried: BTreeSet<InstanceId>,
+    ) -> Draft {
+        Draft {
+            snapshot,
+            account,
+            buried,
+            changes: Vec::new(),
+            new_account: None,
+        }
     }
 
     /// The registry as it is without this change.
@@ -68,20 +78,37 @@ impl Draft {
 
     /// Whether an id is somebody's, or was until lately: a record of it is in the store.
     pub fn is_taken(&self, id: &InstanceId) -> bool {
-        let is_made = self.changes.iter().any(|change| change.instance.instance_id == *id);
-        is_made || self.snapshot.entry(id).is_some() || self.snapshot.doubt(id).is_some() || self.buried.contains(id)
+        let is_made = self
+            .changes
+            .iter()
+            .any(|change| change.instance.instance_id == *id);
+        is_made
+            || self.snapshot.entry(id).is_some()
+            || self.snapshot.doubt(id).is_some()
+            || self.buried.contains(id)
     }
 
     /// A new instance, whose id must not be taken. `request` is the digest of the call that makes it.
     pub fn create(&mut self, instance: Instance, request: String) {
-        assert!(!self.is_taken(&instance.instance_id), "whoever makes an instance looks whether its id is taken");
-        self.changes.push(Change { instance, launch: Launch::First(Some(request)), digest: None });
+        assert!(
+            !self.is_taken(&instance.instance_id),
+            "whoever makes an instance looks whether its id is taken"
+        );
+        self.changes.push(Change {
+            instance,
+            launch: Launch::First(Some(request)),
+            digest: None,
+        });
     }
 
     /// A new instance of a document. Its id must be nobody's.
     pub fn register(&mut self, instance: Instance) {
         let digest = Some(digest(&instance));
-        self.changes.push(Change { instance, launch: Launch::First(None), digest });
+        self.changes.push(Change {
+            instance,
+            launch: Launch::First(None),
+            digest,
+        });
     }
 
     /// Says of which document an instance is from now on, so that a later edit of that is noticed.
@@ -108,11 +135,19 @@ impl Draft {
     }
 
     fn change_of(&mut self, id: &InstanceId) -> Option<&mut Change> {
-        let place = match self.changes.iter().position(|change| change.instance.instance_id == *id) {
+        let place = match self
+            .changes
+            .iter()
+            .position(|change| change.instance.instance_id == *id)
+        {
             Some(place) => place,
             None => {
                 let instance = self.snapshot.entry(id)?.instance.clone();
-                self.changes.push(Change { instance, launch: Launch::Same, digest: None });
+                self.changes.push(Change {
+                    instance,
+                    launch: Launch::Same,
+                    digest: None,
+                });
                 self.changes.len() - 1
             }
         };

@@ -26,7 +26,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::store::{Account, Left, Loaded, LoadedAccount, Record, Store, StoreError, Unreadable};
 use crate::fault::Fault;
-use crate::instance::{Attachment, Instance, InstanceId, MetadataDefaults, RecordedOptions, document};
+use crate::instance::{
+    Attachment, Instance, InstanceId, MetadataDefaults, RecordedOptions, document,
+};
 use crate::ownership;
 
 /// The ending of a file that is not yet, or will never be, a record.
@@ -98,26 +100,42 @@ impl FileStore {
         }
         let open = |path: &Path| -> Result<Directory, StoreError> {
             let synced = File::open(path).map_err(|e| failed("open", path, e))?;
-            Ok(Directory { path: path.to_path_buf(), synced })
+            Ok(Directory {
+                path: path.to_path_buf(),
+                synced,
+            })
         };
         let (state, instances) = (open(state_directory)?, open(&directory)?);
         let lock_path = state_directory.join("lock");
-        let lock = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&lock_path);
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&lock_path);
         let lock = match lock {
             // A file system that its kernel made read-only after an error: what is stored there is served all the same, and
             // changes are refused.
-            Err(reason) if reason.kind() == io::ErrorKind::ReadOnlyFilesystem => File::open(&lock_path),
+            Err(reason) if reason.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                File::open(&lock_path)
+            }
             lock => lock,
         };
         let lock = lock.map_err(|e| failed("open", &lock_path, e))?;
         rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|reason| {
             let reason = match reason {
-                rustix::io::Errno::WOULDBLOCK => io::Error::other("another imdsd is running on this state directory"),
+                rustix::io::Errno::WOULDBLOCK => {
+                    io::Error::other("another imdsd is running on this state directory")
+                }
                 other => other.into(),
             };
             failed("lock", &lock_path, reason)
         })?;
-        Ok(FileStore { instances, state, _lock: lock })
+        Ok(FileStore {
+            instances,
+            state,
+            _lock: lock,
+        })
     }
 
     fn path(&self, id: &InstanceId) -> PathBuf {
@@ -134,7 +152,10 @@ fn make_directory(path: &Path) -> Result<(), (PathBuf, io::Error)> {
         None => return Ok(()),
     };
     let mut made = DirBuilder::new().mode(0o700).create(path);
-    if made.as_ref().is_err_and(|reason| reason.kind() == io::ErrorKind::NotFound) {
+    if made
+        .as_ref()
+        .is_err_and(|reason| reason.kind() == io::ErrorKind::NotFound)
+    {
         make_directory(parent)?;
         made = DirBuilder::new().mode(0o700).create(path);
     }
@@ -163,25 +184,42 @@ pub fn look(state_directory: &Path) -> io::Result<Looked> {
         Err(reason) if reason.kind() == io::ErrorKind::NotFound => Loaded::default(),
         loaded => loaded?,
     };
-    let instances = loaded.records.into_iter().map(|record| record.instance).collect();
-    let unreadable = loaded.unreadable.into_iter().map(|record| record.fault).collect();
+    let instances = loaded
+        .records
+        .into_iter()
+        .map(|record| record.instance)
+        .collect();
+    let unreadable = loaded
+        .unreadable
+        .into_iter()
+        .map(|record| record.fault)
+        .collect();
     let account_unreadable = match read_account(&state_directory.join(ACCOUNT)) {
         LoadedAccount::Absent | LoadedAccount::Read(_) => None,
         LoadedAccount::Unreadable(fault) => Some(fault),
     };
-    Ok(Looked { instances, unreadable, account_unreadable })
+    Ok(Looked {
+        instances,
+        unreadable,
+        account_unreadable,
+    })
 }
 
 fn load(directory: &Path, unfinished: impl Fn(&Path)) -> io::Result<Loaded> {
     let mut loaded = Loaded::default();
     for file in fs::read_dir(directory)? {
         let path = file?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
         if name.ends_with(TEMPORARY) {
             unfinished(&path);
             continue;
         }
-        let Some(id) = name.strip_suffix(".json").and_then(InstanceId::parse) else { continue };
+        let Some(id) = name.strip_suffix(".json").and_then(InstanceId::parse) else {
+            continue;
+        };
         match read_record(&path, &id) {
             Ok(record) => loaded.records.push(record),
             Err(message) => loaded.unreadable.push(Unreadable {
@@ -210,7 +248,11 @@ impl Store for FileStore {
     }
 
     fn put(&self, record: &Record, before: Option<&Record>) -> Result<(), StoreError> {
-        self.instances.put(&self.path(&record.instance.instance_id), &encode(record), before.map(encode).as_deref())
+        self.instances.put(
+            &self.path(&record.instance.instance_id),
+            &encode(record),
+            before.map(encode).as_deref(),
+        )
     }
 
     fn remove(&self, id: &InstanceId) -> Result<(), StoreError> {
@@ -218,7 +260,11 @@ impl Store for FileStore {
     }
 
     fn put_account(&self, account: &Account, before: Option<&Account>) -> Result<(), StoreError> {
-        self.state.put(&self.state.path.join(ACCOUNT), &encode_account(account), before.map(encode_account).as_deref())
+        self.state.put(
+            &self.state.path.join(ACCOUNT),
+            &encode_account(account),
+            before.map(encode_account).as_deref(),
+        )
     }
 }
 
@@ -226,37 +272,61 @@ impl Directory {
     /// Puts a file in the place of `before`.
     fn put(&self, path: &Path, bytes: &[u8], before: Option<&[u8]>) -> Result<(), StoreError> {
         let doing = || format!("write {}", path.display());
-        self.replace(path, Some(bytes)).map_err(|failed| self.undo(failed, doing(), path, before))
+        self.replace(path, Some(bytes))
+            .map_err(|failed| self.undo(failed, doing(), path, before))
     }
 
     /// Takes a file away. That it is not there is what was wanted.
     fn remove(&self, path: &Path) -> Result<(), StoreError> {
         let before = text_of(path).ok();
-        let Err(failed) = self.replace(path, None) else { return Ok(()) };
+        let Err(failed) = self.replace(path, None) else {
+            return Ok(());
+        };
         let doing = format!("remove {}", path.display());
         Err(match before {
             // What can't be read can't be put back.
-            None if failed.took_effect => StoreError { doing, reason: failed.reason, left: Left::Unknown },
+            None if failed.took_effect => StoreError {
+                doing,
+                reason: failed.reason,
+                left: Left::Unknown,
+            },
             before => self.undo(failed, doing, path, before.as_deref()),
         })
     }
 
     /// What was not made durable may be on the disk by now, and a restart would read it: what was there before goes
     /// back.
-    fn undo(&self, failed: Failed, doing: String, path: &Path, before: Option<&[u8]>) -> StoreError {
+    fn undo(
+        &self,
+        failed: Failed,
+        doing: String,
+        path: &Path,
+        before: Option<&[u8]>,
+    ) -> StoreError {
         let left = match failed.took_effect && self.replace(path, before).is_err() {
             true => Left::Unknown,
             false => Left::Old,
         };
-        StoreError { doing, reason: failed.reason, left }
+        StoreError {
+            doing,
+            reason: failed.reason,
+            left,
+        }
     }
 
     /// Puts a file, or its absence, in the place of what is there.
     fn replace(&self, path: &Path, bytes: Option<&[u8]>) -> Result<(), Failed> {
-        let failed = |took_effect| move |reason| Failed { reason, took_effect };
+        let failed = |took_effect| {
+            move |reason| Failed {
+                reason,
+                took_effect,
+            }
+        };
         let Some(bytes) = bytes else {
             match fs::remove_file(path) {
-                Err(reason) if reason.kind() != io::ErrorKind::NotFound => return Err(failed(false)(reason)),
+                Err(reason) if reason.kind() != io::ErrorKind::NotFound => {
+                    return Err(failed(false)(reason));
+                }
                 Ok(()) | Err(_) => return self.synced.sync_all().map_err(failed(true)),
             }
         };
@@ -265,7 +335,11 @@ impl Directory {
         let write = || -> io::Result<()> {
             // A new file each time: after a failed fsync the old descriptor would call its lost pages clean.
             let _ = fs::remove_file(&temporary);
-            let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&temporary)?;
+            let mut file = OpenOptions::new()
+                .create_new(true)
+                .write(true)
+                .mode(0o600)
+                .open(&temporary)?;
             file.write_all(bytes)?;
             file.sync_all()?;
             fs::rename(&temporary, path)
@@ -300,13 +374,18 @@ fn encode(record: &Record) -> Vec<u8> {
 }
 
 fn encode_account(account: &Account) -> Vec<u8> {
-    seal(&AccountOnDisk { metadata_defaults: account.metadata_defaults })
+    seal(&AccountOnDisk {
+        metadata_defaults: account.metadata_defaults,
+    })
 }
 
 /// A record in its envelope.
 fn seal(record: &impl Serialize) -> Vec<u8> {
     let record = serde_json::value::to_raw_value(record).expect("a record is plain JSON data");
-    let envelope = Envelope { checksum: checksum(record.get()), record: &record };
+    let envelope = Envelope {
+        checksum: checksum(record.get()),
+        record: &record,
+    };
     let mut bytes = serde_json::to_vec(&envelope).expect("an envelope is plain JSON data");
     bytes.push(b'\n');
     bytes
@@ -320,9 +399,13 @@ fn read_record(path: &Path, id: &InstanceId) -> Result<Record, String> {
         let on_disk: RecordOnDisk = unseal(path)?;
         RecordedOptions::deserialize(&on_disk.instance["MetadataOptions"])
             .map_err(|reason| format!("MetadataOptions: {reason}"))?;
-        let instance = document::from_value(on_disk.instance).map_err(|reason| reason.to_string())?;
+        let instance =
+            document::from_value(on_disk.instance).map_err(|reason| reason.to_string())?;
         if instance.instance_id != *id {
-            return Err(format!("the record is of {}, not of {id}", instance.instance_id));
+            return Err(format!(
+                "the record is of {}, not of {id}",
+                instance.instance_id
+            ));
         }
         Ok(Record {
             generation: on_disk.generation,
@@ -345,10 +428,13 @@ fn read_account(path: &Path) -> LoadedAccount {
     match fs::symlink_metadata(path) {
         Err(reason) if reason.kind() == io::ErrorKind::NotFound => LoadedAccount::Absent,
         Ok(_) | Err(_) => match unseal::<AccountOnDisk>(path) {
-            Ok(AccountOnDisk { metadata_defaults }) => LoadedAccount::Read(Account { metadata_defaults }),
-            Err(reason) => {
-                LoadedAccount::Unreadable(Fault::of_file(path, format!("unreadable record: {reason}; {MEND}")))
+            Ok(AccountOnDisk { metadata_defaults }) => {
+                LoadedAccount::Read(Account { metadata_defaults })
             }
+            Err(reason) => LoadedAccount::Unreadable(Fault::of_file(
+                path,
+                format!("unreadable record: {reason}; {MEND}"),
+            )),
         },
     }
 }
@@ -356,7 +442,8 @@ fn read_account(path: &Path) -> LoadedAccount {
 /// Takes a record out of its envelope, if it is whole.
 fn unseal<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
     let text = text_of(path).map_err(|reason| reason.to_string())?;
-    let envelope: Envelope<'_> = serde_json::from_slice(&text).map_err(|reason| reason.to_string())?;
+    let envelope: Envelope<'_> =
+        serde_json::from_slice(&text).map_err(|reason| reason.to_string())?;
     if envelope.checksum != checksum(envelope.record.get()) {
         return Err("the checksum does not fit the record".to_string());
     }
@@ -378,7 +465,10 @@ fn attachments_in(text: &[u8]) -> Vec<Attachment> {
     let text = String::from_utf8_lossy(text);
     let lists = text.match_indices(KEY).filter_map(|(at, _)| {
         let list = text[at + KEY.len()..].trim_start().strip_prefix(':')?;
-        serde_json::Deserializer::from_str(list).into_iter::<Vec<Attachment>>().next()?.ok()
+        serde_json::Deserializer::from_str(list)
+            .into_iter::<Vec<Attachment>>()
+            .next()?
+            .ok()
     });
     lists.flatten().collect()
 }
@@ -411,7 +501,9 @@ mod tests {
     }
 
     fn only_file(directory: &Path) -> PathBuf {
-        directory.join("instances").join(format!("{}.json", demo_instance().instance_id))
+        directory
+            .join("instances")
+            .join(format!("{}.json", demo_instance().instance_id))
     }
 
     #[test]
@@ -428,10 +520,19 @@ mod tests {
     #[test]
     fn records_are_for_the_owner_only() {
         let directory = tempfile::tempdir().unwrap();
-        FileStore::open(directory.path()).unwrap().put(&record(1), None).unwrap();
-        let mode = fs::metadata(only_file(directory.path())).unwrap().permissions().mode();
+        FileStore::open(directory.path())
+            .unwrap()
+            .put(&record(1), None)
+            .unwrap();
+        let mode = fs::metadata(only_file(directory.path()))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
-        let mode = fs::metadata(directory.path().join("instances")).unwrap().permissions().mode();
+        let mode = fs::metadata(directory.path().join("instances"))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o700);
     }
 
@@ -439,7 +540,9 @@ mod tests {
     fn two_daemons_cannot_share_a_state_directory() {
         let directory = tempfile::tempdir().unwrap();
         let _first = FileStore::open(directory.path()).unwrap();
-        let second = FileStore::open(directory.path()).err().expect("the second open is refused");
+        let second = FileStore::open(directory.path())
+            .err()
+            .expect("the second open is refused");
         assert!(second.to_string().contains("another imdsd"), "{second}");
     }
 
@@ -448,7 +551,10 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = FileStore::open(directory.path()).unwrap();
         store.put(&record(1), None).unwrap();
-        let left = directory.path().join("instances").join(format!(".{}.tmp", demo_instance().instance_id));
+        let left = directory
+            .path()
+            .join("instances")
+            .join(format!(".{}.tmp", demo_instance().instance_id));
         fs::write(&left, "half a rec").unwrap();
         assert_eq!(store.load().unwrap().records, [record(1)]);
         assert!(!left.exists());
@@ -487,8 +593,14 @@ mod tests {
             hold(&good[..length], format!("cut to {length} bytes"));
         }
         let tried = (bits.len() + 1) * good.len();
-        println!("{} bytes, {tried} damaged records, {refused} refused, the others as they were stored", good.len());
-        assert!(refused > tried - tried / 100, "nearly everything is refused, not {refused} of {tried}");
+        println!(
+            "{} bytes, {tried} damaged records, {refused} refused, the others as they were stored",
+            good.len()
+        );
+        assert!(
+            refused > tried - tried / 100,
+            "nearly everything is refused, not {refused} of {tried}"
+        );
     }
 
     /// As another version may have written them: whole, and with the right checksum.
@@ -499,7 +611,10 @@ mod tests {
         store.put(&record(1), None).unwrap();
         let path = only_file(directory.path());
         let whole: RecordOnDisk = unseal(&path).unwrap();
-        let options = whole.instance["MetadataOptions"].as_object().unwrap().clone();
+        let options = whole.instance["MetadataOptions"]
+            .as_object()
+            .unwrap()
+            .clone();
         assert_eq!(options.len(), 5);
         let without = options.keys().map(|name| {
             let mut options = options.clone();
@@ -515,13 +630,19 @@ mod tests {
             let mut other: RecordOnDisk = unseal(&path).unwrap();
             let instance = other.instance.as_object_mut().unwrap();
             match &options {
-                Some(options) => drop(instance.insert("MetadataOptions".to_string(), options.clone().into())),
+                Some(options) => {
+                    drop(instance.insert("MetadataOptions".to_string(), options.clone().into()))
+                }
                 None => drop(instance.remove("MetadataOptions")),
             }
             let altered = directory.path().join("altered.json");
             fs::write(&altered, seal(&other)).unwrap();
-            let refused = read_record(&altered, &demo_instance().instance_id).expect_err("it is refused");
-            assert!(refused.contains("MetadataOptions: "), "{options:?}: {refused}");
+            let refused =
+                read_record(&altered, &demo_instance().instance_id).expect_err("it is refused");
+            assert!(
+                refused.contains("MetadataOptions: "),
+                "{options:?}: {refused}"
+            );
         }
     }
 
@@ -530,11 +651,20 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let store = FileStore::open(directory.path()).unwrap();
         store.put(&record(1), None).unwrap();
-        fs::rename(only_file(directory.path()), directory.path().join("instances/i-12345678.json")).unwrap();
+        fs::rename(
+            only_file(directory.path()),
+            directory.path().join("instances/i-12345678.json"),
+        )
+        .unwrap();
         let loaded = store.load().unwrap();
         assert!(loaded.records.is_empty());
         assert_eq!(loaded.unreadable[0].id.as_str(), "i-12345678");
-        assert!(loaded.unreadable[0].fault.to_string().contains("i-12345678.json"));
+        assert!(
+            loaded.unreadable[0]
+                .fault
+                .to_string()
+                .contains("i-12345678.json")
+        );
     }
 
     /// The rename happened and its fsync did not: a restart must not find what was refused.
@@ -547,7 +677,10 @@ mod tests {
         store.instances.synced = File::from(rustix::pipe::pipe().unwrap().0);
         let left = store.put(&record(2), Some(&record(1))).unwrap_err().left;
         // The old record was put back, though nobody can be sure that it is durable.
-        assert_eq!((left, store.load().unwrap().records), (Left::Unknown, vec![record(1)]));
+        assert_eq!(
+            (left, store.load().unwrap().records),
+            (Left::Unknown, vec![record(1)])
+        );
         let new = InstanceId::parse("i-12345678").unwrap();
         let mut fresh = record(1);
         fresh.instance.instance_id = new.clone();
@@ -562,9 +695,15 @@ mod tests {
         let mut store = FileStore::open(directory.path()).unwrap();
         store.put(&record(1), None).unwrap();
         let id = demo_instance().instance_id;
-        let synced = std::mem::replace(&mut store.instances.synced, File::from(rustix::pipe::pipe().unwrap().0));
+        let synced = std::mem::replace(
+            &mut store.instances.synced,
+            File::from(rustix::pipe::pipe().unwrap().0),
+        );
         let left = store.remove(&id).unwrap_err().left;
-        assert_eq!((left, store.load().unwrap().records), (Left::Unknown, vec![record(1)]));
+        assert_eq!(
+            (left, store.load().unwrap().records),
+            (Left::Unknown, vec![record(1)])
+        );
 
         // What can't be removed is as it was.
         store.instances.synced = synced;
@@ -577,7 +716,10 @@ mod tests {
     fn what_others_may_write_is_no_state_directory() {
         let directory = tempfile::tempdir().unwrap();
         fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
-        let refused = FileStore::open(directory.path()).err().expect("it is refused").to_string();
+        let refused = FileStore::open(directory.path())
+            .err()
+            .expect("it is refused")
+            .to_string();
         assert!(refused.contains("chmod 700"), "{refused}");
     }
 
@@ -586,12 +728,21 @@ mod tests {
     fn what_is_another_users_is_no_state_directory() {
         let directory = tempfile::tempdir().unwrap();
         drop(FileStore::open(directory.path()).unwrap());
-        for others in [directory.path().join("instances"), directory.path().to_path_buf()] {
+        for others in [
+            directory.path().join("instances"),
+            directory.path().to_path_buf(),
+        ] {
             if std::os::unix::fs::chown(&others, Some(65534), None).is_err() {
                 return;
             }
-            let refused = FileStore::open(directory.path()).err().expect("it is refused").to_string();
-            assert!(refused.contains("belongs to another user (uid 65534); run: chown 0 "), "{refused}");
+            let refused = FileStore::open(directory.path())
+                .err()
+                .expect("it is refused")
+                .to_string();
+            assert!(
+                refused.contains("belongs to another user (uid 65534); run: chown 0 "),
+                "{refused}"
+            );
             std::os::unix::fs::chown(&others, Some(0), None).unwrap();
         }
     }
@@ -601,8 +752,15 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let state = directory.path().join("a/b/state");
         drop(FileStore::open(&state).unwrap());
-        for made in [directory.path().join("a"), state.clone(), state.join("instances")] {
-            assert_eq!(fs::metadata(made).unwrap().permissions().mode() & 0o777, 0o700);
+        for made in [
+            directory.path().join("a"),
+            state.clone(),
+            state.join("instances"),
+        ] {
+            assert_eq!(
+                fs::metadata(made).unwrap().permissions().mode() & 0o777,
+                0o700
+            );
         }
         fs::write(directory.path().join("file"), "").unwrap();
         assert!(FileStore::open(&directory.path().join("file/state")).is_err());
@@ -612,7 +770,11 @@ mod tests {
     fn what_is_no_plain_file_is_no_record() {
         let directory = tempfile::tempdir().unwrap();
         let store = FileStore::open(directory.path()).unwrap();
-        std::os::unix::fs::symlink("/etc/hostname", store.instances.path.join("i-12345678.json")).unwrap();
+        std::os::unix::fs::symlink(
+            "/etc/hostname",
+            store.instances.path.join("i-12345678.json"),
+        )
+        .unwrap();
         rustix::fs::mknodat(
             rustix::fs::CWD,
             store.instances.path.join("i-87654321.json"),
@@ -630,9 +792,15 @@ mod tests {
         let store = FileStore::open(directory.path()).unwrap();
         store.put(&record(1), None).unwrap();
         // A directory in the way of the temporary file fails every write, for root too.
-        let in_the_way = directory.path().join("instances").join(format!(".{}.tmp", demo_instance().instance_id));
+        let in_the_way = directory
+            .path()
+            .join("instances")
+            .join(format!(".{}.tmp", demo_instance().instance_id));
         fs::create_dir(&in_the_way).unwrap();
-        assert_eq!(store.put(&record(2), Some(&record(1))).unwrap_err().left, Left::Old);
+        assert_eq!(
+            store.put(&record(2), Some(&record(1))).unwrap_err().left,
+            Left::Old
+        );
         fs::remove_dir(&in_the_way).unwrap();
         assert_eq!(store.load().unwrap().records, [record(1)]);
         store.put(&record(3), None).unwrap();
@@ -641,7 +809,12 @@ mod tests {
 
     fn account(tokens: HttpTokens) -> Account {
         let http_tokens = Some(tokens);
-        Account { metadata_defaults: MetadataDefaults { http_tokens, ..MetadataDefaults::default() } }
+        Account {
+            metadata_defaults: MetadataDefaults {
+                http_tokens,
+                ..MetadataDefaults::default()
+            },
+        }
     }
 
     fn loaded_account(store: &FileStore) -> Option<Account> {
@@ -661,7 +834,10 @@ mod tests {
             store.put_account(&account(tokens), None).unwrap();
             assert_eq!(loaded_account(&store), Some(account(tokens)));
         }
-        let mode = fs::metadata(directory.path().join(ACCOUNT)).unwrap().permissions().mode();
+        let mode = fs::metadata(directory.path().join(ACCOUNT))
+            .unwrap()
+            .permissions()
+            .mode();
         assert_eq!(mode & 0o777, 0o600);
         assert!(store.load().unwrap().records.is_empty());
     }
@@ -671,7 +847,9 @@ mod tests {
     fn a_damaged_account_is_never_read_as_another() {
         let directory = tempfile::tempdir().unwrap();
         let store = FileStore::open(directory.path()).unwrap();
-        store.put_account(&account(HttpTokens::Required), None).unwrap();
+        store
+            .put_account(&account(HttpTokens::Required), None)
+            .unwrap();
         let path = directory.path().join(ACCOUNT);
         let good = fs::read(&path).unwrap();
         let flipped = (0..good.len()).map(|place| {
@@ -697,11 +875,18 @@ mod tests {
     fn an_account_whose_rename_could_not_be_made_durable_is_unknown() {
         let directory = tempfile::tempdir().unwrap();
         let mut store = FileStore::open(directory.path()).unwrap();
-        store.put_account(&account(HttpTokens::Required), None).unwrap();
+        store
+            .put_account(&account(HttpTokens::Required), None)
+            .unwrap();
         store.state.synced = File::from(rustix::pipe::pipe().unwrap().0);
         let before = account(HttpTokens::Required);
-        let failed = store.put_account(&account(HttpTokens::Optional), Some(&before)).unwrap_err();
-        assert_eq!((failed.left, loaded_account(&store)), (Left::Unknown, Some(before)));
+        let failed = store
+            .put_account(&account(HttpTokens::Optional), Some(&before))
+            .unwrap_err();
+        assert_eq!(
+            (failed.left, loaded_account(&store)),
+            (Left::Unknown, Some(before))
+        );
     }
 
     #[test]

@@ -143,10 +143,21 @@ impl Registry {
         let entries = loaded.records.into_iter().map(Entry::of_record);
         let mut faults = Vec::new();
         let mut withheld = BTreeMap::new();
-        for Unreadable { id, fault, attachments } in loaded.unreadable {
+        for Unreadable {
+            id,
+            fault,
+            attachments,
+        } in loaded.unreadable
+        {
             faults.push(fault);
             let attachments = attachments.into_iter().collect();
-            withheld.insert(id, Withheld { doubt: Doubt::Unreadable, attachments });
+            withheld.insert(
+                id,
+                Withheld {
+                    doubt: Doubt::Unreadable,
+                    attachments,
+                },
+            );
         }
         let snapshot = Snapshot::new(entries, withheld);
         let account = match loaded.account {
@@ -186,13 +197,23 @@ impl Registry {
     ///
     /// When the store fails, the instance is not served, nor is anybody else at its ways in, until its document is offered
     /// again and stored, or withdrawn.
-    pub async fn register(self: &Arc<Self>, instance: Instance, now: Timestamp) -> Result<Registered, StoreError> {
+    pub async fn register(
+        self: &Arc<Self>,
+        instance: Instance,
+        now: Timestamp,
+    ) -> Result<Registered, StoreError> {
         let registry = Arc::clone(self);
         finish(async move {
             let mut writer = registry.writer.lock().await;
             let snapshot = registry.snapshot();
-            if let Some(doubt) = snapshot.doubt(&instance.instance_id).filter(|doubt| *doubt != Doubt::NotStored) {
-                let is_offered = matches!(writer.unsure.get(&instance.instance_id), Some(Before::Offered));
+            if let Some(doubt) = snapshot
+                .doubt(&instance.instance_id)
+                .filter(|doubt| *doubt != Doubt::NotStored)
+            {
+                let is_offered = matches!(
+                    writer.unsure.get(&instance.instance_id),
+                    Some(Before::Offered)
+                );
                 // The document may be all that tells which guest it is.
                 if doubt == Doubt::Unreadable || is_offered {
                     let kept = snapshot.keeping(&instance.instance_id, &instance.imds.attachments);
@@ -269,14 +290,22 @@ impl Registry {
         }
         let id = id.clone();
         let of_one = move |draft: &mut Draft| {
-            let Some(before) = draft.entry(&id).cloned() else { return Err(Not::Known(id)) };
+            let Some(before) = draft.entry(&id).cloned() else {
+                return Err(Not::Known(id));
+            };
             let instance = draft.instance(&id).expect("it has an entry");
-            change(instance).map(|outcome| (before, outcome)).map_err(Not::Allowed)
+            change(instance)
+                .map(|outcome| (before, outcome))
+                .map_err(Not::Allowed)
         };
         match self.change(now, of_one).await {
             // What is as it was is not published again.
-            Ok((published, (before, outcome))) => Ok((published.into_iter().next().unwrap_or(before), outcome)),
-            Err(UpdateError::Refused(Not::Known(id)) | UpdateError::Unknown(id)) => Err(UpdateError::Unknown(id)),
+            Ok((published, (before, outcome))) => {
+                Ok((published.into_iter().next().unwrap_or(before), outcome))
+            }
+            Err(UpdateError::Refused(Not::Known(id)) | UpdateError::Unknown(id)) => {
+                Err(UpdateError::Unknown(id))
+            }
             Err(UpdateError::Refused(Not::Allowed(error))) => Err(UpdateError::Refused(error)),
             Err(UpdateError::Store(error, changed)) => Err(UpdateError::Store(error, changed)),
         }
@@ -301,22 +330,42 @@ impl Registry {
         finish(async move {
             let mut writer = registry.writer.lock().await;
             let snapshot = registry.snapshot();
-            let mut draft = Draft::new(Arc::clone(&snapshot), registry.account(), writer.buried.clone());
+            let mut draft = Draft::new(
+                Arc::clone(&snapshot),
+                registry.account(),
+                writer.buried.clone(),
+            );
             // Off the runtime: a plan for a thousand instances must not keep guests waiting.
             let planning = move || plan(&mut draft).map(|outcome| (draft, outcome));
-            let planned = tokio::task::spawn_blocking(planning).await.expect("a plan does not panic");
+            let planned = tokio::task::spawn_blocking(planning)
+                .await
+                .expect("a plan does not panic");
             let (draft, outcome) = planned.map_err(UpdateError::Refused)?;
             if let Some(account) = draft.new_account {
                 let failed = |error: StoreError| UpdateError::store(error, Changed::Nothing);
-                registry.persist_account(&mut writer, account).await.map_err(failed)?;
+                registry
+                    .persist_account(&mut writer, account)
+                    .await
+                    .map_err(failed)?;
             }
             let mut published = Vec::new();
-            let mut changed = if draft.new_account.is_some() { Changed::Perhaps } else { Changed::Nothing };
+            let mut changed = if draft.new_account.is_some() {
+                Changed::Perhaps
+            } else {
+                Changed::Nothing
+            };
             let mut made = Vec::new();
-            for Change { instance, launch, digest } in draft.changes {
+            for Change {
+                instance,
+                launch,
+                digest,
+            } in draft.changes
+            {
                 let id = instance.instance_id.clone();
                 let before = snapshot.entry(&id);
-                let Some(record) = next_record(before, instance, launch, digest, now) else { continue };
+                let Some(record) = next_record(before, instance, launch, digest, now) else {
+                    continue;
+                };
                 if let Err(error) = registry.persist(&mut writer, record.clone(), before).await {
                     for id in made {
                         if registry.take_back(&mut writer, id).await.is_err() {
@@ -345,7 +394,9 @@ impl Registry {
     /// too, until the next start; the errors say which.
     pub async fn forget_terminated(self: &Arc<Self>, now: Timestamp) -> Vec<StoreError> {
         let expired = move |entry: &&Arc<Entry>| {
-            entry.terminated.is_some_and(|terminated| now.duration_since(terminated) >= TERMINATED_SHOWN)
+            entry
+                .terminated
+                .is_some_and(|terminated| now.duration_since(terminated) >= TERMINATED_SHOWN)
         };
         if self.snapshot().entries().find(expired).is_none() {
             return Vec::new();
@@ -358,7 +409,11 @@ impl Registry {
             for entry in snapshot.entries().filter(expired) {
                 let id = entry.instance.instance_id.clone();
                 let removed = match entry.launch_request {
-                    Some(_) => registry.remove(id.clone()).await.map_err(|error| errors.push(error)).is_ok(),
+                    Some(_) => registry
+                        .remove(id.clone())
+                        .await
+                        .map_err(|error| errors.push(error))
+                        .is_ok(),
                     None => false,
                 };
                 if !removed {
@@ -468,7 +523,12 @@ impl Registry {
         if let Err(error) = outcome.as_ref()
             && error.left == Left::Unknown
         {
-            self.withhold(writer, &id, before.cloned().map_or(Before::Absent, Before::Stored), error);
+            self.withhold(
+                writer,
+                &id,
+                before.cloned().map_or(Before::Absent, Before::Stored),
+                error,
+            );
         }
         outcome
     }
@@ -484,7 +544,9 @@ impl Registry {
             }
             None => snapshot.leaving_out(id, attachments),
         };
-        left_out.into_iter().for_each(|left_out| self.show(left_out));
+        left_out
+            .into_iter()
+            .for_each(|left_out| self.show(left_out));
     }
 
     /// Serves an instance no longer, until it is stored again as it was `before`.
@@ -500,7 +562,11 @@ impl Registry {
 
     /// Stores the account's record. When nobody can be sure what a failed write left, the account is unreadable from here
     /// on: its defaults might be stricter on the disk than in memory.
-    async fn persist_account(&self, writer: &mut Writer, account: Account) -> Result<(), StoreError> {
+    async fn persist_account(
+        &self,
+        writer: &mut Writer,
+        account: Account,
+    ) -> Result<(), StoreError> {
         let before = match *self.account.load_full() {
             AccountState::Known(before) => before,
             // Nobody is shown such an account, so nobody changes it.
@@ -512,7 +578,9 @@ impl Registry {
         let store = Arc::clone(&self.store);
         let outcome = blocking(move || store.put_account(&account, before.as_ref())).await;
         match &outcome {
-            Ok(()) => self.account.store(Arc::new(AccountState::Known(Some(account)))),
+            Ok(()) => self
+                .account
+                .store(Arc::new(AccountState::Known(Some(account)))),
             Err(error) if error.left == Left::Unknown => {
                 error!(
                     "{error}; nobody can be sure what is stored of the account's metadata defaults. No instance can be launched \
@@ -559,7 +627,9 @@ impl Registry {
 
 /// Files and their fsync block; the runtime must not.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
-    tokio::task::spawn_blocking(work).await.expect("a store does not panic")
+    tokio::task::spawn_blocking(work)
+        .await
+        .expect("a store does not panic")
 }
 
 /// The record of an instance after a change; `None` when it is as it was.
@@ -571,7 +641,9 @@ fn next_record(
     now: Timestamp,
 ) -> Option<Record> {
     let Some(before) = before else {
-        let Launch::First(request) = launch else { unreachable!("an instance that is not there is made") };
+        let Launch::First(request) = launch else {
+            unreachable!("an instance that is not there is made")
+        };
         return Some(Record {
             generation: 1,
             launch_epoch: rand::random(),
@@ -586,13 +658,19 @@ fn next_record(
     let old = before.record();
     let document_digest = digest.unwrap_or_else(|| old.document_digest.clone());
     let (launch_epoch, identity_document) = match &launch {
-        Launch::Same if instance == before.instance && document_digest == old.document_digest => return None,
+        Launch::Same if instance == before.instance && document_digest == old.document_digest => {
+            return None;
+        }
         Launch::Same => (old.launch_epoch, old.identity_document.clone()),
         Launch::Anew => (rand::random(), identity_document(&instance)),
         Launch::First(_) => unreachable!("an instance is made once"),
     };
     // The options say who may read; what there is to read is as old as before.
-    let only_options = instance == Instance { metadata_options: instance.metadata_options, ..old.instance.clone() };
+    let only_options = instance
+        == Instance {
+            metadata_options: instance.metadata_options,
+            ..old.instance.clone()
+        };
     let terminated = match instance.state {
         InstanceState::Terminated => old.terminated.or(Some(now)),
         InstanceState::Pending
@@ -625,7 +703,9 @@ fn digest(instance: &Instance) -> String {
 
 /// Runs `work` to its end even when whoever awaits it goes away.
 async fn finish<T: Send + 'static>(work: impl Future<Output = T> + Send + 'static) -> T {
-    tokio::spawn(work).await.expect("a registry change does not panic")
+    tokio::spawn(work)
+        .await
+        .expect("a registry change does not panic")
 }
 
 /// The applied generation is shared by all entries of one instance, old snapshots' included.

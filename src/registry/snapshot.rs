@@ -104,7 +104,10 @@ impl Snapshot {
         entries: impl IntoIterator<Item = Entry>,
         withheld: impl IntoIterator<Item = (InstanceId, Withheld)>,
     ) -> Snapshot {
-        let entries = entries.into_iter().map(|entry| (entry.instance.instance_id.clone(), Arc::new(entry))).collect();
+        let entries = entries
+            .into_iter()
+            .map(|entry| (entry.instance.instance_id.clone(), Arc::new(entry)))
+            .collect();
         Snapshot::assemble(entries, withheld.into_iter().collect())
     }
 
@@ -120,22 +123,43 @@ impl Snapshot {
     pub(super) fn without(&self, id: &InstanceId) -> Snapshot {
         let (mut entries, mut withheld) = (self.entries.clone(), self.withheld.clone());
         let removed = entries.remove(id);
-        let kept =
-            withheld.entry(id.clone()).or_insert(Withheld { doubt: Doubt::Unsure, attachments: BTreeSet::new() });
+        let kept = withheld.entry(id.clone()).or_insert(Withheld {
+            doubt: Doubt::Unsure,
+            attachments: BTreeSet::new(),
+        });
         kept.doubt = Doubt::Unsure;
-        kept.attachments.extend(removed.iter().flat_map(|entry| &entry.instance.imds.attachments).cloned());
+        kept.attachments.extend(
+            removed
+                .iter()
+                .flat_map(|entry| &entry.instance.imds.attachments)
+                .cloned(),
+        );
         Snapshot::assemble(entries, withheld)
     }
 
     /// This snapshot with an instance that could not be stored and is not served. Its ways in are its own, all the same;
     /// `None` when they are already.
-    pub(super) fn leaving_out(&self, id: &InstanceId, attachments: &[Attachment]) -> Option<Snapshot> {
+    pub(super) fn leaving_out(
+        &self,
+        id: &InstanceId,
+        attachments: &[Attachment],
+    ) -> Option<Snapshot> {
         let attachments: BTreeSet<Attachment> = attachments.iter().cloned().collect();
-        if self.withheld.get(id).is_some_and(|kept| kept.doubt == Doubt::NotStored && kept.attachments == attachments) {
+        if self
+            .withheld
+            .get(id)
+            .is_some_and(|kept| kept.doubt == Doubt::NotStored && kept.attachments == attachments)
+        {
             return None;
         }
         let mut withheld = self.withheld.clone();
-        withheld.insert(id.clone(), Withheld { doubt: Doubt::NotStored, attachments });
+        withheld.insert(
+            id.clone(),
+            Withheld {
+                doubt: Doubt::NotStored,
+                attachments,
+            },
+        );
         Some(Snapshot::assemble(self.entries.clone(), withheld))
     }
 
@@ -151,11 +175,17 @@ impl Snapshot {
     /// This snapshot with more ways in kept for an instance that is not served; `None` when it has them already.
     pub(super) fn keeping(&self, id: &InstanceId, attachments: &[Attachment]) -> Option<Snapshot> {
         let known = &self.withheld.get(id)?.attachments;
-        if attachments.iter().all(|attachment| known.contains(attachment)) {
+        if attachments
+            .iter()
+            .all(|attachment| known.contains(attachment))
+        {
             return None;
         }
         let mut withheld = self.withheld.clone();
-        withheld.get_mut(id)?.attachments.extend(attachments.iter().cloned());
+        withheld
+            .get_mut(id)?
+            .attachments
+            .extend(attachments.iter().cloned());
         Some(Snapshot::assemble(self.entries.clone(), withheld))
     }
 
@@ -167,7 +197,10 @@ impl Snapshot {
         Snapshot::assemble(entries, withheld)
     }
 
-    fn assemble(entries: BTreeMap<InstanceId, Arc<Entry>>, withheld: BTreeMap<InstanceId, Withheld>) -> Snapshot {
+    fn assemble(
+        entries: BTreeMap<InstanceId, Arc<Entry>>,
+        withheld: BTreeMap<InstanceId, Withheld>,
+    ) -> Snapshot {
         #[derive(Default)]
         struct Holders<'a> {
             alone: Vec<&'a InstanceId>,
@@ -175,9 +208,19 @@ impl Snapshot {
         }
         let mut grounds: HashMap<Ground<'_>, Holders<'_>> = HashMap::new();
         let attached = || {
-            let served =
-                entries.iter().flat_map(|(id, entry)| entry.instance.imds.attachments.iter().map(move |at| (id, at)));
-            served.chain(withheld.iter().flat_map(|(id, kept)| kept.attachments.iter().map(move |at| (id, at))))
+            let served = entries.iter().flat_map(|(id, entry)| {
+                entry
+                    .instance
+                    .imds
+                    .attachments
+                    .iter()
+                    .map(move |at| (id, at))
+            });
+            served.chain(
+                withheld
+                    .iter()
+                    .flat_map(|(id, kept)| kept.attachments.iter().map(move |at| (id, at))),
+            )
         };
         for (id, attachment) in attached() {
             for (ground, hold) in attachment.grounds() {
@@ -193,8 +236,18 @@ impl Snapshot {
             let mut rivals = BTreeSet::new();
             for (ground, hold) in attachment.grounds() {
                 let Holders { alone, shared } = &grounds[&ground];
-                let shared = if hold == Hold::Alone { shared.as_slice() } else { &[] };
-                rivals.extend(alone.iter().chain(shared).filter(|other| **other != id).map(|other| (*other).clone()));
+                let shared = if hold == Hold::Alone {
+                    shared.as_slice()
+                } else {
+                    &[]
+                };
+                rivals.extend(
+                    alone
+                        .iter()
+                        .chain(shared)
+                        .filter(|other| **other != id)
+                        .map(|other| (*other).clone()),
+                );
             }
             if rivals.is_empty() {
                 claims.insert(attachment.clone(), Claim::Held(id.clone()));
@@ -207,14 +260,22 @@ impl Snapshot {
                 }
             }
         }
-        Snapshot { entries, withheld, claims }
+        Snapshot {
+            entries,
+            withheld,
+            claims,
+        }
     }
 
     /// The instance whose packets come in here; `None` when nobody, or more than one, claims this way in, or one that is not
     /// served, and when it is not the one that held it when the connection was accepted.
     pub fn at(&self, origin: &Origin) -> Option<&Arc<Entry>> {
         let entry = self.attached_to(&origin.attachment)?;
-        origin.holder.as_ref().is_none_or(|holder| *holder == entry.holder()).then_some(entry)
+        origin
+            .holder
+            .as_ref()
+            .is_none_or(|holder| *holder == entry.holder())
+            .then_some(entry)
     }
 
     /// The one instance that holds this way in.
@@ -257,7 +318,9 @@ impl Snapshot {
 
     /// The instances that are not served as their documents could not be stored.
     pub fn not_stored(&self) -> impl Iterator<Item = &InstanceId> {
-        self.withheld.keys().filter(|id| self.doubt(id) == Some(Doubt::NotStored))
+        self.withheld
+            .keys()
+            .filter(|id| self.doubt(id) == Some(Doubt::NotStored))
     }
 
     /// Why this instance is not served, when it is withheld.
@@ -307,12 +370,18 @@ impl Entry {
     }
 
     pub(super) fn succeeded_by(&self, record: Record) -> Entry {
-        Entry { applied: Arc::clone(&self.applied), ..Entry::of_record(record) }
+        Entry {
+            applied: Arc::clone(&self.applied),
+            ..Entry::of_record(record)
+        }
     }
 
     /// Whose a connection is that this entry is served on.
     pub fn holder(&self) -> Holder {
-        Holder { instance: self.instance.instance_id.clone(), launch_epoch: self.launch_epoch }
+        Holder {
+            instance: self.instance.instance_id.clone(),
+            launch_epoch: self.launch_epoch,
+        }
     }
 
     /// Whether the sockets carry this entry's options.

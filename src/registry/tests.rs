@@ -19,12 +19,20 @@ struct Failing {
 
 impl Failing {
     fn leaving(left: Left) -> Arc<Failing> {
-        Arc::new(Failing { fails: AtomicBool::new(false), left, put: parking_lot::Mutex::default() })
+        Arc::new(Failing {
+            fails: AtomicBool::new(false),
+            left,
+            put: parking_lot::Mutex::default(),
+        })
     }
 
     fn failure(&self, doing: &str) -> Result<(), StoreError> {
         match self.fails.load(Ordering::Relaxed) {
-            true => Err(StoreError { doing: doing.into(), reason: io::Error::other("disk"), left: self.left }),
+            true => Err(StoreError {
+                doing: doing.into(),
+                reason: io::Error::other("disk"),
+                left: self.left,
+            }),
             false => Ok(()),
         }
     }
@@ -55,7 +63,11 @@ fn now() -> Timestamp {
 }
 
 fn run<T>(work: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(work)
 }
 
 fn limit(value: i64) -> impl FnOnce(&mut Instance) -> Result<(), ()> {
@@ -68,12 +80,21 @@ fn limit(value: i64) -> impl FnOnce(&mut Instance) -> Result<(), ()> {
 fn limit_of(registry: &Registry) -> Option<u8> {
     let snapshot = registry.snapshot();
     let entry = snapshot.entry(&demo_instance().instance_id)?;
-    Some(entry.instance.metadata_options.http_put_response_hop_limit.get())
+    Some(
+        entry
+            .instance
+            .metadata_options
+            .http_put_response_hop_limit
+            .get(),
+    )
 }
 
 async fn with_demo(store: Arc<dyn Store>) -> Arc<Registry> {
     let (registry, _) = Registry::open(store).unwrap();
-    assert_eq!(registry.register(demo_instance(), now()).await.unwrap(), Registered::New);
+    assert_eq!(
+        registry.register(demo_instance(), now()).await.unwrap(),
+        Registered::New
+    );
     registry
 }
 
@@ -83,11 +104,19 @@ fn a_change_that_could_not_be_stored_changes_nothing() {
         let store = Failing::leaving(Left::Old);
         let registry = with_demo(Arc::clone(&store) as Arc<dyn Store>).await;
         store.fails.store(true, Ordering::Relaxed);
-        let refused = registry.update(&demo_instance().instance_id, now(), limit(7)).await;
-        assert!(matches!(refused, Err(UpdateError::Store(_, Changed::Nothing))));
+        let refused = registry
+            .update(&demo_instance().instance_id, now(), limit(7))
+            .await;
+        assert!(matches!(
+            refused,
+            Err(UpdateError::Store(_, Changed::Nothing))
+        ));
         assert_eq!(limit_of(&registry), Some(2));
         store.fails.store(false, Ordering::Relaxed);
-        registry.update(&demo_instance().instance_id, now(), limit(7)).await.unwrap();
+        registry
+            .update(&demo_instance().instance_id, now(), limit(7))
+            .await
+            .unwrap();
         assert_eq!(limit_of(&registry), Some(7));
     });
 }
@@ -106,23 +135,43 @@ fn an_instance_is_served_again_once_what_is_stored_is_known_again() {
             match is_removal {
                 false => {
                     let refused = registry.update(&id, now(), limit(7)).await;
-                    assert!(matches!(refused, Err(UpdateError::Store(_, Changed::Perhaps))));
+                    assert!(matches!(
+                        refused,
+                        Err(UpdateError::Store(_, Changed::Perhaps))
+                    ));
                 }
                 true => assert!(registry.delete(&id, |_| Ok::<(), ()>(())).await.is_err()),
             }
             registry.mend().await;
-            assert_eq!((limit_of(&registry), registry.snapshot().doubt(&id)), (None, Some(Doubt::Unsure)));
+            assert_eq!(
+                (limit_of(&registry), registry.snapshot().doubt(&id)),
+                (None, Some(Doubt::Unsure))
+            );
             let no_change = registry.update(&id, now(), limit(5)).await;
-            assert!(matches!(no_change, Err(UpdateError::Unknown(_))), "it is not acknowledged");
+            assert!(
+                matches!(no_change, Err(UpdateError::Unknown(_))),
+                "it is not acknowledged"
+            );
             let registered = registry.register(demo_instance(), now()).await.unwrap();
-            assert_eq!(registered, Registered::Unreadable, "and no document takes its place");
+            assert_eq!(
+                registered,
+                Registered::Unreadable,
+                "and no document takes its place"
+            );
 
             store.fails.store(false, Ordering::Relaxed);
             registry.mend().await;
-            assert_eq!(store.put.lock().as_slice(), [1, 2, 2], "the record of before is written");
+            assert_eq!(
+                store.put.lock().as_slice(),
+                [1, 2, 2],
+                "the record of before is written"
+            );
             let snapshot = registry.snapshot();
             let again = snapshot.entry(&id).expect("it is served again");
-            assert_eq!((again.generation, again.launch_epoch), (strict.generation, strict.launch_epoch));
+            assert_eq!(
+                (again.generation, again.launch_epoch),
+                (strict.generation, strict.launch_epoch)
+            );
             assert_eq!((limit_of(&registry), snapshot.doubt(&id)), (Some(5), None));
             registry.mend().await;
             assert_eq!(store.put.lock().len(), 3, "once");
@@ -138,10 +187,16 @@ fn a_new_instance_of_which_nobody_knows_what_is_stored_is_taken_back() {
         let (registry, _) = Registry::open(Arc::clone(&store) as Arc<dyn Store>).unwrap();
         store.fails.store(true, Ordering::Relaxed);
         assert!(registry.register(demo_instance(), now()).await.is_err());
-        assert_eq!(registry.register(demo_instance(), now()).await.unwrap(), Registered::Unreadable);
+        assert_eq!(
+            registry.register(demo_instance(), now()).await.unwrap(),
+            Registered::Unreadable
+        );
         store.fails.store(false, Ordering::Relaxed);
         registry.mend().await;
-        assert_eq!(registry.register(demo_instance(), now()).await.unwrap(), Registered::New);
+        assert_eq!(
+            registry.register(demo_instance(), now()).await.unwrap(),
+            Registered::New
+        );
     });
 }
 
@@ -157,7 +212,10 @@ fn concurrent_changes_do_not_lose_one_another() {
                         instance.ami_launch_index += 1;
                         Ok::<_, ()>(())
                     };
-                    registry.update(&demo_instance().instance_id, now(), add).await.unwrap();
+                    registry
+                        .update(&demo_instance().instance_id, now(), add)
+                        .await
+                        .unwrap();
                 })
             })
             .collect();
@@ -166,7 +224,10 @@ fn concurrent_changes_do_not_lose_one_another() {
         }
         let snapshot = registry.snapshot();
         let entry = snapshot.entry(&demo_instance().instance_id).unwrap();
-        assert_eq!((entry.instance.ami_launch_index, entry.generation), (50, 51));
+        assert_eq!(
+            (entry.instance.ami_launch_index, entry.generation),
+            (50, 51)
+        );
     });
 }
 
@@ -199,7 +260,10 @@ async fn poll_once<F: Future>(mut future: std::pin::Pin<&mut F>) -> Option<F::Ou
 fn a_change_that_leaves_everything_as_it_was_is_none() {
     run(async {
         let registry = with_demo(Arc::new(MemoryStore)).await;
-        let (entry, ()) = registry.update(&demo_instance().instance_id, now(), limit(2)).await.unwrap();
+        let (entry, ()) = registry
+            .update(&demo_instance().instance_id, now(), limit(2))
+            .await
+            .unwrap();
         assert_eq!(entry.generation, 1);
     });
 }
@@ -224,11 +288,20 @@ fn options_are_applied_when_the_newest_generation_is_confirmed() {
 fn an_edited_document_is_noticed_and_a_changed_instance_is_not_taken_for_one() {
     run(async {
         let registry = with_demo(Arc::new(MemoryStore)).await;
-        registry.update(&demo_instance().instance_id, now(), limit(9)).await.unwrap();
-        assert_eq!(registry.register(demo_instance(), now()).await.unwrap(), Registered::Known);
+        registry
+            .update(&demo_instance().instance_id, now(), limit(9))
+            .await
+            .unwrap();
+        assert_eq!(
+            registry.register(demo_instance(), now()).await.unwrap(),
+            Registered::Known
+        );
         let mut edited = demo_instance();
         edited.instance_type = "m7i.large".into();
-        assert_eq!(registry.register(edited, now()).await.unwrap(), Registered::Edited);
+        assert_eq!(
+            registry.register(edited, now()).await.unwrap(),
+            Registered::Edited
+        );
         assert_eq!(limit_of(&registry), Some(9));
     });
 }
@@ -238,15 +311,23 @@ fn a_way_in_that_two_claim_belongs_to_neither() {
     run(async {
         let registry = with_demo(Arc::new(MemoryStore)).await;
         let peer: SocketAddr = "127.0.0.1:1".parse().unwrap();
-        let origin =
-            Origin { attachment: Attachment::Listener("demo".into()), family: Family::Ipv4, peer, holder: None };
+        let origin = Origin {
+            attachment: Attachment::Listener("demo".into()),
+            family: Family::Ipv4,
+            peer,
+            holder: None,
+        };
         assert!(registry.snapshot().at(&origin).is_some());
         let mut second = demo_instance();
         second.instance_id = InstanceId::parse("i-12345678").unwrap();
         registry.register(second, now()).await.unwrap();
         assert!(registry.snapshot().at(&origin).is_none());
         let snapshot = registry.snapshot();
-        assert!(snapshot.claims().any(|(_, claim)| matches!(claim, Claim::Disputed(several) if several.len() == 2)));
+        assert!(
+            snapshot
+                .claims()
+                .any(|(_, claim)| matches!(claim, Claim::Disputed(several) if several.len() == 2))
+        );
     });
 }
 
@@ -254,7 +335,12 @@ fn a_way_in_that_two_claim_belongs_to_neither() {
 #[test]
 fn a_way_in_of_an_instance_that_is_not_served_is_nobody_elses() {
     let peer: SocketAddr = "127.0.0.1:1".parse().unwrap();
-    let origin = Origin { attachment: Attachment::Listener("demo".into()), family: Family::Ipv4, peer, holder: None };
+    let origin = Origin {
+        attachment: Attachment::Listener("demo".into()),
+        family: Family::Ipv4,
+        peer,
+        holder: None,
+    };
     let id = demo_instance().instance_id;
     let mut other = demo_instance();
     other.instance_id = InstanceId::parse("i-12345678").unwrap();
@@ -277,15 +363,25 @@ fn a_way_in_of_an_instance_that_is_not_served_is_nobody_elses() {
         // Records that are damaged at a start: of those that tell nothing any more the document does.
         type Damage = fn(&str) -> String;
         let damages: [(&str, Damage, bool); 5] = [
-            ("another byte", |text| text.replace("\"required\"", "\"optional\""), true),
-            ("cut off at its end", |text| text[..text.len() - 20].to_string(), true),
+            (
+                "another byte",
+                |text| text.replace("\"required\"", "\"optional\""),
+                true,
+            ),
+            (
+                "cut off at its end",
+                |text| text[..text.len() - 20].to_string(),
+                true,
+            ),
             ("not UTF-8 in front", |text| format!("\u{0}{text}"), true),
             ("zeros", |text| "\0".repeat(text.len()), false),
             ("empty", |_| String::new(), false),
         ];
         for (what, damage, tells) in damages {
             let directory = tempfile::tempdir().unwrap();
-            let open = || Registry::open(Arc::new(file::FileStore::open(directory.path()).unwrap())).unwrap();
+            let open = || {
+                Registry::open(Arc::new(file::FileStore::open(directory.path()).unwrap())).unwrap()
+            };
             let (registry, _) = open();
             registry.register(demo_instance(), now()).await.unwrap();
             registry.register(other.clone(), now()).await.unwrap();
@@ -297,7 +393,10 @@ fn a_way_in_of_an_instance_that_is_not_served_is_nobody_elses() {
             if tells {
                 hold(&registry, what);
             }
-            assert_eq!(registry.register(demo_instance(), now()).await.unwrap(), Registered::Unreadable);
+            assert_eq!(
+                registry.register(demo_instance(), now()).await.unwrap(),
+                Registered::Unreadable
+            );
             hold(&registry, what);
             // Deleted, it has no ways in.
             registry.delete(&id, |_| Ok::<(), ()>(())).await.unwrap();
@@ -313,7 +412,10 @@ fn a_way_in_of_a_document_that_could_not_be_stored_is_nobody_elses() {
     let mut other = demo_instance();
     other.instance_id = InstanceId::parse("i-12345678").unwrap();
     let doubted = |registry: &Registry| registry.snapshot().doubt(&other.instance_id);
-    for (left, doubt) in [(Left::Old, Doubt::NotStored), (Left::Unknown, Doubt::Unsure)] {
+    for (left, doubt) in [
+        (Left::Old, Doubt::NotStored),
+        (Left::Unknown, Doubt::Unsure),
+    ] {
         run(async {
             let store = Failing::leaving(left);
             let registry = with_demo(Arc::clone(&store) as Arc<dyn Store>).await;
@@ -324,30 +426,54 @@ fn a_way_in_of_a_document_that_could_not_be_stored_is_nobody_elses() {
             // It is offered over and over, until it is stored.
             fail(true);
             for _ in 0..2 {
-                assert!(matches!(registry.register(other.clone(), now()).await, Err(_) | Ok(Registered::Unreadable)));
+                assert!(matches!(
+                    registry.register(other.clone(), now()).await,
+                    Err(_) | Ok(Registered::Unreadable)
+                ));
                 registry.mend().await;
                 assert_eq!((is_served(), doubted(&registry)), (false, Some(doubt)));
             }
-            let absent = registry.delete(&other.instance_id, |_| Ok::<(), ()>(())).await;
-            assert_eq!(matches!(absent, Err(UpdateError::Unknown(_))), doubt == Doubt::NotStored);
+            let absent = registry
+                .delete(&other.instance_id, |_| Ok::<(), ()>(()))
+                .await;
+            assert_eq!(
+                matches!(absent, Err(UpdateError::Unknown(_))),
+                doubt == Doubt::NotStored
+            );
             fail(false);
             registry.mend().await;
-            assert_eq!((is_served(), doubted(&registry)), (false, Some(Doubt::NotStored)));
-            assert_eq!(registry.register(other.clone(), now()).await.unwrap(), Registered::New);
+            assert_eq!(
+                (is_served(), doubted(&registry)),
+                (false, Some(Doubt::NotStored))
+            );
+            assert_eq!(
+                registry.register(other.clone(), now()).await.unwrap(),
+                Registered::New
+            );
             assert_eq!((is_served(), doubted(&registry)), (false, None));
-            registry.delete(&other.instance_id, |_| Ok::<(), ()>(())).await.unwrap();
+            registry
+                .delete(&other.instance_id, |_| Ok::<(), ()>(()))
+                .await
+                .unwrap();
             assert!(is_served());
 
             // Its document is edited, or there no longer.
             let mut elsewhere = other.clone();
             elsewhere.imds.attachments = vec![Attachment::Listener("another".into())];
             fail(true);
-            registry.register(elsewhere.clone(), now()).await.unwrap_err();
+            registry
+                .register(elsewhere.clone(), now())
+                .await
+                .unwrap_err();
             assert!(is_served());
             let _ = registry.register(other.clone(), now()).await;
             assert!(!is_served());
             let _ = registry.register(elsewhere, now()).await;
-            assert_eq!(is_served(), doubt == Doubt::NotStored, "what is on the disk may be of either");
+            assert_eq!(
+                is_served(),
+                doubt == Doubt::NotStored,
+                "what is on the disk may be of either"
+            );
             let _ = registry.register(other.clone(), now()).await;
             registry.withdraw(&other.instance_id).await;
             fail(false);
@@ -367,7 +493,8 @@ fn fresh(id: &str) -> Instance {
 
 fn create(ids: &'static [&'static str]) -> impl FnOnce(&mut Draft) -> Result<(), ()> + Send {
     |draft| {
-        ids.iter().for_each(|id| draft.create(fresh(id), "request".into()));
+        ids.iter()
+            .for_each(|id| draft.create(fresh(id), "request".into()));
         Ok(())
     }
 }
@@ -393,7 +520,11 @@ fn a_launch_anew_has_another_epoch_and_another_document_and_a_change_has_not() {
         };
         let (published, ()) = registry.change(later, relaunch).await.unwrap();
         assert_ne!(published[0].launch_epoch, first.launch_epoch);
-        assert!(published[0].identity_document.contains("2026-06-01T00:00:00Z"));
+        assert!(
+            published[0]
+                .identity_document
+                .contains("2026-06-01T00:00:00Z")
+        );
         // Even when nothing else is different.
         let relaunch = move |draft: &mut Draft| draft.relaunch(&id).map(|_| ()).ok_or(());
         let (again, ()) = registry.change(later, relaunch).await.unwrap();
@@ -407,19 +538,37 @@ fn a_refused_plan_changes_nothing_of_what_it_made_up() {
         let registry = with_demo(Arc::new(MemoryStore)).await;
         let plan = |draft: &mut Draft| {
             draft.create(fresh("i-11111111"), "request".into());
-            draft.instance(&demo_instance().instance_id).unwrap().ami_launch_index = 7;
-            draft.set_account(Account { metadata_defaults: enforced() });
+            draft
+                .instance(&demo_instance().instance_id)
+                .unwrap()
+                .ami_launch_index = 7;
+            draft.set_account(Account {
+                metadata_defaults: enforced(),
+            });
             Err::<(), _>("no")
         };
-        assert!(matches!(registry.change(now(), plan).await, Err(UpdateError::Refused("no"))));
+        assert!(matches!(
+            registry.change(now(), plan).await,
+            Err(UpdateError::Refused("no"))
+        ));
         assert_eq!(registry.snapshot().entries().count(), 1);
-        assert_eq!(registry.snapshot().entry(&demo_instance().instance_id).unwrap().generation, 1);
+        assert_eq!(
+            registry
+                .snapshot()
+                .entry(&demo_instance().instance_id)
+                .unwrap()
+                .generation,
+            1
+        );
         assert_eq!(registry.account().account(), Ok(Account::default()));
     });
 }
 
 fn enforced() -> MetadataDefaults {
-    MetadataDefaults { http_tokens: Some(HttpTokens::Required), ..MetadataDefaults::default() }
+    MetadataDefaults {
+        http_tokens: Some(HttpTokens::Required),
+        ..MetadataDefaults::default()
+    }
 }
 
 /// The third of three can't be stored: a repeated call would find two and take them for all.
@@ -431,8 +580,16 @@ fn instances_of_a_launch_that_failed_are_taken_back() {
             Ok(Loaded::default())
         }
         fn put(&self, _: &Record, _: Option<&Record>) -> Result<(), StoreError> {
-            let failure = || StoreError { doing: "write".into(), reason: io::Error::other("disk"), left: Left::Old };
-            if self.0.fetch_sub(1, Ordering::Relaxed) == 0 { Err(failure()) } else { Ok(()) }
+            let failure = || StoreError {
+                doing: "write".into(),
+                reason: io::Error::other("disk"),
+                left: Left::Old,
+            };
+            if self.0.fetch_sub(1, Ordering::Relaxed) == 0 {
+                Err(failure())
+            } else {
+                Ok(())
+            }
         }
         fn remove(&self, _: &InstanceId) -> Result<(), StoreError> {
             Ok(())
@@ -443,8 +600,13 @@ fn instances_of_a_launch_that_failed_are_taken_back() {
     }
     run(async {
         let (registry, _) = Registry::open(Arc::new(FailsAt(AtomicU64::new(2)))).unwrap();
-        let failed = registry.change(now(), create(&["i-11111111", "i-22222222", "i-33333333"])).await;
-        assert!(matches!(failed, Err(UpdateError::Store(_, Changed::Nothing))));
+        let failed = registry
+            .change(now(), create(&["i-11111111", "i-22222222", "i-33333333"]))
+            .await;
+        assert!(matches!(
+            failed,
+            Err(UpdateError::Store(_, Changed::Nothing))
+        ));
         assert_eq!(registry.snapshot().entries().count(), 0);
     });
 }
@@ -460,17 +622,25 @@ fn an_account_that_could_not_be_stored_is_as_before_or_unknown() {
             store.fails.store(true, Ordering::Relaxed);
             let (registry, _) = Registry::open(Arc::clone(&store) as Arc<dyn Store>).unwrap();
             let plan = |draft: &mut Draft| {
-                draft.set_account(Account { metadata_defaults: enforced() });
+                draft.set_account(Account {
+                    metadata_defaults: enforced(),
+                });
                 Ok::<_, ()>(())
             };
-            let Err(UpdateError::Store(_, changed)) = registry.change(now(), plan).await else { panic!("{left:?}") };
+            let Err(UpdateError::Store(_, changed)) = registry.change(now(), plan).await else {
+                panic!("{left:?}")
+            };
             assert_eq!(changed, expected);
             assert_eq!(registry.account().account(), known);
             registry.mend().await;
             assert_eq!(registry.account().account(), known);
             store.fails.store(false, Ordering::Relaxed);
             registry.mend().await;
-            assert_eq!(registry.account().account(), Ok(Account::default()), "as before");
+            assert_eq!(
+                registry.account().account(),
+                Ok(Account::default()),
+                "as before"
+            );
         }
     });
 }
@@ -480,21 +650,33 @@ fn a_terminated_instance_is_forgotten_after_an_hour_and_no_document_brings_it_ba
     run(async {
         let after = |minutes| now() + SignedDuration::from_mins(minutes);
         let registry = with_demo(Arc::new(MemoryStore)).await;
-        registry.change(now(), create(&["i-11111111"])).await.unwrap();
-        let (of_document, of_api) = (demo_instance().instance_id, InstanceId::parse("i-11111111").unwrap());
+        registry
+            .change(now(), create(&["i-11111111"]))
+            .await
+            .unwrap();
+        let (of_document, of_api) = (
+            demo_instance().instance_id,
+            InstanceId::parse("i-11111111").unwrap(),
+        );
         for id in [&of_document, &of_api] {
             let (entry, ()) = registry.update(id, now(), terminate).await.unwrap();
             assert_eq!(entry.terminated, Some(now()));
         }
         // A later change does not start the hour anew.
         registry.update(&of_api, after(50), limit(9)).await.unwrap();
-        assert_eq!(registry.register(demo_instance(), after(1)).await.unwrap(), Registered::Terminated);
+        assert_eq!(
+            registry.register(demo_instance(), after(1)).await.unwrap(),
+            Registered::Terminated
+        );
 
         assert!(registry.forget_terminated(after(59)).await.is_empty());
         assert_eq!(registry.snapshot().entries().count(), 2);
         assert!(registry.forget_terminated(after(60)).await.is_empty());
         assert_eq!(registry.snapshot().entries().count(), 0);
-        assert_eq!(registry.register(demo_instance(), after(61)).await.unwrap(), Registered::Terminated);
+        assert_eq!(
+            registry.register(demo_instance(), after(61)).await.unwrap(),
+            Registered::Terminated
+        );
     });
 }
 
@@ -502,23 +684,43 @@ fn a_terminated_instance_is_forgotten_after_an_hour_and_no_document_brings_it_ba
 fn the_record_of_a_documents_instance_outlives_it_and_that_of_a_made_one_does_not() {
     run(async {
         let directory = tempfile::tempdir().unwrap();
-        let open = || Registry::open(Arc::new(file::FileStore::open(directory.path()).unwrap())).unwrap().0;
+        let open = || {
+            Registry::open(Arc::new(file::FileStore::open(directory.path()).unwrap()))
+                .unwrap()
+                .0
+        };
         let later = now() + SignedDuration::from_hours(2);
         let registry = open();
         registry.register(demo_instance(), now()).await.unwrap();
-        registry.change(now(), create(&["i-11111111"])).await.unwrap();
-        for id in [demo_instance().instance_id, InstanceId::parse("i-11111111").unwrap()] {
+        registry
+            .change(now(), create(&["i-11111111"]))
+            .await
+            .unwrap();
+        for id in [
+            demo_instance().instance_id,
+            InstanceId::parse("i-11111111").unwrap(),
+        ] {
             registry.update(&id, now(), terminate).await.unwrap();
         }
         assert!(registry.forget_terminated(later).await.is_empty());
         drop(registry);
 
         let registry = open();
-        let left: Vec<_> = registry.snapshot().entries().map(|entry| entry.instance.instance_id.clone()).collect();
+        let left: Vec<_> = registry
+            .snapshot()
+            .entries()
+            .map(|entry| entry.instance.instance_id.clone())
+            .collect();
         assert_eq!(left, [demo_instance().instance_id]);
-        assert_eq!(registry.register(demo_instance(), later).await.unwrap(), Registered::Terminated);
+        assert_eq!(
+            registry.register(demo_instance(), later).await.unwrap(),
+            Registered::Terminated
+        );
         registry.forget_terminated(later).await;
-        assert_eq!(registry.register(demo_instance(), later).await.unwrap(), Registered::Terminated);
+        assert_eq!(
+            registry.register(demo_instance(), later).await.unwrap(),
+            Registered::Terminated
+        );
         assert_eq!(registry.snapshot().entries().count(), 0);
         // Nobody is given its id.
         let taken = |draft: &mut Draft| Ok::<_, ()>(draft.is_taken(&demo_instance().instance_id));
@@ -549,15 +751,40 @@ fn an_instance_is_of_the_document_that_was_put_last() {
         let mut edited = demo_instance();
         edited.instance_type = "m7i.large".into();
         let (published, ()) = registry.change(now(), put(edited.clone())).await.unwrap();
-        assert_eq!((published[0].generation, published[0].instance.instance_type.as_str()), (2, "m7i.large"));
-        assert_eq!(registry.register(edited.clone(), now()).await.unwrap(), Registered::Known);
-        assert_eq!(registry.register(demo_instance(), now()).await.unwrap(), Registered::Edited);
+        assert_eq!(
+            (
+                published[0].generation,
+                published[0].instance.instance_type.as_str()
+            ),
+            (2, "m7i.large")
+        );
+        assert_eq!(
+            registry.register(edited.clone(), now()).await.unwrap(),
+            Registered::Known
+        );
+        assert_eq!(
+            registry.register(demo_instance(), now()).await.unwrap(),
+            Registered::Edited
+        );
         // Put once more, it changes nothing.
-        assert!(registry.change(now(), put(edited)).await.unwrap().0.is_empty());
+        assert!(
+            registry
+                .change(now(), put(edited))
+                .await
+                .unwrap()
+                .0
+                .is_empty()
+        );
         // A new one is of its document from the start, and no call made it.
-        let (published, ()) = registry.change(now(), put(fresh("i-11111111"))).await.unwrap();
+        let (published, ()) = registry
+            .change(now(), put(fresh("i-11111111")))
+            .await
+            .unwrap();
         assert_eq!(published[0].launch_request, None);
-        assert_eq!(registry.register(fresh("i-11111111"), now()).await.unwrap(), Registered::Known);
+        assert_eq!(
+            registry.register(fresh("i-11111111"), now()).await.unwrap(),
+            Registered::Known
+        );
     });
 }
 
@@ -565,40 +792,80 @@ fn an_instance_is_of_the_document_that_was_put_last() {
 fn a_deleted_instance_is_gone_with_its_record_whatever_state_it_was_in() {
     run(async {
         let directory = tempfile::tempdir().unwrap();
-        let open = || Registry::open(Arc::new(file::FileStore::open(directory.path()).unwrap())).unwrap().0;
+        let open = || {
+            Registry::open(Arc::new(file::FileStore::open(directory.path()).unwrap()))
+                .unwrap()
+                .0
+        };
         let id = demo_instance().instance_id;
         let delete = |registry: &Arc<Registry>| {
             let (registry, id) = (Arc::clone(registry), id.clone());
             async move { registry.delete(&id, |_| Ok::<(), ()>(())).await }
         };
         let registry = open();
-        assert!(matches!(delete(&registry).await, Err(UpdateError::Unknown(_))));
+        assert!(matches!(
+            delete(&registry).await,
+            Err(UpdateError::Unknown(_))
+        ));
 
         // One that runs.
         registry.register(demo_instance(), now()).await.unwrap();
-        let refused =
-            registry.delete(&id, |entry| if entry.unwrap().generation == 1 { Err("no") } else { Ok(()) }).await;
+        let refused = registry
+            .delete(&id, |entry| {
+                if entry.unwrap().generation == 1 {
+                    Err("no")
+                } else {
+                    Ok(())
+                }
+            })
+            .await;
         assert!(matches!(refused, Err(UpdateError::Refused("no"))));
         let first = registry.snapshot().entry(&id).unwrap().launch_epoch;
         delete(&registry).await.unwrap();
-        assert!(registry.snapshot().attached_to(&Attachment::Listener("demo".into())).is_none());
-        assert_eq!(registry.register(demo_instance(), now()).await.unwrap(), Registered::New);
-        assert_ne!(registry.snapshot().entry(&id).unwrap().launch_epoch, first, "its old tokens are void");
+        assert!(
+            registry
+                .snapshot()
+                .attached_to(&Attachment::Listener("demo".into()))
+                .is_none()
+        );
+        assert_eq!(
+            registry.register(demo_instance(), now()).await.unwrap(),
+            Registered::New
+        );
+        assert_ne!(
+            registry.snapshot().entry(&id).unwrap().launch_epoch,
+            first,
+            "its old tokens are void"
+        );
 
         // One that was terminated and is shown no longer.
         registry.update(&id, now(), terminate).await.unwrap();
-        registry.forget_terminated(now() + SignedDuration::from_hours(2)).await;
-        assert_eq!(registry.register(demo_instance(), now()).await.unwrap(), Registered::Terminated);
+        registry
+            .forget_terminated(now() + SignedDuration::from_hours(2))
+            .await;
+        assert_eq!(
+            registry.register(demo_instance(), now()).await.unwrap(),
+            Registered::Terminated
+        );
         delete(&registry).await.unwrap();
-        assert_eq!(registry.register(demo_instance(), now()).await.unwrap(), Registered::New);
+        assert_eq!(
+            registry.register(demo_instance(), now()).await.unwrap(),
+            Registered::New
+        );
 
         // One whose record can't be read.
         drop(registry);
         std::fs::write(directory.path().join(format!("instances/{id}.json")), "{").unwrap();
         let registry = open();
-        assert_eq!(registry.register(demo_instance(), now()).await.unwrap(), Registered::Unreadable);
+        assert_eq!(
+            registry.register(demo_instance(), now()).await.unwrap(),
+            Registered::Unreadable
+        );
         delete(&registry).await.unwrap();
-        assert_eq!(registry.register(demo_instance(), now()).await.unwrap(), Registered::New);
+        assert_eq!(
+            registry.register(demo_instance(), now()).await.unwrap(),
+            Registered::New
+        );
     });
 }
 
@@ -608,7 +875,9 @@ fn an_instance_whose_record_could_not_be_removed_stays() {
         let store = Failing::leaving(Left::Old);
         let registry = with_demo(Arc::clone(&store) as Arc<dyn Store>).await;
         store.fails.store(true, Ordering::Relaxed);
-        let failed = registry.delete(&demo_instance().instance_id, |_| Ok::<(), ()>(())).await;
+        let failed = registry
+            .delete(&demo_instance().instance_id, |_| Ok::<(), ()>(()))
+            .await;
         assert!(matches!(failed, Err(UpdateError::Store(..))));
         assert_eq!(limit_of(&registry), Some(2));
     });
@@ -622,16 +891,34 @@ fn a_connection_belongs_to_the_launch_that_held_its_way_in() {
         let is_served = |holder: Option<Holder>| {
             let peer: SocketAddr = "127.0.0.1:1".parse().unwrap();
             let attachment = Attachment::Listener("demo".into());
-            registry.snapshot().at(&Origin { attachment, family: Family::Ipv4, peer, holder }).is_some()
+            registry
+                .snapshot()
+                .at(&Origin {
+                    attachment,
+                    family: Family::Ipv4,
+                    peer,
+                    holder,
+                })
+                .is_some()
         };
         let another = InstanceId::parse("i-12345678").unwrap();
         for (whose, held_by, served) in [
             ("nobody's yet", None, true),
             ("the holder's", Some(holder.clone()), true),
-            ("another instance's", Some(Holder { instance: another, ..holder.clone() }), false),
+            (
+                "another instance's",
+                Some(Holder {
+                    instance: another,
+                    ..holder.clone()
+                }),
+                false,
+            ),
             (
                 "an earlier launch's",
-                Some(Holder { launch_epoch: holder.launch_epoch.wrapping_sub(1), ..holder }),
+                Some(Holder {
+                    launch_epoch: holder.launch_epoch.wrapping_sub(1),
+                    ..holder
+                }),
                 false,
             ),
         ] {

@@ -40,24 +40,41 @@ fn path(raw: &str) -> String {
             other => segments.push(escape(other.as_bytes())),
         }
     }
-    let last = if raw.ends_with('/') && !segments.is_empty() { "/" } else { "" };
+    let last = if raw.ends_with('/') && !segments.is_empty() {
+        "/"
+    } else {
+        ""
+    };
     format!("/{}{last}", segments.join("/"))
 }
 
 /// Escaped anew and sorted by name, then value; the signature itself is left out, the session token is not.
 fn query(pairs: Pairs) -> String {
-    let signed = pairs.into_iter().filter(|(name, _)| name != b"X-Amz-Signature");
-    let mut pairs: Vec<_> = signed.map(|(name, value)| (escape(&name), escape(&value))).collect();
+    let signed = pairs
+        .into_iter()
+        .filter(|(name, _)| name != b"X-Amz-Signature");
+    let mut pairs: Vec<_> = signed
+        .map(|(name, value)| (escape(&name), escape(&value)))
+        .collect();
     pairs.sort();
-    let pairs: Vec<_> = pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
+    let pairs: Vec<_> = pairs
+        .into_iter()
+        .map(|(name, value)| format!("{name}={value}"))
+        .collect();
     pairs.join("&")
 }
 
 /// `name:value`, blanks trimmed and collapsed, repeated fields joined with a comma in the order they came.
 fn header(into: &mut Vec<u8>, name: &str, headers: &HeaderMap) -> Result<(), AuthError> {
-    let values: Vec<_> = headers.get_all(name).iter().map(|value| collapse(value.as_bytes())).collect();
+    let values: Vec<_> = headers
+        .get_all(name)
+        .iter()
+        .map(|value| collapse(value.as_bytes()))
+        .collect();
     if values.is_empty() {
-        return Err(AuthError::Incomplete(format!("The signed header '{name}' is not in the request.")));
+        return Err(AuthError::Incomplete(format!(
+            "The signed header '{name}' is not in the request."
+        )));
     }
     into.extend_from_slice(name.as_bytes());
     into.push(b':');
@@ -67,7 +84,9 @@ fn header(into: &mut Vec<u8>, name: &str, headers: &HeaderMap) -> Result<(), Aut
 }
 
 fn collapse(value: &[u8]) -> Vec<u8> {
-    let words = value.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    let words = value
+        .split(u8::is_ascii_whitespace)
+        .filter(|word| !word.is_empty());
     words.collect::<Vec<_>>().join(&b' ')
 }
 
@@ -76,7 +95,9 @@ fn escape(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for &byte in bytes {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => text.push(byte.into()),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => {
+                text.push(byte.into())
+            }
             _ => text.push_str(&format!("%{byte:02X}")),
         }
     }
@@ -89,7 +110,10 @@ pub(super) fn query_pairs(query: &str) -> Option<Pairs> {
     pairs
         .map(|pair| {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            Some((decode_form(name.as_bytes())?, decode_form(value.as_bytes())?))
+            Some((
+                decode_form(name.as_bytes())?,
+                decode_form(value.as_bytes())?,
+            ))
         })
         .collect()
 }
@@ -98,7 +122,11 @@ pub(super) fn query_pairs(query: &str) -> Option<Pairs> {
 ///
 /// The signature and the parameters are read with the same decoder, so they can't differ about what was signed.
 pub fn decode_form(raw: &[u8]) -> Option<Vec<u8>> {
-    let nibble = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let nibble = |byte: u8| {
+        char::from(byte)
+            .to_digit(16)
+            .and_then(|digit| u8::try_from(digit).ok())
+    };
     let mut bytes = Vec::with_capacity(raw.len());
     let mut rest = raw.iter().copied();
     while let Some(byte) = rest.next() {
@@ -147,8 +175,14 @@ mod tests {
             ("a=%7e%2f*", "a=~%2F%2A"),
             ("a&&b=", "a=&b="),
             ("a=b=c", "a=b%3Dc"),
-            ("X-Amz-Signature=00&X-Amz-Security-Token=t", "X-Amz-Security-Token=t"),
-            ("Param-3=Value3&Param=Value2&%E1%88%B4=Value1", "%E1%88%B4=Value1&Param=Value2&Param-3=Value3"),
+            (
+                "X-Amz-Signature=00&X-Amz-Security-Token=t",
+                "X-Amz-Security-Token=t",
+            ),
+            (
+                "Param-3=Value3&Param=Value2&%E1%88%B4=Value1",
+                "%E1%88%B4=Value1&Param=Value2&Param-3=Value3",
+            ),
         ] {
             assert_eq!(query(query_pairs(raw).unwrap()), canonical, "{raw:?}");
         }
@@ -159,7 +193,12 @@ mod tests {
 
     #[test]
     fn blanks_in_a_header_are_trimmed_and_collapsed() {
-        for (raw, canonical) in [(" value1", "value1"), ("\"a   b\t c\" ", "\"a b c\""), ("", ""), ("  ", "")] {
+        for (raw, canonical) in [
+            (" value1", "value1"),
+            ("\"a   b\t c\" ", "\"a b c\""),
+            ("", ""),
+            ("  ", ""),
+        ] {
             assert_eq!(collapse(raw.as_bytes()), canonical.as_bytes(), "{raw:?}");
         }
     }

@@ -11,7 +11,12 @@ const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 /// The longest life of a presigned request, in seconds: seven days.
 const LONGEST_LIFE: u32 = 604_800;
 /// Any of these in the query means that the request is presigned.
-const QUERY_SIGNATURE: [&str; 4] = ["X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-SignedHeaders", "X-Amz-Signature"];
+const QUERY_SIGNATURE: [&str; 4] = [
+    "X-Amz-Algorithm",
+    "X-Amz-Credential",
+    "X-Amz-SignedHeaders",
+    "X-Amz-Signature",
+];
 
 /// A claim to be signed.
 pub(super) struct Claim {
@@ -49,9 +54,14 @@ impl Credential<'_> {
 }
 
 impl Claim {
-    pub(super) fn read(headers: &HeaderMap, query: &[(Vec<u8>, Vec<u8>)]) -> Result<Claim, AuthError> {
+    pub(super) fn read(
+        headers: &HeaderMap,
+        query: &[(Vec<u8>, Vec<u8>)],
+    ) -> Result<Claim, AuthError> {
         let authorization = single(headers, "authorization")?;
-        let presigned = query.iter().any(|(name, _)| QUERY_SIGNATURE.iter().any(|known| known.as_bytes() == name));
+        let presigned = query
+            .iter()
+            .any(|(name, _)| QUERY_SIGNATURE.iter().any(|known| known.as_bytes() == name));
         match (authorization, presigned) {
             (Some(_), true) => Err(AuthError::SignedTwice),
             (Some(authorization), false) => Claim::in_header(authorization, headers),
@@ -64,28 +74,52 @@ impl Claim {
         let (algorithm, fields) = authorization.split_once(' ').unwrap_or((authorization, ""));
         supported(algorithm)?;
         let (mut credential, mut signed_headers, mut signature) = (None, None, None);
-        for field in fields.split(',').map(str::trim).filter(|field| !field.is_empty()) {
+        for field in fields
+            .split(',')
+            .map(str::trim)
+            .filter(|field| !field.is_empty())
+        {
             let Some((name, value)) = field.split_once('=') else {
-                return incomplete("A part of the Authorization header is not a key=value pair (missing equal-sign).");
+                return incomplete(
+                    "A part of the Authorization header is not a key=value pair (missing equal-sign).",
+                );
             };
             let part = match name {
                 "Credential" => &mut credential,
                 "SignedHeaders" => &mut signed_headers,
                 "Signature" => &mut signature,
-                _ => return incomplete("The Authorization header has a parameter that is not known."),
+                _ => {
+                    return incomplete(
+                        "The Authorization header has a parameter that is not known.",
+                    );
+                }
             };
             if part.replace(value.to_string()).is_some() {
-                return incomplete(format!("Authorization header has the '{name}' parameter twice."));
+                return incomplete(format!(
+                    "Authorization header has the '{name}' parameter twice."
+                ));
             }
         }
         let date = single(headers, "x-amz-date")?.map(str::to_string);
         let mut parts = Parts::default();
         let claim = Claim {
             form: Form::Header,
-            credential: parts.required(credential, "Authorization header requires 'Credential' parameter."),
-            signature: parts.required(signature, "Authorization header requires 'Signature' parameter."),
-            signed_headers: parts.required(signed_headers, "Authorization header requires 'SignedHeaders' parameter."),
-            date: parts.required(date, "Authorization header requires existence of a 'X-Amz-Date' header."),
+            credential: parts.required(
+                credential,
+                "Authorization header requires 'Credential' parameter.",
+            ),
+            signature: parts.required(
+                signature,
+                "Authorization header requires 'Signature' parameter.",
+            ),
+            signed_headers: parts.required(
+                signed_headers,
+                "Authorization header requires 'SignedHeaders' parameter.",
+            ),
+            date: parts.required(
+                date,
+                "Authorization header requires existence of a 'X-Amz-Date' header.",
+            ),
             session_token: single(headers, "x-amz-security-token")?.map(str::to_string),
         };
         parts.complete(claim)
@@ -94,11 +128,15 @@ impl Claim {
     fn in_query(query: &[(Vec<u8>, Vec<u8>)], headers: &HeaderMap) -> Result<Claim, AuthError> {
         let part = |wanted: &str| -> Result<Option<String>, AuthError> {
             let mut values = query.iter().filter(|(name, _)| name == wanted.as_bytes());
-            let Some((_, value)) = values.next() else { return Ok(None) };
+            let Some((_, value)) = values.next() else {
+                return Ok(None);
+            };
             match (String::from_utf8(value.clone()), values.next()) {
                 (Ok(value), None) => Ok(Some(value)),
                 (Err(_), _) => incomplete(format!("The parameter {wanted} is not text.")),
-                (_, Some(_)) => incomplete(format!("The request contains the parameter {wanted} twice.")),
+                (_, Some(_)) => incomplete(format!(
+                    "The request contains the parameter {wanted} twice."
+                )),
             }
         };
         let required = |name: &str| format!("AWS query-string parameters must include '{name}'.");
@@ -113,17 +151,26 @@ impl Claim {
         let mut parts = Parts::default();
         let expires = parts.required(part("X-Amz-Expires")?, &required("X-Amz-Expires"));
         let claim = Claim {
-            form: Form::Query { expires: expires.parse().unwrap_or(0) },
+            form: Form::Query {
+                expires: expires.parse().unwrap_or(0),
+            },
             credential: parts.required(part("X-Amz-Credential")?, &required("X-Amz-Credential")),
             signature: parts.required(part("X-Amz-Signature")?, &required("X-Amz-Signature")),
-            signed_headers: parts.required(part("X-Amz-SignedHeaders")?, &required("X-Amz-SignedHeaders")),
+            signed_headers: parts.required(
+                part("X-Amz-SignedHeaders")?,
+                &required("X-Amz-SignedHeaders"),
+            ),
             date: parts.required(part("X-Amz-Date")?, &required("X-Amz-Date")),
             session_token: part("X-Amz-Security-Token")?,
         };
         let claim = parts.complete(claim)?;
         match claim.form {
-            Form::Query { expires: 1..=LONGEST_LIFE } if expires.bytes().all(|b| b.is_ascii_digit()) => Ok(claim),
-            _ => incomplete(format!("X-Amz-Expires must be a number of seconds from 1 to {LONGEST_LIFE}.")),
+            Form::Query {
+                expires: 1..=LONGEST_LIFE,
+            } if expires.bytes().all(|b| b.is_ascii_digit()) => Ok(claim),
+            _ => incomplete(format!(
+                "X-Amz-Expires must be a number of seconds from 1 to {LONGEST_LIFE}."
+            )),
         }
     }
 
@@ -131,11 +178,15 @@ impl Claim {
     pub(super) fn signed_headers(&self) -> Result<Vec<&str>, AuthError> {
         let names: Vec<_> = self.signed_headers.split(';').collect();
         let ascending = names.is_sorted_by(|one, next| one < next);
-        let spelled = names.iter().all(|name| !name.is_empty() && !name.bytes().any(|b| b.is_ascii_uppercase()));
+        let spelled = names
+            .iter()
+            .all(|name| !name.is_empty() && !name.bytes().any(|b| b.is_ascii_uppercase()));
         if ascending && spelled {
             return Ok(names);
         }
-        incomplete("SignedHeaders must be lower-case names in ascending order, separated by semicolons.")
+        incomplete(
+            "SignedHeaders must be lower-case names in ascending order, separated by semicolons.",
+        )
     }
 
     pub(super) fn credential(&self) -> Result<Credential<'_>, AuthError> {
@@ -145,14 +196,22 @@ impl Claim {
                 "Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term.",
             );
         };
-        Ok(Credential { access_key_id, day, region, service, terminator })
+        Ok(Credential {
+            access_key_id,
+            day,
+            region,
+            service,
+            terminator,
+        })
     }
 }
 
 /// The one value of a header field; two of them, or one that is not text, is a fault.
 pub(super) fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, AuthError> {
     let mut values = headers.get_all(name).iter();
-    let Some(value) = values.next() else { return Ok(None) };
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
     match (value.to_str(), values.next()) {
         (Ok(value), None) => Ok(Some(value)),
         (Err(_), _) => incomplete(format!("The header '{name}' is not text.")),
@@ -169,7 +228,11 @@ pub(super) fn read_date(text: &str) -> Result<Timestamp, AuthError> {
             15 => *byte == b'Z',
             _ => byte.is_ascii_digit(),
         });
-    let civil = if spelled { DateTime::strptime("%Y%m%dT%H%M%SZ", text).ok() } else { None };
+    let civil = if spelled {
+        DateTime::strptime("%Y%m%dT%H%M%SZ", text).ok()
+    } else {
+        None
+    };
     match civil.and_then(|civil| TimeZone::UTC.to_timestamp(civil).ok()) {
         Some(date) => Ok(date),
         None => incomplete("Date must be in ISO-8601 'basic format', e.g. 20150830T123600Z."),
@@ -177,7 +240,11 @@ pub(super) fn read_date(text: &str) -> Result<Timestamp, AuthError> {
 }
 
 fn supported(algorithm: &str) -> Result<(), AuthError> {
-    if algorithm == ALGORITHM { Ok(()) } else { incomplete(format!("Unsupported AWS 'algorithm': '{algorithm}'.")) }
+    if algorithm == ALGORITHM {
+        Ok(())
+    } else {
+        incomplete(format!("Unsupported AWS 'algorithm': '{algorithm}'."))
+    }
 }
 
 fn incomplete<T>(what: impl Into<String>) -> Result<T, AuthError> {
@@ -199,6 +266,10 @@ impl Parts {
     }
 
     fn complete(self, claim: Claim) -> Result<Claim, AuthError> {
-        if self.missing.is_empty() { Ok(claim) } else { incomplete(self.missing.join(" ")) }
+        if self.missing.is_empty() {
+            Ok(claim)
+        } else {
+            incomplete(self.missing.join(" "))
+        }
     }
 }

@@ -157,12 +157,20 @@ pub fn verify<'k>(
 
     // 12. The key, its session token and the signature, all at once: which of them is wrong shows neither in the answer
     // nor in the time it takes.
-    let canonical = canonical::request(request, query, &signed_headers, &claim.signed_headers, &payload_hash)?;
+    let canonical = canonical::request(
+        request,
+        query,
+        &signed_headers,
+        &claim.signed_headers,
+        &payload_hash,
+    )?;
     let key = lookup(credential.access_key_id);
     let secret = key.map_or(NOBODY, |key| key.secret_access_key.expose());
     let expected = signature(secret, &credential.scope(), &claim.date, &canonical);
     let signature_fits = expected.as_bytes().ct_eq(claim.signature.as_bytes());
-    let stored = key.and_then(|key| key.session_token.as_ref()).map(Secret::expose);
+    let stored = key
+        .and_then(|key| key.session_token.as_ref())
+        .map(Secret::expose);
     let token_fits = same_token(stored, claim.session_token.as_deref());
     if bool::from(Choice::from(u8::from(key.is_some())) & token_fits & signature_fits) {
         return Ok(Verified {
@@ -182,8 +190,15 @@ pub fn verify<'k>(
 /// fields are added and dropped by clients and proxies on the way.
 fn everything_is_signed(headers: &HeaderMap, signed: &[&str]) -> Result<(), AuthError> {
     let must_be = |name: &str| name == "content-type" || name.starts_with("x-amz-");
-    let present = headers.keys().map(|name| name.as_str()).filter(|name| must_be(name));
-    match ["host"].into_iter().chain(present).find(|name| !signed.contains(name)) {
+    let present = headers
+        .keys()
+        .map(|name| name.as_str())
+        .filter(|name| must_be(name));
+    match ["host"]
+        .into_iter()
+        .chain(present)
+        .find(|name| !signed.contains(name))
+    {
         Some(name) => Err(AuthError::HeaderNotSigned(name.to_string())),
         None => Ok(()),
     }
@@ -197,30 +212,56 @@ fn within_time(date: Timestamp, form: Form, now: Timestamp) -> Result<(), AuthEr
         Form::Query { expires } => SignedDuration::from_secs(expires.into()),
     };
     let age = now.duration_since(date);
-    if age < -WINDOW || age > life { Err(AuthError::Expired) } else { Ok(()) }
+    if age < -WINDOW || age > life {
+        Err(AuthError::Expired)
+    } else {
+        Ok(())
+    }
 }
 
-fn in_scope(credential: &claim::Credential<'_>, date: &str, scope: &Scope<'_>) -> Result<(), AuthError> {
+fn in_scope(
+    credential: &claim::Credential<'_>,
+    date: &str,
+    scope: &Scope<'_>,
+) -> Result<(), AuthError> {
     let mut faults = Vec::new();
     if !scope.regions.allow(credential.region) {
-        faults.push(format!("Credential should be scoped to a valid region, not '{}'.", credential.region));
+        faults.push(format!(
+            "Credential should be scoped to a valid region, not '{}'.",
+            credential.region
+        ));
     }
     if !scope.services.contains(&credential.service) {
-        faults.push(format!("Credential should be scoped to correct service: '{}'.", scope.services.join("', '")));
+        faults.push(format!(
+            "Credential should be scoped to correct service: '{}'.",
+            scope.services.join("', '")
+        ));
     }
     if credential.terminator != "aws4_request" {
-        faults.push("Credential should be scoped with a valid terminator: 'aws4_request'.".to_string());
+        faults.push(
+            "Credential should be scoped with a valid terminator: 'aws4_request'.".to_string(),
+        );
     }
     if !date.starts_with(credential.day) || credential.day.len() != 8 {
         faults.push("Credential should be scoped to the day of the X-Amz-Date.".to_string());
     }
-    if faults.is_empty() { Ok(()) } else { Err(AuthError::WrongScope(faults.join(" "))) }
+    if faults.is_empty() {
+        Ok(())
+    } else {
+        Err(AuthError::WrongScope(faults.join(" ")))
+    }
 }
 
 /// The field is optional. `UNSIGNED-PAYLOAD` and `STREAMING-…` are no hashes, so they never match.
 fn payload_matches(headers: &HeaderMap, payload_hash: &str) -> Result<(), AuthError> {
-    let Some(claimed) = claim::single(headers, "x-amz-content-sha256")? else { return Ok(()) };
-    if claimed == payload_hash { Ok(()) } else { Err(AuthError::PayloadHash) }
+    let Some(claimed) = claim::single(headers, "x-amz-content-sha256")? else {
+        return Ok(());
+    };
+    if claimed == payload_hash {
+        Ok(())
+    } else {
+        Err(AuthError::PayloadHash)
+    }
 }
 
 fn same_token(stored: Option<&str>, sent: Option<&str>) -> Choice {
@@ -233,8 +274,15 @@ fn same_token(stored: Option<&str>, sent: Option<&str>) -> Choice {
 
 /// The signature in hexadecimal. `scope` is `day/region/service/aws4_request`.
 fn signature(secret: &str, scope: &str, date: &str, canonical_request: &[u8]) -> String {
-    let to_sign = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", hex(&Sha256::digest(canonical_request)));
-    let key = scope.split('/').fold(format!("AWS4{secret}").into_bytes(), |key, part| hmac(&key, part.as_bytes()));
+    let to_sign = format!(
+        "AWS4-HMAC-SHA256\n{date}\n{scope}\n{}",
+        hex(&Sha256::digest(canonical_request))
+    );
+    let key = scope
+        .split('/')
+        .fold(format!("AWS4{secret}").into_bytes(), |key, part| {
+            hmac(&key, part.as_bytes())
+        });
     hex(&hmac(&key, to_sign.as_bytes()))
 }
 
@@ -247,7 +295,10 @@ fn hmac(key: &[u8], message: &[u8]) -> Vec<u8> {
 fn hex(bytes: &[u8]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble & 15)]);
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(*byte)]).collect()
+    bytes
+        .iter()
+        .flat_map(|byte| [digit(byte >> 4), digit(*byte)])
+        .collect()
 }
 
 impl AuthError {
@@ -269,7 +320,10 @@ impl AuthError {
     /// The HTTP status that EC2 sends with the code.
     pub fn status(&self) -> u16 {
         match self {
-            AuthError::MalformedQuery | AuthError::Unsigned | AuthError::Incomplete(_) | AuthError::Expired => 400,
+            AuthError::MalformedQuery
+            | AuthError::Unsigned
+            | AuthError::Incomplete(_)
+            | AuthError::Expired => 400,
             AuthError::SignedTwice
             | AuthError::HeaderNotSigned(_)
             | AuthError::PayloadHash
@@ -282,17 +336,24 @@ impl AuthError {
     pub fn message(&self) -> String {
         match self {
             AuthError::MalformedQuery => "The query string contains a syntax error.".to_string(),
-            AuthError::Unsigned => "The request must contain the parameter AWSAccessKeyId".to_string(),
-            AuthError::SignedTwice => "The request is signed both in its header and in its query string.".to_string(),
+            AuthError::Unsigned => {
+                "The request must contain the parameter AWSAccessKeyId".to_string()
+            }
+            AuthError::SignedTwice => {
+                "The request is signed both in its header and in its query string.".to_string()
+            }
             AuthError::Incomplete(what) | AuthError::WrongScope(what) => what.clone(),
             AuthError::HeaderNotSigned(name) => {
                 format!("'{name}' must be a 'SignedHeader' in the AWS Authorization.")
             }
             AuthError::PayloadHash => {
-                "The provided 'x-amz-content-sha256' header does not match what was computed.".to_string()
+                "The provided 'x-amz-content-sha256' header does not match what was computed."
+                    .to_string()
             }
             AuthError::Expired => "Request has expired.".to_string(),
-            AuthError::Refused(_) => "AWS was not able to validate the provided access credentials".to_string(),
+            AuthError::Refused(_) => {
+                "AWS was not able to validate the provided access credentials".to_string()
+            }
         }
     }
 }

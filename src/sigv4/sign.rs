@@ -51,7 +51,13 @@ pub fn sign(
 
     // 2. The signature.
     let list = signed.join(";");
-    let request = HttpRequest { method: "POST", path: post.path, query: "", headers: &headers, body: post.body };
+    let request = HttpRequest {
+        method: "POST",
+        path: post.path,
+        query: "",
+        headers: &headers,
+        body: post.body,
+    };
     let payload_hash = hex(&Sha256::digest(post.body));
     let canonical = canonical::request(&request, Vec::new(), &signed, &list, &payload_hash)
         .expect("every signed header was put in above");
@@ -60,8 +66,9 @@ pub fn sign(
 
     // 3. Where the receiver looks for it.
     let id = &key.access_key_id;
-    let authorization =
-        format!("AWS4-HMAC-SHA256 Credential={id}/{scope}, SignedHeaders={list}, Signature={signature}");
+    let authorization = format!(
+        "AWS4-HMAC-SHA256 Credential={id}/{scope}, SignedHeaders={list}, Signature={signature}"
+    );
     headers.insert(AUTHORIZATION, sensitive(&authorization)?);
     Ok(headers)
 }
@@ -95,7 +102,12 @@ mod tests {
     /// "post-x-www-form-urlencoded" of Amazon's published Signature Version 4 test suite.
     #[test]
     fn the_signature_is_that_of_amazons_suite() {
-        let post = Post { host: "example.amazonaws.com", path: "/", content_type: FORM, body: b"Param1=value1" };
+        let post = Post {
+            host: "example.amazonaws.com",
+            path: "/",
+            content_type: FORM,
+            body: b"Param1=value1",
+        };
         let headers = sign(&post, &key(None), "us-east-1", "service", time()).unwrap();
         assert_eq!(
             headers[AUTHORIZATION],
@@ -108,31 +120,67 @@ mod tests {
     #[test]
     fn the_verifier_believes_what_was_signed_and_nothing_else() {
         let regions = Regions::These(vec!["eu-west-1".to_string()]);
-        let scope = Scope { regions: &regions, services: &["sts"] };
+        let scope = Scope {
+            regions: &regions,
+            services: &["sts"],
+        };
         for (token, host, path) in [
             (None, "127.0.0.1:9000", "/"),
             (Some("a//token+with=="), "[::1]:9000", "/sts/v1/"),
             (Some("a-third-one"), "sts.example.com", "/a%20b/../c~//d"),
         ] {
-            let (key, body) = (key(token), b"Action=AssumeRole&Version=2011-06-15".as_slice());
-            let post = Post { host, path, content_type: FORM, body };
+            let (key, body) = (
+                key(token),
+                b"Action=AssumeRole&Version=2011-06-15".as_slice(),
+            );
+            let post = Post {
+                host,
+                path,
+                content_type: FORM,
+                body,
+            };
             let headers = sign(&post, &key, "eu-west-1", "sts", time()).unwrap();
             let check = |headers: &HeaderMap, path: &str, body: &[u8]| {
-                let request = HttpRequest { method: "POST", path, query: "", headers, body };
-                verify(&request, |id| (id == key.access_key_id).then_some(&key), &scope, time())
+                let request = HttpRequest {
+                    method: "POST",
+                    path,
+                    query: "",
+                    headers,
+                    body,
+                };
+                verify(
+                    &request,
+                    |id| (id == key.access_key_id).then_some(&key),
+                    &scope,
+                    time(),
+                )
             };
-            assert_eq!(check(&headers, path, body).unwrap().access_key_id, "AKIDEXAMPLE");
-            assert!(check(&headers, "/other", body).is_err() && check(&headers, path, b"Action=Other").is_err());
+            assert_eq!(
+                check(&headers, path, body).unwrap().access_key_id,
+                "AKIDEXAMPLE"
+            );
+            assert!(
+                check(&headers, "/other", body).is_err()
+                    && check(&headers, path, b"Action=Other").is_err()
+            );
             let mut elsewhere = headers.clone();
             elsewhere.insert(HOST, HeaderValue::from_static("elsewhere"));
             assert!(check(&elsewhere, path, body).is_err());
-            assert!(token.is_none_or(|token| !format!("{headers:?}").contains(token)), "{headers:?}");
+            assert!(
+                token.is_none_or(|token| !format!("{headers:?}").contains(token)),
+                "{headers:?}"
+            );
         }
     }
 
     #[test]
     fn what_can_not_stand_in_a_header_is_refused() {
-        let post = Post { host: "h\r\nX: y", path: "/", content_type: FORM, body: b"" };
+        let post = Post {
+            host: "h\r\nX: y",
+            path: "/",
+            content_type: FORM,
+            body: b"",
+        };
         assert!(sign(&post, &key(None), "r", "sts", time()).is_err());
         let post = Post { host: "h", ..post };
         assert!(sign(&post, &key(Some("a\nb")), "r", "sts", time()).is_err());

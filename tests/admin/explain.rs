@@ -18,26 +18,108 @@ fn each_rule_of_the_gate_is_named_and_is_what_the_guest_sees() {
     let put_token = ["--method", "PUT", "--path", "/latest/api/token"];
     const TTL: &str = "X-aws-ec2-metadata-token-ttl-seconds: 60";
     let rows: Vec<(Vec<&str>, u16, &str)> = vec![
-        (vec!["--path", get], 401, "HttpTokens is required, and there is no session token"),
+        (
+            vec!["--path", get],
+            401,
+            "HttpTokens is required, and there is no session token",
+        ),
         (vec!["--path", get, "--token", &token], 200, "admitted"),
-        (vec!["--path", get, "--token", "AQAEAgarbage"], 401, "is not this instance's, of an earlier launch, expired"),
-        (vec!["--path", "/latest/nope", "--token", &token], 404, "the instance has nothing at this path"),
-        (vec!["--path", get, "--token", &token, "--header", "X-Forwarded-For: 10.0.0.9"], 403, "came through a proxy"),
-        (vec!["--path", get, "--header", "Host: attacker.example"], 400, "guest.allowed_hosts would let it pass"),
-        (vec!["--path", get, "--header", "Host: "], 400, "Host is missing"),
-        (vec!["--path", "http://attacker.example/"], 421, "names somebody else"),
+        (
+            vec!["--path", get, "--token", "AQAEAgarbage"],
+            401,
+            "is not this instance's, of an earlier launch, expired",
+        ),
+        (
+            vec!["--path", "/latest/nope", "--token", &token],
+            404,
+            "the instance has nothing at this path",
+        ),
+        (
+            vec![
+                "--path",
+                get,
+                "--token",
+                &token,
+                "--header",
+                "X-Forwarded-For: 10.0.0.9",
+            ],
+            403,
+            "came through a proxy",
+        ),
+        (
+            vec!["--path", get, "--header", "Host: attacker.example"],
+            400,
+            "guest.allowed_hosts would let it pass",
+        ),
+        (
+            vec!["--path", get, "--header", "Host: "],
+            400,
+            "Host is missing",
+        ),
+        (
+            vec!["--path", "http://attacker.example/"],
+            421,
+            "names somebody else",
+        ),
         (vec!["--path", &long], 431, "8192 are the most"),
         (["--header", "A: b"].repeat(64), 431, "65 header lines"),
-        (vec!["--method", "POST", "--path", get], 405, "read by GET, HEAD and OPTIONS"),
-        (vec!["--method", "OPTIONS", "--path", get], 200, "told to everybody"),
-        (vec!["--path", "/latest/api/token"], 405, "takes PUT and OPTIONS"),
-        (vec!["--method", "PUT", "--path", "/1.0/api/token", "--header", TTL], 403, "for exactly /latest/api/token"),
-        ([&put_token[..], &["--header", TTL]].concat(), 200, "a session token is issued"),
-        (put_token.to_vec(), 400, "is 1 to 21600"),
-        ([&put_token[..], &["--header", "X-aws-ec2-metadata-token-ttl-seconds: 0"]].concat(), 400, "is 1 to 21600"),
-        ([&put_token[..], &["--header", TTL, "--header", "x-forwarded-for: "]].concat(), 403, "through a proxy"),
         (
-            [&put_token[..], &["--header", TTL, "--header", "Origin: null"]].concat(),
+            vec!["--method", "POST", "--path", get],
+            405,
+            "read by GET, HEAD and OPTIONS",
+        ),
+        (
+            vec!["--method", "OPTIONS", "--path", get],
+            200,
+            "told to everybody",
+        ),
+        (
+            vec!["--path", "/latest/api/token"],
+            405,
+            "takes PUT and OPTIONS",
+        ),
+        (
+            vec![
+                "--method",
+                "PUT",
+                "--path",
+                "/1.0/api/token",
+                "--header",
+                TTL,
+            ],
+            403,
+            "for exactly /latest/api/token",
+        ),
+        (
+            [&put_token[..], &["--header", TTL]].concat(),
+            200,
+            "a session token is issued",
+        ),
+        (put_token.to_vec(), 400, "is 1 to 21600"),
+        (
+            [
+                &put_token[..],
+                &["--header", "X-aws-ec2-metadata-token-ttl-seconds: 0"],
+            ]
+            .concat(),
+            400,
+            "is 1 to 21600",
+        ),
+        (
+            [
+                &put_token[..],
+                &["--header", TTL, "--header", "x-forwarded-for: "],
+            ]
+            .concat(),
+            403,
+            "through a proxy",
+        ),
+        (
+            [
+                &put_token[..],
+                &["--header", TTL, "--header", "Origin: null"],
+            ]
+            .concat(),
             403,
             "guest.refuse_rebinding is on",
         ),
@@ -45,22 +127,52 @@ fn each_rule_of_the_gate_is_named_and_is_what_the_guest_sees() {
     for (arguments, status, rule) in rows {
         let explained = explain(&daemon, &[&["--listener", "demo"][..], &arguments].concat());
         let of = &explained["Explanations"][0];
-        assert_eq!((&of["InstanceId"], &of["Reached"]), (&json!(INSTANCE), &json!(true)), "{arguments:?} {explained}");
+        assert_eq!(
+            (&of["InstanceId"], &of["Reached"]),
+            (&json!(INSTANCE), &json!(true)),
+            "{arguments:?} {explained}"
+        );
         assert_eq!(of["Answer"]["Status"], status, "{arguments:?} {explained}");
         let said = of["Answer"]["Rule"].as_str().unwrap();
         assert!(said.contains(rule), "{arguments:?}: {said}");
-        assert_eq!(ask(daemon.ipv4, &head(&arguments)).status, status, "{arguments:?}: the guest");
+        assert_eq!(
+            ask(daemon.ipv4, &head(&arguments)).status,
+            status,
+            "{arguments:?}: the guest"
+        );
     }
-    let explained = explain(&daemon, &["--listener", "demo", "--path", get, "--token", &token, "--body"]);
+    let explained = explain(
+        &daemon,
+        &[
+            "--listener",
+            "demo",
+            "--path",
+            get,
+            "--token",
+            &token,
+            "--body",
+        ],
+    );
     let answer = &explained["Explanations"][0]["Answer"];
-    assert_eq!((&answer["Status"], &answer["Rule"]), (&json!(413), &json!("a request has no body here")));
+    assert_eq!(
+        (&answer["Status"], &answer["Rule"]),
+        (&json!(413), &json!("a request has no body here"))
+    );
     let with_body = format!("GET {get} HTTP/1.1\r\nHost: imds\r\nContent-Length: 1\r\n\r\nx");
     assert_eq!(ask(daemon.ipv4, &with_body).status, 413);
 
     // The gate's first rules are the instance's own.
     for (change, status, rule) in [
-        (json!({ "MetadataOptions": { "HttpEndpoint": "disabled" } }), Some(403), "HttpEndpoint is disabled"),
-        (json!({ "State": { "Name": "stopped" } }), None, "is not running"),
+        (
+            json!({ "MetadataOptions": { "HttpEndpoint": "disabled" } }),
+            Some(403),
+            "HttpEndpoint is disabled",
+        ),
+        (
+            json!({ "State": { "Name": "stopped" } }),
+            None,
+            "is not running",
+        ),
     ] {
         let changed = document(|document| {
             for (field, value) in change.as_object().unwrap() {
@@ -68,19 +180,34 @@ fn each_rule_of_the_gate_is_named_and_is_what_the_guest_sees() {
             }
         });
         put(&daemon, &changed).done();
-        let of = explain(&daemon, &["--listener", "demo", "--token", &token])["Explanations"][0].clone();
+        let of =
+            explain(&daemon, &["--listener", "demo", "--token", &token])["Explanations"][0].clone();
         assert_eq!(of["Answer"]["Status"].as_u64(), status, "{of}");
-        assert!(of["Answer"]["Rule"].as_str().unwrap().contains(rule), "{of}");
+        assert!(
+            of["Answer"]["Rule"].as_str().unwrap().contains(rule),
+            "{of}"
+        );
         let head = head(&["--path", get, "--token", &token]);
-        assert_eq!(guest_asks(daemon.ipv4, &head).status, status.unwrap_or(0) as u16);
+        assert_eq!(
+            guest_asks(daemon.ipv4, &head).status,
+            status.unwrap_or(0) as u16
+        );
     }
     // Who is none that runs is said to be so, before anything about the way in.
     for state in ["stopped", "terminated"] {
-        put(&daemon, &document(|document| document["State"] = json!({ "Name": state }))).done();
+        put(
+            &daemon,
+            &document(|document| document["State"] = json!({ "Name": state })),
+        )
+        .done();
         for place in [&["--listener", "demo"][..], &[INSTANCE]] {
             let of = explain(&daemon, place)["Explanations"][0].clone();
             let why = format!("listener 'demo' is of {INSTANCE}, which is {state}");
-            assert_eq!((&of["Why"], &of["Reached"]), (&json!(why), &json!(false)), "{of}");
+            assert_eq!(
+                (&of["Why"], &of["Reached"]),
+                (&json!(why), &json!(false)),
+                "{of}"
+            );
         }
     }
 }
@@ -96,7 +223,11 @@ fn head(arguments: &[&str]) -> String {
             "--token" => headers += &format!("X-aws-ec2-metadata-token: {}\r\n", pair[1]),
             _ => {
                 headers += &format!("{}\r\n", pair[1]);
-                host = if pair[1].starts_with("Host") { "" } else { host };
+                host = if pair[1].starts_with("Host") {
+                    ""
+                } else {
+                    host
+                };
             }
         }
     }
@@ -104,7 +235,11 @@ fn head(arguments: &[&str]) -> String {
 }
 
 fn explain(daemon: &Daemon, arguments: &[&str]) -> Value {
-    imdsd(daemon, &[&["instance", "explain", "--json"][..], arguments].concat()).json()
+    imdsd(
+        daemon,
+        &[&["instance", "explain", "--json"][..], arguments].concat(),
+    )
+    .json()
 }
 
 #[test]
@@ -115,15 +250,25 @@ fn each_reason_why_nobody_is_asked_is_named() {
     let said = |of: &Value| of["Why"].as_str().unwrap().to_string();
 
     let two = why(&["--listener", "two"]);
-    assert_eq!((said(&two).as_str(), &two["InstanceId"]), ("no instance claims listener 'two'", &Value::Null));
-    assert!(said(&why(&["--listener", "three"])).contains("the configuration has no listener 'three'"));
+    assert_eq!(
+        (said(&two).as_str(), &two["InstanceId"]),
+        ("no instance claims listener 'two'", &Value::Null)
+    );
+    assert!(
+        said(&why(&["--listener", "three"])).contains("the configuration has no listener 'three'")
+    );
     assert!(said(&why(&["--interface", "tap7"])).contains("no instance claims interface 'tap7'"));
-    assert!(said(&why(&["--namespace", "ns7"])).contains("no instance claims network namespace 'ns7'"));
+    assert!(
+        said(&why(&["--namespace", "ns7"])).contains("no instance claims network namespace 'ns7'")
+    );
 
     // By IPv6, which its listener has no address for, and which the demo's options close.
     assert!(said(&why(&["--listener", "one", "--ipv6"])).contains("has no IPv6 address"));
     let closed = why(&["--listener", "demo", "--ipv6"]);
-    assert!(said(&closed).contains("does not listen on IPv6"), "{closed}");
+    assert!(
+        said(&closed).contains("does not listen on IPv6"),
+        "{closed}"
+    );
     assert_eq!(
         (&closed["Reached"], &closed["Answer"]["Rule"]),
         (&json!(false), &json!("HttpProtocolIpv6 is disabled"))
@@ -131,13 +276,19 @@ fn each_reason_why_nobody_is_asked_is_named() {
 
     put(&daemon, &guest(TWO, "one")).done();
     let disputed = why(&["--listener", "one"]);
-    assert_eq!(said(&disputed), format!("listener 'one' is claimed by {ONE} and {TWO}: none of them is served there"));
+    assert_eq!(
+        said(&disputed),
+        format!("listener 'one' is claimed by {ONE} and {TWO}: none of them is served there")
+    );
     assert_eq!(disputed["Answer"], Value::Null);
     imdsd(&daemon, &["instance", "delete", TWO]).done();
 
     // Each way in of an instance; and what is said to people.
     let text = imdsd(&daemon, &["instance", "explain", ONE]).done();
-    assert!(text.starts_with(&format!("listener 'one': {ONE}\n")) && text.contains("200, admitted"), "{text}");
+    assert!(
+        text.starts_with(&format!("listener 'one': {ONE}\n")) && text.contains("200, admitted"),
+        "{text}"
+    );
     imdsd(&daemon, &["instance", "explain", TWO]).refused(1, &["there is no instance"]);
     imdsd(&daemon, &["instance", "explain"]).refused(1, &["say where the request comes in"]);
     imdsd(&daemon, &["instance", "explain", ONE, "--listener", "one"]).refused(1, &["name one"]);
@@ -148,22 +299,51 @@ fn each_reason_why_nobody_is_asked_is_named() {
 fn an_address_identifies_a_guest_only_where_it_can_be_trusted() {
     let (daemon, ..) = with_listeners();
     let mut of_lan = guest(ONE, "lan");
-    of_lan["Imds"]["Attachments"] = json!([{ "SourceAddress": { "Listener": "lan", "Address": "127.0.0.5" } }]);
+    of_lan["Imds"]["Attachments"] =
+        json!([{ "SourceAddress": { "Listener": "lan", "Address": "127.0.0.5" } }]);
     put(&daemon, &of_lan).done();
     let lan = explain(&daemon, &["--listener", "lan", "--address", "127.0.0.5"]);
     assert_eq!(lan["Explanations"][0]["InstanceId"], ONE, "{lan}");
     let nobody = explain(&daemon, &["--listener", "lan", "--address", "127.0.0.6"]);
     assert_eq!(nobody["Explanations"][0]["InstanceId"], Value::Null);
     let all = explain(&daemon, &["--listener", "lan"]);
-    assert!(all["Notes"][0].as_str().unwrap().contains("--address names one"), "{all}");
+    assert!(
+        all["Notes"][0]
+            .as_str()
+            .unwrap()
+            .contains("--address names one"),
+        "{all}"
+    );
     // 10.0.0.10 is what both documents say; the way in decides.
     let owners = explain(&daemon, &["--address", "10.0.0.10"]);
-    assert_eq!(owners["Explanations"].as_array().unwrap().len(), 2, "{owners}");
-    assert!(owners["Notes"][0].as_str().unwrap().contains("a guest can choose its address"), "{owners}");
+    assert_eq!(
+        owners["Explanations"].as_array().unwrap().len(),
+        2,
+        "{owners}"
+    );
+    assert!(
+        owners["Notes"][0]
+            .as_str()
+            .unwrap()
+            .contains("a guest can choose its address"),
+        "{owners}"
+    );
     let other = explain(&daemon, &["--listener", "demo", "--address", "10.9.9.9"]);
-    assert!(other["Explanations"][0]["Why"].as_str().unwrap().contains("no address of its document"), "{other}");
+    assert!(
+        other["Explanations"][0]["Why"]
+            .as_str()
+            .unwrap()
+            .contains("no address of its document"),
+        "{other}"
+    );
     let none = explain(&daemon, &["--address", "10.9.9.9"]);
-    assert_eq!((none["Explanations"].clone(), none["Notes"].as_array().unwrap().len()), (json!([]), 1));
+    assert_eq!(
+        (
+            none["Explanations"].clone(),
+            none["Notes"].as_array().unwrap().len()
+        ),
+        (json!([]), 1)
+    );
 }
 
 /// Links that are absent, down, or without the address: on a host of the test's own.
@@ -171,7 +351,10 @@ fn an_address_identifies_a_guest_only_where_it_can_be_trusted() {
 fn a_link_that_is_absent_or_down_or_lacks_the_address_is_named() {
     const PREPARE: &str = "ip link set lo up && ip link add down0 type bridge && ip link add bare0 type bridge \
          && ip link set bare0 up";
-    let Some(host) = Namespace::prepared("a_link_that_is_absent_or_down_or_lacks_the_address_is_named", PREPARE) else {
+    let Some(host) = Namespace::prepared(
+        "a_link_that_is_absent_or_down_or_lacks_the_address_is_named",
+        PREPARE,
+    ) else {
         return;
     };
     let directory = tempfile::tempdir().unwrap();
@@ -198,7 +381,11 @@ fn a_link_that_is_absent_or_down_or_lacks_the_address_is_named() {
         namespace,
         hidden,
     ]);
-    std::fs::write(directory.path().join("instances.json"), documents.to_string()).unwrap();
+    std::fs::write(
+        directory.path().join("instances.json"),
+        documents.to_string(),
+    )
+    .unwrap();
     write_keys(&directory.path().join("access-keys.toml"));
     let config = "instances = \"instances.json\"\nstate_directory = \"state\"\nruntime_directory = \"run\"\n[interfaces]\n\
                   [log]\nformat = \"json\"\n";
@@ -210,10 +397,26 @@ fn a_link_that_is_absent_or_down_or_lacks_the_address_is_named() {
     let socket = directory.path().join("run/admin.sock");
     let ask = |arguments: &[&str]| imdsd_at(&socket, arguments, "");
     for (place, name, why) in [
-        ("--interface", "absent0", "interface 'absent0' waits: there is no interface 'absent0'"),
-        ("--interface", "down0", "interface 'down0' waits: interface 'down0' is not up"),
-        ("--interface", "bare0", "bare0 lacks the address: `imdsd check --host` says what to do"),
-        ("--namespace", "nowhere", "waits: there is no /run/netns/nowhere"),
+        (
+            "--interface",
+            "absent0",
+            "interface 'absent0' waits: there is no interface 'absent0'",
+        ),
+        (
+            "--interface",
+            "down0",
+            "interface 'down0' waits: interface 'down0' is not up",
+        ),
+        (
+            "--interface",
+            "bare0",
+            "bare0 lacks the address: `imdsd check --host` says what to do",
+        ),
+        (
+            "--namespace",
+            "nowhere",
+            "waits: there is no /run/netns/nowhere",
+        ),
         (
             "--namespace",
             "/proc/self/status/net",
@@ -222,17 +425,30 @@ fn a_link_that_is_absent_or_down_or_lacks_the_address_is_named() {
     ] {
         let said = ask(&["instance", "explain", place, name]).done();
         assert!(said.contains(why), "{name}: {said}");
-        assert!(said.contains("nothing reaches it; if it did: 200, admitted"), "{said}");
+        assert!(
+            said.contains("nothing reaches it; if it did: 200, admitted"),
+            "{said}"
+        );
     }
     let ways = ask(&["ways"]).done();
-    for line in ["waits: there is no interface 'absent0'", "169.254.169.254:80 refused"] {
+    for line in [
+        "waits: there is no interface 'absent0'",
+        "169.254.169.254:80 refused",
+    ] {
         assert!(ways.contains(line), "{line}: {ways}");
     }
     // What that says helps.
-    let added = host.command("ip").args(["address", "add", "169.254.169.254/32", "dev", "bare0"]).status().unwrap();
+    let added = host
+        .command("ip")
+        .args(["address", "add", "169.254.169.254/32", "dev", "bare0"])
+        .status()
+        .unwrap();
     assert!(added.success());
     let began = std::time::Instant::now();
-    while !ask(&["instance", "explain", "--interface", "bare0"]).done().contains("169.254.169.254:80 listens") {
+    while !ask(&["instance", "explain", "--interface", "bare0"])
+        .done()
+        .contains("169.254.169.254:80 listens")
+    {
         assert!(began.elapsed() < PATIENCE, "it is tried again");
         std::thread::sleep(std::time::Duration::from_millis(100));
     }

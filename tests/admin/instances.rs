@@ -11,7 +11,10 @@ const ONE: &str = "i-11111111111111111";
 const TWO: &str = "i-22222222222222222";
 
 fn read_id(address: std::net::SocketAddr) -> (u16, String) {
-    let answer = guest_asks(address, "GET /latest/meta-data/instance-id HTTP/1.1\r\nHost: imds\r\n\r\n");
+    let answer = guest_asks(
+        address,
+        "GET /latest/meta-data/instance-id HTTP/1.1\r\nHost: imds\r\n\r\n",
+    );
     (answer.status, answer.body)
 }
 
@@ -25,10 +28,17 @@ fn a_put_instance_is_served_at_once_and_a_deleted_one_no_more() {
 
     let table = imdsd(&daemon, &["instance", "list"]).done();
     let row = table.lines().find(|line| line.starts_with(ONE)).unwrap();
-    assert!(row.contains("running") && row.contains("optional") && row.ends_with("listener 'one'"), "{table}");
+    assert!(
+        row.contains("running") && row.contains("optional") && row.ends_with("listener 'one'"),
+        "{table}"
+    );
     let listed = imdsd(&daemon, &["instance", "list", "--json"]).json();
-    let ids: Vec<&str> =
-        listed["Instances"].as_array().unwrap().iter().map(|of| of["InstanceId"].as_str().unwrap()).collect();
+    let ids: Vec<&str> = listed["Instances"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|of| of["InstanceId"].as_str().unwrap())
+        .collect();
     assert_eq!(ids, [INSTANCE, ONE]);
 
     let said = imdsd(&daemon, &["instance", "delete", ONE]).done();
@@ -39,7 +49,10 @@ fn a_put_instance_is_served_at_once_and_a_deleted_one_no_more() {
     put(&daemon, &guest(ONE, "one")).done();
     let said = imdsd(&daemon, &["instance", "delete", TWO, ONE]);
     said.refused(1, &["there is no instance", TWO]);
-    assert!(said.output.starts_with(&format!("{ONE}: removed")), "{said:?}");
+    assert!(
+        said.output.starts_with(&format!("{ONE}: removed")),
+        "{said:?}"
+    );
     imdsd(&daemon, &["instance", "get", ONE]).refused(1, &["there is no instance"]);
 }
 
@@ -54,17 +67,30 @@ fn a_directory_is_taken_in_as_a_whole_or_not_at_all() {
     write("ignored.txt", "{");
     let path = directory.path().to_str().unwrap();
     let said = imdsd(&daemon, &["instance", "put", path]);
-    said.refused(1, &["2.json:2: InstanceId", "LaunchTime: is missing", "nothing was changed"]);
+    said.refused(
+        1,
+        &[
+            "2.json:2: InstanceId",
+            "LaunchTime: is missing",
+            "nothing was changed",
+        ],
+    );
     write("2.json", "[]");
     let said = imdsd(&daemon, &["instance", "put", path]);
     said.refused(1, &["3.json:1", "no listener 'tow'", "nothing was changed"]);
     assert_eq!(read_id(one).0, 0);
     write("3.json", &guest(TWO, "two").to_string());
     let dry = imdsd(&daemon, &["instance", "put", "--dry-run", path]).done();
-    assert_eq!(dry, format!("{ONE}: would be registered\n{TWO}: would be registered\n"));
+    assert_eq!(
+        dry,
+        format!("{ONE}: would be registered\n{TWO}: would be registered\n")
+    );
     assert_eq!(read_id(one).0, 0);
     imdsd(&daemon, &["instance", "put", path]).done();
-    assert_eq!((read_id(one).1.as_str(), read_id(two).1.as_str()), (ONE, TWO));
+    assert_eq!(
+        (read_id(one).1.as_str(), read_id(two).1.as_str()),
+        (ONE, TWO)
+    );
     let none = tempfile::tempdir().unwrap();
     imdsd(&daemon, &["instance", "put", none.path().to_str().unwrap()]).refused(1, &["no *.json"]);
     imdsd(&daemon, &["instance", "put", "/nowhere"]).refused(1, &["/nowhere: can't be read"]);
@@ -81,7 +107,12 @@ fn the_output_of_describe_instances_is_taken_from_standard_input() {
     let output = json!({ "Reservations": [{
         "ReservationId": "r-0aaaaaaaaaaaaaaaa", "OwnerId": "210987654321", "Groups": [], "Instances": [instance],
     }] });
-    let said = imdsd_at(&socket(&daemon), &["instance", "put", "-", "--json"], &output.to_string()).json();
+    let said = imdsd_at(
+        &socket(&daemon),
+        &["instance", "put", "-", "--json"],
+        &output.to_string(),
+    )
+    .json();
     assert_eq!(said["Instances"][0]["Outcome"], "registered");
     let stored = imdsd(&daemon, &["instance", "get", ONE]).json();
     assert_eq!(stored["Imds"]["OwnerId"], "210987654321");
@@ -92,18 +123,30 @@ fn the_output_of_describe_instances_is_taken_from_standard_input() {
     attached["Imds"]["OwnerId"] = "210987654321".into();
     put(&daemon, &attached).done();
     assert_eq!(read_id(one), (200, ONE.to_string()));
-    let said = imdsd_at(&socket(&daemon), &["instance", "put", "-"], &output.to_string()).done();
-    assert!(said.contains("CpuOptions") && !said.contains("Attachments"), "{said}");
+    let said = imdsd_at(
+        &socket(&daemon),
+        &["instance", "put", "-"],
+        &output.to_string(),
+    )
+    .done();
+    assert!(
+        said.contains("CpuOptions") && !said.contains("Attachments"),
+        "{said}"
+    );
     let stored = imdsd(&daemon, &["instance", "get", ONE]).json();
     assert_eq!(
-        (&stored["Imds"]["UserDataText"], &stored["CpuOptions"]["CoreCount"]),
+        (
+            &stored["Imds"]["UserDataText"],
+            &stored["CpuOptions"]["CoreCount"]
+        ),
         (&attached["Imds"]["UserDataText"], &json!(1))
     );
     let mut alone = attached.clone();
     alone["Imds"].as_object_mut().unwrap().remove("Attachments");
     put(&daemon, &alone).done();
     assert_ne!(read_id(one).0, 0, "its guest is answered still");
-    imdsd_at(&socket(&daemon), &["instance", "put"], "").refused(1, &["standard input:1: not JSON"]);
+    imdsd_at(&socket(&daemon), &["instance", "put"], "")
+        .refused(1, &["standard input:1: not JSON"]);
 }
 
 #[test]
@@ -118,25 +161,43 @@ fn what_one_daemon_exports_another_imports_and_exports_again_to_the_byte() {
     imdsd(&second, &["instance", "delete", INSTANCE]).done();
     let said = imdsd_at(&socket(&second), &["instance", "import", "-"], &export).done();
     assert_eq!(said.lines().count(), 3, "{said}");
-    assert_eq!(imdsd(&second, &["instance", "export", "--with-secrets"]).done(), export);
+    assert_eq!(
+        imdsd(&second, &["instance", "export", "--with-secrets"]).done(),
+        export
+    );
     // Once more, it changes nothing.
     let said = imdsd_at(&socket(&second), &["instance", "import"], &export).done();
-    assert!(said.lines().all(|line| line.contains("unchanged")), "{said}");
+    assert!(
+        said.lines().all(|line| line.contains("unchanged")),
+        "{said}"
+    );
 
     // Without its secrets it is good for the daemon that has them.
     let without = imdsd(&second, &["instance", "export"]).done();
     assert!(!without.contains("demo0not0a0secret") && without.contains("[left out]"));
     imdsd_at(&socket(&second), &["instance", "import"], &without).done();
-    assert_eq!(imdsd(&second, &["instance", "export", "--with-secrets"]).done(), export);
+    assert_eq!(
+        imdsd(&second, &["instance", "export", "--with-secrets"]).done(),
+        export
+    );
     imdsd(&second, &["instance", "delete", ONE, TWO]).done();
     let refused = imdsd_at(&socket(&second), &["instance", "import"], &without);
-    refused.refused(1, &["Imds.Role.Source.Static.V2.SecretAccessKey", "--with-secrets"]);
+    refused.refused(
+        1,
+        &[
+            "Imds.Role.Source.Static.V2.SecretAccessKey",
+            "--with-secrets",
+        ],
+    );
 
     // As files, which their owner alone may read, whatever stood there.
     use std::os::unix::fs::PermissionsExt as _;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("backup");
-    let (old, elsewhere) = (path.join(format!("{TWO}.json")), directory.path().join("elsewhere"));
+    let (old, elsewhere) = (
+        path.join(format!("{TWO}.json")),
+        directory.path().join("elsewhere"),
+    );
     std::fs::create_dir(&path).unwrap();
     std::fs::write(&old, "old").unwrap();
     std::fs::set_permissions(&old, std::fs::Permissions::from_mode(0o644)).unwrap();
@@ -145,21 +206,49 @@ fn what_one_daemon_exports_another_imports_and_exports_again_to_the_byte() {
     for name in ["i-33333333.json", "web-1.json", ".old.json", "notes.txt"] {
         std::fs::write(path.join(name), "{}").unwrap();
     }
-    let said = imdsd(&first, &["instance", "export", "--with-secrets", "--directory", path.to_str().unwrap()]);
-    let warning = "warning: documents are not of this export: i-33333333.json, web-1.json; an import";
-    assert!(said.error.contains(warning) && !said.error.contains(ONE), "{said:?}");
+    let said = imdsd(
+        &first,
+        &[
+            "instance",
+            "export",
+            "--with-secrets",
+            "--directory",
+            path.to_str().unwrap(),
+        ],
+    );
+    let warning =
+        "warning: documents are not of this export: i-33333333.json, web-1.json; an import";
+    assert!(
+        said.error.contains(warning) && !said.error.contains(ONE),
+        "{said:?}"
+    );
     assert_eq!(said.done(), format!("{}: 3 documents\n", path.display()));
     for id in [INSTANCE, ONE, TWO] {
         let found = std::fs::symlink_metadata(path.join(format!("{id}.json"))).unwrap();
-        assert_eq!((found.is_file(), found.permissions().mode() & 0o777), (true, 0o600), "{id}");
+        assert_eq!(
+            (found.is_file(), found.permissions().mode() & 0o777),
+            (true, 0o600),
+            "{id}"
+        );
     }
     assert_eq!(std::fs::read_to_string(&elsewhere).unwrap(), "precious");
-    assert_eq!(std::fs::read_dir(&path).unwrap().count(), 7, "nothing is left over");
+    assert_eq!(
+        std::fs::read_dir(&path).unwrap().count(),
+        7,
+        "nothing is left over"
+    );
     for name in ["i-33333333.json", "web-1.json"] {
         std::fs::remove_file(path.join(name)).unwrap();
     }
     let again = imdsd(&second, &["instance", "import", path.to_str().unwrap()]).done();
-    assert_eq!(again.lines().filter(|line| line.contains("registered")).count(), 2, "{again}");
+    assert_eq!(
+        again
+            .lines()
+            .filter(|line| line.contains("registered"))
+            .count(),
+        2,
+        "{again}"
+    );
 }
 
 #[test]
@@ -167,10 +256,19 @@ fn a_way_in_that_two_claim_is_accepted_told_and_serves_neither() {
     let (daemon, one, _) = with_listeners();
     put(&daemon, &guest(ONE, "one")).done();
     let said = put(&daemon, &guest(TWO, "one"));
-    assert!(said.error.contains(&format!("listener 'one' is claimed by {ONE}, {TWO}: none of them")), "{said:?}");
+    assert!(
+        said.error.contains(&format!(
+            "listener 'one' is claimed by {ONE}, {TWO}: none of them"
+        )),
+        "{said:?}"
+    );
     said.done();
     assert_eq!(read_id(one).0, 0);
-    assert!(imdsd(&daemon, &["instance", "list"]).done().contains(&format!("disputed with {TWO}")));
+    assert!(
+        imdsd(&daemon, &["instance", "list"])
+            .done()
+            .contains(&format!("disputed with {TWO}"))
+    );
     imdsd(&daemon, &["instance", "delete", TWO]).done();
     assert_eq!(read_id(one).1, ONE);
 }
@@ -180,18 +278,46 @@ fn a_changed_identity_needs_a_new_launch_and_a_passed_generation_is_refused() {
     let daemon = Daemon::start(|_| {});
     let token = daemon.token();
     let edited = document(|document| document["Imds"]["UserDataText"] = "new".into());
-    assert!(put(&daemon, &edited).done().ends_with("replaced, generation 2: Imds.UserDataText\n"));
-    assert_eq!(daemon.get_with("/latest/user-data", &token).body, "new", "its tokens stay valid");
+    assert!(
+        put(&daemon, &edited)
+            .done()
+            .ends_with("replaced, generation 2: Imds.UserDataText\n")
+    );
+    assert_eq!(
+        daemon.get_with("/latest/user-data", &token).body,
+        "new",
+        "its tokens stay valid"
+    );
     let old = ["instance", "put", "--generation", "1"];
-    imdsd_at(&socket(&daemon), &old, &edited.to_string()).refused(1, &["generation is not 1", "2 by now"]);
+    imdsd_at(&socket(&daemon), &old, &edited.to_string())
+        .refused(1, &["generation is not 1", "2 by now"]);
 
     let other = document(|document| document["PrivateIpAddress"] = "10.0.0.11".into());
-    put(&daemon, &other).refused(1, &["standard input:1: PrivateIpAddress", "nothing was changed"]);
+    put(&daemon, &other).refused(
+        1,
+        &["standard input:1: PrivateIpAddress", "nothing was changed"],
+    );
     let other = document(|document| document["InstanceType"] = "m7i.large".into());
     put(&daemon, &other).refused(1, &["(Imds.UserDataText, InstanceType)", "--relaunch"]);
-    imdsd_at(&socket(&daemon), &["instance", "put", "--relaunch"], &other.to_string()).done();
-    assert_eq!(daemon.get_with("/latest/meta-data/instance-id", &token).status, 401, "its tokens are void");
-    let identity = daemon.get_with("/latest/dynamic/instance-identity/document", &daemon.token()).body;
+    imdsd_at(
+        &socket(&daemon),
+        &["instance", "put", "--relaunch"],
+        &other.to_string(),
+    )
+    .done();
+    assert_eq!(
+        daemon
+            .get_with("/latest/meta-data/instance-id", &token)
+            .status,
+        401,
+        "its tokens are void"
+    );
+    let identity = daemon
+        .get_with(
+            "/latest/dynamic/instance-identity/document",
+            &daemon.token(),
+        )
+        .body;
     assert!(identity.contains("m7i.large"), "{identity}");
 }
 
@@ -200,15 +326,24 @@ fn a_reload_registers_what_is_new_names_what_was_edited_and_changes_keys() {
     let (mut daemon, ..) = with_listeners();
     let path = |name: &str| daemon.directory.path().join(name);
     let (instances, keys) = (path("instance.json"), path("access-keys.toml"));
-    let describe = || call(daemon.control, "DescribeInstances", &[]).unwrap().status;
-    let write = |documents: &[Value]| std::fs::write(&instances, json!(documents).to_string()).unwrap();
+    let describe = || {
+        call(daemon.control, "DescribeInstances", &[])
+            .unwrap()
+            .status
+    };
+    let write =
+        |documents: &[Value]| std::fs::write(&instances, json!(documents).to_string()).unwrap();
     let demo = document(|document| document["MetadataOptions"]["HttpTokens"] = "optional".into());
-    assert_eq!(imdsd(&daemon, &["reload"]).done(), "1 instances unchanged, 1 access keys in force\n");
+    assert_eq!(
+        imdsd(&daemon, &["reload"]).done(),
+        "1 instances unchanged, 1 access keys in force\n"
+    );
 
     // A fault anywhere changes nothing anywhere.
     let (id, secret) = ACCESS_KEY;
-    let other_keys =
-        format!("[[access_key]]\naccess_key_id = \"AKIDOTHEROTHER000001\"\nsecret_access_key = \"{secret}\"\n");
+    let other_keys = format!(
+        "[[access_key]]\naccess_key_id = \"AKIDOTHEROTHER000001\"\nsecret_access_key = \"{secret}\"\n"
+    );
     std::fs::write(&keys, &other_keys).unwrap();
     std::fs::write(&instances, "{").unwrap();
     imdsd(&daemon, &["reload"]).refused(1, &["instance.json:1: not JSON", "nothing was changed"]);
@@ -220,7 +355,10 @@ fn a_reload_registers_what_is_new_names_what_was_edited_and_changes_keys() {
 
     std::fs::write(&keys, &other_keys).unwrap();
     let said = imdsd(&daemon, &["reload"]).done();
-    assert!(said.contains(&format!("{ONE}: registered")) && said.contains("1 instances unchanged"), "{said}");
+    assert!(
+        said.contains(&format!("{ONE}: registered")) && said.contains("1 instances unchanged"),
+        "{said}"
+    );
     assert_eq!(describe(), 401, "the old key is one no more");
     let edited = document(|document| document["Imds"]["UserDataText"] = "edited".into());
     write(&[edited.clone(), guest(ONE, "one")]);
@@ -228,14 +366,26 @@ fn a_reload_registers_what_is_new_names_what_was_edited_and_changes_keys() {
     // SIGHUP does the same.
     let pid = rustix::process::Pid::from_raw(daemon.pid() as i32).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
-    let line = daemon.wait_for(|line| line["message"].as_str().is_some_and(|said| said.contains("was edited")));
+    let line = daemon.wait_for(|line| {
+        line["message"]
+            .as_str()
+            .is_some_and(|said| said.contains("was edited"))
+    });
     assert_eq!(line["instance"], INSTANCE);
     daemon.wait_for(|line| line["message"] == "reloaded");
-    assert_eq!(call(daemon.control, "DescribeInstances", &[]).unwrap().status, 200);
+    assert_eq!(
+        call(daemon.control, "DescribeInstances", &[])
+            .unwrap()
+            .status,
+        200
+    );
     // To put the edited one is to take the edit in.
     put(&daemon, &edited).done();
     let said = imdsd(&daemon, &["reload", "--json"]).json();
-    assert_eq!((said["Edited"].clone(), said["Unchanged"].clone()), (json!([]), json!([INSTANCE, ONE])));
+    assert_eq!(
+        (said["Edited"].clone(), said["Unchanged"].clone()),
+        (json!([]), json!([INSTANCE, ONE]))
+    );
 }
 
 /// Puts that say nothing of options, and option changes, all at once; then the daemon is killed in the midst of them.
@@ -267,9 +417,13 @@ fn puts_and_option_changes_do_not_lose_one_another_nor_are_they_lost_to_a_kill()
             let mut last = 0;
             for number in 0.. {
                 let limit = number % 64 + 1;
-                let parameters = [("InstanceId", INSTANCE), ("HttpPutResponseHopLimit", &*limit.to_string())];
+                let parameters = [
+                    ("InstanceId", INSTANCE),
+                    ("HttpPutResponseHopLimit", &*limit.to_string()),
+                ];
                 let answer = call(control, "ModifyInstanceMetadataOptions", &parameters);
-                if stop.load(Ordering::Relaxed) || answer.is_none_or(|answer| answer.status != 200) {
+                if stop.load(Ordering::Relaxed) || answer.is_none_or(|answer| answer.status != 200)
+                {
                     return last;
                 }
                 last = limit;
@@ -277,30 +431,57 @@ fn puts_and_option_changes_do_not_lose_one_another_nor_are_they_lost_to_a_kill()
             unreachable!()
         });
         let since = std::time::Instant::now();
-        while put_so_far.load(Ordering::Relaxed) < 20 && since.elapsed() < 6 * PATIENCE && !putting.is_finished() {
+        while put_so_far.load(Ordering::Relaxed) < 20
+            && since.elapsed() < 6 * PATIENCE
+            && !putting.is_finished()
+        {
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
         stop.store(true, Ordering::Relaxed);
         (putting.join().unwrap(), changing.join().unwrap())
     });
-    assert!(put_last > 3 && limit_last > 0, "both went on: {put_last} {limit_last}");
+    assert!(
+        put_last > 3 && limit_last > 0,
+        "both went on: {put_last} {limit_last}"
+    );
     let stored = imdsd(&daemon, &["instance", "get", INSTANCE]).json();
     // One more of each may have been under way when they were told to stop.
-    let text: usize = stored["Imds"]["UserDataText"].as_str().unwrap().parse().unwrap();
-    let limit = stored["MetadataOptions"]["HttpPutResponseHopLimit"].as_i64().unwrap();
-    assert!(text == put_last || text == put_last + 1, "{text} {put_last}");
-    assert!(limit == limit_last || limit == limit_last % 64 + 1, "{limit} {limit_last}");
+    let text: usize = stored["Imds"]["UserDataText"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
+    let limit = stored["MetadataOptions"]["HttpPutResponseHopLimit"]
+        .as_i64()
+        .unwrap();
+    assert!(
+        text == put_last || text == put_last + 1,
+        "{text} {put_last}"
+    );
+    assert!(
+        limit == limit_last || limit == limit_last % 64 + 1,
+        "{limit} {limit_last}"
+    );
 
     // What was acknowledged is there after a kill.
     put(&daemon, &silent(7777)).done();
     daemon.kill();
-    imdsd(&daemon, &["instance", "list"]).refused(3, &["no imdsd can be reached", "is imdsd running?"]);
+    imdsd(&daemon, &["instance", "list"])
+        .refused(3, &["no imdsd can be reached", "is imdsd running?"]);
     daemon.start_again();
     let again = imdsd(&daemon, &["instance", "get", INSTANCE]).json();
     assert_eq!(again["Imds"]["UserDataText"], "7777");
-    assert_eq!(again["MetadataOptions"]["HttpPutResponseHopLimit"].as_i64().unwrap(), limit);
+    assert_eq!(
+        again["MetadataOptions"]["HttpPutResponseHopLimit"]
+            .as_i64()
+            .unwrap(),
+        limit
+    );
     let described = call(daemon.control, "DescribeInstances", &[]).unwrap().body;
-    assert_eq!(element(&described, "httpPutResponseHopLimit"), Some(&*limit.to_string()));
+    assert_eq!(
+        element(&described, "httpPutResponseHopLimit"),
+        Some(&*limit.to_string())
+    );
 }
 
 /// "a document still in the instances directory would register it anew at next start"
@@ -309,27 +490,52 @@ fn a_deleted_instance_comes_back_with_its_document_and_its_old_tokens_do_not() {
     let mut daemon = Daemon::start(|_| {});
     let token = daemon.token();
     imdsd(&daemon, &["instance", "delete", INSTANCE]).done();
-    assert_eq!(guest_asks(daemon.ipv4, "GET / HTTP/1.1\r\nHost: imds\r\n\r\n").status, 0);
+    assert_eq!(
+        guest_asks(daemon.ipv4, "GET / HTTP/1.1\r\nHost: imds\r\n\r\n").status,
+        0
+    );
     daemon.kill();
     daemon.start_again();
-    assert_eq!(daemon.get_with("/latest/meta-data/instance-id", &token).status, 401);
-    assert_eq!(daemon.get_with("/latest/meta-data/instance-id", &daemon.token()).body, INSTANCE);
+    assert_eq!(
+        daemon
+            .get_with("/latest/meta-data/instance-id", &token)
+            .status,
+        401
+    );
+    assert_eq!(
+        daemon
+            .get_with("/latest/meta-data/instance-id", &daemon.token())
+            .body,
+        INSTANCE
+    );
 }
 
 #[test]
 fn an_instance_whose_record_is_damaged_is_listed_and_can_be_deleted_and_put() {
     let mut daemon = Daemon::start(|_| {});
     daemon.kill();
-    let record = daemon.directory.path().join("state/instances").join(format!("{INSTANCE}.json"));
+    let record = daemon
+        .directory
+        .path()
+        .join("state/instances")
+        .join(format!("{INSTANCE}.json"));
     std::fs::write(&record, "{").unwrap();
     daemon.start_again();
     let said = imdsd(&daemon, &["instance", "list"]);
-    assert!(said.error.contains(INSTANCE) && said.error.contains("can't be read"), "{said:?}");
+    assert!(
+        said.error.contains(INSTANCE) && said.error.contains("can't be read"),
+        "{said:?}"
+    );
     put(&daemon, &document(|_| {})).refused(1, &["can't be read", "imdsd instance delete"]);
     imdsd(&daemon, &["instance", "get", INSTANCE]).refused(1, &["can't be read"]);
     imdsd(&daemon, &["instance", "delete", INSTANCE]).done();
     put(&daemon, &document(|_| {})).done();
-    assert_eq!(daemon.get_with("/latest/meta-data/instance-id", &daemon.token()).body, INSTANCE);
+    assert_eq!(
+        daemon
+            .get_with("/latest/meta-data/instance-id", &daemon.token())
+            .body,
+        INSTANCE
+    );
 }
 
 /// Who did what, over the socket.
@@ -341,20 +547,50 @@ fn changes_and_shown_secrets_are_in_the_log_with_who_did_them() {
     imdsd(&daemon, &["instance", "get", INSTANCE]).done();
     imdsd(&daemon, &["instance", "get", INSTANCE, "--with-secrets"]).done();
     imdsd(&daemon, &["event", "spot", "--in", "1h"]).done();
-    imdsd(&daemon, &["event", "complete", "instance-event-00000000000000000"]).refused(1, &["no event"]);
-    put(&daemon, &document(|document| document["Imds"]["UserDataText"] = "x".into())).done();
+    imdsd(
+        &daemon,
+        &["event", "complete", "instance-event-00000000000000000"],
+    )
+    .refused(1, &["no event"]);
+    put(
+        &daemon,
+        &document(|document| document["Imds"]["UserDataText"] = "x".into()),
+    )
+    .done();
     imdsd(&daemon, &["instance", "delete", INSTANCE]).done();
     for (method, path, query, status, instances, events) in [
         ("GET", one.as_str(), "secrets=shown", 200, None, None),
-        ("POST", "/v1/events", "", 200, Some(INSTANCE), Some("Rebalance Spot")),
+        (
+            "POST",
+            "/v1/events",
+            "",
+            200,
+            Some(INSTANCE),
+            Some("Rebalance Spot"),
+        ),
         ("POST", "/v1/events", "", 422, None, None),
-        ("POST", "/v1/instances", "relaunch=false&dry-run=false", 200, Some(INSTANCE), None),
+        (
+            "POST",
+            "/v1/instances",
+            "relaunch=false&dry-run=false",
+            200,
+            Some(INSTANCE),
+            None,
+        ),
         ("DELETE", one.as_str(), "", 200, None, None),
     ] {
         let line = daemon.wait_for(|line| line["message"] == "admin: answered");
-        assert_eq!((line["level"].as_str(), line["uid"].as_u64()), (Some("INFO"), Some(uid.into())), "{line}");
+        assert_eq!(
+            (line["level"].as_str(), line["uid"].as_u64()),
+            (Some("INFO"), Some(uid.into())),
+            "{line}"
+        );
         let of = |field: &str| line[field].as_str();
-        assert_eq!((of("method"), of("path"), of("query")), (Some(method), Some(path), Some(query)), "{line}");
+        assert_eq!(
+            (of("method"), of("path"), of("query")),
+            (Some(method), Some(path), Some(query)),
+            "{line}"
+        );
         assert_eq!(
             (line["status"].as_u64(), of("instances"), of("events")),
             (Some(status), instances, events),
@@ -368,11 +604,23 @@ fn nothing_of_a_document_is_in_the_log() {
     let mut daemon = Daemon::start(|_| {});
     let secret = document(|document| {
         document["Imds"]["UserDataText"] = "a-very-secret-word".into();
-        document["Imds"]["Role"]["Source"]["Static"]["V2"]["SecretAccessKey"] = "another-secret-word".into();
+        document["Imds"]["Role"]["Source"]["Static"]["V2"]["SecretAccessKey"] =
+            "another-secret-word".into();
     });
     put(&daemon, &secret).done();
     let token = daemon.token();
-    imdsd(&daemon, &["instance", "explain", "--listener", "demo", "--token", &token]).done();
+    imdsd(
+        &daemon,
+        &[
+            "instance",
+            "explain",
+            "--listener",
+            "demo",
+            "--token",
+            &token,
+        ],
+    )
+    .done();
     imdsd(&daemon, &["instance", "export", "--with-secrets"]).done();
     daemon.terminate();
     let log: String = daemon.log().iter().map(Value::to_string).collect();

@@ -55,12 +55,21 @@ pub fn imdsd_at(socket: &Path, arguments: &[&str], input: &str) -> Said {
 }
 
 pub fn said(mut command: Command, input: &str) -> Said {
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     // A command that needs none may have ended.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Said { code: output.status.code().unwrap_or(-1), output: text(output.stdout), error: text(output.stderr) }
+    Said {
+        code: output.status.code().unwrap_or(-1),
+        output: text(output.stdout),
+        error: text(output.stderr),
+    }
 }
 
 /// The demo instance's document, changed.
@@ -73,11 +82,16 @@ pub fn document(change: impl FnOnce(&mut Value)) -> Value {
 /// A daemon with the listeners `demo`, `one` and `two`, whose addresses it returns, and one with trusted addresses, `lan`.
 pub fn with_listeners() -> (Daemon, SocketAddr, SocketAddr) {
     let [one, two, lan] = [(); 3].map(|()| free_port("127.0.0.1:0"));
-    let listener =
-        |name: &str, address, more: &str| format!("[[listener]]\nname = \"{name}\"\nipv4 = \"{address}\"\n{more}\n");
-    let more = listener("one", one, "") + &listener("two", two, "") + &listener("lan", lan, "anti_spoofed = true");
+    let listener = |name: &str, address, more: &str| {
+        format!("[[listener]]\nname = \"{name}\"\nipv4 = \"{address}\"\n{more}\n")
+    };
+    let more = listener("one", one, "")
+        + &listener("two", two, "")
+        + &listener("lan", lan, "anti_spoofed = true");
     // Tokens are not what these tests are about.
-    let daemon = Daemon::start_with(&more, |instance| instance["MetadataOptions"]["HttpTokens"] = "optional".into());
+    let daemon = Daemon::start_with(&more, |instance| {
+        instance["MetadataOptions"]["HttpTokens"] = "optional".into()
+    });
     (daemon, one, two)
 }
 

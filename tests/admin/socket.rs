@@ -10,40 +10,73 @@ use crate::support::{Daemon, is_root, skip};
 /// The same command line as another user.
 fn imdsd_as(user: u32, program: &Path, socket: &Path) -> Said {
     let mut command = Command::new("setpriv");
-    command.args(["--reuid", &user.to_string(), "--regid", &user.to_string(), "--clear-groups"]);
-    command.arg(program).args(["instance", "list"]).env("IMDSD_ADMIN_SOCKET", socket);
+    command.args([
+        "--reuid",
+        &user.to_string(),
+        "--regid",
+        &user.to_string(),
+        "--clear-groups",
+    ]);
+    command
+        .arg(program)
+        .args(["instance", "list"])
+        .env("IMDSD_ADMIN_SOCKET", socket);
     said(command, "")
 }
 
 #[test]
 fn root_and_the_users_of_the_configuration_may_call_and_others_are_refused_and_logged() {
     if !is_root() {
-        return skip("others_are_refused_and_logged", "it becomes other users, which takes root");
+        return skip(
+            "others_are_refused_and_logged",
+            "it becomes other users, which takes root",
+        );
     }
-    let open = |path: &Path| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let open = |path: &Path| {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap()
+    };
     let place = tempfile::tempdir().unwrap();
     open(place.path());
     // Where everybody may run it.
     let program = place.path().join("imdsd");
     std::fs::copy(env!("CARGO_BIN_EXE_imdsd"), &program).unwrap();
     let socket = place.path().join("admin.sock");
-    let admin = format!("[admin]\nsocket = \"{}\"\nusers = [65533]", socket.display());
+    let admin = format!(
+        "[admin]\nsocket = \"{}\"\nusers = [65533]",
+        socket.display()
+    );
     let mut daemon = Daemon::start_with(&admin, |_| {});
     assert!(imdsd_as(0, &program, &socket).done().contains("demo"));
     assert!(imdsd_as(65533, &program, &socket).done().contains("demo"));
     imdsd_as(65534, &program, &socket).refused(1, &["user 65534 may not", "admin.users"]);
-    let line = daemon.wait_for(|line| line["message"].as_str().is_some_and(|said| said.contains("refused a user")));
-    assert_eq!((line["level"].as_str(), line["uid"].to_string().contains("65534")), (Some("WARN"), true), "{line}");
+    let line = daemon.wait_for(|line| {
+        line["message"]
+            .as_str()
+            .is_some_and(|said| said.contains("refused a user"))
+    });
+    assert_eq!(
+        (
+            line["level"].as_str(),
+            line["uid"].to_string().contains("65534")
+        ),
+        (Some("WARN"), true),
+        "{line}"
+    );
     // Told once; a knock a second is not a line a second.
     imdsd_as(65534, &program, &socket).refused(1, &["may not"]);
     daemon.terminate();
-    let told = |line: &&serde_json::Value| line["level"] == "WARN" && line.to_string().contains("refused a user");
+    let told = |line: &&serde_json::Value| {
+        line["level"] == "WARN" && line.to_string().contains("refused a user")
+    };
     assert_eq!(daemon.log().iter().filter(told).count(), 0);
 
     // Without such users the file is root's alone.
     let admin = format!("[admin]\nsocket = \"{}\"", socket.display());
     let _daemon = Daemon::start_with(&admin, |_| {});
-    assert_eq!(std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(
+        std::fs::metadata(&socket).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
     imdsd_as(65533, &program, &socket).refused(3, &["Permission denied", "run this as root"]);
 }
 
@@ -65,8 +98,17 @@ fn a_socket_of_a_killed_daemon_is_replaced_and_that_of_a_living_one_is_not() {
     );
     std::fs::write(other.path().join("imdsd.toml"), config).unwrap();
     let mut second = Command::new(env!("CARGO_BIN_EXE_imdsd"));
-    second.args(["serve", "--config"]).arg(other.path().join("imdsd.toml"));
-    said(second, "").refused(1, &["can't open the admin socket", "another imdsd serves it", "admin.socket"]);
+    second
+        .args(["serve", "--config"])
+        .arg(other.path().join("imdsd.toml"));
+    said(second, "").refused(
+        1,
+        &[
+            "can't open the admin socket",
+            "another imdsd serves it",
+            "admin.socket",
+        ],
+    );
     imdsd(&daemon, &["instance", "list"]).done();
 
     assert_eq!(daemon.terminate(), Some(0));
@@ -98,18 +140,33 @@ fn strange_callers_cost_nobody_an_answer() {
     let daemon = Daemon::start(|_| {});
     let send = |bytes: &[u8]| {
         let mut stream = std::os::unix::net::UnixStream::connect(socket(&daemon)).unwrap();
-        stream.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
+        stream
+            .set_read_timeout(Some(crate::support::PATIENCE))
+            .unwrap();
         let _ = stream.write_all(bytes);
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer);
-        String::from_utf8_lossy(&answer).lines().next().unwrap_or_default().to_string()
+        String::from_utf8_lossy(&answer)
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .to_string()
     };
-    let request = |head: &str| format!("{head}\r\nHost: x\r\nConnection: close\r\n\r\n").into_bytes();
+    let request =
+        |head: &str| format!("{head}\r\nHost: x\r\nConnection: close\r\n\r\n").into_bytes();
     assert_eq!(send(b"SSH-2.0-x\r\n\r\n"), "HTTP/1.1 400 Bad Request");
-    assert_eq!(send(&request("GET /../etc/passwd HTTP/1.1")), "HTTP/1.1 404 Not Found");
-    assert_eq!(send(&request("GET /latest/meta-data/ HTTP/1.1")), "HTTP/1.1 404 Not Found", "a guest's path");
+    assert_eq!(
+        send(&request("GET /../etc/passwd HTTP/1.1")),
+        "HTTP/1.1 404 Not Found"
+    );
+    assert_eq!(
+        send(&request("GET /latest/meta-data/ HTTP/1.1")),
+        "HTTP/1.1 404 Not Found",
+        "a guest's path"
+    );
     assert_eq!(send(&request("GET /v1/health HTTP/1.1")), "HTTP/1.1 200 OK");
-    let mut large = b"POST /v1/instances HTTP/1.1\r\nHost: x\r\nContent-Length: 16777217\r\n\r\n".to_vec();
+    let mut large =
+        b"POST /v1/instances HTTP/1.1\r\nHost: x\r\nContent-Length: 16777217\r\n\r\n".to_vec();
     large.resize(large.len() + (16 << 20) + 1, b' ');
     assert_eq!(send(&large), "HTTP/1.1 413 Payload Too Large");
     // More callers than are served at once: each has its turn.
@@ -119,7 +176,9 @@ fn strange_callers_cost_nobody_an_answer() {
     });
     assert!(crowd.into_iter().all(|caller| caller.join().unwrap() == 0));
     // More than there are places, none of whom says anything.
-    let idle: Vec<_> = (0..400).map(|_| std::os::unix::net::UnixStream::connect(socket(&daemon)).unwrap()).collect();
+    let idle: Vec<_> = (0..400)
+        .map(|_| std::os::unix::net::UnixStream::connect(socket(&daemon)).unwrap())
+        .collect();
     drop(idle);
     imdsd(&daemon, &["instance", "list"]).done();
     assert_eq!(daemon.get("/").status, 401, "and no guest");

@@ -31,7 +31,11 @@ impl Script {
             .spawn()
             .expect("the client runs");
         let (input, output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-        Script { child, input, output: BufReader::new(output).lines() }
+        Script {
+            child,
+            input,
+            output: BufReader::new(output).lines(),
+        }
     }
 }
 
@@ -39,7 +43,11 @@ impl Calls for Script {
     fn call(&mut self, service: &str, action: &str, input: &Value) -> Result<Value, String> {
         let line = json!({ "service": service, "action": action, "input": input });
         writeln!(self.input, "{line}").unwrap();
-        let answer = self.output.next().unwrap_or_else(|| panic!("{action}: the client ended")).unwrap();
+        let answer = self
+            .output
+            .next()
+            .unwrap_or_else(|| panic!("{action}: the client ended"))
+            .unwrap();
         let mut answer: Value = serde_json::from_str(&answer).unwrap();
         match answer["error"].as_str() {
             Some(code) => Err(code.to_string()),
@@ -60,14 +68,27 @@ struct Cli<'d>(&'d Daemon);
 
 impl Calls for Cli<'_> {
     fn call(&mut self, service: &str, action: &str, input: &Value) -> Result<Value, String> {
-        let aws = python().expect("only called with the virtual environment").with_file_name("aws");
+        let aws = python()
+            .expect("only called with the virtual environment")
+            .with_file_name("aws");
         let mut command = client(aws, self.0);
         command
             .env("AWS_ACCESS_KEY_ID", ACCESS_KEY.0)
             .env("AWS_SECRET_ACCESS_KEY", ACCESS_KEY.1)
             .env("AWS_EC2_METADATA_DISABLED", "true")
-            .args([service, &kebab(action), "--cli-input-json", &input.to_string()])
-            .args(["--output", "json", "--region", "us-east-1", "--endpoint-url"])
+            .args([
+                service,
+                &kebab(action),
+                "--cli-input-json",
+                &input.to_string(),
+            ])
+            .args([
+                "--output",
+                "json",
+                "--region",
+                "us-east-1",
+                "--endpoint-url",
+            ])
             .arg(format!("http://{}", self.0.control));
         let said = output(&mut command);
         if said.status.success() {
@@ -75,7 +96,9 @@ impl Calls for Cli<'_> {
             return Ok(serde_json::from_slice(&said.stdout).unwrap_or(Value::Null));
         }
         let words = String::from_utf8_lossy(&said.stderr).into_owned();
-        let code = words.split_once("error occurred (").and_then(|(_, rest)| rest.split_once(')'));
+        let code = words
+            .split_once("error occurred (")
+            .and_then(|(_, rest)| rest.split_once(')'));
         Err(code.map_or_else(|| panic!("{action}: {words}"), |(code, _)| code.to_string()))
     }
 }
@@ -97,7 +120,8 @@ fn kebab(action: &str) -> String {
     text
 }
 
-const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGVjMi1pbnN0YW5jZS1jb25uZWN0LXRlc3Qta2V5LTAx ops@example";
+const KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGVjMi1pbnN0YW5jZS1jb25uZWN0LXRlc3Qta2V5LTAx ops@example";
 const EVENT: &str = "instance-event-0d59937288b749b32";
 
 /// A time so many days ahead.
@@ -120,11 +144,30 @@ fn every_action(made: &str) -> Vec<(&'static str, &'static str, Value, &'static 
         "MetadataOptions": {"InstanceMetadataTags": "enabled"},
         "TagSpecifications": [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "from a client"}]}]
     });
-    let of = json!([{"Name": "resource-id", "Values": [made]}, {"Name": "key", "Values": ["Team"]}]);
+    let of =
+        json!([{"Name": "resource-id", "Values": [made]}, {"Name": "key", "Values": ["Team"]}]);
     vec![
-        ("sts", "GetCallerIdentity", json!({}), "/Account", json!("000000000000")),
-        ("ec2", "DescribeRegions", json!({}), "/Regions/0/RegionName", json!("us-east-1")),
-        ("ec2", "DescribeAvailabilityZones", json!({}), "/AvailabilityZones/0/ZoneName", json!("us-east-1a")),
+        (
+            "sts",
+            "GetCallerIdentity",
+            json!({}),
+            "/Account",
+            json!("000000000000"),
+        ),
+        (
+            "ec2",
+            "DescribeRegions",
+            json!({}),
+            "/Regions/0/RegionName",
+            json!("us-east-1"),
+        ),
+        (
+            "ec2",
+            "DescribeAvailabilityZones",
+            json!({}),
+            "/AvailabilityZones/0/ZoneName",
+            json!("us-east-1a"),
+        ),
         (
             "ec2",
             "ModifyInstanceMetadataDefaults",
@@ -132,8 +175,20 @@ fn every_action(made: &str) -> Vec<(&'static str, &'static str, Value, &'static 
             "/Return",
             json!(true),
         ),
-        ("ec2", "GetInstanceMetadataDefaults", json!({}), "/AccountLevel/HttpPutResponseHopLimit", json!(3)),
-        ("ec2", "RunInstances", launch, "/Instances/0/MetadataOptions/HttpPutResponseHopLimit", json!(3)),
+        (
+            "ec2",
+            "GetInstanceMetadataDefaults",
+            json!({}),
+            "/AccountLevel/HttpPutResponseHopLimit",
+            json!(3),
+        ),
+        (
+            "ec2",
+            "RunInstances",
+            launch,
+            "/Instances/0/MetadataOptions/HttpPutResponseHopLimit",
+            json!(3),
+        ),
         (
             "ec2",
             "DescribeInstances",
@@ -141,10 +196,34 @@ fn every_action(made: &str) -> Vec<(&'static str, &'static str, Value, &'static 
             "/Reservations/0/Instances/0/State/Name",
             json!("running"),
         ),
-        ("ec2", "CreateTags", json!({"Resources": [made], "Tags": [{"Key": "Team", "Value": "ops"}]}), "", json!(null)),
-        ("ec2", "DescribeTags", json!({ "Filters": of }), "/Tags/0/Value", json!("ops")),
-        ("ec2", "DeleteTags", json!({"Resources": [made], "Tags": [{"Key": "Team"}]}), "", json!(null)),
-        ("ec2", "DescribeTags", json!({ "Filters": of }), "/Tags", json!([])),
+        (
+            "ec2",
+            "CreateTags",
+            json!({"Resources": [made], "Tags": [{"Key": "Team", "Value": "ops"}]}),
+            "",
+            json!(null),
+        ),
+        (
+            "ec2",
+            "DescribeTags",
+            json!({ "Filters": of }),
+            "/Tags/0/Value",
+            json!("ops"),
+        ),
+        (
+            "ec2",
+            "DeleteTags",
+            json!({"Resources": [made], "Tags": [{"Key": "Team"}]}),
+            "",
+            json!(null),
+        ),
+        (
+            "ec2",
+            "DescribeTags",
+            json!({ "Filters": of }),
+            "/Tags",
+            json!([]),
+        ),
         (
             "ec2",
             "ModifyInstanceMetadataOptions",
@@ -180,7 +259,13 @@ fn every_action(made: &str) -> Vec<(&'static str, &'static str, Value, &'static 
             "/StartingInstances/0/PreviousState/Name",
             json!("stopped"),
         ),
-        ("ec2", "RebootInstances", json!({"InstanceIds": [made]}), "", json!(null)),
+        (
+            "ec2",
+            "RebootInstances",
+            json!({"InstanceIds": [made]}),
+            "",
+            json!(null),
+        ),
         (
             "ec2",
             "DescribeInstanceStatus",
@@ -223,29 +308,60 @@ fn call_everything(calls: &mut dyn Calls, daemon: &Daemon) -> Vec<String> {
         let result = result.unwrap_or_else(|code| panic!("{action}: {code}"));
         // Where a client says nothing it says so in different ways.
         if !pointer.is_empty() {
-            assert_eq!(result.pointer(pointer), Some(&expected), "{action}: {result}");
+            assert_eq!(
+                result.pointer(pointer),
+                Some(&expected),
+                "{action}: {result}"
+            );
         }
         if action == "RunInstances" {
-            made = result["Instances"][0]["InstanceId"].as_str().unwrap().to_string();
+            made = result["Instances"][0]["InstanceId"]
+                .as_str()
+                .unwrap()
+                .to_string();
         }
         read.push(format!("{service}:{action}"));
     }
     // What was pushed is what the guest reads.
     let path = "/latest/meta-data/managed-ssh-keys/active-keys/ops";
     let shown = daemon.get_with(path, &daemon.token());
-    assert!(shown.status == 200 && shown.body.contains(KEY), "{}", shown.body);
+    assert!(
+        shown.status == 200 && shown.body.contains(KEY),
+        "{}",
+        shown.body
+    );
 
     for (service, action, input, code) in [
-        ("ec2", "DescribeInstances", json!({"InstanceIds": ["i-00000000"]}), "InvalidInstanceID.NotFound"),
-        ("ec2", "StopInstances", json!({"InstanceIds": [INSTANCE], "DryRun": true}), "DryRunOperation"),
-        ("ec2", "StartInstances", json!({"InstanceIds": [made]}), "IncorrectInstanceState"),
+        (
+            "ec2",
+            "DescribeInstances",
+            json!({"InstanceIds": ["i-00000000"]}),
+            "InvalidInstanceID.NotFound",
+        ),
+        (
+            "ec2",
+            "StopInstances",
+            json!({"InstanceIds": [INSTANCE], "DryRun": true}),
+            "DryRunOperation",
+        ),
+        (
+            "ec2",
+            "StartInstances",
+            json!({"InstanceIds": [made]}),
+            "IncorrectInstanceState",
+        ),
         (
             "ec2",
             "ModifyInstanceMetadataOptions",
             json!({"InstanceId": INSTANCE, "HttpTokens": "bogus"}),
             "InvalidParameterValue",
         ),
-        ("ec2", "CreateTags", json!({"Resources": ["vol-1"], "Tags": [{"Key": "a", "Value": "b"}]}), "InvalidID"),
+        (
+            "ec2",
+            "CreateTags",
+            json!({"Resources": ["vol-1"], "Tags": [{"Key": "a", "Value": "b"}]}),
+            "InvalidID",
+        ),
         ("ec2", "DescribeVpcs", json!({}), "InvalidAction"),
         (
             "ec2-instance-connect",
@@ -254,7 +370,11 @@ fn call_everything(calls: &mut dyn Calls, daemon: &Daemon) -> Vec<String> {
             "EC2InstanceStateInvalidException",
         ),
     ] {
-        assert_eq!(calls.call(service, action, &input), Err(code.to_string()), "{action}");
+        assert_eq!(
+            calls.call(service, action, &input),
+            Err(code.to_string()),
+            "{action}"
+        );
         read.push(format!("{service}:{action} refused: {code}"));
     }
     read
@@ -262,10 +382,15 @@ fn call_everything(calls: &mut dyn Calls, daemon: &Daemon) -> Vec<String> {
 
 #[test]
 fn every_action_is_called_by_boto3_and_its_waiters_end() {
-    let Some(python) = python() else { return skip("boto3's EC2 calls", "no .venv with boto3; run tests/all") };
+    let Some(python) = python() else {
+        return skip("boto3's EC2 calls", "no .venv with boto3; run tests/all");
+    };
     let daemon = Daemon::start(with_an_event);
     let mut command = client(python, &daemon);
-    command.arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/control_boto3.py"));
+    command.arg(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/clients/control_boto3.py"
+    ));
     let mut boto3 = Script::start(command, &daemon);
     let rows = call_everything(&mut boto3, &daemon);
     println!("boto3: {} calls\n{}", rows.len(), rows.join("\n"));
@@ -277,15 +402,22 @@ fn every_action_is_called_by_boto3_and_its_waiters_end() {
         ("RebootInstances", "wait:instance_status_ok"),
         ("TerminateInstances", "wait:instance_terminated"),
     ] {
-        boto3.call("ec2", action, &ids).unwrap_or_else(|code| panic!("{action}: {code}"));
-        boto3.call("ec2", waiter, &ids).unwrap_or_else(|code| panic!("{waiter}: {code}"));
+        boto3
+            .call("ec2", action, &ids)
+            .unwrap_or_else(|code| panic!("{action}: {code}"));
+        boto3
+            .call("ec2", waiter, &ids)
+            .unwrap_or_else(|code| panic!("{waiter}: {code}"));
     }
 }
 
 #[test]
 fn every_action_is_called_by_the_aws_cli() {
     if python().is_none() {
-        return skip("the AWS CLI's EC2 calls", "no .venv with the AWS CLI; run tests/all");
+        return skip(
+            "the AWS CLI's EC2 calls",
+            "no .venv with the AWS CLI; run tests/all",
+        );
     }
     let daemon = Daemon::start(with_an_event);
     let rows = call_everything(&mut Cli(&daemon), &daemon);
@@ -295,7 +427,10 @@ fn every_action_is_called_by_the_aws_cli() {
 #[test]
 fn every_action_is_called_by_the_javascript_sdk() {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/javascript");
-    if !Path::new(directory).join("node_modules/@aws-sdk/client-ec2").exists() {
+    if !Path::new(directory)
+        .join("node_modules/@aws-sdk/client-ec2")
+        .exists()
+    {
         return skip(
             "the JavaScript SDK's EC2 calls",
             "no @aws-sdk/client-ec2 in tests/clients/javascript; run tests/all",
@@ -318,12 +453,19 @@ fn the_rust_sdk_modifies_and_describes_options() {
     }
     let daemon = Daemon::start(|_| {});
     let mut command = client(program.into(), &daemon);
-    command.arg(format!("http://{}", daemon.control)).arg(INSTANCE);
-    command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY.0).env("AWS_SECRET_ACCESS_KEY", ACCESS_KEY.1);
+    command
+        .arg(format!("http://{}", daemon.control))
+        .arg(INSTANCE);
+    command
+        .env("AWS_ACCESS_KEY_ID", ACCESS_KEY.0)
+        .env("AWS_SECRET_ACCESS_KEY", ACCESS_KEY.1);
     let read = read_by(test, &output(&mut command));
     println!("Rust SDK: {read}");
     let refused = ["InvalidParameterValue", "InvalidInstanceID.NotFound"];
-    assert_eq!(read, json!({ "modified": INSTANCE, "state": "applied", "refused": refused }));
+    assert_eq!(
+        read,
+        json!({ "modified": INSTANCE, "state": "applied", "refused": refused })
+    );
 }
 
 /// A stopped instance answers nobody, and what it was told before its stop is worth nothing after its start.
@@ -337,7 +479,11 @@ fn a_stopped_instance_answers_no_guest_and_its_tokens_end_with_the_launch() {
         assert_eq!(answer.status, 200, "{action}: {}", answer.body);
     };
     change("RebootInstances");
-    assert_eq!(daemon.get_with(path, &token).status, 200, "a reboot is no launch");
+    assert_eq!(
+        daemon.get_with(path, &token).status,
+        200,
+        "a reboot is no launch"
+    );
     change("StopInstances");
     // The way in is closed as soon as the change is applied, and until then it answers nobody.
     let deadline = Instant::now() + PATIENCE;

@@ -14,7 +14,9 @@ use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use support::{ACCESS_KEY, Daemon, INSTANCE, MetadataService, PATIENCE, TOKEN_REQUEST, ask, python, skip};
+use support::{
+    ACCESS_KEY, Daemon, INSTANCE, MetadataService, PATIENCE, TOKEN_REQUEST, ask, python, skip,
+};
 
 /// A command without any credentials, profile or endpoint of the machine's own.
 fn client(program: PathBuf, daemon: &Daemon) -> Command {
@@ -23,7 +25,10 @@ fn client(program: PathBuf, daemon: &Daemon) -> Command {
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .env("HOME", daemon.directory.path())
-        .env("AWS_EC2_METADATA_SERVICE_ENDPOINT", format!("http://{}", daemon.ipv4))
+        .env(
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+            format!("http://{}", daemon.ipv4),
+        )
         .env("AWS_EC2_METADATA_V1_DISABLED", "true");
     command
 }
@@ -34,34 +39,68 @@ fn output(command: &mut Command) -> Output {
 
 /// `aws ec2 …` as an operator types it.
 fn aws(daemon: &Daemon, arguments: &[&str]) -> Output {
-    let aws = python().expect("only called with the virtual environment").with_file_name("aws");
+    let aws = python()
+        .expect("only called with the virtual environment")
+        .with_file_name("aws");
     let mut command = client(aws, daemon);
-    command.env("AWS_ACCESS_KEY_ID", ACCESS_KEY.0).env("AWS_SECRET_ACCESS_KEY", ACCESS_KEY.1).arg("ec2");
-    command.args(arguments).args(["--region", "us-east-1", "--endpoint-url", &format!("http://{}", daemon.control)]);
+    command
+        .env("AWS_ACCESS_KEY_ID", ACCESS_KEY.0)
+        .env("AWS_SECRET_ACCESS_KEY", ACCESS_KEY.1)
+        .arg("ec2");
+    command.args(arguments).args([
+        "--region",
+        "us-east-1",
+        "--endpoint-url",
+        &format!("http://{}", daemon.control),
+    ]);
     output(&mut command)
 }
 
 fn options_now(daemon: &Daemon) -> Value {
-    let described = aws(daemon, &["describe-instances", "--instance-ids", INSTANCE, "--output", "json"]);
-    assert!(described.status.success(), "{}", String::from_utf8_lossy(&described.stderr));
+    let described = aws(
+        daemon,
+        &[
+            "describe-instances",
+            "--instance-ids",
+            INSTANCE,
+            "--output",
+            "json",
+        ],
+    );
+    assert!(
+        described.status.success(),
+        "{}",
+        String::from_utf8_lossy(&described.stderr)
+    );
     let described: Value = serde_json::from_slice(&described.stdout).unwrap();
     described["Reservations"][0]["Instances"][0]["MetadataOptions"].clone()
 }
 
 #[test]
 fn boto3_reads_region_instance_id_and_credentials_with_tokens_required() {
-    let Some(python) = python() else { return skip("boto3", "no .venv with boto3; run tests/all") };
+    let Some(python) = python() else {
+        return skip("boto3", "no .venv with boto3; run tests/all");
+    };
     let daemon = Daemon::start(|_| {});
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/boto3_reads.py");
     let read = output(client(python, &daemon).arg(script));
-    assert!(read.status.success(), "{}", String::from_utf8_lossy(&read.stderr));
+    assert!(
+        read.status.success(),
+        "{}",
+        String::from_utf8_lossy(&read.stderr)
+    );
     let read: Value = serde_json::from_slice(&read.stdout).unwrap();
     println!("{read:#}");
     assert_eq!(read["region"], "us-east-1");
     assert_eq!(read["instance_id"], INSTANCE);
     assert_eq!(read["credentials"]["role_name"], "demo-role");
     assert_eq!(read["found_by"], "iam-role");
-    let v2 = daemon.get_with("/latest/meta-data/iam/security-credentials/demo-role", &daemon.token()).body;
+    let v2 = daemon
+        .get_with(
+            "/latest/meta-data/iam/security-credentials/demo-role",
+            &daemon.token(),
+        )
+        .body;
     let v2: Value = serde_json::from_str(&v2).unwrap();
     assert_eq!(read["credentials"]["access_key"], v2["AccessKeyId"]);
     assert_eq!(read["access_key"], v2["AccessKeyId"]);
@@ -74,19 +113,38 @@ fn the_aws_cli_flips_every_option_and_the_next_guest_request_sees_it() {
         return skip("AWS CLI", "no .venv with the AWS CLI; run tests/all");
     }
     let daemon = Daemon::start(|_| {});
-    let tokens = |d: &Daemon| format!("GET without a token: {}", d.get("/latest/meta-data/instance-id").status);
+    let tokens = |d: &Daemon| {
+        format!(
+            "GET without a token: {}",
+            d.get("/latest/meta-data/instance-id").status
+        )
+    };
     let tags = |d: &Daemon| {
-        format!("GET tags/instance/Name: {}", d.get_with("/latest/meta-data/tags/instance/Name", &d.token()).status)
+        format!(
+            "GET tags/instance/Name: {}",
+            d.get_with("/latest/meta-data/tags/instance/Name", &d.token())
+                .status
+        )
     };
     let endpoint = |d: &Daemon| format!("PUT token: {}", d.ask(TOKEN_REQUEST).status);
     let ipv6 = |d: &Daemon| match TcpStream::connect_timeout(&d.ipv6, PATIENCE) {
-        Ok(_) => format!("GET by IPv6: {}", ask(d.ipv6, "GET / HTTP/1.1\r\nHost: imds\r\n\r\n").status),
+        Ok(_) => format!(
+            "GET by IPv6: {}",
+            ask(d.ipv6, "GET / HTTP/1.1\r\nHost: imds\r\n\r\n").status
+        ),
         Err(reason) => format!("GET by IPv6: {}", reason.kind()),
     };
     let hops = |d: &Daemon| format!("token answer with TTL {}", received_ttl(d));
     type Effect<'a> = &'a dyn Fn(&Daemon) -> String;
     let rows: [(&str, &str, &str, Effect<'_>, &str, &str); 5] = [
-        ("http-tokens", "HttpTokens", "optional", &tokens, "GET without a token: 401", "GET without a token: 200"),
+        (
+            "http-tokens",
+            "HttpTokens",
+            "optional",
+            &tokens,
+            "GET without a token: 401",
+            "GET without a token: 200",
+        ),
         (
             "http-put-response-hop-limit",
             "HttpPutResponseHopLimit",
@@ -111,7 +169,14 @@ fn the_aws_cli_flips_every_option_and_the_next_guest_request_sees_it() {
             "GET by IPv6: connection refused",
             "GET by IPv6: 200",
         ),
-        ("http-endpoint", "HttpEndpoint", "disabled", &endpoint, "PUT token: 200", "PUT token: 403"),
+        (
+            "http-endpoint",
+            "HttpEndpoint",
+            "disabled",
+            &endpoint,
+            "PUT token: 200",
+            "PUT token: 403",
+        ),
     ];
     println!("| option | before | change | after | describe-instances |\n|---|---|---|---|---|");
     for (flag, field, value, effect, before, after) in rows {
@@ -119,12 +184,26 @@ fn the_aws_cli_flips_every_option_and_the_next_guest_request_sees_it() {
         let flag_given = format!("--{flag}");
         let changed = aws(
             &daemon,
-            &["modify-instance-metadata-options", "--instance-id", INSTANCE, &flag_given, value, "--output", "json"],
+            &[
+                "modify-instance-metadata-options",
+                "--instance-id",
+                INSTANCE,
+                &flag_given,
+                value,
+                "--output",
+                "json",
+            ],
         );
-        assert!(changed.status.success(), "{}", String::from_utf8_lossy(&changed.stderr));
+        assert!(
+            changed.status.success(),
+            "{}",
+            String::from_utf8_lossy(&changed.stderr)
+        );
         let changed: Value = serde_json::from_slice(&changed.stdout).unwrap();
         let options = &changed["InstanceMetadataOptions"];
-        let said = options[field].as_str().map_or_else(|| options[field].to_string(), str::to_string);
+        let said = options[field]
+            .as_str()
+            .map_or_else(|| options[field].to_string(), str::to_string);
         assert_eq!(said, value, "{changed}");
         assert_eq!(options.as_object().unwrap().len(), 6, "{changed}");
 
@@ -135,26 +214,64 @@ fn the_aws_cli_flips_every_option_and_the_next_guest_request_sees_it() {
             state = options_now(&daemon)["State"].clone();
         }
         assert_eq!(state, "applied", "{flag}");
-        println!("| {flag} | {before} | {value} | {after} | {} |", state.as_str().unwrap());
+        println!(
+            "| {flag} | {before} | {value} | {after} | {} |",
+            state.as_str().unwrap()
+        );
     }
 }
 
 #[test]
 fn the_aws_cli_understands_every_refusal() {
     if python().is_none() {
-        return skip("AWS CLI refusals", "no .venv with the AWS CLI; run tests/all");
+        return skip(
+            "AWS CLI refusals",
+            "no .venv with the AWS CLI; run tests/all",
+        );
     }
     let daemon = Daemon::start(|_| {});
     for (arguments, said) in [
-        (&["--instance-id", "i-00000000", "--http-tokens", "optional"][..], "(InvalidInstanceID.NotFound)"),
-        (&["--instance-id", "ma1", "--http-tokens", "optional"], "(InvalidInstanceID.Malformed)"),
-        (&["--instance-id", INSTANCE, "--http-tokens", "bogus"], "(InvalidParameterValue)"),
-        (&["--instance-id", INSTANCE, "--http-put-response-hop-limit", "65"], "(InvalidParameterValue)"),
-        (&["--instance-id", INSTANCE, "--http-tokens", "optional", "--dry-run"], "(DryRunOperation)"),
+        (
+            &["--instance-id", "i-00000000", "--http-tokens", "optional"][..],
+            "(InvalidInstanceID.NotFound)",
+        ),
+        (
+            &["--instance-id", "ma1", "--http-tokens", "optional"],
+            "(InvalidInstanceID.Malformed)",
+        ),
+        (
+            &["--instance-id", INSTANCE, "--http-tokens", "bogus"],
+            "(InvalidParameterValue)",
+        ),
+        (
+            &[
+                "--instance-id",
+                INSTANCE,
+                "--http-put-response-hop-limit",
+                "65",
+            ],
+            "(InvalidParameterValue)",
+        ),
+        (
+            &[
+                "--instance-id",
+                INSTANCE,
+                "--http-tokens",
+                "optional",
+                "--dry-run",
+            ],
+            "(DryRunOperation)",
+        ),
     ] {
-        let refused = aws(&daemon, &[&["modify-instance-metadata-options"], arguments].concat());
+        let refused = aws(
+            &daemon,
+            &[&["modify-instance-metadata-options"], arguments].concat(),
+        );
         let words = String::from_utf8_lossy(&refused.stderr).into_owned();
-        assert!(!refused.status.success() && words.contains(said), "{arguments:?}: {words}");
+        assert!(
+            !refused.status.success() && words.contains(said),
+            "{arguments:?}: {words}"
+        );
     }
     assert_eq!(options_now(&daemon)["HttpTokens"], "required");
 }
@@ -176,10 +293,14 @@ fn is_the_demo_instance(read: &Value) {
 
 /// The demo instance at EC2's addresses, IPv6 included, tokens required.
 fn demo_at_the_metadata_address(test: &str) -> Option<MetadataService> {
-    MetadataService::start(test, include_str!("../../config/demo-instance.json"), |instance| {
-        instance["MetadataOptions"]["HttpTokens"] = "required".into();
-        instance["MetadataOptions"]["HttpProtocolIpv6"] = "enabled".into();
-    })
+    MetadataService::start(
+        test,
+        include_str!("../../config/demo-instance.json"),
+        |instance| {
+            instance["MetadataOptions"]["HttpTokens"] = "required".into();
+            instance["MetadataOptions"]["HttpProtocolIpv6"] = "enabled".into();
+        },
+    )
 }
 
 const BY_IPV6: (&str, &str) = ("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "IPv6");
@@ -187,13 +308,25 @@ const BY_IPV6: (&str, &str) = ("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "IPv6")
 #[test]
 fn boto3_reads_at_the_metadata_addresses_by_ipv4_and_ipv6() {
     let test = "boto3 at the metadata addresses";
-    let Some(python) = python() else { return skip(test, "no .venv with boto3; run tests/all") };
-    let Some(service) = demo_at_the_metadata_address(test) else { return };
+    let Some(python) = python() else {
+        return skip(test, "no .venv with boto3; run tests/all");
+    };
+    let Some(service) = demo_at_the_metadata_address(test) else {
+        return;
+    };
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/boto3_reads.py");
     let by_ipv4 = read_by(test, &output(service.client(&python).arg(script)));
     is_the_demo_instance(&by_ipv4);
     assert_eq!(by_ipv4["endpoint"], "http://169.254.169.254/");
-    let by_ipv6 = read_by(test, &output(service.client(&python).arg(script).env(BY_IPV6.0, BY_IPV6.1)));
+    let by_ipv6 = read_by(
+        test,
+        &output(
+            service
+                .client(&python)
+                .arg(script)
+                .env(BY_IPV6.0, BY_IPV6.1),
+        ),
+    );
     is_the_demo_instance(&by_ipv6);
     assert_eq!(by_ipv6["endpoint"], "http://[fd00:ec2::254]/");
 }
@@ -201,38 +334,74 @@ fn boto3_reads_at_the_metadata_addresses_by_ipv4_and_ipv6() {
 #[test]
 fn the_aws_cli_takes_its_credentials_from_the_metadata_address() {
     let test = "AWS CLI at the metadata address";
-    let Some(python) = python() else { return skip(test, "no .venv with the AWS CLI; run tests/all") };
-    let Some(service) = demo_at_the_metadata_address(test) else { return };
-    let said = output(service.client(python.with_file_name("aws")).args(["configure", "list"]));
+    let Some(python) = python() else {
+        return skip(test, "no .venv with the AWS CLI; run tests/all");
+    };
+    let Some(service) = demo_at_the_metadata_address(test) else {
+        return;
+    };
+    let said = output(
+        service
+            .client(python.with_file_name("aws"))
+            .args(["configure", "list"]),
+    );
     let said = String::from_utf8(said.stdout).unwrap();
     println!("{said}");
-    let found = said.lines().find(|line| line.trim_start().starts_with("access_key")).unwrap();
-    assert!(found.contains("00V2") && found.contains("iam-role"), "{said}");
+    let found = said
+        .lines()
+        .find(|line| line.trim_start().starts_with("access_key"))
+        .unwrap();
+    assert!(
+        found.contains("00V2") && found.contains("iam-role"),
+        "{said}"
+    );
 }
 
 /// Version 2 asks the metadata service for the region too; version 1 never does.
 #[test]
 fn version_2_of_the_aws_cli_takes_its_credentials_and_its_region_from_the_metadata_addresses() {
     let test = "AWS CLI 2 at the metadata addresses";
-    let Some(service) = demo_at_the_metadata_address(test) else { return };
+    let Some(service) = demo_at_the_metadata_address(test) else {
+        return;
+    };
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let version = |aws: &PathBuf| String::from_utf8(output(service.client(aws).arg("--version")).stdout).unwrap();
-    let mut programs = std::env::split_paths(&path).map(|folder| folder.join("aws")).filter(|aws| aws.is_file());
+    let version = |aws: &PathBuf| {
+        String::from_utf8(output(service.client(aws).arg("--version")).stdout).unwrap()
+    };
+    let mut programs = std::env::split_paths(&path)
+        .map(|folder| folder.join("aws"))
+        .filter(|aws| aws.is_file());
     let Some(aws) = programs.find(|aws| version(aws).starts_with("aws-cli/2")) else {
         return skip(test, "no version 2 of the AWS CLI; run tests/all");
     };
     for mode in ["IPv4", "IPv6"] {
         let configure = |arguments: &[&str]| {
             let mut command = service.client(&aws);
-            let said = output(command.env(BY_IPV6.0, mode).arg("configure").args(arguments));
-            assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+            let said = output(
+                command
+                    .env(BY_IPV6.0, mode)
+                    .arg("configure")
+                    .args(arguments),
+            );
+            assert!(
+                said.status.success(),
+                "{}",
+                String::from_utf8_lossy(&said.stderr)
+            );
             String::from_utf8(said.stdout).unwrap()
         };
         let exported: Value = serde_json::from_str(&configure(&["export-credentials"])).unwrap();
         assert_eq!(exported["AccessKeyId"], "ASIAIMDSDDEMO00000V2");
         let listed = configure(&["list"]);
-        let region = listed.lines().find(|line| line.trim_start().starts_with("region")).unwrap();
-        assert_eq!(region.split_whitespace().collect::<Vec<_>>(), ["region", "us-east-1", "imds"], "{listed}");
+        let region = listed
+            .lines()
+            .find(|line| line.trim_start().starts_with("region"))
+            .unwrap();
+        assert_eq!(
+            region.split_whitespace().collect::<Vec<_>>(),
+            ["region", "us-east-1", "imds"],
+            "{listed}"
+        );
         println!("{} by {mode}:\n{listed}", version(&aws).trim());
     }
 }
@@ -242,30 +411,60 @@ fn version_2_of_the_aws_cli_takes_its_credentials_and_its_region_from_the_metada
 fn no_sdk_finds_credentials_while_the_endpoint_is_disabled() {
     let test = "clients with the endpoint disabled";
     let document = include_str!("../../config/demo-instance.json");
-    let disabled = |instance: &mut Value| instance["MetadataOptions"]["HttpEndpoint"] = "disabled".into();
-    let Some(service) = MetadataService::start(test, document, disabled) else { return };
+    let disabled =
+        |instance: &mut Value| instance["MetadataOptions"]["HttpEndpoint"] = "disabled".into();
+    let Some(service) = MetadataService::start(test, document, disabled) else {
+        return;
+    };
     let tree = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let Some(python) = python() else { return skip(test, "no .venv with boto3; run tests/all") };
+    let Some(python) = python() else {
+        return skip(test, "no .venv with boto3; run tests/all");
+    };
     for (program, script) in [
         (python, Some("tests/clients/boto3_reads.py")),
         ("node".into(), Some("tests/clients/javascript/reads.mjs")),
-        (tree.join("tests/.work/rust/debug/imdsd-client-tests-rust"), None),
+        (
+            tree.join("tests/.work/rust/debug/imdsd-client-tests-rust"),
+            None,
+        ),
     ] {
-        let refused = output(service.client(&program).args(script.map(|script| tree.join(script))));
+        let refused = output(
+            service
+                .client(&program)
+                .args(script.map(|script| tree.join(script))),
+        );
         let words = String::from_utf8_lossy(&refused.stderr).into_owned();
-        assert!(!refused.status.success() && refused.stdout.is_empty(), "{program:?} found something: {refused:?}");
+        assert!(
+            !refused.status.success() && refused.stdout.is_empty(),
+            "{program:?} found something: {refused:?}"
+        );
         // Its own reason, and not that it is not installed.
-        let known = ["MetadataRetrievalError", "Region is missing", "FailedToLoadToken"];
-        assert!(known.iter().any(|reason| words.contains(reason)), "{program:?}: {words}");
+        let known = [
+            "MetadataRetrievalError",
+            "Region is missing",
+            "FailedToLoadToken",
+        ];
+        assert!(
+            known.iter().any(|reason| words.contains(reason)),
+            "{program:?}: {words}"
+        );
     }
 }
 
 /// The rule above all: nothing that has the metadata address built in runs in the machine's own network.
 #[test]
 fn a_client_that_finds_itself_in_the_forbidden_network_is_not_started() {
-    let Some(namespace) = support::Namespace::new("the guard of a namespace") else { return };
-    let inside = String::from_utf8(output(namespace.command("readlink").arg("/proc/self/ns/net")).stdout).unwrap();
-    let refused = output(namespace.command("echo").env("IMDSD_TEST_NOT_IN", inside.trim()));
+    let Some(namespace) = support::Namespace::new("the guard of a namespace") else {
+        return;
+    };
+    let inside =
+        String::from_utf8(output(namespace.command("readlink").arg("/proc/self/ns/net")).stdout)
+            .unwrap();
+    let refused = output(
+        namespace
+            .command("echo")
+            .env("IMDSD_TEST_NOT_IN", inside.trim()),
+    );
     assert_eq!((refused.status.code(), refused.stdout), (Some(97), vec![]));
     let refused = output(namespace.command("echo").env_remove("IMDSD_TEST_NOT_IN"));
     assert_eq!((refused.status.code(), refused.stdout), (Some(97), vec![]));
@@ -276,31 +475,54 @@ fn the_javascript_sdk_reads_at_the_metadata_addresses_by_ipv4_and_ipv6() {
     let test = "JavaScript SDK";
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/javascript");
     if !Path::new(directory).join("node_modules").exists() {
-        return skip(test, "no node_modules in tests/clients/javascript; run tests/all");
+        return skip(
+            test,
+            "no node_modules in tests/clients/javascript; run tests/all",
+        );
     }
-    let Some(service) = demo_at_the_metadata_address(test) else { return };
+    let Some(service) = demo_at_the_metadata_address(test) else {
+        return;
+    };
     let script = format!("{directory}/reads.mjs");
     is_the_demo_instance(&read_by(test, &output(service.client("node").arg(&script))));
-    is_the_demo_instance(&read_by(test, &output(service.client("node").arg(&script).env(BY_IPV6.0, BY_IPV6.1))));
+    is_the_demo_instance(&read_by(
+        test,
+        &output(
+            service
+                .client("node")
+                .arg(&script)
+                .env(BY_IPV6.0, BY_IPV6.1),
+        ),
+    ));
 }
 
 #[test]
 fn the_rust_sdk_reads_at_the_metadata_addresses_by_ipv4_and_ipv6() {
     let test = "Rust SDK";
-    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/.work/rust/debug/imdsd-client-tests-rust");
+    let program = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/.work/rust/debug/imdsd-client-tests-rust"
+    );
     if !Path::new(program).exists() {
         return skip(test, "tests/clients/rust is not built; run tests/all");
     }
-    let Some(service) = demo_at_the_metadata_address(test) else { return };
+    let Some(service) = demo_at_the_metadata_address(test) else {
+        return;
+    };
     is_the_demo_instance(&read_by(test, &output(&mut service.client(program))));
-    is_the_demo_instance(&read_by(test, &output(service.client(program).env(BY_IPV6.0, BY_IPV6.1))));
+    is_the_demo_instance(&read_by(
+        test,
+        &output(service.client(program).env(BY_IPV6.0, BY_IPV6.1)),
+    ));
 }
 
 /// cloud-init's own Ec2 data source crawls everything; then every listed entry of every version is asked for.
 #[test]
 fn cloud_init_crawls_the_whole_tree_and_nothing_listed_is_missing() {
     let test = "cloud-init";
-    let Some(python) = python() else { return skip(test, "no .venv; run tests/all") };
+    let Some(python) = python() else {
+        return skip(test, "no .venv; run tests/all");
+    };
     let package = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/.work/cloud-init");
     if !Path::new(package).join("usr").exists() {
         return skip(test, "Debian's cloud-init is not unpacked; run tests/all");
@@ -311,12 +533,21 @@ fn cloud_init_crawls_the_whole_tree_and_nothing_listed_is_missing() {
         instance["MetadataOptions"]["HttpTokens"] = "required".into();
         instance["MetadataOptions"]["InstanceMetadataTags"] = "enabled".into();
     };
-    let Some(service) = MetadataService::start(test, document, options) else { return };
+    let Some(service) = MetadataService::start(test, document, options) else {
+        return;
+    };
     // The guest's interfaces, by the addresses that the document gives them.
-    for (index, interface) in instance["NetworkInterfaces"].as_array().unwrap().iter().enumerate() {
+    for (index, interface) in instance["NetworkInterfaces"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .enumerate()
+    {
         let mac = interface["MacAddress"].as_str().unwrap();
         let (name, peer) = (format!("eth{index}"), format!("peer{index}"));
-        let add = ["link", "add", &name, "address", mac, "type", "veth", "peer", "name", &peer];
+        let add = [
+            "link", "add", &name, "address", mac, "type", "veth", "peer", "name", &peer,
+        ];
         assert!(output(service.guest("ip").args(add)).status.success());
     }
 
@@ -326,23 +557,44 @@ fn cloud_init_crawls_the_whole_tree_and_nothing_listed_is_missing() {
     // cloud-init looks for interfaces in /sys, which shows those of the network it was mounted in.
     const WITH_ITS_OWN_SYS: &str = "mount -t sysfs sysfs /sys && exec \"$@\"";
     let mut cloud_init = service.client("unshare");
-    cloud_init.args(["--mount", "sh", "-c", WITH_ITS_OWN_SYS, "sh"]).arg(python).arg(script).arg(package).arg(&scratch);
+    cloud_init
+        .args(["--mount", "sh", "-c", WITH_ITS_OWN_SYS, "sh"])
+        .arg(python)
+        .arg(script)
+        .arg(package)
+        .arg(&scratch);
     let read = read_by(test, &output(&mut cloud_init));
 
     assert_eq!(read["missing"], serde_json::json!([]));
     assert_eq!(read["complaints"], serde_json::json!([]));
-    assert!(read["crawled"].as_u64().unwrap() > 1000, "{}", read["crawled"]);
+    assert!(
+        read["crawled"].as_u64().unwrap() > 1000,
+        "{}",
+        read["crawled"]
+    );
     assert_eq!(read["instance_id"], instance["InstanceId"]);
-    assert_eq!(read["availability_zone"], instance["Placement"]["AvailabilityZone"]);
+    assert_eq!(
+        read["availability_zone"],
+        instance["Placement"]["AvailabilityZone"]
+    );
     assert_eq!(read["region"], "us-west-2");
     assert_eq!(read["identity"]["instanceId"], instance["InstanceId"]);
     assert_eq!(read["metadata_version"], "2021-03-23");
     let key = instance["Imds"]["OpenSshKey"].as_str().unwrap();
     let material = key.split(' ').nth(1).unwrap();
-    assert!(read["public_ssh_keys"][0].as_str().unwrap().contains(material), "{}", read["public_ssh_keys"]);
+    assert!(
+        read["public_ssh_keys"][0]
+            .as_str()
+            .unwrap()
+            .contains(material),
+        "{}",
+        read["public_ssh_keys"]
+    );
     use base64::Engine as _;
     let encoded = instance["Imds"]["UserData"].as_str().unwrap();
-    let user_data = base64::engine::general_purpose::STANDARD.decode(encoded).unwrap();
+    let user_data = base64::engine::general_purpose::STANDARD
+        .decode(encoded)
+        .unwrap();
     assert_eq!(read["user_data"].as_str().unwrap().as_bytes(), user_data);
     for tag in instance["Tags"].as_array().unwrap() {
         let shown = &read["metadata"]["tags"]["instance"][tag["Key"].as_str().unwrap()];
@@ -350,18 +602,38 @@ fn cloud_init_crawls_the_whole_tree_and_nothing_listed_is_missing() {
     }
     let network = &read["network_config"];
     assert_eq!(network["version"], 2);
-    for (index, interface) in instance["NetworkInterfaces"].as_array().unwrap().iter().enumerate() {
+    for (index, interface) in instance["NetworkInterfaces"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .enumerate()
+    {
         let ethernet = &network["ethernets"][format!("eth{index}")];
-        assert_eq!(ethernet["match"]["macaddress"], interface["MacAddress"], "{network}");
+        assert_eq!(
+            ethernet["match"]["macaddress"], interface["MacAddress"],
+            "{network}"
+        );
         assert_eq!(ethernet["dhcp4"], true, "{network}");
-        assert_eq!(ethernet["dhcp4-overrides"]["route-metric"], (index + 1) * 100, "{network}");
+        assert_eq!(
+            ethernet["dhcp4-overrides"]["route-metric"],
+            (index + 1) * 100,
+            "{network}"
+        );
         let has_ipv6 = !interface["Ipv6Addresses"].as_array().unwrap().is_empty();
         assert_eq!(ethernet["dhcp6"], has_ipv6, "{network}");
         // DHCP is for the first address. All others are given, with the length of the subnet's block.
         let others = interface["PrivateIpAddresses"].as_array().unwrap()[1..].iter();
-        let others = others.map(|address| format!("{}/24", address["PrivateIpAddress"].as_str().unwrap()));
-        let given = ethernet["addresses"].as_array().cloned().unwrap_or_default();
-        assert_eq!(given, others.map(Value::String).collect::<Vec<_>>(), "{network}");
+        let others =
+            others.map(|address| format!("{}/24", address["PrivateIpAddress"].as_str().unwrap()));
+        let given = ethernet["addresses"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        assert_eq!(
+            given,
+            others.map(Value::String).collect::<Vec<_>>(),
+            "{network}"
+        );
     }
     println!(
         "{}: instance {}, {} paths crawled in all versions, 0 missing; network {}",
@@ -391,9 +663,14 @@ fn received_ttl(daemon: &Daemon) -> u8 {
         };
         assert_eq!(set, 0);
         // What arrives does so at once; a machine that is slow makes it later, and no token travels less far for it.
-        stream.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(2)))
+            .unwrap();
         stream.write_all(TOKEN_REQUEST.as_bytes()).unwrap();
         support::read_to_end(&mut stream).starts_with("HTTP/1.1 200")
     };
-    (1..=64).take_while(|&minimum| arrives_with(minimum)).last().expect("it arrives with 1")
+    (1..=64)
+        .take_while(|&minimum| arrives_with(minimum))
+        .last()
+        .expect("it arrives with 1")
 }

@@ -10,20 +10,50 @@ use super::{client, output};
 /// A certificate of its own for 127.0.0.1, and its key.
 fn certificate(directory: &Path) {
     let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=imdsd"])
-        .args(["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "control.key", "-out", "control.pem"])
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "1",
+            "-subj",
+            "/CN=imdsd",
+        ])
+        .args([
+            "-addext",
+            "subjectAltName=IP:127.0.0.1",
+            "-keyout",
+            "control.key",
+            "-out",
+            "control.pem",
+        ])
         .current_dir(directory)
         .output()
         .unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
     let key = directory.join("control.key");
     std::fs::set_permissions(key, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 fn describe(daemon: &Daemon, scheme: &str, trusted: &Path) -> Output {
     let mut aws = client(python().unwrap().with_file_name("aws"), daemon);
-    aws.env("AWS_ACCESS_KEY_ID", ACCESS_KEY.0).env("AWS_SECRET_ACCESS_KEY", ACCESS_KEY.1).env("AWS_CA_BUNDLE", trusted);
-    aws.env("AWS_MAX_ATTEMPTS", "1").args(["ec2", "describe-instances", "--region", "us-east-1", "--output", "text"]);
+    aws.env("AWS_ACCESS_KEY_ID", ACCESS_KEY.0)
+        .env("AWS_SECRET_ACCESS_KEY", ACCESS_KEY.1)
+        .env("AWS_CA_BUNDLE", trusted);
+    aws.env("AWS_MAX_ATTEMPTS", "1").args([
+        "ec2",
+        "describe-instances",
+        "--region",
+        "us-east-1",
+        "--output",
+        "text",
+    ]);
     output(
         aws.args(["--query", "Reservations[].Instances[].InstanceId"])
             .args(["--endpoint-url", &format!("{scheme}://{}", daemon.control)]),
@@ -33,14 +63,20 @@ fn describe(daemon: &Daemon, scheme: &str, trusted: &Path) -> Output {
 #[test]
 fn the_aws_cli_calls_the_control_endpoint_over_tls_and_trusts_only_its_certificate() {
     if python().is_none() {
-        return skip("TLS of the control endpoint", "no .venv with the AWS CLI; run tests/all");
+        return skip(
+            "TLS of the control endpoint",
+            "no .venv with the AWS CLI; run tests/all",
+        );
     }
     let mut daemon = Daemon::start(|_| {});
     daemon.kill();
     let directory = daemon.directory.path().to_path_buf();
     let file = directory.join("imdsd.toml");
     let plain = std::fs::read_to_string(&file).unwrap();
-    let with = plain.replace("[control]\n", "[control]\ncertificate = \"control.pem\"\nkey = \"control.key\"\n");
+    let with = plain.replace(
+        "[control]\n",
+        "[control]\ncertificate = \"control.pem\"\nkey = \"control.key\"\n",
+    );
     std::fs::write(&file, with).unwrap();
     certificate(&directory);
     daemon.start_again();
@@ -50,10 +86,19 @@ fn the_aws_cli_calls_the_control_endpoint_over_tls_and_trusts_only_its_certifica
     std::fs::create_dir(&other).unwrap();
     certificate(&other);
     let found = describe(&daemon, "https", &trusted);
-    assert_eq!(String::from_utf8_lossy(&found.stdout).trim(), INSTANCE, "{}", String::from_utf8_lossy(&found.stderr));
+    assert_eq!(
+        String::from_utf8_lossy(&found.stdout).trim(),
+        INSTANCE,
+        "{}",
+        String::from_utf8_lossy(&found.stderr)
+    );
     let refused = describe(&daemon, "https", &other.join("control.pem"));
     assert!(!refused.status.success() && refused.stdout.is_empty());
-    assert!(String::from_utf8_lossy(&refused.stderr).contains("SSL"), "{}", String::from_utf8_lossy(&refused.stderr));
+    assert!(
+        String::from_utf8_lossy(&refused.stderr).contains("SSL"),
+        "{}",
+        String::from_utf8_lossy(&refused.stderr)
+    );
     // Plain HTTP is not answered there.
     assert!(!describe(&daemon, "http", &trusted).status.success());
 
@@ -65,7 +110,11 @@ fn the_aws_cli_calls_the_control_endpoint_over_tls_and_trusts_only_its_certifica
     rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
     daemon.wait_for(|line| line["message"] == "reloaded");
     assert!(!describe(&daemon, "https", &trusted).status.success());
-    assert!(describe(&daemon, "https", &other.join("control.pem")).status.success());
+    assert!(
+        describe(&daemon, "https", &other.join("control.pem"))
+            .status
+            .success()
+    );
 }
 
 /// Each fault names the file and the way out, before anything listens.
@@ -75,10 +124,17 @@ fn a_certificate_that_can_not_be_served_is_refused() {
     let directory = daemon.directory.path().to_path_buf();
     let file = directory.join("imdsd.toml");
     let plain = std::fs::read_to_string(&file).unwrap();
-    let with = plain.replace("[control]\n", "[control]\ncertificate = \"control.pem\"\nkey = \"control.key\"\n");
+    let with = plain.replace(
+        "[control]\n",
+        "[control]\ncertificate = \"control.pem\"\nkey = \"control.key\"\n",
+    );
     std::fs::write(&file, with).unwrap();
     let check = || {
-        let check = Command::new(env!("CARGO_BIN_EXE_imdsd")).args(["check", "--config"]).arg(&file).output().unwrap();
+        let check = Command::new(env!("CARGO_BIN_EXE_imdsd"))
+            .args(["check", "--config"])
+            .arg(&file)
+            .output()
+            .unwrap();
         assert!(!check.status.success());
         String::from_utf8(check.stderr).unwrap()
     };
@@ -87,17 +143,26 @@ fn a_certificate_that_can_not_be_served_is_refused() {
     let key = directory.join("control.key");
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
     let said = check();
-    assert!(said.contains("control.key: others than its owner may use this key (mode 640): chmod 600"), "{said}");
+    assert!(
+        said.contains("control.key: others than its owner may use this key (mode 640): chmod 600"),
+        "{said}"
+    );
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
     let other = directory.join("other");
     std::fs::create_dir(&other).unwrap();
     certificate(&other);
     std::fs::copy(other.join("control.key"), &key).unwrap();
     let said = check();
-    assert!(said.contains("control.pem: does not go with the key"), "{said}");
+    assert!(
+        said.contains("control.pem: does not go with the key"),
+        "{said}"
+    );
     std::fs::write(&key, "nothing").unwrap();
     let said = check();
-    assert!(said.contains("control.key: not a private key in PEM"), "{said}");
+    assert!(
+        said.contains("control.key: not a private key in PEM"),
+        "{said}"
+    );
     std::fs::write(directory.join("control.pem"), "").unwrap();
     assert!(check().contains("control.pem: there is no certificate in it"));
 }

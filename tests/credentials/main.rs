@@ -15,7 +15,9 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use imdsd::credentials::{Delivery, RoleSession};
-use imdsd::instance::{AssumeRoleSource, CredentialSource, InstanceId, ProcessSource, Role, Switch, WebIdentitySource};
+use imdsd::instance::{
+    AssumeRoleSource, CredentialSource, InstanceId, ProcessSource, Role, Switch, WebIdentitySource,
+};
 
 /// The role of every test.
 const ROLE_ARN: &str = "arn:aws:iam::123456789012:role/backup";
@@ -25,17 +27,31 @@ fn instance() -> InstanceId {
 }
 
 fn role(source: CredentialSource) -> Role {
-    Role { role_name: "backup".to_string(), source, v1: Switch::Enabled }
+    Role {
+        role_name: "backup".to_string(),
+        source,
+        v1: Switch::Enabled,
+    }
 }
 
 fn session(source: CredentialSource, delivery: Delivery) -> RoleSession {
     let (account, role_name) = ("123456789012".to_string(), "backup".to_string());
-    RoleSession { instance: instance(), launch_epoch: 7, account, role_name, source, delivery }
+    RoleSession {
+        instance: instance(),
+        launch_epoch: 7,
+        account,
+        role_name,
+        source,
+        delivery,
+    }
 }
 
 fn process_source(command: &[&str], timeout_seconds: u32) -> CredentialSource {
     let command = command.iter().map(ToString::to_string).collect();
-    CredentialSource::Process(ProcessSource { command, timeout_seconds: Some(timeout_seconds) })
+    CredentialSource::Process(ProcessSource {
+        command,
+        timeout_seconds: Some(timeout_seconds),
+    })
 }
 
 fn assume_role_source(endpoint: &str, access_key_file: &Path) -> AssumeRoleSource {
@@ -52,16 +68,28 @@ fn assume_role_source(endpoint: &str, access_key_file: &Path) -> AssumeRoleSourc
 
 fn web_identity_source(endpoint: &str) -> WebIdentitySource {
     let (endpoint, role_arn) = (endpoint.to_string(), ROLE_ARN.to_string());
-    WebIdentitySource { endpoint, role_arn, audience: None, duration_seconds: Some(900), ca_file: None }
+    WebIdentitySource {
+        endpoint,
+        role_arn,
+        audience: None,
+        duration_seconds: Some(900),
+        ca_file: None,
+    }
 }
 
 /// A file with the host's access key, and a session token if there is one.
 fn write_key(path: &Path, session_token: Option<&str>) {
     let (id, secret) = support::ACCESS_KEY;
-    let mut text = format!("[[access_key]]\naccess_key_id = \"{id}\"\nsecret_access_key = \"{secret}\"\n");
+    let mut text =
+        format!("[[access_key]]\naccess_key_id = \"{id}\"\nsecret_access_key = \"{secret}\"\n");
     if let Some(token) = session_token {
         text += &format!("session_token = \"{token}\"\n");
     }
-    let mut file = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(path).unwrap();
+    let mut file = std::fs::OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .unwrap();
     file.write_all(text.as_bytes()).unwrap();
 }

@@ -49,7 +49,10 @@ impl Moto {
         let deadline = Instant::now() + 9 * PATIENCE;
         while TcpStream::connect_timeout(&address, PATIENCE).is_err() {
             let status = child.try_wait().unwrap();
-            assert!(Instant::now() < deadline && status.is_none(), "moto does not listen; {status:?}");
+            assert!(
+                Instant::now() < deadline && status.is_none(),
+                "moto does not listen; {status:?}"
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
         Moto { child, address }
@@ -98,9 +101,15 @@ impl Reader {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
-            let moment = || Moment { since_boot: Duration::from_secs(1), wall: clock.now() };
+            let moment = || Moment {
+                since_boot: Duration::from_secs(1),
+                wall: clock.now(),
+            };
             let tokens = Arc::new(TokenAuthority::in_memory(moment()));
-            let made = Made { credentials: cache, ..Made::default() };
+            let made = Made {
+                credentials: cache,
+                ..Made::default()
+            };
             let guest = Guest::new(registry, tokens, made, HostRule::Known(Vec::new()));
             let ask = |instance: &str, method: &str, target: &str, header: (&str, &str)| {
                 let origin = Origin {
@@ -109,10 +118,23 @@ impl Reader {
                     peer: "127.0.0.1:1".parse().unwrap(),
                     holder: None,
                 };
-                let headers = [("host", b"imds".as_slice()), (header.0, header.1.as_bytes())].into_iter();
-                let raw = RawRequest { method, target, version: HttpVersion::Http11, headers, body: Body::Empty };
+                let headers = [
+                    ("host", b"imds".as_slice()),
+                    (header.0, header.1.as_bytes()),
+                ]
+                .into_iter();
+                let raw = RawRequest {
+                    method,
+                    target,
+                    version: HttpVersion::Http11,
+                    headers,
+                    body: Body::Empty,
+                };
                 match guest.handle(&origin, raw, moment()) {
-                    Answer::Reply(reply) => (reply.status, String::from_utf8(reply.body.to_vec()).unwrap()),
+                    Answer::Reply(reply) => (
+                        reply.status,
+                        String::from_utf8(reply.body.to_vec()).unwrap(),
+                    ),
                     Answer::Silence => (0, String::new()),
                 }
             };
@@ -121,14 +143,20 @@ impl Reader {
             while !stopped.load(Ordering::Relaxed) {
                 for instance in ["i-00000001", "i-00000002"] {
                     let (_, token) = ask(instance, "PUT", "/latest/api/token", ttl);
-                    for header in [("user-agent", "test"), ("x-aws-ec2-metadata-token", token.as_str())] {
+                    for header in [
+                        ("user-agent", "test"),
+                        ("x-aws-ec2-metadata-token", token.as_str()),
+                    ] {
                         let path = "/latest/meta-data/iam/security-credentials/";
                         let (_, role) = ask(instance, "GET", path, header);
                         let (status, body) = ask(instance, "GET", &format!("{path}{role}"), header);
-                        let body: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
+                        let body: serde_json::Value =
+                            serde_json::from_str(&body).unwrap_or_default();
                         reads += 1;
                         match (status, body["Code"].as_str()) {
-                            (200, Some("Success")) => drop(keys.insert(body["AccessKeyId"].to_string())),
+                            (200, Some("Success")) => {
+                                drop(keys.insert(body["AccessKeyId"].to_string()))
+                            }
                             _ => failures += 1,
                         }
                     }
@@ -160,8 +188,12 @@ async fn until<T>(mut happened: impl FnMut() -> Option<T>) -> T {
 /// Two instances, one for each call of STS; each gets two sessions; then the STS goes away.
 #[tokio::test]
 async fn sessions_from_moto_differ_are_renewed_and_outlive_it_until_they_expire() {
-    let program = python().map(|python| python.with_file_name("moto_server")).filter(|program| program.exists());
-    let Some(program) = program else { return skip("moto's STS", "no moto_server in .venv; run tests/all") };
+    let program = python()
+        .map(|python| python.with_file_name("moto_server"))
+        .filter(|program| program.exists());
+    let Some(program) = program else {
+        return skip("moto's STS", "no moto_server in .venv; run tests/all");
+    };
     let directory = tempfile::tempdir().unwrap();
     let mut moto = Moto::start(program, directory.path());
     let endpoint = format!("http://{}", moto.address);
@@ -171,8 +203,14 @@ async fn sessions_from_moto_differ_are_renewed_and_outlive_it_until_they_expire(
     write_key(&key_file, None);
     let (registry, _) = Registry::open(Arc::new(MemoryStore)).unwrap();
     for (id, source) in [
-        ("i-00000001", CredentialSource::AssumeRole(assume_role_source(&endpoint, &key_file))),
-        ("i-00000002", CredentialSource::AssumeRoleWithWebIdentity(web_identity_source(&endpoint))),
+        (
+            "i-00000001",
+            CredentialSource::AssumeRole(assume_role_source(&endpoint, &key_file)),
+        ),
+        (
+            "i-00000002",
+            CredentialSource::AssumeRoleWithWebIdentity(web_identity_source(&endpoint)),
+        ),
     ] {
         let mut instance = demo_instance();
         instance.instance_id = InstanceId::parse(id).unwrap();
@@ -190,14 +228,27 @@ async fn sessions_from_moto_differ_are_renewed_and_outlive_it_until_they_expire(
     };
     let all: Vec<Wanted> = registry.snapshot().entries().map(wanted).collect();
     let (cache, clock) = (Cache::new(), Ahead::default());
-    let mint =
-        Arc::new(|request: &WebIdentityRequest| format!("e30.{}.c2ln", request.delivery.as_str().replace('.', "A")));
+    let mint = Arc::new(|request: &WebIdentityRequest| {
+        format!("e30.{}.c2ln", request.delivery.as_str().replace('.', "A"))
+    });
     let (_send, receiver) = watch::channel(all.clone());
-    let refresher = Refresher::start(cache.clone(), Arc::new(Sources { mint }), Arc::new(clock.clone()), receiver);
+    let refresher = Refresher::start(
+        cache.clone(),
+        Arc::new(Sources { mint }),
+        Arc::new(clock.clone()),
+        receiver,
+    );
     let readings = |now: Timestamp| -> Option<Vec<Reading>> {
         let both = |wanted: &Wanted| {
-            [Delivery::V1, Delivery::V2]
-                .map(|delivery| cache.read(&wanted.instance, wanted.launch_epoch, &wanted.role, delivery, now))
+            [Delivery::V1, Delivery::V2].map(|delivery| {
+                cache.read(
+                    &wanted.instance,
+                    wanted.launch_epoch,
+                    &wanted.role,
+                    delivery,
+                    now,
+                )
+            })
         };
         all.iter().flat_map(both).collect()
     };
@@ -209,14 +260,20 @@ async fn sessions_from_moto_differ_are_renewed_and_outlive_it_until_they_expire(
         readings(now)?.into_iter().map(success).collect()
     };
     let first = until(|| credentials(clock.now())).await;
-    let mut ids: Vec<_> = first.iter().map(|credentials| credentials.access_key_id.as_str()).collect();
+    let mut ids: Vec<_> = first
+        .iter()
+        .map(|credentials| credentials.access_key_id.as_str())
+        .collect();
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), 4, "{first:?}");
     for credentials in &first {
         let life = credentials.expiration.duration_since(clock.now()).as_secs();
         assert!((800..=901).contains(&life), "{life}");
-        assert!(!credentials.session_token.expose().is_empty() && !credentials.secret_access_key.expose().is_empty());
+        assert!(
+            !credentials.session_token.expose().is_empty()
+                && !credentials.secret_access_key.expose().is_empty()
+        );
     }
 
     // From here on a guest reads without a pause, with and without a token.
@@ -230,10 +287,19 @@ async fn sessions_from_moto_differ_are_renewed_and_outlive_it_until_they_expire(
     clock.0.store(460, Ordering::Relaxed);
     let second = until(|| {
         let now = credentials(clock.now())?;
-        now.iter().zip(&first).all(|(now, before)| now.access_key_id != before.access_key_id).then_some(now)
+        now.iter()
+            .zip(&first)
+            .all(|(now, before)| now.access_key_id != before.access_key_id)
+            .then_some(now)
     })
     .await;
-    assert_eq!((failed() - failed_before, refresher.counters().fetched.load(Ordering::Relaxed)), (0, 8));
+    assert_eq!(
+        (
+            failed() - failed_before,
+            refresher.counters().fetched.load(Ordering::Relaxed)
+        ),
+        (0, 8)
+    );
 
     // 3. moto is gone: what it gave goes on.
     moto.child.kill().unwrap();
@@ -241,20 +307,39 @@ async fn sessions_from_moto_differ_are_renewed_and_outlive_it_until_they_expire(
     clock.0.store(460 + 230, Ordering::Relaxed);
     until(|| (failed() >= failed_before + 4).then_some(())).await;
     assert_eq!(credentials(clock.now()).unwrap(), second);
-    let end = second.iter().map(|credentials| credentials.expiration).min().unwrap();
-    assert_eq!(credentials(end - SignedDuration::from_millis(1)).unwrap(), second);
+    let end = second
+        .iter()
+        .map(|credentials| credentials.expiration)
+        .min()
+        .unwrap();
+    assert_eq!(
+        credentials(end - SignedDuration::from_millis(1)).unwrap(),
+        second
+    );
 
     let (reads, failures, keys) = reader.stop();
     println!(
         "{reads} reads while credentials were renewed and moto was killed, {failures} failed, {keys} access keys seen"
     );
-    assert!(reads > 40 && failures == 0, "{failures} of {reads} reads failed");
-    assert_eq!(keys, 8, "two sessions of two instances, before and after the renewal");
+    assert!(
+        reads > 40 && failures == 0,
+        "{failures} of {reads} reads failed"
+    );
+    assert_eq!(
+        keys, 8,
+        "two sessions of two instances, before and after the renewal"
+    );
 
     // 4. Until it expires.
-    let last = second.iter().map(|credentials| credentials.expiration).max().unwrap();
+    let last = second
+        .iter()
+        .map(|credentials| credentials.expiration)
+        .max()
+        .unwrap();
     for reading in readings(last).unwrap() {
-        let Reading::Failure { code, message, .. } = reading else { panic!("{reading:?}") };
+        let Reading::Failure { code, message, .. } = reading else {
+            panic!("{reading:?}")
+        };
         assert_eq!(code, "InternalError");
         assert!(!message.contains("127.0.0.1"), "{message}");
     }

@@ -8,11 +8,18 @@ use imdsd::instance::CredentialSource;
 
 use super::{process_source, session, support};
 
-const GOOD: &str = r#"{"Version":1,"AccessKeyId":"ASIA1","SecretAccessKey":"hunter2","SessionToken":"hunter3"}"#;
+const GOOD: &str =
+    r#"{"Version":1,"AccessKeyId":"ASIA1","SecretAccessKey":"hunter2","SessionToken":"hunter3"}"#;
 
 async fn run(command: &[&str], timeout_seconds: u32) -> Result<Fetched, FetchError> {
-    let CredentialSource::Process(source) = process_source(command, timeout_seconds) else { unreachable!() };
-    process::fetch(&source, &session(CredentialSource::Process(source.clone()), Delivery::V2)).await
+    let CredentialSource::Process(source) = process_source(command, timeout_seconds) else {
+        unreachable!()
+    };
+    process::fetch(
+        &source,
+        &session(CredentialSource::Process(source.clone()), Delivery::V2),
+    )
+    .await
 }
 
 #[tokio::test]
@@ -20,7 +27,13 @@ async fn a_program_that_keeps_to_the_contract_gives_credentials() {
     let silent = format!("head -c 300000 /dev/zero >&2; echo '{GOOD}'");
     for command in [vec!["/bin/echo", GOOD], vec!["/bin/sh", "-c", &silent]] {
         let fetched = run(&command, 10).await.unwrap();
-        assert_eq!((fetched.access_key_id.as_str(), fetched.session_token.expose()), ("ASIA1", "hunter3"));
+        assert_eq!(
+            (
+                fetched.access_key_id.as_str(),
+                fetched.session_token.expose()
+            ),
+            ("ASIA1", "hunter3")
+        );
         assert_eq!(fetched.expiration, None);
     }
 }
@@ -32,19 +45,52 @@ async fn a_program_that_does_not_gives_none_and_its_output_is_not_repeated() {
     let version_2 = GOOD.replace("\"Version\":1", "\"Version\":2");
     let background = format!("sleep 1000 & echo '{GOOD}'");
     let rows: [(&[&str], &str); 13] = [
-        (&["/bin/echo", "hunter2"], "/bin/echo: its output is not JSON (line 1, column 1)"),
-        (&["/bin/echo", &version_2], "/bin/echo: its output has no Version 1"),
-        (&["/bin/echo", "{\"Version\":1}"], "/bin/echo: its output has no AccessKeyId"),
-        (&["/bin/true"], "/bin/true: its output is not JSON (line 1, column 0)"),
+        (
+            &["/bin/echo", "hunter2"],
+            "/bin/echo: its output is not JSON (line 1, column 1)",
+        ),
+        (
+            &["/bin/echo", &version_2],
+            "/bin/echo: its output has no Version 1",
+        ),
+        (
+            &["/bin/echo", "{\"Version\":1}"],
+            "/bin/echo: its output has no AccessKeyId",
+        ),
+        (
+            &["/bin/true"],
+            "/bin/true: its output is not JSON (line 1, column 0)",
+        ),
         (&["/bin/false"], "/bin/false: exit status: 1; it said: \"\""),
-        (&["/bin/sh", "-c", &bad_exit], "/bin/sh: exit status: 3; it said: \"oh no\""),
-        (&["/bin/sh", "-c", "kill -9 $$"], "/bin/sh: signal: 9 (SIGKILL); it said: \"\""),
-        (&["/bin/sh", "-c", "yes hunter2"], "/bin/sh: printed more than 65536 bytes and was killed"),
-        (&["/bin/sh", "-c", "sleep 1000"], "/bin/sh: did not end within 1 s and was killed"),
+        (
+            &["/bin/sh", "-c", &bad_exit],
+            "/bin/sh: exit status: 3; it said: \"oh no\"",
+        ),
+        (
+            &["/bin/sh", "-c", "kill -9 $$"],
+            "/bin/sh: signal: 9 (SIGKILL); it said: \"\"",
+        ),
+        (
+            &["/bin/sh", "-c", "yes hunter2"],
+            "/bin/sh: printed more than 65536 bytes and was killed",
+        ),
+        (
+            &["/bin/sh", "-c", "sleep 1000"],
+            "/bin/sh: did not end within 1 s and was killed",
+        ),
         // It has ended, but not what it left running with its output.
-        (&["/bin/sh", "-c", &background], "/bin/sh: did not end within 1 s and was killed"),
-        (&["/nonexistent/program", "hunter2"], "/nonexistent/program: can't be run: No such file or directory"),
-        (&["echo", GOOD], "a command begins with the absolute path of a program"),
+        (
+            &["/bin/sh", "-c", &background],
+            "/bin/sh: did not end within 1 s and was killed",
+        ),
+        (
+            &["/nonexistent/program", "hunter2"],
+            "/nonexistent/program: can't be run: No such file or directory",
+        ),
+        (
+            &["echo", GOOD],
+            "a command begins with the absolute path of a program",
+        ),
         (&[], "a command begins with the absolute path of a program"),
     ];
     for (command, told) in rows {
@@ -54,8 +100,14 @@ async fn a_program_that_does_not_gives_none_and_its_output_is_not_repeated() {
         assert!(error.to_string().starts_with(told), "{command:?}: {error}");
         assert!(!error.to_string().contains("hunter"), "{error}");
     }
-    let error = run(&["/bin/sh", "-c", long_error, "start"], 10).await.unwrap_err().to_string();
-    assert!(error.contains("it said: \"start xxx") && error.len() < 300, "{error}");
+    let error = run(&["/bin/sh", "-c", long_error, "start"], 10)
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("it said: \"start xxx") && error.len() < 300,
+        "{error}"
+    );
 }
 
 /// The very characters that a shell would read.
@@ -63,9 +115,18 @@ async fn a_program_that_does_not_gives_none_and_its_output_is_not_repeated() {
 async fn no_shell_reads_the_command() {
     let directory = tempfile::tempdir().unwrap();
     let mark = directory.path().join("mark");
-    let id = format!("$HOME `id` * ~ && touch {0}; touch {0} | $(touch {0})", mark.display());
+    let id = format!(
+        "$HOME `id` * ~ && touch {0}; touch {0} | $(touch {0})",
+        mark.display()
+    );
     let output = GOOD.replace("ASIA1", &id);
-    assert_eq!(run(&["/bin/echo", &output], 10).await.unwrap().access_key_id, id);
+    assert_eq!(
+        run(&["/bin/echo", &output], 10)
+            .await
+            .unwrap()
+            .access_key_id,
+        id
+    );
     assert!(!mark.exists());
 }
 
@@ -109,7 +170,10 @@ fn wait_until_gone(pid: &str) {
 async fn time_up_or_not_wanted_any_more_a_program_ends_with_all_that_it_started() {
     let directory = tempfile::tempdir().unwrap();
     let pids = directory.path().join("pids");
-    let script = format!("sleep 1000 & echo $$ $! > {0}.new; mv {0}.new {0}; wait", pids.display());
+    let script = format!(
+        "sleep 1000 & echo $$ $! > {0}.new; mv {0}.new {0}; wait",
+        pids.display()
+    );
     for timeout in [1, 60] {
         let command = ["/bin/sh", "-c", &script];
         let running = run(&command, timeout);
@@ -118,7 +182,11 @@ async fn time_up_or_not_wanted_any_more_a_program_ends_with_all_that_it_started(
         } else {
             let mut running = Box::pin(running);
             while !pids.exists() {
-                assert!(tokio::time::timeout(Duration::from_millis(5), &mut running).await.is_err());
+                assert!(
+                    tokio::time::timeout(Duration::from_millis(5), &mut running)
+                        .await
+                        .is_err()
+                );
             }
             drop(running);
         }

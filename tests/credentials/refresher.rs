@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use imdsd::credentials::{Cache, Delivery, Reading, Refresher, Sources, SystemClock, Wanted, WebIdentityRequest};
+use imdsd::credentials::{
+    Cache, Delivery, Reading, Refresher, Sources, SystemClock, Wanted, WebIdentityRequest,
+};
 use imdsd::instance::CredentialSource;
 use jiff::Timestamp;
 use parking_lot::Mutex;
@@ -16,11 +18,19 @@ use super::{instance, process_source, role};
 
 fn wanted(source: CredentialSource) -> Wanted {
     let (account, deliveries) = ("123456789012".to_string(), vec![Delivery::V1, Delivery::V2]);
-    Wanted { instance: instance(), launch_epoch: 7, account, role: role(source), deliveries }
+    Wanted {
+        instance: instance(),
+        launch_epoch: 7,
+        account,
+        role: role(source),
+        deliveries,
+    }
 }
 
 fn sources() -> Arc<Sources> {
-    Arc::new(Sources { mint: Arc::new(|_: &WebIdentityRequest| unreachable!("nobody asks for a web identity")) })
+    Arc::new(Sources {
+        mint: Arc::new(|_: &WebIdentityRequest| unreachable!("nobody asks for a web identity")),
+    })
 }
 
 async fn until(happened: impl Fn() -> bool) {
@@ -87,7 +97,9 @@ async fn a_failing_program_is_logged_once_counted_and_never_quoted() {
     let lines = |what: &str| String::from_utf8_lossy(&log.0.lock()).matches(what).count();
     until(|| lines("no valid role credentials") == 2).await;
     let told = read(Delivery::V2).unwrap();
-    let host = ["hunter", "/bin", "out of order", "exit"].iter().find(|word| told.contains(**word));
+    let host = ["hunter", "/bin", "out of order", "exit"]
+        .iter()
+        .find(|word| told.contains(**word));
     assert_eq!(host, None, "{told}");
     std::fs::remove_file(&switch).unwrap();
     until(|| says(Delivery::V1, "V1.0") && says(Delivery::V2, "V2.0")).await;
@@ -99,10 +111,24 @@ async fn a_failing_program_is_logged_once_counted_and_never_quoted() {
     assert!(!log.contains("hunter"), "{log}");
     for delivery in ["1.0", "2.0"] {
         let of_delivery = |line: &&str| line.contains(&format!("delivery=\"{delivery}\""));
-        let told: Vec<_> = log.lines().filter(of_delivery).filter(|line| !line.contains("DEBUG")).collect();
-        let empty = told.iter().filter(|line| line.contains("no valid role credentials")).count();
-        let again = told.iter().filter(|line| line.contains("fetched again")).count();
+        let told: Vec<_> = log
+            .lines()
+            .filter(of_delivery)
+            .filter(|line| !line.contains("DEBUG"))
+            .collect();
+        let empty = told
+            .iter()
+            .filter(|line| line.contains("no valid role credentials"))
+            .count();
+        let again = told
+            .iter()
+            .filter(|line| line.contains("fetched again"))
+            .count();
         assert!(empty == 1 && again == 1 && told.len() <= 3, "{log}");
-        assert!(told.iter().any(|line| line.contains("it said: \"out of order\"")), "{log}");
+        assert!(
+            told.iter()
+                .any(|line| line.contains("it said: \"out of order\"")),
+            "{log}"
+        );
     }
 }

@@ -19,14 +19,28 @@ impl Drop for Served {
 }
 
 impl Served {
-    fn start(directory: &Path, config: impl FnOnce(u16) -> serde_json::Value, arguments: &[&str]) -> Served {
+    fn start(
+        directory: &Path,
+        config: impl FnOnce(u16) -> serde_json::Value,
+        arguments: &[&str],
+    ) -> Served {
         let port = two_free_ports();
         let file = directory.join("aemm-config.json");
         std::fs::write(&file, config(port).to_string()).unwrap();
         let mut imdsd = Command::new(env!("CARGO_BIN_EXE_imdsd"));
-        imdsd.args(["serve", "--aemm-config"]).arg(&file).args(arguments).env("XDG_RUNTIME_DIR", directory);
-        let log = |name: &str| std::fs::File::create(directory.join(format!("{port}.{name}"))).unwrap();
-        let child = imdsd.stdin(Stdio::null()).stdout(log("out")).stderr(log("log")).spawn().unwrap();
+        imdsd
+            .args(["serve", "--aemm-config"])
+            .arg(&file)
+            .args(arguments)
+            .env("XDG_RUNTIME_DIR", directory);
+        let log =
+            |name: &str| std::fs::File::create(directory.join(format!("{port}.{name}"))).unwrap();
+        let child = imdsd
+            .stdin(Stdio::null())
+            .stdout(log("out"))
+            .stderr(log("log"))
+            .spawn()
+            .unwrap();
         let mut served = Served(child, SocketAddr::from(([127, 0, 0, 1], port)));
         served.wait_until_it_is_ready(&directory.join(format!("{port}.log")));
         served
@@ -43,7 +57,10 @@ impl Served {
     }
 
     fn get(&self, path: &str) -> Answer {
-        ask(self.1, &format!("GET {path} HTTP/1.1\r\nHost: imds\r\n\r\n"))
+        ask(
+            self.1,
+            &format!("GET {path} HTTP/1.1\r\nHost: imds\r\n\r\n"),
+        )
     }
 
     fn wait_for(&self, path: &str, is_it: impl Fn(&Answer) -> bool) -> Answer {
@@ -105,8 +122,14 @@ fn a_configuration_of_the_mock_is_served_with_its_event_at_its_time() {
     if before.elapsed() < Duration::from_secs(3) {
         assert_eq!(early.status, 404);
     }
-    let notice = served.wait_for("/latest/meta-data/spot/instance-action", |answer| answer.status == 200);
-    assert!(before.elapsed() >= Duration::from_secs(3), "it came after {:?}", before.elapsed());
+    let notice = served.wait_for("/latest/meta-data/spot/instance-action", |answer| {
+        answer.status == 200
+    });
+    assert!(
+        before.elapsed() >= Duration::from_secs(3),
+        "it came after {:?}",
+        before.elapsed()
+    );
     let notice: serde_json::Value = serde_json::from_str(&notice.body).unwrap();
     assert_eq!(notice["action"], "stop");
     let time: jiff::Timestamp = notice["time"].as_str().unwrap().parse().unwrap();
@@ -119,22 +142,52 @@ fn a_configuration_of_the_mock_is_served_with_its_event_at_its_time() {
 fn a_mock_takes_events_and_another_one_beside_it_is_served_all_the_same() {
     let directory = tempfile::tempdir().unwrap();
     let start = |command: &str| {
-        let config = |port: u16| serde_json::json!({ "server": { "port": port }, "mock-delay-sec": 3600 });
+        let config =
+            |port: u16| serde_json::json!({ "server": { "port": port }, "mock-delay-sec": 3600 });
         Served::start(directory.path(), config, &["--aemm-command", command])
     };
     let said = |served: &Served, name: &str| {
-        std::fs::read_to_string(directory.path().join(format!("{}.{name}", served.1.port()))).unwrap()
+        std::fs::read_to_string(directory.path().join(format!("{}.{name}", served.1.port())))
+            .unwrap()
     };
     let state = "/latest/meta-data/autoscaling/target-lifecycle-state";
     let (first, second) = (start("spotitn"), start("autoscaling"));
-    assert_eq!((first.get(state).status, second.get(state).body.as_str()), (404, "Terminated"));
+    assert_eq!(
+        (first.get(state).status, second.get(state).body.as_str()),
+        (404, "Terminated")
+    );
     let mut event = Command::new(env!("CARGO_BIN_EXE_imdsd"));
-    event.args(["event", "lifecycle", "Standby"]).env("XDG_RUNTIME_DIR", directory.path());
-    assert!(event.env_remove("IMDSD_ADMIN_SOCKET").status().unwrap().success());
-    assert_eq!((first.get(state).body.as_str(), second.get(state).body.as_str()), ("Standby", "Terminated"));
-    assert!(said(&first, "out").contains("event spot --in 5s") && !said(&first, "log").contains("another imdsd"));
-    assert!(!said(&second, "out").contains("event spot"), "{}", said(&second, "out"));
-    assert!(said(&second, "log").contains("XDG_RUNTIME_DIR"), "{}", said(&second, "log"));
+    event
+        .args(["event", "lifecycle", "Standby"])
+        .env("XDG_RUNTIME_DIR", directory.path());
+    assert!(
+        event
+            .env_remove("IMDSD_ADMIN_SOCKET")
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert_eq!(
+        (
+            first.get(state).body.as_str(),
+            second.get(state).body.as_str()
+        ),
+        ("Standby", "Terminated")
+    );
+    assert!(
+        said(&first, "out").contains("event spot --in 5s")
+            && !said(&first, "log").contains("another imdsd")
+    );
+    assert!(
+        !said(&second, "out").contains("event spot"),
+        "{}",
+        said(&second, "out")
+    );
+    assert!(
+        said(&second, "log").contains("XDG_RUNTIME_DIR"),
+        "{}",
+        said(&second, "log")
+    );
 }
 
 #[test]
@@ -154,16 +207,31 @@ fn what_the_mock_would_serve_and_imdsd_does_not_is_told_with_file_and_line() {
         "{\n \"spot\": { \"action\": \"destroy\" },\n \"metadata\": { \"values\": {\n  \"mac\": \"FOO\" } }\n}",
     )
     .unwrap();
-    let output =
-        Command::new(env!("CARGO_BIN_EXE_imdsd")).args(["serve", "--aemm-config"]).arg(&file).output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_imdsd"))
+        .args(["serve", "--aemm-config"])
+        .arg(&file)
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
-    for (place, what) in [("aemm.json:2", "spot.action"), ("aemm.json:4", "metadata.values.mac")] {
-        assert!(said.lines().any(|line| line.contains(place) && line.contains(what)), "{place} {what}:\n{said}");
+    for (place, what) in [
+        ("aemm.json:2", "spot.action"),
+        ("aemm.json:4", "metadata.values.mac"),
+    ] {
+        assert!(
+            said.lines()
+                .any(|line| line.contains(place) && line.contains(what)),
+            "{place} {what}:\n{said}"
+        );
     }
     for more in [["--config", "x"], ["--instance", "x"]] {
         let mut imdsd = Command::new(env!("CARGO_BIN_EXE_imdsd"));
-        let output = imdsd.args(["serve", "--aemm-config"]).arg(&file).args(more).output().unwrap();
+        let output = imdsd
+            .args(["serve", "--aemm-config"])
+            .arg(&file)
+            .args(more)
+            .output()
+            .unwrap();
         assert_eq!(output.status.code(), Some(2), "{more:?}");
     }
 }

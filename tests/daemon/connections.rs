@@ -16,7 +16,11 @@ fn steady(raw: &str, token: &str) -> String {
         _ => line.to_string(),
     });
     let text = lines.collect::<Vec<_>>().join("\r\n");
-    if token.is_empty() { text } else { text.replace(token, "<token>") }
+    if token.is_empty() {
+        text
+    } else {
+        text.replace(token, "<token>")
+    }
 }
 
 /// The six kinds of answer, to the byte, in the Nitro service's header order. `cargo test -- --nocapture` prints them.
@@ -37,7 +41,8 @@ fn the_six_answers_are_nitros_to_the_byte() {
         "Content-Type: text/plain\r\nAccept-Ranges: none\r\nLast-Modified: <date>\r\nContent-Length: 19\r\n{end}\r\n\
          i-0123456789abcdef0"
     );
-    let get = |path: &str, header: &str| format!("GET {path} HTTP/1.1\r\nHost: imds\r\n{header}\r\n");
+    let get =
+        |path: &str, header: &str| format!("GET {path} HTTP/1.1\r\nHost: imds\r\n{header}\r\n");
     let with_token = format!("X-aws-ec2-metadata-token:{token}\r\n");
     let id = "/latest/meta-data/instance-id";
     let cases = [
@@ -79,10 +84,17 @@ fn the_six_answers_are_nitros_to_the_byte() {
         stream.write_all(request.as_bytes()).unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         let raw = read_to_end(&mut stream);
-        let issued =
-            if request.starts_with("PUT /latest/api/token ") { raw.rsplit("\r\n").next().unwrap() } else { "" };
+        let issued = if request.starts_with("PUT /latest/api/token ") {
+            raw.rsplit("\r\n").next().unwrap()
+        } else {
+            ""
+        };
         let seen = steady(&raw, issued);
-        println!("--- {name}\n{}\n--- the reference\n{}", seen.replace("\r\n", "\n"), expected.replace("\r\n", "\n"));
+        println!(
+            "--- {name}\n{}\n--- the reference\n{}",
+            seen.replace("\r\n", "\n"),
+            expected.replace("\r\n", "\n")
+        );
         assert_eq!(seen, expected, "{name}");
     }
 }
@@ -90,19 +102,37 @@ fn the_six_answers_are_nitros_to_the_byte() {
 #[test]
 fn head_is_get_without_the_body() {
     let daemon = Daemon::start(optional);
-    for path in ["/latest/meta-data/", "/latest/meta-data/instance-id", "/latest/user-data", "/nope", "/"] {
+    for path in [
+        "/latest/meta-data/",
+        "/latest/meta-data/instance-id",
+        "/latest/user-data",
+        "/nope",
+        "/",
+    ] {
         let get = daemon.get(path);
         let head = daemon.ask(&format!("HEAD {path} HTTP/1.1\r\nHost: imds\r\n\r\n"));
-        assert_eq!((head.status, head.body.as_str()), (get.status, ""), "{path}");
-        assert_eq!(head.header("Content-Length"), Some(get.body.len().to_string().as_str()), "{path}");
+        assert_eq!(
+            (head.status, head.body.as_str()),
+            (get.status, ""),
+            "{path}"
+        );
+        assert_eq!(
+            head.header("Content-Length"),
+            Some(get.body.len().to_string().as_str()),
+            "{path}"
+        );
     }
 }
 
 #[test]
 fn http_1_0_is_served_without_a_host_and_closed() {
     let daemon = Daemon::start(optional);
-    let answer = daemon.ask("GET /latest/meta-data/instance-id HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
-    assert_eq!((answer.status, answer.body.as_str()), (200, "i-0123456789abcdef0"));
+    let answer =
+        daemon.ask("GET /latest/meta-data/instance-id HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    assert_eq!(
+        (answer.status, answer.body.as_str()),
+        (200, "i-0123456789abcdef0")
+    );
 }
 
 #[test]
@@ -123,10 +153,15 @@ fn an_empty_body_is_accepted_however_it_is_framed() {
     for (framing, body) in [
         ("Content-Length: 0", ""),
         ("Transfer-Encoding: chunked", "0\r\n\r\n"),
-        ("Transfer-Encoding: chunked\r\nExpect: 100-continue", "0\r\n\r\n"),
+        (
+            "Transfer-Encoding: chunked\r\nExpect: 100-continue",
+            "0\r\n\r\n",
+        ),
     ] {
         let answer = daemon.ask(&format!("{put}\r\n{framing}\r\n\r\n{body}"));
-        let raw = answer.raw.trim_start_matches("HTTP/1.1 100 Continue\r\n\r\n");
+        let raw = answer
+            .raw
+            .trim_start_matches("HTTP/1.1 100 Continue\r\n\r\n");
         assert!(raw.starts_with("HTTP/1.1 200 OK\r\n"), "{framing}: {raw}");
     }
 }
@@ -154,25 +189,62 @@ fn ambiguous_requests_are_refused_and_end_the_connection() {
         ("GET / HTTP/2.0\r\nHost: imds\r\n\r\n", 400),
         ("GET\r\n\r\n", 400),
         ("\u{16}\u{3}\u{1}\u{0}hello", 400),
-        ("GET http://attacker.example/ HTTP/1.1\r\nHost: imds\r\n\r\n", 421),
-        ("GET / HTTP/1.1\r\nHost: imds\r\nContent-Length: 1\r\n\r\nx", 413),
-        ("GET / HTTP/1.1\r\nHost: imds\r\nContent-Length: 1000000\r\n\r\nx", 413),
-        ("PUT /latest/api/token HTTP/1.1\r\nHost: imds\r\nContent-Length: 4\r\n\r\nabcd", 413),
-        ("GET / HTTP/1.1\r\nHost: imds\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n", 413),
-        ("GET / HTTP/1.1\r\nHost: imds\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Trailer: y\r\n\r\n", 413),
-        ("GET / HTTP/1.1\r\nHost: imds\r\nTransfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n0\r\n\r\n", 400),
-        ("GET / HTTP/1.1\r\nHost: imds\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-        ("GET / HTTP/1.1\r\nHost: imds\r\nContent-Length: +0\r\n\r\n", 400),
-        ("GET / HTTP/1.1\r\nHost: imds\r\nContent-Length: 0\r\nContent-Length: 1\r\n\r\nx", 400),
+        (
+            "GET http://attacker.example/ HTTP/1.1\r\nHost: imds\r\n\r\n",
+            421,
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: imds\r\nContent-Length: 1\r\n\r\nx",
+            413,
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: imds\r\nContent-Length: 1000000\r\n\r\nx",
+            413,
+        ),
+        (
+            "PUT /latest/api/token HTTP/1.1\r\nHost: imds\r\nContent-Length: 4\r\n\r\nabcd",
+            413,
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: imds\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+            413,
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: imds\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-Trailer: y\r\n\r\n",
+            413,
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: imds\r\nTransfer-Encoding: chunked\r\nContent-Length: 0\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: imds\r\nContent-Length: 0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: imds\r\nContent-Length: +0\r\n\r\n",
+            400,
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: imds\r\nContent-Length: 0\r\nContent-Length: 1\r\n\r\nx",
+            400,
+        ),
     ];
     for (request, status) in rows {
         let raw = ask(daemon.ipv4, &format!("{request}{follow_up}")).raw;
-        assert!(raw.starts_with(&format!("HTTP/1.1 {status} ")), "{request:?}: {raw:?}");
+        assert!(
+            raw.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{request:?}: {raw:?}"
+        );
         assert_eq!(raw.matches("HTTP/1.1 ").count(), 1, "{request:?}: {raw:?}");
         assert!(!raw.contains("i-0123456789abcdef0"), "{request:?}: {raw:?}");
     }
     for head in [format!("X: {long}\r\n"), many] {
-        let raw = ask(daemon.ipv4, &format!("GET / HTTP/1.1\r\nHost: imds\r\n{head}\r\n{follow_up}")).raw;
+        let raw = ask(
+            daemon.ipv4,
+            &format!("GET / HTTP/1.1\r\nHost: imds\r\n{head}\r\n{follow_up}"),
+        )
+        .raw;
         assert!(raw.starts_with("HTTP/1.1 431 "), "{raw:?}");
     }
 }
@@ -180,10 +252,25 @@ fn ambiguous_requests_are_refused_and_end_the_connection() {
 #[test]
 fn strange_methods_are_405_whatever_their_target() {
     let daemon = Daemon::start(optional);
-    for request in ["CONNECT imds:80", "CONNECT /x", "TRACE /", "get /", "FOO /", "OPTIONS *", "DELETE /latest/"] {
+    for request in [
+        "CONNECT imds:80",
+        "CONNECT /x",
+        "TRACE /",
+        "get /",
+        "FOO /",
+        "OPTIONS *",
+        "DELETE /latest/",
+    ] {
         let answer = daemon.ask(&format!("{request} HTTP/1.1\r\nHost: imds\r\n\r\n"));
-        assert_eq!((answer.status, answer.body.as_str()), (405, ""), "{request}");
-        assert!(answer.raw.starts_with("HTTP/1.1 405 Not Allowed\r\n"), "{request}");
+        assert_eq!(
+            (answer.status, answer.body.as_str()),
+            (405, ""),
+            "{request}"
+        );
+        assert!(
+            answer.raw.starts_with("HTTP/1.1 405 Not Allowed\r\n"),
+            "{request}"
+        );
     }
 }
 
@@ -194,7 +281,9 @@ fn a_head_that_does_not_come_ends_the_connection() {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(b"GET /latest/ HTTP/1.1\r\nHos").unwrap();
     let mut rest = Vec::new();
-    stream.read_to_end(&mut rest).expect("the connection ends by itself");
+    stream
+        .read_to_end(&mut rest)
+        .expect("the connection ends by itself");
     assert!(!String::from_utf8_lossy(&rest).contains("200 OK"));
 }
 
@@ -208,18 +297,26 @@ fn the_ipv6_listener_is_closed_unless_it_is_enabled() {
         optional(instance);
         instance["MetadataOptions"]["HttpProtocolIpv6"] = "enabled".into();
     });
-    assert_eq!(ask(open.ipv6, "GET / HTTP/1.1\r\nHost: [::1]\r\n\r\n").status, 200);
+    assert_eq!(
+        ask(open.ipv6, "GET / HTTP/1.1\r\nHost: [::1]\r\n\r\n").status,
+        200
+    );
 }
 
 #[test]
 fn each_plane_refuses_the_others_requests() {
     let daemon = Daemon::start(optional);
-    let guest_at_control =
-        ask(daemon.control, "GET /latest/meta-data/ HTTP/1.1\r\nHost: imds\r\nConnection: close\r\n\r\n");
+    let guest_at_control = ask(
+        daemon.control,
+        "GET /latest/meta-data/ HTTP/1.1\r\nHost: imds\r\nConnection: close\r\n\r\n",
+    );
     assert_ne!(guest_at_control.status, 200);
     assert!(!guest_at_control.body.contains("instance-id"));
     let control_at_guest = daemon.get("/?Action=DescribeInstances&Version=2016-11-15");
-    assert!(control_at_guest.body.starts_with("1.0\n"), "a query means nothing to the data plane");
+    assert!(
+        control_at_guest.body.starts_with("1.0\n"),
+        "a query means nothing to the data plane"
+    );
     let post = "POST / HTTP/1.1\r\nHost: imds\r\nContent-Length: 6\r\n\r\nAction";
     assert_eq!(daemon.ask(post).status, 413);
 }
@@ -228,11 +325,24 @@ fn each_plane_refuses_the_others_requests() {
 fn the_control_endpoint_asks_for_the_length_of_a_body() {
     let daemon = Daemon::start(optional);
     for (framing, body, status, sentence) in [
-        ("Transfer-Encoding: chunked", "6\r\nAction\r\n0\r\n\r\n", 411, "needs the header Content-Length"),
+        (
+            "Transfer-Encoding: chunked",
+            "6\r\nAction\r\n0\r\n\r\n",
+            411,
+            "needs the header Content-Length",
+        ),
         ("Content-Length: 65537", "", 413, "at most 65536 bytes"),
     ] {
-        let answer = ask(daemon.control, &format!("POST / HTTP/1.1\r\nHost: ec2\r\n{framing}\r\n\r\n{body}"));
-        assert_eq!((answer.status, answer.body.contains(sentence)), (status, true), "{}", answer.body);
+        let answer = ask(
+            daemon.control,
+            &format!("POST / HTTP/1.1\r\nHost: ec2\r\n{framing}\r\n\r\n{body}"),
+        );
+        assert_eq!(
+            (answer.status, answer.body.contains(sentence)),
+            (status, true),
+            "{}",
+            answer.body
+        );
     }
 }
 

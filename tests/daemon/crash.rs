@@ -29,10 +29,22 @@ const SEED: u64 = 0x0169_2541_6925_4169;
 /// The options as the API spells them and as `DescribeInstances` does. Of two values the greater is the weaker one.
 const OPTIONS: [(&str, &str, [&str; 2]); 5] = [
     ("HttpTokens", "httpTokens", ["required", "optional"]),
-    ("HttpPutResponseHopLimit", "httpPutResponseHopLimit", ["", ""]),
+    (
+        "HttpPutResponseHopLimit",
+        "httpPutResponseHopLimit",
+        ["", ""],
+    ),
     ("HttpEndpoint", "httpEndpoint", ["disabled", "enabled"]),
-    ("HttpProtocolIpv6", "httpProtocolIpv6", ["disabled", "enabled"]),
-    ("InstanceMetadataTags", "instanceMetadataTags", ["disabled", "enabled"]),
+    (
+        "HttpProtocolIpv6",
+        "httpProtocolIpv6",
+        ["disabled", "enabled"],
+    ),
+    (
+        "InstanceMetadataTags",
+        "instanceMetadataTags",
+        ["disabled", "enabled"],
+    ),
 ];
 const LIMIT: usize = 1;
 
@@ -40,13 +52,24 @@ const LIMIT: usize = 1;
 type Values = [u8; OPTIONS.len()];
 
 fn word(option: usize, value: u8) -> String {
-    if option == LIMIT { value.to_string() } else { OPTIONS[option].2[usize::from(value)].to_string() }
+    if option == LIMIT {
+        value.to_string()
+    } else {
+        OPTIONS[option].2[usize::from(value)].to_string()
+    }
 }
 
 fn value(option: usize, word: &str) -> u8 {
     match option {
         LIMIT => word.parse().unwrap(),
-        _ => u8::try_from(OPTIONS[option].2.iter().position(|known| *known == word).unwrap()).unwrap(),
+        _ => u8::try_from(
+            OPTIONS[option]
+                .2
+                .iter()
+                .position(|known| *known == word)
+                .unwrap(),
+        )
+        .unwrap(),
     }
 }
 
@@ -98,15 +121,18 @@ struct Tally {
 
 impl Model {
     fn values(&self, instance: usize) -> Values {
-        self.known[instance].each_ref().map(|value| value.load(Ordering::Relaxed))
+        self.known[instance]
+            .each_ref()
+            .map(|value| value.load(Ordering::Relaxed))
     }
 
     /// A change of one, two or three options that are this caller's.
     fn change(&self, caller: usize, random: &mut Random) -> Change {
         loop {
             let instance = random.below(INSTANCES);
-            let mut own: Vec<usize> =
-                (0..OPTIONS.len()).filter(|option| self.owners[instance][*option] == caller).collect();
+            let mut own: Vec<usize> = (0..OPTIONS.len())
+                .filter(|option| self.owners[instance][*option] == caller)
+                .collect();
             if own.is_empty() {
                 continue;
             }
@@ -120,7 +146,10 @@ impl Model {
                 };
                 (option, old, new)
             });
-            return Change { instance, options: options.collect() };
+            return Change {
+                instance,
+                options: options.collect(),
+            };
         }
     }
 
@@ -129,13 +158,21 @@ impl Model {
         loop {
             let change = self.change(caller, random);
             let id = id(change.instance);
-            let words: Vec<_> =
-                change.options.iter().map(|(option, _, new)| (OPTIONS[*option].0, word(*option, *new))).collect();
+            let words: Vec<_> = change
+                .options
+                .iter()
+                .map(|(option, _, new)| (OPTIONS[*option].0, word(*option, *new)))
+                .collect();
             let mut parameters = vec![("InstanceId", id.as_str())];
             parameters.extend(words.iter().map(|(name, word)| (*name, word.as_str())));
             // What could not connect was never sent.
             let stream = TcpStream::connect_timeout(&control, PATIENCE).ok()?;
-            let Some(answer) = call_on(stream, control, "ModifyInstanceMetadataOptions", &parameters) else {
+            let Some(answer) = call_on(
+                stream,
+                control,
+                "ModifyInstanceMetadataOptions",
+                &parameters,
+            ) else {
                 return Some(change);
             };
             assert_eq!(answer.status, 200, "{}", answer.raw);
@@ -153,8 +190,15 @@ impl Model {
             let Some(shown) = shown else { continue };
             let known = self.values(instance);
             let mut expected = known;
-            for change in under_way.iter().filter(|change| change.instance == instance) {
-                let new = change.options.iter().filter(|(option, _, new)| shown[*option] == *new).count();
+            for change in under_way
+                .iter()
+                .filter(|change| change.instance == instance)
+            {
+                let new = change
+                    .options
+                    .iter()
+                    .filter(|(option, _, new)| shown[*option] == *new)
+                    .count();
                 tally.under_way += 1;
                 tally.stored += usize::from(new == change.options.len());
                 tally.in_part += usize::from(new > 0 && new < change.options.len());
@@ -165,7 +209,13 @@ impl Model {
             }
             for option in 0..OPTIONS.len() {
                 if shown[option] != expected[option] {
-                    println!("{} {}: {} is not {}", id(instance), OPTIONS[option].0, shown[option], expected[option]);
+                    println!(
+                        "{} {}: {} is not {}",
+                        id(instance),
+                        OPTIONS[option].0,
+                        shown[option],
+                        expected[option]
+                    );
                     tally.lost += 1;
                 }
                 self.known[instance][option].store(shown[option], Ordering::Relaxed);
@@ -176,14 +226,30 @@ impl Model {
 
 /// What the files say, without the daemon.
 fn on_disk(state: &Path, tally: &mut Tally) -> Vec<Option<Values>> {
-    let Looked { instances, unreadable, account_unreadable } = look(state).unwrap();
-    unreadable.iter().chain(&account_unreadable).for_each(|fault| println!("{fault}"));
+    let Looked {
+        instances,
+        unreadable,
+        account_unreadable,
+    } = look(state).unwrap();
+    unreadable
+        .iter()
+        .chain(&account_unreadable)
+        .for_each(|fault| println!("{fault}"));
     tally.unreadable += INSTANCES - instances.len();
     let files = std::fs::read_dir(state.join("instances")).unwrap();
-    tally.unfinished_files +=
-        files.filter(|file| file.as_ref().unwrap().file_name().to_string_lossy().ends_with(".tmp")).count();
+    tally.unfinished_files += files
+        .filter(|file| {
+            file.as_ref()
+                .unwrap()
+                .file_name()
+                .to_string_lossy()
+                .ends_with(".tmp")
+        })
+        .count();
     let values = |instance: usize| {
-        let found = instances.iter().find(|found| found.instance_id.as_str() == id(instance))?;
+        let found = instances
+            .iter()
+            .find(|found| found.instance_id.as_str() == id(instance))?;
         let options = &found.metadata_options;
         let limit = options.http_put_response_hop_limit.get().to_string();
         let words = [
@@ -202,9 +268,14 @@ fn on_disk(state: &Path, tally: &mut Tally) -> Vec<Option<Values>> {
 fn described(daemon: &Daemon) -> Vec<Option<Values>> {
     let answer = call(daemon.control, "DescribeInstances", &[]).unwrap();
     let values = |instance: usize| {
-        let own = answer.body.split(&format!("<instanceId>{}</instanceId>", id(instance))).nth(1)?;
+        let own = answer
+            .body
+            .split(&format!("<instanceId>{}</instanceId>", id(instance)))
+            .nth(1)?;
         let options = element(own, "metadataOptions").unwrap();
-        Some(std::array::from_fn(|option| value(option, element(options, OPTIONS[option].1).unwrap())))
+        Some(std::array::from_fn(|option| {
+            value(option, element(options, OPTIONS[option].1).unwrap())
+        }))
     };
     (0..INSTANCES).map(values).collect()
 }
@@ -221,7 +292,8 @@ fn told(values: Values) -> u16 {
 /// 100 instances, of which the first few are attached to listeners.
 fn start() -> (Daemon, [SocketAddr; SERVED]) {
     let others = [(); SERVED - 1].map(|()| free_port("127.0.0.1:0"));
-    let listener = |(number, address)| format!("[[listener]]\nname = \"of{number}\"\nipv4 = \"{address}\"\n");
+    let listener =
+        |(number, address)| format!("[[listener]]\nname = \"of{number}\"\nipv4 = \"{address}\"\n");
     let more: String = (1..).zip(others).map(listener).collect();
     let daemon = Daemon::start_with(&more, |document| {
         let one = document.clone();
@@ -245,17 +317,25 @@ fn start() -> (Daemon, [SocketAddr; SERVED]) {
 /// instance shows options weaker than both the old and the new set"
 #[test]
 fn every_acknowledged_change_outlives_kills_at_random_instants_and_no_record_is_damaged() {
-    let wanted = std::env::var("IMDSD_TEST_CHANGES").map_or(CHANGES, |count| count.parse().unwrap());
+    let wanted =
+        std::env::var("IMDSD_TEST_CHANGES").map_or(CHANGES, |count| count.parse().unwrap());
     let began = Instant::now();
     let mut random = Random(SEED);
     let (mut daemon, served) = start();
     let state: PathBuf = daemon.directory.path().join("state");
     let model = Model {
-        known: described(&daemon).into_iter().map(|values| values.unwrap().map(AtomicU8::new)).collect(),
-        owners: (0..INSTANCES).map(|_| std::array::from_fn(|_| random.below(CALLERS))).collect(),
+        known: described(&daemon)
+            .into_iter()
+            .map(|values| values.unwrap().map(AtomicU8::new))
+            .collect(),
+        owners: (0..INSTANCES)
+            .map(|_| std::array::from_fn(|_| random.below(CALLERS)))
+            .collect(),
         acknowledged: AtomicUsize::new(0),
     };
-    let mut callers: Vec<Random> = (1..=CALLERS as u64).map(|number| Random(SEED ^ (number << 32))).collect();
+    let mut callers: Vec<Random> = (1..=CALLERS as u64)
+        .map(|number| Random(SEED ^ (number << 32)))
+        .collect();
     let (mut tally, mut kills, mut kills_of_starts) = (Tally::default(), 0, 0);
     let acknowledged = || model.acknowledged.load(Ordering::Relaxed);
 
@@ -265,11 +345,14 @@ fn every_acknowledged_change_outlives_kills_at_random_instants_and_no_record_is_
         let (model, control) = (&model, daemon.control);
         let under_way: Vec<Change> = std::thread::scope(|scope| {
             let calling = callers.iter_mut().enumerate();
-            let calling: Vec<_> =
-                calling.map(|(n, random)| scope.spawn(move || model.call(n, control, random))).collect();
+            let calling: Vec<_> = calling
+                .map(|(n, random)| scope.spawn(move || model.call(n, control, random)))
+                .collect();
             // So many changes, and then anywhere in the next few milliseconds.
             let (mut since, mut before) = (Instant::now(), acknowledged());
-            while acknowledged() < enough && since.elapsed() < 6 * PATIENCE && !calling.iter().any(|c| c.is_finished())
+            while acknowledged() < enough
+                && since.elapsed() < 6 * PATIENCE
+                && !calling.iter().any(|c| c.is_finished())
             {
                 if acknowledged() > before {
                     (since, before) = (Instant::now(), acknowledged());
@@ -281,7 +364,10 @@ fn every_acknowledged_change_outlives_kills_at_random_instants_and_no_record_is_
                 std::hint::spin_loop();
             }
             daemon.kill();
-            calling.into_iter().filter_map(|caller| caller.join().unwrap()).collect()
+            calling
+                .into_iter()
+                .filter_map(|caller| caller.join().unwrap())
+                .collect()
         });
         assert!(acknowledged() >= enough, "the daemon did not go on");
         kills += 1;
@@ -290,7 +376,10 @@ fn every_acknowledged_change_outlives_kills_at_random_instants_and_no_record_is_
 
         // Some starts are killed too, on their way through the records.
         if kills % 4 == 0 {
-            let (mut starting, _lines) = spawn_by(Command::new(env!("CARGO_BIN_EXE_imdsd")), daemon.directory.path());
+            let (mut starting, _lines) = spawn_by(
+                Command::new(env!("CARGO_BIN_EXE_imdsd")),
+                daemon.directory.path(),
+            );
             std::thread::sleep(Duration::from_millis(random.below(60) as u64));
             starting.kill().unwrap();
             starting.wait().unwrap();
@@ -300,12 +389,25 @@ fn every_acknowledged_change_outlives_kills_at_random_instants_and_no_record_is_
         let shown = described(&daemon);
         assert_eq!(shown, files, "the daemon shows what its files say");
         for (address, values) in served.iter().zip(&shown) {
-            let seen = ask(*address, "GET /latest/meta-data/ HTTP/1.1\r\nHost: imds\r\n\r\n").status;
+            let seen = ask(
+                *address,
+                "GET /latest/meta-data/ HTTP/1.1\r\nHost: imds\r\n\r\n",
+            )
+            .status;
             tally.guests_wrong += usize::from(values.map(told) != Some(seen));
         }
     }
 
-    let Tally { lost, unreadable, weaker, in_part, under_way, stored, unfinished_files, guests_wrong } = tally;
+    let Tally {
+        lost,
+        unreadable,
+        weaker,
+        in_part,
+        under_way,
+        stored,
+        unfinished_files,
+        guests_wrong,
+    } = tally;
     println!(
         "{} changes acknowledged on {INSTANCES} instances by {CALLERS} callers, {kills} kills and {kills_of_starts} of \
          starts, {lost} lost, {unreadable} unreadable, in {:.1} s",
@@ -316,5 +418,8 @@ fn every_acknowledged_change_outlives_kills_at_random_instants_and_no_record_is_
         "under way at a kill: {under_way}, of which {stored} were stored and {in_part} in part; weaker than old and new: \
          {weaker}; unfinished files left: {unfinished_files}; guests told otherwise: {guests_wrong}"
     );
-    assert_eq!((lost, unreadable, weaker, in_part, guests_wrong), (0, 0, 0, 0, 0));
+    assert_eq!(
+        (lost, unreadable, weaker, in_part, guests_wrong),
+        (0, 0, 0, 0, 0)
+    );
 }

@@ -19,10 +19,15 @@ fn traced(test: &str, trace: &Path, arguments: &[&OsStr]) -> Option<Command> {
     // The tracer is the daemon's grandchild, so that the test's child is the daemon.
     let strace = |output: &Path| {
         let mut strace = Command::new("strace");
-        strace.args(["-D", "-f", "-y", "-qq", "-s", "64", "-o"]).arg(output);
+        strace
+            .args(["-D", "-f", "-y", "-qq", "-s", "64", "-o"])
+            .arg(output);
         strace
     };
-    let works = strace(Path::new("/dev/null")).arg("true").status().is_ok_and(|status| status.success());
+    let works = strace(Path::new("/dev/null"))
+        .arg("true")
+        .status()
+        .is_ok_and(|status| status.success());
     if !works {
         skip(test, "strace is not there, or may not trace");
         return None;
@@ -44,7 +49,9 @@ fn system_calls(trace: &str) -> Vec<SystemCall> {
     let mut calls: Vec<SystemCall> = Vec::new();
     let mut unfinished: HashMap<&str, usize> = HashMap::new();
     for (number, line) in trace.lines().enumerate() {
-        let Some((thread, text)) = line.split_once(' ') else { continue };
+        let Some((thread, text)) = line.split_once(' ') else {
+            continue;
+        };
         let text = text.trim_start();
         if text.starts_with("<... ") {
             if let Some(call) = unfinished.remove(thread) {
@@ -58,7 +65,11 @@ fn system_calls(trace: &str) -> Vec<SystemCall> {
             unfinished.insert(thread, calls.len());
         }
         let ended = if is_unfinished { usize::MAX } else { number };
-        calls.push(SystemCall { text: text.to_string(), began: number, ended });
+        calls.push(SystemCall {
+            text: text.to_string(),
+            began: number,
+            ended,
+        });
     }
     calls
 }
@@ -77,11 +88,16 @@ fn after_answers(trace: &Path, answers: usize) -> Vec<SystemCall> {
 }
 
 fn is_answer(call: &SystemCall) -> bool {
-    ["write", "send"].iter().any(|name| call.text.starts_with(name)) && call.text.contains("HTTP/1.1 200")
+    ["write", "send"]
+        .iter()
+        .any(|name| call.text.starts_with(name))
+        && call.text.contains("HTTP/1.1 200")
 }
 
 fn is_sync(call: &SystemCall, path: &Path) -> bool {
-    let is_sync = ["fsync(", "fdatasync("].iter().any(|name| call.text.starts_with(name));
+    let is_sync = ["fsync(", "fdatasync("]
+        .iter()
+        .any(|name| call.text.starts_with(name));
     is_sync && call.text.contains(&format!("<{}>", path.display()))
 }
 
@@ -92,7 +108,10 @@ fn hold_order(calls: &[SystemCall], steps: &[(&str, IsIt<'_>)]) {
     let mut from = 0;
     for (what, is_it) in steps {
         let at = |call: &&SystemCall| call.began >= from && is_it(call);
-        let found = calls.iter().find(at).unwrap_or_else(|| panic!("no {what} from line {from} on: {calls:#?}"));
+        let found = calls
+            .iter()
+            .find(at)
+            .unwrap_or_else(|| panic!("no {what} from line {from} on: {calls:#?}"));
         // Only what has not failed makes anything durable.
         assert!(!found.text.contains("= -1 "), "{what}: {found:?}");
         from = found.ended + 1;
@@ -101,18 +120,28 @@ fn hold_order(calls: &[SystemCall], steps: &[(&str, IsIt<'_>)]) {
 
 fn imdsd(daemon: &Daemon, arguments: &[&str]) -> Output {
     let mut imdsd = Command::new(env!("CARGO_BIN_EXE_imdsd"));
-    imdsd.args(arguments).arg("--socket").arg(daemon.directory.path().join("run/admin.sock"));
+    imdsd
+        .args(arguments)
+        .arg("--socket")
+        .arg(daemon.directory.path().join("run/admin.sock"));
     imdsd.output().unwrap()
 }
 
 fn modify(daemon: &Daemon, option: &str, value: &str) -> Answer {
-    call(daemon.control, MODIFY, &[("InstanceId", INSTANCE), (option, value)]).expect("the daemon answers")
+    call(
+        daemon.control,
+        MODIFY,
+        &[("InstanceId", INSTANCE), (option, value)],
+    )
+    .expect("the daemon answers")
 }
 
 /// The status of a guest's request without a token; 0 where nobody answers, which may be told as early as by the
 /// handshake.
 fn guest(daemon: &Daemon) -> u16 {
-    let Ok(mut stream) = TcpStream::connect(daemon.ipv4) else { return 0 };
+    let Ok(mut stream) = TcpStream::connect(daemon.ipv4) else {
+        return 0;
+    };
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     match stream.write_all(b"GET / HTTP/1.1\r\nHost: imds\r\n\r\n") {
         Ok(()) => Answer::read(&read_to_end(&mut stream)).status,
@@ -121,7 +150,12 @@ fn guest(daemon: &Daemon) -> u16 {
 }
 
 fn record(daemon: &Daemon) -> PathBuf {
-    daemon.directory.path().canonicalize().unwrap().join(format!("state/instances/{INSTANCE}.json"))
+    daemon
+        .directory
+        .path()
+        .canonicalize()
+        .unwrap()
+        .join(format!("state/instances/{INSTANCE}.json"))
 }
 
 #[test]
@@ -131,10 +165,11 @@ fn a_change_and_a_removal_are_on_the_disk_before_they_are_answered() {
     let instances = record.parent().unwrap();
     let temporary = instances.join(format!(".{INSTANCE}.tmp"));
     let trace = daemon.directory.path().join("trace");
-    let traced_calls =
-        "trace=openat,write,writev,sendto,sendmsg,fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat,mkdir";
+    let traced_calls = "trace=openat,write,writev,sendto,sendmsg,fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat,mkdir";
     let arguments = ["-e", traced_calls].map(OsStr::new);
-    let Some(command) = traced("a_change_and_a_removal_are_on_the_disk", &trace, &arguments) else { return };
+    let Some(command) = traced("a_change_and_a_removal_are_on_the_disk", &trace, &arguments) else {
+        return;
+    };
     daemon.kill();
     daemon.start_again_by(command);
 
@@ -143,11 +178,22 @@ fn a_change_and_a_removal_are_on_the_disk_before_they_are_answered() {
     let quoted = |path: &Path| format!("\"{}\"", path.display());
     // What is above the state directory need not be readable: nothing was made in it this time.
     let above = quoted(daemon.directory.path());
-    assert!(!calls.iter().any(|call| call.text.starts_with("openat(") && call.text.contains(&above)), "{calls:#?}");
-    let wrote = |call: &SystemCall| call.text.starts_with("write(") && call.text.contains(temporary.to_str().unwrap());
-    let renamed = |call: &SystemCall| call.text.starts_with("rename") && call.text.contains(&quoted(&record));
+    assert!(
+        !calls
+            .iter()
+            .any(|call| call.text.starts_with("openat(") && call.text.contains(&above)),
+        "{calls:#?}"
+    );
+    let wrote = |call: &SystemCall| {
+        call.text.starts_with("write(") && call.text.contains(temporary.to_str().unwrap())
+    };
+    let renamed =
+        |call: &SystemCall| call.text.starts_with("rename") && call.text.contains(&quoted(&record));
     let answered = calls.iter().find(|call| is_answer(call)).unwrap().began;
-    let until: Vec<SystemCall> = calls.into_iter().filter(|call| call.began <= answered).collect();
+    let until: Vec<SystemCall> = calls
+        .into_iter()
+        .filter(|call| call.began <= answered)
+        .collect();
     hold_order(
         &until,
         &[
@@ -159,20 +205,36 @@ fn a_change_and_a_removal_are_on_the_disk_before_they_are_answered() {
         ],
     );
 
-    assert!(imdsd(&daemon, &["instance", "delete", INSTANCE]).status.success());
+    assert!(
+        imdsd(&daemon, &["instance", "delete", INSTANCE])
+            .status
+            .success()
+    );
     let calls = after_answers(&trace, 2);
-    let answered = calls.iter().filter(|call| is_answer(call)).nth(1).unwrap().began;
-    let until: Vec<SystemCall> = calls.into_iter().filter(|call| call.began <= answered).collect();
+    let answered = calls
+        .iter()
+        .filter(|call| is_answer(call))
+        .nth(1)
+        .unwrap()
+        .began;
+    let until: Vec<SystemCall> = calls
+        .into_iter()
+        .filter(|call| call.began <= answered)
+        .collect();
     hold_order(
         &until,
         &[
             ("answer to the change", &is_answer),
-            ("removal", &|call| call.text.starts_with("unlink") && call.text.contains(&quoted(&record))),
+            ("removal", &|call| {
+                call.text.starts_with("unlink") && call.text.contains(&quoted(&record))
+            }),
             ("fsync of the directory", &|call| is_sync(call, instances)),
             ("answer", &is_answer),
         ],
     );
-    println!("write, fsync, rename, fsync of the directory, answer; unlink, fsync of the directory, answer");
+    println!(
+        "write, fsync, rename, fsync of the directory, answer; unlink, fsync of the directory, answer"
+    );
 }
 
 /// A record is as durable as the directories above it.
@@ -182,7 +244,9 @@ fn new_directories_are_on_the_disk_before_the_first_record_up_to_the_first_that_
     let directory = daemon.directory.path().canonicalize().unwrap();
     let trace = directory.join("trace");
     let arguments = ["-e", "trace=fsync,rename,renameat,renameat2,mkdir,mkdirat"].map(OsStr::new);
-    let Some(command) = traced("new_directories_are_on_the_disk", &trace, &arguments) else { return };
+    let Some(command) = traced("new_directories_are_on_the_disk", &trace, &arguments) else {
+        return;
+    };
     daemon.kill();
     let config = directory.join("imdsd.toml");
     let text = std::fs::read_to_string(&config).unwrap();
@@ -191,11 +255,18 @@ fn new_directories_are_on_the_disk_before_the_first_record_up_to_the_first_that_
 
     let calls = system_calls(&std::fs::read_to_string(&trace).unwrap());
     let made = |call: &SystemCall, name: &str| {
-        call.text.starts_with("mkdir") && call.text.contains(&format!("/{name}\"")) && call.text.ends_with("= 0")
+        call.text.starts_with("mkdir")
+            && call.text.contains(&format!("/{name}\""))
+            && call.text.ends_with("= 0")
     };
     let sync_of = |below: &'static str| {
         let path = directory.join(below);
-        move |call: &SystemCall| is_sync(call, Path::new(path.to_str().unwrap().trim_end_matches('/')))
+        move |call: &SystemCall| {
+            is_sync(
+                call,
+                Path::new(path.to_str().unwrap().trim_end_matches('/')),
+            )
+        }
     };
     hold_order(
         &calls,
@@ -208,7 +279,9 @@ fn new_directories_are_on_the_disk_before_the_first_record_up_to_the_first_that_
             ("fsync of b", &sync_of("a/b")),
             ("mkdir instances", &|call| made(call, "instances")),
             ("fsync of state", &sync_of("a/b/state")),
-            ("rename", &|call| call.text.starts_with("rename") && call.text.contains(INSTANCE)),
+            ("rename", &|call| {
+                call.text.starts_with("rename") && call.text.contains(INSTANCE)
+            }),
         ],
     );
 }
@@ -219,8 +292,14 @@ fn failing(test: &str, daemon: &mut Daemon, when: &str) -> Option<()> {
     let record = record(daemon);
     let instances = record.parent().unwrap();
     let trace = daemon.directory.path().join("trace");
-    let arguments =
-        ["-e".as_ref(), "trace=fsync".as_ref(), "-e".as_ref(), inject.as_ref(), "-P".as_ref(), instances.as_os_str()];
+    let arguments = [
+        "-e".as_ref(),
+        "trace=fsync".as_ref(),
+        "-e".as_ref(),
+        inject.as_ref(),
+        "-P".as_ref(),
+        instances.as_os_str(),
+    ];
     let command = traced(test, &trace, &arguments)?;
     daemon.kill();
     daemon.start_again_by(command);
@@ -228,15 +307,23 @@ fn failing(test: &str, daemon: &mut Daemon, when: &str) -> Option<()> {
 }
 
 fn described(daemon: &Daemon, option: &str) -> String {
-    let answer = call(daemon.control, "DescribeInstances", &[("InstanceId.1", INSTANCE)]).unwrap();
-    element(&answer.body, option).unwrap_or(&answer.body).to_string()
+    let answer = call(
+        daemon.control,
+        "DescribeInstances",
+        &[("InstanceId.1", INSTANCE)],
+    )
+    .unwrap();
+    element(&answer.body, option)
+        .unwrap_or(&answer.body)
+        .to_string()
 }
 
 /// The record was unlinked, and whether that lasts nobody knows. The document is weaker than what was acknowledged
 /// since.
 #[test]
 fn a_removal_that_fails_loses_nothing_that_was_acknowledged() {
-    let mut daemon = Daemon::start(|instance| instance["MetadataOptions"]["HttpTokens"] = "optional".into());
+    let mut daemon =
+        Daemon::start(|instance| instance["MetadataOptions"]["HttpTokens"] = "optional".into());
     assert_eq!(modify(&daemon, "HttpTokens", "required").status, 200);
     for (when, still_served) in [("1", true), ("1+", false)] {
         if failing("a_removal_that_fails_loses_nothing", &mut daemon, when).is_none() {
@@ -250,14 +337,31 @@ fn a_removal_that_fails_loses_nothing_that_was_acknowledged() {
             false => assert!(said.contains("the instance is not served until"), "{said}"),
         }
         let (status, no_change) = (guest(&daemon), modify(&daemon, "HttpTokens", "required"));
-        assert_eq!(status, if still_served { 401 } else { 0 }, "with when={when}");
-        assert_eq!(no_change.status, if still_served { 200 } else { 500 }, "{}", no_change.body);
+        assert_eq!(
+            status,
+            if still_served { 401 } else { 0 },
+            "with when={when}"
+        );
+        assert_eq!(
+            no_change.status,
+            if still_served { 200 } else { 500 },
+            "{}",
+            no_change.body
+        );
         if !still_served {
-            assert!(no_change.body.contains("could not be stored"), "{}", no_change.body);
+            assert!(
+                no_change.body.contains("could not be stored"),
+                "{}",
+                no_change.body
+            );
         }
         daemon.kill();
         daemon.start_again();
-        assert_eq!(described(&daemon, "httpTokens"), "required", "after a restart, with when={when}");
+        assert_eq!(
+            described(&daemon, "httpTokens"),
+            "required",
+            "after a restart, with when={when}"
+        );
         assert_eq!(guest(&daemon), 401, "after a restart, with when={when}");
     }
 }
@@ -265,18 +369,32 @@ fn a_removal_that_fails_loses_nothing_that_was_acknowledged() {
 /// Neither the change nor its undoing could be made durable. The instance is not served, which is told, until the disk
 /// is well.
 #[test]
-fn an_instance_whose_change_could_neither_be_stored_nor_undone_is_served_again_when_the_disk_is_well() {
+fn an_instance_whose_change_could_neither_be_stored_nor_undone_is_served_again_when_the_disk_is_well()
+ {
     let mut daemon = Daemon::start(|_| {});
-    let Some(()) = failing("an_instance_whose_change_could_neither_be_stored", &mut daemon, "1..2") else { return };
+    let Some(()) = failing(
+        "an_instance_whose_change_could_neither_be_stored",
+        &mut daemon,
+        "1..2",
+    ) else {
+        return;
+    };
     assert_eq!(modify(&daemon, "HttpTokens", "optional").status, 500);
     let of_it = |line: &serde_json::Value, word: &str| {
-        line["instance"] == INSTANCE && line["message"].as_str().is_some_and(|message| message.contains(word))
+        line["instance"] == INSTANCE
+            && line["message"]
+                .as_str()
+                .is_some_and(|message| message.contains(word))
     };
     let told = daemon.wait_for(|line| of_it(line, "Not served until"));
     assert_eq!(told["level"], "ERROR");
     daemon.wait_for(|line| of_it(line, "served again"));
     for after in ["the failure", "a restart"] {
-        assert_eq!(described(&daemon, "httpTokens"), "required", "after {after}");
+        assert_eq!(
+            described(&daemon, "httpTokens"),
+            "required",
+            "after {after}"
+        );
         let deadline = Instant::now() + PATIENCE;
         // Its sockets are opened next.
         while guest(&daemon) == 0 && Instant::now() < deadline {

@@ -21,7 +21,13 @@ pub fn demand(stream: &TcpStream, address: SocketAddr, minimum: u8) {
     let value = i32::from(minimum);
     // SAFETY: the descriptor is open, and the option is an int that outlives the call.
     let outcome = unsafe {
-        libc::setsockopt(stream.as_raw_fd(), level, option, (&raw const value).cast(), size_of::<i32>() as u32)
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            size_of::<i32>() as u32,
+        )
     };
     assert_eq!(outcome, 0, "{}", std::io::Error::last_os_error());
 }
@@ -54,8 +60,14 @@ fn a_token_answer_travels_as_far_as_the_hop_limit_and_no_farther() {
         let far = ask_demanding(address, 6, TOKEN_REQUEST, LISTEN);
         assert_eq!(far, "", "{address}: not a byte, resent ones included");
         let get = ask_demanding(address, 64, get, PATIENCE);
-        assert!(get.ends_with("i-0123456789abcdef0"), "{address}: a GET's answer is not limited: {get:?}");
-        println!("{address}: minimum 5: token; minimum 6: {} bytes; GET with minimum 64: answered", far.len());
+        assert!(
+            get.ends_with("i-0123456789abcdef0"),
+            "{address}: a GET's answer is not limited: {get:?}"
+        );
+        println!(
+            "{address}: minimum 5: token; minimum 6: {} bytes; GET with minimum 64: answered",
+            far.len()
+        );
     }
 }
 
@@ -74,8 +86,14 @@ fn the_limit_is_never_raised_again_on_a_connection() {
     let put = "PUT /nope HTTP/1.1\r\nHost: imds\r\nConnection: keep-alive\r\n\r\n";
     let get = "GET /latest/meta-data/instance-id HTTP/1.1\r\nHost: imds\r\n\r\n";
     let near = ask_demanding(daemon.ipv4, 2, &format!("{put}{get}"), PATIENCE);
-    assert!(near.contains("403") && near.ends_with("i-0123456789abcdef0"), "{near:?}");
-    assert_eq!(ask_demanding(daemon.ipv4, 3, &format!("{put}{get}"), LISTEN), "");
+    assert!(
+        near.contains("403") && near.ends_with("i-0123456789abcdef0"),
+        "{near:?}"
+    );
+    assert_eq!(
+        ask_demanding(daemon.ipv4, 3, &format!("{put}{get}"), LISTEN),
+        ""
+    );
 }
 
 /// `100 Continue` is a packet of the answer too.

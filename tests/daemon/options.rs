@@ -3,18 +3,30 @@
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::support::{ACCESS_KEY, Answer, Daemon, INSTANCE, PATIENCE, TOKEN_REQUEST, ask, call, element};
+use crate::support::{
+    ACCESS_KEY, Answer, Daemon, INSTANCE, PATIENCE, TOKEN_REQUEST, ask, call, element,
+};
 
 const MODIFY: &str = "ModifyInstanceMetadataOptions";
 
 fn modify(daemon: &Daemon, option: &str, value: &str) -> Answer {
-    call(daemon.control, MODIFY, &[("InstanceId", INSTANCE), (option, value)]).expect("the daemon answers")
+    call(
+        daemon.control,
+        MODIFY,
+        &[("InstanceId", INSTANCE), (option, value)],
+    )
+    .expect("the daemon answers")
 }
 
 fn wait_until_applied(daemon: &Daemon) {
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
-        let answer = call(daemon.control, "DescribeInstances", &[("InstanceId.1", INSTANCE)]).unwrap();
+        let answer = call(
+            daemon.control,
+            "DescribeInstances",
+            &[("InstanceId.1", INSTANCE)],
+        )
+        .unwrap();
         let options = element(&answer.body, "metadataOptions").unwrap();
         if element(options, "state") == Some("applied") {
             return;
@@ -27,23 +39,59 @@ fn wait_until_applied(daemon: &Daemon) {
 #[test]
 fn each_option_is_live_for_the_very_next_request() {
     let daemon = Daemon::start(|_| {});
-    let read = |daemon: &Daemon| daemon.get("/latest/meta-data/instance-id").status.to_string();
-    let read_tag =
-        |daemon: &Daemon| daemon.get_with("/latest/meta-data/tags/instance/Name", &daemon.token()).status.to_string();
+    let read = |daemon: &Daemon| {
+        daemon
+            .get("/latest/meta-data/instance-id")
+            .status
+            .to_string()
+    };
+    let read_tag = |daemon: &Daemon| {
+        daemon
+            .get_with("/latest/meta-data/tags/instance/Name", &daemon.token())
+            .status
+            .to_string()
+    };
     let endpoint = |daemon: &Daemon| daemon.ask(TOKEN_REQUEST).status.to_string();
     let by_ipv6 = |daemon: &Daemon| match TcpStream::connect_timeout(&daemon.ipv6, PATIENCE) {
-        Ok(_) => ask(daemon.ipv6, "GET / HTTP/1.1\r\nHost: imds\r\n\r\n").status.to_string(),
+        Ok(_) => ask(daemon.ipv6, "GET / HTTP/1.1\r\nHost: imds\r\n\r\n")
+            .status
+            .to_string(),
         Err(reason) => reason.kind().to_string(),
     };
     type Effect<'a> = &'a dyn Fn(&Daemon) -> String;
     let rows: [(&str, &str, &str, Effect<'_>, &str, &str); 4] = [
         ("HttpTokens", "required", "optional", &read, "401", "200"),
-        ("InstanceMetadataTags", "disabled", "enabled", &read_tag, "404", "200"),
-        ("HttpEndpoint", "enabled", "disabled", &endpoint, "200", "403"),
-        ("HttpProtocolIpv6", "disabled", "enabled", &by_ipv6, "connection refused", "401"),
+        (
+            "InstanceMetadataTags",
+            "disabled",
+            "enabled",
+            &read_tag,
+            "404",
+            "200",
+        ),
+        (
+            "HttpEndpoint",
+            "enabled",
+            "disabled",
+            &endpoint,
+            "200",
+            "403",
+        ),
+        (
+            "HttpProtocolIpv6",
+            "disabled",
+            "enabled",
+            &by_ipv6,
+            "connection refused",
+            "401",
+        ),
     ];
     for (option, before, after, effect, seen_before, seen_after) in rows {
-        for (value, seen) in [(before, seen_before), (after, seen_after), (before, seen_before)] {
+        for (value, seen) in [
+            (before, seen_before),
+            (after, seen_after),
+            (before, seen_before),
+        ] {
             let answer = modify(&daemon, option, value);
             assert_eq!(answer.status, 200, "{}", answer.body);
             if option == "HttpProtocolIpv6" {
@@ -76,11 +124,17 @@ fn a_listener_that_cannot_open_keeps_the_option_pending() {
     assert_eq!(modify(&daemon, "HttpProtocolIpv6", "enabled").status, 200);
     for _ in 0..20 {
         let answer = call(daemon.control, "DescribeInstances", &[]).unwrap();
-        assert_eq!(element(element(&answer.body, "metadataOptions").unwrap(), "state"), Some("pending"));
+        assert_eq!(
+            element(element(&answer.body, "metadataOptions").unwrap(), "state"),
+            Some("pending")
+        );
     }
     drop(in_the_way);
     wait_until_applied(&daemon);
-    assert_eq!(ask(daemon.ipv6, "GET / HTTP/1.1\r\nHost: imds\r\n\r\n").status, 401);
+    assert_eq!(
+        ask(daemon.ipv6, "GET / HTTP/1.1\r\nHost: imds\r\n\r\n").status,
+        401
+    );
 }
 
 #[test]
@@ -88,23 +142,61 @@ fn a_refused_call_changes_nothing() {
     let daemon = Daemon::start(|_| {});
     let state = || {
         let answer = call(daemon.control, "DescribeInstances", &[]).unwrap();
-        element(&answer.body, "metadataOptions").unwrap().replace("pending", "applied")
+        element(&answer.body, "metadataOptions")
+            .unwrap()
+            .replace("pending", "applied")
     };
     let before = state();
     type Row<'a> = (&'a [(&'a str, &'a str)], u16, &'a str);
     let rows: [Row<'_>; 8] = [
-        (&[("InstanceId", INSTANCE), ("HttpTokens", "bogus")], 400, "InvalidParameterValue"),
-        (&[("InstanceId", INSTANCE), ("HttpPutResponseHopLimit", "65")], 400, "InvalidParameterValue"),
-        (&[("InstanceId", INSTANCE), ("HttpPutResponseHopLimit", "0")], 400, "InvalidParameterValue"),
-        (&[("InstanceId", INSTANCE), ("HttpTokns", "optional")], 400, "UnknownParameter"),
-        (&[("InstanceId", "i-1"), ("HttpTokens", "optional")], 400, "InvalidInstanceID.Malformed"),
-        (&[("InstanceId", "i-00000000"), ("HttpTokens", "optional")], 400, "InvalidInstanceID.NotFound"),
+        (
+            &[("InstanceId", INSTANCE), ("HttpTokens", "bogus")],
+            400,
+            "InvalidParameterValue",
+        ),
+        (
+            &[("InstanceId", INSTANCE), ("HttpPutResponseHopLimit", "65")],
+            400,
+            "InvalidParameterValue",
+        ),
+        (
+            &[("InstanceId", INSTANCE), ("HttpPutResponseHopLimit", "0")],
+            400,
+            "InvalidParameterValue",
+        ),
+        (
+            &[("InstanceId", INSTANCE), ("HttpTokns", "optional")],
+            400,
+            "UnknownParameter",
+        ),
+        (
+            &[("InstanceId", "i-1"), ("HttpTokens", "optional")],
+            400,
+            "InvalidInstanceID.Malformed",
+        ),
+        (
+            &[("InstanceId", "i-00000000"), ("HttpTokens", "optional")],
+            400,
+            "InvalidInstanceID.NotFound",
+        ),
         (&[("HttpTokens", "optional")], 400, "MissingParameter"),
-        (&[("InstanceId", INSTANCE), ("HttpTokens", "optional"), ("DryRun", "true")], 412, "DryRunOperation"),
+        (
+            &[
+                ("InstanceId", INSTANCE),
+                ("HttpTokens", "optional"),
+                ("DryRun", "true"),
+            ],
+            412,
+            "DryRunOperation",
+        ),
     ];
     for (parameters, status, code) in rows {
         let answer = call(daemon.control, MODIFY, parameters).unwrap();
-        assert_eq!((answer.status, element(&answer.body, "Code")), (status, Some(code)), "{parameters:?}");
+        assert_eq!(
+            (answer.status, element(&answer.body, "Code")),
+            (status, Some(code)),
+            "{parameters:?}"
+        );
     }
     let unsigned = "GET /?Action=DescribeInstances&Version=2016-11-15 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     assert_eq!(ask(daemon.control, unsigned).status, 400);
@@ -127,8 +219,17 @@ fn no_acknowledged_change_is_lost_when_the_daemon_is_killed() {
             loop {
                 limit = limit % 64 + 1;
                 let value = limit.to_string();
-                match call(control, MODIFY, &[("InstanceId", INSTANCE), ("HttpPutResponseHopLimit", &value)]) {
-                    Some(answer) if answer.status == 200 => (last, count) = (Some(limit), count + 1),
+                match call(
+                    control,
+                    MODIFY,
+                    &[
+                        ("InstanceId", INSTANCE),
+                        ("HttpPutResponseHopLimit", &value),
+                    ],
+                ) {
+                    Some(answer) if answer.status == 200 => {
+                        (last, count) = (Some(limit), count + 1)
+                    }
                     Some(answer) => panic!("{}", answer.raw),
                     None => return (last, limit, count),
                 }
@@ -144,7 +245,10 @@ fn no_acknowledged_change_is_lost_when_the_daemon_is_killed() {
 
         daemon.start_again();
         let answer = call(daemon.control, "DescribeInstances", &[]).unwrap();
-        let in_force: i32 = element(&answer.body, "httpPutResponseHopLimit").unwrap().parse().unwrap();
+        let in_force: i32 = element(&answer.body, "httpPutResponseHopLimit")
+            .unwrap()
+            .parse()
+            .unwrap();
         if last.is_some_and(|last| in_force != last) && in_force != under_way {
             lost += 1;
         }

@@ -42,7 +42,13 @@ enum Guest {
     Far,
 }
 
-const GUESTS: [Guest; 5] = [Guest::Fresh, Guest::KeptAlive, Guest::Ipv6Fresh, Guest::Ipv6KeptAlive, Guest::Far];
+const GUESTS: [Guest; 5] = [
+    Guest::Fresh,
+    Guest::KeptAlive,
+    Guest::Ipv6Fresh,
+    Guest::Ipv6KeptAlive,
+    Guest::Far,
+];
 
 const NOTHING: &str = "no answer";
 
@@ -85,8 +91,15 @@ impl Guest {
         let mut kept = None;
         while !stop.load(Ordering::Relaxed) {
             let began = Instant::now();
-            let what = self.ask(address, &mut kept).map_or(NOTHING.to_string(), |status| status.to_string());
-            seen.lock().unwrap().push(Seen { guest: self, began, ended: Instant::now(), what });
+            let what = self
+                .ask(address, &mut kept)
+                .map_or(NOTHING.to_string(), |status| status.to_string());
+            seen.lock().unwrap().push(Seen {
+                guest: self,
+                began,
+                ended: Instant::now(),
+                what,
+            });
             // Other tests have the machine too.
             std::thread::sleep(Duration::from_millis(2));
         }
@@ -106,7 +119,9 @@ impl Guest {
         if self == Guest::Far {
             demand(&stream, address, FAR);
         }
-        stream.set_read_timeout(Some(if self == Guest::Far { LISTEN } else { PATIENCE })).unwrap();
+        stream
+            .set_read_timeout(Some(if self == Guest::Far { LISTEN } else { PATIENCE }))
+            .unwrap();
         stream.write_all(request.as_bytes()).ok()?;
         let (head, status) = read_answer(&mut stream)?;
         if self.keeps_alive() && !head.contains("Connection: close") {
@@ -124,7 +139,13 @@ fn read_answer(stream: &mut TcpStream) -> Option<(String, u16)> {
         raw.push(byte[0]);
     }
     let head = String::from_utf8(raw).ok()?;
-    let length = head.split("Content-Length: ").nth(1)?.split("\r\n").next()?.parse().ok()?;
+    let length = head
+        .split("Content-Length: ")
+        .nth(1)?
+        .split("\r\n")
+        .next()?
+        .parse()
+        .ok()?;
     stream.read_exact(&mut vec![0; length]).ok()?;
     let status = head.split(' ').nth(1)?.parse().ok()?;
     Some((head, status))
@@ -135,7 +156,9 @@ fn quiet_ipv6_port() -> SocketAddr {
     let first = std::process::id() % 10_000;
     let ports = (0..10_000).map(|next| 20_000 + u16::try_from((first + next) % 10_000).unwrap());
     let mut addresses = ports.map(|port| SocketAddr::from((Ipv6Addr::LOCALHOST, port)));
-    addresses.find(|address| TcpListener::bind(address).is_ok()).expect("some port is free")
+    addresses
+        .find(|address| TcpListener::bind(address).is_ok())
+        .expect("some port is free")
 }
 
 /// Holds an address without listening on it: the daemon can't open its socket, and guests are refused as before.
@@ -160,14 +183,27 @@ impl Round<'_> {
     /// Whether every guest whose view changes has asked often enough since then.
     fn is_enough(&self, before: Options, after: Options, since: Instant) -> bool {
         let seen = self.seen();
-        let of = |guest: Guest| seen.iter().filter(|seen| seen.guest == guest && seen.began > since).count();
+        let of = |guest: Guest| {
+            seen.iter()
+                .filter(|seen| seen.guest == guest && seen.began > since)
+                .count()
+        };
         let enough = |guest: Guest| if guest == Guest::Far { 1 } else { ENOUGH };
-        GUESTS.iter().all(|guest| guest.view(before) == guest.view(after) || of(*guest) >= enough(*guest))
+        GUESTS
+            .iter()
+            .all(|guest| guest.view(before) == guest.view(after) || of(*guest) >= enough(*guest))
     }
 
     fn poll(&self) -> String {
-        let answer = call(self.daemon.control, "DescribeInstances", &[("InstanceId.1", INSTANCE)]).unwrap();
-        element(element(&answer.body, "metadataOptions").unwrap(), "state").unwrap().to_string()
+        let answer = call(
+            self.daemon.control,
+            "DescribeInstances",
+            &[("InstanceId.1", INSTANCE)],
+        )
+        .unwrap();
+        element(element(&answer.body, "metadataOptions").unwrap(), "state")
+            .unwrap()
+            .to_string()
     }
 
     fn run(&self, before: Options, after: Options, blocked: bool) -> Vec<String> {
@@ -181,14 +217,28 @@ impl Round<'_> {
 
         let limit = after.limit.to_string();
         let mut parameters = vec![("InstanceId", INSTANCE)];
-        let mut set = |changed: bool, name, value| parameters.extend(changed.then_some((name, value)));
+        let mut set =
+            |changed: bool, name, value| parameters.extend(changed.then_some((name, value)));
         set(before.tokens != after.tokens, "HttpTokens", after.tokens);
-        set(before.endpoint != after.endpoint, "HttpEndpoint", after.endpoint);
+        set(
+            before.endpoint != after.endpoint,
+            "HttpEndpoint",
+            after.endpoint,
+        );
         set(before.ipv6 != after.ipv6, "HttpProtocolIpv6", after.ipv6);
-        set(before.limit != after.limit, "HttpPutResponseHopLimit", &limit);
+        set(
+            before.limit != after.limit,
+            "HttpPutResponseHopLimit",
+            &limit,
+        );
 
         let sent = Instant::now();
-        let answer = call(self.daemon.control, "ModifyInstanceMetadataOptions", &parameters).unwrap();
+        let answer = call(
+            self.daemon.control,
+            "ModifyInstanceMetadataOptions",
+            &parameters,
+        )
+        .unwrap();
         let answered = Instant::now();
         assert_eq!(answer.status, 200, "{}", answer.body);
         let mut states = vec![element(&answer.body, "state").unwrap().to_string()];
@@ -211,24 +261,48 @@ impl Round<'_> {
             states.push(self.poll());
         }
 
-        let changed: Vec<String> = parameters[1..].iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let said: Vec<String> =
-            states.chunk_by(PartialEq::eq).map(|same| format!("{} ×{}", same[0], same.len())).collect();
+        let changed: Vec<String> = parameters[1..]
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        let said: Vec<String> = states
+            .chunk_by(PartialEq::eq)
+            .map(|same| format!("{} ×{}", same[0], same.len()))
+            .collect();
         let took = (applied - sent).as_secs_f64() * 1e3;
-        println!("\n{}: {}; `applied` was read after {took:.1} ms", changed.join(" "), said.join(", "));
-        for guest in GUESTS.into_iter().filter(|guest| guest.view(before) != guest.view(after)) {
+        println!(
+            "\n{}: {}; `applied` was read after {took:.1} ms",
+            changed.join(" "),
+            said.join(", ")
+        );
+        for guest in GUESTS
+            .into_iter()
+            .filter(|guest| guest.view(before) != guest.view(after))
+        {
             self.judge(guest, before, after, [sent, answered, applied]);
         }
         states
     }
 
     /// Holds everything that one guest saw to the options of their time.
-    fn judge(&self, guest: Guest, before: Options, after: Options, [sent, answered, applied]: [Instant; 3]) {
-        let (Some(old), Some(new)) = (guest.view(before), guest.view(after)) else { return };
+    fn judge(
+        &self,
+        guest: Guest,
+        before: Options,
+        after: Options,
+        [sent, answered, applied]: [Instant; 3],
+    ) {
+        let (Some(old), Some(new)) = (guest.view(before), guest.view(after)) else {
+            return;
+        };
         let seen = self.seen();
         let seen: Vec<&Seen> = seen.iter().filter(|seen| seen.guest == guest).collect();
         let (olds, news): (Vec<&Seen>, Vec<&Seen>) = seen.iter().partition(|seen| seen.what == old);
-        let first = news.iter().map(|seen| seen.ended).min().expect("a guest sees the change");
+        let first = news
+            .iter()
+            .map(|seen| seen.ended)
+            .min()
+            .expect("a guest sees the change");
         let after_applied = seen.iter().filter(|seen| seen.began > applied).count();
         let late = olds.iter().filter(|seen| seen.began > applied).count();
         println!(
@@ -239,18 +313,32 @@ impl Round<'_> {
             (first - sent).as_secs_f64() * 1e3
         );
         assert_eq!(
-            news.iter().find(|seen| seen.what != new).map(|seen| &seen.what),
+            news.iter()
+                .find(|seen| seen.what != new)
+                .map(|seen| &seen.what),
             None,
             "{guest:?}: neither of both"
         );
-        assert!(first >= sent, "{guest:?} saw the new options before anybody asked for them");
-        assert_eq!(late, 0, "{guest:?} saw the old options in a request that began after `applied`");
+        assert!(
+            first >= sent,
+            "{guest:?} saw the new options before anybody asked for them"
+        );
+        assert_eq!(
+            late, 0,
+            "{guest:?} saw the old options in a request that began after `applied`"
+        );
         let relapsed = olds.iter().filter(|seen| seen.began > first).count();
-        assert_eq!(relapsed, 0, "{guest:?} saw the old options again after the new ones");
+        assert_eq!(
+            relapsed, 0,
+            "{guest:?} saw the old options again after the new ones"
+        );
         // What needs no socket is in force when the call is answered.
         if !guest.is_ipv6() || before.ipv6 == after.ipv6 {
             let late = olds.iter().filter(|seen| seen.began > answered).count();
-            assert_eq!(late, 0, "{guest:?} saw the old options in a request that began after the call was answered");
+            assert_eq!(
+                late, 0,
+                "{guest:?} saw the old options in a request that began after the call was answered"
+            );
         }
     }
 }
@@ -260,28 +348,67 @@ impl Round<'_> {
 #[test]
 fn no_guest_sees_old_options_in_a_request_that_began_after_applied_was_read() {
     let ipv6 = quiet_ipv6_port();
-    let first = Options { tokens: "required", endpoint: "enabled", ipv6: "disabled", limit: 9 };
-    let daemon = Daemon::start_with(&format!("[[listener]]\nname = \"six\"\nipv6 = \"{ipv6}\"\n"), |instance| {
-        instance["MetadataOptions"]["HttpPutResponseHopLimit"] = first.limit.into();
-        instance["Imds"]["Attachments"] = serde_json::json!([{ "Listener": "demo" }, { "Listener": "six" }]);
-    });
-    let optional = Options { tokens: "optional", ..first };
-    let six = Options { ipv6: "enabled", ..first };
+    let first = Options {
+        tokens: "required",
+        endpoint: "enabled",
+        ipv6: "disabled",
+        limit: 9,
+    };
+    let daemon = Daemon::start_with(
+        &format!("[[listener]]\nname = \"six\"\nipv6 = \"{ipv6}\"\n"),
+        |instance| {
+            instance["MetadataOptions"]["HttpPutResponseHopLimit"] = first.limit.into();
+            instance["Imds"]["Attachments"] =
+                serde_json::json!([{ "Listener": "demo" }, { "Listener": "six" }]);
+        },
+    );
+    let optional = Options {
+        tokens: "optional",
+        ..first
+    };
+    let six = Options {
+        ipv6: "enabled",
+        ..first
+    };
     // The second of each pair: whether the address of IPv6 is somebody else's for a while.
     let rounds = [
         (optional, false),
         (first, false),
-        (Options { endpoint: "disabled", ..first }, false),
+        (
+            Options {
+                endpoint: "disabled",
+                ..first
+            },
+            false,
+        ),
         (first, false),
         (Options { limit: 2, ..first }, false),
         (first, false),
         // The first that has to do with IPv6: connections that ended would keep the address from whoever is in the way.
         (six, true),
-        (Options { tokens: "optional", ..six }, false),
+        (
+            Options {
+                tokens: "optional",
+                ..six
+            },
+            false,
+        ),
         // Several at once: no guest sees a mixture.
         (first, false),
-        (Options { tokens: "optional", ..six }, false),
-        (Options { endpoint: "disabled", ..first }, false),
+        (
+            Options {
+                tokens: "optional",
+                ..six
+            },
+            false,
+        ),
+        (
+            Options {
+                endpoint: "disabled",
+                ..first
+            },
+            false,
+        ),
         (six, false),
     ];
 
@@ -300,13 +427,26 @@ fn no_guest_sees_old_options_in_a_request_that_began_after_applied_was_read() {
             let (stop, seen, address) = (&stop, &seen, if guest.is_ipv6() { ipv6 } else { ipv4 });
             scope.spawn(move || guest.watch(address, stop, seen));
         }
-        let round = Round { daemon: &daemon, ipv6, seen: &seen };
+        let round = Round {
+            daemon: &daemon,
+            ipv6,
+            seen: &seen,
+        };
         let mut before = first;
         for (after, blocked) in rounds {
             let states = round.run(before, after, blocked);
-            let pending = states.iter().take_while(|state| *state == "pending").count();
-            assert!(states[pending..].iter().all(|state| state == "applied"), "pending, and then applied: {states:?}");
-            assert!(!blocked || pending > 3, "nobody can listen there, and it is said to be applied: {states:?}");
+            let pending = states
+                .iter()
+                .take_while(|state| *state == "pending")
+                .count();
+            assert!(
+                states[pending..].iter().all(|state| state == "applied"),
+                "pending, and then applied: {states:?}"
+            );
+            assert!(
+                !blocked || pending > 3,
+                "nobody can listen there, and it is said to be applied: {states:?}"
+            );
             before = after;
         }
     });

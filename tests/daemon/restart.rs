@@ -14,7 +14,12 @@ fn a_token_survives_a_restart_of_the_daemon() {
     let token = daemon.token();
     daemon.kill();
     daemon.start_again();
-    assert_eq!(daemon.get_with("/latest/meta-data/instance-id", &token).body, INSTANCE);
+    assert_eq!(
+        daemon
+            .get_with("/latest/meta-data/instance-id", &token)
+            .body,
+        INSTANCE
+    );
 }
 
 #[test]
@@ -26,10 +31,15 @@ fn sigterm_ends_it_with_success() {
 /// An unreadable record is told with its file and reason, is not served, and no document takes its place.
 #[test]
 fn an_unreadable_record_stops_its_instance_and_never_becomes_a_default() {
-    let mut daemon = Daemon::start(|instance| instance["MetadataOptions"]["HttpEndpoint"] = "disabled".into());
+    let mut daemon =
+        Daemon::start(|instance| instance["MetadataOptions"]["HttpEndpoint"] = "disabled".into());
     assert_eq!(daemon.get("/").status, 403);
     daemon.kill();
-    let record = daemon.directory.path().join("state/instances").join(format!("{INSTANCE}.json"));
+    let record = daemon
+        .directory
+        .path()
+        .join("state/instances")
+        .join(format!("{INSTANCE}.json"));
     let text = std::fs::read_to_string(&record).unwrap();
     std::fs::write(&record, text.replace("\"disabled\"", "\"enabled\"")).unwrap();
     daemon.start_again();
@@ -38,7 +48,10 @@ fn an_unreadable_record_stops_its_instance_and_never_becomes_a_default() {
     daemon.kill();
 
     std::fs::write(&record, "{").unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_imdsd")).arg("--version").output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_imdsd"))
+        .arg("--version")
+        .output()
+        .unwrap();
     assert!(output.status.success());
     daemon.start_again();
     assert_eq!(daemon.get("/").status, 0);
@@ -56,19 +69,32 @@ fn a_damaged_identity_costs_the_signatures_alone() {
     let key = std::fs::read(identity.join("key.pem")).unwrap();
     let retired = identity.join("retired");
     let damages: [(&str, &dyn Fn()); 3] = [
-        ("key.pem", &|| std::fs::write(identity.join("key.pem"), &key[..100]).unwrap()),
+        ("key.pem", &|| {
+            std::fs::write(identity.join("key.pem"), &key[..100]).unwrap()
+        }),
         ("chmod 600", &|| {
             std::fs::write(identity.join("key.pem"), &key).unwrap();
-            std::fs::set_permissions(identity.join("key.pem"), std::fs::Permissions::from_mode(0o640)).unwrap();
+            std::fs::set_permissions(
+                identity.join("key.pem"),
+                std::fs::Permissions::from_mode(0o640),
+            )
+            .unwrap();
         }),
         ("retired/00.pem", &|| {
-            std::fs::set_permissions(identity.join("key.pem"), std::fs::Permissions::from_mode(0o600)).unwrap();
+            std::fs::set_permissions(
+                identity.join("key.pem"),
+                std::fs::Permissions::from_mode(0o600),
+            )
+            .unwrap();
             std::fs::create_dir(&retired).unwrap();
             std::fs::write(retired.join("00.pem"), "damaged").unwrap();
         }),
     ];
     let check = || {
-        Command::new(env!("CARGO_BIN_EXE_imdsd")).args(["check", "--config"]).arg(directory.join("imdsd.toml")).output()
+        Command::new(env!("CARGO_BIN_EXE_imdsd"))
+            .args(["check", "--config"])
+            .arg(directory.join("imdsd.toml"))
+            .output()
     };
     for (what, damage) in damages {
         daemon.kill();
@@ -76,25 +102,61 @@ fn a_damaged_identity_costs_the_signatures_alone() {
         let checked = check().unwrap();
         assert!(checked.status.success(), "{checked:?}");
         let warned = String::from_utf8(checked.stderr).unwrap();
-        assert!(warned.lines().any(|line| line.starts_with("warning: ") && line.contains(what)), "{warned}");
+        assert!(
+            warned
+                .lines()
+                .any(|line| line.starts_with("warning: ") && line.contains(what)),
+            "{warned}"
+        );
         daemon.start_again();
-        let said = daemon.wait_for(|line| line["message"].as_str().unwrap().starts_with("no signatures"));
-        assert!(said["level"] == "ERROR" && said["message"].as_str().unwrap().contains(what), "{said}");
+        let said = daemon.wait_for(|line| {
+            line["message"]
+                .as_str()
+                .unwrap()
+                .starts_with("no signatures")
+        });
+        assert!(
+            said["level"] == "ERROR" && said["message"].as_str().unwrap().contains(what),
+            "{said}"
+        );
         let token = daemon.token();
-        assert_eq!(daemon.get_with("/latest/meta-data/instance-id", &token).body, INSTANCE);
-        assert_eq!(daemon.get_with("/latest/dynamic/instance-identity/document", &token).status, 200);
-        assert_ne!(daemon.get_with("/latest/dynamic/instance-identity/signature", &token).status, 200);
+        assert_eq!(
+            daemon
+                .get_with("/latest/meta-data/instance-id", &token)
+                .body,
+            INSTANCE
+        );
+        assert_eq!(
+            daemon
+                .get_with("/latest/dynamic/instance-identity/document", &token)
+                .status,
+            200
+        );
+        assert_ne!(
+            daemon
+                .get_with("/latest/dynamic/instance-identity/signature", &token)
+                .status,
+            200
+        );
     }
 
     daemon.kill();
     let config = directory.join("imdsd.toml");
-    let text =
-        std::fs::read_to_string(&config).unwrap() + "[identity]\nkey = \"none.pem\"\ncertificate = \"none.pem\"\n";
+    let text = std::fs::read_to_string(&config).unwrap()
+        + "[identity]\nkey = \"none.pem\"\ncertificate = \"none.pem\"\n";
     std::fs::write(&config, text).unwrap();
-    let started = Command::new(env!("CARGO_BIN_EXE_imdsd")).arg("--config").arg(&config).output().unwrap();
+    let started = Command::new(env!("CARGO_BIN_EXE_imdsd"))
+        .arg("--config")
+        .arg(&config)
+        .output()
+        .unwrap();
     for failed in [started, check().unwrap()] {
         assert_eq!(failed.status.code(), Some(1), "{failed:?}");
-        assert!(String::from_utf8(failed.stderr).unwrap().contains("none.pem"));
+        assert!(
+            String::from_utf8(failed.stderr)
+                .unwrap()
+                .contains("none.pem")
+        );
     }
 }
 
@@ -106,7 +168,12 @@ fn an_unreadable_account_is_told_by_health_metrics_and_check() {
     let directory = daemon.directory.path().to_path_buf();
     let done = |arguments: &[&str]| {
         let mut imdsd = Command::new(env!("CARGO_BIN_EXE_imdsd"));
-        let done = imdsd.args(arguments).arg("--config").arg(directory.join("imdsd.toml")).output().unwrap();
+        let done = imdsd
+            .args(arguments)
+            .arg("--config")
+            .arg(directory.join("imdsd.toml"))
+            .output()
+            .unwrap();
         assert!(done.status.success(), "{done:?}");
         done
     };
@@ -118,14 +185,36 @@ fn an_unreadable_account_is_told_by_health_metrics_and_check() {
             daemon.start_again();
         }
         let (health, metrics) = (daemon.admin("/v1/health"), daemon.admin("/metrics"));
-        assert_eq!(health.contains("unreadable record of the account's metadata defaults"), unreadable, "{health}");
-        assert!(metrics.contains(&format!("\nimdsd_account_unreadable {}\n", u8::from(unreadable))), "{metrics}");
+        assert_eq!(
+            health.contains("unreadable record of the account's metadata defaults"),
+            unreadable,
+            "{health}"
+        );
+        assert!(
+            metrics.contains(&format!(
+                "\nimdsd_account_unreadable {}\n",
+                u8::from(unreadable)
+            )),
+            "{metrics}"
+        );
         for check in checks {
             let said = String::from_utf8(done(check).stderr).unwrap();
-            let mut lines = said.lines().filter(|line| line.contains("account.json: unreadable record"));
-            assert_eq!(lines.next().is_some_and(|line| line.starts_with("warning: ")), unreadable, "{check:?}: {said}");
+            let mut lines = said
+                .lines()
+                .filter(|line| line.contains("account.json: unreadable record"));
+            assert_eq!(
+                lines
+                    .next()
+                    .is_some_and(|line| line.starts_with("warning: ")),
+                unreadable,
+                "{check:?}: {said}"
+            );
         }
-        assert!(!String::from_utf8(done(&["guest-rules"]).stdout).unwrap().contains("refused #"));
+        assert!(
+            !String::from_utf8(done(&["guest-rules"]).stdout)
+                .unwrap()
+                .contains("refused #")
+        );
     }
 }
 
@@ -150,7 +239,9 @@ fn a_guest_that_waits_for_the_port_is_answered_however_many_documents_are_regist
                 Err(_) => assert!(Instant::now() < deadline, "nobody listens"),
                 Ok(mut stream) => {
                     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-                    stream.write_all(b"GET / HTTP/1.1\r\nHost: imds\r\n\r\n").unwrap();
+                    stream
+                        .write_all(b"GET / HTTP/1.1\r\nHost: imds\r\n\r\n")
+                        .unwrap();
                     return Answer::read(&read_to_end(&mut stream)).status;
                 }
             }
@@ -173,7 +264,11 @@ fn every_fault_of_a_configuration_is_reported_with_file_line_and_field() {
          \"HttpTokens\": \"sometimes\"\n },\n \"Imds\": {\n  \"UserDta\": \"\"\n }\n}\n",
     )
     .unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_imdsd")).args(["check", "--config"]).arg(&config).output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_imdsd"))
+        .args(["check", "--config"])
+        .arg(&config)
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(1));
     let said = String::from_utf8(output.stderr).unwrap();
     for (place, what) in [
@@ -183,10 +278,18 @@ fn every_fault_of_a_configuration_is_reported_with_file_line_and_field() {
         ("i.json:5", "HttpTokens"),
         ("i.json:8", "UserDta"),
     ] {
-        assert!(said.lines().any(|line| line.contains(place) && line.contains(what)), "{place} {what}:\n{said}");
+        assert!(
+            said.lines()
+                .any(|line| line.contains(place) && line.contains(what)),
+            "{place} {what}:\n{said}"
+        );
     }
     // And it does not start with it.
-    let output = Command::new(env!("CARGO_BIN_EXE_imdsd")).args(["--config"]).arg(&config).output().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_imdsd"))
+        .args(["--config"])
+        .arg(&config)
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(1));
 }
 
@@ -201,7 +304,10 @@ fn logs_hold_no_token_and_no_secret() {
     daemon.get_with("/latest/", "AQAEAnotatoken");
     daemon.terminate();
     let log: String = daemon.log().iter().map(|line| line.to_string()).collect();
-    assert!(log.contains("guest request"), "the log is that of the requests above");
+    assert!(
+        log.contains("guest request"),
+        "the log is that of the requests above"
+    );
     for secret in [
         &token,
         "AQAEAnotatoken",

@@ -4,7 +4,9 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::support::{ACCESS_KEY, Answer, Daemon, INSTANCE, call, element, instance_in, is_root, skip};
+use crate::support::{
+    ACCESS_KEY, Answer, Daemon, INSTANCE, call, element, instance_in, is_root, skip,
+};
 
 const MODIFY: &str = "ModifyInstanceMetadataOptions";
 /// Pages of the disk that is filled.
@@ -19,8 +21,18 @@ impl Mounts {
         // It lives as long as its standard input is open, which is as long as the test lives, and ten minutes at most.
         let hold = format!("{prepare} && echo ready && exec timeout 600 cat");
         let mut unshare = Command::new("unshare");
-        unshare.args(if is_root() { &[][..] } else { &["--user", "--map-root-user"] }).arg("--mount");
-        unshare.args(["sh", "-ec", &hold, "hold"]).arg(state).stdin(Stdio::piped()).stdout(Stdio::piped());
+        unshare
+            .args(if is_root() {
+                &[][..]
+            } else {
+                &["--user", "--map-root-user"]
+            })
+            .arg("--mount");
+        unshare
+            .args(["sh", "-ec", &hold, "hold"])
+            .arg(state)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped());
         let mut holder = match unshare.spawn() {
             Ok(holder) => holder,
             Err(reason) => {
@@ -29,7 +41,9 @@ impl Mounts {
             }
         };
         let mut line = String::new();
-        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(holder.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
         if line != "ready\n" {
             let _ = holder.wait();
             skip(test, "nothing can be mounted");
@@ -41,7 +55,10 @@ impl Mounts {
     /// A command that becomes this program with these mounts.
     fn command(&self, program: &str) -> Command {
         let mut nsenter = Command::new("nsenter");
-        nsenter.arg("--target").arg(self.0.id().to_string()).arg("--mount");
+        nsenter
+            .arg("--target")
+            .arg(self.0.id().to_string())
+            .arg("--mount");
         if !is_root() {
             nsenter.args(["--user", "--preserve-credentials"]);
         }
@@ -54,13 +71,21 @@ impl Mounts {
     }
 
     fn shell(&self, script: &str, state: &Path) {
-        let done = self.command("sh").args(["-ec", script, "sh"]).arg(state).status().unwrap();
+        let done = self
+            .command("sh")
+            .args(["-ec", script, "sh"])
+            .arg(state)
+            .status()
+            .unwrap();
         assert!(done.success(), "{script}");
     }
 
     /// A path as it is with these mounts.
     fn inside(&self, path: &Path) -> PathBuf {
-        Path::new("/proc").join(self.0.id().to_string()).join("root").join(path.strip_prefix("/").unwrap())
+        Path::new("/proc")
+            .join(self.0.id().to_string())
+            .join("root")
+            .join(path.strip_prefix("/").unwrap())
     }
 }
 
@@ -72,12 +97,24 @@ impl Drop for Mounts {
 }
 
 fn modify(daemon: &Daemon, option: &str, value: &str) -> Answer {
-    call(daemon.control, MODIFY, &[("InstanceId", INSTANCE), (option, value)]).expect("the daemon answers")
+    call(
+        daemon.control,
+        MODIFY,
+        &[("InstanceId", INSTANCE), (option, value)],
+    )
+    .expect("the daemon answers")
 }
 
 fn described(daemon: &Daemon, option: &str) -> String {
-    let answer = call(daemon.control, "DescribeInstances", &[("InstanceId.1", INSTANCE)]).unwrap();
-    element(element(&answer.body, "metadataOptions").unwrap(), option).unwrap().to_string()
+    let answer = call(
+        daemon.control,
+        "DescribeInstances",
+        &[("InstanceId.1", INSTANCE)],
+    )
+    .unwrap();
+    element(element(&answer.body, "metadataOptions").unwrap(), option)
+        .unwrap()
+        .to_string()
 }
 
 /// A daemon whose state directory is on mounts of its own from here on.
@@ -92,12 +129,31 @@ fn started_on(test: &str, prepare: &str) -> Option<(Daemon, Mounts, PathBuf)> {
 
 /// A refused change: the caller is told, and everybody sees the old options, now and after a restart.
 fn hold_to_required(daemon: &mut Daemon, mounts: &Mounts, refused: &Answer) {
-    assert_eq!((refused.status, element(&refused.body, "Code")), (500, Some("InternalError")), "{}", refused.body);
-    assert!(refused.body.contains("Nothing was changed"), "{}", refused.body);
+    assert_eq!(
+        (refused.status, element(&refused.body, "Code")),
+        (500, Some("InternalError")),
+        "{}",
+        refused.body
+    );
+    assert!(
+        refused.body.contains("Nothing was changed"),
+        "{}",
+        refused.body
+    );
     for after in ["the failure", "a restart"] {
         assert_eq!(described(daemon, "httpTokens"), "required", "after {after}");
-        assert_eq!(daemon.get("/latest/meta-data/instance-id").status, 401, "after {after}");
-        assert_eq!(daemon.get_with("/latest/meta-data/instance-id", &daemon.token()).body, INSTANCE, "after {after}");
+        assert_eq!(
+            daemon.get("/latest/meta-data/instance-id").status,
+            401,
+            "after {after}"
+        );
+        assert_eq!(
+            daemon
+                .get_with("/latest/meta-data/instance-id", &daemon.token())
+                .body,
+            INSTANCE,
+            "after {after}"
+        );
         if after == "the failure" {
             daemon.kill();
             daemon.start_again_by(mounts.imdsd());
@@ -109,9 +165,16 @@ fn hold_to_required(daemon: &mut Daemon, mounts: &Mounts, refused: &Answer) {
 #[test]
 fn a_full_disk_refuses_changes_and_keeps_the_old_options_until_there_is_room() {
     let prepare = format!("mount -t tmpfs -o size={DISK},mode=700 none \"$1\"");
-    let Some((mut daemon, mounts, state)) = started_on("a_full_disk_refuses_changes", &prepare) else { return };
+    let Some((mut daemon, mounts, state)) = started_on("a_full_disk_refuses_changes", &prepare)
+    else {
+        return;
+    };
     let filler = mounts.inside(&state.join("filler"));
-    let records = || std::fs::read_dir(mounts.inside(&state.join("instances"))).unwrap().count();
+    let records = || {
+        std::fs::read_dir(mounts.inside(&state.join("instances")))
+            .unwrap()
+            .count()
+    };
 
     // Everything that is free is taken, and given back page by page.
     let mut file = std::fs::File::create(&filler).unwrap();
@@ -127,17 +190,31 @@ fn a_full_disk_refuses_changes_and_keeps_the_old_options_until_there_is_room() {
         }
         refused += 1;
         hold_to_required(&mut daemon, &mounts, &answer);
-        assert_eq!(records(), 1, "no unfinished file takes the room that is left");
+        assert_eq!(
+            records(),
+            1,
+            "no unfinished file takes the room that is left"
+        );
         free += 1;
         file.set_len((taken - free) * 4096).unwrap();
     }
-    println!("{taken} pages of 4096 bytes taken, {refused} changes refused, taken with {free} pages free");
+    println!(
+        "{taken} pages of 4096 bytes taken, {refused} changes refused, taken with {free} pages free"
+    );
     assert!(refused > 0 && free > 0, "it was full");
 
     // And no restart is needed for it.
     for after in ["the change", "a restart"] {
-        assert_eq!(described(&daemon, "httpTokens"), "optional", "after {after}");
-        assert_eq!(daemon.get("/latest/meta-data/instance-id").status, 200, "after {after}");
+        assert_eq!(
+            described(&daemon, "httpTokens"),
+            "optional",
+            "after {after}"
+        );
+        assert_eq!(
+            daemon.get("/latest/meta-data/instance-id").status,
+            200,
+            "after {after}"
+        );
         if after == "the change" {
             daemon.kill();
             daemon.start_again_by(mounts.imdsd());
@@ -153,7 +230,11 @@ fn a_full_disk_refuses_changes_and_keeps_the_old_options_until_there_is_room() {
 fn a_read_only_store_refuses_changes_and_is_served_from_as_it_is() {
     // Mounts over themselves: one that has a file open for writing can't be made read-only by anybody but the kernel.
     let prepare = "mount --bind \"$1\" \"$1\" && mount --bind \"$1/instances\" \"$1/instances\"";
-    let Some((mut daemon, mounts, state)) = started_on("a_read_only_store_refuses_changes", prepare) else { return };
+    let Some((mut daemon, mounts, state)) =
+        started_on("a_read_only_store_refuses_changes", prepare)
+    else {
+        return;
+    };
     mounts.shell("mount -o remount,bind,ro \"$1/instances\"", &state);
     let refused = modify(&daemon, "HttpTokens", "optional");
     hold_to_required(&mut daemon, &mounts, &refused);
@@ -166,7 +247,10 @@ fn a_read_only_store_refuses_changes_and_is_served_from_as_it_is() {
     hold_to_required(&mut daemon, &mounts, &refused);
 
     daemon.kill();
-    mounts.shell("mount -o remount,bind,rw \"$1\" && mount -o remount,bind,rw \"$1/instances\"", &state);
+    mounts.shell(
+        "mount -o remount,bind,rw \"$1\" && mount -o remount,bind,rw \"$1/instances\"",
+        &state,
+    );
     daemon.start_again_by(mounts.imdsd());
     assert_eq!(modify(&daemon, "HttpTokens", "optional").status, 200);
     assert_eq!(daemon.get("/latest/meta-data/instance-id").status, 200);
@@ -190,19 +274,36 @@ fn a_document_that_cannot_be_stored_costs_nobody_else_and_is_stored_once_it_can_
     std::fs::create_dir(&in_the_way).unwrap();
     daemon.start_again();
     assert_eq!(daemon.get("/").status, 401);
-    let describe =
-        |daemon: &Daemon| call(daemon.control, "DescribeInstances", &[("InstanceId.1", OTHER)]).unwrap().status;
+    let describe = |daemon: &Daemon| {
+        call(
+            daemon.control,
+            "DescribeInstances",
+            &[("InstanceId.1", OTHER)],
+        )
+        .unwrap()
+        .status
+    };
     assert_eq!(describe(&daemon), 500);
 
     let keys = directory.join("access-keys.toml");
     let old = std::fs::read_to_string(&keys).unwrap();
     let reload = || {
         let mut imdsd = Command::new(env!("CARGO_BIN_EXE_imdsd"));
-        let done = imdsd.args(["reload", "--socket"]).arg(directory.join("run/admin.sock")).output().unwrap();
+        let done = imdsd
+            .args(["reload", "--socket"])
+            .arg(directory.join("run/admin.sock"))
+            .output()
+            .unwrap();
         assert_eq!(done.status.code(), Some(1), "{done:?}");
         let said = String::from_utf8(done.stdout).unwrap();
-        assert!(said.contains(&format!("{OTHER}: not served, as it could not be stored")), "{said}");
-        assert!(said.contains("1 instances unchanged, 1 access keys in force"), "{said}");
+        assert!(
+            said.contains(&format!("{OTHER}: not served, as it could not be stored")),
+            "{said}"
+        );
+        assert!(
+            said.contains("1 instances unchanged, 1 access keys in force"),
+            "{said}"
+        );
     };
     std::fs::write(&keys, old.replace(ACCESS_KEY.0, "AKIDANOTHERANOTHER01")).unwrap();
     reload();
@@ -212,7 +313,9 @@ fn a_document_that_cannot_be_stored_costs_nobody_else_and_is_stored_once_it_can_
     assert_eq!(describe(&daemon), 500);
 
     std::fs::remove_dir(&in_the_way).unwrap();
-    daemon.wait_for(|line| line["instance"] == OTHER && line["message"].as_str().unwrap().starts_with("registered"));
+    daemon.wait_for(|line| {
+        line["instance"] == OTHER && line["message"].as_str().unwrap().starts_with("registered")
+    });
     assert_eq!(describe(&daemon), 200);
 }
 
@@ -233,7 +336,12 @@ fn nobody_is_served_at_a_way_in_of_a_document_that_cannot_be_stored() {
     std::fs::create_dir(&in_the_way).unwrap();
     let imdsd = |arguments: &[&str]| {
         let mut imdsd = Command::new(env!("CARGO_BIN_EXE_imdsd"));
-        let done = imdsd.args(arguments).arg("--socket").arg(directory.join("run/admin.sock")).output().unwrap();
+        let done = imdsd
+            .args(arguments)
+            .arg("--socket")
+            .arg(directory.join("run/admin.sock"))
+            .output()
+            .unwrap();
         String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned()
     };
     // A reload, then a start.
@@ -249,13 +357,30 @@ fn nobody_is_served_at_a_way_in_of_a_document_that_cannot_be_stored() {
         }
         assert_eq!(daemon.get("/").status, 0, "is_start: {is_start}");
         let health = daemon.admin("/v1/health");
-        assert!(health.contains("1 instances whose documents could not be stored"), "{health}");
+        assert!(
+            health.contains("1 instances whose documents could not be stored"),
+            "{health}"
+        );
         let metrics = daemon.admin("/metrics");
-        assert!(metrics.contains("\nimdsd_instances_not_stored 1\n"), "{metrics}");
-        assert!(metrics.contains("\nimdsd_instances_unreadable 0\n"), "{metrics}");
-        for arguments in [&["list"][..], &["get", OTHER], &["delete", OTHER], &["explain", OTHER]] {
+        assert!(
+            metrics.contains("\nimdsd_instances_not_stored 1\n"),
+            "{metrics}"
+        );
+        assert!(
+            metrics.contains("\nimdsd_instances_unreadable 0\n"),
+            "{metrics}"
+        );
+        for arguments in [
+            &["list"][..],
+            &["get", OTHER],
+            &["delete", OTHER],
+            &["explain", OTHER],
+        ] {
             let said = imdsd(&[&["instance"], arguments].concat());
-            assert!(said.contains("could not be stored") && said.contains("tried again every second"), "{said}");
+            assert!(
+                said.contains("could not be stored") && said.contains("tried again every second"),
+                "{said}"
+            );
         }
     }
 
@@ -267,10 +392,15 @@ fn nobody_is_served_at_a_way_in_of_a_document_that_cannot_be_stored() {
     std::fs::write(&document, other.to_string()).unwrap();
     imdsd(&["reload"]);
     std::fs::remove_dir(&in_the_way).unwrap();
-    daemon.wait_for(|line| line["instance"] == OTHER && line["message"].as_str().unwrap().starts_with("registered"));
+    daemon.wait_for(|line| {
+        line["instance"] == OTHER && line["message"].as_str().unwrap().starts_with("registered")
+    });
     assert_eq!(daemon.get("/").status, 0);
     let health = daemon.admin("/v1/health");
-    assert!(health.contains("several instances claim") && !health.contains("not be stored"), "{health}");
+    assert!(
+        health.contains("several instances claim") && !health.contains("not be stored"),
+        "{health}"
+    );
 }
 
 /// Eight callers with one instance, each with something of its own to change: nobody undoes what another was told is done.
@@ -280,8 +410,14 @@ fn changes_to_different_options_of_one_instance_by_eight_callers_all_survive() {
     type Own = (&'static str, &'static str, fn(usize) -> String);
     const SWITCH: fn(usize) -> String = |round| ["enabled", "disabled"][round % 2].to_string();
     let options: [Own; 5] = [
-        ("HttpTokens", "httpTokens", |round| ["optional", "required"][round % 2].to_string()),
-        ("HttpPutResponseHopLimit", "httpPutResponseHopLimit", |round| (round % 64 + 1).to_string()),
+        ("HttpTokens", "httpTokens", |round| {
+            ["optional", "required"][round % 2].to_string()
+        }),
+        (
+            "HttpPutResponseHopLimit",
+            "httpPutResponseHopLimit",
+            |round| (round % 64 + 1).to_string(),
+        ),
         ("HttpEndpoint", "httpEndpoint", SWITCH),
         ("HttpProtocolIpv6", "httpProtocolIpv6", SWITCH),
         ("InstanceMetadataTags", "instanceMetadataTags", SWITCH),
@@ -294,10 +430,21 @@ fn changes_to_different_options_of_one_instance_by_eight_callers_all_survive() {
             scope.spawn(move || {
                 for round in 0..ROUNDS {
                     let value = value(round);
-                    let answer = call(control, MODIFY, &[("InstanceId", INSTANCE), (option, &value)]).unwrap();
-                    assert_eq!(element(&answer.body, shown), Some(value.as_str()), "{}", answer.body);
+                    let answer = call(
+                        control,
+                        MODIFY,
+                        &[("InstanceId", INSTANCE), (option, &value)],
+                    )
+                    .unwrap();
+                    assert_eq!(
+                        element(&answer.body, shown),
+                        Some(value.as_str()),
+                        "{}",
+                        answer.body
+                    );
                     // Nobody else changes it.
-                    let answer = call(control, "DescribeInstances", &[("InstanceId.1", INSTANCE)]).unwrap();
+                    let answer =
+                        call(control, "DescribeInstances", &[("InstanceId.1", INSTANCE)]).unwrap();
                     let options = element(&answer.body, "metadataOptions").unwrap();
                     assert_eq!(element(options, shown), Some(value.as_str()), "{options}");
                 }
@@ -306,23 +453,43 @@ fn changes_to_different_options_of_one_instance_by_eight_callers_all_survive() {
         for key in tags {
             scope.spawn(move || {
                 for round in 0..ROUNDS {
-                    let tag = [("ResourceId.1", INSTANCE), ("Tag.1.Key", key), ("Tag.1.Value", &round.to_string())];
+                    let tag = [
+                        ("ResourceId.1", INSTANCE),
+                        ("Tag.1.Key", key),
+                        ("Tag.1.Value", &round.to_string()),
+                    ];
                     assert_eq!(call(control, "CreateTags", &tag).unwrap().status, 200);
                 }
             });
         }
     });
     for after in ["the last change", "a kill"] {
-        let answer = call(control, "DescribeInstances", &[("InstanceId.1", INSTANCE)]).unwrap().body;
+        let answer = call(control, "DescribeInstances", &[("InstanceId.1", INSTANCE)])
+            .unwrap()
+            .body;
         let shown_options = element(&answer, "metadataOptions").unwrap();
         for (option, shown, value) in options {
-            assert_eq!(element(shown_options, shown), Some(value(ROUNDS - 1).as_str()), "{option} after {after}");
+            assert_eq!(
+                element(shown_options, shown),
+                Some(value(ROUNDS - 1).as_str()),
+                "{option} after {after}"
+            );
         }
         for key in tags {
-            let tag = answer.split(&format!("<key>{key}</key>")).nth(1).expect("the tag is there");
-            assert_eq!(element(tag, "value"), Some((ROUNDS - 1).to_string().as_str()), "{key} after {after}");
+            let tag = answer
+                .split(&format!("<key>{key}</key>"))
+                .nth(1)
+                .expect("the tag is there");
+            assert_eq!(
+                element(tag, "value"),
+                Some((ROUNDS - 1).to_string().as_str()),
+                "{key} after {after}"
+            );
         }
-        println!("after {after}: 5 options and 3 tags as their callers left them, of {} changes", 8 * ROUNDS);
+        println!(
+            "after {after}: 5 options and 3 tags as their callers left them, of {} changes",
+            8 * ROUNDS
+        );
         if after == "the last change" {
             daemon.kill();
             daemon.start_again();

@@ -80,9 +80,16 @@ fn instance(coins: Vec<bool>, keys: Vec<String>, tags: bool) -> Instance {
     // Requests below come without and with a token.
     value["MetadataOptions"] = json!({ "HttpTokens": "optional", "HttpEndpoint": "enabled" });
     let keys: BTreeSet<String> = keys.into_iter().collect();
-    value["Tags"] = keys.into_iter().map(|key| json!({ "Key": key, "Value": key })).collect();
+    value["Tags"] = keys
+        .into_iter()
+        .map(|key| json!({ "Key": key, "Value": key }))
+        .collect();
     let mut instance = document::from_value(value).unwrap();
-    instance.metadata_options.instance_metadata_tags = if tags { Switch::Enabled } else { Switch::Disabled };
+    instance.metadata_options.instance_metadata_tags = if tags {
+        Switch::Enabled
+    } else {
+        Switch::Disabled
+    };
     instance
 }
 
@@ -90,7 +97,9 @@ fn instance(coins: Vec<bool>, keys: Vec<String>, tags: bool) -> Instance {
 fn crawl(host: &Host, directory: &str, found: &mut BTreeSet<String>) {
     for line in host.get(directory).text().lines() {
         let below = match line.split_once('=') {
-            Some((number, _)) if directory.ends_with("/public-keys/") => format!("{directory}{number}/"),
+            Some((number, _)) if directory.ends_with("/public-keys/") => {
+                format!("{directory}{number}/")
+            }
             _ => format!("{directory}{}", line.replace('%', "%25")),
         };
         if below.ends_with('/') {

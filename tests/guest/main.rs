@@ -21,7 +21,8 @@ use imdsd::registry::memory::MemoryStore;
 use jiff::Timestamp;
 
 /// One key for all tests: making one takes its time.
-static IDENTITY: LazyLock<Identity> = LazyLock::new(|| Identity::generate(Timestamp::now()).unwrap());
+static IDENTITY: LazyLock<Identity> =
+    LazyLock::new(|| Identity::generate(Timestamp::now()).unwrap());
 
 /// A guest's view of one instance, without sockets.
 pub struct Host {
@@ -40,7 +41,10 @@ pub struct Seen {
 
 impl Seen {
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| *key == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(key, _)| *key == name)
+            .map(|(_, value)| value.as_str())
     }
 
     pub fn text(&self) -> &str {
@@ -51,17 +55,37 @@ impl Seen {
 impl Host {
     /// Serves an instance on the listener that it names, at 2026-05-17T08:30:00Z.
     pub fn of(instance: Instance) -> Host {
-        let now = Moment { since_boot: Duration::from_secs(77), wall: "2026-05-17T08:30:00Z".parse().unwrap() };
+        let now = Moment {
+            since_boot: Duration::from_secs(77),
+            wall: "2026-05-17T08:30:00Z".parse().unwrap(),
+        };
         let (registry, _) = Registry::open(Arc::new(MemoryStore)).unwrap();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(registry.register(instance, now.wall)).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime
+            .block_on(registry.register(instance, now.wall))
+            .unwrap();
         let made = Made::default();
         let snapshot = registry.snapshot();
-        let documents = snapshot.entries().map(|entry| (entry.instance.instance_id.clone(), &entry.identity_document));
-        made.signatures.sign_missing(&IDENTITY, documents, now.wall).unwrap();
+        let documents = snapshot
+            .entries()
+            .map(|entry| (entry.instance.instance_id.clone(), &entry.identity_document));
+        made.signatures
+            .sign_missing(&IDENTITY, documents, now.wall)
+            .unwrap();
         let guest = guest_over(registry, made, now);
-        let mut host = Host { guest, now, token: String::new() };
-        let put = host.ask("PUT", "/latest/api/token", &[("x-aws-ec2-metadata-token-ttl-seconds", "21600")]);
+        let mut host = Host {
+            guest,
+            now,
+            token: String::new(),
+        };
+        let put = host.ask(
+            "PUT",
+            "/latest/api/token",
+            &[("x-aws-ec2-metadata-token-ttl-seconds", "21600")],
+        );
         host.token = String::from_utf8(put.body).unwrap();
         host
     }
@@ -73,14 +97,30 @@ impl Host {
             peer: "127.0.0.1:40000".parse().unwrap(),
             holder: None,
         };
-        let headers = [("host", "imds")].into_iter().chain(headers.iter().copied());
+        let headers = [("host", "imds")]
+            .into_iter()
+            .chain(headers.iter().copied());
         let headers = headers.map(|(name, value)| (name, value.as_bytes()));
-        let raw = RawRequest { method, target, version: HttpVersion::Http11, headers, body: Body::Empty };
+        let raw = RawRequest {
+            method,
+            target,
+            version: HttpVersion::Http11,
+            headers,
+            body: Body::Empty,
+        };
         match self.guest.handle(&origin, raw, self.now) {
-            Answer::Silence => Seen { status: 0, headers: Vec::new(), body: Vec::new() },
+            Answer::Silence => Seen {
+                status: 0,
+                headers: Vec::new(),
+                body: Vec::new(),
+            },
             Answer::Reply(reply) => Seen {
                 status: reply.status,
-                headers: reply.headers.into_iter().map(|(name, value)| (name, value.into_owned())).collect(),
+                headers: reply
+                    .headers
+                    .into_iter()
+                    .map(|(name, value)| (name, value.into_owned()))
+                    .collect(),
                 body: reply.body.to_vec(),
             },
         }
@@ -93,5 +133,10 @@ impl Host {
 }
 
 fn guest_over(registry: Arc<Registry>, made: Made, now: Moment) -> Guest {
-    Guest::new(registry, Arc::new(TokenAuthority::in_memory(now)), made, HostRule::Known(Vec::new()))
+    Guest::new(
+        registry,
+        Arc::new(TokenAuthority::in_memory(now)),
+        made,
+        HostRule::Known(Vec::new()),
+    )
 }

@@ -13,8 +13,8 @@ const SAVED: &str = include_str!("../data/aemm-config-saved.json");
 
 fn served(config: &str) -> Host {
     let start = "2026-05-17T08:30:00Z".parse().unwrap();
-    let mock =
-        aemm::parse(Path::new("aemm.json"), config, Command::All, start).unwrap_or_else(|faults| panic!("{faults:#?}"));
+    let mock = aemm::parse(Path::new("aemm.json"), config, Command::All, start)
+        .unwrap_or_else(|faults| panic!("{faults:#?}"));
     let mut instance: Instance = mock.instance;
     assert_eq!(tree::faults(&instance), []);
     instance.imds.attachments = vec![Attachment::Listener("demo".to_string())];
@@ -30,12 +30,17 @@ fn every_value_of_the_mock_stands_at_its_path() {
         let mut read = 0;
         for section in ["metadata", "dynamic"] {
             for (key, value) in saved[section]["values"].as_object().unwrap() {
-                let Some(path) = saved[section]["paths"][key].as_str() else { continue };
+                let Some(path) = saved[section]["paths"][key].as_str() else {
+                    continue;
+                };
                 let seen = host.get(path);
                 let expected = match (key.as_str(), value) {
                     // Of imdsd's own making: credentials and documents are signed or dated.
                     ("iam-info" | "iam-security-credentials", _) => {
-                        assert!(seen.text().contains("\"Code\" : \"Success\""), "{path}: {seen:?}");
+                        assert!(
+                            seen.text().contains("\"Code\" : \"Success\""),
+                            "{path}: {seen:?}"
+                        );
                         continue;
                     }
                     (key, _) if key.starts_with("instance-identity-") => {
@@ -47,15 +52,26 @@ fn every_value_of_the_mock_stands_at_its_path() {
                     (_, Value::String(text)) => text.clone(),
                     (_, other) => other.to_string(),
                 };
-                assert_eq!((seen.status, seen.text()), (200, expected.as_str()), "{path}");
+                assert_eq!(
+                    (seen.status, seen.text()),
+                    (200, expected.as_str()),
+                    "{path}"
+                );
                 read += 1;
             }
         }
         assert!(read >= 50, "{read}");
         for (tag, text) in [("Name", "test-instance"), ("Test", "test-tag")] {
-            assert_eq!(host.get(&format!("/latest/meta-data/tags/instance/{tag}")).text(), text);
+            assert_eq!(
+                host.get(&format!("/latest/meta-data/tags/instance/{tag}"))
+                    .text(),
+                text
+            );
         }
-        assert_eq!(host.get("/latest/user-data").body, b"1234,john,reboot,true\n");
+        assert_eq!(
+            host.get("/latest/user-data").body,
+            b"1234,john,reboot,true\n"
+        );
     }
 }
 
@@ -77,15 +93,28 @@ fn values_and_paths_of_the_file_are_served() {
         ("/latest/meta-data/mac".to_string(), "0e:49:61:0f:c3:77"),
         (macs.to_string(), "0e:49:61:0f:c3:77/\nBAR/"),
         (format!("{macs}/BAR/device-number"), "0"),
-        (format!("{macs}/0e:49:61:0f:c3:77/interface-id"), "eni-0f95d3625f5c521cc"),
-        (format!("{macs}/0e:49:61:0f:c3:77/ipv4-associations"), "54.92.157.77"),
+        (
+            format!("{macs}/0e:49:61:0f:c3:77/interface-id"),
+            "eni-0f95d3625f5c521cc",
+        ),
+        (
+            format!("{macs}/0e:49:61:0f:c3:77/ipv4-associations"),
+            "54.92.157.77",
+        ),
         ("/latest/meta-data/public-ipv4".to_string(), "54.92.157.77"),
         ("/latest/meta-data/instance-action".to_string(), "shutdown"),
         ("/latest/meta-data/tags/instance".to_string(), "Team"),
-        ("/latest/meta-data/spot/termination-time".to_string(), "2020-01-07T01:03:47Z"),
+        (
+            "/latest/meta-data/spot/termination-time".to_string(),
+            "2020-01-07T01:03:47Z",
+        ),
     ] {
         let seen = host.get(&path);
         assert_eq!((seen.status, seen.text()), (200, text), "{path}");
     }
-    assert_eq!(host.get(&format!("{macs}/0e:49:61:0f:c3:77/device-number")).status, 404);
+    assert_eq!(
+        host.get(&format!("{macs}/0e:49:61:0f:c3:77/device-number"))
+            .status,
+        404
+    );
 }

@@ -44,7 +44,10 @@ const PRESENT: &[Section] = &[
             ("ami-manifest-path", Is("(unknown)")),
             ("ancestor-ami-ids", Is("ami-0aaaaaaaaaaaaaaaa")),
             ("hostname", Is("ip-10-0-1-20.us-west-2.compute.internal")),
-            ("local-hostname", Is("ip-10-0-1-20.us-west-2.compute.internal")),
+            (
+                "local-hostname",
+                Is("ip-10-0-1-20.us-west-2.compute.internal"),
+            ),
             ("instance-action", Is("none")),
             ("instance-id", Is("i-0fedcba9876543210")),
             ("instance-life-cycle", Is("spot")),
@@ -54,10 +57,16 @@ const PRESENT: &[Section] = &[
             ("ramdisk-id", Is("ari-01234567")),
             ("local-ipv4", Is("10.0.1.20")),
             ("mac", Is("02:00:00:00:01:20")),
-            ("metrics/vhostmd", Is("<?xml version=\"1.0\" encoding=\"UTF-8\"?>")),
+            (
+                "metrics/vhostmd",
+                Is("<?xml version=\"1.0\" encoding=\"UTF-8\"?>"),
+            ),
             ("product-codes", Is("code-one\ncode-two")),
             ("profile", Is("default-hvm")),
-            ("public-hostname", Is("ec2-203-0-113-20.us-west-2.compute.amazonaws.com")),
+            (
+                "public-hostname",
+                Is("ec2-203-0-113-20.us-west-2.compute.amazonaws.com"),
+            ),
             ("public-ipv4", Is("203.0.113.20")),
             ("reservation-id", Is("r-0123456789abcdef0")),
             ("security-groups", Is("web\nssh")),
@@ -85,7 +94,9 @@ const PRESENT: &[Section] = &[
             ("0/", Is("openssh-key")),
             (
                 "0/openssh-key",
-                Is("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHRoaXMta2V5LWlzLWFuLWV4YW1wbGUtYW5kLWZha2Uh ops\n"),
+                Is(
+                    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHRoaXMta2V5LWlzLWFuLWV4YW1wbGUtYW5kLWZha2Uh ops\n",
+                ),
             ),
         ],
     ),
@@ -97,7 +108,9 @@ const PRESENT: &[Section] = &[
             ("maintenance/", Is("history\nscheduled")),
             (
                 "maintenance/scheduled",
-                Begins("[ {\n  \"NotBefore\" : \"01 Jun 2026 09:00:43 GMT\",\n  \"Code\" : \"system-reboot\",\n"),
+                Begins(
+                    "[ {\n  \"NotBefore\" : \"01 Jun 2026 09:00:43 GMT\",\n  \"Code\" : \"system-reboot\",\n",
+                ),
             ),
             (
                 "maintenance/history",
@@ -105,7 +118,10 @@ const PRESENT: &[Section] = &[
                     "[ {\n  \"NotBefore\" : \"01 May 2026 09:00:43 GMT\",\n  \"Code\" : \"instance-stop\",\n  \"Description\" : \"[Completed] done\"",
                 ),
             ),
-            ("recommendations/rebalance", Is("{\"noticeTime\": \"2026-05-17T08:00:00Z\"}")),
+            (
+                "recommendations/rebalance",
+                Is("{\"noticeTime\": \"2026-05-17T08:00:00Z\"}"),
+            ),
         ],
     ),
     (
@@ -142,7 +158,10 @@ const PRESENT: &[Section] = &[
         &[
             ("network/", Is("interfaces/")),
             ("network/interfaces/", Is("macs/")),
-            ("network/interfaces/macs", Is("02:00:00:00:01:20/\n02:00:00:00:01:30/")),
+            (
+                "network/interfaces/macs",
+                Is("02:00:00:00:01:20/\n02:00:00:00:01:30/"),
+            ),
         ],
     ),
     (
@@ -156,14 +175,23 @@ const PRESENT: &[Section] = &[
             ("ipv4-prefix", Is("10.0.1.32/28")),
             ("ipv6-prefix", Is("2001:db8:1:1:8::/80")),
             ("ipv6s", Is("2001:db8:1:1::20\n2001:db8:1:1::21")),
-            ("local-hostname", Is("ip-10-0-1-20.us-west-2.compute.internal")),
+            (
+                "local-hostname",
+                Is("ip-10-0-1-20.us-west-2.compute.internal"),
+            ),
             ("local-ipv4s", Is("10.0.1.20\n10.0.1.21")),
             ("mac", Is("02:00:00:00:01:20")),
             ("network-card", Is("0")),
             ("owner-id", Is("123456789012")),
-            ("public-hostname", Is("ec2-203-0-113-20.us-west-2.compute.amazonaws.com")),
+            (
+                "public-hostname",
+                Is("ec2-203-0-113-20.us-west-2.compute.amazonaws.com"),
+            ),
             ("public-ipv4s", Is("203.0.113.20")),
-            ("security-group-ids", Is("sg-0aaaaaaaaaaaaaaa1\nsg-0aaaaaaaaaaaaaaa2")),
+            (
+                "security-group-ids",
+                Is("sg-0aaaaaaaaaaaaaaa1\nsg-0aaaaaaaaaaaaaaa2"),
+            ),
             ("security-groups", Is("web\nssh")),
             ("subnet-id", Is("subnet-0aaaaaaaaaaaaaaaa")),
             ("subnet-ipv4-cidr-block", Is("10.0.1.0/24")),
@@ -178,7 +206,12 @@ const PRESENT: &[Section] = &[
         "`placement/`",
         "/latest/meta-data/placement/",
         &[
-            ("", Is("availability-zone\navailability-zone-id\ngroup-name\nhost-id\npartition-number\nregion")),
+            (
+                "",
+                Is(
+                    "availability-zone\navailability-zone-id\ngroup-name\nhost-id\npartition-number\nregion",
+                ),
+            ),
             ("availability-zone", Is("us-west-2b")),
             ("availability-zone-id", Is("usw2-az2")),
             ("group-name", Is("cluster")),
@@ -192,7 +225,10 @@ const PRESENT: &[Section] = &[
         META,
         &[
             ("spot/", Is("instance-action\ntermination-time")),
-            ("spot/instance-action", Is("{\"action\": \"terminate\", \"time\": \"2026-05-17T08:22:00Z\"}")),
+            (
+                "spot/instance-action",
+                Is("{\"action\": \"terminate\", \"time\": \"2026-05-17T08:22:00Z\"}"),
+            ),
             ("spot/termination-time", Is("2026-05-17T08:22:00Z")),
             ("autoscaling/target-lifecycle-state", Is("InService")),
             ("hibernation/configured", Is("true")),
@@ -204,11 +240,16 @@ const PRESENT: &[Section] = &[
         "`elastic-inference/` and `managed-ssh-keys/`",
         META,
         &[
-            ("elastic-inference/associations/eia-0123456789abcdef0", Is("{}")),
+            (
+                "elastic-inference/associations/eia-0123456789abcdef0",
+                Is("{}"),
+            ),
             ("managed-ssh-keys/active-keys/", Is("ec2-user")),
             (
                 "managed-ssh-keys/active-keys/ec2-user/",
-                Is("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHRoaXMta2V5LWlzLWFuLWV4YW1wbGUtYW5kLWZha2Uh"),
+                Is(
+                    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHRoaXMta2V5LWlzLWFuLWV4YW1wbGUtYW5kLWZha2Uh",
+                ),
             ),
         ],
     ),
@@ -229,7 +270,10 @@ const PRESENT: &[Section] = &[
         &[
             ("", Is("fws/\ninstance-identity/")),
             ("fws/instance-monitoring", Is("enabled")),
-            ("instance-identity", Is("document\npkcs7\nrsa2048\nsignature")),
+            (
+                "instance-identity",
+                Is("document\npkcs7\nrsa2048\nsignature"),
+            ),
             ("instance-identity/pkcs7", Base64),
             ("instance-identity/rsa2048", Base64),
             ("instance-identity/signature", Base64),
@@ -241,40 +285,87 @@ const PRESENT: &[Section] = &[
             ),
         ],
     ),
-    ("`user-data`", "/latest/", &[("user-data", Bytes(&[0, 1, 2, 3, 0xff, 0xfe, b'\n']))]),
+    (
+        "`user-data`",
+        "/latest/",
+        &[("user-data", Bytes(&[0, 1, 2, 3, 0xff, 0xfe, b'\n']))],
+    ),
 ];
 
 /// Paths that are absent, and why.
 const ABSENT: &[(&str, &str)] = &[
-    ("/latest/meta-data/iam/security-credentials/other", "no such role"),
-    ("/latest/meta-data/iam/security-credentials-extended/", "SDKs take 404 for \"use the classic path\""),
+    (
+        "/latest/meta-data/iam/security-credentials/other",
+        "no such role",
+    ),
+    (
+        "/latest/meta-data/iam/security-credentials-extended/",
+        "SDKs take 404 for \"use the classic path\"",
+    ),
     (
         "/latest/meta-data/identity-credentials/ec2/security-credentials/ec2-instance",
         "Amazon's credentials; no source outside EC2",
     ),
-    ("/latest/meta-data/managed-ssh-keys/signer-cert/", "Amazon's certificate"),
-    ("/latest/meta-data/managed-ssh-keys/signer-ocsp/", "Amazon's OCSP answers"),
-    ("/latest/meta-data/managed-ssh-keys/active-keys/root/", "no key was pushed for this user"),
-    ("/latest/meta-data/elastic-gpus/", "the product ended; `Imds.Overrides` can set it"),
-    ("/latest/meta-data/network/interfaces/macs/02:00:00:00:01:20/local-ipv6s", "clients ask, and EC2 has no such key"),
-    ("/latest/meta-data/network/interfaces/macs/02:00:00:00:01:20/network-card-index", "documented once, never served"),
-    ("/latest/meta-data/network/interfaces/macs/02:00:00:00:01:99/", "no such interface"),
-    ("/latest/meta-data/public-keys/0=ops", "listed so, read as `0/`"),
+    (
+        "/latest/meta-data/managed-ssh-keys/signer-cert/",
+        "Amazon's certificate",
+    ),
+    (
+        "/latest/meta-data/managed-ssh-keys/signer-ocsp/",
+        "Amazon's OCSP answers",
+    ),
+    (
+        "/latest/meta-data/managed-ssh-keys/active-keys/root/",
+        "no key was pushed for this user",
+    ),
+    (
+        "/latest/meta-data/elastic-gpus/",
+        "the product ended; `Imds.Overrides` can set it",
+    ),
+    (
+        "/latest/meta-data/network/interfaces/macs/02:00:00:00:01:20/local-ipv6s",
+        "clients ask, and EC2 has no such key",
+    ),
+    (
+        "/latest/meta-data/network/interfaces/macs/02:00:00:00:01:20/network-card-index",
+        "documented once, never served",
+    ),
+    (
+        "/latest/meta-data/network/interfaces/macs/02:00:00:00:01:99/",
+        "no such interface",
+    ),
+    (
+        "/latest/meta-data/public-keys/0=ops",
+        "listed so, read as `0/`",
+    ),
     ("/latest/meta-data/public-keys/1/", "only key 0 exists"),
     ("/latest/meta-data/tags/instance/Nope", "no such tag"),
-    ("/latest/dynamic/instance-identity/dsa2048", "named in one example, nothing else is known of it"),
+    (
+        "/latest/dynamic/instance-identity/dsa2048",
+        "named in one example, nothing else is known of it",
+    ),
     ("/2021-01-03/meta-data/tags/", "came with 2021-03-23"),
     ("/2020-10-27/meta-data/ipv6", "came with 2021-01-03"),
-    ("/2019-10-01/meta-data/placement/region", "came with 2020-08-24"),
-    ("/2018-09-24/meta-data/instance-life-cycle", "came with 2019-10-01"),
-    ("/2016-09-02/meta-data/spot/instance-action", "came with 2016-11-15"),
+    (
+        "/2019-10-01/meta-data/placement/region",
+        "came with 2020-08-24",
+    ),
+    (
+        "/2018-09-24/meta-data/instance-life-cycle",
+        "came with 2019-10-01",
+    ),
+    (
+        "/2016-09-02/meta-data/spot/instance-action",
+        "came with 2016-11-15",
+    ),
     ("/2021-07-15/meta-data/system", "came with 2022-09-24"),
     ("/2008-09-01/dynamic/", "came with 2009-04-04"),
 ];
 
 fn host() -> Host {
     let file = std::path::Path::new("everything.json");
-    let mut instances = document::read(file, include_str!("../data/everything.json")).expect("the document is sound");
+    let mut instances = document::read(file, include_str!("../data/everything.json"))
+        .expect("the document is sound");
     Host::of(instances.remove(0))
 }
 
@@ -290,25 +381,48 @@ fn every_row_of_the_reference_is_served() {
          seconds. Every 404 is EC2's page of 339 bytes, and its name is in no listing.\n",
     );
     for (title, directory, rows) in PRESENT {
-        let _ = write!(page, "\n## {title}\n\n| Request | Status | Body |\n|---|---|---|\n");
+        let _ = write!(
+            page,
+            "\n## {title}\n\n| Request | Status | Body |\n|---|---|---|\n"
+        );
         for (path, body) in *rows {
             let path = format!("{directory}{path}");
             let seen = host.get(&path);
             assert_eq!(seen.status, 200, "{path}");
-            let content_type = if path.ends_with("user-data") { "application/octet-stream" } else { "text/plain" };
+            let content_type = if path.ends_with("user-data") {
+                "application/octet-stream"
+            } else {
+                "text/plain"
+            };
             assert_eq!(seen.header("Content-Type"), Some(content_type), "{path}");
-            assert_eq!(seen.header("X-Aws-Ec2-Metadata-Token-Ttl-Seconds"), Some("21600"), "{path}");
+            assert_eq!(
+                seen.header("X-Aws-Ec2-Metadata-Token-Ttl-Seconds"),
+                Some("21600"),
+                "{path}"
+            );
             let (holds, shape) = match body {
                 Is(text) => (seen.body == text.as_bytes(), shown(text)),
-                Begins(text) => (seen.body.starts_with(text.as_bytes()), format!("{}…", shown(text))),
-                Base64 => (is_base64(seen.text()), "base64 in lines of 76 characters".to_string()),
-                Bytes(bytes) => (seen.body == *bytes, format!("{} bytes, exactly as given", bytes.len())),
+                Begins(text) => (
+                    seen.body.starts_with(text.as_bytes()),
+                    format!("{}…", shown(text)),
+                ),
+                Base64 => (
+                    is_base64(seen.text()),
+                    "base64 in lines of 76 characters".to_string(),
+                ),
+                Bytes(bytes) => (
+                    seen.body == *bytes,
+                    format!("{} bytes, exactly as given", bytes.len()),
+                ),
             };
             assert!(holds, "{path}: {}", seen.text());
             let _ = writeln!(page, "| `GET {path}` | 200 | {shape} |");
         }
     }
-    let _ = write!(page, "\n## Absent\n\n| Request | Status | Why |\n|---|---|---|\n");
+    let _ = write!(
+        page,
+        "\n## Absent\n\n| Request | Status | Why |\n|---|---|---|\n"
+    );
     for (path, why) in ABSENT {
         let seen = host.get(path);
         assert_eq!((seen.status, seen.body.len()), (404, 339), "{path}");
@@ -321,17 +435,30 @@ fn every_row_of_the_reference_is_served() {
     if std::env::var_os("IMDSD_WRITE_DOCS").is_some() {
         std::fs::write(&file, &page).unwrap();
     }
-    assert_eq!(std::fs::read_to_string(&file).unwrap_or_default(), page, "write docs/metadata.md anew");
+    assert_eq!(
+        std::fs::read_to_string(&file).unwrap_or_default(),
+        page,
+        "write docs/metadata.md anew"
+    );
 }
 
 fn is_base64(text: &str) -> bool {
     let lines: Vec<&str> = text.split('\n').collect();
-    let letters = |line: &&str| line.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b));
+    let letters = |line: &&str| {
+        line.bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"+/=".contains(&b))
+    };
     let (last, full) = lines.split_last().unwrap();
-    lines.iter().all(letters) && full.iter().all(|line| line.len() == 76) && (1..=76).contains(&last.len())
+    lines.iter().all(letters)
+        && full.iter().all(|line| line.len() == 76)
+        && (1..=76).contains(&last.len())
 }
 
 /// A text in a cell of the page.
 fn shown(text: &str) -> String {
-    if text.is_empty() { "(empty)".into() } else { format!("`{}`", text.replace('\n', "\\n").replace('|', "\\|")) }
+    if text.is_empty() {
+        "(empty)".into()
+    } else {
+        format!("`{}`", text.replace('\n', "\\n").replace('|', "\\|"))
+    }
 }

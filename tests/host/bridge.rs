@@ -19,15 +19,23 @@ fn bridged(test: &str) -> Option<Host> {
         .output()
         .is_ok_and(|said| said.status.success())
     {
-        host.sh("ip link add br0 address 02:00:00:00:00:fe type bridge && ip link set br0 up
-             sysctl -qw net.ipv4.tcp_fwmark_accept=1");
+        host.sh(
+            "ip link add br0 address 02:00:00:00:00:fe type bridge && ip link set br0 up
+             sysctl -qw net.ipv4.tcp_fwmark_accept=1",
+        );
         for (name, address) in [("tap1", 5), ("tap2", 6)] {
             host.guest(name, address);
             host.sh(&format!("ip link set {name} master br0"));
         }
         host.set_up("br0", 5);
         host.sh("ip -6 route add fd11::6/128 dev br0");
-        host.configure("", &[(port("br0", "tap1", 0x1001), 5), (port("br0", "tap2", 0x1002), 6)]);
+        host.configure(
+            "",
+            &[
+                (port("br0", "tap1", 0x1001), 5),
+                (port("br0", "tap2", 0x1002), 6),
+            ],
+        );
         return Some(host);
     }
     skip(test, "nft can't be used here");
@@ -38,13 +46,22 @@ fn bridged(test: &str) -> Option<Host> {
 fn a_bridged_guest_needs_its_port_its_mark_and_its_rules() {
     let test = "a_bridged_guest_needs_its_port_its_mark_and_its_rules";
     let Some(host) = bridged(test) else { return };
-    let load = format!("imdsd guest-rules --config {}/imdsd.toml | nft -f -", host.directory.path().display());
+    let load = format!(
+        "imdsd guest-rules --config {}/imdsd.toml | nft -f -",
+        host.directory.path().display()
+    );
 
     // The rules, once for both.
     let check = host.check();
     assert_eq!(check.findings.len(), 2, "{check:#?}");
     for finding in &check.findings {
-        assert!(finding["what"].as_str().unwrap().starts_with("guest rules: "), "{finding}");
+        assert!(
+            finding["what"]
+                .as_str()
+                .unwrap()
+                .starts_with("guest rules: "),
+            "{finding}"
+        );
         assert_eq!(finding["mend"], load);
     }
     host.mend(&load);
@@ -55,9 +72,24 @@ fn a_bridged_guest_needs_its_port_its_mark_and_its_rules() {
 
     // What concerns the bridge is said of each guest on it.
     for (fault, what, mend, guests) in [
-        ("ip link set br0 down", "br0 is down", "ip link set br0 up", 2),
-        ("ip link set tap1 down", "tap1 is down", "ip link set tap1 up", 1),
-        ("ip link set tap1 nomaster", "tap1 is not a port of br0", "ip link set tap1 master br0", 1),
+        (
+            "ip link set br0 down",
+            "br0 is down",
+            "ip link set br0 up",
+            2,
+        ),
+        (
+            "ip link set tap1 down",
+            "tap1 is down",
+            "ip link set tap1 up",
+            1,
+        ),
+        (
+            "ip link set tap1 nomaster",
+            "tap1 is not a port of br0",
+            "ip link set tap1 master br0",
+            1,
+        ),
         (
             "sysctl -qw net.ipv4.tcp_fwmark_accept=0",
             "tcp_fwmark_accept is 0",
@@ -89,15 +121,27 @@ fn a_bridged_guest_needs_its_port_its_mark_and_its_rules() {
         let check = host.check();
         assert_eq!(check.findings.len(), guests, "{fault}: {check:#?}");
         for finding in &check.findings {
-            assert!(finding["what"].as_str().unwrap().contains(what), "{fault}: {finding}");
-            assert!(finding["mend"].as_str().unwrap().starts_with(mend), "{fault}: {finding}");
+            assert!(
+                finding["what"].as_str().unwrap().contains(what),
+                "{fault}: {finding}"
+            );
+            assert!(
+                finding["mend"].as_str().unwrap().starts_with(mend),
+                "{fault}: {finding}"
+            );
         }
         // A bridge that was down lost what is IPv6's, and what concerns both guests is mended once.
         host.mend_all();
     }
 
     // A guest is given another address: the rules that are loaded are those of its old document.
-    host.configure("", &[(port("br0", "tap1", 0x1001), 5), (port("br0", "tap2", 0x1002), 7)]);
+    host.configure(
+        "",
+        &[
+            (port("br0", "tap1", 0x1001), 5),
+            (port("br0", "tap2", 0x1002), 7),
+        ],
+    );
     host.sh("ip -6 route add fd11::7/128 dev br0 && ip route add 10.0.0.7/32 dev br0");
     let check = host.check();
     assert_eq!(check.only().1, load);
@@ -109,7 +153,9 @@ fn a_bridged_guest_needs_its_port_its_mark_and_its_rules() {
 /// Where nothing is found the daemon serves; where something is, it does not.
 #[test]
 fn guests_on_a_bridge_are_answered_when_nothing_is_found() {
-    let Some(mut host) = bridged("guests_on_a_bridge_are_answered_when_nothing_is_found") else { return };
+    let Some(mut host) = bridged("guests_on_a_bridge_are_answered_when_nothing_is_found") else {
+        return;
+    };
     host.mend_all();
     host.serve();
     host.wait_until_answered(1);
@@ -135,15 +181,25 @@ fn guests_on_a_bridge_are_answered_when_nothing_is_found() {
 fn a_bridge_must_have_a_mac_of_its_own() {
     let test = "a_bridge_must_have_a_mac_of_its_own";
     let Some(host) = bridged(test) else { return };
-    host.sh("ip link del br0 && ip link add br0 type bridge && ip link set br0 up
-         ip link set tap1 master br0 && ip link set tap2 master br0");
+    host.sh(
+        "ip link del br0 && ip link add br0 type bridge && ip link set br0 up
+         ip link set tap1 master br0 && ip link set tap2 master br0",
+    );
     host.set_up("br0", 5);
     host.sh("ip -6 route add fd11::6/128 dev br0");
-    host.mend(&format!("imdsd guest-rules --config {}/imdsd.toml | nft -f -", host.directory.path().display()));
+    host.mend(&format!(
+        "imdsd guest-rules --config {}/imdsd.toml | nft -f -",
+        host.directory.path().display()
+    ));
     let check = host.check();
     if check.unseen.contains("whether the MAC") {
         // It shows the machine's own devices, which are not asked instead.
-        assert!(check.unseen.contains("/sys/class/net/br0 is not of this network namespace"), "{check:#?}");
+        assert!(
+            check
+                .unseen
+                .contains("/sys/class/net/br0 is not of this network namespace"),
+            "{check:#?}"
+        );
         return skip(test, "/sys can't be mounted");
     }
     assert_eq!(check.findings.len(), 2, "{check:#?}");
@@ -159,17 +215,28 @@ fn a_bridge_must_have_a_mac_of_its_own() {
 
 #[test]
 fn a_bridge_that_is_missing_is_made() {
-    let Some(host) = bridged("a_bridge_that_is_missing_is_made") else { return };
+    let Some(host) = bridged("a_bridge_that_is_missing_is_made") else {
+        return;
+    };
     host.configure("", &[(port("br7", "tap1", 1), 5)]);
     let check = host.check();
-    let commands: Vec<&str> = check.findings.iter().map(|finding| finding["mend"].as_str().unwrap()).collect();
-    assert_eq!(commands[0], "ip link add br7 type bridge && ip link set br7 up");
+    let commands: Vec<&str> = check
+        .findings
+        .iter()
+        .map(|finding| finding["mend"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        commands[0],
+        "ip link add br7 type bridge && ip link set br7 up"
+    );
     host.mend_all();
 }
 
 #[test]
 fn an_interface_of_a_guests_own_is_no_port() {
-    let Some(host) = bridged("an_interface_of_a_guests_own_is_no_port") else { return };
+    let Some(host) = bridged("an_interface_of_a_guests_own_is_no_port") else {
+        return;
+    };
     host.configure("", &[(json!({ "Interface": "tap1" }), 5)]);
     let check = host.check();
     let (what, mend) = check.only();
@@ -179,7 +246,10 @@ fn an_interface_of_a_guests_own_is_no_port() {
     let attachment: Value = serde_json::from_str(attachment).unwrap();
     assert_eq!(attachment, port("br0", "tap1", 1));
     host.configure("", &[(attachment, 5)]);
-    host.mend(&format!("imdsd guest-rules --config {}/imdsd.toml | nft -f -", host.directory.path().display()));
+    host.mend(&format!(
+        "imdsd guest-rules --config {}/imdsd.toml | nft -f -",
+        host.directory.path().display()
+    ));
     host.check().assert_fine();
 }
 
@@ -187,7 +257,9 @@ fn an_interface_of_a_guests_own_is_no_port() {
 #[test]
 fn guests_with_one_address_must_not_be_tracked() {
     let test = "guests_with_one_address_must_not_be_tracked";
-    let Some(mut host) = bridged(test) else { return };
+    let Some(mut host) = bridged(test) else {
+        return;
+    };
     if !std::path::Path::new("/proc/sys/net/netfilter/nf_conntrack_max").exists() {
         return skip(test, "there is no connection tracking here");
     }
@@ -199,11 +271,20 @@ fn guests_with_one_address_must_not_be_tracked() {
             &name[3..]
         ));
     }
-    host.configure("", &[(json!({ "Interface": "own1" }), 8), (json!({ "Interface": "own2" }), 8)]);
+    host.configure(
+        "",
+        &[
+            (json!({ "Interface": "own1" }), 8),
+            (json!({ "Interface": "own2" }), 8),
+        ],
+    );
     let check = host.check();
     assert_eq!(check.findings.len(), 2, "{check:#?}");
     assert!(
-        check.findings[0]["what"].as_str().unwrap().contains("i-00000002 has the address 10.0.0.8 too"),
+        check.findings[0]["what"]
+            .as_str()
+            .unwrap()
+            .contains("i-00000002 has the address 10.0.0.8 too"),
         "{check:#?}"
     );
     host.mend(check.findings[0]["mend"].as_str().unwrap());

@@ -30,20 +30,33 @@ pub struct Check {
 impl Check {
     /// The one thing that was found: the sentence and the command.
     pub fn only(&self) -> (&str, &str) {
-        let [finding] = &self.findings[..] else { panic!("not one finding: {self:#?}") };
+        let [finding] = &self.findings[..] else {
+            panic!("not one finding: {self:#?}")
+        };
         assert_eq!(self.status, Some(1));
-        (finding["what"].as_str().unwrap(), finding["mend"].as_str().unwrap())
+        (
+            finding["what"].as_str().unwrap(),
+            finding["mend"].as_str().unwrap(),
+        )
     }
 
     pub fn assert_fine(&self) {
-        assert_eq!((self.status, self.findings.len()), (Some(0), 0), "{self:#?}");
+        assert_eq!(
+            (self.status, self.findings.len()),
+            (Some(0), 0),
+            "{self:#?}"
+        );
     }
 }
 
 impl Host {
     /// A host without any guest, whose settings are in nobody's way.
     pub fn new(test: &str) -> Option<Host> {
-        let asked = Command::new("ip").arg("-V").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        let asked = Command::new("ip")
+            .arg("-V")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
         if asked.is_err() {
             skip(test, "ip is not here");
             return None;
@@ -64,9 +77,15 @@ impl Host {
     pub fn guest(&mut self, interface: &str, address: u8) -> usize {
         let mut unshare = self.namespace.command("unshare");
         unshare.args(["--net", "sh", "-c", "echo ready && exec timeout 600 cat"]);
-        let mut holder = unshare.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut holder = unshare
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         let mut line = String::new();
-        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(holder.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
         assert_eq!(line, "ready\n");
         let pid = holder.id();
         self.guests.push(holder);
@@ -112,7 +131,11 @@ impl Host {
             document["MetadataOptions"]["HttpTokens"] = "optional".into();
             document["NetworkInterfaces"] = json!([]);
             document["Imds"]["Attachments"] = json!([attachment]);
-            std::fs::write(documents.join(format!("{number}.json")), document.to_string()).unwrap();
+            std::fs::write(
+                documents.join(format!("{number}.json")),
+                document.to_string(),
+            )
+            .unwrap();
         }
         let config = format!(
             "instances = \"instances\"\nstate_directory = \"state\"\nruntime_directory = \"run\"\n[interfaces]\n{more}\n"
@@ -121,7 +144,11 @@ impl Host {
     }
 
     pub fn config(&self) -> String {
-        self.directory.path().join("imdsd.toml").display().to_string()
+        self.directory
+            .path()
+            .join("imdsd.toml")
+            .display()
+            .to_string()
     }
 
     /// `imdsd check --host`, where /sys shows this network namespace and not the machine's, if that can be done here, and nothing
@@ -134,29 +161,62 @@ impl Host {
 
     /// The same, started by a shell's `exec "$@"`.
     pub fn check_after(&self, how: &str) -> Check {
-        let said = self.run(how, &["check", "--host", "--json", "--config", &self.config()]);
+        let said = self.run(
+            how,
+            &["check", "--host", "--json", "--config", &self.config()],
+        );
         let unseen = String::from_utf8(said.stderr).unwrap();
-        let findings: Value = serde_json::from_slice(&said.stdout).unwrap_or_else(|_| panic!("no list: {unseen}"));
-        Check { status: said.status.code(), findings: findings.as_array().unwrap().clone(), unseen }
+        let findings: Value =
+            serde_json::from_slice(&said.stdout).unwrap_or_else(|_| panic!("no list: {unseen}"));
+        Check {
+            status: said.status.code(),
+            findings: findings.as_array().unwrap().clone(),
+            unseen,
+        }
     }
 
     /// What it prints for people.
     pub fn check_in_words(&self) -> String {
-        let said = self.run("exec \"$@\"", &["check", "--host", "--config", &self.config()]);
+        let said = self.run(
+            "exec \"$@\"",
+            &["check", "--host", "--config", &self.config()],
+        );
         String::from_utf8(said.stdout).unwrap()
     }
 
     /// A command of imdsd's, started by a shell's `exec "$@"` in a mount namespace of its own.
     pub fn run(&self, how: &str, arguments: &[&str]) -> Output {
         let mut command = self.namespace.command("unshare");
-        command.args(["--mount", "sh", "-c", how, "sh", env!("CARGO_BIN_EXE_imdsd")]).args(arguments).output().unwrap()
+        command
+            .args([
+                "--mount",
+                "sh",
+                "-c",
+                how,
+                "sh",
+                env!("CARGO_BIN_EXE_imdsd"),
+            ])
+            .args(arguments)
+            .output()
+            .unwrap()
     }
 
     /// Runs a command that a finding gave, as an operator would paste it.
     pub fn mend(&self, command: &str) {
-        let imdsd = std::path::Path::new(env!("CARGO_BIN_EXE_imdsd")).parent().unwrap();
-        let path = format!("{}:{}:/usr/sbin:/sbin", imdsd.display(), std::env::var("PATH").unwrap());
-        said(self.namespace.command("sh").env("PATH", path).args(["-c", command]));
+        let imdsd = std::path::Path::new(env!("CARGO_BIN_EXE_imdsd"))
+            .parent()
+            .unwrap();
+        let path = format!(
+            "{}:{}:/usr/sbin:/sbin",
+            imdsd.display(),
+            std::env::var("PATH").unwrap()
+        );
+        said(
+            self.namespace
+                .command("sh")
+                .env("PATH", path)
+                .args(["-c", command]),
+        );
     }
 
     /// Runs every command that is given, each once, until nothing is found any more.
@@ -179,7 +239,14 @@ impl Host {
 
     pub fn guest_sh(&self, guest: usize, commands: &str) -> String {
         let mut command = self.namespace.command("nsenter");
-        said(command.args(["--target", &self.pid(guest).to_string(), "--net", "sh", "-ec", commands]))
+        said(command.args([
+            "--target",
+            &self.pid(guest).to_string(),
+            "--net",
+            "sh",
+            "-ec",
+            commands,
+        ]))
     }
 
     /// Starts the daemon in here.
@@ -191,7 +258,9 @@ impl Host {
     /// The same, without a capability.
     pub fn serve_without(&mut self, capability: &str) {
         let mut setpriv = self.namespace.command("setpriv");
-        setpriv.arg(format!("--bounding-set=-{capability}")).arg(format!("--inh-caps=-{capability}"));
+        setpriv
+            .arg(format!("--bounding-set=-{capability}"))
+            .arg(format!("--inh-caps=-{capability}"));
         setpriv.arg(env!("CARGO_BIN_EXE_imdsd"));
         self.serve_by(setpriv);
     }
@@ -199,7 +268,9 @@ impl Host {
     fn serve_by(&mut self, mut imdsd: Command) {
         imdsd.args(["serve", "--log-format", "json", "--config", &self.config()]);
         let mut daemon = imdsd.stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(daemon.stderr.take().unwrap()).lines().map_while(Result::ok);
+        let mut lines = BufReader::new(daemon.stderr.take().unwrap())
+            .lines()
+            .map_while(Result::ok);
         let is_ready = lines.by_ref().any(|line| line.contains(r#""ready""#));
         self.daemon = Some(daemon);
         assert!(is_ready);
@@ -210,7 +281,9 @@ impl Host {
     pub fn answers(&self, guest: usize) -> (bool, bool) {
         let mut asked = [false; 2];
         for (answered, address) in asked.iter_mut().zip(["169.254.169.254", "[fd00:ec2::254]"]) {
-            let ask = format!("ip neigh flush dev eth0; curl -gs --max-time 1 http://{address}/latest/ || true");
+            let ask = format!(
+                "ip neigh flush dev eth0; curl -gs --max-time 1 http://{address}/latest/ || true"
+            );
             *answered = self.guest_sh(guest, &ask).contains("meta-data");
         }
         asked.into()
@@ -220,7 +293,11 @@ impl Host {
     pub fn wait_until_answered(&self, guest: usize) {
         let deadline = Instant::now() + PATIENCE;
         while self.answers(guest) != (true, true) {
-            assert!(Instant::now() < deadline, "guest {guest} is not answered: {:?}", self.answers(guest));
+            assert!(
+                Instant::now() < deadline,
+                "guest {guest} is not answered: {:?}",
+                self.answers(guest)
+            );
             std::thread::sleep(Duration::from_millis(100));
         }
     }
@@ -242,6 +319,10 @@ pub fn instance(guest: usize) -> String {
 
 fn said(command: &mut Command) -> String {
     let said = command.output().unwrap();
-    assert!(said.status.success(), "{command:?}: {}", String::from_utf8_lossy(&said.stderr));
+    assert!(
+        said.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&said.stderr)
+    );
     String::from_utf8(said.stdout).unwrap()
 }

@@ -15,9 +15,33 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("aemm", &["fault", "instance"]),
     ("registry", &["fault", "instance", "ownership"]),
     ("identity", &["clock", "fault", "instance", "plain_file"]),
-    ("credentials", &["clock", "fault", "instance", "plain_file", "sigv4"]),
-    ("guest", &["clock", "credentials", "identity", "instance", "ownership", "plain_file", "registry"]),
-    ("control", &["clock", "fault", "instance", "plain_file", "registry", "sigv4"]),
+    (
+        "credentials",
+        &["clock", "fault", "instance", "plain_file", "sigv4"],
+    ),
+    (
+        "guest",
+        &[
+            "clock",
+            "credentials",
+            "identity",
+            "instance",
+            "ownership",
+            "plain_file",
+            "registry",
+        ],
+    ),
+    (
+        "control",
+        &[
+            "clock",
+            "fault",
+            "instance",
+            "plain_file",
+            "registry",
+            "sigv4",
+        ],
+    ),
     ("admin", &["clock", "fault", "instance", "registry"]),
     ("net", &["instance", "plain_file"]),
     ("host", &["fault", "instance"]),
@@ -42,8 +66,8 @@ const MAY_USE: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
-            "admin", "aemm", "clock", "config", "control", "daemon", "fault", "guest", "host", "identity", "instance",
-            "logging", "registry",
+            "admin", "aemm", "clock", "config", "control", "daemon", "fault", "guest", "host",
+            "identity", "instance", "logging", "registry",
         ],
     ),
 ];
@@ -60,12 +84,19 @@ fn imports_of(directory: &Path, module: &str, found: &mut BTreeMap<String, Vec<S
             imports_of(&path, if module.is_empty() { &name } else { module }, found);
             continue;
         }
-        let module = if module.is_empty() { name.as_str() } else { module };
+        let module = if module.is_empty() {
+            name.as_str()
+        } else {
+            module
+        };
         let text = std::fs::read_to_string(&path).unwrap();
         let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap();
         let is_test = name == "tests";
         for word in code.split("crate::").skip(1).filter(|_| !is_test) {
-            let import: String = word.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+            let import: String = word
+                .chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect();
             found.entry(module.to_string()).or_default().push(import);
         }
     }
@@ -74,14 +105,24 @@ fn imports_of(directory: &Path, module: &str, found: &mut BTreeMap<String, Vec<S
 #[test]
 fn modules_lean_only_on_those_below_them() {
     let mut found = BTreeMap::new();
-    imports_of(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), "", &mut found);
+    imports_of(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("src"),
+        "",
+        &mut found,
+    );
     found.remove("main");
     found.remove("lib");
     assert!(found["guest"].len() > 10, "the use lines are found");
     for (module, imports) in found {
-        let (_, may_use) = MAY_USE.iter().find(|(name, _)| *name == module).expect("every module is in the table");
+        let (_, may_use) = MAY_USE
+            .iter()
+            .find(|(name, _)| *name == module)
+            .expect("every module is in the table");
         for import in imports {
-            assert!(import == module || may_use.contains(&import.as_str()), "{module} must not use {import}");
+            assert!(
+                import == module || may_use.contains(&import.as_str()),
+                "{module} must not use {import}"
+            );
         }
     }
 }

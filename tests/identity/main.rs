@@ -20,11 +20,15 @@ const DOCUMENT: &str = "{\n  \"accountId\" : \"123456789012\",\n  \"instanceId\"
                         \"pendingTime\" : \"2026-01-01T00:00:00Z\"\n}";
 
 /// One key for all tests: making one takes its time.
-static IDENTITY: LazyLock<Identity> = LazyLock::new(|| Identity::generate(Timestamp::now()).unwrap());
+static IDENTITY: LazyLock<Identity> =
+    LazyLock::new(|| Identity::generate(Timestamp::now()).unwrap());
 
 /// Runs openssl in a directory; `None`, and a line that says so, where there is none.
 fn openssl(directory: &Path, test: &str, arguments: &str) -> Option<Output> {
-    let output = Command::new("openssl").args(arguments.split(' ')).current_dir(directory).output();
+    let output = Command::new("openssl")
+        .args(arguments.split(' '))
+        .current_dir(directory)
+        .output();
     match output {
         Err(reason) if reason.kind() == std::io::ErrorKind::NotFound => {
             support::skip(test, "no openssl on this machine");
@@ -37,6 +41,10 @@ fn openssl(directory: &Path, test: &str, arguments: &str) -> Option<Output> {
 /// Standard output of a command that must succeed.
 #[track_caller]
 fn said(output: &Output) -> String {
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8_lossy(&output.stdout).into_owned()
 }

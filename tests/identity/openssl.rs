@@ -6,7 +6,8 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use imdsd::identity::{
-    Certificate, Identity, RoleDelivery, VerifyError, WebIdentityClaims, rotate, verify_pkcs7, verify_signature,
+    Certificate, Identity, RoleDelivery, VerifyError, WebIdentityClaims, rotate, verify_pkcs7,
+    verify_signature,
 };
 use imdsd::instance::InstanceId;
 use jiff::Timestamp;
@@ -16,13 +17,23 @@ use crate::{DOCUMENT, IDENTITY, openssl, said};
 
 /// "Add the signature […] and decode", as AWS's guide does with the shell.
 fn put(directory: &Path, identity: &Identity) {
-    let signatures = identity.sign(DOCUMENT.as_bytes(), Timestamp::now()).unwrap();
+    let signatures = identity
+        .sign(DOCUMENT.as_bytes(), Timestamp::now())
+        .unwrap();
     let write = |name: &str, content: &[u8]| fs::write(directory.join(name), content).unwrap();
     write("document", DOCUMENT.as_bytes());
     write("certificate", identity.certificates_pem().as_bytes());
-    write("signature", &BASE64_STANDARD.decode(signatures.signature.replace('\n', "")).unwrap());
+    write(
+        "signature",
+        &BASE64_STANDARD
+            .decode(signatures.signature.replace('\n', ""))
+            .unwrap(),
+    );
     for (name, container) in [("pkcs7", signatures.pkcs7), ("rsa2048", signatures.rsa2048)] {
-        write(name, format!("-----BEGIN PKCS7-----\n{container}\n-----END PKCS7-----\n").as_bytes());
+        write(
+            name,
+            format!("-----BEGIN PKCS7-----\n{container}\n-----END PKCS7-----\n").as_bytes(),
+        );
     }
 }
 
@@ -38,12 +49,21 @@ fn container(name: &str) -> String {
 fn the_commands_of_awss_guide_verify_all_three() {
     let directory = tempfile::tempdir().unwrap();
     put(directory.path(), &IDENTITY);
-    let Some(key) = openssl(directory.path(), "openssl verifies", PUBLIC_KEY) else { return };
+    let Some(key) = openssl(directory.path(), "openssl verifies", PUBLIC_KEY) else {
+        return;
+    };
     said(&key);
-    assert_eq!(said(&openssl(directory.path(), "", SIGNATURE).unwrap()), "Verified OK\n");
+    assert_eq!(
+        said(&openssl(directory.path(), "", SIGNATURE).unwrap()),
+        "Verified OK\n"
+    );
     for name in ["pkcs7", "rsa2048"] {
         let output = openssl(directory.path(), "", &container(name)).unwrap();
-        assert_eq!(said(&output), DOCUMENT, "{name}: the document that consumers take from here");
+        assert_eq!(
+            said(&output),
+            DOCUMENT,
+            "{name}: the document that consumers take from here"
+        );
     }
 }
 
@@ -51,23 +71,42 @@ fn the_commands_of_awss_guide_verify_all_three() {
 fn openssl_refuses_all_three_once_a_byte_is_changed() {
     let directory = tempfile::tempdir().unwrap();
     put(directory.path(), &IDENTITY);
-    let Some(key) = openssl(directory.path(), "openssl refuses", PUBLIC_KEY) else { return };
+    let Some(key) = openssl(directory.path(), "openssl refuses", PUBLIC_KEY) else {
+        return;
+    };
     said(&key);
-    fs::write(directory.path().join("document"), DOCUMENT.replace("123456789012", "123456789013")).unwrap();
+    fs::write(
+        directory.path().join("document"),
+        DOCUMENT.replace("123456789012", "123456789013"),
+    )
+    .unwrap();
     let output = openssl(directory.path(), "", SIGNATURE).unwrap();
     assert!(!output.status.success() && output.stdout == b"Verification failure\n");
     for name in ["pkcs7", "rsa2048"] {
         let text = fs::read_to_string(directory.path().join(name)).unwrap();
         let base64: String = text.lines().filter(|line| !line.starts_with('-')).collect();
         let mut bytes = BASE64_STANDARD.decode(base64).unwrap();
-        let at = bytes.windows(12).position(|window| window == b"123456789012").unwrap();
+        let at = bytes
+            .windows(12)
+            .position(|window| window == b"123456789012")
+            .unwrap();
         bytes[at + 11] = b'3';
         let changed = BASE64_STANDARD.encode(bytes);
-        let lines: Vec<&str> = changed.as_bytes().chunks(76).map(|line| std::str::from_utf8(line).unwrap()).collect();
-        let armoured = format!("-----BEGIN PKCS7-----\n{}\n-----END PKCS7-----\n", lines.join("\n"));
+        let lines: Vec<&str> = changed
+            .as_bytes()
+            .chunks(76)
+            .map(|line| std::str::from_utf8(line).unwrap())
+            .collect();
+        let armoured = format!(
+            "-----BEGIN PKCS7-----\n{}\n-----END PKCS7-----\n",
+            lines.join("\n")
+        );
         fs::write(directory.path().join(name), armoured).unwrap();
         let output = openssl(directory.path(), "", &container(name)).unwrap();
-        assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("digest failure"));
+        assert!(
+            !output.status.success()
+                && String::from_utf8_lossy(&output.stderr).contains("digest failure")
+        );
     }
 }
 
@@ -81,7 +120,13 @@ fn after_a_rotation_old_and_new_containers_verify_with_what_is_published() {
     put(directory.path(), &new);
     assert_ne!(old.certificate(), new.certificate());
     for name in ["old", "pkcs7"] {
-        let Some(output) = openssl(directory.path(), "openssl after a rotation", &container(name)) else { return };
+        let Some(output) = openssl(
+            directory.path(),
+            "openssl after a rotation",
+            &container(name),
+        ) else {
+            return;
+        };
         assert_eq!(said(&output), DOCUMENT, "{name}");
     }
 }
@@ -91,14 +136,33 @@ fn the_certificate_is_sound_and_no_authority() {
     let directory = tempfile::tempdir().unwrap();
     put(directory.path(), &IDENTITY);
     let show = "x509 -in certificate -noout -subject -issuer -serial -nameopt RFC2253 -ext basicConstraints";
-    let Some(shown) = openssl(directory.path(), "openssl x509", show) else { return };
-    let (shown, name, serial) = (said(&shown), IDENTITY.certificate().issuer(), IDENTITY.certificate().serial());
-    assert!(shown.starts_with(&format!("subject={name}\nissuer={name}\nserial={serial}\n")), "{shown}");
+    let Some(shown) = openssl(directory.path(), "openssl x509", show) else {
+        return;
+    };
+    let (shown, name, serial) = (
+        said(&shown),
+        IDENTITY.certificate().issuer(),
+        IDENTITY.certificate().serial(),
+    );
+    assert!(
+        shown.starts_with(&format!("subject={name}\nissuer={name}\nserial={serial}\n")),
+        "{shown}"
+    );
     assert!(shown.contains("critical\n    CA:FALSE\n"), "{shown}");
-    said(&openssl(directory.path(), "", "verify -check_ss_sig -CAfile certificate certificate").unwrap());
+    said(
+        &openssl(
+            directory.path(),
+            "",
+            "verify -check_ss_sig -CAfile certificate certificate",
+        )
+        .unwrap(),
+    );
     // An operator's own verifier may check the chain, which is this one certificate.
     let checked = "smime -verify -in pkcs7 -inform PEM -certfile certificate -CAfile certificate -purpose any";
-    assert_eq!(said(&openssl(directory.path(), "", checked).unwrap()), DOCUMENT);
+    assert_eq!(
+        said(&openssl(directory.path(), "", checked).unwrap()),
+        DOCUMENT
+    );
 }
 
 /// openssl writes BER with open lengths when it streams, as EC2's containers are.
@@ -107,11 +171,16 @@ fn what_openssl_signs_verifies_here_in_ber_and_der_with_an_operators_own_key() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     let make = "req -x509 -newkey rsa:2048 -nodes -keyout key -out certificate -days 9 -subj /O=Example/CN=identity";
-    let Some(made) = openssl(directory.path(), "openssl signs", make) else { return };
+    let Some(made) = openssl(directory.path(), "openssl signs", make) else {
+        return;
+    };
     said(&made);
     let identity = Identity::of_operator(&path("key"), &path("certificate"), &[]).unwrap();
     let certificates = fs::read_to_string(path("certificate")).unwrap();
-    assert_eq!(Certificate::read_pem(&certificates).unwrap(), [identity.certificate().clone()]);
+    assert_eq!(
+        Certificate::read_pem(&certificates).unwrap(),
+        [identity.certificate().clone()]
+    );
 
     fs::write(path("document"), DOCUMENT).unwrap();
     let sign = "-sign -in document -signer certificate -inkey key -nodetach -binary -outform PEM -out signed";
@@ -123,10 +192,21 @@ fn what_openssl_signs_verifies_here_in_ber_and_der_with_an_operators_own_key() {
     ] {
         said(&openssl(directory.path(), "", &arguments).unwrap());
         let container = fs::read_to_string(path("signed")).unwrap();
-        let first: String = container.lines().filter(|line| !line.starts_with('-')).take(1).collect();
-        assert_eq!(BASE64_STANDARD.decode(&first[..4]).unwrap()[1] == 0x80, is_ber, "{arguments}");
+        let first: String = container
+            .lines()
+            .filter(|line| !line.starts_with('-'))
+            .take(1)
+            .collect();
+        assert_eq!(
+            BASE64_STANDARD.decode(&first[..4]).unwrap()[1] == 0x80,
+            is_ber,
+            "{arguments}"
+        );
         let good = verify_pkcs7(&container, Some(DOCUMENT.as_bytes()), &certificates).unwrap();
-        assert_eq!((&*good.issuer, good.serial), ("CN=identity,O=Example", identity.certificate().serial()));
+        assert_eq!(
+            (&*good.issuer, good.serial),
+            ("CN=identity,O=Example", identity.certificate().serial())
+        );
         assert!(good.signed_at.is_some());
         let other = DOCUMENT.replace("i-0", "i-1");
         let at = DOCUMENT.find("i-0").unwrap() + 2;
@@ -142,13 +222,25 @@ fn ec2s_legacy_signature_verifies_and_its_legacy_pkcs7_is_named() {
     let path = |name: &str| directory.path().join(name);
     fs::write(path("document"), DOCUMENT).unwrap();
     let make = "req -x509 -newkey rsa:1024 -nodes -keyout key -out certificate -days 9 -subj /CN=ec2.amazonaws.com";
-    let Some(made) = openssl(directory.path(), "openssl's legacy keys", make) else { return };
+    let Some(made) = openssl(directory.path(), "openssl's legacy keys", make) else {
+        return;
+    };
     said(&made);
-    said(&openssl(directory.path(), "", "dgst -sha256 -sign key -out signature document").unwrap());
+    said(
+        &openssl(
+            directory.path(),
+            "",
+            "dgst -sha256 -sign key -out signature document",
+        )
+        .unwrap(),
+    );
     let signature = BASE64_STANDARD.encode(fs::read(path("signature")).unwrap());
     let certificate = fs::read_to_string(path("certificate")).unwrap();
     assert!(verify_signature(DOCUMENT.as_bytes(), &signature, &certificate).is_ok());
-    assert!(matches!(verify_signature(b"{}", &signature, &certificate), Err(VerifyError::SignatureMismatch)));
+    assert!(matches!(
+        verify_signature(b"{}", &signature, &certificate),
+        Err(VerifyError::SignatureMismatch)
+    ));
 
     for arguments in [
         "dsaparam -genkey -out dsa 1024",
@@ -162,7 +254,10 @@ fn ec2s_legacy_signature_verifies_and_its_legacy_pkcs7_is_named() {
     let error = verify_pkcs7(&container, Some(DOCUMENT.as_bytes()), &certificate).unwrap_err();
     assert!(error.to_string().starts_with("DSA"), "{error}");
     let error = verify_signature(DOCUMENT.as_bytes(), &signature, &certificate).unwrap_err();
-    assert!(error.to_string().starts_with("DSA is not supported"), "{error}");
+    assert!(
+        error.to_string().starts_with("DSA is not supported"),
+        "{error}"
+    );
 }
 
 /// A verifier of web identity: the key by its id out of the key set, then the signature.
@@ -179,21 +274,43 @@ fn a_web_identity_token_verifies_with_the_published_key_set() {
         role_delivery: RoleDelivery::V2,
     };
     let token = IDENTITY.web_identity(&claims, Timestamp::now()).unwrap();
-    let [header, payload, signature] = token.expose().split('.').collect::<Vec<_>>()[..] else { panic!() };
+    let [header, payload, signature] = token.expose().split('.').collect::<Vec<_>>()[..] else {
+        panic!()
+    };
     let decode = |part: &str| BASE64_URL_SAFE_NO_PAD.decode(part).unwrap();
 
     let header: (Value, &str) = (serde_json::from_slice(&decode(header)).unwrap(), header);
     let keys: Value = serde_json::from_str(&IDENTITY.jwks()).unwrap();
-    let key = keys["keys"].as_array().unwrap().iter().find(|key| key["kid"] == header.0["kid"]).unwrap();
-    let x5c = BASE64_STANDARD.decode(key["x5c"][0].as_str().unwrap()).unwrap();
+    let key = keys["keys"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|key| key["kid"] == header.0["kid"])
+        .unwrap();
+    let x5c = BASE64_STANDARD
+        .decode(key["x5c"][0].as_str().unwrap())
+        .unwrap();
     fs::write(directory.path().join("certificate"), x5c).unwrap();
-    fs::write(directory.path().join("document"), format!("{}.{payload}", header.1)).unwrap();
+    fs::write(
+        directory.path().join("document"),
+        format!("{}.{payload}", header.1),
+    )
+    .unwrap();
     fs::write(directory.path().join("signature"), decode(signature)).unwrap();
 
-    let Some(made) = openssl(directory.path(), "openssl verifies a token", PUBLIC_KEY) else { return };
+    let Some(made) = openssl(directory.path(), "openssl verifies a token", PUBLIC_KEY) else {
+        return;
+    };
     said(&made);
-    assert_eq!(said(&openssl(directory.path(), "", SIGNATURE).unwrap()), "Verified OK\n");
-    let modulus = said(&openssl(directory.path(), "", "x509 -in certificate -noout -modulus").unwrap());
-    let n: String = decode(key["n"].as_str().unwrap()).iter().map(|byte| format!("{byte:02X}")).collect();
+    assert_eq!(
+        said(&openssl(directory.path(), "", SIGNATURE).unwrap()),
+        "Verified OK\n"
+    );
+    let modulus =
+        said(&openssl(directory.path(), "", "x509 -in certificate -noout -modulus").unwrap());
+    let n: String = decode(key["n"].as_str().unwrap())
+        .iter()
+        .map(|byte| format!("{byte:02X}"))
+        .collect();
     assert_eq!(modulus, format!("Modulus={n}\n"));
 }

@@ -21,7 +21,11 @@ fn read(daemon: &Daemon, token: &str, name: &str) -> String {
 
 fn imdsd(daemon: &Daemon, arguments: &str) -> std::process::Output {
     let arguments = arguments.split(' ');
-    Command::new(env!("CARGO_BIN_EXE_imdsd")).args(arguments).current_dir(daemon.directory.path()).output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_imdsd"))
+        .args(arguments)
+        .current_dir(daemon.directory.path())
+        .output()
+        .unwrap()
 }
 
 #[test]
@@ -31,52 +35,86 @@ fn the_signatures_of_a_served_document_verify_and_of_a_changed_one_do_not() {
     let write = |name: &str, text: &str| std::fs::write(directory.join(name), text).unwrap();
     let token = daemon.token();
     let document = read(&daemon, &token, "document");
-    let [signature, pkcs7, rsa2048] = ["signature", "pkcs7", "rsa2048"].map(|name| read(&daemon, &token, name));
+    let [signature, pkcs7, rsa2048] =
+        ["signature", "pkcs7", "rsa2048"].map(|name| read(&daemon, &token, name));
     write("document", &document);
     write("signature.b64", &signature);
     write("pkcs7.b64", &pkcs7);
     write("rsa2048.b64", &rsa2048);
     for (name, text) in [("pkcs7", &pkcs7), ("rsa2048", &rsa2048)] {
-        write(name, &format!("-----BEGIN PKCS7-----\n{text}\n-----END PKCS7-----\n"));
+        write(
+            name,
+            &format!("-----BEGIN PKCS7-----\n{text}\n-----END PKCS7-----\n"),
+        );
     }
-    write("certificate", &said(&imdsd(&daemon, "identity certificate --config imdsd.toml")));
+    write(
+        "certificate",
+        &said(&imdsd(&daemon, "identity certificate --config imdsd.toml")),
+    );
 
     // openssl, with the commands of AWS's guide.
-    let run = |arguments: &str| openssl(&directory, "the signatures of a served document", arguments);
-    let Some(output) = run("x509 -in certificate -pubkey -noout -out key.pub") else { return };
+    let run =
+        |arguments: &str| openssl(&directory, "the signatures of a served document", arguments);
+    let Some(output) = run("x509 -in certificate -pubkey -noout -out key.pub") else {
+        return;
+    };
     said(&output);
     said(&run("base64 -d -in signature.b64 -out signature").unwrap());
-    let verified = said(&run("dgst -sha256 -verify key.pub -signature signature document").unwrap());
+    let verified =
+        said(&run("dgst -sha256 -verify key.pub -signature signature document").unwrap());
     assert_eq!(verified, "Verified OK\n");
     println!("openssl dgst: {verified}");
     for name in ["pkcs7", "rsa2048"] {
-        let arguments = format!("smime -verify -in {name} -inform PEM -certfile certificate -noverify");
+        let arguments =
+            format!("smime -verify -in {name} -inform PEM -certfile certificate -noverify");
         let output = run(&arguments).unwrap();
-        println!("openssl {arguments}: {}", String::from_utf8_lossy(&output.stderr).trim());
-        assert_eq!(said(&output), document, "the content is attached, to the byte");
+        println!(
+            "openssl {arguments}: {}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        assert_eq!(
+            said(&output),
+            document,
+            "the content is attached, to the byte"
+        );
     }
 
     // imdsd verify says the same, and names what failed of a changed document.
     let verify = |kind: &str| {
-        imdsd(&daemon, &format!("verify --document document --{kind} {kind}.b64 --certificate certificate"))
+        imdsd(
+            &daemon,
+            &format!("verify --document document --{kind} {kind}.b64 --certificate certificate"),
+        )
     };
     for kind in ["signature", "pkcs7", "rsa2048"] {
         println!("imdsd verify --{kind}: {}", said(&verify(kind)).trim());
     }
-    write("document", &document.replacen("us-east-1a", "us-east-1b", 1));
+    write(
+        "document",
+        &document.replacen("us-east-1a", "us-east-1b", 1),
+    );
     for kind in ["signature", "pkcs7", "rsa2048"] {
         let refused = verify(kind);
         assert_eq!(refused.status.code(), Some(1), "{kind}");
-        println!("imdsd verify --{kind}, one byte changed: {}", String::from_utf8_lossy(&refused.stderr).trim());
+        println!(
+            "imdsd verify --{kind}, one byte changed: {}",
+            String::from_utf8_lossy(&refused.stderr).trim()
+        );
     }
     let refused = run("dgst -sha256 -verify key.pub -signature signature document").unwrap();
     assert!(!refused.status.success());
-    println!("openssl dgst, one byte changed: {}", String::from_utf8_lossy(&refused.stdout).trim());
+    println!(
+        "openssl dgst, one byte changed: {}",
+        String::from_utf8_lossy(&refused.stdout).trim()
+    );
 
     // The same document and the same certificate after a restart.
     daemon.kill();
     daemon.start_again();
     assert_eq!(read(&daemon, &daemon.token(), "document"), document);
     let certificate = said(&imdsd(&daemon, "identity certificate --config imdsd.toml"));
-    assert_eq!(certificate, std::fs::read_to_string(directory.join("certificate")).unwrap());
+    assert_eq!(
+        certificate,
+        std::fs::read_to_string(directory.join("certificate")).unwrap()
+    );
 }

@@ -5,17 +5,34 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::imdsd::{CHECK, Imdsd, id, on_port, with_addresses, with_option};
-use crate::lab::{Door, HOST, INSTANCE_ID, IPV4, IPV6, Impostor, Lab, Lines, Wire, ask_on, eventually, get};
+use crate::lab::{
+    Door, HOST, INSTANCE_ID, IPV4, IPV6, Impostor, Lab, Lines, Wire, ask_on, eventually, get,
+};
 use crate::support::{Answer, PATIENCE, TOKEN_REQUEST, read_to_end};
 
 /// The bridge keeps its address: without a fixed one it would take the lowest of its ports'.
 const BRIDGE_MAC: &str = "02:00:00:00:00:fe";
-const VICTIM: Wire<'_> =
-    Wire { guest: "g1", tap: "tap1", mac: "02:00:00:00:00:01", ipv4: Some("10.0.0.5/24"), ipv6: Some("fd11::5/64") };
-const NEIGHBOUR: Wire<'_> =
-    Wire { guest: "g2", tap: "tap2", mac: "02:00:00:00:00:02", ipv4: Some("10.0.0.6/24"), ipv6: Some("fd11::6/64") };
-const ATTACKER: Wire<'_> =
-    Wire { guest: "g3", tap: "tap3", mac: "02:00:00:00:00:03", ipv4: Some("10.0.0.7/24"), ipv6: Some("fd11::7/64") };
+const VICTIM: Wire<'_> = Wire {
+    guest: "g1",
+    tap: "tap1",
+    mac: "02:00:00:00:00:01",
+    ipv4: Some("10.0.0.5/24"),
+    ipv6: Some("fd11::5/64"),
+};
+const NEIGHBOUR: Wire<'_> = Wire {
+    guest: "g2",
+    tap: "tap2",
+    mac: "02:00:00:00:00:02",
+    ipv4: Some("10.0.0.6/24"),
+    ipv6: Some("fd11::6/64"),
+};
+const ATTACKER: Wire<'_> = Wire {
+    guest: "g3",
+    tap: "tap3",
+    mac: "02:00:00:00:00:03",
+    ipv4: Some("10.0.0.7/24"),
+    ipv6: Some("fd11::7/64"),
+};
 /// What tells the guests apart, and nothing else: no guard.
 const MARKS: &str = "table bridge marks {
     map ports {
@@ -33,15 +50,29 @@ const ROUNDS: usize = 25;
 
 fn bridge(test: &str) -> Option<(Lab, Imdsd)> {
     let lab = Lab::new(test)?;
-    lab.sh(HOST, &format!("ip link add br0 address {BRIDGE_MAC} type bridge; ip link set br0 up"));
-    lab.sh(HOST, "ip address add 10.0.0.1/24 dev br0; ip -6 address add fd11::1/64 dev br0 nodad");
+    lab.sh(
+        HOST,
+        &format!("ip link add br0 address {BRIDGE_MAC} type bridge; ip link set br0 up"),
+    );
+    lab.sh(
+        HOST,
+        "ip address add 10.0.0.1/24 dev br0; ip -6 address add fd11::1/64 dev br0 nodad",
+    );
     lab.serve_on("br0");
     let mut instances = Vec::new();
     for (wire, number) in [VICTIM, NEIGHBOUR, ATTACKER].iter().zip(1..) {
         lab.guest(wire);
         lab.sh(HOST, &format!("ip link set {} master br0", wire.tap));
-        let (ipv4, ipv6) = (format!("10.0.0.{}", number + 4), format!("fd11::{}", number + 4));
-        let instance = with_addresses(on_port(number, "br0", wire.tap, 0x1000 + number), wire.mac, &ipv4, &ipv6);
+        let (ipv4, ipv6) = (
+            format!("10.0.0.{}", number + 4),
+            format!("fd11::{}", number + 4),
+        );
+        let instance = with_addresses(
+            on_port(number, "br0", wire.tap, 0x1000 + number),
+            wire.mac,
+            &ipv4,
+            &ipv6,
+        );
         instances.push(with_option(instance, "HttpTokens", "optional"));
     }
     lab.nft(MARKS);
@@ -74,61 +105,90 @@ fn each_is_itself(lab: &Lab) {
 
 #[test]
 fn guests_on_a_bridge_are_each_themselves_whatever_address_they_take() {
-    let Some((lab, imdsd)) = bridge("a bridge") else { return };
+    let Some((lab, imdsd)) = bridge("a bridge") else {
+        return;
+    };
     for guarded in [false, true] {
         if guarded {
             guard(&lab, &imdsd);
         }
         each_is_itself(&lab);
-        lab.sh("g3", "ip address add 10.0.0.6/24 dev eth0; ip -6 address add fd11::6/64 dev eth0 nodad");
+        lab.sh(
+            "g3",
+            "ip address add 10.0.0.6/24 dev eth0; ip -6 address add fd11::6/64 dev eth0 nodad",
+        );
         let attacker = lab.door("g3");
         for (from, to) in [("10.0.0.6:0", IPV4), ("[fd11::6]:0", IPV6)] {
             let from: SocketAddr = from.parse().unwrap();
             let read = match attacker.connect_as(Some(from), to, Duration::from_secs(1)) {
                 Ok(mut stream) => {
-                    stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+                    stream
+                        .set_read_timeout(Some(Duration::from_secs(1)))
+                        .unwrap();
                     stream.write_all(get(INSTANCE_ID).as_bytes()).unwrap();
                     read_to_end(&mut stream)
                 }
                 Err(reason) => reason.to_string(),
             };
-            println!("guarded: {guarded}: guest 3 from {from}: {:?}", read.lines().last());
+            println!(
+                "guarded: {guarded}: guest 3 from {from}: {:?}",
+                read.lines().last()
+            );
             assert!(!read.contains(&id(2)), "{read}");
         }
         if !guarded {
             // The host sends to it what is for the neighbour, so it is answered: under its own mark.
             let attacks = ["10.0.0.6", "fd11::6"].map(|claimed| {
-                let target = if claimed.contains(':') { "fd11::1" } else { "10.0.0.1" };
+                let target = if claimed.contains(':') {
+                    "fd11::1"
+                } else {
+                    "10.0.0.1"
+                };
                 Lines::of(lab.script("g3", "claim.py").args(["eth0", claimed, target]))
             });
             for (from, to) in [("10.0.0.6:0", IPV4), ("[fd11::6]:0", IPV6)] {
                 let from: SocketAddr = from.parse().unwrap();
                 eventually("it is itself under the neighbour's address", || {
-                    let Ok(mut stream) = attacker.connect_as(Some(from), to, Duration::from_secs(1)) else {
+                    let Ok(mut stream) =
+                        attacker.connect_as(Some(from), to, Duration::from_secs(1))
+                    else {
                         return false;
                     };
-                    stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+                    stream
+                        .set_read_timeout(Some(Duration::from_secs(1)))
+                        .unwrap();
                     stream.write_all(get(INSTANCE_ID).as_bytes()).unwrap();
                     let read = Answer::read(&read_to_end(&mut stream));
                     assert!(read.status == 0 || read.body == id(3), "{read:?}");
                     read.status == 200
                 });
-                println!("guarded: false: guest 3 from {from}, which it has claimed: {}", id(3));
+                println!(
+                    "guarded: false: guest 3 from {from}, which it has claimed: {}",
+                    id(3)
+                );
             }
             drop(attacks);
         }
-        lab.sh("g3", "ip address del 10.0.0.6/24 dev eth0; ip -6 address del fd11::6/64 dev eth0");
+        lab.sh(
+            "g3",
+            "ip address del 10.0.0.6/24 dev eth0; ip -6 address del fd11::6/64 dev eth0",
+        );
         forget(&lab);
     }
 }
 
 /// Each family: where the service is, and who the victim is.
-const FAMILIES: [(&str, &str, &str); 2] = [("169.254.169.254", IPV4, "10.0.0.5"), ("fd00:ec2::254", IPV6, "fd11::5")];
+const FAMILIES: [(&str, &str, &str); 2] = [
+    ("169.254.169.254", IPV4, "10.0.0.5"),
+    ("fd00:ec2::254", IPV6, "fd11::5"),
+];
 
 /// A guest says that it has the service's address: others get its user-data for theirs.
 #[test]
 fn a_guest_that_claims_the_services_address_serves_nobody() {
-    let Some((lab, imdsd)) = bridge("a claimed service") else { return };
+    let Some((lab, imdsd)) = bridge("a claimed service") else {
+        return;
+    };
     let (victim, attacker) = (lab.door("g1"), lab.door("g3"));
     lab.sh("g3", "ip address add 169.254.169.254/32 dev lo; ip -6 address add fd00:ec2::254/128 dev lo nodad");
     let _impostors = [IPV4, IPV6].map(|at| Impostor::start(&attacker, at));
@@ -146,7 +206,9 @@ fn a_guest_that_claims_the_services_address_serves_nobody() {
             let attack = Lines::of(lab.script("g3", "claim.py").args(["eth0", service, told]));
             attack.expect(1);
             if !guarded {
-                eventually("the victim reads what the attacker says", || read(address) == Impostor::SAYS);
+                eventually("the victim reads what the attacker says", || {
+                    read(address) == Impostor::SAYS
+                });
             } else {
                 for _ in 0..5 {
                     attack.expect(ROUNDS / 5);
@@ -155,7 +217,10 @@ fn a_guest_that_claims_the_services_address_serves_nobody() {
                     assert_eq!(read(address), own, "{address}");
                 }
             }
-            println!("a guest claims {service}, guarded: {guarded}: the victim reads {:?}", read(address));
+            println!(
+                "a guest claims {service}, guarded: {guarded}: the victim reads {:?}",
+                read(address)
+            );
             drop(attack);
             forget(&lab);
         }
@@ -165,7 +230,9 @@ fn a_guest_that_claims_the_services_address_serves_nobody() {
 /// A guest says to the host that it has the victim's address: the victim's token goes to it.
 #[test]
 fn a_guest_that_claims_anothers_address_is_sent_nothing_of_the_others() {
-    let Some((lab, imdsd)) = bridge("a claimed guest") else { return };
+    let Some((lab, imdsd)) = bridge("a claimed guest") else {
+        return;
+    };
     let victim = lab.door("g1");
     for guarded in [false, true] {
         if guarded {
@@ -175,35 +242,64 @@ fn a_guest_that_claims_anothers_address_is_sent_nothing_of_the_others() {
             let mut sniffer = lab.sniff("g3", "eth0");
             let mut stream = victim.connect(address).unwrap();
             assert_eq!(ask_on(&mut stream, &get(INSTANCE_ID)).unwrap().body, id(1));
-            let service = if address == IPV4 { "10.0.0.1" } else { "fd11::1" };
-            let attack = Lines::of(lab.script("g3", "claim.py").args(["eth0", claimed, service]));
+            let service = if address == IPV4 {
+                "10.0.0.1"
+            } else {
+                "fd11::1"
+            };
+            let attack = Lines::of(
+                lab.script("g3", "claim.py")
+                    .args(["eth0", claimed, service]),
+            );
             let host_believes = || lab.sh(HOST, &format!("ip neigh show {claimed} dev br0"));
             attack.expect(1);
             if !guarded {
-                eventually("the host believes the attacker", || host_believes().contains(ATTACKER.mac));
+                eventually("the host believes the attacker", || {
+                    host_believes().contains(ATTACKER.mac)
+                });
             } else {
                 attack.expect(ROUNDS);
                 lab.sh(HOST, "ip neigh flush dev br0; ip -6 neigh flush dev br0");
                 attack.expect(ROUNDS);
             }
-            stream.set_read_timeout(Some(if guarded { PATIENCE } else { Duration::from_millis(500) })).unwrap();
+            stream
+                .set_read_timeout(Some(if guarded {
+                    PATIENCE
+                } else {
+                    Duration::from_millis(500)
+                }))
+                .unwrap();
             stream.write_all(TOKEN_REQUEST.as_bytes()).unwrap();
             let answer = Answer::read(&read_to_end(&mut stream));
             let stolen = |seen: &[crate::lab::Segment]| -> Vec<String> {
-                let to_victim = |segment: &&crate::lab::Segment| segment.target.to_string() == claimed;
-                let mine = seen.iter().filter(|segment| segment.way == "in" && segment.source_port == 80);
-                mine.filter(to_victim).map(|segment| segment.payload.clone()).filter(|text| !text.is_empty()).collect()
+                let to_victim =
+                    |segment: &&crate::lab::Segment| segment.target.to_string() == claimed;
+                let mine = seen
+                    .iter()
+                    .filter(|segment| segment.way == "in" && segment.source_port == 80);
+                mine.filter(to_victim)
+                    .map(|segment| segment.payload.clone())
+                    .filter(|text| !text.is_empty())
+                    .collect()
             };
             if !guarded {
                 // The answer that the victim waits for is on the attacker's wire.
                 let stolen = stolen(sniffer.wait_for(|seen| !stolen(seen).is_empty()));
                 assert!(stolen[0].starts_with("HTTP/1.1 200 OK"), "{stolen:?}");
-                println!("{claimed} claimed, not guarded: the attacker has the victim's token answer");
+                println!(
+                    "{claimed} claimed, not guarded: the attacker has the victim's token answer"
+                );
             } else {
                 assert_eq!(answer.status, 200, "the victim has its token: {answer:?}");
-                assert!(!host_believes().contains(ATTACKER.mac), "{}", host_believes());
+                assert!(
+                    !host_believes().contains(ATTACKER.mac),
+                    "{}",
+                    host_believes()
+                );
                 assert_eq!(stolen(sniffer.seen()), Vec::<String>::new());
-                println!("{claimed} claimed, guarded: the victim has its token, the attacker nothing");
+                println!(
+                    "{claimed} claimed, guarded: the victim has its token, the attacker nothing"
+                );
             }
             drop(attack);
             forget(&lab);
@@ -214,7 +310,9 @@ fn a_guest_that_claims_anothers_address_is_sent_nothing_of_the_others() {
 /// Guests send to their gateway, which need not be the host: such a frame passes through the bridge.
 #[test]
 fn a_guest_whose_gateway_is_another_machine_is_served() {
-    let Some((lab, imdsd)) = bridge("another gateway") else { return };
+    let Some((lab, imdsd)) = bridge("another gateway") else {
+        return;
+    };
     lab.guest(&Wire {
         guest: "gateway",
         tap: "uplink",
@@ -231,7 +329,10 @@ fn a_guest_whose_gateway_is_another_machine_is_served() {
     let guest = lab.door("g1");
     for address in [IPV4, IPV6] {
         let lost = guest.connect_as(None, address, Duration::from_millis(300));
-        assert!(lost.is_err(), "the frames go to the gateway, which leads nowhere");
+        assert!(
+            lost.is_err(),
+            "the frames go to the gateway, which leads nowhere"
+        );
     }
     guard(&lab, &imdsd);
     each_is_itself(&lab);
@@ -241,11 +342,17 @@ fn a_guest_whose_gateway_is_another_machine_is_served() {
 /// One socket listens for all guests of a bridge: one of them without IPv6 is refused once it is connected.
 #[test]
 fn a_guest_on_a_bridge_without_ipv6_is_turned_away_and_its_neighbours_are_not() {
-    let Some((lab, imdsd)) = bridge("IPv6 on a bridge") else { return };
+    let Some((lab, imdsd)) = bridge("IPv6 on a bridge") else {
+        return;
+    };
     guard(&lab, &imdsd);
     let (guest, neighbour) = (lab.door("g1"), lab.door("g2"));
     imdsd.modify(&id(1), "HttpProtocolIpv6", "disabled");
-    assert_eq!(guest.get(IPV6, INSTANCE_ID).raw, "", "reset, and nothing before it");
+    assert_eq!(
+        guest.get(IPV6, INSTANCE_ID).raw,
+        "",
+        "reset, and nothing before it"
+    );
     assert_eq!(guest.who_am_i(IPV4), id(1));
     assert_eq!(neighbour.who_am_i(IPV6), id(2));
     imdsd.modify(&id(1), "HttpProtocolIpv6", "enabled");
@@ -258,7 +365,9 @@ fn a_guest_on_a_bridge_without_ipv6_is_turned_away_and_its_neighbours_are_not() 
 /// A guest on a port that no document names has no mark, and no answer.
 #[test]
 fn a_port_that_belongs_to_nobody_is_told_nothing() {
-    let Some((lab, imdsd)) = bridge("a port of nobody's") else { return };
+    let Some((lab, imdsd)) = bridge("a port of nobody's") else {
+        return;
+    };
     lab.guest(&Wire {
         guest: "g4",
         tap: "tap4",
@@ -275,13 +384,21 @@ fn a_port_that_belongs_to_nobody_is_told_nothing() {
         for address in [IPV4, IPV6] {
             let mut bytes = Vec::new();
             if let Ok(mut stream) = stranger.connect_as(None, address, Duration::from_secs(1)) {
-                stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+                stream
+                    .set_read_timeout(Some(Duration::from_secs(1)))
+                    .unwrap();
                 let _ = stream.write_all(get("/latest/user-data").as_bytes());
                 let _ = stream.read_to_end(&mut bytes);
             }
             let read = String::from_utf8_lossy(&bytes).into_owned();
-            println!("guarded: {guarded}: a stranger at {address} reads {:?}", read.lines().next());
-            assert!(!read.contains("200 OK") && !read.contains("user-data of"), "{read}");
+            println!(
+                "guarded: {guarded}: a stranger at {address} reads {:?}",
+                read.lines().next()
+            );
+            assert!(
+                !read.contains("200 OK") && !read.contains("user-data of"),
+                "{read}"
+            );
         }
     }
 }

@@ -15,9 +15,19 @@ const PACE: Duration = Duration::from_millis(5);
 /// How long one try may take of the guest whose interface has just come up.
 const TRY: Duration = Duration::from_millis(50);
 
-const COMES_AND_GOES: Wire<'_> =
-    Wire { guest: "g0", tap: "tap0", mac: "02:00:00:00:00:10", ipv4: Some("10.0.0.5/24"), ipv6: Some("fd11::5/64") };
-const STAYS: Wire<'_> = Wire { guest: "g1", tap: "tap1", mac: "02:00:00:00:00:01", ..COMES_AND_GOES };
+const COMES_AND_GOES: Wire<'_> = Wire {
+    guest: "g0",
+    tap: "tap0",
+    mac: "02:00:00:00:00:10",
+    ipv4: Some("10.0.0.5/24"),
+    ipv6: Some("fd11::5/64"),
+};
+const STAYS: Wire<'_> = Wire {
+    guest: "g1",
+    tap: "tap1",
+    mac: "02:00:00:00:00:01",
+    ..COMES_AND_GOES
+};
 
 /// Reads at an even pace until it is told to stop: how often, and what went wrong.
 fn read_steadily(door: &Door, stop: &AtomicBool) -> (usize, Vec<String>) {
@@ -54,16 +64,28 @@ fn go_and_come(
     lab.add(COMES_AND_GOES.guest);
     lab.guest(&STAYS);
     let instances = [(0, &COMES_AND_GOES), (1, &STAYS)].map(|(number, wire)| {
-        let instance = with_addresses(on_interface(number, wire.tap), wire.mac, "10.0.0.5", "fd11::5");
+        let instance = with_addresses(
+            on_interface(number, wire.tap),
+            wire.mac,
+            "10.0.0.5",
+            "fd11::5",
+        );
         with_option(instance, "HttpTokens", "optional")
     });
     let _imdsd = Imdsd::start(lab, MANAGE, &instances);
     let [coming, traffic] = [(); 2].map(|()| lab.door(COMES_AND_GOES.guest));
     let steady = lab.door(STAYS.guest);
-    crate::lab::eventually("the other guest is served", || steady.get(IPV6, INSTANCE_ID).body == id(1));
+    crate::lab::eventually("the other guest is served", || {
+        steady.get(IPV6, INSTANCE_ID).body == id(1)
+    });
     // One process that sets links up: starting one takes longer than what is measured.
     let mut links = lab.command(HOST, "ip");
-    let mut links = links.args(["-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut links = links
+        .args(["-batch", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
     let mut link = links.stdin.take().unwrap();
 
     let stop = AtomicBool::new(false);
@@ -86,12 +108,18 @@ fn go_and_come(
         for _ in 0..ROUNDS {
             let wire = plug_in(lab);
             // A guest that asks for a neighbour once a second would measure its own patience.
-            lab.sh(COMES_AND_GOES.guest, "sysctl -qw net.ipv4.neigh.eth0.retrans_time_ms=5");
+            lab.sh(
+                COMES_AND_GOES.guest,
+                "sysctl -qw net.ipv4.neigh.eth0.retrans_time_ms=5",
+            );
             lab.address(&COMES_AND_GOES);
             let up = Instant::now();
             writeln!(link, "link set tap0 up").unwrap();
             let deadline = up + PATIENCE;
-            while !coming.try_ask(IPV4, &get(INSTANCE_ID), TRY).is_ok_and(|answer| answer.body == id(0)) {
+            while !coming
+                .try_ask(IPV4, &get(INSTANCE_ID), TRY)
+                .is_ok_and(|answer| answer.body == id(0))
+            {
                 if Instant::now() > deadline {
                     panic!("not served after {PATIENCE:?}; {} rounds were", times.len());
                 }
@@ -119,7 +147,9 @@ fn go_and_come(
 fn an_interface_that_comes_and_goes_is_served_and_its_neighbours_do_not_notice() {
     let test = "a veth";
     let Some(lab) = Lab::new(test) else { return };
-    let Wire { guest, tap, mac, .. } = COMES_AND_GOES;
+    let Wire {
+        guest, tap, mac, ..
+    } = COMES_AND_GOES;
     let add = format!("ip link add {tap} type veth peer name eth0 address {mac} netns {guest}");
     go_and_come(
         test,
@@ -137,16 +167,28 @@ fn an_interface_that_comes_and_goes_is_served_and_its_neighbours_do_not_notice()
 fn a_tap_that_comes_and_goes_is_served_and_its_neighbours_do_not_notice() {
     let test = "a tap";
     let Some(lab) = Lab::new(test) else { return };
-    let opened = lab.command(HOST, "sh").args(["-c", ": <> /dev/net/tun"]).stderr(Stdio::null()).status().unwrap();
+    let opened = lab
+        .command(HOST, "sh")
+        .args(["-c", ": <> /dev/net/tun"])
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
     if !opened.success() {
-        let who = if is_root() { "this kernel has no tap" } else { "only root may make a tap here" };
+        let who = if is_root() {
+            "this kernel has no tap"
+        } else {
+            "only root may make a tap here"
+        };
         return skip(test, who);
     }
     go_and_come(
         test,
         &lab,
         |lab| {
-            let wire = Lines::of(lab.script(HOST, "tap_wire.py").args([COMES_AND_GOES.tap, COMES_AND_GOES.guest]));
+            let wire = Lines::of(
+                lab.script(HOST, "tap_wire.py")
+                    .args([COMES_AND_GOES.tap, COMES_AND_GOES.guest]),
+            );
             wire.next(PATIENCE).expect("the wire is there");
             Some(wire)
         },

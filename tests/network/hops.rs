@@ -5,7 +5,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::imdsd::{CHECK, Imdsd, id, on_interface, with_option};
-use crate::lab::{Door, HOST, INSTANCE_ID, IPV4, IPV6, Lab, Segment, Wire, ask_on, eventually, get, get_with};
+use crate::lab::{
+    Door, HOST, INSTANCE_ID, IPV4, IPV6, Lab, Segment, Wire, ask_on, eventually, get, get_with,
+};
 use crate::support::{Answer, PATIENCE, TOKEN_REQUEST, read_to_end};
 
 /// How long to listen for an answer that must not come: several of the kernel's retransmissions.
@@ -28,7 +30,10 @@ fn chain(lab: &Lab) -> [Door; 3] {
     lab.add("b");
     lab.add("c");
     for (place, behind, network) in [("a", "b", 1), ("b", "c", 2)] {
-        lab.sh(HOST, &format!("ip -n {place} link add eth1 type veth peer name eth0 netns {behind}"));
+        lab.sh(
+            HOST,
+            &format!("ip -n {place} link add eth1 type veth peer name eth0 netns {behind}"),
+        );
         lab.sh(
             place,
             &format!(
@@ -46,7 +51,10 @@ fn chain(lab: &Lab) -> [Door; 3] {
             ),
         );
     }
-    lab.sh("a", "ip route add 10.0.2.0/24 via 10.0.1.2; ip route add fd11:2::/64 via fd11:1::2");
+    lab.sh(
+        "a",
+        "ip route add 10.0.2.0/24 via 10.0.1.2; ip route add fd11:2::/64 via fd11:1::2",
+    );
     lab.sh(
         HOST,
         "ip route add 10.0.0.5 dev tap0; ip route add 10.0.0.0/16 via 10.0.0.5 dev tap0 onlink
@@ -58,18 +66,34 @@ fn chain(lab: &Lab) -> [Door; 3] {
 /// EC2: "the token answer travels as many hops as the limit"; from the guest's own network interface that is 1.
 #[test]
 fn a_token_travels_as_many_hops_as_the_limit_and_reads_travel_always() {
-    let Some(lab) = Lab::new("hops beyond the guest") else { return };
+    let Some(lab) = Lab::new("hops beyond the guest") else {
+        return;
+    };
     let clients = chain(&lab);
-    let imdsd = Imdsd::start(&lab, CHECK, &[with_option(on_interface(1, "tap0"), "HttpTokens", "optional")]);
-    println!("| limit | hops beyond the guest | by | PUT token | GET with token | GET |\n|---|---|---|---|---|---|");
+    let imdsd = Imdsd::start(
+        &lab,
+        CHECK,
+        &[with_option(
+            on_interface(1, "tap0"),
+            "HttpTokens",
+            "optional",
+        )],
+    );
+    println!(
+        "| limit | hops beyond the guest | by | PUT token | GET with token | GET |\n|---|---|---|---|---|---|"
+    );
     for limit in [1, 2, 3, 64] {
         imdsd.modify(&id(1), "HttpPutResponseHopLimit", &limit.to_string());
         let token = clients[0].token(IPV4);
         // Silence takes its time, so all clients ask at once.
         let ask = |hops: usize, client: &Door, address: &str| {
-            let mut stream = client.connect(address).expect("the connection is not limited");
+            let mut stream = client
+                .connect(address)
+                .expect("the connection is not limited");
             // What must come may take its time.
-            stream.set_read_timeout(Some(if limit > hops { PATIENCE } else { LISTEN })).unwrap();
+            stream
+                .set_read_timeout(Some(if limit > hops { PATIENCE } else { LISTEN }))
+                .unwrap();
             stream.write_all(TOKEN_REQUEST.as_bytes()).unwrap();
             let put = Answer::read(&read_to_end(&mut stream));
             let with_token = client.ask(address, &get_with(INSTANCE_ID, &token));
@@ -80,13 +104,30 @@ fn a_token_travels_as_many_hops_as_the_limit_and_reads_travel_always() {
             let started: Vec<_> = clients
                 .iter()
                 .enumerate()
-                .flat_map(|(hops, client)| [(hops, "IPv4", IPV4, client), (hops, "IPv6", IPV6, client)])
-                .map(|(hops, family, address, client)| (hops, family, scope.spawn(move || ask(hops, client, address))))
+                .flat_map(|(hops, client)| {
+                    [(hops, "IPv4", IPV4, client), (hops, "IPv6", IPV6, client)]
+                })
+                .map(|(hops, family, address, client)| {
+                    (
+                        hops,
+                        family,
+                        scope.spawn(move || ask(hops, client, address)),
+                    )
+                })
                 .collect();
-            answers = started.into_iter().map(|(hops, by, asked)| (hops, by, asked.join().unwrap())).collect();
+            answers = started
+                .into_iter()
+                .map(|(hops, by, asked)| (hops, by, asked.join().unwrap()))
+                .collect();
         });
         for (hops, by, [put, with_token, without]) in answers {
-            let show = |status: u16| if status == 0 { "nothing".to_string() } else { status.to_string() };
+            let show = |status: u16| {
+                if status == 0 {
+                    "nothing".to_string()
+                } else {
+                    status.to_string()
+                }
+            };
             println!(
                 "| {limit} | {hops} | {by} | {} | {} | {} |",
                 show(put.status),
@@ -94,8 +135,16 @@ fn a_token_travels_as_many_hops_as_the_limit_and_reads_travel_always() {
                 show(without.status)
             );
             let reaches = if limit > hops { 200 } else { 0 };
-            assert_eq!((put.status, put.raw.is_empty()), (reaches, reaches == 0), "limit {limit}, {hops} hops, {by}");
-            assert_eq!((with_token.body, without.body), (id(1), id(1)), "limit {limit}, {hops} hops, {by}");
+            assert_eq!(
+                (put.status, put.raw.is_empty()),
+                (reaches, reaches == 0),
+                "limit {limit}, {hops} hops, {by}"
+            );
+            assert_eq!(
+                (with_token.body, without.body),
+                (id(1), id(1)),
+                "limit {limit}, {hops} hops, {by}"
+            );
         }
     }
 }
@@ -110,9 +159,19 @@ struct Expected {
 
 #[test]
 fn every_limit_is_in_the_packets_of_a_token_answer_and_in_no_others() {
-    let Some(lab) = Lab::new("the hop limit in packets") else { return };
+    let Some(lab) = Lab::new("the hop limit in packets") else {
+        return;
+    };
     let [guest, _, _] = chain(&lab);
-    let imdsd = Imdsd::start(&lab, CHECK, &[with_option(on_interface(1, "tap0"), "HttpTokens", "optional")]);
+    let imdsd = Imdsd::start(
+        &lab,
+        CHECK,
+        &[with_option(
+            on_interface(1, "tap0"),
+            "HttpTokens",
+            "optional",
+        )],
+    );
     let mut sniffer = lab.sniff("a", "eth0");
     let mut connections = Vec::new();
     for limit in 1..=64 {
@@ -125,37 +184,70 @@ fn every_limit_is_in_the_packets_of_a_token_answer_and_in_no_others() {
                     assert_eq!(ask_on(&mut stream, &get(INSTANCE_ID)).unwrap().body, id(1));
                 }
                 assert_eq!(ask_on(&mut stream, TOKEN_REQUEST).unwrap().status, 200);
-                assert_eq!(stream.read(&mut [0]).unwrap(), 0, "a token answer ends its connection");
-                connections.push(Expected { limit, end, kept_alive });
+                assert_eq!(
+                    stream.read(&mut [0]).unwrap(),
+                    0,
+                    "a token answer ends its connection"
+                );
+                connections.push(Expected {
+                    limit,
+                    end,
+                    kept_alive,
+                });
             }
         }
     }
 
     let answers_to = |seen: &[Segment], end: SocketAddr| -> Vec<Segment> {
-        seen.iter().filter(|segment| (segment.target, segment.target_port) == (end.ip(), end.port())).cloned().collect()
+        seen.iter()
+            .filter(|segment| (segment.target, segment.target_port) == (end.ip(), end.port()))
+            .cloned()
+            .collect()
     };
     let last = connections.last().unwrap().end;
     let seen = sniffer.wait_for(|seen| answers_to(seen, last).iter().any(Segment::is_fin));
     let (mut limited, mut unlimited) = (0, 0);
-    for Expected { limit, end, kept_alive } in &connections {
+    for Expected {
+        limit,
+        end,
+        kept_alive,
+    } in &connections
+    {
         let segments = answers_to(seen, *end);
         let what = format!("limit {limit}, {end}, kept alive: {kept_alive}: {segments:#?}");
-        let shaken = segments.iter().find(|segment| segment.is_syn_ack()).expect("a handshake");
+        let shaken = segments
+            .iter()
+            .find(|segment| segment.is_syn_ack())
+            .expect("a handshake");
         assert_eq!(shaken.hops, DEFAULT_HOPS, "{what}");
         // A read's answer carries the instance-id, a token's answer doesn't.
         let (reads, tokens): (Vec<_>, Vec<_>) = segments
             .iter()
             .filter(|segment| !segment.payload.is_empty())
             .partition(|segment| segment.payload.contains(&id(1)));
-        assert_eq!((reads.is_empty(), tokens.is_empty()), (!kept_alive, false), "{what}");
-        assert!(reads.iter().all(|segment| segment.hops == DEFAULT_HOPS), "{what}");
-        assert!(tokens.iter().all(|segment| segment.hops == *limit), "{what}");
+        assert_eq!(
+            (reads.is_empty(), tokens.is_empty()),
+            (!kept_alive, false),
+            "{what}"
+        );
+        assert!(
+            reads.iter().all(|segment| segment.hops == DEFAULT_HOPS),
+            "{what}"
+        );
+        assert!(
+            tokens.iter().all(|segment| segment.hops == *limit),
+            "{what}"
+        );
         // The limit is not raised again on what follows the answer. The kernel acknowledges a FIN that comes twice with the
         // default once the socket is gone (TIME_WAIT): a segment that carries nothing.
-        let after =
-            segments.iter().skip_while(|segment| segment.payload.is_empty() || segment.payload.contains(&id(1)));
+        let after = segments
+            .iter()
+            .skip_while(|segment| segment.payload.is_empty() || segment.payload.contains(&id(1)));
         let after = after.filter(|segment| !segment.payload.is_empty() || segment.is_fin());
-        assert!(after.clone().all(|segment| segment.hops == *limit), "{what}");
+        assert!(
+            after.clone().all(|segment| segment.hops == *limit),
+            "{what}"
+        );
         limited += after.count();
         unlimited += 1 + reads.len();
     }
@@ -170,16 +262,25 @@ fn every_limit_is_in_the_packets_of_a_token_answer_and_in_no_others() {
 /// ones included.
 #[test]
 fn no_byte_of_a_token_is_resent_to_a_client_beyond_the_limit() {
-    let Some(lab) = Lab::new("retransmissions") else { return };
+    let Some(lab) = Lab::new("retransmissions") else {
+        return;
+    };
     let [_, client, _] = chain(&lab);
     let _imdsd = Imdsd::start(
         &lab,
         CHECK,
-        &[with_option(with_option(on_interface(1, "tap0"), "HttpPutResponseHopLimit", 1), "HttpTokens", "optional")],
+        &[with_option(
+            with_option(on_interface(1, "tap0"), "HttpPutResponseHopLimit", 1),
+            "HttpTokens",
+            "optional",
+        )],
     );
     let (mut within, mut beyond) = (lab.sniff("a", "eth0"), lab.sniff("b", "eth0"));
     // A read behind the token would carry the token's bytes with it, were the limit raised for it.
-    let requests = [TOKEN_REQUEST.to_string(), format!("{TOKEN_REQUEST}{}", get(INSTANCE_ID))];
+    let requests = [
+        TOKEN_REQUEST.to_string(),
+        format!("{TOKEN_REQUEST}{}", get(INSTANCE_ID)),
+    ];
     let mut streams = Vec::new();
     for address in [IPV4, IPV6] {
         for request in &requests {
@@ -188,13 +289,19 @@ fn no_byte_of_a_token_is_resent_to_a_client_beyond_the_limit() {
             streams.push(stream);
         }
     }
-    let ports: Vec<u16> = streams.iter().map(|stream| stream.local_addr().unwrap().port()).collect();
+    let ports: Vec<u16> = streams
+        .iter()
+        .map(|stream| stream.local_addr().unwrap().port())
+        .collect();
 
     // Seven seconds of listening. TCP_USER_TIMEOUT gives up after five; a reset is an end too.
     let until = Instant::now() + Duration::from_secs(7);
     for stream in &mut streams {
         let mut bytes = 0;
-        while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        while let Some(left) = until
+            .checked_duration_since(Instant::now())
+            .filter(|left| !left.is_zero())
+        {
             stream.set_read_timeout(Some(left)).unwrap();
             match stream.read(&mut [0; 4096]) {
                 Ok(0) | Err(_) => break,
@@ -205,26 +312,53 @@ fn no_byte_of_a_token_is_resent_to_a_client_beyond_the_limit() {
     }
 
     let answers = |seen: &[Segment]| -> Vec<Segment> {
-        seen.iter().filter(|segment| segment.source_port == 80 && !segment.payload.is_empty()).cloned().collect()
+        seen.iter()
+            .filter(|segment| segment.source_port == 80 && !segment.payload.is_empty())
+            .cloned()
+            .collect()
     };
     within.wait_for(|seen| answers(seen).len() >= 2 * ports.len());
     let sent = answers(within.seen());
     assert!(sent.iter().all(|segment| segment.hops == 1), "{sent:#?}");
-    let passed: usize = answers(beyond.seen()).iter().map(|segment| segment.payload.len()).sum();
+    let passed: usize = answers(beyond.seen())
+        .iter()
+        .map(|segment| segment.payload.len())
+        .sum();
     for port in &ports {
         let of_port = sent.iter().filter(|segment| segment.target_port == *port);
-        let token = of_port.clone().next().expect("an answer").payload.split("\r\n\r\n").nth(1).unwrap().to_string();
+        let token = of_port
+            .clone()
+            .next()
+            .expect("an answer")
+            .payload
+            .split("\r\n\r\n")
+            .nth(1)
+            .unwrap()
+            .to_string();
         assert!(token.len() > 20, "{token}");
-        assert!(!beyond.seen().iter().any(|segment| segment.payload.contains(&token)));
-        println!("port {port}: sent {} times with limit 1, {passed} bytes one hop farther", of_port.count());
+        assert!(
+            !beyond
+                .seen()
+                .iter()
+                .any(|segment| segment.payload.contains(&token))
+        );
+        println!(
+            "port {port}: sent {} times with limit 1, {passed} bytes one hop farther",
+            of_port.count()
+        );
     }
     assert_eq!(passed, 0);
-    assert!(beyond.seen().iter().any(Segment::is_syn_ack), "the handshake passed");
+    assert!(
+        beyond.seen().iter().any(Segment::is_syn_ack),
+        "the handshake passed"
+    );
 
     let since = Instant::now();
     eventually("the daemon's sockets are gone", || {
         let sockets = lab.sh(HOST, "ss -Htan");
-        !ports.iter().any(|port| sockets.contains(&format!(":{port} ")))
+        !ports
+            .iter()
+            .any(|port| sockets.contains(&format!(":{port} ")))
     });
     assert!(since.elapsed() < PATIENCE);
     println!("the daemon has none of the {} sockets left", ports.len());
@@ -233,12 +367,18 @@ fn no_byte_of_a_token_is_resent_to_a_client_beyond_the_limit() {
 /// The guest has the token, and nothing that it says of it arrives: everything is resent, each time with the limit.
 #[test]
 fn a_token_whose_acknowledgements_are_lost_is_resent_with_its_limit_and_no_more() {
-    let Some(lab) = Lab::new("lost acknowledgements") else { return };
+    let Some(lab) = Lab::new("lost acknowledgements") else {
+        return;
+    };
     let [guest, _, _] = chain(&lab);
     let _imdsd = Imdsd::start(
         &lab,
         CHECK,
-        &[with_option(with_option(on_interface(1, "tap0"), "HttpPutResponseHopLimit", 1), "HttpTokens", "optional")],
+        &[with_option(
+            with_option(on_interface(1, "tap0"), "HttpPutResponseHopLimit", 1),
+            "HttpTokens",
+            "optional",
+        )],
     );
     // What opens a connection passes, and what carries a request; an acknowledgement alone does not, nor does an end.
     lab.sh(
@@ -250,7 +390,9 @@ fn a_token_whose_acknowledgements_are_lost_is_resent_with_its_limit_and_no_more(
     let mut wire = lab.sniff("a", "eth0");
     let ends = [IPV4, IPV6].map(|address| {
         let mut stream = guest.connect(address).unwrap();
-        stream.write_all(format!("{TOKEN_REQUEST}{}", get(INSTANCE_ID)).as_bytes()).unwrap();
+        stream
+            .write_all(format!("{TOKEN_REQUEST}{}", get(INSTANCE_ID)).as_bytes())
+            .unwrap();
         let mut answer = String::new();
         let until = Instant::now() + PATIENCE;
         while !answer.contains("\r\n\r\n") {
@@ -268,16 +410,23 @@ fn a_token_whose_acknowledgements_are_lost_is_resent_with_its_limit_and_no_more(
         let sent: Vec<Segment> = wire
             .seen()
             .iter()
-            .filter(|segment| segment.target_port == port && (!segment.payload.is_empty() || segment.is_fin()))
+            .filter(|segment| {
+                segment.target_port == port && (!segment.payload.is_empty() || segment.is_fin())
+            })
             .cloned()
             .collect();
         println!(
             "port {port}: {} segments of the answer and its end, limits {:?}",
             sent.len(),
-            sent.iter().map(|segment| segment.hops).collect::<std::collections::BTreeSet<_>>()
+            sent.iter()
+                .map(|segment| segment.hops)
+                .collect::<std::collections::BTreeSet<_>>()
         );
         let token = answer.split("\r\n\r\n").nth(1).unwrap();
-        let resent = sent.iter().filter(|segment| segment.payload.contains(token)).count();
+        let resent = sent
+            .iter()
+            .filter(|segment| segment.payload.contains(token))
+            .count();
         assert!(resent >= 4, "{resent} times: {sent:#?}");
         assert!(sent.iter().all(|segment| segment.hops == 1), "{sent:#?}");
     }
@@ -286,12 +435,16 @@ fn a_token_whose_acknowledgements_are_lost_is_resent_with_its_limit_and_no_more(
 /// What this kernel does to servers that only mean well, so that the tests above can fail.
 #[test]
 fn a_server_that_raises_the_limit_again_sends_its_secret_beyond_it() {
-    let Some(lab) = Lab::new("careless servers") else { return };
+    let Some(lab) = Lab::new("careless servers") else {
+        return;
+    };
     let [_, client, _] = chain(&lab);
     const SECRET: &str = "not for the next hop";
     type Sends = fn(&mut TcpStream);
     let careless: [(&str, Sends); 3] = [
-        ("never limited", |stream| stream.write_all(SECRET.as_bytes()).unwrap()),
+        ("never limited", |stream| {
+            stream.write_all(SECRET.as_bytes()).unwrap()
+        }),
         ("raised again", |stream| {
             stream.set_ttl(1).unwrap();
             stream.write_all(SECRET.as_bytes()).unwrap();
@@ -312,6 +465,10 @@ fn a_server_that_raises_the_limit_again_sends_its_secret_beyond_it() {
         asking.set_read_timeout(Some(LISTEN)).unwrap();
         let got = asking.read(&mut [0; 64]).unwrap_or(0);
         println!("{name}: {got} bytes one hop beyond the limit");
-        assert_eq!(got, if name == "limited" { 0 } else { SECRET.len() }, "{name}");
+        assert_eq!(
+            got,
+            if name == "limited" { 0 } else { SECRET.len() },
+            "{name}"
+        );
     }
 }

@@ -36,8 +36,16 @@ impl Imdsd {
         let directory = tempfile::tempdir().unwrap();
         write_keys(&directory.path().join("access-keys.toml"));
         write_configuration(directory.path(), config, instances);
-        let (child, lines) = spawn_by(lab.command(HOST, env!("CARGO_BIN_EXE_imdsd")), directory.path());
-        Imdsd { child, lines, directory, control: lab.door(HOST) }
+        let (child, lines) = spawn_by(
+            lab.command(HOST, env!("CARGO_BIN_EXE_imdsd")),
+            directory.path(),
+        );
+        Imdsd {
+            child,
+            lines,
+            directory,
+            control: lab.door(HOST),
+        }
     }
 
     /// Starts it again on the same directory.
@@ -48,7 +56,10 @@ impl Imdsd {
 
     /// The same without a wait.
     pub fn spawn_again(&mut self, lab: &Lab) {
-        (self.child, self.lines) = spawn_by(lab.command(HOST, env!("CARGO_BIN_EXE_imdsd")), self.directory.path());
+        (self.child, self.lines) = spawn_by(
+            lab.command(HOST, env!("CARGO_BIN_EXE_imdsd")),
+            self.directory.path(),
+        );
     }
 
     /// What the next start finds: another configuration, other documents, and no records of the old ones.
@@ -78,10 +89,17 @@ impl Imdsd {
         let deadline = Instant::now() + patience;
         let mut said = Vec::new();
         loop {
-            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            match self
+                .lines
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
                 Ok(line) if is_it(&line) => return line,
                 Ok(line) => said.push(line.to_string()),
-                Err(_) => panic!("the line did not come; status {:?}\n{}", self.child.try_wait(), said.join("\n")),
+                Err(_) => panic!(
+                    "the line did not come; status {:?}\n{}",
+                    self.child.try_wait(),
+                    said.join("\n")
+                ),
             }
         }
     }
@@ -115,13 +133,25 @@ impl Imdsd {
 
     /// A call to the EC2 API, made on the host.
     pub fn call(&self, action: &str, parameters: &[(&str, &str)]) -> Answer {
-        let stream = self.control.connect(Namespace::CONTROL).expect("the control endpoint is there");
-        call_on(stream, Namespace::CONTROL.parse().unwrap(), action, parameters).expect("an answer")
+        let stream = self
+            .control
+            .connect(Namespace::CONTROL)
+            .expect("the control endpoint is there");
+        call_on(
+            stream,
+            Namespace::CONTROL.parse().unwrap(),
+            action,
+            parameters,
+        )
+        .expect("an answer")
     }
 
     /// Changes an option of an instance and waits until the sockets carry it.
     pub fn modify(&self, id: &str, option: &str, value: &str) {
-        let answer = self.call("ModifyInstanceMetadataOptions", &[("InstanceId", id), (option, value)]);
+        let answer = self.call(
+            "ModifyInstanceMetadataOptions",
+            &[("InstanceId", id), (option, value)],
+        );
         assert_eq!(answer.status, 200, "{}", answer.body);
         crate::lab::eventually("the change is applied", || self.state_of(id) == "applied");
     }
@@ -135,22 +165,33 @@ impl Imdsd {
 
     /// What `imdsd guest-rules` prints for this configuration.
     pub fn guest_rules(&self, lab: &Lab) -> String {
-        self.said_by(lab.command(HOST, env!("CARGO_BIN_EXE_imdsd")).arg("guest-rules"))
+        self.said_by(
+            lab.command(HOST, env!("CARGO_BIN_EXE_imdsd"))
+                .arg("guest-rules"),
+        )
     }
 
     /// What `imdsd check --host` finds, whether or not that is good.
     pub fn check_host(&self, lab: &Lab) -> (bool, String) {
         let mut command = lab.command(HOST, env!("CARGO_BIN_EXE_imdsd"));
-        command.args(["check", "--host", "--config"]).arg(self.directory.path().join("imdsd.toml"));
+        command
+            .args(["check", "--host", "--config"])
+            .arg(self.directory.path().join("imdsd.toml"));
         let said = command.output().unwrap();
         let text = [said.stdout, said.stderr].concat();
         (said.status.success(), String::from_utf8(text).unwrap())
     }
 
     fn said_by(&self, command: &mut Command) -> String {
-        let command = command.arg("--config").arg(self.directory.path().join("imdsd.toml"));
+        let command = command
+            .arg("--config")
+            .arg(self.directory.path().join("imdsd.toml"));
         let said = command.stderr(Stdio::piped()).output().unwrap();
-        assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+        assert!(
+            said.status.success(),
+            "{}",
+            String::from_utf8_lossy(&said.stderr)
+        );
         String::from_utf8(said.stdout).unwrap()
     }
 }
@@ -161,7 +202,10 @@ impl Drop for Imdsd {
         let _ = self.child.wait();
         if std::thread::panicking() {
             let lines: Vec<String> = self.lines.try_iter().map(|line| line.to_string()).collect();
-            eprintln!("the daemon said last:\n{}", lines[lines.len().saturating_sub(20)..].join("\n"));
+            eprintln!(
+                "the daemon said last:\n{}",
+                lines[lines.len().saturating_sub(20)..].join("\n")
+            );
         }
     }
 }
@@ -179,7 +223,10 @@ fn write_configuration(directory: &Path, config: &str, instances: &[Value]) {
 fn write_documents(directory: &Path, instances: &[Value]) {
     std::fs::create_dir(directory.join("instances.d")).unwrap();
     for instance in instances {
-        let name = format!("instances.d/{}.json", instance["InstanceId"].as_str().unwrap());
+        let name = format!(
+            "instances.d/{}.json",
+            instance["InstanceId"].as_str().unwrap()
+        );
         std::fs::write(directory.join(name), instance.to_string()).unwrap();
     }
 }
@@ -215,7 +262,10 @@ pub fn on_interface(number: u32, interface: &str) -> Value {
 
 /// The same on a port of a bridge.
 pub fn on_port(number: u32, bridge: &str, port: &str, mark: u32) -> Value {
-    instance(number, json!([{ "BridgePort": { "Bridge": bridge, "Port": port, "Mark": mark } }]))
+    instance(
+        number,
+        json!([{ "BridgePort": { "Bridge": bridge, "Port": port, "Mark": mark } }]),
+    )
 }
 
 /// Gives an instance its network interface, as describe-instances lists it.

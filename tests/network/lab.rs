@@ -70,22 +70,42 @@ impl Lab {
 
     /// A command in a place; see [`Namespace::command`] for what it is kept from.
     pub fn command(&self, place: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
-        if place == HOST { self.host.command(program) } else { self.host.command_in(place, program) }
+        if place == HOST {
+            self.host.command(program)
+        } else {
+            self.host.command_in(place, program)
+        }
     }
 
     /// Runs lines of shell in a place, up to the first that fails, which fails the test; what they print.
     pub fn sh(&self, place: &str, script: &str) -> String {
-        let said = self.command(place, "timeout").args(["60", "sh", "-ec", script]).output().unwrap();
-        assert!(said.status.success(), "in {place}: {script}\n{}", String::from_utf8_lossy(&said.stderr));
+        let said = self
+            .command(place, "timeout")
+            .args(["60", "sh", "-ec", script])
+            .output()
+            .unwrap();
+        assert!(
+            said.status.success(),
+            "in {place}: {script}\n{}",
+            String::from_utf8_lossy(&said.stderr)
+        );
         String::from_utf8(said.stdout).unwrap()
     }
 
     /// One of the scripts beside this file, in a place.
     pub fn script(&self, place: &str, name: &str) -> Command {
         // Not a version manager's stand-in, which takes longer to start than a test to run.
-        let python = if Path::new("/usr/bin/python3").exists() { "/usr/bin/python3" } else { "python3" };
+        let python = if Path::new("/usr/bin/python3").exists() {
+            "/usr/bin/python3"
+        } else {
+            "python3"
+        };
         let mut command = self.command(place, python);
-        command.arg("-BSE").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/network").join(name));
+        command.arg("-BSE").arg(
+            Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("tests/network")
+                .join(name),
+        );
         command
     }
 
@@ -108,7 +128,9 @@ impl Lab {
 
     /// The wire alone: again, once the tap was deleted, and to a guest that is there already.
     pub fn plug_in(&self, wire: &Wire<'_>) {
-        let Wire { guest, tap, mac, .. } = wire;
+        let Wire {
+            guest, tap, mac, ..
+        } = wire;
         self.sh(
             HOST,
             &format!("ip link add {tap} type veth peer name eth0 address {mac} netns {guest}; ip link set {tap} up"),
@@ -118,10 +140,13 @@ impl Lab {
 
     /// The guest's side of a wire, up, with addresses and with routes to the service.
     pub fn address(&self, wire: &Wire<'_>) {
-        let Wire { guest, ipv4, ipv6, .. } = wire;
+        let Wire {
+            guest, ipv4, ipv6, ..
+        } = wire;
         let mut script = "ip link set eth0 up\n".to_string();
         if let Some(ipv4) = ipv4 {
-            script += &format!("ip address add {ipv4} dev eth0\nip route add 169.254.169.254 dev eth0\n");
+            script +=
+                &format!("ip address add {ipv4} dev eth0\nip route add 169.254.169.254 dev eth0\n");
         }
         if let Some(ipv6) = ipv6 {
             script += &format!("ip -6 address add {ipv6} dev eth0 nodad\n");
@@ -153,15 +178,30 @@ impl Lab {
 
     fn feed(&self, place: &str, program: &str, arguments: &[&str], text: &str) {
         let mut command = self.command(place, program);
-        let mut child = command.args(arguments).stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        let mut child = command
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(text.as_bytes())
+            .unwrap();
         let said = child.wait_with_output().unwrap();
-        assert!(said.status.success(), "{program}: {}\n{text}", String::from_utf8_lossy(&said.stderr));
+        assert!(
+            said.status.success(),
+            "{program}: {}\n{text}",
+            String::from_utf8_lossy(&said.stderr)
+        );
     }
 
     /// The MAC address of an interface.
     pub fn mac(&self, place: &str, interface: &str) -> String {
-        let links: Value = serde_json::from_str(&self.sh(place, &format!("ip -j link show {interface}"))).unwrap();
+        let links: Value =
+            serde_json::from_str(&self.sh(place, &format!("ip -j link show {interface}"))).unwrap();
         links[0]["address"].as_str().unwrap().to_string()
     }
 
@@ -169,15 +209,25 @@ impl Lab {
     pub fn door(&self, place: &str) -> Door {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_read_timeout(Some(3 * PATIENCE)).unwrap();
-        let child = self.script(place, "door.py").stdin(Stdio::from(OwnedFd::from(theirs))).spawn().unwrap();
-        Door { child, wire: Mutex::new(ours) }
+        let child = self
+            .script(place, "door.py")
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .spawn()
+            .unwrap();
+        Door {
+            child,
+            wire: Mutex::new(ours),
+        }
     }
 
     /// Sees every TCP segment on an interface from now on.
     pub fn sniff(&self, place: &str, interface: &str) -> Sniffer {
         let lines = Lines::of(self.script(place, "sniff.py").arg(interface));
         lines.next(PATIENCE).expect("the sniffer starts");
-        Sniffer { lines, seen: Vec::new() }
+        Sniffer {
+            lines,
+            seen: Vec::new(),
+        }
     }
 }
 
@@ -194,7 +244,12 @@ impl Door {
     }
 
     /// A connection from an address and port of the namespace's; the kernel chooses where there is none, or port 0.
-    pub fn connect_as(&self, from: Option<SocketAddr>, to: &str, within: Duration) -> io::Result<TcpStream> {
+    pub fn connect_as(
+        &self,
+        from: Option<SocketAddr>,
+        to: &str,
+        within: Duration,
+    ) -> io::Result<TcpStream> {
         let to: SocketAddr = to.parse().unwrap();
         let from = from.map(|from| json!([from.ip(), from.port()]));
         let wanted = json!({ "connect": [to.ip(), to.port()], "from": from, "within": within.as_secs_f64() });
@@ -206,12 +261,16 @@ impl Door {
     /// A listener in there.
     pub fn listen(&self, at: &str) -> TcpListener {
         let at: SocketAddr = at.parse().unwrap();
-        TcpListener::from(self.opened(&json!({ "listen": [at.ip(), at.port()] })).unwrap())
+        TcpListener::from(
+            self.opened(&json!({ "listen": [at.ip(), at.port()] }))
+                .unwrap(),
+        )
     }
 
     /// One request on a connection of its own; status 0 when there is no answer.
     pub fn ask(&self, to: &str, request: &str) -> Answer {
-        self.try_ask(to, request, PATIENCE).unwrap_or_else(|_| Answer::read(""))
+        self.try_ask(to, request, PATIENCE)
+            .unwrap_or_else(|_| Answer::read(""))
     }
 
     /// The same, with the reason where there is no connection.
@@ -251,15 +310,23 @@ impl Door {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut beside = RecvAncillaryBuffer::new(&mut space);
         let mut text = [0; 256];
-        let answer =
-            recvmsg(&*wire, &mut [IoSliceMut::new(&mut text)], &mut beside, RecvFlags::CMSG_CLOEXEC).expect("in time");
+        let answer = recvmsg(
+            &*wire,
+            &mut [IoSliceMut::new(&mut text)],
+            &mut beside,
+            RecvFlags::CMSG_CLOEXEC,
+        )
+        .expect("in time");
         for message in beside.drain() {
             if let RecvAncillaryMessage::ScmRights(mut sockets) = message {
                 return Ok(sockets.next().expect("one"));
             }
         }
-        let answer: Value = serde_json::from_slice(&text[..answer.bytes]).expect("the door is there");
-        Err(io::Error::from_raw_os_error(answer["errno"].as_i64().unwrap() as i32))
+        let answer: Value =
+            serde_json::from_slice(&text[..answer.bytes]).expect("the door is there");
+        Err(io::Error::from_raw_os_error(
+            answer["errno"].as_i64().unwrap() as i32,
+        ))
     }
 }
 
@@ -283,11 +350,17 @@ pub fn get_with(path: &str, token: &str) -> String {
 /// A kept-alive connection: one request on it, and the whole answer, which has a length.
 pub fn ask_on(stream: &mut TcpStream, request: &str) -> io::Result<Answer> {
     use std::io::Read as _;
-    stream.write_all(request.replace("\r\n\r\n", "\r\nConnection: keep-alive\r\n\r\n").as_bytes())?;
+    stream.write_all(
+        request
+            .replace("\r\n\r\n", "\r\nConnection: keep-alive\r\n\r\n")
+            .as_bytes(),
+    )?;
     let (mut raw, mut piece) = (String::new(), [0; 4096]);
     loop {
         let answer = Answer::read(&raw);
-        let length = answer.header("Content-Length").or(answer.header("content-length"));
+        let length = answer
+            .header("Content-Length")
+            .or(answer.header("content-length"));
         if length.is_some_and(|length| length.parse() == Ok(answer.body.len())) {
             return Ok(answer);
         }
@@ -315,13 +388,19 @@ impl Impostor {
             for stream in accepting.incoming() {
                 let Ok(mut stream) = stream else { break };
                 let says = Impostor::SAYS;
-                let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{says}", says.len());
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{says}",
+                    says.len()
+                );
                 let _ = stream.set_read_timeout(Some(PATIENCE));
                 let _ = std::io::Read::read(&mut stream, &mut [0; 4096]);
                 let _ = stream.write_all(answer.as_bytes());
             }
         });
-        Impostor { listener, serving: Some(serving) }
+        Impostor {
+            listener,
+            serving: Some(serving),
+        }
     }
 }
 
@@ -411,9 +490,15 @@ impl Sniffer {
     pub fn wait_for(&mut self, is_it: impl Fn(&[Segment]) -> bool) -> &[Segment] {
         let deadline = Instant::now() + PATIENCE;
         while !is_it(&self.seen) {
-            match self.lines.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            match self
+                .lines
+                .lines
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
                 Ok(line) => self.seen.push(serde_json::from_str(&line).unwrap()),
-                Err(RecvTimeoutError::Timeout) => panic!("not seen in time; seen: {:#?}", self.seen),
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("not seen in time; seen: {:#?}", self.seen)
+                }
                 Err(RecvTimeoutError::Disconnected) => panic!("the sniffer has ended"),
             }
         }
@@ -422,7 +507,12 @@ impl Sniffer {
 
     /// Everything that was seen until now.
     pub fn seen(&mut self) -> &[Segment] {
-        self.seen.extend(self.lines.lines.try_iter().map(|line| serde_json::from_str::<Segment>(&line).unwrap()));
+        self.seen.extend(
+            self.lines
+                .lines
+                .try_iter()
+                .map(|line| serde_json::from_str::<Segment>(&line).unwrap()),
+        );
         &self.seen
     }
 }
@@ -443,5 +533,10 @@ pub fn spread(times: &[Duration]) -> String {
     times.sort();
     let show = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
     let (first, last) = (times[0], times[times.len() - 1]);
-    format!("min {}, median {}, max {}", show(first), show(times[times.len() / 2]), show(last))
+    format!(
+        "min {}, median {}, max {}",
+        show(first),
+        show(times[times.len() / 2]),
+        show(last)
+    )
 }

@@ -22,7 +22,9 @@ impl Guest {
         let mut stream = self.door.connect(IPV4).unwrap();
         let port = stream.local_addr().unwrap().port();
         stream.write_all(TOKEN_REQUEST.as_bytes()).unwrap();
-        let answer = |segment: &&crate::lab::Segment| segment.target_port == port && !segment.payload.is_empty();
+        let answer = |segment: &&crate::lab::Segment| {
+            segment.target_port == port && !segment.payload.is_empty()
+        };
         let mut sniffer = self.sniffer.borrow_mut();
         let seen = sniffer.wait_for(|seen| seen.iter().any(|segment| answer(&segment)));
         seen.iter().find(answer).unwrap().hops
@@ -38,17 +40,29 @@ fn aws(lab: &Lab, aws: &Path, home: &Path, arguments: &[&str]) -> Value {
         .env("AWS_SECRET_ACCESS_KEY", ACCESS_KEY.1)
         .arg("ec2")
         .args(arguments)
-        .args(["--region", "us-east-1", "--output", "json", "--endpoint-url"])
+        .args([
+            "--region",
+            "us-east-1",
+            "--output",
+            "json",
+            "--endpoint-url",
+        ])
         .arg(format!("http://{}", Namespace::CONTROL));
     let said = command.output().unwrap();
-    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    assert!(
+        said.status.success(),
+        "{}",
+        String::from_utf8_lossy(&said.stderr)
+    );
     serde_json::from_slice(&said.stdout).unwrap()
 }
 
 #[test]
 fn a_change_is_the_changed_guests_alone_and_on_its_very_next_request() {
     let test = "options over a network";
-    let Some(python) = python() else { return skip(test, "no .venv with the AWS CLI; run tests/all") };
+    let Some(python) = python() else {
+        return skip(test, "no .venv with the AWS CLI; run tests/all");
+    };
     let cli = python.with_file_name("aws");
     let Some(lab) = Lab::new(test) else { return };
     let one = Wire {
@@ -73,15 +87,22 @@ fn a_change_is_the_changed_guests_alone_and_on_its_very_next_request() {
     // The AWS CLI may take longer than a kept-alive connection may wait by default.
     let config = format!("{CHECK}[guest]\nhead_seconds = 60\n");
     let instances = [on_interface(1, "tap1"), on_interface(2, "tap2")];
-    let imdsd =
-        Imdsd::start(&lab, &config, &instances.map(|instance| with_option(instance, "HttpProtocolIpv6", "disabled")));
-    let guest = |name| Guest { door: lab.door(name), sniffer: RefCell::new(lab.sniff(name, "eth0")) };
+    let imdsd = Imdsd::start(
+        &lab,
+        &config,
+        &instances.map(|instance| with_option(instance, "HttpProtocolIpv6", "disabled")),
+    );
+    let guest = |name| Guest {
+        door: lab.door(name),
+        sniffer: RefCell::new(lab.sniff(name, "eth0")),
+    };
     let (changed, neighbour) = (guest("g1"), guest("g2"));
     // What it reads with was issued before the first change.
     let token = neighbour.door.token(IPV4);
     let mut kept_reads = 0;
     let mut read_on = |kept: &mut TcpStream, when: &str| {
-        let answer = ask_on(kept, &get_with(INSTANCE_ID, &token)).unwrap_or_else(|reason| panic!("{when}: {reason}"));
+        let answer = ask_on(kept, &get_with(INSTANCE_ID, &token))
+            .unwrap_or_else(|reason| panic!("{when}: {reason}"));
         assert_eq!(answer.body, id(2), "{when}");
         kept_reads += 1;
     };
@@ -89,7 +110,15 @@ fn a_change_is_the_changed_guests_alone_and_on_its_very_next_request() {
     let tokens = |guest: &Guest| guest.door.get(IPV4, INSTANCE_ID).status.to_string();
     let hops = |guest: &Guest| format!("TTL {}", guest.ttl_of_a_token());
     let tags = |guest: &Guest| {
-        guest.door.get_with(IPV4, "/latest/meta-data/tags/instance/Name", &guest.door.token(IPV4)).status.to_string()
+        guest
+            .door
+            .get_with(
+                IPV4,
+                "/latest/meta-data/tags/instance/Name",
+                &guest.door.token(IPV4),
+            )
+            .status
+            .to_string()
     };
     let ipv6 = |guest: &Guest| match guest.door.connect(IPV6) {
         Ok(_) => guest.door.ask(IPV6, &get("/")).status.to_string(),
@@ -99,8 +128,18 @@ fn a_change_is_the_changed_guests_alone_and_on_its_very_next_request() {
     type Effect<'a> = &'a dyn Fn(&Guest) -> String;
     // The last option's change comes last: a disabled endpoint answers nothing.
     let rows: [(&str, &str, Effect<'_>, [&str; 2]); 5] = [
-        ("http-put-response-hop-limit", "5", &hops, ["TTL 2", "TTL 5"]),
-        ("http-protocol-ipv6", "enabled", &ipv6, ["connection refused", "401"]),
+        (
+            "http-put-response-hop-limit",
+            "5",
+            &hops,
+            ["TTL 2", "TTL 5"],
+        ),
+        (
+            "http-protocol-ipv6",
+            "enabled",
+            &ipv6,
+            ["connection refused", "401"],
+        ),
         ("http-tokens", "optional", &tokens, ["401", "200"]),
         ("instance-metadata-tags", "enabled", &tags, ["404", "200"]),
         ("http-endpoint", "disabled", &endpoint, ["200", "403"]),
@@ -111,12 +150,26 @@ fn a_change_is_the_changed_guests_alone_and_on_its_very_next_request() {
         let mut kept = neighbour.door.connect(IPV4).unwrap();
         read_on(&mut kept, option);
         assert_eq!(effect(&changed), seen_before, "{option}: before");
-        assert_eq!(effect(&neighbour), seen_before, "{option}: the neighbour before");
+        assert_eq!(
+            effect(&neighbour),
+            seen_before,
+            "{option}: the neighbour before"
+        );
         let flag = format!("--{option}");
-        let arguments = ["modify-instance-metadata-options", "--instance-id", &id(1), &flag, value];
+        let arguments = [
+            "modify-instance-metadata-options",
+            "--instance-id",
+            &id(1),
+            &flag,
+            value,
+        ];
         aws(&lab, &cli, imdsd.directory.path(), &arguments);
         assert_eq!(effect(&changed), seen_after, "{option}={value}");
-        assert_eq!(effect(&neighbour), seen_before, "{option}={value}: the neighbour");
+        assert_eq!(
+            effect(&neighbour),
+            seen_before,
+            "{option}={value}: the neighbour"
+        );
         println!("| {option} | {value} | {seen_before} → {seen_after} | {seen_before} |");
         read_on(&mut kept, option);
     }

@@ -17,15 +17,44 @@ const READS: usize = 2000;
 fn plug_in(lab: &Lab, numbers: std::ops::Range<u32>) {
     let (mut host, mut peers, mut ipv6_rules) = (String::new(), String::new(), String::new());
     for number in numbers {
-        writeln!(host, "link add tap{number} type veth peer name eth{number} netns peers").unwrap();
+        writeln!(
+            host,
+            "link add tap{number} type veth peer name eth{number} netns peers"
+        )
+        .unwrap();
         writeln!(host, "link set tap{number} up").unwrap();
         writeln!(peers, "link set eth{number} up").unwrap();
         writeln!(peers, "address add {}/32 dev eth{number}", ipv4(number)).unwrap();
-        writeln!(peers, "address add fd11::{number:x}/128 dev eth{number} nodad").unwrap();
-        writeln!(peers, "route add 169.254.169.254 dev eth{number} table {}", number + 1000).unwrap();
-        writeln!(peers, "route add fd00:ec2::254 dev eth{number} table {}", number + 1000).unwrap();
-        writeln!(peers, "rule add from {} table {}", ipv4(number), number + 1000).unwrap();
-        writeln!(ipv6_rules, "rule add from fd11::{number:x} table {}", number + 1000).unwrap();
+        writeln!(
+            peers,
+            "address add fd11::{number:x}/128 dev eth{number} nodad"
+        )
+        .unwrap();
+        writeln!(
+            peers,
+            "route add 169.254.169.254 dev eth{number} table {}",
+            number + 1000
+        )
+        .unwrap();
+        writeln!(
+            peers,
+            "route add fd00:ec2::254 dev eth{number} table {}",
+            number + 1000
+        )
+        .unwrap();
+        writeln!(
+            peers,
+            "rule add from {} table {}",
+            ipv4(number),
+            number + 1000
+        )
+        .unwrap();
+        writeln!(
+            ipv6_rules,
+            "rule add from fd11::{number:x} table {}",
+            number + 1000
+        )
+        .unwrap();
     }
     lab.ip(HOST, &[], &host);
     lab.ip("peers", &[], &peers);
@@ -38,9 +67,16 @@ fn ipv4(number: u32) -> String {
 
 fn instances(count: u32) -> Vec<Value> {
     let instance = |number: u32| {
-        let (mac, ipv6) =
-            (format!("02:00:00:01:{:02x}:{:02x}", number >> 8, number & 255), format!("fd11::{number:x}"));
-        let instance = with_addresses(on_interface(number, &format!("tap{number}")), &mac, &ipv4(number), &ipv6);
+        let (mac, ipv6) = (
+            format!("02:00:00:01:{:02x}:{:02x}", number >> 8, number & 255),
+            format!("fd11::{number:x}"),
+        );
+        let instance = with_addresses(
+            on_interface(number, &format!("tap{number}")),
+            &mac,
+            &ipv4(number),
+            &ipv6,
+        );
         with_option(instance, "HttpTokens", "optional")
     };
     (0..count).map(instance).collect()
@@ -48,13 +84,25 @@ fn instances(count: u32) -> Vec<Value> {
 
 /// The middle and the 99th of a hundred, of the first guest's reads.
 fn latency(lab: &Lab) -> String {
-    let said = lab.script("solo", "reads.py").args(["169.254.169.254", &READS.to_string()]).output().unwrap();
-    assert!(said.status.success(), "{}", String::from_utf8_lossy(&said.stderr));
+    let said = lab
+        .script("solo", "reads.py")
+        .args(["169.254.169.254", &READS.to_string()])
+        .output()
+        .unwrap();
+    assert!(
+        said.status.success(),
+        "{}",
+        String::from_utf8_lossy(&said.stderr)
+    );
     let said: Value = serde_json::from_slice(&said.stdout).unwrap();
     assert_eq!(said["body"], id(MANY));
     let mut times: Vec<f64> = serde_json::from_value(said["times"].clone()).unwrap();
     times.sort_by(f64::total_cmp);
-    format!("p50 {:.0} µs, p99 {:.0} µs", times[times.len() / 2], times[times.len() * 99 / 100])
+    format!(
+        "p50 {:.0} µs, p99 {:.0} µs",
+        times[times.len() / 2],
+        times[times.len() * 99 / 100]
+    )
 }
 
 fn memory(pid: u32) -> String {
@@ -71,7 +119,9 @@ fn memory(pid: u32) -> String {
 
 #[test]
 fn a_thousand_guests_are_each_themselves() {
-    let Some(lab) = Lab::new("a thousand guests") else { return };
+    let Some(lab) = Lab::new("a thousand guests") else {
+        return;
+    };
     lab.add("peers");
     // The one that is measured: alone in its namespace, and the last of all.
     let solo = crate::lab::Wire {
@@ -83,7 +133,12 @@ fn a_thousand_guests_are_each_themselves() {
     };
     lab.guest(&solo);
     let solo_document = || {
-        let solo = with_addresses(on_interface(MANY, &format!("tap{MANY}")), solo.mac, "10.0.0.5", "fd12::5");
+        let solo = with_addresses(
+            on_interface(MANY, &format!("tap{MANY}")),
+            solo.mac,
+            "10.0.0.5",
+            "fd12::5",
+        );
         with_option(solo, "HttpTokens", "optional")
     };
     println!(
@@ -108,12 +163,18 @@ fn a_thousand_guests_are_each_themselves() {
                     lab.sh(place, "ip neigh flush all; ip -6 neigh flush all");
                 }
             }
-            for (from, to) in [(format!("{}:0", ipv4(number)), IPV4), (format!("[fd11::{number:x}]:0"), IPV6)] {
+            for (from, to) in [
+                (format!("{}:0", ipv4(number)), IPV4),
+                (format!("[fd11::{number:x}]:0"), IPV6),
+            ] {
                 let from = from.parse().unwrap();
                 let read = || {
-                    let mut stream = everybody.connect_as(Some(from), to, Duration::from_secs(1)).ok()?;
+                    let mut stream = everybody
+                        .connect_as(Some(from), to, Duration::from_secs(1))
+                        .ok()?;
                     std::io::Write::write_all(&mut stream, get(INSTANCE_ID).as_bytes()).ok()?;
-                    let answer = crate::support::Answer::read(&crate::support::read_to_end(&mut stream));
+                    let answer =
+                        crate::support::Answer::read(&crate::support::read_to_end(&mut stream));
                     (answer.status == 200).then_some(answer.body)
                 };
                 crate::lab::eventually(&format!("{from} is served at {to}"), || match read() {
@@ -141,7 +202,13 @@ fn a_thousand_guests_are_each_themselves() {
         println!("stopped after {:.2} s", stopped.elapsed().as_secs_f64());
     }
     // Everything it put on a thousand interfaces is gone.
-    assert_eq!(lab.sh(HOST, "ip -o address show to 169.254.169.254; ip -6 -o address show to fd00:ec2::254"), "");
+    assert_eq!(
+        lab.sh(
+            HOST,
+            "ip -o address show to 169.254.169.254; ip -6 -o address show to fd00:ec2::254"
+        ),
+        ""
+    );
 }
 
 /// A thousand records are written to the disk first, one by one.

@@ -1,6 +1,8 @@
 //! Guest 2 wants to be guest 1, or the metadata service. Each attack works without the guards and fails with the script.
 
-use crate::lab::{self, BRIDGE_MAC, HOST_IPV4, HOST_IPV6, Lab, everybody, ipv4, ipv6, link_local, mac, way, works};
+use crate::lab::{
+    self, BRIDGE_MAC, HOST_IPV4, HOST_IPV6, Lab, everybody, ipv4, ipv6, link_local, mac, way, works,
+};
 
 /// What the host's neighbour cache learns from, and the address that is taken.
 const NEIGHBOUR_ATTACKS: &[(&str, Of)] = &[
@@ -56,13 +58,20 @@ fn who_has_it(lab: &Lab, attacker: usize, name: &str, of: Of) -> String {
     let taken = address(of, 1);
     // A router hears solicitations of routers; a host that is none hears redirects, of its route over the attacker.
     let forwarding = if name == "rs" { 1 } else { 0 };
-    lab.host_sh(&format!("sysctl -qw net.ipv6.conf.br0.forwarding={forwarding}"));
+    lab.host_sh(&format!(
+        "sysctl -qw net.ipv6.conf.br0.forwarding={forwarding}"
+    ));
     if name == "redirect" {
-        lab.host_sh(&format!("ip -6 route replace fd99::/64 via {} dev br0", link_local(attacker)));
+        lab.host_sh(&format!(
+            "ip -6 route replace fd99::/64 via {} dev br0",
+            link_local(attacker)
+        ));
     }
     for _ in 0..40 {
-        let known =
-            format!("ip neighbour replace {taken} lladdr {} nud reachable dev br0 && echo known || true", mac(1));
+        let known = format!(
+            "ip neighbour replace {taken} lladdr {} nud reachable dev br0 && echo known || true",
+            mac(1)
+        );
         if lab.host_sh(&known) == "known" {
             attack(lab, attacker, name);
             let line = lab.host_sh(&format!("sleep 0.05; ip neighbour show to {taken} dev br0"));
@@ -77,7 +86,8 @@ fn who_has_it(lab: &Lab, attacker: usize, name: &str, of: Of) -> String {
 
 fn attack(lab: &Lab, attacker: usize, name: &str) {
     let (me, victim) = (mac(attacker), mac(1));
-    let (victim4, victim6, victim_link, my_link) = (ipv4(1), ipv6(1), link_local(1), link_local(attacker));
+    let (victim4, victim6, victim_link, my_link) =
+        (ipv4(1), ipv6(1), link_local(1), link_local(attacker));
     lab.wire(
         attacker,
         &[
@@ -99,7 +109,9 @@ fn attack(lab: &Lab, attacker: usize, name: &str) {
 
 #[test]
 fn a_guest_does_not_become_another_in_the_hosts_neighbour_cache() {
-    let Some(lab) = Lab::new("a_guest_does_not_become_another") else { return };
+    let Some(lab) = Lab::new("a_guest_does_not_become_another") else {
+        return;
+    };
     lab.unguarded();
     let mut wrong = Vec::new();
     for &(name, of) in NEIGHBOUR_ATTACKS {
@@ -124,7 +136,9 @@ fn a_guest_does_not_become_another_in_the_hosts_neighbour_cache() {
     for &(name, of) in NEIGHBOUR_ATTACKS {
         let who = who_has_it(&lab, 2, name, of);
         if who != mac(1) {
-            wrong.push(format!("{name} is not held against a guest without lists: {who}"));
+            wrong.push(format!(
+                "{name} is not held against a guest without lists: {who}"
+            ));
         }
     }
     assert_eq!(wrong, Vec::<String>::new());
@@ -132,13 +146,23 @@ fn a_guest_does_not_become_another_in_the_hosts_neighbour_cache() {
 
 #[test]
 fn a_guest_does_not_become_another_in_the_bridges_forwarding_table() {
-    let Some(lab) = Lab::new("a_guest_does_not_become_another_in_the_bridge") else { return };
-    let port = format!("bridge fdb show br br0 | grep '^{}' | grep -v permanent | cut -d ' ' -f 3 | head -1", mac(1));
+    let Some(lab) = Lab::new("a_guest_does_not_become_another_in_the_bridge") else {
+        return;
+    };
+    let port = format!(
+        "bridge fdb show br br0 | grep '^{}' | grep -v permanent | cut -d ' ' -f 3 | head -1",
+        mac(1)
+    );
     let port_of_the_victim = || {
         lab.ask(1, "4", "-");
         lab.host_sh(&port)
     };
-    for name in ["source-mac", "source-mac-tagged", "source-mac-to-the-bridges", "source-mac-to-the-bridges-tagged"] {
+    for name in [
+        "source-mac",
+        "source-mac-tagged",
+        "source-mac-to-the-bridges",
+        "source-mac-to-the-bridges-tagged",
+    ] {
         let is_taken = || {
             assert_eq!(port_of_the_victim(), "tap1", "{name}");
             lab.hears(3, || attack(&lab, 2, name));
@@ -162,13 +186,23 @@ fn a_guest_does_not_become_another_in_the_bridges_forwarding_table() {
 
 #[test]
 fn a_guest_does_not_become_the_service_for_another_guest() {
-    let Some(lab) = Lab::new("a_guest_does_not_become_the_service") else { return };
+    let Some(lab) = Lab::new("a_guest_does_not_become_the_service") else {
+        return;
+    };
     let believed = |attacker: usize, name: &str| {
-        let metadata = if name.starts_with("arp") { "169.254.169.254" } else { "fd00:ec2::254" };
-        lab.guest_sh(3, &format!("ip neighbour replace {metadata} lladdr {BRIDGE_MAC} nud stale dev eth0"));
+        let metadata = if name.starts_with("arp") {
+            "169.254.169.254"
+        } else {
+            "fd00:ec2::254"
+        };
+        lab.guest_sh(
+            3,
+            &format!("ip neighbour replace {metadata} lladdr {BRIDGE_MAC} nud stale dev eth0"),
+        );
         claim(&lab, attacker, name);
         lab.guest_sh(3, "sleep 0.05");
-        !lab.guest_sh(3, &format!("ip neighbour show to {metadata} dev eth0")).contains(BRIDGE_MAC)
+        !lab.guest_sh(3, &format!("ip neighbour show to {metadata} dev eth0"))
+            .contains(BRIDGE_MAC)
     };
     let names = [
         "arp-reply",
@@ -192,17 +226,27 @@ fn a_guest_does_not_become_the_service_for_another_guest() {
         assert!(!believed(2, name), "{name} is held");
     }
     // What an unlisted port does with two tags is left to whoever is behind it: with one it passes for untagged.
-    const TWO_TAGS: [&str; 4] = ["arp-tagged-0-0", "arp-tagged-ad-0-0", "arp-tagged-0-ad-0", "na-tagged-0-0"];
+    const TWO_TAGS: [&str; 4] = [
+        "arp-tagged-0-0",
+        "arp-tagged-ad-0-0",
+        "arp-tagged-0-ad-0",
+        "na-tagged-0-0",
+    ];
     // A port that is not listed, like an uplink, is not the service of those that are.
     lab.nft(&lab::script(&[way(1), way(3)]));
     for name in names.into_iter().filter(|name| !TWO_TAGS.contains(name)) {
-        assert!(!believed(2, name), "{name} is held against an unlisted port");
+        assert!(
+            !believed(2, name),
+            "{name} is held against an unlisted port"
+        );
     }
 }
 
 #[test]
 fn a_guest_does_not_send_as_the_service() {
-    let Some(lab) = Lab::new("a_guest_does_not_send_as_the_service") else { return };
+    let Some(lab) = Lab::new("a_guest_does_not_send_as_the_service") else {
+        return;
+    };
     let arrives = |name: &str| lab.hears(3, || claim(&lab, 2, name));
     for name in ["source-ipv4", "source-ipv6"] {
         lab.unguarded();
@@ -214,13 +258,27 @@ fn a_guest_does_not_send_as_the_service() {
 
 fn claim(lab: &Lab, attacker: usize, name: &str) {
     let (me, my_link) = (mac(attacker), link_local(attacker));
-    lab.wire(attacker, &["claim", name, "eth0", &me, &my_link, &ipv4(3), &ipv6(3), &mac(3)]);
+    lab.wire(
+        attacker,
+        &[
+            "claim",
+            name,
+            "eth0",
+            &me,
+            &my_link,
+            &ipv4(3),
+            &ipv6(3),
+            &mac(3),
+        ],
+    );
 }
 
 /// The attack that the rest is about: the answer goes to another port than the question came from.
 #[test]
 fn an_answer_leaves_only_by_the_port_of_its_question() {
-    let Some(lab) = Lab::new("an_answer_leaves_only_by_the_port") else { return };
+    let Some(lab) = Lab::new("an_answer_leaves_only_by_the_port") else {
+        return;
+    };
     // The victim does not ask for the service's MAC, which would put the host right about its own.
     lab.guest_sh(
         1,
@@ -236,7 +294,11 @@ fn an_answer_leaves_only_by_the_port_of_its_question() {
     };
     for (name, of, family) in [("arp-reply", Of::Ipv4, "4"), ("na", Of::Ipv6, "6")] {
         let believed = || {
-            lab.host_sh(&format!("ip neighbour replace {} lladdr {} nud stale dev br0", address(of, 1), mac(1)));
+            lab.host_sh(&format!(
+                "ip neighbour replace {} lladdr {} nud stale dev br0",
+                address(of, 1),
+                mac(1)
+            ));
             stolen(name, family)
         };
         lab.unguarded();

@@ -53,7 +53,9 @@ pub fn instance(guest: usize) -> InstanceId {
 /// The guest as its document has it.
 pub fn way(guest: usize) -> GuestWay {
     let way = match guest {
-        4 => Way::Interface { name: "own4".to_string() },
+        4 => Way::Interface {
+            name: "own4".to_string(),
+        },
         _ => Way::BridgePort {
             bridge: "br0".to_string(),
             bridge_mac: Some(BRIDGE_MAC.to_string()),
@@ -85,15 +87,25 @@ impl Lab {
         for program in ["nft --version", "ip -V", "python3 --version"] {
             let (program, version) = program.split_once(' ').unwrap();
             let mut asked = Command::new(program);
-            if asked.arg(version).stdout(Stdio::null()).stderr(Stdio::null()).status().is_err() {
+            if asked
+                .arg(version)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .status()
+                .is_err()
+            {
                 skip(test, &format!("{program} is not here"));
                 return None;
             }
         }
-        let mut lab = Lab { servers: Vec::new(), guests: Vec::new(), host: Namespace::new(test)? };
-        if let Err(reason) =
-            lab.try_nft("table bridge t { }\ntable inet t { }\ndelete table bridge t\ndelete table inet t\n")
-        {
+        let mut lab = Lab {
+            servers: Vec::new(),
+            guests: Vec::new(),
+            host: Namespace::new(test)?,
+        };
+        if let Err(reason) = lab.try_nft(
+            "table bridge t { }\ntable inet t { }\ndelete table bridge t\ndelete table inet t\n",
+        ) {
             skip(test, &format!("nft can't be used: {reason}"));
             return None;
         }
@@ -121,18 +133,34 @@ impl Lab {
     fn add(&mut self, guest: usize) {
         let mut unshare = self.host.command("unshare");
         unshare.args(["--net", "sh", "-c", "echo ready && exec timeout 600 cat"]);
-        let mut holder = unshare.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut holder = unshare
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         wait_until_ready(&mut holder);
         let pid = holder.id();
         self.guests.push(holder);
-        let (port, master) = if guest == 4 { ("own4".to_string(), "") } else { (format!("tap{guest}"), "master br0") };
+        let (port, master) = if guest == 4 {
+            ("own4".to_string(), "")
+        } else {
+            (format!("tap{guest}"), "master br0")
+        };
         self.host_sh(&format!(
             "ip link add {port} type veth peer name eth0 address {} netns {pid}
              {} ip link set {port} up",
             mac(guest),
-            if master.is_empty() { String::new() } else { format!("ip link set {port} {master};") }
+            if master.is_empty() {
+                String::new()
+            } else {
+                format!("ip link set {port} {master};")
+            }
         ));
-        let (gateway4, gateway6) = if guest == 4 { ("10.0.1.254", "fd12::fe") } else { (HOST_IPV4, HOST_IPV6) };
+        let (gateway4, gateway6) = if guest == 4 {
+            ("10.0.1.254", "fd12::fe")
+        } else {
+            (HOST_IPV4, HOST_IPV6)
+        };
         let setup = format!(
             "sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0
              sysctl -qw net.ipv4.neigh.eth0.locktime=0 net.ipv6.conf.eth0.accept_dad=0; ip link set lo up; ip link set eth0 up
@@ -156,7 +184,12 @@ impl Lab {
     /// A command in a guest's namespace.
     pub fn guest(&self, guest: usize, program: &str) -> Command {
         let mut command = self.host.command("nsenter");
-        command.args(["--target", &self.guests[guest - 1].id().to_string(), "--net", program]);
+        command.args([
+            "--target",
+            &self.guests[guest - 1].id().to_string(),
+            "--net",
+            program,
+        ]);
         command
     }
 
@@ -169,13 +202,19 @@ impl Lab {
     }
 
     pub fn wire(&self, guest: usize, arguments: &[&str]) -> String {
-        said(self.guest(guest, python()).args(["-c", include_str!("wire.py")]).args(arguments))
+        said(
+            self.guest(guest, python())
+                .args(["-c", include_str!("wire.py")])
+                .args(arguments),
+        )
     }
 
     /// Starts something that says when it is ready, and gives what it says in the end.
     pub fn meanwhile(&self, guest: usize, arguments: &[&str], act: impl FnOnce()) -> String {
         let mut command = self.guest(guest, python());
-        command.args(["-c", include_str!("wire.py")]).args(arguments);
+        command
+            .args(["-c", include_str!("wire.py")])
+            .args(arguments);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         assert_eq!(lines.next().unwrap().unwrap(), "ready");
@@ -205,11 +244,22 @@ impl Lab {
 
     pub fn try_nft(&self, script: &str) -> Result<(), String> {
         let mut nft = self.host.command("nft");
-        nft.args(["-f", "-"]).stdin(Stdio::piped()).stderr(Stdio::piped());
+        nft.args(["-f", "-"])
+            .stdin(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut child = nft.spawn().map_err(|reason| reason.to_string())?;
-        child.stdin.take().unwrap().write_all(script.as_bytes()).map_err(|reason| reason.to_string())?;
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(script.as_bytes())
+            .map_err(|reason| reason.to_string())?;
         let output = child.wait_with_output().unwrap();
-        if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+        if output.status.success() {
+            Ok(())
+        } else {
+            Err(String::from_utf8_lossy(&output.stderr).into_owned())
+        }
     }
 
     /// Only marks, so that every attack has its way.
@@ -221,7 +271,11 @@ impl Lab {
 
 /// Not a version manager's stand-in, which takes longer to start than a test to run.
 fn python() -> &'static str {
-    if std::path::Path::new("/usr/bin/python3").exists() { "/usr/bin/python3" } else { "python3" }
+    if std::path::Path::new("/usr/bin/python3").exists() {
+        "/usr/bin/python3"
+    } else {
+        "python3"
+    }
 }
 
 /// Whether an attack works, once it is tried again: on a busy machine its frame may come late, or the victim's own after it.
@@ -240,12 +294,22 @@ impl Drop for Lab {
 
 fn wait_until_ready(child: &mut Child) {
     let mut line = String::new();
-    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
     assert_eq!(line, "ready\n");
 }
 
 fn said(command: &mut Command) -> String {
-    let output = command.stderr(Stdio::piped()).stdout(Stdio::piped()).output().unwrap();
-    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let output = command
+        .stderr(Stdio::piped())
+        .stdout(Stdio::piped())
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     String::from_utf8(output.stdout).unwrap().trim().to_string()
 }

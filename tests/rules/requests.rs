@@ -28,7 +28,10 @@ fn observed(lab: &Lab) -> [u64; 4] {
     let listed: serde_json::Value = serde_json::from_str(&text).unwrap();
     let count = |name: &str| {
         let all = listed["nftables"].as_array().unwrap();
-        let counter = all.iter().find(|entry| entry["counter"]["name"] == name).unwrap();
+        let counter = all
+            .iter()
+            .find(|entry| entry["counter"]["name"] == name)
+            .unwrap();
         counter["counter"]["packets"].as_u64().unwrap()
     };
     [count("one"), count("two"), count("nobody"), count("other")]
@@ -36,16 +39,31 @@ fn observed(lab: &Lab) -> [u64; 4] {
 
 #[test]
 fn the_service_knows_who_asks() {
-    let Some(lab) = Lab::new("the_service_knows_who_asks") else { return };
+    let Some(lab) = Lab::new("the_service_knows_who_asks") else {
+        return;
+    };
     lab.nft(&everybody());
     for family in ["4", "6"] {
-        for (guest, mark) in [(1, "mark 4097"), (2, "mark 4098"), (3, "mark 4099"), (4, "mark 0")] {
-            assert_eq!(lab.ask(guest, family, "-"), mark, "guest {guest}, IPv{family}");
+        for (guest, mark) in [
+            (1, "mark 4097"),
+            (2, "mark 4098"),
+            (3, "mark 4099"),
+            (4, "mark 0"),
+        ] {
+            assert_eq!(
+                lab.ask(guest, family, "-"),
+                mark,
+                "guest {guest}, IPv{family}"
+            );
         }
     }
     // Its link-local address is good on a bridge when it follows from the MAC, and on an interface of its own in any case.
     for guest in 1..=4 {
-        assert!(lab.ask(guest, "6", &format!("{}%eth0", link_local(guest))).starts_with("mark"), "guest {guest}");
+        assert!(
+            lab.ask(guest, "6", &format!("{}%eth0", link_local(guest)))
+                .starts_with("mark"),
+            "guest {guest}"
+        );
         lab.guest_sh(guest, "ip address add fe80::77/64 dev eth0 nodad");
     }
     assert_eq!(lab.ask(1, "6", "fe80::77%eth0"), "nothing");
@@ -65,7 +83,9 @@ except ConnectionRefusedError:
 
 #[test]
 fn an_unlisted_port_is_nobody() {
-    let Some(lab) = Lab::new("an_unlisted_port_is_nobody") else { return };
+    let Some(lab) = Lab::new("an_unlisted_port_is_nobody") else {
+        return;
+    };
     lab.nft(&lab::script(&[way(1), way(2)]));
     // Another table has given it the mark of guest 1.
     lab.nft(
@@ -73,15 +93,23 @@ fn an_unlisted_port_is_nobody() {
          iifname \"tap3\" meta mark set 0x1001\n }\n}\n",
     );
     lab.nft(OBSERVER);
-    lab.wire(3, &["packets", "eth0", &mac(3), &ipv4(3), BRIDGE_MAC, "-", "5"]);
-    lab.wire(3, &["packets", "eth0", &mac(3), &ipv6(3), BRIDGE_MAC, "-", "5"]);
+    lab.wire(
+        3,
+        &["packets", "eth0", &mac(3), &ipv4(3), BRIDGE_MAC, "-", "5"],
+    );
+    lab.wire(
+        3,
+        &["packets", "eth0", &mac(3), &ipv6(3), BRIDGE_MAC, "-", "5"],
+    );
     assert_eq!(observed(&lab), [0, 0, 10, 0]);
     assert_eq!(lab.ask(3, "4", "-"), "mark 0");
 }
 
 #[test]
 fn a_request_comes_from_the_guests_own_addresses() {
-    let Some(lab) = Lab::new("a_request_comes_from_the_guests_own_addresses") else { return };
+    let Some(lab) = Lab::new("a_request_comes_from_the_guests_own_addresses") else {
+        return;
+    };
     for guest in [2, 4] {
         let mine = guest - 1;
         lab.guest_sh(
@@ -94,26 +122,57 @@ fn a_request_comes_from_the_guests_own_addresses() {
         ));
         lab.unguarded();
         for (family, source) in [("4", "10.0.0.77"), ("6", "fd11::77")] {
-            assert!(lab.ask(guest, family, source).starts_with("mark"), "guest {guest} as {source}, without rules");
+            assert!(
+                lab.ask(guest, family, source).starts_with("mark"),
+                "guest {guest} as {source}, without rules"
+            );
         }
         lab.nft(&everybody());
         for (family, source) in [("4", "10.0.0.77"), ("6", "fd11::77")] {
-            assert_eq!(lab.ask(guest, family, source), "nothing", "guest {guest} as {source}");
-            let own = if family == "4" { ipv4(guest) } else { ipv6(guest) };
-            assert!(lab.ask(guest, family, &own).starts_with("mark"), "guest {guest} as itself");
+            assert_eq!(
+                lab.ask(guest, family, source),
+                "nothing",
+                "guest {guest} as {source}"
+            );
+            let own = if family == "4" {
+                ipv4(guest)
+            } else {
+                ipv6(guest)
+            };
+            assert!(
+                lab.ask(guest, family, &own).starts_with("mark"),
+                "guest {guest} as itself"
+            );
         }
         // A delegated prefix is the guest's own.
         let mut delegated = way(guest);
-        delegated.ipv4_prefixes.push(("10.0.0.64".parse().unwrap(), 28));
-        delegated.ipv6_prefixes.push(("fd11::70".parse().unwrap(), 124));
+        delegated
+            .ipv4_prefixes
+            .push(("10.0.0.64".parse().unwrap(), 28));
+        delegated
+            .ipv6_prefixes
+            .push(("fd11::70".parse().unwrap(), 124));
         lab.nft(&lab::script(&[way(mine), delegated]));
         for (family, source) in [("4", "10.0.0.77"), ("6", "fd11::77")] {
-            assert!(lab.ask(guest, family, source).starts_with("mark"), "guest {guest} as {source}, delegated");
+            assert!(
+                lab.ask(guest, family, source).starts_with("mark"),
+                "guest {guest} as {source}, delegated"
+            );
         }
         // Not with another MAC, either.
         lab.nft(OBSERVER);
         lab.nft(&everybody());
-        lab.wire(2, &["packets", "eth0", "02:00:00:00:00:77", &ipv4(2), BRIDGE_MAC, "-"]);
+        lab.wire(
+            2,
+            &[
+                "packets",
+                "eth0",
+                "02:00:00:00:00:77",
+                &ipv4(2),
+                BRIDGE_MAC,
+                "-",
+            ],
+        );
         lab.wire(2, &["packets", "eth0", &mac(1), &ipv4(1), BRIDGE_MAC, "-"]);
         lab.wire(2, &["packets", "eth0", &mac(2), &ipv4(1), BRIDGE_MAC, "-"]);
         lab.wire(2, &["packets", "eth0", &mac(2), &ipv6(1), BRIDGE_MAC, "-"]);
@@ -125,7 +184,9 @@ fn a_request_comes_from_the_guests_own_addresses() {
 /// A port's packets reach the host with the port's mark or not at all, whatever MAC and tags are on the frame.
 #[test]
 fn no_frame_gets_around_the_mark() {
-    let Some(lab) = Lab::new("no_frame_gets_around_the_mark") else { return };
+    let Some(lab) = Lab::new("no_frame_gets_around_the_mark") else {
+        return;
+    };
     lab.nft(OBSERVER);
     // (destination MAC, tags, how many arrive)
     let frames: &[(&str, &str, u64)] = &[
@@ -144,21 +205,35 @@ fn no_frame_gets_around_the_mark() {
         (BRIDGE_MAC, "7", 0),
     ];
     lab.unguarded();
-    lab.wire(2, &["packets", "eth0", &mac(2), &ipv4(2), BRIDGE_MAC, "0.0"]);
-    assert_eq!(observed(&lab), [0, 0, 1, 0], "two tags get around a table that looks under one");
+    lab.wire(
+        2,
+        &["packets", "eth0", &mac(2), &ipv4(2), BRIDGE_MAC, "0.0"],
+    );
+    assert_eq!(
+        observed(&lab),
+        [0, 0, 1, 0],
+        "two tags get around a table that looks under one"
+    );
     lab.nft(&everybody());
     for source in [ipv4(2), ipv6(2)] {
         for &(to, tags, arrive) in frames {
             lab.wire(2, &["packets", "eth0", &mac(2), &source, to, tags]);
-            assert_eq!(observed(&lab), [0, arrive, 0, 0], "{source} to {to}, tags {tags}");
+            assert_eq!(
+                observed(&lab),
+                [0, arrive, 0, 0],
+                "{source} to {to}, tags {tags}"
+            );
         }
     }
 }
 
 #[test]
 fn a_guest_whose_gateway_is_another_box_is_caught() {
-    let Some(lab) = Lab::new("a_guest_whose_gateway_is_another_box") else { return };
-    let elsewhere = "ip neighbour replace 169.254.169.254 lladdr 02:00:00:00:99:99 nud permanent dev eth0
+    let Some(lab) = Lab::new("a_guest_whose_gateway_is_another_box") else {
+        return;
+    };
+    let elsewhere =
+        "ip neighbour replace 169.254.169.254 lladdr 02:00:00:00:99:99 nud permanent dev eth0
          ip neighbour replace fd00:ec2::254 lladdr 02:00:00:00:99:99 nud permanent dev eth0";
     lab.guest_sh(1, elsewhere);
     lab.unguarded();
@@ -171,23 +246,67 @@ fn a_guest_whose_gateway_is_another_box_is_caught() {
 /// EC2: 1,024 packets a second per network interface.
 #[test]
 fn a_flood_is_the_flooders_own_affair() {
-    let Some(lab) = Lab::new("a_flood_is_the_flooders_own_affair") else { return };
+    let Some(lab) = Lab::new("a_flood_is_the_flooders_own_affair") else {
+        return;
+    };
     lab.nft(OBSERVER);
     lab.unguarded();
     let flood = || {
         let begun = std::time::Instant::now();
-        lab.wire(1, &["packets", "eth0", &mac(1), &ipv4(1), BRIDGE_MAC, "-", "4000"]);
-        lab.wire(1, &["packets", "eth0", &mac(1), &ipv6(1), BRIDGE_MAC, "-", "4000"]);
+        lab.wire(
+            1,
+            &[
+                "packets",
+                "eth0",
+                &mac(1),
+                &ipv4(1),
+                BRIDGE_MAC,
+                "-",
+                "4000",
+            ],
+        );
+        lab.wire(
+            1,
+            &[
+                "packets",
+                "eth0",
+                &mac(1),
+                &ipv6(1),
+                BRIDGE_MAC,
+                "-",
+                "4000",
+            ],
+        );
         // Forged requests count as the sender's.
-        lab.wire(1, &["packets", "eth0", &mac(1), &ipv4(2), BRIDGE_MAC, "-", "4000"]);
-        lab.wire(2, &["packets", "eth0", &mac(2), &ipv4(2), BRIDGE_MAC, "-", "500"]);
-        lab.wire(2, &["packets", "eth0", &mac(2), &ipv6(2), BRIDGE_MAC, "-", "500"]);
+        lab.wire(
+            1,
+            &[
+                "packets",
+                "eth0",
+                &mac(1),
+                &ipv4(2),
+                BRIDGE_MAC,
+                "-",
+                "4000",
+            ],
+        );
+        lab.wire(
+            2,
+            &["packets", "eth0", &mac(2), &ipv4(2), BRIDGE_MAC, "-", "500"],
+        );
+        lab.wire(
+            2,
+            &["packets", "eth0", &mac(2), &ipv6(2), BRIDGE_MAC, "-", "500"],
+        );
         (observed(&lab), begun.elapsed().as_secs_f64())
     };
     assert_eq!(flood().0, [12000, 1000, 0, 0]);
     lab.nft(&everybody());
     let ([one, two, nobody, other], seconds) = flood();
-    assert!((1024..=(1024.0 * (1.0 + seconds)) as u64 + 1).contains(&one), "{one} in {seconds} seconds");
+    assert!(
+        (1024..=(1024.0 * (1.0 + seconds)) as u64 + 1).contains(&one),
+        "{one} in {seconds} seconds"
+    );
     assert_eq!([two, nobody, other], [1000, 0, 0]);
 }
 
@@ -198,9 +317,19 @@ fn connections_to_the_service_are_not_tracked() {
     let Some(lab) = Lab::new(TEST) else { return };
     // Somebody else's firewall switches tracking on.
     lab.nft("table inet firewall {\n chain input {\n type filter hook input priority 0; policy accept;\n ct state invalid drop\n }\n}\n");
-    let tracked = || lab.host_sh(&format!("grep tcp {CONNTRACK} | grep -c -e 169.254.169.254 -e fd00:0ec2 || true"));
-    if lab.host_sh(&format!("head -1 {CONNTRACK} >/dev/null 2>&1 && echo readable || true")) != "readable" {
-        crate::support::skip(TEST, "the kernel does not show the connections that it tracks");
+    let tracked = || {
+        lab.host_sh(&format!(
+            "grep tcp {CONNTRACK} | grep -c -e 169.254.169.254 -e fd00:0ec2 || true"
+        ))
+    };
+    if lab.host_sh(&format!(
+        "head -1 {CONNTRACK} >/dev/null 2>&1 && echo readable || true"
+    )) != "readable"
+    {
+        crate::support::skip(
+            TEST,
+            "the kernel does not show the connections that it tracks",
+        );
         return;
     }
     lab.nft(&everybody());

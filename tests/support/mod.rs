@@ -43,11 +43,16 @@ impl Daemon {
     pub fn start_with(more: &str, change: impl FnOnce(&mut Value)) -> Daemon {
         let directory = tempfile::tempdir().unwrap();
         let mut document: Value =
-            serde_json::from_str(include_str!("../../config/demo-instance.json")).expect("the demo document is JSON");
+            serde_json::from_str(include_str!("../../config/demo-instance.json"))
+                .expect("the demo document is JSON");
         change(instance_of(&mut document));
         std::fs::write(directory.path().join("instance.json"), document.to_string()).unwrap();
         write_keys(&directory.path().join("access-keys.toml"));
-        let (ipv4, ipv6, control) = (free_port("127.0.0.1:0"), free_port("[::1]:0"), free_port("127.0.0.1:0"));
+        let (ipv4, ipv6, control) = (
+            free_port("127.0.0.1:0"),
+            free_port("[::1]:0"),
+            free_port("127.0.0.1:0"),
+        );
         let config = format!(
             "instances = \"instance.json\"\nstate_directory = \"state\"\nruntime_directory = \"run\"\n\
              [[listener]]\nname = \"demo\"\nipv4 = \"{ipv4}\"\nipv6 = \"{ipv6}\"\n\
@@ -56,7 +61,14 @@ impl Daemon {
         );
         std::fs::write(directory.path().join("imdsd.toml"), config).unwrap();
         let (child, lines) = spawn(directory.path());
-        let mut daemon = Daemon { child, lines, directory, ipv4, ipv6, control };
+        let mut daemon = Daemon {
+            child,
+            lines,
+            directory,
+            ipv4,
+            ipv6,
+            control,
+        };
         daemon.wait_until_it_serves();
         daemon
     }
@@ -79,7 +91,11 @@ impl Daemon {
             match self.lines.recv_timeout(left) {
                 Ok(line) if is_it(&line) => return line,
                 Ok(line) => said.push(line.to_string()),
-                Err(_) => panic!("the line did not come; status {:?}\n{}", self.child.try_wait(), said.join("\n")),
+                Err(_) => panic!(
+                    "the line did not come; status {:?}\n{}",
+                    self.child.try_wait(),
+                    said.join("\n")
+                ),
             }
         }
     }
@@ -142,7 +158,9 @@ impl Daemon {
     }
 
     pub fn get_with(&self, path: &str, token: &str) -> Answer {
-        self.ask(&format!("GET {path} HTTP/1.1\r\nHost: imds\r\nX-aws-ec2-metadata-token: {token}\r\n\r\n"))
+        self.ask(&format!(
+            "GET {path} HTTP/1.1\r\nHost: imds\r\nX-aws-ec2-metadata-token: {token}\r\n\r\n"
+        ))
     }
 
     /// What the operator's socket says to a GET, headers and all.
@@ -163,8 +181,7 @@ impl Daemon {
     }
 }
 
-pub const TOKEN_REQUEST: &str =
-    "PUT /latest/api/token HTTP/1.1\r\nHost: imds\r\nX-aws-ec2-metadata-token-ttl-seconds: 21600\r\n\r\n";
+pub const TOKEN_REQUEST: &str = "PUT /latest/api/token HTTP/1.1\r\nHost: imds\r\nX-aws-ec2-metadata-token-ttl-seconds: 21600\r\n\r\n";
 
 impl Drop for Daemon {
     fn drop(&mut self) {
@@ -175,14 +192,24 @@ impl Drop for Daemon {
 
 /// The instance object inside a document.
 fn instance_of(document: &mut Value) -> &mut Value {
-    if document.get("Reservations").is_some() { &mut document["Reservations"][0]["Instances"][0] } else { document }
+    if document.get("Reservations").is_some() {
+        &mut document["Reservations"][0]["Instances"][0]
+    } else {
+        document
+    }
 }
 
 pub fn write_keys(path: &Path) {
     use std::os::unix::fs::OpenOptionsExt as _;
     let (id, secret) = ACCESS_KEY;
-    let text = format!("[[access_key]]\naccess_key_id = \"{id}\"\nsecret_access_key = \"{secret}\"\n");
-    let mut file = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(path).unwrap();
+    let text =
+        format!("[[access_key]]\naccess_key_id = \"{id}\"\nsecret_access_key = \"{secret}\"\n");
+    let mut file = std::fs::OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)
+        .unwrap();
     file.write_all(text.as_bytes()).unwrap();
 }
 
@@ -218,7 +245,9 @@ pub fn free_port(address: &str) -> SocketAddr {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let mut address: SocketAddr = address.parse().unwrap();
     for _ in 0..10_000 {
-        let next = std::process::id().wrapping_mul(61).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let next = std::process::id()
+            .wrapping_mul(61)
+            .wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
         address.set_port(10_000 + (next % 10_000) as u16);
         if TcpListener::bind(address).is_ok() {
             return address;
@@ -240,19 +269,39 @@ pub struct Answer {
 impl Answer {
     pub fn read(raw: &str) -> Answer {
         let Some((head, body)) = raw.split_once("\r\n\r\n") else {
-            return Answer { status: 0, raw: raw.to_string(), headers: Vec::new(), body: String::new() };
+            return Answer {
+                status: 0,
+                raw: raw.to_string(),
+                headers: Vec::new(),
+                body: String::new(),
+            };
         };
         let mut lines = head.split("\r\n");
-        let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+        let status = lines
+            .next()
+            .unwrap()
+            .split(' ')
+            .nth(1)
+            .unwrap()
+            .parse()
+            .unwrap();
         let header = |line: &str| {
             let (name, value) = line.split_once(": ").unwrap();
             (name.to_string(), value.to_string())
         };
-        Answer { status, raw: raw.to_string(), headers: lines.map(header).collect(), body: body.to_string() }
+        Answer {
+            status,
+            raw: raw.to_string(),
+            headers: lines.map(header).collect(),
+            body: body.to_string(),
+        }
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
     }
 }
 
@@ -302,8 +351,18 @@ impl Namespace {
         // It lives as long as its standard input is open, which is as long as the test lives, and ten minutes at most.
         let hold = format!("{prepare} && echo ready && exec timeout 600 cat");
         let mut unshare = Command::new("unshare");
-        unshare.args(if is_root() { &[][..] } else { &["--user", "--map-root-user"] }).args(["--net", "--mount"]);
-        unshare.args(["sh", "-c", &hold]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        unshare
+            .args(if is_root() {
+                &[][..]
+            } else {
+                &["--user", "--map-root-user"]
+            })
+            .args(["--net", "--mount"]);
+        unshare
+            .args(["sh", "-c", &hold])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         let mut holder = match unshare.spawn() {
             Ok(holder) => holder,
             Err(reason) => {
@@ -312,12 +371,20 @@ impl Namespace {
             }
         };
         let mut line = String::new();
-        BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(holder.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
         if line != "ready\n" {
             let mut reason = String::new();
             let _ = holder.stderr.take().unwrap().read_to_string(&mut reason);
             let _ = holder.wait();
-            skip(test, &format!("no network namespace with the metadata addresses: {}", reason.trim()));
+            skip(
+                test,
+                &format!(
+                    "no network namespace with the metadata addresses: {}",
+                    reason.trim()
+                ),
+            );
             return None;
         }
         let outside = std::fs::read_link("/proc/self/ns/net").unwrap();
@@ -344,12 +411,17 @@ impl Namespace {
             [ -n "$IMDSD_TEST_NOT_IN" ] && [ -n "$here" ] && [ "$here" != "$IMDSD_TEST_NOT_IN" ] || exit 97
             exec setpriv --pdeathsig KILL "$@""#;
         let mut command = Command::new("nsenter");
-        command.arg("--target").arg(self.holder.id().to_string()).args(["--net", "--mount"]);
+        command
+            .arg("--target")
+            .arg(self.holder.id().to_string())
+            .args(["--net", "--mount"]);
         if !is_root() {
             command.args(["--user", "--preserve-credentials"]);
         }
         if let Some(name) = name {
-            command.arg("nsenter").arg(format!("--net=/run/netns/{name}"));
+            command
+                .arg("nsenter")
+                .arg(format!("--net=/run/netns/{name}"));
         }
         command
             .args(["sh", "-c", GUARD, "guard"])
@@ -379,7 +451,11 @@ pub struct MetadataService {
 
 impl MetadataService {
     /// Serves one instance, of any of the three forms of a document, changed as the test wants.
-    pub fn start(test: &str, document: &str, change: impl FnOnce(&mut Value)) -> Option<MetadataService> {
+    pub fn start(
+        test: &str,
+        document: &str,
+        change: impl FnOnce(&mut Value),
+    ) -> Option<MetadataService> {
         const PREPARE: &str = "mount -t tmpfs none /run && mkdir /run/netns && ip link set lo up \
              && sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 && ip netns add guest \
              && ip link add tap0 type veth peer name wire0 netns guest && ip link set tap0 up && ip -n guest link set lo up \
@@ -404,7 +480,11 @@ impl MetadataService {
         std::fs::write(directory.path().join("imdsd.toml"), config).unwrap();
         let (child, lines) = spawn_by(host.command(env!("CARGO_BIN_EXE_imdsd")), directory.path());
         // From here on a panic stops what was started.
-        let mut service = MetadataService { child, directory, host };
+        let mut service = MetadataService {
+            child,
+            directory,
+            host,
+        };
         let deadline = Instant::now() + PATIENCE;
         loop {
             match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -423,14 +503,24 @@ impl MetadataService {
     /// A client in the guest, with a home of its own and no endpoint variable.
     pub fn client(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = self.guest(program);
-        command.env("HOME", self.directory.path()).env("AWS_EC2_METADATA_V1_DISABLED", "true");
+        command
+            .env("HOME", self.directory.path())
+            .env("AWS_EC2_METADATA_V1_DISABLED", "true");
         command
     }
 
     /// The status of a request in the guest, of curl.
     pub fn status(&self, arguments: &[&str]) -> String {
         let mut curl = self.guest("curl");
-        curl.args(["--silent", "--max-time", "5", "--output", "/dev/null", "--write-out", "%{http_code}"]);
+        curl.args([
+            "--silent",
+            "--max-time",
+            "5",
+            "--output",
+            "/dev/null",
+            "--write-out",
+            "%{http_code}",
+        ]);
         let said = curl.args(arguments).output().unwrap();
         String::from_utf8(said.stdout).unwrap()
     }
@@ -476,7 +566,12 @@ pub fn python() -> Option<PathBuf> {
 
 /// An option change or another EC2 call, signed with the test's key; the answer, or `None` when the daemon was not there.
 pub fn call(control: SocketAddr, action: &str, parameters: &[(&str, &str)]) -> Option<Answer> {
-    call_on(TcpStream::connect_timeout(&control, PATIENCE).ok()?, control, action, parameters)
+    call_on(
+        TcpStream::connect_timeout(&control, PATIENCE).ok()?,
+        control,
+        action,
+        parameters,
+    )
 }
 
 /// The same on a connection that is there already.
@@ -488,22 +583,39 @@ pub fn call_on(
 ) -> Option<Answer> {
     let encode = |text: &str| -> String {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~".contains(&b);
-        text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+        text.bytes()
+            .map(|b| {
+                if plain(b) {
+                    char::from(b).to_string()
+                } else {
+                    format!("%{b:02X}")
+                }
+            })
+            .collect()
     };
     let mut body = format!("Action={action}&Version=2016-11-15");
     for (name, value) in parameters {
         body += &format!("&{}={}", encode(name), encode(value));
     }
 
-    let date = jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string();
+    let date = jiff::Timestamp::now()
+        .strftime("%Y%m%dT%H%M%SZ")
+        .to_string();
     let scope = format!("{}/us-east-1/ec2/aws4_request", &date[..8]);
     let canonical = format!(
         "POST\n/\n\nhost:{control}\nx-amz-date:{date}\n\nhost;x-amz-date\n{}",
         hex(&Sha256::digest(body.as_bytes()))
     );
-    let to_sign = format!("AWS4-HMAC-SHA256\n{date}\n{scope}\n{}", hex(&Sha256::digest(canonical.as_bytes())));
+    let to_sign = format!(
+        "AWS4-HMAC-SHA256\n{date}\n{scope}\n{}",
+        hex(&Sha256::digest(canonical.as_bytes()))
+    );
     let (id, secret) = ACCESS_KEY;
-    let key = scope.split('/').fold(format!("AWS4{secret}").into_bytes(), |key, part| hmac(&key, part));
+    let key = scope
+        .split('/')
+        .fold(format!("AWS4{secret}").into_bytes(), |key, part| {
+            hmac(&key, part)
+        });
     let signature = hex(&hmac(&key, &to_sign));
     let request = format!(
         "POST / HTTP/1.1\r\nHost: {control}\r\nX-Amz-Date: {date}\r\nContent-Length: {}\r\nConnection: close\r\n\

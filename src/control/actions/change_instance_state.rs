@@ -56,36 +56,57 @@ impl ChangeInstanceState {
             StateChange::Stop => &["Force", "Hibernate", "SkipOsShutdown"],
             StateChange::Terminate => &["Force", "SkipOsShutdown"],
         };
-        let flags: Vec<_> = flags.iter().map(|name| (*name, parameters.take(name))).collect();
+        let flags: Vec<_> = flags
+            .iter()
+            .map(|name| (*name, parameters.take(name)))
+            .collect();
         parameters.finish_without(&["AdditionalInfo"])?;
 
         let instance_ids = read_some_instance_ids(&instance_ids)?;
         for (name, value) in flags {
             // How a machine is shut down is a matter of whoever runs it, but memory can't be kept by leaving it out.
             if flag(name, value.as_deref())? && name == "Hibernate" {
-                return Err(Ec2Error::new(Code::UnsupportedOperation, "Hibernation is not supported."));
+                return Err(Ec2Error::new(
+                    Code::UnsupportedOperation,
+                    "Hibernation is not supported.",
+                ));
             }
         }
-        Ok(ChangeInstanceState { change, instance_ids, dry_run: flag("DryRun", dry_run.as_deref())? })
+        Ok(ChangeInstanceState {
+            change,
+            instance_ids,
+            dry_run: flag("DryRun", dry_run.as_deref())?,
+        })
     }
 
     pub(super) async fn perform(self, call: &Call<'_>) -> Result<Document, Ec2Error> {
-        let ChangeInstanceState { change, instance_ids, dry_run } = self;
+        let ChangeInstanceState {
+            change,
+            instance_ids,
+            dry_run,
+        } = self;
         let (caller, now) = (call.caller.clone(), call.now.wall);
         let plan = move |draft: &mut Draft| {
-            let entries = caller.named(change.action(), &Vec::new(), draft.before(), &instance_ids)?;
+            let entries =
+                caller.named(change.action(), &Vec::new(), draft.before(), &instance_ids)?;
             let mut told = Vec::new();
             let mut changes = Vec::new();
             for entry in entries {
                 let instance = &entry.instance;
                 let transition = change.of(instance)?;
-                told.push((instance.instance_id.clone(), instance.state, transition.told));
+                told.push((
+                    instance.instance_id.clone(),
+                    instance.state,
+                    transition.told,
+                ));
                 changes.extend(transition.to.map(|to| (instance.instance_id.clone(), to)));
             }
             if dry_run {
                 return Err(Ec2Error::dry_run());
             }
-            changes.iter().for_each(|(id, to)| carry_out(draft, id, *to, now));
+            changes
+                .iter()
+                .for_each(|(id, to)| carry_out(draft, id, *to, now));
             Ok(told)
         };
         let (_, told) = call.change(plan).await?;
@@ -112,7 +133,10 @@ impl StateChange {
     fn of(self, instance: &Instance) -> Result<Transition, Ec2Error> {
         use InstanceState::{Pending, Running, ShuttingDown, Stopped, Stopping, Terminated};
         let id = &instance.instance_id;
-        let stays = Ok(Transition { told: instance.state, to: None });
+        let stays = Ok(Transition {
+            told: instance.state,
+            to: None,
+        });
         let to = |told, to| Ok(Transition { told, to: Some(to) });
         let protected = |attribute: &str, what: &str| {
             let message = format!(
@@ -123,9 +147,13 @@ impl StateChange {
         match (self, instance.state) {
             (StateChange::Start, Stopped) => to(Pending, Running),
             (StateChange::Start, Pending | Running) => stays,
-            (StateChange::Start, Stopping | ShuttingDown | Terminated) => Err(Ec2Error::incorrect_state(id, "started")),
+            (StateChange::Start, Stopping | ShuttingDown | Terminated) => {
+                Err(Ec2Error::incorrect_state(id, "started"))
+            }
             (StateChange::Stop, Stopped) => stays,
-            (StateChange::Stop, ShuttingDown | Terminated) => Err(Ec2Error::incorrect_state(id, "stopped")),
+            (StateChange::Stop, ShuttingDown | Terminated) => {
+                Err(Ec2Error::incorrect_state(id, "stopped"))
+            }
             (StateChange::Stop, Pending | Running) if instance.imds.disable_api_stop => {
                 protected("disableApiStop", "stopped")
             }
@@ -146,7 +174,11 @@ impl StateChange {
 
 fn carry_out(draft: &mut Draft, id: &InstanceId, to: InstanceState, now: Timestamp) {
     let launched = to == InstanceState::Running;
-    let instance = if launched { draft.relaunch(id) } else { draft.instance(id) };
+    let instance = if launched {
+        draft.relaunch(id)
+    } else {
+        draft.instance(id)
+    };
     let instance = instance.expect("it has an entry");
     instance.state = to;
     if launched {
@@ -187,7 +219,11 @@ mod tests {
             (Terminate, Running, Ok((ShuttingDown, Some(Terminated)))),
             (Terminate, Stopping, Ok((ShuttingDown, Some(Terminated)))),
             (Terminate, Stopped, Ok((ShuttingDown, Some(Terminated)))),
-            (Terminate, ShuttingDown, Ok((ShuttingDown, Some(Terminated)))),
+            (
+                Terminate,
+                ShuttingDown,
+                Ok((ShuttingDown, Some(Terminated))),
+            ),
             (Terminate, Terminated, Ok((Terminated, None))),
         ] {
             let mut instance = demo_instance();
@@ -203,12 +239,24 @@ mod tests {
     fn protection_keeps_an_instance_from_what_would_change_it() {
         let mut instance = demo_instance();
         instance.imds.disable_api_stop = true;
-        assert_eq!(StateChange::Stop.of(&instance).unwrap_err().code, Code::OperationNotPermitted);
+        assert_eq!(
+            StateChange::Stop.of(&instance).unwrap_err().code,
+            Code::OperationNotPermitted
+        );
         assert!(StateChange::Terminate.of(&instance).is_ok());
         instance.imds.disable_api_termination = true;
-        assert_eq!(StateChange::Terminate.of(&instance).unwrap_err().code, Code::OperationNotPermitted);
+        assert_eq!(
+            StateChange::Terminate.of(&instance).unwrap_err().code,
+            Code::OperationNotPermitted
+        );
         instance.state = InstanceState::Stopped;
-        assert!(StateChange::Stop.of(&instance).is_ok(), "it is stopped already");
-        assert_eq!(StateChange::Terminate.of(&instance).unwrap_err().code, Code::OperationNotPermitted);
+        assert!(
+            StateChange::Stop.of(&instance).is_ok(),
+            "it is stopped already"
+        );
+        assert_eq!(
+            StateChange::Terminate.of(&instance).unwrap_err().code,
+            Code::OperationNotPermitted
+        );
     }
 }

@@ -33,13 +33,19 @@ impl CreateTags {
 
     pub(super) async fn perform(self, call: &Call<'_>) -> Result<Document, Ec2Error> {
         const ACTION: Action = Action::CreateTags;
-        let CreateTags { instance_ids, tags, dry_run } = self;
+        let CreateTags {
+            instance_ids,
+            tags,
+            dry_run,
+        } = self;
         let caller = call.caller.clone();
         let plan = move |draft: &mut Draft| {
             let entries = caller.named(ACTION, &Vec::new(), draft.before(), &instance_ids)?;
             let befores: Vec<_> = entries.into_iter().cloned().collect();
             for before in befores {
-                let instance = draft.instance(&before.instance.instance_id).expect("it has an entry");
+                let instance = draft
+                    .instance(&before.instance.instance_id)
+                    .expect("it has an entry");
                 add(&mut instance.tags, &tags);
                 refuse_too_many(&instance.tags)?;
                 if instance.metadata_options.instance_metadata_tags == Switch::Enabled {
@@ -47,7 +53,11 @@ impl CreateTags {
                 }
                 refuse_new_faults(Some(&before.instance), instance)?;
             }
-            if dry_run { Err(Ec2Error::dry_run()) } else { Ok(()) }
+            if dry_run {
+                Err(Ec2Error::dry_run())
+            } else {
+                Ok(())
+            }
         };
         call.change(plan).await?;
         Ok(call.document(ACTION, done))
@@ -61,8 +71,9 @@ pub(super) fn read_resources(texts: &[String]) -> Result<Vec<InstanceId>, Ec2Err
     }
     let mut ids = Vec::new();
     for text in texts {
-        let id = InstanceId::parse(text)
-            .ok_or_else(|| Ec2Error::new(Code::InvalidId, format!("The ID '{text}' is not valid")))?;
+        let id = InstanceId::parse(text).ok_or_else(|| {
+            Ec2Error::new(Code::InvalidId, format!("The ID '{text}' is not valid"))
+        })?;
         if !ids.contains(&id) {
             ids.push(id);
         }
@@ -77,11 +88,14 @@ pub(super) fn read_tags(tags: Vec<(String, Option<String>)>) -> Result<Vec<Tag>,
         refuse_key(&key)?;
         let value = value.unwrap_or_default();
         if value.chars().count() > LONGEST_VALUE {
-            let message = format!("Tag value exceeds the maximum length of {LONGEST_VALUE} characters");
+            let message =
+                format!("Tag value exceeds the maximum length of {LONGEST_VALUE} characters");
             return Err(Ec2Error::invalid_value(message));
         }
         if read.iter().any(|earlier| earlier.key == key) {
-            return Err(Ec2Error::invalid_value(format!("Duplicate tag key '{key}' specified.")));
+            return Err(Ec2Error::invalid_value(format!(
+                "Duplicate tag key '{key}' specified."
+            )));
         }
         read.push(Tag { key, value });
     }
@@ -91,7 +105,8 @@ pub(super) fn read_tags(tags: Vec<(String, Option<String>)>) -> Result<Vec<Tag>,
 /// What is no key of a caller's own.
 pub(super) fn refuse_key(key: &str) -> Result<(), Ec2Error> {
     if key.is_empty() {
-        let message = "Value ( '' ) for parameter Tag key is invalid. Tag key cannot be null or empty";
+        let message =
+            "Value ( '' ) for parameter Tag key is invalid. Tag key cannot be null or empty";
         return Err(Ec2Error::invalid_value(message));
     }
     if key.starts_with("aws:") {
@@ -107,8 +122,14 @@ pub(super) fn refuse_key(key: &str) -> Result<(), Ec2Error> {
 
 /// EC2's own tags do not count.
 pub(super) fn refuse_too_many(tags: &[Tag]) -> Result<(), Ec2Error> {
-    if tags.iter().filter(|tag| !tag.key.starts_with("aws:")).count() > MOST_TAGS {
-        let message = format!("The maximum number of Tags for a resource has been reached: {MOST_TAGS}.");
+    if tags
+        .iter()
+        .filter(|tag| !tag.key.starts_with("aws:"))
+        .count()
+        > MOST_TAGS
+    {
+        let message =
+            format!("The maximum number of Tags for a resource has been reached: {MOST_TAGS}.");
         return Err(Ec2Error::new(Code::TagLimitExceeded, message));
     }
     Ok(())

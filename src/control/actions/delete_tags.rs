@@ -24,12 +24,20 @@ impl DeleteTags {
         let dry_run = parameters.take("DryRun");
         parameters.finish()?;
         tags.iter().try_for_each(|(key, _)| refuse_key(key))?;
-        Ok(DeleteTags { instance_ids: read_resources(&resources)?, tags, dry_run: flag("DryRun", dry_run.as_deref())? })
+        Ok(DeleteTags {
+            instance_ids: read_resources(&resources)?,
+            tags,
+            dry_run: flag("DryRun", dry_run.as_deref())?,
+        })
     }
 
     pub(super) async fn perform(self, call: &Call<'_>) -> Result<Document, Ec2Error> {
         const ACTION: Action = Action::DeleteTags;
-        let DeleteTags { instance_ids, tags, dry_run } = self;
+        let DeleteTags {
+            instance_ids,
+            tags,
+            dry_run,
+        } = self;
         let caller = call.caller.clone();
         let plan = move |draft: &mut Draft| {
             caller.named(ACTION, &Vec::new(), draft.before(), &instance_ids)?;
@@ -38,7 +46,9 @@ impl DeleteTags {
             }
             for id in &instance_ids {
                 let instance = draft.instance(id).expect("it has an entry");
-                instance.tags.retain(|tag| tag.key.starts_with("aws:") || !is_meant(&tags, tag));
+                instance
+                    .tags
+                    .retain(|tag| tag.key.starts_with("aws:") || !is_meant(&tags, tag));
             }
             Ok(())
         };

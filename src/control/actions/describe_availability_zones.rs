@@ -65,11 +65,15 @@ impl DescribeAvailabilityZones {
         let zones = zones(call);
         let unknown = |name: &&String| !zones.iter().any(|zone| zone.name == **name);
         if let Some(name) = self.names.iter().find(unknown) {
-            return Err(Ec2Error::invalid_value(format!("Invalid availability zone: [{name}]")));
+            return Err(Ec2Error::invalid_value(format!(
+                "Invalid availability zone: [{name}]"
+            )));
         }
         let unknown = |id: &&String| !zones.iter().any(|zone| zone.id.as_ref() == Some(*id));
         if let Some(id) = self.ids.iter().find(unknown) {
-            return Err(Ec2Error::invalid_value(format!("Invalid availability zone-id: [{id}]")));
+            return Err(Ec2Error::invalid_value(format!(
+                "Invalid availability zone-id: [{id}]"
+            )));
         }
         if self.dry_run {
             return Err(Ec2Error::dry_run());
@@ -77,7 +81,9 @@ impl DescribeAvailabilityZones {
         let zones = zones
             .into_iter()
             .filter(|zone| self.names.is_empty() || self.names.contains(&zone.name))
-            .filter(|zone| self.ids.is_empty() || zone.id.as_ref().is_some_and(|id| self.ids.contains(id)))
+            .filter(|zone| {
+                self.ids.is_empty() || zone.id.as_ref().is_some_and(|id| self.ids.contains(id))
+            })
             .filter(|zone| self.filters.match_all(zone));
         Ok(call.document(ACTION, |xml| {
             xml.set("availabilityZoneInfo", zones, |xml, zone| {
@@ -102,7 +108,9 @@ fn zones(call: &Call<'_>) -> Vec<Zone> {
         let name = instance.placement.availability_zone.clone();
         zones.entry(name.clone()).or_insert_with(|| Zone {
             name,
-            id: instance.availability_zone_id().map(std::borrow::Cow::into_owned),
+            id: instance
+                .availability_zone_id()
+                .map(std::borrow::Cow::into_owned),
             region: instance.region().to_string(),
         });
     }

@@ -25,33 +25,69 @@ type WriteAttribute = fn(&mut Xml, &Instance);
 /// EC2's attributes.
 const ATTRIBUTES: [(&str, WriteAttribute); 16] = [
     ("blockDeviceMapping", |xml, instance| {
-        xml.set("blockDeviceMapping", &instance.block_device_mappings, write_block_device);
+        xml.set(
+            "blockDeviceMapping",
+            &instance.block_device_mappings,
+            write_block_device,
+        );
     }),
-    ("disableApiStop", |xml, instance| value(xml, "disableApiStop", Some(instance.imds.disable_api_stop))),
+    ("disableApiStop", |xml, instance| {
+        value(xml, "disableApiStop", Some(instance.imds.disable_api_stop))
+    }),
     ("disableApiTermination", |xml, instance| {
-        value(xml, "disableApiTermination", Some(instance.imds.disable_api_termination));
+        value(
+            xml,
+            "disableApiTermination",
+            Some(instance.imds.disable_api_termination),
+        );
     }),
-    ("ebsOptimized", |xml, _| value(xml, "ebsOptimized", Some(false))),
+    ("ebsOptimized", |xml, _| {
+        value(xml, "ebsOptimized", Some(false))
+    }),
     ("enaSupport", |xml, _| value(xml, "enaSupport", Some(true))),
-    ("enclaveOptions", |xml, _| xml.element("enclaveOptions", |xml| xml.text("enabled", false))),
-    ("groupSet", |xml, instance| xml.set("groupSet", &instance.security_groups, write_group)),
-    ("instanceInitiatedShutdownBehavior", |xml, _| value(xml, "instanceInitiatedShutdownBehavior", Some("stop"))),
-    ("instanceType", |xml, instance| value(xml, "instanceType", Some(&instance.instance_type))),
-    ("kernel", |xml, instance| value(xml, "kernel", instance.kernel_id.as_ref())),
+    ("enclaveOptions", |xml, _| {
+        xml.element("enclaveOptions", |xml| xml.text("enabled", false))
+    }),
+    ("groupSet", |xml, instance| {
+        xml.set("groupSet", &instance.security_groups, write_group)
+    }),
+    ("instanceInitiatedShutdownBehavior", |xml, _| {
+        value(xml, "instanceInitiatedShutdownBehavior", Some("stop"))
+    }),
+    ("instanceType", |xml, instance| {
+        value(xml, "instanceType", Some(&instance.instance_type))
+    }),
+    ("kernel", |xml, instance| {
+        value(xml, "kernel", instance.kernel_id.as_ref())
+    }),
     ("productCodes", |xml, instance| {
         xml.set("productCodes", &instance.product_codes, |xml, code| {
             xml.text("productCode", &code.product_code_id);
             xml.text("type", &code.product_code_type);
         });
     }),
-    ("ramdisk", |xml, instance| value(xml, "ramdisk", instance.ramdisk_id.as_ref())),
-    ("rootDeviceName", |xml, instance| value(xml, "rootDeviceName", instance.root_device_name.as_ref())),
+    ("ramdisk", |xml, instance| {
+        value(xml, "ramdisk", instance.ramdisk_id.as_ref())
+    }),
+    ("rootDeviceName", |xml, instance| {
+        value(xml, "rootDeviceName", instance.root_device_name.as_ref())
+    }),
     ("sourceDestCheck", |xml, instance| {
-        let check = instance.primary_interface().and_then(|interface| interface.source_dest_check);
+        let check = instance
+            .primary_interface()
+            .and_then(|interface| interface.source_dest_check);
         value(xml, "sourceDestCheck", Some(check.unwrap_or(true)));
     }),
-    ("sriovNetSupport", |xml, _| value(xml, "sriovNetSupport", None::<&str>)),
-    ("userData", |xml, instance| value(xml, "userData", instance.user_data().map(|bytes| STANDARD.encode(bytes)))),
+    ("sriovNetSupport", |xml, _| {
+        value(xml, "sriovNetSupport", None::<&str>)
+    }),
+    ("userData", |xml, instance| {
+        value(
+            xml,
+            "userData",
+            instance.user_data().map(|bytes| STANDARD.encode(bytes)),
+        )
+    }),
 ];
 
 /// `<name><value>…</value></name>`, or `<name/>`.
@@ -85,7 +121,9 @@ impl DescribeInstanceAttribute {
     pub(super) fn perform(self, call: &Call<'_>) -> Result<Document, Ec2Error> {
         const ACTION: Action = Action::DescribeInstanceAttribute;
         let snapshot = call.registry.snapshot();
-        let entry = call.caller.one(ACTION, &Vec::new(), &snapshot, &self.instance_id)?;
+        let entry = call
+            .caller
+            .one(ACTION, &Vec::new(), &snapshot, &self.instance_id)?;
         if self.dry_run {
             return Err(Ec2Error::dry_run());
         }

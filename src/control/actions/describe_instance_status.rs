@@ -40,20 +40,48 @@ struct Status {
 impl Filtered for Status {
     const TAGS: Option<fn(&Self) -> &[Tag]> = None;
     const FILTERS: &'static [(&'static str, ValuesOf<Self>)] = &[
-        ("availability-zone", |status| one(&status.entry.instance.placement.availability_zone)),
-        ("event.code", |status| of_events(status, |event| Some(event.code.as_str().to_string()))),
-        ("event.description", |status| of_events(status, |event| Some(event.shown_description()))),
-        ("event.instance-event-id", |status| of_events(status, |event| Some(event.event_id.clone()))),
-        ("event.not-after", |status| of_events(status, |event| event.not_after.map(iso_milliseconds))),
-        ("event.not-before", |status| of_events(status, |event| Some(iso_milliseconds(event.not_before)))),
-        ("event.not-before-deadline", |status| {
-            of_events(status, |event| event.not_before_deadline.map(iso_milliseconds))
+        ("availability-zone", |status| {
+            one(&status.entry.instance.placement.availability_zone)
         }),
-        ("instance-state-code", |status| one(status.entry.instance.state.code())),
-        ("instance-state-name", |status| one(status.entry.instance.state.as_str())),
-        ("instance-status.reachability", |status| reachability(status).map(str::to_string).into_iter().collect()),
+        ("event.code", |status| {
+            of_events(status, |event| Some(event.code.as_str().to_string()))
+        }),
+        ("event.description", |status| {
+            of_events(status, |event| Some(event.shown_description()))
+        }),
+        ("event.instance-event-id", |status| {
+            of_events(status, |event| Some(event.event_id.clone()))
+        }),
+        ("event.not-after", |status| {
+            of_events(status, |event| event.not_after.map(iso_milliseconds))
+        }),
+        ("event.not-before", |status| {
+            of_events(status, |event| Some(iso_milliseconds(event.not_before)))
+        }),
+        ("event.not-before-deadline", |status| {
+            of_events(status, |event| {
+                event.not_before_deadline.map(iso_milliseconds)
+            })
+        }),
+        ("instance-state-code", |status| {
+            one(status.entry.instance.state.code())
+        }),
+        ("instance-state-name", |status| {
+            one(status.entry.instance.state.as_str())
+        }),
+        ("instance-status.reachability", |status| {
+            reachability(status)
+                .map(str::to_string)
+                .into_iter()
+                .collect()
+        }),
         ("instance-status.status", |status| one(summary(status))),
-        ("system-status.reachability", |status| reachability(status).map(str::to_string).into_iter().collect()),
+        ("system-status.reachability", |status| {
+            reachability(status)
+                .map(str::to_string)
+                .into_iter()
+                .collect()
+        }),
         ("system-status.status", |status| one(summary(status))),
     ];
 }
@@ -87,7 +115,9 @@ impl DescribeInstanceStatus {
 
     fn list(&self, listing: &Listing) -> Result<Document, Ec2Error> {
         const ACTION: Action = Action::DescribeInstanceStatus;
-        let mut entries = listing.caller.listed(ACTION, &listing.snapshot, &self.instance_ids)?;
+        let mut entries = listing
+            .caller
+            .listed(ACTION, &listing.snapshot, &self.instance_ids)?;
         if self.dry_run {
             return Err(Ec2Error::dry_run());
         }
@@ -95,11 +125,18 @@ impl DescribeInstanceStatus {
         let statuses = entries
             .into_iter()
             .filter(|entry| self.all_states || entry.instance.state == InstanceState::Running)
-            .map(|entry| Status { entry: Arc::clone(entry), events: shown_events(entry, listing.now.wall) })
+            .map(|entry| Status {
+                entry: Arc::clone(entry),
+                events: shown_events(entry, listing.now.wall),
+            })
             .filter(|status| self.filters.match_all(status));
-        let (page, next) = self.page.of(statuses, |status| status.entry.instance.instance_id.to_string());
+        let (page, next) = self.page.of(statuses, |status| {
+            status.entry.instance.instance_id.to_string()
+        });
         Ok(ec2_document(ACTION, &listing.request_id, |xml| {
-            xml.set("instanceStatusSet", page, |xml, status| write_status(xml, &status));
+            xml.set("instanceStatusSet", page, |xml, status| {
+                write_status(xml, &status)
+            });
             xml.optional("nextToken", next);
         }))
     }
@@ -112,7 +149,14 @@ fn shown_events(entry: &Entry, now: Timestamp) -> Vec<Maintenance> {
             now.duration_since(event.not_after.unwrap_or(event.not_before)) < EVENT_SHOWN
         }
     };
-    entry.instance.events_at(now).maintenance.iter().filter(is_shown).cloned().collect()
+    entry
+        .instance
+        .events_at(now)
+        .maintenance
+        .iter()
+        .filter(is_shown)
+        .cloned()
+        .collect()
 }
 
 fn of_events(status: &Status, value: impl Fn(&Maintenance) -> Option<String>) -> Vec<String> {
@@ -123,9 +167,10 @@ fn summary(status: &Status) -> &'static str {
     match status.entry.instance.state {
         InstanceState::Running => "ok",
         InstanceState::Pending => "initializing",
-        InstanceState::ShuttingDown | InstanceState::Terminated | InstanceState::Stopping | InstanceState::Stopped => {
-            "not-applicable"
-        }
+        InstanceState::ShuttingDown
+        | InstanceState::Terminated
+        | InstanceState::Stopping
+        | InstanceState::Stopped => "not-applicable",
     }
 }
 
@@ -133,9 +178,10 @@ fn reachability(status: &Status) -> Option<&'static str> {
     match status.entry.instance.state {
         InstanceState::Running => Some("passed"),
         InstanceState::Pending => Some("initializing"),
-        InstanceState::ShuttingDown | InstanceState::Terminated | InstanceState::Stopping | InstanceState::Stopped => {
-            None
-        }
+        InstanceState::ShuttingDown
+        | InstanceState::Terminated
+        | InstanceState::Stopping
+        | InstanceState::Stopped => None,
     }
 }
 
@@ -168,5 +214,8 @@ pub(super) fn write_event(xml: &mut Xml, event: &Maintenance) {
     xml.text("description", event.shown_description());
     xml.optional("notAfter", event.not_after.map(iso_milliseconds));
     xml.text("notBefore", iso_milliseconds(event.not_before));
-    xml.optional("notBeforeDeadline", event.not_before_deadline.map(iso_milliseconds));
+    xml.optional(
+        "notBeforeDeadline",
+        event.not_before_deadline.map(iso_milliseconds),
+    );
 }

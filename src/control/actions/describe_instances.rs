@@ -6,7 +6,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::{Action, Call, Listing, ec2_document, read_instance_ids, shown_state, write_options, write_state};
+use super::{
+    Action, Call, Listing, ec2_document, read_instance_ids, shown_state, write_options, write_state,
+};
 use crate::clock::iso_milliseconds;
 use crate::control::error::Ec2Error;
 use crate::control::filters::Filters;
@@ -14,8 +16,8 @@ use crate::control::pages::{Page, PageParameters};
 use crate::control::params::{Parameters, flag};
 use crate::control::xml::{Document, Xml};
 use crate::instance::{
-    Association, BlockDevice, Instance, InstanceId, InterfaceAttachment, NetworkInterface, PrivateAddress,
-    SecurityGroup,
+    Association, BlockDevice, Instance, InstanceId, InterfaceAttachment, NetworkInterface,
+    PrivateAddress, SecurityGroup,
 };
 use crate::registry::{Entry, OptionsState};
 
@@ -56,15 +58,23 @@ impl DescribeInstances {
 
     fn list(&self, listing: &Listing) -> Result<Document, Ec2Error> {
         const ACTION: Action = Action::DescribeInstances;
-        let mut entries = listing.caller.listed(ACTION, &listing.snapshot, &self.instance_ids)?;
+        let mut entries = listing
+            .caller
+            .listed(ACTION, &listing.snapshot, &self.instance_ids)?;
         if self.dry_run {
             return Err(Ec2Error::dry_run());
         }
         entries.sort_by(|one, other| one.instance.instance_id.cmp(&other.instance.instance_id));
-        let matching = entries.into_iter().filter(|entry| self.filters.match_all(entry));
-        let (page, next) = self.page.of(matching, |entry| entry.instance.instance_id.to_string());
+        let matching = entries
+            .into_iter()
+            .filter(|entry| self.filters.match_all(entry));
+        let (page, next) = self
+            .page
+            .of(matching, |entry| entry.instance.instance_id.to_string());
         Ok(ec2_document(ACTION, &listing.request_id, |xml| {
-            xml.set("reservationSet", reservations(&page), |xml, reservation| reservation.write(xml));
+            xml.set("reservationSet", reservations(&page), |xml, reservation| {
+                reservation.write(xml)
+            });
             xml.optional("nextToken", next);
         }))
     }
@@ -81,10 +91,19 @@ fn reservations<'e>(entries: &[&'e Arc<Entry>]) -> Vec<Reservation<'e>> {
     let mut reservations: Vec<Reservation<'e>> = Vec::new();
     let mut places = HashMap::new();
     for entry in entries {
-        let (owner_id, reservation_id) = (entry.instance.owner_id(), entry.instance.reservation_id().into_owned());
-        let place = *places.entry((owner_id, reservation_id.clone())).or_insert(reservations.len());
+        let (owner_id, reservation_id) = (
+            entry.instance.owner_id(),
+            entry.instance.reservation_id().into_owned(),
+        );
+        let place = *places
+            .entry((owner_id, reservation_id.clone()))
+            .or_insert(reservations.len());
         if place == reservations.len() {
-            reservations.push(Reservation { reservation_id, owner_id, entries: Vec::new() });
+            reservations.push(Reservation {
+                reservation_id,
+                owner_id,
+                entries: Vec::new(),
+            });
         }
         reservations[place].entries.push(entry);
     }
@@ -122,7 +141,10 @@ pub(super) fn write_instance(xml: &mut Xml, instance: &Instance, options_state: 
     xml.element("placement", |xml| {
         let placement = &instance.placement;
         xml.text("availabilityZone", &placement.availability_zone);
-        xml.optional("availabilityZoneId", placement.availability_zone_id.as_ref());
+        xml.optional(
+            "availabilityZoneId",
+            placement.availability_zone_id.as_ref(),
+        );
         xml.text("groupName", or_empty(&placement.group_name));
         xml.text("tenancy", instance.tenancy());
         xml.optional("hostId", placement.host_id.as_ref());
@@ -142,7 +164,11 @@ pub(super) fn write_instance(xml: &mut Xml, instance: &Instance, options_state: 
     xml.text("architecture", &instance.architecture);
     xml.optional("rootDeviceType", instance.root_device_type.as_ref());
     xml.optional("rootDeviceName", instance.root_device_name.as_ref());
-    xml.set("blockDeviceMapping", &instance.block_device_mappings, write_block_device);
+    xml.set(
+        "blockDeviceMapping",
+        &instance.block_device_mappings,
+        write_block_device,
+    );
     xml.optional("virtualizationType", instance.virtualization_type.as_ref());
     xml.optional("hypervisor", instance.hypervisor.as_ref());
     xml.text("clientToken", or_empty(&instance.client_token));
@@ -152,7 +178,11 @@ pub(super) fn write_instance(xml: &mut Xml, instance: &Instance, options_state: 
             xml.text("value", &tag.value);
         });
     }
-    xml.set("networkInterfaceSet", &instance.network_interfaces, write_interface);
+    xml.set(
+        "networkInterfaceSet",
+        &instance.network_interfaces,
+        write_interface,
+    );
     if let Some(profile) = &instance.iam_instance_profile {
         xml.element("iamInstanceProfile", |xml| {
             xml.text("arn", &profile.arn);
@@ -161,9 +191,13 @@ pub(super) fn write_instance(xml: &mut Xml, instance: &Instance, options_state: 
     }
     xml.optional("instanceLifecycle", instance.instance_lifecycle.as_ref());
     if let Some(hibernation) = &instance.hibernation_options {
-        xml.element("hibernationOptions", |xml| xml.text("configured", hibernation.configured));
+        xml.element("hibernationOptions", |xml| {
+            xml.text("configured", hibernation.configured)
+        });
     }
-    xml.element("metadataOptions", |xml| write_options(xml, options_state, &instance.metadata_options));
+    xml.element("metadataOptions", |xml| {
+        write_options(xml, options_state, &instance.metadata_options)
+    });
 }
 
 pub(super) fn write_group(xml: &mut Xml, group: &SecurityGroup) {
@@ -194,19 +228,39 @@ fn write_interface(xml: &mut Xml, interface: &NetworkInterface) {
     xml.optional("privateDnsName", interface.private_dns_name.as_ref());
     xml.optional("sourceDestCheck", interface.source_dest_check);
     xml.set("groupSet", &interface.groups, write_group);
-    xml.element("attachment", |xml| write_attachment(xml, &interface.attachment));
-    // The public address of an interface is that of its primary private address.
-    let primary = interface.private_ip_addresses.iter().find(|address| address.primary);
-    write_association(xml, primary.and_then(|address| address.association.as_ref()));
-    xml.set("privateIpAddressesSet", &interface.private_ip_addresses, write_private_address);
-    xml.set("ipv6AddressesSet", &interface.ipv6_addresses, |xml, address| {
-        xml.text("ipv6Address", address.ipv6_address);
+    xml.element("attachment", |xml| {
+        write_attachment(xml, &interface.attachment)
     });
+    // The public address of an interface is that of its primary private address.
+    let primary = interface
+        .private_ip_addresses
+        .iter()
+        .find(|address| address.primary);
+    write_association(
+        xml,
+        primary.and_then(|address| address.association.as_ref()),
+    );
+    xml.set(
+        "privateIpAddressesSet",
+        &interface.private_ip_addresses,
+        write_private_address,
+    );
+    xml.set(
+        "ipv6AddressesSet",
+        &interface.ipv6_addresses,
+        |xml, address| {
+            xml.text("ipv6Address", address.ipv6_address);
+        },
+    );
     if !interface.ipv4_prefixes.is_empty() {
-        xml.set("ipv4PrefixSet", &interface.ipv4_prefixes, |xml, prefix| xml.text("ipv4Prefix", &prefix.ipv4_prefix));
+        xml.set("ipv4PrefixSet", &interface.ipv4_prefixes, |xml, prefix| {
+            xml.text("ipv4Prefix", &prefix.ipv4_prefix)
+        });
     }
     if !interface.ipv6_prefixes.is_empty() {
-        xml.set("ipv6PrefixSet", &interface.ipv6_prefixes, |xml, prefix| xml.text("ipv6Prefix", &prefix.ipv6_prefix));
+        xml.set("ipv6PrefixSet", &interface.ipv6_prefixes, |xml, prefix| {
+            xml.text("ipv6Prefix", &prefix.ipv6_prefix)
+        });
     }
 }
 
@@ -227,7 +281,9 @@ fn write_private_address(xml: &mut Xml, address: &PrivateAddress) {
 }
 
 fn write_association(xml: &mut Xml, association: Option<&Association>) {
-    let Some(association) = association else { return };
+    let Some(association) = association else {
+        return;
+    };
     xml.element("association", |xml| {
         xml.optional("publicIp", association.public_ip);
         xml.text("publicDnsName", or_empty(&association.public_dns_name));

@@ -46,7 +46,11 @@ impl DescribeRegions {
         parameters.finish()?;
         // All there are, are enabled.
         flag("AllRegions", all.as_deref())?;
-        Ok(DescribeRegions { names, filters: Filters::read(filters)?, dry_run: flag("DryRun", dry_run.as_deref())? })
+        Ok(DescribeRegions {
+            names,
+            filters: Filters::read(filters)?,
+            dry_run: flag("DryRun", dry_run.as_deref())?,
+        })
     }
 
     pub(super) fn perform(self, call: &Call<'_>) -> Result<Document, Ec2Error> {
@@ -54,7 +58,9 @@ impl DescribeRegions {
         call.caller.may(ACTION, &Vec::new(), Target::Account)?;
         let names = regions(call);
         if let Some(name) = self.names.iter().find(|name| !names.contains(*name)) {
-            return Err(Ec2Error::invalid_value(format!("Invalid region provided: '{name}'")));
+            return Err(Ec2Error::invalid_value(format!(
+                "Invalid region provided: '{name}'"
+            )));
         }
         if self.dry_run {
             return Err(Ec2Error::dry_run());
@@ -62,7 +68,10 @@ impl DescribeRegions {
         let regions = names
             .into_iter()
             .filter(|name| self.names.is_empty() || self.names.contains(name))
-            .map(|name| Region { name, endpoint: call.caller.endpoint.clone() })
+            .map(|name| Region {
+                name,
+                endpoint: call.caller.endpoint.clone(),
+            })
             .filter(|region| self.filters.match_all(region));
         Ok(call.document(ACTION, |xml| {
             xml.set("regionInfo", regions, |xml, region| {
@@ -80,6 +89,11 @@ fn regions(call: &Call<'_>) -> BTreeSet<String> {
         Regions::Any => {}
         Regions::These(configured) => names.extend(configured.iter().cloned()),
     }
-    names.extend(call.registry.snapshot().entries().map(|entry| entry.instance.region().to_string()));
+    names.extend(
+        call.registry
+            .snapshot()
+            .entries()
+            .map(|entry| entry.instance.region().to_string()),
+    );
     names
 }

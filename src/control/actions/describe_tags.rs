@@ -40,7 +40,10 @@ impl DescribeTags {
         let page = PageParameters::take(&mut parameters);
         let dry_run = parameters.take("DryRun");
         parameters.finish()?;
-        let is_place = |text: &str| text.split_once('/').is_some_and(|(id, _)| InstanceId::parse(id).is_some());
+        let is_place = |text: &str| {
+            text.split_once('/')
+                .is_some_and(|(id, _)| InstanceId::parse(id).is_some())
+        };
         Ok(DescribeTags {
             filters: Filters::read(filters)?,
             page: page.read(is_place)?,
@@ -60,13 +63,18 @@ impl DescribeTags {
         }
         let rows = entries.into_iter().flat_map(|entry| {
             let instance_id = &entry.instance.instance_id;
-            let row = |tag: &Tag| Row { instance_id: instance_id.clone(), tag: tag.clone() };
+            let row = |tag: &Tag| Row {
+                instance_id: instance_id.clone(),
+                tag: tag.clone(),
+            };
             let mut rows: Vec<Row> = entry.instance.tags.iter().map(row).collect();
             rows.sort_by(|one, other| one.tag.key.cmp(&other.tag.key));
             rows
         });
         let place = |row: &Row| format!("{}/{}", row.instance_id, row.tag.key);
-        let (page, next) = self.page.of(rows.filter(|row| self.filters.match_all(row)), place);
+        let (page, next) = self
+            .page
+            .of(rows.filter(|row| self.filters.match_all(row)), place);
         Ok(ec2_document(ACTION, &listing.request_id, |xml| {
             xml.set("tagSet", page, |xml, row| {
                 xml.text("resourceId", row.instance_id);

@@ -48,7 +48,8 @@ use super::service::Service;
 use super::xml::{Document, NAMESPACE, Xml};
 use crate::clock::Moment;
 use crate::instance::{
-    HopLimit, HttpTokens, Instance, InstanceId, InstanceState, MetadataOptions, OptionsUpdate, Switch, document,
+    HopLimit, HttpTokens, Instance, InstanceId, InstanceState, MetadataOptions, OptionsUpdate,
+    Switch, document,
 };
 use crate::registry::{Changed, Draft, Entry, OptionsState, Registry, Snapshot, UpdateError};
 use crate::sigv4::{Regions, Verified};
@@ -189,36 +190,57 @@ impl Action {
 
     /// Which action of EC2 or STS a call asks for, and in the one version there is.
     pub(super) fn read(parameters: &mut Parameters) -> Result<Action, Ec2Error> {
-        let action = parameters.take("Action").filter(|action| !action.is_empty()).ok_or_else(|| {
-            Ec2Error::new(Code::MissingAction, "The request is missing an action or operation parameter.")
-        })?;
+        let action = parameters
+            .take("Action")
+            .filter(|action| !action.is_empty())
+            .ok_or_else(|| {
+                Ec2Error::new(
+                    Code::MissingAction,
+                    "The request is missing an action or operation parameter.",
+                )
+            })?;
         // The version says which actions there are, so it comes before the action's name.
-        let version = parameters.take("Version").ok_or_else(|| Ec2Error::missing_parameter("Version"))?;
+        let version = parameters
+            .take("Version")
+            .ok_or_else(|| Ec2Error::missing_parameter("Version"))?;
         let service = match version.as_str() {
             EC2_VERSION => Service::Ec2,
             STS_VERSION => Service::Sts,
             _ => {
-                let message = format!("The requested version ({version}) of service AmazonEC2 does not exist");
+                let message = format!(
+                    "The requested version ({version}) of service AmazonEC2 does not exist"
+                );
                 return Err(Ec2Error::new(Code::NoSuchVersion, message));
             }
         };
         Action::find(service, &action).ok_or_else(|| {
-            Ec2Error::new(Code::InvalidAction, format!("The action {action} is not valid for this web service."))
+            Ec2Error::new(
+                Code::InvalidAction,
+                format!("The action {action} is not valid for this web service."),
+            )
         })
     }
 
     /// Which action of a JSON service a call asks for.
     pub(super) fn of_target(target: &str) -> Result<Action, Ec2Error> {
-        let action = target.strip_prefix(CONNECT_TARGET).and_then(|name| Action::find(Service::InstanceConnect, name));
+        let action = target
+            .strip_prefix(CONNECT_TARGET)
+            .and_then(|name| Action::find(Service::InstanceConnect, name));
         action.ok_or_else(|| Ec2Error::new(Code::InvalidAction, "The operation is not known."))
     }
 
     fn find(service: Service, name: &str) -> Option<Action> {
-        Action::ALL.into_iter().find(|known| known.as_str() == name && known.service() == service)
+        Action::ALL
+            .into_iter()
+            .find(|known| known.as_str() == name && known.service() == service)
     }
 
     /// Reads the rest of the call as this action's input, and carries it out.
-    pub(super) async fn perform(self, input: Input<'_>, call: &Call<'_>) -> Result<Document, Ec2Error> {
+    pub(super) async fn perform(
+        self,
+        input: Input<'_>,
+        call: &Call<'_>,
+    ) -> Result<Document, Ec2Error> {
         let parameters = match input {
             Input::Json(body) => return SendSshPublicKey::read(body)?.perform(call).await,
             Input::Parameters(parameters) => parameters,
@@ -226,30 +248,64 @@ impl Action {
         match self {
             Action::CreateTags => CreateTags::read(parameters)?.perform(call).await,
             Action::DeleteTags => DeleteTags::read(parameters)?.perform(call).await,
-            Action::DescribeAvailabilityZones => DescribeAvailabilityZones::read(parameters)?.perform(call),
-            Action::DescribeInstanceAttribute => DescribeInstanceAttribute::read(parameters)?.perform(call),
-            Action::DescribeInstanceStatus => DescribeInstanceStatus::read(parameters)?.perform(call).await,
+            Action::DescribeAvailabilityZones => {
+                DescribeAvailabilityZones::read(parameters)?.perform(call)
+            }
+            Action::DescribeInstanceAttribute => {
+                DescribeInstanceAttribute::read(parameters)?.perform(call)
+            }
+            Action::DescribeInstanceStatus => {
+                DescribeInstanceStatus::read(parameters)?
+                    .perform(call)
+                    .await
+            }
             Action::DescribeInstances => DescribeInstances::read(parameters)?.perform(call).await,
             Action::DescribeRegions => DescribeRegions::read(parameters)?.perform(call),
             Action::DescribeTags => DescribeTags::read(parameters)?.perform(call).await,
             Action::GetCallerIdentity => get_caller_identity::perform(parameters, call),
-            Action::GetInstanceMetadataDefaults => get_instance_metadata_defaults::perform(parameters, call),
-            Action::ModifyInstanceAttribute => ModifyInstanceAttribute::read(parameters)?.perform(call).await,
-            Action::ModifyInstanceEventStartTime => ModifyInstanceEventStartTime::read(parameters)?.perform(call).await,
+            Action::GetInstanceMetadataDefaults => {
+                get_instance_metadata_defaults::perform(parameters, call)
+            }
+            Action::ModifyInstanceAttribute => {
+                ModifyInstanceAttribute::read(parameters)?
+                    .perform(call)
+                    .await
+            }
+            Action::ModifyInstanceEventStartTime => {
+                ModifyInstanceEventStartTime::read(parameters)?
+                    .perform(call)
+                    .await
+            }
             Action::ModifyInstanceMetadataDefaults => {
-                ModifyInstanceMetadataDefaults::read(parameters)?.perform(call).await
+                ModifyInstanceMetadataDefaults::read(parameters)?
+                    .perform(call)
+                    .await
             }
             Action::ModifyInstanceMetadataOptions => {
-                ModifyInstanceMetadataOptions::read(parameters)?.perform(call).await
+                ModifyInstanceMetadataOptions::read(parameters)?
+                    .perform(call)
+                    .await
             }
             Action::RebootInstances => RebootInstances::read(parameters)?.perform(call),
             Action::RunInstances => RunInstances::read(parameters)?.perform(call).await,
-            Action::StartInstances => ChangeInstanceState::read(StateChange::Start, parameters)?.perform(call).await,
-            Action::StopInstances => ChangeInstanceState::read(StateChange::Stop, parameters)?.perform(call).await,
-            Action::TerminateInstances => {
-                ChangeInstanceState::read(StateChange::Terminate, parameters)?.perform(call).await
+            Action::StartInstances => {
+                ChangeInstanceState::read(StateChange::Start, parameters)?
+                    .perform(call)
+                    .await
             }
-            Action::SendSshPublicKey => unreachable!("it is found by its target only, and its input is JSON"),
+            Action::StopInstances => {
+                ChangeInstanceState::read(StateChange::Stop, parameters)?
+                    .perform(call)
+                    .await
+            }
+            Action::TerminateInstances => {
+                ChangeInstanceState::read(StateChange::Terminate, parameters)?
+                    .perform(call)
+                    .await
+            }
+            Action::SendSshPublicKey => {
+                unreachable!("it is found by its target only, and its input is JSON")
+            }
         }
     }
 }
@@ -289,7 +345,8 @@ impl Call<'_> {
         &self,
         plan: impl FnOnce(&mut Draft) -> Result<T, Ec2Error> + Send + 'static,
     ) -> Result<(Vec<Arc<Entry>>, T), Ec2Error> {
-        self.change_of("Some of the instances may have been changed.", plan).await
+        self.change_of("Some of the instances may have been changed.", plan)
+            .await
     }
 
     /// The same of whatever else; `perhaps` is what a caller is told where the store failed in the middle.
@@ -299,18 +356,24 @@ impl Call<'_> {
         plan: impl FnOnce(&mut Draft) -> Result<T, Ec2Error> + Send + 'static,
     ) -> Result<(Vec<Arc<Entry>>, T), Ec2Error> {
         let request_id = self.request_id;
-        self.registry.change(self.now.wall, plan).await.map_err(|error| match error {
-            UpdateError::Unknown(id) => Ec2Error::not_found(id.as_str()),
-            UpdateError::Refused(error) => error,
-            UpdateError::Store(error, changed) => {
-                tracing::error!(%request_id, "control: can't store a change: {error}");
-                let left = match changed {
-                    Changed::Nothing => "Nothing was changed.",
-                    Changed::Perhaps => perhaps,
-                };
-                Ec2Error::new(Code::InternalError, format!("An internal error has occurred. {left}"))
-            }
-        })
+        self.registry
+            .change(self.now.wall, plan)
+            .await
+            .map_err(|error| match error {
+                UpdateError::Unknown(id) => Ec2Error::not_found(id.as_str()),
+                UpdateError::Refused(error) => error,
+                UpdateError::Store(error, changed) => {
+                    tracing::error!(%request_id, "control: can't store a change: {error}");
+                    let left = match changed {
+                        Changed::Nothing => "Nothing was changed.",
+                        Changed::Perhaps => perhaps,
+                    };
+                    Ec2Error::new(
+                        Code::InternalError,
+                        format!("An internal error has occurred. {left}"),
+                    )
+                }
+            })
     }
 
     /// Makes a list off the runtime: thousands of instances under hundreds of patterns take a while, and guests must not
@@ -325,7 +388,9 @@ impl Call<'_> {
             request_id: self.request_id.clone(),
             now: self.now,
         };
-        tokio::task::spawn_blocking(move || make(listing)).await.expect("a list is made without a panic")
+        tokio::task::spawn_blocking(move || make(listing))
+            .await
+            .expect("a list is made without a panic")
     }
 
     /// The document of an action of EC2: `<ActionResponse>`, the request id, and whatever `fill` writes.
@@ -335,10 +400,14 @@ impl Call<'_> {
 }
 
 fn ec2_document(action: Action, request_id: &RequestId, fill: impl FnOnce(&mut Xml)) -> Document {
-    Xml::document(&format!("{}Response", action.as_str()), Some(NAMESPACE), |xml| {
-        xml.text("requestId", request_id);
-        fill(xml);
-    })
+    Xml::document(
+        &format!("{}Response", action.as_str()),
+        Some(NAMESPACE),
+        |xml| {
+            xml.text("requestId", request_id);
+            fill(xml);
+        },
+    )
 }
 
 /// What EC2 answers where there is nothing to say.
@@ -348,8 +417,14 @@ fn done(xml: &mut Xml) {
 
 impl Caller {
     pub(super) fn new(keys: &AccessKeys, verified: &Verified, head: &Parts) -> Caller {
-        let holder = keys.holder(&verified.access_key_id).expect("the key that signed is among those it was found in");
-        let host = head.headers.get("host").and_then(|host| host.to_str().ok()).unwrap_or_default();
+        let holder = keys
+            .holder(&verified.access_key_id)
+            .expect("the key that signed is among those it was found in");
+        let host = head
+            .headers
+            .get("host")
+            .and_then(|host| host.to_str().ok())
+            .unwrap_or_default();
         Caller {
             access_key_id: verified.access_key_id.clone(),
             account: holder.account.clone(),
@@ -360,9 +435,22 @@ impl Caller {
     }
 
     /// Whether the caller may do this.
-    fn may(&self, action: Action, attributes: &Attributes, target: Target<'_>) -> Result<(), Ec2Error> {
-        let wish = Wish { action: &action.permission(), attributes, target };
-        if self.rules.allow(&wish) { Ok(()) } else { Err(Ec2Error::unauthorized()) }
+    fn may(
+        &self,
+        action: Action,
+        attributes: &Attributes,
+        target: Target<'_>,
+    ) -> Result<(), Ec2Error> {
+        let wish = Wish {
+            action: &action.permission(),
+            attributes,
+            target,
+        };
+        if self.rules.allow(&wish) {
+            Ok(())
+        } else {
+            Err(Ec2Error::unauthorized())
+        }
     }
 
     /// The instances that a call names: all of them, or why not. Who may not touch one of them is told nothing about any.
@@ -374,13 +462,19 @@ impl Caller {
         ids: &[InstanceId],
     ) -> Result<Vec<&'s Arc<Entry>>, Ec2Error> {
         for id in ids {
-            let target = snapshot.entry(id).map_or(Target::Nobody(id), |entry| Target::Instance(&entry.instance));
+            let target = snapshot.entry(id).map_or(Target::Nobody(id), |entry| {
+                Target::Instance(&entry.instance)
+            });
             self.may(action, attributes, target)?;
         }
         if let Some((id, doubt)) = ids.iter().find_map(|id| Some((id, snapshot.doubt(id)?))) {
             return Err(Ec2Error::withheld(id, doubt));
         }
-        let absent: Vec<_> = ids.iter().filter(|id| snapshot.entry(id).is_none()).map(InstanceId::to_string).collect();
+        let absent: Vec<_> = ids
+            .iter()
+            .filter(|id| snapshot.entry(id).is_none())
+            .map(InstanceId::to_string)
+            .collect();
         if !absent.is_empty() {
             return Err(Ec2Error::none_found(&absent));
         }
@@ -411,14 +505,20 @@ impl Caller {
         if !self.rules.allow_some(&action.permission()) {
             return Err(Ec2Error::unauthorized());
         }
-        let visible = |entry: &&Arc<Entry>| self.may(action, &Vec::new(), Target::Instance(&entry.instance)).is_ok();
+        let visible = |entry: &&Arc<Entry>| {
+            self.may(action, &Vec::new(), Target::Instance(&entry.instance))
+                .is_ok()
+        };
         Ok(snapshot.entries().filter(visible).collect())
     }
 }
 
 /// What an id in a request names: EC2 takes one with blanks at its end for well-formed, but finds no such instance.
 fn read_instance_id(text: &str) -> Result<InstanceId, Ec2Error> {
-    match (InstanceId::parse(text), InstanceId::parse(text.trim_end_matches(' '))) {
+    match (
+        InstanceId::parse(text),
+        InstanceId::parse(text.trim_end_matches(' ')),
+    ) {
         (Some(id), _) => Ok(id),
         (None, Some(_)) => Err(Ec2Error::not_found(text)),
         (None, None) => Err(Ec2Error::malformed_id(text)),
@@ -453,9 +553,10 @@ fn read_some_instance_ids(texts: &[String]) -> Result<Vec<InstanceId>, Ec2Error>
 pub(super) fn shown_state(entry: &Entry) -> OptionsState {
     match entry.instance.state {
         InstanceState::Stopped | InstanceState::Terminated => OptionsState::Applied,
-        InstanceState::Pending | InstanceState::Running | InstanceState::ShuttingDown | InstanceState::Stopping => {
-            entry.options_state()
-        }
+        InstanceState::Pending
+        | InstanceState::Running
+        | InstanceState::ShuttingDown
+        | InstanceState::Stopping => entry.options_state(),
     }
 }
 
@@ -463,10 +564,16 @@ pub(super) fn shown_state(entry: &Entry) -> OptionsState {
 fn write_options(xml: &mut Xml, state: OptionsState, options: &MetadataOptions) {
     xml.text("state", state.as_str());
     xml.text("httpTokens", options.http_tokens.as_str());
-    xml.text("httpPutResponseHopLimit", options.http_put_response_hop_limit.get());
+    xml.text(
+        "httpPutResponseHopLimit",
+        options.http_put_response_hop_limit.get(),
+    );
     xml.text("httpEndpoint", options.http_endpoint.as_str());
     xml.text("httpProtocolIpv6", options.http_protocol_ipv6.as_str());
-    xml.text("instanceMetadataTags", options.instance_metadata_tags.as_str());
+    xml.text(
+        "instanceMetadataTags",
+        options.instance_metadata_tags.as_str(),
+    );
 }
 
 fn write_state(xml: &mut Xml, name: &str, state: InstanceState) {
@@ -480,13 +587,27 @@ fn write_state(xml: &mut Xml, name: &str, state: InstanceState) {
 fn attributes_of(update: OptionsUpdate) -> Attributes {
     let switch = |switch: Option<Switch>| switch.map(|switch| switch.as_str().into());
     let named = [
-        ("HttpTokens", update.http_tokens.map(|tokens| tokens.as_str().into())),
-        ("HttpPutResponseHopLimit", update.http_put_response_hop_limit.map(|limit| Value::Number(limit.get().into()))),
+        (
+            "HttpTokens",
+            update.http_tokens.map(|tokens| tokens.as_str().into()),
+        ),
+        (
+            "HttpPutResponseHopLimit",
+            update
+                .http_put_response_hop_limit
+                .map(|limit| Value::Number(limit.get().into())),
+        ),
         ("HttpEndpoint", switch(update.http_endpoint)),
         ("HttpProtocolIpv6", switch(update.http_protocol_ipv6)),
-        ("InstanceMetadataTags", switch(update.instance_metadata_tags)),
+        (
+            "InstanceMetadataTags",
+            switch(update.instance_metadata_tags),
+        ),
     ];
-    named.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    named
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect()
 }
 
 /// A flag, as rules see it.
@@ -495,7 +616,8 @@ fn attribute_of(flag: bool) -> Value {
 }
 
 fn read_http_tokens(value: &str) -> Result<HttpTokens, Ec2Error> {
-    HttpTokens::parse(value).ok_or_else(|| Ec2Error::neither(value, "HttpTokens", "optional", "required"))
+    HttpTokens::parse(value)
+        .ok_or_else(|| Ec2Error::neither(value, "HttpTokens", "optional", "required"))
 }
 
 fn read_switch(name: &str, value: &str) -> Result<Switch, Ec2Error> {
@@ -505,7 +627,11 @@ fn read_switch(name: &str, value: &str) -> Result<Switch, Ec2Error> {
 /// EC2's own sentence is not known; this one follows that for the other options.
 fn read_hop_limit(value: &str) -> Result<HopLimit, Ec2Error> {
     let digits = value.bytes().all(|b| b.is_ascii_digit());
-    let limit = value.parse::<i64>().ok().filter(|_| digits).and_then(|value| HopLimit::try_from(value).ok());
+    let limit = value
+        .parse::<i64>()
+        .ok()
+        .filter(|_| digits)
+        .and_then(|value| HopLimit::try_from(value).ok());
     limit.ok_or_else(|| {
         Ec2Error::invalid_value(format!(
             "A value of '{value}' is not valid for HttpPutResponseHopLimit. Specify an integer from 1 to 64 and \
@@ -518,13 +644,23 @@ fn read_hop_limit(value: &str) -> Result<HopLimit, Ec2Error> {
 fn read_user_data(encoded: &str) -> Result<Vec<u8>, Ec2Error> {
     use base64::Engine as _;
     // Clients that wrap their base64 at 76 characters are as old as base64.
-    let unwrapped: String = encoded.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
+    let unwrapped: String = encoded
+        .chars()
+        .filter(|c| !matches!(c, '\r' | '\n'))
+        .collect();
     let bytes = base64::engine::general_purpose::STANDARD
         .decode(unwrapped)
-        .map_err(|_| Ec2Error::new(Code::InvalidUserDataMalformed, "Invalid BASE64 encoding of user data."))?;
+        .map_err(|_| {
+            Ec2Error::new(
+                Code::InvalidUserDataMalformed,
+                "Invalid BASE64 encoding of user data.",
+            )
+        })?;
     if bytes.len() > crate::instance::MOST_USER_DATA {
         let most = crate::instance::MOST_USER_DATA;
-        return Err(Ec2Error::invalid_value(format!("User data is limited to {most} bytes")));
+        return Err(Ec2Error::invalid_value(format!(
+            "User data is limited to {most} bytes"
+        )));
     }
     Ok(bytes)
 }
@@ -532,15 +668,23 @@ fn read_user_data(encoded: &str) -> Result<Vec<u8>, Ec2Error> {
 /// Refuses what a document may not say either, as far as it is new: everything that is served goes through one sieve.
 fn refuse_new_faults(before: Option<&Instance>, after: &Instance) -> Result<(), Ec2Error> {
     let known = before.map(document::faults).unwrap_or_default();
-    match document::faults(after).into_iter().find(|fault| !known.contains(fault)) {
+    match document::faults(after)
+        .into_iter()
+        .find(|fault| !known.contains(fault))
+    {
         Some((field, message)) => Err(Ec2Error::invalid_value(format!("{field}: {message}"))),
         None => Ok(()),
     }
 }
 
 /// EC2's sentence for a tag key that metadata can't show. The doubled backslash is its own.
-fn refuse_keys_unfit_for_metadata<'k>(keys: impl IntoIterator<Item = &'k str>) -> Result<(), Ec2Error> {
-    match keys.into_iter().find(|key| !crate::instance::tags::key_fits_metadata(key)) {
+fn refuse_keys_unfit_for_metadata<'k>(
+    keys: impl IntoIterator<Item = &'k str>,
+) -> Result<(), Ec2Error> {
+    match keys
+        .into_iter()
+        .find(|key| !crate::instance::tags::key_fits_metadata(key))
+    {
         Some(key) => Err(Ec2Error::invalid_value(format!(
             "'{key}' is not a valid tag key. Tag keys must match pattern ([0-9a-zA-Z\\\\-_+=,.@:]{{1,255}}), and must not \
              be a reserved name ('.', '..', '_index')"

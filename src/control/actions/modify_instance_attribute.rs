@@ -7,7 +7,9 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::{Action, Call, attribute_of, done, read_instance_id, read_user_data, refuse_new_faults};
+use super::{
+    Action, Call, attribute_of, done, read_instance_id, read_user_data, refuse_new_faults,
+};
 use crate::control::error::{Code, Ec2Error};
 use crate::control::params::{Parameters, flag};
 use crate::control::policy::Attributes;
@@ -50,12 +52,18 @@ impl ModifyInstanceAttribute {
         let dry_run = parameters.take("DryRun");
         let mut named = Vec::new();
         for name in ["UserData", "DisableApiStop", "DisableApiTermination"] {
-            named.extend(parameters.take(&format!("{name}.Value")).map(|value| (name.to_string(), value)));
+            named.extend(
+                parameters
+                    .take(&format!("{name}.Value"))
+                    .map(|value| (name.to_string(), value)),
+            );
         }
         // The older spelling: Attribute=userData&Value=….
         if let Some(attribute) = parameters.take("Attribute") {
             // Silence is no value: an empty one would erase the user data.
-            let value = parameters.take("Value").ok_or_else(|| Ec2Error::missing_parameter("Value"))?;
+            let value = parameters
+                .take("Value")
+                .ok_or_else(|| Ec2Error::missing_parameter("Value"))?;
             let name = match attribute.as_str() {
                 "userData" => "UserData",
                 "disableApiStop" => "DisableApiStop",
@@ -67,7 +75,8 @@ impl ModifyInstanceAttribute {
         parameters.finish_without(&UNSUPPORTED)?;
         let instance_id = instance_id?;
 
-        let combination = |message: &str| Err(Ec2Error::new(Code::InvalidParameterCombination, message));
+        let combination =
+            |message: &str| Err(Ec2Error::new(Code::InvalidParameterCombination, message));
         let (name, value) = match &named[..] {
             [] => return combination("No attributes specified."),
             [(name, value)] => (name.as_str(), value.as_str()),
@@ -76,7 +85,9 @@ impl ModifyInstanceAttribute {
         let attribute = match name {
             "UserData" => Attribute::UserData(STANDARD.encode(read_user_data(value)?)),
             "DisableApiStop" => Attribute::DisableApiStop(flag("DisableApiStop", Some(value))?),
-            "DisableApiTermination" => Attribute::DisableApiTermination(flag("DisableApiTermination", Some(value))?),
+            "DisableApiTermination" => {
+                Attribute::DisableApiTermination(flag("DisableApiTermination", Some(value))?)
+            }
             other => {
                 let message = format!("The attribute {other} can't be modified here.");
                 return Err(Ec2Error::new(Code::UnsupportedOperation, message));
@@ -94,7 +105,8 @@ impl ModifyInstanceAttribute {
         let caller = call.caller.clone();
         let plan = move |draft: &mut Draft| {
             let attributes = self.attribute.attributes();
-            let before = Arc::clone(caller.one(ACTION, &attributes, draft.before(), &self.instance_id)?);
+            let before =
+                Arc::clone(caller.one(ACTION, &attributes, draft.before(), &self.instance_id)?);
             let instance = draft.instance(&self.instance_id).expect("it has an entry");
             match instance.state {
                 InstanceState::ShuttingDown | InstanceState::Terminated => {
@@ -117,10 +129,16 @@ impl ModifyInstanceAttribute {
                     instance.imds.user_data_text = None;
                 }
                 Attribute::DisableApiStop(protected) => instance.imds.disable_api_stop = protected,
-                Attribute::DisableApiTermination(protected) => instance.imds.disable_api_termination = protected,
+                Attribute::DisableApiTermination(protected) => {
+                    instance.imds.disable_api_termination = protected
+                }
             }
             refuse_new_faults(Some(&before.instance), instance)?;
-            if self.dry_run { Err(Ec2Error::dry_run()) } else { Ok(()) }
+            if self.dry_run {
+                Err(Ec2Error::dry_run())
+            } else {
+                Ok(())
+            }
         };
         call.change(plan).await?;
         Ok(call.document(ACTION, done))
@@ -132,7 +150,9 @@ impl Attribute {
         vec![match self {
             Attribute::UserData(encoded) => ("UserData", encoded.as_str().into()),
             Attribute::DisableApiStop(protected) => ("DisableApiStop", attribute_of(*protected)),
-            Attribute::DisableApiTermination(protected) => ("DisableApiTermination", attribute_of(*protected)),
+            Attribute::DisableApiTermination(protected) => {
+                ("DisableApiTermination", attribute_of(*protected))
+            }
         }]
     }
 }

@@ -55,16 +55,27 @@ impl ModifyInstanceEventStartTime {
             caller.one(ACTION, &Vec::new(), draft.before(), &self.instance_id)?;
             let instance = draft.instance(&self.instance_id).expect("it has an entry");
             instance.fold_timeline(now);
-            let event = instance.imds.events.maintenance.iter_mut().find(|event| event.event_id == self.event_id);
+            let event = instance
+                .imds
+                .events
+                .maintenance
+                .iter_mut()
+                .find(|event| event.event_id == self.event_id);
             let event = event.ok_or_else(|| {
                 let message = format!("The instance event ID '{}' does not exist", self.event_id);
                 Ec2Error::new(Code::InvalidInstanceEventIdNotFound, message)
             })?;
             move_event(event, self.not_before, now)?;
-            if self.dry_run { Err(Ec2Error::dry_run()) } else { Ok(event.clone()) }
+            if self.dry_run {
+                Err(Ec2Error::dry_run())
+            } else {
+                Ok(event.clone())
+            }
         };
         let (_, event) = call.change(plan).await?;
-        Ok(call.document(ACTION, |xml| xml.element("event", |xml| write_event(xml, &event))))
+        Ok(call.document(ACTION, |xml| {
+            xml.element("event", |xml| write_event(xml, &event))
+        }))
     }
 }
 
@@ -72,7 +83,10 @@ fn move_event(event: &mut Maintenance, to: Timestamp, now: Timestamp) -> Result<
     let id = &event.event_id;
     let stays = |reason: &str| {
         let message = format!("The start time of the event '{id}' can't be changed: {reason}.");
-        Err(Ec2Error::new(Code::InstanceEventStartTimeCannotChange, message))
+        Err(Ec2Error::new(
+            Code::InstanceEventStartTimeCannotChange,
+            message,
+        ))
     };
     let invalid = |reason: &str| {
         let message = format!("The event '{id}' can't start then: {reason}.");
@@ -82,7 +96,9 @@ fn move_event(event: &mut Maintenance, to: Timestamp, now: Timestamp) -> Result<
         MaintenanceState::Active => {}
         MaintenanceState::Completed | MaintenanceState::Canceled => return stays("it is over"),
     }
-    let Some(deadline) = event.not_before_deadline else { return stays("it has no deadline") };
+    let Some(deadline) = event.not_before_deadline else {
+        return stays("it has no deadline");
+    };
     if event.not_before.duration_since(now) < TOO_SOON_TO_MOVE {
         return stays("it has started, or starts within 5 minutes");
     }
@@ -94,7 +110,9 @@ fn move_event(event: &mut Maintenance, to: Timestamp, now: Timestamp) -> Result<
     }
     let by = to.duration_since(event.not_before);
     event.not_before = to;
-    event.not_after = event.not_after.map(|end| end.saturating_add(by).unwrap_or(end));
+    event.not_after = event
+        .not_after
+        .map(|end| end.saturating_add(by).unwrap_or(end));
     Ok(())
 }
 
@@ -112,29 +130,80 @@ mod tests {
             code: MaintenanceCode::SystemReboot,
             description: "scheduled reboot".into(),
             not_before: at(not_before),
-            not_after: Some(at(not_before).saturating_add(SignedDuration::from_hours(2)).unwrap()),
+            not_after: Some(
+                at(not_before)
+                    .saturating_add(SignedDuration::from_hours(2))
+                    .unwrap(),
+            ),
             not_before_deadline: deadline.map(at),
             state,
         };
         use MaintenanceState::{Active, Canceled, Completed};
-        let (cannot, invalid) = (Code::InstanceEventStartTimeCannotChange, Code::InvalidInstanceEventStartTime);
+        let (cannot, invalid) = (
+            Code::InstanceEventStartTimeCannotChange,
+            Code::InvalidInstanceEventStartTime,
+        );
         for (not_before, deadline, state, to, refused) in [
             ("14:00:00", Some("20:00:00"), Active, "15:00:00", None),
             ("14:00:00", Some("20:00:00"), Active, "20:00:00", None),
             ("14:00:00", Some("20:00:00"), Active, "13:00:00", None),
             ("12:05:00", Some("20:00:00"), Active, "15:00:00", None),
-            ("14:00:00", Some("20:00:00"), Active, "20:00:01", Some(invalid)),
-            ("14:00:00", Some("20:00:00"), Active, "12:59:59", Some(invalid)),
+            (
+                "14:00:00",
+                Some("20:00:00"),
+                Active,
+                "20:00:01",
+                Some(invalid),
+            ),
+            (
+                "14:00:00",
+                Some("20:00:00"),
+                Active,
+                "12:59:59",
+                Some(invalid),
+            ),
             ("14:00:00", None, Active, "15:00:00", Some(cannot)),
-            ("12:04:59", Some("20:00:00"), Active, "15:00:00", Some(cannot)),
-            ("11:00:00", Some("20:00:00"), Active, "15:00:00", Some(cannot)),
-            ("14:00:00", Some("20:00:00"), Completed, "15:00:00", Some(cannot)),
-            ("14:00:00", Some("20:00:00"), Canceled, "15:00:00", Some(cannot)),
+            (
+                "12:04:59",
+                Some("20:00:00"),
+                Active,
+                "15:00:00",
+                Some(cannot),
+            ),
+            (
+                "11:00:00",
+                Some("20:00:00"),
+                Active,
+                "15:00:00",
+                Some(cannot),
+            ),
+            (
+                "14:00:00",
+                Some("20:00:00"),
+                Completed,
+                "15:00:00",
+                Some(cannot),
+            ),
+            (
+                "14:00:00",
+                Some("20:00:00"),
+                Canceled,
+                "15:00:00",
+                Some(cannot),
+            ),
         ] {
             let mut moved = event(not_before, deadline, state);
             let outcome = move_event(&mut moved, at(to), now);
-            assert_eq!(outcome.as_ref().err().map(|error| error.code), refused, "{not_before} {deadline:?} {to}");
-            let expected = event(if refused.is_some() { not_before } else { to }, deadline, state);
+            assert_eq!(
+                outcome.as_ref().err().map(|error| error.code),
+                refused,
+                "{not_before} {deadline:?} {to}"
+            );
+            let expected = event(
+                if refused.is_some() { not_before } else { to },
+                deadline,
+                state,
+            );
             assert_eq!(moved, expected, "{not_before} {deadline:?} {to}");
         }
     }

@@ -41,7 +41,12 @@ impl ModifyInstanceMetadataDefaults {
 
         let switch = |name, value| read(name, value, Switch::parse, "'enabled', 'disabled'");
         Ok(ModifyInstanceMetadataDefaults {
-            http_tokens: read("HttpTokens", http_tokens, HttpTokens::parse, "'optional', 'required'")?,
+            http_tokens: read(
+                "HttpTokens",
+                http_tokens,
+                HttpTokens::parse,
+                "'optional', 'required'",
+            )?,
             http_put_response_hop_limit: read_hop_limit(http_put_response_hop_limit)?,
             http_endpoint: switch("HttpEndpoint", http_endpoint)?,
             instance_metadata_tags: switch("InstanceMetadataTags", instance_metadata_tags)?,
@@ -56,45 +61,71 @@ impl ModifyInstanceMetadataDefaults {
         let plan = move |draft: &mut Draft| {
             caller.may(ACTION, &self.attributes(), Target::Account)?;
             // A partial update of something that can't be read would make up the rest.
-            let before = draft.account().map_err(|_| Ec2Error::account_unreadable())?.metadata_defaults;
+            let before = draft
+                .account()
+                .map_err(|_| Ec2Error::account_unreadable())?
+                .metadata_defaults;
             if self.dry_run {
                 return Err(Ec2Error::dry_run());
             }
             let metadata_defaults = MetadataDefaults {
                 http_tokens: self.http_tokens.over(before.http_tokens),
-                http_put_response_hop_limit: self.http_put_response_hop_limit.over(before.http_put_response_hop_limit),
+                http_put_response_hop_limit: self
+                    .http_put_response_hop_limit
+                    .over(before.http_put_response_hop_limit),
                 http_endpoint: self.http_endpoint.over(before.http_endpoint),
-                instance_metadata_tags: self.instance_metadata_tags.over(before.instance_metadata_tags),
+                instance_metadata_tags: self
+                    .instance_metadata_tags
+                    .over(before.instance_metadata_tags),
                 http_tokens_enforced: self.http_tokens_enforced.over(before.http_tokens_enforced),
             };
             draft.set_account(Account { metadata_defaults });
             Ok(())
         };
-        call.change_of("The defaults may have been changed.", plan).await?;
+        call.change_of("The defaults may have been changed.", plan)
+            .await?;
         Ok(call.document(ACTION, done))
     }
 
     /// What the call asks for, as rules see it. Who takes a preference away asks for what launches get without one, too.
     fn attributes(&self) -> Attributes {
-        let nothing = MetadataDefaults::default().at_launch(OptionsUpdate::default(), ImdsSupport::V2);
+        let nothing =
+            MetadataDefaults::default().at_launch(OptionsUpdate::default(), ImdsSupport::V2);
         let asked = OptionsUpdate {
             http_tokens: self.http_tokens.or(nothing.http_tokens),
-            http_put_response_hop_limit: self.http_put_response_hop_limit.or(nothing.http_put_response_hop_limit),
+            http_put_response_hop_limit: self
+                .http_put_response_hop_limit
+                .or(nothing.http_put_response_hop_limit),
             http_endpoint: self.http_endpoint.or(nothing.http_endpoint),
             http_protocol_ipv6: None,
-            instance_metadata_tags: self.instance_metadata_tags.or(nothing.instance_metadata_tags),
+            instance_metadata_tags: self
+                .instance_metadata_tags
+                .or(nothing.instance_metadata_tags),
         };
         let enforced = self.http_tokens_enforced.or(Switch::Disabled);
         let words = [
             ("HttpTokens", self.http_tokens.is_taken_away()),
             ("HttpEndpoint", self.http_endpoint.is_taken_away()),
-            ("InstanceMetadataTags", self.instance_metadata_tags.is_taken_away()),
-            ("HttpTokensEnforced", self.http_tokens_enforced.is_taken_away()),
+            (
+                "InstanceMetadataTags",
+                self.instance_metadata_tags.is_taken_away(),
+            ),
+            (
+                "HttpTokensEnforced",
+                self.http_tokens_enforced.is_taken_away(),
+            ),
         ];
-        let words = words.into_iter().filter(|(_, said)| *said).map(|(name, _)| (name, "no-preference".into()));
-        let hops = self.http_put_response_hop_limit.is_taken_away().then_some(Value::Number(-1));
+        let words = words
+            .into_iter()
+            .filter(|(_, said)| *said)
+            .map(|(name, _)| (name, "no-preference".into()));
+        let hops = self
+            .http_put_response_hop_limit
+            .is_taken_away()
+            .then_some(Value::Number(-1));
         let mut attributes = attributes_of(asked);
-        attributes.extend(enforced.map(|enforced| ("HttpTokensEnforced", enforced.as_str().into())));
+        attributes
+            .extend(enforced.map(|enforced| ("HttpTokensEnforced", enforced.as_str().into())));
         attributes.extend(words);
         attributes.extend(hops.map(|number| ("HttpPutResponseHopLimit", number)));
         attributes

@@ -37,11 +37,15 @@ impl ModifyInstanceMetadataOptions {
 
         let instance_id = instance_id.filter(|id| !id.is_empty());
         let instance_id = instance_id.ok_or_else(|| Ec2Error::missing_parameter("InstanceId"))?;
-        let switch = |name: &str, value: Option<String>| value.map(|value| read_switch(name, &value)).transpose();
+        let switch = |name: &str, value: Option<String>| {
+            value.map(|value| read_switch(name, &value)).transpose()
+        };
         Ok(ModifyInstanceMetadataOptions {
             instance_id: read_instance_id(&instance_id)?,
             update: OptionsUpdate {
-                http_tokens: http_tokens.map(|value| read_http_tokens(&value)).transpose()?,
+                http_tokens: http_tokens
+                    .map(|value| read_http_tokens(&value))
+                    .transpose()?,
                 http_put_response_hop_limit: http_put_response_hop_limit
                     .map(|value| read_hop_limit(&value))
                     .transpose()?,
@@ -55,20 +59,32 @@ impl ModifyInstanceMetadataOptions {
 
     pub(super) async fn perform(self, call: &Call<'_>) -> Result<Document, Ec2Error> {
         const ACTION: Action = Action::ModifyInstanceMetadataOptions;
-        let ModifyInstanceMetadataOptions { instance_id, update, dry_run } = self;
+        let ModifyInstanceMetadataOptions {
+            instance_id,
+            update,
+            dry_run,
+        } = self;
         let (caller, id) = (call.caller.clone(), instance_id.clone());
         let plan = move |draft: &mut Draft| {
-            let before = Arc::clone(caller.one(ACTION, &attributes_of(update), draft.before(), &id)?);
+            let before =
+                Arc::clone(caller.one(ACTION, &attributes_of(update), draft.before(), &id)?);
             may_modify(draft, &before.instance, update)?;
             if dry_run {
                 return Err(Ec2Error::dry_run());
             }
-            update.apply(&mut draft.instance(&id).expect("it has an entry").metadata_options);
+            update.apply(
+                &mut draft
+                    .instance(&id)
+                    .expect("it has an entry")
+                    .metadata_options,
+            );
             Ok(before)
         };
         let (published, before) = call.change(plan).await?;
         let (entry, state) = match published.into_iter().next() {
-            Some(changed) if changed.instance.state == InstanceState::Stopped => (changed, OptionsState::Pending),
+            Some(changed) if changed.instance.state == InstanceState::Stopped => {
+                (changed, OptionsState::Pending)
+            }
             Some(changed) => {
                 let state = changed.options_state();
                 (changed, state)
@@ -80,7 +96,9 @@ impl ModifyInstanceMetadataOptions {
         };
         Ok(call.document(ACTION, |xml| {
             xml.text("instanceId", &instance_id);
-            xml.element("instanceMetadataOptions", |xml| write_options(xml, state, &entry.instance.metadata_options));
+            xml.element("instanceMetadataOptions", |xml| {
+                write_options(xml, state, &entry.instance.metadata_options)
+            });
         }))
     }
 }
@@ -90,22 +108,30 @@ fn may_modify(draft: &Draft, instance: &Instance, update: OptionsUpdate) -> Resu
     match instance.state {
         InstanceState::ShuttingDown | InstanceState::Terminated => {
             let id = &instance.instance_id;
-            let message =
-                format!("The instance '{id}' is not in a state from which its metadata options can be modified.");
+            let message = format!(
+                "The instance '{id}' is not in a state from which its metadata options can be modified."
+            );
             return Err(Ec2Error::new(Code::IncorrectInstanceState, message));
         }
-        InstanceState::Pending | InstanceState::Running | InstanceState::Stopping | InstanceState::Stopped => {}
+        InstanceState::Pending
+        | InstanceState::Running
+        | InstanceState::Stopping
+        | InstanceState::Stopped => {}
     }
     if update.http_tokens == Some(HttpTokens::Optional) {
-        let defaults = draft.account().map_err(|_| Ec2Error::account_unreadable())?.metadata_defaults;
+        let defaults = draft
+            .account()
+            .map_err(|_| Ec2Error::account_unreadable())?
+            .metadata_defaults;
         if !defaults.allow_change(instance.metadata_options.http_tokens, HttpTokens::Optional) {
-            let message =
-                "You can't set httpTokens to 'optional' because httpTokensEnforced is enabled for this account.";
+            let message = "You can't set httpTokens to 'optional' because httpTokensEnforced is enabled for this account.";
             return Err(Ec2Error::new(Code::UnsupportedOperation, message));
         }
     }
     match update.instance_metadata_tags {
-        Some(Switch::Enabled) => refuse_keys_unfit_for_metadata(instance.tags.iter().map(|tag| tag.key.as_str())),
+        Some(Switch::Enabled) => {
+            refuse_keys_unfit_for_metadata(instance.tags.iter().map(|tag| tag.key.as_str()))
+        }
         Some(Switch::Disabled) | None => Ok(()),
     }
 }

@@ -26,13 +26,19 @@ impl RebootInstances {
     pub(super) fn perform(self, call: &Call<'_>) -> Result<Document, Ec2Error> {
         const ACTION: Action = Action::RebootInstances;
         let snapshot = call.registry.snapshot();
-        for entry in call.caller.named(ACTION, &Vec::new(), &snapshot, &self.instance_ids)? {
+        for entry in call
+            .caller
+            .named(ACTION, &Vec::new(), &snapshot, &self.instance_ids)?
+        {
             match entry.instance.state {
                 InstanceState::Pending | InstanceState::Running => {}
                 // EC2 passes over these.
                 InstanceState::ShuttingDown | InstanceState::Terminated => {}
                 InstanceState::Stopping | InstanceState::Stopped => {
-                    return Err(Ec2Error::incorrect_state(&entry.instance.instance_id, "rebooted"));
+                    return Err(Ec2Error::incorrect_state(
+                        &entry.instance.instance_id,
+                        "rebooted",
+                    ));
                 }
             }
         }

@@ -19,8 +19,8 @@ use serde_json::json;
 use super::create_tags::{read_tags, refuse_too_many};
 use super::describe_instances::write_instance;
 use super::{
-    Action, Call, Caller, attribute_of, attributes_of, read_hop_limit, read_http_tokens, read_switch, read_user_data,
-    refuse_keys_unfit_for_metadata, refuse_new_faults,
+    Action, Call, Caller, attribute_of, attributes_of, read_hop_limit, read_http_tokens,
+    read_switch, read_user_data, refuse_keys_unfit_for_metadata, refuse_new_faults,
 };
 use crate::clock::iso_seconds;
 use crate::control::error::{Code, Ec2Error};
@@ -28,8 +28,8 @@ use crate::control::params::{Parameters, flag};
 use crate::control::policy::{Attributes, Target, Value};
 use crate::control::xml::Document;
 use crate::instance::{
-    IamInstanceProfile, ImdsSupport, Instance, InstanceId, InstanceState, Monitoring, OptionsUpdate, SecurityGroup,
-    Switch, Tag, document, region_of_zone,
+    IamInstanceProfile, ImdsSupport, Instance, InstanceId, InstanceState, Monitoring,
+    OptionsUpdate, SecurityGroup, Switch, Tag, document, region_of_zone,
 };
 use crate::registry::{Draft, Entry, OptionsState, Snapshot};
 
@@ -71,7 +71,10 @@ const UNSUPPORTED: [&str; 27] = [
 
 /// What asks for nothing: the values that these have when nobody names them.
 const USUAL: [(&str, &str); 11] = [
-    ("CapacityReservationSpecification.CapacityReservationPreference", "open"),
+    (
+        "CapacityReservationSpecification.CapacityReservationPreference",
+        "open",
+    ),
     ("EbsOptimized", "false"),
     ("EnablePrimaryIpv6", "false"),
     ("EnclaveOptions.Enabled", "false"),
@@ -80,8 +83,14 @@ const USUAL: [(&str, &str); 11] = [
     ("Ipv6AddressCount", "0"),
     ("MaintenanceOptions.AutoRecovery", "default"),
     ("NetworkPerformanceOptions.BandwidthWeighting", "default"),
-    ("PrivateDnsNameOptions.EnableResourceNameDnsAAAARecord", "false"),
-    ("PrivateDnsNameOptions.EnableResourceNameDnsARecord", "false"),
+    (
+        "PrivateDnsNameOptions.EnableResourceNameDnsAAAARecord",
+        "false",
+    ),
+    (
+        "PrivateDnsNameOptions.EnableResourceNameDnsARecord",
+        "false",
+    ),
 ];
 
 /// What else of a launch EC2 can tag.
@@ -129,16 +138,31 @@ impl RunInstances {
         let mut take = |name: &str| parameters.take(name);
         let client_token = take("ClientToken");
         let dry_run = take("DryRun");
-        let (http_tokens, hop_limit) =
-            (take("MetadataOptions.HttpTokens"), take("MetadataOptions.HttpPutResponseHopLimit"));
-        let (endpoint, ipv6) = (take("MetadataOptions.HttpEndpoint"), take("MetadataOptions.HttpProtocolIpv6"));
+        let (http_tokens, hop_limit) = (
+            take("MetadataOptions.HttpTokens"),
+            take("MetadataOptions.HttpPutResponseHopLimit"),
+        );
+        let (endpoint, ipv6) = (
+            take("MetadataOptions.HttpEndpoint"),
+            take("MetadataOptions.HttpProtocolIpv6"),
+        );
         let metadata_tags = take("MetadataOptions.InstanceMetadataTags");
-        let (instance_type, key_name, user_data) = (take("InstanceType"), take("KeyName"), take("UserData"));
-        let (profile_arn, profile_name) = (take("IamInstanceProfile.Arn"), take("IamInstanceProfile.Name"));
+        let (instance_type, key_name, user_data) =
+            (take("InstanceType"), take("KeyName"), take("UserData"));
+        let (profile_arn, profile_name) = (
+            take("IamInstanceProfile.Arn"),
+            take("IamInstanceProfile.Name"),
+        );
         let (subnet_id, private_ip_address) = (take("SubnetId"), take("PrivateIpAddress"));
-        let (zone, tenancy) = (take("Placement.AvailabilityZone"), take("Placement.Tenancy"));
+        let (zone, tenancy) = (
+            take("Placement.AvailabilityZone"),
+            take("Placement.Tenancy"),
+        );
         let placement_group = take("Placement.GroupName");
-        let (market, monitoring) = (take("InstanceMarketOptions.MarketType"), take("Monitoring.Enabled"));
+        let (market, monitoring) = (
+            take("InstanceMarketOptions.MarketType"),
+            take("Monitoring.Enabled"),
+        );
         let (stop, termination) = (take("DisableApiStop"), take("DisableApiTermination"));
         let groups = parameters.take_list("SecurityGroupId");
         let tags = take_specified_tags(&mut parameters)?;
@@ -147,19 +171,37 @@ impl RunInstances {
         }
         parameters.finish_without(&UNSUPPORTED)?;
 
-        let (min_count, max_count) = (read_count("minCount", &min_count?)?, read_count("maxCount", &max_count?)?);
+        let (min_count, max_count) = (
+            read_count("minCount", &min_count?)?,
+            read_count("maxCount", &max_count?)?,
+        );
         if max_count < min_count {
-            let message = format!("Value ({min_count}) for parameter minCount is invalid. It is more than maxCount.");
+            let message = format!(
+                "Value ({min_count}) for parameter minCount is invalid. It is more than maxCount."
+            );
             return Err(Ec2Error::invalid_value(message));
         }
-        if client_token.as_ref().is_some_and(|token| token.chars().count() > 64) {
-            return Err(Ec2Error::invalid_value("A client token has at most 64 characters."));
+        if client_token
+            .as_ref()
+            .is_some_and(|token| token.chars().count() > 64)
+        {
+            return Err(Ec2Error::invalid_value(
+                "A client token has at most 64 characters.",
+            ));
         }
-        let switch = |name: &str, value: Option<String>| value.map(|value| read_switch(name, &value)).transpose();
-        let named_flag = |name: &str, value: Option<String>| value.map(|value| flag(name, Some(&value))).transpose();
+        let switch = |name: &str, value: Option<String>| {
+            value.map(|value| read_switch(name, &value)).transpose()
+        };
+        let named_flag = |name: &str, value: Option<String>| {
+            value.map(|value| flag(name, Some(&value))).transpose()
+        };
         let options = OptionsUpdate {
-            http_tokens: http_tokens.map(|value| read_http_tokens(&value)).transpose()?,
-            http_put_response_hop_limit: hop_limit.map(|value| read_hop_limit(&value)).transpose()?,
+            http_tokens: http_tokens
+                .map(|value| read_http_tokens(&value))
+                .transpose()?,
+            http_put_response_hop_limit: hop_limit
+                .map(|value| read_hop_limit(&value))
+                .transpose()?,
             http_endpoint: switch("HttpEndpoint", endpoint)?,
             http_protocol_ipv6: switch("HttpProtocolIpv6", ipv6)?,
             instance_metadata_tags: switch("InstanceMetadataTags", metadata_tags)?,
@@ -187,10 +229,14 @@ impl RunInstances {
             ("subnetId", &subnet_id),
             ("tenancy", &tenancy),
             ("groupName", &placement_group),
-            ("groupId", &groups.iter().find(|group| group.is_empty()).cloned()),
+            (
+                "groupId",
+                &groups.iter().find(|group| group.is_empty()).cloned(),
+            ),
         ] {
             if value.as_ref().is_some_and(String::is_empty) {
-                let message = format!("Value () for parameter {name} is invalid. The value cannot be empty");
+                let message =
+                    format!("Value () for parameter {name} is invalid. The value cannot be empty");
                 return Err(Ec2Error::invalid_value(message));
             }
         }
@@ -198,12 +244,16 @@ impl RunInstances {
             image_id: read_image_id(image_id?)?,
             instance_type,
             key_name,
-            user_data: user_data.map(|encoded| read_user_data(&encoded)).transpose()?,
+            user_data: user_data
+                .map(|encoded| read_user_data(&encoded))
+                .transpose()?,
             tags,
             profile,
             groups,
             subnet_id,
-            private_ip_address: private_ip_address.map(|address| read_address(&address)).transpose()?,
+            private_ip_address: private_ip_address
+                .map(|address| read_address(&address))
+                .transpose()?,
             zone,
             tenancy,
             placement_group,
@@ -214,7 +264,15 @@ impl RunInstances {
         };
         let dry_run = flag("DryRun", dry_run.as_deref())?;
         let client_token = client_token.filter(|token| !token.is_empty());
-        Ok(RunInstances { min_count, max_count, client_token, digest, options, dry_run, launch })
+        Ok(RunInstances {
+            min_count,
+            max_count,
+            client_token,
+            digest,
+            options,
+            dry_run,
+            launch,
+        })
     }
 
     pub(super) async fn perform(self, call: &Call<'_>) -> Result<Document, Ec2Error> {
@@ -222,13 +280,17 @@ impl RunInstances {
         let (caller, now) = (call.caller.clone(), call.now.wall);
         let plan = move |draft: &mut Draft| {
             // 1. What it would be, and whether the caller may make such instances.
-            let account = draft.account().map_err(|_| Ec2Error::account_unreadable())?;
+            let account = draft
+                .account()
+                .map_err(|_| Ec2Error::account_unreadable())?;
             let defaults = account.metadata_defaults;
             let options = defaults.at_launch(self.options, ImdsSupport::V2);
             let reservation_id = format!("r-{}", random_digits());
             let make = |index: usize| {
                 let id = unused_id(draft);
-                let mut instance = self.launch.instance(id, index, &caller, draft.before(), now)?;
+                let mut instance = self
+                    .launch
+                    .instance(id, index, &caller, draft.before(), now)?;
                 instance.metadata_options = options;
                 instance.client_token.clone_from(&self.client_token);
                 instance.imds.reservation_id = Some(reservation_id.clone());
@@ -249,11 +311,18 @@ impl RunInstances {
                             previous request(s).";
                         return Err(Ec2Error::new(Code::IdempotentParameterMismatch, message));
                     }
-                    if earlier.iter().all(|entry| entry.instance.state == InstanceState::Terminated) {
+                    if earlier
+                        .iter()
+                        .all(|entry| entry.instance.state == InstanceState::Terminated)
+                    {
                         let message = "The instances of this client token were terminated.";
                         return Err(Ec2Error::new(Code::IdempotentInstanceTerminated, message));
                     }
-                    return if self.dry_run { Err(Ec2Error::dry_run()) } else { Ok(earlier) };
+                    return if self.dry_run {
+                        Err(Ec2Error::dry_run())
+                    } else {
+                        Ok(earlier)
+                    };
                 }
             }
 
@@ -261,15 +330,21 @@ impl RunInstances {
             refuse_optional_tokens(defaults.allow_launch(options.http_tokens))?;
             refuse_too_many(&first.tags)?;
             match options.instance_metadata_tags {
-                Switch::Enabled => refuse_keys_unfit_for_metadata(first.tags.iter().map(|tag| tag.key.as_str()))?,
+                Switch::Enabled => {
+                    refuse_keys_unfit_for_metadata(first.tags.iter().map(|tag| tag.key.as_str()))?
+                }
                 Switch::Disabled => {}
             }
             refuse_new_faults(None, &first)?;
-            let room = MOST_INSTANCES.saturating_sub(draft.before().entries().count()).min(MOST_OF_A_CALL);
+            let room = MOST_INSTANCES
+                .saturating_sub(draft.before().entries().count())
+                .min(MOST_OF_A_CALL);
             let count = self.max_count.min(room);
             if count < self.min_count {
-                let message =
-                    format!("You have requested more instances ({}) than your current limit.", self.min_count);
+                let message = format!(
+                    "You have requested more instances ({}) than your current limit.",
+                    self.min_count
+                );
                 return Err(Ec2Error::new(Code::InstanceLimitExceeded, message));
             }
             if self.dry_run {
@@ -284,7 +359,10 @@ impl RunInstances {
         let (made, earlier) = call.change(plan).await?;
         let entries = if made.is_empty() { earlier } else { made };
         let (reservation, owner) = entries.first().map_or_else(Default::default, |entry| {
-            (entry.instance.reservation_id().into_owned(), entry.instance.owner_id().to_string())
+            (
+                entry.instance.reservation_id().into_owned(),
+                entry.instance.owner_id().to_string(),
+            )
         });
         Ok(call.document(ACTION, |xml| {
             xml.text("reservationId", reservation);
@@ -296,7 +374,14 @@ impl RunInstances {
                     InstanceState::Running => InstanceState::Pending,
                     other => other,
                 };
-                write_instance(xml, &Instance { state, ..entry.instance.clone() }, OptionsState::Pending);
+                write_instance(
+                    xml,
+                    &Instance {
+                        state,
+                        ..entry.instance.clone()
+                    },
+                    OptionsState::Pending,
+                );
             });
         }))
     }
@@ -307,12 +392,25 @@ impl RunInstances {
     fn attributes(&self) -> Attributes {
         let launch = &self.launch;
         let of_launch = [
-            ("UserData", launch.user_data.as_ref().map(|data| Value::Text(STANDARD.encode(data)))),
+            (
+                "UserData",
+                launch
+                    .user_data
+                    .as_ref()
+                    .map(|data| Value::Text(STANDARD.encode(data))),
+            ),
             ("DisableApiStop", launch.disable_api_stop.map(attribute_of)),
-            ("DisableApiTermination", launch.disable_api_termination.map(attribute_of)),
+            (
+                "DisableApiTermination",
+                launch.disable_api_termination.map(attribute_of),
+            ),
         ];
         let mut attributes = attributes_of(self.options);
-        attributes.extend(of_launch.into_iter().filter_map(|(name, value)| Some((name, value?))));
+        attributes.extend(
+            of_launch
+                .into_iter()
+                .filter_map(|(name, value)| Some((name, value?))),
+        );
         attributes
     }
 }
@@ -327,9 +425,14 @@ impl Launch {
         snapshot: &Snapshot,
         now: jiff::Timestamp,
     ) -> Result<Instance, Ec2Error> {
-        let zone = self.zone.clone().unwrap_or_else(|| format!("{}a", caller.region));
+        let zone = self
+            .zone
+            .clone()
+            .unwrap_or_else(|| format!("{}a", caller.region));
         if !is_of_region(&zone, &caller.region, snapshot) {
-            return Err(Ec2Error::invalid_value(format!("Invalid availability zone: [{zone}]")));
+            return Err(Ec2Error::invalid_value(format!(
+                "Invalid availability zone: [{zone}]"
+            )));
         }
         let smallest = json!({ "InstanceId": id, "LaunchTime": iso_seconds(now) });
         let mut instance = document::from_value(smallest).expect("a document needs no more");
@@ -340,27 +443,41 @@ impl Launch {
         instance.ami_launch_index = u32::try_from(index).unwrap_or(u32::MAX);
         instance.placement.availability_zone = zone;
         instance.placement.tenancy.clone_from(&self.tenancy);
-        instance.placement.group_name.clone_from(&self.placement_group);
+        instance
+            .placement
+            .group_name
+            .clone_from(&self.placement_group);
         instance.key_name.clone_from(&self.key_name);
         instance.subnet_id.clone_from(&self.subnet_id);
         instance.private_ip_address = self.private_ip_address;
         instance.tags.clone_from(&self.tags);
         instance.instance_lifecycle = self.spot.then(|| "spot".to_string());
         let monitoring = |enabled| if enabled { "enabled" } else { "disabled" }.to_string();
-        instance.monitoring = self.monitoring.map(|enabled| Monitoring { state: monitoring(enabled) });
+        instance.monitoring = self.monitoring.map(|enabled| Monitoring {
+            state: monitoring(enabled),
+        });
         // Only the ids are known here; metadata shows names.
-        let group = |id: &String| SecurityGroup { group_id: id.clone(), group_name: id.clone() };
+        let group = |id: &String| SecurityGroup {
+            group_id: id.clone(),
+            group_name: id.clone(),
+        };
         instance.security_groups = self.groups.iter().map(group).collect();
         instance.iam_instance_profile = self.profile.as_ref().map(|profile| {
             let arn = match profile.starts_with("arn:") {
                 true => profile.clone(),
                 false => format!("arn:aws:iam::{}:instance-profile/{profile}", caller.account),
             };
-            IamInstanceProfile { arn, id: format!("AIPA{}", random_digits().to_uppercase()) }
+            IamInstanceProfile {
+                arn,
+                id: format!("AIPA{}", random_digits().to_uppercase()),
+            }
         });
         instance.imds.owner_id = Some(caller.account.clone());
-        instance.imds.user_data =
-            self.user_data.as_ref().filter(|data| !data.is_empty()).map(|data| STANDARD.encode(data));
+        instance.imds.user_data = self
+            .user_data
+            .as_ref()
+            .filter(|data| !data.is_empty())
+            .map(|data| STANDARD.encode(data));
         instance.imds.disable_api_stop = self.disable_api_stop.unwrap_or(false);
         instance.imds.disable_api_termination = self.disable_api_termination.unwrap_or(false);
         if instance.region() != caller.region {
@@ -377,7 +494,12 @@ fn made_with(draft: &Draft, token: &str, caller: &Caller) -> Vec<Arc<Entry>> {
         let same_token = instance.client_token.as_deref() == Some(token);
         same_token && entry.launch_request.is_some() && instance.owner_id() == caller.account
     };
-    let mut entries: Vec<_> = draft.before().entries().filter(is_of_call).cloned().collect();
+    let mut entries: Vec<_> = draft
+        .before()
+        .entries()
+        .filter(is_of_call)
+        .cloned()
+        .collect();
     entries.sort_by_key(|entry| entry.instance.ami_launch_index);
     entries
 }
@@ -396,10 +518,11 @@ fn refuse_optional_tokens(allowed: bool) -> Result<(), Ec2Error> {
 /// there is an instance. Of a region whose name has no number in it, the letter alone follows the name.
 fn is_of_region(zone: &str, region: &str, snapshot: &Snapshot) -> bool {
     let is_letter = |rest: &str| matches!(rest.as_bytes(), [b'a'..=b'z']);
-    let by_name =
-        zone != region && (region_of_zone(zone) == region || zone.strip_prefix(region).is_some_and(is_letter));
-    let has =
-        |entry: &Arc<Entry>| entry.instance.placement.availability_zone == zone && entry.instance.region() == region;
+    let by_name = zone != region
+        && (region_of_zone(zone) == region || zone.strip_prefix(region).is_some_and(is_letter));
+    let has = |entry: &Arc<Entry>| {
+        entry.instance.placement.availability_zone == zone && entry.instance.region() == region
+    };
     by_name || snapshot.entries().any(has)
 }
 
@@ -411,14 +534,19 @@ fn take_specified_tags(parameters: &mut Parameters) -> Result<Vec<Tag>, Ec2Error
         let tags = parameters.take_tags(&format!("TagSpecification.{n}."));
         match kind.as_deref() {
             None if tags.is_empty() => break,
-            None => return Err(Ec2Error::missing_parameter(&format!("TagSpecification.{n}.ResourceType"))),
+            None => {
+                return Err(Ec2Error::missing_parameter(&format!(
+                    "TagSpecification.{n}.ResourceType"
+                )));
+            }
             Some("instance") => all.extend(tags),
             Some(other) if TAGGABLE.contains(&other) => {
                 let message = format!("Tags of the resource type '{other}' are not supported.");
                 return Err(Ec2Error::new(Code::UnsupportedOperation, message));
             }
             Some(other) => {
-                let message = format!("'{other}' is not a valid taggable resource type for this operation.");
+                let message =
+                    format!("'{other}' is not a valid taggable resource type for this operation.");
                 return Err(Ec2Error::invalid_value(message));
             }
         }
@@ -427,15 +555,24 @@ fn take_specified_tags(parameters: &mut Parameters) -> Result<Vec<Tag>, Ec2Error
 }
 
 fn read_count(name: &str, value: &str) -> Result<usize, Ec2Error> {
-    value.parse().ok().filter(|count| *count >= 1).ok_or_else(|| {
-        let message = format!("Value ({value}) for parameter {name} is invalid. Parameter must be greater than 0.");
-        Ec2Error::invalid_value(message)
-    })
+    value
+        .parse()
+        .ok()
+        .filter(|count| *count >= 1)
+        .ok_or_else(|| {
+            let message = format!(
+                "Value ({value}) for parameter {name} is invalid. Parameter must be greater than 0."
+            );
+            Ec2Error::invalid_value(message)
+        })
 }
 
 fn read_image_id(text: String) -> Result<String, Ec2Error> {
     let digits = text.strip_prefix("ami-").unwrap_or_default();
-    let spelled = matches!(digits.len(), 8 | 17) && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let spelled = matches!(digits.len(), 8 | 17)
+        && digits
+            .bytes()
+            .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     match spelled {
         true => Ok(text),
         false => {
@@ -460,7 +597,8 @@ fn random_digits() -> String {
 
 fn unused_id(draft: &Draft) -> InstanceId {
     loop {
-        let id = InstanceId::parse(&format!("i-{}", random_digits())).expect("17 hexadecimal digits");
+        let id =
+            InstanceId::parse(&format!("i-{}", random_digits())).expect("17 hexadecimal digits");
         if !draft.is_taken(&id) {
             return id;
         }

@@ -42,27 +42,42 @@ pub(super) struct SendSshPublicKey {
 
 impl SendSshPublicKey {
     pub(super) fn read(body: &[u8]) -> Result<Self, Ec2Error> {
-        let body: Body = serde_json::from_slice(body)
-            .map_err(|_| Ec2Error::invalid_value("The body is not the JSON of a SendSSHPublicKey request."))?;
+        let body: Body = serde_json::from_slice(body).map_err(|_| {
+            Ec2Error::invalid_value("The body is not the JSON of a SendSSHPublicKey request.")
+        })?;
         let instance_id = InstanceId::parse(&body.instance_id)
             .ok_or_else(|| Ec2Error::invalid_value("InstanceId is not an instance id."))?;
         if !document::is_os_user(&body.instance_os_user) {
-            return Err(Ec2Error::invalid_value("InstanceOSUser is not 1 to 32 letters, digits and _.-@."));
+            return Err(Ec2Error::invalid_value(
+                "InstanceOSUser is not 1 to 32 letters, digits and _.-@.",
+            ));
         }
         // A key file's text ends with a line feed.
         let key = body.ssh_public_key.trim_end().to_string();
         if !(80..=4096).contains(&body.ssh_public_key.len()) || !document::is_authorized_key(&key) {
-            return Err(Ec2Error::invalid_value("SSHPublicKey is not one line of authorized_keys."));
+            return Err(Ec2Error::invalid_value(
+                "SSHPublicKey is not one line of authorized_keys.",
+            ));
         }
-        Ok(SendSshPublicKey { instance_id, user: body.instance_os_user, key, zone: body.availability_zone })
+        Ok(SendSshPublicKey {
+            instance_id,
+            user: body.instance_os_user,
+            key,
+            zone: body.availability_zone,
+        })
     }
 
     pub(super) async fn perform(self, call: &Call<'_>) -> Result<Document, Ec2Error> {
         const ACTION: Action = Action::SendSshPublicKey;
         let (caller, now) = (call.caller.clone(), call.now.wall);
         let plan = move |draft: &mut Draft| {
-            let before = Arc::clone(caller.one(ACTION, &Vec::new(), draft.before(), &self.instance_id)?);
-            if self.zone.as_ref().is_some_and(|zone| *zone != before.instance.placement.availability_zone) {
+            let before =
+                Arc::clone(caller.one(ACTION, &Vec::new(), draft.before(), &self.instance_id)?);
+            if self
+                .zone
+                .as_ref()
+                .is_some_and(|zone| *zone != before.instance.placement.availability_zone)
+            {
                 return Err(Ec2Error::not_found(self.instance_id.as_str()));
             }
             match before.instance.state {
@@ -81,20 +96,34 @@ impl SendSshPublicKey {
             refuse_new_faults(Some(&before.instance), instance)
         };
         call.change(plan).await?;
-        Ok(Document::json(&serde_json::json!({ "RequestId": call.request_id.to_string(), "Success": true })))
+        Ok(Document::json(
+            &serde_json::json!({ "RequestId": call.request_id.to_string(), "Success": true }),
+        ))
     }
 }
 
-fn push(instance: &mut Instance, user: String, key: String, now: Timestamp) -> Result<(), Ec2Error> {
+fn push(
+    instance: &mut Instance,
+    user: String,
+    key: String,
+    now: Timestamp,
+) -> Result<(), Ec2Error> {
     let keys = &mut instance.imds.managed_ssh_keys;
     keys.retain(|known| known.expiration > now);
     // The same key once more lives longer.
     keys.retain(|known| (&known.instance_os_user, &known.ssh_public_key) != (&user, &key));
     if keys.len() >= MOST_KEYS {
-        return Err(Ec2Error::new(Code::Throttling, "Too many keys were sent to the instance within a minute."));
+        return Err(Ec2Error::new(
+            Code::Throttling,
+            "Too many keys were sent to the instance within a minute.",
+        ));
     }
     let expiration = now.saturating_add(LIFE).unwrap_or(Timestamp::MAX);
-    keys.push(ManagedSshKey { instance_os_user: user, ssh_public_key: key, expiration });
+    keys.push(ManagedSshKey {
+        instance_os_user: user,
+        ssh_public_key: key,
+        expiration,
+    });
     Ok(())
 }
 
@@ -111,12 +140,22 @@ mod tests {
         for n in 0..MOST_KEYS {
             push(&mut instance, "ops".into(), format!("key {n}"), now).unwrap();
         }
-        assert_eq!(push(&mut instance, "ops".into(), "another".into(), later(59)).unwrap_err().code, Code::Throttling);
+        assert_eq!(
+            push(&mut instance, "ops".into(), "another".into(), later(59))
+                .unwrap_err()
+                .code,
+            Code::Throttling
+        );
         // One that is there already takes no place.
         push(&mut instance, "ops".into(), "key 7".into(), later(59)).unwrap();
         assert_eq!(instance.imds.managed_ssh_keys.len(), MOST_KEYS);
         push(&mut instance, "ops".into(), "another".into(), later(60)).unwrap();
-        let left: Vec<_> = instance.imds.managed_ssh_keys.iter().map(|key| key.ssh_public_key.as_str()).collect();
+        let left: Vec<_> = instance
+            .imds
+            .managed_ssh_keys
+            .iter()
+            .map(|key| key.ssh_public_key.as_str())
+            .collect();
         assert_eq!(left, ["key 7", "another"]);
     }
 }

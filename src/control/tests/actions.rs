@@ -7,19 +7,31 @@ use crate::registry::file::FileStore;
 
 /// An action of EC2 with its parameters.
 async fn ec2(control: &Control, action: &str, rest: &str) -> Answer {
-    post(control, &format!("Action={action}&Version=2016-11-15&{rest}")).await
+    post(
+        control,
+        &format!("Action={action}&Version=2016-11-15&{rest}"),
+    )
+    .await
 }
 
 /// The same, which must succeed.
 async fn ok(control: &Control, action: &str, rest: &str) -> Answer {
     let answer = ec2(control, action, rest).await;
     assert_eq!(answer.status, 200, "{action} {rest}: {}", answer.body);
-    assert!(answer.body.contains(&format!("<{action}Response xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\">")));
+    assert!(answer.body.contains(&format!(
+        "<{action}Response xmlns=\"http://ec2.amazonaws.com/doc/2016-11-15/\">"
+    )));
     answer
 }
 
 fn entry(control: &Control, id: &str) -> Arc<Entry> {
-    Arc::clone(control.registry.snapshot().entry(&InstanceId::parse(id).unwrap()).unwrap())
+    Arc::clone(
+        control
+            .registry
+            .snapshot()
+            .entry(&InstanceId::parse(id).unwrap())
+            .unwrap(),
+    )
 }
 
 fn state(control: &Control, id: &str) -> InstanceState {
@@ -29,7 +41,10 @@ fn state(control: &Control, id: &str) -> InstanceState {
 /// Everything that a call could change.
 fn everything(control: &Control) -> Vec<(u64, crate::instance::Instance)> {
     let snapshot = control.registry.snapshot();
-    snapshot.entries().map(|entry| (entry.generation, entry.instance.clone())).collect()
+    snapshot
+        .entries()
+        .map(|entry| (entry.generation, entry.instance.clone()))
+        .collect()
 }
 
 /// Rows of parameters, status, code and sentence: each is refused so, and nothing changes.
@@ -43,7 +58,11 @@ async fn refused(control: &Control, action: &str, rows: &[(&str, u16, &str, &str
     assert_eq!(everything(control), before, "{action}");
 }
 
-const DRY: (u16, &str, &str) = (412, "DryRunOperation", "Request would have succeeded, but DryRun flag is set.");
+const DRY: (u16, &str, &str) = (
+    412,
+    "DryRunOperation",
+    "Request would have succeeded, but DryRun flag is set.",
+);
 const NO_ID: &str = "The request must contain the parameter InstanceId";
 const NOBODY: (&str, &str) = ("i-aaaaaaaa", "The instance ID 'i-aaaaaaaa' does not exist");
 
@@ -67,21 +86,33 @@ async fn defaults_are_shown_as_far_as_there_are_any_and_changed_in_part() {
             "HttpTokens=no-preference&HttpPutResponseHopLimit=-1&HttpTokensEnforced=no-preference",
             "<httpEndpoint>disabled</httpEndpoint><instanceMetadataTags>enabled</instanceMetadataTags>",
         ),
-        ("HttpEndpoint=no-preference&InstanceMetadataTags=no-preference&DryRun=false", ""),
+        (
+            "HttpEndpoint=no-preference&InstanceMetadataTags=no-preference&DryRun=false",
+            "",
+        ),
     ] {
         let answer = ok(&control, "ModifyInstanceMetadataDefaults", rest).await;
         assert_eq!(answer.element("return"), Some("true"));
         let (before, after) = expected.split_once('|').unwrap_or((expected, ""));
         let shown = ok(&control, "GetInstanceMetadataDefaults", "").await;
         let level = format!("{before}<managedBy>account</managedBy>{after}");
-        assert_eq!(shown.element("accountLevel"), Some(level.as_str()), "{rest}");
+        assert_eq!(
+            shown.element("accountLevel"),
+            Some(level.as_str()),
+            "{rest}"
+        );
     }
 }
 
 #[tokio::test]
 async fn defaults_refuse_what_is_no_preference_of_anyone() {
     let control = several().await;
-    ok(&control, "ModifyInstanceMetadataDefaults", "HttpTokens=required").await;
+    ok(
+        &control,
+        "ModifyInstanceMetadataDefaults",
+        "HttpTokens=required",
+    )
+    .await;
     let hops = |value: &str| {
         format!(
             "A value of '{value}' is not valid for HttpPutResponseHopLimit. Specify an integer from 1 to 64, or -1 for no \
@@ -98,15 +129,45 @@ async fn defaults_refuse_what_is_no_preference_of_anyone() {
     let value = "InvalidParameterValue";
     for (rest, status, code, message) in [
         ("HttpTokens=", 400, value, word("", "HttpTokens", tokens)),
-        ("HttpTokens=none", 400, value, word("none", "HttpTokens", tokens)),
-        ("HttpTokens=no_preference", 400, value, word("no_preference", "HttpTokens", tokens)),
-        ("HttpEndpoint=on", 400, value, word("on", "HttpEndpoint", switch)),
-        ("InstanceMetadataTags=Enabled", 400, value, word("Enabled", "InstanceMetadataTags", switch)),
-        ("HttpTokensEnforced=true", 400, value, word("true", "HttpTokensEnforced", switch)),
+        (
+            "HttpTokens=none",
+            400,
+            value,
+            word("none", "HttpTokens", tokens),
+        ),
+        (
+            "HttpTokens=no_preference",
+            400,
+            value,
+            word("no_preference", "HttpTokens", tokens),
+        ),
+        (
+            "HttpEndpoint=on",
+            400,
+            value,
+            word("on", "HttpEndpoint", switch),
+        ),
+        (
+            "InstanceMetadataTags=Enabled",
+            400,
+            value,
+            word("Enabled", "InstanceMetadataTags", switch),
+        ),
+        (
+            "HttpTokensEnforced=true",
+            400,
+            value,
+            word("true", "HttpTokensEnforced", switch),
+        ),
         ("HttpPutResponseHopLimit=0", 400, value, hops("0")),
         ("HttpPutResponseHopLimit=65", 400, value, hops("65")),
         ("HttpPutResponseHopLimit=-2", 400, value, hops("-2")),
-        ("HttpPutResponseHopLimit=no-preference", 400, value, hops("no-preference")),
+        (
+            "HttpPutResponseHopLimit=no-preference",
+            400,
+            value,
+            hops("no-preference"),
+        ),
         ("HttpPutResponseHopLimit=", 400, value, hops("")),
         (
             "HttpProtocolIpv6=enabled",
@@ -114,17 +175,37 @@ async fn defaults_refuse_what_is_no_preference_of_anyone() {
             "UnknownParameter",
             "The parameter HttpProtocolIpv6 is not recognized".into(),
         ),
-        ("InstanceId=i-11111111", 400, "UnknownParameter", "The parameter InstanceId is not recognized".into()),
-        ("HttpTokens=optional&DryRun=true", DRY.0, DRY.1, DRY.2.into()),
+        (
+            "InstanceId=i-11111111",
+            400,
+            "UnknownParameter",
+            "The parameter InstanceId is not recognized".into(),
+        ),
+        (
+            "HttpTokens=optional&DryRun=true",
+            DRY.0,
+            DRY.1,
+            DRY.2.into(),
+        ),
     ] {
-        refused(&control, "ModifyInstanceMetadataDefaults", &[(rest, status, code, &message)]).await;
+        refused(
+            &control,
+            "ModifyInstanceMetadataDefaults",
+            &[(rest, status, code, &message)],
+        )
+        .await;
     }
     refused(
         &control,
         "GetInstanceMetadataDefaults",
         &[
             ("DryRun=true", DRY.0, DRY.1, DRY.2),
-            ("HttpTokens=required", 400, "UnknownParameter", "The parameter HttpTokens is not recognized"),
+            (
+                "HttpTokens=required",
+                400,
+                "UnknownParameter",
+                "The parameter HttpTokens is not recognized",
+            ),
         ],
     )
     .await;
@@ -138,7 +219,12 @@ async fn defaults_survive_a_restart_and_unreadable_ones_loosen_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let open = || several_on(FileStore::open(directory.path()).unwrap());
     let first = open().await;
-    ok(&first, "ModifyInstanceMetadataDefaults", "HttpTokensEnforced=enabled").await;
+    ok(
+        &first,
+        "ModifyInstanceMetadataDefaults",
+        "HttpTokensEnforced=enabled",
+    )
+    .await;
     drop(first);
     let control = open().await;
     let shown = ok(&control, "GetInstanceMetadataDefaults", "").await;
@@ -151,25 +237,53 @@ async fn defaults_survive_a_restart_and_unreadable_ones_loosen_nothing() {
     let options = format!("InstanceId={RUNNING}&HttpTokens=optional");
     for (action, rest) in [
         ("GetInstanceMetadataDefaults", ""),
-        ("ModifyInstanceMetadataDefaults", "HttpTokensEnforced=disabled"),
+        (
+            "ModifyInstanceMetadataDefaults",
+            "HttpTokensEnforced=disabled",
+        ),
         ("ModifyInstanceMetadataOptions", options.as_str()),
         ("RunInstances", "ImageId=ami-12345678&MinCount=1&MaxCount=1"),
     ] {
-        refused(&control, action, &[(rest, 500, "InternalError", unreadable)]).await;
+        refused(
+            &control,
+            action,
+            &[(rest, 500, "InternalError", unreadable)],
+        )
+        .await;
     }
     // What tightens needs no defaults.
-    ok(&control, "ModifyInstanceMetadataOptions", &format!("InstanceId={RUNNING}&HttpEndpoint=disabled")).await;
+    ok(
+        &control,
+        "ModifyInstanceMetadataOptions",
+        &format!("InstanceId={RUNNING}&HttpEndpoint=disabled"),
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn enforced_tokens_stay_required_and_optional_ones_are_left_alone() {
     let control = several().await;
-    ok(&control, "ModifyInstanceMetadataOptions", &format!("InstanceId={TAGGED}&HttpTokens=optional")).await;
-    ok(&control, "ModifyInstanceMetadataDefaults", "HttpTokensEnforced=enabled").await;
+    ok(
+        &control,
+        "ModifyInstanceMetadataOptions",
+        &format!("InstanceId={TAGGED}&HttpTokens=optional"),
+    )
+    .await;
+    ok(
+        &control,
+        "ModifyInstanceMetadataDefaults",
+        "HttpTokensEnforced=enabled",
+    )
+    .await;
     let sentence = "You can't set httpTokens to 'optional' because httpTokensEnforced is enabled for this account.";
     for rest in ["", "&DryRun=true", "&HttpEndpoint=enabled"] {
         let rest = format!("InstanceId={RUNNING}&HttpTokens=optional{rest}");
-        refused(&control, "ModifyInstanceMetadataOptions", &[(&rest, 400, "UnsupportedOperation", sentence)]).await;
+        refused(
+            &control,
+            "ModifyInstanceMetadataOptions",
+            &[(&rest, 400, "UnsupportedOperation", sentence)],
+        )
+        .await;
     }
     for rest in [
         format!("InstanceId={TAGGED}&HttpTokens=optional"),
@@ -179,7 +293,12 @@ async fn enforced_tokens_stay_required_and_optional_ones_are_left_alone() {
         ok(&control, "ModifyInstanceMetadataOptions", &rest).await;
     }
     let rest = format!("InstanceId={TAGGED}&HttpTokens=optional");
-    refused(&control, "ModifyInstanceMetadataOptions", &[(&rest, 400, "UnsupportedOperation", sentence)]).await;
+    refused(
+        &control,
+        "ModifyInstanceMetadataOptions",
+        &[(&rest, 400, "UnsupportedOperation", sentence)],
+    )
+    .await;
 }
 
 const LAUNCH: &str = "ImageId=ami-12345678&MinCount=1&MaxCount=1";
@@ -188,7 +307,11 @@ const LAUNCH: &str = "ImageId=ami-12345678&MinCount=1&MaxCount=1";
 async fn a_launch_resolves_each_option_from_the_call_the_account_and_what_is_built_in() {
     for (defaults, launch, expected) in [
         ("", "", ["required", "2", "enabled", "disabled", "disabled"]),
-        ("HttpTokens=optional", "", ["optional", "2", "enabled", "disabled", "disabled"]),
+        (
+            "HttpTokens=optional",
+            "",
+            ["optional", "2", "enabled", "disabled", "disabled"],
+        ),
         (
             "HttpTokens=optional",
             "&MetadataOptions.HttpTokens=required",
@@ -199,7 +322,11 @@ async fn a_launch_resolves_each_option_from_the_call_the_account_and_what_is_bui
             "&MetadataOptions.HttpTokens=optional",
             ["optional", "2", "enabled", "disabled", "disabled"],
         ),
-        ("HttpPutResponseHopLimit=1", "", ["required", "1", "enabled", "disabled", "disabled"]),
+        (
+            "HttpPutResponseHopLimit=1",
+            "",
+            ["required", "1", "enabled", "disabled", "disabled"],
+        ),
         (
             "HttpPutResponseHopLimit=1&HttpEndpoint=disabled&InstanceMetadataTags=enabled",
             "&MetadataOptions.HttpPutResponseHopLimit=5&MetadataOptions.HttpProtocolIpv6=enabled",
@@ -209,17 +336,35 @@ async fn a_launch_resolves_each_option_from_the_call_the_account_and_what_is_bui
         let control = several().await;
         ok(&control, "ModifyInstanceMetadataDefaults", defaults).await;
         let answer = ok(&control, "RunInstances", &format!("{LAUNCH}{launch}")).await;
-        let names =
-            ["httpTokens", "httpPutResponseHopLimit", "httpEndpoint", "httpProtocolIpv6", "instanceMetadataTags"];
-        assert_eq!(names.map(|name| answer.element(name).unwrap()), expected, "{defaults} {launch}");
+        let names = [
+            "httpTokens",
+            "httpPutResponseHopLimit",
+            "httpEndpoint",
+            "httpProtocolIpv6",
+            "instanceMetadataTags",
+        ];
         assert_eq!(
-            answer.element("metadataOptions").unwrap().split("httpTokens").next(),
+            names.map(|name| answer.element(name).unwrap()),
+            expected,
+            "{defaults} {launch}"
+        );
+        assert_eq!(
+            answer
+                .element("metadataOptions")
+                .unwrap()
+                .split("httpTokens")
+                .next(),
             Some("<state>pending</state><")
         );
         // A later change of the defaults touches no instance that is there.
         let id = answer.element("instanceId").unwrap().to_string();
         let before = options_of(&control, &id);
-        ok(&control, "ModifyInstanceMetadataDefaults", "HttpTokens=optional&HttpEndpoint=enabled").await;
+        ok(
+            &control,
+            "ModifyInstanceMetadataDefaults",
+            "HttpTokens=optional&HttpEndpoint=enabled",
+        )
+        .await;
         assert_eq!(options_of(&control, &id), before);
     }
 }
@@ -249,15 +394,29 @@ async fn a_launch_makes_what_it_was_told_and_gives_it_no_way_in() {
         "<launchTime>2026-05-01T12:00:01.000Z</launchTime>",
         "<ownerId>123456789012</ownerId><groupSet/><instancesSet><item><instanceId>",
     ] {
-        assert!(answer.body.contains(part), "{part} is not in {}", answer.body);
+        assert!(
+            answer.body.contains(part),
+            "{part} is not in {}",
+            answer.body
+        );
     }
     let described = describe(&control, &format!("InstanceId.1={}", ids[0])).await;
-    assert_eq!(described.element("reservationId"), answer.element("reservationId"));
-    assert!(described.body.contains("<code>16</code><name>running</name>"));
+    assert_eq!(
+        described.element("reservationId"),
+        answer.element("reservationId")
+    );
+    assert!(
+        described
+            .body
+            .contains("<code>16</code><name>running</name>")
+    );
     let entry = entry(&control, &ids[0]);
     assert!(entry.instance.imds.attachments.is_empty());
     assert_eq!(entry.instance.user_data().unwrap(), b"hello");
-    assert!(entry.identity_document.contains(&ids[0]) && entry.identity_document.contains("2026-05-01T12:00:01Z"));
+    assert!(
+        entry.identity_document.contains(&ids[0])
+            && entry.identity_document.contains("2026-05-01T12:00:01Z")
+    );
     assert!(entry.instance.imds.disable_api_termination);
 
     // The same call once more makes nothing; another one with its token is refused.
@@ -266,26 +425,55 @@ async fn a_launch_makes_what_it_was_told_and_gives_it_no_way_in() {
     assert_eq!(control.registry.snapshot().entries().count(), 8);
     let mismatch = "Arguments on this idempotent request are inconsistent with arguments used in previous request(s).";
     let other = rest.replace("t3.large", "t3.small");
-    refused(&control, "RunInstances", &[(&other, 400, "IdempotentParameterMismatch", mismatch)]).await;
+    refused(
+        &control,
+        "RunInstances",
+        &[(&other, 400, "IdempotentParameterMismatch", mismatch)],
+    )
+    .await;
     for id in &ids {
-        ok(&control, "ModifyInstanceAttribute", &format!("InstanceId={id}&DisableApiTermination.Value=false")).await;
-        ok(&control, "TerminateInstances", &format!("InstanceId.1={id}")).await;
+        ok(
+            &control,
+            "ModifyInstanceAttribute",
+            &format!("InstanceId={id}&DisableApiTermination.Value=false"),
+        )
+        .await;
+        ok(
+            &control,
+            "TerminateInstances",
+            &format!("InstanceId.1={id}"),
+        )
+        .await;
     }
     let ended = "The instances of this client token were terminated.";
-    refused(&control, "RunInstances", &[(rest, 400, "IdempotentInstanceTerminated", ended)]).await;
+    refused(
+        &control,
+        "RunInstances",
+        &[(rest, 400, "IdempotentInstanceTerminated", ended)],
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn a_launch_is_refused_whole() {
     let control = several().await;
     let with = |rest: &str| format!("{LAUNCH}&{rest}");
-    let tag =
-        |key: &str| format!("{LAUNCH}&TagSpecification.1.ResourceType=instance&TagSpecification.1.Tag.1.Key={key}");
-    let many: String = (1..=51).map(|n| format!("&TagSpecification.1.Tag.{n}.Key=k{n}")).collect();
+    let tag = |key: &str| {
+        format!(
+            "{LAUNCH}&TagSpecification.1.ResourceType=instance&TagSpecification.1.Tag.1.Key={key}"
+        )
+    };
+    let many: String = (1..=51)
+        .map(|n| format!("&TagSpecification.1.Tag.{n}.Key=k{n}"))
+        .collect();
     let big = format!("UserData={}", "QUFB".repeat(5_462));
     let value = "InvalidParameterValue";
     for (rest, code, message) in [
-        ("MinCount=1&MaxCount=1".to_string(), "MissingParameter", "The request must contain the parameter ImageId"),
+        (
+            "MinCount=1&MaxCount=1".to_string(),
+            "MissingParameter",
+            "The request must contain the parameter ImageId",
+        ),
         (
             "ImageId=ami-12345678&MaxCount=1".into(),
             "MissingParameter",
@@ -321,14 +509,22 @@ async fn a_launch_is_refused_whole() {
             "InvalidAMIID.Malformed",
             "Invalid id: \"web\" (expecting \"ami-...\")",
         ),
-        (with("UserData=%21"), "InvalidUserData.Malformed", "Invalid BASE64 encoding of user data."),
+        (
+            with("UserData=%21"),
+            "InvalidUserData.Malformed",
+            "Invalid BASE64 encoding of user data.",
+        ),
         (with(&big), value, "User data is limited to 16384 bytes"),
         (
             with("PrivateIpAddress=10.0.0.256"),
             value,
             "Value (10.0.0.256) for parameter privateIpAddress is invalid. Not an IPv4 address.",
         ),
-        (with("Placement.AvailabilityZone=eu-west-1a"), value, "Invalid availability zone: [eu-west-1a]"),
+        (
+            with("Placement.AvailabilityZone=eu-west-1a"),
+            value,
+            "Invalid availability zone: [eu-west-1a]",
+        ),
         (
             with("MetadataOptions.HttpEndpoint="),
             value,
@@ -354,14 +550,26 @@ async fn a_launch_is_refused_whole() {
             "UnsupportedOperation",
             "The market type 'capacity-block' is not supported.",
         ),
-        (with("SecurityGroups.1=web"), "UnknownParameter", "The parameter SecurityGroups.1 is not recognized"),
+        (
+            with("SecurityGroups.1=web"),
+            "UnknownParameter",
+            "The parameter SecurityGroups.1 is not recognized",
+        ),
         (
             with("MetadataOptions.HttpToken=required"),
             "UnknownParameter",
             "The parameter MetadataOptions.HttpToken is not recognized",
         ),
-        (tag("aws:x"), "InvalidTagKey.Malformed", "Tag keys starting with 'aws:' are reserved for internal use"),
-        (tag(""), value, "Value ( '' ) for parameter Tag key is invalid. Tag key cannot be null or empty"),
+        (
+            tag("aws:x"),
+            "InvalidTagKey.Malformed",
+            "Tag keys starting with 'aws:' are reserved for internal use",
+        ),
+        (
+            tag(""),
+            value,
+            "Value ( '' ) for parameter Tag key is invalid. Tag key cannot be null or empty",
+        ),
         (
             with(&format!("TagSpecification.1.ResourceType=instance{many}")),
             "TagLimitExceeded",
@@ -373,7 +581,9 @@ async fn a_launch_is_refused_whole() {
             "Tags of the resource type 'volume' are not supported.",
         ),
         (
-            with("TagSpecification.1.ResourceType=spot-instances-request&TagSpecification.1.Tag.1.Key=a"),
+            with(
+                "TagSpecification.1.ResourceType=spot-instances-request&TagSpecification.1.Tag.1.Key=a",
+            ),
             "UnsupportedOperation",
             "Tags of the resource type 'spot-instances-request' are not supported.",
         ),
@@ -382,15 +592,31 @@ async fn a_launch_is_refused_whole() {
             value,
             "'machine' is not a valid taggable resource type for this operation.",
         ),
-        (with("EbsOptimized=true"), "UnsupportedOperation", "The parameter EbsOptimized is not supported."),
+        (
+            with("EbsOptimized=true"),
+            "UnsupportedOperation",
+            "The parameter EbsOptimized is not supported.",
+        ),
         (
             with("InstanceInitiatedShutdownBehavior=terminate"),
             "UnsupportedOperation",
             "The parameter InstanceInitiatedShutdownBehavior is not supported.",
         ),
-        (with("KeyName="), value, "Value () for parameter keyName is invalid. The value cannot be empty"),
-        (with("SubnetId="), value, "Value () for parameter subnetId is invalid. The value cannot be empty"),
-        (with("InstanceType="), value, "Value () for parameter instanceType is invalid. The value cannot be empty"),
+        (
+            with("KeyName="),
+            value,
+            "Value () for parameter keyName is invalid. The value cannot be empty",
+        ),
+        (
+            with("SubnetId="),
+            value,
+            "Value () for parameter subnetId is invalid. The value cannot be empty",
+        ),
+        (
+            with("InstanceType="),
+            value,
+            "Value () for parameter instanceType is invalid. The value cannot be empty",
+        ),
         (
             with("IamInstanceProfile.Name="),
             value,
@@ -401,57 +627,122 @@ async fn a_launch_is_refused_whole() {
             value,
             "Value () for parameter groupId is invalid. The value cannot be empty",
         ),
-        (with("Placement.AvailabilityZone="), value, "Invalid availability zone: []"),
-        (with("Placement.AvailabilityZone=us-east-10a"), value, "Invalid availability zone: [us-east-10a]"),
-        (with("Placement.AvailabilityZone=us-east-1"), value, "Invalid availability zone: [us-east-1]"),
-        (with("Placement.AvailabilityZone=rack-7"), value, "Invalid availability zone: [rack-7]"),
+        (
+            with("Placement.AvailabilityZone="),
+            value,
+            "Invalid availability zone: []",
+        ),
+        (
+            with("Placement.AvailabilityZone=us-east-10a"),
+            value,
+            "Invalid availability zone: [us-east-10a]",
+        ),
+        (
+            with("Placement.AvailabilityZone=us-east-1"),
+            value,
+            "Invalid availability zone: [us-east-1]",
+        ),
+        (
+            with("Placement.AvailabilityZone=rack-7"),
+            value,
+            "Invalid availability zone: [rack-7]",
+        ),
         (
             tag("a%20b") + "&MetadataOptions.InstanceMetadataTags=enabled",
             value,
             "'a b' is not a valid tag key. Tag keys must match pattern ([0-9a-zA-Z\\\\-_+=,.@:]{1,255}), and must not be a \
              reserved name ('.', '..', '_index')",
         ),
-        (with("KeyName=a%0Ab"), value, "KeyName: has a control character (U+000A); metadata can't show it"),
+        (
+            with("KeyName=a%0Ab"),
+            value,
+            "KeyName: has a control character (U+000A); metadata can't show it",
+        ),
     ] {
         refused(&control, "RunInstances", &[(&rest, 400, code, message)]).await;
     }
-    refused(&control, "RunInstances", &[(&with("DryRun=true"), DRY.0, DRY.1, DRY.2)]).await;
+    refused(
+        &control,
+        "RunInstances",
+        &[(&with("DryRun=true"), DRY.0, DRY.1, DRY.2)],
+    )
+    .await;
 
     // Flags that ask for nothing are no reason to refuse.
-    for rest in ["EbsOptimized=false", "HibernationOptions.Configured=false", "InstanceInitiatedShutdownBehavior=stop"]
-    {
+    for rest in [
+        "EbsOptimized=false",
+        "HibernationOptions.Configured=false",
+        "InstanceInitiatedShutdownBehavior=stop",
+    ] {
         ok(&control, "RunInstances", &with(rest)).await;
     }
 
-    ok(&control, "ModifyInstanceMetadataDefaults", "HttpTokens=optional&HttpTokensEnforced=enabled").await;
+    ok(
+        &control,
+        "ModifyInstanceMetadataDefaults",
+        "HttpTokens=optional&HttpTokensEnforced=enabled",
+    )
+    .await;
     let sentence = "You can't launch instances with IMDSv1 because httpTokensEnforced is enabled for this account. Either \
         launch the instance with httpTokens=required or contact your account owner to disable httpTokensEnforced using \
         the ModifyInstanceMetadataDefaults API or the account settings in the EC2 console.";
-    for rest in [LAUNCH.to_string(), with("MetadataOptions.HttpTokens=optional"), with("DryRun=true")] {
-        refused(&control, "RunInstances", &[(&rest, 400, "UnsupportedOperation", sentence)]).await;
+    for rest in [
+        LAUNCH.to_string(),
+        with("MetadataOptions.HttpTokens=optional"),
+        with("DryRun=true"),
+    ] {
+        refused(
+            &control,
+            "RunInstances",
+            &[(&rest, 400, "UnsupportedOperation", sentence)],
+        )
+        .await;
     }
-    ok(&control, "RunInstances", &with("MetadataOptions.HttpTokens=required")).await;
+    ok(
+        &control,
+        "RunInstances",
+        &with("MetadataOptions.HttpTokens=required"),
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn tags_are_added_changed_and_taken_away() {
     let control = several().await;
     let tags = |id: &str| -> Vec<String> {
-        entry(&control, id).instance.tags.iter().map(|tag| format!("{}={}", tag.key, tag.value)).collect()
+        entry(&control, id)
+            .instance
+            .tags
+            .iter()
+            .map(|tag| format!("{}={}", tag.key, tag.value))
+            .collect()
     };
     let both = format!("ResourceId.1={RUNNING}&ResourceId.2={TAGGED}&ResourceId.3={RUNNING}");
-    ok(&control, "CreateTags", &format!("{both}&Tag.1.Key=Name&Tag.1.Value=db&Tag.2.Key=empty")).await;
+    ok(
+        &control,
+        "CreateTags",
+        &format!("{both}&Tag.1.Key=Name&Tag.1.Value=db&Tag.2.Key=empty"),
+    )
+    .await;
     assert_eq!(tags(RUNNING), ["Name=db", "empty="]);
     assert_eq!(tags(TAGGED), ["Name=db", "cost center/eu=7", "empty="]);
     for (rest, left) in [
         // A key and another value: it stays.
-        (&["Tag.1.Key=Name&Tag.1.Value=web"][..], &["Name=db", "empty="][..]),
+        (
+            &["Tag.1.Key=Name&Tag.1.Value=web"][..],
+            &["Name=db", "empty="][..],
+        ),
         (&["Tag.1.Key=Name&Tag.1.Value="], &["Name=db", "empty="]),
         (&["Tag.1.Key=empty&Tag.1.Value="], &["Name=db"]),
         (&["Tag.1.Key=none"], &["Name=db"]),
         (&["Tag.1.Key=Name"], &[]),
     ] {
-        ok(&control, "DeleteTags", &format!("ResourceId.1={RUNNING}&{}", rest[0])).await;
+        ok(
+            &control,
+            "DeleteTags",
+            &format!("ResourceId.1={RUNNING}&{}", rest[0]),
+        )
+        .await;
         assert_eq!(tags(RUNNING), left, "{rest:?}");
     }
     ok(&control, "DeleteTags", &format!("ResourceId.1={TAGGED}")).await;
@@ -467,9 +758,18 @@ async fn tags_are_added_changed_and_taken_away() {
 #[tokio::test]
 async fn tags_are_refused_all_or_none() {
     let control = several().await;
-    ok(&control, "ModifyInstanceMetadataOptions", &format!("InstanceId={RUNNING}&InstanceMetadataTags=enabled")).await;
+    ok(
+        &control,
+        "ModifyInstanceMetadataOptions",
+        &format!("InstanceId={RUNNING}&InstanceMetadataTags=enabled"),
+    )
+    .await;
     let to = |rest: &str| format!("ResourceId.1={RUNNING}&{rest}");
-    let many = |n: usize| (1..=n).map(|n| format!("&Tag.{n}.Key=k{n}")).collect::<String>();
+    let many = |n: usize| {
+        (1..=n)
+            .map(|n| format!("&Tag.{n}.Key=k{n}"))
+            .collect::<String>()
+    };
     let value = "InvalidParameterValue";
     let unfit = |key: &str| {
         format!(
@@ -488,11 +788,31 @@ async fn tags_are_refused_all_or_none() {
             "MissingParameter",
             "The request must contain the parameter ResourceId".into(),
         ),
-        (to(""), "MissingParameter", "The request must contain the parameter Tag".into()),
-        ("ResourceId.1=ami-1&Tag.1.Key=a".into(), "InvalidID", "The ID 'ami-1' is not valid".into()),
-        ("ResourceId.1=i-x&Tag.1.Key=a".into(), "InvalidID", "The ID 'i-x' is not valid".into()),
-        (format!("ResourceId.1={}&Tag.1.Key=a", NOBODY.0), "InvalidInstanceID.NotFound", NOBODY.1.into()),
-        (to("ResourceId.2=i-aaaaaaaa&Tag.1.Key=a"), "InvalidInstanceID.NotFound", NOBODY.1.into()),
+        (
+            to(""),
+            "MissingParameter",
+            "The request must contain the parameter Tag".into(),
+        ),
+        (
+            "ResourceId.1=ami-1&Tag.1.Key=a".into(),
+            "InvalidID",
+            "The ID 'ami-1' is not valid".into(),
+        ),
+        (
+            "ResourceId.1=i-x&Tag.1.Key=a".into(),
+            "InvalidID",
+            "The ID 'i-x' is not valid".into(),
+        ),
+        (
+            format!("ResourceId.1={}&Tag.1.Key=a", NOBODY.0),
+            "InvalidInstanceID.NotFound",
+            NOBODY.1.into(),
+        ),
+        (
+            to("ResourceId.2=i-aaaaaaaa&Tag.1.Key=a"),
+            "InvalidInstanceID.NotFound",
+            NOBODY.1.into(),
+        ),
         (
             to("Tag.1.Value=a"),
             value,
@@ -513,11 +833,27 @@ async fn tags_are_refused_all_or_none() {
             value,
             "Tag value exceeds the maximum length of 256 characters".into(),
         ),
-        (to("Tag.1.Key=a&Tag.2.Key=a"), value, "Duplicate tag key 'a' specified.".into()),
-        (to(&many(51)), "TagLimitExceeded", "The maximum number of Tags for a resource has been reached: 50.".into()),
-        (to("Tag.1.Key=a&Tag.3.Key=c"), "UnknownParameter", "The parameter Tag.3.Key is not recognized".into()),
+        (
+            to("Tag.1.Key=a&Tag.2.Key=a"),
+            value,
+            "Duplicate tag key 'a' specified.".into(),
+        ),
+        (
+            to(&many(51)),
+            "TagLimitExceeded",
+            "The maximum number of Tags for a resource has been reached: 50.".into(),
+        ),
+        (
+            to("Tag.1.Key=a&Tag.3.Key=c"),
+            "UnknownParameter",
+            "The parameter Tag.3.Key is not recognized".into(),
+        ),
         // The second instance shows its tags to its guest, so neither of the two gets it.
-        (format!("ResourceId.1={STOPPED}&ResourceId.2={RUNNING}&Tag.1.Key=a/b"), value, unfit("a/b")),
+        (
+            format!("ResourceId.1={STOPPED}&ResourceId.2={RUNNING}&Tag.1.Key=a/b"),
+            value,
+            unfit("a/b"),
+        ),
         (to("Tag.1.Key=_index"), value, unfit("_index")),
         (
             format!("ResourceId.1={UNREADABLE}&Tag.1.Key=a"),
@@ -539,8 +875,18 @@ async fn tags_are_refused_all_or_none() {
         "DeleteTags",
         &[
             (&to("Tag.1.Key=aws:a"), 400, "InvalidTagKey.Malformed", key),
-            ("ResourceId.1=vol-1", 400, "InvalidID", "The ID 'vol-1' is not valid"),
-            (&format!("ResourceId.1={TAGGED}&DryRun=true"), DRY.0, DRY.1, DRY.2),
+            (
+                "ResourceId.1=vol-1",
+                400,
+                "InvalidID",
+                "The ID 'vol-1' is not valid",
+            ),
+            (
+                &format!("ResourceId.1={TAGGED}&DryRun=true"),
+                DRY.0,
+                DRY.1,
+                DRY.2,
+            ),
         ],
     )
     .await;
@@ -552,7 +898,12 @@ async fn tags_are_listed_by_filter_and_in_pages() {
     ok(
         &control,
         "CreateTags",
-        &format!("ResourceId.1={RUNNING}{}", (1..=6).map(|n| format!("&Tag.{n}.Key=k{n}")).collect::<String>()),
+        &format!(
+            "ResourceId.1={RUNNING}{}",
+            (1..=6)
+                .map(|n| format!("&Tag.{n}.Key=k{n}"))
+                .collect::<String>()
+        ),
     )
     .await;
     let rows = |answer: &Answer| answer.body.matches("<resourceId>").count();
@@ -570,13 +921,26 @@ async fn tags_are_listed_by_filter_and_in_pages() {
         ("tag:Name", "web", 1),
         ("tag:Name", "db", 0),
     ] {
-        let answer = ok(&control, "DescribeTags", &format!("Filter.1.Name={name}&Filter.1.Value.1={value}")).await;
+        let answer = ok(
+            &control,
+            "DescribeTags",
+            &format!("Filter.1.Name={name}&Filter.1.Value.1={value}"),
+        )
+        .await;
         assert_eq!(rows(&answer), count, "{name} {value}");
     }
     let first = ok(&control, "DescribeTags", "MaxResults=5").await;
     let token = first.element("nextToken").unwrap();
-    let second = ok(&control, "DescribeTags", &format!("MaxResults=5&NextToken={token}")).await;
-    assert_eq!((rows(&first), rows(&second), second.element("nextToken")), (5, 3, None));
+    let second = ok(
+        &control,
+        "DescribeTags",
+        &format!("MaxResults=5&NextToken={token}"),
+    )
+    .await;
+    assert_eq!(
+        (rows(&first), rows(&second), second.element("nextToken")),
+        (5, 3, None)
+    );
     refused(
         &control,
         "DescribeTags",
@@ -587,7 +951,12 @@ async fn tags_are_listed_by_filter_and_in_pages() {
                 "InvalidParameterValue",
                 "The filter 'tag-key' is invalid",
             ),
-            ("NextToken=aW1kc2Q6eA", 400, "InvalidNextToken", "The token 'aW1kc2Q6eA' is invalid"),
+            (
+                "NextToken=aW1kc2Q6eA",
+                400,
+                "InvalidNextToken",
+                "The token 'aW1kc2Q6eA' is invalid",
+            ),
             ("DryRun=true", DRY.0, DRY.1, DRY.2),
         ],
     )
@@ -598,45 +967,110 @@ async fn tags_are_listed_by_filter_and_in_pages() {
 async fn a_stopped_and_started_instance_is_another_launch_and_a_rebooted_one_is_not() {
     let control = several().await;
     let first = entry(&control, RUNNING);
-    let stopped = ok(&control, "StopInstances", &format!("InstanceId.1={RUNNING}&Force=true")).await;
+    let stopped = ok(
+        &control,
+        "StopInstances",
+        &format!("InstanceId.1={RUNNING}&Force=true"),
+    )
+    .await;
     let change = |current: &str, previous: &str| {
         format!(
             "<item><instanceId>{RUNNING}</instanceId><currentState>{current}</currentState><previousState>{previous}\
              </previousState></item>"
         )
     };
-    let (running, stopping) = ("<code>16</code><name>running</name>", "<code>64</code><name>stopping</name>");
-    let (off, pending) = ("<code>80</code><name>stopped</name>", "<code>0</code><name>pending</name>");
-    assert_eq!(stopped.element("instancesSet"), Some(change(stopping, running).as_str()));
+    let (running, stopping) = (
+        "<code>16</code><name>running</name>",
+        "<code>64</code><name>stopping</name>",
+    );
+    let (off, pending) = (
+        "<code>80</code><name>stopped</name>",
+        "<code>0</code><name>pending</name>",
+    );
+    assert_eq!(
+        stopped.element("instancesSet"),
+        Some(change(stopping, running).as_str())
+    );
     let described = describe(&control, &format!("InstanceId.1={RUNNING}")).await;
     assert!(described.body.contains(off), "{}", described.body);
-    assert!(described.body.contains("<reason>User initiated (2026-05-01 12:00:01 GMT)</reason>"));
+    assert!(
+        described
+            .body
+            .contains("<reason>User initiated (2026-05-01 12:00:01 GMT)</reason>")
+    );
     assert_eq!(entry(&control, RUNNING).launch_epoch, first.launch_epoch);
 
     // Once more is no change.
-    let again = ok(&control, "StopInstances", &format!("InstanceId.1={RUNNING}")).await;
-    assert_eq!(again.element("instancesSet"), Some(change(off, off).as_str()));
+    let again = ok(
+        &control,
+        "StopInstances",
+        &format!("InstanceId.1={RUNNING}"),
+    )
+    .await;
+    assert_eq!(
+        again.element("instancesSet"),
+        Some(change(off, off).as_str())
+    );
 
     // Options and user data change while it is stopped.
     let rest = format!("InstanceId={RUNNING}&HttpTokens=optional");
     let modified = ok(&control, "ModifyInstanceMetadataOptions", &rest).await;
     assert_eq!(modified.element("state"), Some("pending"));
     let described = describe(&control, &format!("InstanceId.1={RUNNING}")).await;
-    assert!(described.body.contains("<state>applied</state><httpTokens>optional</httpTokens>"));
+    assert!(
+        described
+            .body
+            .contains("<state>applied</state><httpTokens>optional</httpTokens>")
+    );
     // Nothing to change: nothing is pending.
-    assert_eq!(ok(&control, "ModifyInstanceMetadataOptions", &rest).await.element("state"), Some("applied"));
+    assert_eq!(
+        ok(&control, "ModifyInstanceMetadataOptions", &rest)
+            .await
+            .element("state"),
+        Some("applied")
+    );
 
-    let started = ok(&control, "StartInstances", &format!("InstanceId.1={RUNNING}")).await;
-    assert_eq!(started.element("instancesSet"), Some(change(pending, off).as_str()));
+    let started = ok(
+        &control,
+        "StartInstances",
+        &format!("InstanceId.1={RUNNING}"),
+    )
+    .await;
+    assert_eq!(
+        started.element("instancesSet"),
+        Some(change(pending, off).as_str())
+    );
     let second = entry(&control, RUNNING);
     assert_ne!(second.launch_epoch, first.launch_epoch);
     assert!(second.identity_document.contains("2026-05-01T12:00:01Z"));
-    assert_eq!(second.instance.metadata_options.http_tokens, HttpTokens::Optional);
-    assert_eq!((second.instance.state, &second.instance.state_transition_reason), (InstanceState::Running, &None));
-    let again = ok(&control, "StartInstances", &format!("InstanceId.1={RUNNING}")).await;
-    assert_eq!(again.element("instancesSet"), Some(change(running, running).as_str()));
+    assert_eq!(
+        second.instance.metadata_options.http_tokens,
+        HttpTokens::Optional
+    );
+    assert_eq!(
+        (
+            second.instance.state,
+            &second.instance.state_transition_reason
+        ),
+        (InstanceState::Running, &None)
+    );
+    let again = ok(
+        &control,
+        "StartInstances",
+        &format!("InstanceId.1={RUNNING}"),
+    )
+    .await;
+    assert_eq!(
+        again.element("instancesSet"),
+        Some(change(running, running).as_str())
+    );
 
-    let rebooted = ok(&control, "RebootInstances", &format!("InstanceId.1={RUNNING}&InstanceId.2={TERMINATED}")).await;
+    let rebooted = ok(
+        &control,
+        "RebootInstances",
+        &format!("InstanceId.1={RUNNING}&InstanceId.2={TERMINATED}"),
+    )
+    .await;
     assert_eq!(rebooted.element("return"), Some("true"));
     assert_eq!(entry(&control, RUNNING).launch_epoch, second.launch_epoch);
     assert_eq!(entry(&control, RUNNING).generation, second.generation);
@@ -646,26 +1080,58 @@ async fn a_stopped_and_started_instance_is_another_launch_and_a_rebooted_one_is_
 async fn a_terminated_instance_gives_its_ways_in_back_and_is_shown_for_an_hour() {
     let attached = json!({"Imds": {"Attachments": [{"Listener": "demo"}]}});
     let control = super::control(MemoryStore, vec![document(RUNNING, "running", attached)]).await;
-    ok(&control, "TerminateInstances", &format!("InstanceId.1={RUNNING}&SkipOsShutdown=true")).await;
+    ok(
+        &control,
+        "TerminateInstances",
+        &format!("InstanceId.1={RUNNING}&SkipOsShutdown=true"),
+    )
+    .await;
     assert_eq!(state(&control, RUNNING), InstanceState::Terminated);
     assert_eq!(control.registry.snapshot().claims().count(), 0);
-    assert_eq!(describe(&control, &format!("InstanceId.1={RUNNING}")).await.instances(), [RUNNING]);
+    assert_eq!(
+        describe(&control, &format!("InstanceId.1={RUNNING}"))
+            .await
+            .instances(),
+        [RUNNING]
+    );
     let hour = jiff::SignedDuration::from_hours(1);
     control.registry.forget_terminated(now().wall + hour).await;
-    assert_eq!(describe(&control, &format!("InstanceId.1={RUNNING}")).await.code(), "InvalidInstanceID.NotFound");
+    assert_eq!(
+        describe(&control, &format!("InstanceId.1={RUNNING}"))
+            .await
+            .code(),
+        "InvalidInstanceID.NotFound"
+    );
 }
 
 #[tokio::test]
 async fn several_instances_change_state_together_or_not_at_all() {
     let control = several().await;
-    let state = |id: &str, what: &str| format!("The instance '{id}' is not in a state from which it can be {what}.");
-    let protected = |what: &str, attribute: &str| {
-        format!("The instance '{TAGGED}' may not be {what}. Modify its '{attribute}' instance attribute and try again.")
+    let state = |id: &str, what: &str| {
+        format!("The instance '{id}' is not in a state from which it can be {what}.")
     };
-    ok(&control, "ModifyInstanceAttribute", &format!("InstanceId={TAGGED}&DisableApiStop.Value=true")).await;
-    ok(&control, "ModifyInstanceAttribute", &format!("InstanceId={TAGGED}&DisableApiTermination.Value=true")).await;
+    let protected = |what: &str, attribute: &str| {
+        format!(
+            "The instance '{TAGGED}' may not be {what}. Modify its '{attribute}' instance attribute and try again."
+        )
+    };
+    ok(
+        &control,
+        "ModifyInstanceAttribute",
+        &format!("InstanceId={TAGGED}&DisableApiStop.Value=true"),
+    )
+    .await;
+    ok(
+        &control,
+        "ModifyInstanceAttribute",
+        &format!("InstanceId={TAGGED}&DisableApiTermination.Value=true"),
+    )
+    .await;
     let ids = |ids: &[&str]| -> String {
-        ids.iter().enumerate().map(|(n, id)| format!("InstanceId.{}={id}&", n + 1)).collect()
+        ids.iter()
+            .enumerate()
+            .map(|(n, id)| format!("InstanceId.{}={id}&", n + 1))
+            .collect()
     };
     let incorrect = "IncorrectInstanceState";
     for (action, rest, code, message) in [
@@ -737,7 +1203,10 @@ fn with_events() -> Value {
             "EventId": format!("instance-event-0000000000000000{n}"), "Code": "system-reboot", "Description": "reboot",
             "NotBefore": not_before, "State": state
         });
-        event.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        event
+            .as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
         event
     };
     document(
@@ -755,8 +1224,18 @@ fn with_events() -> Value {
 
 #[tokio::test]
 async fn the_status_shows_events_and_only_running_instances_unless_asked_for_all() {
-    let control = super::control(MemoryStore, vec![with_events(), document(STOPPED, "stopped", json!({}))]).await;
-    let ids = |answer: &Answer| answer.instances().iter().map(ToString::to_string).collect::<Vec<_>>();
+    let control = super::control(
+        MemoryStore,
+        vec![with_events(), document(STOPPED, "stopped", json!({}))],
+    )
+    .await;
+    let ids = |answer: &Answer| {
+        answer
+            .instances()
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+    };
     let answer = ok(&control, "DescribeInstanceStatus", "").await;
     assert_eq!(ids(&answer), [RUNNING]);
     for part in [
@@ -768,20 +1247,44 @@ async fn the_status_shows_events_and_only_running_instances_unless_asked_for_all
         "<instanceStatus><status>ok</status><details><item><name>reachability</name><status>passed</status></item>\
          </details></instanceStatus>",
     ] {
-        assert!(answer.body.contains(part), "{part} is not in {}", answer.body);
+        assert!(
+            answer.body.contains(part),
+            "{part} is not in {}",
+            answer.body
+        );
     }
     // What was canceled more than a week ago is gone.
     assert!(!answer.body.contains("[Canceled]"));
-    let all = ok(&control, "DescribeInstanceStatus", "IncludeAllInstances=true").await;
+    let all = ok(
+        &control,
+        "DescribeInstanceStatus",
+        "IncludeAllInstances=true",
+    )
+    .await;
     assert_eq!(ids(&all), [RUNNING, STOPPED]);
-    assert!(all.body.contains("<systemStatus><status>not-applicable</status></systemStatus>"));
-    assert_eq!(ids(&ok(&control, "DescribeInstanceStatus", &format!("InstanceId.1={STOPPED}")).await), [""; 0]);
+    assert!(
+        all.body
+            .contains("<systemStatus><status>not-applicable</status></systemStatus>")
+    );
+    assert_eq!(
+        ids(&ok(
+            &control,
+            "DescribeInstanceStatus",
+            &format!("InstanceId.1={STOPPED}")
+        )
+        .await),
+        [""; 0]
+    );
     for (name, value, found) in [
         ("event.code", "instance-stop", true),
         ("event.code", "instance-retirement", false),
         ("event.description", "*Canceled*", false),
         ("event.description", "[Completed] *", true),
-        ("event.instance-event-id", "instance-event-00000000000000004", true),
+        (
+            "event.instance-event-id",
+            "instance-event-00000000000000004",
+            true,
+        ),
         ("event.not-before", "2026-05-02T*", true),
         ("event.not-after", "2026-05-02T13*", true),
         ("event.not-before-deadline", "2026-05-09*", true),
@@ -790,8 +1293,15 @@ async fn the_status_shows_events_and_only_running_instances_unless_asked_for_all
         ("system-status.reachability", "passed", true),
         ("instance-state-code", "16", true),
     ] {
-        let rest = format!("Filter.1.Name={name}&Filter.1.Value.1={}", value.replace(' ', "+"));
-        assert_eq!(!ids(&ok(&control, "DescribeInstanceStatus", &rest).await).is_empty(), found, "{name} {value}");
+        let rest = format!(
+            "Filter.1.Name={name}&Filter.1.Value.1={}",
+            value.replace(' ', "+")
+        );
+        assert_eq!(
+            !ids(&ok(&control, "DescribeInstanceStatus", &rest).await).is_empty(),
+            found,
+            "{name} {value}"
+        );
     }
     refused(
         &control,
@@ -821,14 +1331,28 @@ async fn the_status_shows_events_and_only_running_instances_unless_asked_for_all
 async fn an_event_is_moved_and_the_guest_sees_it() {
     let control = super::control(MemoryStore, vec![with_events()]).await;
     let to = |event: u8, time: &str| {
-        format!("InstanceId={RUNNING}&InstanceEventId=instance-event-0000000000000000{event}&NotBefore={time}")
+        format!(
+            "InstanceId={RUNNING}&InstanceEventId=instance-event-0000000000000000{event}&NotBefore={time}"
+        )
     };
-    let answer = ok(&control, "ModifyInstanceEventStartTime", &to(1, "2026-05-03T12:00:00Z")).await;
+    let answer = ok(
+        &control,
+        "ModifyInstanceEventStartTime",
+        &to(1, "2026-05-03T12:00:00Z"),
+    )
+    .await;
     let expected = "<instanceEventId>instance-event-00000000000000001</instanceEventId><code>system-reboot</code>\
         <description>reboot</description><notAfter>2026-05-03T13:00:00.000Z</notAfter>\
         <notBefore>2026-05-03T12:00:00.000Z</notBefore><notBeforeDeadline>2026-05-09T12:00:00.000Z</notBeforeDeadline>";
     assert_eq!(answer.element("event"), Some(expected));
-    assert!(entry(&control, RUNNING).instance.imds.events.maintenance_scheduled().contains("03 May 2026 12:00:00 GMT"));
+    assert!(
+        entry(&control, RUNNING)
+            .instance
+            .imds
+            .events
+            .maintenance_scheduled()
+            .contains("03 May 2026 12:00:00 GMT")
+    );
     let id = |n: u8| format!("instance-event-0000000000000000{n}");
     for (rest, code, message) in [
         (
@@ -870,21 +1394,53 @@ async fn an_event_is_moved_and_the_guest_sees_it() {
 
 #[tokio::test]
 async fn attributes_are_shown_each_in_its_shape() {
-    let control = super::control(MemoryStore, vec![full("i-12345678"), document(STOPPED, "stopped", json!({}))]).await;
+    let control = super::control(
+        MemoryStore,
+        vec![full("i-12345678"), document(STOPPED, "stopped", json!({}))],
+    )
+    .await;
     for (attribute, of_full, of_small) in [
-        ("userData", "<userData><value>aHVudGVyMg==</value></userData>", "<userData/>"),
-        ("disableApiTermination", "<disableApiTermination><value>false</value></disableApiTermination>", ""),
-        ("disableApiStop", "<disableApiStop><value>false</value></disableApiStop>", ""),
+        (
+            "userData",
+            "<userData><value>aHVudGVyMg==</value></userData>",
+            "<userData/>",
+        ),
+        (
+            "disableApiTermination",
+            "<disableApiTermination><value>false</value></disableApiTermination>",
+            "",
+        ),
+        (
+            "disableApiStop",
+            "<disableApiStop><value>false</value></disableApiStop>",
+            "",
+        ),
         (
             "instanceInitiatedShutdownBehavior",
             "<instanceInitiatedShutdownBehavior><value>stop</value></instanceInitiatedShutdownBehavior>",
             "",
         ),
-        ("instanceType", "<instanceType><value>t3.micro</value></instanceType>", ""),
-        ("kernel", "<kernel><value>aki-1</value></kernel>", "<kernel/>"),
-        ("ramdisk", "<ramdisk><value>ari-1</value></ramdisk>", "<ramdisk/>"),
+        (
+            "instanceType",
+            "<instanceType><value>t3.micro</value></instanceType>",
+            "",
+        ),
+        (
+            "kernel",
+            "<kernel><value>aki-1</value></kernel>",
+            "<kernel/>",
+        ),
+        (
+            "ramdisk",
+            "<ramdisk><value>ari-1</value></ramdisk>",
+            "<ramdisk/>",
+        ),
         ("rootDeviceName", "<rootDeviceName>", "<rootDeviceName/>"),
-        ("sourceDestCheck", "<sourceDestCheck><value>true</value></sourceDestCheck>", ""),
+        (
+            "sourceDestCheck",
+            "<sourceDestCheck><value>true</value></sourceDestCheck>",
+            "",
+        ),
         (
             "groupSet",
             "<groupSet><item><groupId>sg-1</groupId><groupName>web</groupName></item></groupSet>",
@@ -900,24 +1456,53 @@ async fn attributes_are_shown_each_in_its_shape() {
             "<blockDeviceMapping><item><deviceName>/dev/xvda</deviceName><ebs>",
             "<blockDeviceMapping/>",
         ),
-        ("ebsOptimized", "<ebsOptimized><value>false</value></ebsOptimized>", ""),
-        ("enaSupport", "<enaSupport><value>true</value></enaSupport>", ""),
-        ("enclaveOptions", "<enclaveOptions><enabled>false</enabled></enclaveOptions>", ""),
+        (
+            "ebsOptimized",
+            "<ebsOptimized><value>false</value></ebsOptimized>",
+            "",
+        ),
+        (
+            "enaSupport",
+            "<enaSupport><value>true</value></enaSupport>",
+            "",
+        ),
+        (
+            "enclaveOptions",
+            "<enclaveOptions><enabled>false</enabled></enclaveOptions>",
+            "",
+        ),
         ("sriovNetSupport", "<sriovNetSupport/>", ""),
     ] {
         for (id, expected) in [("i-12345678", of_full), (STOPPED, of_small)] {
-            let expected = if expected.is_empty() { of_full } else { expected };
-            let answer =
-                ok(&control, "DescribeInstanceAttribute", &format!("InstanceId={id}&Attribute={attribute}")).await;
+            let expected = if expected.is_empty() {
+                of_full
+            } else {
+                expected
+            };
+            let answer = ok(
+                &control,
+                "DescribeInstanceAttribute",
+                &format!("InstanceId={id}&Attribute={attribute}"),
+            )
+            .await;
             let start = format!("<instanceId>{id}</instanceId>{expected}");
-            assert!(answer.body.contains(&start), "{start} is not in {}", answer.body);
+            assert!(
+                answer.body.contains(&start),
+                "{start} is not in {}",
+                answer.body
+            );
         }
     }
     refused(
         &control,
         "DescribeInstanceAttribute",
         &[
-            ("InstanceId=i-11111111", 400, "MissingParameter", "The request must contain the parameter Attribute"),
+            (
+                "InstanceId=i-11111111",
+                400,
+                "MissingParameter",
+                "The request must contain the parameter Attribute",
+            ),
             ("Attribute=userData", 400, "MissingParameter", NO_ID),
             (
                 "InstanceId=i-11111111&Attribute=UserData",
@@ -925,8 +1510,18 @@ async fn attributes_are_shown_each_in_its_shape() {
                 "InvalidParameterValue",
                 "Value (UserData) for parameter attribute is invalid. Unknown attribute.",
             ),
-            ("InstanceId=i-aaaaaaaa&Attribute=userData", 400, "InvalidInstanceID.NotFound", NOBODY.1),
-            ("InstanceId=i-11111111&Attribute=userData&DryRun=true", DRY.0, DRY.1, DRY.2),
+            (
+                "InstanceId=i-aaaaaaaa&Attribute=userData",
+                400,
+                "InvalidInstanceID.NotFound",
+                NOBODY.1,
+            ),
+            (
+                "InstanceId=i-11111111&Attribute=userData&DryRun=true",
+                DRY.0,
+                DRY.1,
+                DRY.2,
+            ),
         ],
     )
     .await;
@@ -944,15 +1539,30 @@ async fn user_data_changes_only_while_stopped_and_protection_always() {
         ("UserData.Value=aGVsbG8=", Some(b"hello".to_vec())),
         ("Attribute=userData&Value=", None),
     ] {
-        ok(&control, "ModifyInstanceAttribute", &format!("InstanceId={STOPPED}&{rest}")).await;
+        ok(
+            &control,
+            "ModifyInstanceAttribute",
+            &format!("InstanceId={STOPPED}&{rest}"),
+        )
+        .await;
         assert_eq!(user_data(&control, STOPPED), expected, "{rest}");
     }
     for (attribute, read) in [
-        ("DisableApiStop", (|entry: &Entry| entry.instance.imds.disable_api_stop) as fn(&Entry) -> bool),
-        ("DisableApiTermination", |entry: &Entry| entry.instance.imds.disable_api_termination),
+        (
+            "DisableApiStop",
+            (|entry: &Entry| entry.instance.imds.disable_api_stop) as fn(&Entry) -> bool,
+        ),
+        ("DisableApiTermination", |entry: &Entry| {
+            entry.instance.imds.disable_api_termination
+        }),
     ] {
         for value in [true, false] {
-            ok(&control, "ModifyInstanceAttribute", &format!("InstanceId={RUNNING}&{attribute}.Value={value}")).await;
+            ok(
+                &control,
+                "ModifyInstanceAttribute",
+                &format!("InstanceId={RUNNING}&{attribute}.Value={value}"),
+            )
+            .await;
             assert_eq!(read(&entry(&control, RUNNING)), value);
         }
     }
@@ -1012,38 +1622,73 @@ async fn user_data_changes_only_while_stopped_and_protection_always() {
 
 #[tokio::test]
 async fn places_are_those_of_the_instances() {
-    let placed = |id: &str, zone: &str| document(id, "running", json!({"Placement": {"AvailabilityZone": zone}}));
-    let documents =
-        vec![placed("i-11111111", "eu-west-1b"), placed("i-22222222", "us-east-1a"), placed("i-33333333", "rack-7")];
+    let placed = |id: &str, zone: &str| {
+        document(
+            id,
+            "running",
+            json!({"Placement": {"AvailabilityZone": zone}}),
+        )
+    };
+    let documents = vec![
+        placed("i-11111111", "eu-west-1b"),
+        placed("i-22222222", "us-east-1a"),
+        placed("i-33333333", "rack-7"),
+    ];
     let control = super::control(MemoryStore, documents).await;
     let names = |answer: &Answer, element: &str| -> Vec<String> {
         let start = format!("<{element}>");
-        answer.body.split(&start).skip(1).map(|rest| rest.split_once('<').unwrap().0.to_string()).collect()
+        answer
+            .body
+            .split(&start)
+            .skip(1)
+            .map(|rest| rest.split_once('<').unwrap().0.to_string())
+            .collect()
     };
     let regions = ok(&control, "DescribeRegions", "AllRegions=true").await;
-    assert_eq!(names(&regions, "regionName"), ["eu-west-1", "rack-7", "us-east-1"]);
+    assert_eq!(
+        names(&regions, "regionName"),
+        ["eu-west-1", "rack-7", "us-east-1"]
+    );
     assert_eq!(regions.element("regionEndpoint"), Some("127.0.0.1:1339"));
     let one = ok(&control, "DescribeRegions", "RegionName.1=eu-west-1").await;
     assert_eq!(names(&one, "regionName"), ["eu-west-1"]);
     let zones = ok(&control, "DescribeAvailabilityZones", "").await;
-    assert_eq!(names(&zones, "zoneName"), ["eu-west-1b", "rack-7", "us-east-1a"]);
+    assert_eq!(
+        names(&zones, "zoneName"),
+        ["eu-west-1b", "rack-7", "us-east-1a"]
+    );
     let zone = "<item><zoneName>us-east-1a</zoneName><zoneState>available</zoneState><regionName>us-east-1</regionName>\
         <messageSet/><optInStatus>opt-in-not-required</optInStatus><zoneId>use1-az1</zoneId><groupName>us-east-1</groupName>";
     assert!(zones.body.contains(zone), "{}", zones.body);
     for (rest, found) in [
         ("ZoneName.1=eu-west-1b", vec!["eu-west-1b"]),
         ("ZoneId.1=use1-az1", vec!["us-east-1a"]),
-        ("Filter.1.Name=region-name&Filter.1.Value.1=us-*", vec!["us-east-1a"]),
+        (
+            "Filter.1.Name=region-name&Filter.1.Value.1=us-*",
+            vec!["us-east-1a"],
+        ),
         ("Filter.1.Name=state&Filter.1.Value.1=impaired", vec![]),
     ] {
-        assert_eq!(names(&ok(&control, "DescribeAvailabilityZones", rest).await, "zoneName"), found, "{rest}");
+        assert_eq!(
+            names(
+                &ok(&control, "DescribeAvailabilityZones", rest).await,
+                "zoneName"
+            ),
+            found,
+            "{rest}"
+        );
     }
     let value = "InvalidParameterValue";
     refused(
         &control,
         "DescribeRegions",
         &[
-            ("RegionName.1=mars-1", 400, value, "Invalid region provided: 'mars-1'"),
+            (
+                "RegionName.1=mars-1",
+                400,
+                value,
+                "Invalid region provided: 'mars-1'",
+            ),
             ("DryRun=true", DRY.0, DRY.1, DRY.2),
         ],
     )
@@ -1052,8 +1697,18 @@ async fn places_are_those_of_the_instances() {
         &control,
         "DescribeAvailabilityZones",
         &[
-            ("ZoneName.1=mars-1a", 400, value, "Invalid availability zone: [mars-1a]"),
-            ("ZoneId.1=mars1-az1", 400, value, "Invalid availability zone-id: [mars1-az1]"),
+            (
+                "ZoneName.1=mars-1a",
+                400,
+                value,
+                "Invalid availability zone: [mars-1a]",
+            ),
+            (
+                "ZoneId.1=mars1-az1",
+                400,
+                value,
+                "Invalid availability zone-id: [mars1-az1]",
+            ),
             ("DryRun=true", DRY.0, DRY.1, DRY.2),
         ],
     )
@@ -1071,11 +1726,20 @@ async fn a_store_that_fails_changes_nothing_by_any_action() {
         ("StopInstances", format!("InstanceId.1={RUNNING}")),
         ("StartInstances", format!("InstanceId.1={STOPPED}")),
         ("TerminateInstances", format!("InstanceId.1={RUNNING}")),
-        ("ModifyInstanceAttribute", format!("InstanceId={RUNNING}&DisableApiStop.Value=true")),
+        (
+            "ModifyInstanceAttribute",
+            format!("InstanceId={RUNNING}&DisableApiStop.Value=true"),
+        ),
     ] {
         refused(&control, action, &[(&rest, 500, "InternalError", sentence)]).await;
     }
-    assert_eq!(entry(&control, RUNNING).instance.metadata_options.http_endpoint, Switch::Enabled);
+    assert_eq!(
+        entry(&control, RUNNING)
+            .instance
+            .metadata_options
+            .http_endpoint,
+        Switch::Enabled
+    );
 }
 
 /// The store fails at the second of two: what is said of the first is true.
@@ -1083,16 +1747,36 @@ async fn a_store_that_fails_changes_nothing_by_any_action() {
 #[tokio::test]
 async fn a_launch_may_go_where_an_instance_of_the_region_is() {
     let placed = |id: &str, zone: &str, imds: Value| {
-        document(id, "running", json!({"Placement": {"AvailabilityZone": zone}, "Imds": imds}))
+        document(
+            id,
+            "running",
+            json!({"Placement": {"AvailabilityZone": zone}, "Imds": imds}),
+        )
     };
     let here = placed("i-11111111", "rack-7", json!({"Region": "us-east-1"}));
     let elsewhere = placed("i-22222222", "rack-8", json!({}));
     let control = super::control(MemoryStore, vec![here, elsewhere]).await;
-    let launch = |zone: &str| format!("ImageId=ami-12345678&MinCount=1&MaxCount=1&Placement.AvailabilityZone={zone}");
+    let launch = |zone: &str| {
+        format!("ImageId=ami-12345678&MinCount=1&MaxCount=1&Placement.AvailabilityZone={zone}")
+    };
     let launched = ok(&control, "RunInstances", &launch("rack-7")).await;
-    assert!(launched.body.contains("<availabilityZone>rack-7</availabilityZone>"), "{}", launched.body);
-    let other = ("InvalidParameterValue", "Invalid availability zone: [rack-8]");
-    refused(&control, "RunInstances", &[(&launch("rack-8"), 400, other.0, other.1)]).await;
+    assert!(
+        launched
+            .body
+            .contains("<availabilityZone>rack-7</availabilityZone>"),
+        "{}",
+        launched.body
+    );
+    let other = (
+        "InvalidParameterValue",
+        "Invalid availability zone: [rack-8]",
+    );
+    refused(
+        &control,
+        "RunInstances",
+        &[(&launch("rack-8"), 400, other.0, other.1)],
+    )
+    .await;
 }
 
 /// Nobody can be sure what is stored, and the answer is about what the call is about.
@@ -1103,7 +1787,11 @@ async fn defaults_that_could_not_be_stored_may_have_been_changed() {
         fn load(&self) -> Result<Loaded, StoreError> {
             Ok(Loaded::default())
         }
-        fn put(&self, _: &crate::registry::Record, _: Option<&crate::registry::Record>) -> Result<(), StoreError> {
+        fn put(
+            &self,
+            _: &crate::registry::Record,
+            _: Option<&crate::registry::Record>,
+        ) -> Result<(), StoreError> {
             Ok(())
         }
         fn remove(&self, _: &InstanceId) -> Result<(), StoreError> {
@@ -1115,13 +1803,25 @@ async fn defaults_that_could_not_be_stored_may_have_been_changed() {
             _: Option<&crate::registry::Account>,
         ) -> Result<(), StoreError> {
             let reason = std::io::Error::other("disk");
-            Err(StoreError { doing: "write".into(), reason, left: crate::registry::Left::Unknown })
+            Err(StoreError {
+                doing: "write".into(),
+                reason,
+                left: crate::registry::Left::Unknown,
+            })
         }
     }
     let control = super::control(Unsure, Vec::new()).await;
-    let answer = ec2(&control, "ModifyInstanceMetadataDefaults", "HttpTokens=required").await;
+    let answer = ec2(
+        &control,
+        "ModifyInstanceMetadataDefaults",
+        "HttpTokens=required",
+    )
+    .await;
     let message = "An internal error has occurred. The defaults may have been changed.";
-    assert_eq!((answer.status, answer.element("Message")), (500, Some(message)));
+    assert_eq!(
+        (answer.status, answer.element("Message")),
+        (500, Some(message))
+    );
 }
 
 #[tokio::test]
@@ -1131,7 +1831,11 @@ async fn a_store_that_fails_in_the_middle_does_not_say_that_nothing_was_changed(
     let documents = ids.map(|id| document(id, "running", json!({}))).to_vec();
     let control = super::control(FileStore::open(directory.path()).unwrap(), documents).await;
     for (in_the_way, message, states) in [
-        (0, "An internal error has occurred. Nothing was changed.", [InstanceState::Running; 2]),
+        (
+            0,
+            "An internal error has occurred. Nothing was changed.",
+            [InstanceState::Running; 2],
+        ),
         (
             1,
             "An internal error has occurred. Some of the instances may have been changed.",
@@ -1139,10 +1843,20 @@ async fn a_store_that_fails_in_the_middle_does_not_say_that_nothing_was_changed(
         ),
     ] {
         // A directory in the place of a temporary file fails every write, for root too.
-        let obstacle = directory.path().join(format!("instances/.{}.tmp", ids[in_the_way]));
+        let obstacle = directory
+            .path()
+            .join(format!("instances/.{}.tmp", ids[in_the_way]));
         std::fs::create_dir_all(obstacle.join("x")).unwrap();
-        let answer = ec2(&control, "StopInstances", &format!("InstanceId.1={}&InstanceId.2={}", ids[0], ids[1])).await;
-        assert_eq!((answer.status, answer.element("Message")), (500, Some(message)));
+        let answer = ec2(
+            &control,
+            "StopInstances",
+            &format!("InstanceId.1={}&InstanceId.2={}", ids[0], ids[1]),
+        )
+        .await;
+        assert_eq!(
+            (answer.status, answer.element("Message")),
+            (500, Some(message))
+        );
         assert_eq!(ids.map(|id| state(&control, id)), states);
         std::fs::remove_dir_all(obstacle).unwrap();
     }

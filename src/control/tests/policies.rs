@@ -11,11 +11,18 @@ async fn under(of: &[&str]) -> Control {
 }
 
 async fn code(control: &Control, action: &str, rest: &str) -> String {
-    let answer = post(control, &format!("Action={action}&Version=2016-11-15&{rest}")).await;
+    let answer = post(
+        control,
+        &format!("Action={action}&Version=2016-11-15&{rest}"),
+    )
+    .await;
     let code = answer.code().to_string();
     if code == "UnauthorizedOperation" {
         let message = "You are not authorized to perform this operation.";
-        assert_eq!((answer.status, answer.element("Message")), (403, Some(message)));
+        assert_eq!(
+            (answer.status, answer.element("Message")),
+            (403, Some(message))
+        );
     }
     code
 }
@@ -26,11 +33,17 @@ const DENIED: &str = "UnauthorizedOperation";
 #[tokio::test]
 async fn a_dry_run_says_who_may_do_what() {
     let calls = [
-        ("ModifyInstanceMetadataOptions", format!("InstanceId={RUNNING}&HttpEndpoint=disabled")),
+        (
+            "ModifyInstanceMetadataOptions",
+            format!("InstanceId={RUNNING}&HttpEndpoint=disabled"),
+        ),
         ("DescribeInstances", String::new()),
         ("DescribeInstances", format!("InstanceId.1={RUNNING}")),
         ("GetInstanceMetadataDefaults", String::new()),
-        ("ModifyInstanceMetadataDefaults", "HttpTokens=required".into()),
+        (
+            "ModifyInstanceMetadataDefaults",
+            "HttpTokens=required".into(),
+        ),
         ("CreateTags", format!("ResourceId.1={RUNNING}&Tag.1.Key=a")),
         ("DeleteTags", format!("ResourceId.1={RUNNING}")),
         ("DescribeTags", String::new()),
@@ -38,10 +51,19 @@ async fn a_dry_run_says_who_may_do_what() {
         ("StopInstances", format!("InstanceId.1={RUNNING}")),
         ("RebootInstances", format!("InstanceId.1={RUNNING}")),
         ("TerminateInstances", format!("InstanceId.1={RUNNING}")),
-        ("RunInstances", "ImageId=ami-12345678&MinCount=1&MaxCount=1".into()),
+        (
+            "RunInstances",
+            "ImageId=ami-12345678&MinCount=1&MaxCount=1".into(),
+        ),
         ("DescribeInstanceStatus", String::new()),
-        ("DescribeInstanceAttribute", format!("InstanceId={RUNNING}&Attribute=userData")),
-        ("ModifyInstanceAttribute", format!("InstanceId={RUNNING}&DisableApiStop.Value=true")),
+        (
+            "DescribeInstanceAttribute",
+            format!("InstanceId={RUNNING}&Attribute=userData"),
+        ),
+        (
+            "ModifyInstanceAttribute",
+            format!("InstanceId={RUNNING}&DisableApiStop.Value=true"),
+        ),
         ("DescribeRegions", String::new()),
         ("DescribeAvailabilityZones", String::new()),
     ];
@@ -50,9 +72,25 @@ async fn a_dry_run_says_who_may_do_what() {
         let allow = format!(r#"{{ effect = "allow", actions = ["ec2:{action}"] }}"#);
         let deny = format!(r#"{{ effect = "deny", actions = ["ec2:{action}"] }}"#);
         let all = r#"{ effect = "allow", actions = ["*"] }"#;
-        assert_eq!(code(&under(&[&allow]).await, action, &rest).await, "DryRunOperation", "{action}");
-        assert_eq!(code(&under(&[&deny, all]).await, action, &rest).await, DENIED, "{action}");
-        assert_eq!(code(&under(&[r#"{ effect = "allow", actions = ["sts:*"] }"#]).await, action, &rest).await, DENIED);
+        assert_eq!(
+            code(&under(&[&allow]).await, action, &rest).await,
+            "DryRunOperation",
+            "{action}"
+        );
+        assert_eq!(
+            code(&under(&[&deny, all]).await, action, &rest).await,
+            DENIED,
+            "{action}"
+        );
+        assert_eq!(
+            code(
+                &under(&[r#"{ effect = "allow", actions = ["sts:*"] }"#]).await,
+                action,
+                &rest
+            )
+            .await,
+            DENIED
+        );
     }
 }
 
@@ -67,18 +105,54 @@ async fn who_may_not_loosen_options_may_still_tighten_them() {
     .await;
     let launch = "ImageId=ami-12345678&MinCount=1&MaxCount=1";
     for (action, rest, expected) in [
-        ("ModifyInstanceMetadataOptions", format!("InstanceId={RUNNING}&HttpTokens=optional"), DENIED),
-        ("ModifyInstanceMetadataOptions", format!("InstanceId={RUNNING}&HttpTokens=optional&DryRun=true"), DENIED),
-        ("ModifyInstanceMetadataOptions", format!("InstanceId={RUNNING}&HttpPutResponseHopLimit=3"), DENIED),
-        ("ModifyInstanceMetadataOptions", format!("InstanceId={RUNNING}&HttpPutResponseHopLimit=2"), "OK"),
-        ("ModifyInstanceMetadataOptions", format!("InstanceId={RUNNING}&HttpTokens=required"), "OK"),
-        ("ModifyInstanceMetadataOptions", format!("InstanceId={RUNNING}"), "OK"),
-        ("ModifyInstanceMetadataDefaults", "HttpTokens=optional".into(), DENIED),
+        (
+            "ModifyInstanceMetadataOptions",
+            format!("InstanceId={RUNNING}&HttpTokens=optional"),
+            DENIED,
+        ),
+        (
+            "ModifyInstanceMetadataOptions",
+            format!("InstanceId={RUNNING}&HttpTokens=optional&DryRun=true"),
+            DENIED,
+        ),
+        (
+            "ModifyInstanceMetadataOptions",
+            format!("InstanceId={RUNNING}&HttpPutResponseHopLimit=3"),
+            DENIED,
+        ),
+        (
+            "ModifyInstanceMetadataOptions",
+            format!("InstanceId={RUNNING}&HttpPutResponseHopLimit=2"),
+            "OK",
+        ),
+        (
+            "ModifyInstanceMetadataOptions",
+            format!("InstanceId={RUNNING}&HttpTokens=required"),
+            "OK",
+        ),
+        (
+            "ModifyInstanceMetadataOptions",
+            format!("InstanceId={RUNNING}"),
+            "OK",
+        ),
+        (
+            "ModifyInstanceMetadataDefaults",
+            "HttpTokens=optional".into(),
+            DENIED,
+        ),
         // The condition sees what would come out, whoever said it.
-        ("RunInstances", format!("{launch}&MetadataOptions.HttpTokens=optional"), DENIED),
+        (
+            "RunInstances",
+            format!("{launch}&MetadataOptions.HttpTokens=optional"),
+            DENIED,
+        ),
         ("RunInstances", launch.into(), "OK"),
     ] {
-        assert_eq!(code(&control, action, &rest).await, expected, "{action} {rest}");
+        assert_eq!(
+            code(&control, action, &rest).await,
+            expected,
+            "{action} {rest}"
+        );
     }
 }
 
@@ -86,25 +160,66 @@ async fn who_may_not_loosen_options_may_still_tighten_them() {
 #[tokio::test]
 async fn a_launch_asks_for_what_it_names() {
     let deny = |key: &str, value: &str| {
-        format!(r#"{{ effect = "deny", actions = ["ec2:*"], conditions = {{ "ec2:Attribute/{key}" = "{value}" }} }}"#)
+        format!(
+            r#"{{ effect = "deny", actions = ["ec2:*"], conditions = {{ "ec2:Attribute/{key}" = "{value}" }} }}"#
+        )
     };
     let all = r#"{ effect = "allow", actions = ["ec2:*"] }"#;
     for (key, value, rest, expected) in [
-        ("HttpTokens", "optional", "MetadataOptions.HttpTokens=optional", DENIED),
-        ("HttpTokens", "optional", "MetadataOptions.HttpTokens=required", "OK"),
+        (
+            "HttpTokens",
+            "optional",
+            "MetadataOptions.HttpTokens=optional",
+            DENIED,
+        ),
+        (
+            "HttpTokens",
+            "optional",
+            "MetadataOptions.HttpTokens=required",
+            "OK",
+        ),
         ("HttpTokens", "required", "", "OK"),
-        ("HttpPutResponseHopLimit", ">2", "MetadataOptions.HttpPutResponseHopLimit=03", DENIED),
-        ("HttpEndpoint", "enabled", "MetadataOptions.HttpEndpoint=enabled", DENIED),
-        ("HttpProtocolIpv6", "enabled", "MetadataOptions.HttpProtocolIpv6=enabled", DENIED),
-        ("InstanceMetadataTags", "enabled", "MetadataOptions.InstanceMetadataTags=enabled", DENIED),
+        (
+            "HttpPutResponseHopLimit",
+            ">2",
+            "MetadataOptions.HttpPutResponseHopLimit=03",
+            DENIED,
+        ),
+        (
+            "HttpEndpoint",
+            "enabled",
+            "MetadataOptions.HttpEndpoint=enabled",
+            DENIED,
+        ),
+        (
+            "HttpProtocolIpv6",
+            "enabled",
+            "MetadataOptions.HttpProtocolIpv6=enabled",
+            DENIED,
+        ),
+        (
+            "InstanceMetadataTags",
+            "enabled",
+            "MetadataOptions.InstanceMetadataTags=enabled",
+            DENIED,
+        ),
         ("UserData", "*", "UserData=aGVsbG8=", DENIED),
         ("DisableApiStop", "false", "DisableApiStop=false", DENIED),
         ("DisableApiStop", "false", "", "OK"),
-        ("DisableApiTermination", "true", "DisableApiTermination=true", DENIED),
+        (
+            "DisableApiTermination",
+            "true",
+            "DisableApiTermination=true",
+            DENIED,
+        ),
     ] {
         let launch = format!("ImageId=ami-12345678&MinCount=1&MaxCount=1&{rest}");
         let control = under(&[&deny(key, value), all]).await;
-        assert_eq!(code(&control, "RunInstances", &launch).await, expected, "{key} {rest}");
+        assert_eq!(
+            code(&control, "RunInstances", &launch).await,
+            expected,
+            "{key} {rest}"
+        );
     }
 }
 
@@ -115,7 +230,8 @@ async fn tags_of_a_launch_need_the_permission_to_make_tags() {
     let tag = r#"{ effect = "allow", actions = ["ec2:CreateTags"], tags = { team = "web" } }"#;
     let launch = "ImageId=ami-12345678&MinCount=1&MaxCount=1";
     let tagged = |value: &str| {
-        let tag = format!("TagSpecification.1.Tag.1.Key=team&TagSpecification.1.Tag.1.Value={value}");
+        let tag =
+            format!("TagSpecification.1.Tag.1.Key=team&TagSpecification.1.Tag.1.Value={value}");
         format!("{launch}&TagSpecification.1.ResourceType=instance&{tag}")
     };
     for (of, rest, expected) in [
@@ -125,7 +241,11 @@ async fn tags_of_a_launch_need_the_permission_to_make_tags() {
         (&[run, tag], tagged("web"), "OK"),
         (&[run, tag], tagged("db"), DENIED),
     ] {
-        assert_eq!(code(&under(of).await, "RunInstances", &rest).await, expected, "{of:?} {rest}");
+        assert_eq!(
+            code(&under(of).await, "RunInstances", &rest).await,
+            expected,
+            "{of:?} {rest}"
+        );
     }
 }
 
@@ -133,27 +253,101 @@ async fn tags_of_a_launch_need_the_permission_to_make_tags() {
 #[tokio::test]
 async fn a_value_is_judged_as_it_takes_effect() {
     let deny = |key: &str, value: &str| {
-        format!(r#"{{ effect = "deny", actions = ["ec2:*"], conditions = {{ "ec2:Attribute/{key}" = {value} }} }}"#)
+        format!(
+            r#"{{ effect = "deny", actions = ["ec2:*"], conditions = {{ "ec2:Attribute/{key}" = {value} }} }}"#
+        )
     };
     let all = r#"{ effect = "allow", actions = ["ec2:*"] }"#;
-    let (defaults, options) = ("ModifyInstanceMetadataDefaults", "ModifyInstanceMetadataOptions");
+    let (defaults, options) = (
+        "ModifyInstanceMetadataDefaults",
+        "ModifyInstanceMetadataOptions",
+    );
     for (rule, action, rest, expected) in [
-        (deny("HttpPutResponseHopLimit", "64"), defaults, "HttpPutResponseHopLimit=64", DENIED),
-        (deny("HttpPutResponseHopLimit", "64"), defaults, "HttpPutResponseHopLimit=064", DENIED),
-        (deny("HttpPutResponseHopLimit", "64"), options, "InstanceId=i-11111111&HttpPutResponseHopLimit=064", DENIED),
-        (deny("HttpPutResponseHopLimit", "64"), defaults, "HttpPutResponseHopLimit=63", "OK"),
+        (
+            deny("HttpPutResponseHopLimit", "64"),
+            defaults,
+            "HttpPutResponseHopLimit=64",
+            DENIED,
+        ),
+        (
+            deny("HttpPutResponseHopLimit", "64"),
+            defaults,
+            "HttpPutResponseHopLimit=064",
+            DENIED,
+        ),
+        (
+            deny("HttpPutResponseHopLimit", "64"),
+            options,
+            "InstanceId=i-11111111&HttpPutResponseHopLimit=064",
+            DENIED,
+        ),
+        (
+            deny("HttpPutResponseHopLimit", "64"),
+            defaults,
+            "HttpPutResponseHopLimit=63",
+            "OK",
+        ),
         // No preference gives launches two hops and no enforcement.
-        (deny("HttpPutResponseHopLimit", "\">=2\""), defaults, "HttpPutResponseHopLimit=-1", DENIED),
-        (deny("HttpPutResponseHopLimit", "-1"), defaults, "HttpPutResponseHopLimit=-1", DENIED),
-        (deny("HttpPutResponseHopLimit", "\">2\""), defaults, "HttpPutResponseHopLimit=-1", "OK"),
-        (deny("HttpTokensEnforced", "\"disabled\""), defaults, "HttpTokensEnforced=no-preference", DENIED),
-        (deny("HttpTokensEnforced", "\"no-preference\""), defaults, "HttpTokensEnforced=no-preference", DENIED),
-        (deny("HttpTokensEnforced", "\"no-preference\""), defaults, "HttpTokensEnforced=disabled", "OK"),
-        (deny("HttpTokensEnforced", "\"disabled\""), defaults, "HttpTokensEnforced=enabled", "OK"),
-        (deny("HttpEndpoint", "\"enabled\""), defaults, "HttpEndpoint=no-preference", DENIED),
-        (deny("HttpTokens", "\"optional\""), defaults, "HttpTokens=no-preference", "OK"),
+        (
+            deny("HttpPutResponseHopLimit", "\">=2\""),
+            defaults,
+            "HttpPutResponseHopLimit=-1",
+            DENIED,
+        ),
+        (
+            deny("HttpPutResponseHopLimit", "-1"),
+            defaults,
+            "HttpPutResponseHopLimit=-1",
+            DENIED,
+        ),
+        (
+            deny("HttpPutResponseHopLimit", "\">2\""),
+            defaults,
+            "HttpPutResponseHopLimit=-1",
+            "OK",
+        ),
+        (
+            deny("HttpTokensEnforced", "\"disabled\""),
+            defaults,
+            "HttpTokensEnforced=no-preference",
+            DENIED,
+        ),
+        (
+            deny("HttpTokensEnforced", "\"no-preference\""),
+            defaults,
+            "HttpTokensEnforced=no-preference",
+            DENIED,
+        ),
+        (
+            deny("HttpTokensEnforced", "\"no-preference\""),
+            defaults,
+            "HttpTokensEnforced=disabled",
+            "OK",
+        ),
+        (
+            deny("HttpTokensEnforced", "\"disabled\""),
+            defaults,
+            "HttpTokensEnforced=enabled",
+            "OK",
+        ),
+        (
+            deny("HttpEndpoint", "\"enabled\""),
+            defaults,
+            "HttpEndpoint=no-preference",
+            DENIED,
+        ),
+        (
+            deny("HttpTokens", "\"optional\""),
+            defaults,
+            "HttpTokens=no-preference",
+            "OK",
+        ),
     ] {
-        assert_eq!(code(&under(&[&rule, all]).await, action, rest).await, expected, "{rule} {rest}");
+        assert_eq!(
+            code(&under(&[&rule, all]).await, action, rest).await,
+            expected,
+            "{rule} {rest}"
+        );
     }
 }
 
@@ -169,17 +363,30 @@ async fn who_may_not_touch_an_instance_can_not_tell_it_from_one_that_is_not_ther
     ] {
         let control = under(&of).await;
         for (action, to) in [
-            ("ModifyInstanceMetadataOptions", "HttpEndpoint=disabled&InstanceId="),
-            ("ModifyInstanceMetadataOptions", "InstanceMetadataTags=enabled&InstanceId="),
+            (
+                "ModifyInstanceMetadataOptions",
+                "HttpEndpoint=disabled&InstanceId=",
+            ),
+            (
+                "ModifyInstanceMetadataOptions",
+                "InstanceMetadataTags=enabled&InstanceId=",
+            ),
             ("DescribeInstances", "InstanceId.1="),
             ("DescribeInstanceStatus", "InstanceId.1="),
             ("StartInstances", "InstanceId.1="),
             ("TerminateInstances", "InstanceId.1="),
             ("CreateTags", "Tag.1.Key=a&ResourceId.1="),
-            ("DescribeInstanceAttribute", "Attribute=userData&InstanceId="),
+            (
+                "DescribeInstanceAttribute",
+                "Attribute=userData&InstanceId=",
+            ),
         ] {
             for id in [TAGGED, "i-aaaaaaaa", UNREADABLE] {
-                assert_eq!(code(&control, action, &format!("{to}{id}")).await, DENIED, "{of:?} {action} {id}");
+                assert_eq!(
+                    code(&control, action, &format!("{to}{id}")).await,
+                    DENIED,
+                    "{of:?} {action} {id}"
+                );
             }
         }
         let described = describe(&control, "").await;
@@ -191,29 +398,62 @@ async fn who_may_not_touch_an_instance_can_not_tell_it_from_one_that_is_not_ther
 
 #[tokio::test]
 async fn a_list_shows_what_the_caller_may_see_and_a_named_stranger_fails_it() {
-    let control = under(&[r#"{ effect = "allow", actions = ["ec2:Describe*"], instances = ["i-1*", "i-4*"] }"#]).await;
+    let control = under(&[
+        r#"{ effect = "allow", actions = ["ec2:Describe*"], instances = ["i-1*", "i-4*"] }"#,
+    ])
+    .await;
     assert_eq!(describe(&control, "").await.instances(), [STOPPED, TAGGED]);
-    assert_eq!(describe(&control, "InstanceId.1=i-11111111").await.instances(), [STOPPED]);
-    assert_eq!(describe(&control, "InstanceId.1=i-11111111&InstanceId.2=i-22222222").await.code(), DENIED);
+    assert_eq!(
+        describe(&control, "InstanceId.1=i-11111111")
+            .await
+            .instances(),
+        [STOPPED]
+    );
+    assert_eq!(
+        describe(&control, "InstanceId.1=i-11111111&InstanceId.2=i-22222222")
+            .await
+            .code(),
+        DENIED
+    );
     // Of an id that it may name, the caller is told that nobody has it.
-    assert_eq!(describe(&control, "InstanceId.1=i-1aaaaaaa").await.code(), "InvalidInstanceID.NotFound");
+    assert_eq!(
+        describe(&control, "InstanceId.1=i-1aaaaaaa").await.code(),
+        "InvalidInstanceID.NotFound"
+    );
     // Regions are no instances.
     assert_eq!(code(&control, "DescribeRegions", "").await, DENIED);
 }
 
 #[tokio::test]
 async fn tags_that_a_caller_changes_are_judged_as_they_were() {
-    let control = under(&[r#"{ effect = "allow", actions = ["ec2:CreateTags"], tags = { Name = "web" } }"#]).await;
+    let control =
+        under(&[r#"{ effect = "allow", actions = ["ec2:CreateTags"], tags = { Name = "web" } }"#])
+            .await;
     assert_eq!(
-        code(&control, "CreateTags", &format!("ResourceId.1={RUNNING}&Tag.1.Key=Name&Tag.1.Value=web")).await,
+        code(
+            &control,
+            "CreateTags",
+            &format!("ResourceId.1={RUNNING}&Tag.1.Key=Name&Tag.1.Value=web")
+        )
+        .await,
         DENIED
     );
     assert_eq!(
-        code(&control, "CreateTags", &format!("ResourceId.1={TAGGED}&Tag.1.Key=Name&Tag.1.Value=db")).await,
+        code(
+            &control,
+            "CreateTags",
+            &format!("ResourceId.1={TAGGED}&Tag.1.Key=Name&Tag.1.Value=db")
+        )
+        .await,
         "OK"
     );
     assert_eq!(
-        code(&control, "CreateTags", &format!("ResourceId.1={TAGGED}&Tag.1.Key=Name&Tag.1.Value=web")).await,
+        code(
+            &control,
+            "CreateTags",
+            &format!("ResourceId.1={TAGGED}&Tag.1.Key=Name&Tag.1.Value=web")
+        )
+        .await,
         DENIED
     );
 }
@@ -223,11 +463,18 @@ async fn syntax_is_checked_before_permission_and_permission_before_state() {
     let control = under(&[r#"{ effect = "allow", actions = ["ec2:DescribeInstances"] }"#]).await;
     for (rest, expected) in [
         ("InstanceId=ma1", "InvalidInstanceID.Malformed"),
-        ("InstanceId=i-22222222&HttpTokens=bogus", "InvalidParameterValue"),
+        (
+            "InstanceId=i-22222222&HttpTokens=bogus",
+            "InvalidParameterValue",
+        ),
         ("InstanceId=i-22222222&Foo=1", "UnknownParameter"),
         ("InstanceId=i-22222222&HttpTokens=required", DENIED),
     ] {
-        assert_eq!(code(&control, "ModifyInstanceMetadataOptions", rest).await, expected, "{rest}");
+        assert_eq!(
+            code(&control, "ModifyInstanceMetadataOptions", rest).await,
+            expected,
+            "{rest}"
+        );
     }
 }
 

@@ -4,11 +4,17 @@ use super::*;
 
 const STS_SCOPE: &str = "20260501/us-east-1/sts/aws4_request";
 const CONNECT_SCOPE: &str = "20260501/us-east-1/ec2-instance-connect/aws4_request";
-const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGVjMi1pbnN0YW5jZS1jb25uZWN0LXRlc3Qta2V5LTAx ops@example";
+const KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGVjMi1pbnN0YW5jZS1jb25uZWN0LXRlc3Qta2V5LTAx ops@example";
 
 /// Status, content type and body.
 async fn exchange(control: &Control, sent: &Sent) -> (u16, String, String) {
-    let (mut head, ()) = Request::builder().method(sent.method.as_str()).uri(&sent.path).body(()).unwrap().into_parts();
+    let (mut head, ()) = Request::builder()
+        .method(sent.method.as_str())
+        .uri(&sent.path)
+        .body(())
+        .unwrap()
+        .into_parts();
     head.headers = sent.header_map();
     let (head, body) = control.answer(&head, &sent.body, now()).await.into_parts();
     assert!(head.headers.contains_key("x-amzn-requestid"));
@@ -31,7 +37,10 @@ fn to_connect(target: &str, body: &str) -> Sent {
 }
 
 async fn connect(control: &Control, target: &str, body: &Value) -> (u16, Value) {
-    let mut sent = to_connect(&format!("AWSEC2InstanceConnectService.{target}"), &body.to_string());
+    let mut sent = to_connect(
+        &format!("AWSEC2InstanceConnectService.{target}"),
+        &body.to_string(),
+    );
     sign(&mut sent, ID, SECRET, DATE, CONNECT_SCOPE);
     let (status, content_type, body) = exchange(control, &sent).await;
     assert_eq!(content_type, "application/x-amz-json-1.1");
@@ -43,10 +52,18 @@ const IDENTITY: &str = "Action=GetCallerIdentity&Version=2011-06-15";
 #[tokio::test]
 async fn sts_says_whose_key_it_is_without_any_permission() {
     let control = several().await;
-    control.replace_keys(crate::control::keys::demo_with(crate::control::keys::rules(&[])));
+    control.replace_keys(crate::control::keys::demo_with(
+        crate::control::keys::rules(&[]),
+    ));
     let (status, content_type, body) = signed_for(&control, STS_SCOPE, IDENTITY).await;
     assert_eq!((status, content_type.as_str()), (200, "text/xml"));
-    let id = body.split_once("<RequestId>").unwrap().1.split_once('<').unwrap().0;
+    let id = body
+        .split_once("<RequestId>")
+        .unwrap()
+        .1
+        .split_once('<')
+        .unwrap()
+        .0;
     let expected = format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<GetCallerIdentityResponse \
          xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><GetCallerIdentityResult>\
@@ -69,25 +86,69 @@ async fn a_signature_for_one_service_is_none_for_another() {
         (STS_SCOPE, describe, 403, "SignatureDoesNotMatch", ec2),
         (CONNECT_SCOPE, describe, 403, "SignatureDoesNotMatch", ec2),
         (CONNECT_SCOPE, IDENTITY, 403, "SignatureDoesNotMatch", sts),
-        ("20260501/us-east-1/s3/aws4_request", describe, 403, "SignatureDoesNotMatch", ec2),
-        (STS_SCOPE, "Action=AssumeRole&Version=2011-06-15", 400, "InvalidAction", sts),
-        (STS_SCOPE, "Action=GetCallerIdentity&Version=2016-11-15", 400, "InvalidAction", sts),
-        (SCOPE, "Action=DescribeInstances&Version=2011-06-15", 400, "InvalidAction", ec2),
-        (SCOPE, "Action=SendSSHPublicKey&Version=2016-11-15", 400, "InvalidAction", ec2),
-        (STS_SCOPE, "Action=GetCallerIdentity&Version=2011-06-15&Foo=1", 400, "UnknownParameter", sts),
+        (
+            "20260501/us-east-1/s3/aws4_request",
+            describe,
+            403,
+            "SignatureDoesNotMatch",
+            ec2,
+        ),
+        (
+            STS_SCOPE,
+            "Action=AssumeRole&Version=2011-06-15",
+            400,
+            "InvalidAction",
+            sts,
+        ),
+        (
+            STS_SCOPE,
+            "Action=GetCallerIdentity&Version=2016-11-15",
+            400,
+            "InvalidAction",
+            sts,
+        ),
+        (
+            SCOPE,
+            "Action=DescribeInstances&Version=2011-06-15",
+            400,
+            "InvalidAction",
+            ec2,
+        ),
+        (
+            SCOPE,
+            "Action=SendSSHPublicKey&Version=2016-11-15",
+            400,
+            "InvalidAction",
+            ec2,
+        ),
+        (
+            STS_SCOPE,
+            "Action=GetCallerIdentity&Version=2011-06-15&Foo=1",
+            400,
+            "UnknownParameter",
+            sts,
+        ),
         (STS_SCOPE, "", 400, "MissingAction", sts),
     ] {
         let (got, _, answer) = signed_for(&control, scope, body).await;
         assert_eq!(got, status, "{scope} {body}: {answer}");
-        assert!(answer.contains(&format!("{shape}{code}</Code>")), "{scope} {body}: {answer}");
+        assert!(
+            answer.contains(&format!("{shape}{code}</Code>")),
+            "{scope} {body}: {answer}"
+        );
     }
     // The JSON service too, with both other scopes.
-    let body = json!({"InstanceId": RUNNING, "InstanceOSUser": "ops", "SSHPublicKey": KEY}).to_string();
+    let body =
+        json!({"InstanceId": RUNNING, "InstanceOSUser": "ops", "SSHPublicKey": KEY}).to_string();
     for scope in [SCOPE, STS_SCOPE] {
         let mut sent = to_connect("AWSEC2InstanceConnectService.SendSSHPublicKey", &body);
         sign(&mut sent, ID, SECRET, DATE, scope);
         let (status, _, answer) = exchange(&control, &sent).await;
-        assert_eq!((status, answer.contains("InvalidSignatureException")), (403, true), "{answer}");
+        assert_eq!(
+            (status, answer.contains("InvalidSignatureException")),
+            (403, true),
+            "{answer}"
+        );
     }
 }
 
@@ -97,24 +158,49 @@ async fn who_is_not_known_is_told_so_in_the_words_of_the_service() {
     let mut sts = Sent::post(IDENTITY);
     sign(&mut sts, ID, "wrong", DATE, STS_SCOPE);
     let (status, _, body) = exchange(&control, &sts).await;
-    assert_eq!((status, body.contains("<Code>InvalidClientTokenId</Code>")), (403, true), "{body}");
+    assert_eq!(
+        (status, body.contains("<Code>InvalidClientTokenId</Code>")),
+        (403, true),
+        "{body}"
+    );
     let mut connect = to_connect("AWSEC2InstanceConnectService.SendSSHPublicKey", "{}");
     let (status, _, body) = exchange(&control, &connect).await;
-    assert_eq!((status, body.contains("MissingAuthenticationTokenException")), (400, true), "{body}");
+    assert_eq!(
+        (status, body.contains("MissingAuthenticationTokenException")),
+        (400, true),
+        "{body}"
+    );
     sign(&mut connect, "AKIDNOBODY", SECRET, DATE, CONNECT_SCOPE);
     let (status, _, body) = exchange(&control, &connect).await;
-    assert_eq!((status, body.contains("UnrecognizedClientException")), (400, true), "{body}");
+    assert_eq!(
+        (status, body.contains("UnrecognizedClientException")),
+        (400, true),
+        "{body}"
+    );
     // The target says what the body means, so it must be signed.
     let mut unsigned = Sent::post(IDENTITY);
     sign(&mut unsigned, ID, SECRET, DATE, STS_SCOPE);
-    unsigned.set("x-amz-target", "AWSEC2InstanceConnectService.SendSSHPublicKey");
+    unsigned.set(
+        "x-amz-target",
+        "AWSEC2InstanceConnectService.SendSSHPublicKey",
+    );
     let (status, _, body) = exchange(&control, &unsigned).await;
-    assert_eq!((status, body.contains("InvalidSignatureException")), (400, true), "{body}");
+    assert_eq!(
+        (status, body.contains("InvalidSignatureException")),
+        (400, true),
+        "{body}"
+    );
 }
 
 fn keys_of(control: &Control, id: &str) -> Vec<crate::instance::ManagedSshKey> {
     let snapshot = control.registry.snapshot();
-    snapshot.entry(&InstanceId::parse(id).unwrap()).unwrap().instance.imds.managed_ssh_keys.clone()
+    snapshot
+        .entry(&InstanceId::parse(id).unwrap())
+        .unwrap()
+        .instance
+        .imds
+        .managed_ssh_keys
+        .clone()
 }
 
 #[tokio::test]
@@ -127,7 +213,13 @@ async fn a_pushed_key_lives_for_sixty_seconds() {
     assert_eq!((status, &answer["Success"]), (200, &json!(true)));
     assert_eq!(answer["RequestId"].as_str().unwrap().len(), 36);
     let keys = keys_of(&control, RUNNING);
-    assert_eq!((keys[0].instance_os_user.as_str(), keys[0].ssh_public_key.as_str()), ("ops", KEY));
+    assert_eq!(
+        (
+            keys[0].instance_os_user.as_str(),
+            keys[0].ssh_public_key.as_str()
+        ),
+        ("ops", KEY)
+    );
     assert_eq!(keys[0].expiration.to_string(), "2026-05-01T12:01:01Z");
 }
 
@@ -152,34 +244,115 @@ async fn a_key_that_can_not_be_pushed_is_refused_in_json() {
         ("SendSSHPublicKey", without("SSHPublicKey"), arguments),
         ("SendSSHPublicKey", json!([]), arguments),
         ("SendSSHPublicKey", with("Extra", json!(1)), arguments),
-        ("SendSSHPublicKey", with("InstanceId", json!("web")), arguments),
-        ("SendSSHPublicKey", with("InstanceOSUser", json!("")), arguments),
-        ("SendSSHPublicKey", with("InstanceOSUser", json!("../root")), arguments),
-        ("SendSSHPublicKey", with("InstanceOSUser", json!("u".repeat(33))), arguments),
-        ("SendSSHPublicKey", with("SSHPublicKey", json!("ssh-ed25519 AAAA")), arguments),
-        ("SendSSHPublicKey", with("SSHPublicKey", json!(format!("{KEY}\ncommand=\"sh\" {KEY}"))), arguments),
-        ("SendSSHPublicKey", with("SSHPublicKey", json!(format!("command=\"sh\" {KEY}"))), arguments),
-        ("SendSSHPublicKey", with("SSHPublicKey", json!(format!("{KEY}{}", "x".repeat(4_100)))), arguments),
-        ("SendSSHPublicKey", with("InstanceId", json!("i-aaaaaaaa")), "EC2InstanceNotFoundException"),
-        ("SendSSHPublicKey", with("AvailabilityZone", json!("us-east-1b")), "EC2InstanceNotFoundException"),
-        ("SendSSHPublicKey", with("InstanceId", json!(STOPPED)), "EC2InstanceStateInvalidException"),
-        ("SendSSHPublicKey", with("InstanceId", json!(TERMINATED)), "EC2InstanceStateInvalidException"),
-        ("SendSSHPublicKey", with("InstanceId", json!(UNREADABLE)), "ServiceException"),
-        ("SendSerialConsoleSSHPublicKey", good.clone(), "UnknownOperationException"),
-        ("DescribeInstances", good.clone(), "UnknownOperationException"),
+        (
+            "SendSSHPublicKey",
+            with("InstanceId", json!("web")),
+            arguments,
+        ),
+        (
+            "SendSSHPublicKey",
+            with("InstanceOSUser", json!("")),
+            arguments,
+        ),
+        (
+            "SendSSHPublicKey",
+            with("InstanceOSUser", json!("../root")),
+            arguments,
+        ),
+        (
+            "SendSSHPublicKey",
+            with("InstanceOSUser", json!("u".repeat(33))),
+            arguments,
+        ),
+        (
+            "SendSSHPublicKey",
+            with("SSHPublicKey", json!("ssh-ed25519 AAAA")),
+            arguments,
+        ),
+        (
+            "SendSSHPublicKey",
+            with(
+                "SSHPublicKey",
+                json!(format!("{KEY}\ncommand=\"sh\" {KEY}")),
+            ),
+            arguments,
+        ),
+        (
+            "SendSSHPublicKey",
+            with("SSHPublicKey", json!(format!("command=\"sh\" {KEY}"))),
+            arguments,
+        ),
+        (
+            "SendSSHPublicKey",
+            with("SSHPublicKey", json!(format!("{KEY}{}", "x".repeat(4_100)))),
+            arguments,
+        ),
+        (
+            "SendSSHPublicKey",
+            with("InstanceId", json!("i-aaaaaaaa")),
+            "EC2InstanceNotFoundException",
+        ),
+        (
+            "SendSSHPublicKey",
+            with("AvailabilityZone", json!("us-east-1b")),
+            "EC2InstanceNotFoundException",
+        ),
+        (
+            "SendSSHPublicKey",
+            with("InstanceId", json!(STOPPED)),
+            "EC2InstanceStateInvalidException",
+        ),
+        (
+            "SendSSHPublicKey",
+            with("InstanceId", json!(TERMINATED)),
+            "EC2InstanceStateInvalidException",
+        ),
+        (
+            "SendSSHPublicKey",
+            with("InstanceId", json!(UNREADABLE)),
+            "ServiceException",
+        ),
+        (
+            "SendSerialConsoleSSHPublicKey",
+            good.clone(),
+            "UnknownOperationException",
+        ),
+        (
+            "DescribeInstances",
+            good.clone(),
+            "UnknownOperationException",
+        ),
     ] {
         let (status, answer) = connect(&control, target, &body).await;
-        let expected = if exception == "ServiceException" { 500 } else { 400 };
-        assert_eq!((status, answer["__type"].as_str()), (expected, Some(exception)), "{target} {body}: {answer}");
+        let expected = if exception == "ServiceException" {
+            500
+        } else {
+            400
+        };
+        assert_eq!(
+            (status, answer["__type"].as_str()),
+            (expected, Some(exception)),
+            "{target} {body}: {answer}"
+        );
         let message = answer["Message"].as_str().unwrap_or_default();
         // In the words of the call, not of our documents.
-        assert!(!message.is_empty() && !message.contains("Imds."), "{message}");
+        assert!(
+            !message.is_empty() && !message.contains("Imds."),
+            "{message}"
+        );
     }
-    assert!([RUNNING, STOPPED, TERMINATED].iter().all(|id| keys_of(&control, id).is_empty()));
+    assert!(
+        [RUNNING, STOPPED, TERMINATED]
+            .iter()
+            .all(|id| keys_of(&control, id).is_empty())
+    );
 
-    control.replace_keys(crate::control::keys::demo_with(crate::control::keys::rules(&[
-        r#"{ effect = "allow", actions = ["ec2:*"] }"#,
-    ])));
+    control.replace_keys(crate::control::keys::demo_with(
+        crate::control::keys::rules(&[r#"{ effect = "allow", actions = ["ec2:*"] }"#]),
+    ));
     let (status, answer) = connect(&control, "SendSSHPublicKey", &good).await;
-    assert_eq!((status, answer["__type"].as_str()), (403, Some("AuthException")));
+    assert_eq!(
+        (status, answer["__type"].as_str()),
+        (403, Some("AuthException"))
+    );
 }

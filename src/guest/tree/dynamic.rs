@@ -7,21 +7,36 @@ use super::{Category, Focus, directory, leaf, text};
 use crate::identity::Signatures;
 
 pub(super) const DYNAMIC: &[Category] = &[
-    directory("fws", "2009-04-04", &[leaf("instance-monitoring", "2009-04-04", monitoring)]),
+    directory(
+        "fws",
+        "2009-04-04",
+        &[leaf("instance-monitoring", "2009-04-04", monitoring)],
+    ),
     directory("instance-identity", "2009-04-04", INSTANCE_IDENTITY),
 ];
 
 /// The signatures are absent for the moment that it takes to make them after a launch.
 const INSTANCE_IDENTITY: &[Category] = &[
-    leaf("document", "2009-04-04", |focus| text(&focus.entry.identity_document)),
-    leaf("pkcs7", "2009-04-04", |focus| Some(Cow::Owned(signatures(focus)?.pkcs7.clone()))),
-    leaf("rsa2048", "2009-04-04", |focus| Some(Cow::Owned(signatures(focus)?.rsa2048.clone()))),
-    leaf("signature", "2009-04-04", |focus| Some(Cow::Owned(signatures(focus)?.signature.clone()))),
+    leaf("document", "2009-04-04", |focus| {
+        text(&focus.entry.identity_document)
+    }),
+    leaf("pkcs7", "2009-04-04", |focus| {
+        Some(Cow::Owned(signatures(focus)?.pkcs7.clone()))
+    }),
+    leaf("rsa2048", "2009-04-04", |focus| {
+        Some(Cow::Owned(signatures(focus)?.rsa2048.clone()))
+    }),
+    leaf("signature", "2009-04-04", |focus| {
+        Some(Cow::Owned(signatures(focus)?.signature.clone()))
+    }),
 ];
 
 /// Those of exactly the document that is served.
 fn signatures(focus: Focus<'_>) -> Option<Arc<Signatures>> {
-    focus.made.signatures.read(&focus.instance().instance_id, focus.entry.identity_document.as_bytes())
+    focus.made.signatures.read(
+        &focus.instance().instance_id,
+        focus.entry.identity_document.as_bytes(),
+    )
 }
 
 fn monitoring(focus: Focus<'_>) -> Option<Cow<'_, str>> {

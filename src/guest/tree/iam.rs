@@ -16,15 +16,28 @@ use crate::instance::ec2_json::ec2_json;
 use crate::instance::{CredentialSource, Role, Secret, StaticCredentials, StaticSource, Switch};
 
 pub(super) const IAM: &[Category] = &[
-    Category { name: "info", since: "2012-01-12", kind: Kind::Dated(info) },
-    each("security-credentials", "2012-01-12", roles, &Kind::Dated(credentials)),
+    Category {
+        name: "info",
+        since: "2012-01-12",
+        kind: Kind::Dated(info),
+    },
+    each(
+        "security-credentials",
+        "2012-01-12",
+        roles,
+        &Kind::Dated(credentials),
+    ),
 ];
 
 /// The instance's own identity, apart from any role. Its credentials are Amazon's to give, so only `info` is here.
 pub(super) const IDENTITY_CREDENTIALS: &[Category] = &[directory(
     "ec2",
     "2018-05-23",
-    &[Category { name: "info", since: "2018-05-23", kind: Kind::Dated(identity_info) }],
+    &[Category {
+        name: "info",
+        since: "2018-05-23",
+        kind: Kind::Dated(identity_info),
+    }],
 )];
 
 #[derive(Serialize)]
@@ -37,8 +50,11 @@ struct IdentityInfo<'a> {
 
 fn identity_info(focus: Focus<'_>) -> Option<(Cow<'_, str>, Timestamp)> {
     let updated = this_hour(focus);
-    let info =
-        IdentityInfo { code: "Success", last_updated: iso_seconds(updated), account_id: focus.instance().owner_id() };
+    let info = IdentityInfo {
+        code: "Success",
+        last_updated: iso_seconds(updated),
+        account_id: focus.instance().owner_id(),
+    };
     Some((Cow::Owned(ec2_json(&info)), updated))
 }
 
@@ -82,7 +98,12 @@ fn info(focus: Focus<'_>) -> Option<(Cow<'_, str>, Timestamp)> {
     let profile = focus.instance().iam_instance_profile.as_ref()?;
     let updated = this_hour(focus);
     // A profile whose role was taken away is a success on EC2, with a word about it.
-    let message = focus.instance().imds.role.is_none().then_some("Instance Profile does not contain a role.");
+    let message = focus
+        .instance()
+        .imds
+        .role
+        .is_none()
+        .then_some("Instance Profile does not contain a role.");
     let info = Info {
         code: "Success",
         message,
@@ -95,7 +116,9 @@ fn info(focus: Focus<'_>) -> Option<(Cow<'_, str>, Timestamp)> {
 
 fn roles(focus: Focus<'_>) -> Vec<Child<'_>> {
     let role = focus.instance().imds.role.as_ref();
-    role.map(|role| focus.child(&role.role_name)).into_iter().collect()
+    role.map(|role| focus.child(&role.role_name))
+        .into_iter()
+        .collect()
 }
 
 fn credentials(focus: Focus<'_>) -> Option<(Cow<'_, str>, Timestamp)> {
@@ -112,23 +135,47 @@ fn credentials(focus: Focus<'_>) -> Option<(Cow<'_, str>, Timestamp)> {
 }
 
 /// Credentials that stand in the document.
-fn of_document(focus: Focus<'_>, role: &Role, source: &StaticSource) -> Option<(String, Timestamp)> {
+fn of_document(
+    focus: Focus<'_>,
+    role: &Role,
+    source: &StaticSource,
+) -> Option<(String, Timestamp)> {
     let credentials = match focus.delivery {
         Delivery::V1 => source.v1.as_ref()?,
         Delivery::V2 { .. } => &source.v2,
     };
     let now = focus.now.wall;
     if credentials.expiration.is_some_and(|end| end <= now) {
-        let message = format!("The credentials of the role {} have expired and were not renewed.", role.role_name);
+        let message = format!(
+            "The credentials of the role {} have expired and were not renewed.",
+            role.role_name
+        );
         return Some((failure("AssumeRoleUnauthorizedAccess", message, now), now));
     }
     let updated = match credentials.expiration {
         Some(_) => focus.entry.changed,
         None => this_hour(focus),
     };
-    let expiration = credentials.expiration.or(updated.saturating_add(SHOWN_LIFE).ok()).unwrap_or(updated);
-    let StaticCredentials { access_key_id, secret_access_key, session_token, .. } = credentials;
-    Some((success(access_key_id, secret_access_key, session_token, updated, expiration), updated))
+    let expiration = credentials
+        .expiration
+        .or(updated.saturating_add(SHOWN_LIFE).ok())
+        .unwrap_or(updated);
+    let StaticCredentials {
+        access_key_id,
+        secret_access_key,
+        session_token,
+        ..
+    } = credentials;
+    Some((
+        success(
+            access_key_id,
+            secret_access_key,
+            session_token,
+            updated,
+            expiration,
+        ),
+        updated,
+    ))
 }
 
 /// Credentials that were fetched ahead; absent until the first fetch has ended.
@@ -138,17 +185,50 @@ fn of_source(focus: Focus<'_>, role: &Role) -> Option<(String, Timestamp)> {
         Delivery::V2 { .. } => credentials::Delivery::V2,
     };
     let id = &focus.instance().instance_id;
-    let reading = focus.made.credentials.read(id, focus.entry.launch_epoch, role, delivery, focus.now.wall)?;
+    let reading = focus.made.credentials.read(
+        id,
+        focus.entry.launch_epoch,
+        role,
+        delivery,
+        focus.now.wall,
+    )?;
     Some(match reading {
-        Reading::Failure { code, message, updated } => (failure(code, message, updated), updated),
-        Reading::Success { credentials, updated } => {
-            let Credentials { access_key_id, secret_access_key, session_token, expiration } = &*credentials;
-            (success(access_key_id, secret_access_key, session_token, updated, *expiration), updated)
+        Reading::Failure {
+            code,
+            message,
+            updated,
+        } => (failure(code, message, updated), updated),
+        Reading::Success {
+            credentials,
+            updated,
+        } => {
+            let Credentials {
+                access_key_id,
+                secret_access_key,
+                session_token,
+                expiration,
+            } = &*credentials;
+            (
+                success(
+                    access_key_id,
+                    secret_access_key,
+                    session_token,
+                    updated,
+                    *expiration,
+                ),
+                updated,
+            )
         }
     })
 }
 
-fn success(id: &str, secret: &Secret, token: &Secret, updated: Timestamp, expiration: Timestamp) -> String {
+fn success(
+    id: &str,
+    secret: &Secret,
+    token: &Secret,
+    updated: Timestamp,
+    expiration: Timestamp,
+) -> String {
     ec2_json(&Success {
         code: "Success",
         last_updated: iso_seconds(updated),
@@ -161,7 +241,11 @@ fn success(id: &str, secret: &Secret, token: &Secret, updated: Timestamp, expira
 }
 
 fn failure(code: &'static str, message: String, updated: Timestamp) -> String {
-    ec2_json(&Failure { code, message, last_updated: iso_seconds(updated) })
+    ec2_json(&Failure {
+        code,
+        message,
+        last_updated: iso_seconds(updated),
+    })
 }
 
 /// The last full hour: credentials that never end are shown as renewed hourly, and the same to every reader in between.

@@ -21,7 +21,9 @@ use crate::guest::path::{DataPath, LATEST, VERSIONS, Version};
 use crate::instance::overrides::Overridden;
 use crate::instance::tags::Tag;
 use crate::instance::timeline::{Change, Override};
-use crate::instance::{Events, Instance, ManagedSshKey, NetworkInterface, Overrides, PrivateAddress, Switch};
+use crate::instance::{
+    Events, Instance, ManagedSshKey, NetworkInterface, Overrides, PrivateAddress, Switch,
+};
 use crate::registry::Entry;
 
 /// What a path leads to: a leaf's value or a directory's listing.
@@ -37,8 +39,16 @@ pub struct Value<'a> {
 
 impl Value<'_> {
     fn into_owned(self) -> Value<'static> {
-        let Value { bytes, content_type, last_modified } = self;
-        Value { bytes: Cow::Owned(bytes.into_owned()), content_type, last_modified }
+        let Value {
+            bytes,
+            content_type,
+            last_modified,
+        } = self;
+        Value {
+            bytes: Cow::Owned(bytes.into_owned()),
+            content_type,
+            last_modified,
+        }
     }
 }
 
@@ -62,16 +72,41 @@ impl ContentType {
 }
 
 /// Reads one path for an admitted request; `None` is 404.
-pub fn read<'a>(admitted: &Admitted<'a, Reading>, path: &str, made: &'a Made, now: Moment) -> Option<Value<'a>> {
+pub fn read<'a>(
+    admitted: &Admitted<'a, Reading>,
+    path: &str,
+    made: &'a Made,
+    now: Moment,
+) -> Option<Value<'a>> {
     let entry = admitted.entry();
-    let changed = entry.changed.max(entry.instance.last_step_before(now.wall).unwrap_or(entry.changed));
-    match (entry.instance.events_at(now.wall), entry.instance.overrides_at(now.wall)) {
+    let changed = entry.changed.max(
+        entry
+            .instance
+            .last_step_before(now.wall)
+            .unwrap_or(entry.changed),
+    );
+    match (
+        entry.instance.events_at(now.wall),
+        entry.instance.overrides_at(now.wall),
+    ) {
         // As long as no step counts, what is read is borrowed.
-        (Cow::Borrowed(events), Cow::Borrowed(overrides)) => {
-            read_at(admitted, path, made, now, InForce { events, overrides, changed })
-        }
+        (Cow::Borrowed(events), Cow::Borrowed(overrides)) => read_at(
+            admitted,
+            path,
+            made,
+            now,
+            InForce {
+                events,
+                overrides,
+                changed,
+            },
+        ),
         (events, overrides) => {
-            let in_force = InForce { events: &events, overrides: &overrides, changed };
+            let in_force = InForce {
+                events: &events,
+                overrides: &overrides,
+                changed,
+            };
             read_at(admitted, path, made, now, in_force).map(Value::into_owned)
         }
     }
@@ -123,7 +158,14 @@ fn read_at<'a>(
             if segments.is_empty() {
                 return Some(text(walk.list_version(focus)));
             }
-            walk.resolve(Place { kind: Some(&TOP), path: String::new(), focus }, &segments)
+            walk.resolve(
+                Place {
+                    kind: Some(&TOP),
+                    path: String::new(),
+                    focus,
+                },
+                &segments,
+            )
         }
     }
 }
@@ -135,30 +177,53 @@ pub fn faults(instance: &Instance) -> Vec<(String, String)> {
         let mut kind = &TOP;
         for name in path.split('/') {
             kind = match kind {
-                Kind::Directory(table) => &table.iter().find(|category| category.name == name)?.kind,
+                Kind::Directory(table) => {
+                    &table.iter().find(|category| category.name == name)?.kind
+                }
                 Kind::Each(_, kind) => kind,
-                Kind::Leaf(_) | Kind::Dated(_) | Kind::Octets(_) => return Some("a leaf can't be below a leaf"),
+                Kind::Leaf(_) | Kind::Dated(_) | Kind::Octets(_) => {
+                    return Some("a leaf can't be below a leaf");
+                }
             };
         }
-        matches!(kind, Kind::Directory(_) | Kind::Each(..)).then_some("it is a directory; set a leaf below it, or null")
+        matches!(kind, Kind::Directory(_) | Kind::Each(..))
+            .then_some("it is a directory; set a leaf below it, or null")
     };
     let overrides = &instance.imds.overrides;
-    let set = overrides.paths().filter(|path| matches!(overrides.of(path), Overridden::Set(_)));
+    let set = overrides
+        .paths()
+        .filter(|path| matches!(overrides.of(path), Overridden::Set(_)));
     let now = set.map(|path| (format!("Imds.Overrides.{path}"), path));
-    let later = instance.imds.timeline.steps().iter().enumerate().filter_map(|(index, step)| match &step.set {
-        Change::Override(Override { path, value: Some(_) }) => {
-            Some((format!("Imds.Timeline[{index}].Set.Override.Path"), path.as_str()))
-        }
-        _ => None,
-    });
-    now.chain(later).filter_map(|(field, path)| Some((field, fault(path)?.to_string()))).collect()
+    let later = instance
+        .imds
+        .timeline
+        .steps()
+        .iter()
+        .enumerate()
+        .filter_map(|(index, step)| match &step.set {
+            Change::Override(Override {
+                path,
+                value: Some(_),
+            }) => Some((
+                format!("Imds.Timeline[{index}].Set.Override.Path"),
+                path.as_str(),
+            )),
+            _ => None,
+        });
+    now.chain(later)
+        .filter_map(|(field, path)| Some((field, fault(path)?.to_string())))
+        .collect()
 }
 
 /// What stands directly below a version.
 static TOP: Kind = Kind::Directory(&[
     directory("dynamic", "2009-04-04", dynamic::DYNAMIC),
     directory("meta-data", "1.0", meta_data::META_DATA),
-    Category { name: "user-data", since: "1.0", kind: Kind::Octets(|focus| focus.instance().user_data()) },
+    Category {
+        name: "user-data",
+        since: "1.0",
+        kind: Kind::Octets(|focus| focus.instance().user_data()),
+    },
 ]);
 
 /// One row of a table.
@@ -212,11 +277,23 @@ const fn leaf(
     since: &'static str,
     read: for<'a> fn(Focus<'a>) -> Option<Cow<'a, str>>,
 ) -> Category {
-    Category { name, since, kind: Kind::Leaf(read) }
+    Category {
+        name,
+        since,
+        kind: Kind::Leaf(read),
+    }
 }
 
-const fn directory(name: &'static str, since: &'static str, children: &'static [Category]) -> Category {
-    Category { name, since, kind: Kind::Directory(children) }
+const fn directory(
+    name: &'static str,
+    since: &'static str,
+    children: &'static [Category],
+) -> Category {
+    Category {
+        name,
+        since,
+        kind: Kind::Directory(children),
+    }
 }
 
 const fn each(
@@ -225,7 +302,11 @@ const fn each(
     children: for<'a> fn(Focus<'a>) -> Vec<Child<'a>>,
     kind: &'static Kind,
 ) -> Category {
-    Category { name, since, kind: Kind::Each(children, kind) }
+    Category {
+        name,
+        since,
+        kind: Kind::Each(children, kind),
+    }
 }
 
 /// A walk through the tables as one version has them, with what the instance's overrides set and hide.
@@ -255,11 +336,20 @@ impl<'a> Walk<'a> {
     fn resolve(self, place: Place<'a>, rest: &[Cow<'_, str>]) -> Option<Value<'a>> {
         match self.said_of(&place.path) {
             Overridden::Hidden => return None,
-            Overridden::Set(text) => return rest.is_empty().then(|| place.focus.text(Cow::Borrowed(text))),
+            Overridden::Set(text) => {
+                return rest
+                    .is_empty()
+                    .then(|| place.focus.text(Cow::Borrowed(text)));
+            }
             Overridden::Untouched => {}
         }
-        let Some((name, rest)) = rest.split_first() else { return self.value(&place) };
-        let child = self.children(&place).into_iter().find(|child| child.name == *name)?;
+        let Some((name, rest)) = rest.split_first() else {
+            return self.value(&place);
+        };
+        let child = self
+            .children(&place)
+            .into_iter()
+            .find(|child| child.name == *name)?;
         self.resolve(child.place, rest)
     }
 
@@ -268,9 +358,10 @@ impl<'a> Walk<'a> {
         let focus = place.focus;
         match place.kind {
             Some(Kind::Leaf(read)) => read(focus).map(|text| focus.text(text)),
-            Some(Kind::Dated(read)) => {
-                read(focus).map(|(text, last_modified)| Value { last_modified, ..focus.text(text) })
-            }
+            Some(Kind::Dated(read)) => read(focus).map(|(text, last_modified)| Value {
+                last_modified,
+                ..focus.text(text)
+            }),
             Some(Kind::Octets(read)) => read(focus).map(|bytes| Value {
                 bytes: Cow::Owned(bytes),
                 content_type: ContentType::Octets,
@@ -290,14 +381,20 @@ impl<'a> Walk<'a> {
         children.sort_by(|one, other| one.name.cmp(&other.name));
         let line = |child: Named<'a>| {
             let is_leaf = self.is_leaf(&child.place);
-            child.listed.unwrap_or_else(|| format!("{}{}", child.name, if is_leaf { "" } else { "/" }))
+            child
+                .listed
+                .unwrap_or_else(|| format!("{}{}", child.name, if is_leaf { "" } else { "/" }))
         };
         children.into_iter().map(line).collect()
     }
 
     /// Every name in a directory, whether or not there is something under it; none below a leaf.
     fn children(self, place: &Place<'a>) -> Vec<Named<'a>> {
-        let at = |name: &str, kind, focus| Place { kind, path: self.join(&place.path, name), focus };
+        let at = |name: &str, kind, focus| Place {
+            kind,
+            path: self.join(&place.path, name),
+            focus,
+        };
         let mut children: Vec<Named<'a>> = match place.kind {
             Some(Kind::Directory(table)) => table
                 .iter()
@@ -320,10 +417,18 @@ impl<'a> Walk<'a> {
             None => Vec::new(),
         };
         // Behind those of the tables, which go first when names are equal.
-        for name in self.overrides.into_iter().flat_map(|overrides| overrides.below(&place.path)) {
+        for name in self
+            .overrides
+            .into_iter()
+            .flat_map(|overrides| overrides.below(&place.path))
+        {
             if !children.iter().any(|child| child.name == name) {
                 let place = at(name, None, place.focus);
-                children.push(Named { name: Cow::Borrowed(name), listed: None, place });
+                children.push(Named {
+                    name: Cow::Borrowed(name),
+                    listed: None,
+                    place,
+                });
             }
         }
         children
@@ -337,20 +442,25 @@ impl<'a> Walk<'a> {
                 Some(Kind::Leaf(read)) => read(place.focus).is_some(),
                 Some(Kind::Dated(read)) => read(place.focus).is_some(),
                 Some(Kind::Octets(read)) => read(place.focus).is_some(),
-                Some(Kind::Directory(_) | Kind::Each(..)) | None => {
-                    self.children(place).iter().any(|child| self.exists(&child.place))
-                }
+                Some(Kind::Directory(_) | Kind::Each(..)) | None => self
+                    .children(place)
+                    .iter()
+                    .any(|child| self.exists(&child.place)),
             },
         }
     }
 
     fn is_leaf(self, place: &Place<'a>) -> bool {
         matches!(self.said_of(&place.path), Overridden::Set(_))
-            || matches!(place.kind, Some(Kind::Leaf(_) | Kind::Dated(_) | Kind::Octets(_)))
+            || matches!(
+                place.kind,
+                Some(Kind::Leaf(_) | Kind::Dated(_) | Kind::Octets(_))
+            )
     }
 
     fn said_of(self, path: &str) -> Overridden<'a> {
-        self.overrides.map_or(Overridden::Untouched, |overrides| overrides.of(path))
+        self.overrides
+            .map_or(Overridden::Untouched, |overrides| overrides.of(path))
     }
 
     fn join(self, path: &str, name: &str) -> String {
@@ -363,9 +473,15 @@ impl<'a> Walk<'a> {
 
     /// `/latest/` and its like list without slashes, and `user-data` whether or not there are any.
     fn list_version(self, focus: Focus<'a>) -> String {
-        let top = Place { kind: Some(&TOP), path: String::new(), focus };
-        let names =
-            self.children(&top).into_iter().filter(|child| child.name == "user-data" || self.exists(&child.place));
+        let top = Place {
+            kind: Some(&TOP),
+            path: String::new(),
+            focus,
+        };
+        let names = self
+            .children(&top)
+            .into_iter()
+            .filter(|child| child.name == "user-data" || self.exists(&child.place));
         names.map(|child| child.name).collect::<Vec<_>>().join("\n")
     }
 }
@@ -380,7 +496,11 @@ impl<'a> Focus<'a> {
     }
 
     fn live_keys(self) -> impl Iterator<Item = &'a ManagedSshKey> {
-        self.instance().imds.managed_ssh_keys.iter().filter(move |key| key.expiration > self.now.wall)
+        self.instance()
+            .imds
+            .managed_ssh_keys
+            .iter()
+            .filter(move |key| key.expiration > self.now.wall)
     }
 
     fn text(self, text: Cow<'a, str>) -> Value<'a> {
@@ -388,12 +508,20 @@ impl<'a> Focus<'a> {
             Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
             Cow::Owned(text) => Cow::Owned(text.into_bytes()),
         };
-        Value { bytes, content_type: ContentType::Text, last_modified: self.in_force.changed }
+        Value {
+            bytes,
+            content_type: ContentType::Text,
+            last_modified: self.in_force.changed,
+        }
     }
 
     /// A child under a name of its own, seen with this focus.
     fn child(self, name: impl Into<Cow<'a, str>>) -> Child<'a> {
-        Child { name: name.into(), listed: None, focus: self }
+        Child {
+            name: name.into(),
+            listed: None,
+            focus: self,
+        }
     }
 }
 
@@ -428,10 +556,17 @@ mod tests {
         fn hold(kind: &Kind) {
             match kind {
                 Kind::Directory(table) => {
-                    assert!(table.is_sorted_by(|one, next| one.name < next.name), "out of order");
+                    assert!(
+                        table.is_sorted_by(|one, next| one.name < next.name),
+                        "out of order"
+                    );
                     for category in *table {
                         let since = category.since;
-                        assert!(since == "1.0" || (since.len() == 10 && since > "2007"), "{}: {since}", category.name);
+                        assert!(
+                            since == "1.0" || (since.len() == 10 && since > "2007"),
+                            "{}: {since}",
+                            category.name
+                        );
                         hold(&category.kind);
                     }
                 }

@@ -6,11 +6,20 @@ use std::borrow::Cow;
 
 pub(super) const NETWORK: &[Category] = &[directory("interfaces", "2011-01-01", INTERFACES)];
 
-const INTERFACES: &[Category] = &[each("macs", "2011-01-01", interfaces, &Kind::Directory(INTERFACE))];
+const INTERFACES: &[Category] = &[each(
+    "macs",
+    "2011-01-01",
+    interfaces,
+    &Kind::Directory(INTERFACE),
+)];
 
 const INTERFACE: &[Category] = &[
-    leaf("device-number", "2011-01-01", |focus| printed(Some(focus.interface?.attachment.device_index))),
-    leaf("interface-id", "2011-01-01", |focus| not_empty(&focus.interface?.network_interface_id)),
+    leaf("device-number", "2011-01-01", |focus| {
+        printed(Some(focus.interface?.attachment.device_index))
+    }),
+    leaf("interface-id", "2011-01-01", |focus| {
+        not_empty(&focus.interface?.network_interface_id)
+    }),
     each(
         "ipv4-associations",
         "2011-01-01",
@@ -18,70 +27,157 @@ const INTERFACE: &[Category] = &[
         &Kind::Leaf(|focus| printed(Some(focus.address?.private_ip_address))),
     ),
     leaf("ipv4-prefix", "2011-01-01", |focus| {
-        lines(focus.interface?.ipv4_prefixes.iter().map(|prefix| &prefix.ipv4_prefix))
+        lines(
+            focus
+                .interface?
+                .ipv4_prefixes
+                .iter()
+                .map(|prefix| &prefix.ipv4_prefix),
+        )
     }),
     leaf("ipv6-prefix", "2011-01-01", |focus| {
-        lines(focus.interface?.ipv6_prefixes.iter().map(|prefix| &prefix.ipv6_prefix))
+        lines(
+            focus
+                .interface?
+                .ipv6_prefixes
+                .iter()
+                .map(|prefix| &prefix.ipv6_prefix),
+        )
     }),
     leaf("ipv6s", "2016-06-30", |focus| {
-        lines(focus.interface?.ipv6_addresses.iter().map(|address| address.ipv6_address))
+        lines(
+            focus
+                .interface?
+                .ipv6_addresses
+                .iter()
+                .map(|address| address.ipv6_address),
+        )
     }),
     leaf("local-hostname", "2007-01-19", |focus| {
         let of_instance = || focus.instance().private_host_name();
         Some(maybe(&focus.interface?.private_dns_name).unwrap_or_else(of_instance))
     }),
-    leaf("local-ipv4s", "2011-01-01", |focus| lines(private_addresses(focus.interface?))),
-    leaf("mac", "2011-01-01", |focus| text(&focus.interface?.mac_address)),
+    leaf("local-ipv4s", "2011-01-01", |focus| {
+        lines(private_addresses(focus.interface?))
+    }),
+    leaf("mac", "2011-01-01", |focus| {
+        text(&focus.interface?.mac_address)
+    }),
     // Types with a single card have no such key, and clients read its absence as 0.
     leaf("network-card", "2011-01-01", |focus| {
         let card = |interface: &NetworkInterface| interface.attachment.network_card_index;
-        let has_several = focus.instance().network_interfaces.iter().any(|interface| card(interface) > Some(0));
+        let has_several = focus
+            .instance()
+            .network_interfaces
+            .iter()
+            .any(|interface| card(interface) > Some(0));
         printed(card(focus.interface?).filter(|_| has_several))
     }),
     leaf("owner-id", "2011-01-01", |focus| {
-        text(focus.interface?.owner_id.as_deref().unwrap_or(focus.instance().owner_id()))
+        text(
+            focus
+                .interface?
+                .owner_id
+                .as_deref()
+                .unwrap_or(focus.instance().owner_id()),
+        )
     }),
     leaf("public-hostname", "2011-01-01", |focus| {
-        maybe(&primary_association(focus.interface?)?.association.as_ref()?.public_dns_name)
+        maybe(
+            &primary_association(focus.interface?)?
+                .association
+                .as_ref()?
+                .public_dns_name,
+        )
     }),
     leaf("public-ipv4s", "2011-01-01", |focus| {
-        let mapped = focus.interface?.private_ip_addresses.iter().filter_map(|address| address.association.as_ref());
+        let mapped = focus
+            .interface?
+            .private_ip_addresses
+            .iter()
+            .filter_map(|address| address.association.as_ref());
         lines(mapped.filter_map(|association| association.public_ip))
     }),
     leaf("security-group-ids", "2011-01-01", |focus| {
         lines(focus.interface?.groups.iter().map(|group| &group.group_id))
     }),
-    leaf("security-groups", "2011-01-01", |focus| lines(focus.interface?.groups.iter().map(|group| &group.group_name))),
-    leaf("subnet-id", "2011-01-01", |focus| maybe(&focus.interface?.subnet_id)),
-    leaf("subnet-ipv4-cidr-block", "2011-01-01", |focus| text(subnet(focus)?.ipv4_cidr_blocks.first()?)),
-    leaf("subnet-ipv6-cidr-blocks", "2016-06-30", |focus| lines(&subnet(focus)?.ipv6_cidr_blocks)),
-    leaf("vpc-id", "2011-01-01", |focus| maybe(&focus.interface?.vpc_id)),
-    leaf("vpc-ipv4-cidr-block", "2011-01-01", |focus| text(vpc(focus)?.ipv4_cidr_blocks.first()?)),
-    leaf("vpc-ipv4-cidr-blocks", "2016-06-30", |focus| lines(&vpc(focus)?.ipv4_cidr_blocks)),
-    leaf("vpc-ipv6-cidr-blocks", "2016-06-30", |focus| lines(&vpc(focus)?.ipv6_cidr_blocks)),
+    leaf("security-groups", "2011-01-01", |focus| {
+        lines(
+            focus
+                .interface?
+                .groups
+                .iter()
+                .map(|group| &group.group_name),
+        )
+    }),
+    leaf("subnet-id", "2011-01-01", |focus| {
+        maybe(&focus.interface?.subnet_id)
+    }),
+    leaf("subnet-ipv4-cidr-block", "2011-01-01", |focus| {
+        text(subnet(focus)?.ipv4_cidr_blocks.first()?)
+    }),
+    leaf("subnet-ipv6-cidr-blocks", "2016-06-30", |focus| {
+        lines(&subnet(focus)?.ipv6_cidr_blocks)
+    }),
+    leaf("vpc-id", "2011-01-01", |focus| {
+        maybe(&focus.interface?.vpc_id)
+    }),
+    leaf("vpc-ipv4-cidr-block", "2011-01-01", |focus| {
+        text(vpc(focus)?.ipv4_cidr_blocks.first()?)
+    }),
+    leaf("vpc-ipv4-cidr-blocks", "2016-06-30", |focus| {
+        lines(&vpc(focus)?.ipv4_cidr_blocks)
+    }),
+    leaf("vpc-ipv6-cidr-blocks", "2016-06-30", |focus| {
+        lines(&vpc(focus)?.ipv6_cidr_blocks)
+    }),
 ];
 
 fn interfaces(focus: Focus<'_>) -> Vec<Child<'_>> {
     let interfaces = &focus.instance().network_interfaces;
-    let child = |interface| Focus { interface: Some(interface), ..focus }.child(&interface.mac_address);
+    let child = |interface| {
+        Focus {
+            interface: Some(interface),
+            ..focus
+        }
+        .child(&interface.mac_address)
+    };
     interfaces.iter().map(child).collect()
 }
 
 /// One entry for each public address, with the private address it is mapped to.
 fn associations(focus: Focus<'_>) -> Vec<Child<'_>> {
-    let addresses = focus.interface.map(|interface| &interface.private_ip_addresses[..]).unwrap_or_default();
+    let addresses = focus
+        .interface
+        .map(|interface| &interface.private_ip_addresses[..])
+        .unwrap_or_default();
     let child = |address: &_| -> Option<Child<'_>> {
         let address: &PrivateAddress = address;
         let public = address.association.as_ref()?.public_ip?.to_string();
-        Some(Child { name: Cow::Owned(public), listed: None, focus })
+        Some(Child {
+            name: Cow::Owned(public),
+            listed: None,
+            focus,
+        })
     };
-    let with_focus = |address| Some(Child { focus: Focus { address: Some(address), ..focus }, ..child(address)? });
+    let with_focus = |address| {
+        Some(Child {
+            focus: Focus {
+                address: Some(address),
+                ..focus
+            },
+            ..child(address)?
+        })
+    };
     addresses.iter().filter_map(with_focus).collect()
 }
 
 /// The primary address first, as on EC2.
 fn private_addresses(interface: &NetworkInterface) -> Vec<std::net::Ipv4Addr> {
-    let of_list = interface.private_ip_addresses.iter().map(|address| address.private_ip_address);
+    let of_list = interface
+        .private_ip_addresses
+        .iter()
+        .map(|address| address.private_ip_address);
     let mut addresses: Vec<_> = interface.private_ip_address.into_iter().collect();
     for address in of_list {
         if !addresses.contains(&address) {
@@ -92,16 +188,30 @@ fn private_addresses(interface: &NetworkInterface) -> Vec<std::net::Ipv4Addr> {
 }
 
 fn primary_association(interface: &NetworkInterface) -> Option<&PrivateAddress> {
-    let mut mapped = interface.private_ip_addresses.iter().filter(|address| address.association.is_some());
-    mapped.clone().find(|address| address.primary).or_else(|| mapped.next())
+    let mut mapped = interface
+        .private_ip_addresses
+        .iter()
+        .filter(|address| address.association.is_some());
+    mapped
+        .clone()
+        .find(|address| address.primary)
+        .or_else(|| mapped.next())
 }
 
 fn subnet(focus: Focus<'_>) -> Option<&CidrBlocks> {
-    focus.instance().imds.subnets.get(focus.interface?.subnet_id.as_ref()?)
+    focus
+        .instance()
+        .imds
+        .subnets
+        .get(focus.interface?.subnet_id.as_ref()?)
 }
 
 fn vpc(focus: Focus<'_>) -> Option<&CidrBlocks> {
-    focus.instance().imds.vpcs.get(focus.interface?.vpc_id.as_ref()?)
+    focus
+        .instance()
+        .imds
+        .vpcs
+        .get(focus.interface?.vpc_id.as_ref()?)
 }
 
 fn not_empty(value: &str) -> Option<Cow<'_, str>> {

@@ -71,7 +71,10 @@ impl Examination {
     /// The guests about which all was seen and nothing found.
     pub fn fine(&self) -> usize {
         let is_fine = |guest: &&InstanceId| {
-            !self.findings.iter().any(|finding| finding.instance == **guest)
+            !self
+                .findings
+                .iter()
+                .any(|finding| finding.instance == **guest)
                 && !self.unseen.iter().any(|unseen| unseen.instance == **guest)
         };
         self.guests.iter().filter(is_fine).count()
@@ -116,8 +119,10 @@ pub enum HostsOwn {
 /// Looks at the ways in of these instances. Fails when the kernel can't be asked by netlink at all.
 pub async fn examine(instances: &[Instance], service: &Service) -> io::Result<Examination> {
     let ways = ways(instances);
-    let mut examination =
-        Examination { guests: ways.iter().map(|way| way.guest.id.clone()).collect(), ..Examination::default() };
+    let mut examination = Examination {
+        guests: ways.iter().map(|way| way.guest.id.clone()).collect(),
+        ..Examination::default()
+    };
     if ways.is_empty() {
         return Ok(examination);
     }
@@ -128,11 +133,22 @@ pub async fn examine(instances: &[Instance], service: &Service) -> io::Result<Ex
     }
     let rules = Rules {
         listed: seen::rules().await.map(|listed| {
-            let addresses = MetadataAddresses { ipv4: service.ipv4, ipv6: service.ipv6 };
-            let lacking = guest_rules::lacking(&listed, &guests::ruled(&ways, &seen.links), addresses);
-            (guest_rules::are_loaded(&listed), lacking.into_iter().collect())
+            let addresses = MetadataAddresses {
+                ipv4: service.ipv4,
+                ipv6: service.ipv6,
+            };
+            let lacking =
+                guest_rules::lacking(&listed, &guests::ruled(&ways, &seen.links), addresses);
+            (
+                guest_rules::are_loaded(&listed),
+                lacking.into_iter().collect(),
+            )
         }),
-        sharing: if seen.tracks { sharing(&ways) } else { BTreeMap::new() },
+        sharing: if seen.tracks {
+            sharing(&ways)
+        } else {
+            BTreeMap::new()
+        },
         load: &service.load_rules,
     };
     for way in &ways {
@@ -180,7 +196,10 @@ struct Notes {
 
 impl Notes {
     fn wrong(&mut self, what: impl fmt::Display, mend: impl fmt::Display) {
-        self.wrong.push(Wrong { what: what.to_string(), mend: mend.to_string() });
+        self.wrong.push(Wrong {
+            what: what.to_string(),
+            mend: mend.to_string(),
+        });
     }
 
     fn unseen(&mut self, what: impl fmt::Display) {
@@ -191,17 +210,19 @@ impl Notes {
 impl Examination {
     fn take(&mut self, way: &Way<'_>, notes: Notes) {
         let (instance, attachment) = (&way.guest.id, way.attachment.to_string());
-        self.findings.extend(notes.wrong.into_iter().map(|Wrong { what, mend }| Finding {
-            instance: instance.clone(),
-            attachment: attachment.clone(),
-            what,
-            mend,
-        }));
-        self.unseen.extend(notes.unseen.into_iter().map(|what| Unseen {
-            instance: instance.clone(),
-            attachment: attachment.clone(),
-            what,
-        }));
+        self.findings
+            .extend(notes.wrong.into_iter().map(|Wrong { what, mend }| Finding {
+                instance: instance.clone(),
+                attachment: attachment.clone(),
+                what,
+                mend,
+            }));
+        self.unseen
+            .extend(notes.unseen.into_iter().map(|what| Unseen {
+                instance: instance.clone(),
+                attachment: attachment.clone(),
+                what,
+            }));
     }
 }
 
@@ -212,19 +233,38 @@ fn interests(ways: &[Way<'_>]) -> Vec<Interest> {
         let interface = match way.attachment {
             Attachment::Interface(name) => name,
             Attachment::BridgePort(port) => &port.bridge,
-            Attachment::NetworkNamespace(_) | Attachment::Listener(_) | Attachment::SourceAddress(_) => continue,
+            Attachment::NetworkNamespace(_)
+            | Attachment::Listener(_)
+            | Attachment::SourceAddress(_) => continue,
         };
-        interests.entry(interface).or_default().extend(way.guest.addresses());
+        interests
+            .entry(interface)
+            .or_default()
+            .extend(way.guest.addresses());
     }
-    interests.into_iter().map(|(name, guests)| Interest { interface: name.to_string(), guests }).collect()
+    interests
+        .into_iter()
+        .map(|(name, guests)| Interest {
+            interface: name.to_string(),
+            guests,
+        })
+        .collect()
 }
 
 // 1. The ways in themselves.
 
 /// The interface of a guest's own, when it is one.
-fn interface<'s>(name: &str, way: &Way<'_>, ways: &[Way<'_>], links: &'s Links, notes: &mut Notes) -> Option<&'s Link> {
+fn interface<'s>(
+    name: &str,
+    way: &Way<'_>,
+    ways: &[Way<'_>],
+    links: &'s Links,
+    notes: &mut Notes,
+) -> Option<&'s Link> {
     let link = up(name, links, notes)?;
-    let Some(controller) = link.controller.and_then(|index| links.indexed(index)) else { return Some(link) };
+    let Some(controller) = link.controller.and_then(|index| links.indexed(index)) else {
+        return Some(link);
+    };
     match controller.kind.as_str() {
         // A VRF hands packets on with the name of the interface they came by.
         "vrf" => Some(link),
@@ -264,15 +304,25 @@ fn bridge_of<'s>(attachment: &BridgePort, links: &'s Links, notes: &mut Notes) -
         None => {
             notes.wrong(
                 format_args!("there is no bridge {bridge}"),
-                format_args!("ip link add {0} type bridge && ip link set {0} up", word(bridge)),
+                format_args!(
+                    "ip link add {0} type bridge && ip link set {0} up",
+                    word(bridge)
+                ),
             );
             return None;
         }
     };
     let Some(carrier) = carrier(bridge, links) else {
-        let kind = if bridge.kind.is_empty() { "hardware" } else { &bridge.kind };
+        let kind = if bridge.kind.is_empty() {
+            "hardware"
+        } else {
+            &bridge.kind
+        };
         notes.wrong(
-            format_args!("{} is no bridge of Linux ({kind}), so no rule can mark what comes by its ports", bridge.name),
+            format_args!(
+                "{} is no bridge of Linux ({kind}), so no rule can mark what comes by its ports",
+                bridge.name
+            ),
             "use a bridge of Linux, or attach the guest by an interface of its own",
         );
         return None;
@@ -280,7 +330,11 @@ fn bridge_of<'s>(attachment: &BridgePort, links: &'s Links, notes: &mut Notes) -
     if let Some(port) = port.filter(|port| port.controller != Some(carrier.index)) {
         notes.wrong(
             format_args!("{} is not a port of {}", port.name, carrier.name),
-            format_args!("ip link set {} master {}", word(&port.name), word(&carrier.name)),
+            format_args!(
+                "ip link set {} master {}",
+                word(&port.name),
+                word(&carrier.name)
+            ),
         );
     }
     Some(bridge)
@@ -290,7 +344,9 @@ fn bridge_of<'s>(attachment: &BridgePort, links: &'s Links, notes: &mut Notes) -
 fn carrier<'s>(bridge: &'s Link, links: &'s Links) -> Option<&'s Link> {
     match bridge.kind.as_str() {
         "bridge" => Some(bridge),
-        "vlan" => links.indexed(bridge.below?).filter(|below| below.kind == "bridge"),
+        "vlan" => links
+            .indexed(bridge.below?)
+            .filter(|below| below.kind == "bridge"),
         _ => None,
     }
 }
@@ -298,7 +354,9 @@ fn carrier<'s>(bridge: &'s Link, links: &'s Links) -> Option<&'s Link> {
 fn up<'s>(name: &str, links: &'s Links, notes: &mut Notes) -> Option<&'s Link> {
     let Some(link) = links.named(name) else {
         let names: Vec<&str> = links.iter().map(|link| link.name.as_str()).collect();
-        let hint = near_miss(name, &names).map(|near| format!("; did you mean {near}?")).unwrap_or_default();
+        let hint = near_miss(name, &names)
+            .map(|near| format!("; did you mean {near}?"))
+            .unwrap_or_default();
         notes.wrong(
             format_args!("there is no interface {name}{hint}"),
             "start the guest, whose hypervisor makes its interface, or correct the name in its document",
@@ -306,7 +364,10 @@ fn up<'s>(name: &str, links: &'s Links, notes: &mut Notes) -> Option<&'s Link> {
         return None;
     };
     if !link.up {
-        notes.wrong(format_args!("{name} is down"), format_args!("ip link set {} up", word(name)));
+        notes.wrong(
+            format_args!("{name} is down"),
+            format_args!("ip link set {} up", word(name)),
+        );
         return None;
     }
     Some(link)
@@ -314,7 +375,13 @@ fn up<'s>(name: &str, links: &'s Links, notes: &mut Notes) -> Option<&'s Link> {
 
 // 2. to 4. The interface where the guest's packets reach the IP layer.
 
-fn device_of_guest(device: &Link, way: &Way<'_>, seen: &Seen, service: &Service, notes: &mut Notes) {
+fn device_of_guest(
+    device: &Link,
+    way: &Way<'_>,
+    seen: &Seen,
+    service: &Service,
+    notes: &mut Notes,
+) {
     let name = &device.name;
     let is_bridge = matches!(way.attachment, Attachment::BridgePort(_));
     let guest = &way.guest;
@@ -335,14 +402,20 @@ fn device_of_guest(device: &Link, way: &Way<'_>, seen: &Seen, service: &Service,
             let mend = sysctl(&[(format!("ipv6/conf/{name}/disable_ipv6"), 0)]);
             notes.wrong(format_args!("IPv6 is switched off on {name}"), mend);
         }
-        let found = seen.unusable.iter().find(|found| found.index == device.index && found.address == service.ipv6);
+        let found = seen
+            .unusable
+            .iter()
+            .find(|found| found.index == device.index && found.address == service.ipv6);
         match found {
             _ if !is_asked_for => {}
             Some(found) => {
                 let wrong = unusable("ip", name, found);
                 notes.wrong.push(match service.addresses {
                     Addresses::Operator => wrong,
-                    Addresses::Daemon => Wrong { mend: found.take_away("ip", name), ..wrong },
+                    Addresses::Daemon => Wrong {
+                        mend: found.take_away("ip", name),
+                        ..wrong
+                    },
                 });
             }
             // The daemon puts it as soon as it can be put.
@@ -352,8 +425,15 @@ fn device_of_guest(device: &Link, way: &Way<'_>, seen: &Seen, service: &Service,
     }
     ways_back(device, guest, is_bridge, service.addresses, seen, notes);
 
-    let number = |family: &str, of: &str, setting: &str| seen.setting(&format!("{family}/conf/{of}/{setting}"));
-    let both = |setting: &str| Some((number("ipv4", "all", setting)?, number("ipv4", name, setting)?));
+    let number = |family: &str, of: &str, setting: &str| {
+        seen.setting(&format!("{family}/conf/{of}/{setting}"))
+    };
+    let both = |setting: &str| {
+        Some((
+            number("ipv4", "all", setting)?,
+            number("ipv4", name, setting)?,
+        ))
+    };
     let leads = leads(device, guest, seen);
     let addresses = listed(&guest.ipv4);
     match (both("rp_filter"), leads) {
@@ -365,44 +445,75 @@ fn device_of_guest(device: &Link, way: &Way<'_>, seen: &Seen, service: &Service,
         (Some(_), None) => {}
         (None, _) => notes.unseen(format_args!("/proc/sys/net/ipv4/conf/{name}")),
     }
-    notes.wrong.extend(both("arp_ignore").and_then(|values| arp_ignore(name, values)));
+    notes
+        .wrong
+        .extend(both("arp_ignore").and_then(|values| arp_ignore(name, values)));
     if let (Some(values), Some(leads)) = (both("arp_filter"), leads) {
-        notes.wrong.extend(arp_filter(name, values, leads, &addresses));
+        notes
+            .wrong
+            .extend(arp_filter(name, values, leads, &addresses));
     }
     if let Some(values) = both("accept_local") {
-        notes.wrong.extend(accept_local(name, values, &of_the_host(guest, &seen.links)));
+        notes
+            .wrong
+            .extend(accept_local(name, values, &of_the_host(guest, &seen.links)));
     }
-    if let (Some(accepts), Some(forwards), false) =
-        (number("ipv6", name, "accept_ra"), number("ipv6", name, "forwarding"), ipv6_is_off)
-    {
-        notes.wrong.extend(accept_ra(name, accepts, forwards, is_bridge));
+    if let (Some(accepts), Some(forwards), false) = (
+        number("ipv6", name, "accept_ra"),
+        number("ipv6", name, "forwarding"),
+        ipv6_is_off,
+    ) {
+        notes
+            .wrong
+            .extend(accept_ra(name, accepts, forwards, is_bridge));
     }
 }
 
 /// The address of the service, where it is missing. One that a daemon is to put is not missing before it runs.
-fn missing(device: &Link, address: IpAddr, way: &Way<'_>, seen: &Seen, service: &Service, notes: &mut Notes) {
+fn missing(
+    device: &Link,
+    address: IpAddr,
+    way: &Way<'_>,
+    seen: &Seen,
+    service: &Service,
+    notes: &mut Notes,
+) {
     if device.addresses.contains(&address) {
         return;
     }
     let name = &device.name;
     match (service.addresses, &seen.daemon) {
         (Addresses::Operator, _) => {
-            let elsewhere = seen.links.iter().find(|link| link.addresses.contains(&address));
-            let elsewhere = elsewhere.map(|link| format!(" (it is on {})", link.name)).unwrap_or_default();
-            notes
-                .wrong(format_args!("{name} lacks the address {address}{elsewhere}"), add_address("ip", name, address));
+            let elsewhere = seen
+                .links
+                .iter()
+                .find(|link| link.addresses.contains(&address));
+            let elsewhere = elsewhere
+                .map(|link| format!(" (it is on {})", link.name))
+                .unwrap_or_default();
+            notes.wrong(
+                format_args!("{name} lacks the address {address}{elsewhere}"),
+                add_address("ip", name, address),
+            );
         }
         (Addresses::Daemon, Daemon::Absent) => {}
         (Addresses::Daemon, Daemon::Runs { may: Some(false) }) => notes.wrong(
-            format_args!("imdsd runs and may not put the address {address} on {name}: it lacks CAP_NET_ADMIN"),
+            format_args!(
+                "imdsd runs and may not put the address {address} on {name}: it lacks CAP_NET_ADMIN"
+            ),
             "give it CAP_NET_ADMIN, as systemd/manage-addresses.conf does, and start it again",
         ),
         (Addresses::Daemon, Daemon::Runs { .. }) => notes.wrong(
             format_args!("imdsd runs and has not put the address {address} on {name}"),
-            format_args!("its log says why, and so does: imdsd instance explain {}", way.guest.id),
+            format_args!(
+                "its log says why, and so does: imdsd instance explain {}",
+                way.guest.id
+            ),
         ),
         (Addresses::Daemon, Daemon::Hidden(reason)) => {
-            notes.unseen(format_args!("whether imdsd runs, which is to put the address {address} on {name}: {reason}"));
+            notes.unseen(format_args!(
+                "whether imdsd runs, which is to put the address {address} on {name}: {reason}"
+            ));
         }
     }
 }
@@ -421,23 +532,48 @@ fn too_small(ip: &str, device: &Link) -> Wrong {
 }
 
 fn unusable(ip: &str, device: &str, found: &Unusable) -> Wrong {
-    Wrong { what: format!("{device} has the address {}, {}", found.address, found.why()), mend: found.mend(ip, device) }
+    Wrong {
+        what: format!(
+            "{device} has the address {}, {}",
+            found.address,
+            found.why()
+        ),
+        mend: found.mend(ip, device),
+    }
 }
 
 /// The command that puts an address on an interface, `nodad` where a guest could otherwise claim it first.
 pub(super) fn add_address(ip: &str, device: &str, address: IpAddr) -> String {
-    let (prefix, nodad) = if address.is_ipv4() { (32, "") } else { (128, " nodad") };
-    format!("{ip} address add {address}/{prefix} dev {}{nodad}", word(device))
+    let (prefix, nodad) = if address.is_ipv4() {
+        (32, "")
+    } else {
+        (128, " nodad")
+    };
+    format!(
+        "{ip} address add {address}/{prefix} dev {}{nodad}",
+        word(device)
+    )
 }
 
 /// The way answers take. An IPv4 answer of a socket bound to the interface needs no route; an IPv6 one does. On a bridge the
 /// way over a gateway would leave by another port than the guest's.
-fn ways_back(device: &Link, guest: &Guest, is_bridge: bool, puts: Addresses, seen: &Seen, notes: &mut Notes) {
+fn ways_back(
+    device: &Link,
+    guest: &Guest,
+    is_bridge: bool,
+    puts: Addresses,
+    seen: &Seen,
+    notes: &mut Notes,
+) {
     for (is_ipv4, name) in [(true, "ip"), (false, "ip -6")] {
         if !is_ipv4 && (!guest.asks_by_ipv6 || device.mtu < LEAST_IPV6_MTU) {
             continue;
         }
-        let addresses: Vec<IpAddr> = guest.addresses().into_iter().filter(|to| to.is_ipv4() == is_ipv4).collect();
+        let addresses: Vec<IpAddr> = guest
+            .addresses()
+            .into_iter()
+            .filter(|to| to.is_ipv4() == is_ipv4)
+            .collect();
         let mut lost = Vec::new();
         let mut over_gateway = false;
         for to in &addresses {
@@ -455,13 +591,25 @@ fn ways_back(device: &Link, guest: &Guest, is_bridge: bool, puts: Addresses, see
         if lost.is_empty() || (guest.ways > 1 && lost.len() < addresses.len()) {
             continue;
         }
-        let how = if over_gateway { "only a route over a gateway leads" } else { "no route leads" };
+        let how = if over_gateway {
+            "only a route over a gateway leads"
+        } else {
+            "no route leads"
+        };
         let add = |to: &IpAddr| {
             let prefix = if is_ipv4 { 32 } else { 128 };
-            format!("{name} route add {to}/{prefix} dev {} metric {}", word(&device.name), route_metric(device.index))
+            format!(
+                "{name} route add {to}/{prefix} dev {} metric {}",
+                word(&device.name),
+                route_metric(device.index)
+            )
         };
         notes.wrong(
-            format_args!("{how} to {} by {}, so answers don't", listed(&lost), device.name),
+            format_args!(
+                "{how} to {} by {}, so answers don't",
+                listed(&lost),
+                device.name
+            ),
             lost.iter().map(add).collect::<Vec<_>>().join(" && "),
         );
     }
@@ -478,14 +626,21 @@ enum Leads {
 
 /// `None` when it can't be told.
 fn leads(device: &Link, guest: &Guest, seen: &Seen) -> Option<Leads> {
-    let each = guest.ipv4.iter().map(|to| match seen.routes.get(&(IpAddr::V4(*to), None)) {
-        Some(Ok(Some(Route { by, .. }))) if by.contains(&device.index) => Some(Leads::Here),
-        Some(Ok(Some(_))) => Some(Leads::Elsewhere),
-        Some(Ok(None)) => Some(Leads::Nowhere),
-        Some(Err(_)) | None => None,
-    });
+    let each = guest
+        .ipv4
+        .iter()
+        .map(|to| match seen.routes.get(&(IpAddr::V4(*to), None)) {
+            Some(Ok(Some(Route { by, .. }))) if by.contains(&device.index) => Some(Leads::Here),
+            Some(Ok(Some(_))) => Some(Leads::Elsewhere),
+            Some(Ok(None)) => Some(Leads::Nowhere),
+            Some(Err(_)) | None => None,
+        });
     let each: Vec<Leads> = each.collect::<Option<_>>()?;
-    if guest.ways > 1 { each.into_iter().min() } else { each.into_iter().max() }
+    if guest.ways > 1 {
+        each.into_iter().min()
+    } else {
+        each.into_iter().max()
+    }
 }
 
 /// Reverse path filtering, as fib_validate_source() of Linux does it on an interface that has an address: strict takes a
@@ -507,10 +662,15 @@ fn rp_filter(interface: &str, (all, own): (i64, i64), leads: Leads, guests: &str
             format!("the route to {guests} leaves by another interface"),
             sysctl(&[(format!("ipv4/conf/{interface}/rp_filter"), 2)]),
         ),
-        Leads::Nowhere => (format!("no route leads to {guests}"), lower(interface, "rp_filter", (all, own), 0, 0)),
+        Leads::Nowhere => (
+            format!("no route leads to {guests}"),
+            lower(interface, "rp_filter", (all, own), 0, 0),
+        ),
     };
     let all_counts = match (leads, all) {
-        (Leads::Nowhere, 1..) => "; conf.all counts for every interface, so give those that need it their own value",
+        (Leads::Nowhere, 1..) => {
+            "; conf.all counts for every interface, so give those that need it their own value"
+        }
         _ => "",
     };
     Some(Wrong {
@@ -541,7 +701,12 @@ fn arp_ignore(interface: &str, (all, own): (i64, i64)) -> Option<Wrong> {
 }
 
 /// With it, ARP is answered only where the route to the asker leaves by the interface that was asked on.
-fn arp_filter(interface: &str, (all, own): (i64, i64), leads: Leads, guests: &str) -> Option<Wrong> {
+fn arp_filter(
+    interface: &str,
+    (all, own): (i64, i64),
+    leads: Leads,
+    guests: &str,
+) -> Option<Wrong> {
     ((all > 0 || own > 0) && leads != Leads::Here).then(|| Wrong {
         what: format!(
             "arp_filter is on for {interface} (one of conf.all, {all}, and conf.{interface}, {own}, is enough), and no \
@@ -553,11 +718,19 @@ fn arp_filter(interface: &str, (all, own): (i64, i64), leads: Leads, guests: &st
 
 /// The addresses that the guest and the host both have.
 fn of_the_host(guest: &Guest, links: &Links) -> BTreeSet<Ipv4Addr> {
-    let has = |address: &&Ipv4Addr| links.iter().any(|link| link.addresses.contains(&IpAddr::V4(**address)));
+    let has = |address: &&Ipv4Addr| {
+        links
+            .iter()
+            .any(|link| link.addresses.contains(&IpAddr::V4(**address)))
+    };
     guest.ipv4.iter().filter(has).copied().collect()
 }
 
-fn accept_local(interface: &str, (all, own): (i64, i64), both: &BTreeSet<Ipv4Addr>) -> Option<Wrong> {
+fn accept_local(
+    interface: &str,
+    (all, own): (i64, i64),
+    both: &BTreeSet<Ipv4Addr>,
+) -> Option<Wrong> {
     (!both.is_empty() && all <= 0 && own <= 0).then(|| Wrong {
         what: format!(
             "{} is an address of the host too, so the kernel takes the guest's packets for forged ones",
@@ -570,7 +743,11 @@ fn accept_local(interface: &str, (all, own): (i64, i64), both: &BTreeSet<Ipv4Add
 /// A host that forwards heeds router advertisements only with the value 2.
 fn accept_ra(interface: &str, accepts: i64, forwards: i64, is_bridge: bool) -> Option<Wrong> {
     let heeds = accepts == 2 || (accepts == 1 && forwards == 0);
-    let whose = if is_bridge { "whoever is on the bridge" } else { "the guest" };
+    let whose = if is_bridge {
+        "whoever is on the bridge"
+    } else {
+        "the guest"
+    };
     heeds.then(|| Wrong {
         what: format!("{whose} could give the host a default route: it heeds router advertisements on {interface}"),
         mend: sysctl(&[(format!("ipv6/conf/{interface}/accept_ra"), 0)]),
@@ -588,7 +765,9 @@ fn bridge(bridge: &Link, seen: &Seen, notes: &mut Notes) {
         Some(_) => {}
         None => notes.unseen("/proc/sys/net/ipv4/tcp_fwmark_accept"),
     }
-    let Some(carrier) = carrier(bridge, &seen.links) else { return };
+    let Some(carrier) = carrier(bridge, &seen.links) else {
+        return;
+    };
     match seen.pinned.get(&carrier.index) {
         Some(Ok(true)) => {}
         Some(Ok(false)) => notes.wrong(
@@ -607,7 +786,10 @@ fn bridge(bridge: &Link, seen: &Seen, notes: &mut Notes) {
 /// For every guest that has an address of another's: which, and whose.
 fn sharing(ways: &[Way<'_>]) -> BTreeMap<InstanceId, (IpAddr, InstanceId)> {
     let mut holders: BTreeMap<IpAddr, BTreeSet<&InstanceId>> = BTreeMap::new();
-    for way in ways.iter().filter(|way| !matches!(way.attachment, Attachment::NetworkNamespace(_))) {
+    for way in ways
+        .iter()
+        .filter(|way| !matches!(way.attachment, Attachment::NetworkNamespace(_)))
+    {
         for address in way.guest.addresses() {
             holders.entry(address).or_default().insert(&way.guest.id);
         }
@@ -616,7 +798,9 @@ fn sharing(ways: &[Way<'_>]) -> BTreeMap<InstanceId, (IpAddr, InstanceId)> {
     for (address, holders) in holders {
         for holder in &holders {
             if let Some(other) = holders.iter().find(|other| *other != holder) {
-                sharing.entry((*holder).clone()).or_insert_with(|| (address, (*other).clone()));
+                sharing
+                    .entry((*holder).clone())
+                    .or_insert_with(|| (address, (*other).clone()));
             }
         }
     }
@@ -664,13 +848,18 @@ async fn hosts_own(ways: &[Way<'_>], service: &Service) -> Option<String> {
         return None;
     }
     let guests = interests(ways);
-    let guests: BTreeSet<&str> = guests.iter().map(|interest| interest.interface.as_str()).collect();
+    let guests: BTreeSet<&str> = guests
+        .iter()
+        .map(|interest| interest.interface.as_str())
+        .collect();
     // Routes that can't be read keep the daemon from it as well.
     let looking = async {
         let (netlink, links) = netlink::look().await?;
         own_metadata::sign(&netlink, &links, &guests, (service.ipv4, service.ipv6)).await
     };
-    looking.await.unwrap_or_else(|reason| Some(format!("its routes can't be read: {reason}")))
+    looking
+        .await
+        .unwrap_or_else(|reason| Some(format!("its routes can't be read: {reason}")))
 }
 
 /// With an address of the service on any interface of its own, the host would ask this service instead of its own.
@@ -678,7 +867,10 @@ fn takes_the_hosts(device: &Link, seen: &Seen, service: &Service) -> Option<Wron
     let sign = seen.hosts_own.as_ref()?;
     let consequence = match service.addresses {
         Addresses::Daemon => "so imdsd puts no address on it".to_string(),
-        Addresses::Operator => format!("with an address of the service on {} it asks imdsd instead", device.name),
+        Addresses::Operator => format!(
+            "with an address of the service on {} it asks imdsd instead",
+            device.name
+        ),
     };
     Some(Wrong {
         what: format!("the host seems to ask a metadata service of its own ({sign}): {consequence}"),
@@ -702,7 +894,10 @@ fn namespace(
     let seen = match inside {
         Ok(seen) => seen,
         Err(Hidden::Missing) if is_named => {
-            return notes.wrong("there is no such network namespace", format_args!("ip netns add {}", word(name)));
+            return notes.wrong(
+                "there is no such network namespace",
+                format_args!("ip netns add {}", word(name)),
+            );
         }
         Err(Hidden::Missing) => {
             return notes.wrong(
@@ -722,28 +917,49 @@ fn namespace(
                 "start what makes the network namespace, or correct the path in the guest's document",
             );
         }
-        Err(Hidden::Forbidden(reason)) => return notes.unseen(format_args!("the inside: {reason}")),
+        Err(Hidden::Forbidden(reason)) => {
+            return notes.unseen(format_args!("the inside: {reason}"));
+        }
     };
     let ip = match is_named {
         true => format!("ip -n {}", word(name)),
         false => format!("nsenter --net={} ip", word(name)),
     };
     let device = device_inside(way, &seen);
-    let small = seen.links.named(device).filter(|link| way.guest.asks_by_ipv6 && link.mtu < LEAST_IPV6_MTU);
+    let small = seen
+        .links
+        .named(device)
+        .filter(|link| way.guest.asks_by_ipv6 && link.mtu < LEAST_IPV6_MTU);
     notes.wrong.extend(small.map(|link| too_small(&ip, link)));
     let asks_by_ipv6 = way.guest.asks_by_ipv6 && small.is_none();
-    let families = [(IpAddr::V4(service.ipv4), true), (IpAddr::V6(service.ipv6), asks_by_ipv6)];
+    let families = [
+        (IpAddr::V4(service.ipv4), true),
+        (IpAddr::V6(service.ipv6), asks_by_ipv6),
+    ];
     for (address, _) in families.into_iter().filter(|(_, is_asked)| *is_asked) {
-        let holders: Vec<&Link> = seen.links.iter().filter(|link| link.addresses.contains(&address)).collect();
-        let found = seen.unusable.iter().find(|found| IpAddr::V6(found.address) == address);
+        let holders: Vec<&Link> = seen
+            .links
+            .iter()
+            .filter(|link| link.addresses.contains(&address))
+            .collect();
+        let found = seen
+            .unusable
+            .iter()
+            .find(|found| IpAddr::V6(found.address) == address);
         match (holders.first(), found) {
             (Some(_), _) if holders.iter().any(|link| link.up) => {}
             (Some(link), _) => notes.wrong(
-                format_args!("{}, which has the address {address} inside, is down", link.name),
+                format_args!(
+                    "{}, which has the address {address} inside, is down",
+                    link.name
+                ),
                 format_args!("{ip} link set {} up", word(&link.name)),
             ),
             (None, Some(found)) => {
-                let holder = seen.links.indexed(found.index).map_or("", |link| &link.name);
+                let holder = seen
+                    .links
+                    .indexed(found.index)
+                    .map_or("", |link| &link.name);
                 notes.wrong.push(unusable(&ip, holder, found));
             }
             (None, None) => notes.wrong(
@@ -765,10 +981,18 @@ fn namespace(
             .filter(|to| matches!(seen.routes.get(&(*to, None)), Some(Ok(None))))
             .collect();
         if !lost.is_empty() {
-            let add =
-                |to: &IpAddr| format!("{ip} route add {to}/{} dev {}", if is_ipv4 { 32 } else { 128 }, word(device));
+            let add = |to: &IpAddr| {
+                format!(
+                    "{ip} route add {to}/{} dev {}",
+                    if is_ipv4 { 32 } else { 128 },
+                    word(device)
+                )
+            };
             notes.wrong(
-                format_args!("no route inside leads to {}, so answers don't", listed(&lost)),
+                format_args!(
+                    "no route inside leads to {}, so answers don't",
+                    listed(&lost)
+                ),
                 lost.iter().map(add).collect::<Vec<_>>().join(" && "),
             );
         }
@@ -782,7 +1006,10 @@ fn device_inside<'s>(way: &Way<'_>, seen: &'s Seen) -> &'s str {
         seen.links.indexed(*route.by.first()?)
     });
     let first = || seen.links.iter().find(|link| link.name != "lo" && link.up);
-    routed.filter(|link| link.name != "lo").or_else(first).map_or("lo", |link| &link.name)
+    routed
+        .filter(|link| link.name != "lo")
+        .or_else(first)
+        .map_or("lo", |link| &link.name)
 }
 
 // Commands.
@@ -790,14 +1017,23 @@ fn device_inside<'s>(way: &Way<'_>, seen: &'s Seen) -> &'s str {
 /// Sets numbers below /proc/sys/net.
 fn sysctl(settings: &[(String, i64)]) -> String {
     // sysctl ends a name at the first `=`, and takes these others for patterns.
-    if settings.iter().any(|(path, _)| path.contains(['=', '*', '?', '['])) {
-        let write = |(path, value): &(String, i64)| format!("echo {value} >{}", word(&format!("/proc/sys/net/{path}")));
+    if settings
+        .iter()
+        .any(|(path, _)| path.contains(['=', '*', '?', '[']))
+    {
+        let write = |(path, value): &(String, i64)| {
+            format!("echo {value} >{}", word(&format!("/proc/sys/net/{path}")))
+        };
         return settings.iter().map(write).collect::<Vec<_>>().join(" && ");
     }
     let mut command = "sysctl -w".to_string();
     for (path, value) in settings {
         // Dots part the names, unless one has dots itself.
-        let name = if path.contains('.') { format!("net/{path}") } else { format!("net/{path}").replace('/', ".") };
+        let name = if path.contains('.') {
+            format!("net/{path}")
+        } else {
+            format!("net/{path}").replace('/', ".")
+        };
         command += &format!(" {}={value}", word(&name));
     }
     command
@@ -805,8 +1041,12 @@ fn sysctl(settings: &[(String, i64)]) -> String {
 
 /// Sets those of conf.all and conf.INTERFACE that are above `most` to `value`.
 fn lower(interface: &str, name: &str, (all, own): (i64, i64), most: i64, value: i64) -> String {
-    let of = [("all", all), (interface, own)].into_iter().filter(|(_, now)| *now > most);
-    let of: Vec<(String, i64)> = of.map(|(of, _)| (format!("ipv4/conf/{of}/{name}"), value)).collect();
+    let of = [("all", all), (interface, own)]
+        .into_iter()
+        .filter(|(_, now)| *now > most);
+    let of: Vec<(String, i64)> = of
+        .map(|(of, _)| (format!("ipv4/conf/{of}/{name}"), value))
+        .collect();
     sysctl(&of)
 }
 
@@ -820,5 +1060,9 @@ pub fn word(text: &str) -> String {
 }
 
 fn listed(items: impl IntoIterator<Item = impl fmt::Display>) -> String {
-    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
+    items
+        .into_iter()
+        .map(|item| item.to_string())
+        .collect::<Vec<_>>()
+        .join(", ")
 }

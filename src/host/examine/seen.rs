@@ -81,48 +81,83 @@ impl Seen {
     /// Reads the network namespace of the calling thread.
     pub(super) async fn read(interests: &[Interest]) -> io::Result<Seen> {
         let (netlink, links) = netlink::look().await?;
-        let mut seen = Seen { links, tracks: number("netfilter/nf_conntrack_max").is_some(), ..Seen::default() };
+        let mut seen = Seen {
+            links,
+            tracks: number("netfilter/nf_conntrack_max").is_some(),
+            ..Seen::default()
+        };
         seen.unusable = unusable::read();
         seen.take_setting("ipv4/tcp_fwmark_accept".to_string());
         for interest in interests {
             seen.take_settings(&interest.interface);
             seen.take_routes(&netlink, interest).await;
         }
-        let bridges: Vec<Link> = seen.links.iter().filter(|link| link.kind == "bridge").cloned().collect();
-        seen.pinned = bridges.iter().map(|bridge| (bridge.index, is_pinned(bridge))).collect();
+        let bridges: Vec<Link> = seen
+            .links
+            .iter()
+            .filter(|link| link.kind == "bridge")
+            .cloned()
+            .collect();
+        seen.pinned = bridges
+            .iter()
+            .map(|bridge| (bridge.index, is_pinned(bridge)))
+            .collect();
         Ok(seen)
     }
 
     /// Reads another network namespace, on a thread that goes there and ends there.
-    pub(super) async fn read_in(namespace: PathBuf, guests: BTreeSet<IpAddr>) -> Result<Seen, Hidden> {
+    pub(super) async fn read_in(
+        namespace: PathBuf,
+        guests: BTreeSet<IpAddr>,
+    ) -> Result<Seen, Hidden> {
         let file = match fs::File::open(&namespace) {
             Ok(file) => file,
             Err(reason) if reason.kind() == io::ErrorKind::NotFound => return Err(Hidden::Missing),
-            Err(reason) => return Err(Hidden::Forbidden(format!("{}: {reason}", namespace.display()))),
+            Err(reason) => {
+                return Err(Hidden::Forbidden(format!(
+                    "{}: {reason}",
+                    namespace.display()
+                )));
+            }
         };
         let (send, seen) = tokio::sync::oneshot::channel();
-        let reading = std::thread::Builder::new().name("namespace".to_string()).spawn(move || {
-            let entered = move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network));
-            let seen = match entered {
-                // EINVAL: another kind of namespace; ENOTTY and EBADF would be said of other files.
-                Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOTTY | rustix::io::Errno::BADF) => {
-                    Err(Hidden::Other)
-                }
-                Err(rustix::io::Errno::PERM) => Err(Hidden::Forbidden("that needs CAP_SYS_ADMIN".to_string())),
-                Err(reason) => Err(Hidden::Forbidden(reason.to_string())),
-                Ok(()) => {
-                    let interests = [Interest { interface: "lo".to_string(), guests }];
-                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-                    let seen = runtime.and_then(|runtime| runtime.block_on(Seen::read(&interests)));
-                    seen.map_err(|reason| Hidden::Forbidden(reason.to_string()))
-                }
-            };
-            let _ = send.send(seen);
-        });
+        let reading = std::thread::Builder::new()
+            .name("namespace".to_string())
+            .spawn(move || {
+                let entered =
+                    move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network));
+                let seen = match entered {
+                    // EINVAL: another kind of namespace; ENOTTY and EBADF would be said of other files.
+                    Err(
+                        rustix::io::Errno::INVAL
+                        | rustix::io::Errno::NOTTY
+                        | rustix::io::Errno::BADF,
+                    ) => Err(Hidden::Other),
+                    Err(rustix::io::Errno::PERM) => {
+                        Err(Hidden::Forbidden("that needs CAP_SYS_ADMIN".to_string()))
+                    }
+                    Err(reason) => Err(Hidden::Forbidden(reason.to_string())),
+                    Ok(()) => {
+                        let interests = [Interest {
+                            interface: "lo".to_string(),
+                            guests,
+                        }];
+                        let runtime = tokio::runtime::Builder::new_current_thread()
+                            .enable_all()
+                            .build();
+                        let seen =
+                            runtime.and_then(|runtime| runtime.block_on(Seen::read(&interests)));
+                        seen.map_err(|reason| Hidden::Forbidden(reason.to_string()))
+                    }
+                };
+                let _ = send.send(seen);
+            });
         match (reading, seen.await) {
             (Ok(_), Ok(seen)) => seen,
             (Err(reason), _) => Err(Hidden::Forbidden(reason.to_string())),
-            (Ok(_), Err(_)) => Err(Hidden::Forbidden("the thread in the namespace ended early".to_string())),
+            (Ok(_), Err(_)) => Err(Hidden::Forbidden(
+                "the thread in the namespace ended early".to_string(),
+            )),
         }
     }
 
@@ -152,7 +187,10 @@ impl Seen {
         let index = self.links.named(&interest.interface).map(|link| link.index);
         for guest in &interest.guests {
             for bound in [None, index] {
-                let route = netlink.route_to(*guest, bound).await.map_err(|reason| reason.to_string());
+                let route = netlink
+                    .route_to(*guest, bound)
+                    .await
+                    .map_err(|reason| reason.to_string());
                 self.routes.insert((*guest, bound), route);
             }
         }
@@ -161,28 +199,43 @@ impl Seen {
 
 /// The daemon behind this socket, as the kernel tells of it: nothing is asked of it.
 pub(super) async fn daemon(socket: &Path) -> Daemon {
-    let reached = UnixStream::connect(socket).await.and_then(|stream| stream.peer_cred());
+    let reached = UnixStream::connect(socket)
+        .await
+        .and_then(|stream| stream.peer_cred());
     let pid = match reached {
         Ok(peer) => peer.pid(),
-        Err(reason) if matches!(reason.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+        Err(reason)
+            if matches!(
+                reason.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+            ) =>
+        {
             return Daemon::Absent;
         }
         Err(reason) => return Daemon::Hidden(format!("{}: {reason}", socket.display())),
     };
     let status = pid.and_then(|pid| fs::read_to_string(format!("/proc/{pid}/status")).ok());
-    Daemon::Runs { may: status.as_deref().and_then(may_change_interfaces) }
+    Daemon::Runs {
+        may: status.as_deref().and_then(may_change_interfaces),
+    }
 }
 
 /// Whether a process whose /proc/PID/status this is has CAP_NET_ADMIN.
 fn may_change_interfaces(status: &str) -> Option<bool> {
     // linux/capability.h
     const CAP_NET_ADMIN: u64 = 1 << 12;
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))?;
     Some(u64::from_str_radix(effective.trim(), 16).ok()? & CAP_NET_ADMIN != 0)
 }
 
 fn number(path: &str) -> Option<i64> {
-    fs::read_to_string(Path::new("/proc/sys/net").join(path)).ok()?.trim().parse().ok()
+    fs::read_to_string(Path::new("/proc/sys/net").join(path))
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
 }
 
 /// All rules of nftables in this network namespace, as `nft --json list ruleset` prints them; or why they can't be seen.
@@ -190,7 +243,11 @@ pub(super) async fn rules() -> Result<Value, String> {
     // Ordinary users lack sbin in their path.
     for program in ["nft", "/usr/sbin/nft"] {
         let mut nft = Command::new(program);
-        let said = nft.args(["--json", "list", "ruleset"]).stdin(Stdio::null()).kill_on_drop(true).output();
+        let said = nft
+            .args(["--json", "list", "ruleset"])
+            .stdin(Stdio::null())
+            .kill_on_drop(true)
+            .output();
         match tokio::time::timeout(NFT, said).await {
             Err(_) => return Err(format!("nft did not answer within {} s", NFT.as_secs())),
             Ok(Err(reason)) if reason.kind() == io::ErrorKind::NotFound => {}
@@ -201,7 +258,10 @@ pub(super) async fn rules() -> Result<Value, String> {
             }
             Ok(Ok(said)) => {
                 let reason = String::from_utf8_lossy(&said.stderr);
-                return Err(format!("nft: {}", reason.lines().next().unwrap_or("it failed")));
+                return Err(format!(
+                    "nft: {}",
+                    reason.lines().next().unwrap_or("it failed")
+                ));
             }
         }
     }
@@ -213,10 +273,16 @@ fn is_pinned(bridge: &Link) -> Result<bool, String> {
     // linux/netdevice.h: the address was set by somebody.
     const NET_ADDR_SET: &str = "3";
     let directory = Path::new("/sys/class/net").join(OsString::from(&bridge.name));
-    let read = |name: &str| fs::read_to_string(directory.join(name)).map(|text| text.trim().to_string());
+    let read =
+        |name: &str| fs::read_to_string(directory.join(name)).map(|text| text.trim().to_string());
     match (read("ifindex"), read("addr_assign_type")) {
-        (Ok(index), Ok(assigned)) if index == bridge.index.to_string() => Ok(assigned == NET_ADDR_SET),
-        _ => Err(format!("{} is not of this network namespace", directory.display())),
+        (Ok(index), Ok(assigned)) if index == bridge.index.to_string() => {
+            Ok(assigned == NET_ADDR_SET)
+        }
+        _ => Err(format!(
+            "{} is not of this network namespace",
+            directory.display()
+        )),
     }
 }
 
@@ -227,8 +293,14 @@ mod tests {
     #[test]
     fn a_process_may_change_interfaces_by_cap_net_admin() {
         for (status, may) in [
-            ("Name:\timdsd\nCapPrm:\t0000000000001400\nCapEff:\t0000000000001400\n", Some(true)),
-            ("CapPrm:\t0000000000001400\nCapEff:\t0000000000000400\n", Some(false)),
+            (
+                "Name:\timdsd\nCapPrm:\t0000000000001400\nCapEff:\t0000000000001400\n",
+                Some(true),
+            ),
+            (
+                "CapPrm:\t0000000000001400\nCapEff:\t0000000000000400\n",
+                Some(false),
+            ),
             ("CapEff:\tnonsense\n", None),
             ("Name:\timdsd\n", None),
         ] {

@@ -24,12 +24,26 @@ impl Guest<'_> {
     pub(super) fn headline(&self) -> String {
         let mut line = match &self.way.way {
             Way::Interface { name } => format!("# {} behind {name}", self.way.instance),
-            Way::BridgePort { bridge, port, .. } => format!("# {} behind {port} of {bridge}", self.way.instance),
+            Way::BridgePort { bridge, port, .. } => {
+                format!("# {} behind {port} of {bridge}", self.way.instance)
+            }
         };
-        let lists = [("MACs", self.macs.is_empty()), ("IPv4", self.ipv4.is_empty()), ("IPv6", self.ipv6.is_empty())];
-        let none: Vec<&str> = lists.iter().filter(|(_, is_empty)| *is_empty).map(|(list, _)| *list).collect();
+        let lists = [
+            ("MACs", self.macs.is_empty()),
+            ("IPv4", self.ipv4.is_empty()),
+            ("IPv6", self.ipv6.is_empty()),
+        ];
+        let none: Vec<&str> = lists
+            .iter()
+            .filter(|(_, is_empty)| *is_empty)
+            .map(|(list, _)| *list)
+            .collect();
         if !none.is_empty() {
-            let _ = write!(line, "; no list of its {}, so only those of others are kept from it", none.join(", "));
+            let _ = write!(
+                line,
+                "; no list of its {}, so only those of others are kept from it",
+                none.join(", ")
+            );
         }
         line
     }
@@ -47,7 +61,10 @@ pub(super) fn digest(texts: &[&str]) -> String {
         hash.update((text.len() as u64).to_be_bytes());
         hash.update(text.as_bytes());
     }
-    hash.finalize()[..6].iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize()[..6]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// Reads every guest and reports every fault.
@@ -58,12 +75,20 @@ pub(super) fn read(
     let mut faults: Vec<(InstanceId, String)> = Vec::new();
     let mut interfaces: BTreeMap<&str, &InstanceId> = BTreeMap::new();
     let mut marks: BTreeMap<u32, &InstanceId> = BTreeMap::new();
-    let bridges: BTreeSet<&str> = guests.iter().filter_map(|guest| guest.way.bridge()).collect();
+    let bridges: BTreeSet<&str> = guests
+        .iter()
+        .filter_map(|guest| guest.way.bridge())
+        .collect();
     let mut sound = Vec::new();
     for guest in guests {
         let mut wrong = Vec::new();
         let name = guest.way.interface();
-        wrong.extend([Some(name), guest.way.bridge()].into_iter().flatten().filter_map(fault_of_name));
+        wrong.extend(
+            [Some(name), guest.way.bridge()]
+                .into_iter()
+                .flatten()
+                .filter_map(fault_of_name),
+        );
         if let Some(other) = interfaces.insert(name, &guest.instance) {
             wrong.push(format!("'{name}' is a way in already, of {other}"));
         }
@@ -81,7 +106,10 @@ pub(super) fn read(
                 None => wrong.push(format!("'{mac}' is not the MAC of an interface")),
             }
         }
-        if let Way::BridgePort { bridge_mac, mark, .. } = &guest.way {
+        if let Way::BridgePort {
+            bridge_mac, mark, ..
+        } = &guest.way
+        {
             if let Some(mac) = bridge_mac {
                 if read_mac(mac).is_none() {
                     wrong.push(format!("'{mac}' is not the MAC of a bridge"));
@@ -92,7 +120,9 @@ pub(super) fn read(
             }
             match marks.insert(*mark, &guest.instance) {
                 _ if *mark == 0 => wrong.push("0 is the mark of nobody".to_string()),
-                Some(other) if *other != guest.instance => wrong.push(format!("the mark {mark:#x} is {other}'s")),
+                Some(other) if *other != guest.instance => {
+                    wrong.push(format!("the mark {mark:#x} is {other}'s"))
+                }
                 _ => {}
             }
         }
@@ -102,24 +132,59 @@ pub(super) fn read(
             without_the_covered(&blocks)
         };
         let ipv4 = blocks(
-            guest.ipv4.iter().map(|&address| Block::of(address)).collect(),
-            guest.ipv4_prefixes.iter().map(|&(network, length)| Block { address: network.into(), length }).collect(),
+            guest
+                .ipv4
+                .iter()
+                .map(|&address| Block::of(address))
+                .collect(),
+            guest
+                .ipv4_prefixes
+                .iter()
+                .map(|&(network, length)| Block {
+                    address: network.into(),
+                    length,
+                })
+                .collect(),
             &mut wrong,
         );
         let ipv6 = blocks(
-            guest.ipv6.iter().map(|&address| Block::of(address)).collect(),
-            guest.ipv6_prefixes.iter().map(|&(network, length)| Block { address: network.into(), length }).collect(),
+            guest
+                .ipv6
+                .iter()
+                .map(|&address| Block::of(address))
+                .collect(),
+            guest
+                .ipv6_prefixes
+                .iter()
+                .map(|&(network, length)| Block {
+                    address: network.into(),
+                    length,
+                })
+                .collect(),
             &mut wrong,
         );
         // An anonymous set refuses an element that another one covers.
         macs.sort();
         macs.dedup();
         let link_local = without_the_covered(&link_local);
-        let link_local = link_local.into_iter().filter(|made| !ipv6.iter().any(|listed| listed.covers(made))).collect();
+        let link_local = link_local
+            .into_iter()
+            .filter(|made| !ipv6.iter().any(|listed| listed.covers(made)))
+            .collect();
         faults.extend(wrong.into_iter().map(|what| (guest.instance.clone(), what)));
-        sound.push(Guest { way: guest, macs, ipv4, ipv6, link_local });
+        sound.push(Guest {
+            way: guest,
+            macs,
+            ipv4,
+            ipv6,
+            link_local,
+        });
     }
-    if faults.is_empty() { Ok(sound) } else { Err(faults) }
+    if faults.is_empty() {
+        Ok(sound)
+    } else {
+        Err(faults)
+    }
 }
 
 impl Way {
@@ -141,7 +206,10 @@ impl Way {
 /// A name that the kernel can't have, or that nft reads as something else: it ends a string at `"`, and `tap*` is every tap.
 pub(super) fn fault_of_name(name: &str) -> Option<String> {
     let can_be_held = |b: u8| b.is_ascii_graphic() && !b"\"\\*/:".contains(&b);
-    let is_name = matches!(name.len(), 1..=15) && name != "." && name != ".." && name.bytes().all(can_be_held);
+    let is_name = matches!(name.len(), 1..=15)
+        && name != "."
+        && name != ".."
+        && name.bytes().all(can_be_held);
     (!is_name).then(|| format!("{name:?} is not an interface name that nft can hold"))
 }
 
@@ -150,7 +218,9 @@ pub(super) fn read_mac(text: &str) -> Option<[u8; 6]> {
     let mut octets = [0; 6];
     let mut parts = text.split(':');
     for octet in &mut octets {
-        let part = parts.next().filter(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        let part = parts
+            .next()
+            .filter(|part| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()))?;
         *octet = u8::from_str_radix(part, 16).ok()?;
     }
     (parts.next().is_none() && octets[0] & 1 == 0 && octets != [0; 6]).then_some(octets)
@@ -158,7 +228,24 @@ pub(super) fn read_mac(text: &str) -> Option<[u8; 6]> {
 
 /// The link-local address that an interface makes of its MAC.
 pub(super) fn eui_64([a, b, c, d, e, f]: [u8; 6]) -> Ipv6Addr {
-    Ipv6Addr::from([0xfe, 0x80, 0, 0, 0, 0, 0, 0, a ^ 2, b, c, 0xff, 0xfe, d, e, f])
+    Ipv6Addr::from([
+        0xfe,
+        0x80,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        a ^ 2,
+        b,
+        c,
+        0xff,
+        0xfe,
+        d,
+        e,
+        f,
+    ])
 }
 
 /// An address, or a network of them.
@@ -168,13 +255,18 @@ pub(super) struct Block {
     pub(super) length: u8,
 }
 
-pub(super) const LINK_LOCAL: Block =
-    Block { address: IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), length: 10 };
+pub(super) const LINK_LOCAL: Block = Block {
+    address: IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)),
+    length: 10,
+};
 
 impl Block {
     pub(super) fn of(address: impl Into<IpAddr>) -> Block {
         let address = address.into();
-        Block { address, length: if address.is_ipv4() { 32 } else { 128 } }
+        Block {
+            address,
+            length: if address.is_ipv4() { 32 } else { 128 },
+        }
     }
 
     /// The first and the last address. IPv4 is counted in the same width.
@@ -183,13 +275,17 @@ impl Block {
             IpAddr::V4(address) => (u128::from(u32::from(address)), 32),
             IpAddr::V6(address) => (u128::from(address), 128),
         };
-        let hosts = 1u128.checked_shl(width - u32::from(self.length)).map_or(u128::MAX, |count| count - 1);
+        let hosts = 1u128
+            .checked_shl(width - u32::from(self.length))
+            .map_or(u128::MAX, |count| count - 1);
         (number & !hosts, number | hosts)
     }
 
     fn covers(&self, other: &Block) -> bool {
         let ((first, last), (others_first, others_last)) = (self.range(), other.range());
-        self.address.is_ipv4() == other.address.is_ipv4() && first <= others_first && others_last <= last
+        self.address.is_ipv4() == other.address.is_ipv4()
+            && first <= others_first
+            && others_last <= last
     }
 
     /// As nft has it in a payload that it knows no type for.
@@ -211,7 +307,8 @@ impl Block {
             return Some(format!("{self} is the metadata service's"));
         }
         let address = self.address;
-        let is_nobodys = address.is_unspecified() || address.is_multicast() || address.is_loopback();
+        let is_nobodys =
+            address.is_unspecified() || address.is_multicast() || address.is_loopback();
         is_nobodys.then(|| format!("{self} can't be a guest's"))
     }
 }
@@ -223,14 +320,21 @@ impl std::fmt::Display for Block {
             IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::from(first as u32)),
             IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::from(first)),
         };
-        if first == last { write!(f, "{first_address}") } else { write!(f, "{first_address}/{}", self.length) }
+        if first == last {
+            write!(f, "{first_address}")
+        } else {
+            write!(f, "{first_address}/{}", self.length)
+        }
     }
 }
 
 /// The same addresses, each in one block only.
 pub(super) fn without_the_covered(blocks: &[Block]) -> Vec<Block> {
     let mut kept: Vec<Block> = Vec::new();
-    for block in blocks.iter().filter(|block| block.length <= if block.address.is_ipv4() { 32 } else { 128 }) {
+    for block in blocks
+        .iter()
+        .filter(|block| block.length <= if block.address.is_ipv4() { 32 } else { 128 })
+    {
         if !kept.iter().any(|other| other.covers(block)) {
             kept.retain(|other| !block.covers(other));
             kept.push(*block);

@@ -120,10 +120,14 @@ impl MetadataAddresses {
 /// script that fails changes nothing.
 ///
 /// Or every fault, with the guest that has it: a caller who leaves those guests out gets rules for the others.
-pub fn script(guests: &[GuestWay], addresses: MetadataAddresses) -> Result<String, Vec<(InstanceId, String)>> {
+pub fn script(
+    guests: &[GuestWay],
+    addresses: MetadataAddresses,
+) -> Result<String, Vec<(InstanceId, String)>> {
     let tables = tables(guests, addresses)?;
-    let mut text =
-        String::from("# The guests' way to the metadata service. Written by imdsd: it replaces these tables.\n");
+    let mut text = String::from(
+        "# The guests' way to the metadata service. Written by imdsd: it replaces these tables.\n",
+    );
     for table in &tables {
         table.write(&mut text);
     }
@@ -134,7 +138,11 @@ pub fn script(guests: &[GuestWay], addresses: MetadataAddresses) -> Result<Strin
 ///
 /// `listed` is what `nft --json list ruleset` printed. The chains of a guest carry a digest of all that concerns it in
 /// their names; the shared chains are known by their hooks and the number of their rules.
-pub fn lacking(listed: &Value, guests: &[GuestWay], addresses: MetadataAddresses) -> Vec<(InstanceId, String)> {
+pub fn lacking(
+    listed: &Value,
+    guests: &[GuestWay],
+    addresses: MetadataAddresses,
+) -> Vec<(InstanceId, String)> {
     let tables = match tables(guests, addresses) {
         Ok(tables) => tables,
         Err(faults) => return faults,
@@ -146,7 +154,9 @@ pub fn lacking(listed: &Value, guests: &[GuestWay], addresses: MetadataAddresses
             Way::Interface { .. } => table.family == INET,
             Way::BridgePort { .. } => true,
         });
-        let missing = needed.flat_map(|table| table.missing(&listed, index)).next();
+        let missing = needed
+            .flat_map(|table| table.missing(&listed, index))
+            .next();
         lacking.extend(missing.map(|what| (guest.instance.clone(), what)));
     }
     lacking
@@ -155,7 +165,9 @@ pub fn lacking(listed: &Value, guests: &[GuestWay], addresses: MetadataAddresses
 /// Whether anything of these tables is there at all, of whatever guests.
 pub fn are_loaded(listed: &Value) -> bool {
     let entries = listed["nftables"].as_array().into_iter().flatten();
-    entries.filter_map(|entry| entry.get("table")).any(|table| table["name"] == TABLE)
+    entries
+        .filter_map(|entry| entry.get("table"))
+        .any(|table| table["name"] == TABLE)
 }
 
 const INET: &str = "inet";
@@ -164,9 +176,15 @@ const BRIDGE: &str = "bridge";
 const TABLE: &str = "imdsd";
 
 /// Both tables, or what is wrong with the guests.
-fn tables(guests: &[GuestWay], addresses: MetadataAddresses) -> Result<[Table; 2], Vec<(InstanceId, String)>> {
+fn tables(
+    guests: &[GuestWay],
+    addresses: MetadataAddresses,
+) -> Result<[Table; 2], Vec<(InstanceId, String)>> {
     let guests = read(guests, addresses)?;
-    Ok([inet_table(&guests, addresses), bridge_table(&guests, addresses)])
+    Ok([
+        inet_table(&guests, addresses),
+        bridge_table(&guests, addresses),
+    ])
 }
 
 /// Guests with interfaces of their own, and what is the same for every way in: no connection tracking.
@@ -180,7 +198,8 @@ fn inet_table(guests: &[Guest], addresses: MetadataAddresses) -> Table {
         Some("prerouting priority raw"),
         None,
         [
-            "# Equal addresses behind two interfaces would share an entry of connection tracking.".to_string(),
+            "# Equal addresses behind two interfaces would share an entry of connection tracking."
+                .to_string(),
             format!("iifname @served ip daddr {ipv4} notrack"),
             format!("iifname @served ip6 daddr {ipv6} notrack"),
             "iifname vmap @guests".to_string(),
@@ -190,9 +209,17 @@ fn inet_table(guests: &[Guest], addresses: MetadataAddresses) -> Table {
         "leaving",
         Some("output priority raw"),
         None,
-        [format!("oifname @served ip saddr {ipv4} notrack"), format!("oifname @served ip6 saddr {ipv6} notrack")],
+        [
+            format!("oifname @served ip saddr {ipv4} notrack"),
+            format!("oifname @served ip6 saddr {ipv6} notrack"),
+        ],
     );
-    table.chain("metadata-claims", None, None, claims_of_addresses(addresses));
+    table.chain(
+        "metadata-claims",
+        None,
+        None,
+        claims_of_addresses(addresses),
+    );
 
     table.collection("set", "served", "type ifname");
     table.collection("map", "guests", "type ifname : verdict");
@@ -222,7 +249,11 @@ fn inet_table(guests: &[Guest], addresses: MetadataAddresses) -> Table {
             ],
         );
         table.element("served", Some(index), format!("\"{name}\""));
-        table.element("guests", Some(index), format!("\"{name}\" : jump {guest_chain}"));
+        table.element(
+            "guests",
+            Some(index),
+            format!("\"{name}\" : jump {guest_chain}"),
+        );
     }
     table
 }
@@ -231,7 +262,10 @@ fn inet_table(guests: &[Guest], addresses: MetadataAddresses) -> Table {
 fn requests_by_interface(guest: &Guest) -> Vec<String> {
     let mut rules = Vec::new();
     if !guest.macs.is_empty() {
-        rules.push(format!("{} counter drop", none_of("ether saddr", &guest.macs)));
+        rules.push(format!(
+            "{} counter drop",
+            none_of("ether saddr", &guest.macs)
+        ));
     }
     rules.push(limit());
     if !guest.ipv4.is_empty() {
@@ -240,7 +274,10 @@ fn requests_by_interface(guest: &Guest) -> Vec<String> {
     if !guest.ipv6.is_empty() {
         // Link-local addresses are the guest's own to choose here: nobody else is on the link.
         rules.push(NEIGHBOURS_ASK.to_string());
-        rules.push(format!("{} counter drop", none_of("ip6 saddr", &with(&guest.ipv6, LINK_LOCAL))));
+        rules.push(format!(
+            "{} counter drop",
+            none_of("ip6 saddr", &with(&guest.ipv6, LINK_LOCAL))
+        ));
     }
     rules
 }
@@ -261,7 +298,12 @@ fn bridge_table(guests: &[Guest], addresses: MetadataAddresses) -> Table {
         return table;
     }
     // Before the bridge learns a source MAC, and before anything is forwarded.
-    table.chain("arriving", Some("prerouting priority -300"), None, ["iifname vmap @guests".to_string()]);
+    table.chain(
+        "arriving",
+        Some("prerouting priority -300"),
+        None,
+        ["iifname vmap @guests".to_string()],
+    );
     // What goes to the host. Marks are set here and not earlier, so that no other table's mark comes after ours, and for
     // every port of every bridge: an unlisted port must be nobody, whatever marked its packets before.
     table.chain(
@@ -285,7 +327,12 @@ fn bridge_table(guests: &[Guest], addresses: MetadataAddresses) -> Table {
         ],
     );
     // Also from ports that are not listed: the box on the uplink is not the metadata service of these guests.
-    table.chain("to-guests", Some("forward priority -200"), None, ["oifname @ports jump metadata-claims".to_string()]);
+    table.chain(
+        "to-guests",
+        Some("forward priority -200"),
+        None,
+        ["oifname @ports jump metadata-claims".to_string()],
+    );
     table.chain(
         "from-host",
         Some("output priority 300"),
@@ -311,7 +358,8 @@ fn bridge_table(guests: &[Guest], addresses: MetadataAddresses) -> Table {
     // A tag of VLAN 0 is taken off by whoever gets the frame, and then there is another one. Read as bits, it is found in
     // tags of either kind; `vlan id` looks into 802.1Q's only.
     let mut claims = vec![
-        "# Two tags, the outer of which is none: no rule below would see what is in the frame.".to_string(),
+        "# Two tags, the outer of which is none: no rule below would see what is in the frame."
+            .to_string(),
         format!("@ll,112,16 & 0x0fff == 0 {TWO_TAGS} counter drop"),
         "# Requests, replies and gratuitous ARP all name their sender.".to_string(),
         format!("{ARP} arp saddr ip {ipv4} counter drop"),
@@ -327,20 +375,45 @@ fn bridge_table(guests: &[Guest], addresses: MetadataAddresses) -> Table {
     table.collection("set", "ways", "type ifname . mark");
     let shared = table.shared_text();
     for (index, guest) in guests.iter().enumerate() {
-        let Way::BridgePort { bridge, bridge_mac, port, mark } = &guest.way.way else { continue };
+        let Way::BridgePort {
+            bridge,
+            bridge_mac,
+            port,
+            mark,
+        } = &guest.way.way
+        else {
+            continue;
+        };
         let taken = Taken::on(bridge);
         for (name, form) in [
             (&taken.macs, "type ether_addr"),
-            (&taken.ipv4, "type ipv4_addr\n    flags interval\n    auto-merge"),
-            (&taken.ipv6, "type ipv6_addr\n    flags interval\n    auto-merge"),
-            (&taken.targets, "typeof @th,64,128\n    flags interval\n    auto-merge"),
+            (
+                &taken.ipv4,
+                "type ipv4_addr\n    flags interval\n    auto-merge",
+            ),
+            (
+                &taken.ipv6,
+                "type ipv6_addr\n    flags interval\n    auto-merge",
+            ),
+            (
+                &taken.targets,
+                "typeof @th,64,128\n    flags interval\n    auto-merge",
+            ),
         ] {
             table.collection("set", name, form);
         }
         let ipv6_taken = guest.ipv6.iter().chain(&guest.link_local);
-        guest.macs.iter().for_each(|mac| table.element(&taken.macs, None, mac.clone()));
-        guest.ipv4.iter().for_each(|block| table.element(&taken.ipv4, None, block.to_string()));
-        ipv6_taken.clone().for_each(|block| table.element(&taken.ipv6, None, block.to_string()));
+        guest
+            .macs
+            .iter()
+            .for_each(|mac| table.element(&taken.macs, None, mac.clone()));
+        guest
+            .ipv4
+            .iter()
+            .for_each(|block| table.element(&taken.ipv4, None, block.to_string()));
+        ipv6_taken
+            .clone()
+            .for_each(|block| table.element(&taken.ipv6, None, block.to_string()));
         ipv6_taken.for_each(|block| table.element(&taken.targets, None, block.as_number()));
         if let Some(mac) = bridge_mac {
             table.element(&taken.macs, None, mac.to_ascii_lowercase());
@@ -353,15 +426,27 @@ fn bridge_table(guests: &[Guest], addresses: MetadataAddresses) -> Table {
         let sender_chain = format!("sender-{}-{digest}", guest.way.instance);
         let requests_chain = format!("requests-{}-{digest}", guest.way.instance);
         let guest_chain = format!("guest-{}-{digest}", guest.way.instance);
-        let mut rules = vec![guest.headline(), "jump metadata-claims".to_string(), format!("jump {sender_chain}")];
+        let mut rules = vec![
+            guest.headline(),
+            "jump metadata-claims".to_string(),
+            format!("jump {sender_chain}"),
+        ];
         rules.extend(frames);
         rules.push(format!("ip daddr {ipv4} jump {requests_chain}"));
         rules.push(format!("ip6 daddr {ipv6} jump {requests_chain}"));
         table.chain(&sender_chain, None, Some(index), [sender]);
         table.chain(&requests_chain, None, Some(index), requests);
         table.chain(&guest_chain, None, Some(index), rules);
-        table.element("senders", Some(index), format!("\"{port}\" : jump {sender_chain}"));
-        table.element("guests", Some(index), format!("\"{port}\" : jump {guest_chain}"));
+        table.element(
+            "senders",
+            Some(index),
+            format!("\"{port}\" : jump {sender_chain}"),
+        );
+        table.element(
+            "guests",
+            Some(index),
+            format!("\"{port}\" : jump {guest_chain}"),
+        );
         table.element("ports", Some(index), format!("\"{port}\""));
         table.element("marks", Some(index), format!("\"{port}\" : {mark:#x}"));
         table.element("marked", Some(index), format!("{mark:#x}"));
@@ -378,15 +463,22 @@ fn claims_of_addresses(MetadataAddresses { ipv4, ipv6 }: MetadataAddresses) -> V
     let target = Block::of(ipv6).as_number();
     vec![
         format!("ip saddr {ipv4} counter drop"),
-        "# Solicitations are claims of their source, advertisements and redirects of their target.".to_string(),
+        "# Solicitations are claims of their source, advertisements and redirects of their target."
+            .to_string(),
         format!("ip6 saddr {ipv6} counter drop"),
-        format!("meta protocol ip6 icmpv6 type {{ nd-neighbor-advert, nd-redirect }} @th,64,128 {target} counter drop"),
+        format!(
+            "meta protocol ip6 icmpv6 type {{ nd-neighbor-advert, nd-redirect }} @th,64,128 {target} counter drop"
+        ),
     ]
 }
 
 /// The bridge would learn from a frame of any protocol that the other guest is here.
 fn sender_of_another(guest: &Guest, taken: &Taken) -> String {
-    but_own("ether saddr", &guest.macs, format!("ether saddr @{} counter drop", taken.macs))
+    but_own(
+        "ether saddr",
+        &guest.macs,
+        format!("ether saddr @{} counter drop", taken.macs),
+    )
 }
 
 /// Whatever frame comes out of a bridge port: it claims nothing that is another's.
@@ -396,10 +488,22 @@ fn frames_by_port(guest: &Guest, taken: &Taken) -> Vec<String> {
     if guest.ipv4.is_empty() {
         rules.push(format!("{ARP} arp saddr ip @{} counter drop", taken.ipv4));
     } else {
-        let own = with(&guest.ipv4, Block { address: IpAddr::V4(Ipv4Addr::UNSPECIFIED), length: 32 });
-        rules.push(format!("{ARP} {} counter drop", none_of("arp saddr ip", &own)));
+        let own = with(
+            &guest.ipv4,
+            Block {
+                address: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                length: 32,
+            },
+        );
+        rules.push(format!(
+            "{ARP} {} counter drop",
+            none_of("arp saddr ip", &own)
+        ));
         if !guest.macs.is_empty() {
-            rules.push(format!("{ARP} {} counter drop", none_of("arp saddr ether", &guest.macs)));
+            rules.push(format!(
+                "{ARP} {} counter drop",
+                none_of("arp saddr ether", &guest.macs)
+            ));
         }
     }
     // Neighbour discovery. The source of a solicitation (of a neighbour or of a router), a router's advertisement or a
@@ -407,19 +511,41 @@ fn frames_by_port(guest: &Guest, taken: &Taken) -> Vec<String> {
     // These are the types from 133 to 137 (nft reads no range of names, they have hyphens).
     const SAYS: &str = "meta protocol ip6 icmpv6 type 133-137";
     const ADVERTISES: &str = "meta protocol ip6 icmpv6 type nd-neighbor-advert";
-    let own: Vec<Block> = guest.ipv6.iter().chain(&guest.link_local).copied().collect();
+    let own: Vec<Block> = guest
+        .ipv6
+        .iter()
+        .chain(&guest.link_local)
+        .copied()
+        .collect();
     let own_targets: Vec<String> = own.iter().map(Block::as_number).collect();
     if !guest.ipv6.is_empty() {
         // Link-local addresses are made by guests and stand in no document: any that is nobody else's will do.
         let unspecified = Block::of(Ipv6Addr::UNSPECIFIED);
         let sources = with(&with(&own, LINK_LOCAL), unspecified);
-        let targets: Vec<String> = with(&own, LINK_LOCAL).iter().map(Block::as_number).collect();
-        rules.push(format!("{SAYS} {} counter drop", none_of("ip6 saddr", &sources)));
-        rules.push(format!("{ADVERTISES} {} counter drop", none_of("@th,64,128", &targets)));
+        let targets: Vec<String> = with(&own, LINK_LOCAL)
+            .iter()
+            .map(Block::as_number)
+            .collect();
+        rules.push(format!(
+            "{SAYS} {} counter drop",
+            none_of("ip6 saddr", &sources)
+        ));
+        rules.push(format!(
+            "{ADVERTISES} {} counter drop",
+            none_of("@th,64,128", &targets)
+        ));
     }
-    let source_of_another = but_own("ip6 saddr", &own, format!("ip6 saddr @{} counter drop", taken.ipv6));
+    let source_of_another = but_own(
+        "ip6 saddr",
+        &own,
+        format!("ip6 saddr @{} counter drop", taken.ipv6),
+    );
     rules.push(format!("{SAYS} {source_of_another}"));
-    let target_of_another = but_own("@th,64,128", &own_targets, format!("@th,64,128 @{} counter drop", taken.targets));
+    let target_of_another = but_own(
+        "@th,64,128",
+        &own_targets,
+        format!("@th,64,128 @{} counter drop", taken.targets),
+    );
     rules.push(format!("{ADVERTISES} {target_of_another}"));
     rules
 }
@@ -428,33 +554,53 @@ fn frames_by_port(guest: &Guest, taken: &Taken) -> Vec<String> {
 fn requests_by_port(guest: &Guest, taken: &Taken, bridge_mac: Option<&str>) -> Vec<String> {
     let mut rules = Vec::new();
     if !guest.macs.is_empty() {
-        rules.push(format!("{} counter drop", none_of("ether saddr", &guest.macs)));
+        rules.push(format!(
+            "{} counter drop",
+            none_of("ether saddr", &guest.macs)
+        ));
     }
     rules.push(limit());
     if let Some(mac) = bridge_mac {
         // The frame may be addressed to a gateway that is another box, or to everybody.
-        rules.push(format!("ether daddr set {} meta pkttype set host", mac.to_ascii_lowercase()));
+        rules.push(format!(
+            "ether daddr set {} meta pkttype set host",
+            mac.to_ascii_lowercase()
+        ));
     }
     rules.push(NEIGHBOURS_ASK.to_string());
     match guest.ipv4.is_empty() {
         true => rules.push(format!("ip saddr @{} counter drop", taken.ipv4)),
         false => rules.push(format!("{} counter drop", none_of("ip saddr", &guest.ipv4))),
     }
-    let own: Vec<Block> = guest.ipv6.iter().chain(&guest.link_local).copied().collect();
+    let own: Vec<Block> = guest
+        .ipv6
+        .iter()
+        .chain(&guest.link_local)
+        .copied()
+        .collect();
     if !guest.ipv6.is_empty() {
         // No link-local address but those that follow from its MACs: by neighbour discovery anybody could claim another.
         rules.push(format!("{} counter drop", none_of("ip6 saddr", &own)));
     } else {
         if !guest.link_local.is_empty() {
-            rules.push(format!("ip6 saddr {LINK_LOCAL} {} counter drop", none_of("ip6 saddr", &guest.link_local)));
+            rules.push(format!(
+                "ip6 saddr {LINK_LOCAL} {} counter drop",
+                none_of("ip6 saddr", &guest.link_local)
+            ));
         }
-        rules.push(but_own("ip6 saddr", &own, format!("ip6 saddr @{} counter drop", taken.ipv6)));
+        rules.push(but_own(
+            "ip6 saddr",
+            &own,
+            format!("ip6 saddr @{} counter drop", taken.ipv6),
+        ));
     }
     rules
 }
 
 fn limit() -> String {
-    format!("limit rate over {PACKETS_A_SECOND}/second burst {PACKETS_A_SECOND} packets counter drop")
+    format!(
+        "limit rate over {PACKETS_A_SECOND}/second burst {PACKETS_A_SECOND} packets counter drop"
+    )
 }
 
 /// The sets of what a bridge's guests own. They are named by a digest of the bridge's name, which nft could not hold.
@@ -469,13 +615,22 @@ impl Taken {
     fn on(bridge: &str) -> Taken {
         let bridge = digest(&[bridge]);
         let name = |what: &str| format!("{what}-{bridge}");
-        Taken { macs: name("macs"), ipv4: name("ipv4"), ipv6: name("ipv6"), targets: name("nd-targets") }
+        Taken {
+            macs: name("macs"),
+            ipv4: name("ipv4"),
+            ipv6: name("ipv6"),
+            targets: name("nd-targets"),
+        }
     }
 }
 
 /// A rule that is for everything but one's own.
 fn but_own(what: &str, own: &[impl std::fmt::Display], rule: String) -> String {
-    if own.is_empty() { rule } else { format!("{} {rule}", none_of(what, own)) }
+    if own.is_empty() {
+        rule
+    } else {
+        format!("{} {rule}", none_of(what, own))
+    }
 }
 
 /// The condition that it is none of these.
@@ -488,7 +643,10 @@ fn none_of(what: &str, elements: &[impl std::fmt::Display]) -> String {
         let elements: Vec<String> = elements.iter().map(|element| element.to_string()).collect();
         return format!("{what} != {{ {} }}", elements.join(", "));
     }
-    let each: Vec<String> = elements.iter().map(|element| format!("{what} != {element}")).collect();
+    let each: Vec<String> = elements
+        .iter()
+        .map(|element| format!("{what} != {element}"))
+        .collect();
     each.join(" ")
 }
 

@@ -21,11 +21,18 @@ fn guest(digit: u32, way: Way) -> GuestWay {
 
 fn port(name: &str, mark: u32) -> Way {
     let bridge_mac = Some("02:00:00:00:00:FE".to_string());
-    Way::BridgePort { bridge: "br0".to_string(), bridge_mac, port: name.to_string(), mark }
+    Way::BridgePort {
+        bridge: "br0".to_string(),
+        bridge_mac,
+        port: name.to_string(),
+        mark,
+    }
 }
 
 fn interface(name: &str) -> Way {
-    Way::Interface { name: name.to_string() }
+    Way::Interface {
+        name: name.to_string(),
+    }
 }
 
 fn text(guests: &[GuestWay]) -> String {
@@ -34,7 +41,10 @@ fn text(guests: &[GuestWay]) -> String {
 
 #[test]
 fn the_script_says_for_each_guest_what_it_may() {
-    let bridged = text(&[guest(1, port("tap1", 0x1001)), guest(2, port("tap2", 0x1002))]);
+    let bridged = text(&[
+        guest(1, port("tap1", 0x1001)),
+        guest(2, port("tap2", 0x1002)),
+    ]);
     let own = text(&[guest(4, interface("tap4"))]);
     let mut unknown = guest(3, port("tap3", 3));
     (unknown.macs, unknown.ipv4, unknown.ipv6) = Default::default();
@@ -63,7 +73,10 @@ fn the_script_says_for_each_guest_what_it_may() {
     }
     assert!(!own.contains("table bridge imdsd {"));
     // nft looks for ARP and ICMPv6 behind a tag only when it is told to.
-    for line in bridged.lines().filter(|line| line.contains(" arp saddr") || line.contains(" icmpv6 type")) {
+    for line in bridged
+        .lines()
+        .filter(|line| line.contains(" arp saddr") || line.contains(" icmpv6 type"))
+    {
         assert!(line.contains("meta protocol "), "{line}");
     }
     // One limit for each way in, and for both families.
@@ -80,39 +93,106 @@ fn every_fault_is_reported_with_its_guest() {
     #[rustfmt::skip]
     type Change = fn(&mut GuestWay);
     let table: &[(Change, &str)] = &[
-        (|way| way.way = interface("tap*"), "\"tap*\" is not an interface name that nft can hold"),
-        (|way| way.way = interface(""), "\"\" is not an interface name that nft can hold"),
-        (|way| way.way = interface("a\" drop; \""), "\"a\\\" drop; \\\"\" is not an interface name that nft can hold"),
-        (|way| way.way = interface("tap\n"), "\"tap\\n\" is not an interface name that nft can hold"),
-        (|way| way.way = interface("tap\\"), "\"tap\\\\\" is not an interface name that nft can hold"),
-        (|way| way.way = interface("a name"), "\"a name\" is not an interface name that nft can hold"),
+        (
+            |way| way.way = interface("tap*"),
+            "\"tap*\" is not an interface name that nft can hold",
+        ),
+        (
+            |way| way.way = interface(""),
+            "\"\" is not an interface name that nft can hold",
+        ),
+        (
+            |way| way.way = interface("a\" drop; \""),
+            "\"a\\\" drop; \\\"\" is not an interface name that nft can hold",
+        ),
+        (
+            |way| way.way = interface("tap\n"),
+            "\"tap\\n\" is not an interface name that nft can hold",
+        ),
+        (
+            |way| way.way = interface("tap\\"),
+            "\"tap\\\\\" is not an interface name that nft can hold",
+        ),
+        (
+            |way| way.way = interface("a name"),
+            "\"a name\" is not an interface name that nft can hold",
+        ),
         (
             |way| way.way = interface("sixteen-letters-"),
             "\"sixteen-letters-\" is not an interface name that nft can hold",
         ),
-        (|way| way.way = interface("täp"), "\"täp\" is not an interface name that nft can hold"),
-        (|way| way.way = interface("br0"), "'br0' is a bridge that guests are on"),
-        (|way| way.way = interface("tap1"), "'tap1' is a way in already, of i-00000001"),
-        (|way| way.way = port("tap1", 2), "'tap1' is a way in already, of i-00000001"),
-        (|way| way.way = port("tap2", 1), "the mark 0x1 is i-00000001's"),
+        (
+            |way| way.way = interface("täp"),
+            "\"täp\" is not an interface name that nft can hold",
+        ),
+        (
+            |way| way.way = interface("br0"),
+            "'br0' is a bridge that guests are on",
+        ),
+        (
+            |way| way.way = interface("tap1"),
+            "'tap1' is a way in already, of i-00000001",
+        ),
+        (
+            |way| way.way = port("tap1", 2),
+            "'tap1' is a way in already, of i-00000001",
+        ),
+        (
+            |way| way.way = port("tap2", 1),
+            "the mark 0x1 is i-00000001's",
+        ),
         (|way| way.way = port("tap2", 0), "0 is the mark of nobody"),
-        (|way| way.macs = vec!["02:00:00:00:00".into()], "'02:00:00:00:00' is not the MAC of an interface"),
-        (|way| way.macs = vec!["02:00:00:00:00:+1".into()], "'02:00:00:00:00:+1' is not the MAC of an interface"),
-        (|way| way.macs = vec!["03:00:00:00:00:01".into()], "'03:00:00:00:00:01' is not the MAC of an interface"),
-        (|way| way.macs = vec!["00:00:00:00:00:00".into()], "'00:00:00:00:00:00' is not the MAC of an interface"),
-        (|way| way.macs = vec!["02:00:00:00:00:fe".into()], "'02:00:00:00:00:FE' is the bridge's own MAC"),
-        (|way| way.ipv4 = vec![Ipv4Addr::new(169, 254, 169, 254)], "169.254.169.254 is the metadata service's"),
-        (|way| way.ipv4 = vec![Ipv4Addr::UNSPECIFIED], "0.0.0.0 can't be a guest's"),
+        (
+            |way| way.macs = vec!["02:00:00:00:00".into()],
+            "'02:00:00:00:00' is not the MAC of an interface",
+        ),
+        (
+            |way| way.macs = vec!["02:00:00:00:00:+1".into()],
+            "'02:00:00:00:00:+1' is not the MAC of an interface",
+        ),
+        (
+            |way| way.macs = vec!["03:00:00:00:00:01".into()],
+            "'03:00:00:00:00:01' is not the MAC of an interface",
+        ),
+        (
+            |way| way.macs = vec!["00:00:00:00:00:00".into()],
+            "'00:00:00:00:00:00' is not the MAC of an interface",
+        ),
+        (
+            |way| way.macs = vec!["02:00:00:00:00:fe".into()],
+            "'02:00:00:00:00:FE' is the bridge's own MAC",
+        ),
+        (
+            |way| way.ipv4 = vec![Ipv4Addr::new(169, 254, 169, 254)],
+            "169.254.169.254 is the metadata service's",
+        ),
+        (
+            |way| way.ipv4 = vec![Ipv4Addr::UNSPECIFIED],
+            "0.0.0.0 can't be a guest's",
+        ),
         (
             |way| way.ipv4_prefixes = vec![(Ipv4Addr::new(169, 254, 0, 0), 16)],
             "169.254.0.0/16 is the metadata service's",
         ),
-        (|way| way.ipv4_prefixes = vec![(Ipv4Addr::new(10, 0, 0, 0), 33)], "10.0.0.0/33 is not a prefix"),
-        (|way| way.ipv6_prefixes = vec![(Ipv6Addr::UNSPECIFIED, 0)], "::/0 is not a prefix"),
-        (|way| way.ipv6 = vec![MetadataAddresses::EC2.ipv6], "fd00:ec2::254 is the metadata service's"),
+        (
+            |way| way.ipv4_prefixes = vec![(Ipv4Addr::new(10, 0, 0, 0), 33)],
+            "10.0.0.0/33 is not a prefix",
+        ),
+        (
+            |way| way.ipv6_prefixes = vec![(Ipv6Addr::UNSPECIFIED, 0)],
+            "::/0 is not a prefix",
+        ),
+        (
+            |way| way.ipv6 = vec![MetadataAddresses::EC2.ipv6],
+            "fd00:ec2::254 is the metadata service's",
+        ),
     ];
     for (change, fault) in table {
-        assert_eq!(with(*change), Err(vec![(id(2), fault.to_string())]), "{fault}");
+        assert_eq!(
+            with(*change),
+            Err(vec![(id(2), fault.to_string())]),
+            "{fault}"
+        );
     }
     let both = with(|way| (way.way, way.macs) = (port("tap2", 0), vec![String::new()]));
     assert_eq!(both.unwrap_err().len(), 2);
@@ -120,7 +200,10 @@ fn every_fault_is_reported_with_its_guest() {
 
 #[test]
 fn an_address_stands_in_one_block_only() {
-    let block = |address: &str, length| Block { address: address.parse().unwrap(), length };
+    let block = |address: &str, length| Block {
+        address: address.parse().unwrap(),
+        length,
+    };
     #[rustfmt::skip]
     let table: &[(&[Block], &str)] = &[
         (&[block("10.0.0.5", 32), block("10.0.0.5", 32)], "10.0.0.5"),
@@ -132,22 +215,33 @@ fn an_address_stands_in_one_block_only() {
         (&[block("fd11::a00:5", 128), block("10.0.0.5", 32)], "fd11::a00:5, 10.0.0.5"),
     ];
     for (blocks, text) in table {
-        let kept: Vec<String> = without_the_covered(blocks).iter().map(Block::to_string).collect();
+        let kept: Vec<String> = without_the_covered(blocks)
+            .iter()
+            .map(Block::to_string)
+            .collect();
         assert_eq!(kept.join(", "), *text);
     }
     let targets = "0xfe800000000000000000000000000000-0xfebfffffffffffffffffffffffffffff";
     assert_eq!(LINK_LOCAL.as_number(), targets);
-    assert_eq!(eui_64([0x52, 0x54, 0, 0x12, 0x34, 0x56]).to_string(), "fe80::5054:ff:fe12:3456");
+    assert_eq!(
+        eui_64([0x52, 0x54, 0, 0x12, 0x34, 0x56]).to_string(),
+        "fe80::5054:ff:fe12:3456"
+    );
 }
 
 #[test]
 fn a_few_are_compared_and_many_are_a_set() {
     assert_eq!(none_of("ip saddr", &[1, 2]), "ip saddr != 1 ip saddr != 2");
-    assert_eq!(none_of("ip saddr", &[1, 2, 3, 4, 5, 6, 7]), "ip saddr != { 1, 2, 3, 4, 5, 6, 7 }");
+    assert_eq!(
+        none_of("ip saddr", &[1, 2, 3, 4, 5, 6, 7]),
+        "ip saddr != { 1, 2, 3, 4, 5, 6, 7 }"
+    );
 }
 
 #[test]
 fn a_script_for_many_guests_is_made_at_once() {
-    let many: Vec<GuestWay> = (1..=2000).map(|index| guest(index % 10, port(&format!("tap{index}"), index))).collect();
+    let many: Vec<GuestWay> = (1..=2000)
+        .map(|index| guest(index % 10, port(&format!("tap{index}"), index)))
+        .collect();
     assert!(text(&many).len() < 2000 * 4096);
 }

@@ -4,13 +4,24 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use super::place::Place;
-use super::{CHOICES, IMDS, INSTANCE_FIELDS, Judgement, MOST_FAULTS, OPTION_FIELDS, TIME, TIMES, kind, near_miss};
+use super::{
+    CHOICES, IMDS, INSTANCE_FIELDS, Judgement, MOST_FAULTS, OPTION_FIELDS, TIME, TIMES, kind,
+    near_miss,
+};
 
 /// serde reads an array for an object, its elements for the fields in their order. No document means that.
-pub(super) fn lists_for_objects(written: &Value, read: &Value, place: &Place, wrong: &mut Judgement) {
+pub(super) fn lists_for_objects(
+    written: &Value,
+    read: &Value,
+    place: &Place,
+    wrong: &mut Judgement,
+) {
     match (written, read) {
         (Value::Array(_), Value::Object(_)) => {
-            wrong.push((place.clone(), format!("this is an object, not {}", kind(written))));
+            wrong.push((
+                place.clone(),
+                format!("this is an object, not {}", kind(written)),
+            ));
         }
         (Value::Array(written), Value::Array(read)) => {
             for (index, (written, read)) in written.iter().zip(read).enumerate() {
@@ -30,7 +41,10 @@ pub(super) fn lists_for_objects(written: &Value, read: &Value, place: &Place, wr
 
 pub(super) fn unread_fields(value: Value) -> Map<String, Value> {
     match value {
-        Value::Object(members) => members.into_iter().filter(|(field, _)| !is_instance_field(field)).collect(),
+        Value::Object(members) => members
+            .into_iter()
+            .filter(|(field, _)| !is_instance_field(field))
+            .collect(),
         _ => Map::new(),
     }
 }
@@ -48,10 +62,13 @@ pub(super) fn misspelt(instance: &Map<String, Value>) -> Judgement {
     if let Some(Value::Object(options)) = instance.get("MetadataOptions") {
         // Here every unknown field is refused, not only a near miss.
         let place = root.key("MetadataOptions");
-        let unknown = options.keys().filter(|field| !OPTION_FIELDS.contains(&field.as_str()));
+        let unknown = options
+            .keys()
+            .filter(|field| !OPTION_FIELDS.contains(&field.as_str()));
         wrong.extend(unknown.map(|field| {
-            let hint =
-                near_miss(field, &OPTION_FIELDS).map(|word| format!("; did you mean {word}?")).unwrap_or_default();
+            let hint = near_miss(field, &OPTION_FIELDS)
+                .map(|word| format!("; did you mean {word}?"))
+                .unwrap_or_default();
             (place.key(field), format!("is not known{hint}"))
         }));
     }
@@ -66,13 +83,19 @@ pub(super) fn uncapitalised(place: &Place, value: &Value, wrong: &mut Judgement)
     match value {
         Value::Array(elements) => {
             let place = |index| place.index(index);
-            elements.iter().enumerate().for_each(|(index, element)| uncapitalised(&place(index), element, wrong));
+            elements
+                .iter()
+                .enumerate()
+                .for_each(|(index, element)| uncapitalised(&place(index), element, wrong));
         }
         Value::Object(members) => {
             for (field, member) in members {
                 let place = place.key(field);
                 if field.starts_with(|c: char| c.is_ascii_lowercase()) {
-                    wrong.push((place.clone(), "is not known: EC2's fields begin with a capital letter".to_string()));
+                    wrong.push((
+                        place.clone(),
+                        "is not known: EC2's fields begin with a capital letter".to_string(),
+                    ));
                 }
                 uncapitalised(&place, member, wrong);
             }
@@ -81,11 +104,20 @@ pub(super) fn uncapitalised(place: &Place, value: &Value, wrong: &mut Judgement)
     }
 }
 
-pub(super) fn near_misses(place: &Place, members: &Map<String, Value>, known: &[&str]) -> Judgement {
-    let unknown = members.keys().filter(|field| !known.contains(&field.as_str()));
+pub(super) fn near_misses(
+    place: &Place,
+    members: &Map<String, Value>,
+    known: &[&str],
+) -> Judgement {
+    let unknown = members
+        .keys()
+        .filter(|field| !known.contains(&field.as_str()));
     unknown
         .filter_map(|field| {
-            Some((place.key(field), format!("is not known; did you mean {}?", near_miss(field, known)?)))
+            Some((
+                place.key(field),
+                format!("is not known; did you mean {}?", near_miss(field, known)?),
+            ))
         })
         .collect()
 }
@@ -104,7 +136,13 @@ pub(super) fn reduce<T: DeserializeOwned>(value: &mut Value) -> Reduced<T> {
     let (mut faults, mut removed) = (Vec::new(), Vec::new());
     while faults.len() < MOST_FAULTS {
         let error = match serde_path_to_error::deserialize::<_, T>(&*value) {
-            Ok(instance) => return Reduced { instance: Some(instance), faults, removed },
+            Ok(instance) => {
+                return Reduced {
+                    instance: Some(instance),
+                    faults,
+                    removed,
+                };
+            }
             Err(error) => error,
         };
         let (place, whole) = Place::of_error(value, error.path());
@@ -122,7 +160,10 @@ pub(super) fn reduce<T: DeserializeOwned>(value: &mut Value) -> Reduced<T> {
                     continue;
                 }
             }
-            None => faults.push((in_document, in_our_words(&place, place.find_in(value), &message))),
+            None => faults.push((
+                in_document,
+                in_our_words(&place, place.find_in(value), &message),
+            )),
         }
         let whole_in_document = whole.before_removals(&removed);
         if !whole.take_out_of(value) {
@@ -130,7 +171,11 @@ pub(super) fn reduce<T: DeserializeOwned>(value: &mut Value) -> Reduced<T> {
         }
         removed.push(whole_in_document);
     }
-    Reduced { instance: None, faults, removed }
+    Reduced {
+        instance: None,
+        faults,
+        removed,
+    }
 }
 
 /// The whole of a document, an instance or a scenario, can't be taken out of it: its required fields get any value, to
@@ -145,7 +190,9 @@ pub(super) fn stand_in(value: &mut Value, place: &Place, field: &str) -> bool {
         _ => return false,
     };
     match value {
-        Value::Object(members) if *place == Place::root() => members.insert(field.to_string(), any).is_none(),
+        Value::Object(members) if *place == Place::root() => {
+            members.insert(field.to_string(), any).is_none()
+        }
         _ => false,
     }
 }
@@ -161,32 +208,48 @@ pub(super) fn in_our_words(place: &Place, found: Option<&Value>, message: &str) 
             Some((_, "string or map")) if place.ends_in(&["Set", "Event"]) => {
                 "an object with one key, {\"Clear\": …} or {\"Spot\": …} say"
             }
-            Some((_, "string or map")) if place.ends_in(&CHOICES) => "a word, or an object with one key",
+            Some((_, "string or map")) if place.ends_in(&CHOICES) => {
+                "a word, or an object with one key"
+            }
             Some((_, "string or map")) if !place.goes_through("Attachments") => "a string",
-            Some((_, "string or map" | "newtype variant")) => "an object with one key, {\"Listener\": \"NAME\"} say",
+            Some((_, "string or map" | "newtype variant")) => {
+                "an object with one key, {\"Listener\": \"NAME\"} say"
+            }
             Some((_, right)) if right != "a map" && !right.starts_with("struct ") => right,
             _ => "an object",
         };
         return format!("this is {right}, not {}", kind(found));
     }
     // What is about a text and not about its kind or its word is about a time that can't be read.
-    if found.is_some_and(Value::is_string) && place.ends_in(&TIMES) && !message.starts_with("unknown ") {
+    if found.is_some_and(Value::is_string)
+        && place.ends_in(&TIMES)
+        && !message.starts_with("unknown ")
+    {
         return format!("a time is {TIME}");
     }
-    let unknown = quoted_in(message, "unknown field").or_else(|| quoted_in(message, "unknown variant"));
+    let unknown =
+        quoted_in(message, "unknown field").or_else(|| quoted_in(message, "unknown variant"));
     let (Some(unknown), Some((_, expected))) = (unknown, message.rsplit_once(", expected ")) else {
         return message.replace('`', "'");
     };
     // serde names what it knows in backticks: every second piece between them.
     let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
-    let hint = near_miss(unknown, &known).map(|word| format!("; did you mean {word}?")).unwrap_or_default();
-    format!("'{unknown}' is not known{hint} (known: {})", known.join(", "))
+    let hint = near_miss(unknown, &known)
+        .map(|word| format!("; did you mean {word}?"))
+        .unwrap_or_default();
+    format!(
+        "'{unknown}' is not known{hint} (known: {})",
+        known.join(", ")
+    )
 }
 
 /// The first word in backticks of a message that begins with `beginning`.
 pub(super) fn quoted_in<'m>(message: &'m str, beginning: &str) -> Option<&'m str> {
     let rest = message.strip_prefix(beginning)?.strip_prefix(" `")?;
-    Some(rest.rsplit_once("`, expected ").map_or_else(|| rest.trim_end_matches('`'), |(word, _)| word))
+    Some(
+        rest.rsplit_once("`, expected ")
+            .map_or_else(|| rest.trim_end_matches('`'), |(word, _)| word),
+    )
 }
 
 pub(super) fn letters_apart(one: &str, other: &str) -> usize {

@@ -52,7 +52,15 @@ const IMDS: &str = "Imds";
 pub const TIME: &str = "2026-06-01T10:00:00Z, or with an offset, 2026-06-01T12:00:00+02:00";
 
 /// Fields of scenarios that are a word, or an object with one key.
-const CHOICES: [&str; 7] = ["When", "Targets", "Time", "NotBefore", "NotAfter", "NotBeforeDeadline", "Rebalance"];
+const CHOICES: [&str; 7] = [
+    "When",
+    "Targets",
+    "Time",
+    "NotBefore",
+    "NotAfter",
+    "NotBeforeDeadline",
+    "Rebalance",
+];
 
 /// Fields that are times.
 const TIMES: [&str; 9] = [
@@ -68,8 +76,14 @@ const TIMES: [&str; 9] = [
 ];
 
 /// What an operator may write in `MetadataOptions`. EC2 prints `State` there too.
-const OPTION_FIELDS: [&str; 6] =
-    ["State", "HttpTokens", "HttpPutResponseHopLimit", "HttpEndpoint", "HttpProtocolIpv6", "InstanceMetadataTags"];
+const OPTION_FIELDS: [&str; 6] = [
+    "State",
+    "HttpTokens",
+    "HttpPutResponseHopLimit",
+    "HttpEndpoint",
+    "HttpProtocolIpv6",
+    "InstanceMetadataTags",
+];
 
 /// An instance as a document holds it, and where.
 #[derive(Clone, Debug)]
@@ -102,13 +116,25 @@ impl Says {
     }
 
     fn of(instance: &Value) -> Says {
-        let options = instance.get("MetadataOptions").and_then(|options| OptionsUpdate::deserialize(options).ok());
+        let options = instance
+            .get("MetadataOptions")
+            .and_then(|options| OptionsUpdate::deserialize(options).ok());
         let names = |value: Option<&Value>, prefix: &str| -> Vec<String> {
             let members = value.and_then(Value::as_object);
-            members.into_iter().flat_map(Map::keys).map(|name| format!("{prefix}{name}")).collect()
+            members
+                .into_iter()
+                .flat_map(Map::keys)
+                .map(|name| format!("{prefix}{name}"))
+                .collect()
         };
-        let fields = [names(Some(instance), ""), names(instance.get(IMDS), "Imds.")];
-        Says { options: options.unwrap_or_default(), fields: fields.into_iter().flatten().collect() }
+        let fields = [
+            names(Some(instance), ""),
+            names(instance.get(IMDS), "Imds."),
+        ];
+        Says {
+            options: options.unwrap_or_default(),
+            fields: fields.into_iter().flatten().collect(),
+        }
     }
 }
 
@@ -117,12 +143,20 @@ pub fn read(file: &Path, text: &str) -> Result<Vec<Instance>, Vec<Fault>> {
     let (documents, mut faults) = documents_of(file, text);
     faults.extend(ids_twice(&documents));
     faults.extend(secrets_left_out(&documents));
-    all_or_faults(documents.into_iter().map(|document| document.instance).collect(), faults)
+    all_or_faults(
+        documents
+            .into_iter()
+            .map(|document| document.instance)
+            .collect(),
+        faults,
+    )
 }
 
 /// Reads the instances of several documents that somebody sent. Unlike [`read`] it lets pass secrets that an export left
 /// out: whoever takes the instances in restores or refuses them.
-pub fn read_texts<'t>(texts: impl IntoIterator<Item = (&'t Path, &'t str)>) -> Result<Vec<Document>, Vec<Fault>> {
+pub fn read_texts<'t>(
+    texts: impl IntoIterator<Item = (&'t Path, &'t str)>,
+) -> Result<Vec<Document>, Vec<Fault>> {
     let (mut documents, mut faults) = (Vec::new(), Vec::new());
     for (file, text) in texts {
         let (found, wrong) = documents_of(file, text);
@@ -136,14 +170,28 @@ pub fn read_texts<'t>(texts: impl IntoIterator<Item = (&'t Path, &'t str)>) -> R
 /// Reads the instances of a file, or of every `*.json` in a directory: by name, without dot-files and subdirectories.
 pub fn read_path(path: &Path) -> Result<Vec<Instance>, Vec<Fault>> {
     let (documents, faults) = read_documents(path);
-    all_or_faults(documents.into_iter().map(|document| document.instance).collect(), faults)
+    all_or_faults(
+        documents
+            .into_iter()
+            .map(|document| document.instance)
+            .collect(),
+        faults,
+    )
 }
 
 /// Like [`read_path`], with the place of each instance, and those that are sound beside the faults of the others.
 pub fn read_documents(path: &Path) -> (Vec<Document>, Vec<Fault>) {
     let files = match files_at(path) {
         Ok(files) => files,
-        Err(reason) => return (Vec::new(), vec![Fault::of_file(path, format_args!("can't be read: {reason}"))]),
+        Err(reason) => {
+            return (
+                Vec::new(),
+                vec![Fault::of_file(
+                    path,
+                    format_args!("can't be read: {reason}"),
+                )],
+            );
+        }
     };
     let (mut documents, mut faults) = (Vec::new(), Vec::new());
     for file in files {
@@ -153,7 +201,10 @@ pub fn read_documents(path: &Path) -> (Vec<Document>, Vec<Fault>) {
                 documents.extend(found);
                 faults.extend(wrong);
             }
-            Err(reason) => faults.push(Fault::of_file(&file, format_args!("can't be read: {reason}"))),
+            Err(reason) => faults.push(Fault::of_file(
+                &file,
+                format_args!("can't be read: {reason}"),
+            )),
         }
     }
     faults.extend(ids_twice(&documents));
@@ -168,8 +219,9 @@ fn text_of(file: &Path) -> Result<String, String> {
 
 /// The texts of the documents in a file, or in the files of a directory, unread: for whoever sends them on.
 pub fn texts_at(path: &Path) -> Result<Vec<(PathBuf, String)>, Vec<Fault>> {
-    let unreadable =
-        |path: &Path, reason: &dyn fmt::Display| Fault::of_file(path, format_args!("can't be read: {reason}"));
+    let unreadable = |path: &Path, reason: &dyn fmt::Display| {
+        Fault::of_file(path, format_args!("can't be read: {reason}"))
+    };
     let files = files_at(path).map_err(|reason| vec![unreadable(path, &reason)])?;
     let (mut texts, mut faults) = (Vec::new(), Vec::new());
     for file in files {
@@ -184,9 +236,13 @@ pub fn texts_at(path: &Path) -> Result<Vec<(PathBuf, String)>, Vec<Fault>> {
 /// The text of bytes that somebody else read.
 pub fn decode(bytes: Vec<u8>) -> Result<String, String> {
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
-        return Err("it is UTF-16; write it as UTF-8 (PowerShell: Out-File -Encoding utf8)".to_string());
+        return Err(
+            "it is UTF-16; write it as UTF-8 (PowerShell: Out-File -Encoding utf8)".to_string(),
+        );
     }
-    let bytes = bytes.strip_prefix(&[0xef, 0xbb, 0xbf]).map_or(bytes.clone(), <[u8]>::to_vec);
+    let bytes = bytes
+        .strip_prefix(&[0xef, 0xbb, 0xbf])
+        .map_or(bytes.clone(), <[u8]>::to_vec);
     String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_string())
 }
 
@@ -213,7 +269,10 @@ pub fn from_value(value: Value) -> Result<Instance, serde_path_to_error::Error<s
 ///
 /// For documents, and for whoever is about to change an instance.
 pub fn faults(instance: &Instance) -> Vec<(String, String)> {
-    judge(instance).into_iter().map(|(place, message)| (place.to_string(), message)).collect()
+    judge(instance)
+        .into_iter()
+        .map(|(place, message)| (place.to_string(), message))
+        .collect()
 }
 
 /// The word that `word` was probably meant to be: the same but for letter case and, by its length, none, one or
@@ -235,10 +294,18 @@ pub struct JsonFile<'t> {
 impl<'t> JsonFile<'t> {
     /// Reads a text; `file` stands in faults. One that is no JSON has one fault.
     pub fn of(file: &Path, text: &'t str) -> Result<JsonFile<'t>, Vec<Fault>> {
-        let parsed = serde_json::from_str::<Value>(text).and_then(|value| Ok((value, Source::of(text)?)));
+        let parsed =
+            serde_json::from_str::<Value>(text).and_then(|value| Ok((value, Source::of(text)?)));
         match parsed {
-            Ok((value, source)) => Ok(JsonFile { file: file.to_path_buf(), value, source }),
-            Err(error) => Err(vec![Fault { line: error.line(), ..Fault::of_file(file, syntax(&error)) }]),
+            Ok((value, source)) => Ok(JsonFile {
+                file: file.to_path_buf(),
+                value,
+                source,
+            }),
+            Err(error) => Err(vec![Fault {
+                line: error.line(),
+                ..Fault::of_file(file, syntax(&error))
+            }]),
         }
     }
 
@@ -246,14 +313,21 @@ impl<'t> JsonFile<'t> {
     pub fn read<T: Serialize + DeserializeOwned>(&self) -> Result<T, Vec<Fault>> {
         let mut wrong = Judgement::new();
         self.source.keys_twice(&mut wrong);
-        let Reduced { instance: read, faults, .. } = reduce::<T>(&mut self.value.clone());
+        let Reduced {
+            instance: read,
+            faults,
+            ..
+        } = reduce::<T>(&mut self.value.clone());
         wrong.extend(faults);
         if let Some(Ok(written)) = read.as_ref().map(serde_json::to_value) {
             lists_for_objects(&self.value, &written, &Place::root(), &mut wrong);
         }
         match (read, wrong.is_empty()) {
             (Some(read), true) => Ok(read),
-            _ => Err(wrong.into_iter().map(|(place, message)| self.fault(&place, message)).collect()),
+            _ => Err(wrong
+                .into_iter()
+                .map(|(place, message)| self.fault(&place, message))
+                .collect()),
         }
     }
 
@@ -261,13 +335,21 @@ impl<'t> JsonFile<'t> {
     pub fn keys_twice(&self) -> Vec<Fault> {
         let mut wrong = Judgement::new();
         self.source.keys_twice(&mut wrong);
-        wrong.into_iter().map(|(place, message)| self.fault(&place, message)).collect()
+        wrong
+            .into_iter()
+            .map(|(place, message)| self.fault(&place, message))
+            .collect()
     }
 
     /// A fault at a place of the file.
     pub fn fault(&self, place: &Place, message: impl fmt::Display) -> Fault {
         let (file, line) = (self.file.clone(), self.source.line(place));
-        Fault { file, line, field: place.to_string(), message: message.to_string() }
+        Fault {
+            file,
+            line,
+            field: place.to_string(),
+            message: message.to_string(),
+        }
     }
 }
 
@@ -275,14 +357,25 @@ impl<'t> JsonFile<'t> {
 type Judgement = Vec<(Place, String)>;
 
 fn all_or_faults<T>(found: Vec<T>, faults: Vec<Fault>) -> Result<Vec<T>, Vec<Fault>> {
-    if faults.is_empty() { Ok(found) } else { Err(faults) }
+    if faults.is_empty() {
+        Ok(found)
+    } else {
+        Err(faults)
+    }
 }
 
 fn secrets_left_out(documents: &[Document]) -> Vec<Fault> {
     let of_document = |document: &Document| {
         let (file, line) = (document.file.clone(), document.line);
         let wrong = export::restore_secrets(&mut document.instance.clone(), None).into_iter();
-        wrong.map(move |(field, message)| Fault { file: file.clone(), line, field, message }).collect::<Vec<_>>()
+        wrong
+            .map(move |(field, message)| Fault {
+                file: file.clone(),
+                line,
+                field,
+                message,
+            })
+            .collect::<Vec<_>>()
     };
     documents.iter().flat_map(of_document).collect()
 }
@@ -315,7 +408,11 @@ fn ids_twice(documents: &[Document]) -> Vec<Fault> {
                 file: document.file.clone(),
                 line: document.line,
                 field: "InstanceId".to_string(),
-                message: format!("{id} stands in {}:{} already", earlier.file.display(), earlier.line),
+                message: format!(
+                    "{id} stands in {}:{} already",
+                    earlier.file.display(),
+                    earlier.line
+                ),
             }),
             None => drop(first.insert(id, document)),
         }
@@ -325,8 +422,12 @@ fn ids_twice(documents: &[Document]) -> Vec<Fault> {
 
 /// The sound instances of one document, and the faults of the others.
 fn documents_of(file: &Path, text: &str) -> (Vec<Document>, Vec<Fault>) {
-    let fault =
-        |line, field: &Place, message| Fault { file: file.to_path_buf(), line, field: field.to_string(), message };
+    let fault = |line, field: &Place, message| Fault {
+        file: file.to_path_buf(),
+        line,
+        field: field.to_string(),
+        message,
+    };
 
     // 1. It is JSON.
     let JsonFile { value, source, .. } = match JsonFile::of(file, text) {
@@ -350,16 +451,24 @@ fn documents_of(file: &Path, text: &str) -> (Vec<Document>, Vec<Fault>) {
                     instance,
                     file: file.to_path_buf(),
                     line: source.line(&place),
-                    attachment_lines: (0..count).map(|index| source.line(&attachments.index(index))).collect(),
+                    attachment_lines: (0..count)
+                        .map(|index| source.line(&attachments.index(index)))
+                        .collect(),
                     says,
                 });
             }
-            Err(faults) => wrong.extend(faults.into_iter().map(|(field, message)| (place.join(&field), message))),
+            Err(faults) => wrong.extend(
+                faults
+                    .into_iter()
+                    .map(|(field, message)| (place.join(&field), message)),
+            ),
         }
     }
 
-    let mut faults: Vec<Fault> =
-        wrong.into_iter().map(|(place, message)| fault(source.line(&place), &place, message)).collect();
+    let mut faults: Vec<Fault> = wrong
+        .into_iter()
+        .map(|(place, message)| fault(source.line(&place), &place, message))
+        .collect();
     faults.sort_by_key(|fault| fault.line);
     (documents, faults)
 }
@@ -367,7 +476,9 @@ fn documents_of(file: &Path, text: &str) -> (Vec<Document>, Vec<Fault>) {
 fn syntax(error: &serde_json::Error) -> String {
     let message = error.to_string();
     // The line stands in front of the message already.
-    let message = message.rsplit_once(" at line ").map_or(message.as_str(), |(message, _)| message);
+    let message = message
+        .rsplit_once(" at line ")
+        .map_or(message.as_str(), |(message, _)| message);
     format!("not JSON: {message}")
 }
 
@@ -388,28 +499,50 @@ fn instances_in(document: Value, wrong: &mut Judgement) -> Vec<Found> {
             let place = root.key("Reservations");
             for (place, reservation) in array_at(place, output.remove("Reservations"), wrong) {
                 match reservation {
-                    Value::Object(members) => found.extend(instances_in_reservation(&place, members, wrong)),
-                    other => wrong.push((place, format!("a reservation is an object, not {}", kind(&other)))),
+                    Value::Object(members) => {
+                        found.extend(instances_in_reservation(&place, members, wrong))
+                    }
+                    other => wrong.push((
+                        place,
+                        format!("a reservation is an object, not {}", kind(&other)),
+                    )),
                 }
             }
         }
         Value::Object(members) if members.contains_key("Instances") => {
             found = instances_in_reservation(&root, members, wrong);
         }
-        Value::Object(value) => found.push(Found { place: root, value, owner_id: None, reservation_id: None }),
+        Value::Object(value) => found.push(Found {
+            place: root,
+            value,
+            owner_id: None,
+            reservation_id: None,
+        }),
         instances @ Value::Array(_) => {
             for (place, instance) in array_at(root, Some(instances), wrong) {
                 if let Some(value) = object_at(&place, instance, wrong) {
-                    found.push(Found { place, value, owner_id: None, reservation_id: None });
+                    found.push(Found {
+                        place,
+                        value,
+                        owner_id: None,
+                        reservation_id: None,
+                    });
                 }
             }
         }
-        other => wrong.push((root, format!("a document is an object or an array, not {}", kind(&other)))),
+        other => wrong.push((
+            root,
+            format!("a document is an object or an array, not {}", kind(&other)),
+        )),
     }
     found
 }
 
-fn instances_in_reservation(place: &Place, mut reservation: Map<String, Value>, wrong: &mut Judgement) -> Vec<Found> {
+fn instances_in_reservation(
+    place: &Place,
+    mut reservation: Map<String, Value>,
+    wrong: &mut Judgement,
+) -> Vec<Found> {
     let mut text = |field: &str| match reservation.remove(field)? {
         Value::String(text) if field != "OwnerId" || is_account(&text) => Some(text),
         Value::String(text) => {
@@ -417,15 +550,27 @@ fn instances_in_reservation(place: &Place, mut reservation: Map<String, Value>, 
             None
         }
         other => {
-            wrong.push((place.key(field), format!("this is a string, not {}", kind(&other))));
+            wrong.push((
+                place.key(field),
+                format!("this is a string, not {}", kind(&other)),
+            ));
             None
         }
     };
     let (owner_id, reservation_id) = (text("OwnerId"), text("ReservationId"));
     let mut found = Vec::new();
-    for (place, instance) in array_at(place.key("Instances"), reservation.remove("Instances"), wrong) {
+    for (place, instance) in array_at(
+        place.key("Instances"),
+        reservation.remove("Instances"),
+        wrong,
+    ) {
         if let Some(value) = object_at(&place, instance, wrong) {
-            found.push(Found { place, value, owner_id: owner_id.clone(), reservation_id: reservation_id.clone() });
+            found.push(Found {
+                place,
+                value,
+                owner_id: owner_id.clone(),
+                reservation_id: reservation_id.clone(),
+            });
         }
     }
     found
@@ -433,9 +578,11 @@ fn instances_in_reservation(place: &Place, mut reservation: Map<String, Value>, 
 
 fn array_at(place: Place, value: Option<Value>, wrong: &mut Judgement) -> Vec<(Place, Value)> {
     match value {
-        Some(Value::Array(elements)) => {
-            elements.into_iter().enumerate().map(|(index, element)| (place.index(index), element)).collect()
-        }
+        Some(Value::Array(elements)) => elements
+            .into_iter()
+            .enumerate()
+            .map(|(index, element)| (place.index(index), element))
+            .collect(),
         Some(other) => {
             wrong.push((place, format!("this is an array, not {}", kind(&other))));
             Vec::new()
@@ -451,7 +598,10 @@ fn object_at(place: &Place, value: Value, wrong: &mut Judgement) -> Option<Map<S
     match value {
         Value::Object(members) => Some(members),
         other => {
-            wrong.push((place.clone(), format!("an instance is an object, not {}", kind(&other))));
+            wrong.push((
+                place.clone(),
+                format!("an instance is an object, not {}", kind(&other)),
+            ));
             None
         }
     }
@@ -470,12 +620,23 @@ fn kind(value: &Value) -> &'static str {
 
 /// Reads one instance, or says everything that is wrong with it, in places counted from the instance.
 fn instance_of(found: Found) -> Result<(Instance, Says), Judgement> {
-    let Found { value: members, owner_id, reservation_id, .. } = found;
+    let Found {
+        value: members,
+        owner_id,
+        reservation_id,
+        ..
+    } = found;
     let mut wrong = misspelt(&members);
     let mut value = Value::Object(members);
-    let Reduced { instance, faults, removed } = reduce::<Instance>(&mut value);
+    let Reduced {
+        instance,
+        faults,
+        removed,
+    } = reduce::<Instance>(&mut value);
     wrong.extend(faults);
-    let Some(mut instance) = instance else { return Err(wrong) };
+    let Some(mut instance) = instance else {
+        return Err(wrong);
+    };
 
     let mut judged = Judgement::new();
     if let Ok(read) = serde_json::to_value(&instance) {
@@ -497,7 +658,11 @@ fn instance_of(found: Found) -> Result<(Instance, Says), Judgement> {
             wrong.push((place, message));
         }
     }
-    if wrong.is_empty() { Ok((instance, says)) } else { Err(wrong) }
+    if wrong.is_empty() {
+        Ok((instance, says))
+    } else {
+        Err(wrong)
+    }
 }
 
 #[cfg(test)]

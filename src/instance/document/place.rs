@@ -49,7 +49,9 @@ impl Place {
     }
 
     pub(super) fn goes_through(&self, field: &str) -> bool {
-        self.0.iter().any(|step| matches!(step, Step::Key(key) if key == field))
+        self.0
+            .iter()
+            .any(|step| matches!(step, Step::Key(key) if key == field))
     }
 
     pub(super) fn ends_in(&self, fields: &[&str]) -> bool {
@@ -95,8 +97,12 @@ impl Place {
 
     /// Takes what stands here out of the value. Nothing can be done about the root.
     pub(super) fn take_out_of(&self, value: &mut Value) -> bool {
-        let Some((last, above)) = self.0.split_last() else { return false };
-        let Some(here) = Place(above.to_vec()).find_in_mut(value) else { return false };
+        let Some((last, above)) = self.0.split_last() else {
+            return false;
+        };
+        let Some(here) = Place(above.to_vec()).find_in_mut(value) else {
+            return false;
+        };
         match (last, here) {
             (Step::Key(key), Value::Object(members)) => members.remove(key).is_some(),
             (Step::Index(index), Value::Array(elements)) if *index < elements.len() => {
@@ -114,10 +120,13 @@ impl Place {
             let step = match step {
                 Step::Key(key) => Step::Key(key.clone()),
                 Step::Index(index) => {
-                    let gone: BTreeSet<usize> = removed.iter().filter_map(|gone| gone.index_in(&before)).collect();
-                    Step::Index(
-                        gone.into_iter().fold(*index, |index, gone| if gone <= index { index + 1 } else { index }),
-                    )
+                    let gone: BTreeSet<usize> = removed
+                        .iter()
+                        .filter_map(|gone| gone.index_in(&before))
+                        .collect();
+                    Step::Index(gone.into_iter().fold(*index, |index, gone| {
+                        if gone <= index { index + 1 } else { index }
+                    }))
                 }
             };
             before.0.push(step);
@@ -163,8 +172,17 @@ pub(super) struct Node<'t> {
 
 impl<'t> Source<'t> {
     pub(super) fn of(text: &'t str) -> serde_json::Result<Source<'t>> {
-        let line_ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(end, _)| end).collect();
-        Ok(Source { text, line_ends, root: Node::of(serde_json::from_str(text)?)? })
+        let line_ends = text
+            .bytes()
+            .enumerate()
+            .filter(|(_, byte)| *byte == b'\n')
+            .map(|(end, _)| end)
+            .collect();
+        Ok(Source {
+            text,
+            line_ends,
+            root: Node::of(serde_json::from_str(text)?)?,
+        })
     }
 
     /// The line at which `place` begins, or what is nearest above it when it is missing.
@@ -173,7 +191,12 @@ impl<'t> Source<'t> {
         for step in &place.0 {
             let below = match step {
                 // The last one of several is the one that was read.
-                Step::Key(key) => here.members.iter().rev().find(|(name, _)| name == key).map(|(_, node)| node),
+                Step::Key(key) => here
+                    .members
+                    .iter()
+                    .rev()
+                    .find(|(name, _)| name == key)
+                    .map(|(_, node)| node),
                 Step::Index(index) => here.elements.get(*index),
             };
             let Some(below) = below else { break };
@@ -197,7 +220,10 @@ impl<'t> Source<'t> {
         for (key, member) in &node.members {
             let place = place.key(key);
             if let Some(earlier) = first.insert(key, member) {
-                wrong.push((place.clone(), format!("stands twice, on line {} already", self.line_of(earlier))));
+                wrong.push((
+                    place.clone(),
+                    format!("stands twice, on line {} already", self.line_of(earlier)),
+                ));
             }
             self.keys_twice_in(member, &place, wrong);
         }
@@ -225,7 +251,11 @@ impl<'t> Node<'t> {
             }
             _ => {}
         }
-        Ok(Node { raw, members, elements })
+        Ok(Node {
+            raw,
+            members,
+            elements,
+        })
     }
 }
 

@@ -21,13 +21,19 @@ fn read_text(text: &str) -> Result<Vec<Instance>, Vec<Fault>> {
 }
 
 fn refused(text: &str) -> Vec<String> {
-    read_text(text).expect_err(text).iter().map(Fault::to_string).collect()
+    read_text(text)
+        .expect_err(text)
+        .iter()
+        .map(Fault::to_string)
+        .collect()
 }
 
 /// A sound instance with some of its fields replaced.
 fn with(fields: Value) -> Value {
     let mut instance = json!({ "InstanceId": ID, "LaunchTime": "2026-01-01T00:00:00Z" });
-    let Value::Object(fields) = fields else { panic!("fields are an object") };
+    let Value::Object(fields) = fields else {
+        panic!("fields are an object")
+    };
     instance.as_object_mut().unwrap().extend(fields);
     instance
 }
@@ -36,20 +42,29 @@ fn with(fields: Value) -> Value {
 fn the_four_shapes_are_read() {
     let one = with(json!({}));
     let other = with(json!({ "InstanceId": "i-12345678" }));
-    let reservation = json!({ "OwnerId": "123456789012", "ReservationId": "r-1", "Instances": [one] });
+    let reservation =
+        json!({ "OwnerId": "123456789012", "ReservationId": "r-1", "Instances": [one] });
     for (document, count, owner) in [
         (one.clone(), 1, None),
         (json!([]), 0, None),
         (json!([one, other]), 2, None),
         (reservation.clone(), 1, Some("123456789012")),
         (json!({ "Reservations": [] }), 0, None),
-        (json!({ "Reservations": [{ "Instances": [other] }, reservation] }), 2, Some("123456789012")),
+        (
+            json!({ "Reservations": [{ "Instances": [other] }, reservation] }),
+            2,
+            Some("123456789012"),
+        ),
     ] {
         let instances = read_text(&document.to_string()).unwrap();
         assert_eq!(instances.len(), count, "{document}");
         if let Some(last) = instances.last() {
             assert_eq!(last.imds.owner_id.as_deref(), owner, "{document}");
-            assert_eq!(last.imds.reservation_id.is_some(), owner.is_some(), "{document}");
+            assert_eq!(
+                last.imds.reservation_id.is_some(),
+                owner.is_some(),
+                "{document}"
+            );
         }
     }
 }
@@ -57,7 +72,8 @@ fn the_four_shapes_are_read() {
 #[test]
 fn the_imds_object_goes_before_the_reservation() {
     let instance = with(json!({ "Imds": { "OwnerId": "222222222222", "ReservationId": "r-2" } }));
-    let document = json!({ "OwnerId": "111111111111", "ReservationId": "r-1", "Instances": [instance] });
+    let document =
+        json!({ "OwnerId": "111111111111", "ReservationId": "r-1", "Instances": [instance] });
     let instances = read_text(&document.to_string()).unwrap();
     assert_eq!(instances[0].imds.owner_id.as_deref(), Some("222222222222"));
     assert_eq!(instances[0].imds.reservation_id.as_deref(), Some("r-2"));
@@ -67,19 +83,55 @@ fn the_imds_object_goes_before_the_reservation() {
 fn other_shapes_are_refused() {
     for (text, expected) in [
         ("", "d.json:1: not JSON: EOF while parsing a value"),
-        ("{\n\n  \"InstanceId\" \"i-1\"}", "d.json:3: not JSON: expected `:`"),
+        (
+            "{\n\n  \"InstanceId\" \"i-1\"}",
+            "d.json:3: not JSON: expected `:`",
+        ),
         ("{}\n}", "d.json:2: not JSON: trailing characters"),
-        ("null", "d.json:1: a document is an object or an array, not null"),
-        ("\"i-12345678\"", "d.json:1: a document is an object or an array, not a string"),
-        ("[\n[]]", "d.json:2: [0]: an instance is an object, not an array"),
-        ("{\"Reservations\":\n{}}", "d.json:2: Reservations: this is an array, not an object"),
-        ("{\"Reservations\":[\n1]}", "d.json:2: Reservations[0]: a reservation is an object, not a number"),
-        ("{\"Reservations\":[\n{}]}", "d.json:2: Reservations[0].Instances: is missing"),
-        ("{\"Instances\":null}", "d.json:1: Instances: this is an array, not null"),
-        ("{\"Instances\":[true]}", "d.json:1: Instances[0]: an instance is an object, not a boolean"),
-        ("{\"Instances\":[],\n\"OwnerId\":\"12\"}", "d.json:2: OwnerId: an account is 12 digits, not '12'"),
-        ("{\"Instances\":[],\n\"OwnerId\":123456789012}", "d.json:2: OwnerId: this is a string, not a number"),
-        ("{\"Instances\":[],\n\"ReservationId\":[]}", "d.json:2: ReservationId: this is a string, not an array"),
+        (
+            "null",
+            "d.json:1: a document is an object or an array, not null",
+        ),
+        (
+            "\"i-12345678\"",
+            "d.json:1: a document is an object or an array, not a string",
+        ),
+        (
+            "[\n[]]",
+            "d.json:2: [0]: an instance is an object, not an array",
+        ),
+        (
+            "{\"Reservations\":\n{}}",
+            "d.json:2: Reservations: this is an array, not an object",
+        ),
+        (
+            "{\"Reservations\":[\n1]}",
+            "d.json:2: Reservations[0]: a reservation is an object, not a number",
+        ),
+        (
+            "{\"Reservations\":[\n{}]}",
+            "d.json:2: Reservations[0].Instances: is missing",
+        ),
+        (
+            "{\"Instances\":null}",
+            "d.json:1: Instances: this is an array, not null",
+        ),
+        (
+            "{\"Instances\":[true]}",
+            "d.json:1: Instances[0]: an instance is an object, not a boolean",
+        ),
+        (
+            "{\"Instances\":[],\n\"OwnerId\":\"12\"}",
+            "d.json:2: OwnerId: an account is 12 digits, not '12'",
+        ),
+        (
+            "{\"Instances\":[],\n\"OwnerId\":123456789012}",
+            "d.json:2: OwnerId: this is a string, not a number",
+        ),
+        (
+            "{\"Instances\":[],\n\"ReservationId\":[]}",
+            "d.json:2: ReservationId: this is a string, not an array",
+        ),
     ] {
         assert_eq!(refused(text), [expected], "{text}");
     }
@@ -147,43 +199,102 @@ fn every_fault_is_reported_with_its_line_and_field() {
         ":28: Reservations[0].Instances[1].LaunchTime: is missing",
     ];
     let mut faults = refused(text);
-    assert!(faults.is_sorted_by_key(|fault| fault.split(':').nth(1).unwrap().parse::<usize>().unwrap()));
+    assert!(
+        faults.is_sorted_by_key(|fault| fault.split(':').nth(1).unwrap().parse::<usize>().unwrap())
+    );
     faults.sort();
     let mut expected = expected.map(|fault| format!("d.json{fault}"));
     expected.sort();
     assert_eq!(faults, expected);
-    assert!(!faults.concat().contains("424242"), "a secret is not printed");
+    assert!(
+        !faults.concat().contains("424242"),
+        "a secret is not printed"
+    );
 }
 
 #[test]
 fn a_fault_of_form_says_what_is_right_and_not_what_is_there() {
     for (fields, expected) in [
-        (json!({ "Imds": 1 }), "Imds: this is an object, not a number"),
-        (json!({ "Imds": { "Role": "hunter2" } }), "Imds.Role: this is an object, not a string"),
-        (json!({ "Imds": { "UserDataText": ["hunter2"] } }), "Imds.UserDataText: this is a string, not an array"),
-        (json!({ "Imds": { "Subnets": [] } }), "Imds.Subnets: this is an object, not an array"),
-        (json!({ "Imds": { "Attachments": {} } }), "Imds.Attachments: this is an array, not an object"),
-        (json!({ "Imds": { "Attachments": [{}] } }), "Imds.Attachments[0]: invalid value: map, expected map with a"),
-        (json!({ "Imds": { "Attachments": [7] } }), "Imds.Attachments[0]: this is an object with one key"),
-        (json!({ "Imds": { "Attachments": ["Listener"] } }), "Imds.Attachments[0]: this is an object with one key"),
-        (json!({ "Imds": [] }), "Imds: this is an object, not an array"),
-        (json!({ "Tags": [["Name", "v"]] }), "Tags[0]: this is an object, not an array"),
-        (json!({ "MetadataOptions": [] }), "MetadataOptions: this is an object, not an array"),
-        (json!({ "Placement": ["us-east-1a"] }), "Placement: this is an object, not an array"),
-        (json!({ "State": "running" }), "State: this is an object, not a string"),
+        (
+            json!({ "Imds": 1 }),
+            "Imds: this is an object, not a number",
+        ),
+        (
+            json!({ "Imds": { "Role": "hunter2" } }),
+            "Imds.Role: this is an object, not a string",
+        ),
+        (
+            json!({ "Imds": { "UserDataText": ["hunter2"] } }),
+            "Imds.UserDataText: this is a string, not an array",
+        ),
+        (
+            json!({ "Imds": { "Subnets": [] } }),
+            "Imds.Subnets: this is an object, not an array",
+        ),
+        (
+            json!({ "Imds": { "Attachments": {} } }),
+            "Imds.Attachments: this is an array, not an object",
+        ),
+        (
+            json!({ "Imds": { "Attachments": [{}] } }),
+            "Imds.Attachments[0]: invalid value: map, expected map with a",
+        ),
+        (
+            json!({ "Imds": { "Attachments": [7] } }),
+            "Imds.Attachments[0]: this is an object with one key",
+        ),
+        (
+            json!({ "Imds": { "Attachments": ["Listener"] } }),
+            "Imds.Attachments[0]: this is an object with one key",
+        ),
+        (
+            json!({ "Imds": [] }),
+            "Imds: this is an object, not an array",
+        ),
+        (
+            json!({ "Tags": [["Name", "v"]] }),
+            "Tags[0]: this is an object, not an array",
+        ),
+        (
+            json!({ "MetadataOptions": [] }),
+            "MetadataOptions: this is an object, not an array",
+        ),
+        (
+            json!({ "Placement": ["us-east-1a"] }),
+            "Placement: this is an object, not an array",
+        ),
+        (
+            json!({ "State": "running" }),
+            "State: this is an object, not a string",
+        ),
         (json!({ "State": { "Code": 16 } }), "State.Name: is missing"),
         (json!({ "Tags": null }), "Tags: this is an array, not null"),
-        (json!({ "AmiLaunchIndex": "0" }), "AmiLaunchIndex: this is a whole number from 0, not a string"),
-        (json!({ "LaunchTime": "yesterday" }), "LaunchTime: a time is 2026-06-01T10:00:00Z, or with an offset"),
-        (json!({ "LaunchTime": "2026-01-01 10:00" }), "LaunchTime: a time is 2026-06-01T10:00:00Z"),
+        (
+            json!({ "AmiLaunchIndex": "0" }),
+            "AmiLaunchIndex: this is a whole number from 0, not a string",
+        ),
+        (
+            json!({ "LaunchTime": "yesterday" }),
+            "LaunchTime: a time is 2026-06-01T10:00:00Z, or with an offset",
+        ),
+        (
+            json!({ "LaunchTime": "2026-01-01 10:00" }),
+            "LaunchTime: a time is 2026-06-01T10:00:00Z",
+        ),
         (json!({ "LaunchTime": 1 }), "LaunchTime: this is a"),
     ] {
         let faults = refused(&with(fields.clone()).to_string());
         let right = faults.len() == 1 && faults[0].starts_with(&format!("d.json:1: {expected}"));
-        assert!(right && !faults[0].contains("hunter2"), "{fields}: {faults:?}");
+        assert!(
+            right && !faults[0].contains("hunter2"),
+            "{fields}: {faults:?}"
+        );
     }
     let reservation = json!({ "ReservationId": "r\n1", "Instances": [with(json!({}))] });
-    assert!(refused(&reservation.to_string())[0].contains("Imds.ReservationId: has a control character (U+000A)"));
+    assert!(
+        refused(&reservation.to_string())[0]
+            .contains("Imds.ReservationId: has a control character (U+000A)")
+    );
 }
 
 #[test]
@@ -204,7 +315,9 @@ fn two_instances_with_one_id_are_refused() {
     let one = with(json!({})).to_string();
     assert_eq!(
         refused(&format!("[\n{one},\n{one}]")),
-        [format!("d.json:3: InstanceId: {ID} stands in d.json:2 already")]
+        [format!(
+            "d.json:3: InstanceId: {ID} stands in d.json:2 already"
+        )]
     );
 }
 
@@ -213,12 +326,15 @@ fn a_roles_source_is_judged_before_it_is_asked() {
     let profile = json!({ "Arn": "arn:aws:iam::123456789012:instance-profile/p", "Id": "AIPA" });
     let judged = |source: &str, fields: Value| {
         let role = json!({ "RoleName": "r", "Source": { source: fields } });
-        let document = with(json!({ "IamInstanceProfile": profile, "Imds": { "Role": role } })).to_string();
+        let document =
+            with(json!({ "IamInstanceProfile": profile, "Imds": { "Role": role } })).to_string();
         match read(Path::new("d.json"), &document) {
             Ok(_) => String::new(),
             Err(faults) => {
                 let fields: Vec<_> = faults.iter().map(|fault| fault.field.as_str()).collect();
-                fields.join(" ").replace(&format!("Imds.Role.Source.{source}."), "")
+                fields
+                    .join(" ")
+                    .replace(&format!("Imds.Role.Source.{source}."), "")
             }
         }
     };
@@ -227,8 +343,14 @@ fn a_roles_source_is_judged_before_it_is_asked() {
         (json!({ "Command": ["/bin/p"], "TimeoutSeconds": 60 }), ""),
         (json!({ "Command": [] }), "Command"),
         (json!({ "Command": ["p"] }), "Command"),
-        (json!({ "Command": ["./p"], "TimeoutSeconds": 0 }), "Command TimeoutSeconds"),
-        (json!({ "Command": ["/bin/p"], "TimeoutSeconds": 61 }), "TimeoutSeconds"),
+        (
+            json!({ "Command": ["./p"], "TimeoutSeconds": 0 }),
+            "Command TimeoutSeconds",
+        ),
+        (
+            json!({ "Command": ["/bin/p"], "TimeoutSeconds": 61 }),
+            "TimeoutSeconds",
+        ),
     ] {
         assert_eq!(judged("Process", fields.clone()), faulty, "{fields}");
     }
@@ -253,15 +375,33 @@ fn a_roles_source_is_judged_before_it_is_asked() {
                 ("ExternalId", json!("a b")),
             ],
         ),
-        ("AssumeRoleWithWebIdentity", &web, vec![("Audience", json!(""))]),
+        (
+            "AssumeRoleWithWebIdentity",
+            &web,
+            vec![("Audience", json!(""))],
+        ),
     ] {
         assert_eq!(judged(source, sound.clone()), "");
-        let shared = [("DurationSeconds", json!(899)), ("DurationSeconds", json!(43_201)), ("CaFile", json!("ca"))];
+        let shared = [
+            ("DurationSeconds", json!(899)),
+            ("DurationSeconds", json!(43_201)),
+            ("CaFile", json!("ca")),
+        ];
         for (field, value) in rows.into_iter().chain(shared) {
-            assert_eq!(judged(source, changed(sound.clone(), field, value.clone())), field, "{field} {value}");
+            assert_eq!(
+                judged(source, changed(sound.clone(), field, value.clone())),
+                field,
+                "{field} {value}"
+            );
         }
         for duration in [900, 43_200] {
-            assert_eq!(judged(source, changed(sound.clone(), "DurationSeconds", json!(duration))), "");
+            assert_eq!(
+                judged(
+                    source,
+                    changed(sound.clone(), "DurationSeconds", json!(duration))
+                ),
+                ""
+            );
         }
         for endpoint in [
             "",
@@ -288,7 +428,11 @@ fn a_roles_source_is_judged_before_it_is_asked() {
             "arn:minio:iam:::role/nOybJqMNzNmroqEKq5D0EUsRZw0",
             "arn:minio:iam:us-east-1::role/nOybJqMNzNmroqEKq5D0EUsRZw0",
         ] {
-            assert_eq!(judged(source, changed(sound.clone(), "RoleArn", json!(arn))), "", "{arn}");
+            assert_eq!(
+                judged(source, changed(sound.clone(), "RoleArn", json!(arn))),
+                "",
+                "{arn}"
+            );
         }
         for arn in [
             "",
@@ -302,7 +446,11 @@ fn a_roles_source_is_judged_before_it_is_asked() {
             "arn::iam::123456789012:role/r",
             "arn:aws:iam::role/r",
         ] {
-            assert_eq!(judged(source, changed(sound.clone(), "RoleArn", json!(arn))), "RoleArn", "{arn}");
+            assert_eq!(
+                judged(source, changed(sound.clone(), "RoleArn", json!(arn))),
+                "RoleArn",
+                "{arn}"
+            );
         }
     }
 }
@@ -311,7 +459,10 @@ fn a_roles_source_is_judged_before_it_is_asked() {
 fn what_metadata_cannot_show_is_refused() {
     let interface = |fields: Value| {
         let mut interface = json!({ "MacAddress": "02:00:00:00:00:01" });
-        interface.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        interface
+            .as_object_mut()
+            .unwrap()
+            .extend(fields.as_object().unwrap().clone());
         interface
     };
     let interfaces = |fields: Value| json!({ "NetworkInterfaces": [interface(fields)] });
@@ -327,46 +478,133 @@ fn what_metadata_cannot_show_is_refused() {
         ),
         (json!({ "KeyName": "a\nb" }), "KeyName"),
         (json!({ "ImageId": "ami-\u{85}" }), "ImageId"),
-        (json!({ "SecurityGroups": [{ "GroupId": "sg-1", "GroupName": "a\tb" }] }), "SecurityGroups[0].GroupName"),
-        (json!({ "Imds": { "Subnets": { "subnet-\r": {} } } }), "Imds.Subnets.subnet-\\r"),
-        (json!({ "Imds": { "OwnerId": "12345678901" } }), "Imds.OwnerId"),
-        (json!({ "Imds": { "OwnerId": "12345678901x" } }), "Imds.OwnerId"),
+        (
+            json!({ "SecurityGroups": [{ "GroupId": "sg-1", "GroupName": "a\tb" }] }),
+            "SecurityGroups[0].GroupName",
+        ),
+        (
+            json!({ "Imds": { "Subnets": { "subnet-\r": {} } } }),
+            "Imds.Subnets.subnet-\\r",
+        ),
+        (
+            json!({ "Imds": { "OwnerId": "12345678901" } }),
+            "Imds.OwnerId",
+        ),
+        (
+            json!({ "Imds": { "OwnerId": "12345678901x" } }),
+            "Imds.OwnerId",
+        ),
         (json!({ "Imds": { "Region": "" } }), "Imds.Region"),
-        (json!({ "Imds": { "UserData": "", "UserDataText": "" } }), "Imds.UserDataText"),
+        (
+            json!({ "Imds": { "UserData": "", "UserDataText": "" } }),
+            "Imds.UserDataText",
+        ),
         (json!({ "Imds": { "UserData": "aGk" } }), "Imds.UserData"),
         (json!({ "Imds": { "UserData": "aGk=\n" } }), "Imds.UserData"),
         (json!({ "Imds": { "UserData": "a Gk" } }), "Imds.UserData"),
         (json!({ "Imds": { "UserData": "a-_=" } }), "Imds.UserData"),
-        (json!({ "Imds": { "UserData": BASE64.encode(vec![0; 16_385]) } }), "Imds.UserData"),
-        (json!({ "Imds": { "UserDataText": "a".repeat(16_385) } }), "Imds.UserDataText"),
+        (
+            json!({ "Imds": { "UserData": BASE64.encode(vec![0; 16_385]) } }),
+            "Imds.UserData",
+        ),
+        (
+            json!({ "Imds": { "UserDataText": "a".repeat(16_385) } }),
+            "Imds.UserDataText",
+        ),
         (json!({ "Imds": { "OpenSshKey": key } }), "KeyName"),
-        (json!({ "KeyName": "k", "Imds": { "OpenSshKey": "" } }), "Imds.OpenSshKey"),
-        (json!({ "KeyName": "k", "Imds": { "OpenSshKey": format!("{key}\n") } }), "Imds.OpenSshKey"),
-        (json!({ "KeyName": "k", "Imds": { "OpenSshKey": format!("{key}\nssh-rsa") } }), "Imds.OpenSshKey"),
-        (json!({ "KeyName": "k", "Imds": { "OpenSshKey": format!("no-pty {key}") } }), "Imds.OpenSshKey"),
-        (json!({ "KeyName": "k", "Imds": { "OpenSshKey": key.replace("ssh-ed25519", "ssh-rsa") } }), "Imds.OpenSshKey"),
-        (json!({ "KeyName": "k", "Imds": { "OpenSshKey": "ssh-rsa AAAA" } }), "Imds.OpenSshKey"),
-        (json!({ "Imds": { "Role": role("r") } }), "IamInstanceProfile"),
-        (json!({ "IamInstanceProfile": profile, "Imds": { "Role": role("") } }), "Imds.Role.RoleName"),
-        (json!({ "IamInstanceProfile": profile, "Imds": { "Role": role("a/b") } }), "Imds.Role.RoleName"),
-        (json!({ "IamInstanceProfile": profile, "Imds": { "Role": role("ü") } }), "Imds.Role.RoleName"),
-        (json!({ "IamInstanceProfile": profile, "Imds": { "Role": role(&"r".repeat(65)) } }), "Imds.Role.RoleName"),
+        (
+            json!({ "KeyName": "k", "Imds": { "OpenSshKey": "" } }),
+            "Imds.OpenSshKey",
+        ),
+        (
+            json!({ "KeyName": "k", "Imds": { "OpenSshKey": format!("{key}\n") } }),
+            "Imds.OpenSshKey",
+        ),
+        (
+            json!({ "KeyName": "k", "Imds": { "OpenSshKey": format!("{key}\nssh-rsa") } }),
+            "Imds.OpenSshKey",
+        ),
+        (
+            json!({ "KeyName": "k", "Imds": { "OpenSshKey": format!("no-pty {key}") } }),
+            "Imds.OpenSshKey",
+        ),
+        (
+            json!({ "KeyName": "k", "Imds": { "OpenSshKey": key.replace("ssh-ed25519", "ssh-rsa") } }),
+            "Imds.OpenSshKey",
+        ),
+        (
+            json!({ "KeyName": "k", "Imds": { "OpenSshKey": "ssh-rsa AAAA" } }),
+            "Imds.OpenSshKey",
+        ),
+        (
+            json!({ "Imds": { "Role": role("r") } }),
+            "IamInstanceProfile",
+        ),
+        (
+            json!({ "IamInstanceProfile": profile, "Imds": { "Role": role("") } }),
+            "Imds.Role.RoleName",
+        ),
+        (
+            json!({ "IamInstanceProfile": profile, "Imds": { "Role": role("a/b") } }),
+            "Imds.Role.RoleName",
+        ),
+        (
+            json!({ "IamInstanceProfile": profile, "Imds": { "Role": role("ü") } }),
+            "Imds.Role.RoleName",
+        ),
+        (
+            json!({ "IamInstanceProfile": profile, "Imds": { "Role": role(&"r".repeat(65)) } }),
+            "Imds.Role.RoleName",
+        ),
         (
             json!({ "IamInstanceProfile": profile, "Imds": { "Role":
                 { "RoleName": "r", "Source": { "Static": { "V2": { "AccessKeyId": "A", "SecretAccessKey": "" } } } } } }),
             "Imds.Role.Source.Static.V2.SecretAccessKey",
         ),
-        (block("Ipv4CidrBlocks", "10.0.0.0"), "Imds.Subnets.subnet-1.Ipv4CidrBlocks[0]"),
-        (block("Ipv4CidrBlocks", "10.0.0.0/33"), "Imds.Subnets.subnet-1.Ipv4CidrBlocks[0]"),
-        (block("Ipv4CidrBlocks", "10.0.0.0/+8"), "Imds.Subnets.subnet-1.Ipv4CidrBlocks[0]"),
-        (block("Ipv4CidrBlocks", "10.0.0.1/24"), "Imds.Subnets.subnet-1.Ipv4CidrBlocks[0]"),
-        (block("Ipv4CidrBlocks", "10.0.0.0/0"), "Imds.Subnets.subnet-1.Ipv4CidrBlocks[0]"),
-        (block("Ipv4CidrBlocks", "2001:db8::/64"), "Imds.Subnets.subnet-1.Ipv4CidrBlocks[0]"),
-        (block("Ipv6CidrBlocks", "2001:db8::/129"), "Imds.Subnets.subnet-1.Ipv6CidrBlocks[0]"),
-        (block("Ipv6CidrBlocks", "2001:db8::1/64"), "Imds.Subnets.subnet-1.Ipv6CidrBlocks[0]"),
-        (json!({ "Imds": { "Attachments": [{ "Listener": "" }] } }), "Imds.Attachments[0].Listener"),
-        (json!({ "Imds": { "Attachments": [{ "Listener": "a" }, { "Listener": "a" }] } }), "Imds.Attachments[1]"),
-        (json!({ "Imds": { "Attachments": [{ "Interface": "a/b" }] } }), "Imds.Attachments[0].Interface"),
+        (
+            block("Ipv4CidrBlocks", "10.0.0.0"),
+            "Imds.Subnets.subnet-1.Ipv4CidrBlocks[0]",
+        ),
+        (
+            block("Ipv4CidrBlocks", "10.0.0.0/33"),
+            "Imds.Subnets.subnet-1.Ipv4CidrBlocks[0]",
+        ),
+        (
+            block("Ipv4CidrBlocks", "10.0.0.0/+8"),
+            "Imds.Subnets.subnet-1.Ipv4CidrBlocks[0]",
+        ),
+        (
+            block("Ipv4CidrBlocks", "10.0.0.1/24"),
+            "Imds.Subnets.subnet-1.Ipv4CidrBlocks[0]",
+        ),
+        (
+            block("Ipv4CidrBlocks", "10.0.0.0/0"),
+            "Imds.Subnets.subnet-1.Ipv4CidrBlocks[0]",
+        ),
+        (
+            block("Ipv4CidrBlocks", "2001:db8::/64"),
+            "Imds.Subnets.subnet-1.Ipv4CidrBlocks[0]",
+        ),
+        (
+            block("Ipv6CidrBlocks", "2001:db8::/129"),
+            "Imds.Subnets.subnet-1.Ipv6CidrBlocks[0]",
+        ),
+        (
+            block("Ipv6CidrBlocks", "2001:db8::1/64"),
+            "Imds.Subnets.subnet-1.Ipv6CidrBlocks[0]",
+        ),
+        (
+            json!({ "Imds": { "Attachments": [{ "Listener": "" }] } }),
+            "Imds.Attachments[0].Listener",
+        ),
+        (
+            json!({ "Imds": { "Attachments": [{ "Listener": "a" }, { "Listener": "a" }] } }),
+            "Imds.Attachments[1]",
+        ),
+        (
+            json!({ "Imds": { "Attachments": [{ "Interface": "a/b" }] } }),
+            "Imds.Attachments[0].Interface",
+        ),
         (
             json!({ "Imds": { "Attachments": [{ "BridgePort": { "Bridge": "br0", "Port": "tap0", "Mark": 0 } }] } }),
             "Imds.Attachments[0].BridgePort.Mark",
@@ -382,8 +620,14 @@ fn what_metadata_cannot_show_is_refused() {
             ] } }),
             "Imds.Attachments[1]",
         ),
-        (json!({ "Imds": { "Attachments": [{ "NetworkNamespace": "a/b" }] } }), "Imds.Attachments[0].NetworkNamespace"),
-        (json!({ "Imds": { "Attachments": [{ "NetworkNamespace": ".." }] } }), "Imds.Attachments[0].NetworkNamespace"),
+        (
+            json!({ "Imds": { "Attachments": [{ "NetworkNamespace": "a/b" }] } }),
+            "Imds.Attachments[0].NetworkNamespace",
+        ),
+        (
+            json!({ "Imds": { "Attachments": [{ "NetworkNamespace": ".." }] } }),
+            "Imds.Attachments[0].NetworkNamespace",
+        ),
         (
             json!({ "Imds": { "Attachments": [{ "SourceAddress": { "Listener": "", "Address": "10.0.0.5" } }] } }),
             "Imds.Attachments[0].SourceAddress.Listener",
@@ -400,10 +644,22 @@ fn what_metadata_cannot_show_is_refused() {
             json!({ "Imds": { "Attachments": [{ "NetworkNamespace": "a" }, { "NetworkNamespace": "/run/netns/a" }] } }),
             "Imds.Attachments[1]",
         ),
-        (interfaces(json!({ "MacAddress": "" })), "NetworkInterfaces[0].MacAddress"),
-        (interfaces(json!({ "MacAddress": "2:0:0:0:0:1" })), "NetworkInterfaces[0].MacAddress"),
-        (interfaces(json!({ "MacAddress": "02-00-00-00-00-01" })), "NetworkInterfaces[0].MacAddress"),
-        (interfaces(json!({ "MacAddress": "02:00:00:00:00:0g" })), "NetworkInterfaces[0].MacAddress"),
+        (
+            interfaces(json!({ "MacAddress": "" })),
+            "NetworkInterfaces[0].MacAddress",
+        ),
+        (
+            interfaces(json!({ "MacAddress": "2:0:0:0:0:1" })),
+            "NetworkInterfaces[0].MacAddress",
+        ),
+        (
+            interfaces(json!({ "MacAddress": "02-00-00-00-00-01" })),
+            "NetworkInterfaces[0].MacAddress",
+        ),
+        (
+            interfaces(json!({ "MacAddress": "02:00:00:00:00:0g" })),
+            "NetworkInterfaces[0].MacAddress",
+        ),
         (
             json!({ "NetworkInterfaces": [interface(json!({})), interface(json!({ "MacAddress": "02:00:00:00:00:02" }))] }),
             "NetworkInterfaces[1].Attachment.DeviceIndex",
@@ -453,8 +709,10 @@ fn faults_of_a_timeline_are_reported_with_line_and_field() {
   { "At": "2026-07-01T00:00:00Z", "Set": { "Spot": { "Action": "destroy", "Time": "2026-07-01T00:00:00Z" } } }
  ] }
 }"#;
-    let places: Vec<String> =
-        refused(text).iter().map(|fault| fault.split(": ").take(2).collect::<Vec<_>>().join(" ")).collect();
+    let places: Vec<String> = refused(text)
+        .iter()
+        .map(|fault| fault.split(": ").take(2).collect::<Vec<_>>().join(" "))
+        .collect();
     assert_eq!(
         places,
         [
@@ -485,15 +743,24 @@ fn near_limits_and_odd_values_are_accepted() {
             { "MacAddress": "02:00:00:00:00:01", "Attachment": { "NetworkCardIndex": 0 } },
             { "MacAddress": "02:00:00:00:00:02", "Attachment": { "NetworkCardIndex": 1 } }] }),
     ] {
-        assert_eq!(read_text(&with(fields.clone()).to_string()).map(|read| read.len()), Ok(1), "{fields}");
+        assert_eq!(
+            read_text(&with(fields.clone()).to_string()).map(|read| read.len()),
+            Ok(1),
+            "{fields}"
+        );
     }
 }
 
 #[test]
 fn mac_addresses_are_lowered() {
-    let instances =
-        read_text(&with(json!({ "NetworkInterfaces": [{ "MacAddress": "02:AB:CD:EF:00:01" }] })).to_string()).unwrap();
-    assert_eq!(instances[0].network_interfaces[0].mac_address, "02:ab:cd:ef:00:01");
+    let instances = read_text(
+        &with(json!({ "NetworkInterfaces": [{ "MacAddress": "02:AB:CD:EF:00:01" }] })).to_string(),
+    )
+    .unwrap();
+    assert_eq!(
+        instances[0].network_interfaces[0].mac_address,
+        "02:ab:cd:ef:00:01"
+    );
     let twice = json!({ "NetworkInterfaces": [
         { "MacAddress": "02:AB:CD:EF:00:01" },
         { "MacAddress": "02:ab:cd:ef:00:01", "Attachment": { "DeviceIndex": 1 } }] });
@@ -506,7 +773,11 @@ fn the_shipped_documents_are_accepted() {
         let instances = read_text(text).unwrap_or_else(|faults| panic!("{faults:#?}"));
         assert_eq!(instances.len(), 1);
         assert_eq!(instances[0].owner_id(), "123456789012");
-        assert!(instances[0].other.len() >= other, "{:?}", instances[0].other.keys().collect::<Vec<_>>());
+        assert!(
+            instances[0].other.len() >= other,
+            "{:?}",
+            instances[0].other.keys().collect::<Vec<_>>()
+        );
     }
 }
 
@@ -520,10 +791,26 @@ fn no_field_of_ec2_is_taken_for_a_misspelling() {
         UsageOperation UsageOperationUpdateTime";
     for field in fields.split(' ') {
         assert!(!is_instance_field(field), "{field}");
-        assert_eq!(misspelt(with(json!({ field: 1 })).as_object().unwrap()), [], "{field}");
+        assert_eq!(
+            misspelt(with(json!({ field: 1 })).as_object().unwrap()),
+            [],
+            "{field}"
+        );
     }
-    assert_eq!(misspelt(with(json!({ "MetadataOptions": { "State": "applied" } })).as_object().unwrap()), []);
-    for (miss, meant) in [("imds", "Imds"), ("IMDS", "Imds"), ("Tag", "Tags"), ("MetadataOptoins", "MetadataOptions")] {
+    assert_eq!(
+        misspelt(
+            with(json!({ "MetadataOptions": { "State": "applied" } }))
+                .as_object()
+                .unwrap()
+        ),
+        []
+    );
+    for (miss, meant) in [
+        ("imds", "Imds"),
+        ("IMDS", "Imds"),
+        ("Tag", "Tags"),
+        ("MetadataOptoins", "MetadataOptions"),
+    ] {
         let wrong = misspelt(with(json!({ miss: 1 })).as_object().unwrap());
         assert_eq!(wrong.len(), 1, "{miss}");
         assert!(wrong[0].1.contains(meant), "{miss}");
@@ -561,7 +848,9 @@ fn the_lists_of_fields_are_those_of_the_structs() {
     let fields: BTreeSet<&str> = fields.split(' ').collect();
     assert_eq!(fields, INSTANCE_FIELDS.into_iter().chain([IMDS]).collect());
 
-    let options = crate::instance::MetadataOptions::deserialize(FieldNames).unwrap_err().to_string();
+    let options = crate::instance::MetadataOptions::deserialize(FieldNames)
+        .unwrap_err()
+        .to_string();
     // And EC2's `State`, which is read-only.
     let options: BTreeSet<&str> = options.split(' ').chain(["State"]).collect();
     assert_eq!(options, OPTION_FIELDS.into_iter().collect());
@@ -580,22 +869,39 @@ fn a_directory_is_read_by_name_without_dot_files() {
     write(".c.json", "i-00000001");
     write("d.json~", "i-00000001");
     std::fs::create_dir(directory.path().join("e.json")).unwrap();
-    let ids: Vec<String> =
-        read_path(directory.path()).unwrap().into_iter().map(|read| read.instance_id.to_string()).collect();
+    let ids: Vec<String> = read_path(directory.path())
+        .unwrap()
+        .into_iter()
+        .map(|read| read.instance_id.to_string())
+        .collect();
     assert_eq!(ids, ["i-00000002", "i-00000001"]);
-    assert_eq!(read_path(&directory.path().join("a.json")).map(|read| read.len()), Ok(1));
+    assert_eq!(
+        read_path(&directory.path().join("a.json")).map(|read| read.len()),
+        Ok(1)
+    );
 
     // A second document of one instance, one that is not text, one that leads nowhere: all are reported, in one run.
     write("f.json", "i-00000002");
     std::fs::write(directory.path().join("g.json"), b"\xff\xfe{\0}\0").unwrap();
     std::os::unix::fs::symlink("nowhere", directory.path().join("h.json")).unwrap();
-    let faults: Vec<String> = read_path(directory.path()).unwrap_err().iter().map(Fault::to_string).collect();
+    let faults: Vec<String> = read_path(directory.path())
+        .unwrap_err()
+        .iter()
+        .map(Fault::to_string)
+        .collect();
     assert_eq!(faults.len(), 3, "{faults:?}");
     assert!(faults[0].contains("g.json: can't be read: "), "{faults:?}");
     assert!(faults[1].contains("h.json: can't be read: "), "{faults:?}");
-    assert!(faults[2].ends_with("a.json:1 already") && faults[2].contains("f.json:1: InstanceId: "), "{faults:?}");
+    assert!(
+        faults[2].ends_with("a.json:1 already") && faults[2].contains("f.json:1: InstanceId: "),
+        "{faults:?}"
+    );
 
-    assert!(read_path(&directory.path().join("absent")).unwrap_err()[0].to_string().contains("can't be read"));
+    assert!(
+        read_path(&directory.path().join("absent")).unwrap_err()[0]
+            .to_string()
+            .contains("can't be read")
+    );
 }
 
 #[test]
@@ -604,22 +910,37 @@ fn faults_of_a_changed_instance_name_their_field() {
     assert_eq!(faults(&instance), []);
     instance.network_interfaces[0].mac_address = "02:00:00:00:00:AA".to_string();
     instance.metadata_options.instance_metadata_tags = Switch::Enabled;
-    instance.tags.push(tags::Tag { key: "a b".to_string(), value: String::new() });
-    let fields: Vec<String> = faults(&instance).into_iter().map(|(field, _)| field).collect();
+    instance.tags.push(tags::Tag {
+        key: "a b".to_string(),
+        value: String::new(),
+    });
+    let fields: Vec<String> = faults(&instance)
+        .into_iter()
+        .map(|(field, _)| field)
+        .collect();
     assert_eq!(fields, ["Tags[2].Key", "NetworkInterfaces[0].MacAddress"]);
 }
 
 #[test]
 fn a_field_in_other_never_takes_the_place_of_one() {
     let mut instance = read_text(DEMO).unwrap().remove(0);
-    instance.other.insert("InstanceId".to_string(), json!("i-12345678"));
+    instance
+        .other
+        .insert("InstanceId".to_string(), json!("i-12345678"));
     assert_eq!(to_value(&instance)["InstanceId"], ID);
 }
 
 fn places_in(value: &Value, place: &Place, places: &mut Vec<Place>) {
     let below: Vec<(Place, &Value)> = match value {
-        Value::Array(elements) => elements.iter().enumerate().map(|(i, below)| (place.index(i), below)).collect(),
-        Value::Object(members) => members.iter().map(|(key, below)| (place.key(key), below)).collect(),
+        Value::Array(elements) => elements
+            .iter()
+            .enumerate()
+            .map(|(i, below)| (place.index(i), below))
+            .collect(),
+        Value::Object(members) => members
+            .iter()
+            .map(|(key, below)| (place.key(key), below))
+            .collect(),
         _ => Vec::new(),
     };
     for (place, value) in below {

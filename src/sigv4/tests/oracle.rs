@@ -29,7 +29,15 @@ struct Case {
 
 fn percent(text: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-_.~".contains(&b);
-    text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect()
+    text.bytes()
+        .map(|b| {
+            if plain(b) {
+                char::from(b).to_string()
+            } else {
+                format!("%{b:02X}")
+            }
+        })
+        .collect()
 }
 
 fn case() -> impl Strategy<Value = Case> {
@@ -40,12 +48,17 @@ fn case() -> impl Strategy<Value = Case> {
         // Of a path that ends in a dot segment this signer makes "/a/", and boto3 "/a". Nobody sends one; boto3's is ours.
         proptest::collection::vec("[A-Za-z0-9._~-]{1,8}", 1..4)
             .prop_map(|parts| format!("/{}", parts.join("/")))
-            .prop_filter("an end that Amazon's signers differ on", |path| !path.ends_with("/.")
+            .prop_filter("an end that Amazon's signers differ on", |path| !path
+                .ends_with("/.")
                 && !path.ends_with("/..")),
     ];
     let pairs = proptest::collection::vec(("[A-Za-z.0-9]{1,12}", "\\PC{0,12}"), 0..5);
-    let header = ("x-(amz-)?[a-z]{3,8}-test", "[!-~]{1,8}( {1,3}[!-~]{1,8}){0,2}");
-    let headers = proptest::collection::btree_map(header.0, header.1, 0..3).prop_map(|map| map.into_iter().collect());
+    let header = (
+        "x-(amz-)?[a-z]{3,8}-test",
+        "[!-~]{1,8}( {1,3}[!-~]{1,8}){0,2}",
+    );
+    let headers = proptest::collection::btree_map(header.0, header.1, 0..3)
+        .prop_map(|map| map.into_iter().collect());
     let token = proptest::option::of("[A-Za-z0-9+/=]{1,60}");
     let rest = (
         token,
@@ -54,26 +67,39 @@ fn case() -> impl Strategy<Value = Case> {
         0_u32..2_000_000_000,
         any::<bool>(),
     );
-    (prop_oneof![Just("GET"), Just("POST")], path, pairs, headers, "\\PC{0,80}", rest).prop_map(
-        |(method, path, pairs, headers, body, (token, region, service, seconds, presigned))| Case {
-            method,
-            path,
-            pairs,
-            headers,
-            body: if method == "GET" { String::new() } else { body },
-            token,
-            region,
-            service,
-            seconds,
-            presigned,
-        },
+    (
+        prop_oneof![Just("GET"), Just("POST")],
+        path,
+        pairs,
+        headers,
+        "\\PC{0,80}",
+        rest,
     )
+        .prop_map(
+            |(method, path, pairs, headers, body, (token, region, service, seconds, presigned))| {
+                Case {
+                    method,
+                    path,
+                    pairs,
+                    headers,
+                    body: if method == "GET" { String::new() } else { body },
+                    token,
+                    region,
+                    service,
+                    seconds,
+                    presigned,
+                }
+            },
+        )
 }
 
 /// Has it signed by Amazon's code.
 fn signed_by_amazon(case: &Case) -> Sent {
-    let query: Vec<_> =
-        case.pairs.iter().map(|(name, value)| format!("{}={}", percent(name), percent(value))).collect();
+    let query: Vec<_> = case
+        .pairs
+        .iter()
+        .map(|(name, value)| format!("{}={}", percent(name), percent(value)))
+        .collect();
     let mut sent = Sent {
         method: case.method.to_string(),
         path: case.path.clone(),
@@ -98,22 +124,39 @@ fn signed_by_amazon(case: &Case) -> Sent {
         .into();
     let question = if sent.query.is_empty() { "" } else { "?" };
     let uri = format!("http://{HOST}{}{question}{}", sent.path, sent.query);
-    let headers = sent.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let request = SignableRequest::new(case.method, uri, headers, SignableBody::Bytes(&sent.body)).unwrap();
-    let (instructions, _) = aws_sigv4::http_request::sign(request, &parameters).unwrap().into_parts();
+    let headers = sent
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()));
+    let request =
+        SignableRequest::new(case.method, uri, headers, SignableBody::Bytes(&sent.body)).unwrap();
+    let (instructions, _) = aws_sigv4::http_request::sign(request, &parameters)
+        .unwrap()
+        .into_parts();
     let (headers, parameters) = instructions.into_parts();
     for (name, value) in parameters {
         let joint = if sent.query.is_empty() { "" } else { "&" };
         sent.query += &format!("{joint}{name}={}", percent(&value));
     }
-    sent.headers.extend(headers.iter().map(|header| (header.name().to_string(), header.value().to_string())));
+    sent.headers.extend(
+        headers
+            .iter()
+            .map(|header| (header.name().to_string(), header.value().to_string())),
+    );
     sent.set("host", HOST);
     sent
 }
 
 fn verdict(case: &Case, sent: &Sent) -> Result<Verified, AuthError> {
-    let now = Timestamp::from_second(case.seconds.into()).unwrap().to_string();
-    check(sent, &key(ID, SECRET, case.token.as_deref()), [&case.region, case.service], &now)
+    let now = Timestamp::from_second(case.seconds.into())
+        .unwrap()
+        .to_string();
+    check(
+        sent,
+        &key(ID, SECRET, case.token.as_deref()),
+        [&case.region, case.service],
+        &now,
+    )
 }
 
 proptest! {

@@ -31,7 +31,10 @@ const REQUESTS: [Recorded; 4] = [
         session_token: None,
         request: "POST / HTTP/1.1\nContent-Type:application/x-www-form-urlencoded; charset=utf-8\nHost:127.0.0.1:18977\n\
             X-Amz-Date:20261123T231945Z\n\nAction=GetCallerIdentity&Version=2011-06-15",
-        signed: ("content-type;host;x-amz-date", "3036fc65d14f389fc6479c5688a61b71ee705d742cff0c4e995876e5a75f8c6b"),
+        signed: (
+            "content-type;host;x-amz-date",
+            "3036fc65d14f389fc6479c5688a61b71ee705d742cff0c4e995876e5a75f8c6b",
+        ),
     },
     // JavaScript: it signs nearly everything, the hash of the body too.
     Recorded {
@@ -72,15 +75,32 @@ const REQUESTS: [Recorded; 4] = [
 
 #[test]
 fn requests_that_the_aws_cli_and_javascript_signed_verify() {
-    for Recorded { service, session_token, request, signed: (list, signature) } in REQUESTS {
+    for Recorded {
+        service,
+        session_token,
+        request,
+        signed: (list, signature),
+    } in REQUESTS
+    {
         let mut sent = Sent::read(request);
         let scope = format!("20261123/us-east-1/{service}/aws4_request");
-        let authorization =
-            format!("AWS4-HMAC-SHA256 Credential={ID}/{scope}, SignedHeaders={list}, Signature={signature}");
+        let authorization = format!(
+            "AWS4-HMAC-SHA256 Credential={ID}/{scope}, SignedHeaders={list}, Signature={signature}"
+        );
         sent.set("authorization", &authorization);
-        let verdict =
-            |sent: &Sent, token| check(sent, &key(ID, SECRET, token), ["us-east-1", service], "2026-11-23T23:20:00Z");
-        assert_eq!(verdict(&sent, session_token).map(|verified| verified.service), Ok(service.into()), "{request}");
+        let verdict = |sent: &Sent, token| {
+            check(
+                sent,
+                &key(ID, SECRET, token),
+                ["us-east-1", service],
+                "2026-11-23T23:20:00Z",
+            )
+        };
+        assert_eq!(
+            verdict(&sent, session_token).map(|verified| verified.service),
+            Ok(service.into()),
+            "{request}"
+        );
         sent.body.push(b' ');
         assert!(verdict(&sent, session_token).is_err(), "{request}");
     }

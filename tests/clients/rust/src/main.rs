@@ -8,18 +8,36 @@ use aws_credential_types::provider::ProvideCredentials as _;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    let machine = std::env::var("IMDSD_TEST_NOT_IN").expect("only a test that made a namespace runs this");
+    let machine =
+        std::env::var("IMDSD_TEST_NOT_IN").expect("only a test that made a namespace runs this");
     let here = std::fs::read_link("/proc/self/ns/net").expect("Linux has network namespaces");
-    assert_ne!(here.to_str(), Some(machine.as_str()), "this is the machine's own network");
+    assert_ne!(
+        here.to_str(),
+        Some(machine.as_str()),
+        "this is the machine's own network"
+    );
 
     // The metadata service speaks plain HTTP, and a client that knows nothing else builds in a fraction of the time.
     let http = aws_smithy_http_client::Builder::new().build_http();
-    let config = aws_config::defaults(BehaviorVersion::latest()).http_client(http.clone()).load().await;
-    let chain = config.credentials_provider().expect("the chain has providers");
-    let credentials = chain.provide_credentials().await.expect("the metadata service has credentials");
+    let config = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http.clone())
+        .load()
+        .await;
+    let chain = config
+        .credentials_provider()
+        .expect("the chain has providers");
+    let credentials = chain
+        .provide_credentials()
+        .await
+        .expect("the metadata service has credentials");
 
-    let client = imds::Client::builder().configure(&ProviderConfig::without_region().with_http_client(http)).build();
-    let instance_id = client.get("/latest/meta-data/instance-id").await.expect("there is an instance id");
+    let client = imds::Client::builder()
+        .configure(&ProviderConfig::without_region().with_http_client(http))
+        .build();
+    let instance_id = client
+        .get("/latest/meta-data/instance-id")
+        .await
+        .expect("there is an instance id");
 
     println!(
         "{}",
@@ -35,5 +53,9 @@ async fn main() {
 
 /// The manifest pins it.
 fn aws_config_version() -> &'static str {
-    include_str!("../Cargo.toml").split("\"=").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or("?")
+    include_str!("../Cargo.toml")
+        .split("\"=")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next())
+        .unwrap_or("?")
 }

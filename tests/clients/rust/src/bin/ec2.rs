@@ -11,9 +11,14 @@ use aws_sdk_ec2::{Client, Config};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    let [endpoint, instance] = [1, 2].map(|n| std::env::args().nth(n).expect("ec2 ENDPOINT INSTANCE"));
-    assert!(endpoint.starts_with("http://127.0.0.1:"), "the endpoint is a test's own");
-    let [id, secret] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"].map(|name| std::env::var(name).expect(name));
+    let [endpoint, instance] =
+        [1, 2].map(|n| std::env::args().nth(n).expect("ec2 ENDPOINT INSTANCE"));
+    assert!(
+        endpoint.starts_with("http://127.0.0.1:"),
+        "the endpoint is a test's own"
+    );
+    let [id, secret] =
+        ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"].map(|name| std::env::var(name).expect(name));
     let config = Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("us-east-1"))
@@ -31,14 +36,24 @@ async fn main() {
             .send()
     };
     let modified = modify(&instance, 7).await.expect("it is modified");
-    let options = modified.instance_metadata_options().expect("the options come back");
+    let options = modified
+        .instance_metadata_options()
+        .expect("the options come back");
     assert_eq!(options.http_put_response_hop_limit(), Some(7));
 
     // As Terraform does: until the sockets carry it.
     let mut state = None;
     for _ in 0..100 {
-        let described = ec2.describe_instances().instance_ids(&instance).send().await.expect("it is described");
-        let found = described.reservations()[0].instances()[0].metadata_options().expect("it has options").clone();
+        let described = ec2
+            .describe_instances()
+            .instance_ids(&instance)
+            .send()
+            .await
+            .expect("it is described");
+        let found = described.reservations()[0].instances()[0]
+            .metadata_options()
+            .expect("it has options")
+            .clone();
         assert_eq!(
             (found.http_put_response_hop_limit(), found.http_tokens()),
             (Some(7), Some(&HttpTokensState::Required))
@@ -49,8 +64,12 @@ async fn main() {
         }
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
-    let too_far = modify(&instance, 65).await.expect_err("65 hops are too many");
-    let nobody = modify("i-00000000000000000", 1).await.expect_err("nobody has this id");
+    let too_far = modify(&instance, 65)
+        .await
+        .expect_err("65 hops are too many");
+    let nobody = modify("i-00000000000000000", 1)
+        .await
+        .expect_err("nobody has this id");
     println!(
         "{}",
         serde_json::json!({
