@@ -5,11 +5,12 @@ use std::sync::Arc;
 use criterion::{Criterion, criterion_group, criterion_main};
 use imdsd::clock::Moment;
 use imdsd::config::demo_instance;
+use imdsd::guest::gate::token::TokenAuthority;
 use imdsd::guest::reply::Answer;
 use imdsd::guest::request::{Body, HostRule, HttpVersion, RawRequest};
-use imdsd::guest::token::TokenAuthority;
 use imdsd::guest::{Guest, Made};
-use imdsd::instance::{Attachment, Family, Origin};
+use imdsd::instance::Attachment;
+use imdsd::origin::{Family, Origin};
 use imdsd::registry::Registry;
 use imdsd::registry::memory::MemoryStore;
 

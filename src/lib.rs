@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The way of a guest's request: `net` accepts it and learns from the kernel where it came in, `registry` says whose it is,
-//! `guest::request` reads it, `guest::admission` decides on the instance's metadata options, `guest::tree` or
+//! `guest::request` reads it, `guest::gate` decides on the instance's metadata options, `guest::tree` or
 //! `guest::token` has the answer, `guest::reply` gives it EC2's form, and `net` sends it as far as it may travel.
 //!
 //! The way of an operator's change: `sigv4` says who signed it, `control` reads and checks it, `registry` stores it durably
@@ -18,13 +18,13 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
-pub mod aemm;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod control;
 pub mod credentials;
 pub mod daemon;
+pub mod document;
 pub mod fault;
 pub mod guest;
 pub mod host;
@@ -32,7 +32,9 @@ pub mod identity;
 pub mod instance;
 pub mod logging;
 pub mod net;
+pub mod origin;
 pub mod ownership;
 pub mod plain_file;
 pub mod registry;
+pub mod secret;
 pub mod sigv4;

@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{Admin, Answer, Host, Refusal, instances};
-use crate::instance::event_request::{EventRequest, Targets};
-use crate::instance::scenario::Scenario;
-use crate::instance::timeline::{Change, Step};
+use crate::instance::events::request::{EventRequest, Targets};
+use crate::instance::events::scenario::Scenario;
+use crate::instance::events::timeline::{Change, Step};
 use crate::instance::{Instance, InstanceId, InstanceState};
 use crate::registry::{Draft, Entry, Snapshot, UpdateError};
 

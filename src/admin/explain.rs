@@ -9,10 +9,11 @@ use std::net::IpAddr;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::ways::{SocketState, WayKind, Ways};
 use super::{Admin, Answer, Asked, Judgement, Refusal, instances};
 use crate::clock::Moment;
-use crate::instance::{Attachment, BridgePort, Family, Instance, InstanceId, SourceAddress};
+use crate::instance::{Attachment, BridgePort, Instance, InstanceId, SourceAddress};
+use crate::net::status::{SocketState, WayKind, Ways};
+use crate::origin::Family;
 use crate::registry::{Claim, Doubt, Entry, Snapshot};
 
 /// Where a request comes in, as far as it is known, and the request.

@@ -27,9 +27,11 @@ use serde_json::{Map, Value, json};
 
 use super::{Admin, Answer, Refusal};
 use crate::clock::Moment;
+use crate::document;
+use crate::document::Document;
+use crate::document::export;
+use crate::document::export::Secrets;
 use crate::fault::Fault;
-use crate::instance::document::{self, Document};
-use crate::instance::export::{self, Secrets};
 use crate::instance::identity_document::identity_document;
 use crate::instance::{Instance, InstanceId, InstanceState};
 use crate::registry::{

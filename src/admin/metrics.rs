@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 
 use super::Admin;
-use super::ways::{SocketState, Way};
 use crate::instance::InstanceState;
+use crate::net::status::{SocketState, Way};
 use crate::registry::{Claim, OptionsState};
 
 const STATES: [InstanceState; 6] = [

@@ -35,7 +35,6 @@ mod metrics;
 pub mod socket;
 #[cfg(test)]
 mod tests;
-pub mod ways;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -50,11 +49,12 @@ use serde_json::{Value, json};
 use tracing::info;
 
 use crate::clock::Moment;
+use crate::document::export::Secrets;
 use crate::fault::Fault;
-use crate::instance::export::Secrets;
-use crate::instance::{Family, Instance, InstanceId};
+use crate::instance::{Instance, InstanceId};
+use crate::net::status::Ways;
+use crate::origin::Family;
 use crate::registry::{Changed, Entry, Left, Registry, StoreError};
-use ways::Ways;
 
 /// What this plane asks of the daemon around it.
 pub trait Host: Send + Sync {

@@ -6,7 +6,8 @@ use http_body_util::BodyExt as _;
 
 use super::*;
 use crate::config::demo_instance;
-use crate::instance::{Attachment, HttpTokens, InstanceState, OptionsUpdate, document};
+use crate::document;
+use crate::instance::{Attachment, HttpTokens, InstanceState, OptionsUpdate};
 use crate::registry::memory::MemoryStore;
 use crate::registry::store::Loaded;
 use crate::registry::{Account, Record, Store, Unreadable};

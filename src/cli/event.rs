@@ -11,16 +11,17 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use super::instance::Form;
-use super::operator::{self, Door, NotDone, each, joined, text};
+use crate::cli::admin_client;
+use crate::cli::admin_client::{Door, NotDone, each, joined, text};
 use crate::clock::iso_seconds;
+use crate::document::TIME;
 use crate::instance::InstanceId;
-use crate::instance::document::TIME;
-use crate::instance::event_request::{
+use crate::instance::events::request::{
     ClearRequest, Event, EventReference, EventRequest, Hint, Length, LifecycleRequest,
     MaintenanceRequest, MetadataRequest, PathReference, SpotRequest, TagTarget, Targets, When,
 };
+use crate::instance::events::timeline::{Change, EventKind, Step};
 use crate::instance::events::{MaintenanceCode, SpotAction, TargetLifecycleState};
-use crate::instance::timeline::{Change, EventKind, Step};
 
 #[derive(Args)]
 #[command(
@@ -232,7 +233,7 @@ enum KindArgument {
 }
 
 pub fn run(Arguments { door, command }: Arguments) -> ExitCode {
-    operator::exit(match command {
+    admin_client::exit(match command {
         Command::List { form } => list(&door, &form),
         Command::Play {
             file,
@@ -351,11 +352,11 @@ fn happen(door: &Door, event: Event, meant: &Meant) -> Result<(), NotDone> {
     let body = json!({ "Targets": meant.aim.targets(), "Request": EventRequest { when, event } });
     let answer = door.ask("POST", "/v1/events", body.to_string().as_bytes())?;
     if meant.form.json {
-        operator::print_json(&answer);
+        admin_client::print_json(&answer);
         return Ok(());
     }
     let now = Timestamp::now();
-    operator::print(&(told(&answer, now) + &taken_back(&answer)));
+    admin_client::print(&(told(&answer, now) + &taken_back(&answer)));
     Ok(())
 }
 
@@ -387,19 +388,19 @@ fn play(door: &Door, file: &Path, no_wait: bool, aim: &Aim, form: &Form) -> Resu
     let body = json!({ "Targets": aim.targets(), "Scenario": { "File": file, "Text": text } });
     let answer = door.ask("POST", "/v1/events", body.to_string().as_bytes())?;
     if form.json {
-        operator::print_json(&answer);
+        admin_client::print_json(&answer);
         return Ok(());
     }
     let began = Timestamp::now();
     let steps: Vec<(Step, String)> = steps_of(&answer).collect();
-    operator::print(&(told(&answer, began) + &taken_back(&answer)));
+    admin_client::print(&(told(&answer, began) + &taken_back(&answer)));
     if no_wait {
         return Ok(());
     }
-    operator::print("stored; from here on the clock does it\n");
+    admin_client::print("stored; from here on the clock does it\n");
     for (index, (step, ids)) in steps.iter().enumerate() {
         wait_until(step.at, &format!("step {} of {}", index + 1, steps.len()));
-        operator::print(&format!(
+        admin_client::print(&format!(
             "{}/{}  {}: {ids}\n",
             index + 1,
             steps.len(),
@@ -418,7 +419,7 @@ fn wait_until(time: Timestamp, what: &str) {
             break;
         }
         if counts_down {
-            operator::print(&format!(
+            admin_client::print(&format!(
                 "\r{what} {}\x1b[K",
                 moment(time, Timestamp::now())
             ));
@@ -427,14 +428,14 @@ fn wait_until(time: Timestamp, what: &str) {
         std::thread::sleep(Duration::try_from(slice).unwrap_or_default());
     }
     if counts_down {
-        operator::print("\r\x1b[K");
+        admin_client::print("\r\x1b[K");
     }
 }
 
 fn list(door: &Door, form: &Form) -> Result<(), NotDone> {
     let answer = door.ask("GET", "/v1/events", b"")?;
     if form.json {
-        operator::print_json(&answer);
+        admin_client::print_json(&answer);
         return Ok(());
     }
     let now = Timestamp::now();
@@ -474,7 +475,7 @@ fn list(door: &Door, form: &Form) -> Result<(), NotDone> {
             }
         }
     }
-    operator::print_table(&["INSTANCE", "WHEN", "WHAT"], &rows);
+    admin_client::print_table(&["INSTANCE", "WHEN", "WHAT"], &rows);
     Ok(())
 }
 

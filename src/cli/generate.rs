@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory as _};
 use clap_complete::Shell;
 
-use super::{Cli, operator};
+use super::Cli;
+use crate::cli::admin_client;
 
 #[derive(Args)]
 #[command(
@@ -29,7 +30,7 @@ pub struct Man {
 pub fn completions(Completions { shell }: Completions) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "imdsd", &mut script);
-    operator::print(&String::from_utf8_lossy(&script));
+    admin_client::print(&String::from_utf8_lossy(&script));
     ExitCode::SUCCESS
 }
 

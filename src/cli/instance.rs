@@ -11,10 +11,12 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::operator::{self, Door, NotDone, each, joined, text};
 use crate::admin::client::Request;
+use crate::cli::admin_client;
+use crate::cli::admin_client::{Door, NotDone, each, joined, text};
+use crate::document;
 use crate::fault::Fault;
-use crate::instance::{InstanceId, document};
+use crate::instance::InstanceId;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -171,7 +173,7 @@ struct Explain {
 }
 
 pub fn run(Arguments { door, command }: Arguments) -> ExitCode {
-    operator::exit(match command {
+    admin_client::exit(match command {
         Command::Put(put) | Command::Import(put) => put.run(&door),
         Command::Get { id, with_secrets } => get(&door, &id, with_secrets),
         Command::List { form } => list(&door, &form),
@@ -204,7 +206,7 @@ impl Put {
         };
         let answer = door.send(&request)?.json();
         if self.form.json {
-            operator::print_json(&answer);
+            admin_client::print_json(&answer);
             return Ok(());
         }
         let mut said = String::new();
@@ -220,7 +222,7 @@ impl Put {
                 changed => said += &format!(": {changed}\n"),
             }
         }
-        operator::print(&said);
+        admin_client::print(&said);
         for disputed in each(&answer["Disputed"]) {
             eprintln!(
                 "warning: {} is claimed by {}: none of them is served there",
@@ -283,14 +285,14 @@ fn get(door: &Door, id: &InstanceId, with_secrets: bool) -> Result<(), NotDone> 
         &format!("/v1/instances/{id}{}", secrets(with_secrets)),
         b"",
     )?;
-    operator::print_json(&document);
+    admin_client::print_json(&document);
     Ok(())
 }
 
 fn list(door: &Door, form: &Form) -> Result<(), NotDone> {
     let answer = door.ask("GET", "/v1/instances", b"")?;
     if form.json {
-        operator::print_json(&answer);
+        admin_client::print_json(&answer);
         return Ok(());
     }
     let row = |instance: &Value| {
@@ -328,7 +330,7 @@ fn list(door: &Door, form: &Form) -> Result<(), NotDone> {
         "GENERATION",
         "WAYS IN",
     ];
-    operator::print_table(&head, &rows);
+    admin_client::print_table(&head, &rows);
     for id in each(&answer["Unreadable"]) {
         eprintln!(
             "{}: not served, as its record can't be read or relied on; see the daemon's log",
@@ -360,7 +362,9 @@ fn delete(door: &Door, ids: &[InstanceId], generation: Option<u64>) -> Result<()
             if_match: generation,
             body: b"",
         }) {
-            Ok(answer) => operator::print(&format!("{id}: {}\n", text(&answer.json()["Message"]))),
+            Ok(answer) => {
+                admin_client::print(&format!("{id}: {}\n", text(&answer.json()["Message"])))
+            }
             Err(refused) if refused.is_unreachable() => return Err(refused),
             Err(refused) => outcome = Err(refused),
         }
@@ -371,7 +375,7 @@ fn delete(door: &Door, ids: &[InstanceId], generation: Option<u64>) -> Result<()
 fn export(door: &Door, directory: Option<&Path>, with_secrets: bool) -> Result<(), NotDone> {
     let documents = door.ask("GET", &format!("/v1/export{}", secrets(with_secrets)), b"")?;
     let Some(directory) = directory else {
-        operator::print_json(&documents);
+        admin_client::print_json(&documents);
         return Ok(());
     };
     let failed = |path: &Path, reason: io::Error| {
@@ -386,7 +390,7 @@ fn export(door: &Door, directory: Option<&Path>, with_secrets: bool) -> Result<(
             .map_err(|reason| failed(&directory.join(&name), reason))?;
         written.insert(name);
     }
-    operator::print(&format!(
+    admin_client::print(&format!(
         "{}: {} documents\n",
         directory.display(),
         written.len()
@@ -461,7 +465,7 @@ impl Explain {
         });
         let answer = door.ask("POST", "/v1/explain", question.to_string().as_bytes())?;
         if self.form.json {
-            operator::print_json(&answer);
+            admin_client::print_json(&answer);
             return Ok(());
         }
         let mut said = String::new();
@@ -497,7 +501,7 @@ impl Explain {
         for note in each(&answer["Notes"]) {
             said += &format!("{}\n", text(note));
         }
-        operator::print(&said);
+        admin_client::print(&said);
         Ok(())
     }
 }

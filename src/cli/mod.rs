@@ -1,12 +1,12 @@
 //! The command line: one file per subcommand. Without a subcommand it serves.
 
+mod admin_client;
 mod check;
 mod event;
 mod generate;
 mod guest_rules;
 mod identity;
 mod instance;
-mod operator;
 mod reload;
 mod serve;
 mod verify;

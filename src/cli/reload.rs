@@ -6,7 +6,8 @@ use clap::Args;
 use serde_json::Value;
 
 use super::instance::Form;
-use super::operator::{self, Door, NotDone, each, joined, text};
+use crate::cli::admin_client;
+use crate::cli::admin_client::{Door, NotDone, each, joined, text};
 
 #[derive(Args)]
 #[command(
@@ -31,17 +32,17 @@ pub struct Ways {
 }
 
 pub fn run(arguments: Arguments) -> ExitCode {
-    operator::exit(reload(&arguments))
+    admin_client::exit(reload(&arguments))
 }
 
 pub fn run_ways(arguments: Ways) -> ExitCode {
-    operator::exit(ways(&arguments))
+    admin_client::exit(ways(&arguments))
 }
 
 fn reload(Arguments { door, form }: &Arguments) -> Result<(), NotDone> {
     let answer = door.ask("POST", "/v1/reload", b"")?;
     match form.json {
-        true => operator::print_json(&answer),
+        true => admin_client::print_json(&answer),
         false => tell(&answer),
     }
     match each(&answer["NotStored"]).count() {
@@ -84,13 +85,13 @@ fn tell(answer: &Value) {
     if let Some(keys) = answer["AccessKeys"].as_u64() {
         said += &format!(", {keys} access keys in force");
     }
-    operator::print(&(said + "\n"));
+    admin_client::print(&(said + "\n"));
 }
 
 fn ways(Ways { door, form }: &Ways) -> Result<(), NotDone> {
     let answer = door.ask("GET", "/v1/ways", b"")?;
     if form.json {
-        operator::print_json(&answer);
+        admin_client::print_json(&answer);
         return Ok(());
     }
     let socket = |socket: &Value| {
@@ -121,7 +122,7 @@ fn ways(Ways { door, form }: &Ways) -> Result<(), NotDone> {
         vec![text(&way["Kind"]), text(&way["Name"]), instances, state]
     };
     let rows: Vec<Vec<String>> = each(&answer["Ways"]).map(row).collect();
-    operator::print_table(&["KIND", "NAME", "INSTANCES", "STATE"], &rows);
+    admin_client::print_table(&["KIND", "NAME", "INSTANCES", "STATE"], &rows);
     for unserved in each(&answer["Unserved"]) {
         eprintln!(
             "{} is not served: {}",

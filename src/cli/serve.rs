@@ -8,13 +8,14 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
-use crate::aemm;
 use crate::config::{self, Config, LogFormat, LogLevel};
 use crate::control::AccessKeys;
 use crate::daemon::{Daemon, StartFault};
+use crate::document;
+use crate::document::aemm;
 use crate::fault::Fault;
 use crate::guest::tree;
-use crate::instance::{Attachment, Instance, InstanceState, document};
+use crate::instance::{Attachment, Instance, InstanceState};
 use crate::logging;
 
 #[derive(Args)]
@@ -149,7 +150,7 @@ fn settings(arguments: &Arguments) -> Result<(Config, Vec<Instance>, Vec<String>
         return of_mock(file, aemm::read(file, command, Timestamp::now())?);
     }
     let mut config = Config::demo();
-    config.admin = super::operator::place_for_demo();
+    config.admin = super::admin_client::place_for_demo();
     let demo = Attachment::Listener(config.listeners[0].name.clone());
     let instances = match &arguments.instance {
         None => vec![config::demo_instance()],
@@ -209,7 +210,7 @@ fn of_mock(
         return Err(faults);
     }
     let mut config = Config::demo();
-    config.admin = super::operator::place_for_demo();
+    config.admin = super::admin_client::place_for_demo();
     let listener = &mut config.listeners[0];
     listener.ipv4 = Some(SocketAddrV4::new(address, port));
     listener.ipv6 = Some(SocketAddrV6::new(Ipv6Addr::LOCALHOST, port, 0, 0));

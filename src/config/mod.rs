@@ -14,8 +14,9 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::document;
+use crate::document::near_miss;
 use crate::fault::Fault;
-use crate::instance::document::{self, near_miss};
 use crate::instance::{
     Attachment, BridgePort, CredentialSource, Ground, Hold, Instance, InstanceId, Role,
     SourceAddress,

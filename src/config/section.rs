@@ -7,8 +7,8 @@ use std::path::Path;
 
 use toml_edit::{Item, TableLike};
 
+use crate::document::near_miss;
 use crate::fault::{Fault, line_of};
-use crate::instance::document::near_miss;
 
 /// The faults found so far in one file.
 pub(super) struct Faults<'a> {

@@ -3,8 +3,8 @@
 
 use super::actions::shown_state;
 use super::error::{Code, Ec2Error};
-use super::pattern::Pattern;
 use crate::clock::iso_milliseconds;
+use crate::control::policy::pattern::Pattern;
 use crate::instance::{Instance, Tag};
 use crate::registry::Entry;
 

@@ -9,15 +9,13 @@
 //! SDKs of the service read. This module has no sockets; whoever has them collects the body, at most [`MOST_BODY`]
 //! bytes of it, and answers [`too_large`] beyond that, and [`without_length`] where its length is not said.
 
+mod access_keys;
 mod actions;
 mod error;
 mod filters;
-mod keys;
 mod pages;
 mod params;
-mod pattern;
 mod policy;
-mod reach;
 mod reply;
 mod service;
 #[cfg(test)]
@@ -33,11 +31,11 @@ use hyper::http::request::Parts;
 use hyper::{Method, Response};
 
 use crate::clock::Moment;
+pub use crate::control::access_keys::AccessKeys;
 use crate::registry::Registry;
 use crate::sigv4::{self, AuthError, HttpRequest, Regions, Scope, Verified};
 use actions::{Action, Call, Caller};
 use error::{Code, Ec2Error};
-pub use keys::AccessKeys;
 use params::Parameters;
 use reply::RequestId;
 use service::Service;

@@ -23,7 +23,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 
-use crate::instance::{CredentialSource, InstanceId, Role, Secret};
+use crate::instance::{CredentialSource, InstanceId, Role};
+use crate::secret::Secret;
 pub use refresh::{Clock, Counters, Refresher, SystemClock, Wanted};
 pub use sts::{Mint, WebIdentityRequest};
 

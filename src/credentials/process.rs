@@ -20,7 +20,8 @@ use tokio::process::{Child, Command};
 use zeroize::Zeroizing;
 
 use super::{FetchError, Fetched, RoleSession, printable};
-use crate::instance::{ProcessSource, Secret};
+use crate::instance::ProcessSource;
+use crate::secret::Secret;
 
 /// How long a program may run unless the source says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -424,7 +424,8 @@ mod tests {
 
     use super::super::Fetching;
     use super::*;
-    use crate::instance::{ProcessSource, Secret, StaticCredentials, StaticSource, Switch};
+    use crate::instance::{ProcessSource, StaticCredentials, StaticSource, Switch};
+    use crate::secret::Secret;
 
     fn time(text: &str) -> Timestamp {
         format!("2026-05-01T{text}Z").parse().unwrap()

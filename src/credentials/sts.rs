@@ -33,8 +33,9 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 use toml_edit::Document;
 
 use super::{Delivery, FetchError, Fetched, RoleSession, printable};
-use crate::instance::{AssumeRoleSource, InstanceId, Secret, WebIdentitySource};
+use crate::instance::{AssumeRoleSource, InstanceId, WebIdentitySource};
 use crate::plain_file;
+use crate::secret::Secret;
 use crate::sigv4::AccessKey;
 use crate::sigv4::sign::{Post, sign};
 
@@ -528,7 +529,7 @@ fn tls(encrypted: bool, ca_file: Option<&Path>) -> Result<Option<Arc<ClientConfi
             }
         }
         None => {
-            drop(roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs))
+            roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         }
     }
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))

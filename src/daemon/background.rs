@@ -16,10 +16,11 @@ use tracing::{error, info};
 
 use crate::config::Config;
 use crate::credentials::{Delivery, Refresher, Sources, SystemClock, Wanted, WebIdentityRequest};
-use crate::guest::admission::Denial;
-use crate::guest::{Made, admission};
+use crate::guest::gate::Denial;
+use crate::guest::{Made, gate};
 use crate::identity::{self, Identity, IdentityError, WebIdentityClaims};
-use crate::instance::{Family, Switch};
+use crate::instance::Switch;
+use crate::origin::Family;
 use crate::registry::{Entry, Registry, Snapshot};
 
 /// Documents that are signed in one go.
@@ -258,10 +259,7 @@ fn all_wanted(snapshot: &Snapshot) -> Vec<Wanted> {
     let wanted = snapshot.entries().filter_map(|entry| {
         let instance = &entry.instance;
         // Nobody reads for an instance that does not run. A disabled endpoint may be enabled again, and read at once.
-        if matches!(
-            admission::open(entry, Family::Ipv4),
-            Err(Denial::Silence(_))
-        ) {
+        if matches!(gate::open(entry, Family::Ipv4), Err(Denial::Silence(_))) {
             return None;
         }
         let role = instance
@@ -269,7 +267,7 @@ fn all_wanted(snapshot: &Snapshot) -> Vec<Wanted> {
             .role
             .clone()
             .filter(|_| instance.iam_instance_profile.is_some())?;
-        let v1 = role.v1 == Switch::Enabled && admission::reads_without_token(entry);
+        let v1 = role.v1 == Switch::Enabled && gate::reads_without_token(entry);
         Some(Wanted {
             instance: instance.instance_id.clone(),
             launch_epoch: entry.launch_epoch,

@@ -3,10 +3,10 @@
 //! This is the only place where the planes, the registry and the network meet. It owns every listener and carries option
 //! changes out on them: a change is `pending` until [`Daemon::apply`] has opened and closed what it asks for.
 
+mod admin_host;
 mod background;
-mod operator;
-mod seating;
-mod ways;
+mod connection_limits;
+mod listeners;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -31,28 +31,29 @@ use crate::clock::Moment;
 use crate::config::{self, Config, Interfaces, KeySource, WhenUnopened};
 use crate::control::{self, AccessKeys, Control};
 use crate::fault::Fault;
+use crate::guest::gate::token::TokenAuthority;
 use crate::guest::request::{self, HostRule};
-use crate::guest::token::TokenAuthority;
-use crate::guest::{Guest, Made, admission};
+use crate::guest::{Guest, Made, gate};
 use crate::host::addresses::{Addresses, Wanted};
 use crate::host::netlink::{self, Links, Netlink};
 use crate::host::own_metadata;
 use crate::identity::IdentityError;
-use crate::instance::{Holder, HopLimit, Instance, Origin};
+use crate::instance::{HopLimit, Instance};
 use crate::net::connection::{Answering, Body, Outgoing};
 use crate::net::control::{ControlBody, Controlling};
-use crate::net::seats::Seats;
+use crate::net::slots::Seats;
 use crate::net::tls::Tls;
 use crate::net::{self, DrainControl, Limits};
+use crate::origin::{Holder, Origin};
 use crate::registry::file::FileStore;
 use crate::registry::memory::MemoryStore;
 use crate::registry::{Registered, Registry, Store};
 
+use crate::daemon::admin_host::Operated;
+use crate::daemon::connection_limits::Seating;
+use crate::daemon::listeners::{Ways, WhenRefused};
 use background::Background;
 pub use background::IdentitySource;
-use operator::Operated;
-use seating::Seating;
-use ways::{Ways, WhenRefused};
 
 /// How long open connections may take to end at shutdown.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -669,7 +670,7 @@ impl Answering for GuestPlane {
         let snapshot = self.registry.snapshot();
         let entry = snapshot
             .at(origin)
-            .filter(|entry| admission::listens(entry, origin.family))?;
+            .filter(|entry| gate::listens(entry, origin.family))?;
         Some((entry.holder(), self.seating.of(&entry.instance.instance_id)))
     }
 

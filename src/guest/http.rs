@@ -11,7 +11,8 @@ use super::Guest;
 use super::reply::{Answer, Reply};
 use super::request::{Body, HttpVersion, RawRequest};
 use crate::clock::Moment;
-use crate::instance::{HopLimit, Origin};
+use crate::instance::HopLimit;
+use crate::origin::Origin;
 
 impl Guest {
     /// [`Guest::handle`] for a parsed head. Returns the response and the hop limit its packets must have; `None` is silence.

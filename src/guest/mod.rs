@@ -5,17 +5,16 @@
 //! sockets, tests and fuzzers.
 //!
 //! ```text
-//! origin ─► snapshot.at ─► admission::open ─► Request::read ─► admission::admit ─► tree::read | token::issue ─► Reply
+//! origin ─► snapshot.at ─► gate::open ─► Request::read ─► gate::admit ─► tree::read | token::issue ─► Reply
 //!             │ nobody       │ closed            │ malformed        │ Denial            │ absent
 //!             ▼ silence      ▼ silence, 403      ▼ 400 413 421      ▼ 400 401 403 405   ▼ 404
 //! ```
 
-pub mod admission;
+pub mod gate;
 pub mod http;
 pub mod path;
 pub mod reply;
 pub mod request;
-pub mod token;
 pub mod tree;
 
 use std::fmt;
@@ -25,13 +24,14 @@ use tracing::debug;
 
 use crate::clock::Moment;
 use crate::credentials::Cache;
+use crate::guest::gate::token::TokenAuthority;
+use crate::guest::gate::{Admission, Denial};
 use crate::identity::SignedDocuments;
-use crate::instance::{Family, HopLimit, Origin};
+use crate::instance::HopLimit;
+use crate::origin::{Family, Origin};
 use crate::registry::{Entry, Registry};
-use admission::{Admission, Denial};
 use reply::{Answer, Reply};
 use request::{Connection, HostRule, Malformed, RawRequest, Request};
-use token::TokenAuthority;
 
 /// Answers guests.
 pub struct Guest {
@@ -70,11 +70,9 @@ impl Guest {
     pub fn opens(&self, origin: &Origin, method: &str) -> Option<Option<HopLimit>> {
         let snapshot = self.registry.snapshot();
         let entry = snapshot.at(origin)?;
-        match admission::open(entry, origin.family) {
+        match gate::open(entry, origin.family) {
             Err(Denial::Silence(_)) => None,
-            Ok(_) | Err(_) => {
-                Some((method == "PUT").then(|| admission::put_response_hop_limit(entry)))
-            }
+            Ok(_) | Err(_) => Some((method == "PUT").then(|| gate::put_response_hop_limit(entry))),
         }
     }
 
@@ -104,8 +102,8 @@ impl Guest {
         now: Moment,
     ) -> (Verdict, Answer) {
         // 2. Does the instance answer at all? A PUT's answer carries the hop limit, whatever the answer is.
-        let open = admission::open(entry, family);
-        let hop_limit = (raw.method == "PUT").then(|| admission::put_response_hop_limit(entry));
+        let open = gate::open(entry, family);
+        let hop_limit = (raw.method == "PUT").then(|| gate::put_response_hop_limit(entry));
 
         // 3. What exactly is asked, and may they?
         let (verdict, mut answer) = match (open, Request::read(raw, &self.hosts)) {
@@ -120,7 +118,7 @@ impl Guest {
                 Verdict::Malformed(fault),
                 Reply::malformed(fault, now).into(),
             ),
-            (Ok(open), Ok(request)) => match admission::admit(open, &request, &self.tokens, now) {
+            (Ok(open), Ok(request)) => match gate::admit(open, &request, &self.tokens, now) {
                 // 4. Then the tree, or a token.
                 Ok(Admission::Read(admitted)) => {
                     match tree::read(&admitted, request.path, &self.made, now) {

@@ -9,9 +9,9 @@ use std::fmt;
 use bytes::Bytes;
 
 use crate::clock::{Moment, http_date};
-use crate::guest::admission::{Allow, Delivery, Denial};
+use crate::guest::gate::token::{Token, TtlSeconds};
+use crate::guest::gate::{Allow, Delivery, Denial};
 use crate::guest::request::{Connection, Malformed};
-use crate::guest::token::{Token, TtlSeconds};
 use crate::guest::tree::Value;
 use crate::instance::HopLimit;
 

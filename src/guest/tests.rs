@@ -8,9 +8,10 @@ use super::request::{Body, Connection, HttpVersion};
 use super::*;
 use crate::config::demo_instance;
 use crate::instance::{
-    Attachment, CredentialSource, Family, HopLimit, HttpTokens, Instance, InstanceId,
-    InstanceState, StaticSource, Switch,
+    Attachment, CredentialSource, HopLimit, HttpTokens, Instance, InstanceId, InstanceState,
+    StaticSource, Switch,
 };
+use crate::origin::Family;
 use crate::registry::memory::MemoryStore;
 
 const TOKEN_PATH: &str = "/latest/api/token";

@@ -18,7 +18,8 @@ use tracing::{debug, info, warn};
 
 use super::netlink::{Incarnation, Link, Links, Netlink, route_metric};
 use super::own_metadata::{MainRoute, ipv6_routes};
-use super::unusable::{self, Unusable};
+use crate::host::examine::unusable;
+use crate::host::examine::unusable::Unusable;
 
 /// The name of the record in the runtime directory.
 const RECORD: &str = "host.json";

@@ -11,4 +11,3 @@ pub mod guest_rules;
 pub mod guests;
 pub mod netlink;
 pub mod own_metadata;
-mod unusable;

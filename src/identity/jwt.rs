@@ -11,7 +11,8 @@ use rsa::traits::PublicKeyParts as _;
 use serde_json::{Value, json};
 
 use super::{Certificate, Identity, SigningError};
-use crate::instance::{InstanceId, Secret};
+use crate::instance::InstanceId;
+use crate::secret::Secret;
 
 /// How long a token is good: STS is asked at once, and asking again costs a new one nothing.
 pub const WEB_IDENTITY_LIFE: Duration = Duration::from_secs(600);

@@ -4,11 +4,9 @@
 //! two instances claim the same, the kernel could not tell them apart, and neither is served there.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
-
-use super::InstanceId;
 
 /// One way in that belongs to an instance. Tokens belong to the instance, so an instance may have several.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -154,43 +152,6 @@ pub fn interface_name_fault(name: &str) -> Option<String> {
             "an interface's name is 1 to 15 printable characters without '/' and ':', not '{name}'"
         )
     })
-}
-
-/// The address family a request came by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Family {
-    /// 169.254.169.254, or an IPv4 loopback address.
-    Ipv4,
-    /// fd00:ec2::254, or an IPv6 loopback address.
-    Ipv6,
-}
-
-impl Family {
-    /// Both.
-    pub const ALL: [Family; 2] = [Family::Ipv4, Family::Ipv6];
-}
-
-/// Where a request came from, as the kernel reports it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Origin {
-    /// The way in that accepted the connection.
-    pub attachment: Attachment,
-    /// The address family of the connection.
-    pub family: Family,
-    /// The guest's own address. For logs only: a guest can choose it, so it identifies nobody.
-    pub peer: SocketAddr,
-    /// Who held the way in when the connection was accepted; `None` before that is known. A way in may pass to another
-    /// instance, a connection never does.
-    pub holder: Option<Holder>,
-}
-
-/// One launch of one instance.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Holder {
-    /// The instance.
-    pub instance: InstanceId,
-    /// The launch: another one is another guest.
-    pub launch_epoch: u64,
 }
 
 #[cfg(test)]

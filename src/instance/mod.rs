@@ -5,17 +5,11 @@
 
 pub mod attachment;
 pub mod defaults;
-pub mod document;
 pub mod ec2_json;
-pub mod event_request;
 pub mod events;
-pub mod export;
 pub mod identity_document;
 pub mod options;
-pub mod overrides;
-pub mod scenario;
 pub mod tags;
-pub mod timeline;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -26,16 +20,15 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
-pub use attachment::{
-    Attachment, BridgePort, Family, Ground, Hold, Holder, Origin, SourceAddress,
-    interface_name_fault,
-};
+use crate::secret::Secret;
+
+pub use attachment::{Attachment, BridgePort, Ground, Hold, SourceAddress, interface_name_fault};
 pub use defaults::{ImdsSupport, MetadataDefaults};
 pub use events::Events;
+pub use events::overrides::Overrides;
+pub use events::timeline::Timeline;
 pub use options::{HopLimit, HttpTokens, MetadataOptions, OptionsUpdate, RecordedOptions, Switch};
-pub use overrides::Overrides;
 pub use tags::Tag;
-pub use timeline::Timeline;
 
 /// The most user data an instance may have, in bytes before base64 (EC2's limit).
 pub const MOST_USER_DATA: usize = 16_384;
@@ -448,29 +441,6 @@ fn enabled() -> Switch {
 
 fn is_enabled(switch: &Switch) -> bool {
     *switch == Switch::Enabled
-}
-
-/// A value that is never printed: its `Debug` says nothing.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a value.
-    pub fn new(value: impl Into<String>) -> Secret {
-        Secret(value.into())
-    }
-
-    /// The value itself, for the one place that must have it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
-    }
 }
 
 /// The state of an instance: EC2's name; the code follows from it.

@@ -25,10 +25,11 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use super::seats::{Seat, Seats};
-use super::sieve::Sieve;
 use super::{CONNECTION_AGE, Drain, LARGEST_HEAD, Limits, MOST_HEADERS, UNDELIVERABLE};
-use crate::instance::{Family, Holder, HopLimit, Origin};
+use crate::instance::HopLimit;
+use crate::net::head_filter::Sieve;
+use crate::net::slots::{Seat, Seats};
+use crate::origin::{Family, Holder, Origin};
 
 /// Whether a request brought a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

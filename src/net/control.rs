@@ -15,9 +15,9 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use super::seats::Seat;
 use super::tls::Tls;
 use super::{CONNECTION_AGE, Drain, LARGEST_HEAD, Limits};
+use crate::net::slots::Seat;
 
 /// A body, or why there is none.
 #[derive(Debug)]

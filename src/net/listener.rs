@@ -9,8 +9,8 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
 
-use super::seats::{Seat, Seats};
 use super::{Drain, UNDELIVERABLE};
+use crate::net::slots::{Seat, Seats};
 
 /// How many handshakes may wait to be accepted. A smaller queue loses connections of a burst.
 const BACKLOG: i32 = 4096;

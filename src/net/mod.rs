@@ -5,10 +5,11 @@
 
 pub mod connection;
 pub mod control;
+pub mod head_filter;
 pub mod ingress;
 pub mod listener;
-pub mod seats;
-pub mod sieve;
+pub mod slots;
+pub mod status;
 pub mod tls;
 
 use std::sync::Arc;

@@ -11,11 +11,11 @@
 //! A terminated instance stays for an hour, as on EC2, and is then forgotten. The record of one that came from a document
 //! stays in the store, where it keeps the document from bringing the instance back at the next start.
 
-pub mod draft;
 pub mod file;
 pub mod memory;
 pub mod snapshot;
 pub mod store;
+pub mod transaction;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,11 +26,12 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Mutex, watch};
 use tracing::{error, info};
 
+use crate::document;
 use crate::fault::Fault;
 use crate::instance::identity_document::identity_document;
-use crate::instance::{Instance, InstanceId, InstanceState, document};
-pub use draft::{AccountUnreadable, Draft};
-use draft::{Change, Launch};
+use crate::instance::{Instance, InstanceId, InstanceState};
+pub use crate::registry::transaction::{AccountUnreadable, Draft};
+use crate::registry::transaction::{Change, Launch};
 use snapshot::Withheld;
 pub use snapshot::{Claim, Doubt, Entry, OptionsState, Snapshot};
 use store::LoadedAccount;

@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering;
 use jiff::Timestamp;
 
 use super::{Applied, Record};
-use crate::instance::{Attachment, Ground, Hold, Holder, Instance, InstanceId, Origin};
+use crate::instance::{Attachment, Ground, Hold, Instance, InstanceId};
+use crate::origin::{Holder, Origin};
 
 /// All instances, and which way in belongs to which.
 #[derive(Default)]

@@ -8,7 +8,8 @@ use super::memory::MemoryStore;
 use super::store::Loaded;
 use super::*;
 use crate::config::demo_instance;
-use crate::instance::{Attachment, Family, Holder, HopLimit, HttpTokens, MetadataDefaults, Origin};
+use crate::instance::{Attachment, HopLimit, HttpTokens, MetadataDefaults};
+use crate::origin::{Family, Holder, Origin};
 
 /// A store that fails when it is told to, and says what was put there.
 struct Failing {

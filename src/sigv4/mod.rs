@@ -21,7 +21,7 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
-use crate::instance::Secret;
+use crate::secret::Secret;
 pub use canonical::decode_form;
 use claim::{Claim, Form};
 

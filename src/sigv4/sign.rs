@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 
 use super::{AccessKey, HttpRequest, canonical, hex, signature};
-use crate::instance::Secret;
+use crate::secret::Secret;
 
 /// A POST to be signed.
 #[derive(Clone, Copy, Debug)]

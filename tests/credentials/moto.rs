@@ -14,11 +14,12 @@ use imdsd::config::demo_instance;
 use imdsd::credentials::{
     Cache, Clock, Credentials, Delivery, Reading, Refresher, Sources, Wanted, WebIdentityRequest,
 };
+use imdsd::guest::gate::token::TokenAuthority;
 use imdsd::guest::reply::Answer;
 use imdsd::guest::request::{Body, HostRule, HttpVersion, RawRequest};
-use imdsd::guest::token::TokenAuthority;
 use imdsd::guest::{Guest, Made};
-use imdsd::instance::{Attachment, CredentialSource, Family, HttpTokens, InstanceId, Origin};
+use imdsd::instance::{Attachment, CredentialSource, HttpTokens, InstanceId};
+use imdsd::origin::{Family, Origin};
 use imdsd::registry::memory::MemoryStore;
 use imdsd::registry::{Entry, Registry};
 use jiff::{SignedDuration, Timestamp};
@@ -155,7 +156,7 @@ impl Reader {
                         reads += 1;
                         match (status, body["Code"].as_str()) {
                             (200, Some("Success")) => {
-                                drop(keys.insert(body["AccessKeyId"].to_string()))
+                                keys.insert(body["AccessKeyId"].to_string());
                             }
                             _ => failures += 1,
                         }

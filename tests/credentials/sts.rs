@@ -13,7 +13,8 @@ use hyper::header::{HeaderName, HeaderValue};
 use imdsd::credentials::{
     Delivery, FailureKind, FetchError, Fetched, Mint, WebIdentityRequest, sts,
 };
-use imdsd::instance::{AssumeRoleSource, CredentialSource, Secret, WebIdentitySource};
+use imdsd::instance::{AssumeRoleSource, CredentialSource, WebIdentitySource};
+use imdsd::secret::Secret;
 use imdsd::sigv4::{AccessKey, HttpRequest, Regions, Scope, verify};
 use jiff::Timestamp;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};

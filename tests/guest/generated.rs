@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use imdsd::document;
 use imdsd::guest::path::{LATEST, VERSIONS};
-use imdsd::instance::{Instance, Switch, document};
+use imdsd::instance::{Instance, Switch};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
 use serde_json::{Value, json};

@@ -10,12 +10,13 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use imdsd::clock::Moment;
+use imdsd::guest::gate::token::TokenAuthority;
 use imdsd::guest::reply::Answer;
 use imdsd::guest::request::{Body, HostRule, HttpVersion, RawRequest};
-use imdsd::guest::token::TokenAuthority;
 use imdsd::guest::{Guest, Made};
 use imdsd::identity::Identity;
-use imdsd::instance::{Attachment, Family, Instance, Origin};
+use imdsd::instance::{Attachment, Instance};
+use imdsd::origin::{Family, Origin};
 use imdsd::registry::Registry;
 use imdsd::registry::memory::MemoryStore;
 use jiff::Timestamp;

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use imdsd::aemm::{self, Command};
+use imdsd::document::aemm;
+use imdsd::document::aemm::Command;
 use imdsd::guest::tree;
 use imdsd::instance::{Attachment, Instance};
 use serde_json::{Value, json};

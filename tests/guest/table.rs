@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use imdsd::instance::document;
+use imdsd::document;
 
 use crate::Host;
 

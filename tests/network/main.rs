@@ -9,6 +9,7 @@ mod support;
 mod imdsd;
 mod lab;
 
+mod attachments;
 mod bridge;
 mod churn;
 mod hops;
@@ -19,4 +20,3 @@ mod options;
 mod regress;
 mod same_address;
 mod scale;
-mod ways_in;

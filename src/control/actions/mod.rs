@@ -40,16 +40,17 @@ use std::sync::Arc;
 use hyper::http::request::Parts;
 
 use super::error::{Code, Ec2Error};
-use super::keys::AccessKeys;
 use super::params::Parameters;
 use super::policy::{Attributes, Rules, Target, Value, Wish};
 use super::reply::RequestId;
 use super::service::Service;
 use super::xml::{Document, NAMESPACE, Xml};
 use crate::clock::Moment;
+use crate::control::access_keys::AccessKeys;
+use crate::document;
 use crate::instance::{
     HopLimit, HttpTokens, Instance, InstanceId, InstanceState, MetadataOptions, OptionsUpdate,
-    Switch, document,
+    Switch,
 };
 use crate::registry::{Changed, Draft, Entry, OptionsState, Registry, Snapshot, UpdateError};
 use crate::sigv4::{Regions, Verified};

@@ -27,9 +27,10 @@ use crate::control::error::{Code, Ec2Error};
 use crate::control::params::{Parameters, flag};
 use crate::control::policy::{Attributes, Target, Value};
 use crate::control::xml::Document;
+use crate::document;
 use crate::instance::{
     IamInstanceProfile, ImdsSupport, Instance, InstanceId, InstanceState, Monitoring,
-    OptionsUpdate, SecurityGroup, Switch, Tag, document, region_of_zone,
+    OptionsUpdate, SecurityGroup, Switch, Tag, region_of_zone,
 };
 use crate::registry::{Draft, Entry, OptionsState, Snapshot};
 

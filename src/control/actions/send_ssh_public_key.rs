@@ -11,7 +11,8 @@ use serde::Deserialize;
 use super::{Action, Call, refuse_new_faults};
 use crate::control::error::{Code, Ec2Error};
 use crate::control::xml::Document;
-use crate::instance::{Instance, InstanceId, InstanceState, ManagedSshKey, document};
+use crate::document;
+use crate::instance::{Instance, InstanceId, InstanceState, ManagedSshKey};
 use crate::registry::Draft;
 
 /// How long a key logs in.

@@ -1,7 +1,7 @@
 //! Who may do what, from outside.
 
 use super::*;
-use crate::control::keys::{demo_with, rules};
+use crate::control::access_keys::{demo_with, rules};
 
 /// The demo's key with these rules, each an inline table.
 async fn under(of: &[&str]) -> Control {

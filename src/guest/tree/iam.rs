@@ -11,9 +11,10 @@ use serde::Serialize;
 use super::{Category, Child, Focus, Kind, directory, each};
 use crate::clock::iso_seconds;
 use crate::credentials::{self, Credentials, Reading};
-use crate::guest::admission::Delivery;
+use crate::guest::gate::Delivery;
 use crate::instance::ec2_json::ec2_json;
-use crate::instance::{CredentialSource, Role, Secret, StaticCredentials, StaticSource, Switch};
+use crate::instance::{CredentialSource, Role, StaticCredentials, StaticSource, Switch};
+use crate::secret::Secret;
 
 pub(super) const IAM: &[Category] = &[
     Category {

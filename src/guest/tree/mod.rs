@@ -16,11 +16,11 @@ use jiff::Timestamp;
 
 use crate::clock::Moment;
 use crate::guest::Made;
-use crate::guest::admission::{Admitted, Delivery, Reading};
+use crate::guest::gate::{Admitted, Delivery, Reading};
 use crate::guest::path::{DataPath, LATEST, VERSIONS, Version};
-use crate::instance::overrides::Overridden;
+use crate::instance::events::overrides::Overridden;
+use crate::instance::events::timeline::{Change, Override};
 use crate::instance::tags::Tag;
-use crate::instance::timeline::{Change, Override};
 use crate::instance::{
     Events, Instance, ManagedSshKey, NetworkInterface, Overrides, PrivateAddress, Switch,
 };

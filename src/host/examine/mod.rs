@@ -11,9 +11,10 @@
 //!
 //! Refused: judging firewalls. Whether other people's rules let a guest pass can't be told by reading them.
 
-mod seen;
+mod probe;
 #[cfg(test)]
 mod tests;
+pub(super) mod unusable;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -23,13 +24,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use self::seen::{Daemon, Hidden, Interest, Seen};
 use super::guest_rules::{self, MetadataAddresses};
 use super::guests::{self, Guest, Way, ways};
 use super::netlink::{self, Link, Links, Route, route_metric};
 use super::own_metadata;
-use super::unusable::Unusable;
-use crate::instance::document::near_miss;
+use crate::document::near_miss;
+use crate::host::examine::probe::{Daemon, Hidden, Interest, Seen};
+use crate::host::examine::unusable::Unusable;
 use crate::instance::{Attachment, BridgePort, Instance, InstanceId};
 
 /// Something that keeps a guest from being served, or that its neighbours could turn against it.
@@ -129,10 +130,10 @@ pub async fn examine(instances: &[Instance], service: &Service) -> io::Result<Ex
     let mut seen = Seen::read(&interests(&ways)).await?;
     seen.hosts_own = hosts_own(&ways, service).await;
     if let (Addresses::Daemon, Some(socket)) = (service.addresses, &service.daemon) {
-        seen.daemon = seen::daemon(socket).await;
+        seen.daemon = probe::daemon(socket).await;
     }
     let rules = Rules {
-        listed: seen::rules().await.map(|listed| {
+        listed: probe::rules().await.map(|listed| {
             let addresses = MetadataAddresses {
                 ipv4: service.ipv4,
                 ipv6: service.ipv6,

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::demo_instance;
-use crate::host::unusable::{Duplicate, Unusable};
+use crate::host::examine::unusable::{Duplicate, Unusable};
 use crate::instance::{InstanceState, Switch};
 
 const IPV4: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);

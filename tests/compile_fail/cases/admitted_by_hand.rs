@@ -1,5 +1,5 @@
 //! Nobody but the gate can make the proof.
-use imdsd::guest::admission::{Admitted, Reading};
+use imdsd::guest::gate::{Admitted, Reading};
 use imdsd::registry::Entry;
 
 fn admit_anyway(entry: &Entry, terms: Reading) -> Admitted<'_, Reading> {

@@ -1,7 +1,7 @@
 //! What the gate admitted is read, and what it admitted to a token is issued one.
 use imdsd::clock::Moment;
-use imdsd::guest::admission::{Admitted, Issuing, Reading};
-use imdsd::guest::token::TokenAuthority;
+use imdsd::guest::gate::{Admitted, Issuing, Reading};
+use imdsd::guest::gate::token::TokenAuthority;
 use imdsd::guest::{Made, tree};
 
 pub fn read(admitted: &Admitted<'_, Reading>, made: &Made) {

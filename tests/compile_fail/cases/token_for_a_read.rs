@@ -1,7 +1,7 @@
 //! An admitted read is no token request.
 use imdsd::clock::Moment;
-use imdsd::guest::admission::{Admitted, Reading};
-use imdsd::guest::token::TokenAuthority;
+use imdsd::guest::gate::{Admitted, Reading};
+use imdsd::guest::gate::token::TokenAuthority;
 
 fn issue_anyway(tokens: &TokenAuthority, admitted: &Admitted<'_, Reading>) {
     tokens.issue(admitted, Moment::now(), [0; 6]);

@@ -1,0 +1,280 @@
+//! The daemon as the operator's socket sees it: what `admin` asks of the other planes, which it does not know.
+//!
+//! A reload reads the documents, the access keys and the certificate again, all of them before anything is changed.
+//! Keys and certificate are replaced first, so that a revoked key is void even where a document can't be stored. The
+//! configuration itself is read at a start only: listeners and directories do not change under a running daemon.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tokio::sync::Mutex;
+use tracing::{error, info, warn};
+
+use crate::admin::{Asked, Host, Judgement, NotStored, Reloaded};
+use crate::clock::Moment;
+use crate::config::{self, Config, KeySource};
+use crate::control::{AccessKeys, Control};
+use crate::daemon::GuestPlane;
+use crate::fault::Fault;
+use crate::guest::reply::Answer;
+use crate::guest::request::{Body, HttpVersion, RawRequest};
+use crate::guest::tree;
+use crate::instance::{Instance, InstanceId};
+use crate::net::tls::Tls;
+use crate::net::{LARGEST_HEAD, MOST_HEADERS};
+use crate::origin::Family;
+use crate::registry::{Doubt, Entry, Registered, Registry, StoreError};
+
+/// The daemon behind the operator's socket.
+pub(super) struct Operated {
+    pub(super) registry: Arc<Registry>,
+    pub(super) plane: Arc<GuestPlane>,
+    pub(super) control: Option<Arc<Control>>,
+    pub(super) tls: Option<Arc<Tls>>,
+    pub(super) config: Arc<Config>,
+    /// Instances of the documents that could not be stored, and so are not served yet, nor is anybody at their ways in.
+    pub(super) left_out: Arc<Mutex<VecDeque<Instance>>>,
+}
+
+impl Operated {
+    /// Offers all documents to the registry. Those that can't be stored are left out, and offered again now and then.
+    pub(super) async fn offer(
+        &self,
+        instances: Vec<Instance>,
+        now: Timestamp,
+    ) -> Vec<(InstanceId, Result<Registered, StoreError>)> {
+        offer(&self.registry, &self.left_out, instances, now).await
+    }
+
+    /// Stores what could not be stored before, as far as that is possible by now.
+    pub(super) async fn store_again(&self) {
+        self.registry.mend().await;
+        let Ok(mut left_out) = self.left_out.try_lock() else {
+            return;
+        };
+        while let Some(instance) = left_out.pop_front() {
+            let id = instance.instance_id.clone();
+            let registered = self
+                .registry
+                .register(instance.clone(), Moment::now().wall)
+                .await;
+            if is_left_out(&self.registry, &id, &registered) {
+                // The next time another is the first: it need not fail for the same reason.
+                left_out.push_back(instance);
+                return;
+            }
+            info!(instance = %id, "registered, as it could be stored now");
+        }
+    }
+}
+
+async fn offer(
+    registry: &Arc<Registry>,
+    left_out: &Mutex<VecDeque<Instance>>,
+    instances: Vec<Instance>,
+    now: Timestamp,
+) -> Vec<(InstanceId, Result<Registered, StoreError>)> {
+    let mut left_out = left_out.lock().await;
+    let before: Vec<InstanceId> = left_out
+        .drain(..)
+        .map(|instance| instance.instance_id)
+        .collect();
+    let mut offered = Vec::new();
+    for instance in instances {
+        let id = instance.instance_id.clone();
+        let registered = registry.register(instance.clone(), now).await;
+        if is_left_out(registry, &id, &registered) {
+            left_out.push_back(instance);
+        }
+        offered.push((id, registered));
+    }
+    for id in before
+        .iter()
+        .filter(|id| offered.iter().all(|(offered, _)| offered != *id))
+    {
+        registry.withdraw(id).await;
+    }
+    offered
+}
+
+/// Whether a document is to be offered again. One whose record can't be read is not: no document takes its place.
+fn is_left_out(
+    registry: &Registry,
+    id: &InstanceId,
+    registered: &Result<Registered, StoreError>,
+) -> bool {
+    match registered {
+        Err(_) => true,
+        Ok(Registered::Unreadable) => registry.snapshot().doubt(id) == Some(Doubt::Unsure),
+        Ok(Registered::New | Registered::Known | Registered::Edited | Registered::Terminated) => {
+            false
+        }
+    }
+}
+
+impl Host for Operated {
+    fn faults(&self, instance: &Instance) -> Vec<(String, String)> {
+        tree::faults(instance)
+            .into_iter()
+            .chain(config::faults_of(instance, &self.config))
+            .collect()
+    }
+
+    fn judge(&self, entry: &Entry, family: Family, asked: &Asked, now: Moment) -> Judgement {
+        if let Some(rule) = too_large(asked) {
+            return Judgement {
+                status: Some(431),
+                rule,
+            };
+        }
+        let raw = RawRequest {
+            method: &asked.method,
+            target: &asked.path,
+            version: HttpVersion::Http11,
+            headers: asked
+                .headers
+                .iter()
+                .map(|(name, value)| (name.as_str(), value.as_bytes())),
+            body: if asked.has_body {
+                Body::NotEmpty
+            } else {
+                Body::Empty
+            },
+        };
+        let (verdict, answer) = self.plane.guest.decide(entry, family, raw, now);
+        let status = match answer {
+            Answer::Reply(reply) => Some(reply.status),
+            Answer::Silence => None,
+        };
+        Judgement {
+            status,
+            rule: verdict.to_string(),
+        }
+    }
+
+    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<Reloaded, Vec<Fault>>> + Send>> {
+        let (registry, left_out) = (Arc::clone(&self.registry), Arc::clone(&self.left_out));
+        let (control, tls, config) = (
+            self.control.clone(),
+            self.tls.clone(),
+            Arc::clone(&self.config),
+        );
+        Box::pin(reload(registry, left_out, control, tls, config))
+    }
+
+    fn connections(&self) -> usize {
+        self.plane.seating.connections()
+    }
+}
+
+/// Why a head is refused while it is read, before anybody looks at the instance.
+fn too_large(asked: &Asked) -> Option<String> {
+    let line = format!("{} {} HTTP/1.1\r\n", asked.method, asked.path).len();
+    let headers: usize = asked
+        .headers
+        .iter()
+        .map(|(name, value)| name.len() + value.len() + ": \r\n".len())
+        .sum();
+    let (size, count) = (line + headers + "\r\n".len(), asked.headers.len());
+    match (size > LARGEST_HEAD, count > MOST_HEADERS) {
+        (true, _) => Some(format!(
+            "the head of the request has {size} bytes, and {LARGEST_HEAD} are the most"
+        )),
+        (false, true) => Some(format!(
+            "the request has {count} header lines, and {MOST_HEADERS} are the most"
+        )),
+        (false, false) => None,
+    }
+}
+
+/// Reads documents, access keys and the certificate again. On any fault in them nothing is changed.
+async fn reload(
+    registry: Arc<Registry>,
+    left_out: Arc<Mutex<VecDeque<Instance>>>,
+    control: Option<Arc<Control>>,
+    tls: Option<Arc<Tls>>,
+    config: Arc<Config>,
+) -> Result<Reloaded, Vec<Fault>> {
+    // 1. Read everything, off the runtime.
+    let reading = {
+        let config = Arc::clone(&config);
+        move || {
+            (
+                config::read_instances(&config, tree::faults),
+                access_keys(&config),
+                super::control_tls(&config),
+            )
+        }
+    };
+    let read = tokio::task::spawn_blocking(reading)
+        .await
+        .expect("reading does not panic");
+    let (instances, keys, new_tls) = match read {
+        (Ok(instances), Ok(keys), Ok(tls)) => (instances, keys, tls),
+        (instances, keys, tls) => {
+            return Err(instances
+                .err()
+                .into_iter()
+                .chain(keys.err())
+                .chain(tls.err())
+                .flatten()
+                .collect());
+        }
+    };
+
+    // 2. Take it in.
+    let mut reloaded = Reloaded::default();
+    if let (Some(tls), Some(new)) = (tls, new_tls) {
+        tls.replace(new);
+    }
+    if let (Some(control), Some(keys)) = (control, keys) {
+        reloaded.access_keys = Some(keys.count());
+        control.replace_keys(keys);
+    }
+    for (id, registered) in offer(&registry, &left_out, instances, Moment::now().wall).await {
+        match registered {
+            Ok(Registered::New) => reloaded.registered.push(id),
+            Ok(Registered::Known) => reloaded.unchanged.push(id),
+            Ok(Registered::Edited) => reloaded.edited.push(id),
+            Ok(Registered::Unreadable) => reloaded.unreadable.push(id),
+            Ok(Registered::Terminated) => reloaded.terminated.push(id),
+            Err(error) => reloaded.not_stored.push(NotStored {
+                instance_id: id,
+                reason: error.to_string(),
+            }),
+        }
+    }
+    tell(&reloaded);
+    Ok(reloaded)
+}
+
+/// The access keys of the file that the configuration names, if it names one.
+fn access_keys(config: &Config) -> Result<Option<AccessKeys>, Vec<Fault>> {
+    match config.control.as_ref().map(|control| &control.access_keys) {
+        Some(KeySource::File(file)) => AccessKeys::read(file).map(Some),
+        Some(KeySource::Demo) | None => Ok(None),
+    }
+}
+
+fn tell(reloaded: &Reloaded) {
+    for id in &reloaded.registered {
+        info!(instance = %id, "registered");
+    }
+    for id in &reloaded.edited {
+        warn!(instance = %id, "its document was edited; to take the edit in: imdsd instance put FILE");
+    }
+    for NotStored {
+        instance_id,
+        reason,
+    } in &reloaded.not_stored
+    {
+        error!(instance = %instance_id, "not served: {reason}. It is registered as soon as it can be stored");
+    }
+    info!(
+        registered = reloaded.registered.len(),
+        access_keys = reloaded.access_keys,
+        "reloaded"
+    );
+}

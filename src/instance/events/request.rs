@@ -1,0 +1,665 @@
+//! Events as an operator asks for them: what, when, and for which instances. The admin socket and the command line carry
+//! these; [`EventRequest::steps`] makes [steps](super::timeline) of one, which [`Instance::schedule`] puts into an instance.
+//!
+//! ```json
+//! { "When": { "After": "5s" }, "Event": { "Spot": { "Action": "terminate" } } }
+//! ```
+//!
+//! `When` is when the guest is told. EC2's leads are filled in: an interruption comes two minutes after its notice, a
+//! rebalance recommendation before it. Refused: times that are past, ends before their beginnings, and paths that can't be
+//! overridden. Whether an event to be completed is there is for the instance to say ([`Instance::schedule`]).
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::instance::events::timeline::{
+    Change, EventKind, MaintenanceChange, Override, Step, text_of,
+};
+use crate::instance::events::{
+    Maintenance, MaintenanceCode, MaintenanceState, Rebalance, SPOT_NOTICE, SpotAction,
+    SpotInterruption, TargetLifecycleState, event_id, event_id_fault,
+};
+use crate::instance::{Instance, InstanceId, Overrides};
+
+/// How long before a spot notice its rebalance recommendation comes, unless said. EC2 promises only that it may be earlier.
+pub const REBALANCE_LEAD: SignedDuration = SignedDuration::from_mins(2);
+
+/// One event, and when the guest is told of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct EventRequest {
+    /// When the guest is told: now, unless said; for a spot interruption with a `Time`, as long before it as EC2 would.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<When>,
+    /// What it is told.
+    pub event: Event,
+}
+
+/// What happens. Lengths of time in an event count from when the guest is told, or from now where that is not said.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// A spot interruption.
+    Spot(SpotRequest),
+    /// A rebalance recommendation alone.
+    Rebalance {},
+    /// A scheduled event, or a new version of the one with its `EventId`.
+    Maintenance(MaintenanceRequest),
+    /// A scheduled event is done: it becomes history.
+    Complete(EventReference),
+    /// A scheduled event is called off: it becomes history.
+    Cancel(EventReference),
+    /// An Auto Scaling group begins to move the instance.
+    Lifecycle(LifecycleRequest),
+    /// A leaf of the metadata tree has a value, or is absent.
+    Metadata(MetadataRequest),
+    /// A path is again what it would be without an override.
+    Restore(PathReference),
+    /// Everything of some kinds is gone.
+    Clear(ClearRequest),
+}
+
+/// `{"Action": "terminate"}`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct SpotRequest {
+    /// What will be done to the instance.
+    pub action: SpotAction,
+    /// When; two minutes after the notice unless said, and with it for a hibernation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub time: Option<When>,
+    /// The rebalance recommendation in front.
+    #[serde(default, skip_serializing_if = "Hint::is_usual")]
+    pub rebalance: Hint,
+}
+
+/// The rebalance recommendation in front of a spot notice.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Hint {
+    /// Two minutes before the notice, or at once where the notice is nearer.
+    #[default]
+    Usual,
+    /// There is none.
+    None,
+    /// As long before the notice.
+    Before(Length),
+}
+
+/// `{"Code": "system-reboot", "NotBefore": {"After": "168h"}}`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct MaintenanceRequest {
+    /// What will happen.
+    pub code: MaintenanceCode,
+    /// The earliest start.
+    pub not_before: When,
+    /// The latest end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<When>,
+    /// How far the start may be moved; without one it can't be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before_deadline: Option<When>,
+    /// In words; the usual ones unless said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// `instance-event-…`; made up unless said. The step has it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event_id: Option<String>,
+}
+
+/// `{"EventId": "instance-event-…"}`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct EventReference {
+    /// Of an event that the instance has by then.
+    pub event_id: String,
+}
+
+/// `{"State": "Terminated"}`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct LifecycleRequest {
+    /// Where the group moves the instance.
+    pub state: TargetLifecycleState,
+}
+
+/// `{"Path": "meta-data/ancestor-ami-ids", "Value": "ami-…"}`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct MetadataRequest {
+    /// Below the version, without a slash in front.
+    pub path: String,
+    /// A text, served as it is; `null`, and the path is absent; any other JSON, served in one line.
+    #[serde(deserialize_with = "Value::deserialize")]
+    pub value: Value,
+}
+
+/// `{"Path": "meta-data/ancestor-ami-ids"}`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct PathReference {
+    /// Below the version, without a slash in front.
+    pub path: String,
+}
+
+/// `{"Kinds": ["Spot", "Rebalance"]}`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct ClearRequest {
+    /// At least one; [`EventKind::ALL`] for all there is.
+    pub kinds: Vec<EventKind>,
+}
+
+/// A moment: `"Now"`, `{"After": "5s"}` or `{"At": "2026-06-01T10:00:00Z"}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum When {
+    /// The moment from which lengths count.
+    Now,
+    /// Later than that.
+    After(Length),
+    /// By the wall clock.
+    At(Timestamp),
+}
+
+/// A length of time, not negative and at most ten years: `5s`, `2m30s`, `168h`, or ISO 8601's `PT5S`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Length(SignedDuration);
+
+/// Which instances an event is for: `"All"`, `{"Instance": "i-…"}` or `{"Tag": {"Key": "…", "Value": "…"}}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Targets {
+    /// Every one.
+    All,
+    /// One.
+    Instance(InstanceId),
+    /// Those that have this tag with this value.
+    Tag(TagTarget),
+}
+
+/// `{"Key": "team", "Value": "storefront"}`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct TagTarget {
+    /// Compared to the letter.
+    pub key: String,
+    /// Compared to the letter.
+    pub value: String,
+}
+
+impl EventRequest {
+    /// The steps that make it happen, in time order, or one sentence about what is wrong with it.
+    ///
+    /// `random` becomes the id of a scheduled event that has none.
+    pub fn steps(&self, now: Timestamp, random: u128) -> Result<Vec<Step>, String> {
+        let told = self.when.map(|when| when.moment(now)).transpose()?;
+        if let Some(past) = told.filter(|told| *told < now) {
+            return Err(format!("{past} is past"));
+        }
+        let at = told.unwrap_or(now);
+        let set = match &self.event {
+            Event::Spot(spot) => return spot.steps(now, told),
+            Event::Rebalance {} => Change::Rebalance(Rebalance { notice_time: at }),
+            Event::Maintenance(request) => Change::Maintenance(request.scheduled(at, random)?),
+            Event::Complete(reference) => reference.change(MaintenanceState::Completed)?,
+            Event::Cancel(reference) => reference.change(MaintenanceState::Canceled)?,
+            Event::Lifecycle(request) => Change::TargetLifecycleState(request.state),
+            Event::Metadata(MetadataRequest { path, value }) => {
+                overriding(path, text_of(value.clone()))?
+            }
+            Event::Restore(PathReference { path }) => {
+                overriding(path, None)?;
+                Change::Restore(path.clone())
+            }
+            Event::Clear(ClearRequest { kinds }) if kinds.is_empty() => {
+                return Err("names nothing that is to be cleared".to_string());
+            }
+            Event::Clear(ClearRequest { kinds }) => Change::Clear(kinds.clone()),
+        };
+        Ok(vec![Step { at, set }])
+    }
+}
+
+impl SpotRequest {
+    fn steps(&self, now: Timestamp, told: Option<Timestamp>) -> Result<Vec<Step>, String> {
+        let lead = match self.action {
+            SpotAction::Terminate | SpotAction::Stop => SPOT_NOTICE,
+            SpotAction::Hibernate => SignedDuration::ZERO,
+        };
+        let time = self
+            .time
+            .map(|time| time.moment(told.unwrap_or(now)))
+            .transpose()?;
+        let (told, time) = match (told, time) {
+            (Some(told), Some(time)) => (told, time),
+            // A nearer end than EC2's lead allows is told at once.
+            (None, Some(time)) => (earlier(time, lead).max(now), time),
+            (told, None) => {
+                let told = told.unwrap_or(now);
+                (told, later(told, lead)?)
+            }
+        };
+        if time < told {
+            return Err(format!(
+                "the interruption at {time} would be over before its notice at {told}"
+            ));
+        }
+        let spot = SpotInterruption {
+            action: self.action,
+            time,
+            notice_time: Some(told),
+        };
+        let hint = match &self.rebalance {
+            Hint::Usual => Some(earlier(told, REBALANCE_LEAD).max(now)),
+            Hint::None => None,
+            Hint::Before(lead) => {
+                let hint = earlier(told, lead.0);
+                if hint < now {
+                    return Err(format!("the rebalance recommendation at {hint} is past"));
+                }
+                Some(hint)
+            }
+        };
+        let hint = hint.map(|at| Step {
+            at,
+            set: Change::Rebalance(Rebalance { notice_time: at }),
+        });
+        Ok(hint
+            .into_iter()
+            .chain([Step {
+                at: told,
+                set: Change::Spot(spot),
+            }])
+            .collect())
+    }
+}
+
+impl Hint {
+    fn is_usual(&self) -> bool {
+        *self == Hint::Usual
+    }
+}
+
+impl MaintenanceRequest {
+    fn scheduled(&self, told: Timestamp, random: u128) -> Result<Maintenance, String> {
+        let not_before = self.not_before.moment(told)?;
+        let not_after = self.not_after.map(|end| end.moment(told)).transpose()?;
+        if let Some(end) = not_after.filter(|end| *end < not_before) {
+            return Err(format!("NotAfter {end} is before NotBefore {not_before}"));
+        }
+        let deadline = self
+            .not_before_deadline
+            .map(|deadline| deadline.moment(told))
+            .transpose()?;
+        if let Some(deadline) = deadline.filter(|deadline| *deadline < not_before) {
+            return Err(format!(
+                "NotBeforeDeadline {deadline} is before NotBefore {not_before}"
+            ));
+        }
+        let id = self.event_id.clone().unwrap_or_else(|| event_id(random));
+        if let Some(fault) = event_id_fault(&id) {
+            return Err(fault);
+        }
+        Ok(Maintenance {
+            event_id: id,
+            code: self.code,
+            description: self
+                .description
+                .clone()
+                .unwrap_or_else(|| self.code.usual_description().to_string()),
+            not_before,
+            not_after,
+            not_before_deadline: deadline,
+            state: MaintenanceState::Active,
+        })
+    }
+}
+
+impl EventReference {
+    fn change(&self, state: MaintenanceState) -> Result<Change, String> {
+        match event_id_fault(&self.event_id) {
+            Some(fault) => Err(fault),
+            None => Ok(Change::MaintenanceState(MaintenanceChange {
+                event_id: self.event_id.clone(),
+                state,
+            })),
+        }
+    }
+}
+
+fn overriding(path: &str, value: Option<String>) -> Result<Change, String> {
+    let mut alone = Overrides::default();
+    alone.put(path, value.clone());
+    match alone.faults().pop() {
+        Some((path, fault)) => Err(format!("{}: {fault}", path.escape_debug())),
+        None => Ok(Change::Override(Override {
+            path: path.to_string(),
+            value,
+        })),
+    }
+}
+
+fn later(time: Timestamp, length: SignedDuration) -> Result<Timestamp, String> {
+    time.checked_add(length)
+        .map_err(|_| "is too far ahead".to_string())
+}
+
+fn earlier(time: Timestamp, length: SignedDuration) -> Timestamp {
+    time.checked_sub(length).unwrap_or(Timestamp::MIN)
+}
+
+impl When {
+    /// The moment, as lengths count from `base`.
+    pub fn moment(self, base: Timestamp) -> Result<Timestamp, String> {
+        match self {
+            When::Now => Ok(base),
+            When::After(Length(length)) => later(base, length),
+            When::At(time) => Ok(time),
+        }
+    }
+}
+
+impl Length {
+    const LONGEST: SignedDuration = SignedDuration::from_hours(10 * 366 * 24);
+}
+
+impl FromStr for Length {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Length, String> {
+        let length = text.parse::<SignedDuration>().ok();
+        let length =
+            length.filter(|length| (SignedDuration::ZERO..=Length::LONGEST).contains(length));
+        length.map(Length).ok_or_else(|| {
+            format!(
+                "a length of time is 5s, 2m30s or 168h, and at most ten years, not '{}'",
+                text.escape_debug()
+            )
+        })
+    }
+}
+
+impl TryFrom<String> for Length {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Length, String> {
+        text.parse()
+    }
+}
+
+impl From<Length> for String {
+    fn from(length: Length) -> String {
+        length.to_string()
+    }
+}
+
+impl fmt::Display for Length {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The alternate form is the friendly one.
+        write!(f, "{:#}", self.0)
+    }
+}
+
+impl Targets {
+    /// Whether an event for these is for this instance.
+    pub fn matches(&self, instance: &Instance) -> bool {
+        match self {
+            Targets::All => true,
+            Targets::Instance(id) => instance.instance_id == *id,
+            Targets::Tag(TagTarget { key, value }) => instance
+                .tags
+                .iter()
+                .any(|tag| tag.key == *key && tag.value == *value),
+        }
+    }
+}
+
+/// As a command line has them: `all`, `i-…`, `tag:KEY=VALUE`.
+impl FromStr for Targets {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Targets, String> {
+        let tag = text
+            .strip_prefix("tag:")
+            .and_then(|tag| tag.split_once('='));
+        match (text, tag, InstanceId::parse(text)) {
+            ("all", ..) => Ok(Targets::All),
+            (_, Some((key, value)), _) if !key.is_empty() => Ok(Targets::Tag(TagTarget {
+                key: key.to_string(),
+                value: value.to_string(),
+            })),
+            (_, _, Some(id)) => Ok(Targets::Instance(id)),
+            _ => Err(format!(
+                "targets are all, an instance id or tag:KEY=VALUE, not '{}'",
+                text.escape_debug()
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::instance::events::request::*;
+    use serde_json::json;
+
+    fn now() -> Timestamp {
+        "2026-06-01T10:00:00Z".parse().unwrap()
+    }
+
+    fn steps(request: &Value) -> Result<Vec<Value>, String> {
+        let request: EventRequest =
+            serde_json::from_value(request.clone()).map_err(|error| error.to_string())?;
+        let steps = request.steps(now(), 0x1234_5678_9abc_def0_1234)?;
+        assert!(steps.is_sorted_by_key(|step| step.at));
+        // And what is written is read again.
+        let again: EventRequest =
+            serde_json::from_str(&serde_json::to_string(&request).unwrap()).unwrap();
+        assert_eq!(again, request);
+        Ok(steps
+            .iter()
+            .map(|step| {
+                json!([
+                    step.at.to_string()[11..19],
+                    serde_json::to_value(&step.set).unwrap()
+                ])
+            })
+            .collect())
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn a_spot_interruption_has_ec2s_leads_unless_said() {
+        let spot = |action: &str, time: &str, notice: &str| {
+            json!([notice, { "Spot": { "Action": action, "Time": format!("2026-06-01T{time}Z"), "NoticeTime": format!("2026-06-01T{notice}Z") } }])
+        };
+        let hint = |at: &str| json!([at, { "Rebalance": { "NoticeTime": format!("2026-06-01T{at}Z") } }]);
+        let at = |time: &str| json!({ "At": format!("2026-06-01T{time}Z") });
+        for (when, event, expected) in [
+            (json!("Now"), json!({ "Action": "terminate" }), vec![hint("10:00:00"), spot("terminate", "10:02:00", "10:00:00")]),
+            (json!(null), json!({ "Action": "stop" }), vec![hint("10:00:00"), spot("stop", "10:02:00", "10:00:00")]),
+            (json!({ "After": "5s" }), json!({ "Action": "terminate" }), vec![hint("10:00:00"), spot("terminate", "10:02:05", "10:00:05")]),
+            (json!({ "After": "10m" }), json!({ "Action": "terminate" }), vec![hint("10:08:00"), spot("terminate", "10:12:00", "10:10:00")]),
+            (json!({ "After": "5s" }), json!({ "Action": "hibernate" }), vec![hint("10:00:00"), spot("hibernate", "10:00:05", "10:00:05")]),
+            (json!({ "After": "1m" }), json!({ "Action": "stop", "Time": { "After": "30s" } }), vec![hint("10:00:00"), spot("stop", "10:01:30", "10:01:00")]),
+            (json!(null), json!({ "Action": "stop", "Time": { "After": "1h" } }), vec![hint("10:56:00"), spot("stop", "11:00:00", "10:58:00")]),
+            (json!(null), json!({ "Action": "stop", "Time": at("10:01:00") }), vec![hint("10:00:00"), spot("stop", "10:01:00", "10:00:00")]),
+            (json!(null), json!({ "Action": "hibernate", "Time": at("10:30:00") }), vec![hint("10:28:00"), spot("hibernate", "10:30:00", "10:30:00")]),
+            (at("10:20:00"), json!({ "Action": "stop", "Time": at("10:30:00"), "Rebalance": "None" }), vec![spot("stop", "10:30:00", "10:20:00")]),
+            (at("10:20:00"), json!({ "Action": "stop", "Rebalance": { "Before": "15m" } }), vec![hint("10:05:00"), spot("stop", "10:22:00", "10:20:00")]),
+        ] {
+            assert_eq!(steps(&json!({ "When": when, "Event": { "Spot": event } })), Ok(expected), "{when} {event}");
+        }
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn every_other_event_is_one_step() {
+        let id = "instance-event-0123456789abcdef0";
+        // 68 bits of the random number.
+        let made = "instance-event-456789abcdef01234";
+        for (event, set) in [
+            (json!({ "Rebalance": {} }), json!({ "Rebalance": { "NoticeTime": "2026-06-01T10:00:05Z" } })),
+            (
+                json!({ "Maintenance": { "Code": "system-reboot", "NotBefore": { "After": "1h" }, "NotAfter": { "After": "2h" } } }),
+                json!({ "Maintenance": { "EventId": made, "Code": "system-reboot", "Description": "scheduled reboot",
+                    "NotBefore": "2026-06-01T11:00:05Z", "NotAfter": "2026-06-01T12:00:05Z", "State": "active" } }),
+            ),
+            (
+                json!({ "Maintenance": { "Code": "instance-stop", "NotBefore": { "At": "2026-06-02T00:00:00Z" }, "Description": "d", "EventId": id } }),
+                json!({ "Maintenance": { "EventId": id, "Code": "instance-stop", "Description": "d", "NotBefore": "2026-06-02T00:00:00Z", "State": "active" } }),
+            ),
+            (
+                json!({ "Maintenance": { "Code": "instance-stop", "NotBefore": { "After": "1h" }, "NotBeforeDeadline": { "After": "72h" }, "Description": "d", "EventId": id } }),
+                json!({ "Maintenance": { "EventId": id, "Code": "instance-stop", "Description": "d", "NotBefore": "2026-06-01T11:00:05Z",
+                    "NotBeforeDeadline": "2026-06-04T10:00:05Z", "State": "active" } }),
+            ),
+            (json!({ "Complete": { "EventId": id } }), json!({ "MaintenanceState": { "EventId": id, "State": "completed" } })),
+            (json!({ "Cancel": { "EventId": id } }), json!({ "MaintenanceState": { "EventId": id, "State": "canceled" } })),
+            (json!({ "Lifecycle": { "State": "Warmed:Stopped" } }), json!({ "TargetLifecycleState": "Warmed:Stopped" })),
+            (json!({ "Metadata": { "Path": "meta-data/x", "Value": "a\nb" } }), json!({ "Override": { "Path": "meta-data/x", "Value": "a\nb" } })),
+            (json!({ "Metadata": { "Path": "meta-data/x", "Value": { "a": [1, null] } } }), json!({ "Override": { "Path": "meta-data/x", "Value": "{\"a\":[1,null]}" } })),
+            (json!({ "Metadata": { "Path": "meta-data/x", "Value": null } }), json!({ "Override": { "Path": "meta-data/x", "Value": null } })),
+            (json!({ "Restore": { "Path": "meta-data/x" } }), json!({ "Restore": "meta-data/x" })),
+            (json!({ "Clear": { "Kinds": ["Spot", "Overrides"] } }), json!({ "Clear": ["Spot", "Overrides"] })),
+        ] {
+            let seen = steps(&json!({ "When": { "After": "5s" }, "Event": event })).unwrap();
+            assert_eq!(seen, [json!(["10:00:05", set])], "{event}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        let spot = |fields: Value| json!({ "Spot": fields });
+        let past = json!({ "At": "2026-06-01T09:59:59Z" });
+        for (when, event) in [
+            (past.clone(), json!({ "Rebalance": {} })),
+            (json!({ "After": "-5s" }), json!({ "Rebalance": {} })),
+            (json!({ "After": "5" }), json!({ "Rebalance": {} })),
+            (json!({ "After": 5 }), json!({ "Rebalance": {} })),
+            (json!({ "After": "soon" }), json!({ "Rebalance": {} })),
+            (json!({ "After": "99999999h" }), json!({ "Rebalance": {} })),
+            (json!("Later"), json!({ "Rebalance": {} })),
+            (json!(null), json!("Spot")),
+            (json!(null), json!({})),
+            (json!(null), spot(json!({}))),
+            (json!(null), spot(json!({ "Action": "destroy" }))),
+            (json!(null), spot(json!({ "Action": "stop", "Time": past }))),
+            (
+                json!({ "After": "1h" }),
+                spot(json!({ "Action": "stop", "Time": { "At": "2026-06-01T10:30:00Z" } })),
+            ),
+            (
+                json!({ "After": "1m" }),
+                spot(json!({ "Action": "stop", "Rebalance": { "Before": "2m" } })),
+            ),
+            (
+                json!(null),
+                spot(json!({ "Action": "stop", "Rebalance": true })),
+            ),
+            (
+                json!(null),
+                json!({ "Maintenance": { "Code": "system-reboot" } }),
+            ),
+            (
+                json!(null),
+                json!({ "Maintenance": { "Code": "reboot", "NotBefore": "Now" } }),
+            ),
+            (
+                json!(null),
+                json!({ "Maintenance": { "Code": "system-reboot", "NotBefore": { "After": "2h" }, "NotAfter": { "After": "1h" } } }),
+            ),
+            (
+                json!(null),
+                json!({ "Maintenance": { "Code": "system-reboot", "NotBefore": { "After": "2h" }, "NotBeforeDeadline": { "After": "1h" } } }),
+            ),
+            (
+                json!(null),
+                json!({ "Maintenance": { "Code": "system-reboot", "NotBefore": "Now", "EventId": "e" } }),
+            ),
+            (
+                json!(null),
+                json!({ "Complete": { "EventId": "instance-event-0" } }),
+            ),
+            (json!(null), json!({ "Lifecycle": { "State": "Warmed" } })),
+            (
+                json!(null),
+                json!({ "Metadata": { "Path": "meta-data/x" } }),
+            ),
+            (
+                json!(null),
+                json!({ "Metadata": { "Path": "latest/meta-data/x", "Value": "" } }),
+            ),
+            (
+                json!(null),
+                json!({ "Metadata": { "Path": "meta-data/tags/instance/Name", "Value": "" } }),
+            ),
+            (
+                json!(null),
+                json!({ "Metadata": { "Path": "meta-data/iam/security-credentials/r", "Value": null } }),
+            ),
+            (json!(null), json!({ "Restore": { "Path": "user-data" } })),
+            (json!(null), json!({ "Clear": { "Kinds": [] } })),
+            (json!(null), json!({ "Clear": {} })),
+        ] {
+            let request = json!({ "When": when, "Event": event });
+            assert!(steps(&request).is_err(), "{request}");
+        }
+        assert!(steps(&json!({ "Event": { "Rebalance": {} }, "Wen": "Now" })).is_err());
+    }
+
+    #[test]
+    fn lengths_are_not_negative_and_are_printed_as_they_are_read() {
+        for (text, seconds) in [
+            ("5s", 5),
+            ("2m30s", 150),
+            ("168h", 604_800),
+            ("PT5S", 5),
+            ("0s", 0),
+        ] {
+            let length: Length = text.parse().unwrap();
+            assert_eq!(length.0.as_secs(), seconds, "{text}");
+            assert_eq!(length.to_string().parse(), Ok(length), "{text}");
+        }
+        for bad in ["", "5", "-5s", "5s ago", "1y", "1e3s", "90000h"] {
+            assert!(bad.parse::<Length>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn targets_are_all_one_or_those_with_a_tag() {
+        let mut instance = crate::config::demo_instance();
+        instance.tags.push(crate::instance::Tag {
+            key: "a".into(),
+            value: "b=c".into(),
+        });
+        for (text, matches) in [
+            ("all", Some(true)),
+            ("i-0123456789abcdef0", Some(true)),
+            ("i-0123456789abcdef1", Some(false)),
+            ("tag:Name=demo", Some(true)),
+            ("tag:name=demo", Some(false)),
+            ("tag:Name=Demo", Some(false)),
+            ("tag:Name=", Some(false)),
+            ("tag:a=b=c", Some(true)),
+            ("tag:Name", None),
+            ("tag:=demo", None),
+            ("All", None),
+            ("", None),
+            ("i-0", None),
+        ] {
+            let targets = text.parse::<Targets>().ok();
+            assert_eq!(
+                targets.as_ref().map(|targets| targets.matches(&instance)),
+                matches,
+                "{text}"
+            );
+            if let Some(targets) = targets {
+                let written = serde_json::to_string(&targets).unwrap();
+                assert_eq!(serde_json::from_str::<Targets>(&written).unwrap(), targets);
+            }
+        }
+    }
+}

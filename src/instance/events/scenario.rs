@@ -1,0 +1,333 @@
+//! Scenarios: a named course of events in a JSON file, for instances that it names by id or by tag. Times count from its
+//! start or stand on the wall clock.
+//!
+//! ```json
+//! { "Name": "spot", "Targets": "All", "Steps": [
+//!     { "When": { "After": "30s" }, "Event": { "Spot": { "Action": "terminate" } } }
+//! ] }
+//! ```
+//!
+//! Each step is an [`EventRequest`], with targets of its own if it likes. Faults are reported as those of instance documents,
+//! all at once. Refused: what an [`EventRequest`] refuses, a scenario without steps or with more than [`MOST_STEPS`], and
+//! one that does not say for whom it is. Not supported: repetition, conditions, and completing an event whose id was made up.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::document::{JsonFile, Place};
+use crate::fault::Fault;
+use crate::instance::events::request::{Event, EventRequest, Targets, When};
+use crate::instance::events::timeline::Step;
+
+/// The most steps of a scenario. An instance has no more before it than its timeline holds.
+pub const MOST_STEPS: usize = 256;
+
+/// A course of events.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct Scenario {
+    /// What it is called where it is told of.
+    pub name: String,
+    /// What it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// For whom its steps are that don't say.
+    pub targets: Targets,
+    /// In any order: their times count.
+    pub steps: Vec<ScenarioStep>,
+}
+
+/// One event of a scenario.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct ScenarioStep {
+    /// For whom it is, where not for those of the scenario.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub targets: Option<Targets>,
+    /// When the guest is told; lengths count from the start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<When>,
+    /// What it is told.
+    pub event: Event,
+}
+
+impl Scenario {
+    /// Reads a scenario as one that starts now; `file` stands in faults.
+    pub fn parse(file: &Path, text: &str, now: Timestamp) -> Result<Scenario, Vec<Fault>> {
+        let json = JsonFile::of(file, text)?;
+        let scenario: Scenario = json.read()?;
+        let root = Place::root();
+        let mut faults = Vec::new();
+        if scenario.name.is_empty()
+            || scenario.name.len() > 64
+            || scenario.name.chars().any(char::is_control)
+        {
+            faults.push(json.fault(
+                &root.key("Name"),
+                "a name is 1 to 64 bytes without control characters",
+            ));
+        }
+        if !(1..=MOST_STEPS).contains(&scenario.steps.len()) {
+            let message = format!(
+                "a scenario has 1 to {MOST_STEPS} steps, not {}",
+                scenario.steps.len()
+            );
+            faults.push(json.fault(&root.key("Steps"), message));
+        }
+        for (index, step) in scenario.steps.iter().enumerate() {
+            if let Err(message) = step.request().steps(now, 0) {
+                faults.push(json.fault(&root.key("Steps").index(index), message));
+            }
+        }
+        if faults.is_empty() {
+            Ok(scenario)
+        } else {
+            Err(faults)
+        }
+    }
+
+    /// What is to be scheduled for whom when it starts at this moment, in time order, or one sentence a fault.
+    ///
+    /// `random` gives the ids of scheduled events that have none.
+    pub fn steps(
+        &self,
+        start: Timestamp,
+        mut random: impl FnMut() -> u128,
+    ) -> Result<Vec<(Targets, Step)>, Vec<String>> {
+        let (mut steps, mut faults) = (Vec::new(), Vec::new());
+        for (index, step) in self.steps.iter().enumerate() {
+            let targets = step.targets.as_ref().unwrap_or(&self.targets);
+            match step.request().steps(start, random()) {
+                Ok(made) => steps.extend(made.into_iter().map(|step| (targets.clone(), step))),
+                Err(message) => faults.push(format!("Steps[{index}]: {message}")),
+            }
+        }
+        steps.sort_by_key(|(_, step)| step.at);
+        if faults.is_empty() {
+            Ok(steps)
+        } else {
+            Err(faults)
+        }
+    }
+}
+
+impl ScenarioStep {
+    /// The request that it is.
+    pub fn request(&self) -> EventRequest {
+        EventRequest {
+            when: self.when,
+            event: self.event.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::demo_instance;
+    use crate::instance::Instance;
+    use crate::instance::events::scenario::*;
+    use jiff::SignedDuration;
+
+    fn start() -> Timestamp {
+        "2026-06-01T10:00:00Z".parse().unwrap()
+    }
+
+    fn parsed(text: &str) -> Scenario {
+        Scenario::parse(Path::new("s.json"), text, start())
+            .unwrap_or_else(|faults| panic!("{faults:#?}"))
+    }
+
+    /// The demo instance with a scenario begun.
+    fn begun(text: &str) -> Instance {
+        let mut instance = demo_instance();
+        let steps = parsed(text).steps(start(), || 1).unwrap();
+        let own = steps
+            .into_iter()
+            .filter(|(targets, _)| targets.matches(&instance))
+            .map(|(_, step)| step);
+        let own: Vec<Step> = own.collect();
+        instance.schedule(own, start()).unwrap();
+        instance
+    }
+
+    fn at(second: i64) -> Timestamp {
+        start() + SignedDuration::from_secs(second)
+    }
+
+    #[test]
+    fn the_shipped_spot_interruption_has_its_hint_and_its_notice() {
+        let instance = begun(include_str!(
+            "../../../config/scenarios/spot-interruption.json"
+        ));
+        for (second, hint, notice) in [
+            (0, false, false),
+            (29, false, false),
+            (30, true, false),
+            (89, true, false),
+            (90, true, true),
+        ] {
+            let events = instance.events_at(at(second));
+            assert_eq!(
+                events.rebalance_recommendation(at(second)).is_some(),
+                hint,
+                "{second}"
+            );
+            let json = events.spot_instance_action(at(second));
+            assert_eq!(json.is_some(), notice, "{second}");
+            if let Some(json) = json {
+                assert_eq!(
+                    json,
+                    r#"{"action": "terminate", "time": "2026-06-01T10:03:30Z"}"#
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_shipped_maintenance_is_scheduled_and_then_completed() {
+        let instance = begun(include_str!(
+            "../../../config/scenarios/scheduled-maintenance.json"
+        ));
+        for (second, scheduled, history) in [
+            (9, false, false),
+            (10, true, false),
+            (309, true, false),
+            (310, false, true),
+        ] {
+            let events = instance.events_at(at(second));
+            assert_eq!(
+                events.maintenance_scheduled().contains("system-reboot"),
+                scheduled,
+                "{second}"
+            );
+            assert_eq!(
+                events.maintenance_history().contains("[Completed]"),
+                history,
+                "{second}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_shipped_autoscaling_termination_goes_from_in_service_to_terminated() {
+        let instance = begun(include_str!(
+            "../../../config/scenarios/autoscaling-termination.json"
+        ));
+        let state = |second| {
+            instance
+                .events_at(at(second))
+                .target_lifecycle_state
+                .map(|state| state.as_str())
+        };
+        assert_eq!(
+            [state(0), state(59), state(60), state(3600)].map(Option::unwrap),
+            ["InService", "InService", "Terminated", "Terminated"]
+        );
+    }
+
+    #[test]
+    fn a_step_may_be_for_others() {
+        let text = r#"{ "Name": "n", "Targets": { "Tag": { "Key": "team", "Value": "x" } }, "Steps": [
+            { "When": { "At": "2026-06-01T10:00:10Z" }, "Event": { "Rebalance": {} } },
+            { "Targets": "All", "When": { "After": "5s" }, "Event": { "Lifecycle": { "State": "Standby" } } } ] }"#;
+        let steps = parsed(text).steps(start(), || 1).unwrap();
+        let seen: Vec<(Timestamp, bool)> = steps
+            .iter()
+            .map(|(targets, step)| (step.at, targets.matches(&demo_instance())))
+            .collect();
+        assert_eq!(seen, [(at(5), true), (at(10), false)]);
+        assert_eq!(
+            parsed(text).steps(at(60), || 1),
+            Err(vec!["Steps[0]: 2026-06-01T10:00:10Z is past".to_string()])
+        );
+        let again: Scenario =
+            serde_json::from_value(serde_json::to_value(parsed(text)).unwrap()).unwrap();
+        assert_eq!(again, parsed(text));
+    }
+
+    #[test]
+    fn what_is_a_word_or_an_object_is_said_to_be_one() {
+        for field in ["NotBefore", "NotAfter", "NotBeforeDeadline"] {
+            let mut event = serde_json::json!({ "Code": "system-reboot", "NotBefore": "Now" });
+            event[field] = 5.into();
+            let steps = [serde_json::json!({ "Event": { "Maintenance": event } })];
+            let text =
+                serde_json::json!({ "Name": "n", "Targets": "All", "Steps": steps }).to_string();
+            let faults = Scenario::parse(Path::new("s.json"), &text, start()).expect_err(field);
+            let said: Vec<&str> = faults.iter().map(|fault| fault.message.as_str()).collect();
+            assert_eq!(
+                said,
+                ["this is a word, or an object with one key, not a number"],
+                "{field}"
+            );
+        }
+    }
+
+    #[test]
+    fn every_fault_is_reported_with_its_line_and_field() {
+        for (text, places) in [
+            ("{", vec!["s.json:1"]),
+            ("[]", vec!["s.json:1"]),
+            (
+                "{}",
+                vec!["s.json:1: Name", "s.json:1: Steps", "s.json:1: Targets"],
+            ),
+            (
+                r#"{ "Steps": [{ "When": { "At": "10:00" }, "Event": { "Rebalance": {} } }] }"#,
+                vec![
+                    "s.json:1: Name",
+                    "s.json:1: Steps[0].When.At",
+                    "s.json:1: Targets",
+                ],
+            ),
+            (r#"{ "Name": "n", "Steps": [] }"#, vec!["s.json:1: Targets"]),
+            (
+                r#"{ "Name": "n", "Targets": "All" }"#,
+                vec!["s.json:1: Steps"],
+            ),
+            (
+                r#"{ "Name": "n", "Targets": "All", "Steps": [] }"#,
+                vec!["s.json:1: Steps"],
+            ),
+            (
+                r#"{ "Name": "", "Targets": "All", "Steps": [{ "Event": { "Rebalance": {} } }] }"#,
+                vec!["s.json:1: Name"],
+            ),
+            (
+                "{ \"Name\": \"n\", \"Targets\": \"Al\",\n\"Steps\": [\n{ \"Evnt\": {} },\n{ \"Event\": { \"Spot\": { \"Action\": \"stop\" } },\n\"When\": { \"After\": \"5\" } },\n{ \"When\": 5, \"Event\": 6 }\n] }",
+                vec![
+                    "s.json:1: Targets",
+                    "s.json:3: Steps[0].Event",
+                    "s.json:3: Steps[0].Evnt",
+                    "s.json:5: Steps[1].When.After",
+                    "s.json:6: Steps[2].Event",
+                    "s.json:6: Steps[2].When",
+                ],
+            ),
+            (
+                "{ \"Name\": \"n\", \"Name\": \"m\", \"Targets\": \"All\", \"Steps\": [] }",
+                vec!["s.json:1: Name"],
+            ),
+            (
+                "{ \"Name\": \"n\", \"Targets\": \"All\", \"Steps\": [\n{ \"Event\": { \"Rebalance\": {} } },\n\
+                 { \"Event\": { \"Metadata\": { \"Path\": \"user-data\", \"Value\": 1 } } },\n\
+                 { \"When\": { \"At\": \"2026-06-01T09:00:00Z\" }, \"Event\": { \"Rebalance\": {} } } ] }",
+                vec!["s.json:3: Steps[1]", "s.json:4: Steps[2]"],
+            ),
+        ] {
+            let faults = Scenario::parse(Path::new("s.json"), text, start()).expect_err(text);
+            let mut seen: Vec<String> = faults
+                .iter()
+                .map(|fault| format!("s.json:{}: {}", fault.line, fault.field))
+                .collect();
+            seen.sort();
+            let seen: Vec<&str> = seen
+                .iter()
+                .map(|place| place.trim_end_matches(": "))
+                .collect();
+            assert_eq!(seen, places, "{text} {faults:#?}");
+        }
+    }
+}
