@@ -8,7 +8,7 @@ use imdsd::config::demo_instance;
 use imdsd::guest::gate::token::TokenAuthority;
 use imdsd::guest::reply::Answer;
 use imdsd::guest::request::{Body, HostRule, HttpVersion, RawRequest};
-use imdsd::guest::{Guest, Made};
+use imdsd::guest::{Guest, Precomputed};
 use imdsd::instance::Attachment;
 use imdsd::origin::{Family, Origin};
 use imdsd::registry::Registry;
@@ -27,7 +27,7 @@ fn handle(c: &mut Criterion) {
     let guest = Guest::new(
         registry,
         Arc::new(TokenAuthority::in_memory(now)),
-        Made::default(),
+        Precomputed::default(),
         HostRule::Known(Vec::new()),
     );
     let origin = Origin {

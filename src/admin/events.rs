@@ -17,7 +17,7 @@ use crate::instance::events::request::{EventRequest, Targets};
 use crate::instance::events::scenario::Scenario;
 use crate::instance::events::timeline::{Change, Step};
 use crate::instance::{Instance, InstanceId, InstanceState};
-use crate::registry::{Draft, Entry, Snapshot, UpdateError};
+use crate::registry::{Entry, Snapshot, Transaction, UpdateError};
 
 /// What is asked for.
 #[derive(Debug, Deserialize)]
@@ -119,7 +119,7 @@ pub(super) async fn happen(
     };
     let plan = {
         let host = Arc::clone(&admin.host);
-        move |draft: &mut Draft| schedule(draft, &*host, steps, now)
+        move |transaction: &mut Transaction| schedule(transaction, &*host, steps, now)
     };
     let (published, Scheduled { told, dropped }) =
         admin
@@ -150,7 +150,7 @@ pub(super) async fn happen(
 
 /// Puts every step into the instances that it is for.
 fn schedule(
-    draft: &mut Draft,
+    transaction: &mut Transaction,
     host: &dyn Host,
     steps: Vec<(Option<Targets>, Step)>,
     now: Timestamp,
@@ -159,7 +159,7 @@ fn schedule(
     let mut of_instance: BTreeMap<InstanceId, Vec<Step>> = BTreeMap::new();
     let mut told = Vec::new();
     for (targets, step) in steps {
-        let ids = meant(draft.before(), targets.as_ref())?;
+        let ids = meant(transaction.before(), targets.as_ref())?;
         for id in &ids {
             of_instance
                 .entry(id.clone())
@@ -175,7 +175,7 @@ fn schedule(
     // 2. All of them, or none.
     let (mut sentences, mut dropped) = (Vec::new(), Vec::new());
     for (id, steps) in of_instance {
-        let instance = draft.instance(&id).expect("it was found");
+        let instance = transaction.instance(&id).expect("it was found");
         sentences.extend(
             unfit(instance, host, &steps)
                 .into_iter()

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use super::{Admin, Answer, Asked, Judgement, Refusal, instances};
 use crate::clock::Moment;
 use crate::instance::{Attachment, BridgePort, Instance, InstanceId, SourceAddress};
-use crate::net::status::{SocketState, WayKind, Ways};
+use crate::net::status::{ListenerKind, ListenersStatus, SocketState};
 use crate::origin::Family;
-use crate::registry::{Claim, Doubt, Entry, Snapshot};
+use crate::registry::{Claim, Entry, QuarantineReason, Snapshot};
 
 /// Where a request comes in, as far as it is known, and the request.
 #[derive(Debug, Default, Deserialize)]
@@ -66,17 +66,17 @@ pub(super) fn explain(admin: &Admin, body: &[u8], now: Moment) -> Result<Answer,
             serde_json::from_slice(body).map_err(|error| Refusal::invalid(error.to_string()))?
         }
     };
-    let (snapshot, ways) = (admin.registry.snapshot(), admin.ways.load());
+    let (snapshot, listeners) = (admin.registry.snapshot(), admin.listeners.load());
     let family = match question.request.family {
         FamilyAsked::Ipv4 => Family::Ipv4,
         FamilyAsked::Ipv6 => Family::Ipv6,
     };
     let asked = asked(&question.request, family);
-    let Candidates { attachments, notes } = candidates(&question, &snapshot, &ways)?;
+    let Candidates { attachments, notes } = candidates(&question, &snapshot, &listeners)?;
     let explained: Vec<Value> = attachments
         .iter()
         .map(|attachment| {
-            let found = find(&snapshot, &ways, attachment, family);
+            let found = find(&snapshot, &listeners, attachment, family);
             let judgement = found
                 .entry
                 .map(|entry| admin.host.judge(entry, family, &asked, now));
@@ -120,7 +120,7 @@ struct Candidates {
 fn candidates(
     question: &Question,
     snapshot: &Snapshot,
-    ways: &Ways,
+    listeners: &ListenersStatus,
 ) -> Result<Candidates, Refusal> {
     let Question {
         instance_id,
@@ -171,10 +171,10 @@ fn candidates(
         }
     }
     if let Some(name) = listener {
-        let by_address = ways
-            .ways
+        let by_address = listeners
+            .listeners
             .iter()
-            .any(|way| way.kind == WayKind::Listener && way.name == *name && way.by_address);
+            .any(|way| way.kind == ListenerKind::Listener && way.name == *name && way.by_address);
         match (by_address, address) {
             (true, Some(address)) => found.attachments.push(source_address(name, *address)),
             (true, None) => {
@@ -315,7 +315,7 @@ struct Found<'s> {
 
 fn find<'s>(
     snapshot: &'s Snapshot,
-    ways: &Ways,
+    listeners: &ListenersStatus,
     attachment: &Attachment,
     family: Family,
 ) -> Found<'s> {
@@ -325,8 +325,10 @@ fn find<'s>(
             None => snapshot.entry(id),
             Some(doubt) => {
                 let whose = match doubt {
-                    Doubt::Unreadable | Doubt::Unsure => "record can't be relied on",
-                    Doubt::NotStored => "document could not be stored",
+                    QuarantineReason::Unreadable | QuarantineReason::Unsure => {
+                        "record can't be relied on"
+                    }
+                    QuarantineReason::NotStored => "document could not be stored",
                 };
                 let why =
                     format!("{attachment} is that of {id}, whose {whose}: nobody is served there");
@@ -352,7 +354,7 @@ fn find<'s>(
         None => None,
     };
     let Some(entry) = entry else {
-        let nobody = match (ways.of(attachment), attachment) {
+        let nobody = match (listeners.of(attachment), attachment) {
             (Some(_), _) => format!("no instance claims {attachment}"),
             (None, Attachment::Listener(name)) => {
                 format!(
@@ -377,7 +379,7 @@ fn find<'s>(
     let Instance {
         instance_id, state, ..
     } = &entry.instance;
-    if !state.has_a_guest() {
+    if !state.is_active() {
         return held(
             format!(
                 "{attachment} is of {instance_id}, which is {}",
@@ -388,10 +390,10 @@ fn find<'s>(
     }
 
     // 3. The configuration serves it.
-    if let Some(reason) = ways.unserved(attachment) {
+    if let Some(reason) = listeners.unserved(attachment) {
         return held(format!("{attachment} is not served: {reason}"), false);
     }
-    let Some(way) = ways.of(attachment) else {
+    let Some(way) = listeners.of(attachment) else {
         return held(format!("{attachment} is not opened yet"), false);
     };
 

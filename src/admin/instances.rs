@@ -1,7 +1,7 @@
 //! Instances read, taken in and removed.
 //!
 //! A document that is put **replaces** what the instance was, with four exceptions. What is changed while an instance
-//! runs (by the EC2 API and by `imdsd event`), and its ways in, stay as stored where the document says nothing of them:
+//! runs (by the EC2 API and by `imdsd event`), and its listeners in, stay as stored where the document says nothing of them:
 //! each of the metadata options by itself, and the fields of [`KEPT`]. One without `Imds`, as EC2 prints it, says
 //! nothing of all that stands there. A secret that an export left out stays too. And `LaunchTime` is the launch's: it
 //! counts when the instance is launched anew.
@@ -35,7 +35,7 @@ use crate::fault::Fault;
 use crate::instance::identity_document::identity_document;
 use crate::instance::{Instance, InstanceId, InstanceState};
 use crate::registry::{
-    Claim, Doubt, Draft, Entry, Left, Registry, Snapshot, StoreError, UpdateError,
+    Claim, Entry, Left, QuarantineReason, Registry, Snapshot, StoreError, Transaction, UpdateError,
 };
 
 /// Carries one field over from the stored instance.
@@ -190,7 +190,7 @@ pub(super) fn get(
 /// Why there is nothing to be shown, changed or removed of an instance.
 pub(super) fn not_shown(snapshot: &Snapshot, id: &InstanceId) -> Refusal {
     match snapshot.doubt(id) {
-        Some(doubt) => Refusal::new(409, "IncorrectInstanceState", withheld(id, doubt)),
+        Some(doubt) => Refusal::new(409, "IncorrectInstanceState", quarantined(id, doubt)),
         None => Refusal::unknown(id),
     }
 }
@@ -250,14 +250,14 @@ pub(super) async fn put(admin: &Arc<Admin>, put: Put, body: Bytes) -> Result<Ans
     // 2. Plan them all as one change, under the writer.
     let dry_run = put.dry_run;
     let now = Moment::now().wall;
-    let plan = move |draft: &mut Draft| {
+    let plan = move |transaction: &mut Transaction| {
         let mut wrong = Wrong {
             alone: documents.len() == 1,
             ..Wrong::default()
         };
         let mut taken = Vec::new();
         for document in documents {
-            taken.extend(take_in(draft, document, &put, &mut wrong)?);
+            taken.extend(take_in(transaction, document, &put, &mut wrong)?);
         }
         match (wrong.refusal(), dry_run) {
             (Some(refusal), _) => Err(NotDone::Refused(refusal)),
@@ -353,7 +353,7 @@ impl Taken {
     }
 }
 
-/// Ways in of these instances that several claim.
+/// ListenersStatus in of these instances that several claim.
 fn disputed(snapshot: &Snapshot, ids: &BTreeSet<&InstanceId>) -> Vec<Value> {
     let mut disputed: Vec<(String, &BTreeSet<InstanceId>)> = snapshot
         .claims()
@@ -438,24 +438,24 @@ fn fault_in(document: &Document, (field, message): (String, String)) -> Fault {
     }
 }
 
-/// Puts one document into the draft; `None` where it can't be, and `wrong` has why.
+/// Puts one document into the transaction; `None` where it can't be, and `wrong` has why.
 fn take_in(
-    draft: &mut Draft,
+    transaction: &mut Transaction,
     document: Document,
     put: &Put,
     wrong: &mut Wrong,
 ) -> Result<Option<Taken>, Refusal> {
     let id = document.instance.instance_id.clone();
-    let stored = draft.entry(&id).cloned();
+    let stored = transaction.entry(&id).cloned();
     check_generation(stored.as_deref(), put.generation)?;
 
     // 0. Nobody is brought back, and an export of a host that shows a terminated instance is taken back all the same.
-    if let Some(doubt) = draft.before().doubt(&id) {
-        wrong.conflict(&document, withheld(&id, doubt));
+    if let Some(doubt) = transaction.before().doubt(&id) {
+        wrong.conflict(&document, quarantined(&id, doubt));
         return Ok(None);
     }
     let is_terminated = |entry: &Arc<Entry>| entry.instance.state == InstanceState::Terminated;
-    if draft.is_buried(&id) || stored.as_ref().is_some_and(is_terminated) {
+    if transaction.is_buried(&id) || stored.as_ref().is_some_and(is_terminated) {
         return Ok(match document.instance.state {
             InstanceState::Terminated => Some(Taken {
                 id,
@@ -487,7 +487,7 @@ fn take_in(
 
     // 2. Of nobody yet.
     let Some(entry) = stored else {
-        draft.register(instance);
+        transaction.register(instance);
         return Ok(Some(Taken {
             id,
             outcome: Outcome::Registered,
@@ -525,13 +525,13 @@ fn take_in(
         (false, false) => Outcome::Replaced,
     };
     let place = if launched {
-        draft.relaunch(&id)
+        transaction.relaunch(&id)
     } else {
-        draft.instance(&id)
+        transaction.instance(&id)
     };
     *place.expect("it has an entry") = instance;
     if let Some(source) = source {
-        draft.set_document(&id, &source);
+        transaction.set_document(&id, &source);
     }
     Ok(Some(Taken {
         id,
@@ -631,17 +631,17 @@ fn check_generation(entry: Option<&Entry>, expected: Option<u64>) -> Result<(), 
 }
 
 /// Why nobody is served as an instance that has a record or a document.
-fn withheld(id: &InstanceId, doubt: Doubt) -> String {
+fn quarantined(id: &InstanceId, doubt: QuarantineReason) -> String {
     match doubt {
-        Doubt::Unreadable => format!(
+        QuarantineReason::Unreadable => format!(
             "the record of {id} can't be read, and the instance is not served; put its file back from a backup, or delete it \
              (`imdsd instance delete {id}`) and put its document"
         ),
-        Doubt::Unsure => format!(
+        QuarantineReason::Unsure => format!(
             "a write of the record of {id} failed, and nobody can be sure what is stored; the instance is served again once \
              its record of before could be stored, which is tried over and over. The log says what failed"
         ),
-        Doubt::NotStored => format!(
+        QuarantineReason::NotStored => format!(
             "the document of {id} could not be stored, and the instance is not served; that is tried again every second, and \
              the log says what failed. To do without it, remove its document and run `imdsd reload`"
         ),

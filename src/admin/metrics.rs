@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Admin;
 use crate::instance::InstanceState;
-use crate::net::status::{SocketState, Way};
+use crate::net::status::{ListenerStatus, SocketState};
 use crate::registry::{Claim, OptionsState};
 
 const STATES: [InstanceState; 6] = [
@@ -28,7 +28,7 @@ struct Counts {
     options_pending: usize,
     disputed: usize,
     unserved: usize,
-    ways: usize,
+    listeners: usize,
     waiting: usize,
     listening: usize,
     refused: usize,
@@ -37,19 +37,20 @@ struct Counts {
 
 impl Counts {
     fn now(admin: &Admin) -> Counts {
-        let (snapshot, ways) = (admin.registry.snapshot(), admin.ways.load());
+        let (snapshot, listeners) = (admin.registry.snapshot(), admin.listeners.load());
         let mut by_state: BTreeMap<_, _> = STATES.iter().map(|state| (state.as_str(), 0)).collect();
         for entry in snapshot.entries() {
             *by_state.entry(entry.instance.state.as_str()).or_default() += 1;
         }
         let sockets = |state| {
-            ways.ways
+            listeners
+                .listeners
                 .iter()
                 .flat_map(|way| &way.sockets)
                 .filter(|socket| socket.state == state)
                 .count()
         };
-        let is_waiting = |way: &&Way| way.waits_for.is_some();
+        let is_waiting = |way: &&ListenerStatus| way.waits_for.is_some();
         Counts {
             by_state,
             unreadable: snapshot.unreadable().count(),
@@ -63,9 +64,9 @@ impl Counts {
                 .claims()
                 .filter(|(_, claim)| matches!(claim, Claim::Disputed(_)))
                 .count(),
-            unserved: ways.unserved.len(),
-            ways: ways.ways.len(),
-            waiting: ways.ways.iter().filter(is_waiting).count(),
+            unserved: listeners.unserved.len(),
+            listeners: listeners.listeners.len(),
+            waiting: listeners.listeners.iter().filter(is_waiting).count(),
             listening: sockets(SocketState::Listening),
             refused: sockets(SocketState::Refused),
             connections: admin.host.connections(),
@@ -92,15 +93,15 @@ pub(super) fn health(admin: &Admin) -> Value {
         ),
         (
             counts.disputed,
-            "ways in that several instances claim (`imdsd instance list`)",
+            "listeners in that several instances claim (`imdsd instance list`)",
         ),
         (
             counts.unserved,
-            "attachments at which nobody is served, by the configuration or on this host (GET /v1/ways)",
+            "attachments at which nobody is served, by the configuration or on this host (GET /v1/listeners)",
         ),
         (
             counts.refused,
-            "sockets that could not be opened (GET /v1/ways)",
+            "sockets that could not be opened (GET /v1/listeners)",
         ),
     ] {
         if count > 0 {
@@ -168,13 +169,13 @@ pub(super) fn text(admin: &Admin) -> String {
         &one(counts.unserved),
     );
     family(
-        "ways",
-        "Ways in that the configuration or an instance asks for.",
-        &one(counts.ways),
+        "listeners",
+        "ListenersStatus in that the configuration or an instance asks for.",
+        &one(counts.listeners),
     );
     family(
         "ways_waiting",
-        "Ways in that wait for their link or namespace.",
+        "ListenersStatus in that wait for their link or namespace.",
         &one(counts.waiting),
     );
     family(

@@ -16,7 +16,7 @@
 //! | `POST /v1/explain` | which instance an origin is, and what a request from there would be answered |
 //! | `POST /v1/events` | lets something happen: `{"Targets": …, "Request": …}` or `{"Scenario": {"File": …, "Text": …}}` |
 //! | `GET /v1/events` | what is in force and what is still to come, for each instance that has some |
-//! | `GET /v1/ways` | each way in: open, waiting for its link, or refused and why |
+//! | `GET /v1/listeners` | each way in: open, waiting for its link, or refused and why |
 //! | `GET /v1/health`, `GET /metrics` | a few counts, as JSON and for Prometheus |
 //!
 //! Parameters of the query: `secrets=shown` on what shows documents, `relaunch=true` and `dry-run=true` on what takes
@@ -52,7 +52,7 @@ use crate::clock::Moment;
 use crate::document::export::Secrets;
 use crate::fault::Fault;
 use crate::instance::{Instance, InstanceId};
-use crate::net::status::Ways;
+use crate::net::status::ListenersStatus;
 use crate::origin::Family;
 use crate::registry::{Changed, Entry, Left, Registry, StoreError};
 
@@ -127,7 +127,7 @@ pub struct NotStored {
 /// The operator's plane.
 pub struct Admin {
     registry: Arc<Registry>,
-    ways: Arc<ArcSwap<Ways>>,
+    listeners: Arc<ArcSwap<ListenersStatus>>,
     host: Arc<dyn Host>,
 }
 
@@ -174,11 +174,15 @@ pub struct Refusal {
 }
 
 impl Admin {
-    /// Over a registry, the ways in as they are published, and what else the daemon is.
-    pub fn new(registry: Arc<Registry>, ways: Arc<ArcSwap<Ways>>, host: Arc<dyn Host>) -> Admin {
+    /// Over a registry, the listeners in as they are published, and what else the daemon is.
+    pub fn new(
+        registry: Arc<Registry>,
+        listeners: Arc<ArcSwap<ListenersStatus>>,
+        host: Arc<dyn Host>,
+    ) -> Admin {
         Admin {
             registry,
-            ways,
+            listeners,
             host,
         }
     }
@@ -278,9 +282,9 @@ impl Admin {
                 query.finish()?;
                 events::happen(self, &call.body, Moment::now().wall).await
             }
-            ("GET", ["v1", "ways"]) => {
+            ("GET", ["v1", "listeners"]) => {
                 query.finish()?;
-                Ok(Answer::Json(self.ways()))
+                Ok(Answer::Json(self.listeners()))
             }
             ("GET", ["v1", "health"]) => Ok(Answer::Json(metrics::health(self))),
             ("GET", ["metrics"]) => Ok(Answer::Metrics(metrics::text(self))),
@@ -288,7 +292,8 @@ impl Admin {
                 _,
                 [
                     "v1",
-                    "instances" | "export" | "reload" | "explain" | "events" | "ways" | "health",
+                    "instances" | "export" | "reload" | "explain" | "events" | "listeners"
+                    | "health",
                 ]
                 | ["v1", "instances", _]
                 | ["metrics"],
@@ -305,10 +310,10 @@ impl Admin {
         }
     }
 
-    fn ways(&self) -> Value {
-        let published = self.ways.load();
+    fn listeners(&self) -> Value {
+        let published = self.listeners.load();
         let unserved: Vec<Value> = published.unserved.iter().map(unserved).collect();
-        json!({ "Ways": published.ways, "Unserved": unserved })
+        json!({ "ListenersStatus": published.listeners, "Unserved": unserved })
     }
 }
 

@@ -44,7 +44,7 @@ const HEAD: Duration = Duration::from_secs(10);
 /// How long a body may take.
 const BODY: Duration = Duration::from_secs(30);
 /// The most bytes of a body: a directory of a thousand large documents.
-pub const MOST_BODY: usize = 16 << 20;
+pub const MAX_BODY_BYTES: usize = 16 << 20;
 /// How long answers under way may take at the end.
 const ENDING: Duration = Duration::from_secs(5);
 /// How long a connection may last, its answers included: an export of thousands of instances is read in far less. With
@@ -311,11 +311,13 @@ async fn answer(
     request: Request<Incoming>,
 ) -> io::Result<Response<Full<Bytes>>> {
     let (head, body) = request.into_parts();
-    let body = match tokio::time::timeout(BODY, Limited::new(body, MOST_BODY).collect()).await {
+    let body = match tokio::time::timeout(BODY, Limited::new(body, MAX_BODY_BYTES).collect()).await
+    {
         Ok(Ok(body)) => body.to_bytes(),
         Ok(Err(reason)) if reason.is::<LengthLimitError>() => {
-            let message =
-                format!("a request has at most {MOST_BODY} bytes; send the documents in several");
+            let message = format!(
+                "a request has at most {MAX_BODY_BYTES} bytes; send the documents in several"
+            );
             return Ok(Refusal::new(413, "RequestEntityTooLarge", message).response());
         }
         // Broken, or too late: nobody waits for an answer.

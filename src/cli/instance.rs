@@ -328,7 +328,7 @@ fn list(door: &Door, form: &Form) -> Result<(), NotDone> {
         "ENDPOINT",
         "OPTIONS",
         "GENERATION",
-        "WAYS IN",
+        "ATTACHMENTS",
     ];
     admin_client::print_table(&head, &rows);
     for id in each(&answer["Unreadable"]) {

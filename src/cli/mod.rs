@@ -49,7 +49,7 @@ enum Command {
     /// A running imdsd reads its instance documents, its access keys and the control endpoint's certificate again
     Reload(reload::Arguments),
     /// Lists the ways in of a running imdsd: open, waiting for their links, or refused and why
-    Ways(reload::Ways),
+    Listeners(reload::Listeners),
     /// Prints what verifiers of identity documents and web identities need, and rotates the key
     Identity(identity::Arguments),
     /// Verifies a signature of an identity document, and names what failed
@@ -71,7 +71,7 @@ pub fn run() -> ExitCode {
         Some(Command::Instance(arguments)) => instance::run(arguments),
         Some(Command::Event(arguments)) => event::run(arguments),
         Some(Command::Reload(arguments)) => reload::run(arguments),
-        Some(Command::Ways(arguments)) => reload::run_ways(arguments),
+        Some(Command::Listeners(arguments)) => reload::run_listeners(arguments),
         Some(Command::Identity(arguments)) => identity::run(arguments),
         Some(Command::Verify(arguments)) => verify::run(arguments),
         Some(Command::Completions(arguments)) => generate::completions(arguments),

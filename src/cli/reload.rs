@@ -1,4 +1,4 @@
-//! `imdsd reload` and `imdsd ways`: a running daemon reads its files again, and says how its ways in are.
+//! `imdsd reload` and `imdsd listeners`: a running daemon reads its files again, and says how its listeners are.
 
 use std::process::ExitCode;
 
@@ -23,8 +23,10 @@ pub struct Arguments {
 }
 
 #[derive(Args)]
-#[command(after_help = "Example:\n  imdsd ways --json | jq '.Ways[] | select(.WaitsFor)'")]
-pub struct Ways {
+#[command(
+    after_help = "Example:\n  imdsd listeners --json | jq '.Listeners[] | select(.WaitsFor)'"
+)]
+pub struct Listeners {
     #[command(flatten)]
     door: Door,
     #[command(flatten)]
@@ -35,7 +37,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     admin_client::exit(reload(&arguments))
 }
 
-pub fn run_ways(arguments: Ways) -> ExitCode {
+pub fn run_listeners(arguments: Listeners) -> ExitCode {
     admin_client::exit(ways(&arguments))
 }
 
@@ -88,8 +90,8 @@ fn tell(answer: &Value) {
     admin_client::print(&(said + "\n"));
 }
 
-fn ways(Ways { door, form }: &Ways) -> Result<(), NotDone> {
-    let answer = door.ask("GET", "/v1/ways", b"")?;
+fn ways(Listeners { door, form }: &Listeners) -> Result<(), NotDone> {
+    let answer = door.ask("GET", "/v1/listeners", b"")?;
     if form.json {
         admin_client::print_json(&answer);
         return Ok(());
@@ -121,7 +123,7 @@ fn ways(Ways { door, form }: &Ways) -> Result<(), NotDone> {
         };
         vec![text(&way["Kind"]), text(&way["Name"]), instances, state]
     };
-    let rows: Vec<Vec<String>> = each(&answer["Ways"]).map(row).collect();
+    let rows: Vec<Vec<String>> = each(&answer["Listeners"]).map(row).collect();
     admin_client::print_table(&["KIND", "NAME", "INSTANCES", "STATE"], &rows);
     for unserved in each(&answer["Unserved"]) {
         eprintln!(

@@ -18,7 +18,7 @@ use crate::document;
 use crate::document::near_miss;
 use crate::fault::Fault;
 use crate::instance::{
-    Attachment, BridgePort, CredentialSource, Ground, Hold, Instance, InstanceId, Role,
+    Attachment, BridgePort, ClaimKey, ClaimMode, CredentialSource, Instance, InstanceId, Role,
     SourceAddress,
 };
 use crate::sigv4::Regions;
@@ -389,7 +389,7 @@ pub fn check(
     }
 
     for (listener, line) in config.listeners.iter().zip(listener_lines) {
-        if !claims.holds(&Ground::Listener(&listener.name)) {
+        if !claims.holds(&ClaimKey::Listener(&listener.name)) {
             let message = format!(
                 "no document claims listener '{}': it answers nobody",
                 listener.name
@@ -497,7 +497,7 @@ fn hold<'a>(
                 ..at(document.line, message)
             });
         }
-        if !document.instance.state.has_a_guest() {
+        if !document.instance.state.is_active() {
             let message = format!(
                 "is {}, so nobody is answered for it",
                 document.instance.state.as_str()
@@ -584,11 +584,11 @@ fn unserved(attachment: &Attachment, config: &Config) -> Option<String> {
 
 /// Whose each way in is, as far as the documents are read.
 #[derive(Default)]
-struct Claims<'a>(BTreeMap<Ground<'a>, Vec<(&'a Attachment, Hold, &'a document::Document)>>);
+struct Claims<'a>(BTreeMap<ClaimKey<'a>, Vec<(&'a Attachment, ClaimMode, &'a document::Document)>>);
 
 impl<'a> Claims<'a> {
     fn add(&mut self, attachment: &'a Attachment, document: &'a document::Document) {
-        for (ground, hold) in attachment.grounds() {
+        for (ground, hold) in attachment.claim_keys() {
             self.0
                 .entry(ground)
                 .or_default()
@@ -602,19 +602,20 @@ impl<'a> Claims<'a> {
         attachment: &'a Attachment,
         of: &document::Document,
     ) -> Option<(&'a Attachment, &'a document::Document)> {
-        attachment.grounds().iter().find_map(|(ground, hold)| {
+        attachment.claim_keys().iter().find_map(|(ground, hold)| {
             let mut holders = self
                 .0
                 .get(ground)?
                 .iter()
                 .filter(|(_, _, document)| !std::ptr::eq(*document, of));
-            let rival =
-                holders.find(|(_, other, _)| *hold == Hold::Alone || *other == Hold::Alone)?;
+            let rival = holders.find(|(_, other, _)| {
+                *hold == ClaimMode::Exclusive || *other == ClaimMode::Exclusive
+            })?;
             Some((rival.0, rival.2))
         })
     }
 
-    fn holds(&self, ground: &Ground<'a>) -> bool {
+    fn holds(&self, ground: &ClaimKey<'a>) -> bool {
         self.0.contains_key(ground)
     }
 }

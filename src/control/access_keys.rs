@@ -609,7 +609,7 @@ mod tests {
     use std::fs;
     use std::os::unix::fs::PermissionsExt as _;
 
-    use crate::control::access_keys::*;
+    use super::*;
 
     const GOOD: &str = "# ours\n[[access_key]]\naccess_key_id = \"AKID1\"\nsecret_access_key = \"hunter2\"\n\n\
         [[access_key]]\naccess_key_id = \"AKID2\"\nsecret_access_key = \"hunter3\"\nsession_token = \"t\"\n";

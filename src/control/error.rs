@@ -3,7 +3,7 @@
 use hyper::StatusCode;
 
 use crate::instance::InstanceId;
-use crate::registry::Doubt;
+use crate::registry::QuarantineReason;
 
 /// EC2's error codes, but for those of a bad signature (see [`crate::sigv4::AuthError`]). On the wire they have no
 /// `Client.` or `Server.` prefix.
@@ -300,13 +300,15 @@ impl Ec2Error {
     }
 
     /// The instance exists, but it has no record that can be relied on. "Not found" would make tools forget or replace it.
-    pub(super) fn withheld(id: &InstanceId, doubt: Doubt) -> Ec2Error {
+    pub(super) fn quarantined(id: &InstanceId, doubt: QuarantineReason) -> Ec2Error {
         let message = match doubt {
-            Doubt::Unreadable => format!("The record of the instance '{id}' can't be read."),
-            Doubt::Unsure => format!(
+            QuarantineReason::Unreadable => {
+                format!("The record of the instance '{id}' can't be read.")
+            }
+            QuarantineReason::Unsure => format!(
                 "A change of the instance '{id}' could not be stored. It is served again once its record of before is stored."
             ),
-            Doubt::NotStored => format!(
+            QuarantineReason::NotStored => format!(
                 "The document of the instance '{id}' could not be stored. That is tried again every second, and it is served \
                  once it is stored."
             ),

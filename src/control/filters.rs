@@ -9,7 +9,7 @@ use crate::instance::{Instance, Tag};
 use crate::registry::Entry;
 
 /// EC2's limit on the values in one call.
-const MOST_VALUES: usize = 200;
+const MAX_VALUES: usize = 200;
 
 /// What is listed by a describe action.
 pub(super) trait Filtered: Sized + 'static {
@@ -218,10 +218,10 @@ impl<T: Filtered> Filters<T> {
             .iter()
             .map(|(_, values)| values.len())
             .sum::<usize>()
-            > MOST_VALUES
+            > MAX_VALUES
         {
             let message = format!(
-                "The maximum number of filter values specified on a single call is {MOST_VALUES}"
+                "The maximum number of filter values specified on a single call is {MAX_VALUES}"
             );
             return Err(Ec2Error::new(Code::FilterLimitExceeded, message));
         }

@@ -6,7 +6,7 @@
 //!
 //! Served, by GET and POST on one port: the EC2 Query API in version 2016-11-15 as far as [`actions`] lists it,
 //! GetCallerIdentity of STS, and SendSSHPublicKey of EC2 Instance Connect. Everything else is refused, in the form that
-//! SDKs of the service read. This module has no sockets; whoever has them collects the body, at most [`MOST_BODY`]
+//! SDKs of the service read. This module has no sockets; whoever has them collects the body, at most [`MAX_BODY_BYTES`]
 //! bytes of it, and answers [`too_large`] beyond that, and [`without_length`] where its length is not said.
 
 mod access_keys;
@@ -42,7 +42,7 @@ use service::Service;
 use xml::Document;
 
 /// The most bytes a request's body may have.
-pub const MOST_BODY: usize = 65_536;
+pub const MAX_BODY_BYTES: usize = 65_536;
 
 /// The EC2 endpoint of one host.
 pub struct Control {
@@ -158,11 +158,11 @@ async fn perform(
     asked.perform(input, call).await
 }
 
-/// The answer to a body of more than [`MOST_BODY`] bytes. It was not read, so nobody knows who sent it.
+/// The answer to a body of more than [`MAX_BODY_BYTES`] bytes. It was not read, so nobody knows who sent it.
 pub fn too_large(now: Moment) -> Response<Full<Bytes>> {
     let error = Ec2Error::new(
         Code::RequestEntityTooLarge,
-        format!("A request has at most {MOST_BODY} bytes."),
+        format!("A request has at most {MAX_BODY_BYTES} bytes."),
     );
     reply::refused(Service::Ec2, &error, &RequestId::random(), now)
 }

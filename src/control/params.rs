@@ -12,7 +12,7 @@ use super::error::{Code, Ec2Error};
 use crate::sigv4::decode_form;
 
 /// The most parameters one call may have.
-const MOST_PARAMETERS: usize = 1_000;
+const MAX_PARAMETERS: usize = 1_000;
 
 /// Names that every call may have: what is common to all actions, and what signatures of version 2 and 4 put in the
 /// query.
@@ -66,8 +66,8 @@ impl Parameters {
                 Some(place) => (&pair[..place], &pair[place + 1..]),
                 None => (pair, &[][..]),
             };
-            if remaining.len() == MOST_PARAMETERS {
-                let message = format!("A request has at most {MOST_PARAMETERS} parameters.");
+            if remaining.len() == MAX_PARAMETERS {
+                let message = format!("A request has at most {MAX_PARAMETERS} parameters.");
                 return Err(Ec2Error::new(Code::MalformedQueryString, message));
             }
             match remaining.entry(text(name)?) {
@@ -96,14 +96,14 @@ impl Parameters {
 
     /// Takes `name.1`, `name.2` and so on. What stands behind a gap is left, and so refused.
     pub(super) fn take_list(&mut self, name: &str) -> Vec<String> {
-        (1..=MOST_PARAMETERS)
+        (1..=MAX_PARAMETERS)
             .map_while(|n| self.take(&format!("{name}.{n}")))
             .collect()
     }
 
     /// Takes `Filter.1.Name`, `Filter.1.Value.1` and so on. The name may be missing.
     pub(super) fn take_filters(&mut self) -> Vec<(Option<String>, Vec<String>)> {
-        (1..=MOST_PARAMETERS)
+        (1..=MAX_PARAMETERS)
             .map(|n| {
                 (
                     self.take(&format!("Filter.{n}.Name")),
@@ -116,7 +116,7 @@ impl Parameters {
 
     /// Takes `<prefix>Tag.1.Key`, `<prefix>Tag.1.Value` and so on. A value that is missing is not one that is empty.
     pub(super) fn take_tags(&mut self, prefix: &str) -> Vec<(String, Option<String>)> {
-        (1..=MOST_PARAMETERS)
+        (1..=MAX_PARAMETERS)
             .map_while(|n| {
                 let key = self.take(&format!("{prefix}Tag.{n}.Key"));
                 let value = self.take(&format!("{prefix}Tag.{n}.Value"));

@@ -26,9 +26,9 @@ use crate::secret::Secret;
 /// How long a program may run unless the source says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The most it may print, in bytes.
-const MOST_OUTPUT: usize = 64 * 1024;
+const MAX_OUTPUT_BYTES: usize = 64 * 1024;
 /// How much of its standard error is kept for the operator; the rest is read and dropped.
-const MOST_ERROR: usize = 1024;
+const MAX_ERROR: usize = 1024;
 
 /// Runs the program and reads what it prints.
 pub async fn fetch(source: &ProcessSource, session: &RoleSession) -> Result<Fetched, FetchError> {
@@ -123,14 +123,14 @@ impl Drop for Group {
 
 async fn all_of(output: impl AsyncRead + Unpin) -> io::Result<Zeroizing<Vec<u8>>> {
     // With its whole capacity from the start: a buffer that grows leaves copies behind.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MOST_OUTPUT + 1));
+    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_OUTPUT_BYTES + 1));
     output
-        .take(MOST_OUTPUT as u64 + 1)
+        .take(MAX_OUTPUT_BYTES as u64 + 1)
         .read_to_end(&mut bytes)
         .await?;
-    if bytes.len() > MOST_OUTPUT {
+    if bytes.len() > MAX_OUTPUT_BYTES {
         return Err(io::Error::other(format!(
-            "printed more than {MOST_OUTPUT} bytes and was killed"
+            "printed more than {MAX_OUTPUT_BYTES} bytes and was killed"
         )));
     }
     Ok(bytes)
@@ -144,7 +144,7 @@ async fn beginning_of(mut output: impl AsyncRead + Unpin) -> io::Result<Vec<u8>>
         if length == 0 {
             return Ok(bytes);
         }
-        let room = MOST_ERROR - bytes.len();
+        let room = MAX_ERROR - bytes.len();
         bytes.extend_from_slice(&buffer[..length.min(room)]);
     }
 }

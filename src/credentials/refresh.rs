@@ -26,9 +26,9 @@ use super::{
 use crate::instance::{CredentialSource, InstanceId, Role};
 
 /// Calls at once of one source, which is a program or an STS endpoint. One that hangs keeps only its own instances waiting.
-const MOST_FETCHES_OF_ONE: usize = 4;
+const MAX_FETCHES_PER_SOURCE: usize = 4;
 /// Calls at once, over all sources.
-const MOST_FETCHES: usize = 64;
+const MAX_FETCHES: usize = 64;
 /// EC2 has new credentials at least this long before the old ones expire.
 const AHEAD: SignedDuration = SignedDuration::from_mins(5);
 /// How much earlier than that chance may make it, so that a host's instances do not all come at once.
@@ -39,11 +39,11 @@ const SPACING: SignedDuration = SignedDuration::from_secs(1);
 const ENDLESS: (SignedDuration, SignedDuration) =
     (SignedDuration::from_hours(1), SignedDuration::from_hours(6));
 /// The longest wait for a renewal, however long credentials are said to live: keys are withdrawn, too.
-const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(12);
+const MAX_WAIT: SignedDuration = SignedDuration::from_hours(12);
 /// The longest wait between a failure and the next try.
-const LONGEST_RETRY: Duration = Duration::from_secs(60);
+const MAX_RETRY: Duration = Duration::from_secs(60);
 /// The longest sleep: the wall clock is looked at after it, since it may have been set, or the host suspended.
-const LONGEST_SLEEP: SignedDuration = SignedDuration::from_secs(60);
+const MAX_SLEEP: SignedDuration = SignedDuration::from_secs(60);
 
 /// A role whose credentials are wanted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,7 +113,7 @@ impl Refresher {
         mut wanted: watch::Receiver<Vec<Wanted>>,
     ) -> Refresher {
         let counters = Arc::new(Counters::default());
-        let permits = Semaphore::new(MOST_FETCHES);
+        let permits = Semaphore::new(MAX_FETCHES);
         let keeper = Arc::new(Keeper {
             cache,
             source,
@@ -317,7 +317,7 @@ impl Keeper {
     async fn fetch(&self, session: &RoleSession) -> Result<Fetched, FetchError> {
         let lane = {
             let mut lanes = self.lanes.lock();
-            let new = || Arc::new(Semaphore::new(MOST_FETCHES_OF_ONE));
+            let new = || Arc::new(Semaphore::new(MAX_FETCHES_PER_SOURCE));
             Arc::clone(lanes.entry(lane_of(&session.source)).or_insert_with(new))
         };
         let _turn = lane.acquire().await.expect("the semaphore is never closed");
@@ -335,9 +335,7 @@ impl Keeper {
             if left <= SignedDuration::ZERO {
                 return;
             }
-            self.clock
-                .sleep(left.min(LONGEST_SLEEP).unsigned_abs())
-                .await;
+            self.clock.sleep(left.min(MAX_SLEEP).unsigned_abs()).await;
         }
     }
 }
@@ -403,13 +401,13 @@ pub fn refresh_at(updated: Timestamp, expiration: Option<Timestamp>, jitter: f64
     let wait = life
         .mul_f64(0.5 + jitter / 6.0)
         .min(life - ahead)
-        .min(LONGEST_WAIT);
+        .min(MAX_WAIT);
     later(updated, wait.max(SPACING))
 }
 
 /// How long after the `failures`th failure in a row the next try is made; `jitter` is 0 to 1.
 pub fn retry_after(failures: u32, jitter: f64) -> Duration {
-    let most = Duration::from_secs(1 << failures.min(6)).min(LONGEST_RETRY);
+    let most = Duration::from_secs(1 << failures.min(6)).min(MAX_RETRY);
     most.mul_f64(0.5 + jitter / 2.0)
 }
 

@@ -44,7 +44,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// How long a call may take altogether.
 const CALL: Duration = Duration::from_secs(10);
 /// The largest answer, in bytes.
-const MOST_ANSWER: usize = 64 * 1024;
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// How long credentials are asked to last unless the source says otherwise, in seconds. STS has the same default.
 const DURATION: u32 = 3600;
 /// Whom a web identity is for unless the source says otherwise. AWS's own default.
@@ -338,7 +338,7 @@ async fn exchange(
     form: Form,
 ) -> Result<(StatusCode, Bytes), String> {
     let client = hyper::client::conn::http1::Builder::new()
-        .max_buf_size(MOST_ANSWER)
+        .max_buf_size(MAX_ANSWER_BYTES)
         .handshake(TokioIo::new(Bounded::new(stream)));
     let (mut sender, connection) = client.await.map_err(|error| causes(&error))?;
     let mut request = Request::post(path)
@@ -354,7 +354,7 @@ async fn exchange(
             .await
             .map_err(|error| causes(&error))?;
         let (head, body) = response.into_parts();
-        let body = Limited::new(body, MOST_ANSWER)
+        let body = Limited::new(body, MAX_ANSWER_BYTES)
             .collect()
             .await
             .map_err(|error| causes(&*error))?;
@@ -379,7 +379,7 @@ impl<S> Bounded<S> {
     fn new(stream: S) -> Bounded<S> {
         Bounded {
             stream,
-            left: 2 * MOST_ANSWER,
+            left: 2 * MAX_ANSWER_BYTES,
         }
     }
 }

@@ -23,9 +23,9 @@ use crate::guest::request::{Body, HttpVersion, RawRequest};
 use crate::guest::tree;
 use crate::instance::{Instance, InstanceId};
 use crate::net::tls::Tls;
-use crate::net::{LARGEST_HEAD, MOST_HEADERS};
+use crate::net::{MAX_HEAD_BYTES, MAX_HEADERS};
 use crate::origin::Family;
-use crate::registry::{Doubt, Entry, Registered, Registry, StoreError};
+use crate::registry::{Entry, QuarantineReason, Registered, Registry, StoreError};
 
 /// The daemon behind the operator's socket.
 pub(super) struct Operated {
@@ -107,7 +107,9 @@ fn is_left_out(
 ) -> bool {
     match registered {
         Err(_) => true,
-        Ok(Registered::Unreadable) => registry.snapshot().doubt(id) == Some(Doubt::Unsure),
+        Ok(Registered::Unreadable) => {
+            registry.snapshot().doubt(id) == Some(QuarantineReason::Unsure)
+        }
         Ok(Registered::New | Registered::Known | Registered::Edited | Registered::Terminated) => {
             false
         }
@@ -165,7 +167,7 @@ impl Host for Operated {
     }
 
     fn connections(&self) -> usize {
-        self.plane.seating.connections()
+        self.plane.connection_limits.connections()
     }
 }
 
@@ -178,12 +180,12 @@ fn too_large(asked: &Asked) -> Option<String> {
         .map(|(name, value)| name.len() + value.len() + ": \r\n".len())
         .sum();
     let (size, count) = (line + headers + "\r\n".len(), asked.headers.len());
-    match (size > LARGEST_HEAD, count > MOST_HEADERS) {
+    match (size > MAX_HEAD_BYTES, count > MAX_HEADERS) {
         (true, _) => Some(format!(
-            "the head of the request has {size} bytes, and {LARGEST_HEAD} are the most"
+            "the head of the request has {size} bytes, and {MAX_HEAD_BYTES} are the most"
         )),
         (false, true) => Some(format!(
-            "the request has {count} header lines, and {MOST_HEADERS} are the most"
+            "the request has {count} header lines, and {MAX_HEADERS} are the most"
         )),
         (false, false) => None,
     }

@@ -17,7 +17,7 @@ use tracing::{error, info};
 use crate::config::Config;
 use crate::credentials::{Delivery, Refresher, Sources, SystemClock, Wanted, WebIdentityRequest};
 use crate::guest::gate::Denial;
-use crate::guest::{Made, gate};
+use crate::guest::{Precomputed, gate};
 use crate::identity::{self, Identity, IdentityError, WebIdentityClaims};
 use crate::instance::Switch;
 use crate::origin::Family;
@@ -174,7 +174,7 @@ impl Background {
     /// Starts it. `issuer` is the URL under which the operator publishes the keys of web identities.
     pub fn start(
         registry: Arc<Registry>,
-        made: Made,
+        made: Precomputed,
         source: IdentitySource,
         issuer: String,
     ) -> Background {
@@ -200,7 +200,7 @@ impl Background {
 
 async fn run(
     registry: Arc<Registry>,
-    made: Made,
+    made: Precomputed,
     mut key: Key,
     issuer: String,
     mut ends: watch::Receiver<bool>,
@@ -284,7 +284,7 @@ fn all_wanted(snapshot: &Snapshot) -> Vec<Wanted> {
 }
 
 /// In small batches, so that whoever waits for the end of this waits for milliseconds.
-async fn sign(snapshot: &Snapshot, made: &Made, identity: &Arc<Identity>) {
+async fn sign(snapshot: &Snapshot, made: &Precomputed, identity: &Arc<Identity>) {
     let document = |entry: &Arc<Entry>| {
         (
             entry.instance.instance_id.clone(),
@@ -355,7 +355,7 @@ mod tests {
             .register(demo_instance(), Timestamp::now())
             .await
             .unwrap();
-        let made = Made::default();
+        let made = Precomputed::default();
         let key = Key::new(
             IdentitySource::Stored(place.clone()),
             Duration::from_millis(10),

@@ -11,7 +11,7 @@ use tracing::warn;
 
 use crate::daemon::CONTROL_CONNECTIONS;
 use crate::instance::InstanceId;
-use crate::net::slots::Seats;
+use crate::net::slots::ConnectionSlots;
 use crate::registry::Snapshot;
 
 /// Descriptors for the store, logs, credential programs and the runtime.
@@ -20,23 +20,23 @@ const RESERVED_DESCRIPTORS: u64 = 128 + CONTROL_CONNECTIONS as u64;
 const DESCRIPTORS_OF_A_WAY: u64 = 2;
 
 /// The places of all guests.
-pub struct Seating {
+pub struct ConnectionLimits {
     /// What the operator allows each guest.
     connections: usize,
     /// What each guest has: the same, or its share of the descriptors.
     each: Arc<AtomicUsize>,
-    guests: Mutex<HashMap<InstanceId, Arc<Seats>>>,
+    guests: Mutex<HashMap<InstanceId, Arc<ConnectionSlots>>>,
     /// What was needed when the share was last reckoned.
     needed: AtomicU64,
     /// The share that the operator was told of last.
     told: AtomicUsize,
 }
 
-impl Seating {
+impl ConnectionLimits {
     /// At most `connections` for each guest.
-    pub fn new(connections: usize) -> Seating {
+    pub fn new(connections: usize) -> ConnectionLimits {
         let each = Arc::new(AtomicUsize::new(connections));
-        Seating {
+        ConnectionLimits {
             connections,
             each,
             guests: Mutex::default(),
@@ -46,26 +46,26 @@ impl Seating {
     }
 
     /// One guest's places.
-    pub fn of(&self, id: &InstanceId) -> Arc<Seats> {
+    pub fn of(&self, id: &InstanceId) -> Arc<ConnectionSlots> {
         let mut guests = self.guests.lock();
         match guests.get(id) {
-            Some(seats) => Arc::clone(seats),
+            Some(slots) => Arc::clone(slots),
             None => Arc::clone(
                 guests
                     .entry(id.clone())
-                    .or_insert(Seats::new(Arc::clone(&self.each))),
+                    .or_insert(ConnectionSlots::new(Arc::clone(&self.each))),
             ),
         }
     }
 
     /// How many connections all guests have.
     pub fn connections(&self) -> usize {
-        self.guests.lock().values().map(|seats| seats.count()).sum()
+        self.guests.lock().values().map(|slots| slots.count()).sum()
     }
 
     /// Shares the descriptors out among the instances, as many as there are now, and forgets guests that are no more. The
     /// process's limit is raised as far as it goes.
-    pub fn share(&self, snapshot: &Snapshot, ways: usize) {
+    pub fn share(&self, snapshot: &Snapshot, listeners: usize) {
         self.guests
             .lock()
             .retain(|id, _| snapshot.entry(id).is_some());
@@ -73,7 +73,7 @@ impl Seating {
             .entries()
             .filter(|entry| !entry.instance.imds.attachments.is_empty());
         let guests = attached.count().max(1) as u64;
-        let reserved = RESERVED_DESCRIPTORS + DESCRIPTORS_OF_A_WAY * ways as u64;
+        let reserved = RESERVED_DESCRIPTORS + DESCRIPTORS_OF_A_WAY * listeners as u64;
         let needed = (self.connections as u64)
             .saturating_mul(guests)
             .saturating_add(reserved);

@@ -33,15 +33,15 @@ use crate::control::{self, AccessKeys, Control};
 use crate::fault::Fault;
 use crate::guest::gate::token::TokenAuthority;
 use crate::guest::request::{self, HostRule};
-use crate::guest::{Guest, Made, gate};
+use crate::guest::{Guest, Precomputed, gate};
 use crate::host::addresses::{Addresses, Wanted};
 use crate::host::netlink::{self, Links, Netlink};
 use crate::host::own_metadata;
 use crate::identity::IdentityError;
 use crate::instance::{HopLimit, Instance};
-use crate::net::connection::{Answering, Body, Outgoing};
-use crate::net::control::{ControlBody, Controlling};
-use crate::net::slots::Seats;
+use crate::net::connection::{Body, GuestService, Outgoing};
+use crate::net::control::{ControlBody, ControlService};
+use crate::net::slots::ConnectionSlots;
 use crate::net::tls::Tls;
 use crate::net::{self, DrainControl, Limits};
 use crate::origin::{Holder, Origin};
@@ -50,8 +50,8 @@ use crate::registry::memory::MemoryStore;
 use crate::registry::{Registered, Registry, Store};
 
 use crate::daemon::admin_host::Operated;
-use crate::daemon::connection_limits::Seating;
-use crate::daemon::listeners::{Ways, WhenRefused};
+use crate::daemon::connection_limits::ConnectionLimits;
+use crate::daemon::listeners::{Listeners, OnBindError};
 use background::Background;
 pub use background::IdentitySource;
 
@@ -151,8 +151,8 @@ impl std::error::Error for StartFault {}
 pub struct Daemon {
     registry: Arc<Registry>,
     tokens: Arc<TokenAuthority>,
-    seating: Arc<Seating>,
-    ways: Ways,
+    connection_limits: Arc<ConnectionLimits>,
+    listeners: Listeners,
     host: Option<Host>,
     control: Option<ControlEndpoint>,
     operated: Arc<Operated>,
@@ -222,18 +222,18 @@ impl Daemon {
             true => HostRule::Known(config.guest.allowed_hosts.clone()),
             false => HostRule::Any,
         };
-        let made = Made::default();
+        let made = Precomputed::default();
         let guest = Guest::new(
             Arc::clone(&registry),
             Arc::clone(&tokens),
             made.clone(),
             hosts,
         );
-        let seating = Arc::new(Seating::new(config.guest.connections));
+        let connection_limits = Arc::new(ConnectionLimits::new(config.guest.connections));
         let plane = Arc::new(GuestPlane {
             guest,
             registry: Arc::clone(&registry),
-            seating: Arc::clone(&seating),
+            connection_limits: Arc::clone(&connection_limits),
         });
 
         // 3. The sockets of the configuration, and the host's links. Connections wait in the sockets' queues until it
@@ -250,8 +250,8 @@ impl Daemon {
         let mut daemon = Daemon {
             registry,
             tokens,
-            seating,
-            ways: Ways::new(&config, plane),
+            connection_limits,
+            listeners: Listeners::new(&config, plane),
             host: None,
             control: None,
             operated,
@@ -261,7 +261,7 @@ impl Daemon {
             interrupt,
             hangup,
         };
-        daemon.apply(WhenRefused::Fail).await?;
+        daemon.apply(OnBindError::Fail).await?;
         let admin = config.admin.as_ref().map(open_admin).transpose()?.flatten();
         let identity = IdentitySource::at_start(&config).map_err(StartFault::Identity)?;
         let managed = config
@@ -269,7 +269,7 @@ impl Daemon {
             .as_ref()
             .filter(|interfaces| interfaces.addresses == config::Addresses::Manage);
         if let (None, Some(directory)) = (managed, &config.runtime_directory) {
-            take_away_what_was_left(directory).await;
+            remove_leftovers(directory).await;
         }
         if config.interfaces.is_some()
             || config
@@ -286,8 +286,8 @@ impl Daemon {
         // stored costs its own instance, and nobody else's.
         daemon.register(instances, now.wall).await;
         daemon.forget_terminated().await;
-        daemon.apply(WhenRefused::TryAgain).await?;
-        daemon.ways.begin();
+        daemon.apply(OnBindError::TryAgain).await?;
+        daemon.listeners.begin();
         if let Some(bound) = control {
             daemon.start_control(bound, config.guest.head_time)?;
         }
@@ -295,7 +295,7 @@ impl Daemon {
             let (registry, host) = (Arc::clone(&daemon.registry), Arc::clone(&daemon.operated));
             socket.serve(Arc::new(Admin::new(
                 registry,
-                daemon.ways.published(),
+                daemon.listeners.published(),
                 host,
             )))
         });
@@ -318,7 +318,7 @@ impl Daemon {
         let mut tick = tokio::time::interval(TICK);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         loop {
-            let when_refused = tokio::select! {
+            let on_bind_error = tokio::select! {
                 _ = self.terminate.recv() => break,
                 _ = self.interrupt.recv() => break,
                 _ = self.hangup.recv() => {
@@ -327,24 +327,24 @@ impl Daemon {
                         break;
                     }
                     self.reload();
-                    WhenRefused::Leave
+                    OnBindError::Leave
                 }
-                _ = publications.changed() => WhenRefused::Leave,
-                () = changed(links.as_mut()) => WhenRefused::TryAgain,
+                _ = publications.changed() => OnBindError::Leave,
+                () = changed(links.as_mut()) => OnBindError::TryAgain,
                 _ = tick.tick() => {
                     self.roll_keys();
                     self.forget_terminated().await;
                     self.store_again();
-                    WhenRefused::TryAgain
+                    OnBindError::TryAgain
                 }
             };
             publications.borrow_and_update();
             // Can't fail: a refused address is tried again.
-            let _ = self.apply(when_refused).await;
+            let _ = self.apply(on_bind_error).await;
         }
         info!("ending: open connections may finish");
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-        self.ways.end();
+        self.listeners.end();
         if let Some(control) = &self.control {
             control.accepting.abort();
             control.drain.end();
@@ -357,7 +357,7 @@ impl Daemon {
             if let Some(admin) = admin {
                 admin.end().await;
             }
-            self.ways.ended().await;
+            self.listeners.ended().await;
             if let Some(control) = &self.control {
                 control.drain.ended().await;
             }
@@ -381,21 +381,28 @@ impl Daemon {
     }
 
     /// Makes the host's interfaces and the sockets what the instances ask for.
-    async fn apply(&mut self, when_refused: WhenRefused) -> Result<(), StartFault> {
+    async fn apply(&mut self, on_bind_error: OnBindError) -> Result<(), StartFault> {
         // A copy: news of links must not wait for what is done with these.
         let mut links = Links::default();
         if let Some(host) = &mut self.host {
             links = host.links.borrow_and_update().clone();
             host.settle(
                 &links,
-                &self.ways.wanted_of_interfaces(&self.registry.snapshot()),
+                &self
+                    .listeners
+                    .wanted_of_interfaces(&self.registry.snapshot()),
             )
             .await;
-            self.ways
+            self.listeners
                 .take_faults(host.addresses.as_ref().map(Addresses::faults));
         }
-        self.ways
-            .apply(&self.registry, &links, &self.seating, when_refused)
+        self.listeners
+            .apply(
+                &self.registry,
+                &links,
+                &self.connection_limits,
+                on_bind_error,
+            )
             .await
     }
 
@@ -408,26 +415,26 @@ impl Daemon {
         let address = listener.local_addr().map_err(StartFault::System)?;
         info!(%address, tls = tls.is_some(), "control endpoint");
         let drain = DrainControl::new();
-        let controlling = controlling(plane);
+        let control_service = control_service(plane);
         let limits = Limits {
             head,
             extra_hops: 0,
         };
-        let seats = Seats::new(Arc::new(AtomicUsize::new(CONTROL_CONNECTIONS)));
-        let whose = move |_: &TcpStream, _| Some((Arc::clone(&seats), ()));
+        let slots = ConnectionSlots::new(Arc::new(AtomicUsize::new(CONTROL_CONNECTIONS)));
+        let whose = move |_: &TcpStream, _| Some((Arc::clone(&slots), ()));
         let accepting = net::listener::accept(
             listener,
             drain.drain(),
             whose,
-            move |stream, (), seat, drain| {
-                let (tls, controlling) = (tls.clone(), Arc::clone(&controlling));
+            move |stream, (), slot, drain| {
+                let (tls, control_service) = (tls.clone(), Arc::clone(&control_service));
                 net::control::serve(
                     stream,
                     tls,
-                    controlling,
-                    control::MOST_BODY,
+                    control_service,
+                    control::MAX_BODY_BYTES,
                     limits,
-                    seat,
+                    slot,
                     drain,
                 )
             },
@@ -578,7 +585,7 @@ async fn changed(links: Option<&mut watch::Receiver<Links>>) {
 }
 
 /// A daemon that managed addresses and was killed left them to its successor, which may not manage any.
-async fn take_away_what_was_left(directory: &Path) {
+async fn remove_leftovers(directory: &Path) {
     if !Addresses::are_recorded(directory) {
         return;
     }
@@ -662,16 +669,19 @@ impl Host {
 struct GuestPlane {
     guest: Guest,
     registry: Arc<Registry>,
-    seating: Arc<Seating>,
+    connection_limits: Arc<ConnectionLimits>,
 }
 
-impl Answering for GuestPlane {
-    fn welcome(&self, origin: &Origin) -> Option<(Holder, Arc<Seats>)> {
+impl GuestService for GuestPlane {
+    fn welcome(&self, origin: &Origin) -> Option<(Holder, Arc<ConnectionSlots>)> {
         let snapshot = self.registry.snapshot();
         let entry = snapshot
             .at(origin)
             .filter(|entry| gate::listens(entry, origin.family))?;
-        Some((entry.holder(), self.seating.of(&entry.instance.instance_id)))
+        Some((
+            entry.holder(),
+            self.connection_limits.of(&entry.instance.instance_id),
+        ))
     }
 
     fn opens(&self, origin: &Origin, head: &Parts) -> Option<Option<HopLimit>> {
@@ -692,7 +702,7 @@ impl Answering for GuestPlane {
 }
 
 /// The control plane as the network takes it.
-fn controlling(control: Arc<Control>) -> Arc<Controlling> {
+fn control_service(control: Arc<Control>) -> Arc<ControlService> {
     Arc::new(move |head, body| {
         let control = Arc::clone(&control);
         Box::pin(async move {

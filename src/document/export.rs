@@ -99,8 +99,8 @@ fn by_delivery(instance: &mut Instance) -> Vec<(&'static str, &mut StaticCredent
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::config::demo_instance;
-    use crate::document::export::*;
 
     fn read(value: Value) -> Instance {
         document::from_value(value).unwrap()

@@ -37,7 +37,7 @@ pub use crate::document::json_path::Place;
 pub use crate::document::validate::{is_authorized_key, is_os_user};
 
 /// The most faults of form reported for one instance. A file that has more is not a document with mistakes in it.
-const MOST_FAULTS: usize = 200;
+const MAX_FAULTS: usize = 200;
 
 /// The fields of an instance that imdsd reads; the others are kept in [`Instance::other`].
 #[rustfmt::skip]

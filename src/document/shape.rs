@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use crate::document::json_path::Place;
 use crate::document::{
-    CHOICES, IMDS, INSTANCE_FIELDS, Judgement, MOST_FAULTS, OPTION_FIELDS, TIME, TIMES, kind,
+    CHOICES, IMDS, INSTANCE_FIELDS, Judgement, MAX_FAULTS, OPTION_FIELDS, TIME, TIMES, kind,
     near_miss,
 };
 
@@ -134,7 +134,7 @@ pub(super) struct Reduced<T> {
 /// Deserializing stops at the first fault. So that fault is noted, its place taken out, and the rest tried again.
 pub(super) fn reduce<T: DeserializeOwned>(value: &mut Value) -> Reduced<T> {
     let (mut faults, mut removed) = (Vec::new(), Vec::new());
-    while faults.len() < MOST_FAULTS {
+    while faults.len() < MAX_FAULTS {
         let error = match serde_path_to_error::deserialize::<_, T>(&*value) {
             Ok(instance) => {
                 return Reduced {

@@ -10,10 +10,10 @@ use serde_json::Value;
 use crate::document::json_path::Place;
 use crate::document::{IMDS, Judgement};
 use crate::instance::events::timeline::TimelineFault;
-use crate::instance::events::{MOST_MAINTENANCE, event_id_fault};
+use crate::instance::events::{MAX_MAINTENANCE, event_id_fault};
 use crate::instance::{
-    Attachment, BridgePort, CredentialSource, Instance, MOST_USER_DATA, NetworkInterface,
-    Overrides, ProcessSource, SourceAddress, StaticSource, Switch, interface_name_fault, tags,
+    Attachment, BridgePort, CredentialSource, Instance, MAX_USER_DATA, NetworkInterface, Overrides,
+    ProcessSource, SourceAddress, StaticSource, Switch, interface_name_fault, tags,
 };
 
 pub(super) fn judge(instance: &Instance) -> Judgement {
@@ -267,9 +267,9 @@ pub(super) fn judge_user_data(instance: &Instance, wrong: &mut Judgement) {
         }
         None => text.as_ref().map(|text| ("UserDataText", text.len())),
     };
-    if let Some((field, length)) = length.filter(|(_, length)| *length > MOST_USER_DATA) {
+    if let Some((field, length)) = length.filter(|(_, length)| *length > MAX_USER_DATA) {
         let message =
-            format!("user data has at most {MOST_USER_DATA} bytes before base64, not {length}");
+            format!("user data has at most {MAX_USER_DATA} bytes before base64, not {length}");
         wrong.push((imds.key(field), message));
     }
 }
@@ -411,9 +411,9 @@ pub(super) fn judge_events(instance: &Instance, wrong: &mut Judgement) {
         let fault = event_id_fault(&event.event_id);
         wrong.extend(fault.map(|message| (maintenance.index(index).key("EventId"), message)));
     }
-    if instance.imds.events.maintenance.len() > MOST_MAINTENANCE {
+    if instance.imds.events.maintenance.len() > MAX_MAINTENANCE {
         let message = format!(
-            "an instance has at most {MOST_MAINTENANCE} scheduled events, past ones included"
+            "an instance has at most {MAX_MAINTENANCE} scheduled events, past ones included"
         );
         wrong.push((maintenance, message));
     }

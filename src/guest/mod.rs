@@ -37,13 +37,13 @@ use request::{Connection, HostRule, Malformed, RawRequest, Request};
 pub struct Guest {
     registry: Arc<Registry>,
     tokens: Arc<TokenAuthority>,
-    made: Made,
+    made: Precomputed,
     hosts: HostRule,
 }
 
 /// What is made ahead of need, in the background, and only read here.
 #[derive(Clone, Default)]
-pub struct Made {
+pub struct Precomputed {
     /// Signatures of the identity documents.
     pub signatures: Arc<SignedDocuments>,
     /// Role credentials that come from a source.
@@ -55,7 +55,7 @@ impl Guest {
     pub fn new(
         registry: Arc<Registry>,
         tokens: Arc<TokenAuthority>,
-        made: Made,
+        made: Precomputed,
         hosts: HostRule,
     ) -> Guest {
         Guest {

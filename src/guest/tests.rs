@@ -97,7 +97,7 @@ impl Host {
         let guest = Guest::new(
             Arc::clone(&registry),
             tokens,
-            Made::default(),
+            Precomputed::default(),
             HostRule::Known(Vec::new()),
         );
         Host {
@@ -672,7 +672,7 @@ fn the_key_ring_survives_a_restart_and_not_a_reboot() {
         Guest::new(
             Arc::clone(&host.registry),
             tokens,
-            Made::default(),
+            Precomputed::default(),
             HostRule::Known(Vec::new()),
         )
     };

@@ -37,7 +37,7 @@ pub struct Way<'i> {
 pub fn ways(instances: &[Instance]) -> Vec<Way<'_>> {
     let answered = instances
         .iter()
-        .filter(|instance| instance.state.has_a_guest());
+        .filter(|instance| instance.state.is_active());
     let ways = answered.flat_map(|instance| {
         let guest = Guest::of(instance);
         instance.imds.attachments.iter().map(move |attachment| Way {

@@ -25,7 +25,7 @@ use rsa::pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, LineEnding};
 use rustix::fs::FlockOperation;
 use zeroize::Zeroizing;
 
-use super::{Certificate, FEWEST_KEY_BITS, Identity, SigningError, armour, bits};
+use super::{Certificate, Identity, MIN_KEY_BITS, SigningError, armour, bits};
 use crate::plain_file::{self, Links};
 
 const KEY: &str = "key.pem";
@@ -198,9 +198,9 @@ fn parse_key(path: &Path, text: &str) -> Result<PrivateKey, IdentityError> {
         ))
     })?;
     match bits(&key) {
-        FEWEST_KEY_BITS.. => Ok(key),
+        MIN_KEY_BITS.. => Ok(key),
         few => Err(wrong(format!(
-            "the key has {few} bits; {FEWEST_KEY_BITS} are the fewest"
+            "the key has {few} bits; {MIN_KEY_BITS} are the fewest"
         ))),
     }
 }

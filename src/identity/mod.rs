@@ -34,7 +34,7 @@ pub use verify::{Verified, VerifyError, verify_pkcs7, verify_signature};
 /// Bits of a key made here: what EC2's `rsa2048` has, and what every verifier takes.
 pub const KEY_BITS: usize = 2048;
 /// Bits that an operator's own key must have at least.
-pub const FEWEST_KEY_BITS: usize = 2048;
+pub const MIN_KEY_BITS: usize = 2048;
 
 /// The signing key in use and every certificate that is published.
 pub struct Identity {

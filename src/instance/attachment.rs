@@ -1,6 +1,6 @@
 //! How the host recognises a guest: by where its packets come in, never by what it says.
 //!
-//! An [`Attachment`] is a way in that belongs to one instance. What two attachments can't share is their [`Ground`]s: where
+//! An [`Attachment`] is a way in that belongs to one instance. What two attachments can't share is their [`ClaimKey`]s: where
 //! two instances claim the same, the kernel could not tell them apart, and neither is served there.
 
 use std::fmt;
@@ -47,7 +47,7 @@ pub struct SourceAddress {
 
 /// Something that the kernel tells guests apart by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Ground<'a> {
+pub enum ClaimKey<'a> {
     /// A listener.
     Listener(&'a str),
     /// A network interface.
@@ -62,31 +62,34 @@ pub enum Ground<'a> {
 
 /// Whether others of the same kind may stand on the same ground.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hold {
+pub enum ClaimMode {
     /// Nobody else may.
-    Alone,
+    Exclusive,
     /// A bridge is shared by its ports, a listener by its addresses.
     Shared,
 }
 
 impl Attachment {
     /// What this attachment stands on, and whether it does so alone.
-    pub fn grounds(&self) -> Vec<(Ground<'_>, Hold)> {
+    pub fn claim_keys(&self) -> Vec<(ClaimKey<'_>, ClaimMode)> {
         match self {
-            Attachment::Listener(name) => vec![(Ground::Listener(name), Hold::Alone)],
-            Attachment::Interface(name) => vec![(Ground::Interface(name), Hold::Alone)],
+            Attachment::Listener(name) => vec![(ClaimKey::Listener(name), ClaimMode::Exclusive)],
+            Attachment::Interface(name) => vec![(ClaimKey::Interface(name), ClaimMode::Exclusive)],
             Attachment::BridgePort(BridgePort { bridge, port, mark }) => vec![
-                (Ground::Interface(bridge), Hold::Shared),
-                (Ground::Interface(port), Hold::Alone),
-                (Ground::Mark(*mark), Hold::Alone),
+                (ClaimKey::Interface(bridge), ClaimMode::Shared),
+                (ClaimKey::Interface(port), ClaimMode::Exclusive),
+                (ClaimKey::Mark(*mark), ClaimMode::Exclusive),
             ],
             Attachment::NetworkNamespace(name) => {
-                vec![(Ground::NetworkNamespace(plain(name)), Hold::Alone)]
+                vec![(
+                    ClaimKey::NetworkNamespace(plain(name)),
+                    ClaimMode::Exclusive,
+                )]
             }
             Attachment::SourceAddress(SourceAddress { listener, address }) => {
                 vec![
-                    (Ground::Listener(listener), Hold::Shared),
-                    (Ground::Address(listener, *address), Hold::Alone),
+                    (ClaimKey::Listener(listener), ClaimMode::Shared),
+                    (ClaimKey::Address(listener, *address), ClaimMode::Exclusive),
                 ]
             }
         }
@@ -106,10 +109,10 @@ impl Attachment {
 
     /// Whether the kernel could take a packet of the one for a packet of the other.
     pub fn collides(&self, other: &Attachment) -> bool {
-        let others = other.grounds();
-        self.grounds().iter().any(|(ground, hold)| {
+        let others = other.claim_keys();
+        self.claim_keys().iter().any(|(ground, hold)| {
             let mut same = others.iter().filter(|(other, _)| other == ground);
-            same.any(|(_, other)| *hold == Hold::Alone || *other == Hold::Alone)
+            same.any(|(_, other)| *hold == ClaimMode::Exclusive || *other == ClaimMode::Exclusive)
         })
     }
 }

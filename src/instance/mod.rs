@@ -22,7 +22,9 @@ use serde_json::{Map, Value};
 
 use crate::secret::Secret;
 
-pub use attachment::{Attachment, BridgePort, Ground, Hold, SourceAddress, interface_name_fault};
+pub use attachment::{
+    Attachment, BridgePort, ClaimKey, ClaimMode, SourceAddress, interface_name_fault,
+};
 pub use defaults::{ImdsSupport, MetadataDefaults};
 pub use events::Events;
 pub use events::overrides::Overrides;
@@ -31,7 +33,7 @@ pub use options::{HopLimit, HttpTokens, MetadataOptions, OptionsUpdate, Recorded
 pub use tags::Tag;
 
 /// The most user data an instance may have, in bytes before base64 (EC2's limit).
-pub const MOST_USER_DATA: usize = 16_384;
+pub const MAX_USER_DATA: usize = 16_384;
 
 /// `i-` and 8 or 17 lower-case hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -509,7 +511,7 @@ impl InstanceState {
 
     /// Whether there is a guest that may ask. A stopped instance sends nothing, so whoever speaks in its place is somebody
     /// else.
-    pub fn has_a_guest(self) -> bool {
+    pub fn is_active(self) -> bool {
         match self {
             InstanceState::Pending
             | InstanceState::Running

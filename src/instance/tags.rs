@@ -3,11 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 /// How many tags an instance may have (EC2's limit).
-pub const MOST_TAGS: usize = 50;
+pub const MAX_TAGS: usize = 50;
 /// The longest key, in characters: EC2's user guide says 128, its API model 127.
-pub const LONGEST_KEY: usize = 128;
+pub const MAX_KEY_LENGTH: usize = 128;
 /// The longest value, in characters (EC2's limit).
-pub const LONGEST_VALUE: usize = 256;
+pub const MAX_VALUE_LENGTH: usize = 256;
 
 /// One tag of an instance.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,26 +38,26 @@ pub fn faults(tags: &[Tag]) -> Vec<(usize, String)> {
         .iter()
         .filter(|tag| !tag.key.starts_with("aws:"))
         .count();
-    if own > MOST_TAGS {
+    if own > MAX_TAGS {
         faults.push((
-            MOST_TAGS,
-            format!("an instance has at most {MOST_TAGS} tags of its own, not {own}"),
+            MAX_TAGS,
+            format!("an instance has at most {MAX_TAGS} tags of its own, not {own}"),
         ));
     }
     for (place, tag) in tags.iter().enumerate() {
         if tag.key.is_empty() {
             faults.push((place, "a tag key can't be empty".to_string()));
         }
-        if tag.key.chars().count() > LONGEST_KEY {
+        if tag.key.chars().count() > MAX_KEY_LENGTH {
             faults.push((
                 place,
-                format!("a tag key has at most {LONGEST_KEY} characters"),
+                format!("a tag key has at most {MAX_KEY_LENGTH} characters"),
             ));
         }
-        if tag.value.chars().count() > LONGEST_VALUE {
+        if tag.value.chars().count() > MAX_VALUE_LENGTH {
             faults.push((
                 place,
-                format!("a tag value has at most {LONGEST_VALUE} characters"),
+                format!("a tag value has at most {MAX_VALUE_LENGTH} characters"),
             ));
         }
         if tags[..place].iter().any(|earlier| earlier.key == tag.key) {

@@ -1,4 +1,4 @@
-//! One guest connection: hyper between the sieve and the data plane, and the hop limit on the socket below both.
+//! One guest connection: hyper between the head_filter and the data plane, and the hop limit on the socket below both.
 //!
 //! The hop limit belongs to the connection and is only ever lowered. The kernel reads it anew for every packet, resent ones
 //! included, so a limit that were raised again after a token answer would send that answer's retransmissions farther than
@@ -25,10 +25,10 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use super::{CONNECTION_AGE, Drain, LARGEST_HEAD, Limits, MOST_HEADERS, UNDELIVERABLE};
+use super::{CONNECTION_AGE, Drain, Limits, MAX_HEAD_BYTES, MAX_HEADERS, UNDELIVERABLE};
 use crate::instance::HopLimit;
-use crate::net::head_filter::Sieve;
-use crate::net::slots::{Seat, Seats};
+use crate::net::head_filter::HeadFilter;
+use crate::net::slots::{ConnectionSlot, ConnectionSlots};
 use crate::origin::{Family, Holder, Origin};
 
 /// Whether a request brought a body.
@@ -49,10 +49,10 @@ pub struct Outgoing {
 }
 
 /// What answers: a plane, as a value.
-pub trait Answering: Send + Sync {
+pub trait GuestService: Send + Sync {
     /// Whose connection it is that came in there, and whose place it takes; `None` when nobody is served there, and it is to
     /// be reset.
-    fn welcome(&self, origin: &Origin) -> Option<(Holder, Arc<Seats>)>;
+    fn welcome(&self, origin: &Origin) -> Option<(Holder, Arc<ConnectionSlots>)>;
 
     /// Asked before a request's body is read, which may make the parser say `100 Continue`: whether anybody is answered
     /// here, and how far the answer may travel. `None` ends the connection without a byte.
@@ -77,20 +77,20 @@ const LINGER: (usize, Duration) = (256 * 1024, Duration::from_secs(1));
 pub async fn serve(
     stream: TcpStream,
     origin: Origin,
-    answering: Arc<dyn Answering>,
+    answering: Arc<dyn GuestService>,
     limits: Limits,
-    seat: Seat,
+    slot: ConnectionSlot,
     drain: Drain,
 ) {
     let socket = Arc::new(GuestSocket::new(stream, origin.family, limits.extra_hops));
     let (mut cut, leaving) = (drain.clone(), drain.clone());
     let delivered = async {
-        serve_to_its_end(&socket, &origin, &*answering, limits, &seat, drain).await
+        serve_to_its_end(&socket, &origin, &*answering, limits, &slot, drain).await
             && socket.is_delivered(leaving).await
     };
     let delivered = tokio::select! {
         delivered = delivered => delivered,
-        () = seat.told_to_leave() => false,
+        () = slot.told_to_leave() => false,
         () = cut.cut_off() => false,
     };
     if !delivered {
@@ -104,16 +104,16 @@ pub async fn serve(
 async fn serve_to_its_end(
     socket: &Arc<GuestSocket>,
     origin: &Origin,
-    answering: &dyn Answering,
+    answering: &dyn GuestService,
     limits: Limits,
-    seat: &Seat,
+    slot: &ConnectionSlot,
     mut drain: Drain,
 ) -> bool {
     let service =
-        service_fn(async |request| answer(request, origin, answering, socket, limits, seat).await);
-    let io = SievedIo {
+        service_fn(async |request| answer(request, origin, answering, socket, limits, slot).await);
+    let io = FilteredIo {
         socket: Arc::clone(socket),
-        sieve: Sieve::default(),
+        head_filter: HeadFilter::default(),
     };
 
     // Without pipeline_flush, which loses an answer that closes the connection while further requests wait in its buffer.
@@ -121,9 +121,9 @@ async fn serve_to_its_end(
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
-        .max_header_size(LARGEST_HEAD)
-        .max_buf_size(2 * LARGEST_HEAD)
-        .max_headers(MOST_HEADERS)
+        .max_header_size(MAX_HEAD_BYTES)
+        .max_buf_size(2 * MAX_HEAD_BYTES)
+        .max_headers(MAX_HEADERS)
         .half_close(true)
         .title_case_headers(true)
         .auto_date_header(false);
@@ -158,10 +158,10 @@ async fn serve_to_its_end(
 async fn answer(
     request: Request<Incoming>,
     origin: &Origin,
-    answering: &dyn Answering,
+    answering: &dyn GuestService,
     socket: &GuestSocket,
     limits: Limits,
-    seat: &Seat,
+    slot: &ConnectionSlot,
 ) -> Result<Response<Framed>, Ended> {
     let (head, body) = request.into_parts();
     let body = match body.is_end_stream() {
@@ -177,9 +177,9 @@ async fn answer(
         socket.lingers.store(true, Ordering::Relaxed);
     }
     // Only from here on there is a complete request: whoever holds back a body makes room like whoever holds back a head.
-    seat.set_busy(true);
+    slot.set_busy(true);
     let outgoing = answering.answer(origin, &head, body);
-    seat.set_busy(false);
+    slot.set_busy(false);
     let outgoing = outgoing.ok_or(Ended::Silence)?;
     if let Some(limit) = outgoing.hop_limit {
         // Before the first byte of the answer, and no answer without it.
@@ -357,12 +357,12 @@ impl GuestSocket {
 }
 
 /// The bytes of a connection as hyper reads and writes them.
-struct SievedIo {
+struct FilteredIo {
     socket: Arc<GuestSocket>,
-    sieve: Sieve,
+    head_filter: HeadFilter,
 }
 
-impl hyper::rt::Read for SievedIo {
+impl hyper::rt::Read for FilteredIo {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -375,7 +375,7 @@ impl hyper::rt::Read for SievedIo {
             ready!(this.socket.stream.poll_read_ready(cx))?;
             match this.socket.stream.try_read(&mut buffer[..room]) {
                 Ok(length) => {
-                    this.sieve.pass(&mut buffer[..length]);
+                    this.head_filter.pass(&mut buffer[..length]);
                     cursor.put_slice(&buffer[..length]);
                     return Poll::Ready(Ok(()));
                 }
@@ -386,7 +386,7 @@ impl hyper::rt::Read for SievedIo {
     }
 }
 
-impl hyper::rt::Write for SievedIo {
+impl hyper::rt::Write for FilteredIo {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,

@@ -16,8 +16,8 @@ use tokio::net::TcpStream;
 use tracing::debug;
 
 use super::tls::Tls;
-use super::{CONNECTION_AGE, Drain, LARGEST_HEAD, Limits};
-use crate::net::slots::Seat;
+use super::{CONNECTION_AGE, Drain, Limits, MAX_HEAD_BYTES};
+use crate::net::slots::ConnectionSlot;
 
 /// A body, or why there is none.
 #[derive(Debug)]
@@ -31,7 +31,7 @@ pub enum ControlBody {
 }
 
 /// What answers: the control plane, as a value.
-pub type Controlling = dyn Fn(Parts, ControlBody) -> Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>
+pub type ControlService = dyn Fn(Parts, ControlBody) -> Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>
     + Send
     + Sync;
 
@@ -46,18 +46,20 @@ const ENDING: Duration = Duration::from_secs(5);
 pub async fn serve(
     stream: TcpStream,
     tls: Option<Arc<Tls>>,
-    controlling: Arc<Controlling>,
+    control_service: Arc<ControlService>,
     most_body: usize,
     limits: Limits,
-    seat: Seat,
+    slot: ConnectionSlot,
     drain: Drain,
 ) {
     let serving = async {
         match tls {
-            None => serve_to_its_end(stream, controlling, most_body, limits, &seat, drain).await,
+            None => {
+                serve_to_its_end(stream, control_service, most_body, limits, &slot, drain).await
+            }
             Some(tls) => match tokio::time::timeout(limits.head, tls.accept(stream)).await {
                 Ok(Ok(stream)) => {
-                    serve_to_its_end(stream, controlling, most_body, limits, &seat, drain).await
+                    serve_to_its_end(stream, control_service, most_body, limits, &slot, drain).await
                 }
                 Ok(Err(reason)) => debug!(%reason, "control connection without a handshake"),
                 Err(_) => debug!("control connection without a handshake in time"),
@@ -66,33 +68,33 @@ pub async fn serve(
     };
     tokio::select! {
         () = serving => {}
-        () = seat.told_to_leave() => {}
+        () = slot.told_to_leave() => {}
     }
 }
 
 async fn serve_to_its_end(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    controlling: Arc<Controlling>,
+    control_service: Arc<ControlService>,
     most_body: usize,
     limits: Limits,
-    seat: &Seat,
+    slot: &ConnectionSlot,
     mut drain: Drain,
 ) {
     let service = service_fn(|request: Request<Incoming>| {
-        let controlling = Arc::clone(&controlling);
+        let control_service = Arc::clone(&control_service);
         async move {
             let (head, body) = request.into_parts();
             // Without a length there is no telling, and no SDK sends a body so. One that is too much is refused before it is
             // waited for.
             if head.headers.contains_key(hyper::header::TRANSFER_ENCODING) {
-                return Ok(controlling(head, ControlBody::WithoutLength).await);
+                return Ok(control_service(head, ControlBody::WithoutLength).await);
             }
             let declared = head
                 .headers
                 .get(hyper::header::CONTENT_LENGTH)
                 .and_then(|value| value.to_str().ok()?.parse().ok());
             if declared.is_some_and(|length: u64| length > most_body as u64) {
-                return Ok(controlling(head, ControlBody::TooLarge).await);
+                return Ok(control_service(head, ControlBody::TooLarge).await);
             }
             let collected =
                 tokio::time::timeout(BODY, Limited::new(body, most_body).collect()).await;
@@ -103,9 +105,9 @@ async fn serve_to_its_end(
                 Ok(Err(_)) | Err(_) => return Err(std::io::Error::other("the body did not come")),
             };
             // A change that was begun is finished, and its caller hears of it.
-            seat.set_busy(true);
-            let answer = controlling(head, body).await;
-            seat.set_busy(false);
+            slot.set_busy(true);
+            let answer = control_service(head, body).await;
+            slot.set_busy(false);
             Ok(answer)
         }
     });
@@ -113,8 +115,8 @@ async fn serve_to_its_end(
     builder
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head)
-        .max_header_size(LARGEST_HEAD)
-        .max_buf_size(2 * LARGEST_HEAD)
+        .max_header_size(MAX_HEAD_BYTES)
+        .max_buf_size(2 * MAX_HEAD_BYTES)
         .half_close(true);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let outcome = tokio::select! {

@@ -1,4 +1,4 @@
-//! A sieve in front of the HTTP parser, for what the parser would let pass and the data plane must not.
+//! A head_filter in front of the HTTP parser, for what the parser would let pass and the data plane must not.
 //!
 //! Since no request has a body, every inbound byte belongs to a head, and a few bytes of state see all of it. A byte that
 //! makes a head ambiguous is replaced by NUL, which the parser refuses with 400. That way there is one parser, and no
@@ -11,7 +11,7 @@
 
 /// The state of one connection's inbound bytes.
 #[derive(Debug, Default)]
-pub struct Sieve {
+pub struct HeadFilter {
     previous: u8,
     /// Lines of this head that had at least one byte.
     lines: usize,
@@ -20,7 +20,7 @@ pub struct Sieve {
     /// Empty lines in front of this head.
     blank: usize,
     /// The field name so far, in lower case, as far as it fits.
-    name: [u8; LONGEST_NAME],
+    name: [u8; MAX_NAME_LENGTH],
     in_name: bool,
     framing: Framing,
 }
@@ -33,9 +33,9 @@ enum Framing {
     TransferEncoding,
 }
 
-const LONGEST_NAME: usize = b"transfer-encoding".len();
+const MAX_NAME_LENGTH: usize = b"transfer-encoding".len();
 
-impl Sieve {
+impl HeadFilter {
     /// Looks at the next inbound bytes and spoils those that must not pass.
     pub fn pass(&mut self, bytes: &mut [u8]) {
         for byte in bytes {
@@ -65,7 +65,7 @@ impl Sieve {
             self.in_name = false;
             return self.end_of_name();
         }
-        if self.in_name && self.length <= LONGEST_NAME {
+        if self.in_name && self.length <= MAX_NAME_LENGTH {
             self.name[self.length - 1] = byte.to_ascii_lowercase();
         }
         true
@@ -81,7 +81,7 @@ impl Sieve {
             self.blank += 1;
             return self.blank <= 1;
         }
-        *self = Sieve::default();
+        *self = HeadFilter::default();
         true
     }
 
@@ -100,15 +100,15 @@ impl Sieve {
 
 #[cfg(test)]
 mod tests {
-    use crate::net::head_filter::*;
+    use super::*;
 
     fn sieved(text: &str) -> String {
         // The state must survive any fragmentation: once whole, once byte by byte.
         let mut whole = text.as_bytes().to_vec();
-        Sieve::default().pass(&mut whole);
+        HeadFilter::default().pass(&mut whole);
         let mut single = text.as_bytes().to_vec();
-        let mut sieve = Sieve::default();
-        single.chunks_mut(1).for_each(|byte| sieve.pass(byte));
+        let mut head_filter = HeadFilter::default();
+        single.chunks_mut(1).for_each(|byte| head_filter.pass(byte));
         assert_eq!(whole, single, "{text:?}");
         String::from_utf8_lossy(&whole).into_owned()
     }
@@ -158,7 +158,7 @@ mod tests {
                 })
                 .collect();
             let before = bytes.clone();
-            Sieve::default().pass(&mut bytes);
+            HeadFilter::default().pass(&mut bytes);
             assert!(
                 bytes
                     .iter()

@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
 
 use super::{Drain, UNDELIVERABLE};
-use crate::net::slots::{Seat, Seats};
+use crate::net::slots::{ConnectionSlot, ConnectionSlots};
 
 /// How many handshakes may wait to be accepted. A smaller queue loses connections of a burst.
 const BACKLOG: i32 = 4096;
@@ -62,8 +62,8 @@ pub(super) fn socket(address: SocketAddr, interface: Option<&str>) -> io::Result
 pub async fn accept<T, F>(
     listener: TcpListener,
     mut drain: Drain,
-    whose: impl Fn(&TcpStream, SocketAddr) -> Option<(Arc<Seats>, T)>,
-    serve: impl Fn(TcpStream, T, Seat, Drain) -> F,
+    whose: impl Fn(&TcpStream, SocketAddr) -> Option<(Arc<ConnectionSlots>, T)>,
+    serve: impl Fn(TcpStream, T, ConnectionSlot, Drain) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -81,13 +81,13 @@ pub async fn accept<T, F>(
         match accepted {
             Ok((stream, peer)) => {
                 let seated =
-                    whose(&stream, peer).and_then(|(seats, origin)| Some((seats.take()?, origin)));
-                let Some((seat, origin)) = seated else {
+                    whose(&stream, peer).and_then(|(slots, origin)| Some((slots.take()?, origin)));
+                let Some((slot, origin)) = seated else {
                     reset(stream);
                     continue;
                 };
                 let open = drain.open();
-                let serving = serve(stream, origin, seat, drain.clone());
+                let serving = serve(stream, origin, slot, drain.clone());
                 tokio::spawn(async move {
                     serving.await;
                     drop(open);
@@ -183,10 +183,10 @@ mod tests {
             let control = DrainControl::new();
             for (number, listener) in listeners.into_iter().enumerate() {
                 let accepted = Arc::clone(&accepted);
-                let seats = Seats::new(Arc::new(AtomicUsize::new(STORM)));
+                let slots = ConnectionSlots::new(Arc::new(AtomicUsize::new(STORM)));
                 let whose = move |_: &TcpStream, _| {
                     accepted.lock().push(number);
-                    Some((Arc::clone(&seats), ()))
+                    Some((Arc::clone(&slots), ()))
                 };
                 tokio::spawn(accept(
                     listener,

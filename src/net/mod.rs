@@ -27,9 +27,9 @@ pub struct Limits {
 }
 
 /// The largest request head, in bytes.
-pub const LARGEST_HEAD: usize = 8192;
+pub const MAX_HEAD_BYTES: usize = 8192;
 /// The most header lines in a head.
-pub const MOST_HEADERS: usize = 64;
+pub const MAX_HEADERS: usize = 64;
 /// How long a connection may live, kept alive or not.
 pub const CONNECTION_AGE: Duration = Duration::from_secs(60);
 /// How long the kernel goes on sending what nobody acknowledges. Without it, an answer beyond its hop limit would be

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 /// All connections of one guest.
-pub struct Seats {
+pub struct ConnectionSlots {
     /// The most at once; one number for all guests.
     most: Arc<AtomicUsize>,
     taken: Mutex<Taken>,
@@ -31,16 +31,16 @@ struct State {
 }
 
 /// One connection's place among the others. It is free again when this is dropped.
-pub struct Seat {
+pub struct ConnectionSlot {
     number: u64,
     state: Arc<State>,
-    seats: Arc<Seats>,
+    slots: Arc<ConnectionSlots>,
 }
 
-impl Seats {
+impl ConnectionSlots {
     /// For one guest. `most` is read anew for every connection.
-    pub fn new(most: Arc<AtomicUsize>) -> Arc<Seats> {
-        Arc::new(Seats {
+    pub fn new(most: Arc<AtomicUsize>) -> Arc<ConnectionSlots> {
+        Arc::new(ConnectionSlots {
             most,
             taken: Mutex::default(),
         })
@@ -53,7 +53,7 @@ impl Seats {
 
     /// Takes in the newest connection. When all places are taken, the oldest that waits for a request is told to go; `None`
     /// when every one of them is being answered.
-    pub fn take(self: &Arc<Seats>) -> Option<Seat> {
+    pub fn take(self: &Arc<ConnectionSlots>) -> Option<ConnectionSlot> {
         let mut taken = self.taken.lock();
         if taken.by_age.len() >= self.most.load(Ordering::Relaxed) {
             let idle = taken
@@ -67,15 +67,15 @@ impl Seats {
         taken.next += 1;
         let state = Arc::new(State::default());
         taken.by_age.insert(number, Arc::clone(&state));
-        Some(Seat {
+        Some(ConnectionSlot {
             number,
             state,
-            seats: Arc::clone(self),
+            slots: Arc::clone(self),
         })
     }
 }
 
-impl Seat {
+impl ConnectionSlot {
     /// Says that a complete request has come, or that it was answered.
     pub fn set_busy(&self, busy: bool) {
         self.state.busy.store(busy, Ordering::Relaxed);
@@ -87,65 +87,65 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.seats.taken.lock().by_age.remove(&self.number);
+        self.slots.taken.lock().by_age.remove(&self.number);
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::net::slots::*;
+    use super::*;
 
     #[test]
     fn the_oldest_that_waits_for_a_request_makes_room() {
-        let seats = Seats::new(Arc::new(AtomicUsize::new(3)));
-        let [first, second, third] = [0; 3].map(|_| seats.take().unwrap());
+        let slots = ConnectionSlots::new(Arc::new(AtomicUsize::new(3)));
+        let [first, second, third] = [0; 3].map(|_| slots.take().unwrap());
         first.set_busy(true);
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .unwrap();
-        let is_told = |seat: &Seat| {
+        let is_told = |slot: &ConnectionSlot| {
             let now = std::time::Duration::ZERO;
             runtime.block_on(async {
-                tokio::time::timeout(now, seat.told_to_leave())
+                tokio::time::timeout(now, slot.told_to_leave())
                     .await
                     .is_ok()
             })
         };
-        let fourth = seats.take().unwrap();
+        let fourth = slots.take().unwrap();
         assert_eq!(
             [is_told(&first), is_told(&second), is_told(&third)],
             [false, true, false]
         );
         // One that was told is not told for another; the busy one never is.
-        let fifth = seats.take().unwrap();
+        let fifth = slots.take().unwrap();
         assert_eq!(
             [is_told(&first), is_told(&second), is_told(&third)],
             [false, false, true]
         );
         fourth.set_busy(true);
         fifth.set_busy(true);
-        assert!(seats.take().is_none());
+        assert!(slots.take().is_none());
         first.set_busy(false);
-        assert!(seats.take().is_some());
+        assert!(slots.take().is_some());
         assert!(is_told(&first));
     }
 
     #[test]
     fn a_place_is_free_when_its_connection_has_ended() {
         let most = Arc::new(AtomicUsize::new(1));
-        let seats = Seats::new(Arc::clone(&most));
-        let first = seats.take().unwrap();
+        let slots = ConnectionSlots::new(Arc::clone(&most));
+        let first = slots.take().unwrap();
         first.set_busy(true);
-        assert!(seats.take().is_none());
+        assert!(slots.take().is_none());
         // Another guest's places are its own.
-        assert!(Seats::new(Arc::clone(&most)).take().is_some());
+        assert!(ConnectionSlots::new(Arc::clone(&most)).take().is_some());
         drop(first);
-        let second = seats.take().unwrap();
+        let second = slots.take().unwrap();
         second.set_busy(true);
         most.store(2, Ordering::Relaxed);
-        assert!(seats.take().is_some());
+        assert!(slots.take().is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! The ways in as they are: what whoever opens them publishes, and an operator reads.
+//! The listeners in as they are: what whoever opens them publishes, and an operator reads.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,11 +8,11 @@ use serde::Serialize;
 use crate::instance::{Attachment, InstanceId};
 use crate::origin::Family;
 
-/// All ways in at one moment.
+/// All listeners in at one moment.
 #[derive(Clone, Debug, Default)]
-pub struct Ways {
+pub struct ListenersStatus {
     /// Those that the configuration or an instance asks for.
-    pub ways: Vec<Way>,
+    pub listeners: Vec<ListenerStatus>,
     /// Claims that can't be served under this configuration or on this host, and why.
     pub unserved: Vec<(Attachment, String)>,
 }
@@ -20,9 +20,9 @@ pub struct Ways {
 /// One way in.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Way {
+pub struct ListenerStatus {
     /// What it is.
-    pub kind: WayKind,
+    pub kind: ListenerKind,
     /// Its name: of the listener, the interface, the bridge, the network namespace.
     pub name: String,
     /// Whether the guests there are told apart by their addresses.
@@ -36,9 +36,9 @@ pub struct Way {
     pub sockets: Vec<Socket>,
 }
 
-/// The kinds of ways in.
+/// The kinds of listeners in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum WayKind {
+pub enum ListenerKind {
     /// A listener of the configuration.
     Listener,
     /// An interface of one guest's own.
@@ -74,17 +74,17 @@ pub enum SocketState {
     Refused,
 }
 
-impl Ways {
+impl ListenersStatus {
     /// The way in that an attachment leads through.
-    pub fn of(&self, attachment: &Attachment) -> Option<&Way> {
+    pub fn of(&self, attachment: &Attachment) -> Option<&ListenerStatus> {
         let (kind, name) = match attachment {
-            Attachment::Listener(name) => (WayKind::Listener, name),
-            Attachment::SourceAddress(of) => (WayKind::Listener, &of.listener),
-            Attachment::Interface(name) => (WayKind::Interface, name),
-            Attachment::BridgePort(port) => (WayKind::Bridge, &port.bridge),
-            Attachment::NetworkNamespace(name) => (WayKind::NetworkNamespace, name),
+            Attachment::Listener(name) => (ListenerKind::Listener, name),
+            Attachment::SourceAddress(of) => (ListenerKind::Listener, &of.listener),
+            Attachment::Interface(name) => (ListenerKind::Interface, name),
+            Attachment::BridgePort(port) => (ListenerKind::Bridge, &port.bridge),
+            Attachment::NetworkNamespace(name) => (ListenerKind::NetworkNamespace, name),
         };
-        self.ways
+        self.listeners
             .iter()
             .find(|way| way.kind == kind && way.name == *name)
     }
@@ -98,7 +98,7 @@ impl Ways {
     }
 }
 
-impl Way {
+impl ListenerStatus {
     /// The socket of one family; `None` where it has none.
     pub fn socket(&self, family: Family) -> Option<&Socket> {
         self.sockets
@@ -107,13 +107,13 @@ impl Way {
     }
 }
 
-impl fmt::Display for Way {
+impl fmt::Display for ListenerStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = match self.kind {
-            WayKind::Listener => "listener",
-            WayKind::Interface => "interface",
-            WayKind::Bridge => "bridge",
-            WayKind::NetworkNamespace => "network namespace",
+            ListenerKind::Listener => "listener",
+            ListenerKind::Interface => "interface",
+            ListenerKind::Bridge => "bridge",
+            ListenerKind::NetworkNamespace => "network namespace",
         };
         write!(f, "{kind} '{}'", self.name)
     }

@@ -30,10 +30,10 @@ use crate::document;
 use crate::fault::Fault;
 use crate::instance::identity_document::identity_document;
 use crate::instance::{Instance, InstanceId, InstanceState};
-pub use crate::registry::transaction::{AccountUnreadable, Draft};
+pub use crate::registry::transaction::{AccountUnreadable, Transaction};
 use crate::registry::transaction::{Change, Launch};
-use snapshot::Withheld;
-pub use snapshot::{Claim, Doubt, Entry, OptionsState, Snapshot};
+use snapshot::Quarantined;
+pub use snapshot::{Claim, Entry, OptionsState, QuarantineReason, Snapshot};
 use store::LoadedAccount;
 pub use store::{Account, Left, Record, Store, StoreError, Unreadable};
 
@@ -143,7 +143,7 @@ impl Registry {
         let loaded = store.load()?;
         let entries = loaded.records.into_iter().map(Entry::of_record);
         let mut faults = Vec::new();
-        let mut withheld = BTreeMap::new();
+        let mut quarantined = BTreeMap::new();
         for Unreadable {
             id,
             fault,
@@ -152,15 +152,15 @@ impl Registry {
         {
             faults.push(fault);
             let attachments = attachments.into_iter().collect();
-            withheld.insert(
+            quarantined.insert(
                 id,
-                Withheld {
-                    doubt: Doubt::Unreadable,
+                Quarantined {
+                    doubt: QuarantineReason::Unreadable,
                     attachments,
                 },
             );
         }
-        let snapshot = Snapshot::new(entries, withheld);
+        let snapshot = Snapshot::new(entries, quarantined);
         let account = match loaded.account {
             LoadedAccount::Absent => AccountState::Known(None),
             LoadedAccount::Read(account) => AccountState::Known(Some(account)),
@@ -209,14 +209,14 @@ impl Registry {
             let snapshot = registry.snapshot();
             if let Some(doubt) = snapshot
                 .doubt(&instance.instance_id)
-                .filter(|doubt| *doubt != Doubt::NotStored)
+                .filter(|doubt| *doubt != QuarantineReason::NotStored)
             {
                 let is_offered = matches!(
                     writer.unsure.get(&instance.instance_id),
                     Some(Before::Offered)
                 );
                 // The document may be all that tells which guest it is.
-                if doubt == Doubt::Unreadable || is_offered {
+                if doubt == QuarantineReason::Unreadable || is_offered {
                     let kept = snapshot.keeping(&instance.instance_id, &instance.imds.attachments);
                     kept.into_iter().for_each(|kept| registry.show(kept));
                 }
@@ -265,7 +265,7 @@ impl Registry {
             if let Some(before @ Before::Offered) = writer.unsure.get_mut(&id) {
                 *before = Before::Absent;
             }
-            if registry.snapshot().doubt(&id) == Some(Doubt::NotStored) {
+            if registry.snapshot().doubt(&id) == Some(QuarantineReason::NotStored) {
                 registry.forget(&id);
             }
         })
@@ -290,11 +290,11 @@ impl Registry {
             Allowed(E),
         }
         let id = id.clone();
-        let of_one = move |draft: &mut Draft| {
-            let Some(before) = draft.entry(&id).cloned() else {
+        let of_one = move |transaction: &mut Transaction| {
+            let Some(before) = transaction.entry(&id).cloned() else {
                 return Err(Not::Known(id));
             };
-            let instance = draft.instance(&id).expect("it has an entry");
+            let instance = transaction.instance(&id).expect("it has an entry");
             change(instance)
                 .map(|outcome| (before, outcome))
                 .map_err(Not::Allowed)
@@ -321,7 +321,7 @@ impl Registry {
     pub async fn change<T, E>(
         self: &Arc<Self>,
         now: Timestamp,
-        plan: impl FnOnce(&mut Draft) -> Result<T, E> + Send + 'static,
+        plan: impl FnOnce(&mut Transaction) -> Result<T, E> + Send + 'static,
     ) -> Result<(Vec<Arc<Entry>>, T), UpdateError<E>>
     where
         T: Send + 'static,
@@ -331,18 +331,18 @@ impl Registry {
         finish(async move {
             let mut writer = registry.writer.lock().await;
             let snapshot = registry.snapshot();
-            let mut draft = Draft::new(
+            let mut transaction = Transaction::new(
                 Arc::clone(&snapshot),
                 registry.account(),
                 writer.buried.clone(),
             );
             // Off the runtime: a plan for a thousand instances must not keep guests waiting.
-            let planning = move || plan(&mut draft).map(|outcome| (draft, outcome));
+            let planning = move || plan(&mut transaction).map(|outcome| (transaction, outcome));
             let planned = tokio::task::spawn_blocking(planning)
                 .await
                 .expect("a plan does not panic");
-            let (draft, outcome) = planned.map_err(UpdateError::Refused)?;
-            if let Some(account) = draft.new_account {
+            let (transaction, outcome) = planned.map_err(UpdateError::Refused)?;
+            if let Some(account) = transaction.new_account {
                 let failed = |error: StoreError| UpdateError::store(error, Changed::Nothing);
                 registry
                     .persist_account(&mut writer, account)
@@ -350,7 +350,7 @@ impl Registry {
                     .map_err(failed)?;
             }
             let mut published = Vec::new();
-            let mut changed = if draft.new_account.is_some() {
+            let mut changed = if transaction.new_account.is_some() {
                 Changed::Perhaps
             } else {
                 Changed::Nothing
@@ -360,7 +360,7 @@ impl Registry {
                 instance,
                 launch,
                 digest,
-            } in draft.changes
+            } in transaction.changes
             {
                 let id = instance.instance_id.clone();
                 let before = snapshot.entry(&id);

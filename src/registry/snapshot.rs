@@ -7,28 +7,28 @@ use std::sync::atomic::Ordering;
 use jiff::Timestamp;
 
 use super::{Applied, Record};
-use crate::instance::{Attachment, Ground, Hold, Instance, InstanceId};
+use crate::instance::{Attachment, ClaimKey, ClaimMode, Instance, InstanceId};
 use crate::origin::{Holder, Origin};
 
 /// All instances, and which way in belongs to which.
 #[derive(Default)]
 pub struct Snapshot {
     entries: BTreeMap<InstanceId, Arc<Entry>>,
-    withheld: BTreeMap<InstanceId, Withheld>,
+    quarantined: BTreeMap<InstanceId, Quarantined>,
     claims: HashMap<Attachment, Claim>,
 }
 
 /// An instance that is not served. Its ways in stay its own: whoever else claims one is not served there either, as
 /// behind it may be its guest.
 #[derive(Clone, Debug)]
-pub(super) struct Withheld {
-    pub(super) doubt: Doubt,
+pub(super) struct Quarantined {
+    pub(super) doubt: QuarantineReason,
     pub(super) attachments: BTreeSet<Attachment>,
 }
 
 /// Why an instance is not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Doubt {
+pub enum QuarantineReason {
     /// Its record can't be read.
     Unreadable,
     /// A write of its record failed, and nobody can be sure what that left. The record of before is written again until it
@@ -103,39 +103,39 @@ impl OptionsState {
 impl Snapshot {
     pub(super) fn new(
         entries: impl IntoIterator<Item = Entry>,
-        withheld: impl IntoIterator<Item = (InstanceId, Withheld)>,
+        quarantined: impl IntoIterator<Item = (InstanceId, Quarantined)>,
     ) -> Snapshot {
         let entries = entries
             .into_iter()
             .map(|entry| (entry.instance.instance_id.clone(), Arc::new(entry)))
             .collect();
-        Snapshot::assemble(entries, withheld.into_iter().collect())
+        Snapshot::assemble(entries, quarantined.into_iter().collect())
     }
 
     /// This snapshot with one entry put in or replaced.
     pub(super) fn with(&self, entry: Arc<Entry>) -> Snapshot {
-        let (mut entries, mut withheld) = (self.entries.clone(), self.withheld.clone());
-        withheld.remove(&entry.instance.instance_id);
+        let (mut entries, mut quarantined) = (self.entries.clone(), self.quarantined.clone());
+        quarantined.remove(&entry.instance.instance_id);
         entries.insert(entry.instance.instance_id.clone(), entry);
-        Snapshot::assemble(entries, withheld)
+        Snapshot::assemble(entries, quarantined)
     }
 
     /// This snapshot without one instance, which nobody is served as from here on. It keeps its ways in.
     pub(super) fn without(&self, id: &InstanceId) -> Snapshot {
-        let (mut entries, mut withheld) = (self.entries.clone(), self.withheld.clone());
+        let (mut entries, mut quarantined) = (self.entries.clone(), self.quarantined.clone());
         let removed = entries.remove(id);
-        let kept = withheld.entry(id.clone()).or_insert(Withheld {
-            doubt: Doubt::Unsure,
+        let kept = quarantined.entry(id.clone()).or_insert(Quarantined {
+            doubt: QuarantineReason::Unsure,
             attachments: BTreeSet::new(),
         });
-        kept.doubt = Doubt::Unsure;
+        kept.doubt = QuarantineReason::Unsure;
         kept.attachments.extend(
             removed
                 .iter()
                 .flat_map(|entry| &entry.instance.imds.attachments)
                 .cloned(),
         );
-        Snapshot::assemble(entries, withheld)
+        Snapshot::assemble(entries, quarantined)
     }
 
     /// This snapshot with an instance that could not be stored and is not served. Its ways in are its own, all the same;
@@ -146,68 +146,66 @@ impl Snapshot {
         attachments: &[Attachment],
     ) -> Option<Snapshot> {
         let attachments: BTreeSet<Attachment> = attachments.iter().cloned().collect();
-        if self
-            .withheld
-            .get(id)
-            .is_some_and(|kept| kept.doubt == Doubt::NotStored && kept.attachments == attachments)
-        {
+        if self.quarantined.get(id).is_some_and(|kept| {
+            kept.doubt == QuarantineReason::NotStored && kept.attachments == attachments
+        }) {
             return None;
         }
-        let mut withheld = self.withheld.clone();
-        withheld.insert(
+        let mut quarantined = self.quarantined.clone();
+        quarantined.insert(
             id.clone(),
-            Withheld {
-                doubt: Doubt::NotStored,
+            Quarantined {
+                doubt: QuarantineReason::NotStored,
                 attachments,
             },
         );
-        Some(Snapshot::assemble(self.entries.clone(), withheld))
+        Some(Snapshot::assemble(self.entries.clone(), quarantined))
     }
 
     /// This snapshot with an instance of which a failed write left nothing, and whose document is offered again.
     pub(super) fn not_storing(&self, id: &InstanceId) -> Snapshot {
-        let mut withheld = self.withheld.clone();
-        if let Some(kept) = withheld.get_mut(id) {
-            kept.doubt = Doubt::NotStored;
+        let mut quarantined = self.quarantined.clone();
+        if let Some(kept) = quarantined.get_mut(id) {
+            kept.doubt = QuarantineReason::NotStored;
         }
-        Snapshot::assemble(self.entries.clone(), withheld)
+        Snapshot::assemble(self.entries.clone(), quarantined)
     }
 
     /// This snapshot with more ways in kept for an instance that is not served; `None` when it has them already.
     pub(super) fn keeping(&self, id: &InstanceId, attachments: &[Attachment]) -> Option<Snapshot> {
-        let known = &self.withheld.get(id)?.attachments;
+        let known = &self.quarantined.get(id)?.attachments;
         if attachments
             .iter()
             .all(|attachment| known.contains(attachment))
         {
             return None;
         }
-        let mut withheld = self.withheld.clone();
-        withheld
+        let mut quarantined = self.quarantined.clone();
+        quarantined
             .get_mut(id)?
             .attachments
             .extend(attachments.iter().cloned());
-        Some(Snapshot::assemble(self.entries.clone(), withheld))
+        Some(Snapshot::assemble(self.entries.clone(), quarantined))
     }
 
     /// This snapshot without one instance, which is gone.
     pub(super) fn forgetting(&self, id: &InstanceId) -> Snapshot {
-        let (mut entries, mut withheld) = (self.entries.clone(), self.withheld.clone());
+        let (mut entries, mut quarantined) = (self.entries.clone(), self.quarantined.clone());
         entries.remove(id);
-        withheld.remove(id);
-        Snapshot::assemble(entries, withheld)
+        quarantined.remove(id);
+        Snapshot::assemble(entries, quarantined)
     }
 
     fn assemble(
         entries: BTreeMap<InstanceId, Arc<Entry>>,
-        withheld: BTreeMap<InstanceId, Withheld>,
+        quarantined: BTreeMap<InstanceId, Quarantined>,
     ) -> Snapshot {
         #[derive(Default)]
         struct Holders<'a> {
             alone: Vec<&'a InstanceId>,
             shared: Vec<&'a InstanceId>,
         }
-        let mut grounds: HashMap<Ground<'_>, Holders<'_>> = HashMap::new();
+        let mut claim_keys: HashMap<ClaimKey<'_>, Holders<'_>> = HashMap::new();
         let attached = || {
             let served = entries.iter().flat_map(|(id, entry)| {
                 entry
@@ -218,26 +216,26 @@ impl Snapshot {
                     .map(move |at| (id, at))
             });
             served.chain(
-                withheld
+                quarantined
                     .iter()
                     .flat_map(|(id, kept)| kept.attachments.iter().map(move |at| (id, at))),
             )
         };
         for (id, attachment) in attached() {
-            for (ground, hold) in attachment.grounds() {
-                let holders = grounds.entry(ground).or_default();
+            for (ground, hold) in attachment.claim_keys() {
+                let holders = claim_keys.entry(ground).or_default();
                 match hold {
-                    Hold::Alone => holders.alone.push(id),
-                    Hold::Shared => holders.shared.push(id),
+                    ClaimMode::Exclusive => holders.alone.push(id),
+                    ClaimMode::Shared => holders.shared.push(id),
                 }
             }
         }
         let mut claims: HashMap<Attachment, Claim> = HashMap::new();
         for (id, attachment) in attached() {
             let mut rivals = BTreeSet::new();
-            for (ground, hold) in attachment.grounds() {
-                let Holders { alone, shared } = &grounds[&ground];
-                let shared = if hold == Hold::Alone {
+            for (ground, hold) in attachment.claim_keys() {
+                let Holders { alone, shared } = &claim_keys[&ground];
+                let shared = if hold == ClaimMode::Exclusive {
                     shared.as_slice()
                 } else {
                     &[]
@@ -263,7 +261,7 @@ impl Snapshot {
         }
         Snapshot {
             entries,
-            withheld,
+            quarantined,
             claims,
         }
     }
@@ -309,24 +307,29 @@ impl Snapshot {
 
     /// The instances that are not served as their records can't be relied on.
     pub fn unreadable(&self) -> impl Iterator<Item = &InstanceId> {
-        self.withheld.keys().filter(|id| self.is_unreadable(id))
+        self.quarantined.keys().filter(|id| self.is_unreadable(id))
     }
 
     /// Whether this instance is one of those.
     pub fn is_unreadable(&self, id: &InstanceId) -> bool {
-        matches!(self.doubt(id), Some(Doubt::Unreadable | Doubt::Unsure))
+        matches!(
+            self.doubt(id),
+            Some(QuarantineReason::Unreadable | QuarantineReason::Unsure)
+        )
     }
 
     /// The instances that are not served as their documents could not be stored.
     pub fn not_stored(&self) -> impl Iterator<Item = &InstanceId> {
-        self.withheld
+        self.quarantined
             .keys()
-            .filter(|id| self.doubt(id) == Some(Doubt::NotStored))
+            .filter(|id| self.doubt(id) == Some(QuarantineReason::NotStored))
     }
 
-    /// Why this instance is not served, when it is withheld.
-    pub fn doubt(&self, id: &InstanceId) -> Option<Doubt> {
-        self.withheld.get(id).map(|withheld| withheld.doubt)
+    /// Why this instance is not served, when it is quarantined.
+    pub fn doubt(&self, id: &InstanceId) -> Option<QuarantineReason> {
+        self.quarantined
+            .get(id)
+            .map(|quarantined| quarantined.doubt)
     }
 }
 

@@ -146,7 +146,7 @@ fn an_instance_is_served_again_once_what_is_stored_is_known_again() {
             registry.mend().await;
             assert_eq!(
                 (limit_of(&registry), registry.snapshot().doubt(&id)),
-                (None, Some(Doubt::Unsure))
+                (None, Some(QuarantineReason::Unsure))
             );
             let no_change = registry.update(&id, now(), limit(5)).await;
             assert!(
@@ -414,8 +414,8 @@ fn a_way_in_of_a_document_that_could_not_be_stored_is_nobody_elses() {
     other.instance_id = InstanceId::parse("i-12345678").unwrap();
     let doubted = |registry: &Registry| registry.snapshot().doubt(&other.instance_id);
     for (left, doubt) in [
-        (Left::Old, Doubt::NotStored),
-        (Left::Unknown, Doubt::Unsure),
+        (Left::Old, QuarantineReason::NotStored),
+        (Left::Unknown, QuarantineReason::Unsure),
     ] {
         run(async {
             let store = Failing::leaving(left);
@@ -439,13 +439,13 @@ fn a_way_in_of_a_document_that_could_not_be_stored_is_nobody_elses() {
                 .await;
             assert_eq!(
                 matches!(absent, Err(UpdateError::Unknown(_))),
-                doubt == Doubt::NotStored
+                doubt == QuarantineReason::NotStored
             );
             fail(false);
             registry.mend().await;
             assert_eq!(
                 (is_served(), doubted(&registry)),
-                (false, Some(Doubt::NotStored))
+                (false, Some(QuarantineReason::NotStored))
             );
             assert_eq!(
                 registry.register(other.clone(), now()).await.unwrap(),
@@ -472,7 +472,7 @@ fn a_way_in_of_a_document_that_could_not_be_stored_is_nobody_elses() {
             let _ = registry.register(elsewhere, now()).await;
             assert_eq!(
                 is_served(),
-                doubt == Doubt::NotStored,
+                doubt == QuarantineReason::NotStored,
                 "what is on the disk may be of either"
             );
             let _ = registry.register(other.clone(), now()).await;
@@ -492,10 +492,10 @@ fn fresh(id: &str) -> Instance {
     instance
 }
 
-fn create(ids: &'static [&'static str]) -> impl FnOnce(&mut Draft) -> Result<(), ()> + Send {
-    |draft| {
+fn create(ids: &'static [&'static str]) -> impl FnOnce(&mut Transaction) -> Result<(), ()> + Send {
+    |transaction| {
         ids.iter()
-            .for_each(|id| draft.create(fresh(id), "request".into()));
+            .for_each(|id| transaction.create(fresh(id), "request".into()));
         Ok(())
     }
 }
@@ -515,8 +515,8 @@ fn a_launch_anew_has_another_epoch_and_another_document_and_a_change_has_not() {
         assert_eq!(changed.launch_epoch, first.launch_epoch);
         let later: Timestamp = "2026-06-01T00:00:00Z".parse().unwrap();
         let of_one = id.clone();
-        let relaunch = move |draft: &mut Draft| {
-            draft.relaunch(&of_one).unwrap().launch_time = later;
+        let relaunch = move |transaction: &mut Transaction| {
+            transaction.relaunch(&of_one).unwrap().launch_time = later;
             Ok::<_, ()>(())
         };
         let (published, ()) = registry.change(later, relaunch).await.unwrap();
@@ -527,7 +527,8 @@ fn a_launch_anew_has_another_epoch_and_another_document_and_a_change_has_not() {
                 .contains("2026-06-01T00:00:00Z")
         );
         // Even when nothing else is different.
-        let relaunch = move |draft: &mut Draft| draft.relaunch(&id).map(|_| ()).ok_or(());
+        let relaunch =
+            move |transaction: &mut Transaction| transaction.relaunch(&id).map(|_| ()).ok_or(());
         let (again, ()) = registry.change(later, relaunch).await.unwrap();
         assert_ne!(again[0].launch_epoch, published[0].launch_epoch);
     });
@@ -537,13 +538,13 @@ fn a_launch_anew_has_another_epoch_and_another_document_and_a_change_has_not() {
 fn a_refused_plan_changes_nothing_of_what_it_made_up() {
     run(async {
         let registry = with_demo(Arc::new(MemoryStore)).await;
-        let plan = |draft: &mut Draft| {
-            draft.create(fresh("i-11111111"), "request".into());
-            draft
+        let plan = |transaction: &mut Transaction| {
+            transaction.create(fresh("i-11111111"), "request".into());
+            transaction
                 .instance(&demo_instance().instance_id)
                 .unwrap()
                 .ami_launch_index = 7;
-            draft.set_account(Account {
+            transaction.set_account(Account {
                 metadata_defaults: enforced(),
             });
             Err::<(), _>("no")
@@ -622,8 +623,8 @@ fn an_account_that_could_not_be_stored_is_as_before_or_unknown() {
             let store = Failing::leaving(left);
             store.fails.store(true, Ordering::Relaxed);
             let (registry, _) = Registry::open(Arc::clone(&store) as Arc<dyn Store>).unwrap();
-            let plan = |draft: &mut Draft| {
-                draft.set_account(Account {
+            let plan = |transaction: &mut Transaction| {
+                transaction.set_account(Account {
                     metadata_defaults: enforced(),
                 });
                 Ok::<_, ()>(())
@@ -724,23 +725,25 @@ fn the_record_of_a_documents_instance_outlives_it_and_that_of_a_made_one_does_no
         );
         assert_eq!(registry.snapshot().entries().count(), 0);
         // Nobody is given its id.
-        let taken = |draft: &mut Draft| Ok::<_, ()>(draft.is_taken(&demo_instance().instance_id));
+        let taken = |transaction: &mut Transaction| {
+            Ok::<_, ()>(transaction.is_taken(&demo_instance().instance_id))
+        };
         assert!(registry.change(later, taken).await.unwrap().1);
     });
 }
 
 /// Replaces the demo instance as an operator's document does.
-fn put(document: Instance) -> impl FnOnce(&mut Draft) -> Result<(), ()> + Send {
-    move |draft| {
+fn put(document: Instance) -> impl FnOnce(&mut Transaction) -> Result<(), ()> + Send {
+    move |transaction| {
         let id = document.instance_id.clone();
-        match draft.instance(&id) {
+        match transaction.instance(&id) {
             Some(instance) => *instance = document.clone(),
             None => {
-                draft.register(document);
+                transaction.register(document);
                 return Ok(());
             }
         }
-        draft.set_document(&id, &document);
+        transaction.set_document(&id, &document);
         Ok(())
     }
 }

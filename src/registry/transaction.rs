@@ -9,7 +9,7 @@ use crate::instance::{Instance, InstanceId};
 use crate::registry::{Account, AccountState, Entry, Snapshot, digest};
 
 /// The registry, and what is to become of it.
-pub struct Draft {
+pub struct Transaction {
     snapshot: Arc<Snapshot>,
     account: Arc<AccountState>,
     /// Instances that are shown no longer and still have a record.
@@ -37,13 +37,13 @@ pub(super) enum Launch {
     First(Option<String>),
 }
 
-impl Draft {
+impl Transaction {
     pub(super) fn new(
         snapshot: Arc<Snapshot>,
         account: Arc<AccountState>,
         buried: BTreeSet<InstanceId>,
-    ) -> Draft {
-        Draft {
+    ) -> Transaction {
+        Transaction {
             snapshot,
             account,
             buried,

@@ -9,7 +9,7 @@ use super::AuthError;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 /// The longest life of a presigned request, in seconds: seven days.
-const LONGEST_LIFE: u32 = 604_800;
+const MAX_LIFETIME: u32 = 604_800;
 /// Any of these in the query means that the request is presigned.
 const QUERY_SIGNATURE: [&str; 4] = [
     "X-Amz-Algorithm",
@@ -166,10 +166,10 @@ impl Claim {
         let claim = parts.complete(claim)?;
         match claim.form {
             Form::Query {
-                expires: 1..=LONGEST_LIFE,
+                expires: 1..=MAX_LIFETIME,
             } if expires.bytes().all(|b| b.is_ascii_digit()) => Ok(claim),
             _ => incomplete(format!(
-                "X-Amz-Expires must be a number of seconds from 1 to {LONGEST_LIFE}."
+                "X-Amz-Expires must be a number of seconds from 1 to {MAX_LIFETIME}."
             )),
         }
     }

@@ -61,7 +61,7 @@ fn every_operators_subcommand_teaches_with_an_example() {
         &["event", "play"],
         &["event", "list"],
         &["reload"],
-        &["ways"],
+        &["listeners"],
         &["completions"],
         &["man"],
     ] {
@@ -100,7 +100,7 @@ impl Demo {
             _host: host,
         };
         let began = Instant::now();
-        while demo.operate(&["ways"]).code == 3 && began.elapsed() < PATIENCE {
+        while demo.operate(&["listeners"]).code == 3 && began.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(50));
         }
         Some(demo)

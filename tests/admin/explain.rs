@@ -430,7 +430,7 @@ fn a_link_that_is_absent_or_down_or_lacks_the_address_is_named() {
             "{said}"
         );
     }
-    let ways = ask(&["ways"]).done();
+    let ways = ask(&["listeners"]).done();
     for line in [
         "waits: there is no interface 'absent0'",
         "169.254.169.254:80 refused",

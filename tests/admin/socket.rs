@@ -124,7 +124,7 @@ fn what_can_not_be_reached_is_named_with_what_to_do_and_is_another_exit_code() {
         &["instance", "delete", "i-12345678"],
         &["event", "spot"],
         &["reload"],
-        &["ways", "--json"],
+        &["listeners", "--json"],
     ] {
         let said = imdsd_at(&path, arguments, "");
         said.refused(3, &[path.to_str().unwrap(), "--socket PATH"]);

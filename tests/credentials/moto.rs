@@ -17,7 +17,7 @@ use imdsd::credentials::{
 use imdsd::guest::gate::token::TokenAuthority;
 use imdsd::guest::reply::Answer;
 use imdsd::guest::request::{Body, HostRule, HttpVersion, RawRequest};
-use imdsd::guest::{Guest, Made};
+use imdsd::guest::{Guest, Precomputed};
 use imdsd::instance::{Attachment, CredentialSource, HttpTokens, InstanceId};
 use imdsd::origin::{Family, Origin};
 use imdsd::registry::memory::MemoryStore;
@@ -107,9 +107,9 @@ impl Reader {
                 wall: clock.now(),
             };
             let tokens = Arc::new(TokenAuthority::in_memory(moment()));
-            let made = Made {
+            let made = Precomputed {
                 credentials: cache,
-                ..Made::default()
+                ..Precomputed::default()
             };
             let guest = Guest::new(registry, tokens, made, HostRule::Known(Vec::new()));
             let ask = |instance: &str, method: &str, target: &str, header: (&str, &str)| {

@@ -13,7 +13,7 @@ use imdsd::clock::Moment;
 use imdsd::guest::gate::token::TokenAuthority;
 use imdsd::guest::reply::Answer;
 use imdsd::guest::request::{Body, HostRule, HttpVersion, RawRequest};
-use imdsd::guest::{Guest, Made};
+use imdsd::guest::{Guest, Precomputed};
 use imdsd::identity::Identity;
 use imdsd::instance::{Attachment, Instance};
 use imdsd::origin::{Family, Origin};
@@ -68,7 +68,7 @@ impl Host {
         runtime
             .block_on(registry.register(instance, now.wall))
             .unwrap();
-        let made = Made::default();
+        let made = Precomputed::default();
         let snapshot = registry.snapshot();
         let documents = snapshot
             .entries()
@@ -133,7 +133,7 @@ impl Host {
     }
 }
 
-fn guest_over(registry: Arc<Registry>, made: Made, now: Moment) -> Guest {
+fn guest_over(registry: Arc<Registry>, made: Precomputed, now: Moment) -> Guest {
     Guest::new(
         registry,
         Arc::new(TokenAuthority::in_memory(now)),

@@ -374,7 +374,7 @@ fn every_row_of_the_reference_is_served() {
     let host = host();
     let mut page = String::from(
         "# What a guest can read\n\n\
-         Made by `IMDSD_WRITE_DOCS=1 cargo test --test guest` from the rows of tests/guest/table.rs; the test\n\
+         Precomputed by `IMDSD_WRITE_DOCS=1 cargo test --test guest` from the rows of tests/guest/table.rs; the test\n\
          `every_row_of_the_reference_is_served` asks each of them of an instance that has everything\n\
          (tests/data/everything.json), with a token. Every 200 has `Content-Type: text/plain` (`user-data`:\n\
          `application/octet-stream`), `Accept-Ranges: none`, `Last-Modified`, `Server: EC2ws` and the token's remaining\n\

@@ -147,7 +147,7 @@ fn only_the_gate_reads_metadata_options() {
         "daemon/mod.rs",
         "daemon/background.rs",
         "daemon/operator.rs",
-        "daemon/seating.rs",
+        "daemon/connection_limits.rs",
         "daemon/ways.rs",
         "net/connection.rs",
         "net/listener.rs",

@@ -21,7 +21,7 @@ use crate::control::error::{Code, Ec2Error};
 use crate::control::params::{Parameters, flag};
 use crate::control::xml::Document;
 use crate::instance::{Instance, InstanceId, InstanceState};
-use crate::registry::Draft;
+use crate::registry::Transaction;
 
 /// What is to happen to the instances.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,9 +86,13 @@ impl ChangeInstanceState {
             dry_run,
         } = self;
         let (caller, now) = (call.caller.clone(), call.now.wall);
-        let plan = move |draft: &mut Draft| {
-            let entries =
-                caller.named(change.action(), &Vec::new(), draft.before(), &instance_ids)?;
+        let plan = move |transaction: &mut Transaction| {
+            let entries = caller.named(
+                change.action(),
+                &Vec::new(),
+                transaction.before(),
+                &instance_ids,
+            )?;
             let mut told = Vec::new();
             let mut changes = Vec::new();
             for entry in entries {
@@ -106,7 +110,7 @@ impl ChangeInstanceState {
             }
             changes
                 .iter()
-                .for_each(|(id, to)| carry_out(draft, id, *to, now));
+                .for_each(|(id, to)| carry_out(transaction, id, *to, now));
             Ok(told)
         };
         let (_, told) = call.change(plan).await?;
@@ -172,12 +176,12 @@ impl StateChange {
     }
 }
 
-fn carry_out(draft: &mut Draft, id: &InstanceId, to: InstanceState, now: Timestamp) {
+fn carry_out(transaction: &mut Transaction, id: &InstanceId, to: InstanceState, now: Timestamp) {
     let launched = to == InstanceState::Running;
     let instance = if launched {
-        draft.relaunch(id)
+        transaction.relaunch(id)
     } else {
-        draft.instance(id)
+        transaction.instance(id)
     };
     let instance = instance.expect("it has an entry");
     instance.state = to;

@@ -4,9 +4,9 @@ use super::{Action, Call, done, refuse_keys_unfit_for_metadata, refuse_new_fault
 use crate::control::error::{Code, Ec2Error};
 use crate::control::params::{Parameters, flag};
 use crate::control::xml::Document;
-use crate::instance::tags::{LONGEST_KEY, LONGEST_VALUE, MOST_TAGS};
+use crate::instance::tags::{MAX_KEY_LENGTH, MAX_TAGS, MAX_VALUE_LENGTH};
 use crate::instance::{InstanceId, Switch, Tag};
-use crate::registry::Draft;
+use crate::registry::Transaction;
 
 /// The input of one call.
 pub(super) struct CreateTags {
@@ -39,11 +39,11 @@ impl CreateTags {
             dry_run,
         } = self;
         let caller = call.caller.clone();
-        let plan = move |draft: &mut Draft| {
-            let entries = caller.named(ACTION, &Vec::new(), draft.before(), &instance_ids)?;
+        let plan = move |transaction: &mut Transaction| {
+            let entries = caller.named(ACTION, &Vec::new(), transaction.before(), &instance_ids)?;
             let befores: Vec<_> = entries.into_iter().cloned().collect();
             for before in befores {
-                let instance = draft
+                let instance = transaction
                     .instance(&before.instance.instance_id)
                     .expect("it has an entry");
                 add(&mut instance.tags, &tags);
@@ -87,9 +87,9 @@ pub(super) fn read_tags(tags: Vec<(String, Option<String>)>) -> Result<Vec<Tag>,
     for (key, value) in tags {
         refuse_key(&key)?;
         let value = value.unwrap_or_default();
-        if value.chars().count() > LONGEST_VALUE {
+        if value.chars().count() > MAX_VALUE_LENGTH {
             let message =
-                format!("Tag value exceeds the maximum length of {LONGEST_VALUE} characters");
+                format!("Tag value exceeds the maximum length of {MAX_VALUE_LENGTH} characters");
             return Err(Ec2Error::invalid_value(message));
         }
         if read.iter().any(|earlier| earlier.key == key) {
@@ -113,8 +113,8 @@ pub(super) fn refuse_key(key: &str) -> Result<(), Ec2Error> {
         let message = "Tag keys starting with 'aws:' are reserved for internal use";
         return Err(Ec2Error::new(Code::InvalidTagKeyMalformed, message));
     }
-    if key.chars().count() > LONGEST_KEY {
-        let message = format!("Tag key exceeds the maximum length of {LONGEST_KEY} characters");
+    if key.chars().count() > MAX_KEY_LENGTH {
+        let message = format!("Tag key exceeds the maximum length of {MAX_KEY_LENGTH} characters");
         return Err(Ec2Error::invalid_value(message));
     }
     Ok(())
@@ -126,10 +126,10 @@ pub(super) fn refuse_too_many(tags: &[Tag]) -> Result<(), Ec2Error> {
         .iter()
         .filter(|tag| !tag.key.starts_with("aws:"))
         .count()
-        > MOST_TAGS
+        > MAX_TAGS
     {
         let message =
-            format!("The maximum number of Tags for a resource has been reached: {MOST_TAGS}.");
+            format!("The maximum number of Tags for a resource has been reached: {MAX_TAGS}.");
         return Err(Ec2Error::new(Code::TagLimitExceeded, message));
     }
     Ok(())

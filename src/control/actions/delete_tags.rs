@@ -7,7 +7,7 @@ use crate::control::error::Ec2Error;
 use crate::control::params::{Parameters, flag};
 use crate::control::xml::Document;
 use crate::instance::{InstanceId, Tag};
-use crate::registry::Draft;
+use crate::registry::Transaction;
 
 /// The input of one call.
 pub(super) struct DeleteTags {
@@ -39,13 +39,13 @@ impl DeleteTags {
             dry_run,
         } = self;
         let caller = call.caller.clone();
-        let plan = move |draft: &mut Draft| {
-            caller.named(ACTION, &Vec::new(), draft.before(), &instance_ids)?;
+        let plan = move |transaction: &mut Transaction| {
+            caller.named(ACTION, &Vec::new(), transaction.before(), &instance_ids)?;
             if dry_run {
                 return Err(Ec2Error::dry_run());
             }
             for id in &instance_ids {
-                let instance = draft.instance(id).expect("it has an entry");
+                let instance = transaction.instance(id).expect("it has an entry");
                 instance
                     .tags
                     .retain(|tag| tag.key.starts_with("aws:") || !is_meant(&tags, tag));

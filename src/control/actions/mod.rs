@@ -41,7 +41,7 @@ use hyper::http::request::Parts;
 
 use super::error::{Code, Ec2Error};
 use super::params::Parameters;
-use super::policy::{Attributes, Rules, Target, Value, Wish};
+use super::policy::{AccessRequest, Attributes, Rules, Target, Value};
 use super::reply::RequestId;
 use super::service::Service;
 use super::xml::{Document, NAMESPACE, Xml};
@@ -52,7 +52,7 @@ use crate::instance::{
     HopLimit, HttpTokens, Instance, InstanceId, InstanceState, MetadataOptions, OptionsUpdate,
     Switch,
 };
-use crate::registry::{Changed, Draft, Entry, OptionsState, Registry, Snapshot, UpdateError};
+use crate::registry::{Changed, Entry, OptionsState, Registry, Snapshot, Transaction, UpdateError};
 use crate::sigv4::{Regions, Verified};
 use change_instance_state::{ChangeInstanceState, StateChange};
 use create_tags::CreateTags;
@@ -344,7 +344,7 @@ impl Call<'_> {
     /// Carries out what `plan` makes up of instances: all of it, or nothing, unless the store fails in the middle.
     async fn change<T: Send + 'static>(
         &self,
-        plan: impl FnOnce(&mut Draft) -> Result<T, Ec2Error> + Send + 'static,
+        plan: impl FnOnce(&mut Transaction) -> Result<T, Ec2Error> + Send + 'static,
     ) -> Result<(Vec<Arc<Entry>>, T), Ec2Error> {
         self.change_of("Some of the instances may have been changed.", plan)
             .await
@@ -354,7 +354,7 @@ impl Call<'_> {
     async fn change_of<T: Send + 'static>(
         &self,
         perhaps: &str,
-        plan: impl FnOnce(&mut Draft) -> Result<T, Ec2Error> + Send + 'static,
+        plan: impl FnOnce(&mut Transaction) -> Result<T, Ec2Error> + Send + 'static,
     ) -> Result<(Vec<Arc<Entry>>, T), Ec2Error> {
         let request_id = self.request_id;
         self.registry
@@ -442,7 +442,7 @@ impl Caller {
         attributes: &Attributes,
         target: Target<'_>,
     ) -> Result<(), Ec2Error> {
-        let wish = Wish {
+        let wish = AccessRequest {
             action: &action.permission(),
             attributes,
             target,
@@ -469,7 +469,7 @@ impl Caller {
             self.may(action, attributes, target)?;
         }
         if let Some((id, doubt)) = ids.iter().find_map(|id| Some((id, snapshot.doubt(id)?))) {
-            return Err(Ec2Error::withheld(id, doubt));
+            return Err(Ec2Error::quarantined(id, doubt));
         }
         let absent: Vec<_> = ids
             .iter()
@@ -657,8 +657,8 @@ fn read_user_data(encoded: &str) -> Result<Vec<u8>, Ec2Error> {
                 "Invalid BASE64 encoding of user data.",
             )
         })?;
-    if bytes.len() > crate::instance::MOST_USER_DATA {
-        let most = crate::instance::MOST_USER_DATA;
+    if bytes.len() > crate::instance::MAX_USER_DATA {
+        let most = crate::instance::MAX_USER_DATA;
         return Err(Ec2Error::invalid_value(format!(
             "User data is limited to {most} bytes"
         )));
@@ -666,7 +666,7 @@ fn read_user_data(encoded: &str) -> Result<Vec<u8>, Ec2Error> {
     Ok(bytes)
 }
 
-/// Refuses what a document may not say either, as far as it is new: everything that is served goes through one sieve.
+/// Refuses what a document may not say either, as far as it is new: everything that is served goes through one head_filter.
 fn refuse_new_faults(before: Option<&Instance>, after: &Instance) -> Result<(), Ec2Error> {
     let known = before.map(document::faults).unwrap_or_default();
     match document::faults(after)

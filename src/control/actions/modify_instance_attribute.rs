@@ -15,7 +15,7 @@ use crate::control::params::{Parameters, flag};
 use crate::control::policy::Attributes;
 use crate::control::xml::Document;
 use crate::instance::{InstanceId, InstanceState};
-use crate::registry::Draft;
+use crate::registry::Transaction;
 
 /// What EC2 can change too.
 const UNSUPPORTED: [&str; 11] = [
@@ -103,11 +103,17 @@ impl ModifyInstanceAttribute {
     pub(super) async fn perform(self, call: &Call<'_>) -> Result<Document, Ec2Error> {
         const ACTION: Action = Action::ModifyInstanceAttribute;
         let caller = call.caller.clone();
-        let plan = move |draft: &mut Draft| {
+        let plan = move |transaction: &mut Transaction| {
             let attributes = self.attribute.attributes();
-            let before =
-                Arc::clone(caller.one(ACTION, &attributes, draft.before(), &self.instance_id)?);
-            let instance = draft.instance(&self.instance_id).expect("it has an entry");
+            let before = Arc::clone(caller.one(
+                ACTION,
+                &attributes,
+                transaction.before(),
+                &self.instance_id,
+            )?);
+            let instance = transaction
+                .instance(&self.instance_id)
+                .expect("it has an entry");
             match instance.state {
                 InstanceState::ShuttingDown | InstanceState::Terminated => {
                     return Err(Ec2Error::incorrect_state(&self.instance_id, "modified"));

@@ -12,7 +12,7 @@ use crate::control::params::{Parameters, flag};
 use crate::control::xml::Document;
 use crate::instance::InstanceId;
 use crate::instance::events::{Maintenance, MaintenanceState};
-use crate::registry::Draft;
+use crate::registry::Transaction;
 
 /// An event that begins so soon stays where it is.
 const TOO_SOON_TO_MOVE: SignedDuration = SignedDuration::from_mins(5);
@@ -51,9 +51,11 @@ impl ModifyInstanceEventStartTime {
     pub(super) async fn perform(self, call: &Call<'_>) -> Result<Document, Ec2Error> {
         const ACTION: Action = Action::ModifyInstanceEventStartTime;
         let (caller, now) = (call.caller.clone(), call.now.wall);
-        let plan = move |draft: &mut Draft| {
-            caller.one(ACTION, &Vec::new(), draft.before(), &self.instance_id)?;
-            let instance = draft.instance(&self.instance_id).expect("it has an entry");
+        let plan = move |transaction: &mut Transaction| {
+            caller.one(ACTION, &Vec::new(), transaction.before(), &self.instance_id)?;
+            let instance = transaction
+                .instance(&self.instance_id)
+                .expect("it has an entry");
             instance.fold_timeline(now);
             let event = instance
                 .imds

@@ -7,7 +7,7 @@ use crate::control::params::{Parameters, flag};
 use crate::control::policy::{Attributes, Target, Value};
 use crate::control::xml::Document;
 use crate::instance::{HopLimit, HttpTokens, ImdsSupport, MetadataDefaults, OptionsUpdate, Switch};
-use crate::registry::{Account, Draft};
+use crate::registry::{Account, Transaction};
 
 /// The input of one call.
 pub(super) struct ModifyInstanceMetadataDefaults {
@@ -58,10 +58,10 @@ impl ModifyInstanceMetadataDefaults {
     pub(super) async fn perform(self, call: &Call<'_>) -> Result<Document, Ec2Error> {
         const ACTION: Action = Action::ModifyInstanceMetadataDefaults;
         let caller = call.caller.clone();
-        let plan = move |draft: &mut Draft| {
+        let plan = move |transaction: &mut Transaction| {
             caller.may(ACTION, &self.attributes(), Target::Account)?;
             // A partial update of something that can't be read would make up the rest.
-            let before = draft
+            let before = transaction
                 .account()
                 .map_err(|_| Ec2Error::account_unreadable())?
                 .metadata_defaults;
@@ -79,7 +79,7 @@ impl ModifyInstanceMetadataDefaults {
                     .over(before.instance_metadata_tags),
                 http_tokens_enforced: self.http_tokens_enforced.over(before.http_tokens_enforced),
             };
-            draft.set_account(Account { metadata_defaults });
+            transaction.set_account(Account { metadata_defaults });
             Ok(())
         };
         call.change_of("The defaults may have been changed.", plan)

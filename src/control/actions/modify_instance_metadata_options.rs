@@ -14,7 +14,7 @@ use crate::control::error::{Code, Ec2Error};
 use crate::control::params::{Parameters, flag};
 use crate::control::xml::Document;
 use crate::instance::{HttpTokens, Instance, InstanceId, InstanceState, OptionsUpdate, Switch};
-use crate::registry::{Draft, OptionsState};
+use crate::registry::{OptionsState, Transaction};
 
 /// The input of one call: complete and well-formed, not checked against the instance yet.
 pub(super) struct ModifyInstanceMetadataOptions {
@@ -65,15 +65,19 @@ impl ModifyInstanceMetadataOptions {
             dry_run,
         } = self;
         let (caller, id) = (call.caller.clone(), instance_id.clone());
-        let plan = move |draft: &mut Draft| {
-            let before =
-                Arc::clone(caller.one(ACTION, &attributes_of(update), draft.before(), &id)?);
-            may_modify(draft, &before.instance, update)?;
+        let plan = move |transaction: &mut Transaction| {
+            let before = Arc::clone(caller.one(
+                ACTION,
+                &attributes_of(update),
+                transaction.before(),
+                &id,
+            )?);
+            may_modify(transaction, &before.instance, update)?;
             if dry_run {
                 return Err(Ec2Error::dry_run());
             }
             update.apply(
-                &mut draft
+                &mut transaction
                     .instance(&id)
                     .expect("it has an entry")
                     .metadata_options,
@@ -104,7 +108,11 @@ impl ModifyInstanceMetadataOptions {
 }
 
 /// Whether the instance, as it is, takes this update, and the account lets it.
-fn may_modify(draft: &Draft, instance: &Instance, update: OptionsUpdate) -> Result<(), Ec2Error> {
+fn may_modify(
+    transaction: &Transaction,
+    instance: &Instance,
+    update: OptionsUpdate,
+) -> Result<(), Ec2Error> {
     match instance.state {
         InstanceState::ShuttingDown | InstanceState::Terminated => {
             let id = &instance.instance_id;
@@ -119,7 +127,7 @@ fn may_modify(draft: &Draft, instance: &Instance, update: OptionsUpdate) -> Resu
         | InstanceState::Stopped => {}
     }
     if update.http_tokens == Some(HttpTokens::Optional) {
-        let defaults = draft
+        let defaults = transaction
             .account()
             .map_err(|_| Ec2Error::account_unreadable())?
             .metadata_defaults;

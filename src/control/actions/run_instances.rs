@@ -32,12 +32,12 @@ use crate::instance::{
     IamInstanceProfile, ImdsSupport, Instance, InstanceId, InstanceState, Monitoring,
     OptionsUpdate, SecurityGroup, Switch, Tag, region_of_zone,
 };
-use crate::registry::{Draft, Entry, OptionsState, Snapshot};
+use crate::registry::{Entry, OptionsState, Snapshot, Transaction};
 
 /// The most instances of one call.
-const MOST_OF_A_CALL: usize = 100;
+const MAX_PER_CALL: usize = 100;
 /// The most instances that calls may fill a host with.
-const MOST_INSTANCES: usize = 10_000;
+const MAX_INSTANCES: usize = 10_000;
 
 /// What EC2 has and imdsd does not.
 const UNSUPPORTED: [&str; 27] = [
@@ -279,19 +279,19 @@ impl RunInstances {
     pub(super) async fn perform(self, call: &Call<'_>) -> Result<Document, Ec2Error> {
         const ACTION: Action = Action::RunInstances;
         let (caller, now) = (call.caller.clone(), call.now.wall);
-        let plan = move |draft: &mut Draft| {
+        let plan = move |transaction: &mut Transaction| {
             // 1. What it would be, and whether the caller may make such instances.
-            let account = draft
+            let account = transaction
                 .account()
                 .map_err(|_| Ec2Error::account_unreadable())?;
             let defaults = account.metadata_defaults;
             let options = defaults.at_launch(self.options, ImdsSupport::V2);
             let reservation_id = format!("r-{}", random_digits());
             let make = |index: usize| {
-                let id = unused_id(draft);
-                let mut instance = self
-                    .launch
-                    .instance(id, index, &caller, draft.before(), now)?;
+                let id = unused_id(transaction);
+                let mut instance =
+                    self.launch
+                        .instance(id, index, &caller, transaction.before(), now)?;
                 instance.metadata_options = options;
                 instance.client_token.clone_from(&self.client_token);
                 instance.imds.reservation_id = Some(reservation_id.clone());
@@ -305,7 +305,7 @@ impl RunInstances {
 
             // 2. A repeated call.
             if let Some(token) = &self.client_token {
-                let earlier = made_with(draft, token, &caller);
+                let earlier = made_with(transaction, token, &caller);
                 if let Some(entry) = earlier.first() {
                     if entry.launch_request.as_deref() != Some(&self.digest) {
                         let message = "Arguments on this idempotent request are inconsistent with arguments used in \
@@ -337,9 +337,9 @@ impl RunInstances {
                 Switch::Disabled => {}
             }
             refuse_new_faults(None, &first)?;
-            let room = MOST_INSTANCES
-                .saturating_sub(draft.before().entries().count())
-                .min(MOST_OF_A_CALL);
+            let room = MAX_INSTANCES
+                .saturating_sub(transaction.before().entries().count())
+                .min(MAX_PER_CALL);
             let count = self.max_count.min(room);
             if count < self.min_count {
                 let message = format!(
@@ -353,7 +353,7 @@ impl RunInstances {
             }
             let rest: Vec<_> = (1..count).map(make).collect::<Result<_, _>>()?;
             for instance in [first].into_iter().chain(rest) {
-                draft.create(instance, self.digest.clone());
+                transaction.create(instance, self.digest.clone());
             }
             Ok(Vec::new())
         };
@@ -489,13 +489,13 @@ impl Launch {
 }
 
 /// The instances that a caller's earlier call with this token made, in the order of the launch.
-fn made_with(draft: &Draft, token: &str, caller: &Caller) -> Vec<Arc<Entry>> {
+fn made_with(transaction: &Transaction, token: &str, caller: &Caller) -> Vec<Arc<Entry>> {
     let is_of_call = |entry: &&Arc<Entry>| {
         let instance = &entry.instance;
         let same_token = instance.client_token.as_deref() == Some(token);
         same_token && entry.launch_request.is_some() && instance.owner_id() == caller.account
     };
-    let mut entries: Vec<_> = draft
+    let mut entries: Vec<_> = transaction
         .before()
         .entries()
         .filter(is_of_call)
@@ -596,11 +596,11 @@ fn random_digits() -> String {
     format!("{:017x}", rand::random::<u128>() >> 60)
 }
 
-fn unused_id(draft: &Draft) -> InstanceId {
+fn unused_id(transaction: &Transaction) -> InstanceId {
     loop {
         let id =
             InstanceId::parse(&format!("i-{}", random_digits())).expect("17 hexadecimal digits");
-        if !draft.is_taken(&id) {
+        if !transaction.is_taken(&id) {
             return id;
         }
     }

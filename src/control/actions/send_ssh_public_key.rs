@@ -13,12 +13,12 @@ use crate::control::error::{Code, Ec2Error};
 use crate::control::xml::Document;
 use crate::document;
 use crate::instance::{Instance, InstanceId, InstanceState, ManagedSshKey};
-use crate::registry::Draft;
+use crate::registry::Transaction;
 
 /// How long a key logs in.
 const LIFE: SignedDuration = SignedDuration::from_secs(60);
 /// The most keys that an instance has at once.
-const MOST_KEYS: usize = 50;
+const MAX_KEYS: usize = 50;
 
 /// The input of one call, as it comes.
 #[derive(Deserialize)]
@@ -71,9 +71,13 @@ impl SendSshPublicKey {
     pub(super) async fn perform(self, call: &Call<'_>) -> Result<Document, Ec2Error> {
         const ACTION: Action = Action::SendSshPublicKey;
         let (caller, now) = (call.caller.clone(), call.now.wall);
-        let plan = move |draft: &mut Draft| {
-            let before =
-                Arc::clone(caller.one(ACTION, &Vec::new(), draft.before(), &self.instance_id)?);
+        let plan = move |transaction: &mut Transaction| {
+            let before = Arc::clone(caller.one(
+                ACTION,
+                &Vec::new(),
+                transaction.before(),
+                &self.instance_id,
+            )?);
             if self
                 .zone
                 .as_ref()
@@ -92,7 +96,9 @@ impl SendSshPublicKey {
                     return Err(Ec2Error::new(Code::IncorrectInstanceState, message));
                 }
             }
-            let instance = draft.instance(&self.instance_id).expect("it has an entry");
+            let instance = transaction
+                .instance(&self.instance_id)
+                .expect("it has an entry");
             push(instance, self.user, self.key, now)?;
             refuse_new_faults(Some(&before.instance), instance)
         };
@@ -113,7 +119,7 @@ fn push(
     keys.retain(|known| known.expiration > now);
     // The same key once more lives longer.
     keys.retain(|known| (&known.instance_os_user, &known.ssh_public_key) != (&user, &key));
-    if keys.len() >= MOST_KEYS {
+    if keys.len() >= MAX_KEYS {
         return Err(Ec2Error::new(
             Code::Throttling,
             "Too many keys were sent to the instance within a minute.",
@@ -138,7 +144,7 @@ mod tests {
         let now: Timestamp = "2026-05-01T12:00:00Z".parse().unwrap();
         let later = |seconds| now + SignedDuration::from_secs(seconds);
         let mut instance = demo_instance();
-        for n in 0..MOST_KEYS {
+        for n in 0..MAX_KEYS {
             push(&mut instance, "ops".into(), format!("key {n}"), now).unwrap();
         }
         assert_eq!(
@@ -149,7 +155,7 @@ mod tests {
         );
         // One that is there already takes no place.
         push(&mut instance, "ops".into(), "key 7".into(), later(59)).unwrap();
-        assert_eq!(instance.imds.managed_ssh_keys.len(), MOST_KEYS);
+        assert_eq!(instance.imds.managed_ssh_keys.len(), MAX_KEYS);
         push(&mut instance, "ops".into(), "another".into(), later(60)).unwrap();
         let left: Vec<_> = instance
             .imds

@@ -180,8 +180,8 @@ impl Values {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::control::policy::ATTRIBUTES;
-    use crate::control::policy::lint::*;
 
     #[test]
     fn every_attribute_is_asked_for_by_some_action() {

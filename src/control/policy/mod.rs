@@ -99,7 +99,7 @@ pub(super) enum Value {
 }
 
 /// What a call wants to do.
-pub(super) struct Wish<'a> {
+pub(super) struct AccessRequest<'a> {
     /// With its service: `ec2:StopInstances`.
     pub(super) action: &'a str,
     pub(super) attributes: &'a Attributes,
@@ -140,7 +140,7 @@ pub(super) fn may_be_of_a_launch(pattern: &Pattern) -> bool {
 
 impl Rules {
     /// Whether the call may do what it wants.
-    pub(super) fn allow(&self, wish: &Wish<'_>) -> bool {
+    pub(super) fn allow(&self, wish: &AccessRequest<'_>) -> bool {
         let Some(rules) = &self.0 else { return true };
         let deciding = rules
             .iter()
@@ -168,7 +168,7 @@ impl Rules {
 }
 
 impl Rule {
-    fn fit(&self, wish: &Wish<'_>) -> Fit {
+    fn fit(&self, wish: &AccessRequest<'_>) -> Fit {
         let any =
             |patterns: &[Pattern], text: &str| patterns.iter().any(|pattern| pattern.matches(text));
         let action = Fit::from(any(&self.actions, wish.action));
@@ -223,7 +223,7 @@ impl Rule {
 
 impl Condition {
     /// A value that is not there fits nothing. What the request itself says is known even where the instance is not.
-    fn fit(&self, wish: &Wish<'_>) -> Fit {
+    fn fit(&self, wish: &AccessRequest<'_>) -> Fit {
         let holds = |value: &Value| self.values.iter().any(|test| test.holds(value));
         match (&self.key, wish.target) {
             (ConditionKey::Attribute(wanted), _) => {
@@ -370,7 +370,7 @@ mod tests {
             .iter()
             .map(|(name, text)| (*name, value(text)))
             .collect();
-        rules.allow(&Wish {
+        rules.allow(&AccessRequest {
             action,
             attributes: &attributes,
             target,
@@ -383,7 +383,7 @@ mod tests {
         let deny = r#"{ effect = "deny", actions = ["ec2:Modify*"] }"#;
         let instance = demo();
         let target = Target::Instance(&instance);
-        assert!(Rules::default().allow(&Wish {
+        assert!(Rules::default().allow(&AccessRequest {
             action: MODIFY,
             attributes: &Vec::new(),
             target

@@ -85,7 +85,7 @@ impl Pattern {
 
 #[cfg(test)]
 mod tests {
-    use crate::control::policy::pattern::*;
+    use super::*;
 
     #[test]
     fn a_pattern_has_wildcards_and_a_way_around_them() {

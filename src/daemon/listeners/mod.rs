@@ -3,11 +3,11 @@
 //!
 //! ```text
 //!   registry: who claims what ──┐
-//!   host: which links there are ┼──► Ways::apply ──► sockets opened, sockets closed, connections ended
+//!   host: which links there are ┼──► Listeners::apply ──► sockets opened, sockets closed, connections ended
 //!   configuration: listeners ───┘
 //! ```
 //!
-//! A way in that two instances claim is open for neither. An interface that was deleted and made again is another one: the
+//! A listener in that two instances claim is open for neither. An interface that was deleted and made again is another one: the
 //! sockets of the old one are closed and its connections ended before the new one has any.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -24,14 +24,14 @@ use tracing::{error, info, warn};
 
 use crate::config::{self, Config, Interfaces};
 use crate::daemon::StartFault;
-use crate::daemon::connection_limits::Seating;
+use crate::daemon::connection_limits::ConnectionLimits;
 use crate::guest::gate;
 use crate::host::addresses::Wanted;
 use crate::host::netlink::{Incarnation, Links};
 use crate::instance::{Attachment, BridgePort, Instance, InstanceId, SourceAddress};
-use crate::net::connection::Answering;
+use crate::net::connection::GuestService;
 use crate::net::ingress::{self, Ingress};
-use crate::net::status as told;
+use crate::net::status;
 use crate::net::{self, DrainControl, Limits};
 use crate::origin::{Family, Origin};
 use crate::registry::{Claim, Entry, Registry, Snapshot};
@@ -40,25 +40,25 @@ use crate::registry::{Claim, Entry, Registry, Snapshot};
 const OPENED_AT_ONCE: usize = 16;
 
 /// All ways in.
-pub struct Ways {
+pub struct Listeners {
     listeners: Vec<config::Listener>,
     interfaces: Option<Interfaces>,
     head: Duration,
-    answering: Arc<dyn Answering>,
-    ways: BTreeMap<Key, Way>,
+    answering: Arc<dyn GuestService>,
+    open: BTreeMap<Key, OpenListener>,
     /// What the operator was told of last: ways in that serve nobody.
     unserved: BTreeSet<String>,
-    /// Ways in that are not what they should be on this host, and why: nobody is served there.
+    /// Listeners in that are not what they should be on this host, and why: nobody is served there.
     unfit: BTreeMap<Key, String>,
     /// What could not be put on interfaces, by interface.
     faults: BTreeMap<String, String>,
     /// How they all are, for the operator's socket.
-    published: Arc<ArcSwap<told::Ways>>,
+    published: Arc<ArcSwap<status::ListenersStatus>>,
     /// Whether connections are accepted yet.
     begun: watch::Sender<bool>,
 }
 
-/// What makes a way in the same way in.
+/// What makes a listener in the same listener in.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
     Listener(String),
@@ -69,14 +69,14 @@ enum Key {
     Namespace(String),
 }
 
-/// A way in as it should be.
+/// A listener in as it should be.
 #[derive(Default)]
 struct Asked<'s> {
     /// Who is attached there: with one entry several times where it is attached several times.
     attached: Vec<(&'s Attachment, &'s Arc<Entry>)>,
 }
 
-struct Way {
+struct OpenListener {
     ingress: Arc<dyn Ingress>,
     /// The same once more, where it is a bridge.
     bridge: Option<Arc<ingress::Bridge>>,
@@ -86,7 +86,7 @@ struct Way {
     drain: DrainControl,
 }
 
-/// What the sockets of a way in stand on. When it is another, so must they be.
+/// What the sockets of a listener in stand on. When it is another, so must they be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Presence {
     /// Addresses of the configuration, which are always there.
@@ -107,7 +107,7 @@ struct Socket {
 
 /// What to do about an address that can't be listened on.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum WhenRefused {
+pub enum OnBindError {
     /// Fail, where it is an IPv4 address of the configuration: a mistake.
     Fail,
     /// Leave it for now.
@@ -116,15 +116,15 @@ pub enum WhenRefused {
     TryAgain,
 }
 
-impl Ways {
-    /// Ways in of a configuration; none is open yet.
-    pub fn new(config: &Config, answering: Arc<dyn Answering>) -> Ways {
-        Ways {
+impl Listeners {
+    /// Listeners in of a configuration; none is open yet.
+    pub fn new(config: &Config, answering: Arc<dyn GuestService>) -> Listeners {
+        Listeners {
             listeners: config.listeners.clone(),
             interfaces: config.interfaces.clone(),
             head: config.guest.head_time,
             answering,
-            ways: BTreeMap::new(),
+            open: BTreeMap::new(),
             unserved: BTreeSet::new(),
             unfit: BTreeMap::new(),
             faults: BTreeMap::new(),
@@ -138,8 +138,8 @@ impl Ways {
         self.begun.send_replace(true);
     }
 
-    /// Where it is published how they all are, after each [`Ways::apply`].
-    pub fn published(&self) -> Arc<ArcSwap<told::Ways>> {
+    /// Where it is published how they all are, after each [`Listeners::apply`].
+    pub fn published(&self) -> Arc<ArcSwap<status::ListenersStatus>> {
         Arc::clone(&self.published)
     }
 
@@ -153,24 +153,24 @@ impl Ways {
         &mut self,
         registry: &Registry,
         links: &Links,
-        seating: &Seating,
-        when_refused: WhenRefused,
+        connection_limits: &ConnectionLimits,
+        on_bind_error: OnBindError,
     ) -> Result<(), StartFault> {
         let snapshot = registry.snapshot();
         let asked = self.asked(&snapshot);
         let presences = self.presences(&asked, &snapshot, links);
         // What ends has ended before anything new is opened on its address.
         let mut ended = Vec::new();
-        for key in self.ways.keys().cloned().collect::<Vec<_>>() {
+        for key in self.open.keys().cloned().collect::<Vec<_>>() {
             if self
-                .ways
+                .open
                 .get(&key)
-                .is_some_and(|way| presences.get(&key) != Some(&way.presence))
+                .is_some_and(|listener| presences.get(&key) != Some(&listener.presence))
             {
                 ended.extend(
-                    self.ways
+                    self.open
                         .remove(&key)
-                        .map(|way| way.end(&key))
+                        .map(|listener| listener.end(&key))
                         .into_iter()
                         .flatten(),
                 );
@@ -180,7 +180,7 @@ impl Ways {
             // An aborted task has no result worth looking at.
             let _ = accepting.await;
         }
-        seating.share(&snapshot, asked.len());
+        connection_limits.share(&snapshot, asked.len());
 
         let mut opened = 0;
         let mut refused = BTreeSet::new();
@@ -188,15 +188,15 @@ impl Ways {
             let Some(presence) = presences.get(key).copied() else {
                 continue;
             };
-            if !self.ways.contains_key(key) {
-                let way = self.way(key, presence);
-                self.ways.insert(key.clone(), way);
+            if !self.open.contains_key(key) {
+                let listener = self.new_listener(key, presence);
+                self.open.insert(key.clone(), listener);
             }
-            let way = self.ways.get_mut(key).expect("it was put there");
-            if let Some(bridge) = &way.bridge {
+            let listener = self.open.get_mut(key).expect("it was put there");
+            if let Some(bridge) = &listener.bridge {
                 *bridge.ports.write() = asked.ports();
             }
-            for socket in way.sockets.iter_mut().flatten() {
+            for socket in listener.sockets.iter_mut().flatten() {
                 let wanted_by = asked.wanted_by(socket.family, matches!(key, Key::Listener(_)));
                 if wanted_by == WantedBy::Nobody {
                     if let Some(accepting) = socket.close(key) {
@@ -206,21 +206,21 @@ impl Ways {
                     continue;
                 }
                 if !socket.is_open()
-                    && (when_refused != WhenRefused::Leave || socket.refused.is_none())
+                    && (on_bind_error != OnBindError::Leave || socket.refused.is_none())
                 {
                     let begun = self.begun.subscribe();
                     let outcome = socket.open(
                         key,
-                        &way.ingress,
+                        &listener.ingress,
                         &self.answering,
-                        way.limits,
-                        way.drain.drain(),
+                        listener.limits,
+                        listener.drain.drain(),
                         begun,
                     );
                     if let Err(reason) = outcome {
                         let is_configured =
                             matches!(key, Key::Listener(_)) && socket.family == Family::Ipv4;
-                        if when_refused == WhenRefused::Fail && is_configured {
+                        if on_bind_error == OnBindError::Fail && is_configured {
                             return Err(StartFault::Listen(socket.address, reason));
                         }
                         socket.tell_refused(key, &reason, self.faults.get(key.name()));
@@ -239,7 +239,7 @@ impl Ways {
                 }
             }
         }
-        // An instance is applied when every way in of its own carries its options. One that is not there carries none that are
+        // An instance is applied when every listener in of its own carries its options. One that is not there carries none that are
         // older, and will open with these.
         for entry in snapshot.entries() {
             let attachments = &entry.instance.imds.attachments;
@@ -270,7 +270,7 @@ impl Ways {
         let own = namespace(Path::new("/proc/self/ns/net")).ok().flatten();
         let mut unfit = BTreeMap::new();
         for key in asked.keys() {
-            let before = self.ways.get(key).map(|way| &way.presence);
+            let before = self.open.get(key).map(|listener| &listener.presence);
             let presence = match (key, self.interface_of(key)) {
                 (Key::Namespace(name), _) => {
                     namespace(&namespace_path(name)).unwrap_or_else(|reason| {
@@ -310,7 +310,7 @@ impl Ways {
 
     /// Interfaces by which another instance's guest comes in, too: a bridge hears its ports, and a device for a VLAN hears
     /// whoever may tag on what it stands on. Guests that are known by more than the interface lose nothing by it: ports by
-    /// their marks, and those whose addresses can be trusted. Whoever claims a way in counts, served there or not.
+    /// their marks, and those whose addresses can be trusted. Whoever claims a listener in counts, served there or not.
     fn reached_by_others(&self, snapshot: &Snapshot, links: &Links) -> BTreeMap<Key, String> {
         let mut claimed: BTreeMap<u32, BTreeSet<(Key, &InstanceId)>> = BTreeMap::new();
         for (attachment, claim) in snapshot.claims() {
@@ -381,7 +381,7 @@ impl Ways {
     }
 
     fn publish(&self, asked: &BTreeMap<Key, Asked<'_>>, snapshot: &Snapshot, links: &Links) {
-        let ways = asked
+        let listeners = asked
             .iter()
             .map(|(key, asked)| self.told(key, asked, links))
             .collect();
@@ -392,40 +392,43 @@ impl Ways {
         };
         let unserved =
             claims.filter_map(|attachment| Some((attachment.clone(), reason(attachment)?)));
-        self.published.store(Arc::new(told::Ways {
-            ways,
+        self.published.store(Arc::new(status::ListenersStatus {
+            listeners,
             unserved: unserved.collect(),
         }));
     }
 
-    fn told(&self, key: &Key, asked: &Asked<'_>, links: &Links) -> told::Way {
+    fn told(&self, key: &Key, asked: &Asked<'_>, links: &Links) -> status::ListenerStatus {
         let (kind, by_address) = match key {
-            Key::Listener(name) => (told::WayKind::Listener, self.listener(name).anti_spoofed),
-            Key::Interface(_) => (told::WayKind::Interface, false),
-            Key::Bridge(_) => (told::WayKind::Bridge, false),
-            Key::Namespace(_) => (told::WayKind::NetworkNamespace, false),
+            Key::Listener(name) => (
+                status::ListenerKind::Listener,
+                self.listener(name).anti_spoofed,
+            ),
+            Key::Interface(_) => (status::ListenerKind::Interface, false),
+            Key::Bridge(_) => (status::ListenerKind::Bridge, false),
+            Key::Namespace(_) => (status::ListenerKind::NetworkNamespace, false),
         };
         let instances: BTreeSet<_> = asked
             .attached
             .iter()
             .map(|(_, entry)| &entry.instance.instance_id)
             .collect();
-        let way = self.ways.get(key);
-        let sockets = way
+        let listener = self.open.get(key);
+        let sockets = listener
             .iter()
-            .flat_map(|way| way.sockets.iter().flatten())
+            .flat_map(|listener| listener.sockets.iter().flatten())
             .map(Socket::told);
-        told::Way {
+        status::ListenerStatus {
             kind,
             name: key.name().to_string(),
             by_address,
             instances: instances.into_iter().cloned().collect(),
-            waits_for: way.is_none().then(|| self.missing(key, links)),
+            waits_for: listener.is_none().then(|| self.missing(key, links)),
             sockets: sockets.collect(),
         }
     }
 
-    /// What a way in waits for that is not there.
+    /// What a listener in waits for that is not there.
     fn missing(&self, key: &Key, links: &Links) -> String {
         if let Some(reason) = self.unfit.get(key) {
             return reason.clone();
@@ -464,19 +467,20 @@ impl Ways {
 
     /// Closes all sockets and tells all connections to end.
     pub fn end(&mut self) {
-        for way in self.ways.values_mut() {
-            way.sockets
+        for listener in self.open.values_mut() {
+            listener
+                .sockets
                 .iter_mut()
                 .flatten()
                 .for_each(|socket| drop(socket.stop()));
-            way.drain.end();
+            listener.drain.end();
         }
     }
 
     /// Returns when all connections have ended.
     pub async fn ended(&self) {
-        for way in self.ways.values() {
-            way.drain.ended().await;
+        for listener in self.open.values() {
+            listener.drain.ended().await;
         }
     }
 
@@ -504,7 +508,7 @@ impl Ways {
         asked
     }
 
-    fn way(&self, key: &Key, presence: Presence) -> Way {
+    fn new_listener(&self, key: &Key, presence: Presence) -> OpenListener {
         let mut bridge = None;
         let name = key.name();
         let ingress: Arc<dyn Ingress> = match key {
@@ -564,7 +568,7 @@ impl Ways {
                 refused: None,
             })
         };
-        Way {
+        OpenListener {
             ingress,
             bridge,
             presence,
@@ -754,7 +758,7 @@ impl Key {
     }
 }
 
-impl Way {
+impl OpenListener {
     /// Closes it for good, and cuts its connections off: what was connected by the old interface must not go on by a new one
     /// that got its number. Returns the tasks that hold the sockets until they have ended.
     fn end(mut self, key: &Key) -> Vec<JoinHandle<()>> {
@@ -772,7 +776,7 @@ impl Socket {
         &mut self,
         key: &Key,
         ingress: &Arc<dyn Ingress>,
-        answering: &Arc<dyn Answering>,
+        answering: &Arc<dyn GuestService>,
         limits: Limits,
         drain: net::Drain,
         mut begun: watch::Receiver<bool>,
@@ -790,9 +794,9 @@ impl Socket {
                 peer,
                 holder: None,
             };
-            let (holder, seats) = plane.welcome(&origin)?;
+            let (holder, slots) = plane.welcome(&origin)?;
             Some((
-                seats,
+                slots,
                 Origin {
                     holder: Some(holder),
                     ..origin
@@ -804,8 +808,8 @@ impl Socket {
             listener,
             drain,
             whose,
-            move |stream, origin, seat, drain| {
-                net::connection::serve(stream, origin, Arc::clone(&answering), limits, seat, drain)
+            move |stream, origin, slot, drain| {
+                net::connection::serve(stream, origin, Arc::clone(&answering), limits, slot, drain)
             },
         );
         self.accepting = Some(tokio::spawn(async move {
@@ -824,13 +828,13 @@ impl Socket {
             .is_some_and(|accepting| !accepting.is_finished())
     }
 
-    fn told(&self) -> told::Socket {
+    fn told(&self) -> status::Socket {
         let state = match (self.is_open(), &self.refused) {
-            (true, _) => told::SocketState::Listening,
-            (false, Some(_)) => told::SocketState::Refused,
-            (false, None) => told::SocketState::Closed,
+            (true, _) => status::SocketState::Listening,
+            (false, Some(_)) => status::SocketState::Refused,
+            (false, None) => status::SocketState::Closed,
         };
-        told::Socket {
+        status::Socket {
             address: self.address,
             state,
             reason: self.refused.clone(),

@@ -1109,7 +1109,7 @@ fn word_as<T: DeserializeOwned>(word: &str) -> Option<T> {
 
 #[cfg(test)]
 mod tests {
-    use crate::document::aemm::*;
+    use super::*;
     use serde_json::json;
 
     fn start() -> Timestamp {

@@ -153,7 +153,7 @@ pub fn open(entry: &Entry, family: Family) -> Result<Open<'_>, Denial> {
     let options = &entry.instance.metadata_options;
 
     // 1. Its state.
-    if !entry.instance.state.has_a_guest() {
+    if !entry.instance.state.is_active() {
         return Err(Denial::Silence(Silent::NotRunning));
     }
 

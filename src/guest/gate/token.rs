@@ -36,7 +36,7 @@ use crate::registry::Entry;
 /// A token's length in characters.
 pub const TOKEN_LENGTH: usize = 56;
 /// The longest life of a token, in seconds (EC2's limit).
-pub const LONGEST_TTL: u32 = 21_600;
+pub const MAX_TTL: u32 = 21_600;
 
 const DECODED_LENGTH: usize = 40;
 const PREFIX: [u8; 4] = [0x01, 0x00, 0x04, 0x00];
@@ -57,7 +57,7 @@ impl TtlSeconds {
         let seconds = value
             .iter()
             .fold(0, |sum, digit| sum * 10 + u32::from(digit - b'0'));
-        (1..=LONGEST_TTL)
+        (1..=MAX_TTL)
             .contains(&seconds)
             .then_some(TtlSeconds(seconds))
     }
@@ -191,11 +191,11 @@ impl TokenAuthority {
         let age = now
             .since_boot
             .saturating_sub(Duration::from_secs(ring.current.kept.made));
-        if age < Duration::from_secs(LONGEST_TTL.into()) {
+        if age < Duration::from_secs(MAX_TTL.into()) {
             return Ok(());
         }
         // A key that was idle for two lives has no tokens left to honour.
-        let previous_is_of_use = age < Duration::from_secs(2 * u64::from(LONGEST_TTL));
+        let previous_is_of_use = age < Duration::from_secs(2 * u64::from(MAX_TTL));
         let next = KeyRing {
             current: Key::new(KeptKey::generate(ring.current.kept.id.wrapping_add(1), now)),
             previous: previous_is_of_use.then(|| Key::new(ring.current.kept.clone())),
@@ -256,7 +256,7 @@ impl TokenAuthority {
             .filter(|&left| left > 0)?;
         u32::try_from(left.div_ceil(1000))
             .ok()
-            .filter(|&seconds| seconds <= LONGEST_TTL)
+            .filter(|&seconds| seconds <= MAX_TTL)
     }
 
     fn keep(&self, ring: &KeyRing) -> io::Result<()> {

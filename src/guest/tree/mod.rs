@@ -15,7 +15,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 
 use crate::clock::Moment;
-use crate::guest::Made;
+use crate::guest::Precomputed;
 use crate::guest::gate::{Admitted, Delivery, Reading};
 use crate::guest::path::{DataPath, LATEST, VERSIONS, Version};
 use crate::instance::events::overrides::Overridden;
@@ -75,7 +75,7 @@ impl ContentType {
 pub fn read<'a>(
     admitted: &Admitted<'a, Reading>,
     path: &str,
-    made: &'a Made,
+    made: &'a Precomputed,
     now: Moment,
 ) -> Option<Value<'a>> {
     let entry = admitted.entry();
@@ -124,7 +124,7 @@ struct InForce<'a> {
 fn read_at<'a>(
     admitted: &Admitted<'a, Reading>,
     path: &str,
-    made: &'a Made,
+    made: &'a Precomputed,
     now: Moment,
     in_force: InForce<'a>,
 ) -> Option<Value<'a>> {
@@ -263,7 +263,7 @@ struct Focus<'a> {
     in_force: InForce<'a>,
     delivery: Delivery,
     tags: Switch,
-    made: &'a Made,
+    made: &'a Precomputed,
     now: Moment,
     interface: Option<&'a NetworkInterface>,
     address: Option<&'a PrivateAddress>,

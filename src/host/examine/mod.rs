@@ -394,7 +394,7 @@ fn device_of_guest(
     if is_asked_for {
         missing(device, service.ipv4.into(), way, seen, service, notes);
     }
-    let ipv6_fits = device.mtu >= LEAST_IPV6_MTU;
+    let ipv6_fits = device.mtu >= MIN_IPV6_MTU;
     if guest.asks_by_ipv6 && !ipv6_fits {
         notes.wrong.push(too_small("ip", device));
     }
@@ -520,15 +520,15 @@ fn missing(
 }
 
 /// RFC 8200; the kernel has no IPv6 on an interface with less.
-const LEAST_IPV6_MTU: u32 = 1280;
+const MIN_IPV6_MTU: u32 = 1280;
 
 fn too_small(ip: &str, device: &Link) -> Wrong {
     Wrong {
         what: format!(
-            "the MTU of {} is {}, and with less than {LEAST_IPV6_MTU} the kernel has no IPv6 on it",
+            "the MTU of {} is {}, and with less than {MIN_IPV6_MTU} the kernel has no IPv6 on it",
             device.name, device.mtu
         ),
-        mend: format!("{ip} link set {} mtu {LEAST_IPV6_MTU}", word(&device.name)),
+        mend: format!("{ip} link set {} mtu {MIN_IPV6_MTU}", word(&device.name)),
     }
 }
 
@@ -567,7 +567,7 @@ fn ways_back(
     notes: &mut Notes,
 ) {
     for (is_ipv4, name) in [(true, "ip"), (false, "ip -6")] {
-        if !is_ipv4 && (!guest.asks_by_ipv6 || device.mtu < LEAST_IPV6_MTU) {
+        if !is_ipv4 && (!guest.asks_by_ipv6 || device.mtu < MIN_IPV6_MTU) {
             continue;
         }
         let addresses: Vec<IpAddr> = guest
@@ -930,7 +930,7 @@ fn namespace(
     let small = seen
         .links
         .named(device)
-        .filter(|link| way.guest.asks_by_ipv6 && link.mtu < LEAST_IPV6_MTU);
+        .filter(|link| way.guest.asks_by_ipv6 && link.mtu < MIN_IPV6_MTU);
     notes.wrong.extend(small.map(|link| too_small(&ip, link)));
     let asks_by_ipv6 = way.guest.asks_by_ipv6 && small.is_none();
     let families = [

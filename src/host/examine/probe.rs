@@ -289,7 +289,7 @@ fn is_pinned(bridge: &Link) -> Result<bool, String> {
 
 #[cfg(test)]
 mod tests {
-    use crate::host::examine::probe::*;
+    use super::*;
 
     #[test]
     fn a_process_may_change_interfaces_by_cap_net_admin() {

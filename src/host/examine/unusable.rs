@@ -87,7 +87,7 @@ impl Unusable {
 
 #[cfg(test)]
 mod tests {
-    use crate::host::examine::unusable::*;
+    use super::*;
 
     #[test]
     fn addresses_that_cant_be_used_are_found() {

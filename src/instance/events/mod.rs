@@ -18,7 +18,7 @@ use crate::clock::iso_seconds;
 pub const SPOT_NOTICE: SignedDuration = SignedDuration::from_mins(2);
 
 /// The most scheduled events an instance may have, with those that are history, so that records stay small.
-pub const MOST_MAINTENANCE: usize = 100;
+pub const MAX_MAINTENANCE: usize = 100;
 
 /// Everything that is about to happen to an instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -24,10 +24,10 @@ pub enum Overridden<'a> {
 }
 
 /// The most bytes an override may have: as many as user data.
-pub const MOST_BYTES: usize = 16_384;
+pub const MAX_BYTES: usize = 16_384;
 
 /// The most overrides an instance may have, so that records stay small.
-pub const MOST_OVERRIDES: usize = 256;
+pub const MAX_OVERRIDES: usize = 256;
 
 /// Directories in which nothing can be overridden, with the reason.
 const DECIDED_ELSEWHERE: [(&str, &str); 4] = [
@@ -78,12 +78,12 @@ impl Overrides {
 
     /// Whether there are more than an instance may have.
     pub fn is_full(&self) -> bool {
-        self.0.len() > MOST_OVERRIDES
+        self.0.len() > MAX_OVERRIDES
     }
 
     /// What is said of too many.
     pub fn full() -> String {
-        format!("an instance has at most {MOST_OVERRIDES} overrides")
+        format!("an instance has at most {MAX_OVERRIDES} overrides")
     }
 
     /// Whether there are none.
@@ -113,8 +113,8 @@ impl Overrides {
             if !path.bytes().all(|b| b.is_ascii_graphic() && b != b'%') {
                 fault("a path is printable ASCII without blanks and without percent signs".into());
             }
-            if value.as_ref().is_some_and(|text| text.len() > MOST_BYTES) {
-                fault(format!("has at most {MOST_BYTES} bytes"));
+            if value.as_ref().is_some_and(|text| text.len() > MAX_BYTES) {
+                fault(format!("has at most {MAX_BYTES} bytes"));
             }
             for (directory, reason) in DECIDED_ELSEWHERE {
                 if path == directory || path.starts_with(&format!("{directory}/")) {
@@ -137,7 +137,7 @@ impl Overrides {
 
 #[cfg(test)]
 mod tests {
-    use crate::instance::events::overrides::*;
+    use super::*;
 
     fn overrides(text: &str) -> Overrides {
         serde_json::from_str(text).unwrap()

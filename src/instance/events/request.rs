@@ -442,7 +442,7 @@ impl FromStr for Targets {
 
 #[cfg(test)]
 mod tests {
-    use crate::instance::events::request::*;
+    use super::*;
     use serde_json::json;
 
     fn now() -> Timestamp {

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Each step is an [`EventRequest`], with targets of its own if it likes. Faults are reported as those of instance documents,
-//! all at once. Refused: what an [`EventRequest`] refuses, a scenario without steps or with more than [`MOST_STEPS`], and
+//! all at once. Refused: what an [`EventRequest`] refuses, a scenario without steps or with more than [`MAX_STEPS`], and
 //! one that does not say for whom it is. Not supported: repetition, conditions, and completing an event whose id was made up.
 
 use std::path::Path;
@@ -22,7 +22,7 @@ use crate::instance::events::request::{Event, EventRequest, Targets, When};
 use crate::instance::events::timeline::Step;
 
 /// The most steps of a scenario. An instance has no more before it than its timeline holds.
-pub const MOST_STEPS: usize = 256;
+pub const MAX_STEPS: usize = 256;
 
 /// A course of events.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -69,9 +69,9 @@ impl Scenario {
                 "a name is 1 to 64 bytes without control characters",
             ));
         }
-        if !(1..=MOST_STEPS).contains(&scenario.steps.len()) {
+        if !(1..=MAX_STEPS).contains(&scenario.steps.len()) {
             let message = format!(
-                "a scenario has 1 to {MOST_STEPS} steps, not {}",
+                "a scenario has 1 to {MAX_STEPS} steps, not {}",
                 scenario.steps.len()
             );
             faults.push(json.fault(&root.key("Steps"), message));
@@ -125,9 +125,9 @@ impl ScenarioStep {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::config::demo_instance;
     use crate::instance::Instance;
-    use crate::instance::events::scenario::*;
     use jiff::SignedDuration;
 
     fn start() -> Timestamp {

@@ -6,7 +6,7 @@
 //! what is still to come.
 //!
 //! A step puts an event in; when a guest sees it is EC2's rule still, in [`events`](super::events). Refused: more than
-//! [`MOST_STEPS`], steps out of time order, and what would be refused in `Imds.Events` and `Imds.Overrides` (see
+//! [`MAX_STEPS`], steps out of time order, and what would be refused in `Imds.Events` and `Imds.Overrides` (see
 //! [`Timeline::faults`]). Not supported: repetition, and conditions other than time.
 
 use std::borrow::Cow;
@@ -16,13 +16,13 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 use crate::instance::events::{
-    Events, MOST_MAINTENANCE, Maintenance, MaintenanceState, Rebalance, SpotInterruption,
+    Events, MAX_MAINTENANCE, Maintenance, MaintenanceState, Rebalance, SpotInterruption,
     TargetLifecycleState, event_id_fault,
 };
 use crate::instance::{Instance, Overrides};
 
 /// The most steps an instance may have before it: what a record holds stays small, and a read goes through all of them.
-pub const MOST_STEPS: usize = 64;
+pub const MAX_STEPS: usize = 64;
 
 /// Steps in time order.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -230,9 +230,9 @@ impl Timeline {
     }
 
     fn crowded(&self) -> Option<TimelineFault> {
-        (self.0.len() > MOST_STEPS).then(|| {
+        (self.0.len() > MAX_STEPS).then(|| {
             let message = format!(
-                "a timeline has at most {MOST_STEPS} steps, not {}",
+                "a timeline has at most {MAX_STEPS} steps, not {}",
                 self.0.len()
             );
             TimelineFault {
@@ -273,7 +273,7 @@ impl Timeline {
             };
             let (was_full, was_crowded) = (
                 overrides.is_full(),
-                events.maintenance.len() > MOST_MAINTENANCE,
+                events.maintenance.len() > MAX_MAINTENANCE,
             );
             let had = |id: &str| events.maintenance.iter().any(|event| event.event_id == id);
             match &step.set {
@@ -307,9 +307,9 @@ impl Timeline {
             }
             step.set.apply_to_events(&mut events);
             step.set.apply_to_overrides(&mut overrides);
-            if !was_crowded && events.maintenance.len() > MOST_MAINTENANCE {
+            if !was_crowded && events.maintenance.len() > MAX_MAINTENANCE {
                 let message = format!(
-                    "an instance has at most {MOST_MAINTENANCE} scheduled events, past ones included; clear them"
+                    "an instance has at most {MAX_MAINTENANCE} scheduled events, past ones included; clear them"
                 );
                 fault(&["Set", "Maintenance"], message);
             }
@@ -417,8 +417,8 @@ fn served_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::document;
-    use crate::instance::events::timeline::*;
     use serde_json::json;
 
     const EVENT: &str = "instance-event-0123456789abcdef0";

@@ -2,9 +2,9 @@
 use imdsd::clock::Moment;
 use imdsd::guest::gate::{Admitted, Issuing, Reading};
 use imdsd::guest::gate::token::TokenAuthority;
-use imdsd::guest::{Made, tree};
+use imdsd::guest::{Precomputed, tree};
 
-pub fn read(admitted: &Admitted<'_, Reading>, made: &Made) {
+pub fn read(admitted: &Admitted<'_, Reading>, made: &Precomputed) {
     tree::read(admitted, "/latest/meta-data/instance-id", made, Moment::now());
 }
 
