@@ -43,6 +43,41 @@ impl fmt::Display for Fault {
     }
 }
 
+/// A fault in a value whose file is not known here: the field and what is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FieldFault {
+    /// The field in the document's own spelling, `Imds.UserData`.
+    pub field: String,
+    /// What is wrong and, where it is not plain, what would be right.
+    pub message: String,
+}
+
+impl FieldFault {
+    /// A fault of one field.
+    pub fn new(field: impl Into<String>, message: impl Into<String>) -> FieldFault {
+        FieldFault {
+            field: field.into(),
+            message: message.into(),
+        }
+    }
+
+    /// The same fault in a file; `line` is counted from 1, 0 when it is not known.
+    pub fn in_file(self, file: &Path, line: usize) -> Fault {
+        Fault {
+            file: file.to_path_buf(),
+            line,
+            field: self.field,
+            message: self.message,
+        }
+    }
+}
+
+impl fmt::Display for FieldFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.message)
+    }
+}
+
 /// The line, counted from 1, in which byte `offset` of `text` stands.
 pub fn line_of(text: &str, offset: usize) -> usize {
     1 + text.as_bytes()[..offset.min(text.len())]

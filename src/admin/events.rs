@@ -256,7 +256,7 @@ fn unfit(instance: &Instance, host: &dyn Host, steps: &[Step]) -> Vec<String> {
             .faults(&with)
             .into_iter()
             .filter(|fault| !known.contains(fault));
-        sentences.extend(wrong.map(|(_, message)| format!("{}: {message}", leaf.path)));
+        sentences.extend(wrong.map(|fault| format!("{}: {}", leaf.path, fault.message)));
     }
     sentences
 }

@@ -31,7 +31,7 @@ use crate::document;
 use crate::document::Document;
 use crate::document::export;
 use crate::document::export::Secrets;
-use crate::fault::Fault;
+use crate::fault::{Fault, FieldFault};
 use crate::instance::identity_document::identity_document;
 use crate::instance::{Instance, InstanceId, InstanceState};
 use crate::registry::{
@@ -428,13 +428,13 @@ fn read(admin: &Admin, put: &Put, body: &[u8]) -> Result<Vec<Document>, Refusal>
     }
 }
 
-fn fault_in(document: &Document, (field, message): (String, String)) -> Fault {
+fn fault_in(document: &Document, fault: FieldFault) -> Fault {
     let id = &document.instance.instance_id;
     Fault {
         file: document.file.clone(),
         line: document.line,
-        field: format!("{id}: {field}"),
-        message,
+        field: format!("{id}: {}", fault.field),
+        message: fault.message,
     }
 }
 

@@ -50,7 +50,7 @@ use tracing::info;
 
 use crate::clock::Moment;
 use crate::document::export::Secrets;
-use crate::fault::Fault;
+use crate::fault::{Fault, FieldFault};
 use crate::instance::{Instance, InstanceId};
 use crate::net::status::ListenersStatus;
 use crate::origin::Family;
@@ -59,7 +59,7 @@ use crate::registry::{Changed, Entry, Left, Registry, StoreError};
 /// What this plane asks of the daemon around it.
 pub trait Host: Send + Sync {
     /// What keeps an instance from being served by this daemon: fields and sentences, as for a document at its start.
-    fn faults(&self, instance: &Instance) -> Vec<(String, String)>;
+    fn faults(&self, instance: &Instance) -> Vec<FieldFault>;
 
     /// What the data plane would answer to a request for an instance.
     fn judge(&self, entry: &Entry, family: Family, asked: &Asked, now: Moment) -> Judgement;

@@ -16,18 +16,13 @@ use crate::registry::{Account, Record, Store, Unreadable};
 struct Around;
 
 impl Host for Around {
-    fn faults(&self, instance: &Instance) -> Vec<(String, String)> {
+    fn faults(&self, instance: &Instance) -> Vec<crate::fault::FieldFault> {
         let elsewhere = instance
             .imds
             .attachments
             .contains(&Attachment::Listener("elsewhere".into()));
         elsewhere
-            .then(|| {
-                (
-                    "Imds.Attachments[0]".to_string(),
-                    "no such listener".to_string(),
-                )
-            })
+            .then(|| crate::fault::FieldFault::new("Imds.Attachments[0]", "no such listener"))
             .into_iter()
             .collect()
     }

@@ -164,12 +164,7 @@ fn settings(arguments: &Arguments) -> Result<(Config, Vec<Instance>, Vec<String>
                 return Err(vec![Fault::of_file(file, several)]);
             }
             let faults = tree::faults(&instances[0]).into_iter();
-            let faults: Vec<_> = faults
-                .map(|(field, message)| Fault {
-                    field,
-                    ..Fault::of_file(file, message)
-                })
-                .collect();
+            let faults: Vec<_> = faults.map(|fault| fault.in_file(file, 0)).collect();
             if !faults.is_empty() {
                 return Err(faults);
             }
@@ -200,12 +195,7 @@ fn of_mock(
         mut warnings,
     } = mock;
     let faults = tree::faults(&instance).into_iter();
-    let faults: Vec<_> = faults
-        .map(|(field, message)| Fault {
-            field,
-            ..Fault::of_file(file, message)
-        })
-        .collect();
+    let faults: Vec<_> = faults.map(|fault| fault.in_file(file, 0)).collect();
     if !faults.is_empty() {
         return Err(faults);
     }

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::document;
 use crate::document::near_miss;
-use crate::fault::Fault;
+use crate::fault::{Fault, FieldFault};
 use crate::instance::{
     Attachment, BridgePort, ClaimKey, ClaimMode, CredentialSource, Instance, InstanceId, Role,
     SourceAddress,
@@ -356,7 +356,7 @@ pub fn parse(file: &Path, text: &str) -> Result<Config, Vec<Fault>> {
 pub fn check(
     path: &Path,
     keys: impl FnOnce(&Path) -> Vec<Fault>,
-    tree: impl Fn(&Instance) -> Vec<(String, String)>,
+    tree: impl Fn(&Instance) -> Vec<FieldFault>,
 ) -> Result<Checked, Vec<Fault>> {
     let text = text_of(path)?;
     let Resolved {
@@ -415,7 +415,7 @@ pub fn check(
 /// Reads the documents that a configuration names once more, and holds them against it and each other.
 pub fn read_instances(
     config: &Config,
-    tree: impl Fn(&Instance) -> Vec<(String, String)>,
+    tree: impl Fn(&Instance) -> Vec<FieldFault>,
 ) -> Result<Vec<Instance>, Vec<Fault>> {
     let (documents, mut faults) = config
         .instances
@@ -433,16 +433,18 @@ pub fn read_instances(
 }
 
 /// What of an instance this configuration does not serve: fields and sentences. Who else claims its ways in is not looked at.
-pub fn faults_of(instance: &Instance, config: &Config) -> Vec<(String, String)> {
+pub fn faults_of(instance: &Instance, config: &Config) -> Vec<FieldFault> {
     let attachments = instance.imds.attachments.iter().enumerate();
     let unserved = attachments.filter_map(|(index, attachment)| {
-        Some((
+        Some(FieldFault::new(
             format!("Imds.Attachments[{index}]"),
             unserved(attachment, config)?,
         ))
     });
     unserved
-        .chain(without_issuer(instance, config).map(|message| (ROLE_SOURCE.to_string(), message)))
+        .chain(
+            without_issuer(instance, config).map(|message| FieldFault::new(ROLE_SOURCE, message)),
+        )
         .collect()
 }
 
@@ -469,7 +471,7 @@ fn hold<'a>(
     config: &Config,
     is_sound: bool,
     documents: &'a [document::Document],
-    tree: impl Fn(&Instance) -> Vec<(String, String)>,
+    tree: impl Fn(&Instance) -> Vec<FieldFault>,
 ) -> Held<'a> {
     let (mut faults, mut warnings, mut claims) = (Vec::new(), Vec::new(), Claims::default());
     for document in documents {
@@ -487,9 +489,9 @@ fn hold<'a>(
             ));
         }
         let of_tree = tree(&document.instance).into_iter();
-        faults.extend(of_tree.map(|(field, message)| Fault {
-            field: format!("{id}: {field}"),
-            ..at(document.line, message)
+        faults.extend(of_tree.map(|fault| Fault {
+            field: format!("{id}: {}", fault.field),
+            ..at(document.line, fault.message)
         }));
         if let Some(message) = without_issuer(&document.instance, config) {
             faults.push(Fault {

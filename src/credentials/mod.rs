@@ -23,29 +23,10 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 
-use crate::instance::{CredentialSource, InstanceId, Role};
+use crate::instance::{CredentialSource, InstanceId, Role, RoleDelivery};
 use crate::secret::Secret;
 pub use refresh::{Clock, Counters, Refresher, SystemClock, Wanted};
 pub use sts::{Mint, WebIdentityRequest};
-
-/// How a read came, and so which of a role's two sessions it gets. EC2's `ec2:RoleDelivery`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Delivery {
-    /// Without a session token.
-    V1,
-    /// With one.
-    V2,
-}
-
-impl Delivery {
-    /// `1.0` or `2.0`
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Delivery::V1 => "1.0",
-            Delivery::V2 => "2.0",
-        }
-    }
-}
 
 /// Credentials of one role session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -95,7 +76,7 @@ pub struct RoleSession {
     /// Where the credentials come from.
     pub source: CredentialSource,
     /// Which of the two.
-    pub delivery: Delivery,
+    pub delivery: RoleDelivery,
 }
 
 /// Reads when credentials end. Some sources say the last day of the year 9999 for never, which is later than times go here.
@@ -229,7 +210,7 @@ impl Cache {
         instance: &InstanceId,
         launch_epoch: u64,
         role: &Role,
-        delivery: Delivery,
+        delivery: RoleDelivery,
         now: Timestamp,
     ) -> Option<Reading> {
         let map = self.held.load();
@@ -291,17 +272,17 @@ impl Cache {
 }
 
 impl Deliveries {
-    fn of(&self, delivery: Delivery) -> &Option<Arc<Held>> {
+    fn of(&self, delivery: RoleDelivery) -> &Option<Arc<Held>> {
         match delivery {
-            Delivery::V1 => &self.v1,
-            Delivery::V2 => &self.v2,
+            RoleDelivery::V1 => &self.v1,
+            RoleDelivery::V2 => &self.v2,
         }
     }
 
-    fn of_mut(&mut self, delivery: Delivery) -> &mut Option<Arc<Held>> {
+    fn of_mut(&mut self, delivery: RoleDelivery) -> &mut Option<Arc<Held>> {
         match delivery {
-            Delivery::V1 => &mut self.v1,
-            Delivery::V2 => &mut self.v2,
+            RoleDelivery::V1 => &mut self.v1,
+            RoleDelivery::V2 => &mut self.v2,
         }
     }
 }
@@ -376,7 +357,7 @@ mod tests {
         }
     }
 
-    fn session(delivery: Delivery) -> Arc<RoleSession> {
+    fn session(delivery: RoleDelivery) -> Arc<RoleSession> {
         let Role {
             role_name, source, ..
         } = role("r", "/bin/true");
@@ -517,7 +498,7 @@ mod tests {
             ),
         ];
         for (outcomes, now, expected) in rows {
-            let (cache, session) = (Cache::new(), session(Delivery::V2));
+            let (cache, session) = (Cache::new(), session(RoleDelivery::V2));
             for (at, outcome) in outcomes {
                 cache.publish(&session, outcome.clone(), time(at));
             }
@@ -525,7 +506,7 @@ mod tests {
                 &session.instance,
                 7,
                 &role("r", "/bin/true"),
-                Delivery::V2,
+                RoleDelivery::V2,
                 time(now),
             );
             let expected = expected.map(|(what, updated)| (what.to_string(), time(updated)));
@@ -535,7 +516,7 @@ mod tests {
 
     #[test]
     fn credentials_of_another_launch_role_source_or_delivery_are_nobodys() {
-        let (cache, session) = (Cache::new(), session(Delivery::V2));
+        let (cache, session) = (Cache::new(), session(RoleDelivery::V2));
         cache.publish(&session, Ok(credentials("A", "13:00:00")), time("12:00:00"));
         let (here, other) = (
             session.instance.clone(),
@@ -547,13 +528,13 @@ mod tests {
             ..ours.clone()
         };
         for (instance, epoch, role, delivery, found) in [
-            (&here, 7, &ours, Delivery::V2, true),
-            (&here, 7, &v1_off, Delivery::V2, true),
-            (&other, 7, &ours, Delivery::V2, false),
-            (&here, 8, &ours, Delivery::V2, false),
-            (&here, 7, &role("s", "/bin/true"), Delivery::V2, false),
-            (&here, 7, &role("r", "/bin/false"), Delivery::V2, false),
-            (&here, 7, &ours, Delivery::V1, false),
+            (&here, 7, &ours, RoleDelivery::V2, true),
+            (&here, 7, &v1_off, RoleDelivery::V2, true),
+            (&other, 7, &ours, RoleDelivery::V2, false),
+            (&here, 8, &ours, RoleDelivery::V2, false),
+            (&here, 7, &role("s", "/bin/true"), RoleDelivery::V2, false),
+            (&here, 7, &role("r", "/bin/false"), RoleDelivery::V2, false),
+            (&here, 7, &ours, RoleDelivery::V1, false),
         ] {
             let reading = cache.read(instance, epoch, role, delivery, time("12:00:00"));
             assert_eq!(
@@ -568,14 +549,14 @@ mod tests {
             ..RoleSession::clone(&session)
         });
         cache.publish(&next, Err(FailureKind::Refused), time("12:00:01"));
-        let reading = cache.read(&here, 8, &ours, Delivery::V2, time("12:00:01"));
+        let reading = cache.read(&here, 8, &ours, RoleDelivery::V2, time("12:00:01"));
         assert!(
             matches!(reading, Some(Reading::Failure { .. })),
             "{reading:?}"
         );
         cache.remove(&next);
         assert_eq!(
-            cache.read(&here, 8, &ours, Delivery::V2, time("12:00:01")),
+            cache.read(&here, 8, &ours, RoleDelivery::V2, time("12:00:01")),
             None
         );
         assert!(cache.held.load().is_empty());
@@ -583,7 +564,7 @@ mod tests {
 
     #[test]
     fn neither_secrets_nor_the_host_are_printed() {
-        let (cache, session) = (Cache::new(), session(Delivery::V1));
+        let (cache, session) = (Cache::new(), session(RoleDelivery::V1));
         let reading = cache.publish(&session, Ok(credentials("A", "13:00:00")), time("12:00:00"));
         assert!(!format!("{reading:?}").contains("hunter"), "{reading:?}");
         for kind in [FailureKind::Refused, FailureKind::Unavailable] {

@@ -20,10 +20,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
 
-use super::{
-    Cache, Credentials, Delivery, FailureKind, Fetch, FetchError, Fetched, Reading, RoleSession,
-};
-use crate::instance::{CredentialSource, InstanceId, Role};
+use super::{Cache, Credentials, FailureKind, Fetch, FetchError, Fetched, Reading, RoleSession};
+use crate::instance::{CredentialSource, InstanceId, Role, RoleDelivery};
 
 /// Calls at once of one source, which is a program or an STS endpoint. One that hangs keeps only its own instances waiting.
 const MAX_FETCHES_PER_SOURCE: usize = 4;
@@ -57,7 +55,7 @@ pub struct Wanted {
     /// The role. One with static credentials is passed over.
     pub role: Role,
     /// Those that a guest could read: with tokens `required`, or without credentials for v1, only `V2`.
-    pub deliveries: Vec<Delivery>,
+    pub deliveries: Vec<RoleDelivery>,
 }
 
 /// Time and chance, as arguments.
@@ -169,7 +167,7 @@ impl Drop for Task {
     }
 }
 
-type Key = (InstanceId, Delivery);
+type Key = (InstanceId, RoleDelivery);
 type Running = HashMap<Key, (Arc<RoleSession>, Task)>;
 
 /// The sessions that `wanted` asks for.
@@ -431,7 +429,7 @@ mod tests {
 
     const ID: &str = "i-12345678";
 
-    fn wanted(id: &str, command: &str, deliveries: &[Delivery]) -> Wanted {
+    fn wanted(id: &str, command: &str, deliveries: &[RoleDelivery]) -> Wanted {
         let source = ProcessSource {
             command: vec![command.to_string()],
             timeout_seconds: None,
@@ -467,7 +465,7 @@ mod tests {
     struct Fake {
         now: Mutex<Timestamp>,
         script: Mutex<VecDeque<Result<Fetched, FetchError>>>,
-        fetches: Mutex<Vec<(Delivery, Timestamp)>>,
+        fetches: Mutex<Vec<(RoleDelivery, Timestamp)>>,
     }
 
     impl Fake {
@@ -541,7 +539,12 @@ mod tests {
         panic!("it did not happen");
     }
 
-    fn read(cache: &Cache, wanted: &Wanted, delivery: Delivery, now: Timestamp) -> Option<String> {
+    fn read(
+        cache: &Cache,
+        wanted: &Wanted,
+        delivery: RoleDelivery,
+        now: Timestamp,
+    ) -> Option<String> {
         let reading = cache.read(
             &wanted.instance,
             wanted.launch_epoch,
@@ -636,13 +639,13 @@ mod tests {
         script.extend((0..70).map(|_| refused()));
         script.push(good("C", "18:00:00"));
         let fake = Fake::new(script);
-        let wanted = wanted(ID, "/bin/true", &[Delivery::V2]);
+        let wanted = wanted(ID, "/bin/true", &[RoleDelivery::V2]);
         let (cache, refresher, _send) = start(&fake, vec![wanted.clone()]);
 
         let mut told = Vec::<(String, Timestamp)>::new();
         for _ in 0..1_000_000 {
             let now = *fake.now.lock();
-            let Some(what) = read(&cache, &wanted, Delivery::V2, now) else {
+            let Some(what) = read(&cache, &wanted, RoleDelivery::V2, now) else {
                 tokio::task::yield_now().await;
                 continue;
             };
@@ -683,27 +686,28 @@ mod tests {
     async fn a_session_ends_with_what_wanted_it() {
         let ends = "18:00:00";
         let fake = Fake::new(["A", "B", "C", "D", "E"].map(|id| good(id, ends)));
-        let both = wanted(ID, "/bin/true", &[Delivery::V1, Delivery::V2]);
+        let both = wanted(ID, "/bin/true", &[RoleDelivery::V1, RoleDelivery::V2]);
         let (cache, refresher, send) = start(&fake, vec![both.clone()]);
         let now = time("12:00:00");
         let has = |wanted: &Wanted, delivery| read(&cache, wanted, delivery, now);
-        until(|| has(&both, Delivery::V1).is_some() && has(&both, Delivery::V2).is_some()).await;
+        until(|| has(&both, RoleDelivery::V1).is_some() && has(&both, RoleDelivery::V2).is_some())
+            .await;
         let first = fake.fetches.lock().len();
-        assert_ne!(has(&both, Delivery::V1), has(&both, Delivery::V2));
+        assert_ne!(has(&both, RoleDelivery::V1), has(&both, RoleDelivery::V2));
 
         // Tokens required: v1 is forgotten, v2 goes on as it was.
         let v2 = Wanted {
-            deliveries: vec![Delivery::V2],
+            deliveries: vec![RoleDelivery::V2],
             ..both.clone()
         };
-        let kept = has(&both, Delivery::V2);
+        let kept = has(&both, RoleDelivery::V2);
         send.send_replace(vec![v2.clone()]);
-        until(|| has(&both, Delivery::V1).is_none()).await;
-        assert_eq!(has(&both, Delivery::V2), kept);
+        until(|| has(&both, RoleDelivery::V1).is_none()).await;
+        assert_eq!(has(&both, RoleDelivery::V2), kept);
         assert!(
             fake.fetches.lock()[first..]
                 .iter()
-                .all(|(delivery, _)| *delivery == Delivery::V2)
+                .all(|(delivery, _)| *delivery == RoleDelivery::V2)
         );
 
         // Another source is another session; so is another launch.
@@ -712,8 +716,8 @@ mod tests {
             ..v2.clone()
         };
         send.send_replace(vec![other.clone()]);
-        until(|| has(&other, Delivery::V2).is_some()).await;
-        assert_eq!(has(&v2, Delivery::V2), None);
+        until(|| has(&other, RoleDelivery::V2).is_some()).await;
+        assert_eq!(has(&v2, RoleDelivery::V2), None);
 
         // Static credentials are not fetched, and nobody's either.
         let keys = StaticCredentials {
@@ -725,8 +729,8 @@ mod tests {
         let mut fixed = v2.clone();
         fixed.role.source = CredentialSource::Static(StaticSource { v1: None, v2: keys });
         send.send_replace(vec![fixed.clone()]);
-        until(|| has(&other, Delivery::V2).is_none()).await;
-        assert_eq!(has(&fixed, Delivery::V2), None);
+        until(|| has(&other, RoleDelivery::V2).is_none()).await;
+        assert_eq!(has(&fixed, RoleDelivery::V2), None);
         refresher.stop().await;
     }
 
@@ -758,7 +762,7 @@ mod tests {
     async fn four_fetches_of_a_source_at_once_while_others_go_on_and_none_after_the_end() {
         let stuck = Arc::new(Stuck::default());
         let ids: Vec<_> = (0..20).map(|n| format!("i-{n:08x}")).collect();
-        let both = [Delivery::V1, Delivery::V2];
+        let both = [RoleDelivery::V1, RoleDelivery::V2];
         let mut all: Vec<_> = ids
             .iter()
             .map(|id| wanted(id, "/bin/true", &both))
@@ -800,7 +804,7 @@ mod tests {
         refresher.stop().await;
         assert!(under_way().is_empty());
 
-        let (_send, receiver) = watch::channel(vec![wanted(ID, "/bin/true", &[Delivery::V2])]);
+        let (_send, receiver) = watch::channel(vec![wanted(ID, "/bin/true", &[RoleDelivery::V2])]);
         let dropped = Refresher::start(
             Cache::new(),
             Arc::<Stuck>::clone(&stuck),

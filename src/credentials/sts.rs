@@ -32,8 +32,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 use toml_edit::Document;
 
-use super::{Delivery, FetchError, Fetched, RoleSession, printable};
-use crate::instance::{AssumeRoleSource, InstanceId, WebIdentitySource};
+use super::{FetchError, Fetched, RoleSession, printable};
+use crate::instance::{AssumeRoleSource, InstanceId, RoleDelivery, WebIdentitySource};
 use crate::plain_file;
 use crate::secret::Secret;
 use crate::sigv4::AccessKey;
@@ -66,7 +66,7 @@ pub struct WebIdentityRequest {
     /// `aud`
     pub audience: String,
     /// Which of the role's two sessions: the token says it, as the session tag `RoleDelivery` or in a claim of its own.
-    pub delivery: Delivery,
+    pub delivery: RoleDelivery,
 }
 
 /// Mints a web identity: a signed JWT with a short life; empty when that fails.

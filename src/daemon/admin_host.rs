@@ -17,7 +17,7 @@ use crate::clock::Moment;
 use crate::config::{self, Config, KeySource};
 use crate::control::{AccessKeys, Control};
 use crate::daemon::GuestPlane;
-use crate::fault::Fault;
+use crate::fault::{Fault, FieldFault};
 use crate::guest::reply::Answer;
 use crate::guest::request::{Body, HttpVersion, RawRequest};
 use crate::guest::tree;
@@ -117,7 +117,7 @@ fn is_left_out(
 }
 
 impl Host for Operated {
-    fn faults(&self, instance: &Instance) -> Vec<(String, String)> {
+    fn faults(&self, instance: &Instance) -> Vec<FieldFault> {
         tree::faults(instance)
             .into_iter()
             .chain(config::faults_of(instance, &self.config))

@@ -15,11 +15,11 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{error, info};
 
 use crate::config::Config;
-use crate::credentials::{Delivery, Refresher, Sources, SystemClock, Wanted, WebIdentityRequest};
+use crate::credentials::{Refresher, Sources, SystemClock, Wanted, WebIdentityRequest};
 use crate::guest::gate::Denial;
 use crate::guest::{Precomputed, gate};
-use crate::identity::{self, Identity, IdentityError, WebIdentityClaims};
-use crate::instance::Switch;
+use crate::identity::{Identity, IdentityError, WebIdentityClaims};
+use crate::instance::{RoleDelivery, Switch};
 use crate::origin::Family;
 use crate::registry::{Entry, Registry, Snapshot};
 
@@ -274,9 +274,9 @@ fn all_wanted(snapshot: &Snapshot) -> Vec<Wanted> {
             account: instance.owner_id().to_string(),
             role,
             deliveries: if v1 {
-                vec![Delivery::V1, Delivery::V2]
+                vec![RoleDelivery::V1, RoleDelivery::V2]
             } else {
-                vec![Delivery::V2]
+                vec![RoleDelivery::V2]
             },
         })
     });
@@ -315,17 +315,13 @@ fn mint(identity: Arc<OnceLock<Arc<Identity>>>, issuer: String) -> Arc<crate::cr
         let Some(identity) = identity.get().filter(|_| !issuer.is_empty()) else {
             return String::new();
         };
-        let delivery = match request.delivery {
-            Delivery::V1 => identity::RoleDelivery::V1,
-            Delivery::V2 => identity::RoleDelivery::V2,
-        };
         let claims = WebIdentityClaims {
             issuer: &issuer,
             instance_id: &request.instance,
             audience: &request.audience,
             account: &request.account,
             role: &request.role_name,
-            role_delivery: delivery,
+            role_delivery: request.delivery,
         };
         let minted = identity.web_identity(&claims, Timestamp::now());
         minted

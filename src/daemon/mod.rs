@@ -6,6 +6,7 @@
 mod admin_host;
 mod background;
 mod connection_limits;
+mod guest_plane;
 mod listeners;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,7 +18,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
-use hyper::http::request::Parts;
 use jiff::Timestamp;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -32,25 +32,25 @@ use crate::config::{self, Config, Interfaces, KeySource, WhenUnopened};
 use crate::control::{self, AccessKeys, Control};
 use crate::fault::Fault;
 use crate::guest::gate::token::TokenAuthority;
-use crate::guest::request::{self, HostRule};
-use crate::guest::{Guest, Precomputed, gate};
+use crate::guest::request::HostRule;
+use crate::guest::{Guest, Precomputed};
 use crate::host::addresses::{Addresses, Wanted};
 use crate::host::netlink::{self, Links, Netlink};
 use crate::host::own_metadata;
 use crate::identity::IdentityError;
-use crate::instance::{HopLimit, Instance};
-use crate::net::connection::{Body, GuestService, Outgoing};
+use crate::instance::Instance;
+use crate::net::connection::GuestService;
 use crate::net::control::{ControlBody, ControlService};
 use crate::net::slots::ConnectionSlots;
 use crate::net::tls::Tls;
 use crate::net::{self, DrainControl, Limits};
-use crate::origin::{Holder, Origin};
 use crate::registry::file::FileStore;
 use crate::registry::memory::MemoryStore;
 use crate::registry::{Registered, Registry, Store};
 
 use crate::daemon::admin_host::Operated;
 use crate::daemon::connection_limits::ConnectionLimits;
+use crate::daemon::guest_plane::GuestPlane;
 use crate::daemon::listeners::{Listeners, OnBindError};
 use background::Background;
 pub use background::IdentitySource;
@@ -662,42 +662,6 @@ impl Host {
             None => addresses.settle(links, wanted).await,
             Some(_) => addresses.settle(links, &BTreeMap::new()).await,
         }
-    }
-}
-
-/// The data plane as the network takes it.
-struct GuestPlane {
-    guest: Guest,
-    registry: Arc<Registry>,
-    connection_limits: Arc<ConnectionLimits>,
-}
-
-impl GuestService for GuestPlane {
-    fn welcome(&self, origin: &Origin) -> Option<(Holder, Arc<ConnectionSlots>)> {
-        let snapshot = self.registry.snapshot();
-        let entry = snapshot
-            .at(origin)
-            .filter(|entry| gate::listens(entry, origin.family))?;
-        Some((
-            entry.holder(),
-            self.connection_limits.of(&entry.instance.instance_id),
-        ))
-    }
-
-    fn opens(&self, origin: &Origin, head: &Parts) -> Option<Option<HopLimit>> {
-        self.guest.opens(origin, head.method.as_str())
-    }
-
-    fn answer(&self, origin: &Origin, head: &Parts, body: Body) -> Option<Outgoing> {
-        let body = match body {
-            Body::Empty => request::Body::Empty,
-            Body::NotEmpty => request::Body::NotEmpty,
-        };
-        let (response, hop_limit) = self.guest.respond(origin, head, body, Moment::now())?;
-        Some(Outgoing {
-            response,
-            hop_limit,
-        })
     }
 }
 

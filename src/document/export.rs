@@ -6,6 +6,7 @@
 use serde_json::Value;
 
 use crate::document;
+use crate::fault::FieldFault;
 use crate::instance::{CredentialSource, Instance, StaticCredentials, StaticSource};
 use crate::secret::Secret;
 
@@ -37,10 +38,7 @@ pub fn document_of(instance: &Instance, secrets: Secrets) -> Value {
 }
 
 /// Puts the stored secrets where an export had left them out. What is not stored is a fault: the field, and what to do.
-pub fn restore_secrets(
-    instance: &mut Instance,
-    stored: Option<&Instance>,
-) -> Vec<(String, String)> {
+pub fn restore_secrets(instance: &mut Instance, stored: Option<&Instance>) -> Vec<FieldFault> {
     let mut stored = stored.cloned();
     let mut faults = Vec::new();
     for (delivery, credentials) in by_delivery(instance) {
@@ -59,7 +57,7 @@ pub fn restore_secrets(
             }
             match known {
                 Some(known) => *secret = known,
-                None => faults.push((
+                None => faults.push(FieldFault::new(
                     format!("Imds.Role.Source.Static.{delivery}.{field}"),
                     format!(
                         "an export left it out, and none is stored for {id}; write it, or export with --with-secrets"
@@ -128,10 +126,10 @@ mod tests {
     fn a_secret_that_is_not_stored_is_a_fault() {
         let stored = demo_instance();
         let left_out = read(document_of(&stored, Secrets::LeftOut));
-        let fields = |faults: Vec<(String, String)>| -> Vec<String> {
+        let fields = |faults: Vec<FieldFault>| -> Vec<String> {
             faults
                 .into_iter()
-                .map(|(field, _)| field.replace("Imds.Role.Source.Static.", ""))
+                .map(|fault| fault.field.replace("Imds.Role.Source.Static.", ""))
                 .collect()
         };
         let all = [

@@ -24,7 +24,7 @@ use serde::Serialize;
 use serde::de::{Deserialize, DeserializeOwned};
 use serde_json::{Map, Value};
 
-use crate::fault::Fault;
+use crate::fault::{Fault, FieldFault};
 use crate::instance::{Instance, InstanceId, OptionsUpdate};
 
 use crate::document::json_path::Source;
@@ -272,10 +272,10 @@ pub fn from_value(value: Value) -> Result<Instance, serde_path_to_error::Error<s
 /// What is wrong with an instance whose form is right: the field, and a sentence that says what would be right.
 ///
 /// For documents, and for whoever is about to change an instance.
-pub fn faults(instance: &Instance) -> Vec<(String, String)> {
+pub fn faults(instance: &Instance) -> Vec<FieldFault> {
     judge(instance)
         .into_iter()
-        .map(|(place, message)| (place.to_string(), message))
+        .map(|(place, message)| FieldFault::new(place.to_string(), message))
         .collect()
 }
 
@@ -373,12 +373,7 @@ fn secrets_left_out(documents: &[Document]) -> Vec<Fault> {
         let (file, line) = (document.file.clone(), document.line);
         let wrong = export::restore_secrets(&mut document.instance.clone(), None).into_iter();
         wrong
-            .map(move |(field, message)| Fault {
-                file: file.clone(),
-                line,
-                field,
-                message,
-            })
+            .map(move |fault| fault.in_file(&file, line))
             .collect::<Vec<_>>()
     };
     documents.iter().flat_map(of_document).collect()

@@ -916,7 +916,7 @@ fn faults_of_a_changed_instance_name_their_field() {
     });
     let fields: Vec<String> = faults(&instance)
         .into_iter()
-        .map(|(field, _)| field)
+        .map(|fault| fault.field)
         .collect();
     assert_eq!(fields, ["Tags[2].Key", "NetworkInterfaces[0].MacAddress"]);
 }

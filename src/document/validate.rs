@@ -36,7 +36,7 @@ pub(super) fn judge(instance: &Instance) -> Judgement {
             .overrides
             .faults()
             .into_iter()
-            .map(|(path, message)| (overrides.key(&path), message)),
+            .map(|fault| (overrides.key(&fault.field), fault.message)),
     );
     judge_blocks(instance, &mut wrong);
 

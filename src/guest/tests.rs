@@ -1347,7 +1347,7 @@ fn an_override_that_the_tree_has_no_place_for_is_named() {
     let timeline = r#"[{"At": "2026-06-01T00:00:00Z", "Set": {"Override": {"Path": "meta-data/placement", "Value": "x"}}}]"#;
     let later = instance(|i| i.imds.timeline = serde_json::from_str(timeline).unwrap());
     assert_eq!(
-        tree::faults(&later)[0].0,
+        tree::faults(&later)[0].field,
         "Imds.Timeline[0].Set.Override.Path"
     );
 }

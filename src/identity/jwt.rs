@@ -11,7 +11,7 @@ use rsa::traits::PublicKeyParts as _;
 use serde_json::{Value, json};
 
 use super::{Certificate, Identity, SigningError};
-use crate::instance::InstanceId;
+use crate::instance::{InstanceId, RoleDelivery};
 use crate::secret::Secret;
 
 /// How long a token is good: STS is asked at once, and asking again costs a new one nothing.
@@ -38,25 +38,6 @@ pub struct WebIdentityClaims<'a> {
     pub role: &'a str,
     /// Which of the two kinds of credentials is asked for.
     pub role_delivery: RoleDelivery,
-}
-
-/// How the credentials will be delivered: EC2's `ec2:RoleDelivery`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RoleDelivery {
-    /// `1.0`, to reads without a session token.
-    V1,
-    /// `2.0`, to reads with one.
-    V2,
-}
-
-impl RoleDelivery {
-    /// `1.0` or `2.0`
-    pub fn as_str(self) -> &'static str {
-        match self {
-            RoleDelivery::V1 => "1.0",
-            RoleDelivery::V2 => "2.0",
-        }
-    }
 }
 
 impl Identity {

@@ -25,9 +25,7 @@ use rsa::traits::PublicKeyParts as _;
 pub use certificate::Certificate;
 pub use documents::SignedDocuments;
 pub use files::{IdentityError, rotate};
-pub use jwt::{
-    JWKS_PATH, RoleDelivery, WEB_IDENTITY_LIFE, WebIdentityClaims, openid_configuration,
-};
+pub use jwt::{JWKS_PATH, WEB_IDENTITY_LIFE, WebIdentityClaims, openid_configuration};
 pub use signing::Signatures;
 pub use verify::{Verified, VerifyError, verify_pkcs7, verify_signature};
 

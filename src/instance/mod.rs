@@ -5,6 +5,7 @@
 
 pub mod attachment;
 pub mod defaults;
+pub mod delivery;
 pub mod ec2_json;
 pub mod events;
 pub mod identity_document;
@@ -26,6 +27,7 @@ pub use attachment::{
     Attachment, BridgePort, ClaimKey, ClaimMode, SourceAddress, interface_name_fault,
 };
 pub use defaults::{ImdsSupport, MetadataDefaults};
+pub use delivery::RoleDelivery;
 pub use events::Events;
 pub use events::overrides::Overrides;
 pub use events::timeline::Timeline;

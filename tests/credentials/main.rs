@@ -14,9 +14,10 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use imdsd::credentials::{Delivery, RoleSession};
+use imdsd::credentials::RoleSession;
 use imdsd::instance::{
-    AssumeRoleSource, CredentialSource, InstanceId, ProcessSource, Role, Switch, WebIdentitySource,
+    AssumeRoleSource, CredentialSource, InstanceId, ProcessSource, Role, RoleDelivery, Switch,
+    WebIdentitySource,
 };
 
 /// The role of every test.
@@ -34,7 +35,7 @@ fn role(source: CredentialSource) -> Role {
     }
 }
 
-fn session(source: CredentialSource, delivery: Delivery) -> RoleSession {
+fn session(source: CredentialSource, delivery: RoleDelivery) -> RoleSession {
     let (account, role_name) = ("123456789012".to_string(), "backup".to_string());
     RoleSession {
         instance: instance(),

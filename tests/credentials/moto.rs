@@ -12,13 +12,13 @@ use std::time::{Duration, Instant};
 use imdsd::clock::Moment;
 use imdsd::config::demo_instance;
 use imdsd::credentials::{
-    Cache, Clock, Credentials, Delivery, Reading, Refresher, Sources, Wanted, WebIdentityRequest,
+    Cache, Clock, Credentials, Reading, Refresher, Sources, Wanted, WebIdentityRequest,
 };
 use imdsd::guest::gate::token::TokenAuthority;
 use imdsd::guest::reply::Answer;
 use imdsd::guest::request::{Body, HostRule, HttpVersion, RawRequest};
 use imdsd::guest::{Guest, Precomputed};
-use imdsd::instance::{Attachment, CredentialSource, HttpTokens, InstanceId};
+use imdsd::instance::{Attachment, CredentialSource, HttpTokens, InstanceId, RoleDelivery};
 use imdsd::origin::{Family, Origin};
 use imdsd::registry::memory::MemoryStore;
 use imdsd::registry::{Entry, Registry};
@@ -225,7 +225,7 @@ async fn sessions_from_moto_differ_are_renewed_and_outlive_it_until_they_expire(
         launch_epoch: entry.launch_epoch,
         account: entry.instance.owner_id().to_string(),
         role: entry.instance.imds.role.clone().unwrap(),
-        deliveries: vec![Delivery::V1, Delivery::V2],
+        deliveries: vec![RoleDelivery::V1, RoleDelivery::V2],
     };
     let all: Vec<Wanted> = registry.snapshot().entries().map(wanted).collect();
     let (cache, clock) = (Cache::new(), Ahead::default());
@@ -241,7 +241,7 @@ async fn sessions_from_moto_differ_are_renewed_and_outlive_it_until_they_expire(
     );
     let readings = |now: Timestamp| -> Option<Vec<Reading>> {
         let both = |wanted: &Wanted| {
-            [Delivery::V1, Delivery::V2].map(|delivery| {
+            [RoleDelivery::V1, RoleDelivery::V2].map(|delivery| {
                 cache.read(
                     &wanted.instance,
                     wanted.launch_epoch,

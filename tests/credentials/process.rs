@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use imdsd::credentials::{Delivery, FailureKind, FetchError, Fetched, process};
-use imdsd::instance::CredentialSource;
+use imdsd::credentials::{FailureKind, FetchError, Fetched, process};
+use imdsd::instance::{CredentialSource, RoleDelivery};
 
 use super::{process_source, session, support};
 
@@ -17,7 +17,7 @@ async fn run(command: &[&str], timeout_seconds: u32) -> Result<Fetched, FetchErr
     };
     process::fetch(
         &source,
-        &session(CredentialSource::Process(source.clone()), Delivery::V2),
+        &session(CredentialSource::Process(source.clone()), RoleDelivery::V2),
     )
     .await
 }

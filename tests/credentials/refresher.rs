@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use imdsd::credentials::{
-    Cache, Delivery, Reading, Refresher, Sources, SystemClock, Wanted, WebIdentityRequest,
+    Cache, Reading, Refresher, Sources, SystemClock, Wanted, WebIdentityRequest,
 };
-use imdsd::instance::CredentialSource;
+use imdsd::instance::{CredentialSource, RoleDelivery};
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -17,7 +17,10 @@ use super::support::PATIENCE;
 use super::{instance, process_source, role};
 
 fn wanted(source: CredentialSource) -> Wanted {
-    let (account, deliveries) = ("123456789012".to_string(), vec![Delivery::V1, Delivery::V2]);
+    let (account, deliveries) = (
+        "123456789012".to_string(),
+        vec![RoleDelivery::V1, RoleDelivery::V2],
+    );
     Wanted {
         instance: instance(),
         launch_epoch: 7,
@@ -88,21 +91,22 @@ async fn a_failing_program_is_logged_once_counted_and_never_quoted() {
         })
     };
     let says = |delivery, what: &str| read(delivery).is_some_and(|told| told.starts_with(what));
-    until(|| says(Delivery::V1, "V1.0") && says(Delivery::V2, "V2.0")).await;
+    until(|| says(RoleDelivery::V1, "V1.0") && says(RoleDelivery::V2, "V2.0")).await;
     std::fs::write(&switch, "").unwrap();
-    until(|| says(Delivery::V1, "InternalError") && says(Delivery::V2, "InternalError")).await;
+    until(|| says(RoleDelivery::V1, "InternalError") && says(RoleDelivery::V2, "InternalError"))
+        .await;
     let counters = refresher.counters();
     until(|| counters.failed.load(Ordering::Relaxed) >= 4).await;
     // The operator is told with the next try.
     let lines = |what: &str| String::from_utf8_lossy(&log.0.lock()).matches(what).count();
     until(|| lines("no valid role credentials") == 2).await;
-    let told = read(Delivery::V2).unwrap();
+    let told = read(RoleDelivery::V2).unwrap();
     let host = ["hunter", "/bin", "out of order", "exit"]
         .iter()
         .find(|word| told.contains(**word));
     assert_eq!(host, None, "{told}");
     std::fs::remove_file(&switch).unwrap();
-    until(|| says(Delivery::V1, "V1.0") && says(Delivery::V2, "V2.0")).await;
+    until(|| says(RoleDelivery::V1, "V1.0") && says(RoleDelivery::V2, "V2.0")).await;
     assert!(counters.fetched.load(Ordering::Relaxed) >= 4);
     refresher.stop().await;
     drop(guard);

@@ -10,10 +10,8 @@ use std::time::{Duration, Instant};
 
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
-use imdsd::credentials::{
-    Delivery, FailureKind, FetchError, Fetched, Mint, WebIdentityRequest, sts,
-};
-use imdsd::instance::{AssumeRoleSource, CredentialSource, WebIdentitySource};
+use imdsd::credentials::{FailureKind, FetchError, Fetched, Mint, WebIdentityRequest, sts};
+use imdsd::instance::{AssumeRoleSource, CredentialSource, RoleDelivery, WebIdentitySource};
 use imdsd::secret::Secret;
 use imdsd::sigv4::{AccessKey, HttpRequest, Regions, Scope, verify};
 use jiff::Timestamp;
@@ -97,7 +95,7 @@ impl Request {
     }
 }
 
-async fn assume(source: &AssumeRoleSource, delivery: Delivery) -> Result<Fetched, FetchError> {
+async fn assume(source: &AssumeRoleSource, delivery: RoleDelivery) -> Result<Fetched, FetchError> {
     let session = session(CredentialSource::AssumeRole(source.clone()), delivery);
     sts::assume_role(source, &session, Timestamp::now()).await
 }
@@ -108,7 +106,7 @@ async fn assume_with_token(
 ) -> Result<Fetched, FetchError> {
     let session = session(
         CredentialSource::AssumeRoleWithWebIdentity(source.clone()),
-        Delivery::V1,
+        RoleDelivery::V1,
     );
     sts::assume_role_with_web_identity(source, &session, &mint).await
 }
@@ -126,7 +124,7 @@ async fn assume_role_is_signed_and_says_the_instance_and_the_delivery() {
         let (address, requests) = serve(ok(ASSUMED));
         let mut source = assume_role_source(&format!("http://{address}{path}"), &key_file);
         source.external_id = external_id.map(str::to_string);
-        for delivery in [Delivery::V1, Delivery::V2] {
+        for delivery in [RoleDelivery::V1, RoleDelivery::V2] {
             let fetched = assume(&source, delivery).await.unwrap();
             assert_eq!(
                 (
@@ -224,7 +222,7 @@ async fn a_web_identity_is_sent_unsigned() {
         ROLE_ARN,
         "backup",
         "123456789012",
-        Delivery::V1,
+        RoleDelivery::V1,
     );
     let WebIdentityRequest {
         instance,
@@ -516,7 +514,7 @@ async fn an_endless_run_of_interim_answers_ends_soon() {
     let key_file = directory.path().join("key.toml");
     write_key(&key_file, None);
     let source = assume_role_source(&format!("http://{address}"), &key_file);
-    let failed = assume(&source, Delivery::V2).await.unwrap_err();
+    let failed = assume(&source, RoleDelivery::V2).await.unwrap_err();
     assert_eq!(failed.kind, FailureKind::Unavailable, "{failed}");
     assert!(server.join().unwrap() < 64 << 20);
 }

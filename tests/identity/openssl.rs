@@ -6,10 +6,9 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use imdsd::identity::{
-    Certificate, Identity, RoleDelivery, VerifyError, WebIdentityClaims, rotate, verify_pkcs7,
-    verify_signature,
+    Certificate, Identity, VerifyError, WebIdentityClaims, rotate, verify_pkcs7, verify_signature,
 };
-use imdsd::instance::InstanceId;
+use imdsd::instance::{InstanceId, RoleDelivery};
 use jiff::Timestamp;
 use serde_json::Value;
 

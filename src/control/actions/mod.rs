@@ -673,7 +673,7 @@ fn refuse_new_faults(before: Option<&Instance>, after: &Instance) -> Result<(), 
         .into_iter()
         .find(|fault| !known.contains(fault))
     {
-        Some((field, message)) => Err(Ec2Error::invalid_value(format!("{field}: {message}"))),
+        Some(fault) => Err(Ec2Error::invalid_value(fault.to_string())),
         None => Ok(()),
     }
 }

@@ -125,10 +125,7 @@ pub fn parse(
         let of_steps = instance.schedule(steps, start).err().into_iter().flatten();
         faults.extend(of_steps.map(|message| Fault::of_file(file, message)));
         let of_instance = document::faults(&instance).into_iter();
-        faults.extend(of_instance.map(|(field, message)| Fault {
-            field,
-            ..Fault::of_file(file, message)
-        }));
+        faults.extend(of_instance.map(|fault| fault.in_file(file, 0)));
     }
     match faults.is_empty() {
         true => Ok(Mock {

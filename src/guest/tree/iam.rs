@@ -10,10 +10,12 @@ use serde::Serialize;
 
 use super::{Category, Child, Focus, Kind, directory, each};
 use crate::clock::iso_seconds;
-use crate::credentials::{self, Credentials, Reading};
+use crate::credentials::{Credentials, Reading};
 use crate::guest::gate::Delivery;
 use crate::instance::ec2_json::ec2_json;
-use crate::instance::{CredentialSource, Role, StaticCredentials, StaticSource, Switch};
+use crate::instance::{
+    CredentialSource, Role, RoleDelivery, StaticCredentials, StaticSource, Switch,
+};
 use crate::secret::Secret;
 
 pub(super) const IAM: &[Category] = &[
@@ -182,8 +184,8 @@ fn of_document(
 /// Credentials that were fetched ahead; absent until the first fetch has ended.
 fn of_source(focus: Focus<'_>, role: &Role) -> Option<(String, Timestamp)> {
     let delivery = match focus.delivery {
-        Delivery::V1 => credentials::Delivery::V1,
-        Delivery::V2 { .. } => credentials::Delivery::V2,
+        Delivery::V1 => RoleDelivery::V1,
+        Delivery::V2 { .. } => RoleDelivery::V2,
     };
     let id = &focus.instance().instance_id;
     let reading = focus.made.credentials.read(

@@ -15,6 +15,7 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 
 use crate::clock::Moment;
+use crate::fault::FieldFault;
 use crate::guest::Precomputed;
 use crate::guest::gate::{Admitted, Delivery, Reading};
 use crate::guest::path::{DataPath, LATEST, VERSIONS, Version};
@@ -172,7 +173,7 @@ fn read_at<'a>(
 
 /// What is wrong with an instance's overrides, those of its timeline included, as the tables have it: a leaf below a leaf, or in the place of a directory.
 /// One sentence a fault, with its field.
-pub fn faults(instance: &Instance) -> Vec<(String, String)> {
+pub fn faults(instance: &Instance) -> Vec<FieldFault> {
     let fault = |path: &str| {
         let mut kind = &TOP;
         for name in path.split('/') {
@@ -211,7 +212,7 @@ pub fn faults(instance: &Instance) -> Vec<(String, String)> {
             _ => None,
         });
     now.chain(later)
-        .filter_map(|(field, path)| Some((field, fault(path)?.to_string())))
+        .filter_map(|(field, path)| Some(FieldFault::new(field, fault(path)?)))
         .collect()
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::fault::FieldFault;
 use serde::{Deserialize, Serialize};
 
 /// The overrides of one instance.
@@ -97,10 +98,10 @@ impl Overrides {
     }
 
     /// What can't be: one sentence a fault, with its path.
-    pub fn faults(&self) -> Vec<(String, String)> {
+    pub fn faults(&self) -> Vec<FieldFault> {
         let mut faults = Vec::new();
         for (path, value) in &self.0 {
-            let mut fault = |message: String| faults.push((path.clone(), message));
+            let mut fault = |message: String| faults.push(FieldFault::new(path, message));
             if !path.starts_with("meta-data/") && !path.starts_with("dynamic/") {
                 fault(
                     "a path begins with meta-data/ or dynamic/, without a version and without a slash in front".into(),

@@ -334,7 +334,7 @@ fn overriding(path: &str, value: Option<String>) -> Result<Change, String> {
     let mut alone = Overrides::default();
     alone.put(path, value.clone());
     match alone.faults().pop() {
-        Some((path, fault)) => Err(format!("{}: {fault}", path.escape_debug())),
+        Some(fault) => Err(format!("{}: {}", path.escape_debug(), fault.message)),
         None => Ok(Change::Override(Override {
             path: path.to_string(),
             value,

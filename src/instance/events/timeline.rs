@@ -15,6 +15,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
+use crate::fault::FieldFault;
 use crate::instance::events::{
     Events, MAX_MAINTENANCE, Maintenance, MaintenanceState, Rebalance, SpotInterruption,
     TargetLifecycleState, event_id_fault,
@@ -321,10 +322,12 @@ impl Timeline {
             } else {
                 Vec::new()
             };
-            for (path, message) in found.into_iter().filter(|found| !known.contains(found)) {
+            for FieldFault { field, message } in
+                found.into_iter().filter(|found| !known.contains(found))
+            {
                 fault(
                     &["Set", "Override", "Path"],
-                    format!("{}: {message}", path.escape_debug()),
+                    format!("{}: {message}", field.escape_debug()),
                 );
             }
         }
