@@ -39,7 +39,6 @@ use crate::host::netlink::{self, Links, Netlink};
 use crate::host::own_metadata;
 use crate::identity::IdentityError;
 use crate::instance::Instance;
-use crate::net::connection::GuestService;
 use crate::net::control::{ControlBody, ControlService};
 use crate::net::slots::ConnectionSlots;
 use crate::net::tls::Tls;
