@@ -25,6 +25,7 @@ use crate::secret::Secret;
 
 pub use attachment::{
     Attachment, BridgePort, ClaimKey, ClaimMode, SourceAddress, interface_name_fault,
+    namespace_path,
 };
 pub use defaults::{ImdsSupport, MetadataDefaults};
 pub use delivery::RoleDelivery;
@@ -914,6 +915,19 @@ impl Instance {
     pub fn primary_private_address(&self) -> Option<Ipv4Addr> {
         self.private_ip_address
             .or_else(|| self.primary_interface()?.private_ip_address)
+    }
+
+    /// Returns the IPv6 addresses that need a route on the host. Link-local addresses are on every
+    /// link and need none.
+    pub fn routable_ipv6_addresses(&self) -> impl Iterator<Item = Ipv6Addr> {
+        let of_interfaces = self
+            .network_interfaces
+            .iter()
+            .flat_map(|interface| &interface.ipv6_addresses)
+            .map(|listed| listed.ipv6_address);
+        of_interfaces
+            .chain(self.ipv6_address)
+            .filter(|address| !address.is_unicast_link_local())
     }
 
     /// The host name inside the VPC: what the document says, else what EC2 would make of the address or the id.
