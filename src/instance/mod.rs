@@ -31,6 +31,7 @@ pub mod tags;
 
 pub use attachment::{
     Attachment, BridgePort, ClaimKey, ClaimMode, SourceAddress, interface_name_fault,
+    namespace_path,
 };
 pub use block_device::{BlockDevice, EbsVolume};
 pub use defaults::{ImdsSupport, MetadataDefaults};

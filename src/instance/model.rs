@@ -358,6 +358,19 @@ impl Instance {
             .or_else(|| self.primary_interface()?.private_ip_address)
     }
 
+    /// Returns the IPv6 addresses that need a route on the host. Link-local addresses are on every
+    /// link and need none.
+    pub fn routable_ipv6_addresses(&self) -> impl Iterator<Item = Ipv6Addr> {
+        let of_interfaces = self
+            .network_interfaces
+            .iter()
+            .flat_map(|interface| &interface.ipv6_addresses)
+            .map(|listed| listed.ipv6_address);
+        of_interfaces
+            .chain(self.ipv6_address)
+            .filter(|address| !address.is_unicast_link_local())
+    }
+
     /// Returns the host name inside the VPC: `PrivateDnsName`, or the name that EC2 would derive from
     /// the private IPv4 address or, without one, from the instance id.
     pub fn private_host_name(&self) -> Cow<'_, str> {
