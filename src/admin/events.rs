@@ -13,9 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{AdminApi, Answer, DaemonView, Refusal, instances};
+use crate::document::scenario::Scenario;
 use crate::instance::events::request::{EventRequest, Targets};
-use crate::instance::events::scenario::Scenario;
-use crate::instance::events::timeline::{Change, Step};
+use crate::instance::events::timeline::{Step, TimelineChange};
 use crate::instance::{Instance, InstanceId, InstanceState};
 use crate::registry::{Entry, Snapshot, Transaction, UpdateError};
 
@@ -244,7 +244,7 @@ fn meant(snapshot: &Snapshot, targets: Option<&Targets>) -> Result<Vec<InstanceI
 /// Overrides that the metadata tree has no place for.
 fn unfit(instance: &Instance, host: &dyn DaemonView, steps: &[Step]) -> Vec<String> {
     let overriding = steps.iter().filter_map(|step| match &step.set {
-        Change::Override(leaf) => Some(leaf),
+        TimelineChange::Override(leaf) => Some(leaf),
         _ => None,
     });
     let mut sentences = Vec::new();
