@@ -25,7 +25,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{Admin, Answer, Refusal};
+use super::{AdminApi, Answer, Refusal};
 use crate::clock::Moment;
 use crate::document;
 use crate::document::InstanceDocument;
@@ -238,7 +238,7 @@ fn left_by(error: &StoreError) -> &'static str {
 }
 
 /// Takes in documents.
-pub(super) async fn put(admin: &Arc<Admin>, put: Put, body: Bytes) -> Result<Answer, Refusal> {
+pub(super) async fn put(admin: &Arc<AdminApi>, put: Put, body: Bytes) -> Result<Answer, Refusal> {
     // 1. Read and judge them, off the runtime: a large directory must not keep guests waiting.
     let reading = {
         let (admin, put) = (Arc::clone(admin), put.clone());
@@ -373,7 +373,7 @@ fn disputed(snapshot: &Snapshot, ids: &BTreeSet<&InstanceId>) -> Vec<Value> {
 }
 
 /// The documents of a request's body, in whichever of the forms they came.
-fn read(admin: &Admin, put: &Put, body: &[u8]) -> Result<Vec<InstanceDocument>, Refusal> {
+fn read(admin: &AdminApi, put: &Put, body: &[u8]) -> Result<Vec<InstanceDocument>, Refusal> {
     let text = std::str::from_utf8(body).map_err(|_| Refusal::invalid("the body is not UTF-8"))?;
     // Looked at for its one key; the text is read as a document once more, for lines and for keys that stand twice.
     let is_bundle = serde_json::from_str::<Map<String, Value>>(text)
@@ -415,7 +415,7 @@ fn read(admin: &Admin, put: &Put, body: &[u8]) -> Result<Vec<InstanceDocument>, 
     }
     let wrong = |document: &InstanceDocument| -> Vec<Fault> {
         admin
-            .host
+            .daemon
             .faults(&document.instance)
             .into_iter()
             .map(|fault| fault_in(document, fault))

@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::admin::socket::{AdminSocket, Serving};
-use crate::admin::{Admin, Host as _};
+use crate::admin::{AdminApi, DaemonView as _};
 use crate::clock::Moment;
 use crate::config::{self, AccessKeySource, AdminSocketPolicy, Config, InterfaceSettings};
 use crate::control::{self, AccessKeys, Control};
@@ -292,7 +292,7 @@ impl Daemon {
         }
         daemon.admin = admin.map(|socket| {
             let (registry, host) = (Arc::clone(&daemon.registry), Arc::clone(&daemon.operated));
-            socket.serve(Arc::new(Admin::new(
+            socket.serve(Arc::new(AdminApi::new(
                 registry,
                 daemon.listeners.published(),
                 host,
