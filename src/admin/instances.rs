@@ -25,10 +25,10 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{Admin, Answer, Refusal};
+use super::{AdminApi, Answer, Refusal};
 use crate::clock::Moment;
 use crate::document;
-use crate::document::Document;
+use crate::document::InstanceDocument;
 use crate::document::export;
 use crate::document::export::Secrets;
 use crate::fault::{Fault, FieldFault};
@@ -237,7 +237,7 @@ fn left_by(error: &StoreError) -> &'static str {
 }
 
 /// Takes in documents.
-pub(super) async fn put(admin: &Arc<Admin>, put: Put, body: Bytes) -> Result<Answer, Refusal> {
+pub(super) async fn put(admin: &Arc<AdminApi>, put: Put, body: Bytes) -> Result<Answer, Refusal> {
     // 1. Read and judge them, off the runtime: a large directory must not keep guests waiting.
     let reading = {
         let (admin, put) = (Arc::clone(admin), put.clone());
@@ -329,8 +329,8 @@ impl Wrong {
         }
     }
 
-    fn conflict(&mut self, document: &Document, message: String) {
-        let Document { file, line, .. } = document;
+    fn conflict(&mut self, document: &InstanceDocument, message: String) {
+        let InstanceDocument { file, line, .. } = document;
         self.conflicts.push(Fault {
             file: file.clone(),
             line: *line,
@@ -372,7 +372,7 @@ fn disputed(snapshot: &Snapshot, ids: &BTreeSet<&InstanceId>) -> Vec<Value> {
 }
 
 /// The documents of a request's body, in whichever of the forms they came.
-fn read(admin: &Admin, put: &Put, body: &[u8]) -> Result<Vec<Document>, Refusal> {
+fn read(admin: &AdminApi, put: &Put, body: &[u8]) -> Result<Vec<InstanceDocument>, Refusal> {
     let text = std::str::from_utf8(body).map_err(|_| Refusal::invalid("the body is not UTF-8"))?;
     // Looked at for its one key; the text is read as a document once more, for lines and for keys that stand twice.
     let is_bundle = serde_json::from_str::<Map<String, Value>>(text)
@@ -412,9 +412,9 @@ fn read(admin: &Admin, put: &Put, body: &[u8]) -> Result<Vec<Document>, Refusal>
             documents[0].instance.instance_id
         )));
     }
-    let wrong = |document: &Document| -> Vec<Fault> {
+    let wrong = |document: &InstanceDocument| -> Vec<Fault> {
         admin
-            .host
+            .daemon
             .faults(&document.instance)
             .into_iter()
             .map(|fault| fault_in(document, fault))
@@ -428,7 +428,7 @@ fn read(admin: &Admin, put: &Put, body: &[u8]) -> Result<Vec<Document>, Refusal>
     }
 }
 
-fn fault_in(document: &Document, fault: FieldFault) -> Fault {
+fn fault_in(document: &InstanceDocument, fault: FieldFault) -> Fault {
     let id = &document.instance.instance_id;
     Fault {
         file: document.file.clone(),
@@ -441,7 +441,7 @@ fn fault_in(document: &Document, fault: FieldFault) -> Fault {
 /// Puts one document into the transaction; `None` where it can't be, and `wrong` has why.
 fn take_in(
     transaction: &mut Transaction,
-    document: Document,
+    document: InstanceDocument,
     put: &Put,
     wrong: &mut Wrong,
 ) -> Result<Option<Taken>, Refusal> {
@@ -543,7 +543,7 @@ fn take_in(
 /// The document that the instance is of from now on; `None` where it stays of the one that it was of. What EC2 prints
 /// of an instance that has an `Imds` from elsewhere is no edit of the document that this stands in.
 fn document_it_is_of(
-    document: &Document,
+    document: &InstanceDocument,
     instance: &Instance,
     stored: Option<&Entry>,
 ) -> Option<Instance> {
@@ -563,7 +563,7 @@ fn document_it_is_of(
             .clone_from(&instance.imds.reservation_id);
         beside.imds != instance.imds
     };
-    let is_of_another = !document.says.has("Imds")
+    let is_of_another = !document.fields.has("Imds")
         && stored.is_some_and(|stored| {
             !stored.document_digest.is_empty() && has_imds_of_its_own(&stored.instance)
         });
@@ -571,16 +571,19 @@ fn document_it_is_of(
 }
 
 /// Lets stay what the document says nothing of.
-fn keep(instance: &mut Instance, stored: &Instance, document: &Document) {
+fn keep(instance: &mut Instance, stored: &Instance, document: &InstanceDocument) {
     instance.metadata_options = stored.metadata_options;
-    document.says.options.apply(&mut instance.metadata_options);
-    if !document.says.has("Imds") {
+    document
+        .fields
+        .options
+        .apply(&mut instance.metadata_options);
+    if !document.fields.has("Imds") {
         // EC2 has no words for any of it, but what stands beside the instances of a reservation.
         let said = std::mem::replace(&mut instance.imds, stored.imds.clone());
         instance.imds.owner_id = said.owner_id.or(instance.imds.owner_id.take());
         instance.imds.reservation_id = said.reservation_id.or(instance.imds.reservation_id.take());
     }
-    for (_, keep) in KEPT.iter().filter(|(field, _)| !document.says.has(field)) {
+    for (_, keep) in KEPT.iter().filter(|(field, _)| !document.fields.has(field)) {
         keep(instance, stored);
     }
 }

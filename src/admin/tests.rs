@@ -15,7 +15,7 @@ use crate::registry::{Account, Record, Store, Unreadable};
 /// A daemon of which nothing is asked but what a test needs.
 struct Around;
 
-impl Host for Around {
+impl DaemonView for Around {
     fn faults(&self, instance: &Instance) -> Vec<crate::fault::FieldFault> {
         let elsewhere = instance
             .imds
@@ -27,14 +27,14 @@ impl Host for Around {
             .collect()
     }
 
-    fn judge(&self, _: &Entry, _: Family, asked: &Asked, _: Moment) -> Judgement {
-        Judgement {
+    fn predict(&self, _: &Entry, _: Family, asked: &ExplainedRequest, _: Moment) -> PredictedReply {
+        PredictedReply {
             status: Some(401),
             rule: format!("{} {}", asked.method, asked.path),
         }
     }
 
-    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<Reloaded, Vec<Fault>>> + Send>> {
+    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<ReloadReport, Vec<Fault>>> + Send>> {
         Box::pin(async {
             Err(vec![Fault::of_file(
                 std::path::Path::new("i.json"),
@@ -49,7 +49,7 @@ impl Host for Around {
 }
 
 struct Plane {
-    admin: Arc<Admin>,
+    admin: Arc<AdminApi>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -69,14 +69,14 @@ impl Plane {
             .block_on(registry.register(demo_instance(), Moment::now().wall))
             .unwrap();
         Plane {
-            admin: Arc::new(Admin::new(registry, Arc::default(), Arc::new(Around))),
+            admin: Arc::new(AdminApi::new(registry, Arc::default(), Arc::new(Around))),
             runtime,
         }
     }
 
     fn ask(&self, method: &str, target: &str, if_match: Option<&str>, body: &str) -> (u16, Value) {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let call = Call {
+        let call = AdminRequest {
             uid: Some(0),
             method,
             path,

@@ -471,7 +471,7 @@ struct Held<'a> {
 fn hold<'a>(
     config: &Config,
     is_sound: bool,
-    documents: &'a [document::Document],
+    documents: &'a [document::InstanceDocument],
     tree: impl Fn(&Instance) -> Vec<FieldFault>,
 ) -> Held<'a> {
     let (mut faults, mut warnings, mut claims) = (Vec::new(), Vec::new(), Claims::default());
@@ -587,10 +587,12 @@ fn unserved(attachment: &Attachment, config: &Config) -> Option<String> {
 
 /// Whose each way in is, as far as the documents are read.
 #[derive(Default)]
-struct Claims<'a>(BTreeMap<ClaimKey<'a>, Vec<(&'a Attachment, ClaimMode, &'a document::Document)>>);
+struct Claims<'a>(
+    BTreeMap<ClaimKey<'a>, Vec<(&'a Attachment, ClaimMode, &'a document::InstanceDocument)>>,
+);
 
 impl<'a> Claims<'a> {
-    fn add(&mut self, attachment: &'a Attachment, document: &'a document::Document) {
+    fn add(&mut self, attachment: &'a Attachment, document: &'a document::InstanceDocument) {
         for (ground, hold) in attachment.claim_keys() {
             self.0
                 .entry(ground)
@@ -603,8 +605,8 @@ impl<'a> Claims<'a> {
     fn rival(
         &self,
         attachment: &'a Attachment,
-        of: &document::Document,
-    ) -> Option<(&'a Attachment, &'a document::Document)> {
+        of: &document::InstanceDocument,
+    ) -> Option<(&'a Attachment, &'a document::InstanceDocument)> {
         attachment.claim_keys().iter().find_map(|(ground, hold)| {
             let mut holders = self
                 .0
@@ -626,9 +628,9 @@ impl<'a> Claims<'a> {
 fn claimed_twice(
     attachment: &Attachment,
     other: &Attachment,
-    holder: &document::Document,
+    holder: &document::InstanceDocument,
 ) -> String {
-    let document::Document {
+    let document::InstanceDocument {
         instance,
         file,
         line,

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tokio::sync::Mutex;
 use tracing::{error, info, warn};
 
-use crate::admin::{Asked, Host, Judgement, NotStored, Reloaded};
+use crate::admin::{DaemonView, ExplainedRequest, PredictedReply, ReloadReport, StoreFailure};
 use crate::clock::Moment;
 use crate::config::{self, Config, KeySource};
 use crate::control::{AccessKeys, Control};
@@ -116,7 +116,7 @@ fn is_left_out(
     }
 }
 
-impl Host for Operated {
+impl DaemonView for Operated {
     fn faults(&self, instance: &Instance) -> Vec<FieldFault> {
         tree::faults(instance)
             .into_iter()
@@ -124,9 +124,15 @@ impl Host for Operated {
             .collect()
     }
 
-    fn judge(&self, entry: &Entry, family: Family, asked: &Asked, now: Moment) -> Judgement {
+    fn predict(
+        &self,
+        entry: &Entry,
+        family: Family,
+        asked: &ExplainedRequest,
+        now: Moment,
+    ) -> PredictedReply {
         if let Some(rule) = too_large(asked) {
-            return Judgement {
+            return PredictedReply {
                 status: Some(431),
                 rule,
             };
@@ -150,13 +156,13 @@ impl Host for Operated {
             Answer::Reply(reply) => Some(reply.status),
             Answer::Silence => None,
         };
-        Judgement {
+        PredictedReply {
             status,
             rule: verdict.to_string(),
         }
     }
 
-    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<Reloaded, Vec<Fault>>> + Send>> {
+    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<ReloadReport, Vec<Fault>>> + Send>> {
         let (registry, left_out) = (Arc::clone(&self.registry), Arc::clone(&self.left_out));
         let (control, tls, config) = (
             self.control.clone(),
@@ -172,7 +178,7 @@ impl Host for Operated {
 }
 
 /// Why a head is refused while it is read, before anybody looks at the instance.
-fn too_large(asked: &Asked) -> Option<String> {
+fn too_large(asked: &ExplainedRequest) -> Option<String> {
     let line = format!("{} {} HTTP/1.1\r\n", asked.method, asked.path).len();
     let headers: usize = asked
         .headers
@@ -198,7 +204,7 @@ async fn reload(
     control: Option<Arc<Control>>,
     tls: Option<Arc<Tls>>,
     config: Arc<Config>,
-) -> Result<Reloaded, Vec<Fault>> {
+) -> Result<ReloadReport, Vec<Fault>> {
     // 1. Read everything, off the runtime.
     let reading = {
         let config = Arc::clone(&config);
@@ -227,7 +233,7 @@ async fn reload(
     };
 
     // 2. Take it in.
-    let mut reloaded = Reloaded::default();
+    let mut reloaded = ReloadReport::default();
     if let (Some(tls), Some(new)) = (tls, new_tls) {
         tls.replace(new);
     }
@@ -242,7 +248,7 @@ async fn reload(
             Ok(Registered::Edited) => reloaded.edited.push(id),
             Ok(Registered::Unreadable) => reloaded.unreadable.push(id),
             Ok(Registered::Terminated) => reloaded.terminated.push(id),
-            Err(error) => reloaded.not_stored.push(NotStored {
+            Err(error) => reloaded.not_stored.push(StoreFailure {
                 instance_id: id,
                 reason: error.to_string(),
             }),
@@ -260,14 +266,14 @@ fn access_keys(config: &Config) -> Result<Option<AccessKeys>, Vec<Fault>> {
     }
 }
 
-fn tell(reloaded: &Reloaded) {
+fn tell(reloaded: &ReloadReport) {
     for id in &reloaded.registered {
         info!(instance = %id, "registered");
     }
     for id in &reloaded.edited {
         warn!(instance = %id, "its document was edited; to take the edit in: imdsd instance put FILE");
     }
-    for NotStored {
+    for StoreFailure {
         instance_id,
         reason,
     } in &reloaded.not_stored

@@ -26,7 +26,7 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::admin::socket::{AdminSocket, Serving};
-use crate::admin::{Admin, Host as _};
+use crate::admin::{AdminApi, DaemonView as _};
 use crate::clock::Moment;
 use crate::config::{self, Config, Interfaces, KeySource, WhenUnopened};
 use crate::control::{self, AccessKeys, Control};
@@ -34,7 +34,7 @@ use crate::fault::Fault;
 use crate::guest::gate::token::TokenAuthority;
 use crate::guest::request::HostRule;
 use crate::guest::{Guest, Precomputed};
-use crate::host::addresses::{Addresses, Wanted};
+use crate::host::addresses::{DesiredAddresses, InterfaceAddresses};
 use crate::host::netlink::{self, Links, Netlink};
 use crate::host::own_metadata;
 use crate::identity::IdentityError;
@@ -170,7 +170,7 @@ struct Host {
     /// The addresses of the service.
     metadata: (Ipv4Addr, Ipv6Addr),
     /// What the daemon puts on interfaces, where it may.
-    addresses: Option<Addresses>,
+    addresses: Option<InterfaceAddresses>,
     /// Whether it may even where the host itself asks.
     may_shadow: bool,
     /// When it was last looked at whether the host does, and why it seems to.
@@ -292,7 +292,7 @@ impl Daemon {
         }
         daemon.admin = admin.map(|socket| {
             let (registry, host) = (Arc::clone(&daemon.registry), Arc::clone(&daemon.operated));
-            socket.serve(Arc::new(Admin::new(
+            socket.serve(Arc::new(AdminApi::new(
                 registry,
                 daemon.listeners.published(),
                 host,
@@ -393,7 +393,7 @@ impl Daemon {
             )
             .await;
             self.listeners
-                .take_faults(host.addresses.as_ref().map(Addresses::faults));
+                .take_faults(host.addresses.as_ref().map(InterfaceAddresses::faults));
         }
         self.listeners
             .apply(
@@ -585,12 +585,12 @@ async fn changed(links: Option<&mut watch::Receiver<Links>>) {
 
 /// A daemon that managed addresses and was killed left them to its successor, which may not manage any.
 async fn remove_leftovers(directory: &Path) {
-    if !Addresses::are_recorded(directory) {
+    if !InterfaceAddresses::are_recorded(directory) {
         return;
     }
     let released = async {
-        let (netlink, links) = netlink::look().await?;
-        let mut addresses = Addresses::open(netlink, Some(directory))?;
+        let (netlink, links) = netlink::read_links().await?;
+        let mut addresses = InterfaceAddresses::open(netlink, Some(directory))?;
         addresses.settle(&links, &BTreeMap::new()).await;
         io::Result::Ok(())
     };
@@ -611,10 +611,10 @@ impl Host {
         let addresses = match interfaces.addresses {
             config::Addresses::Check => None,
             config::Addresses::Manage => {
-                let addresses = Addresses::open(netlink.clone(), runtime_directory)
+                let addresses = InterfaceAddresses::open(netlink.clone(), runtime_directory)
                     .map_err(StartFault::System)?;
                 let now = links.borrow().clone();
-                addresses.tell_unrecorded(&now).await;
+                addresses.log_unrecorded(&now).await;
                 Some(addresses)
             }
         };
@@ -631,7 +631,7 @@ impl Host {
     }
 
     /// Puts what is wanted on interfaces, and nothing where the host itself asks: it would ask this daemon.
-    async fn settle(&mut self, links: &Links, wanted: &BTreeMap<String, Wanted>) {
+    async fn settle(&mut self, links: &Links, wanted: &BTreeMap<String, DesiredAddresses>) {
         let Some(addresses) = &mut self.addresses else {
             return;
         };
@@ -641,13 +641,19 @@ impl Host {
         {
             self.looked = Some(Instant::now());
             let guests: BTreeSet<&str> = wanted.keys().map(String::as_str).collect();
-            addresses.doubt(&guests).await;
+            addresses.recheck_routes(&guests).await;
             if !self.may_shadow {
-                let sign =
-                    match own_metadata::sign(&self.netlink, links, &guests, self.metadata).await {
-                        Ok(sign) => sign,
-                        Err(reason) => Some(format!("its routes can't be read: {reason}")),
-                    };
+                let sign = match own_metadata::evidence(
+                    &self.netlink,
+                    links,
+                    &guests,
+                    self.metadata,
+                )
+                .await
+                {
+                    Ok(sign) => sign,
+                    Err(reason) => Some(format!("its routes can't be read: {reason}")),
+                };
                 if let Some(sign) = sign.as_ref().filter(|_| sign != self.sign) {
                     error!(
                         "the host seems to ask a metadata service of its own: {sign}. No address is put on any interface; \

@@ -50,7 +50,7 @@ use crate::control::access_keys::AccessKeys;
 use crate::document;
 use crate::instance::{
     HopLimit, HttpTokens, Instance, InstanceId, InstanceState, MetadataOptions, OptionsUpdate,
-    Switch,
+    Switch, Tag, tags::keys_unfit_for_metadata,
 };
 use crate::registry::{Changed, Entry, OptionsState, Registry, Snapshot, Transaction, UpdateError};
 use crate::sigv4::{Regions, Verified};
@@ -679,14 +679,9 @@ fn refuse_new_faults(before: Option<&Instance>, after: &Instance) -> Result<(), 
 }
 
 /// EC2's sentence for a tag key that metadata can't show. The doubled backslash is its own.
-fn refuse_keys_unfit_for_metadata<'k>(
-    keys: impl IntoIterator<Item = &'k str>,
-) -> Result<(), Ec2Error> {
-    match keys
-        .into_iter()
-        .find(|key| !crate::instance::tags::key_fits_metadata(key))
-    {
-        Some(key) => Err(Ec2Error::invalid_value(format!(
+fn refuse_keys_unfit_for_metadata(tags: &[Tag], shown: Switch) -> Result<(), Ec2Error> {
+    match keys_unfit_for_metadata(tags, shown).next() {
+        Some((_, key)) => Err(Ec2Error::invalid_value(format!(
             "'{key}' is not a valid tag key. Tag keys must match pattern ([0-9a-zA-Z\\\\-_+=,.@:]{{1,255}}), and must not \
              be a reserved name ('.', '..', '_index')"
         ))),

@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,9 +26,9 @@ use crate::config::{self, Config, Interfaces};
 use crate::daemon::StartFault;
 use crate::daemon::connection_limits::ConnectionLimits;
 use crate::guest::gate;
-use crate::host::addresses::Wanted;
+use crate::host::addresses::DesiredAddresses;
 use crate::host::netlink::{Incarnation, Links};
-use crate::instance::{Attachment, BridgePort, Instance, InstanceId, SourceAddress};
+use crate::instance::{Attachment, BridgePort, InstanceId, SourceAddress, namespace_path};
 use crate::net::connection::GuestService;
 use crate::net::ingress::{self, Ingress};
 use crate::net::status;
@@ -333,10 +333,10 @@ impl Listeners {
             .values_mut()
             .for_each(|claims| claims.retain(|(key, _)| !matches!(key, Key::Bridge(_))));
         hearing.retain(|_, claims| !claims.is_empty());
-        let hearers = links.hearers();
+        let upper_links = links.upper_links();
         let mut unfit = BTreeMap::new();
         for (index, here) in &claimed {
-            for (above, other) in hearers
+            for (above, other) in upper_links
                 .of(*index)
                 .iter()
                 .filter_map(|hearer| hearing.get(hearer))
@@ -444,8 +444,8 @@ impl Listeners {
     }
 
     /// What the guests' interfaces should have for their guests to reach the service and to be reached.
-    pub fn wanted_of_interfaces(&self, snapshot: &Snapshot) -> BTreeMap<String, Wanted> {
-        let mut wanted: BTreeMap<String, Wanted> = BTreeMap::new();
+    pub fn wanted_of_interfaces(&self, snapshot: &Snapshot) -> BTreeMap<String, DesiredAddresses> {
+        let mut wanted: BTreeMap<String, DesiredAddresses> = BTreeMap::new();
         let Some(interfaces) = &self.interfaces else {
             return wanted;
         };
@@ -459,7 +459,9 @@ impl Listeners {
                 interfaces.ipv6.ip().to_owned().into(),
             ]);
             for (_, entry) in asked.attached {
-                of_interface.routes.extend(ipv6_of(&entry.instance));
+                of_interface
+                    .routes
+                    .extend(entry.instance.routable_ipv6_addresses());
             }
         }
         wanted
@@ -728,23 +730,6 @@ fn namespace(path: &Path) -> Result<Option<Presence>, String> {
             ))
         }
     }
-}
-
-/// Where `ip netns` keeps the namespaces that have names.
-fn namespace_path(name: &str) -> PathBuf {
-    Path::new("/run/netns").join(name)
-}
-
-/// The guest's IPv6 addresses that need a route. Link-local ones are always on their link.
-fn ipv6_of(instance: &Instance) -> impl Iterator<Item = std::net::Ipv6Addr> {
-    let of_interfaces = instance
-        .network_interfaces
-        .iter()
-        .flat_map(|interface| &interface.ipv6_addresses);
-    let listed = of_interfaces
-        .map(|address| address.ipv6_address)
-        .chain(instance.ipv6_address);
-    listed.filter(|address| !address.is_unicast_link_local())
 }
 
 impl Key {

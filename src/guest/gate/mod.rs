@@ -22,7 +22,7 @@ use std::fmt;
 use crate::clock::Moment;
 use crate::guest::gate::token::{TokenAuthority, TtlSeconds};
 use crate::guest::request::{Header, Method, Presence, Request};
-use crate::instance::{HopLimit, HttpTokens, Switch};
+use crate::instance::{HopLimit, HttpTokens, Instance, Switch};
 use crate::origin::Family;
 use crate::registry::Entry;
 
@@ -150,23 +150,24 @@ pub struct Open<'s> {
 
 /// Decides whether an instance answers on this family at all.
 pub fn open(entry: &Entry, family: Family) -> Result<Open<'_>, Denial> {
-    let options = &entry.instance.metadata_options;
-
-    // 1. Its state.
-    if !entry.instance.state.is_active() {
-        return Err(Denial::Silence(Silent::NotRunning));
-    }
-
-    // 2. The address family. The IPv6 listener closes too; this holds for connections that were open when it did.
-    match (family, options.http_protocol_ipv6) {
-        (Family::Ipv4, _) | (Family::Ipv6, Switch::Enabled) => {}
-        (Family::Ipv6, Switch::Disabled) => return Err(Denial::Silence(Silent::Ipv6Disabled)),
-    }
+    // 1. and 2. Its state, and the address family.
+    check_family(&entry.instance, family).map_err(Denial::Silence)?;
 
     // 3. The endpoint.
-    match options.http_endpoint {
+    match entry.instance.metadata_options.http_endpoint {
         Switch::Enabled => Ok(Open { entry }),
         Switch::Disabled => Err(Denial::EndpointDisabled),
+    }
+}
+
+/// Steps 1 and 2. The IPv6 listener closes too; step 2 covers connections that were open when it did.
+fn check_family(instance: &Instance, family: Family) -> Result<(), Silent> {
+    if !instance.state.is_active() {
+        return Err(Silent::NotRunning);
+    }
+    match (family, instance.metadata_options.http_protocol_ipv6) {
+        (Family::Ipv4, _) | (Family::Ipv6, Switch::Enabled) => Ok(()),
+        (Family::Ipv6, Switch::Disabled) => Err(Silent::Ipv6Disabled),
     }
 }
 
@@ -246,7 +247,12 @@ pub fn reads_without_token(entry: &Entry) -> bool {
 
 /// Whether a listener of this family is to be open for the instance. A disabled endpoint still listens: it answers 403.
 pub fn listens(entry: &Entry, family: Family) -> bool {
-    !matches!(open(entry, family), Err(Denial::Silence(_)))
+    listens_for(&entry.instance, family)
+}
+
+/// The same for an instance that is not in the registry: host checks and guest rules read documents.
+pub fn listens_for(instance: &Instance, family: Family) -> bool {
+    check_family(instance, family).is_ok()
 }
 
 impl<'s, Terms> Admitted<'s, Terms> {
