@@ -14,7 +14,7 @@ use crate::clock::Moment;
 use crate::instance::{Attachment, BridgePort, Instance, InstanceId, SourceAddress};
 use crate::net::status::{ListenerKind, ListenersStatus, SocketState};
 use crate::origin::Family;
-use crate::registry::{Claim, Entry, QuarantineReason, Snapshot};
+use crate::registry::{Claimants, Entry, QuarantineReason, Snapshot};
 
 /// Where a request comes in, as far as it is known, and the request.
 #[derive(Debug, Default, Deserialize)]
@@ -321,11 +321,11 @@ fn find<'s>(
 ) -> Found<'s> {
     // 1. One instance holds it.
     let entry = match snapshot.claim(attachment) {
-        Some(Claim::Held(id)) => match snapshot.doubt(id) {
+        Some(Claimants::One(id)) => match snapshot.quarantine_reason(id) {
             None => snapshot.entry(id),
             Some(doubt) => {
                 let whose = match doubt {
-                    QuarantineReason::Unreadable | QuarantineReason::Unsure => {
+                    QuarantineReason::Unreadable | QuarantineReason::StateUnknown => {
                         "record can't be relied on"
                     }
                     QuarantineReason::NotStored => "document could not be stored",
@@ -339,7 +339,7 @@ fn find<'s>(
                 };
             }
         },
-        Some(Claim::Disputed(several)) => {
+        Some(Claimants::Conflict(several)) => {
             let several: Vec<&str> = several.iter().map(InstanceId::as_str).collect();
             let why = format!(
                 "{attachment} is claimed by {}: none of them is served there",

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::AdminApi;
 use crate::instance::InstanceState;
 use crate::net::status::{ListenerStatus, SocketState};
-use crate::registry::{Claim, OptionsState};
+use crate::registry::{Claimants, OptionsState};
 
 const STATES: [InstanceState; 6] = [
     InstanceState::Pending,
@@ -62,7 +62,7 @@ impl Counts {
                 .count(),
             disputed: snapshot
                 .claims()
-                .filter(|(_, claim)| matches!(claim, Claim::Disputed(_)))
+                .filter(|(_, claim)| matches!(claim, Claimants::Conflict(_)))
                 .count(),
             unserved: listeners.unserved.len(),
             listeners: listeners.listeners.len(),

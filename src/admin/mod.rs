@@ -54,7 +54,7 @@ use crate::fault::{Fault, FieldFault};
 use crate::instance::{Instance, InstanceId};
 use crate::net::status::ListenersStatus;
 use crate::origin::Family;
-use crate::registry::{Changed, Entry, Left, Registry, StoreError};
+use crate::registry::{Entry, PartialEffect, Registry, StoreError, StoredState};
 
 /// What this plane asks of the daemon around it.
 pub trait DaemonView: Send + Sync {
@@ -492,11 +492,11 @@ impl Refusal {
     }
 
     /// A store that failed in the middle; `some` says which instances may be changed.
-    fn half_stored(error: &StoreError, changed: Changed, some: &str) -> Refusal {
-        match (changed, error.left) {
-            (Changed::Nothing, _) => Refusal::store(error, "nothing was changed"),
-            (Changed::Perhaps, Left::Old) => Refusal::store(error, some),
-            (Changed::Perhaps, Left::Unknown) => {
+    fn half_stored(error: &StoreError, changed: PartialEffect, some: &str) -> Refusal {
+        match (changed, error.stored) {
+            (PartialEffect::None, _) => Refusal::store(error, "nothing was changed"),
+            (PartialEffect::Possible, StoredState::Previous) => Refusal::store(error, some),
+            (PartialEffect::Possible, StoredState::Unknown) => {
                 let unsure = "the instance that could not be stored is served to nobody until it is known what is stored";
                 Refusal::store(error, &format!("{unsure}; {some}"))
             }
