@@ -21,6 +21,7 @@ use crate::instance::{
     Attachment, BridgePort, ClaimKey, ClaimMode, CredentialSource, Instance, InstanceId, Role,
     SourceAddress,
 };
+use crate::plain_file;
 use crate::sigv4::Regions;
 
 use resolve::{Resolved, resolve};
@@ -648,7 +649,7 @@ fn claimed_twice(
 }
 
 fn text_of(path: &Path) -> Result<String, Vec<Fault>> {
-    std::fs::read_to_string(path).map_err(|reason| {
+    plain_file::read_text(path, plain_file::MAX_BYTES).map_err(|reason| {
         vec![Fault::of_file(
             path,
             format_args!("can't be read: {reason}"),
