@@ -25,7 +25,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{Admin, Answer, Refusal};
+use super::{AdminApi, Answer, Refusal};
 use crate::clock::Moment;
 use crate::document;
 use crate::document::InstanceDocument;
@@ -35,7 +35,8 @@ use crate::fault::{Fault, FieldFault};
 use crate::instance::identity_document::identity_document;
 use crate::instance::{Instance, InstanceId, InstanceState};
 use crate::registry::{
-    Claim, Entry, Left, QuarantineReason, Registry, Snapshot, StoreError, Transaction, UpdateError,
+    Claimants, Entry, QuarantineReason, Registry, Snapshot, StoreError, StoredState, Transaction,
+    UpdateError,
 };
 
 /// Carries one field over from the stored instance.
@@ -164,10 +165,10 @@ fn in_a_few_words(snapshot: &Snapshot, entry: &Entry) -> Value {
     })
 }
 
-fn rivals_of<'c>(claim: &'c Claim, id: &InstanceId) -> Vec<&'c InstanceId> {
+fn rivals_of<'c>(claim: &'c Claimants, id: &InstanceId) -> Vec<&'c InstanceId> {
     match claim {
-        Claim::Held(_) => Vec::new(),
-        Claim::Disputed(several) => several.iter().filter(|other| *other != id).collect(),
+        Claimants::One(_) => Vec::new(),
+        Claimants::Conflict(several) => several.iter().filter(|other| *other != id).collect(),
     }
 }
 
@@ -189,7 +190,7 @@ pub(super) fn get(
 
 /// Why there is nothing to be shown, changed or removed of an instance.
 pub(super) fn not_shown(snapshot: &Snapshot, id: &InstanceId) -> Refusal {
-    match snapshot.doubt(id) {
+    match snapshot.quarantine_reason(id) {
         Some(doubt) => Refusal::new(409, "IncorrectInstanceState", quarantined(id, doubt)),
         None => Refusal::unknown(id),
     }
@@ -228,16 +229,16 @@ pub(super) async fn delete(
 
 /// What a removal that failed leaves.
 fn left_by(error: &StoreError) -> &'static str {
-    match error.left {
-        Left::Old => "the instance is as it was",
-        Left::Unknown => {
+    match error.stored {
+        StoredState::Previous => "the instance is as it was",
+        StoredState::Unknown => {
             "its record may be there or not, and the instance is not served until that is known"
         }
     }
 }
 
 /// Takes in documents.
-pub(super) async fn put(admin: &Arc<Admin>, put: Put, body: Bytes) -> Result<Answer, Refusal> {
+pub(super) async fn put(admin: &Arc<AdminApi>, put: Put, body: Bytes) -> Result<Answer, Refusal> {
     // 1. Read and judge them, off the runtime: a large directory must not keep guests waiting.
     let reading = {
         let (admin, put) = (Arc::clone(admin), put.clone());
@@ -358,10 +359,10 @@ fn disputed(snapshot: &Snapshot, ids: &BTreeSet<&InstanceId>) -> Vec<Value> {
     let mut disputed: Vec<(String, &BTreeSet<InstanceId>)> = snapshot
         .claims()
         .filter_map(|(attachment, claim)| match claim {
-            Claim::Disputed(several) if several.iter().any(|id| ids.contains(id)) => {
+            Claimants::Conflict(several) if several.iter().any(|id| ids.contains(id)) => {
                 Some((attachment.to_string(), several))
             }
-            Claim::Disputed(_) | Claim::Held(_) => None,
+            Claimants::Conflict(_) | Claimants::One(_) => None,
         })
         .collect();
     disputed.sort();
@@ -372,7 +373,7 @@ fn disputed(snapshot: &Snapshot, ids: &BTreeSet<&InstanceId>) -> Vec<Value> {
 }
 
 /// The documents of a request's body, in whichever of the forms they came.
-fn read(admin: &Admin, put: &Put, body: &[u8]) -> Result<Vec<InstanceDocument>, Refusal> {
+fn read(admin: &AdminApi, put: &Put, body: &[u8]) -> Result<Vec<InstanceDocument>, Refusal> {
     let text = std::str::from_utf8(body).map_err(|_| Refusal::invalid("the body is not UTF-8"))?;
     // Looked at for its one key; the text is read as a document once more, for lines and for keys that stand twice.
     let is_bundle = serde_json::from_str::<Map<String, Value>>(text)
@@ -414,7 +415,7 @@ fn read(admin: &Admin, put: &Put, body: &[u8]) -> Result<Vec<InstanceDocument>, 
     }
     let wrong = |document: &InstanceDocument| -> Vec<Fault> {
         admin
-            .host
+            .daemon
             .faults(&document.instance)
             .into_iter()
             .map(|fault| fault_in(document, fault))
@@ -450,12 +451,12 @@ fn take_in(
     check_generation(stored.as_deref(), put.generation)?;
 
     // 0. Nobody is brought back, and an export of a host that shows a terminated instance is taken back all the same.
-    if let Some(doubt) = transaction.before().doubt(&id) {
+    if let Some(doubt) = transaction.before().quarantine_reason(&id) {
         wrong.conflict(&document, quarantined(&id, doubt));
         return Ok(None);
     }
     let is_terminated = |entry: &Arc<Entry>| entry.instance.state == InstanceState::Terminated;
-    if transaction.is_buried(&id) || stored.as_ref().is_some_and(is_terminated) {
+    if transaction.is_tombstone(&id) || stored.as_ref().is_some_and(is_terminated) {
         return Ok(match document.instance.state {
             InstanceState::Terminated => Some(Taken {
                 id,
@@ -640,7 +641,7 @@ fn quarantined(id: &InstanceId, doubt: QuarantineReason) -> String {
             "the record of {id} can't be read, and the instance is not served; put its file back from a backup, or delete it \
              (`imdsd instance delete {id}`) and put its document"
         ),
-        QuarantineReason::Unsure => format!(
+        QuarantineReason::StateUnknown => format!(
             "a write of the record of {id} failed, and nobody can be sure what is stored; the instance is served again once \
              its record of before could be stored, which is tried over and over. The log says what failed"
         ),
