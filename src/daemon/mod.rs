@@ -6,8 +6,10 @@
 mod admin_host;
 mod background;
 mod connection_limits;
+pub mod documents;
 mod guest_plane;
 mod listeners;
+mod unserved;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

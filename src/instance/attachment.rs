@@ -1,6 +1,7 @@
-//! How the host recognises a guest: by where its packets come in, never by what it says.
+//! Attachments: how a guest is connected to its instance. The host recognizes a guest by where its
+//! packets come in, never by what it sends.
 //!
-//! An [`Attachment`] belongs to one instance. `claims` decides which attachments conflict.
+//! An [`Attachment`] belongs to one instance. `claims` decides whether two of them conflict.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,40 +9,45 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// One way in that belongs to an instance. Tokens belong to the instance, so an instance may have several.
+/// How a guest is connected to an instance. An instance can have several attachments: session tokens
+/// belong to the instance, not to the attachment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Attachment {
-    /// Whoever connects to this listener (by its name in the configuration) is the instance: loopback and sidecars.
+    /// All connections to this listener, by its name in the configuration: loopback and sidecars.
     Listener(String),
-    /// Whoever's packets come in by this network interface of the host: a tap, a veth, a VLAN device.
+    /// All packets from this network interface of the host: a tap, a veth, a VLAN device.
     Interface(String),
-    /// Whoever's packets come in by this port of a bridge.
+    /// All packets from this port of a bridge.
     BridgePort(BridgePort),
-    /// Whoever connects inside this network namespace: a name below /run/netns, or an absolute path.
+    /// All connections from inside this network namespace: a name below /run/netns, or an absolute
+    /// path.
     NetworkNamespace(String),
-    /// Whoever has this address, on a listener whose operator says that nobody there can have another's.
+    /// All connections from this address on a listener with `anti_spoofed = true`.
     SourceAddress(SourceAddress),
 }
 
-/// A port of a bridge. The IP layer sees only the bridge, so a rule of nftables marks what comes in by the port.
+/// A port of a bridge. The IP layer sees only the bridge, so an nftables rule marks the packets of
+/// the port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct BridgePort {
-    /// The bridge, which has the metadata addresses.
+    /// The bridge interface, which has the metadata addresses.
     pub bridge: String,
-    /// The port's own interface.
+    /// The interface of the port.
     pub port: String,
-    /// The mark of its packets, from 1. It identifies the guest, and no two ports on a host share one.
+    /// The mark of the port's packets, 1 to 2³²−1. It identifies the guest and must be unique on the
+    /// host.
     pub mark: u32,
 }
 
-/// A guest on a link where addresses can be trusted.
+/// A guest on a network where source addresses can be trusted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct SourceAddress {
-    /// A listener of the configuration with `anti_spoofed = true`.
+    /// A listener of the configuration with `anti_spoofed = true`: the operator guarantees that no guest
+    /// there can use the address of another.
     pub listener: String,
-    /// The guest's own address there.
+    /// The guest's address.
     pub address: IpAddr,
 }
 
@@ -67,18 +73,18 @@ pub fn namespace_path(name: &str) -> PathBuf {
     Path::new("/run/netns").join(name)
 }
 
-/// What is wrong with the name of a network interface; `None` when the kernel would take it.
+/// Returns what is wrong with the name of a network interface; `None` if the kernel accepts it.
 pub fn interface_name_fault(name: &str) -> Option<String> {
-    // dev_valid_name() of Linux: IFNAMSIZ is 16 with the NUL at the end.
-    let sound = (1..16).contains(&name.len())
+    // dev_valid_name() in Linux; IFNAMSIZ is 16, including the terminating NUL.
+    let is_valid = (1..16).contains(&name.len())
         && !matches!(name, "." | "..")
         && name
             .bytes()
             .all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b':');
-    (!sound).then(|| {
+    (!is_valid).then(|| {
         let name = name.escape_debug();
         format!(
-            "an interface's name is 1 to 15 printable characters without '/' and ':', not '{name}'"
+            "an interface name is 1 to 15 printable characters without '/' and ':', not '{name}'"
         )
     })
 }
@@ -88,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_interface_has_a_name_that_linux_takes() {
+    fn an_interface_name_is_one_that_linux_accepts() {
         for name in [
             "eth0",
             "tap100i0",

@@ -31,12 +31,16 @@ use crate::document;
 use crate::fault::Fault;
 use crate::instance::{Attachment, Instance, InstanceId, MetadataDefaults, RecordedOptions};
 use crate::ownership;
+use crate::plain_file::{self, PlainFile, Symlinks};
 
 /// The ending of a file that is not yet, or will never be, a record.
 const TEMPORARY: &str = ".tmp";
 
 /// The account's file in the state directory.
 const ACCOUNT: &str = "account.json";
+
+/// The largest record that is read. A record is its document with defaults filled in, so it can be larger.
+const MAX_RECORD_BYTES: u64 = 2 * plain_file::MAX_DOCUMENT_BYTES;
 
 /// Records as files in `<state directory>/instances`, and `<state directory>/account.json`.
 pub struct FileStore {
@@ -452,11 +456,8 @@ fn unseal<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
 }
 
 fn text_of(path: &Path) -> io::Result<Vec<u8>> {
-    // Anything but a plain file of our own was put there by somebody else, and reading a pipe would never end.
-    match fs::symlink_metadata(path)?.is_file() {
-        true => fs::read(path),
-        false => Err(io::Error::other("it is not a plain file")),
-    }
+    // The daemon writes regular files only. Anything else was put there by another program.
+    PlainFile::open(path, Symlinks::Refuse)?.read_bytes(MAX_RECORD_BYTES)
 }
 
 /// The ways in that the text of an unreadable record still tells: it may be cut off, or have a damaged byte elsewhere.
