@@ -18,9 +18,9 @@ use crate::config::{self, Config, KeySource};
 use crate::control::{AccessKeys, Control};
 use crate::daemon::GuestPlane;
 use crate::fault::{Fault, FieldFault};
-use crate::guest::reply::Answer;
-use crate::guest::request::{Body, HttpVersion, RawRequest};
-use crate::guest::tree;
+use crate::guest::gate::Visit;
+use crate::guest::{Decision, tree};
+use crate::http::{Body, HttpVersion, RawRequest};
 use crate::instance::{Instance, InstanceId};
 use crate::net::tls::Tls;
 use crate::net::{MAX_HEAD_BYTES, MAX_HEADERS};
@@ -124,34 +124,34 @@ impl Host for Operated {
             .collect()
     }
 
-    fn judge(&self, entry: &Entry, family: Family, asked: &Asked, now: Moment) -> Judgement {
+    fn judge(&self, entry: &Arc<Entry>, family: Family, asked: &Asked, now: Moment) -> Judgement {
         if let Some(rule) = too_large(asked) {
             return Judgement {
                 status: Some(431),
                 rule,
             };
         }
+        let headers: Vec<(&str, &[u8])> = asked
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect();
         let raw = RawRequest {
             method: &asked.method,
             target: &asked.path,
             version: HttpVersion::Http11,
-            headers: asked
-                .headers
-                .iter()
-                .map(|(name, value)| (name.as_str(), value.as_bytes())),
+            headers: &headers,
             body: if asked.has_body {
                 Body::NotEmpty
             } else {
                 Body::Empty
             },
         };
-        let (verdict, answer) = self.plane.guest.decide(entry, family, raw, now);
-        let status = match answer {
-            Answer::Reply(reply) => Some(reply.status),
-            Answer::Silence => None,
-        };
+        // A token that this issues goes nowhere, so its nonce need not be random.
+        let visit = Visit::new(Arc::clone(entry), family);
+        let Decision { verdict, reply } = self.plane.guest.decide(&visit, raw, now, [0; 6]);
         Judgement {
-            status,
+            status: reply.map(|reply| reply.status),
             rule: verdict.to_string(),
         }
     }
