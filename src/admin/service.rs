@@ -9,10 +9,10 @@ use hyper::Response;
 use hyper::header::{HeaderValue, IF_MATCH};
 use hyper::http::request::Parts;
 
-use super::{Admin, Call, Refusal};
+use super::{AdminApi, AdminRequest, Refusal};
 use crate::net::unix::UnixService;
 
-impl UnixService for Admin {
+impl UnixService for AdminApi {
     fn answer(
         self: Arc<Self>,
         uid: Option<u32>,
@@ -21,7 +21,7 @@ impl UnixService for Admin {
     ) -> Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>> {
         Box::pin(async move {
             let if_match = head.headers.get(IF_MATCH);
-            let call = Call {
+            let call = AdminRequest {
                 uid,
                 method: head.method.as_str(),
                 path: head.uri.path(),
@@ -29,7 +29,7 @@ impl UnixService for Admin {
                 if_match: if_match.and_then(|value: &HeaderValue| value.to_str().ok()),
                 body,
             };
-            Admin::answer(&self, call).await
+            AdminApi::answer(&self, call).await
         })
     }
 

@@ -100,7 +100,7 @@ fn links() -> io::Result<Links> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let (_netlink, links) = netlink::look().await?;
+        let (_netlink, links) = netlink::read_links().await?;
         Ok(links)
     })
 }

@@ -1,7 +1,7 @@
 //! The keys of session tokens on disk: tokens survive a restart of the daemon and end with a reboot
 //! of the host, whose clock starts again at zero.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use tracing::warn;
 use crate::clock::Moment;
 use crate::guest::gate::{KeyMaterial, KeyRing, TokenAuthority, TokenKey};
 use crate::ownership;
-use crate::plain_file::{self, Links};
+use crate::plain_file::{self, PlainFile, Symlinks};
 
 /// The key ring of the token authority, and the file that it is stored in.
 pub(super) struct TokenKeys {
@@ -149,11 +149,9 @@ fn read_private(path: &Path) -> io::Result<Option<Vec<u8>>> {
         );
         Ok(None)
     };
-    match plain_file::open(path, Links::Refused) {
-        Ok((mut file, metadata)) if ownership::is_private(&metadata) => {
-            let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes)?;
-            Ok(Some(bytes))
+    match PlainFile::open(path, Symlinks::Refuse) {
+        Ok(file) if ownership::is_private(file.metadata()) => {
+            file.read_bytes(plain_file::MAX_BYTES).map(Some)
         }
         Ok(_) => refuse(&"it is not private to this user (mode 0600)"),
         Err(reason) if reason.kind() == io::ErrorKind::NotFound => Ok(None),

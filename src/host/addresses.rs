@@ -1,6 +1,6 @@
 //! The metadata addresses on the guests' interfaces, and the routes that lead back to IPv6 guests.
 //!
-//! [`Addresses::settle`] puts what is wanted and missing, and takes away what it put and nobody wants any more. What it puts
+//! [`InterfaceAddresses::settle`] puts what is wanted and missing, and takes away what it put and nobody wants any more. What it puts
 //! is written down first, in the runtime directory, so that a daemon that was killed leaves nothing that its successor does
 //! not know. What somebody else put is never recorded, and so never taken away.
 
@@ -26,8 +26,8 @@ const RECORD: &str = "host.json";
 
 /// What one interface should have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Wanted {
-    /// Addresses of its own.
+pub struct DesiredAddresses {
+    /// InterfaceAddresses of its own.
     pub addresses: BTreeSet<IpAddr>,
     /// Guests that it leads to.
     pub routes: BTreeSet<Ipv6Addr>,
@@ -50,7 +50,7 @@ enum What {
 }
 
 /// The addresses and routes that this daemon, or one before it, put on the host's interfaces.
-pub struct Addresses {
+pub struct InterfaceAddresses {
     netlink: Netlink,
     record: Option<PathBuf>,
     put: BTreeSet<Put>,
@@ -63,7 +63,7 @@ pub struct Addresses {
     unrecorded: Option<String>,
 }
 
-impl Addresses {
+impl InterfaceAddresses {
     /// Whether an earlier daemon left anything.
     pub fn are_recorded(directory: &Path) -> bool {
         directory.join(RECORD).exists()
@@ -72,7 +72,7 @@ impl Addresses {
     /// Reads what an earlier daemon left. `directory` is the runtime directory; without one, nothing is remembered.
     ///
     /// Fails when the record is there and can't be read: then nobody can say what to take away.
-    pub fn open(netlink: Netlink, directory: Option<&Path>) -> io::Result<Addresses> {
+    pub fn open(netlink: Netlink, directory: Option<&Path>) -> io::Result<InterfaceAddresses> {
         let record = directory.map(|directory| directory.join(RECORD));
         let put = match record.as_deref().map(fs::read) {
             Some(Ok(bytes)) => serde_json::from_slice(&bytes).map_err(|reason| {
@@ -86,7 +86,7 @@ impl Addresses {
             Some(Err(reason)) if reason.kind() != io::ErrorKind::NotFound => return Err(reason),
             _ => BTreeSet::new(),
         };
-        Ok(Addresses {
+        Ok(InterfaceAddresses {
             netlink,
             record,
             put,
@@ -99,7 +99,7 @@ impl Addresses {
     /// Makes the interfaces have what is wanted of them. An interface that is not there, or not up, is left alone until it is.
     ///
     /// What can't be put is told once and tried again by the next call.
-    pub async fn settle(&mut self, links: &Links, wanted: &BTreeMap<String, Wanted>) {
+    pub async fn settle(&mut self, links: &Links, wanted: &BTreeMap<String, DesiredAddresses>) {
         let before = self.put.clone();
         // 1. What went with its interface needs no taking away; what nobody wants any more does.
         self.follow(links);
@@ -117,7 +117,7 @@ impl Addresses {
 
         // 2. All that is missing is recorded before any of it is put.
         let ours = self.put.clone();
-        let up: Vec<(&Link, &Wanted)> = wanted
+        let up: Vec<(&Link, &DesiredAddresses)> = wanted
             .iter()
             .filter_map(|(name, wanted)| Some((links.named(name).filter(|link| link.up)?, wanted)))
             .collect();
@@ -195,7 +195,7 @@ impl Addresses {
     /// Tells which interfaces have what no record says was put there by this daemon or one before it.
     ///
     /// It is left there: by its protocol number it is an imdsd's, and that may be another one that runs on this host.
-    pub async fn tell_unrecorded(&self, links: &Links) {
+    pub async fn log_unrecorded(&self, links: &Links) {
         let ours = match self.netlink.ours().await {
             Ok(ours) => ours,
             Err(reason) => return debug!(%reason, "what is on interfaces already can't be read"),
@@ -223,7 +223,7 @@ impl Addresses {
     /// Looks at everything again at the next call, since nobody tells of routes that somebody took away; and takes away those
     /// that now keep the host's own packets from a network that it has got since. `guests` are the interfaces that lead to
     /// guests.
-    pub async fn doubt(&mut self, guests: &BTreeSet<&str>) {
+    pub async fn recheck_routes(&mut self, guests: &BTreeSet<&str>) {
         self.there
             .retain(|put, _| matches!(put.what, What::Address(_)));
         // Not there in a kernel without IPv6, which has no such routes either.
@@ -316,7 +316,7 @@ impl Addresses {
         &self.faults
     }
 
-    fn missing<'l>(&self, link: &'l Link, wanted: &Wanted) -> Vec<(Put, &'l Link)> {
+    fn missing<'l>(&self, link: &'l Link, wanted: &DesiredAddresses) -> Vec<(Put, &'l Link)> {
         let put = |what| Put {
             interface: link.name.clone(),
             index: link.index,
@@ -388,7 +388,7 @@ impl Addresses {
     }
 }
 
-/// Addresses that can't be used, by the interface that they are on.
+/// InterfaceAddresses that can't be used, by the interface that they are on.
 type ByPlace = BTreeMap<(u32, Ipv6Addr), Unusable>;
 
 fn by_place(unusable: Vec<Unusable>) -> ByPlace {
@@ -425,7 +425,7 @@ fn cant_be_put(what: What, reason: &io::Error) -> String {
     format!("{what} can't be put there: {reason}{needs}")
 }
 
-fn is_wanted(put: &Put, wanted: &BTreeMap<String, Wanted>) -> bool {
+fn is_wanted(put: &Put, wanted: &BTreeMap<String, DesiredAddresses>) -> bool {
     wanted
         .get(&put.interface)
         .is_some_and(|wanted| match put.what {
@@ -435,7 +435,7 @@ fn is_wanted(put: &Put, wanted: &BTreeMap<String, Wanted>) -> bool {
 }
 
 /// The routes that were put and without which packets would leave by an interface that is no guest's: the same that
-/// [`Addresses::add_new_route`] does not put.
+/// [`InterfaceAddresses::add_new_route`] does not put.
 fn diverting(put: &BTreeSet<Put>, routes: &str, guests: &BTreeSet<&str>) -> Vec<Put> {
     let ours: BTreeMap<u128, Vec<&Put>> = put.iter().fold(BTreeMap::new(), |mut ours, put| {
         if let What::Route(to) = put.what {
@@ -632,8 +632,8 @@ mod tests {
                     ..Link::made_up(7, name, "tun")
                 }])
             };
-            let (netlink, _) = super::super::netlink::look().await.unwrap();
-            let mut addresses = Addresses::open(netlink, None).unwrap();
+            let (netlink, _) = super::super::netlink::read_links().await.unwrap();
+            let mut addresses = InterfaceAddresses::open(netlink, None).unwrap();
             let what = What::Address("169.254.169.254".parse().unwrap());
             addresses.put.insert(Put {
                 interface: "tun0".to_string(),
@@ -642,7 +642,7 @@ mod tests {
                 what,
             });
             addresses.follow(&named("tun0"));
-            addresses.doubt(&BTreeSet::new()).await;
+            addresses.recheck_routes(&BTreeSet::new()).await;
             addresses.follow(&named("tun1"));
             let interfaces: Vec<&str> = addresses
                 .put

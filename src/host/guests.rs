@@ -70,18 +70,10 @@ impl Guest {
                 .map(|listed| listed.private_ip_address);
             listed.chain(interface.private_ip_address)
         });
-        let ipv6 = interfaces
-            .iter()
-            .flat_map(|interface| &interface.ipv6_addresses);
-        let ipv6 = ipv6
-            .map(|listed| listed.ipv6_address)
-            .chain(instance.ipv6_address);
         Guest {
             id: instance.instance_id.clone(),
             ipv4: of_interfaces.chain(instance.private_ip_address).collect(),
-            ipv6: ipv6
-                .filter(|address| !address.is_unicast_link_local())
-                .collect(),
+            ipv6: instance.routable_ipv6_addresses().collect(),
             // What the options mean for a request is the gate's business; here it is only which socket will be opened.
             asks_by_ipv6: instance.metadata_options.http_protocol_ipv6 == Switch::Enabled,
             ways: instance.imds.attachments.len(),

@@ -13,7 +13,7 @@ use std::path::Path;
 use super::netlink::{Links, Netlink};
 
 /// Why the host seems to ask there itself; `None` where it does not. `guests` are the interfaces that lead to guests.
-pub async fn sign(
+pub async fn evidence(
     netlink: &Netlink,
     links: &Links,
     guests: &BTreeSet<&str>,

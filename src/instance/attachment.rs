@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -131,6 +132,12 @@ impl fmt::Display for Attachment {
             }
         }
     }
+}
+
+/// Returns the path of a network namespace: `ip netns` keeps named ones below /run/netns. An absolute
+/// path is returned as it is.
+pub fn namespace_path(name: &str) -> PathBuf {
+    Path::new("/run/netns").join(name)
 }
 
 /// The name of a network namespace that may be given by its path.

@@ -12,7 +12,7 @@ use crate::clock::iso_seconds;
 /// Alphabetical, except that the product codes stand together: EC2's order since 2017.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Document<'a> {
+struct IdentityDocument<'a> {
     account_id: &'a str,
     architecture: &'a str,
     availability_zone: &'a str,
@@ -40,7 +40,7 @@ pub fn identity_document(instance: &Instance) -> String {
         let codes: Vec<&str> = of_kind.map(|code| code.product_code_id.as_str()).collect();
         (!codes.is_empty()).then_some(codes)
     };
-    ec2_json(&Document {
+    ec2_json(&IdentityDocument {
         account_id: instance.owner_id(),
         architecture: &instance.architecture,
         availability_zone: &instance.placement.availability_zone,

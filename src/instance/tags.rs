@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::options::Switch;
+
 /// How many tags an instance may have (EC2's limit).
 pub const MAX_TAGS: usize = 50;
 /// The longest key, in characters: EC2's user guide says 128, its API model 127.
@@ -28,6 +30,13 @@ pub fn key_fits_metadata(key: &str) -> bool {
         .bytes()
         .all(|b| b.is_ascii_alphanumeric() || b"-_+=,.@:".contains(&b));
     letters && (1..=255).contains(&key.len()) && !matches!(key, "." | ".." | "_index")
+}
+
+/// Returns the keys that metadata cannot show, each with its index in `tags`; none unless `shown`, the value of
+/// InstanceMetadataTags, is enabled.
+pub fn keys_unfit_for_metadata(tags: &[Tag], shown: Switch) -> impl Iterator<Item = (usize, &str)> {
+    let keys = tags.iter().map(|tag| tag.key.as_str()).enumerate();
+    keys.filter(move |(_, key)| shown == Switch::Enabled && !key_fits_metadata(key))
 }
 
 /// What is wrong with a list of tags as such, wherever they are shown. One sentence a fault, with the tag's place.
@@ -89,6 +98,17 @@ mod tests {
         ] {
             assert!(!key_fits_metadata(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_key_is_unfit_only_while_metadata_shows_tags() {
+        let tags = ["Name", "cost center"].map(|key| Tag {
+            key: key.into(),
+            value: String::new(),
+        });
+        let unfit = |shown| keys_unfit_for_metadata(&tags, shown).collect::<Vec<_>>();
+        assert_eq!(unfit(Switch::Disabled), []);
+        assert_eq!(unfit(Switch::Enabled), [(1, "cost center")]);
     }
 
     #[test]

@@ -443,31 +443,6 @@ fn every_action_is_called_by_the_javascript_sdk() {
     println!("JavaScript SDK: {} calls\n{}", rows.len(), rows.join("\n"));
 }
 
-/// The SDK for Rust has a type for every field, and takes no other form of any.
-#[test]
-fn the_rust_sdk_modifies_and_describes_options() {
-    let test = "the Rust SDK's EC2 client";
-    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/.work/rust/debug/ec2");
-    if !Path::new(program).exists() {
-        return skip(test, "tests/clients/rust is not built; run tests/all");
-    }
-    let daemon = Daemon::start(|_| {});
-    let mut command = client(program.into(), &daemon);
-    command
-        .arg(format!("http://{}", daemon.control))
-        .arg(INSTANCE);
-    command
-        .env("AWS_ACCESS_KEY_ID", ACCESS_KEY.0)
-        .env("AWS_SECRET_ACCESS_KEY", ACCESS_KEY.1);
-    let read = read_by(test, &output(&mut command));
-    println!("Rust SDK: {read}");
-    let refused = ["InvalidParameterValue", "InvalidInstanceID.NotFound"];
-    assert_eq!(
-        read,
-        json!({ "modified": INSTANCE, "state": "applied", "refused": refused })
-    );
-}
-
 /// A stopped instance answers nobody, and what it was told before its stop is worth nothing after its start.
 #[test]
 fn a_stopped_instance_answers_no_guest_and_its_tokens_end_with_the_launch() {

@@ -32,4 +32,4 @@ pub use denial::{Allow, Denial, ForbiddenReason, SilenceReason};
 pub use key_ring::{KeyMaterial, KeyRing, TokenKey};
 pub use token::{Token, TokenAuthority, issue};
 pub use ttl::{MAX_TTL_SECONDS, TtlSeconds};
-pub use visit::{TOKEN_PATH, Visit, listens, role_deliveries};
+pub use visit::{TOKEN_PATH, Visit, listens, listens_for, role_deliveries};

@@ -8,7 +8,7 @@ use crate::guest::gate::denial::{Allow, Denial, ForbiddenReason, SilenceReason};
 use crate::guest::gate::token::TokenAuthority;
 use crate::guest::gate::ttl::TtlSeconds;
 use crate::guest::request::{GuestRequest, Header, HeaderPresence, Method};
-use crate::instance::{HopLimit, HttpTokens, InstanceId, RoleDelivery, Switch};
+use crate::instance::{HopLimit, HttpTokens, Instance, InstanceId, RoleDelivery, Switch};
 use crate::origin::Family;
 use crate::registry::Entry;
 
@@ -26,7 +26,7 @@ pub struct Visit {
 impl Visit {
     /// Decides whether the instance answers requests of this family at all.
     pub fn new(entry: Arc<Entry>, family: Family) -> Visit {
-        let denial = check_instance(&entry, family).err();
+        let denial = check_instance(&entry.instance, family).err();
         Visit { entry, denial }
     }
 
@@ -126,34 +126,39 @@ impl Visit {
 }
 
 /// Checks 1 to 3, which need no request.
-fn check_instance(entry: &Entry, family: Family) -> Result<(), Denial> {
-    let options = &entry.instance.metadata_options;
-
-    // 1. The state of the instance.
-    if !entry.instance.state.is_active() {
-        return Err(Denial::Silence(SilenceReason::NotRunning));
-    }
-
-    // 2. The address family. The IPv6 listener closes too; this check is for connections that were
-    //    open when it closed.
-    match (family, options.http_protocol_ipv6) {
-        (Family::Ipv4, _) | (Family::Ipv6, Switch::Enabled) => {}
-        (Family::Ipv6, Switch::Disabled) => {
-            return Err(Denial::Silence(SilenceReason::Ipv6Disabled));
-        }
-    }
+fn check_instance(instance: &Instance, family: Family) -> Result<(), Denial> {
+    // 1. and 2. The state and the address family.
+    check_family(instance, family).map_err(Denial::Silence)?;
 
     // 3. The endpoint.
-    match options.http_endpoint {
+    match instance.metadata_options.http_endpoint {
         Switch::Enabled => Ok(()),
         Switch::Disabled => Err(Denial::EndpointDisabled),
+    }
+}
+
+/// Checks 1 and 2. The IPv6 listener closes too; check 2 is for connections that were open when it
+/// closed.
+fn check_family(instance: &Instance, family: Family) -> Result<(), SilenceReason> {
+    if !instance.state.is_active() {
+        return Err(SilenceReason::NotRunning);
+    }
+    match (family, instance.metadata_options.http_protocol_ipv6) {
+        (Family::Ipv4, _) | (Family::Ipv6, Switch::Enabled) => Ok(()),
+        (Family::Ipv6, Switch::Disabled) => Err(SilenceReason::Ipv6Disabled),
     }
 }
 
 /// Returns whether the instance needs an open listener of this family. A disabled endpoint still
 /// listens: it answers 403.
 pub fn listens(entry: &Entry, family: Family) -> bool {
-    !matches!(check_instance(entry, family), Err(Denial::Silence(_)))
+    listens_for(&entry.instance, family)
+}
+
+/// Returns the same for an instance that is not registered: host checks and guest rules read
+/// documents.
+pub fn listens_for(instance: &Instance, family: Family) -> bool {
+    check_family(instance, family).is_ok()
 }
 
 /// Returns the deliveries in which guests can read the credentials of the instance's role; none

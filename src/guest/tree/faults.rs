@@ -4,8 +4,8 @@ use super::category::Kind;
 use super::top::TOP;
 use crate::fault::FieldFault;
 use crate::instance::Instance;
-use crate::instance::events::overrides::Overridden;
-use crate::instance::events::timeline::{Change, Override};
+use crate::instance::events::overrides::PathOverride;
+use crate::instance::events::timeline::{Override, TimelineChange};
 
 /// Returns the faults of an instance's overrides, those of its timeline included: a leaf below a
 /// leaf, or a leaf in the place of a directory.
@@ -13,11 +13,11 @@ pub fn faults(instance: &Instance) -> Vec<FieldFault> {
     let overrides = &instance.imds.overrides;
     let now = overrides
         .paths()
-        .filter(|path| matches!(overrides.of(path), Overridden::Set(_)))
+        .filter(|path| matches!(overrides.of(path), PathOverride::Set(_)))
         .map(|path| (format!("Imds.Overrides.{path}"), path));
     let steps = instance.imds.timeline.steps().iter().enumerate();
     let later = steps.filter_map(|(index, step)| match &step.set {
-        Change::Override(Override {
+        TimelineChange::Override(Override {
             path,
             value: Some(_),
         }) => Some((

@@ -7,7 +7,7 @@ use super::content::{Content, ContentType};
 use super::top::TOP;
 use crate::guest::path::Version;
 use crate::instance::Overrides;
-use crate::instance::events::overrides::Overridden;
+use crate::instance::events::overrides::PathOverride;
 
 /// A walk through the tables of one version, with what the instance's overrides set and hide.
 #[derive(Clone, Copy)]
@@ -38,13 +38,13 @@ impl<'a> Walk<'a> {
     /// Returns what is at the path `rest` below a node; `None` is 404.
     pub(super) fn resolve(self, node: Node<'a>, rest: &[Cow<'_, str>]) -> Option<Content<'a>> {
         match self.override_of(&node.path) {
-            Overridden::Hidden => return None,
-            Overridden::Set(text) => {
+            PathOverride::Hidden => return None,
+            PathOverride::Set(text) => {
                 return rest
                     .is_empty()
                     .then(|| node.focus.text(Cow::Borrowed(text)));
             }
-            Overridden::Untouched => {}
+            PathOverride::NotOverridden => {}
         }
         let Some((name, rest)) = rest.split_first() else {
             return self.value(&node);
@@ -139,9 +139,9 @@ impl<'a> Walk<'a> {
 
     fn exists(self, node: &Node<'a>) -> bool {
         match self.override_of(&node.path) {
-            Overridden::Hidden => false,
-            Overridden::Set(_) => true,
-            Overridden::Untouched => match node.kind {
+            PathOverride::Hidden => false,
+            PathOverride::Set(_) => true,
+            PathOverride::NotOverridden => match node.kind {
                 Some(Kind::Leaf(read)) => read(node.focus).is_some(),
                 Some(Kind::Dated(read)) => read(node.focus).is_some(),
                 Some(Kind::Octets(read)) => read(node.focus).is_some(),
@@ -154,16 +154,16 @@ impl<'a> Walk<'a> {
     }
 
     fn is_leaf(self, node: &Node<'a>) -> bool {
-        matches!(self.override_of(&node.path), Overridden::Set(_))
+        matches!(self.override_of(&node.path), PathOverride::Set(_))
             || matches!(
                 node.kind,
                 Some(Kind::Leaf(_) | Kind::Dated(_) | Kind::Octets(_))
             )
     }
 
-    fn override_of(self, path: &str) -> Overridden<'a> {
+    fn override_of(self, path: &str) -> PathOverride<'a> {
         self.overrides
-            .map_or(Overridden::Untouched, |overrides| overrides.of(path))
+            .map_or(PathOverride::NotOverridden, |overrides| overrides.of(path))
     }
 
     fn join(self, path: &str, name: &str) -> String {

@@ -31,7 +31,7 @@ use super::own_metadata;
 use crate::document::near_miss;
 use crate::host::examine::probe::{Daemon, Hidden, Interest, Seen};
 use crate::host::examine::unusable::Unusable;
-use crate::instance::{Attachment, BridgePort, Instance, InstanceId};
+use crate::instance::{Attachment, BridgePort, Instance, InstanceId, namespace_path};
 
 /// Something that keeps a guest from being served, or that its neighbours could turn against it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -167,7 +167,7 @@ pub async fn examine(instances: &[Instance], service: &Service) -> io::Result<Ex
                 }
             }
             Attachment::NetworkNamespace(name) => {
-                let path = Path::new("/run/netns").join(name);
+                let path = namespace_path(name);
                 let inside = Seen::read_in(path.clone(), way.guest.addresses()).await;
                 namespace(name, &path, way, inside, service, &mut notes);
             }
@@ -855,8 +855,8 @@ async fn hosts_own(ways: &[Way<'_>], service: &Service) -> Option<String> {
         .collect();
     // Routes that can't be read keep the daemon from it as well.
     let looking = async {
-        let (netlink, links) = netlink::look().await?;
-        own_metadata::sign(&netlink, &links, &guests, (service.ipv4, service.ipv6)).await
+        let (netlink, links) = netlink::read_links().await?;
+        own_metadata::evidence(&netlink, &links, &guests, (service.ipv4, service.ipv6)).await
     };
     looking
         .await

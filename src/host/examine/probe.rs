@@ -81,7 +81,7 @@ pub(super) enum Hidden {
 impl Seen {
     /// Reads the network namespace of the calling thread.
     pub(super) async fn read(interests: &[Interest]) -> io::Result<Seen> {
-        let (netlink, links) = netlink::look().await?;
+        let (netlink, links) = netlink::read_links().await?;
         let mut seen = Seen {
             links,
             tracks: number("netfilter/nf_conntrack_max").is_some(),

@@ -113,7 +113,7 @@ impl Links {
     }
 
     /// By which links packets come in, too, that came in by another.
-    pub fn hearers(&self) -> Hearers {
+    pub fn upper_links(&self) -> UpperLinks {
         // The other end of a veth takes no part of its packets, though the kernel names it in the same place.
         let takes_a_part =
             |kind: &str| matches!(kind, "vlan" | "macvlan" | "macvtap" | "ipvlan" | "ipvtap");
@@ -126,7 +126,7 @@ impl Links {
                 direct.entry(link.index).or_default().push(controller);
             }
         }
-        Hearers(direct)
+        UpperLinks(direct)
     }
 
     /// Takes in what the kernel says; whether anything is different now.
@@ -280,9 +280,9 @@ impl Links {
 
 /// Which links hear what comes in by others: a bridge, bond or VRF its ports, and what stands on a link and takes a part of its
 /// packets, such as a device for a VLAN.
-pub struct Hearers(HashMap<u32, Vec<u32>>);
+pub struct UpperLinks(HashMap<u32, Vec<u32>>);
 
-impl Hearers {
+impl UpperLinks {
     /// All that hear what comes in by the link with this index, at whatever remove.
     pub fn of(&self, index: u32) -> BTreeSet<u32> {
         let (mut all, mut next) = (BTreeSet::new(), vec![index]);
@@ -381,7 +381,7 @@ impl Route {
 pub struct Netlink(Arc<Mutex<Handle>>);
 
 /// The links of this network namespace as they are now, with all their addresses.
-pub async fn look() -> io::Result<(Netlink, Links)> {
+pub async fn read_links() -> io::Result<(Netlink, Links)> {
     let netlink = Netlink::connect()?;
     let mut links = Links::default();
     netlink.read_links(&mut links).await?;
@@ -770,7 +770,7 @@ mod tests {
             on(Link::made_up(8, "a", "vlan"), 9),
             on(Link::made_up(9, "b", "vlan"), 8),
         ]);
-        let hearers = links.hearers();
+        let upper_links = links.upper_links();
         for (index, heard_by) in [
             (1, vec![4]),
             (2, vec![1, 4, 5]),
@@ -781,7 +781,11 @@ mod tests {
             (8, vec![9]),
             (99, vec![]),
         ] {
-            assert_eq!(hearers.of(index), BTreeSet::from_iter(heard_by), "{index}");
+            assert_eq!(
+                upper_links.of(index),
+                BTreeSet::from_iter(heard_by),
+                "{index}"
+            );
         }
     }
 

@@ -5,7 +5,6 @@
 
 pub mod overrides;
 pub mod request;
-pub mod scenario;
 pub mod timeline;
 
 use jiff::{SignedDuration, Timestamp};

@@ -15,13 +15,13 @@ pub struct Overrides(BTreeMap<String, Option<String>>);
 
 /// What an override says of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Overridden<'a> {
+pub enum PathOverride<'a> {
     /// The leaf has this value.
     Set(&'a str),
     /// The leaf, or the directory with all below it, is absent.
     Hidden,
     /// Nothing is said of it.
-    Untouched,
+    NotOverridden,
 }
 
 /// The most bytes an override may have: as many as user data.
@@ -52,11 +52,11 @@ const DECIDED_ELSEWHERE: [(&str, &str); 4] = [
 
 impl Overrides {
     /// What is said of the path made of these segments.
-    pub fn of(&self, path: &str) -> Overridden<'_> {
+    pub fn of(&self, path: &str) -> PathOverride<'_> {
         match self.0.get(path) {
-            Some(Some(text)) => Overridden::Set(text),
-            Some(None) => Overridden::Hidden,
-            None => Overridden::Untouched,
+            Some(Some(text)) => PathOverride::Set(text),
+            Some(None) => PathOverride::Hidden,
+            None => PathOverride::NotOverridden,
         }
     }
 

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::instance::events::timeline::{
-    Change, EventKind, MaintenanceChange, Override, Step, text_of,
+    EventKind, MaintenanceChange, Override, Step, TimelineChange, text_of,
 };
 use crate::instance::events::{
     Maintenance, MaintenanceCode, MaintenanceState, Rebalance, SPOT_NOTICE, SpotAction,
@@ -34,7 +34,7 @@ pub const REBALANCE_LEAD: SignedDuration = SignedDuration::from_mins(2);
 pub struct EventRequest {
     /// When the guest is told: now, unless said; for a spot interruption with a `Time`, as long before it as EC2 would.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub when: Option<When>,
+    pub when: Option<EventTime>,
     /// What it is told.
     pub event: Event,
 }
@@ -70,22 +70,22 @@ pub struct SpotRequest {
     pub action: SpotAction,
     /// When; two minutes after the notice unless said, and with it for a hibernation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub time: Option<When>,
+    pub time: Option<EventTime>,
     /// The rebalance recommendation in front.
-    #[serde(default, skip_serializing_if = "Hint::is_usual")]
-    pub rebalance: Hint,
+    #[serde(default, skip_serializing_if = "RebalanceLead::is_usual")]
+    pub rebalance: RebalanceLead,
 }
 
 /// The rebalance recommendation in front of a spot notice.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Hint {
+pub enum RebalanceLead {
     /// Two minutes before the notice, or at once where the notice is nearer.
     #[default]
     Usual,
     /// There is none.
     None,
     /// As long before the notice.
-    Before(Length),
+    Before(EventDuration),
 }
 
 /// `{"Code": "system-reboot", "NotBefore": {"After": "168h"}}`
@@ -95,13 +95,13 @@ pub struct MaintenanceRequest {
     /// What will happen.
     pub code: MaintenanceCode,
     /// The earliest start.
-    pub not_before: When,
+    pub not_before: EventTime,
     /// The latest end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub not_after: Option<When>,
+    pub not_after: Option<EventTime>,
     /// How far the start may be moved; without one it can't be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub not_before_deadline: Option<When>,
+    pub not_before_deadline: Option<EventTime>,
     /// In words; the usual ones unless said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
@@ -155,11 +155,11 @@ pub struct ClearRequest {
 
 /// A moment: `"Now"`, `{"After": "5s"}` or `{"At": "2026-06-01T10:00:00Z"}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum When {
+pub enum EventTime {
     /// The moment from which lengths count.
     Now,
     /// Later than that.
-    After(Length),
+    After(EventDuration),
     /// By the wall clock.
     At(Timestamp),
 }
@@ -167,7 +167,7 @@ pub enum When {
 /// A length of time, not negative and at most ten years: `5s`, `2m30s`, `168h`, or ISO 8601's `PT5S`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Length(SignedDuration);
+pub struct EventDuration(SignedDuration);
 
 /// Which instances an event is for: `"All"`, `{"Instance": "i-…"}` or `{"Tag": {"Key": "…", "Value": "…"}}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -202,22 +202,24 @@ impl EventRequest {
         let at = told.unwrap_or(now);
         let set = match &self.event {
             Event::Spot(spot) => return spot.steps(now, told),
-            Event::Rebalance {} => Change::Rebalance(Rebalance { notice_time: at }),
-            Event::Maintenance(request) => Change::Maintenance(request.scheduled(at, random)?),
+            Event::Rebalance {} => TimelineChange::Rebalance(Rebalance { notice_time: at }),
+            Event::Maintenance(request) => {
+                TimelineChange::Maintenance(request.scheduled(at, random)?)
+            }
             Event::Complete(reference) => reference.change(MaintenanceState::Completed)?,
             Event::Cancel(reference) => reference.change(MaintenanceState::Canceled)?,
-            Event::Lifecycle(request) => Change::TargetLifecycleState(request.state),
+            Event::Lifecycle(request) => TimelineChange::TargetLifecycleState(request.state),
             Event::Metadata(MetadataRequest { path, value }) => {
                 overriding(path, text_of(value.clone()))?
             }
             Event::Restore(PathReference { path }) => {
                 overriding(path, None)?;
-                Change::Restore(path.clone())
+                TimelineChange::Restore(path.clone())
             }
             Event::Clear(ClearRequest { kinds }) if kinds.is_empty() => {
                 return Err("names nothing that is to be cleared".to_string());
             }
-            Event::Clear(ClearRequest { kinds }) => Change::Clear(kinds.clone()),
+            Event::Clear(ClearRequest { kinds }) => TimelineChange::Clear(kinds.clone()),
         };
         Ok(vec![Step { at, set }])
     }
@@ -253,9 +255,9 @@ impl SpotRequest {
             notice_time: Some(told),
         };
         let hint = match &self.rebalance {
-            Hint::Usual => Some(earlier(told, REBALANCE_LEAD).max(now)),
-            Hint::None => None,
-            Hint::Before(lead) => {
+            RebalanceLead::Usual => Some(earlier(told, REBALANCE_LEAD).max(now)),
+            RebalanceLead::None => None,
+            RebalanceLead::Before(lead) => {
                 let hint = earlier(told, lead.0);
                 if hint < now {
                     return Err(format!("the rebalance recommendation at {hint} is past"));
@@ -265,21 +267,21 @@ impl SpotRequest {
         };
         let hint = hint.map(|at| Step {
             at,
-            set: Change::Rebalance(Rebalance { notice_time: at }),
+            set: TimelineChange::Rebalance(Rebalance { notice_time: at }),
         });
         Ok(hint
             .into_iter()
             .chain([Step {
                 at: told,
-                set: Change::Spot(spot),
+                set: TimelineChange::Spot(spot),
             }])
             .collect())
     }
 }
 
-impl Hint {
+impl RebalanceLead {
     fn is_usual(&self) -> bool {
-        *self == Hint::Usual
+        *self == RebalanceLead::Usual
     }
 }
 
@@ -319,10 +321,10 @@ impl MaintenanceRequest {
 }
 
 impl EventReference {
-    fn change(&self, state: MaintenanceState) -> Result<Change, String> {
+    fn change(&self, state: MaintenanceState) -> Result<TimelineChange, String> {
         match event_id_fault(&self.event_id) {
             Some(fault) => Err(fault),
-            None => Ok(Change::MaintenanceState(MaintenanceChange {
+            None => Ok(TimelineChange::MaintenanceState(MaintenanceChange {
                 event_id: self.event_id.clone(),
                 state,
             })),
@@ -330,12 +332,12 @@ impl EventReference {
     }
 }
 
-fn overriding(path: &str, value: Option<String>) -> Result<Change, String> {
+fn overriding(path: &str, value: Option<String>) -> Result<TimelineChange, String> {
     let mut alone = Overrides::default();
     alone.put(path, value.clone());
     match alone.faults().pop() {
         Some(fault) => Err(format!("{}: {}", path.escape_debug(), fault.message)),
-        None => Ok(Change::Override(Override {
+        None => Ok(TimelineChange::Override(Override {
             path: path.to_string(),
             value,
         })),
@@ -351,29 +353,29 @@ fn earlier(time: Timestamp, length: SignedDuration) -> Timestamp {
     time.checked_sub(length).unwrap_or(Timestamp::MIN)
 }
 
-impl When {
+impl EventTime {
     /// The moment, as lengths count from `base`.
     pub fn moment(self, base: Timestamp) -> Result<Timestamp, String> {
         match self {
-            When::Now => Ok(base),
-            When::After(Length(length)) => later(base, length),
-            When::At(time) => Ok(time),
+            EventTime::Now => Ok(base),
+            EventTime::After(EventDuration(length)) => later(base, length),
+            EventTime::At(time) => Ok(time),
         }
     }
 }
 
-impl Length {
+impl EventDuration {
     const LONGEST: SignedDuration = SignedDuration::from_hours(10 * 366 * 24);
 }
 
-impl FromStr for Length {
+impl FromStr for EventDuration {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Length, String> {
+    fn from_str(text: &str) -> Result<EventDuration, String> {
         let length = text.parse::<SignedDuration>().ok();
-        let length =
-            length.filter(|length| (SignedDuration::ZERO..=Length::LONGEST).contains(length));
-        length.map(Length).ok_or_else(|| {
+        let length = length
+            .filter(|length| (SignedDuration::ZERO..=EventDuration::LONGEST).contains(length));
+        length.map(EventDuration).ok_or_else(|| {
             format!(
                 "a length of time is 5s, 2m30s or 168h, and at most ten years, not '{}'",
                 text.escape_debug()
@@ -382,21 +384,21 @@ impl FromStr for Length {
     }
 }
 
-impl TryFrom<String> for Length {
+impl TryFrom<String> for EventDuration {
     type Error = String;
 
-    fn try_from(text: String) -> Result<Length, String> {
+    fn try_from(text: String) -> Result<EventDuration, String> {
         text.parse()
     }
 }
 
-impl From<Length> for String {
-    fn from(length: Length) -> String {
+impl From<EventDuration> for String {
+    fn from(length: EventDuration) -> String {
         length.to_string()
     }
 }
 
-impl fmt::Display for Length {
+impl fmt::Display for EventDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The alternate form is the friendly one.
         write!(f, "{:#}", self.0)
@@ -619,12 +621,12 @@ mod tests {
             ("PT5S", 5),
             ("0s", 0),
         ] {
-            let length: Length = text.parse().unwrap();
+            let length: EventDuration = text.parse().unwrap();
             assert_eq!(length.0.as_secs(), seconds, "{text}");
             assert_eq!(length.to_string().parse(), Ok(length), "{text}");
         }
         for bad in ["", "5", "-5s", "5s ago", "1y", "1e3s", "90000h"] {
-            assert!(bad.parse::<Length>().is_err(), "{bad}");
+            assert!(bad.parse::<EventDuration>().is_err(), "{bad}");
         }
     }
 

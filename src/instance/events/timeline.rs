@@ -37,12 +37,12 @@ pub struct Step {
     /// When.
     pub at: Timestamp,
     /// What.
-    pub set: Change,
+    pub set: TimelineChange,
 }
 
 /// What a step does: `{"Spot": {"Action": "terminate", "Time": "…"}}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Change {
+pub enum TimelineChange {
     /// A spot interruption takes the place of any other. Its notice is not before the step either.
     Spot(SpotInterruption),
     /// A rebalance recommendation takes the place of any other.
@@ -201,13 +201,13 @@ impl Timeline {
     fn take_back(&mut self, new: &[Step]) -> Vec<Step> {
         let mut dropped = Vec::new();
         for (at, kinds) in new.iter().filter_map(|step| match &step.set {
-            Change::Clear(kinds) => Some((step.at, kinds)),
+            TimelineChange::Clear(kinds) => Some((step.at, kinds)),
             _ => None,
         }) {
             self.0.retain_mut(|step| match &mut step.set {
                 _ if step.at <= at => true,
                 // There is nothing left for it to clear.
-                Change::Clear(own) if own.iter().any(|kind| !kinds.contains(kind)) => {
+                TimelineChange::Clear(own) if own.iter().any(|kind| !kinds.contains(kind)) => {
                     own.retain(|kind| !kinds.contains(kind));
                     true
                 }
@@ -266,7 +266,7 @@ impl Timeline {
                 );
             }
             // Only an override can bring a fault of overrides, and looking for them takes its time.
-            let is_override = matches!(step.set, Change::Override(_));
+            let is_override = matches!(step.set, TimelineChange::Override(_));
             let known = if is_override {
                 overrides.faults()
             } else {
@@ -278,33 +278,33 @@ impl Timeline {
             );
             let had = |id: &str| events.maintenance.iter().any(|event| event.event_id == id);
             match &step.set {
-                Change::Maintenance(event) => {
+                TimelineChange::Maintenance(event) => {
                     event_id_fault(&event.event_id)
                         .into_iter()
                         .for_each(|message| {
                             fault(&["Set", "Maintenance", "EventId"], message);
                         });
                 }
-                Change::MaintenanceState(change) if !had(&change.event_id) => {
+                TimelineChange::MaintenanceState(change) if !had(&change.event_id) => {
                     let message = format!(
                         "there is no event {} by then",
                         change.event_id.escape_debug()
                     );
                     fault(&["Set", "MaintenanceState", "EventId"], message);
                 }
-                Change::Clear(kinds) if kinds.is_empty() => {
+                TimelineChange::Clear(kinds) if kinds.is_empty() => {
                     fault(
                         &["Set", "Clear"],
                         "names nothing that is to be cleared".to_string(),
                     );
                 }
-                Change::Spot(_)
-                | Change::Rebalance(_)
-                | Change::MaintenanceState(_)
-                | Change::TargetLifecycleState(_)
-                | Change::Override(_)
-                | Change::Restore(_)
-                | Change::Clear(_) => {}
+                TimelineChange::Spot(_)
+                | TimelineChange::Rebalance(_)
+                | TimelineChange::MaintenanceState(_)
+                | TimelineChange::TargetLifecycleState(_)
+                | TimelineChange::Override(_)
+                | TimelineChange::Restore(_)
+                | TimelineChange::Clear(_) => {}
             }
             step.set.apply_to_events(&mut events);
             step.set.apply_to_overrides(&mut overrides);
@@ -344,25 +344,29 @@ impl FromIterator<Step> for Timeline {
     }
 }
 
-impl Change {
+impl TimelineChange {
     /// Of which kinds it is.
     fn kinds(&self) -> &[EventKind] {
         match self {
-            Change::Spot(_) => &[EventKind::Spot],
-            Change::Rebalance(_) => &[EventKind::Rebalance],
-            Change::Maintenance(_) | Change::MaintenanceState(_) => &[EventKind::Maintenance],
-            Change::TargetLifecycleState(_) => &[EventKind::TargetLifecycleState],
-            Change::Override(_) | Change::Restore(_) => &[EventKind::Overrides],
-            Change::Clear(kinds) => kinds,
+            TimelineChange::Spot(_) => &[EventKind::Spot],
+            TimelineChange::Rebalance(_) => &[EventKind::Rebalance],
+            TimelineChange::Maintenance(_) | TimelineChange::MaintenanceState(_) => {
+                &[EventKind::Maintenance]
+            }
+            TimelineChange::TargetLifecycleState(_) => &[EventKind::TargetLifecycleState],
+            TimelineChange::Override(_) | TimelineChange::Restore(_) => &[EventKind::Overrides],
+            TimelineChange::Clear(kinds) => kinds,
         }
     }
 
     fn apply_to_events(&self, events: &mut Cow<'_, Events>) {
         match self {
-            Change::Spot(spot) => events.to_mut().spot = Some(spot.clone()),
-            Change::Rebalance(rebalance) => events.to_mut().rebalance = Some(rebalance.clone()),
-            Change::Maintenance(event) => events.to_mut().put_maintenance(event.clone()),
-            Change::MaintenanceState(change) => {
+            TimelineChange::Spot(spot) => events.to_mut().spot = Some(spot.clone()),
+            TimelineChange::Rebalance(rebalance) => {
+                events.to_mut().rebalance = Some(rebalance.clone())
+            }
+            TimelineChange::Maintenance(event) => events.to_mut().put_maintenance(event.clone()),
+            TimelineChange::MaintenanceState(change) => {
                 let known = events
                     .to_mut()
                     .maintenance
@@ -372,35 +376,35 @@ impl Change {
                     .into_iter()
                     .for_each(|event| event.state = change.state);
             }
-            Change::TargetLifecycleState(state) => {
+            TimelineChange::TargetLifecycleState(state) => {
                 events.to_mut().target_lifecycle_state = Some(*state)
             }
-            Change::Clear(kinds) => kinds.iter().for_each(|kind| match kind {
+            TimelineChange::Clear(kinds) => kinds.iter().for_each(|kind| match kind {
                 EventKind::Spot => events.to_mut().spot = None,
                 EventKind::Rebalance => events.to_mut().rebalance = None,
                 EventKind::Maintenance => events.to_mut().maintenance.clear(),
                 EventKind::TargetLifecycleState => events.to_mut().target_lifecycle_state = None,
                 EventKind::Overrides => {}
             }),
-            Change::Override(_) | Change::Restore(_) => {}
+            TimelineChange::Override(_) | TimelineChange::Restore(_) => {}
         }
     }
 
     fn apply_to_overrides(&self, overrides: &mut Cow<'_, Overrides>) {
         match self {
-            Change::Override(Override { path, value }) => {
+            TimelineChange::Override(Override { path, value }) => {
                 overrides.to_mut().put(path, value.clone())
             }
-            Change::Restore(path) => overrides.to_mut().restore(path),
-            Change::Clear(kinds) if kinds.contains(&EventKind::Overrides) => {
+            TimelineChange::Restore(path) => overrides.to_mut().restore(path),
+            TimelineChange::Clear(kinds) if kinds.contains(&EventKind::Overrides) => {
                 *overrides = Cow::default()
             }
-            Change::Clear(_)
-            | Change::Spot(_)
-            | Change::Rebalance(_)
-            | Change::Maintenance(_)
-            | Change::MaintenanceState(_)
-            | Change::TargetLifecycleState(_) => {}
+            TimelineChange::Clear(_)
+            | TimelineChange::Spot(_)
+            | TimelineChange::Rebalance(_)
+            | TimelineChange::Maintenance(_)
+            | TimelineChange::MaintenanceState(_)
+            | TimelineChange::TargetLifecycleState(_) => {}
         }
     }
 }
@@ -505,7 +509,7 @@ mod tests {
     #[rustfmt::skip]
     fn a_step_counts_from_its_time_on() {
         let instance = everything();
-        let (json, untouched) = (r#"Set("{\"a\":\"t\",\"b\":[1]}")"#, "Untouched");
+        let (json, untouched) = (r#"Set("{\"a\":\"t\",\"b\":[1]}")"#, "NotOverridden");
         for (second, spot, rebalance, scheduled, history, state, x, address) in [
             (9, false, false, false, false, "InService", r#"Set("0")"#, "Hidden"),
             (10, true, false, false, false, "InService", r#"Set("0")"#, "Hidden"),
@@ -572,7 +576,7 @@ mod tests {
         let mut instance = everything();
         let step = |second, state| Step {
             at: at(second),
-            set: Change::TargetLifecycleState(state),
+            set: TimelineChange::TargetLifecycleState(state),
         };
         let steps = [
             step(300, TargetLifecycleState::Detached),
@@ -607,7 +611,7 @@ mod tests {
         let mut instance = before.clone();
         let states = (0..60).map(|second| Step {
             at: at(200 + second),
-            set: Change::TargetLifecycleState(TargetLifecycleState::Standby),
+            set: TimelineChange::TargetLifecycleState(TargetLifecycleState::Standby),
         });
         let faults = instance.schedule(states, at(0)).unwrap_err();
         assert_eq!(faults, ["a timeline has at most 64 steps, not 70"]);
@@ -642,7 +646,7 @@ mod tests {
             let mut instance = everything();
             let clear = Step {
                 at: at(second),
-                set: Change::Clear(kinds.clone()),
+                set: TimelineChange::Clear(kinds.clone()),
             };
             let before = instance
                 .imds
@@ -672,11 +676,11 @@ mod tests {
         let new = [
             Step {
                 at: at(45),
-                set: Change::Clear(vec![Rebalance, EventKind::TargetLifecycleState]),
+                set: TimelineChange::Clear(vec![Rebalance, EventKind::TargetLifecycleState]),
             },
             Step {
                 at: at(55),
-                set: Change::TargetLifecycleState(state),
+                set: TimelineChange::TargetLifecycleState(state),
             },
         ];
         assert_eq!(instance.schedule(new, at(0)).unwrap().len(), 1);
@@ -704,8 +708,8 @@ mod tests {
             at: at(second),
             set,
         };
-        let standby = || Change::TargetLifecycleState(TargetLifecycleState::Standby);
-        let clear = |kind| Change::Clear(vec![kind]);
+        let standby = || TimelineChange::TargetLifecycleState(TargetLifecycleState::Standby);
+        let clear = |kind| TimelineChange::Clear(vec![kind]);
         for (new, left) in [
             (step(0, clear(EventKind::Spot)), Some(0)),
             (step(0, clear(EventKind::Rebalance)), Some(64)),

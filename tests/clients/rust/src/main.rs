@@ -1,7 +1,8 @@
-//! What the AWS SDK for Rust reads through the metadata service, as one JSON object.
+//! Reports what the AWS SDK for Rust reads from the metadata service, as one JSON object.
 //!
-//! `aws-config` loads its defaults as every program does that uses the SDK. It has the metadata address built in, so this
-//! runs only where the address is the test's own: `IMDSD_TEST_NOT_IN` names the network namespace of the machine.
+//! `aws-config` loads its defaults, as in every program that uses the SDK. The metadata address is
+//! built into it, so this program runs only in a namespace where a test owns that address:
+//! `IMDSD_TEST_NOT_IN` names the machine's own network namespace.
 
 use aws_config::{BehaviorVersion, imds, provider_config::ProviderConfig};
 use aws_credential_types::provider::ProvideCredentials as _;
@@ -9,15 +10,15 @@ use aws_credential_types::provider::ProvideCredentials as _;
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let machine =
-        std::env::var("IMDSD_TEST_NOT_IN").expect("only a test that made a namespace runs this");
+        std::env::var("IMDSD_TEST_NOT_IN").expect("a test sets IMDSD_TEST_NOT_IN");
     let here = std::fs::read_link("/proc/self/ns/net").expect("Linux has network namespaces");
     assert_ne!(
         here.to_str(),
         Some(machine.as_str()),
-        "this is the machine's own network"
+        "must not run in the machine's own network"
     );
 
-    // The metadata service speaks plain HTTP, and a client that knows nothing else builds in a fraction of the time.
+    // The metadata service uses plain HTTP. A client without TLS builds in a fraction of the time.
     let http = aws_smithy_http_client::Builder::new().build_http();
     let config = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http.clone())
@@ -25,11 +26,11 @@ async fn main() {
         .await;
     let chain = config
         .credentials_provider()
-        .expect("the chain has providers");
+        .expect("the credential chain has providers");
     let credentials = chain
         .provide_credentials()
         .await
-        .expect("the metadata service has credentials");
+        .expect("the metadata service returns credentials");
 
     let client = imds::Client::builder()
         .configure(&ProviderConfig::without_region().with_http_client(http))
@@ -37,7 +38,7 @@ async fn main() {
     let instance_id = client
         .get("/latest/meta-data/instance-id")
         .await
-        .expect("there is an instance id");
+        .expect("the metadata service returns an instance id");
 
     println!(
         "{}",
@@ -51,7 +52,7 @@ async fn main() {
     );
 }
 
-/// The manifest pins it.
+/// Returns the version that the manifest pins.
 fn aws_config_version() -> &'static str {
     include_str!("../Cargo.toml")
         .split("\"=")

@@ -1,7 +1,8 @@
-//! What the AWS SDK for Rust makes of the EC2 API's answers, as one JSON object: `ec2 ENDPOINT INSTANCE`.
+//! Reports how the AWS SDK for Rust reads the EC2 API's replies, as one JSON object:
+//! `imdsd-client-tests-rust-ec2 ENDPOINT INSTANCE`.
 //!
-//! It changes an option, reads it back, and is refused twice. The endpoint and the keys (AWS_ACCESS_KEY_ID and
-//! AWS_SECRET_ACCESS_KEY) are the test's own: nothing is looked for anywhere else.
+//! It changes an option, reads it back, and makes two calls that must fail. The endpoint and the keys
+//! (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY) belong to the test; no other source is searched.
 
 use aws_credential_types::Credentials;
 use aws_sdk_ec2::config::{BehaviorVersion, Region};
@@ -12,10 +13,10 @@ use aws_sdk_ec2::{Client, Config};
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let [endpoint, instance] =
-        [1, 2].map(|n| std::env::args().nth(n).expect("ec2 ENDPOINT INSTANCE"));
+        [1, 2].map(|n| std::env::args().nth(n).expect("arguments: ENDPOINT INSTANCE"));
     assert!(
         endpoint.starts_with("http://127.0.0.1:"),
-        "the endpoint is a test's own"
+        "the endpoint must be on loopback"
     );
     let [id, secret] =
         ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"].map(|name| std::env::var(name).expect(name));
@@ -35,13 +36,13 @@ async fn main() {
             .http_put_response_hop_limit(limit)
             .send()
     };
-    let modified = modify(&instance, 7).await.expect("it is modified");
+    let modified = modify(&instance, 7).await.expect("the change is accepted");
     let options = modified
         .instance_metadata_options()
-        .expect("the options come back");
+        .expect("the reply has the options");
     assert_eq!(options.http_put_response_hop_limit(), Some(7));
 
-    // As Terraform does: until the sockets carry it.
+    // Poll as Terraform does, until the sockets have the new options.
     let mut state = None;
     for _ in 0..100 {
         let described = ec2
@@ -49,33 +50,36 @@ async fn main() {
             .instance_ids(&instance)
             .send()
             .await
-            .expect("it is described");
-        let found = described.reservations()[0].instances()[0]
+            .expect("the description is accepted");
+        let options = described.reservations()[0].instances()[0]
             .metadata_options()
-            .expect("it has options")
+            .expect("the description has the options")
             .clone();
         assert_eq!(
-            (found.http_put_response_hop_limit(), found.http_tokens()),
+            (
+                options.http_put_response_hop_limit(),
+                options.http_tokens()
+            ),
             (Some(7), Some(&HttpTokensState::Required))
         );
-        state = found.state().cloned();
+        state = options.state().cloned();
         if state == Some(InstanceMetadataOptionsState::Applied) {
             break;
         }
         tokio::time::sleep(std::time::Duration::from_millis(100)).await;
     }
-    let too_far = modify(&instance, 65)
+    let out_of_range = modify(&instance, 65)
         .await
-        .expect_err("65 hops are too many");
-    let nobody = modify("i-00000000000000000", 1)
+        .expect_err("a hop limit of 65 is out of range");
+    let unknown = modify("i-00000000000000000", 1)
         .await
-        .expect_err("nobody has this id");
+        .expect_err("the instance id is unknown");
     println!(
         "{}",
         serde_json::json!({
             "modified": modified.instance_id(),
             "state": state.map(|state| state.as_str().to_string()),
-            "refused": [too_far.code(), nobody.code()],
+            "refused": [out_of_range.code(), unknown.code()],
         })
     );
 }
