@@ -9,8 +9,8 @@ use crate::document::near_miss::hint;
 /// How a time is written, for messages and help.
 pub const TIME: &str = "2026-06-01T10:00:00Z, or with an offset, 2026-06-01T12:00:00+02:00";
 
-/// The maximum number of deserialization faults that are reported for one value. A file with more is
-/// probably not an instance document at all.
+/// The maximum number of deserialization faults that are reported for one value. A file with more
+/// is probably not an instance document at all.
 const MAX_FAULTS: usize = 200;
 
 /// The fields of scenarios that are a word or an object with one key.
@@ -38,7 +38,7 @@ const TIMES: [&str; 9] = [
 ];
 
 /// What could be read of a value, and the faults of the rest.
-pub(super) struct Partial<T> {
+pub(super) struct PartialValue<T> {
     /// The value without the removed parts; `None` if not even that could be read.
     pub(super) value: Option<T>,
     /// The faults, at paths in the original value.
@@ -49,12 +49,12 @@ pub(super) struct Partial<T> {
 
 /// Reads a value and collects all faults. Deserializing stops at the first fault, so that part is
 /// removed from `value` and the rest is tried again.
-pub(super) fn deserialize_all_faults<T: DeserializeOwned>(value: &mut Value) -> Partial<T> {
+pub(super) fn deserialize_all_faults<T: DeserializeOwned>(value: &mut Value) -> PartialValue<T> {
     let (mut faults, mut removed) = (Vec::new(), Vec::new());
     while faults.len() < MAX_FAULTS {
         let error = match serde_path_to_error::deserialize::<_, T>(&*value) {
             Ok(read) => {
-                return Partial {
+                return PartialValue {
                     value: Some(read),
                     faults,
                     removed,
@@ -88,7 +88,7 @@ pub(super) fn deserialize_all_faults<T: DeserializeOwned>(value: &mut Value) -> 
         }
         removed.push(whole_in_original);
     }
-    Partial {
+    PartialValue {
         value: None,
         faults,
         removed,
@@ -114,8 +114,8 @@ fn insert_placeholder(value: &mut Value, path: &JsonPath, field: &str) -> bool {
     }
 }
 
-/// Finds arrays where an object was expected. serde reads the elements of such an array as the fields
-/// of a struct in their order; no operator means that.
+/// Finds arrays where an object was expected. serde reads the elements of such an array as the
+/// fields of a struct in their order; no operator means that.
 pub(super) fn array_for_object_faults(
     written: &Value,
     read: &Value,

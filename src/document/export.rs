@@ -1,5 +1,5 @@
-//! Exporting instances as documents and importing them again. Secrets are left out unless the operator
-//! asks for them.
+//! Exporting instances as documents and importing them again. Secrets are left out unless the
+//! operator asks for them.
 //!
 //! [`LEFT_OUT`] is a placeholder for a secret. An imported instance with the placeholder keeps the
 //! stored secret, if that belongs to the same access key. Otherwise the placeholder is a fault, so

@@ -79,8 +79,8 @@ fn near_misses(instance: &Map<String, Value>) -> Vec<PathFault> {
         .collect()
 }
 
-/// Finds fields that begin with a lower-case letter. All of EC2's fields begin with a capital letter;
-/// any other would be ignored.
+/// Finds fields that begin with a lower-case letter. All of EC2's fields begin with a capital
+/// letter; any other would be ignored.
 fn uncapitalized_fields(path: &JsonPath, value: &Value, faults: &mut Vec<PathFault>) {
     match value {
         Value::Array(elements) => {

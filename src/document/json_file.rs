@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::document::deserialize::{Partial, array_for_object_faults, deserialize_all_faults};
+use crate::document::deserialize::{PartialValue, array_for_object_faults, deserialize_all_faults};
 use crate::document::json_path::{JsonPath, PathFault};
 use crate::document::source_map::SourceMap;
 use crate::fault::Fault;
@@ -43,7 +43,7 @@ impl<'t> JsonFile<'t> {
     /// fit.
     pub fn read<T: Serialize + DeserializeOwned>(&self) -> Result<T, Vec<Fault>> {
         let mut faults = self.source.duplicate_keys();
-        let Partial {
+        let PartialValue {
             value: read,
             faults: of_values,
             ..

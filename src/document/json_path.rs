@@ -77,8 +77,8 @@ impl JsonPath {
         matches!(self.0.last(), Some(PathSegment::Key(key)) if fields.contains(&key.as_str()))
     }
 
-    /// Returns the path of a deserialization error, as far as the value has it, and the path of what
-    /// must be removed because of it.
+    /// Returns the path of a deserialization error, as far as the value has it, and the path of
+    /// what must be removed because of it.
     pub(super) fn of_error(
         value: &Value,
         path: &serde_path_to_error::Path,
@@ -140,8 +140,8 @@ impl JsonPath {
         }
     }
 
-    /// Returns this path as it was before the removals. Each removal moved the later elements of its
-    /// array one index down.
+    /// Returns this path as it was before the removals. Each removal moved the later elements of
+    /// its array one index down.
     pub(super) fn before_removals(&self, removed: &[JsonPath]) -> JsonPath {
         let mut before = JsonPath::root();
         for segment in &self.0 {

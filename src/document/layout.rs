@@ -1,5 +1,5 @@
-//! The four layouts of a document: the whole output of `aws ec2 describe-instances`, one reservation
-//! of it, an array of instances, or one instance.
+//! The four layouts of a document: the whole output of `aws ec2 describe-instances`, one
+//! reservation of it, an array of instances, or one instance.
 
 use serde_json::{Map, Value};
 

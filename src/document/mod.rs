@@ -2,12 +2,12 @@
 //! `aws ec2 describe-instances`.
 //!
 //! A document is the command's whole output, one reservation of it, an array of instances, or one
-//! instance. EC2's output is accepted unchanged; what EC2 does not print is in the instance's `Imds`
-//! object. All faults are reported at once, each with its file, line and field.
+//! instance. EC2's output is accepted unchanged; what EC2 does not print is in the instance's
+//! `Imds` object. All faults are reported at once, each with its file, line and field.
 //!
 //! Refused: a key that appears twice in one object; an unknown field in `Imds`; a misspelled field
-//! whose setting would be lost; two instances with one id; and values that metadata cannot show (see
-//! [`faults`]). Not supported: YAML, comments, and the text and table output of the AWS CLI.
+//! whose setting would be lost; two instances with one id; and values that metadata cannot show
+//! (see [`faults`]). Not supported: YAML, comments, and the text and table output of the AWS CLI.
 //!
 //! A document goes through these files in order; only `read` reads files:
 //!

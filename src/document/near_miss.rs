@@ -1,7 +1,7 @@
 //! Near misses: the known word that a misspelled one was probably meant to be.
 
-/// Returns the known word that `word` was probably meant to be. Letter case does not count; up to two
-/// letters can differ, fewer in words of less than eight letters.
+/// Returns the known word that `word` was probably meant to be. Letter case does not count; up to
+/// two letters can differ, fewer in words of less than eight letters.
 pub fn near_miss<'w>(word: &str, known: &[&'w str]) -> Option<&'w str> {
     let distance = |candidate: &str| edit_distance(&word.to_lowercase(), &candidate.to_lowercase());
     let closest = known.iter().min_by_key(|candidate| distance(candidate))?;

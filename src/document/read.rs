@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::de::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::document::deserialize::{Partial, array_for_object_faults, deserialize_all_faults};
+use crate::document::deserialize::{PartialValue, array_for_object_faults, deserialize_all_faults};
 use crate::document::export;
 use crate::document::fields::{IMDS, misspelled_fields, unread_fields};
 use crate::document::json_file::JsonFile;
@@ -80,8 +80,8 @@ pub fn read(file: &Path, text: &str) -> Result<Vec<Instance>, Vec<Fault>> {
     instances_or_faults(documents, faults)
 }
 
-/// Reads the instances of several texts. Unlike [`read`] it accepts secrets that an export left out:
-/// the caller restores or refuses them.
+/// Reads the instances of several texts. Unlike [`read`] it accepts secrets that an export left
+/// out: the caller restores or refuses them.
 pub fn read_texts<'t>(
     texts: impl IntoIterator<Item = (&'t Path, &'t str)>,
 ) -> Result<Vec<InstanceDocument>, Vec<Fault>> {
@@ -102,8 +102,8 @@ pub fn read_path(path: &Path) -> Result<Vec<Instance>, Vec<Fault>> {
     instances_or_faults(documents, faults)
 }
 
-/// Like [`read_path`], but returns the place of each instance, and valid instances even if others have
-/// faults.
+/// Like [`read_path`], but returns the place of each instance, and valid instances even if others
+/// have faults.
 pub fn read_documents(path: &Path) -> (Vec<InstanceDocument>, Vec<Fault>) {
     let (texts, mut faults) = read_files(path);
     let mut documents = Vec::new();
@@ -226,7 +226,7 @@ fn parse(file: &Path, text: &str) -> (Vec<InstanceDocument>, Vec<Fault>) {
 fn parse_instance(raw: RawInstance) -> Result<(Instance, DocumentFields), Vec<PathFault>> {
     let mut faults = misspelled_fields(&raw.members);
     let mut value = Value::Object(raw.members);
-    let Partial {
+    let PartialValue {
         value: instance,
         faults: of_values,
         removed,
@@ -248,7 +248,8 @@ fn parse_instance(raw: RawInstance) -> Result<(Instance, DocumentFields), Vec<Pa
         interface.mac_address.make_ascii_lowercase();
     }
 
-    // Parts that were removed because of a fault are not validated: they would be reported as missing.
+    // Parts that were removed because of a fault are not validated: they would be reported as
+    // missing.
     of_instance.extend(instance_faults(&instance));
     for PathFault { path, message } in of_instance {
         let path = path.before_removals(&removed);

@@ -1,5 +1,5 @@
-//! Scenarios: a named sequence of events in a JSON file, for instances that it selects by id or by tag.
-//! Times count from the start of the scenario, or are times on the wall clock.
+//! Scenarios: a named sequence of events in a JSON file, for instances that it selects by id or by
+//! tag. Times count from the start of the scenario, or are times on the wall clock.
 //!
 //! ```json
 //! { "Name": "spot", "Targets": "All", "Steps": [
@@ -8,9 +8,9 @@
 //! ```
 //!
 //! Each step is an [`EventRequest`] and can have its own targets. Faults are reported like those of
-//! instance documents, all at once. Refused: whatever an [`EventRequest`] refuses, a scenario without
-//! steps or with more than [`MAX_STEPS`], and one without targets. Not supported: repetition,
-//! conditions, and completing an event whose id was generated.
+//! instance documents, all at once. Refused: whatever an [`EventRequest`] refuses, a scenario
+//! without steps or with more than [`MAX_STEPS`], and one without targets. Not supported:
+//! repetition, conditions, and completing an event whose id was generated.
 
 use std::path::Path;
 
@@ -90,9 +90,9 @@ impl Scenario {
         }
     }
 
-    /// Returns the timeline steps of a scenario that starts at `start`, in time order, each with its
-    /// targets; or the messages about its faults. `random` provides ids for scheduled events without
-    /// one.
+    /// Returns the timeline steps of a scenario that starts at `start`, in time order, each with
+    /// its targets; or the messages about its faults. `random` provides ids for scheduled events
+    /// without one.
     pub fn steps(
         &self,
         start: Timestamp,

@@ -788,7 +788,8 @@ fn the_shipped_documents_are_accepted() {
     }
 }
 
-/// Fields of EC2's output that imdsd does not read: <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Instance.html>
+/// Fields of EC2's output that imdsd does not read:
+/// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Instance.html>
 #[test]
 fn no_field_of_ec2_is_taken_for_a_misspelled_one() {
     let fields = "BootMode CapacityBlockId CapacityReservationId CapacityReservationSpecification CpuOptions \
@@ -887,7 +888,8 @@ fn a_directory_is_read_in_name_order_without_hidden_files() {
         Ok(1)
     );
 
-    // A second document of one instance, one that is not text, and a dangling link: all are reported.
+    // A second document of one instance, one that is not text, and a dangling link: all are
+    // reported.
     write("f.json", "i-00000002");
     std::fs::write(directory.path().join("g.json"), b"\xff\xfe{\0}\0").unwrap();
     std::os::unix::fs::symlink("nowhere", directory.path().join("h.json")).unwrap();

@@ -14,7 +14,8 @@ use crate::instance::events::{
 /// The command of the mock, which selects the events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MockCommand {
-    /// No command: spot and scheduled events, and the Auto Scaling events if the file configures them.
+    /// No command: spot and scheduled events, and the Auto Scaling events if the file configures
+    /// them.
     #[default]
     All,
     /// `spot`
@@ -25,8 +26,9 @@ pub enum MockCommand {
     AsgLifecycle,
 }
 
-/// Returns the steps of a configuration in time order. Events are absent until their step, as EC2 does
-/// not show them earlier. Sets the lifecycle state before the first step of the Auto Scaling events.
+/// Returns the steps of a configuration in time order. Events are absent until their step, as EC2
+/// does not show them earlier. Sets the lifecycle state before the first step of the Auto Scaling
+/// events.
 pub(super) fn event_steps(
     settings: &mut Settings<'_>,
     command: MockCommand,
@@ -114,8 +116,8 @@ fn spot_steps(settings: &mut Settings<'_>, notice: Timestamp) -> [Step; 2] {
     ]
 }
 
-/// Returns the scheduled event, with the mock's defaults. Older versions of the mock call the section
-/// `scheduled-events`.
+/// Returns the scheduled event, with the mock's defaults. Older versions of the mock call the
+/// section `scheduled-events`.
 fn maintenance_event(settings: &mut Settings<'_>) -> Maintenance {
     let keys = |field: &str| {
         [
@@ -169,8 +171,8 @@ fn lifecycle_steps(settings: &mut Settings<'_>) -> Vec<Step> {
     steps.collect()
 }
 
-/// Returns the listed states with their times: `["InService", "2m", "Terminated"]` alternates states
-/// and times or durations.
+/// Returns the listed states with their times: `["InService", "2m", "Terminated"]` alternates
+/// states and times or durations.
 fn lifecycle_states(settings: &mut Settings<'_>) -> Vec<(Timestamp, TargetLifecycleState)> {
     const KEY: &str = "autoscaling.target-lifecycle-state";
     let Some(words) = settings.texts(KEY) else {

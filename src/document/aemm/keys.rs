@@ -10,8 +10,8 @@ use crate::instance::{Instance, Ipv6Address, Monitoring, NetworkInterface};
 pub(super) struct Leaf {
     /// The mock's name for its value and its path.
     pub(super) key: &'static str,
-    /// The path below the version. `{mac}`, `{public}` and `{eia}` are placeholders for names of the
-    /// instance.
+    /// The path below the version. `{mac}`, `{public}` and `{eia}` are placeholders for names of
+    /// the instance.
     pub(super) path: &'static str,
     /// Returns what an instance shows there without overrides.
     pub(super) shown: fn(&Instance) -> Option<String>,

@@ -1,5 +1,5 @@
-//! The mock's leaves of the metadata tree: their values go into the instance, or into its overrides if
-//! the instance would not show them.
+//! The mock's leaves of the metadata tree: their values go into the instance, or into its overrides
+//! if the instance would not show them.
 
 use crate::document::aemm::keys::{FIXED_PATHS, KNOWN_KEYS, LEAVES, Leaf, eth0};
 use crate::document::aemm::settings::Settings;
@@ -138,7 +138,8 @@ struct PathNames {
 }
 
 impl PathNames {
-    /// Returns the names of an instance. `public` and `accelerator` are those from the file, if any.
+    /// Returns the names of an instance. `public` and `accelerator` are those from the file, if
+    /// any.
     fn of(instance: &Instance, public: Option<String>, accelerator: Option<String>) -> PathNames {
         let address = || {
             instance

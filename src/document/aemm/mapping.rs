@@ -217,8 +217,8 @@ fn identity_fields(instance: &Instance) -> [(&'static str, Option<String>); 12] 
     ]
 }
 
-/// Sets the user data. Since version 1.11 the mock has it in base64; other texts are taken as they are,
-/// as by older versions.
+/// Sets the user data. Since version 1.11 the mock has it in base64; other texts are taken as they
+/// are, as by older versions.
 pub(super) fn set_user_data(settings: &mut Settings<'_>, instance: &mut Instance) {
     for key in ["metadata.values.userdata", "userdata.values.userdata"] {
         let Some(text) = settings.text(key) else {

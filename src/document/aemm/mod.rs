@@ -2,13 +2,15 @@
 //! timeline and a port.
 //!
 //! The keys are read as the mock reads them: in any letter case, dotted or nested, with numbers as
-//! texts. The defaults are in `config/aemm-instance.json`. A value that EC2 has a field for goes into
-//! the instance. A value that the instance would not show goes into its overrides, at the mock's path
-//! or at the one from the file. Events become steps of a timeline that begins when the file is read.
+//! texts. The defaults are in `config/aemm-instance.json`. A value that EC2 has a field for goes
+//! into the instance. A value that the instance would not show goes into its overrides, at the
+//! mock's path or at the one from the file. Events become steps of a timeline that begins when the
+//! file is read.
 //!
-//! Refused: what imdsd cannot serve faithfully, for example an invalid MAC address, or another path for
-//! leaves that depend on options, role deliveries or signatures. Warned of: settings that are ignored.
-//! Not read: the mock's environment variables and flags. `docs/from-the-mock.md` lists every key.
+//! Refused: what imdsd cannot serve faithfully, for example an invalid MAC address, or another path
+//! for leaves that depend on options, role deliveries or signatures. Warned of: settings that are
+//! ignored. Not read: the mock's environment variables and flags. `docs/from-the-mock.md` lists
+//! every key.
 //!
 //! | file | concept |
 //! |---|---|

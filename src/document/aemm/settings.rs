@@ -114,7 +114,7 @@ impl<'t> Settings<'t> {
         (!members.is_empty()).then(|| value.to_string())
     }
 
-    /// Returns the elements of an array of texts; `None` in the inner place if it is something else.
+    /// Returns the elements of an array of texts; `Some(None)` if the value is something else.
     pub(super) fn texts(&mut self, key: &str) -> Option<Option<Vec<&'t str>>> {
         let value = self.by_key.get(key)?.value;
         self.used.insert(key.to_string());
@@ -145,8 +145,8 @@ impl<'t> Settings<'t> {
         time
     }
 
-    /// Returns the first of several times that is given. All of them are read, so that each fault is
-    /// reported.
+    /// Returns the first of several times that is given. All of them are read, so that each fault
+    /// is reported.
     pub(super) fn first_time(&mut self, keys: &[&str]) -> Option<Timestamp> {
         let times: Vec<_> = keys.iter().map(|key| self.time(key)).collect();
         times.into_iter().flatten().next()

@@ -21,8 +21,8 @@ use crate::instance::{Instance, MAX_USER_DATA, Overrides, tags};
 
 pub use ssh::{is_authorized_key, is_os_user};
 
-/// Returns the faults of an instance: the field, and what is wrong with it. For documents, and for a
-/// change of an instance before it is stored.
+/// Returns the faults of an instance: the field, and what is wrong with it. For documents, and for
+/// a change of an instance before it is stored.
 pub fn faults(instance: &Instance) -> Vec<FieldFault> {
     instance_faults(instance)
         .into_iter()

@@ -173,8 +173,8 @@ fn is_endpoint(text: &str) -> bool {
 }
 
 /// Returns whether a text is `arn:PARTITION:iam:REGION:ACCOUNT:role/NAME`. Only AWS requires twelve
-/// digits for the account: Ceph's accounts contain letters, and with MinIO region and account can be
-/// empty.
+/// digits for the account: Ceph's accounts contain letters, and with MinIO region and account can
+/// be empty.
 fn is_role_arn(text: &str) -> bool {
     let parts: Vec<_> = text.splitn(6, ':').collect();
     let ["arn", partition, "iam", region, account, role] = parts[..] else {

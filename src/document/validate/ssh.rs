@@ -36,8 +36,8 @@ pub(super) fn check_managed_keys(instance: &Instance, faults: &mut Vec<PathFault
     }
 }
 
-/// Returns whether a text can be the name of a user of the guest's operating system, and a segment of
-/// a path: 1 to 32 letters, digits and `_.-@`, except `.` and `..`.
+/// Returns whether a text can be the name of a user of the guest's operating system, and a segment
+/// of a path: 1 to 32 letters, digits and `_.-@`, except `.` and `..`.
 pub fn is_os_user(name: &str) -> bool {
     let letters = name
         .bytes()
@@ -45,8 +45,9 @@ pub fn is_os_user(name: &str) -> bool {
     letters && (1..=32).contains(&name.len()) && !matches!(name, "." | "..")
 }
 
-/// Returns whether a text is one line of authorized_keys: `ssh-ed25519 AAAA… comment`. The base64 part
-/// repeats the key type (RFC 4253, section 6.6), which a truncated or mixed-up line rarely matches.
+/// Returns whether a text is one line of authorized_keys: `ssh-ed25519 AAAA… comment`. The base64
+/// part repeats the key type (RFC 4253, section 6.6), which a truncated or mixed-up line rarely
+/// matches.
 pub fn is_authorized_key(line: &str) -> bool {
     if line.chars().any(char::is_control) {
         return false;
