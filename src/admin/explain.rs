@@ -5,6 +5,7 @@
 //! have ended before it, what the gate would say is told all the same, and that nothing reaches it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -306,7 +307,7 @@ fn source_address(listener: &str, address: IpAddr) -> Attachment {
 /// How far a packet comes.
 struct Found<'s> {
     /// Whose it would be.
-    entry: Option<&'s Entry>,
+    entry: Option<&'s Arc<Entry>>,
     /// Why, or what it ends at.
     why: String,
     /// Whether it reaches the gate.

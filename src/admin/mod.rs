@@ -23,7 +23,7 @@
 //! them in. A refusal is `{"Code": …, "Message": …}`, with `Faults` where documents have some; nothing is changed then,
 //! unless it is a 500: the store failed, and the message says what may be changed.
 //!
-//! Who may call is decided by [`socket`], before this is asked. The door belongs to whoever runs the host: the policies of
+//! Who may call is decided by `net::unix`, before this is asked. The door belongs to whoever runs the host: the policies of
 //! access keys and the account's HttpTokensEnforced bind the EC2 API, not it. It knows neither of the other two planes. What
 //! it needs of them comes as a [`DaemonView`].
 
@@ -32,7 +32,7 @@ mod events;
 mod explain;
 mod instances;
 mod metrics;
-pub mod socket;
+mod service;
 #[cfg(test)]
 mod tests;
 
@@ -64,7 +64,7 @@ pub trait DaemonView: Send + Sync {
     /// What the data plane would answer to a request for an instance.
     fn predict(
         &self,
-        entry: &Entry,
+        entry: &Arc<Entry>,
         family: Family,
         asked: &ExplainedRequest,
         now: Moment,

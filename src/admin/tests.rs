@@ -8,6 +8,7 @@ use super::*;
 use crate::config::demo_instance;
 use crate::document;
 use crate::instance::{Attachment, HttpTokens, InstanceState, OptionsUpdate};
+use crate::net::unix;
 use crate::registry::memory::MemoryStore;
 use crate::registry::store::Loaded;
 use crate::registry::{Account, Record, Store, UnreadableRecord};
@@ -27,7 +28,13 @@ impl DaemonView for Around {
             .collect()
     }
 
-    fn predict(&self, _: &Entry, _: Family, asked: &ExplainedRequest, _: Moment) -> PredictedReply {
+    fn predict(
+        &self,
+        _: &Arc<Entry>,
+        _: Family,
+        asked: &ExplainedRequest,
+        _: Moment,
+    ) -> PredictedReply {
         PredictedReply {
             status: Some(401),
             rule: format!("{} {}", asked.method, asked.path),
@@ -977,6 +984,13 @@ fn a_clear_takes_back_what_is_to_come_and_says_so() {
     );
 }
 
+/// A command that waits for its turn outlasts the clients before it that read nothing.
+#[test]
+fn a_command_waits_longer_than_a_connection_can_last() {
+    let times = unix::CALLER_TIMES;
+    assert!(times.connection + times.ending < client::PATIENCE);
+}
+
 /// As many callers as are served at once, who ask for more than their sockets hold and read none of it.
 #[test]
 fn callers_who_do_not_read_their_answers_keep_nobody_out_for_good() {
@@ -985,13 +999,13 @@ fn callers_who_do_not_read_their_answers_keep_nobody_out_for_good() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("admin.sock");
     plane.runtime.block_on(async {
-        let lasting = socket::Lasting {
+        let lasting = unix::ConnectionTimes {
             connection: Duration::from_millis(100),
             ending: Duration::from_millis(100),
         };
-        let serving = socket::AdminSocket::open(&path, &[])
+        let serving = unix::UnixSocket::open(&path, &[])
             .unwrap()
-            .serve_for(Arc::clone(&plane.admin), lasting);
+            .serve_for(plane.admin.clone(), lasting);
         let mut deaf = Vec::new();
         for _ in 0..16 {
             let mut caller = tokio::net::UnixStream::connect(&path).await.unwrap();
@@ -1041,13 +1055,13 @@ fn what_a_caller_asked_for_who_hung_up_before_its_turn_is_not_done() {
         caller
     };
     plane.runtime.block_on(async {
-        let lasting = socket::Lasting {
+        let lasting = unix::ConnectionTimes {
             connection: Duration::from_millis(100),
             ending: Duration::from_millis(100),
         };
-        let serving = socket::AdminSocket::open(&path, &[])
+        let serving = unix::UnixSocket::open(&path, &[])
             .unwrap()
-            .serve_for(Arc::clone(&plane.admin), lasting);
+            .serve_for(plane.admin.clone(), lasting);
         // As many as are served at once, who say nothing.
         let silent = [(); 16].map(|()| std::os::unix::net::UnixStream::connect(&path).unwrap());
         drop(calls(&format!("DELETE /v1/instances/{ID}")));
