@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// How a guest is connected to an instance. An instance can have several attachments: session tokens
-/// belong to the instance, not to the attachment.
+/// How a guest is connected to an instance. An instance can have several attachments: session
+/// tokens belong to the instance, not to the attachment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Attachment {
     /// All connections to this listener, by its name in the configuration: loopback and sidecars.
@@ -35,8 +35,8 @@ pub struct BridgePort {
     pub bridge: String,
     /// The interface of the port.
     pub port: String,
-    /// The mark of the port's packets, 1 to 2³²−1. It identifies the guest and must be unique on the
-    /// host.
+    /// The mark of the port's packets, 1 to 2³²−1. It identifies the guest and must be unique on
+    /// the host.
     pub mark: u32,
 }
 
@@ -44,8 +44,8 @@ pub struct BridgePort {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct SourceAddress {
-    /// A listener of the configuration with `anti_spoofed = true`: the operator guarantees that no guest
-    /// there can use the address of another.
+    /// A listener of the configuration with `anti_spoofed = true`: the operator guarantees that no
+    /// guest there can use the address of another.
     pub listener: String,
     /// The guest's address.
     pub address: IpAddr,
@@ -67,8 +67,8 @@ impl fmt::Display for Attachment {
     }
 }
 
-/// Returns the path of a network namespace: `ip netns` keeps named ones below /run/netns. An absolute
-/// path is returned as it is.
+/// Returns the path of a network namespace: `ip netns` keeps named ones below /run/netns. An
+/// absolute path is returned as it is.
 pub fn namespace_path(name: &str) -> PathBuf {
     Path::new("/run/netns").join(name)
 }
