@@ -31,7 +31,9 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{debug, warn};
 
-use super::{AdminApi, AdminRequest, Refusal};
+use super::api::AdminApi;
+use super::refusal::Refusal;
+use super::request::AdminRequest;
 
 /// Callers that are served at once.
 const SERVED: usize = 16;
@@ -275,7 +277,7 @@ async fn serve(
         async move {
             match admin {
                 Ok(admin) => answer(&admin, uid, request).await,
-                Err(()) => Ok(Refusal::stranger(uid).response()),
+                Err(()) => Ok(Refusal::unauthorized(uid).into_response()),
             }
         }
     });
@@ -318,7 +320,7 @@ async fn answer(
             let message = format!(
                 "a request has at most {MAX_BODY_BYTES} bytes; send the documents in several"
             );
-            return Ok(Refusal::new(413, "RequestEntityTooLarge", message).response());
+            return Ok(Refusal::new(413, "RequestEntityTooLarge", message).into_response());
         }
         // Broken, or too late: nobody waits for an answer.
         Ok(Err(_)) | Err(_) => return Err(io::Error::other("the body did not come")),
