@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::api::AdminApi;
 use crate::instance::InstanceState;
 use crate::net::status::{ListenersStatus, SocketState};
-use crate::registry::{Claim, OptionsState, Snapshot};
+use crate::registry::{Claimants, OptionsState, Snapshot};
 
 const STATES: [InstanceState; 6] = [
     InstanceState::Pending,
@@ -87,7 +87,7 @@ impl InstanceCounts {
 
 impl AttachmentCounts {
     fn of(snapshot: &Snapshot, listeners: &ListenersStatus) -> AttachmentCounts {
-        let is_disputed = |claim: &Claim| matches!(claim, Claim::Disputed(_));
+        let is_disputed = |claim: &Claimants| matches!(claim, Claimants::Conflict(_));
         AttachmentCounts {
             disputed: snapshot
                 .claims()

@@ -8,7 +8,7 @@ use super::refusal::Refusal;
 use super::reply::AdminReply;
 use crate::document::export::{self, Secrets};
 use crate::instance::{Attachment, InstanceId};
-use crate::registry::{Claim, Entry, Left, Registry, Snapshot, StoreError, UpdateError};
+use crate::registry::{Claimants, Entry, Registry, Snapshot, StoreError, StoredState, UpdateError};
 
 /// Returns a summary of every instance, and the ids of those that are quarantined.
 pub(super) fn list(snapshot: &Snapshot) -> Value {
@@ -51,7 +51,7 @@ fn summary(snapshot: &Snapshot, entry: &Entry) -> Value {
 /// An attachment, with the other instances that claim it.
 fn attachment_summary(snapshot: &Snapshot, attachment: &Attachment, id: &InstanceId) -> Value {
     let mut summary = json!({ "Attachment": attachment, "Text": attachment.to_string() });
-    if let Some(Claim::Disputed(claimants)) = snapshot.claim(attachment) {
+    if let Some(Claimants::Conflict(claimants)) = snapshot.claim(attachment) {
         let others: Vec<&InstanceId> = claimants.iter().filter(|other| *other != id).collect();
         if !others.is_empty() {
             summary["DisputedWith"] = json!(others);
@@ -107,9 +107,9 @@ pub(super) async fn delete(
 
 /// The state of an instance whose removal failed.
 fn after_failed_delete(error: &StoreError) -> &'static str {
-    match error.left {
-        Left::Old => "the instance is unchanged",
-        Left::Unknown => {
+    match error.stored {
+        StoredState::Previous => "the instance is unchanged",
+        StoredState::Unknown => {
             "its record may or may not exist, and the instance is not served until that is known"
         }
     }

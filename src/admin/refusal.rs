@@ -8,7 +8,7 @@ use serde_json::json;
 use super::reply::json_response;
 use crate::fault::Fault;
 use crate::instance::InstanceId;
-use crate::registry::{Changed, Left, QuarantineReason, Snapshot, StoreError};
+use crate::registry::{PartialEffect, QuarantineReason, Snapshot, StoreError, StoredState};
 
 /// Why a request was not carried out.
 #[derive(Debug)]
@@ -50,7 +50,7 @@ impl Refusal {
 
     /// Says why a snapshot has no entry of an instance: it is quarantined (409) or unknown (404).
     pub(super) fn absent_instance(snapshot: &Snapshot, id: &InstanceId) -> Refusal {
-        match snapshot.doubt(id) {
+        match snapshot.quarantine_reason(id) {
             Some(reason) => Refusal::incorrect_state(quarantine_message(id, reason)),
             None => Refusal::unknown_instance(id),
         }
@@ -76,11 +76,15 @@ impl Refusal {
 
     /// 500: the store failed in the middle of a transaction; `partial` says which instances may
     /// have changed.
-    pub(super) fn partly_stored(error: &StoreError, changed: Changed, partial: &str) -> Refusal {
-        match (changed, error.left) {
-            (Changed::Nothing, _) => Refusal::store(error, "nothing was changed"),
-            (Changed::Perhaps, Left::Old) => Refusal::store(error, partial),
-            (Changed::Perhaps, Left::Unknown) => {
+    pub(super) fn partly_stored(
+        error: &StoreError,
+        changed: PartialEffect,
+        partial: &str,
+    ) -> Refusal {
+        match (changed, error.stored) {
+            (PartialEffect::None, _) => Refusal::store(error, "nothing was changed"),
+            (PartialEffect::Possible, StoredState::Previous) => Refusal::store(error, partial),
+            (PartialEffect::Possible, StoredState::Unknown) => {
                 let quarantined = "the instance whose write failed is not served until its stored \
                                    record is known";
                 Refusal::store(error, &format!("{quarantined}; {partial}"))
@@ -126,7 +130,7 @@ pub(super) fn quarantine_message(id: &InstanceId, reason: QuarantineReason) -> S
              from a backup, or delete the instance (`imdsd instance delete {id}`) and put its \
              document"
         ),
-        QuarantineReason::Unsure => format!(
+        QuarantineReason::StateUnknown => format!(
             "a write of the record of {id} failed and its on-disk state is unknown, so the \
              instance is not served; the daemon keeps trying to restore the previous record, and \
              its log says what failed"

@@ -23,6 +23,7 @@ use crate::instance::events::request::{
 };
 use crate::instance::events::timeline::{EventKind, Step, TimelineChange};
 use crate::instance::events::{MaintenanceCode, SpotAction, TargetLifecycleState};
+use crate::plain_file;
 
 #[derive(Args)]
 #[command(
@@ -383,7 +384,7 @@ fn taken_back(answer: &Value) -> String {
 }
 
 fn play(door: &Door, file: &Path, no_wait: bool, aim: &Aim, form: &Form) -> Result<(), NotDone> {
-    let text = std::fs::read_to_string(file).map_err(|reason| {
+    let text = plain_file::read_text(file, plain_file::MAX_BYTES).map_err(|reason| {
         NotDone::saying(format_args!("{}: can't be read: {reason}", file.display()))
     })?;
     let body = json!({ "Targets": aim.targets(), "Scenario": { "File": file, "Text": text } });

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::config::{self, Config, LogFormat, LogLevel};
 use crate::control::AccessKeys;
-use crate::daemon::{Daemon, StartFault};
+use crate::daemon::{Daemon, StartError};
 use crate::document;
 use crate::document::aemm;
 use crate::fault::Fault;
@@ -102,7 +102,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     let served = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(StartFault::System);
+        .map_err(StartError::System);
     let served = served.and_then(|runtime| {
         let served = runtime.block_on(async {
             let first = instances.first().cloned();

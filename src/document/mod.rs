@@ -27,6 +27,7 @@ use serde_json::{Map, Value};
 
 use crate::fault::{Fault, FieldFault};
 use crate::instance::{Instance, InstanceId, OptionsUpdate};
+use crate::plain_file;
 
 use crate::document::json_path::Source;
 use crate::document::shape::{
@@ -219,7 +220,8 @@ pub fn read_documents(path: &Path) -> (Vec<InstanceDocument>, Vec<Fault>) {
 
 /// The text of a file. Windows puts a byte order mark in front, and PowerShell writes UTF-16 unless told otherwise.
 fn text_of(file: &Path) -> Result<String, String> {
-    decode(std::fs::read(file).map_err(|reason| reason.to_string())?)
+    let bytes = plain_file::read_bytes(file, plain_file::MAX_DOCUMENT_BYTES);
+    decode(bytes.map_err(|reason| reason.to_string())?)
 }
 
 /// The texts of the documents in a file, or in the files of a directory, unread: for whoever sends them on.

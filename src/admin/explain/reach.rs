@@ -3,7 +3,7 @@
 use crate::instance::{Attachment, InstanceId};
 use crate::net::status::{ListenersStatus, SocketState};
 use crate::origin::Family;
-use crate::registry::{Claim, Entry, QuarantineReason, Snapshot};
+use crate::registry::{Claimants, Entry, QuarantineReason, Snapshot};
 
 /// How far a packet gets.
 pub(super) struct Reach<'s> {
@@ -50,12 +50,12 @@ fn holder<'s>(
     attachment: &Attachment,
 ) -> Result<&'s Entry, String> {
     match snapshot.claim(attachment) {
-        Some(Claim::Held(id)) => match (snapshot.doubt(id), snapshot.entry(id)) {
+        Some(Claimants::One(id)) => match (snapshot.quarantine_reason(id), snapshot.entry(id)) {
             (None, Some(entry)) => Ok(entry),
             (None, None) => Err(unclaimed(listeners, attachment)),
             (Some(reason), _) => {
                 let cause = match reason {
-                    QuarantineReason::Unreadable | QuarantineReason::Unsure => {
+                    QuarantineReason::Unreadable | QuarantineReason::StateUnknown => {
                         "record can't be trusted"
                     }
                     QuarantineReason::NotStored => "document could not be stored",
@@ -65,7 +65,7 @@ fn holder<'s>(
                 ))
             }
         },
-        Some(Claim::Disputed(claimants)) => {
+        Some(Claimants::Conflict(claimants)) => {
             let claimants: Vec<&str> = claimants.iter().map(InstanceId::as_str).collect();
             Err(format!(
                 "{attachment} is claimed by {}: none of them is served there",

@@ -16,7 +16,7 @@ use crate::admin::reply::AdminReply;
 use crate::clock::Moment;
 use crate::document::InstanceDocument;
 use crate::instance::InstanceId;
-use crate::registry::{Claim, Snapshot, Transaction, UpdateError};
+use crate::registry::{Claimants, Snapshot, Transaction, UpdateError};
 
 /// Registers or replaces the instances of the documents in a body.
 pub(crate) async fn put(
@@ -100,10 +100,10 @@ fn disputed_attachments(snapshot: &Snapshot, ids: &BTreeSet<&InstanceId>) -> Vec
     let mut disputed: Vec<(String, &BTreeSet<InstanceId>)> = snapshot
         .claims()
         .filter_map(|(attachment, claim)| match claim {
-            Claim::Disputed(claimants) if claimants.iter().any(|id| ids.contains(id)) => {
+            Claimants::Conflict(claimants) if claimants.iter().any(|id| ids.contains(id)) => {
                 Some((attachment.to_string(), claimants))
             }
-            Claim::Disputed(_) | Claim::Held(_) => None,
+            Claimants::Conflict(_) | Claimants::One(_) => None,
         })
         .collect();
     disputed.sort();

@@ -25,7 +25,7 @@ pub(super) fn put_document(
     let stored = transaction.entry(id).cloned();
     check_generation(stored.as_deref(), options.generation)?;
 
-    if let Some(reason) = transaction.before().doubt(id) {
+    if let Some(reason) = transaction.before().quarantine_reason(id) {
         faults.add_conflict(document, quarantine_message(id, reason));
         return Ok(None);
     }
@@ -64,7 +64,7 @@ pub(super) fn put_document(
 
 fn is_terminated(transaction: &Transaction, id: &InstanceId, stored: Option<&Arc<Entry>>) -> bool {
     let is_terminated = |entry: &Arc<Entry>| entry.instance.state == InstanceState::Terminated;
-    transaction.is_buried(id) || stored.is_some_and(is_terminated)
+    transaction.is_tombstone(id) || stored.is_some_and(is_terminated)
 }
 
 /// A terminated instance is not brought back. A document that has it terminated too, as in an

@@ -52,7 +52,9 @@ use crate::instance::{
     HopLimit, HttpTokens, Instance, InstanceId, InstanceState, MetadataOptions, OptionsUpdate,
     Switch, Tag, tags::keys_unfit_for_metadata,
 };
-use crate::registry::{Changed, Entry, OptionsState, Registry, Snapshot, Transaction, UpdateError};
+use crate::registry::{
+    Entry, OptionsState, PartialEffect, Registry, Snapshot, Transaction, UpdateError,
+};
 use crate::sigv4::{Regions, Verified};
 use change_instance_state::{ChangeInstanceState, StateChange};
 use create_tags::CreateTags;
@@ -366,8 +368,8 @@ impl Call<'_> {
                 UpdateError::Store(error, changed) => {
                     tracing::error!(%request_id, "control: can't store a change: {error}");
                     let left = match changed {
-                        Changed::Nothing => "Nothing was changed.",
-                        Changed::Perhaps => perhaps,
+                        PartialEffect::None => "Nothing was changed.",
+                        PartialEffect::Possible => perhaps,
                     };
                     Ec2Error::new(
                         Code::InternalError,
@@ -468,7 +470,10 @@ impl Caller {
             });
             self.may(action, attributes, target)?;
         }
-        if let Some((id, doubt)) = ids.iter().find_map(|id| Some((id, snapshot.doubt(id)?))) {
+        if let Some((id, doubt)) = ids
+            .iter()
+            .find_map(|id| Some((id, snapshot.quarantine_reason(id)?)))
+        {
             return Err(Ec2Error::quarantined(id, doubt));
         }
         let absent: Vec<_> = ids

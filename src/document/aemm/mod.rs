@@ -32,6 +32,7 @@ use crate::instance::{
     CredentialSource, HttpTokens, Instance, InstanceId, Ipv6Address, Monitoring, NetworkInterface,
     Overrides, StaticCredentials, Tag, tags,
 };
+use crate::plain_file;
 use crate::secret::Secret;
 
 /// The port of the mock.
@@ -66,7 +67,7 @@ pub enum MockCommand {
 
 /// Reads a configuration of the mock, which starts now.
 pub fn read(file: &Path, command: MockCommand, start: Timestamp) -> Result<Mock, Vec<Fault>> {
-    match std::fs::read_to_string(file) {
+    match plain_file::read_text(file, plain_file::MAX_BYTES) {
         Ok(text) => parse(file, &text, command, start),
         Err(reason) => Err(vec![Fault::of_file(
             file,
