@@ -289,8 +289,7 @@ fn a_changed_identity_needs_a_new_launch_and_a_passed_generation_is_refused() {
         "its tokens stay valid"
     );
     let old = ["instance", "put", "--generation", "1"];
-    imdsd_at(&socket(&daemon), &old, &edited.to_string())
-        .refused(1, &["at generation 2, not 1"]);
+    imdsd_at(&socket(&daemon), &old, &edited.to_string()).refused(1, &["at generation 2, not 1"]);
 
     let other = document(|document| document["PrivateIpAddress"] = "10.0.0.11".into());
     put(&daemon, &other).refused(
