@@ -2,6 +2,7 @@
 //! the API need not know the other planes.
 
 use std::pin::Pin;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -20,7 +21,7 @@ pub trait DaemonView: Send + Sync {
     /// Returns how the guest plane would answer a request for an instance.
     fn predict(
         &self,
-        entry: &Entry,
+        entry: &Arc<Entry>,
         family: Family,
         request: &ExplainedRequest,
         now: Moment,

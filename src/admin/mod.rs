@@ -25,7 +25,7 @@
 //! documents have some. A refused request changes nothing, except with status 500: the store
 //! failed, and the message says what may have changed.
 //!
-//! The socket decides who may call, before this API sees the request. The caller operates the
+//! The socket (`net::unix`) decides who may call, before this API sees the request. The caller operates the
 //! host, so the policies of access keys and the account's HttpTokensEnforced, which bind callers
 //! of the EC2 API, do not apply here. This module imports neither of the other two planes: it
 //! asks the daemon through [`DaemonView`].
@@ -45,11 +45,9 @@ mod refusal;
 mod reply;
 mod request;
 mod router;
-pub mod socket;
+mod service;
 #[cfg(test)]
 mod tests;
 
 pub use api::AdminApi;
 pub use daemon_view::{DaemonView, ExplainedRequest, PredictedReply, ReloadReport, StoreFailure};
-pub use refusal::Refusal;
-pub use request::AdminRequest;

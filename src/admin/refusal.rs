@@ -12,7 +12,7 @@ use crate::registry::{PartialEffect, QuarantineReason, Snapshot, StoreError, Sto
 
 /// Why a request was not carried out.
 #[derive(Debug)]
-pub struct Refusal {
+pub(super) struct Refusal {
     pub(super) status: u16,
     pub(super) code: &'static str,
     pub(super) message: String,

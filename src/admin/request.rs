@@ -7,19 +7,19 @@ use crate::document::export::Secrets;
 use crate::instance::InstanceId;
 
 /// One request.
-pub struct AdminRequest<'a> {
+pub(super) struct AdminRequest<'a> {
     /// The caller's user id, from the kernel.
-    pub uid: Option<u32>,
+    pub(super) uid: Option<u32>,
     /// `GET`
-    pub method: &'a str,
+    pub(super) method: &'a str,
     /// `/v1/instances`
-    pub path: &'a str,
+    pub(super) path: &'a str,
     /// The part after the question mark, without it.
-    pub query: &'a str,
+    pub(super) query: &'a str,
     /// The value of `If-Match`.
-    pub if_match: Option<&'a str>,
+    pub(super) if_match: Option<&'a str>,
     /// The body.
-    pub body: Bytes,
+    pub(super) body: Bytes,
 }
 
 /// The parameters of a query. A handler takes those it knows; [`Query::finish`] refuses the rest.

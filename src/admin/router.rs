@@ -18,7 +18,10 @@ use crate::instance::InstanceId;
 
 impl AdminApi {
     /// Answers one request.
-    pub async fn answer(self: &Arc<AdminApi>, request: AdminRequest<'_>) -> Response<Full<Bytes>> {
+    pub(super) async fn respond(
+        self: &Arc<AdminApi>,
+        request: AdminRequest<'_>,
+    ) -> Response<Full<Bytes>> {
         let (uid, method) = (request.uid, request.method.to_string());
         let (path, query) = (request.path.to_string(), request.query.to_string());
         let (response, status, change) = match self.route(request).await {

@@ -21,13 +21,13 @@ fn each_rule_of_the_gate_is_named_and_is_what_the_guest_sees() {
         (
             vec!["--path", get],
             401,
-            "HttpTokens is required, and there is no session token",
+            "HttpTokens is required, and the request has no session token",
         ),
         (vec!["--path", get, "--token", &token], 200, "admitted"),
         (
             vec!["--path", get, "--token", "AQAEAgarbage"],
             401,
-            "is not this instance's, of an earlier launch, expired",
+            "belongs to another instance or an earlier launch, has expired",
         ),
         (
             vec!["--path", "/latest/nope", "--token", &token],
@@ -59,24 +59,24 @@ fn each_rule_of_the_gate_is_named_and_is_what_the_guest_sees() {
         (
             vec!["--path", "http://attacker.example/"],
             421,
-            "names somebody else",
+            "names another server",
         ),
         (vec!["--path", &long], 431, "8192 are the most"),
         (["--header", "A: b"].repeat(64), 431, "65 header lines"),
         (
             vec!["--method", "POST", "--path", get],
             405,
-            "read by GET, HEAD and OPTIONS",
+            "metadata paths allow GET, HEAD and OPTIONS only",
         ),
         (
             vec!["--method", "OPTIONS", "--path", get],
             200,
-            "told to everybody",
+            "lists the methods of a path for any caller",
         ),
         (
             vec!["--path", "/latest/api/token"],
             405,
-            "takes PUT and OPTIONS",
+            "the token path allows PUT and OPTIONS only",
         ),
         (
             vec![
@@ -156,7 +156,7 @@ fn each_rule_of_the_gate_is_named_and_is_what_the_guest_sees() {
     let answer = &explained["Explanations"][0]["Answer"];
     assert_eq!(
         (&answer["Status"], &answer["Rule"]),
-        (&json!(413), &json!("a request has no body here"))
+        (&json!(413), &json!("the request has a body"))
     );
     let with_body = format!("GET {get} HTTP/1.1\r\nHost: imds\r\nContent-Length: 1\r\n\r\nx");
     assert_eq!(ask(daemon.ipv4, &with_body).status, 413);

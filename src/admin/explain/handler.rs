@@ -15,7 +15,11 @@ use crate::clock::Moment;
 use crate::instance::Attachment;
 
 /// Explains each attachment that the question in the body names.
-pub(crate) fn explain(api: &AdminApi, body: &[u8], now: Moment) -> Result<AdminReply, Refusal> {
+pub(in crate::admin) fn explain(
+    api: &AdminApi,
+    body: &[u8],
+    now: Moment,
+) -> Result<AdminReply, Refusal> {
     let question: ExplainQuestion = match body.trim_ascii() {
         [] => ExplainQuestion::default(),
         body => {

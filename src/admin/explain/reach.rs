@@ -1,5 +1,7 @@
 //! How far a packet gets that comes in at an attachment.
 
+use std::sync::Arc;
+
 use crate::instance::{Attachment, InstanceId};
 use crate::net::status::{ListenersStatus, SocketState};
 use crate::origin::Family;
@@ -8,7 +10,7 @@ use crate::registry::{Claimants, Entry, QuarantineReason, Snapshot};
 /// How far a packet gets.
 pub(super) struct Reach<'s> {
     /// The instance that it belongs to.
-    pub(super) entry: Option<&'s Entry>,
+    pub(super) entry: Option<&'s Arc<Entry>>,
     /// Why it belongs to that instance, or what stops it.
     pub(super) reason: String,
     /// Whether it gets to the gate.
@@ -48,7 +50,7 @@ fn holder<'s>(
     snapshot: &'s Snapshot,
     listeners: &ListenersStatus,
     attachment: &Attachment,
-) -> Result<&'s Entry, String> {
+) -> Result<&'s Arc<Entry>, String> {
     match snapshot.claim(attachment) {
         Some(Claimants::One(id)) => match (snapshot.quarantine_reason(id), snapshot.entry(id)) {
             (None, Some(entry)) => Ok(entry),

@@ -19,7 +19,7 @@ use crate::instance::InstanceId;
 use crate::registry::{Claimants, Snapshot, Transaction, UpdateError};
 
 /// Registers or replaces the instances of the documents in a body.
-pub(crate) async fn put(
+pub(in crate::admin) async fn put(
     api: &Arc<AdminApi>,
     options: PutOptions,
     body: Bytes,

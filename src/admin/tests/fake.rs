@@ -9,9 +9,8 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 
-use crate::admin::{
-    AdminApi, AdminRequest, DaemonView, ExplainedRequest, PredictedReply, ReloadReport,
-};
+use crate::admin::request::AdminRequest;
+use crate::admin::{AdminApi, DaemonView, ExplainedRequest, PredictedReply, ReloadReport};
 use crate::clock::Moment;
 use crate::config::demo_instance;
 use crate::document;
@@ -41,7 +40,7 @@ impl DaemonView for FakeDaemon {
 
     fn predict(
         &self,
-        _: &Entry,
+        _: &Arc<Entry>,
         _: Family,
         request: &ExplainedRequest,
         _: Moment,
@@ -109,7 +108,7 @@ impl TestApi {
             body: Bytes::copy_from_slice(body.as_bytes()),
         };
         self.runtime.block_on(async {
-            let response = self.api.answer(request).await;
+            let response = self.api.respond(request).await;
             let status = response.status().as_u16();
             let body = response.into_body().collect().await.unwrap().to_bytes();
             (

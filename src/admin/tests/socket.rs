@@ -2,14 +2,21 @@
 
 use std::io::Write as _;
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 use super::fake::{ID, TestApi};
-use crate::admin::socket;
+use crate::admin::client;
+use crate::net::unix::{self, ConnectionTimes, UnixSocket};
+
+/// A command that waits for its turn outlasts the clients before it that read nothing.
+#[test]
+fn a_command_waits_longer_than_a_connection_can_last() {
+    let times = unix::CALLER_TIMES;
+    assert!(times.connection + times.ending < client::PATIENCE);
+}
 
 /// As many callers as are served at once. They ask for more than their sockets hold and read none of
 /// it.
@@ -19,13 +26,13 @@ fn callers_that_do_not_read_their_answers_do_not_block_others_for_good() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("admin.sock");
     api.runtime.block_on(async {
-        let lasting = socket::Lasting {
+        let times = ConnectionTimes {
             connection: Duration::from_millis(100),
             ending: Duration::from_millis(100),
         };
-        let serving = socket::AdminSocket::open(&path, &[])
+        let serving = UnixSocket::open(&path, &[])
             .unwrap()
-            .serve_for(Arc::clone(&api.api), lasting);
+            .serve_for(api.api.clone(), times);
         let mut callers = Vec::new();
         for _ in 0..16 {
             let mut caller = UnixStream::connect(&path).await.unwrap();
@@ -73,13 +80,13 @@ fn a_request_whose_client_disconnected_while_queued_is_dropped() {
         caller
     };
     api.runtime.block_on(async {
-        let lasting = socket::Lasting {
+        let times = ConnectionTimes {
             connection: Duration::from_millis(100),
             ending: Duration::from_millis(100),
         };
-        let serving = socket::AdminSocket::open(&path, &[])
+        let serving = UnixSocket::open(&path, &[])
             .unwrap()
-            .serve_for(Arc::clone(&api.api), lasting);
+            .serve_for(api.api.clone(), times);
         // As many as are served at once; they send nothing.
         let silent = [(); 16].map(|()| StdUnixStream::connect(&path).unwrap());
         drop(send(&format!("DELETE /v1/instances/{ID}")));
