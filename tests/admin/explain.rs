@@ -49,7 +49,7 @@ fn each_rule_of_the_gate_is_named_and_is_what_the_guest_sees() {
         (
             vec!["--path", get, "--header", "Host: attacker.example"],
             400,
-            "guest.allowed_hosts would let it pass",
+            "guest.allowed_hosts can allow it",
         ),
         (
             vec!["--path", get, "--header", "Host: "],
@@ -95,7 +95,11 @@ fn each_rule_of_the_gate_is_named_and_is_what_the_guest_sees() {
             200,
             "a session token is issued",
         ),
-        (put_token.to_vec(), 400, "is 1 to 21600"),
+        (
+            put_token.to_vec(),
+            400,
+            "must appear exactly once, with a value from 1 to 21600",
+        ),
         (
             [
                 &put_token[..],
@@ -103,7 +107,7 @@ fn each_rule_of_the_gate_is_named_and_is_what_the_guest_sees() {
             ]
             .concat(),
             400,
-            "is 1 to 21600",
+            "must appear exactly once, with a value from 1 to 21600",
         ),
         (
             [
