@@ -1,4 +1,4 @@
-//! The status of the listeners: the daemon publishes it, and the operator reads it.
+//! The status of listeners: the reconciler publishes it, operators read it.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,48 +8,48 @@ use serde::Serialize;
 use crate::instance::{Attachment, InstanceId};
 use crate::origin::Family;
 
-/// The status of all listeners at one moment.
+/// All listeners at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct ListenersStatus {
-    /// The listeners that the configuration or an instance requires.
+    /// The listeners that the configuration or an instance needs.
     pub listeners: Vec<ListenerStatus>,
-    /// Attachments that cannot be served with this configuration or on this host, and why.
+    /// Claimed attachments that this configuration or this host cannot serve, with the reason.
     pub unserved: Vec<(Attachment, String)>,
 }
 
-/// The status of one listener.
+/// One listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ListenerStatus {
-    /// What kind of listener it is.
+    /// What it listens on.
     pub kind: ListenerKind,
     /// The name of the listener, interface, bridge or network namespace.
     pub name: String,
-    /// Whether source addresses identify the guests there.
+    /// Whether it identifies guests by source address.
     pub by_address: bool,
-    /// The instances that are served there once it is open.
+    /// The instances that it serves when it is open.
     pub instances: Vec<InstanceId>,
-    /// What it waits for; `None` when its interface or namespace is there.
+    /// What it waits for, such as a missing link; `None` if its link is ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
-    /// Its sockets, one for each family.
+    /// Its sockets, at most one for each address family.
     pub sockets: Vec<SocketStatus>,
 }
 
 /// The kinds of listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum ListenerKind {
-    /// A listener of the configuration.
+    /// A `[[listener]]` of the configuration.
     Listener,
     /// An interface that belongs to one guest.
     Interface,
-    /// A bridge with a guest at each port.
+    /// A bridge with guests as its ports.
     Bridge,
     /// A network namespace.
     NetworkNamespace,
 }
 
-/// The status of one socket of a listener.
+/// One socket of a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct SocketStatus {
@@ -57,7 +57,7 @@ pub struct SocketStatus {
     pub address: SocketAddr,
     /// Its state.
     pub state: SocketState,
-    /// Why it cannot be opened; `None` unless it is refused.
+    /// Why it could not be opened, if it is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
@@ -68,14 +68,14 @@ pub struct SocketStatus {
 pub enum SocketState {
     /// It accepts connections.
     Listening,
-    /// No instance there answers by this address family.
+    /// No instance there is served over this address family.
     Closed,
-    /// It could not be opened. The daemon keeps trying.
+    /// It could not be opened. The reconciler tries again.
     Refused,
 }
 
 impl ListenersStatus {
-    /// Returns the listener of an attachment.
+    /// Returns the listener that serves an attachment.
     pub fn of(&self, attachment: &Attachment) -> Option<&ListenerStatus> {
         let (kind, name) = match attachment {
             Attachment::Listener(name) => (ListenerKind::Listener, name),
@@ -89,7 +89,7 @@ impl ListenersStatus {
             .find(|listener| listener.kind == kind && listener.name == *name)
     }
 
-    /// Returns why no instance can be served at an attachment; `None` if one can.
+    /// Returns why an attachment cannot be served; `None` if it can, or if no instance claims it.
     pub fn unserved(&self, attachment: &Attachment) -> Option<&str> {
         self.unserved
             .iter()
@@ -99,7 +99,7 @@ impl ListenersStatus {
 }
 
 impl ListenerStatus {
-    /// Returns the socket of one address family; `None` if the listener has none.
+    /// Returns the socket of an address family; `None` if the listener has no such address.
     pub fn socket(&self, family: Family) -> Option<&SocketStatus> {
         self.sockets
             .iter()
@@ -120,7 +120,7 @@ impl fmt::Display for ListenerStatus {
 }
 
 impl SocketState {
-    /// Returns the state's name on the wire.
+    /// The word that the admin API shows.
     pub fn as_str(self) -> &'static str {
         match self {
             SocketState::Listening => "listening",
