@@ -772,27 +772,22 @@ impl Socket {
         info!(at = %key, address = %self.address, "listening");
 
         let (family, ingress, plane) = (self.family, Arc::clone(ingress), Arc::clone(answering));
-        let whose = move |stream: &tokio::net::TcpStream, peer| {
+        let owner = move |stream: &tokio::net::TcpStream, peer| {
             let origin = Origin {
                 attachment: ingress.attachment(stream, peer)?,
                 family,
                 peer,
                 holder: None,
             };
-            let (holder, slots) = plane.welcome(&origin)?;
-            Some((
-                slots,
-                Origin {
-                    holder: Some(holder),
-                    ..origin
-                },
-            ))
+            let accepted = plane.accept(&origin)?;
+            let holder = Some(accepted.holder);
+            Some((accepted.slot, Origin { holder, ..origin }))
         };
         let answering = Arc::clone(answering);
         let accepting = net::listener::accept(
             listener,
             drain,
-            whose,
+            owner,
             move |stream, origin, slot, drain| {
                 net::connection::serve(stream, origin, Arc::clone(&answering), limits, slot, drain)
             },
