@@ -4,7 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
 use std::path::Path;
 
 use crate::config::settings::{
-    AccessKeySource, CONTROL_LISTEN, Config, ControlSettings, DEMO_LISTENER, DEMO_PORT,
+    AccessKeySource, CONTROL_LISTEN, Config, ControlEndpointSettings, DEMO_LISTENER, DEMO_PORT,
     GuestSettings, IdentitySettings, ListenerSettings, LogSettings,
 };
 use crate::document;
@@ -12,7 +12,8 @@ use crate::instance::Instance;
 use crate::sigv4::Regions;
 
 impl Config {
-    /// Returns the configuration of the demo: one instance on loopback, without root, with nothing kept on disk.
+    /// Returns the configuration of the demo: one instance on loopback, without root, with nothing
+    /// kept on disk.
     pub fn demo() -> Config {
         Config {
             instances: None,
@@ -28,7 +29,7 @@ impl Config {
                 extra_hops: 0,
             }],
             interfaces: None,
-            control: Some(ControlSettings {
+            control: Some(ControlEndpointSettings {
                 listen: CONTROL_LISTEN,
                 tls: None,
                 access_keys: AccessKeySource::Demo,

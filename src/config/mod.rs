@@ -1,9 +1,10 @@
 //! The configuration: reads a TOML file into a [`Config`], in which every setting has a value.
 //!
-//! `settings` declares the settings with their defaults, `resolve` reads them table by table, and `config/imdsd.toml`
-//! documents them for the operator. All faults of a file are reported at once, each with its line. Rejected: unknown
-//! keys and tables, values outside their range, two listeners on one address, a control endpoint that other hosts can
-//! reach. Not supported: settings from the environment, and files that include others.
+//! `settings` declares the settings with their defaults, `resolve` reads them table by table, and
+//! `config/imdsd.toml` documents them for the operator. All faults of a file are reported at once,
+//! each with its line. Rejected: unknown keys and tables, values outside their range, two listeners
+//! on one address, a control endpoint that other hosts can reach. Not supported: settings from the
+//! environment, and files that include others.
 //!
 //! Whether instance documents fit a configuration is checked in `daemon::documents`.
 
@@ -26,7 +27,8 @@ pub fn read(path: &Path) -> Result<Config, Vec<Fault>> {
     parse(path, &read_text(path)?)
 }
 
-/// Parses the text of a configuration. `file` is named in faults, and relative paths are relative to its directory.
+/// Parses the text of a configuration. `file` is named in faults, and relative paths are relative
+/// to its directory.
 pub fn parse(file: &Path, text: &str) -> Result<Config, Vec<Fault>> {
     let Resolution { config, faults, .. } = resolve(file, text)?;
     if faults.is_empty() {

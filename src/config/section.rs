@@ -33,7 +33,8 @@ impl Faults<'_> {
     }
 }
 
-/// A table that is being read. It remembers the keys that were read, so that [`Section::finish`] can report the others.
+/// A table that is being read. It remembers the keys that were read, so that [`Section::finish`]
+/// can report the others.
 pub(super) struct Section<'t> {
     name: &'static str,
     table: &'t dyn TableLike,

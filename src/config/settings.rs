@@ -8,20 +8,25 @@ use std::time::Duration;
 
 use crate::sigv4::Regions;
 
-/// The default of `state_directory`: where the Filesystem Hierarchy Standard puts data that a daemon must not lose.
+/// The default of `state_directory`: where the Filesystem Hierarchy Standard puts data that a
+/// daemon must not lose.
 pub const STATE_DIRECTORY: &str = "/var/lib/imdsd";
-/// The default of `runtime_directory`. `/run` is empty after a reboot, and tokens from before it are invalid.
+/// The default of `runtime_directory`. `/run` is empty after a reboot, and tokens from before it
+/// are invalid.
 pub const RUNTIME_DIRECTORY: &str = "/run/imdsd";
-/// The default of `guest.refuse_rebinding`. DNS rebinding, with a foreign `Host`, is how a page in a guest's browser
-/// reaches an address that it was not served from.
+/// The default of `guest.refuse_rebinding`. DNS rebinding, with a foreign `Host`, is how a page in
+/// a guest's browser reaches an address that it was not served from.
 pub const REFUSE_REBINDING: bool = true;
-/// The default of `guest.connections`: well above what one guest needs, well below the usual limit on descriptors.
+/// The default of `guest.connections`: well above what one guest needs, well below the usual limit
+/// on descriptors.
 pub const CONNECTIONS: usize = 1024;
 /// The range of `guest.connections`: one peer has no more ports than this.
 pub const CONNECTIONS_RANGE: RangeInclusive<i64> = 2..=65_536;
-/// The default of `guest.head_seconds`. Guests are one hop away, and clients give up after one to five seconds.
+/// The default of `guest.head_seconds`. Guests are one hop away, and clients give up after one to
+/// five seconds.
 pub const HEAD_SECONDS: i64 = 5;
-/// The range of `guest.head_seconds`: less than a second would drop guests that swap; more than a minute is no limit.
+/// The range of `guest.head_seconds`: less than a second would drop guests that swap; more than a
+/// minute is no limit.
 pub const HEAD_SECONDS_RANGE: RangeInclusive<i64> = 1..=60;
 /// The default of `control.listen`: one port above the demo's guest listener.
 pub const CONTROL_LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1339));
@@ -34,7 +39,8 @@ pub const METADATA_IPV4: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(169, 254
 /// The IPv6 address and port of EC2's metadata service.
 pub const METADATA_IPV6: SocketAddrV6 =
     SocketAddrV6::new(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), 80, 0, 0);
-/// The range of `extra_hops`: with the highest hop limit (64) added, a packet's limit fits its eight bits.
+/// The range of `extra_hops`: with the highest hop limit (64) added, a packet's limit fits its
+/// eight bits.
 pub const EXTRA_HOPS_RANGE: RangeInclusive<i64> = 0..=191;
 /// The file name of the admin socket, by default in the runtime directory.
 pub const ADMIN_SOCKET: &str = "admin.sock";
@@ -48,16 +54,18 @@ pub struct Config {
     pub instances: Option<PathBuf>,
     /// The directory of the instances' records; `None` in the demo, which keeps nothing.
     pub state_directory: Option<PathBuf>,
-    /// The directory that keeps token keys across restarts; `None` in the demo, whose tokens end with it.
+    /// The directory that keeps token keys across restarts; `None` in the demo, whose tokens end
+    /// with it.
     pub runtime_directory: Option<PathBuf>,
     /// How guests are served on every listener.
     pub guest: GuestSettings,
     /// The listeners on addresses of their own.
     pub listeners: Vec<ListenerSettings>,
-    /// How guests on interfaces, bridge ports and network namespaces are served; `None` if there are none.
+    /// How guests on interfaces, bridge ports and network namespaces are served; `None` if there
+    /// are none.
     pub interfaces: Option<InterfaceSettings>,
     /// The control endpoint, if any.
-    pub control: Option<ControlSettings>,
+    pub control: Option<ControlEndpointSettings>,
     /// The admin socket; `None` in a demo that found no directory for one.
     pub admin: Option<AdminSettings>,
     /// The key that signs identity documents and web identities.
@@ -78,9 +86,11 @@ impl Config {
 /// `[identity]`: the key that signs identity documents and web identities.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IdentitySettings {
-    /// The operator's own key. Without one, imdsd generates a key and keeps it in the state directory.
+    /// The operator's own key. Without one, imdsd generates a key and keeps it in the state
+    /// directory.
     pub own: Option<OperatorIdentity>,
-    /// The URL where verifiers of web identities find the key set; empty if there are no web identities.
+    /// The URL where verifiers of web identities find the key set; empty if there are no web
+    /// identities.
     pub issuer: String,
 }
 
@@ -104,7 +114,8 @@ pub struct GuestSettings {
     pub refuse_rebinding: bool,
     /// The maximum number of connections at once, for each guest.
     pub connections: usize,
-    /// The time limit for a request's head. It includes the wait for the next request on a connection kept alive.
+    /// The time limit for a request's head. It includes the wait for the next request on a
+    /// connection kept alive.
     pub head_time: Duration,
 }
 
@@ -136,7 +147,8 @@ pub struct ListenerSettings {
     pub extra_hops: u8,
 }
 
-/// `[interfaces]`: guests that are identified by the interface, bridge port or network namespace of their packets.
+/// `[interfaces]`: guests that are identified by the interface, bridge port or network namespace of
+/// their packets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InterfaceSettings {
     /// Who adds the metadata addresses to the guests' interfaces.
@@ -147,14 +159,17 @@ pub struct InterfaceSettings {
     pub ipv6: SocketAddrV6,
     /// How many routers there are between an interface and its guest.
     pub extra_hops: u8,
-    /// Exceptions from `extra_hops`, by the name that documents use for the interface, bridge or network namespace.
+    /// Exceptions from `extra_hops`, by the name that documents use for the interface, bridge or
+    /// network namespace.
     pub extra_hops_of: BTreeMap<String, u8>,
-    /// Whether to manage the addresses even if the host itself seems to use a metadata service at them.
+    /// Whether to manage the addresses even if the host itself seems to use a metadata service at
+    /// them.
     pub shadow_host_metadata: bool,
 }
 
 impl InterfaceSettings {
-    /// Returns how many routers there are between this interface, bridge or namespace and its guests.
+    /// Returns how many routers there are between this interface, bridge or namespace and its
+    /// guests.
     pub fn extra_hops(&self, name: &str) -> u8 {
         self.extra_hops_of
             .get(name)
@@ -188,8 +203,9 @@ pub enum AddressMode {
 
 /// `[control]`: the EC2 API for operators.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ControlSettings {
-    /// The address and port. It is outside loopback only with TLS, or if the operator accepts plain HTTP.
+pub struct ControlEndpointSettings {
+    /// The address and port. It is outside loopback only with TLS, or if the operator accepts plain
+    /// HTTP.
     pub listen: SocketAddr,
     /// The certificate and the key for TLS; `None` for plain HTTP.
     pub tls: Option<ControlTlsFiles>,
@@ -231,7 +247,8 @@ pub struct AdminSettings {
 /// What a daemon does if it cannot open its admin socket, or another daemon has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AdminSocketPolicy {
-    /// It does not start. Its operator would unknowingly change the other daemon's instances, or reach none.
+    /// It does not start. Its operator would unknowingly change the other daemon's instances, or
+    /// reach none.
     Required,
     /// It logs a warning and starts without the socket: nobody chose the socket's path in a demo.
     Optional,

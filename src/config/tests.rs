@@ -556,7 +556,8 @@ fn no_listener_shares_the_metadata_addresses_of_interfaces() {
         (with("extra_hops = 192"), "2: interfaces.extra_hops: expected 0 to 191 routers, found 192"),
         (with("extra_hops_of = { br0 = -1 }"), "2: interfaces.extra_hops_of: 'br0': expected 0 to 191 routers"),
         (with("extra_hops_of = 3"), "2: interfaces.extra_hops_of: expected a table of numbers, found an integer"),
-        // A socket for every interface would answer guests whose interface has no socket of its own yet.
+        // A socket for every interface would answer guests whose interface has no socket of its own
+        // yet.
         (
             "[[listener]]\nname = \"a\"\nipv4 = \"169.254.169.254:80\"\ninterface = \"lan0\"\n[interfaces]\n"
                 .to_string(),

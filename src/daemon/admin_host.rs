@@ -1,8 +1,10 @@
-//! The daemon as the operator's socket sees it: what `admin` asks of the other planes, which it does not know.
+//! The daemon as the operator's socket sees it: what `admin` asks of the other planes, which it
+//! does not know.
 //!
-//! A reload reads the documents, the access keys and the certificate again, all of them before anything is changed.
-//! Keys and certificate are replaced first, so that a revoked key is void even where a document can't be stored. The
-//! configuration itself is read at a start only: listeners and directories do not change under a running daemon.
+//! A reload reads the documents, the access keys and the certificate again, all of them before
+//! anything is changed. Keys and certificate are replaced first, so that a revoked key is void even
+//! where a document can't be stored. The configuration itself is read at a start only: listeners
+//! and directories do not change under a running daemon.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -16,7 +18,9 @@ use crate::admin::{DaemonView, ExplainedRequest, PredictedReply, ReloadReport, S
 use crate::clock::Moment;
 use crate::config::{AccessKeySource, Config};
 use crate::control::{AccessKeys, Control};
-use crate::daemon::{GuestPlane, documents};
+use crate::daemon::control_endpoint::control_tls;
+use crate::daemon::documents;
+use crate::daemon::guest_plane::GuestPlane;
 use crate::fault::{Fault, FieldFault};
 use crate::guest::Decision;
 use crate::guest::gate::Visit;
@@ -34,12 +38,14 @@ pub(super) struct AdminHost {
     pub(super) control: Option<Arc<Control>>,
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) config: Arc<Config>,
-    /// Instances of the documents that could not be stored, and so are not served yet, nor is anybody at their ways in.
+    /// Instances of the documents that could not be stored, and so are not served yet, nor is
+    /// anybody at their ways in.
     pub(super) left_out: Arc<Mutex<VecDeque<Instance>>>,
 }
 
 impl AdminHost {
-    /// Offers all documents to the registry. Those that can't be stored are left out, and offered again now and then.
+    /// Offers all documents to the registry. Those that can't be stored are left out, and offered
+    /// again now and then.
     pub(super) async fn offer(
         &self,
         instances: Vec<Instance>,
@@ -49,7 +55,7 @@ impl AdminHost {
     }
 
     /// Stores what could not be stored before, as far as that is possible by now.
-    pub(super) async fn store_again(&self) {
+    pub(super) async fn retry_failed_writes(&self) {
         self.registry.retry_failed_writes().await;
         let Ok(mut left_out) = self.left_out.try_lock() else {
             return;
@@ -99,7 +105,8 @@ async fn offer(
     offered
 }
 
-/// Whether a document is to be offered again. One whose record can't be read is not: no document takes its place.
+/// Whether a document is to be offered again. One whose record can't be read is not: no document
+/// takes its place.
 fn is_left_out(
     registry: &Registry,
     id: &InstanceId,
@@ -212,7 +219,7 @@ async fn reload(
             (
                 documents::read_instances(&config),
                 access_keys(&config),
-                super::control_tls(&config),
+                control_tls(&config),
             )
         }
     };

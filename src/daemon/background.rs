@@ -1,7 +1,8 @@
-//! What is made ahead of need: the identity's key, signatures of the identity documents, role credentials.
+//! What is made ahead of need: the identity's key, signatures of the identity documents, role
+//! credentials.
 //!
-//! One task follows the registry. After each publication it says which credentials are wanted and has unsigned documents
-//! signed, off the runtime. Guests only ever read what is ready.
+//! One task follows the registry. After each publication it says which credentials are wanted and
+//! has unsigned documents signed, off the runtime. Guests only ever read what is ready.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -32,17 +33,18 @@ pub enum IdentitySource {
     Ready(Arc<Identity>),
     /// It is made in this directory: a matter of a second, which nobody waits for.
     Stored(PathBuf),
-    /// It is in this directory and can't be used. Nothing is made there any more, also when somebody moves it away: it is
-    /// to be mended, and with another key verifiers would not believe what guests read.
+    /// It is in this directory and can't be used. Nothing is made there any more, also when
+    /// somebody moves it away: it is to be mended, and with another key verifiers would not believe
+    /// what guests read.
     Damaged(PathBuf, IdentityError),
     /// It is made for this process only.
     Ephemeral,
 }
 
 impl IdentitySource {
-    /// The operator's own key, or the one in the state directory, or none yet. Fails for the operator's own key alone, which
-    /// is a mistake in the configuration: damage to that in the state directory costs the signatures until it is mended,
-    /// and no guest anything else.
+    /// The operator's own key, or the one in the state directory, or none yet. Fails for the
+    /// operator's own key alone, which is a mistake in the configuration: damage to that in the
+    /// state directory costs the signatures until it is mended, and no guest anything else.
     pub fn at_start(config: &Config) -> Result<IdentitySource, IdentityError> {
         if let Some(own) = &config.identity.own {
             let identity = Identity::of_operator(&own.key, &own.certificate, &own.retired)?;
@@ -169,7 +171,8 @@ pub struct Background {
 }
 
 impl Background {
-    /// Starts it. `issuer` is the URL under which the operator publishes the keys of web identities.
+    /// Starts it. `issuer` is the URL under which the operator publishes the keys of web
+    /// identities.
     pub fn start(
         registry: Arc<Registry>,
         made: Precomputed,
@@ -203,7 +206,8 @@ async fn run(
     issuer: String,
     mut ends: watch::Receiver<bool>,
 ) {
-    // Programs and AssumeRole need no key, so they go on without one. Whoever ends the daemon does not wait for one.
+    // Programs and AssumeRole need no key, so they go on without one. Whoever ends the daemon does
+    // not wait for one.
     tokio::select! {
         () = key.look() => {}
         _ = ends.wait_for(|ends| *ends) => return,
@@ -256,7 +260,8 @@ async fn run(
 fn all_wanted(snapshot: &Snapshot) -> Vec<RefreshTarget> {
     let wanted = snapshot.entries().filter_map(|entry| {
         let instance = &entry.instance;
-        // Nobody reads for an instance that does not run. A disabled endpoint may be enabled again, and read at once.
+        // Nobody reads for an instance that does not run. A disabled endpoint may be enabled again,
+        // and read at once.
         if !gate::listens(entry, Family::Ipv4) {
             return None;
         }
@@ -305,7 +310,8 @@ async fn sign(snapshot: &Snapshot, made: &Precomputed, identity: &Arc<Identity>)
 /// Mints web identities for STS.
 fn mint(identity: Arc<OnceLock<Arc<Identity>>>, issuer: String) -> Arc<crate::credentials::Mint> {
     Arc::new(move |request: &WebIdentityRequest| {
-        // Without a key or an issuer there is nothing that anybody would believe; the fetch fails, is told and tried again.
+        // Without a key or an issuer there is nothing that anybody would believe; the fetch fails,
+        // is told and tried again.
         let Some(identity) = identity.get().filter(|_| !issuer.is_empty()) else {
             return String::new();
         };
@@ -390,8 +396,8 @@ mod tests {
         task.await.unwrap();
     }
 
-    /// Verifiers believe the certificate that they were given: a key that is being mended is waited for, and no other is
-    /// made in its place.
+    /// Verifiers believe the certificate that they were given: a key that is being mended is waited
+    /// for, and no other is made in its place.
     #[tokio::test]
     async fn a_damaged_key_that_is_moved_away_is_not_replaced_by_a_new_one() {
         let directory = tempfile::tempdir().unwrap();

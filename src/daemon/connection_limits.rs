@@ -1,5 +1,5 @@
-//! How many connections each guest may hold, so that none can use up the descriptors that the others, the control endpoint
-//! and the store need.
+//! How many connections each guest may hold, so that none can use up the descriptors that the
+//! others, the control endpoint and the store need.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,15 +9,16 @@ use parking_lot::Mutex;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tracing::warn;
 
-use crate::daemon::CONTROL_CONNECTIONS;
 use crate::instance::InstanceId;
 use crate::net::slots::ConnectionSlots;
 use crate::registry::Snapshot;
 
+/// The maximum number of connections to the control endpoint.
+pub(super) const CONTROL_CONNECTIONS: usize = 32;
 /// Descriptors for the store, logs, credential programs and the runtime.
 const RESERVED_DESCRIPTORS: u64 = 128 + CONTROL_CONNECTIONS as u64;
-/// Descriptors of one way in: a socket for each family.
-const DESCRIPTORS_OF_A_WAY: u64 = 2;
+/// Descriptors of one listener: a socket for each family.
+const DESCRIPTORS_PER_LISTENER: u64 = 2;
 
 /// The places of all guests.
 pub struct ConnectionLimits {
@@ -63,8 +64,8 @@ impl ConnectionLimits {
         self.guests.lock().values().map(|slots| slots.count()).sum()
     }
 
-    /// Shares the descriptors out among the instances, as many as there are now, and forgets guests that are no more. The
-    /// process's limit is raised as far as it goes.
+    /// Shares the descriptors out among the instances, as many as there are now, and forgets guests
+    /// that are no more. The process's limit is raised as far as it goes.
     pub fn share(&self, snapshot: &Snapshot, listeners: usize) {
         self.guests
             .lock()
@@ -73,7 +74,7 @@ impl ConnectionLimits {
             .entries()
             .filter(|entry| !entry.instance.imds.attachments.is_empty());
         let guests = attached.count().max(1) as u64;
-        let reserved = RESERVED_DESCRIPTORS + DESCRIPTORS_OF_A_WAY * listeners as u64;
+        let reserved = RESERVED_DESCRIPTORS + DESCRIPTORS_PER_LISTENER * listeners as u64;
         let needed = (self.connections as u64)
             .saturating_mul(guests)
             .saturating_add(reserved);

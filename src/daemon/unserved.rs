@@ -1,4 +1,5 @@
-//! Why a configuration does not serve an attachment. The check of documents and the reconciler report the same reasons.
+//! Why a configuration does not serve an attachment. The check of documents and the reconciler
+//! report the same reasons.
 
 use crate::config::{Config, InterfaceSettings, ListenerSettings};
 use crate::document::near_miss;

@@ -1,8 +1,9 @@
-//! The index of who claims which attachment. It is the only place that decides whether two attachments conflict.
+//! The index of who claims which attachment. It is the only place that decides whether two
+//! attachments conflict.
 //!
-//! An attachment claims one or more [`ClaimKey`]s: what the kernel tells guests apart by. Two attachments conflict when
-//! they claim the same key and at least one of them claims it exclusively. The kernel could then not tell the two guests
-//! apart, so neither is served there.
+//! An attachment claims one or more [`ClaimKey`]s: what the kernel tells guests apart by. Two
+//! attachments conflict when they claim the same key and at least one of them claims it
+//! exclusively. The kernel could then not tell the two guests apart, so neither is served there.
 //!
 //! The registry's snapshot, the check of instance documents and the document format use this index.
 
@@ -18,7 +19,8 @@ pub enum ClaimKey<'a> {
     Listener(&'a str),
     /// A network interface.
     Interface(&'a str),
-    /// A packet mark. The guest rules send answers out by the port with their mark, whatever bridge it is on.
+    /// A packet mark. The guest rules send answers out by the port with their mark, whatever bridge
+    /// it is on.
     Mark(u32),
     /// A network namespace.
     NetworkNamespace(&'a str),
@@ -31,7 +33,8 @@ pub enum ClaimKey<'a> {
 pub enum ClaimMode {
     /// No other attachment may.
     Exclusive,
-    /// Others may if they share it too: a bridge is shared by its ports, a listener by its source addresses.
+    /// Others may if they share it too: a bridge is shared by its ports, a listener by its source
+    /// addresses.
     Shared,
 }
 
@@ -41,8 +44,8 @@ pub struct Claims<'a, C> {
     count: usize,
 }
 
-/// The claims of one key, by mode: a bridge with a thousand ports has a thousand shared claims, which conflict only
-/// with exclusive ones.
+/// The claims of one key, by mode: a bridge with a thousand ports has a thousand shared claims,
+/// which conflict only with exclusive ones.
 struct KeyClaims<'a, C> {
     exclusive: Vec<AttachmentClaim<'a, C>>,
     shared: Vec<AttachmentClaim<'a, C>>,
@@ -97,7 +100,8 @@ impl<'a, C: Copy + PartialEq> Claims<'a, C> {
             .flat_map(move |(key, mode)| self.conflicts_at(&key, mode, claimant))
     }
 
-    /// Returns the earliest added claim that conflicts with `attachment`, of the first key with a conflict.
+    /// Returns the earliest added claim that conflicts with `attachment`, of the first key with a
+    /// conflict.
     pub fn first_conflict(
         &self,
         attachment: &'a Attachment,
@@ -176,7 +180,8 @@ impl Attachment {
         }
     }
 
-    /// Returns whether one instance cannot have both attachments. Its ports on different bridges may share a mark.
+    /// Returns whether one instance cannot have both attachments. Its ports on different bridges
+    /// may share a mark.
     pub fn repeats(&self, other: &Attachment) -> bool {
         match (self, other) {
             (Attachment::BridgePort(one), Attachment::BridgePort(other))

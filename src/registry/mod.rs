@@ -1,15 +1,17 @@
-//! Who is on this host: one snapshot for readers, one writer, and for every instance a desired and an applied generation.
+//! Who is on this host: one snapshot for readers, one writer, and for every instance a desired and
+//! an applied generation.
 //!
 //! ```text
 //!   change ──► store (durable) ──► publish (next request sees it) ──► apply (listeners) ──► applied ≥ desired
 //!                │ fails: nothing changed                                  DescribeInstances: pending → applied
 //! ```
 //!
-//! Readers take a [`Snapshot`] once per request and keep it. Writers queue; a change that was begun is finished even when
-//! the caller goes away, so that memory and disk can't part.
+//! Readers take a [`Snapshot`] once per request and keep it. Writers queue; a change that was begun
+//! is finished even when the caller goes away, so that memory and disk can't part.
 //!
-//! A terminated instance stays for an hour, as on EC2, and is then forgotten. The record of one that came from a document
-//! stays in the store, where it keeps the document from bringing the instance back at the next start.
+//! A terminated instance stays for an hour, as on EC2, and is then forgotten. The record of one
+//! that came from a document stays in the store, where it keeps the document from bringing the
+//! instance back at the next start.
 
 pub mod file;
 pub mod memory;
@@ -56,7 +58,7 @@ pub struct Registry {
 struct Writer {
     /// Terminated instances that are shown no longer and still have a record.
     buried: BTreeSet<InstanceId>,
-    /// Instances of which nobody can be sure what is stored, each as it was before the write that failed.
+    /// Instances of which the stored state is unknown, each as it was before the write that failed.
     unsure: BTreeMap<InstanceId, Before>,
     /// The same of the account.
     unsure_account: Option<Option<Account>>,
@@ -91,7 +93,8 @@ impl AccountState {
     }
 }
 
-/// Why a change did not happen. Nothing is different from before, unless a store that failed says so.
+/// Why a change did not happen. Nothing is different from before, unless a store that failed says
+/// so.
 #[derive(Debug)]
 pub enum UpdateError<E> {
     /// No such instance.
@@ -107,7 +110,8 @@ pub enum UpdateError<E> {
 pub enum PartialEffect {
     /// Nothing: everything is as before.
     None,
-    /// Perhaps some: instances before the failure were changed, or nobody knows what the store holds.
+    /// Perhaps some: instances before the failure were changed, or nobody knows what the store
+    /// holds.
     Possible,
 }
 
@@ -129,7 +133,8 @@ pub enum RegisterOutcome {
     New,
     /// The instance was known; its stored record stays in force.
     Known,
-    /// The instance was known from another version of the document; its stored record stays in force.
+    /// The instance was known from another version of the document; its stored record stays in
+    /// force.
     Edited,
     /// Its record can't be read, so it is not served, and no document takes its place.
     Unreadable,
@@ -138,7 +143,8 @@ pub enum RegisterOutcome {
 }
 
 impl Registry {
-    /// Opens the registry over a store. Records that can't be read are returned as faults; those instances are not served.
+    /// Opens the registry over a store. Records that can't be read are returned as faults; those
+    /// instances are not served.
     pub fn open(store: Arc<dyn Store>) -> Result<(Arc<Registry>, Vec<Fault>), StoreError> {
         let loaded = store.load()?;
         let entries = loaded.records.into_iter().map(Entry::of_record);
@@ -196,8 +202,8 @@ impl Registry {
 
     /// Takes in a document of an instance. A known instance keeps its record: the store owns it.
     ///
-    /// When the store fails, the instance is not served, nor is anybody else at its ways in, until its document is offered
-    /// again and stored, or withdrawn.
+    /// When the store fails, the instance is not served, nor is anybody else at its ways in, until
+    /// its document is offered again and stored, or withdrawn.
     pub async fn register(
         self: &Arc<Self>,
         instance: Instance,
@@ -257,7 +263,8 @@ impl Registry {
         .await
     }
 
-    /// Says that a document that could not be stored is there no longer: its ways in are whose they are without it.
+    /// Says that a document that could not be stored is there no longer: its ways in are whose they
+    /// are without it.
     pub async fn withdraw(self: &Arc<Self>, id: &InstanceId) {
         let (registry, id) = (Arc::clone(self), id.clone());
         finish(async move {
@@ -272,7 +279,8 @@ impl Registry {
         .await;
     }
 
-    /// Changes one instance: copy, `change`, store, publish. A change that leaves it as it was stores nothing.
+    /// Changes one instance: copy, `change`, store, publish. A change that leaves it as it was
+    /// stores nothing.
     ///
     /// Returns the entry as published, and what `change` returned.
     pub async fn update<T, E>(
@@ -312,10 +320,12 @@ impl Registry {
         }
     }
 
-    /// Changes whatever `plan` says: several instances, new ones, the account. What it leaves as it was is not stored.
+    /// Changes whatever `plan` says: several instances, new ones, the account. What it leaves as it
+    /// was is not stored.
     ///
-    /// `plan` decides about the whole before anything is stored, so a refusal changes nothing. A store that fails in the
-    /// middle leaves the instances before the failure changed, each of them whole; new instances are taken back.
+    /// `plan` decides about the whole before anything is stored, so a refusal changes nothing. A
+    /// store that fails in the middle leaves the instances before the failure changed, each of them
+    /// whole; new instances are taken back.
     ///
     /// Returns the entries as published, and what `plan` returned.
     pub async fn change<T, E>(
@@ -391,8 +401,8 @@ impl Registry {
         .await
     }
 
-    /// Forgets the instances that were terminated more than an hour ago. Whose record could not be removed is forgotten
-    /// too, until the next start; the errors say which.
+    /// Forgets the instances that were terminated more than an hour ago. Whose record could not be
+    /// removed is forgotten too, until the next start; the errors say which.
     pub async fn forget_terminated(self: &Arc<Self>, now: Timestamp) -> Vec<StoreError> {
         let expired = move |entry: &&Arc<Entry>| {
             entry
@@ -427,11 +437,11 @@ impl Registry {
         .await
     }
 
-    /// Removes one instance with its record: a shown one, a terminated one, or one whose record can't be read. `may` decides,
-    /// of what is shown; nothing is changed when it refuses.
+    /// Removes one instance with its record: a shown one, a terminated one, or one whose record
+    /// can't be read. `may` decides, of what is shown; nothing is changed when it refuses.
     ///
-    /// When the store fails, the instance stays as it was; or it is served no longer, while nobody can be sure what is
-    /// stored.
+    /// When the store fails, the instance stays as it was; or it is served no longer, while nobody
+    /// can be sure what is stored.
     pub async fn delete<E>(
         self: &Arc<Self>,
         id: &InstanceId,
@@ -463,8 +473,8 @@ impl Registry {
         .await
     }
 
-    /// Stores again what there was before writes that left nobody sure what is stored, and serves it once it is. To be
-    /// called now and then.
+    /// Stores again what there was before writes that left nobody sure what is stored, and serves
+    /// it once it is. To be called now and then.
     pub async fn retry_failed_writes(self: &Arc<Self>) {
         let registry = Arc::clone(self);
         finish(async move {
@@ -484,7 +494,7 @@ impl Registry {
                         registry.publish(entry);
                     }
                     (Ok(()), Before::Absent) => {
-                        info!(instance = %id, "a failed write left nothing of it");
+                        info!(instance = %id, "removed: nothing is left of the failed write");
                         registry.forget(&id);
                     }
                     (Ok(()), Before::Offered) => registry.show(registry.snapshot.load().not_storing(&id)),
@@ -510,8 +520,8 @@ impl Registry {
         entry.applied.fetch_max(entry.generation, Ordering::AcqRel);
     }
 
-    /// Stores a record. When nobody can be sure what a failed write left, the instance is served no longer: what is on the
-    /// disk might be weaker than what is in memory.
+    /// Stores a record. When nobody can be sure what a failed write left, the instance is served no
+    /// longer: what is on the disk might be weaker than what is in memory.
     async fn persist(
         &self,
         writer: &mut Writer,
@@ -534,7 +544,8 @@ impl Registry {
         outcome
     }
 
-    /// Serves nobody at the ways in of an instance that could not be stored: behind them may be its guest.
+    /// Serves nobody at the ways in of an instance that could not be stored: behind them may be its
+    /// guest.
     fn leave_out(&self, writer: &mut Writer, instance: &Instance) {
         let (id, attachments) = (&instance.instance_id, &instance.imds.attachments);
         let snapshot = self.snapshot();
@@ -554,15 +565,15 @@ impl Registry {
     fn withhold(&self, writer: &mut Writer, id: &InstanceId, before: Before, error: &StoreError) {
         error!(
             instance = %id,
-            "{error}; nobody can be sure what is stored. Not served until what was there before is stored again, which is tried \
-             over and over; a restart serves what the file then says"
+            "{error}; on-disk state unknown after the failed write; instance quarantined; retrying to restore \
+             the previous record (a restart would serve what the file then contains)"
         );
         writer.unsure.insert(id.clone(), before);
         self.show(self.snapshot.load().without(id));
     }
 
-    /// Stores the account's record. When nobody can be sure what a failed write left, the account is unreadable from here
-    /// on: its defaults might be stricter on the disk than in memory.
+    /// Stores the account's record. When nobody can be sure what a failed write left, the account
+    /// is unreadable from here on: its defaults might be stricter on the disk than in memory.
     async fn persist_account(
         &self,
         writer: &mut Writer,
@@ -584,8 +595,9 @@ impl Registry {
                 .store(Arc::new(AccountState::Known(Some(account)))),
             Err(error) if error.stored == StoredState::Unknown => {
                 error!(
-                    "{error}; nobody can be sure what is stored of the account's metadata defaults. No instance can be launched \
-                     and no tokens be made optional until the defaults of before are stored again, which is tried over and over"
+                    "{error}; on-disk state of the account's metadata defaults unknown after the failed write; \
+                     retrying to restore the previous defaults. Until then no instance can be launched and \
+                     tokens cannot be made optional"
                 );
                 writer.unsure_account = Some(before);
                 self.account.store(Arc::new(AccountState::Unreadable));

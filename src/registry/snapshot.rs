@@ -19,8 +19,8 @@ pub struct Snapshot {
     claims: HashMap<Attachment, Claimants>,
 }
 
-/// An instance that is not served. Its ways in stay its own: whoever else claims one is not served there either, as
-/// behind it may be its guest.
+/// An instance that is not served. Its ways in stay its own: whoever else claims one is not served
+/// there either, as behind it may be its guest.
 #[derive(Clone, Debug)]
 pub(super) struct Quarantined {
     pub(super) doubt: QuarantineReason,
@@ -32,8 +32,8 @@ pub(super) struct Quarantined {
 pub enum QuarantineReason {
     /// Its record can't be read.
     Unreadable,
-    /// A write of its record failed, and nobody can be sure what that left. The record of before is written again until it
-    /// is stored.
+    /// A write of its record failed, and nobody can be sure what that left. The record of before is
+    /// written again until it is stored.
     StateUnknown,
     /// It has no record: its document could not be stored, and is offered again.
     NotStored,
@@ -50,7 +50,7 @@ pub enum Claimants {
 
 impl Claimants {
     /// All who claim it.
-    pub fn claimants(&self) -> impl Iterator<Item = &InstanceId> {
+    pub fn ids(&self) -> impl Iterator<Item = &InstanceId> {
         let (one, several) = match self {
             Claimants::One(id) => (Some(id), None),
             Claimants::Conflict(several) => (None, Some(several)),
@@ -121,7 +121,8 @@ impl Snapshot {
         Snapshot::assemble(entries, quarantined)
     }
 
-    /// This snapshot without one instance, which nobody is served as from here on. It keeps its ways in.
+    /// This snapshot without one instance, which nobody is served as from here on. It keeps its
+    /// ways in.
     pub(super) fn without(&self, id: &InstanceId) -> Snapshot {
         let (mut entries, mut quarantined) = (self.entries.clone(), self.quarantined.clone());
         let removed = entries.remove(id);
@@ -139,8 +140,8 @@ impl Snapshot {
         Snapshot::assemble(entries, quarantined)
     }
 
-    /// This snapshot with an instance that could not be stored and is not served. Its ways in are its own, all the same;
-    /// `None` when they are already.
+    /// This snapshot with an instance that could not be stored and is not served. Its ways in are
+    /// its own, all the same; `None` when they are already.
     pub(super) fn leaving_out(
         &self,
         id: &InstanceId,
@@ -163,7 +164,8 @@ impl Snapshot {
         Some(Snapshot::assemble(self.entries.clone(), quarantined))
     }
 
-    /// This snapshot with an instance of which a failed write left nothing, and whose document is offered again.
+    /// This snapshot with an instance of which a failed write left nothing, and whose document is
+    /// offered again.
     pub(super) fn not_storing(&self, id: &InstanceId) -> Snapshot {
         let mut quarantined = self.quarantined.clone();
         if let Some(kept) = quarantined.get_mut(id) {
@@ -172,7 +174,8 @@ impl Snapshot {
         Snapshot::assemble(self.entries.clone(), quarantined)
     }
 
-    /// This snapshot with more ways in kept for an instance that is not served; `None` when it has them already.
+    /// This snapshot with more ways in kept for an instance that is not served; `None` when it has
+    /// them already.
     pub(super) fn keeping(&self, id: &InstanceId, attachments: &[Attachment]) -> Option<Snapshot> {
         let known = &self.quarantined.get(id)?.attachments;
         if attachments
@@ -227,7 +230,8 @@ impl Snapshot {
                 continue;
             }
             ids.insert(id.clone());
-            // Claimants of one attachment conflict with the same instances, except through their other attachments.
+            // Claimants of one attachment conflict with the same instances, except through their
+            // other attachments.
             match claims.get_mut(attachment) {
                 Some(Claimants::Conflict(known)) => known.extend(ids),
                 _ => drop(claims.insert(attachment.clone(), Claimants::Conflict(ids))),
@@ -240,8 +244,9 @@ impl Snapshot {
         }
     }
 
-    /// The instance whose packets come in here; `None` when nobody, or more than one, claims this way in, or one that is not
-    /// served, and when it is not the one that held it when the connection was accepted.
+    /// The instance whose packets come in here; `None` when nobody, or more than one, claims this
+    /// way in, or one that is not served, and when it is not the one that held it when the
+    /// connection was accepted.
     pub fn at(&self, origin: &Origin) -> Option<&Arc<Entry>> {
         let entry = self.attached_to(&origin.attachment)?;
         origin

@@ -1,4 +1,5 @@
-//! Where instances are kept: the trait that the file store, the memory store and a fleet's store share.
+//! Where instances are kept: the trait that the file store, the memory store and a fleet's store
+//! share.
 
 use std::fmt;
 
@@ -16,9 +17,11 @@ pub struct Record {
     pub launch_epoch: u64,
     /// The instance identity document of this launch, to the byte.
     pub identity_document: String,
-    /// Of the document it was registered from, so that a later edit of that is noticed. Empty for one that the API made.
+    /// Of the document it was registered from, so that a later edit of that is noticed. Empty for
+    /// one that the API made.
     pub document_digest: String,
-    /// Of the RunInstances call that made it, so that the call can be repeated; `None` for one from a document.
+    /// Of the RunInstances call that made it, so that the call can be repeated; `None` for one from
+    /// a document.
     pub launch_request: Option<String>,
     /// When it was terminated.
     pub terminated: Option<Timestamp>,
@@ -69,17 +72,19 @@ pub enum LoadedAccount {
     Unreadable(Fault),
 }
 
-/// A place that keeps records. Its methods block; the registry calls them off the runtime, one at a time.
+/// A place that keeps records. Its methods block; the registry calls them off the runtime, one at a
+/// time.
 pub trait Store: Send + Sync {
     /// Reads everything. Fails only when nothing can be read at all.
     fn load(&self) -> Result<Loaded, StoreError>;
 
-    /// Stores one record in place of `before`. When it returns `Ok` the record survives a crash. After an error the error
-    /// says what is stored: the old record, or something that nobody can be sure of.
+    /// Stores one record in place of `before`. When it returns `Ok` the record survives a crash.
+    /// After an error the error says what is stored: the old record, or something that nobody can
+    /// be sure of.
     fn put(&self, record: &Record, before: Option<&Record>) -> Result<(), StoreError>;
 
-    /// Removes one record. After an error the error says what is stored: the record as it was, or nobody can be sure
-    /// what.
+    /// Removes one record. After an error the error says what is stored: the record as it was, or
+    /// nobody can be sure what.
     fn remove(&self, id: &InstanceId) -> Result<(), StoreError>;
 
     /// Stores the account's record in place of `before`, on the terms of [`Store::put`].

@@ -1,4 +1,5 @@
-//! The registry over stores that fail, callers that go away, and instances that claim the same way in.
+//! The registry over stores that fail, callers that go away, and instances that claim the same way
+//! in.
 
 use std::io;
 use std::net::SocketAddr;
@@ -122,8 +123,8 @@ fn a_change_that_could_not_be_stored_changes_nothing() {
     });
 }
 
-/// The disk may hold options that are weaker than those in memory, and a restart would serve them; and nothing may be
-/// acknowledged that is only in memory.
+/// The disk may hold options that are weaker than those in memory, and a restart would serve them;
+/// and nothing may be acknowledged that is only in memory.
 #[test]
 fn an_instance_is_served_again_once_what_is_stored_is_known_again() {
     run(async {
@@ -338,7 +339,8 @@ fn a_way_in_that_two_claim_belongs_to_neither() {
     });
 }
 
-/// Behind the way in may be the guest whose record can't be relied on, and it is not the other instance.
+/// Behind the way in may be the guest whose record can't be relied on, and it is not the other
+/// instance.
 #[test]
 fn a_way_in_of_an_instance_that_is_not_served_is_nobody_elses() {
     let peer: SocketAddr = "127.0.0.1:1".parse().unwrap();
@@ -367,7 +369,8 @@ fn a_way_in_of_an_instance_that_is_not_served_is_nobody_elses() {
         assert!(registry.update(&id, now(), limit(7)).await.is_err());
         hold(&registry, "a failed write");
 
-        // Records that are damaged at a start: of those that tell nothing any more the document does.
+        // Records that are damaged at a start: of those that tell nothing any more the document
+        // does.
         type Damage = fn(&str) -> String;
         let damages: [(&str, Damage, bool); 5] = [
             (
@@ -412,7 +415,8 @@ fn a_way_in_of_an_instance_that_is_not_served_is_nobody_elses() {
     });
 }
 
-/// Two instances claim the way in, and that one of them has no record yet does not make it the other's.
+/// Two instances claim the way in, and that one of them has no record yet does not make it the
+/// other's.
 #[test]
 fn a_way_in_of_a_document_that_could_not_be_stored_is_nobody_elses() {
     let way = Attachment::Listener("demo".into());

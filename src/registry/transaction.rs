@@ -1,6 +1,8 @@
-//! A change that is being made up: what the registry would be after it. Nothing of it is stored or visible yet.
+//! A change that is being made up: what the registry would be after it. Nothing of it is stored or
+//! visible yet.
 //!
-//! Whoever makes it up holds the writer, so what it reads here is still so when the change is stored.
+//! Whoever makes it up holds the writer, so what it reads here is still so when the change is
+//! stored.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,13 +29,15 @@ pub(super) struct Change {
     pub(super) digest: Option<String>,
 }
 
-/// What a change means for the launch of an instance, and so for its tokens and its identity document.
+/// What a change means for the launch of an instance, and so for its tokens and its identity
+/// document.
 pub(super) enum Launch {
     /// It goes on.
     Same,
     /// The instance is started anew.
     Anew,
-    /// The instance is new: made by a call of which this is the digest, or registered from a document.
+    /// The instance is new: made by a call of which this is the digest, or registered from a
+    /// document.
     First(Option<String>),
 }
 
@@ -88,7 +92,8 @@ impl Transaction {
             || self.buried.contains(id)
     }
 
-    /// A new instance, whose id must not be taken. `request` is the digest of the call that makes it.
+    /// A new instance, whose id must not be taken. `request` is the digest of the call that makes
+    /// it.
     pub fn create(&mut self, instance: Instance, request: String) {
         assert!(
             !self.is_taken(&instance.instance_id),
@@ -118,8 +123,8 @@ impl Transaction {
         }
     }
 
-    /// Whether this instance was terminated and is shown no longer, while its record keeps its document from bringing it
-    /// back.
+    /// Whether this instance was terminated and is shown no longer, while its record keeps its
+    /// document from bringing it back.
     pub fn is_tombstone(&self, id: &InstanceId) -> bool {
         self.buried.contains(id)
     }

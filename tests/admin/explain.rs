@@ -424,7 +424,7 @@ fn a_link_that_is_absent_or_down_or_lacks_the_address_is_named() {
         (
             "--namespace",
             "/proc/self/status/net",
-            "is not served: /proc/self/status/net can't be looked at: Not a directory",
+            "is not served: cannot read /proc/self/status/net: Not a directory",
         ),
     ] {
         let said = ask(&["instance", "explain", place, name]).done();

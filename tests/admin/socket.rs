@@ -104,7 +104,7 @@ fn a_socket_of_a_killed_daemon_is_replaced_and_that_of_a_living_one_is_not() {
     said(second, "").refused(
         1,
         &[
-            "can't open the admin socket",
+            "cannot open the admin socket",
             "another imdsd serves it",
             "admin.socket",
         ],

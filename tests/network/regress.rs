@@ -580,7 +580,7 @@ fn a_listener_hears_its_own_interface_and_no_guests() {
     let mut imdsd = Imdsd::spawn(&lab, &format!("{listener}{MANAGE}"), &instances);
     imdsd.wait_for(|line| {
         line.to_string()
-            .contains("names the interface that it hears")
+            .contains("a listener that is not on loopback needs interface")
     });
 
     imdsd.configure(
@@ -630,7 +630,7 @@ fn a_namespace_by_two_names_and_the_hosts_own_serve_nobody() {
     let attached = [(1, "pod1"), (2, "pod2"), (3, "pod3"), (4, "home")]
         .map(|(number, name)| open(instance(number, json!([{ "NetworkNamespace": name }]))));
     let mut imdsd = Imdsd::spawn(&lab, MANAGE, &attached);
-    for told in ["'home': it is the host's own", "are one and the same"] {
+    for told in ["'home': it is the host's own", "are the same namespace"] {
         imdsd.wait_for(|line| {
             line["message"]
                 .as_str()
@@ -795,7 +795,7 @@ fn an_interface_that_hears_another_instances_guest_serves_nobody_and_says_so() {
     imdsd.wait_for(|line| {
         line["message"]
             .as_str()
-            .is_some_and(|text| text.contains("none is served there"))
+            .is_some_and(|text| text.contains("none of them is served there"))
     });
     assert!(nobody());
     operate(&lab, &imdsd, &["delete", &id(4)], &Value::Null);
@@ -861,7 +861,7 @@ fn guests_known_by_address_are_served_although_another_instance_claims_a_port_of
         told["message"]
             .as_str()
             .unwrap()
-            .contains("listener 'lan' hears it, too"),
+            .contains("listener 'lan' also receives its packets"),
         "{told}"
     );
     assert_eq!(reads(&guest, IPV4), Some(id(1)));

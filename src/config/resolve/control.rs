@@ -7,7 +7,7 @@ use crate::config::resolve::addresses::UsedAddresses;
 use crate::config::resolve::values::{not_an_address, path_in, region};
 use crate::config::section::{Faults, Section};
 use crate::config::settings::{
-    ACCESS_KEYS, AccessKeySource, CONTROL_LISTEN, ControlSettings, ControlTlsFiles,
+    ACCESS_KEYS, AccessKeySource, CONTROL_LISTEN, ControlEndpointSettings, ControlTlsFiles,
 };
 use crate::sigv4::Regions;
 
@@ -16,7 +16,7 @@ pub(super) fn read(
     directory: &Path,
     used: &mut UsedAddresses,
     faults: &mut Faults<'_>,
-) -> Option<ControlSettings> {
+) -> Option<ControlEndpointSettings> {
     let mut section = root.table("control", faults)?;
     let listen = section.parsed("listen", faults, |text| {
         let address = text
@@ -40,7 +40,7 @@ pub(super) fn read(
         .unwrap_or(ACCESS_KEYS.into());
     let regions = read_regions(&mut section, faults);
     section.finish(faults);
-    Some(ControlSettings {
+    Some(ControlEndpointSettings {
         listen: listen.unwrap_or(CONTROL_LISTEN),
         tls,
         access_keys: AccessKeySource::File(access_keys),

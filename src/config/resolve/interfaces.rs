@@ -46,7 +46,8 @@ pub(super) fn read(
     })
 }
 
-/// A socket that accepts connections from every interface would also answer guests that must be served on their own.
+/// A socket that accepts connections from every interface would also answer guests that must be
+/// served on their own.
 fn check_address(
     section: &Section<'_>,
     key: &'static str,

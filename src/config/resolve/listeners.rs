@@ -86,8 +86,8 @@ fn read_one(
     })
 }
 
-/// Guests can reach every address of the host through any interface. A listener that is not on loopback would therefore
-/// also accept the guests of other interfaces.
+/// Guests can reach every address of the host through any interface. A listener that is not on
+/// loopback would therefore also accept the guests of other interfaces.
 fn check_reachable_without_interface(
     section: &Section<'_>,
     anti_spoofed: bool,

@@ -33,7 +33,8 @@ pub(super) fn listener_name(text: &str) -> Result<String, String> {
     }
 }
 
-/// Parses the URL of an issuer. Verifiers compare it byte by byte, and fetch the key set from a path below it.
+/// Parses the URL of an issuer. Verifiers compare it byte by byte, and fetch the key set from a
+/// path below it.
 pub(super) fn issuer(text: &str) -> Result<String, String> {
     let rest = text
         .strip_prefix("https://")

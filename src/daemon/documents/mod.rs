@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use crate::config::{self, AccessKeySource, Config, ControlSettings, Resolution};
+use crate::config::{self, AccessKeySource, Config, ControlEndpointSettings, Resolution};
 use crate::control::AccessKeys;
 use crate::daemon::unserved::AttachmentSettings;
 use crate::document::{self, InstanceDocument};
@@ -24,7 +24,8 @@ pub struct CheckedConfig {
     pub warnings: Vec<Fault>,
 }
 
-/// Reads a configuration, its access keys and its instance documents, and checks them. Returns all faults if there are any.
+/// Reads a configuration, its access keys and its instance documents, and checks them. Returns all
+/// faults if there are any.
 pub fn check(path: &Path) -> Result<CheckedConfig, Vec<Fault>> {
     let Resolution {
         config,
@@ -35,7 +36,7 @@ pub fn check(path: &Path) -> Result<CheckedConfig, Vec<Fault>> {
         true => ConfigState::Valid,
         false => ConfigState::Faulty,
     };
-    if let Some(ControlSettings {
+    if let Some(ControlEndpointSettings {
         access_keys: AccessKeySource::File(file),
         ..
     }) = &config.control
@@ -71,7 +72,8 @@ pub fn check(path: &Path) -> Result<CheckedConfig, Vec<Fault>> {
     })
 }
 
-/// Reads the instance documents of a configuration, and checks them. Returns all faults if there are any.
+/// Reads the instance documents of a configuration, and checks them. Returns all faults if there
+/// are any.
 pub fn read_instances(config: &Config) -> Result<Vec<Instance>, Vec<Fault>> {
     let (documents, mut faults) = read_documents(config);
     faults.extend(DocumentsCheck::run(config, ConfigState::Valid, &documents).faults);
@@ -81,8 +83,8 @@ pub fn read_instances(config: &Config) -> Result<Vec<Instance>, Vec<Fault>> {
     }
 }
 
-/// Returns what keeps one instance from being served under this configuration. Conflicts with other instances are not
-/// checked.
+/// Returns what keeps one instance from being served under this configuration. Conflicts with other
+/// instances are not checked.
 pub fn instance_faults(instance: &Instance, config: &Config) -> Vec<FieldFault> {
     let settings = AttachmentSettings::from(config);
     let attachments = instance.imds.attachments.iter().enumerate();

@@ -12,7 +12,8 @@ fn the_shipped_sidecar_configuration_has_no_faults_and_no_warnings() {
     assert_eq!((checked.instances.len(), checked.warnings), (1, vec![]));
 }
 
-/// Returns a directory with a configuration that has the listeners `a` and `b`, and the given documents.
+/// Returns a directory with a configuration that has the listeners `a` and `b`, and the given
+/// documents.
 fn host(documents: &[(&str, &str)]) -> tempfile::TempDir {
     let directory = tempfile::tempdir().unwrap();
     let text = "instances = \"instances.d\"\n[[listener]]\nname = \"a\"\nipv4 = \"127.0.0.1:1\"\n\

@@ -1,0 +1,137 @@
+//! The control endpoint: its socket, its TLS, and the control plane behind it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tracing::info;
+
+use crate::clock::Moment;
+use crate::config::{AccessKeySource, Config};
+use crate::control::{self, AccessKeys, Control};
+use crate::daemon::connection_limits::CONTROL_CONNECTIONS;
+use crate::daemon::start_error::StartError;
+use crate::fault::Fault;
+use crate::net::control::{ControlBody, ControlService, ControlSettings};
+use crate::net::slots::ConnectionSlots;
+use crate::net::tls::Tls;
+use crate::net::{self, DrainControl, Limits};
+use crate::registry::Registry;
+
+/// The control endpoint with its socket bound. It does not answer yet.
+pub(super) struct BoundControl {
+    listener: TcpListener,
+    pub(super) plane: Arc<Control>,
+    pub(super) tls: Option<Arc<Tls>>,
+}
+
+/// The running control endpoint.
+pub(super) struct ControlEndpoint {
+    /// The address that it listens on.
+    pub(super) address: SocketAddr,
+    accepting: JoinHandle<()>,
+    drain: DrainControl,
+}
+
+impl BoundControl {
+    /// Binds the control endpoint; `None` if the configuration has none.
+    pub(super) fn bind(
+        registry: &Arc<Registry>,
+        config: &Config,
+    ) -> Result<Option<BoundControl>, StartError> {
+        let Some(settings) = &config.control else {
+            return Ok(None);
+        };
+        let keys = match &settings.access_keys {
+            AccessKeySource::Demo => AccessKeys::demo(),
+            AccessKeySource::File(path) => AccessKeys::read(path).map_err(StartError::Files)?,
+        };
+        let control = Control::new(Arc::clone(registry), keys, settings.regions.clone());
+        let tls = control_tls(config).map_err(StartError::Files)?;
+        let listener = net::listener::open(settings.listen, None)
+            .map_err(|reason| StartError::Listen(settings.listen, reason))?;
+        Ok(Some(BoundControl {
+            listener,
+            plane: Arc::new(control),
+            tls: tls.map(Arc::new),
+        }))
+    }
+
+    /// Starts to answer calls. `head_time` is the time limit for a request's head.
+    pub(super) fn start(self, head_time: Duration) -> Result<ControlEndpoint, StartError> {
+        let BoundControl {
+            listener,
+            plane,
+            tls,
+        } = self;
+        let address = listener.local_addr().map_err(StartError::System)?;
+        info!(%address, tls = tls.is_some(), "control endpoint");
+        let drain = DrainControl::new();
+        let settings = ControlSettings {
+            service: control_service(plane),
+            tls,
+            max_body: control::MAX_BODY_BYTES,
+            limits: Limits {
+                head: head_time,
+                extra_hops: 0,
+            },
+        };
+        let slots = ConnectionSlots::new(Arc::new(AtomicUsize::new(CONTROL_CONNECTIONS)));
+        let owner = move |_: &TcpStream, _| Some((slots.take()?, ()));
+        let accepting = net::listener::accept(
+            listener,
+            drain.drain(),
+            owner,
+            move |stream, (), slot, drain| {
+                net::control::serve(stream, settings.clone(), slot, drain)
+            },
+        );
+        Ok(ControlEndpoint {
+            address,
+            accepting: tokio::spawn(accepting),
+            drain,
+        })
+    }
+}
+
+impl ControlEndpoint {
+    /// Closes the socket and tells the connections to end after their answer.
+    pub(super) fn shut_down(&self) {
+        self.accepting.abort();
+        self.drain.end();
+    }
+
+    /// Returns when all connections have ended.
+    pub(super) async fn ended(&self) {
+        self.drain.ended().await;
+    }
+}
+
+/// Reads the certificate and the key of the control endpoint; `None` if the configuration names
+/// none.
+pub fn control_tls(config: &Config) -> Result<Option<Tls>, Vec<Fault>> {
+    let control = config.control.as_ref();
+    let Some(files) = control.and_then(|control| control.tls.as_ref()) else {
+        return Ok(None);
+    };
+    Tls::read(&files.certificate, &files.key)
+        .map(Some)
+        .map_err(|fault| vec![fault])
+}
+
+/// Connects the control plane to the network.
+fn control_service(control: Arc<Control>) -> Arc<ControlService> {
+    Arc::new(move |head, body| {
+        let control = Arc::clone(&control);
+        Box::pin(async move {
+            match body {
+                ControlBody::Complete(body) => control.answer(&head, &body, Moment::now()).await,
+                ControlBody::TooLarge => control::too_large(Moment::now()),
+                ControlBody::WithoutLength => control::without_length(Moment::now()),
+            }
+        })
+    })
+}
