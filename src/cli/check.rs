@@ -15,7 +15,7 @@ use crate::host::examine::{self, Addresses, HostsOwn, Service, examine};
 use crate::instance::Instance;
 
 #[derive(Args)]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// Configuration file
     #[arg(long, short, value_name = "FILE")]
     config: PathBuf,
@@ -34,7 +34,7 @@ pub struct Arguments {
     json: bool,
 }
 
-pub fn run(arguments: Arguments) -> ExitCode {
+pub(super) fn run(arguments: Arguments) -> ExitCode {
     let checked = match config::check(&arguments.config, AccessKeys::faults, tree::faults) {
         Ok(checked) => checked,
         Err(faults) => {

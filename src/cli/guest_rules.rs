@@ -30,7 +30,7 @@ use crate::host::netlink::{self, Links};
 /// When anything is wrong, it is told on standard error, and what is printed is one line that nft refuses: the rules that are
 /// loaded stay, and the pipe fails.
 #[derive(Args)]
-pub struct Arguments {
+pub(super) struct Arguments {
     /// Configuration file
     #[arg(long, short, value_name = "FILE")]
     config: PathBuf,
@@ -39,7 +39,7 @@ pub struct Arguments {
 /// Instead of a script. An empty one nft would load, and a pipe ends with nft's status: nobody would notice.
 const REFUSED: &str = "refused # There are no rules, since faults were found, which standard error has. nft fails here: what is loaded stays.";
 
-pub fn run(arguments: Arguments) -> ExitCode {
+pub(super) fn run(arguments: Arguments) -> ExitCode {
     match script(arguments) {
         Ok(script) => {
             print!("{script}");
