@@ -8,14 +8,12 @@ use clap::Args;
 
 use super::{Registered, registered};
 use crate::config::{self, InterfaceSettings};
-use crate::control::AccessKeys;
-use crate::daemon::{self, IdentitySource};
-use crate::guest::tree;
+use crate::daemon::{self, IdentitySource, documents};
 use crate::host::examine::{self, Addresses, HostsOwn, Service, examine};
 use crate::instance::Instance;
 
 #[derive(Args)]
-pub(super) struct Arguments {
+pub(crate) struct Arguments {
     /// Configuration file
     #[arg(long, short, value_name = "FILE")]
     config: PathBuf,
@@ -34,8 +32,8 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-pub(super) fn run(arguments: Arguments) -> ExitCode {
-    let checked = match config::check(&arguments.config, AccessKeys::faults, tree::faults) {
+pub(crate) fn run(arguments: Arguments) -> ExitCode {
+    let checked = match documents::check(&arguments.config) {
         Ok(checked) => checked,
         Err(faults) => {
             faults.iter().for_each(|fault| eprintln!("{fault}"));
