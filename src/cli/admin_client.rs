@@ -18,36 +18,36 @@ const CONFIG: &str = "/etc/imdsd/imdsd.toml";
 const UNREACHABLE: u8 = 3;
 
 #[derive(Args)]
-pub(super) struct Door {
+pub struct Door {
     /// The daemon's admin socket [default: that of /etc/imdsd/imdsd.toml, then that of a demo of yours]
     #[arg(long, global = true, value_name = "PATH", env = "IMDSD_ADMIN_SOCKET")]
     socket: Option<PathBuf>,
 }
 
 /// Why a subcommand was not carried out. It was told already.
-pub(super) struct NotDone(ExitCode);
+pub struct NotDone(ExitCode);
 
 impl NotDone {
     /// After this was said.
-    pub(super) fn saying(message: impl std::fmt::Display) -> NotDone {
+    pub fn saying(message: impl std::fmt::Display) -> NotDone {
         eprintln!("{message}");
         NotDone(ExitCode::FAILURE)
     }
 
     /// Whether the daemon could not be reached, and so will not be for what is still to be asked.
-    pub(super) fn is_unreachable(&self) -> bool {
+    pub fn is_unreachable(&self) -> bool {
         self.0 == ExitCode::from(UNREACHABLE)
     }
 }
 
 /// The exit code of what was or was not carried out: 0, 1 when it was refused, 3 when nobody was reached.
-pub(super) fn exit(outcome: Result<(), NotDone>) -> ExitCode {
+pub fn exit(outcome: Result<(), NotDone>) -> ExitCode {
     outcome.map_or_else(|NotDone(code)| code, |()| ExitCode::SUCCESS)
 }
 
 impl Door {
     /// Asks the daemon. A refusal is told on standard error, each fault with its file and line.
-    pub(super) fn ask(&self, method: &str, path: &str, body: &[u8]) -> Result<Value, NotDone> {
+    pub fn ask(&self, method: &str, path: &str, body: &[u8]) -> Result<Value, NotDone> {
         self.send(&Request {
             method,
             path,
@@ -58,7 +58,7 @@ impl Door {
     }
 
     /// The same, with everything a request has.
-    pub(super) fn send(&self, request: &Request<'_>) -> Result<Response, NotDone> {
+    pub fn send(&self, request: &Request<'_>) -> Result<Response, NotDone> {
         let sockets = match &self.socket {
             Some(socket) => vec![(socket.clone(), Owner::Anybody)],
             None => default_sockets(),
@@ -118,7 +118,7 @@ fn demo_socket() -> PathBuf {
 }
 
 /// A place for a demo's socket in a directory that only this user has; `None` where there is none.
-pub(super) fn place_for_demo() -> Option<config::AdminSettings> {
+pub fn place_for_demo() -> Option<config::AdminSettings> {
     let socket = demo_socket();
     let directory = socket.parent()?;
     let _ = std::fs::DirBuilder::new().mode(0o700).create(directory);
@@ -134,7 +134,7 @@ pub(super) fn place_for_demo() -> Option<config::AdminSettings> {
 }
 
 /// Writes to standard output. Whoever reads may have seen enough.
-pub(super) fn print(text: &str) {
+pub fn print(text: &str) {
     let mut output = io::stdout().lock();
     let _ = output
         .write_all(text.as_bytes())
@@ -142,12 +142,12 @@ pub(super) fn print(text: &str) {
 }
 
 /// A value as JSON.
-pub(super) fn print_json(value: &Value) {
+pub fn print_json(value: &Value) {
     print(&(serde_json::to_string_pretty(value).expect("plain JSON data") + "\n"));
 }
 
 /// Rows below a head, each column as wide as its widest cell.
-pub(super) fn print_table(head: &[&str], rows: &[Vec<String>]) {
+pub fn print_table(head: &[&str], rows: &[Vec<String>]) {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.chain([head[column].len()]).max().unwrap_or(0)
@@ -167,7 +167,7 @@ pub(super) fn print_table(head: &[&str], rows: &[Vec<String>]) {
 }
 
 /// A text in an answer; `-` for none.
-pub(super) fn text(value: &Value) -> String {
+pub fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => "-".to_string(),
@@ -176,11 +176,11 @@ pub(super) fn text(value: &Value) -> String {
 }
 
 /// The elements of an array in an answer.
-pub(super) fn each(value: &Value) -> impl Iterator<Item = &Value> {
+pub fn each(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
 /// Texts of an array in one line.
-pub(super) fn joined(value: &Value) -> String {
+pub fn joined(value: &Value) -> String {
     each(value).map(text).collect::<Vec<_>>().join(", ")
 }

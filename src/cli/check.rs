@@ -13,7 +13,7 @@ use crate::host::examine::{self, Addresses, HostsOwn, Service, examine};
 use crate::instance::Instance;
 
 #[derive(Args)]
-pub(crate) struct Arguments {
+pub struct Arguments {
     /// Configuration file
     #[arg(long, short, value_name = "FILE")]
     config: PathBuf,
@@ -32,7 +32,7 @@ pub(crate) struct Arguments {
     json: bool,
 }
 
-pub(crate) fn run(arguments: Arguments) -> ExitCode {
+pub fn run(arguments: Arguments) -> ExitCode {
     let checked = match documents::check(&arguments.config) {
         Ok(checked) => checked,
         Err(faults) => {

@@ -32,7 +32,7 @@ use crate::plain_file;
                         imdsd event maintenance system-reboot --not-before 168h --tag team=web\n  \
                         imdsd event play config/scenarios/spot-interruption.json\n  imdsd event clear"
 )]
-pub(super) struct Arguments {
+pub struct Arguments {
     #[command(flatten)]
     door: Door,
     #[command(subcommand)]
@@ -234,7 +234,7 @@ enum KindArgument {
     Overrides,
 }
 
-pub(super) fn run(Arguments { door, command }: Arguments) -> ExitCode {
+pub fn run(Arguments { door, command }: Arguments) -> ExitCode {
     admin_client::exit(match command {
         Command::List { form } => list(&door, &form),
         Command::Play {

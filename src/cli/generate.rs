@@ -13,7 +13,7 @@ use crate::cli::admin_client;
 #[command(
     after_help = "Example:\n  imdsd completions bash > /usr/share/bash-completion/completions/imdsd"
 )]
-pub(super) struct Completions {
+pub struct Completions {
     /// The shell
     #[arg(value_name = "SHELL")]
     shell: Shell,
@@ -21,20 +21,20 @@ pub(super) struct Completions {
 
 #[derive(Args)]
 #[command(after_help = "Example:\n  imdsd man /usr/share/man/man1")]
-pub(super) struct Man {
+pub struct Man {
     /// The directory that the pages are written to; it is made if need be
     #[arg(value_name = "DIR")]
     directory: PathBuf,
 }
 
-pub(super) fn completions(Completions { shell }: Completions) -> ExitCode {
+pub fn completions(Completions { shell }: Completions) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "imdsd", &mut script);
     admin_client::print(&String::from_utf8_lossy(&script));
     ExitCode::SUCCESS
 }
 
-pub(super) fn man(Man { directory }: Man) -> ExitCode {
+pub fn man(Man { directory }: Man) -> ExitCode {
     let written = std::fs::create_dir_all(&directory)
         .and_then(|()| clap_mangen::generate_to(Cli::command(), &directory));
     match written {

@@ -28,7 +28,7 @@ use crate::host::netlink::{self, Links};
 /// When anything is wrong, it is told on standard error, and what is printed is one line that nft refuses: the rules that are
 /// loaded stay, and the pipe fails.
 #[derive(Args)]
-pub(super) struct Arguments {
+pub struct Arguments {
     /// Configuration file
     #[arg(long, short, value_name = "FILE")]
     config: PathBuf,
@@ -37,7 +37,7 @@ pub(super) struct Arguments {
 /// Instead of a script. An empty one nft would load, and a pipe ends with nft's status: nobody would notice.
 const REFUSED: &str = "refused # There are no rules, since faults were found, which standard error has. nft fails here: what is loaded stays.";
 
-pub(super) fn run(arguments: Arguments) -> ExitCode {
+pub fn run(arguments: Arguments) -> ExitCode {
     match script(arguments) {
         Ok(script) => {
             print!("{script}");

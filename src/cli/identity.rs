@@ -10,7 +10,7 @@ use crate::config::{self, Config};
 use crate::identity::{self, Identity};
 
 #[derive(Args)]
-pub(super) struct Arguments {
+pub struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
@@ -56,7 +56,7 @@ struct Place {
     directory: Option<PathBuf>,
 }
 
-pub(super) fn run(arguments: Arguments) -> ExitCode {
+pub fn run(arguments: Arguments) -> ExitCode {
     match arguments.command.run() {
         Ok(text) => {
             print!("{text}");

@@ -19,7 +19,7 @@ use crate::fault::Fault;
 use crate::instance::InstanceId;
 
 #[derive(Args)]
-pub(super) struct Arguments {
+pub struct Arguments {
     #[command(flatten)]
     door: Door,
     #[command(subcommand)]
@@ -106,7 +106,7 @@ enum Command {
 
 /// How a list is printed.
 #[derive(Args)]
-pub(super) struct Form {
+pub struct Form {
     /// Prints JSON
     #[arg(long)]
     pub json: bool,
@@ -172,7 +172,7 @@ struct Explain {
     form: Form,
 }
 
-pub(super) fn run(Arguments { door, command }: Arguments) -> ExitCode {
+pub fn run(Arguments { door, command }: Arguments) -> ExitCode {
     admin_client::exit(match command {
         Command::Put(put) | Command::Import(put) => put.run(&door),
         Command::Get { id, with_secrets } => get(&door, &id, with_secrets),

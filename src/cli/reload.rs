@@ -15,7 +15,7 @@ use crate::cli::admin_client::{Door, NotDone, each, joined, text};
                         and says in the log what came of it. The configuration itself (listeners, directories) is read at a \
                         start only."
 )]
-pub(super) struct Arguments {
+pub struct Arguments {
     #[command(flatten)]
     door: Door,
     #[command(flatten)]
@@ -26,18 +26,18 @@ pub(super) struct Arguments {
 #[command(
     after_help = "Example:\n  imdsd listeners --json | jq '.Listeners[] | select(.WaitsFor)'"
 )]
-pub(super) struct Listeners {
+pub struct Listeners {
     #[command(flatten)]
     door: Door,
     #[command(flatten)]
     form: Form,
 }
 
-pub(super) fn run(arguments: Arguments) -> ExitCode {
+pub fn run(arguments: Arguments) -> ExitCode {
     admin_client::exit(reload(&arguments))
 }
 
-pub(super) fn run_listeners(arguments: Listeners) -> ExitCode {
+pub fn run_listeners(arguments: Listeners) -> ExitCode {
     admin_client::exit(ways(&arguments))
 }
 

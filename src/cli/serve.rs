@@ -19,7 +19,7 @@ use crate::instance::{Attachment, Instance, InstanceState};
 use crate::logging;
 
 #[derive(Args)]
-pub(super) struct Arguments {
+pub struct Arguments {
     /// Configuration file; see config/imdsd.toml for every setting
     #[arg(long, short, value_name = "FILE", conflicts_with = "instance")]
     config: Option<PathBuf>,
@@ -78,7 +78,7 @@ enum LevelArgument {
 /// How long threads that read files may take to end.
 const STRAGGLERS: Duration = Duration::from_secs(2);
 
-pub(super) fn run(arguments: Arguments) -> ExitCode {
+pub fn run(arguments: Arguments) -> ExitCode {
     let is_demo = arguments.config.is_none();
     let (config, instances, warnings) = match settings(&arguments) {
         Ok(settings) => settings,

@@ -9,7 +9,7 @@ use crate::identity::{Verified, VerifyError, verify_pkcs7, verify_signature};
 use crate::plain_file;
 
 #[derive(Args)]
-pub(super) struct Arguments {
+pub struct Arguments {
     /// The document, byte for byte as it was served: without a newline at its end
     #[arg(long, value_name = "FILE")]
     document: PathBuf,
@@ -39,7 +39,7 @@ struct Signed {
     rsa2048: Option<PathBuf>,
 }
 
-pub(super) fn run(arguments: Arguments) -> ExitCode {
+pub fn run(arguments: Arguments) -> ExitCode {
     match verify(&arguments) {
         Ok(Verified {
             issuer,

@@ -26,7 +26,7 @@ enum Ending {
 }
 
 /// An open connection. A [`DrainControl`] waits until this is dropped.
-pub(super) struct OpenConnection(Arc<watch::Sender<usize>>);
+pub struct OpenConnection(Arc<watch::Sender<usize>>);
 
 impl DrainControl {
     /// Returns the control of any number of connections.
