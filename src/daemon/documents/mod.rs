@@ -231,7 +231,7 @@ fn conflict_message(
     let id = &document.instance.instance_id;
     let place = format!("{}:{}", document.file.display(), document.line);
     if attachment == other {
-        format!("{attachment} is also claimed by {id} ({place}); neither would be served there")
+        format!("{attachment} is claimed by {id} too ({place}); neither would be served there")
     } else {
         format!(
             "{attachment} conflicts with {other} of {id} ({place}); neither would be served there"

@@ -60,7 +60,7 @@ fn documents_are_checked_against_the_configuration() {
         [
             "instances.d/3.json:1: not JSON: EOF while parsing an object",
             "instances.d/2.json:2: i-00000002: Imds.Attachments: the configuration has no listener 'c'",
-            "instances.d/2.json:3: i-00000002: Imds.Attachments: listener 'a' is also claimed by i-00000001 \
+            "instances.d/2.json:3: i-00000002: Imds.Attachments: listener 'a' is claimed by i-00000001 too \
              (instances.d/1.json:1); neither would be served there",
             "instances.d/4.json:2: i-00000004: Imds.Attachments: the configuration has no listener 'B'; did you mean 'b'?",
         ]
