@@ -30,13 +30,12 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
-use toml_edit::Document;
 
 use super::{FetchError, Fetched, RoleSession, printable};
 use crate::instance::{AssumeRoleSource, InstanceId, RoleDelivery, WebIdentitySource};
-use crate::plain_file;
 use crate::secret::Secret;
 use crate::sigv4::AccessKey;
+use crate::sigv4::access_key_file;
 use crate::sigv4::sign::{Post, sign};
 
 /// How long a connection may take, the handshake of TLS included.
@@ -540,43 +539,19 @@ fn tls(encrypted: bool, ca_file: Option<&Path>) -> Result<Option<Arc<ClientConfi
     )))
 }
 
-/// The one access key in a file of the form that the control endpoint's keys have.
+/// Reads the one access key of a file.
 fn read_key(path: &Path) -> Result<AccessKey, FetchError> {
-    let wrong =
-        |what: &dyn fmt::Display| FetchError::unavailable(format!("{}: {what}", path.display()));
-    let (mode, bytes) = plain_file::read(path).map_err(|error| wrong(&error))?;
-    let text = String::from_utf8(bytes).map_err(|_| wrong(&"it is not UTF-8"))?;
-    if mode & 0o077 != 0 {
-        return Err(wrong(&format_args!(
-            "others can read this secret (mode {mode:03o})"
-        )));
-    }
-    // Not the error's own text: it would quote the line, and with it a secret.
-    let document = Document::parse(text.as_str()).map_err(|error| wrong(&error.message()))?;
-    let tables = document
-        .get("access_key")
-        .and_then(|item| item.as_array_of_tables());
-    let Some(table) = tables
-        .filter(|tables| tables.len() == 1)
-        .and_then(|tables| tables.get(0))
-    else {
-        return Err(wrong(&"there must be exactly one [[access_key]] in it"));
-    };
-    let field = |name: &str| {
-        table
-            .get(name)
-            .and_then(|item| item.as_str())
-            .filter(|text| !text.is_empty())
-    };
-    match (field("access_key_id"), field("secret_access_key")) {
-        (Some(id), Some(secret)) => Ok(AccessKey {
-            access_key_id: id.to_string(),
-            secret_access_key: Secret::new(secret),
-            session_token: field("session_token").map(Secret::new),
-        }),
-        _ => Err(wrong(
-            &"[[access_key]] needs access_key_id and secret_access_key",
-        )),
+    let keys = access_key_file::read(path, &[], |_, _| ()).map_err(|faults| {
+        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        FetchError::unavailable(faults.join("; "))
+    })?;
+    match <[(AccessKey, ()); 1]>::try_from(keys) {
+        Ok([(key, ())]) => Ok(key),
+        Err(keys) => Err(FetchError::unavailable(format!(
+            "{}: there must be exactly one [[access_key]] in it, not {}",
+            path.display(),
+            keys.len()
+        ))),
     }
 }
 
@@ -822,28 +797,47 @@ mod tests {
                 .session_token,
             Some(Secret::new("t"))
         );
+        let unknown = format!("{one}account = \"123456789012\"\n");
         for (text, mode, what) in [
             (
                 one.to_string(),
                 0o640,
-                "others can read this secret (mode 640)",
+                "others can read these secrets (mode 640)",
             ),
             (
                 one.to_string(),
                 0o604,
-                "others can read this secret (mode 604)",
+                "others can read these secrets (mode 604)",
             ),
-            (String::new(), 0o600, "exactly one"),
-            (format!("{one}{one}"), 0o600, "exactly one"),
-            ("access_key = 3".to_string(), 0o600, "exactly one"),
-            (one.replace("hunter2", ""), 0o600, "needs"),
-            (one.replace("\"A\"", "5"), 0o600, "needs"),
-            (one.replace("hunter2\"", "hunter2"), 0o600, "key.toml: "),
+            (String::new(), 0o600, "there is no [[access_key]] in it"),
+            (
+                format!("{one}{}", one.replace("\"A\"", "\"B\"")),
+                0o600,
+                "there must be exactly one [[access_key]] in it, not 2",
+            ),
+            (
+                "access_key = 3".to_string(),
+                0o600,
+                "keys are [[access_key]] tables",
+            ),
+            (
+                one.replace("hunter2", ""),
+                0o600,
+                "secret_access_key: must be",
+            ),
+            (one.replace("\"A\"", "5"), 0o600, "access_key_id: must be"),
+            (
+                one.replace("\"A\"", "\"A/B\""),
+                0o600,
+                "access_key_id: must be",
+            ),
+            (unknown, 0o600, "account: not known"),
+            (one.replace("hunter2\"", "hunter2"), 0o600, "key.toml:3: "),
         ] {
-            let told = read(&text, mode).unwrap_err();
+            let error = read(&text, mode).unwrap_err();
             assert!(
-                told.contains(what) && !told.contains("hunter2"),
-                "{text}: {told}"
+                error.contains(what) && !error.contains("hunter2"),
+                "{text}: {error}"
             );
         }
         fs::remove_file(&path).unwrap();

@@ -7,6 +7,7 @@
 //! There is no replay cache: equal calls within one second are signed alike by every SDK, so it would refuse honest
 //! ones.
 
+pub mod access_key_file;
 mod canonical;
 mod claim;
 pub mod sign;
