@@ -1,4 +1,5 @@
-//! The access keys that callers may sign with and what each may do, from a TOML file that only its owner can read:
+//! The access keys that callers may sign with and what each may do, from a TOML file that only its
+//! owner can read:
 //!
 //! ```toml
 //! [[access_key]]
@@ -54,7 +55,8 @@ pub(super) struct KeyGrant {
 const NO_ACCOUNT: &str = "000000000000";
 
 impl AccessKeys {
-    /// Id and secret of the demo's key. The demo serves invented data on loopback, so they can be public.
+    /// Id and secret of the demo's key. The demo serves invented data on loopback, so they can be
+    /// public.
     pub const DEMO: (&str, &str) = (
         "AKIDIMDSDDEMO0000001",
         "imdsd-demo-secret-key-known-to-everyone",

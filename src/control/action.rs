@@ -13,19 +13,22 @@
 //! # To add an action
 //!
 //! 1. Write `actions/<file>.rs` with a type named like the action that implements
-//!    [`Operation`](super::operation::Operation): how to read the input, what rules can compare in it, and how to carry it
-//!    out. Declare it with `mod <file>;` in `actions/mod.rs`. A short example is `actions/reboot_instances.rs`.
+//!    [`Operation`](super::operation::Operation): how to read the input, what rules can compare in
+//!    it, and how to carry it out. Declare it with `mod <file>;` in `actions/mod.rs`. A short
+//!    example is `actions/reboot_instances.rs`.
 //! 2. Add its row to the table below.
 //!
-//! The row gives the action's name on the wire, its place in [`Action::ALL`], its permission for rules
-//! (`ec2:RebootInstances`), what the lint of rules knows about it, and its dispatch (`actions/mod.rs`). Then test it:
-//! `tests/actions.rs` next to this file, and one row for each client in `every_action` of `tests/clients/control.rs`.
+//! The row gives the action's name on the wire, its place in [`Action::ALL`], its permission for
+//! rules (`ec2:RebootInstances`), what the lint of rules knows about it, and its dispatch
+//! (`actions/mod.rs`). Then test it: `tests/actions.rs` next to this file, and one row for each
+//! client in `every_action` of `tests/clients/control.rs`.
 
 use super::error::{Code, Ec2Error};
 use super::params::Parameters;
 use super::service::AwsService;
 
-/// Calls the macro `$generate` with the table. Columns: name on the wire, service, [`Resource`], file in `actions/`.
+/// Calls the macro `$generate` with the table. Columns: name on the wire, service, [`Resource`],
+/// file in `actions/`.
 macro_rules! action_table {
     ($generate:ident) => {
         $generate! {
@@ -91,7 +94,8 @@ macro_rules! define_action {
 }
 action_table!(define_action);
 
-/// What the permission for an action is about, and so what a rule can compare besides the action's name.
+/// What the permission for an action is about, and so what a rule can compare besides the action's
+/// name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Resource {
     /// The action needs no permission.

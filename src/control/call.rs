@@ -9,7 +9,7 @@ use super::render::ec2_response;
 use super::request_id::RequestId;
 use super::xml::{ResponseBody, Xml};
 use crate::clock::Moment;
-use crate::registry::{Changed, Entry, Registry, Snapshot, Transaction, UpdateError};
+use crate::registry::{Entry, PartialEffect, Registry, Snapshot, Transaction, UpdateError};
 use crate::sigv4::Regions;
 
 /// One call: the caller, the time, and the registry.
@@ -39,7 +39,8 @@ impl ApiCall<'_> {
             .await
     }
 
-    /// Like [`change`](Self::change), for any change. The error contains `warning` if the store failed midway.
+    /// Like [`change`](Self::change), for any change. The error contains `warning` if the store
+    /// failed midway.
     pub(super) async fn change_or_warn<T: Send + 'static>(
         &self,
         warning: &str,
@@ -55,8 +56,8 @@ impl ApiCall<'_> {
                 UpdateError::Store(error, changed) => {
                     tracing::error!(%request_id, "control: can't store a change: {error}");
                     let effect = match changed {
-                        Changed::Nothing => "Nothing was changed.",
-                        Changed::Perhaps => warning,
+                        PartialEffect::None => "Nothing was changed.",
+                        PartialEffect::Possible => warning,
                     };
                     Ec2Error::new(
                         Code::InternalError,
@@ -66,8 +67,8 @@ impl ApiCall<'_> {
             })
     }
 
-    /// Builds a list on a thread of its own: filtering thousands of instances by hundreds of patterns takes time, and
-    /// guests must not wait for it.
+    /// Builds a list on a thread of its own: filtering thousands of instances by hundreds of
+    /// patterns takes time, and guests must not wait for it.
     pub(super) async fn list(
         &self,
         build: impl FnOnce(ListCall) -> Result<ResponseBody, Ec2Error> + Send + 'static,

@@ -42,8 +42,8 @@ impl Caller {
         }
     }
 
-    /// Returns the instances that a call names, all or none. If the caller may not access one of them, the error reveals
-    /// nothing about any.
+    /// Returns the instances that a call names, all or none. If the caller may not access one of
+    /// them, the error reveals nothing about any.
     pub(super) fn instances<'s>(
         &self,
         action: Action,
@@ -57,7 +57,10 @@ impl Caller {
             });
             self.authorize(action, attributes, target)?;
         }
-        if let Some((id, reason)) = ids.iter().find_map(|id| Some((id, snapshot.doubt(id)?))) {
+        if let Some((id, reason)) = ids
+            .iter()
+            .find_map(|id| Some((id, snapshot.quarantine_reason(id)?)))
+        {
             return Err(Ec2Error::quarantined(id, reason));
         }
         let absent: Vec<_> = ids
@@ -82,7 +85,8 @@ impl Caller {
         Ok(self.instances(action, attributes, snapshot, slice::from_ref(id))?[0])
     }
 
-    /// Returns the instances of a list: the named ones, or without names all that the caller may access.
+    /// Returns the instances of a list: the named ones, or without names all that the caller may
+    /// access.
     pub(super) fn list_instances<'s>(
         &self,
         action: Action,

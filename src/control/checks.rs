@@ -5,7 +5,8 @@ use crate::document;
 use crate::instance::tags::{MAX_TAGS, keys_unfit_for_metadata};
 use crate::instance::{Instance, Switch, Tag};
 
-/// Refuses faults that the change introduces and that a document must not have either: both go through the same checks.
+/// Refuses faults that the change introduces and that a document must not have either: both go
+/// through the same checks.
 pub(super) fn refuse_new_faults(
     before: Option<&Instance>,
     after: &Instance,
@@ -20,7 +21,8 @@ pub(super) fn refuse_new_faults(
     }
 }
 
-/// Refuses tag keys that metadata cannot show, unless `shown` (InstanceMetadataTags) is disabled. The message is EC2's, with its doubled backslash.
+/// Refuses tag keys that metadata cannot show, unless `shown` (InstanceMetadataTags) is disabled.
+/// The message is EC2's, with its doubled backslash.
 pub(super) fn refuse_keys_unfit_for_metadata(tags: &[Tag], shown: Switch) -> Result<(), Ec2Error> {
     match keys_unfit_for_metadata(tags, shown).next() {
         Some((_, key)) => Err(Ec2Error::invalid_value(format!(

@@ -11,8 +11,8 @@ const INVALID: &str = "InvalidArgsException";
 /// Generates [`Code`] and its methods from the table below.
 macro_rules! codes {
     ($($(#[$doc:meta])* $code:ident, $wire:literal, $status:ident, $exception:expr;)*) => {
-        /// EC2's error codes, except those of a bad signature (see [`crate::sigv4::AuthError`]). On the wire
-        /// they have no `Client.` or `Server.` prefix.
+        /// EC2's error codes, except those of a bad signature (see [`crate::sigv4::AuthError`]). On
+        /// the wire they have no `Client.` or `Server.` prefix.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub enum Code {
             $($(#[$doc])* $code,)*
@@ -140,7 +140,8 @@ impl Ec2Error {
         )
     }
 
-    /// Returns the error for a missing permission. It does not reveal whether the named resource exists.
+    /// Returns the error for a missing permission. It does not reveal whether the named resource
+    /// exists.
     pub(super) fn unauthorized() -> Ec2Error {
         Ec2Error::new(
             Code::UnauthorizedOperation,
@@ -148,8 +149,8 @@ impl Ec2Error {
         )
     }
 
-    /// Returns EC2's error for an instance whose state does not allow the action. `what` is a participle,
-    /// such as `started`.
+    /// Returns EC2's error for an instance whose state does not allow the action. `what` is a
+    /// participle, such as `started`.
     pub(super) fn incorrect_state(id: &InstanceId, what: &str) -> Ec2Error {
         let message = format!("The instance '{id}' is not in a state from which it can be {what}.");
         Ec2Error::new(Code::IncorrectInstanceState, message)
@@ -215,14 +216,14 @@ impl Ec2Error {
         }
     }
 
-    /// Returns the error for a quarantined instance: it exists, but its record cannot be trusted. "Not found"
-    /// would make tools forget or replace it.
+    /// Returns the error for a quarantined instance: it exists, but its record cannot be trusted.
+    /// "Not found" would make tools forget or replace it.
     pub(super) fn quarantined(id: &InstanceId, reason: QuarantineReason) -> Ec2Error {
         let message = match reason {
             QuarantineReason::Unreadable => {
                 format!("The record of the instance '{id}' can't be read.")
             }
-            QuarantineReason::Unsure => format!(
+            QuarantineReason::StateUnknown => format!(
                 "A change of the instance '{id}' could not be stored. It is served again once its previous record is stored."
             ),
             QuarantineReason::NotStored => format!(

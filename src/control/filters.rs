@@ -1,5 +1,6 @@
-//! Filters of describe actions: names are ANDed, the values of one name are ORed, both are case-sensitive.
-//! Values are patterns. A [`Filterable`] type defines its filter names; those of instances are here.
+//! Filters of describe actions: names are ANDed, the values of one name are ORed, both are
+//! case-sensitive. Values are patterns. A [`Filterable`] type defines its filter names; those of
+//! instances are here.
 
 use super::error::{Code, Ec2Error};
 use super::policy::pattern::Pattern;

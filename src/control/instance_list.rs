@@ -55,7 +55,8 @@ impl InstanceListParameters {
 }
 
 impl<T> InstanceList<T> {
-    /// Returns the instances that the caller may access, sorted by id; filters and page are not applied yet.
+    /// Returns the instances that the caller may access, sorted by id; filters and page are not
+    /// applied yet.
     pub(super) fn entries<'c>(
         &self,
         action: Action,

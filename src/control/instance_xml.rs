@@ -9,7 +9,8 @@ use crate::instance::{
 };
 use crate::registry::OptionsState;
 
-/// Writes an instance. Elements that EC2 writes empty are empty here; those that EC2 omits are omitted.
+/// Writes an instance. Elements that EC2 writes empty are empty here; those that EC2 omits are
+/// omitted.
 pub(super) fn write_instance(xml: &mut Xml, instance: &Instance, options_state: OptionsState) {
     xml.text("instanceId", &instance.instance_id);
     xml.text("imageId", &instance.image_id);

@@ -1,13 +1,15 @@
-//! The EC2 API for operators: reads and changes instances for callers who sign with Signature Version 4.
+//! The EC2 API for operators: reads and changes instances for callers who sign with Signature
+//! Version 4.
 //!
 //! ```text
 //! bytes ─► signature ─► parameters ─► action ─► typed input ─► policy ─► state ─► DryRun? ─► registry ─► XML
 //! ```
 //!
-//! GET and POST on one port serve the EC2 Query API, version 2016-11-15, with the actions in the table of `action.rs`;
-//! GetCallerIdentity of STS; and SendSSHPublicKey of EC2 Instance Connect. Everything else is refused, in the format that
-//! the service's SDKs read. This module has no sockets: its caller collects the body, at most [`MAX_BODY_BYTES`] bytes,
-//! and replies with [`too_large`] beyond that and with [`without_length`] to a body without Content-Length.
+//! GET and POST on one port serve the EC2 Query API, version 2016-11-15, with the actions in the
+//! table of `action.rs`; GetCallerIdentity of STS; and SendSSHPublicKey of EC2 Instance Connect.
+//! Everything else is refused, in the format that the service's SDKs read. This module has no
+//! sockets: its caller collects the body, at most [`MAX_BODY_BYTES`] bytes, and replies with
+//! [`too_large`] beyond that and with [`without_length`] to a body without Content-Length.
 //!
 //! | step | file |
 //! |---|---|
@@ -51,7 +53,7 @@ use hyper::{Method, Response};
 use crate::clock::Moment;
 pub use crate::control::access_keys::AccessKeys;
 use crate::registry::Registry;
-use crate::sigv4::{self, AuthError, HttpRequest, Regions, Scope, Verified};
+use crate::sigv4::{self, AuthError, HttpRequest, Regions, Scope, Signer};
 use action::Action;
 use call::ApiCall;
 use caller::Caller;
@@ -82,7 +84,8 @@ impl Control {
         }
     }
 
-    /// Replaces the keys and their rules for all later requests. A request in progress ends under the old ones.
+    /// Replaces the keys and their rules for all later requests. A request in progress ends under
+    /// the old ones.
     pub fn replace_keys(&self, keys: AccessKeys) {
         self.keys.store(Arc::new(keys));
     }
@@ -131,7 +134,7 @@ impl Control {
         head: &Parts,
         body: &[u8],
         now: Moment,
-    ) -> Result<Verified, AuthError> {
+    ) -> Result<Signer, AuthError> {
         let request = HttpRequest {
             method: head.method.as_str(),
             path: head.uri.path(),
@@ -148,7 +151,7 @@ impl Control {
 }
 
 /// Returns the caller whose key signed the request.
-fn caller(keys: &AccessKeys, verified: &Verified, head: &Parts) -> Caller {
+fn caller(keys: &AccessKeys, verified: &Signer, head: &Parts) -> Caller {
     let grant = keys
         .grant(&verified.access_key_id)
         .expect("the key that signed was found in these keys");
@@ -166,10 +169,11 @@ fn caller(keys: &AccessKeys, verified: &Verified, head: &Parts) -> Caller {
     }
 }
 
-/// Carries a call out. Sets `action` as soon as it is known, for the log and the format of the reply.
+/// Carries a call out. Sets `action` as soon as it is known, for the log and the format of the
+/// reply.
 async fn perform(
     call: &ApiCall<'_>,
-    verified: &Verified,
+    verified: &Signer,
     head: &Parts,
     body: &[u8],
     action: &mut Option<Action>,
@@ -183,7 +187,8 @@ async fn perform(
             (Action::from_target(target)?, Parameters::default())
         }
         None => {
-            // Query and body form one set of parameters: boto3 presigns a POST with all of them in the query.
+            // Query and body form one set of parameters: boto3 presigns a POST with all of them in
+            // the query.
             let mut parameters = Parameters::read(query, body)?;
             (Action::from_parameters(&mut parameters)?, parameters)
         }
@@ -195,7 +200,8 @@ async fn perform(
     actions::perform(requested, Input { parameters, body }, call).await
 }
 
-/// Returns the reply to a body of more than [`MAX_BODY_BYTES`] bytes. It was not read, so the caller is unknown.
+/// Returns the reply to a body of more than [`MAX_BODY_BYTES`] bytes. It was not read, so the
+/// caller is unknown.
 pub fn too_large(now: Moment) -> Response<Full<Bytes>> {
     let error = Ec2Error::new(
         Code::RequestEntityTooLarge,

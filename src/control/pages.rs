@@ -1,7 +1,7 @@
 //! Pagination: MaxResults and NextToken.
 //!
-//! A page token holds the key of the last item shown. It stays valid when items are added or removed,
-//! and after a restart.
+//! A page token holds the key of the last item shown. It stays valid when items are added or
+//! removed, and after a restart.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -84,7 +84,8 @@ impl PageParameters {
 }
 
 impl Page {
-    /// Returns the items on this page and the token of the next page. `items` must be sorted by key.
+    /// Returns the items on this page and the token of the next page. `items` must be sorted by
+    /// key.
     pub(super) fn of<T>(
         &self,
         items: impl Iterator<Item = T>,

@@ -1,5 +1,5 @@
-//! The parameters of a call. The action takes the ones it knows; the rest are refused, so that a misspelled
-//! `HttpToken=required` cannot look like a successful change.
+//! The parameters of a call. The action takes the ones it knows; the rest are refused, so that a
+//! misspelled `HttpToken=required` cannot look like a successful change.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -40,10 +40,11 @@ pub(super) struct Parameters {
 }
 
 impl Parameters {
-    /// Decodes the query and the body. Names are case-sensitive; a name without `=` has an empty value.
+    /// Decodes the query and the body. Names are case-sensitive; a name without `=` has an empty
+    /// value.
     ///
-    /// A parameter that appears twice is refused. EC2's behaviour is not known, and with either value, two
-    /// readers of the same request could disagree.
+    /// A parameter that appears twice is refused. EC2's behaviour is not known, and with either
+    /// value, two readers of the same request could disagree.
     pub(super) fn read(query: &str, body: &[u8]) -> Result<Parameters, Ec2Error> {
         let malformed = || {
             Ec2Error::new(
@@ -114,7 +115,8 @@ impl Parameters {
             .collect()
     }
 
-    /// Takes `<prefix>Tag.1.Key`, `<prefix>Tag.1.Value` and so on. A missing value is `None`, not empty.
+    /// Takes `<prefix>Tag.1.Key`, `<prefix>Tag.1.Value` and so on. A missing value is `None`, not
+    /// empty.
     pub(super) fn take_tags(&mut self, prefix: &str) -> Vec<(String, Option<String>)> {
         (1..=MAX_PARAMETERS)
             .map_while(|n| {
@@ -147,8 +149,9 @@ impl Parameters {
         STANDARD_NO_PAD.encode(hash.finalize())
     }
 
-    /// Refuses the remaining parameters. Those in `unsupported` exist in EC2 and not in imdsd, so they get
-    /// another error than unknown ones. An entry is a whole name or the first parts of one.
+    /// Refuses the remaining parameters. Those in `unsupported` exist in EC2 and not in imdsd, so
+    /// they get another error than unknown ones. An entry is a whole name or the first parts of
+    /// one.
     pub(super) fn finish_without(self, unsupported: &[&str]) -> Result<(), Ec2Error> {
         let is_part = |name: &str, parameter: &str| {
             parameter

@@ -8,7 +8,8 @@ use crate::instance::events::Maintenance;
 use crate::instance::{InstanceState, MetadataOptions};
 use crate::registry::{Entry, OptionsState};
 
-/// Returns a successful reply of EC2: `<ActionResponse>` with the request id and what `fill` writes.
+/// Returns a successful reply of EC2: `<ActionResponse>` with the request id and what `fill`
+/// writes.
 pub(super) fn ec2_response(
     action: Action,
     request_id: &RequestId,
@@ -26,8 +27,9 @@ pub(super) fn write_return(xml: &mut Xml) {
     xml.text("return", true);
 }
 
-/// Returns the state of an instance's options that replies show. The options of a stopped instance are stored and
-/// nothing remains to be applied; clients that wait for `applied` would otherwise wait for ever.
+/// Returns the state of an instance's options that replies show. The options of a stopped instance
+/// are stored and nothing remains to be applied; clients that wait for `applied` would otherwise
+/// wait for ever.
 pub(super) fn shown_state(entry: &Entry) -> OptionsState {
     match entry.instance.state {
         InstanceState::Stopped | InstanceState::Terminated => OptionsState::Applied,
@@ -38,7 +40,8 @@ pub(super) fn shown_state(entry: &Entry) -> OptionsState {
     }
 }
 
-/// Writes the six elements of metadata options. Each action has its own name for the element around them.
+/// Writes the six elements of metadata options. Each action has its own name for the element around
+/// them.
 pub(super) fn write_options(xml: &mut Xml, state: OptionsState, options: &MetadataOptions) {
     xml.text("state", state.as_str());
     xml.text("httpTokens", options.http_tokens.as_str());

@@ -42,7 +42,8 @@ pub(super) fn unauthenticated(
     respond(service, service.unauthenticated(error, id), id, now)
 }
 
-/// Returns the reply to a method other than GET and POST: 405, with the code that S3 uses for this status.
+/// Returns the reply to a method other than GET and POST: 405, with the code that S3 uses for this
+/// status.
 ///
 /// EC2 redirects other methods to its manual, which SDKs cannot read.
 pub(super) fn wrong_method(id: &RequestId, now: Moment) -> Response<Full<Bytes>> {

@@ -6,7 +6,8 @@
 //! | `sts` | `Action` and version 2011-06-15 | XML with other elements |
 //! | `ec2-instance-connect` | `X-Amz-Target` | JSON |
 //!
-//! A signature must be scoped to the service that is called: one made for STS cannot be sent to EC2.
+//! A signature must be scoped to the service that is called: one made for STS cannot be sent to
+//! EC2.
 
 use hyper::StatusCode;
 use hyper::http::request::Parts;
@@ -40,7 +41,8 @@ impl AwsService {
         }
     }
 
-    /// Guesses the service from the head of a request that is not authenticated, to choose the error format.
+    /// Guesses the service from the head of a request that is not authenticated, to choose the
+    /// error format.
     pub(super) fn guess(head: &Parts) -> AwsService {
         let authorization = head
             .headers
@@ -82,7 +84,8 @@ impl AwsService {
         }
     }
 
-    /// Returns status and body of an authentication error. Each service has its own codes for these.
+    /// Returns status and body of an authentication error. Each service has its own codes for
+    /// these.
     pub(super) fn unauthenticated(
         self,
         error: &AuthError,
@@ -147,7 +150,8 @@ impl AwsService {
     }
 }
 
-/// EC2's error document has no namespace and spells `RequestID`; a successful reply spells `requestId`.
+/// EC2's error document has no namespace and spells `RequestID`; a successful reply spells
+/// `requestId`.
 fn ec2_error(code: &str, message: &str, id: &RequestId) -> ResponseBody {
     Xml::document("Response", None, |xml| {
         xml.element("Errors", |xml| {

@@ -1,4 +1,5 @@
-//! The syntax of parameter values that several actions have, and their names as attributes of a call.
+//! The syntax of parameter values that several actions have, and their names as attributes of a
+//! call.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -97,7 +98,8 @@ pub(super) fn option_attributes(update: OptionsUpdate) -> Attributes {
         .collect()
 }
 
-/// Parses an instance id. EC2 accepts an id with trailing spaces as well-formed, but finds no such instance.
+/// Parses an instance id. EC2 accepts an id with trailing spaces as well-formed, but finds no such
+/// instance.
 pub(super) fn read_instance_id(text: &str) -> Result<InstanceId, Ec2Error> {
     match (
         InstanceId::parse(text),
@@ -199,7 +201,8 @@ fn read_switch(name: &str, value: &str) -> Result<Switch, Ec2Error> {
     Switch::parse(value).ok_or_else(|| Ec2Error::not_one_of(value, name, "enabled", "disabled"))
 }
 
-/// Parses HttpPutResponseHopLimit. EC2's message is not known; this one follows those for the other options.
+/// Parses HttpPutResponseHopLimit. EC2's message is not known; this one follows those for the other
+/// options.
 pub(super) fn read_hop_limit(value: &str) -> Result<HopLimit, Ec2Error> {
     let has_only_digits = value.bytes().all(|b| b.is_ascii_digit());
     let limit = value

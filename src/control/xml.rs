@@ -75,8 +75,8 @@ impl Xml {
         self.write(Event::End(BytesEnd::new(name)));
     }
 
-    /// Writes `<name><item>…</item>…</name>`, or `<name/>` for an empty list: without the element, SDKs
-    /// return no list at all.
+    /// Writes `<name><item>…</item>…</name>`, or `<name/>` for an empty list: without the element,
+    /// SDKs return no list at all.
     pub(super) fn set<T>(
         &mut self,
         name: &str,
@@ -99,7 +99,8 @@ impl Xml {
     }
 }
 
-/// Replaces characters that XML 1.0 cannot represent, not even escaped, with U+FFFD (XML 1.0, section 2.2).
+/// Replaces characters that XML 1.0 cannot represent, not even escaped, with U+FFFD (XML 1.0,
+/// section 2.2).
 fn printable(value: &str) -> String {
     let is_allowed = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..);
     value

@@ -33,6 +33,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 
 use super::{FetchError, Fetched, RoleSession, printable};
 use crate::instance::{AssumeRoleSource, InstanceId, RoleDelivery, WebIdentitySource};
+use crate::plain_file;
 use crate::secret::Secret;
 use crate::sigv4::AccessKey;
 use crate::sigv4::access_key_file;
@@ -518,7 +519,9 @@ fn tls(encrypted: bool, ca_file: Option<&Path>) -> Result<Option<Arc<ClientConfi
             let wrong = |what: &dyn fmt::Display| {
                 FetchError::unavailable(format!("{}: {what}", file.display()))
             };
-            for certificate in CertificateDer::pem_file_iter(file).map_err(|error| wrong(&error))? {
+            let pem = plain_file::read_bytes(file, plain_file::MAX_BYTES)
+                .map_err(|error| wrong(&error))?;
+            for certificate in CertificateDer::pem_slice_iter(&pem) {
                 roots
                     .add(certificate.map_err(|error| wrong(&error))?)
                     .map_err(|error| wrong(&error))?;

@@ -420,7 +420,10 @@ pub(super) fn judge_events(instance: &Instance, wrong: &mut Judgement) {
         step,
         fields,
         message,
-    } in instance.imds.timeline.faults(instance)
+    } in instance
+        .imds
+        .timeline
+        .faults(&instance.imds.events, &instance.imds.overrides)
     {
         let timeline = imds.key("Timeline");
         let step = step.map_or(timeline.clone(), |index| timeline.index(index));

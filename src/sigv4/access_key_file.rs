@@ -7,17 +7,18 @@
 //! session_token = "…"          # optional
 //! ```
 //!
-//! The control endpoint reads the keys of its callers from such a file, with more fields in each table; the STS client
-//! reads the one key that it signs with. The parser refuses unknown fields, a file that others than its owner can read,
-//! and anything but a plain file. It reports every fault, with its line and without secrets.
+//! The control endpoint reads the keys of its callers from such a file, with more fields in each
+//! table; the STS client reads the one key that it signs with. The parser refuses unknown fields, a
+//! file that others than its owner can read, and anything but a regular file. It reports every fault,
+//! with its line and without secrets.
 
 use std::path::Path;
 
 use toml_edit::{Document, Item, Table, TableLike};
 
-use super::AccessKey;
+use super::access_key::AccessKey;
 use crate::fault::{Fault, line_of};
-use crate::plain_file;
+use crate::plain_file::{self, PlainFile, Symlinks};
 use crate::secret::Secret;
 
 const FIELDS: [&str; 3] = ["access_key_id", "secret_access_key", "session_token"];
@@ -30,7 +31,8 @@ pub struct FileFaults<'f> {
 }
 
 impl FileFaults<'_> {
-    /// Adds a fault. `offset` is its place in the file, in bytes; `None` for a fault of the whole file.
+    /// Adds a fault. `offset` is its place in the file, in bytes; `None` for a fault of the whole
+    /// file.
     pub fn add(&mut self, offset: Option<usize>, field: &str, message: impl Into<String>) {
         self.faults.push(Fault {
             file: self.path.to_path_buf(),
@@ -48,16 +50,18 @@ impl FileFaults<'_> {
 
 /// Reads all access keys of a file.
 ///
-/// `more_fields` are fields that a table may have besides the key's own; `read_more` reads them from each table, and its
-/// result is returned with the key.
+/// `more_fields` are fields that a table may have besides the key's own; `read_more` reads them
+/// from each table, and its result is returned with the key.
 pub fn read<T>(
     path: &Path,
     more_fields: &[&str],
     read_more: impl FnMut(&Table, &mut FileFaults<'_>) -> T,
 ) -> Result<Vec<(AccessKey, T)>, Vec<Fault>> {
     let fault = |message: String| Fault::of_file(path, message);
-    let (mode, bytes) =
-        plain_file::read(path).map_err(|error| vec![fault(format!("can't be read: {error}"))])?;
+    let unreadable = |error| vec![fault(format!("can't be read: {error}"))];
+    let file = PlainFile::open(path, Symlinks::Follow).map_err(unreadable)?;
+    let mode = file.mode();
+    let bytes = file.read_bytes(plain_file::MAX_BYTES).map_err(unreadable)?;
     let text =
         String::from_utf8(bytes).map_err(|_| vec![fault("is not text in UTF-8".to_string())])?;
     let mut faults = Vec::new();
@@ -308,7 +312,7 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
         let faults = super::read(&fifo, &[], |_, _| ()).unwrap_err();
         assert!(
-            faults.len() == 1 && faults[0].message.contains("not a plain file"),
+            faults.len() == 1 && faults[0].message.contains("not a regular file"),
             "{faults:?}"
         );
     }

@@ -219,7 +219,7 @@ fn a_guest_that_destroys_the_socket_in_its_namespace_is_served_by_another() {
                 "this kernel lets nobody destroy sockets",
             );
         }
-        imdsd.wait_for(|line| line["message"] == "a listening socket has ended");
+        imdsd.wait_for(|line| line["message"] == "listening socket closed");
         eventually("the guest is served again", || {
             reads(&guest, IPV4) == Some(id(1))
         });

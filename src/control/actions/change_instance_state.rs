@@ -7,12 +7,12 @@
 //!      └───────────────┴──────────► terminated ─── an hour ───► gone
 //! ```
 //!
-//! The change takes effect at once, because imdsd waits for no virtual machine; the reply names the intermediate state, as
-//! EC2's does. All of the instances change, or none. Starting a running instance and stopping a stopped one succeeds and
-//! changes nothing.
+//! The change takes effect at once, because imdsd waits for no virtual machine; the reply names the
+//! intermediate state, as EC2's does. All of the instances change, or none. Starting a running
+//! instance and stopping a stopped one succeeds and changes nothing.
 //!
-//! A stopped instance serves no guest. A terminated instance loses its attachments, so that another instance can have them.
-//! Addresses stay: imdsd does not own them. Not supported: hibernation.
+//! A stopped instance serves no guest. A terminated instance loses its attachments, so that another
+//! instance can have them. Addresses stay: imdsd does not own them. Not supported: hibernation.
 
 use jiff::Timestamp;
 
@@ -107,7 +107,8 @@ impl StateChangeCall {
 
         let instance_ids = read_required_instance_ids(&instance_ids)?;
         for (name, value) in flags {
-            // How a machine shuts down is up to the operator's software. Hibernation would have to keep its memory.
+            // How a machine shuts down is up to the operator's software. Hibernation would have to
+            // keep its memory.
             if flag(name, value.as_deref())? && name == "Hibernate" {
                 return Err(Ec2Error::new(
                     Code::UnsupportedOperation,

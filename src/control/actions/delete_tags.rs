@@ -1,5 +1,6 @@
-//! DeleteTags: a key without a value removes the tag, a key with a value only a tag with that value, and a call without
-//! tags all tags except EC2's own. Deleting a tag that does not exist succeeds.
+//! DeleteTags: a key without a value removes the tag, a key with a value only a tag with that
+//! value, and a call without tags all tags except EC2's own. Deleting a tag that does not exist
+//! succeeds.
 
 use crate::control::action::Action;
 use crate::control::call::ApiCall;

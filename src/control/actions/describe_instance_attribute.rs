@@ -1,7 +1,8 @@
-//! DescribeInstanceAttribute: one attribute of one instance. The only action that returns user data.
+//! DescribeInstanceAttribute: one attribute of one instance. The only action that returns user
+//! data.
 //!
-//! An attribute that imdsd does not know, such as sourceDestCheck of an instance without interfaces, has the value that it
-//! has for an ordinary EC2 instance.
+//! An attribute that imdsd does not know, such as sourceDestCheck of an instance without
+//! interfaces, has the value that it has for an ordinary EC2 instance.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

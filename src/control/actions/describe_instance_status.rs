@@ -1,7 +1,8 @@
-//! DescribeInstanceStatus: scheduled events, and the state of running instances; of all with IncludeAllInstances.
+//! DescribeInstanceStatus: scheduled events, and the state of running instances; of all with
+//! IncludeAllInstances.
 //!
-//! imdsd does not see the virtual machines, so the checks of a running instance have always passed. A completed or canceled
-//! event is shown for a week after its end.
+//! imdsd does not see the virtual machines, so the checks of a running instance have always passed.
+//! A completed or canceled event is shown for a week after its end.
 
 use std::sync::Arc;
 

@@ -1,7 +1,8 @@
-//! DescribeInstances: instances as EC2 writes them, by id, by filter, in pages. A terminated instance stays for an hour.
+//! DescribeInstances: instances as EC2 writes them, by id, by filter, in pages. A terminated
+//! instance stays for an hour.
 //!
-//! Instances are sorted by id. Pages count instances, so a reservation can continue on the next page. Instances that the
-//! caller may not access are omitted.
+//! Instances are sorted by id. Pages count instances, so a reservation can continue on the next
+//! page. Instances that the caller may not access are omitted.
 
 use std::collections::HashMap;
 use std::sync::Arc;

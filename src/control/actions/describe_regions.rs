@@ -1,5 +1,5 @@
-//! DescribeRegions: the regions of the instances, those that calls may be signed for, and the one of this call. Each has
-//! the endpoint that the caller used.
+//! DescribeRegions: the regions of the instances, those that calls may be signed for, and the one
+//! of this call. Each has the endpoint that the caller used.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,5 @@
-//! DescribeTags: the tags of all instances that the caller may access, by instance and key, in pages.
+//! DescribeTags: the tags of all instances that the caller may access, by instance and key, in
+//! pages.
 
 use std::slice;
 

@@ -1,4 +1,5 @@
-//! GetInstanceMetadataDefaults: the account's defaults for launches. A default without a preference is omitted.
+//! GetInstanceMetadataDefaults: the account's defaults for launches. A default without a preference
+//! is omitted.
 
 use crate::control::action::Action;
 use crate::control::call::ApiCall;

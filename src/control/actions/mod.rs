@@ -1,7 +1,7 @@
 //! The actions, one file each, and their dispatch. How to add one is described in `action.rs`.
 //!
-//! imdsd runs no virtual machines. An action changes what imdsd serves for an instance; the operator's own software does the
-//! rest.
+//! imdsd runs no virtual machines. An action changes what imdsd serves for an instance; the
+//! operator's own software does the rest.
 
 mod change_instance_state;
 mod create_tags;
@@ -42,7 +42,8 @@ macro_rules! define_dispatch {
             }
         }
 
-        /// Returns the attributes that a call of the action can request, with their possible values.
+        /// Returns the attributes that a call of the action can request, with their possible
+        /// values.
         pub(super) fn attributes(action: Action) -> &'static [(&'static str, Values)] {
             match action {
                 $(Action::$name => $file::$name::ATTRIBUTES,)*

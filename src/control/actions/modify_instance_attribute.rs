@@ -1,6 +1,6 @@
-//! ModifyInstanceAttribute: user data while the instance is stopped, and protection from StopInstances and
-//! TerminateInstances. One attribute for each call, as on EC2, in either of its two spellings. Attributes of the virtual
-//! machine itself are refused: imdsd does not run it.
+//! ModifyInstanceAttribute: user data while the instance is stopped, and protection from
+//! StopInstances and TerminateInstances. One attribute for each call, as on EC2, in either of its
+//! two spellings. Attributes of the virtual machine itself are refused: imdsd does not run it.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
 //! ModifyInstanceEventStartTime: moves a scheduled event, together with its end.
 //!
-//! EC2's rules: the event has a deadline, has not started, and does not start within five minutes; the new time is at least
-//! an hour ahead, and not after the deadline.
+//! EC2's rules: the event has a deadline, has not started, and does not start within five minutes;
+//! the new time is at least an hour ahead, and not after the deadline.
 
 use jiff::{SignedDuration, Timestamp};
 

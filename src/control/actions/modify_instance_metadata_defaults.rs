@@ -1,5 +1,5 @@
-//! ModifyInstanceMetadataDefaults: a partial update of the account's defaults for launches. `no-preference`, or -1 for the
-//! hop limit, clears a preference. Existing instances do not change.
+//! ModifyInstanceMetadataDefaults: a partial update of the account's defaults for launches.
+//! `no-preference`, or -1 for the hop limit, clears a preference. Existing instances do not change.
 
 use crate::control::action::Action;
 use crate::control::call::ApiCall;
@@ -107,8 +107,8 @@ impl Operation for ModifyInstanceMetadataDefaults {
 }
 
 impl ModifyInstanceMetadataDefaults {
-    /// Returns the attributes of the call. Clearing a preference counts as `no-preference` and as the default that launches
-    /// get without one.
+    /// Returns the attributes of the call. Clearing a preference counts as `no-preference` and as
+    /// the default that launches get without one.
     fn attributes(&self) -> Attributes {
         let unset =
             MetadataDefaults::default().at_launch(OptionsUpdate::default(), ImdsSupport::V2);

@@ -1,8 +1,10 @@
-//! ModifyInstanceMetadataOptions: a partial update of one instance's options. Options that the call omits keep their value.
+//! ModifyInstanceMetadataOptions: a partial update of one instance's options. Options that the call
+//! omits keep their value.
 //!
-//! A call without options succeeds and shows the current options ("if no parameter is specified, the existing state is
-//! maintained"). Options that come with `HttpEndpoint=disabled` are stored and take effect once it is enabled. A change of a
-//! stopped instance is stored, takes effect at its next start, and is `pending` in this reply only.
+//! A call without options succeeds and shows the current options ("if no parameter is specified,
+//! the existing state is maintained"). Options that come with `HttpEndpoint=disabled` are stored
+//! and take effect once it is enabled. A change of a stopped instance is stored, takes effect at
+//! its next start, and is `pending` in this reply only.
 
 use std::sync::Arc;
 

@@ -1,5 +1,5 @@
-//! RebootInstances: changes nothing. A reboot is not a launch, so session tokens stay valid. The operator's software
-//! reboots the virtual machine.
+//! RebootInstances: changes nothing. A reboot is not a launch, so session tokens stay valid. The
+//! operator's software reboots the virtual machine.
 
 use crate::control::action::Action;
 use crate::control::call::ApiCall;

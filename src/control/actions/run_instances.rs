@@ -1,13 +1,16 @@
-//! RunInstances: creates instances that run at once, with options resolved as EC2 resolves them at launch.
+//! RunInstances: creates instances that run at once, with options resolved as EC2 resolves them at
+//! launch.
 //!
-//! A launch creates what imdsd serves for an instance, not a virtual machine. The instance has no attachment: a caller of
-//! this API must not decide which network interface of the host belongs to which guest, so the operator attaches it. It has
-//! no network interfaces, volumes or role either; parameters that describe them are refused, not silently ignored.
+//! A launch creates what imdsd serves for an instance, not a virtual machine. The instance has no
+//! attachment: a caller of this API must not decide which network interface of the host belongs to
+//! which guest, so the operator attaches it. It has no network interfaces, volumes or role either;
+//! parameters that describe them are refused, not silently ignored.
 //!
-//! imdsd does not know images, so it treats every image as one whose software supports IMDSv2 (`imdsSupport=v2.0`): without
-//! a value, tokens are required, as in documents.
+//! imdsd does not know images, so it treats every image as one whose software supports IMDSv2
+//! (`imdsSupport=v2.0`): without a value, tokens are required, as in documents.
 //!
-//! A call that is repeated with its ClientToken launches nothing and returns the instances of the first call.
+//! A call that is repeated with its ClientToken launches nothing and returns the instances of the
+//! first call.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -239,7 +242,8 @@ impl Operation for RunInstances {
 }
 
 impl RunInstances {
-    /// Prepares the launch. Returns the instances of an earlier call with the same client token, or none.
+    /// Prepares the launch. Returns the instances of an earlier call with the same client token, or
+    /// none.
     fn plan(
         &self,
         transaction: &mut Transaction,
@@ -304,7 +308,8 @@ impl RunInstances {
         Ok(())
     }
 
-    /// Returns the attributes that the call names. Values that it omits are visible in the instance to be launched.
+    /// Returns the attributes that the call names. Values that it omits are visible in the instance
+    /// to be launched.
     fn attributes(&self) -> Attributes {
         let launch = &self.launch;
         let user_data = launch.user_data.as_ref();
@@ -327,7 +332,8 @@ impl RunInstances {
         attributes
     }
 
-    /// Returns the instances of an earlier call with the same client token, or refuses a call with other parameters.
+    /// Returns the instances of an earlier call with the same client token, or refuses a call with
+    /// other parameters.
     fn earlier_launch(
         &self,
         transaction: &Transaction,
@@ -355,7 +361,8 @@ impl RunInstances {
         Ok(Some(earlier))
     }
 
-    /// Returns how many instances to launch: as many as requested and permitted, but at least the minimum.
+    /// Returns how many instances to launch: as many as requested and permitted, but at least the
+    /// minimum.
     fn count(&self, transaction: &Transaction) -> Result<usize, Ec2Error> {
         let room = MAX_INSTANCES
             .saturating_sub(transaction.before().entries().count())
@@ -529,7 +536,8 @@ impl LaunchSpec {
     }
 }
 
-/// Returns the instances that the caller launched with this client token before, in the order of the launch.
+/// Returns the instances that the caller launched with this client token before, in the order of
+/// the launch.
 fn launched_with(transaction: &Transaction, token: &str, caller: &Caller) -> Vec<Arc<Entry>> {
     let is_of_launch = |entry: &&Arc<Entry>| {
         let instance = &entry.instance;
@@ -557,8 +565,9 @@ fn refuse_optional_tokens(allowed: bool) -> Result<(), Ec2Error> {
     Err(Ec2Error::new(Code::UnsupportedOperation, message))
 }
 
-/// Returns whether a zone belongs to a region: by its name, as `us-east-1a` belongs to us-east-1 and `us-east-10a` does not;
-/// or because an instance has both. If the region's name has no number, the zone's name is the region's and a letter.
+/// Returns whether a zone belongs to a region: by its name, as `us-east-1a` belongs to us-east-1
+/// and `us-east-10a` does not; or because an instance has both. If the region's name has no number,
+/// the zone's name is the region's and a letter.
 fn is_of_region(zone: &str, region: &str, snapshot: &Snapshot) -> bool {
     let is_letter = |rest: &str| matches!(rest.as_bytes(), [b'a'..=b'z']);
     let by_name = zone != region

@@ -1,5 +1,5 @@
-//! SendSSHPublicKey of EC2 Instance Connect: a public key that a user can log in with for 60 seconds. The guest reads it
-//! under `managed-ssh-keys/`; expired keys are not shown there.
+//! SendSSHPublicKey of EC2 Instance Connect: a public key that a user can log in with for 60
+//! seconds. The guest reads it under `managed-ssh-keys/`; expired keys are not shown there.
 //!
 //! The next key removes expired ones from the record. The number of live keys is limited.
 

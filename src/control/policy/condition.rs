@@ -2,17 +2,18 @@
 //!
 //! # To add a condition key
 //!
-//! A key that reads the **instance**, such as `ec2:MetadataHttpTokens`, is one row in [`INSTANCE_KEYS`]: its name, the
-//! values that it can have, and how to read it.
+//! A key that reads the **instance**, such as `ec2:MetadataHttpTokens`, is one row in
+//! [`INSTANCE_KEYS`]: its name, the values that it can have, and how to read it.
 //!
 //! A key that reads the **call**, such as `ec2:Attribute/HttpTokens`, needs
 //!
 //! 1. a row in [`REQUEST_ATTRIBUTES`]: its name and the kind of its values,
-//! 2. the name and the values that it can have in `ATTRIBUTES` of each action that can request it, and
+//! 2. the name and the values that it can have in `ATTRIBUTES` of each action that can request it,
+//!    and
 //! 3. the requested value in what that action passes to `Caller::authorize` or `Caller::instance`.
 //!
-//! Parsing, evaluation, the lint and the error message that lists the known keys all read these tables. The table for
-//! operators is in docs/access-key-rules.md.
+//! Parsing, evaluation, the lint and the error message that lists the known keys all read these
+//! tables. The table for operators is in docs/access-key-rules.md.
 
 use super::pattern::Pattern;
 use crate::instance::Instance;
@@ -50,7 +51,8 @@ pub(crate) const INSTANCE_KEYS: [InstanceKey; 4] = [
     },
 ];
 
-/// The names in `ec2:Attribute/<Name>`. Which action can request which values is in the `ATTRIBUTES` of the actions.
+/// The names in `ec2:Attribute/<Name>`. Which action can request which values is in the
+/// `ATTRIBUTES` of the actions.
 pub(crate) const REQUEST_ATTRIBUTES: [RequestAttribute; 9] = [
     RequestAttribute::text("DisableApiStop"),
     RequestAttribute::text("DisableApiTermination"),

@@ -1,8 +1,8 @@
-//! Checks for rules that can never match. Such a rule is a mistake, and a gap in the policy where it denies, so the file
-//! of access keys is refused.
+//! Checks for rules that can never match. Such a rule is a mistake, and a gap in the policy where
+//! it denies, so the file of access keys is refused.
 //!
-//! The checks know from the table in `action.rs` which actions have an instance, and from each action's `ATTRIBUTES`
-//! which values it can request.
+//! The checks know from the table in `action.rs` which actions have an instance, and from each
+//! action's `ATTRIBUTES` which values it can request.
 
 use super::condition::{Comparison, Condition, ConditionKey, Values};
 use super::rules::{Effect, InstanceIds, PolicyRule};
@@ -111,8 +111,8 @@ fn can_match(rule: &PolicyRule, action: Action) -> bool {
     ids_match && tags_match && rule.conditions.iter().all(holds)
 }
 
-/// Returns whether a rule for these ids can match the action. CreateTags is checked for launches and for existing
-/// instances.
+/// Returns whether a rule for these ids can match the action. CreateTags is checked for launches
+/// and for existing instances.
 fn can_match_ids(ids: &InstanceIds, effect: Effect, action: Action) -> bool {
     match (action.resource(), effect) {
         (Resource::None | Resource::Account, _) => false,
@@ -124,8 +124,8 @@ fn can_match_ids(ids: &InstanceIds, effect: Effect, action: Action) -> bool {
 
 /// Returns whether a condition can hold for a call of the action.
 ///
-/// Clearing a preference is judged as `no-preference` and as the resulting default. A permission must match both, so one
-/// for `no-preference` alone never decides.
+/// Clearing a preference is judged as `no-preference` and as the resulting default. A permission
+/// must match both, so one for `no-preference` alone never decides.
 fn can_hold(condition: &Condition, effect: Effect, action: Action) -> bool {
     let values = values(condition.key, action).map(|values| match effect {
         Effect::Allow => values.without_no_preference(),

@@ -1,5 +1,5 @@
-//! Patterns of filters and rules: `*` matches any text, `?` one character, and `\\` the next character literally.
-//! Matching is case-sensitive.
+//! Patterns of filters and rules: `*` matches any text, `?` one character, and `\\` the next
+//! character literally. Matching is case-sensitive.
 
 /// A pattern.
 #[derive(Clone, Debug)]
@@ -46,7 +46,8 @@ impl Pattern {
         self.matches_some(text.len(), |index, c| text[index] == c)
     }
 
-    /// Returns whether the pattern matches some id of a new instance: `i-` and 17 hexadecimal digits.
+    /// Returns whether the pattern matches some id of a new instance: `i-` and 17 hexadecimal
+    /// digits.
     pub(crate) fn matches_a_new_id(&self) -> bool {
         self.matches_some("i-".len() + 17, |index, c| match index {
             0 => c == 'i',
@@ -55,8 +56,9 @@ impl Pattern {
         })
     }
 
-    /// Returns whether the pattern matches some text of this length whose characters satisfy `may_be_at`. It returns
-    /// to the last `*` only, so the time is at most the length of the pattern times that of the text.
+    /// Returns whether the pattern matches some text of this length whose characters satisfy
+    /// `may_be_at`. It returns to the last `*` only, so the time is at most the length of the
+    /// pattern times that of the text.
     fn matches_some(&self, length: usize, may_be_at: impl Fn(usize, char) -> bool) -> bool {
         let (mut piece, mut index) = (0, 0);
         let mut last_any = None;

@@ -1,4 +1,5 @@
-//! The parser for the rules of an access key: `[[access_key.rule]]` tables, or one array of inline tables.
+//! The parser for the rules of an access key: `[[access_key.rule]]` tables, or one array of inline
+//! tables.
 
 use toml_edit::{Item, TableLike, Value};
 
@@ -409,7 +410,8 @@ mod tests {
         }
     }
 
-    /// A denial that never matches is a gap in the policy, a permission that never matches is a mistake.
+    /// A denial that never matches is a gap in the policy, a permission that never matches is a
+    /// mistake.
     #[test]
     fn a_rule_that_can_never_match_is_refused_and_any_other_is_not() {
         let no_instance =

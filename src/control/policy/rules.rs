@@ -1,13 +1,15 @@
 //! The rules of an access key, in order. The first rule that matches decides.
 //!
-//! A key without rules may do everything. Where there are rules and none matches, the call is refused.
+//! A key without rules may do everything. Where there are rules and none matches, the call is
+//! refused.
 //!
-//! A value is judged by its effect, not by its spelling. A value with two meanings (`no-preference` also means the
-//! default that launches then get) counts as both: a denial matches when it matches either of them, a permission when
-//! it matches both.
+//! A value is judged by its effect, not by its spelling. A value with two meanings (`no-preference`
+//! also means the default that launches then get) counts as both: a denial matches when it matches
+//! either of them, a permission when it matches both.
 //!
-//! An unknown id is judged so that the caller cannot tell it from an instance that the caller may not access: of the
-//! rules that look at more than the id, denials count as matching and permissions do not.
+//! An unknown id is judged so that the caller cannot tell it from an instance that the caller may
+//! not access: of the rules that look at more than the id, denials count as matching and
+//! permissions do not.
 
 use super::condition::{AttributeValue, Condition, ConditionKey};
 use super::pattern::Pattern;
@@ -43,8 +45,8 @@ pub(crate) enum Effect {
 #[derive(Clone, Debug)]
 pub(crate) struct InstanceIds(pub(crate) Vec<Pattern>);
 
-/// The attributes that a call requests, by the names in `ec2:Attribute/<Name>`. If a name appears twice, all of its
-/// values count.
+/// The attributes that a call requests, by the names in `ec2:Attribute/<Name>`. If a name appears
+/// twice, all of its values count.
 pub(crate) type Attributes = Vec<(&'static str, AttributeValue)>;
 
 /// What a caller wants to do.
@@ -71,7 +73,8 @@ pub(crate) enum Target<'a> {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Match {
     No,
-    /// It depends on an instance that does not exist, or only one of two values that both count matches.
+    /// It depends on an instance that does not exist, or only one of two values that both count
+    /// matches.
     Partial,
     Yes,
 }
@@ -94,8 +97,8 @@ impl Policy {
         deciding.is_some_and(|rule| rule.effect == Effect::Allow)
     }
 
-    /// Returns whether the policy can permit the action for any instance at all. If not, a list is refused instead of
-    /// empty.
+    /// Returns whether the policy can permit the action for any instance at all. If not, a list is
+    /// refused instead of empty.
     pub(crate) fn allow_some(&self, action: &str) -> bool {
         let Some(rules) = &self.0 else { return true };
         let applies = |rule: &&PolicyRule| any_matches(&rule.actions, action);
@@ -177,7 +180,8 @@ impl InstanceIds {
         any_matches(&self.0, ANY_ID)
     }
 
-    /// Returns whether a launch can get one of these ids. A pattern without wildcards names an id that exists already.
+    /// Returns whether a launch can get one of these ids. A pattern without wildcards names an id
+    /// that exists already.
     pub(crate) fn include_some_new_id(&self) -> bool {
         self.0
             .iter()
@@ -185,7 +189,8 @@ impl InstanceIds {
     }
 }
 
-/// A missing value matches nothing. The attributes of the request are known even where the instance is not.
+/// A missing value matches nothing. The attributes of the request are known even where the instance
+/// is not.
 fn matches_condition(condition: &Condition, request: &AccessRequest<'_>) -> Match {
     match (condition.key, request.target) {
         (ConditionKey::Attribute(attribute), _) => {

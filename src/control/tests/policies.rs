@@ -30,7 +30,8 @@ async fn code(control: &Control, action: &str, rest: &str) -> String {
 
 const DENIED: &str = "UnauthorizedOperation";
 
-/// "DryRun: DryRunOperation where the caller may, UnauthorizedOperation where not", for every action that has it.
+/// "DryRun: DryRunOperation where the caller may, UnauthorizedOperation where not", for every
+/// action that has it.
 #[tokio::test]
 async fn a_dry_run_says_who_may_do_what() {
     let calls = [

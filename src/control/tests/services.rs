@@ -1,4 +1,5 @@
-//! Three services on one port: each call reaches the service that it was signed for, and is answered in its words.
+//! Three services on one port: each call reaches the service that it was signed for, and is
+//! answered in its words.
 
 use super::*;
 
