@@ -1,4 +1,4 @@
-//! The admin API behind its Unix socket: requests come in from `net`, answers go out.
+//! The admin API behind its Unix socket: `net` calls it for each request.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,7 +9,9 @@ use hyper::Response;
 use hyper::header::{HeaderValue, IF_MATCH};
 use hyper::http::request::Parts;
 
-use super::{AdminApi, AdminRequest, Refusal};
+use super::api::AdminApi;
+use super::refusal::Refusal;
+use super::request::AdminRequest;
 use crate::net::unix::UnixService;
 
 impl UnixService for AdminApi {
@@ -21,7 +23,7 @@ impl UnixService for AdminApi {
     ) -> Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>> {
         Box::pin(async move {
             let if_match = head.headers.get(IF_MATCH);
-            let call = AdminRequest {
+            let request = AdminRequest {
                 uid,
                 method: head.method.as_str(),
                 path: head.uri.path(),
@@ -29,17 +31,18 @@ impl UnixService for AdminApi {
                 if_match: if_match.and_then(|value: &HeaderValue| value.to_str().ok()),
                 body,
             };
-            AdminApi::answer(&self, call).await
+            self.respond(request).await
         })
     }
 
     fn refuse(&self, uid: Option<u32>) -> Response<Full<Bytes>> {
-        Refusal::stranger(uid).response()
+        Refusal::unauthorized(uid).into_response()
     }
 
     fn refuse_body(&self, max_bytes: usize) -> Response<Full<Bytes>> {
-        let message =
-            format!("a request has at most {max_bytes} bytes; send the documents in several");
-        Refusal::new(413, "RequestEntityTooLarge", message).response()
+        let message = format!(
+            "a request has at most {max_bytes} bytes; send the documents in several requests"
+        );
+        Refusal::new(413, "RequestEntityTooLarge", message).into_response()
     }
 }

@@ -206,7 +206,7 @@ fn each_rule_of_the_gate_is_named_and_is_what_the_guest_sees() {
         .done();
         for place in [&["--listener", "demo"][..], &[INSTANCE]] {
             let of = explain(&daemon, place)["Explanations"][0].clone();
-            let why = format!("listener 'demo' is of {INSTANCE}, which is {state}");
+            let why = format!("listener 'demo' belongs to {INSTANCE}, which is {state}");
             assert_eq!(
                 (&of["Why"], &of["Reached"]),
                 (&json!(why), &json!(false)),
@@ -315,7 +315,7 @@ fn an_address_identifies_a_guest_only_where_it_can_be_trusted() {
         all["Notes"][0]
             .as_str()
             .unwrap()
-            .contains("--address names one"),
+            .contains("--address selects one"),
         "{all}"
     );
     // 10.0.0.10 is what both documents say; the way in decides.
@@ -337,7 +337,7 @@ fn an_address_identifies_a_guest_only_where_it_can_be_trusted() {
         other["Explanations"][0]["Why"]
             .as_str()
             .unwrap()
-            .contains("no address of its document"),
+            .contains("does not have the address 10.9.9.9"),
         "{other}"
     );
     let none = explain(&daemon, &["--address", "10.9.9.9"]);
@@ -451,7 +451,7 @@ fn a_link_that_is_absent_or_down_or_lacks_the_address_is_named() {
     let began = std::time::Instant::now();
     while !ask(&["instance", "explain", "--interface", "bare0"])
         .done()
-        .contains("169.254.169.254:80 listens")
+        .contains("imdsd listens on 169.254.169.254:80")
     {
         assert!(began.elapsed() < PATIENCE, "it is tried again");
         std::thread::sleep(std::time::Duration::from_millis(100));
