@@ -38,7 +38,7 @@ use crate::host::netlink::{self, Links, Netlink};
 use crate::host::own_metadata;
 use crate::identity::IdentityError;
 use crate::instance::Instance;
-use crate::net::control::{ControlBody, ControlService};
+use crate::net::control::{ControlBody, ControlService, ControlSettings};
 use crate::net::slots::ConnectionSlots;
 use crate::net::tls::Tls;
 use crate::net::unix::{UnixServer, UnixSocket};
@@ -415,10 +415,14 @@ impl Daemon {
         let address = listener.local_addr().map_err(StartError::System)?;
         info!(%address, tls = tls.is_some(), "control endpoint");
         let drain = DrainControl::new();
-        let control_service = control_service(plane);
-        let limits = Limits {
-            head,
-            extra_hops: 0,
+        let settings = ControlSettings {
+            service: control_service(plane),
+            tls,
+            max_body: control::MAX_BODY_BYTES,
+            limits: Limits {
+                head,
+                extra_hops: 0,
+            },
         };
         let slots = ConnectionSlots::new(Arc::new(AtomicUsize::new(CONTROL_CONNECTIONS)));
         let owner = move |_: &TcpStream, _| Some((slots.take()?, ()));
@@ -427,16 +431,7 @@ impl Daemon {
             drain.drain(),
             owner,
             move |stream, (), slot, drain| {
-                let (tls, control_service) = (tls.clone(), Arc::clone(&control_service));
-                net::control::serve(
-                    stream,
-                    tls,
-                    control_service,
-                    control::MAX_BODY_BYTES,
-                    limits,
-                    slot,
-                    drain,
-                )
+                net::control::serve(stream, settings.clone(), slot, drain)
             },
         );
         self.control = Some(ControlEndpoint {
@@ -571,8 +566,7 @@ pub fn control_tls(config: &Config) -> Result<Option<Tls>, Vec<Fault>> {
         return Ok(None);
     };
     let read = Tls::read(&files.certificate, &files.key);
-    read.map(Some)
-        .map_err(|(file, message)| vec![Fault::of_file(&file, message)])
+    read.map(Some).map_err(|fault| vec![fault])
 }
 
 /// Never returns where no links are followed.

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use crate::clock::{Moment, http_date};
 use crate::guest::gate::{Allow, Denial, Token, TtlSeconds};
 use crate::guest::request::Malformed;
-use crate::guest::tree::Content;
+use crate::guest::tree::TreeContent;
 use crate::http::{Connection, Reply};
 
 const TEXT: &str = "text/plain";
@@ -32,7 +32,7 @@ pub const NOT_FOUND_PAGE: &str = "<?xml version=\"1.0\" encoding=\"iso-8859-1\"?
 
 /// Returns 200 with a value or a listing. `remaining` is the token's remaining lifetime in seconds.
 pub(super) fn content(
-    content: Content<'_>,
+    content: TreeContent<'_>,
     remaining: Option<u32>,
     now: Moment,
     connection: Connection,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tracing::debug;
 
 use crate::clock::Moment;
-use crate::guest::Precomputed;
 use crate::guest::gate::{self, Admission, Admitted, Denial, ReadTerms, TokenAuthority, Visit};
+use crate::guest::precomputed::Precomputed;
 use crate::guest::reply;
 use crate::guest::request::{GuestRequest, HostRule};
 use crate::guest::tree;

@@ -20,14 +20,14 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// A socket that accepts connections.
 pub(super) trait ListeningSocket {
     /// What it accepts.
-    type Connection;
+    type Accepted;
 
     /// Accepts one connection.
-    fn accept_one(&self) -> impl Future<Output = io::Result<Self::Connection>> + Send;
+    fn accept_one(&self) -> impl Future<Output = io::Result<Self::Accepted>> + Send;
 }
 
 impl ListeningSocket for TcpListener {
-    type Connection = (TcpStream, SocketAddr);
+    type Accepted = (TcpStream, SocketAddr);
 
     async fn accept_one(&self) -> io::Result<(TcpStream, SocketAddr)> {
         self.accept().await
@@ -35,7 +35,7 @@ impl ListeningSocket for TcpListener {
 }
 
 impl ListeningSocket for UnixListener {
-    type Connection = UnixStream;
+    type Accepted = UnixStream;
 
     async fn accept_one(&self) -> io::Result<UnixStream> {
         let (stream, _) = self.accept().await?;
@@ -47,11 +47,8 @@ impl ListeningSocket for UnixListener {
 ///
 /// `admit` returns the task that serves a connection; `None` ends the connection. The next connection
 /// is accepted only after that. Nothing that a peer does ends this loop.
-pub(super) async fn accept<L, A, F>(
-    listener: L,
-    mut drain: Drain,
-    admit: impl Fn(L::Connection) -> A,
-) where
+pub(super) async fn accept<L, A, F>(listener: L, mut drain: Drain, admit: impl Fn(L::Accepted) -> A)
+where
     L: ListeningSocket,
     A: Future<Output = Option<F>>,
     F: Future<Output = ()> + Send + 'static,

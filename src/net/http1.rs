@@ -27,7 +27,7 @@ pub(super) enum ConnectionEnd {
     Closed,
     /// The peer or the parser failed.
     Failed(hyper::Error),
-    /// It was told to end, and its last answer took too long.
+    /// It had to end, and its last answer took too long.
     CutOff,
 }
 
@@ -61,12 +61,12 @@ impl HttpServer {
         &mut self.builder
     }
 
-    /// Serves requests until the connection ends, is told to end, or has lived long enough.
+    /// Serves requests until the connection ends, `end` returns, or the connection is too old.
     pub(super) async fn serve<S, B>(
         self,
         io: impl Read + Write + Unpin,
         service: S,
-        told_to_end: impl Future<Output = ()>,
+        end: impl Future<Output = ()>,
     ) -> ConnectionEnd
     where
         S: HttpService<Incoming, ResBody = B>,
@@ -77,7 +77,7 @@ impl HttpServer {
         let mut connection = pin!(self.builder.serve_connection(io, service));
         let outcome = tokio::select! {
             outcome = connection.as_mut() => Some(outcome),
-            () = told_to_end => None,
+            () = end => None,
             () = tokio::time::sleep(self.lifetime) => None,
         };
         let outcome = match outcome {

@@ -18,7 +18,7 @@ pub const MAX_HEAD_BYTES: usize = 8192;
 pub const MAX_HEADERS: usize = 64;
 /// How long a connection may live, kept alive or not.
 pub const CONNECTION_AGE: Duration = Duration::from_secs(60);
-/// How long the last answer of a connection that is told to end may take.
+/// How long the last answer of a connection may take when the connection has to end.
 pub(super) const ENDING: Duration = Duration::from_secs(5);
 /// How long the kernel retransmits what the peer does not acknowledge. Without this, an answer beyond
 /// its hop limit would be retransmitted for minutes.

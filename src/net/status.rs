@@ -33,7 +33,7 @@ pub struct ListenerStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
     /// Its sockets, at most one for each address family.
-    pub sockets: Vec<Socket>,
+    pub sockets: Vec<SocketStatus>,
 }
 
 /// The kinds of listeners.
@@ -52,7 +52,7 @@ pub enum ListenerKind {
 /// One socket of a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Socket {
+pub struct SocketStatus {
     /// `169.254.169.254:80`
     pub address: SocketAddr,
     /// Its state.
@@ -100,7 +100,7 @@ impl ListenersStatus {
 
 impl ListenerStatus {
     /// Returns the socket of an address family; `None` if the listener has no such address.
-    pub fn socket(&self, family: Family) -> Option<&Socket> {
+    pub fn socket(&self, family: Family) -> Option<&SocketStatus> {
         self.sockets
             .iter()
             .find(|socket| socket.address.is_ipv4() == (family == Family::Ipv4))

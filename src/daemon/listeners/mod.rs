@@ -79,7 +79,7 @@ struct Asked<'s> {
 struct OpenListener {
     ingress: Arc<dyn Ingress>,
     /// The same once more, where it is a bridge.
-    bridge: Option<Arc<ingress::Bridge>>,
+    bridge: Option<Arc<ingress::BridgeIngress>>,
     presence: Presence,
     limits: Limits,
     sockets: [Option<Socket>; 2],
@@ -520,21 +520,21 @@ impl Listeners {
                     interface,
                     ..
                 } = self.listener(name).clone();
-                Arc::new(ingress::Listener {
+                Arc::new(ingress::ListenerIngress {
                     name: name.clone(),
                     interface,
                     anti_spoofed,
                 })
             }
-            Key::Interface(name) => Arc::new(ingress::Device { name: name.clone() }),
+            Key::Interface(name) => Arc::new(ingress::InterfaceIngress { name: name.clone() }),
             Key::Bridge(name) => {
-                let made = ingress::Bridge {
+                let made = ingress::BridgeIngress {
                     name: name.clone(),
                     ports: Default::default(),
                 };
                 Arc::clone(bridge.insert(Arc::new(made))) as Arc<dyn Ingress>
             }
-            Key::Namespace(name) => Arc::new(ingress::Namespace {
+            Key::Namespace(name) => Arc::new(ingress::NamespaceIngress {
                 name: name.clone(),
                 path: namespace_path(name),
             }),
@@ -808,13 +808,13 @@ impl Socket {
             .is_some_and(|accepting| !accepting.is_finished())
     }
 
-    fn told(&self) -> status::Socket {
+    fn told(&self) -> status::SocketStatus {
         let state = match (self.is_open(), &self.refused) {
             (true, _) => status::SocketState::Listening,
             (false, Some(_)) => status::SocketState::Refused,
             (false, None) => status::SocketState::Closed,
         };
-        status::Socket {
+        status::SocketStatus {
             address: self.address,
             state,
             reason: self.refused.clone(),

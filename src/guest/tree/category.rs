@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::clock::Moment;
 use crate::guest::precomputed::Precomputed;
-use crate::guest::tree::content::Content;
+use crate::guest::tree::content::TreeContent;
 use crate::instance::tags::Tag;
 use crate::instance::{
     Events, Instance, ManagedSshKey, NetworkInterface, Overrides, PrivateAddress, RoleDelivery,
@@ -126,8 +126,8 @@ impl<'a> Focus<'a> {
             .filter(move |key| key.expiration > self.now.wall)
     }
 
-    pub(super) fn text(self, text: Cow<'a, str>) -> Content<'a> {
-        Content::text(text, self.state.changed)
+    pub(super) fn text(self, text: Cow<'a, str>) -> TreeContent<'a> {
+        TreeContent::text(text, self.state.changed)
     }
 
     /// Returns a child with this name and this focus.

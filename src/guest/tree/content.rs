@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 /// What a path leads to: the value of a leaf or the listing of a directory.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Content<'a> {
+pub struct TreeContent<'a> {
     /// The body, without a newline at its end (`openssh-key` has one).
     pub bytes: Cow<'a, [u8]>,
     /// Its type.
@@ -24,21 +24,21 @@ pub enum ContentType {
     Octets,
 }
 
-impl<'a> Content<'a> {
-    pub(super) fn text(text: Cow<'a, str>, last_modified: Timestamp) -> Content<'a> {
+impl<'a> TreeContent<'a> {
+    pub(super) fn text(text: Cow<'a, str>, last_modified: Timestamp) -> TreeContent<'a> {
         let bytes = match text {
             Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
             Cow::Owned(text) => Cow::Owned(text.into_bytes()),
         };
-        Content {
+        TreeContent {
             bytes,
             content_type: ContentType::Text,
             last_modified,
         }
     }
 
-    pub(super) fn into_owned(self) -> Content<'static> {
-        Content {
+    pub(super) fn into_owned(self) -> TreeContent<'static> {
+        TreeContent {
             bytes: Cow::Owned(self.bytes.into_owned()),
             content_type: self.content_type,
             last_modified: self.last_modified,

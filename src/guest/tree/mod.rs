@@ -16,6 +16,6 @@ mod read;
 mod top;
 mod walk;
 
-pub use content::{Content, ContentType};
+pub use content::{ContentType, TreeContent};
 pub use faults::faults;
 pub use read::read;

@@ -3,9 +3,9 @@
 use std::borrow::Cow;
 
 use super::category::{Focus, TimelineState};
-use super::content::Content;
+use super::content::TreeContent;
 use super::top::TOP;
-use super::walk::{Node, Walk};
+use super::walk::{TreeNode, Walk};
 use crate::clock::Moment;
 use crate::guest::gate::{Admitted, ReadTerms};
 use crate::guest::path::{DataPath, LATEST, VERSIONS};
@@ -17,7 +17,7 @@ pub fn read<'a>(
     path: &str,
     precomputed: &'a Precomputed,
     now: Moment,
-) -> Option<Content<'a>> {
+) -> Option<TreeContent<'a>> {
     let entry = admitted.entry();
     let last_step = entry.instance.last_step_before(now.wall);
     let changed = entry.changed.max(last_step.unwrap_or(entry.changed));
@@ -39,7 +39,7 @@ pub fn read<'a>(
                 overrides: &overrides,
                 changed,
             };
-            read_at(admitted, path, precomputed, now, state).map(Content::into_owned)
+            read_at(admitted, path, precomputed, now, state).map(TreeContent::into_owned)
         }
     }
 }
@@ -50,8 +50,8 @@ fn read_at<'a>(
     precomputed: &'a Precomputed,
     now: Moment,
     state: TimelineState<'a>,
-) -> Option<Content<'a>> {
-    let text = |text: String| Content::text(Cow::Owned(text), state.changed);
+) -> Option<TreeContent<'a>> {
+    let text = |text: String| TreeContent::text(Cow::Owned(text), state.changed);
     let (version, segments) = match DataPath::parse(path)? {
         DataPath::Root => {
             let names: Vec<&str> = VERSIONS.into_iter().chain([LATEST]).collect();
@@ -79,7 +79,7 @@ fn read_at<'a>(
     if segments.is_empty() {
         return Some(text(walk.list_version(focus)));
     }
-    let top = Node {
+    let top = TreeNode {
         kind: Some(&TOP),
         path: String::new(),
         focus,

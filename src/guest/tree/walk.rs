@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::category::{Focus, Kind};
-use super::content::{Content, ContentType};
+use super::content::{ContentType, TreeContent};
 use super::top::TOP;
 use crate::guest::path::Version;
 use crate::instance::Overrides;
@@ -18,7 +18,7 @@ pub(super) struct Walk<'a> {
 }
 
 /// A node of the tree.
-pub(super) struct Node<'a> {
+pub(super) struct TreeNode<'a> {
     /// The kind in the tables; `None` in a directory that only overrides created.
     pub(super) kind: Option<&'static Kind>,
     /// The path below the version, built only when there are overrides.
@@ -31,12 +31,16 @@ pub(super) struct Node<'a> {
 struct NamedNode<'a> {
     name: Cow<'a, str>,
     listed: Option<String>,
-    node: Node<'a>,
+    node: TreeNode<'a>,
 }
 
 impl<'a> Walk<'a> {
     /// Returns what is at the path `rest` below a node; `None` is 404.
-    pub(super) fn resolve(self, node: Node<'a>, rest: &[Cow<'_, str>]) -> Option<Content<'a>> {
+    pub(super) fn resolve(
+        self,
+        node: TreeNode<'a>,
+        rest: &[Cow<'_, str>],
+    ) -> Option<TreeContent<'a>> {
         match self.override_of(&node.path) {
             PathOverride::Hidden => return None,
             PathOverride::Set(text) => {
@@ -57,15 +61,15 @@ impl<'a> Walk<'a> {
     }
 
     /// Returns the value of a leaf, or the listing of a directory that is not empty.
-    fn value(self, node: &Node<'a>) -> Option<Content<'a>> {
+    fn value(self, node: &TreeNode<'a>) -> Option<TreeContent<'a>> {
         let focus = node.focus;
         match node.kind {
             Some(Kind::Leaf(read)) => read(focus).map(|text| focus.text(text)),
-            Some(Kind::Dated(read)) => read(focus).map(|(text, last_modified)| Content {
+            Some(Kind::Dated(read)) => read(focus).map(|(text, last_modified)| TreeContent {
                 last_modified,
                 ..focus.text(text)
             }),
-            Some(Kind::Octets(read)) => read(focus).map(|bytes| Content {
+            Some(Kind::Octets(read)) => read(focus).map(|bytes| TreeContent {
                 bytes: Cow::Owned(bytes),
                 content_type: ContentType::Octets,
                 last_modified: focus.state.changed,
@@ -78,7 +82,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Returns the lines of a listing: names in byte order, directories with a slash.
-    fn list(self, node: &Node<'a>) -> Vec<String> {
+    fn list(self, node: &TreeNode<'a>) -> Vec<String> {
         let mut children = self.children(node);
         children.retain(|child| self.exists(&child.node));
         children.sort_by(|one, other| one.name.cmp(&other.name));
@@ -92,8 +96,8 @@ impl<'a> Walk<'a> {
     }
 
     /// Returns every name in a directory, also those with nothing below them; none for a leaf.
-    fn children(self, node: &Node<'a>) -> Vec<NamedNode<'a>> {
-        let at = |name: &str, kind, focus| Node {
+    fn children(self, node: &TreeNode<'a>) -> Vec<NamedNode<'a>> {
+        let at = |name: &str, kind, focus| TreeNode {
             kind,
             path: self.join(&node.path, name),
             focus,
@@ -137,7 +141,7 @@ impl<'a> Walk<'a> {
         children
     }
 
-    fn exists(self, node: &Node<'a>) -> bool {
+    fn exists(self, node: &TreeNode<'a>) -> bool {
         match self.override_of(&node.path) {
             PathOverride::Hidden => false,
             PathOverride::Set(_) => true,
@@ -153,7 +157,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    fn is_leaf(self, node: &Node<'a>) -> bool {
+    fn is_leaf(self, node: &TreeNode<'a>) -> bool {
         matches!(self.override_of(&node.path), PathOverride::Set(_))
             || matches!(
                 node.kind,
@@ -177,7 +181,7 @@ impl<'a> Walk<'a> {
     /// Returns the listing of a version (`/latest/`): without slashes, and with `user-data` even if the
     /// instance has none. As on EC2.
     pub(super) fn list_version(self, focus: Focus<'a>) -> String {
-        let top = Node {
+        let top = TreeNode {
             kind: Some(&TOP),
             path: String::new(),
             focus,
