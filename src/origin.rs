@@ -1,10 +1,11 @@
-//! Where a request comes from, as the kernel reports it, and the launch that its connection belongs to.
+//! The origin of a request: where it came in, as the kernel reports it, and the launch to which its
+//! connection belongs.
 
 use std::net::SocketAddr;
 
 use crate::instance::{Attachment, InstanceId};
 
-/// The address family a request came by.
+/// The address family of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Family {
     /// 169.254.169.254, or an IPv4 loopback address.
@@ -14,21 +15,21 @@ pub enum Family {
 }
 
 impl Family {
-    /// Both.
+    /// Both families.
     pub const ALL: [Family; 2] = [Family::Ipv4, Family::Ipv6];
 }
 
-/// Where a request came from, as the kernel reports it.
+/// The origin of a request, as the kernel reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// The way in that accepted the connection.
+    /// The attachment that accepted the connection.
     pub attachment: Attachment,
     /// The address family of the connection.
     pub family: Family,
-    /// The guest's own address. For logs only: a guest can choose it, so it identifies nobody.
+    /// The peer's address. For logs only: a guest can choose it, so it does not identify the guest.
     pub peer: SocketAddr,
-    /// Who held the way in when the connection was accepted; `None` before that is known. A way in may pass to another
-    /// instance, a connection never does.
+    /// The instance that had the attachment when the connection was accepted; `None` until that is
+    /// known. An attachment can move to another instance, a connection cannot.
     pub holder: Option<Holder>,
 }
 
@@ -37,6 +38,6 @@ pub struct Origin {
 pub struct Holder {
     /// The instance.
     pub instance: InstanceId,
-    /// The launch: another one is another guest.
+    /// The number of the launch. After another launch the guest is another one.
     pub launch_epoch: u64,
 }

@@ -12,10 +12,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Admin, Answer, Host, Refusal, instances};
+use super::{AdminApi, Answer, DaemonView, Refusal, instances};
+use crate::document::scenario::Scenario;
 use crate::instance::events::request::{EventRequest, Targets};
-use crate::instance::events::scenario::Scenario;
-use crate::instance::events::timeline::{Change, Step};
+use crate::instance::events::timeline::{Step, TimelineChange};
 use crate::instance::{Instance, InstanceId, InstanceState};
 use crate::registry::{Entry, Snapshot, Transaction, UpdateError};
 
@@ -82,7 +82,7 @@ pub(super) fn list(snapshot: &Snapshot, now: Timestamp) -> Value {
 
 /// Lets something happen.
 pub(super) async fn happen(
-    admin: &Arc<Admin>,
+    admin: &Arc<AdminApi>,
     body: &Bytes,
     now: Timestamp,
 ) -> Result<Answer, Refusal> {
@@ -118,7 +118,7 @@ pub(super) async fn happen(
         }
     };
     let plan = {
-        let host = Arc::clone(&admin.host);
+        let host = Arc::clone(&admin.daemon);
         move |transaction: &mut Transaction| schedule(transaction, &*host, steps, now)
     };
     let (published, Scheduled { told, dropped }) =
@@ -151,7 +151,7 @@ pub(super) async fn happen(
 /// Puts every step into the instances that it is for.
 fn schedule(
     transaction: &mut Transaction,
-    host: &dyn Host,
+    host: &dyn DaemonView,
     steps: Vec<(Option<Targets>, Step)>,
     now: Timestamp,
 ) -> Result<Scheduled, Refusal> {
@@ -242,9 +242,9 @@ fn meant(snapshot: &Snapshot, targets: Option<&Targets>) -> Result<Vec<InstanceI
 }
 
 /// Overrides that the metadata tree has no place for.
-fn unfit(instance: &Instance, host: &dyn Host, steps: &[Step]) -> Vec<String> {
+fn unfit(instance: &Instance, host: &dyn DaemonView, steps: &[Step]) -> Vec<String> {
     let overriding = steps.iter().filter_map(|step| match &step.set {
-        Change::Override(leaf) => Some(leaf),
+        TimelineChange::Override(leaf) => Some(leaf),
         _ => None,
     });
     let mut sentences = Vec::new();

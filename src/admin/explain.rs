@@ -9,12 +9,12 @@ use std::net::IpAddr;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Admin, Answer, Asked, Judgement, Refusal, instances};
+use super::{AdminApi, Answer, ExplainedRequest, PredictedReply, Refusal, instances};
 use crate::clock::Moment;
 use crate::instance::{Attachment, BridgePort, Instance, InstanceId, SourceAddress};
 use crate::net::status::{ListenerKind, ListenersStatus, SocketState};
 use crate::origin::Family;
-use crate::registry::{Claim, Entry, QuarantineReason, Snapshot};
+use crate::registry::{Claimants, Entry, QuarantineReason, Snapshot};
 
 /// Where a request comes in, as far as it is known, and the request.
 #[derive(Debug, Default, Deserialize)]
@@ -59,7 +59,7 @@ impl Default for RequestAsked {
     }
 }
 
-pub(super) fn explain(admin: &Admin, body: &[u8], now: Moment) -> Result<Answer, Refusal> {
+pub(super) fn explain(admin: &AdminApi, body: &[u8], now: Moment) -> Result<Answer, Refusal> {
     let question: Question = match body.trim_ascii() {
         [] => Question::default(),
         body => {
@@ -79,7 +79,7 @@ pub(super) fn explain(admin: &Admin, body: &[u8], now: Moment) -> Result<Answer,
             let found = find(&snapshot, &listeners, attachment, family);
             let judgement = found
                 .entry
-                .map(|entry| admin.host.judge(entry, family, &asked, now));
+                .map(|entry| admin.daemon.predict(entry, family, &asked, now));
             found.told(attachment, question.address, judgement)
         })
         .collect();
@@ -89,7 +89,7 @@ pub(super) fn explain(admin: &Admin, body: &[u8], now: Moment) -> Result<Answer,
 }
 
 /// The request as it would come, with the Host that every client sends.
-fn asked(request: &RequestAsked, family: Family) -> Asked {
+fn asked(request: &RequestAsked, family: Family) -> ExplainedRequest {
     let mut headers: Vec<(String, String)> = request
         .headers
         .iter()
@@ -102,7 +102,7 @@ fn asked(request: &RequestAsked, family: Family) -> Asked {
         };
         headers.insert(0, ("host".to_string(), host.to_string()));
     }
-    Asked {
+    ExplainedRequest {
         method: request.method.clone(),
         path: request.path.clone(),
         headers,
@@ -321,11 +321,11 @@ fn find<'s>(
 ) -> Found<'s> {
     // 1. One instance holds it.
     let entry = match snapshot.claim(attachment) {
-        Some(Claim::Held(id)) => match snapshot.doubt(id) {
+        Some(Claimants::One(id)) => match snapshot.quarantine_reason(id) {
             None => snapshot.entry(id),
             Some(doubt) => {
                 let whose = match doubt {
-                    QuarantineReason::Unreadable | QuarantineReason::Unsure => {
+                    QuarantineReason::Unreadable | QuarantineReason::StateUnknown => {
                         "record can't be relied on"
                     }
                     QuarantineReason::NotStored => "document could not be stored",
@@ -339,7 +339,7 @@ fn find<'s>(
                 };
             }
         },
-        Some(Claim::Disputed(several)) => {
+        Some(Claimants::Conflict(several)) => {
             let several: Vec<&str> = several.iter().map(InstanceId::as_str).collect();
             let why = format!(
                 "{attachment} is claimed by {}: none of them is served there",
@@ -432,7 +432,7 @@ impl Found<'_> {
         &self,
         attachment: &Attachment,
         address: Option<IpAddr>,
-        judgement: Option<Judgement>,
+        judgement: Option<PredictedReply>,
     ) -> Value {
         let mut why = self.why.clone();
         if let (Some(entry), Some(address)) = (self.entry, address)
@@ -441,8 +441,8 @@ impl Found<'_> {
         {
             why += &format!("; {address} is no address of its document, which nobody looks at");
         }
-        let answer =
-            judgement.map(|Judgement { status, rule }| json!({ "Status": status, "Rule": rule }));
+        let answer = judgement
+            .map(|PredictedReply { status, rule }| json!({ "Status": status, "Rule": rule }));
         json!({
             "Attachment": attachment.to_string(),
             "InstanceId": self.entry.map(|entry| entry.instance.instance_id.as_str()),

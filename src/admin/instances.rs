@@ -25,17 +25,18 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::{Admin, Answer, Refusal};
+use super::{AdminApi, Answer, Refusal};
 use crate::clock::Moment;
 use crate::document;
-use crate::document::Document;
+use crate::document::InstanceDocument;
 use crate::document::export;
 use crate::document::export::Secrets;
 use crate::fault::{Fault, FieldFault};
 use crate::instance::identity_document::identity_document;
 use crate::instance::{Instance, InstanceId, InstanceState};
 use crate::registry::{
-    Claim, Entry, Left, QuarantineReason, Registry, Snapshot, StoreError, Transaction, UpdateError,
+    Claimants, Entry, QuarantineReason, Registry, Snapshot, StoreError, StoredState, Transaction,
+    UpdateError,
 };
 
 /// Carries one field over from the stored instance.
@@ -164,10 +165,10 @@ fn in_a_few_words(snapshot: &Snapshot, entry: &Entry) -> Value {
     })
 }
 
-fn rivals_of<'c>(claim: &'c Claim, id: &InstanceId) -> Vec<&'c InstanceId> {
+fn rivals_of<'c>(claim: &'c Claimants, id: &InstanceId) -> Vec<&'c InstanceId> {
     match claim {
-        Claim::Held(_) => Vec::new(),
-        Claim::Disputed(several) => several.iter().filter(|other| *other != id).collect(),
+        Claimants::One(_) => Vec::new(),
+        Claimants::Conflict(several) => several.iter().filter(|other| *other != id).collect(),
     }
 }
 
@@ -189,7 +190,7 @@ pub(super) fn get(
 
 /// Why there is nothing to be shown, changed or removed of an instance.
 pub(super) fn not_shown(snapshot: &Snapshot, id: &InstanceId) -> Refusal {
-    match snapshot.doubt(id) {
+    match snapshot.quarantine_reason(id) {
         Some(doubt) => Refusal::new(409, "IncorrectInstanceState", quarantined(id, doubt)),
         None => Refusal::unknown(id),
     }
@@ -228,16 +229,16 @@ pub(super) async fn delete(
 
 /// What a removal that failed leaves.
 fn left_by(error: &StoreError) -> &'static str {
-    match error.left {
-        Left::Old => "the instance is as it was",
-        Left::Unknown => {
+    match error.stored {
+        StoredState::Previous => "the instance is as it was",
+        StoredState::Unknown => {
             "its record may be there or not, and the instance is not served until that is known"
         }
     }
 }
 
 /// Takes in documents.
-pub(super) async fn put(admin: &Arc<Admin>, put: Put, body: Bytes) -> Result<Answer, Refusal> {
+pub(super) async fn put(admin: &Arc<AdminApi>, put: Put, body: Bytes) -> Result<Answer, Refusal> {
     // 1. Read and judge them, off the runtime: a large directory must not keep guests waiting.
     let reading = {
         let (admin, put) = (Arc::clone(admin), put.clone());
@@ -329,8 +330,8 @@ impl Wrong {
         }
     }
 
-    fn conflict(&mut self, document: &Document, message: String) {
-        let Document { file, line, .. } = document;
+    fn conflict(&mut self, document: &InstanceDocument, message: String) {
+        let InstanceDocument { file, line, .. } = document;
         self.conflicts.push(Fault {
             file: file.clone(),
             line: *line,
@@ -358,10 +359,10 @@ fn disputed(snapshot: &Snapshot, ids: &BTreeSet<&InstanceId>) -> Vec<Value> {
     let mut disputed: Vec<(String, &BTreeSet<InstanceId>)> = snapshot
         .claims()
         .filter_map(|(attachment, claim)| match claim {
-            Claim::Disputed(several) if several.iter().any(|id| ids.contains(id)) => {
+            Claimants::Conflict(several) if several.iter().any(|id| ids.contains(id)) => {
                 Some((attachment.to_string(), several))
             }
-            Claim::Disputed(_) | Claim::Held(_) => None,
+            Claimants::Conflict(_) | Claimants::One(_) => None,
         })
         .collect();
     disputed.sort();
@@ -372,7 +373,7 @@ fn disputed(snapshot: &Snapshot, ids: &BTreeSet<&InstanceId>) -> Vec<Value> {
 }
 
 /// The documents of a request's body, in whichever of the forms they came.
-fn read(admin: &Admin, put: &Put, body: &[u8]) -> Result<Vec<Document>, Refusal> {
+fn read(admin: &AdminApi, put: &Put, body: &[u8]) -> Result<Vec<InstanceDocument>, Refusal> {
     let text = std::str::from_utf8(body).map_err(|_| Refusal::invalid("the body is not UTF-8"))?;
     // Looked at for its one key; the text is read as a document once more, for lines and for keys that stand twice.
     let is_bundle = serde_json::from_str::<Map<String, Value>>(text)
@@ -412,9 +413,9 @@ fn read(admin: &Admin, put: &Put, body: &[u8]) -> Result<Vec<Document>, Refusal>
             documents[0].instance.instance_id
         )));
     }
-    let wrong = |document: &Document| -> Vec<Fault> {
+    let wrong = |document: &InstanceDocument| -> Vec<Fault> {
         admin
-            .host
+            .daemon
             .faults(&document.instance)
             .into_iter()
             .map(|fault| fault_in(document, fault))
@@ -428,7 +429,7 @@ fn read(admin: &Admin, put: &Put, body: &[u8]) -> Result<Vec<Document>, Refusal>
     }
 }
 
-fn fault_in(document: &Document, fault: FieldFault) -> Fault {
+fn fault_in(document: &InstanceDocument, fault: FieldFault) -> Fault {
     let id = &document.instance.instance_id;
     Fault {
         file: document.file.clone(),
@@ -441,7 +442,7 @@ fn fault_in(document: &Document, fault: FieldFault) -> Fault {
 /// Puts one document into the transaction; `None` where it can't be, and `wrong` has why.
 fn take_in(
     transaction: &mut Transaction,
-    document: Document,
+    document: InstanceDocument,
     put: &Put,
     wrong: &mut Wrong,
 ) -> Result<Option<Taken>, Refusal> {
@@ -450,12 +451,12 @@ fn take_in(
     check_generation(stored.as_deref(), put.generation)?;
 
     // 0. Nobody is brought back, and an export of a host that shows a terminated instance is taken back all the same.
-    if let Some(doubt) = transaction.before().doubt(&id) {
+    if let Some(doubt) = transaction.before().quarantine_reason(&id) {
         wrong.conflict(&document, quarantined(&id, doubt));
         return Ok(None);
     }
     let is_terminated = |entry: &Arc<Entry>| entry.instance.state == InstanceState::Terminated;
-    if transaction.is_buried(&id) || stored.as_ref().is_some_and(is_terminated) {
+    if transaction.is_tombstone(&id) || stored.as_ref().is_some_and(is_terminated) {
         return Ok(match document.instance.state {
             InstanceState::Terminated => Some(Taken {
                 id,
@@ -543,7 +544,7 @@ fn take_in(
 /// The document that the instance is of from now on; `None` where it stays of the one that it was of. What EC2 prints
 /// of an instance that has an `Imds` from elsewhere is no edit of the document that this stands in.
 fn document_it_is_of(
-    document: &Document,
+    document: &InstanceDocument,
     instance: &Instance,
     stored: Option<&Entry>,
 ) -> Option<Instance> {
@@ -563,7 +564,7 @@ fn document_it_is_of(
             .clone_from(&instance.imds.reservation_id);
         beside.imds != instance.imds
     };
-    let is_of_another = !document.says.has("Imds")
+    let is_of_another = !document.fields.has("Imds")
         && stored.is_some_and(|stored| {
             !stored.document_digest.is_empty() && has_imds_of_its_own(&stored.instance)
         });
@@ -571,16 +572,19 @@ fn document_it_is_of(
 }
 
 /// Lets stay what the document says nothing of.
-fn keep(instance: &mut Instance, stored: &Instance, document: &Document) {
+fn keep(instance: &mut Instance, stored: &Instance, document: &InstanceDocument) {
     instance.metadata_options = stored.metadata_options;
-    document.says.options.apply(&mut instance.metadata_options);
-    if !document.says.has("Imds") {
+    document
+        .fields
+        .options
+        .apply(&mut instance.metadata_options);
+    if !document.fields.has("Imds") {
         // EC2 has no words for any of it, but what stands beside the instances of a reservation.
         let said = std::mem::replace(&mut instance.imds, stored.imds.clone());
         instance.imds.owner_id = said.owner_id.or(instance.imds.owner_id.take());
         instance.imds.reservation_id = said.reservation_id.or(instance.imds.reservation_id.take());
     }
-    for (_, keep) in KEPT.iter().filter(|(field, _)| !document.says.has(field)) {
+    for (_, keep) in KEPT.iter().filter(|(field, _)| !document.fields.has(field)) {
         keep(instance, stored);
     }
 }
@@ -637,7 +641,7 @@ fn quarantined(id: &InstanceId, doubt: QuarantineReason) -> String {
             "the record of {id} can't be read, and the instance is not served; put its file back from a backup, or delete it \
              (`imdsd instance delete {id}`) and put its document"
         ),
-        QuarantineReason::Unsure => format!(
+        QuarantineReason::StateUnknown => format!(
             "a write of the record of {id} failed, and nobody can be sure what is stored; the instance is served again once \
              its record of before could be stored, which is tried over and over. The log says what failed"
         ),

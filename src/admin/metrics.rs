@@ -5,10 +5,10 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::Admin;
+use super::AdminApi;
 use crate::instance::InstanceState;
 use crate::net::status::{ListenerStatus, SocketState};
-use crate::registry::{Claim, OptionsState};
+use crate::registry::{Claimants, OptionsState};
 
 const STATES: [InstanceState; 6] = [
     InstanceState::Pending,
@@ -36,7 +36,7 @@ struct Counts {
 }
 
 impl Counts {
-    fn now(admin: &Admin) -> Counts {
+    fn now(admin: &AdminApi) -> Counts {
         let (snapshot, listeners) = (admin.registry.snapshot(), admin.listeners.load());
         let mut by_state: BTreeMap<_, _> = STATES.iter().map(|state| (state.as_str(), 0)).collect();
         for entry in snapshot.entries() {
@@ -62,20 +62,20 @@ impl Counts {
                 .count(),
             disputed: snapshot
                 .claims()
-                .filter(|(_, claim)| matches!(claim, Claim::Disputed(_)))
+                .filter(|(_, claim)| matches!(claim, Claimants::Conflict(_)))
                 .count(),
             unserved: listeners.unserved.len(),
             listeners: listeners.listeners.len(),
             waiting: listeners.listeners.iter().filter(is_waiting).count(),
             listening: sockets(SocketState::Listening),
             refused: sockets(SocketState::Refused),
-            connections: admin.host.connections(),
+            connections: admin.daemon.connections(),
         }
     }
 }
 
 /// Whether an operator has something to look at, and what.
-pub(super) fn health(admin: &Admin) -> Value {
+pub(super) fn health(admin: &AdminApi) -> Value {
     let counts = Counts::now(admin);
     let mut look_at = Vec::new();
     for (count, what) in [
@@ -117,7 +117,7 @@ pub(super) fn health(admin: &Admin) -> Value {
 }
 
 /// All of it, in the form that Prometheus reads.
-pub(super) fn text(admin: &Admin) -> String {
+pub(super) fn text(admin: &AdminApi) -> String {
     let counts = Counts::now(admin);
     let mut text = String::new();
     let mut family = |name: &str, help: &str, values: &[(String, usize)]| {

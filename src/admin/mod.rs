@@ -25,7 +25,7 @@
 //!
 //! Who may call is decided by [`socket`], before this is asked. The door belongs to whoever runs the host: the policies of
 //! access keys and the account's HttpTokensEnforced bind the EC2 API, not it. It knows neither of the other two planes. What
-//! it needs of them comes as a [`Host`].
+//! it needs of them comes as a [`DaemonView`].
 
 pub mod client;
 mod events;
@@ -54,18 +54,24 @@ use crate::fault::{Fault, FieldFault};
 use crate::instance::{Instance, InstanceId};
 use crate::net::status::ListenersStatus;
 use crate::origin::Family;
-use crate::registry::{Changed, Entry, Left, Registry, StoreError};
+use crate::registry::{Entry, PartialEffect, Registry, StoreError, StoredState};
 
 /// What this plane asks of the daemon around it.
-pub trait Host: Send + Sync {
+pub trait DaemonView: Send + Sync {
     /// What keeps an instance from being served by this daemon: fields and sentences, as for a document at its start.
     fn faults(&self, instance: &Instance) -> Vec<FieldFault>;
 
     /// What the data plane would answer to a request for an instance.
-    fn judge(&self, entry: &Entry, family: Family, asked: &Asked, now: Moment) -> Judgement;
+    fn predict(
+        &self,
+        entry: &Entry,
+        family: Family,
+        asked: &ExplainedRequest,
+        now: Moment,
+    ) -> PredictedReply;
 
     /// Reads again what may change while the daemon runs. On any fault in what is read nothing is changed.
-    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<Reloaded, Vec<Fault>>> + Send>>;
+    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<ReloadReport, Vec<Fault>>> + Send>>;
 
     /// How many connections guests have.
     fn connections(&self) -> usize;
@@ -73,7 +79,7 @@ pub trait Host: Send + Sync {
 
 /// A request that somebody asks about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct ExplainedRequest {
     /// `GET`
     pub method: String,
     /// `/latest/meta-data/`
@@ -86,7 +92,7 @@ pub struct Asked {
 
 /// What the data plane would do.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Judgement {
+pub struct PredictedReply {
     /// The status of the answer; `None` where there is none.
     pub status: Option<u16>,
     /// By which rule.
@@ -96,7 +102,7 @@ pub struct Judgement {
 /// What came of a reload.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Reloaded {
+pub struct ReloadReport {
     /// Instances that are new.
     pub registered: Vec<InstanceId>,
     /// Instances that are as they were.
@@ -109,7 +115,7 @@ pub struct Reloaded {
     pub unreadable: Vec<InstanceId>,
     /// Instances that are new and could not be stored. They are not served before they are, which is tried over and
     /// over.
-    pub not_stored: Vec<NotStored>,
+    pub not_stored: Vec<StoreFailure>,
     /// How many access keys are in force; `None` without a control endpoint of such.
     pub access_keys: Option<usize>,
 }
@@ -117,7 +123,7 @@ pub struct Reloaded {
 /// An instance that could not be stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct NotStored {
+pub struct StoreFailure {
     /// Which.
     pub instance_id: InstanceId,
     /// What failed.
@@ -125,14 +131,14 @@ pub struct NotStored {
 }
 
 /// The operator's plane.
-pub struct Admin {
+pub struct AdminApi {
     registry: Arc<Registry>,
     listeners: Arc<ArcSwap<ListenersStatus>>,
-    host: Arc<dyn Host>,
+    daemon: Arc<dyn DaemonView>,
 }
 
 /// One request.
-pub struct Call<'a> {
+pub struct AdminRequest<'a> {
     /// Who asks, by the kernel's word.
     pub uid: Option<u32>,
     /// `GET`
@@ -173,22 +179,22 @@ pub struct Refusal {
     faults: Vec<Fault>,
 }
 
-impl Admin {
+impl AdminApi {
     /// Over a registry, the listeners in as they are published, and what else the daemon is.
     pub fn new(
         registry: Arc<Registry>,
         listeners: Arc<ArcSwap<ListenersStatus>>,
-        host: Arc<dyn Host>,
-    ) -> Admin {
-        Admin {
+        daemon: Arc<dyn DaemonView>,
+    ) -> AdminApi {
+        AdminApi {
             registry,
             listeners,
-            host,
+            daemon,
         }
     }
 
     /// Answers one request.
-    pub async fn answer(self: &Arc<Admin>, call: Call<'_>) -> Response<Full<Bytes>> {
+    pub async fn answer(self: &Arc<AdminApi>, call: AdminRequest<'_>) -> Response<Full<Bytes>> {
         let (uid, method) = (call.uid, call.method.to_string());
         let (path, query) = (call.path.to_string(), call.query.to_string());
         let outcome = self.perform(call).await;
@@ -213,7 +219,7 @@ impl Admin {
         response
     }
 
-    async fn perform(self: &Arc<Admin>, call: Call<'_>) -> Result<Answer, Refusal> {
+    async fn perform(self: &Arc<AdminApi>, call: AdminRequest<'_>) -> Result<Answer, Refusal> {
         let segments: Vec<&str> = call.path.trim_start_matches('/').split('/').collect();
         let mut query = Query::read(call.query)?;
         match (call.method, segments.as_slice()) {
@@ -262,7 +268,7 @@ impl Admin {
             }
             ("POST", ["v1", "reload"]) => {
                 query.finish()?;
-                let reloaded = self.host.reload().await.map_err(Refusal::faulty)?;
+                let reloaded = self.daemon.reload().await.map_err(Refusal::faulty)?;
                 Ok(Answer::Json(
                     serde_json::to_value(reloaded).expect("plain data"),
                 ))
@@ -486,11 +492,11 @@ impl Refusal {
     }
 
     /// A store that failed in the middle; `some` says which instances may be changed.
-    fn half_stored(error: &StoreError, changed: Changed, some: &str) -> Refusal {
-        match (changed, error.left) {
-            (Changed::Nothing, _) => Refusal::store(error, "nothing was changed"),
-            (Changed::Perhaps, Left::Old) => Refusal::store(error, some),
-            (Changed::Perhaps, Left::Unknown) => {
+    fn half_stored(error: &StoreError, changed: PartialEffect, some: &str) -> Refusal {
+        match (changed, error.stored) {
+            (PartialEffect::None, _) => Refusal::store(error, "nothing was changed"),
+            (PartialEffect::Possible, StoredState::Previous) => Refusal::store(error, some),
+            (PartialEffect::Possible, StoredState::Unknown) => {
                 let unsure = "the instance that could not be stored is served to nobody until it is known what is stored";
                 Refusal::store(error, &format!("{unsure}; {some}"))
             }

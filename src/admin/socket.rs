@@ -31,7 +31,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{debug, warn};
 
-use super::{Admin, Call, Refusal};
+use super::{AdminApi, AdminRequest, Refusal};
 
 /// Callers that are served at once.
 const SERVED: usize = 16;
@@ -150,11 +150,11 @@ impl AdminSocket {
     }
 
     /// Answers callers from here on.
-    pub fn serve(self, admin: Arc<Admin>) -> Serving {
+    pub fn serve(self, admin: Arc<AdminApi>) -> Serving {
         self.serve_for(admin, LASTING)
     }
 
-    pub(super) fn serve_for(self, admin: Arc<Admin>, lasting: Lasting) -> Serving {
+    pub(super) fn serve_for(self, admin: Arc<AdminApi>, lasting: Lasting) -> Serving {
         let (ending, ends) = watch::channel(false);
         Serving {
             ending,
@@ -181,7 +181,7 @@ impl Serving {
 
 async fn accept(
     socket: AdminSocket,
-    admin: Arc<Admin>,
+    admin: Arc<AdminApi>,
     lasting: Lasting,
     mut ends: watch::Receiver<bool>,
 ) {
@@ -266,7 +266,7 @@ fn has_hung_up(stream: &UnixStream) -> bool {
 async fn serve(
     stream: UnixStream,
     uid: Option<u32>,
-    admin: Result<Arc<Admin>, ()>,
+    admin: Result<Arc<AdminApi>, ()>,
     lasting: Lasting,
     mut ends: watch::Receiver<bool>,
 ) {
@@ -306,7 +306,7 @@ async fn serve(
 }
 
 async fn answer(
-    admin: &Arc<Admin>,
+    admin: &Arc<AdminApi>,
     uid: Option<u32>,
     request: Request<Incoming>,
 ) -> io::Result<Response<Full<Bytes>>> {
@@ -328,7 +328,7 @@ async fn answer(
             .get(name)
             .and_then(|value: &hyper::header::HeaderValue| value.to_str().ok())
     };
-    let call = Call {
+    let call = AdminRequest {
         uid,
         method: head.method.as_str(),
         path: head.uri.path(),

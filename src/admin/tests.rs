@@ -10,12 +10,12 @@ use crate::document;
 use crate::instance::{Attachment, HttpTokens, InstanceState, OptionsUpdate};
 use crate::registry::memory::MemoryStore;
 use crate::registry::store::Loaded;
-use crate::registry::{Account, Record, Store, Unreadable};
+use crate::registry::{Account, Record, Store, UnreadableRecord};
 
 /// A daemon of which nothing is asked but what a test needs.
 struct Around;
 
-impl Host for Around {
+impl DaemonView for Around {
     fn faults(&self, instance: &Instance) -> Vec<crate::fault::FieldFault> {
         let elsewhere = instance
             .imds
@@ -27,14 +27,14 @@ impl Host for Around {
             .collect()
     }
 
-    fn judge(&self, _: &Entry, _: Family, asked: &Asked, _: Moment) -> Judgement {
-        Judgement {
+    fn predict(&self, _: &Entry, _: Family, asked: &ExplainedRequest, _: Moment) -> PredictedReply {
+        PredictedReply {
             status: Some(401),
             rule: format!("{} {}", asked.method, asked.path),
         }
     }
 
-    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<Reloaded, Vec<Fault>>> + Send>> {
+    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<ReloadReport, Vec<Fault>>> + Send>> {
         Box::pin(async {
             Err(vec![Fault::of_file(
                 std::path::Path::new("i.json"),
@@ -49,7 +49,7 @@ impl Host for Around {
 }
 
 struct Plane {
-    admin: Arc<Admin>,
+    admin: Arc<AdminApi>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -69,14 +69,14 @@ impl Plane {
             .block_on(registry.register(demo_instance(), Moment::now().wall))
             .unwrap();
         Plane {
-            admin: Arc::new(Admin::new(registry, Arc::default(), Arc::new(Around))),
+            admin: Arc::new(AdminApi::new(registry, Arc::default(), Arc::new(Around))),
             runtime,
         }
     }
 
     fn ask(&self, method: &str, target: &str, if_match: Option<&str>, body: &str) -> (u16, Value) {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let call = Call {
+        let call = AdminRequest {
             uid: Some(0),
             method,
             path,
@@ -316,14 +316,14 @@ fn what_can_not_be_asked_is_refused_with_a_reason() {
 /// Writes what it is told to and then fails; one record in it can't be read.
 struct Failing {
     writes: std::sync::atomic::AtomicUsize,
-    left: Left,
+    stored: StoredState,
 }
 
 impl Failing {
-    fn after(writes: usize, left: Left) -> Failing {
+    fn after(writes: usize, stored: StoredState) -> Failing {
         Failing {
             writes: writes.into(),
-            left,
+            stored,
         }
     }
 }
@@ -332,7 +332,7 @@ impl Store for Failing {
     fn load(&self) -> Result<Loaded, StoreError> {
         let id = InstanceId::parse("i-99999999").unwrap();
         let fault = Fault::of_file(std::path::Path::new("i-99999999.json"), "broken");
-        let unreadable = vec![Unreadable {
+        let unreadable = vec![UnreadableRecord {
             id,
             fault,
             attachments: Vec::new(),
@@ -353,9 +353,9 @@ impl Store for Failing {
             Err(_) => {
                 let reason = std::io::Error::other("disk");
                 Err(StoreError {
-                    doing: "write".into(),
+                    action: "write".into(),
                     reason,
-                    left: self.left,
+                    stored: self.stored,
                 })
             }
         }
@@ -373,7 +373,7 @@ impl Store for Failing {
 #[test]
 fn an_instance_whose_record_can_not_be_relied_on_is_never_said_to_be_unknown() {
     // The demo is stored, and then a write leaves nobody sure.
-    let plane = Plane::over(Failing::after(1, Left::Unknown));
+    let plane = Plane::over(Failing::after(1, StoredState::Unknown));
     let edited = with(|document| document["Imds"]["UserDataText"] = "new".into());
     assert_eq!(plane.put("/v1/instances", &edited).0, 500);
     for (id, why) in [
@@ -414,10 +414,10 @@ fn what_a_store_that_failed_leaves_is_said_of_documents_and_of_events() {
     let event = json!({ "Targets": "All", "Request": { "Event": { "Rebalance": {} } } });
     let (nobody, nothing) = ("is served to nobody until", "nothing was changed");
     for (writes, left, said, unsaid) in [
-        (0, Left::Old, vec![nothing], vec!["may", nobody]),
-        (1, Left::Old, vec!["may"], vec![nothing, nobody]),
-        (0, Left::Unknown, vec![nobody], vec![nothing]),
-        (1, Left::Unknown, vec!["may", nobody], vec![nothing]),
+        (0, StoredState::Previous, vec![nothing], vec!["may", nobody]),
+        (1, StoredState::Previous, vec!["may"], vec![nothing, nobody]),
+        (0, StoredState::Unknown, vec![nobody], vec![nothing]),
+        (1, StoredState::Unknown, vec!["may", nobody], vec![nothing]),
     ] {
         for (target, body) in [("/v1/instances", &edited), ("/v1/events", &event)] {
             // The demo and two others are stored before.
@@ -670,7 +670,7 @@ fn a_document_without_imds_leaves_all_that_ec2_has_no_words_for() {
 /// "a reload says that the operator edited the file", which nobody has touched.
 #[test]
 fn what_ec2_prints_of_an_instance_is_no_edit_of_the_document_that_it_came_from() {
-    use crate::registry::Registered;
+    use crate::registry::RegisterOutcome;
     let plane = Plane::new();
     let reload = |document: &Value| {
         let instance = document::from_value(document.clone()).unwrap();
@@ -691,15 +691,15 @@ fn what_ec2_prints_of_an_instance_is_no_edit_of_the_document_that_it_came_from()
         json!({ "ReservationId": "r-0aaaaaaaaaaaaaaaa", "OwnerId": owner, "Instances": [printed] })
     };
     put(&json!({ "Reservations": [reservation(bare(|_| {}))] }));
-    assert_eq!(reload(&demo_document()), Registered::Known);
+    assert_eq!(reload(&demo_document()), RegisterOutcome::Known);
     put(&bare(|document| {
         document["Tags"] = json!([{ "Key": "Name", "Value": "renamed" }])
     }));
-    assert_eq!(reload(&demo_document()), Registered::Known);
+    assert_eq!(reload(&demo_document()), RegisterOutcome::Known);
     let edited = with(|document| document["Imds"]["UserDataText"] = "edited".into());
-    assert_eq!(reload(&edited), Registered::Edited);
+    assert_eq!(reload(&edited), RegisterOutcome::Edited);
     put(&edited);
-    assert_eq!(reload(&edited), Registered::Known);
+    assert_eq!(reload(&edited), RegisterOutcome::Known);
 
     // An instance that has nothing in its `Imds` is of a document without one, and an edit of that is taken in.
     let first = bare(|document| document["InstanceId"] = "i-11111111".into());
@@ -710,10 +710,10 @@ fn what_ec2_prints_of_an_instance_is_no_edit_of_the_document_that_it_came_from()
     });
     assert_eq!(
         (reload(&first), reload(&edited)),
-        (Registered::Known, Registered::Edited)
+        (RegisterOutcome::Known, RegisterOutcome::Edited)
     );
     put(&edited);
-    assert_eq!(reload(&edited), Registered::Known);
+    assert_eq!(reload(&edited), RegisterOutcome::Known);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::admin::client::{Client, ClientError, Owner, Request, Response};
-use crate::config::{self, WhenUnopened};
+use crate::config::{self, AdminSocketPolicy};
 
 /// Where the configuration of a host's daemon is.
 const CONFIG: &str = "/etc/imdsd/imdsd.toml";
@@ -118,7 +118,7 @@ fn demo_socket() -> PathBuf {
 }
 
 /// A place for a demo's socket in a directory that only this user has; `None` where there is none.
-pub fn place_for_demo() -> Option<config::Admin> {
+pub fn place_for_demo() -> Option<config::AdminSettings> {
     let socket = demo_socket();
     let directory = socket.parent()?;
     let _ = std::fs::DirBuilder::new().mode(0o700).create(directory);
@@ -126,10 +126,10 @@ pub fn place_for_demo() -> Option<config::Admin> {
     let is_own = found.is_dir()
         && found.uid() == rustix::process::geteuid().as_raw()
         && found.mode() & 0o077 == 0;
-    is_own.then(|| config::Admin {
+    is_own.then(|| config::AdminSettings {
         socket,
         users: Vec::new(),
-        when_unopened: WhenUnopened::GoWithout,
+        socket_policy: AdminSocketPolicy::Optional,
     })
 }
 

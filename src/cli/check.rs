@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{Registered, registered};
-use crate::config::{self, Interfaces};
+use crate::config::{self, InterfaceSettings};
 use crate::control::AccessKeys;
 use crate::daemon::{self, IdentitySource};
 use crate::guest::tree;
@@ -22,7 +22,7 @@ pub struct Arguments {
 
     /// Look at this host too: what keeps guests from being served, and the command that mends it
     ///
-    /// Looked at are the interfaces, bridge ports and network namespaces of the instances in the documents and in the state
+    /// StoredInstances at are the interfaces, bridge ports and network namespaces of the instances in the documents and in the state
     /// directory (those that are pending or running), from the network namespace that this command runs in. Nothing is
     /// changed and nothing is sent. Without root, network namespaces and the rules of nftables stay unseen, which is said;
     /// firewalls are not judged. The exit status is 1 when anything is found.
@@ -98,7 +98,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
 
 fn look_at_host(
     arguments: &Arguments,
-    interfaces: &Interfaces,
+    interfaces: &InterfaceSettings,
     socket: Option<PathBuf>,
     instances: &[Instance],
 ) -> ExitCode {
@@ -106,8 +106,8 @@ fn look_at_host(
         ipv4: *interfaces.ipv4.ip(),
         ipv6: *interfaces.ipv6.ip(),
         addresses: match interfaces.addresses {
-            config::Addresses::Check => Addresses::Operator,
-            config::Addresses::Manage => Addresses::Daemon,
+            config::AddressMode::Check => Addresses::Operator,
+            config::AddressMode::Manage => Addresses::Daemon,
         },
         hosts_own: match interfaces.shadow_host_metadata {
             true => HostsOwn::Shadowed,

@@ -17,11 +17,13 @@ use crate::clock::iso_seconds;
 use crate::document::TIME;
 use crate::instance::InstanceId;
 use crate::instance::events::request::{
-    ClearRequest, Event, EventReference, EventRequest, Hint, Length, LifecycleRequest,
-    MaintenanceRequest, MetadataRequest, PathReference, SpotRequest, TagTarget, Targets, When,
+    ClearRequest, Event, EventDuration, EventReference, EventRequest, EventTime, LifecycleRequest,
+    MaintenanceRequest, MetadataRequest, PathReference, RebalanceLead, SpotRequest, TagTarget,
+    Targets,
 };
-use crate::instance::events::timeline::{Change, EventKind, Step};
+use crate::instance::events::timeline::{EventKind, Step, TimelineChange};
 use crate::instance::events::{MaintenanceCode, SpotAction, TargetLifecycleState};
+use crate::plain_file;
 
 #[derive(Args)]
 #[command(
@@ -50,10 +52,10 @@ enum Command {
         action: SpotAction,
         /// When it will be done: a length of time from the notice, or a time [default: two minutes after the notice]
         #[arg(long, value_name = "WHEN", value_parser = when)]
-        time: Option<When>,
+        time: Option<EventTime>,
         /// How long before the notice its rebalance recommendation comes [default: 2m, or at once where that is nearer]
         #[arg(long, value_name = "LENGTH", conflicts_with = "no_rebalance")]
-        rebalance_before: Option<Length>,
+        rebalance_before: Option<EventDuration>,
         /// There is no rebalance recommendation
         #[arg(long)]
         no_rebalance: bool,
@@ -77,13 +79,13 @@ enum Command {
         code: MaintenanceCode,
         /// The earliest start: a length of time from when it is told, or a time
         #[arg(long, value_name = "WHEN", value_parser = when)]
-        not_before: When,
+        not_before: EventTime,
         /// The latest end
         #[arg(long, value_name = "WHEN", value_parser = when)]
-        not_after: Option<When>,
+        not_after: Option<EventTime>,
         /// How far ModifyInstanceEventStartTime may move the start [default: not at all]
         #[arg(long, value_name = "WHEN", value_parser = when)]
-        not_before_deadline: Option<When>,
+        not_before_deadline: Option<EventTime>,
         /// In words [default: EC2's]
         #[arg(long)]
         description: Option<String>,
@@ -217,7 +219,7 @@ struct Aim {
 struct ToldAt {
     /// When the guest is told: this long from now
     #[arg(long = "in", value_name = "LENGTH")]
-    after: Option<Length>,
+    after: Option<EventDuration>,
     /// When the guest is told: at this time
     #[arg(long, value_name = "TIME", value_parser = time)]
     at: Option<Timestamp>,
@@ -258,9 +260,9 @@ fn event_of(command: Command) -> (Event, Meant) {
             meant,
         } => {
             let rebalance = match (rebalance_before, no_rebalance) {
-                (Some(length), _) => Hint::Before(length),
-                (None, true) => Hint::None,
-                (None, false) => Hint::Usual,
+                (Some(length), _) => RebalanceLead::Before(length),
+                (None, true) => RebalanceLead::None,
+                (None, false) => RebalanceLead::Usual,
             };
             (
                 Event::Spot(SpotRequest {
@@ -345,8 +347,8 @@ impl KindArgument {
 
 fn happen(door: &Door, event: Event, meant: &Meant) -> Result<(), NotDone> {
     let when = match (meant.told.after, meant.told.at) {
-        (Some(length), _) => Some(When::After(length)),
-        (None, Some(time)) => Some(When::At(time)),
+        (Some(length), _) => Some(EventTime::After(length)),
+        (None, Some(time)) => Some(EventTime::At(time)),
         (None, None) => None,
     };
     let body = json!({ "Targets": meant.aim.targets(), "Request": EventRequest { when, event } });
@@ -382,7 +384,7 @@ fn taken_back(answer: &Value) -> String {
 }
 
 fn play(door: &Door, file: &Path, no_wait: bool, aim: &Aim, form: &Form) -> Result<(), NotDone> {
-    let text = std::fs::read_to_string(file).map_err(|reason| {
+    let text = plain_file::read_text(file, plain_file::MAX_BYTES).map_err(|reason| {
         NotDone::saying(format_args!("{}: can't be read: {reason}", file.display()))
     })?;
     let body = json!({ "Targets": aim.targets(), "Scenario": { "File": file, "Text": text } });
@@ -445,20 +447,26 @@ fn list(door: &Door, form: &Form) -> Result<(), NotDone> {
         let mut row = |when: String, what: String| rows.push(vec![id.clone(), when, what]);
         let events = &instance["Events"];
         if let Some(spot) = read(&events["Spot"]) {
-            row("in force".to_string(), said(&Change::Spot(spot)));
+            row("in force".to_string(), said(&TimelineChange::Spot(spot)));
         }
         if let Some(rebalance) = read(&events["Rebalance"]) {
-            row("in force".to_string(), said(&Change::Rebalance(rebalance)));
+            row(
+                "in force".to_string(),
+                said(&TimelineChange::Rebalance(rebalance)),
+            );
         }
         for event in each(&events["Maintenance"]) {
             if let Some(event) = read(event) {
-                row("in force".to_string(), said(&Change::Maintenance(event)));
+                row(
+                    "in force".to_string(),
+                    said(&TimelineChange::Maintenance(event)),
+                );
             }
         }
         if let Some(state) = read(&events["TargetLifecycleState"]) {
             row(
                 "in force".to_string(),
-                said(&Change::TargetLifecycleState(state)),
+                said(&TimelineChange::TargetLifecycleState(state)),
             );
         }
         for (path, value) in instance["Overrides"].as_object().into_iter().flatten() {
@@ -505,29 +513,31 @@ fn moment(time: Timestamp, now: Timestamp) -> String {
 }
 
 /// What a step does, in words.
-fn said(change: &Change) -> String {
+fn said(change: &TimelineChange) -> String {
     match change {
-        Change::Spot(spot) => format!(
+        TimelineChange::Spot(spot) => format!(
             "spot interruption, {} at {}",
             spot.action.as_str(),
             iso_seconds(spot.time)
         ),
-        Change::Rebalance(_) => "rebalance recommendation".to_string(),
-        Change::Maintenance(event) => format!(
+        TimelineChange::Rebalance(_) => "rebalance recommendation".to_string(),
+        TimelineChange::Maintenance(event) => format!(
             "{} {}, {} from {}",
             event.event_id,
             word_of(&event.state),
             word_of(&event.code),
             iso_seconds(event.not_before)
         ),
-        Change::MaintenanceState(change) => {
+        TimelineChange::MaintenanceState(change) => {
             format!("{} is {}", change.event_id, word_of(&change.state))
         }
-        Change::TargetLifecycleState(state) => format!("target lifecycle state {}", state.as_str()),
-        Change::Override(leaf) if leaf.value.is_some() => format!("{} is set", leaf.path),
-        Change::Override(leaf) => format!("{} is absent", leaf.path),
-        Change::Restore(path) => format!("{path} is as it was"),
-        Change::Clear(kinds) => {
+        TimelineChange::TargetLifecycleState(state) => {
+            format!("target lifecycle state {}", state.as_str())
+        }
+        TimelineChange::Override(leaf) if leaf.value.is_some() => format!("{} is set", leaf.path),
+        TimelineChange::Override(leaf) => format!("{} is absent", leaf.path),
+        TimelineChange::Restore(path) => format!("{path} is as it was"),
+        TimelineChange::Clear(kinds) => {
             format!(
                 "clear {}",
                 kinds.iter().map(word_of).collect::<Vec<_>>().join(", ")
@@ -554,10 +564,10 @@ fn time(text: &str) -> Result<Timestamp, String> {
 }
 
 /// A length of time, or a time.
-fn when(text: &str) -> Result<When, String> {
-    match (text.parse::<Length>(), text.parse::<Timestamp>()) {
-        (Ok(length), _) => Ok(When::After(length)),
-        (Err(_), Ok(time)) => Ok(When::At(time)),
+fn when(text: &str) -> Result<EventTime, String> {
+    match (text.parse::<EventDuration>(), text.parse::<Timestamp>()) {
+        (Ok(length), _) => Ok(EventTime::After(length)),
+        (Err(_), Ok(time)) => Ok(EventTime::At(time)),
         (Err(_), Err(_)) => Err(format!(
             "this is a length of time, 168h say, or a time, {TIME}"
         )),

@@ -18,7 +18,7 @@ use clap::{Parser, Subcommand};
 
 use crate::config::Checked;
 use crate::instance::{Instance, InstanceId};
-use crate::registry::file::{self, Looked};
+use crate::registry::file::{self, StoredInstances};
 
 /// An EC2-compatible instance metadata service for machines that are not EC2.
 ///
@@ -103,8 +103,8 @@ fn registered(checked: Checked) -> Registered {
             account_unread: None,
         };
     };
-    let (unread, account_unread) = match file::look(&directory) {
-        Ok(Looked {
+    let (unread, account_unread) = match file::read_state_directory(&directory) {
+        Ok(StoredInstances {
             instances: records,
             unreadable,
             account_unreadable,

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::config::{self, Config, LogFormat, LogLevel};
 use crate::control::AccessKeys;
-use crate::daemon::{Daemon, StartFault};
+use crate::daemon::{Daemon, StartError};
 use crate::document;
 use crate::document::aemm;
 use crate::fault::Fault;
@@ -102,7 +102,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     let served = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(StartFault::System);
+        .map_err(StartError::System);
     let served = served.and_then(|runtime| {
         let served = runtime.block_on(async {
             let first = instances.first().cloned();
@@ -146,7 +146,7 @@ fn settings(arguments: &Arguments) -> Result<(Config, Vec<Instance>, Vec<String>
     if let Some(file) = &arguments.aemm_config {
         let command = arguments
             .aemm_command
-            .map_or(aemm::Command::All, CommandArgument::command);
+            .map_or(aemm::MockCommand::All, CommandArgument::command);
         return of_mock(file, aemm::read(file, command, Timestamp::now())?);
     }
     let mut config = Config::demo();
@@ -269,11 +269,11 @@ impl FormatArgument {
 }
 
 impl CommandArgument {
-    fn command(self) -> aemm::Command {
+    fn command(self) -> aemm::MockCommand {
         match self {
-            CommandArgument::Spot => aemm::Command::Spot,
-            CommandArgument::Events => aemm::Command::Events,
-            CommandArgument::Asglifecycle => aemm::Command::AsgLifecycle,
+            CommandArgument::Spot => aemm::MockCommand::Spot,
+            CommandArgument::Events => aemm::MockCommand::Events,
+            CommandArgument::Asglifecycle => aemm::MockCommand::AsgLifecycle,
         }
     }
 }

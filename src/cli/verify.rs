@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::identity::{Verified, VerifyError, verify_pkcs7, verify_signature};
+use crate::plain_file;
 
 #[derive(Args)]
 pub struct Arguments {
@@ -60,8 +61,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
 }
 
 fn verify(arguments: &Arguments) -> Result<Verified, String> {
-    let document =
-        std::fs::read(&arguments.document).map_err(|reason| fault(&arguments.document, &reason))?;
+    let document = plain_file::read_bytes(&arguments.document, plain_file::MAX_BYTES)
+        .map_err(|reason| fault(&arguments.document, &reason))?;
     let certificates = text(&arguments.certificate)?;
     let Signed {
         signature,
@@ -90,7 +91,7 @@ fn verify(arguments: &Arguments) -> Result<Verified, String> {
 }
 
 fn text(file: &Path) -> Result<String, String> {
-    std::fs::read_to_string(file).map_err(|reason| fault(file, &reason))
+    plain_file::read_text(file, plain_file::MAX_BYTES).map_err(|reason| fault(file, &reason))
 }
 
 fn fault(file: &Path, message: &dyn std::fmt::Display) -> String {

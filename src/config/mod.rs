@@ -21,6 +21,7 @@ use crate::instance::{
     Attachment, BridgePort, ClaimKey, ClaimMode, CredentialSource, Instance, InstanceId, Role,
     SourceAddress,
 };
+use crate::plain_file;
 use crate::sigv4::Regions;
 
 use resolve::{Resolved, resolve};
@@ -67,33 +68,33 @@ pub struct Config {
     /// Where token keys are kept over a restart; `None` in the demo, whose tokens end with it.
     pub runtime_directory: Option<PathBuf>,
     /// How guests are served, whichever way they come in.
-    pub guest: Guest,
+    pub guest: GuestSettings,
     /// The ways in that stand on addresses of their own.
-    pub listeners: Vec<Listener>,
+    pub listeners: Vec<ListenerSettings>,
     /// How guests are served that are recognised by where their packets come in; `None` where no guest is.
-    pub interfaces: Option<Interfaces>,
+    pub interfaces: Option<InterfaceSettings>,
     /// The control endpoint, if any.
-    pub control: Option<Control>,
+    pub control: Option<ControlSettings>,
     /// The operator's socket; `None` in a demo that found no place for one.
-    pub admin: Option<Admin>,
+    pub admin: Option<AdminSettings>,
     /// Who signs identity documents and web identities.
-    pub identity: Identity,
+    pub identity: IdentitySettings,
     /// What is logged, and how.
-    pub log: Log,
+    pub log: LogSettings,
 }
 
 /// `[identity]`: who signs identity documents and web identities.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Identity {
+pub struct IdentitySettings {
     /// A key of the operator's; without one, imdsd makes and keeps its own in the state directory.
-    pub own: Option<OwnIdentity>,
+    pub own: Option<OperatorIdentity>,
     /// The URL under which verifiers of web identities find the key set; empty where there are none.
     pub issuer: String,
 }
 
 /// A key of the operator's, with its certificate and those that went before.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OwnIdentity {
+pub struct OperatorIdentity {
     /// RSA, at least 2048 bits, in PEM.
     pub key: PathBuf,
     /// Of this key, in PEM.
@@ -104,7 +105,7 @@ pub struct OwnIdentity {
 
 /// `[guest]`: how guests are served.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Guest {
+pub struct GuestSettings {
     /// Further values of `Host`, in lower case and without a port.
     pub allowed_hosts: Vec<String>,
     /// Whether requests are refused that a browser would send for a hostile page; EC2 serves them.
@@ -117,7 +118,7 @@ pub struct Guest {
 
 /// `[[listener]]`: a way in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listener {
+pub struct ListenerSettings {
     /// What documents call it in `Imds.Attachments`.
     pub name: String,
     /// Its IPv4 address and port.
@@ -134,22 +135,22 @@ pub struct Listener {
 
 /// `[interfaces]`: guests recognised by where their packets come in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Interfaces {
+pub struct InterfaceSettings {
     /// Who puts the metadata addresses on the guests' interfaces.
-    pub addresses: Addresses,
+    pub addresses: AddressMode,
     /// The IPv4 address and port of the service.
     pub ipv4: SocketAddrV4,
     /// The IPv6 address and port of the service.
     pub ipv6: SocketAddrV6,
     /// How many routers stand between an interface and its guest.
     pub extra_hops: u8,
-    /// Interfaces, bridges and network namespaces (by the name that documents call them) with other routers between.
+    /// InterfaceSettings, bridges and network namespaces (by the name that documents call them) with other routers between.
     pub extra_hops_of: BTreeMap<String, u8>,
     /// Whether the addresses may be managed although the host itself seems to ask a metadata service there.
     pub shadow_host_metadata: bool,
 }
 
-impl Interfaces {
+impl InterfaceSettings {
     /// How many routers stand between this interface, bridge or namespace and its guests.
     pub fn extra_hops(&self, name: &str) -> u8 {
         self.extra_hops_of
@@ -161,7 +162,7 @@ impl Interfaces {
 
 /// Who puts the metadata addresses on the guests' interfaces.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Addresses {
+pub enum AddressMode {
     /// Somebody else; what is missing is said, and nothing changed.
     #[default]
     Check,
@@ -169,10 +170,10 @@ pub enum Addresses {
     Manage,
 }
 
-impl Default for Interfaces {
+impl Default for InterfaceSettings {
     fn default() -> Self {
-        Interfaces {
-            addresses: Addresses::default(),
+        InterfaceSettings {
+            addresses: AddressMode::default(),
             ipv4: METADATA_IPV4,
             ipv6: METADATA_IPV6,
             extra_hops: 0,
@@ -184,40 +185,40 @@ impl Default for Interfaces {
 
 /// `[control]`: the EC2 API for operators.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Control {
+pub struct ControlSettings {
     /// An address and a port; not on loopback only with TLS, or where the operator exposes signed calls.
     pub listen: SocketAddr,
     /// The certificate and the key of TLS; `None` for plain HTTP.
-    pub tls: Option<ControlTls>,
+    pub tls: Option<ControlTlsFiles>,
     /// Where the access keys come from.
-    pub access_keys: KeySource,
+    pub access_keys: AccessKeySource,
     /// The regions a call may be signed for.
     pub regions: Regions,
 }
 
 /// `[admin]`: the operator's socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Admin {
+pub struct AdminSettings {
     /// Where it is.
     pub socket: PathBuf,
     /// The numbers of the users who may call, beside root and the daemon's own.
     pub users: Vec<u32>,
     /// What becomes of the start where it can't be opened.
-    pub when_unopened: WhenUnopened,
+    pub socket_policy: AdminSocketPolicy,
 }
 
 /// What a daemon does whose admin socket is another's, or can't be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WhenUnopened {
+pub enum AdminSocketPolicy {
     /// It does not start: its operator would change another's instances unawares, or reach none.
-    Fail,
+    Required,
     /// It has none, and says so: a demo's place is nobody's choice.
-    GoWithout,
+    Optional,
 }
 
 /// The files of the control endpoint's TLS, in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ControlTls {
+pub struct ControlTlsFiles {
     /// The endpoint's certificate and those between it and its authority.
     pub certificate: PathBuf,
     /// Its key, which nobody else may read.
@@ -226,7 +227,7 @@ pub struct ControlTls {
 
 /// Where the access keys for control calls come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeySource {
+pub enum AccessKeySource {
     /// Keys that the demo prints.
     Demo,
     /// A file of keys.
@@ -235,7 +236,7 @@ pub enum KeySource {
 
 /// `[log]`: what is logged, and how.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Log {
+pub struct LogSettings {
     /// Lines for people or for machines.
     pub format: LogFormat,
     /// The least important level that is logged.
@@ -286,8 +287,8 @@ impl Config {
             instances: None,
             state_directory: None,
             runtime_directory: None,
-            guest: Guest::default(),
-            listeners: vec![Listener {
+            guest: GuestSettings::default(),
+            listeners: vec![ListenerSettings {
                 name: DEMO_LISTENER.to_string(),
                 ipv4: Some(SocketAddrV4::new(Ipv4Addr::LOCALHOST, DEMO_PORT)),
                 ipv6: Some(SocketAddrV6::new(Ipv6Addr::LOCALHOST, DEMO_PORT, 0, 0)),
@@ -296,15 +297,15 @@ impl Config {
                 extra_hops: 0,
             }],
             interfaces: None,
-            control: Some(Control {
+            control: Some(ControlSettings {
                 listen: CONTROL_LISTEN,
                 tls: None,
-                access_keys: KeySource::Demo,
+                access_keys: AccessKeySource::Demo,
                 regions: Regions::Any,
             }),
             admin: None,
-            identity: Identity::default(),
-            log: Log::default(),
+            identity: IdentitySettings::default(),
+            log: LogSettings::default(),
         }
     }
 
@@ -316,9 +317,9 @@ impl Config {
     }
 }
 
-impl Default for Guest {
+impl Default for GuestSettings {
     fn default() -> Self {
-        Guest {
+        GuestSettings {
             allowed_hosts: Vec::new(),
             refuse_rebinding: REFUSE_REBINDING,
             connections: CONNECTIONS,
@@ -365,8 +366,8 @@ pub fn check(
         mut faults,
     } = resolve(path, &text)?;
     let of_config = faults.len();
-    if let Some(Control {
-        access_keys: KeySource::File(file),
+    if let Some(ControlSettings {
+        access_keys: AccessKeySource::File(file),
         ..
     }) = &config.control
     {
@@ -470,7 +471,7 @@ struct Held<'a> {
 fn hold<'a>(
     config: &Config,
     is_sound: bool,
-    documents: &'a [document::Document],
+    documents: &'a [document::InstanceDocument],
     tree: impl Fn(&Instance) -> Vec<FieldFault>,
 ) -> Held<'a> {
     let (mut faults, mut warnings, mut claims) = (Vec::new(), Vec::new(), Claims::default());
@@ -586,10 +587,12 @@ fn unserved(attachment: &Attachment, config: &Config) -> Option<String> {
 
 /// Whose each way in is, as far as the documents are read.
 #[derive(Default)]
-struct Claims<'a>(BTreeMap<ClaimKey<'a>, Vec<(&'a Attachment, ClaimMode, &'a document::Document)>>);
+struct Claims<'a>(
+    BTreeMap<ClaimKey<'a>, Vec<(&'a Attachment, ClaimMode, &'a document::InstanceDocument)>>,
+);
 
 impl<'a> Claims<'a> {
-    fn add(&mut self, attachment: &'a Attachment, document: &'a document::Document) {
+    fn add(&mut self, attachment: &'a Attachment, document: &'a document::InstanceDocument) {
         for (ground, hold) in attachment.claim_keys() {
             self.0
                 .entry(ground)
@@ -602,8 +605,8 @@ impl<'a> Claims<'a> {
     fn rival(
         &self,
         attachment: &'a Attachment,
-        of: &document::Document,
-    ) -> Option<(&'a Attachment, &'a document::Document)> {
+        of: &document::InstanceDocument,
+    ) -> Option<(&'a Attachment, &'a document::InstanceDocument)> {
         attachment.claim_keys().iter().find_map(|(ground, hold)| {
             let mut holders = self
                 .0
@@ -625,9 +628,9 @@ impl<'a> Claims<'a> {
 fn claimed_twice(
     attachment: &Attachment,
     other: &Attachment,
-    holder: &document::Document,
+    holder: &document::InstanceDocument,
 ) -> String {
-    let document::Document {
+    let document::InstanceDocument {
         instance,
         file,
         line,
@@ -646,7 +649,7 @@ fn claimed_twice(
 }
 
 fn text_of(path: &Path) -> Result<String, Vec<Fault>> {
-    std::fs::read_to_string(path).map_err(|reason| {
+    plain_file::read_text(path, plain_file::MAX_BYTES).map_err(|reason| {
         vec![Fault::of_file(
             path,
             format_args!("can't be read: {reason}"),

@@ -8,10 +8,11 @@ use toml_edit::Document;
 
 use super::section::{Faults, Section};
 use super::{
-    ACCESS_KEYS, ADMIN_SOCKET, Addresses, Admin, CONNECTIONS, CONNECTIONS_RANGE, CONTROL_LISTEN,
-    Config, Control, ControlTls, EXTRA_HOPS_RANGE, Guest, HEAD_SECONDS, HEAD_SECONDS_RANGE,
-    Identity, Interfaces, KeySource, Listener, Log, LogFormat, LogLevel, METADATA_IPV4,
-    METADATA_IPV6, OwnIdentity, REFUSE_REBINDING, RUNTIME_DIRECTORY, STATE_DIRECTORY, WhenUnopened,
+    ACCESS_KEYS, ADMIN_SOCKET, AccessKeySource, AddressMode, AdminSettings, AdminSocketPolicy,
+    CONNECTIONS, CONNECTIONS_RANGE, CONTROL_LISTEN, Config, ControlSettings, ControlTlsFiles,
+    EXTRA_HOPS_RANGE, GuestSettings, HEAD_SECONDS, HEAD_SECONDS_RANGE, IdentitySettings,
+    InterfaceSettings, ListenerSettings, LogFormat, LogLevel, LogSettings, METADATA_IPV4,
+    METADATA_IPV6, OperatorIdentity, REFUSE_REBINDING, RUNTIME_DIRECTORY, STATE_DIRECTORY,
 };
 use crate::fault::{Fault, line_of};
 use crate::instance::interface_name_fault;
@@ -64,7 +65,7 @@ pub(super) fn resolve(file: &Path, text: &str) -> Result<Resolved, Vec<Fault>> {
         .parsed("runtime_directory", &mut faults, path)
         .unwrap_or(RUNTIME_DIRECTORY.into());
 
-    let mut guest = Guest::default();
+    let mut guest = GuestSettings::default();
     if let Some(mut section) = root.table("guest", &mut faults) {
         guest.allowed_hosts = section
             .each("allowed_hosts", &mut faults, host_name)
@@ -81,7 +82,7 @@ pub(super) fn resolve(file: &Path, text: &str) -> Result<Resolved, Vec<Fault>> {
     }
 
     let mut taken = Taken::default();
-    let (mut listeners, mut listener_lines) = (Vec::<Listener>::new(), Vec::new());
+    let (mut listeners, mut listener_lines) = (Vec::<ListenerSettings>::new(), Vec::new());
     let root_has_interfaces = root.has("interfaces");
     for mut section in root.tables("listener", &mut faults) {
         let name = section.required("name", &mut faults, |name| {
@@ -141,7 +142,7 @@ pub(super) fn resolve(file: &Path, text: &str) -> Result<Resolved, Vec<Fault>> {
             .integer("extra_hops", EXTRA_HOPS_RANGE, "routers", &mut faults)
             .unwrap_or(0) as u8;
         if let Some(name) = name {
-            listeners.push(Listener {
+            listeners.push(ListenerSettings {
                 name,
                 ipv4,
                 ipv6,
@@ -159,9 +160,9 @@ pub(super) fn resolve(file: &Path, text: &str) -> Result<Resolved, Vec<Fault>> {
         let addresses = section
             .word("addresses", &ADDRESSES, &mut faults)
             .unwrap_or_default();
-        let mut decided = Interfaces {
+        let mut decided = InterfaceSettings {
             addresses,
-            ..Interfaces::default()
+            ..InterfaceSettings::default()
         };
         if let Some(address) = section.parsed("ipv4", &mut faults, |text| {
             text.parse()
@@ -254,21 +255,21 @@ pub(super) fn resolve(file: &Path, text: &str) -> Result<Resolved, Vec<Fault>> {
                 &mut faults,
             );
         }
-        control = Some(Control {
+        control = Some(ControlSettings {
             listen: listen.unwrap_or(CONTROL_LISTEN),
             tls: certificate
                 .zip(key)
-                .map(|(certificate, key)| ControlTls { certificate, key }),
-            access_keys: KeySource::File(access_keys),
+                .map(|(certificate, key)| ControlTlsFiles { certificate, key }),
+            access_keys: AccessKeySource::File(access_keys),
             regions,
         });
         section.finish(&mut faults);
     }
 
-    let mut admin = Admin {
+    let mut admin = AdminSettings {
         socket: runtime_directory.join(ADMIN_SOCKET),
         users: Vec::new(),
-        when_unopened: WhenUnopened::Fail,
+        socket_policy: AdminSocketPolicy::Required,
     };
     if let Some(mut section) = root.table("admin", &mut faults) {
         admin.socket = section
@@ -278,7 +279,7 @@ pub(super) fn resolve(file: &Path, text: &str) -> Result<Resolved, Vec<Fault>> {
         section.finish(&mut faults);
     }
 
-    let mut identity = Identity::default();
+    let mut identity = IdentitySettings::default();
     if let Some(mut section) = root.table("identity", &mut faults) {
         let key = section.parsed("key", &mut faults, path);
         let certificate = section.parsed("certificate", &mut faults, path);
@@ -311,7 +312,7 @@ pub(super) fn resolve(file: &Path, text: &str) -> Result<Resolved, Vec<Fault>> {
                 .into_iter()
                 .map(PathBuf::from)
                 .collect();
-            identity.own = Some(OwnIdentity {
+            identity.own = Some(OperatorIdentity {
                 key,
                 certificate,
                 retired,
@@ -323,7 +324,7 @@ pub(super) fn resolve(file: &Path, text: &str) -> Result<Resolved, Vec<Fault>> {
         section.finish(&mut faults);
     }
 
-    let mut log = Log::default();
+    let mut log = LogSettings::default();
     if let Some(mut section) = root.table("log", &mut faults) {
         log.format = section
             .word("format", &LOG_FORMATS, &mut faults)
@@ -356,8 +357,10 @@ pub(super) fn resolve(file: &Path, text: &str) -> Result<Resolved, Vec<Fault>> {
     })
 }
 
-pub(super) const ADDRESSES: [(&str, Addresses); 2] =
-    [("check", Addresses::Check), ("manage", Addresses::Manage)];
+pub(super) const ADDRESSES: [(&str, AddressMode); 2] = [
+    ("check", AddressMode::Check),
+    ("manage", AddressMode::Manage),
+];
 
 pub(super) const LOG_FORMATS: [(&str, LogFormat); 2] =
     [("text", LogFormat::Text), ("json", LogFormat::Json)];

@@ -28,8 +28,8 @@ fn a_listener_is_all_that_a_configuration_must_have() {
             instances: None,
             state_directory: Some(STATE_DIRECTORY.into()),
             runtime_directory: Some(RUNTIME_DIRECTORY.into()),
-            guest: Guest::default(),
-            listeners: vec![Listener {
+            guest: GuestSettings::default(),
+            listeners: vec![ListenerSettings {
                 name: "a".to_string(),
                 ipv4: Some("127.0.0.1:1338".parse().unwrap()),
                 ipv6: None,
@@ -39,13 +39,13 @@ fn a_listener_is_all_that_a_configuration_must_have() {
             }],
             interfaces: None,
             control: None,
-            admin: Some(Admin {
+            admin: Some(AdminSettings {
                 socket: "/run/imdsd/admin.sock".into(),
                 users: Vec::new(),
-                when_unopened: WhenUnopened::Fail,
+                socket_policy: AdminSocketPolicy::Required,
             }),
-            identity: Identity::default(),
-            log: Log::default(),
+            identity: IdentitySettings::default(),
+            log: LogSettings::default(),
         }
     );
 }
@@ -200,13 +200,13 @@ fn values_are_read() {
     let control = config.control.unwrap();
     assert_eq!(
         control.access_keys,
-        KeySource::File("/etc/imdsd/../keys.toml".into())
+        AccessKeySource::File("/etc/imdsd/../keys.toml".into())
     );
     assert!(control.regions.allow("basement") && !control.regions.allow("us-east-2"));
     assert!(Regions::Any.allow("anywhere"));
     assert_eq!(
         config.log,
-        Log {
+        LogSettings {
             format: LogFormat::Json,
             level: LogLevel::Trace
         }
@@ -515,10 +515,10 @@ fn the_admin_socket_is_in_the_runtime_directory_unless_it_is_said_where() {
     let said = admin("[admin]\nsocket = \"/srv/a.sock\"\nusers = [1000, 0]\n");
     assert_eq!(
         said,
-        Admin {
+        AdminSettings {
             socket: "/srv/a.sock".into(),
             users: vec![1000, 0],
-            when_unopened: WhenUnopened::Fail
+            socket_policy: AdminSocketPolicy::Required
         }
     );
 }
@@ -526,12 +526,12 @@ fn the_admin_socket_is_in_the_runtime_directory_unless_it_is_said_where() {
 #[test]
 fn the_metadata_addresses_of_interfaces_are_nobody_elses() {
     let interfaces = parse_text("[interfaces]\n").unwrap().interfaces.unwrap();
-    assert_eq!(interfaces, Interfaces::default());
+    assert_eq!(interfaces, InterfaceSettings::default());
     assert_eq!(interfaces.ipv6.to_string(), "[fd00:ec2::254]:80");
     let text =
         "[interfaces]\naddresses = \"manage\"\nextra_hops = 1\nextra_hops_of = { br0 = 2 }\n";
     let interfaces = parse_text(text).unwrap().interfaces.unwrap();
-    assert_eq!(interfaces.addresses, Addresses::Manage);
+    assert_eq!(interfaces.addresses, AddressMode::Manage);
     assert_eq!(
         [interfaces.extra_hops("tap0"), interfaces.extra_hops("br0")],
         [1, 2]
@@ -580,7 +580,7 @@ fn the_metadata_addresses_of_interfaces_are_nobody_elses() {
         ),
         (
             "[[listener]]\nname = \"a\"\nipv4 = \"10.0.0.1:80\"\ninterface = \"a/b\"\n".to_string(),
-            "4: listener.interface: an interface's name is 1 to 15 printable characters without '/' and ':', not 'a/b'",
+            "4: listener.interface: an interface name is 1 to 15 printable characters without '/' and ':', not 'a/b'",
         ),
     ] {
         assert_eq!(refused(&text), [expected]);
@@ -651,7 +651,7 @@ fn host(documents: &[(&str, &str)]) -> tempfile::TempDir {
 fn instance(id: &str, listeners: &[&str]) -> String {
     let attachments: Vec<String> = listeners
         .iter()
-        .map(|name| format!("\n{{\"Listener\":\"{name}\"}}"))
+        .map(|name| format!("\n{{\"ListenerSettings\":\"{name}\"}}"))
         .collect();
     format!(
         "{{\"InstanceId\":\"{id}\",\"LaunchTime\":\"2026-01-01T00:00:00Z\",\"Imds\":{{\"Attachments\":[{}]}}}}",

@@ -33,7 +33,7 @@ use crate::control::policy::lint;
 use crate::control::policy::pattern::Pattern;
 use crate::control::policy::{ATTRIBUTES, Condition, ConditionKey, Effect, Rule, Rules, Test};
 use crate::fault::{Fault, line_of};
-use crate::plain_file;
+use crate::plain_file::{self, PlainFile, Symlinks};
 use crate::secret::Secret;
 use crate::sigv4::AccessKey;
 
@@ -89,8 +89,10 @@ impl AccessKeys {
     /// Reads a file of keys, or says everything that is wrong with it.
     pub fn read(path: &Path) -> Result<AccessKeys, Vec<Fault>> {
         let fault = |message: String| Fault::of_file(path, message);
-        let (mode, bytes) = plain_file::read(path)
-            .map_err(|error| vec![fault(format!("can't be read: {error}"))])?;
+        let unreadable = |error| vec![fault(format!("can't be read: {error}"))];
+        let file = PlainFile::open(path, Symlinks::Follow).map_err(unreadable)?;
+        let mode = file.mode();
+        let bytes = file.read_bytes(plain_file::MAX_BYTES).map_err(unreadable)?;
         let text = String::from_utf8(bytes)
             .map_err(|_| vec![fault("is not text in UTF-8".to_string())])?;
         let mut faults = Vec::new();
@@ -717,7 +719,7 @@ mod tests {
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
         let faults = AccessKeys::faults(&fifo);
         assert!(
-            faults.len() == 1 && faults[0].message.contains("not a plain file"),
+            faults.len() == 1 && faults[0].message.contains("not a regular file"),
             "{faults:?}"
         );
     }

@@ -305,7 +305,7 @@ impl Ec2Error {
             QuarantineReason::Unreadable => {
                 format!("The record of the instance '{id}' can't be read.")
             }
-            QuarantineReason::Unsure => format!(
+            QuarantineReason::StateUnknown => format!(
                 "A change of the instance '{id}' could not be stored. It is served again once its record of before is stored."
             ),
             QuarantineReason::NotStored => format!(

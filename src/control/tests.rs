@@ -44,7 +44,7 @@ impl Store for TestStore {
     fn load(&self) -> Result<Loaded, StoreError> {
         let fault = Fault::of_file("/secret/path".as_ref(), "broken");
         let id = InstanceId::parse(UNREADABLE).unwrap();
-        let unreadable = vec![crate::registry::Unreadable {
+        let unreadable = vec![crate::registry::UnreadableRecord {
             id,
             fault,
             attachments: Vec::new(),
@@ -59,9 +59,9 @@ impl Store for TestStore {
         if self.writes_fail && record.generation > 1 {
             let reason = std::io::Error::other("disk full");
             return Err(StoreError {
-                doing: "write /secret/path".into(),
+                action: "write /secret/path".into(),
                 reason,
-                left: crate::registry::Left::Old,
+                stored: crate::registry::StoredState::Previous,
             });
         }
         Ok(())

@@ -34,7 +34,7 @@ use toml_edit::Document;
 
 use super::{FetchError, Fetched, RoleSession, printable};
 use crate::instance::{AssumeRoleSource, InstanceId, RoleDelivery, WebIdentitySource};
-use crate::plain_file;
+use crate::plain_file::{self, PlainFile, Symlinks};
 use crate::secret::Secret;
 use crate::sigv4::AccessKey;
 use crate::sigv4::sign::{Post, sign};
@@ -519,7 +519,9 @@ fn tls(encrypted: bool, ca_file: Option<&Path>) -> Result<Option<Arc<ClientConfi
             let wrong = |what: &dyn fmt::Display| {
                 FetchError::unavailable(format!("{}: {what}", file.display()))
             };
-            for certificate in CertificateDer::pem_file_iter(file).map_err(|error| wrong(&error))? {
+            let pem = plain_file::read_bytes(file, plain_file::MAX_BYTES)
+                .map_err(|error| wrong(&error))?;
+            for certificate in CertificateDer::pem_slice_iter(&pem) {
                 roots
                     .add(certificate.map_err(|error| wrong(&error))?)
                     .map_err(|error| wrong(&error))?;
@@ -544,7 +546,11 @@ fn tls(encrypted: bool, ca_file: Option<&Path>) -> Result<Option<Arc<ClientConfi
 fn read_key(path: &Path) -> Result<AccessKey, FetchError> {
     let wrong =
         |what: &dyn fmt::Display| FetchError::unavailable(format!("{}: {what}", path.display()));
-    let (mode, bytes) = plain_file::read(path).map_err(|error| wrong(&error))?;
+    let file = PlainFile::open(path, Symlinks::Follow).map_err(|error| wrong(&error))?;
+    let mode = file.mode();
+    let bytes = file
+        .read_bytes(plain_file::MAX_BYTES)
+        .map_err(|error| wrong(&error))?;
     let text = String::from_utf8(bytes).map_err(|_| wrong(&"it is not UTF-8"))?;
     if mode & 0o077 != 0 {
         return Err(wrong(&format_args!(

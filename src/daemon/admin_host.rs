@@ -12,9 +12,9 @@ use jiff::Timestamp;
 use tokio::sync::Mutex;
 use tracing::{error, info, warn};
 
-use crate::admin::{Asked, Host, Judgement, NotStored, Reloaded};
+use crate::admin::{DaemonView, ExplainedRequest, PredictedReply, ReloadReport, StoreFailure};
 use crate::clock::Moment;
-use crate::config::{self, Config, KeySource};
+use crate::config::{self, AccessKeySource, Config};
 use crate::control::{AccessKeys, Control};
 use crate::daemon::GuestPlane;
 use crate::fault::{Fault, FieldFault};
@@ -25,10 +25,10 @@ use crate::instance::{Instance, InstanceId};
 use crate::net::tls::Tls;
 use crate::net::{MAX_HEAD_BYTES, MAX_HEADERS};
 use crate::origin::Family;
-use crate::registry::{Entry, QuarantineReason, Registered, Registry, StoreError};
+use crate::registry::{Entry, QuarantineReason, RegisterOutcome, Registry, StoreError};
 
 /// The daemon behind the operator's socket.
-pub(super) struct Operated {
+pub(super) struct AdminHost {
     pub(super) registry: Arc<Registry>,
     pub(super) plane: Arc<GuestPlane>,
     pub(super) control: Option<Arc<Control>>,
@@ -38,19 +38,19 @@ pub(super) struct Operated {
     pub(super) left_out: Arc<Mutex<VecDeque<Instance>>>,
 }
 
-impl Operated {
+impl AdminHost {
     /// Offers all documents to the registry. Those that can't be stored are left out, and offered again now and then.
     pub(super) async fn offer(
         &self,
         instances: Vec<Instance>,
         now: Timestamp,
-    ) -> Vec<(InstanceId, Result<Registered, StoreError>)> {
+    ) -> Vec<(InstanceId, Result<RegisterOutcome, StoreError>)> {
         offer(&self.registry, &self.left_out, instances, now).await
     }
 
     /// Stores what could not be stored before, as far as that is possible by now.
     pub(super) async fn store_again(&self) {
-        self.registry.mend().await;
+        self.registry.retry_failed_writes().await;
         let Ok(mut left_out) = self.left_out.try_lock() else {
             return;
         };
@@ -75,7 +75,7 @@ async fn offer(
     left_out: &Mutex<VecDeque<Instance>>,
     instances: Vec<Instance>,
     now: Timestamp,
-) -> Vec<(InstanceId, Result<Registered, StoreError>)> {
+) -> Vec<(InstanceId, Result<RegisterOutcome, StoreError>)> {
     let mut left_out = left_out.lock().await;
     let before: Vec<InstanceId> = left_out
         .drain(..)
@@ -103,20 +103,23 @@ async fn offer(
 fn is_left_out(
     registry: &Registry,
     id: &InstanceId,
-    registered: &Result<Registered, StoreError>,
+    registered: &Result<RegisterOutcome, StoreError>,
 ) -> bool {
     match registered {
         Err(_) => true,
-        Ok(Registered::Unreadable) => {
-            registry.snapshot().doubt(id) == Some(QuarantineReason::Unsure)
+        Ok(RegisterOutcome::Unreadable) => {
+            registry.snapshot().quarantine_reason(id) == Some(QuarantineReason::StateUnknown)
         }
-        Ok(Registered::New | Registered::Known | Registered::Edited | Registered::Terminated) => {
-            false
-        }
+        Ok(
+            RegisterOutcome::New
+            | RegisterOutcome::Known
+            | RegisterOutcome::Edited
+            | RegisterOutcome::Terminated,
+        ) => false,
     }
 }
 
-impl Host for Operated {
+impl DaemonView for AdminHost {
     fn faults(&self, instance: &Instance) -> Vec<FieldFault> {
         tree::faults(instance)
             .into_iter()
@@ -124,9 +127,15 @@ impl Host for Operated {
             .collect()
     }
 
-    fn judge(&self, entry: &Entry, family: Family, asked: &Asked, now: Moment) -> Judgement {
+    fn predict(
+        &self,
+        entry: &Entry,
+        family: Family,
+        asked: &ExplainedRequest,
+        now: Moment,
+    ) -> PredictedReply {
         if let Some(rule) = too_large(asked) {
-            return Judgement {
+            return PredictedReply {
                 status: Some(431),
                 rule,
             };
@@ -150,13 +159,13 @@ impl Host for Operated {
             Answer::Reply(reply) => Some(reply.status),
             Answer::Silence => None,
         };
-        Judgement {
+        PredictedReply {
             status,
             rule: verdict.to_string(),
         }
     }
 
-    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<Reloaded, Vec<Fault>>> + Send>> {
+    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<ReloadReport, Vec<Fault>>> + Send>> {
         let (registry, left_out) = (Arc::clone(&self.registry), Arc::clone(&self.left_out));
         let (control, tls, config) = (
             self.control.clone(),
@@ -172,7 +181,7 @@ impl Host for Operated {
 }
 
 /// Why a head is refused while it is read, before anybody looks at the instance.
-fn too_large(asked: &Asked) -> Option<String> {
+fn too_large(asked: &ExplainedRequest) -> Option<String> {
     let line = format!("{} {} HTTP/1.1\r\n", asked.method, asked.path).len();
     let headers: usize = asked
         .headers
@@ -198,7 +207,7 @@ async fn reload(
     control: Option<Arc<Control>>,
     tls: Option<Arc<Tls>>,
     config: Arc<Config>,
-) -> Result<Reloaded, Vec<Fault>> {
+) -> Result<ReloadReport, Vec<Fault>> {
     // 1. Read everything, off the runtime.
     let reading = {
         let config = Arc::clone(&config);
@@ -227,7 +236,7 @@ async fn reload(
     };
 
     // 2. Take it in.
-    let mut reloaded = Reloaded::default();
+    let mut reloaded = ReloadReport::default();
     if let (Some(tls), Some(new)) = (tls, new_tls) {
         tls.replace(new);
     }
@@ -237,12 +246,12 @@ async fn reload(
     }
     for (id, registered) in offer(&registry, &left_out, instances, Moment::now().wall).await {
         match registered {
-            Ok(Registered::New) => reloaded.registered.push(id),
-            Ok(Registered::Known) => reloaded.unchanged.push(id),
-            Ok(Registered::Edited) => reloaded.edited.push(id),
-            Ok(Registered::Unreadable) => reloaded.unreadable.push(id),
-            Ok(Registered::Terminated) => reloaded.terminated.push(id),
-            Err(error) => reloaded.not_stored.push(NotStored {
+            Ok(RegisterOutcome::New) => reloaded.registered.push(id),
+            Ok(RegisterOutcome::Known) => reloaded.unchanged.push(id),
+            Ok(RegisterOutcome::Edited) => reloaded.edited.push(id),
+            Ok(RegisterOutcome::Unreadable) => reloaded.unreadable.push(id),
+            Ok(RegisterOutcome::Terminated) => reloaded.terminated.push(id),
+            Err(error) => reloaded.not_stored.push(StoreFailure {
                 instance_id: id,
                 reason: error.to_string(),
             }),
@@ -255,19 +264,19 @@ async fn reload(
 /// The access keys of the file that the configuration names, if it names one.
 fn access_keys(config: &Config) -> Result<Option<AccessKeys>, Vec<Fault>> {
     match config.control.as_ref().map(|control| &control.access_keys) {
-        Some(KeySource::File(file)) => AccessKeys::read(file).map(Some),
-        Some(KeySource::Demo) | None => Ok(None),
+        Some(AccessKeySource::File(file)) => AccessKeys::read(file).map(Some),
+        Some(AccessKeySource::Demo) | None => Ok(None),
     }
 }
 
-fn tell(reloaded: &Reloaded) {
+fn tell(reloaded: &ReloadReport) {
     for id in &reloaded.registered {
         info!(instance = %id, "registered");
     }
     for id in &reloaded.edited {
         warn!(instance = %id, "its document was edited; to take the edit in: imdsd instance put FILE");
     }
-    for NotStored {
+    for StoreFailure {
         instance_id,
         reason,
     } in &reloaded.not_stored

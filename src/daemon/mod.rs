@@ -26,9 +26,9 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use crate::admin::socket::{AdminSocket, Serving};
-use crate::admin::{Admin, Host as _};
+use crate::admin::{AdminApi, DaemonView as _};
 use crate::clock::Moment;
-use crate::config::{self, Config, Interfaces, KeySource, WhenUnopened};
+use crate::config::{self, AccessKeySource, AdminSocketPolicy, Config, InterfaceSettings};
 use crate::control::{self, AccessKeys, Control};
 use crate::fault::Fault;
 use crate::guest::gate::token::TokenAuthority;
@@ -45,9 +45,9 @@ use crate::net::tls::Tls;
 use crate::net::{self, DrainControl, Limits};
 use crate::registry::file::FileStore;
 use crate::registry::memory::MemoryStore;
-use crate::registry::{Registered, Registry, Store};
+use crate::registry::{RegisterOutcome, Registry, Store};
 
-use crate::daemon::admin_host::Operated;
+use crate::daemon::admin_host::AdminHost;
 use crate::daemon::connection_limits::ConnectionLimits;
 use crate::daemon::guest_plane::GuestPlane;
 use crate::daemon::listeners::{Listeners, OnBindError};
@@ -65,7 +65,7 @@ const CONTROL_CONNECTIONS: usize = 32;
 
 /// Why the daemon did not start. Each says what to do about it.
 #[derive(Debug)]
-pub enum StartFault {
+pub enum StartError {
     /// The state directory.
     Store(crate::registry::StoreError),
     /// The key ring in the runtime directory.
@@ -84,21 +84,21 @@ pub enum StartFault {
     System(io::Error),
 }
 
-impl fmt::Display for StartFault {
+impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StartFault::Store(reason) => write!(f, "{reason}"),
-            StartFault::TokenKeys(path, reason) => write!(
+            StartError::Store(reason) => write!(f, "{reason}"),
+            StartError::TokenKeys(path, reason) => write!(
                 f,
                 "can't keep token keys in {}: {reason}; set runtime_directory to a directory this user may write",
                 path.display()
             ),
-            StartFault::Files(faults) => {
+            StartError::Files(faults) => {
                 let lines: Vec<String> = faults.iter().map(Fault::to_string).collect();
                 f.write_str(&lines.join("\n"))
             }
-            StartFault::Identity(reason) => write!(f, "{reason}"),
-            StartFault::Listen(address, reason) => {
+            StartError::Identity(reason) => write!(f, "{reason}"),
+            StartError::Listen(address, reason) => {
                 write!(f, "can't listen on {address}: {reason}")?;
                 match reason.kind() {
                     io::ErrorKind::AddrInUse => {
@@ -113,7 +113,7 @@ impl fmt::Display for StartFault {
                     _ => Ok(()),
                 }
             }
-            StartFault::Admin(path, reason) => {
+            StartError::Admin(path, reason) => {
                 write!(
                     f,
                     "can't open the admin socket {}: {reason}",
@@ -134,17 +134,17 @@ impl fmt::Display for StartFault {
                     ),
                 }
             }
-            StartFault::Host(reason) => write!(
+            StartError::Host(reason) => write!(
                 f,
                 "the host's interfaces can't be followed: {reason}; guests on interfaces need netlink (AF_NETLINK in \
                  RestrictAddressFamilies), and addresses = \"manage\" needs CAP_NET_ADMIN"
             ),
-            StartFault::System(reason) => write!(f, "{reason}"),
+            StartError::System(reason) => write!(f, "{reason}"),
         }
     }
 }
 
-impl std::error::Error for StartFault {}
+impl std::error::Error for StartError {}
 
 /// A running daemon.
 pub struct Daemon {
@@ -154,7 +154,7 @@ pub struct Daemon {
     listeners: Listeners,
     host: Option<Host>,
     control: Option<ControlEndpoint>,
-    operated: Arc<Operated>,
+    operated: Arc<AdminHost>,
     admin: Option<Serving>,
     background: Option<Background>,
     terminate: Signal,
@@ -194,19 +194,19 @@ struct ControlEndpoint {
 
 impl Daemon {
     /// Opens the store, registers `instances`, binds every address. Nothing is served before all of it has worked.
-    pub async fn start(config: Config, instances: Vec<Instance>) -> Result<Daemon, StartFault> {
+    pub async fn start(config: Config, instances: Vec<Instance>) -> Result<Daemon, StartError> {
         let now = Moment::now();
         // First of all, so that a signal never finds the daemon half started and unprepared.
-        let terminate = signal(SignalKind::terminate()).map_err(StartFault::System)?;
-        let interrupt = signal(SignalKind::interrupt()).map_err(StartFault::System)?;
-        let hangup = signal(SignalKind::hangup()).map_err(StartFault::System)?;
+        let terminate = signal(SignalKind::terminate()).map_err(StartError::System)?;
+        let interrupt = signal(SignalKind::interrupt()).map_err(StartError::System)?;
+        let hangup = signal(SignalKind::hangup()).map_err(StartError::System)?;
 
         // 1. The registry. Instances with unreadable records are not served; the others are.
         let store: Arc<dyn Store> = match &config.state_directory {
-            Some(directory) => Arc::new(FileStore::open(directory).map_err(StartFault::Store)?),
+            Some(directory) => Arc::new(FileStore::open(directory).map_err(StartError::Store)?),
             None => Arc::new(MemoryStore),
         };
-        let (registry, unreadable) = Registry::open(store).map_err(StartFault::Store)?;
+        let (registry, unreadable) = Registry::open(store).map_err(StartError::Store)?;
         for fault in unreadable {
             error!("{fault}");
         }
@@ -214,7 +214,7 @@ impl Daemon {
         // 2. The data plane.
         let tokens = Arc::new(match &config.runtime_directory {
             Some(directory) => TokenAuthority::open(directory, &boot_id(), now)
-                .map_err(|reason| StartFault::TokenKeys(directory.clone(), reason))?,
+                .map_err(|reason| StartError::TokenKeys(directory.clone(), reason))?,
             None => TokenAuthority::in_memory(now),
         });
         let hosts = match config.guest.refuse_rebinding {
@@ -238,7 +238,7 @@ impl Daemon {
         // 3. The sockets of the configuration, and the host's links. Connections wait in the sockets' queues until it
         // is known whose they are.
         let control = open_control(&registry, &config)?;
-        let operated = Arc::new(Operated {
+        let operated = Arc::new(AdminHost {
             registry: Arc::clone(&registry),
             plane: Arc::clone(&plane),
             control: control.as_ref().map(|bound| Arc::clone(&bound.plane)),
@@ -262,11 +262,11 @@ impl Daemon {
         };
         daemon.apply(OnBindError::Fail).await?;
         let admin = config.admin.as_ref().map(open_admin).transpose()?.flatten();
-        let identity = IdentitySource::at_start(&config).map_err(StartFault::Identity)?;
+        let identity = IdentitySource::at_start(&config).map_err(StartError::Identity)?;
         let managed = config
             .interfaces
             .as_ref()
-            .filter(|interfaces| interfaces.addresses == config::Addresses::Manage);
+            .filter(|interfaces| interfaces.addresses == config::AddressMode::Manage);
         if let (None, Some(directory)) = (managed, &config.runtime_directory) {
             remove_leftovers(directory).await;
         }
@@ -292,7 +292,7 @@ impl Daemon {
         }
         daemon.admin = admin.map(|socket| {
             let (registry, host) = (Arc::clone(&daemon.registry), Arc::clone(&daemon.operated));
-            socket.serve(Arc::new(Admin::new(
+            socket.serve(Arc::new(AdminApi::new(
                 registry,
                 daemon.listeners.published(),
                 host,
@@ -311,7 +311,7 @@ impl Daemon {
     }
 
     /// Serves until SIGTERM or SIGINT, then lets started answers finish.
-    pub async fn serve(mut self) -> Result<(), StartFault> {
+    pub async fn serve(mut self) -> Result<(), StartError> {
         let mut publications = self.registry.publications();
         let mut links = self.host.as_ref().map(|host| host.links.clone());
         let mut tick = tokio::time::interval(TICK);
@@ -380,7 +380,7 @@ impl Daemon {
     }
 
     /// Makes the host's interfaces and the sockets what the instances ask for.
-    async fn apply(&mut self, on_bind_error: OnBindError) -> Result<(), StartFault> {
+    async fn apply(&mut self, on_bind_error: OnBindError) -> Result<(), StartError> {
         // A copy: news of links must not wait for what is done with these.
         let mut links = Links::default();
         if let Some(host) = &mut self.host {
@@ -405,13 +405,13 @@ impl Daemon {
             .await
     }
 
-    fn start_control(&mut self, bound: BoundControl, head: Duration) -> Result<(), StartFault> {
+    fn start_control(&mut self, bound: BoundControl, head: Duration) -> Result<(), StartError> {
         let BoundControl {
             listener,
             plane,
             tls,
         } = bound;
-        let address = listener.local_addr().map_err(StartFault::System)?;
+        let address = listener.local_addr().map_err(StartError::System)?;
         info!(%address, tls = tls.is_some(), "control endpoint");
         let drain = DrainControl::new();
         let control_service = control_service(plane);
@@ -456,19 +456,19 @@ impl Daemon {
                 }
             };
             match registered {
-                Registered::New => info!(instance = %id, "registered"),
-                Registered::Known => {}
-                Registered::Edited => {
+                RegisterOutcome::New => info!(instance = %id, "registered"),
+                RegisterOutcome::Known => {}
+                RegisterOutcome::Edited => {
                     warn!(
                         instance = %id,
                         "its document was edited after it was registered, and the edit is not read: the stored record is \
                          served. To take the edit in: imdsd instance put FILE"
                     );
                 }
-                Registered::Unreadable => {
+                RegisterOutcome::Unreadable => {
                     error!(instance = %id, "not served: its record is unreadable, and no document replaces it");
                 }
-                Registered::Terminated => {
+                RegisterOutcome::Terminated => {
                     warn!(
                         instance = %id,
                         "not served: it was terminated, and its document does not bring it back. Remove the document; or, to \
@@ -509,13 +509,13 @@ impl Daemon {
 }
 
 /// Opens the operator's socket. Nobody is answered there before it is served.
-fn open_admin(admin: &config::Admin) -> Result<Option<AdminSocket>, StartFault> {
+fn open_admin(admin: &config::AdminSettings) -> Result<Option<AdminSocket>, StartError> {
     match (
         AdminSocket::open(&admin.socket, &admin.users),
-        admin.when_unopened,
+        admin.socket_policy,
     ) {
         (Ok(socket), _) => Ok(Some(socket)),
-        (Err(reason), WhenUnopened::GoWithout) if reason.kind() == io::ErrorKind::AddrInUse => {
+        (Err(reason), AdminSocketPolicy::Optional) if reason.kind() == io::ErrorKind::AddrInUse => {
             warn!(
                 "another imdsd of yours has {}, so this one has no admin socket, and `imdsd event` reaches the other; \
                  with another XDG_RUNTIME_DIR it has its own, which `imdsd event --socket` names",
@@ -523,7 +523,7 @@ fn open_admin(admin: &config::Admin) -> Result<Option<AdminSocket>, StartFault> 
             );
             Ok(None)
         }
-        (Err(reason), WhenUnopened::GoWithout) => {
+        (Err(reason), AdminSocketPolicy::Optional) => {
             warn!(
                 "can't open the admin socket {}: {reason}. This one goes without, and `imdsd event` does not reach it; \
                  with another XDG_RUNTIME_DIR it may have one",
@@ -531,7 +531,9 @@ fn open_admin(admin: &config::Admin) -> Result<Option<AdminSocket>, StartFault> 
             );
             Ok(None)
         }
-        (Err(reason), WhenUnopened::Fail) => Err(StartFault::Admin(admin.socket.clone(), reason)),
+        (Err(reason), AdminSocketPolicy::Required) => {
+            Err(StartError::Admin(admin.socket.clone(), reason))
+        }
     }
 }
 
@@ -539,18 +541,18 @@ fn open_admin(admin: &config::Admin) -> Result<Option<AdminSocket>, StartFault> 
 fn open_control(
     registry: &Arc<Registry>,
     config: &Config,
-) -> Result<Option<BoundControl>, StartFault> {
+) -> Result<Option<BoundControl>, StartError> {
     let Some(settings) = &config.control else {
         return Ok(None);
     };
     let keys = match &settings.access_keys {
-        KeySource::Demo => AccessKeys::demo(),
-        KeySource::File(path) => AccessKeys::read(path).map_err(StartFault::Files)?,
+        AccessKeySource::Demo => AccessKeys::demo(),
+        AccessKeySource::File(path) => AccessKeys::read(path).map_err(StartError::Files)?,
     };
     let control = Control::new(Arc::clone(registry), keys, settings.regions.clone());
-    let tls = control_tls(config).map_err(StartFault::Files)?;
+    let tls = control_tls(config).map_err(StartError::Files)?;
     let listener = net::listener::open(settings.listen, None)
-        .map_err(|reason| StartFault::Listen(settings.listen, reason))?;
+        .map_err(|reason| StartError::Listen(settings.listen, reason))?;
     Ok(Some(BoundControl {
         listener,
         plane: Arc::new(control),
@@ -602,17 +604,17 @@ async fn remove_leftovers(directory: &Path) {
 impl Host {
     /// Begins to follow the links of the host.
     async fn follow(
-        interfaces: &Interfaces,
+        interfaces: &InterfaceSettings,
         runtime_directory: Option<&Path>,
-    ) -> Result<Host, StartFault> {
+    ) -> Result<Host, StartError> {
         let metadata = (*interfaces.ipv4.ip(), *interfaces.ipv6.ip());
         let addresses = BTreeSet::from([metadata.0.into(), metadata.1.into()]);
-        let (netlink, links) = netlink::watch(addresses).await.map_err(StartFault::Host)?;
+        let (netlink, links) = netlink::watch(addresses).await.map_err(StartError::Host)?;
         let addresses = match interfaces.addresses {
-            config::Addresses::Check => None,
-            config::Addresses::Manage => {
+            config::AddressMode::Check => None,
+            config::AddressMode::Manage => {
                 let addresses = InterfaceAddresses::open(netlink.clone(), runtime_directory)
-                    .map_err(StartFault::System)?;
+                    .map_err(StartError::System)?;
                 let now = links.borrow().clone();
                 addresses.log_unrecorded(&now).await;
                 Some(addresses)
@@ -713,20 +715,23 @@ mod tests {
             directory.path().join("nowhere/admin.sock"),
         ];
         for socket in places {
-            let open = |when_unopened| {
-                open_admin(&config::Admin {
+            let open = |socket_policy| {
+                open_admin(&config::AdminSettings {
                     socket: socket.clone(),
                     users: Vec::new(),
-                    when_unopened,
+                    socket_policy,
                 })
             };
             assert!(
-                matches!(open(WhenUnopened::GoWithout), Ok(None)),
+                matches!(open(AdminSocketPolicy::Optional), Ok(None)),
                 "{}",
                 socket.display()
             );
             assert!(
-                matches!(open(WhenUnopened::Fail), Err(StartFault::Admin(..))),
+                matches!(
+                    open(AdminSocketPolicy::Required),
+                    Err(StartError::Admin(..))
+                ),
                 "{}",
                 socket.display()
             );

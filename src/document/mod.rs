@@ -13,6 +13,7 @@
 pub mod aemm;
 pub mod export;
 mod json_path;
+pub mod scenario;
 mod shape;
 mod validate;
 
@@ -26,6 +27,7 @@ use serde_json::{Map, Value};
 
 use crate::fault::{Fault, FieldFault};
 use crate::instance::{Instance, InstanceId, OptionsUpdate};
+use crate::plain_file;
 
 use crate::document::json_path::Source;
 use crate::document::shape::{
@@ -91,7 +93,7 @@ const OPTION_FIELDS: [&str; 6] = [
 
 /// An instance as a document holds it, and where.
 #[derive(Clone, Debug)]
-pub struct Document {
+pub struct InstanceDocument {
     /// The instance.
     pub instance: Instance,
     /// The file it stands in.
@@ -101,25 +103,25 @@ pub struct Document {
     /// The lines of `Imds.Attachments`, one for each attachment.
     pub attachment_lines: Vec<usize>,
     /// What the document says and what it leaves to defaults.
-    pub says: Says,
+    pub fields: DocumentFields,
 }
 
 /// What a document says of what is changed while an instance runs. Where it is silent, the instance has a default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Says {
+pub struct DocumentFields {
     /// The metadata options that it names.
     pub options: OptionsUpdate,
     /// The fields that it has: `State`, `Imds.Events`.
     fields: BTreeSet<String>,
 }
 
-impl Says {
+impl DocumentFields {
     /// Whether a field stands in the document, by its name and, of those in `Imds`, with that in front.
     pub fn has(&self, field: &str) -> bool {
         self.fields.contains(field)
     }
 
-    fn of(instance: &Value) -> Says {
+    fn of(instance: &Value) -> DocumentFields {
         let options = instance
             .get("MetadataOptions")
             .and_then(|options| OptionsUpdate::deserialize(options).ok());
@@ -135,7 +137,7 @@ impl Says {
             names(Some(instance), ""),
             names(instance.get(IMDS), "Imds."),
         ];
-        Says {
+        DocumentFields {
             options: options.unwrap_or_default(),
             fields: fields.into_iter().flatten().collect(),
         }
@@ -160,7 +162,7 @@ pub fn read(file: &Path, text: &str) -> Result<Vec<Instance>, Vec<Fault>> {
 /// out: whoever takes the instances in restores or refuses them.
 pub fn read_texts<'t>(
     texts: impl IntoIterator<Item = (&'t Path, &'t str)>,
-) -> Result<Vec<Document>, Vec<Fault>> {
+) -> Result<Vec<InstanceDocument>, Vec<Fault>> {
     let (mut documents, mut faults) = (Vec::new(), Vec::new());
     for (file, text) in texts {
         let (found, wrong) = documents_of(file, text);
@@ -184,7 +186,7 @@ pub fn read_path(path: &Path) -> Result<Vec<Instance>, Vec<Fault>> {
 }
 
 /// Like [`read_path`], with the place of each instance, and those that are sound beside the faults of the others.
-pub fn read_documents(path: &Path) -> (Vec<Document>, Vec<Fault>) {
+pub fn read_documents(path: &Path) -> (Vec<InstanceDocument>, Vec<Fault>) {
     let files = match files_at(path) {
         Ok(files) => files,
         Err(reason) => {
@@ -218,7 +220,8 @@ pub fn read_documents(path: &Path) -> (Vec<Document>, Vec<Fault>) {
 
 /// The text of a file. Windows puts a byte order mark in front, and PowerShell writes UTF-16 unless told otherwise.
 fn text_of(file: &Path) -> Result<String, String> {
-    decode(std::fs::read(file).map_err(|reason| reason.to_string())?)
+    let bytes = plain_file::read_bytes(file, plain_file::MAX_DOCUMENT_BYTES);
+    decode(bytes.map_err(|reason| reason.to_string())?)
 }
 
 /// The texts of the documents in a file, or in the files of a directory, unread: for whoever sends them on.
@@ -368,8 +371,8 @@ fn all_or_faults<T>(found: Vec<T>, faults: Vec<Fault>) -> Result<Vec<T>, Vec<Fau
     }
 }
 
-fn secrets_left_out(documents: &[Document]) -> Vec<Fault> {
-    let of_document = |document: &Document| {
+fn secrets_left_out(documents: &[InstanceDocument]) -> Vec<Fault> {
+    let of_document = |document: &InstanceDocument| {
         let (file, line) = (document.file.clone(), document.line);
         let wrong = export::restore_secrets(&mut document.instance.clone(), None).into_iter();
         wrong
@@ -397,8 +400,8 @@ pub fn files_at(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn ids_twice(documents: &[Document]) -> Vec<Fault> {
-    let mut first = BTreeMap::<&InstanceId, &Document>::new();
+fn ids_twice(documents: &[InstanceDocument]) -> Vec<Fault> {
+    let mut first = BTreeMap::<&InstanceId, &InstanceDocument>::new();
     let mut faults = Vec::new();
     for document in documents {
         let id = &document.instance.instance_id;
@@ -420,7 +423,7 @@ fn ids_twice(documents: &[Document]) -> Vec<Fault> {
 }
 
 /// The sound instances of one document, and the faults of the others.
-fn documents_of(file: &Path, text: &str) -> (Vec<Document>, Vec<Fault>) {
+fn documents_of(file: &Path, text: &str) -> (Vec<InstanceDocument>, Vec<Fault>) {
     let fault = |line, field: &Place, message| Fault {
         file: file.to_path_buf(),
         line,
@@ -443,17 +446,17 @@ fn documents_of(file: &Path, text: &str) -> (Vec<Document>, Vec<Fault>) {
     for found in instances_in(value, &mut wrong) {
         let place = found.place.clone();
         match instance_of(found) {
-            Ok((instance, says)) => {
+            Ok((instance, fields)) => {
                 let attachments = place.key(IMDS).key("Attachments");
                 let count = instance.imds.attachments.len();
-                documents.push(Document {
+                documents.push(InstanceDocument {
                     instance,
                     file: file.to_path_buf(),
                     line: source.line(&place),
                     attachment_lines: (0..count)
                         .map(|index| source.line(&attachments.index(index)))
                         .collect(),
-                    says,
+                    fields,
                 });
             }
             Err(faults) => wrong.extend(
@@ -618,7 +621,7 @@ fn kind(value: &Value) -> &'static str {
 }
 
 /// Reads one instance, or says everything that is wrong with it, in places counted from the instance.
-fn instance_of(found: Found) -> Result<(Instance, Says), Judgement> {
+fn instance_of(found: Found) -> Result<(Instance, DocumentFields), Judgement> {
     let Found {
         value: members,
         owner_id,
@@ -641,7 +644,7 @@ fn instance_of(found: Found) -> Result<(Instance, Says), Judgement> {
     if let Ok(read) = serde_json::to_value(&instance) {
         lists_for_objects(&value, &read, &Place::root(), &mut judged);
     }
-    let says = Says::of(&value);
+    let says = DocumentFields::of(&value);
     instance.other = unread_fields(value);
     instance.imds.owner_id = instance.imds.owner_id.or(owner_id);
     instance.imds.reservation_id = instance.imds.reservation_id.or(reservation_id);

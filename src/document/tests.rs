@@ -179,7 +179,7 @@ fn every_fault_is_reported_with_its_line_and_field() {
         ":8: Reservations[0].Instances[0].MetadataOptions.HttpEndpont: is not known; did you mean HttpEndpoint?",
         ":11: Reservations[0].Instances[0].Tags[1].Key: is missing",
         ":12: Reservations[0].Instances[0].Tags[2].Key: this is a string, not a number",
-        ":13: Reservations[0].Instances[0].Tags[3]: the tag key 'a' stands twice",
+        ":13: Reservations[0].Instances[0].Tags[3]: the tag key 'a' appears twice",
         ":14: Reservations[0].Instances[0].Tags[4].Value: this is a string, not a boolean",
         ":17: Reservations[0].Instances[0].NetworkInterfaces[0].Attachment.DeviceIndex: this is a whole number from 0, not a string",
         ":17: Reservations[0].Instances[0].NetworkInterfaces[0].MacAddress: a MAC address is six pairs of hexadecimal \

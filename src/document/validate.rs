@@ -13,7 +13,7 @@ use crate::instance::events::timeline::TimelineFault;
 use crate::instance::events::{MAX_MAINTENANCE, event_id_fault};
 use crate::instance::{
     Attachment, BridgePort, CredentialSource, Instance, MAX_USER_DATA, NetworkInterface, Overrides,
-    ProcessSource, SourceAddress, StaticSource, Switch, interface_name_fault, tags,
+    ProcessSource, SourceAddress, StaticSource, interface_name_fault, tags,
 };
 
 pub(super) fn judge(instance: &Instance) -> Judgement {
@@ -88,15 +88,14 @@ pub(super) fn judge_tags(instance: &Instance, wrong: &mut Judgement) {
             .into_iter()
             .map(|(index, message)| (place.index(index), message)),
     );
-    if instance.metadata_options.instance_metadata_tags == Switch::Disabled {
-        return;
-    }
-    for (index, tag) in instance.tags.iter().enumerate() {
-        if !tag.key.is_empty() && !tags::key_fits_metadata(&tag.key) {
-            let message = "can't be shown in metadata, and InstanceMetadataTags is enabled: a key there has letters, digits \
-                           and -_+=,.@: only, and is not . or .. or _index";
-            wrong.push((place.index(index).key("Key"), message.to_string()));
-        }
+    // An empty key is one of the faults above.
+    let shown = instance.metadata_options.instance_metadata_tags;
+    let unfit =
+        tags::keys_unfit_for_metadata(&instance.tags, shown).filter(|(_, key)| !key.is_empty());
+    for (index, _) in unfit {
+        let message = "can't be shown in metadata, and InstanceMetadataTags is enabled: a key there has letters, digits \
+                       and -_+=,.@: only, and is not . or .. or _index";
+        wrong.push((place.index(index).key("Key"), message.to_string()));
     }
 }
 
@@ -421,7 +420,10 @@ pub(super) fn judge_events(instance: &Instance, wrong: &mut Judgement) {
         step,
         fields,
         message,
-    } in instance.imds.timeline.faults(instance)
+    } in instance
+        .imds
+        .timeline
+        .faults(&instance.imds.events, &instance.imds.overrides)
     {
         let timeline = imds.key("Timeline");
         let step = step.map_or(timeline.clone(), |index| timeline.index(index));

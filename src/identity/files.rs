@@ -14,7 +14,7 @@
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -26,7 +26,7 @@ use rustix::fs::FlockOperation;
 use zeroize::Zeroizing;
 
 use super::{Certificate, Identity, MIN_KEY_BITS, SigningError, armour, bits};
-use crate::plain_file::{self, Links};
+use crate::plain_file::{self, PlainFile, Symlinks};
 
 const KEY: &str = "key.pem";
 const RETIRED: &str = "retired";
@@ -249,26 +249,21 @@ fn failed<'a>(doing: &'static str, path: &'a Path) -> impl Fn(io::Error) -> Iden
 }
 
 fn read_text(path: &Path) -> Result<String, IdentityError> {
-    let (_, bytes) = plain_file::read(path).map_err(failed("read", path))?;
-    String::from_utf8(bytes).map_err(|_| failed("read", path)(io::Error::other("it is not UTF-8")))
+    plain_file::read_text(path, plain_file::MAX_BYTES).map_err(failed("read", path))
 }
 
 /// Reads a file that only its owner may read.
 fn read_secret(path: &Path) -> Result<Zeroizing<String>, IdentityError> {
-    let (mut file, metadata) =
-        plain_file::open(path, Links::Followed).map_err(failed("read", path))?;
-    let mode = metadata.mode() & 0o7777;
+    let file = PlainFile::open(path, Symlinks::Follow).map_err(failed("read", path))?;
+    let mode = file.mode();
     if mode & 0o077 != 0 {
         return Err(IdentityError::Exposed {
             key: path.to_path_buf(),
             mode,
         });
     }
-    // Room for all of it at once, as a growing string would leave copies of the key behind.
-    let mut text = Zeroizing::new(String::with_capacity(metadata.len() as usize + 1));
-    file.read_to_string(&mut text)
-        .map_err(failed("read", path))?;
-    Ok(text)
+    file.read_secret_text(plain_file::MAX_BYTES)
+        .map_err(failed("read", path))
 }
 
 /// The PEM files in a directory by name; none where there is no directory.
@@ -436,7 +431,7 @@ mod tests {
                 .expect_err("it is refused")
                 .to_string();
             assert!(
-                refused.contains(name) && refused.contains("not a plain file"),
+                refused.contains(name) && refused.contains("not a regular file"),
                 "{refused}"
             );
         }

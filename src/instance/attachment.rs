@@ -1,7 +1,9 @@
-//! How the host recognises a guest: by where its packets come in, never by what it says.
+//! Attachments: how a guest is connected to its instance. The host recognizes a guest by where its
+//! packets come in, never by what it sends.
 //!
-//! An [`Attachment`] is a way in that belongs to one instance. What two attachments can't share is their [`ClaimKey`]s: where
-//! two instances claim the same, the kernel could not tell them apart, and neither is served there.
+//! An [`Attachment`] belongs to one instance. Two attachments conflict if they have the same
+//! [`ClaimKey`] and one of them needs it for itself: the kernel could not tell their packets apart.
+//! If two instances conflict, neither is served there.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,51 +11,57 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// One way in that belongs to an instance. Tokens belong to the instance, so an instance may have several.
+/// How a guest is connected to an instance. An instance can have several attachments: session tokens
+/// belong to the instance, not to the attachment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Attachment {
-    /// Whoever connects to this listener (by its name in the configuration) is the instance: loopback and sidecars.
+    /// All connections to this listener, by its name in the configuration: loopback and sidecars.
     Listener(String),
-    /// Whoever's packets come in by this network interface of the host: a tap, a veth, a VLAN device.
+    /// All packets from this network interface of the host: a tap, a veth, a VLAN device.
     Interface(String),
-    /// Whoever's packets come in by this port of a bridge.
+    /// All packets from this port of a bridge.
     BridgePort(BridgePort),
-    /// Whoever connects inside this network namespace: a name below /run/netns, or an absolute path.
+    /// All connections from inside this network namespace: a name below /run/netns, or an absolute
+    /// path.
     NetworkNamespace(String),
-    /// Whoever has this address, on a listener whose operator says that nobody there can have another's.
+    /// All connections from this address on a listener with `anti_spoofed = true`.
     SourceAddress(SourceAddress),
 }
 
-/// A port of a bridge. The IP layer sees only the bridge, so a rule of nftables marks what comes in by the port.
+/// A port of a bridge. The IP layer sees only the bridge, so an nftables rule marks the packets of
+/// the port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct BridgePort {
-    /// The bridge, which has the metadata addresses.
+    /// The bridge interface, which has the metadata addresses.
     pub bridge: String,
-    /// The port's own interface.
+    /// The interface of the port.
     pub port: String,
-    /// The mark of its packets, from 1. It identifies the guest, and no two ports on a host share one.
+    /// The mark of the port's packets, 1 to 2³²−1. It identifies the guest and must be unique on the
+    /// host.
     pub mark: u32,
 }
 
-/// A guest on a link where addresses can be trusted.
+/// A guest on a network where source addresses can be trusted.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct SourceAddress {
-    /// A listener of the configuration with `anti_spoofed = true`.
+    /// A listener of the configuration with `anti_spoofed = true`: the operator guarantees that no guest
+    /// there can use the address of another.
     pub listener: String,
-    /// The guest's own address there.
+    /// The guest's address.
     pub address: IpAddr,
 }
 
-/// Something that the kernel tells guests apart by.
+/// A property by which the kernel tells guests apart.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ClaimKey<'a> {
     /// A listener.
     Listener(&'a str),
     /// A network interface.
     Interface(&'a str),
-    /// A mark: the guest rules let answers leave by the port of their mark, whatever bridge it is on.
+    /// A packet mark. It is unique on the host: the guest rules send answers out of the port with their
+    /// mark, on any bridge.
     Mark(u32),
     /// A network namespace.
     NetworkNamespace(&'a str),
@@ -61,17 +69,18 @@ pub enum ClaimKey<'a> {
     Address(&'a str, IpAddr),
 }
 
-/// Whether others of the same kind may stand on the same ground.
+/// Whether attachments can share a claim key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ClaimMode {
-    /// Nobody else may.
+    /// The attachment needs the key for itself.
     Exclusive,
-    /// A bridge is shared by its ports, a listener by its addresses.
+    /// Other shared claims are allowed: the ports of a bridge share it, the addresses of a listener
+    /// share it.
     Shared,
 }
 
 impl Attachment {
-    /// What this attachment stands on, and whether it does so alone.
+    /// Returns the claim keys of this attachment and whether it shares each of them.
     pub fn claim_keys(&self) -> Vec<(ClaimKey<'_>, ClaimMode)> {
         match self {
             Attachment::Listener(name) => vec![(ClaimKey::Listener(name), ClaimMode::Exclusive)],
@@ -83,7 +92,7 @@ impl Attachment {
             ],
             Attachment::NetworkNamespace(name) => {
                 vec![(
-                    ClaimKey::NetworkNamespace(plain(name)),
+                    ClaimKey::NetworkNamespace(namespace_name(name)),
                     ClaimMode::Exclusive,
                 )]
             }
@@ -96,7 +105,8 @@ impl Attachment {
         }
     }
 
-    /// Whether two attachments of one instance are one too many: its ports on different bridges may have one mark.
+    /// Returns whether two attachments of one instance conflict. Unlike those of two instances, its
+    /// ports on different bridges can have the same mark.
     pub fn repeats(&self, other: &Attachment) -> bool {
         match (self, other) {
             (Attachment::BridgePort(one), Attachment::BridgePort(other))
@@ -108,12 +118,13 @@ impl Attachment {
         }
     }
 
-    /// Whether the kernel could take a packet of the one for a packet of the other.
+    /// Returns whether two attachments conflict: the kernel could mistake a packet of one for a packet
+    /// of the other.
     pub fn collides(&self, other: &Attachment) -> bool {
         let others = other.claim_keys();
-        self.claim_keys().iter().any(|(ground, hold)| {
-            let mut same = others.iter().filter(|(other, _)| other == ground);
-            same.any(|(_, other)| *hold == ClaimMode::Exclusive || *other == ClaimMode::Exclusive)
+        self.claim_keys().iter().any(|(key, mode)| {
+            let mut same = others.iter().filter(|(other, _)| other == key);
+            same.any(|(_, other)| *mode == ClaimMode::Exclusive || *other == ClaimMode::Exclusive)
         })
     }
 }
@@ -140,26 +151,26 @@ pub fn namespace_path(name: &str) -> PathBuf {
     Path::new("/run/netns").join(name)
 }
 
-/// The name of a network namespace that may be given by its path.
-fn plain(name: &str) -> &str {
+/// Returns the name of a network namespace that may be given as a path.
+fn namespace_name(name: &str) -> &str {
     let below = ["/run/netns/", "/var/run/netns/"]
         .iter()
         .find_map(|directory| name.strip_prefix(directory));
     below.filter(|name| !name.contains('/')).unwrap_or(name)
 }
 
-/// What is wrong with the name of a network interface; `None` when the kernel would take it.
+/// Returns what is wrong with the name of a network interface; `None` if the kernel accepts it.
 pub fn interface_name_fault(name: &str) -> Option<String> {
-    // dev_valid_name() of Linux: IFNAMSIZ is 16 with the NUL at the end.
-    let sound = (1..16).contains(&name.len())
+    // dev_valid_name() in Linux; IFNAMSIZ is 16, including the terminating NUL.
+    let is_valid = (1..16).contains(&name.len())
         && !matches!(name, "." | "..")
         && name
             .bytes()
             .all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b':');
-    (!sound).then(|| {
+    (!is_valid).then(|| {
         let name = name.escape_debug();
         format!(
-            "an interface's name is 1 to 15 printable characters without '/' and ':', not '{name}'"
+            "an interface name is 1 to 15 printable characters without '/' and ':', not '{name}'"
         )
     })
 }
@@ -182,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn two_attachments_collide_where_the_kernel_could_take_one_for_the_other() {
+    fn two_attachments_conflict_if_the_kernel_cannot_tell_them_apart() {
         let listener = |name: &str| Attachment::Listener(name.to_string());
         let interface = |name: &str| Attachment::Interface(name.to_string());
         let namespace = |name: &str| Attachment::NetworkNamespace(name.to_string());
@@ -205,7 +216,7 @@ mod tests {
                 namespace("/proc/6/ns/net"),
                 false,
             ),
-            // A port is known by its mark, which is one guest's on the whole host.
+            // A port is recognized by its mark, which is unique on the host.
             (port("br0", "a", 1), port("br0", "b", 2), false),
             (port("br0", "a", 1), port("br0", "b", 1), true),
             (port("br0", "a", 1), port("br0", "a", 2), true),
@@ -213,7 +224,7 @@ mod tests {
             (port("br0", "a", 1), port("br1", "b", 2), false),
             // A port is on one bridge only.
             (port("br0", "a", 1), port("br1", "a", 2), true),
-            // Whoever has the whole bridge has every guest on it.
+            // An attachment to the whole bridge covers every port of it.
             (port("br0", "a", 1), interface("br0"), true),
             (port("br0", "a", 1), interface("a"), true),
             (port("br0", "a", 1), interface("b"), false),
@@ -236,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn ports_of_one_instance_may_have_one_mark_on_different_bridges() {
+    fn ports_of_one_instance_on_different_bridges_can_have_the_same_mark() {
         for (one, other, repeats) in [
             (port("br0", "a", 1), port("br1", "b", 1), false),
             (port("br0", "a", 1), port("br0", "b", 1), true),
@@ -252,8 +263,9 @@ mod tests {
         }
     }
 
+    /// dev_valid_name() in Linux (net/core/dev.c).
     #[test]
-    fn an_interface_has_a_name_that_linux_takes() {
+    fn an_interface_name_is_one_that_linux_accepts() {
         for name in [
             "eth0",
             "tap100i0",

@@ -1,13 +1,17 @@
-//! Metadata defaults of an account, and how the options of a new instance follow from them.
+//! Metadata defaults of an account, and how the options of a new instance follow from them
+//! (ModifyInstanceMetadataDefaults).
 //!
-//! Defaults count at launch only: changing them touches no instance that is there. The one exception is
-//! HttpTokensEnforced, which also keeps an instance from going back to optional tokens.
+//! Defaults apply at launch only: changing them does not change existing instances. The exception is
+//! HttpTokensEnforced, which also prevents an instance from returning to optional tokens.
+//!
+//! <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-options.html>
 
 use serde::{Deserialize, Serialize};
 
-use super::options::{HopLimit, HttpTokens, MetadataOptions, OptionsUpdate, Switch};
+use crate::instance::options::{HopLimit, HttpTokens, MetadataOptions, OptionsUpdate, Switch};
 
-/// What an account prefers where a launch says nothing. `None` is EC2's `no-preference`. There is none for IPv6.
+/// The account's defaults for launches. `None` is EC2's `no-preference`. EC2 has no default for
+/// HttpProtocolIpv6.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct MetadataDefaults {
@@ -23,23 +27,24 @@ pub struct MetadataDefaults {
     /// `InstanceMetadataTags`
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance_metadata_tags: Option<Switch>,
-    /// `HttpTokensEnforced`: no instance may be launched with, or go back to, optional tokens.
+    /// `HttpTokensEnforced`: no instance can be launched with optional tokens or return to them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub http_tokens_enforced: Option<Switch>,
 }
 
-/// What an image says of itself (`imdsSupport`).
+/// The `imdsSupport` attribute of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImdsSupport {
-    /// `v2.0`: its software needs no reads without a token.
+    /// `v2.0`: its software does not need reads without a session token.
     V2,
-    /// It says nothing.
+    /// The image has no such attribute.
     Unset,
 }
 
 impl MetadataDefaults {
-    /// The options of an instance launched with `launch` from such an image, each resolved on its own: the launch, then
-    /// the account, then the image, then what is built in.
+    /// Returns the options of an instance that is launched with `launch` from such an image. Each
+    /// option is resolved separately, in EC2's order of precedence: the launch parameter, the account
+    /// default, the image, EC2's built-in value.
     pub fn at_launch(&self, launch: OptionsUpdate, image: ImdsSupport) -> MetadataOptions {
         let (tokens_of_image, hops_of_image) = match image {
             ImdsSupport::V2 => (HttpTokens::Required, HopLimit::TWO),
@@ -66,7 +71,8 @@ impl MetadataDefaults {
         }
     }
 
-    /// Whether an instance may be launched with these tokens. It is asked of what was resolved, not of what was said.
+    /// Returns whether HttpTokensEnforced allows a launch with these tokens. `tokens` is the resolved
+    /// value, not the launch parameter.
     pub fn allow_launch(&self, tokens: HttpTokens) -> bool {
         match (self.http_tokens_enforced, tokens) {
             (Some(Switch::Enabled), HttpTokens::Optional) => false,
@@ -76,7 +82,8 @@ impl MetadataDefaults {
         }
     }
 
-    /// Whether an instance may go from one to the other. One that has optional tokens already is left alone.
+    /// Returns whether HttpTokensEnforced allows this change of HttpTokens. An instance that already has
+    /// optional tokens can keep them.
     pub fn allow_change(&self, from: HttpTokens, to: HttpTokens) -> bool {
         from == to || self.allow_launch(to)
     }
@@ -89,9 +96,10 @@ mod tests {
     const TOKENS: [Option<HttpTokens>; 3] =
         [Some(HttpTokens::Required), Some(HttpTokens::Optional), None];
 
-    /// "launch parameter → account default → AMI → built-in", every cell for HttpTokens.
+    /// Launch parameter, account default, AMI, built-in: every combination for HttpTokens. "Order of
+    /// precedence": <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-options.html>
     #[test]
-    fn tokens_are_chosen_by_the_launch_then_the_account_then_the_image() {
+    fn http_tokens_come_from_the_launch_then_the_account_then_the_image() {
         use HttpTokens::{Optional, Required};
         // Rows: launch × account, in the order of TOKENS. Columns: an image with v2.0, and one without.
         let expected = [
@@ -131,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn hop_limits_are_chosen_in_the_same_order() {
+    fn hop_limits_are_resolved_in_the_same_order() {
         let hops = |value: i64| Some(HopLimit::try_from(value).unwrap());
         for (launch, account, with_v2, without) in [
             (hops(5), hops(3), 5, 5),
@@ -158,7 +166,7 @@ mod tests {
                 (with_v2, without)
             );
         }
-        // Each option by itself: tokens that were made optional do not lower the image's hop limit.
+        // Each option is resolved separately: optional tokens do not lower the image's hop limit.
         let launch = OptionsUpdate {
             http_tokens: Some(HttpTokens::Optional),
             ..OptionsUpdate::default()
@@ -167,9 +175,9 @@ mod tests {
         assert_eq!(resolved.http_put_response_hop_limit, HopLimit::TWO);
     }
 
-    /// The endpoint and tags have no image level, IPv6 has no account level either.
+    /// Images have no attribute for the endpoint and tags; for IPv6 there is no account default either.
     #[test]
-    fn switches_are_chosen_by_the_launch_then_the_account() {
+    fn switches_come_from_the_launch_then_the_account() {
         use Switch::{Disabled, Enabled};
         for image in [ImdsSupport::V2, ImdsSupport::Unset] {
             for (launch, account, endpoint, tags, ipv6) in [
@@ -204,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn enforced_tokens_keep_instances_from_optional_ones() {
+    fn http_tokens_enforced_refuses_optional_tokens() {
         use HttpTokens::{Optional, Required};
         for (enforced, refuses) in [
             (None, false),

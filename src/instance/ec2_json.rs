@@ -1,12 +1,13 @@
-//! JSON as EC2's metadata writes it: two blanks of indent, a blank on both sides of the colon, arrays in one line with
-//! blanks inside, no newline at the end. Signed documents depend on every byte of it.
+//! JSON in the style of EC2's metadata: an indent of two spaces, a space on both sides of the colon,
+//! arrays in one line with spaces inside the brackets, no newline at the end. The signatures of
+//! identity documents cover every byte of it.
 
 use std::io;
 
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
 
-/// Writes a value in EC2's style.
+/// Returns a value as JSON in EC2's style.
 pub fn ec2_json(value: &impl Serialize) -> String {
     let mut bytes = Vec::with_capacity(512);
     let mut serializer = Serializer::with_formatter(&mut bytes, Ec2Style { depth: 0 });
@@ -77,7 +78,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn the_style_is_ec2s() {
+    fn objects_and_arrays_have_ec2s_layout() {
         let value = json!({"a": "x", "b": null, "c": ["one", "two"]});
         assert_eq!(
             ec2_json(&value),

@@ -1,18 +1,20 @@
 //! The instance identity document: its exact bytes, which three signatures cover.
 //!
-//! They are made once for each launch and kept in the instance's record, so that a later change of the instance, or of this
-//! file, never makes a served document and its signature part.
+//! The document is generated once per launch and stored in the instance's record, so that a later
+//! change of the instance or of this file cannot make a served document differ from its signatures.
+//!
+//! <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/instance-identity-documents.html>
 
 use serde::Serialize;
 
-use super::Instance;
-use super::ec2_json::ec2_json;
 use crate::clock::iso_seconds;
+use crate::instance::ec2_json::ec2_json;
+use crate::instance::model::Instance;
 
-/// Alphabetical, except that the product codes stand together: EC2's order since 2017.
+/// The fields in EC2's order since 2017: alphabetical, except that the product codes are together.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Document<'a> {
+struct IdentityDocument<'a> {
     account_id: &'a str,
     architecture: &'a str,
     availability_zone: &'a str,
@@ -30,7 +32,7 @@ struct Document<'a> {
     version: &'static str,
 }
 
-/// The document of a launch, without a newline at its end. `pendingTime` is the launch time.
+/// Returns the document of a launch, without a newline at its end. `pendingTime` is the launch time.
 pub fn identity_document(instance: &Instance) -> String {
     let codes = |kind: &str| {
         let of_kind = instance
@@ -40,7 +42,7 @@ pub fn identity_document(instance: &Instance) -> String {
         let codes: Vec<&str> = of_kind.map(|code| code.product_code_id.as_str()).collect();
         (!codes.is_empty()).then_some(codes)
     };
-    ec2_json(&Document {
+    ec2_json(&IdentityDocument {
         account_id: instance.owner_id(),
         architecture: &instance.architecture,
         availability_zone: &instance.placement.availability_zone,
@@ -67,9 +69,10 @@ mod tests {
     use crate::config::demo_instance;
     use crate::instance::ProductCode;
 
-    /// The layout of captured documents: a blank on both sides of the colon, null for what is absent, arrays in one line.
+    /// The layout of documents that were captured on EC2: a space on both sides of the colon, null for
+    /// absent values, arrays in one line.
     #[test]
-    fn the_layout_is_ec2s() {
+    fn the_document_has_ec2s_layout() {
         let mut instance = demo_instance();
         let code = |id: &str, kind: &str| ProductCode {
             product_code_id: id.into(),

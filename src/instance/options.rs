@@ -1,17 +1,20 @@
-//! Instance metadata options: the five that EC2 lets an operator change on a running instance.
+//! Instance metadata options: the five that EC2's ModifyInstanceMetadataOptions changes on a running
+//! instance.
 //!
-//! Names, values and ranges are those of EC2's `InstanceMetadataOptionsRequest`. This file says what the options *are*
-//! and how a partial update changes them; what they *mean* for a request is decided in `guest/admission.rs` alone.
+//! Names, values and ranges are those of EC2's API type `InstanceMetadataOptionsRequest`:
+//! <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_InstanceMetadataOptionsRequest.html>.
+//! This file defines the options and how a partial update changes them. Only `guest/gate/` decides
+//! what they mean for a request.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Whether a guest may read without a session token (`HttpTokens`).
+/// Whether reads need a session token (`HttpTokens`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum HttpTokens {
-    /// Reads with and without a token are served; a bad token is still refused.
+    /// Reads with and without a token are served. An invalid token is still refused.
     Optional,
     /// Only reads with a valid token are served.
     Required,
@@ -28,7 +31,7 @@ pub enum Switch {
 }
 
 impl HttpTokens {
-    /// The word EC2 uses.
+    /// Returns EC2's word.
     pub fn as_str(self) -> &'static str {
         match self {
             HttpTokens::Optional => "optional",
@@ -36,7 +39,7 @@ impl HttpTokens {
         }
     }
 
-    /// Reads EC2's word; anything else, the empty string and other letter cases included, is `None`.
+    /// Parses EC2's word; returns `None` for anything else, including other letter cases.
     pub fn parse(word: &str) -> Option<HttpTokens> {
         match word {
             "optional" => Some(HttpTokens::Optional),
@@ -47,7 +50,7 @@ impl HttpTokens {
 }
 
 impl Switch {
-    /// The word EC2 uses.
+    /// Returns EC2's word.
     pub fn as_str(self) -> &'static str {
         match self {
             Switch::Enabled => "enabled",
@@ -55,7 +58,7 @@ impl Switch {
         }
     }
 
-    /// Reads EC2's word; anything else is `None`.
+    /// Parses EC2's word; returns `None` for anything else.
     pub fn parse(word: &str) -> Option<Switch> {
         match word {
             "enabled" => Some(Switch::Enabled),
@@ -65,7 +68,7 @@ impl Switch {
     }
 }
 
-/// How many IP hops a token answer may travel (`HttpPutResponseHopLimit`): 1 to 64.
+/// How many IP hops a token answer can travel (`HttpPutResponseHopLimit`): 1 to 64.
 ///
 /// It becomes the IPv4 TTL or IPv6 hop limit of the packets that answer a PUT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -73,12 +76,13 @@ impl Switch {
 pub struct HopLimit(u8);
 
 impl HopLimit {
-    /// The smallest hop limit: the instance itself, no router in between.
+    /// The smallest hop limit: the answer reaches the instance itself, but passes no router.
     pub const ONE: HopLimit = HopLimit(1);
-    /// What EC2 gives an instance whose tokens default to `required`: a container on the instance is reached too.
+    /// EC2's value where tokens default to `required`: the answer also reaches a container on the
+    /// instance.
     pub const TWO: HopLimit = HopLimit(2);
 
-    /// The value, 1 to 64.
+    /// Returns the value, 1 to 64.
     pub fn get(self) -> u8 {
         self.0
     }
@@ -113,7 +117,7 @@ impl From<HopLimit> for i64 {
     }
 }
 
-/// The full option set of one instance. Every field is decided; nothing is inherited later.
+/// All options of one instance. Every field has a value; nothing is inherited later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", from = "OptionsUpdate")]
 pub struct MetadataOptions {
@@ -129,8 +133,8 @@ pub struct MetadataOptions {
     pub instance_metadata_tags: Switch,
 }
 
-/// What a record says of them: all five, and nothing else. A default in the place of one that is missing, or of one
-/// that a later version knows, could be weaker than what was acknowledged.
+/// The options in a stored record: all five and nothing else. A default for a missing option, or for
+/// one that a newer version added, could be weaker than the acknowledged value.
 #[derive(Deserialize)]
 #[serde(
     remote = "MetadataOptions",
@@ -146,10 +150,9 @@ pub struct RecordedOptions {
 }
 
 impl Default for MetadataOptions {
-    /// The options of an instance whose document names none.
-    ///
-    /// EC2 chooses these for images and instance types that are IMDSv2-only. It is the strict end of what EC2 does:
-    /// silence never means that tokens are optional.
+    /// Returns the options of an instance whose document contains none: those that EC2 gives to
+    /// IMDSv2-only images and instance types. This is the strictest of EC2's defaults: tokens are
+    /// optional only where the document says so.
     fn default() -> Self {
         MetadataOptions {
             http_tokens: HttpTokens::Required,
@@ -162,20 +165,20 @@ impl Default for MetadataOptions {
 }
 
 impl From<OptionsUpdate> for MetadataOptions {
-    /// The options of an instance whose document says these.
-    fn from(said: OptionsUpdate) -> MetadataOptions {
+    /// Returns the options of an instance whose document contains these.
+    fn from(given: OptionsUpdate) -> MetadataOptions {
         let mut options = MetadataOptions::default();
-        // EC2's rule: a hop limit that nobody chose is 2 only together with tokens that nobody made optional.
-        if said.http_tokens == Some(HttpTokens::Optional) {
+        // EC2's rule: the default hop limit is 2 only if tokens are required, else 1.
+        if given.http_tokens == Some(HttpTokens::Optional) {
             options.http_put_response_hop_limit = HopLimit::ONE;
         }
-        said.apply(&mut options);
+        given.apply(&mut options);
         options
     }
 }
 
-/// The options that a ModifyInstanceMetadataOptions call or a document names. What it leaves out keeps its value. EC2's
-/// read-only `State` is skipped over.
+/// The options in a ModifyInstanceMetadataOptions call or a document. Missing options keep their
+/// values. EC2's read-only `State` is ignored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct OptionsUpdate {
@@ -192,7 +195,7 @@ pub struct OptionsUpdate {
 }
 
 impl OptionsUpdate {
-    /// Carries the update out on `options`.
+    /// Applies the update to `options`.
     pub fn apply(self, options: &mut MetadataOptions) {
         let OptionsUpdate {
             http_tokens,
@@ -215,8 +218,10 @@ impl OptionsUpdate {
 mod tests {
     use super::*;
 
+    /// "Possible values: Integers from 1 to 64":
+    /// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_InstanceMetadataOptionsRequest.html>
     #[test]
-    fn a_hop_limit_is_1_to_64_and_nothing_else() {
+    fn a_hop_limit_is_1_to_64() {
         for value in -70_000..70_000 {
             assert_eq!(
                 HopLimit::try_from(value).is_ok(),
@@ -230,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_ec2s_and_case_sensitive() {
+    fn only_ec2s_words_in_lower_case_are_parsed() {
         for word in ["", "Optional", "REQUIRED", "required ", "bogus", "enabled"] {
             assert_eq!(HttpTokens::parse(word), None, "{word:?}");
         }
@@ -246,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn an_update_changes_what_it_names_and_keeps_the_rest() {
+    fn an_update_changes_only_the_options_it_contains() {
         let before = MetadataOptions::default();
         let mut after = before;
         OptionsUpdate {
@@ -273,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_that_says_nothing_gets_required_tokens() {
+    fn tokens_are_required_unless_the_document_says_optional() {
         let read = |text: &str| serde_json::from_str::<MetadataOptions>(text);
         assert_eq!(read("{}").unwrap(), MetadataOptions::default());
         assert_eq!(

@@ -1,12 +1,16 @@
-//! Tags: EC2's limits, and the stricter key rule for tags that are shown in metadata.
+//! Tags: EC2's limits, and the stricter rule for the keys of tags that metadata shows.
+//!
+//! <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/Using_Tags.html>
 
 use serde::{Deserialize, Serialize};
 
-/// How many tags an instance may have (EC2's limit).
+use crate::instance::options::Switch;
+
+/// The maximum number of tags of an instance (EC2's limit).
 pub const MAX_TAGS: usize = 50;
-/// The longest key, in characters: EC2's user guide says 128, its API model 127.
+/// The maximum length of a key in characters. EC2's user guide says 128, its API model 127.
 pub const MAX_KEY_LENGTH: usize = 128;
-/// The longest value, in characters (EC2's limit).
+/// The maximum length of a value in characters (EC2's limit).
 pub const MAX_VALUE_LENGTH: usize = 256;
 
 /// One tag of an instance.
@@ -20,9 +24,10 @@ pub struct Tag {
     pub value: String,
 }
 
-/// Whether a key may stand in metadata: `[0-9a-zA-Z\-_+=,.@:]{1,255}` and none of `.`, `..`, `_index`.
+/// Returns whether metadata can show a tag with this key: `[0-9a-zA-Z\-_+=,.@:]{1,255}`, except `.`,
+/// `..` and `_index`.
 ///
-/// EC2 checks this when InstanceMetadataTags is enabled and when a tag is added while it is.
+/// EC2 checks this when InstanceMetadataTags is enabled, and when a tag is added while it is enabled.
 pub fn key_fits_metadata(key: &str) -> bool {
     let letters = key
         .bytes()
@@ -30,10 +35,18 @@ pub fn key_fits_metadata(key: &str) -> bool {
     letters && (1..=255).contains(&key.len()) && !matches!(key, "." | ".." | "_index")
 }
 
-/// What is wrong with a list of tags as such, wherever they are shown. One sentence a fault, with the tag's place.
+/// Returns the keys that metadata cannot show, each with its index in `tags`. There are none unless
+/// `shown`, the value of InstanceMetadataTags, is `enabled`.
+pub fn keys_unfit_for_metadata(tags: &[Tag], shown: Switch) -> impl Iterator<Item = (usize, &str)> {
+    let keys = tags.iter().map(|tag| tag.key.as_str()).enumerate();
+    keys.filter(move |(_, key)| shown == Switch::Enabled && !key_fits_metadata(key))
+}
+
+/// Returns the faults of a list of tags that hold whether or not metadata shows them: the tag's index
+/// and a message.
 pub fn faults(tags: &[Tag]) -> Vec<(usize, String)> {
     let mut faults = Vec::new();
-    // Tags of EC2's own do not count.
+    // Tags that AWS adds do not count.
     let own = tags
         .iter()
         .filter(|tag| !tag.key.starts_with("aws:"))
@@ -41,27 +54,27 @@ pub fn faults(tags: &[Tag]) -> Vec<(usize, String)> {
     if own > MAX_TAGS {
         faults.push((
             MAX_TAGS,
-            format!("an instance has at most {MAX_TAGS} tags of its own, not {own}"),
+            format!("an instance has at most {MAX_TAGS} tags without the prefix aws:, not {own}"),
         ));
     }
-    for (place, tag) in tags.iter().enumerate() {
+    for (index, tag) in tags.iter().enumerate() {
         if tag.key.is_empty() {
-            faults.push((place, "a tag key can't be empty".to_string()));
+            faults.push((index, "a tag key cannot be empty".to_string()));
         }
         if tag.key.chars().count() > MAX_KEY_LENGTH {
             faults.push((
-                place,
+                index,
                 format!("a tag key has at most {MAX_KEY_LENGTH} characters"),
             ));
         }
         if tag.value.chars().count() > MAX_VALUE_LENGTH {
             faults.push((
-                place,
+                index,
                 format!("a tag value has at most {MAX_VALUE_LENGTH} characters"),
             ));
         }
-        if tags[..place].iter().any(|earlier| earlier.key == tag.key) {
-            faults.push((place, format!("the tag key '{}' stands twice", tag.key)));
+        if tags[..index].iter().any(|earlier| earlier.key == tag.key) {
+            faults.push((index, format!("the tag key '{}' appears twice", tag.key)));
         }
     }
     faults
@@ -71,6 +84,7 @@ pub fn faults(tags: &[Tag]) -> Vec<(usize, String)> {
 mod tests {
     use super::*;
 
+    /// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/work-with-tags-in-IMDS.html>
     #[test]
     fn keys_in_metadata_follow_the_stricter_rule() {
         for good in [
@@ -89,6 +103,17 @@ mod tests {
         ] {
             assert!(!key_fits_metadata(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_key_is_unfit_only_while_metadata_shows_tags() {
+        let tags = ["Name", "cost center"].map(|key| Tag {
+            key: key.into(),
+            value: String::new(),
+        });
+        let unfit = |shown| keys_unfit_for_metadata(&tags, shown).collect::<Vec<_>>();
+        assert_eq!(unfit(Switch::Disabled), []);
+        assert_eq!(unfit(Switch::Enabled), [(1, "cost center")]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::{ServerConfig, crypto::ring};
 use tokio_rustls::server::TlsStream;
 
-use crate::plain_file;
+use crate::plain_file::{self, PlainFile, Symlinks};
 
 /// A certificate with its key, which can be exchanged while connections go on.
 pub struct Tls(ArcSwap<ServerConfig>);
@@ -41,7 +41,7 @@ impl Tls {
 
 fn config(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsFault> {
     let wrong = |path: &Path, what: String| (path.to_path_buf(), what);
-    let (_, chain) = plain_file::read(certificate)
+    let chain = plain_file::read_bytes(certificate, plain_file::MAX_BYTES)
         .map_err(|reason| wrong(certificate, format!("can't be read: {reason}")))?;
     let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(&chain)
         .collect::<Result<_, _>>()
@@ -52,8 +52,10 @@ fn config(certificate: &Path, key: &Path) -> Result<ServerConfig, TlsFault> {
             "there is no certificate in it".to_string(),
         ));
     }
-    let (mode, secret) =
-        plain_file::read(key).map_err(|reason| wrong(key, format!("can't be read: {reason}")))?;
+    let unreadable = |reason| wrong(key, format!("can't be read: {reason}"));
+    let file = PlainFile::open(key, Symlinks::Follow).map_err(unreadable)?;
+    let mode = file.mode();
+    let secret = file.read_bytes(plain_file::MAX_BYTES).map_err(unreadable)?;
     if mode & 0o077 != 0 {
         let message = format!(
             "others than its owner may use this key (mode {mode:o}): chmod 600 {}",

@@ -33,9 +33,9 @@ use crate::instance::{Instance, InstanceId, InstanceState};
 pub use crate::registry::transaction::{AccountUnreadable, Transaction};
 use crate::registry::transaction::{Change, Launch};
 use snapshot::Quarantined;
-pub use snapshot::{Claim, Entry, OptionsState, QuarantineReason, Snapshot};
+pub use snapshot::{Claimants, Entry, OptionsState, QuarantineReason, Snapshot};
 use store::LoadedAccount;
-pub use store::{Account, Left, Record, Store, StoreError, Unreadable};
+pub use store::{Account, Record, Store, StoreError, StoredState, UnreadableRecord};
 
 /// How long a terminated instance is still shown.
 const TERMINATED_SHOWN: SignedDuration = SignedDuration::from_hours(1);
@@ -99,24 +99,24 @@ pub enum UpdateError<E> {
     /// The change itself was refused.
     Refused(E),
     /// It could not be stored durably. Where it was not, the old values stay in force.
-    Store(StoreError, Changed),
+    Store(StoreError, PartialEffect),
 }
 
 /// What a change that failed leaves of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Changed {
+pub enum PartialEffect {
     /// Nothing: everything is as before.
-    Nothing,
+    None,
     /// Perhaps some: instances before the failure were changed, or nobody knows what the store holds.
-    Perhaps,
+    Possible,
 }
 
 impl<E> UpdateError<E> {
     /// A store that failed after `changed`.
-    fn store(error: StoreError, changed: Changed) -> UpdateError<E> {
-        let changed = match error.left {
-            Left::Old => changed,
-            Left::Unknown => Changed::Perhaps,
+    fn store(error: StoreError, changed: PartialEffect) -> UpdateError<E> {
+        let changed = match error.stored {
+            StoredState::Previous => changed,
+            StoredState::Unknown => PartialEffect::Possible,
         };
         UpdateError::Store(error, changed)
     }
@@ -124,7 +124,7 @@ impl<E> UpdateError<E> {
 
 /// What came of offering a document to the registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Registered {
+pub enum RegisterOutcome {
     /// The instance is new and now stored.
     New,
     /// The instance was known; its stored record stays in force.
@@ -144,7 +144,7 @@ impl Registry {
         let entries = loaded.records.into_iter().map(Entry::of_record);
         let mut faults = Vec::new();
         let mut quarantined = BTreeMap::new();
-        for Unreadable {
+        for UnreadableRecord {
             id,
             fault,
             attachments,
@@ -202,13 +202,13 @@ impl Registry {
         self: &Arc<Self>,
         instance: Instance,
         now: Timestamp,
-    ) -> Result<Registered, StoreError> {
+    ) -> Result<RegisterOutcome, StoreError> {
         let registry = Arc::clone(self);
         finish(async move {
             let mut writer = registry.writer.lock().await;
             let snapshot = registry.snapshot();
             if let Some(doubt) = snapshot
-                .doubt(&instance.instance_id)
+                .quarantine_reason(&instance.instance_id)
                 .filter(|doubt| *doubt != QuarantineReason::NotStored)
             {
                 let is_offered = matches!(
@@ -220,21 +220,21 @@ impl Registry {
                     let kept = snapshot.keeping(&instance.instance_id, &instance.imds.attachments);
                     kept.into_iter().for_each(|kept| registry.show(kept));
                 }
-                return Ok(Registered::Unreadable);
+                return Ok(RegisterOutcome::Unreadable);
             }
             if writer.buried.contains(&instance.instance_id) {
-                return Ok(Registered::Terminated);
+                return Ok(RegisterOutcome::Terminated);
             }
             if let Some(known) = snapshot.entry(&instance.instance_id)
                 && known.instance.state == InstanceState::Terminated
                 && instance.state != InstanceState::Terminated
             {
-                return Ok(Registered::Terminated);
+                return Ok(RegisterOutcome::Terminated);
             }
             if let Some(known) = snapshot.entry(&instance.instance_id) {
                 return Ok(match known.document_digest == digest(&instance) {
-                    true => Registered::Known,
-                    false => Registered::Edited,
+                    true => RegisterOutcome::Known,
+                    false => RegisterOutcome::Edited,
                 });
             }
             let record = Record {
@@ -252,7 +252,7 @@ impl Registry {
                 return Err(error);
             }
             registry.publish(Arc::new(Entry::of_record(record)));
-            Ok(Registered::New)
+            Ok(RegisterOutcome::New)
         })
         .await
     }
@@ -265,7 +265,7 @@ impl Registry {
             if let Some(before @ Before::Offered) = writer.unsure.get_mut(&id) {
                 *before = Before::Absent;
             }
-            if registry.snapshot().doubt(&id) == Some(QuarantineReason::NotStored) {
+            if registry.snapshot().quarantine_reason(&id) == Some(QuarantineReason::NotStored) {
                 registry.forget(&id);
             }
         })
@@ -343,7 +343,7 @@ impl Registry {
                 .expect("a plan does not panic");
             let (transaction, outcome) = planned.map_err(UpdateError::Refused)?;
             if let Some(account) = transaction.new_account {
-                let failed = |error: StoreError| UpdateError::store(error, Changed::Nothing);
+                let failed = |error: StoreError| UpdateError::store(error, PartialEffect::None);
                 registry
                     .persist_account(&mut writer, account)
                     .await
@@ -351,9 +351,9 @@ impl Registry {
             }
             let mut published = Vec::new();
             let mut changed = if transaction.new_account.is_some() {
-                Changed::Perhaps
+                PartialEffect::Possible
             } else {
-                Changed::Nothing
+                PartialEffect::None
             };
             let mut made = Vec::new();
             for Change {
@@ -370,7 +370,7 @@ impl Registry {
                 if let Err(error) = registry.persist(&mut writer, record.clone(), before).await {
                     for id in made {
                         if registry.take_back(&mut writer, id).await.is_err() {
-                            changed = Changed::Perhaps;
+                            changed = PartialEffect::Possible;
                         }
                     }
                     return Err(UpdateError::store(error, changed));
@@ -378,7 +378,7 @@ impl Registry {
                 match before {
                     Some(before) => {
                         published.push(registry.publish(Arc::new(before.succeeded_by(record))));
-                        changed = Changed::Perhaps;
+                        changed = PartialEffect::Possible;
                     }
                     None => {
                         published.push(registry.publish(Arc::new(Entry::of_record(record))));
@@ -450,10 +450,10 @@ impl Registry {
             }
             may(entry).map_err(UpdateError::Refused)?;
             if let Err(error) = registry.remove(id.clone()).await {
-                if let (Some(entry), Left::Unknown) = (entry, error.left) {
+                if let (Some(entry), StoredState::Unknown) = (entry, error.stored) {
                     registry.withhold(&mut writer, &id, Before::Stored(Arc::clone(entry)), &error);
                 }
-                return Err(UpdateError::store(error, Changed::Nothing));
+                return Err(UpdateError::store(error, PartialEffect::None));
             }
             writer.buried.remove(&id);
             writer.unsure.remove(&id);
@@ -465,7 +465,7 @@ impl Registry {
 
     /// Stores again what there was before writes that left nobody sure what is stored, and serves it once it is. To be
     /// called now and then.
-    pub async fn mend(self: &Arc<Self>) {
+    pub async fn retry_failed_writes(self: &Arc<Self>) {
         let registry = Arc::clone(self);
         finish(async move {
             // Whoever writes now need not be waited for: the next time is soon.
@@ -522,7 +522,7 @@ impl Registry {
         let id = record.instance.instance_id.clone();
         let outcome = blocking(move || store.put(&record, old.as_ref())).await;
         if let Err(error) = outcome.as_ref()
-            && error.left == Left::Unknown
+            && error.stored == StoredState::Unknown
         {
             self.withhold(
                 writer,
@@ -582,7 +582,7 @@ impl Registry {
             Ok(()) => self
                 .account
                 .store(Arc::new(AccountState::Known(Some(account)))),
-            Err(error) if error.left == Left::Unknown => {
+            Err(error) if error.stored == StoredState::Unknown => {
                 error!(
                     "{error}; nobody can be sure what is stored of the account's metadata defaults. No instance can be launched \
                      and no tokens be made optional until the defaults of before are stored again, which is tried over and over"

@@ -15,7 +15,7 @@ use crate::origin::{Holder, Origin};
 pub struct Snapshot {
     entries: BTreeMap<InstanceId, Arc<Entry>>,
     quarantined: BTreeMap<InstanceId, Quarantined>,
-    claims: HashMap<Attachment, Claim>,
+    claims: HashMap<Attachment, Claimants>,
 }
 
 /// An instance that is not served. Its ways in stay its own: whoever else claims one is not served there either, as
@@ -33,26 +33,26 @@ pub enum QuarantineReason {
     Unreadable,
     /// A write of its record failed, and nobody can be sure what that left. The record of before is written again until it
     /// is stored.
-    Unsure,
+    StateUnknown,
     /// It has no record: its document could not be stored, and is offered again.
     NotStored,
 }
 
 /// Who claims a way in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Claim {
+pub enum Claimants {
     /// One instance, as it should be. Nobody is served there while it is in doubt.
-    Held(InstanceId),
+    One(InstanceId),
     /// Several: none of them is served there.
-    Disputed(BTreeSet<InstanceId>),
+    Conflict(BTreeSet<InstanceId>),
 }
 
-impl Claim {
+impl Claimants {
     /// All who claim it.
     pub fn claimants(&self) -> impl Iterator<Item = &InstanceId> {
         let (one, several) = match self {
-            Claim::Held(id) => (Some(id), None),
-            Claim::Disputed(several) => (None, Some(several)),
+            Claimants::One(id) => (Some(id), None),
+            Claimants::Conflict(several) => (None, Some(several)),
         };
         one.into_iter().chain(several.into_iter().flatten())
     }
@@ -125,10 +125,10 @@ impl Snapshot {
         let (mut entries, mut quarantined) = (self.entries.clone(), self.quarantined.clone());
         let removed = entries.remove(id);
         let kept = quarantined.entry(id.clone()).or_insert(Quarantined {
-            doubt: QuarantineReason::Unsure,
+            doubt: QuarantineReason::StateUnknown,
             attachments: BTreeSet::new(),
         });
-        kept.doubt = QuarantineReason::Unsure;
+        kept.doubt = QuarantineReason::StateUnknown;
         kept.attachments.extend(
             removed
                 .iter()
@@ -230,7 +230,7 @@ impl Snapshot {
                 }
             }
         }
-        let mut claims: HashMap<Attachment, Claim> = HashMap::new();
+        let mut claims: HashMap<Attachment, Claimants> = HashMap::new();
         for (id, attachment) in attached() {
             let mut rivals = BTreeSet::new();
             for (ground, hold) in attachment.claim_keys() {
@@ -249,13 +249,13 @@ impl Snapshot {
                 );
             }
             if rivals.is_empty() {
-                claims.insert(attachment.clone(), Claim::Held(id.clone()));
+                claims.insert(attachment.clone(), Claimants::One(id.clone()));
             } else {
                 rivals.insert(id.clone());
                 // Several claims of one way in have the same rivals, but for what else each of them stands on.
                 match claims.get_mut(attachment) {
-                    Some(Claim::Disputed(known)) => known.extend(rivals),
-                    _ => drop(claims.insert(attachment.clone(), Claim::Disputed(rivals))),
+                    Some(Claimants::Conflict(known)) => known.extend(rivals),
+                    _ => drop(claims.insert(attachment.clone(), Claimants::Conflict(rivals))),
                 }
             }
         }
@@ -280,8 +280,8 @@ impl Snapshot {
     /// The one instance that holds this way in.
     pub fn attached_to(&self, attachment: &Attachment) -> Option<&Arc<Entry>> {
         match self.claims.get(attachment)? {
-            Claim::Held(id) => self.entries.get(id),
-            Claim::Disputed(_) => None,
+            Claimants::One(id) => self.entries.get(id),
+            Claimants::Conflict(_) => None,
         }
     }
 
@@ -296,12 +296,12 @@ impl Snapshot {
     }
 
     /// Every way in that some instance claims, with its claim.
-    pub fn claims(&self) -> impl Iterator<Item = (&Attachment, &Claim)> {
+    pub fn claims(&self) -> impl Iterator<Item = (&Attachment, &Claimants)> {
         self.claims.iter()
     }
 
     /// Who claims a way in.
-    pub fn claim(&self, attachment: &Attachment) -> Option<&Claim> {
+    pub fn claim(&self, attachment: &Attachment) -> Option<&Claimants> {
         self.claims.get(attachment)
     }
 
@@ -313,8 +313,8 @@ impl Snapshot {
     /// Whether this instance is one of those.
     pub fn is_unreadable(&self, id: &InstanceId) -> bool {
         matches!(
-            self.doubt(id),
-            Some(QuarantineReason::Unreadable | QuarantineReason::Unsure)
+            self.quarantine_reason(id),
+            Some(QuarantineReason::Unreadable | QuarantineReason::StateUnknown)
         )
     }
 
@@ -322,11 +322,11 @@ impl Snapshot {
     pub fn not_stored(&self) -> impl Iterator<Item = &InstanceId> {
         self.quarantined
             .keys()
-            .filter(|id| self.doubt(id) == Some(QuarantineReason::NotStored))
+            .filter(|id| self.quarantine_reason(id) == Some(QuarantineReason::NotStored))
     }
 
     /// Why this instance is not served, when it is quarantined.
-    pub fn doubt(&self, id: &InstanceId) -> Option<QuarantineReason> {
+    pub fn quarantine_reason(&self, id: &InstanceId) -> Option<QuarantineReason> {
         self.quarantined
             .get(id)
             .map(|quarantined| quarantined.doubt)

@@ -41,14 +41,14 @@ pub struct Loaded {
     /// Every record that could be read.
     pub records: Vec<Record>,
     /// Records that could not be read. Their instances must not be served.
-    pub unreadable: Vec<Unreadable>,
+    pub unreadable: Vec<UnreadableRecord>,
     /// The account's record.
     pub account: LoadedAccount,
 }
 
 /// A record that could not be read.
 #[derive(Debug)]
-pub struct Unreadable {
+pub struct UnreadableRecord {
     /// The instance that it is of.
     pub id: InstanceId,
     /// Why it can't be read.
@@ -86,29 +86,29 @@ pub trait Store: Send + Sync {
     fn put_account(&self, account: &Account, before: Option<&Account>) -> Result<(), StoreError>;
 }
 
-/// A store that failed: what it was doing, and with what.
+/// A store that failed: what it was action, and with what.
 #[derive(Debug)]
 pub struct StoreError {
     /// `write /var/lib/imdsd/instances/i-….json`, say.
-    pub doing: String,
+    pub action: String,
     /// The system's reason.
     pub reason: std::io::Error,
     /// What a failed write leaves.
-    pub left: Left,
+    pub stored: StoredState,
 }
 
 /// What is stored after a failed write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Left {
+pub enum StoredState {
     /// What was there before, which stays in force.
-    Old,
+    Previous,
     /// Perhaps the new record, or none: it can't be told, and the instance must not be served.
     Unknown,
 }
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "can't {}: {}", self.doing, self.reason)
+        write!(f, "can't {}: {}", self.action, self.reason)
     }
 }
 

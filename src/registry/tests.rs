@@ -14,25 +14,25 @@ use crate::origin::{Family, Holder, Origin};
 /// A store that fails when it is told to, and says what was put there.
 struct Failing {
     fails: AtomicBool,
-    left: Left,
+    stored: StoredState,
     put: parking_lot::Mutex<Vec<u64>>,
 }
 
 impl Failing {
-    fn leaving(left: Left) -> Arc<Failing> {
+    fn leaving(stored: StoredState) -> Arc<Failing> {
         Arc::new(Failing {
             fails: AtomicBool::new(false),
-            left,
+            stored,
             put: parking_lot::Mutex::default(),
         })
     }
 
-    fn failure(&self, doing: &str) -> Result<(), StoreError> {
+    fn failure(&self, action: &str) -> Result<(), StoreError> {
         match self.fails.load(Ordering::Relaxed) {
             true => Err(StoreError {
-                doing: doing.into(),
+                action: action.into(),
                 reason: io::Error::other("disk"),
-                left: self.left,
+                stored: self.stored,
             }),
             false => Ok(()),
         }
@@ -94,7 +94,7 @@ async fn with_demo(store: Arc<dyn Store>) -> Arc<Registry> {
     let (registry, _) = Registry::open(store).unwrap();
     assert_eq!(
         registry.register(demo_instance(), now()).await.unwrap(),
-        Registered::New
+        RegisterOutcome::New
     );
     registry
 }
@@ -102,7 +102,7 @@ async fn with_demo(store: Arc<dyn Store>) -> Arc<Registry> {
 #[test]
 fn a_change_that_could_not_be_stored_changes_nothing() {
     run(async {
-        let store = Failing::leaving(Left::Old);
+        let store = Failing::leaving(StoredState::Previous);
         let registry = with_demo(Arc::clone(&store) as Arc<dyn Store>).await;
         store.fails.store(true, Ordering::Relaxed);
         let refused = registry
@@ -110,7 +110,7 @@ fn a_change_that_could_not_be_stored_changes_nothing() {
             .await;
         assert!(matches!(
             refused,
-            Err(UpdateError::Store(_, Changed::Nothing))
+            Err(UpdateError::Store(_, PartialEffect::None))
         ));
         assert_eq!(limit_of(&registry), Some(2));
         store.fails.store(false, Ordering::Relaxed);
@@ -128,7 +128,7 @@ fn a_change_that_could_not_be_stored_changes_nothing() {
 fn an_instance_is_served_again_once_what_is_stored_is_known_again() {
     run(async {
         for is_removal in [false, true] {
-            let store = Failing::leaving(Left::Unknown);
+            let store = Failing::leaving(StoredState::Unknown);
             let registry = with_demo(Arc::clone(&store) as Arc<dyn Store>).await;
             let id = demo_instance().instance_id;
             let strict = Arc::clone(&registry.update(&id, now(), limit(5)).await.unwrap().0);
@@ -138,15 +138,18 @@ fn an_instance_is_served_again_once_what_is_stored_is_known_again() {
                     let refused = registry.update(&id, now(), limit(7)).await;
                     assert!(matches!(
                         refused,
-                        Err(UpdateError::Store(_, Changed::Perhaps))
+                        Err(UpdateError::Store(_, PartialEffect::Possible))
                     ));
                 }
                 true => assert!(registry.delete(&id, |_| Ok::<(), ()>(())).await.is_err()),
             }
-            registry.mend().await;
+            registry.retry_failed_writes().await;
             assert_eq!(
-                (limit_of(&registry), registry.snapshot().doubt(&id)),
-                (None, Some(QuarantineReason::Unsure))
+                (
+                    limit_of(&registry),
+                    registry.snapshot().quarantine_reason(&id)
+                ),
+                (None, Some(QuarantineReason::StateUnknown))
             );
             let no_change = registry.update(&id, now(), limit(5)).await;
             assert!(
@@ -156,12 +159,12 @@ fn an_instance_is_served_again_once_what_is_stored_is_known_again() {
             let registered = registry.register(demo_instance(), now()).await.unwrap();
             assert_eq!(
                 registered,
-                Registered::Unreadable,
+                RegisterOutcome::Unreadable,
                 "and no document takes its place"
             );
 
             store.fails.store(false, Ordering::Relaxed);
-            registry.mend().await;
+            registry.retry_failed_writes().await;
             assert_eq!(
                 store.put.lock().as_slice(),
                 [1, 2, 2],
@@ -173,8 +176,11 @@ fn an_instance_is_served_again_once_what_is_stored_is_known_again() {
                 (again.generation, again.launch_epoch),
                 (strict.generation, strict.launch_epoch)
             );
-            assert_eq!((limit_of(&registry), snapshot.doubt(&id)), (Some(5), None));
-            registry.mend().await;
+            assert_eq!(
+                (limit_of(&registry), snapshot.quarantine_reason(&id)),
+                (Some(5), None)
+            );
+            registry.retry_failed_writes().await;
             assert_eq!(store.put.lock().len(), 3, "once");
         }
     });
@@ -184,19 +190,19 @@ fn an_instance_is_served_again_once_what_is_stored_is_known_again() {
 #[test]
 fn a_new_instance_of_which_nobody_knows_what_is_stored_is_taken_back() {
     run(async {
-        let store = Failing::leaving(Left::Unknown);
+        let store = Failing::leaving(StoredState::Unknown);
         let (registry, _) = Registry::open(Arc::clone(&store) as Arc<dyn Store>).unwrap();
         store.fails.store(true, Ordering::Relaxed);
         assert!(registry.register(demo_instance(), now()).await.is_err());
         assert_eq!(
             registry.register(demo_instance(), now()).await.unwrap(),
-            Registered::Unreadable
+            RegisterOutcome::Unreadable
         );
         store.fails.store(false, Ordering::Relaxed);
-        registry.mend().await;
+        registry.retry_failed_writes().await;
         assert_eq!(
             registry.register(demo_instance(), now()).await.unwrap(),
-            Registered::New
+            RegisterOutcome::New
         );
     });
 }
@@ -295,13 +301,13 @@ fn an_edited_document_is_noticed_and_a_changed_instance_is_not_taken_for_one() {
             .unwrap();
         assert_eq!(
             registry.register(demo_instance(), now()).await.unwrap(),
-            Registered::Known
+            RegisterOutcome::Known
         );
         let mut edited = demo_instance();
         edited.instance_type = "m7i.large".into();
         assert_eq!(
             registry.register(edited, now()).await.unwrap(),
-            Registered::Edited
+            RegisterOutcome::Edited
         );
         assert_eq!(limit_of(&registry), Some(9));
     });
@@ -325,9 +331,9 @@ fn a_way_in_that_two_claim_belongs_to_neither() {
         assert!(registry.snapshot().at(&origin).is_none());
         let snapshot = registry.snapshot();
         assert!(
-            snapshot
-                .claims()
-                .any(|(_, claim)| matches!(claim, Claim::Disputed(several) if several.len() == 2))
+            snapshot.claims().any(
+                |(_, claim)| matches!(claim, Claimants::Conflict(several) if several.len() == 2)
+            )
         );
     });
 }
@@ -350,11 +356,11 @@ fn a_way_in_of_an_instance_that_is_not_served_is_nobody_elses() {
         assert!(snapshot.at(&origin).is_none(), "{what}");
         let claim = snapshot.claim(&origin.attachment);
         let both = BTreeSet::from([id.clone(), other.instance_id.clone()]);
-        assert_eq!(claim, Some(&Claim::Disputed(both)), "{what}");
+        assert_eq!(claim, Some(&Claimants::Conflict(both)), "{what}");
     };
     run(async {
         // A write that failed while the daemon runs.
-        let store = Failing::leaving(Left::Unknown);
+        let store = Failing::leaving(StoredState::Unknown);
         let registry = with_demo(Arc::clone(&store) as Arc<dyn Store>).await;
         registry.register(other.clone(), now()).await.unwrap();
         store.fails.store(true, Ordering::Relaxed);
@@ -396,7 +402,7 @@ fn a_way_in_of_an_instance_that_is_not_served_is_nobody_elses() {
             }
             assert_eq!(
                 registry.register(demo_instance(), now()).await.unwrap(),
-                Registered::Unreadable
+                RegisterOutcome::Unreadable
             );
             hold(&registry, what);
             // Deleted, it has no ways in.
@@ -412,10 +418,10 @@ fn a_way_in_of_a_document_that_could_not_be_stored_is_nobody_elses() {
     let way = Attachment::Listener("demo".into());
     let mut other = demo_instance();
     other.instance_id = InstanceId::parse("i-12345678").unwrap();
-    let doubted = |registry: &Registry| registry.snapshot().doubt(&other.instance_id);
+    let doubted = |registry: &Registry| registry.snapshot().quarantine_reason(&other.instance_id);
     for (left, doubt) in [
-        (Left::Old, QuarantineReason::NotStored),
-        (Left::Unknown, QuarantineReason::Unsure),
+        (StoredState::Previous, QuarantineReason::NotStored),
+        (StoredState::Unknown, QuarantineReason::StateUnknown),
     ] {
         run(async {
             let store = Failing::leaving(left);
@@ -429,9 +435,9 @@ fn a_way_in_of_a_document_that_could_not_be_stored_is_nobody_elses() {
             for _ in 0..2 {
                 assert!(matches!(
                     registry.register(other.clone(), now()).await,
-                    Err(_) | Ok(Registered::Unreadable)
+                    Err(_) | Ok(RegisterOutcome::Unreadable)
                 ));
-                registry.mend().await;
+                registry.retry_failed_writes().await;
                 assert_eq!((is_served(), doubted(&registry)), (false, Some(doubt)));
             }
             let absent = registry
@@ -442,14 +448,14 @@ fn a_way_in_of_a_document_that_could_not_be_stored_is_nobody_elses() {
                 doubt == QuarantineReason::NotStored
             );
             fail(false);
-            registry.mend().await;
+            registry.retry_failed_writes().await;
             assert_eq!(
                 (is_served(), doubted(&registry)),
                 (false, Some(QuarantineReason::NotStored))
             );
             assert_eq!(
                 registry.register(other.clone(), now()).await.unwrap(),
-                Registered::New
+                RegisterOutcome::New
             );
             assert_eq!((is_served(), doubted(&registry)), (false, None));
             registry
@@ -478,7 +484,7 @@ fn a_way_in_of_a_document_that_could_not_be_stored_is_nobody_elses() {
             let _ = registry.register(other.clone(), now()).await;
             registry.withdraw(&other.instance_id).await;
             fail(false);
-            registry.mend().await;
+            registry.retry_failed_writes().await;
             assert_eq!((is_served(), doubted(&registry)), (true, None));
         });
     }
@@ -583,9 +589,9 @@ fn instances_of_a_launch_that_failed_are_taken_back() {
         }
         fn put(&self, _: &Record, _: Option<&Record>) -> Result<(), StoreError> {
             let failure = || StoreError {
-                doing: "write".into(),
+                action: "write".into(),
                 reason: io::Error::other("disk"),
-                left: Left::Old,
+                stored: StoredState::Previous,
             };
             if self.0.fetch_sub(1, Ordering::Relaxed) == 0 {
                 Err(failure())
@@ -607,7 +613,7 @@ fn instances_of_a_launch_that_failed_are_taken_back() {
             .await;
         assert!(matches!(
             failed,
-            Err(UpdateError::Store(_, Changed::Nothing))
+            Err(UpdateError::Store(_, PartialEffect::None))
         ));
         assert_eq!(registry.snapshot().entries().count(), 0);
     });
@@ -617,8 +623,16 @@ fn instances_of_a_launch_that_failed_are_taken_back() {
 fn an_account_that_could_not_be_stored_is_as_before_or_unknown() {
     run(async {
         for (left, known, expected) in [
-            (Left::Old, Ok(Account::default()), Changed::Nothing),
-            (Left::Unknown, Err(AccountUnreadable), Changed::Perhaps),
+            (
+                StoredState::Previous,
+                Ok(Account::default()),
+                PartialEffect::None,
+            ),
+            (
+                StoredState::Unknown,
+                Err(AccountUnreadable),
+                PartialEffect::Possible,
+            ),
         ] {
             let store = Failing::leaving(left);
             store.fails.store(true, Ordering::Relaxed);
@@ -634,10 +648,10 @@ fn an_account_that_could_not_be_stored_is_as_before_or_unknown() {
             };
             assert_eq!(changed, expected);
             assert_eq!(registry.account().account(), known);
-            registry.mend().await;
+            registry.retry_failed_writes().await;
             assert_eq!(registry.account().account(), known);
             store.fails.store(false, Ordering::Relaxed);
-            registry.mend().await;
+            registry.retry_failed_writes().await;
             assert_eq!(
                 registry.account().account(),
                 Ok(Account::default()),
@@ -668,7 +682,7 @@ fn a_terminated_instance_is_forgotten_after_an_hour_and_no_document_brings_it_ba
         registry.update(&of_api, after(50), limit(9)).await.unwrap();
         assert_eq!(
             registry.register(demo_instance(), after(1)).await.unwrap(),
-            Registered::Terminated
+            RegisterOutcome::Terminated
         );
 
         assert!(registry.forget_terminated(after(59)).await.is_empty());
@@ -677,7 +691,7 @@ fn a_terminated_instance_is_forgotten_after_an_hour_and_no_document_brings_it_ba
         assert_eq!(registry.snapshot().entries().count(), 0);
         assert_eq!(
             registry.register(demo_instance(), after(61)).await.unwrap(),
-            Registered::Terminated
+            RegisterOutcome::Terminated
         );
     });
 }
@@ -716,12 +730,12 @@ fn the_record_of_a_documents_instance_outlives_it_and_that_of_a_made_one_does_no
         assert_eq!(left, [demo_instance().instance_id]);
         assert_eq!(
             registry.register(demo_instance(), later).await.unwrap(),
-            Registered::Terminated
+            RegisterOutcome::Terminated
         );
         registry.forget_terminated(later).await;
         assert_eq!(
             registry.register(demo_instance(), later).await.unwrap(),
-            Registered::Terminated
+            RegisterOutcome::Terminated
         );
         assert_eq!(registry.snapshot().entries().count(), 0);
         // Nobody is given its id.
@@ -764,11 +778,11 @@ fn an_instance_is_of_the_document_that_was_put_last() {
         );
         assert_eq!(
             registry.register(edited.clone(), now()).await.unwrap(),
-            Registered::Known
+            RegisterOutcome::Known
         );
         assert_eq!(
             registry.register(demo_instance(), now()).await.unwrap(),
-            Registered::Edited
+            RegisterOutcome::Edited
         );
         // Put once more, it changes nothing.
         assert!(
@@ -787,7 +801,7 @@ fn an_instance_is_of_the_document_that_was_put_last() {
         assert_eq!(published[0].launch_request, None);
         assert_eq!(
             registry.register(fresh("i-11111111"), now()).await.unwrap(),
-            Registered::Known
+            RegisterOutcome::Known
         );
     });
 }
@@ -834,7 +848,7 @@ fn a_deleted_instance_is_gone_with_its_record_whatever_state_it_was_in() {
         );
         assert_eq!(
             registry.register(demo_instance(), now()).await.unwrap(),
-            Registered::New
+            RegisterOutcome::New
         );
         assert_ne!(
             registry.snapshot().entry(&id).unwrap().launch_epoch,
@@ -849,12 +863,12 @@ fn a_deleted_instance_is_gone_with_its_record_whatever_state_it_was_in() {
             .await;
         assert_eq!(
             registry.register(demo_instance(), now()).await.unwrap(),
-            Registered::Terminated
+            RegisterOutcome::Terminated
         );
         delete(&registry).await.unwrap();
         assert_eq!(
             registry.register(demo_instance(), now()).await.unwrap(),
-            Registered::New
+            RegisterOutcome::New
         );
 
         // One whose record can't be read.
@@ -863,12 +877,12 @@ fn a_deleted_instance_is_gone_with_its_record_whatever_state_it_was_in() {
         let registry = open();
         assert_eq!(
             registry.register(demo_instance(), now()).await.unwrap(),
-            Registered::Unreadable
+            RegisterOutcome::Unreadable
         );
         delete(&registry).await.unwrap();
         assert_eq!(
             registry.register(demo_instance(), now()).await.unwrap(),
-            Registered::New
+            RegisterOutcome::New
         );
     });
 }
@@ -876,7 +890,7 @@ fn a_deleted_instance_is_gone_with_its_record_whatever_state_it_was_in() {
 #[test]
 fn an_instance_whose_record_could_not_be_removed_stays() {
     run(async {
-        let store = Failing::leaving(Left::Old);
+        let store = Failing::leaving(StoredState::Previous);
         let registry = with_demo(Arc::clone(&store) as Arc<dyn Store>).await;
         store.fails.store(true, Ordering::Relaxed);
         let failed = registry

@@ -84,7 +84,7 @@ impl Transaction {
             .any(|change| change.instance.instance_id == *id);
         is_made
             || self.snapshot.entry(id).is_some()
-            || self.snapshot.doubt(id).is_some()
+            || self.snapshot.quarantine_reason(id).is_some()
             || self.buried.contains(id)
     }
 
@@ -120,7 +120,7 @@ impl Transaction {
 
     /// Whether this instance was terminated and is shown no longer, while its record keeps its document from bringing it
     /// back.
-    pub fn is_buried(&self, id: &InstanceId) -> bool {
+    pub fn is_tombstone(&self, id: &InstanceId) -> bool {
         self.buried.contains(id)
     }
 

@@ -122,7 +122,7 @@ fn events_are_for_one_for_those_with_a_tag_or_for_all() {
     imdsd(&daemon, &["event", "rebalance", "--tag", "team=web"])
         .refused(1, &["no instance has the tag"]);
     imdsd(&daemon, &["event", "spot", "--in", "soon", "--all"])
-        .refused(2, &["a length of time is 5s"]);
+        .refused(2, &["a duration looks like 5s"]);
     imdsd(&daemon, &["event", "spot", "--at", "10:00", "--all"])
         .refused(2, &["a time is 2026-06-01T10:00:00Z"]);
     imdsd(

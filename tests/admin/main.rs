@@ -6,6 +6,7 @@ mod support;
 mod command_line;
 mod events;
 mod explain;
+mod files;
 mod instances;
 mod operator;
 mod socket;

@@ -13,7 +13,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use imdsd::registry::file::{Looked, look};
+use imdsd::registry::file::{StoredInstances, read_state_directory};
 use serde_json::{Value, json};
 
 use crate::support::{Daemon, PATIENCE, ask, call, call_on, element, free_port, spawn_by};
@@ -226,11 +226,11 @@ impl Model {
 
 /// What the files say, without the daemon.
 fn on_disk(state: &Path, tally: &mut Tally) -> Vec<Option<Values>> {
-    let Looked {
+    let StoredInstances {
         instances,
         unreadable,
         account_unreadable,
-    } = look(state).unwrap();
+    } = read_state_directory(state).unwrap();
     unreadable
         .iter()
         .chain(&account_unreadable)

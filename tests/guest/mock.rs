@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use imdsd::document::aemm;
-use imdsd::document::aemm::Command;
+use imdsd::document::aemm::MockCommand;
 use imdsd::guest::tree;
 use imdsd::instance::{Attachment, Instance};
 use serde_json::{Value, json};
@@ -14,7 +14,7 @@ const SAVED: &str = include_str!("../data/aemm-config-saved.json");
 
 fn served(config: &str) -> Host {
     let start = "2026-05-17T08:30:00Z".parse().unwrap();
-    let mock = aemm::parse(Path::new("aemm.json"), config, Command::All, start)
+    let mock = aemm::parse(Path::new("aemm.json"), config, MockCommand::All, start)
         .unwrap_or_else(|faults| panic!("{faults:#?}"));
     let mut instance: Instance = mock.instance;
     assert_eq!(tree::faults(&instance), []);

@@ -1,5 +1,7 @@
 //! The house: which module may lean on which. The `use` lines are read and held against the table.
 
+mod docs;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 

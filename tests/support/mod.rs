@@ -337,17 +337,39 @@ impl Namespace {
     /// The control endpoint in there.
     pub const CONTROL: &str = "127.0.0.1:1339";
 
-    /// `None`, and the skip is said, on a machine that lets the test make none.
-    pub fn new(test: &str) -> Option<Namespace> {
-        const PREPARE: &str = "ip link set lo up && ip address add 169.254.169.254/32 dev lo \
-             && ip address add fd00:ec2::254/128 dev lo nodad";
-        Namespace::prepared(test, PREPARE)
+    /// Shell commands that put EC2's metadata addresses on the loopback interface.
+    const METADATA_ADDRESSES: &str = "ip link set lo up \
+         && ip address add 169.254.169.254/32 dev lo \
+         && ip address add fd00:ec2::254/128 dev lo nodad";
+
+    /// Creates a namespace with EC2's metadata addresses on its loopback interface.
+    ///
+    /// Panics, with the reason, on a machine that does not allow it.
+    pub fn with_metadata_addresses() -> Namespace {
+        Namespace::with_setup(Namespace::METADATA_ADDRESSES)
     }
 
-    /// The same with nothing in it but what these lines of shell do.
+    /// Creates a namespace and runs these shell commands in it; panics, with the reason, if that fails.
     ///
-    /// Its mounts are its own too, so that `/run/netns` can be: what is mounted and named there vanishes with it.
+    /// It has its own mounts too, so that a test can mount its own `/run/netns`: what is mounted and
+    /// named there disappears with the namespace.
+    pub fn with_setup(setup: &str) -> Namespace {
+        Namespace::create(setup).unwrap_or_else(|reason| missing(&reason))
+    }
+
+    /// Deprecated: use `with_metadata_addresses`.
+    pub fn new(test: &str) -> Option<Namespace> {
+        Namespace::prepared(test, Namespace::METADATA_ADDRESSES)
+    }
+
+    /// Deprecated: use `with_setup`.
     pub fn prepared(test: &str, prepare: &str) -> Option<Namespace> {
+        Namespace::create(prepare)
+            .map_err(|reason| skip(test, &reason))
+            .ok()
+    }
+
+    fn create(prepare: &str) -> Result<Namespace, String> {
         // It lives as long as its standard input is open, which is as long as the test lives, and ten minutes at most.
         let hold = format!("{prepare} && echo ready && exec timeout 600 cat");
         let mut unshare = Command::new("unshare");
@@ -365,10 +387,7 @@ impl Namespace {
             .stderr(Stdio::piped());
         let mut holder = match unshare.spawn() {
             Ok(holder) => holder,
-            Err(reason) => {
-                skip(test, &format!("unshare can't be run: {reason}"));
-                return None;
-            }
+            Err(reason) => return Err(format!("unshare (util-linux): {reason}")),
         };
         let mut line = String::new();
         BufReader::new(holder.stdout.take().unwrap())
@@ -378,19 +397,15 @@ impl Namespace {
             let mut reason = String::new();
             let _ = holder.stderr.take().unwrap().read_to_string(&mut reason);
             let _ = holder.wait();
-            skip(
-                test,
-                &format!(
-                    "no network namespace with the metadata addresses: {}",
-                    reason.trim()
-                ),
-            );
-            return None;
+            return Err(format!(
+                "network namespaces (root, or unprivileged user namespaces): {}",
+                reason.trim()
+            ));
         }
         let outside = std::fs::read_link("/proc/self/ns/net").unwrap();
         let inside = std::fs::read_link(format!("/proc/{}/ns/net", holder.id())).unwrap();
         assert_ne!(inside, outside, "the namespace is the machine's own");
-        Some(Namespace { holder, outside })
+        Ok(Namespace { holder, outside })
     }
 
     /// A command that runs in here and with nothing of the machine's environment but the path.
@@ -450,19 +465,38 @@ pub struct MetadataService {
 }
 
 impl MetadataService {
-    /// Serves one instance, of any of the three forms of a document, changed as the test wants.
+    /// Deprecated: use `serve`.
     pub fn start(
         test: &str,
         document: &str,
         change: impl FnOnce(&mut Value),
     ) -> Option<MetadataService> {
-        const PREPARE: &str = "mount -t tmpfs none /run && mkdir /run/netns && ip link set lo up \
-             && sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 && ip netns add guest \
-             && ip link add tap0 type veth peer name wire0 netns guest && ip link set tap0 up && ip -n guest link set lo up \
-             && nsenter --net=/run/netns/guest sysctl -qw net.ipv6.conf.wire0.accept_dad=0 \
-             && ip -n guest link set wire0 up && ip -n guest address add 10.0.0.5/24 dev wire0 \
-             && ip -n guest route add 169.254.169.254 dev wire0 && ip -n guest -6 route add fd00:ec2::254 dev wire0";
-        let host = Namespace::prepared(test, PREPARE)?;
+        let host = Namespace::prepared(test, MetadataService::SETUP)?;
+        Some(MetadataService::on(host, document, change))
+    }
+
+    /// Serves one instance to the guest: a document in any of the three accepted shapes, with the
+    /// test's changes.
+    ///
+    /// Panics on a machine without network namespaces.
+    pub fn serve(document: &str, change: impl FnOnce(&mut Value)) -> MetadataService {
+        MetadataService::on(
+            Namespace::with_setup(MetadataService::SETUP),
+            document,
+            change,
+        )
+    }
+
+    const SETUP: &str = "mount -t tmpfs none /run && mkdir /run/netns && ip link set lo up \
+         && sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 \
+         && ip netns add guest && ip link add tap0 type veth peer name wire0 netns guest \
+         && ip link set tap0 up && ip -n guest link set lo up \
+         && nsenter --net=/run/netns/guest sysctl -qw net.ipv6.conf.wire0.accept_dad=0 \
+         && ip -n guest link set wire0 up && ip -n guest address add 10.0.0.5/24 dev wire0 \
+         && ip -n guest route add 169.254.169.254 dev wire0 \
+         && ip -n guest -6 route add fd00:ec2::254 dev wire0";
+
+    fn on(host: Namespace, document: &str, change: impl FnOnce(&mut Value)) -> MetadataService {
         let directory = tempfile::tempdir().unwrap();
         let mut document: Value = serde_json::from_str(document).unwrap();
         let instance = instance_of(&mut document);
@@ -488,7 +522,7 @@ impl MetadataService {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-                Ok(line) if line["message"] == "ready" => return Some(service),
+                Ok(line) if line["message"] == "ready" => return service,
                 Ok(_) => {}
                 Err(_) => panic!("it is not ready; status {:?}", service.child.try_wait()),
             }
@@ -549,16 +583,49 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Says that a test can't run here. Under `tests/all` that is a failure.
+/// Panics when something that a test needs is missing.
 ///
-/// It writes past the test harness's capture, so that plain `cargo test` shows it too.
+/// Tests that need more than cargo are `#[ignore]`d, so that a plain `cargo test` reports them as
+/// ignored; `tests/all` installs what they need and runs them.
+pub fn require(present: bool, needed: &str) {
+    if !present {
+        missing(needed);
+    }
+}
+
+/// Panics: this test needs something that is not there.
+fn missing(needed: &str) -> ! {
+    panic!("this test needs {needed}; run it with tests/all, which installs what tests need");
+}
+
+/// Panics unless this process is root, which tests need that create users' processes, mounts or devices.
+pub fn require_root() {
+    require(is_root(), "root");
+}
+
+/// Panics unless a program of this name is on the path (`sbin` folders included).
+pub fn require_program(name: &str) {
+    let path = path_with_sbin();
+    let found = std::env::split_paths(&path).any(|folder| folder.join(name).is_file());
+    require(found, &format!("the program {name}"));
+}
+
+/// Returns the Python of the virtual environment that `tests/all` creates, with boto3 and the AWS
+/// CLI; panics when it is missing.
+pub fn venv_python() -> PathBuf {
+    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
+    require(python.exists(), "the virtual environment .venv");
+    python
+}
+
+/// Deprecated: use `require`, `require_root`, `require_program` and `#[ignore]`.
 pub fn skip(test: &str, reason: &str) {
     let line = format!("SKIPPED {test}: {reason}\n");
     let _ = std::io::stderr().write_all(line.as_bytes());
     assert!(std::env::var_os("IMDSD_TESTS_ALL").is_none(), "{line}");
 }
 
-/// The Python of the virtual environment that `tests/all` makes, with boto3 and the AWS CLI; `None` when it is not there.
+/// Deprecated: use `venv_python`.
 pub fn python() -> Option<PathBuf> {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
     python.exists().then_some(python)

@@ -5,7 +5,7 @@ use crate::control::error::{Code, Ec2Error};
 use crate::control::params::{Parameters, flag};
 use crate::control::xml::Document;
 use crate::instance::tags::{MAX_KEY_LENGTH, MAX_TAGS, MAX_VALUE_LENGTH};
-use crate::instance::{InstanceId, Switch, Tag};
+use crate::instance::{InstanceId, Tag};
 use crate::registry::Transaction;
 
 /// The input of one call.
@@ -48,9 +48,8 @@ impl CreateTags {
                     .expect("it has an entry");
                 add(&mut instance.tags, &tags);
                 refuse_too_many(&instance.tags)?;
-                if instance.metadata_options.instance_metadata_tags == Switch::Enabled {
-                    refuse_keys_unfit_for_metadata(tags.iter().map(|tag| tag.key.as_str()))?;
-                }
+                let shown = instance.metadata_options.instance_metadata_tags;
+                refuse_keys_unfit_for_metadata(&tags, shown)?;
                 refuse_new_faults(Some(&before.instance), instance)?;
             }
             if dry_run {

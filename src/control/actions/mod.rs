@@ -50,9 +50,11 @@ use crate::control::access_keys::AccessKeys;
 use crate::document;
 use crate::instance::{
     HopLimit, HttpTokens, Instance, InstanceId, InstanceState, MetadataOptions, OptionsUpdate,
-    Switch,
+    Switch, Tag, tags::keys_unfit_for_metadata,
 };
-use crate::registry::{Changed, Entry, OptionsState, Registry, Snapshot, Transaction, UpdateError};
+use crate::registry::{
+    Entry, OptionsState, PartialEffect, Registry, Snapshot, Transaction, UpdateError,
+};
 use crate::sigv4::{Regions, Verified};
 use change_instance_state::{ChangeInstanceState, StateChange};
 use create_tags::CreateTags;
@@ -366,8 +368,8 @@ impl Call<'_> {
                 UpdateError::Store(error, changed) => {
                     tracing::error!(%request_id, "control: can't store a change: {error}");
                     let left = match changed {
-                        Changed::Nothing => "Nothing was changed.",
-                        Changed::Perhaps => perhaps,
+                        PartialEffect::None => "Nothing was changed.",
+                        PartialEffect::Possible => perhaps,
                     };
                     Ec2Error::new(
                         Code::InternalError,
@@ -468,7 +470,10 @@ impl Caller {
             });
             self.may(action, attributes, target)?;
         }
-        if let Some((id, doubt)) = ids.iter().find_map(|id| Some((id, snapshot.doubt(id)?))) {
+        if let Some((id, doubt)) = ids
+            .iter()
+            .find_map(|id| Some((id, snapshot.quarantine_reason(id)?)))
+        {
             return Err(Ec2Error::quarantined(id, doubt));
         }
         let absent: Vec<_> = ids
@@ -679,14 +684,9 @@ fn refuse_new_faults(before: Option<&Instance>, after: &Instance) -> Result<(), 
 }
 
 /// EC2's sentence for a tag key that metadata can't show. The doubled backslash is its own.
-fn refuse_keys_unfit_for_metadata<'k>(
-    keys: impl IntoIterator<Item = &'k str>,
-) -> Result<(), Ec2Error> {
-    match keys
-        .into_iter()
-        .find(|key| !crate::instance::tags::key_fits_metadata(key))
-    {
-        Some(key) => Err(Ec2Error::invalid_value(format!(
+fn refuse_keys_unfit_for_metadata(tags: &[Tag], shown: Switch) -> Result<(), Ec2Error> {
+    match keys_unfit_for_metadata(tags, shown).next() {
+        Some((_, key)) => Err(Ec2Error::invalid_value(format!(
             "'{key}' is not a valid tag key. Tag keys must match pattern ([0-9a-zA-Z\\\\-_+=,.@:]{{1,255}}), and must not \
              be a reserved name ('.', '..', '_index')"
         ))),

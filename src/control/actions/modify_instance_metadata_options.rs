@@ -13,7 +13,7 @@ use super::{
 use crate::control::error::{Code, Ec2Error};
 use crate::control::params::{Parameters, flag};
 use crate::control::xml::Document;
-use crate::instance::{HttpTokens, Instance, InstanceId, InstanceState, OptionsUpdate, Switch};
+use crate::instance::{HttpTokens, Instance, InstanceId, InstanceState, OptionsUpdate};
 use crate::registry::{OptionsState, Transaction};
 
 /// The input of one call: complete and well-formed, not checked against the instance yet.
@@ -136,10 +136,8 @@ fn may_modify(
             return Err(Ec2Error::new(Code::UnsupportedOperation, message));
         }
     }
-    match update.instance_metadata_tags {
-        Some(Switch::Enabled) => {
-            refuse_keys_unfit_for_metadata(instance.tags.iter().map(|tag| tag.key.as_str()))
-        }
-        Some(Switch::Disabled) | None => Ok(()),
-    }
+    let shown = update.instance_metadata_tags;
+    shown.map_or(Ok(()), |shown| {
+        refuse_keys_unfit_for_metadata(&instance.tags, shown)
+    })
 }

@@ -30,7 +30,7 @@ use crate::control::xml::Document;
 use crate::document;
 use crate::instance::{
     IamInstanceProfile, ImdsSupport, Instance, InstanceId, InstanceState, Monitoring,
-    OptionsUpdate, SecurityGroup, Switch, Tag, region_of_zone,
+    OptionsUpdate, SecurityGroup, Tag, region_of_zone,
 };
 use crate::registry::{Entry, OptionsState, Snapshot, Transaction};
 
@@ -330,12 +330,7 @@ impl RunInstances {
             // 3. The account, the tags, everything that a document may not say either, and how many there may be.
             refuse_optional_tokens(defaults.allow_launch(options.http_tokens))?;
             refuse_too_many(&first.tags)?;
-            match options.instance_metadata_tags {
-                Switch::Enabled => {
-                    refuse_keys_unfit_for_metadata(first.tags.iter().map(|tag| tag.key.as_str()))?
-                }
-                Switch::Disabled => {}
-            }
+            refuse_keys_unfit_for_metadata(&first.tags, options.instance_metadata_tags)?;
             refuse_new_faults(None, &first)?;
             let room = MAX_INSTANCES
                 .saturating_sub(transaction.before().entries().count())

@@ -1804,9 +1804,9 @@ async fn defaults_that_could_not_be_stored_may_have_been_changed() {
         ) -> Result<(), StoreError> {
             let reason = std::io::Error::other("disk");
             Err(StoreError {
-                doing: "write".into(),
+                action: "write".into(),
                 reason,
-                left: crate::registry::Left::Unknown,
+                stored: crate::registry::StoredState::Unknown,
             })
         }
     }

@@ -22,8 +22,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-use crate::config::{self, Config, Interfaces};
-use crate::daemon::StartFault;
+use crate::config::{self, Config, InterfaceSettings};
+use crate::daemon::StartError;
 use crate::daemon::connection_limits::ConnectionLimits;
 use crate::guest::gate;
 use crate::host::addresses::DesiredAddresses;
@@ -34,15 +34,15 @@ use crate::net::ingress::{self, Ingress};
 use crate::net::status;
 use crate::net::{self, DrainControl, Limits};
 use crate::origin::{Family, Origin};
-use crate::registry::{Claim, Entry, Registry, Snapshot};
+use crate::registry::{Claimants, Entry, Registry, Snapshot};
 
 /// How many sockets are opened before others get their turn: guests are answered meanwhile.
 const OPENED_AT_ONCE: usize = 16;
 
 /// All ways in.
 pub struct Listeners {
-    listeners: Vec<config::Listener>,
-    interfaces: Option<Interfaces>,
+    listeners: Vec<config::ListenerSettings>,
+    interfaces: Option<InterfaceSettings>,
     head: Duration,
     answering: Arc<dyn GuestService>,
     open: BTreeMap<Key, OpenListener>,
@@ -155,7 +155,7 @@ impl Listeners {
         links: &Links,
         connection_limits: &ConnectionLimits,
         on_bind_error: OnBindError,
-    ) -> Result<(), StartFault> {
+    ) -> Result<(), StartError> {
         let snapshot = registry.snapshot();
         let asked = self.asked(&snapshot);
         let presences = self.presences(&asked, &snapshot, links);
@@ -221,7 +221,7 @@ impl Listeners {
                         let is_configured =
                             matches!(key, Key::Listener(_)) && socket.family == Family::Ipv4;
                         if on_bind_error == OnBindError::Fail && is_configured {
-                            return Err(StartFault::Listen(socket.address, reason));
+                            return Err(StartError::Listen(socket.address, reason));
                         }
                         socket.tell_refused(key, &reason, self.faults.get(key.name()));
                     }
@@ -308,7 +308,7 @@ impl Listeners {
         presences
     }
 
-    /// Interfaces by which another instance's guest comes in, too: a bridge hears its ports, and a device for a VLAN hears
+    /// InterfaceSettings by which another instance's guest comes in, too: a bridge hears its ports, and a device for a VLAN hears
     /// whoever may tag on what it stands on. Guests that are known by more than the interface lose nothing by it: ports by
     /// their marks, and those whose addresses can be trusted. Whoever claims a listener in counts, served there or not.
     fn reached_by_others(&self, snapshot: &Snapshot, links: &Links) -> BTreeMap<Key, String> {
@@ -515,7 +515,7 @@ impl Listeners {
         let name = key.name();
         let ingress: Arc<dyn Ingress> = match key {
             Key::Listener(name) => {
-                let config::Listener {
+                let config::ListenerSettings {
                     anti_spoofed,
                     interface,
                     ..
@@ -584,11 +584,11 @@ impl Listeners {
     }
 
     /// A document may claim one that the configuration does not have.
-    fn listener_named(&self, name: &str) -> Option<&config::Listener> {
+    fn listener_named(&self, name: &str) -> Option<&config::ListenerSettings> {
         self.listeners.iter().find(|listener| listener.name == name)
     }
 
-    fn listener(&self, name: &str) -> &config::Listener {
+    fn listener(&self, name: &str) -> &config::ListenerSettings {
         self.listener_named(name)
             .expect("only configured listeners are asked for")
     }
@@ -635,17 +635,17 @@ impl Listeners {
         let mut unserved = BTreeSet::new();
         for (attachment, claim) in snapshot.claims() {
             match (claim, self.unserved_by(attachment)) {
-                (Claim::Disputed(several), _) => {
+                (Claimants::Conflict(several), _) => {
                     let several: Vec<&str> = several.iter().map(InstanceId::as_str).collect();
                     unserved.insert(format!(
                         "{attachment} is claimed by {}: none is served there",
                         several.join(" and ")
                     ));
                 }
-                (Claim::Held(id), Some(reason)) => {
+                (Claimants::One(id), Some(reason)) => {
                     unserved.insert(format!("{id} is attached to {attachment}, and {reason}"));
                 }
-                (Claim::Held(_), None) => {}
+                (Claimants::One(_), None) => {}
             }
         }
         for fault in unserved.difference(&self.unserved) {

@@ -22,8 +22,8 @@ use serde_json::{Map, Value};
 use crate::document;
 use crate::document::{JsonFile, Place, is_authorized_key, near_miss};
 use crate::fault::Fault;
-use crate::instance::events::overrides::Overridden;
-use crate::instance::events::timeline::{Change, Step};
+use crate::instance::events::overrides::PathOverride;
+use crate::instance::events::timeline::{Step, TimelineChange};
 use crate::instance::events::{
     Maintenance, MaintenanceCode, MaintenanceState, Rebalance, SPOT_NOTICE, SpotAction,
     SpotInterruption, TargetLifecycleState,
@@ -32,6 +32,7 @@ use crate::instance::{
     CredentialSource, HttpTokens, Instance, InstanceId, Ipv6Address, Monitoring, NetworkInterface,
     Overrides, StaticCredentials, Tag, tags,
 };
+use crate::plain_file;
 use crate::secret::Secret;
 
 /// The port of the mock.
@@ -52,7 +53,7 @@ pub struct Mock {
 
 /// The mock's commands: which events happen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Command {
+pub enum MockCommand {
     /// None was given: spot and scheduled events, and what else the file names.
     #[default]
     All,
@@ -65,8 +66,8 @@ pub enum Command {
 }
 
 /// Reads a configuration of the mock, which starts now.
-pub fn read(file: &Path, command: Command, start: Timestamp) -> Result<Mock, Vec<Fault>> {
-    match std::fs::read_to_string(file) {
+pub fn read(file: &Path, command: MockCommand, start: Timestamp) -> Result<Mock, Vec<Fault>> {
+    match plain_file::read_text(file, plain_file::MAX_BYTES) {
         Ok(text) => parse(file, &text, command, start),
         Err(reason) => Err(vec![Fault::of_file(
             file,
@@ -79,7 +80,7 @@ pub fn read(file: &Path, command: Command, start: Timestamp) -> Result<Mock, Vec
 pub fn parse(
     file: &Path,
     text: &str,
-    command: Command,
+    command: MockCommand,
     start: Timestamp,
 ) -> Result<Mock, Vec<Fault>> {
     let json = JsonFile::of(file, text)?;
@@ -495,8 +496,8 @@ impl Mapping<'_> {
         for (leaf, value) in LEAVES.iter().zip(given) {
             let of_base = before.path(leaf.path);
             let by_default = || match base.imds.overrides.of(&of_base) {
-                Overridden::Set(text) => Some(text.to_string()),
-                Overridden::Hidden | Overridden::Untouched => (leaf.shown)(base),
+                PathOverride::Set(text) => Some(text.to_string()),
+                PathOverride::Hidden | PathOverride::NotOverridden => (leaf.shown)(base),
             };
             let value = value.or_else(by_default);
             let path = now.path(leaf.path);
@@ -718,7 +719,7 @@ impl Mapping<'_> {
     }
 
     /// What happens, and when. What EC2 would not show yet is absent until then.
-    fn steps(&mut self, command: Command, instance: &mut Instance) -> Vec<Step> {
+    fn steps(&mut self, command: MockCommand, instance: &mut Instance) -> Vec<Step> {
         let told = self.moment("mock-trigger-time", "mock-delay-sec");
         let recommended = self.moment("rebalance-trigger-time", "rebalance-delay-sec");
         let mut steps = Vec::new();
@@ -741,7 +742,7 @@ impl Mapping<'_> {
             "spot-itn.termination-time",
         ]);
         let notice = self.time("spot.rebalance-rec-time");
-        if matches!(command, Command::All | Command::Spot) {
+        if matches!(command, MockCommand::All | MockCommand::Spot) {
             let time = time.or(told.checked_add(lead).ok()).unwrap_or(told);
             let spot = SpotInterruption {
                 action,
@@ -750,22 +751,22 @@ impl Mapping<'_> {
             };
             steps.push(Step {
                 at: told,
-                set: Change::Spot(spot),
+                set: TimelineChange::Spot(spot),
             });
             let rebalance = Rebalance {
                 notice_time: notice.unwrap_or(recommended),
             };
             steps.push(Step {
                 at: recommended,
-                set: Change::Rebalance(rebalance),
+                set: TimelineChange::Rebalance(rebalance),
             });
         }
 
         let event = self.maintenance();
-        if matches!(command, Command::All | Command::Events) {
+        if matches!(command, MockCommand::All | MockCommand::Events) {
             steps.push(Step {
                 at: told,
-                set: Change::Maintenance(event),
+                set: TimelineChange::Maintenance(event),
             });
         }
 
@@ -774,11 +775,11 @@ impl Mapping<'_> {
         let is_named = self.given.keys().any(named);
         let ended = self.moment("asg-termination-trigger-time", "asg-termination-delay-sec");
         let states = self.lifecycle();
-        if command == Command::AsgLifecycle || (command == Command::All && is_named) {
+        if command == MockCommand::AsgLifecycle || (command == MockCommand::All && is_named) {
             instance.imds.events.target_lifecycle_state = Some(TargetLifecycleState::InService);
             let state = |(at, state)| Step {
                 at,
-                set: Change::TargetLifecycleState(state),
+                set: TimelineChange::TargetLifecycleState(state),
             };
             match states.is_empty() {
                 true => steps.push(state((ended, TargetLifecycleState::Terminated))),
@@ -1117,13 +1118,13 @@ mod tests {
         start() + SignedDuration::from_secs(second)
     }
 
-    fn of(config: &Value, command: Command) -> Result<Mock, Vec<String>> {
+    fn of(config: &Value, command: MockCommand) -> Result<Mock, Vec<String>> {
         let mock = parse(Path::new("a.json"), &config.to_string(), command, start());
         mock.map_err(|faults| faults.iter().map(Fault::to_string).collect())
     }
 
     fn read(config: Value) -> Mock {
-        of(&config, Command::All).unwrap_or_else(|faults| panic!("{faults:#?}"))
+        of(&config, MockCommand::All).unwrap_or_else(|faults| panic!("{faults:#?}"))
     }
 
     fn warnings(mock: &Mock) -> Vec<&str> {
@@ -1151,7 +1152,7 @@ mod tests {
     #[test]
     fn a_saved_configuration_is_the_mocks_defaults_too() {
         let text = include_str!("../../../tests/data/aemm-config-saved.json");
-        let mock = parse(Path::new("a.json"), text, Command::All, start())
+        let mock = parse(Path::new("a.json"), text, MockCommand::All, start())
             .unwrap_or_else(|faults| panic!("{faults:#?}"));
         assert_eq!(
             warnings(&mock),
@@ -1220,7 +1221,7 @@ mod tests {
         ] {
             assert_eq!(
                 instance.imds.overrides.of(&path),
-                Overridden::Set(text),
+                PathOverride::Set(text),
                 "{path}"
             );
         }
@@ -1232,7 +1233,7 @@ mod tests {
         ] {
             assert_eq!(
                 instance.imds.overrides.of(path),
-                Overridden::Untouched,
+                PathOverride::NotOverridden,
                 "{path}"
             );
         }
@@ -1252,21 +1253,21 @@ mod tests {
         let overrides = &mock.instance.imds.overrides;
         let macs = "meta-data/network/interfaces/macs";
         for (path, said) in [
-            (format!("{macs}/BAR/device-number"), Overridden::Set("0")),
+            (format!("{macs}/BAR/device-number"), PathOverride::Set("0")),
             (
                 format!("{macs}/0e:49:61:0f:c3:77/device-number"),
-                Overridden::Hidden,
+                PathOverride::Hidden,
             ),
             (
                 format!("{macs}/0e:49:61:0f:c3:77/vpc-id"),
-                Overridden::Untouched,
+                PathOverride::NotOverridden,
             ),
             (
                 "meta-data/own/ami".to_string(),
-                Overridden::Set("ami-0a887e401f7654935"),
+                PathOverride::Set("ami-0a887e401f7654935"),
             ),
-            ("meta-data/ami-id".to_string(), Overridden::Hidden),
-            ("meta-data/kernel-id".to_string(), Overridden::Hidden),
+            ("meta-data/ami-id".to_string(), PathOverride::Hidden),
+            ("meta-data/kernel-id".to_string(), PathOverride::Hidden),
         ] {
             assert_eq!(overrides.of(&path), said, "{path}");
         }
@@ -1293,12 +1294,12 @@ mod tests {
     #[test]
     #[rustfmt::skip]
     fn events_happen_when_the_mocks_would() {
-        let all = Command::All;
+        let all = MockCommand::All;
         for (config, command, second, expected) in [
             (json!({}), all, 0, (true, true, true, false, "")),
-            (json!({}), Command::Spot, 0, (true, true, false, false, "")),
-            (json!({}), Command::Events, 0, (false, false, true, false, "")),
-            (json!({}), Command::AsgLifecycle, 0, (false, false, false, false, "Terminated")),
+            (json!({}), MockCommand::Spot, 0, (true, true, false, false, "")),
+            (json!({}), MockCommand::Events, 0, (false, false, true, false, "")),
+            (json!({}), MockCommand::AsgLifecycle, 0, (false, false, false, false, "Terminated")),
             (json!({ "mock-delay-sec": 12 }), all, 11, (false, true, false, false, "")),
             (json!({ "mock-delay-sec": "12" }), all, 12, (true, true, true, false, "")),
             (json!({ "mock-delay-sec": 12, "mock-trigger-time": "2026-05-17T03:30:20-05:00" }), all, 19, (false, true, false, false, "")),
@@ -1313,8 +1314,8 @@ mod tests {
             (json!({ "mock-ip-count": 0 }), all, 0, (false, false, false, false, "")),
             (json!({ "asg-termination-delay-sec": 3 }), all, 2, (true, true, true, false, "InService")),
             (json!({ "asg-termination-delay-sec": 3 }), all, 3, (true, true, true, false, "Terminated")),
-            (json!({ "asg-termination-trigger-time": "2026-05-17T08:30:09Z" }), Command::AsgLifecycle, 8, (false, false, false, false, "InService")),
-            (json!({ "asg-termination-trigger-time": "2026-05-17T08:30:09Z" }), Command::AsgLifecycle, 9, (false, false, false, false, "Terminated")),
+            (json!({ "asg-termination-trigger-time": "2026-05-17T08:30:09Z" }), MockCommand::AsgLifecycle, 8, (false, false, false, false, "InService")),
+            (json!({ "asg-termination-trigger-time": "2026-05-17T08:30:09Z" }), MockCommand::AsgLifecycle, 9, (false, false, false, false, "Terminated")),
             (json!({ "autoscaling": { "target-lifecycle-state": ["InService", "2m", "Terminated"] } }), all, 119, (true, true, true, false, "InService")),
             (json!({ "autoscaling": { "target-lifecycle-state": ["InService", "2m", "Terminated"] } }), all, 120, (true, true, true, false, "Terminated")),
         ] {
@@ -1540,7 +1541,7 @@ mod tests {
             let mock = parse(
                 Path::new("a.json"),
                 &config.to_string(),
-                Command::All,
+                MockCommand::All,
                 start(),
             );
             let faults = mock.map(|mock| mock.port).expect_err(&config.to_string());
@@ -1551,7 +1552,7 @@ mod tests {
             assert_eq!(seen, fields, "{config} {faults:#?}");
         }
         let text = "{\n\"metadata\": { \"values\": {\n\"mac\": \"FOO\" } } }";
-        let faults = parse(Path::new("a.json"), text, Command::All, start())
+        let faults = parse(Path::new("a.json"), text, MockCommand::All, start())
             .map(|mock| mock.port)
             .unwrap_err();
         assert!(

@@ -14,7 +14,7 @@
 //! one before stays good for as long. The ring lives in the runtime directory: tokens survive a restart of the daemon and
 //! end with a reboot of the host, whose clock starts anew.
 
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -30,7 +30,7 @@ use tracing::warn;
 use crate::clock::Moment;
 use crate::guest::gate::{Admitted, Issuing};
 use crate::ownership;
-use crate::plain_file::{self, Links};
+use crate::plain_file::{self, PlainFile, Symlinks};
 use crate::registry::Entry;
 
 /// A token's length in characters.
@@ -290,11 +290,9 @@ fn read_private(path: &Path) -> io::Result<Option<Vec<u8>>> {
         );
         Ok(None)
     };
-    match plain_file::open(path, Links::Refused) {
-        Ok((mut file, found)) if ownership::is_private(&found) => {
-            let mut bytes = Vec::new();
-            file.read_to_end(&mut bytes)?;
-            Ok(Some(bytes))
+    match PlainFile::open(path, Symlinks::Refuse) {
+        Ok(file) if ownership::is_private(file.metadata()) => {
+            file.read_bytes(plain_file::MAX_BYTES).map(Some)
         }
         Ok(_) => refused(&"it is not this user's alone (mode 0600)"),
         Err(reason) if reason.kind() == io::ErrorKind::NotFound => Ok(None),

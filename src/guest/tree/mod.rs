@@ -19,8 +19,8 @@ use crate::fault::FieldFault;
 use crate::guest::Precomputed;
 use crate::guest::gate::{Admitted, Delivery, Reading};
 use crate::guest::path::{DataPath, LATEST, VERSIONS, Version};
-use crate::instance::events::overrides::Overridden;
-use crate::instance::events::timeline::{Change, Override};
+use crate::instance::events::overrides::PathOverride;
+use crate::instance::events::timeline::{Override, TimelineChange};
 use crate::instance::tags::Tag;
 use crate::instance::{
     Events, Instance, ManagedSshKey, NetworkInterface, Overrides, PrivateAddress, Switch,
@@ -193,7 +193,7 @@ pub fn faults(instance: &Instance) -> Vec<FieldFault> {
     let overrides = &instance.imds.overrides;
     let set = overrides
         .paths()
-        .filter(|path| matches!(overrides.of(path), Overridden::Set(_)));
+        .filter(|path| matches!(overrides.of(path), PathOverride::Set(_)));
     let now = set.map(|path| (format!("Imds.Overrides.{path}"), path));
     let later = instance
         .imds
@@ -202,7 +202,7 @@ pub fn faults(instance: &Instance) -> Vec<FieldFault> {
         .iter()
         .enumerate()
         .filter_map(|(index, step)| match &step.set {
-            Change::Override(Override {
+            TimelineChange::Override(Override {
                 path,
                 value: Some(_),
             }) => Some((
@@ -336,13 +336,13 @@ struct Named<'a> {
 impl<'a> Walk<'a> {
     fn resolve(self, place: Place<'a>, rest: &[Cow<'_, str>]) -> Option<Value<'a>> {
         match self.said_of(&place.path) {
-            Overridden::Hidden => return None,
-            Overridden::Set(text) => {
+            PathOverride::Hidden => return None,
+            PathOverride::Set(text) => {
                 return rest
                     .is_empty()
                     .then(|| place.focus.text(Cow::Borrowed(text)));
             }
-            Overridden::Untouched => {}
+            PathOverride::NotOverridden => {}
         }
         let Some((name, rest)) = rest.split_first() else {
             return self.value(&place);
@@ -437,9 +437,9 @@ impl<'a> Walk<'a> {
 
     fn exists(self, place: &Place<'a>) -> bool {
         match self.said_of(&place.path) {
-            Overridden::Hidden => false,
-            Overridden::Set(_) => true,
-            Overridden::Untouched => match place.kind {
+            PathOverride::Hidden => false,
+            PathOverride::Set(_) => true,
+            PathOverride::NotOverridden => match place.kind {
                 Some(Kind::Leaf(read)) => read(place.focus).is_some(),
                 Some(Kind::Dated(read)) => read(place.focus).is_some(),
                 Some(Kind::Octets(read)) => read(place.focus).is_some(),
@@ -452,16 +452,16 @@ impl<'a> Walk<'a> {
     }
 
     fn is_leaf(self, place: &Place<'a>) -> bool {
-        matches!(self.said_of(&place.path), Overridden::Set(_))
+        matches!(self.said_of(&place.path), PathOverride::Set(_))
             || matches!(
                 place.kind,
                 Some(Kind::Leaf(_) | Kind::Dated(_) | Kind::Octets(_))
             )
     }
 
-    fn said_of(self, path: &str) -> Overridden<'a> {
+    fn said_of(self, path: &str) -> PathOverride<'a> {
         self.overrides
-            .map_or(Overridden::Untouched, |overrides| overrides.of(path))
+            .map_or(PathOverride::NotOverridden, |overrides| overrides.of(path))
     }
 
     fn join(self, path: &str, name: &str) -> String {

@@ -1,125 +1,129 @@
-//! Leaves of the metadata tree that an operator sets or hides by hand: path → text, or null.
+//! Overrides: leaves of the metadata tree that the operator sets (path → text) or hides (path →
+//! null).
 //!
-//! A path begins below the version, without a slash: `meta-data/public-ipv4`. What options or deliveries decide about can't
-//! be overridden, as that would be a way around them.
+//! A path starts below the version, without a leading slash: `meta-data/public-ipv4`. Paths that
+//! depend on metadata options, role deliveries or signatures cannot be overridden, because an
+//! override would bypass them.
 
 use std::collections::BTreeMap;
 
-use crate::fault::FieldFault;
 use serde::{Deserialize, Serialize};
+
+use crate::fault::FieldFault;
 
 /// The overrides of one instance.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Overrides(BTreeMap<String, Option<String>>);
 
-/// What an override says of a path.
+/// The override of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Overridden<'a> {
-    /// The leaf has this value.
+pub enum PathOverride<'a> {
+    /// The leaf has this text.
     Set(&'a str),
-    /// The leaf, or the directory with all below it, is absent.
+    /// The leaf, or the directory with everything below it, is absent.
     Hidden,
-    /// Nothing is said of it.
-    Untouched,
+    /// The path has no override.
+    NotOverridden,
 }
 
-/// The most bytes an override may have: as many as user data.
+/// The maximum size of an override in bytes, the same as for user data.
 pub const MAX_BYTES: usize = 16_384;
 
-/// The most overrides an instance may have, so that records stay small.
+/// The maximum number of overrides of an instance. It bounds the size of records.
 pub const MAX_OVERRIDES: usize = 256;
 
-/// Directories in which nothing can be overridden, with the reason.
-const DECIDED_ELSEWHERE: [(&str, &str); 4] = [
+/// Directories in which nothing can be overridden, and the reason.
+const FIXED_DIRECTORIES: [(&str, &str); 4] = [
     (
         "meta-data/tags",
-        "InstanceMetadataTags decides about it; change Tags",
+        "it depends on InstanceMetadataTags; change Tags",
     ),
     (
         "meta-data/iam/security-credentials",
-        "its two deliveries differ; change Imds.Role",
+        "it differs between the two role deliveries; change Imds.Role",
     ),
     (
         "meta-data/identity-credentials",
-        "its two deliveries differ",
+        "it differs between the two role deliveries",
     ),
     (
         "dynamic/instance-identity",
-        "its signatures cover one document; change the instance",
+        "the document is signed; change the instance",
     ),
 ];
 
 impl Overrides {
-    /// What is said of the path made of these segments.
-    pub fn of(&self, path: &str) -> Overridden<'_> {
+    /// Returns the override of a path.
+    pub fn of(&self, path: &str) -> PathOverride<'_> {
         match self.0.get(path) {
-            Some(Some(text)) => Overridden::Set(text),
-            Some(None) => Overridden::Hidden,
-            None => Overridden::Untouched,
+            Some(Some(text)) => PathOverride::Set(text),
+            Some(None) => PathOverride::Hidden,
+            None => PathOverride::NotOverridden,
         }
     }
 
-    /// The names directly below a directory that overrides bring; the same name may come more than once.
+    /// Returns the names directly below a directory that overrides add. A name can appear more than
+    /// once.
     pub fn below<'a>(&'a self, directory: &str) -> impl Iterator<Item = &'a str> {
         let from = format!("{directory}/");
         let paths = self.0.iter().filter(|(_, value)| value.is_some());
         paths.filter_map(move |(path, _)| path.strip_prefix(&from)?.split('/').next())
     }
 
-    /// Sets a leaf, or hides what is at the path.
+    /// Sets a leaf, or hides the path if `value` is `None`.
     pub fn put(&mut self, path: &str, value: Option<String>) {
         self.0.insert(path.to_string(), value);
     }
 
-    /// Says nothing of a path any more.
+    /// Removes the override of a path.
     pub fn restore(&mut self, path: &str) {
         self.0.remove(path);
     }
 
-    /// Whether there are more than an instance may have.
+    /// Returns whether there are more overrides than [`MAX_OVERRIDES`].
     pub fn is_full(&self) -> bool {
         self.0.len() > MAX_OVERRIDES
     }
 
-    /// What is said of too many.
+    /// Returns the message for too many overrides.
     pub fn full() -> String {
         format!("an instance has at most {MAX_OVERRIDES} overrides")
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no overrides.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Every path that is overridden.
+    /// Returns all paths with an override.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }
 
-    /// What can't be: one sentence a fault, with its path.
+    /// Returns the faults of single overrides; the field of each is the path.
     pub fn faults(&self) -> Vec<FieldFault> {
         let mut faults = Vec::new();
         for (path, value) in &self.0 {
             let mut fault = |message: String| faults.push(FieldFault::new(path, message));
             if !path.starts_with("meta-data/") && !path.starts_with("dynamic/") {
                 fault(
-                    "a path begins with meta-data/ or dynamic/, without a version and without a slash in front".into(),
+                    "a path begins with meta-data/ or dynamic/, without a version or a leading slash".into(),
                 );
                 continue;
             }
             if path.split('/').any(str::is_empty) {
-                fault("a path has no empty segment and no slash at its end".into());
+                fault("a path cannot have an empty segment or end with a slash".into());
             }
             if !path.bytes().all(|b| b.is_ascii_graphic() && b != b'%') {
-                fault("a path is printable ASCII without blanks and without percent signs".into());
+                fault("a path is printable ASCII without spaces and percent signs".into());
             }
             if value.as_ref().is_some_and(|text| text.len() > MAX_BYTES) {
                 fault(format!("has at most {MAX_BYTES} bytes"));
             }
-            for (directory, reason) in DECIDED_ELSEWHERE {
+            for (directory, reason) in FIXED_DIRECTORIES {
                 if path == directory || path.starts_with(&format!("{directory}/")) {
-                    fault(format!("can't be overridden: {reason}"));
+                    fault(format!("cannot be overridden: {reason}"));
                 }
             }
             let leaf_above = |(above, value): (&String, &Option<String>)| {
@@ -129,7 +133,7 @@ impl Overrides {
                         .is_some_and(|rest| rest.starts_with('/'))
             };
             if value.is_some() && self.0.iter().any(leaf_above) {
-                fault("a leaf can't be below a leaf".into());
+                fault("a leaf cannot be below another leaf".into());
             }
         }
         faults
@@ -145,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_named() {
+    fn each_invalid_override_has_one_fault() {
         for good in [
             r#"{"meta-data/public-ipv4": null}"#,
             r#"{"meta-data/ami-id": "ami-1"}"#,

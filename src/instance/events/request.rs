@@ -1,13 +1,15 @@
-//! Events as an operator asks for them: what, when, and for which instances. The admin socket and the command line carry
-//! these; [`EventRequest::steps`] makes [steps](super::timeline) of one, which [`Instance::schedule`] puts into an instance.
+//! Requests to inject events: what, when, and for which instances. The admin socket and the command
+//! line carry them. [`EventRequest::steps`] turns one into [steps](super::timeline), and
+//! [`Instance::schedule`] adds those to an instance.
 //!
 //! ```json
 //! { "When": { "After": "5s" }, "Event": { "Spot": { "Action": "terminate" } } }
 //! ```
 //!
-//! `When` is when the guest is told. EC2's leads are filled in: an interruption comes two minutes after its notice, a
-//! rebalance recommendation before it. Refused: times that are past, ends before their beginnings, and paths that can't be
-//! overridden. Whether an event to be completed is there is for the instance to say ([`Instance::schedule`]).
+//! `When` is the moment at which the guest sees the event. EC2's lead times are filled in: a spot
+//! interruption follows two minutes after its notice, and a rebalance recommendation precedes the
+//! notice. Refused: past times, ends that are before their beginning, and paths that cannot be
+//! overridden. [`Instance::schedule`] checks whether an event that is to be completed exists.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,247 +18,256 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::instance::events::maintenance::{
+    Maintenance, MaintenanceCode, MaintenanceState, event_id, event_id_fault,
+};
+use crate::instance::events::model::{
+    Rebalance, SPOT_NOTICE, SpotAction, SpotInterruption, TargetLifecycleState,
+};
+use crate::instance::events::overrides::Overrides;
 use crate::instance::events::timeline::{
-    Change, EventKind, MaintenanceChange, Override, Step, text_of,
+    EventKind, MaintenanceChange, Override, Step, TimelineChange, text_of,
 };
-use crate::instance::events::{
-    Maintenance, MaintenanceCode, MaintenanceState, Rebalance, SPOT_NOTICE, SpotAction,
-    SpotInterruption, TargetLifecycleState, event_id, event_id_fault,
-};
-use crate::instance::{Instance, InstanceId, Overrides};
+use crate::instance::id::InstanceId;
+use crate::instance::model::Instance;
 
-/// How long before a spot notice its rebalance recommendation comes, unless said. EC2 promises only that it may be earlier.
+/// How long before a spot notice the rebalance recommendation appears by default. EC2 only says that
+/// the recommendation can arrive before the notice.
 pub const REBALANCE_LEAD: SignedDuration = SignedDuration::from_mins(2);
 
-/// One event, and when the guest is told of it.
+/// One event, and when the guest sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct EventRequest {
-    /// When the guest is told: now, unless said; for a spot interruption with a `Time`, as long before it as EC2 would.
+    /// When the guest sees it. By default now, or, for a spot interruption with a `Time`, EC2's lead
+    /// time before that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub when: Option<When>,
-    /// What it is told.
+    pub when: Option<EventTime>,
+    /// The event.
     pub event: Event,
 }
 
-/// What happens. Lengths of time in an event count from when the guest is told, or from now where that is not said.
+/// What happens. Durations in an event count from the moment at which the guest sees the event, or
+/// from now if that is not given.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Event {
     /// A spot interruption.
     Spot(SpotRequest),
-    /// A rebalance recommendation alone.
+    /// A rebalance recommendation without a spot interruption.
     Rebalance {},
-    /// A scheduled event, or a new version of the one with its `EventId`.
+    /// A scheduled event. It replaces the one with the same `EventId`.
     Maintenance(MaintenanceRequest),
-    /// A scheduled event is done: it becomes history.
+    /// Completes a scheduled event: it becomes history.
     Complete(EventReference),
-    /// A scheduled event is called off: it becomes history.
+    /// Cancels a scheduled event: it becomes history.
     Cancel(EventReference),
-    /// An Auto Scaling group begins to move the instance.
+    /// An Auto Scaling group starts to move the instance to another state.
     Lifecycle(LifecycleRequest),
-    /// A leaf of the metadata tree has a value, or is absent.
+    /// Sets or hides a leaf of the metadata tree.
     Metadata(MetadataRequest),
-    /// A path is again what it would be without an override.
+    /// Removes the override of a path.
     Restore(PathReference),
-    /// Everything of some kinds is gone.
+    /// Removes all events of some kinds.
     Clear(ClearRequest),
 }
 
-/// `{"Action": "terminate"}`
+/// A spot interruption: `{"Action": "terminate"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct SpotRequest {
-    /// What will be done to the instance.
+    /// What EC2 will do with the instance.
     pub action: SpotAction,
-    /// When; two minutes after the notice unless said, and with it for a hibernation.
+    /// When EC2 will do it. By default two minutes after the notice, or with the notice for a
+    /// hibernation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub time: Option<When>,
-    /// The rebalance recommendation in front.
-    #[serde(default, skip_serializing_if = "Hint::is_usual")]
-    pub rebalance: Hint,
+    pub time: Option<EventTime>,
+    /// The rebalance recommendation before the notice.
+    #[serde(default, skip_serializing_if = "RebalanceLead::is_usual")]
+    pub rebalance: RebalanceLead,
 }
 
-/// The rebalance recommendation in front of a spot notice.
+/// How long before a spot notice the rebalance recommendation appears.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Hint {
-    /// Two minutes before the notice, or at once where the notice is nearer.
+pub enum RebalanceLead {
+    /// Two minutes before the notice, or at once if the notice is nearer.
     #[default]
     Usual,
-    /// There is none.
+    /// There is no recommendation.
     None,
-    /// As long before the notice.
-    Before(Length),
+    /// This long before the notice.
+    Before(EventDuration),
 }
 
-/// `{"Code": "system-reboot", "NotBefore": {"After": "168h"}}`
+/// A scheduled event: `{"Code": "system-reboot", "NotBefore": {"After": "168h"}}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct MaintenanceRequest {
     /// What will happen.
     pub code: MaintenanceCode,
     /// The earliest start.
-    pub not_before: When,
+    pub not_before: EventTime,
     /// The latest end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub not_after: Option<When>,
-    /// How far the start may be moved; without one it can't be.
+    pub not_after: Option<EventTime>,
+    /// The latest time to which the start can be moved. Without it the start cannot be moved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub not_before_deadline: Option<When>,
-    /// In words; the usual ones unless said.
+    pub not_before_deadline: Option<EventTime>,
+    /// The description; by default the one for the code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// `instance-event-…`; made up unless said. The step has it.
+    /// `instance-event-…`; by default a random id. The step contains it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event_id: Option<String>,
 }
 
-/// `{"EventId": "instance-event-…"}`
+/// A reference to a scheduled event: `{"EventId": "instance-event-…"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct EventReference {
-    /// Of an event that the instance has by then.
+    /// The id of an event that the instance has at that time.
     pub event_id: String,
 }
 
-/// `{"State": "Terminated"}`
+/// A lifecycle change: `{"State": "Terminated"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct LifecycleRequest {
-    /// Where the group moves the instance.
+    /// The state to which the group moves the instance.
     pub state: TargetLifecycleState,
 }
 
-/// `{"Path": "meta-data/ancestor-ami-ids", "Value": "ami-…"}`
+/// A metadata override: `{"Path": "meta-data/ancestor-ami-ids", "Value": "ami-…"}`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct MetadataRequest {
-    /// Below the version, without a slash in front.
+    /// The path below the version, without a leading slash.
     pub path: String,
-    /// A text, served as it is; `null`, and the path is absent; any other JSON, served in one line.
+    /// A text is served as it is; `null` hides the path; any other JSON is served in one line.
     #[serde(deserialize_with = "Value::deserialize")]
     pub value: Value,
 }
 
-/// `{"Path": "meta-data/ancestor-ami-ids"}`
+/// A reference to a path: `{"Path": "meta-data/ancestor-ami-ids"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct PathReference {
-    /// Below the version, without a slash in front.
+    /// The path below the version, without a leading slash.
     pub path: String,
 }
 
-/// `{"Kinds": ["Spot", "Rebalance"]}`
+/// The kinds to clear: `{"Kinds": ["Spot", "Rebalance"]}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct ClearRequest {
-    /// At least one; [`EventKind::ALL`] for all there is.
+    /// At least one; [`EventKind::ALL`] for all of them.
     pub kinds: Vec<EventKind>,
 }
 
 /// A moment: `"Now"`, `{"After": "5s"}` or `{"At": "2026-06-01T10:00:00Z"}`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum When {
-    /// The moment from which lengths count.
+pub enum EventTime {
+    /// The moment from which durations count.
     Now,
-    /// Later than that.
-    After(Length),
-    /// By the wall clock.
+    /// This long after that moment.
+    After(EventDuration),
+    /// A time on the wall clock.
     At(Timestamp),
 }
 
-/// A length of time, not negative and at most ten years: `5s`, `2m30s`, `168h`, or ISO 8601's `PT5S`.
+/// A duration from 0 to ten years: `5s`, `2m30s`, `168h`, or `PT5S` as in ISO 8601.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Length(SignedDuration);
+pub struct EventDuration(SignedDuration);
 
 /// Which instances an event is for: `"All"`, `{"Instance": "i-…"}` or `{"Tag": {"Key": "…", "Value": "…"}}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Targets {
-    /// Every one.
+    /// All instances.
     All,
-    /// One.
+    /// One instance.
     Instance(InstanceId),
-    /// Those that have this tag with this value.
+    /// The instances that have a tag with this key and value.
     Tag(TagTarget),
 }
 
-/// `{"Key": "team", "Value": "storefront"}`
+/// A tag: `{"Key": "team", "Value": "storefront"}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct TagTarget {
-    /// Compared to the letter.
+    /// The key; case-sensitive.
     pub key: String,
-    /// Compared to the letter.
+    /// The value; case-sensitive.
     pub value: String,
 }
 
 impl EventRequest {
-    /// The steps that make it happen, in time order, or one sentence about what is wrong with it.
-    ///
-    /// `random` becomes the id of a scheduled event that has none.
+    /// Returns the timeline steps of this request in time order, or a message that says what is wrong
+    /// with it. `random` becomes the id of a scheduled event that has none.
     pub fn steps(&self, now: Timestamp, random: u128) -> Result<Vec<Step>, String> {
-        let told = self.when.map(|when| when.moment(now)).transpose()?;
-        if let Some(past) = told.filter(|told| *told < now) {
+        let notice = self.when.map(|when| when.moment(now)).transpose()?;
+        if let Some(past) = notice.filter(|notice| *notice < now) {
             return Err(format!("{past} is past"));
         }
-        let at = told.unwrap_or(now);
+        let at = notice.unwrap_or(now);
         let set = match &self.event {
-            Event::Spot(spot) => return spot.steps(now, told),
-            Event::Rebalance {} => Change::Rebalance(Rebalance { notice_time: at }),
-            Event::Maintenance(request) => Change::Maintenance(request.scheduled(at, random)?),
+            Event::Spot(spot) => return spot.steps(now, notice),
+            Event::Rebalance {} => TimelineChange::Rebalance(Rebalance { notice_time: at }),
+            Event::Maintenance(request) => {
+                TimelineChange::Maintenance(request.scheduled(at, random)?)
+            }
             Event::Complete(reference) => reference.change(MaintenanceState::Completed)?,
             Event::Cancel(reference) => reference.change(MaintenanceState::Canceled)?,
-            Event::Lifecycle(request) => Change::TargetLifecycleState(request.state),
+            Event::Lifecycle(request) => TimelineChange::TargetLifecycleState(request.state),
             Event::Metadata(MetadataRequest { path, value }) => {
-                overriding(path, text_of(value.clone()))?
+                override_change(path, text_of(value.clone()))?
             }
             Event::Restore(PathReference { path }) => {
-                overriding(path, None)?;
-                Change::Restore(path.clone())
+                override_change(path, None)?;
+                TimelineChange::Restore(path.clone())
             }
             Event::Clear(ClearRequest { kinds }) if kinds.is_empty() => {
-                return Err("names nothing that is to be cleared".to_string());
+                return Err("lists no kind to clear".to_string());
             }
-            Event::Clear(ClearRequest { kinds }) => Change::Clear(kinds.clone()),
+            Event::Clear(ClearRequest { kinds }) => TimelineChange::Clear(kinds.clone()),
         };
         Ok(vec![Step { at, set }])
     }
 }
 
 impl SpotRequest {
-    fn steps(&self, now: Timestamp, told: Option<Timestamp>) -> Result<Vec<Step>, String> {
+    fn steps(&self, now: Timestamp, notice: Option<Timestamp>) -> Result<Vec<Step>, String> {
         let lead = match self.action {
             SpotAction::Terminate | SpotAction::Stop => SPOT_NOTICE,
             SpotAction::Hibernate => SignedDuration::ZERO,
         };
         let time = self
             .time
-            .map(|time| time.moment(told.unwrap_or(now)))
+            .map(|time| time.moment(notice.unwrap_or(now)))
             .transpose()?;
-        let (told, time) = match (told, time) {
-            (Some(told), Some(time)) => (told, time),
-            // A nearer end than EC2's lead allows is told at once.
+        let (notice, time) = match (notice, time) {
+            (Some(notice), Some(time)) => (notice, time),
+            // If the interruption is nearer than EC2's lead time, the notice appears at once.
             (None, Some(time)) => (earlier(time, lead).max(now), time),
-            (told, None) => {
-                let told = told.unwrap_or(now);
-                (told, later(told, lead)?)
+            (notice, None) => {
+                let notice = notice.unwrap_or(now);
+                (notice, later(notice, lead)?)
             }
         };
-        if time < told {
+        if time < notice {
             return Err(format!(
-                "the interruption at {time} would be over before its notice at {told}"
+                "the interruption at {time} is before its notice at {notice}"
             ));
         }
         let spot = SpotInterruption {
             action: self.action,
             time,
-            notice_time: Some(told),
+            notice_time: Some(notice),
         };
         let hint = match &self.rebalance {
-            Hint::Usual => Some(earlier(told, REBALANCE_LEAD).max(now)),
-            Hint::None => None,
-            Hint::Before(lead) => {
-                let hint = earlier(told, lead.0);
+            RebalanceLead::Usual => Some(earlier(notice, REBALANCE_LEAD).max(now)),
+            RebalanceLead::None => None,
+            RebalanceLead::Before(lead) => {
+                let hint = earlier(notice, lead.0);
                 if hint < now {
                     return Err(format!("the rebalance recommendation at {hint} is past"));
                 }
@@ -265,34 +276,34 @@ impl SpotRequest {
         };
         let hint = hint.map(|at| Step {
             at,
-            set: Change::Rebalance(Rebalance { notice_time: at }),
+            set: TimelineChange::Rebalance(Rebalance { notice_time: at }),
         });
         Ok(hint
             .into_iter()
             .chain([Step {
-                at: told,
-                set: Change::Spot(spot),
+                at: notice,
+                set: TimelineChange::Spot(spot),
             }])
             .collect())
     }
 }
 
-impl Hint {
+impl RebalanceLead {
     fn is_usual(&self) -> bool {
-        *self == Hint::Usual
+        *self == RebalanceLead::Usual
     }
 }
 
 impl MaintenanceRequest {
-    fn scheduled(&self, told: Timestamp, random: u128) -> Result<Maintenance, String> {
-        let not_before = self.not_before.moment(told)?;
-        let not_after = self.not_after.map(|end| end.moment(told)).transpose()?;
+    fn scheduled(&self, notice: Timestamp, random: u128) -> Result<Maintenance, String> {
+        let not_before = self.not_before.moment(notice)?;
+        let not_after = self.not_after.map(|end| end.moment(notice)).transpose()?;
         if let Some(end) = not_after.filter(|end| *end < not_before) {
             return Err(format!("NotAfter {end} is before NotBefore {not_before}"));
         }
         let deadline = self
             .not_before_deadline
-            .map(|deadline| deadline.moment(told))
+            .map(|deadline| deadline.moment(notice))
             .transpose()?;
         if let Some(deadline) = deadline.filter(|deadline| *deadline < not_before) {
             return Err(format!(
@@ -319,10 +330,10 @@ impl MaintenanceRequest {
 }
 
 impl EventReference {
-    fn change(&self, state: MaintenanceState) -> Result<Change, String> {
+    fn change(&self, state: MaintenanceState) -> Result<TimelineChange, String> {
         match event_id_fault(&self.event_id) {
             Some(fault) => Err(fault),
-            None => Ok(Change::MaintenanceState(MaintenanceChange {
+            None => Ok(TimelineChange::MaintenanceState(MaintenanceChange {
                 event_id: self.event_id.clone(),
                 state,
             })),
@@ -330,12 +341,13 @@ impl EventReference {
     }
 }
 
-fn overriding(path: &str, value: Option<String>) -> Result<Change, String> {
+/// Returns the change that overrides a path, or a message if the path or the value is not allowed.
+fn override_change(path: &str, value: Option<String>) -> Result<TimelineChange, String> {
     let mut alone = Overrides::default();
     alone.put(path, value.clone());
     match alone.faults().pop() {
         Some(fault) => Err(format!("{}: {}", path.escape_debug(), fault.message)),
-        None => Ok(Change::Override(Override {
+        None => Ok(TimelineChange::Override(Override {
             path: path.to_string(),
             value,
         })),
@@ -344,67 +356,67 @@ fn overriding(path: &str, value: Option<String>) -> Result<Change, String> {
 
 fn later(time: Timestamp, length: SignedDuration) -> Result<Timestamp, String> {
     time.checked_add(length)
-        .map_err(|_| "is too far ahead".to_string())
+        .map_err(|_| "is too far in the future".to_string())
 }
 
 fn earlier(time: Timestamp, length: SignedDuration) -> Timestamp {
     time.checked_sub(length).unwrap_or(Timestamp::MIN)
 }
 
-impl When {
-    /// The moment, as lengths count from `base`.
+impl EventTime {
+    /// Returns the moment; durations count from `base`.
     pub fn moment(self, base: Timestamp) -> Result<Timestamp, String> {
         match self {
-            When::Now => Ok(base),
-            When::After(Length(length)) => later(base, length),
-            When::At(time) => Ok(time),
+            EventTime::Now => Ok(base),
+            EventTime::After(EventDuration(length)) => later(base, length),
+            EventTime::At(time) => Ok(time),
         }
     }
 }
 
-impl Length {
-    const LONGEST: SignedDuration = SignedDuration::from_hours(10 * 366 * 24);
+impl EventDuration {
+    const MAX: SignedDuration = SignedDuration::from_hours(10 * 366 * 24);
 }
 
-impl FromStr for Length {
+impl FromStr for EventDuration {
     type Err = String;
 
-    fn from_str(text: &str) -> Result<Length, String> {
+    fn from_str(text: &str) -> Result<EventDuration, String> {
         let length = text.parse::<SignedDuration>().ok();
         let length =
-            length.filter(|length| (SignedDuration::ZERO..=Length::LONGEST).contains(length));
-        length.map(Length).ok_or_else(|| {
+            length.filter(|length| (SignedDuration::ZERO..=EventDuration::MAX).contains(length));
+        length.map(EventDuration).ok_or_else(|| {
             format!(
-                "a length of time is 5s, 2m30s or 168h, and at most ten years, not '{}'",
+                "a duration looks like 5s, 2m30s or 168h and is at most ten years, not '{}'",
                 text.escape_debug()
             )
         })
     }
 }
 
-impl TryFrom<String> for Length {
+impl TryFrom<String> for EventDuration {
     type Error = String;
 
-    fn try_from(text: String) -> Result<Length, String> {
+    fn try_from(text: String) -> Result<EventDuration, String> {
         text.parse()
     }
 }
 
-impl From<Length> for String {
-    fn from(length: Length) -> String {
+impl From<EventDuration> for String {
+    fn from(length: EventDuration) -> String {
         length.to_string()
     }
 }
 
-impl fmt::Display for Length {
+impl fmt::Display for EventDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The alternate form is the friendly one.
+        // The alternate form of jiff's `Display` is the readable one.
         write!(f, "{:#}", self.0)
     }
 }
 
 impl Targets {
-    /// Whether an event for these is for this instance.
+    /// Returns whether an event for these targets is for this instance.
     pub fn matches(&self, instance: &Instance) -> bool {
         match self {
             Targets::All => true,
@@ -417,7 +429,7 @@ impl Targets {
     }
 }
 
-/// As a command line has them: `all`, `i-…`, `tag:KEY=VALUE`.
+/// The syntax on the command line: `all`, `i-…`, `tag:KEY=VALUE`.
 impl FromStr for Targets {
     type Err = String;
 
@@ -454,7 +466,7 @@ mod tests {
             serde_json::from_value(request.clone()).map_err(|error| error.to_string())?;
         let steps = request.steps(now(), 0x1234_5678_9abc_def0_1234)?;
         assert!(steps.is_sorted_by_key(|step| step.at));
-        // And what is written is read again.
+        // A request survives being written and read.
         let again: EventRequest =
             serde_json::from_str(&serde_json::to_string(&request).unwrap()).unwrap();
         assert_eq!(again, request);
@@ -469,9 +481,11 @@ mod tests {
             .collect())
     }
 
+    /// Two minutes between notice and interruption:
+    /// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html>
     #[test]
     #[rustfmt::skip]
-    fn a_spot_interruption_has_ec2s_leads_unless_said() {
+    fn a_spot_interruption_has_ec2s_lead_times_by_default() {
         let spot = |action: &str, time: &str, notice: &str| {
             json!([notice, { "Spot": { "Action": action, "Time": format!("2026-06-01T{time}Z"), "NoticeTime": format!("2026-06-01T{notice}Z") } }])
         };
@@ -499,12 +513,12 @@ mod tests {
     fn every_other_event_is_one_step() {
         let id = "instance-event-0123456789abcdef0";
         // 68 bits of the random number.
-        let made = "instance-event-456789abcdef01234";
+        let random = "instance-event-456789abcdef01234";
         for (event, set) in [
             (json!({ "Rebalance": {} }), json!({ "Rebalance": { "NoticeTime": "2026-06-01T10:00:05Z" } })),
             (
                 json!({ "Maintenance": { "Code": "system-reboot", "NotBefore": { "After": "1h" }, "NotAfter": { "After": "2h" } } }),
-                json!({ "Maintenance": { "EventId": made, "Code": "system-reboot", "Description": "scheduled reboot",
+                json!({ "Maintenance": { "EventId": random, "Code": "system-reboot", "Description": "scheduled reboot",
                     "NotBefore": "2026-06-01T11:00:05Z", "NotAfter": "2026-06-01T12:00:05Z", "State": "active" } }),
             ),
             (
@@ -531,7 +545,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_refused() {
+    fn invalid_requests_are_refused() {
         let spot = |fields: Value| json!({ "Spot": fields });
         let past = json!({ "At": "2026-06-01T09:59:59Z" });
         for (when, event) in [
@@ -611,7 +625,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_not_negative_and_are_printed_as_they_are_read() {
+    fn durations_are_not_negative_and_survive_being_printed_and_parsed() {
         for (text, seconds) in [
             ("5s", 5),
             ("2m30s", 150),
@@ -619,17 +633,17 @@ mod tests {
             ("PT5S", 5),
             ("0s", 0),
         ] {
-            let length: Length = text.parse().unwrap();
+            let length: EventDuration = text.parse().unwrap();
             assert_eq!(length.0.as_secs(), seconds, "{text}");
             assert_eq!(length.to_string().parse(), Ok(length), "{text}");
         }
         for bad in ["", "5", "-5s", "5s ago", "1y", "1e3s", "90000h"] {
-            assert!(bad.parse::<Length>().is_err(), "{bad}");
+            assert!(bad.parse::<EventDuration>().is_err(), "{bad}");
         }
     }
 
     #[test]
-    fn targets_are_all_one_or_those_with_a_tag() {
+    fn targets_are_all_instances_one_or_those_with_a_tag() {
         let mut instance = crate::config::demo_instance();
         instance.tags.push(crate::instance::Tag {
             key: "a".into(),

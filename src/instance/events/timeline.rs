@@ -1,13 +1,16 @@
-//! What will become of an instance's events and overrides: steps, each of which counts from its time on.
+//! The timeline: scheduled changes of an instance's events and overrides. Each step takes effect at
+//! its time.
 //!
-//! Nothing runs for it. Whoever reads asks for what is in force at a moment ([`Instance::events_at`],
-//! [`Instance::overrides_at`]), so a stored step appears exactly at its time, and after a restart as well. Whoever writes
-//! folds what is past into `Imds.Events` and `Imds.Overrides` first ([`Instance::schedule`]), so that a record holds only
-//! what is still to come.
+//! No task runs for it. A reader asks for what is in effect at a moment
+//! ([`Instance::events_at`](crate::instance::Instance::events_at)), so a stored step takes effect
+//! exactly at its time, also after a restart. A writer first folds past steps into `Imds.Events` and
+//! `Imds.Overrides` ([`Instance::schedule`](crate::instance::Instance::schedule)), so a record holds
+//! only future steps. Both are in [`schedule`](super::schedule).
 //!
-//! A step puts an event in; when a guest sees it is EC2's rule still, in [`events`](super::events). Refused: more than
-//! [`MAX_STEPS`], steps out of time order, and what would be refused in `Imds.Events` and `Imds.Overrides` (see
-//! [`Timeline::faults`]). Not supported: repetition, and conditions other than time.
+//! A step adds an event; when the guest sees the event is still EC2's rule, in
+//! [`events`](super). Refused: more than [`MAX_STEPS`] steps, steps that are not in time order, and
+//! whatever `Imds.Events` and `Imds.Overrides` would refuse (see [`Timeline::faults`]). Not supported:
+//! repetition, and conditions other than time.
 
 use std::borrow::Cow;
 
@@ -15,14 +18,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-use crate::fault::FieldFault;
-use crate::instance::events::{
-    Events, MAX_MAINTENANCE, Maintenance, MaintenanceState, Rebalance, SpotInterruption,
-    TargetLifecycleState, event_id_fault,
+use crate::instance::events::maintenance::{
+    MAX_MAINTENANCE, Maintenance, MaintenanceState, event_id_fault,
 };
-use crate::instance::{Instance, Overrides};
+use crate::instance::events::model::{Events, Rebalance, SpotInterruption, TargetLifecycleState};
+use crate::instance::events::overrides::Overrides;
 
-/// The most steps an instance may have before it: what a record holds stays small, and a read goes through all of them.
+/// The maximum number of future steps of an instance. It bounds the size of records, and the cost of
+/// reads, which go through all steps.
 pub const MAX_STEPS: usize = 64;
 
 /// Steps in time order.
@@ -30,44 +33,44 @@ pub const MAX_STEPS: usize = 64;
 #[serde(transparent)]
 pub struct Timeline(Vec<Step>);
 
-/// From `At` on, `Set` counts.
+/// One step: from `At` on, the change `Set` is in effect.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct Step {
-    /// When.
+    /// When it takes effect.
     pub at: Timestamp,
-    /// What.
-    pub set: Change,
+    /// What it changes.
+    pub set: TimelineChange,
 }
 
-/// What a step does: `{"Spot": {"Action": "terminate", "Time": "…"}}`.
+/// What a step changes: `{"Spot": {"Action": "terminate", "Time": "…"}}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Change {
-    /// A spot interruption takes the place of any other. Its notice is not before the step either.
+pub enum TimelineChange {
+    /// Sets the spot interruption, replacing any other. Its notice does not appear before the step.
     Spot(SpotInterruption),
-    /// A rebalance recommendation takes the place of any other.
+    /// Sets the rebalance recommendation, replacing any other.
     Rebalance(Rebalance),
-    /// A scheduled event is put in, in the place of the one with its `EventId` if there is one.
+    /// Adds a scheduled event, or replaces the one with its `EventId`.
     Maintenance(Maintenance),
-    /// The scheduled event with this `EventId` is completed, canceled, or active again.
+    /// Changes the state of the scheduled event with this `EventId`.
     MaintenanceState(MaintenanceChange),
-    /// An Auto Scaling group begins to move the instance.
+    /// Sets the target lifecycle state of the Auto Scaling group.
     TargetLifecycleState(TargetLifecycleState),
-    /// A leaf of the tree is set or hidden.
+    /// Sets or hides a leaf of the metadata tree.
     Override(Override),
-    /// A path is again what it would be without an override.
+    /// Removes the override of this path.
     Restore(String),
-    /// Everything of these kinds is gone, with what the document had of them.
+    /// Removes all events of these kinds, including those from the document.
     Clear(Vec<EventKind>),
 }
 
-/// A scheduled event's new state.
+/// A new state of a scheduled event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct MaintenanceChange {
-    /// Of an event that is there by then.
+    /// The id of an event that exists at that time.
     pub event_id: String,
-    /// How far it is.
+    /// Its new state.
     pub state: MaintenanceState,
 }
 
@@ -75,14 +78,14 @@ pub struct MaintenanceChange {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct Override {
-    /// Below the version, without a slash: `meta-data/public-ipv4`.
+    /// The path below the version, without a leading slash: `meta-data/public-ipv4`.
     pub path: String,
-    /// A text as it is served, or `null` for a path that is absent. Any other JSON is served in one line.
+    /// The text that is served, or `null` to hide the path. Any other JSON is served in one line.
     #[serde(deserialize_with = "served_text")]
     pub value: Option<String>,
 }
 
-/// What can be cleared.
+/// A kind of events that can be cleared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum EventKind {
     /// The spot interruption.
@@ -98,7 +101,7 @@ pub enum EventKind {
 }
 
 impl EventKind {
-    /// All of them.
+    /// All kinds.
     pub const ALL: [EventKind; 5] = [
         EventKind::Spot,
         EventKind::Rebalance,
@@ -108,261 +111,203 @@ impl EventKind {
     ];
 }
 
-impl Instance {
-    /// The events in force at a moment: those of the document with every step up to then.
-    pub fn events_at(&self, now: Timestamp) -> Cow<'_, Events> {
-        let mut events = Cow::Borrowed(&self.imds.events);
-        self.imds
-            .timeline
-            .until(now)
-            .for_each(|step| step.set.apply_to_events(&mut events));
-        events
-    }
-
-    /// The overrides in force at a moment: those of the document with every step up to then.
-    pub fn overrides_at(&self, now: Timestamp) -> Cow<'_, Overrides> {
-        let mut overrides = Cow::Borrowed(&self.imds.overrides);
-        self.imds
-            .timeline
-            .until(now)
-            .for_each(|step| step.set.apply_to_overrides(&mut overrides));
-        overrides
-    }
-
-    /// The time of the newest step that counts at a moment.
-    pub fn last_step_before(&self, now: Timestamp) -> Option<Timestamp> {
-        self.imds.timeline.until(now).map(|step| step.at).max()
-    }
-
-    /// Folds every step up to `now` into `Imds.Events` and `Imds.Overrides`. No reader at `now` or later sees a difference.
-    pub fn fold_timeline(&mut self, now: Timestamp) {
-        if self.imds.timeline.until(now).next().is_some() {
-            self.imds.events = self.events_at(now).into_owned();
-            self.imds.overrides = self.overrides_at(now).into_owned();
-            self.imds.timeline.0.retain(|step| step.at > now);
-        }
-    }
-
-    /// Folds what is past and puts new steps where their time is, behind those of the same time; past ones count at once.
-    ///
-    /// A step that clears takes back what was to come after it of its kinds, as nobody else could: those steps are
-    /// returned. New steps are not taken back by one another. Refused as a whole, and nothing is changed, when the
-    /// timeline that came of it has faults: one sentence each.
-    pub fn schedule(
-        &mut self,
-        steps: impl IntoIterator<Item = Step>,
-        now: Timestamp,
-    ) -> Result<Vec<Step>, Vec<String>> {
-        let steps: Vec<Step> = steps.into_iter().collect();
-        let mut changed = self.clone();
-        changed.fold_timeline(now);
-        let dropped = changed.imds.timeline.take_back(&steps);
-        changed.imds.timeline.0.extend(steps);
-        changed.imds.timeline.0.sort_by_key(|step| step.at);
-        // What counts at once is judged with the rest, and takes no place in it.
-        let mut faults = changed.imds.timeline.faults_of_steps(&changed);
-        changed.fold_timeline(now);
-        faults.extend(changed.imds.timeline.crowded());
-        if !faults.is_empty() {
-            return Err(faults.into_iter().map(|fault| fault.message).collect());
-        }
-        *self = changed;
-        Ok(dropped)
-    }
-}
-
-/// What is wrong with a timeline, and where.
+/// A fault of a timeline and its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimelineFault {
     /// The step, counted from 0; `None` for the timeline as a whole.
     pub step: Option<usize>,
-    /// The fields that lead to it from the step.
+    /// The path of fields from the step to the faulty one.
     pub fields: Vec<&'static str>,
     /// What is wrong.
     pub message: String,
 }
 
 impl Timeline {
-    /// Its steps.
+    /// Returns the steps in time order.
     pub fn steps(&self) -> &[Step] {
         &self.0
     }
 
-    /// Whether there are none.
+    /// Returns whether there are no steps.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    fn until(&self, now: Timestamp) -> impl Iterator<Item = &Step> {
+    /// Returns the faults of a timeline on top of an instance's events and overrides.
+    pub fn faults(&self, events: &Events, overrides: &Overrides) -> Vec<TimelineFault> {
+        self.size_fault()
+            .into_iter()
+            .chain(self.step_faults(events, overrides))
+            .collect()
+    }
+
+    /// Returns the steps that are in effect at a moment.
+    pub(super) fn until(&self, now: Timestamp) -> impl Iterator<Item = &Step> {
         self.0.iter().filter(move |step| step.at <= now)
     }
 
-    /// Removes what is to come after new steps that clear, of the kinds that each of them clears.
-    fn take_back(&mut self, new: &[Step]) -> Vec<Step> {
-        let mut dropped = Vec::new();
-        for (at, kinds) in new.iter().filter_map(|step| match &step.set {
-            Change::Clear(kinds) => Some((step.at, kinds)),
+    /// Removes the steps that are in effect at a moment.
+    pub(super) fn remove_until(&mut self, now: Timestamp) {
+        self.0.retain(|step| step.at > now);
+    }
+
+    /// Adds steps, each after the existing ones of the same time.
+    pub(super) fn insert(&mut self, steps: Vec<Step>) {
+        self.0.extend(steps);
+        self.0.sort_by_key(|step| step.at);
+    }
+
+    /// Removes the steps that new `Clear` steps cancel: later ones, of the kinds that are cleared.
+    /// Returns the removed steps in time order.
+    pub(super) fn cancel_cleared(&mut self, new: &[Step]) -> Vec<Step> {
+        let mut cancelled = Vec::new();
+        let clears = new.iter().filter_map(|step| match &step.set {
+            TimelineChange::Clear(kinds) => Some((step.at, kinds)),
             _ => None,
-        }) {
+        });
+        for (at, kinds) in clears {
             self.0.retain_mut(|step| match &mut step.set {
                 _ if step.at <= at => true,
-                // There is nothing left for it to clear.
-                Change::Clear(own) if own.iter().any(|kind| !kinds.contains(kind)) => {
+                // A later Clear keeps the kinds that this one does not clear.
+                TimelineChange::Clear(own) if own.iter().any(|kind| !kinds.contains(kind)) => {
                     own.retain(|kind| !kinds.contains(kind));
                     true
                 }
                 set if set.kinds().iter().all(|kind| kinds.contains(kind)) => {
-                    dropped.push(step.clone());
+                    cancelled.push(step.clone());
                     false
                 }
                 _ => true,
             });
         }
-        dropped.sort_by_key(|step| step.at);
-        dropped
+        cancelled.sort_by_key(|step| step.at);
+        cancelled
     }
 
-    /// What can't be, on top of an instance's events and overrides.
-    pub fn faults(&self, instance: &Instance) -> Vec<TimelineFault> {
-        self.crowded()
-            .into_iter()
-            .chain(self.faults_of_steps(instance))
-            .collect()
-    }
-
-    fn crowded(&self) -> Option<TimelineFault> {
-        (self.0.len() > MAX_STEPS).then(|| {
-            let message = format!(
-                "a timeline has at most {MAX_STEPS} steps, not {}",
-                self.0.len()
-            );
-            TimelineFault {
-                step: None,
-                fields: Vec::new(),
-                message,
-            }
+    /// Returns the fault of having too many steps.
+    pub(super) fn size_fault(&self) -> Option<TimelineFault> {
+        let count = self.0.len();
+        (count > MAX_STEPS).then(|| TimelineFault {
+            step: None,
+            fields: Vec::new(),
+            message: format!("a timeline has at most {MAX_STEPS} steps, not {count}"),
         })
     }
 
-    fn faults_of_steps(&self, instance: &Instance) -> Vec<TimelineFault> {
+    /// Returns the faults of each step, given the events and overrides that the steps before it leave.
+    pub(super) fn step_faults(&self, events: &Events, overrides: &Overrides) -> Vec<TimelineFault> {
         let mut faults = Vec::new();
-        let (mut events, mut overrides) = (
-            Cow::Borrowed(&instance.imds.events),
-            Cow::Borrowed(&instance.imds.overrides),
-        );
+        let (mut events, mut overrides) = (Cow::Borrowed(events), Cow::Borrowed(overrides));
         for (index, step) in self.0.iter().enumerate() {
-            let mut fault = |fields: &[&'static str], message: String| {
-                faults.push(TimelineFault {
-                    step: Some(index),
-                    fields: fields.to_vec(),
-                    message,
-                });
-            };
+            let mut found = Vec::new();
             if index > 0 && step.at < self.0[index - 1].at {
-                fault(
-                    &["At"],
-                    "steps stand in time order; this one is before the one in front of it"
-                        .to_string(),
-                );
+                let message =
+                    "steps must be in time order; this one is earlier than the one before it";
+                found.push((vec!["At"], message.to_string()));
             }
-            // Only an override can bring a fault of overrides, and looking for them takes its time.
-            let is_override = matches!(step.set, Change::Override(_));
-            let known = if is_override {
-                overrides.faults()
-            } else {
-                Vec::new()
-            };
-            let (was_full, was_crowded) = (
-                overrides.is_full(),
-                events.maintenance.len() > MAX_MAINTENANCE,
-            );
-            let had = |id: &str| events.maintenance.iter().any(|event| event.event_id == id);
-            match &step.set {
-                Change::Maintenance(event) => {
-                    event_id_fault(&event.event_id)
-                        .into_iter()
-                        .for_each(|message| {
-                            fault(&["Set", "Maintenance", "EventId"], message);
-                        });
-                }
-                Change::MaintenanceState(change) if !had(&change.event_id) => {
-                    let message = format!(
-                        "there is no event {} by then",
-                        change.event_id.escape_debug()
-                    );
-                    fault(&["Set", "MaintenanceState", "EventId"], message);
-                }
-                Change::Clear(kinds) if kinds.is_empty() => {
-                    fault(
-                        &["Set", "Clear"],
-                        "names nothing that is to be cleared".to_string(),
-                    );
-                }
-                Change::Spot(_)
-                | Change::Rebalance(_)
-                | Change::MaintenanceState(_)
-                | Change::TargetLifecycleState(_)
-                | Change::Override(_)
-                | Change::Restore(_)
-                | Change::Clear(_) => {}
-            }
+            found.extend(step.set.fault(&events));
+            // A step is blamed only for the faults that it adds.
+            let before = step.set.resulting_faults(&events, &overrides);
             step.set.apply_to_events(&mut events);
             step.set.apply_to_overrides(&mut overrides);
-            if !was_crowded && events.maintenance.len() > MAX_MAINTENANCE {
-                let message = format!(
-                    "an instance has at most {MAX_MAINTENANCE} scheduled events, past ones included; clear them"
-                );
-                fault(&["Set", "Maintenance"], message);
-            }
-            if !was_full && overrides.is_full() {
-                fault(&["Set", "Override"], Overrides::full());
-            }
-            let found = if is_override {
-                overrides.faults()
-            } else {
-                Vec::new()
-            };
-            for FieldFault { field, message } in
-                found.into_iter().filter(|found| !known.contains(found))
-            {
-                fault(
-                    &["Set", "Override", "Path"],
-                    format!("{}: {message}", field.escape_debug()),
-                );
-            }
+            let after = step.set.resulting_faults(&events, &overrides);
+            found.extend(after.into_iter().filter(|fault| !before.contains(fault)));
+
+            let step = Some(index);
+            faults.extend(found.into_iter().map(|(fields, message)| TimelineFault {
+                step,
+                fields,
+                message,
+            }));
         }
         faults
     }
 }
 
 impl FromIterator<Step> for Timeline {
-    /// In time order, whatever order they come in.
+    /// Collects steps in any order and sorts them by time.
     fn from_iter<I: IntoIterator<Item = Step>>(steps: I) -> Timeline {
-        let mut steps: Vec<Step> = steps.into_iter().collect();
-        steps.sort_by_key(|step| step.at);
-        Timeline(steps)
+        let mut timeline = Timeline::default();
+        timeline.insert(steps.into_iter().collect());
+        timeline
     }
 }
 
-impl Change {
-    /// Of which kinds it is.
+/// The path of fields from a step to a faulty one, and what is wrong there.
+type StepFault = (Vec<&'static str>, String);
+
+impl TimelineChange {
+    /// Returns the kinds of events that it changes.
     fn kinds(&self) -> &[EventKind] {
         match self {
-            Change::Spot(_) => &[EventKind::Spot],
-            Change::Rebalance(_) => &[EventKind::Rebalance],
-            Change::Maintenance(_) | Change::MaintenanceState(_) => &[EventKind::Maintenance],
-            Change::TargetLifecycleState(_) => &[EventKind::TargetLifecycleState],
-            Change::Override(_) | Change::Restore(_) => &[EventKind::Overrides],
-            Change::Clear(kinds) => kinds,
+            TimelineChange::Spot(_) => &[EventKind::Spot],
+            TimelineChange::Rebalance(_) => &[EventKind::Rebalance],
+            TimelineChange::Maintenance(_) | TimelineChange::MaintenanceState(_) => {
+                &[EventKind::Maintenance]
+            }
+            TimelineChange::TargetLifecycleState(_) => &[EventKind::TargetLifecycleState],
+            TimelineChange::Override(_) | TimelineChange::Restore(_) => &[EventKind::Overrides],
+            TimelineChange::Clear(kinds) => kinds,
         }
     }
 
-    fn apply_to_events(&self, events: &mut Cow<'_, Events>) {
+    /// Returns the fault of the change itself, given the events before it.
+    fn fault(&self, events: &Events) -> Option<StepFault> {
         match self {
-            Change::Spot(spot) => events.to_mut().spot = Some(spot.clone()),
-            Change::Rebalance(rebalance) => events.to_mut().rebalance = Some(rebalance.clone()),
-            Change::Maintenance(event) => events.to_mut().put_maintenance(event.clone()),
-            Change::MaintenanceState(change) => {
+            TimelineChange::Maintenance(event) => event_id_fault(&event.event_id)
+                .map(|message| (vec!["Set", "Maintenance", "EventId"], message)),
+            TimelineChange::MaintenanceState(change) => {
+                let mut known = events.maintenance.iter();
+                let exists = known.any(|event| event.event_id == change.event_id);
+                (!exists).then(|| {
+                    let id = change.event_id.escape_debug();
+                    let message = format!("there is no event {id} at that time");
+                    (vec!["Set", "MaintenanceState", "EventId"], message)
+                })
+            }
+            TimelineChange::Clear(kinds) => kinds
+                .is_empty()
+                .then(|| (vec!["Set", "Clear"], "lists no kind to clear".to_string())),
+            TimelineChange::Spot(_)
+            | TimelineChange::Rebalance(_)
+            | TimelineChange::TargetLifecycleState(_)
+            | TimelineChange::Override(_)
+            | TimelineChange::Restore(_) => None,
+        }
+    }
+
+    /// Returns the faults of events and overrides that this change can cause. To be compared before
+    /// and after it.
+    fn resulting_faults(&self, events: &Events, overrides: &Overrides) -> Vec<StepFault> {
+        let mut faults = Vec::new();
+        if events.maintenance.len() > MAX_MAINTENANCE {
+            let message = format!(
+                "an instance has at most {MAX_MAINTENANCE} scheduled events, past ones included; clear them"
+            );
+            faults.push((vec!["Set", "Maintenance"], message));
+        }
+        if overrides.is_full() {
+            faults.push((vec!["Set", "Override"], Overrides::full()));
+        }
+        // Only an override can add a fault of overrides, and looking for them is slow.
+        if matches!(self, TimelineChange::Override(_)) {
+            faults.extend(overrides.faults().into_iter().map(|fault| {
+                let message = format!("{}: {}", fault.field.escape_debug(), fault.message);
+                (vec!["Set", "Override", "Path"], message)
+            }));
+        }
+        faults
+    }
+
+    /// Applies the change to events.
+    pub(super) fn apply_to_events(&self, events: &mut Cow<'_, Events>) {
+        match self {
+            TimelineChange::Spot(spot) => events.to_mut().spot = Some(spot.clone()),
+            TimelineChange::Rebalance(rebalance) => {
+                events.to_mut().rebalance = Some(rebalance.clone())
+            }
+            TimelineChange::Maintenance(event) => events.to_mut().put_maintenance(event.clone()),
+            TimelineChange::MaintenanceState(change) => {
                 let known = events
                     .to_mut()
                     .maintenance
@@ -372,40 +317,42 @@ impl Change {
                     .into_iter()
                     .for_each(|event| event.state = change.state);
             }
-            Change::TargetLifecycleState(state) => {
+            TimelineChange::TargetLifecycleState(state) => {
                 events.to_mut().target_lifecycle_state = Some(*state)
             }
-            Change::Clear(kinds) => kinds.iter().for_each(|kind| match kind {
+            TimelineChange::Clear(kinds) => kinds.iter().for_each(|kind| match kind {
                 EventKind::Spot => events.to_mut().spot = None,
                 EventKind::Rebalance => events.to_mut().rebalance = None,
                 EventKind::Maintenance => events.to_mut().maintenance.clear(),
                 EventKind::TargetLifecycleState => events.to_mut().target_lifecycle_state = None,
                 EventKind::Overrides => {}
             }),
-            Change::Override(_) | Change::Restore(_) => {}
+            TimelineChange::Override(_) | TimelineChange::Restore(_) => {}
         }
     }
 
-    fn apply_to_overrides(&self, overrides: &mut Cow<'_, Overrides>) {
+    /// Applies the change to overrides.
+    pub(super) fn apply_to_overrides(&self, overrides: &mut Cow<'_, Overrides>) {
         match self {
-            Change::Override(Override { path, value }) => {
+            TimelineChange::Override(Override { path, value }) => {
                 overrides.to_mut().put(path, value.clone())
             }
-            Change::Restore(path) => overrides.to_mut().restore(path),
-            Change::Clear(kinds) if kinds.contains(&EventKind::Overrides) => {
+            TimelineChange::Restore(path) => overrides.to_mut().restore(path),
+            TimelineChange::Clear(kinds) if kinds.contains(&EventKind::Overrides) => {
                 *overrides = Cow::default()
             }
-            Change::Clear(_)
-            | Change::Spot(_)
-            | Change::Rebalance(_)
-            | Change::Maintenance(_)
-            | Change::MaintenanceState(_)
-            | Change::TargetLifecycleState(_) => {}
+            TimelineChange::Clear(_)
+            | TimelineChange::Spot(_)
+            | TimelineChange::Rebalance(_)
+            | TimelineChange::Maintenance(_)
+            | TimelineChange::MaintenanceState(_)
+            | TimelineChange::TargetLifecycleState(_) => {}
         }
     }
 }
 
-/// What a leaf shows of a JSON value: a text as it is, nothing for `null`, and anything else in one line.
+/// Returns the text that a leaf shows for a JSON value: a string as it is, none for `null`, and any
+/// other JSON in one line.
 pub fn text_of(value: Value) -> Option<String> {
     match value {
         Value::Null => None,
@@ -422,6 +369,7 @@ fn served_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::
 mod tests {
     use super::*;
     use crate::document;
+    use crate::instance::Instance;
     use serde_json::json;
 
     const EVENT: &str = "instance-event-0123456789abcdef0";
@@ -481,7 +429,8 @@ mod tests {
         )
     }
 
-    /// What a guest could be shown at a moment: spot, rebalance, scheduled events, history, state, two overrides.
+    /// Returns what metadata shows at a moment: spot, rebalance, scheduled events, history, state, two
+    /// overrides.
     fn shown(instance: &Instance, second: i64) -> (bool, bool, bool, bool, String, String, String) {
         let (events, overrides) = (
             instance.events_at(at(second)),
@@ -503,9 +452,9 @@ mod tests {
 
     #[test]
     #[rustfmt::skip]
-    fn a_step_counts_from_its_time_on() {
+    fn a_step_takes_effect_at_its_time() {
         let instance = everything();
-        let (json, untouched) = (r#"Set("{\"a\":\"t\",\"b\":[1]}")"#, "Untouched");
+        let (json, untouched) = (r#"Set("{\"a\":\"t\",\"b\":[1]}")"#, "NotOverridden");
         for (second, spot, rebalance, scheduled, history, state, x, address) in [
             (9, false, false, false, false, "InService", r#"Set("0")"#, "Hidden"),
             (10, true, false, false, false, "InService", r#"Set("0")"#, "Hidden"),
@@ -526,9 +475,9 @@ mod tests {
         }
     }
 
-    /// Wherever it is folded, later readers see the same.
+    /// Whenever the timeline is folded, later reads give the same result.
     #[test]
-    fn folding_changes_nothing_for_those_who_read_later() {
+    fn folding_does_not_change_later_reads() {
         let whole = everything();
         for fold in (0..=110).step_by(5) {
             let mut folded = whole.clone();
@@ -547,32 +496,33 @@ mod tests {
         }
     }
 
-    /// The step puts the interruption in; the notice is two minutes ahead of it all the same.
+    /// The step adds the interruption; the notice still appears two minutes before its time:
+    /// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html>
     #[test]
-    fn an_early_step_makes_no_notice_earlier_than_ec2_would() {
+    fn an_early_step_does_not_show_the_notice_earlier_than_ec2() {
         let spot =
             |action: &str, time: i64| json!({ "Spot": { "Action": action, "Time": at(time) } });
-        for (action, time, told) in [
+        for (action, time, notice) in [
             ("terminate", 600, 480),
             ("stop", 600, 480),
             ("hibernate", 600, 600),
         ] {
             let instance = instance(json!({}), json!({}), &[(10, spot(action, time))]);
-            assert!(!shown(&instance, told - 1).0, "{action}");
-            assert!(shown(&instance, told).0, "{action}");
+            assert!(!shown(&instance, notice - 1).0, "{action}");
+            assert!(shown(&instance, notice).0, "{action}");
         }
-        // And a late one is no reason to tell before it.
+        // A late step delays the notice.
         let instance = instance(json!({}), json!({}), &[(590, spot("stop", 600))]);
         assert!(!shown(&instance, 589).0);
         assert!(shown(&instance, 590).0);
     }
 
     #[test]
-    fn new_steps_are_put_where_their_time_is_and_past_ones_count_at_once() {
+    fn new_steps_are_sorted_by_time_and_past_steps_take_effect_at_once() {
         let mut instance = everything();
         let step = |second, state| Step {
             at: at(second),
-            set: Change::TargetLifecycleState(state),
+            set: TimelineChange::TargetLifecycleState(state),
         };
         let steps = [
             step(300, TargetLifecycleState::Detached),
@@ -586,7 +536,7 @@ mod tests {
                 at(35),
             )
             .unwrap();
-        assert!(shown(&instance, 35).2, "what was past is kept");
+        assert!(shown(&instance, 35).2, "past steps are kept");
         assert_eq!(shown(&instance, 35).4, "Warmed:Stopped");
         assert_eq!(shown(&instance, 45).4, "Standby");
         assert_eq!(shown(&instance, 50).4, "Terminated");
@@ -602,23 +552,23 @@ mod tests {
     }
 
     #[test]
-    fn a_timeline_with_faults_changes_nothing() {
+    fn a_schedule_with_faults_changes_nothing() {
         let before = everything();
         let mut instance = before.clone();
         let states = (0..60).map(|second| Step {
             at: at(200 + second),
-            set: Change::TargetLifecycleState(TargetLifecycleState::Standby),
+            set: TimelineChange::TargetLifecycleState(TargetLifecycleState::Standby),
         });
         let faults = instance.schedule(states, at(0)).unwrap_err();
         assert_eq!(faults, ["a timeline has at most 64 steps, not 70"]);
         assert_eq!(instance, before);
     }
 
-    /// "Nothing of some kinds is announced any more": neither now nor later.
+    /// Cleared kinds are gone at the time of the step and later.
     #[test]
-    fn a_clear_takes_back_what_was_to_come_after_it_of_its_kinds() {
+    fn a_clear_cancels_later_steps_of_its_kinds() {
         use EventKind::{Maintenance, Overrides, Rebalance, Spot};
-        // By the tens of their seconds; the last two steps clear and are split.
+        // The remaining steps, by their second. The last two steps clear other kinds too and are split.
         for (kinds, second, left) in [
             (vec![Spot], 0, vec![20, 30, 40, 50, 60, 70, 80, 90, 100]),
             (vec![Spot], 10, vec![20, 30, 40, 50, 60, 70, 80, 90, 100]),
@@ -628,7 +578,7 @@ mod tests {
                 vec![10, 30, 40, 50, 60, 70, 80, 90, 100],
             ),
             (vec![Maintenance], 0, vec![10, 20, 50, 60, 70, 80, 90, 100]),
-            // In the midst of the course of a scheduled event, whose end would find none.
+            // Between the start and the end of a scheduled event: the end would find no event.
             (vec![Maintenance], 35, vec![50, 60, 70, 80, 90, 100]),
             (
                 vec![EventKind::TargetLifecycleState],
@@ -642,7 +592,7 @@ mod tests {
             let mut instance = everything();
             let clear = Step {
                 at: at(second),
-                set: Change::Clear(kinds.clone()),
+                set: TimelineChange::Clear(kinds.clone()),
             };
             let before = instance
                 .imds
@@ -666,17 +616,17 @@ mod tests {
                 !instance.imds.timeline.steps().iter().any(still)
             }));
         }
-        // One that is itself to come leaves what is before it, and steps that come with it.
+        // A future clear keeps the steps before it and the steps that are added with it.
         let mut instance = everything();
         let state = TargetLifecycleState::Standby;
         let new = [
             Step {
                 at: at(45),
-                set: Change::Clear(vec![Rebalance, EventKind::TargetLifecycleState]),
+                set: TimelineChange::Clear(vec![Rebalance, EventKind::TargetLifecycleState]),
             },
             Step {
                 at: at(55),
-                set: Change::TargetLifecycleState(state),
+                set: TimelineChange::TargetLifecycleState(state),
             },
         ];
         assert_eq!(instance.schedule(new, at(0)).unwrap().len(), 1);
@@ -692,7 +642,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_timeline_takes_what_counts_at_once_and_no_more_to_come() {
+    fn a_full_timeline_accepts_steps_that_take_effect_at_once_but_no_future_ones() {
         let spot = |second: i64| {
             (
                 second,
@@ -704,8 +654,8 @@ mod tests {
             at: at(second),
             set,
         };
-        let standby = || Change::TargetLifecycleState(TargetLifecycleState::Standby);
-        let clear = |kind| Change::Clear(vec![kind]);
+        let standby = || TimelineChange::TargetLifecycleState(TargetLifecycleState::Standby);
+        let clear = |kind| TimelineChange::Clear(vec![kind]);
         for (new, left) in [
             (step(0, clear(EventKind::Spot)), Some(0)),
             (step(0, clear(EventKind::Rebalance)), Some(64)),
@@ -725,7 +675,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_is_named() {
+    fn each_fault_has_its_step_and_field() {
         let events = json!({ "Maintenance": [maintenance("active")["Maintenance"]] });
         let set =
             |path: &str, value: Value| json!({ "Override": { "Path": path, "Value": value } });
@@ -741,7 +691,14 @@ mod tests {
             )],
         ] {
             let instance = instance(events.clone(), json!({}), &good);
-            assert_eq!(instance.imds.timeline.faults(&instance), [], "{good:?}");
+            assert_eq!(
+                instance
+                    .imds
+                    .timeline
+                    .faults(&instance.imds.events, &instance.imds.overrides),
+                [],
+                "{good:?}"
+            );
         }
         let other = "instance-event-aaaaaaaaaaaaaaaaa";
         for (bad, step, field) in [
@@ -819,7 +776,10 @@ mod tests {
             ),
         ] {
             let instance = instance(events.clone(), json!({}), &bad);
-            let faults = instance.imds.timeline.faults(&instance);
+            let faults = instance
+                .imds
+                .timeline
+                .faults(&instance.imds.events, &instance.imds.overrides);
             let places: Vec<_> = faults
                 .iter()
                 .map(|fault| (fault.step, fault.fields.join(".")))
@@ -829,7 +789,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_words_are_refused() {
+    fn unknown_fields_and_values_are_refused() {
         for bad in [
             json!({ "Set": { "Restore": "x" } }),
             json!({ "At": "soon", "Set": { "Restore": "x" } }),

@@ -24,17 +24,23 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-use super::store::{Account, Left, Loaded, LoadedAccount, Record, Store, StoreError, Unreadable};
+use super::store::{
+    Account, Loaded, LoadedAccount, Record, Store, StoreError, StoredState, UnreadableRecord,
+};
 use crate::document;
 use crate::fault::Fault;
 use crate::instance::{Attachment, Instance, InstanceId, MetadataDefaults, RecordedOptions};
 use crate::ownership;
+use crate::plain_file::{self, PlainFile, Symlinks};
 
 /// The ending of a file that is not yet, or will never be, a record.
 const TEMPORARY: &str = ".tmp";
 
 /// The account's file in the state directory.
 const ACCOUNT: &str = "account.json";
+
+/// The largest record that is read. A record is its document with defaults filled in, so it can be larger.
+const MAX_RECORD_BYTES: u64 = 2 * plain_file::MAX_DOCUMENT_BYTES;
 
 /// Records as files in `<state directory>/instances`, and `<state directory>/account.json`.
 pub struct FileStore {
@@ -84,10 +90,10 @@ impl FileStore {
     /// Opens the store, making its directories (mode 0700) where they are missing. Fails when another process has it open.
     pub fn open(state_directory: &Path) -> Result<FileStore, StoreError> {
         let directory = state_directory.join("instances");
-        let failed = |doing: &str, path: &Path, reason| StoreError {
-            doing: format!("{doing} {}", path.display()),
+        let failed = |action: &str, path: &Path, reason| StoreError {
+            action: format!("{action} {}", path.display()),
             reason,
-            left: Left::Old,
+            stored: StoredState::Previous,
         };
 
         make_directory(&directory).map_err(|(path, reason)| failed("make", &path, reason))?;
@@ -167,7 +173,7 @@ fn make_directory(path: &Path) -> Result<(), (PathBuf, io::Error)> {
 }
 
 /// What the files of a state directory say.
-pub struct Looked {
+pub struct StoredInstances {
     /// The instances.
     pub instances: Vec<Instance>,
     /// Why others can't be read.
@@ -178,7 +184,7 @@ pub struct Looked {
 
 /// Reads a state directory as it is now. Nothing is changed and no lock is taken: a daemon may be running on it, and its
 /// every write is a rename.
-pub fn look(state_directory: &Path) -> io::Result<Looked> {
+pub fn read_state_directory(state_directory: &Path) -> io::Result<StoredInstances> {
     let loaded = match load(&state_directory.join("instances"), |_| {}) {
         Err(reason) if reason.kind() == io::ErrorKind::NotFound => Loaded::default(),
         loaded => loaded?,
@@ -197,7 +203,7 @@ pub fn look(state_directory: &Path) -> io::Result<Looked> {
         LoadedAccount::Absent | LoadedAccount::Read(_) => None,
         LoadedAccount::Unreadable(fault) => Some(fault),
     };
-    Ok(Looked {
+    Ok(StoredInstances {
         instances,
         unreadable,
         account_unreadable,
@@ -221,7 +227,7 @@ fn load(directory: &Path, unfinished: impl Fn(&Path)) -> io::Result<Loaded> {
         };
         match read_record(&path, &id) {
             Ok(record) => loaded.records.push(record),
-            Err(message) => loaded.unreadable.push(Unreadable {
+            Err(message) => loaded.unreadable.push(UnreadableRecord {
                 id,
                 fault: Fault::of_file(&path, message),
                 attachments: attachments_in(&text_of(&path).unwrap_or_default()),
@@ -234,13 +240,13 @@ fn load(directory: &Path, unfinished: impl Fn(&Path)) -> io::Result<Loaded> {
 impl Store for FileStore {
     fn load(&self) -> Result<Loaded, StoreError> {
         let unfinished = |path: &Path| {
-            // Left by a crash before its rename: it was never acknowledged.
+            // StoredState by a crash before its rename: it was never acknowledged.
             let _ = fs::remove_file(path);
         };
         let mut loaded = load(&self.instances.path, unfinished).map_err(|reason| StoreError {
-            doing: format!("read {}", self.instances.path.display()),
+            action: format!("read {}", self.instances.path.display()),
             reason,
-            left: Left::Old,
+            stored: StoredState::Previous,
         })?;
         loaded.account = read_account(&self.state.path.join(ACCOUNT));
         Ok(loaded)
@@ -270,9 +276,9 @@ impl Store for FileStore {
 impl Directory {
     /// Puts a file in the place of `before`.
     fn put(&self, path: &Path, bytes: &[u8], before: Option<&[u8]>) -> Result<(), StoreError> {
-        let doing = || format!("write {}", path.display());
+        let action = || format!("write {}", path.display());
         self.replace(path, Some(bytes))
-            .map_err(|failed| self.undo(failed, doing(), path, before))
+            .map_err(|failed| self.undo(failed, action(), path, before))
     }
 
     /// Takes a file away. That it is not there is what was wanted.
@@ -281,15 +287,15 @@ impl Directory {
         let Err(failed) = self.replace(path, None) else {
             return Ok(());
         };
-        let doing = format!("remove {}", path.display());
+        let action = format!("remove {}", path.display());
         Err(match before {
             // What can't be read can't be put back.
             None if failed.took_effect => StoreError {
-                doing,
+                action,
                 reason: failed.reason,
-                left: Left::Unknown,
+                stored: StoredState::Unknown,
             },
-            before => self.undo(failed, doing, path, before.as_deref()),
+            before => self.undo(failed, action, path, before.as_deref()),
         })
     }
 
@@ -298,18 +304,18 @@ impl Directory {
     fn undo(
         &self,
         failed: Failed,
-        doing: String,
+        action: String,
         path: &Path,
         before: Option<&[u8]>,
     ) -> StoreError {
-        let left = match failed.took_effect && self.replace(path, before).is_err() {
-            true => Left::Unknown,
-            false => Left::Old,
+        let stored = match failed.took_effect && self.replace(path, before).is_err() {
+            true => StoredState::Unknown,
+            false => StoredState::Previous,
         };
         StoreError {
-            doing,
+            action,
             reason: failed.reason,
-            left,
+            stored,
         }
     }
 
@@ -450,11 +456,8 @@ fn unseal<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
 }
 
 fn text_of(path: &Path) -> io::Result<Vec<u8>> {
-    // Anything but a plain file of our own was put there by somebody else, and reading a pipe would never end.
-    match fs::symlink_metadata(path)?.is_file() {
-        true => fs::read(path),
-        false => Err(io::Error::other("it is not a plain file")),
-    }
+    // The daemon writes regular files only. Anything else was put there by another program.
+    PlainFile::open(path, Symlinks::Refuse)?.read_bytes(MAX_RECORD_BYTES)
 }
 
 /// The ways in that the text of an unreadable record still tells: it may be cut off, or have a damaged byte elsewhere.
@@ -674,11 +677,11 @@ mod tests {
         store.put(&record(1), None).unwrap();
         // A descriptor that can't be synced stands for a disk that fails.
         store.instances.synced = File::from(rustix::pipe::pipe().unwrap().0);
-        let left = store.put(&record(2), Some(&record(1))).unwrap_err().left;
+        let left = store.put(&record(2), Some(&record(1))).unwrap_err().stored;
         // The old record was put back, though nobody can be sure that it is durable.
         assert_eq!(
             (left, store.load().unwrap().records),
-            (Left::Unknown, vec![record(1)])
+            (StoredState::Unknown, vec![record(1)])
         );
         let new = InstanceId::parse("i-12345678").unwrap();
         let mut fresh = record(1);
@@ -698,17 +701,17 @@ mod tests {
             &mut store.instances.synced,
             File::from(rustix::pipe::pipe().unwrap().0),
         );
-        let left = store.remove(&id).unwrap_err().left;
+        let left = store.remove(&id).unwrap_err().stored;
         assert_eq!(
             (left, store.load().unwrap().records),
-            (Left::Unknown, vec![record(1)])
+            (StoredState::Unknown, vec![record(1)])
         );
 
         // What can't be removed is as it was.
         store.instances.synced = synced;
         fs::remove_file(only_file(directory.path())).unwrap();
         fs::create_dir(only_file(directory.path())).unwrap();
-        assert_eq!(store.remove(&id).unwrap_err().left, Left::Old);
+        assert_eq!(store.remove(&id).unwrap_err().stored, StoredState::Previous);
     }
 
     #[test]
@@ -797,8 +800,8 @@ mod tests {
             .join(format!(".{}.tmp", demo_instance().instance_id));
         fs::create_dir(&in_the_way).unwrap();
         assert_eq!(
-            store.put(&record(2), Some(&record(1))).unwrap_err().left,
-            Left::Old
+            store.put(&record(2), Some(&record(1))).unwrap_err().stored,
+            StoredState::Previous
         );
         fs::remove_dir(&in_the_way).unwrap();
         assert_eq!(store.load().unwrap().records, [record(1)]);
@@ -883,8 +886,8 @@ mod tests {
             .put_account(&account(HttpTokens::Optional), Some(&before))
             .unwrap_err();
         assert_eq!(
-            (failed.left, loaded_account(&store)),
-            (Left::Unknown, Some(before))
+            (failed.stored, loaded_account(&store)),
+            (StoredState::Unknown, Some(before))
         );
     }
 

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::document::{JsonFile, Place};
 use crate::fault::Fault;
-use crate::instance::events::request::{Event, EventRequest, Targets, When};
+use crate::instance::events::request::{Event, EventRequest, EventTime, Targets};
 use crate::instance::events::timeline::Step;
 
 /// The most steps of a scenario. An instance has no more before it than its timeline holds.
@@ -48,7 +48,7 @@ pub struct ScenarioStep {
     pub targets: Option<Targets>,
     /// When the guest is told; lengths count from the start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub when: Option<When>,
+    pub when: Option<EventTime>,
     /// What it is told.
     pub event: Event,
 }
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn the_shipped_spot_interruption_has_its_hint_and_its_notice() {
         let instance = begun(include_str!(
-            "../../../config/scenarios/spot-interruption.json"
+            "../../config/scenarios/spot-interruption.json"
         ));
         for (second, hint, notice) in [
             (0, false, false),
@@ -188,7 +188,7 @@ mod tests {
     #[test]
     fn the_shipped_maintenance_is_scheduled_and_then_completed() {
         let instance = begun(include_str!(
-            "../../../config/scenarios/scheduled-maintenance.json"
+            "../../config/scenarios/scheduled-maintenance.json"
         ));
         for (second, scheduled, history) in [
             (9, false, false),
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn the_shipped_autoscaling_termination_goes_from_in_service_to_terminated() {
         let instance = begun(include_str!(
-            "../../../config/scenarios/autoscaling-termination.json"
+            "../../config/scenarios/autoscaling-termination.json"
         ));
         let state = |second| {
             instance

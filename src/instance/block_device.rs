@@ -1,0 +1,33 @@
+//! Block devices: the volumes of an instance.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A volume and its device name (`BlockDeviceMappings[]` in describe-instances).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct BlockDevice {
+    /// The device name, such as `/dev/sdb`.
+    pub device_name: String,
+    /// Present for an EBS volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ebs: Option<EbsVolume>,
+}
+
+/// An attached EBS volume, as describe-instances prints it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct EbsVolume {
+    /// `vol-…`
+    #[serde(default)]
+    pub volume_id: String,
+    /// `attaching`, `attached`, `detaching` or `detached`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<String>,
+    /// When it was attached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attach_time: Option<Timestamp>,
+    /// Whether the volume is deleted with the instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delete_on_termination: Option<bool>,
+}

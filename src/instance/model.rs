@@ -1,0 +1,423 @@
+//! The instance itself: [`Instance`] has the fields that `aws ec2 describe-instances` prints, and
+//! [`Imds`] has what it does not print.
+//!
+//! Fields that EC2 prints and imdsd does not read are kept at the top level ([`Instance::other`])
+//! and dropped below it. The meaning of EC2's fields is in its API reference:
+//! <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Instance.html>
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::instance::absent::{empty_is_absent, is_default};
+use crate::instance::attachment::Attachment;
+use crate::instance::block_device::BlockDevice;
+use crate::instance::events::Events;
+use crate::instance::events::overrides::Overrides;
+use crate::instance::events::timeline::Timeline;
+use crate::instance::id::InstanceId;
+use crate::instance::network::{CidrBlocks, NetworkInterface, SecurityGroup};
+use crate::instance::options::MetadataOptions;
+use crate::instance::placement::{Placement, region_of_zone, zone_id};
+use crate::instance::role::{IamInstanceProfile, Role};
+use crate::instance::state::InstanceState;
+use crate::instance::tags::Tag;
+
+/// The maximum size of user data, in bytes before base64 (EC2's limit).
+pub const MAX_USER_DATA: usize = 16_384;
+
+/// One instance, as `aws ec2 describe-instances` prints it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Instance {
+    /// The id: `i-` and 8 or 17 hexadecimal digits. A document must have it and `LaunchTime`; all
+    /// other fields are optional.
+    pub instance_id: InstanceId,
+    /// When the instance was launched or last started. It is `pendingTime` in the identity
+    /// document.
+    pub launch_time: Timestamp,
+    /// The state; `running` by default.
+    #[serde(default)]
+    pub state: InstanceState,
+    /// The image, `ami-…`.
+    #[serde(default = "default_image")]
+    pub image_id: String,
+    /// The instance type, such as `m5.large`, which is the default.
+    #[serde(default = "default_type")]
+    pub instance_type: String,
+    /// The position in the launch request, from 0.
+    #[serde(default)]
+    pub ami_launch_index: u32,
+    /// `x86_64` (the default), `arm64` or `i386`.
+    #[serde(default = "default_architecture")]
+    pub architecture: String,
+    /// Zone, host and placement group.
+    #[serde(default)]
+    pub placement: Placement,
+    /// The metadata options: the five that EC2's ModifyInstanceMetadataOptions changes.
+    #[serde(default)]
+    pub metadata_options: MetadataOptions,
+    /// The host name inside the VPC; see [`Instance::private_host_name`] for the default.
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub private_dns_name: Option<String>,
+    /// The public host name; absent without a public address.
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub public_dns_name: Option<String>,
+    /// The primary private IPv4 address of the interface with device index 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub private_ip_address: Option<Ipv4Addr>,
+    /// The public or Elastic IPv4 address of that interface.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub public_ip_address: Option<Ipv4Addr>,
+    /// The first IPv6 address of that interface.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_address: Option<Ipv6Addr>,
+    /// `subnet-…`
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub subnet_id: Option<String>,
+    /// `vpc-…`
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub vpc_id: Option<String>,
+    /// The key pair named at launch. Its public half is `Imds.OpenSshKey`, because
+    /// describe-instances does not print it.
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub key_name: Option<String>,
+    /// `aki-…`; paravirtual images only.
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub kernel_id: Option<String>,
+    /// `ari-…`; paravirtual images only.
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub ramdisk_id: Option<String>,
+    /// `spot`, `scheduled` or `capacity-block`; absent for an on-demand instance.
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub instance_lifecycle: Option<String>,
+    /// The root device, such as `/dev/xvda`.
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub root_device_name: Option<String>,
+    /// `ebs` or `instance-store`.
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub root_device_type: Option<String>,
+    /// `hvm` or `paravirtual`.
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub virtualization_type: Option<String>,
+    /// `xen` or `ovm`; EC2 prints `xen` for Nitro too.
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub hypervisor: Option<String>,
+    /// The idempotency token of the launch.
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub client_token: Option<String>,
+    /// Why the state changed last.
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub state_transition_reason: Option<String>,
+    /// Whether detailed (one-minute) CloudWatch monitoring is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monitoring: Option<Monitoring>,
+    /// Whether hibernation was configured at launch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hibernation_options: Option<HibernationOptions>,
+    /// The instance profile; absent without a role.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub iam_instance_profile: Option<IamInstanceProfile>,
+    /// The product codes of the AWS Marketplace or of DevPay.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub product_codes: Vec<ProductCode>,
+    /// The volumes at launch or last start.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub block_device_mappings: Vec<BlockDevice>,
+    /// The security groups of the interface with device index 0.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub security_groups: Vec<SecurityGroup>,
+    /// All attached interfaces.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub network_interfaces: Vec<NetworkInterface>,
+    /// The tags: at most 50, not counting those whose key starts with `aws:`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<Tag>,
+    /// What describe-instances does not print.
+    #[serde(default)]
+    pub imds: Imds,
+    /// The top-level fields that EC2 prints and imdsd does not read. They are kept and written
+    /// back.
+    #[serde(skip)]
+    pub other: Map<String, Value>,
+}
+
+/// What describe-instances does not print: how the guest is recognized, and data that EC2 keeps
+/// elsewhere.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct Imds {
+    /// The attachments: how the guest is connected. None: the instance is not served.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Attachment>,
+    /// The account, 12 digits. EC2 prints it in the reservation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner_id: Option<String>,
+    /// `r-…`. EC2 prints it in the reservation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reservation_id: Option<String>,
+    /// The region. Needed only if the availability zone's name does not begin with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    /// The user data in base64, as in the EC2 API: at most 16,384 bytes when decoded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_data: Option<String>,
+    /// The user data as text, for documents written by hand: at most 16,384 bytes. Cannot be
+    /// combined with `UserData`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user_data_text: Option<String>,
+    /// The public half of the key pair: one line of authorized_keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_ssh_key: Option<String>,
+    /// The role in the instance profile and the source of its credentials.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<Role>,
+    /// The address blocks of the subnets, by subnet id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub subnets: BTreeMap<String, CidrBlocks>,
+    /// The address blocks of the VPCs, by VPC id.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub vpcs: BTreeMap<String, CidrBlocks>,
+    /// The events of the instance: spot interruptions, maintenance, lifecycle changes.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub events: Events,
+    /// Public keys that were sent for a short time, as EC2 Instance Connect does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub managed_ssh_keys: Vec<ManagedSshKey>,
+    /// Leaves of the metadata tree that the operator sets or hides.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub overrides: Overrides,
+    /// EC2's instance attribute of this name: TerminateInstances is refused.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub disable_api_termination: bool,
+    /// EC2's instance attribute of this name: StopInstances is refused.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub disable_api_stop: bool,
+    /// Scheduled changes of events and overrides, in time order.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub timeline: Timeline,
+}
+
+/// A public key that lets a user log in until it expires.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", deny_unknown_fields)]
+pub struct ManagedSshKey {
+    /// The operating system's user: 1 to 32 letters, digits and `_.-@`.
+    #[serde(rename = "InstanceOSUser")]
+    pub instance_os_user: String,
+    /// One line of authorized_keys.
+    #[serde(rename = "SSHPublicKey")]
+    pub ssh_public_key: String,
+    /// When it expires. EC2 Instance Connect gives 60 seconds.
+    pub expiration: Timestamp,
+}
+
+/// Detailed monitoring: `{"State": "disabled"}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Monitoring {
+    /// `enabled`, `disabled`, `pending` or `disabling`.
+    pub state: String,
+}
+
+/// Hibernation: `{"Configured": false}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct HibernationOptions {
+    /// Whether hibernation was configured at launch.
+    #[serde(default)]
+    pub configured: bool,
+}
+
+/// A product code of the AWS Marketplace or of DevPay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ProductCode {
+    /// The code.
+    pub product_code_id: String,
+    /// `marketplace` or `devpay`.
+    #[serde(default)]
+    pub product_code_type: String,
+}
+
+impl Instance {
+    /// Returns the region: `Imds.Region`, or the availability zone up to its first number
+    /// (`us-west-2` of `us-west-2-lax-1a`).
+    pub fn region(&self) -> &str {
+        self.imds
+            .region
+            .as_deref()
+            .unwrap_or_else(|| region_of_zone(&self.placement.availability_zone))
+    }
+
+    /// Returns the tenancy; `default` if there is none.
+    pub fn tenancy(&self) -> &str {
+        self.placement.tenancy.as_deref().unwrap_or("default")
+    }
+
+    /// Returns the state of detailed monitoring; `disabled` if there is none.
+    pub fn monitoring_state(&self) -> &str {
+        self.monitoring
+            .as_ref()
+            .map_or("disabled", |monitoring| &monitoring.state)
+    }
+
+    /// Returns the account: `Imds.OwnerId`, or the owner of eth0, or twelve zeros.
+    pub fn owner_id(&self) -> &str {
+        let of_interface = || {
+            self.primary_interface()
+                .and_then(|interface| interface.owner_id.as_deref())
+        };
+        self.imds
+            .owner_id
+            .as_deref()
+            .or_else(of_interface)
+            .unwrap_or("000000000000")
+    }
+
+    /// Returns the interface with device index 0, which EC2 calls eth0.
+    pub fn primary_interface(&self) -> Option<&NetworkInterface> {
+        self.network_interfaces
+            .iter()
+            .find(|interface| interface.attachment.device_index == 0)
+    }
+
+    /// Returns the reservation: `Imds.ReservationId`, or the instance id with `r-` for `i-`.
+    pub fn reservation_id(&self) -> Cow<'_, str> {
+        match &self.imds.reservation_id {
+            Some(id) => Cow::Borrowed(id),
+            None => Cow::Owned(self.instance_id.as_str().replacen("i-", "r-", 1)),
+        }
+    }
+
+    /// Returns the primary private IPv4 address of eth0; `None` for an IPv6-only instance.
+    pub fn primary_private_address(&self) -> Option<Ipv4Addr> {
+        self.private_ip_address
+            .or_else(|| self.primary_interface()?.private_ip_address)
+    }
+
+    /// Returns the IPv6 addresses that need a route on the host. Link-local addresses are on every
+    /// link and need none.
+    pub fn routable_ipv6_addresses(&self) -> impl Iterator<Item = Ipv6Addr> {
+        let of_interfaces = self
+            .network_interfaces
+            .iter()
+            .flat_map(|interface| &interface.ipv6_addresses)
+            .map(|listed| listed.ipv6_address);
+        of_interfaces
+            .chain(self.ipv6_address)
+            .filter(|address| !address.is_unicast_link_local())
+    }
+
+    /// Returns the host name inside the VPC: `PrivateDnsName`, or the name that EC2 would derive from
+    /// the private IPv4 address or, without one, from the instance id.
+    pub fn private_host_name(&self) -> Cow<'_, str> {
+        if let Some(name) = &self.private_dns_name {
+            return Cow::Borrowed(name);
+        }
+        let host = match self.primary_private_address() {
+            Some(address) => format!("ip-{}", address.to_string().replace('.', "-")),
+            None => self.instance_id.to_string(),
+        };
+        Cow::Owned(match self.region() {
+            "us-east-1" => format!("{host}.ec2.internal"),
+            region => format!("{host}.{region}.compute.internal"),
+        })
+    }
+
+    /// Returns the zone's id: `AvailabilityZoneId`, or the usual abbreviation of the zone's name
+    /// (`use1-az1` for `us-east-1a`). `None` if the zone's name does not follow EC2's pattern.
+    ///
+    /// EC2 maps letters to ids differently for each account; imdsd always uses a = 1.
+    pub fn availability_zone_id(&self) -> Option<Cow<'_, str>> {
+        match &self.placement.availability_zone_id {
+            Some(id) => Some(Cow::Borrowed(id)),
+            None => zone_id(&self.placement.availability_zone).map(Cow::Owned),
+        }
+    }
+
+    /// Returns the user data's bytes; `None` if there is no user data or if it is empty (EC2 does not
+    /// distinguish the two).
+    pub fn user_data(&self) -> Option<Vec<u8>> {
+        let bytes = match (&self.imds.user_data, &self.imds.user_data_text) {
+            (Some(encoded), _) => BASE64.decode(encoded).ok()?,
+            (None, Some(text)) => text.clone().into_bytes(),
+            (None, None) => return None,
+        };
+        (!bytes.is_empty()).then_some(bytes)
+    }
+}
+
+fn default_image() -> String {
+    "ami-00000000000000000".to_string()
+}
+
+fn default_type() -> String {
+    "m5.large".to_string()
+}
+
+fn default_architecture() -> String {
+    "x86_64".to_string()
+}
