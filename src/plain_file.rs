@@ -1,8 +1,8 @@
 //! The one reader for files that an operator names: configurations, documents, keys, certificates.
 //!
-//! It reads regular files only, up to a limit. Reading a FIFO would wait for a writer that may never come, and reading
-//! a device may never end. A file over the limit is an error; it is not cut off, because the end might be the part
-//! that matters.
+//! It reads regular files only, up to a limit. Reading a FIFO would wait for a writer that may
+//! never come, and reading a device may never end. A file over the limit is an error; it is not cut
+//! off, because the end might be the part that matters.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
@@ -13,7 +13,8 @@ use rustix::fs::OFlags;
 use rustix::io::Errno;
 use zeroize::Zeroizing;
 
-/// The default limit: configurations, scenarios, keys, certificates and lists of them are far smaller.
+/// The default limit: configurations, scenarios, keys, certificates and lists of them are far
+/// smaller.
 pub const MAX_BYTES: u64 = 1 << 20;
 
 /// The limit for a file of instance documents: some thousand instances with the largest user data.
@@ -38,7 +39,8 @@ pub struct PlainFile {
 }
 
 impl PlainFile {
-    /// Opens a regular file for reading. Fails at once for a FIFO, a directory, a device or a socket.
+    /// Opens a regular file for reading. Fails at once for a FIFO, a directory, a device or a
+    /// socket.
     pub fn open(path: &Path, symlinks: Symlinks) -> io::Result<PlainFile> {
         // NONBLOCK: opening a FIFO without a writer would wait for one.
         let flags = match symlinks {
@@ -84,11 +86,12 @@ impl PlainFile {
         Ok(bytes)
     }
 
-    /// Reads the whole file as text that is erased from memory when it is dropped. Fails if it has more than
-    /// `max_bytes` bytes or is not UTF-8.
+    /// Reads the whole file as text that is erased from memory when it is dropped. Fails if it has
+    /// more than `max_bytes` bytes or is not UTF-8.
     pub fn read_secret_text(self, max_bytes: u64) -> io::Result<Zeroizing<String>> {
-        // The buffer has room for the whole file: a growing buffer would leave copies of the secret in freed memory.
-        // The extra bytes keep the standard library from reading the last bytes through a buffer of its own.
+        // The buffer has room for the whole file: a growing buffer would leave copies of the secret
+        // in freed memory. The extra bytes keep the standard library from reading the last bytes
+        // through a buffer of its own.
         let capacity = self.metadata.len().min(max_bytes) as usize + 64;
         let mut text = Zeroizing::new(String::with_capacity(capacity));
         self.file.take(max_bytes + 1).read_to_string(&mut text)?;
@@ -102,7 +105,8 @@ pub fn read_bytes(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     PlainFile::open(path, Symlinks::Follow)?.read_bytes(max_bytes)
 }
 
-/// Reads a regular file of UTF-8 text, following symbolic links. Fails if it has more than `max_bytes` bytes.
+/// Reads a regular file of UTF-8 text, following symbolic links. Fails if it has more than
+/// `max_bytes` bytes.
 pub fn read_text(path: &Path, max_bytes: u64) -> io::Result<String> {
     String::from_utf8(read_bytes(path, max_bytes)?)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8"))

@@ -33,7 +33,7 @@ use hyper::{Method, Response};
 use crate::clock::Moment;
 pub use crate::control::access_keys::AccessKeys;
 use crate::registry::Registry;
-use crate::sigv4::{self, AuthError, HttpRequest, Regions, Scope, Verified};
+use crate::sigv4::{self, AuthError, HttpRequest, Regions, Scope, Signer};
 use actions::{Action, Call, Caller};
 use error::{Code, Ec2Error};
 use params::Parameters;
@@ -110,7 +110,7 @@ impl Control {
         head: &Parts,
         body: &[u8],
         now: Moment,
-    ) -> Result<Verified, AuthError> {
+    ) -> Result<Signer, AuthError> {
         let request = HttpRequest {
             method: head.method.as_str(),
             path: head.uri.path(),
@@ -129,7 +129,7 @@ impl Control {
 /// Carries a call out. `action` is set as soon as it is known, for the log and for the form of the answer.
 async fn perform(
     call: &Call<'_>,
-    verified: &Verified,
+    verified: &Signer,
     head: &Parts,
     body: &[u8],
     action: &mut Option<Action>,

@@ -1,13 +1,18 @@
-//! The canonical request: the one spelling of a request that both sides sign, for services other than S3.
+//! The canonical request: the form of a request that is signed, for services other than S3.
+//!
+//! The verifier and the signer share it, so they cannot disagree about it.
 
 use hyper::HeaderMap;
 
-use super::{AuthError, HttpRequest};
+use super::auth_error::AuthError;
+use super::http_request::HttpRequest;
 
-/// A decoded query: names and values as bytes, since a signature covers bytes that need not be text.
+/// The decoded names and values of a query. They are bytes because a signature covers bytes that
+/// need not be text.
 pub(super) type Pairs = Vec<(Vec<u8>, Vec<u8>)>;
 
-/// The bytes to hash. `query` is the decoded query, `list` the SignedHeaders as the caller spelled them.
+/// Returns the bytes to hash. `query` is the decoded query, `list` is SignedHeaders as the caller
+/// wrote it.
 pub(super) fn request(
     request: &HttpRequest<'_>,
     query: Pairs,
@@ -30,14 +35,15 @@ pub(super) fn request(
     Ok(bytes)
 }
 
-/// Dot segments resolved and empty segments dropped, then every segment escaped, including the escapes it already has.
+/// Resolves dot segments, removes empty segments and escapes each segment, including the escapes
+/// that it already has.
 fn path(raw: &str) -> String {
     let mut segments = Vec::new();
     for segment in raw.split('/') {
         match segment {
             "" | "." => {}
             ".." => drop(segments.pop()),
-            other => segments.push(escape(other.as_bytes())),
+            other => segments.push(percent_encode(other.as_bytes())),
         }
     }
     let last = if raw.ends_with('/') && !segments.is_empty() {
@@ -48,13 +54,14 @@ fn path(raw: &str) -> String {
     format!("/{}{last}", segments.join("/"))
 }
 
-/// Escaped anew and sorted by name, then value; the signature itself is left out, the session token is not.
+/// Escapes the pairs and sorts them by name and value. Omits the signature, but not the session
+/// token.
 fn query(pairs: Pairs) -> String {
     let signed = pairs
         .into_iter()
         .filter(|(name, _)| name != b"X-Amz-Signature");
     let mut pairs: Vec<_> = signed
-        .map(|(name, value)| (escape(&name), escape(&value)))
+        .map(|(name, value)| (percent_encode(&name), percent_encode(&value)))
         .collect();
     pairs.sort();
     let pairs: Vec<_> = pairs
@@ -64,7 +71,8 @@ fn query(pairs: Pairs) -> String {
     pairs.join("&")
 }
 
-/// `name:value`, blanks trimmed and collapsed, repeated fields joined with a comma in the order they came.
+/// Appends `name:value` with blanks trimmed and collapsed. Joins repeated fields with commas, in
+/// their order.
 fn header(into: &mut Vec<u8>, name: &str, headers: &HeaderMap) -> Result<(), AuthError> {
     let values: Vec<_> = headers
         .get_all(name)
@@ -90,8 +98,9 @@ fn collapse(value: &[u8]) -> Vec<u8> {
     words.collect::<Vec<_>>().join(&b' ')
 }
 
-/// Everything but the unreserved characters as `%XX`, upper-case.
-fn escape(bytes: &[u8]) -> String {
+/// Returns the text with every byte but the unreserved characters of RFC 3986 as `%XX` in upper
+/// case.
+pub fn percent_encode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for &byte in bytes {
         match byte {
@@ -104,7 +113,8 @@ fn escape(bytes: &[u8]) -> String {
     text
 }
 
-/// The names and values of a query, decoded; `None` when an escape is bad. A name without `=` has an empty value.
+/// Decodes the names and values of a query; `None` if an escape is malformed. A name without `=`
+/// has an empty value.
 pub(super) fn query_pairs(query: &str) -> Option<Pairs> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     pairs
@@ -118,9 +128,11 @@ pub(super) fn query_pairs(query: &str) -> Option<Pairs> {
         .collect()
 }
 
-/// Decodes `application/x-www-form-urlencoded`: `+` is a space, `%XX` a byte; `None` when an escape is bad.
+/// Decodes `application/x-www-form-urlencoded`: `+` is a space, `%XX` a byte. Returns `None` if an
+/// escape is malformed.
 ///
-/// The signature and the parameters are read with the same decoder, so they can't differ about what was signed.
+/// The verifier and the control endpoint use this one decoder, so they cannot disagree about what
+/// was signed.
 pub fn decode_form(raw: &[u8]) -> Option<Vec<u8>> {
     let nibble = |byte: u8| {
         char::from(byte)
@@ -144,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_normalised_and_escaped_once_more() {
+    fn a_path_is_normalised_and_escaped_again() {
         for (raw, canonical) in [
             ("", "/"),
             ("/", "/"),
@@ -152,7 +164,7 @@ mod tests {
             ("/./", "/"),
             ("/example/..", "/"),
             ("/../../x", "/x"),
-            // As boto3 has it; Amazon's signer for Rust ends both with a slash.
+            // As boto3 signs them. Amazon's signer for Rust ends both with a slash.
             ("/a/.", "/a"),
             ("/a/b/..", "/a"),
             ("//example//", "/example/"),

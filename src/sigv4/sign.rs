@@ -1,22 +1,23 @@
-//! Signature Version 4, the sending side: signs one form POST, in its headers.
+//! The signer: signs a form POST in its header fields.
 //!
-//! The canonical form is the verifier's own, so the two can't differ about it. Not supported, since nothing here needs
-//! them: other methods, queries, presigned requests, S3.
+//! Not supported, because nothing here needs them: other methods, queries, presigned requests, S3.
 
 use hyper::HeaderMap;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue, InvalidHeaderValue};
 use jiff::Timestamp;
-use sha2::{Digest, Sha256};
 
-use super::{AccessKey, HttpRequest, canonical, hex, signature};
+use super::access_key::AccessKey;
+use super::canonical;
+use super::http_request::HttpRequest;
+use super::signature::{payload_hash, signature};
 use crate::secret::Secret;
 
 /// A POST to be signed.
 #[derive(Clone, Copy, Debug)]
 pub struct Post<'a> {
-    /// The `Host` field: with the port, unless it is the scheme's own.
+    /// The `Host` field, with the port unless it is the default port of the scheme.
     pub host: &'a str,
-    /// The path as it will be sent.
+    /// The path as it is sent.
     pub path: &'a str,
     /// The `Content-Type` field.
     pub content_type: &'a str,
@@ -27,9 +28,10 @@ pub struct Post<'a> {
 const DATE: &str = "x-amz-date";
 const SECURITY_TOKEN: &str = "x-amz-security-token";
 
-/// All header fields of the signed request but its length: host, type, date, session token, authorization.
+/// Returns the header fields of the signed request without its length: host, type, date, session
+/// token, authorization.
 ///
-/// Fails only when a value can't stand in a header field.
+/// Fails only if a value contains characters that a header field cannot have.
 pub fn sign(
     post: &Post<'_>,
     key: &AccessKey,
@@ -37,7 +39,7 @@ pub fn sign(
     service: &str,
     now: Timestamp,
 ) -> Result<HeaderMap, InvalidHeaderValue> {
-    // 1. What is signed: whatever the verifier insists on, in its order.
+    // 1. The signed header fields: those that the verifier requires, in its order.
     let date = now.strftime("%Y%m%dT%H%M%SZ").to_string();
     let mut headers = HeaderMap::new();
     let mut signed = vec![CONTENT_TYPE.as_str(), HOST.as_str(), DATE];
@@ -58,13 +60,13 @@ pub fn sign(
         headers: &headers,
         body: post.body,
     };
-    let payload_hash = hex(&Sha256::digest(post.body));
+    let payload_hash = payload_hash(post.body);
     let canonical = canonical::request(&request, Vec::new(), &signed, &list, &payload_hash)
-        .expect("every signed header was put in above");
+        .expect("every signed header field was inserted above");
     let scope = format!("{}/{region}/{service}/aws4_request", &date[..8]);
     let signature = signature(key.secret_access_key.expose(), &scope, &date, &canonical);
 
-    // 3. Where the receiver looks for it.
+    // 3. The header field that carries it.
     let id = &key.access_key_id;
     let authorization = format!(
         "AWS4-HMAC-SHA256 Credential={id}/{scope}, SignedHeaders={list}, Signature={signature}"
@@ -73,7 +75,7 @@ pub fn sign(
     Ok(headers)
 }
 
-/// A value that its `Debug` does not show.
+/// Returns a header value whose `Debug` does not show it.
 fn sensitive(value: &str) -> Result<HeaderValue, InvalidHeaderValue> {
     let mut value = HeaderValue::from_str(value)?;
     value.set_sensitive(true);
@@ -101,7 +103,7 @@ mod tests {
 
     /// "post-x-www-form-urlencoded" of Amazon's published Signature Version 4 test suite.
     #[test]
-    fn the_signature_is_that_of_amazons_suite() {
+    fn the_signature_matches_amazons_test_suite() {
         let post = Post {
             host: "example.amazonaws.com",
             path: "/",
@@ -118,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn the_verifier_believes_what_was_signed_and_nothing_else() {
+    fn the_verifier_accepts_the_signed_request_and_no_other() {
         let regions = Regions::These(vec!["eu-west-1".to_string()]);
         let scope = Scope {
             regions: &regions,
@@ -163,9 +165,9 @@ mod tests {
                 check(&headers, "/other", body).is_err()
                     && check(&headers, path, b"Action=Other").is_err()
             );
-            let mut elsewhere = headers.clone();
-            elsewhere.insert(HOST, HeaderValue::from_static("elsewhere"));
-            assert!(check(&elsewhere, path, body).is_err());
+            let mut other_host = headers.clone();
+            other_host.insert(HOST, HeaderValue::from_static("elsewhere"));
+            assert!(check(&other_host, path, body).is_err());
             assert!(
                 token.is_none_or(|token| !format!("{headers:?}").contains(token)),
                 "{headers:?}"
@@ -174,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_not_stand_in_a_header_is_refused() {
+    fn a_value_that_a_header_field_cannot_have_is_refused() {
         let post = Post {
             host: "h\r\nX: y",
             path: "/",

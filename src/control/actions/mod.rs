@@ -55,7 +55,7 @@ use crate::instance::{
 use crate::registry::{
     Entry, OptionsState, PartialEffect, Registry, Snapshot, Transaction, UpdateError,
 };
-use crate::sigv4::{Regions, Verified};
+use crate::sigv4::{Regions, Signer};
 use change_instance_state::{ChangeInstanceState, StateChange};
 use create_tags::CreateTags;
 use delete_tags::DeleteTags;
@@ -419,7 +419,7 @@ fn done(xml: &mut Xml) {
 }
 
 impl Caller {
-    pub(super) fn new(keys: &AccessKeys, verified: &Verified, head: &Parts) -> Caller {
+    pub(super) fn new(keys: &AccessKeys, verified: &Signer, head: &Parts) -> Caller {
         let holder = keys
             .holder(&verified.access_key_id)
             .expect("the key that signed is among those it was found in");

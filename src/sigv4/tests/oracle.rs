@@ -1,4 +1,4 @@
-//! Requests that Amazon's own signer (`aws-sigv4`) signed, in their headers and in their query, of random parts.
+//! Random requests that Amazon's own signer (`aws-sigv4`) signed in their header or in their query.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +12,7 @@ use super::*;
 
 const HOST: &str = "127.0.0.1:1339";
 
-/// A request to be signed, and by whom.
+/// A request to sign, and the parameters of its signature.
 #[derive(Clone, Debug)]
 struct Case {
     method: &'static str,
@@ -45,10 +45,11 @@ fn case() -> impl Strategy<Value = Case> {
         Just("/".to_string()),
         Just("/ec2/v1".to_string()),
         Just("/a%20b/../c/".to_string()),
-        // Of a path that ends in a dot segment this signer makes "/a/", and boto3 "/a". Nobody sends one; boto3's is ours.
+        // For a path that ends in a dot segment this signer signs "/a/", and boto3 "/a". Clients do
+        // not send such paths; our verifier does what boto3 does.
         proptest::collection::vec("[A-Za-z0-9._~-]{1,8}", 1..4)
             .prop_map(|parts| format!("/{}", parts.join("/")))
-            .prop_filter("an end that Amazon's signers differ on", |path| !path
+            .prop_filter("ends on which Amazon's signers differ", |path| !path
                 .ends_with("/.")
                 && !path.ends_with("/..")),
     ];
@@ -93,7 +94,7 @@ fn case() -> impl Strategy<Value = Case> {
         )
 }
 
-/// Has it signed by Amazon's code.
+/// Signs the request with Amazon's code.
 fn signed_by_amazon(case: &Case) -> Sent {
     let query: Vec<_> = case
         .pairs
@@ -147,7 +148,7 @@ fn signed_by_amazon(case: &Case) -> Sent {
     sent
 }
 
-fn verdict(case: &Case, sent: &Sent) -> Result<Verified, AuthError> {
+fn verified(case: &Case, sent: &Sent) -> Result<Signer, AuthError> {
     let now = Timestamp::from_second(case.seconds.into())
         .unwrap()
         .to_string();
@@ -163,21 +164,21 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 512, rng_seed: RngSeed::Fixed(4), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_amazons_signer_signed_is_believed_and_nothing_near_it(case in case(), at in any::<prop::sample::Index>()) {
+    fn requests_that_amazons_signer_signed_are_accepted_and_changed_ones_are_not(case in case(), at in any::<prop::sample::Index>()) {
         let sent = signed_by_amazon(&case);
-        let verified = verdict(&case, &sent);
-        let expected = Verified {
+        let result = verified(&case, &sent);
+        let expected = Signer {
             access_key_id: ID.to_string(),
             region: case.region.clone(),
             service: case.service.to_string(),
         };
-        prop_assert_eq!(verified, Ok(expected));
+        prop_assert_eq!(result, Ok(expected));
 
-        // One thing is different.
+        // One part is different.
         let refuses = |what: &str, change: &dyn Fn(&mut Sent)| {
-            let mut spoiled = sent.clone();
-            change(&mut spoiled);
-            assert!(verdict(&case, &spoiled).is_err(), "{what}");
+            let mut changed = sent.clone();
+            change(&mut changed);
+            assert!(verified(&case, &changed).is_err(), "{what}");
         };
         refuses("body", &|sent| sent.body.push(b'&'));
         refuses("path", &|sent| sent.path += "/x");
@@ -186,13 +187,13 @@ proptest! {
         refuses("host", &|sent| sent.set("host", "127.0.0.1:1340"));
         refuses("unsigned", &|sent| sent.set("x-amz-other", "1"));
         if !sent.body.is_empty() {
-            let place = at.index(sent.body.len());
-            refuses("byte", &|sent| sent.body[place] ^= 1);
+            let index = at.index(sent.body.len());
+            refuses("byte", &|sent| sent.body[index] ^= 1);
         }
         for (name, _) in &case.headers {
             refuses(name, &|sent| sent.set(name, "another"));
         }
         let other = Case { token: case.token.as_ref().map_or(Some("t".into()), |_| None), ..case.clone() };
-        prop_assert!(verdict(&other, &sent).is_err());
+        prop_assert!(verified(&other, &sent).is_err());
     }
 }

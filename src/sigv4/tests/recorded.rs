@@ -1,5 +1,5 @@
-//! Requests as the AWS CLI (1.46.3) and the SDK for JavaScript (v3) sent them to a listener on loopback, with the key of
-//! these tests. Fields that are not signed are left out.
+//! Requests that the AWS CLI (1.46.3), the SDK for JavaScript (v3) and boto3 (1.44.5) sent to a
+//! listener on loopback with the key of these tests. Header fields that are not signed are omitted.
 
 use super::*;
 
@@ -12,7 +12,7 @@ struct Recorded {
 }
 
 const REQUESTS: [Recorded; 4] = [
-    // AWS CLI: a session token, and a value that has to be escaped.
+    // AWS CLI: a session token and a value that needs escapes.
     Recorded {
         service: "ec2",
         session_token: Some(TOKEN),
@@ -36,7 +36,7 @@ const REQUESTS: [Recorded; 4] = [
             "3036fc65d14f389fc6479c5688a61b71ee705d742cff0c4e995876e5a75f8c6b",
         ),
     },
-    // JavaScript: it signs nearly everything, the hash of the body too.
+    // JavaScript: it signs nearly every field, including the hash of the body.
     Recorded {
         service: "ec2",
         session_token: None,
@@ -53,7 +53,7 @@ const REQUESTS: [Recorded; 4] = [
             "1cc27419c833efb9bee0cc7984d6a40d65e951ebb0ffc434698573f43f615e1b",
         ),
     },
-    // JavaScript: a JSON service, whose action is in a header.
+    // JavaScript: a JSON service with the action in a header field.
     Recorded {
         service: "ec2-instance-connect",
         session_token: None,
@@ -88,7 +88,7 @@ fn requests_that_the_aws_cli_and_javascript_signed_verify() {
             "AWS4-HMAC-SHA256 Credential={ID}/{scope}, SignedHeaders={list}, Signature={signature}"
         );
         sent.set("authorization", &authorization);
-        let verdict = |sent: &Sent, token| {
+        let result = |sent: &Sent, token| {
             check(
                 sent,
                 &key(ID, SECRET, token),
@@ -97,11 +97,104 @@ fn requests_that_the_aws_cli_and_javascript_signed_verify() {
             )
         };
         assert_eq!(
-            verdict(&sent, session_token).map(|verified| verified.service),
+            result(&sent, session_token).map(|signer| signer.service),
             Ok(service.into()),
             "{request}"
         );
         sent.body.push(b' ');
-        assert!(verdict(&sent, session_token).is_err(), "{request}");
+        assert!(result(&sent, session_token).is_err(), "{request}");
+    }
+}
+
+/// boto3 1.44.5: metadata options; a session token; a UTF-8 filter; a path in the endpoint;
+/// presigned as GET; presigned as POST with a session token.
+#[test]
+fn requests_that_boto3_signed_verify() {
+    let token = TOKEN
+        .replace('/', "%2F")
+        .replace('+', "%2B")
+        .replace('=', "%3D");
+    let presigned_query = |expires: &str, rest: &str| {
+        format!(
+            "Action=DescribeInstances&Version=2016-11-15&InstanceId.1=i-0123456789abcdef0&Filter.1.Name=tag%3AName\
+             &Filter.1.Value.1=a%20b%2F%C3%BC&X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential={ID}%2F20260501\
+             %2Fus-east-1%2Fec2%2Faws4_request&X-Amz-Date=20260501T120000Z&X-Amz-Expires={expires}\
+             &X-Amz-SignedHeaders=host{rest}"
+        )
+    };
+    let get = presigned_query(
+        "300",
+        "&X-Amz-Signature=b939af30cb7893d8ef080ddc6c3c681b2551dd3fb2d1adda22ab4d7ff18feef6",
+    );
+    let post = presigned_query(
+        "604800",
+        &format!(
+            "&X-Amz-Security-Token={token}\
+             &X-Amz-Signature=f757a72eae2740ac7a6d7f19e1f4f7a3ba241a404c6c9e42b2033d81728e0ea6"
+        ),
+    );
+    for (target, host, signature, token, body) in [
+        (
+            "POST /",
+            "127.0.0.1:1339",
+            "b7687b32e78ac892875b1e795f3157f177f4e8520d6917b397c009fc9a294786",
+            None,
+            "Action=ModifyInstanceMetadataOptions&Version=2016-11-15&InstanceId=i-0123456789abcdef0&HttpTokens=required\
+             &HttpPutResponseHopLimit=2&HttpEndpoint=enabled",
+        ),
+        (
+            "POST /",
+            "127.0.0.1:1339",
+            "2c813eca43621501afc069d145e40900e81057a9a469d3cf619427375a8e2ce5",
+            Some(TOKEN),
+            "Action=DescribeInstances&Version=2016-11-15&InstanceId.1=i-0123456789abcdef0&InstanceId.2=i-12345678",
+        ),
+        (
+            "POST /",
+            "127.0.0.1:1339",
+            "e9e81c51d2b01881c3f758cf1fcb010d44cea5da1e57d2468aa1d11617f58e7f",
+            None,
+            "Action=DescribeInstances&Version=2016-11-15&Filter.1.Name=tag%3AName\
+             &Filter.1.Value.1=Gr%C3%BC%C3%9Fe+aus+K%C3%B6ln%2F%C3%9F+%2A&Filter.1.Value.2=~%E1%88%B4",
+        ),
+        (
+            "POST /ec2/v1",
+            "imds.example:8080",
+            "9f7a2b34f40804d6fe352af1775fb54a5504961a637ac41a7c0bbdfb7b577cf5",
+            None,
+            "Action=DescribeInstances&Version=2016-11-15&DryRun=false",
+        ),
+        (&format!("GET /?{get}"), "127.0.0.1:1339", "", None, ""),
+        (
+            &format!("POST /?{post}"),
+            "127.0.0.1:1339",
+            "",
+            Some(TOKEN),
+            "",
+        ),
+    ] {
+        let mut sent = Sent::read(&format!("{target} HTTP/1.1\nHost:{host}\n\n{body}"));
+        if !signature.is_empty() {
+            sent.set(
+                "content-type",
+                "application/x-www-form-urlencoded; charset=utf-8",
+            );
+            sent.set("x-amz-date", DATE);
+            sent.set("amz-sdk-request", "attempt=1; max=3");
+            let mut list = "content-type;host;x-amz-date".to_string();
+            if let Some(token) = token {
+                sent.set("x-amz-security-token", token);
+                list += ";x-amz-security-token";
+            }
+            let authorization = format!(
+                "AWS4-HMAC-SHA256 Credential={ID}/{SCOPE}, SignedHeaders={list}, Signature={signature}"
+            );
+            sent.set("authorization", &authorization);
+        }
+        assert!(
+            check_ours(&sent, token).is_ok(),
+            "{target} {body}: {:?}",
+            check_ours(&sent, token)
+        );
     }
 }

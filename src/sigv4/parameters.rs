@@ -1,26 +1,28 @@
-//! What a request says about its own signature, from the `Authorization` header or from the query. Nothing here is
-//! believed yet; it is only well-formed.
+//! The signature parameters of a request, read from the `Authorization` header or from the query.
+//!
+//! They are only checked for their form here. [`verify`](super::verify()) checks whether they are
+//! true.
 
 use hyper::HeaderMap;
 use jiff::civil::DateTime;
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::AuthError;
+use super::auth_error::AuthError;
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
-/// The longest life of a presigned request, in seconds: seven days.
-const MAX_LIFETIME: u32 = 604_800;
-/// Any of these in the query means that the request is presigned.
-const QUERY_SIGNATURE: [&str; 4] = [
+/// The longest lifetime of a presigned request, in seconds: seven days.
+const MAX_EXPIRES: u32 = 604_800;
+/// A request with any of these in its query is presigned.
+const PRESIGNED_PARAMETERS: [&str; 4] = [
     "X-Amz-Algorithm",
     "X-Amz-Credential",
     "X-Amz-SignedHeaders",
     "X-Amz-Signature",
 ];
 
-/// A claim to be signed.
-pub(super) struct Claim {
-    pub(super) form: Form,
+/// The parameters of one signature.
+pub(super) struct SignatureParameters {
+    pub(super) location: SignatureLocation,
     credential: String,
     /// `host;x-amz-date`, as the caller spelled it.
     pub(super) signed_headers: String,
@@ -30,10 +32,12 @@ pub(super) struct Claim {
     pub(super) session_token: Option<String>,
 }
 
-/// Where the signature stood, and how long it lives.
+/// Where the signature was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Form {
+pub(super) enum SignatureLocation {
+    /// In the `Authorization` header.
     Header,
+    /// In the query, valid for `expires` seconds.
     Query { expires: u32 },
 }
 
@@ -47,32 +51,38 @@ pub(super) struct Credential<'a> {
 }
 
 impl Credential<'_> {
-    /// Everything behind the access key id.
+    /// Returns the parts after the access key id.
     pub(super) fn scope(&self) -> String {
         [self.day, self.region, self.service, self.terminator].join("/")
     }
 }
 
-impl Claim {
+impl SignatureParameters {
+    /// Reads the parameters from the one place that has them.
     pub(super) fn read(
         headers: &HeaderMap,
         query: &[(Vec<u8>, Vec<u8>)],
-    ) -> Result<Claim, AuthError> {
-        let authorization = single(headers, "authorization")?;
-        let presigned = query
-            .iter()
-            .any(|(name, _)| QUERY_SIGNATURE.iter().any(|known| known.as_bytes() == name));
+    ) -> Result<SignatureParameters, AuthError> {
+        let authorization = single_header(headers, "authorization")?;
+        let presigned = query.iter().any(|(name, _)| {
+            PRESIGNED_PARAMETERS
+                .iter()
+                .any(|known| known.as_bytes() == name)
+        });
         match (authorization, presigned) {
             (Some(_), true) => Err(AuthError::SignedTwice),
-            (Some(authorization), false) => Claim::in_header(authorization, headers),
-            (None, true) => Claim::in_query(query, headers),
+            (Some(authorization), false) => SignatureParameters::in_header(authorization, headers),
+            (None, true) => SignatureParameters::in_query(query, headers),
             (None, false) => Err(AuthError::Unsigned),
         }
     }
 
-    fn in_header(authorization: &str, headers: &HeaderMap) -> Result<Claim, AuthError> {
+    fn in_header(
+        authorization: &str,
+        headers: &HeaderMap,
+    ) -> Result<SignatureParameters, AuthError> {
         let (algorithm, fields) = authorization.split_once(' ').unwrap_or((authorization, ""));
-        supported(algorithm)?;
+        check_algorithm(algorithm)?;
         let (mut credential, mut signed_headers, mut signature) = (None, None, None);
         for field in fields
             .split(',')
@@ -100,88 +110,94 @@ impl Claim {
                 ));
             }
         }
-        let date = single(headers, "x-amz-date")?.map(str::to_string);
-        let mut parts = Parts::default();
-        let claim = Claim {
-            form: Form::Header,
-            credential: parts.required(
+        let date = single_header(headers, "x-amz-date")?.map(str::to_string);
+        let mut parts = RequiredParts::default();
+        let parameters = SignatureParameters {
+            location: SignatureLocation::Header,
+            credential: parts.take(
                 credential,
                 "Authorization header requires 'Credential' parameter.",
             ),
-            signature: parts.required(
+            signature: parts.take(
                 signature,
                 "Authorization header requires 'Signature' parameter.",
             ),
-            signed_headers: parts.required(
+            signed_headers: parts.take(
                 signed_headers,
                 "Authorization header requires 'SignedHeaders' parameter.",
             ),
-            date: parts.required(
+            date: parts.take(
                 date,
                 "Authorization header requires existence of a 'X-Amz-Date' header.",
             ),
-            session_token: single(headers, "x-amz-security-token")?.map(str::to_string),
+            session_token: single_header(headers, "x-amz-security-token")?.map(str::to_string),
         };
-        parts.complete(claim)
+        parts.complete(parameters)
     }
 
-    fn in_query(query: &[(Vec<u8>, Vec<u8>)], headers: &HeaderMap) -> Result<Claim, AuthError> {
-        let part = |wanted: &str| -> Result<Option<String>, AuthError> {
-            let mut values = query.iter().filter(|(name, _)| name == wanted.as_bytes());
+    fn in_query(
+        query: &[(Vec<u8>, Vec<u8>)],
+        headers: &HeaderMap,
+    ) -> Result<SignatureParameters, AuthError> {
+        let part = |parameter: &str| -> Result<Option<String>, AuthError> {
+            let mut values = query
+                .iter()
+                .filter(|(name, _)| name == parameter.as_bytes());
             let Some((_, value)) = values.next() else {
                 return Ok(None);
             };
             match (String::from_utf8(value.clone()), values.next()) {
                 (Ok(value), None) => Ok(Some(value)),
-                (Err(_), _) => incomplete(format!("The parameter {wanted} is not text.")),
+                (Err(_), _) => incomplete(format!("The parameter {parameter} is not text.")),
                 (_, Some(_)) => incomplete(format!(
-                    "The request contains the parameter {wanted} twice."
+                    "The request contains the parameter {parameter} twice."
                 )),
             }
         };
         let required = |name: &str| format!("AWS query-string parameters must include '{name}'.");
         if let Some(algorithm) = part("X-Amz-Algorithm")? {
-            supported(&algorithm)?;
+            check_algorithm(&algorithm)?;
         } else {
             return incomplete(required("X-Amz-Algorithm"));
         }
         if headers.contains_key("x-amz-date") {
             return incomplete("The request contains X-Amz-Date twice.");
         }
-        let mut parts = Parts::default();
-        let expires = parts.required(part("X-Amz-Expires")?, &required("X-Amz-Expires"));
-        let claim = Claim {
-            form: Form::Query {
+        let mut parts = RequiredParts::default();
+        let expires = parts.take(part("X-Amz-Expires")?, &required("X-Amz-Expires"));
+        let parameters = SignatureParameters {
+            location: SignatureLocation::Query {
                 expires: expires.parse().unwrap_or(0),
             },
-            credential: parts.required(part("X-Amz-Credential")?, &required("X-Amz-Credential")),
-            signature: parts.required(part("X-Amz-Signature")?, &required("X-Amz-Signature")),
-            signed_headers: parts.required(
+            credential: parts.take(part("X-Amz-Credential")?, &required("X-Amz-Credential")),
+            signature: parts.take(part("X-Amz-Signature")?, &required("X-Amz-Signature")),
+            signed_headers: parts.take(
                 part("X-Amz-SignedHeaders")?,
                 &required("X-Amz-SignedHeaders"),
             ),
-            date: parts.required(part("X-Amz-Date")?, &required("X-Amz-Date")),
+            date: parts.take(part("X-Amz-Date")?, &required("X-Amz-Date")),
             session_token: part("X-Amz-Security-Token")?,
         };
-        let claim = parts.complete(claim)?;
-        match claim.form {
-            Form::Query {
-                expires: 1..=MAX_LIFETIME,
-            } if expires.bytes().all(|b| b.is_ascii_digit()) => Ok(claim),
+        let parameters = parts.complete(parameters)?;
+        match parameters.location {
+            SignatureLocation::Query {
+                expires: 1..=MAX_EXPIRES,
+            } if expires.bytes().all(|b| b.is_ascii_digit()) => Ok(parameters),
             _ => incomplete(format!(
-                "X-Amz-Expires must be a number of seconds from 1 to {MAX_LIFETIME}."
+                "X-Amz-Expires must be a number of seconds from 1 to {MAX_EXPIRES}."
             )),
         }
     }
 
-    /// The names of the signed header fields: lower-case, ascending, none twice, as the canonical form has them.
+    /// Returns the names of the signed header fields: lower-case, in ascending order and without
+    /// duplicates, as the canonical form requires.
     pub(super) fn signed_headers(&self) -> Result<Vec<&str>, AuthError> {
         let names: Vec<_> = self.signed_headers.split(';').collect();
         let ascending = names.is_sorted_by(|one, next| one < next);
-        let spelled = names
+        let is_lower_case = names
             .iter()
             .all(|name| !name.is_empty() && !name.bytes().any(|b| b.is_ascii_uppercase()));
-        if ascending && spelled {
+        if ascending && is_lower_case {
             return Ok(names);
         }
         incomplete(
@@ -189,6 +205,7 @@ impl Claim {
         )
     }
 
+    /// Splits the credential into its five parts.
     pub(super) fn credential(&self) -> Result<Credential<'_>, AuthError> {
         let parts: Vec<_> = self.credential.split('/').collect();
         let [access_key_id, day, region, service, terminator] = parts[..] else {
@@ -206,8 +223,12 @@ impl Claim {
     }
 }
 
-/// The one value of a header field; two of them, or one that is not text, is a fault.
-pub(super) fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, AuthError> {
+/// Returns the value of a header field, `None` if it is absent. A repeated field and a value that
+/// is not text are errors.
+pub(super) fn single_header<'a>(
+    headers: &'a HeaderMap,
+    name: &str,
+) -> Result<Option<&'a str>, AuthError> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else {
         return Ok(None);
@@ -219,16 +240,16 @@ pub(super) fn single<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'
     }
 }
 
-/// `20150830T123600Z`, and no other form of a date.
+/// Reads a date of the form `20150830T123600Z`, and no other form.
 pub(super) fn read_date(text: &str) -> Result<Timestamp, AuthError> {
     let bytes = text.as_bytes();
-    let spelled = bytes.len() == 16
-        && bytes.iter().enumerate().all(|(place, byte)| match place {
+    let has_form = bytes.len() == 16
+        && bytes.iter().enumerate().all(|(index, byte)| match index {
             8 => *byte == b'T',
             15 => *byte == b'Z',
             _ => byte.is_ascii_digit(),
         });
-    let civil = if spelled {
+    let civil = if has_form {
         DateTime::strptime("%Y%m%dT%H%M%SZ", text).ok()
     } else {
         None
@@ -239,7 +260,7 @@ pub(super) fn read_date(text: &str) -> Result<Timestamp, AuthError> {
     }
 }
 
-fn supported(algorithm: &str) -> Result<(), AuthError> {
+fn check_algorithm(algorithm: &str) -> Result<(), AuthError> {
     if algorithm == ALGORITHM {
         Ok(())
     } else {
@@ -247,27 +268,27 @@ fn supported(algorithm: &str) -> Result<(), AuthError> {
     }
 }
 
-fn incomplete<T>(what: impl Into<String>) -> Result<T, AuthError> {
-    Err(AuthError::Incomplete(what.into()))
+fn incomplete<T>(message: impl Into<String>) -> Result<T, AuthError> {
+    Err(AuthError::Incomplete(message.into()))
 }
 
-/// Collects every missing part, so that the caller is told of all of them.
+/// Collects the messages for all missing parts, so that the error names every one of them.
 #[derive(Default)]
-struct Parts {
+struct RequiredParts {
     missing: Vec<String>,
 }
 
-impl Parts {
-    fn required(&mut self, part: Option<String>, sentence: &str) -> String {
+impl RequiredParts {
+    fn take(&mut self, part: Option<String>, message: &str) -> String {
         part.filter(|text| !text.is_empty()).unwrap_or_else(|| {
-            self.missing.push(sentence.to_string());
+            self.missing.push(message.to_string());
             String::new()
         })
     }
 
-    fn complete(self, claim: Claim) -> Result<Claim, AuthError> {
+    fn complete(self, parameters: SignatureParameters) -> Result<SignatureParameters, AuthError> {
         if self.missing.is_empty() {
-            Ok(claim)
+            Ok(parameters)
         } else {
             incomplete(self.missing.join(" "))
         }
