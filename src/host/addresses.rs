@@ -26,7 +26,7 @@ const RECORD: &str = "host.json";
 /// The addresses and routes that one interface should have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DesiredAddresses {
-    /// InterfaceAddresses of its own.
+    /// Addresses of its own.
     pub addresses: BTreeSet<IpAddr>,
     /// The guests that it should lead to.
     pub routes: BTreeSet<Ipv6Addr>,
@@ -309,9 +309,8 @@ impl InterfaceAddresses {
                     ..entry
                 };
                 // Links report their addresses, so only the link of an address must be known.
-                let present = present
-                    .or(matches!(entry.what, EntryKind::Address(_))
-                        .then_some((link.incarnation, link.ups)));
+                let present = present.or(matches!(entry.what, EntryKind::Address(_))
+                    .then_some((link.incarnation, link.ups)));
                 self.present
                     .extend(present.map(|present| (entry.clone(), present)));
                 self.entries.insert(entry);
@@ -451,10 +450,10 @@ impl InterfaceAddresses {
     }
 }
 
-/// InterfaceAddresses that can't be used, by the interface that they are on.
-type ByPlace = BTreeMap<(u32, Ipv6Addr), Unusable>;
+/// Unusable addresses, by the index of their link and by address.
+type UnusableByPlace = BTreeMap<(u32, Ipv6Addr), UnusableAddress>;
 
-fn by_place(unusable: Vec<Unusable>) -> ByPlace {
+fn by_place(unusable: Vec<UnusableAddress>) -> UnusableByPlace {
     unusable
         .into_iter()
         .map(|found| ((found.index, found.address), found))
@@ -480,7 +479,7 @@ impl ManagedEntry {
     }
 }
 
-fn cant_be_put(what: EntryKind, reason: &io::Error) -> String {
+fn add_fault(what: EntryKind, reason: &io::Error) -> String {
     let needs = match reason.kind() {
         io::ErrorKind::PermissionDenied => "; addresses = \"manage\" needs CAP_NET_ADMIN",
         _ => "",
@@ -523,7 +522,10 @@ fn diverting(
         let first = network.to_bits();
         let last = first | u128::MAX.checked_shr(prefix.into()).unwrap_or(0);
         for (to, entries) in ours.range(first..=last) {
-            let is_ours = prefix == 128 && entries.iter().any(|entry| metric == route_metric(entry.index));
+            let is_ours = prefix == 128
+                && entries
+                    .iter()
+                    .any(|entry| metric == route_metric(entry.index));
             if !is_ours {
                 let best = others
                     .entry(*to)
@@ -590,8 +592,7 @@ mod tests {
 
     /// A host has at least as many addresses as guests, so the list is read once.
     #[test]
-    fn unusable_addresses_are_read_at_most_once()
-    {
+    fn unusable_addresses_are_read_at_most_once() {
         let entry = |index, what| ManagedEntry {
             interface: format!("tap{index}"),
             index,

@@ -44,9 +44,9 @@ pub fn attachments<'i>(instance: &'i Instance, families: &[Family]) -> Vec<Guest
     }
     let guest = HostGuest::of(instance, families);
     let on_the_host = |attachment: &&Attachment| match attachment {
-        Attachment::Interface(_)
-        | Attachment::BridgePort(_)
-        | Attachment::NetworkNamespace(_) => true,
+        Attachment::Interface(_) | Attachment::BridgePort(_) | Attachment::NetworkNamespace(_) => {
+            true
+        }
         Attachment::Listener(_) | Attachment::SourceAddress(_) => false,
     };
     let attachments = instance.imds.attachments.iter().filter(on_the_host);

@@ -43,9 +43,10 @@ fn check_ipv6(device: &GuestDevice<'_>, report: &mut Report) {
     if device.network.host_metadata.is_some() {
         return;
     }
-    let unusable = device.network.unusable.iter().find(|unusable| {
-        unusable.index == device.link.index && unusable.address == service.ipv6
-    });
+    let unusable =
+        device.network.unusable.iter().find(|unusable| {
+            unusable.index == device.link.index && unusable.address == service.ipv6
+        });
     match (unusable, service.address_owner) {
         (Some(unusable), owner) => {
             report

@@ -111,16 +111,17 @@ impl Inside<'_> {
         }
         if let Some(link) = holders.first() {
             return report.problem(
-                format_args!("{}, which has the address {address} inside, is down", link.name),
+                format_args!(
+                    "{}, which has the address {address} inside, is down",
+                    link.name
+                ),
                 format_args!("{} link set {} up", self.ip, shell_word(&link.name)),
             );
         }
         let mut unusable = self.network.unusable.iter();
         match unusable.find(|unusable| IpAddr::V6(unusable.address) == address) {
             Some(unusable) => {
-                let holder = links
-                    .indexed(unusable.index)
-                    .map_or("", |link| &link.name);
+                let holder = links.indexed(unusable.index).map_or("", |link| &link.name);
                 let owner = AddressOwner::Operator;
                 let problem = unusable_address(&self.ip, holder, unusable, owner);
                 report.problems.push(problem);

@@ -259,7 +259,12 @@ pub(super) async fn rules() -> Result<Value, String> {
             .kill_on_drop(true)
             .output();
         match tokio::time::timeout(NFT_TIMEOUT, output).await {
-            Err(_) => return Err(format!("nft did not answer within {} s", NFT_TIMEOUT.as_secs())),
+            Err(_) => {
+                return Err(format!(
+                    "nft did not answer within {} s",
+                    NFT_TIMEOUT.as_secs()
+                ));
+            }
             Ok(Err(reason)) if reason.kind() == io::ErrorKind::NotFound => {}
             Ok(Err(reason)) => return Err(format!("cannot run nft: {reason}")),
             Ok(Ok(output)) if output.status.success() => {

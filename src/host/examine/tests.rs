@@ -10,7 +10,7 @@ use super::settings::{accept_ra, arp_filter, arp_ignore};
 use super::unusable::{DuplicateDetection, UnusableAddress};
 use super::*;
 use crate::config::demo_instance;
-use crate::host::guests::attachments;
+use crate::host::guests::{HostGuest, attachments};
 use crate::host::netlink::{Link, Links, Route};
 use crate::instance::{BridgePort, Instance, InstanceId};
 use crate::origin::Family;
@@ -98,11 +98,13 @@ fn sane(links: Links) -> NetworkState {
             ("ipv6/conf/IF/forwarding", 0),
             ("ipv6/conf/IF/disable_ipv6", 0),
         ] {
-            state.settings
+            state
+                .settings
                 .insert(setting.replace("IF", interface), value);
         }
     }
-    state.settings
+    state
+        .settings
         .insert("ipv4/tcp_fwmark_accept".to_string(), 1);
     for index in [TAP, BRIDGE, 10] {
         let direct = Route {
@@ -112,7 +114,8 @@ fn sane(links: Links) -> NetworkState {
         };
         for to in ["10.0.0.5", "fd11::5"] {
             let to: IpAddr = to.parse().unwrap();
-            state.routes
+            state
+                .routes
                 .insert((to, Some(index)), Ok(to.is_ipv6().then(|| direct.clone())));
             state.routes.insert((to, None), Ok(None));
         }
@@ -131,13 +134,7 @@ fn checked(attachment: &Attachment, state: &NetworkState, service: &MetadataServ
     let instance = guest(attachment);
     let attachments = attached(&instance);
     let mut report = Report::default();
-    check_on_host(
-        &attachments[0],
-        &attachments,
-        state,
-        service,
-        &mut report,
-    );
+    check_on_host(&attachments[0], &attachments, state, service, &mut report);
     report
 }
 
@@ -311,9 +308,11 @@ fn each_problem_of_an_interface_is_found_with_its_command() {
                     link.mtu = 1279;
                     link.addresses.remove(&IPV6.into());
                 });
-                state.settings
+                state
+                    .settings
                     .retain(|path, _| !path.starts_with("ipv6/conf/tap0/"));
-                state.routes
+                state
+                    .routes
                     .insert(("fd11::5".parse().unwrap(), Some(TAP)), Ok(None));
             }),
             &[("the MTU of tap0 is 1279", "ip link set tap0 mtu 1280")],
@@ -478,7 +477,8 @@ fn addresses_that_a_stopped_daemon_would_add_are_not_missing() {
     let mut state = sane(links(|links| {
         links.get_mut("tap0").unwrap().addresses.clear()
     }));
-    state.routes
+    state
+        .routes
         .insert(("fd11::5".parse().unwrap(), Some(TAP)), Ok(None));
     let managed = MetadataService {
         address_owner: AddressOwner::Daemon,
@@ -486,7 +486,9 @@ fn addresses_that_a_stopped_daemon_would_add_are_not_missing() {
     };
     assert_found(&checked(&at_interface("tap0"), &state, &managed), &[]);
     assert_eq!(
-        checked(&at_interface("tap0"), &state, &service()).problems.len(),
+        checked(&at_interface("tap0"), &state, &service())
+            .problems
+            .len(),
         3
     );
     // An unusable address that something else added keeps the daemon from adding its own.
@@ -565,7 +567,8 @@ fn no_command_adds_an_address_to_a_host_that_uses_a_metadata_service() {
         prefix: 64,
         detection: DuplicateDetection::Failed,
     });
-    state.settings
+    state
+        .settings
         .insert("ipv4/conf/tap0/rp_filter".to_string(), 2);
     let first = "the host seems to use a metadata service of its own (there is a route)";
     for address_owner in [AddressOwner::Operator, AddressOwner::Daemon] {
@@ -594,7 +597,9 @@ fn no_command_adds_an_address_to_a_host_that_uses_a_metadata_service() {
     let mut state = sane(links(|_| {}));
     state.host_metadata = Some("there is a route".to_string());
     assert_eq!(
-        checked(&at_interface("tap0"), &state, &service()).problems.len(),
+        checked(&at_interface("tap0"), &state, &service())
+            .problems
+            .len(),
         1
     );
 }
@@ -742,7 +747,7 @@ fn with_several_attachments_one_address_with_a_matching_route_is_enough() {
     state
         .routes
         .insert((Ipv4Addr::new(10, 0, 1, 5).into(), None), Ok(Some(here)));
-    let route = |guest| {
+    let route = |guest: &HostGuest| {
         route_to_guest(&GuestDevice {
             link: state.links.named("tap0").unwrap(),
             guest,
@@ -773,7 +778,10 @@ fn guests_with_the_same_address_are_found() {
     );
     // An instance without listeners has no guest.
     let stopped = attachments(&two, &[]);
-    assert_eq!(shared_addresses(&[attached(&one), stopped].concat()).len(), 0);
+    assert_eq!(
+        shared_addresses(&[attached(&one), stopped].concat()).len(),
+        0
+    );
     two.private_ip_address = Some("10.0.0.6".parse().unwrap());
     two.ipv6_address = None;
     let different = [attached(&one), attached(&two)].concat();
@@ -889,7 +897,12 @@ fn a_network_namespace_is_checked_from_inside() {
             )],
             0,
         ),
-        ("blue", Err(NamespaceError::Inaccessible("no".to_string())), &[], 1),
+        (
+            "blue",
+            Err(NamespaceError::Inaccessible("no".to_string())),
+            &[],
+            1,
+        ),
         (
             "blue",
             inside(without, true),

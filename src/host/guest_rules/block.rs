@@ -65,7 +65,9 @@ impl Block {
             return Some(format!("{self} is the address of the metadata service"));
         }
         if service.iter().any(|address| self.covers(address)) {
-            return Some(format!("{self} contains the address of the metadata service"));
+            return Some(format!(
+                "{self} contains the address of the metadata service"
+            ));
         }
         let address = self.address;
         let is_special =

@@ -7,9 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::block::{Block, LINK_LOCAL, with};
 use super::checked::{CheckedGuest, digest};
-use super::conditions::{
-    ACCEPT_SOLICITATIONS, claims_of_addresses, except_own, limit, none_of,
-};
+use super::conditions::{ACCEPT_SOLICITATIONS, claims_of_addresses, except_own, limit, none_of};
 use super::inputs::{GuestLink, MetadataAddresses};
 use super::table::{BRIDGE, Table};
 
@@ -135,7 +133,8 @@ fn add_reply_chains(table: &mut Table, MetadataAddresses { ipv4, ipv6 }: Metadat
         None,
         None,
         [
-            "# Only through the port of the request, whose mark the connection carries.".to_string(),
+            "# Only through the port of the request, whose mark the connection carries."
+                .to_string(),
             "oifname . meta mark @port-marks accept".to_string(),
             "# A refused connection has no mark and carries no data.".to_string(),
             "tcp flags & rst == rst accept".to_string(),

@@ -86,7 +86,11 @@ pub(super) fn check(
     for guest in guests {
         let mut of_guest = links.faults(guest);
         checked.push(check_lists(guest, addresses, &mut of_guest));
-        faults.extend(of_guest.into_iter().map(|fault| (guest.instance.clone(), fault)));
+        faults.extend(
+            of_guest
+                .into_iter()
+                .map(|fault| (guest.instance.clone(), fault)),
+        );
     }
     if faults.is_empty() {
         Ok(checked)
@@ -190,7 +194,10 @@ fn check_lists<'a>(
 }
 
 fn singles<Address: Copy + Into<IpAddr>>(addresses: &[Address]) -> Vec<Block> {
-    addresses.iter().map(|&address| Block::of(address)).collect()
+    addresses
+        .iter()
+        .map(|&address| Block::of(address))
+        .collect()
 }
 
 fn prefixes<Address: Copy + Into<IpAddr>>(prefixes: &[(Address, u8)]) -> Vec<Block> {
@@ -205,10 +212,8 @@ fn prefixes<Address: Copy + Into<IpAddr>>(prefixes: &[(Address, u8)]) -> Vec<Blo
 /// `tap*` means every tap.
 fn name_fault(name: &str) -> Option<String> {
     let is_allowed = |b: u8| b.is_ascii_graphic() && !b"\"\\*/:".contains(&b);
-    let is_name = matches!(name.len(), 1..=15)
-        && name != "."
-        && name != ".."
-        && name.bytes().all(is_allowed);
+    let is_name =
+        matches!(name.len(), 1..=15) && name != "." && name != ".." && name.bytes().all(is_allowed);
     (!is_name).then(|| format!("{name:?} is not an interface name that nft accepts"))
 }
 

@@ -104,9 +104,7 @@ pub fn lacking(
             GuestLink::Interface { .. } => table.family == INET,
             GuestLink::BridgePort { .. } => true,
         });
-        let missing = needed
-            .flat_map(|table| listed.missing(table, index))
-            .next();
+        let missing = needed.flat_map(|table| listed.missing(table, index)).next();
         lacking.extend(missing.map(|what| (guest.instance.clone(), what)));
     }
     lacking

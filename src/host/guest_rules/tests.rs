@@ -145,7 +145,10 @@ fn every_fault_is_reported_with_its_guest() {
             |guest| guest.link = port("tap2", 1),
             "the mark 0x1 already belongs to i-00000001",
         ),
-        (|guest| guest.link = port("tap2", 0), "the mark 0 identifies no guest"),
+        (
+            |guest| guest.link = port("tap2", 0),
+            "the mark 0 identifies no guest",
+        ),
         (
             |guest| guest.macs = vec!["02:00:00:00:00".into()],
             "'02:00:00:00:00' is not the MAC of an interface",

@@ -276,7 +276,9 @@ impl Route {
                 RouteAttribute::Oif(index) => route.links.push(*index),
                 RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => route.is_direct = false,
                 RouteAttribute::MultiPath(hops) => {
-                    route.links.extend(hops.iter().map(|hop| hop.interface_index));
+                    route
+                        .links
+                        .extend(hops.iter().map(|hop| hop.interface_index));
                     let gateway = |of: &RouteAttribute| {
                         matches!(of, RouteAttribute::Gateway(_) | RouteAttribute::Via(_))
                     };
