@@ -10,7 +10,7 @@
 //!
 //! The way of a guest's request: `net` accepts it and learns from the kernel where it came in, `registry` says whose it is,
 //! `guest::request` reads it, `guest::gate` decides on the instance's metadata options, `guest::tree` or
-//! `guest::token` has the answer, `guest::reply` gives it EC2's form, and `net` sends it as far as it may travel.
+//! `guest::gate::issue` has the answer, `guest::reply` gives it EC2's form, and `net` sends it as far as it may travel.
 //!
 //! The way of an operator's change: `sigv4` says who signed it, `control` reads and checks it, `registry` stores it durably
 //! and publishes it to the next request, `daemon` opens and closes listeners for it, and from then on it is `applied`.
@@ -28,6 +28,7 @@ pub mod document;
 pub mod fault;
 pub mod guest;
 pub mod host;
+pub mod http;
 pub mod identity;
 pub mod instance;
 pub mod logging;

@@ -1,7 +1,8 @@
-//! What an operator lets happen: one event, or a scenario, for instances by id, by tag, or all.
+//! `GET /v1/events` lists events, `POST /v1/events` injects one event or a scenario.
 //!
-//! Everything is stored at once, for all of them or for none; from then on the clock does it. An instance that is terminated
-//! is never meant. Without targets the one instance of the host is meant, where there is one.
+//! An injection is one transaction: it is stored for all of its instances or for none. From then on
+//! the clock alone decides when each step takes effect. Terminated instances get no events. Without
+//! targets the event is for the only instance of the host; with several instances it is refused.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -12,251 +13,232 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{AdminApi, Answer, DaemonView, Refusal, instances};
+use super::api::AdminApi;
+use super::daemon_view::DaemonView;
+use super::refusal::Refusal;
+use super::reply::AdminReply;
 use crate::document::scenario::Scenario;
 use crate::instance::events::request::{EventRequest, Targets};
 use crate::instance::events::timeline::{Step, TimelineChange};
 use crate::instance::{Instance, InstanceId, InstanceState};
 use crate::registry::{Entry, Snapshot, Transaction, UpdateError};
 
-/// What is asked for.
+/// The body of an injection: one of `Request` and `Scenario`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
-struct Asked {
+struct Injection {
     #[serde(default)]
     targets: Option<Targets>,
     #[serde(default)]
     request: Option<EventRequest>,
     #[serde(default)]
-    scenario: Option<ScenarioText>,
+    scenario: Option<ScenarioFile>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
-struct ScenarioText {
+struct ScenarioFile {
     file: PathBuf,
     text: String,
 }
 
-/// A step, and the instances that have it.
+/// A step and its targets; without targets it is for the only instance.
+type TargetedStep = (Option<Targets>, Step);
+
+/// A step and the instances that it is for.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct Told {
+struct ScheduledStep {
     #[serde(flatten)]
     step: Step,
     instance_ids: Vec<InstanceId>,
 }
 
-/// What an event does to the instances that it is for.
-struct Scheduled {
-    told: Vec<Told>,
-    /// What was to come of an instance and is taken back.
-    dropped: Vec<(InstanceId, Vec<Step>)>,
+/// What an injection does.
+struct Schedule {
+    steps: Vec<ScheduledStep>,
+    /// Future steps that a clear removes.
+    cancelled: Vec<(InstanceId, Vec<Step>)>,
 }
 
-/// What is in force and still to come, of instances that have some.
+/// Returns the active and the scheduled events of each instance that has some.
 pub(super) fn list(snapshot: &Snapshot, now: Timestamp) -> Value {
-    let of_instance = |entry: &Arc<Entry>| {
+    let events_of = |entry: &Arc<Entry>| {
         let instance = &entry.instance;
         let (events, overrides) = (instance.events_at(now), instance.overrides_at(now));
-        let to_come: Vec<&Step> = instance
-            .imds
-            .timeline
-            .steps()
-            .iter()
-            .filter(|step| step.at > now)
-            .collect();
-        let has_some =
-            *events != Default::default() || !overrides.is_empty() || !to_come.is_empty();
+        let steps = instance.imds.timeline.steps().iter();
+        let future: Vec<&Step> = steps.filter(|step| step.at > now).collect();
+        let has_some = *events != Default::default() || !overrides.is_empty() || !future.is_empty();
         has_some.then(|| {
             json!({
                 "InstanceId": instance.instance_id,
                 "Events": events,
                 "Overrides": overrides,
-                "Timeline": to_come,
+                "Timeline": future,
             })
         })
     };
-    json!({ "Instances": snapshot.entries().filter_map(of_instance).collect::<Vec<Value>>() })
+    json!({ "Instances": snapshot.entries().filter_map(events_of).collect::<Vec<Value>>() })
 }
 
-/// Lets something happen.
-pub(super) async fn happen(
-    admin: &Arc<AdminApi>,
+/// Stores an event or a scenario for its instances.
+pub(super) async fn inject(
+    api: &Arc<AdminApi>,
     body: &Bytes,
     now: Timestamp,
-) -> Result<Answer, Refusal> {
-    let asked: Asked =
-        serde_json::from_slice(body).map_err(|error| Refusal::invalid(error.to_string()))?;
-    let Asked {
-        targets,
-        request,
-        scenario,
-    } = asked;
-    let wrong = |sentences: Vec<String>| Refusal::new(422, "InvalidEvent", sentences.join("; "));
-    let steps: Vec<(Option<Targets>, Step)> = match (request, scenario) {
-        (Some(request), None) => {
-            let steps = request
-                .steps(now, rand::random())
-                .map_err(|sentence| wrong(vec![sentence]))?;
-            steps
-                .into_iter()
-                .map(|step| (targets.clone(), step))
-                .collect()
-        }
-        (None, Some(ScenarioText { file, text })) => {
-            let scenario = Scenario::parse(&file, &text, now).map_err(Refusal::faulty)?;
-            let steps = scenario.steps(now, rand::random).map_err(wrong)?;
-            // Whoever names targets means these, whatever the file says.
-            steps
-                .into_iter()
-                .map(|(own, step)| (Some(targets.clone().unwrap_or(own)), step))
-                .collect()
-        }
-        (None, None) | (Some(_), Some(_)) => {
-            return Err(Refusal::invalid("there is one Request, or one Scenario"));
-        }
-    };
-    let plan = {
-        let host = Arc::clone(&admin.daemon);
-        move |transaction: &mut Transaction| schedule(transaction, &*host, steps, now)
-    };
-    let (published, Scheduled { told, dropped }) =
-        admin
-            .registry
-            .change(now, plan)
-            .await
-            .map_err(|error| match error {
-                UpdateError::Unknown(id) => Refusal::unknown(&id),
-                UpdateError::Refused(refusal) => refusal,
-                UpdateError::Store(error, changed) => Refusal::half_stored(
-                    &error,
-                    changed,
-                    "some of the instances may have it; see `imdsd event list`",
-                ),
-            })?;
+) -> Result<AdminReply, Refusal> {
+    let steps = read_steps(body, now)?;
+    let daemon = Arc::clone(&api.daemon);
+    let plan = move |transaction: &mut Transaction| schedule(transaction, &*daemon, steps, now);
+    let changed = api.registry.change(now, plan).await;
+    let (published, Schedule { steps, cancelled }) = changed.map_err(|error| match error {
+        UpdateError::Unknown(id) => Refusal::unknown_instance(&id),
+        UpdateError::Refused(refusal) => refusal,
+        UpdateError::Store(error, changed) => Refusal::partly_stored(
+            &error,
+            changed,
+            "some of the instances may have the event; see `imdsd event list`",
+        ),
+    })?;
     let instances: Vec<Value> = published
         .iter()
-        .map(|entry| json!({ "InstanceId": entry.instance.instance_id, "Generation": entry.generation }))
+        .map(|entry| {
+            json!({ "InstanceId": entry.instance.instance_id, "Generation": entry.generation })
+        })
         .collect();
-    let dropped: Vec<Value> = dropped
+    let dropped: Vec<Value> = cancelled
         .iter()
         .map(|(id, steps)| json!({ "InstanceId": id, "Steps": steps }))
         .collect();
-    Ok(Answer::Json(
-        json!({ "Instances": instances, "Steps": told, "Dropped": dropped }),
+    Ok(AdminReply::Json(
+        json!({ "Instances": instances, "Steps": steps, "Dropped": dropped }),
     ))
 }
 
-/// Puts every step into the instances that it is for.
+fn read_steps(body: &[u8], now: Timestamp) -> Result<Vec<TargetedStep>, Refusal> {
+    let Injection {
+        targets,
+        request,
+        scenario,
+    } = serde_json::from_slice(body).map_err(|error| Refusal::invalid(error.to_string()))?;
+    match (request, scenario) {
+        (Some(request), None) => {
+            let steps = request.steps(now, rand::random());
+            let steps = steps.map_err(|message| invalid_event(&[message]))?;
+            let targeted = steps.into_iter().map(|step| (targets.clone(), step));
+            Ok(targeted.collect())
+        }
+        (None, Some(ScenarioFile { file, text })) => {
+            let scenario = Scenario::parse(&file, &text, now).map_err(Refusal::faulty)?;
+            let steps = scenario.steps(now, rand::random);
+            let steps = steps.map_err(|messages| invalid_event(&messages))?;
+            // The targets of the request take precedence over those of the file.
+            let targeted = steps
+                .into_iter()
+                .map(|(own, step)| (Some(targets.clone().unwrap_or(own)), step));
+            Ok(targeted.collect())
+        }
+        (None, None) | (Some(_), Some(_)) => {
+            Err(Refusal::invalid("name one Request, or one Scenario"))
+        }
+    }
+}
+
+fn invalid_event(messages: &[String]) -> Refusal {
+    Refusal::new(422, "InvalidEvent", messages.join("; "))
+}
+
+/// Adds every step to the timelines of its instances: all of them, or none.
 fn schedule(
     transaction: &mut Transaction,
-    host: &dyn DaemonView,
-    steps: Vec<(Option<Targets>, Step)>,
+    daemon: &dyn DaemonView,
+    steps: Vec<TargetedStep>,
     now: Timestamp,
-) -> Result<Scheduled, Refusal> {
-    // 1. Who has which.
-    let mut of_instance: BTreeMap<InstanceId, Vec<Step>> = BTreeMap::new();
-    let mut told = Vec::new();
+) -> Result<Schedule, Refusal> {
+    // 1. Group the steps by instance.
+    let mut by_instance: BTreeMap<InstanceId, Vec<Step>> = BTreeMap::new();
+    let mut scheduled = Vec::new();
     for (targets, step) in steps {
-        let ids = meant(transaction.before(), targets.as_ref())?;
-        for id in &ids {
-            of_instance
-                .entry(id.clone())
-                .or_default()
-                .push(step.clone());
+        let instance_ids = target_ids(transaction.before(), targets.as_ref())?;
+        for id in &instance_ids {
+            let steps = by_instance.entry(id.clone()).or_default();
+            steps.push(step.clone());
         }
-        told.push(Told {
-            step,
-            instance_ids: ids,
-        });
+        scheduled.push(ScheduledStep { step, instance_ids });
     }
 
-    // 2. All of them, or none.
-    let (mut sentences, mut dropped) = (Vec::new(), Vec::new());
-    for (id, steps) in of_instance {
-        let instance = transaction.instance(&id).expect("it was found");
-        sentences.extend(
-            unfit(instance, host, &steps)
-                .into_iter()
-                .map(|sentence| format!("{id}: {sentence}")),
-        );
+    // 2. Add them, and collect every fault.
+    let (mut faults, mut cancelled) = (Vec::new(), Vec::new());
+    for (id, steps) in by_instance {
+        let instance = transaction.instance(&id).expect("a target exists");
+        let mut of_instance = unservable_overrides(instance, daemon, &steps);
         match instance.schedule(steps, now) {
-            Ok(gone) if gone.is_empty() => {}
-            Ok(gone) => dropped.push((id, gone)),
-            Err(faults) => {
-                sentences.extend(faults.into_iter().map(|fault| format!("{id}: {fault}")))
-            }
+            Ok(removed) if removed.is_empty() => {}
+            Ok(removed) => cancelled.push((id.clone(), removed)),
+            Err(messages) => of_instance.extend(messages),
         }
+        faults.extend(of_instance.iter().map(|fault| format!("{id}: {fault}")));
     }
-    match sentences.is_empty() {
-        true => Ok(Scheduled { told, dropped }),
-        false => Err(Refusal::new(422, "InvalidEvent", sentences.join("; "))),
+    match faults.is_empty() {
+        true => Ok(Schedule {
+            steps: scheduled,
+            cancelled,
+        }),
+        false => Err(invalid_event(&faults)),
     }
 }
 
-/// The instances that are meant, at least one.
-fn meant(snapshot: &Snapshot, targets: Option<&Targets>) -> Result<Vec<InstanceId>, Refusal> {
-    let living = || {
-        snapshot
-            .entries()
-            .filter(|entry| entry.instance.state != InstanceState::Terminated)
-    };
-    let id = |entry: &Arc<Entry>| entry.instance.instance_id.clone();
-    let Some(targets) = targets else {
-        let all: Vec<InstanceId> = living().map(id).collect();
-        return match all.len() {
-            1 => Ok(all),
-            count => {
-                let message = format!(
-                    "there are {count} instances; say for which it is: --instance ID, --tag KEY=VALUE or --all"
-                );
-                Err(Refusal::invalid(message))
-            }
-        };
-    };
-    let all: Vec<InstanceId> = living()
-        .filter(|entry| targets.matches(&entry.instance))
-        .map(id)
+/// Returns the instances that the targets select; refuses if there is none.
+fn target_ids(snapshot: &Snapshot, targets: Option<&Targets>) -> Result<Vec<InstanceId>, Refusal> {
+    let matches = |instance: &Instance| targets.is_none_or(|targets| targets.matches(instance));
+    let ids: Vec<InstanceId> = snapshot
+        .entries()
+        .map(|entry| &entry.instance)
+        .filter(|instance| instance.state != InstanceState::Terminated && matches(instance))
+        .map(|instance| instance.instance_id.clone())
         .collect();
-    match (all.is_empty(), targets) {
-        (false, _) => Ok(all),
-        (true, Targets::Instance(id)) if snapshot.entry(id).is_none() => {
-            Err(instances::not_shown(snapshot, id))
-        }
-        (true, Targets::Instance(id)) => Err(Refusal::new(
-            409,
-            "IncorrectInstanceState",
-            format!("{id} was terminated"),
-        )),
-        (true, Targets::Tag(tag)) => {
-            let message = format!("no instance has the tag {} = {}", tag.key, tag.value);
-            Err(Refusal::new(404, "InvalidInstanceID.NotFound", message))
-        }
-        (true, Targets::All) => Err(Refusal::new(
-            404,
-            "InvalidInstanceID.NotFound",
-            "there is no instance",
-        )),
+    match (ids.len(), targets) {
+        (1, None) | (1.., Some(_)) => Ok(ids),
+        (count, None) => Err(Refusal::invalid(format!(
+            "there are {count} instances; select some with --instance ID, --tag KEY=VALUE or --all"
+        ))),
+        (0, Some(targets)) => Err(no_target(snapshot, targets)),
     }
 }
 
-/// Overrides that the metadata tree has no place for.
-fn unfit(instance: &Instance, host: &dyn DaemonView, steps: &[Step]) -> Vec<String> {
-    let overriding = steps.iter().filter_map(|step| match &step.set {
+fn no_target(snapshot: &Snapshot, targets: &Targets) -> Refusal {
+    let not_found = |message: String| Refusal::new(404, "InvalidInstanceID.NotFound", message);
+    match targets {
+        Targets::Instance(id) if snapshot.entry(id).is_some() => {
+            Refusal::incorrect_state(format!("{id} was terminated"))
+        }
+        Targets::Instance(id) => Refusal::absent_instance(snapshot, id),
+        Targets::Tag(tag) => not_found(format!(
+            "no instance has the tag {} = {}",
+            tag.key, tag.value
+        )),
+        Targets::All => not_found("there is no instance".to_string()),
+    }
+}
+
+/// Returns the faults of overrides that the metadata tree cannot serve.
+fn unservable_overrides(
+    instance: &Instance,
+    daemon: &dyn DaemonView,
+    steps: &[Step],
+) -> Vec<String> {
+    let overrides = steps.iter().filter_map(|step| match &step.set {
         TimelineChange::Override(leaf) => Some(leaf),
         _ => None,
     });
-    let mut sentences = Vec::new();
-    for leaf in overriding {
-        let known = host.faults(instance);
-        let mut with = instance.clone();
-        with.imds.overrides.put(&leaf.path, leaf.value.clone());
-        let wrong = host
-            .faults(&with)
-            .into_iter()
-            .filter(|fault| !known.contains(fault));
-        sentences.extend(wrong.map(|fault| format!("{}: {}", leaf.path, fault.message)));
+    let mut faults = Vec::new();
+    for leaf in overrides {
+        let earlier = daemon.faults(instance);
+        let mut changed = instance.clone();
+        changed.imds.overrides.put(&leaf.path, leaf.value.clone());
+        let new = daemon.faults(&changed).into_iter();
+        let new = new.filter(|fault| !earlier.contains(fault));
+        faults.extend(new.map(|fault| format!("{}: {}", leaf.path, fault.message)));
     }
-    sentences
+    faults
 }

@@ -651,7 +651,7 @@ fn host(documents: &[(&str, &str)]) -> tempfile::TempDir {
 fn instance(id: &str, listeners: &[&str]) -> String {
     let attachments: Vec<String> = listeners
         .iter()
-        .map(|name| format!("\n{{\"ListenerSettings\":\"{name}\"}}"))
+        .map(|name| format!("\n{{\"Listener\":\"{name}\"}}"))
         .collect();
     format!(
         "{{\"InstanceId\":\"{id}\",\"LaunchTime\":\"2026-01-01T00:00:00Z\",\"Imds\":{{\"Attachments\":[{}]}}}}",

@@ -18,9 +18,9 @@ use crate::config::{self, AccessKeySource, Config};
 use crate::control::{AccessKeys, Control};
 use crate::daemon::GuestPlane;
 use crate::fault::{Fault, FieldFault};
-use crate::guest::reply::Answer;
-use crate::guest::request::{Body, HttpVersion, RawRequest};
-use crate::guest::tree;
+use crate::guest::gate::Visit;
+use crate::guest::{Decision, tree};
+use crate::http::{Body, HttpVersion, RawRequest};
 use crate::instance::{Instance, InstanceId};
 use crate::net::tls::Tls;
 use crate::net::{MAX_HEAD_BYTES, MAX_HEADERS};
@@ -129,7 +129,7 @@ impl DaemonView for AdminHost {
 
     fn predict(
         &self,
-        entry: &Entry,
+        entry: &Arc<Entry>,
         family: Family,
         asked: &ExplainedRequest,
         now: Moment,
@@ -140,27 +140,27 @@ impl DaemonView for AdminHost {
                 rule,
             };
         }
+        let headers: Vec<(&str, &[u8])> = asked
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_bytes()))
+            .collect();
         let raw = RawRequest {
             method: &asked.method,
             target: &asked.path,
             version: HttpVersion::Http11,
-            headers: asked
-                .headers
-                .iter()
-                .map(|(name, value)| (name.as_str(), value.as_bytes())),
+            headers: &headers,
             body: if asked.has_body {
                 Body::NotEmpty
             } else {
                 Body::Empty
             },
         };
-        let (verdict, answer) = self.plane.guest.decide(entry, family, raw, now);
-        let status = match answer {
-            Answer::Reply(reply) => Some(reply.status),
-            Answer::Silence => None,
-        };
+        // A token that this issues goes nowhere, so its nonce need not be random.
+        let visit = Visit::new(Arc::clone(entry), family);
+        let Decision { verdict, reply } = self.plane.guest.decide(&visit, raw, now, [0; 6]);
         PredictedReply {
-            status,
+            status: reply.map(|reply| reply.status),
             rule: verdict.to_string(),
         }
     }

@@ -16,10 +16,8 @@ use tracing::{error, info};
 
 use crate::config::Config;
 use crate::credentials::{Refresher, Sources, SystemClock, Wanted, WebIdentityRequest};
-use crate::guest::gate::Denial;
 use crate::guest::{Precomputed, gate};
 use crate::identity::{Identity, IdentityError, WebIdentityClaims};
-use crate::instance::{RoleDelivery, Switch};
 use crate::origin::Family;
 use crate::registry::{Entry, Registry, Snapshot};
 
@@ -259,25 +257,21 @@ fn all_wanted(snapshot: &Snapshot) -> Vec<Wanted> {
     let wanted = snapshot.entries().filter_map(|entry| {
         let instance = &entry.instance;
         // Nobody reads for an instance that does not run. A disabled endpoint may be enabled again, and read at once.
-        if matches!(gate::open(entry, Family::Ipv4), Err(Denial::Silence(_))) {
+        if !gate::listens(entry, Family::Ipv4) {
             return None;
         }
+        let deliveries = gate::role_deliveries(entry);
         let role = instance
             .imds
             .role
             .clone()
-            .filter(|_| instance.iam_instance_profile.is_some())?;
-        let v1 = role.v1 == Switch::Enabled && gate::reads_without_token(entry);
+            .filter(|_| !deliveries.is_empty())?;
         Some(Wanted {
             instance: instance.instance_id.clone(),
             launch_epoch: entry.launch_epoch,
             account: instance.owner_id().to_string(),
             role,
-            deliveries: if v1 {
-                vec![RoleDelivery::V1, RoleDelivery::V2]
-            } else {
-                vec![RoleDelivery::V2]
-            },
+            deliveries: deliveries.to_vec(),
         })
     });
     wanted.collect()

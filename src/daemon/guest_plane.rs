@@ -1,19 +1,19 @@
-//! Joins the guest plane to the network: what `net` asks of it for each connection and request.
+//! Connects the guest plane to the network: the answers to what `net` asks for each connection and
+//! each request.
 
 use std::sync::Arc;
 
-use hyper::http::request::Parts;
-
 use crate::clock::Moment;
 use crate::daemon::connection_limits::ConnectionLimits;
-use crate::guest::{Guest, gate, request};
+use crate::guest::gate;
+use crate::guest::{Guest, Turn};
+use crate::http::{RawRequest, Reply};
 use crate::instance::HopLimit;
-use crate::net::connection::{Body, GuestService, Outgoing};
-use crate::net::slots::ConnectionSlots;
-use crate::origin::{Holder, Origin};
+use crate::net::connection::{AcceptedConnection, GuestService, GuestTurn};
+use crate::origin::Origin;
 use crate::registry::Registry;
 
-/// The data plane as the network takes it.
+/// The guest plane, and what it needs to serve connections.
 pub(super) struct GuestPlane {
     pub(super) guest: Guest,
     pub(super) registry: Arc<Registry>,
@@ -21,30 +21,31 @@ pub(super) struct GuestPlane {
 }
 
 impl GuestService for GuestPlane {
-    fn welcome(&self, origin: &Origin) -> Option<(Holder, Arc<ConnectionSlots>)> {
+    fn accept(&self, origin: &Origin) -> Option<AcceptedConnection> {
         let snapshot = self.registry.snapshot();
         let entry = snapshot
             .at(origin)
             .filter(|entry| gate::listens(entry, origin.family))?;
-        Some((
-            entry.holder(),
-            self.connection_limits.of(&entry.instance.instance_id),
-        ))
-    }
-
-    fn opens(&self, origin: &Origin, head: &Parts) -> Option<Option<HopLimit>> {
-        self.guest.opens(origin, head.method.as_str())
-    }
-
-    fn answer(&self, origin: &Origin, head: &Parts, body: Body) -> Option<Outgoing> {
-        let body = match body {
-            Body::Empty => request::Body::Empty,
-            Body::NotEmpty => request::Body::NotEmpty,
-        };
-        let (response, hop_limit) = self.guest.respond(origin, head, body, Moment::now())?;
-        Some(Outgoing {
-            response,
-            hop_limit,
+        let slots = self.connection_limits.of(&entry.instance.instance_id);
+        Some(AcceptedConnection {
+            holder: entry.holder(),
+            slot: slots.take()?,
         })
+    }
+
+    fn turn<'a>(&'a self, origin: &'a Origin) -> Option<Box<dyn GuestTurn + 'a>> {
+        let turn = self.guest.turn(origin)?;
+        Some(Box::new(turn))
+    }
+}
+
+/// The clock and the random source of the guest plane.
+impl GuestTurn for Turn<'_> {
+    fn hop_limit(&self, method: &str) -> Option<HopLimit> {
+        Turn::hop_limit(self, method)
+    }
+
+    fn answer(&self, request: RawRequest<'_>) -> Option<Reply> {
+        Turn::answer(self, request, Moment::now(), rand::random())
     }
 }

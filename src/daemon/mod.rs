@@ -8,6 +8,7 @@ mod background;
 mod connection_limits;
 mod guest_plane;
 mod listeners;
+mod token_keys;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -25,13 +26,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
-use crate::admin::socket::{AdminSocket, Serving};
 use crate::admin::{AdminApi, DaemonView as _};
 use crate::clock::Moment;
 use crate::config::{self, AccessKeySource, AdminSocketPolicy, Config, InterfaceSettings};
 use crate::control::{self, AccessKeys, Control};
 use crate::fault::Fault;
-use crate::guest::gate::token::TokenAuthority;
 use crate::guest::request::HostRule;
 use crate::guest::{Guest, Precomputed};
 use crate::host::addresses::{DesiredAddresses, InterfaceAddresses};
@@ -39,9 +38,10 @@ use crate::host::netlink::{self, Links, Netlink};
 use crate::host::own_metadata;
 use crate::identity::IdentityError;
 use crate::instance::Instance;
-use crate::net::control::{ControlBody, ControlService};
+use crate::net::control::{ControlBody, ControlService, ControlSettings};
 use crate::net::slots::ConnectionSlots;
 use crate::net::tls::Tls;
+use crate::net::unix::{UnixServer, UnixSocket};
 use crate::net::{self, DrainControl, Limits};
 use crate::registry::file::FileStore;
 use crate::registry::memory::MemoryStore;
@@ -51,6 +51,7 @@ use crate::daemon::admin_host::AdminHost;
 use crate::daemon::connection_limits::ConnectionLimits;
 use crate::daemon::guest_plane::GuestPlane;
 use crate::daemon::listeners::{Listeners, OnBindError};
+use crate::daemon::token_keys::TokenKeys;
 use background::Background;
 pub use background::IdentitySource;
 
@@ -149,13 +150,13 @@ impl std::error::Error for StartError {}
 /// A running daemon.
 pub struct Daemon {
     registry: Arc<Registry>,
-    tokens: Arc<TokenAuthority>,
+    token_keys: TokenKeys,
     connection_limits: Arc<ConnectionLimits>,
     listeners: Listeners,
     host: Option<Host>,
     control: Option<ControlEndpoint>,
     operated: Arc<AdminHost>,
-    admin: Option<Serving>,
+    admin: Option<UnixServer>,
     background: Option<Background>,
     terminate: Signal,
     interrupt: Signal,
@@ -212,11 +213,11 @@ impl Daemon {
         }
 
         // 2. The data plane.
-        let tokens = Arc::new(match &config.runtime_directory {
-            Some(directory) => TokenAuthority::open(directory, &boot_id(), now)
+        let token_keys = match &config.runtime_directory {
+            Some(directory) => TokenKeys::open(directory, &boot_id(), now)
                 .map_err(|reason| StartError::TokenKeys(directory.clone(), reason))?,
-            None => TokenAuthority::in_memory(now),
-        });
+            None => TokenKeys::in_memory(now),
+        };
         let hosts = match config.guest.refuse_rebinding {
             true => HostRule::Known(config.guest.allowed_hosts.clone()),
             false => HostRule::Any,
@@ -224,7 +225,7 @@ impl Daemon {
         let made = Precomputed::default();
         let guest = Guest::new(
             Arc::clone(&registry),
-            Arc::clone(&tokens),
+            token_keys.authority(),
             made.clone(),
             hosts,
         );
@@ -248,7 +249,7 @@ impl Daemon {
         });
         let mut daemon = Daemon {
             registry,
-            tokens,
+            token_keys,
             connection_limits,
             listeners: Listeners::new(&config, plane),
             host: None,
@@ -414,28 +415,23 @@ impl Daemon {
         let address = listener.local_addr().map_err(StartError::System)?;
         info!(%address, tls = tls.is_some(), "control endpoint");
         let drain = DrainControl::new();
-        let control_service = control_service(plane);
-        let limits = Limits {
-            head,
-            extra_hops: 0,
+        let settings = ControlSettings {
+            service: control_service(plane),
+            tls,
+            max_body: control::MAX_BODY_BYTES,
+            limits: Limits {
+                head,
+                extra_hops: 0,
+            },
         };
         let slots = ConnectionSlots::new(Arc::new(AtomicUsize::new(CONTROL_CONNECTIONS)));
-        let whose = move |_: &TcpStream, _| Some((Arc::clone(&slots), ()));
+        let owner = move |_: &TcpStream, _| Some((slots.take()?, ()));
         let accepting = net::listener::accept(
             listener,
             drain.drain(),
-            whose,
+            owner,
             move |stream, (), slot, drain| {
-                let (tls, control_service) = (tls.clone(), Arc::clone(&control_service));
-                net::control::serve(
-                    stream,
-                    tls,
-                    control_service,
-                    control::MAX_BODY_BYTES,
-                    limits,
-                    slot,
-                    drain,
-                )
+                net::control::serve(stream, settings.clone(), slot, drain)
             },
         );
         self.control = Some(ControlEndpoint {
@@ -501,17 +497,17 @@ impl Daemon {
         });
     }
 
-    fn roll_keys(&self) {
-        if let Err(reason) = self.tokens.roll(Moment::now()) {
-            warn!(%reason, "can't keep new token keys; the old ones stay in use");
+    fn roll_keys(&mut self) {
+        if let Err(reason) = self.token_keys.roll(Moment::now()) {
+            warn!(%reason, "cannot store new token keys; the old ones stay in use");
         }
     }
 }
 
 /// Opens the operator's socket. Nobody is answered there before it is served.
-fn open_admin(admin: &config::AdminSettings) -> Result<Option<AdminSocket>, StartError> {
+fn open_admin(admin: &config::AdminSettings) -> Result<Option<UnixSocket>, StartError> {
     match (
-        AdminSocket::open(&admin.socket, &admin.users),
+        UnixSocket::open(&admin.socket, &admin.users),
         admin.socket_policy,
     ) {
         (Ok(socket), _) => Ok(Some(socket)),
@@ -570,8 +566,7 @@ pub fn control_tls(config: &Config) -> Result<Option<Tls>, Vec<Fault>> {
         return Ok(None);
     };
     let read = Tls::read(&files.certificate, &files.key);
-    read.map(Some)
-        .map_err(|(file, message)| vec![Fault::of_file(&file, message)])
+    read.map(Some).map_err(|fault| vec![fault])
 }
 
 /// Never returns where no links are followed.

@@ -1,31 +1,33 @@
-//! Instances on their way out of the daemon and back: as documents, their secrets left out unless they are asked for.
+//! Exporting instances as documents and importing them again. Secrets are left out unless the
+//! operator asks for them.
 //!
-//! [`LEFT_OUT`] stands in the place of a secret. An instance that comes back with it keeps the secret that is stored, if it is
-//! stored under the same access key; otherwise that is a fault, so that nobody is ever served the mark itself.
+//! [`LEFT_OUT`] is a placeholder for a secret. An imported instance with the placeholder keeps the
+//! stored secret, if that belongs to the same access key. Otherwise the placeholder is a fault, so
+//! that a guest never gets the placeholder as a secret.
 
 use serde_json::Value;
 
-use crate::document;
+use crate::document::value::to_value;
 use crate::fault::FieldFault;
 use crate::instance::{CredentialSource, Instance, StaticCredentials, StaticSource};
 use crate::secret::Secret;
 
-/// Stands where a secret was.
+/// The placeholder for a secret that was left out.
 pub const LEFT_OUT: &str = "[left out]";
 
-/// Whether an export has them.
+/// Whether an export contains secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Secrets {
-    /// [`LEFT_OUT`] stands in their place.
+    /// [`LEFT_OUT`] replaces each secret.
     LeftOut,
-    /// They stand there in clear.
+    /// Secrets are in plain text.
     Shown,
 }
 
-/// An instance as a document that would be read as it.
+/// Returns an instance as a document. Reading the document gives the instance again.
 pub fn document_of(instance: &Instance, secrets: Secrets) -> Value {
     if secrets == Secrets::Shown {
-        return document::to_value(instance);
+        return to_value(instance);
     }
     let mut instance = instance.clone();
     for credentials in static_credentials(&mut instance) {
@@ -34,17 +36,17 @@ pub fn document_of(instance: &Instance, secrets: Secrets) -> Value {
             credentials.session_token = Secret::new(LEFT_OUT);
         }
     }
-    document::to_value(&instance)
+    to_value(&instance)
 }
 
-/// Puts the stored secrets where an export had left them out. What is not stored is a fault: the field, and what to do.
+/// Replaces placeholders with the stored secrets. A placeholder without a stored secret is a fault.
 pub fn restore_secrets(instance: &mut Instance, stored: Option<&Instance>) -> Vec<FieldFault> {
     let mut stored = stored.cloned();
     let mut faults = Vec::new();
     for (delivery, credentials) in by_delivery(instance) {
         let id = credentials.access_key_id.clone();
-        let known = stored.as_mut().map(by_delivery).into_iter().flatten();
-        let known = known
+        let stored = stored.as_mut().map(by_delivery).into_iter().flatten();
+        let known = stored
             .filter(|(of, known)| *of == delivery && known.access_key_id == id)
             .map(|(_, known)| known);
         let known = known
@@ -60,7 +62,7 @@ pub fn restore_secrets(instance: &mut Instance, stored: Option<&Instance>) -> Ve
                 None => faults.push(FieldFault::new(
                     format!("Imds.Role.Source.Static.{delivery}.{field}"),
                     format!(
-                        "an export left it out, and none is stored for {id}; write it, or export with --with-secrets"
+                        "an export left it out, and no secret is stored for {id}; add it, or export with --with-secrets"
                     ),
                 )),
             }
@@ -99,13 +101,14 @@ fn by_delivery(instance: &mut Instance) -> Vec<(&'static str, &mut StaticCredent
 mod tests {
     use super::*;
     use crate::config::demo_instance;
+    use crate::document;
 
     fn read(value: Value) -> Instance {
         document::from_value(value).unwrap()
     }
 
     #[test]
-    fn secrets_are_left_out_unless_they_are_asked_for_and_come_back_from_the_store() {
+    fn secrets_are_left_out_by_default_and_restored_from_the_store() {
         let stored = demo_instance();
         let text = document_of(&stored, Secrets::LeftOut).to_string();
         assert!(
@@ -121,7 +124,7 @@ mod tests {
         assert_eq!(back, stored);
     }
 
-    /// Another access key's secret is never put under this one.
+    /// The secret of another access key is never used.
     #[test]
     fn a_secret_that_is_not_stored_is_a_fault() {
         let stored = demo_instance();
@@ -142,7 +145,7 @@ mod tests {
         let mut other = left_out.clone();
         by_delivery(&mut other)[0].1.access_key_id = "ASIAANOTHER000000000".into();
         assert_eq!(fields(restore_secrets(&mut other, Some(&stored))), all[..2]);
-        // Nor one delivery's for the other's.
+        // Nor is the secret of the other role delivery.
         let mut without = stored.clone();
         by_delivery(&mut without)[0].1.access_key_id = "ASIAIMDSDDEMO00000V2".into();
         assert_eq!(
@@ -152,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn no_document_is_read_with_the_mark_in_the_place_of_a_secret() {
+    fn a_document_with_placeholders_for_secrets_is_refused() {
         let text = document_of(&demo_instance(), Secrets::LeftOut).to_string();
         let faults = document::read(std::path::Path::new("x.json"), &text).unwrap_err();
         assert_eq!(faults.len(), 4, "{faults:?}");

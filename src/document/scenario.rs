@@ -1,5 +1,5 @@
-//! Scenarios: a named course of events in a JSON file, for instances that it names by id or by tag. Times count from its
-//! start or stand on the wall clock.
+//! Scenarios: a named sequence of events in a JSON file, for instances that it selects by id or by
+//! tag. Times count from the start of the scenario, or are times on the wall clock.
 //!
 //! ```json
 //! { "Name": "spot", "Targets": "All", "Steps": [
@@ -7,35 +7,37 @@
 //! ] }
 //! ```
 //!
-//! Each step is an [`EventRequest`], with targets of its own if it likes. Faults are reported as those of instance documents,
-//! all at once. Refused: what an [`EventRequest`] refuses, a scenario without steps or with more than [`MAX_STEPS`], and
-//! one that does not say for whom it is. Not supported: repetition, conditions, and completing an event whose id was made up.
+//! Each step is an [`EventRequest`] and can have its own targets. Faults are reported like those of
+//! instance documents, all at once. Refused: whatever an [`EventRequest`] refuses, a scenario
+//! without steps or with more than [`MAX_STEPS`], and one without targets. Not supported:
+//! repetition, conditions, and completing an event whose id was generated.
 
 use std::path::Path;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::document::{JsonFile, Place};
+use crate::document::json_file::JsonFile;
+use crate::document::json_path::JsonPath;
 use crate::fault::Fault;
 use crate::instance::events::request::{Event, EventRequest, EventTime, Targets};
 use crate::instance::events::timeline::Step;
 
-/// The most steps of a scenario. An instance has no more before it than its timeline holds.
+/// The maximum number of steps of a scenario. The maximum for one instance is that of its timeline.
 pub const MAX_STEPS: usize = 256;
 
-/// A course of events.
+/// A named sequence of events.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct Scenario {
-    /// What it is called where it is told of.
+    /// The name in output and logs: 1 to 64 bytes without control characters.
     pub name: String,
-    /// What it is for.
+    /// What the scenario is for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// For whom its steps are that don't say.
+    /// The instances for steps without targets of their own.
     pub targets: Targets,
-    /// In any order: their times count.
+    /// The steps, in any order: they happen at their times.
     pub steps: Vec<ScenarioStep>,
 }
 
@@ -43,22 +45,22 @@ pub struct Scenario {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct ScenarioStep {
-    /// For whom it is, where not for those of the scenario.
+    /// The instances for this step; by default those of the scenario.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub targets: Option<Targets>,
-    /// When the guest is told; lengths count from the start.
+    /// When the guest sees the event. Durations count from the start of the scenario.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<EventTime>,
-    /// What it is told.
+    /// The event.
     pub event: Event,
 }
 
 impl Scenario {
-    /// Reads a scenario as one that starts now; `file` stands in faults.
+    /// Reads a scenario that starts now; `file` is the name in faults.
     pub fn parse(file: &Path, text: &str, now: Timestamp) -> Result<Scenario, Vec<Fault>> {
         let json = JsonFile::of(file, text)?;
         let scenario: Scenario = json.read()?;
-        let root = Place::root();
+        let root = JsonPath::root();
         let mut faults = Vec::new();
         if scenario.name.is_empty()
             || scenario.name.len() > 64
@@ -88,9 +90,9 @@ impl Scenario {
         }
     }
 
-    /// What is to be scheduled for whom when it starts at this moment, in time order, or one sentence a fault.
-    ///
-    /// `random` gives the ids of scheduled events that have none.
+    /// Returns the timeline steps of a scenario that starts at `start`, in time order, each with
+    /// its targets; or the messages about its faults. `random` provides ids for scheduled events
+    /// without one.
     pub fn steps(
         &self,
         start: Timestamp,
@@ -100,7 +102,9 @@ impl Scenario {
         for (index, step) in self.steps.iter().enumerate() {
             let targets = step.targets.as_ref().unwrap_or(&self.targets);
             match step.request().steps(start, random()) {
-                Ok(made) => steps.extend(made.into_iter().map(|step| (targets.clone(), step))),
+                Ok(of_step) => {
+                    steps.extend(of_step.into_iter().map(|step| (targets.clone(), step)))
+                }
                 Err(message) => faults.push(format!("Steps[{index}]: {message}")),
             }
         }
@@ -114,7 +118,7 @@ impl Scenario {
 }
 
 impl ScenarioStep {
-    /// The request that it is.
+    /// Returns the step as a request.
     pub fn request(&self) -> EventRequest {
         EventRequest {
             when: self.when,
@@ -139,8 +143,8 @@ mod tests {
             .unwrap_or_else(|faults| panic!("{faults:#?}"))
     }
 
-    /// The demo instance with a scenario begun.
-    fn begun(text: &str) -> Instance {
+    /// Returns the demo instance with a scenario started.
+    fn started(text: &str) -> Instance {
         let mut instance = demo_instance();
         let steps = parsed(text).steps(start(), || 1).unwrap();
         let own = steps
@@ -157,8 +161,8 @@ mod tests {
     }
 
     #[test]
-    fn the_shipped_spot_interruption_has_its_hint_and_its_notice() {
-        let instance = begun(include_str!(
+    fn the_shipped_spot_interruption_has_its_recommendation_and_notice() {
+        let instance = started(include_str!(
             "../../config/scenarios/spot-interruption.json"
         ));
         for (second, hint, notice) in [
@@ -187,7 +191,7 @@ mod tests {
 
     #[test]
     fn the_shipped_maintenance_is_scheduled_and_then_completed() {
-        let instance = begun(include_str!(
+        let instance = started(include_str!(
             "../../config/scenarios/scheduled-maintenance.json"
         ));
         for (second, scheduled, history) in [
@@ -212,7 +216,7 @@ mod tests {
 
     #[test]
     fn the_shipped_autoscaling_termination_goes_from_in_service_to_terminated() {
-        let instance = begun(include_str!(
+        let instance = started(include_str!(
             "../../config/scenarios/autoscaling-termination.json"
         ));
         let state = |second| {
@@ -228,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_may_be_for_others() {
+    fn a_step_can_have_its_own_targets() {
         let text = r#"{ "Name": "n", "Targets": { "Tag": { "Key": "team", "Value": "x" } }, "Steps": [
             { "When": { "At": "2026-06-01T10:00:10Z" }, "Event": { "Rebalance": {} } },
             { "Targets": "All", "When": { "After": "5s" }, "Event": { "Lifecycle": { "State": "Standby" } } } ] }"#;
@@ -248,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_a_word_or_an_object_is_said_to_be_one() {
+    fn a_number_for_a_time_is_reported_as_neither_word_nor_object() {
         for field in ["NotBefore", "NotAfter", "NotBeforeDeadline"] {
             let mut event = serde_json::json!({ "Code": "system-reboot", "NotBefore": "Now" });
             event[field] = 5.into();
@@ -256,10 +260,10 @@ mod tests {
             let text =
                 serde_json::json!({ "Name": "n", "Targets": "All", "Steps": steps }).to_string();
             let faults = Scenario::parse(Path::new("s.json"), &text, start()).expect_err(field);
-            let said: Vec<&str> = faults.iter().map(|fault| fault.message.as_str()).collect();
+            let messages: Vec<&str> = faults.iter().map(|fault| fault.message.as_str()).collect();
             assert_eq!(
-                said,
-                ["this is a word, or an object with one key, not a number"],
+                messages,
+                ["expected a word, or an object with one key, found a number"],
                 "{field}"
             );
         }

@@ -1,15 +1,21 @@
 //! Documents that are read, and many more that are refused.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use serde::de::{Deserializer, Visitor};
-use serde_json::json;
+use serde::de::{Deserialize, Deserializer, Visitor};
+use serde_json::{Value, json};
 
-use crate::document::shape::is_instance_field;
+use crate::document::fields::{
+    IMDS, INSTANCE_FIELDS, OPTION_FIELDS, is_instance_field, misspelled_fields,
+};
 use crate::document::*;
-use crate::instance::{Switch, tags};
+use crate::fault::Fault;
+use crate::instance::{Instance, Switch, tags};
 
 const ID: &str = "i-0123456789abcdef0";
 const DEMO: &str = include_str!("../../config/demo-instance.json");
@@ -28,7 +34,7 @@ fn refused(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// A sound instance with some of its fields replaced.
+/// Returns a valid instance with some of its fields replaced.
 fn with(fields: Value) -> Value {
     let mut instance = json!({ "InstanceId": ID, "LaunchTime": "2026-01-01T00:00:00Z" });
     let Value::Object(fields) = fields else {
@@ -39,7 +45,7 @@ fn with(fields: Value) -> Value {
 }
 
 #[test]
-fn the_four_shapes_are_read() {
+fn the_four_layouts_are_read() {
     let one = with(json!({}));
     let other = with(json!({ "InstanceId": "i-12345678" }));
     let reservation =
@@ -70,7 +76,7 @@ fn the_four_shapes_are_read() {
 }
 
 #[test]
-fn the_imds_object_goes_before_the_reservation() {
+fn the_imds_object_takes_precedence_over_the_reservation() {
     let instance = with(json!({ "Imds": { "OwnerId": "222222222222", "ReservationId": "r-2" } }));
     let document =
         json!({ "OwnerId": "111111111111", "ReservationId": "r-1", "Instances": [instance] });
@@ -80,7 +86,7 @@ fn the_imds_object_goes_before_the_reservation() {
 }
 
 #[test]
-fn other_shapes_are_refused() {
+fn other_layouts_are_refused() {
     for (text, expected) in [
         ("", "d.json:1: not JSON: EOF while parsing a value"),
         (
@@ -102,7 +108,7 @@ fn other_shapes_are_refused() {
         ),
         (
             "{\"Reservations\":\n{}}",
-            "d.json:2: Reservations: this is an array, not an object",
+            "d.json:2: Reservations: expected an array, found an object",
         ),
         (
             "{\"Reservations\":[\n1]}",
@@ -114,7 +120,7 @@ fn other_shapes_are_refused() {
         ),
         (
             "{\"Instances\":null}",
-            "d.json:1: Instances: this is an array, not null",
+            "d.json:1: Instances: expected an array, found null",
         ),
         (
             "{\"Instances\":[true]}",
@@ -126,11 +132,11 @@ fn other_shapes_are_refused() {
         ),
         (
             "{\"Instances\":[],\n\"OwnerId\":123456789012}",
-            "d.json:2: OwnerId: this is a string, not a number",
+            "d.json:2: OwnerId: expected a string, found a number",
         ),
         (
             "{\"Instances\":[],\n\"ReservationId\":[]}",
-            "d.json:2: ReservationId: this is a string, not an array",
+            "d.json:2: ReservationId: expected a string, found an array",
         ),
     ] {
         assert_eq!(refused(text), [expected], "{text}");
@@ -178,24 +184,24 @@ fn every_fault_is_reported_with_its_line_and_field() {
         ":7: Reservations[0].Instances[0].MetadataOptions.HttpPutResponseHopLimit: a hop limit is 1 to 64, not 65",
         ":8: Reservations[0].Instances[0].MetadataOptions.HttpEndpont: is not known; did you mean HttpEndpoint?",
         ":11: Reservations[0].Instances[0].Tags[1].Key: is missing",
-        ":12: Reservations[0].Instances[0].Tags[2].Key: this is a string, not a number",
+        ":12: Reservations[0].Instances[0].Tags[2].Key: expected a string, found a number",
         ":13: Reservations[0].Instances[0].Tags[3]: the tag key 'a' appears twice",
-        ":14: Reservations[0].Instances[0].Tags[4].Value: this is a string, not a boolean",
-        ":17: Reservations[0].Instances[0].NetworkInterfaces[0].Attachment.DeviceIndex: this is a whole number from 0, not a string",
+        ":14: Reservations[0].Instances[0].Tags[4].Value: expected a string, found a boolean",
+        ":17: Reservations[0].Instances[0].NetworkInterfaces[0].Attachment.DeviceIndex: expected a whole number from 0, found a string",
         ":17: Reservations[0].Instances[0].NetworkInterfaces[0].MacAddress: a MAC address is six pairs of hexadecimal \
-         digits between colons, 02:00:00:00:00:10 say",
+         digits between colons, such as 02:00:00:00:00:10",
         ":18: Reservations[0].Instances[0].NetworkInterfaces[1].Attachment.DeviceIndex: invalid value: integer '-1', \
          expected u32",
-        ":20: Reservations[0].Instances[0].KeyName: this is a string, not a number",
-        ":22: Reservations[0].Instances[0].Imds.OpenSshKey: this is not one line of authorized_keys: a key type, the \
-         key in base64, and a comment if you like, without options in front and without a line end",
+        ":20: Reservations[0].Instances[0].KeyName: expected a string, found a number",
+        ":22: Reservations[0].Instances[0].Imds.OpenSshKey: expected one line of authorized_keys: a key type, the \
+         key in base64, and optionally a comment, without options in front and without a line end",
         ":23: Reservations[0].Instances[0].Imds.UserDat: 'UserDat' is not known; did you mean UserData? (known: \
          Attachments, OwnerId, ReservationId, Region, UserData, UserDataText, OpenSshKey, Role, Subnets, Vpcs, Events, ManagedSshKeys, Overrides, DisableApiTermination, DisableApiStop, Timeline)",
         ":24: Reservations[0].Instances[0].Imds.Attachments[1]: 'Tap' is not known (known: Listener, \
          Interface, BridgePort, NetworkNamespace, SourceAddress)",
-        ":24: Reservations[0].Instances[0].Imds.Attachments[2].Listener: this is a string, not a number",
-        ":24: Reservations[0].Instances[0].Imds.Attachments[3]: listener 'a' stands twice",
-        ":25: Reservations[0].Instances[0].Imds.Role.Source.Static.V2.SecretAccessKey: this is a string, not a number",
+        ":24: Reservations[0].Instances[0].Imds.Attachments[2].Listener: expected a string, found a number",
+        ":24: Reservations[0].Instances[0].Imds.Attachments[3]: listener 'a' appears twice",
+        ":25: Reservations[0].Instances[0].Imds.Role.Source.Static.V2.SecretAccessKey: expected a string, found a number",
         ":28: Reservations[0].Instances[1].LaunchTime: is missing",
     ];
     let mut faults = refused(text);
@@ -213,27 +219,27 @@ fn every_fault_is_reported_with_its_line_and_field() {
 }
 
 #[test]
-fn a_fault_of_form_says_what_is_right_and_not_what_is_there() {
+fn a_type_fault_contains_the_expected_type_and_not_the_value() {
     for (fields, expected) in [
         (
             json!({ "Imds": 1 }),
-            "Imds: this is an object, not a number",
+            "Imds: expected an object, found a number",
         ),
         (
             json!({ "Imds": { "Role": "hunter2" } }),
-            "Imds.Role: this is an object, not a string",
+            "Imds.Role: expected an object, found a string",
         ),
         (
             json!({ "Imds": { "UserDataText": ["hunter2"] } }),
-            "Imds.UserDataText: this is a string, not an array",
+            "Imds.UserDataText: expected a string, found an array",
         ),
         (
             json!({ "Imds": { "Subnets": [] } }),
-            "Imds.Subnets: this is an object, not an array",
+            "Imds.Subnets: expected an object, found an array",
         ),
         (
             json!({ "Imds": { "Attachments": {} } }),
-            "Imds.Attachments: this is an array, not an object",
+            "Imds.Attachments: expected an array, found an object",
         ),
         (
             json!({ "Imds": { "Attachments": [{}] } }),
@@ -241,47 +247,50 @@ fn a_fault_of_form_says_what_is_right_and_not_what_is_there() {
         ),
         (
             json!({ "Imds": { "Attachments": [7] } }),
-            "Imds.Attachments[0]: this is an object with one key",
+            "Imds.Attachments[0]: expected an object with one key",
         ),
         (
             json!({ "Imds": { "Attachments": ["Listener"] } }),
-            "Imds.Attachments[0]: this is an object with one key",
+            "Imds.Attachments[0]: expected an object with one key",
         ),
         (
             json!({ "Imds": [] }),
-            "Imds: this is an object, not an array",
+            "Imds: expected an object, found an array",
         ),
         (
             json!({ "Tags": [["Name", "v"]] }),
-            "Tags[0]: this is an object, not an array",
+            "Tags[0]: expected an object, found an array",
         ),
         (
             json!({ "MetadataOptions": [] }),
-            "MetadataOptions: this is an object, not an array",
+            "MetadataOptions: expected an object, found an array",
         ),
         (
             json!({ "Placement": ["us-east-1a"] }),
-            "Placement: this is an object, not an array",
+            "Placement: expected an object, found an array",
         ),
         (
             json!({ "State": "running" }),
-            "State: this is an object, not a string",
+            "State: expected an object, found a string",
         ),
         (json!({ "State": { "Code": 16 } }), "State.Name: is missing"),
-        (json!({ "Tags": null }), "Tags: this is an array, not null"),
+        (
+            json!({ "Tags": null }),
+            "Tags: expected an array, found null",
+        ),
         (
             json!({ "AmiLaunchIndex": "0" }),
-            "AmiLaunchIndex: this is a whole number from 0, not a string",
+            "AmiLaunchIndex: expected a whole number from 0, found a string",
         ),
         (
             json!({ "LaunchTime": "yesterday" }),
-            "LaunchTime: a time is 2026-06-01T10:00:00Z, or with an offset",
+            "LaunchTime: expected a time such as 2026-06-01T10:00:00Z, or with an offset",
         ),
         (
             json!({ "LaunchTime": "2026-01-01 10:00" }),
-            "LaunchTime: a time is 2026-06-01T10:00:00Z",
+            "LaunchTime: expected a time such as 2026-06-01T10:00:00Z",
         ),
-        (json!({ "LaunchTime": 1 }), "LaunchTime: this is a"),
+        (json!({ "LaunchTime": 1 }), "LaunchTime: expected a"),
     ] {
         let faults = refused(&with(fields.clone()).to_string());
         let right = faults.len() == 1 && faults[0].starts_with(&format!("d.json:1: {expected}"));
@@ -298,14 +307,14 @@ fn a_fault_of_form_says_what_is_right_and_not_what_is_there() {
 }
 
 #[test]
-fn a_key_that_stands_twice_is_refused() {
+fn a_key_that_appears_twice_is_refused() {
     let text = "{\n\"InstanceId\":\"i-12345678\",\n\"LaunchTime\":\"2026-01-01T00:00:00Z\",\n\
                 \"CpuOptions\":{\"A\":1,\n\"A\":1},\n\"InstanceId\":\"i-12345678\"}";
     assert_eq!(
         refused(text),
         [
-            "d.json:5: CpuOptions.A: stands twice, on line 4 already",
-            "d.json:6: InstanceId: stands twice, on line 2 already"
+            "d.json:5: CpuOptions.A: appears twice, also on line 4",
+            "d.json:6: InstanceId: appears twice, also on line 2"
         ]
     );
 }
@@ -315,16 +324,14 @@ fn two_instances_with_one_id_are_refused() {
     let one = with(json!({})).to_string();
     assert_eq!(
         refused(&format!("[\n{one},\n{one}]")),
-        [format!(
-            "d.json:3: InstanceId: {ID} stands in d.json:2 already"
-        )]
+        [format!("d.json:3: InstanceId: {ID} is already in d.json:2")]
     );
 }
 
 #[test]
-fn a_roles_source_is_judged_before_it_is_asked() {
+fn the_source_of_role_credentials_is_validated() {
     let profile = json!({ "Arn": "arn:aws:iam::123456789012:instance-profile/p", "Id": "AIPA" });
-    let judged = |source: &str, fields: Value| {
+    let faulty_fields = |source: &str, fields: Value| {
         let role = json!({ "RoleName": "r", "Source": { source: fields } });
         let document =
             with(json!({ "IamInstanceProfile": profile, "Imds": { "Role": role } })).to_string();
@@ -352,9 +359,9 @@ fn a_roles_source_is_judged_before_it_is_asked() {
             "TimeoutSeconds",
         ),
     ] {
-        assert_eq!(judged("Process", fields.clone()), faulty, "{fields}");
+        assert_eq!(faulty_fields("Process", fields.clone()), faulty, "{fields}");
     }
-    // One field of a sound source, changed.
+    // A valid source with one field changed.
     let changed = |mut fields: Value, field: &str, value: Value| {
         fields[field] = value;
         fields
@@ -363,7 +370,7 @@ fn a_roles_source_is_judged_before_it_is_asked() {
     let web = json!({ "Endpoint": "https://sts.amazonaws.com", "RoleArn": arn });
     let signed = json!({ "Endpoint": "http://[::1]:9000/sts", "RoleArn": arn, "Region": "eu-west-1",
                          "AccessKeyFile": "/etc/imdsd/key.toml", "ExternalId": "a=b/c", "CaFile": "/ca.pem" });
-    for (source, sound, rows) in [
+    for (source, valid, rows) in [
         (
             "AssumeRole",
             &signed,
@@ -381,7 +388,7 @@ fn a_roles_source_is_judged_before_it_is_asked() {
             vec![("Audience", json!(""))],
         ),
     ] {
-        assert_eq!(judged(source, sound.clone()), "");
+        assert_eq!(faulty_fields(source, valid.clone()), "");
         let shared = [
             ("DurationSeconds", json!(899)),
             ("DurationSeconds", json!(43_201)),
@@ -389,16 +396,16 @@ fn a_roles_source_is_judged_before_it_is_asked() {
         ];
         for (field, value) in rows.into_iter().chain(shared) {
             assert_eq!(
-                judged(source, changed(sound.clone(), field, value.clone())),
+                faulty_fields(source, changed(valid.clone(), field, value.clone())),
                 field,
                 "{field} {value}"
             );
         }
         for duration in [900, 43_200] {
             assert_eq!(
-                judged(
+                faulty_fields(
                     source,
-                    changed(sound.clone(), "DurationSeconds", json!(duration))
+                    changed(valid.clone(), "DurationSeconds", json!(duration))
                 ),
                 ""
             );
@@ -418,8 +425,8 @@ fn a_roles_source_is_judged_before_it_is_asked() {
             "https://h/#f",
             "https://h h",
         ] {
-            let fields = changed(sound.clone(), "Endpoint", json!(endpoint));
-            assert_eq!(judged(source, fields), "Endpoint", "{endpoint}");
+            let fields = changed(valid.clone(), "Endpoint", json!(endpoint));
+            assert_eq!(faulty_fields(source, fields), "Endpoint", "{endpoint}");
         }
         for arn in [
             "arn:aws-cn:iam::123456789012:role/r",
@@ -429,7 +436,7 @@ fn a_roles_source_is_judged_before_it_is_asked() {
             "arn:minio:iam:us-east-1::role/nOybJqMNzNmroqEKq5D0EUsRZw0",
         ] {
             assert_eq!(
-                judged(source, changed(sound.clone(), "RoleArn", json!(arn))),
+                faulty_fields(source, changed(valid.clone(), "RoleArn", json!(arn))),
                 "",
                 "{arn}"
             );
@@ -447,7 +454,7 @@ fn a_roles_source_is_judged_before_it_is_asked() {
             "arn:aws:iam::role/r",
         ] {
             assert_eq!(
-                judged(source, changed(sound.clone(), "RoleArn", json!(arn))),
+                faulty_fields(source, changed(valid.clone(), "RoleArn", json!(arn))),
                 "RoleArn",
                 "{arn}"
             );
@@ -456,7 +463,7 @@ fn a_roles_source_is_judged_before_it_is_asked() {
 }
 
 #[test]
-fn what_metadata_cannot_show_is_refused() {
+fn values_that_metadata_cannot_show_are_refused() {
     let interface = |fields: Value| {
         let mut interface = json!({ "MacAddress": "02:00:00:00:00:01" });
         interface
@@ -728,7 +735,7 @@ fn faults_of_a_timeline_are_reported_with_line_and_field() {
 }
 
 #[test]
-fn near_limits_and_odd_values_are_accepted() {
+fn values_at_the_limits_and_unusual_values_are_accepted() {
     for fields in [
         json!({ "Tags": [{ "Key": "a b/ü" }] }),
         json!({ "Imds": { "UserDataText": "\u{0}\u{1b}[0m\r\n" } }),
@@ -752,7 +759,7 @@ fn near_limits_and_odd_values_are_accepted() {
 }
 
 #[test]
-fn mac_addresses_are_lowered() {
+fn mac_addresses_are_converted_to_lower_case() {
     let instances = read_text(
         &with(json!({ "NetworkInterfaces": [{ "MacAddress": "02:AB:CD:EF:00:01" }] })).to_string(),
     )
@@ -781,9 +788,10 @@ fn the_shipped_documents_are_accepted() {
     }
 }
 
-/// Fields of EC2's output that imdsd does not read: <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Instance.html>
+/// Fields of EC2's output that imdsd does not read:
+/// <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Instance.html>
 #[test]
-fn no_field_of_ec2_is_taken_for_a_misspelling() {
+fn no_field_of_ec2_is_taken_for_a_misspelled_one() {
     let fields = "BootMode CapacityBlockId CapacityReservationId CapacityReservationSpecification CpuOptions \
         CurrentInstanceBootMode EbsOptimized ElasticGpuAssociations ElasticInferenceAcceleratorAssociations EnaSupport \
         EnclaveOptions Licenses MaintenanceOptions NetworkPerformanceOptions Operator OutpostArn Platform PlatformDetails \
@@ -792,13 +800,13 @@ fn no_field_of_ec2_is_taken_for_a_misspelling() {
     for field in fields.split(' ') {
         assert!(!is_instance_field(field), "{field}");
         assert_eq!(
-            misspelt(with(json!({ field: 1 })).as_object().unwrap()),
+            misspelled_fields(with(json!({ field: 1 })).as_object().unwrap()),
             [],
             "{field}"
         );
     }
     assert_eq!(
-        misspelt(
+        misspelled_fields(
             with(json!({ "MetadataOptions": { "State": "applied" } }))
                 .as_object()
                 .unwrap()
@@ -811,13 +819,13 @@ fn no_field_of_ec2_is_taken_for_a_misspelling() {
         ("Tag", "Tags"),
         ("MetadataOptoins", "MetadataOptions"),
     ] {
-        let wrong = misspelt(with(json!({ miss: 1 })).as_object().unwrap());
+        let wrong = misspelled_fields(with(json!({ miss: 1 })).as_object().unwrap());
         assert_eq!(wrong.len(), 1, "{miss}");
-        assert!(wrong[0].1.contains(meant), "{miss}");
+        assert!(wrong[0].message.contains(meant), "{miss}");
     }
 }
 
-/// Asks serde for the fields of a struct, by failing with their names.
+/// A deserializer that fails with the names of a struct's fields.
 struct FieldNames;
 
 impl<'de> Deserializer<'de> for FieldNames {
@@ -843,7 +851,7 @@ impl<'de> Deserializer<'de> for FieldNames {
 }
 
 #[test]
-fn the_lists_of_fields_are_those_of_the_structs() {
+fn the_lists_of_fields_match_the_structs() {
     let fields = Instance::deserialize(FieldNames).unwrap_err().to_string();
     let fields: BTreeSet<&str> = fields.split(' ').collect();
     assert_eq!(fields, INSTANCE_FIELDS.into_iter().chain([IMDS]).collect());
@@ -851,13 +859,13 @@ fn the_lists_of_fields_are_those_of_the_structs() {
     let options = crate::instance::MetadataOptions::deserialize(FieldNames)
         .unwrap_err()
         .to_string();
-    // And EC2's `State`, which is read-only.
+    // EC2 also prints `State`, which is read-only.
     let options: BTreeSet<&str> = options.split(' ').chain(["State"]).collect();
     assert_eq!(options, OPTION_FIELDS.into_iter().collect());
 }
 
 #[test]
-fn a_directory_is_read_by_name_without_dot_files() {
+fn a_directory_is_read_in_name_order_without_hidden_files() {
     let directory = tempfile::tempdir().unwrap();
     let write = |name: &str, id: &str| {
         let text = with(json!({ "InstanceId": id })).to_string();
@@ -880,7 +888,8 @@ fn a_directory_is_read_by_name_without_dot_files() {
         Ok(1)
     );
 
-    // A second document of one instance, one that is not text, one that leads nowhere: all are reported, in one run.
+    // A second document of one instance, one that is not text, and a dangling link: all are
+    // reported.
     write("f.json", "i-00000002");
     std::fs::write(directory.path().join("g.json"), b"\xff\xfe{\0}\0").unwrap();
     std::os::unix::fs::symlink("nowhere", directory.path().join("h.json")).unwrap();
@@ -893,7 +902,7 @@ fn a_directory_is_read_by_name_without_dot_files() {
     assert!(faults[0].contains("g.json: can't be read: "), "{faults:?}");
     assert!(faults[1].contains("h.json: can't be read: "), "{faults:?}");
     assert!(
-        faults[2].ends_with("a.json:1 already") && faults[2].contains("f.json:1: InstanceId: "),
+        faults[2].ends_with("/a.json:1") && faults[2].contains("f.json:1: InstanceId: "),
         "{faults:?}"
     );
 
@@ -922,7 +931,7 @@ fn faults_of_a_changed_instance_name_their_field() {
 }
 
 #[test]
-fn a_field_in_other_never_takes_the_place_of_one() {
+fn a_member_of_other_never_replaces_a_field() {
     let mut instance = read_text(DEMO).unwrap().remove(0);
     instance
         .other
@@ -930,27 +939,27 @@ fn a_field_in_other_never_takes_the_place_of_one() {
     assert_eq!(to_value(&instance)["InstanceId"], ID);
 }
 
-fn places_in(value: &Value, place: &Place, places: &mut Vec<Place>) {
-    let below: Vec<(Place, &Value)> = match value {
+fn paths_in(value: &Value, path: &JsonPath, paths: &mut Vec<JsonPath>) {
+    let below: Vec<(JsonPath, &Value)> = match value {
         Value::Array(elements) => elements
             .iter()
             .enumerate()
-            .map(|(i, below)| (place.index(i), below))
+            .map(|(i, below)| (path.index(i), below))
             .collect(),
         Value::Object(members) => members
             .iter()
-            .map(|(key, below)| (place.key(key), below))
+            .map(|(key, below)| (path.key(key), below))
             .collect(),
         _ => Vec::new(),
     };
-    for (place, value) in below {
-        places.push(place.clone());
-        places_in(value, &place, places);
+    for (path, value) in below {
+        paths.push(path.clone());
+        paths_in(value, &path, paths);
     }
 }
 
 proptest! {
-    // The same every time: what these find fails the change that brought it in, and no other.
+    // A fixed seed: a fault fails the change that introduced it, and not a later one.
     #![proptest_config(ProptestConfig { failure_persistence: None, rng_seed: RngSeed::Fixed(0xd0c), ..ProptestConfig::default() })]
 
     #[test]
@@ -960,11 +969,11 @@ proptest! {
     ) {
         let mut value = to_value(&read_text([DEMO, AS_COPIED, WITH_IMDS][document]).unwrap()[0]);
         for index in out {
-            let mut places = Vec::new();
-            places_in(&value, &Place::root(), &mut places);
+            let mut paths = Vec::new();
+            paths_in(&value, &JsonPath::root(), &mut paths);
             let mut smaller = value.clone();
-            places[index.index(places.len())].take_out_of(&mut smaller);
-            // Without a required field it is no instance any more: that one stays in.
+            paths[index.index(paths.len())].remove_from(&mut smaller);
+            // Required fields stay.
             if from_value(smaller.clone()).is_ok() {
                 value = smaller;
             }
@@ -974,18 +983,18 @@ proptest! {
     }
 
     #[test]
-    fn no_text_is_too_odd_to_be_judged(
+    fn every_damaged_document_is_read_or_refused_with_a_fault(
         document in 0..3_usize,
         damage in proptest::collection::vec((any::<prop::sample::Index>(), 0..6_usize), 1..20),
     ) {
         let mut value: Value = serde_json::from_str([DEMO, AS_COPIED, WITH_IMDS][document]).unwrap();
         for (index, kind) in damage {
-            let mut places = Vec::new();
-            places_in(&value, &Place::root(), &mut places);
-            let Some(place) = (!places.is_empty()).then(|| &places[index.index(places.len())]) else { break };
-            *place.find_in_mut(&mut value).unwrap() = [json!(null), json!(-1), json!("\u{0}"), json!([[]]), json!({ "": {} }), json!(true)][kind].clone();
+            let mut paths = Vec::new();
+            paths_in(&value, &JsonPath::root(), &mut paths);
+            let Some(path) = (!paths.is_empty()).then(|| &paths[index.index(paths.len())]) else { break };
+            *path.find_in_mut(&mut value).unwrap() = [json!(null), json!(-1), json!("\u{0}"), json!([[]]), json!({ "": {} }), json!(true)][kind].clone();
         }
-        // It ends, and says something when it refuses.
+        // Reading ends, and a refusal has at least one fault.
         prop_assert!(read_text(&value.to_string()).map_or_else(|faults| !faults.is_empty(), |_| true));
     }
 }

@@ -1,14 +1,15 @@
-//! Data paths: the version in front, and what is tolerated behind it.
+//! Data paths: the version, and the segments below it.
 //!
-//! As on EC2, slashes may double and one may trail, every segment is percent-decoded once, and letters are told apart by
-//! case. `.` and `..` are ordinary names that nothing has: a path can't climb.
+//! As on EC2: slashes may be doubled and trailing, each segment is percent-decoded once, and names are
+//! case-sensitive. `.` and `..` are ordinary names that no category has, so a path cannot leave its
+//! directory.
 
 use std::borrow::Cow;
 
-/// Every version that EC2 serves, ascending. `latest` stands for the newest.
+/// Every version that EC2 serves, in ascending order. `latest` is the newest.
 ///
-/// Versions that the documentation names and EC2 does not serve (2020-08-24, say) are not here: what came with one of
-/// them first shows in the next served version.
+/// Versions that the documentation names but EC2 does not serve (for example 2020-08-24) are not in the
+/// list. A category that such a version introduced appears in the next version that is served.
 pub const VERSIONS: [&str; 28] = [
     "1.0",
     "2007-01-19",
@@ -43,12 +44,12 @@ pub const VERSIONS: [&str; 28] = [
 /// The alias of the newest version.
 pub const LATEST: &str = "latest";
 
-/// A version of the tree. The names sort as the versions do: `1.0` before every date, `latest` after them.
+/// A version of the tree. The names sort like the versions: `1.0` before every date, `latest` after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(&'static str);
 
 impl Version {
-    /// The version with this name, when it is served.
+    /// Returns the version with this name; `None` if EC2 does not serve it.
     pub fn parse(name: &str) -> Option<Version> {
         VERSIONS
             .into_iter()
@@ -57,7 +58,7 @@ impl Version {
             .map(Version)
     }
 
-    /// Whether something introduced in the release `since` is in this version.
+    /// Returns whether this version has what the release `since` introduced.
     pub fn has(self, since: &str) -> bool {
         self.0 >= since
     }
@@ -73,7 +74,7 @@ pub enum DataPath<'a> {
 }
 
 impl<'a> DataPath<'a> {
-    /// Reads a path; `None` for an unknown version and for escapes that decode to nothing sensible. Both are 404.
+    /// Reads a path; `None` for an unknown version and for invalid escapes. Both are 404.
     pub fn parse(path: &'a str) -> Option<DataPath<'a>> {
         let mut segments = path
             .split('/')
@@ -90,7 +91,7 @@ impl<'a> DataPath<'a> {
     }
 }
 
-/// Percent-decodes one segment; `None` for a broken escape or bytes that are no UTF-8.
+/// Percent-decodes one segment; `None` for an invalid escape or bytes that are not UTF-8.
 fn decode(segment: &str) -> Option<Cow<'_, str>> {
     if !segment.contains('%') {
         return Some(Cow::Borrowed(segment));
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn slashes_are_tolerated_and_escapes_decoded_once() {
+    fn extra_slashes_are_ignored_and_escapes_are_decoded_once() {
         for path in ["", "/", "//", "///"] {
             assert_eq!(DataPath::parse(path), Some(DataPath::Root), "{path}");
         }

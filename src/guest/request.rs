@@ -1,159 +1,119 @@
-//! What a guest asked, exactly. A request that can be read in two ways is refused here and never guessed at.
+//! Reads a guest's request. A request that can be read in two ways is refused, never guessed at.
 //!
-//! Framing below this (bare line feeds, folded headers, conflicting lengths) is the HTTP parser's business. Not supported,
-//! on purpose: bodies, proxying, and any header but the handful named below.
+//! Framing (bare line feeds, folded headers, conflicting lengths) is up to the HTTP parser below.
+//! Not supported, on purpose: bodies, proxying, and all headers except the handful named below.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// A request as the HTTP parser delivers it.
-#[derive(Clone, Copy, Debug)]
-pub struct RawRequest<'a, H> {
-    /// `GET`
-    pub method: &'a str,
-    /// The request target as sent: `/latest/meta-data/`, or an absolute URI.
-    pub target: &'a str,
-    /// HTTP/1.0 or HTTP/1.1.
-    pub version: HttpVersion,
-    /// Header lines in order, names in lower case.
-    pub headers: H,
-    /// Whether anything but an empty body came with it.
-    pub body: Body,
-}
+use crate::http::{Body, Connection, HttpVersion, RawRequest};
 
-/// The HTTP version of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HttpVersion {
-    /// HTTP/1.0: no Host needed, never kept alive.
-    Http10,
-    /// HTTP/1.1
-    Http11,
-}
-
-/// Whether a request brought a body. Real clients send an empty chunked one with the token PUT.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Body {
-    /// None, or an empty one however it was framed.
-    Empty,
-    /// At least one byte, or one that did not end in time.
-    NotEmpty,
-}
-
-/// The request methods that mean something here.
+/// The request methods that have a meaning here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// Reads.
     Get,
     /// Reads, without the body.
     Head,
-    /// Asks for a session token.
+    /// Requests a session token.
     Put,
-    /// Asks which methods there are.
+    /// Lists the methods of a path.
     Options,
-    /// Everything else, lower-case spellings included: method names are case-sensitive.
+    /// All others, lower-case spellings included: method names are case-sensitive.
     Other,
 }
 
-/// A header that should come once at most.
+/// A header that may appear once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Header<'a> {
     /// Not sent.
     Absent,
-    /// Sent once, with this value, blanks around it removed.
+    /// Sent once, with this value, without the blanks around it.
     Once(&'a [u8]),
     /// Sent more than once.
     Repeated,
 }
 
-/// What the client wants to happen to the connection afterwards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Connection {
-    /// EC2 closes, also to HTTP/1.1, unless it is asked not to.
-    Close,
-    /// `Connection: keep-alive` was asked for in so many words.
-    KeepAlive,
-}
-
 /// Whether a header of some kind was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Presence {
-    /// No.
+pub enum HeaderPresence {
+    /// It was not sent.
     Absent,
-    /// Yes, with whatever value.
+    /// It was sent, with any value.
     Present,
 }
 
 /// A request that has one meaning.
 #[derive(Debug)]
-pub struct Request<'a> {
+pub struct GuestRequest<'a> {
     /// The method.
     pub method: Method,
-    /// The path of the target, still percent-encoded; the query is dropped, as EC2's own scripts rely on.
+    /// The path of the target, still percent-encoded. The query is dropped: EC2's own scripts rely on
+    /// that.
     pub path: &'a str,
     /// `X-aws-ec2-metadata-token`
     pub token: Header<'a>,
     /// `X-aws-ec2-metadata-token-ttl-seconds`
     pub ttl_seconds: Header<'a>,
-    /// `X-Forwarded-For` in any spelling a proxy might pass on: its presence decides, not its value.
-    pub forwarded_for: Presence,
+    /// `X-Forwarded-For` in any spelling that a proxy may pass on. Its presence decides, not its value.
+    pub forwarded_for: HeaderPresence,
     /// Headers that only browsers send.
-    pub browser: Presence,
-    /// What is to happen to the connection.
+    pub browser: HeaderPresence,
+    /// What the client wants to happen to the connection.
     pub connection: Connection,
 }
 
-/// Why a request has no single meaning here. All of these close the connection.
+/// Why a request has no single meaning. All of these close the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
-    /// Host is missing (HTTP/1.1), repeated, empty or no host name: 400.
+    /// 400: Host is missing (HTTP/1.1), repeated, empty or not a host name.
     Host,
-    /// Host is a name that only DNS rebinding would bring here: 400. `allowed_hosts` would let it pass.
+    /// 400: Host is a name that only DNS rebinding would send here. `guest.allowed_hosts` would
+    /// allow it.
     ForeignHost,
-    /// The target is no path: 400.
+    /// 400: the target is not a path.
     Target,
-    /// An absolute target that names somebody else: 421.
+    /// 421: an absolute target that names another server.
     Misdirected,
-    /// A body: 413.
+    /// 413: the request has a body.
     Body,
 }
 
-/// For operators; the guest is told a status and nothing else.
+/// The fault in a sentence, for operators. The guest gets a status and nothing else.
 impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Malformed::Host => "Host is missing, stands there twice, or is no host name",
+            Malformed::Host => "Host is missing, appears twice, or is not a host name",
             Malformed::ForeignHost => {
-                "Host is a foreign name, as DNS rebinding brings it; guest.allowed_hosts would let it pass"
+                "Host is a foreign name, as in DNS rebinding; guest.allowed_hosts can allow it"
             }
-            Malformed::Target => "the target is no path",
-            Malformed::Misdirected => "the absolute target names somebody else",
-            Malformed::Body => "a request has no body here",
+            Malformed::Target => "the request target is not a path",
+            Malformed::Misdirected => "the absolute request target names another server",
+            Malformed::Body => "the request has a body",
         })
     }
 }
 
 /// Which Host values are served.
 ///
-/// A browser page whose name was re-pointed at the metadata address (DNS rebinding) always sends a DNS name, and real
-/// clients send an address or EC2's own short names. EC2 itself looks at none of this.
+/// A browser page whose name was re-pointed at the metadata address (DNS rebinding) always sends a
+/// DNS name. Real clients send an address or one of EC2's own short names. EC2 itself checks neither
+/// Host nor browser headers.
 #[derive(Clone, Debug)]
 pub enum HostRule {
-    /// Addresses, `localhost`, names without a dot, EC2's own names, and these.
+    /// Addresses, `localhost`, names without a dot, EC2's own names, and these names.
     Known(Vec<String>),
-    /// Any well-formed host, as on EC2; browser headers are not looked at either.
+    /// Any well-formed host, as on EC2. Browser headers are ignored too.
     Any,
 }
 
 const TOKEN: &str = "x-aws-ec2-metadata-token";
 const TTL_SECONDS: &str = "x-aws-ec2-metadata-token-ttl-seconds";
 
-impl<'a> Request<'a> {
-    /// Reads a request, or says what is wrong with it.
-    pub fn read(
-        raw: RawRequest<'a, impl Iterator<Item = (&'a str, &'a [u8])>>,
-        hosts: &HostRule,
-    ) -> Result<Request<'a>, Malformed> {
-        let mut request = Request {
+impl<'a> GuestRequest<'a> {
+    /// Reads a request, or returns what is wrong with it.
+    pub fn read(raw: RawRequest<'a>, hosts: &HostRule) -> Result<GuestRequest<'a>, Malformed> {
+        let mut request = GuestRequest {
             method: match raw.method {
                 "GET" => Method::Get,
                 "HEAD" => Method::Head,
@@ -164,29 +124,29 @@ impl<'a> Request<'a> {
             path: "",
             token: Header::Absent,
             ttl_seconds: Header::Absent,
-            forwarded_for: Presence::Absent,
-            browser: Presence::Absent,
+            forwarded_for: HeaderPresence::Absent,
+            browser: HeaderPresence::Absent,
             connection: Connection::Close,
         };
 
-        // 1. The headers that mean something; every other one is passed over unread.
+        // 1. The headers that have a meaning. All others are skipped.
         let mut host = Header::Absent;
-        for (name, value) in raw.headers {
+        for &(name, value) in raw.headers {
             match name {
                 "host" => host.add(value),
                 TOKEN => request.token.add(value),
                 TTL_SECONDS => request.ttl_seconds.add(value),
-                _ if is_forwarded_for(name) => request.forwarded_for = Presence::Present,
-                "origin" | "referer" => request.browser = Presence::Present,
-                _ if name.starts_with("sec-fetch-") => request.browser = Presence::Present,
+                _ if is_forwarded_for(name) => request.forwarded_for = HeaderPresence::Present,
+                "origin" | "referer" => request.browser = HeaderPresence::Present,
+                _ if name.starts_with("sec-fetch-") => request.browser = HeaderPresence::Present,
                 "connection" if raw.version == HttpVersion::Http11 => {
-                    request.connection = request.connection.read(value);
+                    request.connection = read_connection(request.connection, value);
                 }
                 _ => {}
             }
         }
         if matches!(hosts, HostRule::Any) {
-            request.browser = Presence::Absent;
+            request.browser = HeaderPresence::Absent;
         }
 
         // 2. Host (RFC 9112 section 3.2).
@@ -196,8 +156,8 @@ impl<'a> Request<'a> {
             Header::Absent | Header::Repeated => return Err(Malformed::Host),
         }
 
-        // 3. The target: a path, or an absolute URI of this very service. A method nobody knows is told so instead,
-        //    whatever its target looks like (CONNECT and OPTIONS have forms of their own).
+        // 3. The target: a path, or an absolute URI of this service. An unknown method gets 405
+        //    whatever its target looks like (CONNECT and OPTIONS have their own forms).
         request.path = match path_of(raw.target, hosts) {
             Ok(path) => path,
             Err(_) if request.method == Method::Other => "",
@@ -208,7 +168,7 @@ impl<'a> Request<'a> {
             Err(fault) => return Err(fault),
         };
 
-        // 4. No body, ever: it ends request smuggling as a class.
+        // 4. No body, ever: this rules out request smuggling as a class.
         match raw.body {
             Body::Empty => Ok(request),
             Body::NotEmpty => Err(Malformed::Body),
@@ -225,30 +185,28 @@ impl<'a> Header<'a> {
     }
 }
 
-impl Connection {
-    /// `close` wins over `keep-alive`, in whichever order they come.
-    fn read(self, value: &[u8]) -> Connection {
-        let mut connection = self;
-        for option in value.split(|&b| b == b',').map(<[u8]>::trim_ascii) {
-            if option.eq_ignore_ascii_case(b"close") {
-                return Connection::Close;
-            }
-            if option.eq_ignore_ascii_case(b"keep-alive") {
-                connection = Connection::KeepAlive;
-            }
+/// `close` wins over `keep-alive`, in any order.
+fn read_connection(before: Connection, value: &[u8]) -> Connection {
+    let mut connection = before;
+    for option in value.split(|&b| b == b',').map(<[u8]>::trim_ascii) {
+        if option.eq_ignore_ascii_case(b"close") {
+            return Connection::Close;
         }
-        connection
+        if option.eq_ignore_ascii_case(b"keep-alive") {
+            connection = Connection::KeepAlive;
+        }
     }
+    connection
 }
 
 impl HostRule {
-    /// Names that EC2's own DNS gives the service.
+    /// The names of the service in EC2's own DNS.
     const EC2_NAMES: [&'static str; 1] = ["instance-data.ec2.internal"];
 
     fn admit(&self, value: &[u8]) -> Result<(), Malformed> {
         let value = std::str::from_utf8(value).map_err(|_| Malformed::Host)?;
         let name = host_of(value).ok_or(Malformed::Host)?;
-        // A name may end in the dot of the root.
+        // A name may end in the dot of the DNS root.
         let name = name.strip_suffix('.').unwrap_or(name);
         let HostRule::Known(allowed) = self else {
             return Ok(());
@@ -267,14 +225,15 @@ impl HostRule {
     }
 }
 
-/// Some gateways turn dashes into underscores on the way, all or some.
+/// Some gateways turn dashes into underscores, all of them or some.
 fn is_forwarded_for(name: &str) -> bool {
     const NAME: &[u8] = b"x-forwarded-for";
     let same = |(byte, known): (u8, &u8)| byte == *known || (byte == b'_' && *known == b'-');
     name.len() == NAME.len() && name.bytes().zip(NAME).all(same)
 }
 
-/// The host of `host[:port]`, an IPv6 address in its brackets; `None` when it is neither a name nor an address.
+/// Returns the host of `host[:port]`, an IPv6 address with its brackets; `None` when it is neither a
+/// name nor an address.
 fn host_of(authority: &str) -> Option<&str> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
@@ -304,7 +263,7 @@ fn host_of(authority: &str) -> Option<&str> {
     port_is_fine.then_some(host)
 }
 
-/// The path of a request target, without its query.
+/// Returns the path of a request target, without its query.
 fn path_of<'a>(target: &'a str, hosts: &HostRule) -> Result<&'a str, Malformed> {
     let path = if target.starts_with('/') {
         target
@@ -338,19 +297,20 @@ mod tests {
         method: &'a str,
         target: &'a str,
         headers: &'a [(&'a str, &'a str)],
-    ) -> Result<Request<'a>, Malformed> {
+    ) -> Result<GuestRequest<'a>, Malformed> {
         let headers = headers
             .iter()
-            .map(|(name, value)| (*name, value.as_bytes()));
+            .map(|(name, value)| (*name, value.as_bytes()))
+            .collect();
         let raw = RawRequest {
             method,
             target,
             version: HttpVersion::Http11,
-            headers,
+            // A few leaked bytes keep the tables short.
+            headers: Vec::leak(headers),
             body: Body::Empty,
         };
-        // A leaked rule keeps the table short; it is a few bytes in a test.
-        Request::read(raw, Box::leak(Box::new(known())))
+        GuestRequest::read(raw, &known())
     }
 
     #[test]
@@ -410,11 +370,11 @@ mod tests {
             method: "GET",
             target: "/",
             version: HttpVersion::Http10,
-            headers: [("connection", b"keep-alive".as_slice())].into_iter(),
+            headers: &[("connection", b"keep-alive".as_slice())],
             body: Body::Empty,
         };
         assert_eq!(
-            Request::read(raw, &known()).unwrap().connection,
+            GuestRequest::read(raw, &known()).unwrap().connection,
             Connection::Close
         );
     }
@@ -481,13 +441,13 @@ mod tests {
             for value in ["1.2.3.4", "", "\u{fc}"] {
                 assert_eq!(
                     with(name, value).forwarded_for,
-                    Presence::Present,
+                    HeaderPresence::Present,
                     "{name}: {value}"
                 );
             }
         }
         for name in ["origin", "referer", "sec-fetch-mode", "sec-fetch-x"] {
-            assert_eq!(with(name, "").browser, Presence::Present, "{name}");
+            assert_eq!(with(name, "").browser, HeaderPresence::Present, "{name}");
         }
         for name in [
             "x-forwarded-host",
@@ -499,7 +459,7 @@ mod tests {
             let request = with(name, "x");
             assert_eq!(
                 (request.forwarded_for, request.browser),
-                (Presence::Absent, Presence::Absent),
+                (HeaderPresence::Absent, HeaderPresence::Absent),
                 "{name}"
             );
         }
@@ -536,15 +496,17 @@ mod tests {
     #[test]
     fn a_body_is_refused_on_every_method() {
         for method in ["GET", "PUT", "POST", "HEAD"] {
-            let headers = [("host", b"imds".as_slice())].into_iter();
             let raw = RawRequest {
                 method,
                 target: "/",
                 version: HttpVersion::Http11,
-                headers,
+                headers: &[("host", b"imds".as_slice())],
                 body: Body::NotEmpty,
             };
-            assert_eq!(Request::read(raw, &known()).err(), Some(Malformed::Body));
+            assert_eq!(
+                GuestRequest::read(raw, &known()).err(),
+                Some(Malformed::Body)
+            );
         }
     }
 }

@@ -1,17 +1,21 @@
-//! The data plane from outside: a request in, an answer out, the clock in hand.
+//! The guest plane from outside: a request goes in, a reply comes out, and the test owns the clock.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::request::{Body, Connection, HttpVersion};
+use super::gate::{KeyMaterial, KeyRing, TokenAuthority};
+use super::request::HostRule;
 use super::*;
+use crate::clock::Moment;
 use crate::config::demo_instance;
+use crate::http::{Body, Connection, HttpVersion, RawRequest, Reply};
 use crate::instance::{
     Attachment, CredentialSource, HopLimit, HttpTokens, Instance, InstanceId, InstanceState,
     StaticSource, Switch,
 };
-use crate::origin::Family;
+use crate::origin::{Family, Origin};
+use crate::registry::Registry;
 use crate::registry::memory::MemoryStore;
 
 const TOKEN_PATH: &str = "/latest/api/token";
@@ -22,12 +26,14 @@ const FORWARDED: &str = "x-forwarded-for";
 /// A host with some instances, and a clock.
 struct Host {
     guest: Guest,
+    tokens: Arc<TokenAuthority>,
+    key_ring: KeyRing,
     registry: Arc<Registry>,
     runtime: tokio::runtime::Runtime,
     now: Moment,
 }
 
-/// What came back; status 0 is silence.
+/// What a guest received; status 0 is silence.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
     status: u16,
@@ -46,6 +52,13 @@ impl Seen {
 
     fn names(&self) -> Vec<&str> {
         self.headers.iter().map(|(name, _)| name.as_str()).collect()
+    }
+}
+
+fn key_material() -> KeyMaterial {
+    KeyMaterial {
+        secret: rand::random(),
+        offset: rand::random(),
     }
 }
 
@@ -93,15 +106,18 @@ impl Host {
                 .block_on(registry.register(instance, now.wall))
                 .unwrap();
         }
-        let tokens = Arc::new(TokenAuthority::in_memory(now));
+        let key_ring = KeyRing::new(key_material(), now);
+        let tokens = Arc::new(TokenAuthority::new(&key_ring));
         let guest = Guest::new(
             Arc::clone(&registry),
-            tokens,
+            Arc::clone(&tokens),
             Precomputed::default(),
             HostRule::Known(Vec::new()),
         );
         Host {
             guest,
+            tokens,
+            key_ring,
             registry,
             runtime,
             now,
@@ -130,24 +146,26 @@ impl Host {
         target: &str,
         headers: &[(&str, &str)],
     ) -> Seen {
-        let headers = [("host", "169.254.169.254")]
-            .into_iter()
-            .chain(headers.iter().copied());
-        let raw = RawRequest {
+        let headers: Vec<(&str, &[u8])> = [("host", "169.254.169.254")]
+            .iter()
+            .chain(headers)
+            .map(|(name, value)| (*name, value.as_bytes()))
+            .collect();
+        let request = RawRequest {
             method,
             target,
             version: HttpVersion::Http11,
-            headers: headers.map(|(name, value)| (name, value.as_bytes())),
+            headers: &headers,
             body: Body::Empty,
         };
-        match self.guest.handle(origin, raw, self.now) {
-            Answer::Silence => Seen {
+        match self.answer(origin, request) {
+            None => Seen {
                 status: 0,
                 headers: Vec::new(),
                 body: String::new(),
                 hop_limit: None,
             },
-            Answer::Reply(reply) => Seen {
+            Some(reply) => Seen {
                 status: reply.status,
                 headers: reply
                     .headers
@@ -157,6 +175,17 @@ impl Host {
                 body: String::from_utf8(reply.body.to_vec()).unwrap(),
                 hop_limit: reply.hop_limit.map(HopLimit::get),
             },
+        }
+    }
+
+    fn answer(&self, origin: &Origin, request: RawRequest<'_>) -> Option<Reply> {
+        self.guest.answer(origin, request, self.now, rand::random())
+    }
+
+    fn roll_keys(&mut self) {
+        if self.key_ring.is_due(self.now) {
+            self.key_ring = self.key_ring.rolled(key_material(), self.now);
+            self.tokens.replace_keys(&self.key_ring);
         }
     }
 
@@ -638,10 +667,9 @@ fn tokens_differ_and_begin_as_on_nitro() {
 #[test]
 fn keys_roll_and_the_key_before_stays_good() {
     let mut host = Host::with(|_| {});
-    let tokens = Arc::clone(&host.guest.tokens);
     let early = host.token(21_600);
     host.later(21_599.0);
-    tokens.roll(host.now).unwrap();
+    host.roll_keys();
     let late = host.token(21_600);
     host.later(0.5);
     assert_eq!(
@@ -649,118 +677,18 @@ fn keys_roll_and_the_key_before_stays_good() {
         Some("1")
     );
     host.later(0.5);
-    tokens.roll(host.now).unwrap();
+    host.roll_keys();
     assert_eq!(host.ask("GET", "/", &[(TOKEN, &early)]).status, 401);
     assert_eq!(
         host.ask("GET", "/", &[(TOKEN, &late)]).header(TTL),
         Some("21599")
     );
     host.later(21_598.0);
-    tokens.roll(host.now).unwrap();
+    host.roll_keys();
     assert_eq!(
         host.ask("GET", "/", &[(TOKEN, &late)]).header(TTL),
         Some("1")
     );
-}
-
-#[test]
-fn the_key_ring_survives_a_restart_and_not_a_reboot() {
-    let directory = tempfile::tempdir().unwrap();
-    let host = Host::with(|_| {});
-    let open = |boot: &str| {
-        let tokens = Arc::new(TokenAuthority::open(directory.path(), boot, host.now).unwrap());
-        Guest::new(
-            Arc::clone(&host.registry),
-            tokens,
-            Precomputed::default(),
-            HostRule::Known(Vec::new()),
-        )
-    };
-    let ask = |guest: &Guest, method: &str, path: &str, header: (&str, &str)| {
-        let headers = [
-            ("host", b"imds".as_slice()),
-            (header.0, header.1.as_bytes()),
-        ]
-        .into_iter();
-        let raw = RawRequest {
-            method,
-            target: path,
-            version: HttpVersion::Http11,
-            headers,
-            body: Body::Empty,
-        };
-        match guest.handle(&origin("demo", Family::Ipv4), raw, host.now) {
-            Answer::Reply(reply) => (
-                reply.status,
-                String::from_utf8(reply.body.to_vec()).unwrap(),
-            ),
-            Answer::Silence => unreachable!("the demo instance is known"),
-        }
-    };
-    let (_, token) = ask(&open("boot 1"), "PUT", TOKEN_PATH, (TTL, "60"));
-    assert_eq!(ask(&open("boot 1"), "GET", "/", (TOKEN, &token)).0, 200);
-    assert_eq!(ask(&open("boot 2"), "GET", "/", (TOKEN, &token)).0, 401);
-    assert_eq!(ask(&open("boot 1"), "GET", "/", (TOKEN, &token)).0, 401);
-
-    // A damaged ring is replaced.
-    std::fs::write(directory.path().join("token-keys"), "{").unwrap();
-    let (_, token) = ask(&open("boot 1"), "PUT", TOKEN_PATH, (TTL, "60"));
-    assert_eq!(ask(&open("boot 1"), "GET", "/", (TOKEN, &token)).0, 200);
-
-    // As is one that another may know or may have put there.
-    use std::os::unix::fs::PermissionsExt as _;
-    let ring = directory.path().join("token-keys");
-    let set_mode = |path: &std::path::Path, mode| {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
-    };
-    for mode in [0o640, 0o604, 0o620] {
-        let (_, token) = ask(&open("boot 1"), "PUT", TOKEN_PATH, (TTL, "60"));
-        set_mode(&ring, mode);
-        assert_eq!(
-            ask(&open("boot 1"), "GET", "/", (TOKEN, &token)).0,
-            401,
-            "{mode:o}"
-        );
-        assert_eq!(
-            std::fs::metadata(&ring).unwrap().permissions().mode() & 0o777,
-            0o600
-        );
-    }
-    let (_, token) = ask(&open("boot 1"), "PUT", TOKEN_PATH, (TTL, "60"));
-    std::fs::rename(&ring, directory.path().join("elsewhere")).unwrap();
-    std::os::unix::fs::symlink("elsewhere", &ring).unwrap();
-    assert_eq!(
-        ask(&open("boot 1"), "GET", "/", (TOKEN, &token)).0,
-        401,
-        "a link"
-    );
-    // Only root can give it to another.
-    let (_, token) = ask(&open("boot 1"), "PUT", TOKEN_PATH, (TTL, "60"));
-    if std::os::unix::fs::chown(&ring, Some(65534), None).is_ok() {
-        assert_eq!(
-            ask(&open("boot 1"), "GET", "/", (TOKEN, &token)).0,
-            401,
-            "another's"
-        );
-    }
-    // Who may write the directory could put one there at any time.
-    for mode in [0o720, 0o702, 0o1777] {
-        set_mode(directory.path(), mode);
-        let refused = TokenAuthority::open(directory.path(), "boot 1", host.now)
-            .err()
-            .expect("it is refused");
-        assert!(
-            refused
-                .to_string()
-                .contains("others may write it; run: chmod 700 "),
-            "{refused}"
-        );
-    }
-    let mode = std::fs::metadata(directory.path().join("token-keys"))
-        .unwrap()
-        .permissions()
-        .mode();
-    assert_eq!(mode & 0o777, 0o600);
 }
 
 /// The headers of EC2's Nitro service, in its order and spelling.
@@ -873,19 +801,13 @@ fn the_connection_closes_unless_keep_alive_is_asked_for_and_always_after_a_token
         method: "GET",
         target: "/",
         version: HttpVersion::Http11,
-        headers: [
+        headers: &[
             ("host", b"attacker.example".as_slice()),
             ("connection", b"keep-alive"),
-        ]
-        .into_iter(),
+        ],
         body: Body::Empty,
     };
-    let Answer::Reply(reply) = host
-        .guest
-        .handle(&origin("demo", Family::Ipv4), raw, host.now)
-    else {
-        unreachable!()
-    };
+    let reply = host.answer(&origin("demo", Family::Ipv4), raw).unwrap();
     assert_eq!((reply.status, reply.connection), (400, Connection::Close));
 }
 
@@ -1257,21 +1179,19 @@ fn the_identity_document_stays_as_it_was_launched() {
     assert!(before.ends_with("\"version\" : \"2017-09-30\"\n}"));
 }
 
-/// What is closed is closed to every request, those included that nobody can read.
+/// A closed instance denies every request, also one that is malformed.
 #[test]
-fn a_request_is_not_even_read_where_nothing_is_open() {
+fn a_denial_that_needs_no_request_comes_before_reading_it() {
     let malformed = |host: &Host, family| {
         let raw = RawRequest {
             method: "GET",
             target: "/",
             version: HttpVersion::Http11,
-            headers: std::iter::empty(),
+            headers: &[],
             body: Body::NotEmpty,
         };
-        match host.guest.handle(&origin("demo", family), raw, host.now) {
-            Answer::Silence => 0,
-            Answer::Reply(reply) => reply.status,
-        }
+        let reply = host.answer(&origin("demo", family), raw);
+        reply.map_or(0, |reply| reply.status)
     };
     assert_eq!(malformed(&Host::with(|_| {}), Family::Ipv4), 400);
     assert_eq!(
@@ -1284,22 +1204,59 @@ fn a_request_is_not_even_read_where_nothing_is_open() {
     assert_eq!(malformed(&Host::with(|_| {}), Family::Ipv6), 0);
     let disabled = Host::with(|i| i.metadata_options.http_endpoint = Switch::Disabled);
     assert_eq!(malformed(&disabled, Family::Ipv4), 403);
+
+    // The hop limit is known before the body is read, and silence too.
+    let hop_limit = |listener, family, method| {
+        let origin = origin(listener, family);
+        let turn = disabled.guest.turn(&origin)?;
+        Some(turn.hop_limit(method))
+    };
+    assert_eq!(hop_limit("demo", Family::Ipv6, "PUT"), None);
     assert_eq!(
-        disabled.guest.opens(&origin("demo", Family::Ipv6), "PUT"),
-        None
-    );
-    assert_eq!(
-        disabled.guest.opens(&origin("demo", Family::Ipv4), "PUT"),
+        hop_limit("demo", Family::Ipv4, "PUT"),
         Some(Some(HopLimit::TWO))
     );
-    assert_eq!(
-        disabled.guest.opens(&origin("demo", Family::Ipv4), "GET"),
-        Some(None)
-    );
-    assert_eq!(
-        disabled.guest.opens(&origin("other", Family::Ipv4), "PUT"),
-        None
-    );
+    assert_eq!(hop_limit("demo", Family::Ipv4, "GET"), Some(None));
+    assert_eq!(hop_limit("other", Family::Ipv4, "PUT"), None);
+}
+
+/// One snapshot per request: a change during a request takes effect with the next one.
+#[test]
+fn a_request_is_answered_by_the_state_at_its_start() {
+    let host = Host::with(|_| {});
+    let from = origin("demo", Family::Ipv4);
+    let request = RawRequest {
+        method: "PUT",
+        target: TOKEN_PATH,
+        version: HttpVersion::Http11,
+        headers: &[("host", b"imds".as_slice()), (TTL, b"60")],
+        body: Body::Empty,
+    };
+    let turn = host.guest.turn(&from).unwrap();
+    host.change(|i| i.metadata_options.http_endpoint = Switch::Disabled);
+    let reply = turn.answer(request, host.now, [0; 6]).unwrap();
+    assert_eq!((reply.status, reply.hop_limit), (200, Some(HopLimit::TWO)));
+    assert_eq!(host.answer(&from, request).unwrap().status, 403);
+}
+
+/// The nonce is an argument, so the plane is a function: equal arguments give equal bytes.
+#[test]
+fn equal_requests_with_equal_nonces_get_equal_tokens() {
+    let host = Host::with(|_| {});
+    let token = |nonce| {
+        let request = RawRequest {
+            method: "PUT",
+            target: TOKEN_PATH,
+            version: HttpVersion::Http11,
+            headers: &[("host", b"imds".as_slice()), (TTL, b"60")],
+            body: Body::Empty,
+        };
+        let from = origin("demo", Family::Ipv4);
+        let reply = host.guest.answer(&from, request, host.now, nonce);
+        reply.unwrap().body
+    };
+    assert_eq!(token([1; 6]), token([1; 6]));
+    assert_ne!(token([1; 6]), token([2; 6]));
 }
 
 #[test]

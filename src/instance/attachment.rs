@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-/// How a guest is connected to an instance. An instance can have several attachments: session tokens
-/// belong to the instance, not to the attachment.
+/// How a guest is connected to an instance. An instance can have several attachments: session
+/// tokens belong to the instance, not to the attachment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Attachment {
     /// All connections to this listener, by its name in the configuration: loopback and sidecars.
@@ -37,8 +37,8 @@ pub struct BridgePort {
     pub bridge: String,
     /// The interface of the port.
     pub port: String,
-    /// The mark of the port's packets, 1 to 2³²−1. It identifies the guest and must be unique on the
-    /// host.
+    /// The mark of the port's packets, 1 to 2³²−1. It identifies the guest and must be unique on
+    /// the host.
     pub mark: u32,
 }
 
@@ -46,8 +46,8 @@ pub struct BridgePort {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct SourceAddress {
-    /// A listener of the configuration with `anti_spoofed = true`: the operator guarantees that no guest
-    /// there can use the address of another.
+    /// A listener of the configuration with `anti_spoofed = true`: the operator guarantees that no
+    /// guest there can use the address of another.
     pub listener: String,
     /// The guest's address.
     pub address: IpAddr,
@@ -60,8 +60,8 @@ pub enum ClaimKey<'a> {
     Listener(&'a str),
     /// A network interface.
     Interface(&'a str),
-    /// A packet mark. It is unique on the host: the guest rules send answers out of the port with their
-    /// mark, on any bridge.
+    /// A packet mark. It is unique on the host: the guest rules send answers out of the port with
+    /// their mark, on any bridge.
     Mark(u32),
     /// A network namespace.
     NetworkNamespace(&'a str),
@@ -118,8 +118,8 @@ impl Attachment {
         }
     }
 
-    /// Returns whether two attachments conflict: the kernel could mistake a packet of one for a packet
-    /// of the other.
+    /// Returns whether two attachments conflict: the kernel could mistake a packet of one for a
+    /// packet of the other.
     pub fn collides(&self, other: &Attachment) -> bool {
         let others = other.claim_keys();
         self.claim_keys().iter().any(|(key, mode)| {
@@ -145,8 +145,8 @@ impl fmt::Display for Attachment {
     }
 }
 
-/// Returns the path of a network namespace: `ip netns` keeps named ones below /run/netns. An absolute
-/// path is returned as it is.
+/// Returns the path of a network namespace: `ip netns` keeps named ones below /run/netns. An
+/// absolute path is returned as it is.
 pub fn namespace_path(name: &str) -> PathBuf {
     Path::new("/run/netns").join(name)
 }

@@ -1,8 +1,8 @@
 //! Metadata defaults of an account, and how the options of a new instance follow from them
 //! (ModifyInstanceMetadataDefaults).
 //!
-//! Defaults apply at launch only: changing them does not change existing instances. The exception is
-//! HttpTokensEnforced, which also prevents an instance from returning to optional tokens.
+//! Defaults apply at launch only: changing them does not change existing instances. The exception
+//! is HttpTokensEnforced, which also prevents an instance from returning to optional tokens.
 //!
 //! <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-options.html>
 
@@ -43,8 +43,8 @@ pub enum ImdsSupport {
 
 impl MetadataDefaults {
     /// Returns the options of an instance that is launched with `launch` from such an image. Each
-    /// option is resolved separately, in EC2's order of precedence: the launch parameter, the account
-    /// default, the image, EC2's built-in value.
+    /// option is resolved separately, in EC2's order of precedence: the launch parameter, the
+    /// account default, the image, EC2's built-in value.
     pub fn at_launch(&self, launch: OptionsUpdate, image: ImdsSupport) -> MetadataOptions {
         let (tokens_of_image, hops_of_image) = match image {
             ImdsSupport::V2 => (HttpTokens::Required, HopLimit::TWO),
@@ -71,8 +71,8 @@ impl MetadataDefaults {
         }
     }
 
-    /// Returns whether HttpTokensEnforced allows a launch with these tokens. `tokens` is the resolved
-    /// value, not the launch parameter.
+    /// Returns whether HttpTokensEnforced allows a launch with these tokens. `tokens` is the
+    /// resolved value, not the launch parameter.
     pub fn allow_launch(&self, tokens: HttpTokens) -> bool {
         match (self.http_tokens_enforced, tokens) {
             (Some(Switch::Enabled), HttpTokens::Optional) => false,
@@ -82,8 +82,8 @@ impl MetadataDefaults {
         }
     }
 
-    /// Returns whether HttpTokensEnforced allows this change of HttpTokens. An instance that already has
-    /// optional tokens can keep them.
+    /// Returns whether HttpTokensEnforced allows this change of HttpTokens. An instance that
+    /// already has optional tokens can keep them.
     pub fn allow_change(&self, from: HttpTokens, to: HttpTokens) -> bool {
         from == to || self.allow_launch(to)
     }
@@ -96,12 +96,14 @@ mod tests {
     const TOKENS: [Option<HttpTokens>; 3] =
         [Some(HttpTokens::Required), Some(HttpTokens::Optional), None];
 
-    /// Launch parameter, account default, AMI, built-in: every combination for HttpTokens. "Order of
-    /// precedence": <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-options.html>
+    /// Launch parameter, account default, AMI, built-in: every combination for HttpTokens. "Order
+    /// of precedence":
+    /// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/configuring-instance-metadata-options.html>
     #[test]
     fn http_tokens_come_from_the_launch_then_the_account_then_the_image() {
         use HttpTokens::{Optional, Required};
-        // Rows: launch × account, in the order of TOKENS. Columns: an image with v2.0, and one without.
+        // Rows: launch × account, in the order of TOKENS. Columns: an image with v2.0, and one
+        // without.
         let expected = [
             [Required, Required],
             [Required, Required],
@@ -175,7 +177,8 @@ mod tests {
         assert_eq!(resolved.http_put_response_hop_limit, HopLimit::TWO);
     }
 
-    /// Images have no attribute for the endpoint and tags; for IPv6 there is no account default either.
+    /// Images have no attribute for the endpoint and tags; for IPv6 there is no account default
+    /// either.
     #[test]
     fn switches_come_from_the_launch_then_the_account() {
         use Switch::{Disabled, Enabled};

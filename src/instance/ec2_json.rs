@@ -1,6 +1,6 @@
-//! JSON in the style of EC2's metadata: an indent of two spaces, a space on both sides of the colon,
-//! arrays in one line with spaces inside the brackets, no newline at the end. The signatures of
-//! identity documents cover every byte of it.
+//! JSON in the style of EC2's metadata: an indent of two spaces, a space on both sides of the
+//! colon, arrays in one line with spaces inside the brackets, no newline at the end. The signatures
+//! of identity documents cover every byte of it.
 
 use std::io;
 

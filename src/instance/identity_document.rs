@@ -32,7 +32,8 @@ struct IdentityDocument<'a> {
     version: &'static str,
 }
 
-/// Returns the document of a launch, without a newline at its end. `pendingTime` is the launch time.
+/// Returns the document of a launch, without a newline at its end. `pendingTime` is the launch
+/// time.
 pub fn identity_document(instance: &Instance) -> String {
     let codes = |kind: &str| {
         let of_kind = instance
@@ -69,8 +70,8 @@ mod tests {
     use crate::config::demo_instance;
     use crate::instance::ProductCode;
 
-    /// The layout of documents that were captured on EC2: a space on both sides of the colon, null for
-    /// absent values, arrays in one line.
+    /// The layout of documents that were captured on EC2: a space on both sides of the colon, null
+    /// for absent values, arrays in one line.
     #[test]
     fn the_document_has_ec2s_layout() {
         let mut instance = demo_instance();

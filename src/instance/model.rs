@@ -371,8 +371,8 @@ impl Instance {
             .filter(|address| !address.is_unicast_link_local())
     }
 
-    /// Returns the host name inside the VPC: `PrivateDnsName`, or the name that EC2 would derive from
-    /// the private IPv4 address or, without one, from the instance id.
+    /// Returns the host name inside the VPC: `PrivateDnsName`, or the name that EC2 would derive
+    /// from the private IPv4 address or, without one, from the instance id.
     pub fn private_host_name(&self) -> Cow<'_, str> {
         if let Some(name) = &self.private_dns_name {
             return Cow::Borrowed(name);
@@ -398,8 +398,8 @@ impl Instance {
         }
     }
 
-    /// Returns the user data's bytes; `None` if there is no user data or if it is empty (EC2 does not
-    /// distinguish the two).
+    /// Returns the user data's bytes; `None` if there is no user data or if it is empty (EC2 does
+    /// not distinguish the two).
     pub fn user_data(&self) -> Option<Vec<u8>> {
         let bytes = match (&self.imds.user_data, &self.imds.user_data_text) {
             (Some(encoded), _) => BASE64.decode(encoded).ok()?,

@@ -1,5 +1,5 @@
-//! Instance metadata options: the five that EC2's ModifyInstanceMetadataOptions changes on a running
-//! instance.
+//! Instance metadata options: the five that EC2's ModifyInstanceMetadataOptions changes on a
+//! running instance.
 //!
 //! Names, values and ranges are those of EC2's API type `InstanceMetadataOptionsRequest`:
 //! <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_InstanceMetadataOptionsRequest.html>.
@@ -133,8 +133,8 @@ pub struct MetadataOptions {
     pub instance_metadata_tags: Switch,
 }
 
-/// The options in a stored record: all five and nothing else. A default for a missing option, or for
-/// one that a newer version added, could be weaker than the acknowledged value.
+/// The options in a stored record: all five and nothing else. A default for a missing option, or
+/// for one that a newer version added, could be weaker than the acknowledged value.
 #[derive(Deserialize)]
 #[serde(
     remote = "MetadataOptions",

@@ -24,10 +24,11 @@ pub struct Tag {
     pub value: String,
 }
 
-/// Returns whether metadata can show a tag with this key: `[0-9a-zA-Z\-_+=,.@:]{1,255}`, except `.`,
-/// `..` and `_index`.
+/// Returns whether metadata can show a tag with this key: `[0-9a-zA-Z\-_+=,.@:]{1,255}`, except
+/// `.`, `..` and `_index`.
 ///
-/// EC2 checks this when InstanceMetadataTags is enabled, and when a tag is added while it is enabled.
+/// EC2 checks this when InstanceMetadataTags is enabled, and when a tag is added while it is
+/// enabled.
 pub fn key_fits_metadata(key: &str) -> bool {
     let letters = key
         .bytes()
@@ -42,8 +43,8 @@ pub fn keys_unfit_for_metadata(tags: &[Tag], shown: Switch) -> impl Iterator<Ite
     keys.filter(move |(_, key)| shown == Switch::Enabled && !key_fits_metadata(key))
 }
 
-/// Returns the faults of a list of tags that hold whether or not metadata shows them: the tag's index
-/// and a message.
+/// Returns the faults of a list of tags that hold whether or not metadata shows them: the tag's
+/// index and a message.
 pub fn faults(tags: &[Tag]) -> Vec<(usize, String)> {
     let mut faults = Vec::new();
     // Tags that AWS adds do not count.

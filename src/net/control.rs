@@ -1,135 +1,137 @@
-//! One connection of the control endpoint: a bounded body, a deadline, and the answer of whoever is given.
+//! One connection of the control endpoint: a bounded body, a deadline, and the answer of the service
+//! that it is given.
 
-use std::pin::{Pin, pin};
+use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
+use hyper::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tracing::debug;
 
+use super::drain::Drain;
+use super::http1::{ConnectionEnd, HttpServer};
+use super::limits::{CONNECTION_AGE, ENDING, Limits};
+use super::slots::ConnectionSlot;
 use super::tls::Tls;
-use super::{CONNECTION_AGE, Drain, Limits, MAX_HEAD_BYTES};
-use crate::net::slots::ConnectionSlot;
 
 /// A body, or why there is none.
 #[derive(Debug)]
 pub enum ControlBody {
-    /// All of it.
+    /// All of its bytes.
     Complete(Bytes),
-    /// More than the limit.
+    /// It has more bytes than the limit.
     TooLarge,
-    /// Nobody knows how much.
+    /// Its length is not declared.
     WithoutLength,
 }
 
-/// What answers: the control plane, as a value.
+/// What answers callers.
 pub type ControlService = dyn Fn(Parts, ControlBody) -> Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>
     + Send
     + Sync;
 
 /// How long a body may take.
-const BODY: Duration = Duration::from_secs(5);
-/// How long a connection that is being told to end may take over it.
-const ENDING: Duration = Duration::from_secs(5);
+const BODY_TIME: Duration = Duration::from_secs(5);
 
-/// Serves one caller's connection to its end, or until it has to make room. Bodies of up to `most_body` bytes are collected.
+/// How the control endpoint answers.
+#[derive(Clone)]
+pub struct ControlSettings {
+    /// What answers the requests.
+    pub service: Arc<ControlService>,
+    /// The certificate and key; `None` for plain HTTP.
+    pub tls: Option<Arc<Tls>>,
+    /// The most bytes of a body.
+    pub max_body: usize,
+    /// The limits of each connection.
+    pub limits: Limits,
+}
+
+/// Serves one caller's connection to its end, or until it has to make room for another.
 ///
-/// With `tls`, nothing is read before the handshake, which may take as long as a head.
+/// With TLS, nothing is read before the handshake, which may take as long as a head.
 pub async fn serve(
     stream: TcpStream,
-    tls: Option<Arc<Tls>>,
-    control_service: Arc<ControlService>,
-    most_body: usize,
-    limits: Limits,
+    settings: ControlSettings,
     slot: ConnectionSlot,
     drain: Drain,
 ) {
     let serving = async {
-        match tls {
-            None => {
-                serve_to_its_end(stream, control_service, most_body, limits, &slot, drain).await
-            }
-            Some(tls) => match tokio::time::timeout(limits.head, tls.accept(stream)).await {
-                Ok(Ok(stream)) => {
-                    serve_to_its_end(stream, control_service, most_body, limits, &slot, drain).await
-                }
-                Ok(Err(reason)) => debug!(%reason, "control connection without a handshake"),
-                Err(_) => debug!("control connection without a handshake in time"),
-            },
+        let Some(tls) = &settings.tls else {
+            return serve_to_its_end(stream, &settings, &slot, drain).await;
+        };
+        match tokio::time::timeout(settings.limits.head, tls.accept(stream)).await {
+            Ok(Ok(stream)) => serve_to_its_end(stream, &settings, &slot, drain).await,
+            Ok(Err(reason)) => debug!(%reason, "TLS handshake failed on a control connection"),
+            Err(_) => debug!("TLS handshake timed out on a control connection"),
         }
     };
     tokio::select! {
         () = serving => {}
-        () = slot.told_to_leave() => {}
+        () = slot.evicted() => {}
     }
 }
 
 async fn serve_to_its_end(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    control_service: Arc<ControlService>,
-    most_body: usize,
-    limits: Limits,
+    settings: &ControlSettings,
     slot: &ConnectionSlot,
     mut drain: Drain,
 ) {
-    let service = service_fn(|request: Request<Incoming>| {
-        let control_service = Arc::clone(&control_service);
-        async move {
-            let (head, body) = request.into_parts();
-            // Without a length there is no telling, and no SDK sends a body so. One that is too much is refused before it is
-            // waited for.
-            if head.headers.contains_key(hyper::header::TRANSFER_ENCODING) {
-                return Ok(control_service(head, ControlBody::WithoutLength).await);
-            }
-            let declared = head
-                .headers
-                .get(hyper::header::CONTENT_LENGTH)
-                .and_then(|value| value.to_str().ok()?.parse().ok());
-            if declared.is_some_and(|length: u64| length > most_body as u64) {
-                return Ok(control_service(head, ControlBody::TooLarge).await);
-            }
-            let collected =
-                tokio::time::timeout(BODY, Limited::new(body, most_body).collect()).await;
-            let body = match collected {
-                Ok(Ok(body)) => ControlBody::Complete(body.to_bytes()),
-                Ok(Err(reason)) if reason.is::<LengthLimitError>() => ControlBody::TooLarge,
-                // Broken, or too late: whoever sent it is gone or not worth waiting for.
-                Ok(Err(_)) | Err(_) => return Err(std::io::Error::other("the body did not come")),
-            };
-            // A change that was begun is finished, and its caller hears of it.
-            slot.set_busy(true);
-            let answer = control_service(head, body).await;
-            slot.set_busy(false);
-            Ok(answer)
-        }
-    });
-    let mut builder = hyper::server::conn::http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
-        .max_header_size(MAX_HEAD_BYTES)
-        .max_buf_size(2 * MAX_HEAD_BYTES)
-        .half_close(true);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let outcome = tokio::select! {
-        outcome = connection.as_mut() => outcome,
-        () = async { tokio::select! { () = drain.ending() => {}, () = tokio::time::sleep(CONNECTION_AGE) => {} } } => {
-            connection.as_mut().graceful_shutdown();
-            match tokio::time::timeout(ENDING, connection).await {
-                Ok(outcome) => outcome,
-                Err(_) => return,
-            }
-        }
-    };
-    if let Err(reason) = outcome {
-        debug!(%reason, "control connection ended");
+    let handler = service_fn(|request| answer(request, settings, slot));
+    let server = HttpServer::new(settings.limits.head, CONNECTION_AGE, ENDING).with_limited_heads();
+    match server
+        .serve(TokioIo::new(stream), handler, drain.ending())
+        .await
+    {
+        ConnectionEnd::Closed | ConnectionEnd::CutOff => {}
+        ConnectionEnd::Failed(reason) => debug!(%reason, "control connection ended"),
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    settings: &ControlSettings,
+    slot: &ConnectionSlot,
+) -> io::Result<Response<Full<Bytes>>> {
+    let (head, body) = request.into_parts();
+    let body = read_body(&head, body, settings.max_body).await?;
+    // A change that has begun is finished, and its caller gets the answer.
+    slot.set_busy(true);
+    let response = (settings.service)(head, body).await;
+    slot.set_busy(false);
+    Ok(response)
+}
+
+async fn read_body(head: &Parts, body: Incoming, max_body: usize) -> io::Result<ControlBody> {
+    // 1. A body without a length is refused: no SDK sends one. A body that is too large is refused
+    //    before it is read.
+    if head.headers.contains_key(TRANSFER_ENCODING) {
+        return Ok(ControlBody::WithoutLength);
+    }
+    let declared: Option<u64> = head
+        .headers
+        .get(CONTENT_LENGTH)
+        .and_then(|value| value.to_str().ok()?.parse().ok());
+    if declared.is_some_and(|length| length > max_body as u64) {
+        return Ok(ControlBody::TooLarge);
+    }
+
+    // 2. The body.
+    let collected = Limited::new(body, max_body).collect();
+    match tokio::time::timeout(BODY_TIME, collected).await {
+        Ok(Ok(body)) => Ok(ControlBody::Complete(body.to_bytes())),
+        Ok(Err(reason)) if reason.is::<LengthLimitError>() => Ok(ControlBody::TooLarge),
+        // Broken, or too late.
+        Ok(Err(_)) | Err(_) => Err(io::Error::other("the request body did not arrive")),
     }
 }

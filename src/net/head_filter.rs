@@ -1,25 +1,26 @@
-//! A head_filter in front of the HTTP parser, for what the parser would let pass and the data plane must not.
+//! The head filter before the HTTP parser: it stops what the parser accepts and the guest plane must
+//! not.
 //!
-//! Since no request has a body, every inbound byte belongs to a head, and a few bytes of state see all of it. A byte that
-//! makes a head ambiguous is replaced by NUL, which the parser refuses with 400. That way there is one parser, and no
-//! second opinion about where a request ends. What it stops:
+//! No request has a body, so every inbound byte belongs to a head, and a few bytes of state are enough
+//! to check all of them. A byte that makes a head ambiguous is replaced by NUL, and the parser refuses
+//! NUL with 400. So only one parser decides where a request ends. The filter stops:
 //!
-//! * a line feed without its carriage return (a line end to some, part of a line to others)
-//! * `#` and bytes above 0x7f in the request line (the parser drops a fragment in silence)
-//! * more than one empty line in front of a request
-//! * Content-Length and Transfer-Encoding in one head (the parser removes the former)
+//! * a line feed without a carriage return (some parsers end the line there, others do not)
+//! * `#` and bytes above 0x7f in the request line (the parser silently drops a fragment)
+//! * more than one empty line before a request
+//! * Content-Length and Transfer-Encoding in one head (the parser removes Content-Length)
 
 /// The state of one connection's inbound bytes.
 #[derive(Debug, Default)]
 pub struct HeadFilter {
     previous: u8,
-    /// Lines of this head that had at least one byte.
+    /// Lines of this head with at least one byte.
     lines: usize,
     /// Bytes of this line so far.
     length: usize,
-    /// Empty lines in front of this head.
+    /// Empty lines before this head.
     blank: usize,
-    /// The field name so far, in lower case, as far as it fits.
+    /// The start of the field name, in lower case.
     name: [u8; MAX_NAME_LENGTH],
     in_name: bool,
     framing: Framing,
@@ -36,7 +37,7 @@ enum Framing {
 const MAX_NAME_LENGTH: usize = b"transfer-encoding".len();
 
 impl HeadFilter {
-    /// Looks at the next inbound bytes and spoils those that must not pass.
+    /// Checks the next inbound bytes and replaces those that must not pass with NUL.
     pub fn pass(&mut self, bytes: &mut [u8]) {
         for byte in bytes {
             if !self.admits(*byte) {
@@ -102,8 +103,8 @@ impl HeadFilter {
 mod tests {
     use super::*;
 
-    fn sieved(text: &str) -> String {
-        // The state must survive any fragmentation: once whole, once byte by byte.
+    fn filtered(text: &str) -> String {
+        // The result must not depend on fragmentation: once whole, once byte by byte.
         let mut whole = text.as_bytes().to_vec();
         HeadFilter::default().pass(&mut whole);
         let mut single = text.as_bytes().to_vec();
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn honest_requests_pass_unchanged() {
+    fn unambiguous_requests_pass_unchanged() {
         for text in [
             "GET /latest/ HTTP/1.1\r\nHost: imds\r\n\r\n",
             "\r\nGET / HTTP/1.1\r\nHost: a\r\n\r\n",
@@ -124,12 +125,12 @@ mod tests {
             "PUT / HTTP/1.1\r\nContent-Length: 0\r\n\r\nPUT / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
             "GET / HTTP/1.1\r\nA: content-length: 1\r\nB: transfer-encoding: x\r\n\r\n",
         ] {
-            assert_eq!(sieved(text), text);
+            assert_eq!(filtered(text), text);
         }
     }
 
     #[test]
-    fn ambiguous_heads_are_spoiled() {
+    fn ambiguous_heads_get_a_nul_byte() {
         for text in [
             "GET / HTTP/1.1\nHost: a\n\n",
             "GET / HTTP/1.1\r\nX: a\nHost: b\r\n\r\n",
@@ -141,12 +142,12 @@ mod tests {
             "GET / HTTP/1.1\r\ntransfer-encoding: chunked\r\nX: y\r\nCONTENT-LENGTH: 0\r\n\r\n",
             "GET / HTTP/1.1\r\nContent-Length: zz\r\nTransfer-Encoding: chunked\r\n\r\n",
         ] {
-            assert!(sieved(text).contains('\0'), "{text:?}");
+            assert!(filtered(text).contains('\0'), "{text:?}");
         }
     }
 
     #[test]
-    fn random_bytes_are_only_kept_or_spoiled() {
+    fn random_bytes_are_kept_or_replaced_by_nul() {
         let mut state = 0x2545_f491_4f6c_dd1d_u64;
         for _ in 0..2000 {
             let mut bytes: Vec<u8> = (0..200)

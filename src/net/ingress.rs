@@ -1,13 +1,13 @@
-//! Ways in: where guests reach the service, and how the kernel tells whose connection was accepted there.
+//! Where guests reach the service, and how the kernel identifies the guest of an accepted connection.
 //!
-//! | way in | listens on | a connection belongs to |
+//! | ingress | listens on | a connection belongs to |
 //! | --- | --- | --- |
-//! | [`Listener`] | an address | the listener's one guest, or the guest that has the peer's address where no other can |
-//! | [`Device`] | an address of one interface | the interface's guest |
-//! | [`Bridge`] | an address of a bridge | the guest at the port whose mark the connection has |
-//! | [`Namespace`] | an address in a network namespace | the namespace's guest |
+//! | [`ListenerIngress`] | an address | the listener's one guest; or the guest that has the peer's address, if addresses cannot be spoofed there |
+//! | [`InterfaceIngress`] | an address of one interface | the interface's guest |
+//! | [`BridgeIngress`] | an address of a bridge | the guest at the port with the connection's mark |
+//! | [`NamespaceIngress`] | an address in a network namespace | the namespace's guest |
 //!
-//! Nothing that a guest says is asked. A connection that can't be told is nobody's.
+//! Nothing that a guest sends decides. A connection that cannot be identified belongs to no guest.
 
 use std::collections::HashMap;
 use std::io;
@@ -24,26 +24,26 @@ use tokio::net::{TcpListener, TcpStream};
 use super::listener;
 use crate::instance::{Attachment, SourceAddress};
 
-/// A way in.
+/// Where connections come in.
 pub trait Ingress: Send + Sync {
-    /// Opens a listening socket, always a new one.
+    /// Opens a new listening socket.
     fn open(&self, address: SocketAddr) -> io::Result<TcpListener>;
 
-    /// Where an accepted connection came in; `None` when that can't be told.
+    /// Returns the attachment that an accepted connection came in at; `None` when that is unknown.
     fn attachment(&self, stream: &TcpStream, peer: SocketAddr) -> Option<Attachment>;
 }
 
 /// A listener of the configuration.
-pub struct Listener {
+pub struct ListenerIngress {
     /// Its name.
     pub name: String,
-    /// The one interface that it hears, if it does not hear all.
+    /// The only interface that it accepts connections on; `None` for all interfaces.
     pub interface: Option<String>,
-    /// Whether addresses tell its guests apart.
+    /// Whether source addresses identify its guests.
     pub anti_spoofed: bool,
 }
 
-impl Ingress for Listener {
+impl Ingress for ListenerIngress {
     fn open(&self, address: SocketAddr) -> io::Result<TcpListener> {
         listener::open(address, self.interface.as_deref())
     }
@@ -67,38 +67,40 @@ impl Ingress for Listener {
     }
 }
 
-/// A network interface of its own for one guest.
-pub struct Device {
+/// A network interface that belongs to one guest.
+pub struct InterfaceIngress {
     /// The interface's name.
     pub name: String,
 }
 
-impl Ingress for Device {
+impl Ingress for InterfaceIngress {
     fn open(&self, address: SocketAddr) -> io::Result<TcpListener> {
         listener::open(address, Some(&self.name))
     }
 
-    /// The kernel names the interface that the socket is bound to as it is called now: between the end of one interface and
-    /// the closing of its listener, another that got its number would be taken for it.
+    /// The kernel reports the interface that the socket is bound to under its present name. Between the
+    /// end of one interface and the closing of its listener, another interface may get its number; then
+    /// the name differs.
     fn attachment(&self, stream: &TcpStream, _peer: SocketAddr) -> Option<Attachment> {
         is_bound_to(stream, &self.name).then(|| Attachment::Interface(self.name.clone()))
     }
 }
 
-/// A bridge whose ports are guests.
-pub struct Bridge {
+/// A bridge with a guest at each port.
+pub struct BridgeIngress {
     /// The bridge's name.
     pub name: String,
     /// The guests' attachments, by the mark of their ports.
     pub ports: RwLock<HashMap<u32, Attachment>>,
 }
 
-impl Ingress for Bridge {
+impl Ingress for BridgeIngress {
     fn open(&self, address: SocketAddr) -> io::Result<TcpListener> {
         listener::open(address, Some(&self.name))
     }
 
-    /// The mark of the handshake's packet, which `tcp_fwmark_accept` hands to the accepted socket; 0 where nobody marked it.
+    /// Reads the mark of the handshake's packet, which `tcp_fwmark_accept` copies to the accepted socket;
+    /// 0 if no rule marked it.
     fn attachment(&self, stream: &TcpStream, _peer: SocketAddr) -> Option<Attachment> {
         if !is_bound_to(stream, &self.name) {
             return None;
@@ -118,18 +120,18 @@ fn is_bound_to(stream: &TcpStream, interface: &str) -> bool {
     })
 }
 
-/// A network namespace whose only guest it is.
-pub struct Namespace {
-    /// What documents call it.
+/// A network namespace with one guest in it.
+pub struct NamespaceIngress {
+    /// Its name in instance documents.
     pub name: String,
-    /// The file that stands for it.
+    /// The file that refers to it.
     pub path: PathBuf,
 }
 
-impl Ingress for Namespace {
-    /// A thread of its own goes into the namespace and ends there; the socket stays in it.
+impl Ingress for NamespaceIngress {
+    /// A new thread enters the namespace and ends there. The socket stays in the namespace.
     fn open(&self, address: SocketAddr) -> io::Result<TcpListener> {
-        // Anything else of that name is refused by the kernel, and does not keep this waiting.
+        // The kernel refuses any other kind of file below. NONBLOCK: a FIFO must not block this.
         let nonblocking = rustix::fs::OFlags::NONBLOCK.bits() as i32;
         let namespace = std::fs::OpenOptions::new()
             .read(true)
@@ -143,7 +145,7 @@ impl Ingress for Namespace {
             })?;
         let opened = opening
             .join()
-            .map_err(|_| io::Error::other("the thread in the namespace ended early"))?;
+            .map_err(|_| io::Error::other("the thread in the network namespace ended early"))?;
         TcpListener::from_std(opened?.into())
     }
 

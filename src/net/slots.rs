@@ -1,6 +1,8 @@
-//! The connections of one guest in the order they came, so that at its limit the right one makes room.
+//! The connection slots of one guest, in the order of its connections. At the limit, the connection
+//! that has waited longest without a request is evicted.
 //!
-//! The limit is the guest's, by whatever address, interface or family its connections come: no guest takes another's.
+//! The limit is per guest, whatever address, interface or family its connections use: no guest takes
+//! another's slots.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,62 +13,62 @@ use tokio::sync::Notify;
 
 /// All connections of one guest.
 pub struct ConnectionSlots {
-    /// The most at once; one number for all guests.
-    most: Arc<AtomicUsize>,
-    taken: Mutex<Taken>,
+    /// The most connections at once; one number for all guests.
+    limit: Arc<AtomicUsize>,
+    open: Mutex<OpenSlots>,
 }
 
 #[derive(Default)]
-struct Taken {
+struct OpenSlots {
     next: u64,
-    by_age: BTreeMap<u64, Arc<State>>,
+    by_age: BTreeMap<u64, Arc<SlotState>>,
 }
 
-/// What a connection is doing, and how it is told to go.
+/// What a connection is doing.
 #[derive(Default)]
-struct State {
+struct SlotState {
     /// It has a complete request that is not answered yet.
     busy: AtomicBool,
-    leave: Notify,
+    evicted: Notify,
 }
 
-/// One connection's place among the others. It is free again when this is dropped.
+/// The slot of one connection. It is free again when this is dropped.
 pub struct ConnectionSlot {
     number: u64,
-    state: Arc<State>,
+    state: Arc<SlotState>,
     slots: Arc<ConnectionSlots>,
 }
 
 impl ConnectionSlots {
-    /// For one guest. `most` is read anew for every connection.
-    pub fn new(most: Arc<AtomicUsize>) -> Arc<ConnectionSlots> {
+    /// Returns the slots of one guest. `limit` is read again for every connection.
+    pub fn new(limit: Arc<AtomicUsize>) -> Arc<ConnectionSlots> {
         Arc::new(ConnectionSlots {
-            most,
-            taken: Mutex::default(),
+            limit,
+            open: Mutex::default(),
         })
     }
 
-    /// How many are taken.
+    /// Returns how many slots are in use.
     pub fn count(&self) -> usize {
-        self.taken.lock().by_age.len()
+        self.open.lock().by_age.len()
     }
 
-    /// Takes in the newest connection. When all places are taken, the oldest that waits for a request is told to go; `None`
-    /// when every one of them is being answered.
+    /// Takes a slot for a new connection. At the limit, the oldest connection that waits for a request
+    /// is evicted. Returns `None` when all of them are busy with a request.
     pub fn take(self: &Arc<ConnectionSlots>) -> Option<ConnectionSlot> {
-        let mut taken = self.taken.lock();
-        if taken.by_age.len() >= self.most.load(Ordering::Relaxed) {
-            let idle = taken
+        let mut open = self.open.lock();
+        if open.by_age.len() >= self.limit.load(Ordering::Relaxed) {
+            let idle = open
                 .by_age
                 .iter()
                 .find(|(_, state)| !state.busy.load(Ordering::Relaxed));
             let number = idle.map(|(number, _)| *number)?;
-            taken.by_age.remove(&number)?.leave.notify_one();
+            open.by_age.remove(&number)?.evicted.notify_one();
         }
-        let number = taken.next;
-        taken.next += 1;
-        let state = Arc::new(State::default());
-        taken.by_age.insert(number, Arc::clone(&state));
+        let number = open.next;
+        open.next += 1;
+        let state = Arc::new(SlotState::default());
+        open.by_age.insert(number, Arc::clone(&state));
         Some(ConnectionSlot {
             number,
             state,
@@ -76,20 +78,20 @@ impl ConnectionSlots {
 }
 
 impl ConnectionSlot {
-    /// Says that a complete request has come, or that it was answered.
+    /// Marks that a complete request has arrived, or that it was answered.
     pub fn set_busy(&self, busy: bool) {
         self.state.busy.store(busy, Ordering::Relaxed);
     }
 
-    /// Returns when this connection is to make room.
-    pub async fn told_to_leave(&self) {
-        self.state.leave.notified().await;
+    /// Returns when this connection has to make room for another.
+    pub async fn evicted(&self) {
+        self.state.evicted.notified().await;
     }
 }
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.slots.taken.lock().by_age.remove(&self.number);
+        self.slots.open.lock().by_age.remove(&self.number);
     }
 }
 
@@ -98,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_that_waits_for_a_request_makes_room() {
+    fn the_oldest_connection_that_waits_for_a_request_is_evicted() {
         let slots = ConnectionSlots::new(Arc::new(AtomicUsize::new(3)));
         let [first, second, third] = [0; 3].map(|_| slots.take().unwrap());
         first.set_busy(true);
@@ -106,23 +108,19 @@ mod tests {
             .enable_all()
             .build()
             .unwrap();
-        let is_told = |slot: &ConnectionSlot| {
+        let is_evicted = |slot: &ConnectionSlot| {
             let now = std::time::Duration::ZERO;
-            runtime.block_on(async {
-                tokio::time::timeout(now, slot.told_to_leave())
-                    .await
-                    .is_ok()
-            })
+            runtime.block_on(async { tokio::time::timeout(now, slot.evicted()).await.is_ok() })
         };
         let fourth = slots.take().unwrap();
         assert_eq!(
-            [is_told(&first), is_told(&second), is_told(&third)],
+            [is_evicted(&first), is_evicted(&second), is_evicted(&third)],
             [false, true, false]
         );
-        // One that was told is not told for another; the busy one never is.
+        // An evicted connection is not evicted twice, and the busy one never is.
         let fifth = slots.take().unwrap();
         assert_eq!(
-            [is_told(&first), is_told(&second), is_told(&third)],
+            [is_evicted(&first), is_evicted(&second), is_evicted(&third)],
             [false, false, true]
         );
         fourth.set_busy(true);
@@ -130,22 +128,22 @@ mod tests {
         assert!(slots.take().is_none());
         first.set_busy(false);
         assert!(slots.take().is_some());
-        assert!(is_told(&first));
+        assert!(is_evicted(&first));
     }
 
     #[test]
-    fn a_place_is_free_when_its_connection_has_ended() {
-        let most = Arc::new(AtomicUsize::new(1));
-        let slots = ConnectionSlots::new(Arc::clone(&most));
+    fn a_slot_is_free_when_its_connection_has_ended() {
+        let limit = Arc::new(AtomicUsize::new(1));
+        let slots = ConnectionSlots::new(Arc::clone(&limit));
         let first = slots.take().unwrap();
         first.set_busy(true);
         assert!(slots.take().is_none());
-        // Another guest's places are its own.
-        assert!(ConnectionSlots::new(Arc::clone(&most)).take().is_some());
+        // Another guest has its own slots.
+        assert!(ConnectionSlots::new(Arc::clone(&limit)).take().is_some());
         drop(first);
         let second = slots.take().unwrap();
         second.set_busy(true);
-        most.store(2, Ordering::Relaxed);
+        limit.store(2, Ordering::Relaxed);
         assert!(slots.take().is_some());
     }
 }

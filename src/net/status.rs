@@ -1,4 +1,4 @@
-//! The listeners in as they are: what whoever opens them publishes, and an operator reads.
+//! The status of listeners: the reconciler publishes it, operators read it.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -8,74 +8,74 @@ use serde::Serialize;
 use crate::instance::{Attachment, InstanceId};
 use crate::origin::Family;
 
-/// All listeners in at one moment.
+/// All listeners at one moment.
 #[derive(Clone, Debug, Default)]
 pub struct ListenersStatus {
-    /// Those that the configuration or an instance asks for.
+    /// The listeners that the configuration or an instance needs.
     pub listeners: Vec<ListenerStatus>,
-    /// Claims that can't be served under this configuration or on this host, and why.
+    /// Claimed attachments that this configuration or this host cannot serve, with the reason.
     pub unserved: Vec<(Attachment, String)>,
 }
 
-/// One way in.
+/// One listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct ListenerStatus {
-    /// What it is.
+    /// What it listens on.
     pub kind: ListenerKind,
-    /// Its name: of the listener, the interface, the bridge, the network namespace.
+    /// The name of the listener, interface, bridge or network namespace.
     pub name: String,
-    /// Whether the guests there are told apart by their addresses.
+    /// Whether it identifies guests by source address.
     pub by_address: bool,
-    /// The instances that are served there, once it is open.
+    /// The instances that it serves when it is open.
     pub instances: Vec<InstanceId>,
-    /// Why it is not there; `None` when it is.
+    /// What it waits for, such as a missing link; `None` if its link is ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
-    /// Its sockets, one for each family.
-    pub sockets: Vec<Socket>,
+    /// Its sockets, at most one for each address family.
+    pub sockets: Vec<SocketStatus>,
 }
 
-/// The kinds of listeners in.
+/// The kinds of listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum ListenerKind {
-    /// A listener of the configuration.
+    /// A `[[listener]]` of the configuration.
     Listener,
-    /// An interface of one guest's own.
+    /// An interface that belongs to one guest.
     Interface,
-    /// A bridge, whose ports are guests.
+    /// A bridge with guests as its ports.
     Bridge,
     /// A network namespace.
     NetworkNamespace,
 }
 
-/// One socket of a way in.
+/// One socket of a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct Socket {
+pub struct SocketStatus {
     /// `169.254.169.254:80`
     pub address: SocketAddr,
-    /// What it does.
+    /// Its state.
     pub state: SocketState,
-    /// Why it can't be opened, when it can't.
+    /// Why it could not be opened, if it is refused.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
 }
 
-/// What a socket does.
+/// The state of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SocketState {
-    /// It takes connections.
+    /// It accepts connections.
     Listening,
-    /// No instance there answers on this family.
+    /// No instance there is served over this address family.
     Closed,
-    /// It could not be opened, and is tried again.
+    /// It could not be opened. The reconciler tries again.
     Refused,
 }
 
 impl ListenersStatus {
-    /// The way in that an attachment leads through.
+    /// Returns the listener that serves an attachment.
     pub fn of(&self, attachment: &Attachment) -> Option<&ListenerStatus> {
         let (kind, name) = match attachment {
             Attachment::Listener(name) => (ListenerKind::Listener, name),
@@ -86,10 +86,10 @@ impl ListenersStatus {
         };
         self.listeners
             .iter()
-            .find(|way| way.kind == kind && way.name == *name)
+            .find(|listener| listener.kind == kind && listener.name == *name)
     }
 
-    /// Why nobody can be served at an attachment, whoever claims it.
+    /// Returns why an attachment cannot be served; `None` if it can, or if no instance claims it.
     pub fn unserved(&self, attachment: &Attachment) -> Option<&str> {
         self.unserved
             .iter()
@@ -99,8 +99,8 @@ impl ListenersStatus {
 }
 
 impl ListenerStatus {
-    /// The socket of one family; `None` where it has none.
-    pub fn socket(&self, family: Family) -> Option<&Socket> {
+    /// Returns the socket of an address family; `None` if the listener has no such address.
+    pub fn socket(&self, family: Family) -> Option<&SocketStatus> {
         self.sockets
             .iter()
             .find(|socket| socket.address.is_ipv4() == (family == Family::Ipv4))
@@ -120,7 +120,7 @@ impl fmt::Display for ListenerStatus {
 }
 
 impl SocketState {
-    /// The word for it.
+    /// The word that the admin API shows.
     pub fn as_str(self) -> &'static str {
         match self {
             SocketState::Listening => "listening",

@@ -21,13 +21,13 @@ fn each_rule_of_the_gate_is_named_and_is_what_the_guest_sees() {
         (
             vec!["--path", get],
             401,
-            "HttpTokens is required, and there is no session token",
+            "HttpTokens is required, and the request has no session token",
         ),
         (vec!["--path", get, "--token", &token], 200, "admitted"),
         (
             vec!["--path", get, "--token", "AQAEAgarbage"],
             401,
-            "is not this instance's, of an earlier launch, expired",
+            "belongs to another instance or an earlier launch, has expired",
         ),
         (
             vec!["--path", "/latest/nope", "--token", &token],
@@ -49,7 +49,7 @@ fn each_rule_of_the_gate_is_named_and_is_what_the_guest_sees() {
         (
             vec!["--path", get, "--header", "Host: attacker.example"],
             400,
-            "guest.allowed_hosts would let it pass",
+            "guest.allowed_hosts can allow it",
         ),
         (
             vec!["--path", get, "--header", "Host: "],
@@ -59,24 +59,24 @@ fn each_rule_of_the_gate_is_named_and_is_what_the_guest_sees() {
         (
             vec!["--path", "http://attacker.example/"],
             421,
-            "names somebody else",
+            "names another server",
         ),
         (vec!["--path", &long], 431, "8192 are the most"),
         (["--header", "A: b"].repeat(64), 431, "65 header lines"),
         (
             vec!["--method", "POST", "--path", get],
             405,
-            "read by GET, HEAD and OPTIONS",
+            "metadata paths allow GET, HEAD and OPTIONS only",
         ),
         (
             vec!["--method", "OPTIONS", "--path", get],
             200,
-            "told to everybody",
+            "lists the methods of a path for any caller",
         ),
         (
             vec!["--path", "/latest/api/token"],
             405,
-            "takes PUT and OPTIONS",
+            "the token path allows PUT and OPTIONS only",
         ),
         (
             vec![
@@ -95,7 +95,11 @@ fn each_rule_of_the_gate_is_named_and_is_what_the_guest_sees() {
             200,
             "a session token is issued",
         ),
-        (put_token.to_vec(), 400, "is 1 to 21600"),
+        (
+            put_token.to_vec(),
+            400,
+            "must appear exactly once, with a value from 1 to 21600",
+        ),
         (
             [
                 &put_token[..],
@@ -103,7 +107,7 @@ fn each_rule_of_the_gate_is_named_and_is_what_the_guest_sees() {
             ]
             .concat(),
             400,
-            "is 1 to 21600",
+            "must appear exactly once, with a value from 1 to 21600",
         ),
         (
             [
@@ -156,7 +160,7 @@ fn each_rule_of_the_gate_is_named_and_is_what_the_guest_sees() {
     let answer = &explained["Explanations"][0]["Answer"];
     assert_eq!(
         (&answer["Status"], &answer["Rule"]),
-        (&json!(413), &json!("a request has no body here"))
+        (&json!(413), &json!("the request has a body"))
     );
     let with_body = format!("GET {get} HTTP/1.1\r\nHost: imds\r\nContent-Length: 1\r\n\r\nx");
     assert_eq!(ask(daemon.ipv4, &with_body).status, 413);
@@ -202,7 +206,7 @@ fn each_rule_of_the_gate_is_named_and_is_what_the_guest_sees() {
         .done();
         for place in [&["--listener", "demo"][..], &[INSTANCE]] {
             let of = explain(&daemon, place)["Explanations"][0].clone();
-            let why = format!("listener 'demo' is of {INSTANCE}, which is {state}");
+            let why = format!("listener 'demo' belongs to {INSTANCE}, which is {state}");
             assert_eq!(
                 (&of["Why"], &of["Reached"]),
                 (&json!(why), &json!(false)),
@@ -311,7 +315,7 @@ fn an_address_identifies_a_guest_only_where_it_can_be_trusted() {
         all["Notes"][0]
             .as_str()
             .unwrap()
-            .contains("--address names one"),
+            .contains("--address selects one"),
         "{all}"
     );
     // 10.0.0.10 is what both documents say; the way in decides.
@@ -333,7 +337,7 @@ fn an_address_identifies_a_guest_only_where_it_can_be_trusted() {
         other["Explanations"][0]["Why"]
             .as_str()
             .unwrap()
-            .contains("no address of its document"),
+            .contains("does not have the address 10.9.9.9"),
         "{other}"
     );
     let none = explain(&daemon, &["--address", "10.9.9.9"]);
@@ -447,7 +451,7 @@ fn a_link_that_is_absent_or_down_or_lacks_the_address_is_named() {
     let began = std::time::Instant::now();
     while !ask(&["instance", "explain", "--interface", "bare0"])
         .done()
-        .contains("169.254.169.254:80 listens")
+        .contains("imdsd listens on 169.254.169.254:80")
     {
         assert!(began.elapsed() < PATIENCE, "it is tried again");
         std::thread::sleep(std::time::Duration::from_millis(100));

@@ -138,13 +138,13 @@ fn a_certificate_that_can_not_be_served_is_refused() {
         assert!(!check.status.success());
         String::from_utf8(check.stderr).unwrap()
     };
-    assert!(check().contains("control.pem: can't be read"));
+    assert!(check().contains("control.pem: cannot be read"));
     certificate(&directory);
     let key = directory.join("control.key");
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
     let said = check();
     assert!(
-        said.contains("control.key: others than its owner may use this key (mode 640): chmod 600"),
+        said.contains("control.key: other users can use this key (mode 640); run: chmod 600"),
         "{said}"
     );
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
@@ -154,7 +154,7 @@ fn a_certificate_that_can_not_be_served_is_refused() {
     std::fs::copy(other.join("control.key"), &key).unwrap();
     let said = check();
     assert!(
-        said.contains("control.pem: does not go with the key"),
+        said.contains("control.pem: does not match the key"),
         "{said}"
     );
     std::fs::write(&key, "nothing").unwrap();
@@ -164,5 +164,5 @@ fn a_certificate_that_can_not_be_served_is_refused() {
         "{said}"
     );
     std::fs::write(directory.join("control.pem"), "").unwrap();
-    assert!(check().contains("control.pem: there is no certificate in it"));
+    assert!(check().contains("control.pem: there is no certificate in this file"));
 }

@@ -14,10 +14,10 @@ use imdsd::config::demo_instance;
 use imdsd::credentials::{
     Cache, Clock, Credentials, Reading, Refresher, Sources, Wanted, WebIdentityRequest,
 };
-use imdsd::guest::gate::token::TokenAuthority;
-use imdsd::guest::reply::Answer;
-use imdsd::guest::request::{Body, HostRule, HttpVersion, RawRequest};
+use imdsd::guest::gate::{KeyMaterial, KeyRing, TokenAuthority};
+use imdsd::guest::request::HostRule;
 use imdsd::guest::{Guest, Precomputed};
+use imdsd::http::{Body, HttpVersion, RawRequest};
 use imdsd::instance::{Attachment, CredentialSource, HttpTokens, InstanceId, RoleDelivery};
 use imdsd::origin::{Family, Origin};
 use imdsd::registry::memory::MemoryStore;
@@ -106,7 +106,11 @@ impl Reader {
                 since_boot: Duration::from_secs(1),
                 wall: clock.now(),
             };
-            let tokens = Arc::new(TokenAuthority::in_memory(moment()));
+            let keys = KeyMaterial {
+                secret: [1; 32],
+                offset: 0,
+            };
+            let tokens = Arc::new(TokenAuthority::new(&KeyRing::new(keys, moment())));
             let made = Precomputed {
                 credentials: cache,
                 ..Precomputed::default()
@@ -119,24 +123,22 @@ impl Reader {
                     peer: "127.0.0.1:1".parse().unwrap(),
                     holder: None,
                 };
-                let headers = [
-                    ("host", b"imds".as_slice()),
-                    (header.0, header.1.as_bytes()),
-                ]
-                .into_iter();
                 let raw = RawRequest {
                     method,
                     target,
                     version: HttpVersion::Http11,
-                    headers,
+                    headers: &[
+                        ("host", b"imds".as_slice()),
+                        (header.0, header.1.as_bytes()),
+                    ],
                     body: Body::Empty,
                 };
-                match guest.handle(&origin, raw, moment()) {
-                    Answer::Reply(reply) => (
+                match guest.answer(&origin, raw, moment(), [0; 6]) {
+                    Some(reply) => (
                         reply.status,
                         String::from_utf8(reply.body.to_vec()).unwrap(),
                     ),
-                    Answer::Silence => (0, String::new()),
+                    None => (0, String::new()),
                 }
             };
             let ttl = ("x-aws-ec2-metadata-token-ttl-seconds", "21600");

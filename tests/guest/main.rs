@@ -10,10 +10,10 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use imdsd::clock::Moment;
-use imdsd::guest::gate::token::TokenAuthority;
-use imdsd::guest::reply::Answer;
-use imdsd::guest::request::{Body, HostRule, HttpVersion, RawRequest};
+use imdsd::guest::gate::{KeyMaterial, KeyRing, TokenAuthority};
+use imdsd::guest::request::HostRule;
 use imdsd::guest::{Guest, Precomputed};
+use imdsd::http::{Body, HttpVersion, RawRequest};
 use imdsd::identity::Identity;
 use imdsd::instance::{Attachment, Instance};
 use imdsd::origin::{Family, Origin};
@@ -21,7 +21,7 @@ use imdsd::registry::Registry;
 use imdsd::registry::memory::MemoryStore;
 use jiff::Timestamp;
 
-/// One key for all tests: making one takes its time.
+/// One key for all tests: generating one is slow.
 static IDENTITY: LazyLock<Identity> =
     LazyLock::new(|| Identity::generate(Timestamp::now()).unwrap());
 
@@ -68,15 +68,16 @@ impl Host {
         runtime
             .block_on(registry.register(instance, now.wall))
             .unwrap();
-        let made = Precomputed::default();
+        let precomputed = Precomputed::default();
         let snapshot = registry.snapshot();
         let documents = snapshot
             .entries()
             .map(|entry| (entry.instance.instance_id.clone(), &entry.identity_document));
-        made.signatures
+        precomputed
+            .signatures
             .sign_missing(&IDENTITY, documents, now.wall)
             .unwrap();
-        let guest = guest_over(registry, made, now);
+        let guest = guest_over(registry, precomputed, now);
         let mut host = Host {
             guest,
             now,
@@ -98,24 +99,25 @@ impl Host {
             peer: "127.0.0.1:40000".parse().unwrap(),
             holder: None,
         };
-        let headers = [("host", "imds")]
-            .into_iter()
-            .chain(headers.iter().copied());
-        let headers = headers.map(|(name, value)| (name, value.as_bytes()));
-        let raw = RawRequest {
+        let headers: Vec<(&str, &[u8])> = [("host", "imds")]
+            .iter()
+            .chain(headers)
+            .map(|(name, value)| (*name, value.as_bytes()))
+            .collect();
+        let request = RawRequest {
             method,
             target,
             version: HttpVersion::Http11,
-            headers,
+            headers: &headers,
             body: Body::Empty,
         };
-        match self.guest.handle(&origin, raw, self.now) {
-            Answer::Silence => Seen {
+        match self.guest.answer(&origin, request, self.now, [0; 6]) {
+            None => Seen {
                 status: 0,
                 headers: Vec::new(),
                 body: Vec::new(),
             },
-            Answer::Reply(reply) => Seen {
+            Some(reply) => Seen {
                 status: reply.status,
                 headers: reply
                     .headers
@@ -133,11 +135,15 @@ impl Host {
     }
 }
 
-fn guest_over(registry: Arc<Registry>, made: Precomputed, now: Moment) -> Guest {
+fn guest_over(registry: Arc<Registry>, precomputed: Precomputed, now: Moment) -> Guest {
+    let keys = KeyMaterial {
+        secret: [1; 32],
+        offset: 0,
+    };
     Guest::new(
         registry,
-        Arc::new(TokenAuthority::in_memory(now)),
-        made,
+        Arc::new(TokenAuthority::new(&KeyRing::new(keys, now))),
+        precomputed,
         HostRule::Known(Vec::new()),
     )
 }

@@ -1,6 +1,8 @@
-//! The categories of EC2, row by row: what a guest asks and gets. The same rows make docs/metadata.md.
+//! The categories of EC2, row by row: what a guest requests and gets. docs/metadata.md is generated
+//! from the same rows.
 //!
-//! `IMDSD_WRITE_DOCS=1 cargo test --test guest` writes the page anew; without it the test holds the page to the rows.
+//! `IMDSD_WRITE_DOCS=1 cargo test --test guest` writes the page. Without it, the test compares the page
+//! with the rows.
 
 use std::fmt::Write as _;
 
@@ -16,18 +18,19 @@ enum Body {
     Begins(&'static str),
     /// Exactly these bytes.
     Bytes(&'static [u8]),
-    /// Base64 in lines of 76 characters, without a newline at the end; what it says is verified in tests/identity.
+    /// Base64 in lines of 76 characters, without a newline at the end. tests/identity verifies its
+    /// content.
     Base64,
 }
 use Body::{Base64, Begins, Bytes, Is};
 
-/// A title, a directory, and what is below it.
+/// A title, a directory, and the rows below it.
 type Section = (&'static str, &'static str, &'static [(&'static str, Body)]);
 
 const META: &str = "/latest/meta-data/";
 const MAC: &str = "/latest/meta-data/network/interfaces/macs/02:00:00:00:01:20/";
 
-/// Sections of rows: a title, the directory, and path → body, all answered with 200.
+/// Sections of rows: a title, the directory, and path → body. All of them get 200.
 const PRESENT: &[Section] = &[
     (
         "Top of `meta-data/`",
@@ -300,11 +303,11 @@ const ABSENT: &[(&str, &str)] = &[
     ),
     (
         "/latest/meta-data/iam/security-credentials-extended/",
-        "SDKs take 404 for \"use the classic path\"",
+        "SDKs interpret 404 as \"use the classic path\"",
     ),
     (
         "/latest/meta-data/identity-credentials/ec2/security-credentials/ec2-instance",
-        "Amazon's credentials; no source outside EC2",
+        "Amazon's credentials, which only EC2 can issue",
     ),
     (
         "/latest/meta-data/managed-ssh-keys/signer-cert/",
@@ -312,7 +315,7 @@ const ABSENT: &[(&str, &str)] = &[
     ),
     (
         "/latest/meta-data/managed-ssh-keys/signer-ocsp/",
-        "Amazon's OCSP answers",
+        "Amazon's OCSP responses",
     ),
     (
         "/latest/meta-data/managed-ssh-keys/active-keys/root/",
@@ -320,11 +323,11 @@ const ABSENT: &[(&str, &str)] = &[
     ),
     (
         "/latest/meta-data/elastic-gpus/",
-        "the product ended; `Imds.Overrides` can set it",
+        "the product was discontinued; `Imds.Overrides` can set it",
     ),
     (
         "/latest/meta-data/network/interfaces/macs/02:00:00:00:01:20/local-ipv6s",
-        "clients ask, and EC2 has no such key",
+        "clients request it, but EC2 has no such key",
     ),
     (
         "/latest/meta-data/network/interfaces/macs/02:00:00:00:01:20/network-card-index",
@@ -336,36 +339,36 @@ const ABSENT: &[(&str, &str)] = &[
     ),
     (
         "/latest/meta-data/public-keys/0=ops",
-        "listed so, read as `0/`",
+        "listed like this, read as `0/`",
     ),
     ("/latest/meta-data/public-keys/1/", "only key 0 exists"),
     ("/latest/meta-data/tags/instance/Nope", "no such tag"),
     (
         "/latest/dynamic/instance-identity/dsa2048",
-        "named in one example, nothing else is known of it",
+        "appears in one AWS example and nowhere else",
     ),
-    ("/2021-01-03/meta-data/tags/", "came with 2021-03-23"),
-    ("/2020-10-27/meta-data/ipv6", "came with 2021-01-03"),
+    ("/2021-01-03/meta-data/tags/", "introduced in 2021-03-23"),
+    ("/2020-10-27/meta-data/ipv6", "introduced in 2021-01-03"),
     (
         "/2019-10-01/meta-data/placement/region",
-        "came with 2020-08-24",
+        "introduced in 2020-08-24",
     ),
     (
         "/2018-09-24/meta-data/instance-life-cycle",
-        "came with 2019-10-01",
+        "introduced in 2019-10-01",
     ),
     (
         "/2016-09-02/meta-data/spot/instance-action",
-        "came with 2016-11-15",
+        "introduced in 2016-11-15",
     ),
-    ("/2021-07-15/meta-data/system", "came with 2022-09-24"),
-    ("/2008-09-01/dynamic/", "came with 2009-04-04"),
+    ("/2021-07-15/meta-data/system", "introduced in 2022-09-24"),
+    ("/2008-09-01/dynamic/", "introduced in 2009-04-04"),
 ];
 
 fn host() -> Host {
     let file = std::path::Path::new("everything.json");
     let mut instances = document::read(file, include_str!("../data/everything.json"))
-        .expect("the document is sound");
+        .expect("the document is valid");
     Host::of(instances.remove(0))
 }
 
@@ -374,11 +377,12 @@ fn every_row_of_the_reference_is_served() {
     let host = host();
     let mut page = String::from(
         "# What a guest can read\n\n\
-         Precomputed by `IMDSD_WRITE_DOCS=1 cargo test --test guest` from the rows of tests/guest/table.rs; the test\n\
-         `every_row_of_the_reference_is_served` asks each of them of an instance that has everything\n\
-         (tests/data/everything.json), with a token. Every 200 has `Content-Type: text/plain` (`user-data`:\n\
-         `application/octet-stream`), `Accept-Ranges: none`, `Last-Modified`, `Server: EC2ws` and the token's remaining\n\
-         seconds. Every 404 is EC2's page of 339 bytes, and its name is in no listing.\n",
+         This page is generated from the rows of tests/guest/table.rs by\n\
+         `IMDSD_WRITE_DOCS=1 cargo test --test guest`. The test `every_row_of_the_reference_is_served` requests\n\
+         each row with a token, from an instance that has everything (tests/data/everything.json).\n\n\
+         Every 200 has `Content-Type: text/plain` (`user-data`: `application/octet-stream`),\n\
+         `Accept-Ranges: none`, `Last-Modified`, `Server: EC2ws` and the token's remaining seconds. Every 404\n\
+         is EC2's page of 339 bytes, and its name is in no listing.\n",
     );
     for (title, directory, rows) in PRESENT {
         let _ = write!(
@@ -400,7 +404,7 @@ fn every_row_of_the_reference_is_served() {
                 Some("21600"),
                 "{path}"
             );
-            let (holds, shape) = match body {
+            let (matches, shape) = match body {
                 Is(text) => (seen.body == text.as_bytes(), shown(text)),
                 Begins(text) => (
                     seen.body.starts_with(text.as_bytes()),
@@ -412,10 +416,10 @@ fn every_row_of_the_reference_is_served() {
                 ),
                 Bytes(bytes) => (
                     seen.body == *bytes,
-                    format!("{} bytes, exactly as given", bytes.len()),
+                    format!("{} bytes, exactly as set", bytes.len()),
                 ),
             };
-            assert!(holds, "{path}: {}", seen.text());
+            assert!(matches, "{path}: {}", seen.text());
             let _ = writeln!(page, "| `GET {path}` | 200 | {shape} |");
         }
     }
@@ -428,8 +432,8 @@ fn every_row_of_the_reference_is_served() {
         assert_eq!((seen.status, seen.body.len()), (404, 339), "{path}");
         let _ = writeln!(page, "| `GET {path}` | 404 | {why} |");
     }
-    page += "\nWhich credentials a read without a token gets, whole trees in every version, and presence rules are held by\n\
-             `src/guest/tests.rs` and `tests/guest/generated.rs`.\n";
+    page += "\n`src/guest/tests.rs` and `tests/guest/generated.rs` test which credentials a read without a token\n\
+             gets, the whole tree in every version, and when a category is absent.\n";
 
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metadata.md");
     if std::env::var_os("IMDSD_WRITE_DOCS").is_some() {
@@ -438,7 +442,7 @@ fn every_row_of_the_reference_is_served() {
     assert_eq!(
         std::fs::read_to_string(&file).unwrap_or_default(),
         page,
-        "write docs/metadata.md anew"
+        "docs/metadata.md is out of date; run IMDSD_WRITE_DOCS=1 cargo test --test guest"
     );
 }
 
@@ -454,7 +458,7 @@ fn is_base64(text: &str) -> bool {
         && (1..=76).contains(&last.len())
 }
 
-/// A text in a cell of the page.
+/// Returns a text as a cell of the page shows it.
 fn shown(text: &str) -> String {
     if text.is_empty() {
         "(empty)".into()

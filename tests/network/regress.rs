@@ -218,7 +218,7 @@ fn a_listening_socket_that_a_guest_destroyed_is_replaced() {
             !destroyed.is_empty(),
             "a kernel that lets root destroy sockets (INET_DIAG_DESTROY)",
         );
-        imdsd.wait_for(|line| line["message"] == "a listening socket has ended");
+        imdsd.wait_for(|line| line["message"] == "listening socket closed");
         eventually("the guest is served again", || {
             reads(&guest, IPV4) == Some(id(1))
         });
@@ -485,8 +485,8 @@ fn a_host_with_a_route_in_another_table_or_by_ipv6_keeps_its_own_metadata_servic
         lab.sh(HOST, come);
         let before = count_on(&lab, "tap1");
         imdsd.spawn_again(&lab);
-        let told = imdsd.wait_for(|line| line["level"] == "ERROR");
-        assert!(told["message"].as_str().is_some_and(|text| text.contains("by lan0")), "{told}");
+        let line = imdsd.wait_for(|line| line["level"] == "ERROR");
+        assert!(line["message"].as_str().is_some_and(|text| text.contains("by lan0")), "{line}");
         imdsd.wait_until_ready();
         assert_eq!(count_on(&lab, "tap1"), before, "{come}");
         imdsd.terminate();
@@ -624,11 +624,11 @@ fn a_namespace_with_two_names_and_the_hosts_own_namespace_are_not_served() {
     let attached = [(1, "pod1"), (2, "pod2"), (3, "pod3"), (4, "home")]
         .map(|(number, name)| open(instance(number, json!([{ "NetworkNamespace": name }]))));
     let mut imdsd = Imdsd::spawn(&lab, MANAGE, &attached);
-    for told in ["'home': it is the host's own", "are one and the same"] {
+    for line in ["'home': it is the host's own", "are one and the same"] {
         imdsd.wait_for(|line| {
             line["message"]
                 .as_str()
-                .is_some_and(|text| text.contains(told))
+                .is_some_and(|text| text.contains(line))
         });
     }
     let (both, single, host) = (lab.sockets("pod1"), lab.sockets("pod3"), lab.sockets(HOST));
@@ -746,12 +746,12 @@ fn an_interface_that_receives_packets_of_another_instances_guest_is_not_served()
     });
 
     lab.sh(HOST, "ip link set tap1 master br0");
-    let told =
+    let line =
         [(); 2].map(|()| imdsd.wait_for(|line| line["level"] == "ERROR")["message"].to_string());
     assert!(
-        told.iter()
+        line.iter()
             .all(|line| line.contains("'br0'") && line.contains("'tap1'")),
-        "{told:?}"
+        "{line:?}"
     );
     assert_eq!(
         guest
@@ -776,7 +776,7 @@ fn an_interface_that_receives_packets_of_another_instances_guest_is_not_served()
     );
 
     // An instance that claims the port counts, even if it is not served there.
-    let nobody = || {
+    let is_unserved = || {
         guest
             .try_ask(IPV4, &get(INSTANCE_ID), AT_ONCE)
             .map_or(0, |answer| answer.status)
@@ -788,7 +788,7 @@ fn an_interface_that_receives_packets_of_another_instances_guest_is_not_served()
             .as_str()
             .is_some_and(|text| text.contains("none is served there"))
     });
-    assert!(nobody());
+    assert!(is_unserved());
     operate(&lab, &imdsd, &["delete", &id(4)], &Value::Null);
     imdsd.kill();
     let record = imdsd
@@ -798,7 +798,7 @@ fn an_interface_that_receives_packets_of_another_instances_guest_is_not_served()
     let sound = std::fs::read(&record).unwrap();
     std::fs::write(&record, [&sound[..], b"x"].concat()).unwrap();
     imdsd.start_again(&lab);
-    assert!(nobody());
+    assert!(is_unserved());
     imdsd.kill();
     std::fs::write(&record, sound).unwrap();
     imdsd.start_again(&lab);
@@ -843,17 +843,17 @@ fn guests_with_source_addresses_are_served_even_if_another_instance_claims_a_por
     eventually("the guest is served", || reads(&guest, IPV4) == Some(id(1)));
     assert_eq!(reads(&mistaken, IPV4), None);
     operate(&lab, &imdsd, &["put"], &open(on_interface(3, "tap1")));
-    let told = imdsd.wait_for(|line| {
+    let line = imdsd.wait_for(|line| {
         line["message"]
             .as_str()
             .is_some_and(|text| text.contains("'tap1'"))
     });
     assert!(
-        told["message"]
+        line["message"]
             .as_str()
             .unwrap()
             .contains("listener 'lan' hears it, too"),
-        "{told}"
+        "{line}"
     );
     assert_eq!(reads(&guest, IPV4), Some(id(1)));
 }

@@ -656,7 +656,7 @@ async fn a_launch_is_refused_whole() {
         (
             with("KeyName=a%0Ab"),
             value,
-            "KeyName: has a control character (U+000A); metadata can't show it",
+            "KeyName: has a control character (U+000A); metadata cannot show it",
         ),
     ] {
         refused(&control, "RunInstances", &[(&rest, 400, code, message)]).await;

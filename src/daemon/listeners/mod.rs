@@ -79,7 +79,7 @@ struct Asked<'s> {
 struct OpenListener {
     ingress: Arc<dyn Ingress>,
     /// The same once more, where it is a bridge.
-    bridge: Option<Arc<ingress::Bridge>>,
+    bridge: Option<Arc<ingress::BridgeIngress>>,
     presence: Presence,
     limits: Limits,
     sockets: [Option<Socket>; 2],
@@ -520,21 +520,21 @@ impl Listeners {
                     interface,
                     ..
                 } = self.listener(name).clone();
-                Arc::new(ingress::Listener {
+                Arc::new(ingress::ListenerIngress {
                     name: name.clone(),
                     interface,
                     anti_spoofed,
                 })
             }
-            Key::Interface(name) => Arc::new(ingress::Device { name: name.clone() }),
+            Key::Interface(name) => Arc::new(ingress::InterfaceIngress { name: name.clone() }),
             Key::Bridge(name) => {
-                let made = ingress::Bridge {
+                let made = ingress::BridgeIngress {
                     name: name.clone(),
                     ports: Default::default(),
                 };
                 Arc::clone(bridge.insert(Arc::new(made))) as Arc<dyn Ingress>
             }
-            Key::Namespace(name) => Arc::new(ingress::Namespace {
+            Key::Namespace(name) => Arc::new(ingress::NamespaceIngress {
                 name: name.clone(),
                 path: namespace_path(name),
             }),
@@ -772,27 +772,22 @@ impl Socket {
         info!(at = %key, address = %self.address, "listening");
 
         let (family, ingress, plane) = (self.family, Arc::clone(ingress), Arc::clone(answering));
-        let whose = move |stream: &tokio::net::TcpStream, peer| {
+        let owner = move |stream: &tokio::net::TcpStream, peer| {
             let origin = Origin {
                 attachment: ingress.attachment(stream, peer)?,
                 family,
                 peer,
                 holder: None,
             };
-            let (holder, slots) = plane.welcome(&origin)?;
-            Some((
-                slots,
-                Origin {
-                    holder: Some(holder),
-                    ..origin
-                },
-            ))
+            let accepted = plane.accept(&origin)?;
+            let holder = Some(accepted.holder);
+            Some((accepted.slot, Origin { holder, ..origin }))
         };
         let answering = Arc::clone(answering);
         let accepting = net::listener::accept(
             listener,
             drain,
-            whose,
+            owner,
             move |stream, origin, slot, drain| {
                 net::connection::serve(stream, origin, Arc::clone(&answering), limits, slot, drain)
             },
@@ -813,13 +808,13 @@ impl Socket {
             .is_some_and(|accepting| !accepting.is_finished())
     }
 
-    fn told(&self) -> status::Socket {
+    fn told(&self) -> status::SocketStatus {
         let state = match (self.is_open(), &self.refused) {
             (true, _) => status::SocketState::Listening,
             (false, Some(_)) => status::SocketState::Refused,
             (false, None) => status::SocketState::Closed,
         };
-        status::Socket {
+        status::SocketStatus {
             address: self.address,
             state,
             reason: self.refused.clone(),

@@ -1,9 +1,10 @@
-//! `dynamic/`: the instance identity document with its signatures, and whether detailed monitoring is on.
+//! `dynamic/`: the instance identity document with its signatures, and the state of detailed
+//! monitoring.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use super::{Category, Focus, directory, leaf, text};
+use super::category::{Category, Focus, directory, leaf, text};
 use crate::identity::Signatures;
 
 pub(super) const DYNAMIC: &[Category] = &[
@@ -15,7 +16,7 @@ pub(super) const DYNAMIC: &[Category] = &[
     directory("instance-identity", "2009-04-04", INSTANCE_IDENTITY),
 ];
 
-/// The signatures are absent for the moment that it takes to make them after a launch.
+/// The signatures are absent for a moment after a launch, until the background has made them.
 const INSTANCE_IDENTITY: &[Category] = &[
     leaf("document", "2009-04-04", |focus| {
         text(&focus.entry.identity_document)
@@ -31,9 +32,9 @@ const INSTANCE_IDENTITY: &[Category] = &[
     }),
 ];
 
-/// Those of exactly the document that is served.
+/// Returns the signatures of exactly the document that is served.
 fn signatures(focus: Focus<'_>) -> Option<Arc<Signatures>> {
-    focus.made.signatures.read(
+    focus.precomputed.signatures.read(
         &focus.instance().instance_id,
         focus.entry.identity_document.as_bytes(),
     )

@@ -1,21 +1,19 @@
 //! `meta-data/iam/`: the instance profile, and the credentials of the role in it.
 //!
-//! A read without a token and a read with one get different credentials (role delivery 1.0 and 2.0). An instance may have
-//! none for reads without a token; then the role is absent for them.
+//! A read without a token and a read with one get different credentials (role delivery 1.0 and 2.0).
+//! An instance may have none for reads without a token; then such reads do not find the role.
 
 use std::borrow::Cow;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use super::{Category, Child, Focus, Kind, directory, each};
+use super::category::{Category, Child, Focus, Kind, directory, each};
 use crate::clock::iso_seconds;
 use crate::credentials::{Credentials, Reading};
-use crate::guest::gate::Delivery;
+use crate::guest::gate;
 use crate::instance::ec2_json::ec2_json;
-use crate::instance::{
-    CredentialSource, Role, RoleDelivery, StaticCredentials, StaticSource, Switch,
-};
+use crate::instance::{CredentialSource, Role, RoleDelivery, StaticCredentials, StaticSource};
 use crate::secret::Secret;
 
 pub(super) const IAM: &[Category] = &[
@@ -32,7 +30,8 @@ pub(super) const IAM: &[Category] = &[
     ),
 ];
 
-/// The instance's own identity, apart from any role. Its credentials are Amazon's to give, so only `info` is here.
+/// The instance's own identity, independent of any role. Only Amazon can issue its credentials, so
+/// only `info` is here.
 pub(super) const IDENTITY_CREDENTIALS: &[Category] = &[directory(
     "ec2",
     "2018-05-23",
@@ -85,7 +84,7 @@ struct Success<'a> {
     expiration: String,
 }
 
-/// Failures are 200 on EC2 too: clients look at `Code`.
+/// Failures are 200 on EC2 too: clients check `Code`.
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Failure {
@@ -94,13 +93,13 @@ struct Failure {
     last_updated: String,
 }
 
-/// How long credentials without an end of their own are shown to last: as EC2's last at least.
+/// The lifetime that is shown for credentials without an expiration: the shortest that EC2's have.
 const SHOWN_LIFE: SignedDuration = SignedDuration::from_hours(6);
 
 fn info(focus: Focus<'_>) -> Option<(Cow<'_, str>, Timestamp)> {
     let profile = focus.instance().iam_instance_profile.as_ref()?;
     let updated = this_hour(focus);
-    // A profile whose role was taken away is a success on EC2, with a word about it.
+    // A profile whose role was removed is a success on EC2, with a message.
     let message = focus
         .instance()
         .imds
@@ -125,9 +124,8 @@ fn roles(focus: Focus<'_>) -> Vec<Child<'_>> {
 }
 
 fn credentials(focus: Focus<'_>) -> Option<(Cow<'_, str>, Timestamp)> {
-    focus.instance().iam_instance_profile.as_ref()?;
     let role = focus.instance().imds.role.as_ref()?;
-    if focus.delivery == Delivery::V1 && role.v1 == Switch::Disabled {
+    if !gate::role_deliveries(focus.entry).contains(&focus.delivery) {
         return None;
     }
     let (text, updated) = match &role.source {
@@ -137,15 +135,15 @@ fn credentials(focus: Focus<'_>) -> Option<(Cow<'_, str>, Timestamp)> {
     Some((Cow::Owned(text), updated))
 }
 
-/// Credentials that stand in the document.
+/// Returns credentials that are part of the document.
 fn of_document(
     focus: Focus<'_>,
     role: &Role,
     source: &StaticSource,
 ) -> Option<(String, Timestamp)> {
     let credentials = match focus.delivery {
-        Delivery::V1 => source.v1.as_ref()?,
-        Delivery::V2 { .. } => &source.v2,
+        RoleDelivery::V1 => source.v1.as_ref()?,
+        RoleDelivery::V2 => &source.v2,
     };
     let now = focus.now.wall;
     if credentials.expiration.is_some_and(|end| end <= now) {
@@ -181,18 +179,14 @@ fn of_document(
     ))
 }
 
-/// Credentials that were fetched ahead; absent until the first fetch has ended.
+/// Returns credentials that the background has fetched; `None` until the first fetch has ended.
 fn of_source(focus: Focus<'_>, role: &Role) -> Option<(String, Timestamp)> {
-    let delivery = match focus.delivery {
-        Delivery::V1 => RoleDelivery::V1,
-        Delivery::V2 { .. } => RoleDelivery::V2,
-    };
     let id = &focus.instance().instance_id;
-    let reading = focus.made.credentials.read(
+    let reading = focus.precomputed.credentials.read(
         id,
         focus.entry.launch_epoch,
         role,
-        delivery,
+        focus.delivery,
         focus.now.wall,
     )?;
     Some(match reading {
@@ -251,7 +245,8 @@ fn failure(code: &'static str, message: String, updated: Timestamp) -> String {
     })
 }
 
-/// The last full hour: credentials that never end are shown as renewed hourly, and the same to every reader in between.
+/// Returns the last full hour. Credentials that never expire are shown as renewed hourly, and all
+/// readers within an hour see the same time.
 fn this_hour(focus: Focus<'_>) -> Timestamp {
     let seconds = focus.now.wall.as_second();
     Timestamp::from_second(seconds - seconds.rem_euclid(3600)).unwrap_or(focus.now.wall)

@@ -1,10 +1,11 @@
-//! `meta-data/`: everything but the network and the role, which have files of their own.
+//! `meta-data/`: everything except the network and the role, which have their own files.
 
 use std::borrow::Cow;
 
-use super::{
-    Category, Child, Focus, Kind, directory, each, iam, leaf, lines, maybe, network, printed, text,
+use super::category::{
+    Category, Child, Focus, Kind, directory, each, leaf, lines, maybe, printed, text,
 };
+use super::{iam, network};
 use crate::instance::Switch;
 
 pub(super) const META_DATA: &[Category] = &[
@@ -12,7 +13,7 @@ pub(super) const META_DATA: &[Category] = &[
     leaf("ami-launch-index", "1.0", |focus| {
         printed(Some(focus.instance().ami_launch_index))
     }),
-    // What EC2 says of every image that is backed by EBS.
+    // EC2's value for every image that is backed by EBS.
     leaf("ami-manifest-path", "1.0", |_| text("(unknown)")),
     directory("autoscaling", "2021-07-15", AUTOSCALING),
     each(
@@ -86,7 +87,7 @@ pub(super) const META_DATA: &[Category] = &[
                 .map(|code| &code.product_code_id),
         )
     }),
-    // Not documented by AWS, and on every instance.
+    // Not documented by AWS, but present on every instance.
     leaf("profile", "1.0", |focus| {
         match focus.instance().virtualization_type.as_deref() {
             Some("paravirtual") => text("default-paravirtual"),
@@ -166,8 +167,9 @@ const SPOT: &[Category] = &[
     }),
 ];
 
-/// EC2 Instance Connect's keys: there while a pushed key is live, and only then. The signer's certificate and its OCSP
-/// answers are Amazon's, so they are absent, and an agent that insists on them takes no key from here.
+/// EC2 Instance Connect's keys: present only while a pushed key is live. The signer's certificate and
+/// its OCSP responses are Amazon's, so they are absent; an agent that requires them accepts no key
+/// from here.
 const MANAGED_SSH_KEYS: &[Category] = &[each(
     "active-keys",
     "2019-10-01",
@@ -207,7 +209,8 @@ const HIBERNATION: &[Category] = &[leaf("configured", "2018-09-24", |focus| {
     }
 })];
 
-/// "No longer available" by the documentation, and yet EC2 lists it and answers with nothing but an XML declaration.
+/// "No longer available" by the documentation. But EC2 lists it and returns an XML declaration and
+/// nothing else.
 const METRICS: &[Category] = &[leaf("vhostmd", "2011-05-01", |_| {
     text(r#"<?xml version="1.0" encoding="UTF-8"?>"#)
 })];
@@ -234,7 +237,7 @@ const PLACEMENT: &[Category] = &[
 ];
 
 const PUBLIC_KEY: &[Category] = &[leaf("openssh-key", "1.0", |focus| {
-    // One authorized_keys line that ends in the key's name; the one value that ends in a newline.
+    // One authorized_keys line that ends with the key's name. The only value that ends in a newline.
     let (name, key) = key_pair(focus)?;
     let mut words = key.split_ascii_whitespace();
     let (kind, material) = (words.next()?, words.next()?);
@@ -257,7 +260,7 @@ const TAGS: &[Category] = &[each(
     &Kind::Leaf(|focus| text(&focus.tag?.value)),
 )];
 
-/// Shown only while InstanceMetadataTags is enabled; without tags there is no `tags/` either.
+/// Shown only while InstanceMetadataTags is enabled. Without tags there is no `tags/` either.
 fn tags(focus: Focus<'_>) -> Vec<Child<'_>> {
     match focus.tags {
         Switch::Enabled => {
@@ -322,7 +325,7 @@ fn block_devices(focus: Focus<'_>) -> Vec<Child<'_>> {
     devices
 }
 
-/// EC2's partition of a region, and the domain of its endpoints.
+/// Returns EC2's partition of a region, and the domain of its endpoints.
 fn partition_and_domain(region: &str) -> (&'static str, &'static str) {
     match region {
         _ if region.starts_with("cn-") => ("aws-cn", "amazonaws.com.cn"),

@@ -1,8 +1,11 @@
 //! `meta-data/network/`: one directory for each interface, named by its MAC address.
 
-use super::{Category, Child, Focus, Kind, directory, each, leaf, lines, maybe, printed, text};
-use crate::instance::{CidrBlocks, NetworkInterface, PrivateAddress};
 use std::borrow::Cow;
+
+use super::category::{
+    Category, Child, Focus, Kind, directory, each, leaf, lines, maybe, printed, text,
+};
+use crate::instance::{CidrBlocks, NetworkInterface, PrivateAddress};
 
 pub(super) const NETWORK: &[Category] = &[directory("interfaces", "2011-01-01", INTERFACES)];
 
@@ -63,7 +66,7 @@ const INTERFACE: &[Category] = &[
     leaf("mac", "2011-01-01", |focus| {
         text(&focus.interface?.mac_address)
     }),
-    // Types with a single card have no such key, and clients read its absence as 0.
+    // Instance types with a single card have no such key. Clients read its absence as 0.
     leaf("network-card", "2011-01-01", |focus| {
         let card = |interface: &NetworkInterface| interface.attachment.network_card_index;
         let has_several = focus
@@ -145,34 +148,27 @@ fn interfaces(focus: Focus<'_>) -> Vec<Child<'_>> {
     interfaces.iter().map(child).collect()
 }
 
-/// One entry for each public address, with the private address it is mapped to.
+/// Returns one child for each public address; its value is the private address it is mapped to.
 fn associations(focus: Focus<'_>) -> Vec<Child<'_>> {
     let addresses = focus
         .interface
         .map(|interface| &interface.private_ip_addresses[..])
         .unwrap_or_default();
-    let child = |address: &_| -> Option<Child<'_>> {
-        let address: &PrivateAddress = address;
-        let public = address.association.as_ref()?.public_ip?.to_string();
-        Some(Child {
-            name: Cow::Owned(public),
-            listed: None,
-            focus,
-        })
+    let associated = addresses.iter().filter_map(|address| {
+        let public = address.association.as_ref()?.public_ip?;
+        Some((address, public))
+    });
+    let child = |(address, public): (_, std::net::Ipv4Addr)| {
+        let focus = Focus {
+            address: Some(address),
+            ..focus
+        };
+        focus.child(public.to_string())
     };
-    let with_focus = |address| {
-        Some(Child {
-            focus: Focus {
-                address: Some(address),
-                ..focus
-            },
-            ..child(address)?
-        })
-    };
-    addresses.iter().filter_map(with_focus).collect()
+    associated.map(child).collect()
 }
 
-/// The primary address first, as on EC2.
+/// Returns the private addresses, the primary address first, as on EC2.
 fn private_addresses(interface: &NetworkInterface) -> Vec<std::net::Ipv4Addr> {
     let of_list = interface
         .private_ip_addresses

@@ -1,6 +1,6 @@
 //! Events: what is going to happen to an instance, and from when metadata shows it. Spot
-//! interruptions, rebalance recommendations, scheduled maintenance, and the target lifecycle state of
-//! an Auto Scaling group.
+//! interruptions, rebalance recommendations, scheduled maintenance, and the target lifecycle state
+//! of an Auto Scaling group.
 //!
 //! | file | concept |
 //! |---|---|

@@ -9,7 +9,8 @@ use crate::instance::ec2_json::ec2_json;
 use crate::instance::events::maintenance::{Maintenance, MaintenanceState};
 
 /// How long before a spot instance is stopped or terminated the interruption notice appears (EC2's
-/// rule): <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html>
+/// rule):
+/// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html>
 pub const SPOT_NOTICE: SignedDuration = SignedDuration::from_mins(2);
 
 /// All events of an instance, future ones included.
@@ -211,7 +212,8 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// The notice appears two minutes before a stop or termination; a hibernation begins immediately:
+    /// The notice appears two minutes before a stop or termination; a hibernation begins
+    /// immediately:
     /// <https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/spot-instance-termination-notices.html>
     #[test]
     fn a_spot_notice_appears_when_ec2_would_show_it() {

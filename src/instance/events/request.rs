@@ -31,16 +31,16 @@ use crate::instance::events::timeline::{
 use crate::instance::id::InstanceId;
 use crate::instance::model::Instance;
 
-/// How long before a spot notice the rebalance recommendation appears by default. EC2 only says that
-/// the recommendation can arrive before the notice.
+/// How long before a spot notice the rebalance recommendation appears by default. EC2 only says
+/// that the recommendation can arrive before the notice.
 pub const REBALANCE_LEAD: SignedDuration = SignedDuration::from_mins(2);
 
 /// One event, and when the guest sees it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct EventRequest {
-    /// When the guest sees it. By default now, or, for a spot interruption with a `Time`, EC2's lead
-    /// time before that.
+    /// When the guest sees it. By default now, or, for a spot interruption with a `Time`, EC2's
+    /// lead time before that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<EventTime>,
     /// The event.
@@ -179,7 +179,8 @@ pub enum EventTime {
 #[serde(try_from = "String", into = "String")]
 pub struct EventDuration(SignedDuration);
 
-/// Which instances an event is for: `"All"`, `{"Instance": "i-…"}` or `{"Tag": {"Key": "…", "Value": "…"}}`.
+/// Which instances an event is for: `"All"`, `{"Instance": "i-…"}` or `{"Tag": {"Key": "…",
+/// "Value": "…"}}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Targets {
     /// All instances.
@@ -201,8 +202,8 @@ pub struct TagTarget {
 }
 
 impl EventRequest {
-    /// Returns the timeline steps of this request in time order, or a message that says what is wrong
-    /// with it. `random` becomes the id of a scheduled event that has none.
+    /// Returns the timeline steps of this request in time order, or a message that says what is
+    /// wrong with it. `random` becomes the id of a scheduled event that has none.
     pub fn steps(&self, now: Timestamp, random: u128) -> Result<Vec<Step>, String> {
         let notice = self.when.map(|when| when.moment(now)).transpose()?;
         if let Some(past) = notice.filter(|notice| *notice < now) {

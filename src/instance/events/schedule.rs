@@ -45,8 +45,8 @@ impl Instance {
 
     /// Adds steps to the timeline. Past steps, old and new, take effect at once.
     ///
-    /// A new `Clear` step also cancels the later steps of its kinds that were already scheduled; the
-    /// cancelled steps are returned. It does not cancel steps that are added with it. If the
+    /// A new `Clear` step also cancels the later steps of its kinds that were already scheduled;
+    /// the cancelled steps are returned. It does not cancel steps that are added with it. If the
     /// resulting timeline has faults, nothing changes and the messages are returned.
     pub fn schedule(
         &mut self,

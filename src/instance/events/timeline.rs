@@ -3,13 +3,13 @@
 //!
 //! No task runs for it. A reader asks for what is in effect at a moment
 //! ([`Instance::events_at`](crate::instance::Instance::events_at)), so a stored step takes effect
-//! exactly at its time, also after a restart. A writer first folds past steps into `Imds.Events` and
-//! `Imds.Overrides` ([`Instance::schedule`](crate::instance::Instance::schedule)), so a record holds
-//! only future steps. Both are in [`schedule`](super::schedule).
+//! exactly at its time, also after a restart. A writer first folds past steps into `Imds.Events`
+//! and `Imds.Overrides` ([`Instance::schedule`](crate::instance::Instance::schedule)), so a record
+//! holds only future steps. Both are in [`schedule`](super::schedule).
 //!
-//! A step adds an event; when the guest sees the event is still EC2's rule, in
-//! [`events`](super). Refused: more than [`MAX_STEPS`] steps, steps that are not in time order, and
-//! whatever `Imds.Events` and `Imds.Overrides` would refuse (see [`Timeline::faults`]). Not supported:
+//! A step adds an event; when the guest sees the event is still EC2's rule, in [`events`](super).
+//! Refused: more than [`MAX_STEPS`] steps, steps that are not in time order, and whatever
+//! `Imds.Events` and `Imds.Overrides` would refuse (see [`Timeline::faults`]). Not supported:
 //! repetition, and conditions other than time.
 
 use std::borrow::Cow;
@@ -24,8 +24,8 @@ use crate::instance::events::maintenance::{
 use crate::instance::events::model::{Events, Rebalance, SpotInterruption, TargetLifecycleState};
 use crate::instance::events::overrides::Overrides;
 
-/// The maximum number of future steps of an instance. It bounds the size of records, and the cost of
-/// reads, which go through all steps.
+/// The maximum number of future steps of an instance. It bounds the size of records, and the cost
+/// of reads, which go through all steps.
 pub const MAX_STEPS: usize = 64;
 
 /// Steps in time order.
@@ -194,7 +194,8 @@ impl Timeline {
         })
     }
 
-    /// Returns the faults of each step, given the events and overrides that the steps before it leave.
+    /// Returns the faults of each step, given the events and overrides that the steps before it
+    /// leave.
     pub(super) fn step_faults(&self, events: &Events, overrides: &Overrides) -> Vec<TimelineFault> {
         let mut faults = Vec::new();
         let (mut events, mut overrides) = (Cow::Borrowed(events), Cow::Borrowed(overrides));
@@ -429,8 +430,8 @@ mod tests {
         )
     }
 
-    /// Returns what metadata shows at a moment: spot, rebalance, scheduled events, history, state, two
-    /// overrides.
+    /// Returns what metadata shows at a moment: spot, rebalance, scheduled events, history, state,
+    /// two overrides.
     fn shown(instance: &Instance, second: i64) -> (bool, bool, bool, bool, String, String, String) {
         let (events, overrides) = (
             instance.events_at(at(second)),
@@ -568,7 +569,8 @@ mod tests {
     #[test]
     fn a_clear_cancels_later_steps_of_its_kinds() {
         use EventKind::{Maintenance, Overrides, Rebalance, Spot};
-        // The remaining steps, by their second. The last two steps clear other kinds too and are split.
+        // The remaining steps, by their second. The last two steps clear other kinds too and are
+        // split.
         for (kinds, second, left) in [
             (vec![Spot], 0, vec![20, 30, 40, 50, 60, 70, 80, 90, 100]),
             (vec![Spot], 10, vec![20, 30, 40, 50, 60, 70, 80, 90, 100]),

@@ -1,8 +1,8 @@
-//! Nobody but the gate can make the proof.
-use imdsd::guest::gate::{Admitted, Reading};
+//! Only the gate can make the proof of admission.
+use imdsd::guest::gate::{Admitted, ReadTerms};
 use imdsd::registry::Entry;
 
-fn admit_anyway(entry: &Entry, terms: Reading) -> Admitted<'_, Reading> {
+fn admit_anyway(entry: &Entry, terms: ReadTerms) -> Admitted<'_, ReadTerms> {
     Admitted { entry, terms }
 }
 

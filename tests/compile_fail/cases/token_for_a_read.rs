@@ -1,10 +1,9 @@
-//! An admitted read is no token request.
+//! An admitted read is not an admitted token request.
 use imdsd::clock::Moment;
-use imdsd::guest::gate::{Admitted, Reading};
-use imdsd::guest::gate::token::TokenAuthority;
+use imdsd::guest::gate::{self, Admitted, ReadTerms, TokenAuthority};
 
-fn issue_anyway(tokens: &TokenAuthority, admitted: &Admitted<'_, Reading>) {
-    tokens.issue(admitted, Moment::now(), [0; 6]);
+fn issue_anyway(tokens: &TokenAuthority, admitted: &Admitted<'_, ReadTerms>) {
+    gate::issue(tokens, admitted, Moment::now(), [0; 6]);
 }
 
 fn main() {}

@@ -1,10 +1,10 @@
-//! The tree takes nothing but an admitted read.
+//! The tree accepts nothing but an admitted read.
 use imdsd::clock::Moment;
 use imdsd::guest::{Precomputed, tree};
 use imdsd::registry::Entry;
 
-fn read_anyway(entry: &Entry, made: &Precomputed) {
-    tree::read(entry, "/latest/meta-data/instance-id", made, Moment::now());
+fn read_anyway(entry: &Entry, precomputed: &Precomputed) {
+    tree::read(entry, "/latest/meta-data/instance-id", precomputed, Moment::now());
 }
 
 fn main() {}

@@ -12,8 +12,11 @@ use aws_sdk_ec2::{Client, Config};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    let [endpoint, instance] =
-        [1, 2].map(|n| std::env::args().nth(n).expect("arguments: ENDPOINT INSTANCE"));
+    let [endpoint, instance] = [1, 2].map(|n| {
+        std::env::args()
+            .nth(n)
+            .expect("arguments: ENDPOINT INSTANCE")
+    });
     assert!(
         endpoint.starts_with("http://127.0.0.1:"),
         "the endpoint must be on loopback"
@@ -56,10 +59,7 @@ async fn main() {
             .expect("the description has the options")
             .clone();
         assert_eq!(
-            (
-                options.http_put_response_hop_limit(),
-                options.http_tokens()
-            ),
+            (options.http_put_response_hop_limit(), options.http_tokens()),
             (Some(7), Some(&HttpTokensState::Required))
         );
         state = options.state().cloned();

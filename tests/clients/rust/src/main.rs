@@ -9,8 +9,7 @@ use aws_credential_types::provider::ProvideCredentials as _;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    let machine =
-        std::env::var("IMDSD_TEST_NOT_IN").expect("a test sets IMDSD_TEST_NOT_IN");
+    let machine = std::env::var("IMDSD_TEST_NOT_IN").expect("a test sets IMDSD_TEST_NOT_IN");
     let here = std::fs::read_link("/proc/self/ns/net").expect("Linux has network namespaces");
     assert_ne!(
         here.to_str(),

@@ -1,0 +1,53 @@
+//! `GET /v1/health`: whether something needs an operator's attention, and what.
+
+use serde_json::{Value, json};
+
+use super::api::AdminApi;
+use super::counts::Counts;
+
+/// Returns `ok`, or `degraded` with a sentence for each problem.
+pub(super) fn report(api: &AdminApi) -> Value {
+    let Counts {
+        instances,
+        attachments,
+        listeners,
+        ..
+    } = Counts::now(api);
+    let problems = [
+        (
+            instances.unreadable,
+            "instances with unreadable records (see `imdsd instance list`)",
+        ),
+        (
+            instances.not_stored,
+            "instances whose documents could not be stored; tried again every second (see the log)",
+        ),
+        (
+            instances.account_unreadable,
+            "unreadable record of the account's metadata defaults (see `imdsd check` and the log)",
+        ),
+        (
+            attachments.disputed,
+            "attachments that several instances claim (see `imdsd instance list`)",
+        ),
+        (
+            attachments.unserved,
+            "attachments that this configuration or this host cannot serve (see `imdsd listeners`)",
+        ),
+        (
+            listeners.sockets_refused,
+            "sockets that could not be opened (see `imdsd listeners`)",
+        ),
+    ];
+    let look_at: Vec<String> = problems
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, problem)| format!("{count} {problem}"))
+        .collect();
+    json!({
+        "Status": if look_at.is_empty() { "ok" } else { "degraded" },
+        "Version": env!("CARGO_PKG_VERSION"),
+        "Instances": instances.by_state.values().sum::<usize>(),
+        "LookAt": look_at,
+    })
+}

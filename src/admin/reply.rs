@@ -1,0 +1,76 @@
+//! The successful answers of the admin API, and what the log shows of them.
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Response;
+use hyper::header::{CONTENT_TYPE, ETAG, HeaderValue};
+use serde_json::Value;
+
+/// A successful answer.
+pub(super) enum AdminReply {
+    Json(Value),
+    /// One instance's document and its generation.
+    Document(Value, u64),
+    Metrics(String),
+}
+
+/// What an answer changed, for the log.
+#[derive(Default)]
+pub(super) struct LoggedChange {
+    /// The ids of the instances.
+    pub(super) instances: Option<String>,
+    /// The kinds of the injected events, without their contents.
+    pub(super) events: Option<String>,
+}
+
+impl AdminReply {
+    /// Returns the instances and events that the log names. Nothing else of a body is logged.
+    pub(super) fn logged_change(&self) -> LoggedChange {
+        let AdminReply::Json(body) = self else {
+            return LoggedChange::default();
+        };
+        let elements = |field: &str| body[field].as_array().into_iter().flatten();
+        let joined = |words: Vec<&str>| (!words.is_empty()).then(|| words.join(" "));
+        let instances = elements("Instances")
+            .filter_map(|instance| instance["InstanceId"].as_str())
+            .collect();
+        let events = elements("Steps")
+            .filter_map(|step| Some(step["Set"].as_object()?.keys().next()?.as_str()))
+            .collect();
+        LoggedChange {
+            instances: joined(instances),
+            events: joined(events),
+        }
+    }
+
+    pub(super) fn into_response(self) -> Response<Full<Bytes>> {
+        match self {
+            AdminReply::Json(value) => json_response(200, &value),
+            AdminReply::Document(value, generation) => {
+                let mut response = json_response(200, &value);
+                let tag =
+                    HeaderValue::try_from(format!("\"{generation}\"")).expect("digits in quotes");
+                response.headers_mut().insert(ETAG, tag);
+                response
+            }
+            AdminReply::Metrics(text) => {
+                let mut response = Response::new(Full::from(text));
+                let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+                response.headers_mut().insert(CONTENT_TYPE, kind);
+                response
+            }
+        }
+    }
+}
+
+/// Builds a JSON response, indented and with a newline at its end.
+pub(super) fn json_response(status: u16, value: &Value) -> Response<Full<Bytes>> {
+    let mut text = serde_json::to_string_pretty(value).expect("plain JSON data");
+    text.push('\n');
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = hyper::StatusCode::from_u16(status).expect("a valid status code");
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,9 @@
+//! The admin API over a registry in memory: a request in, an answer out.
+
+mod counts;
+mod events;
+mod export;
+mod fake;
+mod put;
+mod refusals;
+mod socket;

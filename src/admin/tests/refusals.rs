@@ -1,0 +1,277 @@
+//! Refusals: malformed requests, quarantined instances, a store that fails.
+
+use serde_json::json;
+
+use super::fake::{FailingStore, ID, TestApi, demo_document, demo_with};
+use crate::registry::StoredState;
+
+#[test]
+fn a_bad_request_is_refused_with_a_reason() {
+    let api = TestApi::new();
+    let one = format!("/v1/instances/{ID}");
+    let demo = demo_document().to_string();
+    let generation = Some("\"7\"");
+    for (method, target, if_match, body, status, expected) in [
+        ("GET", "/", None, "", 404, "docs/admin.md"),
+        ("GET", "/v1", None, "", 404, "docs/admin.md"),
+        (
+            "GET",
+            "/v1/instances/i-1",
+            None,
+            "",
+            400,
+            "8 or 17 hexadecimal digits",
+        ),
+        (
+            "GET",
+            "/v1/instances/i-12345678",
+            None,
+            "",
+            404,
+            "there is no instance i-12345678",
+        ),
+        (
+            "GET",
+            "/v1/instances?json=true",
+            None,
+            "",
+            400,
+            "unknown query parameter 'json'",
+        ),
+        (
+            "GET",
+            "/v1/export?secrets=true",
+            None,
+            "",
+            400,
+            "'secrets': expected shown",
+        ),
+        (
+            "GET",
+            "/v1/export?secrets=shown&secrets=shown",
+            None,
+            "",
+            400,
+            "appears twice",
+        ),
+        ("POST", "/v1/export", None, "", 405, "POST is not allowed"),
+        ("PATCH", &one, None, "", 405, "PATCH is not allowed"),
+        ("POST", "/metrics", None, "", 405, "POST is not allowed"),
+        (
+            "DELETE",
+            "/v1/instances/i-12345678",
+            None,
+            "",
+            404,
+            "there is no instance",
+        ),
+        (
+            "DELETE",
+            &one,
+            generation,
+            "",
+            412,
+            "at generation 1, not 7",
+        ),
+        (
+            "DELETE",
+            &one,
+            Some("x"),
+            "",
+            400,
+            "If-Match: expected a generation",
+        ),
+        (
+            "PUT",
+            &one,
+            generation,
+            &demo,
+            412,
+            "at generation 1, not 7",
+        ),
+        (
+            "PUT",
+            "/v1/instances/i-12345678",
+            None,
+            &demo,
+            400,
+            "describes i-0123456789abcdef0, not i-12345678",
+        ),
+        (
+            "PUT",
+            &one,
+            None,
+            "[]",
+            400,
+            "there is no instance in the body",
+        ),
+        ("PUT", &one, None, "{", 422, "1 fault"),
+        (
+            "POST",
+            "/v1/instances?relaunch=yes",
+            None,
+            &demo,
+            400,
+            "'relaunch': expected true or false",
+        ),
+        (
+            "POST",
+            "/v1/instances",
+            None,
+            r#"{"Documents":[{"File":"a"}]}"#,
+            400,
+            "missing field",
+        ),
+        ("POST", "/v1/instances", None, "\u{fffd}", 422, "1 fault"),
+        ("POST", "/v1/reload", None, "", 422, "nothing was changed"),
+        (
+            "POST",
+            "/v1/explain",
+            None,
+            "",
+            400,
+            "say where the request comes in",
+        ),
+        (
+            "POST",
+            "/v1/explain",
+            None,
+            r#"{"Listener":"a","Interface":"b"}"#,
+            400,
+            "name one",
+        ),
+        (
+            "POST",
+            "/v1/explain",
+            None,
+            r#"{"Listener":"a","Mark":1}"#,
+            400,
+            "interface of a bridge",
+        ),
+        (
+            "POST",
+            "/v1/events",
+            None,
+            "{}",
+            400,
+            "one Request, or one Scenario",
+        ),
+        (
+            "POST",
+            "/v1/events",
+            None,
+            r#"{"Request":{"Event":{"Spot":{"Action":"x"}}}}"#,
+            400,
+            "unknown variant",
+        ),
+        (
+            "POST",
+            "/v1/events",
+            None,
+            r#"{"Targets":{"Tag":{"Key":"a","Value":"b"}},"Request":{"Event":{"Rebalance":{}}}}"#,
+            404,
+            "no instance has the tag a = b",
+        ),
+        (
+            "POST",
+            "/v1/events",
+            None,
+            r#"{"Request":{"When":{"At":"2020-01-01T00:00:00Z"},"Event":{"Rebalance":{}}}}"#,
+            422,
+            "is past",
+        ),
+    ] {
+        let (found, answer) = api.send(method, target, if_match, body);
+        let message = answer["Message"].as_str().unwrap_or_default();
+        assert!(
+            found == status && message.contains(expected),
+            "{method} {target} {body}: {found} {answer}"
+        );
+    }
+    assert_eq!(
+        api.demo().generation,
+        1,
+        "no refused request changes anything"
+    );
+}
+
+#[test]
+fn a_quarantined_instance_is_never_reported_as_unknown() {
+    // The demo is stored; then a write fails with an unknown outcome.
+    let api = TestApi::over(FailingStore::after(1, StoredState::Unknown));
+    let edited = demo_with(|document| document["Imds"]["UserDataText"] = "new".into());
+    assert_eq!(api.post("/v1/instances", &edited).0, 500);
+    for (id, why) in [
+        ("i-99999999", "can't be read"),
+        (ID, "on-disk state is unknown"),
+    ] {
+        let event =
+            json!({ "Targets": { "Instance": id }, "Request": { "Event": { "Rebalance": {} } } });
+        for (method, target, body) in [
+            ("GET", format!("/v1/instances/{id}"), String::new()),
+            (
+                "POST",
+                "/v1/explain".into(),
+                json!({ "InstanceId": id }).to_string(),
+            ),
+            ("POST", "/v1/events".into(), event.to_string()),
+        ] {
+            let (status, answer) = api.send(method, &target, None, &body);
+            let message = answer["Message"].as_str().unwrap();
+            assert!(
+                status == 409 && message.contains(why),
+                "{target} {id}: {answer}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_failed_store_reports_what_may_have_changed_for_documents_and_events() {
+    let others = ["i-11111111", "i-22222222"];
+    let document = |id: &str, text: &str| {
+        demo_with(|document| {
+            document["InstanceId"] = id.into();
+            document["Imds"]["UserDataText"] = text.into();
+        })
+    };
+    let edited = json!([document(others[0], "new"), document(others[1], "new")]);
+    let event = json!({ "Targets": "All", "Request": { "Event": { "Rebalance": {} } } });
+    let quarantined = "is not served until its stored record is known";
+    let unchanged = "nothing was changed";
+    for (writes, stored, present, absent) in [
+        (
+            0,
+            StoredState::Previous,
+            vec![unchanged],
+            vec!["may", quarantined],
+        ),
+        (
+            1,
+            StoredState::Previous,
+            vec!["may"],
+            vec![unchanged, quarantined],
+        ),
+        (0, StoredState::Unknown, vec![quarantined], vec![unchanged]),
+        (
+            1,
+            StoredState::Unknown,
+            vec!["may", quarantined],
+            vec![unchanged],
+        ),
+    ] {
+        for (target, body) in [("/v1/instances", &edited), ("/v1/events", &event)] {
+            // The demo and two other instances are stored before.
+            let api = TestApi::over(FailingStore::after(3 + writes, stored));
+            for id in others {
+                assert_eq!(api.post("/v1/instances", &document(id, "old")).0, 200);
+            }
+            let (status, answer) = api.post(target, body);
+            let message = answer["Message"].as_str().unwrap();
+            let has_all = present.iter().all(|word| message.contains(word));
+            let as_expected =
+                status == 500 && has_all && !absent.iter().any(|word| message.contains(word));
+            assert!(as_expected, "{target} {writes} {stored:?}: {answer}");
+        }
+    }
+}

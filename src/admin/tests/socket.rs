@@ -1,0 +1,102 @@
+//! The admin socket under callers that misbehave.
+
+use std::io::Write as _;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
+
+use super::fake::{ID, TestApi};
+use crate::admin::client;
+use crate::net::unix::{self, ConnectionTimes, UnixSocket};
+
+/// A command that waits for its turn outlasts the clients before it that read nothing.
+#[test]
+fn a_command_waits_longer_than_a_connection_can_last() {
+    let times = unix::CALLER_TIMES;
+    assert!(times.connection + times.ending < client::PATIENCE);
+}
+
+/// As many callers as are served at once. They ask for more than their sockets hold and read none of
+/// it.
+#[test]
+fn callers_that_do_not_read_their_answers_do_not_block_others_for_good() {
+    let api = TestApi::new();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("admin.sock");
+    api.runtime.block_on(async {
+        let times = ConnectionTimes {
+            connection: Duration::from_millis(100),
+            ending: Duration::from_millis(100),
+        };
+        let serving = UnixSocket::open(&path, &[])
+            .unwrap()
+            .serve_for(api.api.clone(), times);
+        let mut callers = Vec::new();
+        for _ in 0..16 {
+            let mut caller = UnixStream::connect(&path).await.unwrap();
+            caller
+                .write_all(
+                    "GET /v1/export HTTP/1.1\r\nHost: x\r\n\r\n"
+                        .repeat(400)
+                        .as_bytes(),
+                )
+                .await
+                .unwrap();
+            callers.push(caller);
+        }
+        let mut caller = UnixStream::connect(&path).await.unwrap();
+        caller
+            .write_all(b"GET /v1/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        let mut answer = String::new();
+        let read =
+            tokio::time::timeout(Duration::from_secs(60), caller.read_to_string(&mut answer)).await;
+        assert!(
+            read.is_ok() && answer.starts_with("HTTP/1.1 200 OK"),
+            "{answer}"
+        );
+        drop(callers);
+        serving.end().await;
+    });
+}
+
+/// A command that timed out has reported that nothing was done.
+#[test]
+fn a_request_whose_client_disconnected_while_queued_is_dropped() {
+    let api = TestApi::new();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("admin.sock");
+    let send = |request: &str| {
+        let mut caller = StdUnixStream::connect(&path).unwrap();
+        caller
+            .write_all(
+                format!("{request} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes(),
+            )
+            .unwrap();
+        caller.set_nonblocking(true).unwrap();
+        caller
+    };
+    api.runtime.block_on(async {
+        let times = ConnectionTimes {
+            connection: Duration::from_millis(100),
+            ending: Duration::from_millis(100),
+        };
+        let serving = UnixSocket::open(&path, &[])
+            .unwrap()
+            .serve_for(api.api.clone(), times);
+        // As many as are served at once; they send nothing.
+        let silent = [(); 16].map(|()| StdUnixStream::connect(&path).unwrap());
+        drop(send(&format!("DELETE /v1/instances/{ID}")));
+        // Changes are made one after the other, so this answer comes after the dropped request's turn.
+        let mut next = UnixStream::from_std(send("DELETE /v1/instances/i-11111111")).unwrap();
+        let mut answer = String::new();
+        next.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+        drop(silent);
+        serving.end().await;
+    });
+    assert_eq!(api.demo().generation, 1, "the instance still exists");
+}

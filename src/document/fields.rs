@@ -1,0 +1,103 @@
+//! The names of the fields that a document can have, and the check for misspelled ones.
+
+use serde_json::{Map, Value};
+
+use crate::document::json_path::{JsonPath, PathFault};
+use crate::document::near_miss::{hint, near_miss};
+
+/// The fields of an instance that imdsd reads. Others are kept in `Instance::other`.
+#[rustfmt::skip]
+pub(super) const INSTANCE_FIELDS: [&str; 34] = [
+    "InstanceId", "LaunchTime", "State", "ImageId", "InstanceType", "AmiLaunchIndex", "Architecture", "Placement",
+    "MetadataOptions", "PrivateDnsName", "PublicDnsName", "PrivateIpAddress", "PublicIpAddress", "Ipv6Address",
+    "SubnetId", "VpcId", "KeyName", "KernelId", "RamdiskId", "InstanceLifecycle", "RootDeviceName", "RootDeviceType",
+    "VirtualizationType", "Hypervisor", "ClientToken", "StateTransitionReason", "Monitoring", "HibernationOptions",
+    "IamInstanceProfile", "ProductCodes", "BlockDeviceMappings", "SecurityGroups", "NetworkInterfaces", "Tags",
+];
+
+/// The object that EC2 does not print.
+pub(super) const IMDS: &str = "Imds";
+
+/// The fields that `MetadataOptions` can have. `State` is read-only; EC2 prints it there.
+pub(super) const OPTION_FIELDS: [&str; 6] = [
+    "State",
+    "HttpTokens",
+    "HttpPutResponseHopLimit",
+    "HttpEndpoint",
+    "HttpProtocolIpv6",
+    "InstanceMetadataTags",
+];
+
+/// Returns whether imdsd reads a top-level field of an instance.
+pub(super) fn is_instance_field(field: &str) -> bool {
+    field == IMDS || INSTANCE_FIELDS.contains(&field)
+}
+
+/// Returns the top-level fields that imdsd does not read.
+pub(super) fn unread_fields(instance: Value) -> Map<String, Value> {
+    match instance {
+        Value::Object(members) => members
+            .into_iter()
+            .filter(|(field, _)| !is_instance_field(field))
+            .collect(),
+        _ => Map::new(),
+    }
+}
+
+/// Returns a fault for each misspelled field. An instance keeps unknown fields, and deserializing
+/// ignores unknown options; a misspelled `HttpEndpoint` would leave open what the operator closed.
+pub(super) fn misspelled_fields(instance: &Map<String, Value>) -> Vec<PathFault> {
+    let root = JsonPath::root();
+    let mut faults = near_misses(instance);
+    if let Some(Value::Object(options)) = instance.get("MetadataOptions") {
+        // Here every unknown field is refused, not only a near miss.
+        let path = root.key("MetadataOptions");
+        let unknown = options
+            .keys()
+            .filter(|field| !OPTION_FIELDS.contains(&field.as_str()));
+        faults.extend(unknown.map(|field| {
+            let message = format!("is not known{}", hint(field, &OPTION_FIELDS));
+            PathFault::new(path.key(field), message)
+        }));
+    }
+    for (field, member) in instance.iter().filter(|(field, _)| *field != IMDS) {
+        uncapitalized_fields(&root.key(field), member, &mut faults);
+    }
+    faults
+}
+
+/// Finds top-level fields that are close to a known one.
+fn near_misses(instance: &Map<String, Value>) -> Vec<PathFault> {
+    let known: Vec<&str> = INSTANCE_FIELDS.into_iter().chain([IMDS]).collect();
+    let unknown = instance.keys().filter(|field| !is_instance_field(field));
+    unknown
+        .filter_map(|field| {
+            let meant = near_miss(field, &known)?;
+            let message = format!("is not known; did you mean {meant}?");
+            Some(PathFault::new(JsonPath::root().key(field), message))
+        })
+        .collect()
+}
+
+/// Finds fields that begin with a lower-case letter. All of EC2's fields begin with a capital
+/// letter; any other would be ignored.
+fn uncapitalized_fields(path: &JsonPath, value: &Value, faults: &mut Vec<PathFault>) {
+    match value {
+        Value::Array(elements) => {
+            for (index, element) in elements.iter().enumerate() {
+                uncapitalized_fields(&path.index(index), element, faults);
+            }
+        }
+        Value::Object(members) => {
+            for (field, member) in members {
+                let path = path.key(field);
+                if field.starts_with(|c: char| c.is_ascii_lowercase()) {
+                    let message = "is not known: EC2's fields begin with a capital letter";
+                    faults.push(PathFault::new(path.clone(), message));
+                }
+                uncapitalized_fields(&path, member, faults);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}

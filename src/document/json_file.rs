@@ -1,0 +1,97 @@
+//! A JSON file that is not an instance document, read with the same care: every fault is reported
+//! with its line and field.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::document::deserialize::{PartialValue, array_for_object_faults, deserialize_all_faults};
+use crate::document::json_path::{JsonPath, PathFault};
+use crate::document::source_map::SourceMap;
+use crate::fault::Fault;
+
+/// A parsed JSON file and the lines of its values.
+pub struct JsonFile<'t> {
+    file: PathBuf,
+    /// The content.
+    pub value: Value,
+    source: SourceMap<'t>,
+}
+
+impl<'t> JsonFile<'t> {
+    /// Parses a text; `file` is the name in faults. A text that is not JSON has one fault.
+    pub fn of(file: &Path, text: &'t str) -> Result<JsonFile<'t>, Vec<Fault>> {
+        let parsed =
+            serde_json::from_str::<Value>(text).and_then(|value| Ok((value, SourceMap::of(text)?)));
+        match parsed {
+            Ok((value, source)) => Ok(JsonFile {
+                file: file.to_path_buf(),
+                value,
+                source,
+            }),
+            Err(error) => Err(vec![Fault {
+                line: error.line(),
+                ..Fault::of_file(file, syntax_message(&error))
+            }]),
+        }
+    }
+
+    /// Reads the content as a `T`. Returns all faults: duplicate keys and every value that does not
+    /// fit.
+    pub fn read<T: Serialize + DeserializeOwned>(&self) -> Result<T, Vec<Fault>> {
+        let mut faults = self.source.duplicate_keys();
+        let PartialValue {
+            value: read,
+            faults: of_values,
+            ..
+        } = deserialize_all_faults::<T>(&mut self.value.clone());
+        faults.extend(of_values);
+        if let Some(Ok(written)) = read.as_ref().map(serde_json::to_value) {
+            array_for_object_faults(&self.value, &written, &JsonPath::root(), &mut faults);
+        }
+        match (read, faults.is_empty()) {
+            (Some(read), true) => Ok(read),
+            _ => Err(self.faults(faults)),
+        }
+    }
+
+    /// Returns a fault for each key that appears twice in one object.
+    pub fn duplicate_keys(&self) -> Vec<Fault> {
+        self.faults(self.source.duplicate_keys())
+    }
+
+    /// Returns a fault at a path of the file.
+    pub fn fault(&self, path: &JsonPath, message: impl fmt::Display) -> Fault {
+        Fault {
+            file: self.file.clone(),
+            line: self.source.line(path),
+            field: path.to_string(),
+            message: message.to_string(),
+        }
+    }
+
+    /// Returns the line at which the value at a path begins, counted from 1.
+    pub(super) fn line(&self, path: &JsonPath) -> usize {
+        self.source.line(path)
+    }
+
+    /// Returns faults with their lines.
+    pub(super) fn faults(&self, faults: Vec<PathFault>) -> Vec<Fault> {
+        faults
+            .into_iter()
+            .map(|fault| self.fault(&fault.path, fault.message))
+            .collect()
+    }
+}
+
+fn syntax_message(error: &serde_json::Error) -> String {
+    let message = error.to_string();
+    // The fault has the line already.
+    let message = message
+        .rsplit_once(" at line ")
+        .map_or(message.as_str(), |(message, _)| message);
+    format!("not JSON: {message}")
+}

@@ -1,0 +1,144 @@
+//! The four layouts of a document: the whole output of `aws ec2 describe-instances`, one
+//! reservation of it, an array of instances, or one instance.
+
+use serde_json::{Map, Value};
+
+use crate::document::json_path::{JsonPath, PathFault, kind_of};
+use crate::document::validate::account_fault;
+
+/// An instance of a document that is not deserialized yet.
+pub(super) struct RawInstance {
+    /// Its path in the document.
+    pub(super) path: JsonPath,
+    /// Its fields.
+    pub(super) members: Map<String, Value>,
+    /// `OwnerId` of its reservation.
+    pub(super) owner_id: Option<String>,
+    /// `ReservationId` of its reservation.
+    pub(super) reservation_id: Option<String>,
+}
+
+/// Returns the instances of a document in any layout.
+pub(super) fn instances_in(document: Value, faults: &mut Vec<PathFault>) -> Vec<RawInstance> {
+    let root = JsonPath::root();
+    match document {
+        Value::Object(mut output) if output.contains_key("Reservations") => {
+            let path = root.key("Reservations");
+            let reservations = elements(path, output.remove("Reservations"), faults);
+            let reservations =
+                reservations.into_iter().flat_map(|(path, reservation)| {
+                    match object(&path, "a reservation", reservation, faults) {
+                        Some(members) => instances_in_reservation(&path, members, faults),
+                        None => Vec::new(),
+                    }
+                });
+            reservations.collect()
+        }
+        Value::Object(members) if members.contains_key("Instances") => {
+            instances_in_reservation(&root, members, faults)
+        }
+        Value::Object(members) => vec![RawInstance {
+            path: root,
+            members,
+            owner_id: None,
+            reservation_id: None,
+        }],
+        array @ Value::Array(_) => instances_in_array(root, Some(array), None, None, faults),
+        other => {
+            let message = format!(
+                "a document is an object or an array, not {}",
+                kind_of(&other)
+            );
+            faults.push(PathFault::new(root, message));
+            Vec::new()
+        }
+    }
+}
+
+fn instances_in_reservation(
+    path: &JsonPath,
+    mut reservation: Map<String, Value>,
+    faults: &mut Vec<PathFault>,
+) -> Vec<RawInstance> {
+    let mut text = |field: &str| match reservation.remove(field)? {
+        Value::String(text) => match account_fault(&text).filter(|_| field == "OwnerId") {
+            None => Some(text),
+            Some(message) => {
+                faults.push(PathFault::new(path.key(field), message));
+                None
+            }
+        },
+        other => {
+            let message = format!("expected a string, found {}", kind_of(&other));
+            faults.push(PathFault::new(path.key(field), message));
+            None
+        }
+    };
+    let (owner_id, reservation_id) = (text("OwnerId"), text("ReservationId"));
+    instances_in_array(
+        path.key("Instances"),
+        reservation.remove("Instances"),
+        owner_id,
+        reservation_id,
+        faults,
+    )
+}
+
+fn instances_in_array(
+    path: JsonPath,
+    array: Option<Value>,
+    owner_id: Option<String>,
+    reservation_id: Option<String>,
+    faults: &mut Vec<PathFault>,
+) -> Vec<RawInstance> {
+    let mut instances = Vec::new();
+    for (path, instance) in elements(path, array, faults) {
+        if let Some(members) = object(&path, "an instance", instance, faults) {
+            instances.push(RawInstance {
+                path,
+                members,
+                owner_id: owner_id.clone(),
+                reservation_id: reservation_id.clone(),
+            });
+        }
+    }
+    instances
+}
+
+/// Returns the elements of an array with their paths. Anything else, or nothing, is a fault.
+fn elements(
+    path: JsonPath,
+    value: Option<Value>,
+    faults: &mut Vec<PathFault>,
+) -> Vec<(JsonPath, Value)> {
+    let message = match value {
+        Some(Value::Array(elements)) => {
+            return elements
+                .into_iter()
+                .enumerate()
+                .map(|(index, element)| (path.index(index), element))
+                .collect();
+        }
+        Some(other) => format!("expected an array, found {}", kind_of(&other)),
+        None => "is missing".to_string(),
+    };
+    faults.push(PathFault::new(path, message));
+    Vec::new()
+}
+
+/// Returns the members of an object. Anything else is a fault.
+fn object(
+    path: &JsonPath,
+    what: &str,
+    value: Value,
+    faults: &mut Vec<PathFault>,
+) -> Option<Map<String, Value>> {
+    match value {
+        Value::Object(members) => Some(members),
+        other => {
+            let message = format!("{what} is an object, not {}", kind_of(&other));
+            faults.push(PathFault::new(path.clone(), message));
+            None
+        }
+    }
+}

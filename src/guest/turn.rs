@@ -1,0 +1,188 @@
+//! One request's way through the plane, on one snapshot and with one visit to the gate.
+
+use std::sync::Arc;
+
+use tracing::debug;
+
+use crate::clock::Moment;
+use crate::guest::gate::{self, Admission, Admitted, Denial, ReadTerms, TokenAuthority, Visit};
+use crate::guest::precomputed::Precomputed;
+use crate::guest::reply;
+use crate::guest::request::{GuestRequest, HostRule};
+use crate::guest::tree;
+use crate::guest::verdict::Verdict;
+use crate::http::{Connection, RawRequest, Reply};
+use crate::instance::HopLimit;
+use crate::origin::Origin;
+use crate::registry::Registry;
+
+/// Answers guests.
+pub struct Guest {
+    registry: Arc<Registry>,
+    tokens: Arc<TokenAuthority>,
+    precomputed: Precomputed,
+    hosts: HostRule,
+}
+
+/// The turn of one request, before the request is read: the instance that answers it, as of one
+/// snapshot, and the first half of the gate's decision.
+pub struct Turn<'a> {
+    guest: &'a Guest,
+    origin: &'a Origin,
+    visit: Visit,
+}
+
+/// A verdict, and what the guest gets.
+#[derive(Debug)]
+pub struct Decision {
+    /// What was decided.
+    pub verdict: Verdict,
+    /// The reply; `None` is silence: the connection ends without a byte.
+    pub reply: Option<Reply>,
+}
+
+impl Guest {
+    /// Returns a data plane over a registry.
+    pub fn new(
+        registry: Arc<Registry>,
+        tokens: Arc<TokenAuthority>,
+        precomputed: Precomputed,
+        hosts: HostRule,
+    ) -> Guest {
+        Guest {
+            registry,
+            tokens,
+            precomputed,
+            hosts,
+        }
+    }
+
+    /// Begins the turn of a request from `origin`. `None` is silence: no instance answers there, and
+    /// the connection ends without a byte.
+    pub fn turn<'a>(&'a self, origin: &'a Origin) -> Option<Turn<'a>> {
+        let entry = Arc::clone(self.registry.snapshot().at(origin)?);
+        let visit = Visit::new(entry, origin.family);
+        if let Some(denial @ Denial::Silence(_)) = visit.denial() {
+            log(&visit, origin, Verdict::Denied(denial), None);
+            return None;
+        }
+        Some(Turn {
+            guest: self,
+            origin,
+            visit,
+        })
+    }
+
+    /// Answers one request in one call. `None` is silence.
+    pub fn answer(
+        &self,
+        origin: &Origin,
+        request: RawRequest<'_>,
+        now: Moment,
+        nonce: [u8; 6],
+    ) -> Option<Reply> {
+        self.turn(origin)?.answer(request, now, nonce)
+    }
+
+    /// Decides about one request to an instance: for its sender, and for an operator who asks why.
+    pub fn decide(
+        &self,
+        visit: &Visit,
+        raw: RawRequest<'_>,
+        now: Moment,
+        nonce: [u8; 6],
+    ) -> Decision {
+        let mut decision = match (GuestRequest::read(raw, &self.hosts), visit.denial()) {
+            (Ok(request), _) => self.decide_readable(visit, &request, now, nonce),
+            // A denial of the gate's first half is the answer to any request, readable or not.
+            (Err(_), Some(denial)) => Decision::denied(denial, now, Connection::Close),
+            (Err(fault), None) => {
+                Decision::of(Verdict::Malformed(fault), reply::malformed(fault, now))
+            }
+        };
+        // The hop limit is on every reply to a PUT, denials included.
+        if let Some(reply) = &mut decision.reply {
+            reply.hop_limit = visit.hop_limit(raw.method);
+        }
+        decision
+    }
+
+    fn decide_readable(
+        &self,
+        visit: &Visit,
+        request: &GuestRequest<'_>,
+        now: Moment,
+        nonce: [u8; 6],
+    ) -> Decision {
+        let connection = request.connection;
+        match visit.admit(request, &self.tokens, now) {
+            Ok(Admission::Read(admitted)) => self.read(&admitted, request, now),
+            Ok(Admission::Issue(admitted)) => {
+                let token = gate::issue(&self.tokens, &admitted, now, nonce);
+                Decision::of(Verdict::Issued, reply::token(token, admitted.ttl(), now))
+            }
+            Ok(Admission::Methods(allow)) => {
+                Decision::of(Verdict::Methods, reply::methods(allow, now, connection))
+            }
+            Err(denial) => Decision::denied(denial, now, connection),
+        }
+    }
+
+    fn read(
+        &self,
+        admitted: &Admitted<'_, ReadTerms>,
+        request: &GuestRequest<'_>,
+        now: Moment,
+    ) -> Decision {
+        let (remaining, connection) = (admitted.remaining(), request.connection);
+        match tree::read(admitted, request.path, &self.precomputed, now) {
+            Some(content) => Decision::of(
+                Verdict::Read,
+                reply::content(content, remaining, now, connection),
+            ),
+            None => Decision::of(
+                Verdict::NotFound,
+                reply::not_found(remaining, now, connection),
+            ),
+        }
+    }
+}
+
+impl Turn<'_> {
+    /// Returns the hop limit of the answer to a request with this method, whatever the answer is;
+    /// `None` for the system's default.
+    ///
+    /// It is known before the body is read, because the parser may then write `100 Continue`.
+    pub fn hop_limit(&self, method: &str) -> Option<HopLimit> {
+        self.visit.hop_limit(method)
+    }
+
+    /// Answers the request. `None` is silence. `nonce` is random: it makes a token unique.
+    pub fn answer(&self, request: RawRequest<'_>, now: Moment, nonce: [u8; 6]) -> Option<Reply> {
+        let Decision { verdict, reply } = self.guest.decide(&self.visit, request, now, nonce);
+        log(&self.visit, self.origin, verdict, reply.as_ref());
+        reply
+    }
+}
+
+impl Decision {
+    fn of(verdict: Verdict, reply: Reply) -> Decision {
+        Decision {
+            verdict,
+            reply: Some(reply),
+        }
+    }
+
+    fn denied(denial: Denial, now: Moment, connection: Connection) -> Decision {
+        Decision {
+            verdict: Verdict::Denied(denial),
+            reply: reply::denial(denial, now, connection),
+        }
+    }
+}
+
+/// Logs the status and the verdict, never what the guest sent or got.
+fn log(visit: &Visit, origin: &Origin, verdict: Verdict, reply: Option<&Reply>) {
+    let status = reply.map(|reply| reply.status);
+    debug!(instance = %visit.instance_id(), ?origin, status, ?verdict, "guest request");
+}

@@ -1,0 +1,138 @@
+//! The loop that accepts connections, shared by all listening sockets.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tracing::{debug, warn};
+
+use super::drain::Drain;
+
+/// How long the same warning is not logged again.
+const WARN_AGAIN: Duration = Duration::from_secs(60);
+/// How many connections are accepted before other tasks get a turn. Otherwise one guest's storm of
+/// connections is accepted in long runs, and the answers to all others wait behind each run.
+pub(super) const TURN: usize = 8;
+/// How long to wait when the process is out of file descriptors.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A socket that accepts connections.
+pub(super) trait ListeningSocket {
+    /// What it accepts.
+    type Accepted;
+
+    /// Accepts one connection.
+    fn accept_one(&self) -> impl Future<Output = io::Result<Self::Accepted>> + Send;
+}
+
+impl ListeningSocket for TcpListener {
+    type Accepted = (TcpStream, SocketAddr);
+
+    async fn accept_one(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        self.accept().await
+    }
+}
+
+impl ListeningSocket for UnixListener {
+    type Accepted = UnixStream;
+
+    async fn accept_one(&self) -> io::Result<UnixStream> {
+        let (stream, _) = self.accept().await?;
+        Ok(stream)
+    }
+}
+
+/// Accepts connections until the drain ends or the task is aborted.
+///
+/// `admit` returns the task that serves a connection; `None` ends the connection. The next connection
+/// is accepted only after that. Nothing that a peer does ends this loop.
+pub(super) async fn accept<L, A, F>(listener: L, mut drain: Drain, admit: impl Fn(L::Accepted) -> A)
+where
+    L: ListeningSocket,
+    A: Future<Output = Option<F>>,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let (mut last_warning, mut accepted_in_turn): (Option<Instant>, usize) = (None, 0);
+    loop {
+        if accepted_in_turn == TURN {
+            accepted_in_turn = 0;
+            tokio::task::yield_now().await;
+        }
+        accepted_in_turn += 1;
+        let accepted = tokio::select! {
+            accepted = listener.accept_one() => accepted,
+            () = drain.ending() => return,
+        };
+        match accepted {
+            Ok(connection) => {
+                let admitted = tokio::select! {
+                    biased;
+                    admitted = admit(connection) => admitted,
+                    () = drain.ending() => return,
+                };
+                let Some(serving) = admitted else { continue };
+                let open = drain.open();
+                tokio::spawn(async move {
+                    serving.await;
+                    drop(open);
+                });
+            }
+            Err(reason) if is_out_of_descriptors(&reason) => {
+                // A guest can cause this at will, so it is not logged every time.
+                if last_warning.is_none_or(|last| last.elapsed() > WARN_AGAIN) {
+                    warn!(
+                        %reason,
+                        "cannot accept connections for now; raise LimitNOFILE or lower guest.connections"
+                    );
+                    last_warning = Some(Instant::now());
+                }
+                tokio::time::sleep(PAUSE).await;
+            }
+            // The peer, or its network, was gone before it was accepted.
+            Err(reason) if is_of_the_peer(&reason) => debug!(%reason, "accept failed"),
+            // The socket itself is gone: a guest can close those in a network namespace that it
+            // controls.
+            Err(reason) => {
+                warn!(%reason, "listening socket closed");
+                return;
+            }
+        }
+    }
+}
+
+/// Returns whether accept(2) reports an error of the new connection, not of the listening socket.
+fn is_of_the_peer(reason: &io::Error) -> bool {
+    let code = reason
+        .raw_os_error()
+        .map(rustix::io::Errno::from_raw_os_error);
+    use rustix::io::Errno;
+    matches!(
+        code,
+        Some(
+            Errno::CONNABORTED
+                | Errno::CONNRESET
+                | Errno::PROTO
+                | Errno::NOPROTOOPT
+                | Errno::OPNOTSUPP
+                | Errno::PERM
+                | Errno::NETDOWN
+                | Errno::NETUNREACH
+                | Errno::HOSTDOWN
+                | Errno::HOSTUNREACH
+                | Errno::NONET
+                | Errno::INTR
+        )
+    )
+}
+
+fn is_out_of_descriptors(reason: &io::Error) -> bool {
+    let code = reason
+        .raw_os_error()
+        .map(rustix::io::Errno::from_raw_os_error);
+    use rustix::io::Errno;
+    matches!(
+        code,
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
+    )
+}

@@ -1,0 +1,83 @@
+//! Converts between hyper's types and ours: request heads come in, replies go out. No rule is here.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::ext::ReasonPhrase;
+use hyper::http::request::Parts;
+use hyper::http::{HeaderName, HeaderValue, Version};
+use hyper::{Response, StatusCode};
+
+use crate::http::{Body, HttpVersion, RawRequest, Reply};
+
+/// Calls `answer` with a parsed head as a raw request.
+pub(super) fn with_raw_request<T>(
+    head: &Parts,
+    body: Body,
+    answer: impl FnOnce(RawRequest<'_>) -> T,
+) -> T {
+    let headers: Vec<(&str, &[u8])> = head
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_bytes()))
+        .collect();
+    // A path and an absolute target print as they were sent. Only the authority form differs.
+    let target = head.uri.to_string();
+    let version = match head.version {
+        Version::HTTP_10 => HttpVersion::Http10,
+        _ => HttpVersion::Http11,
+    };
+    answer(RawRequest {
+        method: head.method.as_str(),
+        target: &target,
+        version,
+        headers: &headers,
+        body,
+    })
+}
+
+/// Returns a reply as hyper writes it.
+pub(super) fn response(reply: Reply) -> Response<ReplyBody> {
+    let mut response = Response::new(ReplyBody(Full::new(reply.body)));
+    *response.status_mut() =
+        StatusCode::from_u16(reply.status).expect("replies have valid status codes");
+    if let Some(reason) = reply.reason {
+        response
+            .extensions_mut()
+            .insert(ReasonPhrase::from_static(reason.as_bytes()));
+    }
+    for (name, value) in reply.headers {
+        let name: HeaderName = name.parse().expect("reply header names are constants");
+        let value = HeaderValue::try_from(value.as_ref())
+            .expect("reply header values are dates, numbers and constants");
+        response.headers_mut().append(name, value);
+    }
+    response
+}
+
+/// A body that hyper does not recognize as empty. For an empty body hyper would move Content-Length
+/// behind all other headers, and their order is part of the answer.
+pub(super) struct ReplyBody(Full<Bytes>);
+
+impl hyper::body::Body for ReplyBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.0).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        false
+    }
+
+    fn size_hint(&self) -> hyper::body::SizeHint {
+        self.0.size_hint()
+    }
+}

@@ -1,0 +1,429 @@
+//! A Unix socket for local callers: opened, guarded, served.
+//!
+//! The socket file of a daemon that is gone is replaced, that of a running one never is: a lock file
+//! beside it tells them apart, and the kernel releases the lock with the process. The kernel reports
+//! which user calls (SO_PEERCRED): root, the daemon's own user and the users that the configuration
+//! names are answered, all others are refused.
+//!
+//! Callers are local and trusted but still bounded: in number, in size, in the time that a head and a
+//! body take, and in the time of a whole connection. So a client that does not read its answer cannot
+//! block the others for long.
+
+use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{
+    FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper::body::Incoming;
+use hyper::http::request::Parts;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::FlockOperation;
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinHandle;
+use tracing::{debug, warn};
+
+use super::accept;
+use super::drain::{Drain, DrainControl};
+use super::http1::{ConnectionEnd, HttpServer};
+use super::limits::ENDING;
+
+/// How many callers are served at once.
+const MAX_SERVED: usize = 16;
+/// How many callers may be connected at once, including those that wait for their turn. More wait in
+/// the kernel's queue.
+const MAX_CALLERS: usize = 256;
+/// How many callers may be refused at once.
+const MAX_REFUSED: usize = 4;
+/// How many refused users are remembered, so that each is logged once.
+const MAX_LOGGED_USERS: usize = 64;
+/// How long a request's head may take, counted from the connection's start or from the last answer.
+const HEAD_TIME: Duration = Duration::from_secs(10);
+/// How long a body may take.
+const BODY_TIME: Duration = Duration::from_secs(30);
+/// The most bytes of a body: a directory of a thousand large documents.
+pub const MAX_BODY_BYTES: usize = 16 << 20;
+/// How long a connection may last, its answers included. An export of thousands of instances takes far
+/// less. Together with the ending it is shorter than the time that a command waits for its turn, so
+/// clients that read nothing make no waiting command give up.
+pub(crate) const CALLER_TIMES: ConnectionTimes = ConnectionTimes {
+    connection: Duration::from_secs(60),
+    ending: ENDING,
+};
+
+/// What answers the callers of a Unix socket.
+pub trait UnixService: Send + Sync {
+    /// Answers one request of a user that may call.
+    fn answer(
+        self: Arc<Self>,
+        uid: Option<u32>,
+        head: Parts,
+        body: Bytes,
+    ) -> Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>;
+
+    /// Refuses a request of a user that may not call.
+    fn refuse(&self, uid: Option<u32>) -> Response<Full<Bytes>>;
+
+    /// Refuses a request whose body has more than `max_bytes`.
+    fn refuse_body(&self, max_bytes: usize) -> Response<Full<Bytes>>;
+}
+
+/// The socket, open and not yet served.
+pub struct UnixSocket {
+    listener: UnixListener,
+    file: SocketFile,
+    users: BTreeSet<u32>,
+}
+
+/// The file of the socket. It is removed when this is dropped.
+struct SocketFile {
+    path: PathBuf,
+    /// Which file it was: another one may be there by now.
+    inode: u64,
+    /// Held as long as the daemon runs.
+    _lock: File,
+}
+
+/// How long a caller may be served.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ConnectionTimes {
+    /// Then the connection ends with the answer that is under way.
+    pub(crate) connection: Duration,
+    /// Then that answer is cut off too.
+    pub(crate) ending: Duration,
+}
+
+/// The socket, served.
+pub struct UnixServer {
+    drain: DrainControl,
+    accepting: JoinHandle<()>,
+}
+
+/// What the connections of one socket share.
+struct Callers {
+    service: Arc<dyn UnixService>,
+    users: BTreeSet<u32>,
+    times: ConnectionTimes,
+    callers: Arc<Semaphore>,
+    refused: Arc<Semaphore>,
+    served: Semaphore,
+    logged_users: Mutex<BTreeSet<Option<u32>>>,
+}
+
+/// Whether a user may call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Access {
+    Granted,
+    Refused,
+}
+
+impl UnixSocket {
+    /// Opens the socket for root, for this process's user, and for `users`.
+    pub fn open(path: &Path, users: &[u32]) -> io::Result<UnixSocket> {
+        // 1. The lock. It is never removed: two processes that wait for it must wait for the same file.
+        let mut lock_path = path.as_os_str().to_owned();
+        lock_path.push(".lock");
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&lock_path)?;
+        rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|reason| {
+            match reason {
+                rustix::io::Errno::WOULDBLOCK => {
+                    io::Error::new(io::ErrorKind::AddrInUse, "another imdsd serves it")
+                }
+                other => other.into(),
+            }
+        })?;
+
+        // 2. A socket that is there now belongs to a process that ended.
+        match std::fs::symlink_metadata(path) {
+            Ok(metadata) if metadata.file_type().is_socket() => std::fs::remove_file(path)?,
+            Ok(_) => {
+                return Err(io::Error::other("the path exists and is not a socket"));
+            }
+            Err(reason) if reason.kind() == io::ErrorKind::NotFound => {}
+            Err(reason) => return Err(reason),
+        }
+
+        // 3. The socket. No client can connect before it listens, and by then it has its mode. If other
+        //    users may call, the file mode lets every user connect, and the user that the kernel
+        //    reports decides.
+        let socket = socket2::Socket::new(
+            socket2::Domain::UNIX,
+            socket2::Type::STREAM.nonblocking().cloexec(),
+            None,
+        )?;
+        socket.bind(&socket2::SockAddr::unix(path)?)?;
+        let mode = if users.is_empty() { 0o600 } else { 0o666 };
+        std::fs::set_permissions(path, Permissions::from_mode(mode))?;
+        let inode = std::fs::symlink_metadata(path)?.ino();
+        let file = SocketFile {
+            path: path.to_path_buf(),
+            inode,
+            _lock: lock,
+        };
+        socket.listen(128)?;
+        let listener = UnixListener::from_std(std::os::unix::net::UnixListener::from(
+            std::os::fd::OwnedFd::from(socket),
+        ))?;
+        let own = [0, rustix::process::geteuid().as_raw()];
+        Ok(UnixSocket {
+            listener,
+            file,
+            users: own.into_iter().chain(users.iter().copied()).collect(),
+        })
+    }
+
+    /// Answers callers from now on.
+    pub fn serve(self, service: Arc<dyn UnixService>) -> UnixServer {
+        self.serve_for(service, CALLER_TIMES)
+    }
+
+    pub(crate) fn serve_for(
+        self,
+        service: Arc<dyn UnixService>,
+        times: ConnectionTimes,
+    ) -> UnixServer {
+        let drain = DrainControl::new();
+        let callers = Arc::new(Callers {
+            service,
+            users: self.users,
+            times,
+            callers: Arc::new(Semaphore::new(MAX_CALLERS)),
+            refused: Arc::new(Semaphore::new(MAX_REFUSED)),
+            served: Semaphore::new(MAX_SERVED),
+            logged_users: Mutex::default(),
+        });
+        let (listener, file, accept_drain) = (self.listener, self.file, drain.drain());
+        let accepting = tokio::spawn(async move {
+            let serve_drain = accept_drain.clone();
+            let admit = |stream| Arc::clone(&callers).admit(stream, serve_drain.clone());
+            accept::accept(listener, accept_drain, admit).await;
+            // The next daemon can have the name now, while the last answers are still under way.
+            drop(file);
+        });
+        UnixServer { drain, accepting }
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let now = std::fs::symlink_metadata(&self.path);
+        if now.is_ok_and(|metadata| metadata.ino() == self.inode) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl UnixServer {
+    /// Removes the socket. Answers that are under way may finish.
+    pub async fn end(self) {
+        self.drain.end();
+        let ended = async {
+            let _ = self.accepting.await;
+            self.drain.ended().await;
+        };
+        let _ = tokio::time::timeout(ENDING, ended).await;
+    }
+}
+
+impl Callers {
+    /// Returns the task that serves a caller, once there is room for it. A caller that may call waits
+    /// for room, and those after it wait in the kernel's queue: no command is lost. Refused callers
+    /// have their own few places, so they never delay a command.
+    async fn admit(
+        self: Arc<Callers>,
+        stream: UnixStream,
+        drain: Drain,
+    ) -> Option<impl Future<Output = ()> + Send + 'static> {
+        // A caller that the kernel does not identify is refused.
+        let uid = stream.peer_cred().map(|peer| peer.uid()).ok();
+        let access = self.access(uid);
+        let place = match access {
+            Access::Granted => Arc::clone(&self.callers).acquire_owned().await.ok()?,
+            Access::Refused => Arc::clone(&self.refused).try_acquire_owned().ok()?,
+        };
+        Some(self.serve_in_turn(stream, uid, access, place, drain))
+    }
+
+    fn access(&self, uid: Option<u32>) -> Access {
+        if uid.is_some_and(|uid| self.users.contains(&uid)) {
+            return Access::Granted;
+        }
+        // Any user can connect as often as they like, so each one is logged for the operator once.
+        let mut logged = self.logged_users.lock();
+        match logged.len() < MAX_LOGGED_USERS && logged.insert(uid) {
+            true => warn!(?uid, "admin: refused a user that is not in admin.users"),
+            false => debug!(?uid, "admin: refused"),
+        }
+        Access::Refused
+    }
+
+    async fn serve_in_turn(
+        self: Arc<Callers>,
+        stream: UnixStream,
+        uid: Option<u32>,
+        access: Access,
+        place: OwnedSemaphorePermit,
+        drain: Drain,
+    ) {
+        let turn = match access {
+            Access::Granted => self.served.acquire().await.ok(),
+            Access::Refused => None,
+        };
+        // A command that has given up has reported that its request was not done. So it must not be
+        // done now.
+        match is_disconnected(&stream) {
+            false => self.serve(stream, uid, access, drain).await,
+            true => debug!(?uid, "admin: client disconnected while queued"),
+        }
+        drop((turn, place));
+    }
+
+    /// Serves one caller's connection to its end.
+    async fn serve(&self, stream: UnixStream, uid: Option<u32>, access: Access, mut drain: Drain) {
+        let handler = service_fn(|request: Request<Incoming>| async move {
+            match access {
+                Access::Granted => answer(&self.service, uid, request).await,
+                Access::Refused => Ok(self.service.refuse(uid)),
+            }
+        });
+        let server = HttpServer::new(HEAD_TIME, self.times.connection, self.times.ending);
+        match server
+            .serve(TokioIo::new(stream), handler, drain.ending())
+            .await
+        {
+            ConnectionEnd::Closed => {}
+            ConnectionEnd::Failed(reason) => debug!(%reason, "admin: connection ended"),
+            ConnectionEnd::CutOff => debug!("admin: the client did not read its answer"),
+        }
+    }
+}
+
+/// Returns whether the client has closed the connection, and not only its sending side. What it sent
+/// stays unread.
+fn is_disconnected(stream: &UnixStream) -> bool {
+    let mut polled = [PollFd::new(stream, PollFlags::empty())];
+    let ready = rustix::event::poll(&mut polled, Some(&Timespec::default()));
+    ready.is_ok() && polled[0].revents().contains(PollFlags::HUP)
+}
+
+async fn answer(
+    service: &Arc<dyn UnixService>,
+    uid: Option<u32>,
+    request: Request<Incoming>,
+) -> io::Result<Response<Full<Bytes>>> {
+    let (head, body) = request.into_parts();
+    let collected = Limited::new(body, MAX_BODY_BYTES).collect();
+    match tokio::time::timeout(BODY_TIME, collected).await {
+        Ok(Ok(body)) => Ok(Arc::clone(service).answer(uid, head, body.to_bytes()).await),
+        Ok(Err(reason)) if reason.is::<LengthLimitError>() => {
+            Ok(service.refuse_body(MAX_BODY_BYTES))
+        }
+        // Broken, or too late.
+        Ok(Err(_)) | Err(_) => Err(io::Error::other("the request body did not arrive")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run<T>(work: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap()
+            .block_on(work)
+    }
+
+    #[test]
+    fn the_socket_of_a_dead_daemon_is_replaced_but_not_that_of_a_running_one() {
+        run(async {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("admin.sock");
+            let first = UnixSocket::open(&path, &[]).unwrap();
+            assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+            let refused = UnixSocket::open(&path, &[]).err().unwrap();
+            assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+            assert!(path.exists(), "a refused start removes nothing");
+            drop(first);
+            assert!(!path.exists(), "it is removed at a normal exit");
+            // As after a kill: the file is there, and no process holds the lock.
+            drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+            assert!(path.exists());
+            let _second = UnixSocket::open(&path, &[1000]).unwrap();
+            assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o666);
+        });
+    }
+
+    #[test]
+    fn a_closed_connection_differs_from_one_whose_client_has_sent_everything_and_waits() {
+        use std::io::{Read as _, Write as _};
+        run(async {
+            for (shut, closes, has_closed) in [
+                (false, false, false),
+                (true, false, false),
+                (false, true, true),
+            ] {
+                let (ours, mut theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+                ours.set_nonblocking(true).unwrap();
+                theirs.write_all(b"GET").unwrap();
+                if shut {
+                    theirs.shutdown(std::net::Shutdown::Write).unwrap();
+                }
+                let theirs = (!closes).then_some(theirs);
+                let ours = UnixStream::from_std(ours).unwrap();
+                assert_eq!(
+                    is_disconnected(&ours),
+                    has_closed,
+                    "shut {shut}, closes {closes}"
+                );
+                let mut sent = [0; 8];
+                assert_eq!(
+                    ours.into_std().unwrap().read(&mut sent).unwrap(),
+                    3,
+                    "no byte is lost"
+                );
+                drop(theirs);
+            }
+        });
+    }
+
+    #[test]
+    fn a_path_that_is_not_a_socket_is_not_replaced() {
+        run(async {
+            let directory = tempfile::tempdir().unwrap();
+            for (name, make) in [("file", false), ("directory", true)] {
+                let path = directory.path().join(name);
+                match make {
+                    true => std::fs::create_dir(&path).unwrap(),
+                    false => std::fs::write(&path, "precious").unwrap(),
+                }
+                let refused = UnixSocket::open(&path, &[]).err().unwrap().to_string();
+                assert_eq!(refused, "the path exists and is not a socket");
+                assert!(path.exists());
+            }
+            assert!(UnixSocket::open(&directory.path().join("nowhere/admin.sock"), &[]).is_err());
+            assert!(
+                UnixSocket::open(&directory.path().join("a".repeat(120)), &[]).is_err(),
+                "108 bytes are the limit (unix(7))"
+            );
+        });
+    }
+}
