@@ -247,7 +247,7 @@ fn a_removed_address_is_restored_as_soon_as_the_kernel_reports_it() {
     });
     let at = || {
         let line = loop {
-            let line = monitor.next(PATIENCE).expect("the kernel tells of it");
+            let line = monitor.next(PATIENCE).expect("the kernel reports it");
             if line.contains(" tap1 ") {
                 break line;
             }
@@ -339,7 +339,9 @@ fn two_interfaces_that_swap_names_swap_instances_and_nothing_is_left_behind() {
     }
     // Then to a name that no instance has.
     lab.sh(HOST, "ip link set tap1 name lost");
-    eventually("the lost one is nobody's", || count_on(&lab, "lost") == 0);
+    eventually("the renamed interface has nothing left", || {
+        count_on(&lab, "lost") == 0
+    });
     imdsd.terminate();
     assert_eq!(count_on(&lab, "tap2"), 0);
     assert!(!imdsd.directory.path().join("run/host.json").exists());
@@ -624,11 +626,11 @@ fn a_namespace_with_two_names_and_the_hosts_own_namespace_are_not_served() {
     let attached = [(1, "pod1"), (2, "pod2"), (3, "pod3"), (4, "home")]
         .map(|(number, name)| open(instance(number, json!([{ "NetworkNamespace": name }]))));
     let mut imdsd = Imdsd::spawn(&lab, MANAGE, &attached);
-    for line in ["'home': it is the host's own", "are one and the same"] {
+    for part in ["'home': it is the host's own", "are one and the same"] {
         imdsd.wait_for(|line| {
             line["message"]
                 .as_str()
-                .is_some_and(|text| text.contains(line))
+                .is_some_and(|text| text.contains(part))
         });
     }
     let (both, single, host) = (lab.sockets("pod1"), lab.sockets("pod3"), lab.sockets(HOST));
@@ -746,12 +748,13 @@ fn an_interface_that_receives_packets_of_another_instances_guest_is_not_served()
     });
 
     lab.sh(HOST, "ip link set tap1 master br0");
-    let line =
+    let lines =
         [(); 2].map(|()| imdsd.wait_for(|line| line["level"] == "ERROR")["message"].to_string());
     assert!(
-        line.iter()
+        lines
+            .iter()
             .all(|line| line.contains("'br0'") && line.contains("'tap1'")),
-        "{line:?}"
+        "{lines:?}"
     );
     assert_eq!(
         guest
