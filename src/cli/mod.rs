@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::Checked;
+use crate::daemon::documents::CheckedConfig;
 use crate::guest::gate;
 use crate::host::guests::{self, GuestAttachment};
 use crate::instance::{Instance, InstanceId};
@@ -82,8 +82,8 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Returns the attachments of these instances to the host's network. The gate decides for which address
-/// families an instance has listeners; one without any has no guest.
+/// Returns the attachments of these instances to the host's network. The gate decides for which
+/// address families an instance has listeners; an instance without any has no guest.
 fn host_attachments(instances: &[Instance]) -> Vec<GuestAttachment<'_>> {
     let of_instance = |instance| {
         let mut families = Family::ALL.to_vec();
@@ -104,7 +104,7 @@ struct Registered {
     account_unread: Option<String>,
 }
 
-fn registered(checked: Checked) -> Registered {
+fn registered(checked: CheckedConfig) -> Registered {
     let documents = checked
         .instances
         .into_iter()

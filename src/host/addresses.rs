@@ -189,7 +189,7 @@ impl InterfaceAddresses {
             let is_kept = match outcome {
                 AddOutcome::Added => true,
                 AddOutcome::Exists => {
-                    // Only whoever added it may remove it: an unusable address is left alone and reported.
+                    // Only the program that added it may remove it: an unusable address is left alone and reported.
                     if let Some(fault) = entry.unusable_fault(&unusable) {
                         faults.entry(entry.interface.clone()).or_insert(fault);
                     }

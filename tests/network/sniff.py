@@ -1,7 +1,7 @@
 """Prints every TCP segment that comes in or goes out on an interface, a line of JSON each, until it is stopped.
 
 `hops` is the TTL or hop limit that the packet carries there; `payload` has one character for each byte. `direction` is `in` for
-frames to this interface's own MAC address, `out` for its own frames, and `past` for frames that are for somebody else.
+frames to this interface's own MAC address, `out` for its own frames, and `past` for frames to another address.
 """
 import inside
 import json
