@@ -8,9 +8,7 @@ use clap::Args;
 
 use super::{Registered, registered};
 use crate::config::{self, InterfaceSettings};
-use crate::control::AccessKeys;
-use crate::daemon::{self, IdentitySource};
-use crate::guest::tree;
+use crate::daemon::{self, IdentitySource, documents};
 use crate::host::examine::{self, Addresses, HostsOwn, Service, examine};
 use crate::instance::Instance;
 
@@ -35,7 +33,7 @@ pub struct Arguments {
 }
 
 pub fn run(arguments: Arguments) -> ExitCode {
-    let checked = match config::check(&arguments.config, AccessKeys::faults, tree::faults) {
+    let checked = match documents::check(&arguments.config) {
         Ok(checked) => checked,
         Err(faults) => {
             faults.iter().for_each(|fault| eprintln!("{fault}"));

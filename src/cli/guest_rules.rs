@@ -7,9 +7,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{Registered, registered};
-use crate::config;
-use crate::control::AccessKeys;
-use crate::guest::tree;
+use crate::daemon::documents;
 use crate::host::guest_rules::{self, MetadataAddresses, Way};
 use crate::host::guests;
 use crate::host::netlink::{self, Links};
@@ -54,7 +52,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
 }
 
 fn script(arguments: Arguments) -> Result<String, Vec<String>> {
-    let checked = config::check(&arguments.config, AccessKeys::faults, tree::faults)
+    let checked = documents::check(&arguments.config)
         .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let interfaces = checked.config.interfaces.clone().unwrap_or_default();
     let addresses = MetadataAddresses {

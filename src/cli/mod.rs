@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::Checked;
+use crate::daemon::documents::CheckedConfig;
 use crate::instance::{Instance, InstanceId};
 use crate::registry::file::{self, StoredInstances};
 
@@ -90,7 +90,7 @@ struct Registered {
     account_unread: Option<String>,
 }
 
-fn registered(checked: Checked) -> Registered {
+fn registered(checked: CheckedConfig) -> Registered {
     let documents = checked
         .instances
         .into_iter()

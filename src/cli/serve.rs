@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::config::{self, Config, LogFormat, LogLevel};
 use crate::control::AccessKeys;
-use crate::daemon::{Daemon, StartError};
+use crate::daemon::{Daemon, StartError, documents};
 use crate::document;
 use crate::document::aemm;
 use crate::fault::Fault;
@@ -139,7 +139,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
 /// The configuration, the documents, and what is odd about them.
 fn settings(arguments: &Arguments) -> Result<(Config, Vec<Instance>, Vec<String>), Vec<Fault>> {
     if let Some(file) = &arguments.config {
-        let checked = config::check(file, AccessKeys::faults, tree::faults)?;
+        let checked = documents::check(file)?;
         let warnings = checked.warnings.iter().map(ToString::to_string).collect();
         return Ok((checked.config, checked.instances, warnings));
     }

@@ -4,10 +4,10 @@
 //! {"Version": 1, "AccessKeyId": "…", "SecretAccessKey": "…", "SessionToken": "…", "Expiration": "2026-05-01T12:00:00Z"}
 //! ```
 //!
-//! `SessionToken` and `Expiration` may be missing. The program is run as it is named: no shell, no search in PATH,
-//! nothing of the daemon's environment, nothing on its standard input. Its time and its output are bounded; when either
-//! is used up, it is killed with every process of its group. What it prints goes to no log, but for the beginning of its
-//! standard error when it fails.
+//! `SessionToken` and `Expiration` are optional. The program runs without a shell, without a search
+//! in PATH, without the daemon's environment and with an empty standard input. Its run time and its
+//! output are limited; at either limit it is killed with every process of its group. Its output is
+//! not logged, except for the beginning of its standard error when it fails.
 
 use std::io;
 use std::process::Stdio;
@@ -19,19 +19,23 @@ use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::process::{Child, Command};
 use zeroize::Zeroizing;
 
-use super::{FetchError, Fetched, RoleSession, printable};
+use super::fetch::{FetchError, FetchedCredentials, log_excerpt, parse_expiration};
+use super::session::RoleSession;
 use crate::instance::ProcessSource;
 use crate::secret::Secret;
 
-/// How long a program may run unless the source says otherwise.
-const TIMEOUT: Duration = Duration::from_secs(10);
-/// The most it may print, in bytes.
+/// The default run time of a program.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The largest output, in bytes.
 const MAX_OUTPUT_BYTES: usize = 64 * 1024;
-/// How much of its standard error is kept for the operator; the rest is read and dropped.
-const MAX_ERROR: usize = 1024;
+/// How many bytes of its standard error are kept for the operator. The rest is read and dropped.
+const MAX_ERROR_BYTES: usize = 1024;
 
-/// Runs the program and reads what it prints.
-pub async fn fetch(source: &ProcessSource, session: &RoleSession) -> Result<Fetched, FetchError> {
+/// Runs the program and reads the credentials that it prints.
+pub async fn fetch(
+    source: &ProcessSource,
+    session: &RoleSession,
+) -> Result<FetchedCredentials, FetchError> {
     let Some((program, arguments)) = source
         .command
         .split_first()
@@ -41,7 +45,7 @@ pub async fn fetch(source: &ProcessSource, session: &RoleSession) -> Result<Fetc
             "a command begins with the absolute path of a program",
         ));
     };
-    // Arguments are not told: a secret may stand in them.
+    // Errors do not contain the arguments: they may contain a secret.
     let unavailable = |what: String| FetchError::unavailable(format!("{program}: {what}"));
     let mut command = Command::new(program);
     command
@@ -62,11 +66,11 @@ pub async fn fetch(source: &ProcessSource, session: &RoleSession) -> Result<Fetc
         .kill_on_drop(true);
     let mut child = command
         .spawn()
-        .map_err(|reason| unavailable(format!("can't be run: {reason}")))?;
+        .map_err(|reason| unavailable(format!("cannot be run: {reason}")))?;
 
-    let timeout = source
-        .timeout_seconds
-        .map_or(TIMEOUT, |seconds| Duration::from_secs(seconds.into()));
+    let timeout = source.timeout_seconds.map_or(DEFAULT_TIMEOUT, |seconds| {
+        Duration::from_secs(seconds.into())
+    });
     let (stdout, stderr, status) = match tokio::time::timeout(timeout, run(&mut child)).await {
         Ok(outcome) => outcome.map_err(|reason| unavailable(reason.to_string()))?,
         Err(_) => {
@@ -77,34 +81,38 @@ pub async fn fetch(source: &ProcessSource, session: &RoleSession) -> Result<Fetc
         }
     };
     if !status.success() {
-        let said = printable(&String::from_utf8_lossy(&stderr));
-        return Err(unavailable(format!("{status}; it said: {said:?}")));
+        let excerpt = log_excerpt(&String::from_utf8_lossy(&stderr));
+        return Err(unavailable(format!(
+            "{status}; standard error: {excerpt:?}"
+        )));
     }
-    read(&stdout).map_err(|what| unavailable(format!("its output {what}")))
+    parse(&stdout).map_err(|what| unavailable(format!("its output {what}")))
 }
 
-/// Both outputs to their ends, then the status.
+/// Reads both outputs to their ends, then waits for the exit status.
 async fn run(
     child: &mut Child,
 ) -> io::Result<(Zeroizing<Vec<u8>>, Vec<u8>, std::process::ExitStatus)> {
-    let group = Group::of(child);
+    let group = ProcessGroup::of(child);
     let stdout = child.stdout.take().expect("stdout is piped");
     let stderr = child.stderr.take().expect("stderr is piped");
-    // Only then is it waited for: until that, its process id, and with it the group's, can't become another's.
-    let (stdout, stderr) = tokio::try_join!(all_of(stdout), beginning_of(stderr))?;
+    // The child is waited for only after its outputs have ended. Until then its process id, which
+    // is also the group's, cannot be reused.
+    let (stdout, stderr) = tokio::try_join!(read_all(stdout), read_beginning(stderr))?;
     let status = child.wait().await?;
-    // What it left behind goes with it. While some of the group are there their number is not given to others, and where
-    // none is, it is not given again in the moment since.
+    // Kills the processes that it left behind. While the group has members, the kernel does not
+    // reuse its id. If it has none, the id is not reused within this moment.
     drop(group);
     Ok((stdout, stderr, status))
 }
 
-/// Kills the process group of a program when it is done with, or given up.
-struct Group(Option<Pid>);
+/// A process group that is killed on drop: when the program has ended, and when the fetch is
+/// abandoned.
+struct ProcessGroup(Option<Pid>);
 
-impl Group {
-    fn of(child: &Child) -> Group {
-        Group(
+impl ProcessGroup {
+    fn of(child: &Child) -> ProcessGroup {
+        ProcessGroup(
             child
                 .id()
                 .and_then(|id| i32::try_from(id).ok())
@@ -113,7 +121,7 @@ impl Group {
     }
 }
 
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
             let _ = kill_process_group(group, Signal::KILL);
@@ -121,8 +129,9 @@ impl Drop for Group {
     }
 }
 
-async fn all_of(output: impl AsyncRead + Unpin) -> io::Result<Zeroizing<Vec<u8>>> {
-    // With its whole capacity from the start: a buffer that grows leaves copies behind.
+async fn read_all(output: impl AsyncRead + Unpin) -> io::Result<Zeroizing<Vec<u8>>> {
+    // The buffer has its whole capacity from the start: a growing buffer would leave copies of
+    // secrets in memory.
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_OUTPUT_BYTES + 1));
     output
         .take(MAX_OUTPUT_BYTES as u64 + 1)
@@ -136,7 +145,7 @@ async fn all_of(output: impl AsyncRead + Unpin) -> io::Result<Zeroizing<Vec<u8>>
     Ok(bytes)
 }
 
-async fn beginning_of(mut output: impl AsyncRead + Unpin) -> io::Result<Vec<u8>> {
+async fn read_beginning(mut output: impl AsyncRead + Unpin) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut buffer = [0; 1024];
     loop {
@@ -144,13 +153,13 @@ async fn beginning_of(mut output: impl AsyncRead + Unpin) -> io::Result<Vec<u8>>
         if length == 0 {
             return Ok(bytes);
         }
-        let room = MAX_ERROR - bytes.len();
+        let room = MAX_ERROR_BYTES - bytes.len();
         bytes.extend_from_slice(&buffer[..length.min(room)]);
     }
 }
 
-/// Reads the contract. What is wrong is said without a word of the output.
-fn read(output: &[u8]) -> Result<Fetched, String> {
+/// Parses the output. Errors contain nothing of the output, because it may contain secrets.
+fn parse(output: &[u8]) -> Result<FetchedCredentials, String> {
     let output: Value = serde_json::from_slice(output).map_err(|error| {
         format!(
             "is not JSON (line {}, column {})",
@@ -167,16 +176,17 @@ fn read(output: &[u8]) -> Result<Fetched, String> {
         Some(_) => Err(format!("has {field} that is not a string")),
     };
     let required = |field: &str| {
-        let found = text(field)?.filter(|text| !text.is_empty());
-        found.ok_or_else(|| format!("has no {field}"))
+        let value = text(field)?.filter(|text| !text.is_empty());
+        value.ok_or_else(|| format!("has no {field}"))
     };
     let expiration = match text("Expiration")? {
-        Some(expiration) => {
-            Some(super::end(expiration).ok_or("has an Expiration that is not a time by RFC 3339")?)
-        }
+        Some(expiration) => Some(
+            parse_expiration(expiration)
+                .ok_or("has an Expiration that is not a time by RFC 3339")?,
+        ),
         None => None,
     };
-    Ok(Fetched {
+    Ok(FetchedCredentials {
         access_key_id: required("AccessKeyId")?.to_string(),
         secret_access_key: Secret::new(required("SecretAccessKey")?),
         session_token: Secret::new(text("SessionToken")?.unwrap_or_default()),
@@ -189,10 +199,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_contract_is_version_1_of_credential_process() {
+    fn output_of_credential_process_version_1_is_parsed() {
         let full = r#"{"Version":1,"AccessKeyId":"A","SecretAccessKey":"hunter2","SessionToken":"t",
                        "Expiration":"2026-05-01T12:00:00+02:00","AccountId":"1"}"#;
-        let fetched = read(full.as_bytes()).unwrap();
+        let fetched = parse(full.as_bytes()).unwrap();
         assert_eq!(
             (
                 fetched.access_key_id.as_str(),
@@ -209,7 +219,7 @@ mod tests {
             r#"{"Version":1,"AccessKeyId":"A","SecretAccessKey":"hunter2"}"#,
             r#"{"Version":1,"AccessKeyId":"A","SecretAccessKey":"hunter2","SessionToken":null,"Expiration":null}"#,
         ] {
-            let fetched = read(short.as_bytes()).unwrap();
+            let fetched = parse(short.as_bytes()).unwrap();
             assert_eq!(
                 (fetched.session_token.expose(), fetched.expiration),
                 ("", None)
@@ -218,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_refused_without_quoting_it() {
+    fn other_output_is_refused_and_not_quoted() {
         for (output, what) in [
             ("", "is not JSON"),
             ("hunter2", "is not JSON"),
@@ -273,10 +283,10 @@ mod tests {
                 "has an Expiration",
             ),
         ] {
-            let told = read(output.as_bytes()).unwrap_err();
+            let error = parse(output.as_bytes()).unwrap_err();
             assert!(
-                told.starts_with(what) && !told.contains("hunter2"),
-                "{output}: {told}"
+                error.starts_with(what) && !error.contains("hunter2"),
+                "{output}: {error}"
             );
         }
     }

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{error, info};
 
 use crate::config::Config;
-use crate::credentials::{Refresher, Sources, SystemClock, Wanted, WebIdentityRequest};
+use crate::credentials::{RefreshTarget, Refresher, Sources, SystemClock, WebIdentityRequest};
 use crate::guest::{Precomputed, gate};
 use crate::identity::{Identity, IdentityError, WebIdentityClaims};
 use crate::origin::Family;
@@ -253,7 +253,7 @@ async fn run(
 }
 
 /// The credentials that guests could read.
-fn all_wanted(snapshot: &Snapshot) -> Vec<Wanted> {
+fn all_wanted(snapshot: &Snapshot) -> Vec<RefreshTarget> {
     let wanted = snapshot.entries().filter_map(|entry| {
         let instance = &entry.instance;
         // Nobody reads for an instance that does not run. A disabled endpoint may be enabled again, and read at once.
@@ -266,7 +266,7 @@ fn all_wanted(snapshot: &Snapshot) -> Vec<Wanted> {
             .role
             .clone()
             .filter(|_| !deliveries.is_empty())?;
-        Some(Wanted {
+        Some(RefreshTarget {
             instance: instance.instance_id.clone(),
             launch_epoch: entry.launch_epoch,
             account: instance.owner_id().to_string(),

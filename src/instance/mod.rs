@@ -15,6 +15,7 @@
 mod absent;
 pub mod attachment;
 mod block_device;
+pub mod claims;
 pub mod defaults;
 pub mod delivery;
 pub mod ec2_json;
@@ -29,10 +30,7 @@ mod role;
 mod state;
 pub mod tags;
 
-pub use attachment::{
-    Attachment, BridgePort, ClaimKey, ClaimMode, SourceAddress, interface_name_fault,
-    namespace_path,
-};
+pub use attachment::{Attachment, BridgePort, SourceAddress, interface_name_fault, namespace_path};
 pub use block_device::{BlockDevice, EbsVolume};
 pub use defaults::{ImdsSupport, MetadataDefaults};
 pub use delivery::RoleDelivery;

@@ -1,6 +1,7 @@
-//! Role credentials from real sources: programs, an STS of bytes, an STS behind TLS, and moto's.
+//! Role credentials from real sources: programs, an STS that sends prepared bytes, an STS with TLS,
+//! and moto's.
 //!
-//! Nothing here leaves loopback.
+//! All traffic stays on loopback.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -78,7 +79,7 @@ fn web_identity_source(endpoint: &str) -> WebIdentitySource {
     }
 }
 
-/// A file with the host's access key, and a session token if there is one.
+/// Writes a file with the host's access key and an optional session token.
 fn write_key(path: &Path, session_token: Option<&str>) {
     let (id, secret) = support::ACCESS_KEY;
     let mut text =

@@ -1,4 +1,4 @@
-//! moto's STS: a server that others wrote.
+//! The STS of moto, a server by other authors.
 
 use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpStream};
@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use imdsd::clock::Moment;
 use imdsd::config::demo_instance;
 use imdsd::credentials::{
-    Cache, Clock, Credentials, Reading, Refresher, Sources, Wanted, WebIdentityRequest,
+    Cache, Clock, CredentialStatus, Credentials, RefreshTarget, Refresher, Sources,
+    WebIdentityRequest,
 };
 use imdsd::guest::gate::{KeyMaterial, KeyRing, TokenAuthority};
 use imdsd::guest::request::HostRule;
@@ -25,7 +26,7 @@ use imdsd::registry::{Entry, Registry};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
-use super::support::{PATIENCE, free_port, python, skip};
+use super::support::{PATIENCE, free_port, python};
 use super::{assume_role_source, role, web_identity_source, write_key};
 
 struct Moto {
@@ -46,7 +47,7 @@ impl Moto {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        // Python needs its time to begin, and a busy machine gives it little.
+        // Python starts slowly on a busy machine.
         let deadline = Instant::now() + 9 * PATIENCE;
         while TcpStream::connect_timeout(&address, PATIENCE).is_err() {
             let status = child.try_wait().unwrap();
@@ -67,11 +68,12 @@ impl Drop for Moto {
     }
 }
 
-/// The system's clock, so many seconds ahead. Who sleeps wakes when that comes to be.
+/// The system's clock, advanced by a number of seconds. Advancing it further ends the sleeps that
+/// are due.
 #[derive(Clone, Default)]
-struct Ahead(Arc<AtomicI64>);
+struct AdvancedClock(Arc<AtomicI64>);
 
-impl Clock for Ahead {
+impl Clock for AdvancedClock {
     fn now(&self) -> Timestamp {
         Timestamp::now() + SignedDuration::from_secs(self.0.load(Ordering::Relaxed))
     }
@@ -91,14 +93,15 @@ impl Clock for Ahead {
     }
 }
 
-/// A guest of both instances that reads their credentials again and again, through the whole data plane.
+/// The guests of both instances, which read their credentials in a loop through the whole data
+/// plane.
 struct Reader {
     stop: Arc<AtomicBool>,
     thread: std::thread::JoinHandle<(usize, usize, usize)>,
 }
 
 impl Reader {
-    fn start(registry: Arc<Registry>, cache: Cache, clock: Ahead) -> Reader {
+    fn start(registry: Arc<Registry>, cache: Cache, clock: AdvancedClock) -> Reader {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
@@ -170,33 +173,32 @@ impl Reader {
         Reader { stop, thread }
     }
 
-    /// Reads, failed reads, and different access keys.
+    /// Returns the numbers of reads, of failed reads, and of different access keys.
     fn stop(self) -> (usize, usize, usize) {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap()
     }
 }
 
-async fn until<T>(mut happened: impl FnMut() -> Option<T>) -> T {
+async fn until<T>(mut condition: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + 3 * PATIENCE;
     loop {
-        if let Some(what) = happened() {
-            return what;
+        if let Some(value) = condition() {
+            return value;
         }
-        assert!(Instant::now() < deadline, "it did not happen");
+        assert!(Instant::now() < deadline, "the condition does not hold");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
-/// Two instances, one for each call of STS; each gets two sessions; then the STS goes away.
+/// Two instances, one for each STS action, with two sessions each. Then the STS stops.
 #[tokio::test]
-async fn sessions_from_moto_differ_are_renewed_and_outlive_it_until_they_expire() {
+#[ignore = "needs moto in .venv; tests/all runs it"]
+async fn sessions_from_moto_differ_and_are_renewed_and_stay_valid_without_it_until_they_expire() {
     let program = python()
         .map(|python| python.with_file_name("moto_server"))
-        .filter(|program| program.exists());
-    let Some(program) = program else {
-        return skip("moto's STS", "no moto_server in .venv; run tests/all");
-    };
+        .filter(|program| program.exists())
+        .expect("this test needs moto_server in .venv, which tests/all makes");
     let directory = tempfile::tempdir().unwrap();
     let mut moto = Moto::start(program, directory.path());
     let endpoint = format!("http://{}", moto.address);
@@ -222,15 +224,15 @@ async fn sessions_from_moto_differ_are_renewed_and_outlive_it_until_they_expire(
         instance.metadata_options.http_tokens = HttpTokens::Optional;
         registry.register(instance, Timestamp::now()).await.unwrap();
     }
-    let wanted = |entry: &Arc<Entry>| Wanted {
+    let target = |entry: &Arc<Entry>| RefreshTarget {
         instance: entry.instance.instance_id.clone(),
         launch_epoch: entry.launch_epoch,
         account: entry.instance.owner_id().to_string(),
         role: entry.instance.imds.role.clone().unwrap(),
         deliveries: vec![RoleDelivery::V1, RoleDelivery::V2],
     };
-    let all: Vec<Wanted> = registry.snapshot().entries().map(wanted).collect();
-    let (cache, clock) = (Cache::new(), Ahead::default());
+    let all: Vec<RefreshTarget> = registry.snapshot().entries().map(target).collect();
+    let (cache, clock) = (Cache::new(), AdvancedClock::default());
     let mint = Arc::new(|request: &WebIdentityRequest| {
         format!("e30.{}.c2ln", request.delivery.as_str().replace('.', "A"))
     });
@@ -241,13 +243,13 @@ async fn sessions_from_moto_differ_are_renewed_and_outlive_it_until_they_expire(
         Arc::new(clock.clone()),
         receiver,
     );
-    let readings = |now: Timestamp| -> Option<Vec<Reading>> {
-        let both = |wanted: &Wanted| {
+    let statuses = |now: Timestamp| -> Option<Vec<CredentialStatus>> {
+        let both = |target: &RefreshTarget| {
             [RoleDelivery::V1, RoleDelivery::V2].map(|delivery| {
                 cache.read(
-                    &wanted.instance,
-                    wanted.launch_epoch,
-                    &wanted.role,
+                    &target.instance,
+                    target.launch_epoch,
+                    &target.role,
                     delivery,
                     now,
                 )
@@ -256,11 +258,11 @@ async fn sessions_from_moto_differ_are_renewed_and_outlive_it_until_they_expire(
         all.iter().flat_map(both).collect()
     };
     let credentials = |now: Timestamp| -> Option<Vec<Arc<Credentials>>> {
-        let success = |reading| match reading {
-            Reading::Success { credentials, .. } => Some(credentials),
-            Reading::Failure { .. } => None,
+        let success = |status| match status {
+            CredentialStatus::Success { credentials, .. } => Some(credentials),
+            CredentialStatus::Failure { .. } => None,
         };
-        readings(now)?.into_iter().map(success).collect()
+        statuses(now)?.into_iter().map(success).collect()
     };
     let first = until(|| credentials(clock.now())).await;
     let mut ids: Vec<_> = first
@@ -271,22 +273,22 @@ async fn sessions_from_moto_differ_are_renewed_and_outlive_it_until_they_expire(
     ids.dedup();
     assert_eq!(ids.len(), 4, "{first:?}");
     for credentials in &first {
-        let life = credentials.expiration.duration_since(clock.now()).as_secs();
-        assert!((800..=901).contains(&life), "{life}");
+        let validity = credentials.expiration.duration_since(clock.now()).as_secs();
+        assert!((800..=901).contains(&validity), "{validity}");
         assert!(
             !credentials.session_token.expose().is_empty()
                 && !credentials.secret_access_key.expose().is_empty()
         );
     }
 
-    // From here on a guest reads without a pause, with and without a token.
+    // From here on the guests read without a pause, with and without a token.
     let reader = Reader::start(registry, cache.clone(), clock.clone());
 
-    // A busy machine may have let moto's very first answers take too long; from here on it is awake.
+    // On a busy machine moto's first answers may have been too late. Those failures do not count.
     let failed = || refresher.counters().failed.load(Ordering::Relaxed);
     let failed_before = failed();
 
-    // 2. Half their life later they are renewed. moto goes by its own clock, so that the new ones live half as long.
+    // 2. After half their validity they are renewed. moto uses its own clock, so the new ones are valid for half as long.
     clock.0.store(460, Ordering::Relaxed);
     let second = until(|| {
         let now = credentials(clock.now())?;
@@ -304,7 +306,7 @@ async fn sessions_from_moto_differ_are_renewed_and_outlive_it_until_they_expire(
         (0, 8)
     );
 
-    // 3. moto is gone: what it gave goes on.
+    // 3. moto stops: its credentials stay in service.
     moto.child.kill().unwrap();
     moto.child.wait().unwrap();
     clock.0.store(460 + 230, Ordering::Relaxed);
@@ -333,15 +335,15 @@ async fn sessions_from_moto_differ_are_renewed_and_outlive_it_until_they_expire(
         "two sessions of two instances, before and after the renewal"
     );
 
-    // 4. Until it expires.
+    // 4. They expire.
     let last = second
         .iter()
         .map(|credentials| credentials.expiration)
         .max()
         .unwrap();
-    for reading in readings(last).unwrap() {
-        let Reading::Failure { code, message, .. } = reading else {
-            panic!("{reading:?}")
+    for status in statuses(last).unwrap() {
+        let CredentialStatus::Failure { code, message, .. } = status else {
+            panic!("{status:?}")
         };
         assert_eq!(code, "InternalError");
         assert!(!message.contains("127.0.0.1"), "{message}");

@@ -1,9 +1,9 @@
-//! Programs that print credentials: by the contract, against it, and without end.
+//! Programs that print credentials: valid output, invalid output, and too much of it.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use imdsd::credentials::{FailureKind, FetchError, Fetched, process};
+use imdsd::credentials::{FailureKind, FetchError, FetchedCredentials, process};
 use imdsd::instance::{CredentialSource, RoleDelivery};
 
 use super::{process_source, session, support};
@@ -11,7 +11,7 @@ use super::{process_source, session, support};
 const GOOD: &str =
     r#"{"Version":1,"AccessKeyId":"ASIA1","SecretAccessKey":"hunter2","SessionToken":"hunter3"}"#;
 
-async fn run(command: &[&str], timeout_seconds: u32) -> Result<Fetched, FetchError> {
+async fn run(command: &[&str], timeout_seconds: u32) -> Result<FetchedCredentials, FetchError> {
     let CredentialSource::Process(source) = process_source(command, timeout_seconds) else {
         unreachable!()
     };
@@ -23,9 +23,9 @@ async fn run(command: &[&str], timeout_seconds: u32) -> Result<Fetched, FetchErr
 }
 
 #[tokio::test]
-async fn a_program_that_keeps_to_the_contract_gives_credentials() {
-    let silent = format!("head -c 300000 /dev/zero >&2; echo '{GOOD}'");
-    for command in [vec!["/bin/echo", GOOD], vec!["/bin/sh", "-c", &silent]] {
+async fn a_program_with_valid_output_returns_credentials() {
+    let noisy = format!("head -c 300000 /dev/zero >&2; echo '{GOOD}'");
+    for command in [vec!["/bin/echo", GOOD], vec!["/bin/sh", "-c", &noisy]] {
         let fetched = run(&command, 10).await.unwrap();
         assert_eq!(
             (
@@ -39,7 +39,7 @@ async fn a_program_that_keeps_to_the_contract_gives_credentials() {
 }
 
 #[tokio::test]
-async fn a_program_that_does_not_gives_none_and_its_output_is_not_repeated() {
+async fn a_program_with_invalid_output_is_a_failure_and_its_output_is_not_quoted() {
     let bad_exit = format!("echo '{GOOD}'; echo oh no >&2; exit 3");
     let long_error = "echo $0 >&2; head -c 5000 /dev/zero | tr '\\0' x >&2; exit 1";
     let version_2 = GOOD.replace("\"Version\":1", "\"Version\":2");
@@ -61,14 +61,17 @@ async fn a_program_that_does_not_gives_none_and_its_output_is_not_repeated() {
             &["/bin/true"],
             "/bin/true: its output is not JSON (line 1, column 0)",
         ),
-        (&["/bin/false"], "/bin/false: exit status: 1; it said: \"\""),
+        (
+            &["/bin/false"],
+            "/bin/false: exit status: 1; standard error: \"\"",
+        ),
         (
             &["/bin/sh", "-c", &bad_exit],
-            "/bin/sh: exit status: 3; it said: \"oh no\"",
+            "/bin/sh: exit status: 3; standard error: \"oh no\"",
         ),
         (
             &["/bin/sh", "-c", "kill -9 $$"],
-            "/bin/sh: signal: 9 (SIGKILL); it said: \"\"",
+            "/bin/sh: signal: 9 (SIGKILL); standard error: \"\"",
         ),
         (
             &["/bin/sh", "-c", "yes hunter2"],
@@ -78,14 +81,14 @@ async fn a_program_that_does_not_gives_none_and_its_output_is_not_repeated() {
             &["/bin/sh", "-c", "sleep 1000"],
             "/bin/sh: did not end within 1 s and was killed",
         ),
-        // It has ended, but not what it left running with its output.
+        // The program has ended, but its background process still has the output open.
         (
             &["/bin/sh", "-c", &background],
             "/bin/sh: did not end within 1 s and was killed",
         ),
         (
             &["/nonexistent/program", "hunter2"],
-            "/nonexistent/program: can't be run: No such file or directory",
+            "/nonexistent/program: cannot be run: No such file or directory",
         ),
         (
             &["echo", GOOD],
@@ -93,11 +96,18 @@ async fn a_program_that_does_not_gives_none_and_its_output_is_not_repeated() {
         ),
         (&[], "a command begins with the absolute path of a program"),
     ];
-    for (command, told) in rows {
-        let timeout = if told.contains("within 1 s") { 1 } else { 60 };
+    for (command, expected) in rows {
+        let timeout = if expected.contains("within 1 s") {
+            1
+        } else {
+            60
+        };
         let error = run(command, timeout).await.unwrap_err();
         assert_eq!(error.kind, FailureKind::Unavailable);
-        assert!(error.to_string().starts_with(told), "{command:?}: {error}");
+        assert!(
+            error.to_string().starts_with(expected),
+            "{command:?}: {error}"
+        );
         assert!(!error.to_string().contains("hunter"), "{error}");
     }
     let error = run(&["/bin/sh", "-c", long_error, "start"], 10)
@@ -105,14 +115,14 @@ async fn a_program_that_does_not_gives_none_and_its_output_is_not_repeated() {
         .unwrap_err()
         .to_string();
     assert!(
-        error.contains("it said: \"start xxx") && error.len() < 300,
+        error.contains("standard error: \"start xxx") && error.len() < 300,
         "{error}"
     );
 }
 
-/// The very characters that a shell would read.
+/// The arguments contain the characters that a shell interprets.
 #[tokio::test]
-async fn no_shell_reads_the_command() {
+async fn the_command_is_not_interpreted_by_a_shell() {
     let directory = tempfile::tempdir().unwrap();
     let mark = directory.path().join("mark");
     let id = format!(
@@ -131,8 +141,8 @@ async fn no_shell_reads_the_command() {
 }
 
 #[tokio::test]
-async fn a_program_gets_no_more_than_it_needs() {
-    // Of the shell itself, before it changes any: what it was started with.
+async fn a_program_gets_a_minimal_environment() {
+    // /proc/PID/environ of the shell: its environment at the start, before it changes any of it.
     let script = r#"printf '{"Version":1,"AccessKeyId":"%s","SecretAccessKey":"%s"}' \
         "$(tr '\0' ' ' < /proc/$$/environ)" "$(pwd) $(readlink /proc/$$/fd/0)""#;
     let fetched = run(&["/bin/sh", "-c", script], 10).await.unwrap();
@@ -154,7 +164,7 @@ async fn a_program_gets_no_more_than_it_needs() {
     assert_eq!(fetched.secret_access_key.expose(), "/ /dev/null");
 }
 
-/// Waits until nothing runs under a process id.
+/// Waits until no process has this id.
 fn wait_until_gone(pid: &str) {
     let deadline = Instant::now() + support::PATIENCE;
     while Instant::now() < deadline {
@@ -163,11 +173,11 @@ fn wait_until_gone(pid: &str) {
             _ => return,
         }
     }
-    panic!("{pid} is still there");
+    panic!("process {pid} still runs");
 }
 
 #[tokio::test]
-async fn time_up_or_not_wanted_any_more_a_program_ends_with_all_that_it_started() {
+async fn after_a_timeout_or_an_abandoned_fetch_a_program_and_its_children_are_killed() {
     let directory = tempfile::tempdir().unwrap();
     let pids = directory.path().join("pids");
     let script = format!(
@@ -197,9 +207,9 @@ async fn time_up_or_not_wanted_any_more_a_program_ends_with_all_that_it_started(
     }
 }
 
-/// One survivor for each fetch would be very many in a year.
+/// One remaining process for each fetch would add up over a year.
 #[tokio::test]
-async fn a_program_that_succeeds_leaves_nothing_behind_in_its_group() {
+async fn after_a_success_no_process_of_the_group_remains() {
     let directory = tempfile::tempdir().unwrap();
     let left = directory.path().join("left");
     let script = format!(

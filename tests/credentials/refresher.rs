@@ -1,4 +1,4 @@
-//! The refresher over programs: what reaches a guest's read, and what reaches the log.
+//! The refresher with programs as sources: what a guest reads, and what is logged.
 
 use std::io;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use imdsd::credentials::{
-    Cache, Reading, Refresher, Sources, SystemClock, Wanted, WebIdentityRequest,
+    Cache, CredentialStatus, RefreshTarget, Refresher, Sources, SystemClock, WebIdentityRequest,
 };
 use imdsd::instance::{CredentialSource, RoleDelivery};
 use jiff::Timestamp;
@@ -16,12 +16,12 @@ use tokio::sync::watch;
 use super::support::PATIENCE;
 use super::{instance, process_source, role};
 
-fn wanted(source: CredentialSource) -> Wanted {
+fn target(source: CredentialSource) -> RefreshTarget {
     let (account, deliveries) = (
         "123456789012".to_string(),
         vec![RoleDelivery::V1, RoleDelivery::V2],
     );
-    Wanted {
+    RefreshTarget {
         instance: instance(),
         launch_epoch: 7,
         account,
@@ -32,14 +32,14 @@ fn wanted(source: CredentialSource) -> Wanted {
 
 fn sources() -> Arc<Sources> {
     Arc::new(Sources {
-        mint: Arc::new(|_: &WebIdentityRequest| unreachable!("nobody asks for a web identity")),
+        mint: Arc::new(|_: &WebIdentityRequest| unreachable!("no source needs a web identity")),
     })
 }
 
-async fn until(happened: impl Fn() -> bool) {
+async fn until(condition: impl Fn() -> bool) {
     let deadline = Instant::now() + PATIENCE;
-    while !happened() {
-        assert!(Instant::now() < deadline, "it did not happen");
+    while !condition() {
+        assert!(Instant::now() < deadline, "the condition does not hold");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -58,9 +58,10 @@ impl io::Write for Log {
     }
 }
 
-/// Works, works no more, works again: the guest's reads, the counters, and one line of the log for each change.
+/// A program that works, fails and works again: the guest's reads, the counters, and one log line
+/// for each change.
 #[tokio::test]
-async fn a_failing_program_is_logged_once_counted_and_never_quoted() {
+async fn a_failing_program_is_logged_once_and_counted_and_its_output_is_not_quoted() {
     let directory = tempfile::tempdir().unwrap();
     let switch = directory.path().join("fails");
     let script = format!(
@@ -70,7 +71,7 @@ async fn a_failing_program_is_logged_once_counted_and_never_quoted() {
          \"Expiration\":\"%s\"}}' $IMDSD_ROLE_DELIVERY $end",
         switch.display()
     );
-    let wanted = wanted(process_source(&["/bin/sh", "-c", &script], 30));
+    let target = target(process_source(&["/bin/sh", "-c", &script], 30));
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt()
@@ -78,35 +79,35 @@ async fn a_failing_program_is_logged_once_counted_and_never_quoted() {
         .with_max_level(tracing::Level::TRACE)
         .with_writer(move || writer.clone())
         .finish();
-    // The tasks run on this thread, so that this is their subscriber too.
+    // The tasks run on this thread, so they use this subscriber.
     let guard = tracing::subscriber::set_default(subscriber);
-    let (_send, receiver) = watch::channel(vec![wanted.clone()]);
+    let (_send, receiver) = watch::channel(vec![target.clone()]);
     let cache = Cache::new();
     let refresher = Refresher::start(cache.clone(), sources(), Arc::new(SystemClock), receiver);
     let read = |delivery| {
-        let reading = cache.read(&instance(), 7, &wanted.role, delivery, Timestamp::now())?;
-        Some(match reading {
-            Reading::Success { credentials, .. } => credentials.access_key_id.clone(),
-            Reading::Failure { code, message, .. } => format!("{code} {message}"),
+        let status = cache.read(&instance(), 7, &target.role, delivery, Timestamp::now())?;
+        Some(match status {
+            CredentialStatus::Success { credentials, .. } => credentials.access_key_id.clone(),
+            CredentialStatus::Failure { code, message, .. } => format!("{code} {message}"),
         })
     };
-    let says = |delivery, what: &str| read(delivery).is_some_and(|told| told.starts_with(what));
-    until(|| says(RoleDelivery::V1, "V1.0") && says(RoleDelivery::V2, "V2.0")).await;
+    let reads = |delivery, text: &str| read(delivery).is_some_and(|read| read.starts_with(text));
+    until(|| reads(RoleDelivery::V1, "V1.0") && reads(RoleDelivery::V2, "V2.0")).await;
     std::fs::write(&switch, "").unwrap();
-    until(|| says(RoleDelivery::V1, "InternalError") && says(RoleDelivery::V2, "InternalError"))
+    until(|| reads(RoleDelivery::V1, "InternalError") && reads(RoleDelivery::V2, "InternalError"))
         .await;
     let counters = refresher.counters();
     until(|| counters.failed.load(Ordering::Relaxed) >= 4).await;
-    // The operator is told with the next try.
+    // The log line comes with the next attempt.
     let lines = |what: &str| String::from_utf8_lossy(&log.0.lock()).matches(what).count();
     until(|| lines("no valid role credentials") == 2).await;
-    let told = read(RoleDelivery::V2).unwrap();
+    let message = read(RoleDelivery::V2).unwrap();
     let host = ["hunter", "/bin", "out of order", "exit"]
         .iter()
-        .find(|word| told.contains(**word));
-    assert_eq!(host, None, "{told}");
+        .find(|word| message.contains(**word));
+    assert_eq!(host, None, "{message}");
     std::fs::remove_file(&switch).unwrap();
-    until(|| says(RoleDelivery::V1, "V1.0") && says(RoleDelivery::V2, "V2.0")).await;
+    until(|| reads(RoleDelivery::V1, "V1.0") && reads(RoleDelivery::V2, "V2.0")).await;
     assert!(counters.fetched.load(Ordering::Relaxed) >= 4);
     refresher.stop().await;
     drop(guard);
@@ -115,23 +116,24 @@ async fn a_failing_program_is_logged_once_counted_and_never_quoted() {
     assert!(!log.contains("hunter"), "{log}");
     for delivery in ["1.0", "2.0"] {
         let of_delivery = |line: &&str| line.contains(&format!("delivery=\"{delivery}\""));
-        let told: Vec<_> = log
+        let lines: Vec<_> = log
             .lines()
             .filter(of_delivery)
             .filter(|line| !line.contains("DEBUG"))
             .collect();
-        let empty = told
+        let empty = lines
             .iter()
             .filter(|line| line.contains("no valid role credentials"))
             .count();
-        let again = told
+        let renewed = lines
             .iter()
-            .filter(|line| line.contains("fetched again"))
+            .filter(|line| line.contains("renewed after failures"))
             .count();
-        assert!(empty == 1 && again == 1 && told.len() <= 3, "{log}");
+        assert!(empty == 1 && renewed == 1 && lines.len() <= 3, "{log}");
         assert!(
-            told.iter()
-                .any(|line| line.contains("it said: \"out of order\"")),
+            lines
+                .iter()
+                .any(|line| line.contains("standard error: \"out of order\"")),
             "{log}"
         );
     }

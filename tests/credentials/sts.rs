@@ -1,4 +1,4 @@
-//! An STS of bytes: what is asked, to the letter, and every answer that is none.
+//! An STS that sends prepared bytes: the exact requests, and the responses that are failures.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 
 use hyper::HeaderMap;
 use hyper::header::{HeaderName, HeaderValue};
-use imdsd::credentials::{FailureKind, FetchError, Fetched, Mint, WebIdentityRequest, sts};
+use imdsd::credentials::{
+    FailureKind, FetchError, FetchedCredentials, Mint, WebIdentityRequest, sts,
+};
 use imdsd::instance::{AssumeRoleSource, CredentialSource, RoleDelivery, WebIdentitySource};
 use imdsd::secret::Secret;
 use imdsd::sigv4::{AccessKey, HttpRequest, Regions, Scope, verify};
@@ -19,7 +21,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::{ServerConfig, crypto::ring};
 
-use super::support::{ACCESS_KEY, INSTANCE, PATIENCE, skip};
+use super::support::{ACCESS_KEY, INSTANCE, PATIENCE};
 use super::{ROLE_ARN, assume_role_source, session, web_identity_source, write_key};
 
 const ASSUMED: &str = "<AssumeRoleResponse><AssumeRoleResult><Credentials><AccessKeyId>ASIA1</AccessKeyId>\
@@ -33,8 +35,8 @@ fn ok(body: &str) -> String {
     )
 }
 
-/// Answers connections with the bytes of `answer`, and hands out what came in.
-fn serve(answer: String) -> (SocketAddr, Receiver<Request>) {
+/// Answers each connection with the bytes of `answer`, and returns the requests.
+fn serve(answer: String) -> (SocketAddr, Receiver<StsRequest>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let (send, requests) = channel();
@@ -42,7 +44,7 @@ fn serve(answer: String) -> (SocketAddr, Receiver<Request>) {
         for stream in listener.incoming() {
             let mut stream = stream.unwrap();
             stream.set_read_timeout(Some(PATIENCE)).unwrap();
-            let Some(request) = Request::read(&mut stream) else {
+            let Some(request) = StsRequest::read(&mut stream) else {
                 continue;
             };
             let _ = stream.write_all(answer.as_bytes());
@@ -56,14 +58,14 @@ fn serve(answer: String) -> (SocketAddr, Receiver<Request>) {
 }
 
 #[derive(Debug)]
-struct Request {
+struct StsRequest {
     line: String,
     headers: HeaderMap,
     body: String,
 }
 
-impl Request {
-    fn read(stream: &mut TcpStream) -> Option<Request> {
+impl StsRequest {
+    fn read(stream: &mut TcpStream) -> Option<StsRequest> {
         let mut raw = Vec::new();
         loop {
             let mut buffer = [0; 4096];
@@ -85,7 +87,7 @@ impl Request {
                 );
             }
             if body.len().to_string() == headers["content-length"].to_str().unwrap() {
-                return Some(Request {
+                return Some(StsRequest {
                     line: line.to_string(),
                     headers,
                     body: body.to_string(),
@@ -95,7 +97,10 @@ impl Request {
     }
 }
 
-async fn assume(source: &AssumeRoleSource, delivery: RoleDelivery) -> Result<Fetched, FetchError> {
+async fn assume(
+    source: &AssumeRoleSource,
+    delivery: RoleDelivery,
+) -> Result<FetchedCredentials, FetchError> {
     let session = session(CredentialSource::AssumeRole(source.clone()), delivery);
     sts::assume_role(source, &session, Timestamp::now()).await
 }
@@ -103,7 +108,7 @@ async fn assume(source: &AssumeRoleSource, delivery: RoleDelivery) -> Result<Fet
 async fn assume_with_token(
     source: &WebIdentitySource,
     mint: Arc<Mint>,
-) -> Result<Fetched, FetchError> {
+) -> Result<FetchedCredentials, FetchError> {
     let session = session(
         CredentialSource::AssumeRoleWithWebIdentity(source.clone()),
         RoleDelivery::V1,
@@ -112,7 +117,7 @@ async fn assume_with_token(
 }
 
 #[tokio::test]
-async fn assume_role_is_signed_and_says_the_instance_and_the_delivery() {
+async fn assume_role_is_signed_and_contains_the_instance_and_the_delivery() {
     let directory = tempfile::tempdir().unwrap();
     let role_arn = "arn%3Aaws%3Aiam%3A%3A123456789012%3Arole%2Fbackup";
     for (token, path, external_id) in [
@@ -150,7 +155,7 @@ async fn assume_role_is_signed_and_says_the_instance_and_the_delivery() {
             );
             assert_eq!(request.headers["host"], address.to_string());
 
-            // By the verifier of the control endpoint.
+            // The verifier of the control endpoint accepts the signature.
             let key = AccessKey {
                 access_key_id: ACCESS_KEY.0.to_string(),
                 secret_access_key: Secret::new(ACCESS_KEY.1),
@@ -246,7 +251,7 @@ async fn a_web_identity_is_sent_unsigned() {
 }
 
 #[tokio::test]
-async fn whatever_an_endpoint_says_it_is_credentials_or_a_failure() {
+async fn every_response_is_credentials_or_a_failure() {
     use FailureKind::{Refused, Unavailable};
     let chunked = format!(
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n{ASSUMED}\r\n0\r\n\r\n",
@@ -293,10 +298,10 @@ async fn whatever_an_endpoint_says_it_is_credentials_or_a_failure() {
             "HTTP/1.1 307 x\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n".into(),
             Err((Unavailable, "307")),
         ),
-        (ok("<html>"), Err((Unavailable, "not the XML of STS"))),
+        (ok("<html>"), Err((Unavailable, "not XML of STS"))),
         (
             ok("\u{0}\u{1}"),
-            Err((Unavailable, "the credentials are not whole")),
+            Err((Unavailable, "the credentials are incomplete")),
         ),
         (
             "SSH-2.0-OpenSSH_9.2\r\n".to_string(),
@@ -315,18 +320,18 @@ async fn whatever_an_endpoint_says_it_is_credentials_or_a_failure() {
         match (outcome, expected) {
             (Ok(fetched), Ok(())) => assert_eq!(fetched.access_key_id, "ASIA1"),
             (Err(error), Err((kind, what))) => {
-                let told = error.to_string();
+                let message = error.to_string();
                 assert!(
-                    error.kind == kind && told.contains(what) && !told.contains("the.jwt"),
+                    error.kind == kind && message.contains(what) && !message.contains("the.jwt"),
                     "{head}: {error:?}"
                 );
             }
             (outcome, expected) => panic!("{head}: {outcome:?} instead of {expected:?}"),
         }
     }
-    let nobody = web_identity_source("http://127.0.0.1:1");
+    let closed_port = web_identity_source("http://127.0.0.1:1");
     let error = assume_with_token(
-        &nobody,
+        &closed_port,
         Arc::new(|_: &WebIdentityRequest| "the.jwt".to_string()),
     )
     .await
@@ -335,17 +340,20 @@ async fn whatever_an_endpoint_says_it_is_credentials_or_a_failure() {
         error.kind == Unavailable && error.to_string().contains("refused"),
         "{error}"
     );
-    let error = assume_with_token(&nobody, Arc::new(|_: &WebIdentityRequest| String::new()))
-        .await
-        .unwrap_err();
+    let error = assume_with_token(
+        &closed_port,
+        Arc::new(|_: &WebIdentityRequest| String::new()),
+    )
+    .await
+    .unwrap_err();
     assert_eq!(
         (error.kind, error.to_string().as_str()),
-        (Unavailable, "no web identity could be minted")
+        (Unavailable, "cannot mint a web identity token")
     );
 }
 
 #[tokio::test]
-async fn an_endpoint_that_never_answers_is_left() {
+async fn a_call_to_an_endpoint_that_never_answers_ends() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let source = web_identity_source(&format!("http://{}", listener.local_addr().unwrap()));
     let began = Instant::now();
@@ -370,7 +378,7 @@ fn openssl(directory: &Path, arguments: &str) {
         .args(arguments.split_whitespace())
         .current_dir(directory)
         .output()
-        .unwrap();
+        .expect("this test needs openssl in PATH");
     assert!(
         output.status.success(),
         "{}",
@@ -379,11 +387,9 @@ fn openssl(directory: &Path, arguments: &str) {
 }
 
 #[tokio::test]
-async fn behind_tls_an_endpoint_must_be_who_it_says() {
-    if Command::new("openssl").arg("version").output().is_err() {
-        return skip("STS over TLS", "no openssl to make certificates with");
-    }
-    // 1. Two authorities, and a certificate by the first.
+#[ignore = "needs openssl; tests/all runs it"]
+async fn a_tls_endpoint_must_have_a_trusted_certificate_for_its_name() {
+    // 1. Two authorities, and a certificate that the first one signed.
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     let key = "-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes";
@@ -403,7 +409,7 @@ async fn behind_tls_an_endpoint_must_be_who_it_says() {
         "x509 -req -in leaf.csr -CA ours.pem -CAkey ours.key -CAcreateserial -out leaf.pem -days 1 -extfile leaf.ext",
     );
 
-    // 2. An STS behind it.
+    // 2. An STS with that certificate.
     let chain = CertificateDer::pem_file_iter(path("leaf.pem"))
         .unwrap()
         .map(Result::unwrap)
@@ -433,9 +439,9 @@ async fn behind_tls_an_endpoint_must_be_who_it_says() {
         }
     });
 
-    // 3. Only with that authority, and under that name.
+    // 3. It is accepted only with that authority and under that name.
     std::fs::write(path("empty.pem"), "").unwrap();
-    for (url, ca_file, told) in [
+    for (url, ca_file, expected) in [
         (
             format!("https://127.0.0.1:{port}"),
             Some("ours.pem"),
@@ -459,7 +465,7 @@ async fn behind_tls_an_endpoint_must_be_who_it_says() {
         (
             format!("https://127.0.0.1:{port}"),
             Some("empty.pem"),
-            Err("there is no certificate in it"),
+            Err("it contains no certificate"),
         ),
         (
             format!("https://127.0.0.1:{port}"),
@@ -481,30 +487,32 @@ async fn behind_tls_an_endpoint_must_be_who_it_says() {
             Arc::new(|_: &WebIdentityRequest| "the.jwt".to_string()),
         )
         .await;
-        match (outcome, told) {
+        match (outcome, expected) {
             (Ok(_), Ok(())) => {}
             (Err(error), Err(what)) => assert!(
                 error.to_string().contains(what),
                 "{url} {ca_file:?}: {error}"
             ),
-            (outcome, told) => panic!("{url} {ca_file:?}: {outcome:?} instead of {told:?}"),
+            (outcome, expected) => {
+                panic!("{url} {ca_file:?}: {outcome:?} instead of {expected:?}")
+            }
         }
     }
     serving.abort();
 }
 
-/// hyper passes over interim answers; a flood of them must not keep the daemon from its guests.
+/// hyper skips interim responses (1xx). A flood of them must not keep the daemon busy.
 #[tokio::test]
-async fn an_endless_run_of_interim_answers_ends_soon() {
+async fn endless_interim_responses_are_a_failure() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let server = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        // An answer before the request would be refused for that alone.
+        // A response before the request would be refused for another reason.
         stream.read_exact(&mut [0; 16]).unwrap();
         let interim = b"HTTP/1.1 100 Continue\r\n\r\n".repeat(100);
         let mut sent = 0;
-        // Until the other side has had enough, and not for ever.
+        // Until the client closes the connection, and not forever.
         while sent < 64 << 20 && stream.write_all(&interim).is_ok() {
             sent += interim.len();
         }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::category::{Category, Child, Focus, Kind, directory, each};
 use crate::clock::iso_seconds;
-use crate::credentials::{Credentials, Reading};
+use crate::credentials::{CredentialStatus, Credentials};
 use crate::guest::gate;
 use crate::instance::ec2_json::ec2_json;
 use crate::instance::{CredentialSource, Role, RoleDelivery, StaticCredentials, StaticSource};
@@ -190,12 +190,12 @@ fn of_source(focus: Focus<'_>, role: &Role) -> Option<(String, Timestamp)> {
         focus.now.wall,
     )?;
     Some(match reading {
-        Reading::Failure {
+        CredentialStatus::Failure {
             code,
             message,
             updated,
         } => (failure(code, message, updated), updated),
-        Reading::Success {
+        CredentialStatus::Success {
             credentials,
             updated,
         } => {
