@@ -1,7 +1,7 @@
 //! Attachments: how a guest is connected to its instance. The host recognizes a guest by where its
 //! packets come in, never by what it sends.
 //!
-//! An [`Attachment`] belongs to one instance. `claims` decides whether two of them conflict.
+//! An [`Attachment`] belongs to one instance. [`claims`](crate::instance::claims) decides whether two of them conflict.
 
 use std::fmt;
 use std::net::IpAddr;

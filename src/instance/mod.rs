@@ -8,7 +8,8 @@
 //! | `role` | the IAM role and the source of its credentials |
 //! | [`delivery`] | whether role credentials are read with a session token |
 //! | [`options`], [`defaults`] | metadata options and the account's defaults |
-//! | [`attachment`] | how the guest is connected, and which attachments conflict |
+//! | [`attachment`] | how the guest is connected |
+//! | [`claims`] | which instance claims which attachment, and which attachments conflict |
 //! | [`events`] | spot interruptions, maintenance, overrides, and the timeline that schedules them |
 //! | [`identity_document`], [`ec2_json`] | the identity document and EC2's JSON style |
 

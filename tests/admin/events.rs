@@ -176,7 +176,7 @@ fn events_are_for_one_for_those_with_a_tag_or_for_all() {
         &daemon,
         &["event", "set", "meta-data/placement", "x", "--all"],
     )
-    .refused(1, &["it is a directory"]);
+    .refused(1, &["this is a directory"]);
     imdsd(
         &daemon,
         &[
