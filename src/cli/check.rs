@@ -6,10 +6,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Registered, registered};
+use super::{Registered, host_attachments, registered};
 use crate::config::{self, InterfaceSettings};
 use crate::daemon::{self, IdentitySource, documents};
-use crate::host::examine::{self, Addresses, HostsOwn, Service, examine};
+use crate::host::examine::{self, AddressOwner, HostMetadata, MetadataService, examine};
 use crate::instance::Instance;
 
 #[derive(Args)]
@@ -80,7 +80,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         .iter()
         .for_each(|reason| eprintln!("warning: {reason}"));
     let told_as = if arguments.host {
-        "not looked at"
+        "not checked"
     } else {
         "warning"
     };
@@ -100,38 +100,39 @@ fn look_at_host(
     socket: Option<PathBuf>,
     instances: &[Instance],
 ) -> ExitCode {
-    let service = Service {
+    let service = MetadataService {
         ipv4: *interfaces.ipv4.ip(),
         ipv6: *interfaces.ipv6.ip(),
-        addresses: match interfaces.addresses {
-            config::AddressMode::Check => Addresses::Operator,
-            config::AddressMode::Manage => Addresses::Daemon,
+        address_owner: match interfaces.addresses {
+            config::AddressMode::Check => AddressOwner::Operator,
+            config::AddressMode::Manage => AddressOwner::Daemon,
         },
-        hosts_own: match interfaces.shadow_host_metadata {
-            true => HostsOwn::Shadowed,
-            false => HostsOwn::Spared,
+        host_metadata: match interfaces.shadow_host_metadata {
+            true => HostMetadata::Shadowed,
+            false => HostMetadata::Kept,
         },
         daemon: socket,
         load_rules: format!(
             "imdsd guest-rules --config {} | nft -f -",
-            examine::word(&arguments.config.to_string_lossy())
+            examine::shell_word(&arguments.config.to_string_lossy())
         ),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
+    let attachments = host_attachments(instances);
     let examination =
-        match runtime.and_then(|runtime| runtime.block_on(examine(instances, &service))) {
+        match runtime.and_then(|runtime| runtime.block_on(examine(&attachments, &service))) {
             Ok(examination) => examination,
             Err(reason) => {
-                eprintln!("this host's network can't be looked at: {reason}");
+                eprintln!("cannot read this host's network: {reason}");
                 return ExitCode::FAILURE;
             }
         };
-    for unseen in &examination.unseen {
+    for unchecked in &examination.unchecked {
         eprintln!(
-            "{}: {}: not looked at: {}",
-            unseen.instance, unseen.attachment, unseen.what
+            "{}: {}: not checked: {}",
+            unchecked.instance, unchecked.attachment, unchecked.what
         );
     }
     match arguments.json {
@@ -142,8 +143,8 @@ fn look_at_host(
         false => {
             for finding in &examination.findings {
                 println!(
-                    "{}: {}: {}\n    mend: {}",
-                    finding.instance, finding.attachment, finding.what, finding.mend
+                    "{}: {}: {}\n    fix: {}",
+                    finding.instance, finding.attachment, finding.what, finding.fix
                 );
             }
             let (fine, all) = (examination.fine(), examination.guests.len());

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Registered, registered};
+use super::{Registered, host_attachments, registered};
 use crate::daemon::documents;
-use crate::host::guest_rules::{self, MetadataAddresses, Way};
+use crate::host::guest_rules::{self, GuestLink, MetadataAddresses};
 use crate::host::guests;
 use crate::host::netlink::{self, Links};
 
@@ -71,13 +71,13 @@ fn script(arguments: Arguments) -> Result<String, Vec<String>> {
 
     let links =
         links().map_err(|reason| vec![format!("this host's links can't be read: {reason}")])?;
-    let guests = guests::ruled(&guests::ways(&instances), &links);
+    let guests = guests::filtered(&host_attachments(&instances), &links);
     for guest in &guests {
-        if let Way::BridgePort {
+        if let GuestLink::BridgePort {
             bridge,
             bridge_mac: None,
             ..
-        } = &guest.way
+        } = &guest.link
         {
             eprintln!(
                 "warning: {}: there is no {bridge} yet; load the rules anew when there is",

@@ -17,7 +17,10 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::daemon::documents::CheckedConfig;
+use crate::guest::gate;
+use crate::host::guests::{self, GuestAttachment};
 use crate::instance::{Instance, InstanceId};
+use crate::origin::Family;
 use crate::registry::file::{self, StoredInstances};
 
 /// An EC2-compatible instance metadata service for machines that are not EC2.
@@ -79,6 +82,17 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// Returns the attachments of these instances to the host's network. The gate decides for which
+/// address families an instance has listeners; an instance without any has no guest.
+fn host_attachments(instances: &[Instance]) -> Vec<GuestAttachment<'_>> {
+    let of_instance = |instance| {
+        let mut families = Family::ALL.to_vec();
+        families.retain(|family| gate::listens_for(instance, *family));
+        guests::attachments(instance, &families)
+    };
+    instances.iter().flat_map(of_instance).collect()
+}
+
 /// What a daemon of this configuration serves.
 struct Registered {
     /// The instances: those of the documents, as the state directory has them since they were registered, and those that
@@ -137,6 +151,8 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+    use crate::config::demo_instance;
+    use crate::instance::{Attachment, InstanceState, Switch};
 
     #[test]
     fn the_command_line_is_sound_and_every_subcommand_says_what_it_does() {
@@ -159,5 +175,33 @@ mod tests {
         command.build();
         command.clone().debug_assert();
         each(&command);
+    }
+
+    /// Rules are for every guest that is served, including one whose instance is stopping.
+    #[test]
+    fn only_instances_that_are_served_have_host_attachments() {
+        let mut instance = demo_instance();
+        instance.imds.attachments = vec![Attachment::Interface("tap0".to_string())];
+        for (state, count) in [
+            (InstanceState::Running, 1),
+            (InstanceState::Stopping, 1),
+            (InstanceState::Stopped, 0),
+            (InstanceState::Terminated, 0),
+        ] {
+            instance.state = state;
+            let attachments = host_attachments(std::slice::from_ref(&instance));
+            assert_eq!(attachments.len(), count, "{}", state.as_str());
+        }
+    }
+
+    #[test]
+    fn http_protocol_ipv6_decides_whether_a_guest_uses_ipv6() {
+        let mut instance = demo_instance();
+        instance.imds.attachments = vec![Attachment::Interface("tap0".to_string())];
+        for (setting, uses_ipv6) in [(Switch::Enabled, true), (Switch::Disabled, false)] {
+            instance.metadata_options.http_protocol_ipv6 = setting;
+            let attachments = host_attachments(std::slice::from_ref(&instance));
+            assert_eq!(attachments[0].guest.uses_ipv6, uses_ipv6);
+        }
     }
 }
