@@ -15,7 +15,7 @@ use crate::control::{self, AccessKeys, Control};
 use crate::daemon::connection_limits::CONTROL_CONNECTIONS;
 use crate::daemon::start_error::StartError;
 use crate::fault::Fault;
-use crate::net::control::{ControlBody, ControlService, ControlSettings};
+use crate::net::control::{ControlBody, ControlServer, ControlService};
 use crate::net::slots::ConnectionSlots;
 use crate::net::tls::Tls;
 use crate::net::{self, DrainControl, Limits};
@@ -70,7 +70,7 @@ impl BoundControl {
         let address = listener.local_addr().map_err(StartError::System)?;
         info!(%address, tls = tls.is_some(), "control endpoint");
         let drain = DrainControl::new();
-        let settings = ControlSettings {
+        let settings = ControlServer {
             service: control_service(plane),
             tls,
             max_body: control::MAX_BODY_BYTES,
