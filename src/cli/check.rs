@@ -1,12 +1,13 @@
-//! `imdsd check`: every fault of a configuration and of what it names, before anything is started; with `--host`, also what
-//! on this host keeps a guest from being served, and the command that mends it.
+//! `imdsd check`: reports every fault of a configuration and of the files it names, before anything
+//! is started. With `--host` it also reports what on this host prevents a guest from being served,
+//! and the command that fixes it.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Registered, registered};
+use super::known_instances::{self, KnownInstances};
 use crate::config::{self, InterfaceSettings};
 use crate::control::AccessKeys;
 use crate::daemon::{self, IdentitySource};
@@ -15,27 +16,33 @@ use crate::host::examine::{self, Addresses, HostsOwn, Service, examine};
 use crate::instance::Instance;
 
 #[derive(Args)]
-pub struct Arguments {
-    /// Configuration file
+#[command(after_help = "\
+Examples:
+  imdsd check --config /etc/imdsd/imdsd.toml
+  imdsd check --config /etc/imdsd/imdsd.toml --host
+
+The exit status is 0 if nothing was found and 1 otherwise.")]
+pub struct CheckArgs {
+    /// Configuration file to check, such as /etc/imdsd/imdsd.toml
     #[arg(long, short, value_name = "FILE")]
     config: PathBuf,
 
-    /// Look at this host too: what keeps guests from being served, and the command that mends it
+    /// Check this host too: report what prevents guests from being served, and the command that fixes it
     ///
-    /// StoredInstances at are the interfaces, bridge ports and network namespaces of the instances in the documents and in the state
-    /// directory (those that are pending or running), from the network namespace that this command runs in. Nothing is
-    /// changed and nothing is sent. Without root, network namespaces and the rules of nftables stay unseen, which is said;
-    /// firewalls are not judged. The exit status is 1 when anything is found.
+    /// Checks the interfaces, bridge ports and network namespaces of the pending and running
+    /// instances in the documents and in the state directory, from the network namespace of this
+    /// command. It changes nothing and sends nothing. Without root, network namespaces and nftables
+    /// rules are skipped and reported as not checked. Firewalls are not evaluated.
     #[arg(long)]
     host: bool,
 
-    /// Print what was found on this host as a JSON list, and nothing else on standard output
+    /// Print the findings on this host as a JSON list instead of text
     #[arg(long, requires = "host")]
     json: bool,
 }
 
-pub fn run(arguments: Arguments) -> ExitCode {
-    let checked = match config::check(&arguments.config, AccessKeys::faults, tree::faults) {
+pub fn run(args: CheckArgs) -> ExitCode {
+    let checked = match config::check(&args.config, AccessKeys::faults, tree::faults) {
         Ok(checked) => checked,
         Err(faults) => {
             faults.iter().for_each(|fault| eprintln!("{fault}"));
@@ -60,10 +67,10 @@ pub fn run(arguments: Arguments) -> ExitCode {
         .warnings
         .iter()
         .for_each(|warning| eprintln!("warning: {warning}"));
-    if !arguments.json {
+    if !args.json {
         println!(
             "{}: no faults; {} instances",
-            arguments.config.display(),
+            args.config.display(),
             checked.instances.len()
         );
     }
@@ -73,31 +80,27 @@ pub fn run(arguments: Arguments) -> ExitCode {
         .admin
         .as_ref()
         .map(|admin| admin.socket.clone());
-    let Registered {
+    let KnownInstances {
         instances,
-        unread,
-        account_unread,
-    } = registered(checked);
-    account_unread
+        unreadable,
+        account_unreadable,
+    } = known_instances::read(checked);
+    account_unreadable
         .iter()
         .for_each(|reason| eprintln!("warning: {reason}"));
-    let told_as = if arguments.host {
-        "not looked at"
-    } else {
-        "warning"
-    };
-    unread
+    let label = if args.host { "not checked" } else { "warning" };
+    unreadable
         .iter()
-        .for_each(|reason| eprintln!("{told_as}: {reason}"));
-    if arguments.host {
-        look_at_host(&arguments, &interfaces, socket, &instances)
+        .for_each(|reason| eprintln!("{label}: {reason}"));
+    if args.host {
+        check_host(&args, &interfaces, socket, &instances)
     } else {
         ExitCode::SUCCESS
     }
 }
 
-fn look_at_host(
-    arguments: &Arguments,
+fn check_host(
+    args: &CheckArgs,
     interfaces: &InterfaceSettings,
     socket: Option<PathBuf>,
     instances: &[Instance],
@@ -116,7 +119,7 @@ fn look_at_host(
         daemon: socket,
         load_rules: format!(
             "imdsd guest-rules --config {} | nft -f -",
-            examine::word(&arguments.config.to_string_lossy())
+            examine::word(&args.config.to_string_lossy())
         ),
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -126,17 +129,17 @@ fn look_at_host(
         match runtime.and_then(|runtime| runtime.block_on(examine(instances, &service))) {
             Ok(examination) => examination,
             Err(reason) => {
-                eprintln!("this host's network can't be looked at: {reason}");
+                eprintln!("the network of this host can't be examined: {reason}");
                 return ExitCode::FAILURE;
             }
         };
     for unseen in &examination.unseen {
         eprintln!(
-            "{}: {}: not looked at: {}",
+            "{}: {}: not checked: {}",
             unseen.instance, unseen.attachment, unseen.what
         );
     }
-    match arguments.json {
+    match args.json {
         true => println!(
             "{}",
             serde_json::to_string_pretty(&examination.findings).expect("findings are plain data")
@@ -144,12 +147,12 @@ fn look_at_host(
         false => {
             for finding in &examination.findings {
                 println!(
-                    "{}: {}: {}\n    mend: {}",
+                    "{}: {}: {}\n    fix: {}",
                     finding.instance, finding.attachment, finding.what, finding.mend
                 );
             }
             let (fine, all) = (examination.fine(), examination.guests.len());
-            println!("{fine} of {all} guests on this host's network are fine");
+            println!("{fine} of {all} guests on this host are ready to be served");
         }
     }
     if examination.findings.is_empty() {

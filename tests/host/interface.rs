@@ -208,7 +208,7 @@ fn what_is_found_is_said_in_words_and_counted() {
     );
     let said = host.check_in_words();
     assert!(
-        said.ends_with("2 of 2 guests on this host's network are fine\n"),
+        said.ends_with("2 of 2 guests on this host are ready to be served\n"),
         "{said}"
     );
     // A name with a dot in it is one name.
@@ -217,8 +217,8 @@ fn what_is_found_is_said_in_words_and_counted() {
     assert!(
         said.ends_with(
             "\ni-00000001: interface 'tap0.1': the guest could give the host a default route: it heeds router \
-             advertisements on tap0.1\n    mend: sysctl -w net/ipv6/conf/tap0.1/accept_ra=0\n\
-             1 of 2 guests on this host's network are fine\n"
+             advertisements on tap0.1\n    fix: sysctl -w net/ipv6/conf/tap0.1/accept_ra=0\n\
+             1 of 2 guests on this host are ready to be served\n"
         ),
         "{said}"
     );
@@ -438,7 +438,7 @@ fn it_needs_no_privilege() {
         "{check:#?}"
     );
     assert!(
-        check.unseen.contains("not looked at: the inside: "),
+        check.unseen.contains("not checked: the inside: "),
         "{check:#?}"
     );
 }
@@ -484,7 +484,7 @@ fn no_rules_are_printed_when_a_record_is_unreadable() {
     );
     let check = host.check();
     assert!(
-        check.unseen.contains("not looked at") && check.unseen.contains("unreadable record"),
+        check.unseen.contains("not checked") && check.unseen.contains("unreadable record"),
         "{check:#?}"
     );
     check.assert_fine();

@@ -74,8 +74,8 @@ fn a_namespace_that_is_missing_is_made_by_the_commands_that_are_printed() {
         "mount -t tmpfs tmpfs /run && cd '{}' || exit 1
          for round in 1 2 3 4; do
              {imdsd} check --host --config imdsd.toml >said.$round; echo $? >>statuses
-             grep '^    mend: ' said.$round | sed 's/^    mend: //' >>commands
-             sed -n 's/^    mend: //p' said.$round | sh -e
+             grep '^    fix: ' said.$round | sed 's/^    fix: //' >>commands
+             sed -n 's/^    fix: //p' said.$round | sh -e
          done",
         host.directory.path().display(),
         imdsd = env!("CARGO_BIN_EXE_imdsd"),
