@@ -16,6 +16,9 @@
 //! and publishes it to the next request, `daemon` opens and closes listeners for it, and from then on it is `applied`.
 
 #![forbid(unsafe_code)]
+// A caller must not be able to cause a panic; `expect` states why it cannot happen.
+#![warn(clippy::unwrap_used, clippy::panic)]
+#![warn(clippy::disallowed_types)]
 
 pub mod admin;
 pub mod cli;

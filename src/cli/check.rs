@@ -7,12 +7,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::host_attachments::host_attachments;
 use super::known_instances::{self, KnownInstances};
 use crate::config::{self, InterfaceSettings};
-use crate::control::AccessKeys;
-use crate::daemon::{self, IdentitySource};
-use crate::guest::tree;
-use crate::host::examine::{self, Addresses, HostsOwn, Service, examine};
+use crate::daemon::{self, IdentitySource, documents};
+use crate::host::examine::{self, AddressOwner, HostMetadata, MetadataService, examine};
 use crate::instance::Instance;
 
 #[derive(Args)]
@@ -42,7 +41,7 @@ pub struct CheckArgs {
 }
 
 pub fn run(args: CheckArgs) -> ExitCode {
-    let checked = match config::check(&args.config, AccessKeys::faults, tree::faults) {
+    let checked = match documents::check(&args.config) {
         Ok(checked) => checked,
         Err(faults) => {
             faults.iter().for_each(|fault| eprintln!("{fault}"));
@@ -105,38 +104,39 @@ fn check_host(
     socket: Option<PathBuf>,
     instances: &[Instance],
 ) -> ExitCode {
-    let service = Service {
+    let service = MetadataService {
         ipv4: *interfaces.ipv4.ip(),
         ipv6: *interfaces.ipv6.ip(),
-        addresses: match interfaces.addresses {
-            config::AddressMode::Check => Addresses::Operator,
-            config::AddressMode::Manage => Addresses::Daemon,
+        address_owner: match interfaces.addresses {
+            config::AddressMode::Check => AddressOwner::Operator,
+            config::AddressMode::Manage => AddressOwner::Daemon,
         },
-        hosts_own: match interfaces.shadow_host_metadata {
-            true => HostsOwn::Shadowed,
-            false => HostsOwn::Spared,
+        host_metadata: match interfaces.shadow_host_metadata {
+            true => HostMetadata::Shadowed,
+            false => HostMetadata::Kept,
         },
         daemon: socket,
         load_rules: format!(
             "imdsd guest-rules --config {} | nft -f -",
-            examine::word(&args.config.to_string_lossy())
+            examine::shell_word(&args.config.to_string_lossy())
         ),
     };
+    let attachments = host_attachments(instances);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     let examination =
-        match runtime.and_then(|runtime| runtime.block_on(examine(instances, &service))) {
+        match runtime.and_then(|runtime| runtime.block_on(examine(&attachments, &service))) {
             Ok(examination) => examination,
             Err(reason) => {
-                eprintln!("the network of this host can't be examined: {reason}");
+                eprintln!("cannot read this host's network: {reason}");
                 return ExitCode::FAILURE;
             }
         };
-    for unseen in &examination.unseen {
+    for unchecked in &examination.unchecked {
         eprintln!(
             "{}: {}: not checked: {}",
-            unseen.instance, unseen.attachment, unseen.what
+            unchecked.instance, unchecked.attachment, unchecked.what
         );
     }
     match args.json {
@@ -148,11 +148,11 @@ fn check_host(
             for finding in &examination.findings {
                 println!(
                     "{}: {}: {}\n    fix: {}",
-                    finding.instance, finding.attachment, finding.what, finding.mend
+                    finding.instance, finding.attachment, finding.what, finding.fix
                 );
             }
             let (fine, all) = (examination.fine(), examination.guests.len());
-            println!("{fine} of {all} guests on this host are ready to be served");
+            println!("{fine} of {all} guests on this host's network are fine");
         }
     }
     if examination.findings.is_empty() {

@@ -6,11 +6,10 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::host_attachments::host_attachments;
 use super::known_instances::{self, KnownInstances};
-use crate::config;
-use crate::control::AccessKeys;
-use crate::guest::tree;
-use crate::host::guest_rules::{self, MetadataAddresses, Way};
+use crate::daemon::documents;
+use crate::host::guest_rules::{self, GuestLink, MetadataAddresses};
 use crate::host::guests;
 use crate::host::netlink::{self, Links};
 
@@ -58,7 +57,7 @@ pub fn run(args: GuestRulesArgs) -> ExitCode {
 }
 
 fn script(args: GuestRulesArgs) -> Result<String, Vec<String>> {
-    let checked = config::check(&args.config, AccessKeys::faults, tree::faults)
+    let checked = documents::check(&args.config)
         .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let interfaces = checked.config.interfaces.clone().unwrap_or_default();
     let addresses = MetadataAddresses {
@@ -77,13 +76,13 @@ fn script(args: GuestRulesArgs) -> Result<String, Vec<String>> {
 
     let links =
         links().map_err(|reason| vec![format!("can't read the links of this host: {reason}")])?;
-    let guests = guests::ruled(&guests::ways(&instances), &links);
+    let guests = guests::filtered(&host_attachments(&instances), &links);
     for guest in &guests {
-        if let Way::BridgePort {
+        if let GuestLink::BridgePort {
             bridge,
             bridge_mac: None,
             ..
-        } = &guest.way
+        } = &guest.link
         {
             eprintln!(
                 "warning: {}: bridge {bridge} does not exist yet; load the rules again when it does",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::Checked;
+use crate::daemon::documents::CheckedConfig;
 use crate::instance::{Instance, InstanceId};
 use crate::registry::file::{self, StoredInstances};
 
@@ -17,7 +17,7 @@ pub struct KnownInstances {
 }
 
 /// Reads the records of the state directory over the documents of a configuration.
-pub fn read(checked: Checked) -> KnownInstances {
+pub fn read(checked: CheckedConfig) -> KnownInstances {
     let mut instances: BTreeMap<InstanceId, Instance> = by_id(checked.instances).collect();
     let (mut unreadable, mut account_unreadable) = (Vec::new(), None);
     if let Some(directory) = checked.config.state_directory {

@@ -8,6 +8,7 @@ mod demo_socket;
 mod event;
 mod generate;
 mod guest_rules;
+mod host_attachments;
 mod identity;
 mod instance;
 mod known_instances;

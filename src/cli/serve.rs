@@ -8,12 +8,10 @@ use clap::{Args, ValueEnum};
 use jiff::Timestamp;
 
 use super::demo::{self, Demo};
-use crate::config::{self, Config, LogFormat, LogLevel};
-use crate::control::AccessKeys;
-use crate::daemon::{Daemon, StartError};
+use crate::config::{Config, LogFormat, LogLevel};
+use crate::daemon::{Daemon, StartError, documents};
 use crate::document::aemm::{self, MockCommand};
 use crate::fault::Fault;
-use crate::guest::tree;
 use crate::instance::Instance;
 use crate::logging;
 
@@ -157,7 +155,7 @@ async fn start_and_serve(settings: ServeSettings) -> Result<(), StartError> {
 /// Reads the configuration and the documents, or sets up a demo.
 fn settings(args: &ServeArgs) -> Result<ServeSettings, Vec<Fault>> {
     if let Some(file) = &args.config {
-        let checked = config::check(file, AccessKeys::faults, tree::faults)?;
+        let checked = documents::check(file)?;
         return Ok(ServeSettings {
             config: checked.config,
             instances: checked.instances,

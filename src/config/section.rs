@@ -1,4 +1,4 @@
-//! Tables of a TOML file, read key by key with every fault noted in its line.
+//! Reads a table of a TOML file key by key, and records every fault with its line.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,7 +10,7 @@ use toml_edit::{Item, TableLike};
 use crate::document::near_miss;
 use crate::fault::{Fault, line_of};
 
-/// The faults found so far in one file.
+/// The faults of one file so far.
 pub(super) struct Faults<'a> {
     pub(super) file: &'a Path,
     pub(super) text: &'a str,
@@ -33,17 +33,27 @@ impl Faults<'_> {
     }
 }
 
-/// A table of the file, being read. It remembers what it was asked for, so that in the end it can tell what nobody asked
-/// for.
+/// A table that is being read. It remembers the keys that were read, so that [`Section::finish`] can report the others.
 pub(super) struct Section<'t> {
-    pub(super) name: &'static str,
-    pub(super) table: &'t dyn TableLike,
+    name: &'static str,
+    table: &'t dyn TableLike,
+    /// The byte offset of the table's header.
     pub(super) start: usize,
-    pub(super) known: Vec<&'static str>,
+    known: Vec<&'static str>,
 }
 
 impl<'t> Section<'t> {
-    /// A string that `read` accepts.
+    /// Returns the section of the keys before the first table header.
+    pub(super) fn root(table: &'t dyn TableLike) -> Section<'t> {
+        Section {
+            name: "",
+            table,
+            start: 0,
+            known: Vec::new(),
+        }
+    }
+
+    /// Reads a string that `read` accepts. Returns `None` if the key is absent or has a fault.
     pub(super) fn parsed<T>(
         &mut self,
         key: &'static str,
@@ -59,6 +69,7 @@ impl<'t> Section<'t> {
             .ok()
     }
 
+    /// Reads a string like [`Section::parsed`], and reports a missing key.
     pub(super) fn required<T>(
         &mut self,
         key: &'static str,
@@ -71,7 +82,7 @@ impl<'t> Section<'t> {
         self.parsed(key, faults, read)
     }
 
-    /// An array of different strings, each of which `read` accepts.
+    /// Reads an array of different strings, each of which `read` accepts.
     pub(super) fn each(
         &mut self,
         key: &'static str,
@@ -86,11 +97,11 @@ impl<'t> Section<'t> {
         for element in array {
             let value = match element.as_str() {
                 Some(text) => read(text).and_then(|value| match values.contains(&value) {
-                    true => Err(format!("'{value}' stands twice")),
+                    true => Err(format!("'{value}' appears twice")),
                     false => Ok(value),
                 }),
                 None => Err(format!(
-                    "each of these is a string, not {}",
+                    "expected strings, found {}",
                     with_article(element.type_name())
                 )),
             };
@@ -99,11 +110,11 @@ impl<'t> Section<'t> {
                 Err(message) => faults.add(start_of(element.span()), self.field(key), message),
             }
         }
-        // An array that is empty for its faults alone is not an empty array.
+        // An array is not empty just because all its elements have faults.
         (!values.is_empty() || array.is_empty()).then_some(values)
     }
 
-    /// An array of user numbers.
+    /// Reads an array of user IDs.
     pub(super) fn users(&mut self, key: &'static str, faults: &mut Faults<'_>) -> Vec<u32> {
         let Some(item) = self.item(key) else {
             return Vec::new();
@@ -120,7 +131,7 @@ impl<'t> Section<'t> {
             {
                 Some(user) => users.push(user),
                 None => {
-                    let message = "each of these is a user's number, as `id -u NAME` prints it";
+                    let message = "expected numeric user IDs, as `id -u NAME` prints them";
                     faults.add(start_of(element.span()), self.field(key), message);
                 }
             }
@@ -128,6 +139,7 @@ impl<'t> Section<'t> {
         users
     }
 
+    /// Reads one of a few words.
     pub(super) fn word<T: Copy>(
         &mut self,
         key: &'static str,
@@ -135,21 +147,22 @@ impl<'t> Section<'t> {
         faults: &mut Faults<'_>,
     ) -> Option<T> {
         self.parsed(key, faults, |text| {
-            let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            let found = words
+            let meaning = words
                 .iter()
                 .find(|(word, _)| *word == text)
                 .map(|(_, meaning)| *meaning);
-            found.ok_or_else(|| {
+            meaning.ok_or_else(|| {
+                let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
                 format!(
-                    "this is one of {}, not '{}'",
-                    known.join(", "),
+                    "expected {}, found \"{}\"",
+                    alternatives(&words),
                     text.escape_debug()
                 )
             })
         })
     }
 
+    /// Reads an integer of a range. `unit` is for the fault.
     pub(super) fn integer(
         &mut self,
         key: &'static str,
@@ -165,7 +178,7 @@ impl<'t> Section<'t> {
             self.fault(
                 key,
                 format!(
-                    "this is {} to {} {unit}, not {number}",
+                    "expected {} to {} {unit}, found {number}",
                     range.start(),
                     range.end()
                 ),
@@ -176,7 +189,7 @@ impl<'t> Section<'t> {
         Some(number)
     }
 
-    /// A table of integers under names of the operator's.
+    /// Reads a table of integers whose keys the operator chooses.
     pub(super) fn integers(
         &mut self,
         key: &'static str,
@@ -197,7 +210,7 @@ impl<'t> Section<'t> {
                 Some(number) => drop(numbers.insert(name.to_string(), number as u8)),
                 None => {
                     let message = format!(
-                        "'{}' has {} to {} {unit}",
+                        "'{}': expected {} to {} {unit}",
                         name.escape_debug(),
                         range.start(),
                         range.end()
@@ -243,7 +256,7 @@ impl<'t> Section<'t> {
         let Some(tables) = item.as_array_of_tables() else {
             self.wrong_type::<()>(
                 key,
-                &format!("a list of tables, each headed [[{key}]]"),
+                &format!("tables with the header [[{key}]]"),
                 item,
                 faults,
             );
@@ -258,7 +271,7 @@ impl<'t> Section<'t> {
         tables.iter().map(section).collect()
     }
 
-    /// Reports every key that was never asked for.
+    /// Reports every key of the table that was not read.
     pub(super) fn finish(self, faults: &mut Faults<'_>) {
         for (key, item) in self
             .table
@@ -266,8 +279,8 @@ impl<'t> Section<'t> {
             .filter(|(key, _)| !self.known.contains(key))
         {
             let hint = match near_miss(key, &self.known) {
-                Some(meant) => format!("did you mean {meant}?"),
-                None => format!("known here: {}", self.known.join(", ")),
+                Some(key) => format!("did you mean {key}?"),
+                None => format!("known keys: {}", self.known.join(", ")),
             };
             let offset = self
                 .table
@@ -277,7 +290,7 @@ impl<'t> Section<'t> {
             faults.add(
                 start_of(offset),
                 self.field(key),
-                format_args!("is not known; {hint}"),
+                format_args!("unknown key; {hint}"),
             );
         }
     }
@@ -302,13 +315,16 @@ impl<'t> Section<'t> {
     fn wrong_type<T>(
         &self,
         key: &str,
-        right: &str,
+        expected: &str,
         found: &Item,
         faults: &mut Faults<'_>,
     ) -> Option<T> {
         self.fault(
             key,
-            format_args!("this is {right}, not {}", with_article(found.type_name())),
+            format_args!(
+                "expected {expected}, found {}",
+                with_article(found.type_name())
+            ),
             faults,
         );
         None
@@ -326,11 +342,21 @@ impl<'t> Section<'t> {
     }
 }
 
-pub(super) fn start_of(span: Option<std::ops::Range<usize>>) -> usize {
+fn start_of(span: Option<std::ops::Range<usize>>) -> usize {
     span.map_or(0, |span| span.start)
 }
 
-pub(super) fn with_article(noun: &str) -> String {
+/// Returns `"a"`, `"b"` or `"c"` as a phrase.
+fn alternatives(words: &[&str]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+    match quoted.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        None => String::new(),
+    }
+}
+
+fn with_article(noun: &str) -> String {
     let article = if noun.starts_with(['a', 'e', 'i', 'o', 'u']) {
         "an"
     } else {

@@ -1,8 +1,14 @@
-//! Configurations that are read, and many more that are refused.
+//! Tests of valid configurations, and of many more that are rejected.
+
+use std::path::Path;
+use std::time::Duration;
 
 use toml_edit::{Document, TableLike};
 
 use super::*;
+use crate::document;
+use crate::instance::Attachment;
+use crate::sigv4::Regions;
 
 const LISTENER: &str = "[[listener]]\nname = \"a\"\nipv4 = \"127.0.0.1:1338\"\n";
 
@@ -10,7 +16,7 @@ fn parse_text(text: &str) -> Result<Config, Vec<Fault>> {
     parse(Path::new("/etc/imdsd/imdsd.toml"), text)
 }
 
-/// The faults of a text, without the file in front.
+/// Returns the faults of a text, without the file name.
 fn refused(text: &str) -> Vec<String> {
     let faults = parse_text(text).expect_err(text);
     faults
@@ -20,7 +26,7 @@ fn refused(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_listener_is_all_that_a_configuration_must_have() {
+fn a_listener_is_the_only_required_setting() {
     let config = parse_text(LISTENER).unwrap();
     assert_eq!(
         config,
@@ -51,9 +57,9 @@ fn a_listener_is_all_that_a_configuration_must_have() {
 }
 
 #[test]
-fn the_shipped_configuration_says_the_defaults() {
+fn the_shipped_configuration_has_the_defaults() {
     let shipped = parse_text(include_str!("../../config/imdsd.toml")).unwrap();
-    // What has no default, and the table whose default is to be absent.
+    // Settings without a default, and tables that are absent by default.
     let text = "instances = \"instances.d\"\n[control]\n[interfaces]\n[[listener]]\nname = \"loopback\"\n\
                 ipv4 = \"127.0.0.1:1338\"\nipv6 = \"[::1]:1338\"\n";
     assert_eq!(shipped, parse_text(text).unwrap());
@@ -77,19 +83,19 @@ fn the_shipped_configuration_names_every_setting() {
                 .flat_map(|table| table.iter().map(|(below, _)| format!("{key}.{below}"))),
         );
     }
-    // Every table with a key that nobody knows: the refusals list what is known.
+    // An unknown key in every table: the faults list the known keys.
     let unknown = "xxxxxxxx = 1\n[guest]\nxxxxxxxx = 1\n[[listener]]\nname = \"a\"\nipv4 = \"127.0.0.1:0\"\n\
                    xxxxxxxx = 1\n[control]\nxxxxxxxx = 1\n[admin]\nxxxxxxxx = 1\n[log]\nxxxxxxxx = 1\n[interfaces]\nxxxxxxxx = 1\n";
     for fault in parse_text(unknown).unwrap_err() {
         let table = fault.field.strip_suffix("xxxxxxxx").unwrap();
         for known in fault
             .message
-            .strip_prefix("is not known; known here: ")
+            .strip_prefix("unknown key; known keys: ")
             .unwrap()
             .split(", ")
         {
             let setting = format!("{table}{known}");
-            // Settings whose default can't be written down stand in comments.
+            // Settings without a default that can be written appear in comments.
             let written = named.contains(&setting)
                 || (setting == "control.regions" && shipped.contains("`regions ="))
                 || (setting == "control.certificate"
@@ -120,19 +126,11 @@ fn every_shipped_file_is_accepted() {
                     document::read_path(&path).unwrap_or_else(|faults| panic!("{faults:#?}"));
                     documents += 1;
                 }
-                _ => assert!(path.is_dir(), "{} is read by no test", path.display()),
+                _ => assert!(path.is_dir(), "{} is not read by any test", path.display()),
             }
         }
     }
     assert!(configurations >= 2 && documents >= 3);
-
-    let checked = check(
-        &directory.join("sidecar.toml"),
-        |_| panic!("a sidecar has no control endpoint"),
-        |_| Vec::new(),
-    )
-    .unwrap();
-    assert_eq!((checked.instances.len(), checked.warnings), (1, vec![]));
 }
 
 #[test]
@@ -220,48 +218,48 @@ fn one_fault_is_one_line() {
         ("\n[guest\n", "2: not TOML: unclosed table, expected `]`"),
         (
             "\nlog = 1\n",
-            "2: log: this is a table, [log], not an integer",
+            "2: log: expected a table, [log], found an integer",
         ),
         (
             "instances = 5\n",
-            "1: instances: this is a string, not an integer",
+            "1: instances: expected a string, found an integer",
         ),
-        ("instances = \"\"\n", "1: instances: a path can't be empty"),
+        ("instances = \"\"\n", "1: instances: a path cannot be empty"),
         (
             "state_directory = \"\"\n",
-            "1: state_directory: a path can't be empty",
+            "1: state_directory: a path cannot be empty",
         ),
         (
             "runtime_directory = []\n",
-            "1: runtime_directory: this is a string, not an array",
+            "1: runtime_directory: expected a string, found an array",
         ),
         (
             "instance = \"x\"\n",
-            "1: instance: is not known; did you mean instances?",
+            "1: instance: unknown key; did you mean instances?",
         ),
         (
             "colour = 1\n",
-            "1: colour: is not known; known here: instances, state_directory, runtime_directory,",
+            "1: colour: unknown key; known keys: instances, state_directory, runtime_directory,",
         ),
         (
             "[guset]\n",
-            "1: guset: is not known; known here: instances, state_directory, runtime_directory, guest,",
+            "1: guset: unknown key; known keys: instances, state_directory, runtime_directory, guest,",
         ),
         (
             "[identity]\nkey = \"k.pem\"\n",
-            "1: identity.certificate: a key of your own needs its certificate",
+            "1: identity.certificate: your own key needs its certificate",
         ),
         (
             "[identity]\ncertificate = \"c.pem\"\n",
-            "1: identity.key: a certificate of your own needs its key",
+            "1: identity.key: your own certificate needs its key",
         ),
         (
             "[identity]\nretired = []\n",
-            "2: identity.retired: goes with a key of your own",
+            "2: identity.retired: needs your own key",
         ),
         (
             "[identity]\nissuer = \"imds.example.com\"\n",
-            "2: identity.issuer: 'imds.example.com' is no URL",
+            "2: identity.issuer: 'imds.example.com' is not a URL",
         ),
         (
             "[identity]\nissuer = \"https://imds.example.com/\"\n",
@@ -269,43 +267,43 @@ fn one_fault_is_one_line() {
         ),
         (
             "[guest]\nconnections = 0\n",
-            "2: guest.connections: this is 2 to 65536 connections, not 0",
+            "2: guest.connections: expected 2 to 65536 connections, found 0",
         ),
         (
             "[guest]\nconnections = 65537\n",
-            "2: guest.connections: this is 2 to 65536 connections, not 65537",
+            "2: guest.connections: expected 2 to 65536 connections, found 65537",
         ),
         (
             "[guest]\nconnections = \"9\"\n",
-            "2: guest.connections: this is an integer, not a string",
+            "2: guest.connections: expected an integer, found a string",
         ),
         (
             "[guest]\nhead_seconds = 0\n",
-            "2: guest.head_seconds: this is 1 to 60 seconds, not 0",
+            "2: guest.head_seconds: expected 1 to 60 seconds, found 0",
         ),
         (
             "[guest]\nhead_seconds = 61\n",
-            "2: guest.head_seconds: this is 1 to 60 seconds, not 61",
+            "2: guest.head_seconds: expected 1 to 60 seconds, found 61",
         ),
         (
             "[guest]\nhead_seconds = 1.5\n",
-            "2: guest.head_seconds: this is an integer, not a float",
+            "2: guest.head_seconds: expected an integer, found a float",
         ),
         (
             "[guest]\nhead_second = 1\n",
-            "2: guest.head_second: is not known; did you mean head_seconds?",
+            "2: guest.head_second: unknown key; did you mean head_seconds?",
         ),
         (
             "[guest]\nrefuse_rebinding = \"no\"\n",
-            "2: guest.refuse_rebinding: this is true or false, not a string",
+            "2: guest.refuse_rebinding: expected true or false, found a string",
         ),
         (
             "[guest]\nallowed_hosts = \"a\"\n",
-            "2: guest.allowed_hosts: this is an array of strings, not a string",
+            "2: guest.allowed_hosts: expected an array of strings, found a string",
         ),
         (
             "[guest]\nallowed_hosts = [\n1]\n",
-            "3: guest.allowed_hosts: each of these is a string, not an integer",
+            "3: guest.allowed_hosts: expected strings, found an integer",
         ),
         (
             "[guest]\nallowed_hosts = [\"a:80\"]\n",
@@ -321,7 +319,7 @@ fn one_fault_is_one_line() {
         ),
         (
             "[guest]\nallowed_hosts = [\"a\",\n\"A\"]\n",
-            "3: guest.allowed_hosts: 'a' stands twice",
+            "3: guest.allowed_hosts: 'a' appears twice",
         ),
         (
             "[control]\nlisten = \"localhost:80\"\n",
@@ -333,15 +331,15 @@ fn one_fault_is_one_line() {
         ),
         (
             "[control]\nlisten = \"127.0.0.1:1338\"\n",
-            "2: control.listen: 127.0.0.1:1338 belongs to listener 'a'",
+            "2: control.listen: 127.0.0.1:1338 is already used by listener 'a'",
         ),
         (
             "[control]\naccess_keys = \"\"\n",
-            "2: control.access_keys: a path can't be empty",
+            "2: control.access_keys: a path cannot be empty",
         ),
         (
             "[control]\nregions = []\n",
-            "2: control.regions: no call could be signed; leave the key out to allow",
+            "2: control.regions: no call could be signed; remove the key to allow",
         ),
         (
             "[control]\nregions = [\"US\"]\n",
@@ -349,39 +347,39 @@ fn one_fault_is_one_line() {
         ),
         (
             "[[control]]\n",
-            "1: control: this is a table, [control], not an array of tables",
+            "1: control: expected a table, [control], found an array of tables",
         ),
         (
             "[admin]\nsocket = \"\"\n",
-            "2: admin.socket: a path can't be empty",
+            "2: admin.socket: a path cannot be empty",
         ),
         (
             "[admin]\nusers = \"root\"\n",
-            "2: admin.users: this is an array of numbers, not a string",
+            "2: admin.users: expected an array of numbers, found a string",
         ),
         (
             "[admin]\nusers = [\n\"root\"]\n",
-            "3: admin.users: each of these is a user's number, as `id -u NAME`",
+            "3: admin.users: expected numeric user IDs, as `id -u NAME`",
         ),
         (
             "[admin]\nusers = [-1]\n",
-            "2: admin.users: each of these is a user's number",
+            "2: admin.users: expected numeric user IDs",
         ),
         (
             "[admin]\nuser = [0]\n",
-            "2: admin.user: is not known; did you mean users?",
+            "2: admin.user: unknown key; did you mean users?",
         ),
         (
             "[log]\nformat = \"xml\"\n",
-            "2: log.format: this is one of text, json, not 'xml'",
+            "2: log.format: expected \"text\" or \"json\", found \"xml\"",
         ),
         (
             "[log]\nlevel = \"INFO\"\n",
-            "2: log.level: this is one of error, warn, info, debug, trace, not 'INFO'",
+            "2: log.level: expected \"error\", \"warn\", \"info\", \"debug\" or \"trace\", found \"INFO\"",
         ),
         (
             "[log]\nlevel = 3\n",
-            "2: log.level: this is a string, not an integer",
+            "2: log.level: expected a string, found an integer",
         ),
         (
             "[[listener]]\nipv4 = \"127.0.0.1:1\"\n",
@@ -389,7 +387,7 @@ fn one_fault_is_one_line() {
         ),
         (
             "[[listener]]\nname = \"b\"\n",
-            "1: listener.ipv4: a listener has ipv4, ipv6 or both",
+            "1: listener.ipv4: a listener needs ipv4, ipv6 or both",
         ),
         (
             "[[listener]]\nname = \"b\"\nipv4 = \"[::1]:1\"\n",
@@ -405,18 +403,18 @@ fn one_fault_is_one_line() {
         ),
         (
             "[[listener]]\nname = \"b c\"\nipv4 = \"127.0.0.1:1\"\n",
-            "2: listener.name: a listener's name is 1 to",
+            "2: listener.name: a listener's name has 1 to",
         ),
         (
             "[[listener]]\nname = \"\"\nipv4 = \"127.0.0.1:1\"\n",
-            "2: listener.name: a listener's name is 1 to 64",
+            "2: listener.name: a listener's name has 1 to 64",
         ),
         (
             "[[listener]]\nname = \"b\"\nipv4 = \"127.0.0.1:1\"\nip = 1\n",
-            "4: listener.ip: is not known; known",
+            "4: listener.ip: unknown key; known",
         ),
     ] {
-        // The sound listener comes last: after it, a `key = value` would be its own.
+        // The valid listener comes last: a `key = value` after it would belong to it.
         let text = match text.contains("1338\"\n") {
             true => format!("{text}{LISTENER}"),
             false => format!("{text}{}", LISTENER.replace("1338", "1337")),
@@ -430,7 +428,7 @@ fn one_fault_is_one_line() {
 }
 
 #[test]
-fn a_control_endpoint_that_others_can_reach_is_refused() {
+fn a_plain_http_control_endpoint_outside_loopback_is_rejected() {
     for address in [
         "0.0.0.0:1339",
         "[::]:1339",
@@ -479,13 +477,13 @@ fn two_listeners_cannot_share_a_name_or_an_address() {
             "b",
             "ipv4",
             "127.0.0.1:1338",
-            "6: listener.ipv4: 127.0.0.1:1338 belongs to listener 'a' already",
+            "6: listener.ipv4: 127.0.0.1:1338 is already used by listener 'a'",
         ),
         (
             "b",
             "ipv4",
             "0.0.0.0:1338",
-            "6: listener.ipv4: 127.0.0.1:1338 belongs to listener 'a' already",
+            "6: listener.ipv4: 127.0.0.1:1338 is already used by listener 'a'",
         ),
     ] {
         assert_eq!(
@@ -496,12 +494,12 @@ fn two_listeners_cannot_share_a_name_or_an_address() {
     let text = listener("a", "ipv6", "[::]:80") + &listener("b", "ipv6", "[::1]:80");
     assert_eq!(
         refused(&text),
-        ["6: listener.ipv6: [::]:80 belongs to listener 'a' already"]
+        ["6: listener.ipv6: [::]:80 is already used by listener 'a'"]
     );
 }
 
 #[test]
-fn the_admin_socket_is_in_the_runtime_directory_unless_it_is_said_where() {
+fn the_admin_socket_is_in_the_runtime_directory_by_default() {
     let admin = |text: &str| {
         parse_text(&format!("{text}{LISTENER}"))
             .unwrap()
@@ -524,7 +522,7 @@ fn the_admin_socket_is_in_the_runtime_directory_unless_it_is_said_where() {
 }
 
 #[test]
-fn the_metadata_addresses_of_interfaces_are_nobody_elses() {
+fn no_listener_shares_the_metadata_addresses_of_interfaces() {
     let interfaces = parse_text("[interfaces]\n").unwrap().interfaces.unwrap();
     assert_eq!(interfaces, InterfaceSettings::default());
     assert_eq!(interfaces.ipv6.to_string(), "[fd00:ec2::254]:80");
@@ -538,45 +536,45 @@ fn the_metadata_addresses_of_interfaces_are_nobody_elses() {
     );
     let with = |line: &str| format!("[interfaces]\n{line}\n");
     for (text, expected) in [
-        (with("addresses = \"put\""), "2: interfaces.addresses: this is one of check, manage, not 'put'"),
+        (with("addresses = \"put\""), "2: interfaces.addresses: expected \"check\" or \"manage\", found \"put\""),
         (
             with("ipv4 = \"169.254.169.254\""),
             "2: interfaces.ipv4: '169.254.169.254' is not an IPv4 address and port such as 169.254.169.254:80",
         ),
         (
             with("ipv4 = \"0.0.0.0:80\""),
-            "2: interfaces.ipv4: guests can't reach 0.0.0.0:80; this is an address of the interface and a port",
+            "2: interfaces.ipv4: guests cannot reach 0.0.0.0:80; expected an address of the interface and a port",
         ),
         (
             with("ipv6 = \"[::1]:80\""),
-            "2: interfaces.ipv6: guests can't reach [::1]:80; this is an address of the interface and a port",
+            "2: interfaces.ipv6: guests cannot reach [::1]:80; expected an address of the interface and a port",
         ),
         (
             with("ipv4 = \"10.0.0.1:0\""),
-            "2: interfaces.ipv4: guests can't reach 10.0.0.1:0; this is an address of the interface and a port",
+            "2: interfaces.ipv4: guests cannot reach 10.0.0.1:0; expected an address of the interface and a port",
         ),
-        (with("extra_hops = 192"), "2: interfaces.extra_hops: this is 0 to 191 routers, not 192"),
-        (with("extra_hops_of = { br0 = -1 }"), "2: interfaces.extra_hops_of: 'br0' has 0 to 191 routers"),
-        (with("extra_hops_of = 3"), "2: interfaces.extra_hops_of: this is a table of numbers, not an integer"),
-        // A socket that hears every interface would answer for interfaces that have none of their own yet.
+        (with("extra_hops = 192"), "2: interfaces.extra_hops: expected 0 to 191 routers, found 192"),
+        (with("extra_hops_of = { br0 = -1 }"), "2: interfaces.extra_hops_of: 'br0': expected 0 to 191 routers"),
+        (with("extra_hops_of = 3"), "2: interfaces.extra_hops_of: expected a table of numbers, found an integer"),
+        // A socket for every interface would answer guests whose interface has no socket of its own yet.
         (
             "[[listener]]\nname = \"a\"\nipv4 = \"169.254.169.254:80\"\ninterface = \"lan0\"\n[interfaces]\n"
                 .to_string(),
-            "5: interfaces.ipv4: 169.254.169.254:80 belongs to listener 'a' already",
+            "5: interfaces.ipv4: 169.254.169.254:80 is already used by listener 'a'",
         ),
         (
             "[[listener]]\nname = \"a\"\nipv6 = \"[::]:80\"\ninterface = \"lan0\"\n[interfaces]\n".to_string(),
-            "5: interfaces.ipv6: [::]:80 belongs to listener 'a' already",
+            "5: interfaces.ipv6: [::]:80 is already used by listener 'a'",
         ),
-        // So would one at another address of the host's.
+        // So would a socket at another address of the host.
         (
             "[[listener]]\nname = \"a\"\nipv4 = \"10.0.0.1:80\"\n[interfaces]\n".to_string(),
-            "1: listener.interface: beside [interfaces], a listener that is not on loopback names the interface that it \
-             hears: guests on others would be answered there as its instance",
+            "1: listener.interface: together with [interfaces], a listener that is not on loopback needs interface: it would \
+             answer guests of other interfaces as its own instance",
         ),
         (
             "[[listener]]\nname = \"a\"\nipv4 = \"10.0.0.1:80\"\nanti_spoofed = true\n".to_string(),
-            "4: listener.anti_spoofed: goes with interface: what comes in by others is not kept from choosing its address",
+            "4: listener.anti_spoofed: needs interface: guests on other interfaces could use any source address",
         ),
         (
             "[[listener]]\nname = \"a\"\nipv4 = \"10.0.0.1:80\"\ninterface = \"a/b\"\n".to_string(),
@@ -588,15 +586,14 @@ fn the_metadata_addresses_of_interfaces_are_nobody_elses() {
 }
 
 #[test]
-fn a_configuration_without_a_way_in_is_refused() {
-    let expected =
-        "1: listener: there must be a [[listener]] or the table [interfaces], or nothing is served";
+fn a_configuration_without_listeners_and_interfaces_is_rejected() {
+    let expected = "1: listener: a [[listener]] or the table [interfaces] is required; without both, no guest is served";
     assert_eq!(refused(""), [expected]);
     assert_eq!(refused("[log]\n"), [expected]);
     let faults = refused("listener = [{ name = \"a\" }]");
     assert_eq!(
         faults,
-        ["1: listener: this is a list of tables, each headed [[listener]], not an array"]
+        ["1: listener: expected tables with the header [[listener]], found an array"]
     );
 }
 
@@ -635,128 +632,9 @@ fn every_fault_is_reported_at_once() {
     );
 }
 
-/// A directory with a configuration that has listeners `a` and `b`, and the given documents.
-fn host(documents: &[(&str, &str)]) -> tempfile::TempDir {
+#[test]
+fn a_configuration_that_cannot_be_read_is_a_fault() {
     let directory = tempfile::tempdir().unwrap();
-    let text = "instances = \"instances.d\"\n[[listener]]\nname = \"a\"\nipv4 = \"127.0.0.1:1\"\n\
-                [[listener]]\nname = \"b\"\nipv4 = \"127.0.0.1:2\"\n";
-    std::fs::write(directory.path().join("imdsd.toml"), text).unwrap();
-    std::fs::create_dir(directory.path().join("instances.d")).unwrap();
-    for (name, text) in documents {
-        std::fs::write(directory.path().join("instances.d").join(name), text).unwrap();
-    }
-    directory
-}
-
-fn instance(id: &str, listeners: &[&str]) -> String {
-    let attachments: Vec<String> = listeners
-        .iter()
-        .map(|name| format!("\n{{\"Listener\":\"{name}\"}}"))
-        .collect();
-    format!(
-        "{{\"InstanceId\":\"{id}\",\"LaunchTime\":\"2026-01-01T00:00:00Z\",\"Imds\":{{\"Attachments\":[{}]}}}}",
-        attachments.join(",")
-    )
-}
-
-fn check_host(host: &tempfile::TempDir) -> Result<Checked, Vec<String>> {
-    let folder = format!("{}/", host.path().display());
-    check(
-        &host.path().join("imdsd.toml"),
-        |_| panic!("there is no control endpoint"),
-        |_| Vec::new(),
-    )
-    .map_err(|faults| {
-        faults
-            .iter()
-            .map(|fault| fault.to_string().replace(&folder, ""))
-            .collect()
-    })
-}
-
-#[test]
-fn check_holds_documents_against_the_configuration() {
-    let host = host(&[
-        ("1.json", &instance("i-00000001", &["a"])),
-        ("2.json", &instance("i-00000002", &["c", "a"])),
-        ("3.json", "{"),
-        ("4.json", &instance("i-00000004", &["B"])),
-    ]);
-    assert_eq!(
-        check_host(&host).unwrap_err(),
-        [
-            "instances.d/3.json:1: not JSON: EOF while parsing an object",
-            "instances.d/2.json:2: i-00000002: Imds.Attachments: the configuration has no listener 'c'",
-            "instances.d/2.json:3: i-00000002: Imds.Attachments: listener 'a' is claimed by i-00000001 too \
-             (instances.d/1.json:1); neither would be served there",
-            "instances.d/4.json:2: i-00000004: Imds.Attachments: the configuration has no listener 'B'; did you mean 'b'?",
-        ]
-    );
-}
-
-#[test]
-fn check_warns_of_what_nobody_can_reach() {
-    let host = host(&[
-        ("1.json", &instance("i-00000001", &["b"])),
-        ("2.json", &instance("i-00000002", &[])),
-    ]);
-    let checked = check_host(&host).unwrap();
-    assert_eq!(checked.instances.len(), 2);
-    let folder = format!("{}/", host.path().display());
-    let warnings: Vec<String> = checked
-        .warnings
-        .iter()
-        .map(|warning| warning.to_string().replace(&folder, ""))
-        .collect();
-    assert_eq!(
-        warnings,
-        [
-            "instances.d/2.json:1: i-00000002: Imds.Attachments: there is none, so nobody can reach this instance",
-            "imdsd.toml:2: listener.name: no document claims listener 'a': it answers nobody",
-        ]
-    );
-}
-
-#[test]
-fn check_goes_on_after_a_fault_in_the_configuration() {
-    let host = host(&[
-        ("1.json", "{}"),
-        ("2.json", &instance("i-00000002", &["nowhere"])),
-    ]);
-    let text = "instances = \"instances.d\"\ncolour = 1\n[control]\naccess_keys = \"keys\"\n[[listener]]\n";
-    std::fs::write(host.path().join("imdsd.toml"), text).unwrap();
-    let faults = check(
-        &host.path().join("imdsd.toml"),
-        |keys| vec![Fault::of_file(keys, "no keys")],
-        |_| Vec::new(),
-    )
-    .unwrap_err();
-    let fields: Vec<&str> = faults.iter().map(|fault| fault.field.as_str()).collect();
-    assert_eq!(
-        fields,
-        [
-            "colour",
-            "listener.name",
-            "listener.ipv4",
-            "",
-            "InstanceId",
-            "LaunchTime"
-        ]
-    );
-}
-
-#[test]
-fn what_cannot_be_read_is_a_fault() {
-    let host = host(&[]);
-    assert!(
-        read(&host.path().join("absent.toml")).unwrap_err()[0]
-            .message
-            .starts_with("can't be read: ")
-    );
-    std::fs::remove_dir(host.path().join("instances.d")).unwrap();
-    let faults = check_host(&host).unwrap_err();
-    assert!(
-        faults.len() == 1 && faults[0].starts_with("instances.d: can't be read: "),
-        "{faults:?}"
-    );
+    let faults = read(&directory.path().join("absent.toml")).unwrap_err();
+    assert!(faults[0].message.starts_with("can't be read: "));
 }

@@ -14,12 +14,12 @@ use tracing::{error, info, warn};
 
 use crate::admin::{DaemonView, ExplainedRequest, PredictedReply, ReloadReport, StoreFailure};
 use crate::clock::Moment;
-use crate::config::{self, AccessKeySource, Config};
+use crate::config::{AccessKeySource, Config};
 use crate::control::{AccessKeys, Control};
-use crate::daemon::GuestPlane;
+use crate::daemon::{GuestPlane, documents};
 use crate::fault::{Fault, FieldFault};
+use crate::guest::Decision;
 use crate::guest::gate::Visit;
-use crate::guest::{Decision, tree};
 use crate::http::{Body, HttpVersion, RawRequest};
 use crate::instance::{Instance, InstanceId};
 use crate::net::tls::Tls;
@@ -121,10 +121,7 @@ fn is_left_out(
 
 impl DaemonView for AdminHost {
     fn faults(&self, instance: &Instance) -> Vec<FieldFault> {
-        tree::faults(instance)
-            .into_iter()
-            .chain(config::faults_of(instance, &self.config))
-            .collect()
+        documents::instance_faults(instance, &self.config)
     }
 
     fn predict(
@@ -213,7 +210,7 @@ async fn reload(
         let config = Arc::clone(&config);
         move || {
             (
-                config::read_instances(&config, tree::faults),
+                documents::read_instances(&config),
                 access_keys(&config),
                 super::control_tls(&config),
             )

@@ -6,9 +6,11 @@
 mod admin_host;
 mod background;
 mod connection_limits;
+pub mod documents;
 mod guest_plane;
 mod listeners;
 mod token_keys;
+mod unserved;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

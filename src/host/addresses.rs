@@ -1,8 +1,8 @@
-//! The metadata addresses on the guests' interfaces, and the routes that lead back to IPv6 guests.
+//! The metadata addresses on the guests' interfaces, and the routes back to IPv6 guests.
 //!
-//! [`InterfaceAddresses::settle`] puts what is wanted and missing, and takes away what it put and nobody wants any more. What it puts
-//! is written down first, in the runtime directory, so that a daemon that was killed leaves nothing that its successor does
-//! not know. What somebody else put is never recorded, and so never taken away.
+//! [`InterfaceAddresses::settle`] adds what is desired and missing, and removes what it added and is no
+//! longer desired. What it adds is first recorded in the runtime directory, so that the next daemon can
+//! remove what a killed one left. What something else added is never recorded and so never removed.
 
 use std::cell::LazyCell;
 use std::cmp::Reverse;
@@ -18,67 +18,77 @@ use tracing::{debug, info, warn};
 
 use super::netlink::{Incarnation, Link, Links, Netlink, route_metric};
 use super::own_metadata::{MainRoute, ipv6_routes};
-use crate::host::examine::unusable;
-use crate::host::examine::unusable::Unusable;
+use crate::host::examine::unusable::{self, UnusableAddress};
 
 /// The name of the record in the runtime directory.
 const RECORD: &str = "host.json";
 
-/// What one interface should have.
+/// The addresses and routes that one interface should have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DesiredAddresses {
-    /// InterfaceAddresses of its own.
+    /// Addresses of its own.
     pub addresses: BTreeSet<IpAddr>,
-    /// Guests that it leads to.
+    /// The guests that it should lead to.
     pub routes: BTreeSet<Ipv6Addr>,
 }
 
-/// Something that was put on an interface.
+/// An address or a route that was added to an interface. The fields are the format of the record.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Put {
+struct ManagedEntry {
     interface: String,
     index: u32,
     mac: String,
-    what: What,
+    what: EntryKind,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-enum What {
+enum EntryKind {
     Address(IpAddr),
     Route(Ipv6Addr),
 }
 
-/// The addresses and routes that this daemon, or one before it, put on the host's interfaces.
+/// The addresses and routes that this daemon, or one before it, added to the host's interfaces.
 pub struct InterfaceAddresses {
     netlink: Netlink,
     record: Option<PathBuf>,
-    put: BTreeSet<Put>,
-    /// What is known to be there, with the link that it is on and how often that had come up by then: when a link goes down,
-    /// the kernel drops routes and tells nobody.
-    there: BTreeMap<Put, (Incarnation, u64)>,
-    /// What could not be put, by interface, as it was told last.
+    entries: BTreeSet<ManagedEntry>,
+    /// The entries that are known to exist, each with its link and how often that had come up by then:
+    /// when a link goes down, the kernel removes routes without a message.
+    present: BTreeMap<ManagedEntry, (Incarnation, u64)>,
+    /// What could not be added, by interface, as last logged.
     faults: BTreeMap<String, String>,
-    /// Why the record could not be written, as it was told last.
+    /// Why the record could not be written, as last logged.
     unrecorded: Option<String>,
 }
 
+/// The result of adding one entry.
+enum AddOutcome {
+    Added,
+    /// The interface has it already.
+    Exists,
+    Failed(io::Error),
+    /// The kernel did not answer the request before.
+    NotTried,
+}
+
 impl InterfaceAddresses {
-    /// Whether an earlier daemon left anything.
+    /// Returns whether an earlier daemon left anything.
     pub fn are_recorded(directory: &Path) -> bool {
         directory.join(RECORD).exists()
     }
 
-    /// Reads what an earlier daemon left. `directory` is the runtime directory; without one, nothing is remembered.
+    /// Reads what an earlier daemon left. `directory` is the runtime directory; without one, nothing is
+    /// recorded.
     ///
-    /// Fails when the record is there and can't be read: then nobody can say what to take away.
+    /// Fails if there is a record that cannot be read: then it is unknown what to remove.
     pub fn open(netlink: Netlink, directory: Option<&Path>) -> io::Result<InterfaceAddresses> {
         let record = directory.map(|directory| directory.join(RECORD));
-        let put = match record.as_deref().map(fs::read) {
+        let entries = match record.as_deref().map(fs::read) {
             Some(Ok(bytes)) => serde_json::from_slice(&bytes).map_err(|reason| {
                 let path = record.as_deref().unwrap_or(Path::new("")).display();
                 io::Error::other(format!(
-                    "{path}, the record of addresses put on interfaces, can't be read: {reason}; remove it, and the \
+                    "{path}, the record of addresses added to interfaces, cannot be read: {reason}; remove it, and the \
                      addresses and routes (proto {}) that `ip address` and `ip -6 route` show",
                     super::netlink::PROTOCOL
                 ))
@@ -89,98 +99,49 @@ impl InterfaceAddresses {
         Ok(InterfaceAddresses {
             netlink,
             record,
-            put,
-            there: BTreeMap::new(),
+            entries,
+            present: BTreeMap::new(),
             faults: BTreeMap::new(),
             unrecorded: None,
         })
     }
 
-    /// Makes the interfaces have what is wanted of them. An interface that is not there, or not up, is left alone until it is.
+    /// Gives the interfaces what is desired of them. An interface that does not exist or is down is left
+    /// alone until it is up.
     ///
-    /// What can't be put is told once and tried again by the next call.
-    pub async fn settle(&mut self, links: &Links, wanted: &BTreeMap<String, DesiredAddresses>) {
-        let before = self.put.clone();
-        // 1. What went with its interface needs no taking away; what nobody wants any more does.
+    /// What cannot be added is logged once and tried again by the next call.
+    pub async fn settle(&mut self, links: &Links, desired: &BTreeMap<String, DesiredAddresses>) {
+        let before = self.entries.clone();
+        // 1. What went with its interface is forgotten; what is no longer desired is removed.
         self.follow(links);
-        let unwanted: Vec<Put> = self
-            .put
-            .iter()
-            .filter(|put| !is_wanted(put, wanted))
-            .cloned()
-            .collect();
-        for put in unwanted {
-            if !self.take_away(&put).await {
-                break;
-            }
-        }
+        self.remove_undesired(desired).await;
 
-        // 2. All that is missing is recorded before any of it is put.
-        let ours = self.put.clone();
-        let up: Vec<(&Link, &DesiredAddresses)> = wanted
+        // 2. Everything that is missing is recorded before any of it is added.
+        let recorded_before = self.entries.clone();
+        let up: Vec<(&Link, &DesiredAddresses)> = desired
             .iter()
-            .filter_map(|(name, wanted)| Some((links.named(name).filter(|link| link.up)?, wanted)))
+            .filter_map(|(name, desired)| {
+                Some((links.named(name).filter(|link| link.up)?, desired))
+            })
             .collect();
-        let missing: Vec<(Put, &Link)> = up
+        let missing: Vec<(ManagedEntry, &Link)> = up
             .iter()
-            .flat_map(|(link, wanted)| self.missing(link, wanted))
+            .flat_map(|(link, desired)| self.missing(link, desired))
             .collect();
-        self.put.extend(missing.iter().map(|(put, _)| put.clone()));
-        if self.put != before && !self.record() {
-            self.put = ours;
+        self.entries
+            .extend(missing.iter().map(|(entry, _)| entry.clone()));
+        if self.entries != before && !self.record() {
+            self.entries = recorded_before;
             return;
         }
 
-        // 3. What is there already and is not recorded was put by somebody else, and stays theirs.
-        let recorded = self.put.clone();
+        // 3. What exists already and is not recorded was added by something else, and is left alone.
+        let recorded = self.entries.clone();
         let guests: BTreeSet<u32> = up.iter().map(|(link, _)| link.index).collect();
-        let mut faults = BTreeMap::new();
-        // The list is as long as the host has IPv6 addresses: it is read once, and only when it is asked.
-        let unusable = LazyCell::new(|| by_place(unusable::read()));
-        let mut answers = true;
-        for (put, link) in missing {
-            let is_ours = ours.contains(&put);
-            if !answers {
-                if !is_ours {
-                    self.put.remove(&put);
-                }
-                continue;
-            }
-            let outcome = match put.what {
-                What::Address(address) => self.netlink.add_address(put.index, address).await,
-                What::Route(to) if is_ours => self.netlink.add_route(put.index, to).await,
-                What::Route(to) => self.add_new_route(put.index, to, &guests, links).await,
-            };
-            match outcome {
-                Ok(()) => {
-                    debug!(interface = put.interface, what = %put.what, "put on the interface")
-                }
-                Err(reason) if reason.kind() == io::ErrorKind::AlreadyExists => {
-                    // Only whoever put it there may say that it goes: it stays, and is told.
-                    if let Some(fault) = put.is_there_and_unusable(&unusable) {
-                        faults.entry(put.interface.clone()).or_insert(fault);
-                    }
-                    if !is_ours {
-                        self.put.remove(&put);
-                        continue;
-                    }
-                }
-                Err(reason) => {
-                    // Whether a request without an answer was carried out is not known: it stays recorded.
-                    answers = reason.kind() != io::ErrorKind::TimedOut;
-                    if !is_ours && answers {
-                        self.put.remove(&put);
-                    }
-                    // The first of an interface: without its address, nobody asks for the routes.
-                    faults
-                        .entry(put.interface.clone())
-                        .or_insert_with(|| cant_be_put(put.what, &reason));
-                    continue;
-                }
-            }
-            self.there.insert(put, (link.incarnation, link.ups));
-        }
-        if self.put != recorded {
+        let faults = self
+            .add_missing(missing, &recorded_before, &guests, links)
+            .await;
+        if self.entries != recorded {
             self.record();
         }
         for (interface, fault) in faults
@@ -192,18 +153,111 @@ impl InterfaceAddresses {
         self.faults = faults;
     }
 
-    /// Tells which interfaces have what no record says was put there by this daemon or one before it.
+    async fn remove_undesired(&mut self, desired: &BTreeMap<String, DesiredAddresses>) {
+        let undesired: Vec<ManagedEntry> = self
+            .entries
+            .iter()
+            .filter(|entry| !is_desired(entry, desired))
+            .cloned()
+            .collect();
+        for entry in undesired {
+            if !self.remove(&entry).await {
+                break;
+            }
+        }
+    }
+
+    /// Adds the missing entries, and keeps in the record those that this daemon is responsible for.
+    /// `ours` are the entries that were recorded before. Returns the first fault of each interface.
+    async fn add_missing(
+        &mut self,
+        missing: Vec<(ManagedEntry, &Link)>,
+        ours: &BTreeSet<ManagedEntry>,
+        guests: &BTreeSet<u32>,
+        links: &Links,
+    ) -> BTreeMap<String, String> {
+        let mut faults = BTreeMap::new();
+        // As long as the host's list of IPv6 addresses: read once, and only if it is needed.
+        let unusable = LazyCell::new(|| by_place(unusable::read()));
+        let mut kernel_answers = true;
+        for (entry, link) in missing {
+            let is_ours = ours.contains(&entry);
+            let outcome = match kernel_answers {
+                true => self.add(&entry, is_ours, guests, links).await,
+                false => AddOutcome::NotTried,
+            };
+            let is_kept = match outcome {
+                AddOutcome::Added => true,
+                AddOutcome::Exists => {
+                    // Only the program that added it may remove it: an unusable address is left alone and reported.
+                    if let Some(fault) = entry.unusable_fault(&unusable) {
+                        faults.entry(entry.interface.clone()).or_insert(fault);
+                    }
+                    is_ours
+                }
+                AddOutcome::Failed(reason) => {
+                    // Whether a request without an answer was carried out is unknown: it stays recorded.
+                    kernel_answers = reason.kind() != io::ErrorKind::TimedOut;
+                    // The first fault of an interface is reported: its routes are useless without its address.
+                    faults
+                        .entry(entry.interface.clone())
+                        .or_insert_with(|| add_fault(entry.what, &reason));
+                    if !is_ours && kernel_answers {
+                        self.entries.remove(&entry);
+                    }
+                    continue;
+                }
+                AddOutcome::NotTried => {
+                    if !is_ours {
+                        self.entries.remove(&entry);
+                    }
+                    continue;
+                }
+            };
+            if is_kept {
+                self.present.insert(entry, (link.incarnation, link.ups));
+            } else {
+                self.entries.remove(&entry);
+            }
+        }
+        faults
+    }
+
+    async fn add(
+        &self,
+        entry: &ManagedEntry,
+        is_ours: bool,
+        guests: &BTreeSet<u32>,
+        links: &Links,
+    ) -> AddOutcome {
+        let outcome = match entry.what {
+            EntryKind::Address(address) => self.netlink.add_address(entry.index, address).await,
+            EntryKind::Route(to) if is_ours => self.netlink.add_route(entry.index, to).await,
+            EntryKind::Route(to) => self.add_new_route(entry.index, to, guests, links).await,
+        };
+        match outcome {
+            Ok(()) => {
+                debug!(interface = entry.interface, what = %entry.what, "added to interface");
+                AddOutcome::Added
+            }
+            Err(reason) if reason.kind() == io::ErrorKind::AlreadyExists => AddOutcome::Exists,
+            Err(reason) => AddOutcome::Failed(reason),
+        }
+    }
+
+    /// Logs the interfaces that have addresses or routes with imdsd's protocol number but not in the
+    /// record.
     ///
-    /// It is left there: by its protocol number it is an imdsd's, and that may be another one that runs on this host.
+    /// They are left alone: another imdsd on this host may have added them.
     pub async fn log_unrecorded(&self, links: &Links) {
-        let ours = match self.netlink.ours().await {
+        let ours = match self.netlink.own_entries().await {
             Ok(ours) => ours,
-            Err(reason) => return debug!(%reason, "what is on interfaces already can't be read"),
+            Err(reason) => return debug!(%reason, "cannot read the existing addresses and routes"),
         };
         let recorded: BTreeSet<(u32, IpAddr)> = self
-            .put
+            .entries
             .iter()
-            .map(|put| (put.index, put.what.address()))
+            .map(|entry| (entry.index, entry.what.address()))
             .collect();
         let interfaces: BTreeSet<&str> = ours
             .difference(&recorded)
@@ -213,57 +267,59 @@ impl InterfaceAddresses {
             let interfaces: Vec<&str> = interfaces.into_iter().collect();
             warn!(
                 interfaces = interfaces.join(" "),
-                "these have addresses or routes of an imdsd (proto {}) that this one has no record of, and it leaves them \
-                 there: where no other runs on this host, take them away",
+                "these have addresses or routes of an imdsd (proto {}) that are not in this one's record and are left \
+                 alone; if no other imdsd runs on this host, remove them",
                 super::netlink::PROTOCOL
             );
         }
     }
 
-    /// Looks at everything again at the next call, since nobody tells of routes that somebody took away; and takes away those
-    /// that now keep the host's own packets from a network that it has got since. `guests` are the interfaces that lead to
-    /// guests.
+    /// Makes the next call of [`InterfaceAddresses::settle`] check all routes again, because the kernel
+    /// sends no message about removed ones. Removes routes that divert the host's own packets from a
+    /// network that it joined since. `guests` are the interfaces that lead to guests.
     pub async fn recheck_routes(&mut self, guests: &BTreeSet<&str>) {
-        self.there
-            .retain(|put, _| matches!(put.what, What::Address(_)));
-        // Not there in a kernel without IPv6, which has no such routes either.
+        self.present
+            .retain(|entry, _| matches!(entry.what, EntryKind::Address(_)));
+        // The file does not exist in a kernel without IPv6, which has no such routes either.
         let routes = fs::read_to_string("/proc/self/net/ipv6_route").unwrap_or_default();
-        for put in diverting(&self.put, &routes, guests) {
-            if !self.take_away(&put).await {
+        for entry in diverting(&self.entries, &routes, guests) {
+            if !self.remove(&entry).await {
                 break;
             }
         }
     }
 
-    /// Follows links that were renamed, and forgets what went with its link.
+    /// Follows links that were renamed, and forgets the entries of links that are gone.
     fn follow(&mut self, links: &Links) {
-        for put in std::mem::take(&mut self.put) {
-            let there = self.there.remove(&put);
-            let Some(link) = links.indexed(put.index) else {
+        for entry in std::mem::take(&mut self.entries) {
+            let present = self.present.remove(&entry);
+            let Some(link) = links.indexed(entry.index) else {
                 continue;
             };
-            // What an earlier daemon recorded, or was read anew since, is told by what a number that was reused would not have.
-            let is_known = there.is_some_and(|(incarnation, _)| incarnation == link.incarnation);
+            // For an entry of an earlier daemon, or after all links were read again, the name or MAC shows that the
+            // index was not reused.
+            let is_known = present.is_some_and(|(incarnation, _)| incarnation == link.incarnation);
             if is_known
-                || link.name == put.interface
-                || (!put.mac.is_empty() && link.mac == put.mac)
+                || link.name == entry.interface
+                || (!entry.mac.is_empty() && link.mac == entry.mac)
             {
-                let put = Put {
+                let entry = ManagedEntry {
                     interface: link.name.clone(),
                     mac: link.mac.clone(),
-                    ..put
+                    ..entry
                 };
-                // Of an address nothing is left to find out but which link it is on, should that be renamed.
-                let there = there
-                    .or(matches!(put.what, What::Address(_))
-                        .then_some((link.incarnation, link.ups)));
-                self.there.extend(there.map(|there| (put.clone(), there)));
-                self.put.insert(put);
+                // Links report their addresses, so only the link of an address must be known.
+                let present = present.or(matches!(entry.what, EntryKind::Address(_))
+                    .then_some((link.incarnation, link.ups)));
+                self.present
+                    .extend(present.map(|present| (entry.clone(), present)));
+                self.entries.insert(entry);
             }
         }
     }
 
-    /// A route to one address is better than any to its network, for the host's own packets too.
+    /// Adds a route, unless it would divert the host's own packets: a route to one address is preferred to
+    /// any route to its network, for every packet.
     async fn add_new_route(
         &self,
         index: u32,
@@ -280,170 +336,180 @@ impl InterfaceAddresses {
             return self.netlink.add_route(index, to).await;
         };
         match route
-            .by
+            .links
             .iter()
-            .find(|by| !guests.contains(by))
-            .and_then(|by| links.indexed(*by))
+            .find(|index| !guests.contains(index))
+            .and_then(|index| links.indexed(*index))
         {
             Some(other) => Err(io::Error::other(format!(
-                "the host's own packets to that address leave by {}, and would not any more; give the guest another address, \
-                 or put the route there yourself",
+                "the route would divert the host's own packets to that address, which now leave by {}; give the guest another \
+                 address, or add the route yourself",
                 other.name
             ))),
             None => self.netlink.add_route(index, to).await,
         }
     }
 
-    /// Takes away everything that was put, at the end.
+    /// Removes everything that was added, when the daemon ends.
     pub async fn release(&mut self) {
-        let count = self.put.len();
-        for put in self.put.clone() {
-            if !self.take_away(&put).await {
+        let count = self.entries.len();
+        for entry in self.entries.clone() {
+            if !self.remove(&entry).await {
                 break;
             }
         }
         if count > 0 {
             info!(
-                taken = count - self.put.len(),
-                "addresses and routes taken from the interfaces"
+                count = count - self.entries.len(),
+                "removed addresses and routes from interfaces"
             );
         }
         self.record();
     }
 
-    /// What could not be put, by interface.
+    /// Returns what could not be added, by interface.
     pub fn faults(&self) -> &BTreeMap<String, String> {
         &self.faults
     }
 
-    fn missing<'l>(&self, link: &'l Link, wanted: &DesiredAddresses) -> Vec<(Put, &'l Link)> {
-        let put = |what| Put {
+    fn missing<'l>(
+        &self,
+        link: &'l Link,
+        desired: &DesiredAddresses,
+    ) -> Vec<(ManagedEntry, &'l Link)> {
+        let entry = |what| ManagedEntry {
             interface: link.name.clone(),
             index: link.index,
             mac: link.mac.clone(),
             what,
         };
-        let missing: Vec<IpAddr> = wanted
+        let missing: Vec<IpAddr> = desired
             .addresses
             .difference(&link.addresses)
             .copied()
             .collect();
-        // Where the kernel dropped an IPv6 address it dropped the routes as well.
-        let dropped = missing.iter().any(IpAddr::is_ipv6);
-        let routes = wanted.routes.iter().map(|to| put(What::Route(*to)));
+        // When the kernel removed an IPv6 address, it removed the routes as well.
+        let routes_are_lost = missing.iter().any(IpAddr::is_ipv6);
+        let routes = desired.routes.iter().map(|to| entry(EntryKind::Route(*to)));
         let routes = routes.filter(|route| {
-            dropped || self.there.get(route) != Some(&(link.incarnation, link.ups))
+            routes_are_lost || self.present.get(route) != Some(&(link.incarnation, link.ups))
         });
-        let addresses = missing.iter().map(|address| put(What::Address(*address)));
-        addresses.chain(routes).map(|put| (put, link)).collect()
+        let addresses = missing
+            .iter()
+            .map(|address| entry(EntryKind::Address(*address)));
+        addresses.chain(routes).map(|entry| (entry, link)).collect()
     }
 
-    /// It stays recorded when it could not be taken away. `false` when the kernel does not answer.
-    async fn take_away(&mut self, put: &Put) -> bool {
-        let outcome = match put.what {
-            What::Address(address) => self.netlink.remove_address(put.index, address).await,
-            What::Route(to) => self.netlink.remove_route(put.index, to).await,
+    /// Removes an entry. It stays recorded if that fails. Returns `false` when the kernel does not answer.
+    async fn remove(&mut self, entry: &ManagedEntry) -> bool {
+        let outcome = match entry.what {
+            EntryKind::Address(address) => self.netlink.remove_address(entry.index, address).await,
+            EntryKind::Route(to) => self.netlink.remove_route(entry.index, to).await,
         };
-        self.there.remove(put);
+        self.present.remove(entry);
         match outcome {
             Err(reason) if !is_gone(&reason) => {
-                warn!(interface = put.interface, %reason, "{} can't be taken away; trying again", put.what);
+                warn!(interface = entry.interface, %reason, "cannot remove {}; retrying", entry.what);
                 reason.kind() != io::ErrorKind::TimedOut
             }
             _ => {
-                debug!(interface = put.interface, what = %put.what, "taken from the interface");
-                self.put.remove(put);
+                debug!(interface = entry.interface, what = %entry.what, "removed from interface");
+                self.entries.remove(entry);
                 true
             }
         }
     }
 
-    /// Writes the record; whether it was written. A reason why not is told once.
+    /// Writes the record and returns whether that succeeded. A reason for a failure is logged once.
     fn record(&mut self) -> bool {
         let reason = self.write().err().map(|reason| reason.to_string());
         if let Some(reason) = reason.as_ref().filter(|_| reason != self.unrecorded) {
             warn!(
                 reason,
-                "what is put on interfaces can't be recorded; nothing new is put"
+                "cannot record addresses added to interfaces; no more are added"
             );
         }
         self.unrecorded = reason;
         self.unrecorded.is_none()
     }
 
-    /// The runtime directory ends with the boot, as what is recorded does: no fsync is needed.
+    /// No fsync: the runtime directory and what is recorded both end with the boot.
     fn write(&self) -> io::Result<()> {
         let Some(record) = &self.record else {
             return Ok(());
         };
-        if self.put.is_empty() {
+        if self.entries.is_empty() {
             return match fs::remove_file(record) {
                 Err(reason) if reason.kind() != io::ErrorKind::NotFound => Err(reason),
                 _ => Ok(()),
             };
         }
         let new = record.with_extension("new");
-        fs::write(&new, serde_json::to_vec(&self.put)?)?;
+        fs::write(&new, serde_json::to_vec(&self.entries)?)?;
         fs::rename(&new, record)
     }
 }
 
-/// InterfaceAddresses that can't be used, by the interface that they are on.
-type ByPlace = BTreeMap<(u32, Ipv6Addr), Unusable>;
+/// Unusable addresses, by the index of their link and by address.
+type UnusableByPlace = BTreeMap<(u32, Ipv6Addr), UnusableAddress>;
 
-fn by_place(unusable: Vec<Unusable>) -> ByPlace {
+fn by_place(unusable: Vec<UnusableAddress>) -> UnusableByPlace {
     unusable
         .into_iter()
         .map(|found| ((found.index, found.address), found))
         .collect()
 }
 
-impl Put {
-    /// What is to be said, where somebody put the address and it can't be used.
-    fn is_there_and_unusable(
+impl ManagedEntry {
+    /// Returns the fault of an address that something else added and that is unusable.
+    fn unusable_fault(
         &self,
-        unusable: &LazyCell<ByPlace, impl FnOnce() -> ByPlace>,
+        unusable: &LazyCell<UnusableByPlace, impl FnOnce() -> UnusableByPlace>,
     ) -> Option<String> {
-        let What::Address(IpAddr::V6(address)) = self.what else {
+        let EntryKind::Address(IpAddr::V6(address)) = self.what else {
             return None;
         };
         let found = unusable.get(&(self.index, address))?;
-        let take_away = found.take_away("ip", &self.interface);
+        let remove = found.remove_command("ip", &self.interface);
         Some(format!(
-            "{} is there already, {}: `{take_away}`, and it is put there anew",
+            "{} exists already, {}: run `{remove}`, and imdsd adds it again",
             self.what,
-            found.why()
+            found.reason()
         ))
     }
 }
 
-fn cant_be_put(what: What, reason: &io::Error) -> String {
+fn add_fault(what: EntryKind, reason: &io::Error) -> String {
     let needs = match reason.kind() {
         io::ErrorKind::PermissionDenied => "; addresses = \"manage\" needs CAP_NET_ADMIN",
         _ => "",
     };
-    format!("{what} can't be put there: {reason}{needs}")
+    format!("cannot add {what}: {reason}{needs}")
 }
 
-fn is_wanted(put: &Put, wanted: &BTreeMap<String, DesiredAddresses>) -> bool {
-    wanted
-        .get(&put.interface)
-        .is_some_and(|wanted| match put.what {
-            What::Address(address) => wanted.addresses.contains(&address),
-            What::Route(to) => wanted.routes.contains(&to),
+fn is_desired(entry: &ManagedEntry, desired: &BTreeMap<String, DesiredAddresses>) -> bool {
+    desired
+        .get(&entry.interface)
+        .is_some_and(|desired| match entry.what {
+            EntryKind::Address(address) => desired.addresses.contains(&address),
+            EntryKind::Route(to) => desired.routes.contains(&to),
         })
 }
 
-/// The routes that were put and without which packets would leave by an interface that is no guest's: the same that
-/// [`InterfaceAddresses::add_new_route`] does not put.
-fn diverting(put: &BTreeSet<Put>, routes: &str, guests: &BTreeSet<&str>) -> Vec<Put> {
-    let ours: BTreeMap<u128, Vec<&Put>> = put.iter().fold(BTreeMap::new(), |mut ours, put| {
-        if let What::Route(to) = put.what {
-            ours.entry(to.to_bits()).or_insert_with(Vec::new).push(put);
+/// Returns the routes that were added and that divert packets from an interface that leads to no guest:
+/// the routes that [`InterfaceAddresses::add_new_route`] refuses to add.
+fn diverting(
+    entries: &BTreeSet<ManagedEntry>,
+    routes: &str,
+    guests: &BTreeSet<&str>,
+) -> Vec<ManagedEntry> {
+    let mut ours: BTreeMap<u128, Vec<&ManagedEntry>> = BTreeMap::new();
+    for entry in entries {
+        if let EntryKind::Route(to) = entry.what {
+            ours.entry(to.to_bits()).or_default().push(entry);
         }
-        ours
-    });
-    // The most specific of the others, by destination; of two the one that the kernel would take.
+    }
+    // For each destination, the most specific other route; of equal ones, the one that the kernel prefers.
     let mut others: BTreeMap<u128, (u8, Reverse<u32>, &str)> = BTreeMap::new();
     for MainRoute {
         interface,
@@ -455,8 +521,11 @@ fn diverting(put: &BTreeSet<Put>, routes: &str, guests: &BTreeSet<&str>) -> Vec<
         let IpAddr::V6(network) = to else { continue };
         let first = network.to_bits();
         let last = first | u128::MAX.checked_shr(prefix.into()).unwrap_or(0);
-        for (to, puts) in ours.range(first..=last) {
-            let is_ours = prefix == 128 && puts.iter().any(|put| metric == route_metric(put.index));
+        for (to, entries) in ours.range(first..=last) {
+            let is_ours = prefix == 128
+                && entries
+                    .iter()
+                    .any(|entry| metric == route_metric(entry.index));
             if !is_ours {
                 let best = others
                     .entry(*to)
@@ -473,7 +542,7 @@ fn diverting(put: &BTreeSet<Put>, routes: &str, guests: &BTreeSet<&str>) -> Vec<
         .collect()
 }
 
-/// Whether what was to be taken away is not there any more: an address, a route, or the whole interface.
+/// Returns whether a removal failed because the address, the route or the interface is already gone.
 fn is_gone(reason: &io::Error) -> bool {
     use rustix::io::Errno;
     let code = reason.raw_os_error().map(Errno::from_raw_os_error);
@@ -483,20 +552,20 @@ fn is_gone(reason: &io::Error) -> bool {
     )
 }
 
-impl What {
+impl EntryKind {
     fn address(self) -> IpAddr {
         match self {
-            What::Address(address) => address,
-            What::Route(to) => to.into(),
+            EntryKind::Address(address) => address,
+            EntryKind::Route(to) => to.into(),
         }
     }
 }
 
-impl fmt::Display for What {
+impl fmt::Display for EntryKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            What::Address(address) => write!(f, "address {address}"),
-            What::Route(to) => write!(f, "a route to {to}"),
+            EntryKind::Address(address) => write!(f, "address {address}"),
+            EntryKind::Route(to) => write!(f, "a route to {to}"),
         }
     }
 }
@@ -506,37 +575,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_not_be_put_names_the_capability() {
-        let what = What::Address("169.254.169.254".parse().unwrap());
+    fn a_fault_names_the_capability_that_is_missing() {
+        let what = EntryKind::Address("169.254.169.254".parse().unwrap());
         for (errno, needs) in [
             (rustix::io::Errno::PERM, true),
             (rustix::io::Errno::NODEV, false),
         ] {
-            let told = cant_be_put(what, &errno.into());
+            let fault = add_fault(what, &errno.into());
             assert!(
-                told.starts_with("address 169.254.169.254 can't be put there: "),
-                "{told}"
+                fault.starts_with("cannot add address 169.254.169.254: "),
+                "{fault}"
             );
-            assert_eq!(told.contains("CAP_NET_ADMIN"), needs, "{told}");
+            assert_eq!(fault.contains("CAP_NET_ADMIN"), needs, "{fault}");
         }
     }
 
-    /// A host has as many addresses as it has guests, at least.
+    /// A host has at least as many addresses as guests, so the list is read once.
     #[test]
-    fn addresses_that_cant_be_used_are_read_once_for_all_that_are_there_already_and_not_for_others()
-    {
-        let put = |index, what| Put {
+    fn unusable_addresses_are_read_at_most_once() {
+        let entry = |index, what| ManagedEntry {
             interface: format!("tap{index}"),
             index,
             mac: String::new(),
             what,
         };
         let of_service: Ipv6Addr = "fd00:ec2::254".parse().unwrap();
-        let found = |index| Unusable {
+        let found = |index| UnusableAddress {
             index,
             address: of_service,
             prefix: 128,
-            why: unusable::Duplicate::Found,
+            detection: unusable::DuplicateDetection::Failed,
         };
         let reads = std::cell::Cell::new(0);
         let unusable = LazyCell::new(|| {
@@ -544,26 +612,26 @@ mod tests {
             by_place(vec![found(2), found(3)])
         });
         for what in [
-            What::Address("169.254.169.254".parse().unwrap()),
-            What::Route(of_service),
+            EntryKind::Address("169.254.169.254".parse().unwrap()),
+            EntryKind::Route(of_service),
         ] {
-            assert_eq!(put(2, what).is_there_and_unusable(&unusable), None);
+            assert_eq!(entry(2, what).unusable_fault(&unusable), None);
         }
         assert_eq!(reads.get(), 0);
-        let told = (1..=3).map(|index| {
-            put(index, What::Address(of_service.into())).is_there_and_unusable(&unusable)
+        let faults = (1..=3).map(|index| {
+            entry(index, EntryKind::Address(of_service.into())).unusable_fault(&unusable)
         });
-        let told: Vec<bool> = told
-            .map(|told| told.is_some_and(|told| told.contains("ip address del")))
+        let has_command: Vec<bool> = faults
+            .map(|fault| fault.is_some_and(|fault| fault.contains("ip address del")))
             .collect();
         assert_eq!(
-            (told.as_slice(), reads.get()),
+            (has_command.as_slice(), reads.get()),
             (&[false, true, true][..], 1)
         );
     }
 
     #[test]
-    fn a_route_that_a_network_of_the_hosts_own_came_after_is_found() {
+    fn a_route_that_diverts_from_a_network_joined_later_is_found() {
         const ZERO: &str = "00000000000000000000000000000000";
         let guest: Ipv6Addr = "fd11::5".parse().unwrap();
         let line = |to: &str, prefix: u8, metric: u32, interface: &str| {
@@ -572,16 +640,16 @@ mod tests {
                 "{to:032x} {prefix:02x} {ZERO} 00 {ZERO} {metric:08x} 00000001 00000000 00000001 {interface}\n"
             )
         };
-        let put = |index, what| Put {
+        let entry = |index, what| ManagedEntry {
             interface: format!("tap{index}"),
             index,
             mac: String::new(),
             what,
         };
-        let address = put(1, What::Address("fd11::7".parse().unwrap()));
-        let puts = BTreeSet::from([
-            put(1, What::Route(guest)),
-            put(2, What::Route(guest)),
+        let address = entry(1, EntryKind::Address("fd11::7".parse().unwrap()));
+        let entries = BTreeSet::from([
+            entry(1, EntryKind::Route(guest)),
+            entry(2, EntryKind::Route(guest)),
             address,
         ]);
         let ours = [1, 2]
@@ -610,7 +678,7 @@ mod tests {
             (line("::", 0, 1024, "eth0"), false),
         ] {
             let found = diverting(
-                &puts,
+                &entries,
                 &format!("{ours}{others}"),
                 &BTreeSet::from(["tap1", "tap2"]),
             );
@@ -618,9 +686,9 @@ mod tests {
         }
     }
 
-    /// A link without a MAC address is known by what was put on it; what is looked at anew is not forgotten.
+    /// A link without a MAC address is recognised by its incarnation; rechecking routes keeps addresses.
     #[test]
-    fn what_was_put_follows_a_link_to_its_new_name() {
+    fn entries_follow_a_link_to_its_new_name() {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -629,13 +697,13 @@ mod tests {
             let named = |name: &str| {
                 Links::of([Link {
                     mac: String::new(),
-                    ..Link::made_up(7, name, "tun")
+                    ..Link::example(7, name, "tun")
                 }])
             };
             let (netlink, _) = super::super::netlink::read_links().await.unwrap();
             let mut addresses = InterfaceAddresses::open(netlink, None).unwrap();
-            let what = What::Address("169.254.169.254".parse().unwrap());
-            addresses.put.insert(Put {
+            let what = EntryKind::Address("169.254.169.254".parse().unwrap());
+            addresses.entries.insert(ManagedEntry {
                 interface: "tun0".to_string(),
                 index: 7,
                 mac: String::new(),
@@ -645,19 +713,19 @@ mod tests {
             addresses.recheck_routes(&BTreeSet::new()).await;
             addresses.follow(&named("tun1"));
             let interfaces: Vec<&str> = addresses
-                .put
+                .entries
                 .iter()
-                .map(|put| put.interface.as_str())
+                .map(|entry| entry.interface.as_str())
                 .collect();
             assert_eq!(interfaces, ["tun1"]);
-            // Another link that got its number is another.
+            // A link that reuses the index is another link.
             let mut another = Link {
                 mac: String::new(),
-                ..Link::made_up(7, "tun2", "tun")
+                ..Link::example(7, "tun2", "tun")
             };
-            another.incarnation = Link::made_up(8, "", "").incarnation;
+            another.incarnation = Link::example(8, "", "").incarnation;
             addresses.follow(&Links::of([another]));
-            assert!(addresses.put.is_empty());
+            assert!(addresses.entries.is_empty());
         });
     }
 }

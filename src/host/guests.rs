@@ -1,86 +1,92 @@
-//! The guests of this host, as their instances' documents describe them: what addresses they have, and by which ways of
-//! their own they come in. Listeners are not their own, and instances that nobody answers for are no guests.
+//! The guests of this host, as the documents of their instances describe them: their addresses, and how they are attached
+//! to the host's network. Guests on listeners are left out: they share the listener's network.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::guest_rules::{self, GuestWay};
+use super::guest_rules::{FilteredGuest, GuestLink};
 use super::netlink::Links;
-use crate::instance::{Attachment, BridgePort, Instance, InstanceId, Switch};
+use crate::instance::{Attachment, BridgePort, Instance, InstanceId};
+use crate::origin::Family;
 
-/// A guest, as far as the host is concerned.
+/// The network side of a guest.
 #[derive(Clone, Debug)]
-pub struct Guest {
-    /// Whose it is.
+pub struct HostGuest {
+    /// The guest's instance.
     pub id: InstanceId,
     /// Its IPv4 addresses.
     pub ipv4: BTreeSet<Ipv4Addr>,
-    /// Its IPv6 addresses, without link-local ones, which are on every link.
+    /// Its IPv6 addresses without link-local ones, which are on every link.
     pub ipv6: BTreeSet<Ipv6Addr>,
-    /// Whether a socket will be opened for it by IPv6 too.
-    pub asks_by_ipv6: bool,
-    /// How many ways in it has. With several, which of its addresses it uses on which is not known.
-    pub ways: usize,
+    /// Whether a listener is open for it on IPv6 too.
+    pub uses_ipv6: bool,
+    /// The number of its attachments. With several, it is unknown which address it uses on which.
+    pub attachments: usize,
 }
 
-/// One way in of a guest's own.
+/// One attachment of a guest to the host's network.
 #[derive(Clone, Debug)]
-pub struct Way<'i> {
-    /// The way in: never a listener, nor an address on one.
+pub struct GuestAttachment<'i> {
+    /// The attachment: an interface, a bridge port or a network namespace.
     pub attachment: &'i Attachment,
-    /// Whose it is.
-    pub guest: Guest,
+    /// The guest.
+    pub guest: HostGuest,
     instance: &'i Instance,
 }
 
-/// The ways in that lead over the host's network, of the instances that are answered.
-pub fn ways(instances: &[Instance]) -> Vec<Way<'_>> {
-    let answered = instances
-        .iter()
-        .filter(|instance| instance.state.is_active());
-    let ways = answered.flat_map(|instance| {
-        let guest = Guest::of(instance);
-        instance.imds.attachments.iter().map(move |attachment| Way {
+/// Returns the attachments of an instance to the host's network.
+///
+/// `families` are those for which a listener is open for the instance. An instance without any has no guest to serve: the
+/// result is empty.
+pub fn attachments<'i>(instance: &'i Instance, families: &[Family]) -> Vec<GuestAttachment<'i>> {
+    if families.is_empty() {
+        return Vec::new();
+    }
+    let guest = HostGuest::of(instance, families);
+    let on_the_host = |attachment: &&Attachment| match attachment {
+        Attachment::Interface(_) | Attachment::BridgePort(_) | Attachment::NetworkNamespace(_) => {
+            true
+        }
+        Attachment::Listener(_) | Attachment::SourceAddress(_) => false,
+    };
+    let attachments = instance.imds.attachments.iter().filter(on_the_host);
+    attachments
+        .map(|attachment| GuestAttachment {
             attachment,
             guest: guest.clone(),
             instance,
         })
-    });
-    ways.filter(|way| {
-        !matches!(
-            way.attachment,
-            Attachment::Listener(_) | Attachment::SourceAddress(_)
-        )
-    })
-    .collect()
+        .collect()
 }
 
-/// What the packet rules are made from: the ways in by interfaces and ports, with the bridges' MACs as they are now.
-pub fn ruled(ways: &[Way<'_>], links: &Links) -> Vec<GuestWay> {
-    ways.iter().filter_map(|way| way.ruled(links)).collect()
+/// Returns what the packet rules are made from: the guests on interfaces and bridge ports, with the current MACs of the
+/// bridges.
+pub fn filtered(attachments: &[GuestAttachment<'_>], links: &Links) -> Vec<FilteredGuest> {
+    attachments
+        .iter()
+        .filter_map(|attachment| attachment.filtered(links))
+        .collect()
 }
 
-impl Guest {
-    pub(super) fn of(instance: &Instance) -> Guest {
-        let interfaces = &instance.network_interfaces;
-        let of_interfaces = interfaces.iter().flat_map(|interface| {
+impl HostGuest {
+    pub(super) fn of(instance: &Instance, families: &[Family]) -> HostGuest {
+        let of_interfaces = instance.network_interfaces.iter().flat_map(|interface| {
             let listed = interface
                 .private_ip_addresses
                 .iter()
                 .map(|listed| listed.private_ip_address);
             listed.chain(interface.private_ip_address)
         });
-        Guest {
+        HostGuest {
             id: instance.instance_id.clone(),
             ipv4: of_interfaces.chain(instance.private_ip_address).collect(),
             ipv6: instance.routable_ipv6_addresses().collect(),
-            // What the options mean for a request is the gate's business; here it is only which socket will be opened.
-            asks_by_ipv6: instance.metadata_options.http_protocol_ipv6 == Switch::Enabled,
-            ways: instance.imds.attachments.len(),
+            uses_ipv6: families.contains(&Family::Ipv6),
+            attachments: instance.imds.attachments.len(),
         }
     }
 
-    /// Those of both families.
+    /// Returns the addresses of both families.
     pub fn addresses(&self) -> BTreeSet<IpAddr> {
         let ipv4 = self.ipv4.iter().map(|address| IpAddr::V4(*address));
         ipv4.chain(self.ipv6.iter().map(|address| IpAddr::V6(*address)))
@@ -88,25 +94,8 @@ impl Guest {
     }
 }
 
-impl Way<'_> {
-    fn ruled(&self, links: &Links) -> Option<GuestWay> {
-        let way = match self.attachment {
-            Attachment::Interface(name) => guest_rules::Way::Interface { name: name.clone() },
-            Attachment::BridgePort(BridgePort { bridge, port, mark }) => {
-                guest_rules::Way::BridgePort {
-                    bridge: bridge.clone(),
-                    bridge_mac: links
-                        .named(bridge)
-                        .map(|link| link.mac.clone())
-                        .filter(|mac| !mac.is_empty()),
-                    port: port.clone(),
-                    mark: *mark,
-                }
-            }
-            Attachment::NetworkNamespace(_)
-            | Attachment::Listener(_)
-            | Attachment::SourceAddress(_) => return None,
-        };
+impl GuestAttachment<'_> {
+    fn filtered(&self, links: &Links) -> Option<FilteredGuest> {
         let interfaces = &self.instance.network_interfaces;
         let ipv4_prefixes = interfaces
             .iter()
@@ -114,27 +103,49 @@ impl Way<'_> {
         let ipv6_prefixes = interfaces
             .iter()
             .flat_map(|interface| &interface.ipv6_prefixes);
-        Some(GuestWay {
+        Some(FilteredGuest {
             instance: self.guest.id.clone(),
-            way,
+            link: self.link(links)?,
             macs: interfaces
                 .iter()
                 .map(|interface| interface.mac_address.clone())
                 .collect(),
             ipv4: self.guest.ipv4.iter().copied().collect(),
             ipv4_prefixes: ipv4_prefixes
-                .filter_map(|prefix| block(&prefix.ipv4_prefix))
+                .filter_map(|prefix| parse_prefix(&prefix.ipv4_prefix))
                 .collect(),
             ipv6: self.guest.ipv6.iter().copied().collect(),
             ipv6_prefixes: ipv6_prefixes
-                .filter_map(|prefix| block(&prefix.ipv6_prefix))
+                .filter_map(|prefix| parse_prefix(&prefix.ipv6_prefix))
                 .collect(),
         })
     }
+
+    /// `None` for a network namespace, to which the rules do not apply.
+    fn link(&self, links: &Links) -> Option<GuestLink> {
+        match self.attachment {
+            Attachment::Interface(name) => Some(GuestLink::Interface { name: name.clone() }),
+            Attachment::BridgePort(BridgePort { bridge, port, mark }) => {
+                let bridge_mac = links
+                    .named(bridge)
+                    .map(|link| link.mac.clone())
+                    .filter(|mac| !mac.is_empty());
+                Some(GuestLink::BridgePort {
+                    bridge: bridge.clone(),
+                    bridge_mac,
+                    port: port.clone(),
+                    mark: *mark,
+                })
+            }
+            Attachment::NetworkNamespace(_)
+            | Attachment::Listener(_)
+            | Attachment::SourceAddress(_) => None,
+        }
+    }
 }
 
-/// `10.0.0.16/28`. Documents with other words for a prefix are refused where they are read.
-fn block<Address: std::str::FromStr>(text: &str) -> Option<(Address, u8)> {
+/// Reads a prefix such as `10.0.0.16/28`. Reading a document has already rejected any other form.
+fn parse_prefix<Address: std::str::FromStr>(text: &str) -> Option<(Address, u8)> {
     let (address, length) = text.split_once('/')?;
     Some((address.parse().ok()?, length.parse().ok()?))
 }
@@ -144,10 +155,9 @@ mod tests {
     use super::*;
     use crate::config::demo_instance;
     use crate::host::netlink::Link;
-    use crate::instance::InstanceState;
 
     #[test]
-    fn the_rules_are_made_from_what_documents_say() {
+    fn the_rules_are_made_from_the_document() {
         let mut instance = demo_instance();
         instance.network_interfaces[0].ipv4_prefixes = vec![crate::instance::Ipv4Prefix {
             ipv4_prefix: "10.0.0.16/28".to_string(),
@@ -167,20 +177,24 @@ mod tests {
             }),
             Attachment::NetworkNamespace("blue".to_string()),
         ];
-        let links = Links::of([Link::made_up(5, "br0", "bridge")]);
-        let instances = [instance.clone()];
-        let found = ruled(&ways(&instances), &links);
-        assert_eq!(ways(&instances).len(), 4);
-        let port = |bridge: &str, mac: Option<&str>, port: &str| guest_rules::Way::BridgePort {
+        let links = Links::of([Link::example(5, "br0", "bridge")]);
+        let attached = attachments(&instance, &[Family::Ipv4]);
+        assert_eq!(attached.len(), 4);
+        assert_eq!(attached[0].guest.attachments, 5);
+        let found = filtered(&attached, &links);
+        let port = |bridge: &str, mac: Option<&str>, port: &str| GuestLink::BridgePort {
             bridge: bridge.to_string(),
             bridge_mac: mac.map(str::to_string),
             port: port.to_string(),
             mark: 7,
         };
         assert_eq!(
-            found.iter().map(|way| way.way.clone()).collect::<Vec<_>>(),
+            found
+                .iter()
+                .map(|guest| guest.link.clone())
+                .collect::<Vec<_>>(),
             [
-                guest_rules::Way::Interface {
+                GuestLink::Interface {
                     name: "tap0".to_string()
                 },
                 port("br0", Some("02:00:00:00:00:05"), "tap1"),
@@ -191,20 +205,19 @@ mod tests {
         assert_eq!(found[0].ipv4, [Ipv4Addr::new(10, 0, 0, 10)]);
         assert_eq!(found[0].ipv4_prefixes, [(Ipv4Addr::new(10, 0, 0, 16), 28)]);
         assert_eq!(found[0].ipv6, ["2001:db8::10".parse::<Ipv6Addr>().unwrap()]);
+    }
 
-        // Rules are for every guest that is answered, one that is about to stop included.
-        for (state, count) in [
-            (InstanceState::Stopping, 4),
-            (InstanceState::Stopped, 0),
-            (InstanceState::Terminated, 0),
+    #[test]
+    fn an_instance_without_listeners_has_no_guest() {
+        let mut instance = demo_instance();
+        instance.imds.attachments = vec![Attachment::Interface("tap0".to_string())];
+        assert_eq!(attachments(&instance, &[]).len(), 0);
+        for (families, uses_ipv6) in [
+            (&[Family::Ipv4][..], false),
+            (&[Family::Ipv4, Family::Ipv6][..], true),
         ] {
-            instance.state = state;
-            assert_eq!(
-                ways(std::slice::from_ref(&instance)).len(),
-                count,
-                "{}",
-                state.as_str()
-            );
+            let attached = attachments(&instance, families);
+            assert_eq!(attached[0].guest.uses_ipv6, uses_ipv6);
         }
     }
 }

@@ -1,8 +1,9 @@
-//! Whether the host itself asks a metadata service at the address that its guests are to find this one at.
+//! Finds out whether the host uses a metadata service itself, at the address where its guests should
+//! reach imdsd.
 //!
-//! An address of the host's own would cut it off from the other service. A route to exactly that address by an interface
-//! that is no guest's is a sign, as DHCP servers of clouds give it; so is a default route on a machine that says it belongs
-//! to a cloud. Nothing is sent to find out.
+//! If the host had that address itself, it would be cut off from its own service. Two things are
+//! evidence: a route to exactly that address by an interface that leads to no guest, as DHCP servers
+//! of clouds assign it; and a default route on a machine whose firmware names a cloud. Nothing is sent.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,14 +13,36 @@ use std::path::Path;
 
 use super::netlink::{Links, Netlink};
 
-/// Why the host seems to ask there itself; `None` where it does not. `guests` are the interfaces that lead to guests.
+/// Returns why the host seems to use a metadata service itself; `None` when it does not. `guests` are
+/// the interfaces that lead to guests.
 pub async fn evidence(
     netlink: &Netlink,
     links: &Links,
     guests: &BTreeSet<&str>,
     (ipv4, ipv6): (Ipv4Addr, Ipv6Addr),
 ) -> io::Result<Option<String>> {
-    let maker = [
+    let addresses = [IpAddr::V4(ipv4), IpAddr::V6(ipv6)];
+    let ipv4_table = fs::read_to_string("/proc/self/net/route")?;
+    // The file does not exist in a kernel without IPv6.
+    let ipv6_table = fs::read_to_string("/proc/self/net/ipv6_route").unwrap_or_default();
+    // An interface that has the address has a route to it, but no other service behind it.
+    let is_own_address = |route: &MainRoute<'_>| {
+        links.named(route.interface).is_some_and(|link| {
+            is_host_route(route.to, route.prefix) && link.addresses.contains(&route.to)
+        })
+    };
+    let routes = ipv4_routes(&ipv4_table)
+        .chain(ipv6_routes(&ipv6_table))
+        .filter(|route| !is_own_address(route));
+    if let Some(found) = evidence_in(routes, addresses, guests, cloud()) {
+        return Ok(Some(found));
+    }
+    evidence_in_other_tables(netlink, links, guests, addresses).await
+}
+
+/// Returns the cloud that this machine's firmware names.
+fn cloud() -> Option<&'static str> {
+    [
         "sys_vendor",
         "chassis_vendor",
         "chassis_asset_tag",
@@ -29,55 +52,46 @@ pub async fn evidence(
     ]
     .iter()
     .filter_map(|name| fs::read_to_string(Path::new("/sys/class/dmi/id").join(name)).ok())
-    .find_map(|text| cloud_of(&text));
-    let of_ipv4 = fs::read_to_string("/proc/self/net/route")?;
-    // Not there in a kernel without IPv6.
-    let of_ipv6 = fs::read_to_string("/proc/self/net/ipv6_route").unwrap_or_default();
-    // An interface with the address itself has a route to it, and nobody else behind it.
-    let has_it = |route: &MainRoute<'_>| {
-        links.named(route.interface).is_some_and(|link| {
-            is_whole(route.to, route.prefix) && link.addresses.contains(&route.to)
-        })
-    };
-    let routes = ipv4_routes(&of_ipv4)
-        .chain(ipv6_routes(&of_ipv6))
-        .filter(|route| !has_it(route));
-    if let Some(sign) = sign_of(routes, [ipv4.into(), ipv6.into()], guests, maker) {
-        return Ok(Some(sign));
-    }
-    // Other tables, as the host's rules choose them. Where the address is on an interface already, whoever put it there, that
-    // is found first, but not for a packet that is to leave by another interface.
-    let others = || {
-        links
-            .iter()
-            .filter(|link| link.up && link.name != "lo" && !guests.contains(link.name.as_str()))
-    };
-    for address in [IpAddr::V4(ipv4), IpAddr::V6(ipv6)] {
+    .find_map(|text| cloud_of(&text))
+}
+
+/// Looks for routes in other tables, as the host's rules select them. If an interface has the address
+/// already, the lookup finds that local address first, except for packets bound to another interface.
+async fn evidence_in_other_tables(
+    netlink: &Netlink,
+    links: &Links,
+    guests: &BTreeSet<&str>,
+    addresses: [IpAddr; 2],
+) -> io::Result<Option<String>> {
+    let others: Vec<u32> = links
+        .iter()
+        .filter(|link| link.up && link.name != "lo" && !guests.contains(link.name.as_str()))
+        .map(|link| link.index)
+        .collect();
+    for address in addresses {
         let mut bound = vec![None];
-        while let Some(by) = bound.pop() {
-            let Some(route) = netlink.route_to(address, by).await? else {
+        while let Some(link) = bound.pop() {
+            let Some(route) = netlink.route_to(address, link).await? else {
                 continue;
             };
             if route.is_local {
-                if by.is_none() {
-                    bound.extend(others().map(|link| Some(link.index)));
+                if link.is_none() {
+                    bound.extend(others.iter().copied().map(Some));
                 }
                 continue;
             }
-            let mut leaves_by = route.by.iter().filter_map(|index| links.indexed(*index));
-            let own = leaves_by.find(|link| !guests.contains(link.name.as_str()));
-            if let Some(link) = own.filter(|_| is_whole(address, route.prefix)) {
-                return Ok(Some(format!(
-                    "there is a route to {address} by {}",
-                    link.name
-                )));
+            let mut uses = route.links.iter().filter_map(|index| links.indexed(*index));
+            let own = uses.find(|link| !guests.contains(link.name.as_str()));
+            if let Some(link) = own.filter(|_| is_host_route(address, route.prefix)) {
+                let name = &link.name;
+                return Ok(Some(format!("there is a route to {address} by {name}")));
             }
         }
     }
     Ok(None)
 }
 
-/// A route of a main table.
+/// A route in the main table.
 pub(super) struct MainRoute<'t> {
     pub(super) interface: &'t str,
     pub(super) to: IpAddr,
@@ -85,7 +99,8 @@ pub(super) struct MainRoute<'t> {
     pub(super) metric: u32,
 }
 
-/// Of /proc/net/route: hexadecimal in the machine's own byte order, one route a line, after a line of headings.
+/// Parses /proc/net/route: a line of headings, then one route a line, with hexadecimal numbers in the
+/// machine's byte order.
 fn ipv4_routes(text: &str) -> impl Iterator<Item = MainRoute<'_>> {
     text.lines().skip(1).filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -103,7 +118,7 @@ fn ipv4_routes(text: &str) -> impl Iterator<Item = MainRoute<'_>> {
     })
 }
 
-/// Of /proc/net/ipv6_route. Addresses of the host stand there too, as routes to loopback.
+/// Parses /proc/net/ipv6_route. Skips the host's own addresses, which it lists as routes to loopback.
 pub(super) fn ipv6_routes(text: &str) -> impl Iterator<Item = MainRoute<'_>> {
     text.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -122,11 +137,11 @@ pub(super) fn ipv6_routes(text: &str) -> impl Iterator<Item = MainRoute<'_>> {
     })
 }
 
-fn sign_of<'t>(
+fn evidence_in<'t>(
     routes: impl Iterator<Item = MainRoute<'t>>,
     addresses: [IpAddr; 2],
     guests: &BTreeSet<&str>,
-    maker: Option<&'static str>,
+    cloud: Option<&'static str>,
 ) -> Option<String> {
     for MainRoute {
         interface,
@@ -135,31 +150,33 @@ fn sign_of<'t>(
         ..
     } in routes.filter(|route| !guests.contains(route.interface))
     {
-        if addresses.contains(&to) && is_whole(to, prefix) {
+        if addresses.contains(&to) && is_host_route(to, prefix) {
             return Some(format!("there is a route to {to} by {interface}"));
         }
-        if let (0, Some(maker)) = (prefix, maker) {
+        if let (0, Some(cloud)) = (prefix, cloud) {
             return Some(format!(
-                "this is a machine of {maker}, and its default route by {interface} leads there"
+                "this is a machine of {cloud}, and its default route by {interface} leads there"
             ));
         }
     }
     None
 }
 
-fn is_whole(address: IpAddr, prefix: u8) -> bool {
+/// Returns whether a prefix covers one address only.
+fn is_host_route(address: IpAddr, prefix: u8) -> bool {
     prefix == if address.is_ipv4() { 32 } else { 128 }
 }
 
-/// The cloud that a machine's firmware says it belongs to.
+/// Returns the cloud that a text of the firmware names.
 fn cloud_of(text: &str) -> Option<&'static str> {
-    // As cloud-init's ds-identify and datasources know them, where their service is at this address.
+    // The clouds with a service at this address, as ds-identify and the datasources of cloud-init detect
+    // them.
     const CLOUDS: [(&str, &str); 25] = [
         ("Amazon EC2", "Amazon EC2"),
-        // Of Xen's firmware there, "4.11.amazon".
+        // The Xen firmware there: "4.11.amazon".
         (".amazon", "Amazon EC2"),
         ("Google", "Google Cloud"),
-        // The asset tag of every machine of Azure; Hyper-V elsewhere has the same vendor.
+        // The asset tag of every Azure machine. Hyper-V elsewhere has the same vendor.
         ("7783-7084-3265-9085-8269-3286-77", "Azure"),
         ("OracleCloud.com", "Oracle Cloud"),
         ("Alibaba Cloud", "Alibaba Cloud"),
@@ -173,7 +190,7 @@ fn cloud_of(text: &str) -> Option<&'static str> {
         ("Akamai", "Akamai"),
         ("UpCloud", "UpCloud"),
         ("Exoscale", "Exoscale"),
-        // Asset tags of clouds of OpenStack that say it in other words.
+        // Asset tags of OpenStack clouds that do not contain "OpenStack".
         ("HUAWEICLOUD", "Huawei Cloud"),
         ("OpenTelekomCloud", "Open Telekom Cloud"),
         ("SAP CCloud VM", "SAP Converged Cloud"),
@@ -186,7 +203,7 @@ fn cloud_of(text: &str) -> Option<&'static str> {
     ];
     CLOUDS
         .iter()
-        .find(|(sign, _)| text.contains(sign))
+        .find(|(mark, _)| text.contains(mark))
         .map(|(_, name)| *name)
 }
 
@@ -212,10 +229,10 @@ mod tests {
     }
 
     #[test]
-    fn a_host_asks_where_a_route_of_its_own_says_so() {
+    fn an_ipv4_route_is_evidence_of_a_metadata_service() {
         const ALL: [u8; 4] = [255; 4];
         let metadata = [169, 254, 169, 254];
-        for (routes, maker, sign) in [
+        for (routes, cloud, expected) in [
             (vec![], None, None),
             (vec![], Some("Amazon EC2"), None),
             (vec![route("eth0", [0; 4], [0; 4])], None, None),
@@ -236,7 +253,7 @@ mod tests {
                 None,
                 Some("by eth0"),
             ),
-            // Zeroconf, which many distributions have.
+            // Zeroconf, which many distributions enable.
             (
                 vec![route("eth0", [169, 254, 0, 0], [255, 255, 0, 0])],
                 None,
@@ -249,23 +266,27 @@ mod tests {
             ),
         ] {
             let text = format!("{HEADINGS}\n{}\n", routes.join("\n"));
-            let found = sign_of(
+            let found = evidence_in(
                 ipv4_routes(&text),
                 ADDRESSES,
                 &BTreeSet::from(["tap0"]),
-                maker,
+                cloud,
             );
             assert_eq!(
                 found.is_some(),
-                sign.is_some(),
-                "{routes:?} {maker:?}: {found:?}"
+                expected.is_some(),
+                "{routes:?} {cloud:?}: {found:?}"
             );
-            assert!(found.unwrap_or_default().contains(sign.unwrap_or_default()));
+            assert!(
+                found
+                    .unwrap_or_default()
+                    .contains(expected.unwrap_or_default())
+            );
         }
     }
 
     #[test]
-    fn a_host_asks_by_ipv6_where_a_route_says_so() {
+    fn an_ipv6_route_is_evidence_of_a_metadata_service() {
         const ZERO: &str = "00000000000000000000000000000000";
         let line = |to: &str, prefix: &str, interface: &str| {
             format!(
@@ -273,7 +294,7 @@ mod tests {
             )
         };
         let metadata = "fd000ec2000000000000000000000254";
-        for (text, maker, is_sign) in [
+        for (text, cloud, is_evidence) in [
             (line(metadata, "80", "eth0"), None, true),
             (line(metadata, "80", "tap0"), None, false),
             (line(metadata, "80", "lo"), None, false),
@@ -287,18 +308,18 @@ mod tests {
             (line(ZERO, "00", "lo"), Some("Amazon EC2"), false),
             ("nonsense\n".to_string(), Some("Amazon EC2"), false),
         ] {
-            let found = sign_of(
+            let found = evidence_in(
                 ipv6_routes(&text),
                 ADDRESSES,
                 &BTreeSet::from(["tap0"]),
-                maker,
+                cloud,
             );
-            assert_eq!(found.is_some(), is_sign, "{text} {maker:?}: {found:?}");
+            assert_eq!(found.is_some(), is_evidence, "{text} {cloud:?}: {found:?}");
         }
     }
 
     #[test]
-    fn a_cloud_is_known_by_its_firmware() {
+    fn a_cloud_is_identified_by_its_firmware() {
         for (text, cloud) in [
             ("Amazon EC2\n", Some("Amazon EC2")),
             ("Google Compute Engine", Some("Google Cloud")),
@@ -323,7 +344,7 @@ mod tests {
             ("CloudCIX", Some("CloudCIX")),
             ("NWCS", Some("NWCS")),
             ("IBM:Cloud Compute Server 1.0:bx2-2x8", Some("IBM Cloud")),
-            // A server of Huawei's or IBM's own is no machine of their clouds.
+            // Servers made by Huawei or IBM are not machines of their clouds.
             ("Huawei", None),
             ("IBM", None),
             ("QEMU", None),

@@ -8,13 +8,15 @@
 //! | `role` | the IAM role and the source of its credentials |
 //! | [`delivery`] | whether role credentials are read with a session token |
 //! | [`options`], [`defaults`] | metadata options and the account's defaults |
-//! | [`attachment`] | how the guest is connected, and which attachments conflict |
+//! | [`attachment`] | how the guest is connected |
+//! | [`claims`] | which instance claims which attachment, and which attachments conflict |
 //! | [`events`] | spot interruptions, maintenance, overrides, and the timeline that schedules them |
 //! | [`identity_document`], [`ec2_json`] | the identity document and EC2's JSON style |
 
 mod absent;
 pub mod attachment;
 mod block_device;
+pub mod claims;
 pub mod defaults;
 pub mod delivery;
 pub mod ec2_json;
@@ -29,10 +31,7 @@ mod role;
 mod state;
 pub mod tags;
 
-pub use attachment::{
-    Attachment, BridgePort, ClaimKey, ClaimMode, SourceAddress, interface_name_fault,
-    namespace_path,
-};
+pub use attachment::{Attachment, BridgePort, SourceAddress, interface_name_fault, namespace_path};
 pub use block_device::{BlockDevice, EbsVolume};
 pub use defaults::{ImdsSupport, MetadataDefaults};
 pub use delivery::RoleDelivery;

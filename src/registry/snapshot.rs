@@ -7,7 +7,8 @@ use std::sync::atomic::Ordering;
 use jiff::Timestamp;
 
 use super::{Applied, Record};
-use crate::instance::{Attachment, ClaimKey, ClaimMode, Instance, InstanceId};
+use crate::instance::claims::Claims;
+use crate::instance::{Attachment, Instance, InstanceId};
 use crate::origin::{Holder, Origin};
 
 /// All instances, and which way in belongs to which.
@@ -200,63 +201,36 @@ impl Snapshot {
         entries: BTreeMap<InstanceId, Arc<Entry>>,
         quarantined: BTreeMap<InstanceId, Quarantined>,
     ) -> Snapshot {
-        #[derive(Default)]
-        struct Holders<'a> {
-            alone: Vec<&'a InstanceId>,
-            shared: Vec<&'a InstanceId>,
-        }
-        let mut claim_keys: HashMap<ClaimKey<'_>, Holders<'_>> = HashMap::new();
-        let attached = || {
+        let attachments = || {
             let served = entries.iter().flat_map(|(id, entry)| {
-                entry
-                    .instance
-                    .imds
-                    .attachments
-                    .iter()
-                    .map(move |at| (id, at))
+                let attachments = &entry.instance.imds.attachments;
+                attachments.iter().map(move |attachment| (id, attachment))
             });
-            served.chain(
-                quarantined
-                    .iter()
-                    .flat_map(|(id, kept)| kept.attachments.iter().map(move |at| (id, at))),
-            )
+            let quarantined = quarantined.iter().flat_map(|(id, instance)| {
+                let attachments = &instance.attachments;
+                attachments.iter().map(move |attachment| (id, attachment))
+            });
+            served.chain(quarantined)
         };
-        for (id, attachment) in attached() {
-            for (ground, hold) in attachment.claim_keys() {
-                let holders = claim_keys.entry(ground).or_default();
-                match hold {
-                    ClaimMode::Exclusive => holders.alone.push(id),
-                    ClaimMode::Shared => holders.shared.push(id),
-                }
-            }
+        let mut index = Claims::new();
+        for (id, attachment) in attachments() {
+            index.add(attachment, id);
         }
         let mut claims: HashMap<Attachment, Claimants> = HashMap::new();
-        for (id, attachment) in attached() {
-            let mut rivals = BTreeSet::new();
-            for (ground, hold) in attachment.claim_keys() {
-                let Holders { alone, shared } = &claim_keys[&ground];
-                let shared = if hold == ClaimMode::Exclusive {
-                    shared.as_slice()
-                } else {
-                    &[]
-                };
-                rivals.extend(
-                    alone
-                        .iter()
-                        .chain(shared)
-                        .filter(|other| **other != id)
-                        .map(|other| (*other).clone()),
-                );
-            }
-            if rivals.is_empty() {
+        for (id, attachment) in attachments() {
+            let mut ids: BTreeSet<InstanceId> = index
+                .conflicts(attachment, id)
+                .map(|claim| claim.claimant.clone())
+                .collect();
+            if ids.is_empty() {
                 claims.insert(attachment.clone(), Claimants::One(id.clone()));
-            } else {
-                rivals.insert(id.clone());
-                // Several claims of one way in have the same rivals, but for what else each of them stands on.
-                match claims.get_mut(attachment) {
-                    Some(Claimants::Conflict(known)) => known.extend(rivals),
-                    _ => drop(claims.insert(attachment.clone(), Claimants::Conflict(rivals))),
-                }
+                continue;
+            }
+            ids.insert(id.clone());
+            // Claimants of one attachment conflict with the same instances, except through their other attachments.
+            match claims.get_mut(attachment) {
+                Some(Claimants::Conflict(known)) => known.extend(ids),
+                _ => drop(claims.insert(attachment.clone(), Claimants::Conflict(ids))),
             }
         }
         Snapshot {

@@ -4,24 +4,23 @@ use serde_json::json;
 
 use crate::lab::{Host, instance};
 
-/// What a fault does to the guest's requests.
+/// By which families the guest gets replies despite the fault.
 #[derive(Clone, Copy, PartialEq)]
 enum Answered {
-    /// As before; the fault lets the guest do harm.
+    /// Both: the fault does not affect the service, but the guest could exploit it.
     Both,
     ByIpv6,
     ByIpv4,
 }
 
 #[test]
-fn what_keeps_a_guest_out_is_found_and_mended() {
-    let Some(mut host) = Host::new("what_keeps_a_guest_out_is_found_and_mended") else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and curl; tests/all runs it"]
+fn what_keeps_a_guest_from_the_service_is_found_and_fixed() {
+    let mut host = Host::new();
     let guest = host.guest("tap0", 5);
     host.set_up("tap0", 5);
     host.configure("", &[(json!({ "Interface": "tap0" }), 5)]);
-    // Settings in the interface that leads nowhere near the guest.
+    // An interface that does not lead to the guest.
     host.sh(
         "ip link add eth9 type veth peer name eth9p && ip link set eth9 up && ip link set eth9p up
          ip address add 192.0.2.1/24 dev eth9",
@@ -31,7 +30,7 @@ fn what_keeps_a_guest_out_is_found_and_mended() {
     host.wait_until_answered(guest);
 
     use Answered::{Both, ByIpv4, ByIpv6};
-    for (fault, what, mend, answered, undo) in [
+    for (fault, what, fix, answered, undo) in [
         (
             "ip address del 169.254.169.254/32 dev tap0",
             "tap0 lacks the address 169.254.169.254",
@@ -60,7 +59,7 @@ fn what_keeps_a_guest_out_is_found_and_mended() {
             ByIpv6,
             "",
         ),
-        // The interface's own value is 0 all the while.
+        // The interface's own value stays 0.
         (
             "sysctl -qw net.ipv4.conf.all.rp_filter=1",
             "rp_filter is 1 (strict) on tap0",
@@ -116,7 +115,7 @@ fn what_keeps_a_guest_out_is_found_and_mended() {
         let check = host.check();
         let (found, command) = check.only();
         assert!(found.contains(what), "{fault}: {found}");
-        assert!(command.starts_with(mend), "{fault}: {command}");
+        assert!(command.starts_with(fix), "{fault}: {command}");
         assert_eq!(check.findings[0]["instance"], instance(1));
         assert_eq!(check.findings[0]["attachment"], "interface 'tap0'");
         let expected = (
@@ -125,7 +124,7 @@ fn what_keeps_a_guest_out_is_found_and_mended() {
         );
         assert_eq!(host.answers(guest), expected, "{fault}");
 
-        host.mend(command);
+        host.fix(command);
         host.check().assert_fine();
         host.wait_until_answered(guest);
         if !undo.is_empty() {
@@ -134,12 +133,12 @@ fn what_keeps_a_guest_out_is_found_and_mended() {
         }
     }
 
-    // What goes down loses its IPv6 addresses and routes: one thing comes after another.
+    // An interface that goes down loses its IPv6 addresses and routes, so it takes several rounds.
     host.sh("ip link set tap0 down");
     let check = host.check();
     assert_eq!(check.only(), ("tap0 is down", "ip link set tap0 up"));
     assert_eq!(host.answers(guest), (false, false));
-    host.mend_all();
+    host.fix_all();
     host.wait_until_answered(guest);
 
     host.sh("sysctl -qw net.ipv6.conf.tap0.disable_ipv6=1");
@@ -149,16 +148,16 @@ fn what_keeps_a_guest_out_is_found_and_mended() {
         "sysctl -w net.ipv6.conf.tap0.disable_ipv6=0"
     );
     assert_eq!(host.answers(guest), (true, false));
-    host.mend_all();
+    host.fix_all();
     host.wait_until_answered(guest);
 }
 
-/// A guest that claims the address first keeps the host from it, unless it is there without asking.
+/// Duplicate address detection (RFC 4862) lets a guest that claims the address first keep it from the host, unless it was
+/// added with nodad.
 #[test]
+#[ignore = "needs network namespaces, iproute2, nft and curl; tests/all runs it"]
 fn an_address_that_a_guest_claimed_first_is_found() {
-    let Some(mut host) = Host::new("an_address_that_a_guest_claimed_first_is_found") else {
-        return;
-    };
+    let mut host = Host::new();
     let guest = host.guest("tap0", 5);
     host.set_up("tap0", 5);
     host.configure("", &[(json!({ "Interface": "tap0" }), 5)]);
@@ -179,22 +178,21 @@ fn an_address_that_a_guest_claimed_first_is_found() {
     let check = host.check();
     let (what, command) = check.only();
     assert!(
-        what.contains("somebody behind the interface claimed it first"),
+        what.contains("a node behind the interface claimed it first"),
         "{what}"
     );
     assert_eq!(
         command,
         "ip address del fd00:ec2::254/64 dev tap0 && ip address add fd00:ec2::254/128 dev tap0 nodad"
     );
-    host.mend(command);
+    host.fix(command);
     host.check().assert_fine();
 }
 
 #[test]
-fn what_is_found_is_said_in_words_and_counted() {
-    let Some(mut host) = Host::new("what_is_found_is_said_in_words_and_counted") else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and curl; tests/all runs it"]
+fn findings_are_printed_as_text_and_guests_are_counted() {
+    let mut host = Host::new();
     host.guest("tap0.1", 5);
     host.guest("tap1", 6);
     host.set_up("tap0.1", 5);
@@ -206,46 +204,44 @@ fn what_is_found_is_said_in_words_and_counted() {
             (json!({ "Interface": "tap1" }), 6),
         ],
     );
-    let said = host.check_in_words();
+    let output = host.check_as_text();
     assert!(
-        said.ends_with("2 of 2 guests on this host are ready to be served\n"),
-        "{said}"
+        output.ends_with("2 of 2 guests on this host's network are fine\n"),
+        "{output}"
     );
-    // A name with a dot in it is one name.
+    // A dot in a name does not split it.
     host.sh("sysctl -qw net/ipv6/conf/tap0.1/accept_ra=1");
-    let said = host.check_in_words();
+    let output = host.check_as_text();
     assert!(
-        said.ends_with(
-            "\ni-00000001: interface 'tap0.1': the guest could give the host a default route: it heeds router \
+        output.ends_with(
+            "\ni-00000001: interface 'tap0.1': the guest could give the host a default route: it accepts router \
              advertisements on tap0.1\n    fix: sysctl -w net/ipv6/conf/tap0.1/accept_ra=0\n\
-             1 of 2 guests on this host are ready to be served\n"
+             1 of 2 guests on this host's network are fine\n"
         ),
-        "{said}"
+        "{output}"
     );
-    host.mend(host.check().only().1);
+    host.fix(host.check().only().1);
     host.check().assert_fine();
 
-    // Its interface is gone: no command brings a guest back.
+    // The interface is gone: no command can restart a guest.
     host.sh("ip link del tap1");
     let check = host.check();
-    let (what, mend) = check.only();
+    let (what, fix) = check.only();
     assert!(what.starts_with("there is no interface tap1"), "{what}");
-    assert!(mend.starts_with("start the guest"), "{mend}");
+    assert!(fix.starts_with("start the guest"), "{fix}");
 }
 
 #[test]
-fn what_the_daemon_is_to_put_is_not_missing_before_it_runs() {
-    let Some(mut host) = Host::new("what_the_daemon_is_to_put_is_not_missing_before_it_runs")
-    else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and curl; tests/all runs it"]
+fn addresses_that_the_daemon_manages_are_not_missing_while_it_is_stopped() {
+    let mut host = Host::new();
     let guest = host.guest("tap0", 5);
     host.configure(
         "addresses = \"manage\"",
         &[(json!({ "Interface": "tap0" }), 5)],
     );
     host.check().assert_fine();
-    // A way to the host's own service keeps the daemon from it.
+    // A route to a metadata service of the host's own keeps the daemon from adding addresses.
     host.sh(
         "ip link add eth9 type veth peer name eth9p && ip link set eth9 up && ip link set eth9p up
          ip route add 169.254.169.254/32 dev eth9",
@@ -262,13 +258,11 @@ fn what_the_daemon_is_to_put_is_not_missing_before_it_runs() {
     host.check().assert_fine();
 }
 
-/// An address on the guest's interface would cut the host off from the service that it asks: no command may say to put one.
+/// An address on the guest's interface would cut the host off from its own metadata service: no command may add one.
 #[test]
-fn where_the_host_asks_a_metadata_service_itself_no_command_puts_an_address() {
-    let test = "where_the_host_asks_a_metadata_service_itself_no_command_puts_an_address";
-    let Some(mut host) = Host::new(test) else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and curl; tests/all runs it"]
+fn no_command_adds_an_address_to_a_host_that_uses_a_metadata_service() {
+    let mut host = Host::new();
     host.guest("tap0", 5);
     let document = [(json!({ "Interface": "tap0" }), 5)];
     host.configure("", &document);
@@ -277,25 +271,25 @@ fn where_the_host_asks_a_metadata_service_itself_no_command_puts_an_address() {
          ip -6 route add fd11::5/128 dev tap0; ip route add 169.254.169.254/32 dev lan0",
     );
     let check = host.check();
-    let (what, mend) = check.only();
+    let (what, fix) = check.only();
     assert!(
         what.contains("there is a route to 169.254.169.254 by lan0"),
         "{what}"
     );
     assert!(
-        mend.contains("shadow_host_metadata") && !mend.contains("ip address add"),
-        "{mend}"
+        fix.contains("shadow_host_metadata") && !fix.contains("ip address add"),
+        "{fix}"
     );
-    // Said by the operator, it needs none.
+    // The operator says that the host needs none.
     host.configure("shadow_host_metadata = true", &document);
     let check = host.check();
-    let mends: Vec<&str> = check
+    let fixes: Vec<&str> = check
         .findings
         .iter()
         .map(|finding| finding["mend"].as_str().unwrap())
         .collect();
     assert_eq!(
-        mends,
+        fixes,
         [
             "ip address add 169.254.169.254/32 dev tap0",
             "ip address add fd00:ec2::254/128 dev tap0 nodad"
@@ -304,13 +298,11 @@ fn where_the_host_asks_a_metadata_service_itself_no_command_puts_an_address() {
     );
 }
 
-/// Without the capability nothing is put, and everybody who is asked names it: the check, and the daemon itself.
+/// Without the capability no address is added, and both the check and the daemon name it.
 #[test]
-fn a_daemon_that_may_not_put_addresses_is_said_to_lack_the_capability() {
-    let test = "a_daemon_that_may_not_put_addresses_is_said_to_lack_the_capability";
-    let Some(mut host) = Host::new(test) else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and curl; tests/all runs it"]
+fn a_daemon_without_the_capability_to_add_addresses_is_reported() {
+    let mut host = Host::new();
     host.guest("tap0", 5);
     host.configure(
         "addresses = \"manage\"",
@@ -345,54 +337,51 @@ fn a_daemon_that_may_not_put_addresses_is_said_to_lack_the_capability() {
         .join("run/admin.sock")
         .display()
         .to_string();
-    let said = host.run(
+    let output = host.run(
         "exec \"$@\"",
         &["instance", "explain", &instance(1), "--socket", &socket],
     );
-    let said = String::from_utf8(said.stdout).unwrap();
+    let output = String::from_utf8(output.stdout).unwrap();
     assert!(
-        said.contains("address 169.254.169.254 can't be put there")
-            && said.contains("CAP_NET_ADMIN"),
-        "{said}"
+        output.contains("cannot add address 169.254.169.254") && output.contains("CAP_NET_ADMIN"),
+        "{output}"
     );
-    assert!(!said.contains("a route to"), "{said}");
+    assert!(!output.contains("a route to"), "{output}");
 }
 
-/// sysctl takes what is before the first `=` for the name.
+/// sysctl ends a name at the first `=`.
 #[test]
-fn a_name_that_sysctl_would_cut_is_mended_all_the_same() {
-    let Some(mut host) = Host::new("a_name_that_sysctl_would_cut_is_mended_all_the_same") else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and curl; tests/all runs it"]
+fn settings_of_a_name_that_sysctl_would_cut_are_fixed() {
+    let mut host = Host::new();
     host.guest("tap=0", 5);
     host.set_up("tap=0", 5);
     host.configure("", &[(json!({ "Interface": "tap=0" }), 5)]);
     host.check().assert_fine();
     host.sh("echo 2 >'/proc/sys/net/ipv4/conf/tap=0/rp_filter'; echo 8 >'/proc/sys/net/ipv4/conf/tap=0/arp_ignore'");
     assert_eq!(host.check().findings.len(), 2);
-    host.mend_all();
+    host.fix_all();
 }
 
-/// The kernel takes IPv6 from an interface whose MTU is too small, and says "Invalid argument" to who would put an address.
+/// The kernel disables IPv6 on an interface whose MTU is too small (RFC 8200), and answers "Invalid argument" when an address
+/// is added.
 #[test]
-fn an_mtu_that_is_too_small_for_ipv6_is_mended_first() {
-    let Some(mut host) = Host::new("an_mtu_that_is_too_small_for_ipv6_is_mended_first") else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and curl; tests/all runs it"]
+fn an_mtu_that_is_too_small_for_ipv6_is_fixed_first() {
+    let mut host = Host::new();
     host.guest("tap0", 5);
     host.set_up("tap0", 5);
     host.configure("", &[(json!({ "Interface": "tap0" }), 5)]);
     host.sh("ip link set tap0 mtu 1000");
     assert_eq!(host.check().only().1, "ip link set tap0 mtu 1280");
-    host.mend_all();
+    host.fix_all();
 }
 
-/// The record of an instance counts, not the document that it was once registered from; a daemon may be running on it.
+/// The stored record of an instance applies, not the document that it was registered from.
 #[test]
-fn what_the_state_directory_has_counts() {
-    let Some(mut host) = Host::new("what_the_state_directory_has_counts") else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and curl; tests/all runs it"]
+fn the_check_reads_the_state_directory() {
+    let mut host = Host::new();
     host.guest("tap0", 5);
     host.set_up("tap0", 5);
     host.configure("", &[(json!({ "Interface": "tap0" }), 5)]);
@@ -410,12 +399,11 @@ fn what_the_state_directory_has_counts() {
     );
 }
 
-/// Without privilege, interfaces are looked at and what is hidden is said.
+/// Without privilege, interfaces are checked, and what could not be read is reported.
 #[test]
-fn it_needs_no_privilege() {
-    let Some(mut host) = Host::new("it_needs_no_privilege") else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and curl; tests/all runs it"]
+fn the_check_works_without_privilege() {
+    let mut host = Host::new();
     let guest = host.guest("tap0", 5);
     let namespace = format!("/proc/{}/ns/net", host.pid(guest));
     host.configure(
@@ -426,29 +414,30 @@ fn it_needs_no_privilege() {
         ],
     );
     let check = host.check_after("exec setpriv --bounding-set=-all --inh-caps=-all \"$@\"");
-    let mends: Vec<&str> = check
+    let fixes: Vec<&str> = check
         .findings
         .iter()
         .map(|finding| finding["mend"].as_str().unwrap())
         .collect();
-    assert_eq!(mends.len(), 3, "{check:#?}");
-    assert_eq!(mends[0], "ip address add 169.254.169.254/32 dev tap0");
+    assert_eq!(fixes.len(), 3, "{check:#?}");
+    assert_eq!(fixes[0], "ip address add 169.254.169.254/32 dev tap0");
     assert!(
-        check.unseen.contains("i-00000002: network namespace"),
+        check.unchecked.contains("i-00000002: network namespace"),
         "{check:#?}"
     );
     assert!(
-        check.unseen.contains("not checked: the inside: "),
+        check
+            .unchecked
+            .contains("not checked: the inside of the namespace: "),
         "{check:#?}"
     );
 }
 
-/// Rules that leave a guest out would put it out: with one that can't be read, what is printed is nothing that nft takes.
+/// Rules without a guest would block that guest. If a record is unreadable, the output is a line that nft rejects.
 #[test]
+#[ignore = "needs network namespaces, iproute2, nft and curl; tests/all runs it"]
 fn no_rules_are_printed_when_a_record_is_unreadable() {
-    let Some(mut host) = Host::new("no_rules_are_printed_when_a_record_is_unreadable") else {
-        return;
-    };
+    let mut host = Host::new();
     host.guest("tap0", 5);
     host.set_up("tap0", 5);
     host.configure("", &[(json!({ "Interface": "tap0" }), 5)]);
@@ -471,7 +460,7 @@ fn no_rules_are_printed_when_a_record_is_unreadable() {
         "{printed}"
     );
     assert!(printed.starts_with("refused # "), "{printed}");
-    // A shell's pipe ends with the status of its last command, and nft is content with nothing at all.
+    // A pipe ends with the status of its last command, and nft accepts an empty script.
     let loaded = host.run(
         "\"$@\" | nft --check --file -",
         &["guest-rules", "--config", &host.config()],
@@ -484,7 +473,7 @@ fn no_rules_are_printed_when_a_record_is_unreadable() {
     );
     let check = host.check();
     assert!(
-        check.unseen.contains("not checked") && check.unseen.contains("unreadable record"),
+        check.unchecked.contains("not checked") && check.unchecked.contains("unreadable record"),
         "{check:#?}"
     );
     check.assert_fine();

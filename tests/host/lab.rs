@@ -1,4 +1,4 @@
-//! A host in a network namespace, guests in others, and what `imdsd check --host` says of it there.
+//! A host in a network namespace, guests in others, and the results of `imdsd check --host` there.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader};
@@ -7,31 +7,32 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Namespace, PATIENCE, skip};
+use crate::support::{Namespace, PATIENCE, require_program};
 
 pub const DOCUMENT: &str = include_str!("../../config/demo-instance.json");
 
 pub struct Host {
-    // What runs in it ends before the network does.
+    // Declared first: the daemon and the guests end before the network does.
     daemon: Option<Child>,
     guests: Vec<Child>,
     pub directory: tempfile::TempDir,
     pub namespace: Namespace,
 }
 
-/// What a check said.
+/// The result of a check.
 #[derive(Debug)]
 pub struct Check {
     pub status: Option<i32>,
     pub findings: Vec<Value>,
-    pub unseen: String,
+    /// Standard error.
+    pub unchecked: String,
 }
 
 impl Check {
-    /// The one thing that was found: the sentence and the command.
+    /// Returns the text and the command of the only finding.
     pub fn only(&self) -> (&str, &str) {
         let [finding] = &self.findings[..] else {
-            panic!("not one finding: {self:#?}")
+            panic!("expected one finding: {self:#?}")
         };
         assert_eq!(self.status, Some(1));
         (
@@ -50,30 +51,24 @@ impl Check {
 }
 
 impl Host {
-    /// A host without any guest, whose settings are in nobody's way.
-    pub fn new(test: &str) -> Option<Host> {
-        let asked = Command::new("ip")
-            .arg("-V")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        if asked.is_err() {
-            skip(test, "ip is not here");
-            return None;
+    /// Creates a host without guests and with settings that suit them; panics if that is not possible here.
+    pub fn new() -> Host {
+        for program in ["ip", "curl"] {
+            require_program(program);
         }
         let host = Host {
             daemon: None,
             guests: Vec::new(),
             directory: tempfile::tempdir().unwrap(),
-            namespace: Namespace::new(test)?,
+            namespace: Namespace::with_metadata_addresses(),
         };
         host.sh("ip address flush dev lo scope global
              sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
              sysctl -qw net.ipv6.conf.all.accept_ra=0 net.ipv6.conf.default.accept_ra=0 net.ipv6.conf.lo.accept_ra=0");
-        Some(host)
+        host
     }
 
-    /// A guest with 10.0.0.N and fd11::N behind an interface of the host; its number from 1, in the order of their making.
+    /// Adds a guest with 10.0.0.N and fd11::N behind an interface of the host. Returns its number, counted from 1.
     pub fn guest(&mut self, interface: &str, address: u8) -> usize {
         let mut unshare = self.namespace.command("unshare");
         unshare.args(["--net", "sh", "-c", "echo ready && exec timeout 600 cat"]);
@@ -104,7 +99,8 @@ impl Host {
         number
     }
 
-    /// What guests on this interface need, whose IPv6 address ends so.
+    /// Adds the metadata addresses to an interface, and the route to the guest with this last byte in its IPv6
+    /// address.
     pub fn set_up(&self, interface: &str, address: u8) {
         self.sh(&format!(
             "ip address add 169.254.169.254/32 dev '{interface}'; ip address add fd00:ec2::254/128 dev '{interface}' nodad
@@ -112,12 +108,12 @@ impl Host {
         ));
     }
 
-    /// The process that keeps a guest's namespace.
+    /// Returns the process that holds the namespace of a guest.
     pub fn pid(&self, guest: usize) -> u32 {
         self.guests[guest - 1].id()
     }
 
-    /// Writes the configuration, and a document for every guest: its attachment and what its addresses end with.
+    /// Writes the configuration, and a document for each guest: its attachment, and the last byte of its addresses.
     pub fn configure(&self, more: &str, guests: &[(Value, u8)]) {
         let documents = self.directory.path().join("instances");
         let _ = std::fs::remove_dir_all(&documents);
@@ -151,48 +147,48 @@ impl Host {
             .to_string()
     }
 
-    /// `imdsd check --host`, where /sys shows this network namespace and not the machine's, if that can be done here, and nothing
-    /// of the firmware: on a machine of a cloud a default route would be a sign.
+    /// Runs `imdsd check --host` with a /sys of this network namespace, if it can be mounted, and without the
+    /// firmware tables: on a cloud machine a default route would be evidence of a metadata service.
     pub fn check(&self) -> Check {
         self.check_after(
             "mount -t sysfs sysfs /sys 2>/dev/null; mount -t tmpfs tmpfs /sys/class/dmi 2>/dev/null; exec \"$@\"",
         )
     }
 
-    /// The same, started by a shell's `exec "$@"`.
-    pub fn check_after(&self, how: &str) -> Check {
-        let said = self.run(
-            how,
+    /// Runs `imdsd check --host` from a shell script that ends with `exec "$@"`.
+    pub fn check_after(&self, script: &str) -> Check {
+        let output = self.run(
+            script,
             &["check", "--host", "--json", "--config", &self.config()],
         );
-        let unseen = String::from_utf8(said.stderr).unwrap();
-        let findings: Value =
-            serde_json::from_slice(&said.stdout).unwrap_or_else(|_| panic!("no list: {unseen}"));
+        let unchecked = String::from_utf8(output.stderr).unwrap();
+        let findings: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("not a JSON list: {unchecked}"));
         Check {
-            status: said.status.code(),
+            status: output.status.code(),
             findings: findings.as_array().unwrap().clone(),
-            unseen,
+            unchecked,
         }
     }
 
-    /// What it prints for people.
-    pub fn check_in_words(&self) -> String {
-        let said = self.run(
+    /// Returns the text output of `imdsd check --host`.
+    pub fn check_as_text(&self) -> String {
+        let output = self.run(
             "exec \"$@\"",
             &["check", "--host", "--config", &self.config()],
         );
-        String::from_utf8(said.stdout).unwrap()
+        String::from_utf8(output.stdout).unwrap()
     }
 
-    /// A command of imdsd's, started by a shell's `exec "$@"` in a mount namespace of its own.
-    pub fn run(&self, how: &str, arguments: &[&str]) -> Output {
+    /// Runs imdsd from a shell script that ends with `exec "$@"`, in a mount namespace of its own.
+    pub fn run(&self, script: &str, arguments: &[&str]) -> Output {
         let mut command = self.namespace.command("unshare");
         command
             .args([
                 "--mount",
                 "sh",
                 "-c",
-                how,
+                script,
                 "sh",
                 env!("CARGO_BIN_EXE_imdsd"),
             ])
@@ -201,8 +197,8 @@ impl Host {
             .unwrap()
     }
 
-    /// Runs a command that a finding gave, as an operator would paste it.
-    pub fn mend(&self, command: &str) {
+    /// Runs the command of a finding as an operator would paste it.
+    pub fn fix(&self, command: &str) {
         let imdsd = std::path::Path::new(env!("CARGO_BIN_EXE_imdsd"))
             .parent()
             .unwrap();
@@ -211,7 +207,7 @@ impl Host {
             imdsd.display(),
             std::env::var("PATH").unwrap()
         );
-        said(
+        output_of(
             self.namespace
                 .command("sh")
                 .env("PATH", path)
@@ -219,14 +215,14 @@ impl Host {
         );
     }
 
-    /// Runs every command that is given, each once, until nothing is found any more.
-    pub fn mend_all(&self) {
+    /// Runs the commands of all findings, each once a round, until nothing is found.
+    pub fn fix_all(&self) {
         for _ in 0..5 {
-            let mut mended = BTreeSet::new();
+            let mut done = BTreeSet::new();
             for finding in self.check().findings {
                 let command = finding["mend"].as_str().unwrap().to_string();
-                if mended.insert(command.clone()) {
-                    self.mend(&command);
+                if done.insert(command.clone()) {
+                    self.fix(&command);
                 }
             }
         }
@@ -234,12 +230,12 @@ impl Host {
     }
 
     pub fn sh(&self, commands: &str) -> String {
-        said(self.namespace.command("sh").args(["-ec", commands]))
+        output_of(self.namespace.command("sh").args(["-ec", commands]))
     }
 
     pub fn guest_sh(&self, guest: usize, commands: &str) -> String {
         let mut command = self.namespace.command("nsenter");
-        said(command.args([
+        output_of(command.args([
             "--target",
             &self.pid(guest).to_string(),
             "--net",
@@ -249,13 +245,13 @@ impl Host {
         ]))
     }
 
-    /// Starts the daemon in here.
+    /// Starts the daemon on the host.
     pub fn serve(&mut self) {
         let imdsd = self.namespace.command(env!("CARGO_BIN_EXE_imdsd"));
         self.serve_by(imdsd);
     }
 
-    /// The same, without a capability.
+    /// Starts the daemon without a capability.
     pub fn serve_without(&mut self, capability: &str) {
         let mut setpriv = self.namespace.command("setpriv");
         setpriv
@@ -277,25 +273,28 @@ impl Host {
         std::thread::spawn(move || lines.for_each(drop));
     }
 
-    /// Whether a guest is answered, by IPv4 and by IPv6.
+    /// Returns whether a guest gets replies by IPv4 and by IPv6.
     pub fn answers(&self, guest: usize) -> (bool, bool) {
-        let mut asked = [false; 2];
-        for (answered, address) in asked.iter_mut().zip(["169.254.169.254", "[fd00:ec2::254]"]) {
-            let ask = format!(
+        let mut answers = [false; 2];
+        for (answered, address) in answers
+            .iter_mut()
+            .zip(["169.254.169.254", "[fd00:ec2::254]"])
+        {
+            let script = format!(
                 "ip neigh flush dev eth0; curl -gs --max-time 1 http://{address}/latest/ || true"
             );
-            *answered = self.guest_sh(guest, &ask).contains("meta-data");
+            *answered = self.guest_sh(guest, &script).contains("meta-data");
         }
-        asked.into()
+        answers.into()
     }
 
-    /// Waits for the daemon to have noticed what was changed.
+    /// Waits until the guest gets replies by both families.
     pub fn wait_until_answered(&self, guest: usize) {
         let deadline = Instant::now() + PATIENCE;
         while self.answers(guest) != (true, true) {
             assert!(
                 Instant::now() < deadline,
-                "guest {guest} is not answered: {:?}",
+                "guest {guest} gets no reply: {:?}",
                 self.answers(guest)
             );
             std::thread::sleep(Duration::from_millis(100));
@@ -312,17 +311,17 @@ impl Drop for Host {
     }
 }
 
-/// The id of a guest's instance.
+/// Returns the instance id of a guest.
 pub fn instance(guest: usize) -> String {
     format!("i-0000000{guest}")
 }
 
-fn said(command: &mut Command) -> String {
-    let said = command.output().unwrap();
+fn output_of(command: &mut Command) -> String {
+    let output = command.output().unwrap();
     assert!(
-        said.status.success(),
+        output.status.success(),
         "{command:?}: {}",
-        String::from_utf8_lossy(&said.stderr)
+        String::from_utf8_lossy(&output.stderr)
     );
-    String::from_utf8(said.stdout).unwrap()
+    String::from_utf8(output.stdout).unwrap()
 }

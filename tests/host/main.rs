@@ -1,7 +1,8 @@
-//! `imdsd check --host` in real network namespaces: every fault is built, found with its command, mended by that very
-//! command, and gone. Where it can be seen in packets, the guest is not answered before and is after.
+//! `imdsd check --host` in real network namespaces: each test creates a problem, expects the finding, runs the
+//! printed command and expects no finding afterwards. Where packets can show it, the guest gets no reply
+//! before and gets replies afterwards.
 //!
-//! Everything is in namespaces that the test makes, as root or as anybody who may make a user namespace.
+//! Everything happens in namespaces that the test creates, as root or as a user who may create user namespaces.
 
 #[path = "../support/mod.rs"]
 mod support;

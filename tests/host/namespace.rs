@@ -5,23 +5,22 @@ use serde_json::json;
 use crate::lab::Host;
 
 #[test]
-fn a_namespace_is_looked_at_from_inside() {
-    let Some(mut host) = Host::new("a_namespace_is_looked_at_from_inside") else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and curl; tests/all runs it"]
+fn a_namespace_is_checked_from_inside() {
+    let mut host = Host::new();
     let guest = host.guest("tap0", 5);
     let path = format!("/proc/{}/ns/net", host.pid(guest));
     host.configure("", &[(json!({ "NetworkNamespace": path }), 7)]);
     host.guest_sh(guest, "ip address flush dev eth0 scope global");
     let check = host.check();
-    let mends: Vec<&str> = check
+    let fixes: Vec<&str> = check
         .findings
         .iter()
         .map(|finding| finding["mend"].as_str().unwrap())
         .collect();
     let enter = format!("nsenter --net={path} ip");
     assert_eq!(
-        mends,
+        fixes,
         [
             format!("{enter} address add 169.254.169.254/32 dev eth0"),
             format!("{enter} address add fd00:ec2::254/128 dev eth0 nodad"),
@@ -30,8 +29,8 @@ fn a_namespace_is_looked_at_from_inside() {
         ],
         "{check:#?}"
     );
-    for mend in mends {
-        host.mend(mend);
+    for fix in fixes {
+        host.fix(fix);
     }
     host.check().assert_fine();
 
@@ -45,10 +44,10 @@ fn a_namespace_is_looked_at_from_inside() {
     );
     let check = host.check();
     assert_eq!(check.only().1, format!("{enter} link set lo up"));
-    host.mend(check.only().1);
+    host.fix(check.only().1);
     host.check().assert_fine();
 
-    // Another kind of namespace, and none at all.
+    // A namespace of another kind, and a path that does not exist.
     host.configure(
         "",
         &[(
@@ -64,40 +63,40 @@ fn a_namespace_is_looked_at_from_inside() {
     assert_eq!(host.check().only().0, "there is no such file");
 }
 
-/// By name, in a /run of the test's own, exactly as an operator would paste what is printed.
+/// A namespace given by name, in a /run of the test's own, with the commands run as an operator would paste them.
 #[test]
-fn a_namespace_that_is_missing_is_made_by_the_commands_that_are_printed() {
-    let test = "a_namespace_that_is_missing_is_made_by_the_commands_that_are_printed";
-    let Some(host) = Host::new(test) else { return };
+#[ignore = "needs network namespaces, iproute2, nft and curl; tests/all runs it"]
+fn a_missing_namespace_is_created_by_the_printed_commands() {
+    let host = Host::new();
     host.configure("", &[(json!({ "NetworkNamespace": "blue" }), 7)]);
     let script = format!(
         "mount -t tmpfs tmpfs /run && cd '{}' || exit 1
          for round in 1 2 3 4; do
-             {imdsd} check --host --config imdsd.toml >said.$round; echo $? >>statuses
-             grep '^    fix: ' said.$round | sed 's/^    fix: //' >>commands
-             sed -n 's/^    fix: //p' said.$round | sh -e
+             {imdsd} check --host --config imdsd.toml >output.$round; echo $? >>statuses
+             grep '^    fix: ' output.$round | sed 's/^    fix: //' >>commands
+             sed -n 's/^    fix: //p' output.$round | sh -e
          done",
         host.directory.path().display(),
         imdsd = env!("CARGO_BIN_EXE_imdsd"),
     );
     let mut command = host.namespace.command("unshare");
-    let said = command
+    let output = command
         .args(["--mount", "sh", "-c", &script])
         .output()
         .unwrap();
     let read =
         |name: &str| std::fs::read_to_string(host.directory.path().join(name)).unwrap_or_default();
     assert!(
-        said.status.success(),
+        output.status.success(),
         "{}",
-        String::from_utf8_lossy(&said.stderr)
+        String::from_utf8_lossy(&output.stderr)
     );
     assert_eq!(
         read("statuses"),
         "1\n1\n1\n0\n",
         "{}{}",
-        read("said.4"),
-        String::from_utf8_lossy(&said.stderr)
+        read("output.4"),
+        String::from_utf8_lossy(&output.stderr)
     );
     assert_eq!(
         read("commands"),

@@ -1,6 +1,7 @@
-"""Advertises itself as a router from a guest, so many times: advertise.py INTERFACE COUNT. Prints that it has.
+"""Sends COUNT router advertisements from a guest: advertise.py INTERFACE COUNT. Prints a line when done.
 
-Each advertisement has a lifetime of its own for the prefix, which makes a host that hears it tell of a changed address.
+Each advertisement has another prefix lifetime, so that the kernel of a host that receives it reports a changed
+address.
 """
 import inside
 import ipaddress

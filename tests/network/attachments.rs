@@ -1,14 +1,15 @@
-//! Every way in but a bridge, and interfaces that come, go, change their names and their owners.
+//! Every kind of attachment except bridge ports, and interfaces that appear, disappear, and change their names
+//! and owners.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::imdsd::{CHECK, Imdsd, MANAGE, id, instance, on_interface, with_addresses, with_option};
-use crate::lab::{Door, HOST, INSTANCE_ID, IPV4, IPV6, Lab, Wire, eventually, get};
+use crate::lab::{HOST, INSTANCE_ID, IPV4, IPV6, Lab, SocketOpener, Wire, eventually, get};
 use crate::support::PATIENCE;
 
-/// What a guest gets that must get nothing: no answer in this time.
+/// How long to wait for an answer that must not come.
 const SHORTLY: Duration = Duration::from_millis(300);
 
 const ONE: Wire<'_> = Wire {
@@ -30,24 +31,23 @@ fn open(instance: Value) -> Value {
     with_option(instance, "HttpTokens", "optional")
 }
 
-/// The instance-id that it reads without a token, if any comes shortly.
-fn reads(door: &Door, address: &str) -> Option<String> {
-    reads_within(door, address, SHORTLY)
+/// Returns the instance-id that the guest reads without a token, if an answer comes quickly.
+fn reads(socket: &SocketOpener, address: &str) -> Option<String> {
+    reads_within(socket, address, SHORTLY)
 }
 
-/// The same, where what must come may take its time.
-fn reads_within(door: &Door, address: &str, patience: Duration) -> Option<String> {
-    let answer = door.try_ask(address, &get(INSTANCE_ID), patience).ok()?;
+/// The same with more time, for an answer that must come.
+fn reads_within(socket: &SocketOpener, address: &str, patience: Duration) -> Option<String> {
+    let answer = socket.try_ask(address, &get(INSTANCE_ID), patience).ok()?;
     (answer.status == 200).then_some(answer.body)
 }
 
-/// A sidecar's shape: the daemon listens in the guest's own namespace, and stays where it is itself.
+/// Like a sidecar: the daemon listens in the guest's namespace, but stays in its own.
 #[test]
-fn a_namespace_is_a_way_in_of_its_own_and_may_come_later() {
-    let Some(lab) = Lab::new("namespaces") else {
-        return;
-    };
-    // Both have the service's addresses on their own loopback; what is asked there never leaves them.
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn a_guest_in_a_namespace_is_served_even_if_the_namespace_appears_later() {
+    let lab = Lab::new();
+    // Both have the service's addresses on their own loopback, so no request leaves them.
     let add = |name: &str| {
         lab.add(name);
         lab.sh(name, "ip address add 169.254.169.254/32 dev lo; ip -6 address add fd00:ec2::254/128 dev lo nodad");
@@ -60,14 +60,14 @@ fn a_namespace_is_a_way_in_of_its_own_and_may_come_later() {
         ))
     };
     let _imdsd = Imdsd::start(&lab, CHECK, &[attached(1), attached(2)]);
-    let first = lab.door("pod1");
+    let first = lab.sockets("pod1");
     for address in [IPV4, IPV6] {
         eventually("the first is served", || {
             reads(&first, address) == Some(id(1))
         });
     }
     add("pod2");
-    let second = lab.door("pod2");
+    let second = lab.sockets("pod2");
     for address in [IPV4, IPV6] {
         eventually("the second is served", || {
             reads(&second, address) == Some(id(2))
@@ -75,23 +75,22 @@ fn a_namespace_is_a_way_in_of_its_own_and_may_come_later() {
         assert_eq!(reads_within(&first, address, PATIENCE), Some(id(1)));
     }
     assert_eq!(
-        lab.door(HOST)
+        lab.sockets(HOST)
             .connect_as(None, "127.0.0.1:80", SHORTLY)
             .unwrap_err()
             .kind(),
         std::io::ErrorKind::ConnectionRefused
     );
     println!(
-        "pod1 and pod2, the latter made after the start, are each served inside by IPv4 and IPv6"
+        "pod1 and pod2, the latter created after the start, are each served inside by IPv4 and IPv6"
     );
 }
 
-/// Source addresses identify only where somebody vouches for them.
+/// A source address identifies a guest only if the operator declares the listener as anti_spoofed.
 #[test]
-fn a_source_address_is_a_way_in_only_where_addresses_cannot_be_forged() {
-    let Some(lab) = Lab::new("source addresses") else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn a_source_address_identifies_a_guest_only_where_addresses_cannot_be_forged() {
+    let lab = Lab::new();
     lab.sh(
         HOST,
         "ip link add br0 type bridge; ip link set br0 up
@@ -117,14 +116,14 @@ fn a_source_address_is_a_way_in_only_where_addresses_cannot_be_forged() {
     let instances = [attached(1, "10.0.0.5"), attached(2, "10.0.0.6")];
     let listener =
         "[[listener]]\nname = \"lan\"\nipv4 = \"169.254.169.254:80\"\ninterface = \"br0\"\n";
-    let doors = ["g1", "g2", "g3"].map(|guest| lab.door(guest));
+    let sockets = ["g1", "g2", "g3"].map(|guest| lab.sockets(guest));
     {
         let _imdsd = Imdsd::start(
             &lab,
             &format!("{listener}anti_spoofed = true\n"),
             &instances,
         );
-        let [first, second, stranger] = doors.each_ref();
+        let [first, second, stranger] = sockets.each_ref();
         let read = [
             reads_within(first, IPV4, PATIENCE),
             reads_within(second, IPV4, PATIENCE),
@@ -133,13 +132,13 @@ fn a_source_address_is_a_way_in_only_where_addresses_cannot_be_forged() {
         println!("anti_spoofed: {read:?}");
         assert_eq!(read, [Some(id(1)), Some(id(2)), None]);
     }
-    // Whether it starts at all is its own business.
+    // It may refuse to start.
     let _imdsd = Imdsd::spawn(&lab, listener, &instances);
-    let read = doors.each_ref().map(|door| {
+    let read = sockets.each_ref().map(|socket| {
         let mut read = None;
         let tries = std::time::Instant::now() + SHORTLY;
         while std::time::Instant::now() < tries && read.is_none() {
-            read = reads(door, IPV4);
+            read = reads(socket, IPV4);
         }
         read
     });
@@ -147,13 +146,12 @@ fn a_source_address_is_a_way_in_only_where_addresses_cannot_be_forged() {
     assert_eq!(read, [None, None, None]);
 }
 
-/// Documents that contradict each other are refused at once. One that contradicts the record of another instance takes from
-/// that one what it had, and gets nothing for it.
+/// Documents that contradict each other are refused at start. A document that contradicts the stored record of
+/// another instance stops that one from being served, and is not served either.
 #[test]
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn an_interface_that_two_instances_claim_serves_neither() {
-    let Some(lab) = Lab::new("a disputed interface") else {
-        return;
-    };
+    let lab = Lab::new();
     lab.guest(&ONE);
     lab.guest(&TWO);
     let [first, second, third] =
@@ -167,7 +165,7 @@ fn an_interface_that_two_instances_claim_serves_neither() {
                 &ipv6,
             ))
         });
-    let is_told = |line: &Value| {
+    let is_conflict = |line: &Value| {
         let text = line["message"]
             .as_str()
             .or(line.as_str())
@@ -179,11 +177,11 @@ fn an_interface_that_two_instances_claim_serves_neither() {
         MANAGE,
         &[first.clone(), second.clone(), third.clone()],
     );
-    println!("both in documents: {}", imdsd.wait_for(is_told));
+    println!("both in documents: {}", imdsd.wait_for(is_conflict));
 
     imdsd.configure(MANAGE, &[first, second]);
     imdsd.start_again(&lab);
-    let (disputed, held) = (lab.door("g1"), lab.door("g2"));
+    let (disputed, held) = (lab.sockets("g1"), lab.sockets("g2"));
     for address in [IPV4, IPV6] {
         eventually("both are served", || {
             reads(&disputed, address) == Some(id(1))
@@ -192,7 +190,10 @@ fn an_interface_that_two_instances_claim_serves_neither() {
     imdsd.terminate();
     imdsd.document(&[third]);
     imdsd.spawn_again(&lab);
-    println!("one in a record: {}", imdsd.wait_for(is_told)["message"]);
+    println!(
+        "one in a record: {}",
+        imdsd.wait_for(is_conflict)["message"]
+    );
     for address in [IPV4, IPV6] {
         eventually("the other one is served", || {
             reads(&held, address) == Some(id(2))
@@ -202,25 +203,23 @@ fn an_interface_that_two_instances_claim_serves_neither() {
 }
 
 #[test]
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn an_interface_that_appears_after_the_start_is_served() {
-    let Some(lab) = Lab::new("a late interface") else {
-        return;
-    };
+    let lab = Lab::new();
     let first = with_addresses(on_interface(1, "tap1"), ONE.mac, "10.0.0.5", "fd11::5");
     let _imdsd = Imdsd::start(&lab, MANAGE, &[open(first)]);
     lab.guest(&ONE);
-    let guest = lab.door("g1");
+    let guest = lab.sockets("g1");
     for address in [IPV4, IPV6] {
         eventually("it is served", || reads(&guest, address) == Some(id(1)));
     }
 }
 
-/// A document names an interface: who has that name is the instance, and who had it is not.
+/// A document names an interface: the interface that has this name now belongs to the instance.
 #[test]
-fn an_interface_is_served_under_the_name_that_it_has_now() {
-    let Some(lab) = Lab::new("a renamed interface") else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn a_renamed_interface_is_served_under_its_new_name() {
+    let lab = Lab::new();
     lab.guest(&ONE);
     let instances = [
         open(with_addresses(
@@ -237,7 +236,7 @@ fn an_interface_is_served_under_the_name_that_it_has_now() {
         )),
     ];
     let _imdsd = Imdsd::start(&lab, MANAGE, &instances);
-    let guest = lab.door("g1");
+    let guest = lab.sockets("g1");
     let rename = |from: &str, to: &str| {
         lab.sh(
             HOST,
@@ -249,7 +248,7 @@ fn an_interface_is_served_under_the_name_that_it_has_now() {
     }
     rename("tap1", "spare");
     for address in [IPV4, IPV6] {
-        eventually("a name that nobody claims is nobody", || {
+        eventually("a name that no instance claims is not served", || {
             reads(&guest, address).is_none()
         });
     }
@@ -265,12 +264,11 @@ fn an_interface_is_served_under_the_name_that_it_has_now() {
     }
 }
 
-/// The kernel may give a number again. A listener that was bound to the old owner's would serve the new one.
+/// The kernel may reuse an interface index. A listener bound to the old interface would serve the new one.
 #[test]
-fn an_interface_with_the_number_of_a_deleted_one_is_not_taken_for_it() {
-    let Some(lab) = Lab::new("the same ifindex") else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn an_interface_that_reuses_the_index_of_a_deleted_one_is_another() {
+    let lab = Lab::new();
     const INDEX: u32 = 4242;
     lab.add("g1");
     lab.add("g2");
@@ -302,7 +300,7 @@ fn an_interface_with_the_number_of_a_deleted_one_is_not_taken_for_it() {
         );
         lab.address(wire);
     };
-    let (first, second) = (lab.door("g1"), lab.door("g2"));
+    let (first, second) = (lab.sockets("g1"), lab.sockets("g2"));
     for round in 0..3 {
         plug_in(&ONE);
         for address in [IPV4, IPV6] {
@@ -310,7 +308,7 @@ fn an_interface_with_the_number_of_a_deleted_one_is_not_taken_for_it() {
                 reads(&first, address) == Some(id(1))
             });
         }
-        // Deleted and made in one go, for the other guest.
+        // Deleted and created at once, for the other guest.
         let Wire {
             guest, tap, mac, ..
         } = TWO;
@@ -332,7 +330,7 @@ fn an_interface_with_the_number_of_a_deleted_one_is_not_taken_for_it() {
                 }
             });
         }
-        // And for nobody: a name that no document has.
+        // The same for a name that is in no document.
         lab.ip(
             HOST,
             &[],

@@ -1,4 +1,4 @@
-//! Guests that share a bridge, and what they do to each other there: with marks alone, and with `imdsd guest-rules`.
+//! Guests that share a bridge and attack each other: first with marks only, then with `imdsd guest-rules`.
 
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use crate::imdsd::{CHECK, Imdsd, id, on_port, with_addresses, with_option};
 use crate::lab::{
-    Door, HOST, INSTANCE_ID, IPV4, IPV6, Impostor, Lab, Lines, Wire, ask_on, eventually, get,
+    HOST, INSTANCE_ID, IPV4, IPV6, Impostor, Lab, Lines, SocketOpener, Wire, eventually, get,
+    request_on,
 };
 use crate::support::{Answer, PATIENCE, TOKEN_REQUEST, read_to_end};
 
-/// The bridge keeps its address: without a fixed one it would take the lowest of its ports'.
+/// A fixed MAC: without one, the bridge would use the lowest MAC of its ports.
 const BRIDGE_MAC: &str = "02:00:00:00:00:fe";
 const VICTIM: Wire<'_> = Wire {
     guest: "g1",
@@ -33,7 +34,7 @@ const ATTACKER: Wire<'_> = Wire {
     ipv4: Some("10.0.0.7/24"),
     ipv6: Some("fd11::7/64"),
 };
-/// What tells the guests apart, and nothing else: no guard.
+/// Rules that identify the guests, without any protection.
 const MARKS: &str = "table bridge marks {
     map ports {
         type ifname : mark
@@ -48,8 +49,8 @@ const MARKS: &str = "table bridge marks {
 /// Rounds of an attack after which it would have worked, one every 20 ms.
 const ROUNDS: usize = 25;
 
-fn bridge(test: &str) -> Option<(Lab, Imdsd)> {
-    let lab = Lab::new(test)?;
+fn bridge() -> (Lab, Imdsd) {
+    let lab = Lab::new();
     lab.sh(
         HOST,
         &format!("ip link add br0 address {BRIDGE_MAC} type bridge; ip link set br0 up"),
@@ -77,10 +78,10 @@ fn bridge(test: &str) -> Option<(Lab, Imdsd)> {
     }
     lab.nft(MARKS);
     let imdsd = Imdsd::start(&lab, CHECK, &instances);
-    Some((lab, imdsd))
+    (lab, imdsd)
 }
 
-/// The marks make place for the daemon's own rules; nobody remembers what an attack has taught him.
+/// Replaces the marks by the daemon's rules, and clears what guests and host have learned from attacks.
 fn guard(lab: &Lab, imdsd: &Imdsd) {
     lab.nft("delete table bridge marks\n");
     lab.nft(&imdsd.guest_rules(lab));
@@ -94,30 +95,29 @@ fn forget(lab: &Lab) {
     }
 }
 
-fn each_is_itself(lab: &Lab) {
+fn assert_each_identified(lab: &Lab) {
     for (guest, number) in ["g1", "g2", "g3"].iter().zip(1..) {
-        let door = lab.door(guest);
+        let socket = lab.sockets(guest);
         for address in [IPV4, IPV6] {
-            assert_eq!(door.who_am_i(address), id(number), "{guest} at {address}");
+            assert_eq!(socket.who_am_i(address), id(number), "{guest} at {address}");
         }
     }
 }
 
 #[test]
-fn guests_on_a_bridge_are_each_themselves_whatever_address_they_take() {
-    let Some((lab, imdsd)) = bridge("a bridge") else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn guests_on_a_bridge_are_identified_whatever_address_they_use() {
+    let (lab, imdsd) = bridge();
     for guarded in [false, true] {
         if guarded {
             guard(&lab, &imdsd);
         }
-        each_is_itself(&lab);
+        assert_each_identified(&lab);
         lab.sh(
             "g3",
             "ip address add 10.0.0.6/24 dev eth0; ip -6 address add fd11::6/64 dev eth0 nodad",
         );
-        let attacker = lab.door("g3");
+        let attacker = lab.sockets("g3");
         for (from, to) in [("10.0.0.6:0", IPV4), ("[fd11::6]:0", IPV6)] {
             let from: SocketAddr = from.parse().unwrap();
             let read = match attacker.connect_as(Some(from), to, Duration::from_secs(1)) {
@@ -185,11 +185,10 @@ const FAMILIES: [(&str, &str, &str); 2] = [
 
 /// A guest says that it has the service's address: others get its user-data for theirs.
 #[test]
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn a_guest_that_claims_the_services_address_serves_nobody() {
-    let Some((lab, imdsd)) = bridge("a claimed service") else {
-        return;
-    };
-    let (victim, attacker) = (lab.door("g1"), lab.door("g3"));
+    let (lab, imdsd) = bridge();
+    let (victim, attacker) = (lab.sockets("g1"), lab.sockets("g3"));
     lab.sh("g3", "ip address add 169.254.169.254/32 dev lo; ip -6 address add fd00:ec2::254/128 dev lo nodad");
     let _impostors = [IPV4, IPV6].map(|at| Impostor::start(&attacker, at));
     let read = |address: &str| {
@@ -201,18 +200,18 @@ fn a_guest_that_claims_the_services_address_serves_nobody() {
         if guarded {
             guard(&lab, &imdsd);
         }
-        for (service, address, told) in FAMILIES {
+        for (service, address, victim) in FAMILIES {
             assert_eq!(read(address), own, "before the attack");
-            let attack = Lines::of(lab.script("g3", "claim.py").args(["eth0", service, told]));
+            let attack = Lines::of(lab.script("g3", "claim.py").args(["eth0", service, victim]));
             attack.expect(1);
             if !guarded {
-                eventually("the victim reads what the attacker says", || {
-                    read(address) == Impostor::SAYS
+                eventually("the victim reads the attacker's answer", || {
+                    read(address) == Impostor::ANSWER
                 });
             } else {
                 for _ in 0..5 {
                     attack.expect(ROUNDS / 5);
-                    // Whoever has forgotten where the service is asks anew, and the attacker answers too.
+                    // With an empty cache the victim asks for the address again, and the attacker answers too.
                     lab.sh("g1", "ip neigh flush dev eth0; ip -6 neigh flush dev eth0");
                     assert_eq!(read(address), own, "{address}");
                 }
@@ -227,13 +226,12 @@ fn a_guest_that_claims_the_services_address_serves_nobody() {
     }
 }
 
-/// A guest says to the host that it has the victim's address: the victim's token goes to it.
+/// A guest claims the victim's address towards the host, and would receive the victim's token.
 #[test]
-fn a_guest_that_claims_anothers_address_is_sent_nothing_of_the_others() {
-    let Some((lab, imdsd)) = bridge("a claimed guest") else {
-        return;
-    };
-    let victim = lab.door("g1");
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn a_guest_that_claims_the_address_of_another_gets_nothing_of_its_data() {
+    let (lab, imdsd) = bridge();
+    let victim = lab.sockets("g1");
     for guarded in [false, true] {
         if guarded {
             guard(&lab, &imdsd);
@@ -241,7 +239,10 @@ fn a_guest_that_claims_anothers_address_is_sent_nothing_of_the_others() {
         for (_, address, claimed) in FAMILIES {
             let mut sniffer = lab.sniff("g3", "eth0");
             let mut stream = victim.connect(address).unwrap();
-            assert_eq!(ask_on(&mut stream, &get(INSTANCE_ID)).unwrap().body, id(1));
+            assert_eq!(
+                request_on(&mut stream, &get(INSTANCE_ID)).unwrap().body,
+                id(1)
+            );
             let service = if address == IPV4 {
                 "10.0.0.1"
             } else {
@@ -276,14 +277,14 @@ fn a_guest_that_claims_anothers_address_is_sent_nothing_of_the_others() {
                     |segment: &&crate::lab::Segment| segment.target.to_string() == claimed;
                 let mine = seen
                     .iter()
-                    .filter(|segment| segment.way == "in" && segment.source_port == 80);
+                    .filter(|segment| segment.direction == "in" && segment.source_port == 80);
                 mine.filter(to_victim)
                     .map(|segment| segment.payload.clone())
                     .filter(|text| !text.is_empty())
                     .collect()
             };
             if !guarded {
-                // The answer that the victim waits for is on the attacker's wire.
+                // The answer to the victim arrives at the attacker.
                 let stolen = stolen(sniffer.wait_for(|seen| !stolen(seen).is_empty()));
                 assert!(stolen[0].starts_with("HTTP/1.1 200 OK"), "{stolen:?}");
                 println!(
@@ -307,12 +308,11 @@ fn a_guest_that_claims_anothers_address_is_sent_nothing_of_the_others() {
     }
 }
 
-/// Guests send to their gateway, which need not be the host: such a frame passes through the bridge.
+/// A guest sends to its gateway, which may be another machine than the host: the frame passes through the bridge.
 #[test]
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn a_guest_whose_gateway_is_another_machine_is_served() {
-    let Some((lab, imdsd)) = bridge("another gateway") else {
-        return;
-    };
+    let (lab, imdsd) = bridge();
     lab.guest(&Wire {
         guest: "gateway",
         tap: "uplink",
@@ -326,32 +326,31 @@ fn a_guest_whose_gateway_is_another_machine_is_served() {
         "ip route replace 169.254.169.254 via 10.0.0.254; ip -6 route del fd00:ec2::254
          ip -6 route add fd00:ec2::254 via fd11::fe",
     );
-    let guest = lab.door("g1");
+    let guest = lab.sockets("g1");
     for address in [IPV4, IPV6] {
         let lost = guest.connect_as(None, address, Duration::from_millis(300));
         assert!(
             lost.is_err(),
-            "the frames go to the gateway, which leads nowhere"
+            "the frames go to the gateway, which does not forward them"
         );
     }
     guard(&lab, &imdsd);
-    each_is_itself(&lab);
+    assert_each_identified(&lab);
     println!("served through a gateway that is not the host, by IPv4 and IPv6");
 }
 
-/// One socket listens for all guests of a bridge: one of them without IPv6 is refused once it is connected.
+/// All guests of a bridge share one listening socket, so a guest without IPv6 is reset after it has connected.
 #[test]
-fn a_guest_on_a_bridge_without_ipv6_is_turned_away_and_its_neighbours_are_not() {
-    let Some((lab, imdsd)) = bridge("IPv6 on a bridge") else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn a_guest_without_ipv6_on_a_bridge_is_reset_and_its_neighbours_are_served() {
+    let (lab, imdsd) = bridge();
     guard(&lab, &imdsd);
-    let (guest, neighbour) = (lab.door("g1"), lab.door("g2"));
+    let (guest, neighbour) = (lab.sockets("g1"), lab.sockets("g2"));
     imdsd.modify(&id(1), "HttpProtocolIpv6", "disabled");
     assert_eq!(
         guest.get(IPV6, INSTANCE_ID).raw,
         "",
-        "reset, and nothing before it"
+        "reset without any data"
     );
     assert_eq!(guest.who_am_i(IPV4), id(1));
     assert_eq!(neighbour.who_am_i(IPV6), id(2));
@@ -362,12 +361,11 @@ fn a_guest_on_a_bridge_without_ipv6_is_turned_away_and_its_neighbours_are_not() 
     assert_eq!(neighbour.who_am_i(IPV4), id(2));
 }
 
-/// A guest on a port that no document names has no mark, and no answer.
+/// A guest on a port that no document names has no mark and gets no answer.
 #[test]
-fn a_port_that_belongs_to_nobody_is_told_nothing() {
-    let Some((lab, imdsd)) = bridge("a port of nobody's") else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn a_port_without_an_instance_gets_no_data() {
+    let (lab, imdsd) = bridge();
     lab.guest(&Wire {
         guest: "g4",
         tap: "tap4",
@@ -376,7 +374,7 @@ fn a_port_that_belongs_to_nobody_is_told_nothing() {
         ipv6: Some("fd11::8/64"),
     });
     lab.sh(HOST, "ip link set tap4 master br0");
-    let stranger: Door = lab.door("g4");
+    let stranger: SocketOpener = lab.sockets("g4");
     for guarded in [false, true] {
         if guarded {
             guard(&lab, &imdsd);

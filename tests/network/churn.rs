@@ -1,4 +1,4 @@
-//! Interfaces that go and come under traffic, while other guests are read.
+//! Interfaces that disappear and appear under traffic, while another guest keeps reading.
 
 use std::io::Write as _;
 use std::process::Stdio;
@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::imdsd::{Imdsd, MANAGE, id, on_interface, with_addresses, with_option};
-use crate::lab::{Door, HOST, INSTANCE_ID, IPV4, IPV6, Lab, Lines, Wire, get, spread};
-use crate::support::{PATIENCE, is_root, skip};
+use crate::lab::{HOST, INSTANCE_ID, IPV4, IPV6, Lab, Lines, SocketOpener, Wire, get, spread};
+use crate::support::{PATIENCE, require};
 
 const ROUNDS: usize = 50;
-/// Between two reads of the guest that is left alone: 200 a second.
+/// The interval between two reads of the other guest: 200 a second.
 const PACE: Duration = Duration::from_millis(5);
-/// How long one try may take of the guest whose interface has just come up.
+/// How long one attempt may take for the guest whose interface has just come up.
 const TRY: Duration = Duration::from_millis(50);
 
 const COMES_AND_GOES: Wire<'_> = Wire {
@@ -29,18 +29,18 @@ const STAYS: Wire<'_> = Wire {
     ..COMES_AND_GOES
 };
 
-/// Reads at an even pace until it is told to stop: how often, and what went wrong.
-fn read_steadily(door: &Door, stop: &AtomicBool) -> (usize, Vec<String>) {
+/// Reads at a steady pace until `stop` is set. Returns the number of reads and the failures.
+fn read_steadily(socket: &SocketOpener, stop: &AtomicBool) -> (usize, Vec<String>) {
     let (started, mut count, mut failures) = (Instant::now(), 0, Vec::new());
     while !stop.load(Ordering::Relaxed) {
         let address = if count % 2 == 0 { IPV4 } else { IPV6 };
-        match door.try_ask(address, &get(INSTANCE_ID), PATIENCE) {
+        match socket.try_ask(address, &get(INSTANCE_ID), PATIENCE) {
             Ok(answer) if answer.body == id(1) => {}
             Ok(answer) => failures.push(format!("{address}: {:?}", answer.raw)),
             Err(reason) => failures.push(format!("{address}: {reason}")),
         }
         count += 1;
-        // The pace is what is asked for here; nothing waits for it.
+        // Only keeps the pace; no condition is awaited.
         std::thread::sleep((started + PACE * count).saturating_duration_since(Instant::now()));
     }
     (count as usize, failures)
@@ -54,8 +54,9 @@ impl Drop for StopsAtTheEnd<'_> {
     }
 }
 
-/// Times from the link's going up on the host to the guest's first answer, by IPv4.
-fn go_and_come(
+/// Deletes and creates the interface of a guest many times, and measures the time from link up on the host to the
+/// guest's first answer by IPv4.
+fn delete_and_create(
     test: &str,
     lab: &Lab,
     mut plug_in: impl FnMut(&Lab) -> Option<Lines>,
@@ -73,12 +74,12 @@ fn go_and_come(
         with_option(instance, "HttpTokens", "optional")
     });
     let _imdsd = Imdsd::start(lab, MANAGE, &instances);
-    let [coming, traffic] = [(); 2].map(|()| lab.door(COMES_AND_GOES.guest));
-    let steady = lab.door(STAYS.guest);
+    let [coming, traffic] = [(); 2].map(|()| lab.sockets(COMES_AND_GOES.guest));
+    let steady = lab.sockets(STAYS.guest);
     crate::lab::eventually("the other guest is served", || {
         steady.get(IPV6, INSTANCE_ID).body == id(1)
     });
-    // One process that sets links up: starting one takes longer than what is measured.
+    // One process sets all links up: starting a process takes longer than the measured time.
     let mut links = lab.command(HOST, "ip");
     let mut links = links
         .args(["-batch", "-"])
@@ -103,11 +104,11 @@ fn go_and_come(
             }
             served
         });
-        // The scope waits for the others, when this fails too.
+        // The scope waits for the other threads, also when this one fails.
         let _stop = StopsAtTheEnd(&stop);
         for _ in 0..ROUNDS {
             let wire = plug_in(lab);
-            // A guest that asks for a neighbour once a second would measure its own patience.
+            // With the default interval of a second between neighbour requests, the guest would dominate the time.
             lab.sh(
                 COMES_AND_GOES.guest,
                 "sysctl -qw net.ipv4.neigh.eth0.retrans_time_ms=5",
@@ -131,7 +132,7 @@ fn go_and_come(
         let (count, failures) = steady.join().unwrap();
         let served = traffic.join().unwrap();
         println!(
-            "{test}: {ROUNDS} times deleted and made again, {served} other reads of that guest; from link up to the first \
+            "{test}: {ROUNDS} times deleted and created again, {served} other reads of that guest; from link up to the first \
              answer: {}; the other guest: {count} reads, {} failures",
             spread(&times),
             failures.len()
@@ -144,14 +145,15 @@ fn go_and_come(
 }
 
 #[test]
-fn an_interface_that_comes_and_goes_is_served_and_its_neighbours_do_not_notice() {
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn an_interface_that_is_recreated_is_served_and_other_guests_are_not_affected() {
     let test = "a veth";
-    let Some(lab) = Lab::new(test) else { return };
+    let lab = Lab::new();
     let Wire {
         guest, tap, mac, ..
     } = COMES_AND_GOES;
     let add = format!("ip link add {tap} type veth peer name eth0 address {mac} netns {guest}");
-    go_and_come(
+    delete_and_create(
         test,
         &lab,
         |lab| {
@@ -162,26 +164,20 @@ fn an_interface_that_comes_and_goes_is_served_and_its_neighbours_do_not_notice()
     );
 }
 
-/// The same as a hypervisor does it: a tap that is made when a machine starts and vanishes with it.
+/// Like a hypervisor: the tap is created when a machine starts and disappears when it ends.
 #[test]
-fn a_tap_that_comes_and_goes_is_served_and_its_neighbours_do_not_notice() {
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn a_tap_that_is_recreated_is_served_and_other_guests_are_not_affected() {
     let test = "a tap";
-    let Some(lab) = Lab::new(test) else { return };
+    let lab = Lab::new();
     let opened = lab
         .command(HOST, "sh")
         .args(["-c", ": <> /dev/net/tun"])
         .stderr(Stdio::null())
         .status()
         .unwrap();
-    if !opened.success() {
-        let who = if is_root() {
-            "this kernel has no tap"
-        } else {
-            "only root may make a tap here"
-        };
-        return skip(test, who);
-    }
-    go_and_come(
+    require(opened.success(), "root, and a kernel with tap devices");
+    delete_and_create(
         test,
         &lab,
         |lab| {
@@ -192,7 +188,7 @@ fn a_tap_that_comes_and_goes_is_served_and_its_neighbours_do_not_notice() {
             wire.next(PATIENCE).expect("the wire is there");
             Some(wire)
         },
-        // The hypervisor ends, and its tap with it.
+        // The hypervisor ends, and with it its tap.
         |_, wire| drop(wire),
     );
 }

@@ -1,7 +1,8 @@
-"""Says, again and again, that an address is at this guest's MAC address: claim.py INTERFACE ADDRESS [TARGET].
+"""Claims repeatedly that an address is at this guest's MAC: claim.py INTERFACE ADDRESS [TARGET].
 
-IPv4: gratuitous ARP as request and as reply, and an answer to whoever asks. IPv6: neighbour advertisements with the override
-flag, to all nodes and to whoever asks. TARGET is told beside the broadcasts. It prints a line a round and ends after a minute.
+IPv4: gratuitous ARP as request and as reply, and a reply to every request. IPv6: neighbour advertisements with the
+override flag, to all nodes and in reply to every solicitation. TARGET also gets them directly. Prints a line each
+round and ends after a minute.
 """
 import inside
 import ipaddress
@@ -28,7 +29,7 @@ def say_by_ndp(to_mac, to, flags):
 
 
 def answer(frame):
-    """To a question for the address, as its owner would."""
+    """Replies to a request for the address as its owner would."""
     kind, packet = frame[12:14], frame[14:]
     if address.version == 4 and kind == b"\x08\x06" and packet[7] == 1 and packet[24:28] == address.packed:
         reply = frames.arp(2, mac, address, packet[8:14], ipaddress.ip_address(packet[14:18]))

@@ -1,4 +1,4 @@
-"""Ethernet frames, written and read by hand: what a guest can put on its wire whatever its kernel thinks of it."""
+"""Writes and reads Ethernet frames: a guest can send them regardless of what its own kernel would allow."""
 import ipaddress
 import socket
 import struct
@@ -10,7 +10,7 @@ ALL_NODES = ipaddress.ip_address("ff02::1")
 
 
 def wire(interface):
-    """A raw socket on an interface, and the interface's own MAC address."""
+    """Returns a raw socket on an interface, and the MAC address of the interface."""
     end = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
     end.bind((interface, 3))
     return end, end.getsockname()[4]
@@ -26,7 +26,7 @@ def checksum(data):
 
 
 def ip(source, target, protocol, payload):
-    """An IP packet, of the family that the addresses have."""
+    """Returns an IP packet of the family of the addresses."""
     if source.version == 6:
         head = struct.pack("!IHBB", 0x60000000, len(payload), protocol, 255 if protocol == 58 else 64)
         return head + source.packed + target.packed + payload
@@ -35,7 +35,7 @@ def ip(source, target, protocol, payload):
 
 
 def over_ip(source, target, protocol, segment, at):
-    """A TCP segment or ICMPv6 message with its checksum, which covers the addresses, at the given offset."""
+    """Returns a TCP segment or ICMPv6 message with its checksum, which covers the addresses, at the given offset."""
     if source.version == 6:
         pseudo = source.packed + target.packed + struct.pack("!IxxxB", len(segment), protocol)
     else:
@@ -56,7 +56,7 @@ def arp(operation, mac, address, target_mac, target):
 
 
 def neighbour_advertisement(mac, address, target, flags):
-    """Says that an IPv6 address is at a MAC address; the flags are solicited (0x40) and override (0x20)."""
+    """Returns a neighbour advertisement. The flags are solicited (0x40) and override (0x20)."""
     message = struct.pack("!BBHBxxx", 136, 0, 0, flags) + address.packed + b"\x02\x01" + mac
     return ip(address, target, 58, over_ip(address, target, 58, message, 2))
 
@@ -67,7 +67,7 @@ def tcp(source, target, ports, sequence, acknowledge, flags, payload=b""):
 
 
 def read_tcp(frame):
-    """What there is to know about a frame with a TCP segment; None for any other."""
+    """Returns the fields of a frame with a TCP segment; None for any other frame."""
     kind = struct.unpack("!H", frame[12:14])[0]
     packet = frame[14:]
     if kind == ETH_IPV4 and packet[9] == 6:

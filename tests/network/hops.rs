@@ -1,4 +1,5 @@
-//! The hop limit over real hops: the host, a guest that routes (A), a router behind it (B) and a client behind that (C).
+//! The hop limit over real hops: the host, a guest that routes (A), a router behind it (B) and a client behind
+//! that (C). EC2 documents the limit as HttpPutResponseHopLimit of ModifyInstanceMetadataOptions.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -6,19 +7,20 @@ use std::time::{Duration, Instant};
 
 use crate::imdsd::{CHECK, Imdsd, id, on_interface, with_option};
 use crate::lab::{
-    Door, HOST, INSTANCE_ID, IPV4, IPV6, Lab, Segment, Wire, ask_on, eventually, get, get_with,
+    HOST, INSTANCE_ID, IPV4, IPV6, Lab, Segment, SocketOpener, Wire, eventually, get, get_with,
+    request_on,
 };
 use crate::support::{Answer, PATIENCE, TOKEN_REQUEST, read_to_end};
 
-/// How long to listen for an answer that must not come: several of the kernel's retransmissions.
+/// How long to wait for an answer that must not come: several retransmissions of the kernel.
 const LISTEN: Duration = Duration::from_secs(1);
-/// What packets start with that nobody limits.
+/// The TTL of packets without a limit.
 const DEFAULT_HOPS: u8 = 64;
 
-/// Clients 0, 1 and 2 hops beyond the guest, all of them the guest's as far as the host can know.
+/// Creates clients 0, 1 and 2 hops beyond the guest. To the host, all of them are the guest.
 const PLACES: [&str; 3] = ["a", "b", "c"];
 
-fn chain(lab: &Lab) -> [Door; 3] {
+fn chain(lab: &Lab) -> [SocketOpener; 3] {
     lab.guest(&Wire {
         guest: "a",
         tap: "tap0",
@@ -60,15 +62,14 @@ fn chain(lab: &Lab) -> [Door; 3] {
         "ip route add 10.0.0.5 dev tap0; ip route add 10.0.0.0/16 via 10.0.0.5 dev tap0 onlink
          ip route add fd11::5 dev tap0; ip route add fd11::/16 via fd11::5 dev tap0 onlink",
     );
-    PLACES.map(|place| lab.door(place))
+    PLACES.map(|place| lab.sockets(place))
 }
 
 /// EC2: "the token answer travels as many hops as the limit"; from the guest's own network interface that is 1.
 #[test]
-fn a_token_travels_as_many_hops_as_the_limit_and_reads_travel_always() {
-    let Some(lab) = Lab::new("hops beyond the guest") else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn a_token_travels_as_many_hops_as_the_limit_and_reads_are_not_limited() {
+    let lab = Lab::new();
     let clients = chain(&lab);
     let imdsd = Imdsd::start(
         &lab,
@@ -85,12 +86,12 @@ fn a_token_travels_as_many_hops_as_the_limit_and_reads_travel_always() {
     for limit in [1, 2, 3, 64] {
         imdsd.modify(&id(1), "HttpPutResponseHopLimit", &limit.to_string());
         let token = clients[0].token(IPV4);
-        // Silence takes its time, so all clients ask at once.
-        let ask = |hops: usize, client: &Door, address: &str| {
+        // Waiting for nothing takes long, so all clients send at once.
+        let ask = |hops: usize, client: &SocketOpener, address: &str| {
             let mut stream = client
                 .connect(address)
                 .expect("the connection is not limited");
-            // What must come may take its time.
+            // More time for an answer that must come.
             stream
                 .set_read_timeout(Some(if limit > hops { PATIENCE } else { LISTEN }))
                 .unwrap();
@@ -149,19 +150,18 @@ fn a_token_travels_as_many_hops_as_the_limit_and_reads_travel_always() {
     }
 }
 
-/// What one connection's packets must carry.
+/// One connection, and the limit that its packets must have.
 struct Expected {
     limit: u8,
-    /// The guest's end.
+    /// The guest's end of the connection.
     end: SocketAddr,
     kept_alive: bool,
 }
 
 #[test]
-fn every_limit_is_in_the_packets_of_a_token_answer_and_in_no_others() {
-    let Some(lab) = Lab::new("the hop limit in packets") else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn only_the_packets_of_a_token_answer_have_the_limit() {
+    let lab = Lab::new();
     let [guest, _, _] = chain(&lab);
     let imdsd = Imdsd::start(
         &lab,
@@ -181,9 +181,12 @@ fn every_limit_is_in_the_packets_of_a_token_answer_and_in_no_others() {
                 let mut stream = guest.connect(address).unwrap();
                 let end = stream.local_addr().unwrap();
                 if kept_alive {
-                    assert_eq!(ask_on(&mut stream, &get(INSTANCE_ID)).unwrap().body, id(1));
+                    assert_eq!(
+                        request_on(&mut stream, &get(INSTANCE_ID)).unwrap().body,
+                        id(1)
+                    );
                 }
-                assert_eq!(ask_on(&mut stream, TOKEN_REQUEST).unwrap().status, 200);
+                assert_eq!(request_on(&mut stream, TOKEN_REQUEST).unwrap().status, 200);
                 assert_eq!(
                     stream.read(&mut [0]).unwrap(),
                     0,
@@ -220,7 +223,7 @@ fn every_limit_is_in_the_packets_of_a_token_answer_and_in_no_others() {
             .find(|segment| segment.is_syn_ack())
             .expect("a handshake");
         assert_eq!(shaken.hops, DEFAULT_HOPS, "{what}");
-        // A read's answer carries the instance-id, a token's answer doesn't.
+        // The answer to a read contains the instance-id, the answer to a token request does not.
         let (reads, tokens): (Vec<_>, Vec<_>) = segments
             .iter()
             .filter(|segment| !segment.payload.is_empty())
@@ -238,8 +241,8 @@ fn every_limit_is_in_the_packets_of_a_token_answer_and_in_no_others() {
             tokens.iter().all(|segment| segment.hops == *limit),
             "{what}"
         );
-        // The limit is not raised again on what follows the answer. The kernel acknowledges a FIN that comes twice with the
-        // default once the socket is gone (TIME_WAIT): a segment that carries nothing.
+        // The limit is not raised again after the answer. Once the socket is gone (TIME_WAIT), the kernel acknowledges a
+        // repeated FIN with the default limit, in a segment without data.
         let after = segments
             .iter()
             .skip_while(|segment| segment.payload.is_empty() || segment.payload.contains(&id(1)));
@@ -258,13 +261,12 @@ fn every_limit_is_in_the_packets_of_a_token_answer_and_in_no_others() {
     );
 }
 
-/// Retransmissions use whatever limit the socket has by then. So it is never raised, and nobody beyond it gets a byte, late
-/// ones included.
+/// A retransmission uses the current limit of the socket (observed on Linux). So the limit is never raised, and no client
+/// beyond it gets a byte, not even late.
 #[test]
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn no_byte_of_a_token_is_resent_to_a_client_beyond_the_limit() {
-    let Some(lab) = Lab::new("retransmissions") else {
-        return;
-    };
+    let lab = Lab::new();
     let [_, client, _] = chain(&lab);
     let _imdsd = Imdsd::start(
         &lab,
@@ -276,7 +278,7 @@ fn no_byte_of_a_token_is_resent_to_a_client_beyond_the_limit() {
         )],
     );
     let (mut within, mut beyond) = (lab.sniff("a", "eth0"), lab.sniff("b", "eth0"));
-    // A read behind the token would carry the token's bytes with it, were the limit raised for it.
+    // If the limit were raised for a read after the token request, the token's bytes would be resent with it.
     let requests = [
         TOKEN_REQUEST.to_string(),
         format!("{TOKEN_REQUEST}{}", get(INSTANCE_ID)),
@@ -294,7 +296,7 @@ fn no_byte_of_a_token_is_resent_to_a_client_beyond_the_limit() {
         .map(|stream| stream.local_addr().unwrap().port())
         .collect();
 
-    // Seven seconds of listening. TCP_USER_TIMEOUT gives up after five; a reset is an end too.
+    // Listens for seven seconds: TCP_USER_TIMEOUT gives up after five. A reset ends it as well.
     let until = Instant::now() + Duration::from_secs(7);
     for stream in &mut streams {
         let mut bytes = 0;
@@ -364,12 +366,11 @@ fn no_byte_of_a_token_is_resent_to_a_client_beyond_the_limit() {
     println!("the daemon has none of the {} sockets left", ports.len());
 }
 
-/// The guest has the token, and nothing that it says of it arrives: everything is resent, each time with the limit.
+/// The guest has the token, but its acknowledgements are lost: everything is resent, each time with the limit.
 #[test]
-fn a_token_whose_acknowledgements_are_lost_is_resent_with_its_limit_and_no_more() {
-    let Some(lab) = Lab::new("lost acknowledgements") else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn a_token_is_resent_with_its_limit_when_acknowledgements_are_lost() {
+    let lab = Lab::new();
     let [guest, _, _] = chain(&lab);
     let _imdsd = Imdsd::start(
         &lab,
@@ -380,7 +381,7 @@ fn a_token_whose_acknowledgements_are_lost_is_resent_with_its_limit_and_no_more(
             "optional",
         )],
     );
-    // What opens a connection passes, and what carries a request; an acknowledgement alone does not, nor does an end.
+    // Segments that open a connection or carry a request pass; bare acknowledgements and FINs are dropped.
     lab.sh(
         "a",
         "nft add table inet lossy
@@ -403,7 +404,7 @@ fn a_token_whose_acknowledgements_are_lost_is_resent_with_its_limit_and_no_more(
         }
         (stream, answer)
     });
-    // Seven seconds of listening, as above: TCP_USER_TIMEOUT gives up after five.
+    // Listens for seven seconds, as above: TCP_USER_TIMEOUT gives up after five.
     std::thread::sleep(Duration::from_secs(7));
     for (stream, answer) in &ends {
         let port = stream.local_addr().unwrap().port();
@@ -432,12 +433,11 @@ fn a_token_whose_acknowledgements_are_lost_is_resent_with_its_limit_and_no_more(
     }
 }
 
-/// What this kernel does to servers that only mean well, so that the tests above can fail.
+/// Shows what this kernel does for a server without these precautions, so that the tests above can fail.
 #[test]
-fn a_server_that_raises_the_limit_again_sends_its_secret_beyond_it() {
-    let Some(lab) = Lab::new("careless servers") else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn a_server_that_raises_the_limit_again_sends_its_secret_too_far() {
+    let lab = Lab::new();
     let [_, client, _] = chain(&lab);
     const SECRET: &str = "not for the next hop";
     type Sends = fn(&mut TcpStream);
@@ -455,7 +455,7 @@ fn a_server_that_raises_the_limit_again_sends_its_secret_beyond_it() {
             stream.write_all(SECRET.as_bytes()).unwrap();
         }),
     ];
-    let host = lab.door(HOST);
+    let host = lab.sockets(HOST);
     for (port, (name, answer)) in (8081..).zip(careless) {
         let address = format!("169.254.169.254:{port}");
         let listener = host.listen(&address);

@@ -1,4 +1,4 @@
-//! The daemon under test, on a lab's host, and the documents that it serves.
+//! The daemon under test on the host of a lab, and the documents that it serves.
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::lab::{Door, HOST, Lab};
+use crate::lab::{HOST, Lab, SocketOpener};
 use crate::support::{Answer, Namespace, PATIENCE, call_on, element, spawn_by, write_keys};
 
 /// A daemon with a directory of its own.
@@ -15,23 +15,23 @@ pub struct Imdsd {
     child: Child,
     lines: Receiver<Value>,
     pub directory: tempfile::TempDir,
-    control: Door,
+    control: SocketOpener,
 }
 
-/// Guests on interfaces that the test has prepared.
+/// The configuration for guests on interfaces that the test prepares.
 pub const CHECK: &str = "[interfaces]\naddresses = \"check\"\n";
-/// Guests on interfaces that the daemon prepares.
+/// The configuration for guests on interfaces that the daemon prepares.
 pub const MANAGE: &str = "[interfaces]\naddresses = \"manage\"\n";
 
 impl Imdsd {
-    /// Starts a daemon on the host; `config` has the ways in, and whatever else the test is about.
+    /// Starts a daemon on the host and waits until it is ready. `config` has the attachments and what else the test needs.
     pub fn start(lab: &Lab, config: &str, instances: &[Value]) -> Imdsd {
         let mut imdsd = Imdsd::spawn(lab, config, instances);
         imdsd.wait_until_ready();
         imdsd
     }
 
-    /// The same without a wait.
+    /// Starts a daemon on the host without waiting.
     pub fn spawn(lab: &Lab, config: &str, instances: &[Value]) -> Imdsd {
         let directory = tempfile::tempdir().unwrap();
         write_keys(&directory.path().join("access-keys.toml"));
@@ -44,17 +44,17 @@ impl Imdsd {
             child,
             lines,
             directory,
-            control: lab.door(HOST),
+            control: lab.sockets(HOST),
         }
     }
 
-    /// Starts it again on the same directory.
+    /// Starts it again with the same directory and waits until it is ready.
     pub fn start_again(&mut self, lab: &Lab) {
         self.spawn_again(lab);
         self.wait_until_ready();
     }
 
-    /// The same without a wait.
+    /// Starts it again with the same directory without waiting.
     pub fn spawn_again(&mut self, lab: &Lab) {
         (self.child, self.lines) = spawn_by(
             lab.command(HOST, env!("CARGO_BIN_EXE_imdsd")),
@@ -62,14 +62,14 @@ impl Imdsd {
         );
     }
 
-    /// What the next start finds: another configuration, other documents, and no records of the old ones.
+    /// Replaces the configuration and the documents, and deletes the records, for the next start.
     pub fn configure(&self, config: &str, instances: &[Value]) {
         let _ = std::fs::remove_dir_all(self.directory.path().join("state/instances"));
         std::fs::remove_dir_all(self.directory.path().join("instances.d")).unwrap();
         write_configuration(self.directory.path(), config, instances);
     }
 
-    /// What the next start finds: other documents, and the records of the old ones.
+    /// Replaces the documents and keeps the records, for the next start.
     pub fn document(&self, instances: &[Value]) {
         std::fs::remove_dir_all(self.directory.path().join("instances.d")).unwrap();
         write_documents(self.directory.path(), instances);
@@ -84,7 +84,7 @@ impl Imdsd {
         self.wait_for_within(PATIENCE, is_it)
     }
 
-    /// The same, for what may take longer.
+    /// Waits for a log line that may take longer.
     pub fn wait_for_within(&mut self, patience: Duration, is_it: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + patience;
         let mut said = Vec::new();
@@ -104,8 +104,8 @@ impl Imdsd {
         }
     }
 
-    /// The log lines that nobody waited for, once it has ended.
-    pub fn said(&self) -> Vec<Value> {
+    /// Returns the log lines that no wait consumed, once it has ended.
+    pub fn remaining_log(&self) -> Vec<Value> {
         self.lines.iter().collect()
     }
 
@@ -113,13 +113,13 @@ impl Imdsd {
         self.child.id()
     }
 
-    /// kill -9.
+    /// Sends SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
-    /// SIGTERM, and a normal end.
+    /// Sends SIGTERM and expects a normal end.
     pub fn terminate(&mut self) {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
@@ -131,7 +131,7 @@ impl Imdsd {
         assert_eq!(status.unwrap().code(), Some(0));
     }
 
-    /// A call to the EC2 API, made on the host.
+    /// Sends a call to the EC2 API, from the host.
     pub fn call(&self, action: &str, parameters: &[(&str, &str)]) -> Answer {
         let stream = self
             .control
@@ -146,7 +146,7 @@ impl Imdsd {
         .expect("an answer")
     }
 
-    /// Changes an option of an instance and waits until the sockets carry it.
+    /// Changes an option of an instance and waits until it is applied.
     pub fn modify(&self, id: &str, option: &str, value: &str) {
         let answer = self.call(
             "ModifyInstanceMetadataOptions",
@@ -156,22 +156,22 @@ impl Imdsd {
         crate::lab::eventually("the change is applied", || self.state_of(id) == "applied");
     }
 
-    /// `pending` or `applied`.
+    /// Returns `pending` or `applied`.
     pub fn state_of(&self, id: &str) -> String {
         let answer = self.call("DescribeInstances", &[("InstanceId.1", id)]);
         let options = element(&answer.body, "metadataOptions").expect("the instance is there");
         element(options, "state").unwrap().to_string()
     }
 
-    /// What `imdsd guest-rules` prints for this configuration.
+    /// Returns the output of `imdsd guest-rules` for this configuration.
     pub fn guest_rules(&self, lab: &Lab) -> String {
-        self.said_by(
+        self.output_of(
             lab.command(HOST, env!("CARGO_BIN_EXE_imdsd"))
                 .arg("guest-rules"),
         )
     }
 
-    /// What `imdsd check --host` finds, whether or not that is good.
+    /// Returns whether `imdsd check --host` succeeds, and its output.
     pub fn check_host(&self, lab: &Lab) -> (bool, String) {
         let mut command = lab.command(HOST, env!("CARGO_BIN_EXE_imdsd"));
         command
@@ -182,7 +182,7 @@ impl Imdsd {
         (said.status.success(), String::from_utf8(text).unwrap())
     }
 
-    fn said_by(&self, command: &mut Command) -> String {
+    fn output_of(&self, command: &mut Command) -> String {
         let command = command
             .arg("--config")
             .arg(self.directory.path().join("imdsd.toml"));
@@ -231,12 +231,12 @@ fn write_documents(directory: &Path, instances: &[Value]) {
     }
 }
 
-/// The id of the guest with this number.
+/// Returns the instance id of the guest with this number.
 pub fn id(number: u32) -> String {
     format!("i-{number:017x}")
 }
 
-/// An instance with tokens required and IPv6 enabled, recognised by the attachments.
+/// Returns an instance with tokens required and IPv6 enabled, and with these attachments.
 pub fn instance(number: u32, attachments: Value) -> Value {
     json!({
         "InstanceId": id(number),
@@ -255,12 +255,12 @@ pub fn instance(number: u32, attachments: Value) -> Value {
     })
 }
 
-/// The same on an interface of the host.
+/// Returns an instance that is attached to an interface of the host.
 pub fn on_interface(number: u32, interface: &str) -> Value {
     instance(number, json!([{ "Interface": interface }]))
 }
 
-/// The same on a port of a bridge.
+/// Returns an instance that is attached to a port of a bridge.
 pub fn on_port(number: u32, bridge: &str, port: &str, mark: u32) -> Value {
     instance(
         number,
@@ -268,7 +268,7 @@ pub fn on_port(number: u32, bridge: &str, port: &str, mark: u32) -> Value {
     )
 }
 
-/// Gives an instance its network interface, as describe-instances lists it.
+/// Adds the instance's network interface, as describe-instances lists it.
 pub fn with_addresses(mut instance: Value, mac: &str, ipv4: &str, ipv6: &str) -> Value {
     let number = &instance["InstanceId"].as_str().unwrap()[2..];
     let interface = json!({
@@ -288,7 +288,7 @@ pub fn with_addresses(mut instance: Value, mac: &str, ipv4: &str, ipv6: &str) ->
     instance
 }
 
-/// Sets one of an instance's metadata options.
+/// Sets a metadata option of the instance.
 pub fn with_option(mut instance: Value, option: &str, value: impl Into<Value>) -> Value {
     instance["MetadataOptions"][option] = value.into();
     instance

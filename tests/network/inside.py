@@ -1,6 +1,6 @@
-"""Refuses to run in the network that the test was started in: on a cloud's machine that is somebody's real one.
+"""Refuses to run in the network in which the test was started: on a cloud machine that is a real network.
 
-Every script here imports this before anything else. The test says in IMDSD_TEST_NOT_IN which network namespace that is.
+Every script here imports this first. The test names that network namespace in IMDSD_TEST_NOT_IN.
 """
 import os
 import sys

@@ -1,11 +1,12 @@
-//! The kit itself: it stays out of the machine's own network, and leaves nothing behind.
+//! The test kit itself: it stays out of the machine's own network and leaves nothing behind.
 
 use std::process::{Command, Stdio};
 
 use crate::lab::{HOST, Lab, Lines, Wire, eventually};
 use crate::support::PATIENCE;
 
-const LINGER: &str = "IMDSD_TEST_LINGER";
+/// Set in the process that is to be killed.
+const IS_CHILD: &str = "IMDSD_TEST_IS_CHILD";
 
 fn one_guest(lab: &Lab) {
     let wire = Wire {
@@ -19,16 +20,16 @@ fn one_guest(lab: &Lab) {
     lab.serve_on("tap0");
 }
 
-/// The rule above all. It is the same guard that `a_client_that_finds_itself_in_the_forbidden_network_is_not_started` tests.
+/// The most important rule: no test sends a packet in the machine's own network. The test
+/// `a_client_that_finds_itself_in_the_forbidden_network_is_not_started` covers the same guard.
 #[test]
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn a_script_that_finds_itself_in_the_forbidden_network_ends_at_once() {
-    let Some(lab) = Lab::new("the guard of a lab") else {
-        return;
-    };
+    let lab = Lab::new();
     lab.add("g1");
     let inside = lab.sh("g1", "readlink /proc/self/ns/net");
     for script in [
-        "door.py",
+        "socket.py",
         "sniff.py",
         "claim.py",
         "spoof.py",
@@ -41,7 +42,7 @@ fn a_script_that_finds_itself_in_the_forbidden_network_ends_at_once() {
             .output()
             .unwrap();
         assert_eq!(refused.status.code(), Some(97), "{script}");
-        // And by itself, without the guard that starts it.
+        // The script also refuses on its own, without the guard that starts it.
         let mut alone = lab.command("g1", "env");
         alone.arg("--unset=IMDSD_TEST_NOT_IN");
         let script_of = lab.script("g1", script);
@@ -64,11 +65,12 @@ fn a_script_that_finds_itself_in_the_forbidden_network_ends_at_once() {
 }
 
 #[test]
-fn a_door_opens_sockets_in_its_own_namespace() {
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn sockets_are_opened_in_the_given_namespace() {
     use std::io::{Read as _, Write as _};
-    let Some(lab) = Lab::new("doors") else { return };
+    let lab = Lab::new();
     one_guest(&lab);
-    let (host, guest) = (lab.door(HOST), lab.door("g1"));
+    let (host, guest) = (lab.sockets(HOST), lab.sockets("g1"));
     lab.sh(
         HOST,
         "ip route add 10.0.0.5 dev tap0; ip route add fd11::5 dev tap0",
@@ -90,17 +92,11 @@ fn a_door_opens_sockets_in_its_own_namespace() {
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
 }
 
-/// Not a test of its own: what the next one kills.
-#[test]
-fn a_lab_to_be_killed() {
-    if std::env::var_os(LINGER).is_none() {
-        return;
-    }
-    let Some(lab) = Lab::new("a lab to be killed") else {
-        return;
-    };
+/// Creates a lab with everything that a lab can have, prints its namespaces, and waits to be killed.
+fn wait_to_be_killed() {
+    let lab = Lab::new();
     one_guest(&lab);
-    let _door = lab.door("g1");
+    let _sockets = lab.sockets("g1");
     let _sniffer = lab.sniff("g1", "eth0");
     let _claim = Lines::of(
         lab.script("g1", "claim.py")
@@ -116,21 +112,24 @@ fn a_lab_to_be_killed() {
     std::io::Read::read(&mut std::io::stdin(), &mut [0]).unwrap();
 }
 
+/// The test runs itself in a second process, which IS_CHILD tells to create the lab, and kills that process.
 #[test]
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn nothing_of_a_lab_outlives_a_test_that_is_killed() {
+    if std::env::var_os(IS_CHILD).is_some() {
+        return wait_to_be_killed();
+    }
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args([
         "--exact",
-        "kit::a_lab_to_be_killed",
+        "kit::nothing_of_a_lab_outlives_a_test_that_is_killed",
+        "--include-ignored",
         "--nocapture",
         "--test-threads=1",
     ]);
-    let lab = Lines::of(command.env(LINGER, "1").stdin(Stdio::piped()));
+    let lab = Lines::of(command.env(IS_CHILD, "1").stdin(Stdio::piped()));
     let namespaces = loop {
-        // It may say first that it is skipped here, and end.
-        let Some(line) = lab.next(PATIENCE) else {
-            return crate::support::skip("killed labs", "no lab here");
-        };
+        let line = lab.next(PATIENCE).expect("the other process creates a lab");
         if let Some((_, namespaces)) = line.split_once("NAMESPACES ") {
             break namespaces
                 .split(' ')
@@ -152,9 +151,9 @@ fn nothing_of_a_lab_outlives_a_test_that_is_killed() {
     let before = inhabitants();
     assert!(
         before >= 4,
-        "a holder, a door, a sniffer and an attacker: {before}"
+        "a holder, a socket opener, a sniffer and an attacker: {before}"
     );
-    // Dropping it is kill -9.
+    // Dropping it sends SIGKILL.
     drop(lab);
     eventually("everything in the lab has ended", || inhabitants() == 0);
     println!("{before} processes before, none after kill -9");

@@ -1,11 +1,11 @@
-//! A host with its guests and routers: network namespaces that a test makes and that end with it.
+//! A host with its guests and routers: network namespaces that a test creates and that end with it.
 //!
-//! The host is a namespace that a holder process keeps (`support::Namespace`); guests and routers are made in it by
-//! `ip netns add`, in a `/run/netns` that only the holder's mounts have. So everything vanishes with the holder, which ends
-//! with the test, and nothing of it has a name outside. It works as root and as an ordinary user.
+//! A holder process keeps the host's namespace (`support::Namespace`). `ip netns add` creates guests and routers
+//! in it, in a `/run/netns` that exists only in the holder's mounts. So everything vanishes with the holder,
+//! which ends with the test, and nothing has a name outside. It works as root and as an ordinary user.
 //!
-//! Everything that sends a packet does so in one of these namespaces. What the test itself holds are sockets that were made
-//! in there ([`Door`]).
+//! Every packet is sent in one of these namespaces. The test itself only holds sockets that were created in
+//! there ([`SocketOpener`]).
 
 use std::io::{self, BufRead as _, BufReader, IoSliceMut, Write as _};
 use std::mem::MaybeUninit;
@@ -22,21 +22,21 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Namespace, PATIENCE, read_to_end, skip};
+use crate::support::{Answer, Namespace, PATIENCE, read_to_end, require, require_program};
 
-/// The place of the daemon, beside the names of guests and routers.
+/// The namespace of the daemon. Guests and routers have namespaces with their own names.
 pub const HOST: &str = "host";
-/// Where guests find the service.
+/// The IPv4 address and port of the service.
 pub const IPV4: &str = Namespace::IPV4;
-/// The same by IPv6.
+/// The IPv6 address and port of the service.
 pub const IPV6: &str = Namespace::IPV6;
 
-/// A host in namespaces of its own.
+/// A host with its guests.
 pub struct Lab {
     host: Namespace,
 }
 
-/// A guest on an interface of the host, as [`Lab::guest`] makes it.
+/// A guest on an interface of the host; [`Lab::guest`] creates it.
 pub struct Wire<'a> {
     /// The guest's namespace.
     pub guest: &'a str,
@@ -46,29 +46,33 @@ pub struct Wire<'a> {
     pub mac: &'a str,
     /// Its IPv4 address with the length of the prefix, if it has one.
     pub ipv4: Option<&'a str>,
-    /// The same for IPv6; the link-local one is always there.
+    /// The same for IPv6. It always has a link-local address.
     pub ipv6: Option<&'a str>,
 }
 
 impl Lab {
-    /// `None`, and the skip is said, where no namespaces can be made.
-    pub fn new(test: &str) -> Option<Lab> {
-        // What an operator's host has set: no reverse path filter on guest interfaces, no routes from guests' advertisements,
-        // and marks that sockets take over from packets.
+    /// Creates the host; panics if that is not possible here.
+    pub fn new() -> Lab {
+        // The settings of an operator's host: no reverse path filter on guest interfaces, no routes from the
+        // guests' router advertisements, and packet marks that sockets inherit.
         const PREPARE: &str = "mount -t tmpfs none /run && mkdir /run/netns && ip link set lo up \
              && sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 \
                   net.ipv6.conf.all.accept_ra=0 net.ipv6.conf.default.accept_ra=0 net.ipv4.tcp_fwmark_accept=1";
-        let host = Namespace::prepared(test, PREPARE)?;
-        let lab = Lab { host };
-        let nft = lab.command(HOST, "nft").args(["list", "tables"]).output();
-        if !nft.is_ok_and(|said| said.status.success()) {
-            skip(test, "nft doesn't run; install nftables");
-            return None;
+        for program in ["ip", "nft", "python3"] {
+            require_program(program);
         }
-        Some(lab)
+        let lab = Lab {
+            host: Namespace::with_setup(PREPARE),
+        };
+        let nft = lab.command(HOST, "nft").args(["list", "tables"]).output();
+        require(
+            nft.is_ok_and(|output| output.status.success()),
+            "nftables, usable in a network namespace",
+        );
+        lab
     }
 
-    /// A command in a place; see [`Namespace::command`] for what it is kept from.
+    /// Returns a command in a namespace. See [`Namespace::command`] for its guard.
     pub fn command(&self, place: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
         if place == HOST {
             self.host.command(program)
@@ -77,24 +81,24 @@ impl Lab {
         }
     }
 
-    /// Runs lines of shell in a place, up to the first that fails, which fails the test; what they print.
+    /// Runs a shell script in a namespace and returns its output. A failing line ends it and fails the test.
     pub fn sh(&self, place: &str, script: &str) -> String {
-        let said = self
+        let output = self
             .command(place, "timeout")
             .args(["60", "sh", "-ec", script])
             .output()
             .unwrap();
         assert!(
-            said.status.success(),
+            output.status.success(),
             "in {place}: {script}\n{}",
-            String::from_utf8_lossy(&said.stderr)
+            String::from_utf8_lossy(&output.stderr)
         );
-        String::from_utf8(said.stdout).unwrap()
+        String::from_utf8(output.stdout).unwrap()
     }
 
-    /// One of the scripts beside this file, in a place.
+    /// Returns a command for one of the scripts beside this file, in a namespace.
     pub fn script(&self, place: &str, name: &str) -> Command {
-        // Not a version manager's stand-in, which takes longer to start than a test to run.
+        // The wrapper of a version manager would take longer to start than a test to run.
         let python = if Path::new("/usr/bin/python3").exists() {
             "/usr/bin/python3"
         } else {
@@ -109,7 +113,7 @@ impl Lab {
         command
     }
 
-    /// A namespace that is one of the lab's, with loopback up and no waiting for duplicate addresses.
+    /// Adds a namespace with loopback up and without duplicate address detection.
     pub fn add(&self, name: &str) {
         self.sh(HOST, &format!("ip netns add {name}"));
         self.sh(
@@ -120,13 +124,13 @@ impl Lab {
         );
     }
 
-    /// A guest with one interface, whose other end is on the host and up.
+    /// Adds a guest with one interface, whose other end is on the host and up.
     pub fn guest(&self, wire: &Wire<'_>) {
         self.add(wire.guest);
         self.plug_in(wire);
     }
 
-    /// The wire alone: again, once the tap was deleted, and to a guest that is there already.
+    /// Adds only the wire, for a guest that exists: for example after its tap was deleted.
     pub fn plug_in(&self, wire: &Wire<'_>) {
         let Wire {
             guest, tap, mac, ..
@@ -138,7 +142,7 @@ impl Lab {
         self.address(wire);
     }
 
-    /// The guest's side of a wire, up, with addresses and with routes to the service.
+    /// Sets the guest's end of a wire up, with addresses and with routes to the service.
     pub fn address(&self, wire: &Wire<'_>) {
         let Wire {
             guest, ipv4, ipv6, ..
@@ -155,7 +159,7 @@ impl Lab {
         self.sh(guest, &script);
     }
 
-    /// The service's addresses on an interface of the host, as an operator puts them there.
+    /// Adds the service's addresses to an interface of the host, as an operator would.
     pub fn serve_on(&self, interface: &str) {
         self.sh(
             HOST,
@@ -171,7 +175,7 @@ impl Lab {
         self.feed(HOST, "nft", &["-f", "-"], script);
     }
 
-    /// Runs lines of `ip` in a place: many more of them than one process each would allow.
+    /// Runs lines of `ip` in one process, which is much faster than one process each.
     pub fn ip(&self, place: &str, options: &[&str], lines: &str) {
         self.feed(place, "ip", &[options, &["-batch", "-"]].concat(), lines);
     }
@@ -190,37 +194,37 @@ impl Lab {
             .unwrap()
             .write_all(text.as_bytes())
             .unwrap();
-        let said = child.wait_with_output().unwrap();
+        let output = child.wait_with_output().unwrap();
         assert!(
-            said.status.success(),
+            output.status.success(),
             "{program}: {}\n{text}",
-            String::from_utf8_lossy(&said.stderr)
+            String::from_utf8_lossy(&output.stderr)
         );
     }
 
-    /// The MAC address of an interface.
+    /// Returns the MAC address of an interface.
     pub fn mac(&self, place: &str, interface: &str) -> String {
         let links: Value =
             serde_json::from_str(&self.sh(place, &format!("ip -j link show {interface}"))).unwrap();
         links[0]["address"].as_str().unwrap().to_string()
     }
 
-    /// A way to open sockets in a place.
-    pub fn door(&self, place: &str) -> Door {
+    /// Returns a helper that opens sockets in a namespace.
+    pub fn sockets(&self, place: &str) -> SocketOpener {
         let (ours, theirs) = UnixStream::pair().unwrap();
         ours.set_read_timeout(Some(3 * PATIENCE)).unwrap();
         let child = self
-            .script(place, "door.py")
+            .script(place, "sockets.py")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .spawn()
             .unwrap();
-        Door {
+        SocketOpener {
             child,
             wire: Mutex::new(ours),
         }
     }
 
-    /// Sees every TCP segment on an interface from now on.
+    /// Records every TCP segment on an interface from now on.
     pub fn sniff(&self, place: &str, interface: &str) -> Sniffer {
         let lines = Lines::of(self.script(place, "sniff.py").arg(interface));
         lines.next(PATIENCE).expect("the sniffer starts");
@@ -231,19 +235,19 @@ impl Lab {
     }
 }
 
-/// Opens sockets in one namespace of the lab. The test uses them; their packets come and go in there.
-pub struct Door {
+/// Opens sockets in one namespace of the lab. The test uses them, but their packets stay in that namespace.
+pub struct SocketOpener {
     child: Child,
     wire: Mutex<UnixStream>,
 }
 
-impl Door {
-    /// A connection from in there.
+impl SocketOpener {
+    /// Connects from inside the namespace.
     pub fn connect(&self, to: &str) -> io::Result<TcpStream> {
         self.connect_as(None, to, PATIENCE)
     }
 
-    /// A connection from an address and port of the namespace's; the kernel chooses where there is none, or port 0.
+    /// Connects from an address and port of the namespace. The kernel chooses what is not given, or is port 0.
     pub fn connect_as(
         &self,
         from: Option<SocketAddr>,
@@ -258,7 +262,7 @@ impl Door {
         Ok(stream)
     }
 
-    /// A listener in there.
+    /// Listens inside the namespace.
     pub fn listen(&self, at: &str) -> TcpListener {
         let at: SocketAddr = at.parse().unwrap();
         TcpListener::from(
@@ -267,17 +271,17 @@ impl Door {
         )
     }
 
-    /// One request on a connection of its own; status 0 when there is no answer.
+    /// Sends one request on a connection of its own. The answer has status 0 when there is none.
     pub fn ask(&self, to: &str, request: &str) -> Answer {
         self.try_ask(to, request, PATIENCE)
             .unwrap_or_else(|_| Answer::read(""))
     }
 
-    /// The same, with the reason where there is no connection.
+    /// Sends one request on a connection of its own; fails if there is no connection.
     pub fn try_ask(&self, to: &str, request: &str, patience: Duration) -> io::Result<Answer> {
         let mut stream = self.connect_as(None, to, patience)?;
         stream.set_read_timeout(Some(patience))?;
-        // A peer that is gone is an answer that does not come.
+        // If the peer is gone, the answer stays empty.
         let _ = stream.write_all(request.as_bytes());
         Ok(Answer::read(&read_to_end(&mut stream)))
     }
@@ -290,14 +294,14 @@ impl Door {
         self.ask(to, &get_with(path, token))
     }
 
-    /// A session token of the guest's own.
+    /// Returns a session token of the guest.
     pub fn token(&self, to: &str) -> String {
         let answer = self.ask(to, crate::support::TOKEN_REQUEST);
         assert_eq!(answer.status, 200, "{to}: {answer:?}");
         answer.body
     }
 
-    /// Who the service takes this guest for: its instance-id, read with a token.
+    /// Returns the instance-id that the service has for this guest, read with a token.
     pub fn who_am_i(&self, to: &str) -> String {
         let answer = self.get_with(to, INSTANCE_ID, &self.token(to));
         assert_eq!(answer.status, 200, "{to}: {answer:?}");
@@ -323,14 +327,14 @@ impl Door {
             }
         }
         let answer: Value =
-            serde_json::from_slice(&text[..answer.bytes]).expect("the door is there");
+            serde_json::from_slice(&text[..answer.bytes]).expect("the script answers");
         Err(io::Error::from_raw_os_error(
             answer["errno"].as_i64().unwrap() as i32,
         ))
     }
 }
 
-impl Drop for Door {
+impl Drop for SocketOpener {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -347,8 +351,8 @@ pub fn get_with(path: &str, token: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: imds\r\nX-aws-ec2-metadata-token: {token}\r\n\r\n")
 }
 
-/// A kept-alive connection: one request on it, and the whole answer, which has a length.
-pub fn ask_on(stream: &mut TcpStream, request: &str) -> io::Result<Answer> {
+/// Sends one request on a kept-alive connection and reads the whole answer by its Content-Length.
+pub fn request_on(stream: &mut TcpStream, request: &str) -> io::Result<Answer> {
     use std::io::Read as _;
     stream.write_all(
         request
@@ -371,26 +375,26 @@ pub fn ask_on(stream: &mut TcpStream, request: &str) -> io::Result<Answer> {
     }
 }
 
-/// A server that is not the service, wherever a guest puts it: it answers every request with one word.
+/// A fake service in a guest: it answers every request with one word.
 pub struct Impostor {
     listener: TcpListener,
     serving: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Impostor {
-    pub const SAYS: &str = "EVIL";
+    pub const ANSWER: &str = "EVIL";
 
-    /// Serves at an address that the place of the door has.
-    pub fn start(door: &Door, at: &str) -> Impostor {
-        let listener = door.listen(at);
+    /// Serves at an address of the namespace.
+    pub fn start(sockets: &SocketOpener, at: &str) -> Impostor {
+        let listener = sockets.listen(at);
         let accepting = listener.try_clone().unwrap();
         let serving = std::thread::spawn(move || {
             for stream in accepting.incoming() {
                 let Ok(mut stream) = stream else { break };
-                let says = Impostor::SAYS;
+                let body = Impostor::ANSWER;
                 let answer = format!(
-                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{says}",
-                    says.len()
+                    "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}",
+                    body.len()
                 );
                 let _ = stream.set_read_timeout(Some(PATIENCE));
                 let _ = std::io::Read::read(&mut stream, &mut [0; 4096]);
@@ -406,7 +410,7 @@ impl Impostor {
 
 impl Drop for Impostor {
     fn drop(&mut self) {
-        // A listener that is shut down accepts no more, and says so to the thread that waits.
+        // Shutting the listener down makes the waiting accept fail.
         let _ = rustix::net::shutdown(&self.listener, rustix::net::Shutdown::Both);
         let _ = self.serving.take().map(std::thread::JoinHandle::join);
     }
@@ -440,10 +444,10 @@ impl Lines {
 
     /// Waits for so many lines from now on.
     pub fn expect(&self, count: usize) {
-        // What was printed before now was before now.
+        // Discards earlier lines.
         let _ = self.lines.try_iter().count();
         for _ in 0..count {
-            self.next(PATIENCE).expect("it goes on");
+            self.next(PATIENCE).expect("another line");
         }
     }
 }
@@ -455,11 +459,11 @@ impl Drop for Lines {
     }
 }
 
-/// A TCP segment as a sniffer saw it.
+/// A TCP segment that a sniffer recorded.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Segment {
-    /// `in` to this interface, `out` of it, or `past`: to somebody else.
-    pub way: String,
+    /// `in` to this interface, `out` of it, or `past`: to another address.
+    pub direction: String,
     pub source_port: u16,
     pub target_port: u16,
     /// The TTL, or the hop limit.
@@ -479,17 +483,17 @@ impl Segment {
     }
 }
 
-/// Everything that was seen on an interface.
+/// The segments on an interface.
 pub struct Sniffer {
     lines: Lines,
     seen: Vec<Segment>,
 }
 
 impl Sniffer {
-    /// Waits until the segments that were seen are as the test wants, and returns them all.
-    pub fn wait_for(&mut self, is_it: impl Fn(&[Segment]) -> bool) -> &[Segment] {
+    /// Waits until the recorded segments meet the condition, and returns all of them.
+    pub fn wait_for(&mut self, condition: impl Fn(&[Segment]) -> bool) -> &[Segment] {
         let deadline = Instant::now() + PATIENCE;
-        while !is_it(&self.seen) {
+        while !condition(&self.seen) {
             match self
                 .lines
                 .lines
@@ -497,7 +501,7 @@ impl Sniffer {
             {
                 Ok(line) => self.seen.push(serde_json::from_str(&line).unwrap()),
                 Err(RecvTimeoutError::Timeout) => {
-                    panic!("not seen in time; seen: {:#?}", self.seen)
+                    panic!("timeout; segments so far: {:#?}", self.seen)
                 }
                 Err(RecvTimeoutError::Disconnected) => panic!("the sniffer has ended"),
             }
@@ -505,7 +509,7 @@ impl Sniffer {
         &self.seen
     }
 
-    /// Everything that was seen until now.
+    /// Returns all segments so far.
     pub fn seen(&mut self) -> &[Segment] {
         self.seen.extend(
             self.lines
@@ -517,17 +521,17 @@ impl Sniffer {
     }
 }
 
-/// Asks again and again until the answer is right, which must not take long.
-pub fn eventually(what: &str, mut is_it: impl FnMut() -> bool) {
+/// Polls until the condition is true; fails the test after a while.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
-    while !is_it() {
-        assert!(Instant::now() < deadline, "it did not come to be: {what}");
-        // Not a wait for time: polling leaves the processor to the others.
+    while !condition() {
+        assert!(Instant::now() < deadline, "timeout: {what}");
+        // Only to leave the processor to other tasks between polls.
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// The smallest, the middle and the largest.
+/// Returns the minimum, the median and the maximum as text.
 pub fn spread(times: &[Duration]) -> String {
     let mut times = times.to_vec();
     times.sort();

@@ -1,7 +1,9 @@
-//! Guests on a real network: namespaces for the host, its guests and routers, with wires and bridges between them.
+//! Guests on a real network: namespaces for the host, its guests and routers, with wires and bridges between
+//! them.
 //!
-//! Nothing here leaves the namespaces that the tests make; `lab.rs` says how they are kept apart from the machine's own.
-//! Figures and tables are printed: `cargo test --test network -- --nocapture`.
+//! No packet leaves the namespaces that the tests create; `lab.rs` describes how they are kept apart from the
+//! machine's own. The tests print figures and tables:
+//! `cargo test --test network -- --include-ignored --nocapture`.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,4 @@
-//! `addresses = "manage"`: what the daemon puts on interfaces, and that exactly this is gone afterwards.
+//! `addresses = "manage"`: what the daemon adds to interfaces, and that exactly this is removed afterwards.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ const TWO: Wire<'_> = Wire {
 
 const SERVICE: [&str; 2] = ["169.254.169.254/32", "fd00:ec2::254/128"];
 
-/// The addresses of an interface, but the link-local ones, which the kernel puts there, and its routes to hosts by IPv6.
+/// Returns the addresses of an interface, without the kernel's link-local ones, and its IPv6 host routes.
 fn on(lab: &Lab, interface: &str) -> BTreeSet<String> {
     let links = lab.sh(HOST, &format!("ip -j address show dev {interface}"));
     let links: Value = serde_json::from_str(&links).unwrap();
@@ -32,7 +32,7 @@ fn on(lab: &Lab, interface: &str) -> BTreeSet<String> {
         .unwrap()
         .iter()
         .filter(|address| address["scope"] != "link");
-    // 169.254.169.254 is of global scope to `ip` unless it was added otherwise; of link scope it is looked for by itself.
+    // `ip` lists 169.254.169.254 under global scope only if it was added that way; link scope is listed separately.
     let local = |address: &Value| {
         format!(
             "{}/{}",
@@ -77,39 +77,38 @@ fn instances() -> [Value; 2] {
     })
 }
 
-fn host(test: &str) -> Option<Lab> {
-    let lab = Lab::new(test)?;
+fn host() -> Lab {
+    let lab = Lab::new();
     lab.guest(&ONE);
     lab.guest(&TWO);
-    // The operator's own: on tap2 the service's address too, and another one.
+    // The operator has added the service's address and another one to tap2.
     lab.sh(
         HOST,
         "ip address add 169.254.169.254/32 dev tap2; ip address add 192.0.2.1/24 dev tap2",
     );
-    Some(lab)
+    lab
 }
 
 fn operators_own() -> BTreeSet<String> {
     set(&[SERVICE[0], "192.0.2.1/24"])
 }
 
-fn everybody_is_served(lab: &Lab) {
+fn assert_both_served(lab: &Lab) {
     for (guest, number) in [("g1", 1), ("g2", 2)] {
         for address in [IPV4, IPV6] {
-            assert_eq!(lab.door(guest).who_am_i(address), id(number));
+            assert_eq!(lab.sockets(guest).who_am_i(address), id(number));
         }
     }
 }
 
 #[test]
-fn a_stop_takes_away_what_the_daemon_put_there_and_nothing_else() {
-    let Some(lab) = host("a stop in manage mode") else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn a_stop_removes_what_the_daemon_added_and_nothing_else() {
+    let lab = host();
     let (before_one, before_two) = (on(&lab, "tap1"), on(&lab, "tap2"));
     assert_eq!((&before_one, &before_two), (&set(&[]), &operators_own()));
     let mut imdsd = Imdsd::start(&lab, MANAGE, &instances());
-    everybody_is_served(&lab);
+    assert_both_served(&lab);
     assert_eq!(on(&lab, "tap1"), all_of_it());
     assert_eq!(on(&lab, "tap2"), &all_of_it() | &operators_own());
     println!(
@@ -128,18 +127,17 @@ fn a_stop_takes_away_what_the_daemon_put_there_and_nothing_else() {
         (before_one, before_two)
     );
     imdsd.start_again(&lab);
-    everybody_is_served(&lab);
+    assert_both_served(&lab);
 }
 
-/// The next start knows from the runtime directory what is its own, although the configuration knows nothing of it any more.
+/// The record in the runtime directory tells the next start what the daemon added, even if the configuration no longer does.
 #[test]
-fn what_a_killed_daemon_left_behind_is_gone_after_the_next_start() {
-    let Some(lab) = host("kill -9 in manage mode") else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn what_a_killed_daemon_left_is_removed_by_the_next_start() {
+    let lab = host();
     let [first, second] = instances();
     let mut imdsd = Imdsd::start(&lab, MANAGE, &[first, second.clone()]);
-    everybody_is_served(&lab);
+    assert_both_served(&lab);
     imdsd.kill();
     println!(
         "after kill -9: tap1 {:?}, tap2 {:?}",
@@ -156,14 +154,14 @@ fn what_a_killed_daemon_left_behind_is_gone_after_the_next_start() {
     imdsd.start_again(&lab);
     eventually("tap1 is as it was", || on(&lab, "tap1").is_empty());
     assert_eq!(on(&lab, "tap2"), &all_of_it() | &operators_own());
-    assert_eq!(lab.door("g2").who_am_i(IPV6), id(2));
+    assert_eq!(lab.sockets("g2").who_am_i(IPV6), id(2));
     println!(
         "after the next start: tap1 {:?}, tap2 {:?}",
         on(&lab, "tap1"),
         on(&lab, "tap2")
     );
 
-    // Once more, and then there is no instance at all.
+    // Again, and this time no instance is left.
     imdsd.kill();
     imdsd.configure(MANAGE, &[]);
     imdsd.start_again(&lab);
@@ -172,69 +170,66 @@ fn what_a_killed_daemon_left_behind_is_gone_after_the_next_start() {
     });
 }
 
-/// Whose it is can't be told then: another imdsd may run on the host.
+/// Without a record, the owner is unknown: another imdsd may run on the host.
 #[test]
-fn what_was_put_there_and_has_no_record_is_left_and_told() {
-    let Some(lab) = host("a lost record") else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn addresses_without_a_record_are_left_and_logged() {
+    let lab = host();
     let mut imdsd = Imdsd::start(&lab, MANAGE, &instances());
-    everybody_is_served(&lab);
+    assert_both_served(&lab);
     imdsd.kill();
     std::fs::remove_file(imdsd.directory.path().join("run/host.json")).unwrap();
     imdsd.spawn_again(&lab);
-    let told = imdsd.wait_for(|line| {
+    let line = imdsd.wait_for(|line| {
         line["message"]
             .as_str()
-            .is_some_and(|text| text.contains("no record of"))
+            .is_some_and(|text| text.contains("not in this one's record"))
     });
     assert_eq!(
-        (&told["level"], &told["interfaces"]),
+        (&line["level"], &line["interfaces"]),
         (&"WARN".into(), &"tap1 tap2".into()),
-        "{told}"
+        "{line}"
     );
     imdsd.wait_until_ready();
-    everybody_is_served(&lab);
+    assert_both_served(&lab);
     imdsd.terminate();
     assert_eq!(on(&lab, "tap1"), all_of_it());
 }
 
-/// Without `nodad`, where nobody is at the other end, the kernel asks for ever whether somebody has the address.
+/// Without `nodad` and without a node at the other end, the kernel never finishes duplicate address detection.
 #[test]
-fn an_address_that_somebody_put_and_that_cant_be_used_is_told_with_its_command() {
-    let Some(lab) = host("an unusable address") else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn an_unusable_address_of_the_operator_is_logged_with_the_command_that_removes_it() {
+    let lab = host();
     lab.sh("g1", "ip link set eth0 down");
     lab.sh(HOST, "ip -6 address add fd00:ec2::254/64 dev tap1");
     let mut imdsd = Imdsd::spawn(&lab, MANAGE, &instances());
-    let told = imdsd.wait_for(|line| {
+    let line = imdsd.wait_for(|line| {
         line["message"]
             .as_str()
-            .is_some_and(|text| text.contains("is there already"))
+            .is_some_and(|text| text.contains("exists already"))
     });
-    let text = told["message"].as_str().unwrap();
+    let text = line["message"].as_str().unwrap();
     let command = text.split('`').nth(1).unwrap();
     assert_eq!(
-        (&told["interface"], command),
+        (&line["interface"], command),
         (&"tap1".into(), "ip address del fd00:ec2::254/64 dev tap1"),
-        "{told}"
+        "{line}"
     );
     lab.sh(HOST, command);
-    eventually("it is put there anew", || {
+    eventually("it is added again", || {
         let addresses = lab.sh(HOST, "ip -6 address show dev tap1");
         addresses.contains("fd00:ec2::254/128") && !addresses.contains("tentative")
     });
 }
 
-/// Linux takes IPv6 addresses away from a link that goes down, and the routes with them.
+/// Linux removes IPv6 addresses from a link that goes down, and the routes with them.
 #[test]
-fn what_a_link_loses_when_it_goes_down_is_back_when_it_is_up() {
-    let Some(lab) = host("a link that flaps") else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn what_a_link_loses_when_it_goes_down_is_restored_when_it_is_up() {
+    let lab = host();
     let _imdsd = Imdsd::start(&lab, MANAGE, &instances());
-    let guest = lab.door("g1");
+    let guest = lab.sockets("g1");
     for _ in 0..5 {
         lab.sh(HOST, "ip link set tap1 down; ip link set tap1 up");
         eventually("addresses and routes are back", || {
@@ -246,12 +241,11 @@ fn what_a_link_loses_when_it_goes_down_is_back_when_it_is_up() {
     }
 }
 
-/// Somebody else's hand on the daemon's addresses, and an address that the operator takes away for good.
+/// Another program removes the daemon's addresses; the operator removes an address of their own for good.
 #[test]
-fn an_address_that_is_taken_away_under_the_daemon_is_put_back() {
-    let Some(lab) = host("a removed address") else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn an_address_that_is_removed_while_the_daemon_runs_is_restored() {
+    let lab = host();
     let mut imdsd = Imdsd::start(&lab, MANAGE, &instances());
     lab.sh(
         HOST,
@@ -262,16 +256,15 @@ fn an_address_that_is_taken_away_under_the_daemon_is_put_back() {
     assert_eq!(on(&lab, "tap1"), set(&[]));
 }
 
-/// `check` changes nothing: what is missing is said, and the guest is served once it is there.
+/// `check` changes nothing: it reports what is missing, and the guest is served once the operator has added it.
 #[test]
-fn a_host_that_is_not_prepared_is_left_as_it_is_and_served_once_it_is() {
-    let Some(lab) = Lab::new("check mode") else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn in_check_mode_a_guest_is_served_once_the_operator_has_prepared_the_host() {
+    let lab = Lab::new();
     lab.guest(&ONE);
     lab.guest(&TWO);
     let imdsd = Imdsd::start(&lab, CHECK, &instances());
-    let guest = lab.door("g1");
+    let guest = lab.sockets("g1");
     assert!(
         guest
             .try_ask(IPV4, "", std::time::Duration::from_millis(300))

@@ -1,6 +1,6 @@
-"""Reads the instance-id so many times, each on a connection of its own: reads.py ADDRESS COUNT. Prints the times, in µs, as JSON.
+"""Reads the instance-id COUNT times, each on a connection of its own: reads.py ADDRESS COUNT.
 
-Whatever is not the answer that the first read got ends it with an error.
+Prints the times in µs as JSON. Ends with an error if an answer differs from the first one.
 """
 import inside
 import json

@@ -1,4 +1,5 @@
-//! Attacks on the network side that worked once, each with a test named after what it must not do again.
+//! Attacks on the network side that once worked. Each test is named after the behaviour that prevents it, and the comment
+//! above it describes the attack.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -7,8 +8,10 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::imdsd::{Imdsd, MANAGE, id, instance, on_interface, with_addresses, with_option};
-use crate::lab::{Door, HOST, INSTANCE_ID, IPV4, IPV6, Lab, Wire, ask_on, eventually, get};
-use crate::support::{PATIENCE, skip};
+use crate::lab::{
+    HOST, INSTANCE_ID, IPV4, IPV6, Lab, SocketOpener, Wire, eventually, get, request_on,
+};
+use crate::support::{PATIENCE, require};
 
 const ONE: Wire<'_> = Wire {
     guest: "g1",
@@ -24,7 +27,7 @@ const TWO: Wire<'_> = Wire {
     ..ONE
 };
 
-/// More than a client may have to wait for what happens at once, and less than the second between two looks of the daemon.
+/// More than an immediate reaction takes, and less than the second between two checks of the daemon.
 const AT_ONCE: Duration = Duration::from_millis(500);
 
 fn open(instance: Value) -> Value {
@@ -43,20 +46,20 @@ fn two_guests() -> [Value; 2] {
     })
 }
 
-fn start(test: &str) -> Option<(Lab, Imdsd)> {
-    let lab = Lab::new(test)?;
+fn start() -> (Lab, Imdsd) {
+    let lab = Lab::new();
     lab.guest(&ONE);
     lab.guest(&TWO);
     let imdsd = Imdsd::start(&lab, MANAGE, &two_guests());
-    Some((lab, imdsd))
+    (lab, imdsd)
 }
 
-fn reads(door: &Door, address: &str) -> Option<String> {
-    let answer = door.try_ask(address, &get(INSTANCE_ID), AT_ONCE).ok()?;
+fn reads(socket: &SocketOpener, address: &str) -> Option<String> {
+    let answer = socket.try_ask(address, &get(INSTANCE_ID), AT_ONCE).ok()?;
     (answer.status == 200).then_some(answer.body)
 }
 
-/// What the daemon put on an interface, as `ip` shows it: two addresses and a route.
+/// Returns how many addresses and routes the daemon added to an interface, as `ip` shows them.
 fn count_on(lab: &Lab, interface: &str) -> usize {
     let addresses = lab.sh(HOST, &format!("ip -o address show dev {interface}"));
     let service = ["169.254.169.254/32", "fd00:ec2::254/128"]
@@ -72,7 +75,7 @@ fn send(imdsd: &Imdsd, signal: rustix::process::Signal) {
     rustix::process::kill_process(pid, signal).unwrap();
 }
 
-/// `imdsd instance …`, with a document for what is put.
+/// Runs `imdsd instance …` with a document on standard input.
 fn operate(lab: &Lab, imdsd: &Imdsd, arguments: &[&str], document: &Value) {
     let path = imdsd.directory.path().join("document.json");
     std::fs::write(&path, document.to_string()).unwrap();
@@ -88,16 +91,16 @@ fn operate(lab: &Lab, imdsd: &Imdsd, arguments: &[&str], document: &Value) {
     assert!(said.status.success(), "{said:?}");
 }
 
-fn kept_alive(door: &Door, number: u32) -> TcpStream {
-    let mut stream = door.connect(IPV4).unwrap();
+fn kept_alive(socket: &SocketOpener, number: u32) -> TcpStream {
+    let mut stream = socket.connect(IPV4).unwrap();
     assert_eq!(
-        ask_on(&mut stream, &get(INSTANCE_ID)).unwrap().body,
+        request_on(&mut stream, &get(INSTANCE_ID)).unwrap().body,
         id(number)
     );
     stream
 }
 
-/// The connections to the service that the host still has a socket of, with what is left to send in them.
+/// Returns the connections to the service for which the host still has a socket, with their unsent data.
 fn connections(lab: &Lab) -> String {
     lab.sh(
         HOST,
@@ -105,13 +108,12 @@ fn connections(lab: &Lab) -> String {
     )
 }
 
-/// An answer or the news of a link that was lost in a full queue was waited for for ever: no guest's interface was prepared
-/// any more, and SIGTERM had no effect.
+/// Attack: netlink messages overflow the daemon's queue. The daemon waited forever for an answer or a message that was lost:
+/// it prepared no more interfaces, and SIGTERM had no effect.
 #[test]
-fn more_news_of_links_than_the_daemon_can_read_does_not_stop_it() {
-    let Some((lab, mut imdsd)) = start("more news of links than can be read") else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn an_overrun_of_the_netlink_queue_does_not_stop_the_daemon() {
+    let (lab, mut imdsd) = start();
     eventually("tap1 is prepared", || count_on(&lab, "tap1") == ALL);
     lab.sh(HOST, "ip link add zz type veth peer name zy");
     send(&imdsd, rustix::process::Signal::STOP);
@@ -125,9 +127,9 @@ fn more_news_of_links_than_the_daemon_can_read_does_not_stop_it() {
     imdsd.wait_for(|line| {
         line["message"]
             .as_str()
-            .is_some_and(|text| text.contains("more news of links"))
+            .is_some_and(|text| text.contains("messages about links were lost"))
     });
-    let guest = lab.door("g1");
+    let guest = lab.sockets("g1");
     for address in [IPV4, IPV6] {
         eventually("the guest is served", || {
             reads(&guest, address) == Some(id(1))
@@ -138,16 +140,15 @@ fn more_news_of_links_than_the_daemon_can_read_does_not_stop_it() {
     assert_eq!(count_on(&lab, "tap1") + count_on(&lab, "tap2"), 0);
 }
 
-/// The host's kernel tells of addresses as a guest's router advertisements have it. When that was more than the daemon read,
-/// it took every link for a new one and cut every guest's connections. And while it went on, it saw nobody's addresses.
+/// Attack: a guest floods the host with router advertisements, and the kernel sends a message about each address change. The
+/// daemon took every link for a new one and closed every guest's connections; during the flood it saw no addresses.
 #[test]
-fn a_guest_that_floods_the_host_with_router_advertisements_disturbs_no_other() {
-    let Some(lab) = Lab::new("a flood of router advertisements") else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn a_guest_that_floods_the_host_with_router_advertisements_does_not_affect_other_guests() {
+    let lab = Lab::new();
     lab.guest(&ONE);
     lab.guest(&TWO);
-    // The kept connection waits for longer than a request may take by default.
+    // The idle connection waits longer than the default timeout of a request.
     let imdsd = Imdsd::start(
         &lab,
         &format!("{MANAGE}[guest]\nhead_seconds = 60\n"),
@@ -157,7 +158,7 @@ fn a_guest_that_floods_the_host_with_router_advertisements_disturbs_no_other() {
         HOST,
         "sysctl -qw net.ipv6.conf.tap1.accept_ra=2 net.ipv6.conf.tap1.accept_dad=0",
     );
-    let other = lab.door("g2");
+    let other = lab.sockets("g2");
     eventually("the other guest is served", || {
         reads(&other, IPV6) == Some(id(2))
     });
@@ -179,7 +180,7 @@ fn a_guest_that_floods_the_host_with_router_advertisements_disturbs_no_other() {
     assert_ne!(lost.trim(), "0", "the flood is not large enough");
     lab.sh(HOST, "ip -6 address del fd00:ec2::254/128 dev tap2");
     send(&imdsd, rustix::process::Signal::CONT);
-    // It goes on, for longer than what is waited for takes.
+    // The flood lasts longer than the checks below take.
     let mut flooding = lab.script("g1", "advertise.py");
     let flooding = crate::lab::Lines::of(flooding.args(["eth0", "1000000000"]));
     eventually("what was lost in the flood is found", || {
@@ -188,19 +189,19 @@ fn a_guest_that_floods_the_host_with_router_advertisements_disturbs_no_other() {
     assert!(flooding.next(Duration::ZERO).is_none(), "it is still at it");
     drop(flooding);
     assert_eq!(
-        ask_on(&mut kept, &get(INSTANCE_ID))
+        request_on(&mut kept, &get(INSTANCE_ID))
             .expect("it was not cut")
             .body,
         id(2)
     );
 }
 
-/// Root in a namespace may destroy any socket in it, the daemon's included. The loop that accepts went on with a dead one.
+/// Attack: root in a namespace may destroy any socket in it, including the daemon's. The accept loop continued with a dead
+/// socket.
 #[test]
-fn a_guest_that_destroys_the_socket_in_its_namespace_is_served_by_another() {
-    let Some(lab) = Lab::new("a destroyed socket") else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn a_listening_socket_that_a_guest_destroyed_is_replaced() {
+    let lab = Lab::new();
     lab.add("pod1");
     lab.sh("pod1", "ip address add 169.254.169.254/32 dev lo");
     let attached = instance(1, json!([{ "NetworkNamespace": "pod1" }]));
@@ -209,16 +210,14 @@ fn a_guest_that_destroys_the_socket_in_its_namespace_is_served_by_another() {
         MANAGE,
         &[open(with_option(attached, "HttpProtocolIpv6", "disabled"))],
     );
-    let guest = lab.door("pod1");
+    let guest = lab.sockets("pod1");
     eventually("the guest is served", || reads(&guest, IPV4) == Some(id(1)));
     for _ in 0..2 {
         let destroyed = lab.sh("pod1", "ss -K -Hltn sport = :80");
-        if destroyed.is_empty() {
-            return skip(
-                "a destroyed socket",
-                "this kernel lets nobody destroy sockets",
-            );
-        }
+        require(
+            !destroyed.is_empty(),
+            "a kernel that lets root destroy sockets (INET_DIAG_DESTROY)",
+        );
         imdsd.wait_for(|line| line["message"] == "listening socket closed");
         eventually("the guest is served again", || {
             reads(&guest, IPV4) == Some(id(1))
@@ -227,15 +226,14 @@ fn a_guest_that_destroys_the_socket_in_its_namespace_is_served_by_another() {
     imdsd.terminate();
 }
 
-/// The daemon did not hear of its own addresses, which came by the connection that it asked by; what was then taken away it
-/// found only when it looked, once a second, and put everything again each time.
+/// Messages about the daemon's own addresses arrived on the connection for requests and were lost. The daemon noticed a
+/// removed address only in its check once a second, and added everything again each time.
 #[test]
-fn an_address_that_is_taken_away_is_missed_when_it_is_told_of() {
-    let Some((lab, _imdsd)) = start("addresses of its own") else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn a_removed_address_is_restored_as_soon_as_the_kernel_reports_it() {
+    let (lab, _imdsd) = start();
     eventually("tap1 is prepared", || count_on(&lab, "tap1") == ALL);
-    // What the kernel tells of the address, each line with its time: `ip` takes longer to start than the daemon to notice.
+    // The kernel's messages about the address, with their times: `ip` takes longer to start than the daemon to react.
     let monitor = crate::lab::Lines::of(
         lab.command(HOST, "ip")
             .args(["-4", "-o", "-ts", "monitor", "address"]),
@@ -249,7 +247,7 @@ fn an_address_that_is_taken_away_is_missed_when_it_is_told_of() {
     });
     let at = || {
         let line = loop {
-            let line = monitor.next(PATIENCE).expect("the kernel tells of it");
+            let line = monitor.next(PATIENCE).expect("the kernel reports it");
             if line.contains(" tap1 ") {
                 break line;
             }
@@ -277,7 +275,7 @@ fn an_address_that_is_taken_away_is_missed_when_it_is_told_of() {
         missed.push((back - gone).rem_euclid(24.0 * 3600.0));
         eventually("it is back", || count_on(&lab, "tap1") == ALL);
     }
-    // Looking once a second, it would find half of them after more than half a second.
+    // With a check once a second, half of the removals would be noticed after more than half a second.
     missed.sort_by(f64::total_cmp);
     assert!(
         missed[missed.len() / 2] < AT_ONCE.as_secs_f64() / 2.0,
@@ -285,13 +283,13 @@ fn an_address_that_is_taken_away_is_missed_when_it_is_told_of() {
     );
 }
 
-/// Linux drops the routes with the IPv6 addresses, and tells of the addresses alone; the guest's answers then had no way back.
+/// Linux removes the routes with the last IPv6 address, and sends messages about the addresses only: answers to the guest then
+/// had no route.
 #[test]
-fn routes_that_went_with_an_ipv6_address_come_back_with_it() {
-    let Some((lab, _imdsd)) = start("lost routes") else {
-        return;
-    };
-    let guest = lab.door("g1");
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn routes_that_were_removed_with_an_ipv6_address_are_restored_with_it() {
+    let (lab, _imdsd) = start();
+    let guest = lab.sockets("g1");
     for (how, script) in [
         (
             "IPv6 off and on",
@@ -308,18 +306,17 @@ fn routes_that_went_with_an_ipv6_address_come_back_with_it() {
         lab.sh(HOST, script);
         eventually(how, || count_on(&lab, "tap1") == ALL);
     }
-    // The guest's side has lost nothing but the neighbour's link-local address.
+    // The guest has lost nothing except the neighbour entry for the link-local address.
     eventually("the guest is served", || reads(&guest, IPV6) == Some(id(1)));
 }
 
-/// Names changed hands in one go, faster than the daemon looks: each name is one guest, whoever had it before; what was put on
-/// the interfaces stays known; and nobody is kept from an address by the socket that listened there before.
+/// Attack: interfaces swap their names faster than the daemon checks. Each name must belong to its current interface, what the
+/// daemon added must stay recorded, and an old socket must not block an address.
 #[test]
-fn two_guests_that_swap_interface_names_are_each_the_other_and_nothing_is_left_behind() {
-    let Some((lab, mut imdsd)) = start("swapped names") else {
-        return;
-    };
-    let (first, second) = (lab.door("g1"), lab.door("g2"));
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn two_interfaces_that_swap_names_swap_instances_and_nothing_is_left_behind() {
+    let (lab, mut imdsd) = start();
+    let (first, second) = (lab.sockets("g1"), lab.sockets("g2"));
     for round in 0..3 {
         let (one, two) = if round % 2 == 0 { (1, 2) } else { (2, 1) };
         for address in [IPV4, IPV6] {
@@ -337,37 +334,38 @@ fn two_guests_that_swap_interface_names_are_each_the_other_and_nothing_is_left_b
             "link set tap1 name between\nlink set tap2 name tap1\nlink set between name tap2\n",
         );
         eventually("who was connected by the old name is cut", || {
-            ask_on(&mut kept, &get(INSTANCE_ID)).is_err()
+            request_on(&mut kept, &get(INSTANCE_ID)).is_err()
         });
     }
-    // And away, to a name that nobody has.
+    // Then to a name that no instance has.
     lab.sh(HOST, "ip link set tap1 name lost");
-    eventually("the lost one is nobody's", || count_on(&lab, "lost") == 0);
+    eventually("the renamed interface has nothing left", || {
+        count_on(&lab, "lost") == 0
+    });
     imdsd.terminate();
     assert_eq!(count_on(&lab, "tap2"), 0);
     assert!(!imdsd.directory.path().join("run/host.json").exists());
     let refused: Vec<Value> = imdsd
-        .said()
+        .remaining_log()
         .into_iter()
         .filter(|line| line["level"] == "WARN")
         .collect();
     assert_eq!(refused, Vec::<Value>::new());
 }
 
-/// The kernel binds a socket to the number of an interface. What goes on by a connection when the number is another guest's is
-/// that guest's to read, and to ask.
+/// Attack: the kernel binds a socket to an interface index. When another guest's interface gets the index, that guest could
+/// read from and write to the old connection.
 #[test]
-fn a_connection_kept_alive_does_not_go_over_to_the_next_interface_with_its_number() {
-    let Some(lab) = Lab::new("a kept-alive connection and a reused number") else {
-        return;
-    };
-    let (first, second) = on_one_number(&lab);
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn a_kept_alive_connection_does_not_pass_to_the_next_interface_with_its_index() {
+    let lab = Lab::new();
+    let (first, second) = on_one_index(&lab);
     let _imdsd = Imdsd::start(&lab, MANAGE, &two_guests());
     eventually("the first is served", || reads(&first, IPV4) == Some(id(1)));
     let kept = kept_alive(&first, 1);
     let port = kept.local_addr().unwrap().port();
     assert!(connections(&lab).contains(&format!(":{port}")));
-    hand_number_over(&lab);
+    pass_index_on(&lab);
     eventually("the second is served as itself", || {
         reads(&second, IPV4) == Some(id(2))
     });
@@ -378,14 +376,13 @@ fn a_connection_kept_alive_does_not_go_over_to_the_next_interface_with_its_numbe
     );
 }
 
-/// An answer that its guest did not acknowledge is resent, by the number of the interface that it had: to whoever has it now.
-/// The connection need not be open any more.
+/// Attack: an answer that was not acknowledged is resent by interface index, even after the connection was closed, and so to
+/// the guest whose interface has that index now.
 #[test]
-fn an_answer_under_way_is_not_resent_to_the_next_guest_on_that_interface_number() {
-    let Some(lab) = Lab::new("an answer and a reused number") else {
-        return;
-    };
-    let (first, second) = on_one_number(&lab);
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn an_unacknowledged_answer_is_not_resent_to_the_next_guest_with_that_interface_index() {
+    let lab = Lab::new();
+    let (first, second) = on_one_index(&lab);
     let _imdsd = Imdsd::start(&lab, MANAGE, &two_guests());
     eventually("the first is served", || reads(&first, IPV4) == Some(id(1)));
     for gives_up in [false, true] {
@@ -394,7 +391,7 @@ fn an_answer_under_way_is_not_resent_to_the_next_guest_on_that_interface_number(
         lab.sh("g1", "nft 'add table t; add chain t in { type filter hook input priority 0; tcp sport 80 drop; }'");
         stream.write_all(get(INSTANCE_ID).as_bytes()).unwrap();
         if gives_up {
-            // Its end says nothing of what it has read.
+            // The end of the connection does not tell what was read.
             stream.shutdown(std::net::Shutdown::Write).unwrap();
         }
         let is_under_way = |line: &str| {
@@ -404,7 +401,7 @@ fn an_answer_under_way_is_not_resent_to_the_next_guest_on_that_interface_number(
         eventually("the answer is under way", || {
             connections(&lab).lines().any(is_under_way)
         });
-        hand_number_over(&lab);
+        pass_index_on(&lab);
         let mut sniffer = lab.sniff("g2", "eth0");
         eventually("the second is served as itself", || {
             reads(&second, IPV4) == Some(id(2))
@@ -422,7 +419,7 @@ fn an_answer_under_way_is_not_resent_to_the_next_guest_on_that_interface_number(
         assert!(stray.is_empty(), "{stray:?}");
         drop(sniffer);
         lab.sh("g1", "nft flush ruleset");
-        take_number_back(&lab);
+        take_index_back(&lab);
         eventually("the first is served again", || {
             reads(&first, IPV4) == Some(id(1))
         });
@@ -431,24 +428,24 @@ fn an_answer_under_way_is_not_resent_to_the_next_guest_on_that_interface_number(
 
 const NUMBER: u32 = 4242;
 
-fn on_one_number(lab: &Lab) -> (Door, Door) {
+fn on_one_index(lab: &Lab) -> (SocketOpener, SocketOpener) {
     for wire in [&ONE, &TWO] {
         lab.add(wire.guest);
     }
-    add_with_number(lab, &ONE, "");
-    (lab.door(ONE.guest), lab.door(TWO.guest))
+    add_with_index(lab, &ONE, "");
+    (lab.sockets(ONE.guest), lab.sockets(TWO.guest))
 }
 
-fn hand_number_over(lab: &Lab) {
-    add_with_number(lab, &TWO, "link del tap1\n");
+fn pass_index_on(lab: &Lab) {
+    add_with_index(lab, &TWO, "link del tap1\n");
 }
 
-fn take_number_back(lab: &Lab) {
-    add_with_number(lab, &ONE, "link del tap2\n");
+fn take_index_back(lab: &Lab) {
+    add_with_index(lab, &ONE, "link del tap2\n");
 }
 
-/// In one go with what comes before.
-fn add_with_number(lab: &Lab, wire: &Wire<'_>, before: &str) {
+/// Adds the interface in one batch with the commands before it.
+fn add_with_index(lab: &Lab, wire: &Wire<'_>, before: &str) {
     let Wire {
         guest, tap, mac, ..
     } = wire;
@@ -459,13 +456,12 @@ fn add_with_number(lab: &Lab, wire: &Wire<'_>, before: &str) {
     lab.address(wire);
 }
 
-/// The host asks a metadata service of its own: by IPv6, or as its rules say, in a table that is not the main one. An address
-/// of the host's own would have answered for it.
+/// The host uses a metadata service of its own, by IPv6 or through a routing table other than the main one. With an address on
+/// the host, imdsd would have answered in its place.
 #[test]
-fn a_host_that_asks_by_another_table_or_by_ipv6_keeps_its_own_metadata_service() {
-    let Some(lab) = Lab::new("the host's own metadata service") else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn a_host_with_a_route_in_another_table_or_by_ipv6_keeps_its_own_metadata_service() {
+    let lab = Lab::new();
     lab.guest(&ONE);
     lab.sh(
         HOST,
@@ -481,7 +477,7 @@ fn a_host_that_asks_by_another_table_or_by_ipv6_keeps_its_own_metadata_service()
             "ip route add 169.254.169.254/32 dev lan0 table 77; ip rule add lookup 77 pref 100",
             "ip route flush table 77; ip rule del pref 100",
         ),
-        // It came while an earlier daemon ran, whose address hides it now.
+        // The route appeared while an earlier daemon ran, whose address now hides it.
         (
             "ip address add 169.254.169.254/32 dev tap1; ip route add 169.254.169.254/32 dev lan0 table 77
              ip rule add lookup 77 pref 100",
@@ -491,8 +487,8 @@ fn a_host_that_asks_by_another_table_or_by_ipv6_keeps_its_own_metadata_service()
         lab.sh(HOST, come);
         let before = count_on(&lab, "tap1");
         imdsd.spawn_again(&lab);
-        let told = imdsd.wait_for(|line| line["level"] == "ERROR");
-        assert!(told["message"].as_str().is_some_and(|text| text.contains("by lan0")), "{told}");
+        let line = imdsd.wait_for(|line| line["level"] == "ERROR");
+        assert!(line["message"].as_str().is_some_and(|text| text.contains("by lan0")), "{line}");
         imdsd.wait_until_ready();
         assert_eq!(count_on(&lab, "tap1"), before, "{come}");
         imdsd.terminate();
@@ -500,13 +496,12 @@ fn a_host_that_asks_by_another_table_or_by_ipv6_keeps_its_own_metadata_service()
     }
 }
 
-/// A guest's document says what address it has, and a route to it was better than the one to the host's own network: the
-/// host's packets to another machine went to the guest.
+/// Attack: a document lists an address in a network of the host. The route to the guest took precedence, and the host's
+/// packets to another machine went to the guest.
 #[test]
-fn a_guest_that_says_it_has_an_address_of_another_network_gets_no_route_there() {
-    let Some(lab) = Lab::new("diverted routes") else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn a_guest_with_an_address_in_a_network_of_the_host_gets_no_route() {
+    let lab = Lab::new();
     lab.guest(&ONE);
     lab.sh(
         HOST,
@@ -523,7 +518,7 @@ fn a_guest_that_says_it_has_an_address_of_another_network_gets_no_route_there() 
     imdsd.wait_for(|line| {
         line["message"]
             .as_str()
-            .is_some_and(|text| text.contains("would not any more"))
+            .is_some_and(|text| text.contains("would divert"))
     });
     assert!(
         lab.sh(HOST, "ip -6 route get fd12::77")
@@ -531,7 +526,7 @@ fn a_guest_that_says_it_has_an_address_of_another_network_gets_no_route_there() 
     );
     imdsd.kill();
 
-    // The network came after the route was put: the next look takes the route away again.
+    // The host joins the network after the route was added: the next check removes the route.
     lab.sh(HOST, "ip -6 address del fd12::1/64 dev lan0");
     imdsd.start_again(&lab);
     eventually("the route is put", || {
@@ -552,13 +547,12 @@ fn a_guest_that_says_it_has_an_address_of_another_network_gets_no_route_there() 
     });
 }
 
-/// A listener that heard every interface answered guests on interfaces of their own as its own instance. It names what it
-/// hears, and hears that alone; on an interface that is made anew it listens anew.
+/// A listener without an interface received packets of guests on other interfaces and answered them as its own instance. It
+/// now names its interface, receives from that one only, and is opened again when the interface is created again.
 #[test]
-fn a_listener_hears_its_own_interface_and_no_guests() {
-    let Some(lab) = Lab::new("a listener's interface") else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn a_listener_receives_from_its_own_interface_only() {
+    let lab = Lab::new();
     lab.guest(&ONE);
     lab.add("lan");
     let plug_in = || {
@@ -588,7 +582,7 @@ fn a_listener_hears_its_own_interface_and_no_guests() {
         &instances,
     );
     imdsd.start_again(&lab);
-    let (guest, lan) = (lab.door("g1"), lab.door("lan"));
+    let (guest, lan) = (lab.sockets("g1"), lab.sockets("lan"));
     lab.sh("g1", "ip route add 10.9.9.1 dev eth0");
     eventually("the lan is served", || reads(&lan, AT) == Some(id(5)));
     eventually("the guest is served", || reads(&guest, IPV4) == Some(id(1)));
@@ -596,7 +590,10 @@ fn a_listener_hears_its_own_interface_and_no_guests() {
 
     let kept = {
         let mut stream = lan.connect(AT).unwrap();
-        assert_eq!(ask_on(&mut stream, &get(INSTANCE_ID)).unwrap().body, id(5));
+        assert_eq!(
+            request_on(&mut stream, &get(INSTANCE_ID)).unwrap().body,
+            id(5)
+        );
         stream.local_addr().unwrap()
     };
     lab.sh(HOST, "ip link del lan0");
@@ -610,12 +607,11 @@ fn a_listener_hears_its_own_interface_and_no_guests() {
     assert_eq!(reads(&guest, AT), None);
 }
 
-/// Two names of one namespace were two ways in to one place, and which of the instances was served there was chance.
+/// Two names for one namespace were two attachments to one place, and chance decided which instance was served there.
 #[test]
-fn a_namespace_by_two_names_and_the_hosts_own_serve_nobody() {
-    let Some(lab) = Lab::new("names of a namespace") else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn a_namespace_with_two_names_and_the_hosts_own_namespace_are_not_served() {
+    let lab = Lab::new();
     let add = |name: &str| {
         lab.add(name);
         lab.sh(name, "ip address add 169.254.169.254/32 dev lo");
@@ -630,14 +626,14 @@ fn a_namespace_by_two_names_and_the_hosts_own_serve_nobody() {
     let attached = [(1, "pod1"), (2, "pod2"), (3, "pod3"), (4, "home")]
         .map(|(number, name)| open(instance(number, json!([{ "NetworkNamespace": name }]))));
     let mut imdsd = Imdsd::spawn(&lab, MANAGE, &attached);
-    for told in ["'home': it is the host's own", "are one and the same"] {
+    for part in ["'home': it is the host's own", "are one and the same"] {
         imdsd.wait_for(|line| {
             line["message"]
                 .as_str()
-                .is_some_and(|text| text.contains(told))
+                .is_some_and(|text| text.contains(part))
         });
     }
-    let (both, single, host) = (lab.door("pod1"), lab.door("pod3"), lab.door(HOST));
+    let (both, single, host) = (lab.sockets("pod1"), lab.sockets("pod3"), lab.sockets(HOST));
     eventually("one that is one alone is served", || {
         reads(&single, IPV4) == Some(id(3))
     });
@@ -648,14 +644,13 @@ fn a_namespace_by_two_names_and_the_hosts_own_serve_nobody() {
     });
 }
 
-/// What waits for a guest's acknowledgement must not keep the daemon from ending, nor be taken for unanswered: clients keep
-/// connections that they never look at again, and some close their side before they are answered.
+/// Clients keep connections that they never use again, and some close their side before they are answered. Waiting for their
+/// acknowledgements must not keep the daemon from ending, and early closers must get the whole answer.
 #[test]
-fn clients_that_never_close_hold_up_nobody_and_those_that_closed_early_are_answered_in_full() {
-    let Some((lab, mut imdsd)) = start("clients that never close") else {
-        return;
-    };
-    let guest = lab.door("g1");
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn clients_that_never_close_do_not_delay_the_end_and_early_closers_are_answered_in_full() {
+    let (lab, mut imdsd) = start();
+    let guest = lab.sockets("g1");
     eventually("the guest is served", || reads(&guest, IPV4) == Some(id(1)));
     for _ in 0..20 {
         let mut stream = guest.connect(IPV4).unwrap();
@@ -682,22 +677,21 @@ fn clients_that_never_close_hold_up_nobody_and_those_that_closed_early_are_answe
     assert!(ending.elapsed() < PATIENCE / 4, "{:?}", ending.elapsed());
 }
 
-/// An interface was given to another instance while its guest held a connection open, and the next request on that
-/// connection was answered with the other's data.
+/// An interface was assigned to another instance while its guest had an open connection. The next request on that connection
+/// was answered with the other instance's data.
 #[test]
-fn a_connection_kept_alive_does_not_go_over_to_the_next_instance_at_its_interface() {
-    let Some((lab, imdsd)) = start("a kept-alive connection and a new holder") else {
-        return;
-    };
-    let guest = lab.door("g1");
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn a_kept_alive_connection_does_not_pass_to_the_next_instance_of_its_interface() {
+    let (lab, imdsd) = start();
+    let guest = lab.sockets("g1");
     eventually("the guest is served", || reads(&guest, IPV4) == Some(id(1)));
     let mut kept = kept_alive(&guest, 1);
     let mut launched_anew = kept_alive(&guest, 1);
-    // The same instance, launched anew, is another guest.
+    // The same instance after another launch is another guest.
     let [first, _] = two_guests();
     operate(&lab, &imdsd, &["put", "--relaunch"], &first);
     assert!(
-        ask_on(&mut launched_anew, &get(INSTANCE_ID)).is_err(),
+        request_on(&mut launched_anew, &get(INSTANCE_ID)).is_err(),
         "a connection outlives no launch"
     );
     assert_eq!(reads(&guest, IPV4), Some(id(1)));
@@ -719,18 +713,17 @@ fn a_connection_kept_alive_does_not_go_over_to_the_next_instance_at_its_interfac
         reads(&guest, IPV4) == Some(id(3))
     });
     for stream in [&mut kept, &mut before] {
-        let answer = ask_on(stream, &get(INSTANCE_ID));
+        let answer = request_on(stream, &get(INSTANCE_ID));
         assert!(answer.is_err(), "{answer:?}");
     }
 }
 
-/// One instance had a bridge as its interface and another one of the bridge's ports: the guest at the port was served as the
-/// former.
+/// One instance was attached to a bridge as its interface, and another to a port of that bridge: the guest at the port was
+/// served as the former.
 #[test]
-fn an_interface_that_hears_another_instances_guest_serves_nobody_and_says_so() {
-    let Some(lab) = Lab::new("a bridge and its port") else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn an_interface_that_receives_packets_of_another_instances_guest_is_not_served() {
+    let lab = Lab::new();
     lab.guest(&ONE);
     lab.guest(&TWO);
     lab.sh(HOST, "ip link add br0 type bridge; ip link set br0 up");
@@ -749,18 +742,19 @@ fn an_interface_that_hears_another_instances_guest_serves_nobody_and_says_so() {
         "fd11::5",
     ));
     let mut imdsd = Imdsd::start(&lab, MANAGE, &[bridge, port, own]);
-    let (guest, neighbour) = (lab.door("g1"), lab.door("g2"));
+    let (guest, neighbour) = (lab.sockets("g1"), lab.sockets("g2"));
     eventually("the guest is served while its interface is its own", || {
         reads(&guest, IPV4) == Some(id(2))
     });
 
     lab.sh(HOST, "ip link set tap1 master br0");
-    let told =
+    let lines =
         [(); 2].map(|()| imdsd.wait_for(|line| line["level"] == "ERROR")["message"].to_string());
     assert!(
-        told.iter()
+        lines
+            .iter()
             .all(|line| line.contains("'br0'") && line.contains("'tap1'")),
-        "{told:?}"
+        "{lines:?}"
     );
     assert_eq!(
         guest
@@ -784,8 +778,8 @@ fn an_interface_that_hears_another_instances_guest_serves_nobody_and_says_so() {
         (Some(id(3)), "applied".to_string())
     );
 
-    // Who claims the port without being served there is another instance all the same.
-    let nobody = || {
+    // An instance that claims the port counts, even if it is not served there.
+    let is_unserved = || {
         guest
             .try_ask(IPV4, &get(INSTANCE_ID), AT_ONCE)
             .map_or(0, |answer| answer.status)
@@ -797,7 +791,7 @@ fn an_interface_that_hears_another_instances_guest_serves_nobody_and_says_so() {
             .as_str()
             .is_some_and(|text| text.contains("none is served there"))
     });
-    assert!(nobody());
+    assert!(is_unserved());
     operate(&lab, &imdsd, &["delete", &id(4)], &Value::Null);
     imdsd.kill();
     let record = imdsd
@@ -807,7 +801,7 @@ fn an_interface_that_hears_another_instances_guest_serves_nobody_and_says_so() {
     let sound = std::fs::read(&record).unwrap();
     std::fs::write(&record, [&sound[..], b"x"].concat()).unwrap();
     imdsd.start_again(&lab);
-    assert!(nobody());
+    assert!(is_unserved());
     imdsd.kill();
     std::fs::write(&record, sound).unwrap();
     imdsd.start_again(&lab);
@@ -819,12 +813,12 @@ fn an_interface_that_hears_another_instances_guest_serves_nobody_and_says_so() {
     assert_eq!(guest.who_am_i(IPV4), id(2));
 }
 
-/// A document that was attached to a port of a bridge by mistake took the bridge's listener from all its guests.
+/// A document that was attached to a port of a bridge by mistake stopped the bridge's listener for all its guests.
 #[test]
-fn guests_known_by_address_are_served_although_another_instance_claims_a_port_of_their_bridge() {
-    let Some(lab) = Lab::new("a port of a listener's bridge") else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn guests_with_source_addresses_are_served_even_if_another_instance_claims_a_port_of_their_bridge()
+{
+    let lab = Lab::new();
     lab.guest(&Wire {
         ipv4: Some("10.0.0.5/24"),
         ..ONE
@@ -848,21 +842,21 @@ fn guests_known_by_address_are_served_although_another_instance_claims_a_port_of
         config,
         &[open(instance(1, by_address)), open(on_interface(2, "tap2"))],
     );
-    let (guest, mistaken) = (lab.door("g1"), lab.door("g2"));
+    let (guest, mistaken) = (lab.sockets("g1"), lab.sockets("g2"));
     eventually("the guest is served", || reads(&guest, IPV4) == Some(id(1)));
     assert_eq!(reads(&mistaken, IPV4), None);
     operate(&lab, &imdsd, &["put"], &open(on_interface(3, "tap1")));
-    let told = imdsd.wait_for(|line| {
+    let line = imdsd.wait_for(|line| {
         line["message"]
             .as_str()
             .is_some_and(|text| text.contains("'tap1'"))
     });
     assert!(
-        told["message"]
+        line["message"]
             .as_str()
             .unwrap()
             .contains("listener 'lan' hears it, too"),
-        "{told}"
+        "{line}"
     );
     assert_eq!(reads(&guest, IPV4), Some(id(1)));
 }

@@ -1,4 +1,4 @@
-//! Guests that have the same addresses, or say that they have another's: an interface is who they are.
+//! Guests with the same addresses, or with addresses of others: the interface identifies them.
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -23,7 +23,7 @@ const TWO: Wire<'_> = Wire {
     mac: "02:00:00:00:00:02",
     ..ONE
 };
-/// Has no IPv6 address but the link-local one.
+/// A guest with no IPv6 address except the link-local one.
 const THREE: Wire<'_> = Wire {
     guest: "g3",
     tap: "tap3",
@@ -38,11 +38,11 @@ fn instances() -> [Value; 3] {
         with_addresses(on_interface(2, "tap2"), TWO.mac, "10.0.0.5", "fd11::5"),
         with_addresses(on_interface(3, "tap3"), THREE.mac, "10.0.0.7", "fd11::7"),
     ];
-    // Without tokens, an address is all that an impostor would need.
+    // Without tokens, the address alone would be enough for an attacker.
     instances.map(|instance| with_option(instance, "HttpTokens", "optional"))
 }
 
-/// What an operator does where the daemon does not.
+/// Adds what an operator must add when the daemon does not manage addresses.
 fn prepare_host(lab: &Lab) {
     for (metric, tap) in [(1, "tap1"), (2, "tap2")] {
         lab.serve_on(tap);
@@ -54,8 +54,8 @@ fn prepare_host(lab: &Lab) {
     lab.serve_on("tap3");
 }
 
-fn guests(test: &str, config: &str) -> Option<(Lab, Imdsd)> {
-    let lab = Lab::new(test)?;
+fn guests(config: &str) -> (Lab, Imdsd) {
+    let lab = Lab::new();
     for wire in [ONE, TWO, THREE] {
         lab.guest(&wire);
     }
@@ -63,24 +63,22 @@ fn guests(test: &str, config: &str) -> Option<(Lab, Imdsd)> {
         prepare_host(&lab);
     }
     let imdsd = Imdsd::start(&lab, config, &instances());
-    Some((lab, imdsd))
+    (lab, imdsd)
 }
 
-fn each_is_itself(test: &str, config: &str) {
-    let Some((lab, _imdsd)) = guests(test, config) else {
-        return;
-    };
-    let doors = ["g1", "g2", "g3"].map(|guest| lab.door(guest));
+fn assert_each_identified(config: &str) {
+    let (lab, _imdsd) = guests(config);
+    let sockets = ["g1", "g2", "g3"].map(|guest| lab.sockets(guest));
     println!(
         "| guest | by | instance-id | a token of guest 1 | of guest 2 | of guest 3 |\n|---|---|---|---|---|---|"
     );
-    let tokens = doors.each_ref().map(|door| door.token(IPV4));
-    for (door, number) in doors.iter().zip(1..) {
+    let tokens = sockets.each_ref().map(|socket| socket.token(IPV4));
+    for (socket, number) in sockets.iter().zip(1..) {
         for (by, address) in [("IPv4", IPV4), ("IPv6", IPV6)] {
-            let read = door.who_am_i(address);
+            let read = socket.who_am_i(address);
             let with = tokens
                 .each_ref()
-                .map(|token| door.get_with(address, INSTANCE_ID, token).status);
+                .map(|token| socket.get_with(address, INSTANCE_ID, token).status);
             println!(
                 "| {number} | {by} | {read} | {} | {} | {} |",
                 with[0], with[1], with[2]
@@ -93,29 +91,30 @@ fn each_is_itself(test: &str, config: &str) {
 }
 
 #[test]
-fn guests_with_the_same_addresses_are_each_themselves() {
-    each_is_itself("the same addresses", CHECK);
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn guests_with_the_same_addresses_are_identified() {
+    assert_each_identified(CHECK);
 }
 
 #[test]
-fn guests_with_the_same_addresses_are_each_themselves_where_the_daemon_prepares_the_host() {
-    each_is_itself("the same addresses, managed", MANAGE);
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn guests_with_the_same_addresses_are_identified_when_the_daemon_manages_addresses() {
+    assert_each_identified(MANAGE);
 }
 
-/// The same addresses and the same ports at the same time. A firewall that keeps track of connections takes the two for one;
-/// so their packets must not be tracked, and here none passes that is.
+/// The same addresses and ports at the same time. Connection tracking of a firewall would merge the two connections, so their
+/// packets must not be tracked. The firewall here drops tracked packets.
 #[test]
-fn two_guests_with_one_and_the_same_connection_are_both_served_behind_a_firewall() {
-    let Some((lab, imdsd)) = guests("the same connection", CHECK) else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn two_guests_with_identical_connections_are_both_served_behind_a_firewall() {
+    let (lab, imdsd) = guests(CHECK);
     lab.nft(
         "table inet firewall {\n chain input {\n type filter hook input priority 0; policy accept;\n \
          tcp dport 80 ct state != untracked drop\n }\n}\n",
     );
-    let doors = ["g1", "g2"].map(|guest| lab.door(guest));
+    let sockets = ["g1", "g2"].map(|guest| lab.sockets(guest));
     assert!(
-        doors[0]
+        sockets[0]
             .connect_as(None, IPV4, Duration::from_millis(300))
             .is_err(),
         "the firewall is there"
@@ -123,8 +122,9 @@ fn two_guests_with_one_and_the_same_connection_are_both_served_behind_a_firewall
     lab.nft(&imdsd.guest_rules(&lab));
     for (from, to) in [("10.0.0.5:40404", IPV4), ("[fd11::5]:40404", IPV6)] {
         let from: SocketAddr = from.parse().unwrap();
-        let mut streams = doors.each_ref().map(|door| {
-            door.connect_as(Some(from), to, PATIENCE)
+        let mut streams = sockets.each_ref().map(|socket| {
+            socket
+                .connect_as(Some(from), to, PATIENCE)
                 .expect("a connection")
         });
         for (stream, number) in streams.iter_mut().zip(1..) {
@@ -140,15 +140,14 @@ fn two_guests_with_one_and_the_same_connection_are_both_served_behind_a_firewall
 }
 
 #[test]
-fn a_guest_that_takes_anothers_address_is_still_itself() {
-    let Some((lab, _imdsd)) = guests("a taken address", CHECK) else {
-        return;
-    };
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn a_guest_that_uses_the_address_of_another_is_still_identified() {
+    let (lab, _imdsd) = guests(CHECK);
     lab.sh(
         "g2",
         "ip address add 10.0.0.7/24 dev eth0; ip -6 address add fd11::7/64 dev eth0 nodad",
     );
-    let (victim, attacker) = (lab.door("g3"), lab.door("g2"));
+    let (victim, attacker) = (lab.sockets("g3"), lab.sockets("g2"));
     for (from, to) in [("10.0.0.7:0", IPV4), ("[fd11::7]:0", IPV6)] {
         let read =
             match attacker.connect_as(Some(from.parse().unwrap()), to, Duration::from_secs(1)) {
@@ -160,7 +159,7 @@ fn a_guest_that_takes_anothers_address_is_still_itself() {
             };
         println!("guest 2 from {from}: {:?}", read.lines().last());
         assert!(!read.contains(&id(3)), "{read}");
-        // Where it is answered at all, it is as itself.
+        // If it is answered at all, then as itself.
         assert!(!read.contains("200 OK") || read.ends_with(&id(2)), "{read}");
         assert_eq!(
             victim.get(to, INSTANCE_ID).body,
@@ -170,13 +169,12 @@ fn a_guest_that_takes_anothers_address_is_still_itself() {
     }
 }
 
-/// With frames of its own making, a guest needs no address for it.
+/// With raw frames, a guest can forge a source without having the address.
 #[test]
-fn a_guest_that_forges_anothers_address_is_still_itself() {
-    let Some((lab, _imdsd)) = guests("a forged address", CHECK) else {
-        return;
-    };
-    let victim = lab.door("g3");
+#[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
+fn a_guest_that_forges_the_address_of_another_is_still_identified() {
+    let (lab, _imdsd) = guests(CHECK);
+    let victim = lab.sockets("g3");
     let gateway = lab.mac(HOST, "tap2");
     for (source, to) in [
         ("10.0.0.7", "169.254.169.254"),

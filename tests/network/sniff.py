@@ -1,7 +1,7 @@
 """Prints every TCP segment that comes in or goes out on an interface, a line of JSON each, until it is stopped.
 
-`hops` is the TTL or hop limit that the packet carries there; `payload` has one character for each byte. `way` is `in` for
-frames to this interface's own MAC address, `out` for its own frames, and `past` for frames that are for somebody else.
+`hops` is the TTL or hop limit that the packet carries there; `payload` has one character for each byte. `direction` is `in` for
+frames to this interface's own MAC address, `out` for its own frames, and `past` for frames to another address.
 """
 import inside
 import json
@@ -9,13 +9,13 @@ import sys
 
 import frames
 
-WAYS = {0: "in", 4: "out"}
+DIRECTIONS = {0: "in", 4: "out"}
 wire, _ = frames.wire(sys.argv[1])
 print("{}", flush=True)
 while True:
     frame, (_, _, kind, _, _) = wire.recvfrom(70000)
     segment = frames.read_tcp(frame)
     if segment:
-        segment["way"] = WAYS.get(kind, "past")
+        segment["direction"] = DIRECTIONS.get(kind, "past")
         segment["payload"] = segment["payload"].decode("latin-1")
         print(json.dumps(segment), flush=True)

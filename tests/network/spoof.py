@@ -1,6 +1,6 @@
-"""Makes a request under an address that is not this guest's: spoof.py INTERFACE SOURCE TARGET GATEWAY-MAC REQUEST.
+"""Sends a request from an address that is not this guest's: spoof.py INTERFACE SOURCE TARGET GATEWAY-MAC REQUEST.
 
-A TCP of its own, in raw frames: it answers whoever asks for SOURCE, shakes hands, sends the request and prints what came
+Speaks TCP in raw frames: it answers ARP and neighbour requests for SOURCE, connects, sends the request and prints what came
 back within three seconds, {"shaken": bool, "answer": text}.
 """
 import inside

@@ -34,5 +34,5 @@ while True:
         try:
             os.write(across[end], os.read(end, 70000))
         except OSError:
-            # One side is down: a frame is lost, as on any wire.
+            # One side is down: the frame is lost, as on any wire.
             pass

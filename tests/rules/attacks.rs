@@ -1,62 +1,65 @@
-//! Guest 2 wants to be guest 1, or the metadata service. Each attack works without the guards and fails with the script.
+//! Guest 2 poses as guest 1 or as the metadata service. Each attack works without the rules and fails with
+//! them.
 
 use crate::lab::{
-    self, BRIDGE_MAC, HOST_IPV4, HOST_IPV6, Lab, everybody, ipv4, ipv6, link_local, mac, way, works,
+    self, BRIDGE_MAC, HOST_IPV4, HOST_IPV6, Lab, filtered, ipv4, ipv6, link_local, mac,
+    script_for_all, works,
 };
 
-/// What the host's neighbour cache learns from, and the address that is taken.
-const NEIGHBOUR_ATTACKS: &[(&str, Of)] = &[
-    ("arp-request", Of::Ipv4),
-    ("arp-reply", Of::Ipv4),
-    ("arp-gratuitous", Of::Ipv4),
-    ("arp-announcement", Of::Ipv4),
-    ("arp-hardware-6", Of::Ipv4),
-    ("arp-from-the-victims-mac", Of::Ipv4),
-    ("arp-tagged-0", Of::Ipv4),
-    ("arp-tagged-0-0", Of::Ipv4),
-    ("arp-tagged-ad-0", Of::Ipv4),
-    ("ns", Of::Ipv6),
-    ("ns-options", Of::Ipv6),
-    ("ns-tagged-0", Of::Ipv6),
-    ("ns-tagged-0-0", Of::Ipv6),
-    ("ns-link-local", Of::LinkLocal),
-    ("na", Of::Ipv6),
-    ("na-unicast", Of::Ipv6),
-    ("na-options", Of::Ipv6),
-    ("na-many-headers", Of::Ipv6),
-    ("na-tagged-0", Of::Ipv6),
-    ("na-tagged-0-0", Of::Ipv6),
-    ("na-link-local", Of::LinkLocal),
-    ("rs", Of::LinkLocal),
-    ("ra", Of::LinkLocal),
-    ("redirect", Of::LinkLocal),
+/// The packets from which the host's neighbour cache learns, and the address that they claim.
+const NEIGHBOUR_ATTACKS: &[(&str, Claimed)] = &[
+    ("arp-request", Claimed::Ipv4),
+    ("arp-reply", Claimed::Ipv4),
+    ("arp-gratuitous", Claimed::Ipv4),
+    ("arp-announcement", Claimed::Ipv4),
+    ("arp-hardware-6", Claimed::Ipv4),
+    ("arp-from-the-victims-mac", Claimed::Ipv4),
+    ("arp-tagged-0", Claimed::Ipv4),
+    ("arp-tagged-0-0", Claimed::Ipv4),
+    ("arp-tagged-ad-0", Claimed::Ipv4),
+    ("ns", Claimed::Ipv6),
+    ("ns-options", Claimed::Ipv6),
+    ("ns-tagged-0", Claimed::Ipv6),
+    ("ns-tagged-0-0", Claimed::Ipv6),
+    ("ns-link-local", Claimed::LinkLocal),
+    ("na", Claimed::Ipv6),
+    ("na-unicast", Claimed::Ipv6),
+    ("na-options", Claimed::Ipv6),
+    ("na-many-headers", Claimed::Ipv6),
+    ("na-tagged-0", Claimed::Ipv6),
+    ("na-tagged-0-0", Claimed::Ipv6),
+    ("na-link-local", Claimed::LinkLocal),
+    ("rs", Claimed::LinkLocal),
+    ("ra", Claimed::LinkLocal),
+    ("redirect", Claimed::LinkLocal),
 ];
 
-/// What this kernel does not take, whether or not somebody guards it: fragmented neighbour discovery.
-const KERNEL_REFUSES: &[(&str, Of)] = &[("na-fragment", Of::Ipv6)];
+/// Attacks that the kernel itself rejects: fragmented neighbour discovery (RFC 6980).
+const KERNEL_REFUSES: &[(&str, Claimed)] = &[("na-fragment", Claimed::Ipv6)];
 
 #[derive(Clone, Copy)]
-enum Of {
+enum Claimed {
     Ipv4,
     Ipv6,
     LinkLocal,
 }
 
-fn address(of: Of, guest: usize) -> String {
-    match of {
-        Of::Ipv4 => ipv4(guest),
-        Of::Ipv6 => ipv6(guest),
-        Of::LinkLocal => link_local(guest),
+fn address(claimed: Claimed, guest: usize) -> String {
+    match claimed {
+        Claimed::Ipv4 => ipv4(guest),
+        Claimed::Ipv6 => ipv6(guest),
+        Claimed::LinkLocal => link_local(guest),
     }
 }
 
-/// Whom the host takes the victim's address for, after the attack.
+/// Returns the MAC that the host has for the victim's address after the attack.
 ///
-/// The kernel has one neighbour table for all the namespaces of a machine. When somebody else has filled it, it forgets
-/// entries at once or takes none; then the attack is made again.
-fn who_has_it(lab: &Lab, attacker: usize, name: &str, of: Of) -> String {
-    let taken = address(of, 1);
-    // A router hears solicitations of routers; a host that is none hears redirects, of its route over the attacker.
+/// The kernel has one neighbour table for all namespaces of a machine. When other namespaces fill it, it drops
+/// entries at once or accepts none; then the attack is repeated.
+fn mac_after_attack(lab: &Lab, attacker: usize, name: &str, claimed: Claimed) -> String {
+    let address = address(claimed, 1);
+    // Only a router accepts router solicitations. Only a host accepts redirects, and only from the gateway of
+    // the route: the attacker.
     let forwarding = if name == "rs" { 1 } else { 0 };
     lab.host_sh(&format!(
         "sysctl -qw net.ipv6.conf.br0.forwarding={forwarding}"
@@ -69,19 +72,21 @@ fn who_has_it(lab: &Lab, attacker: usize, name: &str, of: Of) -> String {
     }
     for _ in 0..40 {
         let known = format!(
-            "ip neighbour replace {taken} lladdr {} nud reachable dev br0 && echo known || true",
+            "ip neighbour replace {address} lladdr {} nud reachable dev br0 && echo known || true",
             mac(1)
         );
         if lab.host_sh(&known) == "known" {
             attack(lab, attacker, name);
-            let line = lab.host_sh(&format!("sleep 0.05; ip neighbour show to {taken} dev br0"));
+            let line = lab.host_sh(&format!(
+                "sleep 0.05; ip neighbour show to {address} dev br0"
+            ));
             if let Some(rest) = line.split("lladdr ").nth(1) {
                 return rest.split(' ').next().unwrap_or_default().to_string();
             }
         }
         std::thread::sleep(std::time::Duration::from_millis(250));
     }
-    panic!("the neighbour table is full");
+    panic!("the neighbour table stays full");
 }
 
 fn attack(lab: &Lab, attacker: usize, name: &str) {
@@ -108,53 +113,51 @@ fn attack(lab: &Lab, attacker: usize, name: &str) {
 }
 
 #[test]
-fn a_guest_does_not_become_another_in_the_hosts_neighbour_cache() {
-    let Some(lab) = Lab::new("a_guest_does_not_become_another") else {
-        return;
-    };
-    lab.unguarded();
-    let mut wrong = Vec::new();
-    for &(name, of) in NEIGHBOUR_ATTACKS {
-        if !works(|| who_has_it(&lab, 2, name, of) == mac(2)) {
-            wrong.push(format!("{name} does not work"));
+#[ignore = "needs network namespaces, nft and python3; tests/all runs it"]
+fn a_guest_cannot_take_the_place_of_another_in_the_hosts_neighbour_cache() {
+    let lab = Lab::new();
+    lab.load_unprotected();
+    let mut failures = Vec::new();
+    for &(name, claimed) in NEIGHBOUR_ATTACKS {
+        if !works(|| mac_after_attack(&lab, 2, name, claimed) == mac(2)) {
+            failures.push(format!("{name} does not work"));
         }
     }
-    for &(name, of) in KERNEL_REFUSES {
-        assert_eq!(who_has_it(&lab, 2, name, of), mac(1), "{name}");
+    for &(name, claimed) in KERNEL_REFUSES {
+        assert_eq!(mac_after_attack(&lab, 2, name, claimed), mac(1), "{name}");
     }
-    lab.nft(&everybody());
-    for &(name, of) in NEIGHBOUR_ATTACKS.iter().chain(KERNEL_REFUSES) {
-        let who = who_has_it(&lab, 2, name, of);
-        if who != mac(1) {
-            wrong.push(format!("{name} is not held: {who}"));
+    lab.nft(&script_for_all());
+    for &(name, claimed) in NEIGHBOUR_ATTACKS.iter().chain(KERNEL_REFUSES) {
+        let mac_of_victim = mac_after_attack(&lab, 2, name, claimed);
+        if mac_of_victim != mac(1) {
+            failures.push(format!("{name} is not blocked: {mac_of_victim}"));
         }
     }
-    // An attacker without any list is kept from what others have listed.
-    let mut nobody_knows = way(2);
-    (nobody_knows.macs, nobody_knows.ipv4, nobody_knows.ipv6) = Default::default();
-    lab.nft(&lab::script(&[way(1), nobody_knows]));
-    for &(name, of) in NEIGHBOUR_ATTACKS {
-        let who = who_has_it(&lab, 2, name, of);
-        if who != mac(1) {
-            wrong.push(format!(
-                "{name} is not held against a guest without lists: {who}"
+    // An attacker without lists cannot claim what other guests have listed.
+    let mut unlisted = filtered(2);
+    (unlisted.macs, unlisted.ipv4, unlisted.ipv6) = Default::default();
+    lab.nft(&lab::script(&[filtered(1), unlisted]));
+    for &(name, claimed) in NEIGHBOUR_ATTACKS {
+        let mac_of_victim = mac_after_attack(&lab, 2, name, claimed);
+        if mac_of_victim != mac(1) {
+            failures.push(format!(
+                "{name} is not blocked from a guest without lists: {mac_of_victim}"
             ));
         }
     }
-    assert_eq!(wrong, Vec::<String>::new());
+    assert_eq!(failures, Vec::<String>::new());
 }
 
 #[test]
-fn a_guest_does_not_become_another_in_the_bridges_forwarding_table() {
-    let Some(lab) = Lab::new("a_guest_does_not_become_another_in_the_bridge") else {
-        return;
-    };
+#[ignore = "needs network namespaces, nft and python3; tests/all runs it"]
+fn a_guest_cannot_take_the_place_of_another_in_the_bridges_forwarding_table() {
+    let lab = Lab::new();
     let port = format!(
         "bridge fdb show br br0 | grep '^{}' | grep -v permanent | cut -d ' ' -f 3 | head -1",
         mac(1)
     );
     let port_of_the_victim = || {
-        lab.ask(1, "4", "-");
+        lab.request(1, "4", "-");
         lab.host_sh(&port)
     };
     for name in [
@@ -165,18 +168,18 @@ fn a_guest_does_not_become_another_in_the_bridges_forwarding_table() {
     ] {
         let is_taken = || {
             assert_eq!(port_of_the_victim(), "tap1", "{name}");
-            lab.hears(3, || attack(&lab, 2, name));
+            lab.count_received(3, || attack(&lab, 2, name));
             lab.host_sh(&port) == "tap2"
         };
-        lab.unguarded();
+        lab.load_unprotected();
         assert!(works(is_taken), "{name} works");
-        lab.nft(&everybody());
-        assert!(!is_taken(), "{name} is held");
+        lab.nft(&script_for_all());
+        assert!(!is_taken(), "{name} is blocked");
     }
-    // LLDP frames pass no hook of the bridge at all. It must be told not to learn from them.
+    // LLDP frames pass no hook of the bridge: only a setting keeps the bridge from learning from them.
     let is_taken = || {
         assert_eq!(port_of_the_victim(), "tap1");
-        lab.hears(3, || attack(&lab, 2, "source-mac-lldp"));
+        lab.count_received(3, || attack(&lab, 2, "source-mac-lldp"));
         lab.host_sh(&port) == "tap2"
     };
     assert!(works(is_taken));
@@ -185,11 +188,10 @@ fn a_guest_does_not_become_another_in_the_bridges_forwarding_table() {
 }
 
 #[test]
-fn a_guest_does_not_become_the_service_for_another_guest() {
-    let Some(lab) = Lab::new("a_guest_does_not_become_the_service") else {
-        return;
-    };
-    let believed = |attacker: usize, name: &str| {
+#[ignore = "needs network namespaces, nft and python3; tests/all runs it"]
+fn a_guest_cannot_pose_as_the_service_to_another_guest() {
+    let lab = Lab::new();
+    let is_believed = |attacker: usize, name: &str| {
         let metadata = if name.starts_with("arp") {
             "169.254.169.254"
         } else {
@@ -217,42 +219,41 @@ fn a_guest_does_not_become_the_service_for_another_guest() {
         "na-tagged-0-0",
         "ns",
     ];
-    lab.unguarded();
+    lab.load_unprotected();
     for name in names {
-        assert!(works(|| believed(2, name)), "{name} works");
+        assert!(works(|| is_believed(2, name)), "{name} works");
     }
-    lab.nft(&everybody());
+    lab.nft(&script_for_all());
     for name in names {
-        assert!(!believed(2, name), "{name} is held");
+        assert!(!is_believed(2, name), "{name} is blocked");
     }
-    // What an unlisted port does with two tags is left to whoever is behind it: with one it passes for untagged.
+    // Double-tagged frames from an unlisted port are not filtered.
     const TWO_TAGS: [&str; 4] = [
         "arp-tagged-0-0",
         "arp-tagged-ad-0-0",
         "arp-tagged-0-ad-0",
         "na-tagged-0-0",
     ];
-    // A port that is not listed, like an uplink, is not the service of those that are.
-    lab.nft(&lab::script(&[way(1), way(3)]));
+    // An unlisted port, such as an uplink, cannot pose as the service to listed ports.
+    lab.nft(&lab::script(&[filtered(1), filtered(3)]));
     for name in names.into_iter().filter(|name| !TWO_TAGS.contains(name)) {
         assert!(
-            !believed(2, name),
-            "{name} is held against an unlisted port"
+            !is_believed(2, name),
+            "{name} from an unlisted port is blocked"
         );
     }
 }
 
 #[test]
-fn a_guest_does_not_send_as_the_service() {
-    let Some(lab) = Lab::new("a_guest_does_not_send_as_the_service") else {
-        return;
-    };
-    let arrives = |name: &str| lab.hears(3, || claim(&lab, 2, name));
+#[ignore = "needs network namespaces, nft and python3; tests/all runs it"]
+fn a_guest_cannot_send_from_the_addresses_of_the_service() {
+    let lab = Lab::new();
+    let arrives = |name: &str| lab.count_received(3, || claim(&lab, 2, name));
     for name in ["source-ipv4", "source-ipv6"] {
-        lab.unguarded();
+        lab.load_unprotected();
         assert_eq!(arrives(name), 1, "{name} works");
-        lab.nft(&everybody());
-        assert_eq!(arrives(name), 0, "{name} is held");
+        lab.nft(&script_for_all());
+        assert_eq!(arrives(name), 0, "{name} is blocked");
     }
 }
 
@@ -273,13 +274,12 @@ fn claim(lab: &Lab, attacker: usize, name: &str) {
     );
 }
 
-/// The attack that the rest is about: the answer goes to another port than the question came from.
+/// The goal of the other attacks: a reply goes to another port than the one that its request came from.
 #[test]
-fn an_answer_leaves_only_by_the_port_of_its_question() {
-    let Some(lab) = Lab::new("an_answer_leaves_only_by_the_port") else {
-        return;
-    };
-    // The victim does not ask for the service's MAC, which would put the host right about its own.
+#[ignore = "needs network namespaces, nft and python3; tests/all runs it"]
+fn a_reply_leaves_only_by_the_port_of_its_request() {
+    let lab = Lab::new();
+    // A permanent entry keeps the victim from asking for the service's MAC, which would correct the host's cache.
     lab.guest_sh(
         1,
         &format!(
@@ -287,35 +287,38 @@ fn an_answer_leaves_only_by_the_port_of_its_question() {
            ip neighbour replace $address lladdr {BRIDGE_MAC} nud permanent dev eth0; done"
         ),
     );
-    // Guest 3 is not listed: nothing that it says is filtered, and the host believes it.
+    // Guest 3 is not listed: its frames are not filtered, and the host believes them.
     let stolen = |attack_name: &str, family: &str| {
         attack(&lab, 3, attack_name);
-        lab.hears(3, || drop(lab.ask(1, family, "-")))
+        lab.count_received(3, || drop(lab.request(1, family, "-")))
     };
-    for (name, of, family) in [("arp-reply", Of::Ipv4, "4"), ("na", Of::Ipv6, "6")] {
-        let believed = || {
+    for (name, claimed, family) in [
+        ("arp-reply", Claimed::Ipv4, "4"),
+        ("na", Claimed::Ipv6, "6"),
+    ] {
+        let stolen_count = || {
             lab.host_sh(&format!(
                 "ip neighbour replace {} lladdr {} nud stale dev br0",
-                address(of, 1),
+                address(claimed, 1),
                 mac(1)
             ));
             stolen(name, family)
         };
-        lab.unguarded();
-        assert!(works(|| believed() > 0), "{name} works");
-        lab.nft(&lab::script(&[way(1), way(2)]));
-        assert_eq!(believed(), 0, "{name}: the answer does not leave");
+        lab.load_unprotected();
+        assert!(works(|| stolen_count() > 0), "{name} works");
+        lab.nft(&lab::script(&[filtered(1), filtered(2)]));
+        assert_eq!(stolen_count(), 0, "{name}: the reply is dropped");
     }
-    // Frames to a MAC that the bridge has forgotten go to every port, and so would the answer.
+    // The bridge floods frames to an unknown MAC to every port; the reply must not be among them.
     let flooded = |family: &str| {
         lab.host_sh("ip link set br0 type bridge ageing_time 0; bridge link set dev tap1 learning off; ip link set br0 type bridge fdb_flush");
-        lab.hears(3, || assert_eq!(lab.ask(1, family, "-"), "mark 4097"))
+        lab.count_received(3, || assert_eq!(lab.request(1, family, "-"), "mark 4097"))
     };
     for family in ["4", "6"] {
         lab.host_sh("ip neighbour flush dev br0");
-        lab.unguarded();
+        lab.load_unprotected();
         assert!(works(|| flooded(family) > 0), "IPv{family} is flooded");
-        lab.nft(&lab::script(&[way(1), way(2)]));
-        assert_eq!(flooded(family), 0, "IPv{family} goes to the one port");
+        lab.nft(&lab::script(&[filtered(1), filtered(2)]));
+        assert_eq!(flooded(family), 0, "IPv{family} leaves by one port only");
     }
 }

@@ -1,17 +1,17 @@
-//! A host with a bridge, three guests on it and one on an interface of its own.
+//! A host with a bridge, three guests on the bridge and one on an interface of its own.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
 
-use imdsd::host::guest_rules::{self, GuestWay, MetadataAddresses, Way};
+use imdsd::host::guest_rules::{self, FilteredGuest, GuestLink, MetadataAddresses};
 use imdsd::instance::InstanceId;
 
-use crate::support::{Namespace, skip};
+use crate::support::{Namespace, require, require_program};
 
 pub const BRIDGE_MAC: &str = "02:00:00:00:00:fe";
 pub const HOST_IPV4: &str = "10.0.0.254";
 pub const HOST_IPV6: &str = "fd11::fe";
-/// Marks without guards: what the daemon needs to tell guests apart, and nothing that protects them.
+/// Rules that only set marks: what the daemon needs to identify guests, and no protection.
 pub const MARKS_ONLY: &str = r#"
 table bridge imdsd {
   chain arriving {
@@ -23,13 +23,13 @@ table bridge imdsd {
 "#;
 
 pub struct Lab {
-    // What runs in it ends before the network does.
+    // Declared first: servers and guests end before the network does.
     servers: Vec<Child>,
     guests: Vec<Child>,
     pub host: Namespace,
 }
 
-/// Guest 1 to 3 are on the bridge, 4 is behind `own4`.
+/// Guests 1 to 3 are on the bridge, guest 4 is behind `own4`.
 pub fn mac(guest: usize) -> String {
     format!("02:00:00:00:00:0{guest}")
 }
@@ -50,22 +50,22 @@ pub fn instance(guest: usize) -> InstanceId {
     InstanceId::parse(&format!("i-0000000{guest}")).unwrap()
 }
 
-/// The guest as its document has it.
-pub fn way(guest: usize) -> GuestWay {
-    let way = match guest {
-        4 => Way::Interface {
+/// Returns the guest as its document describes it.
+pub fn filtered(guest: usize) -> FilteredGuest {
+    let link = match guest {
+        4 => GuestLink::Interface {
             name: "own4".to_string(),
         },
-        _ => Way::BridgePort {
+        _ => GuestLink::BridgePort {
             bridge: "br0".to_string(),
             bridge_mac: Some(BRIDGE_MAC.to_string()),
             port: format!("tap{guest}"),
             mark: 0x1000 + guest as u32,
         },
     };
-    GuestWay {
+    FilteredGuest {
         instance: instance(guest),
-        way,
+        link,
         macs: vec![mac(guest)],
         ipv4: vec![ipv4(guest).parse().unwrap()],
         ipv4_prefixes: Vec::new(),
@@ -74,41 +74,33 @@ pub fn way(guest: usize) -> GuestWay {
     }
 }
 
-pub fn script(guests: &[GuestWay]) -> String {
+pub fn script(guests: &[FilteredGuest]) -> String {
     guest_rules::script(guests, MetadataAddresses::EC2).unwrap()
 }
 
-pub fn everybody() -> String {
-    script(&[way(1), way(2), way(3), way(4)])
+/// Returns the script for all four guests.
+pub fn script_for_all() -> String {
+    script(&[filtered(1), filtered(2), filtered(3), filtered(4)])
 }
 
 impl Lab {
-    pub fn new(test: &str) -> Option<Lab> {
-        for program in ["nft --version", "ip -V", "python3 --version"] {
-            let (program, version) = program.split_once(' ').unwrap();
-            let mut asked = Command::new(program);
-            if asked
-                .arg(version)
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .status()
-                .is_err()
-            {
-                skip(test, &format!("{program} is not here"));
-                return None;
-            }
+    /// Creates the host and its guests; panics if that is not possible here.
+    pub fn new() -> Lab {
+        for program in ["nft", "ip", "python3"] {
+            require_program(program);
         }
         let mut lab = Lab {
             servers: Vec::new(),
             guests: Vec::new(),
-            host: Namespace::new(test)?,
+            host: Namespace::with_metadata_addresses(),
         };
-        if let Err(reason) = lab.try_nft(
+        let both_families = lab.try_nft(
             "table bridge t { }\ntable inet t { }\ndelete table bridge t\ndelete table inet t\n",
-        ) {
-            skip(test, &format!("nft can't be used: {reason}"));
-            return None;
-        }
+        );
+        require(
+            both_families.is_ok(),
+            &format!("nftables with the families inet and bridge: {both_families:?}"),
+        );
         lab.host_sh(&format!(
             "sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0 net.ipv4.tcp_fwmark_accept=1
              sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0
@@ -127,7 +119,7 @@ impl Lab {
         );
         lab.serve("br0");
         lab.serve("own4");
-        Some(lab)
+        lab
     }
 
     fn add(&mut self, guest: usize) {
@@ -181,7 +173,7 @@ impl Lab {
         self.servers.push(server);
     }
 
-    /// A command in a guest's namespace.
+    /// Returns a command in a guest's namespace.
     pub fn guest(&self, guest: usize, program: &str) -> Command {
         let mut command = self.host.command("nsenter");
         command.args([
@@ -194,22 +186,22 @@ impl Lab {
     }
 
     pub fn host_sh(&self, commands: &str) -> String {
-        said(self.host.command("sh").args(["-ec", commands]))
+        output_of(self.host.command("sh").args(["-ec", commands]))
     }
 
     pub fn guest_sh(&self, guest: usize, commands: &str) -> String {
-        said(self.guest(guest, "sh").args(["-ec", commands]))
+        output_of(self.guest(guest, "sh").args(["-ec", commands]))
     }
 
     pub fn wire(&self, guest: usize, arguments: &[&str]) -> String {
-        said(
+        output_of(
             self.guest(guest, python())
                 .args(["-c", include_str!("wire.py")])
                 .args(arguments),
         )
     }
 
-    /// Starts something that says when it is ready, and gives what it says in the end.
+    /// Starts a part of wire.py, acts once it is ready, and returns the last line that it prints.
     pub fn meanwhile(&self, guest: usize, arguments: &[&str], act: impl FnOnce()) -> String {
         let mut command = self.guest(guest, python());
         command
@@ -224,8 +216,8 @@ impl Lab {
         last
     }
 
-    /// How many packets come to a guest from the metadata addresses while something is done, all that is under way included.
-    pub fn hears(&self, guest: usize, act: impl FnOnce()) -> u32 {
+    /// Returns how many packets from the metadata addresses reach a guest as a result of an action.
+    pub fn count_received(&self, guest: usize, act: impl FnOnce()) -> u32 {
         let other = 5 - guest;
         let count = self.meanwhile(guest, &["hear", "eth0"], || {
             act();
@@ -234,7 +226,8 @@ impl Lab {
         count.parse().unwrap()
     }
 
-    pub fn ask(&self, guest: usize, family: &str, source: &str) -> String {
+    /// Sends a request to the service; returns the mark that it saw, or `nothing`.
+    pub fn request(&self, guest: usize, family: &str, source: &str) -> String {
         self.wire(guest, &["ask", family, source])
     }
 
@@ -262,14 +255,14 @@ impl Lab {
         }
     }
 
-    /// Only marks, so that every attack has its way.
-    pub fn unguarded(&self) {
+    /// Loads rules that only set marks, so that every attack works.
+    pub fn load_unprotected(&self) {
         self.nft("add table bridge imdsd\ndelete table bridge imdsd\nadd table inet imdsd\ndelete table inet imdsd\n");
         self.nft(MARKS_ONLY);
     }
 }
 
-/// Not a version manager's stand-in, which takes longer to start than a test to run.
+/// Prefers the system's Python: the wrapper of a version manager takes longer to start than a test to run.
 fn python() -> &'static str {
     if std::path::Path::new("/usr/bin/python3").exists() {
         "/usr/bin/python3"
@@ -278,7 +271,8 @@ fn python() -> &'static str {
     }
 }
 
-/// Whether an attack works, once it is tried again: on a busy machine its frame may come late, or the victim's own after it.
+/// Returns whether an attack works in one of 20 attempts: on a busy machine its frame may arrive late, or
+/// the victim's own frame after it.
 pub fn works(mut attack: impl FnMut() -> bool) -> bool {
     (0..20).any(|_| attack())
 }
@@ -300,7 +294,7 @@ fn wait_until_ready(child: &mut Child) {
     assert_eq!(line, "ready\n");
 }
 
-fn said(command: &mut Command) -> String {
+fn output_of(command: &mut Command) -> String {
     let output = command
         .stderr(Stdio::piped())
         .stdout(Stdio::piped())

@@ -1,7 +1,8 @@
-//! The guests' rules against real guests: a bridge with three of them, one on an interface of its own, and a service that
-//! answers with the mark of the accepted socket. Each attack is first shown to work without the guards.
+//! The guest rules with real guests: three on a bridge, one on an interface of its own, and a service that
+//! answers with the mark of the accepted socket. Each attack is first shown to work without the rules.
 //!
-//! Everything is in network namespaces that the test makes, as root or as anybody who may make a user namespace.
+//! Everything happens in network namespaces that the test creates, as root or as a user who may create user
+//! namespaces.
 
 #[path = "../support/mod.rs"]
 mod support;

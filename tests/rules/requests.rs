@@ -1,8 +1,9 @@
-//! Who asks, how often, and from what address.
+//! Which guest a request comes from, at what rate, and from which address.
 
-use crate::lab::{self, BRIDGE_MAC, Lab, everybody, ipv4, ipv6, link_local, mac, way};
+use crate::lab::{self, BRIDGE_MAC, Lab, filtered, ipv4, ipv6, link_local, mac, script_for_all};
+use crate::support::require;
 
-/// Counts what arrives at the host for the metadata addresses, by mark.
+/// Counts the packets that arrive at the host for the metadata addresses, by mark.
 const OBSERVER: &str = r#"
 table inet observer {
   chain input {
@@ -12,14 +13,14 @@ table inet observer {
   }
   counter one { }
   counter two { }
-  counter nobody { }
+  counter unmarked { }
   counter other { }
   chain marks { }
 }
 add rule inet observer marks meta pkttype != host return
 add rule inet observer marks meta mark 0x1001 counter name one accept
 add rule inet observer marks meta mark 0x1002 counter name two accept
-add rule inet observer marks meta mark 0 counter name nobody accept
+add rule inet observer marks meta mark 0 counter name unmarked accept
 add rule inet observer marks counter name other
 "#;
 
@@ -34,15 +35,19 @@ fn observed(lab: &Lab) -> [u64; 4] {
             .unwrap();
         counter["counter"]["packets"].as_u64().unwrap()
     };
-    [count("one"), count("two"), count("nobody"), count("other")]
+    [
+        count("one"),
+        count("two"),
+        count("unmarked"),
+        count("other"),
+    ]
 }
 
 #[test]
-fn the_service_knows_who_asks() {
-    let Some(lab) = Lab::new("the_service_knows_who_asks") else {
-        return;
-    };
-    lab.nft(&everybody());
+#[ignore = "needs network namespaces, nft and python3; tests/all runs it"]
+fn the_service_identifies_every_guest() {
+    let lab = Lab::new();
+    lab.nft(&script_for_all());
     for family in ["4", "6"] {
         for (guest, mark) in [
             (1, "mark 4097"),
@@ -51,24 +56,24 @@ fn the_service_knows_who_asks() {
             (4, "mark 0"),
         ] {
             assert_eq!(
-                lab.ask(guest, family, "-"),
+                lab.request(guest, family, "-"),
                 mark,
                 "guest {guest}, IPv{family}"
             );
         }
     }
-    // Its link-local address is good on a bridge when it follows from the MAC, and on an interface of its own in any case.
+    // On a bridge, only the link-local address that the MAC implies is accepted; on an own interface, any.
     for guest in 1..=4 {
         assert!(
-            lab.ask(guest, "6", &format!("{}%eth0", link_local(guest)))
+            lab.request(guest, "6", &format!("{}%eth0", link_local(guest)))
                 .starts_with("mark"),
             "guest {guest}"
         );
         lab.guest_sh(guest, "ip address add fe80::77/64 dev eth0 nodad");
     }
-    assert_eq!(lab.ask(1, "6", "fe80::77%eth0"), "nothing");
-    assert_eq!(lab.ask(4, "6", "fe80::77%eth0"), "mark 0");
-    // A service that is not there refuses, with rules as without.
+    assert_eq!(lab.request(1, "6", "fe80::77%eth0"), "nothing");
+    assert_eq!(lab.request(4, "6", "fe80::77%eth0"), "mark 0");
+    // A closed port refuses connections, with or without rules.
     lab.guest_sh(
         1,
         "python3 -c '
@@ -82,12 +87,11 @@ except ConnectionRefusedError:
 }
 
 #[test]
-fn an_unlisted_port_is_nobody() {
-    let Some(lab) = Lab::new("an_unlisted_port_is_nobody") else {
-        return;
-    };
-    lab.nft(&lab::script(&[way(1), way(2)]));
-    // Another table has given it the mark of guest 1.
+#[ignore = "needs network namespaces, nft and python3; tests/all runs it"]
+fn an_unlisted_port_is_not_identified() {
+    let lab = Lab::new();
+    lab.nft(&lab::script(&[filtered(1), filtered(2)]));
+    // Another table gives its packets the mark of guest 1.
     lab.nft(
         "table bridge other {\n chain c {\n type filter hook prerouting priority 0; policy accept;\n \
          iifname \"tap3\" meta mark set 0x1001\n }\n}\n",
@@ -102,14 +106,13 @@ fn an_unlisted_port_is_nobody() {
         &["packets", "eth0", &mac(3), &ipv6(3), BRIDGE_MAC, "-", "5"],
     );
     assert_eq!(observed(&lab), [0, 0, 10, 0]);
-    assert_eq!(lab.ask(3, "4", "-"), "mark 0");
+    assert_eq!(lab.request(3, "4", "-"), "mark 0");
 }
 
 #[test]
-fn a_request_comes_from_the_guests_own_addresses() {
-    let Some(lab) = Lab::new("a_request_comes_from_the_guests_own_addresses") else {
-        return;
-    };
+#[ignore = "needs network namespaces, nft and python3; tests/all runs it"]
+fn a_request_must_come_from_the_guests_own_addresses() {
+    let lab = Lab::new();
     for guest in [2, 4] {
         let mine = guest - 1;
         lab.guest_sh(
@@ -120,17 +123,17 @@ fn a_request_comes_from_the_guests_own_addresses() {
         lab.host_sh(&format!(
             "ip route replace 10.0.0.77/32 dev {network}; ip -6 route replace fd11::77/128 dev {network}"
         ));
-        lab.unguarded();
+        lab.load_unprotected();
         for (family, source) in [("4", "10.0.0.77"), ("6", "fd11::77")] {
             assert!(
-                lab.ask(guest, family, source).starts_with("mark"),
+                lab.request(guest, family, source).starts_with("mark"),
                 "guest {guest} as {source}, without rules"
             );
         }
-        lab.nft(&everybody());
+        lab.nft(&script_for_all());
         for (family, source) in [("4", "10.0.0.77"), ("6", "fd11::77")] {
             assert_eq!(
-                lab.ask(guest, family, source),
+                lab.request(guest, family, source),
                 "nothing",
                 "guest {guest} as {source}"
             );
@@ -140,28 +143,28 @@ fn a_request_comes_from_the_guests_own_addresses() {
                 ipv6(guest)
             };
             assert!(
-                lab.ask(guest, family, &own).starts_with("mark"),
+                lab.request(guest, family, &own).starts_with("mark"),
                 "guest {guest} as itself"
             );
         }
         // A delegated prefix is the guest's own.
-        let mut delegated = way(guest);
+        let mut delegated = filtered(guest);
         delegated
             .ipv4_prefixes
             .push(("10.0.0.64".parse().unwrap(), 28));
         delegated
             .ipv6_prefixes
             .push(("fd11::70".parse().unwrap(), 124));
-        lab.nft(&lab::script(&[way(mine), delegated]));
+        lab.nft(&lab::script(&[filtered(mine), delegated]));
         for (family, source) in [("4", "10.0.0.77"), ("6", "fd11::77")] {
             assert!(
-                lab.ask(guest, family, source).starts_with("mark"),
+                lab.request(guest, family, source).starts_with("mark"),
                 "guest {guest} as {source}, delegated"
             );
         }
-        // Not with another MAC, either.
+        // Another source MAC is rejected as well.
         lab.nft(OBSERVER);
-        lab.nft(&everybody());
+        lab.nft(&script_for_all());
         lab.wire(
             2,
             &[
@@ -181,12 +184,11 @@ fn a_request_comes_from_the_guests_own_addresses() {
     }
 }
 
-/// A port's packets reach the host with the port's mark or not at all, whatever MAC and tags are on the frame.
+/// A packet reaches the host with the mark of its port or not at all, whatever the MACs and tags of the frame.
 #[test]
-fn no_frame_gets_around_the_mark() {
-    let Some(lab) = Lab::new("no_frame_gets_around_the_mark") else {
-        return;
-    };
+#[ignore = "needs network namespaces, nft and python3; tests/all runs it"]
+fn no_frame_bypasses_the_mark() {
+    let lab = Lab::new();
     lab.nft(OBSERVER);
     // (destination MAC, tags, how many arrive)
     let frames: &[(&str, &str, u64)] = &[
@@ -204,7 +206,7 @@ fn no_frame_gets_around_the_mark() {
         ("ff:ff:ff:ff:ff:ff", "0.0", 0),
         (BRIDGE_MAC, "7", 0),
     ];
-    lab.unguarded();
+    lab.load_unprotected();
     lab.wire(
         2,
         &["packets", "eth0", &mac(2), &ipv4(2), BRIDGE_MAC, "0.0"],
@@ -212,9 +214,9 @@ fn no_frame_gets_around_the_mark() {
     assert_eq!(
         observed(&lab),
         [0, 0, 1, 0],
-        "two tags get around a table that looks under one"
+        "two tags bypass a table that looks under one"
     );
-    lab.nft(&everybody());
+    lab.nft(&script_for_all());
     for source in [ipv4(2), ipv6(2)] {
         for &(to, tags, arrive) in frames {
             lab.wire(2, &["packets", "eth0", &mac(2), &source, to, tags]);
@@ -228,29 +230,27 @@ fn no_frame_gets_around_the_mark() {
 }
 
 #[test]
-fn a_guest_whose_gateway_is_another_box_is_caught() {
-    let Some(lab) = Lab::new("a_guest_whose_gateway_is_another_box") else {
-        return;
-    };
+#[ignore = "needs network namespaces, nft and python3; tests/all runs it"]
+fn requests_of_a_guest_with_another_gateway_reach_the_service() {
+    let lab = Lab::new();
     let elsewhere =
         "ip neighbour replace 169.254.169.254 lladdr 02:00:00:00:99:99 nud permanent dev eth0
          ip neighbour replace fd00:ec2::254 lladdr 02:00:00:00:99:99 nud permanent dev eth0";
     lab.guest_sh(1, elsewhere);
-    lab.unguarded();
-    assert_eq!(lab.ask(1, "4", "-"), "nothing");
-    lab.nft(&everybody());
-    assert_eq!(lab.ask(1, "4", "-"), "mark 4097");
-    assert_eq!(lab.ask(1, "6", "-"), "mark 4097");
+    lab.load_unprotected();
+    assert_eq!(lab.request(1, "4", "-"), "nothing");
+    lab.nft(&script_for_all());
+    assert_eq!(lab.request(1, "4", "-"), "mark 4097");
+    assert_eq!(lab.request(1, "6", "-"), "mark 4097");
 }
 
-/// EC2: 1,024 packets a second per network interface.
+/// EC2 allows 1,024 packets a second per network interface.
 #[test]
-fn a_flood_is_the_flooders_own_affair() {
-    let Some(lab) = Lab::new("a_flood_is_the_flooders_own_affair") else {
-        return;
-    };
+#[ignore = "needs network namespaces, nft and python3; tests/all runs it"]
+fn a_flood_does_not_affect_other_guests() {
+    let lab = Lab::new();
     lab.nft(OBSERVER);
-    lab.unguarded();
+    lab.load_unprotected();
     let flood = || {
         let begun = std::time::Instant::now();
         lab.wire(
@@ -277,7 +277,7 @@ fn a_flood_is_the_flooders_own_affair() {
                 "4000",
             ],
         );
-        // Forged requests count as the sender's.
+        // Forged requests count towards the limit of their sender.
         lab.wire(
             1,
             &[
@@ -301,45 +301,42 @@ fn a_flood_is_the_flooders_own_affair() {
         (observed(&lab), begun.elapsed().as_secs_f64())
     };
     assert_eq!(flood().0, [12000, 1000, 0, 0]);
-    lab.nft(&everybody());
-    let ([one, two, nobody, other], seconds) = flood();
+    lab.nft(&script_for_all());
+    let ([one, two, unmarked, other], seconds) = flood();
     assert!(
         (1024..=(1024.0 * (1.0 + seconds)) as u64 + 1).contains(&one),
         "{one} in {seconds} seconds"
     );
-    assert_eq!([two, nobody, other], [1000, 0, 0]);
+    assert_eq!([two, unmarked, other], [1000, 0, 0]);
 }
 
 #[test]
+#[ignore = "needs network namespaces, nft and python3; tests/all runs it"]
 fn connections_to_the_service_are_not_tracked() {
     const CONNTRACK: &str = "/proc/net/nf_conntrack";
-    const TEST: &str = "connections_to_the_service_are_not_tracked";
-    let Some(lab) = Lab::new(TEST) else { return };
-    // Somebody else's firewall switches tracking on.
+    let lab = Lab::new();
+    // The host's own firewall enables connection tracking.
     lab.nft("table inet firewall {\n chain input {\n type filter hook input priority 0; policy accept;\n ct state invalid drop\n }\n}\n");
     let tracked = || {
         lab.host_sh(&format!(
             "grep tcp {CONNTRACK} | grep -c -e 169.254.169.254 -e fd00:0ec2 || true"
         ))
     };
-    if lab.host_sh(&format!(
+    let readable = lab.host_sh(&format!(
         "head -1 {CONNTRACK} >/dev/null 2>&1 && echo readable || true"
-    )) != "readable"
-    {
-        crate::support::skip(
-            TEST,
-            "the kernel does not show the connections that it tracks",
-        );
-        return;
-    }
-    lab.nft(&everybody());
+    ));
+    require(
+        readable == "readable",
+        &format!("a kernel with {CONNTRACK}, which lists tracked connections"),
+    );
+    lab.nft(&script_for_all());
     for guest in [1, 4] {
-        assert!(lab.ask(guest, "4", "-").starts_with("mark"));
-        assert!(lab.ask(guest, "6", "-").starts_with("mark"));
+        assert!(lab.request(guest, "4", "-").starts_with("mark"));
+        assert!(lab.request(guest, "6", "-").starts_with("mark"));
     }
     assert_eq!(tracked(), "0");
-    lab.unguarded();
-    lab.ask(1, "4", "-");
-    lab.ask(4, "6", "-");
+    lab.load_unprotected();
+    lab.request(1, "4", "-");
+    lab.request(4, "6", "-");
     assert_eq!(tracked(), "2");
 }

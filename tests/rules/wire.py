@@ -1,6 +1,6 @@
-"""What a hostile guest can put on the wire, and a server that says whom it takes its client for. Python 3, nothing else.
+"""What a hostile guest can send, and a server that answers with the mark of the connection. Needs only Python 3.
 
-It never runs in the machine's own network: the test gives the name of that namespace, and without it nothing happens.
+It never runs in the machine's own network: the test passes the name of that namespace, and without it the script ends.
 """
 import os
 import select
@@ -30,7 +30,7 @@ def ip6(text):
 
 
 def frame(to, source, ethertype, payload, tags=()):
-    """Tags from the outside in, as (TPID, VLAN)."""
+    """Returns a frame. The tags are (TPID, VLAN), the outer one first."""
     types = b"".join(struct.pack("!HH", tpid, vlan) for tpid, vlan in tags)
     return mac(to) + mac(source) + types + struct.pack("!H", ethertype) + payload
 
@@ -63,7 +63,7 @@ def pseudo6(source, to, protocol, payload):
 
 
 def ipv6_packet(source, to, protocol, payload, between=b"", first=None):
-    """`between` are the extension headers, `first` the kind of the first of them."""
+    """Returns a packet. `between` are the extension headers, `first` is the type of the first of them."""
     body = between + payload
     return struct.pack("!IHBB", 6 << 28, len(body), protocol if first is None else first, 255) + ip6(source) + ip6(to) + body
 
@@ -108,7 +108,7 @@ def send(device, *frames):
 
 
 def attack(name, device, me, victim_mac, victim4, victim6, victim_link, host4, host6, host_mac, my_link):
-    """One frame, or a few, in which `me` is the victim."""
+    """Sends one or a few frames in which `me` poses as the victim."""
     tag0, tag2 = [(0x8100, 0)], [(0x8100, 0), (0x8100, 0)]
     tag_ad = [(0x88A8, 0), (0x8100, 0)]
     request = arp(1, me, victim4, "00:00:00:00:00:00", host4)
@@ -150,11 +150,11 @@ def attack(name, device, me, victim_mac, victim4, victim6, victim_link, host4, h
                      icmp6(victim_link, "ff02::2", 133, struct.pack("!I", 0) + option(1, me)))],
         "ra": [frame("33:33:00:00:00:01", me, 0x86DD,
                      icmp6(victim_link, "ff02::1", 134, struct.pack("!BBHII", 64, 0, 0, 0, 0) + option(1, me)))],
-        # The host's route to fd99:: goes by the attacker itself.
+        # The host has a route to fd99:: through the attacker.
         "redirect": [frame(host_mac, me, 0x86DD, icmp6(my_link, host6, 137, struct.pack("!I", 0) + ip6(victim_link)
                                                        + ip6("fd99::1") + option(2, me)))],
         "source-mac": [frame(BROADCAST, victim_mac, 0x88B5, b"\0" * 46)],
-        # The bridge's own group addresses pass no prerouting hook, and their frames are learned from.
+        # Frames to the bridge's own group addresses pass no prerouting hook, and the bridge learns from them.
         "source-mac-to-the-bridges": [frame("01:80:c2:00:00:03", victim_mac, 0x888E, b"\0" * 46)],
         "source-mac-to-the-bridges-tagged": [frame("01:80:c2:00:00:03", victim_mac, 0x888E, b"\0" * 46, tag0)],
         "source-mac-lldp": [frame("01:80:c2:00:00:0e", victim_mac, 0x88CC, b"\0" * 46)],
@@ -164,7 +164,7 @@ def attack(name, device, me, victim_mac, victim4, victim6, victim_link, host4, h
 
 
 def claim(name, device, me, my_link, other4, other6, other_mac):
-    """One frame to another guest, in which `me` is the metadata service."""
+    """Sends one frame to another guest, in which `me` poses as the metadata service."""
     advert = struct.pack("!I", 0x20000000) + ip6(IPV6) + option(2, me)
     solicit = struct.pack("!I", 0) + ip6(other6) + option(1, me)
     reply = arp(2, me, IPV4, other_mac, other4)
@@ -187,7 +187,7 @@ def claim(name, device, me, my_link, other4, other6, other_mac):
 
 
 def packets(device, me, source, to_mac, tags, count="1"):
-    """Datagrams to the metadata address. `tags` is `0`, `0.0`, `-` for none."""
+    """Sends datagrams to the metadata address. `tags` is for example `0` or `0.0`; `-` means none."""
     tags = [] if tags == "-" else [(0x8100, int(vlan)) for vlan in tags.split(".")]
     packet, kind = (udp6(source, IPV6), 0x86DD) if ":" in source else (udp4(source, IPV4), 0x0800)
     send(device, *[frame(to_mac, me, kind, packet, tags)] * int(count))
@@ -197,15 +197,15 @@ MARKER = b"that was all"
 
 
 def marker(device, me, to_mac):
-    """What is sent last, so that whoever hears it has heard the rest: no rule is about it."""
+    """Sends the last frame, which no rule drops: a guest that receives it has received all frames before."""
     send(device, frame(to_mac, me, 0x88B5, MARKER.ljust(46)))
 
 
 def hear(device):
-    """Counts the datagrams and segments that come from the metadata addresses, until the marker or the end of time.
+    """Counts the datagrams and segments from the metadata addresses until the marker arrives, or for 20 seconds.
 
-    Nothing else counts: a bridge joins the group of multicast snoopers, and the host reports that by IGMP from its first
-    address, which may be the metadata address, whenever a random delay of up to a second ends.
+    Other packets do not count: a bridge joins the group of multicast snoopers, and the host reports that by IGMP after a
+    random delay of up to a second, from its first address, which may be the metadata address.
     """
     raw = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
     raw.bind((device, 0))
@@ -228,7 +228,7 @@ def hear(device):
 
 
 def ask(family, source="-"):
-    """What the service takes us for."""
+    """Sends a request and prints the answer of the service: the mark that it saw."""
     kind = socket.AF_INET6 if family == "6" else socket.AF_INET
     with socket.socket(kind, socket.SOCK_STREAM) as client:
         client.settimeout(3.0)

@@ -1,9 +1,19 @@
-//! Every fault over made-up readings: what is found, and the command to the letter.
+//! Every problem on made-up network states: the finding, and the exact command.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::commands::sysctl;
+use super::probe::{DaemonState, NamespaceError};
+use super::routing::{RouteToGuest, route_to_guest, rp_filter};
+use super::rules::{LoadedRules, shared_addresses};
+use super::settings::{accept_ra, arp_filter, arp_ignore};
+use super::unusable::{DuplicateDetection, UnusableAddress};
 use super::*;
 use crate::config::demo_instance;
-use crate::host::examine::unusable::{Duplicate, Unusable};
-use crate::instance::{InstanceState, Switch};
+use crate::host::guests::{HostGuest, attachments};
+use crate::host::netlink::{Link, Links, Route};
+use crate::instance::{BridgePort, Instance, InstanceId};
+use crate::origin::Family;
 
 const IPV4: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 const IPV6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
@@ -11,27 +21,26 @@ const TAP: u32 = 3;
 const BRIDGE: u32 = 5;
 const PORT: u32 = 6;
 
-fn service() -> Service {
-    Service {
+fn service() -> MetadataService {
+    MetadataService {
         ipv4: IPV4,
         ipv6: IPV6,
-        addresses: Addresses::Operator,
-        hosts_own: HostsOwn::Spared,
+        address_owner: AddressOwner::Operator,
+        host_metadata: HostMetadata::Kept,
         daemon: None,
         load_rules: "load".to_string(),
     }
 }
 
-/// Parts of the sentences, with the commands as a whole.
+/// For each finding, a part of its text, and its whole command.
 type Expected = &'static [(&'static str, &'static str)];
 
-/// A guest that has 10.0.0.5 and fd11::5, and asks by both families.
+/// A guest with 10.0.0.5 and fd11::5.
 fn guest(attachment: &Attachment) -> Instance {
     let mut instance = demo_instance();
     instance.private_ip_address = Some("10.0.0.5".parse().unwrap());
     instance.ipv6_address = Some("fd11::5".parse().unwrap());
     instance.network_interfaces = Vec::new();
-    instance.metadata_options.http_protocol_ipv6 = Switch::Enabled;
     instance.imds.attachments = vec![attachment.clone()];
     instance
 }
@@ -61,7 +70,7 @@ fn links(change: impl FnOnce(&mut BTreeMap<&'static str, Link>)) -> Links {
         (9, "ovs-system", "openvswitch"),
         (10, "br0.100", "vlan"),
     ] {
-        let mut link = Link::made_up(index, name, kind);
+        let mut link = Link::example(index, name, kind);
         if matches!(name, "tap0" | "br0" | "br0.100") {
             link.addresses = BTreeSet::from([IPV4.into(), IPV6.into()]);
         }
@@ -73,11 +82,11 @@ fn links(change: impl FnOnce(&mut BTreeMap<&'static str, Link>)) -> Links {
     Links::of(links.into_values())
 }
 
-/// A host on which guests at tap0, port0 of br0 and port0 of br0.100 lack nothing.
-fn sane(links: Links) -> Seen {
-    let mut seen = Seen {
+/// A host on which guests at tap0, port0 of br0 and port0 of br0.100 are served.
+fn sane(links: Links) -> NetworkState {
+    let mut state = NetworkState {
         links,
-        ..Seen::default()
+        ..NetworkState::default()
     };
     for interface in ["all", "tap0", "br0", "br0.100"] {
         for (setting, value) in [
@@ -89,75 +98,70 @@ fn sane(links: Links) -> Seen {
             ("ipv6/conf/IF/forwarding", 0),
             ("ipv6/conf/IF/disable_ipv6", 0),
         ] {
-            seen.settings
+            state
+                .settings
                 .insert(setting.replace("IF", interface), value);
         }
     }
-    seen.settings
+    state
+        .settings
         .insert("ipv4/tcp_fwmark_accept".to_string(), 1);
     for index in [TAP, BRIDGE, 10] {
         let direct = Route {
-            by: vec![index],
+            links: vec![index],
             is_direct: true,
             ..Route::default()
         };
         for to in ["10.0.0.5", "fd11::5"] {
             let to: IpAddr = to.parse().unwrap();
-            seen.routes
+            state
+                .routes
                 .insert((to, Some(index)), Ok(to.is_ipv6().then(|| direct.clone())));
-            seen.routes.insert((to, None), Ok(None));
+            state.routes.insert((to, None), Ok(None));
         }
     }
-    seen.pinned.insert(BRIDGE, Ok(true));
-    seen
+    state.fixed_macs.insert(BRIDGE, Ok(true));
+    state
 }
 
-/// What [`examine`] does with what it read.
-fn judged(attachment: &Attachment, seen: &Seen, service: &Service) -> Notes {
-    let instances = [guest(attachment)];
-    let ways = ways(&instances);
-    let mut notes = Notes::default();
-    match attachment {
-        Attachment::Interface(name) => {
-            if let Some(device) = interface(name, &ways[0], &ways, &seen.links, &mut notes) {
-                device_of_guest(device, &ways[0], seen, service, &mut notes);
-            }
-        }
-        Attachment::BridgePort(port) => {
-            if let Some(device) = bridge_of(port, &seen.links, &mut notes) {
-                device_of_guest(device, &ways[0], seen, service, &mut notes);
-                bridge(device, seen, &mut notes);
-            }
-        }
-        _ => unreachable!(),
-    }
-    notes
+/// The attachments of a guest that uses both address families.
+fn attached(instance: &Instance) -> Vec<GuestAttachment<'_>> {
+    attachments(instance, &Family::ALL)
 }
 
-/// Holds what was found against parts of the sentences, and the commands as a whole.
-fn assert_found(notes: &Notes, expected: &[(&str, &str)]) {
-    assert_eq!(notes.wrong.len(), expected.len(), "{notes:#?}");
-    for (wrong, (what, mend)) in notes.wrong.iter().zip(expected) {
-        assert!(wrong.what.contains(what), "{what:?} in {wrong:#?}");
-        assert_eq!(wrong.mend, *mend);
+/// What [`examine`] reports for an attachment on this host.
+fn checked(attachment: &Attachment, state: &NetworkState, service: &MetadataService) -> Report {
+    let instance = guest(attachment);
+    let attachments = attached(&instance);
+    let mut report = Report::default();
+    check_on_host(&attachments[0], &attachments, state, service, &mut report);
+    report
+}
+
+/// Compares the findings with the expected ones.
+fn assert_found(report: &Report, expected: &[(&str, &str)]) {
+    assert_eq!(report.problems.len(), expected.len(), "{report:#?}");
+    for (problem, (what, fix)) in report.problems.iter().zip(expected) {
+        assert!(problem.what.contains(what), "{what:?} in {problem:#?}");
+        assert_eq!(problem.fix, *fix);
     }
 }
 
 #[test]
-fn on_a_sane_host_nothing_is_found() {
+fn a_host_that_serves_its_guests_has_no_findings() {
     for attachment in [
         at_interface("tap0"),
         at_port("br0", "port0"),
         at_port("br0.100", "port0"),
     ] {
-        let notes = judged(&attachment, &sane(links(|_| {})), &service());
-        assert_found(&notes, &[]);
-        assert_eq!(notes.unseen, Vec::<String>::new(), "{attachment}");
+        let report = checked(&attachment, &sane(links(|_| {})), &service());
+        assert_found(&report, &[]);
+        assert_eq!(report.unchecked, Vec::<String>::new(), "{attachment}");
     }
 }
 
 #[test]
-fn an_attachment_stands_on_what_it_says() {
+fn an_attachment_must_exist_be_up_and_be_of_its_kind() {
     type Change = fn(&mut BTreeMap<&'static str, Link>);
     let table: [(Attachment, Change, Expected); 12] = [
         (
@@ -165,7 +169,7 @@ fn an_attachment_stands_on_what_it_says() {
             |_| {},
             &[(
                 "no interface tap00; did you mean tap0?",
-                "start the guest, whose hypervisor makes its interface, or correct the name in its document",
+                "start the guest so that its hypervisor creates the interface, or correct the name in its document",
             )],
         ),
         (
@@ -178,7 +182,7 @@ fn an_attachment_stands_on_what_it_says() {
             |_| {},
             &[(
                 "port of bridge br0",
-                r#"attach i-0123456789abcdef0 in its document by {"BridgePort": {"Bridge": "br0", "Port": "port0", "Mark": 1}}"#,
+                r#"in the document of i-0123456789abcdef0, use the attachment {"BridgePort": {"Bridge": "br0", "Port": "port0", "Mark": 1}}"#,
             )],
         ),
         (
@@ -186,7 +190,7 @@ fn an_attachment_stands_on_what_it_says() {
             |links| links.get_mut("tap0").unwrap().controller = Some(8),
             &[("part of bond0 (bond)", "ip link set tap0 nomaster")],
         ),
-        // A VRF's interfaces keep their name.
+        // The interfaces of a VRF keep their names.
         (
             at_interface("tap0"),
             |links| links.get_mut("tap0").unwrap().controller = Some(7),
@@ -224,44 +228,44 @@ fn an_attachment_stands_on_what_it_says() {
             at_port("ovs-system", "port0"),
             |_| {},
             &[(
-                "ovs-system is no bridge of Linux (openvswitch)",
-                "use a bridge of Linux, or attach the guest by an interface of its own",
+                "ovs-system is not a Linux bridge (openvswitch)",
+                "use a Linux bridge, or attach the guest by an interface of its own",
             )],
         ),
         (
             at_port("eth0", "port0"),
             |_| {},
             &[(
-                "eth0 is no bridge of Linux (hardware)",
-                "use a bridge of Linux, or attach the guest by an interface of its own",
+                "eth0 is not a Linux bridge (hardware)",
+                "use a Linux bridge, or attach the guest by an interface of its own",
             )],
         ),
     ];
     for (attachment, change, expected) in table {
         assert_found(
-            &judged(&attachment, &sane(links(change)), &service()),
+            &checked(&attachment, &sane(links(change)), &service()),
             expected,
         );
     }
 }
 
 #[test]
-fn each_fault_of_an_interface_is_found_with_its_command() {
-    let set = |seen: &mut Seen, path: &str, value| {
-        seen.settings.insert(path.to_string(), value);
+fn each_problem_of_an_interface_is_found_with_its_command() {
+    let set = |state: &mut NetworkState, path: &str, value| {
+        state.settings.insert(path.to_string(), value);
     };
     let lacking = |address: IpAddr| {
-        move |seen: &mut Seen| {
-            seen.links = links(|links| {
+        move |state: &mut NetworkState| {
+            state.links = links(|links| {
                 links.get_mut("tap0").unwrap().addresses.remove(&address);
             });
         }
     };
     let routed = |to: &str, bound, route: Option<Route>| {
         let to: IpAddr = to.parse().unwrap();
-        move |seen: &mut Seen| drop(seen.routes.insert((to, bound), Ok(route.clone())))
+        move |state: &mut NetworkState| drop(state.routes.insert((to, bound), Ok(route.clone())))
     };
-    type Change<'c> = Box<dyn Fn(&mut Seen) + 'c>;
+    type Change<'c> = Box<dyn Fn(&mut NetworkState) + 'c>;
     let table: Vec<(Attachment, Change<'_>, Expected)> = vec![
         (
             at_interface("tap0"),
@@ -281,41 +285,43 @@ fn each_fault_of_an_interface_is_found_with_its_command() {
         ),
         (
             at_interface("tap0"),
-            Box::new(|seen| {
-                lacking(IPV6.into())(seen);
-                seen.unusable.push(Unusable {
+            Box::new(|state| {
+                lacking(IPV6.into())(state);
+                state.unusable.push(UnusableAddress {
                     index: TAP,
                     address: IPV6,
                     prefix: 64,
-                    why: Duplicate::Found,
+                    detection: DuplicateDetection::Failed,
                 });
             }),
             &[(
-                "somebody behind the interface claimed it first",
+                "a node behind the interface claimed it first",
                 "ip address del fd00:ec2::254/64 dev tap0 && ip address add fd00:ec2::254/128 dev tap0 nodad",
             )],
         ),
-        // Nothing else of IPv6 can be mended before.
+        // Nothing else about IPv6 can be fixed before the MTU.
         (
             at_interface("tap0"),
-            Box::new(|seen| {
-                seen.links = links(|links| {
+            Box::new(|state| {
+                state.links = links(|links| {
                     let link = links.get_mut("tap0").unwrap();
                     link.mtu = 1279;
                     link.addresses.remove(&IPV6.into());
                 });
-                seen.settings
+                state
+                    .settings
                     .retain(|path, _| !path.starts_with("ipv6/conf/tap0/"));
-                seen.routes
+                state
+                    .routes
                     .insert(("fd11::5".parse().unwrap(), Some(TAP)), Ok(None));
             }),
             &[("the MTU of tap0 is 1279", "ip link set tap0 mtu 1280")],
         ),
         (
             at_interface("tap0"),
-            Box::new(|seen| set(seen, "ipv6/conf/tap0/disable_ipv6", 1)),
+            Box::new(|state| set(state, "ipv6/conf/tap0/disable_ipv6", 1)),
             &[(
-                "IPv6 is switched off on tap0",
+                "IPv6 is disabled on tap0",
                 "sysctl -w net.ipv6.conf.tap0.disable_ipv6=0",
             )],
         ),
@@ -327,14 +333,14 @@ fn each_fault_of_an_interface_is_found_with_its_command() {
                 "ip -6 route add fd11::5/128 dev tap0 metric 1073741827",
             )],
         ),
-        // Over a router that the guest is behind.
+        // The guest is behind a router.
         (
             at_interface("tap0"),
             Box::new(routed(
                 "fd11::5",
                 Some(TAP),
                 Some(Route {
-                    by: vec![TAP],
+                    links: vec![TAP],
                     is_direct: false,
                     ..Route::default()
                 }),
@@ -347,13 +353,13 @@ fn each_fault_of_an_interface_is_found_with_its_command() {
                 "fd11::5",
                 Some(BRIDGE),
                 Some(Route {
-                    by: vec![BRIDGE],
+                    links: vec![BRIDGE],
                     is_direct: false,
                     ..Route::default()
                 }),
             )),
             &[(
-                "only a route over a gateway",
+                "only a route through a gateway",
                 "ip -6 route add fd11::5/128 dev br0 metric 1073741829",
             )],
         ),
@@ -363,19 +369,19 @@ fn each_fault_of_an_interface_is_found_with_its_command() {
                 "10.0.0.5",
                 Some(BRIDGE),
                 Some(Route {
-                    by: vec![BRIDGE],
+                    links: vec![BRIDGE],
                     is_direct: false,
                     ..Route::default()
                 }),
             )),
             &[(
-                "only a route over a gateway",
+                "only a route through a gateway",
                 "ip route add 10.0.0.5/32 dev br0 metric 1073741829",
             )],
         ),
         (
             at_interface("tap0"),
-            Box::new(|seen| set(seen, "ipv4/conf/tap0/rp_filter", 2)),
+            Box::new(|state| set(state, "ipv4/conf/tap0/rp_filter", 2)),
             &[(
                 "rp_filter is 2 (loose) on tap0",
                 "sysctl -w net.ipv4.conf.tap0.rp_filter=0",
@@ -383,7 +389,7 @@ fn each_fault_of_an_interface_is_found_with_its_command() {
         ),
         (
             at_port("br0.100", "port0"),
-            Box::new(|seen| set(seen, "ipv4/conf/br0.100/rp_filter", 2)),
+            Box::new(|state| set(state, "ipv4/conf/br0.100/rp_filter", 2)),
             &[(
                 "rp_filter is 2",
                 "sysctl -w net/ipv4/conf/br0.100/rp_filter=0",
@@ -391,7 +397,7 @@ fn each_fault_of_an_interface_is_found_with_its_command() {
         ),
         (
             at_interface("tap0"),
-            Box::new(|seen| set(seen, "ipv4/conf/all/arp_ignore", 8)),
+            Box::new(|state| set(state, "ipv4/conf/all/arp_ignore", 8)),
             &[(
                 "no ARP request is answered",
                 "sysctl -w net.ipv4.conf.all.arp_ignore=1",
@@ -399,7 +405,7 @@ fn each_fault_of_an_interface_is_found_with_its_command() {
         ),
         (
             at_interface("tap0"),
-            Box::new(|seen| set(seen, "ipv4/conf/all/arp_filter", 1)),
+            Box::new(|state| set(state, "ipv4/conf/all/arp_filter", 1)),
             &[(
                 "arp_filter is on",
                 "sysctl -w net.ipv4.conf.all.arp_filter=0",
@@ -407,8 +413,8 @@ fn each_fault_of_an_interface_is_found_with_its_command() {
         ),
         (
             at_interface("tap0"),
-            Box::new(|seen| {
-                seen.links = links(|links| {
+            Box::new(|state| {
+                state.links = links(|links| {
                     links
                         .get_mut("eth0")
                         .unwrap()
@@ -423,7 +429,7 @@ fn each_fault_of_an_interface_is_found_with_its_command() {
         ),
         (
             at_interface("tap0"),
-            Box::new(|seen| set(seen, "ipv6/conf/tap0/accept_ra", 1)),
+            Box::new(|state| set(state, "ipv6/conf/tap0/accept_ra", 1)),
             &[(
                 "the guest could give the host a default route",
                 "sysctl -w net.ipv6.conf.tap0.accept_ra=0",
@@ -431,7 +437,7 @@ fn each_fault_of_an_interface_is_found_with_its_command() {
         ),
         (
             at_port("br0", "port0"),
-            Box::new(|seen| set(seen, "ipv4/tcp_fwmark_accept", 0)),
+            Box::new(|state| set(state, "ipv4/tcp_fwmark_accept", 0)),
             &[(
                 "tcp_fwmark_accept is 0",
                 "sysctl -w net.ipv4.tcp_fwmark_accept=1",
@@ -439,233 +445,242 @@ fn each_fault_of_an_interface_is_found_with_its_command() {
         ),
         (
             at_interface("tap0"),
-            Box::new(|seen| set(seen, "ipv4/tcp_fwmark_accept", 0)),
+            Box::new(|state| set(state, "ipv4/tcp_fwmark_accept", 0)),
             &[],
         ),
         (
             at_port("br0", "port0"),
-            Box::new(|seen| drop(seen.pinned.insert(BRIDGE, Ok(false)))),
+            Box::new(|state| drop(state.fixed_macs.insert(BRIDGE, Ok(false)))),
             &[(
-                "br0 has no MAC of its own",
+                "br0 has no fixed MAC",
                 "ip link set br0 address 02:00:00:00:00:05",
             )],
         ),
         (
             at_port("br0.100", "port0"),
-            Box::new(|seen| drop(seen.pinned.insert(BRIDGE, Ok(false)))),
+            Box::new(|state| drop(state.fixed_macs.insert(BRIDGE, Ok(false)))),
             &[(
-                "br0 has no MAC of its own",
+                "br0 has no fixed MAC",
                 "ip link set br0 address 02:00:00:00:00:05",
             )],
         ),
     ];
     for (attachment, change, expected) in table {
-        let mut seen = sane(links(|_| {}));
-        change(&mut seen);
-        assert_found(&judged(&attachment, &seen, &service()), expected);
+        let mut state = sane(links(|_| {}));
+        change(&mut state);
+        assert_found(&checked(&attachment, &state, &service()), expected);
     }
 }
 
 #[test]
-fn what_the_daemon_puts_itself_is_not_missing() {
-    let mut seen = sane(links(|links| {
+fn addresses_that_a_stopped_daemon_would_add_are_not_missing() {
+    let mut state = sane(links(|links| {
         links.get_mut("tap0").unwrap().addresses.clear()
     }));
-    seen.routes
+    state
+        .routes
         .insert(("fd11::5".parse().unwrap(), Some(TAP)), Ok(None));
-    let managed = Service {
-        addresses: Addresses::Daemon,
+    let managed = MetadataService {
+        address_owner: AddressOwner::Daemon,
         ..service()
     };
-    assert_found(&judged(&at_interface("tap0"), &seen, &managed), &[]);
+    assert_found(&checked(&at_interface("tap0"), &state, &managed), &[]);
     assert_eq!(
-        judged(&at_interface("tap0"), &seen, &service()).wrong.len(),
+        checked(&at_interface("tap0"), &state, &service())
+            .problems
+            .len(),
         3
     );
-    // One that somebody put and that can't be used is in the daemon's way.
-    seen.unusable.push(Unusable {
+    // An unusable address that something else added keeps the daemon from adding its own.
+    state.unusable.push(UnusableAddress {
         index: TAP,
         address: IPV6,
         prefix: 64,
-        why: Duplicate::Awaited,
+        detection: DuplicateDetection::Pending,
     });
     let expected = [("needs nodad", "ip address del fd00:ec2::254/64 dev tap0")];
-    assert_found(&judged(&at_interface("tap0"), &seen, &managed), &expected);
+    assert_found(&checked(&at_interface("tap0"), &state, &managed), &expected);
 }
 
 #[test]
-fn what_a_daemon_that_runs_has_not_put_is_missing() {
-    let managed = Service {
-        addresses: Addresses::Daemon,
+fn addresses_that_a_running_daemon_has_not_added_are_missing() {
+    let managed = MetadataService {
+        address_owner: AddressOwner::Daemon,
         ..service()
     };
     let capability =
-        "give it CAP_NET_ADMIN, as systemd/manage-addresses.conf does, and start it again";
-    let explain = "its log says why, and so does: imdsd instance explain i-0123456789abcdef0";
-    for (daemon, mend, unseen) in [
-        (Daemon::Absent, None, 0),
-        (Daemon::Runs { may: Some(false) }, Some(capability), 0),
-        (Daemon::Runs { may: Some(true) }, Some(explain), 0),
-        (Daemon::Runs { may: None }, Some(explain), 0),
-        (Daemon::Hidden("not permitted".to_string()), None, 2),
+        "give imdsd CAP_NET_ADMIN, as systemd/manage-addresses.conf does, and restart it";
+    let explain = "see the reason in its log, or run: imdsd instance explain i-0123456789abcdef0";
+    let running = |may_change_interfaces| DaemonState::Running {
+        may_change_interfaces,
+    };
+    for (daemon, fix, unchecked) in [
+        (DaemonState::Absent, None, 0),
+        (running(Some(false)), Some(capability), 0),
+        (running(Some(true)), Some(explain), 0),
+        (running(None), Some(explain), 0),
+        (DaemonState::Unknown("not permitted".to_string()), None, 2),
     ] {
-        let mut seen = sane(links(|links| {
+        let mut state = sane(links(|links| {
             links.get_mut("tap0").unwrap().addresses.clear()
         }));
-        seen.daemon = daemon;
-        let notes = judged(&at_interface("tap0"), &seen, &managed);
-        let mends: Vec<&str> = notes
-            .wrong
+        state.daemon = daemon;
+        let report = checked(&at_interface("tap0"), &state, &managed);
+        let fixes: Vec<&str> = report
+            .problems
             .iter()
-            .map(|wrong| wrong.mend.as_str())
+            .map(|problem| problem.fix.as_str())
             .collect();
         assert_eq!(
-            mends,
-            mend.map(|mend| [mend; 2])
+            fixes,
+            fix.map(|fix| [fix; 2])
                 .iter()
                 .flatten()
                 .copied()
                 .collect::<Vec<_>>()
         );
-        assert_eq!(notes.unseen.len(), unseen, "{notes:#?}");
-        // With both addresses there, all is well.
-        let seen = Seen {
-            daemon: seen.daemon,
+        assert_eq!(report.unchecked.len(), unchecked, "{report:#?}");
+        // With both addresses present, nothing is found.
+        let state = NetworkState {
+            daemon: state.daemon,
             ..sane(links(|_| {}))
         };
-        let notes = judged(&at_interface("tap0"), &seen, &managed);
+        let report = checked(&at_interface("tap0"), &state, &managed);
         assert_eq!(
-            (notes.wrong.len(), notes.unseen.len()),
+            (report.problems.len(), report.unchecked.len()),
             (0, 0),
-            "{notes:#?}"
+            "{report:#?}"
         );
     }
 }
 
-/// No command that is printed cuts the host off from the service that it asks itself.
+/// No printed command cuts the host off from a metadata service that it uses itself.
 #[test]
-fn where_the_host_asks_itself_no_command_puts_an_address() {
-    let mut seen = sane(links(|links| {
+fn no_command_adds_an_address_to_a_host_that_uses_a_metadata_service() {
+    let mut state = sane(links(|links| {
         links.get_mut("tap0").unwrap().addresses.clear()
     }));
-    seen.hosts_own = Some("there is a route".to_string());
-    seen.unusable.push(Unusable {
+    state.host_metadata = Some("there is a route".to_string());
+    state.unusable.push(UnusableAddress {
         index: TAP,
         address: IPV6,
         prefix: 64,
-        why: Duplicate::Found,
+        detection: DuplicateDetection::Failed,
     });
-    seen.settings
+    state
+        .settings
         .insert("ipv4/conf/tap0/rp_filter".to_string(), 2);
-    let first = "the host seems to ask a metadata service of its own (there is a route)";
-    for addresses in [Addresses::Operator, Addresses::Daemon] {
-        let notes = judged(
+    let first = "the host seems to use a metadata service of its own (there is a route)";
+    for address_owner in [AddressOwner::Operator, AddressOwner::Daemon] {
+        let report = checked(
             &at_interface("tap0"),
-            &seen,
-            &Service {
-                addresses,
+            &state,
+            &MetadataService {
+                address_owner,
                 ..service()
             },
         );
-        let [own, rest @ ..] = &notes.wrong[..] else {
-            panic!("{notes:#?}")
+        let [own, rest @ ..] = &report.problems[..] else {
+            panic!("{report:#?}")
         };
         assert!(own.what.starts_with(first), "{own:#?}");
         assert!(
-            notes
-                .wrong
+            report
+                .problems
                 .iter()
-                .all(|wrong| !wrong.mend.contains("ip address")),
-            "{notes:#?}"
+                .all(|problem| !problem.fix.contains("ip address")),
+            "{report:#?}"
         );
-        assert_eq!(rest.len(), 1, "{notes:#?}");
+        assert_eq!(rest.len(), 1, "{report:#?}");
     }
-    // One that is there already is in the host's way as well.
-    let mut seen = sane(links(|_| {}));
-    seen.hosts_own = Some("there is a route".to_string());
+    // An address that is already there cuts the host off as well.
+    let mut state = sane(links(|_| {}));
+    state.host_metadata = Some("there is a route".to_string());
     assert_eq!(
-        judged(&at_interface("tap0"), &seen, &service()).wrong.len(),
+        checked(&at_interface("tap0"), &state, &service())
+            .problems
+            .len(),
         1
     );
 }
 
 #[test]
-fn what_could_not_be_read_is_said() {
-    let mut seen = sane(links(|_| {}));
-    seen.settings.clear();
-    seen.routes.insert(
+fn what_could_not_be_read_is_reported() {
+    let mut state = sane(links(|_| {}));
+    state.settings.clear();
+    state.routes.insert(
         ("fd11::5".parse().unwrap(), Some(BRIDGE)),
         Err("no".to_string()),
     );
-    seen.pinned.insert(BRIDGE, Err("no".to_string()));
-    let notes = judged(&at_port("br0", "port0"), &seen, &service());
-    assert_found(&notes, &[]);
-    assert_eq!(notes.unseen.len(), 4, "{notes:#?}");
+    state.fixed_macs.insert(BRIDGE, Err("no".to_string()));
+    let report = checked(&at_port("br0", "port0"), &state, &service());
+    assert_found(&report, &[]);
+    assert_eq!(report.unchecked.len(), 4, "{report:#?}");
 }
 
-/// The matrix as it was measured: which source the kernel takes, by the value that counts and where the route leads.
+/// As measured: which source the kernel accepts, by the effective value and the route to the source.
 #[test]
-fn rp_filter_drops_what_no_fitting_route_leads_to() {
-    use Leads::{Elsewhere, Here, Nowhere};
-    for (all, own, leads, mend) in [
-        (0, 0, Here, None),
-        (0, 0, Elsewhere, None),
-        (0, 0, Nowhere, None),
-        (0, 1, Here, None),
+fn rp_filter_drops_packets_whose_source_has_no_matching_route() {
+    use RouteToGuest::{Missing, OtherInterface, SameInterface};
+    for (all, own, route, fix) in [
+        (0, 0, SameInterface, None),
+        (0, 0, OtherInterface, None),
+        (0, 0, Missing, None),
+        (0, 1, SameInterface, None),
         (
             0,
             1,
-            Elsewhere,
+            OtherInterface,
             Some("sysctl -w net.ipv4.conf.tap0.rp_filter=2"),
         ),
         (
             0,
             1,
-            Nowhere,
+            Missing,
             Some("sysctl -w net.ipv4.conf.tap0.rp_filter=0"),
         ),
-        (0, 2, Here, None),
-        (0, 2, Elsewhere, None),
+        (0, 2, SameInterface, None),
+        (0, 2, OtherInterface, None),
         (
             0,
             2,
-            Nowhere,
+            Missing,
             Some("sysctl -w net.ipv4.conf.tap0.rp_filter=0"),
         ),
-        // The greater one counts: setting the interface's own to 0 would change nothing.
-        (1, 0, Here, None),
+        // The greater value applies: setting the interface's own value to 0 would change nothing.
+        (1, 0, SameInterface, None),
         (
             1,
             0,
-            Elsewhere,
+            OtherInterface,
             Some("sysctl -w net.ipv4.conf.tap0.rp_filter=2"),
         ),
         (
             1,
             0,
-            Nowhere,
+            Missing,
             Some("sysctl -w net.ipv4.conf.all.rp_filter=0"),
         ),
-        (1, 2, Elsewhere, None),
+        (1, 2, OtherInterface, None),
         (
             2,
             1,
-            Nowhere,
+            Missing,
             Some("sysctl -w net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.tap0.rp_filter=0"),
         ),
     ] {
-        let wrong = rp_filter("tap0", (all, own), leads, "10.0.0.5");
+        let problem = rp_filter("tap0", (all, own), route, "10.0.0.5");
         assert_eq!(
-            wrong.map(|wrong| wrong.mend).as_deref(),
-            mend,
-            "{all} {own} {leads:?}"
+            problem.map(|problem| problem.fix).as_deref(),
+            fix,
+            "{all} {own} {route:?}"
         );
     }
 }
 
 #[test]
-fn the_settings_of_arp_that_keep_a_guest_out() {
-    for (all, own, mend) in [
+fn arp_settings_that_keep_a_guest_from_the_service_are_found() {
+    for (all, own, fix) in [
         (0, 0, None),
         (1, 0, None),
         (0, 1, None),
@@ -679,29 +694,29 @@ fn the_settings_of_arp_that_keep_a_guest_out() {
     ] {
         assert_eq!(
             arp_ignore("tap0", (all, own))
-                .map(|wrong| wrong.mend)
+                .map(|problem| problem.fix)
                 .as_deref(),
-            mend,
+            fix,
             "{all} {own}"
         );
     }
-    for (all, own, leads, is_wrong) in [
-        (0, 0, Leads::Nowhere, false),
-        (1, 0, Leads::Here, false),
-        (1, 0, Leads::Nowhere, true),
-        (0, 1, Leads::Elsewhere, true),
+    for (all, own, route, is_problem) in [
+        (0, 0, RouteToGuest::Missing, false),
+        (1, 0, RouteToGuest::SameInterface, false),
+        (1, 0, RouteToGuest::Missing, true),
+        (0, 1, RouteToGuest::OtherInterface, true),
     ] {
         assert_eq!(
-            arp_filter("tap0", (all, own), leads, "10.0.0.5").is_some(),
-            is_wrong,
-            "{all} {own} {leads:?}"
+            arp_filter("tap0", (all, own), route, "10.0.0.5").is_some(),
+            is_problem,
+            "{all} {own} {route:?}"
         );
     }
 }
 
 #[test]
-fn router_advertisements_are_heeded_by_hosts_that_do_not_forward() {
-    for (accepts, forwards, heeds) in [
+fn hosts_that_do_not_forward_accept_router_advertisements() {
+    for (accepts, forwards, is_accepted) in [
         (0, 0, false),
         (1, 0, true),
         (2, 0, true),
@@ -711,42 +726,48 @@ fn router_advertisements_are_heeded_by_hosts_that_do_not_forward() {
     ] {
         assert_eq!(
             accept_ra("tap0", accepts, forwards, false).is_some(),
-            heeds,
+            is_accepted,
             "{accepts} {forwards}"
         );
     }
 }
 
-/// A guest with two ways in uses one of its addresses on each.
+/// A guest with two attachments uses one of its addresses on each.
 #[test]
-fn with_several_ways_in_one_address_that_fits_is_enough() {
-    let mut instance = guest(&at_interface("tap0"));
-    instance.network_interfaces = demo_instance().network_interfaces;
-    let mut guest = Guest::of(&instance);
+fn with_several_attachments_one_address_with_a_matching_route_is_enough() {
+    let instance = guest(&at_interface("tap0"));
+    let mut guest = attached(&instance)[0].guest.clone();
     guest.ipv4 = BTreeSet::from([Ipv4Addr::new(10, 0, 0, 5), Ipv4Addr::new(10, 0, 1, 5)]);
-    let mut seen = sane(links(|_| {}));
+    let mut state = sane(links(|_| {}));
     let here = Route {
-        by: vec![TAP],
+        links: vec![TAP],
         is_direct: true,
         ..Route::default()
     };
-    seen.routes
+    state
+        .routes
         .insert((Ipv4Addr::new(10, 0, 1, 5).into(), None), Ok(Some(here)));
-    let device = seen.links.named("tap0").unwrap();
-    assert_eq!(leads(device, &guest, &seen), Some(Leads::Nowhere));
-    guest.ways = 2;
-    assert_eq!(leads(device, &guest, &seen), Some(Leads::Here));
+    let route = |guest: &HostGuest| {
+        route_to_guest(&GuestDevice {
+            link: state.links.named("tap0").unwrap(),
+            guest,
+            is_bridge: false,
+            network: &state,
+            service: &service(),
+        })
+    };
+    assert_eq!(route(&guest), Some(RouteToGuest::Missing));
+    guest.attachments = 2;
+    assert_eq!(route(&guest), Some(RouteToGuest::SameInterface));
     guest.ipv4.clear();
-    assert_eq!(leads(device, &guest, &seen), None);
+    assert_eq!(route(&guest), None);
 }
 
 #[test]
-fn guests_look_alike_where_they_have_one_address() {
-    let (tap, other) = (at_interface("tap0"), at_interface("eth0"));
-    let (one, mut two) = (guest(&tap), guest(&other));
+fn guests_with_the_same_address_are_found() {
+    let (one, mut two) = (guest(&at_interface("tap0")), guest(&at_interface("eth0")));
     two.instance_id = InstanceId::parse("i-00000002").unwrap();
-    let alike = [one.clone(), two.clone()];
-    let shared = sharing(&ways(&alike));
+    let shared = shared_addresses(&[attached(&one), attached(&two)].concat());
     assert_eq!(
         shared[&one.instance_id],
         ("10.0.0.5".parse().unwrap(), two.instance_id.clone())
@@ -755,94 +776,85 @@ fn guests_look_alike_where_they_have_one_address() {
         shared[&two.instance_id],
         ("10.0.0.5".parse().unwrap(), one.instance_id.clone())
     );
-    // One that is not answered is not there.
-    two.state = InstanceState::Stopped;
-    assert_eq!(sharing(&ways(&[one.clone(), two.clone()])).len(), 0);
-    two.state = InstanceState::Running;
+    // An instance without listeners has no guest.
+    let stopped = attachments(&two, &[]);
+    assert_eq!(
+        shared_addresses(&[attached(&one), stopped].concat()).len(),
+        0
+    );
     two.private_ip_address = Some("10.0.0.6".parse().unwrap());
     two.ipv6_address = None;
-    assert_eq!(sharing(&ways(&[one, two])).len(), 0);
+    let different = [attached(&one), attached(&two)].concat();
+    assert_eq!(shared_addresses(&different).len(), 0);
 }
 
 #[test]
-fn guest_rules_are_asked_for_where_a_guest_needs_them() {
+fn guest_rules_are_missing_only_if_a_guest_needs_them() {
     let (own, port) = (at_interface("tap0"), at_port("br0", "port0"));
     let other = (
         "10.0.0.5".parse().unwrap(),
         InstanceId::parse("i-00000002").unwrap(),
     );
-    let lacking = |what: &str| BTreeMap::from([(demo_instance().instance_id, what.to_string())]);
-    // What of the rules was seen (whether any are loaded, and what the guest lacks), whether it looks like another.
-    for (attachment, listed, is_alike, wrong, is_unseen) in [
-        (&own, Ok((true, BTreeMap::new())), true, None, false),
-        (&own, Ok((false, lacking("none"))), false, None, false),
-        (
-            &own,
-            Ok((true, lacking("of another document"))),
-            false,
-            Some("guest rules: of another document"),
-            false,
-        ),
-        (
-            &own,
-            Ok((false, lacking("none"))),
-            true,
-            Some("i-00000002 has the address 10.0.0.5 too"),
-            false,
-        ),
-        (&own, Err("not permitted".to_string()), false, None, false),
-        (&own, Err("not permitted".to_string()), true, None, true),
-        (&port, Ok((true, BTreeMap::new())), false, None, false),
-        (
-            &port,
-            Ok((false, lacking("none"))),
-            false,
-            Some("guest rules: none"),
-            false,
-        ),
-        (&port, Err("not permitted".to_string()), false, None, true),
-    ] {
-        let instances = [guest(attachment)];
-        let sharing = is_alike
-            .then(|| (instances[0].instance_id.clone(), other.clone()))
-            .into_iter()
-            .collect();
-        let mut notes = Notes::default();
-        Rules {
-            listed,
-            sharing,
+    let id = demo_instance().instance_id;
+    let loaded = |exist, lacking: Option<&str>| {
+        let lacking = lacking.map(|what| (id.clone(), what.to_string()));
+        Ok(LoadedRules {
+            exist,
+            lacking: lacking.into_iter().collect(),
+        })
+    };
+    let unknown = || Err("not permitted".to_string());
+    let shares = "i-00000002 has the address 10.0.0.5 too";
+    // (attachment, loaded rules, shares its address, expected finding, unchecked)
+    #[rustfmt::skip]
+    let table = [
+        (&own, loaded(true, None), true, None, false),
+        (&own, loaded(false, Some("none")), false, None, false),
+        (&own, loaded(true, Some("an old document")), false, Some("guest rules: an old document"), false),
+        (&own, loaded(false, Some("none")), true, Some(shares), false),
+        (&own, unknown(), false, None, false),
+        (&own, unknown(), true, None, true),
+        (&port, loaded(true, None), false, None, false),
+        (&port, loaded(false, Some("none")), false, Some("guest rules: none"), false),
+        (&port, unknown(), false, None, true),
+    ];
+    for (attachment, loaded, shares_address, expected, is_unchecked) in table {
+        let instance = guest(attachment);
+        let shared = shares_address.then(|| (instance.instance_id.clone(), other.clone()));
+        let mut report = Report::default();
+        RulesCheck {
+            loaded,
+            shared: shared.into_iter().collect(),
             load: "load",
         }
-        .judge(&ways(&instances)[0], &mut notes);
-        assert_found(
-            &notes,
-            &wrong.map(|what| vec![(what, "load")]).unwrap_or_default(),
-        );
-        assert_eq!(notes.unseen.len(), usize::from(is_unseen));
+        .check(&attached(&instance)[0], &mut report);
+        let expected: Vec<_> = expected.map(|what| (what, "load")).into_iter().collect();
+        assert_found(&report, &expected);
+        assert_eq!(report.unchecked.len(), usize::from(is_unchecked));
     }
 }
 
 #[test]
-fn a_network_namespace_is_looked_at_from_inside() {
+fn a_network_namespace_is_checked_from_inside() {
     let inside = |change: fn(&mut BTreeMap<&'static str, Link>), leads_to_guest: bool| {
-        let mut seen = Seen {
+        let mut state = NetworkState {
             links: links(change),
-            ..Seen::default()
+            ..NetworkState::default()
         };
         for to in ["10.0.0.5", "fd11::5"] {
             let route = leads_to_guest.then(|| Route {
-                by: vec![2],
+                links: vec![2],
                 is_direct: true,
                 ..Route::default()
             });
-            seen.routes.insert((to.parse().unwrap(), None), Ok(route));
+            state.routes.insert((to.parse().unwrap(), None), Ok(route));
         }
-        Ok(seen)
+        Ok(state)
     };
     let without = |links: &mut BTreeMap<&'static str, Link>| {
         links.values_mut().for_each(|link| link.addresses.clear());
     };
-    let table: [(&str, Result<Seen, Hidden>, Expected, usize); 8] = [
+    let table: [(&str, Result<NetworkState, NamespaceError>, Expected, usize); 8] = [
         (
             "blue",
             inside(
@@ -863,29 +875,34 @@ fn a_network_namespace_is_looked_at_from_inside() {
         ("blue", inside(|_| {}, true), &[], 0),
         (
             "blue",
-            Err(Hidden::Missing),
+            Err(NamespaceError::Missing),
             &[("no such network namespace", "ip netns add blue")],
             0,
         ),
         (
             "/var/run/x",
-            Err(Hidden::Missing),
+            Err(NamespaceError::Missing),
             &[(
                 "no such file",
-                "start what makes the network namespace, or correct the path in the guest's document",
+                "start what creates the network namespace, or correct the path in the guest's document",
             )],
             0,
         ),
         (
             "blue",
-            Err(Hidden::Other),
+            Err(NamespaceError::OtherFile),
             &[(
                 "/run/netns/blue is not a network namespace",
                 "ip netns delete blue && ip netns add blue",
             )],
             0,
         ),
-        ("blue", Err(Hidden::Forbidden("no".to_string())), &[], 1),
+        (
+            "blue",
+            Err(NamespaceError::Inaccessible("no".to_string())),
+            &[],
+            1,
+        ),
         (
             "blue",
             inside(without, true),
@@ -917,26 +934,19 @@ fn a_network_namespace_is_looked_at_from_inside() {
             0,
         ),
     ];
-    for (name, inside, expected, unseen) in table {
+    for (name, inside, expected, unchecked) in table {
         let attachment = Attachment::NetworkNamespace(name.to_string());
-        let instances = [guest(&attachment)];
-        let mut notes = Notes::default();
-        let path = Path::new("/run/netns").join(name);
-        namespace(
-            name,
-            &path,
-            &ways(&instances)[0],
-            inside,
-            &service(),
-            &mut notes,
-        );
-        assert_found(&notes, expected);
-        assert_eq!(notes.unseen.len(), unseen);
+        let instance = guest(&attachment);
+        let mut report = Report::default();
+        let guest = &attached(&instance)[0].guest;
+        namespace::check(name, guest, inside, &service(), &mut report);
+        assert_found(&report, expected);
+        assert_eq!(report.unchecked.len(), unchecked);
     }
 }
 
 #[test]
-fn a_command_is_what_a_shell_takes_for_it() {
+fn commands_are_quoted_for_a_shell() {
     for (text, quoted) in [
         ("tap0", "tap0"),
         ("br0.100", "br0.100"),
@@ -945,7 +955,7 @@ fn a_command_is_what_a_shell_takes_for_it() {
         ("it's;", r"'it'\''s;'"),
         ("", "''"),
     ] {
-        assert_eq!(word(text), quoted);
+        assert_eq!(shell_word(text), quoted);
     }
     let path = |interface: &str| format!("ipv4/conf/{interface}/rp_filter");
     assert_eq!(

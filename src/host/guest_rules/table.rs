@@ -1,40 +1,43 @@
-//! A table as data, so that what is written and what is looked for are the same.
+//! A table as data: the script that is written and the check that reads it back use the same description.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use serde_json::Value;
+pub(super) const INET: &str = "inet";
+pub(super) const BRIDGE: &str = "bridge";
+/// The name of both tables.
+pub(super) const TABLE: &str = "imdsd";
 
-use super::TABLE;
-
-/// A table as data, so that what is written and what is looked for are the same.
+/// A table of one family, with its sets, maps and chains.
 pub(super) struct Table {
     pub(super) family: &'static str,
-    collections: Vec<Collection>,
-    chains: Vec<Chain>,
+    pub(super) collections: Vec<Collection>,
+    pub(super) chains: Vec<Chain>,
 }
 
 /// A set or a map.
 pub(super) struct Collection {
-    kind: &'static str,
-    name: String,
+    pub(super) kind: &'static str,
+    pub(super) name: String,
     form: &'static str,
-    /// With the guest whose way in it is, where it is one's.
-    elements: Vec<(Option<usize>, String)>,
+    /// Each with the index of the guest that it belongs to; `None` for shared elements.
+    pub(super) elements: Vec<(Option<usize>, String)>,
 }
 
+/// A chain of rules.
 pub(super) struct Chain {
-    name: String,
-    /// `prerouting priority -300`; none for a chain that others jump to.
-    hook: Option<&'static str>,
-    /// The guest whose chain it is; none for the shared ones.
-    guest: Option<usize>,
+    pub(super) name: String,
+    /// For example `prerouting priority -300`; `None` for a chain that others jump to.
+    pub(super) hook: Option<&'static str>,
+    /// The index of the guest that it belongs to; `None` for shared chains.
+    pub(super) guest: Option<usize>,
     /// Rules, and comments that begin with `#`.
     lines: Vec<String>,
 }
 
 impl Chain {
-    fn rules(&self) -> usize {
+    /// Returns the number of rules, without comments.
+    pub(super) fn rules(&self) -> usize {
         self.lines
             .iter()
             .filter(|line| !line.starts_with('#'))
@@ -66,7 +69,7 @@ impl Table {
         });
     }
 
-    /// Has a set or map of this name from here on.
+    /// Declares a set or map, unless there is one with this name.
     pub(super) fn collection(&mut self, kind: &'static str, name: &str, form: &'static str) {
         if !self
             .collections
@@ -82,6 +85,7 @@ impl Table {
         }
     }
 
+    /// Adds an element to a set or map that was declared before.
     pub(super) fn element(&mut self, name: &str, guest: Option<usize>, element: String) {
         let collection = self
             .collections
@@ -93,7 +97,7 @@ impl Table {
             .push((guest, element));
     }
 
-    /// What every guest's digest covers.
+    /// Returns the text of the chains so far, which the digest of every guest covers.
     pub(super) fn shared_text(&self) -> String {
         self.chains
             .iter()
@@ -101,6 +105,7 @@ impl Table {
             .collect()
     }
 
+    /// Appends the statements that replace the table.
     pub(super) fn write(&self, text: &mut String) {
         let _ = writeln!(
             text,
@@ -133,7 +138,7 @@ impl Table {
             }
             text.push_str("  }\n");
         }
-        // Those with hooks last, as what they lead to is known by then.
+        // nft must know a chain before another one jumps to it: chains with hooks come last.
         let order = |chain: &&Chain| (chain.hook.is_some(), chain.guest.is_some());
         let mut chains: Vec<&Chain> = self.chains.iter().collect();
         chains.sort_by_key(order);
@@ -148,139 +153,5 @@ impl Table {
             text.push_str("  }\n");
         }
         text.push_str("}\n");
-    }
-
-    /// What one guest needs of this table and is not in the list.
-    pub(super) fn missing(&self, listed: &Listed, guest: usize) -> Vec<String> {
-        let (family, concerns) = (self.family, |whose: Option<usize>| {
-            whose.is_none_or(|index| index == guest)
-        });
-        let mut missing = Vec::new();
-        for chain in self.chains.iter().filter(|chain| concerns(chain.guest)) {
-            let Some(found) = listed.chains.get(&(family, chain.name.as_str())) else {
-                missing.push(format!(
-                    "chain {} of table {family} {TABLE} is not there",
-                    chain.name
-                ));
-                continue;
-            };
-            if found.rules != chain.rules() {
-                missing.push(format!(
-                    "chain {} of table {family} {TABLE} was changed",
-                    chain.name
-                ));
-            }
-            let hook = chain
-                .hook
-                .map(|hook| hook.split(' ').next().unwrap_or_default());
-            if found.hook != hook {
-                missing.push(format!(
-                    "chain {} of table {family} {TABLE} hangs elsewhere",
-                    chain.name
-                ));
-            }
-        }
-        for collection in &self.collections {
-            for (whose, element) in &collection.elements {
-                let name = collection.name.as_str();
-                let is_there = || {
-                    listed
-                        .elements
-                        .get(&(family, name))
-                        .is_some_and(|all| all.contains(element))
-                };
-                if *whose == Some(guest) && !is_there() {
-                    missing.push(format!(
-                        "{} {name} of table {family} {TABLE} has no {element}",
-                        collection.kind
-                    ));
-                }
-            }
-        }
-        missing
-    }
-}
-
-/// What `nft --json list ruleset` says about our tables.
-#[derive(Default)]
-pub(super) struct Listed<'a> {
-    chains: BTreeMap<(&'a str, &'a str), ListedChain<'a>>,
-    /// Elements in the form that the script has.
-    elements: BTreeMap<(&'a str, &'a str), BTreeSet<String>>,
-}
-
-pub(super) struct ListedChain<'a> {
-    hook: Option<&'a str>,
-    rules: usize,
-}
-
-impl<'a> Listed<'a> {
-    pub(super) fn read(listed: &'a Value) -> Listed<'a> {
-        let mut found = Listed::default();
-        for entry in listed["nftables"].as_array().into_iter().flatten() {
-            let of = |kind: &str| {
-                let object = entry.get(kind).filter(|object| kind_is_ours(object))?;
-                Some((object, object["family"].as_str()?))
-            };
-            if let Some((chain, family)) = of("chain")
-                && let Some(name) = chain["name"].as_str()
-            {
-                found.chains.insert(
-                    (family, name),
-                    ListedChain {
-                        hook: chain["hook"].as_str(),
-                        rules: 0,
-                    },
-                );
-            }
-            // nft prints a table's rules behind its chains.
-            if let Some((rule, family)) = of("rule")
-                && let Some(chain) = rule["chain"]
-                    .as_str()
-                    .and_then(|chain| found.chains.get_mut(&(family, chain)))
-            {
-                chain.rules += 1;
-            }
-            if let Some((collection, family)) = of("set").or_else(|| of("map"))
-                && let Some(name) = collection["name"].as_str()
-            {
-                let elements = collection["elem"]
-                    .as_array()
-                    .into_iter()
-                    .flatten()
-                    .filter_map(element_as_written);
-                found.elements.insert((family, name), elements.collect());
-            }
-        }
-        found
-    }
-}
-
-pub(super) fn kind_is_ours(object: &Value) -> bool {
-    object["table"] == TABLE
-}
-
-/// `"tap0"`, `"tap0" : jump guest-…`, `"tap0" : 0x1001`, `"tap0" . 0x1001`, `0x1001`; what it is not is not ours.
-pub(super) fn element_as_written(element: &Value) -> Option<String> {
-    let word = |value: &Value| match value {
-        Value::String(name) => Some(format!("\"{name}\"")),
-        Value::Number(mark) => Some(format!("{:#x}", mark.as_u64()?)),
-        Value::Object(verdict) => {
-            Some(format!("jump {}", verdict.get("jump")?["target"].as_str()?))
-        }
-        _ => None,
-    };
-    match element {
-        Value::Array(pair) => Some(format!(
-            "{} : {}",
-            word(pair.first()?)?,
-            word(pair.get(1)?)?
-        )),
-        Value::Object(object) if object.contains_key("concat") => {
-            let parts: Option<Vec<String>> =
-                object["concat"].as_array()?.iter().map(word).collect();
-            Some(parts?.join(" . "))
-        }
-        value => word(value),
     }
 }

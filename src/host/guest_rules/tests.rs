@@ -1,16 +1,19 @@
-//! Scripts, and what is said of hosts that do not have them.
+//! The script for made-up guests, and the faults of guests that it cannot include.
 
-use super::guests::{eui_64, without_the_covered};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::block::{Block, LINK_LOCAL, eui_64, without_overlaps};
+use super::conditions::none_of;
 use super::*;
 
 fn id(digit: u32) -> InstanceId {
     InstanceId::parse(&format!("i-0000000{digit}")).unwrap()
 }
 
-fn guest(digit: u32, way: Way) -> GuestWay {
-    GuestWay {
+fn guest(digit: u32, link: GuestLink) -> FilteredGuest {
+    FilteredGuest {
         instance: id(digit),
-        way,
+        link,
         macs: vec![format!("02:00:00:00:00:0{digit}")],
         ipv4: vec![Ipv4Addr::new(10, 0, 0, digit as u8)],
         ipv4_prefixes: Vec::new(),
@@ -19,9 +22,9 @@ fn guest(digit: u32, way: Way) -> GuestWay {
     }
 }
 
-fn port(name: &str, mark: u32) -> Way {
+fn port(name: &str, mark: u32) -> GuestLink {
     let bridge_mac = Some("02:00:00:00:00:FE".to_string());
-    Way::BridgePort {
+    GuestLink::BridgePort {
         bridge: "br0".to_string(),
         bridge_mac,
         port: name.to_string(),
@@ -29,18 +32,18 @@ fn port(name: &str, mark: u32) -> Way {
     }
 }
 
-fn interface(name: &str) -> Way {
-    Way::Interface {
+fn interface(name: &str) -> GuestLink {
+    GuestLink::Interface {
         name: name.to_string(),
     }
 }
 
-fn text(guests: &[GuestWay]) -> String {
+fn text(guests: &[FilteredGuest]) -> String {
     script(guests, MetadataAddresses::EC2).unwrap()
 }
 
 #[test]
-fn the_script_says_for_each_guest_what_it_may() {
+fn the_script_has_rules_for_each_guest() {
     let bridged = text(&[
         guest(1, port("tap1", 0x1001)),
         guest(2, port("tap2", 0x1002)),
@@ -65,126 +68,130 @@ fn the_script_says_for_each_guest_what_it_may() {
         (&own, "ether saddr != 02:00:00:00:00:04 counter drop"),
         (&own, "ip6 saddr != fd11::4 ip6 saddr != fe80::/10 counter drop"),
         (&own, "delete table bridge imdsd\n"),
-        (&unknown, "# i-00000003 behind tap3 of br0; no list of its MACs, IPv4, IPv6, so only those of others are kept from it\n"),
+        (&unknown, "# i-00000003 behind tap3 of br0; not listed: MACs, IPv4, IPv6; only those of other guests are blocked\n"),
         (&unknown, "    meta protocol arp arp saddr ip @ipv4-"),
     ];
     for (script, line) in table {
         assert!(script.contains(line), "{line} is not in\n{script}");
     }
     assert!(!own.contains("table bridge imdsd {"));
-    // nft looks for ARP and ICMPv6 behind a tag only when it is told to.
+    // Without `meta protocol`, nft does not look for ARP and ICMPv6 behind a VLAN tag.
     for line in bridged
         .lines()
         .filter(|line| line.contains(" arp saddr") || line.contains(" icmpv6 type"))
     {
         assert!(line.contains("meta protocol "), "{line}");
     }
-    // One limit for each way in, and for both families.
+    // One limit for each guest link and for both families. EC2: 1,024 packets a second per network
+    // interface.
     assert_eq!(bridged.matches("limit rate over 1024/second").count(), 2);
 }
 
 #[test]
 fn every_fault_is_reported_with_its_guest() {
-    let with = |change: fn(&mut GuestWay)| {
+    let with = |change: fn(&mut FilteredGuest)| {
         let mut faulty = guest(2, port("tap2", 2));
         change(&mut faulty);
         script(&[guest(1, port("tap1", 1)), faulty], MetadataAddresses::EC2)
     };
     #[rustfmt::skip]
-    type Change = fn(&mut GuestWay);
+    type Change = fn(&mut FilteredGuest);
     let table: &[(Change, &str)] = &[
         (
-            |way| way.way = interface("tap*"),
-            "\"tap*\" is not an interface name that nft can hold",
+            |guest| guest.link = interface("tap*"),
+            "\"tap*\" is not an interface name that nft accepts",
         ),
         (
-            |way| way.way = interface(""),
-            "\"\" is not an interface name that nft can hold",
+            |guest| guest.link = interface(""),
+            "\"\" is not an interface name that nft accepts",
         ),
         (
-            |way| way.way = interface("a\" drop; \""),
-            "\"a\\\" drop; \\\"\" is not an interface name that nft can hold",
+            |guest| guest.link = interface("a\" drop; \""),
+            "\"a\\\" drop; \\\"\" is not an interface name that nft accepts",
         ),
         (
-            |way| way.way = interface("tap\n"),
-            "\"tap\\n\" is not an interface name that nft can hold",
+            |guest| guest.link = interface("tap\n"),
+            "\"tap\\n\" is not an interface name that nft accepts",
         ),
         (
-            |way| way.way = interface("tap\\"),
-            "\"tap\\\\\" is not an interface name that nft can hold",
+            |guest| guest.link = interface("tap\\"),
+            "\"tap\\\\\" is not an interface name that nft accepts",
         ),
         (
-            |way| way.way = interface("a name"),
-            "\"a name\" is not an interface name that nft can hold",
+            |guest| guest.link = interface("a name"),
+            "\"a name\" is not an interface name that nft accepts",
         ),
         (
-            |way| way.way = interface("sixteen-letters-"),
-            "\"sixteen-letters-\" is not an interface name that nft can hold",
+            |guest| guest.link = interface("sixteen-letters-"),
+            "\"sixteen-letters-\" is not an interface name that nft accepts",
         ),
         (
-            |way| way.way = interface("täp"),
-            "\"täp\" is not an interface name that nft can hold",
+            |guest| guest.link = interface("täp"),
+            "\"täp\" is not an interface name that nft accepts",
         ),
         (
-            |way| way.way = interface("br0"),
-            "'br0' is a bridge that guests are on",
+            |guest| guest.link = interface("br0"),
+            "'br0' is a bridge with guests on its ports",
         ),
         (
-            |way| way.way = interface("tap1"),
-            "'tap1' is a way in already, of i-00000001",
+            |guest| guest.link = interface("tap1"),
+            "'tap1' is already attached to i-00000001",
         ),
         (
-            |way| way.way = port("tap1", 2),
-            "'tap1' is a way in already, of i-00000001",
+            |guest| guest.link = port("tap1", 2),
+            "'tap1' is already attached to i-00000001",
         ),
         (
-            |way| way.way = port("tap2", 1),
-            "the mark 0x1 is i-00000001's",
+            |guest| guest.link = port("tap2", 1),
+            "the mark 0x1 already belongs to i-00000001",
         ),
-        (|way| way.way = port("tap2", 0), "0 is the mark of nobody"),
         (
-            |way| way.macs = vec!["02:00:00:00:00".into()],
+            |guest| guest.link = port("tap2", 0),
+            "the mark 0 identifies no guest",
+        ),
+        (
+            |guest| guest.macs = vec!["02:00:00:00:00".into()],
             "'02:00:00:00:00' is not the MAC of an interface",
         ),
         (
-            |way| way.macs = vec!["02:00:00:00:00:+1".into()],
+            |guest| guest.macs = vec!["02:00:00:00:00:+1".into()],
             "'02:00:00:00:00:+1' is not the MAC of an interface",
         ),
         (
-            |way| way.macs = vec!["03:00:00:00:00:01".into()],
+            |guest| guest.macs = vec!["03:00:00:00:00:01".into()],
             "'03:00:00:00:00:01' is not the MAC of an interface",
         ),
         (
-            |way| way.macs = vec!["00:00:00:00:00:00".into()],
+            |guest| guest.macs = vec!["00:00:00:00:00:00".into()],
             "'00:00:00:00:00:00' is not the MAC of an interface",
         ),
         (
-            |way| way.macs = vec!["02:00:00:00:00:fe".into()],
+            |guest| guest.macs = vec!["02:00:00:00:00:fe".into()],
             "'02:00:00:00:00:FE' is the bridge's own MAC",
         ),
         (
-            |way| way.ipv4 = vec![Ipv4Addr::new(169, 254, 169, 254)],
-            "169.254.169.254 is the metadata service's",
+            |guest| guest.ipv4 = vec![Ipv4Addr::new(169, 254, 169, 254)],
+            "169.254.169.254 is the address of the metadata service",
         ),
         (
-            |way| way.ipv4 = vec![Ipv4Addr::UNSPECIFIED],
-            "0.0.0.0 can't be a guest's",
+            |guest| guest.ipv4 = vec![Ipv4Addr::UNSPECIFIED],
+            "0.0.0.0 cannot be a guest's address",
         ),
         (
-            |way| way.ipv4_prefixes = vec![(Ipv4Addr::new(169, 254, 0, 0), 16)],
-            "169.254.0.0/16 is the metadata service's",
+            |guest| guest.ipv4_prefixes = vec![(Ipv4Addr::new(169, 254, 0, 0), 16)],
+            "169.254.0.0/16 contains the address of the metadata service",
         ),
         (
-            |way| way.ipv4_prefixes = vec![(Ipv4Addr::new(10, 0, 0, 0), 33)],
+            |guest| guest.ipv4_prefixes = vec![(Ipv4Addr::new(10, 0, 0, 0), 33)],
             "10.0.0.0/33 is not a prefix",
         ),
         (
-            |way| way.ipv6_prefixes = vec![(Ipv6Addr::UNSPECIFIED, 0)],
+            |guest| guest.ipv6_prefixes = vec![(Ipv6Addr::UNSPECIFIED, 0)],
             "::/0 is not a prefix",
         ),
         (
-            |way| way.ipv6 = vec![MetadataAddresses::EC2.ipv6],
-            "fd00:ec2::254 is the metadata service's",
+            |guest| guest.ipv6 = vec![MetadataAddresses::EC2.ipv6],
+            "fd00:ec2::254 is the address of the metadata service",
         ),
     ];
     for (change, fault) in table {
@@ -194,12 +201,12 @@ fn every_fault_is_reported_with_its_guest() {
             "{fault}"
         );
     }
-    let both = with(|way| (way.way, way.macs) = (port("tap2", 0), vec![String::new()]));
+    let both = with(|guest| (guest.link, guest.macs) = (port("tap2", 0), vec![String::new()]));
     assert_eq!(both.unwrap_err().len(), 2);
 }
 
 #[test]
-fn an_address_stands_in_one_block_only() {
+fn an_address_is_in_one_block_only() {
     let block = |address: &str, length| Block {
         address: address.parse().unwrap(),
         length,
@@ -215,7 +222,7 @@ fn an_address_stands_in_one_block_only() {
         (&[block("fd11::a00:5", 128), block("10.0.0.5", 32)], "fd11::a00:5, 10.0.0.5"),
     ];
     for (blocks, text) in table {
-        let kept: Vec<String> = without_the_covered(blocks)
+        let kept: Vec<String> = without_overlaps(blocks)
             .iter()
             .map(Block::to_string)
             .collect();
@@ -230,7 +237,7 @@ fn an_address_stands_in_one_block_only() {
 }
 
 #[test]
-fn a_few_are_compared_and_many_are_a_set() {
+fn a_few_elements_are_compared_and_many_form_a_set() {
     assert_eq!(none_of("ip saddr", &[1, 2]), "ip saddr != 1 ip saddr != 2");
     assert_eq!(
         none_of("ip saddr", &[1, 2, 3, 4, 5, 6, 7]),
@@ -239,8 +246,8 @@ fn a_few_are_compared_and_many_are_a_set() {
 }
 
 #[test]
-fn a_script_for_many_guests_is_made_at_once() {
-    let many: Vec<GuestWay> = (1..=2000)
+fn the_script_for_many_guests_stays_small() {
+    let many: Vec<FilteredGuest> = (1..=2000)
         .map(|index| guest(index % 10, port(&format!("tap{index}"), index)))
         .collect();
     assert!(text(&many).len() < 2000 * 4096);

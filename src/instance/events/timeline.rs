@@ -204,7 +204,7 @@ impl Timeline {
             if index > 0 && step.at < self.0[index - 1].at {
                 let message =
                     "steps must be in time order; this one is earlier than the one before it";
-                found.push((vec!["At"], message.to_string()));
+                found.push(TimelineFault::of_field(&["At"], message));
             }
             found.extend(step.set.fault(&events));
             // A step is blamed only for the faults that it adds.
@@ -214,11 +214,9 @@ impl Timeline {
             let after = step.set.resulting_faults(&events, &overrides);
             found.extend(after.into_iter().filter(|fault| !before.contains(fault)));
 
-            let step = Some(index);
-            faults.extend(found.into_iter().map(|(fields, message)| TimelineFault {
-                step,
-                fields,
-                message,
+            faults.extend(found.into_iter().map(|fault| TimelineFault {
+                step: Some(index),
+                ..fault
             }));
         }
         faults
@@ -234,8 +232,16 @@ impl FromIterator<Step> for Timeline {
     }
 }
 
-/// The path of fields from a step to a faulty one, and what is wrong there.
-type StepFault = (Vec<&'static str>, String);
+impl TimelineFault {
+    /// Returns a fault of a field. The caller sets the step.
+    fn of_field(fields: &[&'static str], message: impl Into<String>) -> TimelineFault {
+        TimelineFault {
+            step: None,
+            fields: fields.to_vec(),
+            message: message.into(),
+        }
+    }
+}
 
 impl TimelineChange {
     /// Returns the kinds of events that it changes.
@@ -253,22 +259,23 @@ impl TimelineChange {
     }
 
     /// Returns the fault of the change itself, given the events before it.
-    fn fault(&self, events: &Events) -> Option<StepFault> {
+    fn fault(&self, events: &Events) -> Option<TimelineFault> {
         match self {
-            TimelineChange::Maintenance(event) => event_id_fault(&event.event_id)
-                .map(|message| (vec!["Set", "Maintenance", "EventId"], message)),
+            TimelineChange::Maintenance(event) => event_id_fault(&event.event_id).map(|message| {
+                TimelineFault::of_field(&["Set", "Maintenance", "EventId"], message)
+            }),
             TimelineChange::MaintenanceState(change) => {
                 let mut known = events.maintenance.iter();
                 let exists = known.any(|event| event.event_id == change.event_id);
                 (!exists).then(|| {
                     let id = change.event_id.escape_debug();
                     let message = format!("there is no event {id} at that time");
-                    (vec!["Set", "MaintenanceState", "EventId"], message)
+                    TimelineFault::of_field(&["Set", "MaintenanceState", "EventId"], message)
                 })
             }
             TimelineChange::Clear(kinds) => kinds
                 .is_empty()
-                .then(|| (vec!["Set", "Clear"], "lists no kind to clear".to_string())),
+                .then(|| TimelineFault::of_field(&["Set", "Clear"], "lists no kind to clear")),
             TimelineChange::Spot(_)
             | TimelineChange::Rebalance(_)
             | TimelineChange::TargetLifecycleState(_)
@@ -279,22 +286,25 @@ impl TimelineChange {
 
     /// Returns the faults of events and overrides that this change can cause. To be compared before
     /// and after it.
-    fn resulting_faults(&self, events: &Events, overrides: &Overrides) -> Vec<StepFault> {
+    fn resulting_faults(&self, events: &Events, overrides: &Overrides) -> Vec<TimelineFault> {
         let mut faults = Vec::new();
         if events.maintenance.len() > MAX_MAINTENANCE {
             let message = format!(
                 "an instance has at most {MAX_MAINTENANCE} scheduled events, past ones included; clear them"
             );
-            faults.push((vec!["Set", "Maintenance"], message));
+            faults.push(TimelineFault::of_field(&["Set", "Maintenance"], message));
         }
         if overrides.is_full() {
-            faults.push((vec!["Set", "Override"], Overrides::full()));
+            faults.push(TimelineFault::of_field(
+                &["Set", "Override"],
+                Overrides::full(),
+            ));
         }
         // Only an override can add a fault of overrides, and looking for them is slow.
         if matches!(self, TimelineChange::Override(_)) {
             faults.extend(overrides.faults().into_iter().map(|fault| {
                 let message = format!("{}: {}", fault.field.escape_debug(), fault.message);
-                (vec!["Set", "Override", "Path"], message)
+                TimelineFault::of_field(&["Set", "Override", "Path"], message)
             }));
         }
         faults

@@ -1,8 +1,9 @@
 """Opens TCP sockets in the network namespace that it runs in, and hands them to the test over its standard input.
 
-A socket stays in the namespace it was made in, wherever it is used: so the test speaks as a guest would, byte for byte.
-A line of JSON asks, {"connect": [address, port], "from": [address, port] or null, "within": seconds} or
-{"listen": [address, port]}; a line of JSON answers, with the socket beside it or an errno in it.
+A socket stays in the namespace in which it was created, wherever it is used, so the test sends exactly what a guest
+would send. Requests are lines of JSON: {"connect": [address, port], "from": [address, port] or null,
+"within": seconds} or {"listen": [address, port]}. Each answer is a line of JSON with the socket attached, or with an
+errno in it.
 """
 import inside
 import errno

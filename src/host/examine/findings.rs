@@ -1,0 +1,107 @@
+//! The result of an examination: findings with the commands that fix them, and what was not checked.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::host::guests::GuestAttachment;
+use crate::instance::InstanceId;
+
+/// Something that keeps a guest from being served, or that another guest could exploit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The instance of the guest.
+    pub instance: InstanceId,
+    /// The attachment, as log lines name it.
+    pub attachment: String,
+    /// What is wrong.
+    pub what: String,
+    /// The command that fixes it, or what to do when no command can.
+    #[serde(rename = "mend")]
+    pub fix: String,
+}
+
+/// Something that could not be checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unchecked {
+    /// The instance of the guest.
+    pub instance: InstanceId,
+    /// The attachment, as log lines name it.
+    pub attachment: String,
+    /// What was not checked, and why.
+    pub what: String,
+}
+
+/// The result of an examination.
+#[derive(Clone, Debug, Default)]
+pub struct Examination {
+    /// What is wrong.
+    pub findings: Vec<Finding>,
+    /// What could not be checked.
+    pub unchecked: Vec<Unchecked>,
+    /// The guests that are attached to the host's network.
+    pub guests: BTreeSet<InstanceId>,
+}
+
+impl Examination {
+    /// Returns the number of guests that were checked completely and have no findings.
+    pub fn fine(&self) -> usize {
+        let is_fine = |guest: &&InstanceId| {
+            !self
+                .findings
+                .iter()
+                .any(|finding| finding.instance == **guest)
+                && !self
+                    .unchecked
+                    .iter()
+                    .any(|unchecked| unchecked.instance == **guest)
+        };
+        self.guests.iter().filter(is_fine).count()
+    }
+
+    pub(super) fn add(&mut self, attachment: &GuestAttachment<'_>, report: Report) {
+        let instance = &attachment.guest.id;
+        let attachment = attachment.attachment.to_string();
+        let findings = report.problems.into_iter();
+        self.findings.extend(findings.map(|problem| Finding {
+            instance: instance.clone(),
+            attachment: attachment.clone(),
+            what: problem.what,
+            fix: problem.fix,
+        }));
+        let unchecked = report.unchecked.into_iter();
+        self.unchecked.extend(unchecked.map(|what| Unchecked {
+            instance: instance.clone(),
+            attachment: attachment.clone(),
+            what,
+        }));
+    }
+}
+
+/// What is wrong, and what fixes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Problem {
+    pub(super) what: String,
+    pub(super) fix: String,
+}
+
+/// The results for one attachment.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    pub(super) problems: Vec<Problem>,
+    pub(super) unchecked: Vec<String>,
+}
+
+impl Report {
+    pub(super) fn problem(&mut self, what: impl fmt::Display, fix: impl fmt::Display) {
+        self.problems.push(Problem {
+            what: what.to_string(),
+            fix: fix.to_string(),
+        });
+    }
+
+    pub(super) fn unchecked(&mut self, what: impl fmt::Display) {
+        self.unchecked.push(what.to_string());
+    }
+}

@@ -1,0 +1,130 @@
+//! Section 5: the guest rules, and which guests need them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use serde_json::Value;
+
+use super::findings::Report;
+use super::probe::NetworkState;
+use super::service::MetadataService;
+use crate::host::guest_rules::{self, MetadataAddresses};
+use crate::host::guests::{self, GuestAttachment};
+use crate::instance::{Attachment, InstanceId};
+
+/// The guest rules, and which guests need them.
+pub(super) struct RulesCheck<'s> {
+    /// What is loaded; or why that is unknown.
+    pub(super) loaded: Result<LoadedRules, String>,
+    /// The guests with an address that another guest has too: connection tracking would merge their
+    /// connections.
+    pub(super) shared: BTreeMap<InstanceId, SharedAddress>,
+    /// The command that loads the rules.
+    pub(super) load: &'s str,
+}
+
+/// The guest rules that are loaded.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LoadedRules {
+    /// Whether there are rules for any guest.
+    pub(super) exist: bool,
+    /// What is missing, by guest.
+    pub(super) lacking: BTreeMap<InstanceId, String>,
+}
+
+/// An address, and another guest that has it.
+pub(super) type SharedAddress = (IpAddr, InstanceId);
+
+impl<'s> RulesCheck<'s> {
+    /// `listed` is the output of `nft --json list ruleset`, or why there is none.
+    pub(super) fn new(
+        listed: Result<Value, String>,
+        attachments: &[GuestAttachment<'_>],
+        network: &NetworkState,
+        service: &'s MetadataService,
+    ) -> RulesCheck<'s> {
+        let addresses = MetadataAddresses {
+            ipv4: service.ipv4,
+            ipv6: service.ipv6,
+        };
+        let loaded = listed.map(|listed| {
+            let guests = guests::filtered(attachments, &network.links);
+            let lacking = guest_rules::lacking(&listed, &guests, addresses);
+            LoadedRules {
+                exist: guest_rules::are_loaded(&listed),
+                lacking: lacking.into_iter().collect(),
+            }
+        });
+        let shared = if network.has_conntrack {
+            shared_addresses(attachments)
+        } else {
+            BTreeMap::new()
+        };
+        RulesCheck {
+            loaded,
+            shared,
+            load: &service.load_rules,
+        }
+    }
+
+    /// Checks the rules of one guest. On a bridge no guest is identified without them. On an interface
+    /// of its own, a guest needs them only if it shares an address; but rules of an earlier document
+    /// may block it.
+    pub(super) fn check(&self, attachment: &GuestAttachment<'_>, report: &mut Report) {
+        let id = &attachment.guest.id;
+        let is_bridged = matches!(attachment.attachment, Attachment::BridgePort(_));
+        let shared = self.shared.get(id);
+        let rules = match &self.loaded {
+            Ok(rules) => rules,
+            Err(reason) => {
+                if is_bridged || shared.is_some() {
+                    report.unchecked(format_args!("the guest rules: {reason}"));
+                }
+                return;
+            }
+        };
+        match (rules.lacking.get(id), shared) {
+            (Some(what), _) if is_bridged || rules.exist => {
+                report.problem(format_args!("guest rules: {what}"), self.load);
+            }
+            (Some(_), Some((address, other))) => report.problem(
+                format_args!(
+                    "{other} has the address {address} too, and connection tracking merges the connections of both; the \
+                     guest rules prevent that"
+                ),
+                self.load,
+            ),
+            _ => {}
+        }
+    }
+}
+
+/// Returns every guest that shares an address with another guest. Network namespaces do not count:
+/// each has its own connection tracking.
+pub(super) fn shared_addresses(
+    attachments: &[GuestAttachment<'_>],
+) -> BTreeMap<InstanceId, SharedAddress> {
+    let mut holders: BTreeMap<IpAddr, BTreeSet<&InstanceId>> = BTreeMap::new();
+    for attachment in attachments {
+        if matches!(attachment.attachment, Attachment::NetworkNamespace(_)) {
+            continue;
+        }
+        for address in attachment.guest.addresses() {
+            holders
+                .entry(address)
+                .or_default()
+                .insert(&attachment.guest.id);
+        }
+    }
+    let mut shared = BTreeMap::new();
+    for (address, holders) in holders {
+        for holder in &holders {
+            if let Some(other) = holders.iter().find(|other| *other != holder) {
+                shared
+                    .entry((*holder).clone())
+                    .or_insert_with(|| (address, (*other).clone()));
+            }
+        }
+    }
+    shared
+}
