@@ -1,216 +1,131 @@
-//! What EC2 answers to a signed request that it does not carry out: a code, its HTTP status, and a sentence.
+//! The errors of the EC2 API: a code, its HTTP status and a message.
 
 use hyper::StatusCode;
 
 use crate::instance::InstanceId;
 use crate::registry::QuarantineReason;
 
-/// EC2's error codes, but for those of a bad signature (see [`crate::sigv4::AuthError`]). On the wire they have no
-/// `Client.` or `Server.` prefix.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Code {
+/// The exception of EC2 Instance Connect for every code without an exception of its own.
+const INVALID: &str = "InvalidArgsException";
+
+/// Generates [`Code`] and its methods from the table below.
+macro_rules! codes {
+    ($($(#[$doc:meta])* $code:ident, $wire:literal, $status:ident, $exception:expr;)*) => {
+        /// EC2's error codes, except those of a bad signature (see [`crate::sigv4::AuthError`]). On
+        /// the wire they have no `Client.` or `Server.` prefix.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Code {
+            $($(#[$doc])* $code,)*
+        }
+
+        impl Code {
+            /// Returns the code as it appears on the wire.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Code::$code => $wire,)*
+                }
+            }
+
+            /// Returns the HTTP status that EC2 sends with the code.
+            pub fn status(self) -> StatusCode {
+                match self {
+                    $(Code::$code => StatusCode::$status,)*
+                }
+            }
+
+            /// Returns the name of the EC2 Instance Connect exception for the code.
+            pub(super) fn exception(self) -> &'static str {
+                match self {
+                    $(Code::$code => $exception,)*
+                }
+            }
+        }
+    };
+}
+
+// One row for each code: name, code on the wire, HTTP status, exception of EC2 Instance Connect.
+codes! {
     /// The dry run would have succeeded.
-    DryRunOperation,
+    DryRunOperation, "DryRunOperation", PRECONDITION_FAILED, INVALID;
     /// More filter values than one call may have.
-    FilterLimitExceeded,
-    /// The instances of this client token were terminated.
-    IdempotentInstanceTerminated,
-    /// The client token was used with other parameters.
-    IdempotentParameterMismatch,
-    /// The instance is in no state for this.
-    IncorrectInstanceState,
-    /// The event can't be moved.
-    InstanceEventStartTimeCannotChange,
-    /// More instances than there may be.
-    InstanceLimitExceeded,
-    /// The store failed; nothing changed.
-    InternalError,
-    /// No such action.
-    InvalidAction,
+    FilterLimitExceeded, "FilterLimitExceeded", BAD_REQUEST, INVALID;
+    /// The instances launched with this client token were terminated.
+    IdempotentInstanceTerminated, "IdempotentInstanceTerminated", BAD_REQUEST, INVALID;
+    /// The client token was used before with other parameters.
+    IdempotentParameterMismatch, "IdempotentParameterMismatch", BAD_REQUEST, INVALID;
+    /// The instance's state does not allow the action.
+    IncorrectInstanceState, "IncorrectInstanceState", BAD_REQUEST, "EC2InstanceStateInvalidException";
+    /// The event cannot be moved.
+    InstanceEventStartTimeCannotChange, "InstanceEventStartTimeCannotChange", BAD_REQUEST, INVALID;
+    /// More instances than the limit.
+    InstanceLimitExceeded, "InstanceLimitExceeded", BAD_REQUEST, INVALID;
+    /// The store failed, or a record cannot be read.
+    InternalError, "InternalError", INTERNAL_SERVER_ERROR, "ServiceException";
+    /// Unknown action.
+    InvalidAction, "InvalidAction", BAD_REQUEST, "UnknownOperationException";
     /// Not an image id.
-    InvalidAmiIdMalformed,
-    /// Not the id of anything that has tags here.
-    InvalidId,
-    /// No such event. EC2 spells this one without a dot.
-    InvalidInstanceEventIdNotFound,
-    /// The event can't be moved to that time.
-    InvalidInstanceEventStartTime,
+    InvalidAmiIdMalformed, "InvalidAMIID.Malformed", BAD_REQUEST, INVALID;
+    /// Not the id of a resource that can have tags here.
+    InvalidId, "InvalidID", BAD_REQUEST, INVALID;
+    /// Unknown event. EC2 spells this code without a dot.
+    InvalidInstanceEventIdNotFound, "InvalidInstanceEventIDNotFound", BAD_REQUEST, INVALID;
+    /// The event cannot be moved to that time.
+    InvalidInstanceEventStartTime, "InvalidInstanceEventStartTime", BAD_REQUEST, INVALID;
     /// Not an instance id.
-    InvalidInstanceIdMalformed,
-    /// No such instance.
-    InvalidInstanceIdNotFound,
-    /// Not a token that we gave.
-    InvalidNextToken,
-    /// Parameters that can't stand together.
-    InvalidParameterCombination,
-    /// A parameter has a value that it can't have.
-    InvalidParameterValue,
-    /// A tag key that is EC2's own.
-    InvalidTagKeyMalformed,
-    /// User data that is no base64.
-    InvalidUserDataMalformed,
-    /// The parameters can't be decoded.
-    MalformedQueryString,
-    /// Neither GET nor POST.
-    MethodNotAllowed,
+    InvalidInstanceIdMalformed, "InvalidInstanceID.Malformed", BAD_REQUEST, INVALID;
+    /// Unknown instance.
+    InvalidInstanceIdNotFound, "InvalidInstanceID.NotFound", BAD_REQUEST, "EC2InstanceNotFoundException";
+    /// Not a page token of this endpoint.
+    InvalidNextToken, "InvalidNextToken", BAD_REQUEST, INVALID;
+    /// The parameters cannot be combined.
+    InvalidParameterCombination, "InvalidParameterCombination", BAD_REQUEST, INVALID;
+    /// The value of a parameter is invalid.
+    InvalidParameterValue, "InvalidParameterValue", BAD_REQUEST, INVALID;
+    /// A tag key with the reserved prefix.
+    InvalidTagKeyMalformed, "InvalidTagKey.Malformed", BAD_REQUEST, INVALID;
+    /// User data that is not base64.
+    InvalidUserDataMalformed, "InvalidUserData.Malformed", BAD_REQUEST, INVALID;
+    /// The parameters cannot be decoded.
+    MalformedQueryString, "MalformedQueryString", BAD_REQUEST, INVALID;
+    /// A method other than GET and POST.
+    MethodNotAllowed, "MethodNotAllowed", METHOD_NOT_ALLOWED, INVALID;
     /// `Action` is missing.
-    MissingAction,
-    /// A body whose length was not said. The code is the one that S3 uses.
-    MissingContentLength,
+    MissingAction, "MissingAction", BAD_REQUEST, INVALID;
+    /// A body without Content-Length. The code is one of S3.
+    MissingContentLength, "MissingContentLength", LENGTH_REQUIRED, INVALID;
     /// A required parameter is missing.
-    MissingParameter,
-    /// Another version of the API.
-    NoSuchVersion,
-    /// An instance attribute forbids it.
-    OperationNotPermitted,
+    MissingParameter, "MissingParameter", BAD_REQUEST, INVALID;
+    /// Unsupported version of the API.
+    NoSuchVersion, "NoSuchVersion", BAD_REQUEST, INVALID;
+    /// An instance attribute forbids the action.
+    OperationNotPermitted, "OperationNotPermitted", BAD_REQUEST, INVALID;
     /// The body is too large.
-    RequestEntityTooLarge,
-    /// Signed for another service than the one that is called.
-    SignatureDoesNotMatch,
+    RequestEntityTooLarge, "RequestEntityTooLarge", PAYLOAD_TOO_LARGE, INVALID;
+    /// The signature is scoped to another service than the one called.
+    SignatureDoesNotMatch, "SignatureDoesNotMatch", FORBIDDEN, "InvalidSignatureException";
     /// More tags than an instance may have.
-    TagLimitExceeded,
-    /// Too much at once.
-    Throttling,
-    /// The caller may not do this.
-    UnauthorizedOperation,
+    TagLimitExceeded, "TagLimitExceeded", BAD_REQUEST, INVALID;
+    /// Too many calls or items in a short time.
+    Throttling, "Throttling", BAD_REQUEST, "ThrottlingException";
+    /// The caller lacks the permission.
+    UnauthorizedOperation, "UnauthorizedOperation", FORBIDDEN, "AuthException";
     /// A parameter that the action does not have.
-    UnknownParameter,
-    /// EC2 does this and imdsd does not, or the account's defaults forbid it.
-    UnsupportedOperation,
+    UnknownParameter, "UnknownParameter", BAD_REQUEST, INVALID;
+    /// Supported by EC2 but not by imdsd, or forbidden by the account's defaults.
+    UnsupportedOperation, "UnsupportedOperation", BAD_REQUEST, INVALID;
 }
 
-impl Code {
-    /// The word on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Code::DryRunOperation => "DryRunOperation",
-            Code::FilterLimitExceeded => "FilterLimitExceeded",
-            Code::IdempotentInstanceTerminated => "IdempotentInstanceTerminated",
-            Code::IdempotentParameterMismatch => "IdempotentParameterMismatch",
-            Code::IncorrectInstanceState => "IncorrectInstanceState",
-            Code::InstanceEventStartTimeCannotChange => "InstanceEventStartTimeCannotChange",
-            Code::InstanceLimitExceeded => "InstanceLimitExceeded",
-            Code::InternalError => "InternalError",
-            Code::InvalidAction => "InvalidAction",
-            Code::InvalidAmiIdMalformed => "InvalidAMIID.Malformed",
-            Code::InvalidId => "InvalidID",
-            Code::InvalidInstanceEventIdNotFound => "InvalidInstanceEventIDNotFound",
-            Code::InvalidInstanceEventStartTime => "InvalidInstanceEventStartTime",
-            Code::InvalidInstanceIdMalformed => "InvalidInstanceID.Malformed",
-            Code::InvalidInstanceIdNotFound => "InvalidInstanceID.NotFound",
-            Code::InvalidNextToken => "InvalidNextToken",
-            Code::InvalidParameterCombination => "InvalidParameterCombination",
-            Code::InvalidParameterValue => "InvalidParameterValue",
-            Code::InvalidTagKeyMalformed => "InvalidTagKey.Malformed",
-            Code::InvalidUserDataMalformed => "InvalidUserData.Malformed",
-            Code::MalformedQueryString => "MalformedQueryString",
-            Code::MethodNotAllowed => "MethodNotAllowed",
-            Code::MissingAction => "MissingAction",
-            Code::MissingContentLength => "MissingContentLength",
-            Code::MissingParameter => "MissingParameter",
-            Code::NoSuchVersion => "NoSuchVersion",
-            Code::OperationNotPermitted => "OperationNotPermitted",
-            Code::RequestEntityTooLarge => "RequestEntityTooLarge",
-            Code::SignatureDoesNotMatch => "SignatureDoesNotMatch",
-            Code::TagLimitExceeded => "TagLimitExceeded",
-            Code::Throttling => "Throttling",
-            Code::UnauthorizedOperation => "UnauthorizedOperation",
-            Code::UnknownParameter => "UnknownParameter",
-            Code::UnsupportedOperation => "UnsupportedOperation",
-        }
-    }
-
-    /// The name of the exception that EC2 Instance Connect has for it.
-    pub(super) fn exception(self) -> &'static str {
-        match self {
-            Code::UnauthorizedOperation => "AuthException",
-            Code::InvalidInstanceIdNotFound => "EC2InstanceNotFoundException",
-            Code::IncorrectInstanceState => "EC2InstanceStateInvalidException",
-            Code::InternalError => "ServiceException",
-            Code::InvalidAction => "UnknownOperationException",
-            Code::SignatureDoesNotMatch => "InvalidSignatureException",
-            Code::Throttling => "ThrottlingException",
-            Code::DryRunOperation
-            | Code::FilterLimitExceeded
-            | Code::IdempotentInstanceTerminated
-            | Code::IdempotentParameterMismatch
-            | Code::InstanceEventStartTimeCannotChange
-            | Code::InstanceLimitExceeded
-            | Code::InvalidAmiIdMalformed
-            | Code::InvalidId
-            | Code::InvalidInstanceEventIdNotFound
-            | Code::InvalidInstanceEventStartTime
-            | Code::InvalidInstanceIdMalformed
-            | Code::InvalidNextToken
-            | Code::InvalidParameterCombination
-            | Code::InvalidParameterValue
-            | Code::InvalidTagKeyMalformed
-            | Code::InvalidUserDataMalformed
-            | Code::MalformedQueryString
-            | Code::MethodNotAllowed
-            | Code::MissingAction
-            | Code::MissingContentLength
-            | Code::MissingParameter
-            | Code::NoSuchVersion
-            | Code::OperationNotPermitted
-            | Code::RequestEntityTooLarge
-            | Code::TagLimitExceeded
-            | Code::UnknownParameter
-            | Code::UnsupportedOperation => "InvalidArgsException",
-        }
-    }
-
-    /// The HTTP status that goes with it.
-    pub fn status(self) -> StatusCode {
-        match self {
-            Code::DryRunOperation => StatusCode::PRECONDITION_FAILED,
-            Code::InternalError => StatusCode::INTERNAL_SERVER_ERROR,
-            Code::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Code::MissingContentLength => StatusCode::LENGTH_REQUIRED,
-            Code::RequestEntityTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Code::SignatureDoesNotMatch | Code::UnauthorizedOperation => StatusCode::FORBIDDEN,
-            Code::FilterLimitExceeded
-            | Code::IdempotentInstanceTerminated
-            | Code::IdempotentParameterMismatch
-            | Code::IncorrectInstanceState
-            | Code::InstanceEventStartTimeCannotChange
-            | Code::InstanceLimitExceeded
-            | Code::InvalidAction
-            | Code::InvalidAmiIdMalformed
-            | Code::InvalidId
-            | Code::InvalidInstanceEventIdNotFound
-            | Code::InvalidInstanceEventStartTime
-            | Code::InvalidInstanceIdMalformed
-            | Code::InvalidInstanceIdNotFound
-            | Code::InvalidNextToken
-            | Code::InvalidParameterCombination
-            | Code::InvalidParameterValue
-            | Code::InvalidTagKeyMalformed
-            | Code::InvalidUserDataMalformed
-            | Code::MalformedQueryString
-            | Code::MissingAction
-            | Code::MissingParameter
-            | Code::NoSuchVersion
-            | Code::OperationNotPermitted
-            | Code::TagLimitExceeded
-            | Code::Throttling
-            | Code::UnknownParameter
-            | Code::UnsupportedOperation => StatusCode::BAD_REQUEST,
-        }
-    }
-}
-
-/// One refusal.
+/// An error reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ec2Error {
-    /// What SDKs look at.
+    /// For programs.
     pub code: Code,
-    /// What people look at. It may repeat what the caller sent, so it is not logged.
+    /// For people. It can contain input of the caller, so it is not logged.
     pub message: String,
 }
 
 impl Ec2Error {
-    /// A refusal with a sentence of its own.
+    /// Returns an error with this message.
     pub fn new(code: Code, message: impl Into<String>) -> Ec2Error {
         Ec2Error {
             code,
@@ -225,7 +140,8 @@ impl Ec2Error {
         )
     }
 
-    /// It says nothing of what the caller named, not even whether it exists.
+    /// Returns the error for a missing permission. It does not reveal whether the named resource
+    /// exists.
     pub(super) fn unauthorized() -> Ec2Error {
         Ec2Error::new(
             Code::UnauthorizedOperation,
@@ -233,7 +149,8 @@ impl Ec2Error {
         )
     }
 
-    /// EC2's sentence for an instance that is in no state for this. `what` is a participle.
+    /// Returns EC2's error for an instance whose state does not allow the action. `what` is a
+    /// participle, such as `started`.
     pub(super) fn incorrect_state(id: &InstanceId, what: &str) -> Ec2Error {
         let message = format!("The instance '{id}' is not in a state from which it can be {what}.");
         Ec2Error::new(Code::IncorrectInstanceState, message)
@@ -243,7 +160,7 @@ impl Ec2Error {
         Ec2Error::new(Code::InvalidParameterValue, message)
     }
 
-    /// The defaults decide, and nobody knows what they are.
+    /// Returns the error for an action that depends on account defaults that cannot be read.
     pub(super) fn account_unreadable() -> Ec2Error {
         Ec2Error::new(
             Code::InternalError,
@@ -265,8 +182,8 @@ impl Ec2Error {
         )
     }
 
-    /// EC2's sentence for a word that is not one of two.
-    pub(super) fn neither(value: &str, name: &str, one: &str, other: &str) -> Ec2Error {
+    /// Returns EC2's error for a value that is not one of two words.
+    pub(super) fn not_one_of(value: &str, name: &str, one: &str, other: &str) -> Ec2Error {
         Ec2Error::new(
             Code::InvalidParameterValue,
             format!(
@@ -282,16 +199,16 @@ impl Ec2Error {
         )
     }
 
-    pub(super) fn not_found(id: &str) -> Ec2Error {
+    pub(super) fn instance_not_found(id: &str) -> Ec2Error {
         Ec2Error::new(
             Code::InvalidInstanceIdNotFound,
             format!("The instance ID '{id}' does not exist"),
         )
     }
 
-    pub(super) fn none_found(ids: &[String]) -> Ec2Error {
+    pub(super) fn instances_not_found(ids: &[String]) -> Ec2Error {
         match ids {
-            [id] => Ec2Error::not_found(id),
+            [id] => Ec2Error::instance_not_found(id),
             ids => Ec2Error::new(
                 Code::InvalidInstanceIdNotFound,
                 format!("The instance IDs '{}' do not exist", ids.join(", ")),
@@ -299,18 +216,19 @@ impl Ec2Error {
         }
     }
 
-    /// The instance exists, but it has no record that can be relied on. "Not found" would make tools forget or replace it.
-    pub(super) fn quarantined(id: &InstanceId, doubt: QuarantineReason) -> Ec2Error {
-        let message = match doubt {
+    /// Returns the error for a quarantined instance: it exists, but its record cannot be trusted.
+    /// "Not found" would make tools forget or replace it.
+    pub(super) fn quarantined(id: &InstanceId, reason: QuarantineReason) -> Ec2Error {
+        let message = match reason {
             QuarantineReason::Unreadable => {
                 format!("The record of the instance '{id}' can't be read.")
             }
             QuarantineReason::StateUnknown => format!(
-                "A change of the instance '{id}' could not be stored. It is served again once its record of before is stored."
+                "A change of the instance '{id}' could not be stored. It is served again once its previous record is stored."
             ),
             QuarantineReason::NotStored => format!(
-                "The document of the instance '{id}' could not be stored. That is tried again every second, and it is served \
-                 once it is stored."
+                "The document of the instance '{id}' could not be stored. imdsd retries every second and serves \
+                 the instance once it is stored."
             ),
         };
         Ec2Error::new(Code::InternalError, message)

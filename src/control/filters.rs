@@ -1,36 +1,37 @@
-//! Filters of describe actions: names are ANDed, the values of one name are ORed, both are case-sensitive. Values are
-//! patterns. What can be filtered says which names there are; those of instances are here.
+//! Filters of describe actions: names are ANDed, the values of one name are ORed, both are
+//! case-sensitive. Values are patterns. A [`Filterable`] type defines its filter names; those of
+//! instances are here.
 
-use super::actions::shown_state;
 use super::error::{Code, Ec2Error};
+use super::policy::pattern::Pattern;
+use super::render::shown_state;
 use crate::clock::iso_milliseconds;
-use crate::control::policy::pattern::Pattern;
 use crate::instance::{Instance, Tag};
 use crate::registry::Entry;
 
 /// EC2's limit on the values in one call.
 const MAX_VALUES: usize = 200;
 
-/// What is listed by a describe action.
-pub(super) trait Filtered: Sized + 'static {
-    /// Every filter but `tag:<key>`, by name.
-    const FILTERS: &'static [(&'static str, ValuesOf<Self>)];
-    /// The tags, where `tag:<key>` is a filter.
+/// An item that a describe action lists.
+pub(super) trait Filterable: Sized + 'static {
+    /// Every filter except `tag:<key>`, by name.
+    const FILTERS: &'static [(&'static str, FilterValues<Self>)];
+    /// Returns the item's tags; `None` where `tag:<key>` is not a filter.
     const TAGS: Option<fn(&Self) -> &[Tag]>;
 }
 
-/// What something has under a filter's name: none, one or several values.
-pub(super) type ValuesOf<T> = fn(&T) -> Vec<String>;
+/// Returns the values that an item has under a filter's name: none, one or several.
+pub(super) type FilterValues<T> = fn(&T) -> Vec<String>;
 
-impl Filtered for Entry {
+impl Filterable for Entry {
     const TAGS: Option<fn(&Self) -> &[Tag]> = Some(|entry| &entry.instance.tags);
-    const FILTERS: &'static [(&'static str, ValuesOf<Self>)] = &[
+    const FILTERS: &'static [(&'static str, FilterValues<Self>)] = &[
         ("architecture", |entry| one(&entry.instance.architecture)),
         ("availability-zone", |entry| {
             one(&entry.instance.placement.availability_zone)
         }),
         ("availability-zone-id", |entry| {
-            any(&entry.instance.availability_zone_id())
+            optional(&entry.instance.availability_zone_id())
         }),
         ("block-device-mapping.device-name", |entry| {
             each(&entry.instance.block_device_mappings, |device| {
@@ -42,10 +43,16 @@ impl Filtered for Entry {
                 device.ebs.as_ref().map(|ebs| ebs.volume_id.clone())
             })
         }),
-        ("client-token", |entry| any(&entry.instance.client_token)),
-        ("dns-name", |entry| any(&entry.instance.public_dns_name)),
-        ("host-id", |entry| any(&entry.instance.placement.host_id)),
-        ("hypervisor", |entry| any(&entry.instance.hypervisor)),
+        ("client-token", |entry| {
+            optional(&entry.instance.client_token)
+        }),
+        ("dns-name", |entry| {
+            optional(&entry.instance.public_dns_name)
+        }),
+        ("host-id", |entry| {
+            optional(&entry.instance.placement.host_id)
+        }),
+        ("hypervisor", |entry| optional(&entry.instance.hypervisor)),
         ("iam-instance-profile.arn", |entry| {
             entry
                 .instance
@@ -65,7 +72,7 @@ impl Filtered for Entry {
         ("image-id", |entry| one(&entry.instance.image_id)),
         ("instance-id", |entry| one(&entry.instance.instance_id)),
         ("instance-lifecycle", |entry| {
-            any(&entry.instance.instance_lifecycle)
+            optional(&entry.instance.instance_lifecycle)
         }),
         ("instance-state-code", |entry| {
             one(entry.instance.state.code())
@@ -84,10 +91,12 @@ impl Filtered for Entry {
                 Some(group.group_name.clone())
             })
         }),
-        ("ip-address", |entry| any(&entry.instance.public_ip_address)),
+        ("ip-address", |entry| {
+            optional(&entry.instance.public_ip_address)
+        }),
         ("ipv6-address", |entry| ipv6_addresses(&entry.instance)),
-        ("kernel-id", |entry| any(&entry.instance.kernel_id)),
-        ("key-name", |entry| any(&entry.instance.key_name)),
+        ("kernel-id", |entry| optional(&entry.instance.kernel_id)),
+        ("key-name", |entry| optional(&entry.instance.key_name)),
         ("launch-index", |entry| one(entry.instance.ami_launch_index)),
         ("launch-time", |entry| {
             one(iso_milliseconds(entry.instance.launch_time))
@@ -95,7 +104,7 @@ impl Filtered for Entry {
         ("metadata-options.http-endpoint", |entry| {
             one(entry.instance.metadata_options.http_endpoint.as_str())
         }),
-        // No option turns IPv4 off, so it is on.
+        // No option disables IPv4.
         ("metadata-options.http-protocol-ipv4", |_| one("enabled")),
         ("metadata-options.http-protocol-ipv6", |entry| {
             one(entry.instance.metadata_options.http_protocol_ipv6.as_str())
@@ -145,36 +154,36 @@ impl Filtered for Entry {
         }),
         ("owner-id", |entry| one(entry.instance.owner_id())),
         ("placement-group-name", |entry| {
-            any(&entry.instance.placement.group_name)
+            optional(&entry.instance.placement.group_name)
         }),
         ("placement-partition-number", |entry| {
-            any(&entry.instance.placement.partition_number)
+            optional(&entry.instance.placement.partition_number)
         }),
         ("private-dns-name", |entry| {
-            any(&entry.instance.private_dns_name)
+            optional(&entry.instance.private_dns_name)
         }),
         ("private-ip-address", |entry| {
-            any(&entry.instance.private_ip_address)
+            optional(&entry.instance.private_ip_address)
         }),
         ("product-code", |entry| {
             each(&entry.instance.product_codes, |code| {
                 Some(code.product_code_id.clone())
             })
         }),
-        ("ramdisk-id", |entry| any(&entry.instance.ramdisk_id)),
+        ("ramdisk-id", |entry| optional(&entry.instance.ramdisk_id)),
         ("reason", |entry| {
-            any(&entry.instance.state_transition_reason)
+            optional(&entry.instance.state_transition_reason)
         }),
         ("reservation-id", |entry| {
             one(entry.instance.reservation_id())
         }),
         ("root-device-name", |entry| {
-            any(&entry.instance.root_device_name)
+            optional(&entry.instance.root_device_name)
         }),
         ("root-device-type", |entry| {
-            any(&entry.instance.root_device_type)
+            optional(&entry.instance.root_device_type)
         }),
-        ("subnet-id", |entry| any(&entry.instance.subnet_id)),
+        ("subnet-id", |entry| optional(&entry.instance.subnet_id)),
         ("tag-key", |entry| {
             entry
                 .instance
@@ -185,9 +194,9 @@ impl Filtered for Entry {
         }),
         ("tenancy", |entry| one(entry.instance.tenancy())),
         ("virtualization-type", |entry| {
-            any(&entry.instance.virtualization_type)
+            optional(&entry.instance.virtualization_type)
         }),
-        ("vpc-id", |entry| any(&entry.instance.vpc_id)),
+        ("vpc-id", |entry| optional(&entry.instance.vpc_id)),
     ];
 }
 
@@ -197,20 +206,20 @@ pub(super) struct Filters<T>(Vec<Filter<T>>);
 
 #[derive(Debug)]
 struct Filter<T> {
-    subject: Subject<T>,
+    key: FilterKey<T>,
     patterns: Vec<Pattern>,
 }
 
 #[derive(Debug)]
-enum Subject<T> {
-    /// One of [`Filtered::FILTERS`].
-    Listed(ValuesOf<T>),
+enum FilterKey<T> {
+    /// One of [`Filterable::FILTERS`].
+    Listed(FilterValues<T>),
     /// `tag:<key>`
     Tag(fn(&T) -> &[Tag], String),
 }
 
-impl<T: Filtered> Filters<T> {
-    /// Reads filters as they came: a name, which may be missing, and values.
+impl<T: Filterable> Filters<T> {
+    /// Parses filters: each a name, which may be missing, and values.
     pub(super) fn read(
         filters: Vec<(Option<String>, Vec<String>)>,
     ) -> Result<Filters<T>, Ec2Error> {
@@ -225,23 +234,23 @@ impl<T: Filtered> Filters<T> {
             );
             return Err(Ec2Error::new(Code::FilterLimitExceeded, message));
         }
-        let filter = |(place, (name, values)): (usize, (Option<String>, Vec<String>))| {
+        let filter = |(index, (name, values)): (usize, (Option<String>, Vec<String>))| {
             let name = name.unwrap_or_else(|| "null".to_string());
-            let subject = Subject::read(&name).ok_or_else(|| {
+            let key = FilterKey::parse(&name).ok_or_else(|| {
                 Ec2Error::new(
                     Code::InvalidParameterValue,
                     format!("The filter '{name}' is invalid"),
                 )
             })?;
-            // A filter without values would match nothing, which nobody means.
+            // A filter without values would match nothing, which is never intended.
             if values.is_empty() {
                 return Err(Ec2Error::missing_parameter(&format!(
                     "Filter.{}.Value",
-                    place + 1
+                    index + 1
                 )));
             }
             Ok(Filter {
-                subject,
+                key,
                 patterns: values.iter().map(|value| Pattern::read(value)).collect(),
             })
         };
@@ -253,34 +262,34 @@ impl<T: Filtered> Filters<T> {
             .map(Filters)
     }
 
-    /// Whether it passes all of them.
-    pub(super) fn match_all(&self, subject: &T) -> bool {
+    /// Returns whether an item passes all filters.
+    pub(super) fn match_all(&self, item: &T) -> bool {
         self.0.iter().all(|filter| {
             let matches =
                 |value: &String| filter.patterns.iter().any(|pattern| pattern.matches(value));
-            filter.subject.values(subject).iter().any(matches)
+            filter.key.values(item).iter().any(matches)
         })
     }
 }
 
-impl<T: Filtered> Subject<T> {
-    fn read(name: &str) -> Option<Subject<T>> {
+impl<T: Filterable> FilterKey<T> {
+    fn parse(name: &str) -> Option<FilterKey<T>> {
         match (name.strip_prefix("tag:"), T::TAGS) {
             (Some(key), Some(tags)) => {
-                (!key.is_empty()).then(|| Subject::Tag(tags, key.to_string()))
+                (!key.is_empty()).then(|| FilterKey::Tag(tags, key.to_string()))
             }
             (Some(_), None) => None,
             (None, _) => T::FILTERS
                 .iter()
                 .find(|(known, _)| *known == name)
-                .map(|(_, values)| Subject::Listed(*values)),
+                .map(|(_, values)| FilterKey::Listed(*values)),
         }
     }
 
-    fn values(&self, of: &T) -> Vec<String> {
+    fn values(&self, item: &T) -> Vec<String> {
         match self {
-            Subject::Listed(values) => values(of),
-            Subject::Tag(tags, key) => tags(of)
+            FilterKey::Listed(values) => values(item),
+            FilterKey::Tag(tags, key) => tags(item)
                 .iter()
                 .filter(|tag| tag.key == *key)
                 .map(|tag| tag.value.clone())
@@ -289,30 +298,30 @@ impl<T: Filtered> Subject<T> {
     }
 }
 
-/// One value.
+/// Returns one value.
 pub(super) fn one(value: impl ToString) -> Vec<String> {
     vec![value.to_string()]
 }
 
-/// One value, or none.
-pub(super) fn any<T: ToString>(value: &Option<T>) -> Vec<String> {
+/// Returns one value, or none.
+pub(super) fn optional<T: ToString>(value: &Option<T>) -> Vec<String> {
     value.iter().map(T::to_string).collect()
 }
 
-/// What each of several has.
-fn each<T>(of: &[T], value: impl Fn(&T) -> Option<String>) -> Vec<String> {
-    of.iter().filter_map(value).collect()
+/// Returns the value of each element that has one.
+fn each<T>(elements: &[T], value: impl Fn(&T) -> Option<String>) -> Vec<String> {
+    elements.iter().filter_map(value).collect()
 }
 
 fn ipv6_addresses(instance: &Instance) -> Vec<String> {
-    let of_interfaces = instance
+    let interface_addresses = instance
         .network_interfaces
         .iter()
         .flat_map(|interface| &interface.ipv6_addresses);
     let addresses = instance
         .ipv6_address
         .into_iter()
-        .chain(of_interfaces.map(|address| address.ipv6_address));
+        .chain(interface_addresses.map(|address| address.ipv6_address));
     addresses.map(|address| address.to_string()).collect()
 }
 
@@ -321,7 +330,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_filter_that_is_none_is_refused() {
+    fn unknown_and_empty_filters_are_refused() {
         let filter = |name: Option<&str>, values: &[&str]| {
             let values = values.iter().map(ToString::to_string).collect();
             Filters::<Entry>::read(vec![(name.map(str::to_string), values)]).unwrap_err()

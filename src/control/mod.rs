@@ -1,23 +1,43 @@
-//! The EC2 API for operators: reads and changes instances for callers who sign with Signature Version 4.
+//! The EC2 API for operators: reads and changes instances for callers who sign with Signature
+//! Version 4.
 //!
 //! ```text
 //! bytes ─► signature ─► parameters ─► action ─► typed input ─► policy ─► state ─► DryRun? ─► registry ─► XML
 //! ```
 //!
-//! Served, by GET and POST on one port: the EC2 Query API in version 2016-11-15 as far as [`actions`] lists it,
-//! GetCallerIdentity of STS, and SendSSHPublicKey of EC2 Instance Connect. Everything else is refused, in the form that
-//! SDKs of the service read. This module has no sockets; whoever has them collects the body, at most [`MAX_BODY_BYTES`]
-//! bytes of it, and answers [`too_large`] beyond that, and [`without_length`] where its length is not said.
+//! GET and POST on one port serve the EC2 Query API, version 2016-11-15, with the actions in the
+//! table of `action.rs`; GetCallerIdentity of STS; and SendSSHPublicKey of EC2 Instance Connect.
+//! Everything else is refused, in the format that the service's SDKs read. This module has no
+//! sockets: its caller collects the body, at most [`MAX_BODY_BYTES`] bytes, and replies with
+//! [`too_large`] beyond that and with [`without_length`] to a body without Content-Length.
+//!
+//! | step | file |
+//! |---|---|
+//! | access keys, accounts and rules | `access_keys.rs`, `policy/` |
+//! | actions | `action.rs` (the table), `operation.rs` (what an action provides), `actions/` |
+//! | call and caller | `call.rs`, `caller.rs` |
+//! | input | `params.rs`, `syntax.rs`, `filters.rs`, `pages.rs`, `instance_list.rs`, `checks.rs` |
+//! | reply | `reply.rs`, `service.rs`, `error.rs`, `xml.rs`, `render.rs`, `instance_xml.rs`, `request_id.rs` |
 
 mod access_keys;
+mod action;
 mod actions;
+mod call;
+mod caller;
+mod checks;
 mod error;
 mod filters;
+mod instance_list;
+mod instance_xml;
+mod operation;
 mod pages;
 mod params;
 mod policy;
+mod render;
 mod reply;
+mod request_id;
 mod service;
+mod syntax;
 #[cfg(test)]
 mod tests;
 mod xml;
@@ -34,17 +54,20 @@ use crate::clock::Moment;
 pub use crate::control::access_keys::AccessKeys;
 use crate::registry::Registry;
 use crate::sigv4::{self, AuthError, HttpRequest, Regions, Scope, Signer};
-use actions::{Action, Call, Caller};
+use action::Action;
+use call::ApiCall;
+use caller::Caller;
 use error::{Code, Ec2Error};
+use operation::Input;
 use params::Parameters;
-use reply::RequestId;
-use service::Service;
-use xml::Document;
+use request_id::RequestId;
+use service::AwsService;
+use xml::ResponseBody;
 
-/// The most bytes a request's body may have.
+/// The maximum size of a request body.
 pub const MAX_BODY_BYTES: usize = 65_536;
 
-/// The EC2 endpoint of one host.
+/// The EC2 endpoint of a host.
 pub struct Control {
     registry: Arc<Registry>,
     keys: ArcSwap<AccessKeys>,
@@ -52,7 +75,7 @@ pub struct Control {
 }
 
 impl Control {
-    /// An endpoint over `registry` for callers who have one of `keys` and sign for one of `regions`.
+    /// Returns an endpoint for callers who have one of `keys` and sign for one of `regions`.
     pub fn new(registry: Arc<Registry>, keys: AccessKeys, regions: Regions) -> Control {
         Control {
             registry,
@@ -61,29 +84,30 @@ impl Control {
         }
     }
 
-    /// Other keys, with their rules, for every request that begins from here on. One that has begun ends under the old.
+    /// Replaces the keys and their rules for all later requests. A request in progress ends under
+    /// the old ones.
     pub fn replace_keys(&self, keys: AccessKeys) {
         self.keys.store(Arc::new(keys));
     }
 
-    /// Answers one request. Every answer, a refusal included, is logged here and nowhere else.
+    /// Handles one request. All replies, including refusals, are logged here and nowhere else.
     pub async fn answer(&self, head: &Parts, body: &[u8], now: Moment) -> Response<Full<Bytes>> {
         let request_id = RequestId::random();
         if !matches!(head.method, Method::GET | Method::POST) {
             tracing::debug!(%request_id, "control: refused: neither GET nor POST");
             return reply::wrong_method(&request_id, now);
         }
-        // Nobody's parameters are looked at before it is known whose they are.
+        // Parameters are not parsed before the caller is authenticated.
         let keys = self.keys.load_full();
         let verified = match self.authenticate(&keys, head, body, now) {
             Ok(verified) => verified,
             Err(error) => {
                 tracing::debug!(%request_id, code = error.code(), "control: refused: {error}");
-                return reply::unauthenticated(Service::seems(head), &error, &request_id, now);
+                return reply::unauthenticated(AwsService::guess(head), &error, &request_id, now);
             }
         };
-        let caller = Caller::new(&keys, &verified, head);
-        let call = Call {
+        let caller = caller(&keys, &verified, head);
+        let call = ApiCall {
             registry: &self.registry,
             regions: &self.regions,
             caller,
@@ -92,14 +116,14 @@ impl Control {
         };
         let mut action = None;
         let outcome = perform(&call, &verified, head, body, &mut action).await;
-        let service = action.map_or_else(|| Service::seems(head), Action::service);
-        let action = action.map_or("none", Action::as_str);
+        let service = action.map_or_else(|| AwsService::guess(head), Action::service);
+        let action = action.map_or("none", Action::name);
         let code = outcome
             .as_ref()
             .map_or_else(|error| error.code.as_str(), |_| "OK");
         tracing::info!(%request_id, action, access_key_id = verified.access_key_id, code, "control: answered");
         match outcome {
-            Ok(document) => reply::success(service, document, &request_id, now),
+            Ok(body) => reply::success(service, body, &request_id, now),
             Err(error) => reply::refused(service, &error, &request_id, now),
         }
     }
@@ -120,58 +144,77 @@ impl Control {
         };
         let scope = Scope {
             regions: &self.regions,
-            services: &Service::SCOPES,
+            services: &AwsService::SCOPES,
         };
         sigv4::verify(&request, |id| keys.find(id), &scope, now.wall)
     }
 }
 
-/// Carries a call out. `action` is set as soon as it is known, for the log and for the form of the answer.
+/// Returns the caller whose key signed the request.
+fn caller(keys: &AccessKeys, verified: &Signer, head: &Parts) -> Caller {
+    let grant = keys
+        .grant(&verified.access_key_id)
+        .expect("the key that signed was found in these keys");
+    let host = head
+        .headers
+        .get("host")
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or_default();
+    Caller {
+        access_key_id: verified.access_key_id.clone(),
+        account: grant.account.clone(),
+        region: verified.region.clone(),
+        endpoint: host.to_string(),
+        policy: Arc::clone(&grant.policy),
+    }
+}
+
+/// Carries a call out. Sets `action` as soon as it is known, for the log and the format of the
+/// reply.
 async fn perform(
-    call: &Call<'_>,
+    call: &ApiCall<'_>,
     verified: &Signer,
     head: &Parts,
     body: &[u8],
     action: &mut Option<Action>,
-) -> Result<Document, Ec2Error> {
+) -> Result<ResponseBody, Ec2Error> {
     let query = head.uri.query().unwrap_or("");
-    let (asked, input) = match head.headers.get(service::TARGET) {
+    let (requested, parameters) = match head.headers.get(service::TARGET) {
         Some(target) => {
             let target = target.to_str().unwrap_or("");
-            // The body is JSON; of the query only what signatures put there is left to have.
+            // The body is JSON. The query can only have the parameters of a signature.
             Parameters::read(query, b"")?.finish()?;
-            (Action::of_target(target)?, actions::Input::Json(body))
+            (Action::from_target(target)?, Parameters::default())
         }
         None => {
-            // The query and the body are one set of parameters: boto3 presigns a POST with all of them in the query.
+            // Query and body form one set of parameters: boto3 presigns a POST with all of them in
+            // the query.
             let mut parameters = Parameters::read(query, body)?;
-            (
-                Action::read(&mut parameters)?,
-                actions::Input::Parameters(parameters),
-            )
+            (Action::from_parameters(&mut parameters)?, parameters)
         }
     };
-    *action = Some(asked);
-    if verified.service != asked.service().as_str() {
-        return Err(asked.service().wrong_scope());
+    *action = Some(requested);
+    if verified.service != requested.service().as_str() {
+        return Err(requested.service().wrong_scope());
     }
-    asked.perform(input, call).await
+    actions::perform(requested, Input { parameters, body }, call).await
 }
 
-/// The answer to a body of more than [`MAX_BODY_BYTES`] bytes. It was not read, so nobody knows who sent it.
+/// Returns the reply to a body of more than [`MAX_BODY_BYTES`] bytes. It was not read, so the
+/// caller is unknown.
 pub fn too_large(now: Moment) -> Response<Full<Bytes>> {
     let error = Ec2Error::new(
         Code::RequestEntityTooLarge,
         format!("A request has at most {MAX_BODY_BYTES} bytes."),
     );
-    reply::refused(Service::Ec2, &error, &RequestId::random(), now)
+    reply::refused(AwsService::Ec2, &error, &RequestId::random(), now)
 }
 
-/// The answer to a body that came in pieces, whose length nobody said.
+/// Returns the reply to a body without Content-Length.
 pub fn without_length(now: Moment) -> Response<Full<Bytes>> {
     let error = Ec2Error::new(
         Code::MissingContentLength,
         "A request with a body needs the header Content-Length.",
     );
-    reply::refused(Service::Ec2, &error, &RequestId::random(), now)
+    reply::refused(AwsService::Ec2, &error, &RequestId::random(), now)
 }

@@ -1,6 +1,7 @@
-//! Pages of a list: MaxResults and NextToken.
+//! Pagination: MaxResults and NextToken.
 //!
-//! A page's token holds the last thing shown: it stays good when things come and go, and over a restart.
+//! A page token holds the key of the last item shown. It stays valid when items are added or
+//! removed, and after a restart.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -8,18 +9,18 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::error::{Code, Ec2Error};
 use super::params::Parameters;
 
-/// What a page's token begins with once decoded, so that other base64 is not taken for one.
+/// The prefix of a decoded page token, so that other base64 text is not accepted as one.
 const TOKEN_PREFIX: &str = "imdsd:";
 
-/// Which page of a list was asked for.
+/// The requested page of a list.
 #[derive(Debug)]
 pub(super) struct Page {
     max_results: Option<usize>,
-    /// Everything up to this was on earlier pages.
+    /// The key of the last item on the page before.
     after: Option<String>,
 }
 
-/// The parameters of a page, before they are read.
+/// The pagination parameters, not parsed yet.
 pub(super) struct PageParameters {
     pub(super) max_results: Option<String>,
     pub(super) next_token: Option<String>,
@@ -27,7 +28,7 @@ pub(super) struct PageParameters {
 
 impl PageParameters {
     pub(super) fn take(parameters: &mut Parameters) -> PageParameters {
-        // Clients that page in a loop begin with an empty token.
+        // Clients that page in a loop start with an empty token.
         let next_token = parameters
             .take("NextToken")
             .filter(|token| !token.is_empty());
@@ -37,13 +38,13 @@ impl PageParameters {
         }
     }
 
-    /// A list of what was named has no pages.
+    /// Refuses pagination of a list of ids, as EC2 does.
     pub(super) fn refuse_with_ids(&self) -> Result<(), Ec2Error> {
-        let of = [
+        let parameters = [
             ("maxResults", &self.max_results),
             ("nextToken", &self.next_token),
         ];
-        match of.into_iter().find(|(_, value)| value.is_some()) {
+        match parameters.into_iter().find(|(_, value)| value.is_some()) {
             Some((name, _)) => {
                 let message =
                     format!("The parameter instancesSet cannot be used with the parameter {name}");
@@ -53,7 +54,7 @@ impl PageParameters {
         }
     }
 
-    /// `is_key` says whether a text can be the last thing shown.
+    /// Parses the parameters; `is_key` reports whether a text can be the key of an item.
     pub(super) fn read(self, is_key: impl Fn(&str) -> bool) -> Result<Page, Ec2Error> {
         let after = self.next_token.map(|token| {
             let text = URL_SAFE_NO_PAD
@@ -83,19 +84,20 @@ impl PageParameters {
 }
 
 impl Page {
-    /// The things on this page, and the next page's token. `things` come in the order of their keys.
+    /// Returns the items on this page and the token of the next page. `items` must be sorted by
+    /// key.
     pub(super) fn of<T>(
         &self,
-        things: impl Iterator<Item = T>,
+        items: impl Iterator<Item = T>,
         key: impl Fn(&T) -> String,
     ) -> (Vec<T>, Option<String>) {
-        let mut left =
-            things.filter(|thing| self.after.as_ref().is_none_or(|after| key(thing) > *after));
-        let page: Vec<T> = left
+        let mut remaining =
+            items.filter(|item| self.after.as_ref().is_none_or(|after| key(item) > *after));
+        let page: Vec<T> = remaining
             .by_ref()
             .take(self.max_results.unwrap_or(usize::MAX))
             .collect();
-        let last = page.last().filter(|_| left.next().is_some());
+        let last = page.last().filter(|_| remaining.next().is_some());
         let token = last.map(|last| URL_SAFE_NO_PAD.encode(format!("{TOKEN_PREFIX}{}", key(last))));
         (page, token)
     }
@@ -109,7 +111,7 @@ fn read_max_results(value: &str) -> Result<usize, Ec2Error> {
         Err(Ec2Error::invalid_value(message))
     };
     match value.parse::<i64>() {
-        // EC2's sentence says greater than 5; 5 itself is accepted.
+        // EC2's message says "greater than 5", but EC2 accepts 5.
         Ok(..5) => refuse("a value greater than 5"),
         Ok(results) if results <= 1000 => Ok(usize::try_from(results).unwrap_or(1000)),
         Ok(_) => refuse("a value less than or equal to 1000"),

@@ -1,5 +1,5 @@
-//! The parameters of a call. Every one must be taken by the action; what is left over was not meant for it and is
-//! refused, so that a misspelled `HttpToken=required` can't pass for a change.
+//! The parameters of a call. The action takes the ones it knows; the rest are refused, so that a
+//! misspelled `HttpToken=required` cannot look like a successful change.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -14,8 +14,8 @@ use crate::sigv4::decode_form;
 /// The most parameters one call may have.
 const MAX_PARAMETERS: usize = 1_000;
 
-/// Names that every call may have: what is common to all actions, and what signatures of version 2 and 4 put in the
-/// query.
+/// The names that every call may have: those common to all actions, and those that signatures of
+/// version 2 and 4 put in the query.
 const COMMON: [&str; 14] = [
     "Action",
     "Version",
@@ -33,17 +33,18 @@ const COMMON: [&str; 14] = [
     "X-Amz-SignedHeaders",
 ];
 
-/// The parameters that nobody has taken yet.
-#[derive(Debug)]
+/// The parameters that the action has not taken yet.
+#[derive(Debug, Default)]
 pub(super) struct Parameters {
     remaining: BTreeMap<String, String>,
 }
 
 impl Parameters {
-    /// Decodes the query and the body. Names are case-sensitive; a name without `=` has an empty value.
+    /// Decodes the query and the body. Names are case-sensitive; a name without `=` has an empty
+    /// value.
     ///
-    /// What EC2 does with a parameter that stands twice is not known. Taking either would let two readers of one
-    /// request disagree about it, so it is refused.
+    /// A parameter that appears twice is refused. EC2's behaviour is not known, and with either
+    /// value, two readers of the same request could disagree.
     pub(super) fn read(query: &str, body: &[u8]) -> Result<Parameters, Ec2Error> {
         let malformed = || {
             Ec2Error::new(
@@ -63,7 +64,7 @@ impl Parameters {
         let mut remaining = BTreeMap::new();
         for pair in pairs.filter(|pair| !pair.is_empty()) {
             let (name, value) = match pair.iter().position(|b| *b == b'=') {
-                Some(place) => (&pair[..place], &pair[place + 1..]),
+                Some(index) => (&pair[..index], &pair[index + 1..]),
                 None => (pair, &[][..]),
             };
             if remaining.len() == MAX_PARAMETERS {
@@ -71,10 +72,10 @@ impl Parameters {
                 return Err(Ec2Error::new(Code::MalformedQueryString, message));
             }
             match remaining.entry(text(name)?) {
-                Entry::Vacant(place) => drop(place.insert(text(value)?)),
-                Entry::Occupied(place) => {
+                Entry::Vacant(entry) => drop(entry.insert(text(value)?)),
+                Entry::Occupied(entry) => {
                     let message =
-                        format!("The request contains the parameter {} twice", place.key());
+                        format!("The request contains the parameter {} twice", entry.key());
                     return Err(Ec2Error::new(Code::InvalidParameterCombination, message));
                 }
             }
@@ -94,7 +95,7 @@ impl Parameters {
         }
     }
 
-    /// Takes `name.1`, `name.2` and so on. What stands behind a gap is left, and so refused.
+    /// Takes `name.1`, `name.2` and so on. Parameters after a gap are not taken, and so refused.
     pub(super) fn take_list(&mut self, name: &str) -> Vec<String> {
         (1..=MAX_PARAMETERS)
             .map_while(|n| self.take(&format!("{name}.{n}")))
@@ -114,7 +115,8 @@ impl Parameters {
             .collect()
     }
 
-    /// Takes `<prefix>Tag.1.Key`, `<prefix>Tag.1.Value` and so on. A value that is missing is not one that is empty.
+    /// Takes `<prefix>Tag.1.Key`, `<prefix>Tag.1.Value` and so on. A missing value is `None`, not
+    /// empty.
     pub(super) fn take_tags(&mut self, prefix: &str) -> Vec<(String, Option<String>)> {
         (1..=MAX_PARAMETERS)
             .map_while(|n| {
@@ -126,19 +128,19 @@ impl Parameters {
             .collect()
     }
 
-    /// Takes a parameter that must be there and not be empty.
+    /// Takes a parameter that must be present and not empty.
     pub(super) fn take_required(&mut self, name: &str) -> Result<String, Ec2Error> {
         self.take(name)
             .filter(|value| !value.is_empty())
             .ok_or_else(|| Ec2Error::missing_parameter(name))
     }
 
-    /// A digest of what is left, but for what is common to all calls and for `ignored`.
+    /// Returns a digest of the remaining parameters, without the common ones and without `ignored`.
     pub(super) fn digest(&self, ignored: &[&str]) -> String {
         let counts = |name: &str| !COMMON.contains(&name) && !ignored.contains(&name);
         let mut hash = Sha256::new();
         for (name, value) in self.remaining.iter().filter(|(name, _)| counts(name)) {
-            // With their lengths: no two sets are written alike.
+            // Lengths make the encoding unambiguous: no two sets have the same bytes.
             for text in [name, value] {
                 hash.update(text.len().to_be_bytes());
                 hash.update(text);
@@ -147,17 +149,19 @@ impl Parameters {
         STANDARD_NO_PAD.encode(hash.finalize())
     }
 
-    /// Refuses what nobody took: what EC2 has and imdsd does not in other words than what EC2 does not have either.
-    /// `unsupported` are names, and the first parts of longer ones.
+    /// Refuses the remaining parameters. Those in `unsupported` exist in EC2 and not in imdsd, so
+    /// they get another error than unknown ones. An entry is a whole name or the first parts of
+    /// one.
     pub(super) fn finish_without(self, unsupported: &[&str]) -> Result<(), Ec2Error> {
-        let is_part = |name: &str, of: &str| {
-            of.strip_prefix(name)
+        let is_part = |name: &str, parameter: &str| {
+            parameter
+                .strip_prefix(name)
                 .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
         };
         match self
             .remaining
             .keys()
-            .find(|left| unsupported.iter().any(|name| is_part(name, left)))
+            .find(|parameter| unsupported.iter().any(|name| is_part(name, parameter)))
         {
             Some(name) => {
                 let message = format!("The parameter {name} is not supported.");
@@ -167,7 +171,7 @@ impl Parameters {
         }
     }
 
-    /// Refuses what nobody took.
+    /// Refuses the remaining parameters.
     pub(super) fn finish(self) -> Result<(), Ec2Error> {
         match self
             .remaining
@@ -180,12 +184,12 @@ impl Parameters {
     }
 }
 
-/// A flag, absent for `false`. EC2 reads only these two words.
+/// Parses a boolean parameter; absent means false. EC2 accepts only these two words.
 pub(super) fn flag(name: &str, value: Option<&str>) -> Result<bool, Ec2Error> {
     match value {
         None | Some("false") => Ok(false),
         Some("true") => Ok(true),
-        Some(other) => Err(Ec2Error::neither(other, name, "true", "false")),
+        Some(other) => Err(Ec2Error::not_one_of(other, name, "true", "false")),
     }
 }
 
@@ -194,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn query_and_body_are_one_set() {
+    fn query_and_body_form_one_set_of_parameters() {
         let mut parameters =
             Parameters::read("A=1&B=x+y%2B&C&", "&D=%C3%BC&E=a=b".as_bytes()).unwrap();
         for (name, value) in [
@@ -211,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_refused() {
+    fn malformed_and_repeated_parameters_are_refused() {
         for (query, body, code) in [
             ("A=%", "", Code::MalformedQueryString),
             ("", "A=%4", Code::MalformedQueryString),
@@ -248,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_took_is_refused() {
+    fn parameters_that_the_action_does_not_take_are_refused() {
         for (body, left) in [
             ("InstanceId.1=a&InstanceId.3=c", "InstanceId.3"),
             ("InstanceId.0=a", "InstanceId.0"),

@@ -1,6 +1,4 @@
-//! Answers as EC2 sends them: headers and statuses. Documents come ready-made.
-
-use std::fmt;
+//! HTTP replies as EC2 sends them: status and headers around a finished body.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -8,51 +6,25 @@ use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, DATE, HeaderValue, SERVE
 use hyper::{Response, StatusCode};
 
 use super::error::{Code, Ec2Error};
-use super::service::Service;
-use super::xml::Document;
+use super::request_id::RequestId;
+use super::service::AwsService;
+use super::xml::ResponseBody;
 use crate::clock::{Moment, http_date};
 use crate::sigv4::AuthError;
 
-/// Names one request in the answer and in the log. SDKs take it from the header or from the body, so both have it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct RequestId(String);
-
-impl RequestId {
-    /// A random UUID (version 4).
-    pub(super) fn random() -> RequestId {
-        let random = rand::random::<u128>();
-        let versioned = random & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
-        let hex = format!("{versioned:032x}");
-        RequestId(format!(
-            "{}-{}-{}-{}-{}",
-            &hex[..8],
-            &hex[8..12],
-            &hex[12..16],
-            &hex[16..20],
-            &hex[20..]
-        ))
-    }
-}
-
-impl fmt::Display for RequestId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// An action's own document.
+/// Returns the reply to a call that succeeded.
 pub(super) fn success(
-    service: Service,
-    document: Document,
+    service: AwsService,
+    body: ResponseBody,
     id: &RequestId,
     now: Moment,
 ) -> Response<Full<Bytes>> {
-    respond(service, (StatusCode::OK, document), id, now)
+    respond(service, (StatusCode::OK, body), id, now)
 }
 
-/// A refusal of a caller who is known.
+/// Returns the reply to an authenticated call that was refused.
 pub(super) fn refused(
-    service: Service,
+    service: AwsService,
     error: &Ec2Error,
     id: &RequestId,
     now: Moment,
@@ -60,9 +32,9 @@ pub(super) fn refused(
     respond(service, service.refusal(error, id), id, now)
 }
 
-/// A refusal of a caller who is not.
+/// Returns the reply to a call whose signature was refused.
 pub(super) fn unauthenticated(
-    service: Service,
+    service: AwsService,
     error: &AuthError,
     id: &RequestId,
     now: Moment,
@@ -70,14 +42,16 @@ pub(super) fn unauthenticated(
     respond(service, service.unauthenticated(error, id), id, now)
 }
 
-/// EC2 is said to redirect other methods to its manual. SDKs can't read that, and 405 is what HTTP has for it; the code
-/// is the one that S3 uses with this status.
+/// Returns the reply to a method other than GET and POST: 405, with the code that S3 uses for this
+/// status.
+///
+/// EC2 redirects other methods to its manual, which SDKs cannot read.
 pub(super) fn wrong_method(id: &RequestId, now: Moment) -> Response<Full<Bytes>> {
     let error = Ec2Error::new(
         Code::MethodNotAllowed,
         "The specified method is not allowed against this resource.",
     );
-    let mut response = refused(Service::Ec2, &error, id, now);
+    let mut response = refused(AwsService::Ec2, &error, id, now);
     response
         .headers_mut()
         .insert(ALLOW, HeaderValue::from_static("GET, POST"));
@@ -85,12 +59,12 @@ pub(super) fn wrong_method(id: &RequestId, now: Moment) -> Response<Full<Bytes>>
 }
 
 fn respond(
-    service: Service,
-    (status, document): (StatusCode, Document),
+    service: AwsService,
+    (status, body): (StatusCode, ResponseBody),
     id: &RequestId,
     now: Moment,
 ) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(document.into_bytes()));
+    let mut response = Response::new(Full::new(body.into_bytes()));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(
@@ -112,27 +86,4 @@ fn respond(
         }
     }
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_request_id_is_a_uuid_of_version_4() {
-        for _ in 0..1000 {
-            let id = RequestId::random().to_string();
-            let places: Vec<_> = id
-                .char_indices()
-                .filter(|(_, c)| *c == '-')
-                .map(|(place, _)| place)
-                .collect();
-            assert_eq!((id.len(), places), (36, vec![8, 13, 18, 23]), "{id}");
-            assert!(
-                id.as_bytes()[14] == b'4' && b"89ab".contains(&id.as_bytes()[19]),
-                "{id}"
-            );
-        }
-        assert_ne!(RequestId::random(), RequestId::random());
-    }
 }

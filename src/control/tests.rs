@@ -798,7 +798,8 @@ async fn a_get_has_its_parameters_in_the_query() {
     assert_eq!(send(&control, &sent).await.instances(), [RUNNING]);
 }
 
-/// What is not a set of parameters is refused before anything is looked at, whatever the parameters would do.
+/// What is not a set of parameters is refused before anything is looked at, whatever the parameters
+/// would do.
 #[tokio::test]
 async fn too_many_parameters_a_gap_and_a_repetition_change_nothing() {
     let control = several().await;
@@ -865,7 +866,8 @@ async fn too_many_parameters_a_gap_and_a_repetition_change_nothing() {
     assert!(snapshot.entries().all(|entry| entry.generation == 1));
 }
 
-/// Random bytes from a fixed seed, made of what the parsers look for: some answer always comes, and it is XML.
+/// Random bytes from a fixed seed, made of what the parsers look for: some answer always comes, and
+/// it is XML.
 #[tokio::test]
 async fn no_bytes_take_the_answer_away() {
     const PIECES: [&str; 40] = [
@@ -1396,7 +1398,8 @@ async fn pages_show_every_instance_once_even_when_one_comes_between() {
     let first = describe(&control, "MaxResults=5&NextToken=").await;
     assert_eq!(first.instances(), (1..=5).map(id).collect::<Vec<_>>());
 
-    // One that sorts before the page's end is not shown any more, one behind it is; none is shown twice or lost.
+    // One that sorts before the page's end is not shown any more, one behind it is; none is shown
+    // twice or lost.
     let late =
         serde_json::from_value(document("i-00000005a0000000a", "running", json!({}))).unwrap();
     control.registry.register(late, now().wall).await.unwrap();

@@ -1,4 +1,4 @@
-//! EC2's XML, written. Whatever a value contains, the document stays well-formed.
+//! A writer for EC2's XML. The document stays well-formed whatever a value contains.
 
 use std::fmt::Display;
 
@@ -7,17 +7,17 @@ use quick_xml::Writer;
 use quick_xml::escape::partial_escape;
 use quick_xml::events::{BytesDecl, BytesEnd, BytesStart, BytesText, Event};
 
-/// The namespace of every successful answer of EC2.
-pub(super) const NAMESPACE: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";
+/// The XML namespace of every successful EC2 reply.
+pub(super) const EC2_NAMESPACE: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";
 
-/// A finished document.
+/// The finished body of a reply.
 #[derive(Debug)]
-pub(super) struct Document(Vec<u8>);
+pub(super) struct ResponseBody(Vec<u8>);
 
-impl Document {
-    /// JSON is a document too, for the one service that answers in it.
-    pub(super) fn json(value: &serde_json::Value) -> Document {
-        Document(value.to_string().into_bytes())
+impl ResponseBody {
+    /// Returns a JSON body, for EC2 Instance Connect.
+    pub(super) fn json(value: &serde_json::Value) -> ResponseBody {
+        ResponseBody(value.to_string().into_bytes())
     }
 
     pub(super) fn into_bytes(self) -> Bytes {
@@ -25,18 +25,18 @@ impl Document {
     }
 }
 
-/// A document that is being written. Element names are ours; only values come from elsewhere.
+/// An XML document under construction. Element names are constants; only values come from outside.
 pub(super) struct Xml {
     writer: Writer<Vec<u8>>,
 }
 
 impl Xml {
-    /// Writes a whole document.
+    /// Returns a whole document; `fill` writes the content of `root`.
     pub(super) fn document(
         root: &str,
         namespace: Option<&str>,
         fill: impl FnOnce(&mut Xml),
-    ) -> Document {
+    ) -> ResponseBody {
         let mut xml = Xml {
             writer: Writer::new(Vec::with_capacity(4096)),
         };
@@ -47,10 +47,10 @@ impl Xml {
         xml.write(Event::Start(start));
         fill(&mut xml);
         xml.write(Event::End(BytesEnd::new(root)));
-        Document(xml.writer.into_inner())
+        ResponseBody(xml.writer.into_inner())
     }
 
-    /// `<name>value</name>`, or `<name/>` when the value is empty.
+    /// Writes `<name>value</name>`, or `<name/>` when the value is empty.
     pub(super) fn text(&mut self, name: &str, value: impl Display) {
         let value = printable(&value.to_string());
         if value.is_empty() {
@@ -61,21 +61,22 @@ impl Xml {
         });
     }
 
-    /// Nothing when there is no value.
+    /// Writes `<name>value</name>`, or nothing when there is no value.
     pub(super) fn optional(&mut self, name: &str, value: Option<impl Display>) {
         if let Some(value) = value {
             self.text(name, value);
         }
     }
 
-    /// `<name>…</name>`
+    /// Writes `<name>…</name>`.
     pub(super) fn element(&mut self, name: &str, fill: impl FnOnce(&mut Xml)) {
         self.write(Event::Start(BytesStart::new(name)));
         fill(self);
         self.write(Event::End(BytesEnd::new(name)));
     }
 
-    /// `<name><item>…</item>…</name>`, or `<name/>` for an empty list: without the element, SDKs have no list at all.
+    /// Writes `<name><item>…</item>…</name>`, or `<name/>` for an empty list: without the element,
+    /// SDKs return no list at all.
     pub(super) fn set<T>(
         &mut self,
         name: &str,
@@ -94,17 +95,18 @@ impl Xml {
     fn write(&mut self, event: Event<'_>) {
         self.writer
             .write_event(event)
-            .expect("a Vec takes every write");
+            .expect("writing to a Vec cannot fail");
     }
 }
 
-/// XML 1.0 has no way to write most control characters, not even escaped: they become U+FFFD.
+/// Replaces characters that XML 1.0 cannot represent, not even escaped, with U+FFFD (XML 1.0,
+/// section 2.2).
 fn printable(value: &str) -> String {
-    let fits = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..);
+    let is_allowed = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..);
     value
         .chars()
         .map(|c| {
-            if fits(c) {
+            if is_allowed(c) {
                 c
             } else {
                 char::REPLACEMENT_CHARACTER

@@ -14,6 +14,7 @@
 //! ```
 
 mod access_key;
+pub mod access_key_file;
 mod auth_error;
 mod canonical;
 mod http_request;

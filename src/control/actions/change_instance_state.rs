@@ -1,54 +1,97 @@
 //! StartInstances, StopInstances, TerminateInstances.
 //!
 //! ```text
-//!            stop                start: a new launch, old tokens are void
+//!            stop                start: a new launch, old tokens are invalid
 //!   running ──────► stopped ──────► running
 //!      │ terminate     │ terminate
 //!      └───────────────┴──────────► terminated ─── an hour ───► gone
 //! ```
 //!
-//! The change is made at once, as there is no machine here to wait for; the answer names the state in between, as EC2's
-//! does. Several instances change together or not at all. Starting what runs and stopping what is stopped changes nothing
-//! and succeeds.
+//! The change takes effect at once, because imdsd waits for no virtual machine; the reply names the
+//! intermediate state, as EC2's does. All of the instances change, or none. Starting a running
+//! instance and stopping a stopped one succeeds and changes nothing.
 //!
-//! A stopped instance answers no guest. A terminated one gives its ways in to whoever comes next. Addresses stay as they
-//! are: they are not ours to give back. Not supported: hibernation.
+//! A stopped instance serves no guest. A terminated instance loses its attachments, so that another
+//! instance can have them. Addresses stay: imdsd does not own them. Not supported: hibernation.
 
 use jiff::Timestamp;
 
-use super::{Action, Call, read_some_instance_ids, write_state};
+use crate::control::action::Action;
+use crate::control::call::ApiCall;
 use crate::control::error::{Code, Ec2Error};
+use crate::control::operation::{Input, Operation};
 use crate::control::params::{Parameters, flag};
-use crate::control::xml::Document;
+use crate::control::render::write_state;
+use crate::control::syntax::read_required_instance_ids;
+use crate::control::xml::ResponseBody;
 use crate::instance::{Instance, InstanceId, InstanceState};
 use crate::registry::Transaction;
 
-/// What is to happen to the instances.
+/// A change of state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum StateChange {
+enum StateChange {
     Start,
     Stop,
     Terminate,
 }
 
-/// The input of one call.
-pub(super) struct ChangeInstanceState {
+/// StartInstances.
+pub(super) struct StartInstances(StateChangeCall);
+
+/// StopInstances.
+pub(super) struct StopInstances(StateChangeCall);
+
+/// TerminateInstances.
+pub(super) struct TerminateInstances(StateChangeCall);
+
+impl Operation for StartInstances {
+    fn read(input: Input<'_>) -> Result<Self, Ec2Error> {
+        StateChangeCall::read(StateChange::Start, input.parameters).map(StartInstances)
+    }
+
+    async fn perform(self, call: &ApiCall<'_>) -> Result<ResponseBody, Ec2Error> {
+        self.0.perform(call).await
+    }
+}
+
+impl Operation for StopInstances {
+    fn read(input: Input<'_>) -> Result<Self, Ec2Error> {
+        StateChangeCall::read(StateChange::Stop, input.parameters).map(StopInstances)
+    }
+
+    async fn perform(self, call: &ApiCall<'_>) -> Result<ResponseBody, Ec2Error> {
+        self.0.perform(call).await
+    }
+}
+
+impl Operation for TerminateInstances {
+    fn read(input: Input<'_>) -> Result<Self, Ec2Error> {
+        StateChangeCall::read(StateChange::Terminate, input.parameters).map(TerminateInstances)
+    }
+
+    async fn perform(self, call: &ApiCall<'_>) -> Result<ResponseBody, Ec2Error> {
+        self.0.perform(call).await
+    }
+}
+
+/// The input of a call.
+struct StateChangeCall {
     change: StateChange,
     instance_ids: Vec<InstanceId>,
     dry_run: bool,
 }
 
-/// What becomes of one instance.
+/// The transition of one instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Transition {
-    /// The state that the answer calls current.
-    told: InstanceState,
-    /// The state from now on; `None` where it stays.
-    to: Option<InstanceState>,
+    /// The current state as the reply names it.
+    reported: InstanceState,
+    /// The new state; `None` if the state does not change.
+    next: Option<InstanceState>,
 }
 
-impl ChangeInstanceState {
-    pub(super) fn read(change: StateChange, mut parameters: Parameters) -> Result<Self, Ec2Error> {
+impl StateChangeCall {
+    fn read(change: StateChange, mut parameters: Parameters) -> Result<Self, Ec2Error> {
         let instance_ids = parameters.take_list("InstanceId");
         let dry_run = parameters.take("DryRun");
         let flags: &[&str] = match change {
@@ -62,9 +105,10 @@ impl ChangeInstanceState {
             .collect();
         parameters.finish_without(&["AdditionalInfo"])?;
 
-        let instance_ids = read_some_instance_ids(&instance_ids)?;
+        let instance_ids = read_required_instance_ids(&instance_ids)?;
         for (name, value) in flags {
-            // How a machine is shut down is a matter of whoever runs it, but memory can't be kept by leaving it out.
+            // How a machine shuts down is up to the operator's software. Hibernation would have to
+            // keep its memory.
             if flag(name, value.as_deref())? && name == "Hibernate" {
                 return Err(Ec2Error::new(
                     Code::UnsupportedOperation,
@@ -72,50 +116,50 @@ impl ChangeInstanceState {
                 ));
             }
         }
-        Ok(ChangeInstanceState {
+        Ok(StateChangeCall {
             change,
             instance_ids,
             dry_run: flag("DryRun", dry_run.as_deref())?,
         })
     }
 
-    pub(super) async fn perform(self, call: &Call<'_>) -> Result<Document, Ec2Error> {
-        let ChangeInstanceState {
+    async fn perform(self, call: &ApiCall<'_>) -> Result<ResponseBody, Ec2Error> {
+        let StateChangeCall {
             change,
             instance_ids,
             dry_run,
         } = self;
         let (caller, now) = (call.caller.clone(), call.now.wall);
         let plan = move |transaction: &mut Transaction| {
-            let entries = caller.named(
+            let entries = caller.instances(
                 change.action(),
                 &Vec::new(),
                 transaction.before(),
                 &instance_ids,
             )?;
-            let mut told = Vec::new();
+            let mut reports = Vec::new();
             let mut changes = Vec::new();
             for entry in entries {
                 let instance = &entry.instance;
-                let transition = change.of(instance)?;
-                told.push((
+                let transition = change.transition(instance)?;
+                reports.push((
                     instance.instance_id.clone(),
                     instance.state,
-                    transition.told,
+                    transition.reported,
                 ));
-                changes.extend(transition.to.map(|to| (instance.instance_id.clone(), to)));
+                changes.extend(transition.next.map(|to| (instance.instance_id.clone(), to)));
             }
             if dry_run {
                 return Err(Ec2Error::dry_run());
             }
             changes
                 .iter()
-                .for_each(|(id, to)| carry_out(transaction, id, *to, now));
-            Ok(told)
+                .for_each(|(id, to)| apply(transaction, id, *to, now));
+            Ok(reports)
         };
-        let (_, told) = call.change(plan).await?;
-        Ok(call.document(change.action(), |xml| {
-            xml.set("instancesSet", told, |xml, (id, previous, current)| {
+        let (_, reports) = call.change(plan).await?;
+        Ok(call.response(change.action(), |xml| {
+            xml.set("instancesSet", reports, |xml, (id, previous, current)| {
                 xml.text("instanceId", id);
                 write_state(xml, "currentState", current);
                 write_state(xml, "previousState", previous);
@@ -133,15 +177,20 @@ impl StateChange {
         }
     }
 
-    /// What becomes of an instance, or why nothing does.
-    fn of(self, instance: &Instance) -> Result<Transition, Ec2Error> {
+    /// Returns the transition of an instance, or why it is refused.
+    fn transition(self, instance: &Instance) -> Result<Transition, Ec2Error> {
         use InstanceState::{Pending, Running, ShuttingDown, Stopped, Stopping, Terminated};
         let id = &instance.instance_id;
         let stays = Ok(Transition {
-            told: instance.state,
-            to: None,
+            reported: instance.state,
+            next: None,
         });
-        let to = |told, to| Ok(Transition { told, to: Some(to) });
+        let to = |reported, next| {
+            Ok(Transition {
+                reported,
+                next: Some(next),
+            })
+        };
         let protected = |attribute: &str, what: &str| {
             let message = format!(
                 "The instance '{id}' may not be {what}. Modify its '{attribute}' instance attribute and try again."
@@ -161,7 +210,7 @@ impl StateChange {
             (StateChange::Stop, Pending | Running) if instance.imds.disable_api_stop => {
                 protected("disableApiStop", "stopped")
             }
-            // A document may say pending or stopping; nobody else would end that.
+            // A document can have the state pending or stopping, which nothing else would end.
             (StateChange::Stop, Pending | Running | Stopping) => to(Stopping, Stopped),
             (StateChange::Terminate, Terminated) => stays,
             (StateChange::Terminate, Pending | Running | Stopping | Stopped)
@@ -176,14 +225,15 @@ impl StateChange {
     }
 }
 
-fn carry_out(transaction: &mut Transaction, id: &InstanceId, to: InstanceState, now: Timestamp) {
+/// Gives an instance its new state.
+fn apply(transaction: &mut Transaction, id: &InstanceId, to: InstanceState, now: Timestamp) {
     let launched = to == InstanceState::Running;
     let instance = if launched {
         transaction.relaunch(id)
     } else {
         transaction.instance(id)
     };
-    let instance = instance.expect("it has an entry");
+    let instance = instance.expect("the instance has an entry");
     instance.state = to;
     if launched {
         instance.launch_time = now;
@@ -203,7 +253,7 @@ mod tests {
     use crate::config::demo_instance;
 
     #[test]
-    fn every_change_from_every_state() {
+    fn each_change_from_each_state_has_the_result_of_ec2() {
         use InstanceState::{Pending, Running, ShuttingDown, Stopped, Stopping, Terminated};
         use StateChange::{Start, Stop, Terminate};
         for (change, from, expected) in [
@@ -233,33 +283,43 @@ mod tests {
             let mut instance = demo_instance();
             instance.state = from;
             let id = instance.instance_id.clone();
-            let expected = expected.map(|(told, to)| Transition { told, to });
+            let expected = expected.map(|(reported, next)| Transition { reported, next });
             let expected = expected.map_err(|what| Ec2Error::incorrect_state(&id, what));
-            assert_eq!(change.of(&instance), expected, "{change:?} {from:?}");
+            assert_eq!(
+                change.transition(&instance),
+                expected,
+                "{change:?} {from:?}"
+            );
         }
     }
 
     #[test]
-    fn protection_keeps_an_instance_from_what_would_change_it() {
+    fn protection_refuses_a_stop_and_a_termination_that_would_change_the_state() {
         let mut instance = demo_instance();
         instance.imds.disable_api_stop = true;
         assert_eq!(
-            StateChange::Stop.of(&instance).unwrap_err().code,
+            StateChange::Stop.transition(&instance).unwrap_err().code,
             Code::OperationNotPermitted
         );
-        assert!(StateChange::Terminate.of(&instance).is_ok());
+        assert!(StateChange::Terminate.transition(&instance).is_ok());
         instance.imds.disable_api_termination = true;
         assert_eq!(
-            StateChange::Terminate.of(&instance).unwrap_err().code,
+            StateChange::Terminate
+                .transition(&instance)
+                .unwrap_err()
+                .code,
             Code::OperationNotPermitted
         );
         instance.state = InstanceState::Stopped;
         assert!(
-            StateChange::Stop.of(&instance).is_ok(),
+            StateChange::Stop.transition(&instance).is_ok(),
             "it is stopped already"
         );
         assert_eq!(
-            StateChange::Terminate.of(&instance).unwrap_err().code,
+            StateChange::Terminate
+                .transition(&instance)
+                .unwrap_err()
+                .code,
             Code::OperationNotPermitted
         );
     }

@@ -1,29 +1,34 @@
-//! DeleteTags: a key alone takes the tag away whatever its value, a key with a value only where the tag has that value,
-//! and no tag at all takes all of them away, but for EC2's own. What is not there is no error.
+//! DeleteTags: a key without a value removes the tag, a key with a value only a tag with that
+//! value, and a call without tags all tags except EC2's own. Deleting a tag that does not exist
+//! succeeds.
 
-use super::create_tags::{read_resources, refuse_key};
-use super::{Action, Call, done};
+use crate::control::action::Action;
+use crate::control::call::ApiCall;
 use crate::control::error::Ec2Error;
-use crate::control::params::{Parameters, flag};
-use crate::control::xml::Document;
+use crate::control::operation::{Input, Operation};
+use crate::control::params::flag;
+use crate::control::render::write_return;
+use crate::control::syntax::{read_resources, refuse_invalid_key};
+use crate::control::xml::ResponseBody;
 use crate::instance::{InstanceId, Tag};
 use crate::registry::Transaction;
 
-/// The input of one call.
+/// The input of a call.
 pub(super) struct DeleteTags {
     instance_ids: Vec<InstanceId>,
-    /// Empty: all.
+    /// Empty: all tags.
     tags: Vec<(String, Option<String>)>,
     dry_run: bool,
 }
 
-impl DeleteTags {
-    pub(super) fn read(mut parameters: Parameters) -> Result<Self, Ec2Error> {
+impl Operation for DeleteTags {
+    fn read(Input { mut parameters, .. }: Input<'_>) -> Result<Self, Ec2Error> {
         let resources = parameters.take_list("ResourceId");
         let tags = parameters.take_tags("");
         let dry_run = parameters.take("DryRun");
         parameters.finish()?;
-        tags.iter().try_for_each(|(key, _)| refuse_key(key))?;
+        tags.iter()
+            .try_for_each(|(key, _)| refuse_invalid_key(key))?;
         Ok(DeleteTags {
             instance_ids: read_resources(&resources)?,
             tags,
@@ -31,7 +36,7 @@ impl DeleteTags {
         })
     }
 
-    pub(super) async fn perform(self, call: &Call<'_>) -> Result<Document, Ec2Error> {
+    async fn perform(self, call: &ApiCall<'_>) -> Result<ResponseBody, Ec2Error> {
         const ACTION: Action = Action::DeleteTags;
         let DeleteTags {
             instance_ids,
@@ -40,26 +45,27 @@ impl DeleteTags {
         } = self;
         let caller = call.caller.clone();
         let plan = move |transaction: &mut Transaction| {
-            caller.named(ACTION, &Vec::new(), transaction.before(), &instance_ids)?;
+            caller.instances(ACTION, &Vec::new(), transaction.before(), &instance_ids)?;
             if dry_run {
                 return Err(Ec2Error::dry_run());
             }
             for id in &instance_ids {
-                let instance = transaction.instance(id).expect("it has an entry");
+                let instance = transaction.instance(id).expect("the instance has an entry");
                 instance
                     .tags
-                    .retain(|tag| tag.key.starts_with("aws:") || !is_meant(&tags, tag));
+                    .retain(|tag| tag.key.starts_with("aws:") || !is_named(&tags, tag));
             }
             Ok(())
         };
         call.change(plan).await?;
-        Ok(call.document(ACTION, done))
+        Ok(call.response(ACTION, write_return))
     }
 }
 
-fn is_meant(named: &[(String, Option<String>)], tag: &Tag) -> bool {
+/// Returns whether the call names a tag.
+fn is_named(tags: &[(String, Option<String>)], tag: &Tag) -> bool {
     let names = |(key, value): &(String, Option<String>)| {
         *key == tag.key && value.as_ref().is_none_or(|value| *value == tag.value)
     };
-    named.is_empty() || named.iter().any(names)
+    tags.is_empty() || tags.iter().any(names)
 }

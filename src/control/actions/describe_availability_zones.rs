@@ -1,18 +1,20 @@
-//! DescribeAvailabilityZones: the zones that the instances stand in, of every region.
+//! DescribeAvailabilityZones: the zones of the instances, in all regions.
 
 use std::collections::BTreeMap;
 
-use super::{Action, Call};
+use crate::control::action::Action;
+use crate::control::call::ApiCall;
 use crate::control::error::Ec2Error;
-use crate::control::filters::{Filtered, Filters, ValuesOf, any, one};
-use crate::control::params::{Parameters, flag};
-use crate::control::policy::Target;
-use crate::control::xml::Document;
+use crate::control::filters::{FilterValues, Filterable, Filters, one, optional};
+use crate::control::operation::{Input, Operation};
+use crate::control::params::flag;
+use crate::control::policy::rules::Target;
+use crate::control::xml::ResponseBody;
 use crate::instance::Tag;
 
-/// The input of one call.
+/// The input of a call.
 pub(super) struct DescribeAvailabilityZones {
-    /// None: all.
+    /// Empty: all zones.
     names: Vec<String>,
     ids: Vec<String>,
     filters: Filters<Zone>,
@@ -29,21 +31,21 @@ const STATE: &str = "available";
 const KIND: &str = "availability-zone";
 const OPT_IN: &str = "opt-in-not-required";
 
-impl Filtered for Zone {
+impl Filterable for Zone {
     const TAGS: Option<fn(&Self) -> &[Tag]> = None;
-    const FILTERS: &'static [(&'static str, ValuesOf<Self>)] = &[
+    const FILTERS: &'static [(&'static str, FilterValues<Self>)] = &[
         ("group-name", |zone| one(&zone.region)),
         ("opt-in-status", |_| one(OPT_IN)),
         ("region-name", |zone| one(&zone.region)),
         ("state", |_| one(STATE)),
-        ("zone-id", |zone| any(&zone.id)),
+        ("zone-id", |zone| optional(&zone.id)),
         ("zone-name", |zone| one(&zone.name)),
         ("zone-type", |_| one(KIND)),
     ];
 }
 
-impl DescribeAvailabilityZones {
-    pub(super) fn read(mut parameters: Parameters) -> Result<Self, Ec2Error> {
+impl Operation for DescribeAvailabilityZones {
+    fn read(Input { mut parameters, .. }: Input<'_>) -> Result<Self, Ec2Error> {
         let names = parameters.take_list("ZoneName");
         let ids = parameters.take_list("ZoneId");
         let filters = parameters.take_filters();
@@ -59,9 +61,10 @@ impl DescribeAvailabilityZones {
         })
     }
 
-    pub(super) fn perform(self, call: &Call<'_>) -> Result<Document, Ec2Error> {
+    async fn perform(self, call: &ApiCall<'_>) -> Result<ResponseBody, Ec2Error> {
         const ACTION: Action = Action::DescribeAvailabilityZones;
-        call.caller.may(ACTION, &Vec::new(), Target::Account)?;
+        call.caller
+            .authorize(ACTION, &Vec::new(), Target::Account)?;
         let zones = zones(call);
         let unknown = |name: &&String| !zones.iter().any(|zone| zone.name == **name);
         if let Some(name) = self.names.iter().find(unknown) {
@@ -85,7 +88,7 @@ impl DescribeAvailabilityZones {
                 self.ids.is_empty() || zone.id.as_ref().is_some_and(|id| self.ids.contains(id))
             })
             .filter(|zone| self.filters.match_all(zone));
-        Ok(call.document(ACTION, |xml| {
+        Ok(call.response(ACTION, |xml| {
             xml.set("availabilityZoneInfo", zones, |xml, zone| {
                 xml.text("zoneName", &zone.name);
                 xml.text("zoneState", STATE);
@@ -101,7 +104,8 @@ impl DescribeAvailabilityZones {
     }
 }
 
-fn zones(call: &Call<'_>) -> Vec<Zone> {
+/// Returns the zones of all instances, by name.
+fn zones(call: &ApiCall<'_>) -> Vec<Zone> {
     let mut zones = BTreeMap::new();
     for entry in call.registry.snapshot().entries() {
         let instance = &entry.instance;

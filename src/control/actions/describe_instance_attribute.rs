@@ -1,19 +1,23 @@
-//! DescribeInstanceAttribute: one attribute of one instance. The only way to read user data by the API.
+//! DescribeInstanceAttribute: one attribute of one instance. The only action that returns user
+//! data.
 //!
-//! What imdsd knows nothing of (sourceDestCheck of an instance without interfaces, say) is shown as EC2 shows it for an
-//! ordinary instance.
+//! An attribute that imdsd does not know, such as sourceDestCheck of an instance without
+//! interfaces, has the value that it has for an ordinary EC2 instance.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::describe_instances::{write_block_device, write_group};
-use super::{Action, Call, read_instance_id};
+use crate::control::action::Action;
+use crate::control::call::ApiCall;
 use crate::control::error::Ec2Error;
-use crate::control::params::{Parameters, flag};
-use crate::control::xml::{Document, Xml};
+use crate::control::instance_xml::{write_block_device, write_group};
+use crate::control::operation::{Input, Operation};
+use crate::control::params::flag;
+use crate::control::syntax::read_instance_id;
+use crate::control::xml::{ResponseBody, Xml};
 use crate::instance::{Instance, InstanceId};
 
-/// The input of one call.
+/// The input of a call.
 pub(super) struct DescribeInstanceAttribute {
     instance_id: InstanceId,
     write: WriteAttribute,
@@ -22,8 +26,8 @@ pub(super) struct DescribeInstanceAttribute {
 
 type WriteAttribute = fn(&mut Xml, &Instance);
 
-/// EC2's attributes.
-const ATTRIBUTES: [(&str, WriteAttribute); 16] = [
+/// EC2's attributes, each with the function that writes it.
+const WRITERS: [(&str, WriteAttribute); 16] = [
     ("blockDeviceMapping", |xml, instance| {
         xml.set(
             "blockDeviceMapping",
@@ -90,7 +94,7 @@ const ATTRIBUTES: [(&str, WriteAttribute); 16] = [
     }),
 ];
 
-/// `<name><value>…</value></name>`, or `<name/>`.
+/// Writes `<name><value>…</value></name>`, or `<name/>`.
 fn value(xml: &mut Xml, name: &str, value: Option<impl std::fmt::Display>) {
     match value {
         Some(value) => xml.element(name, |xml| xml.text("value", value)),
@@ -98,14 +102,14 @@ fn value(xml: &mut Xml, name: &str, value: Option<impl std::fmt::Display>) {
     }
 }
 
-impl DescribeInstanceAttribute {
-    pub(super) fn read(mut parameters: Parameters) -> Result<Self, Ec2Error> {
+impl Operation for DescribeInstanceAttribute {
+    fn read(Input { mut parameters, .. }: Input<'_>) -> Result<Self, Ec2Error> {
         let instance_id = parameters.take_required("InstanceId");
         let attribute = parameters.take_required("Attribute");
         let dry_run = parameters.take("DryRun");
         parameters.finish()?;
         let (instance_id, attribute) = (instance_id?, attribute?);
-        let known = ATTRIBUTES.iter().find(|(name, _)| *name == attribute);
+        let known = WRITERS.iter().find(|(name, _)| *name == attribute);
         let (_, write) = known.ok_or_else(|| {
             Ec2Error::invalid_value(format!(
                 "Value ({attribute}) for parameter attribute is invalid. Unknown attribute."
@@ -118,16 +122,16 @@ impl DescribeInstanceAttribute {
         })
     }
 
-    pub(super) fn perform(self, call: &Call<'_>) -> Result<Document, Ec2Error> {
+    async fn perform(self, call: &ApiCall<'_>) -> Result<ResponseBody, Ec2Error> {
         const ACTION: Action = Action::DescribeInstanceAttribute;
         let snapshot = call.registry.snapshot();
         let entry = call
             .caller
-            .one(ACTION, &Vec::new(), &snapshot, &self.instance_id)?;
+            .instance(ACTION, &Vec::new(), &snapshot, &self.instance_id)?;
         if self.dry_run {
             return Err(Ec2Error::dry_run());
         }
-        Ok(call.document(ACTION, |xml| {
+        Ok(call.response(ACTION, |xml| {
             xml.text("instanceId", &self.instance_id);
             (self.write)(xml, &entry.instance);
         }))

@@ -1,45 +1,46 @@
-//! DescribeInstanceStatus: scheduled events, and whether an instance runs. Only running ones, unless IncludeAllInstances.
+//! DescribeInstanceStatus: scheduled events, and the state of running instances; of all with
+//! IncludeAllInstances.
 //!
-//! imdsd sees no machines, so the checks of a running instance have always passed. An event that was completed or
-//! canceled stays for a week behind its end.
+//! imdsd does not see the virtual machines, so the checks of a running instance have always passed.
+//! A completed or canceled event is shown for a week after its end.
 
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{Action, Call, Listing, ec2_document, read_instance_ids, write_state};
 use crate::clock::iso_milliseconds;
+use crate::control::action::Action;
+use crate::control::call::{ApiCall, ListCall};
 use crate::control::error::Ec2Error;
-use crate::control::filters::{Filtered, Filters, ValuesOf, one};
-use crate::control::pages::{Page, PageParameters};
-use crate::control::params::{Parameters, flag};
-use crate::control::xml::{Document, Xml};
+use crate::control::filters::{FilterValues, Filterable, one};
+use crate::control::instance_list::{InstanceList, InstanceListParameters};
+use crate::control::operation::{Input, Operation};
+use crate::control::params::flag;
+use crate::control::render::{ec2_response, write_event, write_state};
+use crate::control::xml::{ResponseBody, Xml};
 use crate::instance::events::{Maintenance, MaintenanceState};
-use crate::instance::{InstanceId, InstanceState, Tag};
+use crate::instance::{InstanceState, Tag};
 use crate::registry::Entry;
 
-/// How long an event that is over is shown.
+/// How long an event is shown after its end.
 const EVENT_SHOWN: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// The input of one call.
+/// The input of a call.
 pub(super) struct DescribeInstanceStatus {
-    /// None: all instances.
-    instance_ids: Vec<InstanceId>,
-    filters: Filters<Status>,
-    page: Page,
+    list: InstanceList<InstanceStatus>,
     all_states: bool,
     dry_run: bool,
 }
 
-/// One instance, and the events of it that are shown.
-struct Status {
+/// An instance and its events that are shown.
+struct InstanceStatus {
     entry: Arc<Entry>,
     events: Vec<Maintenance>,
 }
 
-impl Filtered for Status {
+impl Filterable for InstanceStatus {
     const TAGS: Option<fn(&Self) -> &[Tag]> = None;
-    const FILTERS: &'static [(&'static str, ValuesOf<Self>)] = &[
+    const FILTERS: &'static [(&'static str, FilterValues<Self>)] = &[
         ("availability-zone", |status| {
             one(&status.entry.instance.placement.availability_zone)
         }),
@@ -86,54 +87,42 @@ impl Filtered for Status {
     ];
 }
 
-impl DescribeInstanceStatus {
-    pub(super) fn read(mut parameters: Parameters) -> Result<Self, Ec2Error> {
-        let instance_ids = parameters.take_list("InstanceId");
-        let filters = parameters.take_filters();
-        let page = PageParameters::take(&mut parameters);
+impl Operation for DescribeInstanceStatus {
+    fn read(Input { mut parameters, .. }: Input<'_>) -> Result<Self, Ec2Error> {
+        let list = InstanceListParameters::take(&mut parameters);
         let all_states = parameters.take("IncludeAllInstances");
-        let managed = parameters.take("IncludeManagedResources");
         let dry_run = parameters.take("DryRun");
         parameters.finish()?;
-        if !instance_ids.is_empty() {
-            page.refuse_with_ids()?;
-        }
-        // There are no managed instances here, with or without the flag.
-        flag("IncludeManagedResources", managed.as_deref())?;
         Ok(DescribeInstanceStatus {
-            instance_ids: read_instance_ids(&instance_ids)?,
-            filters: Filters::read(filters)?,
-            page: page.read(|text| InstanceId::parse(text).is_some())?,
+            list: list.read()?,
             all_states: flag("IncludeAllInstances", all_states.as_deref())?,
             dry_run: flag("DryRun", dry_run.as_deref())?,
         })
     }
 
-    pub(super) async fn perform(self, call: &Call<'_>) -> Result<Document, Ec2Error> {
-        call.list(move |listing| self.list(&listing)).await
+    async fn perform(self, call: &ApiCall<'_>) -> Result<ResponseBody, Ec2Error> {
+        call.list(move |call| self.list(&call)).await
     }
+}
 
-    fn list(&self, listing: &Listing) -> Result<Document, Ec2Error> {
+impl DescribeInstanceStatus {
+    fn list(&self, call: &ListCall) -> Result<ResponseBody, Ec2Error> {
         const ACTION: Action = Action::DescribeInstanceStatus;
-        let mut entries = listing
-            .caller
-            .listed(ACTION, &listing.snapshot, &self.instance_ids)?;
+        let entries = self.list.entries(ACTION, call)?;
         if self.dry_run {
             return Err(Ec2Error::dry_run());
         }
-        entries.sort_by(|one, other| one.instance.instance_id.cmp(&other.instance.instance_id));
         let statuses = entries
             .into_iter()
             .filter(|entry| self.all_states || entry.instance.state == InstanceState::Running)
-            .map(|entry| Status {
+            .map(|entry| InstanceStatus {
                 entry: Arc::clone(entry),
-                events: shown_events(entry, listing.now.wall),
+                events: shown_events(entry, call.now.wall),
             })
-            .filter(|status| self.filters.match_all(status));
-        let (page, next) = self.page.of(statuses, |status| {
-            status.entry.instance.instance_id.to_string()
-        });
-        Ok(ec2_document(ACTION, &listing.request_id, |xml| {
+            .filter(|status| self.list.filters.match_all(status));
+        let id = |status: &InstanceStatus| status.entry.instance.instance_id.to_string();
+        let (page, next) = self.list.page.of(statuses, id);
+        Ok(ec2_response(ACTION, &call.request_id, |xml| {
             xml.set("instanceStatusSet", page, |xml, status| {
                 write_status(xml, &status)
             });
@@ -159,11 +148,16 @@ fn shown_events(entry: &Entry, now: Timestamp) -> Vec<Maintenance> {
         .collect()
 }
 
-fn of_events(status: &Status, value: impl Fn(&Maintenance) -> Option<String>) -> Vec<String> {
+/// Returns a value of each event that has one.
+fn of_events(
+    status: &InstanceStatus,
+    value: impl Fn(&Maintenance) -> Option<String>,
+) -> Vec<String> {
     status.events.iter().filter_map(value).collect()
 }
 
-fn summary(status: &Status) -> &'static str {
+/// Returns the result of the status checks.
+fn summary(status: &InstanceStatus) -> &'static str {
     match status.entry.instance.state {
         InstanceState::Running => "ok",
         InstanceState::Pending => "initializing",
@@ -174,7 +168,8 @@ fn summary(status: &Status) -> &'static str {
     }
 }
 
-fn reachability(status: &Status) -> Option<&'static str> {
+/// Returns the result of the reachability check, if there is one.
+fn reachability(status: &InstanceStatus) -> Option<&'static str> {
     match status.entry.instance.state {
         InstanceState::Running => Some("passed"),
         InstanceState::Pending => Some("initializing"),
@@ -185,7 +180,7 @@ fn reachability(status: &Status) -> Option<&'static str> {
     }
 }
 
-fn write_status(xml: &mut Xml, status: &Status) {
+fn write_status(xml: &mut Xml, status: &InstanceStatus) {
     let instance = &status.entry.instance;
     xml.text("instanceId", &instance.instance_id);
     xml.text("availabilityZone", &instance.placement.availability_zone);
@@ -205,17 +200,4 @@ fn write_status(xml: &mut Xml, status: &Status) {
             }
         });
     }
-}
-
-/// One event, as two actions show it.
-pub(super) fn write_event(xml: &mut Xml, event: &Maintenance) {
-    xml.text("instanceEventId", &event.event_id);
-    xml.text("code", event.code.as_str());
-    xml.text("description", event.shown_description());
-    xml.optional("notAfter", event.not_after.map(iso_milliseconds));
-    xml.text("notBefore", iso_milliseconds(event.not_before));
-    xml.optional(
-        "notBeforeDeadline",
-        event.not_before_deadline.map(iso_milliseconds),
-    );
 }

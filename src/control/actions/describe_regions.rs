@@ -1,20 +1,22 @@
-//! DescribeRegions: the regions of the instances, those that calls may be signed for, and the caller's own. Each is here:
-//! its endpoint is where the caller reached us.
+//! DescribeRegions: the regions of the instances, those that calls may be signed for, and the one
+//! of this call. Each has the endpoint that the caller used.
 
 use std::collections::BTreeSet;
 
-use super::{Action, Call};
+use crate::control::action::Action;
+use crate::control::call::ApiCall;
 use crate::control::error::Ec2Error;
-use crate::control::filters::{Filtered, Filters, ValuesOf, one};
-use crate::control::params::{Parameters, flag};
-use crate::control::policy::Target;
-use crate::control::xml::Document;
+use crate::control::filters::{FilterValues, Filterable, Filters, one};
+use crate::control::operation::{Input, Operation};
+use crate::control::params::flag;
+use crate::control::policy::rules::Target;
+use crate::control::xml::ResponseBody;
 use crate::instance::Tag;
 use crate::sigv4::Regions;
 
-/// The input of one call.
+/// The input of a call.
 pub(super) struct DescribeRegions {
-    /// None: all.
+    /// Empty: all regions.
     names: Vec<String>,
     filters: Filters<Region>,
     dry_run: bool,
@@ -25,26 +27,26 @@ struct Region {
     endpoint: String,
 }
 
-/// No region has to be opted into here.
+/// No region needs an opt-in here.
 const OPT_IN: &str = "opt-in-not-required";
 
-impl Filtered for Region {
+impl Filterable for Region {
     const TAGS: Option<fn(&Self) -> &[Tag]> = None;
-    const FILTERS: &'static [(&'static str, ValuesOf<Self>)] = &[
+    const FILTERS: &'static [(&'static str, FilterValues<Self>)] = &[
         ("endpoint", |region| one(&region.endpoint)),
         ("opt-in-status", |_| one(OPT_IN)),
         ("region-name", |region| one(&region.name)),
     ];
 }
 
-impl DescribeRegions {
-    pub(super) fn read(mut parameters: Parameters) -> Result<Self, Ec2Error> {
+impl Operation for DescribeRegions {
+    fn read(Input { mut parameters, .. }: Input<'_>) -> Result<Self, Ec2Error> {
         let names = parameters.take_list("RegionName");
         let filters = parameters.take_filters();
         let all = parameters.take("AllRegions");
         let dry_run = parameters.take("DryRun");
         parameters.finish()?;
-        // All there are, are enabled.
+        // Every region is enabled, so the flag changes nothing.
         flag("AllRegions", all.as_deref())?;
         Ok(DescribeRegions {
             names,
@@ -53,9 +55,10 @@ impl DescribeRegions {
         })
     }
 
-    pub(super) fn perform(self, call: &Call<'_>) -> Result<Document, Ec2Error> {
+    async fn perform(self, call: &ApiCall<'_>) -> Result<ResponseBody, Ec2Error> {
         const ACTION: Action = Action::DescribeRegions;
-        call.caller.may(ACTION, &Vec::new(), Target::Account)?;
+        call.caller
+            .authorize(ACTION, &Vec::new(), Target::Account)?;
         let names = regions(call);
         if let Some(name) = self.names.iter().find(|name| !names.contains(*name)) {
             return Err(Ec2Error::invalid_value(format!(
@@ -73,7 +76,7 @@ impl DescribeRegions {
                 endpoint: call.caller.endpoint.clone(),
             })
             .filter(|region| self.filters.match_all(region));
-        Ok(call.document(ACTION, |xml| {
+        Ok(call.response(ACTION, |xml| {
             xml.set("regionInfo", regions, |xml, region| {
                 xml.text("regionName", region.name);
                 xml.text("regionEndpoint", region.endpoint);
@@ -83,7 +86,8 @@ impl DescribeRegions {
     }
 }
 
-fn regions(call: &Call<'_>) -> BTreeSet<String> {
+/// Returns the names of all regions.
+fn regions(call: &ApiCall<'_>) -> BTreeSet<String> {
     let mut names = BTreeSet::from([call.caller.region.clone()]);
     match call.regions {
         Regions::Any => {}

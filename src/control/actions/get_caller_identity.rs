@@ -1,20 +1,26 @@
-//! GetCallerIdentity of STS: whose access key signed the call. Nobody needs a permission for it.
+//! GetCallerIdentity of STS: the access key that signed the call. It needs no permission.
 
-use super::Call;
+use crate::control::call::ApiCall;
 use crate::control::error::Ec2Error;
-use crate::control::params::Parameters;
+use crate::control::operation::{Input, Operation};
 use crate::control::service::STS_NAMESPACE;
-use crate::control::xml::{Document, Xml};
+use crate::control::xml::{ResponseBody, Xml};
 
-pub(super) fn perform(parameters: Parameters, call: &Call<'_>) -> Result<Document, Ec2Error> {
-    parameters.finish()?;
-    let (account, id) = (&call.caller.account, &call.caller.access_key_id);
-    Ok(Xml::document(
-        "GetCallerIdentityResponse",
-        Some(STS_NAMESPACE),
-        |xml| {
+/// The input of a call: it has none.
+pub(super) struct GetCallerIdentity;
+
+impl Operation for GetCallerIdentity {
+    fn read(input: Input<'_>) -> Result<Self, Ec2Error> {
+        input.parameters.finish()?;
+        Ok(GetCallerIdentity)
+    }
+
+    async fn perform(self, call: &ApiCall<'_>) -> Result<ResponseBody, Ec2Error> {
+        let (account, id) = (&call.caller.account, &call.caller.access_key_id);
+        let response = "GetCallerIdentityResponse";
+        Ok(Xml::document(response, Some(STS_NAMESPACE), |xml| {
             xml.element("GetCallerIdentityResult", |xml| {
-                // Keys are all there is of a caller here, so the user is called like the key.
+                // imdsd has keys but no users, so the user has the name of the key.
                 xml.text("Arn", format!("arn:aws:iam::{account}:user/{id}"));
                 xml.text("UserId", id);
                 xml.text("Account", account);
@@ -22,6 +28,6 @@ pub(super) fn perform(parameters: Parameters, call: &Call<'_>) -> Result<Documen
             xml.element("ResponseMetadata", |xml| {
                 xml.text("RequestId", call.request_id)
             });
-        },
-    ))
+        }))
+    }
 }

@@ -1,25 +1,28 @@
 //! ModifyInstanceEventStartTime: moves a scheduled event, together with its end.
 //!
-//! EC2's rules: the event has a deadline, has not begun, and does not begin within five minutes; the new time is an hour
-//! ahead at least, and not behind the deadline.
+//! EC2's rules: the event has a deadline, has not started, and does not start within five minutes;
+//! the new time is at least an hour ahead, and not after the deadline.
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::describe_instance_status::write_event;
-use super::{Action, Call, read_instance_id};
+use crate::control::action::Action;
+use crate::control::call::ApiCall;
 use crate::control::error::{Code, Ec2Error};
-use crate::control::params::{Parameters, flag};
-use crate::control::xml::Document;
+use crate::control::operation::{Input, Operation};
+use crate::control::params::flag;
+use crate::control::render::write_event;
+use crate::control::syntax::read_instance_id;
+use crate::control::xml::ResponseBody;
 use crate::instance::InstanceId;
 use crate::instance::events::{Maintenance, MaintenanceState};
 use crate::registry::Transaction;
 
-/// An event that begins so soon stays where it is.
-const TOO_SOON_TO_MOVE: SignedDuration = SignedDuration::from_mins(5);
-/// The earliest new time, from now.
-const EARLIEST: SignedDuration = SignedDuration::from_mins(60);
+/// An event that starts sooner than this cannot be moved.
+const MIN_NOTICE: SignedDuration = SignedDuration::from_mins(5);
+/// The minimum time from now to the new start.
+const MIN_DELAY: SignedDuration = SignedDuration::from_mins(60);
 
-/// The input of one call.
+/// The input of a call.
 pub(super) struct ModifyInstanceEventStartTime {
     instance_id: InstanceId,
     event_id: String,
@@ -27,8 +30,8 @@ pub(super) struct ModifyInstanceEventStartTime {
     dry_run: bool,
 }
 
-impl ModifyInstanceEventStartTime {
-    pub(super) fn read(mut parameters: Parameters) -> Result<Self, Ec2Error> {
+impl Operation for ModifyInstanceEventStartTime {
+    fn read(Input { mut parameters, .. }: Input<'_>) -> Result<Self, Ec2Error> {
         let instance_id = parameters.take_required("InstanceId");
         let event_id = parameters.take_required("InstanceEventId");
         let not_before = parameters.take_required("NotBefore");
@@ -37,7 +40,7 @@ impl ModifyInstanceEventStartTime {
         let (instance_id, event_id, not_before) = (instance_id?, event_id?, not_before?);
         let time = not_before.parse().map_err(|_| {
             Ec2Error::invalid_value(format!(
-                "Value ({not_before}) for parameter notBefore is invalid. Expecting a time, 2026-01-02T03:04:05Z say."
+                "Value ({not_before}) for parameter notBefore is invalid. Expecting a time such as 2026-01-02T03:04:05Z."
             ))
         })?;
         Ok(ModifyInstanceEventStartTime {
@@ -48,14 +51,14 @@ impl ModifyInstanceEventStartTime {
         })
     }
 
-    pub(super) async fn perform(self, call: &Call<'_>) -> Result<Document, Ec2Error> {
+    async fn perform(self, call: &ApiCall<'_>) -> Result<ResponseBody, Ec2Error> {
         const ACTION: Action = Action::ModifyInstanceEventStartTime;
         let (caller, now) = (call.caller.clone(), call.now.wall);
         let plan = move |transaction: &mut Transaction| {
-            caller.one(ACTION, &Vec::new(), transaction.before(), &self.instance_id)?;
+            caller.instance(ACTION, &Vec::new(), transaction.before(), &self.instance_id)?;
             let instance = transaction
                 .instance(&self.instance_id)
-                .expect("it has an entry");
+                .expect("the instance has an entry");
             instance.fold_timeline(now);
             let event = instance
                 .imds
@@ -75,15 +78,16 @@ impl ModifyInstanceEventStartTime {
             }
         };
         let (_, event) = call.change(plan).await?;
-        Ok(call.document(ACTION, |xml| {
+        Ok(call.response(ACTION, |xml| {
             xml.element("event", |xml| write_event(xml, &event))
         }))
     }
 }
 
+/// Moves the start and the end of an event, or refuses by EC2's rules.
 fn move_event(event: &mut Maintenance, to: Timestamp, now: Timestamp) -> Result<(), Ec2Error> {
     let id = &event.event_id;
-    let stays = |reason: &str| {
+    let cannot_move = |reason: &str| {
         let message = format!("The start time of the event '{id}' can't be changed: {reason}.");
         Err(Ec2Error::new(
             Code::InstanceEventStartTimeCannotChange,
@@ -96,15 +100,17 @@ fn move_event(event: &mut Maintenance, to: Timestamp, now: Timestamp) -> Result<
     };
     match event.state {
         MaintenanceState::Active => {}
-        MaintenanceState::Completed | MaintenanceState::Canceled => return stays("it is over"),
+        MaintenanceState::Completed | MaintenanceState::Canceled => {
+            return cannot_move("it is over");
+        }
     }
     let Some(deadline) = event.not_before_deadline else {
-        return stays("it has no deadline");
+        return cannot_move("it has no deadline");
     };
-    if event.not_before.duration_since(now) < TOO_SOON_TO_MOVE {
-        return stays("it has started, or starts within 5 minutes");
+    if event.not_before.duration_since(now) < MIN_NOTICE {
+        return cannot_move("it has started, or starts within 5 minutes");
     }
-    if to.duration_since(now) < EARLIEST {
+    if to.duration_since(now) < MIN_DELAY {
         return invalid("the time is less than 60 minutes ahead");
     }
     if to > deadline {
@@ -124,7 +130,7 @@ mod tests {
     use crate::instance::events::MaintenanceCode;
 
     #[test]
-    fn an_event_is_moved_only_as_ec2_moves_it() {
+    fn an_event_moves_only_by_the_rules_of_ec2() {
         let at = |text: &str| -> Timestamp { format!("2026-05-01T{text}Z").parse().unwrap() };
         let now = at("12:00:00");
         let event = |not_before: &str, deadline: Option<&str>, state| Maintenance {

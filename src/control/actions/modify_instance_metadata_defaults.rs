@@ -1,15 +1,20 @@
-//! ModifyInstanceMetadataDefaults: a partial update of what launches get that say nothing. `no-preference`, or -1 for the
-//! hop limit, takes a preference away. No instance that is there changes.
+//! ModifyInstanceMetadataDefaults: a partial update of the account's defaults for launches.
+//! `no-preference`, or -1 for the hop limit, clears a preference. Existing instances do not change.
 
-use super::{Action, Call, attributes_of, done};
+use crate::control::action::Action;
+use crate::control::call::ApiCall;
 use crate::control::error::Ec2Error;
-use crate::control::params::{Parameters, flag};
-use crate::control::policy::{Attributes, Target, Value};
-use crate::control::xml::Document;
+use crate::control::operation::{Input, Operation};
+use crate::control::params::flag;
+use crate::control::policy::condition::{AttributeValue, Values};
+use crate::control::policy::rules::{Attributes, Target};
+use crate::control::render::write_return;
+use crate::control::syntax::{self, option_attributes};
+use crate::control::xml::ResponseBody;
 use crate::instance::{HopLimit, HttpTokens, ImdsSupport, MetadataDefaults, OptionsUpdate, Switch};
 use crate::registry::{Account, Transaction};
 
-/// The input of one call.
+/// The input of a call.
 pub(super) struct ModifyInstanceMetadataDefaults {
     http_tokens: Preference<HttpTokens>,
     http_put_response_hop_limit: Preference<HopLimit>,
@@ -19,17 +24,30 @@ pub(super) struct ModifyInstanceMetadataDefaults {
     dry_run: bool,
 }
 
-/// What a call says about one default.
+/// A change of one default.
 enum Preference<T> {
-    /// It keeps its value.
-    Unsaid,
-    /// There is to be none.
-    Nothing,
-    Is(T),
+    /// The call does not name it; it keeps its value.
+    Unchanged,
+    /// The call clears it.
+    Cleared,
+    Set(T),
 }
 
-impl ModifyInstanceMetadataDefaults {
-    pub(super) fn read(mut parameters: Parameters) -> Result<Self, Ec2Error> {
+const SWITCH_VALUES: Values = Values::Words(&["enabled", "disabled", "no-preference"]);
+
+impl Operation for ModifyInstanceMetadataDefaults {
+    const ATTRIBUTES: &'static [(&'static str, Values)] = &[
+        ("HttpEndpoint", SWITCH_VALUES),
+        ("HttpPutResponseHopLimit", Values::HopLimits(&[-1])),
+        (
+            "HttpTokens",
+            Values::Words(&["optional", "required", "no-preference"]),
+        ),
+        ("HttpTokensEnforced", SWITCH_VALUES),
+        ("InstanceMetadataTags", SWITCH_VALUES),
+    ];
+
+    fn read(Input { mut parameters, .. }: Input<'_>) -> Result<Self, Ec2Error> {
         let mut take = |name| parameters.take(name);
         let http_tokens = take("HttpTokens");
         let http_put_response_hop_limit = take("HttpPutResponseHopLimit");
@@ -55,12 +73,12 @@ impl ModifyInstanceMetadataDefaults {
         })
     }
 
-    pub(super) async fn perform(self, call: &Call<'_>) -> Result<Document, Ec2Error> {
+    async fn perform(self, call: &ApiCall<'_>) -> Result<ResponseBody, Ec2Error> {
         const ACTION: Action = Action::ModifyInstanceMetadataDefaults;
         let caller = call.caller.clone();
         let plan = move |transaction: &mut Transaction| {
-            caller.may(ACTION, &self.attributes(), Target::Account)?;
-            // A partial update of something that can't be read would make up the rest.
+            caller.authorize(ACTION, &self.attributes(), Target::Account)?;
+            // A partial update needs the current values of the rest.
             let before = transaction
                 .account()
                 .map_err(|_| Ec2Error::account_unreadable())?
@@ -82,75 +100,74 @@ impl ModifyInstanceMetadataDefaults {
             transaction.set_account(Account { metadata_defaults });
             Ok(())
         };
-        call.change_of("The defaults may have been changed.", plan)
+        call.change_or_warn("The defaults may have been changed.", plan)
             .await?;
-        Ok(call.document(ACTION, done))
+        Ok(call.response(ACTION, write_return))
     }
+}
 
-    /// What the call asks for, as rules see it. Who takes a preference away asks for what launches get without one, too.
+impl ModifyInstanceMetadataDefaults {
+    /// Returns the attributes of the call. Clearing a preference counts as `no-preference` and as
+    /// the default that launches get without one.
     fn attributes(&self) -> Attributes {
-        let nothing =
+        let unset =
             MetadataDefaults::default().at_launch(OptionsUpdate::default(), ImdsSupport::V2);
-        let asked = OptionsUpdate {
-            http_tokens: self.http_tokens.or(nothing.http_tokens),
+        let requested = OptionsUpdate {
+            http_tokens: self.http_tokens.or(unset.http_tokens),
             http_put_response_hop_limit: self
                 .http_put_response_hop_limit
-                .or(nothing.http_put_response_hop_limit),
-            http_endpoint: self.http_endpoint.or(nothing.http_endpoint),
+                .or(unset.http_put_response_hop_limit),
+            http_endpoint: self.http_endpoint.or(unset.http_endpoint),
             http_protocol_ipv6: None,
-            instance_metadata_tags: self
-                .instance_metadata_tags
-                .or(nothing.instance_metadata_tags),
+            instance_metadata_tags: self.instance_metadata_tags.or(unset.instance_metadata_tags),
         };
         let enforced = self.http_tokens_enforced.or(Switch::Disabled);
-        let words = [
-            ("HttpTokens", self.http_tokens.is_taken_away()),
-            ("HttpEndpoint", self.http_endpoint.is_taken_away()),
+        let cleared = [
+            ("HttpTokens", self.http_tokens.is_cleared()),
+            ("HttpEndpoint", self.http_endpoint.is_cleared()),
             (
                 "InstanceMetadataTags",
-                self.instance_metadata_tags.is_taken_away(),
+                self.instance_metadata_tags.is_cleared(),
             ),
-            (
-                "HttpTokensEnforced",
-                self.http_tokens_enforced.is_taken_away(),
-            ),
+            ("HttpTokensEnforced", self.http_tokens_enforced.is_cleared()),
         ];
-        let words = words
+        let cleared = cleared
             .into_iter()
-            .filter(|(_, said)| *said)
+            .filter(|(_, is_cleared)| *is_cleared)
             .map(|(name, _)| (name, "no-preference".into()));
         let hops = self
             .http_put_response_hop_limit
-            .is_taken_away()
-            .then_some(Value::Number(-1));
-        let mut attributes = attributes_of(asked);
+            .is_cleared()
+            .then_some(AttributeValue::Number(-1));
+        let mut attributes = option_attributes(requested);
         attributes
             .extend(enforced.map(|enforced| ("HttpTokensEnforced", enforced.as_str().into())));
-        attributes.extend(words);
+        attributes.extend(cleared);
         attributes.extend(hops.map(|number| ("HttpPutResponseHopLimit", number)));
         attributes
     }
 }
 
 impl<T: Copy> Preference<T> {
-    /// What it comes to, where `nothing` is what no preference comes to.
-    fn or(&self, nothing: T) -> Option<T> {
+    /// Returns the resulting value; `unset` is the value without a preference.
+    fn or(&self, unset: T) -> Option<T> {
         match self {
-            Preference::Unsaid => None,
-            Preference::Nothing => Some(nothing),
-            Preference::Is(value) => Some(*value),
+            Preference::Unchanged => None,
+            Preference::Cleared => Some(unset),
+            Preference::Set(value) => Some(*value),
         }
     }
 
-    fn is_taken_away(&self) -> bool {
-        matches!(self, Preference::Nothing)
+    fn is_cleared(&self) -> bool {
+        matches!(self, Preference::Cleared)
     }
 
+    /// Returns the value after the change.
     fn over(self, before: Option<T>) -> Option<T> {
         match self {
-            Preference::Unsaid => before,
-            Preference::Nothing => None,
-            Preference::Is(value) => Some(value),
+            Preference::Unchanged => before,
+            Preference::Cleared => None,
+            Preference::Set(value) => Some(value),
         }
     }
 }
@@ -162,9 +179,9 @@ fn read<T>(
     words: &str,
 ) -> Result<Preference<T>, Ec2Error> {
     match value.as_deref() {
-        None => Ok(Preference::Unsaid),
-        Some("no-preference") => Ok(Preference::Nothing),
-        Some(value) => parse(value).map(Preference::Is).ok_or_else(|| {
+        None => Ok(Preference::Unchanged),
+        Some("no-preference") => Ok(Preference::Cleared),
+        Some(value) => parse(value).map(Preference::Set).ok_or_else(|| {
             Ec2Error::invalid_value(format!(
                 "A value of '{value}' is not valid for {name}. Specify either {words} or 'no-preference' and try again."
             ))
@@ -174,9 +191,9 @@ fn read<T>(
 
 fn read_hop_limit(value: Option<String>) -> Result<Preference<HopLimit>, Ec2Error> {
     match value.as_deref() {
-        None => Ok(Preference::Unsaid),
-        Some("-1") => Ok(Preference::Nothing),
-        Some(value) => super::read_hop_limit(value).map(Preference::Is).map_err(|_| {
+        None => Ok(Preference::Unchanged),
+        Some("-1") => Ok(Preference::Cleared),
+        Some(value) => syntax::read_hop_limit(value).map(Preference::Set).map_err(|_| {
             Ec2Error::invalid_value(format!(
                 "A value of '{value}' is not valid for HttpPutResponseHopLimit. Specify an integer from 1 to 64, or -1 \
                  for no preference, and try again."

@@ -1,63 +1,51 @@
-//! ModifyInstanceMetadataOptions: a partial update of one instance's options. What the call leaves out keeps its value.
+//! ModifyInstanceMetadataOptions: a partial update of one instance's options. Options that the call
+//! omits keep their value.
 //!
-//! A call that names no option succeeds and shows the options as they are ("if no parameter is specified, the existing
-//! state is maintained"). Options that come together with `HttpEndpoint=disabled` are stored and count once it is
-//! enabled. A change of a stopped instance is stored, counts at its next start, and is `pending` in this reply only.
+//! A call without options succeeds and shows the current options ("if no parameter is specified,
+//! the existing state is maintained"). Options that come with `HttpEndpoint=disabled` are stored
+//! and take effect once it is enabled. A change of a stopped instance is stored, takes effect at
+//! its next start, and is `pending` in this reply only.
 
 use std::sync::Arc;
 
-use super::{
-    Action, Call, attributes_of, read_hop_limit, read_http_tokens, read_instance_id, read_switch,
-    refuse_keys_unfit_for_metadata, shown_state, write_options,
-};
+use crate::control::action::Action;
+use crate::control::call::ApiCall;
+use crate::control::checks::refuse_keys_unfit_for_metadata;
 use crate::control::error::{Code, Ec2Error};
-use crate::control::params::{Parameters, flag};
-use crate::control::xml::Document;
+use crate::control::operation::{Input, Operation};
+use crate::control::params::flag;
+use crate::control::policy::condition::Values;
+use crate::control::render::{shown_state, write_options};
+use crate::control::syntax::{
+    OPTION_ATTRIBUTES, OptionParameters, option_attributes, read_instance_id,
+};
+use crate::control::xml::ResponseBody;
 use crate::instance::{HttpTokens, Instance, InstanceId, InstanceState, OptionsUpdate};
 use crate::registry::{OptionsState, Transaction};
 
-/// The input of one call: complete and well-formed, not checked against the instance yet.
+/// The input of a call.
 pub(super) struct ModifyInstanceMetadataOptions {
     instance_id: InstanceId,
     update: OptionsUpdate,
     dry_run: bool,
 }
 
-impl ModifyInstanceMetadataOptions {
-    pub(super) fn read(mut parameters: Parameters) -> Result<Self, Ec2Error> {
-        let mut take = |name| parameters.take(name);
-        let instance_id = take("InstanceId");
-        let http_tokens = take("HttpTokens");
-        let http_put_response_hop_limit = take("HttpPutResponseHopLimit");
-        let http_endpoint = take("HttpEndpoint");
-        let http_protocol_ipv6 = take("HttpProtocolIpv6");
-        let instance_metadata_tags = take("InstanceMetadataTags");
-        let dry_run = take("DryRun");
-        parameters.finish()?;
+impl Operation for ModifyInstanceMetadataOptions {
+    const ATTRIBUTES: &'static [(&'static str, Values)] = &OPTION_ATTRIBUTES;
 
-        let instance_id = instance_id.filter(|id| !id.is_empty());
-        let instance_id = instance_id.ok_or_else(|| Ec2Error::missing_parameter("InstanceId"))?;
-        let switch = |name: &str, value: Option<String>| {
-            value.map(|value| read_switch(name, &value)).transpose()
-        };
+    fn read(Input { mut parameters, .. }: Input<'_>) -> Result<Self, Ec2Error> {
+        let instance_id = parameters.take_required("InstanceId");
+        let options = OptionParameters::take(&mut parameters, "");
+        let dry_run = parameters.take("DryRun");
+        parameters.finish()?;
         Ok(ModifyInstanceMetadataOptions {
-            instance_id: read_instance_id(&instance_id)?,
-            update: OptionsUpdate {
-                http_tokens: http_tokens
-                    .map(|value| read_http_tokens(&value))
-                    .transpose()?,
-                http_put_response_hop_limit: http_put_response_hop_limit
-                    .map(|value| read_hop_limit(&value))
-                    .transpose()?,
-                http_endpoint: switch("HttpEndpoint", http_endpoint)?,
-                http_protocol_ipv6: switch("HttpProtocolIpv6", http_protocol_ipv6)?,
-                instance_metadata_tags: switch("InstanceMetadataTags", instance_metadata_tags)?,
-            },
+            instance_id: read_instance_id(&instance_id?)?,
+            update: options.read()?,
             dry_run: flag("DryRun", dry_run.as_deref())?,
         })
     }
 
-    pub(super) async fn perform(self, call: &Call<'_>) -> Result<Document, Ec2Error> {
+    async fn perform(self, call: &ApiCall<'_>) -> Result<ResponseBody, Ec2Error> {
         const ACTION: Action = Action::ModifyInstanceMetadataOptions;
         let ModifyInstanceMetadataOptions {
             instance_id,
@@ -66,22 +54,21 @@ impl ModifyInstanceMetadataOptions {
         } = self;
         let (caller, id) = (call.caller.clone(), instance_id.clone());
         let plan = move |transaction: &mut Transaction| {
-            let before = Arc::clone(caller.one(
-                ACTION,
-                &attributes_of(update),
-                transaction.before(),
-                &id,
-            )?);
-            may_modify(transaction, &before.instance, update)?;
+            let attributes = option_attributes(update);
+            let before =
+                Arc::clone(caller.instance(ACTION, &attributes, transaction.before(), &id)?);
+            refuse_by_state(&before.instance)?;
+            refuse_optional_tokens(transaction, &before.instance, update)?;
+            if let Some(shown) = update.instance_metadata_tags {
+                refuse_keys_unfit_for_metadata(&before.instance.tags, shown)?;
+            }
             if dry_run {
                 return Err(Ec2Error::dry_run());
             }
-            update.apply(
-                &mut transaction
-                    .instance(&id)
-                    .expect("it has an entry")
-                    .metadata_options,
-            );
+            let instance = transaction
+                .instance(&id)
+                .expect("the instance has an entry");
+            update.apply(&mut instance.metadata_options);
             Ok(before)
         };
         let (published, before) = call.change(plan).await?;
@@ -98,7 +85,7 @@ impl ModifyInstanceMetadataOptions {
                 (before, state)
             }
         };
-        Ok(call.document(ACTION, |xml| {
+        Ok(call.response(ACTION, |xml| {
             xml.text("instanceId", &instance_id);
             xml.element("instanceMetadataOptions", |xml| {
                 write_options(xml, state, &entry.instance.metadata_options)
@@ -107,37 +94,41 @@ impl ModifyInstanceMetadataOptions {
     }
 }
 
-/// Whether the instance, as it is, takes this update, and the account lets it.
-fn may_modify(
-    transaction: &Transaction,
-    instance: &Instance,
-    update: OptionsUpdate,
-) -> Result<(), Ec2Error> {
+fn refuse_by_state(instance: &Instance) -> Result<(), Ec2Error> {
     match instance.state {
         InstanceState::ShuttingDown | InstanceState::Terminated => {
             let id = &instance.instance_id;
             let message = format!(
                 "The instance '{id}' is not in a state from which its metadata options can be modified."
             );
-            return Err(Ec2Error::new(Code::IncorrectInstanceState, message));
+            Err(Ec2Error::new(Code::IncorrectInstanceState, message))
         }
         InstanceState::Pending
         | InstanceState::Running
         | InstanceState::Stopping
-        | InstanceState::Stopped => {}
+        | InstanceState::Stopped => Ok(()),
     }
-    if update.http_tokens == Some(HttpTokens::Optional) {
-        let defaults = transaction
-            .account()
-            .map_err(|_| Ec2Error::account_unreadable())?
-            .metadata_defaults;
-        if !defaults.allow_change(instance.metadata_options.http_tokens, HttpTokens::Optional) {
-            let message = "You can't set httpTokens to 'optional' because httpTokensEnforced is enabled for this account.";
-            return Err(Ec2Error::new(Code::UnsupportedOperation, message));
-        }
+}
+
+/// Refuses a change to optional tokens where the account enforces required ones.
+fn refuse_optional_tokens(
+    transaction: &Transaction,
+    instance: &Instance,
+    update: OptionsUpdate,
+) -> Result<(), Ec2Error> {
+    if update.http_tokens != Some(HttpTokens::Optional) {
+        return Ok(());
     }
-    let shown = update.instance_metadata_tags;
-    shown.map_or(Ok(()), |shown| {
-        refuse_keys_unfit_for_metadata(&instance.tags, shown)
-    })
+    let account = transaction
+        .account()
+        .map_err(|_| Ec2Error::account_unreadable())?;
+    let current = instance.metadata_options.http_tokens;
+    if account
+        .metadata_defaults
+        .allow_change(current, HttpTokens::Optional)
+    {
+        return Ok(());
+    }
+    let message = "You can't set httpTokens to 'optional' because httpTokensEnforced is enabled for this account.";
+    Err(Ec2Error::new(Code::UnsupportedOperation, message))
 }

@@ -1,32 +1,42 @@
-//! RunInstances: makes instances that run from here on, with options resolved as EC2 resolves them at launch.
+//! RunInstances: creates instances that run at once, with options resolved as EC2 resolves them at
+//! launch.
 //!
-//! What is made is what imdsd answers for an instance, not a machine. It has no way in: whoever may call this API may not
-//! decide which network interface of the host is which guest, so the operator attaches it. It has no network interfaces,
-//! volumes or role either; what describes them is refused and not accepted and then not done.
+//! A launch creates what imdsd serves for an instance, not a virtual machine. The instance has no
+//! attachment: a caller of this API must not decide which network interface of the host belongs to
+//! which guest, so the operator attaches it. It has no network interfaces, volumes or role either;
+//! parameters that describe them are refused, not silently ignored.
 //!
-//! Nothing is known of images, so every image counts as one whose software knows IMDSv2 (`imdsSupport=v2.0`): silence
-//! gives required tokens, as in documents.
+//! imdsd does not know images, so it treats every image as one whose software supports IMDSv2
+//! (`imdsSupport=v2.0`): without a value, tokens are required, as in documents.
 //!
-//! A call that is repeated with its ClientToken makes nothing new and shows what the first one made.
+//! A call that is repeated with its ClientToken launches nothing and returns the instances of the
+//! first call.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
 use serde_json::json;
 
-use super::create_tags::{read_tags, refuse_too_many};
-use super::describe_instances::write_instance;
-use super::{
-    Action, Call, Caller, attribute_of, attributes_of, read_hop_limit, read_http_tokens,
-    read_switch, read_user_data, refuse_keys_unfit_for_metadata, refuse_new_faults,
-};
 use crate::clock::iso_seconds;
+use crate::control::action::Action;
+use crate::control::call::ApiCall;
+use crate::control::caller::Caller;
+use crate::control::checks::{
+    refuse_keys_unfit_for_metadata, refuse_new_faults, refuse_too_many_tags,
+};
 use crate::control::error::{Code, Ec2Error};
+use crate::control::instance_xml::write_instance;
+use crate::control::operation::{Input, Operation};
 use crate::control::params::{Parameters, flag};
-use crate::control::policy::{Attributes, Target, Value};
-use crate::control::xml::Document;
+use crate::control::policy::condition::{AttributeValue, Values};
+use crate::control::policy::rules::{Attributes, Target};
+use crate::control::syntax::{
+    FLAG_VALUES, OPTION_ATTRIBUTES, OptionParameters, option_attributes, read_tags, read_user_data,
+};
+use crate::control::xml::ResponseBody;
 use crate::document;
 use crate::instance::{
     IamInstanceProfile, ImdsSupport, Instance, InstanceId, InstanceState, Monitoring,
@@ -34,12 +44,12 @@ use crate::instance::{
 };
 use crate::registry::{Entry, OptionsState, Snapshot, Transaction};
 
-/// The most instances of one call.
+/// The limit of instances in one call.
 const MAX_PER_CALL: usize = 100;
-/// The most instances that calls may fill a host with.
+/// The limit of instances on a host; beyond it, launches are refused.
 const MAX_INSTANCES: usize = 10_000;
 
-/// What EC2 has and imdsd does not.
+/// Parameters that EC2 has and imdsd does not.
 const UNSUPPORTED: [&str; 27] = [
     "AdditionalInfo",
     "BlockDeviceMapping",
@@ -70,8 +80,8 @@ const UNSUPPORTED: [&str; 27] = [
     "SecurityGroup",
 ];
 
-/// What asks for nothing: the values that these have when nobody names them.
-const USUAL: [(&str, &str); 11] = [
+/// Unsupported parameters with the value that they have by default; clients may send these.
+const DEFAULTS: [(&str, &str); 11] = [
     (
         "CapacityReservationSpecification.CapacityReservationPreference",
         "open",
@@ -94,23 +104,23 @@ const USUAL: [(&str, &str); 11] = [
     ),
 ];
 
-/// What else of a launch EC2 can tag.
+/// The other resource types that EC2 can tag at a launch.
 const TAGGABLE: [&str; 3] = ["network-interface", "spot-instances-request", "volume"];
 
-/// The input of one call.
+/// The input of a call.
 pub(super) struct RunInstances {
     min_count: usize,
     max_count: usize,
     client_token: Option<String>,
-    /// Of everything but the token, for a repeated call.
+    /// The digest of all parameters except the token, to recognize a repeated call.
     digest: String,
     options: OptionsUpdate,
     dry_run: bool,
-    /// What all of them have in common.
-    launch: Launch,
+    launch: LaunchSpec,
 }
 
-struct Launch {
+/// What all instances of a launch have in common.
+struct LaunchSpec {
     image_id: String,
     instance_type: Option<String>,
     key_name: Option<String>,
@@ -125,63 +135,58 @@ struct Launch {
     placement_group: Option<String>,
     spot: bool,
     monitoring: Option<bool>,
-    /// `None` where the call does not say.
+    /// `None` where the call does not name it.
     disable_api_stop: Option<bool>,
     disable_api_termination: Option<bool>,
 }
 
-impl RunInstances {
-    pub(super) fn read(mut parameters: Parameters) -> Result<Self, Ec2Error> {
+/// The parameters of a [`LaunchSpec`], not parsed yet.
+struct LaunchParameters {
+    image_id: Result<String, Ec2Error>,
+    instance_type: Option<String>,
+    key_name: Option<String>,
+    user_data: Option<String>,
+    profile_arn: Option<String>,
+    profile_name: Option<String>,
+    groups: Vec<String>,
+    subnet_id: Option<String>,
+    private_ip_address: Option<String>,
+    zone: Option<String>,
+    tenancy: Option<String>,
+    placement_group: Option<String>,
+    market: Option<String>,
+    monitoring: Option<String>,
+    disable_api_stop: Option<String>,
+    disable_api_termination: Option<String>,
+}
+
+impl Operation for RunInstances {
+    const ATTRIBUTES: &'static [(&'static str, Values)] = &[
+        OPTION_ATTRIBUTES[0],
+        OPTION_ATTRIBUTES[1],
+        OPTION_ATTRIBUTES[2],
+        OPTION_ATTRIBUTES[3],
+        OPTION_ATTRIBUTES[4],
+        ("DisableApiStop", FLAG_VALUES),
+        ("DisableApiTermination", FLAG_VALUES),
+        ("UserData", Values::AnyText),
+    ];
+
+    fn read(Input { mut parameters, .. }: Input<'_>) -> Result<Self, Ec2Error> {
         let digest = parameters.digest(&["Action", "Version", "ClientToken", "DryRun"]);
         let min_count = parameters.take_required("MinCount");
         let max_count = parameters.take_required("MaxCount");
-        let image_id = parameters.take_required("ImageId");
-        let mut take = |name: &str| parameters.take(name);
-        let client_token = take("ClientToken");
-        let dry_run = take("DryRun");
-        let (http_tokens, hop_limit) = (
-            take("MetadataOptions.HttpTokens"),
-            take("MetadataOptions.HttpPutResponseHopLimit"),
-        );
-        let (endpoint, ipv6) = (
-            take("MetadataOptions.HttpEndpoint"),
-            take("MetadataOptions.HttpProtocolIpv6"),
-        );
-        let metadata_tags = take("MetadataOptions.InstanceMetadataTags");
-        let (instance_type, key_name, user_data) =
-            (take("InstanceType"), take("KeyName"), take("UserData"));
-        let (profile_arn, profile_name) = (
-            take("IamInstanceProfile.Arn"),
-            take("IamInstanceProfile.Name"),
-        );
-        let (subnet_id, private_ip_address) = (take("SubnetId"), take("PrivateIpAddress"));
-        let (zone, tenancy) = (
-            take("Placement.AvailabilityZone"),
-            take("Placement.Tenancy"),
-        );
-        let placement_group = take("Placement.GroupName");
-        let (market, monitoring) = (
-            take("InstanceMarketOptions.MarketType"),
-            take("Monitoring.Enabled"),
-        );
-        let (stop, termination) = (take("DisableApiStop"), take("DisableApiTermination"));
-        let groups = parameters.take_list("SecurityGroupId");
+        let client_token = parameters.take("ClientToken");
+        let dry_run = parameters.take("DryRun");
+        let options = OptionParameters::take(&mut parameters, "MetadataOptions.");
+        let launch = LaunchParameters::take(&mut parameters);
         let tags = take_specified_tags(&mut parameters)?;
-        for (name, usual) in USUAL {
-            parameters.take_if(name, usual);
+        for (name, default) in DEFAULTS {
+            parameters.take_if(name, default);
         }
         parameters.finish_without(&UNSUPPORTED)?;
 
-        let (min_count, max_count) = (
-            read_count("minCount", &min_count?)?,
-            read_count("maxCount", &max_count?)?,
-        );
-        if max_count < min_count {
-            let message = format!(
-                "Value ({min_count}) for parameter minCount is invalid. It is more than maxCount."
-            );
-            return Err(Ec2Error::invalid_value(message));
-        }
+        let (min_count, max_count) = read_counts(&min_count?, &max_count?)?;
         if client_token
             .as_ref()
             .is_some_and(|token| token.chars().count() > 64)
@@ -190,24 +195,217 @@ impl RunInstances {
                 "A client token has at most 64 characters.",
             ));
         }
-        let switch = |name: &str, value: Option<String>| {
-            value.map(|value| read_switch(name, &value)).transpose()
+        Ok(RunInstances {
+            min_count,
+            max_count,
+            client_token: client_token.filter(|token| !token.is_empty()),
+            digest,
+            options: options.read()?,
+            launch: launch.read(tags)?,
+            dry_run: flag("DryRun", dry_run.as_deref())?,
+        })
+    }
+
+    async fn perform(self, call: &ApiCall<'_>) -> Result<ResponseBody, Ec2Error> {
+        let (caller, now) = (call.caller.clone(), call.now.wall);
+        let plan = move |transaction: &mut Transaction| self.plan(transaction, &caller, now);
+        let (launched, earlier) = call.change(plan).await?;
+        let entries = if launched.is_empty() {
+            earlier
+        } else {
+            launched
         };
-        let named_flag = |name: &str, value: Option<String>| {
-            value.map(|value| flag(name, Some(&value))).transpose()
+        let (reservation, owner) = entries.first().map_or_else(Default::default, |entry| {
+            (
+                entry.instance.reservation_id().into_owned(),
+                entry.instance.owner_id().to_string(),
+            )
+        });
+        Ok(call.response(Action::RunInstances, |xml| {
+            xml.text("reservationId", reservation);
+            xml.text("ownerId", owner);
+            xml.set("groupSet", [(); 0], |_, ()| {});
+            xml.set("instancesSet", &entries, |xml, entry| {
+                // EC2 replies before the instance runs.
+                let state = match entry.instance.state {
+                    InstanceState::Running => InstanceState::Pending,
+                    other => other,
+                };
+                let instance = Instance {
+                    state,
+                    ..entry.instance.clone()
+                };
+                write_instance(xml, &instance, OptionsState::Pending);
+            });
+        }))
+    }
+}
+
+impl RunInstances {
+    /// Prepares the launch. Returns the instances of an earlier call with the same client token, or
+    /// none.
+    fn plan(
+        &self,
+        transaction: &mut Transaction,
+        caller: &Caller,
+        now: Timestamp,
+    ) -> Result<Vec<Arc<Entry>>, Ec2Error> {
+        // 1. The first instance as it would be, and whether the caller may launch it.
+        let account = transaction
+            .account()
+            .map_err(|_| Ec2Error::account_unreadable())?;
+        let defaults = account.metadata_defaults;
+        let options = defaults.at_launch(self.options, ImdsSupport::V2);
+        let reservation_id = format!("r-{}", random_digits());
+        let build = |transaction: &Transaction, index: usize| {
+            let id = unused_id(transaction);
+            let snapshot = transaction.before();
+            let mut instance = self.launch.instance(id, index, caller, snapshot, now)?;
+            instance.metadata_options = options;
+            instance.client_token.clone_from(&self.client_token);
+            instance.imds.reservation_id = Some(reservation_id.clone());
+            Ok::<_, Ec2Error>(instance)
         };
-        let options = OptionsUpdate {
-            http_tokens: http_tokens
-                .map(|value| read_http_tokens(&value))
-                .transpose()?,
-            http_put_response_hop_limit: hop_limit
-                .map(|value| read_hop_limit(&value))
-                .transpose()?,
-            http_endpoint: switch("HttpEndpoint", endpoint)?,
-            http_protocol_ipv6: switch("HttpProtocolIpv6", ipv6)?,
-            instance_metadata_tags: switch("InstanceMetadataTags", metadata_tags)?,
+        let first = build(transaction, 0)?;
+        self.authorize(caller, &first)?;
+
+        // 2. A repeated call.
+        if let Some(earlier) = self.earlier_launch(transaction, caller)? {
+            return if self.dry_run {
+                Err(Ec2Error::dry_run())
+            } else {
+                Ok(earlier)
+            };
+        }
+
+        // 3. The account's defaults, the tags, the checks of documents, and the limits.
+        refuse_optional_tokens(defaults.allow_launch(options.http_tokens))?;
+        refuse_too_many_tags(&first.tags)?;
+        refuse_keys_unfit_for_metadata(&first.tags, options.instance_metadata_tags)?;
+        refuse_new_faults(None, &first)?;
+        let count = self.count(transaction)?;
+        if self.dry_run {
+            return Err(Ec2Error::dry_run());
+        }
+
+        // 4. The launch.
+        let mut instances = vec![first];
+        for index in 1..count {
+            instances.push(build(transaction, index)?);
+        }
+        for instance in instances {
+            transaction.create(instance, self.digest.clone());
+        }
+        Ok(Vec::new())
+    }
+
+    fn authorize(&self, caller: &Caller, instance: &Instance) -> Result<(), Ec2Error> {
+        let target = Target::Launch(instance);
+        caller.authorize(Action::RunInstances, &self.attributes(), target)?;
+        if !instance.tags.is_empty() {
+            caller.authorize(Action::CreateTags, &Vec::new(), target)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the attributes that the call names. Values that it omits are visible in the instance
+    /// to be launched.
+    fn attributes(&self) -> Attributes {
+        let launch = &self.launch;
+        let user_data = launch.user_data.as_ref();
+        let named = [
+            (
+                "UserData",
+                user_data.map(|data| AttributeValue::Text(STANDARD.encode(data))),
+            ),
+            ("DisableApiStop", launch.disable_api_stop.map(Into::into)),
+            (
+                "DisableApiTermination",
+                launch.disable_api_termination.map(Into::into),
+            ),
+        ];
+        let named = named
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)));
+        let mut attributes = option_attributes(self.options);
+        attributes.extend(named);
+        attributes
+    }
+
+    /// Returns the instances of an earlier call with the same client token, or refuses a call with
+    /// other parameters.
+    fn earlier_launch(
+        &self,
+        transaction: &Transaction,
+        caller: &Caller,
+    ) -> Result<Option<Vec<Arc<Entry>>>, Ec2Error> {
+        let Some(token) = &self.client_token else {
+            return Ok(None);
         };
-        let profile = match (profile_arn, profile_name) {
+        let earlier = launched_with(transaction, token, caller);
+        let Some(entry) = earlier.first() else {
+            return Ok(None);
+        };
+        if entry.launch_request.as_deref() != Some(&self.digest) {
+            let message = "Arguments on this idempotent request are inconsistent with arguments used in \
+                previous request(s).";
+            return Err(Ec2Error::new(Code::IdempotentParameterMismatch, message));
+        }
+        if earlier
+            .iter()
+            .all(|entry| entry.instance.state == InstanceState::Terminated)
+        {
+            let message = "The instances of this client token were terminated.";
+            return Err(Ec2Error::new(Code::IdempotentInstanceTerminated, message));
+        }
+        Ok(Some(earlier))
+    }
+
+    /// Returns how many instances to launch: as many as requested and permitted, but at least the
+    /// minimum.
+    fn count(&self, transaction: &Transaction) -> Result<usize, Ec2Error> {
+        let room = MAX_INSTANCES
+            .saturating_sub(transaction.before().entries().count())
+            .min(MAX_PER_CALL);
+        let count = self.max_count.min(room);
+        if count < self.min_count {
+            let message = format!(
+                "You have requested more instances ({}) than your current limit.",
+                self.min_count
+            );
+            return Err(Ec2Error::new(Code::InstanceLimitExceeded, message));
+        }
+        Ok(count)
+    }
+}
+
+impl LaunchParameters {
+    fn take(parameters: &mut Parameters) -> LaunchParameters {
+        let image_id = parameters.take_required("ImageId");
+        let groups = parameters.take_list("SecurityGroupId");
+        let mut take = |name: &str| parameters.take(name);
+        LaunchParameters {
+            image_id,
+            instance_type: take("InstanceType"),
+            key_name: take("KeyName"),
+            user_data: take("UserData"),
+            profile_arn: take("IamInstanceProfile.Arn"),
+            profile_name: take("IamInstanceProfile.Name"),
+            groups,
+            subnet_id: take("SubnetId"),
+            private_ip_address: take("PrivateIpAddress"),
+            zone: take("Placement.AvailabilityZone"),
+            tenancy: take("Placement.Tenancy"),
+            placement_group: take("Placement.GroupName"),
+            market: take("InstanceMarketOptions.MarketType"),
+            monitoring: take("Monitoring.Enabled"),
+            disable_api_stop: take("DisableApiStop"),
+            disable_api_termination: take("DisableApiTermination"),
+        }
+    }
+
+    fn read(self, tags: Vec<Tag>) -> Result<LaunchSpec, Ec2Error> {
+        let profile = match (self.profile_arn, self.profile_name) {
             (Some(_), Some(_)) => {
                 let message = "The parameter iamInstanceProfile.name may not be used in combination with \
                     iamInstanceProfile.arn";
@@ -215,7 +413,7 @@ impl RunInstances {
             }
             (arn, name) => arn.or(name),
         };
-        let spot = match market.as_deref() {
+        let spot = match self.market.as_deref() {
             None => false,
             Some("spot") => true,
             Some(other) => {
@@ -223,203 +421,58 @@ impl RunInstances {
                 return Err(Ec2Error::new(Code::UnsupportedOperation, message));
             }
         };
-        for (name, value) in [
-            ("instanceType", &instance_type),
-            ("keyName", &key_name),
+        let empty_group = self.groups.iter().find(|group| group.is_empty()).cloned();
+        refuse_empty([
+            ("instanceType", &self.instance_type),
+            ("keyName", &self.key_name),
             ("iamInstanceProfile", &profile),
-            ("subnetId", &subnet_id),
-            ("tenancy", &tenancy),
-            ("groupName", &placement_group),
-            (
-                "groupId",
-                &groups.iter().find(|group| group.is_empty()).cloned(),
-            ),
-        ] {
-            if value.as_ref().is_some_and(String::is_empty) {
-                let message =
-                    format!("Value () for parameter {name} is invalid. The value cannot be empty");
-                return Err(Ec2Error::invalid_value(message));
-            }
-        }
-        let launch = Launch {
-            image_id: read_image_id(image_id?)?,
-            instance_type,
-            key_name,
-            user_data: user_data
+            ("subnetId", &self.subnet_id),
+            ("tenancy", &self.tenancy),
+            ("groupName", &self.placement_group),
+            ("groupId", &empty_group),
+        ])?;
+        let optional_flag = |name: &str, value: Option<String>| {
+            value.map(|value| flag(name, Some(&value))).transpose()
+        };
+        Ok(LaunchSpec {
+            image_id: read_image_id(self.image_id?)?,
+            instance_type: self.instance_type,
+            key_name: self.key_name,
+            user_data: self
+                .user_data
                 .map(|encoded| read_user_data(&encoded))
                 .transpose()?,
             tags,
             profile,
-            groups,
-            subnet_id,
-            private_ip_address: private_ip_address
+            groups: self.groups,
+            subnet_id: self.subnet_id,
+            private_ip_address: self
+                .private_ip_address
                 .map(|address| read_address(&address))
                 .transpose()?,
-            zone,
-            tenancy,
-            placement_group,
+            zone: self.zone,
+            tenancy: self.tenancy,
+            placement_group: self.placement_group,
             spot,
-            monitoring: named_flag("Monitoring.Enabled", monitoring)?,
-            disable_api_stop: named_flag("DisableApiStop", stop)?,
-            disable_api_termination: named_flag("DisableApiTermination", termination)?,
-        };
-        let dry_run = flag("DryRun", dry_run.as_deref())?;
-        let client_token = client_token.filter(|token| !token.is_empty());
-        Ok(RunInstances {
-            min_count,
-            max_count,
-            client_token,
-            digest,
-            options,
-            dry_run,
-            launch,
+            monitoring: optional_flag("Monitoring.Enabled", self.monitoring)?,
+            disable_api_stop: optional_flag("DisableApiStop", self.disable_api_stop)?,
+            disable_api_termination: optional_flag(
+                "DisableApiTermination",
+                self.disable_api_termination,
+            )?,
         })
     }
-
-    pub(super) async fn perform(self, call: &Call<'_>) -> Result<Document, Ec2Error> {
-        const ACTION: Action = Action::RunInstances;
-        let (caller, now) = (call.caller.clone(), call.now.wall);
-        let plan = move |transaction: &mut Transaction| {
-            // 1. What it would be, and whether the caller may make such instances.
-            let account = transaction
-                .account()
-                .map_err(|_| Ec2Error::account_unreadable())?;
-            let defaults = account.metadata_defaults;
-            let options = defaults.at_launch(self.options, ImdsSupport::V2);
-            let reservation_id = format!("r-{}", random_digits());
-            let make = |index: usize| {
-                let id = unused_id(transaction);
-                let mut instance =
-                    self.launch
-                        .instance(id, index, &caller, transaction.before(), now)?;
-                instance.metadata_options = options;
-                instance.client_token.clone_from(&self.client_token);
-                instance.imds.reservation_id = Some(reservation_id.clone());
-                Ok::<_, Ec2Error>(instance)
-            };
-            let first = make(0)?;
-            caller.may(ACTION, &self.attributes(), Target::Launch(&first))?;
-            if !first.tags.is_empty() {
-                caller.may(Action::CreateTags, &Vec::new(), Target::Launch(&first))?;
-            }
-
-            // 2. A repeated call.
-            if let Some(token) = &self.client_token {
-                let earlier = made_with(transaction, token, &caller);
-                if let Some(entry) = earlier.first() {
-                    if entry.launch_request.as_deref() != Some(&self.digest) {
-                        let message = "Arguments on this idempotent request are inconsistent with arguments used in \
-                            previous request(s).";
-                        return Err(Ec2Error::new(Code::IdempotentParameterMismatch, message));
-                    }
-                    if earlier
-                        .iter()
-                        .all(|entry| entry.instance.state == InstanceState::Terminated)
-                    {
-                        let message = "The instances of this client token were terminated.";
-                        return Err(Ec2Error::new(Code::IdempotentInstanceTerminated, message));
-                    }
-                    return if self.dry_run {
-                        Err(Ec2Error::dry_run())
-                    } else {
-                        Ok(earlier)
-                    };
-                }
-            }
-
-            // 3. The account, the tags, everything that a document may not say either, and how many there may be.
-            refuse_optional_tokens(defaults.allow_launch(options.http_tokens))?;
-            refuse_too_many(&first.tags)?;
-            refuse_keys_unfit_for_metadata(&first.tags, options.instance_metadata_tags)?;
-            refuse_new_faults(None, &first)?;
-            let room = MAX_INSTANCES
-                .saturating_sub(transaction.before().entries().count())
-                .min(MAX_PER_CALL);
-            let count = self.max_count.min(room);
-            if count < self.min_count {
-                let message = format!(
-                    "You have requested more instances ({}) than your current limit.",
-                    self.min_count
-                );
-                return Err(Ec2Error::new(Code::InstanceLimitExceeded, message));
-            }
-            if self.dry_run {
-                return Err(Ec2Error::dry_run());
-            }
-            let rest: Vec<_> = (1..count).map(make).collect::<Result<_, _>>()?;
-            for instance in [first].into_iter().chain(rest) {
-                transaction.create(instance, self.digest.clone());
-            }
-            Ok(Vec::new())
-        };
-        let (made, earlier) = call.change(plan).await?;
-        let entries = if made.is_empty() { earlier } else { made };
-        let (reservation, owner) = entries.first().map_or_else(Default::default, |entry| {
-            (
-                entry.instance.reservation_id().into_owned(),
-                entry.instance.owner_id().to_string(),
-            )
-        });
-        Ok(call.document(ACTION, |xml| {
-            xml.text("reservationId", reservation);
-            xml.text("ownerId", owner);
-            xml.set("groupSet", [(); 0], |_, ()| {});
-            xml.set("instancesSet", &entries, |xml, entry| {
-                // EC2's answer comes before the instance runs.
-                let state = match entry.instance.state {
-                    InstanceState::Running => InstanceState::Pending,
-                    other => other,
-                };
-                write_instance(
-                    xml,
-                    &Instance {
-                        state,
-                        ..entry.instance.clone()
-                    },
-                    OptionsState::Pending,
-                );
-            });
-        }))
-    }
 }
 
-impl RunInstances {
-    /// What the call names, as rules see it. What it leaves out is seen in what the instance would be.
-    fn attributes(&self) -> Attributes {
-        let launch = &self.launch;
-        let of_launch = [
-            (
-                "UserData",
-                launch
-                    .user_data
-                    .as_ref()
-                    .map(|data| Value::Text(STANDARD.encode(data))),
-            ),
-            ("DisableApiStop", launch.disable_api_stop.map(attribute_of)),
-            (
-                "DisableApiTermination",
-                launch.disable_api_termination.map(attribute_of),
-            ),
-        ];
-        let mut attributes = attributes_of(self.options);
-        attributes.extend(
-            of_launch
-                .into_iter()
-                .filter_map(|(name, value)| Some((name, value?))),
-        );
-        attributes
-    }
-}
-
-impl Launch {
-    /// One of the instances; its options come later.
+impl LaunchSpec {
+    /// Returns one of the instances, without the options and the client token.
     fn instance(
         &self,
         id: InstanceId,
         index: usize,
         caller: &Caller,
         snapshot: &Snapshot,
-        now: jiff::Timestamp,
+        now: Timestamp,
     ) -> Result<Instance, Ec2Error> {
         let zone = self
             .zone
@@ -430,8 +483,8 @@ impl Launch {
                 "Invalid availability zone: [{zone}]"
             )));
         }
-        let smallest = json!({ "InstanceId": id, "LaunchTime": iso_seconds(now) });
-        let mut instance = document::from_value(smallest).expect("a document needs no more");
+        let minimal = json!({ "InstanceId": id, "LaunchTime": iso_seconds(now) });
+        let mut instance = document::from_value(minimal).expect("a minimal document is valid");
         instance.image_id.clone_from(&self.image_id);
         if let Some(instance_type) = &self.instance_type {
             instance.instance_type.clone_from(instance_type);
@@ -452,7 +505,7 @@ impl Launch {
         instance.monitoring = self.monitoring.map(|enabled| Monitoring {
             state: monitoring(enabled),
         });
-        // Only the ids are known here; metadata shows names.
+        // Metadata shows names, but only the ids are known.
         let group = |id: &String| SecurityGroup {
             group_id: id.clone(),
             group_name: id.clone(),
@@ -483,9 +536,10 @@ impl Launch {
     }
 }
 
-/// The instances that a caller's earlier call with this token made, in the order of the launch.
-fn made_with(transaction: &Transaction, token: &str, caller: &Caller) -> Vec<Arc<Entry>> {
-    let is_of_call = |entry: &&Arc<Entry>| {
+/// Returns the instances that the caller launched with this client token before, in the order of
+/// the launch.
+fn launched_with(transaction: &Transaction, token: &str, caller: &Caller) -> Vec<Arc<Entry>> {
+    let is_of_launch = |entry: &&Arc<Entry>| {
         let instance = &entry.instance;
         let same_token = instance.client_token.as_deref() == Some(token);
         same_token && entry.launch_request.is_some() && instance.owner_id() == caller.account
@@ -493,13 +547,14 @@ fn made_with(transaction: &Transaction, token: &str, caller: &Caller) -> Vec<Arc
     let mut entries: Vec<_> = transaction
         .before()
         .entries()
-        .filter(is_of_call)
+        .filter(is_of_launch)
         .cloned()
         .collect();
     entries.sort_by_key(|entry| entry.instance.ami_launch_index);
     entries
 }
 
+/// Refuses optional tokens where the account enforces required ones.
 fn refuse_optional_tokens(allowed: bool) -> Result<(), Ec2Error> {
     if allowed {
         return Ok(());
@@ -510,8 +565,9 @@ fn refuse_optional_tokens(allowed: bool) -> Result<(), Ec2Error> {
     Err(Ec2Error::new(Code::UnsupportedOperation, message))
 }
 
-/// Whether a zone is one of the region: by its name, as `us-east-1a` is of us-east-1, and not `us-east-10a`; or because
-/// there is an instance. Of a region whose name has no number in it, the letter alone follows the name.
+/// Returns whether a zone belongs to a region: by its name, as `us-east-1a` belongs to us-east-1
+/// and `us-east-10a` does not; or because an instance has both. If the region's name has no number,
+/// the zone's name is the region's and a letter.
 fn is_of_region(zone: &str, region: &str, snapshot: &Snapshot) -> bool {
     let is_letter = |rest: &str| matches!(rest.as_bytes(), [b'a'..=b'z']);
     let by_name = zone != region
@@ -522,7 +578,7 @@ fn is_of_region(zone: &str, region: &str, snapshot: &Snapshot) -> bool {
     by_name || snapshot.entries().any(has)
 }
 
-/// `TagSpecification.N` for instances. Nothing else is made here that could be tagged.
+/// Takes `TagSpecification.N` for instances. A launch here creates nothing else that can have tags.
 fn take_specified_tags(parameters: &mut Parameters) -> Result<Vec<Tag>, Ec2Error> {
     let mut all = Vec::new();
     for n in 1.. {
@@ -550,6 +606,27 @@ fn take_specified_tags(parameters: &mut Parameters) -> Result<Vec<Tag>, Ec2Error
     read_tags(all)
 }
 
+/// Refuses values that are present but empty.
+fn refuse_empty<const N: usize>(values: [(&str, &Option<String>); N]) -> Result<(), Ec2Error> {
+    let is_empty = |value: &Option<String>| value.as_ref().is_some_and(String::is_empty);
+    match values.into_iter().find(|(_, value)| is_empty(value)) {
+        Some((name, _)) => Err(Ec2Error::invalid_value(format!(
+            "Value () for parameter {name} is invalid. The value cannot be empty"
+        ))),
+        None => Ok(()),
+    }
+}
+
+fn read_counts(min: &str, max: &str) -> Result<(usize, usize), Ec2Error> {
+    let (min, max) = (read_count("minCount", min)?, read_count("maxCount", max)?);
+    if max < min {
+        let message =
+            format!("Value ({min}) for parameter minCount is invalid. It is more than maxCount.");
+        return Err(Ec2Error::invalid_value(message));
+    }
+    Ok((min, max))
+}
+
 fn read_count(name: &str, value: &str) -> Result<usize, Ec2Error> {
     value
         .parse()
@@ -565,11 +642,11 @@ fn read_count(name: &str, value: &str) -> Result<usize, Ec2Error> {
 
 fn read_image_id(text: String) -> Result<String, Ec2Error> {
     let digits = text.strip_prefix("ami-").unwrap_or_default();
-    let spelled = matches!(digits.len(), 8 | 17)
+    let is_well_formed = matches!(digits.len(), 8 | 17)
         && digits
             .bytes()
             .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    match spelled {
+    match is_well_formed {
         true => Ok(text),
         false => {
             let message = format!("Invalid id: \"{text}\" (expecting \"ami-...\")");
@@ -586,11 +663,12 @@ fn read_address(text: &str) -> Result<Ipv4Addr, Ec2Error> {
     })
 }
 
-/// 17 random hexadecimal digits, as EC2's ids have.
+/// Returns 17 random hexadecimal digits, as in EC2's ids.
 fn random_digits() -> String {
     format!("{:017x}", rand::random::<u128>() >> 60)
 }
 
+/// Returns a random id that no instance has or had.
 fn unused_id(transaction: &Transaction) -> InstanceId {
     loop {
         let id =

@@ -1,29 +1,32 @@
-//! SendSSHPublicKey of EC2 Instance Connect: a public key that logs a user in for sixty seconds. The guest reads it under
-//! `managed-ssh-keys/`, where it is gone when its time is over.
+//! SendSSHPublicKey of EC2 Instance Connect: a public key that a user can log in with for 60
+//! seconds. The guest reads it under `managed-ssh-keys/`; expired keys are not shown there.
 //!
-//! Keys whose time is over leave the record with the next key, and a number of live ones is the limit.
+//! The next key removes expired ones from the record. The number of live keys is limited.
 
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 
-use super::{Action, Call, refuse_new_faults};
+use crate::control::action::Action;
+use crate::control::call::ApiCall;
+use crate::control::checks::refuse_new_faults;
 use crate::control::error::{Code, Ec2Error};
-use crate::control::xml::Document;
+use crate::control::operation::{Input, Operation};
+use crate::control::xml::ResponseBody;
 use crate::document;
 use crate::instance::{Instance, InstanceId, InstanceState, ManagedSshKey};
 use crate::registry::Transaction;
 
-/// How long a key logs in.
-const LIFE: SignedDuration = SignedDuration::from_secs(60);
-/// The most keys that an instance has at once.
+/// How long a key is valid (EC2 Instance Connect: 60 seconds).
+const KEY_LIFETIME: SignedDuration = SignedDuration::from_secs(60);
+/// The limit of live keys of an instance.
 const MAX_KEYS: usize = 50;
 
-/// The input of one call, as it comes.
+/// The JSON of a call.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
-struct Body {
+struct JsonInput {
     instance_id: String,
     #[serde(rename = "InstanceOSUser")]
     instance_os_user: String,
@@ -32,47 +35,47 @@ struct Body {
     availability_zone: Option<String>,
 }
 
-/// The input of one call.
-pub(super) struct SendSshPublicKey {
+/// The input of a call.
+pub(super) struct SendSSHPublicKey {
     instance_id: InstanceId,
     user: String,
     key: String,
-    /// Where the caller thinks the instance is.
+    /// The zone that the caller expects the instance in.
     zone: Option<String>,
 }
 
-impl SendSshPublicKey {
-    pub(super) fn read(body: &[u8]) -> Result<Self, Ec2Error> {
-        let body: Body = serde_json::from_slice(body).map_err(|_| {
+impl Operation for SendSSHPublicKey {
+    fn read(input: Input<'_>) -> Result<Self, Ec2Error> {
+        let json: JsonInput = serde_json::from_slice(input.body).map_err(|_| {
             Ec2Error::invalid_value("The body is not the JSON of a SendSSHPublicKey request.")
         })?;
-        let instance_id = InstanceId::parse(&body.instance_id)
+        let instance_id = InstanceId::parse(&json.instance_id)
             .ok_or_else(|| Ec2Error::invalid_value("InstanceId is not an instance id."))?;
-        if !document::is_os_user(&body.instance_os_user) {
+        if !document::is_os_user(&json.instance_os_user) {
             return Err(Ec2Error::invalid_value(
                 "InstanceOSUser is not 1 to 32 letters, digits and _.-@.",
             ));
         }
-        // A key file's text ends with a line feed.
-        let key = body.ssh_public_key.trim_end().to_string();
-        if !(80..=4096).contains(&body.ssh_public_key.len()) || !document::is_authorized_key(&key) {
+        // The content of a key file ends with a line feed.
+        let key = json.ssh_public_key.trim_end().to_string();
+        if !(80..=4096).contains(&json.ssh_public_key.len()) || !document::is_authorized_key(&key) {
             return Err(Ec2Error::invalid_value(
                 "SSHPublicKey is not one line of authorized_keys.",
             ));
         }
-        Ok(SendSshPublicKey {
+        Ok(SendSSHPublicKey {
             instance_id,
-            user: body.instance_os_user,
+            user: json.instance_os_user,
             key,
-            zone: body.availability_zone,
+            zone: json.availability_zone,
         })
     }
 
-    pub(super) async fn perform(self, call: &Call<'_>) -> Result<Document, Ec2Error> {
-        const ACTION: Action = Action::SendSshPublicKey;
+    async fn perform(self, call: &ApiCall<'_>) -> Result<ResponseBody, Ec2Error> {
+        const ACTION: Action = Action::SendSSHPublicKey;
         let (caller, now) = (call.caller.clone(), call.now.wall);
         let plan = move |transaction: &mut Transaction| {
-            let before = Arc::clone(caller.one(
+            let before = Arc::clone(caller.instance(
                 ACTION,
                 &Vec::new(),
                 transaction.before(),
@@ -83,7 +86,7 @@ impl SendSshPublicKey {
                 .as_ref()
                 .is_some_and(|zone| *zone != before.instance.placement.availability_zone)
             {
-                return Err(Ec2Error::not_found(self.instance_id.as_str()));
+                return Err(Ec2Error::instance_not_found(self.instance_id.as_str()));
             }
             match before.instance.state {
                 InstanceState::Running => {}
@@ -98,12 +101,12 @@ impl SendSshPublicKey {
             }
             let instance = transaction
                 .instance(&self.instance_id)
-                .expect("it has an entry");
+                .expect("the instance has an entry");
             push(instance, self.user, self.key, now)?;
             refuse_new_faults(Some(&before.instance), instance)
         };
         call.change(plan).await?;
-        Ok(Document::json(
+        Ok(ResponseBody::json(
             &serde_json::json!({ "RequestId": call.request_id.to_string(), "Success": true }),
         ))
     }
@@ -117,7 +120,7 @@ fn push(
 ) -> Result<(), Ec2Error> {
     let keys = &mut instance.imds.managed_ssh_keys;
     keys.retain(|known| known.expiration > now);
-    // The same key once more lives longer.
+    // Sending a key again extends its lifetime.
     keys.retain(|known| (&known.instance_os_user, &known.ssh_public_key) != (&user, &key));
     if keys.len() >= MAX_KEYS {
         return Err(Ec2Error::new(
@@ -125,7 +128,7 @@ fn push(
             "Too many keys were sent to the instance within a minute.",
         ));
     }
-    let expiration = now.saturating_add(LIFE).unwrap_or(Timestamp::MAX);
+    let expiration = now.saturating_add(KEY_LIFETIME).unwrap_or(Timestamp::MAX);
     keys.push(ManagedSshKey {
         instance_os_user: user,
         ssh_public_key: key,
@@ -140,7 +143,7 @@ mod tests {
     use crate::config::demo_instance;
 
     #[test]
-    fn keys_do_not_pile_up() {
+    fn live_keys_are_limited_and_expired_keys_removed() {
         let now: Timestamp = "2026-05-01T12:00:00Z".parse().unwrap();
         let later = |seconds| now + SignedDuration::from_secs(seconds);
         let mut instance = demo_instance();
@@ -153,7 +156,7 @@ mod tests {
                 .code,
             Code::Throttling
         );
-        // One that is there already takes no place.
+        // Sending a key again needs no room.
         push(&mut instance, "ops".into(), "key 7".into(), later(59)).unwrap();
         assert_eq!(instance.imds.managed_ssh_keys.len(), MAX_KEYS);
         push(&mut instance, "ops".into(), "another".into(), later(60)).unwrap();

@@ -1,198 +1,222 @@
-//! What a rule can ever fit: which actions know an instance, which values a condition key has with an action. A rule that
-//! can never fit is a mistake, and a hole where it denies, so the file of keys is refused.
+//! Checks for rules that can never match. Such a rule is a mistake, and a gap in the policy where
+//! it denies, so the file of access keys is refused.
+//!
+//! The checks know from the table in `action.rs` which actions have an instance, and from each
+//! action's `ATTRIBUTES` which values it can request.
 
-use crate::control::actions::Action;
-use crate::control::policy::pattern::Pattern;
-use crate::control::policy::{
-    ANY_ID, Condition, ConditionKey, Effect, Rule, Test, Value, may_be_of_a_launch,
-};
+use super::condition::{Comparison, Condition, ConditionKey, Values};
+use super::rules::{Effect, InstanceIds, PolicyRule};
+use crate::control::action::{Action, Resource};
+use crate::control::actions::attributes;
 
-/// The options that a change and a launch can name.
-const OPTIONS: [&str; 5] = [
-    "HttpEndpoint",
-    "HttpProtocolIpv6",
-    "HttpPutResponseHopLimit",
-    "HttpTokens",
-    "InstanceMetadataTags",
-];
+/// For a part of a rule that needs an instance.
+const NO_INSTANCE: &str =
+    "none of the rule's actions concerns an instance, so the rule can never match";
 
-/// The values that a key can have.
-#[derive(Clone, Copy)]
-pub(crate) enum Values {
-    Words(&'static [&'static str]),
-    /// 1 to 64, and what else there is.
-    HopLimits(&'static [i64]),
-    Any,
-}
-
-/// What a rule can ask of an action, besides its name.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Subject {
-    /// Everybody may.
-    Nothing,
-    /// What the call says.
-    Account,
-    Launch,
-    Instances,
-}
-
-fn subject(action: Action) -> Subject {
-    match action {
-        Action::GetCallerIdentity => Subject::Nothing,
-        Action::DescribeAvailabilityZones
-        | Action::DescribeRegions
-        | Action::GetInstanceMetadataDefaults
-        | Action::ModifyInstanceMetadataDefaults => Subject::Account,
-        Action::RunInstances => Subject::Launch,
-        Action::CreateTags
-        | Action::DeleteTags
-        | Action::DescribeInstanceAttribute
-        | Action::DescribeInstanceStatus
-        | Action::DescribeInstances
-        | Action::DescribeTags
-        | Action::ModifyInstanceAttribute
-        | Action::ModifyInstanceEventStartTime
-        | Action::ModifyInstanceMetadataOptions
-        | Action::RebootInstances
-        | Action::SendSshPublicKey
-        | Action::StartInstances
-        | Action::StopInstances
-        | Action::TerminateInstances => Subject::Instances,
+/// Returns the fault of an action pattern in a rule; `matching` are the actions that it matches.
+pub(crate) fn action_fault(
+    text: &str,
+    effect: Option<Effect>,
+    matching: &[Action],
+) -> Option<String> {
+    let shown = text.escape_debug();
+    if matching.is_empty() {
+        return Some(format!(
+            "no action matches '{shown}'; actions are written like ec2:StopInstances"
+        ));
     }
-}
-
-/// Whether rules are asked about it.
-pub(crate) fn is_asked_about(action: Action) -> bool {
-    subject(action) != Subject::Nothing
-}
-
-/// Whether there is an instance in it.
-pub(crate) fn has_instance(action: Action) -> bool {
-    matches!(subject(action), Subject::Launch | Subject::Instances)
-}
-
-/// Whether a rule for these ids can fit the action. CreateTags is asked of launches, and of instances that are there.
-pub(crate) fn has_one_of(action: Action, effect: Effect, ids: &[Pattern]) -> bool {
-    match (subject(action), effect) {
-        (Subject::Nothing | Subject::Account, _) => false,
-        (Subject::Instances, _) => true,
-        (Subject::Launch, Effect::Allow) => ids.iter().any(|pattern| pattern.matches(ANY_ID)),
-        (Subject::Launch, Effect::Deny) => ids.iter().any(may_be_of_a_launch),
+    let needs_permission = |action: &Action| action.resource() != Resource::None;
+    if effect == Some(Effect::Deny) && !matching.iter().any(needs_permission) {
+        return Some(format!("'{shown}' can't be denied: it needs no permission"));
     }
+    None
 }
 
-/// The values of a key in calls of an action; `None` where there never is one.
-pub(crate) fn values(key: &ConditionKey, action: Action) -> Option<Values> {
-    let switch = Values::Words(&["enabled", "disabled"]);
-    let tokens = Values::Words(&["optional", "required"]);
-    match (key, action) {
-        (ConditionKey::Attribute(name), Action::ModifyInstanceMetadataDefaults) => match *name {
-            "HttpTokens" => Some(Values::Words(&["optional", "required", "no-preference"])),
-            "HttpPutResponseHopLimit" => Some(Values::HopLimits(&[-1])),
-            "HttpEndpoint" | "InstanceMetadataTags" | "HttpTokensEnforced" => {
-                Some(Values::Words(&["enabled", "disabled", "no-preference"]))
-            }
-            _ => None,
-        },
-        (
-            ConditionKey::Attribute(name),
-            Action::ModifyInstanceMetadataOptions | Action::RunInstances,
-        ) if OPTIONS.contains(name) => match *name {
-            "HttpTokens" => Some(tokens),
-            "HttpPutResponseHopLimit" => Some(Values::HopLimits(&[])),
-            _ => Some(switch),
-        },
-        (ConditionKey::Attribute(name), Action::ModifyInstanceAttribute | Action::RunInstances) => {
-            match *name {
-                "UserData" => Some(Values::Any),
-                "DisableApiStop" | "DisableApiTermination" => {
-                    Some(Values::Words(&["true", "false"]))
-                }
-                _ => None,
-            }
-        }
-        (ConditionKey::Attribute(_), _) => None,
-        (_, action) if !has_instance(action) => None,
-        (ConditionKey::MetadataHttpTokens, _) => Some(tokens),
-        (ConditionKey::MetadataHttpEndpoint | ConditionKey::InstanceMetadataTags, _) => {
-            Some(switch)
-        }
-        (ConditionKey::MetadataHttpPutResponseHopLimit, _) => Some(Values::HopLimits(&[])),
+/// Returns the fault of a rule's instance ids.
+pub(crate) fn instances_fault(
+    ids: &InstanceIds,
+    effect: Effect,
+    actions: &[Action],
+) -> Option<&'static str> {
+    if actions.is_empty() {
+        return None;
     }
+    if !any_has_instance(actions) {
+        return Some(NO_INSTANCE);
+    }
+    let can_match = actions
+        .iter()
+        .any(|action| can_match_ids(ids, effect, *action));
+    let fault = "a launch gets a random id, so the rule can never match; use \"*\" for any id";
+    (!can_match).then_some(fault)
 }
 
-/// Whether every part of a rule can fit the same call of this action.
-pub(crate) fn can_fit(rule: &Rule, action: Action) -> bool {
-    let holds = |condition: &Condition| can_hold(condition, rule.effect, action);
-    rule.instances
+/// Returns the fault of a rule's tags.
+pub(crate) fn tags_fault(actions: &[Action]) -> Option<&'static str> {
+    (!actions.is_empty() && !any_has_instance(actions)).then_some(NO_INSTANCE)
+}
+
+/// Returns the faults of a condition; `texts` are its comparisons as the operator wrote them.
+pub(crate) fn condition_faults(
+    condition: &Condition,
+    texts: &[String],
+    effect: Option<Effect>,
+    actions: &[Action],
+) -> Vec<String> {
+    // Without a known action, the actions are the fault.
+    if actions.is_empty() {
+        return Vec::new();
+    }
+    let values: Vec<Values> = actions
+        .iter()
+        .filter_map(|action| values(condition.key, *action))
+        .collect();
+    let Some(described) = values
+        .iter()
+        .map(|values| values.describe())
+        .max_by_key(String::len)
+    else {
+        return vec![missing_key_fault(condition.key)];
+    };
+    let is_impossible =
+        |comparison: &Comparison| !values.iter().any(|values| values.can_satisfy(comparison));
+    let impossible = texts
+        .iter()
+        .zip(&condition.comparisons)
+        .filter(|(_, comparison)| is_impossible(comparison));
+    let mut faults: Vec<String> = impossible
+        .map(|(text, _)| {
+            let shown = text.escape_debug();
+            format!("'{shown}' never occurs; possible values: {described}")
+        })
+        .collect();
+    if faults.is_empty() && effect == Some(Effect::Allow) {
+        faults.extend(no_preference_fault(condition, actions).map(str::to_string));
+    }
+    faults
+}
+
+/// Returns whether all parts of a rule can match the same call of one of the actions.
+pub(crate) fn can_match_any(rule: &PolicyRule, actions: &[Action]) -> bool {
+    actions.iter().any(|action| can_match(rule, *action))
+}
+
+fn can_match(rule: &PolicyRule, action: Action) -> bool {
+    let ids_match = rule
+        .instances
         .as_ref()
-        .is_none_or(|ids| has_one_of(action, rule.effect, ids))
-        && (rule.tags.is_empty() || has_instance(action))
-        && rule.conditions.iter().all(holds)
+        .is_none_or(|ids| can_match_ids(ids, rule.effect, action));
+    let tags_match = rule.tags.is_empty() || has_instance(action);
+    let holds = |condition: &Condition| can_hold(condition, rule.effect, action);
+    ids_match && tags_match && rule.conditions.iter().all(holds)
 }
 
-/// Whether a condition of such a rule can hold in a call of this action. No preference counts as what launches get
-/// then, too, and a permission fits both or neither: what it says of no preference alone never decides.
-pub(crate) fn can_hold(condition: &Condition, effect: Effect, action: Action) -> bool {
-    let values = values(&condition.key, action).map(|values| match effect {
-        Effect::Allow => values.with_one_face(),
+/// Returns whether a rule for these ids can match the action. CreateTags is checked for launches
+/// and for existing instances.
+fn can_match_ids(ids: &InstanceIds, effect: Effect, action: Action) -> bool {
+    match (action.resource(), effect) {
+        (Resource::None | Resource::Account, _) => false,
+        (Resource::Instances, _) => true,
+        (Resource::Launch, Effect::Allow) => ids.include_every_id(),
+        (Resource::Launch, Effect::Deny) => ids.include_some_new_id(),
+    }
+}
+
+/// Returns whether a condition can hold for a call of the action.
+///
+/// Clearing a preference is judged as `no-preference` and as the resulting default. A permission
+/// must match both, so one for `no-preference` alone never decides.
+fn can_hold(condition: &Condition, effect: Effect, action: Action) -> bool {
+    let values = values(condition.key, action).map(|values| match effect {
+        Effect::Allow => values.without_no_preference(),
         Effect::Deny => values,
     });
-    values.is_some_and(|values| condition.values.iter().any(|test| values.admit(test)))
+    values.is_some_and(|values| {
+        condition
+            .comparisons
+            .iter()
+            .any(|comparison| values.can_satisfy(comparison))
+    })
 }
 
-impl Values {
-    /// Without those that say that there is no preference.
-    fn with_one_face(self) -> Values {
-        match self {
-            Values::Words(words) => {
-                Values::Words(words.strip_suffix(&["no-preference"]).unwrap_or(words))
-            }
-            Values::HopLimits(_) => Values::HopLimits(&[]),
-            Values::Any => Values::Any,
-        }
+/// Returns the values that a key can have in calls of an action; `None` where it has none.
+fn values(key: ConditionKey, action: Action) -> Option<Values> {
+    match key {
+        ConditionKey::Attribute(attribute) => attributes(action)
+            .iter()
+            .find(|(name, _)| *name == attribute.name)
+            .map(|(_, values)| *values),
+        ConditionKey::Instance(key) => has_instance(action).then_some(key.values),
     }
+}
 
-    /// Whether one of them passes the test.
-    pub(crate) fn admit(self, test: &Test) -> bool {
-        match self {
-            Values::Words(words) => words.iter().any(|word| test.holds(&Value::from(*word))),
-            Values::HopLimits(others) => (1..=64)
-                .chain(others.iter().copied())
-                .any(|n| test.holds(&Value::Number(n))),
-            Values::Any => true,
+/// Returns the fault of a condition whose key has no value in any of the rule's actions.
+fn missing_key_fault(key: ConditionKey) -> String {
+    match key {
+        ConditionKey::Instance(_) => NO_INSTANCE.to_string(),
+        ConditionKey::Attribute(_) => {
+            let having: Vec<String> = Action::ALL
+                .iter()
+                .filter(|action| values(key, **action).is_some())
+                .map(|action| action.permission())
+                .collect();
+            format!(
+                "none of the rule's actions has this attribute; actions that have it: {}",
+                having.join(", ")
+            )
         }
     }
+}
 
-    /// In words.
-    pub(crate) fn told(self) -> String {
-        match self {
-            Values::Words(words) => words.join(", "),
-            Values::HopLimits(others) => ["1 to 64".to_string()]
-                .into_iter()
-                .chain(others.iter().map(i64::to_string))
-                .collect::<Vec<_>>()
-                .join(", "),
-            Values::Any => "any text".to_string(),
-        }
-    }
+/// Returns the fault of a permission that only `no-preference` satisfies.
+fn no_preference_fault(condition: &Condition, actions: &[Action]) -> Option<&'static str> {
+    let can_hold = |effect| {
+        actions
+            .iter()
+            .any(|action| can_hold(condition, effect, *action))
+    };
+    let fault = "clearing a preference is also checked against the resulting default; list that value too, or the rule \
+                 can never match";
+    (can_hold(Effect::Deny) && !can_hold(Effect::Allow)).then_some(fault)
+}
+
+fn any_has_instance(actions: &[Action]) -> bool {
+    actions.iter().any(|action| has_instance(*action))
+}
+
+fn has_instance(action: Action) -> bool {
+    matches!(action.resource(), Resource::Launch | Resource::Instances)
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::condition::REQUEST_ATTRIBUTES;
     use super::*;
-    use crate::control::policy::ATTRIBUTES;
 
     #[test]
-    fn every_attribute_is_asked_for_by_some_action() {
-        for name in ATTRIBUTES {
-            let key = ConditionKey::Attribute(name);
+    fn every_attribute_in_the_table_has_values_of_its_kind_in_some_action() {
+        for attribute in &REQUEST_ATTRIBUTES {
+            let key = ConditionKey::Attribute(attribute);
+            let values: Vec<Values> = Action::ALL
+                .iter()
+                .filter_map(|action| values(key, *action))
+                .collect();
+            assert!(!values.is_empty(), "{}", attribute.name);
             assert!(
-                Action::ALL
-                    .into_iter()
-                    .any(|action| values(&key, action).is_some()),
-                "{name}"
+                values.iter().all(|values| values.kind() == key.kind()),
+                "{}",
+                attribute.name
             );
+        }
+    }
+
+    #[test]
+    fn every_attribute_of_an_action_is_in_the_table() {
+        for action in Action::ALL {
+            for (name, _) in attributes(*action) {
+                let known = REQUEST_ATTRIBUTES.iter().any(|known| known.name == *name);
+                assert!(known, "{} of {}", name, action.name());
+            }
         }
     }
 }

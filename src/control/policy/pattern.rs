@@ -1,7 +1,7 @@
-//! Texts with wildcards, in filters and in rules: `*` stands for any text, `?` for one character, and `\\` takes the next
-//! character as it is. Upper and lower case differ.
+//! Patterns of filters and rules: `*` matches any text, `?` one character, and `\\` the next
+//! character literally. Matching is case-sensitive.
 
-/// A text with wildcards.
+/// A pattern.
 #[derive(Clone, Debug)]
 pub(crate) struct Pattern(Vec<Piece>);
 
@@ -13,7 +13,7 @@ enum Piece {
 }
 
 impl Pattern {
-    /// Reads a pattern; every text is one.
+    /// Parses a pattern; every text is valid.
     pub(crate) fn read(text: &str) -> Pattern {
         let mut characters = text.chars();
         let mut pieces = Vec::new();
@@ -28,54 +28,56 @@ impl Pattern {
         Pattern(pieces)
     }
 
-    /// Whether it is nothing but `*`.
+    /// Returns whether the pattern consists of `*` only.
     pub(crate) fn matches_everything(&self) -> bool {
         !self.0.is_empty() && self.0.iter().all(|piece| *piece == Piece::Any)
     }
 
-    /// Whether it matches more than one text.
+    /// Returns whether the pattern has wildcards, so that it matches more than one text.
     pub(crate) fn has_wildcards(&self) -> bool {
         self.0
             .iter()
             .any(|piece| matches!(piece, Piece::One | Piece::Any))
     }
 
-    /// Whether a text is one that it stands for.
+    /// Returns whether the pattern matches a text.
     pub(crate) fn matches(&self, text: &str) -> bool {
         let text: Vec<char> = text.chars().collect();
-        self.fits(text.len(), |place, c| text[place] == c)
+        self.matches_some(text.len(), |index, c| text[index] == c)
     }
 
-    /// Whether it matches an id that an instance may get at its launch: `i-` and 17 hexadecimal digits.
+    /// Returns whether the pattern matches some id of a new instance: `i-` and 17 hexadecimal
+    /// digits.
     pub(crate) fn matches_a_new_id(&self) -> bool {
-        self.fits("i-".len() + 17, |place, c| match place {
+        self.matches_some("i-".len() + 17, |index, c| match index {
             0 => c == 'i',
             1 => c == '-',
             _ => matches!(c, '0'..='9' | 'a'..='f'),
         })
     }
 
-    /// Whether it matches one of the texts that have this length and at each place one of the characters that may be
-    /// there. Goes back to the last `*` only, so that no pattern takes more than pattern times text.
-    fn fits(&self, length: usize, may_be_at: impl Fn(usize, char) -> bool) -> bool {
-        let (mut piece, mut place) = (0, 0);
+    /// Returns whether the pattern matches some text of this length whose characters satisfy
+    /// `may_be_at`. It returns to the last `*` only, so the time is at most the length of the
+    /// pattern times that of the text.
+    fn matches_some(&self, length: usize, may_be_at: impl Fn(usize, char) -> bool) -> bool {
+        let (mut piece, mut index) = (0, 0);
         let mut last_any = None;
-        while place < length {
+        while index < length {
             match self.0.get(piece) {
                 Some(Piece::Any) => {
-                    last_any = Some((piece, place));
+                    last_any = Some((piece, index));
                     piece += 1;
                 }
-                Some(Piece::One) => (piece, place) = (piece + 1, place + 1),
-                Some(Piece::Exactly(c)) if may_be_at(place, *c) => {
-                    (piece, place) = (piece + 1, place + 1)
+                Some(Piece::One) => (piece, index) = (piece + 1, index + 1),
+                Some(Piece::Exactly(c)) if may_be_at(index, *c) => {
+                    (piece, index) = (piece + 1, index + 1)
                 }
                 _ => {
                     let Some((any, from)) = last_any else {
                         return false;
                     };
                     last_any = Some((any, from + 1));
-                    (piece, place) = (any + 1, from + 1);
+                    (piece, index) = (any + 1, from + 1);
                 }
             }
         }
@@ -88,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_has_wildcards_and_a_way_around_them() {
+    fn a_pattern_has_wildcards_and_escapes() {
         for (pattern, text, matches) in [
             ("", "", true),
             ("", "a", false),
@@ -149,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hostile_pattern_does_not_take_for_ever() {
+    fn a_hostile_pattern_takes_bounded_time() {
         let pattern = Pattern::read(&"*a".repeat(2_000));
         assert!(!pattern.matches(&format!("{}b", "a".repeat(256))));
     }

@@ -1373,7 +1373,7 @@ async fn an_event_is_moved_and_the_guest_sees_it() {
         (
             to(1, "soon"),
             "InvalidParameterValue",
-            "Value (soon) for parameter notBefore is invalid. Expecting a time, 2026-01-02T03:04:05Z say.".into(),
+            "Value (soon) for parameter notBefore is invalid. Expecting a time such as 2026-01-02T03:04:05Z.".into(),
         ),
         (
             format!("InstanceId={RUNNING}&InstanceEventId=x"),

@@ -1,12 +1,13 @@
 //! Who may do what, from outside.
 
 use super::*;
-use crate::control::access_keys::{demo_with, rules};
+use crate::control::access_keys::demo_with;
+use crate::control::policy::read::policy;
 
 /// The demo's key with these rules, each an inline table.
 async fn under(of: &[&str]) -> Control {
     let control = several().await;
-    control.replace_keys(demo_with(rules(of)));
+    control.replace_keys(demo_with(policy(of)));
     control
 }
 
@@ -29,7 +30,8 @@ async fn code(control: &Control, action: &str, rest: &str) -> String {
 
 const DENIED: &str = "UnauthorizedOperation";
 
-/// "DryRun: DryRunOperation where the caller may, UnauthorizedOperation where not", for every action that has it.
+/// "DryRun: DryRunOperation where the caller may, UnauthorizedOperation where not", for every
+/// action that has it.
 #[tokio::test]
 async fn a_dry_run_says_who_may_do_what() {
     let calls = [
@@ -482,7 +484,7 @@ async fn syntax_is_checked_before_permission_and_permission_before_state() {
 async fn new_keys_count_from_the_next_request_on() {
     let control = several().await;
     assert_eq!(describe(&control, "").await.status, 200);
-    control.replace_keys(demo_with(rules(&[])));
+    control.replace_keys(demo_with(policy(&[])));
     assert_eq!(describe(&control, "").await.code(), DENIED);
     control.replace_keys(AccessKeys::default());
     assert_eq!(describe(&control, "").await.code(), "AuthFailure");

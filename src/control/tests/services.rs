@@ -1,4 +1,5 @@
-//! Three services on one port: each call reaches the service that it was signed for, and is answered in its words.
+//! Three services on one port: each call reaches the service that it was signed for, and is
+//! answered in its words.
 
 use super::*;
 
@@ -53,7 +54,7 @@ const IDENTITY: &str = "Action=GetCallerIdentity&Version=2011-06-15";
 async fn sts_says_whose_key_it_is_without_any_permission() {
     let control = several().await;
     control.replace_keys(crate::control::access_keys::demo_with(
-        crate::control::access_keys::rules(&[]),
+        crate::control::policy::read::policy(&[]),
     ));
     let (status, content_type, body) = signed_for(&control, STS_SCOPE, IDENTITY).await;
     assert_eq!((status, content_type.as_str()), (200, "text/xml"));
@@ -348,7 +349,7 @@ async fn a_key_that_can_not_be_pushed_is_refused_in_json() {
     );
 
     control.replace_keys(crate::control::access_keys::demo_with(
-        crate::control::access_keys::rules(&[r#"{ effect = "allow", actions = ["ec2:*"] }"#]),
+        crate::control::policy::read::policy(&[r#"{ effect = "allow", actions = ["ec2:*"] }"#]),
     ));
     let (status, answer) = connect(&control, "SendSSHPublicKey", &good).await;
     assert_eq!(

@@ -1,56 +1,24 @@
 //! The file with the access key that signs AssumeRole.
 
-use std::fmt;
 use std::path::Path;
 
-use toml_edit::Document;
-
 use crate::credentials::fetch::FetchError;
-use crate::plain_file::{self, PlainFile, Symlinks};
-use crate::secret::Secret;
 use crate::sigv4::AccessKey;
+use crate::sigv4::access_key_file;
 
-/// Reads the only access key in a file. The format is that of the control endpoint's access keys.
+/// Reads the only access key in a file. [`access_key_file`] defines the format.
 pub(super) fn read_key(path: &Path) -> Result<AccessKey, FetchError> {
-    let wrong =
-        |what: &dyn fmt::Display| FetchError::unavailable(format!("{}: {what}", path.display()));
-    let file = PlainFile::open(path, Symlinks::Follow).map_err(|error| wrong(&error))?;
-    let mode = file.mode();
-    let bytes = file
-        .read_bytes(plain_file::MAX_BYTES)
-        .map_err(|error| wrong(&error))?;
-    let text = String::from_utf8(bytes).map_err(|_| wrong(&"not UTF-8"))?;
-    if mode & 0o077 != 0 {
-        return Err(wrong(&format_args!(
-            "others can read this secret (mode {mode:03o})"
-        )));
-    }
-    // The error's own text is not used: it quotes the line, which may contain a secret.
-    let document = Document::parse(text.as_str()).map_err(|error| wrong(&error.message()))?;
-    let tables = document
-        .get("access_key")
-        .and_then(|item| item.as_array_of_tables());
-    let Some(table) = tables
-        .filter(|tables| tables.len() == 1)
-        .and_then(|tables| tables.get(0))
-    else {
-        return Err(wrong(&"it must contain exactly one [[access_key]]"));
-    };
-    let field = |name: &str| {
-        table
-            .get(name)
-            .and_then(|item| item.as_str())
-            .filter(|text| !text.is_empty())
-    };
-    match (field("access_key_id"), field("secret_access_key")) {
-        (Some(id), Some(secret)) => Ok(AccessKey {
-            access_key_id: id.to_string(),
-            secret_access_key: Secret::new(secret),
-            session_token: field("session_token").map(Secret::new),
-        }),
-        _ => Err(wrong(
-            &"[[access_key]] needs access_key_id and secret_access_key",
-        )),
+    let keys = access_key_file::read(path, &[], |_, _| ()).map_err(|faults| {
+        let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+        FetchError::unavailable(faults.join("; "))
+    })?;
+    match <[(AccessKey, ()); 1]>::try_from(keys) {
+        Ok([(key, ())]) => Ok(key),
+        Err(keys) => Err(FetchError::unavailable(format!(
+            "{}: it must contain exactly one [[access_key]], not {}",
+            path.display(),
+            keys.len()
+        ))),
     }
 }
 
@@ -60,6 +28,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
+    use crate::secret::Secret;
 
     #[test]
     fn the_file_must_be_private_and_contain_one_key() {
@@ -84,23 +53,24 @@ mod tests {
                 .session_token,
             Some(Secret::new("t"))
         );
+        let two = format!("{one}{}", one.replace("\"A\"", "\"B\""));
+        let mode_640 = "others can read these secrets (mode 640)";
+        let mode_604 = "others can read these secrets (mode 604)";
         for (text, mode, what) in [
+            (one.to_string(), 0o640, mode_640),
+            (one.to_string(), 0o604, mode_604),
+            (String::new(), 0o600, "there is no [[access_key]] in it"),
+            (two, 0o600, "exactly one [[access_key]], not 2"),
+            ("access_key = 3".to_string(), 0o600, "access_key: not known"),
+            (one.replace("hunter2", ""), 0o600, "secret_access_key: must"),
+            (one.replace("\"A\"", "5"), 0o600, "access_key_id: must be"),
             (
-                one.to_string(),
-                0o640,
-                "others can read this secret (mode 640)",
+                one.replace("\"A\"", "\"A/B\""),
+                0o600,
+                "access_key_id: must",
             ),
-            (
-                one.to_string(),
-                0o604,
-                "others can read this secret (mode 604)",
-            ),
-            (String::new(), 0o600, "exactly one"),
-            (format!("{one}{one}"), 0o600, "exactly one"),
-            ("access_key = 3".to_string(), 0o600, "exactly one"),
-            (one.replace("hunter2", ""), 0o600, "needs"),
-            (one.replace("\"A\"", "5"), 0o600, "needs"),
-            (one.replace("hunter2\"", "hunter2"), 0o600, "key.toml: "),
+            (format!("{one}account = \"1\""), 0o600, "account: not known"),
+            (one.replace("hunter2\"", "hunter2"), 0o600, "key.toml:3: "),
         ] {
             let error = read(&text, mode).unwrap_err();
             assert!(

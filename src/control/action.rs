@@ -1,0 +1,171 @@
+//! The table of actions.
+//!
+//! | about | actions |
+//! |---|---|
+//! | metadata options | ModifyInstanceMetadataOptions, GetInstanceMetadataDefaults, ModifyInstanceMetadataDefaults |
+//! | instances | DescribeInstances, DescribeInstanceStatus, DescribeInstanceAttribute, ModifyInstanceAttribute |
+//! | instance state | RunInstances, StartInstances, StopInstances, RebootInstances, TerminateInstances |
+//! | tags | CreateTags, DeleteTags, DescribeTags |
+//! | events | ModifyInstanceEventStartTime |
+//! | regions and zones | DescribeRegions, DescribeAvailabilityZones |
+//! | other services | GetCallerIdentity (STS), SendSSHPublicKey (EC2 Instance Connect) |
+//!
+//! # To add an action
+//!
+//! 1. Write `actions/<file>.rs` with a type named like the action that implements
+//!    [`Operation`](super::operation::Operation): how to read the input, what rules can compare in
+//!    it, and how to carry it out. Declare it with `mod <file>;` in `actions/mod.rs`. A short
+//!    example is `actions/reboot_instances.rs`.
+//! 2. Add its row to the table below.
+//!
+//! The row gives the action's name on the wire, its place in [`Action::ALL`], its permission for
+//! rules (`ec2:RebootInstances`), what the lint of rules knows about it, and its dispatch
+//! (`actions/mod.rs`). Then test it: `tests/actions.rs` next to this file, and one row for each
+//! client in `every_action` of `tests/clients/control.rs`.
+
+use super::error::{Code, Ec2Error};
+use super::params::Parameters;
+use super::service::AwsService;
+
+/// Calls the macro `$generate` with the table. Columns: name on the wire, service, [`Resource`],
+/// file in `actions/`.
+macro_rules! action_table {
+    ($generate:ident) => {
+        $generate! {
+            CreateTags, Ec2, Instances, create_tags;
+            DeleteTags, Ec2, Instances, delete_tags;
+            DescribeAvailabilityZones, Ec2, Account, describe_availability_zones;
+            DescribeInstanceAttribute, Ec2, Instances, describe_instance_attribute;
+            DescribeInstanceStatus, Ec2, Instances, describe_instance_status;
+            DescribeInstances, Ec2, Instances, describe_instances;
+            DescribeRegions, Ec2, Account, describe_regions;
+            DescribeTags, Ec2, Instances, describe_tags;
+            GetCallerIdentity, Sts, None, get_caller_identity;
+            GetInstanceMetadataDefaults, Ec2, Account, get_instance_metadata_defaults;
+            ModifyInstanceAttribute, Ec2, Instances, modify_instance_attribute;
+            ModifyInstanceEventStartTime, Ec2, Instances, modify_instance_event_start_time;
+            ModifyInstanceMetadataDefaults, Ec2, Account, modify_instance_metadata_defaults;
+            ModifyInstanceMetadataOptions, Ec2, Instances, modify_instance_metadata_options;
+            RebootInstances, Ec2, Instances, reboot_instances;
+            RunInstances, Ec2, Launch, run_instances;
+            SendSSHPublicKey, InstanceConnect, Instances, send_ssh_public_key;
+            StartInstances, Ec2, Instances, change_instance_state;
+            StopInstances, Ec2, Instances, change_instance_state;
+            TerminateInstances, Ec2, Instances, change_instance_state;
+        }
+    };
+}
+pub(super) use action_table;
+
+macro_rules! define_action {
+    ($($name:ident, $service:ident, $resource:ident, $file:ident;)*) => {
+        /// An action of the endpoint.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Action {
+            $($name,)*
+        }
+
+        impl Action {
+            /// All actions.
+            pub(crate) const ALL: &'static [Action] = &[$(Action::$name),*];
+
+            /// Returns the name on the wire.
+            pub(crate) fn name(self) -> &'static str {
+                match self {
+                    $(Action::$name => stringify!($name),)*
+                }
+            }
+
+            /// Returns the service that has the action.
+            pub(super) fn service(self) -> AwsService {
+                match self {
+                    $(Action::$name => AwsService::$service,)*
+                }
+            }
+
+            /// Returns what the permission for the action is about.
+            pub(crate) fn resource(self) -> Resource {
+                match self {
+                    $(Action::$name => Resource::$resource,)*
+                }
+            }
+        }
+    };
+}
+action_table!(define_action);
+
+/// What the permission for an action is about, and so what a rule can compare besides the action's
+/// name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Resource {
+    /// The action needs no permission.
+    None,
+    /// The account: rules can compare the attributes of the call.
+    Account,
+    /// An instance that does not exist yet.
+    Launch,
+    /// Existing instances.
+    Instances,
+}
+
+/// The supported version of the EC2 API.
+const EC2_VERSION: &str = "2016-11-15";
+/// The supported version of the STS API.
+const STS_VERSION: &str = "2011-06-15";
+/// The prefix of an EC2 Instance Connect action in `X-Amz-Target`.
+const CONNECT_TARGET: &str = "AWSEC2InstanceConnectService.";
+
+impl Action {
+    /// Returns the action as rules name it: `ec2:StopInstances`.
+    pub(crate) fn permission(self) -> String {
+        format!("{}:{}", self.service().as_str(), self.name())
+    }
+
+    /// Returns the EC2 or STS action that a call names with `Action` and `Version`.
+    pub(super) fn from_parameters(parameters: &mut Parameters) -> Result<Action, Ec2Error> {
+        let action = parameters
+            .take("Action")
+            .filter(|action| !action.is_empty())
+            .ok_or_else(|| {
+                Ec2Error::new(
+                    Code::MissingAction,
+                    "The request is missing an action or operation parameter.",
+                )
+            })?;
+        // The version decides which actions exist, so it is checked before the name.
+        let version = parameters
+            .take("Version")
+            .ok_or_else(|| Ec2Error::missing_parameter("Version"))?;
+        let service = match version.as_str() {
+            EC2_VERSION => AwsService::Ec2,
+            STS_VERSION => AwsService::Sts,
+            _ => {
+                let message = format!(
+                    "The requested version ({version}) of service AmazonEC2 does not exist"
+                );
+                return Err(Ec2Error::new(Code::NoSuchVersion, message));
+            }
+        };
+        Action::find(service, &action).ok_or_else(|| {
+            Ec2Error::new(
+                Code::InvalidAction,
+                format!("The action {action} is not valid for this web service."),
+            )
+        })
+    }
+
+    /// Returns the EC2 Instance Connect action that `X-Amz-Target` names.
+    pub(super) fn from_target(target: &str) -> Result<Action, Ec2Error> {
+        let action = target
+            .strip_prefix(CONNECT_TARGET)
+            .and_then(|name| Action::find(AwsService::InstanceConnect, name));
+        action.ok_or_else(|| Ec2Error::new(Code::InvalidAction, "The operation is not known."))
+    }
+
+    fn find(service: AwsService, name: &str) -> Option<Action> {
+        Action::ALL
+            .iter()
+            .copied()
+            .find(|known| known.name() == name && known.service() == service)
+    }
+}

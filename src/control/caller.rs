@@ -1,0 +1,108 @@
+//! The caller of the API, and the instances that the caller may access.
+
+use std::slice;
+use std::sync::Arc;
+
+use super::action::Action;
+use super::error::Ec2Error;
+use super::policy::rules::{AccessRequest, Attributes, Policy, Target};
+use crate::instance::InstanceId;
+use crate::registry::{Entry, Snapshot};
+
+/// The authenticated caller of an action.
+#[derive(Clone)]
+pub(super) struct Caller {
+    pub(super) access_key_id: String,
+    /// 12 digits.
+    pub(super) account: String,
+    /// The region that the call is signed for.
+    pub(super) region: String,
+    /// The endpoint as the caller addressed it: the `Host` header.
+    pub(super) endpoint: String,
+    pub(super) policy: Arc<Policy>,
+}
+
+impl Caller {
+    /// Refuses the action unless the caller may do it to the target.
+    pub(super) fn authorize(
+        &self,
+        action: Action,
+        attributes: &Attributes,
+        target: Target<'_>,
+    ) -> Result<(), Ec2Error> {
+        let request = AccessRequest {
+            action: &action.permission(),
+            attributes,
+            target,
+        };
+        if self.policy.allow(&request) {
+            Ok(())
+        } else {
+            Err(Ec2Error::unauthorized())
+        }
+    }
+
+    /// Returns the instances that a call names, all or none. If the caller may not access one of
+    /// them, the error reveals nothing about any.
+    pub(super) fn instances<'s>(
+        &self,
+        action: Action,
+        attributes: &Attributes,
+        snapshot: &'s Snapshot,
+        ids: &[InstanceId],
+    ) -> Result<Vec<&'s Arc<Entry>>, Ec2Error> {
+        for id in ids {
+            let target = snapshot.entry(id).map_or(Target::UnknownId(id), |entry| {
+                Target::Instance(&entry.instance)
+            });
+            self.authorize(action, attributes, target)?;
+        }
+        if let Some((id, reason)) = ids
+            .iter()
+            .find_map(|id| Some((id, snapshot.quarantine_reason(id)?)))
+        {
+            return Err(Ec2Error::quarantined(id, reason));
+        }
+        let absent: Vec<_> = ids
+            .iter()
+            .filter(|id| snapshot.entry(id).is_none())
+            .map(InstanceId::to_string)
+            .collect();
+        if !absent.is_empty() {
+            return Err(Ec2Error::instances_not_found(&absent));
+        }
+        Ok(ids.iter().filter_map(|id| snapshot.entry(id)).collect())
+    }
+
+    /// Returns the one instance that a call names.
+    pub(super) fn instance<'s>(
+        &self,
+        action: Action,
+        attributes: &Attributes,
+        snapshot: &'s Snapshot,
+        id: &InstanceId,
+    ) -> Result<&'s Arc<Entry>, Ec2Error> {
+        Ok(self.instances(action, attributes, snapshot, slice::from_ref(id))?[0])
+    }
+
+    /// Returns the instances of a list: the named ones, or without names all that the caller may
+    /// access.
+    pub(super) fn list_instances<'s>(
+        &self,
+        action: Action,
+        snapshot: &'s Snapshot,
+        ids: &[InstanceId],
+    ) -> Result<Vec<&'s Arc<Entry>>, Ec2Error> {
+        if !ids.is_empty() {
+            return self.instances(action, &Vec::new(), snapshot, ids);
+        }
+        if !self.policy.allow_some(&action.permission()) {
+            return Err(Ec2Error::unauthorized());
+        }
+        let is_accessible = |entry: &&Arc<Entry>| {
+            self.authorize(action, &Vec::new(), Target::Instance(&entry.instance))
+                .is_ok()
+        };
+        Ok(snapshot.entries().filter(is_accessible).collect())
+    }
+}

@@ -1,0 +1,319 @@
+//! The parser for files of access keys: TOML with one `[[access_key]]` table for each key.
+//!
+//! ```toml
+//! [[access_key]]
+//! access_key_id = "AKID…"      # 1 to 128 letters, digits and underscores
+//! secret_access_key = "…"
+//! session_token = "…"          # optional
+//! ```
+//!
+//! The control endpoint reads the keys of its callers from such a file, with more fields in each
+//! table; the STS client reads the one key that it signs with. The parser refuses unknown fields, a
+//! file that others than its owner can read, and anything but a regular file. It reports every fault,
+//! with its line and without secrets.
+
+use std::path::Path;
+
+use toml_edit::{Document, Item, Table, TableLike};
+
+use super::access_key::AccessKey;
+use crate::fault::{Fault, line_of};
+use crate::plain_file::{self, PlainFile, Symlinks};
+use crate::secret::Secret;
+
+const FIELDS: [&str; 3] = ["access_key_id", "secret_access_key", "session_token"];
+
+/// The faults found in one file so far.
+pub struct FileFaults<'f> {
+    path: &'f Path,
+    text: &'f str,
+    faults: Vec<Fault>,
+}
+
+impl FileFaults<'_> {
+    /// Adds a fault. `offset` is its place in the file, in bytes; `None` for a fault of the whole
+    /// file.
+    pub fn add(&mut self, offset: Option<usize>, field: &str, message: impl Into<String>) {
+        self.faults.push(Fault {
+            file: self.path.to_path_buf(),
+            line: offset.map_or(0, |offset| line_of(self.text, offset)),
+            field: field.to_string(),
+            message: message.into(),
+        });
+    }
+
+    /// Returns how many faults there are.
+    pub fn count(&self) -> usize {
+        self.faults.len()
+    }
+}
+
+/// Reads all access keys of a file.
+///
+/// `more_fields` are fields that a table may have besides the key's own; `read_more` reads them
+/// from each table, and its result is returned with the key.
+pub fn read<T>(
+    path: &Path,
+    more_fields: &[&str],
+    read_more: impl FnMut(&Table, &mut FileFaults<'_>) -> T,
+) -> Result<Vec<(AccessKey, T)>, Vec<Fault>> {
+    let fault = |message: String| Fault::of_file(path, message);
+    let unreadable = |error| vec![fault(format!("can't be read: {error}"))];
+    let file = PlainFile::open(path, Symlinks::Follow).map_err(unreadable)?;
+    let mode = file.mode();
+    let bytes = file.read_bytes(plain_file::MAX_BYTES).map_err(unreadable)?;
+    let text =
+        String::from_utf8(bytes).map_err(|_| vec![fault("is not text in UTF-8".to_string())])?;
+    let mut faults = Vec::new();
+    if mode & 0o077 != 0 {
+        let name = path.display();
+        faults.push(fault(format!(
+            "others can read these secrets (mode {mode:03o}); run: chmod 600 {name}"
+        )));
+    }
+    match parse(path, &text, more_fields, read_more) {
+        Ok(keys) if faults.is_empty() => Ok(keys),
+        Ok(_) => Err(faults),
+        Err(more) => Err([faults, more].concat()),
+    }
+}
+
+/// Parses the text of a file; `path` is for the faults.
+pub fn parse<T>(
+    path: &Path,
+    text: &str,
+    more_fields: &[&str],
+    mut read_more: impl FnMut(&Table, &mut FileFaults<'_>) -> T,
+) -> Result<Vec<(AccessKey, T)>, Vec<Fault>> {
+    let mut faults = FileFaults {
+        path,
+        text,
+        faults: Vec::new(),
+    };
+    let document = match Document::parse(text) {
+        Ok(document) => document,
+        Err(error) => {
+            // Only the reason: the error's own text quotes the line, and with it a secret.
+            faults.add(error.span().map(|span| span.start), "", error.message());
+            return Err(faults.faults);
+        }
+    };
+    let mut keys: Vec<(AccessKey, T)> = Vec::new();
+    for (name, item) in document.iter() {
+        let Some(tables) = item.as_array_of_tables().filter(|_| name == "access_key") else {
+            let offset = offset_of(document.as_table(), name);
+            faults.add(offset, name, "not known; keys are [[access_key]] tables");
+            continue;
+        };
+        for table in tables {
+            let start = table.span().map(|span| span.start);
+            let more = read_more(table, &mut faults);
+            let mut fault = |name: &str, message: String| {
+                faults.add(offset_of(table, name).or(start), name, message);
+            };
+            let Some(key) = read_key(table, more_fields, &mut fault) else {
+                continue;
+            };
+            let has_same_id =
+                |(known, _): &(AccessKey, T)| known.access_key_id == key.access_key_id;
+            if keys.iter().any(has_same_id) {
+                fault("access_key_id", "another key has the same id".to_string());
+            }
+            keys.push((key, more));
+        }
+    }
+    if faults.faults.is_empty() && keys.is_empty() {
+        faults.add(None, "", "there is no [[access_key]] in it");
+    }
+    if faults.faults.is_empty() {
+        Ok(keys)
+    } else {
+        Err(faults.faults)
+    }
+}
+
+/// Reads the key's own fields of one table. `fault` takes the field and the message.
+fn read_key(
+    table: &dyn TableLike,
+    more_fields: &[&str],
+    fault: &mut impl FnMut(&str, String),
+) -> Option<AccessKey> {
+    let (mut id, mut secret, mut token) = (None, None, None);
+    for (name, item) in table.iter() {
+        let value = match name {
+            "access_key_id" => &mut id,
+            "secret_access_key" => &mut secret,
+            "session_token" => &mut token,
+            name if more_fields.contains(&name) => continue,
+            name => {
+                let known = [&FIELDS, more_fields].concat().join(", ");
+                fault(name, format!("not known; a key has {known}"));
+                continue;
+            }
+        };
+        // `Some(None)`: the field is there but invalid, so the fault below is not "is missing".
+        *value = Some(text(item));
+        if *value == Some(None) {
+            fault(name, "must be a string that is not empty".to_string());
+        }
+    }
+    for (name, value) in [("access_key_id", id), ("secret_access_key", secret)] {
+        if value.is_none() {
+            fault(name, "is missing".to_string());
+        }
+    }
+    let id = id.flatten()?;
+    // Slashes and commas separate the parts of a credential.
+    if id.len() > 128 || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+        let message = "must be 1 to 128 letters, digits and underscores";
+        fault("access_key_id", message.to_string());
+        return None;
+    }
+    Some(AccessKey {
+        access_key_id: id.to_string(),
+        secret_access_key: Secret::new(secret.flatten()?),
+        session_token: match token {
+            Some(token) => Some(Secret::new(token?)),
+            None => None,
+        },
+    })
+}
+
+/// Returns the text of an item; `None` if it is not a string or empty.
+pub fn text(item: &Item) -> Option<&str> {
+    item.as_str().filter(|text| !text.is_empty())
+}
+
+/// Returns the place of a field's name in the file, or else that of its value, in bytes.
+pub fn offset_of(table: &dyn TableLike, name: &str) -> Option<usize> {
+    let of_name = table.key(name).and_then(|key| key.span());
+    of_name
+        .or_else(|| table.get(name).and_then(Item::span))
+        .map(|span| span.start)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    const GOOD: &str = "# ours\n[[access_key]]\naccess_key_id = \"AKID1\"\nsecret_access_key = \"hunter2\"\n\n\
+        [[access_key]]\naccess_key_id = \"AKID2\"\nsecret_access_key = \"hunter3\"\nsession_token = \"t\"\n";
+
+    fn read(text: &str, mode: u32) -> Result<Vec<AccessKey>, Vec<String>> {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys.toml");
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let name = format!("{}", path.display());
+        match super::read(&path, &[], |_, _| ()) {
+            Ok(keys) => Ok(keys.into_iter().map(|(key, ())| key).collect()),
+            Err(faults) => Err(faults
+                .iter()
+                .map(|fault| fault.to_string().replace(&name, "F"))
+                .collect()),
+        }
+    }
+
+    #[test]
+    fn keys_are_read_from_a_private_file() {
+        let keys = read(GOOD, 0o600).unwrap();
+        assert_eq!(keys[0].access_key_id, "AKID1");
+        assert_eq!(keys[0].secret_access_key.expose(), "hunter2");
+        assert_eq!(keys[0].session_token, None);
+        assert_eq!(keys[1].access_key_id, "AKID2");
+        assert_eq!(keys[1].session_token, Some(Secret::new("t")));
+        assert_eq!(keys.len(), 2);
+        assert!(!format!("{keys:?}").contains("hunter"));
+    }
+
+    #[test]
+    fn every_fault_is_reported_with_its_line_and_without_secrets() {
+        let missing = "[[access_key]]\n";
+        let several = "x = 1\n[[access_key]]\naccess_key_id = 5\nsecret_access_key = \"\"\ncolour = \"red\"\n";
+        let known = "not known; a key has access_key_id, secret_access_key, session_token";
+        let form = "must be 1 to 128 letters, digits and underscores";
+        for (text, faults) in [
+            ("", vec!["F: there is no [[access_key]] in it"]),
+            (
+                missing,
+                vec![
+                    "F:1: access_key_id: is missing",
+                    "F:1: secret_access_key: is missing",
+                ],
+            ),
+            (
+                several,
+                vec![
+                    "F:1: x: not known; keys are [[access_key]] tables",
+                    "F:3: access_key_id: must be a string that is not empty",
+                    "F:4: secret_access_key: must be a string that is not empty",
+                    &format!("F:5: colour: {known}"),
+                ],
+            ),
+            (
+                &GOOD.replace("AKID2", "AKID1"),
+                vec!["F:7: access_key_id: another key has the same id"],
+            ),
+            (
+                &GOOD.replace("AKID2", "AK/ID"),
+                vec![&format!("F:7: access_key_id: {form}")],
+            ),
+            (
+                &GOOD.replace("AKID2", &"A".repeat(129)),
+                vec![&format!("F:7: access_key_id: {form}")],
+            ),
+            (
+                &GOOD.replace("session_token = \"t\"", "session_token = \"\""),
+                vec!["F:9: session_token: must be a string that is not empty"],
+            ),
+            (
+                &format!("{GOOD}account = \"123456789012\"\n"),
+                vec![&format!("F:10: account: {known}")],
+            ),
+            (
+                "access_key = [{ access_key_id = \"a\", secret_access_key = \"b\" }]",
+                vec!["F:1: access_key: not known; keys are [[access_key]] tables"],
+            ),
+        ] {
+            assert_eq!(read(text, 0o600).unwrap_err(), faults, "{text}");
+        }
+        let broken = read("[[access_key]]\nsecret_access_key = \"hunter2\n", 0o600).unwrap_err();
+        assert!(
+            broken.len() == 1 && broken[0].starts_with("F:2: ") && !broken[0].contains("hunter"),
+            "{broken:?}"
+        );
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_is_refused() {
+        for mode in [0o640, 0o604, 0o660, 0o610, 0o666] {
+            let faults = read(GOOD, mode).unwrap_err();
+            assert_eq!(
+                faults,
+                [format!(
+                    "F: others can read these secrets (mode {mode:o}); run: chmod 600 F"
+                )]
+            );
+        }
+        assert!(read(GOOD, 0o400).is_ok());
+        let absent = Path::new("/nonexistent/keys.toml");
+        assert!(super::read(absent, &[], |_, _| ()).is_err());
+    }
+
+    /// Opening a FIFO without a writer would block a check or a reload for ever.
+    #[test]
+    fn a_fifo_is_refused_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let fifo = directory.path().join("keys.toml");
+        let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+        rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let faults = super::read(&fifo, &[], |_, _| ()).unwrap_err();
+        assert!(
+            faults.len() == 1 && faults[0].message.contains("not a regular file"),
+            "{faults:?}"
+        );
+    }
+}
