@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::identity::{Verified, VerifyError, verify_pkcs7, verify_signature};
+use crate::identity::{VerifiedSignature, VerifyError, verify_pkcs7, verify_signature};
 use crate::plain_file;
 
 #[derive(Args)]
@@ -48,7 +48,7 @@ struct SignatureArgs {
 
 pub fn run(args: VerifyArgs) -> ExitCode {
     match verify(&args) {
-        Ok(Verified {
+        Ok(VerifiedSignature {
             issuer,
             serial,
             signed_at,
@@ -67,7 +67,7 @@ pub fn run(args: VerifyArgs) -> ExitCode {
     }
 }
 
-fn verify(args: &VerifyArgs) -> Result<Verified, String> {
+fn verify(args: &VerifyArgs) -> Result<VerifiedSignature, String> {
     let document = plain_file::read_bytes(&args.document, plain_file::MAX_BYTES)
         .map_err(|reason| fault(&args.document, &reason))?;
     let certificates = text(&args.certificate)?;
