@@ -1,6 +1,6 @@
-//! A fault in a file that an operator wrote: which file, which line, which field, what is wrong.
+//! A fault in a file that an operator wrote: the file, the line, the field and the fault.
 //!
-//! Whoever reads such a file reports every fault it finds, not the first.
+//! Readers of such files report every fault, not only the first.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -10,16 +10,18 @@ use std::path::{Path, PathBuf};
 pub struct Fault {
     /// The file as the operator named it.
     pub file: PathBuf,
-    /// Counted from 1; 0 when the fault is not in a line (the file can't be read, say).
+    /// The line, counted from 1; 0 if the fault has no line, for example if the file cannot be
+    /// read.
     pub line: usize,
-    /// The field in the file's own spelling, `Imds.UserData` or `control.listen`; empty for the file as a whole.
+    /// The field as the file spells it, `Imds.UserData` or `control.listen`; empty for a fault of
+    /// the whole file.
     pub field: String,
-    /// What is wrong and, where it is not plain, what would be right.
+    /// What is wrong and, if it is not obvious, what is right.
     pub message: String,
 }
 
 impl Fault {
-    /// A fault of the file as a whole.
+    /// Returns a fault of the whole file.
     pub fn of_file(file: &Path, message: impl fmt::Display) -> Fault {
         Fault {
             file: file.to_path_buf(),
@@ -43,17 +45,17 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A fault in a value whose file is not known here: the field and what is wrong with it.
+/// A fault in a value whose file is not known here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FieldFault {
-    /// The field in the document's own spelling, `Imds.UserData`.
+    /// The field as the document spells it, `Imds.UserData`.
     pub field: String,
-    /// What is wrong and, where it is not plain, what would be right.
+    /// What is wrong and, if it is not obvious, what is right.
     pub message: String,
 }
 
 impl FieldFault {
-    /// A fault of one field.
+    /// Returns a fault of one field.
     pub fn new(field: impl Into<String>, message: impl Into<String>) -> FieldFault {
         FieldFault {
             field: field.into(),
@@ -61,7 +63,7 @@ impl FieldFault {
         }
     }
 
-    /// The same fault in a file; `line` is counted from 1, 0 when it is not known.
+    /// Returns the same fault in a file. `line` is counted from 1; 0 if it is not known.
     pub fn in_file(self, file: &Path, line: usize) -> Fault {
         Fault {
             file: file.to_path_buf(),
@@ -78,7 +80,7 @@ impl fmt::Display for FieldFault {
     }
 }
 
-/// The line, counted from 1, in which byte `offset` of `text` stands.
+/// Returns the line of byte `offset` in `text`, counted from 1.
 pub fn line_of(text: &str, offset: usize) -> usize {
     1 + text.as_bytes()[..offset.min(text.len())]
         .iter()

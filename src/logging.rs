@@ -1,5 +1,6 @@
-//! Logs on standard error, as text or JSON. What may stand in them is decided where they are written: never a token, a
-//! secret, a signature or user data.
+//! Logging to standard error, as text or JSON.
+//!
+//! The callers decide what is logged: never a token, a secret, a signature or user data.
 
 use std::io::IsTerminal as _;
 
@@ -7,7 +8,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::config::{LogFormat, LogLevel};
 
-/// Starts logging for the process. Called once.
+/// Starts logging for the process. Must be called only once.
 pub fn start(format: LogFormat, level: LogLevel) {
     let level = match level {
         LogLevel::Error => LevelFilter::ERROR,
@@ -16,8 +17,8 @@ pub fn start(format: LogFormat, level: LogLevel) {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    // Whoever reads the log may go away. A complaint about that on the same closed stream would be a panic in the midst of
-    // a guest's request.
+    // If the reader of the log closes the stream, the subscriber must not report that on the same
+    // stream: it would panic during a guest's request.
     let lines = tracing_subscriber::fmt()
         .log_internal_errors(false)
         .with_max_level(level)

@@ -1,11 +1,13 @@
-//! Whose the daemon's own directories and files are. What somebody else may write says what somebody else wants:
-//! session tokens of their making, options that nobody set.
+//! Ownership checks for the daemon's own directories and files.
+//!
+//! Another user who can write there could plant session token keys or metadata options.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
-/// Why a directory is no place for the daemon's own files, and how to mend it; `None` when it is one.
+/// Returns why a directory is not safe for the daemon's own files, and how to fix it; `None` if it
+/// is safe.
 pub fn fault(path: &Path, found: &Metadata) -> Option<String> {
     let (own, path) = (rustix::process::geteuid().as_raw(), path.display());
     if !is_trusted(found.uid(), own) {
@@ -17,12 +19,13 @@ pub fn fault(path: &Path, found: &Metadata) -> Option<String> {
     (found.mode() & 0o022 != 0).then(|| format!("others may write it; run: chmod 700 {path}"))
 }
 
-/// Whether a file is this user's, and nobody else may read or write it.
+/// Returns whether a file belongs to this user, and no other user can read or write it.
 pub fn is_private(found: &Metadata) -> bool {
     found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0
 }
 
-/// Whom nothing can be kept from is not kept out.
+/// Returns whether the owner of a directory is trusted. Root can read and write everything anyway,
+/// so directories of root are trusted.
 fn is_trusted(uid: u32, own: u32) -> bool {
     uid == own || uid == 0
 }
@@ -32,7 +35,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_directory_is_of_this_user_or_of_root() {
+    fn a_directory_of_this_user_or_of_root_is_trusted() {
         for (uid, own, trusted) in [
             (0, 0, true),
             (1000, 1000, true),

@@ -1,10 +1,10 @@
-//! Secrets: values that are never printed.
+//! Secrets: values that are never logged or printed.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// A value that must not appear in logs, errors or debug output.
+/// A value that must not appear in logs, errors or debug output. Its `Debug` is redacted.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
@@ -15,7 +15,7 @@ impl Secret {
         Secret(value.into())
     }
 
-    /// The value itself, for the one place that must have it.
+    /// Returns the value, for the code that has to send or compare it.
     pub fn expose(&self) -> &str {
         &self.0
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::identity::{Verified, VerifyError, verify_pkcs7, verify_signature};
+use crate::identity::{VerifiedSignature, VerifyError, verify_pkcs7, verify_signature};
 use crate::plain_file;
 
 #[derive(Args)]
@@ -41,7 +41,7 @@ struct Signed {
 
 pub fn run(arguments: Arguments) -> ExitCode {
     match verify(&arguments) {
-        Ok(Verified {
+        Ok(VerifiedSignature {
             issuer,
             serial,
             signed_at,
@@ -60,7 +60,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
     }
 }
 
-fn verify(arguments: &Arguments) -> Result<Verified, String> {
+fn verify(arguments: &Arguments) -> Result<VerifiedSignature, String> {
     let document = plain_file::read_bytes(&arguments.document, plain_file::MAX_BYTES)
         .map_err(|reason| fault(&arguments.document, &reason))?;
     let certificates = text(&arguments.certificate)?;

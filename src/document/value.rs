@@ -18,7 +18,7 @@ pub fn to_value(instance: &Instance) -> Value {
 }
 
 /// Reads what [`to_value`] returned. The instance was validated before it was written: unlike
-/// [`read`](super::read) this returns only the first fault of a value, and does not check
+/// [`read`](super::read()) this returns only the first fault of a value, and does not check
 /// [`faults`](super::faults).
 pub fn from_value(value: Value) -> Result<Instance, serde_path_to_error::Error<serde_json::Error>> {
     let mut instance: Instance = serde_path_to_error::deserialize(&value)?;

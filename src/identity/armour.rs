@@ -1,31 +1,32 @@
-//! Base64 in lines, with and without PEM's armour around it.
+//! Base64 in lines, with and without PEM armour.
 //!
-//! Written as EC2 and OpenSSL write it. Read leniently, as these texts are pasted from web pages and tickets: any width of
-//! line, text around the blocks. Not supported: headers inside a block (encrypted keys of old).
+//! It is written as EC2 and OpenSSL write it. It is read leniently, because people paste these
+//! texts from web pages and tickets: with any line width and with text around the blocks. Headers
+//! inside a block (old encrypted keys) are not supported.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
-/// Columns of a line in what EC2's metadata serves.
+/// The line width of EC2's signatures.
 pub(super) const EC2_COLUMNS: usize = 76;
-/// Columns of a line in PEM (RFC 7468).
+/// The line width of PEM (RFC 7468).
 const PEM_COLUMNS: usize = 64;
 
-/// Base64 in lines of so many columns, LF between them and none at the end.
+/// Returns base64 in lines of `columns` columns, with LF between them and none at the end.
 pub(super) fn lines(bytes: &[u8], columns: usize) -> String {
     let text = BASE64_STANDARD.encode(bytes);
-    let mut lined = String::with_capacity(text.len() + text.len() / columns);
+    let mut text_in_lines = String::with_capacity(text.len() + text.len() / columns);
     let mut rest = text.as_str();
     while rest.len() > columns {
         let (line, after) = rest.split_at(columns);
-        lined.push_str(line);
-        lined.push('\n');
+        text_in_lines.push_str(line);
+        text_in_lines.push('\n');
         rest = after;
     }
-    lined + rest
+    text_in_lines + rest
 }
 
-/// A PEM block, with its newline at the end.
+/// Returns a PEM block with a final newline.
 pub(super) fn wrap(label: &str, der: &[u8]) -> String {
     format!(
         "-----BEGIN {label}-----\n{}\n-----END {label}-----\n",
@@ -33,7 +34,7 @@ pub(super) fn wrap(label: &str, der: &[u8]) -> String {
     )
 }
 
-/// Base64 however it is broken into lines, armour or not; `None` when it is something else.
+/// Decodes base64 with any line width, with or without armour; `None` if it is not base64 or empty.
 pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
     let inside = text.lines().filter(|line| !line.starts_with("-----"));
     let base64: String = inside
@@ -45,7 +46,7 @@ pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
         .filter(|bytes| !bytes.is_empty())
 }
 
-/// The blocks with this label, armour included, in their order.
+/// Returns the blocks with this label and their armour, in order.
 pub(super) fn blocks<'a>(text: &'a str, label: &str) -> impl Iterator<Item = &'a str> {
     let (begin, end) = (
         format!("-----BEGIN {label}-----"),
@@ -66,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_broken_as_ec2_breaks_them() {
+    fn lines_have_the_width_of_ec2() {
         for (bytes, lengths) in [
             (0, vec![0]),
             (57, vec![76]),
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_is_read_however_it_was_pasted() {
+    fn pasted_blocks_are_read() {
         let written = wrap("X", &[1; 100]);
         let pasted = format!("see:\r\n{}\nand\n{written}", written.replace('\n', "\r\n"));
         assert_eq!(

@@ -1,28 +1,31 @@
-//! EC2's containers come in BER: open lengths, octet strings in pieces. This rewrites them as DER, which the rest reads.
+//! Converts BER to DER. EC2's containers are BER, with indefinite lengths and octet strings in
+//! pieces; the other code reads DER.
 //!
-//! Bounded in size and depth. Not supported: tags above 30, which no container has. The order of sets is left alone.
+//! Size and depth are limited. Tags above 30 are not supported; no container has them. The order of
+//! sets is not changed.
 
-/// The largest container that is read, in bytes; EC2's have about 1,500.
-pub(super) const LARGEST: usize = 64 * 1024;
-/// The deepest nesting that is read; EC2's containers reach 10.
-const DEEPEST: usize = 24;
+/// The largest container, in bytes. EC2's have about 1,500.
+pub(super) const MAX_BYTES: usize = 64 * 1024;
+/// The deepest nesting. EC2's containers have a depth of 10.
+const MAX_DEPTH: usize = 24;
 
 const CONSTRUCTED: u8 = 0x20;
 const OCTET_STRING: u8 = 0x04;
 
-/// Rewrites one element, which must be all there is; the error says what is wrong with it. DER comes out as it went in.
+/// Converts one element, which must be the whole input. The error says what is wrong with it. DER
+/// is returned unchanged.
 pub(super) fn to_der(ber: &[u8]) -> Result<Vec<u8>, &'static str> {
-    if ber.len() > LARGEST {
+    if ber.len() > MAX_BYTES {
         return Err("it is larger than 64 KiB");
     }
     let mut der = Vec::with_capacity(ber.len());
-    match element(ber, DEEPEST, &mut der)? {
+    match element(ber, MAX_DEPTH, &mut der)? {
         [] => Ok(der),
-        _ => Err("bytes follow its end"),
+        _ => Err("extra bytes after its end"),
     }
 }
 
-/// Appends the first element of `input` to `der` and returns what follows it.
+/// Appends the first element of `input` to `der` and returns the rest of the input.
 fn element<'a>(input: &'a [u8], depth: usize, der: &mut Vec<u8>) -> Result<&'a [u8], &'static str> {
     let depth = depth.checked_sub(1).ok_or("it is nested too deeply")?;
     let (tag, length, mut inside) = header(input)?;
@@ -30,21 +33,21 @@ fn element<'a>(input: &'a [u8], depth: usize, der: &mut Vec<u8>) -> Result<&'a [
     let mut content = Vec::new();
     let rest = match length {
         Some(length) => {
-            let (mut inside, rest) = inside.split_at_checked(length).ok_or("it is cut short")?;
+            let (mut inside, rest) = inside.split_at_checked(length).ok_or("it is truncated")?;
             while is_constructed && !inside.is_empty() {
                 inside = element(inside, depth, &mut content)?;
             }
             content.extend_from_slice(inside);
             rest
         }
-        // An open length lasts to two zero bytes.
+        // An indefinite length ends with two zero bytes.
         None if is_constructed => loop {
             if let [0, 0, rest @ ..] = inside {
                 break rest;
             }
             inside = element(inside, depth, &mut content)?;
         },
-        None => return Err("a plain value has an open length"),
+        None => return Err("a primitive value has an indefinite length"),
     };
     match tag == OCTET_STRING | CONSTRUCTED {
         true => append(OCTET_STRING, &joined(&content)?, der),
@@ -53,10 +56,10 @@ fn element<'a>(input: &'a [u8], depth: usize, der: &mut Vec<u8>) -> Result<&'a [
     Ok(rest)
 }
 
-/// Tag, length (`None` when it is open) and what follows.
+/// Returns the tag, the length (`None` if it is indefinite) and the rest of the input.
 fn header(input: &[u8]) -> Result<(u8, Option<usize>, &[u8]), &'static str> {
     let [tag, first, rest @ ..] = input else {
-        return Err("it is cut short");
+        return Err("it is truncated");
     };
     if tag & 0x1f == 0x1f {
         return Err("it has a tag above 30");
@@ -67,30 +70,30 @@ fn header(input: &[u8]) -> Result<(u8, Option<usize>, &[u8]), &'static str> {
         long => {
             let (bytes, rest) = rest
                 .split_at_checked(usize::from(long & 0x7f))
-                .ok_or("it is cut short")?;
+                .ok_or("it is truncated")?;
             let push =
                 |length: usize, byte: &u8| Some(length.checked_mul(256)? + usize::from(*byte));
-            let length = bytes.iter().try_fold(0, push).ok_or("it is cut short")?;
+            let length = bytes.iter().try_fold(0, push).ok_or("it is truncated")?;
             Ok((*tag, Some(length), rest))
         }
     }
 }
 
-/// The pieces of an octet string, already rewritten, put together.
+/// Joins the converted pieces of an octet string.
 fn joined(mut pieces: &[u8]) -> Result<Vec<u8>, &'static str> {
     let mut whole = Vec::new();
     while !pieces.is_empty() {
         let (OCTET_STRING, Some(length), rest) = header(pieces)? else {
-            return Err("an octet string has a piece that is none");
+            return Err("a piece of an octet string is not an octet string");
         };
-        let (piece, rest) = rest.split_at_checked(length).ok_or("it is cut short")?;
+        let (piece, rest) = rest.split_at_checked(length).ok_or("it is truncated")?;
         whole.extend_from_slice(piece);
         pieces = rest;
     }
     Ok(whole)
 }
 
-/// Appends an element with a length in its shortest form.
+/// Appends an element with its length in the shortest form.
 fn append(tag: u8, content: &[u8], der: &mut Vec<u8>) {
     der.push(tag);
     let length = content.len().to_be_bytes();
@@ -110,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn open_lengths_and_pieces_become_der() {
+    fn indefinite_lengths_and_pieces_become_der() {
         for (ber, der) in [
             (
                 &[0x30, 0x80, 0x05, 0x00, 0x00, 0x00][..],
@@ -125,30 +128,33 @@ mod tests {
             (&[0xa0, 0x84, 0, 0, 0, 2, 5, 0], &[0xa0, 2, 5, 0]),
         ] {
             assert_eq!(to_der(ber).unwrap(), der, "{ber:x?}");
-            assert_eq!(to_der(der).unwrap(), der, "DER stays as it is");
+            assert_eq!(to_der(der).unwrap(), der, "DER is unchanged");
         }
         let long = [&[4, 0x82, 0x01, 0x00][..], &[9; 256]].concat();
         assert_eq!(to_der(&long).unwrap(), long);
     }
 
     #[test]
-    fn what_is_not_ber_is_named() {
-        let deep = [0x30, 0x80].repeat(DEEPEST + 1);
+    fn malformed_ber_is_named() {
+        let deep = [0x30, 0x80].repeat(MAX_DEPTH + 1);
         for (wrong, message) in [
-            (&[][..], "it is cut short"),
-            (&[0x30], "it is cut short"),
-            (&[0x30, 0x80], "it is cut short"),
-            (&[0x30, 0x05, 0x05, 0x00], "it is cut short"),
-            (&[0x04, 0x89, 1, 2, 3, 4, 5, 6, 7, 8, 9], "it is cut short"),
-            (&[0x04, 0x80, 0, 0], "a plain value has an open length"),
+            (&[][..], "it is truncated"),
+            (&[0x30], "it is truncated"),
+            (&[0x30, 0x80], "it is truncated"),
+            (&[0x30, 0x05, 0x05, 0x00], "it is truncated"),
+            (&[0x04, 0x89, 1, 2, 3, 4, 5, 6, 7, 8, 9], "it is truncated"),
+            (
+                &[0x04, 0x80, 0, 0],
+                "a primitive value has an indefinite length",
+            ),
             (&[0x1f, 0x85, 0x01, 0x00], "it has a tag above 30"),
             (
                 &[0x24, 0x02, 0x05, 0x00],
-                "an octet string has a piece that is none",
+                "a piece of an octet string is not an octet string",
             ),
-            (&[0x05, 0x00, 0x00], "bytes follow its end"),
+            (&[0x05, 0x00, 0x00], "extra bytes after its end"),
             (&deep, "it is nested too deeply"),
-            (&vec![0; LARGEST + 1], "it is larger than 64 KiB"),
+            (&vec![0; MAX_BYTES + 1], "it is larger than 64 KiB"),
         ] {
             assert_eq!(
                 to_der(wrong),
@@ -159,9 +165,9 @@ mod tests {
         }
     }
 
-    /// A small generator with a fixed seed: bytes that often look like BER.
+    /// Random bytes with a fixed seed that often look like BER.
     #[test]
-    fn hostile_bytes_end_in_an_answer() {
+    fn hostile_bytes_never_panic() {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut next = || {
             state = state

@@ -1,7 +1,8 @@
-//! The container of `pkcs7` and `rsa2048`: CMS SignedData (RFC 5652) as far as EC2 uses it.
+//! The container of `pkcs7` and `rsa2048`: the part of CMS SignedData (RFC 5652) that EC2 uses.
 //!
-//! One signer, named by issuer and serial number of its certificate; the content attached. Certificates and revocation
-//! lists inside are passed over: a verifier trusts only those it was given.
+//! It has one signer, named by the issuer and the serial number of its certificate, and contains
+//! the content. Certificates and revocation lists inside are ignored: a verifier trusts only the
+//! certificates that it was given.
 
 use der::asn1::{ObjectIdentifier, OctetString, SetOfVec};
 use der::{Any, Sequence, ValueOrd};
@@ -24,7 +25,7 @@ pub(super) const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.1
 pub(super) const RSA_WITH_SHA_256: ObjectIdentifier =
     ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.11");
 
-/// The outermost element: what kind of container it is, and the container.
+/// The outermost element: the type of the container, and the container.
 #[derive(Sequence)]
 pub(super) struct ContentInfo {
     pub(super) content_type: ObjectIdentifier,
@@ -36,7 +37,7 @@ pub(super) struct ContentInfo {
 pub(super) struct SignedData {
     pub(super) version: u8,
     pub(super) digest_algorithms: SetOfVec<AlgorithmIdentifierOwned>,
-    pub(super) content: Content,
+    pub(super) content: EncapsulatedContentInfo,
     #[asn1(
         context_specific = "0",
         tag_mode = "IMPLICIT",
@@ -51,18 +52,18 @@ pub(super) struct SignedData {
         optional = "true"
     )]
     pub(super) revocation_lists: Option<SetOfVec<Any>>,
-    pub(super) signers: SetOfVec<Signer>,
+    pub(super) signers: SetOfVec<SignerInfo>,
 }
 
 #[derive(Sequence)]
-pub(super) struct Content {
+pub(super) struct EncapsulatedContentInfo {
     pub(super) content_type: ObjectIdentifier,
     #[asn1(context_specific = "0", tag_mode = "EXPLICIT", optional = "true")]
     pub(super) bytes: Option<OctetString>,
 }
 
 #[derive(Clone, Sequence, ValueOrd)]
-pub(super) struct Signer {
+pub(super) struct SignerInfo {
     pub(super) version: u8,
     pub(super) name: IssuerAndSerialNumber,
     pub(super) digest_algorithm: AlgorithmIdentifierOwned,
@@ -84,14 +85,14 @@ pub(super) struct Signer {
     pub(super) unsigned_attributes: Option<SetOfVec<Attribute>>,
 }
 
-/// How a container names its signer's certificate.
+/// The name of the signer's certificate.
 #[derive(Clone, Debug, PartialEq, Eq, Sequence, ValueOrd)]
 pub(super) struct IssuerAndSerialNumber {
     pub(super) issuer: Name,
     pub(super) serial_number: SerialNumber,
 }
 
-/// An algorithm with the NULL that RSA and the SHA family carry as their parameters.
+/// Returns an algorithm with NULL as its parameters, as RSA and the SHA family require.
 pub(super) fn algorithm(oid: ObjectIdentifier) -> AlgorithmIdentifierOwned {
     AlgorithmIdentifierOwned {
         oid,

@@ -1,5 +1,8 @@
-//! Web identity: a short-lived signed token that says which instance asks, for STS AssumeRoleWithWebIdentity, and what its
-//! verifiers read. JWT (RFC 7519), signed with RS256; key set as of RFC 7517, with the certificate (`x5c`) that Ceph wants.
+//! Web identity tokens for STS AssumeRoleWithWebIdentity, and the documents that their verifiers
+//! read.
+//!
+//! A token is a short-lived JWT (RFC 7519) that identifies an instance, signed with RS256. The key
+//! set follows RFC 7517 and contains the certificate (`x5c`), which Ceph requires.
 
 use std::time::Duration;
 
@@ -10,25 +13,27 @@ use rsa::sha2::{Digest as _, Sha256};
 use rsa::traits::PublicKeyParts as _;
 use serde_json::{Value, json};
 
-use super::{Certificate, Identity, SigningError};
+use super::certificate::Certificate;
+use super::signing_error::SigningError;
+use super::signing_identity::Identity;
 use crate::instance::{InstanceId, RoleDelivery};
 use crate::secret::Secret;
 
-/// How long a token is good: STS is asked at once, and asking again costs a new one nothing.
+/// How long a token is valid. It is used at once, and each call gets a new one.
 pub const WEB_IDENTITY_LIFE: Duration = Duration::from_secs(600);
-/// A token is dated this much back: some verifiers allow their clock no lag at all.
+/// How far a token is backdated, because some verifiers allow no clock difference.
 const LEEWAY: Duration = Duration::from_secs(30);
-/// Where the key set is expected, below the issuer's address.
+/// The path of the key set below the issuer's URL.
 pub const JWKS_PATH: &str = "/.well-known/jwks.json";
-/// The claim from which AWS takes session tags.
+/// The claim that AWS reads session tags from.
 const AWS_TAGS: &str = "https://aws.amazon.com/tags";
 
-/// What a token says.
+/// The claims of a token.
 #[derive(Clone, Copy, Debug)]
 pub struct WebIdentityClaims<'a> {
-    /// `iss`: the address under which verifiers find the key set, byte for byte as they were told it.
+    /// `iss`: the URL of the issuer, exactly as the verifiers have it configured.
     pub issuer: &'a str,
-    /// `aud`: whom the token is for, `sts.amazonaws.com` say.
+    /// `aud`: the recipient, for example `sts.amazonaws.com`.
     pub audience: &'a str,
     /// `sub`: the instance.
     pub instance_id: &'a InstanceId,
@@ -36,14 +41,15 @@ pub struct WebIdentityClaims<'a> {
     pub account: &'a str,
     /// The name of the role in its instance profile.
     pub role: &'a str,
-    /// Which of the two kinds of credentials is asked for.
+    /// The delivery of the role.
     pub role_delivery: RoleDelivery,
 }
 
 impl Identity {
-    /// Mints a token, good for [`WEB_IDENTITY_LIFE`] from 30 seconds before `now`.
+    /// Mints a token that is valid for [`WEB_IDENTITY_LIFE`] from 30 seconds before `now`.
     ///
-    /// Whoever has it is the instance for as long: it is no guest's to see, and never logged.
+    /// Its holder can act as the instance for that time, so guests never see it and it is never
+    /// logged.
     pub fn web_identity(
         &self,
         claims: &WebIdentityClaims<'_>,
@@ -77,11 +83,12 @@ impl Identity {
         Ok(Secret::new(signed + "." + &base64url(signature)))
     }
 
-    /// The key set for verifiers: every published certificate's key, the one in use first.
+    /// Returns the key set for verifiers: the keys of all published certificates, the current one
+    /// first.
     pub fn jwks(&self) -> String {
         let mut keys: Vec<Value> = Vec::new();
         for key in self.certificates().filter_map(web_key) {
-            // A renewed certificate has the key of the one before it.
+            // A renewed certificate has the same key as the one before it.
             if keys.iter().all(|other| other["kid"] != key["kid"]) {
                 keys.push(key);
             }
@@ -90,7 +97,8 @@ impl Identity {
     }
 }
 
-/// The discovery document for an issuer: what a verifier reads at `/.well-known/openid-configuration` below its address.
+/// Returns the discovery document of an issuer, which verifiers read at
+/// `/.well-known/openid-configuration` below its URL.
 pub fn openid_configuration(issuer: &str) -> String {
     let configuration = json!({
         "issuer": issuer,
@@ -103,7 +111,7 @@ pub fn openid_configuration(issuer: &str) -> String {
     format!("{configuration:#}\n")
 }
 
-/// A key as RFC 7517 writes it; `None` for a certificate without an RSA key.
+/// Returns a key in the form of RFC 7517; `None` for a certificate without an RSA key.
 fn web_key(certificate: &Certificate) -> Option<Value> {
     let key = certificate.rsa_key()?;
     Some(json!({
@@ -117,7 +125,8 @@ fn web_key(certificate: &Certificate) -> Option<Value> {
     }))
 }
 
-/// RFC 7638: the SHA-256 of the key's required members in byte order, without blanks. Empty for a key that is not RSA.
+/// Returns the key's thumbprint (RFC 7638): the SHA-256 of its required members in byte order
+/// without blanks. It is empty for a key that is not RSA.
 fn key_id(certificate: &Certificate) -> String {
     let Some(key) = certificate.rsa_key() else {
         return String::new();
@@ -159,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_says_who_asks_for_which_delivery_and_for_ten_minutes() {
+    fn a_token_contains_the_instance_and_the_delivery_and_is_valid_for_ten_minutes() {
         for (delivery, text) in [(RoleDelivery::V1, "1.0"), (RoleDelivery::V2, "2.0")] {
             let token = token(delivery);
             let [header, payload, signature] = token.split('.').collect::<Vec<_>>()[..] else {
@@ -195,15 +204,15 @@ mod tests {
         assert_ne!(
             token(RoleDelivery::V1),
             token(RoleDelivery::V1),
-            "each has its own jti"
+            "each token has its own jti"
         );
     }
 
     #[test]
-    fn the_key_set_has_every_published_key_once() {
+    fn the_key_set_contains_every_published_key_once() {
         let again = Certificate::self_signed(&OTHER.key, now()).unwrap();
         let retired = vec![OTHER.certificate.clone(), again];
-        let identity = Identity::of(IDENTITY.key.clone(), IDENTITY.certificate.clone(), retired);
+        let identity = Identity::new(IDENTITY.key.clone(), IDENTITY.certificate.clone(), retired);
         let keys: Value = serde_json::from_str(&identity.jwks()).unwrap();
         let keys = keys["keys"].as_array().unwrap();
         assert_eq!(keys.len(), 2);
@@ -227,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn the_key_set_is_found_below_the_issuer() {
+    fn the_url_of_the_key_set_is_below_the_issuer() {
         for issuer in ["https://imds.example/a", "https://imds.example/a/"] {
             let configuration: Value = serde_json::from_str(&openid_configuration(issuer)).unwrap();
             assert_eq!(configuration["issuer"], issuer);

@@ -1,8 +1,10 @@
-//! The three signatures of an identity document, in EC2's form: base64 in lines of 76 columns, no newline at the end.
+//! The three signatures of an identity document, in EC2's form: base64 in lines of 76 columns
+//! without a final newline.
 //!
-//! EC2 signs `signature` with an RSA key of 1024 bits and `pkcs7` with DSA and SHA-1. Both are broken or nearly so, and
-//! verifiers drop them. Here all three are made with one RSA key of 2048 bits and SHA-256, so `pkcs7` and `rsa2048` are the
-//! same container. EC2 writes it in BER; here it is DER, which every reader of BER reads.
+//! EC2 signs `signature` with an RSA key of 1024 bits, and `pkcs7` with DSA and SHA-1. Both are
+//! weak, and verifiers are dropping them. Here one RSA key of 2048 bits with SHA-256 signs all
+//! three, so `pkcs7` and `rsa2048` are the same container. EC2 encodes it in BER; here it is DER,
+//! which every reader of BER accepts.
 
 use der::asn1::{ObjectIdentifier, OctetString, SetOfVec};
 use der::{Any, Encode, EncodeValue, Tagged};
@@ -13,26 +15,27 @@ use x509_cert::attr::Attribute;
 use super::armour::{EC2_COLUMNS, lines};
 use super::certificate::asn1_time;
 use super::container::{
-    CONTENT_TYPE, Content, ContentInfo, DATA, MESSAGE_DIGEST, RSA, SHA_256, SIGNED_DATA,
-    SIGNING_TIME, SignedData, Signer, algorithm,
+    CONTENT_TYPE, ContentInfo, DATA, EncapsulatedContentInfo, MESSAGE_DIGEST, RSA, SHA_256,
+    SIGNED_DATA, SIGNING_TIME, SignedData, SignerInfo, algorithm,
 };
-use super::{Identity, SigningError};
+use super::signing_error::SigningError;
+use super::signing_identity::Identity;
 
-/// What the guest reads beside its identity document.
+/// The signatures that a guest reads with its identity document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signatures {
     /// `signature`: RSA PKCS #1 v1.5 with SHA-256 over the document.
     pub signature: String,
-    /// `pkcs7`: a container with the document and a signature of it, without PEM armour.
+    /// `pkcs7`: a container with the document and its signature, without PEM armour.
     pub pkcs7: String,
     /// `rsa2048`: the same.
     pub rsa2048: String,
 }
 
 impl Identity {
-    /// Signs a document; `now` becomes the containers' signing time.
+    /// Signs a document. `now` becomes the signing time of the containers.
     ///
-    /// Takes milliseconds of processor time, and is not for a guest's request.
+    /// This takes some milliseconds of processor time and must not run during a guest's request.
     pub fn sign(&self, document: &[u8], now: Timestamp) -> Result<Signatures, SigningError> {
         let signature = lines(&self.sign_bytes(document)?, EC2_COLUMNS);
         let container = lines(&self.container(document, now)?, EC2_COLUMNS);
@@ -43,14 +46,15 @@ impl Identity {
         })
     }
 
-    /// RSA PKCS #1 v1.5 with SHA-256, blinded.
+    /// Signs with RSA PKCS #1 v1.5 and SHA-256, with blinding.
     pub(super) fn sign_bytes(&self, bytes: &[u8]) -> Result<Vec<u8>, SigningError> {
         self.key
             .pkcs1v15_sign_with_rng::<Sha256, _>(&mut rand::rng(), bytes)
             .map_err(SigningError)
     }
 
-    /// SignedData, version 1, as AWS's guide has it verified: the document inside, no certificates, one signer.
+    /// Returns SignedData, version 1, as AWS's guide verifies it: with the document, without
+    /// certificates, with one signer.
     fn container(&self, document: &[u8], now: Timestamp) -> Result<Vec<u8>, SigningError> {
         let digest = Sha256::digest(document);
         let attributes = set([
@@ -58,18 +62,19 @@ impl Identity {
             attribute(SIGNING_TIME, &asn1_time(now)),
             attribute(MESSAGE_DIGEST, &octets(&digest)),
         ]);
-        // What is signed is the set of attributes as such, not in the disguise it wears inside (RFC 5652, section 5.4).
-        let signature = self.sign_bytes(&written(&attributes))?;
+        // The signature covers the attributes with the tag SET, not with the implicit tag that they
+        // have inside the container (RFC 5652, section 5.4).
+        let signature = self.sign_bytes(&to_der(&attributes))?;
         let signed_data = SignedData {
             version: 1,
             digest_algorithms: set([algorithm(SHA_256)]),
-            content: Content {
+            content: EncapsulatedContentInfo {
                 content_type: DATA,
                 bytes: Some(octets(document)),
             },
             certificates: None,
             revocation_lists: None,
-            signers: set([Signer {
+            signers: set([SignerInfo {
                 version: 1,
                 name: self.certificate.issuer_and_serial_number(),
                 digest_algorithm: algorithm(SHA_256),
@@ -79,7 +84,7 @@ impl Identity {
                 unsigned_attributes: None,
             }]),
         };
-        Ok(written(&ContentInfo {
+        Ok(to_der(&ContentInfo {
             content_type: SIGNED_DATA,
             content: any(&signed_data),
         }))
@@ -105,7 +110,7 @@ fn any(value: &(impl Tagged + EncodeValue)) -> Any {
     Any::encode_from(value).expect("a document is shorter than 256 MiB")
 }
 
-fn written(value: &impl Encode) -> Vec<u8> {
+fn to_der(value: &impl Encode) -> Vec<u8> {
     value.to_der().expect("a document is shorter than 256 MiB")
 }
 
@@ -114,9 +119,10 @@ mod tests {
     use super::super::testing::{IDENTITY, now};
     use super::*;
 
-    /// AWS's guide decodes and armours these by hand; its own have 76 columns and no newline at the end.
+    /// The commands of AWS's guide decode and armour these. EC2's have lines of 76 columns and no
+    /// final newline.
     #[test]
-    fn the_form_is_ec2s() {
+    fn signatures_have_the_form_of_ec2() {
         let signatures = IDENTITY.sign(b"{}", now()).unwrap();
         for text in [
             &signatures.signature,
@@ -144,9 +150,9 @@ mod tests {
         assert_eq!(signatures.pkcs7, signatures.rsa2048);
     }
 
-    /// UTCTime ends with 2049.
+    /// UTCTime ends in 2049 (RFC 5280, section 4.1.2.5).
     #[test]
-    fn signing_goes_on_after_2049_and_before_1970() {
+    fn signing_works_after_2049_and_before_1970() {
         for time in ["2051-01-01T00:00:00Z", "1969-01-01T00:00:00Z"] {
             let container = IDENTITY.sign(b"{}", time.parse().unwrap()).unwrap().pkcs7;
             let verified =

@@ -1,12 +1,14 @@
-//! Holds a signature or a container against a document and certificates, and names the first thing that is wrong.
+//! Verifies a signature or a container with a document and certificates, and names the first fault.
 //!
-//! It reads what imdsd signs and what EC2 signs with RSA and SHA-256: `rsa2048`, and `signature` with its key of 1024 bits.
-//! Not supported: EC2's `pkcs7` (DSA with SHA-1), containers without signed attributes or with several signers. Not checked,
-//! as AWS's own commands don't: who signed a certificate and until when it is valid. Whoever gives it here trusts it.
+//! It accepts the signatures of imdsd, and those of EC2 with RSA and SHA-256: `rsa2048`, and
+//! `signature` with its key of 1024 bits. Not supported: EC2's `pkcs7` (DSA with SHA-1), and
+//! containers without signed attributes or with several signers. Like AWS's own commands, it does
+//! not check who signed a certificate or whether it is still valid: the caller trusts the
+//! certificates that it passes.
 
 use std::fmt;
 
-use der::asn1::{ObjectIdentifier, OctetString};
+use der::asn1::{ObjectIdentifier, OctetString, SetOfVec};
 use der::{Decode as _, Encode as _};
 use jiff::Timestamp;
 use rsa::sha2::{Digest as _, Sha256};
@@ -16,60 +18,60 @@ use x509_cert::time::Time;
 use super::certificate::{Certificate, serial_digits};
 use super::container::{
     CONTENT_TYPE, ContentInfo, DATA, MESSAGE_DIGEST, RSA, RSA_WITH_SHA_256, SHA_256, SIGNED_DATA,
-    SIGNING_TIME, SignedData,
+    SIGNING_TIME, SignedData, SignerInfo,
 };
 use super::{armour, ber};
 
-/// A signature that is good, and whose it is.
+/// A valid signature and its signer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verified {
-    /// Issuer of the signer's certificate.
+pub struct VerifiedSignature {
+    /// The issuer of the signer's certificate.
     pub issuer: String,
-    /// Its serial number, in hexadecimal digits.
+    /// The serial number of that certificate, in hexadecimal digits.
     pub serial: String,
-    /// When it was signed, where the signature says so: containers do.
+    /// The signing time, which only containers have.
     pub signed_at: Option<Timestamp>,
-    /// The document that is signed.
+    /// The signed document.
     pub document: Vec<u8>,
 }
 
-/// Why a signature is not good.
+/// The reason why a signature is not valid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum VerifyError {
     /// The text is not base64.
     NotBase64,
-    /// The bytes are no container that is read here.
+    /// The bytes are not a supported container.
     NotContainer(String),
-    /// The certificates can't be read.
+    /// The certificates cannot be read.
     Certificates(String),
-    /// The container has another document in it.
+    /// The container has a different document.
     OtherDocument {
-        /// The first byte that differs, counted from 0.
+        /// The position of the first different byte, counted from 0.
         at: usize,
     },
-    /// No certificate has the name that the container gives its signer.
+    /// No certificate has the name of the signer in the container.
     UnknownSigner {
         /// The signer's issuer.
         issuer: String,
         /// The signer's serial number.
         serial: String,
-        /// Issuer and serial number of the certificates there are.
+        /// The issuers and serial numbers of the given certificates.
         given: Vec<(String, String)>,
     },
-    /// The container or the certificate uses an algorithm that is not supported; its name.
+    /// The container or the certificate uses an unsupported algorithm. Contains its name.
     UnsupportedAlgorithm(String),
-    /// The document is not the one whose digest was signed.
+    /// The digest of the document is not the signed digest.
     DigestMismatch,
-    /// The signature was not made with the certificate's key over these bytes.
+    /// The signature was not made with the certificate's key for these bytes.
     SignatureMismatch,
 }
 
-/// Verifies what `signature` has. It names no signer, so each certificate is tried.
+/// Verifies the value of `signature`. It does not name its signer, so each certificate is tried.
 pub fn verify_signature(
     document: &[u8],
     signature: &str,
     certificates: &str,
-) -> Result<Verified, VerifyError> {
+) -> Result<VerifiedSignature, VerifyError> {
     let signature = armour::decode(signature).ok_or(VerifyError::NotBase64)?;
     let certificates = Certificate::read_pem(certificates).map_err(VerifyError::Certificates)?;
     let keys: Vec<_> = certificates
@@ -85,7 +87,7 @@ pub fn verify_signature(
             .is_ok()
     });
     let (signer, _) = signer.ok_or(VerifyError::SignatureMismatch)?;
-    Ok(Verified {
+    Ok(VerifiedSignature {
         issuer: signer.issuer(),
         serial: signer.serial(),
         signed_at: None,
@@ -93,94 +95,125 @@ pub fn verify_signature(
     })
 }
 
-/// Verifies what `pkcs7` or `rsa2048` has, with PEM armour or without. A document, where one is given, must be the one inside.
+/// Verifies the value of `pkcs7` or `rsa2048`, with or without PEM armour. If a document is given,
+/// it must be the document in the container.
 pub fn verify_pkcs7(
     text: &str,
     document: Option<&[u8]>,
     certificates: &str,
-) -> Result<Verified, VerifyError> {
-    // 1. The container, and that it holds this document.
+) -> Result<VerifiedSignature, VerifyError> {
+    // 1. The container, and that it contains this document.
     let bytes = armour::decode(text).ok_or(VerifyError::NotBase64)?;
     let bytes = ber::to_der(&bytes).map_err(|reason| not_container(&reason))?;
     let signed_data = signed_data(&bytes)?;
     let content = signed_data
         .content
         .bytes
-        .ok_or_else(|| not_container(&"there is no document in it"))?
+        .ok_or_else(|| not_container(&"it contains no document"))?
         .into_bytes();
-    if let Some(document) = document.filter(|document| **document != *content) {
-        let at = document
-            .iter()
-            .zip(&*content)
-            .take_while(|(one, other)| one == other)
-            .count();
-        return Err(VerifyError::OtherDocument { at });
-    }
+    check_document(document, &content)?;
     let [signer] = signed_data.signers.as_slice() else {
         return Err(not_container(&format_args!(
             "it has {} signers",
             signed_data.signers.len()
         )));
     };
+    // 2. The certificate that it names, with algorithms that are supported.
+    let certificate = signer_certificate(signer, certificates)?;
+    let key = signer_key(signer, &certificate)?;
+    // 3. The digest of the document, which is among the signed attributes.
+    let attributes = signed_attributes(signer, &content)?;
+    // 4. The signature of the attributes.
+    let signed = attributes
+        .to_der()
+        .map_err(|reason| not_container(&reason))?;
+    key.pkcs1v15_verify::<Sha256>(&signed, signer.signature.as_bytes())
+        .map_err(|_| VerifyError::SignatureMismatch)?;
+    Ok(VerifiedSignature {
+        issuer: certificate.issuer(),
+        serial: certificate.serial(),
+        signed_at: signing_time(attributes),
+        document: content.into(),
+    })
+}
 
-    // 2. The certificate that it names.
-    let given = Certificate::read_pem(certificates).map_err(VerifyError::Certificates)?;
-    let Some(certificate) = given
+/// Checks that a given document is the content of the container.
+fn check_document(document: Option<&[u8]>, content: &[u8]) -> Result<(), VerifyError> {
+    let Some(document) = document.filter(|document| *document != content) else {
+        return Ok(());
+    };
+    let at = document
         .iter()
-        .find(|one| one.issuer_and_serial_number() == signer.name)
-    else {
-        return Err(VerifyError::UnknownSigner {
+        .zip(content)
+        .take_while(|(one, other)| one == other)
+        .count();
+    Err(VerifyError::OtherDocument { at })
+}
+
+/// Finds the certificate that the container names as its signer's.
+fn signer_certificate(signer: &SignerInfo, certificates: &str) -> Result<Certificate, VerifyError> {
+    let given = Certificate::read_pem(certificates).map_err(VerifyError::Certificates)?;
+    let certificate = given
+        .iter()
+        .find(|one| one.issuer_and_serial_number() == signer.name);
+    certificate
+        .cloned()
+        .ok_or_else(|| VerifyError::UnknownSigner {
             issuer: signer.name.issuer.to_string(),
             serial: serial_digits(&signer.name.serial_number),
             given: given
                 .iter()
                 .map(|one| (one.issuer(), one.serial()))
                 .collect(),
-        });
-    };
+        })
+}
 
-    // 3. Algorithms: RSA with SHA-256, in either of the two ways of saying so.
+/// Returns the key of the signer. The algorithms must be RSA, in either of its two notations, and
+/// SHA-256.
+fn signer_key(
+    signer: &SignerInfo,
+    certificate: &Certificate,
+) -> Result<rsa::PublicKey, VerifyError> {
     if !matches!(signer.signature_algorithm.oid, RSA | RSA_WITH_SHA_256) {
         return Err(unsupported(signer.signature_algorithm.oid));
     }
     if signer.digest_algorithm.oid != SHA_256 {
         return Err(unsupported(signer.digest_algorithm.oid));
     }
-    let key = certificate
+    certificate
         .rsa_key()
-        .ok_or_else(|| unsupported(certificate.key_algorithm()))?;
+        .ok_or_else(|| unsupported(certificate.key_algorithm()))
+}
 
-    // 4. The document's digest, which stands among the signed attributes. A signature over the document itself is refused:
-    //    then attributes that were once signed could be passed off as a document.
+/// Returns the signed attributes, which must contain the digest of the content.
+///
+/// A signature of the content itself, without attributes, is refused. Otherwise attributes that
+/// were signed once could be presented as a document.
+fn signed_attributes<'a>(
+    signer: &'a SignerInfo,
+    content: &[u8],
+) -> Result<&'a SetOfVec<Attribute>, VerifyError> {
     let attributes = signer
         .signed_attributes
         .as_ref()
         .ok_or_else(|| not_container(&"it has no signed attributes"))?;
-    if value::<ObjectIdentifier>(attributes.as_slice(), CONTENT_TYPE) != Some(DATA) {
+    if attribute_value::<ObjectIdentifier>(attributes.as_slice(), CONTENT_TYPE) != Some(DATA) {
         return Err(not_container(
-            &"its signed attributes name no content type, or another",
+            &"its signed attributes have no content type or a wrong one",
         ));
     }
-    let digest: OctetString = value(attributes.as_slice(), MESSAGE_DIGEST)
+    let digest: OctetString = attribute_value(attributes.as_slice(), MESSAGE_DIGEST)
         .ok_or_else(|| not_container(&"its signed attributes have no digest"))?;
-    if digest.as_bytes() != Sha256::digest(&*content).as_slice() {
+    if digest.as_bytes() != Sha256::digest(content).as_slice() {
         return Err(VerifyError::DigestMismatch);
     }
+    Ok(attributes)
+}
 
-    // 5. The signature, over the attributes.
-    let signed = attributes
-        .to_der()
-        .map_err(|reason| not_container(&reason))?;
-    key.pkcs1v15_verify::<Sha256>(&signed, signer.signature.as_bytes())
-        .map_err(|_| VerifyError::SignatureMismatch)?;
-    let time: Option<Time> = value(attributes.as_slice(), SIGNING_TIME);
-    let seconds = time.and_then(|time| i64::try_from(time.to_unix_duration().as_secs()).ok());
-    Ok(Verified {
-        issuer: certificate.issuer(),
-        serial: certificate.serial(),
-        signed_at: seconds.and_then(|seconds| Timestamp::from_second(seconds).ok()),
-        document: content.into(),
-    })
+fn signing_time(attributes: &SetOfVec<Attribute>) -> Option<Timestamp> {
+    let time: Time = attribute_value(attributes.as_slice(), SIGNING_TIME)?;
+    let seconds = i64::try_from(time.to_unix_duration().as_secs()).ok()?;
+    Timestamp::from_second(seconds).ok()
 }
 
 fn signed_data(der: &[u8]) -> Result<SignedData, VerifyError> {
@@ -203,10 +236,14 @@ fn signed_data(der: &[u8]) -> Result<SignedData, VerifyError> {
     }
 }
 
-/// The one value of an attribute; `None` when the attribute is missing, repeated or of another kind.
-fn value<T: der::DecodeOwned>(attributes: &[Attribute], oid: ObjectIdentifier) -> Option<T> {
-    let mut found = attributes.iter().filter(|attribute| attribute.oid == oid);
-    let (Some(attribute), None) = (found.next(), found.next()) else {
+/// Returns the value of an attribute; `None` if the attribute is missing, repeated or of another
+/// type.
+fn attribute_value<T: der::DecodeOwned>(
+    attributes: &[Attribute],
+    oid: ObjectIdentifier,
+) -> Option<T> {
+    let mut matching = attributes.iter().filter(|attribute| attribute.oid == oid);
+    let (Some(attribute), None) = (matching.next(), matching.next()) else {
         return None;
     };
     let [value] = attribute.values.as_slice() else {
@@ -242,14 +279,14 @@ impl fmt::Display for VerifyError {
             VerifyError::NotContainer(reason) => {
                 write!(
                     f,
-                    "the signature is no PKCS #7 container as EC2 makes it: {reason}"
+                    "the signature is not a PKCS #7 container like those of EC2: {reason}"
                 )
             }
             VerifyError::Certificates(reason) => f.write_str(reason),
             VerifyError::OtherDocument { at } => {
                 write!(
                     f,
-                    "the document is not the one in the container: they differ from byte {at} on"
+                    "the document is not the document in the container: they differ from byte {at} on"
                 )
             }
             VerifyError::UnknownSigner {
@@ -259,7 +296,7 @@ impl fmt::Display for VerifyError {
             } => {
                 write!(
                     f,
-                    "no certificate of the signer, {issuer} with serial {serial}; given:"
+                    "no certificate for the signer, {issuer} with serial {serial}; given:"
                 )?;
                 given
                     .iter()
@@ -268,14 +305,14 @@ impl fmt::Display for VerifyError {
             VerifyError::UnsupportedAlgorithm(name) => {
                 write!(
                     f,
-                    "{name} is not supported, only RSA with SHA-256; EC2's own pkcs7 uses DSA with SHA-1: take rsa2048"
+                    "{name} is not supported, only RSA with SHA-256; EC2's own pkcs7 uses DSA with SHA-1: use rsa2048"
                 )
             }
             VerifyError::DigestMismatch => {
-                f.write_str("the document in the container was changed: it has another digest")
+                f.write_str("the document in the container was changed: its digest is different")
             }
             VerifyError::SignatureMismatch => f.write_str(
-                "the signature is not of these bytes by the key of any certificate that was given",
+                "the signature was not made for these bytes with the key of any given certificate",
             ),
         }
     }
@@ -285,14 +322,14 @@ impl std::error::Error for VerifyError {}
 
 #[cfg(test)]
 mod tests {
-    use super::super::Identity;
-    use super::super::container::algorithm;
-    use super::super::testing::{IDENTITY, OTHER, now};
     use super::*;
+    use crate::identity::container::algorithm;
+    use crate::identity::signing_identity::Identity;
+    use crate::identity::testing::{IDENTITY, OTHER, now};
 
     const DOCUMENT: &[u8] = b"{\n  \"instanceId\" : \"i-0123456789abcdef0\"\n}";
 
-    /// The container of [`DOCUMENT`], taken apart, changed and put together again.
+    /// Returns the container of [`DOCUMENT`] with a change.
     fn changed(change: impl FnOnce(&mut SignedData)) -> String {
         let container = armour::decode(&IDENTITY.sign(DOCUMENT, now()).unwrap().pkcs7).unwrap();
         let mut signed_data = signed_data(&container).unwrap();
@@ -309,7 +346,7 @@ mod tests {
         )
     }
 
-    fn changed_signer(change: impl FnOnce(&mut super::super::container::Signer)) -> String {
+    fn changed_signer(change: impl FnOnce(&mut SignerInfo)) -> String {
         changed(|signed_data| {
             let mut signer = signed_data.signers.as_slice()[0].clone();
             change(&mut signer);
@@ -333,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_signed_verifies_and_says_by_whom_and_when() {
+    fn valid_signatures_are_accepted_and_return_signer_and_time() {
         let signatures = IDENTITY.sign(DOCUMENT, now()).unwrap();
         let both = pem(&OTHER) + &pem(&IDENTITY);
         let good = verify_signature(DOCUMENT, &signatures.signature, &both).unwrap();
@@ -364,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_signature_is_named() {
+    fn the_fault_of_a_signature_is_named() {
         let good = IDENTITY.sign(DOCUMENT, now()).unwrap().signature;
         let other = OTHER.sign(DOCUMENT, now()).unwrap().signature;
         let certificate = pem(&IDENTITY);
@@ -396,9 +433,7 @@ mod tests {
                 DOCUMENT,
                 &good,
                 &String::new(),
-                VerifyError::Certificates(
-                    "there is no PEM block -----BEGIN CERTIFICATE----- in it".to_string(),
-                ),
+                VerifyError::Certificates("no PEM block -----BEGIN CERTIFICATE-----".to_string()),
             ),
         ] {
             assert_eq!(
@@ -410,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_container_is_named() {
+    fn the_fault_of_a_container_is_named() {
         let good = IDENTITY.sign(DOCUMENT, now()).unwrap().pkcs7;
         let refused = |text: &str| verify_pkcs7(text, Some(DOCUMENT), &pem(&IDENTITY)).unwrap_err();
         let container = |reason: &str| VerifyError::NotContainer(reason.to_string());
@@ -420,11 +455,14 @@ mod tests {
 
         for (text, error) in [
             ("?".to_string(), VerifyError::NotBase64),
-            ("AAAAAA==".to_string(), container("bytes follow its end")),
-            (good[..81].to_string(), container("it is cut short")),
+            (
+                "AAAAAA==".to_string(),
+                container("extra bytes after its end"),
+            ),
+            (good[..81].to_string(), container("it is truncated")),
             (
                 changed(|data| data.content.bytes = None),
-                container("there is no document in it"),
+                container("it contains no document"),
             ),
             (
                 changed(|data| data.signers = Default::default()),
@@ -448,7 +486,7 @@ mod tests {
             ),
             (
                 without(CONTENT_TYPE),
-                container("its signed attributes name no content type, or another"),
+                container("its signed attributes have no content type or a wrong one"),
             ),
             (
                 without(MESSAGE_DIGEST),
@@ -479,7 +517,7 @@ mod tests {
     }
 
     #[test]
-    fn another_document_is_told_from_a_changed_container() {
+    fn a_different_document_and_a_changed_container_are_different_faults() {
         let certificate = pem(&IDENTITY);
         let good = IDENTITY.sign(DOCUMENT, now()).unwrap().pkcs7;
         for (document, at) in [
@@ -498,7 +536,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_certificate_is_named_with_those_that_were_given() {
+    fn an_unknown_signer_is_named_with_the_given_certificates() {
         let good = IDENTITY.sign(DOCUMENT, now()).unwrap().pkcs7;
         let error = verify_pkcs7(&good, Some(DOCUMENT), &pem(&OTHER)).unwrap_err();
         let (signer, given) = (IDENTITY.certificate(), OTHER.certificate());
@@ -508,16 +546,16 @@ mod tests {
             given: vec![(given.issuer(), given.serial())],
         };
         assert_eq!(error, expected);
-        let said = error.to_string();
+        let message = error.to_string();
         assert!(
-            said.contains(&signer.serial()) && said.contains(&given.serial()),
-            "{said}"
+            message.contains(&signer.serial()) && message.contains(&given.serial()),
+            "{message}"
         );
     }
 
-    /// One bit of the container changed, wherever it is: never good with another document, never a panic.
+    /// After any changed bit of a container, no other document is accepted, and nothing panics.
     #[test]
-    fn no_changed_bit_leaves_another_document_good() {
+    fn a_changed_bit_never_makes_another_document_valid() {
         let certificate = pem(&IDENTITY);
         let good = armour::decode(&IDENTITY.sign(DOCUMENT, now()).unwrap().pkcs7).unwrap();
         for at in 0..good.len() * 8 {

@@ -8,7 +8,7 @@ use imdsd::identity::{Certificate, Identity};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::{DOCUMENT, IDENTITY, said};
+use crate::{DOCUMENT, IDENTITY, stdout};
 
 fn imdsd(directory: &Path, arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_imdsd"))
@@ -18,7 +18,7 @@ fn imdsd(directory: &Path, arguments: &[&str]) -> Output {
         .unwrap()
 }
 
-/// What a command that must fail with 1 says.
+/// Returns the standard error of a command that must fail with status 1.
 #[track_caller]
 fn fault(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
@@ -48,7 +48,7 @@ fn put(directory: &Path) {
 }
 
 #[test]
-fn verify_says_who_signed() {
+fn verify_prints_the_signer() {
     let directory = tempfile::tempdir().unwrap();
     put(directory.path());
     for kind in ["signature", "pkcs7", "rsa2048"] {
@@ -62,7 +62,7 @@ fn verify_says_who_signed() {
             "--certificate",
             "certificate",
         ];
-        let sentence = said(&imdsd(directory.path(), &arguments));
+        let sentence = stdout(&imdsd(directory.path(), &arguments));
         let (issuer, serial) = (
             IDENTITY.certificate().issuer(),
             IDENTITY.certificate().serial(),
@@ -80,7 +80,7 @@ fn verify_says_who_signed() {
 }
 
 #[test]
-fn verify_names_the_file_and_what_failed() {
+fn verify_names_the_file_and_the_fault() {
     let directory = tempfile::tempdir().unwrap();
     put(directory.path());
     fs::write(
@@ -88,34 +88,34 @@ fn verify_names_the_file_and_what_failed() {
         DOCUMENT.replace("i-0", "i-1"),
     )
     .unwrap();
-    for (document, option, signed, certificate, message) in [
+    for (document, option, signed, certificate, expected) in [
         (
             "other",
             "--signature",
             "signature",
             "certificate",
-            "signature: the signature is not of these bytes",
+            "signature: the signature was not made for these bytes",
         ),
         (
             "other",
             "--pkcs7",
             "pkcs7",
             "certificate",
-            "other: the document is not the one in the container",
+            "other: the document is not the document in the container",
         ),
         (
             "document",
             "--rsa2048",
             "signature",
             "certificate",
-            "signature: the signature is no PKCS #7 container",
+            "signature: the signature is not a PKCS #7 container",
         ),
         (
             "document",
             "--signature",
             "pkcs7",
             "certificate",
-            "pkcs7: the signature is not of these bytes",
+            "pkcs7: the signature was not made for these bytes",
         ),
         (
             "document",
@@ -129,7 +129,7 @@ fn verify_names_the_file_and_what_failed() {
             "--pkcs7",
             "pkcs7",
             "document",
-            "document: there is no PEM block",
+            "document: no PEM block",
         ),
         (
             "none",
@@ -148,8 +148,8 @@ fn verify_names_the_file_and_what_failed() {
             "--certificate",
             certificate,
         ];
-        let said = fault(&imdsd(directory.path(), &arguments));
-        assert!(said.starts_with(message), "{said}");
+        let message = fault(&imdsd(directory.path(), &arguments));
+        assert!(message.starts_with(expected), "{message}");
     }
     let both = [
         "verify",
@@ -168,7 +168,7 @@ fn verify_names_the_file_and_what_failed() {
 }
 
 #[test]
-fn identity_prints_what_is_published_and_rotates() {
+fn identity_prints_the_published_certificates_and_rotates() {
     let directory = tempfile::tempdir().unwrap();
     let config =
         "state_directory = \"state\"\n[[listener]]\nname = \"a\"\nipv4 = \"127.0.0.1:1338\"\n";
@@ -184,31 +184,31 @@ fn identity_prints_what_is_published_and_rotates() {
 
     let first = Identity::open(&directory.path().join("state/identity"), Timestamp::now()).unwrap();
     assert_eq!(
-        said(&run(&[&["certificate"][..], &configured].concat())),
+        stdout(&run(&[&["certificate"][..], &configured].concat())),
         first.certificates_pem()
     );
     assert_eq!(
-        said(&run(&["jwks", "--directory", "state/identity"])),
+        stdout(&run(&["jwks", "--directory", "state/identity"])),
         first.jwks()
     );
 
-    let new = Certificate::read_pem(&said(&run(&[&["rotate"][..], &configured].concat())))
+    let new = Certificate::read_pem(&stdout(&run(&[&["rotate"][..], &configured].concat())))
         .unwrap()
         .remove(0);
     assert_ne!(new, *first.certificate());
-    let published = said(&run(&[&["certificate"][..], &configured].concat()));
+    let published = stdout(&run(&[&["certificate"][..], &configured].concat()));
     assert_eq!(published, new.to_pem() + &first.certificate().to_pem());
     assert_eq!(
-        said(&run(
+        stdout(&run(
             &[&["certificate", "--current"][..], &configured].concat()
         )),
         new.to_pem()
     );
     let keys: Value =
-        serde_json::from_str(&said(&run(&[&["jwks"][..], &configured].concat()))).unwrap();
+        serde_json::from_str(&stdout(&run(&[&["jwks"][..], &configured].concat()))).unwrap();
     assert_eq!(keys["keys"].as_array().unwrap().len(), 2);
 
-    let discovery = said(&run(&[
+    let discovery = stdout(&run(&[
         "openid-configuration",
         "--issuer",
         "https://imds.example",
@@ -255,7 +255,7 @@ fn an_operators_own_key_is_printed_and_never_rotated() {
     };
 
     assert_eq!(
-        said(&run("certificate")),
+        stdout(&run("certificate")),
         own.certificates_pem() + &IDENTITY.certificates_pem()
     );
     let refusal = fault(&run("rotate"));
@@ -266,7 +266,7 @@ fn an_operators_own_key_is_printed_and_never_rotated() {
     fs::remove_file(directory.path().join("old.pem")).unwrap();
     let missing = fault(&run("jwks"));
     assert!(
-        missing.starts_with("can't read old.pem: No such file"),
+        missing.starts_with("cannot read old.pem: No such file"),
         "{missing}"
     );
 }

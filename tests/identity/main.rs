@@ -1,5 +1,5 @@
-//! What imdsd signs, held against the real openssl with the commands of AWS's guide; and what openssl signs, held against
-//! imdsd. Then the command line that operators use for both.
+//! Signatures of imdsd, verified by openssl with the commands of AWS's guide, and signatures of
+//! openssl, verified by imdsd. Then the commands that operators use for both.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -15,32 +15,27 @@ use std::sync::LazyLock;
 use imdsd::identity::Identity;
 use jiff::Timestamp;
 
-/// A document as EC2 lays it out: no newline at its end.
+/// A document in the layout of EC2, without a final newline.
 const DOCUMENT: &str = "{\n  \"accountId\" : \"123456789012\",\n  \"instanceId\" : \"i-0123456789abcdef0\",\n  \
                         \"pendingTime\" : \"2026-01-01T00:00:00Z\"\n}";
 
-/// One key for all tests: making one takes its time.
+/// One key for all tests, because generating a key is slow.
 static IDENTITY: LazyLock<Identity> =
     LazyLock::new(|| Identity::generate(Timestamp::now()).unwrap());
 
-/// Runs openssl in a directory; `None`, and a line that says so, where there is none.
-fn openssl(directory: &Path, test: &str, arguments: &str) -> Option<Output> {
-    let output = Command::new("openssl")
+/// Runs openssl in a directory.
+#[track_caller]
+fn openssl(directory: &Path, arguments: &str) -> Output {
+    Command::new("openssl")
         .args(arguments.split(' '))
         .current_dir(directory)
-        .output();
-    match output {
-        Err(reason) if reason.kind() == std::io::ErrorKind::NotFound => {
-            support::skip(test, "no openssl on this machine");
-            None
-        }
-        output => Some(output.unwrap()),
-    }
+        .output()
+        .expect("this test needs openssl in PATH")
 }
 
-/// Standard output of a command that must succeed.
+/// Returns the standard output of a command that must succeed.
 #[track_caller]
-fn said(output: &Output) -> String {
+fn stdout(output: &Output) -> String {
     assert!(
         output.status.success(),
         "{}",

@@ -29,7 +29,7 @@ fn a_script_that_finds_itself_in_the_forbidden_network_ends_at_once() {
     lab.add("g1");
     let inside = lab.sh("g1", "readlink /proc/self/ns/net");
     for script in [
-        "socket.py",
+        "sockets.py",
         "sniff.py",
         "claim.py",
         "spoof.py",

@@ -17,10 +17,10 @@ const TWO_TAGS: &str = "meta protocol { 8021q, 8021ad }";
 /// Returns the table for these guests, empty when none of them is on a bridge.
 pub(super) fn table(guests: &[CheckedGuest], addresses: MetadataAddresses) -> Table {
     let mut table = Table::new(BRIDGE);
-    let bridged: Vec<(usize, &CheckedGuest, BridgePort)> = guests
+    let bridged: Vec<(usize, &CheckedGuest, GuestPort)> = guests
         .iter()
         .enumerate()
-        .filter_map(|(index, guest)| Some((index, guest, BridgePort::of(guest.link)?)))
+        .filter_map(|(index, guest)| Some((index, guest, GuestPort::of(guest.link)?)))
         .collect();
     if bridged.is_empty() {
         return table;
@@ -51,15 +51,15 @@ pub(super) fn table(guests: &[CheckedGuest], addresses: MetadataAddresses) -> Ta
 }
 
 /// The port of one guest.
-struct BridgePort<'a> {
+struct GuestPort<'a> {
     bridge: &'a str,
     bridge_mac: Option<&'a str>,
     name: &'a str,
     mark: u32,
 }
 
-impl BridgePort<'_> {
-    fn of(link: &GuestLink) -> Option<BridgePort<'_>> {
+impl GuestPort<'_> {
+    fn of(link: &GuestLink) -> Option<GuestPort<'_>> {
         match link {
             GuestLink::Interface { .. } => None,
             GuestLink::BridgePort {
@@ -67,7 +67,7 @@ impl BridgePort<'_> {
                 bridge_mac,
                 port,
                 mark,
-            } => Some(BridgePort {
+            } => Some(GuestPort {
                 bridge,
                 bridge_mac: bridge_mac.as_deref(),
                 name: port,
@@ -162,7 +162,7 @@ fn add_guest_chains(
     table: &mut Table,
     index: usize,
     guest: &CheckedGuest,
-    port: &BridgePort<'_>,
+    port: &GuestPort<'_>,
     sets: &OwnedSets,
     shared: &str,
     MetadataAddresses { ipv4, ipv6 }: MetadataAddresses,

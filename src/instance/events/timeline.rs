@@ -5,7 +5,7 @@
 //! ([`Instance::events_at`](crate::instance::Instance::events_at)), so a stored step takes effect
 //! exactly at its time, also after a restart. A writer first folds past steps into `Imds.Events`
 //! and `Imds.Overrides` ([`Instance::schedule`](crate::instance::Instance::schedule)), so a record
-//! holds only future steps. Both are in [`schedule`](super::schedule).
+//! holds only future steps. Both are in the file `schedule`.
 //!
 //! A step adds an event; when the guest sees the event is still EC2's rule, in [`events`](super).
 //! Refused: more than [`MAX_STEPS`] steps, steps that are not in time order, and whatever
