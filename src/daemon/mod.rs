@@ -40,7 +40,7 @@ use crate::host::netlink::{self, Links, Netlink};
 use crate::host::own_metadata;
 use crate::identity::IdentityError;
 use crate::instance::Instance;
-use crate::net::control::{ControlBody, ControlService, ControlSettings};
+use crate::net::control::{ControlBody, ControlServer, ControlService};
 use crate::net::slots::ConnectionSlots;
 use crate::net::tls::Tls;
 use crate::net::unix::{UnixServer, UnixSocket};
@@ -417,7 +417,7 @@ impl Daemon {
         let address = listener.local_addr().map_err(StartError::System)?;
         info!(%address, tls = tls.is_some(), "control endpoint");
         let drain = DrainControl::new();
-        let settings = ControlSettings {
+        let server = ControlServer {
             service: control_service(plane),
             tls,
             max_body: control::MAX_BODY_BYTES,
@@ -432,9 +432,7 @@ impl Daemon {
             listener,
             drain.drain(),
             owner,
-            move |stream, (), slot, drain| {
-                net::control::serve(stream, settings.clone(), slot, drain)
-            },
+            move |stream, (), slot, drain| net::control::serve(stream, server.clone(), slot, drain),
         );
         self.control = Some(ControlEndpoint {
             address,

@@ -1,15 +1,15 @@
 //! Data paths: the version, and the segments below it.
 //!
-//! As on EC2: slashes may be doubled and trailing, each segment is percent-decoded once, and names are
-//! case-sensitive. `.` and `..` are ordinary names that no category has, so a path cannot leave its
-//! directory.
+//! As on EC2: slashes may be doubled and trailing, each segment is percent-decoded once, and names
+//! are case-sensitive. `.` and `..` are ordinary names that no category has, so a path cannot leave
+//! its directory.
 
 use std::borrow::Cow;
 
 /// Every version that EC2 serves, in ascending order. `latest` is the newest.
 ///
-/// Versions that the documentation names but EC2 does not serve (for example 2020-08-24) are not in the
-/// list. A category that such a version introduced appears in the next version that is served.
+/// Versions that the documentation names but EC2 does not serve (for example 2020-08-24) are not in
+/// the list. A category that such a version introduced appears in the next version that is served.
 pub const VERSIONS: [&str; 28] = [
     "1.0",
     "2007-01-19",
@@ -44,7 +44,8 @@ pub const VERSIONS: [&str; 28] = [
 /// The alias of the newest version.
 pub const LATEST: &str = "latest";
 
-/// A version of the tree. The names sort like the versions: `1.0` before every date, `latest` after.
+/// A version of the tree. The names sort like the versions: `1.0` before every date, `latest`
+/// after.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(&'static str);
 

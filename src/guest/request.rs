@@ -48,14 +48,15 @@ pub enum HeaderPresence {
 pub struct GuestRequest<'a> {
     /// The method.
     pub method: Method,
-    /// The path of the target, still percent-encoded. The query is dropped: EC2's own scripts rely on
-    /// that.
+    /// The path of the target, still percent-encoded. The query is dropped: EC2's own scripts rely
+    /// on that.
     pub path: &'a str,
     /// `X-aws-ec2-metadata-token`
     pub token: Header<'a>,
     /// `X-aws-ec2-metadata-token-ttl-seconds`
     pub ttl_seconds: Header<'a>,
-    /// `X-Forwarded-For` in any spelling that a proxy may pass on. Its presence decides, not its value.
+    /// `X-Forwarded-For` in any spelling that a proxy may pass on. Its presence decides, not its
+    /// value.
     pub forwarded_for: HeaderPresence,
     /// Headers that only browsers send.
     pub browser: HeaderPresence,
@@ -97,8 +98,8 @@ impl fmt::Display for Malformed {
 /// Which Host values are served.
 ///
 /// A browser page whose name was re-pointed at the metadata address (DNS rebinding) always sends a
-/// DNS name. Real clients send an address or one of EC2's own short names. EC2 itself checks neither
-/// Host nor browser headers.
+/// DNS name. Real clients send an address or one of EC2's own short names. EC2 itself checks
+/// neither Host nor browser headers.
 #[derive(Clone, Debug)]
 pub enum HostRule {
     /// Addresses, `localhost`, names without a dot, EC2's own names, and these names.
@@ -232,8 +233,8 @@ fn is_forwarded_for(name: &str) -> bool {
     name.len() == NAME.len() && name.bytes().zip(NAME).all(same)
 }
 
-/// Returns the host of `host[:port]`, an IPv6 address with its brackets; `None` when it is neither a
-/// name nor an address.
+/// Returns the host of `host[:port]`, an IPv6 address with its brackets; `None` when it is neither
+/// a name nor an address.
 fn host_of(authority: &str) -> Option<&str> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => {
@@ -380,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn targets() {
+    fn paths_and_absolute_targets_are_read_and_others_refused() {
         let host = [("host", "imds")];
         for (target, path) in [
             ("/", "/"),
@@ -426,7 +427,7 @@ mod tests {
     }
 
     #[test]
-    fn the_headers_that_decide() {
+    fn headers_that_decide_are_recognized_in_every_spelling() {
         let with = |name: &'static str, value: &'static str| {
             let headers: &'static [(&str, &str)] =
                 Box::leak(Box::new([("host", "imds"), (name, value)]));
@@ -480,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_sent_twice_is_never_read_as_its_first_line() {
+    fn a_header_sent_twice_is_repeated_not_its_first_line() {
         for name in [TOKEN, TTL_SECONDS] {
             let headers = [("host", "imds"), (name, "60"), (name, "60")];
             let request = read("PUT", "/latest/api/token", &headers).unwrap();

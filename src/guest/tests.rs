@@ -208,7 +208,7 @@ impl Host {
     }
 }
 
-/// "The session duration … a minimum of one second and a maximum of six hours."
+/// The EC2 User Guide: "a minimum of one second and a maximum of six hours".
 #[test]
 fn a_put_with_a_ttl_from_1_to_21600_gets_a_token() {
     let host = Host::with(|_| {});
@@ -225,7 +225,7 @@ fn a_put_with_a_ttl_from_1_to_21600_gets_a_token() {
 }
 
 #[test]
-fn a_put_with_anything_else_for_a_ttl_is_400() {
+fn a_put_with_an_invalid_ttl_is_400() {
     let host = Host::with(|_| {});
     for ttl in [
         "",
@@ -253,9 +253,10 @@ fn a_put_with_anything_else_for_a_ttl_is_400() {
     );
 }
 
-/// The rows of EC2's known behaviour: method, path, headers, then the status with tokens optional and with them required.
+/// EC2's observed behaviour. Each row: method, path, headers, the status with tokens optional, the
+/// status with tokens required.
 #[test]
-fn what_a_request_is_answered_with_tokens_optional_and_required() {
+fn each_kind_of_request_gets_its_status_with_tokens_optional_and_required() {
     let xff = &[(FORWARDED, "1.2.3.4")][..];
     let ttl = (TTL, "60");
     let bad = &[(TOKEN, "garbage")][..];
@@ -400,7 +401,7 @@ fn what_a_request_is_answered_with_tokens_optional_and_required() {
         );
     }
 
-    // A valid token makes the data paths the same in both.
+    // With a valid token both give the same answers on the data paths.
     for host in [&optional, &required] {
         let token = host.token(60);
         for (path, status) in [
@@ -428,9 +429,9 @@ fn what_a_request_is_answered_with_tokens_optional_and_required() {
     }
 }
 
-/// Every request, PUT included, is 403 while HttpEndpoint is disabled.
+/// Observed on EC2: every request, PUT included, is 403 while HttpEndpoint is disabled.
 #[test]
-fn a_disabled_endpoint_answers_everything_with_403() {
+fn a_disabled_endpoint_answers_every_request_with_403() {
     let host = Host::with(|_| {});
     let token = host.token(60);
     host.change(|i| i.metadata_options.http_endpoint = Switch::Disabled);
@@ -453,7 +454,7 @@ fn a_disabled_endpoint_answers_everything_with_403() {
 }
 
 #[test]
-fn by_ipv6_nobody_answers_unless_it_is_enabled() {
+fn ipv6_requests_get_no_answer_unless_ipv6_is_enabled() {
     let host = Host::with(|_| {});
     let by_ipv6 = origin("demo", Family::Ipv6);
     let token = host.token(60);
@@ -469,13 +470,13 @@ fn by_ipv6_nobody_answers_unless_it_is_enabled() {
             .status,
         200
     );
-    // A disabled endpoint is 403 on both families.
+    // A disabled endpoint is 403 on both address families.
     host.change(|i| i.metadata_options.http_endpoint = Switch::Disabled);
     assert_eq!(host.ask_from(&by_ipv6, "GET", "/", &[]).status, 403);
 }
 
 #[test]
-fn an_origin_that_nobody_or_more_than_one_claims_is_not_answered() {
+fn an_origin_claimed_by_no_instance_or_by_several_gets_no_answer() {
     let second = || instance(|i| i.instance_id = InstanceId::parse("i-12345678").unwrap());
     let host = Host::of([instance(|_| {})]);
     assert_eq!(
@@ -500,7 +501,7 @@ fn an_origin_that_nobody_or_more_than_one_claims_is_not_answered() {
 }
 
 #[test]
-fn only_a_running_instance_is_answered() {
+fn only_a_running_instance_answers() {
     for (state, status) in [
         (InstanceState::Pending, 200),
         (InstanceState::Running, 200),
@@ -518,7 +519,7 @@ fn only_a_running_instance_is_answered() {
 }
 
 #[test]
-fn the_hop_limit_is_on_every_put_answer_and_on_nothing_else() {
+fn every_put_answer_and_no_other_has_the_hop_limit() {
     let host = Host::with(|i| {
         i.metadata_options.http_put_response_hop_limit = HopLimit::try_from(5).unwrap()
     });
@@ -545,9 +546,10 @@ fn the_hop_limit_is_on_every_put_answer_and_on_nothing_else() {
     );
 }
 
-/// The remaining seconds are on every answer to a valid token, 404 included, and never on another.
+/// Observed on EC2: every answer to a valid token has the remaining seconds, 404 included. No other
+/// answer has them.
 #[test]
-fn the_ttl_header_counts_down_and_the_token_ends() {
+fn the_ttl_header_counts_down_until_the_token_expires() {
     let mut host = Host::with(|_| {});
     let token = host.token(60);
     let left = |host: &Host, path: &str| {
@@ -570,7 +572,7 @@ fn the_ttl_header_counts_down_and_the_token_ends() {
 }
 
 #[test]
-fn a_step_of_the_wall_clock_changes_no_tokens_life() {
+fn setting_the_wall_clock_does_not_change_the_lifetime_of_a_token() {
     let mut host = Host::with(|_| {});
     let token = host.token(60);
     for day in [
@@ -588,7 +590,7 @@ fn a_step_of_the_wall_clock_changes_no_tokens_life() {
 }
 
 #[test]
-fn a_token_is_good_for_its_instance_and_its_launch_only() {
+fn a_token_is_valid_for_its_instance_and_launch_only() {
     let other = instance(|i| {
         i.instance_id = InstanceId::parse("i-12345678").unwrap();
         i.imds.attachments = vec![Attachment::Listener("other".into())];
@@ -611,7 +613,7 @@ fn a_token_is_good_for_its_instance_and_its_launch_only() {
             .status,
         200
     );
-    // Another host with the same instance has other keys and another launch epoch.
+    // Another host with the same instance has different keys and another launch epoch.
     assert_eq!(
         Host::with(|_| {})
             .ask("GET", "/", &[(TOKEN, &token)])
@@ -621,7 +623,7 @@ fn a_token_is_good_for_its_instance_and_its_launch_only() {
 }
 
 #[test]
-fn no_changed_token_is_accepted() {
+fn a_token_with_any_character_changed_is_refused() {
     let host = Host::with(|_| {});
     let token = host.token(21_600);
     let accepted = |token: &str| host.ask("GET", "/", &[(TOKEN, token)]).status == 200;
@@ -652,7 +654,7 @@ fn no_changed_token_is_accepted() {
 }
 
 #[test]
-fn tokens_differ_and_begin_as_on_nitro() {
+fn tokens_are_unique_and_begin_as_on_nitro() {
     let host = Host::with(|_| {});
     let tokens: std::collections::BTreeSet<String> = (0..1000).map(|_| host.token(60)).collect();
     assert_eq!(tokens.len(), 1000);
@@ -663,9 +665,10 @@ fn tokens_differ_and_begin_as_on_nitro() {
     );
 }
 
-/// Six hours are a token's longest life, so one roll later it may still be good, and two rolls later it can't be.
+/// A token lives six hours at most, so it may be valid after one roll of the keys, and never after
+/// two.
 #[test]
-fn keys_roll_and_the_key_before_stays_good() {
+fn after_a_key_roll_tokens_of_the_previous_key_stay_valid() {
     let mut host = Host::with(|_| {});
     let early = host.token(21_600);
     host.later(21_599.0);
@@ -691,9 +694,9 @@ fn keys_roll_and_the_key_before_stays_good() {
     );
 }
 
-/// The headers of EC2's Nitro service, in its order and spelling.
+/// Observed on EC2 (Nitro): the headers, their order and their spelling.
 #[test]
-fn headers_are_ec2s_in_ec2s_order() {
+fn headers_have_the_names_and_order_of_ec2() {
     let host = Host::with(|_| {});
     let token = host.token(60);
     let data = [
@@ -780,7 +783,7 @@ fn headers_are_ec2s_in_ec2s_order() {
 }
 
 #[test]
-fn the_connection_closes_unless_keep_alive_is_asked_for_and_always_after_a_token() {
+fn the_connection_closes_without_keep_alive_and_always_after_a_token() {
     let host = Host::with(|_| {});
     let keep_alive = ("connection", "keep-alive");
     assert_eq!(host.get("/").header("Connection"), Some("close"));
@@ -812,7 +815,7 @@ fn the_connection_closes_unless_keep_alive_is_asked_for_and_always_after_a_token
 }
 
 #[test]
-fn a_change_is_seen_by_the_next_request() {
+fn the_next_request_sees_a_change() {
     let host = Host::with(|_| {});
     assert_eq!(host.get("/").status, 200);
     host.change(|i| i.metadata_options.http_tokens = HttpTokens::Required);
@@ -832,7 +835,7 @@ fn a_change_is_seen_by_the_next_request() {
     );
 }
 
-/// Every path that a listing names, in every version.
+/// Collects every path that listings lead to.
 fn crawl(host: &Host, path: &str, found: &mut Vec<String>) {
     for line in host.get(path).body.lines() {
         let name = match line.split_once('=') {
@@ -848,7 +851,7 @@ fn crawl(host: &Host, path: &str, found: &mut Vec<String>) {
 }
 
 #[test]
-fn what_is_listed_resolves_in_every_version() {
+fn every_listed_path_resolves_in_every_version() {
     let host = Host::with(|i| i.metadata_options.instance_metadata_tags = Switch::Enabled);
     for version in path::VERSIONS.into_iter().chain([path::LATEST]) {
         let mut found = Vec::new();
@@ -869,7 +872,7 @@ fn what_is_listed_resolves_in_every_version() {
 }
 
 #[test]
-fn the_top_of_the_tree() {
+fn the_versions_and_their_listings_are_those_of_ec2() {
     let host = Host::with(|_| {});
     let versions = host.get("/").body;
     assert!(
@@ -975,16 +978,15 @@ fn overrides_set_and_hide_leaves_and_listings_follow() {
     }
 }
 
-/// An override is no way around the option that decides about tags.
 #[test]
-fn overrides_cannot_show_tags() {
+fn an_override_cannot_bypass_the_option_that_hides_tags() {
     let overrides: crate::instance::Overrides =
         serde_json::from_str(r#"{"meta-data/tags/instance/x": "y"}"#).unwrap();
     assert_eq!(overrides.faults().len(), 1);
 }
 
 #[test]
-fn notices_appear_with_their_time_and_vanish_with_them() {
+fn notices_appear_at_their_time_and_disappear_when_cleared() {
     let mut host = Host::with(|i| {
         i.imds.events = serde_json::from_str(
             r#"{"Spot": {"Action": "terminate", "Time": "2026-05-16T16:27:17Z"},
@@ -1041,9 +1043,9 @@ fn notices_appear_with_their_time_and_vanish_with_them() {
     }
 }
 
-/// A stored step shows itself at its time, in listings as in leaves, while nobody does anything.
+/// A stored step takes effect at its time, in listings and in leaves, without any other trigger.
 #[test]
-fn steps_of_the_timeline_appear_at_their_time() {
+fn timeline_steps_take_effect_at_their_time() {
     let event = r#""EventId": "instance-event-0123456789abcdef0""#;
     let timeline = format!(
         r#"[{{"At": "2026-05-16T16:25:12Z", "Set": {{"Rebalance": {{"NoticeTime": "2026-05-16T16:25:12Z"}}}}}},
@@ -1134,7 +1136,7 @@ fn steps_of_the_timeline_appear_at_their_time() {
 }
 
 #[test]
-fn a_pushed_key_is_there_while_it_lives() {
+fn a_pushed_ssh_key_is_listed_until_it_expires() {
     let mut host = Host::with(|i| {
         i.imds.managed_ssh_keys = serde_json::from_str(
             r#"[{"InstanceOSUser": "ec2-user", "SSHPublicKey": "ssh-ed25519 AAAA", "Expiration": "2026-05-16T16:26:07Z"}]"#,
@@ -1164,9 +1166,9 @@ fn a_pushed_key_is_there_while_it_lives() {
     );
 }
 
-/// The document's bytes are of the launch: a change of the instance does not change what a signature covers.
+/// A signature covers the document's bytes, so a change of the instance must not change them.
 #[test]
-fn the_identity_document_stays_as_it_was_launched() {
+fn the_identity_document_stays_as_it_was_at_launch() {
     let host = Host::with(|_| {});
     let path = "/latest/dynamic/instance-identity/document";
     let before = host.get(path).body;
@@ -1260,7 +1262,7 @@ fn equal_requests_with_equal_nonces_get_equal_tokens() {
 }
 
 #[test]
-fn an_option_change_makes_no_value_newer() {
+fn an_option_change_does_not_change_last_modified() {
     let mut host = Host::with(|_| {});
     let modified = |host: &Host| {
         host.get("/latest/user-data")
@@ -1277,7 +1279,7 @@ fn an_option_change_makes_no_value_newer() {
 }
 
 #[test]
-fn an_override_that_the_tree_has_no_place_for_is_named() {
+fn an_override_that_conflicts_with_the_tree_is_a_fault() {
     let faults = |overrides: &str| {
         let instance = instance(|i| i.imds.overrides = serde_json::from_str(overrides).unwrap());
         tree::faults(&instance).len()

@@ -57,8 +57,8 @@ impl Guest {
         }
     }
 
-    /// Begins the turn of a request from `origin`. `None` is silence: no instance answers there, and
-    /// the connection ends without a byte.
+    /// Begins the turn of a request from `origin`. `None` is silence: no instance answers there,
+    /// and the connection ends without a byte.
     pub fn turn<'a>(&'a self, origin: &'a Origin) -> Option<Turn<'a>> {
         let entry = Arc::clone(self.registry.snapshot().at(origin)?);
         let visit = Visit::new(entry, origin.family);

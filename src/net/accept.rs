@@ -18,25 +18,18 @@ pub(super) const TURN: usize = 8;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// A socket that accepts connections.
-pub(super) trait ListeningSocket {
-    /// What it accepts.
-    type Accepted;
-
+pub(super) trait ListeningSocket<Connection> {
     /// Accepts one connection.
-    fn accept_one(&self) -> impl Future<Output = io::Result<Self::Accepted>> + Send;
+    fn accept_one(&self) -> impl Future<Output = io::Result<Connection>> + Send;
 }
 
-impl ListeningSocket for TcpListener {
-    type Accepted = (TcpStream, SocketAddr);
-
+impl ListeningSocket<(TcpStream, SocketAddr)> for TcpListener {
     async fn accept_one(&self) -> io::Result<(TcpStream, SocketAddr)> {
         self.accept().await
     }
 }
 
-impl ListeningSocket for UnixListener {
-    type Accepted = UnixStream;
-
+impl ListeningSocket<UnixStream> for UnixListener {
     async fn accept_one(&self) -> io::Result<UnixStream> {
         let (stream, _) = self.accept().await?;
         Ok(stream)
@@ -45,11 +38,11 @@ impl ListeningSocket for UnixListener {
 
 /// Accepts connections until the drain ends or the task is aborted.
 ///
-/// `admit` returns the task that serves a connection; `None` ends the connection. The next connection
-/// is accepted only after that. Nothing that a peer does ends this loop.
-pub(super) async fn accept<L, A, F>(listener: L, mut drain: Drain, admit: impl Fn(L::Accepted) -> A)
+/// `admit` returns the task that serves a connection; `None` ends the connection. The next
+/// connection is accepted only after that. Nothing that a peer does ends this loop.
+pub(super) async fn accept<L, C, A, F>(listener: L, mut drain: Drain, admit: impl Fn(C) -> A)
 where
-    L: ListeningSocket,
+    L: ListeningSocket<C>,
     A: Future<Output = Option<F>>,
     F: Future<Output = ()> + Send + 'static,
 {

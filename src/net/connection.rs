@@ -24,8 +24,9 @@ use crate::origin::{Holder, Origin};
 
 /// What answers guests.
 pub trait GuestService: Send + Sync {
-    /// Decides whom a new connection belongs to, and takes one of its slots. `None` when no instance
-    /// is served there, or when all of the guest's slots are busy: the connection is reset.
+    /// Identifies the launch that a new connection belongs to, and takes one of its slots. `None`
+    /// when no instance is served there, or when all of the guest's slots are busy: the connection
+    /// is reset.
     fn accept(&self, origin: &Origin) -> Option<AcceptedConnection>;
 
     /// Begins the turn of one request, before its body is read. `None` is silence: the connection
@@ -89,8 +90,8 @@ async fn serve_to_its_end(
     let handler =
         service_fn(async |request| answer(request, origin, service, socket, limits, slot).await);
     let mut server = HttpServer::new(limits.head, CONNECTION_AGE, ENDING).with_limited_heads();
-    // Without pipeline_flush, which loses an answer that closes the connection while further requests
-    // wait in its buffer.
+    // Without pipeline_flush, which loses an answer that closes the connection while further
+    // requests wait in its buffer.
     server
         .builder()
         .max_headers(MAX_HEADERS)
@@ -133,8 +134,8 @@ async fn answer(
         socket.set_lingering();
     }
 
-    // 2. The answer. The request is complete only now: a client that holds back a body can be evicted
-    //    like one that holds back a head.
+    // 2. The answer. The request is complete only now: a client that holds back a body can be
+    //    evicted like one that holds back a head.
     slot.set_busy(true);
     let reply = with_raw_request(&head, body, |request| turn.answer(request));
     slot.set_busy(false);
@@ -152,8 +153,8 @@ fn lower_hop_limit(socket: &GuestSocket, limit: Option<HopLimit>) -> Result<(), 
     }
 }
 
-/// Finds out whether a request has a body. An empty one is fine, however it is framed. The first byte
-/// of any other decides.
+/// Finds out whether a request has a body. An empty one is fine, however it is framed. The first
+/// byte of any other decides.
 async fn find_body(mut body: Incoming, time: Duration) -> Body {
     if body.size_hint().lower() > 0 {
         return Body::NotEmpty;

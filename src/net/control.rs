@@ -1,5 +1,5 @@
-//! One connection of the control endpoint: a bounded body, a deadline, and the answer of the service
-//! that it is given.
+//! One connection of the control endpoint: a bounded body, a deadline, and the answer of the
+//! service that it is given.
 
 use std::io;
 use std::pin::Pin;
@@ -43,9 +43,9 @@ pub type ControlService = dyn Fn(Parts, ControlBody) -> Pin<Box<dyn Future<Outpu
 /// How long a body may take.
 const BODY_TIME: Duration = Duration::from_secs(5);
 
-/// How the control endpoint answers.
+/// How connections of the control endpoint are served.
 #[derive(Clone)]
-pub struct ControlSettings {
+pub struct ControlServer {
     /// What answers the requests.
     pub service: Arc<ControlService>,
     /// The certificate and key; `None` for plain HTTP.
@@ -59,18 +59,13 @@ pub struct ControlSettings {
 /// Serves one caller's connection to its end, or until it has to make room for another.
 ///
 /// With TLS, nothing is read before the handshake, which may take as long as a head.
-pub async fn serve(
-    stream: TcpStream,
-    settings: ControlSettings,
-    slot: ConnectionSlot,
-    drain: Drain,
-) {
+pub async fn serve(stream: TcpStream, server: ControlServer, slot: ConnectionSlot, drain: Drain) {
     let serving = async {
-        let Some(tls) = &settings.tls else {
-            return serve_to_its_end(stream, &settings, &slot, drain).await;
+        let Some(tls) = &server.tls else {
+            return serve_to_its_end(stream, &server, &slot, drain).await;
         };
-        match tokio::time::timeout(settings.limits.head, tls.accept(stream)).await {
-            Ok(Ok(stream)) => serve_to_its_end(stream, &settings, &slot, drain).await,
+        match tokio::time::timeout(server.limits.head, tls.accept(stream)).await {
+            Ok(Ok(stream)) => serve_to_its_end(stream, &server, &slot, drain).await,
             Ok(Err(reason)) => debug!(%reason, "TLS handshake failed on a control connection"),
             Err(_) => debug!("TLS handshake timed out on a control connection"),
         }
@@ -83,13 +78,13 @@ pub async fn serve(
 
 async fn serve_to_its_end(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    settings: &ControlSettings,
+    server: &ControlServer,
     slot: &ConnectionSlot,
     mut drain: Drain,
 ) {
-    let handler = service_fn(|request| answer(request, settings, slot));
-    let server = HttpServer::new(settings.limits.head, CONNECTION_AGE, ENDING).with_limited_heads();
-    match server
+    let handler = service_fn(|request| answer(request, server, slot));
+    let http = HttpServer::new(server.limits.head, CONNECTION_AGE, ENDING).with_limited_heads();
+    match http
         .serve(TokioIo::new(stream), handler, drain.ending())
         .await
     {
@@ -100,14 +95,14 @@ async fn serve_to_its_end(
 
 async fn answer(
     request: Request<Incoming>,
-    settings: &ControlSettings,
+    server: &ControlServer,
     slot: &ConnectionSlot,
 ) -> io::Result<Response<Full<Bytes>>> {
     let (head, body) = request.into_parts();
-    let body = read_body(&head, body, settings.max_body).await?;
+    let body = read_body(&head, body, server.max_body).await?;
     // A change that has begun is finished, and its caller gets the answer.
     slot.set_busy(true);
-    let response = (settings.service)(head, body).await;
+    let response = (server.service)(head, body).await;
     slot.set_busy(false);
     Ok(response)
 }

@@ -87,8 +87,8 @@ impl Drain {
         let _ = self.ending.wait_for(|ending| *ending != Ending::No).await;
     }
 
-    /// Returns when connections are cut off. A dropped control does not cut them off: it may have ended
-    /// them after their answer before.
+    /// Returns when connections are cut off. A dropped control does not cut them off: it may have
+    /// ended them after their answer before.
     pub(super) async fn cut_off(&mut self) {
         if self
             .ending

@@ -24,11 +24,12 @@ use crate::origin::Family;
 /// How long to wait for a guest that has its answer to close its side when the daemon shuts down.
 /// Clients often ignore kept-alive connections, and a restart must not wait for them.
 const SHUTDOWN_WAIT: Duration = Duration::from_millis(500);
-/// How long after the guest's end to check whether it has acknowledged ours: soon at first, and then
-/// less and less often.
+/// How long after the guest's end to check whether it has acknowledged ours: soon at first, and
+/// then less and less often.
 const FIRST_CHECK: Duration = Duration::from_millis(1);
 const LONGEST_CHECK: Duration = Duration::from_millis(250);
-/// How much of a refused request to discard, and for how long, so that the refusal reaches its sender.
+/// How much of a refused request to discard, and for how long, so that the refusal reaches its
+/// sender.
 const MAX_DISCARDED_BYTES: usize = 256 * 1024;
 const DISCARD_TIME: Duration = Duration::from_secs(1);
 
@@ -64,21 +65,22 @@ impl GuestSocket {
         self.lingers.store(true, Ordering::Relaxed);
     }
 
-    /// Discards the rest of a request that was answered before all of it was read, for a second at most.
+    /// Discards the rest of a request that was answered before all of it was read, for a second at
+    /// most.
     pub(super) async fn linger(&self, was_refused_by_parser: bool) {
         if was_refused_by_parser || self.lingers.load(Ordering::Relaxed) || self.has_unread() {
             let _ = tokio::time::timeout(DISCARD_TIME, self.discard_input()).await;
         }
     }
 
-    /// Makes the kernel forget what was not acknowledged when the socket is closed. Otherwise it would
-    /// be retransmitted after that, through whatever interface has this one's number by then.
+    /// Makes the kernel forget what was not acknowledged when the socket is closed. Otherwise it
+    /// would be retransmitted after that, through whatever interface has this one's number by then.
     pub(super) fn abandon_unacknowledged(&self) {
         let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
     }
 
-    /// Lowers the hop limit of all packets from now on, retransmissions included. A limit higher than
-    /// the one in force changes nothing.
+    /// Lowers the hop limit of all packets from now on, retransmissions included. A limit higher
+    /// than the one in force changes nothing.
     pub(super) fn lower_hop_limit(&self, limit: HopLimit) -> io::Result<()> {
         let limit = limit.get().saturating_add(self.extra_hops);
         let in_force = self.hop_limit.load(Ordering::Relaxed);
@@ -101,12 +103,12 @@ impl GuestSocket {
             .is_ok_and(|length| length > 0)
     }
 
-    /// Waits until the guest has acknowledged everything and has closed its side. Returns `false` if that
-    /// does not happen in time, or not soon after the daemon begins to shut down.
+    /// Waits until the guest has acknowledged everything and has closed its side. Returns `false`
+    /// if that does not happen in time, or not soon after the daemon begins to shut down.
     ///
-    /// That the guest closed its side does not mean that it received everything: a client that gave up
-    /// closes too, and a client may close before it is answered. When the kernel reports that the socket
-    /// has no peer any more, both sides are finished and nothing is retransmitted.
+    /// That the guest closed its side does not mean that it received everything: a client that gave
+    /// up closes too, and a client may close before it is answered. When the kernel reports that
+    /// the socket has no peer any more, both sides are finished and nothing is retransmitted.
     pub(super) async fn is_delivered(&self, mut drain: Drain) -> bool {
         if !self.answered.load(Ordering::Relaxed) {
             return true;

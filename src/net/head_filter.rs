@@ -1,9 +1,9 @@
-//! The head filter before the HTTP parser: it stops what the parser accepts and the guest plane must
-//! not.
+//! The head filter before the HTTP parser: it stops what the parser accepts and the guest plane
+//! must not.
 //!
-//! No request has a body, so every inbound byte belongs to a head, and a few bytes of state are enough
-//! to check all of them. A byte that makes a head ambiguous is replaced by NUL, and the parser refuses
-//! NUL with 400. So only one parser decides where a request ends. The filter stops:
+//! No request has a body, so every inbound byte belongs to a head, and a few bytes of state are
+//! enough to check all of them. A byte that makes a head ambiguous is replaced by NUL, and the
+//! parser refuses NUL with 400. So only one parser decides where a request ends. The filter stops:
 //!
 //! * a line feed without a carriage return (some parsers end the line there, others do not)
 //! * `#` and bytes above 0x7f in the request line (the parser silently drops a fragment)

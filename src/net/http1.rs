@@ -32,9 +32,9 @@ pub(super) enum ConnectionEnd {
 }
 
 impl HttpServer {
-    /// Returns a server for one connection. A head may take `head`, counted from the connection's start
-    /// or from the last answer. After `lifetime` the connection ends with the answer that is under way,
-    /// which may take `ending`.
+    /// Returns a server for one connection. A head may take `head`, counted from the connection's
+    /// start or from the last answer. After `lifetime` the connection ends with the answer that is
+    /// under way, which may take `ending`.
     pub(super) fn new(head: Duration, lifetime: Duration, ending: Duration) -> HttpServer {
         let mut builder = Builder::new();
         builder

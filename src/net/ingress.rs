@@ -1,4 +1,5 @@
-//! Where guests reach the service, and how the kernel identifies the guest of an accepted connection.
+//! Where guests reach the service, and how the kernel identifies the guest of an accepted
+//! connection.
 //!
 //! | ingress | listens on | a connection belongs to |
 //! | --- | --- | --- |
@@ -78,9 +79,9 @@ impl Ingress for InterfaceIngress {
         listener::open(address, Some(&self.name))
     }
 
-    /// The kernel reports the interface that the socket is bound to under its present name. Between the
-    /// end of one interface and the closing of its listener, another interface may get its number; then
-    /// the name differs.
+    /// The kernel reports the interface that the socket is bound to under its present name. Between
+    /// the end of one interface and the closing of its listener, another interface may get its
+    /// number; then the name differs.
     fn attachment(&self, stream: &TcpStream, _peer: SocketAddr) -> Option<Attachment> {
         is_bound_to(stream, &self.name).then(|| Attachment::Interface(self.name.clone()))
     }
@@ -99,8 +100,8 @@ impl Ingress for BridgeIngress {
         listener::open(address, Some(&self.name))
     }
 
-    /// Reads the mark of the handshake's packet, which `tcp_fwmark_accept` copies to the accepted socket;
-    /// 0 if no rule marked it.
+    /// Reads the mark of the handshake's packet, which `tcp_fwmark_accept` copies to the accepted
+    /// socket; 0 if no rule marked it.
     fn attachment(&self, stream: &TcpStream, _peer: SocketAddr) -> Option<Attachment> {
         if !is_bound_to(stream, &self.name) {
             return None;

@@ -5,10 +5,11 @@ use std::time::Duration;
 /// The limits of the connections of one listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// How long a request head may take, counted from the connection's start or from the last answer.
+    /// How long a request head may take, counted from the connection's start or from the last
+    /// answer.
     pub head: Duration,
-    /// How many of the host's own routers are between the socket and the guest. Each one uses one of a
-    /// packet's hops.
+    /// How many of the host's own routers are between the socket and the guest. Each one uses one
+    /// of a packet's hops.
     pub extra_hops: u8,
 }
 
@@ -20,6 +21,6 @@ pub const MAX_HEADERS: usize = 64;
 pub const CONNECTION_AGE: Duration = Duration::from_secs(60);
 /// How long the last answer of a connection may take when the connection has to end.
 pub(super) const ENDING: Duration = Duration::from_secs(5);
-/// How long the kernel retransmits what the peer does not acknowledge. Without this, an answer beyond
-/// its hop limit would be retransmitted for minutes.
+/// How long the kernel retransmits what the peer does not acknowledge. Without this, an answer
+/// beyond its hop limit would be retransmitted for minutes.
 pub const UNDELIVERABLE: Duration = Duration::from_secs(5);

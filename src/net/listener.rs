@@ -1,4 +1,4 @@
-//! Listening TCP sockets, and whom their connections belong to.
+//! Listening TCP sockets, and the accept loop of connections that take a slot.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,8 +14,8 @@ use super::slots::ConnectionSlot;
 
 /// How many handshakes may wait to be accepted. A smaller queue loses connections of a burst.
 const BACKLOG: i32 = 4096;
-/// Opens a listening socket. With `interface` it accepts only what arrives there. IPv6 sockets accept
-/// IPv6 only, so no IPv4 client ever appears on one.
+/// Opens a listening socket. With `interface` it accepts only what arrives there. IPv6 sockets
+/// accept IPv6 only, so no IPv4 client ever appears on one.
 pub fn open(address: SocketAddr, interface: Option<&str>) -> io::Result<TcpListener> {
     TcpListener::from_std(socket(address, interface)?.into())
 }
@@ -36,8 +36,8 @@ pub(super) fn socket(address: SocketAddr, interface: Option<&str>) -> io::Result
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_address(true)?;
-    // Accepted sockets inherit all of these. The interface is set before the address: two sockets can
-    // have the same address only on different interfaces, and after the address it would need
+    // Accepted sockets inherit all of these. The interface is set before the address: two sockets
+    // can have the same address only on different interfaces, and after the address it would need
     // CAP_NET_RAW.
     socket.bind_device(interface.map(str::as_bytes))?;
     socket.set_tcp_nodelay(true)?;
@@ -49,10 +49,10 @@ pub(super) fn socket(address: SocketAddr, interface: Option<&str>) -> io::Result
 
 /// Accepts connections and runs `serve` for each, until the drain ends or the task is aborted.
 ///
-/// `owner` decides whom a connection belongs to and takes a slot for it; without one the connection is
-/// reset. At a guest's limit its connection that has waited longest without a complete request is
-/// evicted: a client that holds connections open cannot lock out the others on its own machine, and
-/// not those on another.
+/// `owner` identifies the owner of a connection and takes a slot for it; without one the connection
+/// is reset. At a guest's limit its connection that has waited longest without a complete request
+/// is evicted: a client that holds connections open cannot lock out the others on its own machine,
+/// and not those on another.
 pub async fn accept<T, F>(
     listener: TcpListener,
     drain: Drain,

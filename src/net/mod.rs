@@ -1,8 +1,8 @@
 //! How bytes arrive: listeners, connections, their limits, and the hop limit.
 //!
-//! This module moves bytes and knows none of the planes: it gets what answers requests as a value. It
-//! enforces what belongs to a connection (how many, how long, how large, how far an answer travels)
-//! and decides nothing else.
+//! This module moves bytes and knows none of the planes: it gets what answers requests as a value.
+//! It enforces what belongs to a connection (how many, how long, how large, how far an answer
+//! travels) and decides nothing else.
 
 mod accept;
 pub mod connection;

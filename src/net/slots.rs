@@ -1,8 +1,8 @@
 //! The connection slots of one guest, in the order of its connections. At the limit, the connection
 //! that has waited longest without a request is evicted.
 //!
-//! The limit is per guest, whatever address, interface or family its connections use: no guest takes
-//! another's slots.
+//! The limit is per guest, whatever address, interface or family its connections use: no guest
+//! takes another's slots.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -53,8 +53,8 @@ impl ConnectionSlots {
         self.open.lock().by_age.len()
     }
 
-    /// Takes a slot for a new connection. At the limit, the oldest connection that waits for a request
-    /// is evicted. Returns `None` when all of them are busy with a request.
+    /// Takes a slot for a new connection. At the limit, the oldest connection that waits for a
+    /// request is evicted. Returns `None` when all of them are busy with a request.
     pub fn take(self: &Arc<ConnectionSlots>) -> Option<ConnectionSlot> {
         let mut open = self.open.lock();
         if open.by_age.len() >= self.limit.load(Ordering::Relaxed) {

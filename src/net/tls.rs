@@ -21,8 +21,8 @@ use crate::plain_file::{self, PlainFile, Symlinks};
 pub struct Tls(ArcSwap<ServerConfig>);
 
 impl Tls {
-    /// Reads a certificate chain, the endpoint's own certificate first, and its key, both in PEM. A key
-    /// that other users can read is refused.
+    /// Reads a certificate chain, the endpoint's own certificate first, and its key, both in PEM. A
+    /// key that other users can read is refused.
     pub fn read(certificate: &Path, key: &Path) -> Result<Tls, Fault> {
         let chain = read_chain(certificate)?;
         let secret = read_key(key)?;

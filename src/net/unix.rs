@@ -1,13 +1,13 @@
 //! A Unix socket for local callers: opened, guarded, served.
 //!
-//! The socket file of a daemon that is gone is replaced, that of a running one never is: a lock file
-//! beside it tells them apart, and the kernel releases the lock with the process. The kernel reports
-//! which user calls (SO_PEERCRED): root, the daemon's own user and the users that the configuration
-//! names are answered, all others are refused.
+//! The socket file of a daemon that is gone is replaced, that of a running one never is: a lock
+//! file beside it tells them apart, and the kernel releases the lock with the process. The kernel
+//! reports which user calls (SO_PEERCRED): root, the daemon's own user and the users that the
+//! configuration names are answered, all others are refused.
 //!
-//! Callers are local and trusted but still bounded: in number, in size, in the time that a head and a
-//! body take, and in the time of a whole connection. So a client that does not read its answer cannot
-//! block the others for long.
+//! Callers are local and trusted but still bounded: in number, in size, in the time that a head and
+//! a body take, and in the time of a whole connection. So a client that does not read its answer
+//! cannot block the others for long.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, Permissions};
@@ -42,8 +42,8 @@ use super::limits::ENDING;
 
 /// How many callers are served at once.
 const MAX_SERVED: usize = 16;
-/// How many callers may be connected at once, including those that wait for their turn. More wait in
-/// the kernel's queue.
+/// How many callers may be connected at once, including those that wait for their turn. More wait
+/// in the kernel's queue.
 const MAX_CALLERS: usize = 256;
 /// How many callers may be refused at once.
 const MAX_REFUSED: usize = 4;
@@ -55,9 +55,9 @@ const HEAD_TIME: Duration = Duration::from_secs(10);
 const BODY_TIME: Duration = Duration::from_secs(30);
 /// The most bytes of a body: a directory of a thousand large documents.
 pub const MAX_BODY_BYTES: usize = 16 << 20;
-/// How long a connection may last, its answers included. An export of thousands of instances takes far
-/// less. Together with the ending it is shorter than the time that a command waits for its turn, so
-/// clients that read nothing make no waiting command give up.
+/// How long a connection may last, its answers included. An export of thousands of instances takes
+/// far less. Together with the ending it is shorter than the time that a command waits for its
+/// turn, so clients that read nothing make no waiting command give up.
 pub(crate) const CALLER_TIMES: ConnectionTimes = ConnectionTimes {
     connection: Duration::from_secs(60),
     ending: ENDING,
@@ -132,7 +132,8 @@ enum Access {
 impl UnixSocket {
     /// Opens the socket for root, for this process's user, and for `users`.
     pub fn open(path: &Path, users: &[u32]) -> io::Result<UnixSocket> {
-        // 1. The lock. It is never removed: two processes that wait for it must wait for the same file.
+        // 1. The lock. It is never removed: two processes that wait for it must wait for the same
+        //    file.
         let mut lock_path = path.as_os_str().to_owned();
         lock_path.push(".lock");
         let lock = OpenOptions::new()
@@ -160,9 +161,9 @@ impl UnixSocket {
             Err(reason) => return Err(reason),
         }
 
-        // 3. The socket. No client can connect before it listens, and by then it has its mode. If other
-        //    users may call, the file mode lets every user connect, and the user that the kernel
-        //    reports decides.
+        // 3. The socket. No client can connect before it listens, and by then it has its mode. If
+        //    other users may call, the file mode lets every user connect, and the user that the
+        //    kernel reports decides.
         let socket = socket2::Socket::new(
             socket2::Domain::UNIX,
             socket2::Type::STREAM.nonblocking().cloexec(),
@@ -243,9 +244,9 @@ impl UnixServer {
 }
 
 impl Callers {
-    /// Returns the task that serves a caller, once there is room for it. A caller that may call waits
-    /// for room, and those after it wait in the kernel's queue: no command is lost. Refused callers
-    /// have their own few places, so they never delay a command.
+    /// Returns the task that serves a caller, once there is room for it. A caller that may call
+    /// waits for room, and those after it wait in the kernel's queue: no command is lost. Refused
+    /// callers have their own few places, so they never delay a command.
     async fn admit(
         self: Arc<Callers>,
         stream: UnixStream,
@@ -315,8 +316,8 @@ impl Callers {
     }
 }
 
-/// Returns whether the client has closed the connection, and not only its sending side. What it sent
-/// stays unread.
+/// Returns whether the client has closed the connection, and not only its sending side. What it
+/// sent stays unread.
 fn is_disconnected(stream: &UnixStream) -> bool {
     let mut polled = [PollFd::new(stream, PollFlags::empty())];
     let ready = rustix::event::poll(&mut polled, Some(&Timespec::default()));

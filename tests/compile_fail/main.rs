@@ -37,8 +37,9 @@ fn code_that_bypasses_the_gate_does_not_compile() {
     }
 }
 
-/// Returns every error of the compiler for a case, each followed by its position. The case is compiled
-/// against the library and the dependencies that were just built for this test: nothing is built again.
+/// Returns every error of the compiler for a case, each followed by its position. The case is
+/// compiled against the library and the dependencies that were just built for this test: nothing is
+/// built again.
 fn errors_of(case: &str) -> Vec<String> {
     let built = std::env::current_exe()
         .unwrap()

@@ -9,8 +9,8 @@ fn optional(instance: &mut serde_json::Value) {
     instance["MetadataOptions"]["HttpTokens"] = "optional".into();
 }
 
-/// An answer with what differs from run to run replaced.
-fn steady(raw: &str, token: &str) -> String {
+/// Returns an answer with the values that differ between runs replaced.
+fn without_dates(raw: &str, token: &str) -> String {
     let lines = raw.split("\r\n").map(|line| match line.split_once(": ") {
         Some((name @ ("Date" | "Last-Modified"), _)) => format!("{name}: <date>"),
         _ => line.to_string(),
@@ -23,9 +23,10 @@ fn steady(raw: &str, token: &str) -> String {
     }
 }
 
-/// The six kinds of answer, to the byte, in the Nitro service's header order. `cargo test -- --nocapture` prints them.
+/// Observed on EC2 (Nitro): six kinds of answer, to the byte. `cargo test -- --nocapture` prints
+/// them.
 #[test]
-fn the_six_answers_are_nitros_to_the_byte() {
+fn the_six_kinds_of_answer_equal_those_of_nitro_to_the_byte() {
     let daemon = Daemon::start(optional);
     let token = daemon.token();
     let page = concat!(
@@ -59,7 +60,7 @@ fn the_six_answers_are_nitros_to_the_byte() {
             format!("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n{end}Content-Type: text/plain\r\n\r\n"),
         ),
         (
-            "403, keep-alive asked for",
+            "403 with keep-alive",
             "PUT /latest/api/token/ HTTP/1.1\r\nHost: imds\r\nConnection: keep-alive\r\n\r\n".to_string(),
             "HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\nContent-Type: text/plain\r\nDate: <date>\r\nServer: EC2ws\r\n\r\n"
                 .to_string(),
@@ -89,7 +90,7 @@ fn the_six_answers_are_nitros_to_the_byte() {
         } else {
             ""
         };
-        let seen = steady(&raw, issued);
+        let seen = without_dates(&raw, issued);
         println!(
             "--- {name}\n{}\n--- the reference\n{}",
             seen.replace("\r\n", "\n"),
@@ -125,7 +126,7 @@ fn head_is_get_without_the_body() {
 }
 
 #[test]
-fn http_1_0_is_served_without_a_host_and_closed() {
+fn an_http_1_0_request_needs_no_host_and_closes_the_connection() {
     let daemon = Daemon::start(optional);
     let answer =
         daemon.ask("GET /latest/meta-data/instance-id HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
@@ -136,7 +137,7 @@ fn http_1_0_is_served_without_a_host_and_closed() {
 }
 
 #[test]
-fn a_kept_alive_connection_serves_request_after_request_until_a_token_answer_closes_it() {
+fn a_kept_alive_connection_serves_requests_until_a_token_answer_closes_it() {
     let daemon = Daemon::start(optional);
     let get = "GET /latest/meta-data/instance-id HTTP/1.1\r\nHost: imds\r\nConnection: keep-alive\r\n\r\n";
     let put = TOKEN_REQUEST.replace("\r\n\r\n", "\r\nConnection: keep-alive\r\n\r\n");
@@ -166,7 +167,7 @@ fn an_empty_body_is_accepted_however_it_is_framed() {
     }
 }
 
-/// One meaning or none: every row is refused, and a request smuggled behind it is not answered.
+/// Every row is refused, and a request that is smuggled behind it gets no answer.
 #[test]
 fn ambiguous_requests_are_refused_and_end_the_connection() {
     let daemon = Daemon::start(optional);
@@ -250,7 +251,7 @@ fn ambiguous_requests_are_refused_and_end_the_connection() {
 }
 
 #[test]
-fn strange_methods_are_405_whatever_their_target() {
+fn unknown_methods_are_405_whatever_their_target() {
     let daemon = Daemon::start(optional);
     for request in [
         "CONNECT imds:80",
@@ -275,7 +276,7 @@ fn strange_methods_are_405_whatever_their_target() {
 }
 
 #[test]
-fn a_head_that_does_not_come_ends_the_connection() {
+fn an_incomplete_head_ends_the_connection_after_the_time_limit() {
     let daemon = Daemon::start_with("[guest]\nhead_seconds = 1", optional);
     let mut stream = TcpStream::connect(daemon.ipv4).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -283,7 +284,7 @@ fn a_head_that_does_not_come_ends_the_connection() {
     let mut rest = Vec::new();
     stream
         .read_to_end(&mut rest)
-        .expect("the connection ends by itself");
+        .expect("the daemon ends the connection");
     assert!(!String::from_utf8_lossy(&rest).contains("200 OK"));
 }
 
@@ -315,14 +316,14 @@ fn each_plane_refuses_the_others_requests() {
     let control_at_guest = daemon.get("/?Action=DescribeInstances&Version=2016-11-15");
     assert!(
         control_at_guest.body.starts_with("1.0\n"),
-        "a query means nothing to the data plane"
+        "the guest plane ignores a query"
     );
     let post = "POST / HTTP/1.1\r\nHost: imds\r\nContent-Length: 6\r\n\r\nAction";
     assert_eq!(daemon.ask(post).status, 413);
 }
 
 #[test]
-fn the_control_endpoint_asks_for_the_length_of_a_body() {
+fn the_control_endpoint_requires_the_length_of_a_body() {
     let daemon = Daemon::start(optional);
     for (framing, body, status, sentence) in [
         (
@@ -346,9 +347,9 @@ fn the_control_endpoint_asks_for_the_length_of_a_body() {
     }
 }
 
-/// Slow heads take every place there is; an honest client on the same machine is answered all the same.
+/// Slow heads take every connection slot. An honest client on the same machine is still answered.
 #[test]
-fn connections_that_wait_for_a_request_make_room() {
+fn a_connection_without_a_request_is_evicted_for_a_new_one() {
     let daemon = Daemon::start_with("[guest]\nconnections = 20\nhead_seconds = 60", optional);
     let slow = || {
         let mut stream = TcpStream::connect(daemon.ipv4).unwrap();

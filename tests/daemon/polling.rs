@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::hop_limit::{LISTEN, demand};
+use crate::hop_limit::{LISTEN, set_minimum_ttl};
 use crate::support::{Daemon, INSTANCE, PATIENCE, TOKEN_REQUEST, call, element};
 
 /// Terraform's own pace is slower. The faster one looks, the sooner a lie is found.
@@ -117,7 +117,7 @@ impl Guest {
             None => TcpStream::connect_timeout(&address, PATIENCE).ok()?,
         };
         if self == Guest::Far {
-            demand(&stream, address, FAR);
+            set_minimum_ttl(&stream, address, FAR);
         }
         stream
             .set_read_timeout(Some(if self == Guest::Far { LISTEN } else { PATIENCE }))

@@ -1,4 +1,4 @@
-//! Generated instances: whatever the data, what is listed resolves, and what resolves is listed.
+//! Generated instances: for any data, a path is listed exactly if it resolves.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::Host;
 
-/// Removes some members of an object, and some elements of arrays, by coin.
+/// Removes random members of objects and random elements of arrays.
 fn thinned(value: &Value, coins: &mut impl Iterator<Item = bool>) -> Value {
     match value {
         Value::Object(members) => {
@@ -36,7 +36,7 @@ fn thinned(value: &Value, coins: &mut impl Iterator<Item = bool>) -> Value {
     }
 }
 
-/// What an object can't be without.
+/// Members that an object cannot be without.
 const NEEDED: [&str; 34] = [
     "InstanceId",
     "LaunchTime",
@@ -78,7 +78,7 @@ fn instance(coins: Vec<bool>, keys: Vec<String>, tags: bool) -> Instance {
     let whole: Value = serde_json::from_str(include_str!("../data/everything.json")).unwrap();
     let mut value = thinned(&whole, &mut coins.into_iter());
     value["Imds"]["Attachments"] = json!([{ "Listener": "demo" }]);
-    // Requests below come without and with a token.
+    // The requests below are sent without and with a token.
     value["MetadataOptions"] = json!({ "HttpTokens": "optional", "HttpEndpoint": "enabled" });
     let keys: BTreeSet<String> = keys.into_iter().collect();
     value["Tags"] = keys
@@ -94,7 +94,7 @@ fn instance(coins: Vec<bool>, keys: Vec<String>, tags: bool) -> Instance {
     instance
 }
 
-/// Every path that listings lead to, directories with their slash.
+/// Collects every path that listings lead to, directories with a slash.
 fn crawl(host: &Host, directory: &str, found: &mut BTreeSet<String>) {
     for line in host.get(directory).text().lines() {
         let below = match line.split_once('=') {
@@ -119,14 +119,15 @@ proptest! {
     })]
 
     #[test]
-    fn what_is_listed_resolves_and_what_resolves_is_listed(
+    fn every_listed_path_resolves_and_every_path_that_resolves_is_listed(
         coins in proptest::collection::vec(any::<bool>(), 200),
         keys in proptest::collection::vec("[0-9a-zA-Z\\-_+=,.@:]{1,20}", 0..8),
         tags in any::<bool>(),
     ) {
         let keys: Vec<String> = keys.into_iter().filter(|key| key != "." && key != ".." && key != "_index").collect();
         let host = Host::of(instance(coins, keys, tags));
-        // What resolves for the instance with everything in the newest version is all there can be.
+        // Nothing can resolve that does not resolve for an instance with everything in the newest
+        // version.
         let mut possible = BTreeSet::new();
         let everything = Host::of(instance(Vec::new(), Vec::new(), true));
         crawl(&everything, "/latest/meta-data/", &mut possible);
@@ -141,7 +142,7 @@ proptest! {
             }
             for path in &listed {
                 let seen = host.get(path);
-                prop_assert_eq!(seen.status, 200, "listed and absent: {}", path);
+                prop_assert_eq!(seen.status, 200, "listed but absent: {}", path);
                 let lines: Vec<&str> = seen.text().lines().collect();
                 if path.ends_with('/') && !path.contains("/tags/") {
                     let name = |line: &&str| line.trim_end_matches('/').to_string();
@@ -152,7 +153,7 @@ proptest! {
             for path in &possible {
                 let path = path.replacen("/latest/", &format!("/{version}/"), 1);
                 if host.get(&path).status == 200 {
-                    prop_assert!(listed.contains(&path), "there and not listed: {}", path);
+                    prop_assert!(listed.contains(&path), "present but not listed: {}", path);
                 }
             }
         }

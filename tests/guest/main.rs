@@ -1,4 +1,5 @@
-//! The metadata tree from outside, row by row of what EC2 is known to serve, and as a whole for generated instances.
+//! The metadata tree from outside: row by row of what EC2 is known to serve, and as a whole for
+//! generated instances.
 
 #![allow(missing_docs)]
 
@@ -32,7 +33,7 @@ pub struct Host {
     token: String,
 }
 
-/// An answer.
+/// What a guest received; status 0 is silence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seen {
     pub status: u16,
@@ -129,7 +130,7 @@ impl Host {
         }
     }
 
-    /// A read with a token.
+    /// Reads with a token.
     pub fn get(&self, target: &str) -> Seen {
         self.ask("GET", target, &[("x-aws-ec2-metadata-token", &self.token)])
     }

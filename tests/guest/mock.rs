@@ -1,4 +1,4 @@
-//! What a configuration of amazon-ec2-metadata-mock comes to, read as a guest reads it.
+//! A configuration of amazon-ec2-metadata-mock, read as a guest reads it.
 
 use std::path::Path;
 
@@ -22,9 +22,9 @@ fn served(config: &str) -> Host {
     Host::of(instance)
 }
 
-/// The mock's own table: each value stands at the path of its name.
+/// The mock's saved configuration has a path for each value.
 #[test]
-fn every_value_of_the_mock_stands_at_its_path() {
+fn every_value_of_the_mock_is_served_at_its_path() {
     let saved: Value = serde_json::from_str(SAVED).unwrap();
     for config in ["{}", SAVED] {
         let host = served(config);
@@ -36,7 +36,7 @@ fn every_value_of_the_mock_stands_at_its_path() {
                 };
                 let seen = host.get(path);
                 let expected = match (key.as_str(), value) {
-                    // Of imdsd's own making: credentials and documents are signed or dated.
+                    // Made by imdsd: credentials and documents are signed or dated.
                     ("iam-info" | "iam-security-credentials", _) => {
                         assert!(
                             seen.text().contains("\"Code\" : \"Success\""),
@@ -48,7 +48,7 @@ fn every_value_of_the_mock_stands_at_its_path() {
                         assert_eq!(seen.status, 200, "{path}");
                         continue;
                     }
-                    // EC2's value ends its line.
+                    // EC2's value ends in a newline.
                     ("public-key", Value::String(text)) => format!("{text}\n"),
                     (_, Value::String(text)) => text.clone(),
                     (_, other) => other.to_string(),
@@ -77,7 +77,7 @@ fn every_value_of_the_mock_stands_at_its_path() {
 }
 
 #[test]
-fn values_and_paths_of_the_file_are_served() {
+fn values_and_paths_of_the_configuration_file_are_served() {
     let host = served(
         &json!({
             "metadata": {

@@ -1,8 +1,8 @@
 //! The categories of EC2, row by row: what a guest requests and gets. docs/metadata.md is generated
 //! from the same rows.
 //!
-//! `IMDSD_WRITE_DOCS=1 cargo test --test guest` writes the page. Without it, the test compares the page
-//! with the rows.
+//! `IMDSD_WRITE_DOCS=1 cargo test --test guest` writes the page. Without it, the test compares the
+//! page with the rows.
 
 use std::fmt::Write as _;
 

@@ -1,5 +1,5 @@
-//! The rows of the tables: how a category is named, when it was introduced, and where its value comes
-//! from.
+//! The rows of the tables: how a category is named, when it was introduced, and where its value
+//! comes from.
 
 use std::borrow::Cow;
 

@@ -1,7 +1,7 @@
 //! `meta-data/iam/`: the instance profile, and the credentials of the role in it.
 //!
-//! A read without a token and a read with one get different credentials (role delivery 1.0 and 2.0).
-//! An instance may have none for reads without a token; then such reads do not find the role.
+//! A read without a token and a read with one get different credentials (role delivery 1.0 and
+//! 2.0). An instance may have none for reads without a token; then such reads do not find the role.
 
 use std::borrow::Cow;
 

@@ -167,9 +167,9 @@ const SPOT: &[Category] = &[
     }),
 ];
 
-/// EC2 Instance Connect's keys: present only while a pushed key is live. The signer's certificate and
-/// its OCSP responses are Amazon's, so they are absent; an agent that requires them accepts no key
-/// from here.
+/// EC2 Instance Connect's keys: present only while a pushed key is live. The signer's certificate
+/// and its OCSP responses are Amazon's, so they are absent; an agent that requires them accepts no
+/// key from here.
 const MANAGED_SSH_KEYS: &[Category] = &[each(
     "active-keys",
     "2019-10-01",
@@ -237,7 +237,8 @@ const PLACEMENT: &[Category] = &[
 ];
 
 const PUBLIC_KEY: &[Category] = &[leaf("openssh-key", "1.0", |focus| {
-    // One authorized_keys line that ends with the key's name. The only value that ends in a newline.
+    // One authorized_keys line that ends with the key's name. The only value that ends in a
+    // newline.
     let (name, key) = key_pair(focus)?;
     let mut words = key.split_ascii_whitespace();
     let (kind, material) = (words.next()?, words.next()?);
@@ -295,7 +296,8 @@ fn key_pair(focus: Focus<'_>) -> Option<(&str, &str)> {
     ))
 }
 
-/// `ami` and `root`, and `ebs1`, `ebs2`… for the volumes that are not the root, by their bare names.
+/// `ami` and `root`, and `ebs1`, `ebs2`… for the volumes that are not the root, by their bare
+/// names.
 fn block_devices(focus: Focus<'_>) -> Vec<Child<'_>> {
     let instance = focus.instance();
     let root = instance.root_device_name.as_deref();

@@ -1,9 +1,9 @@
-//! The metadata tree. One nest of tables answers both "which names are here" and "what is the value",
-//! so a listing and a lookup cannot disagree: a name is listed exactly when it resolves. The only
-//! exception is EC2's own: `user-data` in the listing of a version.
+//! The metadata tree. One nest of tables answers both "which names are here" and "what is the
+//! value", so a listing and a lookup cannot disagree: a name is listed exactly when it resolves.
+//! The only exception is EC2's own: `user-data` in the listing of a version.
 //!
-//! A category is absent (404 and not listed) if a later version introduced it, if the instance has no
-//! data for it, or if everything below it is absent.
+//! A category is absent (404 and not listed) if a later version introduced it, if the instance has
+//! no data for it, or if everything below it is absent.
 
 mod category;
 mod content;

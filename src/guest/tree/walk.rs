@@ -178,8 +178,8 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// Returns the listing of a version (`/latest/`): without slashes, and with `user-data` even if the
-    /// instance has none. As on EC2.
+    /// Returns the listing of a version (`/latest/`): without slashes, and with `user-data` even if
+    /// the instance has none. As on EC2.
     pub(super) fn list_version(self, focus: Focus<'a>) -> String {
         let top = TreeNode {
             kind: Some(&TOP),
