@@ -1,4 +1,4 @@
-//! The other end of the operator's socket, for the command line: one request a connection, and what came back.
+//! The client of the admin socket, for the command line: one request for each connection.
 
 use std::fmt;
 use std::io::{self, Read as _, Write as _};
@@ -8,50 +8,50 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// How long an answer may take: a thousand instances are stored in less.
+/// How long an answer may take. Storing a thousand instances takes less.
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 
-/// A daemon that can be reached.
+/// A client of one admin socket.
 pub struct Client {
     socket: PathBuf,
-    owner: Owner,
+    owner: SocketOwner,
 }
 
 /// One request.
-pub struct Request<'a> {
+pub struct ClientRequest<'a> {
     /// `GET`
     pub method: &'a str,
-    /// `/v1/instances`, with the query if there is one.
+    /// `/v1/instances`, with the query if any.
     pub path: &'a str,
-    /// The generation that must not have passed.
+    /// The generation that the instance must be at.
     pub if_match: Option<u64>,
     /// The body; empty for none.
     pub body: &'a [u8],
 }
 
-/// What came back.
+/// A response.
 #[derive(Debug)]
-pub struct Response {
+pub struct ClientResponse {
     /// 200, 404, …
     pub status: u16,
     /// The body.
     pub body: Vec<u8>,
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Debug)]
 pub enum ClientError {
-    /// Nobody could be reached at any of these sockets.
+    /// No daemon could be reached at any of these sockets.
     Unreachable(Vec<(PathBuf, io::Error)>),
-    /// The connection ended in the middle.
+    /// The connection ended before the response was complete.
     Broken(PathBuf, io::Error),
-    /// It was no answer of this protocol.
-    NoAnswer(PathBuf),
+    /// The response is not one of the admin API.
+    NotAdminApi(PathBuf),
 }
 
 impl Client {
-    /// The first of these sockets at which a daemon can be reached.
-    pub fn find(sockets: &[(PathBuf, Owner)]) -> Result<Client, ClientError> {
+    /// Returns a client of the first of these sockets at which a daemon can be reached.
+    pub fn find(sockets: &[(PathBuf, SocketOwner)]) -> Result<Client, ClientError> {
         let mut tried = Vec::new();
         for (socket, owner) in sockets {
             match connect(socket, *owner) {
@@ -67,18 +67,18 @@ impl Client {
         Err(ClientError::Unreachable(tried))
     }
 
-    /// Where the daemon is.
+    /// The path of the socket.
     pub fn socket(&self) -> &Path {
         &self.socket
     }
 
-    /// Sends one request and reads its answer.
-    pub fn send(&self, request: &Request<'_>) -> Result<Response, ClientError> {
+    /// Sends one request and reads the response.
+    pub fn send(&self, request: &ClientRequest<'_>) -> Result<ClientResponse, ClientError> {
         let broken = |reason| ClientError::Broken(self.socket.clone(), reason);
         let mut stream = connect(&self.socket, self.owner).map_err(broken)?;
         stream.set_read_timeout(Some(PATIENCE)).map_err(broken)?;
         stream.set_write_timeout(Some(PATIENCE)).map_err(broken)?;
-        let Request {
+        let ClientRequest {
             method,
             path,
             if_match,
@@ -91,7 +91,8 @@ impl Client {
             "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{if_match}Content-Length: {}\r\n\r\n",
             body.len()
         );
-        // Whoever refuses may do so before all of it is sent; the answer is there all the same.
+        // The daemon may refuse before the whole body is sent, so a failed write may still have a
+        // response.
         let sent = stream
             .write_all(head.as_bytes())
             .and_then(|()| stream.write_all(body));
@@ -100,36 +101,36 @@ impl Client {
         match (read_answer(&answer), sent, read) {
             (Some(response), _, _) => Ok(response),
             (None, Err(reason), _) | (None, _, Err(reason)) => Err(broken(reason)),
-            (None, Ok(()), Ok(_)) => Err(ClientError::NoAnswer(self.socket.clone())),
+            (None, Ok(()), Ok(_)) => Err(ClientError::NotAdminApi(self.socket.clone())),
         }
     }
 }
 
-/// Who may serve a socket.
+/// Which user may serve a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Owner {
-    /// Whoever could put it there.
-    Anybody,
-    /// This user only: the socket lies where others could have put one.
+pub enum SocketOwner {
+    /// Any user: only trusted ones can create a socket at its path.
+    Any,
+    /// This user only: others could have created a socket at its path.
     ThisUser,
 }
 
-fn connect(socket: &Path, owner: Owner) -> io::Result<UnixStream> {
+fn connect(socket: &Path, owner: SocketOwner) -> io::Result<UnixStream> {
     let stream = UnixStream::connect(socket)?;
-    if owner == Owner::ThisUser {
+    if owner == SocketOwner::ThisUser {
         let peer = rustix::net::sockopt::socket_peercred(&stream)?;
         if peer.uid != rustix::process::geteuid() {
             return Err(io::Error::new(
                 io::ErrorKind::PermissionDenied,
-                "another user's process serves it",
+                "a process of another user serves it",
             ));
         }
     }
     Ok(stream)
 }
 
-/// An answer as this plane gives it: a length, and all of the body.
-fn read_answer(bytes: &[u8]) -> Option<Response> {
+/// Parses a response of the admin API, which has a length and the whole body.
+fn read_answer(bytes: &[u8]) -> Option<ClientResponse> {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&bytes[..end]).ok()?;
     let mut lines = head.split("\r\n");
@@ -145,14 +146,14 @@ fn read_answer(bytes: &[u8]) -> Option<Response> {
             .then(|| value.trim().parse::<usize>().ok())?
     })?;
     let body = &bytes[end + 4..];
-    (body.len() == length).then(|| Response {
+    (body.len() == length).then(|| ClientResponse {
         status,
         body: body.to_vec(),
     })
 }
 
-impl Response {
-    /// The body as JSON; `null` when it is none.
+impl ClientResponse {
+    /// The body as JSON; `null` if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
@@ -162,7 +163,7 @@ impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ClientError::Unreachable(tried) => {
-                f.write_str("no imdsd can be reached")?;
+                f.write_str("cannot reach imdsd")?;
                 for (socket, reason) in tried {
                     write!(f, "\n  {}: {reason}", socket.display())?;
                     match reason.kind() {
@@ -171,27 +172,27 @@ impl fmt::Display for ClientError {
                         }
                         io::ErrorKind::PermissionDenied => {
                             f.write_str(
-                                " (run this as root, as imdsd's user, or as one of admin.users)",
+                                " (run this as root, as imdsd's user, or as a user listed in admin.users)",
                             )?;
                         }
                         _ => {}
                     }
                 }
                 f.write_str(
-                    "\nstart one (`imdsd serve --config FILE`), or name its socket: --socket PATH",
+                    "\nstart imdsd (`imdsd serve --config FILE`), or name its socket with --socket PATH",
                 )
             }
             ClientError::Broken(socket, reason) => {
                 write!(
                     f,
-                    "{}: the connection ended before the answer: {reason}",
+                    "{}: the connection ended before the response: {reason}",
                     socket.display()
                 )
             }
-            ClientError::NoAnswer(socket) => {
+            ClientError::NotAdminApi(socket) => {
                 write!(
                     f,
-                    "{}: what came back is no answer of imdsd's; see its log",
+                    "{}: received a response that is not imdsd's; see its log",
                     socket.display()
                 )
             }
@@ -206,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_is_whole_or_none() {
+    fn an_incomplete_response_is_refused() {
         let whole =
             b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nContent-Length: 2\r\n\r\n{}";
         let response = read_answer(whole).unwrap();
@@ -227,10 +228,10 @@ mod tests {
     }
 
     #[test]
-    fn who_can_not_be_reached_is_named_with_what_to_do() {
+    fn an_unreachable_socket_is_reported_with_what_to_do() {
         let directory = tempfile::tempdir().unwrap();
         let nowhere = directory.path().join("admin.sock");
-        let error = Client::find(&[(nowhere.clone(), Owner::Anybody)])
+        let error = Client::find(&[(nowhere.clone(), SocketOwner::Any)])
             .err()
             .unwrap()
             .to_string();

@@ -1,54 +1,56 @@
-//! What the operator's subcommands share: finding the daemon, asking it, and telling what came back.
+//! How the operator's subcommands find the daemon, send it requests, and report refusals.
 
-use std::fmt::Write as _;
-use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::fmt::{Display, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::Value;
 
-use crate::admin::client::{Client, ClientError, Owner, Request, Response};
-use crate::config::{self, AdminSocketPolicy};
+use super::demo_socket;
+use super::output::each;
+use crate::admin::client::{Client, ClientRequest, ClientResponse, SocketOwner};
+use crate::config;
 
-/// Where the configuration of a host's daemon is.
-const CONFIG: &str = "/etc/imdsd/imdsd.toml";
-/// The exit code of a daemon that could not be reached.
+/// The configuration file of the host's daemon.
+const HOST_CONFIG: &str = "/etc/imdsd/imdsd.toml";
+/// The exit status if no daemon could be reached.
 const UNREACHABLE: u8 = 3;
 
 #[derive(Args)]
-pub struct Door {
-    /// The daemon's admin socket [default: that of /etc/imdsd/imdsd.toml, then that of a demo of yours]
+pub struct AdminClient {
+    /// Path of the daemon's admin socket, such as /run/imdsd/admin.sock [default: the socket of
+    /// /etc/imdsd/imdsd.toml, then that of a demo that you run]
     #[arg(long, global = true, value_name = "PATH", env = "IMDSD_ADMIN_SOCKET")]
     socket: Option<PathBuf>,
 }
 
-/// Why a subcommand was not carried out. It was told already.
-pub struct NotDone(ExitCode);
+/// A subcommand failed. The reason has been printed already.
+pub struct CommandFailure(ExitCode);
 
-impl NotDone {
-    /// After this was said.
-    pub fn saying(message: impl std::fmt::Display) -> NotDone {
+impl CommandFailure {
+    /// Prints the reason on standard error; the exit status is 1.
+    pub fn report(message: impl Display) -> CommandFailure {
         eprintln!("{message}");
-        NotDone(ExitCode::FAILURE)
+        CommandFailure(ExitCode::FAILURE)
     }
 
-    /// Whether the daemon could not be reached, and so will not be for what is still to be asked.
+    /// Whether no daemon could be reached, so that further requests are pointless.
     pub fn is_unreachable(&self) -> bool {
         self.0 == ExitCode::from(UNREACHABLE)
     }
 }
 
-/// The exit code of what was or was not carried out: 0, 1 when it was refused, 3 when nobody was reached.
-pub fn exit(outcome: Result<(), NotDone>) -> ExitCode {
-    outcome.map_or_else(|NotDone(code)| code, |()| ExitCode::SUCCESS)
+/// The exit status: 0 if it was done, 1 if it was refused, 3 if no daemon was reached.
+pub fn exit(outcome: Result<(), CommandFailure>) -> ExitCode {
+    outcome.map_or_else(|CommandFailure(code)| code, |()| ExitCode::SUCCESS)
 }
 
-impl Door {
-    /// Asks the daemon. A refusal is told on standard error, each fault with its file and line.
-    pub fn ask(&self, method: &str, path: &str, body: &[u8]) -> Result<Value, NotDone> {
-        self.send(&Request {
+impl AdminClient {
+    /// Sends a request and returns the JSON of the answer. A refusal is printed on standard error,
+    /// each fault with its file and line.
+    pub fn call(&self, method: &str, path: &str, body: &[u8]) -> Result<Value, CommandFailure> {
+        self.send(&ClientRequest {
             method,
             path,
             if_match: None,
@@ -57,130 +59,53 @@ impl Door {
         .map(|response| response.json())
     }
 
-    /// The same, with everything a request has.
-    pub fn send(&self, request: &Request<'_>) -> Result<Response, NotDone> {
+    /// The same with an `If-Match` header, if there is one.
+    pub fn send(&self, request: &ClientRequest<'_>) -> Result<ClientResponse, CommandFailure> {
         let sockets = match &self.socket {
-            Some(socket) => vec![(socket.clone(), Owner::Anybody)],
+            Some(socket) => vec![(socket.clone(), SocketOwner::Any)],
             None => default_sockets(),
         };
-        let answered = Client::find(&sockets).and_then(|client| client.send(request));
-        let response = answered.map_err(|error: ClientError| {
+        let response = Client::find(&sockets).and_then(|client| client.send(request));
+        let response = response.map_err(|error| {
             eprintln!("{error}");
-            NotDone(ExitCode::from(UNREACHABLE))
+            CommandFailure(ExitCode::from(UNREACHABLE))
         })?;
         match response.status {
             200 => Ok(response),
-            _ => Err(refused(&response)),
+            _ => Err(report_refusal(&response)),
         }
     }
 }
 
-fn refused(response: &Response) -> NotDone {
-    let told = response.json();
-    for fault in told["Faults"].as_array().into_iter().flatten() {
-        let mut line = fault["File"].as_str().unwrap_or_default().to_string();
-        if let Some(number) = fault["Line"].as_u64().filter(|number| *number > 0) {
-            let _ = write!(line, ":{number}");
+fn report_refusal(response: &ClientResponse) -> CommandFailure {
+    let refusal = response.json();
+    for fault in each(&refusal["Faults"]) {
+        let mut place = fault["File"].as_str().unwrap_or_default().to_string();
+        if let Some(line) = fault["Line"].as_u64().filter(|line| *line > 0) {
+            let _ = write!(place, ":{line}");
         }
         if let Some(field) = fault["Field"].as_str().filter(|field| !field.is_empty()) {
-            let _ = write!(line, ": {field}");
+            let _ = write!(place, ": {field}");
         }
-        eprintln!("{line}: {}", fault["Message"].as_str().unwrap_or_default());
+        eprintln!("{place}: {}", fault["Message"].as_str().unwrap_or_default());
     }
-    let message = told["Message"]
-        .as_str()
-        .map_or(format!("refused with {}", response.status), str::to_string);
-    NotDone::saying(message)
+    let status = || format!("refused with status {}", response.status);
+    let message = refusal["Message"].as_str().map(str::to_string);
+    CommandFailure::report(message.unwrap_or_else(status))
 }
 
-/// The host's daemon, as its configuration says; then demos of this user.
-fn default_sockets() -> Vec<(PathBuf, Owner)> {
-    let configured = config::read(Path::new(CONFIG))
+/// The socket of the host's daemon, then that of a demo of this user.
+fn default_sockets() -> Vec<(PathBuf, SocketOwner)> {
+    let configured = config::read(Path::new(HOST_CONFIG))
         .ok()
         .and_then(|config| config.admin);
     let of_host = configured.map_or_else(
         || Path::new(config::RUNTIME_DIRECTORY).join(config::ADMIN_SOCKET),
         |admin| admin.socket,
     );
-    [(of_host, Owner::Anybody), (demo_socket(), Owner::ThisUser)].into()
-}
-
-/// Where a demo has its socket: in the user's own runtime directory, or in a directory of theirs among the temporary ones.
-fn demo_socket() -> PathBuf {
-    let own = std::env::var_os("XDG_RUNTIME_DIR")
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute() && path.is_dir());
-    let directory = match own {
-        Some(own) => own.join("imdsd"),
-        None => std::env::temp_dir().join(format!("imdsd-{}", rustix::process::geteuid().as_raw())),
-    };
-    directory.join(config::ADMIN_SOCKET)
-}
-
-/// A place for a demo's socket in a directory that only this user has; `None` where there is none.
-pub fn place_for_demo() -> Option<config::AdminSettings> {
-    let socket = demo_socket();
-    let directory = socket.parent()?;
-    let _ = std::fs::DirBuilder::new().mode(0o700).create(directory);
-    let found = std::fs::symlink_metadata(directory).ok()?;
-    let is_own = found.is_dir()
-        && found.uid() == rustix::process::geteuid().as_raw()
-        && found.mode() & 0o077 == 0;
-    is_own.then(|| config::AdminSettings {
-        socket,
-        users: Vec::new(),
-        socket_policy: AdminSocketPolicy::Optional,
-    })
-}
-
-/// Writes to standard output. Whoever reads may have seen enough.
-pub fn print(text: &str) {
-    let mut output = io::stdout().lock();
-    let _ = output
-        .write_all(text.as_bytes())
-        .and_then(|()| output.flush());
-}
-
-/// A value as JSON.
-pub fn print_json(value: &Value) {
-    print(&(serde_json::to_string_pretty(value).expect("plain JSON data") + "\n"));
-}
-
-/// Rows below a head, each column as wide as its widest cell.
-pub fn print_table(head: &[&str], rows: &[Vec<String>]) {
-    let width = |column: usize| {
-        let cells = rows.iter().map(|row| row[column].chars().count());
-        cells.chain([head[column].len()]).max().unwrap_or(0)
-    };
-    let widths: Vec<usize> = (0..head.len()).map(width).collect();
-    let line = |cells: Vec<&str>| {
-        let padded = cells
-            .iter()
-            .zip(&widths)
-            .map(|(cell, width)| format!("{cell:width$}"));
-        padded.collect::<Vec<_>>().join("  ").trim_end().to_string() + "\n"
-    };
-    let mut text = line(head.to_vec());
-    rows.iter()
-        .for_each(|row| text += &line(row.iter().map(String::as_str).collect()));
-    print(&text);
-}
-
-/// A text in an answer; `-` for none.
-pub fn text(value: &Value) -> String {
-    match value {
-        Value::String(text) => text.clone(),
-        Value::Null => "-".to_string(),
-        other => other.to_string(),
-    }
-}
-
-/// The elements of an array in an answer.
-pub fn each(value: &Value) -> impl Iterator<Item = &Value> {
-    value.as_array().into_iter().flatten()
-}
-
-/// Texts of an array in one line.
-pub fn joined(value: &Value) -> String {
-    each(value).map(text).collect::<Vec<_>>().join(", ")
+    [
+        (of_host, SocketOwner::Any),
+        (demo_socket::path(), SocketOwner::ThisUser),
+    ]
+    .into()
 }

@@ -1,39 +1,47 @@
-//! `imdsd check`: every fault of a configuration and of what it names, before anything is started; with `--host`, also what
-//! on this host keeps a guest from being served, and the command that mends it.
+//! `imdsd check`: reports every fault of a configuration and of the files it names, before anything
+//! is started. With `--host` it also reports what on this host prevents a guest from being served,
+//! and the command that fixes it.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Registered, host_attachments, registered};
+use super::host_attachments::host_attachments;
+use super::known_instances::{self, KnownInstances};
 use crate::config::{self, InterfaceSettings};
 use crate::daemon::{self, IdentitySource, documents};
 use crate::host::examine::{self, AddressOwner, HostMetadata, MetadataService, examine};
 use crate::instance::Instance;
 
 #[derive(Args)]
-pub struct Arguments {
-    /// Configuration file
+#[command(after_help = "\
+Examples:
+  imdsd check --config /etc/imdsd/imdsd.toml
+  imdsd check --config /etc/imdsd/imdsd.toml --host
+
+The exit status is 0 if nothing was found and 1 otherwise.")]
+pub struct CheckArgs {
+    /// Configuration file to check, such as /etc/imdsd/imdsd.toml
     #[arg(long, short, value_name = "FILE")]
     config: PathBuf,
 
-    /// Look at this host too: what keeps guests from being served, and the command that mends it
+    /// Check this host too: report what prevents guests from being served, and the command that fixes it
     ///
-    /// StoredInstances at are the interfaces, bridge ports and network namespaces of the instances in the documents and in the state
-    /// directory (those that are pending or running), from the network namespace that this command runs in. Nothing is
-    /// changed and nothing is sent. Without root, network namespaces and the rules of nftables stay unseen, which is said;
-    /// firewalls are not judged. The exit status is 1 when anything is found.
+    /// Checks the interfaces, bridge ports and network namespaces of the pending and running
+    /// instances in the documents and in the state directory, from the network namespace of this
+    /// command. It changes nothing and sends nothing. Without root, network namespaces and nftables
+    /// rules are skipped and reported as not checked. Firewalls are not evaluated.
     #[arg(long)]
     host: bool,
 
-    /// Print what was found on this host as a JSON list, and nothing else on standard output
+    /// Print the findings on this host as a JSON list instead of text
     #[arg(long, requires = "host")]
     json: bool,
 }
 
-pub fn run(arguments: Arguments) -> ExitCode {
-    let checked = match documents::check(&arguments.config) {
+pub fn run(args: CheckArgs) -> ExitCode {
+    let checked = match documents::check(&args.config) {
         Ok(checked) => checked,
         Err(faults) => {
             faults.iter().for_each(|fault| eprintln!("{fault}"));
@@ -58,10 +66,10 @@ pub fn run(arguments: Arguments) -> ExitCode {
         .warnings
         .iter()
         .for_each(|warning| eprintln!("warning: {warning}"));
-    if !arguments.json {
+    if !args.json {
         println!(
             "{}: no faults; {} instances",
-            arguments.config.display(),
+            args.config.display(),
             checked.instances.len()
         );
     }
@@ -71,31 +79,27 @@ pub fn run(arguments: Arguments) -> ExitCode {
         .admin
         .as_ref()
         .map(|admin| admin.socket.clone());
-    let Registered {
+    let KnownInstances {
         instances,
-        unread,
-        account_unread,
-    } = registered(checked);
-    account_unread
+        unreadable,
+        account_unreadable,
+    } = known_instances::read(checked);
+    account_unreadable
         .iter()
         .for_each(|reason| eprintln!("warning: {reason}"));
-    let told_as = if arguments.host {
-        "not checked"
-    } else {
-        "warning"
-    };
-    unread
+    let label = if args.host { "not checked" } else { "warning" };
+    unreadable
         .iter()
-        .for_each(|reason| eprintln!("{told_as}: {reason}"));
-    if arguments.host {
-        look_at_host(&arguments, &interfaces, socket, &instances)
+        .for_each(|reason| eprintln!("{label}: {reason}"));
+    if args.host {
+        check_host(&args, &interfaces, socket, &instances)
     } else {
         ExitCode::SUCCESS
     }
 }
 
-fn look_at_host(
-    arguments: &Arguments,
+fn check_host(
+    args: &CheckArgs,
     interfaces: &InterfaceSettings,
     socket: Option<PathBuf>,
     instances: &[Instance],
@@ -114,13 +118,13 @@ fn look_at_host(
         daemon: socket,
         load_rules: format!(
             "imdsd guest-rules --config {} | nft -f -",
-            examine::shell_word(&arguments.config.to_string_lossy())
+            examine::shell_word(&args.config.to_string_lossy())
         ),
     };
+    let attachments = host_attachments(instances);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    let attachments = host_attachments(instances);
     let examination =
         match runtime.and_then(|runtime| runtime.block_on(examine(&attachments, &service))) {
             Ok(examination) => examination,
@@ -135,7 +139,7 @@ fn look_at_host(
             unchecked.instance, unchecked.attachment, unchecked.what
         );
     }
-    match arguments.json {
+    match args.json {
         true => println!(
             "{}",
             serde_json::to_string_pretty(&examination.findings).expect("findings are plain data")

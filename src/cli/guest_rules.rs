@@ -1,4 +1,4 @@
-//! `imdsd guest-rules`: the packet rules of this host's guests, for `nft` to load.
+//! `imdsd guest-rules`: prints the packet rules of this host's guests, for `nft` to load.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,39 +6,44 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{Registered, host_attachments, registered};
+use super::host_attachments::host_attachments;
+use super::known_instances::{self, KnownInstances};
 use crate::daemon::documents;
 use crate::host::guest_rules::{self, GuestLink, MetadataAddresses};
 use crate::host::guests;
 use crate::host::netlink::{self, Links};
 
-/// Prints the packet rules of this host's guests, for nft
+/// Print the nftables rules that this host's guests need
 ///
-/// Load them with: imdsd guest-rules --config /etc/imdsd/imdsd.toml | nft -f -
+/// On a bridge, these rules alone tell guests apart: they mark packets by the port they come in at,
+/// and stop guests from posing as the metadata service or as each other. On an interface of its own
+/// a guest is identified without rules; there they exempt metadata traffic from connection tracking
+/// and hold guests to their own addresses.
 ///
-/// On a bridge, guests are told apart by these rules alone: they mark what comes in by a guest's port, and keep guests from
-/// posing as the metadata service or as each other. On interfaces of their own, guests are told apart without; there the
-/// rules keep connection tracking away, and guests to their own addresses.
+/// The script replaces the tables 'inet imdsd' and 'bridge imdsd' and touches no others. It is
+/// generated from the documents, the state directory and the current MAC addresses of the bridges.
+/// Load it again whenever an instance, a port or a bridge changes, ideally before the guest starts;
+/// 'imdsd check --host' reports outdated rules. Bridges also need 'sysctl -w
+/// net.ipv4.tcp_fwmark_accept=1'.
 ///
-/// The script replaces the tables 'inet imdsd' and 'bridge imdsd' as a whole and touches no other. It is made from the
-/// documents, from what the state directory has of them, and from the MACs that bridges have now: load it anew whenever an
-/// instance, a port or a bridge has changed, best before the guest starts. 'imdsd check --host' says when that was
-/// forgotten. Bridges also need 'sysctl -w net.ipv4.tcp_fwmark_accept=1'.
-///
-/// When anything is wrong, it is told on standard error, and what is printed is one line that nft refuses: the rules that are
-/// loaded stay, and the pipe fails.
+/// If anything is wrong, the faults go to standard error and the output is one line that nft
+/// refuses: the loaded rules stay, and the pipe fails.
 #[derive(Args)]
-pub struct Arguments {
-    /// Configuration file
+#[command(after_help = "\
+Example:
+  imdsd guest-rules --config /etc/imdsd/imdsd.toml | nft -f -")]
+pub struct GuestRulesArgs {
+    /// Configuration file, such as /etc/imdsd/imdsd.toml
     #[arg(long, short, value_name = "FILE")]
     config: PathBuf,
 }
 
-/// Instead of a script. An empty one nft would load, and a pipe ends with nft's status: nobody would notice.
-const REFUSED: &str = "refused # There are no rules, since faults were found, which standard error has. nft fails here: what is loaded stays.";
+/// Printed in place of a script. nft would load an empty script, and a pipe ends with nft's status, so
+/// the fault would go unnoticed.
+const REFUSED: &str = "refused # No rules were generated, because of the faults on standard error. nft fails here, so the loaded rules stay.";
 
-pub fn run(arguments: Arguments) -> ExitCode {
-    match script(arguments) {
+pub fn run(args: GuestRulesArgs) -> ExitCode {
+    match script(args) {
         Ok(script) => {
             print!("{script}");
             ExitCode::SUCCESS
@@ -51,26 +56,26 @@ pub fn run(arguments: Arguments) -> ExitCode {
     }
 }
 
-fn script(arguments: Arguments) -> Result<String, Vec<String>> {
-    let checked = documents::check(&arguments.config)
+fn script(args: GuestRulesArgs) -> Result<String, Vec<String>> {
+    let checked = documents::check(&args.config)
         .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>())?;
     let interfaces = checked.config.interfaces.clone().unwrap_or_default();
     let addresses = MetadataAddresses {
         ipv4: *interfaces.ipv4.ip(),
         ipv6: *interfaces.ipv6.ip(),
     };
-    let Registered {
+    let KnownInstances {
         instances,
-        unread,
-        account_unread: _,
-    } = registered(checked);
-    // Rules that leave a guest out would put it out.
-    if !unread.is_empty() {
-        return Err(unread);
+        unreadable,
+        account_unreadable: _,
+    } = known_instances::read(checked);
+    // Rules without a guest would cut it off.
+    if !unreadable.is_empty() {
+        return Err(unreadable);
     }
 
     let links =
-        links().map_err(|reason| vec![format!("this host's links can't be read: {reason}")])?;
+        links().map_err(|reason| vec![format!("can't read the links of this host: {reason}")])?;
     let guests = guests::filtered(&host_attachments(&instances), &links);
     for guest in &guests {
         if let GuestLink::BridgePort {
@@ -80,7 +85,7 @@ fn script(arguments: Arguments) -> Result<String, Vec<String>> {
         } = &guest.link
         {
             eprintln!(
-                "warning: {}: there is no {bridge} yet; load the rules anew when there is",
+                "warning: {}: bridge {bridge} does not exist yet; load the rules again when it does",
                 guest.instance
             );
         }

@@ -1,4 +1,4 @@
-//! `imdsd identity`: what verifiers are given, and the change of keys.
+//! `imdsd identity`: what verifiers need, and the rotation of the signing key.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,54 +10,74 @@ use crate::config::{self, Config};
 use crate::identity::{self, Identity};
 
 #[derive(Args)]
-pub struct Arguments {
+#[command(after_help = "\
+Examples:
+  imdsd identity certificate --config /etc/imdsd/imdsd.toml > imdsd.pem
+  imdsd identity jwks --config /etc/imdsd/imdsd.toml > jwks.json
+  imdsd identity rotate --config /etc/imdsd/imdsd.toml")]
+pub struct IdentityArgs {
     #[command(subcommand)]
-    command: Command,
+    command: IdentityCommand,
 }
 
 #[derive(Subcommand)]
-enum Command {
-    /// Prints the published certificates as PEM, the one in use first
+enum IdentityCommand {
+    /// Print the published certificates as PEM, the current one first
+    #[command(after_help = "\
+Example:
+  imdsd identity certificate --config /etc/imdsd/imdsd.toml > imdsd.pem")]
     Certificate {
         #[command(flatten)]
-        place: Place,
-        /// Only the one in use, for verifiers that take no more than one
+        key: KeyLocation,
+        /// Print only the current certificate, for verifiers that accept one [default: all]
         #[arg(long)]
         current: bool,
     },
-    /// Prints the JSON Web Key Set with which web identity tokens are verified
+    /// Print the JSON Web Key Set that verifies web identity tokens
+    #[command(after_help = "\
+Example:
+  imdsd identity jwks --config /etc/imdsd/imdsd.toml > jwks.json")]
     Jwks {
         #[command(flatten)]
-        place: Place,
+        key: KeyLocation,
     },
-    /// Prints the OpenID Connect discovery document of an issuer
+    /// Print the OpenID Connect discovery document of an issuer
+    #[command(after_help = "\
+Example:
+  imdsd identity openid-configuration --issuer https://imds.example.com > openid-configuration")]
     OpenidConfiguration {
-        /// The address below which the two documents are served, as verifiers are told it: identity.issuer
+        /// The URL below which verifiers fetch the two documents: the value of identity.issuer, such
+        /// as https://imds.example.com
         #[arg(long, value_name = "URL", value_parser = issuer)]
         issuer: String,
     },
-    /// Makes a new key; the old certificate stays published
+    /// Create a new signing key; the old certificate stays published
+    #[command(after_help = "\
+Example:
+  imdsd identity rotate --config /etc/imdsd/imdsd.toml > new.pem
+
+Prints the new certificate. Give it to verifiers first, then restart imdsd to sign with the new key.")]
     Rotate {
         #[command(flatten)]
-        place: Place,
+        key: KeyLocation,
     },
 }
 
-/// Where the key lies.
+/// Where the signing key is.
 #[derive(Args)]
 #[group(id = "place", multiple = false, required = true)]
-struct Place {
-    /// Configuration file, which says where the key lies
+struct KeyLocation {
+    /// Configuration file that says where the key is, such as /etc/imdsd/imdsd.toml
     #[arg(long, short, value_name = "FILE")]
     config: Option<PathBuf>,
 
-    /// The identity's directory itself
+    /// The directory that holds the key, such as /var/lib/imdsd/identity
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
 }
 
-pub fn run(arguments: Arguments) -> ExitCode {
-    match arguments.command.run() {
+pub fn run(args: IdentityArgs) -> ExitCode {
+    match args.command.run() {
         Ok(text) => {
             print!("{text}");
             ExitCode::SUCCESS
@@ -69,25 +89,27 @@ pub fn run(arguments: Arguments) -> ExitCode {
     }
 }
 
-impl Command {
-    /// What goes to standard output, or what is wrong.
+impl IdentityCommand {
+    /// Returns the text for standard output, or the faults.
     fn run(self) -> Result<String, Vec<String>> {
         match self {
-            Command::Certificate { place, current } => {
-                let identity = place.read()?;
+            IdentityCommand::Certificate { key, current } => {
+                let identity = key.read()?;
                 Ok(if current {
                     identity.certificate().to_pem()
                 } else {
                     identity.certificates_pem()
                 })
             }
-            Command::Jwks { place } => Ok(place.read()?.jwks()),
-            Command::OpenidConfiguration { issuer } => Ok(identity::openid_configuration(&issuer)),
-            Command::Rotate { place } => {
-                let directory = place.directory()?;
-                let identity = identity::rotate(&directory, Timestamp::now()).map_err(said)?;
+            IdentityCommand::Jwks { key } => Ok(key.read()?.jwks()),
+            IdentityCommand::OpenidConfiguration { issuer } => {
+                Ok(identity::openid_configuration(&issuer))
+            }
+            IdentityCommand::Rotate { key } => {
+                let directory = key.directory()?;
+                let identity = identity::rotate(&directory, Timestamp::now()).map_err(report)?;
                 eprintln!(
-                    "{}: a new key, {} published certificates; give them to verifiers, then restart imdsd to sign with it",
+                    "{}: created a new key; {} certificates are published. Give them to verifiers, then restart imdsd to sign with the new key",
                     directory.display(),
                     identity.certificates().count()
                 );
@@ -97,18 +119,18 @@ impl Command {
     }
 }
 
-impl Place {
-    /// The identity that imdsd would sign with.
+impl KeyLocation {
+    /// Reads the identity that imdsd would sign with.
     fn read(&self) -> Result<Identity, Vec<String>> {
         match self.configured()?.and_then(|config| config.identity.own) {
             Some(own) => {
-                Identity::of_operator(&own.key, &own.certificate, &own.retired).map_err(said)
+                Identity::of_operator(&own.key, &own.certificate, &own.retired).map_err(report)
             }
-            None => Identity::read(&self.directory()?).map_err(said),
+            None => Identity::read(&self.directory()?).map_err(report),
         }
     }
 
-    /// Where imdsd keeps a key of its making; a key of the operator's own is not imdsd's to change.
+    /// Returns the directory of the key that imdsd created. It does not change a key of the operator.
     fn directory(&self) -> Result<PathBuf, Vec<String>> {
         let Some(config) = self.configured()? else {
             return Ok(self
@@ -118,7 +140,7 @@ impl Place {
         };
         match config.identity.own {
             Some(own) => Err(vec![format!(
-                "{} is a key of your own: name a new one in the configuration, and {} among identity.retired",
+                "{} is your own key, which imdsd does not rotate: set a new one in the configuration, and add {} to identity.retired",
                 own.key.display(),
                 own.certificate.display()
             )]),
@@ -138,11 +160,11 @@ impl Place {
     }
 }
 
-fn said(error: identity::IdentityError) -> Vec<String> {
+fn report(error: identity::IdentityError) -> Vec<String> {
     vec![error.to_string()]
 }
 
-/// An address that verifiers could read from.
+/// Parses a URL that verifiers can fetch from.
 fn issuer(text: &str) -> Result<String, String> {
     let rest = text
         .strip_prefix("https://")
@@ -150,8 +172,7 @@ fn issuer(text: &str) -> Result<String, String> {
         .unwrap_or_default();
     match rest.is_empty() || rest.contains(['?', '#', ' ']) || rest.ends_with('/') {
         true => Err(
-            "an issuer is a URL such as https://imds.example.com, without a slash at its end"
-                .to_string(),
+            "expected a URL such as https://imds.example.com, without a trailing slash".to_string(),
         ),
         false => Ok(text.to_string()),
     }

@@ -1,4 +1,4 @@
-//! `imdsd verify`: one signature of an identity document, checked; what failed is named.
+//! `imdsd verify`: verifies one signature of an identity document and reports what failed.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,48 +9,55 @@ use crate::identity::{VerifiedSignature, VerifyError, verify_pkcs7, verify_signa
 use crate::plain_file;
 
 #[derive(Args)]
-pub struct Arguments {
+#[command(after_help = "\
+Example: in a guest, with $TOKEN as for any other request
+  base=http://169.254.169.254/latest/dynamic/instance-identity
+  curl -sH \"X-aws-ec2-metadata-token: $TOKEN\" $base/document -o document
+  curl -sH \"X-aws-ec2-metadata-token: $TOKEN\" $base/rsa2048 -o rsa2048
+on the verifier
+  imdsd verify --document document --rsa2048 rsa2048 --certificate imdsd.pem")]
+pub struct VerifyArgs {
     /// The document, byte for byte as it was served: without a newline at its end
     #[arg(long, value_name = "FILE")]
     document: PathBuf,
 
     #[command(flatten)]
-    signed: Signed,
+    signature: SignatureArgs,
 
-    /// Certificates to trust, as `imdsd identity certificate` prints them
+    /// The certificates to trust, as printed by imdsd identity certificate
     #[arg(long, value_name = "FILE")]
     certificate: PathBuf,
 }
 
-/// What is checked: one of the three.
+/// The signature to verify: one of the three.
 #[derive(Args)]
 #[group(multiple = false, required = true)]
-struct Signed {
-    /// What instance-identity/signature has
+struct SignatureArgs {
+    /// The content of instance-identity/signature
     #[arg(long, value_name = "FILE")]
     signature: Option<PathBuf>,
 
-    /// What instance-identity/pkcs7 has, with PEM armour or without
+    /// The content of instance-identity/pkcs7, with or without PEM armor
     #[arg(long, value_name = "FILE")]
     pkcs7: Option<PathBuf>,
 
-    /// What instance-identity/rsa2048 has, with PEM armour or without
+    /// The content of instance-identity/rsa2048, with or without PEM armor
     #[arg(long, value_name = "FILE")]
     rsa2048: Option<PathBuf>,
 }
 
-pub fn run(arguments: Arguments) -> ExitCode {
-    match verify(&arguments) {
+pub fn run(args: VerifyArgs) -> ExitCode {
+    match verify(&args) {
         Ok(VerifiedSignature {
             issuer,
             serial,
             signed_at,
             ..
         }) => {
-            let when = signed_at
+            let time = signed_at
                 .map(|time| format!(", on {time}"))
                 .unwrap_or_default();
-            println!("good: signed by {issuer} with serial {serial}{when}");
+            println!("good: signed by {issuer} with serial {serial}{time}");
             ExitCode::SUCCESS
         }
         Err(message) => {
@@ -60,15 +67,15 @@ pub fn run(arguments: Arguments) -> ExitCode {
     }
 }
 
-fn verify(arguments: &Arguments) -> Result<VerifiedSignature, String> {
-    let document = plain_file::read_bytes(&arguments.document, plain_file::MAX_BYTES)
-        .map_err(|reason| fault(&arguments.document, &reason))?;
-    let certificates = text(&arguments.certificate)?;
-    let Signed {
+fn verify(args: &VerifyArgs) -> Result<VerifiedSignature, String> {
+    let document = plain_file::read_bytes(&args.document, plain_file::MAX_BYTES)
+        .map_err(|reason| fault(&args.document, &reason))?;
+    let certificates = text(&args.certificate)?;
+    let SignatureArgs {
         signature,
         pkcs7,
         rsa2048,
-    } = &arguments.signed;
+    } = &args.signature;
     let (file, result) = match (signature, pkcs7.as_ref().or(rsa2048.as_ref())) {
         (Some(file), _) => (
             file,
@@ -82,8 +89,8 @@ fn verify(arguments: &Arguments) -> Result<VerifiedSignature, String> {
     };
     result.map_err(|error| {
         let file = match error {
-            VerifyError::Certificates(_) => &arguments.certificate,
-            VerifyError::OtherDocument { .. } => &arguments.document,
+            VerifyError::Certificates(_) => &args.certificate,
+            VerifyError::OtherDocument { .. } => &args.document,
             _ => file,
         };
         fault(file, &error)

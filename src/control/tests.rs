@@ -35,7 +35,7 @@ fn now() -> Moment {
     }
 }
 
-/// Keeps nothing; holds one record that can't be read, and fails to write when told to.
+/// A store without contents except one unreadable record; writes fail if `writes_fail`.
 struct TestStore {
     writes_fail: bool,
 }
@@ -105,7 +105,7 @@ fn document(id: &str, state: &str, more: Value) -> Value {
     document
 }
 
-/// One instance in every state that matters.
+/// One instance in each state that matters.
 async fn several() -> Control {
     several_on(TestStore { writes_fail: false }).await
 }
@@ -123,7 +123,7 @@ async fn several_on(store: impl Store + 'static) -> Control {
     control(store, documents).await
 }
 
-/// An answer, read.
+/// A parsed reply.
 struct Answer {
     status: u16,
     headers: hyper::HeaderMap,
@@ -131,7 +131,7 @@ struct Answer {
 }
 
 impl Answer {
-    /// What stands in the first element of that name.
+    /// Returns the text of the first element with this name.
     fn element(&self, name: &str) -> Option<&str> {
         let (_, rest) = self.body.split_once(&format!("<{name}>"))?;
         rest.split_once(&format!("</{name}>"))
@@ -142,7 +142,7 @@ impl Answer {
         self.element("Code").unwrap_or("OK")
     }
 
-    /// The instances in it, by id.
+    /// Returns the ids of its instances.
     fn instances(&self) -> Vec<&str> {
         let ids = self.body.split("<item><instanceId>").skip(1);
         ids.map(|rest| rest.split_once('<').unwrap().0).collect()
@@ -152,7 +152,7 @@ impl Answer {
 async fn answer(response: Response<Full<Bytes>>) -> Answer {
     let (head, body) = response.into_parts();
     let body = String::from_utf8(body.collect().await.unwrap().to_bytes().to_vec()).unwrap();
-    // Whatever was sent, what comes back is XML with our headers and one request id in two places.
+    // Every reply is XML with our headers and the same request id in two places.
     let header = |name: &str| {
         head.headers
             .get(name)
@@ -303,9 +303,9 @@ async fn a_call_must_name_an_action_and_the_version() {
     }
 }
 
-/// §2.4 of what is known of EC2, row by row. Nothing of it changes anything.
+/// The observed errors of EC2, one row for each. None of the calls changes anything.
 #[tokio::test]
-async fn modify_refuses_what_ec2_refuses() {
+async fn modify_refuses_the_same_input_as_ec2() {
     let control = several_on(TestStore { writes_fail: false }).await;
     let before: Vec<_> = [RUNNING, STOPPED, TERMINATED, ENDING, TAGGED]
         .map(|id| options_of(&control, id))
@@ -474,7 +474,7 @@ async fn modify_refuses_what_ec2_refuses() {
         (ours("DryRun=yes"), 400, value, dry("yes")),
         (ours("DryRun=True"), 400, value, dry("True")),
         (ours("DryRun="), 400, value, dry("")),
-        // One good option does not carry a bad one.
+        // A valid option does not make an invalid one pass.
         (
             ours("HttpTokens=optional&HttpEndpoint=bogus"),
             400,
@@ -511,7 +511,7 @@ async fn modify_refuses_what_ec2_refuses() {
             "UnknownParameter",
             "The parameter InstanceId.1 is not recognized".into(),
         ),
-        // What is not known is refused before what is known is looked at.
+        // Unknown parameters are refused before known ones are checked.
         (
             "Foo=1".into(),
             400,
@@ -536,7 +536,7 @@ async fn modify_refuses_what_ec2_refuses() {
 }
 
 #[tokio::test]
-async fn modify_changes_what_it_names_keeps_the_rest_and_shows_all_six() {
+async fn modify_changes_the_named_options_keeps_the_others_and_shows_all_six() {
     let reply = |state: &str, [tokens, hops, endpoint, ipv6, tags]: [&str; 5]| {
         format!(
             "<state>{state}</state><httpTokens>{tokens}</httpTokens><httpPutResponseHopLimit>{hops}\
@@ -595,7 +595,7 @@ async fn modify_changes_what_it_names_keeps_the_rest_and_shows_all_six() {
             );
             let described = |answer: &Answer| answer.element("metadataOptions").map(str::to_string);
             let query = format!("InstanceId.1={id}");
-            // Nothing waits for a stopped instance: whoever polls for `applied` gets it.
+            // Nothing is pending for a stopped instance: a client that polls for `applied` gets it.
             let state = if id == STOPPED { "applied" } else { "pending" };
             assert_eq!(
                 described(&describe(&control, &query).await),
@@ -630,7 +630,7 @@ async fn modify_without_an_option_succeeds_and_changes_nothing() {
 }
 
 #[tokio::test]
-async fn a_store_that_fails_changes_nothing_and_tells_nothing() {
+async fn a_failing_store_changes_nothing_and_the_reply_hides_the_reason() {
     let control = several_on(TestStore { writes_fail: true }).await;
     let answer = modify(
         &control,
@@ -650,7 +650,7 @@ async fn a_store_that_fails_changes_nothing_and_tells_nothing() {
 }
 
 #[tokio::test]
-async fn who_is_not_known_is_refused_before_anything_is_read() {
+async fn an_unauthenticated_call_is_refused_before_its_parameters_are_read() {
     let control = several().await;
     let body = format!(
         "Action=ModifyInstanceMetadataOptions&Version=2016-11-15&InstanceId={RUNNING}&HttpTokens=optional"
@@ -723,7 +723,7 @@ async fn who_is_not_known_is_refused_before_anything_is_read() {
         crate::instance::MetadataOptions::default()
     );
 
-    // An unknown key and a wrong signature differ in nothing but the request id.
+    // The replies to an unknown key and to a wrong signature differ only in the request id.
     let without_id = |mut answer: Answer| {
         let id = answer.headers.remove("x-amzn-requestid").unwrap();
         (
@@ -770,7 +770,7 @@ async fn other_methods_and_large_bodies_are_refused_in_xml() {
 }
 
 #[tokio::test]
-async fn where_any_region_may_be_signed_for_the_service_still_counts() {
+async fn the_service_must_match_even_if_any_region_is_accepted() {
     let Control { registry, .. } = several().await;
     let control = Control::new(registry, AccessKeys::demo(), Regions::Any);
     for (scope, code) in [
@@ -798,8 +798,7 @@ async fn a_get_has_its_parameters_in_the_query() {
     assert_eq!(send(&control, &sent).await.instances(), [RUNNING]);
 }
 
-/// What is not a set of parameters is refused before anything is looked at, whatever the parameters
-/// would do.
+/// A malformed set of parameters is refused before any of them is checked.
 #[tokio::test]
 async fn too_many_parameters_a_gap_and_a_repetition_change_nothing() {
     let control = several().await;
@@ -866,10 +865,10 @@ async fn too_many_parameters_a_gap_and_a_repetition_change_nothing() {
     assert!(snapshot.entries().all(|entry| entry.generation == 1));
 }
 
-/// Random bytes from a fixed seed, made of what the parsers look for: some answer always comes, and
-/// it is XML.
+/// Random bytes from a fixed seed, composed of what the parsers look for: each gets a reply, in
+/// XML.
 #[tokio::test]
-async fn no_bytes_take_the_answer_away() {
+async fn random_bytes_always_get_a_reply() {
     const PIECES: [&str; 40] = [
         "Action=",
         "DescribeInstances",
@@ -950,9 +949,9 @@ async fn no_bytes_take_the_answer_away() {
     );
 }
 
-/// The smallest document there can be, and every element that comes of it.
+/// The smallest valid document, and every element that results from it.
 #[tokio::test]
-async fn describe_prints_a_small_instance_as_ec2_does() {
+async fn describe_writes_a_minimal_instance_as_ec2_does() {
     let small = json!({"InstanceId": "i-12345678", "LaunchTime": "2026-04-30T08:00:00Z"});
     let control = control(MemoryStore, vec![small]).await;
     let answer = describe(&control, "").await;
@@ -976,7 +975,7 @@ async fn describe_prints_a_small_instance_as_ec2_does() {
     assert_eq!(rest, expected);
 }
 
-/// Every field that describe prints.
+/// Every field that describe writes.
 const FULL: &str = r#"{
     "LaunchTime": "2026-04-30T08:00:00Z", "State": {"Name": "running"}, "ImageId": "ami-12345678",
     "InstanceType": "t3.micro", "KeyName": "ops", "KernelId": "aki-1", "RamdiskId": "ari-1",
@@ -1014,7 +1013,7 @@ fn full(id: &str) -> Value {
 }
 
 #[tokio::test]
-async fn describe_prints_everything_that_a_full_instance_has() {
+async fn describe_writes_every_field_of_a_full_instance() {
     let control = control(MemoryStore, vec![full("i-12345678"), full("i-87654321")]).await;
     let answer = describe(&control, "").await;
     // Both were launched together.
@@ -1052,12 +1051,12 @@ async fn describe_prints_everything_that_a_full_instance_has() {
             answer.body
         );
     }
-    // User data is not part of this answer.
+    // User data is not part of this reply.
     assert!(!answer.body.contains("hunter2"));
 }
 
 #[tokio::test]
-async fn hostile_tags_do_not_break_the_answer() {
+async fn hostile_tags_do_not_break_the_reply() {
     let tags = json!({"Tags": [
         {"Key": "</key><instanceId>", "Value": "<![CDATA[ & ]]>"},
         {"Key": "control", "Value": "a\u{0}\u{1b}\u{8}b\r\n"},
@@ -1072,7 +1071,7 @@ async fn hostile_tags_do_not_break_the_answer() {
 }
 
 #[tokio::test]
-async fn describe_refuses_what_ec2_refuses() {
+async fn describe_refuses_the_same_input_as_ec2() {
     let control = several().await;
     let many: String = (1..=201)
         .map(|n| format!("&Filter.1.Value.{n}=x"))
@@ -1219,7 +1218,7 @@ async fn describe_refuses_what_ec2_refuses() {
 }
 
 #[tokio::test]
-async fn describe_shows_the_instances_asked_for_by_id_once_and_in_order() {
+async fn describe_shows_each_named_instance_once_and_sorted() {
     let control = several().await;
     let rest =
         format!("InstanceId.1={TERMINATED}&InstanceId.2={RUNNING}&InstanceId.3={TERMINATED}");
@@ -1365,7 +1364,7 @@ async fn filters_are_anded_and_their_values_ored() {
             vec!["enabled"],
             vec![],
         ),
-        // Nothing waits for a stopped instance.
+        // Nothing is pending for a stopped instance.
         (
             "metadata-options.state",
             vec!["applied"],
@@ -1386,7 +1385,7 @@ async fn filters_are_anded_and_their_values_ored() {
 }
 
 #[tokio::test]
-async fn pages_show_every_instance_once_even_when_one_comes_between() {
+async fn pages_show_every_instance_once_even_if_one_is_added_between_pages() {
     let id = |n: usize| format!("i-{n:08x}");
     let control = control(
         MemoryStore,
@@ -1398,8 +1397,8 @@ async fn pages_show_every_instance_once_even_when_one_comes_between() {
     let first = describe(&control, "MaxResults=5&NextToken=").await;
     assert_eq!(first.instances(), (1..=5).map(id).collect::<Vec<_>>());
 
-    // One that sorts before the page's end is not shown any more, one behind it is; none is shown
-    // twice or lost.
+    // A new instance that sorts before the end of the page is not shown, one after it is; none is
+    // shown twice or lost.
     let late =
         serde_json::from_value(document("i-00000005a0000000a", "running", json!({}))).unwrap();
     control.registry.register(late, now().wall).await.unwrap();

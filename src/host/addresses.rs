@@ -1,8 +1,9 @@
 //! The metadata addresses on the guests' interfaces, and the routes back to IPv6 guests.
 //!
-//! [`InterfaceAddresses::settle`] adds what is desired and missing, and removes what it added and is no
-//! longer desired. What it adds is first recorded in the runtime directory, so that the next daemon can
-//! remove what a killed one left. What something else added is never recorded and so never removed.
+//! [`InterfaceAddresses::settle`] adds what is desired and missing, and removes what it added and
+//! is no longer desired. What it adds is first recorded in the runtime directory, so that the next
+//! daemon can remove what a killed one left. What something else added is never recorded and so
+//! never removed.
 
 use std::cell::LazyCell;
 use std::cmp::Reverse;
@@ -53,8 +54,8 @@ pub struct InterfaceAddresses {
     netlink: Netlink,
     record: Option<PathBuf>,
     entries: BTreeSet<ManagedEntry>,
-    /// The entries that are known to exist, each with its link and how often that had come up by then:
-    /// when a link goes down, the kernel removes routes without a message.
+    /// The entries that are known to exist, each with its link and how often that had come up by
+    /// then: when a link goes down, the kernel removes routes without a message.
     present: BTreeMap<ManagedEntry, (Incarnation, u64)>,
     /// What could not be added, by interface, as last logged.
     faults: BTreeMap<String, String>,
@@ -78,8 +79,8 @@ impl InterfaceAddresses {
         directory.join(RECORD).exists()
     }
 
-    /// Reads what an earlier daemon left. `directory` is the runtime directory; without one, nothing is
-    /// recorded.
+    /// Reads what an earlier daemon left. `directory` is the runtime directory; without one,
+    /// nothing is recorded.
     ///
     /// Fails if there is a record that cannot be read: then it is unknown what to remove.
     pub fn open(netlink: Netlink, directory: Option<&Path>) -> io::Result<InterfaceAddresses> {
@@ -106,8 +107,8 @@ impl InterfaceAddresses {
         })
     }
 
-    /// Gives the interfaces what is desired of them. An interface that does not exist or is down is left
-    /// alone until it is up.
+    /// Gives the interfaces what is desired of them. An interface that does not exist or is down is
+    /// left alone until it is up.
     ///
     /// What cannot be added is logged once and tried again by the next call.
     pub async fn settle(&mut self, links: &Links, desired: &BTreeMap<String, DesiredAddresses>) {
@@ -135,7 +136,8 @@ impl InterfaceAddresses {
             return;
         }
 
-        // 3. What exists already and is not recorded was added by something else, and is left alone.
+        // 3. What exists already and is not recorded was added by something else, and is left
+        //    alone.
         let recorded = self.entries.clone();
         let guests: BTreeSet<u32> = up.iter().map(|(link, _)| link.index).collect();
         let faults = self
@@ -189,16 +191,19 @@ impl InterfaceAddresses {
             let is_kept = match outcome {
                 AddOutcome::Added => true,
                 AddOutcome::Exists => {
-                    // Only the program that added it may remove it: an unusable address is left alone and reported.
+                    // Only the program that added it may remove it: an unusable address is left
+                    // alone and reported.
                     if let Some(fault) = entry.unusable_fault(&unusable) {
                         faults.entry(entry.interface.clone()).or_insert(fault);
                     }
                     is_ours
                 }
                 AddOutcome::Failed(reason) => {
-                    // Whether a request without an answer was carried out is unknown: it stays recorded.
+                    // Whether a request without an answer was carried out is unknown: it stays
+                    // recorded.
                     kernel_answers = reason.kind() != io::ErrorKind::TimedOut;
-                    // The first fault of an interface is reported: its routes are useless without its address.
+                    // The first fault of an interface is reported: its routes are useless without
+                    // its address.
                     faults
                         .entry(entry.interface.clone())
                         .or_insert_with(|| add_fault(entry.what, &reason));
@@ -245,8 +250,8 @@ impl InterfaceAddresses {
         }
     }
 
-    /// Logs the interfaces that have addresses or routes with imdsd's protocol number but not in the
-    /// record.
+    /// Logs the interfaces that have addresses or routes with imdsd's protocol number but not in
+    /// the record.
     ///
     /// They are left alone: another imdsd on this host may have added them.
     pub async fn log_unrecorded(&self, links: &Links) {
@@ -274,9 +279,10 @@ impl InterfaceAddresses {
         }
     }
 
-    /// Makes the next call of [`InterfaceAddresses::settle`] check all routes again, because the kernel
-    /// sends no message about removed ones. Removes routes that divert the host's own packets from a
-    /// network that it joined since. `guests` are the interfaces that lead to guests.
+    /// Makes the next call of [`InterfaceAddresses::settle`] check all routes again, because the
+    /// kernel sends no message about removed ones. Removes routes that divert the host's own
+    /// packets from a network that it joined since. `guests` are the interfaces that lead to
+    /// guests.
     pub async fn recheck_routes(&mut self, guests: &BTreeSet<&str>) {
         self.present
             .retain(|entry, _| matches!(entry.what, EntryKind::Address(_)));
@@ -296,8 +302,8 @@ impl InterfaceAddresses {
             let Some(link) = links.indexed(entry.index) else {
                 continue;
             };
-            // For an entry of an earlier daemon, or after all links were read again, the name or MAC shows that the
-            // index was not reused.
+            // For an entry of an earlier daemon, or after all links were read again, the name or
+            // MAC shows that the index was not reused.
             let is_known = present.is_some_and(|(incarnation, _)| incarnation == link.incarnation);
             if is_known
                 || link.name == entry.interface
@@ -318,8 +324,8 @@ impl InterfaceAddresses {
         }
     }
 
-    /// Adds a route, unless it would divert the host's own packets: a route to one address is preferred to
-    /// any route to its network, for every packet.
+    /// Adds a route, unless it would divert the host's own packets: a route to one address is
+    /// preferred to any route to its network, for every packet.
     async fn add_new_route(
         &self,
         index: u32,
@@ -400,7 +406,8 @@ impl InterfaceAddresses {
         addresses.chain(routes).map(|entry| (entry, link)).collect()
     }
 
-    /// Removes an entry. It stays recorded if that fails. Returns `false` when the kernel does not answer.
+    /// Removes an entry. It stays recorded if that fails. Returns `false` when the kernel does not
+    /// answer.
     async fn remove(&mut self, entry: &ManagedEntry) -> bool {
         let outcome = match entry.what {
             EntryKind::Address(address) => self.netlink.remove_address(entry.index, address).await,
@@ -496,8 +503,8 @@ fn is_desired(entry: &ManagedEntry, desired: &BTreeMap<String, DesiredAddresses>
         })
 }
 
-/// Returns the routes that were added and that divert packets from an interface that leads to no guest:
-/// the routes that [`InterfaceAddresses::add_new_route`] refuses to add.
+/// Returns the routes that were added and that divert packets from an interface that leads to no
+/// guest: the routes that [`InterfaceAddresses::add_new_route`] refuses to add.
 fn diverting(
     entries: &BTreeSet<ManagedEntry>,
     routes: &str,
@@ -509,7 +516,8 @@ fn diverting(
             ours.entry(to.to_bits()).or_default().push(entry);
         }
     }
-    // For each destination, the most specific other route; of equal ones, the one that the kernel prefers.
+    // For each destination, the most specific other route; of equal ones, the one that the kernel
+    // prefers.
     let mut others: BTreeMap<u128, (u8, Reverse<u32>, &str)> = BTreeMap::new();
     for MainRoute {
         interface,
@@ -542,7 +550,8 @@ fn diverting(
         .collect()
 }
 
-/// Returns whether a removal failed because the address, the route or the interface is already gone.
+/// Returns whether a removal failed because the address, the route or the interface is already
+/// gone.
 fn is_gone(reason: &io::Error) -> bool {
     use rustix::io::Errno;
     let code = reason.raw_os_error().map(Errno::from_raw_os_error);
@@ -686,7 +695,8 @@ mod tests {
         }
     }
 
-    /// A link without a MAC address is recognised by its incarnation; rechecking routes keeps addresses.
+    /// A link without a MAC address is recognised by its incarnation; rechecking routes keeps
+    /// addresses.
     #[test]
     fn entries_follow_a_link_to_its_new_name() {
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -1,5 +1,6 @@
-//! The guests of this host, as the documents of their instances describe them: their addresses, and how they are attached
-//! to the host's network. Guests on listeners are left out: they share the listener's network.
+//! The guests of this host, as the documents of their instances describe them: their addresses, and
+//! how they are attached to the host's network. Guests on listeners are left out: they share the
+//! listener's network.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -36,8 +37,8 @@ pub struct GuestAttachment<'i> {
 
 /// Returns the attachments of an instance to the host's network.
 ///
-/// `families` are those for which a listener is open for the instance. An instance without any has no guest to serve: the
-/// result is empty.
+/// `families` are those for which a listener is open for the instance. An instance without any has
+/// no guest to serve: the result is empty.
 pub fn attachments<'i>(instance: &'i Instance, families: &[Family]) -> Vec<GuestAttachment<'i>> {
     if families.is_empty() {
         return Vec::new();
@@ -59,8 +60,8 @@ pub fn attachments<'i>(instance: &'i Instance, families: &[Family]) -> Vec<Guest
         .collect()
 }
 
-/// Returns what the packet rules are made from: the guests on interfaces and bridge ports, with the current MACs of the
-/// bridges.
+/// Returns what the packet rules are made from: the guests on interfaces and bridge ports, with the
+/// current MACs of the bridges.
 pub fn filtered(attachments: &[GuestAttachment<'_>], links: &Links) -> Vec<FilteredGuest> {
     attachments
         .iter()

@@ -1,9 +1,10 @@
-//! Finds out whether the host uses a metadata service itself, at the address where its guests should
-//! reach imdsd.
+//! Finds out whether the host uses a metadata service itself, at the address where its guests
+//! should reach imdsd.
 //!
 //! If the host had that address itself, it would be cut off from its own service. Two things are
-//! evidence: a route to exactly that address by an interface that leads to no guest, as DHCP servers
-//! of clouds assign it; and a default route on a machine whose firmware names a cloud. Nothing is sent.
+//! evidence: a route to exactly that address by an interface that leads to no guest, as DHCP
+//! servers of clouds assign it; and a default route on a machine whose firmware names a cloud.
+//! Nothing is sent.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,8 +14,8 @@ use std::path::Path;
 
 use super::netlink::{Links, Netlink};
 
-/// Returns why the host seems to use a metadata service itself; `None` when it does not. `guests` are
-/// the interfaces that lead to guests.
+/// Returns why the host seems to use a metadata service itself; `None` when it does not. `guests`
+/// are the interfaces that lead to guests.
 pub async fn evidence(
     netlink: &Netlink,
     links: &Links,
@@ -55,8 +56,9 @@ fn cloud() -> Option<&'static str> {
     .find_map(|text| cloud_of(&text))
 }
 
-/// Looks for routes in other tables, as the host's rules select them. If an interface has the address
-/// already, the lookup finds that local address first, except for packets bound to another interface.
+/// Looks for routes in other tables, as the host's rules select them. If an interface has the
+/// address already, the lookup finds that local address first, except for packets bound to another
+/// interface.
 async fn evidence_in_other_tables(
     netlink: &Netlink,
     links: &Links,
@@ -99,8 +101,8 @@ pub(super) struct MainRoute<'t> {
     pub(super) metric: u32,
 }
 
-/// Parses /proc/net/route: a line of headings, then one route a line, with hexadecimal numbers in the
-/// machine's byte order.
+/// Parses /proc/net/route: a line of headings, then one route a line, with hexadecimal numbers in
+/// the machine's byte order.
 fn ipv4_routes(text: &str) -> impl Iterator<Item = MainRoute<'_>> {
     text.lines().skip(1).filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -118,7 +120,8 @@ fn ipv4_routes(text: &str) -> impl Iterator<Item = MainRoute<'_>> {
     })
 }
 
-/// Parses /proc/net/ipv6_route. Skips the host's own addresses, which it lists as routes to loopback.
+/// Parses /proc/net/ipv6_route. Skips the host's own addresses, which it lists as routes to
+/// loopback.
 pub(super) fn ipv6_routes(text: &str) -> impl Iterator<Item = MainRoute<'_>> {
     text.lines().filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -169,8 +172,8 @@ fn is_host_route(address: IpAddr, prefix: u8) -> bool {
 
 /// Returns the cloud that a text of the firmware names.
 fn cloud_of(text: &str) -> Option<&'static str> {
-    // The clouds with a service at this address, as ds-identify and the datasources of cloud-init detect
-    // them.
+    // The clouds with a service at this address, as ds-identify and the datasources of cloud-init
+    // detect them.
     const CLOUDS: [(&str, &str); 25] = [
         ("Amazon EC2", "Amazon EC2"),
         // The Xen firmware there: "4.11.amazon".

@@ -1,10 +1,10 @@
-//! Events: who sees them, and when.
+//! Events: which guests see them, and when.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::operator::{guest, imdsd, put, with_listeners};
+use crate::client::{guest, imdsd, put, with_listeners};
 use crate::support::{INSTANCE, ask};
 
 const ONE: &str = "i-11111111111111111";
@@ -18,16 +18,17 @@ fn status(address: SocketAddr, path: &str) -> u16 {
     .status
 }
 
-/// "`imdsd event spot --in 5s` on one of three instances while three clients poll: exactly one sees it, when it should"
+/// `imdsd event spot --in 5s` for one of three instances while three clients poll: only its guest sees
+/// it, and at the right time.
 #[test]
-fn a_spot_interruption_of_one_of_three_is_seen_by_that_one_and_when_it_should() {
+fn a_spot_interruption_of_one_of_three_instances_is_seen_by_its_guest_at_the_right_time() {
     const PATH: &str = "spot/instance-action";
     let (daemon, one, two) = with_listeners();
     put(&daemon, &guest(ONE, "one")).done();
     put(&daemon, &guest(TWO, "two")).done();
     let (began, stop) = (Instant::now(), AtomicBool::new(false));
     let (said, commanded, notice, polled) = std::thread::scope(|scope| {
-        // They ask from before the command on: when, and what they were told.
+        // They poll from before the command on, and note the time and the status.
         let polled = [daemon.ipv4, one, two].map(|address| {
             let stop = &stop;
             scope.spawn(move || {
@@ -80,10 +81,10 @@ fn a_spot_interruption_of_one_of_three_is_seen_by_that_one_and_when_it_should() 
             "{name}: {polls:?}"
         );
         let Some((_, _, answered)) = first else {
-            assert_ne!(name, "one", "its own guest sees it");
+            assert_ne!(name, "one", "its own guest does not see it");
             continue;
         };
-        assert_eq!(name, "one", "another's guest sees it");
+        assert_eq!(name, "one", "the guest of another instance sees it");
         assert!(*answered >= commanded.0 + due, "not before its time");
         assert!(
             *answered < commanded.1 + due + Duration::from_secs(3),
@@ -106,7 +107,7 @@ fn a_spot_interruption_of_one_of_three_is_seen_by_that_one_and_when_it_should() 
 }
 
 #[test]
-fn events_are_for_one_for_those_with_a_tag_or_for_all() {
+fn events_target_one_instance_those_with_a_tag_or_all() {
     let (daemon, one, two) = with_listeners();
     put(&daemon, &guest(ONE, "one")).done();
     let mut other = guest(TWO, "two");
@@ -118,13 +119,13 @@ fn events_are_for_one_for_those_with_a_tag_or_for_all() {
     imdsd(&daemon, &["event", "rebalance"]).refused(1, &["there are 3 instances", "--all"]);
     imdsd(&daemon, &["event", "rebalance", "--all", "--tag", "a=b"])
         .refused(2, &["cannot be used with"]);
-    imdsd(&daemon, &["event", "rebalance", "--tag", "team"]).refused(2, &["a tag is KEY=VALUE"]);
+    imdsd(&daemon, &["event", "rebalance", "--tag", "team"]).refused(2, &["expected KEY=VALUE"]);
     imdsd(&daemon, &["event", "rebalance", "--tag", "team=web"])
         .refused(1, &["no instance has the tag"]);
     imdsd(&daemon, &["event", "spot", "--in", "soon", "--all"])
         .refused(2, &["a duration looks like 5s"]);
     imdsd(&daemon, &["event", "spot", "--at", "10:00", "--all"])
-        .refused(2, &["a time is 2026-06-01T10:00:00Z"]);
+        .refused(2, &["expected a time such as 2026-06-01T10:00:00Z"]);
     imdsd(
         &daemon,
         &["event", "spot", "--at", "2020-01-01T00:00:00Z", "--all"],
@@ -224,12 +225,12 @@ fn events_are_for_one_for_those_with_a_tag_or_for_all() {
     assert_eq!(
         seen("ancestor-ami-ids"),
         [false, true, true],
-        "overrides are no announcement"
+        "overrides are not announcements"
     );
     imdsd(&daemon, &["event", "spot", "--in", "1h", "--instance", TWO]).done();
     let said = imdsd(&daemon, &["event", "clear", "spot", "rebalance", "--all"]).done();
     assert!(
-        said.contains(&format!("2 steps that were still to come dropped: {TWO}\n")),
+        said.contains(&format!("2 scheduled steps cancelled: {TWO}\n")),
         "{said}"
     );
     assert!(
@@ -242,7 +243,7 @@ fn events_are_for_one_for_those_with_a_tag_or_for_all() {
 }
 
 #[test]
-fn a_scenario_is_stored_at_once_and_its_progress_is_told() {
+fn a_scenario_is_stored_at_once_and_its_progress_is_reported() {
     let (mut daemon, ..) = with_listeners();
     let file = daemon.directory.path().join("drill.json");
     let path = file.to_str().unwrap().to_string();
@@ -273,7 +274,7 @@ fn a_scenario_is_stored_at_once_and_its_progress_is_told() {
         200
     );
 
-    // Nothing of a course that was begun is lost with the daemon.
+    // A scenario that has begun survives the daemon.
     imdsd(&daemon, &["event", "clear"]).done();
     let began = Instant::now();
     imdsd(&daemon, &["event", "play", &path, "--no-wait"]).done();
@@ -284,7 +285,7 @@ fn a_scenario_is_stored_at_once_and_its_progress_is_told() {
         assert!(Instant::now() < patience, "the last step is not there");
         std::thread::sleep(Duration::from_millis(20));
     }
-    // Without waiting, what is an hour away is told at once.
+    // With --no-wait, the command returns although a step is an hour away.
     std::fs::write(&file, steps.replace("2s", "1h")).unwrap();
     let began = Instant::now();
     imdsd(&daemon, &["event", "play", &path, "--no-wait"]).done();

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::operator::{Said, imdsd_at};
+use crate::client::{CommandOutput, imdsd_at};
 use crate::support::PATIENCE;
 
 /// Makes a FIFO that has no writer: opening it for reading, and reading it, would wait forever.
@@ -22,7 +22,7 @@ fn fifo(directory: &Path, name: &str) -> PathBuf {
 }
 
 /// Runs `imdsd` and fails if it does not end in time.
-fn imdsd(arguments: &[&str]) -> Said {
+fn imdsd(arguments: &[&str]) -> CommandOutput {
     let mut child = Command::new(env!("CARGO_BIN_EXE_imdsd"))
         .args(arguments)
         .env("IMDSD_ADMIN_SOCKET", "/nonexistent/admin.sock")
@@ -41,7 +41,7 @@ fn imdsd(arguments: &[&str]) -> Said {
         std::thread::sleep(Duration::from_millis(10));
     }
     let output = child.wait_with_output().unwrap();
-    Said {
+    CommandOutput {
         code: output.status.code().unwrap_or(-1),
         output: String::from_utf8(output.stdout).unwrap(),
         error: String::from_utf8(output.stderr).unwrap(),

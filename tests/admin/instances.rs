@@ -1,10 +1,10 @@
-//! Documents in and out, while guests read and the EC2 API changes options.
+//! Putting, exporting and deleting instances while guests read and the EC2 API changes options.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::operator::{document, guest, guest_asks, imdsd, imdsd_at, put, socket, with_listeners};
+use crate::client::{document, guest, guest_asks, imdsd, imdsd_at, put, socket, with_listeners};
 use crate::support::{ACCESS_KEY, Daemon, INSTANCE, PATIENCE, call, element};
 
 const ONE: &str = "i-11111111111111111";
@@ -19,9 +19,9 @@ fn read_id(address: std::net::SocketAddr) -> (u16, String) {
 }
 
 #[test]
-fn a_put_instance_is_served_at_once_and_a_deleted_one_no_more() {
+fn a_put_instance_is_served_at_once_and_a_deleted_one_is_not() {
     let (daemon, one, _) = with_listeners();
-    assert_eq!(read_id(one).0, 0, "nobody has this listener yet");
+    assert_eq!(read_id(one).0, 0, "no instance has this listener yet");
     let said = put(&daemon, &guest(ONE, "one")).done();
     assert_eq!(said, format!("{ONE}: registered, generation 1\n"));
     assert_eq!(read_id(one), (200, ONE.to_string()));
@@ -45,7 +45,7 @@ fn a_put_instance_is_served_at_once_and_a_deleted_one_no_more() {
     assert!(said.contains("registers it again"), "{said}");
     assert_eq!(read_id(one).0, 0);
     imdsd(&daemon, &["instance", "delete", ONE]).refused(1, &["there is no instance", ONE]);
-    // One that is not there keeps none of the others.
+    // An unknown instance does not stop the other deletions.
     put(&daemon, &guest(ONE, "one")).done();
     let said = imdsd(&daemon, &["instance", "delete", TWO, ONE]);
     said.refused(1, &["there is no instance", TWO]);
@@ -57,7 +57,7 @@ fn a_put_instance_is_served_at_once_and_a_deleted_one_no_more() {
 }
 
 #[test]
-fn a_directory_is_taken_in_as_a_whole_or_not_at_all() {
+fn a_directory_is_put_as_a_whole_or_not_at_all() {
     let (daemon, one, two) = with_listeners();
     let directory = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| std::fs::write(directory.path().join(name), text).unwrap();
@@ -96,9 +96,9 @@ fn a_directory_is_taken_in_as_a_whole_or_not_at_all() {
     imdsd(&daemon, &["instance", "put", "/nowhere"]).refused(1, &["/nowhere: can't be read"]);
 }
 
-/// What the AWS CLI prints, reservations and read-only fields and all.
+/// The output of the AWS CLI has reservations and read-only fields.
 #[test]
-fn the_output_of_describe_instances_is_taken_from_standard_input() {
+fn the_output_of_describe_instances_can_be_put_from_standard_input() {
     let (daemon, one, _) = with_listeners();
     let mut instance = document(|document| document["InstanceId"] = ONE.into());
     instance.as_object_mut().unwrap().remove("Imds");
@@ -117,7 +117,7 @@ fn the_output_of_describe_instances_is_taken_from_standard_input() {
     let stored = imdsd(&daemon, &["instance", "get", ONE]).json();
     assert_eq!(stored["Imds"]["OwnerId"], "210987654321");
     assert_eq!(stored["CpuOptions"]["CoreCount"], 1);
-    // Once it has a way in, the same output does not take it away.
+    // Once it has an attachment, the same output does not remove it.
     put(&daemon, &guest(ONE, "one")).refused(1, &["Imds.OwnerId", "--relaunch"]);
     let mut attached = guest(ONE, "one");
     attached["Imds"]["OwnerId"] = "210987654321".into();
@@ -144,13 +144,13 @@ fn the_output_of_describe_instances_is_taken_from_standard_input() {
     let mut alone = attached.clone();
     alone["Imds"].as_object_mut().unwrap().remove("Attachments");
     put(&daemon, &alone).done();
-    assert_ne!(read_id(one).0, 0, "its guest is answered still");
+    assert_ne!(read_id(one).0, 0, "its guest is still served");
     imdsd_at(&socket(&daemon), &["instance", "put"], "")
         .refused(1, &["standard input:1: not JSON"]);
 }
 
 #[test]
-fn what_one_daemon_exports_another_imports_and_exports_again_to_the_byte() {
+fn an_export_imported_by_another_daemon_is_exported_again_to_the_byte() {
     let (first, ..) = with_listeners();
     put(&first, &guest(ONE, "one")).done();
     put(&first, &guest(TWO, "two")).done();
@@ -165,14 +165,14 @@ fn what_one_daemon_exports_another_imports_and_exports_again_to_the_byte() {
         imdsd(&second, &["instance", "export", "--with-secrets"]).done(),
         export
     );
-    // Once more, it changes nothing.
+    // Importing it again changes nothing.
     let said = imdsd_at(&socket(&second), &["instance", "import"], &export).done();
     assert!(
         said.lines().all(|line| line.contains("unchanged")),
         "{said}"
     );
 
-    // Without its secrets it is good for the daemon that has them.
+    // Without secrets it is accepted by a daemon that has them.
     let without = imdsd(&second, &["instance", "export"]).done();
     assert!(!without.contains("demo0not0a0secret") && without.contains("[left out]"));
     imdsd_at(&socket(&second), &["instance", "import"], &without).done();
@@ -190,7 +190,7 @@ fn what_one_daemon_exports_another_imports_and_exports_again_to_the_byte() {
         ],
     );
 
-    // As files, which their owner alone may read, whatever stood there.
+    // As files that only their owner can read, whatever was there before.
     use std::os::unix::fs::PermissionsExt as _;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("backup");
@@ -235,7 +235,7 @@ fn what_one_daemon_exports_another_imports_and_exports_again_to_the_byte() {
     assert_eq!(
         std::fs::read_dir(&path).unwrap().count(),
         7,
-        "nothing is left over"
+        "no temporary file is left"
     );
     for name in ["i-33333333.json", "web-1.json"] {
         std::fs::remove_file(path.join(name)).unwrap();
@@ -252,7 +252,7 @@ fn what_one_daemon_exports_another_imports_and_exports_again_to_the_byte() {
 }
 
 #[test]
-fn a_way_in_that_two_claim_is_accepted_told_and_serves_neither() {
+fn an_attachment_that_two_instances_claim_is_accepted_and_reported_and_serves_neither() {
     let (daemon, one, _) = with_listeners();
     put(&daemon, &guest(ONE, "one")).done();
     let said = put(&daemon, &guest(TWO, "one"));
@@ -274,7 +274,7 @@ fn a_way_in_that_two_claim_is_accepted_told_and_serves_neither() {
 }
 
 #[test]
-fn a_changed_identity_needs_a_new_launch_and_a_passed_generation_is_refused() {
+fn a_changed_identity_needs_a_new_launch_and_an_old_generation_is_refused() {
     let daemon = Daemon::start(|_| {});
     let token = daemon.token();
     let edited = document(|document| document["Imds"]["UserDataText"] = "new".into());
@@ -309,7 +309,7 @@ fn a_changed_identity_needs_a_new_launch_and_a_passed_generation_is_refused() {
             .get_with("/latest/meta-data/instance-id", &token)
             .status,
         401,
-        "its tokens are void"
+        "its tokens are invalid"
     );
     let identity = daemon
         .get_with(
@@ -321,7 +321,7 @@ fn a_changed_identity_needs_a_new_launch_and_a_passed_generation_is_refused() {
 }
 
 #[test]
-fn a_reload_registers_what_is_new_names_what_was_edited_and_changes_keys() {
+fn a_reload_registers_new_instances_names_edited_ones_and_replaces_keys() {
     let (mut daemon, ..) = with_listeners();
     let path = |name: &str| daemon.directory.path().join(name);
     let (instances, keys) = (path("instance.json"), path("access-keys.toml"));
@@ -338,7 +338,7 @@ fn a_reload_registers_what_is_new_names_what_was_edited_and_changes_keys() {
         "1 instances unchanged, 1 access keys in force\n"
     );
 
-    // A fault anywhere changes nothing anywhere.
+    // A fault in any file leaves everything unchanged.
     let (id, secret) = ACCESS_KEY;
     let other_keys = format!(
         "[[access_key]]\naccess_key_id = \"AKIDOTHEROTHER000001\"\nsecret_access_key = \"{secret}\"\n"
@@ -358,7 +358,7 @@ fn a_reload_registers_what_is_new_names_what_was_edited_and_changes_keys() {
         said.contains(&format!("{ONE}: registered")) && said.contains("1 instances unchanged"),
         "{said}"
     );
-    assert_eq!(describe(), 401, "the old key is one no more");
+    assert_eq!(describe(), 401, "the old key is no longer valid");
     let edited = document(|document| document["Imds"]["UserDataText"] = "edited".into());
     write(&[edited.clone(), guest(ONE, "one")]);
     std::fs::write(&keys, other_keys.replace("AKIDOTHEROTHER000001", id)).unwrap();
@@ -378,7 +378,7 @@ fn a_reload_registers_what_is_new_names_what_was_edited_and_changes_keys() {
             .status,
         200
     );
-    // To put the edited one is to take the edit in.
+    // Putting the edited document applies the edit.
     put(&daemon, &edited).done();
     let said = imdsd(&daemon, &["reload", "--json"]).json();
     assert_eq!(
@@ -387,12 +387,12 @@ fn a_reload_registers_what_is_new_names_what_was_edited_and_changes_keys() {
     );
 }
 
-/// Puts that say nothing of options, and option changes, all at once; then the daemon is killed in the midst of them.
+/// Puts without options and option changes run concurrently; then the daemon is killed.
 #[test]
-fn puts_and_option_changes_do_not_lose_one_another_nor_are_they_lost_to_a_kill() {
+fn concurrent_puts_and_option_changes_are_not_lost_even_by_a_kill() {
     let mut daemon = Daemon::start(|_| {});
     let (stop, put_so_far) = (AtomicBool::new(false), AtomicUsize::new(0));
-    let silent = |number: usize| {
+    let without_options = |number: usize| {
         document(|document| {
             document.as_object_mut().unwrap().remove("MetadataOptions");
             document["Imds"]["UserDataText"] = number.to_string().into();
@@ -403,7 +403,11 @@ fn puts_and_option_changes_do_not_lose_one_another_nor_are_they_lost_to_a_kill()
         let putting = scope.spawn(|| {
             let mut last = 0;
             for number in 1.. {
-                let said = imdsd_at(&place, &["instance", "put"], &silent(number).to_string());
+                let said = imdsd_at(
+                    &place,
+                    &["instance", "put"],
+                    &without_options(number).to_string(),
+                );
                 if stop.load(Ordering::Relaxed) || said.code != 0 {
                     return last;
                 }
@@ -441,10 +445,10 @@ fn puts_and_option_changes_do_not_lose_one_another_nor_are_they_lost_to_a_kill()
     });
     assert!(
         put_last > 3 && limit_last > 0,
-        "both went on: {put_last} {limit_last}"
+        "both made progress: {put_last} {limit_last}"
     );
     let stored = imdsd(&daemon, &["instance", "get", INSTANCE]).json();
-    // One more of each may have been under way when they were told to stop.
+    // One more of each may have been under way when they stopped.
     let text: usize = stored["Imds"]["UserDataText"]
         .as_str()
         .unwrap()
@@ -462,11 +466,10 @@ fn puts_and_option_changes_do_not_lose_one_another_nor_are_they_lost_to_a_kill()
         "{limit} {limit_last}"
     );
 
-    // What was acknowledged is there after a kill.
-    put(&daemon, &silent(7777)).done();
+    // Acknowledged changes survive a kill.
+    put(&daemon, &without_options(7777)).done();
     daemon.kill();
-    imdsd(&daemon, &["instance", "list"])
-        .refused(3, &["no imdsd can be reached", "is imdsd running?"]);
+    imdsd(&daemon, &["instance", "list"]).refused(3, &["cannot reach imdsd", "is imdsd running?"]);
     daemon.start_again();
     let again = imdsd(&daemon, &["instance", "get", INSTANCE]).json();
     assert_eq!(again["Imds"]["UserDataText"], "7777");
@@ -483,7 +486,7 @@ fn puts_and_option_changes_do_not_lose_one_another_nor_are_they_lost_to_a_kill()
     );
 }
 
-/// "a document still in the instances directory would register it anew at next start"
+/// Rule: a document still in the configured directory registers the instance again at the next start.
 #[test]
 fn a_deleted_instance_comes_back_with_its_document_and_its_old_tokens_do_not() {
     let mut daemon = Daemon::start(|_| {});
@@ -510,7 +513,7 @@ fn a_deleted_instance_comes_back_with_its_document_and_its_old_tokens_do_not() {
 }
 
 #[test]
-fn an_instance_whose_record_is_damaged_is_listed_and_can_be_deleted_and_put() {
+fn an_instance_with_a_damaged_record_is_listed_and_can_be_deleted_and_put_again() {
     let mut daemon = Daemon::start(|_| {});
     daemon.kill();
     let record = daemon
@@ -537,9 +540,8 @@ fn an_instance_whose_record_is_damaged_is_listed_and_can_be_deleted_and_put() {
     );
 }
 
-/// Who did what, over the socket.
 #[test]
-fn changes_and_shown_secrets_are_in_the_log_with_who_did_them() {
+fn changes_and_shown_secrets_are_logged_with_the_user() {
     let mut daemon = Daemon::start(|_| {});
     let one = format!("/v1/instances/{INSTANCE}");
     let uid = rustix::process::geteuid().as_raw();
@@ -599,7 +601,7 @@ fn changes_and_shown_secrets_are_in_the_log_with_who_did_them() {
 }
 
 #[test]
-fn nothing_of_a_document_is_in_the_log() {
+fn the_contents_of_documents_are_not_logged() {
     let mut daemon = Daemon::start(|_| {});
     let secret = document(|document| {
         document["Imds"]["UserDataText"] = "a-very-secret-word".into();

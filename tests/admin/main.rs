@@ -1,12 +1,12 @@
-//! The operator's door: the real command line, over the socket, at a real daemon.
+//! The admin socket: the real command line, over the socket, with a real daemon.
 
 #[path = "../support/mod.rs"]
 mod support;
 
+mod client;
 mod command_line;
 mod events;
 mod explain;
 mod files;
 mod instances;
-mod operator;
 mod socket;

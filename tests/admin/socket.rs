@@ -1,14 +1,14 @@
-//! The socket itself: who may call, who may take it, and what becomes of it.
+//! The admin socket: who may call, and what happens to its file.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
 
-use crate::operator::{Said, imdsd, imdsd_at, said, socket};
-use crate::support::{Daemon, is_root, skip};
+use crate::client::{CommandOutput, imdsd, imdsd_at, run, socket};
+use crate::support::{Daemon, require_root};
 
-/// The same command line as another user.
-fn imdsd_as(user: u32, program: &Path, socket: &Path) -> Said {
+/// Runs `imdsd instance list` as another user.
+fn imdsd_as(user: u32, program: &Path, socket: &Path) -> CommandOutput {
     let mut command = Command::new("setpriv");
     command.args([
         "--reuid",
@@ -21,23 +21,19 @@ fn imdsd_as(user: u32, program: &Path, socket: &Path) -> Said {
         .arg(program)
         .args(["instance", "list"])
         .env("IMDSD_ADMIN_SOCKET", socket);
-    said(command, "")
+    run(command, "")
 }
 
 #[test]
+#[ignore = "needs root, to run as other users; tests/all runs it"]
 fn root_and_the_users_of_the_configuration_may_call_and_others_are_refused_and_logged() {
-    if !is_root() {
-        return skip(
-            "others_are_refused_and_logged",
-            "it becomes other users, which takes root",
-        );
-    }
+    require_root();
     let open = |path: &Path| {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap()
     };
     let place = tempfile::tempdir().unwrap();
     open(place.path());
-    // Where everybody may run it.
+    // A copy that every user may run.
     let program = place.path().join("imdsd");
     std::fs::copy(env!("CARGO_BIN_EXE_imdsd"), &program).unwrap();
     let socket = place.path().join("admin.sock");
@@ -62,7 +58,7 @@ fn root_and_the_users_of_the_configuration_may_call_and_others_are_refused_and_l
         (Some("WARN"), true),
         "{line}"
     );
-    // Told once; a knock a second is not a line a second.
+    // A user is logged once, however often it calls.
     imdsd_as(65534, &program, &socket).refused(1, &["may not"]);
     daemon.terminate();
     let told = |line: &&serde_json::Value| {
@@ -70,7 +66,7 @@ fn root_and_the_users_of_the_configuration_may_call_and_others_are_refused_and_l
     };
     assert_eq!(daemon.log().iter().filter(told).count(), 0);
 
-    // Without such users the file is root's alone.
+    // Without admin.users, only root can open the socket.
     let admin = format!("[admin]\nsocket = \"{}\"", socket.display());
     let _daemon = Daemon::start_with(&admin, |_| {});
     assert_eq!(
@@ -81,15 +77,18 @@ fn root_and_the_users_of_the_configuration_may_call_and_others_are_refused_and_l
 }
 
 #[test]
-fn a_socket_of_a_killed_daemon_is_replaced_and_that_of_a_living_one_is_not() {
+fn the_socket_of_a_killed_daemon_is_replaced_and_that_of_a_running_one_is_not() {
     let mut daemon = Daemon::start(|_| {});
     daemon.kill();
-    assert!(socket(&daemon).exists(), "a kill leaves it");
+    assert!(
+        socket(&daemon).exists(),
+        "a killed daemon leaves its socket"
+    );
     imdsd(&daemon, &["instance", "list"]).refused(3, &["is imdsd running?"]);
     daemon.start_again();
     imdsd(&daemon, &["instance", "list"]).done();
 
-    // Another daemon that wants the same one.
+    // A second daemon with the same socket.
     let other = tempfile::tempdir().unwrap();
     let config = format!(
         "state_directory = \"state\"\nruntime_directory = \"run\"\n[[listener]]\nname = \"a\"\nipv4 = \"127.0.0.1:0\"\n\
@@ -101,7 +100,7 @@ fn a_socket_of_a_killed_daemon_is_replaced_and_that_of_a_living_one_is_not() {
     second
         .args(["serve", "--config"])
         .arg(other.path().join("imdsd.toml"));
-    said(second, "").refused(
+    run(second, "").refused(
         1,
         &[
             "cannot open the admin socket",
@@ -116,7 +115,7 @@ fn a_socket_of_a_killed_daemon_is_replaced_and_that_of_a_living_one_is_not() {
 }
 
 #[test]
-fn what_can_not_be_reached_is_named_with_what_to_do_and_is_another_exit_code() {
+fn an_unreachable_daemon_is_reported_with_what_to_do_and_exit_status_3() {
     let nowhere = tempfile::tempdir().unwrap();
     let path = nowhere.path().join("admin.sock");
     for arguments in [
@@ -133,9 +132,9 @@ fn what_can_not_be_reached_is_named_with_what_to_do_and_is_another_exit_code() {
     imdsd_at(&path, &["instance", "list"], "").refused(3, &["Connection refused"]);
 }
 
-/// Bytes that are no request, and requests that are too much: each is told so, and the next caller is served.
+/// Invalid and oversized requests are refused, and the next caller is served.
 #[test]
-fn strange_callers_cost_nobody_an_answer() {
+fn invalid_requests_do_not_affect_other_callers() {
     use std::io::{Read as _, Write as _};
     let daemon = Daemon::start(|_| {});
     let send = |bytes: &[u8]| {
@@ -169,17 +168,17 @@ fn strange_callers_cost_nobody_an_answer() {
         b"POST /v1/instances HTTP/1.1\r\nHost: x\r\nContent-Length: 16777217\r\n\r\n".to_vec();
     large.resize(large.len() + (16 << 20) + 1, b' ');
     assert_eq!(send(&large), "HTTP/1.1 413 Payload Too Large");
-    // More callers than are served at once: each has its turn.
+    // More callers than are served at once: each is served in turn.
     let crowd = [(); 40].map(|()| {
         let path = socket(&daemon);
         std::thread::spawn(move || imdsd_at(&path, &["instance", "list", "--json"], "").code)
     });
     assert!(crowd.into_iter().all(|caller| caller.join().unwrap() == 0));
-    // More than there are places, none of whom says anything.
+    // More connections than are allowed, which send nothing.
     let idle: Vec<_> = (0..400)
         .map(|_| std::os::unix::net::UnixStream::connect(socket(&daemon)).unwrap())
         .collect();
     drop(idle);
     imdsd(&daemon, &["instance", "list"]).done();
-    assert_eq!(daemon.get("/").status, 401, "and no guest");
+    assert_eq!(daemon.get("/").status, 401, "guests are still served");
 }

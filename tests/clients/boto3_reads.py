@@ -1,7 +1,8 @@
-"""What boto3 reads through the metadata service, as one JSON object.
+"""Prints what boto3 reads from the metadata service, as one JSON object.
 
-boto3 has the metadata address built in, and a test must never ask the machine's own. Either the endpoint is given, and every
-connection is held to loopback; or this runs in a network namespace that is not the one named by IMDSD_TEST_NOT_IN.
+boto3 has the metadata address built in, and a test must never reach the machine's own. Either the
+endpoint is set and every connection must be on loopback, or this runs in a network namespace other
+than the one named by IMDSD_TEST_NOT_IN.
 """
 
 import ipaddress
@@ -28,10 +29,10 @@ else:
         return connect(self, address)
 
     socket.socket.connect = connect_on_loopback
-    assert os.environ["AWS_EC2_METADATA_SERVICE_ENDPOINT"], "there must be a service to ask"
+    assert os.environ["AWS_EC2_METADATA_SERVICE_ENDPOINT"], "the endpoint must be set"
 
 session = botocore.session.get_session()
-# Without an endpoint the clients choose theirs by AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE, as botocore's own session does.
+# Without an endpoint, AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE selects it, as in botocore's own session.
 given = {"timeout": 5, "num_attempts": 1}
 if endpoint := os.environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT"):
     given["base_url"] = endpoint + "/"

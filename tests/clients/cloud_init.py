@@ -1,13 +1,13 @@
-"""What cloud-init's own Ec2 data source makes of the metadata service, as one JSON object.
+"""Prints what cloud-init's Ec2 data source reads from the metadata service, as one JSON object.
 
     cloud_init.py PACKAGE DIRECTORY
 
-PACKAGE is where Debian's cloud-init package was unpacked; nothing of it is installed or run on this machine. DIRECTORY is
-where it may write. cloud-init has the metadata address built in, so this runs only in a network namespace that is not the one
-named by IMDSD_TEST_NOT_IN.
+PACKAGE is the unpacked Debian package of cloud-init; it is never installed on this machine. DIRECTORY
+is where it may write. cloud-init has the metadata address built in, so this runs only in a network
+namespace other than the one named by IMDSD_TEST_NOT_IN.
 
-The crawl below goes by cloud-init's rules and then asks for every listed entry itself: cloud-init throws everything away
-when one of them is missing, and does not say which.
+The crawl below follows cloud-init's rules and reads every listed entry itself: if one is missing,
+cloud-init discards everything and does not report which.
 """
 
 import json
@@ -23,13 +23,13 @@ sys.path.insert(0, f"{package}/usr/lib/python3/dist-packages")
 from cloudinit import distros, helpers, version  # noqa: E402
 from cloudinit.sources import DataSourceEc2 as ec2  # noqa: E402
 
-# It warns of a listed name that it can't have, of a name listed twice, and of JSON that is none.
+# cloud-init warns of a listed name that it cannot read, of a name listed twice, and of invalid JSON.
 complaints = []
 handler = logging.Handler(logging.WARNING)
 handler.emit = lambda record: complaints.append(record.getMessage())
 logging.getLogger().addHandler(handler)
 
-# The platform is told by the SMBIOS, which a network namespace has not of its own.
+# cloud-init detects the platform from the SMBIOS, which a network namespace does not have.
 ec2.identify_platform = lambda: ec2.CloudNames.AWS
 
 paths = helpers.Paths({"cloud_dir": directory, "run_dir": directory})

@@ -1,4 +1,5 @@
-//! The EC2 API as clients call it: every action by boto3, by the AWS CLI and by the JavaScript SDK, and what they read.
+//! The EC2 API as clients call it: every action by boto3, the AWS CLI and the JavaScript SDK, and
+//! what they read.
 
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
 use std::process::{Child, ChildStdin, ChildStdout, Stdio};
@@ -7,12 +8,12 @@ use serde_json::json;
 
 use super::*;
 
-/// A client that carries out calls: result, or the code of an error.
-trait Calls {
+/// A client that calls the API and returns the result, or the code of an error.
+trait ApiClient {
     fn call(&mut self, service: &str, action: &str, input: &Value) -> Result<Value, String>;
 }
 
-/// A program that takes one call a line.
+/// A client program that reads one call for each line.
 struct Script {
     child: Child,
     input: ChildStdin,
@@ -39,7 +40,7 @@ impl Script {
     }
 }
 
-impl Calls for Script {
+impl ApiClient for Script {
     fn call(&mut self, service: &str, action: &str, input: &Value) -> Result<Value, String> {
         let line = json!({ "service": service, "action": action, "input": input });
         writeln!(self.input, "{line}").unwrap();
@@ -63,14 +64,12 @@ impl Drop for Script {
     }
 }
 
-/// `aws SERVICE ACTION --cli-input-json …`, a process a call.
+/// `aws SERVICE ACTION --cli-input-json …`, one process for each call.
 struct Cli<'d>(&'d Daemon);
 
-impl Calls for Cli<'_> {
+impl ApiClient for Cli<'_> {
     fn call(&mut self, service: &str, action: &str, input: &Value) -> Result<Value, String> {
-        let aws = python()
-            .expect("only called with the virtual environment")
-            .with_file_name("aws");
+        let aws = venv_python().with_file_name("aws");
         let mut command = client(aws, self.0);
         command
             .env("AWS_ACCESS_KEY_ID", ACCESS_KEY.0)
@@ -90,12 +89,12 @@ impl Calls for Cli<'_> {
                 "--endpoint-url",
             ])
             .arg(format!("http://{}", self.0.control));
-        let said = output(&mut command);
-        if said.status.success() {
-            // Nothing at all is what it prints where there is nothing to say.
-            return Ok(serde_json::from_slice(&said.stdout).unwrap_or(Value::Null));
+        let printed = output(&mut command);
+        if printed.status.success() {
+            // The AWS CLI prints nothing for a result without data.
+            return Ok(serde_json::from_slice(&printed.stdout).unwrap_or(Value::Null));
         }
-        let words = String::from_utf8_lossy(&said.stderr).into_owned();
+        let words = String::from_utf8_lossy(&printed.stderr).into_owned();
         let code = words
             .split_once("error occurred (")
             .and_then(|(_, rest)| rest.split_once(')'));
@@ -103,7 +102,7 @@ impl Calls for Cli<'_> {
     }
 }
 
-/// `SendSSHPublicKey` as `send-ssh-public-key`.
+/// Returns an action's name as the AWS CLI spells it: `SendSSHPublicKey` as `send-ssh-public-key`.
 fn kebab(action: &str) -> String {
     let letters: Vec<char> = action.chars().collect();
     let mut text = String::new();
@@ -124,7 +123,7 @@ const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGVjMi1pbnN0YW5jZS1jb25uZWN0LXRlc3Qta2V5LTAx ops@example";
 const EVENT: &str = "instance-event-0d59937288b749b32";
 
-/// A time so many days ahead.
+/// Returns the time this many days ahead.
 fn ahead(days: i64) -> String {
     let time = jiff::Timestamp::now() + jiff::SignedDuration::from_hours(24 * days);
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
@@ -137,15 +136,16 @@ fn with_an_event(instance: &mut Value) {
     }]});
 }
 
-/// Every action of the endpoint: what is called, and what the client must have read where.
-fn every_action(made: &str) -> Vec<(&'static str, &'static str, Value, &'static str, Value)> {
+/// Every action of the endpoint: service, action, input, and the value that the client must read at
+/// a JSON pointer of the result.
+fn every_action(launched: &str) -> Vec<(&'static str, &'static str, Value, &'static str, Value)> {
     let launch = json!({
         "ImageId": "ami-0123456789abcdef0", "MinCount": 1, "MaxCount": 1, "InstanceType": "m7i.large",
         "MetadataOptions": {"InstanceMetadataTags": "enabled"},
         "TagSpecifications": [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "from a client"}]}]
     });
     let of =
-        json!([{"Name": "resource-id", "Values": [made]}, {"Name": "key", "Values": ["Team"]}]);
+        json!([{"Name": "resource-id", "Values": [launched]}, {"Name": "key", "Values": ["Team"]}]);
     vec![
         (
             "sts",
@@ -192,14 +192,14 @@ fn every_action(made: &str) -> Vec<(&'static str, &'static str, Value, &'static 
         (
             "ec2",
             "DescribeInstances",
-            json!({"InstanceIds": [made]}),
+            json!({"InstanceIds": [launched]}),
             "/Reservations/0/Instances/0/State/Name",
             json!("running"),
         ),
         (
             "ec2",
             "CreateTags",
-            json!({"Resources": [made], "Tags": [{"Key": "Team", "Value": "ops"}]}),
+            json!({"Resources": [launched], "Tags": [{"Key": "Team", "Value": "ops"}]}),
             "",
             json!(null),
         ),
@@ -213,7 +213,7 @@ fn every_action(made: &str) -> Vec<(&'static str, &'static str, Value, &'static 
         (
             "ec2",
             "DeleteTags",
-            json!({"Resources": [made], "Tags": [{"Key": "Team"}]}),
+            json!({"Resources": [launched], "Tags": [{"Key": "Team"}]}),
             "",
             json!(null),
         ),
@@ -227,42 +227,42 @@ fn every_action(made: &str) -> Vec<(&'static str, &'static str, Value, &'static 
         (
             "ec2",
             "ModifyInstanceMetadataOptions",
-            json!({"InstanceId": made, "HttpTokens": "optional"}),
+            json!({"InstanceId": launched, "HttpTokens": "optional"}),
             "/InstanceMetadataOptions/HttpTokens",
             json!("optional"),
         ),
         (
             "ec2",
             "StopInstances",
-            json!({"InstanceIds": [made]}),
+            json!({"InstanceIds": [launched]}),
             "/StoppingInstances/0/CurrentState/Name",
             json!("stopping"),
         ),
         (
             "ec2",
             "ModifyInstanceAttribute",
-            json!({"InstanceId": made, "DisableApiStop": {"Value": true}}),
+            json!({"InstanceId": launched, "DisableApiStop": {"Value": true}}),
             "",
             json!(null),
         ),
         (
             "ec2",
             "DescribeInstanceAttribute",
-            json!({"InstanceId": made, "Attribute": "disableApiStop"}),
+            json!({"InstanceId": launched, "Attribute": "disableApiStop"}),
             "/DisableApiStop/Value",
             json!(true),
         ),
         (
             "ec2",
             "StartInstances",
-            json!({"InstanceIds": [made]}),
+            json!({"InstanceIds": [launched]}),
             "/StartingInstances/0/PreviousState/Name",
             json!("stopped"),
         ),
         (
             "ec2",
             "RebootInstances",
-            json!({"InstanceIds": [made]}),
+            json!({"InstanceIds": [launched]}),
             "",
             json!(null),
         ),
@@ -290,23 +290,24 @@ fn every_action(made: &str) -> Vec<(&'static str, &'static str, Value, &'static 
         (
             "ec2",
             "TerminateInstances",
-            json!({"InstanceIds": [made]}),
+            json!({"InstanceIds": [launched]}),
             "/TerminatingInstances/0/CurrentState/Name",
             json!("shutting-down"),
         ),
     ]
 }
 
-/// Calls everything; a row of the table for each call.
-fn call_everything(calls: &mut dyn Calls, daemon: &Daemon) -> Vec<String> {
+/// Calls every action, and some that are refused; returns a line for each call.
+fn call_everything(calls: &mut dyn ApiClient, daemon: &Daemon) -> Vec<String> {
     let mut read = Vec::new();
-    // An id is there only once an instance was made.
-    let mut made = String::from("i-00000000");
-    for place in 0..every_action(&made).len() {
-        let (service, action, input, pointer, expected) = every_action(&made).swap_remove(place);
+    // The id is known only after the launch.
+    let mut launched = String::from("i-00000000");
+    for place in 0..every_action(&launched).len() {
+        let (service, action, input, pointer, expected) =
+            every_action(&launched).swap_remove(place);
         let result = calls.call(service, action, &input);
         let result = result.unwrap_or_else(|code| panic!("{action}: {code}"));
-        // Where a client says nothing it says so in different ways.
+        // Clients show a result without data in different ways.
         if !pointer.is_empty() {
             assert_eq!(
                 result.pointer(pointer),
@@ -315,14 +316,14 @@ fn call_everything(calls: &mut dyn Calls, daemon: &Daemon) -> Vec<String> {
             );
         }
         if action == "RunInstances" {
-            made = result["Instances"][0]["InstanceId"]
+            launched = result["Instances"][0]["InstanceId"]
                 .as_str()
                 .unwrap()
                 .to_string();
         }
         read.push(format!("{service}:{action}"));
     }
-    // What was pushed is what the guest reads.
+    // The guest reads the key that was sent.
     let path = "/latest/meta-data/managed-ssh-keys/active-keys/ops";
     let shown = daemon.get_with(path, &daemon.token());
     assert!(
@@ -347,7 +348,7 @@ fn call_everything(calls: &mut dyn Calls, daemon: &Daemon) -> Vec<String> {
         (
             "ec2",
             "StartInstances",
-            json!({"InstanceIds": [made]}),
+            json!({"InstanceIds": [launched]}),
             "IncorrectInstanceState",
         ),
         (
@@ -366,7 +367,7 @@ fn call_everything(calls: &mut dyn Calls, daemon: &Daemon) -> Vec<String> {
         (
             "ec2-instance-connect",
             "SendSSHPublicKey",
-            json!({"InstanceId": made, "InstanceOSUser": "ops", "SSHPublicKey": KEY}),
+            json!({"InstanceId": launched, "InstanceOSUser": "ops", "SSHPublicKey": KEY}),
             "EC2InstanceStateInvalidException",
         ),
     ] {
@@ -381,10 +382,9 @@ fn call_everything(calls: &mut dyn Calls, daemon: &Daemon) -> Vec<String> {
 }
 
 #[test]
+#[ignore = "needs .venv with boto3; tests/all runs it"]
 fn every_action_is_called_by_boto3_and_its_waiters_end() {
-    let Some(python) = python() else {
-        return skip("boto3's EC2 calls", "no .venv with boto3; run tests/all");
-    };
+    let python = venv_python();
     let daemon = Daemon::start(with_an_event);
     let mut command = client(python, &daemon);
     command.arg(concat!(
@@ -412,30 +412,23 @@ fn every_action_is_called_by_boto3_and_its_waiters_end() {
 }
 
 #[test]
+#[ignore = "needs .venv with the AWS CLI; tests/all runs it"]
 fn every_action_is_called_by_the_aws_cli() {
-    if python().is_none() {
-        return skip(
-            "the AWS CLI's EC2 calls",
-            "no .venv with the AWS CLI; run tests/all",
-        );
-    }
+    venv_python();
     let daemon = Daemon::start(with_an_event);
     let rows = call_everything(&mut Cli(&daemon), &daemon);
     println!("AWS CLI: {} calls\n{}", rows.len(), rows.join("\n"));
 }
 
 #[test]
+#[ignore = "needs node_modules; tests/all runs it"]
 fn every_action_is_called_by_the_javascript_sdk() {
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/javascript");
-    if !Path::new(directory)
-        .join("node_modules/@aws-sdk/client-ec2")
-        .exists()
-    {
-        return skip(
-            "the JavaScript SDK's EC2 calls",
-            "no @aws-sdk/client-ec2 in tests/clients/javascript; run tests/all",
-        );
-    }
+    let sdk = Path::new(directory).join("node_modules/@aws-sdk/client-ec2");
+    support::require(
+        sdk.exists(),
+        "@aws-sdk/client-ec2 in tests/clients/javascript",
+    );
     let daemon = Daemon::start(with_an_event);
     let mut command = client("node".into(), &daemon);
     command.arg(format!("{directory}/control.mjs"));
@@ -443,7 +436,8 @@ fn every_action_is_called_by_the_javascript_sdk() {
     println!("JavaScript SDK: {} calls\n{}", rows.len(), rows.join("\n"));
 }
 
-/// A stopped instance answers nobody, and what it was told before its stop is worth nothing after its start.
+/// A stopped instance serves no guest, and its tokens from before the stop are invalid after the
+/// start.
 #[test]
 fn a_stopped_instance_answers_no_guest_and_its_tokens_end_with_the_launch() {
     let daemon = Daemon::start(|_| {});
@@ -457,21 +451,21 @@ fn a_stopped_instance_answers_no_guest_and_its_tokens_end_with_the_launch() {
     assert_eq!(
         daemon.get_with(path, &token).status,
         200,
-        "a reboot is no launch"
+        "a reboot is not a launch"
     );
     change("StopInstances");
-    // The way in is closed as soon as the change is applied, and until then it answers nobody.
+    // The listener closes when the change is applied; until then, it serves no request.
     let deadline = Instant::now() + PATIENCE;
     while let Ok(stream) = TcpStream::connect_timeout(&daemon.ipv4, PATIENCE) {
         drop(stream);
-        assert!(Instant::now() < deadline, "it is still listened");
+        assert!(Instant::now() < deadline, "the listener is still open");
     }
     change("StartInstances");
     while TcpStream::connect_timeout(&daemon.ipv4, PATIENCE).is_err() {
-        assert!(Instant::now() < deadline, "nobody listens");
+        assert!(Instant::now() < deadline, "the listener is not open");
     }
     assert_eq!(daemon.get_with(path, &token).status, 401);
     assert_eq!(daemon.get_with(path, &daemon.token()).status, 200);
     change("TerminateInstances");
-    assert_eq!(daemon.get_with(path, &token).status, 0, "no answer at all");
+    assert_eq!(daemon.get_with(path, &token).status, 0, "no reply at all");
 }

@@ -1,6 +1,7 @@
-"""Calls the EC2 API with boto3: one call a line in, as JSON, and its result or its error's code a line out.
+"""Calls the EC2 API with boto3. Each input line is a call as JSON; each output line is its result or
+error code.
 
-The endpoint is the one argument; nothing else is ever asked.
+The only argument is the endpoint; no other address is contacted.
 """
 
 import json

@@ -1,7 +1,8 @@
-//! Real clients against a real daemon: SDKs and cloud-init read, the AWS CLI changes options while a guest looks.
+//! Real clients against a real daemon: SDKs and cloud-init read metadata, and the AWS CLI changes
+//! options while a guest reads.
 //!
-//! Clients have the metadata address built in. They run with an endpoint on loopback, or in a network namespace where the
-//! address is the test's own, and nowhere else.
+//! Clients have the metadata address built in. They run only with an endpoint on loopback, or in a
+//! network namespace where the address belongs to the test.
 
 mod control;
 #[path = "../support/mod.rs"]
@@ -15,10 +16,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::{
-    ACCESS_KEY, Daemon, INSTANCE, MetadataService, PATIENCE, TOKEN_REQUEST, ask, python, skip,
+    ACCESS_KEY, Daemon, INSTANCE, MetadataService, PATIENCE, TOKEN_REQUEST, ask, venv_python,
 };
 
-/// A command without any credentials, profile or endpoint of the machine's own.
+/// Returns a command without the machine's own credentials, profiles and endpoints.
 fn client(program: PathBuf, daemon: &Daemon) -> Command {
     let mut command = Command::new(program);
     command
@@ -37,11 +38,9 @@ fn output(command: &mut Command) -> Output {
     command.output().expect("the client runs")
 }
 
-/// `aws ec2 …` as an operator types it.
+/// Runs `aws ec2 …` as an operator types it.
 fn aws(daemon: &Daemon, arguments: &[&str]) -> Output {
-    let aws = python()
-        .expect("only called with the virtual environment")
-        .with_file_name("aws");
+    let aws = venv_python().with_file_name("aws");
     let mut command = client(aws, daemon);
     command
         .env("AWS_ACCESS_KEY_ID", ACCESS_KEY.0)
@@ -77,10 +76,9 @@ fn options_now(daemon: &Daemon) -> Value {
 }
 
 #[test]
+#[ignore = "needs .venv with boto3; tests/all runs it"]
 fn boto3_reads_region_instance_id_and_credentials_with_tokens_required() {
-    let Some(python) = python() else {
-        return skip("boto3", "no .venv with boto3; run tests/all");
-    };
+    let python = venv_python();
     let daemon = Daemon::start(|_| {});
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/boto3_reads.py");
     let read = output(client(python, &daemon).arg(script));
@@ -106,12 +104,12 @@ fn boto3_reads_region_instance_id_and_credentials_with_tokens_required() {
     assert_eq!(read["access_key"], v2["AccessKeyId"]);
 }
 
-/// Five options: before, the change by the AWS CLI, the guest's next request, and `applied` in describe-instances.
+/// For each of the five options: before, the change by the AWS CLI, the guest's next request, and
+/// `applied` in describe-instances.
 #[test]
+#[ignore = "needs .venv with the AWS CLI; tests/all runs it"]
 fn the_aws_cli_flips_every_option_and_the_next_guest_request_sees_it() {
-    if python().is_none() {
-        return skip("AWS CLI", "no .venv with the AWS CLI; run tests/all");
-    }
+    venv_python();
     let daemon = Daemon::start(|_| {});
     let tokens = |d: &Daemon| {
         format!(
@@ -201,10 +199,10 @@ fn the_aws_cli_flips_every_option_and_the_next_guest_request_sees_it() {
         );
         let changed: Value = serde_json::from_slice(&changed.stdout).unwrap();
         let options = &changed["InstanceMetadataOptions"];
-        let said = options[field]
+        let printed = options[field]
             .as_str()
             .map_or_else(|| options[field].to_string(), str::to_string);
-        assert_eq!(said, value, "{changed}");
+        assert_eq!(printed, value, "{changed}");
         assert_eq!(options.as_object().unwrap().len(), 6, "{changed}");
 
         assert_eq!(effect(&daemon), after, "{flag}");
@@ -222,15 +220,11 @@ fn the_aws_cli_flips_every_option_and_the_next_guest_request_sees_it() {
 }
 
 #[test]
+#[ignore = "needs .venv with the AWS CLI; tests/all runs it"]
 fn the_aws_cli_understands_every_refusal() {
-    if python().is_none() {
-        return skip(
-            "AWS CLI refusals",
-            "no .venv with the AWS CLI; run tests/all",
-        );
-    }
+    venv_python();
     let daemon = Daemon::start(|_| {});
-    for (arguments, said) in [
+    for (arguments, printed) in [
         (
             &["--instance-id", "i-00000000", "--http-tokens", "optional"][..],
             "(InvalidInstanceID.NotFound)",
@@ -269,7 +263,7 @@ fn the_aws_cli_understands_every_refusal() {
         );
         let words = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(
-            !refused.status.success() && words.contains(said),
+            !refused.status.success() && words.contains(printed),
             "{arguments:?}: {words}"
         );
     }
@@ -278,23 +272,23 @@ fn the_aws_cli_understands_every_refusal() {
 
 /// What a client says it read.
 fn read_by(test: &str, output: &Output) -> Value {
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{test}: {said}");
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{test}: {said}"))
+    let printed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{test}: {printed}");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{test}: {printed}"))
 }
 
-/// The credentials, the region and the instance id that the demo instance gives to reads with a token.
-fn is_the_demo_instance(read: &Value) {
+/// Asserts the credentials, the region and the instance id that the demo instance returns with a
+/// token.
+fn assert_demo_instance(read: &Value) {
     println!("{}", serde_json::to_string(read).unwrap());
     assert_eq!(read["region"], "us-east-1");
     assert_eq!(read["instance_id"], INSTANCE);
     assert_eq!(read["access_key"], "ASIAIMDSDDEMO00000V2");
 }
 
-/// The demo instance at EC2's addresses, IPv6 included, tokens required.
-fn demo_at_the_metadata_address(test: &str) -> Option<MetadataService> {
-    MetadataService::start(
-        test,
+/// Serves the demo instance at EC2's addresses, IPv6 included, with tokens required.
+fn demo_at_the_metadata_address() -> MetadataService {
+    MetadataService::serve(
         include_str!("../../config/demo-instance.json"),
         |instance| {
             instance["MetadataOptions"]["HttpTokens"] = "required".into();
@@ -306,17 +300,14 @@ fn demo_at_the_metadata_address(test: &str) -> Option<MetadataService> {
 const BY_IPV6: (&str, &str) = ("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "IPv6");
 
 #[test]
+#[ignore = "needs root, network namespaces and .venv with boto3; tests/all runs it"]
 fn boto3_reads_at_the_metadata_addresses_by_ipv4_and_ipv6() {
     let test = "boto3 at the metadata addresses";
-    let Some(python) = python() else {
-        return skip(test, "no .venv with boto3; run tests/all");
-    };
-    let Some(service) = demo_at_the_metadata_address(test) else {
-        return;
-    };
+    let python = venv_python();
+    let service = demo_at_the_metadata_address();
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/boto3_reads.py");
     let by_ipv4 = read_by(test, &output(service.client(&python).arg(script)));
-    is_the_demo_instance(&by_ipv4);
+    assert_demo_instance(&by_ipv4);
     assert_eq!(by_ipv4["endpoint"], "http://169.254.169.254/");
     let by_ipv6 = read_by(
         test,
@@ -327,43 +318,37 @@ fn boto3_reads_at_the_metadata_addresses_by_ipv4_and_ipv6() {
                 .env(BY_IPV6.0, BY_IPV6.1),
         ),
     );
-    is_the_demo_instance(&by_ipv6);
+    assert_demo_instance(&by_ipv6);
     assert_eq!(by_ipv6["endpoint"], "http://[fd00:ec2::254]/");
 }
 
 #[test]
+#[ignore = "needs root, network namespaces and .venv with the AWS CLI; tests/all runs it"]
 fn the_aws_cli_takes_its_credentials_from_the_metadata_address() {
-    let test = "AWS CLI at the metadata address";
-    let Some(python) = python() else {
-        return skip(test, "no .venv with the AWS CLI; run tests/all");
-    };
-    let Some(service) = demo_at_the_metadata_address(test) else {
-        return;
-    };
-    let said = output(
+    let python = venv_python();
+    let service = demo_at_the_metadata_address();
+    let printed = output(
         service
             .client(python.with_file_name("aws"))
             .args(["configure", "list"]),
     );
-    let said = String::from_utf8(said.stdout).unwrap();
-    println!("{said}");
-    let found = said
+    let printed = String::from_utf8(printed.stdout).unwrap();
+    println!("{printed}");
+    let found = printed
         .lines()
         .find(|line| line.trim_start().starts_with("access_key"))
         .unwrap();
     assert!(
         found.contains("00V2") && found.contains("iam-role"),
-        "{said}"
+        "{printed}"
     );
 }
 
-/// Version 2 asks the metadata service for the region too; version 1 never does.
+/// Version 2 also reads the region from the metadata service; version 1 does not.
 #[test]
+#[ignore = "needs root, network namespaces and version 2 of the AWS CLI; tests/all runs it"]
 fn version_2_of_the_aws_cli_takes_its_credentials_and_its_region_from_the_metadata_addresses() {
-    let test = "AWS CLI 2 at the metadata addresses";
-    let Some(service) = demo_at_the_metadata_address(test) else {
-        return;
-    };
+    let service = demo_at_the_metadata_address();
     let path = std::env::var_os("PATH").unwrap_or_default();
     let version = |aws: &PathBuf| {
         String::from_utf8(output(service.client(aws).arg("--version")).stdout).unwrap()
@@ -371,24 +356,24 @@ fn version_2_of_the_aws_cli_takes_its_credentials_and_its_region_from_the_metada
     let mut programs = std::env::split_paths(&path)
         .map(|folder| folder.join("aws"))
         .filter(|aws| aws.is_file());
-    let Some(aws) = programs.find(|aws| version(aws).starts_with("aws-cli/2")) else {
-        return skip(test, "no version 2 of the AWS CLI; run tests/all");
-    };
+    let aws = programs.find(|aws| version(aws).starts_with("aws-cli/2"));
+    support::require(aws.is_some(), "version 2 of the AWS CLI");
+    let aws = aws.unwrap();
     for mode in ["IPv4", "IPv6"] {
         let configure = |arguments: &[&str]| {
             let mut command = service.client(&aws);
-            let said = output(
+            let printed = output(
                 command
                     .env(BY_IPV6.0, mode)
                     .arg("configure")
                     .args(arguments),
             );
             assert!(
-                said.status.success(),
+                printed.status.success(),
                 "{}",
-                String::from_utf8_lossy(&said.stderr)
+                String::from_utf8_lossy(&printed.stderr)
             );
-            String::from_utf8(said.stdout).unwrap()
+            String::from_utf8(printed.stdout).unwrap()
         };
         let exported: Value = serde_json::from_str(&configure(&["export-credentials"])).unwrap();
         assert_eq!(exported["AccessKeyId"], "ASIAIMDSDDEMO00000V2");
@@ -406,20 +391,16 @@ fn version_2_of_the_aws_cli_takes_its_credentials_and_its_region_from_the_metada
     }
 }
 
-/// EC2 refuses the token with 403 while HttpEndpoint is disabled, and then there are no credentials for anyone.
+/// EC2 refuses the token with 403 while HttpEndpoint is disabled, so no client gets credentials.
 #[test]
+#[ignore = "needs root, network namespaces, .venv, node_modules and the Rust client; tests/all runs it"]
 fn no_sdk_finds_credentials_while_the_endpoint_is_disabled() {
-    let test = "clients with the endpoint disabled";
     let document = include_str!("../../config/demo-instance.json");
     let disabled =
         |instance: &mut Value| instance["MetadataOptions"]["HttpEndpoint"] = "disabled".into();
-    let Some(service) = MetadataService::start(test, document, disabled) else {
-        return;
-    };
+    let service = MetadataService::serve(document, disabled);
     let tree = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let Some(python) = python() else {
-        return skip(test, "no .venv with boto3; run tests/all");
-    };
+    let python = venv_python();
     for (program, script) in [
         (python, Some("tests/clients/boto3_reads.py")),
         ("node".into(), Some("tests/clients/javascript/reads.mjs")),
@@ -436,9 +417,9 @@ fn no_sdk_finds_credentials_while_the_endpoint_is_disabled() {
         let words = String::from_utf8_lossy(&refused.stderr).into_owned();
         assert!(
             !refused.status.success() && refused.stdout.is_empty(),
-            "{program:?} found something: {refused:?}"
+            "{program:?} found credentials: {refused:?}"
         );
-        // Its own reason, and not that it is not installed.
+        // It must fail for one of these reasons, not because the client is not installed.
         let known = [
             "MetadataRetrievalError",
             "Region is missing",
@@ -451,12 +432,11 @@ fn no_sdk_finds_credentials_while_the_endpoint_is_disabled() {
     }
 }
 
-/// The rule above all: nothing that has the metadata address built in runs in the machine's own network.
+/// No client that has the metadata address built in may run in the machine's own network.
 #[test]
+#[ignore = "needs network namespaces; tests/all runs it"]
 fn a_client_that_finds_itself_in_the_forbidden_network_is_not_started() {
-    let Some(namespace) = support::Namespace::new("the guard of a namespace") else {
-        return;
-    };
+    let namespace = support::Namespace::with_metadata_addresses();
     let inside =
         String::from_utf8(output(namespace.command("readlink").arg("/proc/self/ns/net")).stdout)
             .unwrap();
@@ -471,21 +451,18 @@ fn a_client_that_finds_itself_in_the_forbidden_network_is_not_started() {
 }
 
 #[test]
+#[ignore = "needs root, network namespaces and node_modules; tests/all runs it"]
 fn the_javascript_sdk_reads_at_the_metadata_addresses_by_ipv4_and_ipv6() {
     let test = "JavaScript SDK";
     let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/javascript");
-    if !Path::new(directory).join("node_modules").exists() {
-        return skip(
-            test,
-            "no node_modules in tests/clients/javascript; run tests/all",
-        );
-    }
-    let Some(service) = demo_at_the_metadata_address(test) else {
-        return;
-    };
+    support::require(
+        Path::new(directory).join("node_modules").exists(),
+        "node_modules in tests/clients/javascript",
+    );
+    let service = demo_at_the_metadata_address();
     let script = format!("{directory}/reads.mjs");
-    is_the_demo_instance(&read_by(test, &output(service.client("node").arg(&script))));
-    is_the_demo_instance(&read_by(
+    assert_demo_instance(&read_by(test, &output(service.client("node").arg(&script))));
+    assert_demo_instance(&read_by(
         test,
         &output(
             service
@@ -497,46 +474,42 @@ fn the_javascript_sdk_reads_at_the_metadata_addresses_by_ipv4_and_ipv6() {
 }
 
 #[test]
+#[ignore = "needs root, network namespaces and the built Rust client; tests/all runs it"]
 fn the_rust_sdk_reads_at_the_metadata_addresses_by_ipv4_and_ipv6() {
     let test = "Rust SDK";
     let program = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/tests/.work/rust/debug/imdsd-client-tests-rust"
     );
-    if !Path::new(program).exists() {
-        return skip(test, "tests/clients/rust is not built; run tests/all");
-    }
-    let Some(service) = demo_at_the_metadata_address(test) else {
-        return;
-    };
-    is_the_demo_instance(&read_by(test, &output(&mut service.client(program))));
-    is_the_demo_instance(&read_by(
+    support::require(Path::new(program).exists(), "the built tests/clients/rust");
+    let service = demo_at_the_metadata_address();
+    assert_demo_instance(&read_by(test, &output(&mut service.client(program))));
+    assert_demo_instance(&read_by(
         test,
         &output(service.client(program).env(BY_IPV6.0, BY_IPV6.1)),
     ));
 }
 
-/// cloud-init's own Ec2 data source crawls everything; then every listed entry of every version is asked for.
+/// cloud-init's Ec2 data source crawls everything; then the test reads every listed entry of every
+/// version.
 #[test]
+#[ignore = "needs root, network namespaces, .venv and cloud-init; tests/all runs it"]
 fn cloud_init_crawls_the_whole_tree_and_nothing_listed_is_missing() {
     let test = "cloud-init";
-    let Some(python) = python() else {
-        return skip(test, "no .venv; run tests/all");
-    };
+    let python = venv_python();
     let package = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/.work/cloud-init");
-    if !Path::new(package).join("usr").exists() {
-        return skip(test, "Debian's cloud-init is not unpacked; run tests/all");
-    }
+    support::require(
+        Path::new(package).join("usr").exists(),
+        "Debian's cloud-init, unpacked in tests/.work",
+    );
     let document = include_str!("../../config/instances/gpu-spot.json");
     let instance = support::instance_in(document);
     let options = |instance: &mut Value| {
         instance["MetadataOptions"]["HttpTokens"] = "required".into();
         instance["MetadataOptions"]["InstanceMetadataTags"] = "enabled".into();
     };
-    let Some(service) = MetadataService::start(test, document, options) else {
-        return;
-    };
-    // The guest's interfaces, by the addresses that the document gives them.
+    let service = MetadataService::serve(document, options);
+    // The guest's interfaces, with the MAC addresses of the document.
     for (index, interface) in instance["NetworkInterfaces"]
         .as_array()
         .unwrap()
@@ -554,11 +527,11 @@ fn cloud_init_crawls_the_whole_tree_and_nothing_listed_is_missing() {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/cloud_init.py");
     let scratch = service.directory.path().join("cloud");
     std::fs::create_dir(&scratch).unwrap();
-    // cloud-init looks for interfaces in /sys, which shows those of the network it was mounted in.
-    const WITH_ITS_OWN_SYS: &str = "mount -t sysfs sysfs /sys && exec \"$@\"";
+    // cloud-init reads interfaces from /sys, which shows those of the namespace it was mounted in.
+    const WITH_OWN_SYS: &str = "mount -t sysfs sysfs /sys && exec \"$@\"";
     let mut cloud_init = service.client("unshare");
     cloud_init
-        .args(["--mount", "sh", "-c", WITH_ITS_OWN_SYS, "sh"])
+        .args(["--mount", "sh", "-c", WITH_OWN_SYS, "sh"])
         .arg(python)
         .arg(script)
         .arg(package)
@@ -621,7 +594,8 @@ fn cloud_init_crawls_the_whole_tree_and_nothing_listed_is_missing() {
         );
         let has_ipv6 = !interface["Ipv6Addresses"].as_array().unwrap().is_empty();
         assert_eq!(ethernet["dhcp6"], has_ipv6, "{network}");
-        // DHCP is for the first address. All others are given, with the length of the subnet's block.
+        // DHCP configures the first address. The others are static, with the subnet's prefix
+        // length.
         let others = interface["PrivateIpAddresses"].as_array().unwrap()[1..].iter();
         let others =
             others.map(|address| format!("{}/24", address["PrivateIpAddress"].as_str().unwrap()));
@@ -644,14 +618,16 @@ fn cloud_init_crawls_the_whole_tree_and_nothing_listed_is_missing() {
     );
 }
 
-/// The lowest TTL of the token answer, found with a client that drops packets below a minimum.
+/// Returns the lowest TTL of the token reply, found with a client that drops packets below a
+/// minimum.
 fn received_ttl(daemon: &Daemon) -> u8 {
     use std::io::Write as _;
     use std::os::fd::AsRawFd as _;
     let arrives_with = |minimum: u8| {
         let mut stream = TcpStream::connect_timeout(&daemon.ipv4, PATIENCE).unwrap();
         let value = i32::from(minimum);
-        // SAFETY: the descriptor is open, and the option (IP_MINTTL) is an int that outlives the call.
+        // SAFETY: the descriptor is open, and the option (IP_MINTTL) is an int that outlives the
+        // call.
         let set = unsafe {
             libc::setsockopt(
                 stream.as_raw_fd(),
@@ -662,7 +638,8 @@ fn received_ttl(daemon: &Daemon) -> u8 {
             )
         };
         assert_eq!(set, 0);
-        // What arrives does so at once; a machine that is slow makes it later, and no token travels less far for it.
+        // A reply that arrives does so at once. On a slow machine it arrives later, with the same
+        // TTL.
         stream
             .set_read_timeout(Some(Duration::from_secs(2)))
             .unwrap();
@@ -672,5 +649,5 @@ fn received_ttl(daemon: &Daemon) -> u8 {
     (1..=64)
         .take_while(|&minimum| arrives_with(minimum))
         .last()
-        .expect("it arrives with 1")
+        .expect("the reply arrives with a minimum of 1")
 }

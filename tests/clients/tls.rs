@@ -1,15 +1,15 @@
-//! The control endpoint with the operator's certificate: who sees the certificate, who is refused, and how it is exchanged.
+//! TLS of the control endpoint: the operator's certificate, its replacement, and invalid ones.
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use super::support::{ACCESS_KEY, Daemon, INSTANCE, python, skip};
+use super::support::{ACCESS_KEY, Daemon, INSTANCE, require_program, venv_python};
 use super::{client, output};
 
-/// A certificate of its own for 127.0.0.1, and its key.
+/// Creates a self-signed certificate for 127.0.0.1, and its key.
 fn certificate(directory: &Path) {
-    let made = Command::new("openssl")
+    let openssl = Command::new("openssl")
         .args([
             "req",
             "-x509",
@@ -33,16 +33,16 @@ fn certificate(directory: &Path) {
         .output()
         .unwrap();
     assert!(
-        made.status.success(),
+        openssl.status.success(),
         "{}",
-        String::from_utf8_lossy(&made.stderr)
+        String::from_utf8_lossy(&openssl.stderr)
     );
     let key = directory.join("control.key");
     std::fs::set_permissions(key, std::fs::Permissions::from_mode(0o600)).unwrap();
 }
 
 fn describe(daemon: &Daemon, scheme: &str, trusted: &Path) -> Output {
-    let mut aws = client(python().unwrap().with_file_name("aws"), daemon);
+    let mut aws = client(venv_python().with_file_name("aws"), daemon);
     aws.env("AWS_ACCESS_KEY_ID", ACCESS_KEY.0)
         .env("AWS_SECRET_ACCESS_KEY", ACCESS_KEY.1)
         .env("AWS_CA_BUNDLE", trusted);
@@ -61,13 +61,10 @@ fn describe(daemon: &Daemon, scheme: &str, trusted: &Path) -> Output {
 }
 
 #[test]
+#[ignore = "needs openssl and .venv with the AWS CLI; tests/all runs it"]
 fn the_aws_cli_calls_the_control_endpoint_over_tls_and_trusts_only_its_certificate() {
-    if python().is_none() {
-        return skip(
-            "TLS of the control endpoint",
-            "no .venv with the AWS CLI; run tests/all",
-        );
-    }
+    venv_python();
+    require_program("openssl");
     let mut daemon = Daemon::start(|_| {});
     daemon.kill();
     let directory = daemon.directory.path().to_path_buf();
@@ -99,10 +96,10 @@ fn the_aws_cli_calls_the_control_endpoint_over_tls_and_trusts_only_its_certifica
         "{}",
         String::from_utf8_lossy(&refused.stderr)
     );
-    // Plain HTTP is not answered there.
+    // The endpoint does not answer plain HTTP.
     assert!(!describe(&daemon, "http", &trusted).status.success());
 
-    // Another certificate, while it runs.
+    // A reload replaces the certificate.
     for name in ["control.pem", "control.key"] {
         std::fs::copy(other.join(name), directory.join(name)).unwrap();
     }
@@ -117,9 +114,11 @@ fn the_aws_cli_calls_the_control_endpoint_over_tls_and_trusts_only_its_certifica
     );
 }
 
-/// Each fault names the file and the way out, before anything listens.
+/// `imdsd check` names the file and the remedy, before a listener opens.
 #[test]
-fn a_certificate_that_can_not_be_served_is_refused() {
+#[ignore = "needs openssl; tests/all runs it"]
+fn an_invalid_certificate_or_key_is_refused() {
+    require_program("openssl");
     let daemon = Daemon::start(|_| {});
     let directory = daemon.directory.path().to_path_buf();
     let file = directory.join("imdsd.toml");
@@ -142,26 +141,26 @@ fn a_certificate_that_can_not_be_served_is_refused() {
     certificate(&directory);
     let key = directory.join("control.key");
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
-    let said = check();
+    let printed = check();
     assert!(
-        said.contains("control.key: other users can use this key (mode 640); run: chmod 600"),
-        "{said}"
+        printed.contains("control.key: other users can use this key (mode 640); run: chmod 600"),
+        "{printed}"
     );
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
     let other = directory.join("other");
     std::fs::create_dir(&other).unwrap();
     certificate(&other);
     std::fs::copy(other.join("control.key"), &key).unwrap();
-    let said = check();
+    let printed = check();
     assert!(
-        said.contains("control.pem: does not match the key"),
-        "{said}"
+        printed.contains("control.pem: does not match the key"),
+        "{printed}"
     );
     std::fs::write(&key, "nothing").unwrap();
-    let said = check();
+    let printed = check();
     assert!(
-        said.contains("control.key: not a private key in PEM"),
-        "{said}"
+        printed.contains("control.key: not a private key in PEM"),
+        "{printed}"
     );
     std::fs::write(directory.join("control.pem"), "").unwrap();
     assert!(check().contains("control.pem: there is no certificate in this file"));

@@ -333,7 +333,7 @@ fn a_removal_that_fails_loses_nothing_that_was_acknowledged() {
         assert_eq!(deleted.status.code(), Some(1), "{deleted:?}");
         let said = String::from_utf8(deleted.stderr).unwrap();
         match still_served {
-            true => assert!(said.contains("the instance is as it was"), "{said}"),
+            true => assert!(said.contains("the instance is unchanged"), "{said}"),
             false => assert!(said.contains("the instance is not served until"), "{said}"),
         }
         let (status, no_change) = (guest(&daemon), modify(&daemon, "HttpTokens", "required"));

@@ -41,7 +41,8 @@ fn bridged() -> Host {
     host
 }
 
-/// Panics where /sys cannot be mounted: it then shows the machine's own devices, which the check must not read.
+/// Panics where /sys cannot be mounted: it then shows the machine's own devices, which the check
+/// must not read.
 fn require_sys(check: &Check) {
     require(
         !check.unchecked.contains("whether the MAC"),
@@ -135,7 +136,8 @@ fn a_bridged_guest_needs_its_port_its_mark_and_its_rules() {
                 "{fault}: {finding}"
             );
         }
-        // A bridge that was down has lost its IPv6 addresses. Problems of both guests are fixed once.
+        // A bridge that was down has lost its IPv6 addresses. Problems of both guests are fixed
+        // once.
         host.fix_all();
     }
 
@@ -246,7 +248,8 @@ fn a_bridge_port_cannot_be_attached_as_an_interface() {
     host.check().assert_fine();
 }
 
-/// Two guests on interfaces of their own have the same address: connection tracking would merge their connections.
+/// Two guests on interfaces of their own have the same address: connection tracking would merge
+/// their connections.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and curl; tests/all runs it"]
 fn guests_with_the_same_address_must_not_be_tracked() {

@@ -152,8 +152,8 @@ fn what_keeps_a_guest_from_the_service_is_found_and_fixed() {
     host.wait_until_answered(guest);
 }
 
-/// Duplicate address detection (RFC 4862) lets a guest that claims the address first keep it from the host, unless it was
-/// added with nodad.
+/// Duplicate address detection (RFC 4862) lets a guest that claims the address first keep it from
+/// the host, unless it was added with nodad.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and curl; tests/all runs it"]
 fn an_address_that_a_guest_claimed_first_is_found() {
@@ -258,7 +258,8 @@ fn addresses_that_the_daemon_manages_are_not_missing_while_it_is_stopped() {
     host.check().assert_fine();
 }
 
-/// An address on the guest's interface would cut the host off from its own metadata service: no command may add one.
+/// An address on the guest's interface would cut the host off from its own metadata service: no
+/// command may add one.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and curl; tests/all runs it"]
 fn no_command_adds_an_address_to_a_host_that_uses_a_metadata_service() {
@@ -363,8 +364,8 @@ fn settings_of_a_name_that_sysctl_would_cut_are_fixed() {
     host.fix_all();
 }
 
-/// The kernel disables IPv6 on an interface whose MTU is too small (RFC 8200), and answers "Invalid argument" when an address
-/// is added.
+/// The kernel disables IPv6 on an interface whose MTU is too small (RFC 8200), and answers "Invalid
+/// argument" when an address is added.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and curl; tests/all runs it"]
 fn an_mtu_that_is_too_small_for_ipv6_is_fixed_first() {
@@ -433,7 +434,8 @@ fn the_check_works_without_privilege() {
     );
 }
 
-/// Rules without a guest would block that guest. If a record is unreadable, the output is a line that nft rejects.
+/// Rules without a guest would block that guest. If a record is unreadable, the output is a line
+/// that nft rejects.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and curl; tests/all runs it"]
 fn no_rules_are_printed_when_a_record_is_unreadable() {

@@ -51,7 +51,8 @@ impl Check {
 }
 
 impl Host {
-    /// Creates a host without guests and with settings that suit them; panics if that is not possible here.
+    /// Creates a host without guests and with settings that suit them; panics if that is not
+    /// possible here.
     pub fn new() -> Host {
         for program in ["ip", "curl"] {
             require_program(program);
@@ -68,7 +69,8 @@ impl Host {
         host
     }
 
-    /// Adds a guest with 10.0.0.N and fd11::N behind an interface of the host. Returns its number, counted from 1.
+    /// Adds a guest with 10.0.0.N and fd11::N behind an interface of the host. Returns its number,
+    /// counted from 1.
     pub fn guest(&mut self, interface: &str, address: u8) -> usize {
         let mut unshare = self.namespace.command("unshare");
         unshare.args(["--net", "sh", "-c", "echo ready && exec timeout 600 cat"]);
@@ -99,8 +101,8 @@ impl Host {
         number
     }
 
-    /// Adds the metadata addresses to an interface, and the route to the guest with this last byte in its IPv6
-    /// address.
+    /// Adds the metadata addresses to an interface, and the route to the guest with this last byte
+    /// in its IPv6 address.
     pub fn set_up(&self, interface: &str, address: u8) {
         self.sh(&format!(
             "ip address add 169.254.169.254/32 dev '{interface}'; ip address add fd00:ec2::254/128 dev '{interface}' nodad
@@ -113,7 +115,8 @@ impl Host {
         self.guests[guest - 1].id()
     }
 
-    /// Writes the configuration, and a document for each guest: its attachment, and the last byte of its addresses.
+    /// Writes the configuration, and a document for each guest: its attachment, and the last byte
+    /// of its addresses.
     pub fn configure(&self, more: &str, guests: &[(Value, u8)]) {
         let documents = self.directory.path().join("instances");
         let _ = std::fs::remove_dir_all(&documents);
@@ -147,8 +150,9 @@ impl Host {
             .to_string()
     }
 
-    /// Runs `imdsd check --host` with a /sys of this network namespace, if it can be mounted, and without the
-    /// firmware tables: on a cloud machine a default route would be evidence of a metadata service.
+    /// Runs `imdsd check --host` with a /sys of this network namespace, if it can be mounted, and
+    /// without the firmware tables: on a cloud machine a default route would be evidence of a
+    /// metadata service.
     pub fn check(&self) -> Check {
         self.check_after(
             "mount -t sysfs sysfs /sys 2>/dev/null; mount -t tmpfs tmpfs /sys/class/dmi 2>/dev/null; exec \"$@\"",

@@ -63,7 +63,8 @@ fn a_namespace_is_checked_from_inside() {
     assert_eq!(host.check().only().0, "there is no such file");
 }
 
-/// A namespace given by name, in a /run of the test's own, with the commands run as an operator would paste them.
+/// A namespace given by name, in a /run of the test's own, with the commands run as an operator
+/// would paste them.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and curl; tests/all runs it"]
 fn a_missing_namespace_is_created_by_the_printed_commands() {

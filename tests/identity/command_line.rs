@@ -260,7 +260,7 @@ fn an_operators_own_key_is_printed_and_never_rotated() {
     );
     let refusal = fault(&run("rotate"));
     assert!(
-        refusal.starts_with("own/key.pem is a key of your own"),
+        refusal.starts_with("own/key.pem is your own key"),
         "{refusal}"
     );
     fs::remove_file(directory.path().join("old.pem")).unwrap();

@@ -1,5 +1,5 @@
-//! Every kind of attachment except bridge ports, and interfaces that appear, disappear, and change their names
-//! and owners.
+//! Every kind of attachment except bridge ports, and interfaces that appear, disappear, and change
+//! their names and owners.
 
 use std::time::Duration;
 
@@ -146,8 +146,8 @@ fn a_source_address_identifies_a_guest_only_where_addresses_cannot_be_forged() {
     assert_eq!(read, [None, None, None]);
 }
 
-/// Documents that contradict each other are refused at start. A document that contradicts the stored record of
-/// another instance stops that one from being served, and is not served either.
+/// Documents that contradict each other are refused at start. A document that contradicts the
+/// stored record of another instance stops that one from being served, and is not served either.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn an_interface_that_two_instances_claim_serves_neither() {
@@ -264,7 +264,8 @@ fn a_renamed_interface_is_served_under_its_new_name() {
     }
 }
 
-/// The kernel may reuse an interface index. A listener bound to the old interface would serve the new one.
+/// The kernel may reuse an interface index. A listener bound to the old interface would serve the
+/// new one.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn an_interface_that_reuses_the_index_of_a_deleted_one_is_another() {

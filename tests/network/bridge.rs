@@ -1,4 +1,5 @@
-//! Guests that share a bridge and attack each other: first with marks only, then with `imdsd guest-rules`.
+//! Guests that share a bridge and attack each other: first with marks only, then with `imdsd
+//! guest-rules`.
 
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
@@ -81,7 +82,8 @@ fn bridge() -> (Lab, Imdsd) {
     (lab, imdsd)
 }
 
-/// Replaces the marks by the daemon's rules, and clears what guests and host have learned from attacks.
+/// Replaces the marks by the daemon's rules, and clears what guests and host have learned from
+/// attacks.
 fn guard(lab: &Lab, imdsd: &Imdsd) {
     lab.nft("delete table bridge marks\n");
     lab.nft(&imdsd.guest_rules(lab));
@@ -137,7 +139,8 @@ fn guests_on_a_bridge_are_identified_whatever_address_they_use() {
             assert!(!read.contains(&id(2)), "{read}");
         }
         if !guarded {
-            // The host sends to it what is for the neighbour, so it is answered: under its own mark.
+            // The host sends to it what is for the neighbour, so it is answered: under its own
+            // mark.
             let attacks = ["10.0.0.6", "fd11::6"].map(|claimed| {
                 let target = if claimed.contains(':') {
                     "fd11::1"
@@ -211,7 +214,8 @@ fn a_guest_that_claims_the_services_address_serves_nobody() {
             } else {
                 for _ in 0..5 {
                     attack.expect(ROUNDS / 5);
-                    // With an empty cache the victim asks for the address again, and the attacker answers too.
+                    // With an empty cache the victim asks for the address again, and the attacker
+                    // answers too.
                     lab.sh("g1", "ip neigh flush dev eth0; ip -6 neigh flush dev eth0");
                     assert_eq!(read(address), own, "{address}");
                 }
@@ -308,7 +312,8 @@ fn a_guest_that_claims_the_address_of_another_gets_nothing_of_its_data() {
     }
 }
 
-/// A guest sends to its gateway, which may be another machine than the host: the frame passes through the bridge.
+/// A guest sends to its gateway, which may be another machine than the host: the frame passes
+/// through the bridge.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn a_guest_whose_gateway_is_another_machine_is_served() {
@@ -339,7 +344,8 @@ fn a_guest_whose_gateway_is_another_machine_is_served() {
     println!("served through a gateway that is not the host, by IPv4 and IPv6");
 }
 
-/// All guests of a bridge share one listening socket, so a guest without IPv6 is reset after it has connected.
+/// All guests of a bridge share one listening socket, so a guest without IPv6 is reset after it has
+/// connected.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn a_guest_without_ipv6_on_a_bridge_is_reset_and_its_neighbours_are_served() {

@@ -54,8 +54,8 @@ impl Drop for StopsAtTheEnd<'_> {
     }
 }
 
-/// Deletes and creates the interface of a guest many times, and measures the time from link up on the host to the
-/// guest's first answer by IPv4.
+/// Deletes and creates the interface of a guest many times, and measures the time from link up on
+/// the host to the guest's first answer by IPv4.
 fn delete_and_create(
     test: &str,
     lab: &Lab,
@@ -108,7 +108,8 @@ fn delete_and_create(
         let _stop = StopsAtTheEnd(&stop);
         for _ in 0..ROUNDS {
             let wire = plug_in(lab);
-            // With the default interval of a second between neighbour requests, the guest would dominate the time.
+            // With the default interval of a second between neighbour requests, the guest would
+            // dominate the time.
             lab.sh(
                 COMES_AND_GOES.guest,
                 "sysctl -qw net.ipv4.neigh.eth0.retrans_time_ms=5",

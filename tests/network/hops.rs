@@ -1,5 +1,6 @@
-//! The hop limit over real hops: the host, a guest that routes (A), a router behind it (B) and a client behind
-//! that (C). EC2 documents the limit as HttpPutResponseHopLimit of ModifyInstanceMetadataOptions.
+//! The hop limit over real hops: the host, a guest that routes (A), a router behind it (B) and a
+//! client behind that (C). EC2 documents the limit as HttpPutResponseHopLimit of
+//! ModifyInstanceMetadataOptions.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -65,7 +66,8 @@ fn chain(lab: &Lab) -> [SocketOpener; 3] {
     PLACES.map(|place| lab.sockets(place))
 }
 
-/// EC2: "the token answer travels as many hops as the limit"; from the guest's own network interface that is 1.
+/// EC2: "the token answer travels as many hops as the limit"; from the guest's own network
+/// interface that is 1.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn a_token_travels_as_many_hops_as_the_limit_and_reads_are_not_limited() {
@@ -241,8 +243,8 @@ fn only_the_packets_of_a_token_answer_have_the_limit() {
             tokens.iter().all(|segment| segment.hops == *limit),
             "{what}"
         );
-        // The limit is not raised again after the answer. Once the socket is gone (TIME_WAIT), the kernel acknowledges a
-        // repeated FIN with the default limit, in a segment without data.
+        // The limit is not raised again after the answer. Once the socket is gone (TIME_WAIT), the
+        // kernel acknowledges a repeated FIN with the default limit, in a segment without data.
         let after = segments
             .iter()
             .skip_while(|segment| segment.payload.is_empty() || segment.payload.contains(&id(1)));
@@ -261,8 +263,8 @@ fn only_the_packets_of_a_token_answer_have_the_limit() {
     );
 }
 
-/// A retransmission uses the current limit of the socket (observed on Linux). So the limit is never raised, and no client
-/// beyond it gets a byte, not even late.
+/// A retransmission uses the current limit of the socket (observed on Linux). So the limit is never
+/// raised, and no client beyond it gets a byte, not even late.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn no_byte_of_a_token_is_resent_to_a_client_beyond_the_limit() {
@@ -278,7 +280,8 @@ fn no_byte_of_a_token_is_resent_to_a_client_beyond_the_limit() {
         )],
     );
     let (mut within, mut beyond) = (lab.sniff("a", "eth0"), lab.sniff("b", "eth0"));
-    // If the limit were raised for a read after the token request, the token's bytes would be resent with it.
+    // If the limit were raised for a read after the token request, the token's bytes would be
+    // resent with it.
     let requests = [
         TOKEN_REQUEST.to_string(),
         format!("{TOKEN_REQUEST}{}", get(INSTANCE_ID)),
@@ -366,7 +369,8 @@ fn no_byte_of_a_token_is_resent_to_a_client_beyond_the_limit() {
     println!("the daemon has none of the {} sockets left", ports.len());
 }
 
-/// The guest has the token, but its acknowledgements are lost: everything is resent, each time with the limit.
+/// The guest has the token, but its acknowledgements are lost: everything is resent, each time with
+/// the limit.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn a_token_is_resent_with_its_limit_when_acknowledgements_are_lost() {
@@ -381,7 +385,8 @@ fn a_token_is_resent_with_its_limit_when_acknowledgements_are_lost() {
             "optional",
         )],
     );
-    // Segments that open a connection or carry a request pass; bare acknowledgements and FINs are dropped.
+    // Segments that open a connection or carry a request pass; bare acknowledgements and FINs are
+    // dropped.
     lab.sh(
         "a",
         "nft add table inet lossy
@@ -433,7 +438,8 @@ fn a_token_is_resent_with_its_limit_when_acknowledgements_are_lost() {
     }
 }
 
-/// Shows what this kernel does for a server without these precautions, so that the tests above can fail.
+/// Shows what this kernel does for a server without these precautions, so that the tests above can
+/// fail.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn a_server_that_raises_the_limit_again_sends_its_secret_too_far() {

@@ -24,7 +24,8 @@ pub const CHECK: &str = "[interfaces]\naddresses = \"check\"\n";
 pub const MANAGE: &str = "[interfaces]\naddresses = \"manage\"\n";
 
 impl Imdsd {
-    /// Starts a daemon on the host and waits until it is ready. `config` has the attachments and what else the test needs.
+    /// Starts a daemon on the host and waits until it is ready. `config` has the attachments and
+    /// what else the test needs.
     pub fn start(lab: &Lab, config: &str, instances: &[Value]) -> Imdsd {
         let mut imdsd = Imdsd::spawn(lab, config, instances);
         imdsd.wait_until_ready();

@@ -92,7 +92,8 @@ fn sockets_are_opened_in_the_given_namespace() {
     assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
 }
 
-/// Creates a lab with everything that a lab can have, prints its namespaces, and waits to be killed.
+/// Creates a lab with everything that a lab can have, prints its namespaces, and waits to be
+/// killed.
 fn wait_to_be_killed() {
     let lab = Lab::new();
     one_guest(&lab);
@@ -112,7 +113,8 @@ fn wait_to_be_killed() {
     std::io::Read::read(&mut std::io::stdin(), &mut [0]).unwrap();
 }
 
-/// The test runs itself in a second process, which IS_CHILD tells to create the lab, and kills that process.
+/// The test runs itself in a second process, which IS_CHILD tells to create the lab, and kills that
+/// process.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn nothing_of_a_lab_outlives_a_test_that_is_killed() {

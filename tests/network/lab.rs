@@ -1,11 +1,12 @@
 //! A host with its guests and routers: network namespaces that a test creates and that end with it.
 //!
-//! A holder process keeps the host's namespace (`support::Namespace`). `ip netns add` creates guests and routers
-//! in it, in a `/run/netns` that exists only in the holder's mounts. So everything vanishes with the holder,
-//! which ends with the test, and nothing has a name outside. It works as root and as an ordinary user.
+//! A holder process keeps the host's namespace (`support::Namespace`). `ip netns add` creates
+//! guests and routers in it, in a `/run/netns` that exists only in the holder's mounts. So
+//! everything vanishes with the holder, which ends with the test, and nothing has a name outside.
+//! It works as root and as an ordinary user.
 //!
-//! Every packet is sent in one of these namespaces. The test itself only holds sockets that were created in
-//! there ([`SocketOpener`]).
+//! Every packet is sent in one of these namespaces. The test itself only holds sockets that were
+//! created in there ([`SocketOpener`]).
 
 use std::io::{self, BufRead as _, BufReader, IoSliceMut, Write as _};
 use std::mem::MaybeUninit;
@@ -53,8 +54,8 @@ pub struct Wire<'a> {
 impl Lab {
     /// Creates the host; panics if that is not possible here.
     pub fn new() -> Lab {
-        // The settings of an operator's host: no reverse path filter on guest interfaces, no routes from the
-        // guests' router advertisements, and packet marks that sockets inherit.
+        // The settings of an operator's host: no reverse path filter on guest interfaces, no routes
+        // from the guests' router advertisements, and packet marks that sockets inherit.
         const PREPARE: &str = "mount -t tmpfs none /run && mkdir /run/netns && ip link set lo up \
              && sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0 \
                   net.ipv6.conf.all.accept_ra=0 net.ipv6.conf.default.accept_ra=0 net.ipv4.tcp_fwmark_accept=1";
@@ -81,7 +82,8 @@ impl Lab {
         }
     }
 
-    /// Runs a shell script in a namespace and returns its output. A failing line ends it and fails the test.
+    /// Runs a shell script in a namespace and returns its output. A failing line ends it and fails
+    /// the test.
     pub fn sh(&self, place: &str, script: &str) -> String {
         let output = self
             .command(place, "timeout")
@@ -235,7 +237,8 @@ impl Lab {
     }
 }
 
-/// Opens sockets in one namespace of the lab. The test uses them, but their packets stay in that namespace.
+/// Opens sockets in one namespace of the lab. The test uses them, but their packets stay in that
+/// namespace.
 pub struct SocketOpener {
     child: Child,
     wire: Mutex<UnixStream>,
@@ -247,7 +250,8 @@ impl SocketOpener {
         self.connect_as(None, to, PATIENCE)
     }
 
-    /// Connects from an address and port of the namespace. The kernel chooses what is not given, or is port 0.
+    /// Connects from an address and port of the namespace. The kernel chooses what is not given, or
+    /// is port 0.
     pub fn connect_as(
         &self,
         from: Option<SocketAddr>,

@@ -1,9 +1,9 @@
-//! Guests on a real network: namespaces for the host, its guests and routers, with wires and bridges between
-//! them.
+//! Guests on a real network: namespaces for the host, its guests and routers, with wires and
+//! bridges between them.
 //!
-//! No packet leaves the namespaces that the tests create; `lab.rs` describes how they are kept apart from the
-//! machine's own. The tests print figures and tables:
-//! `cargo test --test network -- --include-ignored --nocapture`.
+//! No packet leaves the namespaces that the tests create; `lab.rs` describes how they are kept
+//! apart from the machine's own. The tests print figures and tables: `cargo test --test network --
+//! --include-ignored --nocapture`.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,5 @@
-//! `addresses = "manage"`: what the daemon adds to interfaces, and that exactly this is removed afterwards.
+//! `addresses = "manage"`: what the daemon adds to interfaces, and that exactly this is removed
+//! afterwards.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +24,8 @@ const TWO: Wire<'_> = Wire {
 
 const SERVICE: [&str; 2] = ["169.254.169.254/32", "fd00:ec2::254/128"];
 
-/// Returns the addresses of an interface, without the kernel's link-local ones, and its IPv6 host routes.
+/// Returns the addresses of an interface, without the kernel's link-local ones, and its IPv6 host
+/// routes.
 fn on(lab: &Lab, interface: &str) -> BTreeSet<String> {
     let links = lab.sh(HOST, &format!("ip -j address show dev {interface}"));
     let links: Value = serde_json::from_str(&links).unwrap();
@@ -32,7 +34,8 @@ fn on(lab: &Lab, interface: &str) -> BTreeSet<String> {
         .unwrap()
         .iter()
         .filter(|address| address["scope"] != "link");
-    // `ip` lists 169.254.169.254 under global scope only if it was added that way; link scope is listed separately.
+    // `ip` lists 169.254.169.254 under global scope only if it was added that way; link scope is
+    // listed separately.
     let local = |address: &Value| {
         format!(
             "{}/{}",
@@ -130,7 +133,8 @@ fn a_stop_removes_what_the_daemon_added_and_nothing_else() {
     assert_both_served(&lab);
 }
 
-/// The record in the runtime directory tells the next start what the daemon added, even if the configuration no longer does.
+/// The record in the runtime directory tells the next start what the daemon added, even if the
+/// configuration no longer does.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn what_a_killed_daemon_left_is_removed_by_the_next_start() {
@@ -196,7 +200,8 @@ fn addresses_without_a_record_are_left_and_logged() {
     assert_eq!(on(&lab, "tap1"), all_of_it());
 }
 
-/// Without `nodad` and without a node at the other end, the kernel never finishes duplicate address detection.
+/// Without `nodad` and without a node at the other end, the kernel never finishes duplicate address
+/// detection.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn an_unusable_address_of_the_operator_is_logged_with_the_command_that_removes_it() {
@@ -241,7 +246,8 @@ fn what_a_link_loses_when_it_goes_down_is_restored_when_it_is_up() {
     }
 }
 
-/// Another program removes the daemon's addresses; the operator removes an address of their own for good.
+/// Another program removes the daemon's addresses; the operator removes an address of their own for
+/// good.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn an_address_that_is_removed_while_the_daemon_runs_is_restored() {
@@ -256,7 +262,8 @@ fn an_address_that_is_removed_while_the_daemon_runs_is_restored() {
     assert_eq!(on(&lab, "tap1"), set(&[]));
 }
 
-/// `check` changes nothing: it reports what is missing, and the guest is served once the operator has added it.
+/// `check` changes nothing: it reports what is missing, and the guest is served once the operator
+/// has added it.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn in_check_mode_a_guest_is_served_once_the_operator_has_prepared_the_host() {

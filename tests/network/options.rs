@@ -1,4 +1,5 @@
-//! The AWS CLI on the host changes options, and two guests on interfaces of their own observe the effect.
+//! The AWS CLI on the host changes options, and two guests on interfaces of their own observe the
+//! effect.
 
 use std::cell::RefCell;
 use std::net::TcpStream;
@@ -146,7 +147,8 @@ fn a_change_applies_to_the_next_request_of_that_guest_and_to_no_other() {
     ];
     println!("| option | change | changed guest | its neighbour |\n|---|---|---|---|");
     for (option, value, effect, [seen_before, seen_after]) in rows {
-        // A connection that stays open during the change. None may live longer than a minute, which the calls may take.
+        // A connection that stays open during the change. None may live longer than a minute, which
+        // the calls may take.
         let mut kept = neighbour.socket.connect(IPV4).unwrap();
         read_on(&mut kept, option);
         assert_eq!(effect(&changed), seen_before, "{option}: before");

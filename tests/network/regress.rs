@@ -1,5 +1,5 @@
-//! Attacks on the network side that once worked. Each test is named after the behaviour that prevents it, and the comment
-//! above it describes the attack.
+//! Attacks on the network side that once worked. Each test is named after the behaviour that
+//! prevents it, and the comment above it describes the attack.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -27,7 +27,8 @@ const TWO: Wire<'_> = Wire {
     ..ONE
 };
 
-/// More than an immediate reaction takes, and less than the second between two checks of the daemon.
+/// More than an immediate reaction takes, and less than the second between two checks of the
+/// daemon.
 const AT_ONCE: Duration = Duration::from_millis(500);
 
 fn open(instance: Value) -> Value {
@@ -100,7 +101,8 @@ fn kept_alive(socket: &SocketOpener, number: u32) -> TcpStream {
     stream
 }
 
-/// Returns the connections to the service for which the host still has a socket, with their unsent data.
+/// Returns the connections to the service for which the host still has a socket, with their unsent
+/// data.
 fn connections(lab: &Lab) -> String {
     lab.sh(
         HOST,
@@ -108,8 +110,8 @@ fn connections(lab: &Lab) -> String {
     )
 }
 
-/// Attack: netlink messages overflow the daemon's queue. The daemon waited forever for an answer or a message that was lost:
-/// it prepared no more interfaces, and SIGTERM had no effect.
+/// Attack: netlink messages overflow the daemon's queue. The daemon waited forever for an answer or
+/// a message that was lost: it prepared no more interfaces, and SIGTERM had no effect.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn an_overrun_of_the_netlink_queue_does_not_stop_the_daemon() {
@@ -140,8 +142,9 @@ fn an_overrun_of_the_netlink_queue_does_not_stop_the_daemon() {
     assert_eq!(count_on(&lab, "tap1") + count_on(&lab, "tap2"), 0);
 }
 
-/// Attack: a guest floods the host with router advertisements, and the kernel sends a message about each address change. The
-/// daemon took every link for a new one and closed every guest's connections; during the flood it saw no addresses.
+/// Attack: a guest floods the host with router advertisements, and the kernel sends a message about
+/// each address change. The daemon took every link for a new one and closed every guest's
+/// connections; during the flood it saw no addresses.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn a_guest_that_floods_the_host_with_router_advertisements_does_not_affect_other_guests() {
@@ -196,8 +199,8 @@ fn a_guest_that_floods_the_host_with_router_advertisements_does_not_affect_other
     );
 }
 
-/// Attack: root in a namespace may destroy any socket in it, including the daemon's. The accept loop continued with a dead
-/// socket.
+/// Attack: root in a namespace may destroy any socket in it, including the daemon's. The accept
+/// loop continued with a dead socket.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn a_listening_socket_that_a_guest_destroyed_is_replaced() {
@@ -226,14 +229,16 @@ fn a_listening_socket_that_a_guest_destroyed_is_replaced() {
     imdsd.terminate();
 }
 
-/// Messages about the daemon's own addresses arrived on the connection for requests and were lost. The daemon noticed a
-/// removed address only in its check once a second, and added everything again each time.
+/// Messages about the daemon's own addresses arrived on the connection for requests and were lost.
+/// The daemon noticed a removed address only in its check once a second, and added everything again
+/// each time.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn a_removed_address_is_restored_as_soon_as_the_kernel_reports_it() {
     let (lab, _imdsd) = start();
     eventually("tap1 is prepared", || count_on(&lab, "tap1") == ALL);
-    // The kernel's messages about the address, with their times: `ip` takes longer to start than the daemon to react.
+    // The kernel's messages about the address, with their times: `ip` takes longer to start than
+    // the daemon to react.
     let monitor = crate::lab::Lines::of(
         lab.command(HOST, "ip")
             .args(["-4", "-o", "-ts", "monitor", "address"]),
@@ -275,7 +280,8 @@ fn a_removed_address_is_restored_as_soon_as_the_kernel_reports_it() {
         missed.push((back - gone).rem_euclid(24.0 * 3600.0));
         eventually("it is back", || count_on(&lab, "tap1") == ALL);
     }
-    // With a check once a second, half of the removals would be noticed after more than half a second.
+    // With a check once a second, half of the removals would be noticed after more than half a
+    // second.
     missed.sort_by(f64::total_cmp);
     assert!(
         missed[missed.len() / 2] < AT_ONCE.as_secs_f64() / 2.0,
@@ -283,8 +289,8 @@ fn a_removed_address_is_restored_as_soon_as_the_kernel_reports_it() {
     );
 }
 
-/// Linux removes the routes with the last IPv6 address, and sends messages about the addresses only: answers to the guest then
-/// had no route.
+/// Linux removes the routes with the last IPv6 address, and sends messages about the addresses
+/// only: answers to the guest then had no route.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn routes_that_were_removed_with_an_ipv6_address_are_restored_with_it() {
@@ -310,8 +316,9 @@ fn routes_that_were_removed_with_an_ipv6_address_are_restored_with_it() {
     eventually("the guest is served", || reads(&guest, IPV6) == Some(id(1)));
 }
 
-/// Attack: interfaces swap their names faster than the daemon checks. Each name must belong to its current interface, what the
-/// daemon added must stay recorded, and an old socket must not block an address.
+/// Attack: interfaces swap their names faster than the daemon checks. Each name must belong to its
+/// current interface, what the daemon added must stay recorded, and an old socket must not block an
+/// address.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn two_interfaces_that_swap_names_swap_instances_and_nothing_is_left_behind() {
@@ -353,8 +360,8 @@ fn two_interfaces_that_swap_names_swap_instances_and_nothing_is_left_behind() {
     assert_eq!(refused, Vec::<Value>::new());
 }
 
-/// Attack: the kernel binds a socket to an interface index. When another guest's interface gets the index, that guest could
-/// read from and write to the old connection.
+/// Attack: the kernel binds a socket to an interface index. When another guest's interface gets the
+/// index, that guest could read from and write to the old connection.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn a_kept_alive_connection_does_not_pass_to_the_next_interface_with_its_index() {
@@ -376,8 +383,8 @@ fn a_kept_alive_connection_does_not_pass_to_the_next_interface_with_its_index() 
     );
 }
 
-/// Attack: an answer that was not acknowledged is resent by interface index, even after the connection was closed, and so to
-/// the guest whose interface has that index now.
+/// Attack: an answer that was not acknowledged is resent by interface index, even after the
+/// connection was closed, and so to the guest whose interface has that index now.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn an_unacknowledged_answer_is_not_resent_to_the_next_guest_with_that_interface_index() {
@@ -456,8 +463,8 @@ fn add_with_index(lab: &Lab, wire: &Wire<'_>, before: &str) {
     lab.address(wire);
 }
 
-/// The host uses a metadata service of its own, by IPv6 or through a routing table other than the main one. With an address on
-/// the host, imdsd would have answered in its place.
+/// The host uses a metadata service of its own, by IPv6 or through a routing table other than the
+/// main one. With an address on the host, imdsd would have answered in its place.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn a_host_with_a_route_in_another_table_or_by_ipv6_keeps_its_own_metadata_service() {
@@ -496,8 +503,8 @@ fn a_host_with_a_route_in_another_table_or_by_ipv6_keeps_its_own_metadata_servic
     }
 }
 
-/// Attack: a document lists an address in a network of the host. The route to the guest took precedence, and the host's
-/// packets to another machine went to the guest.
+/// Attack: a document lists an address in a network of the host. The route to the guest took
+/// precedence, and the host's packets to another machine went to the guest.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn a_guest_with_an_address_in_a_network_of_the_host_gets_no_route() {
@@ -547,8 +554,9 @@ fn a_guest_with_an_address_in_a_network_of_the_host_gets_no_route() {
     });
 }
 
-/// A listener without an interface received packets of guests on other interfaces and answered them as its own instance. It
-/// now names its interface, receives from that one only, and is opened again when the interface is created again.
+/// A listener without an interface received packets of guests on other interfaces and answered them
+/// as its own instance. It now names its interface, receives from that one only, and is opened
+/// again when the interface is created again.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn a_listener_receives_from_its_own_interface_only() {
@@ -607,7 +615,8 @@ fn a_listener_receives_from_its_own_interface_only() {
     assert_eq!(reads(&guest, AT), None);
 }
 
-/// Two names for one namespace were two attachments to one place, and chance decided which instance was served there.
+/// Two names for one namespace were two attachments to one place, and chance decided which instance
+/// was served there.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn a_namespace_with_two_names_and_the_hosts_own_namespace_are_not_served() {
@@ -644,8 +653,9 @@ fn a_namespace_with_two_names_and_the_hosts_own_namespace_are_not_served() {
     });
 }
 
-/// Clients keep connections that they never use again, and some close their side before they are answered. Waiting for their
-/// acknowledgements must not keep the daemon from ending, and early closers must get the whole answer.
+/// Clients keep connections that they never use again, and some close their side before they are
+/// answered. Waiting for their acknowledgements must not keep the daemon from ending, and early
+/// closers must get the whole answer.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn clients_that_never_close_do_not_delay_the_end_and_early_closers_are_answered_in_full() {
@@ -677,8 +687,8 @@ fn clients_that_never_close_do_not_delay_the_end_and_early_closers_are_answered_
     assert!(ending.elapsed() < PATIENCE / 4, "{:?}", ending.elapsed());
 }
 
-/// An interface was assigned to another instance while its guest had an open connection. The next request on that connection
-/// was answered with the other instance's data.
+/// An interface was assigned to another instance while its guest had an open connection. The next
+/// request on that connection was answered with the other instance's data.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn a_kept_alive_connection_does_not_pass_to_the_next_instance_of_its_interface() {
@@ -718,8 +728,8 @@ fn a_kept_alive_connection_does_not_pass_to_the_next_instance_of_its_interface()
     }
 }
 
-/// One instance was attached to a bridge as its interface, and another to a port of that bridge: the guest at the port was
-/// served as the former.
+/// One instance was attached to a bridge as its interface, and another to a port of that bridge:
+/// the guest at the port was served as the former.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn an_interface_that_receives_packets_of_another_instances_guest_is_not_served() {
@@ -813,7 +823,8 @@ fn an_interface_that_receives_packets_of_another_instances_guest_is_not_served()
     assert_eq!(guest.who_am_i(IPV4), id(2));
 }
 
-/// A document that was attached to a port of a bridge by mistake stopped the bridge's listener for all its guests.
+/// A document that was attached to a port of a bridge by mistake stopped the bridge's listener for
+/// all its guests.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn guests_with_source_addresses_are_served_even_if_another_instance_claims_a_port_of_their_bridge()

@@ -102,8 +102,8 @@ fn guests_with_the_same_addresses_are_identified_when_the_daemon_manages_address
     assert_each_identified(MANAGE);
 }
 
-/// The same addresses and ports at the same time. Connection tracking of a firewall would merge the two connections, so their
-/// packets must not be tracked. The firewall here drops tracked packets.
+/// The same addresses and ports at the same time. Connection tracking of a firewall would merge the
+/// two connections, so their packets must not be tracked. The firewall here drops tracked packets.
 #[test]
 #[ignore = "needs network namespaces, iproute2, nft and python3; tests/all runs it"]
 fn two_guests_with_identical_connections_are_both_served_behind_a_firewall() {

@@ -1,4 +1,5 @@
-//! A host with a thousand guests. The test asserts that all are served, and prints times and memory.
+//! A host with a thousand guests. The test asserts that all are served, and prints times and
+//! memory.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -13,7 +14,8 @@ const MANY: u32 = 1000;
 const FEW: u32 = 10;
 const READS: usize = 2000;
 
-/// Adds many veths whose other ends are in one namespace. Their addresses differ because they share its network stack.
+/// Adds many veths whose other ends are in one namespace. Their addresses differ because they share
+/// its network stack.
 fn plug_in(lab: &Lab, numbers: std::ops::Range<u32>) {
     let (mut host, mut peers, mut ipv6_rules) = (String::new(), String::new(), String::new());
     for number in numbers {
@@ -155,8 +157,9 @@ fn a_thousand_guests_are_identified() {
         let ready = started.elapsed();
         let everybody = lab.sockets("peers");
         for number in 0..count {
-            // The kernel keeps at most 1024 neighbours (gc_thresh3) for all namespaces together, and drops none younger than
-            // five seconds. A real host has each guest once, and not permanently.
+            // The kernel keeps at most 1024 neighbours (gc_thresh3) for all namespaces together,
+            // and drops none younger than five seconds. A real host has each guest once, and not
+            // permanently.
             if number % 100 == 0 {
                 for place in [HOST, "peers"] {
                     lab.sh(place, "ip neigh flush all; ip -6 neigh flush all");

@@ -1,5 +1,5 @@
-//! Guest 2 poses as guest 1 or as the metadata service. Each attack works without the rules and fails with
-//! them.
+//! Guest 2 poses as guest 1 or as the metadata service. Each attack works without the rules and
+//! fails with them.
 
 use crate::lab::{
     self, BRIDGE_MAC, HOST_IPV4, HOST_IPV6, Lab, filtered, ipv4, ipv6, link_local, mac,
@@ -54,12 +54,12 @@ fn address(claimed: Claimed, guest: usize) -> String {
 
 /// Returns the MAC that the host has for the victim's address after the attack.
 ///
-/// The kernel has one neighbour table for all namespaces of a machine. When other namespaces fill it, it drops
-/// entries at once or accepts none; then the attack is repeated.
+/// The kernel has one neighbour table for all namespaces of a machine. When other namespaces fill
+/// it, it drops entries at once or accepts none; then the attack is repeated.
 fn mac_after_attack(lab: &Lab, attacker: usize, name: &str, claimed: Claimed) -> String {
     let address = address(claimed, 1);
-    // Only a router accepts router solicitations. Only a host accepts redirects, and only from the gateway of
-    // the route: the attacker.
+    // Only a router accepts router solicitations. Only a host accepts redirects, and only from the
+    // gateway of the route: the attacker.
     let forwarding = if name == "rs" { 1 } else { 0 };
     lab.host_sh(&format!(
         "sysctl -qw net.ipv6.conf.br0.forwarding={forwarding}"
@@ -176,7 +176,8 @@ fn a_guest_cannot_take_the_place_of_another_in_the_bridges_forwarding_table() {
         lab.nft(&script_for_all());
         assert!(!is_taken(), "{name} is blocked");
     }
-    // LLDP frames pass no hook of the bridge: only a setting keeps the bridge from learning from them.
+    // LLDP frames pass no hook of the bridge: only a setting keeps the bridge from learning from
+    // them.
     let is_taken = || {
         assert_eq!(port_of_the_victim(), "tap1");
         lab.count_received(3, || attack(&lab, 2, "source-mac-lldp"));
@@ -274,12 +275,14 @@ fn claim(lab: &Lab, attacker: usize, name: &str) {
     );
 }
 
-/// The goal of the other attacks: a reply goes to another port than the one that its request came from.
+/// The goal of the other attacks: a reply goes to another port than the one that its request came
+/// from.
 #[test]
 #[ignore = "needs network namespaces, nft and python3; tests/all runs it"]
 fn a_reply_leaves_only_by_the_port_of_its_request() {
     let lab = Lab::new();
-    // A permanent entry keeps the victim from asking for the service's MAC, which would correct the host's cache.
+    // A permanent entry keeps the victim from asking for the service's MAC, which would correct the
+    // host's cache.
     lab.guest_sh(
         1,
         &format!(

@@ -262,7 +262,8 @@ impl Lab {
     }
 }
 
-/// Prefers the system's Python: the wrapper of a version manager takes longer to start than a test to run.
+/// Prefers the system's Python: the wrapper of a version manager takes longer to start than a test
+/// to run.
 fn python() -> &'static str {
     if std::path::Path::new("/usr/bin/python3").exists() {
         "/usr/bin/python3"
@@ -271,8 +272,8 @@ fn python() -> &'static str {
     }
 }
 
-/// Returns whether an attack works in one of 20 attempts: on a busy machine its frame may arrive late, or
-/// the victim's own frame after it.
+/// Returns whether an attack works in one of 20 attempts: on a busy machine its frame may arrive
+/// late, or the victim's own frame after it.
 pub fn works(mut attack: impl FnMut() -> bool) -> bool {
     (0..20).any(|_| attack())
 }

@@ -62,7 +62,8 @@ fn the_service_identifies_every_guest() {
             );
         }
     }
-    // On a bridge, only the link-local address that the MAC implies is accepted; on an own interface, any.
+    // On a bridge, only the link-local address that the MAC implies is accepted; on an own
+    // interface, any.
     for guest in 1..=4 {
         assert!(
             lab.request(guest, "6", &format!("{}%eth0", link_local(guest)))
@@ -184,7 +185,8 @@ fn a_request_must_come_from_the_guests_own_addresses() {
     }
 }
 
-/// A packet reaches the host with the mark of its port or not at all, whatever the MACs and tags of the frame.
+/// A packet reaches the host with the mark of its port or not at all, whatever the MACs and tags of
+/// the frame.
 #[test]
 #[ignore = "needs network namespaces, nft and python3; tests/all runs it"]
 fn no_frame_bypasses_the_mark() {

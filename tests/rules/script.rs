@@ -123,8 +123,9 @@ fn every_form_of_a_guest_loads() {
     }
 }
 
-/// What nft 1.0.6 printed for these guests. To record it again: `IMDSD_RECORD=tests/data/nft-list-ruleset.json cargo test
-/// --test rules missing_rules_are_found_in_the_list -- --include-ignored`.
+/// What nft 1.0.6 printed for these guests. To record it again:
+/// `IMDSD_RECORD=tests/data/nft-list-ruleset.json cargo test --test rules
+/// missing_rules_are_found_in_the_list -- --include-ignored`.
 const RECORDED: &str = include_str!("../data/nft-list-ruleset.json");
 
 #[test]

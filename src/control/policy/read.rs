@@ -241,7 +241,7 @@ fn read_conditions(
     conditions
 }
 
-/// Returns a condition with the reasons why it can never hold, or why it is no condition.
+/// Returns a condition with the reasons why it can never hold, or why it is not a condition.
 fn read_condition(
     name: &str,
     item: &Item,
@@ -297,7 +297,7 @@ fn texts(item: &Item) -> Option<Vec<String>> {
     }
 }
 
-/// Returns a policy whose rules a test writes as inline tables.
+/// Returns a policy from rules that a test writes as inline tables.
 #[cfg(test)]
 pub(crate) fn policy(rules: &[&str]) -> Policy {
     let text = format!(

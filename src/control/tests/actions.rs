@@ -1,4 +1,4 @@
-//! Every action but the two that [`super`] tests, from outside.
+//! Every action except the two that [`super`] tests, from outside.
 
 use super::*;
 use crate::instance::{HttpTokens, InstanceState, Switch};
@@ -14,7 +14,7 @@ async fn ec2(control: &Control, action: &str, rest: &str) -> Answer {
     .await
 }
 
-/// The same, which must succeed.
+/// Like `ec2`, for a call that must succeed.
 async fn ok(control: &Control, action: &str, rest: &str) -> Answer {
     let answer = ec2(control, action, rest).await;
     assert_eq!(answer.status, 200, "{action} {rest}: {}", answer.body);
@@ -38,7 +38,7 @@ fn state(control: &Control, id: &str) -> InstanceState {
     entry(control, id).instance.state
 }
 
-/// Everything that a call could change.
+/// Returns everything that a call could change.
 fn everything(control: &Control) -> Vec<(u64, crate::instance::Instance)> {
     let snapshot = control.registry.snapshot();
     snapshot
@@ -47,7 +47,7 @@ fn everything(control: &Control) -> Vec<(u64, crate::instance::Instance)> {
         .collect()
 }
 
-/// Rows of parameters, status, code and sentence: each is refused so, and nothing changes.
+/// Rows of parameters, status, code and message: each call is refused so, and nothing changes.
 async fn refused(control: &Control, action: &str, rows: &[(&str, u16, &str, &str)]) {
     let before = everything(control);
     for (rest, status, code, message) in rows {
@@ -64,10 +64,10 @@ const DRY: (u16, &str, &str) = (
     "Request would have succeeded, but DryRun flag is set.",
 );
 const NO_ID: &str = "The request must contain the parameter InstanceId";
-const NOBODY: (&str, &str) = ("i-aaaaaaaa", "The instance ID 'i-aaaaaaaa' does not exist");
+const UNKNOWN: (&str, &str) = ("i-aaaaaaaa", "The instance ID 'i-aaaaaaaa' does not exist");
 
 #[tokio::test]
-async fn defaults_are_shown_as_far_as_there_are_any_and_changed_in_part() {
+async fn defaults_show_only_preferences_and_change_in_part() {
     let control = several().await;
     for (rest, expected) in [
         ("", ""),
@@ -105,7 +105,7 @@ async fn defaults_are_shown_as_far_as_there_are_any_and_changed_in_part() {
 }
 
 #[tokio::test]
-async fn defaults_refuse_what_is_no_preference_of_anyone() {
+async fn defaults_refuse_invalid_preferences() {
     let control = several().await;
     ok(
         &control,
@@ -215,7 +215,7 @@ async fn defaults_refuse_what_is_no_preference_of_anyone() {
 }
 
 #[tokio::test]
-async fn defaults_survive_a_restart_and_unreadable_ones_loosen_nothing() {
+async fn defaults_survive_a_restart_and_unreadable_ones_relax_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let open = || several_on(FileStore::open(directory.path()).unwrap());
     let first = open().await;
@@ -251,7 +251,7 @@ async fn defaults_survive_a_restart_and_unreadable_ones_loosen_nothing() {
         )
         .await;
     }
-    // What tightens needs no defaults.
+    // A stricter option does not depend on the defaults.
     ok(
         &control,
         "ModifyInstanceMetadataOptions",
@@ -261,7 +261,7 @@ async fn defaults_survive_a_restart_and_unreadable_ones_loosen_nothing() {
 }
 
 #[tokio::test]
-async fn enforced_tokens_stay_required_and_optional_ones_are_left_alone() {
+async fn enforcement_keeps_required_tokens_and_does_not_change_optional_ones() {
     let control = several().await;
     ok(
         &control,
@@ -304,7 +304,7 @@ async fn enforced_tokens_stay_required_and_optional_ones_are_left_alone() {
 const LAUNCH: &str = "ImageId=ami-12345678&MinCount=1&MaxCount=1";
 
 #[tokio::test]
-async fn a_launch_resolves_each_option_from_the_call_the_account_and_what_is_built_in() {
+async fn a_launch_resolves_each_option_from_the_call_the_account_and_the_built_in_default() {
     for (defaults, launch, expected) in [
         ("", "", ["required", "2", "enabled", "disabled", "disabled"]),
         (
@@ -356,7 +356,7 @@ async fn a_launch_resolves_each_option_from_the_call_the_account_and_what_is_bui
                 .next(),
             Some("<state>pending</state><")
         );
-        // A later change of the defaults touches no instance that is there.
+        // A later change of the defaults does not change existing instances.
         let id = answer.element("instanceId").unwrap().to_string();
         let before = options_of(&control, &id);
         ok(
@@ -370,7 +370,7 @@ async fn a_launch_resolves_each_option_from_the_call_the_account_and_what_is_bui
 }
 
 #[tokio::test]
-async fn a_launch_makes_what_it_was_told_and_gives_it_no_way_in() {
+async fn a_launch_creates_the_requested_instance_without_an_attachment() {
     let control = several().await;
     let rest = "ImageId=ami-12345678&MinCount=2&MaxCount=3&InstanceType=t3.large&KeyName=ops&UserData=aGVsbG8=\
         &TagSpecification.1.ResourceType=instance&TagSpecification.1.Tag.1.Key=Name&TagSpecification.1.Tag.1.Value=web\
@@ -419,7 +419,7 @@ async fn a_launch_makes_what_it_was_told_and_gives_it_no_way_in() {
     );
     assert!(entry.instance.imds.disable_api_termination);
 
-    // The same call once more makes nothing; another one with its token is refused.
+    // Repeating the call launches nothing; another call with its token is refused.
     let again = ok(&control, "RunInstances", rest).await;
     assert_eq!(again.instances(), ids);
     assert_eq!(control.registry.snapshot().entries().count(), 8);
@@ -455,7 +455,7 @@ async fn a_launch_makes_what_it_was_told_and_gives_it_no_way_in() {
 }
 
 #[tokio::test]
-async fn a_launch_is_refused_whole() {
+async fn a_refused_launch_creates_no_instance() {
     let control = several().await;
     let with = |rest: &str| format!("{LAUNCH}&{rest}");
     let tag = |key: &str| {
@@ -668,7 +668,7 @@ async fn a_launch_is_refused_whole() {
     )
     .await;
 
-    // Flags that ask for nothing are no reason to refuse.
+    // Flags with their default value are accepted.
     for rest in [
         "EbsOptimized=false",
         "HibernationOptions.Configured=false",
@@ -707,7 +707,7 @@ async fn a_launch_is_refused_whole() {
 }
 
 #[tokio::test]
-async fn tags_are_added_changed_and_taken_away() {
+async fn tags_are_added_changed_and_removed() {
     let control = several().await;
     let tags = |id: &str| -> Vec<String> {
         entry(&control, id)
@@ -727,7 +727,7 @@ async fn tags_are_added_changed_and_taken_away() {
     assert_eq!(tags(RUNNING), ["Name=db", "empty="]);
     assert_eq!(tags(TAGGED), ["Name=db", "cost center/eu=7", "empty="]);
     for (rest, left) in [
-        // A key and another value: it stays.
+        // The key with another value: the tag stays.
         (
             &["Tag.1.Key=Name&Tag.1.Value=web"][..],
             &["Name=db", "empty="][..],
@@ -748,7 +748,7 @@ async fn tags_are_added_changed_and_taken_away() {
     ok(&control, "DeleteTags", &format!("ResourceId.1={TAGGED}")).await;
     assert_eq!(tags(TAGGED), [""; 0]);
 
-    // Tags of EC2's own are nobody's to take away.
+    // EC2's own tags cannot be removed.
     let own = json!({"Tags": [{"Key": "aws:autoscaling:groupName", "Value": "a"}, {"Key": "b", "Value": "c"}]});
     let control = super::control(MemoryStore, vec![document(RUNNING, "running", own)]).await;
     ok(&control, "DeleteTags", &format!("ResourceId.1={RUNNING}")).await;
@@ -756,7 +756,7 @@ async fn tags_are_added_changed_and_taken_away() {
 }
 
 #[tokio::test]
-async fn tags_are_refused_all_or_none() {
+async fn tags_of_several_instances_change_together_or_not_at_all() {
     let control = several().await;
     ok(
         &control,
@@ -804,14 +804,14 @@ async fn tags_are_refused_all_or_none() {
             "The ID 'i-x' is not valid".into(),
         ),
         (
-            format!("ResourceId.1={}&Tag.1.Key=a", NOBODY.0),
+            format!("ResourceId.1={}&Tag.1.Key=a", UNKNOWN.0),
             "InvalidInstanceID.NotFound",
-            NOBODY.1.into(),
+            UNKNOWN.1.into(),
         ),
         (
             to("ResourceId.2=i-aaaaaaaa&Tag.1.Key=a"),
             "InvalidInstanceID.NotFound",
-            NOBODY.1.into(),
+            UNKNOWN.1.into(),
         ),
         (
             to("Tag.1.Value=a"),
@@ -848,7 +848,7 @@ async fn tags_are_refused_all_or_none() {
             "UnknownParameter",
             "The parameter Tag.3.Key is not recognized".into(),
         ),
-        // The second instance shows its tags to its guest, so neither of the two gets it.
+        // The second instance shows its tags in metadata, so neither of the two gets the tag.
         (
             format!("ResourceId.1={STOPPED}&ResourceId.2={RUNNING}&Tag.1.Key=a/b"),
             value,
@@ -1000,7 +1000,7 @@ async fn a_stopped_and_started_instance_is_another_launch_and_a_rebooted_one_is_
     );
     assert_eq!(entry(&control, RUNNING).launch_epoch, first.launch_epoch);
 
-    // Once more is no change.
+    // Repeating it changes nothing.
     let again = ok(
         &control,
         "StopInstances",
@@ -1022,7 +1022,7 @@ async fn a_stopped_and_started_instance_is_another_launch_and_a_rebooted_one_is_
             .body
             .contains("<state>applied</state><httpTokens>optional</httpTokens>")
     );
-    // Nothing to change: nothing is pending.
+    // Without a change, nothing is pending.
     assert_eq!(
         ok(&control, "ModifyInstanceMetadataOptions", &rest)
             .await
@@ -1077,7 +1077,7 @@ async fn a_stopped_and_started_instance_is_another_launch_and_a_rebooted_one_is_
 }
 
 #[tokio::test]
-async fn a_terminated_instance_gives_its_ways_in_back_and_is_shown_for_an_hour() {
+async fn a_terminated_instance_loses_its_attachments_and_is_shown_for_an_hour() {
     let attached = json!({"Imds": {"Attachments": [{"Listener": "demo"}]}});
     let control = super::control(MemoryStore, vec![document(RUNNING, "running", attached)]).await;
     ok(
@@ -1138,7 +1138,7 @@ async fn several_instances_change_state_together_or_not_at_all() {
         ("StartInstances", String::new(), "MissingParameter", NO_ID.to_string()),
         ("StartInstances", ids(&[""]), "MissingParameter", NO_ID.into()),
         ("StartInstances", ids(&["web"]), "InvalidInstanceID.Malformed", "Invalid id: \"web\"".into()),
-        ("StartInstances", ids(&[STOPPED, NOBODY.0]), "InvalidInstanceID.NotFound", NOBODY.1.into()),
+        ("StartInstances", ids(&[STOPPED, UNKNOWN.0]), "InvalidInstanceID.NotFound", UNKNOWN.1.into()),
         (
             "StopInstances",
             ids(&[RUNNING, "i-aaaaaaaa", "i-bbbbbbbb"]),
@@ -1196,7 +1196,7 @@ async fn several_instances_change_state_together_or_not_at_all() {
     }
 }
 
-/// One document with an event of every kind.
+/// A document with an event of each kind.
 fn with_events() -> Value {
     let event = |n: u8, state: &str, not_before: &str, more: Value| {
         let mut event = json!({
@@ -1223,7 +1223,7 @@ fn with_events() -> Value {
 }
 
 #[tokio::test]
-async fn the_status_shows_events_and_only_running_instances_unless_asked_for_all() {
+async fn the_status_shows_events_and_by_default_only_running_instances() {
     let control = super::control(
         MemoryStore,
         vec![with_events(), document(STOPPED, "stopped", json!({}))],
@@ -1253,7 +1253,7 @@ async fn the_status_shows_events_and_only_running_instances_unless_asked_for_all
             answer.body
         );
     }
-    // What was canceled more than a week ago is gone.
+    // An event that was canceled more than a week ago is not shown.
     assert!(!answer.body.contains("[Canceled]"));
     let all = ok(
         &control,
@@ -1314,7 +1314,7 @@ async fn the_status_shows_events_and_only_running_instances_unless_asked_for_all
                 "The parameter instancesSet cannot be used with the parameter maxResults",
             ),
             ("Filter.1.Name=tag:a&Filter.1.Value.1=b", 400, "InvalidParameterValue", "The filter 'tag:a' is invalid"),
-            ("InstanceId.1=i-aaaaaaaa", 400, "InvalidInstanceID.NotFound", NOBODY.1),
+            ("InstanceId.1=i-aaaaaaaa", 400, "InvalidInstanceID.NotFound", UNKNOWN.1),
             (
                 "IncludeAllInstances=yes",
                 400,
@@ -1381,9 +1381,9 @@ async fn an_event_is_moved_and_the_guest_sees_it() {
             "The request must contain the parameter NotBefore".into(),
         ),
         (
-            format!("InstanceId={}&InstanceEventId=x&NotBefore=2026-05-03T12:00:00Z", NOBODY.0),
+            format!("InstanceId={}&InstanceEventId=x&NotBefore=2026-05-03T12:00:00Z", UNKNOWN.0),
             "InvalidInstanceID.NotFound",
-            NOBODY.1.into(),
+            UNKNOWN.1.into(),
         ),
         (to(1, "2026-05-04T12:00:00Z&DryRun=true"), DRY.1, DRY.2.into()),
     ] {
@@ -1393,7 +1393,7 @@ async fn an_event_is_moved_and_the_guest_sees_it() {
 }
 
 #[tokio::test]
-async fn attributes_are_shown_each_in_its_shape() {
+async fn each_attribute_is_shown_in_its_own_format() {
     let control = super::control(
         MemoryStore,
         vec![full("i-12345678"), document(STOPPED, "stopped", json!({}))],
@@ -1514,7 +1514,7 @@ async fn attributes_are_shown_each_in_its_shape() {
                 "InstanceId=i-aaaaaaaa&Attribute=userData",
                 400,
                 "InvalidInstanceID.NotFound",
-                NOBODY.1,
+                UNKNOWN.1,
             ),
             (
                 "InstanceId=i-11111111&Attribute=userData&DryRun=true",
@@ -1528,7 +1528,7 @@ async fn attributes_are_shown_each_in_its_shape() {
 }
 
 #[tokio::test]
-async fn user_data_changes_only_while_stopped_and_protection_always() {
+async fn user_data_changes_only_while_stopped_and_protection_at_any_time() {
     let control = several().await;
     let user_data = |control: &Control, id: &str| entry(control, id).instance.user_data();
     for (rest, expected) in [
@@ -1610,7 +1610,7 @@ async fn user_data_changes_only_while_stopped_and_protection_always() {
             "InvalidParameterValue",
             "A value of 'yes' is not valid for DisableApiStop. Specify either 'true' or 'false' and try again.".into(),
         ),
-        (to(NOBODY.0, "DisableApiStop.Value=true"), "InvalidInstanceID.NotFound", NOBODY.1.into()),
+        (to(UNKNOWN.0, "DisableApiStop.Value=true"), "InvalidInstanceID.NotFound", UNKNOWN.1.into()),
         ("DisableApiStop.Value=true".into(), "MissingParameter", NO_ID.into()),
         (to(STOPPED, "UserData=aGVsbG8="), "UnknownParameter", "The parameter UserData is not recognized".into()),
         (to(STOPPED, "DisableApiStop.Value=true&DryRun=true"), DRY.1, DRY.2.into()),
@@ -1621,7 +1621,7 @@ async fn user_data_changes_only_while_stopped_and_protection_always() {
 }
 
 #[tokio::test]
-async fn places_are_those_of_the_instances() {
+async fn regions_and_zones_are_those_of_the_instances() {
     let placed = |id: &str, zone: &str| {
         document(
             id,
@@ -1715,9 +1715,9 @@ async fn places_are_those_of_the_instances() {
     .await;
 }
 
-/// A store that fails leaves what was there, whatever the action.
+/// A failing store keeps the previous state, whatever the action.
 #[tokio::test]
-async fn a_store_that_fails_changes_nothing_by_any_action() {
+async fn a_failing_store_changes_nothing_in_any_action() {
     let control = several_on(TestStore { writes_fail: true }).await;
     let sentence = "An internal error has occurred. Nothing was changed.";
     for (action, rest) in [
@@ -1742,10 +1742,9 @@ async fn a_store_that_fails_changes_nothing_by_any_action() {
     );
 }
 
-/// The store fails at the second of two: what is said of the first is true.
-/// "DescribeAvailabilityZones: the zones of all instances", whose names need not be EC2's.
+/// Zones are those of all instances, whose names need not be EC2's.
 #[tokio::test]
-async fn a_launch_may_go_where_an_instance_of_the_region_is() {
+async fn a_launch_can_use_the_zone_of_an_instance_in_the_region() {
     let placed = |id: &str, zone: &str, imds: Value| {
         document(
             id,
@@ -1779,7 +1778,7 @@ async fn a_launch_may_go_where_an_instance_of_the_region_is() {
     .await;
 }
 
-/// Nobody can be sure what is stored, and the answer is about what the call is about.
+/// The stored state is unknown, and the error is about the object of the call.
 #[tokio::test]
 async fn defaults_that_could_not_be_stored_may_have_been_changed() {
     struct Unsure;
@@ -1825,7 +1824,7 @@ async fn defaults_that_could_not_be_stored_may_have_been_changed() {
 }
 
 #[tokio::test]
-async fn a_store_that_fails_in_the_middle_does_not_say_that_nothing_was_changed() {
+async fn a_store_that_fails_midway_does_not_claim_that_nothing_was_changed() {
     let directory = tempfile::tempdir().unwrap();
     let ids = ["i-00000000000000001", "i-00000000000000002"];
     let documents = ids.map(|id| document(id, "running", json!({}))).to_vec();
@@ -1842,7 +1841,7 @@ async fn a_store_that_fails_in_the_middle_does_not_say_that_nothing_was_changed(
             [InstanceState::Stopped, InstanceState::Running],
         ),
     ] {
-        // A directory in the place of a temporary file fails every write, for root too.
+        // A directory at the path of the temporary file makes every write fail, even for root.
         let obstacle = directory
             .path()
             .join(format!("instances/.{}.tmp", ids[in_the_way]));

@@ -1,10 +1,10 @@
-//! Who may do what, from outside.
+//! The permissions of callers, from outside.
 
 use super::*;
 use crate::control::access_keys::demo_with;
 use crate::control::policy::read::policy;
 
-/// The demo's key with these rules, each an inline table.
+/// Returns an endpoint whose demo key has these rules, each an inline table.
 async fn under(of: &[&str]) -> Control {
     let control = several().await;
     control.replace_keys(demo_with(policy(of)));
@@ -33,7 +33,7 @@ const DENIED: &str = "UnauthorizedOperation";
 /// "DryRun: DryRunOperation where the caller may, UnauthorizedOperation where not", for every
 /// action that has it.
 #[tokio::test]
-async fn a_dry_run_says_who_may_do_what() {
+async fn a_dry_run_reports_whether_the_caller_has_the_permission() {
     let calls = [
         (
             "ModifyInstanceMetadataOptions",
@@ -97,7 +97,7 @@ async fn a_dry_run_says_who_may_do_what() {
 }
 
 #[tokio::test]
-async fn who_may_not_loosen_options_may_still_tighten_them() {
+async fn a_caller_who_cannot_relax_options_can_still_tighten_them() {
     let control = under(&[
         r#"{ effect = "deny", actions = ["ec2:*"], conditions = { "ec2:Attribute/HttpTokens" = "optional" } }"#,
         r#"{ effect = "deny", actions = ["ec2:*"], conditions = { "ec2:Attribute/HttpPutResponseHopLimit" = ">2" } }"#,
@@ -142,7 +142,7 @@ async fn who_may_not_loosen_options_may_still_tighten_them() {
             "HttpTokens=optional".into(),
             DENIED,
         ),
-        // The condition sees what would come out, whoever said it.
+        // The condition sees the resulting value, whether the call or a default sets it.
         (
             "RunInstances",
             format!("{launch}&MetadataOptions.HttpTokens=optional"),
@@ -158,9 +158,9 @@ async fn who_may_not_loosen_options_may_still_tighten_them() {
     }
 }
 
-/// A deny over `ec2:*` holds for launches too: what they name counts as it does in a change.
+/// A denial of `ec2:*` includes launches: their attributes count as in a change.
 #[tokio::test]
-async fn a_launch_asks_for_what_it_names() {
+async fn a_launch_requests_the_attributes_that_it_names() {
     let deny = |key: &str, value: &str| {
         format!(
             r#"{{ effect = "deny", actions = ["ec2:*"], conditions = {{ "ec2:Attribute/{key}" = "{value}" }} }}"#
@@ -225,9 +225,9 @@ async fn a_launch_asks_for_what_it_names() {
     }
 }
 
-/// On EC2, who tags while launching needs both permissions.
+/// On EC2, a launch with tags needs both permissions (RunInstances and CreateTags).
 #[tokio::test]
-async fn tags_of_a_launch_need_the_permission_to_make_tags() {
+async fn tags_of_a_launch_need_the_permission_for_create_tags() {
     let run = r#"{ effect = "allow", actions = ["ec2:RunInstances"] }"#;
     let tag = r#"{ effect = "allow", actions = ["ec2:CreateTags"], tags = { team = "web" } }"#;
     let launch = "ImageId=ami-12345678&MinCount=1&MaxCount=1";
@@ -251,9 +251,9 @@ async fn tags_of_a_launch_need_the_permission_to_make_tags() {
     }
 }
 
-/// However it is spelled, and when it is what silence comes to.
+/// Whatever its spelling, and also when it is the default of an omitted parameter.
 #[tokio::test]
-async fn a_value_is_judged_as_it_takes_effect() {
+async fn a_value_is_judged_by_its_effect() {
     let deny = |key: &str, value: &str| {
         format!(
             r#"{{ effect = "deny", actions = ["ec2:*"], conditions = {{ "ec2:Attribute/{key}" = {value} }} }}"#
@@ -289,7 +289,7 @@ async fn a_value_is_judged_as_it_takes_effect() {
             "HttpPutResponseHopLimit=63",
             "OK",
         ),
-        // No preference gives launches two hops and no enforcement.
+        // Without a preference, launches get two hops and no enforcement.
         (
             deny("HttpPutResponseHopLimit", "\">=2\""),
             defaults,
@@ -353,9 +353,9 @@ async fn a_value_is_judged_as_it_takes_effect() {
     }
 }
 
-/// Not by a refusal's words, not by its order, not by a list.
+/// Neither by the error, nor by the order of checks, nor by a list.
 #[tokio::test]
-async fn who_may_not_touch_an_instance_can_not_tell_it_from_one_that_is_not_there() {
+async fn a_caller_without_permission_cannot_tell_an_instance_from_an_unknown_id() {
     for of in [
         vec![r#"{ effect = "allow", actions = ["*"], tags = { Name = "db" } }"#],
         vec![
@@ -399,7 +399,7 @@ async fn who_may_not_touch_an_instance_can_not_tell_it_from_one_that_is_not_ther
 }
 
 #[tokio::test]
-async fn a_list_shows_what_the_caller_may_see_and_a_named_stranger_fails_it() {
+async fn a_list_shows_permitted_instances_and_naming_another_one_refuses_it() {
     let control = under(&[
         r#"{ effect = "allow", actions = ["ec2:Describe*"], instances = ["i-1*", "i-4*"] }"#,
     ])
@@ -417,17 +417,17 @@ async fn a_list_shows_what_the_caller_may_see_and_a_named_stranger_fails_it() {
             .code(),
         DENIED
     );
-    // Of an id that it may name, the caller is told that nobody has it.
+    // For an id that the caller may access, the error is that it does not exist.
     assert_eq!(
         describe(&control, "InstanceId.1=i-1aaaaaaa").await.code(),
         "InvalidInstanceID.NotFound"
     );
-    // Regions are no instances.
+    // Regions are not instances.
     assert_eq!(code(&control, "DescribeRegions", "").await, DENIED);
 }
 
 #[tokio::test]
-async fn tags_that_a_caller_changes_are_judged_as_they_were() {
+async fn a_change_of_tags_is_judged_by_the_tags_before_it() {
     let control =
         under(&[r#"{ effect = "allow", actions = ["ec2:CreateTags"], tags = { Name = "web" } }"#])
             .await;
@@ -481,7 +481,7 @@ async fn syntax_is_checked_before_permission_and_permission_before_state() {
 }
 
 #[tokio::test]
-async fn new_keys_count_from_the_next_request_on() {
+async fn new_keys_apply_from_the_next_request() {
     let control = several().await;
     assert_eq!(describe(&control, "").await.status, 200);
     control.replace_keys(demo_with(policy(&[])));

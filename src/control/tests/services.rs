@@ -1,5 +1,5 @@
-//! Three services on one port: each call reaches the service that it was signed for, and is
-//! answered in its words.
+//! Three services on one port: each call must be signed for its service and gets a reply in that
+//! service's format.
 
 use super::*;
 
@@ -51,7 +51,7 @@ async fn connect(control: &Control, target: &str, body: &Value) -> (u16, Value) 
 const IDENTITY: &str = "Action=GetCallerIdentity&Version=2011-06-15";
 
 #[tokio::test]
-async fn sts_says_whose_key_it_is_without_any_permission() {
+async fn sts_returns_the_identity_of_the_key_without_any_permission() {
     let control = several().await;
     control.replace_keys(crate::control::access_keys::demo_with(
         crate::control::policy::read::policy(&[]),
@@ -75,9 +75,9 @@ async fn sts_says_whose_key_it_is_without_any_permission() {
     assert_eq!(body, expected);
 }
 
-/// Each row: the scope, the call, status, code, and the shape of the answer.
+/// Rows of scope, call, status, code and format of the reply.
 #[tokio::test]
-async fn a_signature_for_one_service_is_none_for_another() {
+async fn a_signature_for_one_service_is_invalid_for_another() {
     let control = several().await;
     let describe = "Action=DescribeInstances&Version=2016-11-15";
     let sts = "<ErrorResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><Error><Type>Sender</Type><Code>";
@@ -138,7 +138,7 @@ async fn a_signature_for_one_service_is_none_for_another() {
             "{scope} {body}: {answer}"
         );
     }
-    // The JSON service too, with both other scopes.
+    // The JSON service, with both other scopes.
     let body =
         json!({"InstanceId": RUNNING, "InstanceOSUser": "ops", "SSHPublicKey": KEY}).to_string();
     for scope in [SCOPE, STS_SCOPE] {
@@ -154,7 +154,7 @@ async fn a_signature_for_one_service_is_none_for_another() {
 }
 
 #[tokio::test]
-async fn who_is_not_known_is_told_so_in_the_words_of_the_service() {
+async fn an_authentication_error_has_the_format_of_the_service() {
     let control = several().await;
     let mut sts = Sent::post(IDENTITY);
     sign(&mut sts, ID, "wrong", DATE, STS_SCOPE);
@@ -178,7 +178,7 @@ async fn who_is_not_known_is_told_so_in_the_words_of_the_service() {
         (400, true),
         "{body}"
     );
-    // The target says what the body means, so it must be signed.
+    // The target defines the meaning of the body, so it must be signed.
     let mut unsigned = Sent::post(IDENTITY);
     sign(&mut unsigned, ID, SECRET, DATE, STS_SCOPE);
     unsigned.set(
@@ -205,9 +205,9 @@ fn keys_of(control: &Control, id: &str) -> Vec<crate::instance::ManagedSshKey> {
 }
 
 #[tokio::test]
-async fn a_pushed_key_lives_for_sixty_seconds() {
+async fn a_sent_key_is_valid_for_60_seconds() {
     let control = several().await;
-    // The line end of a key file is no part of the key.
+    // The line end of a key file is not part of the key.
     let body = json!({"InstanceId": RUNNING, "InstanceOSUser": "ops", "SSHPublicKey": format!("{KEY}\n"),
         "AvailabilityZone": "us-east-1a"});
     let (status, answer) = connect(&control, "SendSSHPublicKey", &body).await;
@@ -225,7 +225,7 @@ async fn a_pushed_key_lives_for_sixty_seconds() {
 }
 
 #[tokio::test]
-async fn a_key_that_can_not_be_pushed_is_refused_in_json() {
+async fn an_invalid_key_is_refused_in_json() {
     let control = several().await;
     let good = json!({"InstanceId": RUNNING, "InstanceOSUser": "ops", "SSHPublicKey": KEY});
     let with = |field: &str, value: Value| {
@@ -336,7 +336,7 @@ async fn a_key_that_can_not_be_pushed_is_refused_in_json() {
             "{target} {body}: {answer}"
         );
         let message = answer["Message"].as_str().unwrap_or_default();
-        // In the words of the call, not of our documents.
+        // The message names the parameter of the call, not the field of the document.
         assert!(
             !message.is_empty() && !message.contains("Imds."),
             "{message}"

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
-/// Returns the command that adds an address to an interface: an IPv6 address with `nodad`, because a
-/// guest could otherwise claim it first.
+/// Returns the command that adds an address to an interface: an IPv6 address with `nodad`, because
+/// a guest could otherwise claim it first.
 pub(super) fn add_address(ip: &str, interface: &str, address: IpAddr) -> String {
     let (prefix, nodad) = if address.is_ipv4() {
         (32, "")

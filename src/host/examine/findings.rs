@@ -1,4 +1,5 @@
-//! The result of an examination: findings with the commands that fix them, and what was not checked.
+//! The result of an examination: findings with the commands that fix them, and what was not
+//! checked.
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -4,12 +4,12 @@
 //! namespace. It changes nothing and sends nothing. The [`probe`] reads; all other files judge what
 //! was read, in the order in which an operator would fix it:
 //!
-//! 1. [`interface`], [`bridge`], [`namespace`]: what the attachment names exists, is up and is of the
-//!    right kind;
+//! 1. [`interface`], [`bridge`], [`namespace`]: what the attachment names exists, is up and is of
+//!    the right kind;
 //! 2. [`addresses`]: the metadata addresses are on it;
 //! 3. [`routing`]: routes lead back to the guest, and `rp_filter` accepts its packets;
-//! 4. [`settings`]: ARP, guests that share an address with the host, guests that could give the host
-//!    a route;
+//! 4. [`settings`]: ARP, guests that share an address with the host, guests that could give the
+//!    host a route;
 //! 5. [`bridge`], [`rules`]: marks reach the socket, the bridge's MAC is fixed, the guest rules are
 //!    loaded.
 //!
@@ -131,7 +131,8 @@ fn check_device(device: &GuestDevice<'_>, report: &mut Report) {
     settings::check(device, report);
 }
 
-/// Returns the interfaces where the guests' packets reach the host's IP layer, each with its guests.
+/// Returns the interfaces where the guests' packets reach the host's IP layer, each with its
+/// guests.
 fn guest_interfaces(attachments: &[GuestAttachment<'_>]) -> Vec<GuestInterface> {
     let mut interfaces: BTreeMap<&str, BTreeSet<IpAddr>> = BTreeMap::new();
     for attachment in attachments {

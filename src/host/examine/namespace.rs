@@ -157,8 +157,8 @@ impl Inside<'_> {
     }
 }
 
-/// Returns the interface that leads to the guest: that of the route to it, else the first one that is
-/// up besides lo, else lo.
+/// Returns the interface that leads to the guest: that of the route to it, else the first one that
+/// is up besides lo, else lo.
 fn device_inside<'s>(guest: &HostGuest, network: &'s NetworkState) -> &'s str {
     let routed = guest.addresses().into_iter().find_map(|to| {
         let route = network.routes.get(&(to, None))?.as_ref().ok()?.as_ref()?;

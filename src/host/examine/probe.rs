@@ -1,7 +1,7 @@
 //! Reads a network namespace: links, routes, settings. Other files judge what was read.
 //!
-//! What cannot be read is not guessed: it is missing from [`NetworkState`], and the checks report it as
-//! unchecked.
+//! What cannot be read is not guessed: it is missing from [`NetworkState`], and the checks report
+//! it as unchecked.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -21,7 +21,8 @@ use tokio::process::Command;
 use super::unusable::{self, UnusableAddress};
 use crate::host::netlink::{self, Link, Links, Netlink, Route};
 
-/// The settings of an interface that decide whether the kernel accepts packets from a guest behind it.
+/// The settings of an interface that decide whether the kernel accepts packets from a guest behind
+/// it.
 const IPV4_SETTINGS: [&str; 4] = ["rp_filter", "arp_ignore", "arp_filter", "accept_local"];
 const IPV6_SETTINGS: [&str; 3] = ["accept_ra", "forwarding", "disable_ipv6"];
 
@@ -43,8 +44,8 @@ pub(super) struct NetworkState {
     pub(super) unusable: Vec<UnusableAddress>,
     /// Numbers below /proc/sys/net, by their path relative to it.
     pub(super) settings: BTreeMap<String, i64>,
-    /// The routes of replies to a guest's address: from a socket bound to the link with this index, or
-    /// from an unbound socket.
+    /// The routes of replies to a guest's address: from a socket bound to the link with this index,
+    /// or from an unbound socket.
     pub(super) routes: BTreeMap<(IpAddr, Option<u32>), Result<Option<Route>, String>>,
     /// By the bridge's index: whether its MAC stays the same when ports come and go.
     pub(super) fixed_macs: BTreeMap<u32, Result<bool, String>>,
@@ -205,8 +206,8 @@ fn read_on_this_thread(
         .map_err(|reason| NamespaceError::Inaccessible(reason.to_string()))
 }
 
-/// Returns the state of the daemon that listens on this socket. It is read from the kernel; no request is
-/// sent to the daemon.
+/// Returns the state of the daemon that listens on this socket. It is read from the kernel; no
+/// request is sent to the daemon.
 pub(super) async fn daemon(socket: &Path) -> DaemonState {
     let peer = UnixStream::connect(socket)
         .await
@@ -283,8 +284,8 @@ pub(super) async fn rules() -> Result<Value, String> {
     Err("nft is not installed".to_string())
 }
 
-/// Returns whether the MAC of a bridge was set explicitly. Netlink does not report it. /sys shows the
-/// network namespace in which it was mounted, which may be another one: the index tells.
+/// Returns whether the MAC of a bridge was set explicitly. Netlink does not report it. /sys shows
+/// the network namespace in which it was mounted, which may be another one: the index tells.
 fn has_fixed_mac(bridge: &Link) -> Result<bool, String> {
     // linux/netdevice.h: the address was set with dev_set_mac_address().
     const NET_ADDR_SET: &str = "3";

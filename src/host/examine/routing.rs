@@ -19,8 +19,8 @@ pub(super) fn check(device: &GuestDevice<'_>, report: &mut Report) {
 }
 
 /// Checks the routes that replies take, for one family. An IPv4 reply from a socket bound to the
-/// interface needs no route, an IPv6 reply does. On a bridge, a reply through a gateway would leave by
-/// another port than the guest's.
+/// interface needs no route, an IPv6 reply does. On a bridge, a reply through a gateway would leave
+/// by another port than the guest's.
 fn check_replies(device: &GuestDevice<'_>, is_ipv4: bool, report: &mut Report) {
     let addresses: Vec<IpAddr> = device
         .guest
@@ -127,8 +127,8 @@ fn check_rp_filter(device: &GuestDevice<'_>, report: &mut Report) {
 }
 
 /// Reverse path filtering, as Linux' fib_validate_source() does it on an interface with an address.
-/// Strict (1) accepts a source only from the interface that the route to it uses; loose (2) accepts a
-/// source that any route leads to, including a default route.
+/// Strict (1) accepts a source only from the interface that the route to it uses; loose (2) accepts
+/// a source that any route leads to, including a default route.
 pub(super) fn rp_filter(
     interface: &str,
     (all, own): (i64, i64),

@@ -67,9 +67,9 @@ impl<'s> RulesCheck<'s> {
         }
     }
 
-    /// Checks the rules of one guest. On a bridge no guest is identified without them. On an interface
-    /// of its own, a guest needs them only if it shares an address; but rules of an earlier document
-    /// may block it.
+    /// Checks the rules of one guest. On a bridge no guest is identified without them. On an
+    /// interface of its own, a guest needs them only if it shares an address; but rules of an
+    /// earlier document may block it.
     pub(super) fn check(&self, attachment: &GuestAttachment<'_>, report: &mut Report) {
         let id = &attachment.guest.id;
         let is_bridged = matches!(attachment.attachment, Attachment::BridgePort(_));

@@ -55,7 +55,8 @@ pub(super) fn arp_ignore(interface: &str, (all, own): (i64, i64)) -> Option<Prob
     })
 }
 
-/// With arp_filter, ARP is answered only if the route to the sender uses the interface of the request.
+/// With arp_filter, ARP is answered only if the route to the sender uses the interface of the
+/// request.
 pub(super) fn arp_filter(
     interface: &str,
     (all, own): (i64, i64),

@@ -618,7 +618,8 @@ fn what_could_not_be_read_is_reported() {
     assert_eq!(report.unchecked.len(), 4, "{report:#?}");
 }
 
-/// As measured: which source the kernel accepts, by the effective value and the route to the source.
+/// As measured: which source the kernel accepts, by the effective value and the route to the
+/// source.
 #[test]
 fn rp_filter_drops_packets_whose_source_has_no_matching_route() {
     use RouteToGuest::{Missing, OtherInterface, SameInterface};

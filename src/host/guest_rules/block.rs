@@ -91,7 +91,8 @@ impl fmt::Display for Block {
     }
 }
 
-/// Returns the same addresses, each in one block only: nft rejects an element that another one covers.
+/// Returns the same addresses, each in one block only: nft rejects an element that another one
+/// covers.
 pub(super) fn without_overlaps(blocks: &[Block]) -> Vec<Block> {
     let mut kept: Vec<Block> = Vec::new();
     for block in blocks

@@ -1,7 +1,8 @@
 //! The table `bridge imdsd`: guests on the ports of bridges.
 //!
-//! Every rule about ARP or ICMPv6 names `meta protocol`. Without it, nft looks for these protocols in the type field of the
-//! Ethernet header, where a tagged frame has the tag: a claim in a frame tagged with VLAN 0 passed, and the host believed it.
+//! Every rule about ARP or ICMPv6 names `meta protocol`. Without it, nft looks for these protocols
+//! in the type field of the Ethernet header, where a tagged frame has the tag: a claim in a frame
+//! tagged with VLAN 0 passed, and the host believed it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -86,8 +87,9 @@ fn add_request_chains(table: &mut Table, MetadataAddresses { ipv4, ipv6 }: Metad
         None,
         ["iifname vmap @guests".to_string()],
     );
-    // Frames to the host. Marks are set here and not earlier, so that no other table sets a mark after this one. They are set
-    // for every port of every bridge: an unlisted port must get mark 0, whatever marked its packets before.
+    // Frames to the host. Marks are set here and not earlier, so that no other table sets a mark
+    // after this one. They are set for every port of every bridge: an unlisted port must get mark
+    // 0, whatever marked its packets before.
     table.chain(
         "to-host",
         Some("input priority 300"),
@@ -108,7 +110,8 @@ fn add_request_chains(table: &mut Table, MetadataAddresses { ipv4, ipv6 }: Metad
             format!("ip6 daddr {ipv6} meta mark set iifname map @marks"),
         ],
     );
-    // Frames from unlisted ports too: a machine on the uplink is not the metadata service of these guests.
+    // Frames from unlisted ports too: a machine on the uplink is not the metadata service of these
+    // guests.
     table.chain(
         "to-guests",
         Some("forward priority -200"),
@@ -145,8 +148,8 @@ fn add_reply_chains(table: &mut Table, MetadataAddresses { ipv4, ipv6 }: Metadat
 }
 
 fn add_claims_chain(table: &mut Table, addresses: MetadataAddresses) {
-    // The receiver of a frame removes a tag of VLAN 0, and may find another tag below it. The tag is read as bits, which
-    // works for both kinds of tag; `vlan id` reads 802.1Q tags only.
+    // The receiver of a frame removes a tag of VLAN 0, and may find another tag below it. The tag
+    // is read as bits, which works for both kinds of tag; `vlan id` reads 802.1Q tags only.
     let mut rules = vec![
         "# Two tags, the outer one VLAN 0: no rule below could see the content of the frame."
             .to_string(),
@@ -191,8 +194,8 @@ fn add_guest_chains(
     }
 }
 
-/// The names of the sets of what the guests of one bridge own. They contain a digest of the bridge's name, because nft does
-/// not accept every interface name in an identifier.
+/// The names of the sets of what the guests of one bridge own. They contain a digest of the
+/// bridge's name, because nft does not accept every interface name in an identifier.
 struct OwnedSets {
     macs: String,
     ipv4: String,
@@ -249,8 +252,8 @@ impl OwnedSets {
     }
 }
 
-/// Returns the rule against source MACs of other guests: from a frame of any protocol, the bridge would learn that the other
-/// guest is behind this port.
+/// Returns the rule against source MACs of other guests: from a frame of any protocol, the bridge
+/// would learn that the other guest is behind this port.
 fn sender_rule(guest: &CheckedGuest, sets: &OwnedSets) -> String {
     except_own(
         "ether saddr",
@@ -289,17 +292,20 @@ fn arp_rules(guest: &CheckedGuest, sets: &OwnedSets) -> Vec<String> {
     rules
 }
 
-/// Neighbour discovery. When a link-layer address is included, nodes learn the source of a solicitation (for a neighbour or a
-/// router), of a router advertisement and of a redirect; from a neighbour advertisement they learn the target.
+/// Neighbour discovery. When a link-layer address is included, nodes learn the source of a
+/// solicitation (for a neighbour or a router), of a router advertisement and of a redirect; from a
+/// neighbour advertisement they learn the target.
 fn neighbour_rules(guest: &CheckedGuest, sets: &OwnedSets) -> Vec<String> {
-    // Types 133 to 137 as numbers: nft accepts no range of names, because the names contain hyphens.
+    // Types 133 to 137 as numbers: nft accepts no range of names, because the names contain
+    // hyphens.
     const DISCOVERY: &str = "meta protocol ip6 icmpv6 type 133-137";
     const ADVERTISEMENT: &str = "meta protocol ip6 icmpv6 type nd-neighbor-advert";
     let numbers = |blocks: &[Block]| blocks.iter().map(Block::as_number).collect::<Vec<_>>();
     let own = guest.all_ipv6();
     let mut rules = Vec::new();
     if !guest.ipv6.is_empty() {
-        // Guests choose their link-local addresses, which no document lists: any that no other guest owns is allowed.
+        // Guests choose their link-local addresses, which no document lists: any that no other
+        // guest owns is allowed.
         let targets = with(&own, LINK_LOCAL);
         let sources = with(&targets, Block::of(Ipv6Addr::UNSPECIFIED));
         rules.push(format!(
@@ -350,7 +356,8 @@ fn request_rules(guest: &CheckedGuest, sets: &OwnedSets, bridge_mac: Option<&str
     }
     let own = guest.all_ipv6();
     if !guest.ipv6.is_empty() {
-        // Only the link-local addresses that its MACs imply: any guest could claim another one by neighbour discovery.
+        // Only the link-local addresses that its MACs imply: any guest could claim another one by
+        // neighbour discovery.
         rules.push(format!("{} counter drop", none_of("ip6 saddr", &own)));
         return rules;
     }

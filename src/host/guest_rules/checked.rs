@@ -154,7 +154,8 @@ impl<'a> LinkCheck<'a> {
     }
 }
 
-/// Reads the guest's MACs and addresses, and adds the faults of those that nft or the kernel would not accept.
+/// Reads the guest's MACs and addresses, and adds the faults of those that nft or the kernel would
+/// not accept.
 fn check_lists<'a>(
     guest: &'a FilteredGuest,
     addresses: MetadataAddresses,
@@ -208,8 +209,8 @@ fn prefixes<Address: Copy + Into<IpAddr>>(prefixes: &[(Address, u8)]) -> Vec<Blo
     prefixes.iter().map(block).collect()
 }
 
-/// Returns the fault of a name that the kernel does not allow, or that nft reads as something else: a `"` ends a string, and
-/// `tap*` means every tap.
+/// Returns the fault of a name that the kernel does not allow, or that nft reads as something else:
+/// a `"` ends a string, and `tap*` means every tap.
 fn name_fault(name: &str) -> Option<String> {
     let is_allowed = |b: u8| b.is_ascii_graphic() && !b"\"\\*/:".contains(&b);
     let is_name =

@@ -5,15 +5,17 @@ use std::fmt;
 use super::block::Block;
 use super::inputs::MetadataAddresses;
 
-/// How many packets a second a guest may send to the metadata addresses through one link: EC2's number.
+/// How many packets a second a guest may send to the metadata addresses through one link: EC2's
+/// number.
 const PACKETS_PER_SECOND: u32 = 1024;
 
-/// Lets neighbour solicitations pass, from whatever address: with them the guest asks whether the metadata address is still
-/// reachable. Other rules judge the claims that they carry.
+/// Lets neighbour solicitations pass, from whatever address: with them the guest asks whether the
+/// metadata address is still reachable. Other rules judge the claims that they carry.
 pub(super) const ACCEPT_SOLICITATIONS: &str =
     "meta protocol ip6 icmpv6 type nd-neighbor-solicit return";
 
-/// Returns the rules that drop packets from or about the metadata addresses: no guest is the service.
+/// Returns the rules that drop packets from or about the metadata addresses: no guest is the
+/// service.
 pub(super) fn claims_of_addresses(
     MetadataAddresses { ipv4, ipv6 }: MetadataAddresses,
 ) -> Vec<String> {
@@ -47,8 +49,9 @@ pub(super) fn except_own(what: &str, own: &[impl fmt::Display], rule: String) ->
 
 /// Returns the condition that `what` is none of these elements.
 ///
-/// A few elements are compared one by one. The kernel searches an anonymous set linearly: with nine sets for each of 1,000
-/// guests, loading took 30 seconds and replacing took 60; it now takes 1.5 seconds.
+/// A few elements are compared one by one. The kernel searches an anonymous set linearly: with nine
+/// sets for each of 1,000 guests, loading took 30 seconds and replacing took 60; it now takes 1.5
+/// seconds.
 pub(super) fn none_of(what: &str, elements: &[impl fmt::Display]) -> String {
     const FEW: usize = 6;
     if elements.len() > FEW {

@@ -1,4 +1,5 @@
-//! The table `inet imdsd`: guests on interfaces of their own, and no connection tracking for any guest.
+//! The table `inet imdsd`: guests on interfaces of their own, and no connection tracking for any
+//! guest.
 
 use super::block::{LINK_LOCAL, with};
 use super::checked::CheckedGuest;
@@ -28,8 +29,9 @@ pub(super) fn table(guests: &[CheckedGuest], addresses: MetadataAddresses) -> Ta
 
 fn add_shared_chains(table: &mut Table, addresses: MetadataAddresses) {
     let MetadataAddresses { ipv4, ipv6 } = addresses;
-    // Guests may have equal addresses, and connection tracking would merge their connections. The rules apply to our
-    // interfaces only: a host that forwards the real metadata service to other machines needs tracking for that.
+    // Guests may have equal addresses, and connection tracking would merge their connections. The
+    // rules apply to our interfaces only: a host that forwards the real metadata service to other
+    // machines needs tracking for that.
     table.chain(
         "arriving",
         Some("prerouting priority raw"),

@@ -1,4 +1,5 @@
-//! What the rules are made from: each guest with its link to the host, and the addresses of the service.
+//! What the rules are made from: each guest with its link to the host, and the addresses of the
+//! service.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -13,7 +14,8 @@ pub struct FilteredGuest {
     pub link: GuestLink,
     /// Its MACs from its document; empty when none are listed.
     pub macs: Vec<String>,
-    /// Its IPv4 addresses. Without addresses and prefixes the family has no list, and only other guests' addresses are blocked.
+    /// Its IPv4 addresses. Without addresses and prefixes the family has no list, and only other
+    /// guests' addresses are blocked.
     pub ipv4: Vec<Ipv4Addr>,
     /// Delegated IPv4 prefixes: network and length.
     pub ipv4_prefixes: Vec<(Ipv4Addr, u8)>,
@@ -33,13 +35,16 @@ pub enum GuestLink {
     },
     /// A port of a bridge that other guests use too.
     BridgePort {
-        /// The interface that receives what the bridge passes to the host: `br0`, or `br0.100` if the bridge filters VLANs.
+        /// The interface that receives what the bridge passes to the host: `br0`, or `br0.100` if
+        /// the bridge filters VLANs.
         bridge: String,
-        /// Its MAC. With it, requests that the guest sends to the MAC of another gateway are caught as well.
+        /// Its MAC. With it, requests that the guest sends to the MAC of another gateway are caught
+        /// as well.
         bridge_mac: Option<String>,
         /// For example `tap0`.
         port: String,
-        /// The `SO_MARK` that the daemon finds on a connection from this port. Never 0, which identifies no guest.
+        /// The `SO_MARK` that the daemon finds on a connection from this port. Never 0, which
+        /// identifies no guest.
         mark: u32,
     },
 }

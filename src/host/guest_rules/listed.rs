@@ -1,4 +1,5 @@
-//! The rules that are loaded, as `nft --json list ruleset` prints them, compared with those that are needed.
+//! The rules that are loaded, as `nft --json list ruleset` prints them, compared with those that
+//! are needed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -108,8 +109,9 @@ fn is_in_our_table(object: &Value) -> bool {
     object["table"] == TABLE
 }
 
-/// Returns an element as the script writes it: `"tap0"`, `"tap0" : jump guest-…`, `"tap0" : 0x1001`, `"tap0" . 0x1001` or
-/// `0x1001`. Returns `None` for any other form, which the script does not use.
+/// Returns an element as the script writes it: `"tap0"`, `"tap0" : jump guest-…`, `"tap0" :
+/// 0x1001`, `"tap0" . 0x1001` or `0x1001`. Returns `None` for any other form, which the script does
+/// not use.
 fn element_in_script_form(element: &Value) -> Option<String> {
     let word = |value: &Value| match value {
         Value::String(name) => Some(format!("\"{name}\"")),

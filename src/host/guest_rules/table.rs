@@ -1,4 +1,5 @@
-//! A table as data: the script that is written and the check that reads it back use the same description.
+//! A table as data: the script that is written and the check that reads it back use the same
+//! description.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

@@ -1,4 +1,5 @@
-//! Requests to the kernel: links, addresses and routes are read, and addresses and routes are added and removed.
+//! Requests to the kernel: links, addresses and routes are read, and addresses and routes are added
+//! and removed.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -18,8 +19,8 @@ use rtnetlink::{Handle, RouteMessageBuilder};
 
 use super::links::{Links, address_of, is_usable};
 
-/// The protocol number of the addresses and routes that imdsd adds, which `ip` shows as their `proto`. It is free in
-/// /etc/iproute2/rt_protos, and chosen after 169.254.169.254.
+/// The protocol number of the addresses and routes that imdsd adds, which `ip` shows as their
+/// `proto`. It is free in /etc/iproute2/rt_protos, and chosen after 169.254.169.254.
 pub const PROTOCOL: u8 = 169;
 /// How long the kernel may take to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -35,8 +36,9 @@ pub async fn read_links() -> io::Result<(Netlink, Links)> {
 
 /// A connection for requests to the kernel. Clones share the connection.
 ///
-/// Notifications use another connection: answers and notifications that share a queue are lost together when it is full, and
-/// a notification about a requested change would be mistaken for the answer.
+/// Notifications use another connection: answers and notifications that share a queue are lost
+/// together when it is full, and a notification about a requested change would be mistaken for the
+/// answer.
 #[derive(Clone)]
 pub struct Netlink(Arc<Mutex<Handle>>);
 
@@ -73,7 +75,8 @@ impl Netlink {
         match tokio::time::timeout(PATIENCE, request).await {
             Ok(answer) => answer.map_err(kernel_error),
             Err(_) => {
-                // A new connection, so that a late answer is not taken for the answer to another request.
+                // A new connection, so that a late answer is not taken for the answer to another
+                // request.
                 if let Ok(handle) = Netlink::new_handle() {
                     *self.0.lock() = handle;
                 }
@@ -108,9 +111,10 @@ impl Netlink {
         Ok(())
     }
 
-    /// Adds an address to a link, as /32 or /128. The host does not choose it as a source address: it has link scope (IPv4) or
-    /// is deprecated (IPv6). An IPv6 address is added with `nodad` and is usable at once: with duplicate address detection, a
-    /// guest could claim it first. Fails with `AlreadyExists` if the link has the address.
+    /// Adds an address to a link, as /32 or /128. The host does not choose it as a source address:
+    /// it has link scope (IPv4) or is deprecated (IPv6). An IPv6 address is added with `nodad` and
+    /// is usable at once: with duplicate address detection, a guest could claim it first. Fails
+    /// with `AlreadyExists` if the link has the address.
     pub async fn add_address(&self, index: u32, address: IpAddr) -> io::Result<()> {
         let mut request = self
             .handle()
@@ -146,9 +150,10 @@ impl Netlink {
             .await
     }
 
-    /// Adds a route to a guest on a link, for packets of sockets bound to that link. Any other route to this very address is
-    /// preferred to it, but it is preferred to a route to the address's network: call [`Netlink::route_to`] first. Fails with
-    /// `AlreadyExists` if the route exists.
+    /// Adds a route to a guest on a link, for packets of sockets bound to that link. Any other
+    /// route to this very address is preferred to it, but it is preferred to a route to the
+    /// address's network: call [`Netlink::route_to`] first. Fails with `AlreadyExists` if the route
+    /// exists.
     pub async fn add_route(&self, index: u32, to: Ipv6Addr) -> io::Result<()> {
         self.within(self.handle().route().add(route(index, to)).execute())
             .await
@@ -160,7 +165,8 @@ impl Netlink {
             .await
     }
 
-    /// Returns the addresses and the route destinations that have [`PROTOCOL`], with the index of their link.
+    /// Returns the addresses and the route destinations that have [`PROTOCOL`], with the index of
+    /// their link.
     pub async fn own_entries(&self) -> io::Result<BTreeSet<(u32, IpAddr)>> {
         let mut entries = BTreeSet::new();
         let mut addresses = Box::pin(self.handle().address().get().execute());
@@ -188,8 +194,8 @@ impl Netlink {
         Ok(entries)
     }
 
-    /// Returns the route for a packet to this address, from a socket bound to the link `bound` if given; `None` when there is no
-    /// route. Only the routing table is read; nothing is sent.
+    /// Returns the route for a packet to this address, from a socket bound to the link `bound` if
+    /// given; `None` when there is no route. Only the routing table is read; nothing is sent.
     pub async fn route_to(&self, to: IpAddr, bound: Option<u32>) -> io::Result<Option<Route>> {
         let mut message = match to {
             IpAddr::V4(to) => RouteMessageBuilder::<Ipv4Addr>::new()
@@ -218,8 +224,8 @@ fn own_prefix(address: IpAddr) -> u8 {
     if address.is_ipv4() { 32 } else { 128 }
 }
 
-/// Returns the metric of guest routes through a link. It is higher (so less preferred) than an operator's metrics, and
-/// different for each link.
+/// Returns the metric of guest routes through a link. It is higher (so less preferred) than an
+/// operator's metrics, and different for each link.
 pub(in crate::host) fn route_metric(index: u32) -> u32 {
     0x4000_0000 | index
 }

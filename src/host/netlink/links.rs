@@ -34,7 +34,8 @@ pub struct Link {
     pub below: Option<u32>,
     /// The longest packet that it carries, in bytes.
     pub mtu: u32,
-    /// Its usable addresses: without those for which duplicate address detection is running or has failed.
+    /// Its usable addresses: without those for which duplicate address detection is running or has
+    /// failed.
     pub addresses: BTreeSet<IpAddr>,
 }
 
@@ -85,7 +86,8 @@ impl Links {
 
     /// Returns which links also receive the packets that another link receives.
     pub fn upper_links(&self) -> UpperLinks {
-        // The kernel names the other end of a veth in the same attribute, but that end does not receive its packets.
+        // The kernel names the other end of a veth in the same attribute, but that end does not
+        // receive its packets.
         let receives_a_share =
             |kind: &str| matches!(kind, "vlan" | "macvlan" | "macvtap" | "ipvlan" | "ipvtap");
         let mut direct: HashMap<u32, Vec<u32>> = HashMap::new();
@@ -251,12 +253,13 @@ impl Links {
     }
 }
 
-/// Which links receive the packets of others: a bridge, bond or VRF those of its ports, and a device on top of a link, such as
-/// a VLAN device, its share of them.
+/// Which links receive the packets of others: a bridge, bond or VRF those of its ports, and a
+/// device on top of a link, such as a VLAN device, its share of them.
 pub struct UpperLinks(HashMap<u32, Vec<u32>>);
 
 impl UpperLinks {
-    /// Returns all links that receive packets of the link with this index, directly or through others.
+    /// Returns all links that receive packets of the link with this index, directly or through
+    /// others.
     pub fn of(&self, index: u32) -> BTreeSet<u32> {
         let (mut all, mut next) = (BTreeSet::new(), vec![index]);
         while let Some(here) = next.pop() {
@@ -267,8 +270,9 @@ impl UpperLinks {
     }
 }
 
-/// Returns whether a message is about the link itself. A bridge reports its ports in messages of the bridge family: they
-/// have fewer attributes, and a port that leaves the bridge is "deleted" in them.
+/// Returns whether a message is about the link itself. A bridge reports its ports in messages of
+/// the bridge family: they have fewer attributes, and a port that leaves the bridge is "deleted" in
+/// them.
 fn is_of_link(message: &LinkMessage) -> bool {
     message.header.interface_family == AddressFamily::Unspec
 }

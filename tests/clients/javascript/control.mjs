@@ -1,5 +1,5 @@
-// Calls the EC2 API with the AWS SDK for JavaScript v3: one call a line in, as JSON, and its result or its error's code a
-// line out. The endpoint is the one argument; nothing else is ever asked.
+// Calls the EC2 API with the AWS SDK for JavaScript v3. Each input line is a call as JSON; each output
+// line is its result or error code. The only argument is the endpoint; no other address is contacted.
 
 import { createInterface } from "node:readline";
 
@@ -21,7 +21,7 @@ const services = {
 for await (const line of createInterface({ input: process.stdin })) {
     const { service, action, input } = JSON.parse(line);
     const [module, client] = services[service];
-    // Times are no strings to this SDK.
+    // This SDK takes times as Date objects.
     if (input.NotBefore) input.NotBefore = new Date(input.NotBefore);
     try {
         const { $metadata, ...result } = await client.send(new module[`${action}Command`](input));

@@ -1,19 +1,19 @@
-// What the AWS SDK for JavaScript v3 reads through the metadata service, as one JSON object.
+// Prints what the AWS SDK for JavaScript v3 reads from the metadata service, as one JSON object.
 //
-// The SDK has the metadata address built in, so this runs only in a network namespace that is not the one named by
-// IMDSD_TEST_NOT_IN.
+// The SDK has the metadata address built in, so this runs only in a network namespace other than the
+// one named by IMDSD_TEST_NOT_IN.
 
 import assert from "node:assert/strict";
 import { readlinkSync } from "node:fs";
 import { createRequire } from "node:module";
 
-assert(process.env.IMDSD_TEST_NOT_IN, "only a test that made a namespace runs this");
+assert(process.env.IMDSD_TEST_NOT_IN, "only a test that created a namespace may run this");
 assert.notEqual(readlinkSync("/proc/self/ns/net"), process.env.IMDSD_TEST_NOT_IN, "this is the machine's own network");
 
 const { STSClient } = await import("@aws-sdk/client-sts");
 const { MetadataService } = await import("@aws-sdk/ec2-metadata-service");
 
-// A client without any settings, as a program makes it: region and credentials come from its default chains.
+// A client without settings: region and credentials come from its default chains.
 const client = new STSClient({});
 const region = await client.config.region();
 const credentials = await client.config.credentials();

@@ -1,4 +1,4 @@
-//! The command line as an operator runs it, and hosts with several guests.
+//! Runs the command line as an operator would, against daemons with several guests.
 
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
@@ -9,27 +9,27 @@ use serde_json::{Value, json};
 
 use crate::support::{self, Answer, Daemon, PATIENCE, free_port, read_to_end};
 
-/// What a command said.
+/// The output of a command.
 #[derive(Debug)]
-pub struct Said {
+pub struct CommandOutput {
     pub code: i32,
     pub output: String,
     pub error: String,
 }
 
-impl Said {
-    /// Its output, of a command that must have succeeded.
+impl CommandOutput {
+    /// Returns standard output; panics unless the exit status is 0.
     pub fn done(self) -> String {
         assert_eq!(self.code, 0, "{self:#?}");
         self.output
     }
 
-    /// The same as JSON.
+    /// The same, parsed as JSON.
     pub fn json(self) -> Value {
         serde_json::from_str(&self.done()).unwrap()
     }
 
-    /// Holds a refusal to its exit code and to every one of these words.
+    /// Panics unless the exit status is this one and standard error has each of these texts.
     pub fn refused(&self, code: i32, words: &[&str]) {
         assert_eq!(self.code, code, "{self:#?}");
         for word in words {
@@ -42,44 +42,45 @@ pub fn socket(daemon: &Daemon) -> PathBuf {
     daemon.directory.path().join("run/admin.sock")
 }
 
-/// `imdsd` with these arguments and the daemon's socket.
-pub fn imdsd(daemon: &Daemon, arguments: &[&str]) -> Said {
+/// Runs `imdsd` with these arguments and the daemon's socket.
+pub fn imdsd(daemon: &Daemon, arguments: &[&str]) -> CommandOutput {
     imdsd_at(&socket(daemon), arguments, "")
 }
 
-/// The same with something on standard input.
-pub fn imdsd_at(socket: &Path, arguments: &[&str], input: &str) -> Said {
+/// The same at another socket and with standard input.
+pub fn imdsd_at(socket: &Path, arguments: &[&str], input: &str) -> CommandOutput {
     let mut command = Command::new(env!("CARGO_BIN_EXE_imdsd"));
     command.args(arguments).env("IMDSD_ADMIN_SOCKET", socket);
-    said(command, input)
+    run(command, input)
 }
 
-pub fn said(mut command: Command, input: &str) -> Said {
+pub fn run(mut command: Command, input: &str) -> CommandOutput {
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // A command that needs none may have ended.
+    // The command may have ended without reading its input.
     let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
     let output = child.wait_with_output().unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Said {
+    CommandOutput {
         code: output.status.code().unwrap_or(-1),
         output: text(output.stdout),
         error: text(output.stderr),
     }
 }
 
-/// The demo instance's document, changed.
+/// The demo instance's document with a change.
 pub fn document(change: impl FnOnce(&mut Value)) -> Value {
     let mut document = support::instance_in(include_str!("../../config/demo-instance.json"));
     change(&mut document);
     document
 }
 
-/// A daemon with the listeners `demo`, `one` and `two`, whose addresses it returns, and one with trusted addresses, `lan`.
+/// Starts a daemon with the listeners `demo`, `one` and `two`, and `lan`, which trusts source addresses.
+/// Returns the addresses of `one` and `two`.
 pub fn with_listeners() -> (Daemon, SocketAddr, SocketAddr) {
     let [one, two, lan] = [(); 3].map(|()| free_port("127.0.0.1:0"));
     let listener = |name: &str, address, more: &str| {
@@ -88,14 +89,14 @@ pub fn with_listeners() -> (Daemon, SocketAddr, SocketAddr) {
     let more = listener("one", one, "")
         + &listener("two", two, "")
         + &listener("lan", lan, "anti_spoofed = true");
-    // Tokens are not what these tests are about.
+    // These tests are not about session tokens.
     let daemon = Daemon::start_with(&more, |instance| {
         instance["MetadataOptions"]["HttpTokens"] = "optional".into()
     });
     (daemon, one, two)
 }
 
-/// A document for a guest of one listener.
+/// A document of an instance that a listener serves.
 pub fn guest(id: &str, listener: &str) -> Value {
     document(|document| {
         document["InstanceId"] = id.into();
@@ -104,7 +105,7 @@ pub fn guest(id: &str, listener: &str) -> Value {
     })
 }
 
-/// One request; status 0 where nobody answers, by whichever way.
+/// Sends one request; the status is 0 if the connection or the response fails.
 pub fn guest_asks(address: SocketAddr, head: &str) -> Answer {
     let mut raw = String::new();
     if let Ok(mut stream) = TcpStream::connect_timeout(&address, PATIENCE) {
@@ -115,6 +116,6 @@ pub fn guest_asks(address: SocketAddr, head: &str) -> Answer {
     Answer::read(&raw)
 }
 
-pub fn put(daemon: &Daemon, document: &Value) -> Said {
+pub fn put(daemon: &Daemon, document: &Value) -> CommandOutput {
     imdsd_at(&socket(daemon), &["instance", "put"], &document.to_string())
 }

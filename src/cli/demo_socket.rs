@@ -1,0 +1,36 @@
+//! Where a demo has its admin socket, so that the subcommands find it without being told.
+
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::path::PathBuf;
+
+use crate::config::{self, AdminSocketPolicy};
+
+/// The path of a demo's socket: in the user's runtime directory, or else in a directory of theirs
+/// under the temporary directory.
+pub fn path() -> PathBuf {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR")
+        .map(PathBuf::from)
+        .filter(|path| path.is_absolute() && path.is_dir());
+    let directory = match runtime {
+        Some(runtime) => runtime.join("imdsd"),
+        None => std::env::temp_dir().join(format!("imdsd-{}", rustix::process::geteuid().as_raw())),
+    };
+    directory.join(config::ADMIN_SOCKET)
+}
+
+/// Returns the settings of a demo's socket; `None` if there is no directory for it that only this
+/// user can enter.
+pub fn settings() -> Option<config::AdminSettings> {
+    let socket = path();
+    let directory = socket.parent()?;
+    let _ = std::fs::DirBuilder::new().mode(0o700).create(directory);
+    let found = std::fs::symlink_metadata(directory).ok()?;
+    let is_private = found.is_dir()
+        && found.uid() == rustix::process::geteuid().as_raw()
+        && found.mode() & 0o077 == 0;
+    is_private.then(|| config::AdminSettings {
+        socket,
+        users: Vec::new(),
+        socket_policy: AdminSocketPolicy::Optional,
+    })
+}

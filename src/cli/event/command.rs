@@ -1,0 +1,79 @@
+//! The subcommands that inject one event, and the list.
+
+use std::process::ExitCode;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::args::{EventArgs, EventCommand, InjectionArgs};
+use super::describe::{
+    active_changes, cancelled_lines, change_text, future_steps, moment, step_lines,
+};
+use super::play::play;
+use super::request::event_of;
+use crate::cli::admin_client::{self, AdminClient, CommandFailure};
+use crate::cli::output::{self, OutputArgs, each, text};
+use crate::instance::events::request::{Event, EventRequest};
+
+pub fn run(EventArgs { client, command }: EventArgs) -> ExitCode {
+    admin_client::exit(match command {
+        EventCommand::List { output } => list(&client, &output),
+        EventCommand::Play {
+            file,
+            no_wait,
+            targets,
+            output,
+        } => play(&client, &file, no_wait, &targets, &output),
+        command => match event_of(command) {
+            Some((event, injection)) => inject(&client, event, &injection),
+            None => Ok(()),
+        },
+    })
+}
+
+fn inject(
+    client: &AdminClient,
+    event: Event,
+    injection: &InjectionArgs,
+) -> Result<(), CommandFailure> {
+    let request = EventRequest {
+        when: injection.start.when(),
+        event,
+    };
+    let body = json!({ "Targets": injection.targets.targets(), "Request": request });
+    let answer = client.call("POST", "/v1/events", body.to_string().as_bytes())?;
+    if injection.output.json {
+        output::print_json(&answer);
+        return Ok(());
+    }
+    output::print(&(step_lines(&answer, Timestamp::now()) + &cancelled_lines(&answer)));
+    Ok(())
+}
+
+fn list(client: &AdminClient, output: &OutputArgs) -> Result<(), CommandFailure> {
+    let answer = client.call("GET", "/v1/events", b"")?;
+    if output.json {
+        output::print_json(&answer);
+        return Ok(());
+    }
+    let now = Timestamp::now();
+    let rows: Vec<Vec<String>> = each(&answer["Instances"])
+        .flat_map(|instance| rows_of(instance, now))
+        .collect();
+    output::print_table(&["INSTANCE", "WHEN", "WHAT"], &rows);
+    Ok(())
+}
+
+fn rows_of(instance: &Value, now: Timestamp) -> Vec<Vec<String>> {
+    let id = text(&instance["InstanceId"]);
+    let active = active_changes(instance)
+        .into_iter()
+        .map(|change| ("in force".to_string(), change));
+    let future = future_steps(instance)
+        .into_iter()
+        .map(|step| (moment(step.at, now), change_text(&step.set)));
+    active
+        .chain(future)
+        .map(|(when, what)| vec![id.clone(), when, what])
+        .collect()
+}
