@@ -79,8 +79,8 @@ struct Signals {
 }
 
 impl Daemon {
-    /// Opens the store, registers `instances`, binds every address. Nothing is served before all of
-    /// it has worked.
+    /// Opens the store, registers `instances` and binds every address. Serves nothing before all of
+    /// that has worked.
     pub async fn start(config: Config, instances: Vec<Instance>) -> Result<Daemon, StartError> {
         let now = Moment::now();
         // First, so that a signal never finds a daemon that does not handle it yet.
@@ -113,7 +113,7 @@ impl Daemon {
             control: control.as_ref().map(|bound| Arc::clone(&bound.plane)),
             tls: control.as_ref().and_then(|bound| bound.tls.clone()),
             config: Arc::new(config.clone()),
-            left_out: Arc::default(),
+            unstored: Arc::default(),
         });
         let mut daemon = Daemon {
             registry,
@@ -257,15 +257,15 @@ impl Daemon {
     }
 
     async fn register(&self, instances: Vec<Instance>, now: Timestamp) {
-        for (id, offered) in self.admin_host.offer(instances, now).await {
-            let registered = match offered {
-                Ok(registered) => registered,
+        for (id, outcome) in self.admin_host.register_all(instances, now).await {
+            let outcome = match outcome {
+                Ok(outcome) => outcome,
                 Err(error) => {
                     error!(instance = %id, "not served: {error}. It will be registered as soon as it can be stored");
                     continue;
                 }
             };
-            match registered {
+            match outcome {
                 RegisterOutcome::New => info!(instance = %id, "registered"),
                 RegisterOutcome::Known => {}
                 RegisterOutcome::Edited => {

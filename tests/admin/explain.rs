@@ -61,7 +61,7 @@ fn each_rule_of_the_gate_is_named_and_is_what_the_guest_sees() {
             421,
             "names another server",
         ),
-        (vec!["--path", &long], 431, "8192 are the most"),
+        (vec!["--path", &long], 431, "the maximum is 8192"),
         (["--header", "A: b"].repeat(64), 431, "65 header lines"),
         (
             vec!["--method", "POST", "--path", get],

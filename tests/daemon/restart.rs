@@ -62,8 +62,8 @@ fn an_unreadable_record_stops_its_instance_and_never_becomes_a_default() {
 #[test]
 fn a_damaged_identity_costs_the_signatures_alone() {
     let mut daemon = Daemon::start(|_| {});
-    daemon.wait_for(|line| line["message"] == "made a key for identity documents");
-    daemon.wait_for(|line| line["message"] == "the key for identity documents is there");
+    daemon.wait_for(|line| line["message"] == "generated a key for identity documents");
+    daemon.wait_for(|line| line["message"] == "the key for identity documents is ready");
     let directory = daemon.directory.path().to_path_buf();
     let identity = directory.join("state/identity");
     let key = std::fs::read(identity.join("key.pem")).unwrap();
