@@ -20,7 +20,7 @@ Examples:
   imdsd check --config /etc/imdsd/imdsd.toml
   imdsd check --config /etc/imdsd/imdsd.toml --host
 
-The exit status is 0 if nothing was found and 1 otherwise.")]
+The exit status is 1 if there is a fault or, with --host, a finding; otherwise it is 0.")]
 pub struct CheckArgs {
     /// Configuration file to check, such as /etc/imdsd/imdsd.toml
     #[arg(long, short, value_name = "FILE")]
@@ -28,9 +28,9 @@ pub struct CheckArgs {
 
     /// Check this host too: report what prevents guests from being served, and the command that fixes it
     ///
-    /// Checks the interfaces, bridge ports and network namespaces of the pending and running
-    /// instances in the documents and in the state directory, from the network namespace of this
-    /// command. It changes nothing and sends nothing. Without root, network namespaces and nftables
+    /// Checks the interfaces, bridge ports and network namespaces of the instances that are
+    /// served (not stopped or terminated), in the documents and in the state directory, from the
+    /// network namespace of this command. It changes nothing and sends nothing. Without root, network namespaces and nftables
     /// rules are skipped and reported as not checked. Firewalls are not evaluated.
     #[arg(long)]
     host: bool,

@@ -26,7 +26,7 @@ use imdsd::registry::{Entry, Registry};
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
-use super::support::{PATIENCE, free_port, python};
+use super::support::{PATIENCE, free_port, require, venv_python};
 use super::{assume_role_source, role, web_identity_source, write_key};
 
 struct Moto {
@@ -195,10 +195,8 @@ async fn until<T>(mut condition: impl FnMut() -> Option<T>) -> T {
 #[tokio::test]
 #[ignore = "needs moto in .venv; tests/all runs it"]
 async fn sessions_from_moto_differ_and_are_renewed_and_stay_valid_without_it_until_they_expire() {
-    let program = python()
-        .map(|python| python.with_file_name("moto_server"))
-        .filter(|program| program.exists())
-        .expect("this test needs moto_server in .venv, which tests/all makes");
+    let program = venv_python().with_file_name("moto_server");
+    require(program.exists(), "moto_server in .venv");
     let directory = tempfile::tempdir().unwrap();
     let mut moto = Moto::start(program, directory.path());
     let endpoint = format!("http://{}", moto.address);

@@ -1,6 +1,7 @@
-//! A real daemon in a process of its own, and a client that sends and shows bytes.
+//! The test kit: starts the real daemon as a process, and sends it bytes.
 //!
-//! Every address is on loopback, every wait has an end, and what a test starts it stops by its process id.
+//! Every address is on loopback or in a network namespace of the test, every wait has a limit, and a
+//! test stops the processes that it starts, by their ids.
 #![allow(dead_code)]
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -16,14 +17,14 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-/// The longest a test waits for anything that should happen at once.
+/// How long a test waits for something that should happen at once.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 /// The access key of the daemons that tests start.
 pub const ACCESS_KEY: (&str, &str) = ("AKIDTESTTESTTEST0001", "a-secret-for-tests-only");
-/// The instance that tests serve, of config/demo-instance.json.
+/// The id of the instance in config/demo-instance.json.
 pub const INSTANCE: &str = "i-0123456789abcdef0";
 
-/// A running daemon with a directory of its own.
+/// A running daemon and its directory.
 pub struct Daemon {
     child: Child,
     lines: Receiver<Value>,
@@ -34,12 +35,12 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts a daemon that serves the demo instance, changed as the test wants.
+    /// Starts a daemon that serves the demo instance with a change.
     pub fn start(change: impl FnOnce(&mut Value)) -> Daemon {
         Daemon::start_with("", change)
     }
 
-    /// The same, with more lines for the configuration.
+    /// The same with more lines in the configuration.
     pub fn start_with(more: &str, change: impl FnOnce(&mut Value)) -> Daemon {
         let directory = tempfile::tempdir().unwrap();
         let mut document: Value =
@@ -73,43 +74,43 @@ impl Daemon {
         daemon
     }
 
-    /// A hundred records are read from a disk that others use, too.
+    /// Waits longer than for other lines: a test may store a hundred records on a busy disk.
     fn wait_until_it_serves(&mut self) {
         self.wait_for_within(6 * PATIENCE, |line| line["message"] == "ready");
     }
 
-    /// Waits for a log line.
-    pub fn wait_for(&mut self, is_it: impl Fn(&Value) -> bool) -> Value {
-        self.wait_for_within(PATIENCE, is_it)
+    /// Waits for a log line and returns it; panics with the lines before it if it does not come.
+    pub fn wait_for(&mut self, is_match: impl Fn(&Value) -> bool) -> Value {
+        self.wait_for_within(PATIENCE, is_match)
     }
 
-    fn wait_for_within(&mut self, patience: Duration, is_it: impl Fn(&Value) -> bool) -> Value {
+    fn wait_for_within(&mut self, patience: Duration, is_match: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + patience;
-        let mut said = Vec::new();
+        let mut earlier = Vec::new();
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
-                Ok(line) if is_it(&line) => return line,
-                Ok(line) => said.push(line.to_string()),
+                Ok(line) if is_match(&line) => return line,
+                Ok(line) => earlier.push(line.to_string()),
                 Err(_) => panic!(
-                    "the line did not come; status {:?}\n{}",
+                    "the log line did not come; status {:?}\n{}",
                     self.child.try_wait(),
-                    said.join("\n")
+                    earlier.join("\n")
                 ),
             }
         }
     }
 
-    /// Every log line so far.
+    /// Returns the log lines that have not been read yet.
     pub fn log(&mut self) -> Vec<Value> {
         self.lines.try_iter().collect()
     }
 
-    /// Closes the other end of its standard error, once it has written something more.
+    /// Closes the read end of its standard error when it writes its next line.
     pub fn close_log(&mut self) {
-        let (_, nobody) = channel();
-        drop(std::mem::replace(&mut self.lines, nobody));
-        // The reading thread ends with the next line.
+        let (_, closed) = channel();
+        drop(std::mem::replace(&mut self.lines, closed));
+        // The reading thread ends at the next line.
         self.get("/");
     }
 
@@ -117,7 +118,7 @@ impl Daemon {
         self.child.id()
     }
 
-    /// kill -9.
+    /// Kills it with SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
@@ -128,13 +129,13 @@ impl Daemon {
         self.start_again_by(Command::new(env!("CARGO_BIN_EXE_imdsd")));
     }
 
-    /// The same by a command that becomes `imdsd`.
+    /// The same with a command that executes `imdsd`.
     pub fn start_again_by(&mut self, imdsd: Command) {
         (self.child, self.lines) = spawn_by(imdsd, self.directory.path());
         self.wait_until_it_serves();
     }
 
-    /// SIGTERM, and the exit code.
+    /// Sends SIGTERM and returns the exit status.
     pub fn terminate(&mut self) -> Option<i32> {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
@@ -145,10 +146,10 @@ impl Daemon {
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        panic!("it did not end");
+        panic!("the daemon did not end after SIGTERM");
     }
 
-    /// One request on a connection of its own, over IPv4.
+    /// Sends one request over IPv4 on a connection of its own.
     pub fn ask(&self, head: &str) -> Answer {
         ask(self.ipv4, head)
     }
@@ -163,7 +164,7 @@ impl Daemon {
         ))
     }
 
-    /// What the operator's socket says to a GET, headers and all.
+    /// Sends a GET to the admin socket and returns the whole response.
     pub fn admin(&self, path: &str) -> String {
         let mut stream = UnixStream::connect(self.directory.path().join("run/admin.sock")).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -239,8 +240,8 @@ pub fn spawn_by(mut imdsd: Command, directory: &Path) -> (Child, Receiver<Value>
     (child, lines)
 }
 
-/// An address with a port that nobody listens on and that nobody else is given: it is handed out once, and it is below those
-/// that the kernel gives to connections and to whoever asks for any. The process's number keeps two runs apart.
+/// Returns the address with a free port that no other call returns. The port is below the kernel's
+/// ephemeral ports, and the process id keeps concurrent test runs apart.
 pub fn free_port(address: &str) -> SocketAddr {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let mut address: SocketAddr = address.parse().unwrap();
@@ -256,10 +257,10 @@ pub fn free_port(address: &str) -> SocketAddr {
     panic!("no port is free");
 }
 
-/// What came back, to the byte.
+/// A response, to the byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// 0 when nothing came.
+    /// 0 if there was no response.
     pub status: u16,
     pub raw: String,
     pub headers: Vec<(String, String)>,
@@ -315,7 +316,7 @@ pub fn ask(address: SocketAddr, bytes: &str) -> Answer {
 
 pub fn read_to_end(stream: &mut TcpStream) -> String {
     let mut raw = Vec::new();
-    // A reset after the answer is an end too.
+    // A reset after the response ends it too.
     let _ = stream.read_to_end(&mut raw);
     String::from_utf8_lossy(&raw).into_owned()
 }
@@ -355,18 +356,6 @@ impl Namespace {
     /// named there disappears with the namespace.
     pub fn with_setup(setup: &str) -> Namespace {
         Namespace::create(setup).unwrap_or_else(|reason| missing(&reason))
-    }
-
-    /// Deprecated: use `with_metadata_addresses`.
-    pub fn new(test: &str) -> Option<Namespace> {
-        Namespace::prepared(test, Namespace::METADATA_ADDRESSES)
-    }
-
-    /// Deprecated: use `with_setup`.
-    pub fn prepared(test: &str, prepare: &str) -> Option<Namespace> {
-        Namespace::create(prepare)
-            .map_err(|reason| skip(test, &reason))
-            .ok()
     }
 
     fn create(prepare: &str) -> Result<Namespace, String> {
@@ -465,16 +454,6 @@ pub struct MetadataService {
 }
 
 impl MetadataService {
-    /// Deprecated: use `serve`.
-    pub fn start(
-        test: &str,
-        document: &str,
-        change: impl FnOnce(&mut Value),
-    ) -> Option<MetadataService> {
-        let host = Namespace::prepared(test, MetadataService::SETUP)?;
-        Some(MetadataService::on(host, document, change))
-    }
-
     /// Serves one instance to the guest: a document in any of the three accepted shapes, with the
     /// test's changes.
     ///
@@ -555,8 +534,8 @@ impl MetadataService {
             "--write-out",
             "%{http_code}",
         ]);
-        let said = curl.args(arguments).output().unwrap();
-        String::from_utf8(said.stdout).unwrap()
+        let output = curl.args(arguments).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
     }
 }
 
@@ -610,14 +589,6 @@ pub fn require_program(name: &str) {
     require(found, &format!("the program {name}"));
 }
 
-/// Returns the Python of the virtual environment that `tests/all` creates, with boto3 and the AWS
-/// CLI; panics when it is missing.
-pub fn venv_python() -> PathBuf {
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
-    require(python.exists(), "the virtual environment .venv");
-    python
-}
-
 /// Deprecated: use `require`, `require_root`, `require_program` and `#[ignore]`.
 pub fn skip(test: &str, reason: &str) {
     let line = format!("SKIPPED {test}: {reason}\n");
@@ -625,10 +596,12 @@ pub fn skip(test: &str, reason: &str) {
     assert!(std::env::var_os("IMDSD_TESTS_ALL").is_none(), "{line}");
 }
 
-/// Deprecated: use `venv_python`.
-pub fn python() -> Option<PathBuf> {
+/// Returns the Python of the virtual environment that `tests/all` creates, with boto3 and the AWS
+/// CLI; panics when it is missing.
+pub fn venv_python() -> PathBuf {
     let python = Path::new(env!("CARGO_MANIFEST_DIR")).join(".venv/bin/python");
-    python.exists().then_some(python)
+    require(python.exists(), "the virtual environment .venv");
+    python
 }
 
 /// An option change or another EC2 call, signed with the test's key; the answer, or `None` when the daemon was not there.

@@ -125,7 +125,7 @@ fn open_socket(
     };
     match socket.state {
         SocketState::Listening => Ok(format!(
-            "{attachment} belongs to it, and imdsd listens on {}",
+            "{attachment} belongs to this instance, and imdsd listens on {}",
             socket.address
         )),
         SocketState::Closed => Err(format!(
