@@ -579,7 +579,7 @@ fn no_listener_shares_the_metadata_addresses_of_interfaces() {
         ),
         (
             "[[listener]]\nname = \"a\"\nipv4 = \"10.0.0.1:80\"\ninterface = \"a/b\"\n".to_string(),
-            "4: listener.interface: an interface name is 1 to 15 printable characters without '/' and ':', not 'a/b'",
+            "4: listener.interface: an interface name is 1 to 15 printable ASCII characters without spaces, '/' and ':', not 'a/b'",
         ),
     ] {
         assert_eq!(refused(&text), [expected]);

@@ -84,7 +84,8 @@ pub fn interface_name_fault(name: &str) -> Option<String> {
     (!is_valid).then(|| {
         let name = name.escape_debug();
         format!(
-            "an interface name is 1 to 15 printable characters without '/' and ':', not '{name}'"
+            "an interface name is 1 to 15 printable ASCII characters without spaces, '/' and ':', not \
+             '{name}'"
         )
     })
 }
