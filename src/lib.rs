@@ -9,8 +9,8 @@
 //!
 //! # Who may import whom
 //!
-//! Each room imports only rooms below it. `tests/house` holds the table, and that no two files
-//! import each other.
+//! Each folder imports only folders below it. `tests/house` has the table, and checks that no two
+//! files import each other.
 //!
 //! ```text
 //! cli         one file a subcommand

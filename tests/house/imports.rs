@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::source::{FILES, Module, file_of};
 
-/// Each room of `src/` with the rooms that its files may import. Rooms stand below those that
-/// import them, so the table is also the order in which to read the code.
+/// Each folder of `src/` with the folders that its files may import. A folder stands after those that
+/// it imports, so the table is also the order in which to read the code.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     // The ground floor: plain concepts without the domain.
     ("clock", &[]),
@@ -125,26 +125,26 @@ fn is_above_all(module: &Module) -> bool {
 }
 
 #[test]
-fn a_room_imports_only_the_rooms_below_it() {
+fn a_folder_imports_only_the_folders_below_it() {
     let files = &*FILES;
-    let rooms: BTreeMap<&str, &[&str]> = MAY_IMPORT.iter().copied().collect();
+    let folders: BTreeMap<&str, &[&str]> = MAY_IMPORT.iter().copied().collect();
     let mut used: BTreeSet<(&str, &str)> = BTreeSet::new();
     let mut wrong = Vec::new();
     for (module, file) in files.iter().filter(|(module, _)| !is_above_all(module)) {
-        let room = module[0].as_str();
-        let Some((room, allowed)) = rooms.get_key_value(room) else {
-            panic!("{} is in no room of the table", file.path);
+        let folder = module[0].as_str();
+        let Some((folder, allowed)) = folders.get_key_value(folder) else {
+            panic!("{} is in no folder of the table", file.path);
         };
         for path in &file.paths {
             let Some((other, _)) = path
                 .first()
-                .and_then(|first| rooms.get_key_value(first.as_str()))
+                .and_then(|first| folders.get_key_value(first.as_str()))
             else {
                 continue;
             };
             if allowed.contains(other) {
-                used.insert((room, other));
-            } else if other != room {
+                used.insert((folder, other));
+            } else if other != folder {
                 wrong.push(format!("{} imports {}", file.path, path.join("::")));
             }
         }
@@ -153,7 +153,7 @@ fn a_room_imports_only_the_rooms_below_it() {
     // A permission that nothing uses would let an import in unseen.
     let unused: Vec<_> = MAY_IMPORT
         .iter()
-        .flat_map(|(room, allowed)| allowed.iter().map(move |other| (*room, *other)))
+        .flat_map(|(folder, allowed)| allowed.iter().map(move |other| (*folder, *other)))
         .filter(|pair| !used.contains(pair))
         .collect();
     assert!(
@@ -163,16 +163,16 @@ fn a_room_imports_only_the_rooms_below_it() {
 }
 
 #[test]
-fn rooms_are_listed_after_the_rooms_that_they_import() {
+fn folders_are_listed_after_the_folders_that_they_import() {
     let mut above: BTreeSet<&str> = BTreeSet::new();
-    for (room, allowed) in MAY_IMPORT {
+    for (folder, allowed) in MAY_IMPORT {
         for other in *allowed {
             assert!(
                 above.contains(other),
-                "{room} imports {other}, which comes later"
+                "{folder} imports {other}, which comes later"
             );
         }
-        above.insert(room);
+        above.insert(folder);
     }
 }
 

@@ -1,6 +1,6 @@
-//! The arrangement of the source and the documentation, held by tests: which room imports which,
-//! where metadata options are interpreted, that a type name means one thing, and that links in the
-//! documentation lead somewhere.
+//! The arrangement of the source and the documentation, checked by tests: which folder imports
+//! which, where metadata options are interpreted, that a type name means one thing, and that links in
+//! the documentation lead somewhere.
 
 mod docs;
 mod imports;

@@ -124,7 +124,7 @@ fn the_data_plane_reaches_no_socket_file_clock_or_random_source() {
     let mut looked_at = 0;
     for (_, file) in files
         .iter()
-        .filter(|(module, _)| module.first().is_some_and(|room| room == "guest"))
+        .filter(|(module, _)| module.first().is_some_and(|folder| folder == "guest"))
     {
         looked_at += 1;
         for path in &file.paths {
