@@ -1,25 +1,14 @@
 //! Condition keys, and the comparisons that a rule makes with their values.
 //!
-//! # To add a condition key
-//!
-//! A key that reads the **instance**, such as `ec2:MetadataHttpTokens`, is one row in
-//! [`INSTANCE_KEYS`]: its name, the values that it can have, and how to read it.
-//!
-//! A key that reads the **call**, such as `ec2:Attribute/HttpTokens`, needs
-//!
-//! 1. a row in [`REQUEST_ATTRIBUTES`]: its name and the kind of its values,
-//! 2. the name and the values that it can have in `ATTRIBUTES` of each action that can request it,
-//!    and
-//! 3. the requested value in what that action passes to `Caller::authorize` or `Caller::instance`.
-//!
-//! Parsing, evaluation, the lint and the error message that lists the known keys all read these
-//! tables. The table for operators is in docs/access-key-rules.md.
+//! Parsing, evaluation, the lint and the error message that lists the known keys all read
+//! [`INSTANCE_KEYS`] and [`REQUEST_ATTRIBUTES`]. CONTRIBUTING.md lists the steps to add a key;
+//! docs/access-key-rules.md has the table for operators.
 
 use super::pattern::Pattern;
 use crate::instance::Instance;
 
 /// The condition keys that read the instance.
-pub(crate) const INSTANCE_KEYS: [InstanceKey; 4] = [
+pub(crate) const INSTANCE_KEYS: &[InstanceKey] = &[
     InstanceKey {
         name: "ec2:MetadataHttpTokens",
         values: Values::Words(&["optional", "required"]),
@@ -53,7 +42,7 @@ pub(crate) const INSTANCE_KEYS: [InstanceKey; 4] = [
 
 /// The names in `ec2:Attribute/<Name>`. Which action can request which values is in the
 /// `ATTRIBUTES` of the actions.
-pub(crate) const REQUEST_ATTRIBUTES: [RequestAttribute; 9] = [
+pub(crate) const REQUEST_ATTRIBUTES: &[RequestAttribute] = &[
     RequestAttribute::text("DisableApiStop"),
     RequestAttribute::text("DisableApiTermination"),
     RequestAttribute::text("HttpEndpoint"),
@@ -94,9 +83,12 @@ pub(crate) enum ValueKind {
 /// The values that a condition key can have.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Values {
+    /// One of these words. The lint refuses a pattern that matches none of them.
     Words(&'static [&'static str]),
     /// 1 to 64, and these.
     HopLimits(&'static [i64]),
+    /// Text that imdsd restricts in no way, such as user data. The lint then refuses no pattern, so
+    /// [`Values::Words`] is the choice where the set is closed.
     AnyText,
 }
 
@@ -153,13 +145,11 @@ impl ConditionKey {
     pub(crate) fn parse(text: &str) -> Option<ConditionKey> {
         match text.strip_prefix(ATTRIBUTE_PREFIX) {
             Some(name) => {
-                let attributes: &'static [RequestAttribute] = &REQUEST_ATTRIBUTES;
-                let attribute = attributes.iter().find(|known| known.name == name);
+                let attribute = REQUEST_ATTRIBUTES.iter().find(|known| known.name == name);
                 attribute.map(ConditionKey::Attribute)
             }
             None => {
-                let keys: &'static [InstanceKey] = &INSTANCE_KEYS;
-                let key = keys.iter().find(|known| known.name == text);
+                let key = INSTANCE_KEYS.iter().find(|known| known.name == text);
                 key.map(ConditionKey::Instance)
             }
         }
@@ -167,10 +157,9 @@ impl ConditionKey {
 
     /// Returns all keys in words, for an error message.
     pub(crate) fn known() -> String {
-        let keys = INSTANCE_KEYS.map(|key| key.name).join(", ");
-        let attributes = REQUEST_ATTRIBUTES
-            .map(|attribute| attribute.name)
-            .join(", ");
+        let keys: Vec<&str> = INSTANCE_KEYS.iter().map(|key| key.name).collect();
+        let attributes: Vec<&str> = REQUEST_ATTRIBUTES.iter().map(|known| known.name).collect();
+        let (keys, attributes) = (keys.join(", "), attributes.join(", "));
         format!("{keys}, and {ATTRIBUTE_PREFIX} with {attributes}")
     }
 

@@ -190,12 +190,26 @@ fn has_instance(action: Action) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::condition::REQUEST_ATTRIBUTES;
+    use super::super::condition::{AttributeValue, INSTANCE_KEYS, REQUEST_ATTRIBUTES, ValueKind};
     use super::*;
+    use crate::config::demo_instance;
+
+    /// A value of another kind never compares, so every rule about the key would be dead.
+    #[test]
+    fn the_value_that_an_instance_key_reads_has_the_kind_of_its_values() {
+        let instance = demo_instance();
+        for key in INSTANCE_KEYS {
+            let kind = match (key.read)(&instance) {
+                AttributeValue::Text(_) => ValueKind::Text,
+                AttributeValue::Number(_) => ValueKind::Number,
+            };
+            assert_eq!(kind, key.values.kind(), "{}", key.name);
+        }
+    }
 
     #[test]
     fn every_attribute_in_the_table_has_values_of_its_kind_in_some_action() {
-        for attribute in &REQUEST_ATTRIBUTES {
+        for attribute in REQUEST_ATTRIBUTES {
             let key = ConditionKey::Attribute(attribute);
             let values: Vec<Values> = Action::ALL
                 .iter()

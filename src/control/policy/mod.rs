@@ -10,7 +10,7 @@
 //! An instance that is being launched is judged by what it would be; its id is not known then.
 //!
 //! [`read`] parses rules, and [`lint`] refuses rules that can never match. **A new condition key**
-//! is a row in one of the tables in [`condition`], which lists the steps.
+//! is a row in one of the tables in [`condition`]; CONTRIBUTING.md lists the steps.
 //!
 //! Not supported: ARNs, principals, other condition keys and operators, policy variables.
 

@@ -346,10 +346,7 @@ mod tests {
 
     #[test]
     fn a_malformed_rule_is_refused_with_its_line_and_field() {
-        let conditions = "not known; known keys: ec2:MetadataHttpTokens, ec2:MetadataHttpEndpoint, \
-            ec2:MetadataHttpPutResponseHopLimit, ec2:InstanceMetadataTags, and ec2:Attribute/ with DisableApiStop, DisableApiTermination, \
-            HttpEndpoint, HttpProtocolIpv6, HttpPutResponseHopLimit, HttpTokens, HttpTokensEnforced, \
-            InstanceMetadataTags, UserData";
+        let conditions = format!("not known; known keys: {}", ConditionKey::known());
         let known = "not known; a rule has effect, actions, instances, tags, conditions";
         let good = "effect = \"allow\"\nactions = [\"ec2:*\"]\n";
         for (rule, faults) in [
