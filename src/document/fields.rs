@@ -7,7 +7,7 @@ use crate::document::near_miss::{hint, near_miss};
 
 /// The fields of an instance that imdsd reads. Others are kept in `Instance::other`.
 #[rustfmt::skip]
-pub(super) const INSTANCE_FIELDS: [&str; 34] = [
+pub(super) const INSTANCE_FIELDS: &[&str] = &[
     "InstanceId", "LaunchTime", "State", "ImageId", "InstanceType", "AmiLaunchIndex", "Architecture", "Placement",
     "MetadataOptions", "PrivateDnsName", "PublicDnsName", "PrivateIpAddress", "PublicIpAddress", "Ipv6Address",
     "SubnetId", "VpcId", "KeyName", "KernelId", "RamdiskId", "InstanceLifecycle", "RootDeviceName", "RootDeviceType",
@@ -68,7 +68,7 @@ pub(super) fn misspelled_fields(instance: &Map<String, Value>) -> Vec<PathFault>
 
 /// Finds top-level fields that are close to a known one.
 fn near_misses(instance: &Map<String, Value>) -> Vec<PathFault> {
-    let known: Vec<&str> = INSTANCE_FIELDS.into_iter().chain([IMDS]).collect();
+    let known: Vec<&str> = INSTANCE_FIELDS.iter().copied().chain([IMDS]).collect();
     let unknown = instance.keys().filter(|field| !is_instance_field(field));
     unknown
         .filter_map(|field| {

@@ -15,7 +15,7 @@ use crate::document::fields::{
 };
 use crate::document::*;
 use crate::fault::Fault;
-use crate::instance::{Instance, Switch, tags};
+use crate::instance::{Imds, Instance, MetadataOptions, Switch, tags};
 
 const ID: &str = "i-0123456789abcdef0";
 const DEMO: &str = include_str!("../../config/demo-instance.json");
@@ -175,6 +175,10 @@ fn every_fault_is_reported_with_its_line_and_field() {
             { "InstanceId": "i-12345678" }
         ]}]
     }"#;
+    let unknown_field = format!(
+        ":23: Reservations[0].Instances[0].Imds.UserDat: 'UserDat' is not known; did you mean UserData? (known: {})",
+        field_names::<Imds>().join(", ")
+    );
     let expected = [
         ":3: Reservations[0].Instances[0].LaunchTime: is missing",
         ":4: Reservations[0].Instances[0].InstanceId: an instance id is i- and 8 or 17 hexadecimal digits, not 'i-xyz'",
@@ -195,8 +199,7 @@ fn every_fault_is_reported_with_its_line_and_field() {
         ":20: Reservations[0].Instances[0].KeyName: expected a string, found a number",
         ":22: Reservations[0].Instances[0].Imds.OpenSshKey: expected one line of authorized_keys: a key type, the \
          key in base64, and optionally a comment, without options in front and without a line end",
-        ":23: Reservations[0].Instances[0].Imds.UserDat: 'UserDat' is not known; did you mean UserData? (known: \
-         Attachments, OwnerId, ReservationId, Region, UserData, UserDataText, OpenSshKey, Role, Subnets, Vpcs, Events, ManagedSshKeys, Overrides, DisableApiTermination, DisableApiStop, Timeline)",
+        &unknown_field,
         ":24: Reservations[0].Instances[0].Imds.Attachments[1]: 'Tap' is not known (known: Listener, \
          Interface, BridgePort, NetworkNamespace, SourceAddress)",
         ":24: Reservations[0].Instances[0].Imds.Attachments[2].Listener: expected a string, found a number",
@@ -211,7 +214,10 @@ fn every_fault_is_reported_with_its_line_and_field() {
     faults.sort();
     let mut expected = expected.map(|fault| format!("d.json{fault}"));
     expected.sort();
-    assert_eq!(faults, expected);
+    for (fault, expected) in faults.iter().zip(&expected) {
+        assert_eq!(fault, expected);
+    }
+    assert_eq!(faults.len(), expected.len(), "{faults:#?}");
     assert!(
         !faults.concat().contains("424242"),
         "a secret is not printed"
@@ -850,18 +856,41 @@ impl<'de> Deserializer<'de> for FieldNames {
     }
 }
 
+/// Returns the names of a struct's fields, as serde reads them.
+fn field_names<'de, T: Deserialize<'de> + std::fmt::Debug>() -> Vec<String> {
+    let fields = T::deserialize(FieldNames).unwrap_err().to_string();
+    fields.split(' ').map(str::to_string).collect()
+}
+
+/// Compares the fields of a struct with the names in a list.
+fn assert_same_fields(fields: Vec<String>, list: &[&str], rule: &str) {
+    let fields: BTreeSet<&str> = fields.iter().map(String::as_str).collect();
+    let list: BTreeSet<&str> = list.iter().copied().collect();
+    let missing: Vec<_> = fields.difference(&list).collect();
+    let extra: Vec<_> = list.difference(&fields).collect();
+    assert!(
+        missing.is_empty() && extra.is_empty(),
+        "{rule}; missing in the list: {missing:?}, not in the struct: {extra:?}"
+    );
+}
+
 #[test]
 fn the_lists_of_fields_match_the_structs() {
-    let fields = Instance::deserialize(FieldNames).unwrap_err().to_string();
-    let fields: BTreeSet<&str> = fields.split(' ').collect();
-    assert_eq!(fields, INSTANCE_FIELDS.into_iter().chain([IMDS]).collect());
+    let list = [INSTANCE_FIELDS, &[IMDS]].concat();
+    assert_same_fields(
+        field_names::<Instance>(),
+        &list,
+        "INSTANCE_FIELDS must have exactly the fields of Instance; fields of Imds are in no list",
+    );
 
-    let options = crate::instance::MetadataOptions::deserialize(FieldNames)
-        .unwrap_err()
-        .to_string();
+    let mut options = field_names::<MetadataOptions>();
     // EC2 also prints `State`, which is read-only.
-    let options: BTreeSet<&str> = options.split(' ').chain(["State"]).collect();
-    assert_eq!(options, OPTION_FIELDS.into_iter().collect());
+    options.push("State".to_string());
+    assert_same_fields(
+        options,
+        &OPTION_FIELDS,
+        "OPTION_FIELDS must have exactly the fields of MetadataOptions, and State",
+    );
 }
 
 #[test]
