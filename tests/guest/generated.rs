@@ -94,22 +94,6 @@ fn instance(coins: Vec<bool>, keys: Vec<String>, tags: bool) -> Instance {
     instance
 }
 
-/// Collects every path that listings lead to, directories with a slash.
-fn crawl(host: &Host, directory: &str, found: &mut BTreeSet<String>) {
-    for line in host.get(directory).text().lines() {
-        let below = match line.split_once('=') {
-            Some((number, _)) if directory.ends_with("/public-keys/") => {
-                format!("{directory}{number}/")
-            }
-            _ => format!("{directory}{}", line.replace('%', "%25")),
-        };
-        if below.ends_with('/') {
-            crawl(host, &below, found);
-        }
-        found.insert(below);
-    }
-}
-
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 64,
@@ -128,16 +112,15 @@ proptest! {
         let host = Host::of(instance(coins, keys, tags));
         // Nothing can resolve that does not resolve for an instance with everything in the newest
         // version.
-        let mut possible = BTreeSet::new();
         let everything = Host::of(instance(Vec::new(), Vec::new(), true));
-        crawl(&everything, "/latest/meta-data/", &mut possible);
-        crawl(&everything, "/latest/dynamic/", &mut possible);
+        let mut possible = everything.crawl("/latest/meta-data/");
+        possible.extend(everything.crawl("/latest/dynamic/"));
 
         for version in VERSIONS.into_iter().chain([LATEST]) {
             let mut listed = BTreeSet::new();
             for top in ["meta-data/", "dynamic/"] {
                 if host.get(&format!("/{version}/{top}")).status == 200 {
-                    crawl(&host, &format!("/{version}/{top}"), &mut listed);
+                    listed.extend(host.crawl(&format!("/{version}/{top}")));
                 }
             }
             for path in &listed {

@@ -7,6 +7,7 @@ mod generated;
 mod mock;
 mod table;
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -133,6 +134,24 @@ impl Host {
     /// Reads with a token.
     pub fn get(&self, target: &str) -> Seen {
         self.ask("GET", target, &[("x-aws-ec2-metadata-token", &self.token)])
+    }
+
+    /// Returns every path that the listings of a directory lead to, directories with a slash.
+    pub fn crawl(&self, directory: &str) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        for line in self.get(directory).text().lines() {
+            let below = match line.split_once('=') {
+                Some((number, _)) if directory.ends_with("/public-keys/") => {
+                    format!("{directory}{number}/")
+                }
+                _ => format!("{directory}{}", line.replace('%', "%25")),
+            };
+            if below.ends_with('/') {
+                found.extend(self.crawl(&below));
+            }
+            found.insert(below);
+        }
+        found
     }
 }
 
