@@ -5,7 +5,7 @@
 //! | `actions` | the action, by name or pattern | [`rules`] |
 //! | `instances` | the id of the instance | [`rules`] |
 //! | `tags` | the tags of the instance | [`rules`] |
-//! | `conditions` | the metadata options of the instance (`ec2:MetadataHttpTokens` …), or the values that the call requests (`ec2:Attribute/<Name>`) | [`condition`] |
+//! | `conditions` | what the instance is (`ec2:MetadataHttpTokens` …), or the values that the call requests (`ec2:Attribute/<Name>`) | [`condition`] |
 //!
 //! An instance that is being launched is judged by what it would be; its id is not known then.
 //!
