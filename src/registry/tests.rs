@@ -1,15 +1,21 @@
 //! The registry over stores that fail, callers that go away, and instances that claim the same way
 //! in.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use jiff::{SignedDuration, Timestamp};
 
 use super::memory::MemoryStore;
 use super::store::Loaded;
 use super::*;
 use crate::config::demo_instance;
-use crate::instance::{Attachment, HopLimit, HttpTokens, MetadataDefaults};
+use crate::instance::{
+    Attachment, HopLimit, HttpTokens, Instance, InstanceId, InstanceState, MetadataDefaults,
+};
 use crate::origin::{Family, Holder, Origin};
 
 /// A store that fails when it is told to, and says what was put there.

@@ -24,9 +24,9 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-use super::store::{
-    Account, Loaded, LoadedAccount, Record, Store, StoreError, StoredState, UnreadableRecord,
-};
+use super::account::Account;
+use super::record::Record;
+use super::store::{Loaded, LoadedAccount, Store, StoreError, StoredState, UnreadableRecord};
 use crate::document;
 use crate::fault::Fault;
 use crate::instance::{Attachment, Instance, InstanceId, MetadataDefaults, RecordedOptions};
