@@ -1,19 +1,44 @@
 //! imdsd: an EC2-compatible instance metadata service for machines that are not EC2.
 //!
-//! Two doors, one registry. `guest` answers virtual machines and trusts nothing; `control` answers signed EC2 API calls, and
-//! `admin` the host's own operator on a Unix socket. They never import each other and meet in `registry`. `net` moves the bytes of both and knows neither; `daemon` puts them
-//! together. Who may lean on whom is a table in `tests/house`, and a test holds it:
+//! # Three planes, one registry
+//!
+//! `guest` answers virtual machines and trusts nothing. `control` answers signed EC2 API calls.
+//! `admin` answers the host's operator on a Unix socket. The planes never import each other: they
+//! meet in `registry`, which knows every instance and stores every change. `net` moves bytes and
+//! knows none of them; `daemon` composes all of it.
+//!
+//! # Who may import whom
+//!
+//! Each room imports only rooms below it. `tests/house` holds the table, and that no two files
+//! import each other.
 //!
 //! ```text
-//! cli → daemon → { net, host, guest, control, admin } → registry → instance → fault
+//! cli         one file a subcommand
+//! daemon      composition: start, listeners, background work, shutdown
+//! guest   control   admin   net   host        the planes, the network, the Linux host
+//! registry    config   credentials   identity   sigv4   document
+//! origin      where a request came from
+//! instance    what an instance is: plain data
+//! clock   fault   http   logging   ownership   plain_file   secret
 //! ```
 //!
-//! The way of a guest's request: `net` accepts it and learns from the kernel where it came in, `registry` says whose it is,
-//! `guest::request` reads it, `guest::gate` decides on the instance's metadata options, `guest::tree` or
-//! `guest::gate::issue` has the answer, `guest::reply` gives it EC2's form, and `net` sends it as far as it may travel.
+//! # The way of a guest's request
 //!
-//! The way of an operator's change: `sigv4` says who signed it, `control` reads and checks it, `registry` stores it durably
-//! and publishes it to the next request, `daemon` opens and closes listeners for it, and from then on it is `applied`.
+//! 1. `net::listener` accepts the connection, and the kernel says where it came in: an `Origin`.
+//! 2. `Guest::turn` takes one registry snapshot, finds the instance, and asks the first half of the
+//!    gate (`guest::gate`): state, address family, endpoint.
+//! 3. `net` reads the request into a `RawRequest` (`http`).
+//! 4. `Turn::answer` parses it (`guest::request`) and asks the second half of the gate: method,
+//!    token, HttpTokens. What passes is an `Admitted`.
+//! 5. `guest::tree` returns a metadata value, or `guest::gate::token` issues a session token. Both
+//!    take an `Admitted` and nothing else.
+//! 6. `guest::reply` gives it EC2's form, and `net` sends it with the hop limit of the instance.
+//!
+//! # The way of an operator's change
+//!
+//! `sigv4` verifies the signature, `control` reads and checks the call, `registry` stores the
+//! change durably and publishes it to the next request, `daemon::listeners` opens and closes
+//! sockets, and from then on DescribeInstances says `applied`.
 
 #![forbid(unsafe_code)]
 // A caller must not be able to cause a panic; `expect` states why it cannot happen.

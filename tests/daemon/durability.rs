@@ -386,7 +386,7 @@ fn an_instance_whose_change_could_neither_be_stored_nor_undone_is_served_again_w
                 .as_str()
                 .is_some_and(|message| message.contains(word))
     };
-    let told = daemon.wait_for(|line| of_it(line, "instance quarantined; retrying to restore"));
+    let told = daemon.wait_for(|line| of_it(line, "instance quarantined; retrying"));
     assert_eq!(told["level"], "ERROR");
     daemon.wait_for(|line| of_it(line, "served again"));
     for after in ["the failure", "a restart"] {

@@ -9,7 +9,7 @@ use crate::config::settings::{EXTRA_HOPS_RANGE, ListenerSettings};
 
 /// The listeners that have a name, with the line of each.
 #[derive(Default)]
-pub(super) struct Listeners {
+pub(super) struct ListenerTables {
     pub(super) listeners: Vec<ListenerSettings>,
     pub(super) lines: Vec<usize>,
 }
@@ -18,9 +18,9 @@ pub(super) fn read(
     root: &mut Section<'_>,
     used: &mut UsedAddresses,
     faults: &mut Faults<'_>,
-) -> Listeners {
+) -> ListenerTables {
     let beside_interfaces = root.has("interfaces");
-    let mut read = Listeners::default();
+    let mut read = ListenerTables::default();
     for section in root.tables("listener", faults) {
         let line = faults.line(section.start);
         let listener = read_one(section, &read.listeners, beside_interfaces, used, faults);

@@ -18,7 +18,7 @@ use crate::config::section::{Faults, Section};
 use crate::config::settings::{Config, RUNTIME_DIRECTORY, STATE_DIRECTORY};
 use crate::fault::{Fault, line_of};
 use addresses::UsedAddresses;
-use listeners::Listeners;
+use listeners::ListenerTables;
 use values::path_in;
 
 /// A configuration with its faults. Settings with a fault have their default.
@@ -51,7 +51,7 @@ pub fn resolve(file: &Path, text: &str) -> Result<Resolution, Vec<Fault>> {
         .parsed("runtime_directory", &mut faults, path_in(directory))
         .unwrap_or(RUNTIME_DIRECTORY.into());
     let guest = guest::read(&mut root, &mut faults);
-    let Listeners { listeners, lines } = listeners::read(&mut root, &mut used, &mut faults);
+    let ListenerTables { listeners, lines } = listeners::read(&mut root, &mut used, &mut faults);
     let interfaces = interfaces::read(&mut root, &mut used, &mut faults);
     if !root.has("listener") && !root.has("interfaces") {
         root.missing(

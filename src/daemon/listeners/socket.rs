@@ -32,7 +32,7 @@ pub enum OnBindError {
 /// A listener that exists, with at most one socket for each family.
 pub(super) struct OpenListener {
     pub(super) presence: ListenerPresence,
-    pub(super) sockets: Vec<ListeningSocket>,
+    pub(super) sockets: Vec<FamilySocket>,
     ingress: Arc<dyn Ingress>,
     /// The ingress again, if it is a bridge.
     bridge: Option<Arc<ingress::BridgeIngress>>,
@@ -49,7 +49,7 @@ pub(super) struct AcceptContext {
 }
 
 /// A socket, open or not.
-pub(super) struct ListeningSocket {
+pub(super) struct FamilySocket {
     pub(super) family: Family,
     /// The address to listen on. Port 0 becomes the chosen port once the socket is open.
     pub(super) address: SocketAddr,
@@ -72,7 +72,7 @@ impl OpenListener {
         OpenListener {
             presence,
             sockets: sockets
-                .filter_map(|(family, address)| Some(ListeningSocket::new(family, address?)))
+                .filter_map(|(family, address)| Some(FamilySocket::new(family, address?)))
                 .collect(),
             ingress,
             bridge,
@@ -169,14 +169,14 @@ impl OpenListener {
         self.drain.ended().await;
     }
 
-    fn socket(&self, family: Family) -> Option<&ListeningSocket> {
+    fn socket(&self, family: Family) -> Option<&FamilySocket> {
         self.sockets.iter().find(|socket| socket.family == family)
     }
 }
 
-impl ListeningSocket {
-    fn new(family: Family, address: SocketAddr) -> ListeningSocket {
-        ListeningSocket {
+impl FamilySocket {
+    fn new(family: Family, address: SocketAddr) -> FamilySocket {
+        FamilySocket {
             family,
             address,
             refused: None,

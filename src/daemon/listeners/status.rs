@@ -7,7 +7,7 @@ use tracing::error;
 
 use crate::daemon::listeners::desired::{DesiredListener, ListenerConfig};
 use crate::daemon::listeners::key::ListenerKey;
-use crate::daemon::listeners::socket::{ListeningSocket, OpenListener};
+use crate::daemon::listeners::socket::{FamilySocket, OpenListener};
 use crate::host::netlink::Links;
 use crate::instance::{Attachment, InstanceId, namespace_path};
 use crate::net::status;
@@ -93,7 +93,7 @@ impl StatusInput<'_> {
     }
 }
 
-fn socket_status(socket: &ListeningSocket) -> status::SocketStatus {
+fn socket_status(socket: &FamilySocket) -> status::SocketStatus {
     let state = match (socket.is_open(), &socket.refused) {
         (true, _) => status::SocketState::Listening,
         (false, Some(_)) => status::SocketState::Refused,
