@@ -95,7 +95,7 @@ impl Refusal {
     /// 403: the caller may not use the admin socket.
     pub(super) fn unauthorized(uid: Option<u32>) -> Refusal {
         let who = uid.map_or(
-            "a user whom the kernel does not identify".to_string(),
+            "a user that the kernel does not identify".to_string(),
             |uid| format!("user {uid}"),
         );
         let message = format!(

@@ -1,12 +1,12 @@
-//! Where a demo has its admin socket, so that the subcommands find it without being told.
+//! The default path of a demo's admin socket. Subcommands find it there without `--socket`.
 
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::PathBuf;
 
 use crate::config::{self, AdminSocketPolicy};
 
-/// The path of a demo's socket: in the user's runtime directory, or else in a directory of theirs
-/// under the temporary directory.
+/// Returns the path of a demo's socket: in the user's runtime directory, or else in the user's own
+/// directory under the temporary directory.
 pub fn path() -> PathBuf {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR")
         .map(PathBuf::from)
@@ -24,10 +24,10 @@ pub fn settings() -> Option<config::AdminSettings> {
     let socket = path();
     let directory = socket.parent()?;
     let _ = std::fs::DirBuilder::new().mode(0o700).create(directory);
-    let found = std::fs::symlink_metadata(directory).ok()?;
-    let is_private = found.is_dir()
-        && found.uid() == rustix::process::geteuid().as_raw()
-        && found.mode() & 0o077 == 0;
+    let metadata = std::fs::symlink_metadata(directory).ok()?;
+    let is_private = metadata.is_dir()
+        && metadata.uid() == rustix::process::geteuid().as_raw()
+        && metadata.mode() & 0o077 == 0;
     is_private.then(|| config::AdminSettings {
         socket,
         users: Vec::new(),

@@ -250,7 +250,7 @@ pub enum AdminSocketPolicy {
     /// It does not start. Its operator would unknowingly change the other daemon's instances, or
     /// reach none.
     Required,
-    /// It logs a warning and starts without the socket: nobody chose the socket's path in a demo.
+    /// It logs a warning and starts without the socket: a demo's user did not choose its path.
     Optional,
 }
 

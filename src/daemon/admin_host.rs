@@ -1,10 +1,10 @@
-//! The daemon as the operator's socket sees it: what `admin` asks of the other planes, which it
-//! does not know.
+//! The daemon as the admin API sees it: answers that need the other planes, which `admin` does not
+//! import.
 //!
-//! A reload reads the documents, the access keys and the certificate again, all of them before
-//! anything is changed. Keys and certificate are replaced first, so that a revoked key is void even
-//! where a document can't be stored. The configuration itself is read at a start only: listeners
-//! and directories do not change under a running daemon.
+//! A reload first reads the documents, the access keys and the certificate again, and changes
+//! nothing until all of them are read. It replaces keys and certificate before documents, so that a
+//! revoked key stops working even if a document cannot be stored. The configuration itself is read
+//! only at the start: listeners and directories do not change while the daemon runs.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -31,83 +31,86 @@ use crate::net::{MAX_HEAD_BYTES, MAX_HEADERS};
 use crate::origin::Family;
 use crate::registry::{Entry, QuarantineReason, RegisterOutcome, Registry, StoreError};
 
-/// The daemon behind the operator's socket.
+/// The daemon behind the admin socket.
 pub(super) struct AdminHost {
     pub(super) registry: Arc<Registry>,
     pub(super) plane: Arc<GuestPlane>,
     pub(super) control: Option<Arc<Control>>,
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) config: Arc<Config>,
-    /// Instances of the documents that could not be stored, and so are not served yet, nor is
-    /// anybody at their ways in.
-    pub(super) left_out: Arc<Mutex<VecDeque<Instance>>>,
+    /// Instances whose documents could not be stored yet. Neither they nor other claimants of their
+    /// attachments are served.
+    pub(super) unstored: Arc<Mutex<VecDeque<Instance>>>,
 }
 
 impl AdminHost {
-    /// Offers all documents to the registry. Those that can't be stored are left out, and offered
-    /// again now and then.
-    pub(super) async fn offer(
+    /// Registers the instances of all documents. Remembers those that cannot be stored;
+    /// [`AdminHost::retry_failed_writes`] registers them later.
+    pub(super) async fn register_all(
         &self,
         instances: Vec<Instance>,
         now: Timestamp,
     ) -> Vec<(InstanceId, Result<RegisterOutcome, StoreError>)> {
-        offer(&self.registry, &self.left_out, instances, now).await
+        register_all(&self.registry, &self.unstored, instances, now).await
     }
 
-    /// Stores what could not be stored before, as far as that is possible by now.
+    /// Retries writes that failed before: of records, then of documents. Stops at the first document
+    /// that still cannot be stored.
     pub(super) async fn retry_failed_writes(&self) {
         self.registry.retry_failed_writes().await;
-        let Ok(mut left_out) = self.left_out.try_lock() else {
+        let Ok(mut unstored) = self.unstored.try_lock() else {
             return;
         };
-        while let Some(instance) = left_out.pop_front() {
+        while let Some(instance) = unstored.pop_front() {
             let id = instance.instance_id.clone();
             let registered = self
                 .registry
                 .register(instance.clone(), Moment::now().wall)
                 .await;
-            if is_left_out(&self.registry, &id, &registered) {
-                // The next time another is the first: it need not fail for the same reason.
-                left_out.push_back(instance);
+            if is_unstored(&self.registry, &id, &registered) {
+                // The next retry starts with another one, which may fail for another reason or not
+                // at all.
+                unstored.push_back(instance);
                 return;
             }
-            info!(instance = %id, "registered, as it could be stored now");
+            info!(instance = %id, "registered: its document could be stored after a retry");
         }
     }
 }
 
-async fn offer(
+/// Registers the instances of all documents, and withdraws unstored ones that no document has any
+/// more.
+async fn register_all(
     registry: &Arc<Registry>,
-    left_out: &Mutex<VecDeque<Instance>>,
+    unstored: &Mutex<VecDeque<Instance>>,
     instances: Vec<Instance>,
     now: Timestamp,
 ) -> Vec<(InstanceId, Result<RegisterOutcome, StoreError>)> {
-    let mut left_out = left_out.lock().await;
-    let before: Vec<InstanceId> = left_out
+    let mut unstored = unstored.lock().await;
+    let unstored_before: Vec<InstanceId> = unstored
         .drain(..)
         .map(|instance| instance.instance_id)
         .collect();
-    let mut offered = Vec::new();
+    let mut outcomes = Vec::new();
     for instance in instances {
         let id = instance.instance_id.clone();
         let registered = registry.register(instance.clone(), now).await;
-        if is_left_out(registry, &id, &registered) {
-            left_out.push_back(instance);
+        if is_unstored(registry, &id, &registered) {
+            unstored.push_back(instance);
         }
-        offered.push((id, registered));
+        outcomes.push((id, registered));
     }
-    for id in before
-        .iter()
-        .filter(|id| offered.iter().all(|(offered, _)| offered != *id))
-    {
-        registry.withdraw(id).await;
+    for id in unstored_before {
+        if outcomes.iter().all(|(registered, _)| *registered != id) {
+            registry.withdraw(&id).await;
+        }
     }
-    offered
+    outcomes
 }
 
-/// Whether a document is to be offered again. One whose record can't be read is not: no document
-/// takes its place.
-fn is_left_out(
+/// Returns whether a document must be registered again later. A document of an unreadable record
+/// must not: no document replaces such a record.
+fn is_unstored(
     registry: &Registry,
     id: &InstanceId,
     registered: &Result<RegisterOutcome, StoreError>,
@@ -135,32 +138,31 @@ impl DaemonView for AdminHost {
         &self,
         entry: &Arc<Entry>,
         family: Family,
-        asked: &ExplainedRequest,
+        request: &ExplainedRequest,
         now: Moment,
     ) -> PredictedReply {
-        if let Some(rule) = too_large(asked) {
+        if let Some(rule) = head_limit_exceeded(request) {
             return PredictedReply {
                 status: Some(431),
                 rule,
             };
         }
-        let headers: Vec<(&str, &[u8])> = asked
+        let headers: Vec<(&str, &[u8])> = request
             .headers
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_bytes()))
             .collect();
         let raw = RawRequest {
-            method: &asked.method,
-            target: &asked.path,
+            method: &request.method,
+            target: &request.path,
             version: HttpVersion::Http11,
             headers: &headers,
-            body: if asked.has_body {
-                Body::NotEmpty
-            } else {
-                Body::Empty
+            body: match request.has_body {
+                true => Body::NotEmpty,
+                false => Body::Empty,
             },
         };
-        // A token that this issues goes nowhere, so its nonce need not be random.
+        // No guest receives a token that is issued here, so its nonce need not be random.
         let visit = Visit::new(Arc::clone(entry), family);
         let Decision { verdict, reply } = self.plane.guest.decide(&visit, raw, now, [0; 6]);
         PredictedReply {
@@ -170,13 +172,13 @@ impl DaemonView for AdminHost {
     }
 
     fn reload(&self) -> Pin<Box<dyn Future<Output = Result<ReloadReport, Vec<Fault>>> + Send>> {
-        let (registry, left_out) = (Arc::clone(&self.registry), Arc::clone(&self.left_out));
+        let (registry, unstored) = (Arc::clone(&self.registry), Arc::clone(&self.unstored));
         let (control, tls, config) = (
             self.control.clone(),
             self.tls.clone(),
             Arc::clone(&self.config),
         );
-        Box::pin(reload(registry, left_out, control, tls, config))
+        Box::pin(reload(registry, unstored, control, tls, config))
     }
 
     fn connections(&self) -> usize {
@@ -184,62 +186,38 @@ impl DaemonView for AdminHost {
     }
 }
 
-/// Why a head is refused while it is read, before anybody looks at the instance.
-fn too_large(asked: &ExplainedRequest) -> Option<String> {
-    let line = format!("{} {} HTTP/1.1\r\n", asked.method, asked.path).len();
-    let headers: usize = asked
+/// Returns which limit the head of a request exceeds. The server rejects such a head while it reads
+/// it, whatever the instance is.
+fn head_limit_exceeded(request: &ExplainedRequest) -> Option<String> {
+    let line = format!("{} {} HTTP/1.1\r\n", request.method, request.path).len();
+    let headers: usize = request
         .headers
         .iter()
         .map(|(name, value)| name.len() + value.len() + ": \r\n".len())
         .sum();
-    let (size, count) = (line + headers + "\r\n".len(), asked.headers.len());
+    let (size, count) = (line + headers + "\r\n".len(), request.headers.len());
     match (size > MAX_HEAD_BYTES, count > MAX_HEADERS) {
         (true, _) => Some(format!(
-            "the head of the request has {size} bytes, and {MAX_HEAD_BYTES} are the most"
+            "the head of the request has {size} bytes; the maximum is {MAX_HEAD_BYTES}"
         )),
         (false, true) => Some(format!(
-            "the request has {count} header lines, and {MAX_HEADERS} are the most"
+            "the request has {count} header lines; the maximum is {MAX_HEADERS}"
         )),
         (false, false) => None,
     }
 }
 
-/// Reads documents, access keys and the certificate again. On any fault in them nothing is changed.
+/// Reads documents, access keys and the certificate again, and applies them. Returns all faults,
+/// and changes nothing, if one of them cannot be read.
 async fn reload(
     registry: Arc<Registry>,
-    left_out: Arc<Mutex<VecDeque<Instance>>>,
+    unstored: Arc<Mutex<VecDeque<Instance>>>,
     control: Option<Arc<Control>>,
     tls: Option<Arc<Tls>>,
     config: Arc<Config>,
 ) -> Result<ReloadReport, Vec<Fault>> {
-    // 1. Read everything, off the runtime.
-    let reading = {
-        let config = Arc::clone(&config);
-        move || {
-            (
-                documents::read_instances(&config),
-                access_keys(&config),
-                control_tls(&config),
-            )
-        }
-    };
-    let read = tokio::task::spawn_blocking(reading)
-        .await
-        .expect("reading does not panic");
-    let (instances, keys, new_tls) = match read {
-        (Ok(instances), Ok(keys), Ok(tls)) => (instances, keys, tls),
-        (instances, keys, tls) => {
-            return Err(instances
-                .err()
-                .into_iter()
-                .chain(keys.err())
-                .chain(tls.err())
-                .flatten()
-                .collect());
-        }
-    };
+    let (instances, keys, new_tls) = read_all(&config).await?;
 
-    // 2. Take it in.
     let mut reloaded = ReloadReport::default();
     if let (Some(tls), Some(new)) = (tls, new_tls) {
         tls.replace(new);
@@ -248,7 +226,8 @@ async fn reload(
         reloaded.access_keys = Some(keys.count());
         control.replace_keys(keys);
     }
-    for (id, registered) in offer(&registry, &left_out, instances, Moment::now().wall).await {
+    for (id, registered) in register_all(&registry, &unstored, instances, Moment::now().wall).await
+    {
         match registered {
             Ok(RegisterOutcome::New) => reloaded.registered.push(id),
             Ok(RegisterOutcome::Known) => reloaded.unchanged.push(id),
@@ -261,11 +240,40 @@ async fn reload(
             }),
         }
     }
-    tell(&reloaded);
+    log_reload(&reloaded);
     Ok(reloaded)
 }
 
-/// The access keys of the file that the configuration names, if it names one.
+/// What a reload reads.
+type ReloadInput = (Vec<Instance>, Option<AccessKeys>, Option<Tls>);
+
+/// Reads documents, access keys and the certificate outside the async runtime. Returns the faults
+/// of all three.
+async fn read_all(config: &Arc<Config>) -> Result<ReloadInput, Vec<Fault>> {
+    let config = Arc::clone(config);
+    let read = move || {
+        (
+            documents::read_instances(&config),
+            access_keys(&config),
+            control_tls(&config),
+        )
+    };
+    match tokio::task::spawn_blocking(read)
+        .await
+        .expect("reading does not panic")
+    {
+        (Ok(instances), Ok(keys), Ok(tls)) => Ok((instances, keys, tls)),
+        (instances, keys, tls) => Err(instances
+            .err()
+            .into_iter()
+            .chain(keys.err())
+            .chain(tls.err())
+            .flatten()
+            .collect()),
+    }
+}
+
+/// Returns the access keys of the file that the configuration names; `None` if it names none.
 fn access_keys(config: &Config) -> Result<Option<AccessKeys>, Vec<Fault>> {
     match config.control.as_ref().map(|control| &control.access_keys) {
         Some(AccessKeySource::File(file)) => AccessKeys::read(file).map(Some),
@@ -273,19 +281,19 @@ fn access_keys(config: &Config) -> Result<Option<AccessKeys>, Vec<Fault>> {
     }
 }
 
-fn tell(reloaded: &ReloadReport) {
+fn log_reload(reloaded: &ReloadReport) {
     for id in &reloaded.registered {
         info!(instance = %id, "registered");
     }
     for id in &reloaded.edited {
-        warn!(instance = %id, "its document was edited; to take the edit in: imdsd instance put FILE");
+        warn!(instance = %id, "its document was edited; the stored record is served. To apply the edit: imdsd instance put FILE");
     }
     for StoreFailure {
         instance_id,
         reason,
     } in &reloaded.not_stored
     {
-        error!(instance = %instance_id, "not served: {reason}. It is registered as soon as it can be stored");
+        error!(instance = %instance_id, "not served: {reason}. It will be registered as soon as it can be stored");
     }
     info!(
         registered = reloaded.registered.len(),

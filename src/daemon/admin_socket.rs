@@ -43,14 +43,14 @@ pub(super) fn open_admin(admin: &AdminSettings) -> Result<Option<UnixSocket>, St
 mod tests {
     use super::*;
 
-    /// A demo is for trying things out, and nobody chose the path of its socket.
+    /// A demo is for trying things out, and the user did not choose the path of its socket.
     #[test]
     fn an_admin_socket_that_cannot_be_opened_stops_a_configured_daemon_but_not_a_demo() {
         let directory = tempfile::tempdir().unwrap();
-        let taken = directory.path().join("taken");
-        std::fs::create_dir(&taken).unwrap();
+        let occupied = directory.path().join("occupied");
+        std::fs::create_dir(&occupied).unwrap();
         let places = [
-            taken,
+            occupied,
             directory.path().join("a".repeat(120)),
             directory.path().join("nowhere/admin.sock"),
         ];

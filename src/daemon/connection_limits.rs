@@ -1,5 +1,5 @@
-//! How many connections each guest may hold, so that none can use up the descriptors that the
-//! others, the control endpoint and the store need.
+//! The connection limit of each guest, so that no guest can use up the file descriptors that other
+//! guests, the control endpoint and the store need.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,21 +20,21 @@ const RESERVED_DESCRIPTORS: u64 = 128 + CONTROL_CONNECTIONS as u64;
 /// Descriptors of one listener: a socket for each family.
 const DESCRIPTORS_PER_LISTENER: u64 = 2;
 
-/// The places of all guests.
+/// The connection slots of all guests.
 pub struct ConnectionLimits {
-    /// What the operator allows each guest.
+    /// The limit that the operator set for each guest.
     connections: usize,
-    /// What each guest has: the same, or its share of the descriptors.
+    /// The limit in force: the operator's, or each guest's share of the descriptors if that is less.
     each: Arc<AtomicUsize>,
     guests: Mutex<HashMap<InstanceId, Arc<ConnectionSlots>>>,
-    /// What was needed when the share was last reckoned.
+    /// How many descriptors were needed when the share was last computed.
     needed: AtomicU64,
-    /// The share that the operator was told of last.
-    told: AtomicUsize,
+    /// The share that was logged last.
+    logged_share: AtomicUsize,
 }
 
 impl ConnectionLimits {
-    /// At most `connections` for each guest.
+    /// Returns limits of at most `connections` for each guest.
     pub fn new(connections: usize) -> ConnectionLimits {
         let each = Arc::new(AtomicUsize::new(connections));
         ConnectionLimits {
@@ -42,11 +42,11 @@ impl ConnectionLimits {
             each,
             guests: Mutex::default(),
             needed: AtomicU64::new(0),
-            told: AtomicUsize::new(usize::MAX),
+            logged_share: AtomicUsize::new(usize::MAX),
         }
     }
 
-    /// One guest's places.
+    /// Returns the slots of one guest.
     pub fn of(&self, id: &InstanceId) -> Arc<ConnectionSlots> {
         let mut guests = self.guests.lock();
         match guests.get(id) {
@@ -59,13 +59,13 @@ impl ConnectionLimits {
         }
     }
 
-    /// How many connections all guests have.
+    /// Returns how many connections all guests hold.
     pub fn connections(&self) -> usize {
         self.guests.lock().values().map(|slots| slots.count()).sum()
     }
 
-    /// Shares the descriptors out among the instances, as many as there are now, and forgets guests
-    /// that are no more. The process's limit is raised as far as it goes.
+    /// Shares the descriptors among the current instances with attachments, and drops the slots of
+    /// guests that are gone. Raises the process's soft limit as far as its hard limit allows.
     pub fn share(&self, snapshot: &Snapshot, listeners: usize) {
         self.guests
             .lock()
@@ -81,30 +81,42 @@ impl ConnectionLimits {
         if self.needed.swap(needed, Ordering::Relaxed) == needed {
             return;
         }
-        let mut limit = getrlimit(Resource::Nofile);
-        if limit.current.is_some_and(|current| current < needed) {
-            limit.current = Some(limit.maximum.map_or(needed, |maximum| maximum.min(needed)));
-            let _ = setrlimit(Resource::Nofile, limit);
-        }
-        let share = match getrlimit(Resource::Nofile).current {
+        let share = match raise_descriptor_limit(needed) {
             Some(limit) if limit < needed => {
                 let share = (limit.saturating_sub(reserved) / guests).max(2);
                 let share = usize::try_from(share)
                     .unwrap_or(self.connections)
                     .min(self.connections);
-                // Once more when it has halved: a thousand new guests are no thousand lines.
-                if share <= self.told.load(Ordering::Relaxed) / 2 {
-                    self.told.store(share, Ordering::Relaxed);
-                    warn!(
-                        limit,
-                        share,
-                        "too few file descriptors for guest.connections; each guest has this share. Raise LimitNOFILE"
-                    );
-                }
+                self.log_share(limit, share);
                 share
             }
             _ => self.connections,
         };
         self.each.store(share, Ordering::Relaxed);
     }
+
+    /// Logs the share if it has halved since the last log line, so that a thousand new guests do
+    /// not log a thousand lines.
+    fn log_share(&self, limit: u64, share: usize) {
+        if share > self.logged_share.load(Ordering::Relaxed) / 2 {
+            return;
+        }
+        self.logged_share.store(share, Ordering::Relaxed);
+        warn!(
+            limit,
+            share,
+            "too few file descriptors for guest.connections; each guest has this share. Raise LimitNOFILE"
+        );
+    }
+}
+
+/// Raises the soft limit of open descriptors to `needed`, or to the hard limit if that is lower.
+/// Returns the soft limit in force; `None` if there is none.
+fn raise_descriptor_limit(needed: u64) -> Option<u64> {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < needed) {
+        limit.current = Some(limit.maximum.map_or(needed, |maximum| maximum.min(needed)));
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+    getrlimit(Resource::Nofile).current
 }

@@ -79,8 +79,8 @@ struct Signals {
 }
 
 impl Daemon {
-    /// Opens the store, registers `instances`, binds every address. Nothing is served before all of
-    /// it has worked.
+    /// Opens the store, registers `instances` and binds every address. Serves nothing before all of
+    /// that has worked.
     pub async fn start(config: Config, instances: Vec<Instance>) -> Result<Daemon, StartError> {
         let now = Moment::now();
         // First, so that a signal never finds a daemon that does not handle it yet.
@@ -92,33 +92,16 @@ impl Daemon {
         // 2. The guest plane.
         let token_keys = open_token_keys(&config, now)?;
         let precomputed = Precomputed::default();
-        let connection_limits = Arc::new(ConnectionLimits::new(config.guest.connections));
-        let plane = Arc::new(GuestPlane {
-            guest: Guest::new(
-                Arc::clone(&registry),
-                token_keys.authority(),
-                precomputed.clone(),
-                host_rule(&config),
-            ),
-            registry: Arc::clone(&registry),
-            connection_limits: Arc::clone(&connection_limits),
-        });
+        let plane = guest_plane(&registry, &token_keys, &precomputed, &config);
 
         // 3. The sockets of the configuration, and the host's interfaces. Connections wait in the
         // queues of the sockets until the instances are registered.
         let control = BoundControl::bind(&registry, &config)?;
-        let admin_host = Arc::new(AdminHost {
-            registry: Arc::clone(&registry),
-            plane: Arc::clone(&plane),
-            control: control.as_ref().map(|bound| Arc::clone(&bound.plane)),
-            tls: control.as_ref().and_then(|bound| bound.tls.clone()),
-            config: Arc::new(config.clone()),
-            left_out: Arc::default(),
-        });
+        let admin_host = admin_host(&registry, &plane, control.as_ref(), &config);
         let mut daemon = Daemon {
             registry,
             token_keys,
-            connection_limits,
+            connection_limits: Arc::clone(&plane.connection_limits),
             listeners: Listeners::new(&config, plane),
             interfaces: None,
             control: None,
@@ -257,15 +240,15 @@ impl Daemon {
     }
 
     async fn register(&self, instances: Vec<Instance>, now: Timestamp) {
-        for (id, offered) in self.admin_host.offer(instances, now).await {
-            let registered = match offered {
-                Ok(registered) => registered,
+        for (id, outcome) in self.admin_host.register_all(instances, now).await {
+            let outcome = match outcome {
+                Ok(outcome) => outcome,
                 Err(error) => {
                     error!(instance = %id, "not served: {error}. It will be registered as soon as it can be stored");
                     continue;
                 }
             };
-            match registered {
+            match outcome {
                 RegisterOutcome::New => info!(instance = %id, "registered"),
                 RegisterOutcome::Known => {}
                 RegisterOutcome::Edited => {
@@ -348,6 +331,40 @@ fn open_token_keys(config: &Config, now: Moment) -> Result<TokenKeys, StartError
             .map_err(|reason| StartError::TokenKeys(directory.clone(), reason)),
         None => Ok(TokenKeys::in_memory(now)),
     }
+}
+
+fn guest_plane(
+    registry: &Arc<Registry>,
+    token_keys: &TokenKeys,
+    precomputed: &Precomputed,
+    config: &Config,
+) -> Arc<GuestPlane> {
+    Arc::new(GuestPlane {
+        guest: Guest::new(
+            Arc::clone(registry),
+            token_keys.authority(),
+            precomputed.clone(),
+            host_rule(config),
+        ),
+        registry: Arc::clone(registry),
+        connection_limits: Arc::new(ConnectionLimits::new(config.guest.connections)),
+    })
+}
+
+fn admin_host(
+    registry: &Arc<Registry>,
+    plane: &Arc<GuestPlane>,
+    control: Option<&BoundControl>,
+    config: &Config,
+) -> Arc<AdminHost> {
+    Arc::new(AdminHost {
+        registry: Arc::clone(registry),
+        plane: Arc::clone(plane),
+        control: control.map(|bound| Arc::clone(&bound.plane)),
+        tls: control.and_then(|bound| bound.tls.clone()),
+        config: Arc::new(config.clone()),
+        unstored: Arc::default(),
+    })
 }
 
 fn host_rule(config: &Config) -> HostRule {

@@ -61,7 +61,7 @@ fn each_rule_of_the_gate_is_named_and_is_what_the_guest_sees() {
             421,
             "names another server",
         ),
-        (vec!["--path", &long], 431, "8192 are the most"),
+        (vec!["--path", &long], 431, "the maximum is 8192"),
         (["--header", "A: b"].repeat(64), 431, "65 header lines"),
         (
             vec!["--method", "POST", "--path", get],
@@ -197,7 +197,7 @@ fn each_rule_of_the_gate_is_named_and_is_what_the_guest_sees() {
             status.unwrap_or(0) as u16
         );
     }
-    // Who is none that runs is said to be so, before anything about the way in.
+    // An instance that does not run is reported as such, before anything about the attachment.
     for state in ["stopped", "terminated"] {
         put(
             &daemon,
@@ -287,7 +287,7 @@ fn each_reason_why_a_request_does_not_reach_the_gate_is_named() {
     assert_eq!(disputed["Answer"], Value::Null);
     imdsd(&daemon, &["instance", "delete", TWO]).done();
 
-    // Each way in of an instance; and what is said to people.
+    // Each attachment of an instance, and the output for people.
     let text = imdsd(&daemon, &["instance", "explain", ONE]).done();
     assert!(
         text.starts_with(&format!("listener 'one': {ONE}\n")) && text.contains("200, admitted"),
@@ -308,8 +308,8 @@ fn an_address_identifies_a_guest_only_where_it_can_be_trusted() {
     put(&daemon, &of_lan).done();
     let lan = explain(&daemon, &["--listener", "lan", "--address", "127.0.0.5"]);
     assert_eq!(lan["Explanations"][0]["InstanceId"], ONE, "{lan}");
-    let nobody = explain(&daemon, &["--listener", "lan", "--address", "127.0.0.6"]);
-    assert_eq!(nobody["Explanations"][0]["InstanceId"], Value::Null);
+    let unknown = explain(&daemon, &["--listener", "lan", "--address", "127.0.0.6"]);
+    assert_eq!(unknown["Explanations"][0]["InstanceId"], Value::Null);
     let all = explain(&daemon, &["--listener", "lan"]);
     assert!(
         all["Notes"][0]
@@ -318,7 +318,7 @@ fn an_address_identifies_a_guest_only_where_it_can_be_trusted() {
             .contains("--address selects one"),
         "{all}"
     );
-    // 10.0.0.10 is what both documents say; the way in decides.
+    // Both documents have 10.0.0.10; the attachment decides.
     let owners = explain(&daemon, &["--address", "10.0.0.10"]);
     assert_eq!(
         owners["Explanations"].as_array().unwrap().len(),
@@ -368,7 +368,7 @@ fn a_link_that_is_absent_or_down_or_lacks_the_address_is_named() {
         document["Imds"]["Attachments"] = json!([{ "NetworkNamespace": "nowhere" }]);
         document
     };
-    // A path of which more can be said than that nothing is there.
+    // A path with a more exact error than that the file does not exist.
     let hidden = {
         let mut document = guest("i-66666666", "");
         document["Imds"]["Attachments"] = json!([{ "NetworkNamespace": "/proc/self/status/net" }]);
@@ -393,7 +393,7 @@ fn a_link_that_is_absent_or_down_or_lacks_the_address_is_named() {
     let (mut child, lines) = spawn_by(host.command(env!("CARGO_BIN_EXE_imdsd")), directory.path());
     while lines.recv_timeout(PATIENCE).expect("it starts")["message"] != "ready" {}
 
-    // A Unix socket is a file: namespaces of the network do not part it from us.
+    // A Unix socket is a file: network namespaces do not separate it from the test.
     let socket = directory.path().join("run/admin.sock");
     let ask = |arguments: &[&str]| imdsd_at(&socket, arguments, "");
     for (place, name, why) in [
@@ -430,14 +430,14 @@ fn a_link_that_is_absent_or_down_or_lacks_the_address_is_named() {
             "{said}"
         );
     }
-    let ways = ask(&["listeners"]).done();
+    let listeners = ask(&["listeners"]).done();
     for line in [
         "waits: there is no interface 'absent0'",
         "169.254.169.254:80 refused",
     ] {
-        assert!(ways.contains(line), "{line}: {ways}");
+        assert!(listeners.contains(line), "{line}: {listeners}");
     }
-    // What that says helps.
+    // The advice works.
     let added = host
         .command("ip")
         .args(["address", "add", "169.254.169.254/32", "dev", "bare0"])

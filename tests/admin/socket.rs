@@ -61,10 +61,10 @@ fn root_and_the_users_of_the_configuration_may_call_and_others_are_refused_and_l
     // A user is logged once, however often it calls.
     imdsd_as(65534, &program, &socket).refused(1, &["may not"]);
     daemon.terminate();
-    let told = |line: &&serde_json::Value| {
+    let logged = |line: &&serde_json::Value| {
         line["level"] == "WARN" && line.to_string().contains("refused a user")
     };
-    assert_eq!(daemon.log().iter().filter(told).count(), 0);
+    assert_eq!(daemon.log().iter().filter(logged).count(), 0);
 
     // Without admin.users, only root can open the socket.
     let admin = format!("[admin]\nsocket = \"{}\"", socket.display());

@@ -42,16 +42,16 @@ impl Served {
             .spawn()
             .unwrap();
         let mut served = Served(child, SocketAddr::from(([127, 0, 0, 1], port)));
-        served.wait_until_it_is_ready(&directory.join(format!("{port}.log")));
+        served.wait_until_ready(&directory.join(format!("{port}.log")));
         served
     }
 
-    /// It listens before it has the instance.
-    fn wait_until_it_is_ready(&mut self, log: &Path) {
+    /// The daemon listens before it has registered the instance.
+    fn wait_until_ready(&mut self, log: &Path) {
         let deadline = Instant::now() + PATIENCE;
         while !std::fs::read_to_string(log).unwrap().contains("ready") {
-            assert_eq!(self.0.try_wait().unwrap(), None, "it ended");
-            assert!(Instant::now() < deadline, "nobody listens on {}", self.1);
+            assert_eq!(self.0.try_wait().unwrap(), None, "the daemon ended");
+            assert!(Instant::now() < deadline, "not ready on {}", self.1);
             std::thread::sleep(Duration::from_millis(20));
         }
     }
@@ -76,8 +76,8 @@ impl Served {
     }
 }
 
-/// A port that is free, as is the next one, which is for the EC2 API. It is below those that the kernel gives to other
-/// tests, and the process's number keeps two runs apart.
+/// Returns a free port with a free port after it, which is for the EC2 API. Both are below the ports
+/// that the kernel assigns to other tests, and the process ID keeps two runs apart.
 fn two_free_ports() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let first = u16::try_from(std::process::id() % 1_000).unwrap() * 10;
@@ -137,9 +137,9 @@ fn a_configuration_of_the_mock_is_served_with_its_event_at_its_time() {
     assert!((100..=120).contains(&ahead), "{ahead}");
 }
 
-/// The first has the socket of whoever started it, and the second serves without one and says so.
+/// The first has the admin socket of its user. The second serves without one and logs that.
 #[test]
-fn a_mock_takes_events_and_another_one_beside_it_is_served_all_the_same() {
+fn a_mock_accepts_events_and_a_second_one_serves_without_an_admin_socket() {
     let directory = tempfile::tempdir().unwrap();
     let start = |command: &str| {
         let config =
@@ -199,7 +199,7 @@ fn imdsv2_of_the_mock_is_required_tokens() {
 }
 
 #[test]
-fn what_the_mock_would_serve_and_imdsd_does_not_is_told_with_file_and_line() {
+fn settings_that_only_the_mock_serves_are_reported_with_file_and_line() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("aemm.json");
     std::fs::write(

@@ -1,11 +1,13 @@
-//! kill -9 at random instants while options are changed: what was acknowledged is there, and nothing else.
+//! kill -9 at random instants while options are changed: every acknowledged change is stored, and
+//! nothing else.
 //!
-//! Every option of every instance belongs to one of the callers, which changes nobody else's. So for each there is only one
-//! order of changes, and after a kill only one change of a caller whose outcome nobody can know: the one under way. The
-//! model allows the old values or the new ones of that, whole, and of everything else exactly what was acknowledged.
+//! Every option of every instance belongs to one caller, and no other caller changes it. So each
+//! option has one order of changes. After a kill, each caller has at most one change with an unknown
+//! outcome: the one under way. The model allows all of its old values or all of its new ones, and of
+//! everything else exactly what was acknowledged.
 //!
-//! A kill spares what the kernel has; a power failure would not. That files and directories are synced before they are
-//! acknowledged is not shown here.
+//! Data in the kernel survives a kill, but not a power failure. `durability.rs` shows that files and
+//! directories are synced before a change is acknowledged.
 
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -20,13 +22,14 @@ use crate::support::{Daemon, PATIENCE, ask, call, call_on, element, free_port, s
 
 const INSTANCES: usize = 100;
 const CALLERS: usize = 8;
-/// Instances with a listener of their own, whose guests are asked after each start.
+/// Instances with a listener of their own; the test sends a guest request to each after each start.
 const SERVED: usize = 3;
-/// So many changes, unless `IMDSD_TEST_CHANGES` says otherwise.
+/// The number of changes, unless `IMDSD_TEST_CHANGES` sets another.
 const CHANGES: usize = 10_000;
 const SEED: u64 = 0x0169_2541_6925_4169;
 
-/// The options as the API spells them and as `DescribeInstances` does. Of two values the greater is the weaker one.
+/// The options as the API spells them and as `DescribeInstances` does. The greater of two values is
+/// the weaker one.
 const OPTIONS: [(&str, &str, [&str; 2]); 5] = [
     ("HttpTokens", "httpTokens", ["required", "optional"]),
     (
@@ -91,7 +94,7 @@ impl Random {
     }
 }
 
-/// What is known of the instances, and whose each option is.
+/// The expected state of the instances, and the owner of each option.
 struct Model {
     /// The values that were acknowledged last. Each is written by its owner alone.
     known: Vec<[AtomicU8; OPTIONS.len()]>,
@@ -106,7 +109,7 @@ struct Change {
     options: Vec<(usize, u8, u8)>,
 }
 
-/// What is wrong with what is stored, and what became of the changes that were under way.
+/// The faults of what is stored, and the outcomes of the changes that were under way.
 #[derive(Debug, Default)]
 struct Tally {
     lost: usize,
@@ -153,7 +156,7 @@ impl Model {
         }
     }
 
-    /// Changes options until the daemon is gone. Returns the change whose outcome nobody can know.
+    /// Changes options until the daemon is gone. Returns the change with an unknown outcome.
     fn call(&self, caller: usize, control: SocketAddr, random: &mut Random) -> Option<Change> {
         loop {
             let change = self.change(caller, random);
@@ -183,7 +186,7 @@ impl Model {
         }
     }
 
-    /// Holds what is stored to what was acknowledged, and takes it for known from here on.
+    /// Compares what is stored with what was acknowledged, and expects the stored values from then on.
     fn hold(&self, shown: &[Option<Values>], under_way: &[Change], tally: &mut Tally) {
         for (instance, shown) in shown.iter().enumerate() {
             // The instance is missed where what can't be read is counted.
@@ -224,7 +227,7 @@ impl Model {
     }
 }
 
-/// What the files say, without the daemon.
+/// Returns the values in the files, read without the daemon.
 fn on_disk(state: &Path, tally: &mut Tally) -> Vec<Option<Values>> {
     let StoredInstances {
         instances,
@@ -264,7 +267,7 @@ fn on_disk(state: &Path, tally: &mut Tally) -> Vec<Option<Values>> {
     (0..INSTANCES).map(values).collect()
 }
 
-/// What the daemon says, all of it in one call.
+/// Returns the values that the daemon reports, all in one call.
 fn described(daemon: &Daemon) -> Vec<Option<Values>> {
     let answer = call(daemon.control, "DescribeInstances", &[]).unwrap();
     let values = |instance: usize| {
@@ -280,8 +283,8 @@ fn described(daemon: &Daemon) -> Vec<Option<Values>> {
     (0..INSTANCES).map(values).collect()
 }
 
-/// What a guest without a token is told under these options.
-fn told(values: Values) -> u16 {
+/// Returns the status that a guest without a token gets under these options.
+fn expected_status(values: Values) -> u16 {
     match values {
         [_, _, 0, _, _] => 403,
         [0, ..] => 401,
@@ -394,7 +397,7 @@ fn every_acknowledged_change_outlives_kills_at_random_instants_and_no_record_is_
                 "GET /latest/meta-data/ HTTP/1.1\r\nHost: imds\r\n\r\n",
             )
             .status;
-            tally.guests_wrong += usize::from(values.map(told) != Some(seen));
+            tally.guests_wrong += usize::from(values.map(expected_status) != Some(seen));
         }
     }
 
@@ -416,7 +419,7 @@ fn every_acknowledged_change_outlives_kills_at_random_instants_and_no_record_is_
     );
     println!(
         "under way at a kill: {under_way}, of which {stored} were stored and {in_part} in part; weaker than old and new: \
-         {weaker}; unfinished files left: {unfinished_files}; guests told otherwise: {guests_wrong}"
+         {weaker}; unfinished files left: {unfinished_files}; guests with another answer: {guests_wrong}"
     );
     assert_eq!(
         (lost, unreadable, weaker, in_part, guests_wrong),

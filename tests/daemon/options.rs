@@ -116,7 +116,7 @@ fn a_change_says_pending_and_then_applied() {
     wait_until_applied(&daemon);
 }
 
-/// An address that somebody else has keeps the change pending until it is free.
+/// An address that another process holds keeps the change pending until it is free.
 #[test]
 fn a_listener_that_cannot_open_keeps_the_option_pending() {
     let daemon = Daemon::start(|_| {});

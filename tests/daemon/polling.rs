@@ -1,5 +1,5 @@
-//! What Terraform does with a change of options: it sends it, asks every 100 ms until it is `applied`, and believes that.
-//! Guests that ask all the while tell whether it may.
+//! Changes options as Terraform does: sends the change, polls every 100 ms until it is `applied`, and
+//! trusts that. Guests that send requests all the while show whether it may.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -12,9 +12,9 @@ use socket2::{Domain, Socket, Type};
 use crate::hop_limit::{LISTEN, set_minimum_ttl};
 use crate::support::{Daemon, INSTANCE, PATIENCE, TOKEN_REQUEST, call, element};
 
-/// Terraform's own pace is slower. The faster one looks, the sooner a lie is found.
+/// Terraform polls more slowly. Faster polls find a premature `applied` sooner.
 const POLL: Duration = Duration::from_millis(100);
-/// The least TTL of packets that the far guest takes.
+/// The minimum TTL of packets that the distant guest accepts.
 const FAR: u8 = 5;
 /// How many requests of a guest, before a change and after it was applied, are enough to judge by.
 const ENOUGH: usize = 3;
@@ -86,7 +86,7 @@ impl Guest {
         matches!(self, Guest::KeptAlive | Guest::Ipv6KeptAlive)
     }
 
-    /// Asks until it is told to stop.
+    /// Sends requests until `stop` is set.
     fn watch(self, address: SocketAddr, stop: &AtomicBool, seen: &Mutex<Vec<Seen>>) {
         let mut kept = None;
         while !stop.load(Ordering::Relaxed) {
@@ -151,7 +151,8 @@ fn read_answer(stream: &mut TcpStream) -> Option<(String, u16)> {
     Some((head, status))
 }
 
-/// A port of `::1` that no outgoing connection gets while the option is off and nobody listens on it.
+/// Returns a port of `::1` that no outgoing connection gets while the option is off and no process
+/// listens on it.
 fn quiet_ipv6_port() -> SocketAddr {
     let first = std::process::id() % 10_000;
     let ports = (0..10_000).map(|next| 20_000 + u16::try_from((first + next) % 10_000).unwrap());
@@ -161,8 +162,9 @@ fn quiet_ipv6_port() -> SocketAddr {
         .expect("some port is free")
 }
 
-/// Holds an address without listening on it: the daemon can't open its socket, and guests are refused as before.
-fn in_the_way(address: SocketAddr) -> Socket {
+/// Occupies an address without listening on it: the daemon cannot open its socket, and guests are
+/// refused as before.
+fn occupy(address: SocketAddr) -> Socket {
     let socket = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
     socket.bind(&address.into()).unwrap();
     socket
@@ -180,7 +182,7 @@ impl Round<'_> {
         self.seen.lock().unwrap()
     }
 
-    /// Whether every guest whose view changes has asked often enough since then.
+    /// Returns whether every guest with a changed view has sent enough requests since then.
     fn is_enough(&self, before: Options, after: Options, since: Instant) -> bool {
         let seen = self.seen();
         let of = |guest: Guest| {
@@ -207,7 +209,7 @@ impl Round<'_> {
     }
 
     fn run(&self, before: Options, after: Options, blocked: bool) -> Vec<String> {
-        let mut obstacle = blocked.then(|| in_the_way(self.ipv6));
+        let mut obstacle = blocked.then(|| occupy(self.ipv6));
         self.seen().clear();
         let began = Instant::now();
         while !self.is_enough(before, after, began) {
@@ -343,8 +345,8 @@ impl Round<'_> {
     }
 }
 
-/// "pending until the change is really in force": while guests ask and ask, each of twelve changes is polled as
-/// Terraform does it.
+/// "pending until the change is really in force": guests send requests all the while, and each of
+/// twelve changes is polled as Terraform does it.
 #[test]
 fn no_guest_sees_old_options_in_a_request_that_began_after_applied_was_read() {
     let ipv6 = quiet_ipv6_port();
@@ -370,7 +372,7 @@ fn no_guest_sees_old_options_in_a_request_that_began_after_applied_was_read() {
         ipv6: "enabled",
         ..first
     };
-    // The second of each pair: whether the address of IPv6 is somebody else's for a while.
+    // The second of each pair: whether another process holds the IPv6 address for a while.
     let rounds = [
         (optional, false),
         (first, false),
@@ -384,7 +386,8 @@ fn no_guest_sees_old_options_in_a_request_that_began_after_applied_was_read() {
         (first, false),
         (Options { limit: 2, ..first }, false),
         (first, false),
-        // The first that has to do with IPv6: connections that ended would keep the address from whoever is in the way.
+        // The first change of IPv6: later, closed connections would keep the address from the test's
+        // own socket.
         (six, true),
         (
             Options {
@@ -415,7 +418,7 @@ fn no_guest_sees_old_options_in_a_request_that_began_after_applied_was_read() {
     let (stop, seen) = (AtomicBool::new(false), Mutex::new(Vec::new()));
     let ipv4 = daemon.ipv4;
     std::thread::scope(|scope| {
-        // Guests are told to stop when a round fails, too: the scope waits for them.
+        // Stops the guests when a round fails, too: the scope waits for them.
         struct Stop<'a>(&'a AtomicBool);
         impl Drop for Stop<'_> {
             fn drop(&mut self) {
@@ -445,7 +448,7 @@ fn no_guest_sees_old_options_in_a_request_that_began_after_applied_was_read() {
             );
             assert!(
                 !blocked || pending > 3,
-                "nobody can listen there, and it is said to be applied: {states:?}"
+                "applied although the daemon cannot listen there: {states:?}"
             );
             before = after;
         }

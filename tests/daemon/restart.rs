@@ -1,4 +1,4 @@
-//! Restarts, signals, and files that are not as they should be.
+//! Restarts, signals, and damaged files.
 
 use std::io::Write as _;
 use std::net::TcpStream;
@@ -23,12 +23,13 @@ fn a_token_survives_a_restart_of_the_daemon() {
 }
 
 #[test]
-fn sigterm_ends_it_with_success() {
+fn sigterm_ends_the_daemon_with_success() {
     let mut daemon = Daemon::start(|_| {});
     assert_eq!(daemon.terminate(), Some(0));
 }
 
-/// An unreadable record is told with its file and reason, is not served, and no document takes its place.
+/// An unreadable record is logged with its file and reason, is not served, and no document replaces
+/// it.
 #[test]
 fn an_unreadable_record_stops_its_instance_and_never_becomes_a_default() {
     let mut daemon =
@@ -57,13 +58,14 @@ fn an_unreadable_record_stops_its_instance_and_never_becomes_a_default() {
     assert_eq!(daemon.get("/").status, 0);
 }
 
-/// The key and a certificate of an earlier one: neither is worth a guest's service. An operator's own key is, as it is
-/// named in the configuration. `imdsd check`, which stands before the daemon in its unit, fails where the start does.
+/// A damaged key, or a damaged certificate of an earlier key, does not stop the service of guests. A
+/// damaged key of the operator's own does: the configuration names it. `imdsd check`, which runs
+/// before the daemon in its unit, fails whenever the start does.
 #[test]
 fn a_damaged_identity_costs_the_signatures_alone() {
     let mut daemon = Daemon::start(|_| {});
-    daemon.wait_for(|line| line["message"] == "made a key for identity documents");
-    daemon.wait_for(|line| line["message"] == "the key for identity documents is there");
+    daemon.wait_for(|line| line["message"] == "generated a key for identity documents");
+    daemon.wait_for(|line| line["message"] == "the key for identity documents is ready");
     let directory = daemon.directory.path().to_path_buf();
     let identity = directory.join("state/identity");
     let key = std::fs::read(identity.join("key.pem")).unwrap();
@@ -160,10 +162,10 @@ fn a_damaged_identity_costs_the_signatures_alone() {
     }
 }
 
-/// It costs launches, and nothing that a guest would notice: so it must be seen where an operator looks. It does not keep
-/// the guests' rules from being loaded.
+/// An unreadable account fails launches, and guests notice nothing. So the operator must see it. It
+/// does not prevent loading of the guest rules.
 #[test]
-fn an_unreadable_account_is_told_by_health_metrics_and_check() {
+fn an_unreadable_account_is_reported_by_health_metrics_and_check() {
     let mut daemon = Daemon::start(|_| {});
     let directory = daemon.directory.path().to_path_buf();
     let done = |arguments: &[&str]| {
@@ -218,7 +220,7 @@ fn an_unreadable_account_is_told_by_health_metrics_and_check() {
     }
 }
 
-/// Its connection waits in the queue of the socket, which is there before it is known whose it is.
+/// The connection waits in the queue of the socket, which opens before the instance is known.
 #[test]
 fn a_guest_that_waits_for_the_port_is_answered_however_many_documents_are_registered_first() {
     let mut daemon = Daemon::start(|_| {});
@@ -236,7 +238,7 @@ fn a_guest_that_waits_for_the_port_is_answered_however_many_documents_are_regist
         let deadline = Instant::now() + PATIENCE;
         loop {
             match TcpStream::connect(address) {
-                Err(_) => assert!(Instant::now() < deadline, "nobody listens"),
+                Err(_) => assert!(Instant::now() < deadline, "the port is closed"),
                 Ok(mut stream) => {
                     stream.set_read_timeout(Some(PATIENCE)).unwrap();
                     stream
@@ -319,9 +321,9 @@ fn logs_hold_no_token_and_no_secret() {
     }
 }
 
-/// Nobody reads its log any more: requests are answered all the same.
+/// No process reads the daemon's log any more: it still answers requests.
 #[test]
-fn a_closed_log_costs_no_guest_an_answer() {
+fn guests_are_answered_after_the_log_is_closed() {
     let mut daemon = Daemon::start(|_| {});
     daemon.close_log();
     for _ in 0..3 {

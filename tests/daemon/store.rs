@@ -1,24 +1,26 @@
-//! A store that fails under a running daemon, and many callers who change one instance at once.
+//! A store that fails under a running daemon, and many callers that change one instance at once.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use crate::support::{
-    ACCESS_KEY, Answer, Daemon, INSTANCE, call, element, instance_in, is_root, skip,
+    ACCESS_KEY, Answer, Daemon, INSTANCE, call, element, instance_in, is_root, require_program,
 };
 
 const MODIFY: &str = "ModifyInstanceMetadataOptions";
-/// Pages of the disk that is filled.
+/// The size in bytes of the disk that a test fills.
 const DISK: usize = 64 * 1024;
 
-/// Mounts of the test's own, in which the daemon has its state directory. It shares the network with the test.
+/// A mount namespace of the test's own with the daemon's state directory. The network is the test's.
 struct Mounts(Child);
 
 impl Mounts {
-    /// `prepare` is shell, with the state directory in `$1`. `None`, and the skip is said, where nobody may mount.
-    fn new(test: &str, prepare: &str, state: &Path) -> Option<Mounts> {
-        // It lives as long as its standard input is open, which is as long as the test lives, and ten minutes at most.
+    /// Runs `prepare`, a shell script with the state directory in `$1`. Panics if it cannot mount.
+    fn new(prepare: &str, state: &Path) -> Mounts {
+        require_program("unshare");
+        require_program("nsenter");
+        // It ends when the test closes its standard input, and after ten minutes at the latest.
         let hold = format!("{prepare} && echo ready && exec timeout 600 cat");
         let mut unshare = Command::new("unshare");
         unshare
@@ -33,23 +35,16 @@ impl Mounts {
             .arg(state)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped());
-        let mut holder = match unshare.spawn() {
-            Ok(holder) => holder,
-            Err(reason) => {
-                skip(test, &format!("unshare can't be run: {reason}"));
-                return None;
-            }
-        };
+        let mut holder = unshare.spawn().expect("unshare runs");
         let mut line = String::new();
         BufReader::new(holder.stdout.take().unwrap())
             .read_line(&mut line)
             .unwrap();
         if line != "ready\n" {
             let _ = holder.wait();
-            skip(test, "nothing can be mounted");
-            return None;
+            panic!("this test needs root or user namespaces: cannot mount with `{prepare}`");
         }
-        Some(Mounts(holder))
+        Mounts(holder)
     }
 
     /// A command that becomes this program with these mounts.
@@ -80,7 +75,7 @@ impl Mounts {
         assert!(done.success(), "{script}");
     }
 
-    /// A path as it is with these mounts.
+    /// Returns the path by which the test reaches a file inside the mount namespace.
     fn inside(&self, path: &Path) -> PathBuf {
         Path::new("/proc")
             .join(self.0.id().to_string())
@@ -117,18 +112,19 @@ fn described(daemon: &Daemon, option: &str) -> String {
         .to_string()
 }
 
-/// A daemon whose state directory is on mounts of its own from here on.
-fn started_on(test: &str, prepare: &str) -> Option<(Daemon, Mounts, PathBuf)> {
+/// Returns a daemon that was restarted with its state directory on mounts of its own.
+fn started_on(prepare: &str) -> (Daemon, Mounts, PathBuf) {
     let mut daemon = Daemon::start(|_| {});
     let state = daemon.directory.path().join("state");
     daemon.kill();
-    let mounts = Mounts::new(test, prepare, &state)?;
+    let mounts = Mounts::new(prepare, &state);
     daemon.start_again_by(mounts.imdsd());
-    Some((daemon, mounts, state))
+    (daemon, mounts, state)
 }
 
-/// A refused change: the caller is told, and everybody sees the old options, now and after a restart.
-fn hold_to_required(daemon: &mut Daemon, mounts: &Mounts, refused: &Answer) {
+/// Asserts that the caller of a refused change gets an error, and that every reader sees the old
+/// options, now and after a restart.
+fn assert_still_required(daemon: &mut Daemon, mounts: &Mounts, refused: &Answer) {
     assert_eq!(
         (refused.status, element(&refused.body, "Code")),
         (500, Some("InternalError")),
@@ -161,14 +157,13 @@ fn hold_to_required(daemon: &mut Daemon, mounts: &Mounts, refused: &Answer) {
     }
 }
 
-/// A disk with room for all, some or none of a record: a change is in force, or it is refused and the old options are.
+/// A disk with room for all, some or none of a record: a change is either in force, or it is refused
+/// and the old options stay in force.
 #[test]
+#[ignore = "needs root or user namespaces, to mount; tests/all runs it"]
 fn a_full_disk_refuses_changes_and_keeps_the_old_options_until_there_is_room() {
     let prepare = format!("mount -t tmpfs -o size={DISK},mode=700 none \"$1\"");
-    let Some((mut daemon, mounts, state)) = started_on("a_full_disk_refuses_changes", &prepare)
-    else {
-        return;
-    };
+    let (mut daemon, mounts, state) = started_on(&prepare);
     let filler = mounts.inside(&state.join("filler"));
     let records = || {
         std::fs::read_dir(mounts.inside(&state.join("instances")))
@@ -176,7 +171,7 @@ fn a_full_disk_refuses_changes_and_keeps_the_old_options_until_there_is_room() {
             .count()
     };
 
-    // Everything that is free is taken, and given back page by page.
+    // The filler takes all free pages and gives them back one by one.
     let mut file = std::fs::File::create(&filler).unwrap();
     let mut taken = 0;
     while file.write_all(&[0; 4096]).is_ok() {
@@ -189,7 +184,7 @@ fn a_full_disk_refuses_changes_and_keeps_the_old_options_until_there_is_room() {
             break;
         }
         refused += 1;
-        hold_to_required(&mut daemon, &mounts, &answer);
+        assert_still_required(&mut daemon, &mounts, &answer);
         assert_eq!(
             records(),
             1,
@@ -203,7 +198,7 @@ fn a_full_disk_refuses_changes_and_keeps_the_old_options_until_there_is_room() {
     );
     assert!(refused > 0 && free > 0, "it was full");
 
-    // And no restart is needed for it.
+    // The change needed no restart.
     for after in ["the change", "a restart"] {
         assert_eq!(
             described(&daemon, "httpTokens"),
@@ -224,27 +219,25 @@ fn a_full_disk_refuses_changes_and_keeps_the_old_options_until_there_is_room() {
     assert_eq!(daemon.get("/latest/meta-data/instance-id").status, 401);
 }
 
-/// What a file system does to itself after an error. The records under a daemon become read-only, and it goes on; it starts
-/// on them, too, and serves what they say.
+/// A file system remounts itself read-only after an error. The daemon goes on when its records
+/// become read-only, and it also starts and serves from read-only records.
 #[test]
+#[ignore = "needs root or user namespaces, to mount; tests/all runs it"]
 fn a_read_only_store_refuses_changes_and_is_served_from_as_it_is() {
-    // Mounts over themselves: one that has a file open for writing can't be made read-only by anybody but the kernel.
+    // Bind mounts over themselves: mount(2) cannot remount a file system read-only while a file on
+    // it is open for writing; only the kernel can.
     let prepare = "mount --bind \"$1\" \"$1\" && mount --bind \"$1/instances\" \"$1/instances\"";
-    let Some((mut daemon, mounts, state)) =
-        started_on("a_read_only_store_refuses_changes", prepare)
-    else {
-        return;
-    };
+    let (mut daemon, mounts, state) = started_on(prepare);
     mounts.shell("mount -o remount,bind,ro \"$1/instances\"", &state);
     let refused = modify(&daemon, "HttpTokens", "optional");
-    hold_to_required(&mut daemon, &mounts, &refused);
+    assert_still_required(&mut daemon, &mounts, &refused);
 
     // The whole state directory.
     daemon.kill();
     mounts.shell("mount -o remount,bind,ro \"$1\"", &state);
     daemon.start_again_by(mounts.imdsd());
     let refused = modify(&daemon, "HttpTokens", "optional");
-    hold_to_required(&mut daemon, &mounts, &refused);
+    assert_still_required(&mut daemon, &mounts, &refused);
 
     daemon.kill();
     mounts.shell(
@@ -257,10 +250,10 @@ fn a_read_only_store_refuses_changes_and_is_served_from_as_it_is() {
     println!("read-only under the daemon, and from its start: refused; writable again: taken");
 }
 
-/// A new document on a disk that takes no more: the others are served, also after a reload, which revokes keys all the
-/// same.
+/// A new document on a full disk: the other instances are served, also after a reload, and the
+/// reload still revokes keys.
 #[test]
-fn a_document_that_cannot_be_stored_costs_nobody_else_and_is_stored_once_it_can_be() {
+fn a_document_that_cannot_be_stored_affects_no_other_instance_and_is_stored_later() {
     const OTHER: &str = "i-0fedcba9876543210";
     let mut daemon = Daemon::start(|_| {});
     daemon.kill();
@@ -269,7 +262,7 @@ fn a_document_that_cannot_be_stored_costs_nobody_else_and_is_stored_once_it_can_
     let known = instance_in(&std::fs::read_to_string(&document).unwrap());
     let other = serde_json::json!({ "InstanceId": OTHER, "LaunchTime": "2026-01-01T00:00:00Z" });
     std::fs::write(&document, serde_json::json!([other, known]).to_string()).unwrap();
-    // A directory in the way of its temporary file fails every write of this record, for root too.
+    // A directory at the path of its temporary file fails every write of this record, for root too.
     let in_the_way = directory.join(format!("state/instances/.{OTHER}.tmp"));
     std::fs::create_dir(&in_the_way).unwrap();
     daemon.start_again();
@@ -309,7 +302,7 @@ fn a_document_that_cannot_be_stored_costs_nobody_else_and_is_stored_once_it_can_
     };
     std::fs::write(&keys, old.replace(ACCESS_KEY.0, "AKIDANOTHERANOTHER01")).unwrap();
     reload();
-    assert_eq!(describe(&daemon), 401, "the revoked key is void");
+    assert_eq!(describe(&daemon), 401, "the revoked key is refused");
     std::fs::write(&keys, old).unwrap();
     reload();
     assert_eq!(describe(&daemon), 500);
@@ -321,9 +314,10 @@ fn a_document_that_cannot_be_stored_costs_nobody_else_and_is_stored_once_it_can_
     assert_eq!(describe(&daemon), 200);
 }
 
-/// The store has it as that of an instance that no document tells of any more: behind it may be the other's guest by now.
+/// The store still has the attachment as that of an instance that no document has any more. The
+/// guest there may already belong to the unstored instance, so neither is served.
 #[test]
-fn nobody_is_served_at_a_way_in_of_a_document_that_cannot_be_stored() {
+fn no_instance_is_served_at_an_attachment_of_a_document_that_cannot_be_stored() {
     const OTHER: &str = "i-0fedcba9876543210";
     let mut daemon = Daemon::start(|_| {});
     let directory = daemon.directory.path().to_path_buf();
@@ -386,7 +380,8 @@ fn nobody_is_served_at_a_way_in_of_a_document_that_cannot_be_stored() {
         }
     }
 
-    // Stored, it claims the way in as the other does; withdrawn before that, it does not.
+    // Once stored, it claims the attachment as the other instance does. If its document is removed
+    // before that, it claims nothing.
     std::fs::write(&document, only).unwrap();
     imdsd(&["reload"]);
     assert_eq!(daemon.get("/").status, 401);
@@ -405,7 +400,8 @@ fn nobody_is_served_at_a_way_in_of_a_document_that_cannot_be_stored() {
     );
 }
 
-/// Eight callers with one instance, each with something of its own to change: nobody undoes what another was told is done.
+/// Eight callers change one instance, each its own option or tag: no caller undoes an acknowledged
+/// change of another one.
 #[test]
 fn changes_to_different_options_of_one_instance_by_eight_callers_all_survive() {
     const ROUNDS: usize = 40;
@@ -444,7 +440,7 @@ fn changes_to_different_options_of_one_instance_by_eight_callers_all_survive() {
                         "{}",
                         answer.body
                     );
-                    // Nobody else changes it.
+                    // No other caller changes it.
                     let answer =
                         call(control, "DescribeInstances", &[("InstanceId.1", INSTANCE)]).unwrap();
                     let options = element(&answer.body, "metadataOptions").unwrap();

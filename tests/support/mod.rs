@@ -589,13 +589,6 @@ pub fn require_program(name: &str) {
     require(found, &format!("the program {name}"));
 }
 
-/// Deprecated: use `require`, `require_root`, `require_program` and `#[ignore]`.
-pub fn skip(test: &str, reason: &str) {
-    let line = format!("SKIPPED {test}: {reason}\n");
-    let _ = std::io::stderr().write_all(line.as_bytes());
-    assert!(std::env::var_os("IMDSD_TESTS_ALL").is_none(), "{line}");
-}
-
 /// Returns the Python of the virtual environment that `tests/all` creates, with boto3 and the AWS
 /// CLI; panics when it is missing.
 pub fn venv_python() -> PathBuf {

@@ -1,0 +1,96 @@
+//! Where the daemon's signing key comes from, and why it may be missing.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use tracing::info;
+
+use crate::config::Config;
+use crate::identity::{Identity, IdentityError};
+
+/// Where the signing key comes from.
+pub enum IdentitySource {
+    /// The key is loaded.
+    Ready(Arc<Identity>),
+    /// The key is read from this directory, or generated there. Generating takes about a second,
+    /// and the start does not wait for it.
+    Stored(PathBuf),
+    /// The key in this directory cannot be used. No key is generated there from then on, even after
+    /// the damaged one is moved away: the operator has to restore it. Verifiers know its
+    /// certificate and would reject what another key signs.
+    Damaged(PathBuf, IdentityError),
+    /// The key is generated for this process only.
+    Ephemeral,
+}
+
+impl IdentitySource {
+    /// Returns the operator's own key, or the key in the state directory, or where to generate one.
+    ///
+    /// Only the operator's own key can fail here: that is a mistake in the configuration. While the
+    /// key in the state directory is damaged there are no signatures and no web identities; guests
+    /// get everything else.
+    pub fn at_start(config: &Config) -> Result<IdentitySource, IdentityError> {
+        if let Some(own) = &config.identity.own {
+            let identity = Identity::of_operator(&own.key, &own.certificate, &own.retired)?;
+            return Ok(IdentitySource::Ready(Arc::new(identity)));
+        }
+        Ok(match config.identity_directory() {
+            Some(directory) => IdentitySource::in_directory(directory),
+            None => IdentitySource::Ephemeral,
+        })
+    }
+
+    pub(super) fn in_directory(directory: PathBuf) -> IdentitySource {
+        match Identity::read(&directory) {
+            Ok(identity) => IdentitySource::Ready(Arc::new(identity)),
+            Err(IdentityError::Missing(_)) => IdentitySource::Stored(directory),
+            Err(reason) => IdentitySource::Damaged(directory, reason),
+        }
+    }
+
+    /// Reads or generates the key. Blocks meanwhile.
+    pub(super) fn identity(&self) -> Result<Arc<Identity>, MissingKey> {
+        let now = Timestamp::now();
+        let identity = match self {
+            IdentitySource::Ready(identity) => return Ok(Arc::clone(identity)),
+            IdentitySource::Stored(directory) => match Identity::read(directory) {
+                Err(IdentityError::Missing(_)) => {
+                    let generated =
+                        Identity::open(directory, now).map_err(MissingKey::NotGenerated)?;
+                    info!(directory = %directory.display(), "generated a key for identity documents");
+                    generated
+                }
+                read => read.map_err(MissingKey::Damaged)?,
+            },
+            IdentitySource::Damaged(directory, _) => {
+                Identity::read(directory).map_err(MissingKey::Damaged)?
+            }
+            IdentitySource::Ephemeral => Identity::generate(now)
+                .map_err(|reason| MissingKey::NotGenerated(IdentityError::Generation(reason)))?,
+        };
+        Ok(Arc::new(identity))
+    }
+}
+
+/// Why there is no key.
+pub(super) enum MissingKey {
+    /// It could not be generated or stored.
+    NotGenerated(IdentityError),
+    /// It cannot be used, or a damaged key was there before.
+    Damaged(IdentityError),
+    /// The task that reads or generates it failed.
+    Unknown,
+}
+
+impl fmt::Display for MissingKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            MissingKey::NotGenerated(reason) | MissingKey::Damaged(reason) => {
+                write!(f, "{reason}")
+            }
+            MissingKey::Unknown => f.write_str("the key could not be generated"),
+        }
+    }
+}
