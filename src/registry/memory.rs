@@ -1,6 +1,8 @@
 //! A store that keeps nothing: for the demo, which says so, and for tests.
 
-use super::store::{Account, Loaded, Record, Store, StoreError};
+use super::account::Account;
+use super::record::Record;
+use super::store::{Loaded, Store, StoreError};
 use crate::instance::InstanceId;
 
 /// Keeps nothing across restarts.

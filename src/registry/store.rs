@@ -1,49 +1,19 @@
-//! Where instances are kept: the trait that the file store, the memory store and a fleet's store
-//! share.
+//! The [`Store`] trait, which the file store and the memory store implement, and what a store
+//! returns.
 
 use std::fmt;
 
-use jiff::Timestamp;
-
+use super::account::Account;
+use super::record::Record;
 use crate::fault::Fault;
-use crate::instance::{Attachment, Instance, InstanceId, MetadataDefaults};
+use crate::instance::{Attachment, InstanceId};
 
-/// What is stored of one instance.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Record {
-    /// Rises with every change.
-    pub generation: u64,
-    /// Differs for every launch.
-    pub launch_epoch: u64,
-    /// The instance identity document of this launch, to the byte.
-    pub identity_document: String,
-    /// Of the document it was registered from, so that a later edit of that is noticed. Empty for
-    /// one that the API made.
-    pub document_digest: String,
-    /// Of the RunInstances call that made it, so that the call can be repeated; `None` for one from
-    /// a document.
-    pub launch_request: Option<String>,
-    /// When it was terminated.
-    pub terminated: Option<Timestamp>,
-    /// When anything but its options was last changed.
-    pub changed: Timestamp,
-    /// The instance.
-    pub instance: Instance,
-}
-
-/// What is stored of the account, beside its instances.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Account {
-    /// What launches get that say nothing.
-    pub metadata_defaults: MetadataDefaults,
-}
-
-/// What a store held when it was opened.
+/// The contents of a store when it was opened.
 #[derive(Debug, Default)]
 pub struct Loaded {
-    /// Every record that could be read.
+    /// Every readable record.
     pub records: Vec<Record>,
-    /// Records that could not be read. Their instances must not be served.
+    /// Unreadable records. Their instances must not be served.
     pub unreadable: Vec<UnreadableRecord>,
     /// The account's record.
     pub account: LoadedAccount,
@@ -52,23 +22,24 @@ pub struct Loaded {
 /// A record that could not be read.
 #[derive(Debug)]
 pub struct UnreadableRecord {
-    /// The instance that it is of.
+    /// The id of its instance.
     pub id: InstanceId,
-    /// Why it can't be read.
+    /// Why it cannot be read.
     pub fault: Fault,
-    /// What it still tells of the instance's ways in. Nobody else is served there.
+    /// The instance's attachments, as far as the damaged record still contains them. No other
+    /// instance is served there.
     pub attachments: Vec<Attachment>,
 }
 
-/// What a store held of the account.
+/// The account's record when the store was opened.
 #[derive(Debug, Default)]
 pub enum LoadedAccount {
     /// Nothing was ever stored: no preferences.
     #[default]
     Absent,
-    /// This.
+    /// The record.
     Read(Account),
-    /// Something that can't be read, and why. Whatever asks for it must be refused.
+    /// The record cannot be read, and why. Operations that need it must be refused.
     Unreadable(Fault),
 }
 
@@ -78,42 +49,41 @@ pub trait Store: Send + Sync {
     /// Reads everything. Fails only when nothing can be read at all.
     fn load(&self) -> Result<Loaded, StoreError>;
 
-    /// Stores one record in place of `before`. When it returns `Ok` the record survives a crash.
-    /// After an error the error says what is stored: the old record, or something that nobody can
-    /// be sure of.
+    /// Stores one record in place of `before`. After `Ok` the record survives a crash. An error
+    /// contains what is stored: the old record, or an unknown state.
     fn put(&self, record: &Record, before: Option<&Record>) -> Result<(), StoreError>;
 
-    /// Removes one record. After an error the error says what is stored: the record as it was, or
-    /// nobody can be sure what.
+    /// Removes one record. An error contains what is stored: the record as it was, or an unknown
+    /// state.
     fn remove(&self, id: &InstanceId) -> Result<(), StoreError>;
 
-    /// Stores the account's record in place of `before`, on the terms of [`Store::put`].
+    /// Stores the account's record in place of `before`, with the guarantees of [`Store::put`].
     fn put_account(&self, account: &Account, before: Option<&Account>) -> Result<(), StoreError>;
 }
 
-/// A store that failed: what it was action, and with what.
+/// A failure of the store: the action, its reason, and what is stored now.
 #[derive(Debug)]
 pub struct StoreError {
-    /// `write /var/lib/imdsd/instances/i-….json`, say.
+    /// The action that failed, for example `write /var/lib/imdsd/instances/i-….json`.
     pub action: String,
     /// The system's reason.
     pub reason: std::io::Error,
-    /// What a failed write leaves.
+    /// What is stored after the failure.
     pub stored: StoredState,
 }
 
 /// What is stored after a failed write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StoredState {
-    /// What was there before, which stays in force.
+    /// The previous record, which stays in force.
     Previous,
-    /// Perhaps the new record, or none: it can't be told, and the instance must not be served.
+    /// Unknown: possibly the new record, possibly none. The instance must not be served.
     Unknown,
 }
 
 impl fmt::Display for StoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "can't {}: {}", self.action, self.reason)
+        write!(f, "cannot {}: {}", self.action, self.reason)
     }
 }
 

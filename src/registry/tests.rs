@@ -1,27 +1,33 @@
-//! The registry over stores that fail, callers that go away, and instances that claim the same way
-//! in.
+//! The registry over failing stores, with callers that go away and instances that claim the same
+//! attachment.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use jiff::{SignedDuration, Timestamp};
 
 use super::memory::MemoryStore;
 use super::store::Loaded;
 use super::*;
 use crate::config::demo_instance;
-use crate::instance::{Attachment, HopLimit, HttpTokens, MetadataDefaults};
+use crate::instance::{
+    Attachment, HopLimit, HttpTokens, Instance, InstanceId, InstanceState, MetadataDefaults,
+};
 use crate::origin::{Family, Holder, Origin};
 
-/// A store that fails when it is told to, and says what was put there.
-struct Failing {
+/// A store that fails on request, and records the generations that were put there.
+struct FailingStore {
     fails: AtomicBool,
     stored: StoredState,
     put: parking_lot::Mutex<Vec<u64>>,
 }
 
-impl Failing {
-    fn leaving(stored: StoredState) -> Arc<Failing> {
-        Arc::new(Failing {
+impl FailingStore {
+    fn leaving(stored: StoredState) -> Arc<FailingStore> {
+        Arc::new(FailingStore {
             fails: AtomicBool::new(false),
             stored,
             put: parking_lot::Mutex::default(),
@@ -40,7 +46,7 @@ impl Failing {
     }
 }
 
-impl Store for Failing {
+impl Store for FailingStore {
     fn load(&self) -> Result<Loaded, StoreError> {
         Ok(Loaded::default())
     }
@@ -103,7 +109,7 @@ async fn with_demo(store: Arc<dyn Store>) -> Arc<Registry> {
 #[test]
 fn a_change_that_could_not_be_stored_changes_nothing() {
     run(async {
-        let store = Failing::leaving(StoredState::Previous);
+        let store = FailingStore::leaving(StoredState::Previous);
         let registry = with_demo(Arc::clone(&store) as Arc<dyn Store>).await;
         store.fails.store(true, Ordering::Relaxed);
         let refused = registry
@@ -123,13 +129,13 @@ fn a_change_that_could_not_be_stored_changes_nothing() {
     });
 }
 
-/// The disk may hold options that are weaker than those in memory, and a restart would serve them;
-/// and nothing may be acknowledged that is only in memory.
+/// The options on the disk may be weaker than those in memory, and a restart would serve them.
+/// Changes that are only in memory must not be acknowledged.
 #[test]
-fn an_instance_is_served_again_once_what_is_stored_is_known_again() {
+fn a_quarantined_instance_is_served_again_once_its_previous_record_is_stored() {
     run(async {
         for is_removal in [false, true] {
-            let store = Failing::leaving(StoredState::Unknown);
+            let store = FailingStore::leaving(StoredState::Unknown);
             let registry = with_demo(Arc::clone(&store) as Arc<dyn Store>).await;
             let id = demo_instance().instance_id;
             let strict = Arc::clone(&registry.update(&id, now(), limit(5)).await.unwrap().0);
@@ -155,13 +161,13 @@ fn an_instance_is_served_again_once_what_is_stored_is_known_again() {
             let no_change = registry.update(&id, now(), limit(5)).await;
             assert!(
                 matches!(no_change, Err(UpdateError::Unknown(_))),
-                "it is not acknowledged"
+                "the change is not acknowledged"
             );
             let registered = registry.register(demo_instance(), now()).await.unwrap();
             assert_eq!(
                 registered,
                 RegisterOutcome::Unreadable,
-                "and no document takes its place"
+                "no document replaces it"
             );
 
             store.fails.store(false, Ordering::Relaxed);
@@ -169,10 +175,10 @@ fn an_instance_is_served_again_once_what_is_stored_is_known_again() {
             assert_eq!(
                 store.put.lock().as_slice(),
                 [1, 2, 2],
-                "the record of before is written"
+                "the previous record is written"
             );
             let snapshot = registry.snapshot();
-            let again = snapshot.entry(&id).expect("it is served again");
+            let again = snapshot.entry(&id).expect("the instance is served again");
             assert_eq!(
                 (again.generation, again.launch_epoch),
                 (strict.generation, strict.launch_epoch)
@@ -182,16 +188,16 @@ fn an_instance_is_served_again_once_what_is_stored_is_known_again() {
                 (Some(5), None)
             );
             registry.retry_failed_writes().await;
-            assert_eq!(store.put.lock().len(), 3, "once");
+            assert_eq!(store.put.lock().len(), 3, "written once");
         }
     });
 }
 
-/// Nobody was told that it was made, so nothing of it is to be left.
+/// Its creation was never acknowledged, so nothing of it may remain.
 #[test]
-fn a_new_instance_of_which_nobody_knows_what_is_stored_is_taken_back() {
+fn a_new_instance_whose_stored_state_is_unknown_is_removed_again() {
     run(async {
-        let store = Failing::leaving(StoredState::Unknown);
+        let store = FailingStore::leaving(StoredState::Unknown);
         let (registry, _) = Registry::open(Arc::clone(&store) as Arc<dyn Store>).unwrap();
         store.fails.store(true, Ordering::Relaxed);
         assert!(registry.register(demo_instance(), now()).await.is_err());
@@ -209,7 +215,7 @@ fn a_new_instance_of_which_nobody_knows_what_is_stored_is_taken_back() {
 }
 
 #[test]
-fn concurrent_changes_do_not_lose_one_another() {
+fn concurrent_changes_are_all_kept() {
     run(async {
         let registry = with_demo(Arc::new(MemoryStore)).await;
         let tasks: Vec<_> = (0..50)
@@ -239,9 +245,9 @@ fn concurrent_changes_do_not_lose_one_another() {
     });
 }
 
-/// A caller that goes away in the middle: memory and disk must not part.
+/// The caller goes away in the middle: memory and disk must stay the same.
 #[test]
-fn a_change_that_was_begun_is_finished() {
+fn a_change_is_finished_when_its_caller_goes_away() {
     run(async {
         let registry = with_demo(Arc::new(MemoryStore)).await;
         let mut publications = registry.publications();
@@ -265,7 +271,7 @@ async fn poll_once<F: Future>(mut future: std::pin::Pin<&mut F>) -> Option<F::Ou
 }
 
 #[test]
-fn a_change_that_leaves_everything_as_it_was_is_none() {
+fn a_change_without_effect_keeps_the_generation() {
     run(async {
         let registry = with_demo(Arc::new(MemoryStore)).await;
         let (entry, ()) = registry
@@ -293,7 +299,7 @@ fn options_are_applied_when_the_newest_generation_is_confirmed() {
 }
 
 #[test]
-fn an_edited_document_is_noticed_and_a_changed_instance_is_not_taken_for_one() {
+fn an_edited_document_is_noticed_and_a_changed_instance_is_not_an_edited_document() {
     run(async {
         let registry = with_demo(Arc::new(MemoryStore)).await;
         registry
@@ -315,7 +321,7 @@ fn an_edited_document_is_noticed_and_a_changed_instance_is_not_taken_for_one() {
 }
 
 #[test]
-fn a_way_in_that_two_claim_belongs_to_neither() {
+fn an_attachment_that_two_instances_claim_serves_neither() {
     run(async {
         let registry = with_demo(Arc::new(MemoryStore)).await;
         let peer: SocketAddr = "127.0.0.1:1".parse().unwrap();
@@ -339,10 +345,10 @@ fn a_way_in_that_two_claim_belongs_to_neither() {
     });
 }
 
-/// Behind the way in may be the guest whose record can't be relied on, and it is not the other
-/// instance.
+/// The guest behind the attachment may be the quarantined instance, so the other one is not served
+/// there.
 #[test]
-fn a_way_in_of_an_instance_that_is_not_served_is_nobody_elses() {
+fn an_attachment_of_a_quarantined_instance_serves_no_other_instance() {
     let peer: SocketAddr = "127.0.0.1:1".parse().unwrap();
     let origin = Origin {
         attachment: Attachment::Listener("demo".into()),
@@ -353,7 +359,7 @@ fn a_way_in_of_an_instance_that_is_not_served_is_nobody_elses() {
     let id = demo_instance().instance_id;
     let mut other = demo_instance();
     other.instance_id = InstanceId::parse("i-12345678").unwrap();
-    let hold = |registry: &Registry, what: &str| {
+    let assert_conflict = |registry: &Registry, what: &str| {
         let snapshot = registry.snapshot();
         assert!(snapshot.at(&origin).is_none(), "{what}");
         let claim = snapshot.claim(&origin.attachment);
@@ -362,15 +368,15 @@ fn a_way_in_of_an_instance_that_is_not_served_is_nobody_elses() {
     };
     run(async {
         // A write that failed while the daemon runs.
-        let store = Failing::leaving(StoredState::Unknown);
+        let store = FailingStore::leaving(StoredState::Unknown);
         let registry = with_demo(Arc::clone(&store) as Arc<dyn Store>).await;
         registry.register(other.clone(), now()).await.unwrap();
         store.fails.store(true, Ordering::Relaxed);
         assert!(registry.update(&id, now(), limit(7)).await.is_err());
-        hold(&registry, "a failed write");
+        assert_conflict(&registry, "a failed write");
 
-        // Records that are damaged at a start: of those that tell nothing any more the document
-        // does.
+        // Records that are damaged at a start. If a record no longer contains its attachments, the
+        // document does.
         type Damage = fn(&str) -> String;
         let damages: [(&str, Damage, bool); 5] = [
             (
@@ -387,7 +393,7 @@ fn a_way_in_of_an_instance_that_is_not_served_is_nobody_elses() {
             ("zeros", |text| "\0".repeat(text.len()), false),
             ("empty", |_| String::new(), false),
         ];
-        for (what, damage, tells) in damages {
+        for (what, damage, names_attachments) in damages {
             let directory = tempfile::tempdir().unwrap();
             let open = || {
                 Registry::open(Arc::new(file::FileStore::open(directory.path()).unwrap())).unwrap()
@@ -400,41 +406,40 @@ fn a_way_in_of_an_instance_that_is_not_served_is_nobody_elses() {
             std::fs::write(&record, damage(&std::fs::read_to_string(&record).unwrap())).unwrap();
             let (registry, faults) = open();
             assert_eq!(faults.len(), 1, "{what}");
-            if tells {
-                hold(&registry, what);
+            if names_attachments {
+                assert_conflict(&registry, what);
             }
             assert_eq!(
                 registry.register(demo_instance(), now()).await.unwrap(),
                 RegisterOutcome::Unreadable
             );
-            hold(&registry, what);
-            // Deleted, it has no ways in.
+            assert_conflict(&registry, what);
+            // A deleted instance has no attachments.
             registry.delete(&id, |_| Ok::<(), ()>(())).await.unwrap();
             assert!(registry.snapshot().at(&origin).is_some(), "{what}");
         }
     });
 }
 
-/// Two instances claim the way in, and that one of them has no record yet does not make it the
-/// other's.
+/// Two instances claim the attachment. It serves neither, even though one of them has no record yet.
 #[test]
-fn a_way_in_of_a_document_that_could_not_be_stored_is_nobody_elses() {
-    let way = Attachment::Listener("demo".into());
+fn an_attachment_of_an_instance_that_could_not_be_stored_serves_no_other_instance() {
+    let attachment = Attachment::Listener("demo".into());
     let mut other = demo_instance();
     other.instance_id = InstanceId::parse("i-12345678").unwrap();
-    let doubted = |registry: &Registry| registry.snapshot().quarantine_reason(&other.instance_id);
-    for (left, doubt) in [
+    let reason_of = |registry: &Registry| registry.snapshot().quarantine_reason(&other.instance_id);
+    for (left, reason) in [
         (StoredState::Previous, QuarantineReason::NotStored),
         (StoredState::Unknown, QuarantineReason::StateUnknown),
     ] {
         run(async {
-            let store = Failing::leaving(left);
+            let store = FailingStore::leaving(left);
             let registry = with_demo(Arc::clone(&store) as Arc<dyn Store>).await;
-            let is_served = || registry.snapshot().attached_to(&way).is_some();
+            let is_served = || registry.snapshot().attached_to(&attachment).is_some();
             let fail = |fails| store.fails.store(fails, Ordering::Relaxed);
             assert!(is_served());
 
-            // It is offered over and over, until it is stored.
+            // The document is registered repeatedly, until it is stored.
             fail(true);
             for _ in 0..2 {
                 assert!(matches!(
@@ -442,33 +447,33 @@ fn a_way_in_of_a_document_that_could_not_be_stored_is_nobody_elses() {
                     Err(_) | Ok(RegisterOutcome::Unreadable)
                 ));
                 registry.retry_failed_writes().await;
-                assert_eq!((is_served(), doubted(&registry)), (false, Some(doubt)));
+                assert_eq!((is_served(), reason_of(&registry)), (false, Some(reason)));
             }
             let absent = registry
                 .delete(&other.instance_id, |_| Ok::<(), ()>(()))
                 .await;
             assert_eq!(
                 matches!(absent, Err(UpdateError::Unknown(_))),
-                doubt == QuarantineReason::NotStored
+                reason == QuarantineReason::NotStored
             );
             fail(false);
             registry.retry_failed_writes().await;
             assert_eq!(
-                (is_served(), doubted(&registry)),
+                (is_served(), reason_of(&registry)),
                 (false, Some(QuarantineReason::NotStored))
             );
             assert_eq!(
                 registry.register(other.clone(), now()).await.unwrap(),
                 RegisterOutcome::New
             );
-            assert_eq!((is_served(), doubted(&registry)), (false, None));
+            assert_eq!((is_served(), reason_of(&registry)), (false, None));
             registry
                 .delete(&other.instance_id, |_| Ok::<(), ()>(()))
                 .await
                 .unwrap();
             assert!(is_served());
 
-            // Its document is edited, or there no longer.
+            // The document is edited, then withdrawn.
             let mut elsewhere = other.clone();
             elsewhere.imds.attachments = vec![Attachment::Listener("another".into())];
             fail(true);
@@ -482,14 +487,14 @@ fn a_way_in_of_a_document_that_could_not_be_stored_is_nobody_elses() {
             let _ = registry.register(elsewhere, now()).await;
             assert_eq!(
                 is_served(),
-                doubt == QuarantineReason::NotStored,
-                "what is on the disk may be of either"
+                reason == QuarantineReason::NotStored,
+                "the record on the disk may be from either version"
             );
             let _ = registry.register(other.clone(), now()).await;
             registry.withdraw(&other.instance_id).await;
             fail(false);
             registry.retry_failed_writes().await;
-            assert_eq!((is_served(), doubted(&registry)), (true, None));
+            assert_eq!((is_served(), reason_of(&registry)), (true, None));
         });
     }
 }
@@ -516,7 +521,7 @@ fn terminate(instance: &mut Instance) -> Result<(), ()> {
 }
 
 #[test]
-fn a_launch_anew_has_another_epoch_and_another_document_and_a_change_has_not() {
+fn a_relaunch_changes_the_epoch_and_the_identity_document_and_a_change_keeps_both() {
     run(async {
         let registry = with_demo(Arc::new(MemoryStore)).await;
         let id = demo_instance().instance_id;
@@ -524,9 +529,9 @@ fn a_launch_anew_has_another_epoch_and_another_document_and_a_change_has_not() {
         let (changed, ()) = registry.update(&id, now(), limit(9)).await.unwrap();
         assert_eq!(changed.launch_epoch, first.launch_epoch);
         let later: Timestamp = "2026-06-01T00:00:00Z".parse().unwrap();
-        let of_one = id.clone();
+        let relaunched = id.clone();
         let relaunch = move |transaction: &mut Transaction| {
-            transaction.relaunch(&of_one).unwrap().launch_time = later;
+            transaction.relaunch(&relaunched).unwrap().launch_time = later;
             Ok::<_, ()>(())
         };
         let (published, ()) = registry.change(later, relaunch).await.unwrap();
@@ -536,7 +541,7 @@ fn a_launch_anew_has_another_epoch_and_another_document_and_a_change_has_not() {
                 .identity_document
                 .contains("2026-06-01T00:00:00Z")
         );
-        // Even when nothing else is different.
+        // Also when nothing else changes.
         let relaunch =
             move |transaction: &mut Transaction| transaction.relaunch(&id).map(|_| ()).ok_or(());
         let (again, ()) = registry.change(later, relaunch).await.unwrap();
@@ -545,7 +550,7 @@ fn a_launch_anew_has_another_epoch_and_another_document_and_a_change_has_not() {
 }
 
 #[test]
-fn a_refused_plan_changes_nothing_of_what_it_made_up() {
+fn a_refused_plan_changes_nothing() {
     run(async {
         let registry = with_demo(Arc::new(MemoryStore)).await;
         let plan = |transaction: &mut Transaction| {
@@ -583,9 +588,9 @@ fn enforced() -> MetadataDefaults {
     }
 }
 
-/// The third of three can't be stored: a repeated call would find two and take them for all.
+/// The third of three cannot be stored. A repeated call would find two and treat them as all.
 #[test]
-fn instances_of_a_launch_that_failed_are_taken_back() {
+fn instances_of_a_failed_launch_are_removed_again() {
     struct FailsAt(AtomicU64);
     impl Store for FailsAt {
         fn load(&self) -> Result<Loaded, StoreError> {
@@ -624,7 +629,7 @@ fn instances_of_a_launch_that_failed_are_taken_back() {
 }
 
 #[test]
-fn an_account_that_could_not_be_stored_is_as_before_or_unknown() {
+fn an_account_that_could_not_be_stored_is_unchanged_or_unreadable() {
     run(async {
         for (left, known, expected) in [
             (
@@ -638,7 +643,7 @@ fn an_account_that_could_not_be_stored_is_as_before_or_unknown() {
                 PartialEffect::Possible,
             ),
         ] {
-            let store = Failing::leaving(left);
+            let store = FailingStore::leaving(left);
             store.fails.store(true, Ordering::Relaxed);
             let (registry, _) = Registry::open(Arc::clone(&store) as Arc<dyn Store>).unwrap();
             let plan = |transaction: &mut Transaction| {
@@ -659,7 +664,7 @@ fn an_account_that_could_not_be_stored_is_as_before_or_unknown() {
             assert_eq!(
                 registry.account().account(),
                 Ok(Account::default()),
-                "as before"
+                "the previous record is restored"
             );
         }
     });
@@ -682,7 +687,7 @@ fn a_terminated_instance_is_forgotten_after_an_hour_and_no_document_brings_it_ba
             let (entry, ()) = registry.update(id, now(), terminate).await.unwrap();
             assert_eq!(entry.terminated, Some(now()));
         }
-        // A later change does not start the hour anew.
+        // A later change does not restart the hour.
         registry.update(&of_api, after(50), limit(9)).await.unwrap();
         assert_eq!(
             registry.register(demo_instance(), after(1)).await.unwrap(),
@@ -701,7 +706,7 @@ fn a_terminated_instance_is_forgotten_after_an_hour_and_no_document_brings_it_ba
 }
 
 #[test]
-fn the_record_of_a_documents_instance_outlives_it_and_that_of_a_made_one_does_not() {
+fn the_record_of_a_terminated_instance_stays_if_it_came_from_a_document() {
     run(async {
         let directory = tempfile::tempdir().unwrap();
         let open = || {
@@ -742,7 +747,7 @@ fn the_record_of_a_documents_instance_outlives_it_and_that_of_a_made_one_does_no
             RegisterOutcome::Terminated
         );
         assert_eq!(registry.snapshot().entries().count(), 0);
-        // Nobody is given its id.
+        // Its id stays taken.
         let taken = |transaction: &mut Transaction| {
             Ok::<_, ()>(transaction.is_taken(&demo_instance().instance_id))
         };
@@ -767,7 +772,7 @@ fn put(document: Instance) -> impl FnOnce(&mut Transaction) -> Result<(), ()> + 
 }
 
 #[test]
-fn an_instance_is_of_the_document_that_was_put_last() {
+fn an_instance_comes_from_the_document_that_was_put_last() {
     run(async {
         let registry = with_demo(Arc::new(MemoryStore)).await;
         let mut edited = demo_instance();
@@ -788,7 +793,7 @@ fn an_instance_is_of_the_document_that_was_put_last() {
             registry.register(demo_instance(), now()).await.unwrap(),
             RegisterOutcome::Edited
         );
-        // Put once more, it changes nothing.
+        // The same document again changes nothing.
         assert!(
             registry
                 .change(now(), put(edited))
@@ -797,7 +802,7 @@ fn an_instance_is_of_the_document_that_was_put_last() {
                 .0
                 .is_empty()
         );
-        // A new one is of its document from the start, and no call made it.
+        // A new instance comes from its document, and no call created it.
         let (published, ()) = registry
             .change(now(), put(fresh("i-11111111")))
             .await
@@ -811,7 +816,7 @@ fn an_instance_is_of_the_document_that_was_put_last() {
 }
 
 #[test]
-fn a_deleted_instance_is_gone_with_its_record_whatever_state_it_was_in() {
+fn deleting_an_instance_in_any_state_removes_its_record() {
     run(async {
         let directory = tempfile::tempdir().unwrap();
         let open = || {
@@ -830,7 +835,7 @@ fn a_deleted_instance_is_gone_with_its_record_whatever_state_it_was_in() {
             Err(UpdateError::Unknown(_))
         ));
 
-        // One that runs.
+        // A running instance.
         registry.register(demo_instance(), now()).await.unwrap();
         let refused = registry
             .delete(&id, |entry| {
@@ -857,10 +862,10 @@ fn a_deleted_instance_is_gone_with_its_record_whatever_state_it_was_in() {
         assert_ne!(
             registry.snapshot().entry(&id).unwrap().launch_epoch,
             first,
-            "its old tokens are void"
+            "its old session tokens are invalid"
         );
 
-        // One that was terminated and is shown no longer.
+        // A terminated instance that is no longer listed.
         registry.update(&id, now(), terminate).await.unwrap();
         registry
             .forget_terminated(now() + SignedDuration::from_hours(2))
@@ -875,7 +880,7 @@ fn a_deleted_instance_is_gone_with_its_record_whatever_state_it_was_in() {
             RegisterOutcome::New
         );
 
-        // One whose record can't be read.
+        // An instance with an unreadable record.
         drop(registry);
         std::fs::write(directory.path().join(format!("instances/{id}.json")), "{").unwrap();
         let registry = open();
@@ -894,7 +899,7 @@ fn a_deleted_instance_is_gone_with_its_record_whatever_state_it_was_in() {
 #[test]
 fn an_instance_whose_record_could_not_be_removed_stays() {
     run(async {
-        let store = Failing::leaving(StoredState::Previous);
+        let store = FailingStore::leaving(StoredState::Previous);
         let registry = with_demo(Arc::clone(&store) as Arc<dyn Store>).await;
         store.fails.store(true, Ordering::Relaxed);
         let failed = registry
@@ -906,7 +911,7 @@ fn an_instance_whose_record_could_not_be_removed_stays() {
 }
 
 #[test]
-fn a_connection_belongs_to_the_launch_that_held_its_way_in() {
+fn a_connection_belongs_to_the_launch_that_held_its_attachment() {
     run(async {
         let registry = with_demo(Arc::new(MemoryStore)).await;
         let holder = registry.snapshot().entries().next().unwrap().holder();
@@ -924,8 +929,8 @@ fn a_connection_belongs_to_the_launch_that_held_its_way_in() {
                 .is_some()
         };
         let another = InstanceId::parse("i-12345678").unwrap();
-        for (whose, held_by, served) in [
-            ("nobody's yet", None, true),
+        for (case, held_by, served) in [
+            ("no holder", None, true),
             ("the holder's", Some(holder.clone()), true),
             (
                 "another instance's",
@@ -944,7 +949,7 @@ fn a_connection_belongs_to_the_launch_that_held_its_way_in() {
                 false,
             ),
         ] {
-            assert_eq!(is_served(held_by), served, "{whose}");
+            assert_eq!(is_served(held_by), served, "{case}");
         }
     });
 }

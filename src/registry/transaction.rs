@@ -1,43 +1,46 @@
-//! A change that is being made up: what the registry would be after it. Nothing of it is stored or
-//! visible yet.
+//! A change that is being prepared. Nothing of it is stored or visible yet.
 //!
-//! Whoever makes it up holds the writer, so what it reads here is still so when the change is
-//! stored.
+//! The registry's one writer prepares it, so everything that it reads here is still current when
+//! the change is stored.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::account::{Account, AccountState, AccountUnreadable};
+use super::entry::Entry;
+use super::record::document_digest;
+use super::snapshot::Snapshot;
 use crate::instance::{Instance, InstanceId};
-use crate::registry::{Account, AccountState, Entry, Snapshot, digest};
 
-/// The registry, and what is to become of it.
+/// The registry as it is, and the changes to make.
 pub struct Transaction {
-    snapshot: Arc<Snapshot>,
+    pub(super) snapshot: Arc<Snapshot>,
     account: Arc<AccountState>,
-    /// Instances that are shown no longer and still have a record.
-    buried: BTreeSet<InstanceId>,
-    /// In the order in which they will be stored.
+    /// Terminated instances that are no longer listed and still have a record.
+    tombstones: BTreeSet<InstanceId>,
+    /// In the order in which they are stored.
     pub(super) changes: Vec<Change>,
     pub(super) new_account: Option<Account>,
 }
 
-/// One instance as it is to be.
+/// The new values of one instance.
 pub(super) struct Change {
     pub(super) instance: Instance,
     pub(super) launch: Launch,
-    /// Of the document that it is from now; `None` where that stays as it was.
-    pub(super) digest: Option<String>,
+    /// The digest of the document that the instance now comes from; `None` where that does not
+    /// change.
+    pub(super) document_digest: Option<String>,
 }
 
-/// What a change means for the launch of an instance, and so for its tokens and its identity
+/// What a change does to the launch of an instance, and so to its session tokens and its identity
 /// document.
 pub(super) enum Launch {
-    /// It goes on.
+    /// The launch continues.
     Same,
-    /// The instance is started anew.
-    Anew,
-    /// The instance is new: made by a call of which this is the digest, or registered from a
-    /// document.
+    /// The instance is launched again.
+    Relaunch,
+    /// The instance is new. Holds the digest of the call that created it; `None` when it is
+    /// registered from a document.
     First(Option<String>),
 }
 
@@ -45,121 +48,122 @@ impl Transaction {
     pub(super) fn new(
         snapshot: Arc<Snapshot>,
         account: Arc<AccountState>,
-        buried: BTreeSet<InstanceId>,
+        tombstones: BTreeSet<InstanceId>,
     ) -> Transaction {
         Transaction {
             snapshot,
             account,
-            buried,
+            tombstones,
             changes: Vec::new(),
             new_account: None,
         }
     }
 
-    /// The registry as it is without this change.
+    /// Returns the registry without this change.
     pub fn before(&self) -> &Snapshot {
         &self.snapshot
     }
 
-    /// One instance as it is without this change.
+    /// Returns one instance without this change.
     pub fn entry(&self, id: &InstanceId) -> Option<&Arc<Entry>> {
         self.snapshot.entry(id)
     }
 
-    /// One instance, to be changed.
+    /// Returns one instance for modification.
     pub fn instance(&mut self, id: &InstanceId) -> Option<&mut Instance> {
         self.change_of(id).map(|change| &mut change.instance)
     }
 
-    /// One instance, to be changed and launched anew: tokens of its earlier launch are void.
+    /// Returns one instance for modification and launches it again: session tokens of its earlier
+    /// launch become invalid.
     pub fn relaunch(&mut self, id: &InstanceId) -> Option<&mut Instance> {
         let change = self.change_of(id)?;
         if let Launch::Same = change.launch {
-            change.launch = Launch::Anew;
+            change.launch = Launch::Relaunch;
         }
         Some(&mut change.instance)
     }
 
-    /// Whether an id is somebody's, or was until lately: a record of it is in the store.
+    /// Returns whether an id is in use, or its record is still in the store.
     pub fn is_taken(&self, id: &InstanceId) -> bool {
-        let is_made = self
+        let is_changed = self
             .changes
             .iter()
             .any(|change| change.instance.instance_id == *id);
-        is_made
+        is_changed
             || self.snapshot.entry(id).is_some()
             || self.snapshot.quarantine_reason(id).is_some()
-            || self.buried.contains(id)
+            || self.tombstones.contains(id)
     }
 
-    /// A new instance, whose id must not be taken. `request` is the digest of the call that makes
-    /// it.
+    /// Creates an instance. `request` is the digest of the call that creates it.
+    ///
+    /// # Panics
+    ///
+    /// When the instance's id is taken (see [`Transaction::is_taken`]).
     pub fn create(&mut self, instance: Instance, request: String) {
         assert!(
             !self.is_taken(&instance.instance_id),
-            "whoever makes an instance looks whether its id is taken"
+            "the caller checks that the id is free"
         );
         self.changes.push(Change {
             instance,
             launch: Launch::First(Some(request)),
-            digest: None,
+            document_digest: None,
         });
     }
 
-    /// A new instance of a document. Its id must be nobody's.
+    /// Creates an instance from a document. No instance may have its id.
     pub fn register(&mut self, instance: Instance) {
-        let digest = Some(digest(&instance));
+        let document_digest = Some(document_digest(&instance));
         self.changes.push(Change {
             instance,
             launch: Launch::First(None),
-            digest,
+            document_digest,
         });
     }
 
-    /// Says of which document an instance is from now on, so that a later edit of that is noticed.
+    /// Sets the document that an instance comes from, so that a later edit of it is noticed.
     pub fn set_document(&mut self, id: &InstanceId, document: &Instance) {
         if let Some(change) = self.change_of(id) {
-            change.digest = Some(digest(document));
+            change.document_digest = Some(document_digest(document));
         }
     }
 
-    /// Whether this instance was terminated and is shown no longer, while its record keeps its
-    /// document from bringing it back.
+    /// Returns whether this instance was terminated and is no longer listed, while its record
+    /// keeps its document from bringing it back.
     pub fn is_tombstone(&self, id: &InstanceId) -> bool {
-        self.buried.contains(id)
+        self.tombstones.contains(id)
     }
 
-    /// The account; an error when its record can't be read.
+    /// Returns the account, or an error when its record is unreadable.
     pub fn account(&self) -> Result<Account, AccountUnreadable> {
         self.new_account.map_or_else(|| self.account.account(), Ok)
     }
 
-    /// Another account record.
+    /// Replaces the account's record.
     pub fn set_account(&mut self, account: Account) {
         self.new_account = Some(account);
     }
 
+    /// Returns the change of one instance, and starts one if there is none yet.
     fn change_of(&mut self, id: &InstanceId) -> Option<&mut Change> {
-        let place = match self
+        let existing = self
             .changes
             .iter()
-            .position(|change| change.instance.instance_id == *id)
-        {
-            Some(place) => place,
+            .position(|change| change.instance.instance_id == *id);
+        let index = match existing {
+            Some(index) => index,
             None => {
                 let instance = self.snapshot.entry(id)?.instance.clone();
                 self.changes.push(Change {
                     instance,
                     launch: Launch::Same,
-                    digest: None,
+                    document_digest: None,
                 });
                 self.changes.len() - 1
             }
         };
-        Some(&mut self.changes[place])
+        Some(&mut self.changes[index])
     }
 }
-
-/// The account's record can't be read, or nobody knows what it says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AccountUnreadable;

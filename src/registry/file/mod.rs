@@ -1,10 +1,11 @@
 //! The embedded store: one JSON file per instance in the state directory, and one for the account.
 //!
 //! A write is a temporary file in the same directory, fsync, rename, fsync of the directory, and
-//! only then a success: what was acknowledged is there after a crash, and a file is always the
-//! whole old or the whole new record. Every file carries a SHA-256 over its record, so a damaged
-//! byte is found and never served. One bad file costs one instance. A removal is an fsync of the
-//! directory likewise. What could not be made durable is undone: the file of before goes back.
+//! only then a success: an acknowledged change survives a crash, and a file always contains the
+//! complete old or the complete new record. Every file contains the SHA-256 of its record, so a
+//! damaged byte is detected and never served. A damaged file affects only its own instance. A
+//! removal also ends with an fsync of the directory. A change that could not be made durable is
+//! undone: the previous file is restored.
 //!
 //! ```text
 //! {"Checksum": "sha256:…", "Record": {"Generation": 7, "LaunchEpoch": …, "Changed": …, "Instance": {…}}}
@@ -24,23 +25,23 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-use super::store::{
-    Account, Loaded, LoadedAccount, Record, Store, StoreError, StoredState, UnreadableRecord,
-};
+use super::account::Account;
+use super::record::Record;
+use super::store::{Loaded, LoadedAccount, Store, StoreError, StoredState, UnreadableRecord};
 use crate::document;
 use crate::fault::Fault;
 use crate::instance::{Attachment, Instance, InstanceId, MetadataDefaults, RecordedOptions};
 use crate::ownership;
 use crate::plain_file::{self, PlainFile, Symlinks};
 
-/// The ending of a file that is not yet, or will never be, a record.
+/// The suffix of temporary files, which are not records.
 const TEMPORARY: &str = ".tmp";
 
 /// The account's file in the state directory.
 const ACCOUNT: &str = "account.json";
 
-/// The largest record that is read. A record is its document with defaults filled in, so it can be
-/// larger.
+/// The largest record that is read, in bytes. A record is its document with defaults filled in, so
+/// it can be larger than the document.
 const MAX_RECORD_BYTES: u64 = 2 * plain_file::MAX_DOCUMENT_BYTES;
 
 /// Records as files in `<state directory>/instances`, and `<state directory>/account.json`.
@@ -52,11 +53,11 @@ pub struct FileStore {
     _lock: File,
 }
 
-/// A directory that files are replaced in.
+/// A directory in which files are replaced.
 struct Directory {
     path: PathBuf,
-    /// The directory itself, open from the start: a full descriptor table must not come between a
-    /// rename and its fsync.
+    /// The directory itself, open from the start, so that a full descriptor table cannot prevent
+    /// the fsync after a rename.
     synced: File,
 }
 
@@ -90,8 +91,8 @@ struct AccountOnDisk {
 }
 
 impl FileStore {
-    /// Opens the store, making its directories (mode 0700) where they are missing. Fails when
-    /// another process has it open.
+    /// Opens the store and creates missing directories (mode 0700). Fails when another process has
+    /// it open.
     pub fn open(state_directory: &Path) -> Result<FileStore, StoreError> {
         let directory = state_directory.join("instances");
         let failed = |action: &str, path: &Path, reason| StoreError {
@@ -100,11 +101,11 @@ impl FileStore {
             stored: StoredState::Previous,
         };
 
-        make_directory(&directory).map_err(|(path, reason)| failed("make", &path, reason))?;
+        create_directory(&directory).map_err(|(path, reason)| failed("create", &path, reason))?;
         for path in [state_directory, &directory] {
-            let found = fs::metadata(path).map_err(|e| failed("look at", path, e))?;
+            let found = fs::metadata(path).map_err(|e| failed("inspect", path, e))?;
             if let Some(reason) = ownership::fault(path, &found) {
-                return Err(failed("keep instances in", path, io::Error::other(reason)));
+                return Err(failed("store instances in", path, io::Error::other(reason)));
             }
         }
         let open = |path: &Path| -> Result<Directory, StoreError> {
@@ -123,8 +124,8 @@ impl FileStore {
             .mode(0o600)
             .open(&lock_path);
         let lock = match lock {
-            // A file system that its kernel made read-only after an error: what is stored there is
-            // served all the same, and changes are refused.
+            // The kernel made the file system read-only after an error. The stored instances are
+            // still served, and changes are refused.
             Err(reason) if reason.kind() == io::ErrorKind::ReadOnlyFilesystem => {
                 File::open(&lock_path)
             }
@@ -152,23 +153,23 @@ impl FileStore {
     }
 }
 
-/// Makes a directory (mode 0700) and those above it that are missing. Each is durable once its
-/// parent is synced, which need not be readable where nothing is made in it.
-fn make_directory(path: &Path) -> Result<(), (PathBuf, io::Error)> {
+/// Creates a directory (mode 0700) and its missing parents. Each becomes durable when its parent is
+/// synced. A parent in which nothing is created need not be readable.
+fn create_directory(path: &Path) -> Result<(), (PathBuf, io::Error)> {
     let parent = match path.parent() {
         Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
         Some(parent) => parent,
         None => return Ok(()),
     };
-    let mut made = DirBuilder::new().mode(0o700).create(path);
-    if made
+    let mut created = DirBuilder::new().mode(0o700).create(path);
+    if created
         .as_ref()
         .is_err_and(|reason| reason.kind() == io::ErrorKind::NotFound)
     {
-        make_directory(parent)?;
-        made = DirBuilder::new().mode(0o700).create(path);
+        create_directory(parent)?;
+        created = DirBuilder::new().mode(0o700).create(path);
     }
-    match made {
+    match created {
         Ok(()) => File::open(parent).and_then(|parent| parent.sync_all()),
         Err(_) if path.is_dir() => Ok(()),
         Err(reason) => Err(reason),
@@ -176,18 +177,18 @@ fn make_directory(path: &Path) -> Result<(), (PathBuf, io::Error)> {
     .map_err(|reason| (path.to_path_buf(), reason))
 }
 
-/// What the files of a state directory say.
+/// The contents of a state directory.
 pub struct StoredInstances {
     /// The instances.
     pub instances: Vec<Instance>,
-    /// Why others can't be read.
+    /// The faults of unreadable records.
     pub unreadable: Vec<Fault>,
-    /// Why the account can't be read, if it can't.
+    /// The fault of the account's record, if it is unreadable.
     pub account_unreadable: Option<Fault>,
 }
 
-/// Reads a state directory as it is now. Nothing is changed and no lock is taken: a daemon may be
-/// running on it, and its every write is a rename.
+/// Reads a state directory as it is now. Changes nothing and takes no lock: a daemon may be running
+/// on it, and each of the daemon's writes is a rename.
 pub fn read_state_directory(state_directory: &Path) -> io::Result<StoredInstances> {
     let loaded = match load(&state_directory.join("instances"), |_| {}) {
         Err(reason) if reason.kind() == io::ErrorKind::NotFound => Loaded::default(),
@@ -244,7 +245,7 @@ fn load(directory: &Path, unfinished: impl Fn(&Path)) -> io::Result<Loaded> {
 impl Store for FileStore {
     fn load(&self) -> Result<Loaded, StoreError> {
         let unfinished = |path: &Path| {
-            // StoredState by a crash before its rename: it was never acknowledged.
+            // Left by a crash before its rename, so it was never acknowledged.
             let _ = fs::remove_file(path);
         };
         let mut loaded = load(&self.instances.path, unfinished).map_err(|reason| StoreError {
@@ -278,14 +279,14 @@ impl Store for FileStore {
 }
 
 impl Directory {
-    /// Puts a file in the place of `before`.
+    /// Writes a file in place of `before`.
     fn put(&self, path: &Path, bytes: &[u8], before: Option<&[u8]>) -> Result<(), StoreError> {
         let action = || format!("write {}", path.display());
         self.replace(path, Some(bytes))
             .map_err(|failed| self.undo(failed, action(), path, before))
     }
 
-    /// Takes a file away. That it is not there is what was wanted.
+    /// Removes a file. A missing file is a success.
     fn remove(&self, path: &Path) -> Result<(), StoreError> {
         let before = text_of(path).ok();
         let Err(failed) = self.replace(path, None) else {
@@ -293,7 +294,7 @@ impl Directory {
         };
         let action = format!("remove {}", path.display());
         Err(match before {
-            // What can't be read can't be put back.
+            // A file that cannot be read cannot be restored.
             None if failed.took_effect => StoreError {
                 action,
                 reason: failed.reason,
@@ -303,11 +304,11 @@ impl Directory {
         })
     }
 
-    /// What was not made durable may be on the disk by now, and a restart would read it: what was
-    /// there before goes back.
+    /// Restores the previous file after a failed change. The change may have reached the disk, and a
+    /// restart would read it.
     fn undo(
         &self,
-        failed: Failed,
+        failed: ReplaceError,
         action: String,
         path: &Path,
         before: Option<&[u8]>,
@@ -323,10 +324,10 @@ impl Directory {
         }
     }
 
-    /// Puts a file, or its absence, in the place of what is there.
-    fn replace(&self, path: &Path, bytes: Option<&[u8]>) -> Result<(), Failed> {
+    /// Replaces a file; `None` removes it.
+    fn replace(&self, path: &Path, bytes: Option<&[u8]>) -> Result<(), ReplaceError> {
         let failed = |took_effect| {
-            move |reason| Failed {
+            move |reason| ReplaceError {
                 reason,
                 took_effect,
             }
@@ -342,8 +343,8 @@ impl Directory {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         let temporary = self.path.join(format!(".{stem}{TEMPORARY}"));
         let write = || -> io::Result<()> {
-            // A new file each time: after a failed fsync the old descriptor would call its lost
-            // pages clean.
+            // A new file each time: after a failed fsync the kernel marks the lost pages of the old
+            // file clean.
             let _ = fs::remove_file(&temporary);
             let mut file = OpenOptions::new()
                 .create_new(true)
@@ -362,10 +363,10 @@ impl Directory {
     }
 }
 
-/// Why a file was not replaced for good.
-struct Failed {
+/// Why a file was not replaced durably.
+struct ReplaceError {
     reason: io::Error,
-    /// Whether whoever looks finds it replaced by now, though a crash may undo that.
+    /// Whether readers already see the replacement, though a crash may undo it.
     took_effect: bool,
 }
 
@@ -401,7 +402,7 @@ fn seal(record: &impl Serialize) -> Vec<u8> {
     bytes
 }
 
-/// Reads one record; the error says what is wrong and how to go on.
+/// Reads one record. The error contains the reason and what to do.
 fn read_record(path: &Path, id: &InstanceId) -> Result<Record, String> {
     const HINT: &str = "the instance is not served; put the file back from a backup, or remove it to register the \
                         instance again from its document";
@@ -413,7 +414,7 @@ fn read_record(path: &Path, id: &InstanceId) -> Result<Record, String> {
             document::from_value(on_disk.instance).map_err(|reason| reason.to_string())?;
         if instance.instance_id != *id {
             return Err(format!(
-                "the record is of {}, not of {id}",
+                "the record belongs to {}, not to {id}",
                 instance.instance_id
             ));
         }
@@ -433,7 +434,7 @@ fn read_record(path: &Path, id: &InstanceId) -> Result<Record, String> {
 
 /// Reads the account's record.
 fn read_account(path: &Path) -> LoadedAccount {
-    const HINT: &str = "no instance can be launched and no tokens be made optional; put the file back from a backup, or \
+    const HINT: &str = "no instance can be launched and tokens cannot be made optional; put the file back from a backup, or \
                         remove it and set the defaults again";
     match fs::symlink_metadata(path) {
         Err(reason) if reason.kind() == io::ErrorKind::NotFound => LoadedAccount::Absent,
@@ -449,13 +450,13 @@ fn read_account(path: &Path) -> LoadedAccount {
     }
 }
 
-/// Takes a record out of its envelope, if it is whole.
+/// Returns the record in an envelope if its checksum matches.
 fn unseal<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
     let text = text_of(path).map_err(|reason| reason.to_string())?;
     let envelope: Envelope<'_> =
         serde_json::from_slice(&text).map_err(|reason| reason.to_string())?;
     if envelope.checksum != checksum(envelope.record.get()) {
-        return Err("the checksum does not fit the record".to_string());
+        return Err("the checksum does not match the record".to_string());
     }
     serde_json::from_str(envelope.record.get()).map_err(|reason| reason.to_string())
 }
@@ -465,8 +466,8 @@ fn text_of(path: &Path) -> io::Result<Vec<u8>> {
     PlainFile::open(path, Symlinks::Refuse)?.read_bytes(MAX_RECORD_BYTES)
 }
 
-/// The ways in that the text of an unreadable record still tells: it may be cut off, or have a
-/// damaged byte elsewhere. A quoted key can't be in a string, where its quotes have backslashes.
+/// Returns the attachments that an unreadable record still contains: the file may be cut off, or
+/// damaged elsewhere. A quoted key cannot occur inside a JSON string, where quotes are escaped.
 fn attachments_in(text: &[u8]) -> Vec<Attachment> {
     const KEY: &str = "\"Attachments\"";
     let text = String::from_utf8_lossy(text);

@@ -26,7 +26,7 @@ fn only_file(directory: &Path) -> PathBuf {
 }
 
 #[test]
-fn what_was_put_is_loaded() {
+fn the_last_stored_record_is_loaded() {
     let directory = tempfile::tempdir().unwrap();
     let store = FileStore::open(directory.path()).unwrap();
     store.put(&record(1), None).unwrap();
@@ -37,7 +37,7 @@ fn what_was_put_is_loaded() {
 }
 
 #[test]
-fn records_are_for_the_owner_only() {
+fn records_have_mode_0600_in_a_directory_with_mode_0700() {
     let directory = tempfile::tempdir().unwrap();
     FileStore::open(directory.path())
         .unwrap()
@@ -61,12 +61,12 @@ fn two_daemons_cannot_share_a_state_directory() {
     let _first = FileStore::open(directory.path()).unwrap();
     let second = FileStore::open(directory.path())
         .err()
-        .expect("the second open is refused");
+        .expect("the second open fails");
     assert!(second.to_string().contains("another imdsd"), "{second}");
 }
 
 #[test]
-fn a_temporary_file_left_by_a_crash_is_no_record() {
+fn a_temporary_file_left_by_a_crash_is_removed_and_not_loaded() {
     let directory = tempfile::tempdir().unwrap();
     let store = FileStore::open(directory.path()).unwrap();
     store.put(&record(1), None).unwrap();
@@ -79,7 +79,8 @@ fn a_temporary_file_left_by_a_crash_is_no_record() {
     assert!(!left.exists());
 }
 
-/// Every byte flipped, every length cut: the instance is refused, or is exactly what was stored.
+/// Flips every byte and cuts the file to every length: the record is refused, or read exactly as
+/// stored.
 #[test]
 fn a_damaged_record_is_never_served_as_something_else() {
     let directory = tempfile::tempdir().unwrap();
@@ -93,7 +94,7 @@ fn a_damaged_record_is_never_served_as_something_else() {
 
     let id = &strict.instance.instance_id;
     let mut refused = 0;
-    let mut hold = |bytes: &[u8], what: String| {
+    let mut check = |bytes: &[u8], what: String| {
         fs::write(&path, bytes).unwrap();
         match read_record(&path, id) {
             Ok(read) => assert_eq!(read, strict, "{what}"),
@@ -105,15 +106,15 @@ fn a_damaged_record_is_never_served_as_something_else() {
         for bit in bits {
             let mut bad = good.clone();
             bad[place] ^= bit;
-            hold(&bad, format!("byte {place} with {bit:#x} flipped"));
+            check(&bad, format!("byte {place} with {bit:#x} flipped"));
         }
     }
     for length in 0..good.len() {
-        hold(&good[..length], format!("cut to {length} bytes"));
+        check(&good[..length], format!("cut to {length} bytes"));
     }
     let tried = (bits.len() + 1) * good.len();
     println!(
-        "{} bytes, {tried} damaged records, {refused} refused, the others as they were stored",
+        "{} bytes, {tried} damaged records, {refused} refused, the others read as stored",
         good.len()
     );
     assert!(
@@ -122,9 +123,9 @@ fn a_damaged_record_is_never_served_as_something_else() {
     );
 }
 
-/// As another version may have written them: whole, and with the right checksum.
+/// Such records could come from another version: complete, with the right checksum.
 #[test]
-fn a_record_has_the_five_options_and_no_others() {
+fn a_record_without_exactly_the_five_options_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let store = FileStore::open(directory.path()).unwrap();
     store.put(&record(1), None).unwrap();
@@ -166,7 +167,7 @@ fn a_record_has_the_five_options_and_no_others() {
 }
 
 #[test]
-fn a_record_under_another_instances_name_is_refused() {
+fn a_record_in_the_file_of_another_instance_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let store = FileStore::open(directory.path()).unwrap();
     store.put(&record(1), None).unwrap();
@@ -186,16 +187,16 @@ fn a_record_under_another_instances_name_is_refused() {
     );
 }
 
-/// The rename happened and its fsync did not: a restart must not find what was refused.
+/// The rename succeeded and its fsync failed: a restart must not find the refused record.
 #[test]
-fn a_record_whose_rename_could_not_be_made_durable_is_taken_back() {
+fn a_record_whose_rename_could_not_be_made_durable_is_undone() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = FileStore::open(directory.path()).unwrap();
     store.put(&record(1), None).unwrap();
-    // A descriptor that can't be synced stands for a disk that fails.
+    // A descriptor that cannot be synced simulates a failing disk.
     store.instances.synced = File::from(rustix::pipe::pipe().unwrap().0);
     let left = store.put(&record(2), Some(&record(1))).unwrap_err().stored;
-    // The old record was put back, though nobody can be sure that it is durable.
+    // The old record was put back, but it is not known to be durable.
     assert_eq!(
         (left, store.load().unwrap().records),
         (StoredState::Unknown, vec![record(1)])
@@ -207,10 +208,10 @@ fn a_record_whose_rename_could_not_be_made_durable_is_taken_back() {
     assert!(!store.path(&new).exists());
 }
 
-/// Else it would be gone after a restart, while the instance is still served and changes of it are
-/// acknowledged.
+/// Otherwise the record would be gone after a restart, while the instance is still served and its
+/// changes are acknowledged.
 #[test]
-fn a_removal_that_could_not_be_made_durable_is_taken_back() {
+fn a_removal_that_could_not_be_made_durable_is_undone() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = FileStore::open(directory.path()).unwrap();
     store.put(&record(1), None).unwrap();
@@ -225,7 +226,7 @@ fn a_removal_that_could_not_be_made_durable_is_taken_back() {
         (StoredState::Unknown, vec![record(1)])
     );
 
-    // What can't be removed is as it was.
+    // A record that cannot be removed stays as it was.
     store.instances.synced = synced;
     fs::remove_file(only_file(directory.path())).unwrap();
     fs::create_dir(only_file(directory.path())).unwrap();
@@ -233,7 +234,7 @@ fn a_removal_that_could_not_be_made_durable_is_taken_back() {
 }
 
 #[test]
-fn what_others_may_write_is_no_state_directory() {
+fn a_state_directory_that_others_can_write_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
     let refused = FileStore::open(directory.path())
@@ -243,9 +244,9 @@ fn what_others_may_write_is_no_state_directory() {
     assert!(refused.contains("chmod 700"), "{refused}");
 }
 
-/// Only root can make a directory that is another's, so nobody else can hold this.
+/// Only root can give a directory to another user, so only root can check this.
 #[test]
-fn what_is_another_users_is_no_state_directory() {
+fn a_state_directory_of_another_user_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     drop(FileStore::open(directory.path()).unwrap());
     for others in [
@@ -268,17 +269,17 @@ fn what_is_another_users_is_no_state_directory() {
 }
 
 #[test]
-fn missing_directories_are_made_one_below_the_other() {
+fn missing_directories_are_created_with_mode_0700() {
     let directory = tempfile::tempdir().unwrap();
     let state = directory.path().join("a/b/state");
     drop(FileStore::open(&state).unwrap());
-    for made in [
+    for created in [
         directory.path().join("a"),
         state.clone(),
         state.join("instances"),
     ] {
         assert_eq!(
-            fs::metadata(made).unwrap().permissions().mode() & 0o777,
+            fs::metadata(created).unwrap().permissions().mode() & 0o777,
             0o700
         );
     }
@@ -287,7 +288,7 @@ fn missing_directories_are_made_one_below_the_other() {
 }
 
 #[test]
-fn what_is_no_plain_file_is_no_record() {
+fn a_record_that_is_not_a_regular_file_is_unreadable() {
     let directory = tempfile::tempdir().unwrap();
     let store = FileStore::open(directory.path()).unwrap();
     std::os::unix::fs::symlink(
@@ -346,7 +347,7 @@ fn loaded_account(store: &FileStore) -> Option<Account> {
 }
 
 #[test]
-fn the_account_is_kept_beside_the_instances() {
+fn the_account_is_stored_beside_the_instances() {
     let directory = tempfile::tempdir().unwrap();
     let store = FileStore::open(directory.path()).unwrap();
     assert_eq!(loaded_account(&store), None);
@@ -362,10 +363,10 @@ fn the_account_is_kept_beside_the_instances() {
     assert!(store.load().unwrap().records.is_empty());
 }
 
-/// Every byte flipped, every length cut, and no plain file: what can't be read is no account
-/// without preferences.
+/// Flips every byte, cuts the file to every length, and replaces it by a symbolic link: an unreadable
+/// account must not read as one without preferences.
 #[test]
-fn a_damaged_account_is_never_read_as_another() {
+fn a_damaged_account_is_never_read_as_a_different_one() {
     let directory = tempfile::tempdir().unwrap();
     let store = FileStore::open(directory.path()).unwrap();
     store
@@ -393,7 +394,7 @@ fn a_damaged_account_is_never_read_as_another() {
 }
 
 #[test]
-fn an_account_whose_rename_could_not_be_made_durable_is_unknown() {
+fn an_account_whose_rename_could_not_be_made_durable_has_an_unknown_state() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = FileStore::open(directory.path()).unwrap();
     store
@@ -411,12 +412,12 @@ fn an_account_whose_rename_could_not_be_made_durable_is_unknown() {
 }
 
 #[test]
-fn what_was_removed_is_not_loaded() {
+fn a_removed_record_is_not_loaded() {
     let directory = tempfile::tempdir().unwrap();
     let store = FileStore::open(directory.path()).unwrap();
     store.put(&record(1), None).unwrap();
     store.remove(&demo_instance().instance_id).unwrap();
     assert!(store.load().unwrap().records.is_empty());
-    // Nothing is there to be removed, which is what was wanted.
+    // Removing a record that does not exist succeeds.
     store.remove(&demo_instance().instance_id).unwrap();
 }

@@ -1,0 +1,55 @@
+//! Which instances claim an attachment.
+
+use std::collections::{BTreeSet, HashMap};
+
+use crate::instance::claims::Claims;
+use crate::instance::{Attachment, InstanceId};
+
+/// The instances that claim one attachment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Claimants {
+    /// One instance, as it should be. While it is quarantined, no instance is served there.
+    One(InstanceId),
+    /// Several instances: none of them is served there.
+    Conflict(BTreeSet<InstanceId>),
+}
+
+impl Claimants {
+    /// Returns all claimants.
+    pub fn ids(&self) -> impl Iterator<Item = &InstanceId> {
+        let (one, several) = match self {
+            Claimants::One(id) => (Some(id), None),
+            Claimants::Conflict(several) => (None, Some(several)),
+        };
+        one.into_iter().chain(several.into_iter().flatten())
+    }
+}
+
+/// Returns the claimants of every attachment in `claims`.
+pub(super) fn by_attachment<'a>(
+    claims: impl Iterator<Item = (&'a InstanceId, &'a Attachment)> + Clone,
+) -> HashMap<Attachment, Claimants> {
+    let mut index = Claims::new();
+    for (id, attachment) in claims.clone() {
+        index.add(attachment, id);
+    }
+    let mut claimants: HashMap<Attachment, Claimants> = HashMap::new();
+    for (id, attachment) in claims {
+        let mut ids: BTreeSet<InstanceId> = index
+            .conflicts(attachment, id)
+            .map(|claim| claim.claimant.clone())
+            .collect();
+        if ids.is_empty() {
+            claimants.insert(attachment.clone(), Claimants::One(id.clone()));
+            continue;
+        }
+        ids.insert(id.clone());
+        // Claimants of one attachment conflict with the same instances, except through their
+        // other attachments.
+        match claimants.get_mut(attachment) {
+            Some(Claimants::Conflict(known)) => known.extend(ids),
+            _ => drop(claimants.insert(attachment.clone(), Claimants::Conflict(ids))),
+        }
+    }
+    claimants
+}

@@ -1,0 +1,25 @@
+//! Quarantined instances: known, but not served, because their records cannot be trusted.
+
+use std::collections::BTreeSet;
+
+use crate::instance::Attachment;
+
+/// A quarantined instance. Its attachments stay reserved: no other instance is served there,
+/// because the guest behind an attachment may be the quarantined one.
+#[derive(Clone, Debug)]
+pub(super) struct Quarantined {
+    pub(super) reason: QuarantineReason,
+    pub(super) attachments: BTreeSet<Attachment>,
+}
+
+/// Why an instance is not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QuarantineReason {
+    /// Its record cannot be read.
+    Unreadable,
+    /// A write of its record failed and the on-disk state is unknown. The registry retries to
+    /// restore the previous record.
+    StateUnknown,
+    /// It has no record: its document could not be stored. The daemon registers it again.
+    NotStored,
+}

@@ -1,0 +1,140 @@
+//! Registering an instance from a document.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::quarantine::QuarantineReason;
+use super::record::{Record, document_digest};
+use super::state::{Registry, to_completion};
+use super::store::StoreError;
+use super::writer::{PreviousState, Writer};
+use crate::instance::{Attachment, Instance, InstanceId, InstanceState};
+
+/// What registering a document did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RegisterOutcome {
+    /// The instance is new and now stored.
+    New,
+    /// The instance was known; its stored record stays in force.
+    Known,
+    /// The instance was known from another version of the document; its stored record stays in
+    /// force.
+    Edited,
+    /// Its record cannot be trusted, so it is not served, and the document does not replace it.
+    Unreadable,
+    /// The instance was terminated, and no document brings it back.
+    Terminated,
+}
+
+impl Registry {
+    /// Registers an instance from a document. A known instance keeps its record: the store owns it.
+    ///
+    /// If the store fails, the instance is quarantined, and no other instance is served at its
+    /// attachments, until its document is registered again and stored, or withdrawn.
+    pub async fn register(
+        self: &Arc<Self>,
+        instance: Instance,
+        now: Timestamp,
+    ) -> Result<RegisterOutcome, StoreError> {
+        let registry = Arc::clone(self);
+        to_completion(async move {
+            let mut writer = registry.writer.lock().await;
+            if registry.snapshot().is_unreadable(&instance.instance_id) {
+                registry.reserve_attachments_of_quarantined(&writer, &instance);
+                return Ok(RegisterOutcome::Unreadable);
+            }
+            match registry.outcome_for_known(&writer, &instance) {
+                Some(outcome) => Ok(outcome),
+                None => registry.register_new(&mut writer, instance, now).await,
+            }
+        })
+        .await
+    }
+
+    /// Withdraws a document that could not be stored: its attachments are no longer reserved.
+    pub async fn withdraw(self: &Arc<Self>, id: &InstanceId) {
+        let (registry, id) = (Arc::clone(self), id.clone());
+        to_completion(async move {
+            let mut writer = registry.writer.lock().await;
+            if let Some(previous @ PreviousState::Offered) = writer.state_unknown.get_mut(&id) {
+                *previous = PreviousState::Absent;
+            }
+            if registry.snapshot().quarantine_reason(&id) == Some(QuarantineReason::NotStored) {
+                registry.unpublish(&id);
+            }
+        })
+        .await;
+    }
+
+    /// Reserves the document's attachments for a quarantined instance, if its record is unreadable
+    /// or was never stored: the document may be the only source of its attachments.
+    fn reserve_attachments_of_quarantined(&self, writer: &Writer, document: &Instance) {
+        let (snapshot, id) = (self.snapshot(), &document.instance_id);
+        let is_unreadable = snapshot.quarantine_reason(id) == Some(QuarantineReason::Unreadable);
+        let is_offered = matches!(writer.state_unknown.get(id), Some(PreviousState::Offered));
+        if (is_unreadable || is_offered)
+            && let Some(next) = snapshot.with_reserved_attachments(id, &document.imds.attachments)
+        {
+            self.publish_snapshot(next);
+        }
+    }
+
+    /// Returns the outcome for an instance that has a record; `None` for a new instance.
+    fn outcome_for_known(&self, writer: &Writer, document: &Instance) -> Option<RegisterOutcome> {
+        if writer.tombstones.contains(&document.instance_id) {
+            return Some(RegisterOutcome::Terminated);
+        }
+        let snapshot = self.snapshot();
+        let known = snapshot.entry(&document.instance_id)?;
+        if known.instance.state == InstanceState::Terminated
+            && document.state != InstanceState::Terminated
+        {
+            return Some(RegisterOutcome::Terminated);
+        }
+        Some(match known.document_digest == document_digest(document) {
+            true => RegisterOutcome::Known,
+            false => RegisterOutcome::Edited,
+        })
+    }
+
+    async fn register_new(
+        &self,
+        writer: &mut Writer,
+        instance: Instance,
+        now: Timestamp,
+    ) -> Result<RegisterOutcome, StoreError> {
+        let id = instance.instance_id.clone();
+        let attachments = instance.imds.attachments.clone();
+        let digest = document_digest(&instance);
+        let record = Record::first(instance, digest, None, now);
+        match self.store_and_publish(writer, record, None).await {
+            Ok(_) => Ok(RegisterOutcome::New),
+            Err(error) => {
+                self.quarantine_not_stored(writer, &id, &attachments);
+                Err(error)
+            }
+        }
+    }
+
+    /// Quarantines an instance whose document could not be stored. Its guest may be behind its
+    /// attachments, so no other instance is served there.
+    fn quarantine_not_stored(
+        &self,
+        writer: &mut Writer,
+        id: &InstanceId,
+        attachments: &[Attachment],
+    ) {
+        let snapshot = self.snapshot();
+        let next = match writer.state_unknown.get_mut(id) {
+            Some(previous) => {
+                *previous = PreviousState::Offered;
+                snapshot.with_reserved_attachments(id, attachments)
+            }
+            None => snapshot.with_not_stored(id, attachments),
+        };
+        if let Some(next) = next {
+            self.publish_snapshot(next);
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Removing instances: the terminated ones after an hour, and any one on the operator's request.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::entry::Entry;
+use super::state::{Registry, to_completion};
+use super::store::{StoreError, StoredState};
+use super::update_error::{PartialEffect, UpdateError};
+use super::writer::{PreviousState, Writer};
+use crate::instance::InstanceId;
+
+/// How long a terminated instance is still listed.
+const TERMINATED_LISTED: SignedDuration = SignedDuration::from_hours(1);
+
+impl Registry {
+    /// Forgets the instances that were terminated at least an hour ago. An instance whose record
+    /// could not be removed is forgotten too, until the next start; the errors name the records.
+    pub async fn forget_terminated(self: &Arc<Self>, now: Timestamp) -> Vec<StoreError> {
+        if !self
+            .snapshot()
+            .entries()
+            .any(|entry| is_expired(entry, now))
+        {
+            return Vec::new();
+        }
+        let registry = Arc::clone(self);
+        to_completion(async move {
+            let mut writer = registry.writer.lock().await;
+            let snapshot = registry.snapshot();
+            let mut errors = Vec::new();
+            for entry in snapshot.entries().filter(|entry| is_expired(entry, now)) {
+                errors.extend(registry.forget(&mut writer, entry).await.err());
+            }
+            errors
+        })
+        .await
+    }
+
+    /// Forgets a terminated instance. The record of one that came from a document stays, so that
+    /// the document does not bring the instance back; the record of one from the API is removed.
+    async fn forget(&self, writer: &mut Writer, entry: &Entry) -> Result<(), StoreError> {
+        let id = &entry.instance.instance_id;
+        let is_from_api = entry.launch_request.is_some();
+        let removed = match is_from_api {
+            true => self.remove_record(id).await,
+            false => Ok(()),
+        };
+        if !is_from_api || removed.is_err() {
+            writer.tombstones.insert(id.clone());
+        }
+        self.unpublish(id);
+        removed
+    }
+
+    /// Removes one instance with its record, also a terminated one and one whose record cannot be
+    /// trusted. `check` gets the instance if it is listed, and can refuse; then nothing changes.
+    ///
+    /// If the store fails, the instance stays as it was, or is quarantined while the on-disk state
+    /// is unknown.
+    pub async fn delete<E>(
+        self: &Arc<Self>,
+        id: &InstanceId,
+        check: impl FnOnce(Option<&Arc<Entry>>) -> Result<(), E> + Send + 'static,
+    ) -> Result<(), UpdateError<E>>
+    where
+        E: Send + 'static,
+    {
+        let (registry, id) = (Arc::clone(self), id.clone());
+        to_completion(async move {
+            let mut writer = registry.writer.lock().await;
+            let snapshot = registry.snapshot();
+            let entry = snapshot.entry(&id);
+            if entry.is_none() && !snapshot.is_unreadable(&id) && !writer.tombstones.contains(&id) {
+                return Err(UpdateError::Unknown(id));
+            }
+            check(entry).map_err(UpdateError::Refused)?;
+            if let Err(error) = registry.remove_record(&id).await {
+                if let (Some(entry), StoredState::Unknown) = (entry, error.stored) {
+                    let previous = PreviousState::Stored(Arc::clone(entry));
+                    registry.quarantine(&mut writer, &id, previous, &error);
+                }
+                return Err(UpdateError::store(error, PartialEffect::None));
+            }
+            writer.tombstones.remove(&id);
+            writer.state_unknown.remove(&id);
+            registry.unpublish(&id);
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Returns whether an instance was terminated so long ago that it is no longer listed.
+fn is_expired(entry: &Entry, now: Timestamp) -> bool {
+    entry
+        .terminated
+        .is_some_and(|terminated| now.duration_since(terminated) >= TERMINATED_LISTED)
+}

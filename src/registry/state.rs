@@ -1,0 +1,118 @@
+//! The registry's state: the published snapshot and account, the store, and the writer's lock.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::sync::{Mutex, watch};
+
+use super::account::AccountState;
+use super::entry::Entry;
+use super::quarantine::{QuarantineReason, Quarantined};
+use super::snapshot::Snapshot;
+use super::store::{LoadedAccount, Store, StoreError, UnreadableRecord};
+use super::writer::Writer;
+use crate::fault::Fault;
+use crate::instance::InstanceId;
+
+/// The instances of this host.
+pub struct Registry {
+    snapshot: ArcSwap<Snapshot>,
+    pub(super) account: ArcSwap<AccountState>,
+    pub(super) store: Arc<dyn Store>,
+    /// Locked by the one writer, from reading the old record to publishing the new one.
+    pub(super) writer: Mutex<Writer>,
+    /// Counts publications, so that a subscriber can wait for the next one.
+    published: watch::Sender<u64>,
+}
+
+impl Registry {
+    /// Opens the registry over a store. Returns unreadable records as faults; their instances are
+    /// quarantined.
+    pub fn open(store: Arc<dyn Store>) -> Result<(Arc<Registry>, Vec<Fault>), StoreError> {
+        let loaded = store.load()?;
+        let mut faults = Vec::new();
+        let quarantined = quarantine_unreadable(loaded.unreadable, &mut faults);
+        let entries = loaded.records.into_iter().map(Entry::of_record);
+        let snapshot = Snapshot::new(entries, quarantined);
+        let account = match loaded.account {
+            LoadedAccount::Absent => AccountState::Known(None),
+            LoadedAccount::Read(account) => AccountState::Known(Some(account)),
+            LoadedAccount::Unreadable(fault) => {
+                faults.push(fault);
+                AccountState::Unreadable
+            }
+        };
+        let registry = Registry {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            account: ArcSwap::from_pointee(account),
+            store,
+            writer: Mutex::new(Writer::default()),
+            published: watch::Sender::new(0),
+        };
+        Ok((Arc::new(registry), faults))
+    }
+
+    /// Returns the instances as they are now.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Returns the account as it is now.
+    pub fn account(&self) -> Arc<AccountState> {
+        self.account.load_full()
+    }
+
+    /// Returns a receiver that changes with every publication.
+    pub fn publications(&self) -> watch::Receiver<u64> {
+        self.published.subscribe()
+    }
+
+    /// Records that an entry, and every earlier one of its instance, is applied to the sockets.
+    pub fn confirm(&self, entry: &Entry) {
+        entry.confirm();
+    }
+
+    /// Publishes a snapshot: the next request sees it.
+    pub(super) fn publish_snapshot(&self, snapshot: Snapshot) {
+        self.snapshot.store(Arc::new(snapshot));
+        self.published.send_modify(|count| *count += 1);
+    }
+
+    /// Publishes an entry and returns it.
+    pub(super) fn publish_entry(&self, entry: Arc<Entry>) -> Arc<Entry> {
+        self.publish_snapshot(self.snapshot().with_entry(Arc::clone(&entry)));
+        entry
+    }
+
+    /// Publishes a snapshot without an instance.
+    pub(super) fn unpublish(&self, id: &InstanceId) {
+        self.publish_snapshot(self.snapshot().without(id));
+    }
+}
+
+/// Returns the instances of unreadable records as quarantined, and appends the reasons to `faults`.
+fn quarantine_unreadable(
+    records: Vec<UnreadableRecord>,
+    faults: &mut Vec<Fault>,
+) -> BTreeMap<InstanceId, Quarantined> {
+    let mut quarantined = BTreeMap::new();
+    for record in records {
+        faults.push(record.fault);
+        let instance = Quarantined {
+            reason: QuarantineReason::Unreadable,
+            attachments: record.attachments.into_iter().collect(),
+        };
+        quarantined.insert(record.id, instance);
+    }
+    quarantined
+}
+
+/// Runs `work` to completion even when the caller's future is dropped.
+pub(super) async fn to_completion<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> T {
+    tokio::spawn(work)
+        .await
+        .expect("a registry change does not panic")
+}

@@ -1,0 +1,29 @@
+//! What only the registry's writer knows.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::account::Account;
+use super::entry::Entry;
+use crate::instance::InstanceId;
+
+/// What only the writer knows. Holding its lock makes a task the one writer.
+#[derive(Default)]
+pub(super) struct Writer {
+    /// Terminated instances that are no longer listed and still have a record.
+    pub(super) tombstones: BTreeSet<InstanceId>,
+    /// Instances whose on-disk state is unknown, with the state before the failed write.
+    pub(super) state_unknown: BTreeMap<InstanceId, PreviousState>,
+    /// The account's previous record, while its on-disk state is unknown.
+    pub(super) account_state_unknown: Option<Option<Account>>,
+}
+
+/// An instance before a write that failed.
+pub(super) enum PreviousState {
+    /// It had this record.
+    Stored(Arc<Entry>),
+    /// It had no record.
+    Absent,
+    /// It had no record, and the daemon registers its document again.
+    Offered,
+}
