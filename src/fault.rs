@@ -81,7 +81,7 @@ impl fmt::Display for FieldFault {
 }
 
 /// Returns the line of byte `offset` in `text`, counted from 1.
-pub fn line_of(text: &str, offset: usize) -> usize {
+pub(crate) fn line_of(text: &str, offset: usize) -> usize {
     1 + text.as_bytes()[..offset.min(text.len())]
         .iter()
         .filter(|&&b| b == b'\n')

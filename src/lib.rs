@@ -43,27 +43,29 @@
 #![forbid(unsafe_code)]
 // A caller must not be able to cause a panic; `expect` states why it cannot happen.
 #![warn(clippy::unwrap_used, clippy::panic)]
-#![warn(clippy::disallowed_types)]
+#![warn(clippy::disallowed_methods, clippy::disallowed_types)]
+// What nothing outside can name is not public, so that the compiler sees dead code.
+#![warn(unreachable_pub)]
 
-pub mod admin;
+mod admin;
 pub mod cli;
 pub mod clock;
 pub mod config;
-pub mod control;
+mod control;
 pub mod credentials;
-pub mod daemon;
+mod daemon;
 pub mod document;
-pub mod fault;
+mod fault;
 pub mod guest;
 pub mod host;
 pub mod http;
 pub mod identity;
 pub mod instance;
-pub mod logging;
-pub mod net;
+mod logging;
+mod net;
 pub mod origin;
-pub mod ownership;
-pub mod plain_file;
+mod ownership;
+mod plain_file;
 pub mod registry;
 pub mod secret;
 pub mod sigv4;

@@ -9,7 +9,7 @@ use tracing::level_filters::LevelFilter;
 use crate::config::{LogFormat, LogLevel};
 
 /// Starts logging for the process. Must be called only once.
-pub fn start(format: LogFormat, level: LogLevel) {
+pub(crate) fn start(format: LogFormat, level: LogLevel) {
     let level = match level {
         LogLevel::Error => LevelFilter::ERROR,
         LogLevel::Warn => LevelFilter::WARN,

@@ -8,7 +8,7 @@ use std::path::Path;
 
 /// Returns why a directory is not safe for the daemon's own files, and how to fix it; `None` if it
 /// is safe.
-pub fn fault(path: &Path, found: &Metadata) -> Option<String> {
+pub(crate) fn fault(path: &Path, found: &Metadata) -> Option<String> {
     let (own, path) = (rustix::process::geteuid().as_raw(), path.display());
     if !is_trusted(found.uid(), own) {
         return Some(format!(
@@ -20,7 +20,7 @@ pub fn fault(path: &Path, found: &Metadata) -> Option<String> {
 }
 
 /// Returns whether a file belongs to this user, and no other user can read or write it.
-pub fn is_private(found: &Metadata) -> bool {
+pub(crate) fn is_private(found: &Metadata) -> bool {
     found.uid() == rustix::process::geteuid().as_raw() && found.mode() & 0o077 == 0
 }
 

@@ -15,14 +15,14 @@ use zeroize::Zeroizing;
 
 /// The default limit: configurations, scenarios, keys, certificates and lists of them are far
 /// smaller.
-pub const MAX_BYTES: u64 = 1 << 20;
+pub(crate) const MAX_BYTES: u64 = 1 << 20;
 
 /// The limit for a file of instance documents: some thousand instances with the largest user data.
-pub const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
+pub(crate) const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
 
 /// What to do when the path is a symbolic link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Symlinks {
+pub(crate) enum Symlinks {
     /// Open its target.
     Follow,
     /// Fail: it is not a regular file.
@@ -33,7 +33,7 @@ pub enum Symlinks {
 ///
 /// The metadata is that of the open file. Another file may have the same path by now.
 #[derive(Debug)]
-pub struct PlainFile {
+pub(crate) struct PlainFile {
     file: File,
     metadata: Metadata,
 }
@@ -41,7 +41,7 @@ pub struct PlainFile {
 impl PlainFile {
     /// Opens a regular file for reading. Fails at once for a FIFO, a directory, a device or a
     /// socket.
-    pub fn open(path: &Path, symlinks: Symlinks) -> io::Result<PlainFile> {
+    pub(crate) fn open(path: &Path, symlinks: Symlinks) -> io::Result<PlainFile> {
         // NONBLOCK: opening a FIFO without a writer would wait for one.
         let flags = match symlinks {
             Symlinks::Follow => OFlags::NONBLOCK,
@@ -69,17 +69,17 @@ impl PlainFile {
     }
 
     /// The file's metadata.
-    pub fn metadata(&self) -> &Metadata {
+    pub(crate) fn metadata(&self) -> &Metadata {
         &self.metadata
     }
 
     /// The file's permission bits, such as 0o600.
-    pub fn mode(&self) -> u32 {
+    pub(crate) fn mode(&self) -> u32 {
         self.metadata.permissions().mode() & 0o7777
     }
 
     /// Reads the whole file. Fails if it has more than `max_bytes` bytes.
-    pub fn read_bytes(self, max_bytes: u64) -> io::Result<Vec<u8>> {
+    pub(crate) fn read_bytes(self, max_bytes: u64) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::with_capacity(self.metadata.len().min(max_bytes) as usize + 64);
         self.file.take(max_bytes + 1).read_to_end(&mut bytes)?;
         check_length(bytes.len(), max_bytes)?;
@@ -88,7 +88,7 @@ impl PlainFile {
 
     /// Reads the whole file as text that is erased from memory when it is dropped. Fails if it has
     /// more than `max_bytes` bytes or is not UTF-8.
-    pub fn read_secret_text(self, max_bytes: u64) -> io::Result<Zeroizing<String>> {
+    pub(crate) fn read_secret_text(self, max_bytes: u64) -> io::Result<Zeroizing<String>> {
         // The buffer has room for the whole file: a growing buffer would leave copies of the secret
         // in freed memory. The extra bytes keep the standard library from reading the last bytes
         // through a buffer of its own.
@@ -101,13 +101,13 @@ impl PlainFile {
 }
 
 /// Reads a regular file, following symbolic links. Fails if it has more than `max_bytes` bytes.
-pub fn read_bytes(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read_bytes(path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
     PlainFile::open(path, Symlinks::Follow)?.read_bytes(max_bytes)
 }
 
 /// Reads a regular file of UTF-8 text, following symbolic links. Fails if it has more than
 /// `max_bytes` bytes.
-pub fn read_text(path: &Path, max_bytes: u64) -> io::Result<String> {
+pub(crate) fn read_text(path: &Path, max_bytes: u64) -> io::Result<String> {
     String::from_utf8(read_bytes(path, max_bytes)?)
         .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not UTF-8"))
 }

@@ -9,7 +9,7 @@ use crate::net::status::ListenersStatus;
 use crate::registry::Registry;
 
 /// The admin API of a running daemon. `router` answers its requests.
-pub struct AdminApi {
+pub(crate) struct AdminApi {
     pub(super) registry: Arc<Registry>,
     pub(super) listeners: Arc<ArcSwap<ListenersStatus>>,
     pub(super) daemon: Arc<dyn DaemonView>,
@@ -18,7 +18,7 @@ pub struct AdminApi {
 impl AdminApi {
     /// Creates the API over a registry, the status that the reconciler of listeners publishes, and
     /// the daemon.
-    pub fn new(
+    pub(crate) fn new(
         registry: Arc<Registry>,
         listeners: Arc<ArcSwap<ListenersStatus>>,
         daemon: Arc<dyn DaemonView>,

@@ -12,13 +12,13 @@ use serde_json::Value;
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A client of one admin socket.
-pub struct Client {
+pub(crate) struct Client {
     socket: PathBuf,
     owner: SocketOwner,
 }
 
 /// One request.
-pub struct ClientRequest<'a> {
+pub(crate) struct ClientRequest<'a> {
     /// `GET`
     pub method: &'a str,
     /// `/v1/instances`, with the query if any.
@@ -31,7 +31,7 @@ pub struct ClientRequest<'a> {
 
 /// A response.
 #[derive(Debug)]
-pub struct ClientResponse {
+pub(crate) struct ClientResponse {
     /// 200, 404, …
     pub status: u16,
     /// The body.
@@ -40,7 +40,7 @@ pub struct ClientResponse {
 
 /// Why there is no response.
 #[derive(Debug)]
-pub enum ClientError {
+pub(crate) enum ClientError {
     /// No daemon could be reached at any of these sockets.
     Unreachable(Vec<(PathBuf, io::Error)>),
     /// The connection ended before the response was complete.
@@ -51,7 +51,7 @@ pub enum ClientError {
 
 impl Client {
     /// Returns a client of the first of these sockets at which a daemon can be reached.
-    pub fn find(sockets: &[(PathBuf, SocketOwner)]) -> Result<Client, ClientError> {
+    pub(crate) fn find(sockets: &[(PathBuf, SocketOwner)]) -> Result<Client, ClientError> {
         let mut tried = Vec::new();
         for (socket, owner) in sockets {
             match connect(socket, *owner) {
@@ -67,13 +67,8 @@ impl Client {
         Err(ClientError::Unreachable(tried))
     }
 
-    /// The path of the socket.
-    pub fn socket(&self) -> &Path {
-        &self.socket
-    }
-
     /// Sends one request and reads the response.
-    pub fn send(&self, request: &ClientRequest<'_>) -> Result<ClientResponse, ClientError> {
+    pub(crate) fn send(&self, request: &ClientRequest<'_>) -> Result<ClientResponse, ClientError> {
         let broken = |reason| ClientError::Broken(self.socket.clone(), reason);
         let mut stream = connect(&self.socket, self.owner).map_err(broken)?;
         stream.set_read_timeout(Some(PATIENCE)).map_err(broken)?;
@@ -108,7 +103,7 @@ impl Client {
 
 /// Which user may serve a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SocketOwner {
+pub(crate) enum SocketOwner {
     /// Any user: only trusted ones can create a socket at its path.
     Any,
     /// This user only: others could have created a socket at its path.
@@ -154,7 +149,7 @@ fn read_answer(bytes: &[u8]) -> Option<ClientResponse> {
 
 impl ClientResponse {
     /// The body as JSON; `null` if it is not JSON.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 }

@@ -13,7 +13,7 @@ use crate::origin::Family;
 use crate::registry::Entry;
 
 /// The daemon as the admin API sees it.
-pub trait DaemonView: Send + Sync {
+pub(crate) trait DaemonView: Send + Sync {
     /// Returns what keeps this daemon from serving an instance, by the same rules as for a document
     /// at start.
     fn faults(&self, instance: &Instance) -> Vec<FieldFault>;
@@ -36,7 +36,7 @@ pub trait DaemonView: Send + Sync {
 
 /// A guest request to explain.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExplainedRequest {
+pub(crate) struct ExplainedRequest {
     /// `GET`
     pub method: String,
     /// `/latest/meta-data/`
@@ -49,7 +49,7 @@ pub struct ExplainedRequest {
 
 /// How the guest plane would answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct PredictedReply {
+pub(crate) struct PredictedReply {
     /// The status of the response; `None` if the connection would be closed without one.
     pub status: Option<u16>,
     /// The rule that decided it.
@@ -59,7 +59,7 @@ pub struct PredictedReply {
 /// The outcome of a reload.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct ReloadReport {
+pub(crate) struct ReloadReport {
     /// New instances, which were registered.
     pub registered: Vec<InstanceId>,
     /// Instances that did not change.
@@ -79,7 +79,7 @@ pub struct ReloadReport {
 /// An instance that could not be stored.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct StoreFailure {
+pub(crate) struct StoreFailure {
     /// Its id.
     pub instance_id: InstanceId,
     /// What failed.

@@ -31,7 +31,7 @@
 //! asks the daemon through [`DaemonView`].
 
 mod api;
-pub mod client;
+pub(crate) mod client;
 mod counts;
 mod daemon_view;
 mod events;
@@ -49,5 +49,7 @@ mod service;
 #[cfg(test)]
 mod tests;
 
-pub use api::AdminApi;
-pub use daemon_view::{DaemonView, ExplainedRequest, PredictedReply, ReloadReport, StoreFailure};
+pub(crate) use api::AdminApi;
+pub(crate) use daemon_view::{
+    DaemonView, ExplainedRequest, PredictedReply, ReloadReport, StoreFailure,
+};

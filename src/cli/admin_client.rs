@@ -18,7 +18,7 @@ const HOST_CONFIG: &str = "/etc/imdsd/imdsd.toml";
 const UNREACHABLE: u8 = 3;
 
 #[derive(Args)]
-pub struct AdminClient {
+pub(super) struct AdminClient {
     /// Path of the daemon's admin socket, such as /run/imdsd/admin.sock [default: the socket of
     /// /etc/imdsd/imdsd.toml, then that of a demo that you run]
     #[arg(long, global = true, value_name = "PATH", env = "IMDSD_ADMIN_SOCKET")]
@@ -26,30 +26,35 @@ pub struct AdminClient {
 }
 
 /// A subcommand failed. The reason has been printed already.
-pub struct CommandFailure(ExitCode);
+pub(super) struct CommandFailure(ExitCode);
 
 impl CommandFailure {
     /// Prints the reason on standard error; the exit status is 1.
-    pub fn report(message: impl Display) -> CommandFailure {
+    pub(super) fn report(message: impl Display) -> CommandFailure {
         eprintln!("{message}");
         CommandFailure(ExitCode::FAILURE)
     }
 
     /// Whether no daemon could be reached, so that further requests are pointless.
-    pub fn is_unreachable(&self) -> bool {
+    pub(super) fn is_unreachable(&self) -> bool {
         self.0 == ExitCode::from(UNREACHABLE)
     }
 }
 
 /// The exit status: 0 if it was done, 1 if it was refused, 3 if no daemon was reached.
-pub fn exit(outcome: Result<(), CommandFailure>) -> ExitCode {
+pub(super) fn exit(outcome: Result<(), CommandFailure>) -> ExitCode {
     outcome.map_or_else(|CommandFailure(code)| code, |()| ExitCode::SUCCESS)
 }
 
 impl AdminClient {
     /// Sends a request and returns the JSON of the answer. A refusal is printed on standard error,
     /// each fault with its file and line.
-    pub fn call(&self, method: &str, path: &str, body: &[u8]) -> Result<Value, CommandFailure> {
+    pub(super) fn call(
+        &self,
+        method: &str,
+        path: &str,
+        body: &[u8],
+    ) -> Result<Value, CommandFailure> {
         self.send(&ClientRequest {
             method,
             path,
@@ -60,7 +65,10 @@ impl AdminClient {
     }
 
     /// The same with an `If-Match` header, if there is one.
-    pub fn send(&self, request: &ClientRequest<'_>) -> Result<ClientResponse, CommandFailure> {
+    pub(super) fn send(
+        &self,
+        request: &ClientRequest<'_>,
+    ) -> Result<ClientResponse, CommandFailure> {
         let sockets = match &self.socket {
             Some(socket) => vec![(socket.clone(), SocketOwner::Any)],
             None => default_sockets(),

@@ -21,7 +21,7 @@ Examples:
   imdsd check --config /etc/imdsd/imdsd.toml --host
 
 The exit status is 1 if there is a fault or, with --host, a finding; otherwise it is 0.")]
-pub struct CheckArgs {
+pub(super) struct CheckArgs {
     /// Configuration file to check, such as /etc/imdsd/imdsd.toml
     #[arg(long, short, value_name = "FILE")]
     config: PathBuf,
@@ -40,7 +40,7 @@ pub struct CheckArgs {
     json: bool,
 }
 
-pub fn run(args: CheckArgs) -> ExitCode {
+pub(super) fn run(args: CheckArgs) -> ExitCode {
     let checked = match documents::check(&args.config) {
         Ok(checked) => checked,
         Err(faults) => {

@@ -13,7 +13,7 @@ use crate::guest::tree;
 use crate::instance::{Attachment, Instance, InstanceState};
 
 /// A demo's configuration and its instance.
-pub struct Demo {
+pub(super) struct Demo {
     pub config: Config,
     pub instance: Instance,
     pub warnings: Vec<Fault>,
@@ -21,12 +21,12 @@ pub struct Demo {
 
 impl Demo {
     /// The built-in demo instance.
-    pub fn built_in() -> Demo {
+    pub(super) fn built_in() -> Demo {
         Demo::of(config::demo_instance())
     }
 
     /// The one instance of a document.
-    pub fn of_document(file: &Path) -> Result<Demo, Vec<Fault>> {
+    pub(super) fn of_document(file: &Path) -> Result<Demo, Vec<Fault>> {
         let fault = |message: String| vec![Fault::of_file(file, message)];
         let mut instances = document::read_path(file)?;
         if instances.len() != 1 {
@@ -48,7 +48,7 @@ impl Demo {
     }
 
     /// What a configuration of amazon-ec2-metadata-mock describes, on the mock's address and port.
-    pub fn of_mock(file: &Path, mock: aemm::Mock) -> Result<Demo, Vec<Fault>> {
+    pub(super) fn of_mock(file: &Path, mock: aemm::Mock) -> Result<Demo, Vec<Fault>> {
         let aemm::Mock {
             instance,
             address,
@@ -97,7 +97,7 @@ fn check(file: &Path, instance: &Instance) -> Result<(), Vec<Fault>> {
 }
 
 /// Prints commands for a new user to paste.
-pub fn print_commands(
+pub(super) fn print_commands(
     instance: &Instance,
     guest: SocketAddr,
     control: SocketAddr,

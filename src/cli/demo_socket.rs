@@ -7,7 +7,7 @@ use crate::config::{self, AdminSocketPolicy};
 
 /// Returns the path of a demo's socket: in the user's runtime directory, or else in the user's own
 /// directory under the temporary directory.
-pub fn path() -> PathBuf {
+pub(super) fn path() -> PathBuf {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR")
         .map(PathBuf::from)
         .filter(|path| path.is_absolute() && path.is_dir());
@@ -20,7 +20,7 @@ pub fn path() -> PathBuf {
 
 /// Returns the settings of a demo's socket; `None` if there is no directory for it that only this
 /// user can enter.
-pub fn settings() -> Option<config::AdminSettings> {
+pub(super) fn settings() -> Option<config::AdminSettings> {
     let socket = path();
     let directory = socket.parent()?;
     let _ = std::fs::DirBuilder::new().mode(0o700).create(directory);

@@ -13,7 +13,7 @@ use super::output;
 #[command(after_help = "\
 Example:
   imdsd completions bash > /usr/share/bash-completion/completions/imdsd")]
-pub struct CompletionsArgs {
+pub(super) struct CompletionsArgs {
     /// The shell to generate the script for
     #[arg(value_name = "SHELL")]
     shell: Shell,
@@ -23,20 +23,20 @@ pub struct CompletionsArgs {
 #[command(after_help = "\
 Example:
   imdsd man /usr/share/man/man1")]
-pub struct ManArgs {
+pub(super) struct ManArgs {
     /// The directory to write the pages to; created if it does not exist
     #[arg(value_name = "DIR")]
     directory: PathBuf,
 }
 
-pub fn completions(args: CompletionsArgs, mut imdsd: clap::Command) -> ExitCode {
+pub(super) fn completions(args: CompletionsArgs, mut imdsd: clap::Command) -> ExitCode {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut imdsd, "imdsd", &mut script);
     output::print(&String::from_utf8_lossy(&script));
     ExitCode::SUCCESS
 }
 
-pub fn man(args: ManArgs, imdsd: clap::Command) -> ExitCode {
+pub(super) fn man(args: ManArgs, imdsd: clap::Command) -> ExitCode {
     let directory = args.directory;
     let written = std::fs::create_dir_all(&directory)
         .and_then(|()| clap_mangen::generate_to(imdsd, &directory));

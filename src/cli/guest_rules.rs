@@ -32,7 +32,7 @@ use crate::host::netlink::{self, Links};
 #[command(after_help = "\
 Example:
   imdsd guest-rules --config /etc/imdsd/imdsd.toml | nft -f -")]
-pub struct GuestRulesArgs {
+pub(super) struct GuestRulesArgs {
     /// Configuration file, such as /etc/imdsd/imdsd.toml
     #[arg(long, short, value_name = "FILE")]
     config: PathBuf,
@@ -42,7 +42,7 @@ pub struct GuestRulesArgs {
 /// the fault would go unnoticed.
 const REFUSED: &str = "refused # No rules were generated, because of the faults on standard error. nft fails here, so the loaded rules stay.";
 
-pub fn run(args: GuestRulesArgs) -> ExitCode {
+pub(super) fn run(args: GuestRulesArgs) -> ExitCode {
     match script(args) {
         Ok(script) => {
             print!("{script}");

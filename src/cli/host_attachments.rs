@@ -7,7 +7,7 @@ use crate::origin::Family;
 
 /// Returns the attachments of these instances to the host's network. The gate decides for which
 /// address families an instance has listeners; an instance without any has no guest.
-pub fn host_attachments(instances: &[Instance]) -> Vec<GuestAttachment<'_>> {
+pub(super) fn host_attachments(instances: &[Instance]) -> Vec<GuestAttachment<'_>> {
     let of_instance = |instance| {
         let mut families = Family::ALL.to_vec();
         families.retain(|family| gate::listens_for(instance, *family));

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use jiff::Timestamp;
 
+use crate::clock::Moment;
 use crate::config::{self, Config};
 use crate::identity::{self, Identity};
 
@@ -15,7 +15,7 @@ Examples:
   imdsd identity certificate --config /etc/imdsd/imdsd.toml > imdsd.pem
   imdsd identity jwks --config /etc/imdsd/imdsd.toml > jwks.json
   imdsd identity rotate --config /etc/imdsd/imdsd.toml")]
-pub struct IdentityArgs {
+pub(super) struct IdentityArgs {
     #[command(subcommand)]
     command: IdentityCommand,
 }
@@ -76,7 +76,7 @@ struct KeyLocation {
     directory: Option<PathBuf>,
 }
 
-pub fn run(args: IdentityArgs) -> ExitCode {
+pub(super) fn run(args: IdentityArgs) -> ExitCode {
     match args.command.run() {
         Ok(text) => {
             print!("{text}");
@@ -107,7 +107,7 @@ impl IdentityCommand {
             }
             IdentityCommand::Rotate { key } => {
                 let directory = key.directory()?;
-                let identity = identity::rotate(&directory, Timestamp::now()).map_err(report)?;
+                let identity = identity::rotate(&directory, Moment::now().wall).map_err(report)?;
                 eprintln!(
                     "{}: created a new key; {} certificates are published. Give them to verifiers, then restart imdsd to sign with the new key",
                     directory.display(),

@@ -7,7 +7,7 @@ use crate::instance::{Instance, InstanceId};
 use crate::registry::file::{self, StoredInstances};
 
 /// The instances of documents and of the state directory.
-pub struct KnownInstances {
+pub(super) struct KnownInstances {
     /// The instances. A record takes precedence over the document that registered it.
     pub instances: Vec<Instance>,
     /// Why some records cannot be read.
@@ -17,7 +17,7 @@ pub struct KnownInstances {
 }
 
 /// Reads the records of the state directory over the documents of a configuration.
-pub fn read(checked: CheckedConfig) -> KnownInstances {
+pub(super) fn read(checked: CheckedConfig) -> KnownInstances {
     let mut instances: BTreeMap<InstanceId, Instance> = by_id(checked.instances).collect();
     let (mut unreadable, mut account_unreadable) = (Vec::new(), None);
     if let Some(directory) = checked.config.state_directory {

@@ -17,14 +17,14 @@ Examples:
 A listener waits until its interface, bridge or network namespace is ready. A socket is listening,
 closed (no instance there is served over that address family) or refused (it could not be opened,
 and is tried again).")]
-pub struct ListenersArgs {
+pub(super) struct ListenersArgs {
     #[command(flatten)]
     client: AdminClient,
     #[command(flatten)]
     output: OutputArgs,
 }
 
-pub fn run(args: ListenersArgs) -> ExitCode {
+pub(super) fn run(args: ListenersArgs) -> ExitCode {
     admin_client::exit(list(&args))
 }
 

@@ -7,14 +7,14 @@ use serde_json::Value;
 
 /// How a subcommand prints its result.
 #[derive(Args)]
-pub struct OutputArgs {
+pub(super) struct OutputArgs {
     /// Print JSON instead of text
     #[arg(long)]
     pub json: bool,
 }
 
 /// Writes to standard output. A reader that closed the pipe early is not an error.
-pub fn print(text: &str) {
+pub(super) fn print(text: &str) {
     let mut output = io::stdout().lock();
     let _ = output
         .write_all(text.as_bytes())
@@ -22,12 +22,12 @@ pub fn print(text: &str) {
 }
 
 /// Prints a value as indented JSON.
-pub fn print_json(value: &Value) {
+pub(super) fn print_json(value: &Value) {
     print(&(serde_json::to_string_pretty(value).expect("plain JSON data") + "\n"));
 }
 
 /// Prints rows below a header. Each column is as wide as its widest cell.
-pub fn print_table(header: &[&str], rows: &[Vec<String>]) {
+pub(super) fn print_table(header: &[&str], rows: &[Vec<String>]) {
     let width = |column: usize| {
         let cells = rows.iter().map(|row| row[column].chars().count());
         cells.chain([header[column].len()]).max().unwrap_or(0)
@@ -48,7 +48,7 @@ pub fn print_table(header: &[&str], rows: &[Vec<String>]) {
 }
 
 /// A value of an answer as text; `-` for null.
-pub fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => "-".to_string(),
@@ -57,11 +57,11 @@ pub fn text(value: &Value) -> String {
 }
 
 /// The elements of an array in an answer; none if it is not an array.
-pub fn each(value: &Value) -> impl Iterator<Item = &Value> {
+pub(super) fn each(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
 /// The texts of an array, joined by commas.
-pub fn joined(value: &Value) -> String {
+pub(super) fn joined(value: &Value) -> String {
     each(value).map(text).collect::<Vec<_>>().join(", ")
 }

@@ -16,14 +16,14 @@ Example:
 A fault in any of the files leaves everything unchanged. SIGHUP does the same and logs the outcome.
 New instances are registered; documents that were edited are reported, and `imdsd instance put`
 applies them. The configuration file itself (listeners, directories) is read at start only.")]
-pub struct ReloadArgs {
+pub(super) struct ReloadArgs {
     #[command(flatten)]
     client: AdminClient,
     #[command(flatten)]
     output: OutputArgs,
 }
 
-pub fn run(args: ReloadArgs) -> ExitCode {
+pub(super) fn run(args: ReloadArgs) -> ExitCode {
     admin_client::exit(reload(&args))
 }
 

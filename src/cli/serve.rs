@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use jiff::Timestamp;
 
 use super::demo::{self, Demo};
+use crate::clock::Moment;
 use crate::config::{Config, LogFormat, LogLevel};
 use crate::daemon::{Daemon, StartError, documents};
 use crate::document::aemm::{self, MockCommand};
@@ -21,7 +21,7 @@ Examples:
   imdsd serve --config /etc/imdsd/imdsd.toml
   imdsd serve --instance web-1.json
   imdsd serve --aemm-config aemm-config.json --aemm-command spot")]
-pub struct ServeArgs {
+pub(super) struct ServeArgs {
     /// Configuration file, such as /etc/imdsd/imdsd.toml; config/imdsd.toml describes every setting
     /// [default: serve the demo instance]
     #[arg(long, short, value_name = "FILE", conflicts_with = "instance")]
@@ -92,7 +92,7 @@ struct ServeSettings {
     is_demo: bool,
 }
 
-pub fn run(args: ServeArgs) -> ExitCode {
+pub(super) fn run(args: ServeArgs) -> ExitCode {
     let settings = match settings(&args) {
         Ok(settings) => settings,
         Err(faults) => {
@@ -167,7 +167,7 @@ fn settings(args: &ServeArgs) -> Result<ServeSettings, Vec<Fault>> {
         (Some(file), _) => {
             let command = args.aemm_command;
             let command = command.map_or(MockCommand::All, MockCommandArg::command);
-            Demo::of_mock(file, aemm::read(file, command, Timestamp::now())?)?
+            Demo::of_mock(file, aemm::read(file, command, Moment::now().wall)?)?
         }
         (None, Some(file)) => Demo::of_document(file)?,
         (None, None) => Demo::built_in(),

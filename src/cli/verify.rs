@@ -16,7 +16,7 @@ Example: in a guest, with $TOKEN as for any other request
   curl -sH \"X-aws-ec2-metadata-token: $TOKEN\" $base/rsa2048 -o rsa2048
 on the verifier
   imdsd verify --document document --rsa2048 rsa2048 --certificate imdsd.pem")]
-pub struct VerifyArgs {
+pub(super) struct VerifyArgs {
     /// The document, byte for byte as it was served: without a newline at its end
     #[arg(long, value_name = "FILE")]
     document: PathBuf,
@@ -46,7 +46,7 @@ struct SignatureArgs {
     rsa2048: Option<PathBuf>,
 }
 
-pub fn run(args: VerifyArgs) -> ExitCode {
+pub(super) fn run(args: VerifyArgs) -> ExitCode {
     match verify(&args) {
         Ok(VerifiedSignature {
             issuer,

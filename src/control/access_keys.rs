@@ -38,7 +38,7 @@ use crate::sigv4::access_key_file::{self, FileFaults, offset_of, text};
 
 /// The access keys by their id.
 #[derive(Clone, Debug, Default)]
-pub struct AccessKeys {
+pub(crate) struct AccessKeys {
     by_id: HashMap<String, KeyGrant>,
 }
 
@@ -57,7 +57,7 @@ const NO_ACCOUNT: &str = "000000000000";
 impl AccessKeys {
     /// Id and secret of the demo's key. The demo serves invented data on loopback, so they can be
     /// public.
-    pub const DEMO: (&str, &str) = (
+    pub(crate) const DEMO: (&str, &str) = (
         "AKIDIMDSDDEMO0000001",
         "imdsd-demo-secret-key-known-to-everyone",
     );
@@ -72,7 +72,7 @@ impl AccessKeys {
     }
 
     /// Returns the demo's one key. Its account is that of the demo's instance.
-    pub fn demo() -> AccessKeys {
+    pub(crate) fn demo() -> AccessKeys {
         let (id, secret) = AccessKeys::DEMO;
         let key = AccessKey {
             access_key_id: id.to_string(),
@@ -87,7 +87,7 @@ impl AccessKeys {
     }
 
     /// Reads a file of keys, or returns all of its faults.
-    pub fn read(path: &Path) -> Result<AccessKeys, Vec<Fault>> {
+    pub(crate) fn read(path: &Path) -> Result<AccessKeys, Vec<Fault>> {
         let keys = access_key_file::read(path, &["account", "rule"], read_grant)?;
         let grants = keys.into_iter().map(|(key, (account, policy))| KeyGrant {
             key,
@@ -98,17 +98,17 @@ impl AccessKeys {
     }
 
     /// Returns the faults of a file of keys, for a check.
-    pub fn faults(path: &Path) -> Vec<Fault> {
+    pub(crate) fn faults(path: &Path) -> Vec<Fault> {
         AccessKeys::read(path).err().unwrap_or_default()
     }
 
     /// Returns the number of keys.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.by_id.len()
     }
 
     /// Returns a key by its id.
-    pub fn find(&self, access_key_id: &str) -> Option<&AccessKey> {
+    pub(crate) fn find(&self, access_key_id: &str) -> Option<&AccessKey> {
         self.grant(access_key_id).map(|grant| &grant.key)
     }
 

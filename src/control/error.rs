@@ -14,20 +14,20 @@ macro_rules! codes {
         /// EC2's error codes, except those of a bad signature (see [`crate::sigv4::AuthError`]). On
         /// the wire they have no `Client.` or `Server.` prefix.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        pub enum Code {
+        pub(crate) enum Code {
             $($(#[$doc])* $code,)*
         }
 
         impl Code {
             /// Returns the code as it appears on the wire.
-            pub fn as_str(self) -> &'static str {
+            pub(crate) fn as_str(self) -> &'static str {
                 match self {
                     $(Code::$code => $wire,)*
                 }
             }
 
             /// Returns the HTTP status that EC2 sends with the code.
-            pub fn status(self) -> StatusCode {
+            pub(crate) fn status(self) -> StatusCode {
                 match self {
                     $(Code::$code => StatusCode::$status,)*
                 }
@@ -117,7 +117,7 @@ codes! {
 
 /// An error reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ec2Error {
+pub(super) struct Ec2Error {
     /// For programs.
     pub code: Code,
     /// For people. It can contain input of the caller, so it is not logged.
@@ -126,7 +126,7 @@ pub struct Ec2Error {
 
 impl Ec2Error {
     /// Returns an error with this message.
-    pub fn new(code: Code, message: impl Into<String>) -> Ec2Error {
+    pub(super) fn new(code: Code, message: impl Into<String>) -> Ec2Error {
         Ec2Error {
             code,
             message: message.into(),

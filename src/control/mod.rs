@@ -51,7 +51,7 @@ use hyper::http::request::Parts;
 use hyper::{Method, Response};
 
 use crate::clock::Moment;
-pub use crate::control::access_keys::AccessKeys;
+pub(crate) use crate::control::access_keys::AccessKeys;
 use crate::registry::Registry;
 use crate::sigv4::{self, AuthError, HttpRequest, Regions, Scope, Signer};
 use action::Action;
@@ -65,10 +65,10 @@ use service::AwsService;
 use xml::ResponseBody;
 
 /// The maximum size of a request body.
-pub const MAX_BODY_BYTES: usize = 65_536;
+pub(crate) const MAX_BODY_BYTES: usize = 65_536;
 
 /// The EC2 endpoint of a host.
-pub struct Control {
+pub(crate) struct Control {
     registry: Arc<Registry>,
     keys: ArcSwap<AccessKeys>,
     regions: Regions,
@@ -76,7 +76,7 @@ pub struct Control {
 
 impl Control {
     /// Returns an endpoint for callers who have one of `keys` and sign for one of `regions`.
-    pub fn new(registry: Arc<Registry>, keys: AccessKeys, regions: Regions) -> Control {
+    pub(crate) fn new(registry: Arc<Registry>, keys: AccessKeys, regions: Regions) -> Control {
         Control {
             registry,
             keys: ArcSwap::from_pointee(keys),
@@ -86,12 +86,17 @@ impl Control {
 
     /// Replaces the keys and their rules for all later requests. A request in progress ends under
     /// the old ones.
-    pub fn replace_keys(&self, keys: AccessKeys) {
+    pub(crate) fn replace_keys(&self, keys: AccessKeys) {
         self.keys.store(Arc::new(keys));
     }
 
     /// Handles one request. All replies, including refusals, are logged here and nowhere else.
-    pub async fn answer(&self, head: &Parts, body: &[u8], now: Moment) -> Response<Full<Bytes>> {
+    pub(crate) async fn answer(
+        &self,
+        head: &Parts,
+        body: &[u8],
+        now: Moment,
+    ) -> Response<Full<Bytes>> {
         let request_id = RequestId::random();
         if !matches!(head.method, Method::GET | Method::POST) {
             tracing::debug!(%request_id, "control: refused: neither GET nor POST");
@@ -202,7 +207,7 @@ async fn perform(
 
 /// Returns the reply to a body of more than [`MAX_BODY_BYTES`] bytes. It was not read, so the
 /// caller is unknown.
-pub fn too_large(now: Moment) -> Response<Full<Bytes>> {
+pub(crate) fn too_large(now: Moment) -> Response<Full<Bytes>> {
     let error = Ec2Error::new(
         Code::RequestEntityTooLarge,
         format!("A request has at most {MAX_BODY_BYTES} bytes."),
@@ -211,7 +216,7 @@ pub fn too_large(now: Moment) -> Response<Full<Bytes>> {
 }
 
 /// Returns the reply to a body without Content-Length.
-pub fn without_length(now: Moment) -> Response<Full<Bytes>> {
+pub(crate) fn without_length(now: Moment) -> Response<Full<Bytes>> {
     let error = Ec2Error::new(
         Code::MissingContentLength,
         "A request with a body needs the header Content-Length.",

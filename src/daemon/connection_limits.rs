@@ -21,7 +21,7 @@ const RESERVED_DESCRIPTORS: u64 = 128 + CONTROL_CONNECTIONS as u64;
 const DESCRIPTORS_PER_LISTENER: u64 = 2;
 
 /// The connection slots of all guests.
-pub struct ConnectionLimits {
+pub(super) struct ConnectionLimits {
     /// The limit that the operator set for each guest.
     connections: usize,
     /// The limit in force: the operator's, or each guest's share of the descriptors if that is less.
@@ -35,7 +35,7 @@ pub struct ConnectionLimits {
 
 impl ConnectionLimits {
     /// Returns limits of at most `connections` for each guest.
-    pub fn new(connections: usize) -> ConnectionLimits {
+    pub(super) fn new(connections: usize) -> ConnectionLimits {
         let each = Arc::new(AtomicUsize::new(connections));
         ConnectionLimits {
             connections,
@@ -47,7 +47,7 @@ impl ConnectionLimits {
     }
 
     /// Returns the slots of one guest.
-    pub fn of(&self, id: &InstanceId) -> Arc<ConnectionSlots> {
+    pub(super) fn of(&self, id: &InstanceId) -> Arc<ConnectionSlots> {
         let mut guests = self.guests.lock();
         match guests.get(id) {
             Some(slots) => Arc::clone(slots),
@@ -60,13 +60,13 @@ impl ConnectionLimits {
     }
 
     /// Returns how many connections all guests hold.
-    pub fn connections(&self) -> usize {
+    pub(super) fn connections(&self) -> usize {
         self.guests.lock().values().map(|slots| slots.count()).sum()
     }
 
     /// Shares the descriptors among the current instances with attachments, and drops the slots of
     /// guests that are gone. Raises the process's soft limit as far as its hard limit allows.
-    pub fn share(&self, snapshot: &Snapshot, listeners: usize) {
+    pub(super) fn share(&self, snapshot: &Snapshot, listeners: usize) {
         self.guests
             .lock()
             .retain(|id, _| snapshot.entry(id).is_some());

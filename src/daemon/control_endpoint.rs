@@ -112,7 +112,7 @@ impl ControlEndpoint {
 
 /// Reads the certificate and the key of the control endpoint; `None` if the configuration names
 /// none.
-pub fn control_tls(config: &Config) -> Result<Option<Tls>, Vec<Fault>> {
+pub(crate) fn control_tls(config: &Config) -> Result<Option<Tls>, Vec<Fault>> {
     let control = config.control.as_ref();
     let Some(files) = control.and_then(|control| control.tls.as_ref()) else {
         return Ok(None);

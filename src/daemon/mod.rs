@@ -10,7 +10,7 @@ mod admin_socket;
 mod background;
 mod connection_limits;
 mod control_endpoint;
-pub mod documents;
+pub(crate) mod documents;
 mod guest_plane;
 mod host_interfaces;
 mod listeners;
@@ -48,9 +48,9 @@ use host_interfaces::HostInterfaces;
 use listeners::{Listeners, OnBindError};
 use token_keys::TokenKeys;
 
-pub use background::IdentitySource;
-pub use control_endpoint::control_tls;
-pub use start_error::StartError;
+pub(crate) use background::IdentitySource;
+pub(crate) use control_endpoint::control_tls;
+pub(crate) use start_error::StartError;
 
 /// How long open connections may take to end at shutdown.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -58,7 +58,7 @@ const DRAIN: Duration = Duration::from_secs(5);
 const TICK: Duration = Duration::from_secs(1);
 
 /// A running daemon.
-pub struct Daemon {
+pub(crate) struct Daemon {
     registry: Arc<Registry>,
     token_keys: TokenKeys,
     connection_limits: Arc<ConnectionLimits>,
@@ -81,7 +81,10 @@ struct Signals {
 impl Daemon {
     /// Opens the store, registers `instances` and binds every address. Serves nothing before all of
     /// that has worked.
-    pub async fn start(config: Config, instances: Vec<Instance>) -> Result<Daemon, StartError> {
+    pub(crate) async fn start(
+        config: Config,
+        instances: Vec<Instance>,
+    ) -> Result<Daemon, StartError> {
         let now = Moment::now();
         // First, so that a signal never finds a daemon that does not handle it yet.
         let signals = Signals::install()?;
@@ -139,7 +142,7 @@ impl Daemon {
     }
 
     /// Serves until SIGTERM or SIGINT, then lets the answers in progress finish.
-    pub async fn serve(mut self) -> Result<(), StartError> {
+    pub(crate) async fn serve(mut self) -> Result<(), StartError> {
         let mut publications = self.registry.publications();
         let mut links = self.interfaces.as_ref().map(HostInterfaces::changes);
         let mut tick = tokio::time::interval(TICK);
@@ -176,12 +179,12 @@ impl Daemon {
     }
 
     /// Returns whether there is an admin socket.
-    pub fn has_admin(&self) -> bool {
+    pub(crate) fn has_admin(&self) -> bool {
         self.admin.is_some()
     }
 
     /// Returns the address that the control endpoint listens on.
-    pub fn control_address(&self) -> Option<SocketAddr> {
+    pub(crate) fn control_address(&self) -> Option<SocketAddr> {
         self.control.as_ref().map(|control| control.address)
     }
 
@@ -392,7 +395,7 @@ fn boot_id() -> String {
         format!(
             "unknown boot, process {}, {}",
             std::process::id(),
-            Timestamp::now()
+            Moment::now().wall
         )
     })
 }

@@ -11,7 +11,7 @@ use crate::registry::StoreError;
 
 /// Why the daemon did not start.
 #[derive(Debug)]
-pub enum StartError {
+pub(crate) enum StartError {
     /// The state directory cannot be used.
     Store(StoreError),
     /// The token keys cannot be kept in the runtime directory.

@@ -7,7 +7,7 @@ use crate::instance::{Attachment, BridgePort, SourceAddress};
 
 /// The settings that decide which attachments are served.
 #[derive(Clone, Copy)]
-pub struct AttachmentSettings<'c> {
+pub(super) struct AttachmentSettings<'c> {
     /// The listeners of the configuration.
     pub listeners: &'c [ListenerSettings],
     /// The table `[interfaces]`.
@@ -25,7 +25,7 @@ impl<'c> From<&'c Config> for AttachmentSettings<'c> {
 
 impl AttachmentSettings<'_> {
     /// Returns why no instance can be served at `attachment`; `None` if one can.
-    pub fn unserved_reason(&self, attachment: &Attachment) -> Option<String> {
+    pub(super) fn unserved_reason(&self, attachment: &Attachment) -> Option<String> {
         match attachment {
             Attachment::Listener(name) => {
                 self.listener_reason(name, |listener| match listener.anti_spoofed {

@@ -23,7 +23,7 @@ use crate::instance::HopLimit;
 use crate::origin::{Holder, Origin};
 
 /// What answers guests.
-pub trait GuestService: Send + Sync {
+pub(crate) trait GuestService: Send + Sync {
     /// Identifies the launch that a new connection belongs to, and takes one of its slots. `None`
     /// when no instance is served there, or when all of the guest's slots are busy: the connection
     /// is reset.
@@ -35,7 +35,7 @@ pub trait GuestService: Send + Sync {
 }
 
 /// A connection that a service accepted.
-pub struct AcceptedConnection {
+pub(crate) struct AcceptedConnection {
     /// The launch that the connection belongs to.
     pub holder: Holder,
     /// Its slot.
@@ -43,7 +43,7 @@ pub struct AcceptedConnection {
 }
 
 /// One request's turn, on one state of the registry.
-pub trait GuestTurn: Send {
+pub(crate) trait GuestTurn: Send {
     /// Returns the hop limit of any answer to a request with this method; `None` for the system's
     /// default. It is needed before the body is read, because the parser may then write
     /// `100 Continue`.
@@ -54,7 +54,7 @@ pub trait GuestTurn: Send {
 }
 
 /// Serves one guest's connection to its end, or until it has to make room for another.
-pub async fn serve(
+pub(crate) async fn serve(
     stream: TcpStream,
     origin: Origin,
     service: Arc<dyn GuestService>,

@@ -26,7 +26,7 @@ use super::tls::Tls;
 
 /// A body, or why there is none.
 #[derive(Debug)]
-pub enum ControlBody {
+pub(crate) enum ControlBody {
     /// All of its bytes.
     Complete(Bytes),
     /// It has more bytes than the limit.
@@ -36,7 +36,7 @@ pub enum ControlBody {
 }
 
 /// What answers callers.
-pub type ControlService = dyn Fn(Parts, ControlBody) -> Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>
+pub(crate) type ControlService = dyn Fn(Parts, ControlBody) -> Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>
     + Send
     + Sync;
 
@@ -45,7 +45,7 @@ const BODY_TIME: Duration = Duration::from_secs(5);
 
 /// How connections of the control endpoint are served.
 #[derive(Clone)]
-pub struct ControlServer {
+pub(crate) struct ControlServer {
     /// What answers the requests.
     pub service: Arc<ControlService>,
     /// The certificate and key; `None` for plain HTTP.
@@ -59,7 +59,12 @@ pub struct ControlServer {
 /// Serves one caller's connection to its end, or until it has to make room for another.
 ///
 /// With TLS, nothing is read before the handshake, which may take as long as a head.
-pub async fn serve(stream: TcpStream, server: ControlServer, slot: ConnectionSlot, drain: Drain) {
+pub(crate) async fn serve(
+    stream: TcpStream,
+    server: ControlServer,
+    slot: ConnectionSlot,
+    drain: Drain,
+) {
     let serving = async {
         let Some(tls) = &server.tls else {
             return serve_to_its_end(stream, &server, &slot, drain).await;

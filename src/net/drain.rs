@@ -6,13 +6,13 @@ use tokio::sync::watch;
 
 /// Tells connections to end, and waits for them.
 #[derive(Clone)]
-pub struct Drain {
+pub(crate) struct Drain {
     ending: watch::Receiver<Ending>,
     open: Arc<watch::Sender<usize>>,
 }
 
 /// The other end of a [`Drain`]. When it is dropped, all connections end.
-pub struct DrainControl {
+pub(crate) struct DrainControl {
     ending: watch::Sender<Ending>,
     drain: Drain,
 }
@@ -26,11 +26,11 @@ enum Ending {
 }
 
 /// An open connection. A [`DrainControl`] waits until this is dropped.
-pub struct OpenConnection(Arc<watch::Sender<usize>>);
+pub(super) struct OpenConnection(Arc<watch::Sender<usize>>);
 
 impl DrainControl {
     /// Returns the control of any number of connections.
-    pub fn new() -> DrainControl {
+    pub(crate) fn new() -> DrainControl {
         let (ending, receiver) = watch::channel(Ending::No);
         DrainControl {
             ending,
@@ -42,22 +42,22 @@ impl DrainControl {
     }
 
     /// Returns the end that connections hold.
-    pub fn drain(&self) -> Drain {
+    pub(crate) fn drain(&self) -> Drain {
         self.drain.clone()
     }
 
     /// Tells all connections to end: idle ones now, busy ones after their answer.
-    pub fn end(&self) {
+    pub(crate) fn end(&self) {
         self.ending.send_replace(Ending::AfterTheAnswer);
     }
 
     /// Cuts off all connections, whatever they are doing.
-    pub fn cut(&self) {
+    pub(crate) fn cut(&self) {
         self.ending.send_replace(Ending::Now);
     }
 
     /// Returns when all connections have ended.
-    pub async fn ended(&self) {
+    pub(crate) async fn ended(&self) {
         // Cannot fail: this holds the sender.
         let _ = self
             .drain

@@ -12,7 +12,7 @@
 
 /// The state of one connection's inbound bytes.
 #[derive(Debug, Default)]
-pub struct HeadFilter {
+pub(crate) struct HeadFilter {
     previous: u8,
     /// Lines of this head with at least one byte.
     lines: usize,
@@ -38,7 +38,7 @@ const MAX_NAME_LENGTH: usize = b"transfer-encoding".len();
 
 impl HeadFilter {
     /// Checks the next inbound bytes and replaces those that must not pass with NUL.
-    pub fn pass(&mut self, bytes: &mut [u8]) {
+    pub(crate) fn pass(&mut self, bytes: &mut [u8]) {
         for byte in bytes {
             if !self.admits(*byte) {
                 *byte = 0;

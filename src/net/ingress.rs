@@ -26,7 +26,7 @@ use super::listener;
 use crate::instance::{Attachment, SourceAddress};
 
 /// Where connections come in.
-pub trait Ingress: Send + Sync {
+pub(crate) trait Ingress: Send + Sync {
     /// Opens a new listening socket.
     fn open(&self, address: SocketAddr) -> io::Result<TcpListener>;
 
@@ -35,7 +35,7 @@ pub trait Ingress: Send + Sync {
 }
 
 /// A listener of the configuration.
-pub struct ListenerIngress {
+pub(crate) struct ListenerIngress {
     /// Its name.
     pub name: String,
     /// The only interface that it accepts connections on; `None` for all interfaces.
@@ -69,7 +69,7 @@ impl Ingress for ListenerIngress {
 }
 
 /// A network interface that belongs to one guest.
-pub struct InterfaceIngress {
+pub(crate) struct InterfaceIngress {
     /// The interface's name.
     pub name: String,
 }
@@ -88,7 +88,7 @@ impl Ingress for InterfaceIngress {
 }
 
 /// A bridge with a guest at each port.
-pub struct BridgeIngress {
+pub(crate) struct BridgeIngress {
     /// The bridge's name.
     pub name: String,
     /// The guests' attachments, by the mark of their ports.
@@ -122,7 +122,7 @@ fn is_bound_to(stream: &TcpStream, interface: &str) -> bool {
 }
 
 /// A network namespace with one guest in it.
-pub struct NamespaceIngress {
+pub(crate) struct NamespaceIngress {
     /// Its name in instance documents.
     pub name: String,
     /// The file that refers to it.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// The limits of the connections of one listener.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// How long a request head may take, counted from the connection's start or from the last
     /// answer.
     pub head: Duration,
@@ -14,13 +14,13 @@ pub struct Limits {
 }
 
 /// The largest request head, in bytes.
-pub const MAX_HEAD_BYTES: usize = 8192;
+pub(crate) const MAX_HEAD_BYTES: usize = 8192;
 /// The most header lines in a head.
-pub const MAX_HEADERS: usize = 64;
+pub(crate) const MAX_HEADERS: usize = 64;
 /// How long a connection may live, kept alive or not.
-pub const CONNECTION_AGE: Duration = Duration::from_secs(60);
+pub(crate) const CONNECTION_AGE: Duration = Duration::from_secs(60);
 /// How long the last answer of a connection may take when the connection has to end.
 pub(super) const ENDING: Duration = Duration::from_secs(5);
 /// How long the kernel retransmits what the peer does not acknowledge. Without this, an answer
 /// beyond its hop limit would be retransmitted for minutes.
-pub const UNDELIVERABLE: Duration = Duration::from_secs(5);
+pub(crate) const UNDELIVERABLE: Duration = Duration::from_secs(5);

@@ -16,7 +16,7 @@ use super::slots::ConnectionSlot;
 const BACKLOG: i32 = 4096;
 /// Opens a listening socket. With `interface` it accepts only what arrives there. IPv6 sockets
 /// accept IPv6 only, so no IPv4 client ever appears on one.
-pub fn open(address: SocketAddr, interface: Option<&str>) -> io::Result<TcpListener> {
+pub(crate) fn open(address: SocketAddr, interface: Option<&str>) -> io::Result<TcpListener> {
     TcpListener::from_std(socket(address, interface)?.into())
 }
 
@@ -53,7 +53,7 @@ pub(super) fn socket(address: SocketAddr, interface: Option<&str>) -> io::Result
 /// is reset. At a guest's limit its connection that has waited longest without a complete request
 /// is evicted: a client that holds connections open cannot lock out the others on its own machine,
 /// and not those on another.
-pub async fn accept<T, F>(
+pub(crate) async fn accept<T, F>(
     listener: TcpListener,
     drain: Drain,
     owner: impl Fn(&TcpStream, SocketAddr) -> Option<(ConnectionSlot, T)>,

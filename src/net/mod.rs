@@ -5,20 +5,20 @@
 //! travels) and decides nothing else.
 
 mod accept;
-pub mod connection;
-pub mod control;
+pub(crate) mod connection;
+pub(crate) mod control;
 mod drain;
 mod guest_socket;
-pub mod head_filter;
+pub(crate) mod head_filter;
 mod http1;
 mod hyper;
-pub mod ingress;
+pub(crate) mod ingress;
 mod limits;
-pub mod listener;
-pub mod slots;
-pub mod status;
-pub mod tls;
-pub mod unix;
+pub(crate) mod listener;
+pub(crate) mod slots;
+pub(crate) mod status;
+pub(crate) mod tls;
+pub(crate) mod unix;
 
-pub use drain::{Drain, DrainControl};
-pub use limits::{CONNECTION_AGE, Limits, MAX_HEAD_BYTES, MAX_HEADERS, UNDELIVERABLE};
+pub(crate) use drain::{Drain, DrainControl};
+pub(crate) use limits::{Limits, MAX_HEAD_BYTES, MAX_HEADERS};

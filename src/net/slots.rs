@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 /// All connections of one guest.
-pub struct ConnectionSlots {
+pub(crate) struct ConnectionSlots {
     /// The most connections at once; one number for all guests.
     limit: Arc<AtomicUsize>,
     open: Mutex<OpenSlots>,
@@ -33,7 +33,7 @@ struct SlotState {
 }
 
 /// The slot of one connection. It is free again when this is dropped.
-pub struct ConnectionSlot {
+pub(crate) struct ConnectionSlot {
     number: u64,
     state: Arc<SlotState>,
     slots: Arc<ConnectionSlots>,
@@ -41,7 +41,7 @@ pub struct ConnectionSlot {
 
 impl ConnectionSlots {
     /// Returns the slots of one guest. `limit` is read again for every connection.
-    pub fn new(limit: Arc<AtomicUsize>) -> Arc<ConnectionSlots> {
+    pub(crate) fn new(limit: Arc<AtomicUsize>) -> Arc<ConnectionSlots> {
         Arc::new(ConnectionSlots {
             limit,
             open: Mutex::default(),
@@ -49,13 +49,13 @@ impl ConnectionSlots {
     }
 
     /// Returns how many slots are in use.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.open.lock().by_age.len()
     }
 
     /// Takes a slot for a new connection. At the limit, the oldest connection that waits for a
     /// request is evicted. Returns `None` when all of them are busy with a request.
-    pub fn take(self: &Arc<ConnectionSlots>) -> Option<ConnectionSlot> {
+    pub(crate) fn take(self: &Arc<ConnectionSlots>) -> Option<ConnectionSlot> {
         let mut open = self.open.lock();
         if open.by_age.len() >= self.limit.load(Ordering::Relaxed) {
             let idle = open
@@ -79,12 +79,12 @@ impl ConnectionSlots {
 
 impl ConnectionSlot {
     /// Marks that a complete request has arrived, or that it was answered.
-    pub fn set_busy(&self, busy: bool) {
+    pub(crate) fn set_busy(&self, busy: bool) {
         self.state.busy.store(busy, Ordering::Relaxed);
     }
 
     /// Returns when this connection has to make room for another.
-    pub async fn evicted(&self) {
+    pub(crate) async fn evicted(&self) {
         self.state.evicted.notified().await;
     }
 }

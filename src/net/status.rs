@@ -10,7 +10,7 @@ use crate::origin::Family;
 
 /// All listeners at one moment.
 #[derive(Clone, Debug, Default)]
-pub struct ListenersStatus {
+pub(crate) struct ListenersStatus {
     /// The listeners that the configuration or an instance needs.
     pub listeners: Vec<ListenerStatus>,
     /// Claimed attachments that this configuration or this host cannot serve, with the reason.
@@ -20,7 +20,7 @@ pub struct ListenersStatus {
 /// One listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct ListenerStatus {
+pub(crate) struct ListenerStatus {
     /// What it listens on.
     pub kind: ListenerKind,
     /// The name of the listener, interface, bridge or network namespace.
@@ -38,7 +38,7 @@ pub struct ListenerStatus {
 
 /// The kinds of listeners.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub enum ListenerKind {
+pub(crate) enum ListenerKind {
     /// A `[[listener]]` of the configuration.
     Listener,
     /// An interface that belongs to one guest.
@@ -52,7 +52,7 @@ pub enum ListenerKind {
 /// One socket of a listener.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "PascalCase")]
-pub struct SocketStatus {
+pub(crate) struct SocketStatus {
     /// `169.254.169.254:80`
     pub address: SocketAddr,
     /// Its state.
@@ -65,7 +65,7 @@ pub struct SocketStatus {
 /// The state of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum SocketState {
+pub(crate) enum SocketState {
     /// It accepts connections.
     Listening,
     /// No instance there is served over this address family.
@@ -76,7 +76,7 @@ pub enum SocketState {
 
 impl ListenersStatus {
     /// Returns the listener that serves an attachment.
-    pub fn of(&self, attachment: &Attachment) -> Option<&ListenerStatus> {
+    pub(crate) fn of(&self, attachment: &Attachment) -> Option<&ListenerStatus> {
         let (kind, name) = match attachment {
             Attachment::Listener(name) => (ListenerKind::Listener, name),
             Attachment::SourceAddress(of) => (ListenerKind::Listener, &of.listener),
@@ -90,7 +90,7 @@ impl ListenersStatus {
     }
 
     /// Returns why an attachment cannot be served; `None` if it can, or if no instance claims it.
-    pub fn unserved(&self, attachment: &Attachment) -> Option<&str> {
+    pub(crate) fn unserved(&self, attachment: &Attachment) -> Option<&str> {
         self.unserved
             .iter()
             .find(|(unserved, _)| unserved == attachment)
@@ -100,7 +100,7 @@ impl ListenersStatus {
 
 impl ListenerStatus {
     /// Returns the socket of an address family; `None` if the listener has no such address.
-    pub fn socket(&self, family: Family) -> Option<&SocketStatus> {
+    pub(crate) fn socket(&self, family: Family) -> Option<&SocketStatus> {
         self.sockets
             .iter()
             .find(|socket| socket.address.is_ipv4() == (family == Family::Ipv4))
@@ -116,16 +116,5 @@ impl fmt::Display for ListenerStatus {
             ListenerKind::NetworkNamespace => "network namespace",
         };
         write!(f, "{kind} '{}'", self.name)
-    }
-}
-
-impl SocketState {
-    /// The word that the admin API shows.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            SocketState::Listening => "listening",
-            SocketState::Closed => "closed",
-            SocketState::Refused => "refused",
-        }
     }
 }

@@ -18,12 +18,12 @@ use crate::fault::Fault;
 use crate::plain_file::{self, PlainFile, Symlinks};
 
 /// A certificate with its key, which can be replaced while connections are open.
-pub struct Tls(ArcSwap<ServerConfig>);
+pub(crate) struct Tls(ArcSwap<ServerConfig>);
 
 impl Tls {
     /// Reads a certificate chain, the endpoint's own certificate first, and its key, both in PEM. A
     /// key that other users can read is refused.
-    pub fn read(certificate: &Path, key: &Path) -> Result<Tls, Fault> {
+    pub(crate) fn read(certificate: &Path, key: &Path) -> Result<Tls, Fault> {
         let chain = read_chain(certificate)?;
         let secret = read_key(key)?;
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -40,7 +40,7 @@ impl Tls {
     }
 
     /// Replaces the certificate and the key. Open connections keep theirs.
-    pub fn replace(&self, with: Tls) {
+    pub(crate) fn replace(&self, with: Tls) {
         self.0.store(with.0.into_inner());
     }
 

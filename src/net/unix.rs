@@ -54,7 +54,7 @@ const HEAD_TIME: Duration = Duration::from_secs(10);
 /// How long a body may take.
 const BODY_TIME: Duration = Duration::from_secs(30);
 /// The most bytes of a body: a directory of a thousand large documents.
-pub const MAX_BODY_BYTES: usize = 16 << 20;
+pub(crate) const MAX_BODY_BYTES: usize = 16 << 20;
 /// How long a connection may last, its answers included. An export of thousands of instances takes
 /// far less. Together with the ending it is shorter than the time that a command waits for its
 /// turn, so clients that read nothing make no waiting command give up.
@@ -64,7 +64,7 @@ pub(crate) const CALLER_TIMES: ConnectionTimes = ConnectionTimes {
 };
 
 /// What answers the callers of a Unix socket.
-pub trait UnixService: Send + Sync {
+pub(crate) trait UnixService: Send + Sync {
     /// Answers one request of a user that may call.
     fn answer(
         self: Arc<Self>,
@@ -81,7 +81,7 @@ pub trait UnixService: Send + Sync {
 }
 
 /// The socket, open and not yet served.
-pub struct UnixSocket {
+pub(crate) struct UnixSocket {
     listener: UnixListener,
     file: SocketFile,
     users: BTreeSet<u32>,
@@ -106,7 +106,7 @@ pub(crate) struct ConnectionTimes {
 }
 
 /// The socket, served.
-pub struct UnixServer {
+pub(crate) struct UnixServer {
     drain: DrainControl,
     accepting: JoinHandle<()>,
 }
@@ -131,7 +131,7 @@ enum Access {
 
 impl UnixSocket {
     /// Opens the socket for root, for this process's user, and for `users`.
-    pub fn open(path: &Path, users: &[u32]) -> io::Result<UnixSocket> {
+    pub(crate) fn open(path: &Path, users: &[u32]) -> io::Result<UnixSocket> {
         // 1. The lock. It is never removed: two processes that wait for it must wait for the same
         //    file.
         let mut lock_path = path.as_os_str().to_owned();
@@ -191,7 +191,7 @@ impl UnixSocket {
     }
 
     /// Answers callers from now on.
-    pub fn serve(self, service: Arc<dyn UnixService>) -> UnixServer {
+    pub(crate) fn serve(self, service: Arc<dyn UnixService>) -> UnixServer {
         self.serve_for(service, CALLER_TIMES)
     }
 
@@ -233,7 +233,7 @@ impl Drop for SocketFile {
 
 impl UnixServer {
     /// Removes the socket. Answers that are under way may finish.
-    pub async fn end(self) {
+    pub(crate) async fn end(self) {
         self.drain.end();
         let ended = async {
             let _ = self.accepting.await;

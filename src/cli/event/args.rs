@@ -22,7 +22,7 @@ Examples:
 
 Times: --in 5s, --in 2m30s, --at 2026-06-01T10:00:00Z [default: now].
 Targets: --instance ID, --tag KEY=VALUE or --all [default: the only instance of the host].")]
-pub struct EventArgs {
+pub(crate) struct EventArgs {
     #[command(flatten)]
     pub(super) client: AdminClient,
     #[command(subcommand)]

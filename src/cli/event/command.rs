@@ -13,9 +13,10 @@ use super::play::play;
 use super::request::event_of;
 use crate::cli::admin_client::{self, AdminClient, CommandFailure};
 use crate::cli::output::{self, OutputArgs, each, text};
+use crate::clock::Moment;
 use crate::instance::events::request::{Event, EventRequest};
 
-pub fn run(EventArgs { client, command }: EventArgs) -> ExitCode {
+pub(crate) fn run(EventArgs { client, command }: EventArgs) -> ExitCode {
     admin_client::exit(match command {
         EventCommand::List { output } => list(&client, &output),
         EventCommand::Play {
@@ -46,7 +47,7 @@ fn inject(
         output::print_json(&answer);
         return Ok(());
     }
-    output::print(&(step_lines(&answer, Timestamp::now()) + &cancelled_lines(&answer)));
+    output::print(&(step_lines(&answer, Moment::now().wall) + &cancelled_lines(&answer)));
     Ok(())
 }
 
@@ -56,7 +57,7 @@ fn list(client: &AdminClient, output: &OutputArgs) -> Result<(), CommandFailure>
         output::print_json(&answer);
         return Ok(());
     }
-    let now = Timestamp::now();
+    let now = Moment::now().wall;
     let rows: Vec<Vec<String>> = each(&answer["Instances"])
         .flat_map(|instance| rows_of(instance, now))
         .collect();

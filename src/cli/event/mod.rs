@@ -7,5 +7,5 @@ mod parse;
 mod play;
 mod request;
 
-pub use args::EventArgs;
-pub use command::run;
+pub(super) use args::EventArgs;
+pub(super) use command::run;

@@ -11,6 +11,7 @@ use super::args::TargetArgs;
 use super::describe::{cancelled_lines, change_text, moment, step_lines, steps_of};
 use crate::cli::admin_client::{AdminClient, CommandFailure};
 use crate::cli::output::{self, OutputArgs};
+use crate::clock::Moment;
 use crate::plain_file;
 
 pub(super) fn play(
@@ -29,7 +30,7 @@ pub(super) fn play(
         output::print_json(&answer);
         return Ok(());
     }
-    output::print(&(step_lines(&answer, Timestamp::now()) + &cancelled_lines(&answer)));
+    output::print(&(step_lines(&answer, Moment::now().wall) + &cancelled_lines(&answer)));
     if no_wait {
         return Ok(());
     }
@@ -51,12 +52,12 @@ pub(super) fn play(
 fn wait_until(time: Timestamp, label: &str) {
     let counts_down = std::io::stdout().is_terminal();
     loop {
-        let left = time.duration_since(Timestamp::now());
+        let left = time.duration_since(Moment::now().wall);
         if left <= SignedDuration::ZERO {
             break;
         }
         if counts_down {
-            let left = moment(time, Timestamp::now());
+            let left = moment(time, Moment::now().wall);
             output::print(&format!("\r{label} {left}\x1b[K"));
         }
         let slice = left.min(SignedDuration::from_millis(500));

@@ -15,7 +15,7 @@ Examples:
   imdsd instance list
   imdsd instance put web-1.json
   imdsd instance explain --interface tap0")]
-pub struct InstanceArgs {
+pub(crate) struct InstanceArgs {
     #[command(flatten)]
     pub(super) client: AdminClient,
     #[command(subcommand)]

@@ -9,7 +9,7 @@ use super::manage::{delete, get, list};
 use super::put::put;
 use crate::cli::admin_client;
 
-pub fn run(InstanceArgs { client, command }: InstanceArgs) -> ExitCode {
+pub(crate) fn run(InstanceArgs { client, command }: InstanceArgs) -> ExitCode {
     admin_client::exit(match command {
         InstanceCommand::Put(args) | InstanceCommand::Import(args) => put(&client, &args),
         InstanceCommand::Get { id, with_secrets } => get(&client, &id, with_secrets),

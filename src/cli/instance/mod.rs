@@ -7,5 +7,5 @@ mod export;
 mod manage;
 mod put;
 
-pub use args::InstanceArgs;
-pub use command::run;
+pub(super) use args::InstanceArgs;
+pub(super) use command::run;

@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::time::Duration;
 
+use crate::clock::Moment;
 use jiff::Timestamp;
 
 /// A source of time and randomness.
@@ -21,7 +22,7 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        Timestamp::now()
+        Moment::now().wall
     }
 
     fn jitter(&self) -> f64 {

@@ -4,14 +4,14 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use tracing::info;
 
+use crate::clock::Moment;
 use crate::config::Config;
 use crate::identity::{Identity, IdentityError};
 
 /// Where the signing key comes from.
-pub enum IdentitySource {
+pub(crate) enum IdentitySource {
     /// The key is loaded.
     Ready(Arc<Identity>),
     /// The key is read from this directory, or generated there. Generating takes about a second,
@@ -31,7 +31,7 @@ impl IdentitySource {
     /// Only the operator's own key can fail here: that is a mistake in the configuration. While the
     /// key in the state directory is damaged there are no signatures and no web identities; guests
     /// get everything else.
-    pub fn at_start(config: &Config) -> Result<IdentitySource, IdentityError> {
+    pub(crate) fn at_start(config: &Config) -> Result<IdentitySource, IdentityError> {
         if let Some(own) = &config.identity.own {
             let identity = Identity::of_operator(&own.key, &own.certificate, &own.retired)?;
             return Ok(IdentitySource::Ready(Arc::new(identity)));
@@ -52,7 +52,7 @@ impl IdentitySource {
 
     /// Reads or generates the key. Blocks meanwhile.
     pub(super) fn identity(&self) -> Result<Arc<Identity>, MissingKey> {
-        let now = Timestamp::now();
+        let now = Moment::now().wall;
         let identity = match self {
             IdentitySource::Ready(identity) => return Ok(Arc::clone(identity)),
             IdentitySource::Stored(directory) => match Identity::read(directory) {

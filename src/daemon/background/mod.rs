@@ -24,13 +24,13 @@ use refresh_targets::refresh_targets;
 use signing::{sign_documents, web_identity_mint};
 use signing_key::SigningKey;
 
-pub use identity_source::IdentitySource;
+pub(crate) use identity_source::IdentitySource;
 
 /// How long to wait before a key that could not be read or generated is tried again.
 const KEY_RETRY: Duration = Duration::from_secs(60);
 
 /// The background task while it runs.
-pub struct Background {
+pub(super) struct Background {
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
@@ -38,7 +38,7 @@ pub struct Background {
 impl Background {
     /// Starts the task. `issuer` is the URL under which the operator publishes the keys of web
     /// identities.
-    pub fn start(
+    pub(super) fn start(
         registry: Arc<Registry>,
         precomputed: Precomputed,
         source: IdentitySource,
@@ -53,7 +53,7 @@ impl Background {
     }
 
     /// Stops the task and every program and call that it has started.
-    pub async fn stop(self) {
+    pub(super) async fn stop(self) {
         self.stop.send_replace(true);
         let _ = self.task.await;
     }
@@ -127,7 +127,7 @@ fn update_targets(targets: &watch::Sender<Vec<RefreshTarget>>, snapshot: &Snapsh
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
+    use crate::clock::Moment;
     use tokio::time::Instant;
 
     use super::*;
@@ -144,7 +144,7 @@ mod tests {
         std::fs::create_dir_all(&obstacle).unwrap();
         let (registry, _) = Registry::open(Arc::new(MemoryStore)).unwrap();
         registry
-            .register(demo_instance(), Timestamp::now())
+            .register(demo_instance(), Moment::now().wall)
             .await
             .unwrap();
         let precomputed = Precomputed::default();

@@ -2,9 +2,9 @@
 
 use std::sync::{Arc, OnceLock};
 
-use jiff::Timestamp;
 use tracing::error;
 
+use crate::clock::Moment;
 use crate::credentials::{Mint, WebIdentityRequest};
 use crate::guest::Precomputed;
 use crate::identity::{Identity, WebIdentityClaims};
@@ -39,7 +39,7 @@ pub(super) async fn sign_documents(
             Arc::clone(identity),
             batch.to_vec(),
         );
-        let sign = move || signatures.sign_missing(&identity, batch, Timestamp::now());
+        let sign = move || signatures.sign_missing(&identity, batch, Moment::now().wall);
         match tokio::task::spawn_blocking(sign).await {
             Ok(Ok(_)) => {}
             Ok(Err(reason)) => error!("cannot sign identity documents: {reason}"),
@@ -69,7 +69,7 @@ pub(super) fn web_identity_mint(
             role: &request.role_name,
             role_delivery: request.delivery,
         };
-        let minted = identity.web_identity(&claims, Timestamp::now());
+        let minted = identity.web_identity(&claims, Moment::now().wall);
         minted
             .map(|token| token.expose().to_string())
             .unwrap_or_default()

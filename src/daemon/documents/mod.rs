@@ -15,7 +15,7 @@ use crate::instance::{Attachment, CredentialSource, Instance};
 
 /// A configuration without faults, and what it names.
 #[derive(Clone, Debug)]
-pub struct CheckedConfig {
+pub(crate) struct CheckedConfig {
     /// The configuration.
     pub config: Config,
     /// The instances of all documents.
@@ -26,7 +26,7 @@ pub struct CheckedConfig {
 
 /// Reads a configuration, its access keys and its instance documents, and checks them. Returns all
 /// faults if there are any.
-pub fn check(path: &Path) -> Result<CheckedConfig, Vec<Fault>> {
+pub(crate) fn check(path: &Path) -> Result<CheckedConfig, Vec<Fault>> {
     let Resolution {
         config,
         listener_lines,
@@ -74,7 +74,7 @@ pub fn check(path: &Path) -> Result<CheckedConfig, Vec<Fault>> {
 
 /// Reads the instance documents of a configuration, and checks them. Returns all faults if there
 /// are any.
-pub fn read_instances(config: &Config) -> Result<Vec<Instance>, Vec<Fault>> {
+pub(crate) fn read_instances(config: &Config) -> Result<Vec<Instance>, Vec<Fault>> {
     let (documents, mut faults) = read_documents(config);
     faults.extend(DocumentsCheck::run(config, ConfigState::Valid, &documents).faults);
     match faults.is_empty() {
@@ -85,7 +85,7 @@ pub fn read_instances(config: &Config) -> Result<Vec<Instance>, Vec<Fault>> {
 
 /// Returns what keeps one instance from being served under this configuration. Conflicts with other
 /// instances are not checked.
-pub fn instance_faults(instance: &Instance, config: &Config) -> Vec<FieldFault> {
+pub(crate) fn instance_faults(instance: &Instance, config: &Config) -> Vec<FieldFault> {
     let settings = AttachmentSettings::from(config);
     let attachments = instance.imds.attachments.iter().enumerate();
     let unserved = attachments.filter_map(|(index, attachment)| {

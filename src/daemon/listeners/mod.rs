@@ -46,7 +46,7 @@ use crate::registry::{Registry, Snapshot};
 use desired::{DesiredListener, ListenerConfig, desired_addresses, desired_listeners};
 use key::ListenerKey;
 use presence::{ListenerPresence, PresenceSurvey};
-pub use socket::OnBindError;
+pub(super) use socket::OnBindError;
 use socket::{AcceptContext, OpenListener};
 use status::{ConflictLog, StatusInput};
 
@@ -55,7 +55,7 @@ use status::{ConflictLog, StatusInput};
 const SOCKETS_PER_TURN: usize = 16;
 
 /// All listeners.
-pub struct Listeners {
+pub(super) struct Listeners {
     config: ListenerConfig,
     service: Arc<dyn GuestService>,
     /// True from [`Listeners::start_accepting`] on.
@@ -69,7 +69,7 @@ pub struct Listeners {
 
 impl Listeners {
     /// Returns the listeners of a configuration. None is open yet.
-    pub fn new(config: &Config, service: Arc<dyn GuestService>) -> Listeners {
+    pub(super) fn new(config: &Config, service: Arc<dyn GuestService>) -> Listeners {
         Listeners {
             config: ListenerConfig::new(config),
             service,
@@ -82,29 +82,32 @@ impl Listeners {
     }
 
     /// Accepts connections from now on. Earlier ones have waited in the queues of their sockets.
-    pub fn start_accepting(&self) {
+    pub(super) fn start_accepting(&self) {
         self.accepting.send_replace(true);
     }
 
     /// Returns the status, which every [`Listeners::apply`] updates.
-    pub fn published(&self) -> Arc<ArcSwap<ListenersStatus>> {
+    pub(super) fn published(&self) -> Arc<ArcSwap<ListenersStatus>> {
         Arc::clone(&self.published)
     }
 
     /// Sets which addresses could not be added to interfaces: it is why sockets there cannot be
     /// opened.
-    pub fn set_address_faults(&mut self, faults: Option<&BTreeMap<String, String>>) {
+    pub(super) fn set_address_faults(&mut self, faults: Option<&BTreeMap<String, String>>) {
         self.address_faults = faults.cloned().unwrap_or_default();
     }
 
     /// Returns the addresses and routes that the guests' interfaces need.
-    pub fn desired_addresses(&self, snapshot: &Snapshot) -> BTreeMap<String, DesiredAddresses> {
+    pub(super) fn desired_addresses(
+        &self,
+        snapshot: &Snapshot,
+    ) -> BTreeMap<String, DesiredAddresses> {
         desired_addresses(&self.config, snapshot)
     }
 
     /// Opens and closes sockets as the instances' options require, and confirms the generations
     /// that the sockets now implement. Fails only for [`OnBindError::Fail`].
-    pub async fn apply(
+    pub(super) async fn apply(
         &mut self,
         registry: &Registry,
         links: &Links,
@@ -146,12 +149,12 @@ impl Listeners {
     }
 
     /// Closes all sockets and tells all connections to end.
-    pub fn shut_down(&mut self) {
+    pub(super) fn shut_down(&mut self) {
         self.open.values_mut().for_each(OpenListener::shut_down);
     }
 
     /// Returns when all connections have ended.
-    pub async fn ended(&self) {
+    pub(super) async fn ended(&self) {
         for listener in self.open.values() {
             listener.ended().await;
         }

@@ -20,7 +20,7 @@ use crate::origin::{Family, Origin};
 
 /// What to do if the daemon cannot listen on an address.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum OnBindError {
+pub(crate) enum OnBindError {
     /// Fail if it is an IPv4 address of a configured listener: a mistake in the configuration.
     Fail,
     /// Leave the socket closed. Do not retry sockets that failed before.
