@@ -47,7 +47,7 @@ Example:
   imdsd identity openid-configuration --issuer https://imds.example.com > openid-configuration")]
     OpenidConfiguration {
         /// The URL below which verifiers fetch the two documents: the value of identity.issuer, such
-        /// as https://imds.example.com
+        /// as `https://imds.example.com`
         #[arg(long, value_name = "URL", value_parser = issuer)]
         issuer: String,
     },
