@@ -6,9 +6,13 @@ use crate::credentials::fetch::FetchError;
 use crate::sigv4::AccessKey;
 use crate::sigv4::access_key_file;
 
+/// What the control endpoint reads from its file besides the key. Both files have one format, so
+/// that one file can serve both; a call to STS needs neither.
+const CONTROL_FIELDS: &[&str] = &["account", "rule"];
+
 /// Reads the only access key in a file. [`access_key_file`] defines the format.
 pub(super) fn read_key(path: &Path) -> Result<AccessKey, FetchError> {
-    let keys = access_key_file::read(path, &[], |_, _| ()).map_err(|faults| {
+    let keys = access_key_file::read(path, CONTROL_FIELDS, |_, _| ()).map_err(|faults| {
         let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
         FetchError::unavailable(faults.join("; "))
     })?;
@@ -53,6 +57,9 @@ mod tests {
                 .session_token,
             Some(Secret::new("t"))
         );
+        let of_control = "account = \"123456789012\"\n[[access_key.rule]]\neffect = \"allow\"\n";
+        let shared = read(&format!("{one}{of_control}"), 0o600).unwrap();
+        assert_eq!(shared.access_key_id, "A");
         let two = format!("{one}{}", one.replace("\"A\"", "\"B\""));
         let mode_640 = "others can read these secrets (mode 640)";
         let mode_604 = "others can read these secrets (mode 604)";
@@ -69,7 +76,7 @@ mod tests {
                 0o600,
                 "access_key_id: must",
             ),
-            (format!("{one}account = \"1\""), 0o600, "account: not known"),
+            (format!("{one}region = \"1\""), 0o600, "region: not known"),
             (one.replace("hunter2\"", "hunter2"), 0o600, "key.toml:3: "),
         ] {
             let error = read(&text, mode).unwrap_err();
