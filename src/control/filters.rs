@@ -6,7 +6,7 @@ use super::error::{Code, Ec2Error};
 use super::policy::pattern::Pattern;
 use super::render::shown_state;
 use crate::clock::iso_milliseconds;
-use crate::instance::{Instance, Tag};
+use crate::instance::Tag;
 use crate::registry::Entry;
 
 /// EC2's limit on the values in one call.
@@ -34,12 +34,12 @@ impl Filterable for Entry {
             optional(&entry.instance.availability_zone_id())
         }),
         ("block-device-mapping.device-name", |entry| {
-            each(&entry.instance.block_device_mappings, |device| {
+            each(entry.instance.volumes(), |device| {
                 Some(device.device_name.clone())
             })
         }),
         ("block-device-mapping.volume-id", |entry| {
-            each(&entry.instance.block_device_mappings, |device| {
+            each(entry.instance.volumes(), |device| {
                 device.ebs.as_ref().map(|ebs| ebs.volume_id.clone())
             })
         }),
@@ -47,7 +47,7 @@ impl Filterable for Entry {
             optional(&entry.instance.client_token)
         }),
         ("dns-name", |entry| {
-            optional(&entry.instance.public_dns_name)
+            optional(&entry.instance.public_host_name())
         }),
         ("host-id", |entry| {
             optional(&entry.instance.placement.host_id)
@@ -82,19 +82,25 @@ impl Filterable for Entry {
         }),
         ("instance-type", |entry| one(&entry.instance.instance_type)),
         ("instance.group-id", |entry| {
-            each(&entry.instance.security_groups, |group| {
+            each(entry.instance.groups(), |group| {
                 Some(group.group_id.clone())
             })
         }),
         ("instance.group-name", |entry| {
-            each(&entry.instance.security_groups, |group| {
+            each(entry.instance.groups(), |group| {
                 Some(group.group_name.clone())
             })
         }),
         ("ip-address", |entry| {
-            optional(&entry.instance.public_ip_address)
+            optional(&entry.instance.public_address())
         }),
-        ("ipv6-address", |entry| ipv6_addresses(&entry.instance)),
+        ("ipv6-address", |entry| {
+            entry
+                .instance
+                .ipv6_addresses()
+                .map(|address| address.to_string())
+                .collect()
+        }),
         ("kernel-id", |entry| optional(&entry.instance.kernel_id)),
         ("key-name", |entry| optional(&entry.instance.key_name)),
         ("launch-index", |entry| one(entry.instance.ami_launch_index)),
@@ -133,22 +139,22 @@ impl Filterable for Entry {
             one(entry.instance.monitoring_state())
         }),
         ("network-interface.mac-address", |entry| {
-            each(&entry.instance.network_interfaces, |interface| {
+            each(entry.instance.interfaces(), |interface| {
                 Some(interface.mac_address.clone())
             })
         }),
         ("network-interface.network-interface-id", |entry| {
-            each(&entry.instance.network_interfaces, |interface| {
+            each(entry.instance.interfaces(), |interface| {
                 Some(interface.network_interface_id.clone())
             })
         }),
         ("network-interface.subnet-id", |entry| {
-            each(&entry.instance.network_interfaces, |interface| {
+            each(entry.instance.interfaces(), |interface| {
                 interface.subnet_id.clone()
             })
         }),
         ("network-interface.vpc-id", |entry| {
-            each(&entry.instance.network_interfaces, |interface| {
+            each(entry.instance.interfaces(), |interface| {
                 interface.vpc_id.clone()
             })
         }),
@@ -160,10 +166,10 @@ impl Filterable for Entry {
             optional(&entry.instance.placement.partition_number)
         }),
         ("private-dns-name", |entry| {
-            optional(&entry.instance.private_dns_name)
+            optional(&entry.instance.private_host_name())
         }),
         ("private-ip-address", |entry| {
-            optional(&entry.instance.private_ip_address)
+            optional(&entry.instance.primary_private_address())
         }),
         ("product-code", |entry| {
             each(&entry.instance.product_codes, |code| {
@@ -174,6 +180,9 @@ impl Filterable for Entry {
         ("reason", |entry| {
             optional(&entry.instance.state_transition_reason)
         }),
+        ("requester-id", |entry| {
+            optional(&entry.instance.imds.requester_id)
+        }),
         ("reservation-id", |entry| {
             one(entry.instance.reservation_id())
         }),
@@ -183,7 +192,7 @@ impl Filterable for Entry {
         ("root-device-type", |entry| {
             optional(&entry.instance.root_device_type)
         }),
-        ("subnet-id", |entry| optional(&entry.instance.subnet_id)),
+        ("subnet-id", |entry| optional(&entry.instance.subnet())),
         ("tag-key", |entry| {
             entry
                 .instance
@@ -194,9 +203,9 @@ impl Filterable for Entry {
         }),
         ("tenancy", |entry| one(entry.instance.tenancy())),
         ("virtualization-type", |entry| {
-            optional(&entry.instance.virtualization_type)
+            one(entry.instance.virtualization_type())
         }),
-        ("vpc-id", |entry| optional(&entry.instance.vpc_id)),
+        ("vpc-id", |entry| optional(&entry.instance.vpc())),
     ];
 }
 
@@ -311,18 +320,6 @@ pub(super) fn optional<T: ToString>(value: &Option<T>) -> Vec<String> {
 /// Returns the value of each element that has one.
 fn each<T>(elements: &[T], value: impl Fn(&T) -> Option<String>) -> Vec<String> {
     elements.iter().filter_map(value).collect()
-}
-
-fn ipv6_addresses(instance: &Instance) -> Vec<String> {
-    let interface_addresses = instance
-        .network_interfaces
-        .iter()
-        .flat_map(|interface| &interface.ipv6_addresses);
-    let addresses = instance
-        .ipv6_address
-        .into_iter()
-        .chain(interface_addresses.map(|address| address.ipv6_address));
-    addresses.map(|address| address.to_string()).collect()
 }
 
 #[cfg(test)]
