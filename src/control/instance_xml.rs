@@ -174,9 +174,7 @@ fn write_interface(xml: &mut Xml, instance: &Instance, interface: &NetworkInterf
     xml.element("attachment", |xml| {
         write_attachment(xml, &interface.attachment)
     });
-    // The public address of an interface is that of its primary private address.
-    let of_address = || interface.primary_association()?.association.as_ref();
-    write_association(xml, interface.association.as_ref().or_else(of_address));
+    write_association(xml, interface.shown_association());
     xml.set(
         "privateIpAddressesSet",
         interface.private_addresses(),

@@ -41,7 +41,7 @@ use serde_json::Value;
 use crate::instance::block_device::BlockDevice;
 use crate::instance::instance_type::{HypervisorSystem, system_of};
 use crate::instance::model::Instance;
-use crate::instance::network::{NetworkInterface, PrivateAddress, SecurityGroup};
+use crate::instance::network::{Association, NetworkInterface, PrivateAddress, SecurityGroup};
 use crate::instance::partition::Partition;
 use crate::instance::placement::{region_of_zone, zone_id};
 use crate::instance::state::InstanceState;
@@ -344,6 +344,13 @@ impl NetworkInterface {
         unlisted
             .into_iter()
             .chain(first.chain(others).map(Cow::Borrowed))
+    }
+
+    /// Returns the public address that EC2 prints for the interface: its own, or that of
+    /// [`primary_association`](NetworkInterface::primary_association).
+    pub fn shown_association(&self) -> Option<&Association> {
+        let of_address = || self.primary_association()?.association.as_ref();
+        self.association.as_ref().or_else(of_address)
     }
 
     /// Returns the public address of the interface: that of its primary private address, or the
