@@ -63,6 +63,12 @@ impl<'t> JsonFile<'t> {
         self.faults(self.source.duplicate_keys())
     }
 
+    /// Returns the paths of the keys that appear twice in one object.
+    pub(super) fn duplicate_key_paths(&self) -> Vec<JsonPath> {
+        let faults = self.source.duplicate_keys().into_iter();
+        faults.map(|fault| fault.path).collect()
+    }
+
     /// Returns a fault at a path of the file.
     pub fn fault(&self, path: &JsonPath, message: impl fmt::Display) -> Fault {
         Fault {
