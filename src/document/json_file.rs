@@ -58,6 +58,11 @@ impl<'t> JsonFile<'t> {
         }
     }
 
+    /// Returns the name of the file in faults.
+    pub(super) fn file(&self) -> &Path {
+        &self.file
+    }
+
     /// Returns a fault for each key that appears twice in one object.
     pub fn duplicate_keys(&self) -> Vec<Fault> {
         self.faults(self.source.duplicate_keys())

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::document::damaged::{attachments_in, instance_ids_in};
 use crate::document::deserialize::{PartialValue, array_for_object_faults, deserialize_all_faults};
 use crate::document::export;
-use crate::document::fields::{IMDS, misspelled_fields, unread_fields};
+use crate::document::fields::{IMDS, ignored_options, misspelled_fields, unread_fields};
 use crate::document::json_file::JsonFile;
 use crate::document::json_path::{JsonPath, PathFault};
 use crate::document::layout::{RawInstance, instances_in};
@@ -32,6 +32,8 @@ pub struct InstanceDocument {
     pub attachment_lines: Vec<usize>,
     /// The fields that the document has. For the others the instance has defaults.
     pub fields: DocumentFields,
+    /// What is accepted, but probably not intended. The instance's id begins the field.
+    pub warnings: Vec<Fault>,
 }
 
 /// An instance whose document has faults, as far as it can be read.
@@ -261,19 +263,7 @@ fn parse(file: &Path, text: &str) -> DocumentsRead {
         let is_faulty = all_are_faulty || duplicates.iter().any(|key| key.is_within(&path));
         let faulty = faulty_instance(&raw, file, json.line(&path));
         match parse_instance(raw) {
-            Ok((instance, fields)) if !is_faulty => {
-                let attachments = path.key(IMDS).key("Attachments");
-                let count = instance.imds.attachments.len();
-                read.documents.push(InstanceDocument {
-                    instance,
-                    file: file.to_path_buf(),
-                    line: json.line(&path),
-                    attachment_lines: (0..count)
-                        .map(|index| json.line(&attachments.index(index)))
-                        .collect(),
-                    fields,
-                });
-            }
+            Ok(parsed) if !is_faulty => read.documents.push(located(parsed, &path, &json)),
             Ok(_) => read.faulty.push(faulty),
             Err(of_instance) => {
                 let of_instance = of_instance.into_iter();
@@ -287,6 +277,32 @@ fn parse(file: &Path, text: &str) -> DocumentsRead {
     faults.sort_by_key(|fault| fault.line);
     read.faults = faults;
     read
+}
+
+/// Returns an instance with its place in the document.
+fn located(parsed: ParsedInstance, path: &JsonPath, json: &JsonFile<'_>) -> InstanceDocument {
+    let ParsedInstance {
+        instance,
+        fields,
+        warnings,
+    } = parsed;
+    let attachments = path.key(IMDS).key("Attachments");
+    let count = instance.imds.attachments.len();
+    let warnings = warnings.into_iter().map(|warning| Fault {
+        field: format!("{}: {}", instance.instance_id, warning.path),
+        ..json.fault(&path.join(&warning.path), warning.message)
+    });
+    let warnings = warnings.collect();
+    InstanceDocument {
+        instance,
+        file: json.file().to_path_buf(),
+        line: json.line(path),
+        attachment_lines: (0..count)
+            .map(|index| json.line(&attachments.index(index)))
+            .collect(),
+        fields,
+        warnings,
+    }
 }
 
 /// Returns what a text that is not JSON still says. It does not say which attachment is whose.
@@ -338,9 +354,17 @@ fn faulty_instance(raw: &RawInstance, file: &Path, line: usize) -> FaultyInstanc
     }
 }
 
+/// An instance that was read, with warnings at paths that start at the instance.
+struct ParsedInstance {
+    instance: Instance,
+    fields: DocumentFields,
+    warnings: Vec<PathFault>,
+}
+
 /// Reads one instance, or returns all its faults, at paths that start at the instance.
-fn parse_instance(raw: RawInstance) -> Result<(Instance, DocumentFields), Vec<PathFault>> {
+fn parse_instance(raw: RawInstance) -> Result<ParsedInstance, Vec<PathFault>> {
     let mut faults = misspelled_fields(&raw.members);
+    let warnings = ignored_options(&raw.members);
     let mut value = Value::Object(raw.members);
     let PartialValue {
         value: instance,
@@ -374,7 +398,11 @@ fn parse_instance(raw: RawInstance) -> Result<(Instance, DocumentFields), Vec<Pa
         }
     }
     if faults.is_empty() {
-        Ok((instance, fields))
+        Ok(ParsedInstance {
+            instance,
+            fields,
+            warnings,
+        })
     } else {
         Err(faults)
     }

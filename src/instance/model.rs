@@ -78,13 +78,25 @@ pub struct Instance {
     )]
     pub public_dns_name: Option<String>,
     /// The primary private IPv4 address of the interface with device index 0.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub private_ip_address: Option<Ipv4Addr>,
     /// The public or Elastic IPv4 address of that interface.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub public_ip_address: Option<Ipv4Addr>,
     /// The first IPv6 address of that interface.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub ipv6_address: Option<Ipv6Addr>,
     /// `subnet-…`
     #[serde(

@@ -9,6 +9,7 @@ mod crash;
 mod documents;
 mod durability;
 mod hop_limit;
+mod inheritance;
 mod options;
 mod polling;
 mod restart;

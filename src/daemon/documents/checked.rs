@@ -166,6 +166,7 @@ impl<'a> DocumentsCheck<'a> {
 
     fn check(&mut self, number: usize, document: &'a InstanceDocument) {
         let before = self.faults.len();
+        self.warnings.extend_from_slice(&document.warnings);
         let faults = document_faults(&document.instance, self.config);
         let faults = faults
             .iter()
