@@ -34,7 +34,7 @@ use super::policy::rules::Policy;
 use crate::fault::Fault;
 use crate::secret::Secret;
 use crate::sigv4::AccessKey;
-use crate::sigv4::access_key_file::{self, FileContent, FileFaults, offset_of, text};
+use crate::sigv4::access_key_file::{self, FileFaults, KeyFileContent, offset_of, text};
 
 /// The access keys by their id.
 #[derive(Clone, Debug, Default)]
@@ -91,7 +91,7 @@ impl AccessKeys {
     /// Returns the keys without faults, or `None` if the file does not say which keys there are, and
     /// all faults.
     pub(crate) fn read(path: &Path) -> (Option<AccessKeys>, Vec<Fault>) {
-        let FileContent { keys, faults } =
+        let KeyFileContent { keys, faults } =
             access_key_file::read_each(path, &["account", "rule"], read_grant);
         let keys = keys.map(|keys| {
             AccessKeys::new(keys.into_iter().map(|(key, (account, policy))| KeyGrant {

@@ -13,7 +13,7 @@ use crate::clock::Moment;
 use crate::config::Config;
 use crate::control::{self, AccessKeys, Control};
 use crate::daemon::connection_limits::CONTROL_CONNECTIONS;
-use crate::daemon::control_files::{ControlFiles, FileContent};
+use crate::daemon::control_files::{ControlFiles, ReadFile};
 use crate::daemon::start_error::StartError;
 use crate::net::control::{ControlBody, ControlServer, ControlService};
 use crate::net::slots::ConnectionSlots;
@@ -48,8 +48,8 @@ impl BoundControl {
             return Ok(None);
         };
         let keys = match files.access_keys {
-            FileContent::Read(keys) => keys,
-            FileContent::NotConfigured | FileContent::Unreadable => AccessKeys::default(),
+            ReadFile::Read(keys) => keys,
+            ReadFile::NotConfigured | ReadFile::Unreadable => AccessKeys::default(),
         };
         let control = Control::new(Arc::clone(registry), keys, settings.regions.clone());
         let tls = files.certificate.at_start();

@@ -14,15 +14,15 @@ use crate::net::tls::Tls;
 /// What the files of the control endpoint contain.
 pub(crate) struct ControlFiles {
     /// The access keys.
-    pub(super) access_keys: FileContent<AccessKeys>,
+    pub(super) access_keys: ReadFile<AccessKeys>,
     /// The certificate and its key.
-    pub(super) certificate: FileContent<Tls>,
+    pub(super) certificate: ReadFile<Tls>,
     /// All faults.
     pub(crate) faults: Vec<Fault>,
 }
 
 /// What was read of a file.
-pub(super) enum FileContent<T> {
+pub(super) enum ReadFile<T> {
     /// The configuration names no such file.
     NotConfigured,
     /// The content without its faults.
@@ -43,40 +43,40 @@ impl ControlFiles {
     }
 }
 
-impl FileContent<Tls> {
+impl ReadFile<Tls> {
     /// Returns the certificate for a start. Without a readable one, every handshake fails: the
     /// endpoint must not fall back to plain HTTP.
     pub(super) fn at_start(self) -> Option<Arc<Tls>> {
         match self {
-            FileContent::NotConfigured => None,
-            FileContent::Read(tls) => Some(Arc::new(tls)),
-            FileContent::Unreadable => Some(Arc::new(Tls::without_certificate())),
+            ReadFile::NotConfigured => None,
+            ReadFile::Read(tls) => Some(Arc::new(tls)),
+            ReadFile::Unreadable => Some(Arc::new(Tls::without_certificate())),
         }
     }
 }
 
-fn read_access_keys(config: &Config, faults: &mut Vec<Fault>) -> FileContent<AccessKeys> {
+fn read_access_keys(config: &Config, faults: &mut Vec<Fault>) -> ReadFile<AccessKeys> {
     match config.control.as_ref().map(|control| &control.access_keys) {
-        None => FileContent::NotConfigured,
-        Some(AccessKeySource::Demo) => FileContent::Read(AccessKeys::demo()),
+        None => ReadFile::NotConfigured,
+        Some(AccessKeySource::Demo) => ReadFile::Read(AccessKeys::demo()),
         Some(AccessKeySource::File(path)) => {
             let (keys, of_file) = AccessKeys::read(path);
             faults.extend(of_file);
-            keys.map_or(FileContent::Unreadable, FileContent::Read)
+            keys.map_or(ReadFile::Unreadable, ReadFile::Read)
         }
     }
 }
 
-fn read_certificate(config: &Config, faults: &mut Vec<Fault>) -> FileContent<Tls> {
+fn read_certificate(config: &Config, faults: &mut Vec<Fault>) -> ReadFile<Tls> {
     let control = config.control.as_ref();
     let Some(files) = control.and_then(|control| control.tls.as_ref()) else {
-        return FileContent::NotConfigured;
+        return ReadFile::NotConfigured;
     };
     match Tls::read(&files.certificate, &files.key) {
-        Ok(tls) => FileContent::Read(tls),
+        Ok(tls) => ReadFile::Read(tls),
         Err(fault) => {
             faults.push(fault);
-            FileContent::Unreadable
+            ReadFile::Unreadable
         }
     }
 }

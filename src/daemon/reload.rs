@@ -11,7 +11,7 @@ use tracing::{error, info};
 use crate::admin::{KeptFile, ReloadReport, StoreFailure};
 use crate::config::{AccessKeySource, Config};
 use crate::control::Control;
-use crate::daemon::control_files::{ControlFiles, FileContent};
+use crate::daemon::control_files::{ControlFiles, ReadFile};
 use crate::daemon::intake::{Intake, TakenIn};
 use crate::net::tls::Tls;
 use crate::registry::{FaultyOutcome, RegisterOutcome};
@@ -53,17 +53,17 @@ impl Reload {
         }
         report.faults.extend(files.faults);
         match (&self.tls, files.certificate) {
-            (Some(tls), FileContent::Read(new)) => tls.replace(new),
-            (_, FileContent::Unreadable) => report.kept.push(KeptFile::Certificate),
-            (None, FileContent::Read(_)) | (_, FileContent::NotConfigured) => {}
+            (Some(tls), ReadFile::Read(new)) => tls.replace(new),
+            (_, ReadFile::Unreadable) => report.kept.push(KeptFile::Certificate),
+            (None, ReadFile::Read(_)) | (_, ReadFile::NotConfigured) => {}
         }
         let Some(control) = self.control.as_ref().filter(|_| self.has_key_file()) else {
             return;
         };
         match files.access_keys {
-            FileContent::Read(keys) => control.replace_keys(keys),
-            FileContent::Unreadable => report.kept.push(KeptFile::AccessKeys),
-            FileContent::NotConfigured => {}
+            ReadFile::Read(keys) => control.replace_keys(keys),
+            ReadFile::Unreadable => report.kept.push(KeptFile::AccessKeys),
+            ReadFile::NotConfigured => {}
         }
         report.access_keys = Some(control.key_count());
         for kept in &report.kept {

@@ -52,7 +52,7 @@ impl FileFaults<'_> {
 
 /// What a file of access keys says.
 #[derive(Debug)]
-pub struct FileContent<T> {
+pub struct KeyFileContent<T> {
     /// The keys without faults; `None` if the file does not say which keys there are, because it
     /// cannot be read, is not TOML, or others could have read it.
     pub keys: Option<Vec<(AccessKey, T)>>,
@@ -69,7 +69,7 @@ pub fn read<T>(
     more_fields: &[&str],
     read_more: impl FnMut(&Table, &mut FileFaults<'_>) -> T,
 ) -> Result<Vec<(AccessKey, T)>, Vec<Fault>> {
-    let FileContent { keys, faults } = read_each(path, more_fields, read_more);
+    let KeyFileContent { keys, faults } = read_each(path, more_fields, read_more);
     match (keys, faults.is_empty()) {
         (Some(keys), true) => Ok(keys),
         _ => Err(faults),
@@ -82,9 +82,9 @@ pub fn read_each<T>(
     path: &Path,
     more_fields: &[&str],
     read_more: impl FnMut(&Table, &mut FileFaults<'_>) -> T,
-) -> FileContent<T> {
+) -> KeyFileContent<T> {
     let fault = |message: String| Fault::of_file(path, message);
-    let unreadable = |error: io::Error| FileContent {
+    let unreadable = |error: io::Error| KeyFileContent {
         keys: (error.kind() == io::ErrorKind::NotFound).then(Vec::new),
         faults: vec![fault(format!("can't be read: {error}"))],
     };
@@ -98,7 +98,7 @@ pub fn read_each<T>(
         Err(error) => return unreadable(error),
     };
     let Ok(text) = String::from_utf8(bytes) else {
-        return FileContent {
+        return KeyFileContent {
             keys: None,
             faults: vec![fault("is not text in UTF-8".to_string())],
         };
@@ -120,7 +120,7 @@ pub fn parse<T>(
     text: &str,
     more_fields: &[&str],
     mut read_more: impl FnMut(&Table, &mut FileFaults<'_>) -> T,
-) -> FileContent<T> {
+) -> KeyFileContent<T> {
     let mut faults = FileFaults {
         path,
         text,
@@ -131,7 +131,7 @@ pub fn parse<T>(
         Err(error) => {
             // Only the reason: the error's own text quotes the line, and with it a secret.
             faults.add(error.span().map(|span| span.start), "", error.message());
-            return FileContent {
+            return KeyFileContent {
                 keys: None,
                 faults: faults.faults,
             };
@@ -170,7 +170,7 @@ pub fn parse<T>(
     if faults.faults.is_empty() && keys.is_empty() {
         faults.add(None, "", "there is no [[access_key]] in it");
     }
-    FileContent {
+    KeyFileContent {
         keys: Some(keys),
         faults: faults.faults,
     }
