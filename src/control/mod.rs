@@ -37,6 +37,7 @@ mod policy;
 mod render;
 mod reply;
 mod request_id;
+mod resource_list;
 mod service;
 mod syntax;
 #[cfg(test)]

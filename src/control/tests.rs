@@ -3,6 +3,7 @@
 mod actions;
 mod policies;
 mod requests;
+mod resources;
 mod services;
 
 use http_body_util::BodyExt as _;
