@@ -160,6 +160,18 @@ pub(super) fn write_block_device(xml: &mut Xml, device: &BlockDevice) {
 }
 
 fn write_interface(xml: &mut Xml, instance: &Instance, interface: &NetworkInterface) {
+    write_interface_fields(xml, instance, interface);
+    xml.element("attachment", |xml| {
+        write_attachment(xml, &interface.attachment)
+    });
+}
+
+/// Writes an interface without its attachment, which has more fields in a list of interfaces.
+pub(super) fn write_interface_fields(
+    xml: &mut Xml,
+    instance: &Instance,
+    interface: &NetworkInterface,
+) {
     xml.not_empty("networkInterfaceId", &interface.network_interface_id);
     xml.optional("subnetId", interface.subnet_id.as_ref());
     xml.optional("vpcId", interface.vpc_id.as_ref());
@@ -171,9 +183,6 @@ fn write_interface(xml: &mut Xml, instance: &Instance, interface: &NetworkInterf
     xml.optional("privateDnsName", instance.interface_host_name(interface));
     xml.optional("sourceDestCheck", interface.source_dest_check);
     xml.set("groupSet", &interface.groups, write_group);
-    xml.element("attachment", |xml| {
-        write_attachment(xml, &interface.attachment)
-    });
     write_association(xml, interface.shown_association());
     xml.set(
         "privateIpAddressesSet",
@@ -198,7 +207,8 @@ fn write_interface(xml: &mut Xml, instance: &Instance, interface: &NetworkInterf
     write_other_fields(xml, other_fields::NETWORK_INTERFACE, &interface.other);
 }
 
-fn write_attachment(xml: &mut Xml, attachment: &InterfaceAttachment) {
+/// Writes the attachment of an interface.
+pub(super) fn write_attachment(xml: &mut Xml, attachment: &InterfaceAttachment) {
     xml.optional("attachmentId", attachment.attachment_id.as_ref());
     xml.text("deviceIndex", attachment.device_index);
     xml.optional("status", attachment.status.as_ref());

@@ -4,6 +4,7 @@ mod actions;
 mod policies;
 mod records;
 mod requests;
+mod resources;
 mod services;
 
 use http_body_util::BodyExt as _;

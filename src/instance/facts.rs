@@ -20,6 +20,7 @@
 //! | [`primary_ipv6_address`](Instance::primary_ipv6_address) | `Ipv6Address` | the first of eth0 |
 //! | [`NetworkInterface::private_addresses`] | `PrivateIpAddress` and `PrivateIpAddresses` | |
 //! | [`NetworkInterface::primary_association`] | that of the primary address | the first that there is |
+//! | [`cpu_credits`](Instance::cpu_credits) | `Imds.CpuCredits` | that of the instance type |
 //! | [`source_dest_check`](Instance::source_dest_check) | `SourceDestCheck` | that of eth0, or `true` |
 //! | [`ebs_optimized`](Instance::ebs_optimized), [`ena_support`](Instance::ena_support) | the fields | `false`, `true` |
 //!
@@ -45,6 +46,7 @@ use crate::instance::network::{Association, NetworkInterface, PrivateAddress, Se
 use crate::instance::partition::Partition;
 use crate::instance::placement::{region_of_zone, zone_id};
 use crate::instance::state::InstanceState;
+use crate::instance::type_facts::{CpuCredits, type_facts};
 
 /// Where an instance is, and whose it is.
 impl Instance {
@@ -126,6 +128,13 @@ impl Instance {
     /// types.
     pub fn ena_support(&self) -> bool {
         self.ena_support.unwrap_or(true)
+    }
+
+    /// Returns the credit option of a burstable instance: `Imds.CpuCredits`, or what EC2 launches
+    /// such a type with. `None` for any other type.
+    pub fn cpu_credits(&self) -> Option<CpuCredits> {
+        let default = type_facts(&self.instance_type)?.default_credits?;
+        Some(self.imds.cpu_credits.unwrap_or(default))
     }
 
     /// Returns the attribute `enclaveOptions`; `false` if the document has none.

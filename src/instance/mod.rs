@@ -7,6 +7,7 @@
 //! | [`other_fields`] | EC2's other fields: kept and returned |
 //! | `facts` | what is derived from the fields, for guests and operators alike |
 //! | `partition`, `instance_type` | EC2's partitions; what follows from an instance type |
+//! | `type_facts` | what the name of an instance type says about it |
 //! | `id`, `state`, `placement`, `network`, `block_device`, `tags` | parts of an instance |
 //! | `role` | the IAM role and the source of its credentials |
 //! | [`delivery`] | whether role credentials are read with a session token |
@@ -37,6 +38,7 @@ mod placement;
 mod role;
 mod state;
 pub mod tags;
+mod type_facts;
 
 pub use attachment::{Attachment, BridgePort, SourceAddress, interface_name_fault, namespace_path};
 pub use block_device::{BlockDevice, EbsVolume};
@@ -65,3 +67,4 @@ pub use role::{
 };
 pub use state::{InstanceState, ShutdownBehavior, StateReason};
 pub use tags::Tag;
+pub use type_facts::{CpuCredits, TypeFacts, type_facts};

@@ -27,6 +27,7 @@ use crate::instance::placement::Placement;
 use crate::instance::role::{IamInstanceProfile, Role};
 use crate::instance::state::{InstanceState, ShutdownBehavior, StateReason};
 use crate::instance::tags::Tag;
+use crate::instance::type_facts::CpuCredits;
 
 /// The maximum size of user data, in bytes before base64 (EC2's limit).
 pub const MAX_USER_DATA: usize = 16_384;
@@ -292,6 +293,9 @@ pub struct Imds {
     /// EC2's instance attribute of this name: what a shutdown from inside the guest does.
     #[serde(default, skip_serializing_if = "is_default")]
     pub instance_initiated_shutdown_behavior: ShutdownBehavior,
+    /// The credit option of a burstable instance; see [`Instance::cpu_credits`] for the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_credits: Option<CpuCredits>,
     /// Scheduled changes of events and overrides, in time order.
     #[serde(default, skip_serializing_if = "is_default")]
     pub timeline: Timeline,
