@@ -46,6 +46,7 @@ mod reply;
 mod request;
 mod router;
 mod service;
+mod set_options;
 #[cfg(test)]
 mod tests;
 
