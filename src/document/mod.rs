@@ -40,7 +40,7 @@ mod source_map;
 mod validate;
 mod value;
 
-pub use damaged::attachments_in;
+pub use damaged::{attachments_in, client_tokens_in};
 pub use deserialize::TIME;
 pub use json_file::JsonFile;
 pub use json_path::JsonPath;
