@@ -30,6 +30,7 @@ mod placement;
 mod role;
 mod state;
 pub mod tags;
+pub mod xml_characters;
 
 pub use attachment::{Attachment, BridgePort, SourceAddress, interface_name_fault, namespace_path};
 pub use block_device::{BlockDevice, EbsVolume};

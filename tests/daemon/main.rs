@@ -11,4 +11,5 @@ mod hop_limit;
 mod options;
 mod polling;
 mod restart;
+mod shutdown;
 mod store;
