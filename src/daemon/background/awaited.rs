@@ -18,7 +18,7 @@ use crate::instance::InstanceId;
 const MAX_WAIT: Duration = Duration::from_secs(10);
 
 /// The documents that guests wait for.
-pub(in crate::daemon) struct AwaitedSignatures {
+pub(crate) struct AwaitedSignatures {
     cache: Arc<SignatureCache>,
     requested: Mutex<BTreeSet<InstanceId>>,
     progress: watch::Sender<SigningProgress>,
@@ -34,7 +34,7 @@ enum SigningProgress {
 }
 
 impl AwaitedSignatures {
-    pub(in crate::daemon) fn new(cache: Arc<SignatureCache>) -> Arc<AwaitedSignatures> {
+    pub(crate) fn new(cache: Arc<SignatureCache>) -> Arc<AwaitedSignatures> {
         Arc::new(AwaitedSignatures {
             cache,
             requested: Mutex::default(),
@@ -43,7 +43,7 @@ impl AwaitedSignatures {
     }
 
     /// Returns when the document is signed, or will not be soon.
-    pub(in crate::daemon) async fn wait(&self, id: InstanceId, document: String) {
+    pub(crate) async fn wait(&self, id: InstanceId, document: String) {
         let mut progress = self.progress.subscribe();
         if *progress.borrow() == SigningProgress::WithoutKey {
             return;

@@ -36,7 +36,7 @@ impl Visit {
     }
 
     /// Returns the identity document of the instance.
-    pub(in crate::guest) fn identity_document(&self) -> &str {
+    pub(crate) fn identity_document(&self) -> &str {
         &self.entry.identity_document
     }
 
