@@ -115,7 +115,7 @@ fn what_is_not_a_complete_request_is_answered_with_date_server_and_a_reason() {
             body: Duration::from_millis(50),
             ..unix::CALLER_TIMES
         };
-        let serving = UnixSocket::open(&path, &[])
+        let serving = UnixSocket::open(&path, &[], &[])
             .unwrap()
             .serve_for(api.api.clone(), times);
         let timeout = "was not completely received in time";
