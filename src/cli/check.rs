@@ -9,9 +9,11 @@ use clap::Args;
 
 use super::host_attachments::host_attachments;
 use super::known_instances::{self, KnownInstances};
+use super::rules_table::rules_table;
 use crate::config::{self, InterfaceSettings};
 use crate::daemon::{self, IdentitySource, documents};
 use crate::host::examine::{self, AddressOwner, HostMetadata, MetadataService, examine};
+use crate::host::guest_rules::TableName;
 use crate::instance::Instance;
 
 #[derive(Args)]
@@ -74,6 +76,7 @@ pub(super) fn run(args: CheckArgs) -> ExitCode {
         );
     }
     let interfaces = checked.config.interfaces.clone().unwrap_or_default();
+    let table = rules_table(&checked.config);
     let socket = checked
         .config
         .admin
@@ -92,7 +95,7 @@ pub(super) fn run(args: CheckArgs) -> ExitCode {
         .iter()
         .for_each(|reason| eprintln!("{label}: {reason}"));
     if args.host {
-        check_host(&args, &interfaces, socket, &instances)
+        check_host(&args, &interfaces, table, socket, &instances)
     } else {
         ExitCode::SUCCESS
     }
@@ -101,6 +104,7 @@ pub(super) fn run(args: CheckArgs) -> ExitCode {
 fn check_host(
     args: &CheckArgs,
     interfaces: &InterfaceSettings,
+    rules_table: TableName,
     socket: Option<PathBuf>,
     instances: &[Instance],
 ) -> ExitCode {
@@ -116,6 +120,7 @@ fn check_host(
             false => HostMetadata::Kept,
         },
         daemon: socket,
+        rules_table,
         load_rules: format!(
             "imdsd guest-rules --config {} | nft -f -",
             examine::shell_word(&args.config.to_string_lossy())
@@ -138,6 +143,9 @@ fn check_host(
             "{}: {}: not checked: {}",
             unchecked.instance, unchecked.attachment, unchecked.what
         );
+    }
+    for note in &examination.notes {
+        eprintln!("note: {note}");
     }
     match args.json {
         true => println!(
