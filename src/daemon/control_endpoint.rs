@@ -51,7 +51,7 @@ impl BoundControl {
         };
         let control = Control::new(Arc::clone(registry), keys, settings.regions.clone());
         let tls = control_tls(config).map_err(StartError::Files)?;
-        let listener = net::listener::open(settings.listen, None)
+        let listener = net::listener::open(settings.listen)
             .map_err(|reason| StartError::Listen(settings.listen, reason))?;
         Ok(Some(BoundControl {
             listener,
