@@ -14,7 +14,12 @@ const UNCHECKED_FIELDS: [&str; 5] = ["UserData", "UserDataText", "Tags", "Overri
 
 /// Fields that metadata does not show and EC2's XML does: they may contain the control characters
 /// that XML can represent.
-const XML_FIELDS: [&str; 3] = ["Description", "StateTransitionReason", "ClientToken"];
+const XML_FIELDS: [&str; 4] = [
+    "Description",
+    "StateTransitionReason",
+    "StateReason",
+    "ClientToken",
+];
 
 /// Reports control characters, except at paths that already have a fault.
 pub(super) fn check_characters(instance: &Instance, faults: &mut Vec<PathFault>) {
