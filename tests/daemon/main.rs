@@ -14,4 +14,5 @@ mod inheritance;
 mod options;
 mod polling;
 mod restart;
+mod shutdown;
 mod store;
