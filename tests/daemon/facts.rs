@@ -148,7 +148,8 @@ fn read(daemon: &Daemon, token: &str, path: &str) -> String {
 
 /// Returns the texts of all such elements.
 fn elements(xml: &str, name: &str) -> Vec<String> {
-    let parts = xml.split(&format!("<{name}>")).skip(1);
+    let start = format!("<{name}>");
+    let parts = xml.split(&start).skip(1);
     parts
         .map(|part| part.split('<').next().unwrap().to_string())
         .collect()
