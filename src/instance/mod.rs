@@ -49,7 +49,7 @@ pub use network::{
     NetworkInterface, PrivateAddress, SecurityGroup,
 };
 pub use options::{HopLimit, HttpTokens, MetadataOptions, OptionsUpdate, RecordedOptions, Switch};
-pub use placement::{Placement, region_of_zone};
+pub use placement::{Placement, region_of_zone, zone_id};
 pub use role::{
     AssumeRoleSource, CredentialSource, IamInstanceProfile, ProcessSource, Role, StaticCredentials,
     StaticSource, WebIdentitySource,

@@ -20,7 +20,12 @@ pub(crate) fn open(address: SocketAddr, interface: Option<&str>) -> io::Result<T
     TcpListener::from_std(socket(address, interface)?.into())
 }
 
-/// The same, not registered with the runtime: a thread in another network namespace has none.
+/// Tries to open a listening socket, and closes it again.
+pub(crate) fn try_open(address: SocketAddr, interface: Option<&str>) -> io::Result<()> {
+    socket(address, interface).map(drop)
+}
+
+/// Opens a listening socket that is not registered with the runtime: a thread in another network namespace has none.
 pub(super) fn socket(address: SocketAddr, interface: Option<&str>) -> io::Result<Socket> {
     let domain = if address.is_ipv4() {
         Domain::IPV4
