@@ -10,6 +10,7 @@ use clap::Args;
 
 use super::host_attachments::{host_attachments, host_links, missing_interfaces};
 use super::known_instances::{KnownInstances, known_instances};
+use super::rules_table::rules_table;
 use crate::config::{self, Config};
 use crate::daemon::documents::{self, CheckedConfig, CheckedDocuments};
 use crate::daemon::{ControlFiles, IdentitySource, StartTrial};
@@ -216,6 +217,7 @@ fn check_host(args: &CheckArgs, config: &Config, instances: &[Instance]) -> bool
             false => HostMetadata::Kept,
         },
         daemon: admin.map(|admin| admin.socket.clone()),
+        rules_table: rules_table(config),
         load_rules: format!(
             "imdsd guest-rules --config {} | nft -f -",
             examine::shell_word(&args.config.to_string_lossy())
@@ -238,6 +240,9 @@ fn check_host(args: &CheckArgs, config: &Config, instances: &[Instance]) -> bool
             "{}: {}: not checked: {}",
             unchecked.instance, unchecked.attachment, unchecked.what
         );
+    }
+    for note in &examination.notes {
+        eprintln!("note: {note}");
     }
     match args.json {
         true => println!(

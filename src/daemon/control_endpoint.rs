@@ -53,7 +53,7 @@ impl BoundControl {
         };
         let control = Control::new(Arc::clone(registry), keys, settings.regions.clone());
         let tls = files.certificate.at_start();
-        let listener = net::listener::open(settings.listen, None)
+        let listener = net::listener::open(settings.listen)
             .map_err(|reason| StartError::Listen(settings.listen, reason))?;
         Ok(Some(BoundControl {
             listener,

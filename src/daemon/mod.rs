@@ -36,7 +36,7 @@ use crate::config::Config;
 use crate::fault::Fault;
 use crate::guest::request::HostRule;
 use crate::guest::{Guest, Precomputed};
-use crate::host::netlink::Links;
+use crate::host::netlink::{Links, OwnAddresses};
 use crate::instance::Attachment;
 use crate::instance::claims::ClaimKey;
 use crate::net::unix::UnixServer;
@@ -115,11 +115,12 @@ impl Daemon {
         log_control_faults(&faults);
         let control = BoundControl::bind(&registry, &config, files)?;
         let admin_host = admin_host(&registry, &plane, control.as_ref(), &config);
+        let own_addresses = OwnAddresses::default();
         let mut daemon = Daemon {
             registry,
             token_keys,
             connection_limits: Arc::clone(&plane.connection_limits),
-            listeners: Listeners::new(&config, plane),
+            listeners: Listeners::new(&config, plane, own_addresses.clone()),
             interfaces: None,
             control: None,
             admin_host,
@@ -131,7 +132,7 @@ impl Daemon {
         let admin = config.admin.as_ref().map(admin_socket::open_admin);
         let admin = admin.transpose()?.flatten();
         let identity = IdentitySource::at_start(&config);
-        daemon.interfaces = HostInterfaces::open(&config).await?;
+        daemon.interfaces = HostInterfaces::open(&config, own_addresses).await?;
 
         // 4. The documents. They are stored only now: a failed start leaves nothing behind. If one
         // has faults or cannot be stored, only its own instance is not served.
