@@ -45,7 +45,7 @@ use crate::registry::memory::MemoryStore;
 use crate::registry::{Registry, Snapshot, Store};
 
 use admin_host::AdminHost;
-use background::Background;
+use background::{AwaitedSignatures, Background};
 use connection_limits::ConnectionLimits;
 use control_endpoint::{BoundControl, ControlEndpoint};
 use documents::CheckedDocuments;
@@ -106,7 +106,8 @@ impl Daemon {
         // 2. The guest plane.
         let token_keys = open_token_keys(&config, now)?;
         let precomputed = Precomputed::default();
-        let plane = guest_plane(&registry, &token_keys, &precomputed, &config);
+        let awaited = AwaitedSignatures::new(Arc::clone(&precomputed.signatures));
+        let plane = guest_plane(&registry, &token_keys, &precomputed, &awaited, &config);
 
         // 3. The sockets of the configuration, and the host's interfaces. Connections wait in the
         // queues of the sockets until the instances are registered.
@@ -157,6 +158,7 @@ impl Daemon {
         daemon.background = Some(Background::start(
             Arc::clone(&daemon.registry),
             precomputed,
+            awaited,
             identity,
             config.identity.issuer,
         ));
@@ -325,6 +327,7 @@ fn guest_plane(
     registry: &Arc<Registry>,
     token_keys: &TokenKeys,
     precomputed: &Precomputed,
+    awaited: &Arc<AwaitedSignatures>,
     config: &Config,
 ) -> Arc<GuestPlane> {
     Arc::new(GuestPlane {
@@ -336,6 +339,7 @@ fn guest_plane(
         ),
         registry: Arc::clone(registry),
         connection_limits: Arc::new(ConnectionLimits::new(config.guest.connections)),
+        awaited: Arc::clone(awaited),
     })
 }
 

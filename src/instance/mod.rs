@@ -39,6 +39,7 @@ mod role;
 mod state;
 pub mod tags;
 mod type_facts;
+pub mod xml_characters;
 
 pub use attachment::{Attachment, BridgePort, SourceAddress, interface_name_fault, namespace_path};
 pub use block_device::{BlockDevice, EbsVolume};
