@@ -348,7 +348,7 @@ mod tests {
         };
         assert!(
             fault.starts_with("listener 'a': cannot listen on 127.0.0.1:")
-                && fault.contains("another program has it"),
+                && fault.contains("another program listens there"),
             "{fault}"
         );
         // 192.0.2.0/24 is for documentation (RFC 5737).
