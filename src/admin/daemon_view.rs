@@ -30,6 +30,9 @@ pub(crate) trait DaemonView: Send + Sync {
     /// Reads again what may change while the daemon runs. Any fault in the files changes nothing.
     fn reload(&self) -> Pin<Box<dyn Future<Output = Result<ReloadReport, Vec<Fault>>> + Send>>;
 
+    /// Returns how many callers the control endpoint refused since the start, by reason.
+    fn control_refusals(&self) -> Vec<(&'static str, u64)>;
+
     /// Returns the number of open guest connections.
     fn connections(&self) -> usize;
 }

@@ -32,6 +32,7 @@ use toml_edit::Table;
 use super::policy::read::read_policy;
 use super::policy::rules::Policy;
 use crate::fault::Fault;
+use crate::ownership::KeyOwner;
 use crate::secret::Secret;
 use crate::sigv4::AccessKey;
 use crate::sigv4::access_key_file::{self, FileFaults, offset_of, text};
@@ -50,6 +51,10 @@ pub(super) struct KeyGrant {
     pub(super) account: String,
     pub(super) policy: Arc<Policy>,
 }
+
+/// The least length of a secret, in characters. A request that is observed can be tested against
+/// guessed secrets.
+const MIN_SECRET: usize = 16;
 
 /// The account of a key without one; also that of an instance whose document names no owner.
 const NO_ACCOUNT: &str = "000000000000";
@@ -86,9 +91,10 @@ impl AccessKeys {
         }])
     }
 
-    /// Reads a file of keys, or returns all of its faults.
-    pub(crate) fn read(path: &Path) -> Result<AccessKeys, Vec<Fault>> {
-        let keys = access_key_file::read(path, &["account", "rule"], read_grant)?;
+    /// Reads a file of keys that belongs to `owner`, or returns all of its faults.
+    pub(crate) fn read(path: &Path, owner: KeyOwner) -> Result<AccessKeys, Vec<Fault>> {
+        let keys =
+            access_key_file::read(path, owner, MIN_SECRET, &["account", "rule"], read_grant)?;
         let grants = keys.into_iter().map(|(key, (account, policy))| KeyGrant {
             key,
             account,
@@ -98,8 +104,8 @@ impl AccessKeys {
     }
 
     /// Returns the faults of a file of keys, for a check.
-    pub(crate) fn faults(path: &Path) -> Vec<Fault> {
-        AccessKeys::read(path).err().unwrap_or_default()
+    pub(crate) fn faults(path: &Path, owner: KeyOwner) -> Vec<Fault> {
+        AccessKeys::read(path, owner).err().unwrap_or_default()
     }
 
     /// Returns the number of keys.
@@ -148,7 +154,8 @@ mod tests {
 
     use super::*;
 
-    const KEY: &str = "[[access_key]]\naccess_key_id = \"A\"\nsecret_access_key = \"s\"\n";
+    const KEY: &str =
+        "[[access_key]]\naccess_key_id = \"A\"\nsecret_access_key = \"0123456789abcdef\"\n";
 
     fn read(text: &str) -> Result<AccessKeys, Vec<String>> {
         let directory = tempfile::tempdir().unwrap();
@@ -156,7 +163,7 @@ mod tests {
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         let name = format!("{}", path.display());
-        AccessKeys::read(&path).map_err(|faults| {
+        AccessKeys::read(&path, KeyOwner::this_user()).map_err(|faults| {
             faults
                 .iter()
                 .map(|fault| fault.to_string().replace(&name, "F"))

@@ -181,6 +181,11 @@ impl DaemonView for AdminHost {
         Box::pin(reload(registry, unstored, control, tls, config))
     }
 
+    fn control_refusals(&self) -> Vec<(&'static str, u64)> {
+        let control = self.control.as_ref();
+        control.map_or_else(Vec::new, |control| control.refusals().counts())
+    }
+
     fn connections(&self) -> usize {
         self.plane.connection_limits.connections()
     }
@@ -276,7 +281,7 @@ async fn read_all(config: &Arc<Config>) -> Result<ReloadInput, Vec<Fault>> {
 /// Returns the access keys of the file that the configuration names; `None` if it names none.
 fn access_keys(config: &Config) -> Result<Option<AccessKeys>, Vec<Fault>> {
     match config.control.as_ref().map(|control| &control.access_keys) {
-        Some(AccessKeySource::File(file)) => AccessKeys::read(file).map(Some),
+        Some(AccessKeySource::File(file)) => AccessKeys::read(file, config.key_owner()).map(Some),
         Some(AccessKeySource::Demo) | None => Ok(None),
     }
 }

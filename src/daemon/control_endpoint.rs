@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
-use tracing::info;
+use tracing::{debug, info, warn};
 
 use crate::clock::Moment;
 use crate::config::{AccessKeySource, Config};
@@ -47,7 +47,9 @@ impl BoundControl {
         };
         let keys = match &settings.access_keys {
             AccessKeySource::Demo => AccessKeys::demo(),
-            AccessKeySource::File(path) => AccessKeys::read(path).map_err(StartError::Files)?,
+            AccessKeySource::File(path) => {
+                AccessKeys::read(path, config.key_owner()).map_err(StartError::Files)?
+            }
         };
         let control = Control::new(Arc::clone(registry), keys, settings.regions.clone());
         let tls = control_tls(config).map_err(StartError::Files)?;
@@ -70,8 +72,20 @@ impl BoundControl {
         let address = listener.local_addr().map_err(StartError::System)?;
         info!(%address, tls = tls.is_some(), "control endpoint");
         let drain = DrainControl::new();
+        let refusals = Arc::clone(plane.refusals());
+        let handshake_failed = move |peer: SocketAddr, reason: &str| {
+            let now = Moment::now().since_boot;
+            let peer = peer.to_string();
+            match refusals.count("tls_handshake", now) {
+                Some(unlogged) => {
+                    warn!(peer, unlogged, "control: TLS handshake failed: {reason}");
+                }
+                None => debug!(peer, "control: TLS handshake failed: {reason}"),
+            }
+        };
         let settings = ControlServer {
             service: control_service(plane),
+            handshake_failed: Arc::new(handshake_failed),
             tls,
             max_body: control::MAX_BODY_BYTES,
             limits: Limits {
@@ -80,13 +94,13 @@ impl BoundControl {
             },
         };
         let slots = ConnectionSlots::new(Arc::new(AtomicUsize::new(CONTROL_CONNECTIONS)));
-        let owner = move |_: &TcpStream, _| Some((slots.take()?, ()));
+        let owner = move |_: &TcpStream, peer: SocketAddr| Some((slots.take()?, peer));
         let accepting = net::listener::accept(
             listener,
             drain.drain(),
             owner,
-            move |stream, (), slot, drain| {
-                net::control::serve(stream, settings.clone(), slot, drain)
+            move |stream, peer, slot, drain| {
+                net::control::serve(stream, peer, settings.clone(), slot, drain)
             },
         );
         Ok(ControlEndpoint {
@@ -117,7 +131,7 @@ pub(crate) fn control_tls(config: &Config) -> Result<Option<Tls>, Vec<Fault>> {
     let Some(files) = control.and_then(|control| control.tls.as_ref()) else {
         return Ok(None);
     };
-    Tls::read(&files.certificate, &files.key)
+    Tls::read(&files.certificate, &files.key, config.key_owner())
         .map(Some)
         .map_err(|fault| vec![fault])
 }

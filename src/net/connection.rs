@@ -136,9 +136,9 @@ async fn answer(
 
     // 2. The answer. The request is complete only now: a client that holds back a body can be
     //    evicted like one that holds back a head.
-    slot.set_busy(true);
+    let busy = slot.begin().ok_or(AbortReason::Evicted)?;
     let reply = with_raw_request(&head, body, |request| turn.answer(request));
-    slot.set_busy(false);
+    drop(busy);
     let reply = reply.ok_or(AbortReason::Silence)?;
 
     // 3. The hop limit, before the first byte of the answer. There is no answer without it.
@@ -178,6 +178,7 @@ async fn find_body(mut body: Incoming, time: Duration) -> Body {
 #[derive(Debug)]
 enum AbortReason {
     Silence,
+    Evicted,
     HopLimit(io::Error),
 }
 
@@ -185,6 +186,7 @@ impl fmt::Display for AbortReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             AbortReason::Silence => f.write_str("no instance is served here"),
+            AbortReason::Evicted => f.write_str("evicted before its request was answered"),
             AbortReason::HopLimit(reason) => {
                 write!(
                     f,

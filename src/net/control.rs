@@ -2,6 +2,7 @@
 //! service that it is given.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,8 +47,11 @@ const BODY_TIME: Duration = Duration::from_secs(5);
 /// How connections of the control endpoint are served.
 #[derive(Clone)]
 pub(crate) struct ControlServer {
-    /// What answers the requests.
+    /// What answers the requests. The extensions of their heads contain the peer's [`SocketAddr`],
+    /// for the log.
     pub service: Arc<ControlService>,
+    /// Learns of each failed TLS handshake, with its reason.
+    pub handshake_failed: Arc<dyn Fn(SocketAddr, &str) + Send + Sync>,
     /// The certificate and key; `None` for plain HTTP.
     pub tls: Option<Arc<Tls>>,
     /// The most bytes of a body.
@@ -61,18 +65,19 @@ pub(crate) struct ControlServer {
 /// With TLS, nothing is read before the handshake, which may take as long as a head.
 pub(crate) async fn serve(
     stream: TcpStream,
+    peer: SocketAddr,
     server: ControlServer,
     slot: ConnectionSlot,
     drain: Drain,
 ) {
     let serving = async {
         let Some(tls) = &server.tls else {
-            return serve_to_its_end(stream, &server, &slot, drain).await;
+            return serve_to_its_end(stream, peer, &server, &slot, drain).await;
         };
         match tokio::time::timeout(server.limits.head, tls.accept(stream)).await {
-            Ok(Ok(stream)) => serve_to_its_end(stream, &server, &slot, drain).await,
-            Ok(Err(reason)) => debug!(%reason, "TLS handshake failed on a control connection"),
-            Err(_) => debug!("TLS handshake timed out on a control connection"),
+            Ok(Ok(stream)) => serve_to_its_end(stream, peer, &server, &slot, drain).await,
+            Ok(Err(reason)) => (server.handshake_failed)(peer, &reason.to_string()),
+            Err(_) => (server.handshake_failed)(peer, "it took too long"),
         }
     };
     tokio::select! {
@@ -83,11 +88,12 @@ pub(crate) async fn serve(
 
 async fn serve_to_its_end(
     stream: impl AsyncRead + AsyncWrite + Unpin,
+    peer: SocketAddr,
     server: &ControlServer,
     slot: &ConnectionSlot,
     mut drain: Drain,
 ) {
-    let handler = service_fn(|request| answer(request, server, slot));
+    let handler = service_fn(|request| answer(request, peer, server, slot));
     let http = HttpServer::new(server.limits.head, CONNECTION_AGE, ENDING).with_limited_heads();
     match http
         .serve(TokioIo::new(stream), handler, drain.ending())
@@ -100,15 +106,20 @@ async fn serve_to_its_end(
 
 async fn answer(
     request: Request<Incoming>,
+    peer: SocketAddr,
     server: &ControlServer,
     slot: &ConnectionSlot,
 ) -> io::Result<Response<Full<Bytes>>> {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    head.extensions.insert(peer);
     let body = read_body(&head, body, server.max_body).await?;
-    // A change that has begun is finished, and its caller gets the answer.
-    slot.set_busy(true);
+    // Nothing of the request was read before this but its bytes. From here on it is finished, and its
+    // caller gets the answer: hyper writes it in the same turn in which it learns of it.
+    let Some(busy) = slot.begin() else {
+        return Err(io::Error::other("evicted before its request was read"));
+    };
     let response = (server.service)(head, body).await;
-    slot.set_busy(false);
+    drop(busy);
     Ok(response)
 }
 

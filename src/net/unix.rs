@@ -41,12 +41,12 @@ use super::http1::{ConnectionEnd, HttpServer};
 use super::limits::ENDING;
 
 /// How many callers are served at once.
-const MAX_SERVED: usize = 16;
+pub(crate) const MAX_SERVED: usize = 16;
 /// How many callers may be connected at once, including those that wait for their turn. More wait
 /// in the kernel's queue.
-const MAX_CALLERS: usize = 256;
+pub(crate) const MAX_CALLERS: usize = 256;
 /// How many callers may be refused at once.
-const MAX_REFUSED: usize = 4;
+pub(crate) const MAX_REFUSED: usize = 4;
 /// How many refused users are remembered, so that each is logged once.
 const MAX_LOGGED_USERS: usize = 64;
 /// How long a request's head may take, counted from the connection's start or from the last answer.

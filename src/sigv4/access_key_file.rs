@@ -8,9 +8,9 @@
 //! ```
 //!
 //! The control endpoint reads the keys of its callers from such a file, with more fields in each
-//! table; the STS client reads the one key that it signs with. The parser refuses unknown fields, a
-//! file that others than its owner can read, and anything but a regular file. It reports every fault,
-//! with its line and without secrets.
+//! table; the STS client reads the one key that it signs with. The parser refuses unknown fields,
+//! secrets that are short or placeholders, a file of another user or that others can read, and
+//! anything but a regular file. It reports every fault, with its line and without secrets.
 
 use std::path::Path;
 
@@ -18,8 +18,27 @@ use toml_edit::{Document, Item, Table, TableLike};
 
 use super::access_key::AccessKey;
 use crate::fault::{Fault, line_of};
+use crate::ownership::KeyOwner;
 use crate::plain_file::{self, PlainFile, Symlinks};
 use crate::secret::Secret;
+
+/// Words that stand for a secret in documentation: their letters and digits, in lower case.
+const PLACEHOLDERS: [&str; 8] = [
+    "changeme",
+    "replaceme",
+    "placeholder",
+    "secret",
+    "password",
+    "secretaccesskey",
+    "yoursecretkey",
+    "yoursecretaccesskey",
+];
+
+/// Secrets that documentation publishes: AWS's example key, and that of the demo.
+const PUBLIC_SECRETS: [&str; 2] = [
+    "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+    "imdsd-demo-secret-key-known-to-everyone",
+];
 
 const FIELDS: [&str; 3] = ["access_key_id", "secret_access_key", "session_token"];
 
@@ -50,28 +69,26 @@ impl FileFaults<'_> {
 
 /// Reads all access keys of a file.
 ///
+/// The file must belong to `owner`, and a secret must have `min_secret` characters.
+///
 /// `more_fields` are fields that a table may have besides the key's own; `read_more` reads them
 /// from each table, and its result is returned with the key.
 pub fn read<T>(
     path: &Path,
+    owner: KeyOwner,
+    min_secret: usize,
     more_fields: &[&str],
     read_more: impl FnMut(&Table, &mut FileFaults<'_>) -> T,
 ) -> Result<Vec<(AccessKey, T)>, Vec<Fault>> {
     let fault = |message: String| Fault::of_file(path, message);
     let unreadable = |error| vec![fault(format!("can't be read: {error}"))];
     let file = PlainFile::open(path, Symlinks::Follow).map_err(unreadable)?;
-    let mode = file.mode();
+    let exposed = file.key_fault(path, owner);
     let bytes = file.read_bytes(plain_file::MAX_BYTES).map_err(unreadable)?;
     let text =
         String::from_utf8(bytes).map_err(|_| vec![fault("is not text in UTF-8".to_string())])?;
-    let mut faults = Vec::new();
-    if mode & 0o077 != 0 {
-        let name = path.display();
-        faults.push(fault(format!(
-            "others can read these secrets (mode {mode:03o}); run: chmod 600 {name}"
-        )));
-    }
-    match parse(path, &text, more_fields, read_more) {
+    let faults: Vec<Fault> = exposed.map(fault).into_iter().collect();
+    match parse(path, &text, min_secret, more_fields, read_more) {
         Ok(keys) if faults.is_empty() => Ok(keys),
         Ok(_) => Err(faults),
         Err(more) => Err([faults, more].concat()),
@@ -82,6 +99,7 @@ pub fn read<T>(
 pub fn parse<T>(
     path: &Path,
     text: &str,
+    min_secret: usize,
     more_fields: &[&str],
     mut read_more: impl FnMut(&Table, &mut FileFaults<'_>) -> T,
 ) -> Result<Vec<(AccessKey, T)>, Vec<Fault>> {
@@ -111,7 +129,7 @@ pub fn parse<T>(
             let mut fault = |name: &str, message: String| {
                 faults.add(offset_of(table, name).or(start), name, message);
             };
-            let Some(key) = read_key(table, more_fields, &mut fault) else {
+            let Some(key) = read_key(table, min_secret, more_fields, &mut fault) else {
                 continue;
             };
             let has_same_id =
@@ -135,6 +153,7 @@ pub fn parse<T>(
 /// Reads the key's own fields of one table. `fault` takes the field and the message.
 fn read_key(
     table: &dyn TableLike,
+    min_secret: usize,
     more_fields: &[&str],
     fault: &mut impl FnMut(&str, String),
 ) -> Option<AccessKey> {
@@ -162,9 +181,18 @@ fn read_key(
             fault(name, "is missing".to_string());
         }
     }
+    if let Some(Some(secret)) = secret
+        && let Some(reason) = weakness(secret, min_secret)
+    {
+        fault("secret_access_key", reason);
+    }
+    if let Some(Some(token)) = token
+        && let Some(reason) = weakness(token, 1)
+    {
+        fault("session_token", reason);
+    }
     let id = id.flatten()?;
-    // Slashes and commas separate the parts of a credential.
-    if id.len() > 128 || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+    if !is_key_id(id) {
         let message = "must be 1 to 128 letters, digits and underscores";
         fault("access_key_id", message.to_string());
         return None;
@@ -177,6 +205,39 @@ fn read_key(
             None => None,
         },
     })
+}
+
+/// Returns whether a text can be an access key's id. Slashes and commas separate the parts of a
+/// credential.
+pub(super) fn is_key_id(id: &str) -> bool {
+    (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// Returns why a secret protects nothing; `None` if it may be one. The reason does not quote it.
+fn weakness(secret: &str, min_length: usize) -> Option<String> {
+    let length = secret.chars().count();
+    let reason = if is_placeholder(secret) {
+        "is a placeholder that everyone knows".to_string()
+    } else if length < min_length {
+        format!("has {length} characters and must have at least {min_length}")
+    } else {
+        return None;
+    };
+    Some(format!(
+        "{reason}; write the key's own secret. To generate one: openssl rand -base64 30"
+    ))
+}
+
+/// Returns whether a secret is what documentation shows in its place, or one character repeated.
+fn is_placeholder(secret: &str) -> bool {
+    let letters: String = secret.chars().filter(char::is_ascii_alphanumeric).collect();
+    let letters = letters.to_ascii_lowercase();
+    let first = secret.chars().next();
+    secret.contains('…')
+        || secret.contains("...")
+        || PUBLIC_SECRETS.contains(&secret)
+        || PLACEHOLDERS.contains(&letters.as_str())
+        || secret.chars().count() > 1 && secret.chars().all(|c| Some(c) == first)
 }
 
 /// Returns the text of an item; `None` if it is not a string or empty.
@@ -208,7 +269,7 @@ mod tests {
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         let name = format!("{}", path.display());
-        match super::read(&path, &[], |_, _| ()) {
+        match super::read(&path, KeyOwner::this_user(), 1, &[], |_, _| ()) {
             Ok(keys) => Ok(keys.into_iter().map(|(key, ())| key).collect()),
             Err(faults) => Err(faults
                 .iter()
@@ -300,7 +361,62 @@ mod tests {
         }
         assert!(read(GOOD, 0o400).is_ok());
         let absent = Path::new("/nonexistent/keys.toml");
-        assert!(super::read(absent, &[], |_, _| ()).is_err());
+        assert!(super::read(absent, KeyOwner::this_user(), 1, &[], |_, _| ()).is_err());
+    }
+
+    #[test]
+    fn a_secret_that_protects_nothing_is_refused_and_not_quoted() {
+        let read = |secret: &str, min_secret: usize| {
+            let text = GOOD.replace("hunter3", secret);
+            parse(Path::new("F"), &text, min_secret, &[], |_, _| ())
+        };
+        for (secret, what) in [
+            ("s", "has 1 characters and must have at least 8"),
+            ("hunter2", "has 7 characters and must have at least 8"),
+            ("…", "is a placeholder that everyone knows"),
+            ("AKID…", "is a placeholder"),
+            ("...", "is a placeholder"),
+            (
+                "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+                "is a placeholder",
+            ),
+            ("changeme", "is a placeholder"),
+            ("CHANGE-ME", "is a placeholder"),
+            ("<your-secret-access-key>", "is a placeholder"),
+            // The example key of AWS's documentation.
+            (
+                "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+                "is a placeholder",
+            ),
+            // The key of the demo.
+            (
+                "imdsd-demo-secret-key-known-to-everyone",
+                "is a placeholder",
+            ),
+        ] {
+            // The first key's secret is too short as well, and every fault is reported.
+            let faults = read(secret, 8).unwrap_err();
+            let [_, fault] = faults.as_slice() else {
+                panic!("{faults:?}")
+            };
+            let text = fault.to_string();
+            assert!(
+                text.starts_with(&format!("F:8: secret_access_key: {what}"))
+                    && text.ends_with("openssl rand -base64 30")
+                    && (secret.len() < 3 || !text.contains(secret)),
+                "{secret}: {text}"
+            );
+        }
+        assert!(read("minioadmin", 8).unwrap_err().len() == 1);
+        assert!(read("minioadmin", 7).is_ok());
+        let token = GOOD.replace("\"t\"", "\"…\"");
+        let faults = parse(Path::new("F"), &token, 1, &[], |_, _| ()).unwrap_err();
+        assert!(
+            faults[0]
+                .to_string()
+                .starts_with("F:9: session_token: is a"),
+            "{faults:?}"
+        );
     }
 
     /// Opening a FIFO without a writer would block a check or a reload for ever.
@@ -310,7 +426,7 @@ mod tests {
         let fifo = directory.path().join("keys.toml");
         let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-        let faults = super::read(&fifo, &[], |_, _| ()).unwrap_err();
+        let faults = super::read(&fifo, KeyOwner::this_user(), 1, &[], |_, _| ()).unwrap_err();
         assert!(
             faults.len() == 1 && faults[0].message.contains("not a regular file"),
             "{faults:?}"

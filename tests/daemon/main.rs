@@ -9,6 +9,8 @@ mod crash;
 mod durability;
 mod hop_limit;
 mod inheritance;
+mod key_files;
+mod logs;
 mod options;
 mod polling;
 mod restart;

@@ -55,6 +55,10 @@ impl DaemonView for FakeDaemon {
         Box::pin(async { Err(vec![Fault::of_file(Path::new("i.json"), "not JSON")]) })
     }
 
+    fn control_refusals(&self) -> Vec<(&'static str, u64)> {
+        vec![("wrong_signature", 3)]
+    }
+
     fn connections(&self) -> usize {
         3
     }

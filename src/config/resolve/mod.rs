@@ -3,6 +3,7 @@
 mod addresses;
 mod admin;
 mod control;
+mod exposure;
 mod guest;
 mod identity;
 mod interfaces;

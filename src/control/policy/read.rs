@@ -318,7 +318,7 @@ mod tests {
 
     /// Reads the rules of the one key in a file.
     pub(super) fn read(text: &str) -> Result<Policy, Vec<String>> {
-        let keys = access_key_file::parse(Path::new("F"), text, &["rule"], |table, faults| {
+        let keys = access_key_file::parse(Path::new("F"), text, 1, &["rule"], |table, faults| {
             let start = table.span().map(|span| span.start);
             read_policy(table.get("rule"), start, faults)
         });

@@ -33,7 +33,12 @@ impl IdentitySource {
     /// get everything else.
     pub(crate) fn at_start(config: &Config) -> Result<IdentitySource, IdentityError> {
         if let Some(own) = &config.identity.own {
-            let identity = Identity::of_operator(&own.key, &own.certificate, &own.retired)?;
+            let identity = Identity::of_operator(
+                &own.key,
+                &own.certificate,
+                &own.retired,
+                config.key_owner(),
+            )?;
             return Ok(IdentitySource::Ready(Arc::new(identity)));
         }
         Ok(match config.identity_directory() {

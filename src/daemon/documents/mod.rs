@@ -2,6 +2,7 @@
 //!
 //! `imdsd check`, a start and a reload use it, and the admin socket for a single document.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use crate::config::{self, AccessKeySource, Config, ControlEndpointSettings, Resolution};
@@ -12,6 +13,7 @@ use crate::fault::{Fault, FieldFault};
 use crate::guest::tree;
 use crate::instance::claims::{ClaimKey, Claims};
 use crate::instance::{Attachment, CredentialSource, Instance};
+use crate::ownership;
 
 /// A configuration without faults, and what it names.
 #[derive(Clone, Debug)]
@@ -41,7 +43,7 @@ pub(crate) fn check(path: &Path) -> Result<CheckedConfig, Vec<Fault>> {
         ..
     }) = &config.control
     {
-        faults.extend(AccessKeys::faults(file));
+        faults.extend(AccessKeys::faults(file, config.key_owner()));
     }
     let (documents, read_faults) = read_documents(&config);
     faults.extend(read_faults);
@@ -130,6 +132,8 @@ struct DocumentsCheck<'a> {
     settings: Option<AttachmentSettings<'a>>,
     /// Every attachment so far, by the number of its document.
     claims: Claims<'a, usize>,
+    /// The files with secrets that were warned about.
+    exposed_files: HashSet<&'a Path>,
     faults: Vec<Fault>,
     warnings: Vec<Fault>,
 }
@@ -146,6 +150,7 @@ impl<'a> DocumentsCheck<'a> {
                 ConfigState::Faulty => None,
             },
             claims: Claims::new(),
+            exposed_files: HashSet::new(),
             faults: Vec::new(),
             warnings: Vec::new(),
         };
@@ -158,6 +163,7 @@ impl<'a> DocumentsCheck<'a> {
                 .faults
                 .extend(faults.map(|fault| fault_at(document, document.line, &fault)));
             check.warn_inactive(document);
+            check.warn_exposed(document);
             check.check_attachments(documents, number);
         }
         check
@@ -167,6 +173,17 @@ impl<'a> DocumentsCheck<'a> {
         if document.instance.imds.attachments.is_empty() {
             let message = "there are none, so the instance cannot be reached";
             let fault = FieldFault::new(ATTACHMENTS, message);
+            self.warnings
+                .push(fault_at(document, document.line, &fault));
+        }
+    }
+
+    /// Warns about a file with secrets that every user of the host can read, once for each file.
+    fn warn_exposed(&mut self, document: &'a InstanceDocument) {
+        if !self.exposed_files.contains(document.file.as_path())
+            && let Some(fault) = exposed_secret(&document.instance, &document.file)
+        {
+            self.exposed_files.insert(&document.file);
             self.warnings
                 .push(fault_at(document, document.line, &fault));
         }
@@ -199,6 +216,24 @@ impl<'a> DocumentsCheck<'a> {
             self.claims.add(attachment, number);
         }
     }
+}
+
+/// Returns a fault if a document contains a secret and every user of the host can read its file.
+pub(crate) fn exposed_secret(instance: &Instance, file: &Path) -> Option<FieldFault> {
+    let role = instance.imds.role.as_ref()?;
+    match role.source {
+        CredentialSource::Static(_) => {}
+        CredentialSource::Process(_)
+        | CredentialSource::AssumeRole(_)
+        | CredentialSource::AssumeRoleWithWebIdentity(_) => return None,
+    }
+    ownership::is_readable_by_all(file).then(|| {
+        let message = format!(
+            "every user of this host can read this SecretAccessKey; run: chmod o-r {}",
+            file.display()
+        );
+        FieldFault::new("Imds.Role.Source.Static", message)
+    })
 }
 
 const ATTACHMENTS: &str = "Imds.Attachments";
