@@ -178,9 +178,9 @@ mod tests {
         let grant = keys.grant("A").unwrap();
         assert_eq!(grant.account, "111122223333");
         assert_eq!(grant.policy.0.as_ref().unwrap().len(), 1);
-        assert_eq!(keys.find("A").unwrap().secret_access_key.expose(), "s");
+        assert_eq!(keys.find("A").unwrap().secret_access_key.expose(), "0123456789abcdef");
         assert!(keys.find("B").is_none());
-        assert!(!format!("{keys:?}").contains("\"s\""));
+        assert!(!format!("{keys:?}").contains("0123456789abcdef"));
 
         let keys = read(KEY).unwrap();
         let grant = keys.grant("A").unwrap();

@@ -92,7 +92,7 @@ impl ConnectionSlot {
     /// Begins to answer a complete request; `None` if the connection was evicted just before. Then
     /// the request must not be carried out: nobody would get the answer.
     pub(crate) fn begin(&self) -> Option<BusySlot<'_>> {
-        self.state.leave_idle(BUSY).then_some(BusySlot(&self.state))
+        self.state.leave_idle(BUSY).then(|| BusySlot(&self.state))
     }
 
     /// Returns when this connection has to make room for another.

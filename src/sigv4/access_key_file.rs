@@ -20,25 +20,7 @@ use super::access_key::AccessKey;
 use crate::fault::{Fault, line_of};
 use crate::ownership::KeyOwner;
 use crate::plain_file::{self, PlainFile, Symlinks};
-use crate::secret::Secret;
-
-/// Words that stand for a secret in documentation: their letters and digits, in lower case.
-const PLACEHOLDERS: [&str; 8] = [
-    "changeme",
-    "replaceme",
-    "placeholder",
-    "secret",
-    "password",
-    "secretaccesskey",
-    "yoursecretkey",
-    "yoursecretaccesskey",
-];
-
-/// Secrets that documentation publishes: AWS's example key, and that of the demo.
-const PUBLIC_SECRETS: [&str; 2] = [
-    "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
-    "imdsd-demo-secret-key-known-to-everyone",
-];
+use crate::secret::{self, Secret};
 
 const FIELDS: [&str; 3] = ["access_key_id", "secret_access_key", "session_token"];
 
@@ -216,7 +198,7 @@ pub(super) fn is_key_id(id: &str) -> bool {
 /// Returns why a secret protects nothing; `None` if it may be one. The reason does not quote it.
 fn weakness(secret: &str, min_length: usize) -> Option<String> {
     let length = secret.chars().count();
-    let reason = if is_placeholder(secret) {
+    let reason = if secret::is_placeholder(secret) {
         "is a placeholder that everyone knows".to_string()
     } else if length < min_length {
         format!("has {length} characters and must have at least {min_length}")
@@ -226,18 +208,6 @@ fn weakness(secret: &str, min_length: usize) -> Option<String> {
     Some(format!(
         "{reason}; write the key's own secret. To generate one: openssl rand -base64 30"
     ))
-}
-
-/// Returns whether a secret is what documentation shows in its place, or one character repeated.
-fn is_placeholder(secret: &str) -> bool {
-    let letters: String = secret.chars().filter(char::is_ascii_alphanumeric).collect();
-    let letters = letters.to_ascii_lowercase();
-    let first = secret.chars().next();
-    secret.contains('…')
-        || secret.contains("...")
-        || PUBLIC_SECRETS.contains(&secret)
-        || PLACEHOLDERS.contains(&letters.as_str())
-        || secret.chars().count() > 1 && secret.chars().all(|c| Some(c) == first)
 }
 
 /// Returns the text of an item; `None` if it is not a string or empty.

@@ -68,6 +68,7 @@ impl AuthError {
             AuthError::HeaderNotSigned(_) => "header_not_signed",
             AuthError::PayloadHash => "payload_hash",
             AuthError::Expired => "expired",
+            AuthError::OldSignature => "old_signature_version",
             AuthError::WrongScope(_) => "wrong_scope",
             AuthError::Refused(RefusedPart::AccessKey) => "unknown_access_key",
             AuthError::Refused(RefusedPart::SessionToken) => "wrong_session_token",

@@ -85,7 +85,7 @@ pub fn verify<'k>(
 /// is none of the form that a key file may have: nothing else of a caller's text is logged.
 pub fn claimed_key_id(request: &HttpRequest<'_>) -> Option<String> {
     let query = canonical::query_pairs(request.query)?;
-    let parameters = SignatureParameters::read(request.headers, &query).ok()?;
+    let parameters = SignatureParameters::read(request.headers, &query, request.body).ok()?;
     let id = parameters.credential().ok()?.access_key_id;
     access_key_file::is_key_id(id).then(|| id.to_string())
 }

@@ -132,6 +132,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "ownership",
             "plain_file",
             "registry",
+            // Which secrets of documents are no secrets.
+            "secret",
         ],
     ),
     (

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::config::resolve::addresses::UsedAddresses;
-use crate::config::resolve::exposure::{Reach, reach};
+use crate::config::resolve::exposure::{AddressReach, reach};
 use crate::config::resolve::values::{not_an_address, path_in, region};
 use crate::config::section::{Faults, Section};
 use crate::config::settings::{
@@ -30,7 +30,7 @@ pub(super) fn read(
         .boolean("expose_signed_calls_in_plain_http", faults)
         .unwrap_or(false);
     if let Some(address) = listen
-        && reach(address.ip()) != Reach::Host
+        && reach(address.ip()) != AddressReach::Host
         && !section.has("certificate")
         && !accepts_plain_http
     {

@@ -1,6 +1,6 @@
 //! From how far away a socket can be reached: one rule for everything that listens on an address.
 //!
-//! | Address | Reach |
+//! | Address | AddressReach |
 //! |---|---|
 //! | 127.0.0.0/8, ::1 | this host |
 //! | 169.254.0.0/16, fe80::/10 | the links of this host: routers must not forward them (RFC 3927, 2.7; RFC 4291, 2.5.6) |
@@ -14,7 +14,7 @@ const METADATA_IPV6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x2
 
 /// From where an address can be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(super) enum AddressReach {
     /// From this host.
     Host,
     /// From the links of this host.
@@ -24,15 +24,15 @@ pub(super) enum Reach {
 }
 
 /// Returns from where an address can be reached.
-pub(super) fn reach(address: IpAddr) -> Reach {
+pub(super) fn reach(address: IpAddr) -> AddressReach {
     let is_link_local = match address {
         IpAddr::V4(address) => address.is_link_local(),
         IpAddr::V6(address) => address.is_unicast_link_local() || address == METADATA_IPV6,
     };
     match (address.is_loopback(), is_link_local) {
-        (true, _) => Reach::Host,
-        (false, true) => Reach::Links,
-        (false, false) => Reach::Network,
+        (true, _) => AddressReach::Host,
+        (false, true) => AddressReach::Links,
+        (false, false) => AddressReach::Network,
     }
 }
 
@@ -43,25 +43,25 @@ mod tests {
     #[test]
     fn only_loopback_and_link_local_addresses_are_out_of_reach_of_networks() {
         for (address, expected) in [
-            ("127.0.0.1", Reach::Host),
-            ("127.9.9.9", Reach::Host),
-            ("::1", Reach::Host),
-            ("169.254.169.254", Reach::Links),
-            ("fe80::1", Reach::Links),
-            ("fd00:ec2::254", Reach::Links),
-            ("0.0.0.0", Reach::Network),
-            ("::", Reach::Network),
-            ("10.0.0.1", Reach::Network),
-            ("172.17.0.1", Reach::Network),
-            ("192.168.122.1", Reach::Network),
-            ("100.64.0.1", Reach::Network),
-            ("203.0.113.7", Reach::Network),
-            ("169.253.255.255", Reach::Network),
-            ("fd00:ec2::253", Reach::Network),
-            ("fd12::1", Reach::Network),
-            ("2001:db8::1", Reach::Network),
+            ("127.0.0.1", AddressReach::Host),
+            ("127.9.9.9", AddressReach::Host),
+            ("::1", AddressReach::Host),
+            ("169.254.169.254", AddressReach::Links),
+            ("fe80::1", AddressReach::Links),
+            ("fd00:ec2::254", AddressReach::Links),
+            ("0.0.0.0", AddressReach::Network),
+            ("::", AddressReach::Network),
+            ("10.0.0.1", AddressReach::Network),
+            ("172.17.0.1", AddressReach::Network),
+            ("192.168.122.1", AddressReach::Network),
+            ("100.64.0.1", AddressReach::Network),
+            ("203.0.113.7", AddressReach::Network),
+            ("169.253.255.255", AddressReach::Network),
+            ("fd00:ec2::253", AddressReach::Network),
+            ("fd12::1", AddressReach::Network),
+            ("2001:db8::1", AddressReach::Network),
             // The kernel may accept IPv4 there; nobody needs it.
-            ("::ffff:127.0.0.1", Reach::Network),
+            ("::ffff:127.0.0.1", AddressReach::Network),
         ] {
             assert_eq!(reach(address.parse().unwrap()), expected, "{address}");
         }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use crate::config::resolve::addresses::UsedAddresses;
-use crate::config::resolve::exposure::{Reach, reach};
+use crate::config::resolve::exposure::{AddressReach, reach};
 use crate::config::resolve::values::{interface_name, listener_name, not_an_address};
 use crate::config::section::{Faults, Section};
 use crate::config::settings::{EXTRA_HOPS_RANGE, ListenerSettings};
@@ -120,7 +120,7 @@ fn check_reachable_without_interface(
     };
     let addresses = addresses.into_iter().filter_map(reached);
     let mut beyond_host = addresses
-        .filter(|(_, _, reach)| *reach != Reach::Host)
+        .filter(|(_, _, reach)| *reach != AddressReach::Host)
         .peekable();
     if beyond_host.peek().is_none() {
         return;
@@ -133,7 +133,7 @@ fn check_reachable_without_interface(
                        answer guests of other interfaces as its own instance";
         section.missing("interface", message, faults);
     } else if !without_interface.serves_networks {
-        for (key, address, _) in beyond_host.filter(|(_, _, reach)| *reach == Reach::Network) {
+        for (key, address, _) in beyond_host.filter(|(_, _, reach)| *reach == AddressReach::Network) {
             section.fault(key, exposure_fault(address), faults);
         }
     }

@@ -12,8 +12,9 @@ use crate::document::{self, InstanceDocument};
 use crate::fault::{Fault, FieldFault};
 use crate::guest::tree;
 use crate::instance::claims::{ClaimKey, Claims};
-use crate::instance::{Attachment, CredentialSource, Instance};
+use crate::instance::{Attachment, CredentialSource, Instance, StaticCredentials};
 use crate::ownership;
+use crate::secret;
 
 /// A configuration without faults, and what it names.
 #[derive(Clone, Debug)]
@@ -221,13 +222,17 @@ impl<'a> DocumentsCheck<'a> {
 /// Returns a fault if a document contains a secret and every user of the host can read its file.
 pub(crate) fn exposed_secret(instance: &Instance, file: &Path) -> Option<FieldFault> {
     let role = instance.imds.role.as_ref()?;
-    match role.source {
-        CredentialSource::Static(_) => {}
+    let credentials = match &role.source {
+        CredentialSource::Static(source) => source.v1.iter().chain([&source.v2]),
         CredentialSource::Process(_)
         | CredentialSource::AssumeRole(_)
         | CredentialSource::AssumeRoleWithWebIdentity(_) => return None,
-    }
-    ownership::is_readable_by_all(file).then(|| {
+    };
+    let is_secret = |credentials: &StaticCredentials| {
+        !secret::is_placeholder(credentials.secret_access_key.expose())
+    };
+    let has_secret = credentials.into_iter().any(is_secret);
+    (has_secret && ownership::is_readable_by_all(file)).then(|| {
         let message = format!(
             "every user of this host can read this SecretAccessKey; run: chmod o-r {}",
             file.display()
