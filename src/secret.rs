@@ -56,4 +56,3 @@ pub fn is_placeholder(secret: &str) -> bool {
         || PLACEHOLDERS.contains(&letters.as_str())
         || secret.chars().count() > 1 && secret.chars().all(|c| Some(c) == first)
 }
-

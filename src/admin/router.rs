@@ -11,7 +11,7 @@ use super::put::PutOptions;
 use super::refusal::Refusal;
 use super::reply::AdminReply;
 use super::request::{AdminRequest, Query, generation, instance_id};
-use super::{events, explain, health, instances, listeners, metrics, put};
+use super::{events, explain, health, instances, listeners, metrics, put, set_options};
 use crate::audit::{AuditedCall, Trail};
 use crate::clock::Moment;
 use crate::instance::InstanceId;
@@ -87,6 +87,11 @@ impl AdminApi {
                 let expected = generation(request.if_match)?;
                 instances::delete(&self.registry, &instance_id(id)?, expected, trail).await
             }
+            ("PATCH", ["v1", "instances", id, "metadata-options"]) => {
+                query.finish()?;
+                let (id, expected) = (instance_id(id)?, generation(request.if_match)?);
+                set_options::modify(self, id, expected, &request.body, trail).await
+            }
             ("GET", ["v1", "export"]) => {
                 let secrets = query.secrets()?;
                 query.finish()?;
@@ -95,9 +100,7 @@ impl AdminApi {
             }
             ("POST", ["v1", "reload"]) => {
                 query.finish()?;
-                let report = self.daemon.reload().await.map_err(Refusal::faulty)?;
-                let report = serde_json::to_value(report).expect("plain JSON data");
-                Ok(AdminReply::Json(report))
+                Ok(AdminReply::Json(self.daemon.reload().await.to_json()))
             }
             ("POST", ["v1", "explain"]) => {
                 query.finish()?;
@@ -146,6 +149,7 @@ fn no_route(method: &str, path: &[&str]) -> Refusal {
             "instances" | "export" | "reload" | "explain" | "events" | "listeners" | "health",
         ]
         | ["v1", "instances", _]
+        | ["v1", "instances", _, "metadata-options"]
         | ["metrics"] => Refusal::new(
             405,
             "MethodNotAllowed",

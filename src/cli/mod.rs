@@ -5,6 +5,7 @@ mod check;
 mod command;
 mod credential_program;
 mod demo;
+mod demo_addresses;
 mod demo_socket;
 mod event;
 mod generate;
@@ -17,6 +18,7 @@ mod listeners;
 mod output;
 mod reload;
 mod serve;
+mod status;
 mod verify;
 
 pub use command::run;

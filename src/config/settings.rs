@@ -244,8 +244,11 @@ pub enum AccessKeySource {
 pub struct AdminSettings {
     /// The path of the socket.
     pub socket: PathBuf,
-    /// The user IDs that may connect, besides root and the daemon's own user.
+    /// The user IDs that may connect, besides root and the daemon's own user. The members that
+    /// `groups` listed when the configuration was read are among them.
     pub users: Vec<u32>,
+    /// The group IDs whose processes may connect: those with this primary group.
+    pub groups: Vec<u32>,
     /// Whether the daemon starts without the socket.
     pub socket_policy: AdminSocketPolicy,
 }

@@ -35,7 +35,7 @@ use crate::fault::Fault;
 use crate::ownership::KeyOwner;
 use crate::secret::Secret;
 use crate::sigv4::AccessKey;
-use crate::sigv4::access_key_file::{self, FileFaults, offset_of, text};
+use crate::sigv4::access_key_file::{self, FileFaults, KeyFileContent, KeyRules, offset_of, text};
 
 /// The access keys by their id.
 #[derive(Clone, Debug, Default)]
@@ -91,21 +91,25 @@ impl AccessKeys {
         }])
     }
 
-    /// Reads a file of keys that belongs to `owner`, or returns all of its faults.
-    pub(crate) fn read(path: &Path, owner: KeyOwner) -> Result<AccessKeys, Vec<Fault>> {
-        let keys =
-            access_key_file::read(path, owner, MIN_SECRET, &["account", "rule"], read_grant)?;
-        let grants = keys.into_iter().map(|(key, (account, policy))| KeyGrant {
-            key,
-            account,
-            policy: Arc::new(policy),
+    /// Reads a file of keys that belongs to `owner`.
+    ///
+    /// Returns the keys without faults, or `None` if the file does not say which keys there are, and
+    /// all faults.
+    pub(crate) fn read(path: &Path, owner: KeyOwner) -> (Option<AccessKeys>, Vec<Fault>) {
+        let rules = KeyRules {
+            owner,
+            min_secret: MIN_SECRET,
+            more_fields: &["account", "rule"],
+        };
+        let KeyFileContent { keys, faults } = access_key_file::read_each(path, rules, read_grant);
+        let keys = keys.map(|keys| {
+            AccessKeys::new(keys.into_iter().map(|(key, (account, policy))| KeyGrant {
+                key,
+                account,
+                policy: Arc::new(policy),
+            }))
         });
-        Ok(AccessKeys::new(grants))
-    }
-
-    /// Returns the faults of a file of keys, for a check.
-    pub(crate) fn faults(path: &Path, owner: KeyOwner) -> Vec<Fault> {
-        AccessKeys::read(path, owner).err().unwrap_or_default()
+        (keys, faults)
     }
 
     /// Returns the number of keys.
@@ -163,12 +167,14 @@ mod tests {
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         let name = format!("{}", path.display());
-        AccessKeys::read(&path, KeyOwner::this_user()).map_err(|faults| {
-            faults
+        let (keys, faults) = AccessKeys::read(&path, KeyOwner::this_user());
+        match faults.is_empty() {
+            true => Ok(keys.unwrap()),
+            false => Err(faults
                 .iter()
                 .map(|fault| fault.to_string().replace(&name, "F"))
-                .collect()
-        })
+                .collect()),
+        }
     }
 
     #[test]
@@ -178,7 +184,10 @@ mod tests {
         let grant = keys.grant("A").unwrap();
         assert_eq!(grant.account, "111122223333");
         assert_eq!(grant.policy.0.as_ref().unwrap().len(), 1);
-        assert_eq!(keys.find("A").unwrap().secret_access_key.expose(), "0123456789abcdef");
+        assert_eq!(
+            keys.find("A").unwrap().secret_access_key.expose(),
+            "0123456789abcdef"
+        );
         assert!(keys.find("B").is_none());
         assert!(!format!("{keys:?}").contains("0123456789abcdef"));
 

@@ -12,6 +12,8 @@
 //! secrets that are short or placeholders, a file of another user or that others can read, and
 //! anything but a regular file. It reports every fault, with its line and without secrets.
 
+use std::collections::HashSet;
+use std::io;
 use std::path::Path;
 
 use toml_edit::{Document, Item, Table, TableLike};
@@ -49,42 +51,84 @@ impl FileFaults<'_> {
     }
 }
 
-/// Reads all access keys of a file.
+/// What a file of access keys must fulfil.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyRules<'a> {
+    /// The user that the file must belong to.
+    pub owner: KeyOwner,
+    /// The least length of a secret, in characters.
+    pub min_secret: usize,
+    /// The fields that a table may have besides the key's own.
+    pub more_fields: &'a [&'a str],
+}
+
+/// What a file of access keys says.
+#[derive(Debug)]
+pub struct KeyFileContent<T> {
+    /// The keys without faults; `None` if the file does not say which keys there are, because it
+    /// cannot be read, is not TOML, or others could have read it.
+    pub keys: Option<Vec<(AccessKey, T)>>,
+    /// All faults.
+    pub faults: Vec<Fault>,
+}
+
+/// Reads all access keys of a file, or returns all its faults.
 ///
-/// The file must belong to `owner`, and a secret must have `min_secret` characters.
-///
-/// `more_fields` are fields that a table may have besides the key's own; `read_more` reads them
-/// from each table, and its result is returned with the key.
+/// `read_more` reads the additional fields of each table, and its result is returned with the key.
 pub fn read<T>(
     path: &Path,
-    owner: KeyOwner,
-    min_secret: usize,
-    more_fields: &[&str],
+    rules: KeyRules<'_>,
     read_more: impl FnMut(&Table, &mut FileFaults<'_>) -> T,
 ) -> Result<Vec<(AccessKey, T)>, Vec<Fault>> {
-    let fault = |message: String| Fault::of_file(path, message);
-    let unreadable = |error| vec![fault(format!("can't be read: {error}"))];
-    let file = PlainFile::open(path, Symlinks::Follow).map_err(unreadable)?;
-    let exposed = file.key_fault(path, owner);
-    let bytes = file.read_bytes(plain_file::MAX_BYTES).map_err(unreadable)?;
-    let text =
-        String::from_utf8(bytes).map_err(|_| vec![fault("is not text in UTF-8".to_string())])?;
-    let faults: Vec<Fault> = exposed.map(fault).into_iter().collect();
-    match parse(path, &text, min_secret, more_fields, read_more) {
-        Ok(keys) if faults.is_empty() => Ok(keys),
-        Ok(_) => Err(faults),
-        Err(more) => Err([faults, more].concat()),
+    let KeyFileContent { keys, faults } = read_each(path, rules, read_more);
+    match (keys, faults.is_empty()) {
+        (Some(keys), true) => Ok(keys),
+        _ => Err(faults),
     }
+}
+
+/// Like [`read`], but a fault of one key does not affect the others. A file that does not exist has
+/// no keys.
+pub fn read_each<T>(
+    path: &Path,
+    rules: KeyRules<'_>,
+    read_more: impl FnMut(&Table, &mut FileFaults<'_>) -> T,
+) -> KeyFileContent<T> {
+    let fault = |message: String| Fault::of_file(path, message);
+    let unreadable = |error: io::Error| KeyFileContent {
+        keys: (error.kind() == io::ErrorKind::NotFound).then(Vec::new),
+        faults: vec![fault(format!("can't be read: {error}"))],
+    };
+    let file = match PlainFile::open(path, Symlinks::Follow) {
+        Ok(file) => file,
+        Err(error) => return unreadable(error),
+    };
+    let exposed = file.key_fault(path, rules.owner);
+    let bytes = match file.read_bytes(plain_file::MAX_BYTES) {
+        Ok(bytes) => bytes,
+        Err(error) => return unreadable(error),
+    };
+    let Ok(text) = String::from_utf8(bytes) else {
+        return KeyFileContent {
+            keys: None,
+            faults: vec![fault("is not text in UTF-8".to_string())],
+        };
+    };
+    let mut content = parse(path, &text, rules, read_more);
+    if let Some(message) = exposed {
+        content.keys = None;
+        content.faults.insert(0, fault(message));
+    }
+    content
 }
 
 /// Parses the text of a file; `path` is for the faults.
 pub fn parse<T>(
     path: &Path,
     text: &str,
-    min_secret: usize,
-    more_fields: &[&str],
+    rules: KeyRules<'_>,
     mut read_more: impl FnMut(&Table, &mut FileFaults<'_>) -> T,
-) -> Result<Vec<(AccessKey, T)>, Vec<Fault>> {
+) -> KeyFileContent<T> {
     let mut faults = FileFaults {
         path,
         text,
@@ -95,10 +139,14 @@ pub fn parse<T>(
         Err(error) => {
             // Only the reason: the error's own text quotes the line, and with it a secret.
             faults.add(error.span().map(|span| span.start), "", error.message());
-            return Err(faults.faults);
+            return KeyFileContent {
+                keys: None,
+                faults: faults.faults,
+            };
         }
     };
     let mut keys: Vec<(AccessKey, T)> = Vec::new();
+    let (mut ids, mut repeated) = (HashSet::new(), HashSet::new());
     for (name, item) in document.iter() {
         let Some(tables) = item.as_array_of_tables().filter(|_| name == "access_key") else {
             let offset = offset_of(document.as_table(), name);
@@ -106,37 +154,40 @@ pub fn parse<T>(
             continue;
         };
         for table in tables {
+            let before = faults.count();
             let start = table.span().map(|span| span.start);
             let more = read_more(table, &mut faults);
             let mut fault = |name: &str, message: String| {
                 faults.add(offset_of(table, name).or(start), name, message);
             };
-            let Some(key) = read_key(table, min_secret, more_fields, &mut fault) else {
-                continue;
-            };
-            let has_same_id =
-                |(known, _): &(AccessKey, T)| known.access_key_id == key.access_key_id;
-            if keys.iter().any(has_same_id) {
+            let key = read_key(table, rules, &mut fault);
+            // Neither of two keys with one id counts: nothing says which of them is right.
+            if let Some(id) = table.get("access_key_id").and_then(self::text)
+                && !ids.insert(id)
+            {
                 fault("access_key_id", "another key has the same id".to_string());
+                repeated.insert(id);
             }
-            keys.push((key, more));
+            keys.extend(
+                key.filter(|_| faults.count() == before)
+                    .map(|key| (key, more)),
+            );
         }
     }
+    keys.retain(|(key, _)| !repeated.contains(key.access_key_id.as_str()));
     if faults.faults.is_empty() && keys.is_empty() {
         faults.add(None, "", "there is no [[access_key]] in it");
     }
-    if faults.faults.is_empty() {
-        Ok(keys)
-    } else {
-        Err(faults.faults)
+    KeyFileContent {
+        keys: Some(keys),
+        faults: faults.faults,
     }
 }
 
 /// Reads the key's own fields of one table. `fault` takes the field and the message.
 fn read_key(
     table: &dyn TableLike,
-    min_secret: usize,
-    more_fields: &[&str],
+    rules: KeyRules<'_>,
     fault: &mut impl FnMut(&str, String),
 ) -> Option<AccessKey> {
     let (mut id, mut secret, mut token) = (None, None, None);
@@ -145,9 +196,9 @@ fn read_key(
             "access_key_id" => &mut id,
             "secret_access_key" => &mut secret,
             "session_token" => &mut token,
-            name if more_fields.contains(&name) => continue,
+            name if rules.more_fields.contains(&name) => continue,
             name => {
-                let known = [&FIELDS, more_fields].concat().join(", ");
+                let known = [&FIELDS, rules.more_fields].concat().join(", ");
                 fault(name, format!("not known; a key has {known}"));
                 continue;
             }
@@ -164,7 +215,7 @@ fn read_key(
         }
     }
     if let Some(Some(secret)) = secret
-        && let Some(reason) = weakness(secret, min_secret)
+        && let Some(reason) = weakness(secret, rules.min_secret)
     {
         fault("secret_access_key", reason);
     }
@@ -233,13 +284,21 @@ mod tests {
     const GOOD: &str = "# ours\n[[access_key]]\naccess_key_id = \"AKID1\"\nsecret_access_key = \"hunter2\"\n\n\
         [[access_key]]\naccess_key_id = \"AKID2\"\nsecret_access_key = \"hunter3\"\nsession_token = \"t\"\n";
 
+    fn rules(min_secret: usize) -> KeyRules<'static> {
+        KeyRules {
+            owner: KeyOwner::this_user(),
+            min_secret,
+            more_fields: &[],
+        }
+    }
+
     fn read(text: &str, mode: u32) -> Result<Vec<AccessKey>, Vec<String>> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keys.toml");
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         let name = format!("{}", path.display());
-        match super::read(&path, KeyOwner::this_user(), 1, &[], |_, _| ()) {
+        match super::read(&path, rules(1), |_, _| ()) {
             Ok(keys) => Ok(keys.into_iter().map(|(key, ())| key).collect()),
             Err(faults) => Err(faults
                 .iter()
@@ -318,6 +377,68 @@ mod tests {
         );
     }
 
+    /// A key that was removed must not stay in force because of a fault in another one.
+    #[test]
+    fn a_fault_of_one_key_does_not_affect_the_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys.toml");
+        let third = "[[access_key]]\naccess_key_id = \"AKID3\"\nsecret_access_key = \"s\"\n";
+        for (text, mode, keys) in [
+            (GOOD.to_string(), 0o600, Some(vec!["AKID1", "AKID2"])),
+            (
+                format!("x = 1\n{GOOD}"),
+                0o600,
+                Some(vec!["AKID1", "AKID2"]),
+            ),
+            (GOOD.replace("\"t\"", "5"), 0o600, Some(vec!["AKID1"])),
+            (GOOD.replace("AKID1", ""), 0o600, Some(vec!["AKID2"])),
+            (
+                GOOD.replace("access_key_id = \"AKID2\"\n", ""),
+                0o600,
+                Some(vec!["AKID1"]),
+            ),
+            // Which of two keys with one id counts cannot be known, even if one of them is faulty.
+            (
+                GOOD.replace("AKID2", "AKID1") + third,
+                0o600,
+                Some(vec!["AKID3"]),
+            ),
+            (
+                GOOD.replace("AKID2", "AKID1").replace("hunter3", "") + third,
+                0o600,
+                Some(vec!["AKID3"]),
+            ),
+            (String::new(), 0o600, Some(vec![])),
+            // Such a file does not say which keys there are.
+            (format!("{GOOD}["), 0o600, None),
+            (GOOD.to_string(), 0o644, None),
+        ] {
+            fs::write(&path, &text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let content = read_each(&path, rules(1), |_, _| ());
+            let found = content.keys.map(|keys| {
+                let ids = keys.into_iter().map(|(key, ())| key.access_key_id);
+                ids.collect::<Vec<String>>()
+            });
+            let expected =
+                keys.map(|keys| keys.iter().map(ToString::to_string).collect::<Vec<_>>());
+            assert_eq!(found, expected, "{text}");
+            assert_eq!(
+                content.faults.is_empty(),
+                text == GOOD && mode == 0o600,
+                "{text}"
+            );
+        }
+        fs::remove_file(&path).unwrap();
+        let gone = read_each(&path, rules(1), |_, _| ());
+        assert_eq!(
+            (gone.keys.map(|keys| keys.len()), gone.faults.len()),
+            (Some(0), 1)
+        );
+        fs::create_dir(&path).unwrap();
+        assert!(read_each(&path, rules(1), |_, _| ()).keys.is_none());
+    }
+
     #[test]
     fn a_file_that_others_can_read_is_refused() {
         for mode in [0o640, 0o604, 0o660, 0o610, 0o666] {
@@ -331,14 +452,14 @@ mod tests {
         }
         assert!(read(GOOD, 0o400).is_ok());
         let absent = Path::new("/nonexistent/keys.toml");
-        assert!(super::read(absent, KeyOwner::this_user(), 1, &[], |_, _| ()).is_err());
+        assert!(super::read(absent, rules(1), |_, _| ()).is_err());
     }
 
     #[test]
     fn a_secret_that_protects_nothing_is_refused_and_not_quoted() {
         let read = |secret: &str, min_secret: usize| {
             let text = GOOD.replace("hunter3", secret);
-            parse(Path::new("F"), &text, min_secret, &[], |_, _| ())
+            parse(Path::new("F"), &text, rules(min_secret), |_, _| ())
         };
         for (secret, what) in [
             ("s", "has 1 characters and must have at least 8"),
@@ -365,7 +486,7 @@ mod tests {
             ),
         ] {
             // The first key's secret is too short as well, and every fault is reported.
-            let faults = read(secret, 8).unwrap_err();
+            let faults = read(secret, 8).faults;
             let [_, fault] = faults.as_slice() else {
                 panic!("{faults:?}")
             };
@@ -377,10 +498,10 @@ mod tests {
                 "{secret}: {text}"
             );
         }
-        assert!(read("minioadmin", 8).unwrap_err().len() == 1);
-        assert!(read("minioadmin", 7).is_ok());
+        assert_eq!(read("minioadmin", 8).faults.len(), 1);
+        assert!(read("minioadmin", 7).faults.is_empty());
         let token = GOOD.replace("\"t\"", "\"…\"");
-        let faults = parse(Path::new("F"), &token, 1, &[], |_, _| ()).unwrap_err();
+        let faults = parse(Path::new("F"), &token, rules(1), |_, _| ()).faults;
         assert!(
             faults[0]
                 .to_string()
@@ -396,7 +517,7 @@ mod tests {
         let fifo = directory.path().join("keys.toml");
         let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-        let faults = super::read(&fifo, KeyOwner::this_user(), 1, &[], |_, _| ()).unwrap_err();
+        let faults = super::read(&fifo, rules(1), |_, _| ()).unwrap_err();
         assert!(
             faults.len() == 1 && faults[0].message.contains("not a regular file"),
             "{faults:?}"

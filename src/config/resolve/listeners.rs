@@ -133,7 +133,8 @@ fn check_reachable_without_interface(
                        answer guests of other interfaces as its own instance";
         section.missing("interface", message, faults);
     } else if !without_interface.serves_networks {
-        for (key, address, _) in beyond_host.filter(|(_, _, reach)| *reach == AddressReach::Network) {
+        for (key, address, _) in beyond_host.filter(|(_, _, reach)| *reach == AddressReach::Network)
+        {
             section.fault(key, exposure_fault(address), faults);
         }
     }

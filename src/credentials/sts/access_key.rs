@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::credentials::fetch::FetchError;
 use crate::ownership::KeyOwner;
 use crate::sigv4::AccessKey;
-use crate::sigv4::access_key_file;
+use crate::sigv4::access_key_file::{self, KeyRules};
 
 /// What the control endpoint reads from its file besides the key. Both files have one format, so
 /// that one file can serve both; a call to STS needs neither.
@@ -16,8 +16,12 @@ const MIN_SECRET: usize = 8;
 
 /// Reads the only access key in a file. [`access_key_file`] defines the format.
 pub(super) fn read_key(path: &Path) -> Result<AccessKey, FetchError> {
-    let owner = KeyOwner::this_user();
-    let read = access_key_file::read(path, owner, MIN_SECRET, CONTROL_FIELDS, |_, _| ());
+    let rules = KeyRules {
+        owner: KeyOwner::this_user(),
+        min_secret: MIN_SECRET,
+        more_fields: CONTROL_FIELDS,
+    };
+    let read = access_key_file::read(path, rules, |_, _| ());
     let keys = read.map_err(|faults| {
         let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
         FetchError::unavailable(faults.join("; "))

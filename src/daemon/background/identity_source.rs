@@ -7,8 +7,9 @@ use std::sync::Arc;
 use tracing::info;
 
 use crate::clock::Moment;
-use crate::config::Config;
+use crate::config::{Config, OperatorIdentity};
 use crate::identity::{Identity, IdentityError};
+use crate::ownership::KeyOwner;
 
 /// Where the signing key comes from.
 pub(crate) enum IdentitySource {
@@ -21,6 +22,8 @@ pub(crate) enum IdentitySource {
     /// the damaged one is moved away: the operator has to restore it. Verifiers know its
     /// certificate and would reject what another key signs.
     Damaged(PathBuf, IdentityError),
+    /// The operator's own key could not be used when it was read last.
+    Operator(OperatorIdentity, KeyOwner, IdentityError),
     /// The key is generated for this process only.
     Ephemeral,
 }
@@ -28,23 +31,20 @@ pub(crate) enum IdentitySource {
 impl IdentitySource {
     /// Returns the operator's own key, or the key in the state directory, or where to generate one.
     ///
-    /// Only the operator's own key can fail here: that is a mistake in the configuration. While the
-    /// key in the state directory is damaged there are no signatures and no web identities; guests
-    /// get everything else.
-    pub(crate) fn at_start(config: &Config) -> Result<IdentitySource, IdentityError> {
+    /// While a key cannot be used there are no signatures and no web identities; guests get
+    /// everything else.
+    pub(crate) fn at_start(config: &Config) -> IdentitySource {
         if let Some(own) = &config.identity.own {
-            let identity = Identity::of_operator(
-                &own.key,
-                &own.certificate,
-                &own.retired,
-                config.key_owner(),
-            )?;
-            return Ok(IdentitySource::Ready(Arc::new(identity)));
+            let owner = config.key_owner();
+            return match read_own(own, owner) {
+                Ok(identity) => IdentitySource::Ready(identity),
+                Err(reason) => IdentitySource::Operator(own.clone(), owner, reason),
+            };
         }
-        Ok(match config.identity_directory() {
+        match config.identity_directory() {
             Some(directory) => IdentitySource::in_directory(directory),
             None => IdentitySource::Ephemeral,
-        })
+        }
     }
 
     pub(super) fn in_directory(directory: PathBuf) -> IdentitySource {
@@ -72,11 +72,18 @@ impl IdentitySource {
             IdentitySource::Damaged(directory, _) => {
                 Identity::read(directory).map_err(MissingKey::Damaged)?
             }
+            IdentitySource::Operator(own, owner, _) => {
+                return read_own(own, *owner).map_err(MissingKey::Damaged);
+            }
             IdentitySource::Ephemeral => Identity::generate(now)
                 .map_err(|reason| MissingKey::NotGenerated(IdentityError::Generation(reason)))?,
         };
         Ok(Arc::new(identity))
     }
+}
+
+fn read_own(own: &OperatorIdentity, owner: KeyOwner) -> Result<Arc<Identity>, IdentityError> {
+    Identity::of_operator(&own.key, &own.certificate, &own.retired, owner).map(Arc::new)
 }
 
 /// Why there is no key.
