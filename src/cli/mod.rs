@@ -17,6 +17,7 @@ mod known_instances;
 mod listeners;
 mod output;
 mod reload;
+mod rules_table;
 mod serve;
 mod status;
 mod verify;

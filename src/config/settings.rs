@@ -171,6 +171,9 @@ pub struct InterfaceSettings {
     /// Whether to manage the addresses even if the host itself seems to use a metadata service at
     /// them.
     pub shadow_host_metadata: bool,
+    /// The ending of the names of the packet rules' tables; `None` for a digest of the state
+    /// directory's path.
+    pub rules_table: Option<String>,
 }
 
 impl InterfaceSettings {
@@ -193,6 +196,7 @@ impl Default for InterfaceSettings {
             extra_hops: 0,
             extra_hops_of: BTreeMap::new(),
             shadow_host_metadata: false,
+            rules_table: None,
         }
     }
 }

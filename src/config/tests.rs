@@ -104,6 +104,7 @@ fn the_shipped_configuration_names_every_setting() {
                 || (setting == "control.key"
                     && shipped.contains("`key = \"/etc/imdsd/control.key\"`"))
                 || (setting == "interfaces.extra_hops_of" && shipped.contains("`extra_hops_of ="))
+                || (setting == "interfaces.rules_table" && shipped.contains("`rules_table ="))
                 || (setting == "listener.interface" && shipped.contains("`interface ="));
             assert!(written, "config/imdsd.toml does not name {setting}");
         }
@@ -267,6 +268,18 @@ fn one_fault_is_one_line() {
         (
             "[identity]\nissuer = \"https://imds.example.com/\"\n",
             "2: identity.issuer: ",
+        ),
+        (
+            "[interfaces]\nrules_table = \"\"\n",
+            "2: interfaces.rules_table: the ending of a table's name has 1 to 24 lower-case",
+        ),
+        (
+            "[interfaces]\nrules_table = \"a {}\"\n",
+            "2: interfaces.rules_table: the ending of a table's name has 1 to 24 lower-case",
+        ),
+        (
+            "[interfaces]\nrules_table = \"abcdefghijklmnopqrstuvwxy\"\n",
+            "2: interfaces.rules_table: the ending of a table's name has 1 to 24 lower-case",
         ),
         (
             "[guest]\nconnections = 0\n",

@@ -13,8 +13,8 @@ use crate::guest::reply;
 use crate::guest::request::{GuestRequest, HostRule, Malformed};
 use crate::guest::tree;
 use crate::guest::verdict::Verdict;
-use crate::http::{Connection, RawRequest, Reply};
-use crate::instance::HopLimit;
+use crate::http::{Connection, RawRequest, Reply, UnreadableRequest};
+use crate::instance::{HopLimit, InstanceId};
 use crate::origin::Origin;
 use crate::registry::Registry;
 
@@ -198,6 +198,32 @@ impl Turn<'_> {
         if verdict == Verdict::Malformed(Malformed::ForeignHost) {
             self.guest.warn_of_host(&self.visit, self.origin, request);
         }
+        reply
+    }
+
+    /// Returns the instance and its identity document if the request may read signatures that do
+    /// not exist yet. Any other request is answered without a look at them.
+    pub fn unsigned_document(&self, request: &RawRequest<'_>) -> Option<(&InstanceId, &str)> {
+        if !request.target.contains("/instance-identity") {
+            return None;
+        }
+        let (id, document) = (self.visit.instance_id(), self.visit.identity_document());
+        let signatures = &self.guest.precomputed.signatures;
+        match signatures.read(id, document.as_bytes()) {
+            Some(_) => None,
+            None => Some((id, document)),
+        }
+    }
+
+    /// Answers a request that the parser could not read. A denial of the gate's first half is the
+    /// answer to any request. `None` is silence.
+    pub fn refuse(&self, reason: UnreadableRequest, now: Moment) -> Option<Reply> {
+        let fault = Malformed::Unreadable(reason);
+        let Decision { verdict, reply } = match self.visit.denial() {
+            Some(denial) => Decision::denied(denial, now, Connection::Close),
+            None => Decision::of(Verdict::Malformed(fault), reply::malformed(fault, now)),
+        };
+        log(&self.visit, self.origin, None, verdict, reply.as_ref());
         reply
     }
 }

@@ -124,7 +124,7 @@ fn failed_signatures_are_warnings_with_key_peer_and_reason_and_are_counted() {
     assert!(
         metrics.contains("# TYPE imdsd_control_refused_total counter\n")
             && metrics.contains("imdsd_control_refused_total{reason=\"unsigned\"} 12\n")
-            && metrics.contains("imdsd_control_refused_total{reason=\"expired\"} 1\n"),
+            && metrics.contains("imdsd_control_refused_total{reason=\"expired\"} 2\n"),
         "{metrics}"
     );
 }

@@ -15,4 +15,5 @@ mod logs;
 mod options;
 mod polling;
 mod restart;
+mod shutdown;
 mod store;

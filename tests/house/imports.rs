@@ -85,6 +85,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "clock",
             "document",
             "fault",
+            "http",
             "instance",
             "ownership",
             "refusals",
@@ -107,7 +108,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "admin",
         &[
-            "audit", "clock", "document", "fault", "instance", "net", "origin", "registry",
+            "audit", "clock", "document", "fault", "http", "instance", "net", "origin", "registry",
         ],
     ),
     ("host", &["document", "instance", "origin"]),
