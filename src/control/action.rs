@@ -5,6 +5,7 @@
 //! | metadata options | ModifyInstanceMetadataOptions, GetInstanceMetadataDefaults, ModifyInstanceMetadataDefaults |
 //! | instances | DescribeInstances, DescribeInstanceStatus, DescribeInstanceAttribute, ModifyInstanceAttribute |
 //! | instance state | RunInstances, StartInstances, StopInstances, RebootInstances, TerminateInstances |
+//! | images | DescribeImages, DescribeImageAttribute, ModifyImageAttribute, ResetImageAttribute |
 //! | tags | CreateTags, DeleteTags, DescribeTags |
 //! | events | ModifyInstanceEventStartTime |
 //! | regions and zones | DescribeRegions, DescribeAvailabilityZones |
@@ -36,6 +37,8 @@ macro_rules! action_table {
             CreateTags, Ec2, Instances, create_tags;
             DeleteTags, Ec2, Instances, delete_tags;
             DescribeAvailabilityZones, Ec2, Account, describe_availability_zones;
+            DescribeImageAttribute, Ec2, Account, describe_image_attribute;
+            DescribeImages, Ec2, Account, describe_images;
             DescribeInstanceAttribute, Ec2, Instances, describe_instance_attribute;
             DescribeInstanceStatus, Ec2, Instances, describe_instance_status;
             DescribeInstances, Ec2, Instances, describe_instances;
@@ -43,11 +46,13 @@ macro_rules! action_table {
             DescribeTags, Ec2, Instances, describe_tags;
             GetCallerIdentity, Sts, None, get_caller_identity;
             GetInstanceMetadataDefaults, Ec2, Account, get_instance_metadata_defaults;
+            ModifyImageAttribute, Ec2, Account, modify_image_attribute;
             ModifyInstanceAttribute, Ec2, Instances, modify_instance_attribute;
             ModifyInstanceEventStartTime, Ec2, Instances, modify_instance_event_start_time;
             ModifyInstanceMetadataDefaults, Ec2, Account, modify_instance_metadata_defaults;
             ModifyInstanceMetadataOptions, Ec2, Instances, modify_instance_metadata_options;
             RebootInstances, Ec2, Instances, reboot_instances;
+            ResetImageAttribute, Ec2, Account, modify_image_attribute;
             RunInstances, Ec2, Launch, run_instances;
             SendSSHPublicKey, InstanceConnect, Instances, send_ssh_public_key;
             StartInstances, Ec2, Instances, change_instance_state;

@@ -65,6 +65,8 @@ codes! {
     InvalidAction, "InvalidAction", BAD_REQUEST, "UnknownOperationException";
     /// Not an image id.
     InvalidAmiIdMalformed, "InvalidAMIID.Malformed", BAD_REQUEST, INVALID;
+    /// Unknown image.
+    InvalidAmiIdNotFound, "InvalidAMIID.NotFound", BAD_REQUEST, INVALID;
     /// Not the id of a resource that can have tags here.
     InvalidId, "InvalidID", BAD_REQUEST, INVALID;
     /// Unknown event. EC2 spells this code without a dot.

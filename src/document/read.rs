@@ -15,7 +15,7 @@ use crate::document::json_path::{JsonPath, PathFault};
 use crate::document::layout::{RawInstance, instances_in};
 use crate::document::validate::instance_faults;
 use crate::fault::Fault;
-use crate::instance::{Instance, InstanceId, OptionsUpdate};
+use crate::instance::{Instance, InstanceId, NamedOptions, OptionsUpdate};
 use crate::plain_file;
 
 /// An instance in a document, and its place there.
@@ -261,6 +261,7 @@ fn parse_instance(raw: RawInstance) -> Result<ParsedInstance, Vec<PathFault>> {
         array_for_object_faults(&value, &read, &JsonPath::root(), &mut of_instance);
     }
     let fields = DocumentFields::of(&value);
+    instance.named_options = NamedOptions(Some(fields.options));
     instance.other = unread_fields(value);
     instance.imds.owner_id = instance.imds.owner_id.or(raw.owner_id);
     instance.imds.reservation_id = instance.imds.reservation_id.or(raw.reservation_id);

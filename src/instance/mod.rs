@@ -23,6 +23,7 @@ pub mod ec2_json;
 pub mod events;
 mod id;
 pub mod identity_document;
+mod image;
 mod model;
 mod network;
 pub mod options;
@@ -39,6 +40,7 @@ pub use events::Events;
 pub use events::overrides::Overrides;
 pub use events::timeline::Timeline;
 pub use id::InstanceId;
+pub use image::{Image, Images, is_image_id};
 pub use model::{
     HibernationOptions, Imds, Instance, MAX_USER_DATA, ManagedSshKey, Monitoring, ProductCode,
 };
@@ -46,7 +48,9 @@ pub use network::{
     Association, CidrBlocks, InterfaceAttachment, Ipv4Prefix, Ipv6Address, Ipv6Prefix,
     NetworkInterface, PrivateAddress, SecurityGroup,
 };
-pub use options::{HopLimit, HttpTokens, MetadataOptions, OptionsUpdate, RecordedOptions, Switch};
+pub use options::{
+    HopLimit, HttpTokens, MetadataOptions, NamedOptions, OptionsUpdate, RecordedOptions, Switch,
+};
 pub use placement::{Placement, region_of_zone};
 pub use role::{
     AssumeRoleSource, CredentialSource, IamInstanceProfile, ProcessSource, Role, StaticCredentials,
