@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::api::AdminApi;
 use super::counts::Counts;
+use super::fault_json::fault_json;
 
 /// Returns `ok`, or `degraded` with a sentence for each problem.
 pub(super) fn report(api: &AdminApi) -> Value {
@@ -11,6 +12,7 @@ pub(super) fn report(api: &AdminApi) -> Value {
         instances,
         attachments,
         listeners,
+        file_faults,
         ..
     } = Counts::now(api);
     let problems = [
@@ -21,6 +23,14 @@ pub(super) fn report(api: &AdminApi) -> Value {
         (
             instances.not_stored,
             "instances whose documents could not be stored; tried again every second (see the log)",
+        ),
+        (
+            file_faults,
+            "faults in documents, access keys or certificates at the last start or reload (see `imdsd check`)",
+        ),
+        (
+            instances.faulty_documents,
+            "instances that are not served because their documents have faults (see `imdsd check`)",
         ),
         (
             instances.account_unreadable,
@@ -49,5 +59,6 @@ pub(super) fn report(api: &AdminApi) -> Value {
         "Version": env!("CARGO_PKG_VERSION"),
         "Instances": instances.by_state.values().sum::<usize>(),
         "LookAt": look_at,
+        "Faults": api.daemon.file_faults().iter().map(fault_json).collect::<Vec<_>>(),
     })
 }

@@ -36,6 +36,7 @@ mod counts;
 mod daemon_view;
 mod events;
 mod explain;
+mod fault_json;
 mod health;
 mod instances;
 mod listeners;
@@ -51,5 +52,5 @@ mod tests;
 
 pub(crate) use api::AdminApi;
 pub(crate) use daemon_view::{
-    DaemonView, ExplainedRequest, PredictedReply, ReloadReport, StoreFailure,
+    DaemonView, ExplainedRequest, KeptFile, PredictedReply, ReloadReport, StoreFailure,
 };

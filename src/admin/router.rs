@@ -80,9 +80,7 @@ impl AdminApi {
             }
             ("POST", ["v1", "reload"]) => {
                 query.finish()?;
-                let report = self.daemon.reload().await.map_err(Refusal::faulty)?;
-                let report = serde_json::to_value(report).expect("plain JSON data");
-                Ok(AdminReply::Json(report))
+                Ok(AdminReply::Json(self.daemon.reload().await.to_json()))
             }
             ("POST", ["v1", "explain"]) => {
                 query.finish()?;

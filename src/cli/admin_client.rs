@@ -85,18 +85,21 @@ impl AdminClient {
     }
 }
 
+/// Prints a fault of an answer on standard error, with its file, line and field.
+pub(super) fn print_fault(fault: &Value) {
+    let mut place = fault["File"].as_str().unwrap_or_default().to_string();
+    if let Some(line) = fault["Line"].as_u64().filter(|line| *line > 0) {
+        let _ = write!(place, ":{line}");
+    }
+    if let Some(field) = fault["Field"].as_str().filter(|field| !field.is_empty()) {
+        let _ = write!(place, ": {field}");
+    }
+    eprintln!("{place}: {}", fault["Message"].as_str().unwrap_or_default());
+}
+
 fn report_refusal(response: &ClientResponse) -> CommandFailure {
     let refusal = response.json();
-    for fault in each(&refusal["Faults"]) {
-        let mut place = fault["File"].as_str().unwrap_or_default().to_string();
-        if let Some(line) = fault["Line"].as_u64().filter(|line| *line > 0) {
-            let _ = write!(place, ":{line}");
-        }
-        if let Some(field) = fault["Field"].as_str().filter(|field| !field.is_empty()) {
-            let _ = write!(place, ": {field}");
-        }
-        eprintln!("{place}: {}", fault["Message"].as_str().unwrap_or_default());
-    }
+    each(&refusal["Faults"]).for_each(print_fault);
     let status = || format!("refused with status {}", response.status);
     let message = refusal["Message"].as_str().map(str::to_string);
     CommandFailure::report(message.unwrap_or_else(status))

@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::host_attachments::host_attachments;
-use super::known_instances::{self, KnownInstances};
-use crate::daemon::documents;
+use super::known_instances::{KnownInstances, known_instances};
+use crate::daemon::documents::{self, CheckedConfig};
 use crate::host::guest_rules::{self, GuestLink, MetadataAddresses};
 use crate::host::guests;
 use crate::host::netlink::{self, Links};
@@ -57,9 +57,18 @@ pub(super) fn run(args: GuestRulesArgs) -> ExitCode {
 }
 
 fn script(args: GuestRulesArgs) -> Result<String, Vec<String>> {
-    let checked = documents::check(&args.config)
+    let CheckedConfig {
+        config,
+        documents,
+        stored,
+    } = documents::check(&args.config)
         .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-    let interfaces = checked.config.interfaces.clone().unwrap_or_default();
+    // A guest whose document has faults is served from its record or not at all. The others need
+    // their rules.
+    for fault in &documents.faults {
+        eprintln!("warning: {fault}");
+    }
+    let interfaces = config.interfaces.clone().unwrap_or_default();
     let addresses = MetadataAddresses {
         ipv4: *interfaces.ipv4.ip(),
         ipv6: *interfaces.ipv6.ip(),
@@ -68,7 +77,7 @@ fn script(args: GuestRulesArgs) -> Result<String, Vec<String>> {
         instances,
         unreadable,
         account_unreadable: _,
-    } = known_instances::read(checked);
+    } = known_instances(&config, documents, stored);
     // Rules without a guest would cut it off.
     if !unreadable.is_empty() {
         return Err(unreadable);

@@ -8,7 +8,9 @@
 //! | images | DescribeImages, DescribeImageAttribute, ModifyImageAttribute, ResetImageAttribute |
 //! | tags | CreateTags, DeleteTags, DescribeTags |
 //! | events | ModifyInstanceEventStartTime |
-//! | regions and zones | DescribeRegions, DescribeAvailabilityZones |
+//! | what instances refer to | DescribeVolumes, DescribeVolumesModifications, DescribeNetworkInterfaces, DescribeAddresses, DescribeSecurityGroups, DescribeSubnets, DescribeVpcs, DescribeVpcAttribute, DescribeKeyPairs, DescribeIamInstanceProfileAssociations, DescribeLaunchTemplates |
+//! | instance types | DescribeInstanceTypes, DescribeInstanceCreditSpecifications, DescribeInstanceTopology |
+//! | account, regions and zones | DescribeAccountAttributes, DescribeRegions, DescribeAvailabilityZones |
 //! | other services | GetCallerIdentity (STS), SendSSHPublicKey (EC2 Instance Connect) |
 //!
 //! # To add an action
@@ -36,14 +38,29 @@ macro_rules! action_table {
         $generate! {
             CreateTags, Ec2, Instances, create_tags;
             DeleteTags, Ec2, Instances, delete_tags;
+            DescribeAccountAttributes, Ec2, Account, describe_account_attributes;
+            DescribeAddresses, Ec2, Instances, describe_addresses;
             DescribeAvailabilityZones, Ec2, Account, describe_availability_zones;
+            DescribeIamInstanceProfileAssociations, Ec2, Instances, describe_iam_instance_profile_associations;
             DescribeImageAttribute, Ec2, Account, describe_image_attribute;
             DescribeImages, Ec2, Account, describe_images;
             DescribeInstanceAttribute, Ec2, Instances, describe_instance_attribute;
+            DescribeInstanceCreditSpecifications, Ec2, Instances, describe_instance_credit_specifications;
             DescribeInstanceStatus, Ec2, Instances, describe_instance_status;
+            DescribeInstanceTopology, Ec2, Instances, describe_instance_topology;
+            DescribeInstanceTypes, Ec2, Instances, describe_instance_types;
             DescribeInstances, Ec2, Instances, describe_instances;
+            DescribeKeyPairs, Ec2, Instances, describe_key_pairs;
+            DescribeLaunchTemplates, Ec2, Instances, describe_launch_templates;
+            DescribeNetworkInterfaces, Ec2, Instances, describe_network_interfaces;
             DescribeRegions, Ec2, Account, describe_regions;
+            DescribeSecurityGroups, Ec2, Instances, describe_security_groups;
+            DescribeSubnets, Ec2, Instances, describe_subnets;
             DescribeTags, Ec2, Instances, describe_tags;
+            DescribeVolumes, Ec2, Instances, describe_volumes;
+            DescribeVolumesModifications, Ec2, Instances, describe_volumes_modifications;
+            DescribeVpcAttribute, Ec2, Instances, describe_vpc_attribute;
+            DescribeVpcs, Ec2, Instances, describe_vpcs;
             GetCallerIdentity, Sts, None, get_caller_identity;
             GetInstanceMetadataDefaults, Ec2, Account, get_instance_metadata_defaults;
             ModifyImageAttribute, Ec2, Account, modify_image_attribute;

@@ -38,6 +38,7 @@ mod policy;
 mod render;
 mod reply;
 mod request_id;
+mod resource_list;
 mod service;
 mod syntax;
 #[cfg(test)]
@@ -90,6 +91,11 @@ impl Control {
     /// the old ones.
     pub(crate) fn replace_keys(&self, keys: AccessKeys) {
         self.keys.store(Arc::new(keys));
+    }
+
+    /// Returns the number of keys that callers can sign with.
+    pub(crate) fn key_count(&self) -> usize {
+        self.keys.load().count()
     }
 
     /// Handles one request. All replies, including refusals, are logged here and nowhere else.

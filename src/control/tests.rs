@@ -4,6 +4,7 @@ mod actions;
 mod images;
 mod policies;
 mod requests;
+mod resources;
 mod services;
 
 use http_body_util::BodyExt as _;

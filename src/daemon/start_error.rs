@@ -5,8 +5,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::fault::Fault;
-use crate::identity::IdentityError;
 use crate::registry::StoreError;
 
 /// Why the daemon did not start.
@@ -16,10 +14,6 @@ pub(crate) enum StartError {
     Store(StoreError),
     /// The token keys cannot be kept in the runtime directory.
     TokenKeys(PathBuf, io::Error),
-    /// Files of the operator have faults.
-    Files(Vec<Fault>),
-    /// The operator's key or certificate for identity documents cannot be used.
-    Identity(IdentityError),
     /// An address cannot be listened on.
     Listen(SocketAddr, io::Error),
     /// The admin socket cannot be opened.
@@ -40,11 +34,6 @@ impl fmt::Display for StartError {
                  this user may write",
                 path.display()
             ),
-            StartError::Files(faults) => {
-                let lines: Vec<String> = faults.iter().map(Fault::to_string).collect();
-                f.write_str(&lines.join("\n"))
-            }
-            StartError::Identity(reason) => write!(f, "{reason}"),
             StartError::Listen(address, reason) => {
                 write!(
                     f,

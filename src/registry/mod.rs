@@ -53,7 +53,7 @@ pub use claimants::Claimants;
 pub use entry::{Entry, OptionsState};
 pub use quarantine::QuarantineReason;
 pub use record::Record;
-pub use registration::RegisterOutcome;
+pub use registration::{FaultyOutcome, RegisterOutcome};
 pub use snapshot::Snapshot;
 pub use state::Registry;
 pub use store::{Store, StoreError, StoredState, UnreadableRecord};

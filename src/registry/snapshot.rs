@@ -65,16 +65,17 @@ impl Snapshot {
         Snapshot::assemble(entries, quarantined)
     }
 
-    /// Returns this snapshot with one instance quarantined because its document could not be
-    /// stored. Its attachments are reserved; `None` when they are already.
-    pub(super) fn with_not_stored(
+    /// Returns this snapshot with one instance quarantined that has no record. Its attachments are
+    /// reserved; `None` when they are already, for the same reason.
+    pub(super) fn with_unregistered(
         &self,
         id: &InstanceId,
+        reason: QuarantineReason,
         attachments: &[Attachment],
     ) -> Option<Snapshot> {
         let attachments: BTreeSet<Attachment> = attachments.iter().cloned().collect();
         if self.quarantined.get(id).is_some_and(|instance| {
-            instance.reason == QuarantineReason::NotStored && instance.attachments == attachments
+            instance.reason == reason && instance.attachments == attachments
         }) {
             return None;
         }
@@ -82,7 +83,7 @@ impl Snapshot {
         quarantined.insert(
             id.clone(),
             Quarantined {
-                reason: QuarantineReason::NotStored,
+                reason,
                 attachments,
             },
         );
@@ -199,9 +200,25 @@ impl Snapshot {
 
     /// Returns the instances that are quarantined because their documents could not be stored.
     pub fn not_stored(&self) -> impl Iterator<Item = &InstanceId> {
-        self.quarantined
-            .keys()
-            .filter(|id| self.quarantine_reason(id) == Some(QuarantineReason::NotStored))
+        self.quarantined_for(QuarantineReason::NotStored)
+    }
+
+    /// Returns the instances that are quarantined because their documents have faults.
+    pub fn faulty_documents(&self) -> impl Iterator<Item = &InstanceId> {
+        self.quarantined_for(QuarantineReason::FaultyDocument)
+    }
+
+    fn quarantined_for(&self, reason: QuarantineReason) -> impl Iterator<Item = &InstanceId> {
+        let quarantined = self.quarantined.iter();
+        quarantined.filter_map(move |(id, instance)| (instance.reason == reason).then_some(id))
+    }
+
+    /// Returns the attachments that are reserved for a quarantined instance.
+    pub fn reserved_attachments(&self, id: &InstanceId) -> impl Iterator<Item = &Attachment> {
+        let instance = self.quarantined.get(id);
+        instance
+            .into_iter()
+            .flat_map(|instance| &instance.attachments)
     }
 
     /// Returns why this instance is quarantined; `None` when it is not.

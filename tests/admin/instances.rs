@@ -338,19 +338,24 @@ fn a_reload_registers_new_instances_names_edited_ones_and_replaces_keys() {
         "1 instances unchanged, 1 access keys in force\n"
     );
 
-    // A fault in any file leaves everything unchanged.
+    // A fault in one file does not keep what another one no longer has.
     let (id, secret) = ACCESS_KEY;
     let other_keys = format!(
         "[[access_key]]\naccess_key_id = \"AKIDOTHEROTHER000001\"\nsecret_access_key = \"{secret}\"\n"
     );
     std::fs::write(&keys, &other_keys).unwrap();
     std::fs::write(&instances, "{").unwrap();
-    imdsd(&daemon, &["reload"]).refused(1, &["instance.json:1: not JSON", "nothing was changed"]);
-    assert_eq!(describe(), 200);
+    imdsd(&daemon, &["reload"]).refused(
+        1,
+        &["instance.json:1: not JSON", "1 fault; everything else"],
+    );
+    assert_eq!(describe(), 401, "the old key is no longer valid");
     std::fs::write(&keys, "x").unwrap();
     write(&[demo.clone(), guest(ONE, "one")]);
-    imdsd(&daemon, &["reload"]).refused(1, &["access-keys.toml:1", "nothing was changed"]);
-    imdsd(&daemon, &["instance", "get", ONE]).refused(1, &["there is no instance"]);
+    imdsd(&daemon, &["reload"])
+        .refused(1, &["access-keys.toml:1", "1 previous keys stay in force"]);
+    imdsd(&daemon, &["instance", "get", ONE]).done();
+    imdsd(&daemon, &["instance", "delete", ONE]).done();
 
     std::fs::write(&keys, &other_keys).unwrap();
     let said = imdsd(&daemon, &["reload"]).done();

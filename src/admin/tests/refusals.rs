@@ -123,7 +123,7 @@ fn a_bad_request_is_refused_with_a_reason() {
             "missing field",
         ),
         ("POST", "/v1/instances", None, "\u{fffd}", 422, "1 fault"),
-        ("POST", "/v1/reload", None, "", 422, "nothing was changed"),
+        ("POST", "/v1/reload?all=true", None, "", 400, "'all'"),
         (
             "POST",
             "/v1/explain",
@@ -274,4 +274,17 @@ fn a_failed_store_reports_what_may_have_changed_for_documents_and_events() {
             assert!(as_expected, "{target} {writes} {stored:?}: {answer}");
         }
     }
+}
+
+/// What has no faults was taken in, so the answer is no refusal.
+#[test]
+fn a_reload_with_faults_is_answered_with_what_was_taken_in() {
+    let (status, report) = TestApi::new().send("POST", "/v1/reload", None, "");
+    assert_eq!(
+        (status, &report["AccessKeys"]),
+        (200, &json!(1)),
+        "{report}"
+    );
+    let fault = json!({ "File": "i.json", "Line": 0, "Field": "", "Message": "not JSON" });
+    assert_eq!(report["Faults"], json!([fault]));
 }
