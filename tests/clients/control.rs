@@ -391,7 +391,7 @@ fn call_everything(calls: &mut dyn ApiClient, daemon: &Daemon) -> Vec<String> {
             json!({"Resources": ["vol-1"], "Tags": [{"Key": "a", "Value": "b"}]}),
             "InvalidID",
         ),
-        ("ec2", "DescribeVpcs", json!({}), "InvalidAction"),
+        ("ec2", "DescribeVpnGateways", json!({}), "InvalidAction"),
         (
             "ec2-instance-connect",
             "SendSSHPublicKey",

@@ -11,10 +11,10 @@ use crate::control::policy::rules::Target;
 use crate::control::xml::{ResponseBody, Xml};
 use crate::instance::ImdsSupport;
 
-type WriteAttribute = fn(&mut Xml, &KnownImage);
+type WriteImageAttribute = fn(&mut Xml, &KnownImage);
 
 /// The attributes that are answered, each with the function that writes it.
-const WRITERS: [(&str, WriteAttribute); 5] = [
+const WRITERS: [(&str, WriteImageAttribute); 5] = [
     ("blockDeviceMapping", |xml, _| {
         xml.set("blockDeviceMapping", [(); 0], |_, ()| {})
     }),
@@ -53,7 +53,7 @@ const UNSUPPORTED: [&str; 8] = [
 /// The input of a call.
 pub(super) struct DescribeImageAttribute {
     image_id: String,
-    write: WriteAttribute,
+    write: WriteImageAttribute,
     dry_run: bool,
 }
 

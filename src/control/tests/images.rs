@@ -486,8 +486,8 @@ async fn a_caller_sees_the_images_of_the_instances_that_it_may_describe() {
 #[tokio::test]
 async fn clearing_a_default_counts_as_every_default_that_an_image_can_lead_to() {
     let rules = [
-        r#"{ effect = "allow", actions = ["ec2:*"] }"#,
         r#"{ effect = "deny", actions = ["ec2:ModifyInstanceMetadataDefaults"], conditions = { "ec2:Attribute/HttpTokens" = "optional" } }"#,
+        r#"{ effect = "allow", actions = ["ec2:*"] }"#,
     ];
     let clear = "ModifyInstanceMetadataDefaults&HttpTokens=no-preference";
     for (images, code) in [
