@@ -12,8 +12,8 @@ pub(super) fn report(api: &AdminApi) -> Value {
         instances,
         attachments,
         listeners,
+        connections,
         file_faults,
-        ..
     } = Counts::now(api);
     let problems = [
         (
@@ -58,6 +58,16 @@ pub(super) fn report(api: &AdminApi) -> Value {
         "Status": if look_at.is_empty() { "ok" } else { "degraded" },
         "Version": env!("CARGO_PKG_VERSION"),
         "Instances": instances.by_state.values().sum::<usize>(),
+        "InstancesByState": instances.by_state,
+        "OptionsPending": instances.options_pending,
+        "Listeners": {
+            "All": listeners.all,
+            "Waiting": listeners.waiting,
+            "SocketsOpen": listeners.sockets_open,
+            "SocketsRefused": listeners.sockets_refused,
+        },
+        "GuestConnections": connections,
+        "Pid": std::process::id(),
         "LookAt": look_at,
         "Faults": api.daemon.file_faults().iter().map(fault_json).collect::<Vec<_>>(),
     })

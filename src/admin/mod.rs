@@ -47,6 +47,7 @@ mod reply;
 mod request;
 mod router;
 mod service;
+mod set_options;
 #[cfg(test)]
 mod tests;
 

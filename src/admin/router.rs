@@ -12,7 +12,7 @@ use super::put::PutOptions;
 use super::refusal::Refusal;
 use super::reply::{AdminReply, LoggedChange};
 use super::request::{AdminRequest, Query, generation, instance_id};
-use super::{events, explain, health, instances, listeners, metrics, put};
+use super::{events, explain, health, instances, listeners, metrics, put, set_options};
 use crate::clock::Moment;
 use crate::instance::InstanceId;
 
@@ -72,6 +72,11 @@ impl AdminApi {
                 let expected = generation(request.if_match)?;
                 instances::delete(&self.registry, &instance_id(id)?, expected).await
             }
+            ("PATCH", ["v1", "instances", id, "metadata-options"]) => {
+                query.finish()?;
+                let (id, expected) = (instance_id(id)?, generation(request.if_match)?);
+                set_options::modify(self, id, expected, &request.body).await
+            }
             ("GET", ["v1", "export"]) => {
                 let secrets = query.secrets()?;
                 query.finish()?;
@@ -129,6 +134,7 @@ fn no_route(method: &str, path: &[&str]) -> Refusal {
             "instances" | "export" | "reload" | "explain" | "events" | "listeners" | "health",
         ]
         | ["v1", "instances", _]
+        | ["v1", "instances", _, "metadata-options"]
         | ["metrics"] => Refusal::new(
             405,
             "MethodNotAllowed",

@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::host_attachments::host_attachments;
 use super::known_instances::{KnownInstances, known_instances};
+use super::rules_table::rules_table;
 use crate::config::{self, Config};
 use crate::daemon::documents::{self, CheckedConfig};
 use crate::daemon::{ControlFiles, IdentitySource};
@@ -119,6 +120,7 @@ fn check_host(args: &CheckArgs, config: &Config, instances: &[Instance]) -> bool
             false => HostMetadata::Kept,
         },
         daemon: admin.map(|admin| admin.socket.clone()),
+        rules_table: rules_table(config),
         load_rules: format!(
             "imdsd guest-rules --config {} | nft -f -",
             examine::shell_word(&args.config.to_string_lossy())
@@ -141,6 +143,9 @@ fn check_host(args: &CheckArgs, config: &Config, instances: &[Instance]) -> bool
             "{}: {}: not checked: {}",
             unchecked.instance, unchecked.attachment, unchecked.what
         );
+    }
+    for note in &examination.notes {
+        eprintln!("note: {note}");
     }
     match args.json {
         true => println!(

@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::demo::{self, Demo};
+use super::demo_addresses::DemoAddresses;
 use crate::clock::Moment;
 use crate::config::{self, Config, LogFormat, LogLevel};
 use crate::daemon::documents::{self, CheckedDocuments};
@@ -20,7 +21,7 @@ use crate::logging;
 #[command(after_help = "\
 Examples:
   imdsd serve --config /etc/imdsd/imdsd.toml
-  imdsd serve --instance web-1.json
+  imdsd serve --instance web-1.json --listen 8080   # the EC2 API is on the next port
   imdsd serve --aemm-config aemm-config.json --aemm-command spot")]
 pub(super) struct ServeArgs {
     /// Configuration file, such as /etc/imdsd/imdsd.toml; config/imdsd.toml describes every setting
@@ -46,6 +47,9 @@ pub(super) struct ServeArgs {
     /// a command]
     #[arg(long, value_name = "COMMAND", requires = "aemm_config")]
     aemm_command: Option<MockCommandArg>,
+
+    #[command(flatten)]
+    demo_addresses: DemoAddresses,
 
     /// The format of log lines on standard error, such as json [default: text, or as configured]
     #[arg(long, value_name = "FORMAT")]
@@ -162,7 +166,7 @@ fn settings(args: &ServeArgs) -> Result<ServeSettings, Vec<Fault>> {
             warnings: Vec::new(),
         });
     }
-    let demo = match (&args.aemm_config, &args.instance) {
+    let mut demo = match (&args.aemm_config, &args.instance) {
         (Some(file), _) => {
             let command = args.aemm_command;
             let command = command.map_or(MockCommand::All, MockCommandArg::command);
@@ -171,6 +175,7 @@ fn settings(args: &ServeArgs) -> Result<ServeSettings, Vec<Fault>> {
         (None, Some(file)) => Demo::of_document(file)?,
         (None, None) => Demo::built_in(),
     };
+    args.demo_addresses.apply(&mut demo);
     Ok(ServeSettings {
         config: demo.config,
         demo: Some(demo.instance),

@@ -35,7 +35,7 @@ use crate::config::Config;
 use crate::fault::Fault;
 use crate::guest::request::HostRule;
 use crate::guest::{Guest, Precomputed};
-use crate::host::netlink::Links;
+use crate::host::netlink::{Links, OwnAddresses};
 use crate::instance::Attachment;
 use crate::instance::claims::ClaimKey;
 use crate::net::unix::UnixServer;
@@ -44,7 +44,7 @@ use crate::registry::memory::MemoryStore;
 use crate::registry::{Registry, Snapshot, Store};
 
 use admin_host::AdminHost;
-use background::Background;
+use background::{AwaitedSignatures, Background};
 use connection_limits::ConnectionLimits;
 use control_endpoint::{BoundControl, ControlEndpoint};
 use documents::CheckedDocuments;
@@ -104,7 +104,8 @@ impl Daemon {
         // 2. The guest plane.
         let token_keys = open_token_keys(&config, now)?;
         let precomputed = Precomputed::default();
-        let plane = guest_plane(&registry, &token_keys, &precomputed, &config);
+        let awaited = AwaitedSignatures::new(Arc::clone(&precomputed.signatures));
+        let plane = guest_plane(&registry, &token_keys, &precomputed, &awaited, &config);
 
         // 3. The sockets of the configuration, and the host's interfaces. Connections wait in the
         // queues of the sockets until the instances are registered.
@@ -113,11 +114,12 @@ impl Daemon {
         log_control_faults(&faults);
         let control = BoundControl::bind(&registry, &config, files)?;
         let admin_host = admin_host(&registry, &plane, control.as_ref(), &config);
+        let own_addresses = OwnAddresses::default();
         let mut daemon = Daemon {
             registry,
             token_keys,
             connection_limits: Arc::clone(&plane.connection_limits),
-            listeners: Listeners::new(&config, plane),
+            listeners: Listeners::new(&config, plane, own_addresses.clone()),
             interfaces: None,
             control: None,
             admin_host,
@@ -129,7 +131,7 @@ impl Daemon {
         let admin = config.admin.as_ref().map(admin_socket::open_admin);
         let admin = admin.transpose()?.flatten();
         let identity = IdentitySource::at_start(&config);
-        daemon.interfaces = HostInterfaces::open(&config).await?;
+        daemon.interfaces = HostInterfaces::open(&config, own_addresses).await?;
 
         // 4. The documents. They are stored only now: a failed start leaves nothing behind. If one
         // has faults or cannot be stored, only its own instance is not served.
@@ -154,6 +156,7 @@ impl Daemon {
         daemon.background = Some(Background::start(
             Arc::clone(&daemon.registry),
             precomputed,
+            awaited,
             identity,
             config.identity.issuer,
         ));
@@ -323,6 +326,7 @@ fn guest_plane(
     registry: &Arc<Registry>,
     token_keys: &TokenKeys,
     precomputed: &Precomputed,
+    awaited: &Arc<AwaitedSignatures>,
     config: &Config,
 ) -> Arc<GuestPlane> {
     Arc::new(GuestPlane {
@@ -334,6 +338,7 @@ fn guest_plane(
         ),
         registry: Arc::clone(registry),
         connection_limits: Arc::new(ConnectionLimits::new(config.guest.connections)),
+        awaited: Arc::clone(awaited),
     })
 }
 

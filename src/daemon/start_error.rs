@@ -62,7 +62,10 @@ impl std::error::Error for StartError {}
 
 fn listen_hint(reason: &io::Error) -> &'static str {
     match reason.kind() {
-        io::ErrorKind::AddrInUse => "; another program has it (another imdsd?)",
+        io::ErrorKind::AddrInUse => {
+            "; another program listens there, perhaps another imdsd; choose another port in the \
+             configuration, or for a demo with --listen and --control"
+        }
         io::ErrorKind::AddrNotAvailable => "; no interface of this host has the address",
         io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
         _ => "",

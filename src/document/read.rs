@@ -383,8 +383,7 @@ fn parse_instance(raw: RawInstance) -> Result<ParsedInstance, Vec<PathFault>> {
     let fields = DocumentFields::of(&value);
     instance.named_options = NamedOptions(Some(fields.options));
     instance.other = unread_fields(value);
-    instance.imds.owner_id = instance.imds.owner_id.or(raw.owner_id);
-    instance.imds.reservation_id = instance.imds.reservation_id.or(raw.reservation_id);
+    raw.reservation.complete(&mut instance.imds);
     for interface in &mut instance.network_interfaces {
         interface.mac_address.make_ascii_lowercase();
     }

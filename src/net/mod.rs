@@ -5,6 +5,8 @@
 //! travels) and decides nothing else.
 
 mod accept;
+mod arrival_filter;
+pub(crate) mod bound_interface;
 pub(crate) mod connection;
 pub(crate) mod control;
 mod drain;
@@ -18,6 +20,7 @@ pub(crate) mod listener;
 pub(crate) mod slots;
 pub(crate) mod status;
 pub(crate) mod tls;
+mod turns;
 pub(crate) mod unix;
 
 pub(crate) use drain::{Drain, DrainControl};

@@ -24,12 +24,12 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
-use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::FlockOperation;
+use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
@@ -37,8 +37,10 @@ use tracing::{debug, warn};
 
 use super::accept;
 use super::drain::{Drain, DrainControl};
-use super::http1::{ConnectionEnd, HttpServer};
+use super::http1::{ConnectionEnd, HttpServer, Interruption, read_in_time};
+use super::hyper::{close_after, refusal};
 use super::limits::ENDING;
+use crate::http::UnreadableRequest;
 
 /// How many callers are served at once.
 const MAX_SERVED: usize = 16;
@@ -49,16 +51,14 @@ const MAX_CALLERS: usize = 256;
 const MAX_REFUSED: usize = 4;
 /// How many refused users are remembered, so that each is logged once.
 const MAX_LOGGED_USERS: usize = 64;
-/// How long a request's head may take, counted from the connection's start or from the last answer.
-const HEAD_TIME: Duration = Duration::from_secs(10);
-/// How long a body may take.
-const BODY_TIME: Duration = Duration::from_secs(30);
 /// The most bytes of a body: a directory of a thousand large documents.
 pub(crate) const MAX_BODY_BYTES: usize = 16 << 20;
 /// How long a connection may last, its answers included. An export of thousands of instances takes
 /// far less. Together with the ending it is shorter than the time that a command waits for its
 /// turn, so clients that read nothing make no waiting command give up.
 pub(crate) const CALLER_TIMES: ConnectionTimes = ConnectionTimes {
+    head: Duration::from_secs(10),
+    body: Duration::from_secs(30),
     connection: Duration::from_secs(60),
     ending: ENDING,
 };
@@ -78,6 +78,9 @@ pub(crate) trait UnixService: Send + Sync {
 
     /// Refuses a request whose body has more than `max_bytes`.
     fn refuse_body(&self, max_bytes: usize) -> Response<Full<Bytes>>;
+
+    /// Refuses a request that cannot be read.
+    fn refuse_unreadable(&self, reason: UnreadableRequest) -> Response<Full<Bytes>>;
 }
 
 /// The socket, open and not yet served.
@@ -85,6 +88,7 @@ pub(crate) struct UnixSocket {
     listener: UnixListener,
     file: SocketFile,
     users: BTreeSet<u32>,
+    groups: BTreeSet<u32>,
 }
 
 /// The file of the socket. It is removed when this is dropped.
@@ -99,6 +103,11 @@ struct SocketFile {
 /// How long a caller may be served.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConnectionTimes {
+    /// How long a request's head may take, counted from the connection's start or from the last
+    /// answer.
+    pub(crate) head: Duration,
+    /// How long a body may take.
+    pub(crate) body: Duration,
     /// Then the connection ends with the answer that is under way.
     pub(crate) connection: Duration,
     /// Then that answer is cut off too.
@@ -115,6 +124,7 @@ pub(crate) struct UnixServer {
 struct Callers {
     service: Arc<dyn UnixService>,
     users: BTreeSet<u32>,
+    groups: BTreeSet<u32>,
     times: ConnectionTimes,
     callers: Arc<Semaphore>,
     refused: Arc<Semaphore>,
@@ -130,8 +140,9 @@ enum Access {
 }
 
 impl UnixSocket {
-    /// Opens the socket for root, for this process's user, and for `users`.
-    pub(crate) fn open(path: &Path, users: &[u32]) -> io::Result<UnixSocket> {
+    /// Opens the socket for root, for this process's user, for `users`, and for processes whose
+    /// primary group is one of `groups`.
+    pub(crate) fn open(path: &Path, users: &[u32], groups: &[u32]) -> io::Result<UnixSocket> {
         // 1. The lock. It is never removed: two processes that wait for it must wait for the same
         //    file.
         let mut lock_path = path.as_os_str().to_owned();
@@ -170,7 +181,8 @@ impl UnixSocket {
             None,
         )?;
         socket.bind(&socket2::SockAddr::unix(path)?)?;
-        let mode = if users.is_empty() { 0o600 } else { 0o666 };
+        let is_private = users.is_empty() && groups.is_empty();
+        let mode = if is_private { 0o600 } else { 0o666 };
         std::fs::set_permissions(path, Permissions::from_mode(mode))?;
         let inode = std::fs::symlink_metadata(path)?.ino();
         let file = SocketFile {
@@ -187,6 +199,7 @@ impl UnixSocket {
             listener,
             file,
             users: own.into_iter().chain(users.iter().copied()).collect(),
+            groups: groups.iter().copied().collect(),
         })
     }
 
@@ -204,6 +217,7 @@ impl UnixSocket {
         let callers = Arc::new(Callers {
             service,
             users: self.users,
+            groups: self.groups,
             times,
             callers: Arc::new(Semaphore::new(MAX_CALLERS)),
             refused: Arc::new(Semaphore::new(MAX_REFUSED)),
@@ -253,8 +267,9 @@ impl Callers {
         drain: Drain,
     ) -> Option<impl Future<Output = ()> + Send + 'static> {
         // A caller that the kernel does not identify is refused.
-        let uid = stream.peer_cred().map(|peer| peer.uid()).ok();
-        let access = self.access(uid);
+        let peer = stream.peer_cred().ok();
+        let uid = peer.as_ref().map(UCred::uid);
+        let access = self.access(uid, peer.as_ref().map(UCred::gid));
         let place = match access {
             Access::Granted => Arc::clone(&self.callers).acquire_owned().await.ok()?,
             Access::Refused => Arc::clone(&self.refused).try_acquire_owned().ok()?,
@@ -262,14 +277,19 @@ impl Callers {
         Some(self.serve_in_turn(stream, uid, access, place, drain))
     }
 
-    fn access(&self, uid: Option<u32>) -> Access {
-        if uid.is_some_and(|uid| self.users.contains(&uid)) {
+    fn access(&self, uid: Option<u32>, gid: Option<u32>) -> Access {
+        if uid.is_some_and(|uid| self.users.contains(&uid))
+            || gid.is_some_and(|gid| self.groups.contains(&gid))
+        {
             return Access::Granted;
         }
         // Any user can connect as often as they like, so each one is logged for the operator once.
         let mut logged = self.logged_users.lock();
         match logged.len() < MAX_LOGGED_USERS && logged.insert(uid) {
-            true => warn!(?uid, "admin: refused a user that is not in admin.users"),
+            true => warn!(
+                ?uid,
+                "admin: refused a user that is not in admin.users or admin.groups"
+            ),
             false => debug!(?uid, "admin: refused"),
         }
         Access::Refused
@@ -283,8 +303,14 @@ impl Callers {
         place: OwnedSemaphorePermit,
         drain: Drain,
     ) {
+        // A caller that waits when the daemon ends is not answered, and nothing was done for it.
+        let mut waiting_drain = drain.clone();
         let turn = match access {
-            Access::Granted => self.served.acquire().await.ok(),
+            Access::Granted => tokio::select! {
+                biased;
+                turn = self.served.acquire() => turn.ok(),
+                () = waiting_drain.ending() => return,
+            },
             Access::Refused => None,
         };
         // A command that has given up has reported that its request was not done. So it must not be
@@ -298,20 +324,49 @@ impl Callers {
 
     /// Serves one caller's connection to its end.
     async fn serve(&self, stream: UnixStream, uid: Option<u32>, access: Access, mut drain: Drain) {
-        let handler = service_fn(|request: Request<Incoming>| async move {
-            match access {
-                Access::Granted => answer(&self.service, uid, request).await,
-                Access::Refused => Ok(self.service.refuse(uid)),
+        let body_drain = drain.clone();
+        let handler = |request: Request<Incoming>| {
+            let drain = body_drain.clone();
+            async move {
+                match access {
+                    Access::Granted => self.answer(uid, request, drain).await,
+                    Access::Refused => Ok(self.service.refuse(uid)),
+                }
             }
-        });
-        let server = HttpServer::new(HEAD_TIME, self.times.connection, self.times.ending);
+        };
+        let refuse = |reason| Some(refusal(self.service.refuse_unreadable(reason)));
+        let server = HttpServer::new(self.times.head, self.times.connection, self.times.ending);
         match server
-            .serve(TokioIo::new(stream), handler, drain.ending())
+            .serve(TokioIo::new(stream), handler, refuse, drain.ending())
             .await
         {
             ConnectionEnd::Closed => {}
             ConnectionEnd::Failed(reason) => debug!(%reason, "admin: connection ended"),
             ConnectionEnd::CutOff => debug!("admin: the client did not read its answer"),
+        }
+    }
+
+    async fn answer(
+        &self,
+        uid: Option<u32>,
+        request: Request<Incoming>,
+        mut drain: Drain,
+    ) -> io::Result<Response<Full<Bytes>>> {
+        let service = &self.service;
+        let (head, body) = request.into_parts();
+        let collected = Limited::new(body, MAX_BODY_BYTES).collect();
+        match read_in_time(self.times.body, &mut drain, collected).await {
+            Ok(Ok(body)) => Ok(Arc::clone(service).answer(uid, head, body.to_bytes()).await),
+            Ok(Err(reason)) if reason.is::<LengthLimitError>() => {
+                Ok(service.refuse_body(MAX_BODY_BYTES))
+            }
+            Ok(Err(_)) => Err(io::Error::other("the request body is broken")),
+            Err(Interruption::TimedOut) => {
+                let mut response = service.refuse_unreadable(UnreadableRequest::TimedOut);
+                close_after(&mut response);
+                Ok(response)
+            }
+            Err(Interruption::Shutdown) => Err(io::Error::other("the daemon ends")),
         }
     }
 }
@@ -322,23 +377,6 @@ fn is_disconnected(stream: &UnixStream) -> bool {
     let mut polled = [PollFd::new(stream, PollFlags::empty())];
     let ready = rustix::event::poll(&mut polled, Some(&Timespec::default()));
     ready.is_ok() && polled[0].revents().contains(PollFlags::HUP)
-}
-
-async fn answer(
-    service: &Arc<dyn UnixService>,
-    uid: Option<u32>,
-    request: Request<Incoming>,
-) -> io::Result<Response<Full<Bytes>>> {
-    let (head, body) = request.into_parts();
-    let collected = Limited::new(body, MAX_BODY_BYTES).collect();
-    match tokio::time::timeout(BODY_TIME, collected).await {
-        Ok(Ok(body)) => Ok(Arc::clone(service).answer(uid, head, body.to_bytes()).await),
-        Ok(Err(reason)) if reason.is::<LengthLimitError>() => {
-            Ok(service.refuse_body(MAX_BODY_BYTES))
-        }
-        // Broken, or too late.
-        Ok(Err(_)) | Err(_) => Err(io::Error::other("the request body did not arrive")),
-    }
 }
 
 #[cfg(test)]
@@ -358,9 +396,9 @@ mod tests {
         run(async {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("admin.sock");
-            let first = UnixSocket::open(&path, &[]).unwrap();
+            let first = UnixSocket::open(&path, &[], &[]).unwrap();
             assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-            let refused = UnixSocket::open(&path, &[]).err().unwrap();
+            let refused = UnixSocket::open(&path, &[], &[]).err().unwrap();
             assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
             assert!(path.exists(), "a refused start removes nothing");
             drop(first);
@@ -368,7 +406,7 @@ mod tests {
             // As after a kill: the file is there, and no process holds the lock.
             drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
             assert!(path.exists());
-            let _second = UnixSocket::open(&path, &[1000]).unwrap();
+            let _second = UnixSocket::open(&path, &[1000], &[]).unwrap();
             assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o666);
         });
     }
@@ -416,13 +454,15 @@ mod tests {
                     true => std::fs::create_dir(&path).unwrap(),
                     false => std::fs::write(&path, "precious").unwrap(),
                 }
-                let refused = UnixSocket::open(&path, &[]).err().unwrap().to_string();
+                let refused = UnixSocket::open(&path, &[], &[]).err().unwrap().to_string();
                 assert_eq!(refused, "the path exists and is not a socket");
                 assert!(path.exists());
             }
-            assert!(UnixSocket::open(&directory.path().join("nowhere/admin.sock"), &[]).is_err());
             assert!(
-                UnixSocket::open(&directory.path().join("a".repeat(120)), &[]).is_err(),
+                UnixSocket::open(&directory.path().join("nowhere/admin.sock"), &[], &[]).is_err()
+            );
+            assert!(
+                UnixSocket::open(&directory.path().join("a".repeat(120)), &[], &[]).is_err(),
                 "108 bytes are the limit (unix(7))"
             );
         });

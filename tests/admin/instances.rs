@@ -635,3 +635,57 @@ fn the_contents_of_documents_are_not_logged() {
         assert!(!log.contains(secret), "{secret}");
     }
 }
+
+#[test]
+fn options_are_set_by_their_names_and_guests_see_them_with_their_next_request() {
+    let (daemon, one, _) = with_listeners();
+    put(&daemon, &guest(ONE, "one")).done();
+    let set = |arguments: &[&str]| imdsd(&daemon, &[&["instance", "set"], arguments].concat());
+    assert_eq!(read_id(one).0, 200);
+    let said = set(&[ONE, "--http-tokens", "required", "--hop-limit", "5"]).done();
+    for expected in [
+        &format!("{ONE}: "),
+        "HttpTokens required",
+        "HttpPutResponseHopLimit 5",
+        "HttpEndpoint enabled",
+        "generation 2",
+    ] {
+        assert!(said.contains(expected), "{said}");
+    }
+    assert_eq!(read_id(one).0, 401, "a read without a token is refused now");
+
+    // Options that are not named keep their value; the same values change nothing.
+    let answer = set(&[ONE, "--instance-metadata-tags", "enabled", "--json"]).json();
+    let options = &answer["Instances"][0]["MetadataOptions"];
+    assert_eq!(options["HttpTokens"], "required");
+    assert_eq!(options["InstanceMetadataTags"], "enabled");
+    let answer = set(&[ONE, "--instance-metadata-tags", "enabled", "--json"]).json();
+    assert_eq!(answer["Instances"][0]["Generation"], 3);
+
+    // Refusals; an unknown instance does not stop the others.
+    for wrong in [
+        &[ONE][..],
+        &["--http-tokens", "required"],
+        &[ONE, "--http-tokens", "Required"],
+        &[ONE, "--hop-limit", "0"],
+        &[ONE, "--hop-limit", "65"],
+        &[ONE, "--http-endpoint", "off"],
+    ] {
+        set(wrong).refused(2, &[]);
+    }
+    set(&[ONE, "--http-tokens", "optional", "--generation", "2"]).refused(1, &["generation 3"]);
+    let partly = set(&[TWO, ONE, "--http-tokens", "optional"]);
+    partly.refused(1, &["there is no instance", TWO]);
+    assert!(partly.output.contains("HttpTokens optional"), "{partly:?}");
+    assert_eq!(read_id(one).0, 200);
+
+    // A tag key that metadata cannot show keeps tags from being enabled.
+    set(&[ONE, "--instance-metadata-tags", "disabled"]).done();
+    put(&daemon, &{
+        let mut document = guest(ONE, "one");
+        document["Tags"] = json!([{ "Key": "a/b", "Value": "" }]);
+        document
+    })
+    .done();
+    set(&[ONE, "--instance-metadata-tags", "enabled"]).refused(1, &["Tags[0].Key"]);
+}

@@ -9,6 +9,7 @@ use crate::registry::StoredState;
 fn a_bad_request_is_refused_with_a_reason() {
     let api = TestApi::new();
     let one = format!("/v1/instances/{ID}");
+    let options = format!("/v1/instances/{ID}/metadata-options");
     let demo = demo_document().to_string();
     let generation = Some("\"7\"");
     for (method, target, if_match, body, status, expected) in [
@@ -56,6 +57,58 @@ fn a_bad_request_is_refused_with_a_reason() {
         ),
         ("POST", "/v1/export", None, "", 405, "POST is not allowed"),
         ("PATCH", &one, None, "", 405, "PATCH is not allowed"),
+        ("GET", &options, None, "", 405, "GET is not allowed"),
+        ("PATCH", &options, None, "", 400, "EOF"),
+        ("PATCH", &options, None, "[]", 400, "invalid type"),
+        ("PATCH", &options, None, "{}", 400, "there is no option"),
+        (
+            "PATCH",
+            &options,
+            None,
+            r#"{"HttpToken": "required"}"#,
+            400,
+            "'HttpToken' is not known (known: HttpTokens, ",
+        ),
+        (
+            "PATCH",
+            &options,
+            None,
+            r#"{"State": "applied"}"#,
+            400,
+            "'State' is not known",
+        ),
+        (
+            "PATCH",
+            &options,
+            None,
+            r#"{"HttpTokens": "Required"}"#,
+            400,
+            "Required",
+        ),
+        (
+            "PATCH",
+            &options,
+            None,
+            r#"{"HttpPutResponseHopLimit": 65}"#,
+            400,
+            "65",
+        ),
+        (
+            "PATCH",
+            &options,
+            generation,
+            r#"{"HttpTokens": "required"}"#,
+            412,
+            "at generation 1, not 7",
+        ),
+        (
+            "PATCH",
+            "/v1/instances/i-12345678/metadata-options",
+            None,
+            r#"{"HttpTokens": "required"}"#,
+            404,
+            "there is no instance i-12345678",
+        ),
         ("POST", "/metrics", None, "", 405, "POST is not allowed"),
         (
             "DELETE",

@@ -1,7 +1,9 @@
 //! Images: the default of a launch for each of them, and the actions that show and change them.
 
 use super::*;
-use crate::instance::{Image, Images, ImdsSupport, MetadataOptions, NamedOptions, OptionsUpdate};
+use crate::instance::{
+    Image, Images, ImdsSupport, Instance, MetadataOptions, NamedOptions, OptionsUpdate,
+};
 use crate::registry::file::FileStore;
 
 const V2: &str = "ami-22222222";

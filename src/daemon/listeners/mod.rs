@@ -37,7 +37,7 @@ use crate::config::Config;
 use crate::daemon::connection_limits::ConnectionLimits;
 use crate::daemon::start_error::StartError;
 use crate::host::addresses::DesiredAddresses;
-use crate::host::netlink::Links;
+use crate::host::netlink::{Links, OwnAddresses};
 use crate::instance::InstanceId;
 use crate::net::connection::GuestService;
 use crate::net::status::ListenersStatus;
@@ -58,6 +58,8 @@ const SOCKETS_PER_TURN: usize = 16;
 pub(super) struct Listeners {
     config: ListenerConfig,
     service: Arc<dyn GuestService>,
+    /// The host's addresses, from which no guest of a network namespace sends.
+    own_addresses: OwnAddresses,
     /// True from [`Listeners::start_accepting`] on.
     accepting: watch::Sender<bool>,
     open: BTreeMap<ListenerKey, OpenListener>,
@@ -69,10 +71,15 @@ pub(super) struct Listeners {
 
 impl Listeners {
     /// Returns the listeners of a configuration. None is open yet.
-    pub(super) fn new(config: &Config, service: Arc<dyn GuestService>) -> Listeners {
+    pub(super) fn new(
+        config: &Config,
+        service: Arc<dyn GuestService>,
+        own_addresses: OwnAddresses,
+    ) -> Listeners {
         Listeners {
             config: ListenerConfig::new(config),
             service,
+            own_addresses,
             accepting: watch::Sender::new(false),
             open: BTreeMap::new(),
             address_faults: BTreeMap::new(),
@@ -194,6 +201,7 @@ impl Listeners {
                 let context = AcceptContext {
                     service: Arc::clone(&self.service),
                     accepting: self.accepting.subscribe(),
+                    own_addresses: self.own_addresses.clone(),
                 };
                 OpenListener::new(&self.config, key, presence, context)
             });
