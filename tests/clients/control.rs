@@ -198,6 +198,34 @@ fn every_action(launched: &str) -> Vec<(&'static str, &'static str, Value, &'sta
         ),
         (
             "ec2",
+            "DescribeImages",
+            json!({"ImageIds": ["ami-0123456789abcdef0"], "Owners": ["self"]}),
+            "/Images/0/ImdsSupport",
+            json!("v2.0"),
+        ),
+        (
+            "ec2",
+            "DescribeImageAttribute",
+            json!({"ImageId": "ami-0123456789abcdef0", "Attribute": "imdsSupport"}),
+            "/ImdsSupport/Value",
+            json!("v2.0"),
+        ),
+        (
+            "ec2",
+            "ModifyImageAttribute",
+            json!({"ImageId": "ami-0123456789abcdef0", "ImdsSupport": {"Value": "v2.0"}}),
+            "",
+            json!(null),
+        ),
+        (
+            "ec2",
+            "ResetImageAttribute",
+            json!({"ImageId": "ami-0123456789abcdef0", "Attribute": "launchPermission"}),
+            "",
+            json!(null),
+        ),
+        (
+            "ec2",
             "CreateTags",
             json!({"Resources": [launched], "Tags": [{"Key": "Team", "Value": "ops"}]}),
             "",
@@ -363,7 +391,7 @@ fn call_everything(calls: &mut dyn ApiClient, daemon: &Daemon) -> Vec<String> {
             json!({"Resources": ["vol-1"], "Tags": [{"Key": "a", "Value": "b"}]}),
             "InvalidID",
         ),
-        ("ec2", "DescribeVpcs", json!({}), "InvalidAction"),
+        ("ec2", "DescribeVpnGateways", json!({}), "InvalidAction"),
         (
             "ec2-instance-connect",
             "SendSSHPublicKey",
