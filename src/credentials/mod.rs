@@ -30,4 +30,4 @@ pub use refresh::{
 };
 pub use session::RoleSession;
 pub use sources::Sources;
-pub use sts::{Mint, WebIdentityRequest};
+pub use sts::{Mint, WebIdentityRequest, access_key_fault};

@@ -16,8 +16,12 @@ const MIN_SECRET: usize = 8;
 
 /// Reads the only access key in a file. [`access_key_file`] defines the format.
 pub(super) fn read_key(path: &Path) -> Result<AccessKey, FetchError> {
+    read_key_of(path, KeyOwner::this_user())
+}
+
+fn read_key_of(path: &Path, owner: KeyOwner) -> Result<AccessKey, FetchError> {
     let rules = KeyRules {
-        owner: KeyOwner::this_user(),
+        owner,
         min_secret: MIN_SECRET,
         more_fields: CONTROL_FIELDS,
     };
@@ -34,6 +38,13 @@ pub(super) fn read_key(path: &Path) -> Result<AccessKey, FetchError> {
             keys.len()
         ))),
     }
+}
+
+/// Returns what is wrong with such a file, which must belong to `owner`; `None` if it has one key.
+pub fn access_key_fault(path: &Path, owner: KeyOwner) -> Option<String> {
+    read_key_of(path, owner)
+        .err()
+        .map(|error| error.to_string())
 }
 
 #[cfg(test)]
