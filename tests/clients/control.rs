@@ -615,9 +615,9 @@ fn every_action_is_called_by_the_javascript_sdk() {
         let daemon = Daemon::start(with_an_event);
         let mut command = client("node".into(), &daemon);
         command.arg(format!("{directory}/{script}"));
-        let mut script = Script::start(command, &daemon);
-        call_lists(&mut script);
-        let rows = call_everything(&mut script, &daemon);
+        let mut sdk = Script::start(command, &daemon);
+        call_lists(&mut sdk);
+        let rows = call_everything(&mut sdk, &daemon);
         println!("{script}: {} calls\n{}", rows.len(), rows.join("\n"));
     }
 }

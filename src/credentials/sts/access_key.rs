@@ -16,8 +16,12 @@ const MIN_SECRET: usize = 8;
 
 /// Reads the only access key in a file. [`access_key_file`] defines the format.
 pub(super) fn read_key(path: &Path) -> Result<AccessKey, FetchError> {
+    read_key_of(path, KeyOwner::this_user())
+}
+
+fn read_key_of(path: &Path, owner: KeyOwner) -> Result<AccessKey, FetchError> {
     let rules = KeyRules {
-        owner: KeyOwner::this_user(),
+        owner,
         min_secret: MIN_SECRET,
         more_fields: CONTROL_FIELDS,
     };
@@ -36,9 +40,11 @@ pub(super) fn read_key(path: &Path) -> Result<AccessKey, FetchError> {
     }
 }
 
-/// Returns what is wrong with such a file; `None` if it has one key.
-pub fn access_key_fault(path: &Path) -> Option<String> {
-    read_key(path).err().map(|error| error.to_string())
+/// Returns what is wrong with such a file, which must belong to `owner`; `None` if it has one key.
+pub fn access_key_fault(path: &Path, owner: KeyOwner) -> Option<String> {
+    read_key_of(path, owner)
+        .err()
+        .map(|error| error.to_string())
 }
 
 #[cfg(test)]
