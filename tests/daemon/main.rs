@@ -13,4 +13,5 @@ mod inheritance;
 mod options;
 mod polling;
 mod restart;
+mod shutdown;
 mod store;
