@@ -31,6 +31,7 @@ mod error;
 mod filters;
 mod instance_list;
 mod instance_xml;
+mod launch_options;
 mod operation;
 mod pages;
 mod params;

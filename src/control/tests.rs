@@ -6,6 +6,7 @@ mod records;
 mod requests;
 mod resources;
 mod services;
+mod tools;
 
 use http_body_util::BodyExt as _;
 use hyper::Request;
@@ -51,6 +52,7 @@ impl Store for TestStore {
             id,
             fault,
             attachments: Vec::new(),
+            client_tokens: Vec::new(),
         }];
         Ok(Loaded {
             unreadable,
