@@ -1,6 +1,8 @@
 //! What the admin API asks of the daemon around it. The daemon implements [`DaemonView`], so that
 //! the API need not know the other planes.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -8,7 +10,7 @@ use serde::Serialize;
 
 use crate::clock::Moment;
 use crate::fault::{Fault, FieldFault};
-use crate::instance::{Instance, InstanceId};
+use crate::instance::{Instance, InstanceId, LinkIdentities};
 use crate::origin::Family;
 use crate::registry::Entry;
 
@@ -29,6 +31,12 @@ pub(crate) trait DaemonView: Send + Sync {
 
     /// Reads again what may change while the daemon runs. Any fault in the files changes nothing.
     fn reload(&self) -> Pin<Box<dyn Future<Output = Result<ReloadReport, Vec<Fault>>> + Send>>;
+
+    /// Returns the links of this host that have these names now, as the kernel has them.
+    fn links(
+        &self,
+        names: BTreeSet<String>,
+    ) -> Pin<Box<dyn Future<Output = io::Result<LinkIdentities>> + Send>>;
 
     /// Returns the number of open guest connections.
     fn connections(&self) -> usize;

@@ -12,7 +12,7 @@ use super::put::PutOptions;
 use super::refusal::Refusal;
 use super::reply::{AdminReply, LoggedChange};
 use super::request::{AdminRequest, Query, generation, instance_id};
-use super::{events, explain, health, instances, listeners, metrics, put};
+use super::{claim, events, explain, health, instances, listeners, metrics, put};
 use crate::clock::Moment;
 use crate::instance::InstanceId;
 
@@ -67,6 +67,16 @@ impl AdminApi {
                 let options = put_options(None, request.if_match, query)?;
                 put::put(self, options, request.body).await
             }
+            ("POST", ["v1", "instances", id, "claim"]) => {
+                query.finish()?;
+                let (id, expected) = (instance_id(id)?, generation(request.if_match)?);
+                claim::claim(self, id, expected, &request.body).await
+            }
+            ("POST", ["v1", "instances", id, "release"]) => {
+                query.finish()?;
+                let (id, expected) = (instance_id(id)?, generation(request.if_match)?);
+                claim::release(self, id, expected, &request.body).await
+            }
             ("DELETE", ["v1", "instances", id]) => {
                 query.finish()?;
                 let expected = generation(request.if_match)?;
@@ -117,6 +127,8 @@ fn put_options(
         only,
         generation: generation(if_match)?,
         relaunch: query.flag("relaunch")?,
+        bind: query.flag("bind")?,
+        force: query.flag("force")?,
         dry_run: query.flag("dry-run")?,
     };
     query.finish()?;
@@ -131,6 +143,7 @@ fn no_route(method: &str, path: &[&str]) -> Refusal {
             "instances" | "export" | "reload" | "explain" | "events" | "listeners" | "health",
         ]
         | ["v1", "instances", _]
+        | ["v1", "instances", _, "claim" | "release"]
         | ["metrics"] => Refusal::new(
             405,
             "MethodNotAllowed",

@@ -11,7 +11,9 @@ use super::host_attachments::host_attachments;
 use super::known_instances::{self, KnownInstances};
 use crate::config::{self, InterfaceSettings};
 use crate::daemon::{self, IdentitySource, documents};
+use crate::host::boot::boot_id;
 use crate::host::examine::{self, AddressOwner, HostMetadata, MetadataService, examine};
+use crate::host::netlink;
 use crate::instance::Instance;
 
 #[derive(Args)]
@@ -121,18 +123,23 @@ fn check_host(
             examine::shell_word(&args.config.to_string_lossy())
         ),
     };
-    let attachments = host_attachments(instances);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    let examination =
-        match runtime.and_then(|runtime| runtime.block_on(examine(&attachments, &service))) {
-            Ok(examination) => examination,
-            Err(reason) => {
-                eprintln!("cannot read this host's network: {reason}");
-                return ExitCode::FAILURE;
-            }
-        };
+    let examination = runtime.and_then(|runtime| {
+        runtime.block_on(async {
+            let (_netlink, links) = netlink::read_links().await?;
+            let attachments = host_attachments(instances, &links.identities(&boot_id()));
+            examine(&attachments, &service).await
+        })
+    });
+    let examination = match examination {
+        Ok(examination) => examination,
+        Err(reason) => {
+            eprintln!("cannot read this host's network: {reason}");
+            return ExitCode::FAILURE;
+        }
+    };
     for unchecked in &examination.unchecked {
         eprintln!(
             "{}: {}: not checked: {}",

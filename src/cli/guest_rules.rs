@@ -9,6 +9,7 @@ use clap::Args;
 use super::host_attachments::host_attachments;
 use super::known_instances::{self, KnownInstances};
 use crate::daemon::documents;
+use crate::host::boot::boot_id;
 use crate::host::guest_rules::{self, GuestLink, MetadataAddresses};
 use crate::host::guests;
 use crate::host::netlink::{self, Links};
@@ -76,7 +77,10 @@ fn script(args: GuestRulesArgs) -> Result<String, Vec<String>> {
 
     let links =
         links().map_err(|reason| vec![format!("can't read the links of this host: {reason}")])?;
-    let guests = guests::filtered(&host_attachments(&instances), &links);
+    let guests = guests::filtered(
+        &host_attachments(&instances, &links.identities(&boot_id())),
+        &links,
+    );
     for guest in &guests {
         if let GuestLink::BridgePort {
             bridge,

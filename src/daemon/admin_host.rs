@@ -6,7 +6,8 @@
 //! revoked key stops working even if a document cannot be stored. The configuration itself is read
 //! only at the start: listeners and directories do not change while the daemon runs.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -24,8 +25,9 @@ use crate::daemon::guest_plane::GuestPlane;
 use crate::fault::{Fault, FieldFault};
 use crate::guest::Decision;
 use crate::guest::gate::Visit;
+use crate::host::netlink;
 use crate::http::{Body, HttpVersion, RawRequest};
-use crate::instance::{Instance, InstanceId};
+use crate::instance::{Instance, InstanceId, LinkIdentities};
 use crate::net::tls::Tls;
 use crate::net::{MAX_HEAD_BYTES, MAX_HEADERS};
 use crate::origin::Family;
@@ -41,6 +43,8 @@ pub(super) struct AdminHost {
     /// Instances whose documents could not be stored yet. Neither they nor other claimants of their
     /// attachments are served.
     pub(super) unstored: Arc<Mutex<VecDeque<Instance>>>,
+    /// The identity of this boot of the host, for bindings.
+    pub(super) boot_id: String,
 }
 
 impl AdminHost {
@@ -179,6 +183,17 @@ impl DaemonView for AdminHost {
             Arc::clone(&self.config),
         );
         Box::pin(reload(registry, unstored, control, tls, config))
+    }
+
+    fn links(
+        &self,
+        names: BTreeSet<String>,
+    ) -> Pin<Box<dyn Future<Output = io::Result<LinkIdentities>> + Send>> {
+        let boot_id = self.boot_id.clone();
+        Box::pin(async move {
+            let by_name = netlink::link_identities(names.iter().map(String::as_str)).await?;
+            Ok(LinkIdentities { boot_id, by_name })
+        })
     }
 
     fn connections(&self) -> usize {

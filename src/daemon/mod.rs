@@ -32,7 +32,8 @@ use crate::clock::Moment;
 use crate::config::Config;
 use crate::guest::request::HostRule;
 use crate::guest::{Guest, Precomputed};
-use crate::host::netlink::Links;
+use crate::host;
+use crate::host::netlink::{Link, Links};
 use crate::instance::Instance;
 use crate::net::unix::UnixServer;
 use crate::registry::file::FileStore;
@@ -69,6 +70,8 @@ pub(crate) struct Daemon {
     admin: Option<UnixServer>,
     background: Option<Background>,
     signals: Signals,
+    /// The identity of this boot of the host.
+    boot_id: String,
 }
 
 /// The signals that the daemon handles.
@@ -93,14 +96,15 @@ impl Daemon {
         let registry = open_registry(&config)?;
 
         // 2. The guest plane.
-        let token_keys = open_token_keys(&config, now)?;
+        let boot_id = boot_id();
+        let token_keys = open_token_keys(&config, &boot_id, now)?;
         let precomputed = Precomputed::default();
         let plane = guest_plane(&registry, &token_keys, &precomputed, &config);
 
         // 3. The sockets of the configuration, and the host's interfaces. Connections wait in the
         // queues of the sockets until the instances are registered.
         let control = BoundControl::bind(&registry, &config)?;
-        let admin_host = admin_host(&registry, &plane, control.as_ref(), &config);
+        let admin_host = admin_host(&registry, &plane, control.as_ref(), &config, &boot_id);
         let mut daemon = Daemon {
             registry,
             token_keys,
@@ -112,6 +116,7 @@ impl Daemon {
             admin: None,
             background: None,
             signals,
+            boot_id,
         };
         daemon.apply(OnBindError::Fail).await?;
         let admin = config.admin.as_ref().map(admin_socket::open_admin);
@@ -193,6 +198,9 @@ impl Daemon {
         let mut links = Links::default();
         if let Some(interfaces) = &mut self.interfaces {
             links = interfaces.links();
+            // First, so that nothing is opened on a link for the instance of an earlier one.
+            let identity_of = |name: &str| links.named(name).map(Link::identity);
+            self.registry.observe_links(&self.boot_id, identity_of);
             let desired = self.listeners.desired_addresses(&self.registry.snapshot());
             interfaces.settle(&links, &desired).await;
             self.listeners
@@ -328,9 +336,9 @@ fn open_registry(config: &Config) -> Result<Arc<Registry>, StartError> {
     Ok(registry)
 }
 
-fn open_token_keys(config: &Config, now: Moment) -> Result<TokenKeys, StartError> {
+fn open_token_keys(config: &Config, boot_id: &str, now: Moment) -> Result<TokenKeys, StartError> {
     match &config.runtime_directory {
-        Some(directory) => TokenKeys::open(directory, &boot_id(), now)
+        Some(directory) => TokenKeys::open(directory, boot_id, now)
             .map_err(|reason| StartError::TokenKeys(directory.clone(), reason)),
         None => Ok(TokenKeys::in_memory(now)),
     }
@@ -359,6 +367,7 @@ fn admin_host(
     plane: &Arc<GuestPlane>,
     control: Option<&BoundControl>,
     config: &Config,
+    boot_id: &str,
 ) -> Arc<AdminHost> {
     Arc::new(AdminHost {
         registry: Arc::clone(registry),
@@ -367,6 +376,7 @@ fn admin_host(
         tls: control.and_then(|bound| bound.tls.clone()),
         config: Arc::new(config.clone()),
         unstored: Arc::default(),
+        boot_id: boot_id.to_string(),
     })
 }
 
@@ -388,14 +398,15 @@ async fn changed(links: Option<&mut watch::Receiver<Links>>) {
     }
 }
 
-/// Returns the identity of this boot of the host. Without one, token keys end with the process.
+/// Returns the identity of this boot of the host. Without one, token keys end with the process, and
+/// no binding is valid.
 fn boot_id() -> String {
-    let read = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    read.unwrap_or_else(|_| {
-        format!(
+    match host::boot::boot_id() {
+        unknown if unknown.is_empty() => format!(
             "unknown boot, process {}, {}",
             std::process::id(),
             Moment::now().wall
-        )
-    })
+        ),
+        known => known,
+    }
 }

@@ -247,6 +247,12 @@ fn parse_instance(raw: RawInstance) -> Result<(Instance, DocumentFields), Vec<Pa
     for interface in &mut instance.network_interfaces {
         interface.mac_address.make_ascii_lowercase();
     }
+    for attachment in &mut instance.imds.attachments {
+        let binding = attachment.binding.as_mut();
+        if let Some(mac_address) = binding.and_then(|binding| binding.mac_address.as_mut()) {
+            mac_address.make_ascii_lowercase();
+        }
+    }
 
     // Parts that were removed because of a fault are not validated: they would be reported as
     // missing.

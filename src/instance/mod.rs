@@ -8,13 +8,15 @@
 //! | `role` | the IAM role and the source of its credentials |
 //! | [`delivery`] | whether role credentials are read with a session token |
 //! | [`options`], [`defaults`] | metadata options and the account's defaults |
-//! | [`attachment`] | how the guest is connected |
+//! | [`attachment`], [`instance_attachment`] | how the guest is connected |
+//! | [`binding`] | which link an interface name means, so that a reused name serves no other guest |
 //! | [`claims`] | which instance claims which attachment, and which attachments conflict |
 //! | [`events`] | spot interruptions, maintenance, overrides, and the timeline that schedules them |
 //! | [`identity_document`], [`ec2_json`] | the identity document and EC2's JSON style |
 
 mod absent;
 pub mod attachment;
+pub mod binding;
 mod block_device;
 pub mod claims;
 pub mod defaults;
@@ -23,6 +25,7 @@ pub mod ec2_json;
 pub mod events;
 mod id;
 pub mod identity_document;
+pub mod instance_attachment;
 mod model;
 mod network;
 pub mod options;
@@ -32,6 +35,7 @@ mod state;
 pub mod tags;
 
 pub use attachment::{Attachment, BridgePort, SourceAddress, interface_name_fault, namespace_path};
+pub use binding::{Binding, LinkIdentities, LinkIdentity};
 pub use block_device::{BlockDevice, EbsVolume};
 pub use defaults::{ImdsSupport, MetadataDefaults};
 pub use delivery::RoleDelivery;
@@ -39,6 +43,7 @@ pub use events::Events;
 pub use events::overrides::Overrides;
 pub use events::timeline::Timeline;
 pub use id::InstanceId;
+pub use instance_attachment::InstanceAttachment;
 pub use model::{
     HibernationOptions, Imds, Instance, MAX_USER_DATA, ManagedSshKey, Monitoring, ProductCode,
 };

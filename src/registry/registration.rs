@@ -9,7 +9,7 @@ use super::record::{Record, document_digest};
 use super::state::{Registry, to_completion};
 use super::store::StoreError;
 use super::writer::{PreviousState, Writer};
-use crate::instance::{Attachment, Instance, InstanceId, InstanceState};
+use crate::instance::{Instance, InstanceId, InstanceState};
 
 /// What registering a document did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,10 +73,9 @@ impl Registry {
         let (snapshot, id) = (self.snapshot(), &document.instance_id);
         let is_unreadable = snapshot.quarantine_reason(id) == Some(QuarantineReason::Unreadable);
         let is_offered = matches!(writer.state_unknown.get(id), Some(PreviousState::Offered));
-        if (is_unreadable || is_offered)
-            && let Some(next) = snapshot.with_reserved_attachments(id, &document.imds.attachments)
-        {
-            self.publish_snapshot(next);
+        if is_unreadable || is_offered {
+            let attachments = &document.imds.attachments;
+            self.publish(|snapshot| snapshot.with_reserved_attachments(id, attachments));
         }
     }
 
@@ -104,14 +103,12 @@ impl Registry {
         instance: Instance,
         now: Timestamp,
     ) -> Result<RegisterOutcome, StoreError> {
-        let id = instance.instance_id.clone();
-        let attachments = instance.imds.attachments.clone();
         let digest = document_digest(&instance);
-        let record = Record::first(instance, digest, None, now);
+        let record = Record::first(instance.clone(), digest, None, now);
         match self.store_and_publish(writer, record, None).await {
             Ok(_) => Ok(RegisterOutcome::New),
             Err(error) => {
-                self.quarantine_not_stored(writer, &id, &attachments);
+                self.quarantine_not_stored(writer, &instance);
                 Err(error)
             }
         }
@@ -119,22 +116,14 @@ impl Registry {
 
     /// Quarantines an instance whose document could not be stored. Its guest may be behind its
     /// attachments, so no other instance is served there.
-    fn quarantine_not_stored(
-        &self,
-        writer: &mut Writer,
-        id: &InstanceId,
-        attachments: &[Attachment],
-    ) {
-        let snapshot = self.snapshot();
-        let next = match writer.state_unknown.get_mut(id) {
+    fn quarantine_not_stored(&self, writer: &mut Writer, document: &Instance) {
+        match writer.state_unknown.get_mut(&document.instance_id) {
             Some(previous) => {
                 *previous = PreviousState::Offered;
-                snapshot.with_reserved_attachments(id, attachments)
+                let (id, attachments) = (&document.instance_id, &document.imds.attachments);
+                self.publish(|snapshot| snapshot.with_reserved_attachments(id, attachments));
             }
-            None => snapshot.with_not_stored(id, attachments),
-        };
-        if let Some(next) = next {
-            self.publish_snapshot(next);
+            None => self.publish(|snapshot| snapshot.with_not_stored(document)),
         }
     }
 }

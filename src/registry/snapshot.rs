@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::claimants::{self, Claimants};
 use super::entry::Entry;
 use super::quarantine::{QuarantineReason, Quarantined};
-use crate::instance::{Attachment, InstanceId};
+use crate::instance::{
+    Attachment, Instance, InstanceAttachment, InstanceId, LinkIdentities, LinkIdentity,
+};
 use crate::origin::Origin;
 
 /// All instances, and the claimants of every attachment.
@@ -15,6 +17,10 @@ pub struct Snapshot {
     entries: BTreeMap<InstanceId, Arc<Entry>>,
     quarantined: BTreeMap<InstanceId, Quarantined>,
     claims: HashMap<Attachment, Claimants>,
+    /// What the bindings of attachments are compared with: the links that bindings name.
+    links: Arc<LinkIdentities>,
+    /// The names of the interfaces of bound attachments.
+    bound_interfaces: BTreeSet<String>,
 }
 
 /// Building the next snapshot.
@@ -27,15 +33,60 @@ impl Snapshot {
             .into_iter()
             .map(|entry| (entry.instance.instance_id.clone(), Arc::new(entry)))
             .collect();
-        Snapshot::assemble(entries, quarantined.into_iter().collect())
+        // Until the host's links are known, every bound attachment is void.
+        let links = Arc::default();
+        Snapshot::assemble(entries, quarantined.into_iter().collect(), links)
     }
 
-    /// Returns this snapshot with one entry inserted or replaced.
-    pub(super) fn with_entry(&self, entry: Arc<Entry>) -> Snapshot {
+    /// Returns this snapshot with entries inserted or replaced, all at once.
+    pub(super) fn with_entries(
+        &self,
+        changed: impl IntoIterator<Item = Arc<Entry>>,
+        observed: &BTreeMap<String, LinkIdentity>,
+    ) -> Snapshot {
         let (mut entries, mut quarantined) = (self.entries.clone(), self.quarantined.clone());
-        quarantined.remove(&entry.instance.instance_id);
-        entries.insert(entry.instance.instance_id.clone(), entry);
-        Snapshot::assemble(entries, quarantined)
+        for entry in changed {
+            quarantined.remove(&entry.instance.instance_id);
+            entries.insert(entry.instance.instance_id.clone(), entry);
+        }
+        Snapshot::assemble(entries, quarantined, self.links_with(observed))
+    }
+
+    /// Returns the links of bindings with those that a change has just read from the kernel.
+    pub(super) fn links_with(
+        &self,
+        observed: &BTreeMap<String, LinkIdentity>,
+    ) -> Arc<LinkIdentities> {
+        let mut links = Arc::clone(&self.links);
+        if !observed.is_empty() {
+            let links = Arc::make_mut(&mut links);
+            let observed = observed.iter();
+            links
+                .by_name
+                .extend(observed.map(|(name, link)| (name.clone(), link.clone())));
+        }
+        links
+    }
+
+    /// Returns this snapshot with the links of the host as they are now; `None` if no binding
+    /// names a link that changed.
+    pub(super) fn with_links(
+        &self,
+        boot_id: &str,
+        identity_of: impl Fn(&str) -> Option<LinkIdentity>,
+    ) -> Option<Snapshot> {
+        let names = self.bound_interfaces.iter();
+        let links = LinkIdentities {
+            boot_id: boot_id.to_string(),
+            by_name: names
+                .filter_map(|name| Some((name.clone(), identity_of(name)?)))
+                .collect(),
+        };
+        if *self.links == links {
+            return None;
+        }
+        let (entries, quarantined) = (self.entries.clone(), self.quarantined.clone());
+        Some(Snapshot::assemble(entries, quarantined, Arc::new(links)))
     }
 
     /// Returns this snapshot without one instance.
@@ -43,7 +94,7 @@ impl Snapshot {
         let (mut entries, mut quarantined) = (self.entries.clone(), self.quarantined.clone());
         entries.remove(id);
         quarantined.remove(id);
-        Snapshot::assemble(entries, quarantined)
+        self.assembled(entries, quarantined)
     }
 
     /// Returns this snapshot with one instance quarantined because its on-disk state is unknown.
@@ -59,20 +110,18 @@ impl Snapshot {
         instance.attachments.extend(
             removed
                 .iter()
-                .flat_map(|entry| &entry.instance.imds.attachments)
+                .flat_map(|entry| entry.instance.claimed_attachments(&self.links))
                 .cloned(),
         );
-        Snapshot::assemble(entries, quarantined)
+        self.assembled(entries, quarantined)
     }
 
     /// Returns this snapshot with one instance quarantined because its document could not be
-    /// stored. Its attachments are reserved; `None` when they are already.
-    pub(super) fn with_not_stored(
-        &self,
-        id: &InstanceId,
-        attachments: &[Attachment],
-    ) -> Option<Snapshot> {
-        let attachments: BTreeSet<Attachment> = attachments.iter().cloned().collect();
+    /// stored. What it would claim is reserved; `None` when that is so already.
+    pub(super) fn with_not_stored(&self, document: &Instance) -> Option<Snapshot> {
+        let id = &document.instance_id;
+        let attachments: BTreeSet<InstanceAttachment> =
+            document.claimed_attachments(&self.links).cloned().collect();
         if self.quarantined.get(id).is_some_and(|instance| {
             instance.reason == QuarantineReason::NotStored && instance.attachments == attachments
         }) {
@@ -86,7 +135,7 @@ impl Snapshot {
                 attachments,
             },
         );
-        Some(Snapshot::assemble(self.entries.clone(), quarantined))
+        Some(self.assembled(self.entries.clone(), quarantined))
     }
 
     /// Returns this snapshot with the quarantine reason of one instance set to "not stored": a
@@ -96,7 +145,7 @@ impl Snapshot {
         if let Some(instance) = quarantined.get_mut(id) {
             instance.reason = QuarantineReason::NotStored;
         }
-        Snapshot::assemble(self.entries.clone(), quarantined)
+        self.assembled(self.entries.clone(), quarantined)
     }
 
     /// Returns this snapshot with more attachments reserved for a quarantined instance; `None`
@@ -104,7 +153,7 @@ impl Snapshot {
     pub(super) fn with_reserved_attachments(
         &self,
         id: &InstanceId,
-        attachments: &[Attachment],
+        attachments: &[InstanceAttachment],
     ) -> Option<Snapshot> {
         let reserved = &self.quarantined.get(id)?.attachments;
         if attachments
@@ -118,26 +167,52 @@ impl Snapshot {
             .get_mut(id)?
             .attachments
             .extend(attachments.iter().cloned());
-        Some(Snapshot::assemble(self.entries.clone(), quarantined))
+        Some(self.assembled(self.entries.clone(), quarantined))
+    }
+
+    /// Returns a snapshot of these instances on the same links.
+    fn assembled(
+        &self,
+        entries: BTreeMap<InstanceId, Arc<Entry>>,
+        quarantined: BTreeMap<InstanceId, Quarantined>,
+    ) -> Snapshot {
+        Snapshot::assemble(entries, quarantined, Arc::clone(&self.links))
     }
 
     fn assemble(
         entries: BTreeMap<InstanceId, Arc<Entry>>,
         quarantined: BTreeMap<InstanceId, Quarantined>,
+        links: Arc<LinkIdentities>,
     ) -> Snapshot {
         let served = entries.iter().flat_map(|(id, entry)| {
-            let attachments = &entry.instance.imds.attachments;
-            attachments.iter().map(move |attachment| (id, attachment))
+            let claimed = entry.instance.claimed_attachments(&links);
+            claimed.map(move |attachment| (id, &attachment.attachment))
         });
         let reserved = quarantined.iter().flat_map(|(id, instance)| {
-            let attachments = &instance.attachments;
-            attachments.iter().map(move |attachment| (id, attachment))
+            let reserved = instance.attachments.iter();
+            let reserved = reserved.filter(|attachment| attachment.void_reason(&links).is_none());
+            reserved.map(move |attachment| (id, &attachment.attachment))
         });
         let claims = claimants::by_attachment(served.chain(reserved));
+        let attachments = entries
+            .values()
+            .flat_map(|entry| &entry.instance.imds.attachments)
+            .chain(
+                quarantined
+                    .values()
+                    .flat_map(|instance| &instance.attachments),
+            );
+        let bound_interfaces = attachments
+            .filter(|attachment| attachment.binding.is_some())
+            .filter_map(|attachment| attachment.bindable_interface())
+            .map(str::to_string)
+            .collect();
         Snapshot {
             entries,
             quarantined,
             claims,
+            links,
+            bound_interfaces,
         }
     }
 }
@@ -182,6 +257,19 @@ impl Snapshot {
     /// Returns the claimants of one attachment.
     pub fn claim(&self, attachment: &Attachment) -> Option<&Claimants> {
         self.claims.get(attachment)
+    }
+
+    /// Returns the links that the bindings of attachments are compared with.
+    pub fn links(&self) -> &LinkIdentities {
+        &self.links
+    }
+
+    /// Returns the attachments that are reserved for quarantined instances.
+    pub fn reserved(&self) -> impl Iterator<Item = (&InstanceId, &InstanceAttachment)> {
+        self.quarantined.iter().flat_map(|(id, instance)| {
+            let attachments = instance.attachments.iter();
+            attachments.map(move |attachment| (id, attachment))
+        })
     }
 
     /// Returns the instances that are quarantined because their records cannot be trusted.

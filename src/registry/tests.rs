@@ -475,7 +475,7 @@ fn an_attachment_of_an_instance_that_could_not_be_stored_serves_no_other_instanc
 
             // The document is edited, then withdrawn.
             let mut elsewhere = other.clone();
-            elsewhere.imds.attachments = vec![Attachment::Listener("another".into())];
+            elsewhere.imds.attachments = vec![Attachment::Listener("another".into()).into()];
             fail(true);
             registry
                 .register(elsewhere.clone(), now())

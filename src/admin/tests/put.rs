@@ -290,7 +290,7 @@ fn a_put_of_describe_instances_output_is_not_an_edit_of_the_configured_document(
 
 #[test]
 fn a_put_removes_attachments_only_if_the_document_has_an_empty_list() {
-    let listener = |name: &str| vec![Attachment::Listener(name.into())];
+    let listener = |name: &str| vec![Attachment::Listener(name.into()).into()];
     for (imds, attachments, roles) in [
         (json!({ "OwnerId": "123456789012" }), listener("demo"), 0),
         (
@@ -339,6 +339,7 @@ fn conflicts_of_several_documents_are_all_reported_with_their_files() {
         demo_with(|document| {
             document["InstanceId"] = "i-11111111".into();
             document["InstanceType"] = kind.into();
+            document["Imds"]["Attachments"] = json!([{ "Listener": "other" }]);
         })
     };
     assert_eq!(api.post("/v1/instances", &second("t3.small")).0, 200);

@@ -11,6 +11,6 @@ mod links;
 mod watch;
 
 pub(super) use commands::route_metric;
-pub use commands::{Netlink, PROTOCOL, Route, read_links};
+pub use commands::{Netlink, PROTOCOL, Route, link_identities, read_links};
 pub use links::{Incarnation, Link, Links, UpperLinks};
 pub use watch::watch;

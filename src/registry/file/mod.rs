@@ -30,7 +30,9 @@ use super::record::Record;
 use super::store::{Loaded, LoadedAccount, Store, StoreError, StoredState, UnreadableRecord};
 use crate::document;
 use crate::fault::Fault;
-use crate::instance::{Attachment, Instance, InstanceId, MetadataDefaults, RecordedOptions};
+use crate::instance::{
+    Instance, InstanceAttachment, InstanceId, MetadataDefaults, RecordedOptions,
+};
 use crate::ownership;
 use crate::plain_file::{self, PlainFile, Symlinks};
 
@@ -468,13 +470,13 @@ fn text_of(path: &Path) -> io::Result<Vec<u8>> {
 
 /// Returns the attachments that an unreadable record still contains: the file may be cut off, or
 /// damaged elsewhere. A quoted key cannot occur inside a JSON string, where quotes are escaped.
-fn attachments_in(text: &[u8]) -> Vec<Attachment> {
+fn attachments_in(text: &[u8]) -> Vec<InstanceAttachment> {
     const KEY: &str = "\"Attachments\"";
     let text = String::from_utf8_lossy(text);
     let lists = text.match_indices(KEY).filter_map(|(at, _)| {
         let list = text[at + KEY.len()..].trim_start().strip_prefix(':')?;
         serde_json::Deserializer::from_str(list)
-            .into_iter::<Vec<Attachment>>()
+            .into_iter::<Vec<InstanceAttachment>>()
             .next()?
             .ok()
     });
