@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use super::check::{self, CheckArgs};
+use super::credential_program;
 use super::event::{self, EventArgs};
 use super::generate::{self, CompletionsArgs, ManArgs};
 use super::guest_rules::{self, GuestRulesArgs};
@@ -14,6 +15,7 @@ use super::listeners::{self, ListenersArgs};
 use super::reload::{self, ReloadArgs};
 use super::serve::{self, ServeArgs};
 use super::verify::{self, VerifyArgs};
+use crate::credentials::launch;
 
 /// Serve EC2-compatible instance metadata to machines that are not EC2 instances
 ///
@@ -73,6 +75,13 @@ enum Subcommands {
 
 /// Runs the program with the arguments of the process.
 pub fn run() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    if arguments
+        .next()
+        .is_some_and(|first| first == launch::LAUNCH)
+    {
+        return credential_program::run(arguments);
+    }
     let cli = Cli::parse();
     match cli.command {
         None => serve::run(cli.serve),

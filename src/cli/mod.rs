@@ -3,6 +3,7 @@
 mod admin_client;
 mod check;
 mod command;
+mod credential_program;
 mod demo;
 mod demo_socket;
 mod event;

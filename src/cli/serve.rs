@@ -41,7 +41,7 @@ pub(super) struct ServeArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["config", "instance"])]
     aemm_config: Option<PathBuf>,
 
-    /// The command of the mock whose events take effect [default: spot and events, as the mock without
+    /// The command of the mock whose events take effect [default: all of them, as the mock without
     /// a command]
     #[arg(long, value_name = "COMMAND", requires = "aemm_config")]
     aemm_command: Option<MockCommandArg>,

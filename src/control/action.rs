@@ -7,7 +7,9 @@
 //! | instance state | RunInstances, StartInstances, StopInstances, RebootInstances, TerminateInstances |
 //! | tags | CreateTags, DeleteTags, DescribeTags |
 //! | events | ModifyInstanceEventStartTime |
-//! | regions and zones | DescribeRegions, DescribeAvailabilityZones |
+//! | what instances refer to | DescribeVolumes, DescribeVolumesModifications, DescribeNetworkInterfaces, DescribeAddresses, DescribeSecurityGroups, DescribeSubnets, DescribeVpcs, DescribeVpcAttribute, DescribeKeyPairs, DescribeIamInstanceProfileAssociations, DescribeLaunchTemplates |
+//! | instance types | DescribeInstanceTypes, DescribeInstanceCreditSpecifications, DescribeInstanceTopology |
+//! | account, regions and zones | DescribeAccountAttributes, DescribeRegions, DescribeAvailabilityZones |
 //! | other services | GetCallerIdentity (STS), SendSSHPublicKey (EC2 Instance Connect) |
 //!
 //! # To add an action
@@ -23,6 +25,7 @@
 //! (`actions/mod.rs`). Then test it: `tests/actions.rs` next to this file, and one row for each
 //! client in `every_action` of `tests/clients/control.rs`.
 
+use super::api_version::ApiVersion;
 use super::error::{Code, Ec2Error};
 use super::params::Parameters;
 use super::service::AwsService;
@@ -34,12 +37,27 @@ macro_rules! action_table {
         $generate! {
             CreateTags, Ec2, Instances, create_tags;
             DeleteTags, Ec2, Instances, delete_tags;
+            DescribeAccountAttributes, Ec2, Account, describe_account_attributes;
+            DescribeAddresses, Ec2, Instances, describe_addresses;
             DescribeAvailabilityZones, Ec2, Account, describe_availability_zones;
+            DescribeIamInstanceProfileAssociations, Ec2, Instances, describe_iam_instance_profile_associations;
             DescribeInstanceAttribute, Ec2, Instances, describe_instance_attribute;
+            DescribeInstanceCreditSpecifications, Ec2, Instances, describe_instance_credit_specifications;
             DescribeInstanceStatus, Ec2, Instances, describe_instance_status;
+            DescribeInstanceTopology, Ec2, Instances, describe_instance_topology;
+            DescribeInstanceTypes, Ec2, Instances, describe_instance_types;
             DescribeInstances, Ec2, Instances, describe_instances;
+            DescribeKeyPairs, Ec2, Instances, describe_key_pairs;
+            DescribeLaunchTemplates, Ec2, Instances, describe_launch_templates;
+            DescribeNetworkInterfaces, Ec2, Instances, describe_network_interfaces;
             DescribeRegions, Ec2, Account, describe_regions;
+            DescribeSecurityGroups, Ec2, Instances, describe_security_groups;
+            DescribeSubnets, Ec2, Instances, describe_subnets;
             DescribeTags, Ec2, Instances, describe_tags;
+            DescribeVolumes, Ec2, Instances, describe_volumes;
+            DescribeVolumesModifications, Ec2, Instances, describe_volumes_modifications;
+            DescribeVpcAttribute, Ec2, Instances, describe_vpc_attribute;
+            DescribeVpcs, Ec2, Instances, describe_vpcs;
             GetCallerIdentity, Sts, None, get_caller_identity;
             GetInstanceMetadataDefaults, Ec2, Account, get_instance_metadata_defaults;
             ModifyInstanceAttribute, Ec2, Instances, modify_instance_attribute;
@@ -108,8 +126,6 @@ pub(crate) enum Resource {
     Instances,
 }
 
-/// The supported version of the EC2 API.
-const EC2_VERSION: &str = "2016-11-15";
 /// The supported version of the STS API.
 const STS_VERSION: &str = "2011-06-15";
 /// The prefix of an EC2 Instance Connect action in `X-Amz-Target`.
@@ -121,8 +137,12 @@ impl Action {
         format!("{}:{}", self.service().as_str(), self.name())
     }
 
-    /// Returns the EC2 or STS action that a call names with `Action` and `Version`.
-    pub(super) fn from_parameters(parameters: &mut Parameters) -> Result<Action, Ec2Error> {
+    /// Returns the EC2 or STS action that a call names with `Action` and `Version`, and the version.
+    ///
+    /// The examples in EC2's API reference have no version. Without one, the newest is meant.
+    pub(super) fn from_parameters(
+        parameters: &mut Parameters,
+    ) -> Result<(Action, ApiVersion), Ec2Error> {
         let action = parameters
             .take("Action")
             .filter(|action| !action.is_empty())
@@ -133,25 +153,27 @@ impl Action {
                 )
             })?;
         // The version decides which actions exist, so it is checked before the name.
-        let version = parameters
-            .take("Version")
-            .ok_or_else(|| Ec2Error::missing_parameter("Version"))?;
-        let service = match version.as_str() {
-            EC2_VERSION => AwsService::Ec2,
-            STS_VERSION => AwsService::Sts,
-            _ => {
+        let version = parameters.take("Version");
+        let known = version.as_deref().and_then(ApiVersion::find);
+        let found = match (version.as_deref(), known) {
+            (None, _) => Action::find(AwsService::Ec2, &action)
+                .or_else(|| Action::find(AwsService::Sts, &action)),
+            (Some(_), Some(_)) => Action::find(AwsService::Ec2, &action),
+            (Some(STS_VERSION), None) => Action::find(AwsService::Sts, &action),
+            (Some(version), None) => {
                 let message = format!(
                     "The requested version ({version}) of service AmazonEC2 does not exist"
                 );
                 return Err(Ec2Error::new(Code::NoSuchVersion, message));
             }
         };
-        Action::find(service, &action).ok_or_else(|| {
+        let action = found.ok_or_else(|| {
             Ec2Error::new(
                 Code::InvalidAction,
                 format!("The action {action} is not valid for this web service."),
             )
-        })
+        })?;
+        Ok((action, known.unwrap_or(ApiVersion::NEWEST)))
     }
 
     /// Returns the EC2 Instance Connect action that `X-Amz-Target` names.

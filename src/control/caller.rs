@@ -105,4 +105,22 @@ impl Caller {
         };
         Ok(snapshot.entries().filter(is_accessible).collect())
     }
+
+    /// Returns the instances whose resources a list may show: those for which the caller has the
+    /// action's permission and that of DescribeInstances. A key that may not describe an instance
+    /// must not see it through its volumes either. Sorted by id.
+    pub(super) fn describable_instances<'s>(
+        &self,
+        action: Action,
+        snapshot: &'s Snapshot,
+    ) -> Result<Vec<&'s Arc<Entry>>, Ec2Error> {
+        let mut entries = self.list_instances(action, snapshot, &[])?;
+        entries.retain(|entry| {
+            let target = Target::Instance(&entry.instance);
+            self.authorize(Action::DescribeInstances, &Vec::new(), target)
+                .is_ok()
+        });
+        entries.sort_by(|one, other| one.instance.instance_id.cmp(&other.instance.instance_id));
+        Ok(entries)
+    }
 }

@@ -55,6 +55,8 @@ codes! {
     IdempotentParameterMismatch, "IdempotentParameterMismatch", BAD_REQUEST, INVALID;
     /// The instance's state does not allow the action.
     IncorrectInstanceState, "IncorrectInstanceState", BAD_REQUEST, "EC2InstanceStateInvalidException";
+    /// The instance has no CPU credits.
+    InstanceCreditSpecificationNotSupported, "InstanceCreditSpecification.NotSupported", BAD_REQUEST, INVALID;
     /// The event cannot be moved.
     InstanceEventStartTimeCannotChange, "InstanceEventStartTimeCannotChange", BAD_REQUEST, INVALID;
     /// More instances than the limit.
@@ -63,8 +65,16 @@ codes! {
     InternalError, "InternalError", INTERNAL_SERVER_ERROR, "ServiceException";
     /// Unknown action.
     InvalidAction, "InvalidAction", BAD_REQUEST, "UnknownOperationException";
+    /// Unknown Elastic IP address.
+    InvalidAddressNotFound, "InvalidAddress.NotFound", BAD_REQUEST, INVALID;
+    /// Unknown allocation of an Elastic IP address.
+    InvalidAllocationIdNotFound, "InvalidAllocationID.NotFound", BAD_REQUEST, INVALID;
     /// Not an image id.
     InvalidAmiIdMalformed, "InvalidAMIID.Malformed", BAD_REQUEST, INVALID;
+    /// Unknown association of an instance profile.
+    InvalidAssociationIdNotFound, "InvalidAssociationID.NotFound", BAD_REQUEST, INVALID;
+    /// Unknown security group.
+    InvalidGroupNotFound, "InvalidGroup.NotFound", BAD_REQUEST, INVALID;
     /// Not the id of a resource that can have tags here.
     InvalidId, "InvalidID", BAD_REQUEST, INVALID;
     /// Unknown event. EC2 spells this code without a dot.
@@ -75,16 +85,34 @@ codes! {
     InvalidInstanceIdMalformed, "InvalidInstanceID.Malformed", BAD_REQUEST, INVALID;
     /// Unknown instance.
     InvalidInstanceIdNotFound, "InvalidInstanceID.NotFound", BAD_REQUEST, "EC2InstanceNotFoundException";
+    /// Unknown instance type.
+    InvalidInstanceType, "InvalidInstanceType", BAD_REQUEST, INVALID;
+    /// Unknown key pair.
+    InvalidKeyPairNotFound, "InvalidKeyPair.NotFound", BAD_REQUEST, INVALID;
+    /// Unknown launch template.
+    InvalidLaunchTemplateIdNotFound, "InvalidLaunchTemplateId.NotFound", BAD_REQUEST, INVALID;
+    /// Unknown name of a launch template.
+    InvalidLaunchTemplateNameNotFound, "InvalidLaunchTemplateName.NotFoundException", BAD_REQUEST, INVALID;
+    /// Unknown network interface.
+    InvalidNetworkInterfaceIdNotFound, "InvalidNetworkInterfaceID.NotFound", BAD_REQUEST, INVALID;
     /// Not a page token of this endpoint.
     InvalidNextToken, "InvalidNextToken", BAD_REQUEST, INVALID;
     /// The parameters cannot be combined.
     InvalidParameterCombination, "InvalidParameterCombination", BAD_REQUEST, INVALID;
     /// The value of a parameter is invalid.
     InvalidParameterValue, "InvalidParameterValue", BAD_REQUEST, INVALID;
+    /// Unknown subnet.
+    InvalidSubnetIdNotFound, "InvalidSubnetID.NotFound", BAD_REQUEST, INVALID;
     /// A tag key with the reserved prefix.
     InvalidTagKeyMalformed, "InvalidTagKey.Malformed", BAD_REQUEST, INVALID;
     /// User data that is not base64.
     InvalidUserDataMalformed, "InvalidUserData.Malformed", BAD_REQUEST, INVALID;
+    /// The volume was never modified.
+    InvalidVolumeModificationNotFound, "InvalidVolumeModification.NotFound", BAD_REQUEST, INVALID;
+    /// Unknown volume.
+    InvalidVolumeNotFound, "InvalidVolume.NotFound", BAD_REQUEST, INVALID;
+    /// Unknown VPC.
+    InvalidVpcIdNotFound, "InvalidVpcID.NotFound", BAD_REQUEST, INVALID;
     /// The parameters cannot be decoded.
     MalformedQueryString, "MalformedQueryString", BAD_REQUEST, INVALID;
     /// A method other than GET and POST.

@@ -2,11 +2,15 @@
 //! case-sensitive. Values are patterns. A [`Filterable`] type defines its filter names; those of
 //! instances are here.
 
+use serde_json::Value;
+
 use super::error::{Code, Ec2Error};
 use super::policy::pattern::Pattern;
 use super::render::shown_state;
 use crate::clock::iso_milliseconds;
-use crate::instance::{Instance, Tag};
+use crate::instance::{
+    Association, EbsVolume, Instance, NetworkInterface, PrivateAddress, SecurityGroup, Tag,
+};
 use crate::registry::Entry;
 
 /// EC2's limit on the values in one call.
@@ -33,21 +37,93 @@ impl Filterable for Entry {
         ("availability-zone-id", |entry| {
             optional(&entry.instance.availability_zone_id())
         }),
+        ("block-device-mapping.attach-time", |entry| {
+            each_volume(&entry.instance, |ebs| ebs.attach_time.map(iso_milliseconds))
+        }),
+        ("block-device-mapping.delete-on-termination", |entry| {
+            each_volume(&entry.instance, |ebs| {
+                ebs.delete_on_termination.map(|flag| flag.to_string())
+            })
+        }),
         ("block-device-mapping.device-name", |entry| {
             each(&entry.instance.block_device_mappings, |device| {
                 Some(device.device_name.clone())
             })
+        }),
+        ("block-device-mapping.status", |entry| {
+            each_volume(&entry.instance, |ebs| ebs.status.clone())
         }),
         ("block-device-mapping.volume-id", |entry| {
             each(&entry.instance.block_device_mappings, |device| {
                 device.ebs.as_ref().map(|ebs| ebs.volume_id.clone())
             })
         }),
+        ("boot-mode", |entry| kept(&entry.instance, &["BootMode"])),
+        ("capacity-reservation-id", |entry| {
+            kept(&entry.instance, &["CapacityReservationId"])
+        }),
+        (
+            "capacity-reservation-specification.capacity-reservation-preference",
+            |entry| {
+                kept(
+                    &entry.instance,
+                    &[
+                        "CapacityReservationSpecification",
+                        "CapacityReservationPreference",
+                    ],
+                )
+            },
+        ),
+        (
+            "capacity-reservation-specification.capacity-reservation-target.capacity-reservation-id",
+            |entry| {
+                kept(
+                    &entry.instance,
+                    &[
+                        "CapacityReservationSpecification",
+                        "CapacityReservationTarget",
+                        "CapacityReservationId",
+                    ],
+                )
+            },
+        ),
+        (
+            "capacity-reservation-specification.capacity-reservation-target.capacity-reservation-resource-group-arn",
+            |entry| {
+                kept(
+                    &entry.instance,
+                    &[
+                        "CapacityReservationSpecification",
+                        "CapacityReservationTarget",
+                        "CapacityReservationResourceGroupArn",
+                    ],
+                )
+            },
+        ),
         ("client-token", |entry| {
             optional(&entry.instance.client_token)
         }),
+        ("current-instance-boot-mode", |entry| {
+            kept(&entry.instance, &["CurrentInstanceBootMode"])
+        }),
         ("dns-name", |entry| {
             optional(&entry.instance.public_dns_name)
+        }),
+        ("ebs-optimized", |entry| {
+            kept_flag(&entry.instance, &["EbsOptimized"], false)
+        }),
+        ("ena-support", |entry| {
+            kept_flag(&entry.instance, &["EnaSupport"], true)
+        }),
+        ("enclave-options.enabled", |entry| {
+            kept_flag(&entry.instance, &["EnclaveOptions", "Enabled"], false)
+        }),
+        ("hibernation-options.configured", |entry| {
+            one(entry
+                .instance
+                .hibernation_options
+                .as_ref()
+                .is_some_and(|options| options.configured))
         }),
         ("host-id", |entry| {
             optional(&entry.instance.placement.host_id)
@@ -101,6 +177,9 @@ impl Filterable for Entry {
         ("launch-time", |entry| {
             one(iso_milliseconds(entry.instance.launch_time))
         }),
+        ("maintenance-options.auto-recovery", |entry| {
+            kept(&entry.instance, &["MaintenanceOptions", "AutoRecovery"])
+        }),
         ("metadata-options.http-endpoint", |entry| {
             one(entry.instance.metadata_options.http_endpoint.as_str())
         }),
@@ -132,6 +211,125 @@ impl Filterable for Entry {
         ("monitoring-state", |entry| {
             one(entry.instance.monitoring_state())
         }),
+        (
+            "network-interface.addresses.association.ip-owner-id",
+            |entry| each_association(&entry.instance, |to| to.ip_owner_id.clone()),
+        ),
+        (
+            "network-interface.addresses.association.public-dns-name",
+            |entry| each_association(&entry.instance, |to| to.public_dns_name.clone()),
+        ),
+        (
+            "network-interface.addresses.association.public-ip",
+            |entry| each_association(&entry.instance, |to| to.public_ip.map(|ip| ip.to_string())),
+        ),
+        ("network-interface.addresses.primary", |entry| {
+            each_address(&entry.instance, |address| Some(address.primary.to_string()))
+        }),
+        ("network-interface.addresses.private-dns-name", |entry| {
+            each_address(&entry.instance, |address| address.private_dns_name.clone())
+        }),
+        ("network-interface.addresses.private-ip-address", |entry| {
+            each_address(&entry.instance, |address| {
+                Some(address.private_ip_address.to_string())
+            })
+        }),
+        ("network-interface.association.ip-owner-id", |entry| {
+            each_primary_association(&entry.instance, |to| to.ip_owner_id.clone())
+        }),
+        ("network-interface.association.public-dns-name", |entry| {
+            each_primary_association(&entry.instance, |to| to.public_dns_name.clone())
+        }),
+        ("network-interface.association.public-ip", |entry| {
+            each_primary_association(&entry.instance, |to| to.public_ip.map(|ip| ip.to_string()))
+        }),
+        ("network-interface.attachment.attach-time", |entry| {
+            each_interface(&entry.instance, |interface| {
+                interface.attachment.attach_time.map(iso_milliseconds)
+            })
+        }),
+        ("network-interface.attachment.attachment-id", |entry| {
+            each_interface(&entry.instance, |interface| {
+                interface.attachment.attachment_id.clone()
+            })
+        }),
+        (
+            "network-interface.attachment.delete-on-termination",
+            |entry| {
+                each_interface(&entry.instance, |interface| {
+                    interface
+                        .attachment
+                        .delete_on_termination
+                        .map(|flag| flag.to_string())
+                })
+            },
+        ),
+        ("network-interface.attachment.device-index", |entry| {
+            each_interface(&entry.instance, |interface| {
+                Some(interface.attachment.device_index.to_string())
+            })
+        }),
+        ("network-interface.attachment.instance-id", |entry| {
+            each_interface(&entry.instance, |_| {
+                Some(entry.instance.instance_id.to_string())
+            })
+        }),
+        ("network-interface.attachment.instance-owner-id", |entry| {
+            each_interface(&entry.instance, |_| {
+                Some(entry.instance.owner_id().to_string())
+            })
+        }),
+        ("network-interface.attachment.network-card-index", |entry| {
+            each_interface(&entry.instance, |interface| {
+                interface
+                    .attachment
+                    .network_card_index
+                    .map(|index| index.to_string())
+            })
+        }),
+        ("network-interface.attachment.status", |entry| {
+            each_interface(&entry.instance, |interface| {
+                interface.attachment.status.clone()
+            })
+        }),
+        ("network-interface.availability-zone", |entry| {
+            each_interface(&entry.instance, |_| {
+                Some(entry.instance.placement.availability_zone.clone())
+            })
+        }),
+        ("network-interface.description", |entry| {
+            each_interface(&entry.instance, |interface| interface.description.clone())
+        }),
+        ("network-interface.group-id", |entry| {
+            each_interface_group(&entry.instance, |group| &group.group_id)
+        }),
+        ("network-interface.group-name", |entry| {
+            each_interface_group(&entry.instance, |group| &group.group_name)
+        }),
+        ("network-interface.ipv4-prefixes.ipv4-prefix", |entry| {
+            entry
+                .instance
+                .network_interfaces
+                .iter()
+                .flat_map(|interface| &interface.ipv4_prefixes)
+                .map(|prefix| prefix.ipv4_prefix.clone())
+                .collect()
+        }),
+        ("network-interface.ipv6-address", |entry| {
+            interface_ipv6_addresses(&entry.instance)
+        }),
+        ("network-interface.ipv6-addresses.ipv6-address", |entry| {
+            interface_ipv6_addresses(&entry.instance)
+        }),
+        ("network-interface.ipv6-prefixes.ipv6-prefix", |entry| {
+            entry
+                .instance
+                .network_interfaces
+                .iter()
+                .flat_map(|interface| &interface.ipv6_prefixes)
+                .map(|prefix| prefix.ipv6_prefix.clone())
+                .collect()
+        }),
         ("network-interface.mac-address", |entry| {
             each(&entry.instance.network_interfaces, |interface| {
                 Some(interface.mac_address.clone())
@@ -141,6 +339,30 @@ impl Filterable for Entry {
             each(&entry.instance.network_interfaces, |interface| {
                 Some(interface.network_interface_id.clone())
             })
+        }),
+        ("network-interface.owner-id", |entry| {
+            each_interface(&entry.instance, |interface| interface.owner_id.clone())
+        }),
+        ("network-interface.private-dns-name", |entry| {
+            each_interface(&entry.instance, |interface| {
+                interface.private_dns_name.clone()
+            })
+        }),
+        ("network-interface.private-ip-address", |entry| {
+            each_interface(&entry.instance, |interface| {
+                interface.private_ip_address.map(|ip| ip.to_string())
+            })
+        }),
+        ("network-interface.public-dns-name", |entry| {
+            each_primary_association(&entry.instance, |to| to.public_dns_name.clone())
+        }),
+        ("network-interface.source-dest-check", |entry| {
+            each_interface(&entry.instance, |interface| {
+                interface.source_dest_check.map(|flag| flag.to_string())
+            })
+        }),
+        ("network-interface.status", |entry| {
+            each_interface(&entry.instance, |interface| interface.status.clone())
         }),
         ("network-interface.subnet-id", |entry| {
             each(&entry.instance.network_interfaces, |interface| {
@@ -152,6 +374,21 @@ impl Filterable for Entry {
                 interface.vpc_id.clone()
             })
         }),
+        ("network-performance-options.bandwidth-weighting", |entry| {
+            kept(
+                &entry.instance,
+                &["NetworkPerformanceOptions", "BandwidthWeighting"],
+            )
+        }),
+        ("operator.managed", |entry| {
+            kept_flag(&entry.instance, &["Operator", "Managed"], false)
+        }),
+        ("operator.principal", |entry| {
+            kept(&entry.instance, &["Operator", "Principal"])
+        }),
+        ("outpost-arn", |entry| {
+            kept(&entry.instance, &["OutpostArn"])
+        }),
         ("owner-id", |entry| one(entry.instance.owner_id())),
         ("placement-group-name", |entry| {
             optional(&entry.instance.placement.group_name)
@@ -159,8 +396,33 @@ impl Filterable for Entry {
         ("placement-partition-number", |entry| {
             optional(&entry.instance.placement.partition_number)
         }),
+        ("platform", |entry| kept(&entry.instance, &["Platform"])),
+        ("platform-details", |entry| {
+            kept(&entry.instance, &["PlatformDetails"])
+        }),
         ("private-dns-name", |entry| {
             optional(&entry.instance.private_dns_name)
+        }),
+        (
+            "private-dns-name-options.enable-resource-name-dns-a-record",
+            |entry| {
+                kept(
+                    &entry.instance,
+                    &["PrivateDnsNameOptions", "EnableResourceNameDnsARecord"],
+                )
+            },
+        ),
+        (
+            "private-dns-name-options.enable-resource-name-dns-aaaa-record",
+            |entry| {
+                kept(
+                    &entry.instance,
+                    &["PrivateDnsNameOptions", "EnableResourceNameDnsAAAARecord"],
+                )
+            },
+        ),
+        ("private-dns-name-options.hostname-type", |entry| {
+            kept(&entry.instance, &["PrivateDnsNameOptions", "HostnameType"])
         }),
         ("private-ip-address", |entry| {
             optional(&entry.instance.private_ip_address)
@@ -168,6 +430,11 @@ impl Filterable for Entry {
         ("product-code", |entry| {
             each(&entry.instance.product_codes, |code| {
                 Some(code.product_code_id.clone())
+            })
+        }),
+        ("product-code.type", |entry| {
+            each(&entry.instance.product_codes, |code| {
+                Some(code.product_code_type.clone())
             })
         }),
         ("ramdisk-id", |entry| optional(&entry.instance.ramdisk_id)),
@@ -183,6 +450,18 @@ impl Filterable for Entry {
         ("root-device-type", |entry| {
             optional(&entry.instance.root_device_type)
         }),
+        ("source-dest-check", |entry| {
+            source_dest_check(&entry.instance)
+        }),
+        ("spot-instance-request-id", |entry| {
+            kept(&entry.instance, &["SpotInstanceRequestId"])
+        }),
+        ("state-reason-code", |entry| {
+            kept(&entry.instance, &["StateReason", "Code"])
+        }),
+        ("state-reason-message", |entry| {
+            kept(&entry.instance, &["StateReason", "Message"])
+        }),
         ("subnet-id", |entry| optional(&entry.instance.subnet_id)),
         ("tag-key", |entry| {
             entry
@@ -192,7 +471,25 @@ impl Filterable for Entry {
                 .map(|tag| tag.key.clone())
                 .collect()
         }),
+        // No longer documented, but EC2 still has it.
+        ("tag-value", |entry| {
+            entry
+                .instance
+                .tags
+                .iter()
+                .map(|tag| tag.value.clone())
+                .collect()
+        }),
         ("tenancy", |entry| one(entry.instance.tenancy())),
+        ("tpm-support", |entry| {
+            kept(&entry.instance, &["TpmSupport"])
+        }),
+        ("usage-operation", |entry| {
+            kept(&entry.instance, &["UsageOperation"])
+        }),
+        ("usage-operation-update-time", |entry| {
+            kept(&entry.instance, &["UsageOperationUpdateTime"])
+        }),
         ("virtualization-type", |entry| {
             optional(&entry.instance.virtualization_type)
         }),
@@ -313,16 +610,107 @@ fn each<T>(elements: &[T], value: impl Fn(&T) -> Option<String>) -> Vec<String> 
     elements.iter().filter_map(value).collect()
 }
 
+/// Returns the value of each volume that has one.
+fn each_volume(instance: &Instance, value: fn(&EbsVolume) -> Option<String>) -> Vec<String> {
+    each(&instance.block_device_mappings, |device| {
+        device.ebs.as_ref().and_then(value)
+    })
+}
+
+/// Returns the value of each interface that has one.
+fn each_interface(
+    instance: &Instance,
+    value: impl Fn(&NetworkInterface) -> Option<String>,
+) -> Vec<String> {
+    each(&instance.network_interfaces, value)
+}
+
+/// Returns a value of each security group of an interface.
+fn each_interface_group(instance: &Instance, value: fn(&SecurityGroup) -> &str) -> Vec<String> {
+    let interfaces = instance.network_interfaces.iter();
+    interfaces
+        .flat_map(|interface| &interface.groups)
+        .map(|group| value(group).to_string())
+        .collect()
+}
+
+/// Returns the value of each private IPv4 address of an interface that has one.
+fn each_address(
+    instance: &Instance,
+    value: impl Fn(&PrivateAddress) -> Option<String>,
+) -> Vec<String> {
+    let interfaces = instance.network_interfaces.iter();
+    interfaces
+        .flat_map(|interface| &interface.private_ip_addresses)
+        .filter_map(value)
+        .collect()
+}
+
+/// Returns the value of the association with each private address of an interface.
+fn each_association(instance: &Instance, value: fn(&Association) -> Option<String>) -> Vec<String> {
+    each_address(instance, |address| {
+        address.association.as_ref().and_then(value)
+    })
+}
+
+/// Returns the value of each interface's own association, which is that of its primary address.
+fn each_primary_association(
+    instance: &Instance,
+    value: fn(&Association) -> Option<String>,
+) -> Vec<String> {
+    each_address(instance, |address| {
+        let association = address.association.as_ref();
+        association.filter(|_| address.primary).and_then(value)
+    })
+}
+
+fn interface_ipv6_addresses(instance: &Instance) -> Vec<String> {
+    let interfaces = instance.network_interfaces.iter();
+    interfaces
+        .flat_map(|interface| &interface.ipv6_addresses)
+        .map(|address| address.ipv6_address.to_string())
+        .collect()
+}
+
 fn ipv6_addresses(instance: &Instance) -> Vec<String> {
-    let interface_addresses = instance
-        .network_interfaces
+    let own = optional(&instance.ipv6_address).into_iter();
+    own.chain(interface_ipv6_addresses(instance)).collect()
+}
+
+/// Returns the attribute of this name: of the instance, else of its primary interface. EC2 checks
+/// unless it is told not to.
+fn source_dest_check(instance: &Instance) -> Vec<String> {
+    let of_interface = instance
+        .primary_interface()
+        .and_then(|interface| interface.source_dest_check);
+    kept_flag(instance, &["SourceDestCheck"], of_interface.unwrap_or(true))
+}
+
+/// Returns the value of a field that EC2 prints and imdsd only keeps, by its path in the document.
+fn kept(instance: &Instance, path: &[&str]) -> Vec<String> {
+    let Some((first, rest)) = path.split_first() else {
+        return Vec::new();
+    };
+    let field = rest
         .iter()
-        .flat_map(|interface| &interface.ipv6_addresses);
-    let addresses = instance
-        .ipv6_address
-        .into_iter()
-        .chain(interface_addresses.map(|address| address.ipv6_address));
-    addresses.map(|address| address.to_string()).collect()
+        .try_fold(instance.other.get(*first), |value, name| {
+            Some(value?.get(name))
+        });
+    match field.flatten() {
+        Some(Value::String(text)) => one(text),
+        Some(value @ (Value::Bool(_) | Value::Number(_))) => one(value),
+        Some(Value::Null | Value::Array(_) | Value::Object(_)) | None => Vec::new(),
+    }
+}
+
+/// Returns the value of such a field that is true or false; `default` where the document has none.
+fn kept_flag(instance: &Instance, path: &[&str], default: bool) -> Vec<String> {
+    let values = kept(instance, path);
+    if values.is_empty() {
+        one(default)
+    } else {
+        values
+    }
 }
 
 #[cfg(test)]
@@ -339,7 +727,6 @@ mod tests {
             (Some("public-ip"), "The filter 'public-ip' is invalid"),
             (Some("Instance-Id"), "The filter 'Instance-Id' is invalid"),
             (Some("tag:"), "The filter 'tag:' is invalid"),
-            (Some("tag-value"), "The filter 'tag-value' is invalid"),
             (Some(""), "The filter '' is invalid"),
             (None, "The filter 'null' is invalid"),
         ] {

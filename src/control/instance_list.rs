@@ -55,6 +55,11 @@ impl InstanceListParameters {
 }
 
 impl<T> InstanceList<T> {
+    /// Returns whether the call names instances.
+    pub(super) fn has_ids(&self) -> bool {
+        !self.instance_ids.is_empty()
+    }
+
     /// Returns the instances that the caller may access, sorted by id; filters and page are not
     /// applied yet.
     pub(super) fn entries<'c>(

@@ -107,6 +107,14 @@ pub(super) fn write_block_device(xml: &mut Xml, device: &BlockDevice) {
 }
 
 fn write_interface(xml: &mut Xml, interface: &NetworkInterface) {
+    write_interface_fields(xml, interface);
+    xml.element("attachment", |xml| {
+        write_attachment(xml, &interface.attachment)
+    });
+}
+
+/// Writes an interface without its attachment, which has more fields in a list of interfaces.
+pub(super) fn write_interface_fields(xml: &mut Xml, interface: &NetworkInterface) {
     xml.text("networkInterfaceId", &interface.network_interface_id);
     xml.optional("subnetId", interface.subnet_id.as_ref());
     xml.optional("vpcId", interface.vpc_id.as_ref());
@@ -118,9 +126,6 @@ fn write_interface(xml: &mut Xml, interface: &NetworkInterface) {
     xml.optional("privateDnsName", interface.private_dns_name.as_ref());
     xml.optional("sourceDestCheck", interface.source_dest_check);
     xml.set("groupSet", &interface.groups, write_group);
-    xml.element("attachment", |xml| {
-        write_attachment(xml, &interface.attachment)
-    });
     // The public address of an interface is that of its primary private address.
     let primary = interface
         .private_ip_addresses
@@ -154,7 +159,8 @@ fn write_interface(xml: &mut Xml, interface: &NetworkInterface) {
     }
 }
 
-fn write_attachment(xml: &mut Xml, attachment: &InterfaceAttachment) {
+/// Writes the attachment of an interface.
+pub(super) fn write_attachment(xml: &mut Xml, attachment: &InterfaceAttachment) {
     xml.optional("attachmentId", attachment.attachment_id.as_ref());
     xml.text("deviceIndex", attachment.device_index);
     xml.optional("status", attachment.status.as_ref());

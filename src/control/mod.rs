@@ -5,8 +5,8 @@
 //! bytes ─► signature ─► parameters ─► action ─► typed input ─► policy ─► state ─► DryRun? ─► registry ─► XML
 //! ```
 //!
-//! GET and POST on one port serve the EC2 Query API, version 2016-11-15, with the actions in the
-//! table of `action.rs`; GetCallerIdentity of STS; and SendSSHPublicKey of EC2 Instance Connect.
+//! GET and POST on one port serve the EC2 Query API, version 2016-11-15 and older ones, with the
+//! actions in the table of `action.rs`; GetCallerIdentity of STS; and SendSSHPublicKey of EC2 Instance Connect.
 //! Everything else is refused, in the format that the service's SDKs read. This module has no
 //! sockets: its caller collects the body, at most [`MAX_BODY_BYTES`] bytes, and replies with
 //! [`too_large`] beyond that and with [`without_length`] to a body without Content-Length.
@@ -14,7 +14,7 @@
 //! | step | file |
 //! |---|---|
 //! | access keys, accounts and rules | `access_keys.rs`, `policy/` |
-//! | actions | `action.rs` (the table), `operation.rs` (what an action provides), `actions/` |
+//! | actions | `action.rs` (the table), `api_version.rs`, `operation.rs` (what an action provides), `actions/` |
 //! | call and caller | `call.rs`, `caller.rs` |
 //! | input | `params.rs`, `syntax.rs`, `filters.rs`, `pages.rs`, `instance_list.rs`, `checks.rs` |
 //! | reply | `reply.rs`, `service.rs`, `error.rs`, `xml.rs`, `render.rs`, `instance_xml.rs`, `request_id.rs` |
@@ -22,6 +22,7 @@
 mod access_keys;
 mod action;
 mod actions;
+mod api_version;
 mod call;
 mod caller;
 mod checks;
@@ -36,6 +37,7 @@ mod policy;
 mod render;
 mod reply;
 mod request_id;
+mod resource_list;
 mod service;
 mod syntax;
 #[cfg(test)]
@@ -184,25 +186,30 @@ async fn perform(
     action: &mut Option<Action>,
 ) -> Result<ResponseBody, Ec2Error> {
     let query = head.uri.query().unwrap_or("");
-    let (requested, parameters) = match head.headers.get(service::TARGET) {
+    let (requested, version, parameters) = match head.headers.get(service::TARGET) {
         Some(target) => {
             let target = target.to_str().unwrap_or("");
             // The body is JSON. The query can only have the parameters of a signature.
             Parameters::read(query, b"")?.finish()?;
-            (Action::from_target(target)?, Parameters::default())
+            (Action::from_target(target)?, None, Parameters::default())
         }
         None => {
             // Query and body form one set of parameters: boto3 presigns a POST with all of them in
             // the query.
             let mut parameters = Parameters::read(query, body)?;
-            (Action::from_parameters(&mut parameters)?, parameters)
+            let (action, version) = Action::from_parameters(&mut parameters)?;
+            (action, Some(version), parameters)
         }
     };
     *action = Some(requested);
     if verified.service != requested.service().as_str() {
         return Err(requested.service().wrong_scope());
     }
-    actions::perform(requested, Input { parameters, body }, call).await
+    let reply = actions::perform(requested, Input { parameters, body }, call).await?;
+    Ok(match (requested.service(), version) {
+        (AwsService::Ec2, Some(version)) => reply.in_version(version),
+        _ => reply,
+    })
 }
 
 /// Returns the reply to a body of more than [`MAX_BODY_BYTES`] bytes. It was not read, so the

@@ -21,6 +21,7 @@ pub(super) struct Page {
 }
 
 /// The pagination parameters, not parsed yet.
+#[derive(Default)]
 pub(super) struct PageParameters {
     pub(super) max_results: Option<String>,
     pub(super) next_token: Option<String>,

@@ -2,7 +2,7 @@
 //!
 //! | service | selected by | reply format |
 //! |---|---|---|
-//! | `ec2` | `Action` and version 2016-11-15 | XML |
+//! | `ec2` | `Action` and no version, or one from 2013-10-15 to 2016-11-15 | XML |
 //! | `sts` | `Action` and version 2011-06-15 | XML with other elements |
 //! | `ec2-instance-connect` | `X-Amz-Target` | JSON |
 //!

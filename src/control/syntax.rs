@@ -1,6 +1,8 @@
 //! The syntax of parameter values that several actions have, and their names as attributes of a
 //! call.
 
+use std::collections::HashSet;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -117,19 +119,23 @@ pub(super) fn read_instance_ids(texts: &[String]) -> Result<Vec<InstanceId>, Ec2
         return Err(Ec2Error::missing_parameter("InstanceId"));
     }
     let mut ids = Vec::new();
+    let mut seen = HashSet::new();
     for text in texts {
         let id = read_instance_id(text)?;
-        if !ids.contains(&id) {
+        if seen.insert(id.clone()) {
             ids.push(id);
         }
     }
     Ok(ids)
 }
 
-/// Parses a list of at least one instance id.
+/// Parses the list of the instances to start, stop, terminate or reboot: at least one.
 pub(super) fn read_required_instance_ids(texts: &[String]) -> Result<Vec<InstanceId>, Ec2Error> {
     match texts {
-        [] => Err(Ec2Error::missing_parameter("InstanceId")),
+        [] => Err(Ec2Error::new(
+            Code::InvalidParameterCombination,
+            "No instances specified",
+        )),
         texts => read_instance_ids(texts),
     }
 }
@@ -137,14 +143,16 @@ pub(super) fn read_required_instance_ids(texts: &[String]) -> Result<Vec<Instanc
 /// Parses the ids of the resources to tag. Only instances have tags here.
 pub(super) fn read_resources(texts: &[String]) -> Result<Vec<InstanceId>, Ec2Error> {
     if texts.is_empty() || texts.iter().any(String::is_empty) {
-        return Err(Ec2Error::missing_parameter("ResourceId"));
+        // EC2 names the set, not the parameter.
+        return Err(Ec2Error::missing_parameter("resourceIdSet"));
     }
     let mut ids = Vec::new();
+    let mut seen = HashSet::new();
     for text in texts {
         let id = InstanceId::parse(text).ok_or_else(|| {
             Ec2Error::new(Code::InvalidId, format!("The ID '{text}' is not valid"))
         })?;
-        if !ids.contains(&id) {
+        if seen.insert(id.clone()) {
             ids.push(id);
         }
     }

@@ -2,6 +2,8 @@
 
 mod actions;
 mod policies;
+mod requests;
+mod resources;
 mod services;
 
 use http_body_util::BodyExt as _;
@@ -245,7 +247,7 @@ fn confirm_all(control: &Control) {
 }
 
 #[tokio::test]
-async fn a_call_must_name_an_action_and_the_version() {
+async fn a_call_must_name_an_action_and_only_a_known_version() {
     let control = several().await;
     for (body, code, message) in [
         (
@@ -259,14 +261,34 @@ async fn a_call_must_name_an_action_and_the_version() {
             "The request is missing an action or operation parameter.",
         ),
         (
-            "Action=DescribeInstances",
-            "MissingParameter",
-            "The request must contain the parameter Version",
-        ),
-        (
             "Action=DescribeInstances&Version=2010-03-31",
             "NoSuchVersion",
             "The requested version (2010-03-31) of service AmazonEC2 does not exist",
+        ),
+        (
+            "Action=DescribeInstances&Version=2013-10-01",
+            "NoSuchVersion",
+            "The requested version (2013-10-01) of service AmazonEC2 does not exist",
+        ),
+        (
+            "Action=DescribeInstances&Version=",
+            "NoSuchVersion",
+            "The requested version () of service AmazonEC2 does not exist",
+        ),
+        (
+            "Action=DescribeInstances&Version=latest",
+            "NoSuchVersion",
+            "The requested version (latest) of service AmazonEC2 does not exist",
+        ),
+        (
+            "Action=CopyImage",
+            "InvalidAction",
+            "The action CopyImage is not valid for this web service.",
+        ),
+        (
+            "Action=CopyImage&Version=2014-10-01",
+            "InvalidAction",
+            "The action CopyImage is not valid for this web service.",
         ),
         (
             "Action=CopyImage&Version=2016-11-15",
@@ -686,6 +708,14 @@ async fn an_unauthenticated_call_is_refused_before_its_parameters_are_read() {
             "The request must contain the parameter AWSAccessKeyId",
         ),
         (
+            // As boto 2 signs by default.
+            &Sent::post("Action=DescribeInstances&AWSAccessKeyId=x&SignatureVersion=2&Signature=y"),
+            401,
+            "AuthFailure",
+            "The request is signed with an older signature version. Sign it with Signature Version 4 \
+             (AWS4-HMAC-SHA256).",
+        ),
+        (
             &signed("AKIDNOBODY", SECRET, DATE),
             401,
             "AuthFailure",
@@ -808,7 +838,7 @@ async fn too_many_parameters_a_gap_and_a_repetition_change_nothing() {
             .map(|n| format!("&Tag.{n}.Key=k{n}"))
             .collect::<String>()
     };
-    let many: String = (1..=1_000).map(|n| format!("&x{n}=")).collect();
+    let many: String = (1..=2_000).map(|n| format!("&x{n}=")).collect();
     for (rest, code) in [
         (
             format!("InstanceId={RUNNING}&HttpTokens=optional{many}"),

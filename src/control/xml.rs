@@ -7,8 +7,14 @@ use quick_xml::Writer;
 use quick_xml::escape::partial_escape;
 use quick_xml::events::{BytesDecl, BytesEnd, BytesStart, BytesText, Event};
 
-/// The XML namespace of every successful EC2 reply.
+use super::api_version::ApiVersion;
+
+/// The XML namespace of every successful EC2 reply; [`ResponseBody::in_version`] sets the version.
 pub(super) const EC2_NAMESPACE: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";
+
+/// The bytes before the namespace of a root element are fewer than this: the XML declaration and
+/// the name of the action.
+const MAX_ROOT: usize = 256;
 
 /// The finished body of a reply.
 #[derive(Debug)]
@@ -18,6 +24,21 @@ impl ResponseBody {
     /// Returns a JSON body, for EC2 Instance Connect.
     pub(super) fn json(value: &serde_json::Value) -> ResponseBody {
         ResponseBody(value.to_string().into_bytes())
+    }
+
+    /// Returns the body with the namespace of this version of the EC2 API, which is that of the call:
+    /// some clients look elements up by their full names.
+    pub(super) fn in_version(mut self, version: ApiVersion) -> ResponseBody {
+        // The namespace is in the root element, before any value. Versions are dates, so one fits
+        // in the place of another.
+        let namespace = EC2_NAMESPACE.as_bytes();
+        let root = self.0.windows(namespace.len());
+        if let Some(start) = root.take(MAX_ROOT).position(|bytes| bytes == namespace) {
+            let end = start + namespace.len() - 1;
+            let version = version.as_str().as_bytes();
+            self.0[end - version.len()..end].copy_from_slice(version);
+        }
+        self
     }
 
     pub(super) fn into_bytes(self) -> Bytes {

@@ -15,6 +15,7 @@
 
 pub mod cache;
 pub mod fetch;
+pub mod launch;
 pub mod process;
 pub mod refresh;
 mod session;
@@ -23,6 +24,7 @@ pub mod sts;
 
 pub use cache::{Cache, CredentialStatus, Credentials};
 pub use fetch::{FailureKind, Fetch, FetchError, FetchFuture, FetchedCredentials};
+pub use launch::Launcher;
 pub use refresh::{Clock, Counters, RefreshTarget, Refresher, SystemClock};
 pub use session::RoleSession;
 pub use sources::Sources;

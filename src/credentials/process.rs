@@ -5,21 +5,23 @@
 //! ```
 //!
 //! `SessionToken` and `Expiration` are optional. The program runs without a shell, without a search
-//! in PATH, without the daemon's environment and with an empty standard input. Its run time and its
-//! output are limited; at either limit it is killed with every process of its group. Its output is
+//! in PATH, without the daemon's environment and with an empty standard input; `launch` has what else
+//! it does not inherit. Its run time and its output are limited; at either limit it is killed with every process of its group. Its output is
 //! not logged, except for the beginning of its standard error when it fails.
 
 use std::io;
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::fs::{Access, access};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use zeroize::Zeroizing;
 
 use super::fetch::{FetchError, FetchedCredentials, log_excerpt, parse_expiration};
+use super::launch::Launcher;
 use super::session::RoleSession;
 use crate::instance::ProcessSource;
 use crate::secret::Secret;
@@ -33,6 +35,7 @@ const MAX_ERROR_BYTES: usize = 1024;
 
 /// Runs the program and reads the credentials that it prints.
 pub async fn fetch(
+    launcher: &Launcher,
     source: &ProcessSource,
     session: &RoleSession,
 ) -> Result<FetchedCredentials, FetchError> {
@@ -47,9 +50,10 @@ pub async fn fetch(
     };
     // Errors do not contain the arguments: they may contain a secret.
     let unavailable = |what: String| FetchError::unavailable(format!("{program}: {what}"));
-    let mut command = Command::new(program);
+    access(program, Access::EXEC_OK)
+        .map_err(|reason| unavailable(format!("cannot be run: {}", io::Error::from(reason))))?;
+    let mut command = launcher.command(program, arguments);
     command
-        .args(arguments)
         .env_clear()
         .env("PATH", "/usr/bin:/bin")
         .env("HOME", "/")
@@ -66,7 +70,7 @@ pub async fn fetch(
         .kill_on_drop(true);
     let mut child = command
         .spawn()
-        .map_err(|reason| unavailable(format!("cannot be run: {reason}")))?;
+        .map_err(|reason| unavailable(format!("cannot be started by imdsd: {reason}")))?;
 
     let timeout = source.timeout_seconds.map_or(DEFAULT_TIMEOUT, |seconds| {
         Duration::from_secs(seconds.into())

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::fetch::{Fetch, FetchError, FetchFuture};
+use super::launch::Launcher;
 use super::session::RoleSession;
 use super::sts::Mint;
 use super::{process, sts};
@@ -14,6 +15,8 @@ use crate::instance::CredentialSource;
 pub struct Sources {
     /// Mints the web identity tokens of instances.
     pub mint: Arc<Mint>,
+    /// Starts programs.
+    pub launcher: Launcher,
 }
 
 impl Fetch for Sources {
@@ -23,7 +26,9 @@ impl Fetch for Sources {
                 CredentialSource::Static(_) => Err(FetchError::unavailable(
                     "static credentials are not fetched",
                 )),
-                CredentialSource::Process(source) => process::fetch(source, session).await,
+                CredentialSource::Process(source) => {
+                    process::fetch(&self.launcher, source, session).await
+                }
                 CredentialSource::AssumeRole(source) => {
                     sts::assume_role(source, session, now).await
                 }

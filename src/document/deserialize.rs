@@ -25,13 +25,14 @@ const CHOICES: [&str; 7] = [
 ];
 
 /// The fields that are times.
-const TIMES: [&str; 9] = [
+const TIMES: [&str; 10] = [
     "LaunchTime",
     "AttachTime",
     "Expiration",
     "At",
     "Time",
     "NoticeTime",
+    "VisibleFrom",
     "NotBefore",
     "NotAfter",
     "NotBeforeDeadline",

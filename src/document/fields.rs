@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::document::json_path::{JsonPath, PathFault};
-use crate::document::near_miss::{hint, near_miss};
+use crate::document::near_miss::near_miss;
 
 /// The fields of an instance that imdsd reads. Others are kept in `Instance::other`.
 #[rustfmt::skip]
@@ -45,25 +45,61 @@ pub(super) fn unread_fields(instance: Value) -> Map<String, Value> {
 }
 
 /// Returns a fault for each misspelled field. An instance keeps unknown fields, and deserializing
-/// ignores unknown options; a misspelled `HttpEndpoint` would leave open what the operator closed.
+/// ignores unknown options.
 pub(super) fn misspelled_fields(instance: &Map<String, Value>) -> Vec<PathFault> {
     let root = JsonPath::root();
     let mut faults = near_misses(instance);
-    if let Some(Value::Object(options)) = instance.get("MetadataOptions") {
-        // Here every unknown field is refused, not only a near miss.
-        let path = root.key("MetadataOptions");
-        let unknown = options
-            .keys()
-            .filter(|field| !OPTION_FIELDS.contains(&field.as_str()));
-        faults.extend(unknown.map(|field| {
-            let message = format!("is not known{}", hint(field, &OPTION_FIELDS));
-            PathFault::new(path.key(field), message)
-        }));
-    }
+    faults.extend(unknown_options(instance, OptionSpelling::Misspelled));
     for (field, member) in instance.iter().filter(|(field, _)| *field != IMDS) {
         uncapitalized_fields(&root.key(field), member, &mut faults);
     }
     faults
+}
+
+/// Returns a warning for each unknown metadata option that is not a misspelled one: EC2 adds options
+/// over time, and a document that a newer AWS CLI printed has them.
+pub(super) fn ignored_options(instance: &Map<String, Value>) -> Vec<PathFault> {
+    unknown_options(instance, OptionSpelling::Other)
+}
+
+/// What an unknown metadata option is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OptionSpelling {
+    /// It is close to a known option, and that one is absent. A misspelled `HttpEndpoint` would leave
+    /// open what the operator closed.
+    Misspelled,
+    /// It is probably an option that EC2 has added.
+    Other,
+}
+
+fn unknown_options(instance: &Map<String, Value>, spelling: OptionSpelling) -> Vec<PathFault> {
+    let Some(Value::Object(options)) = instance.get("MetadataOptions") else {
+        return Vec::new();
+    };
+    let path = JsonPath::root().key("MetadataOptions");
+    let absent: Vec<&str> = OPTION_FIELDS
+        .into_iter()
+        .filter(|field| !options.contains_key(*field))
+        .collect();
+    let unknown = options
+        .keys()
+        .filter(|field| !OPTION_FIELDS.contains(&field.as_str()));
+    unknown
+        .filter_map(|field| {
+            let meant = near_miss(field, &absent);
+            let (found, message) = match meant {
+                Some(meant) => (
+                    OptionSpelling::Misspelled,
+                    format!("is not known; did you mean {meant}?"),
+                ),
+                None => (
+                    OptionSpelling::Other,
+                    "is not a metadata option that imdsd knows; it is ignored".to_string(),
+                ),
+            };
+            (found == spelling).then(|| PathFault::new(path.key(field), message))
+        })
+        .collect()
 }
 
 /// Finds top-level fields that are close to a known one.

@@ -1,5 +1,5 @@
-//! The four layouts of a document: the whole output of `aws ec2 describe-instances`, one
-//! reservation of it, an array of instances, or one instance.
+//! The layouts of a document: the whole output of `aws ec2 describe-instances`, one reservation of
+//! it, one instance, or an array of any of these, nested to any depth, as `--query` prints them.
 
 use serde_json::{Map, Value};
 
@@ -22,28 +22,8 @@ pub(super) struct RawInstance {
 pub(super) fn instances_in(document: Value, faults: &mut Vec<PathFault>) -> Vec<RawInstance> {
     let root = JsonPath::root();
     match document {
-        Value::Object(mut output) if output.contains_key("Reservations") => {
-            let path = root.key("Reservations");
-            let reservations = elements(path, output.remove("Reservations"), faults);
-            let reservations =
-                reservations.into_iter().flat_map(|(path, reservation)| {
-                    match object(&path, "a reservation", reservation, faults) {
-                        Some(members) => instances_in_reservation(&path, members, faults),
-                        None => Vec::new(),
-                    }
-                });
-            reservations.collect()
-        }
-        Value::Object(members) if members.contains_key("Instances") => {
-            instances_in_reservation(&root, members, faults)
-        }
-        Value::Object(members) => vec![RawInstance {
-            path: root,
-            members,
-            owner_id: None,
-            reservation_id: None,
-        }],
-        array @ Value::Array(_) => instances_in_array(root, Some(array), None, None, faults),
+        Value::Object(members) => instances_in_object(root, members, faults),
+        Value::Array(elements) => instances_in_query_output(&root, elements, faults),
         other => {
             let message = format!(
                 "a document is an object or an array, not {}",
@@ -53,6 +33,58 @@ pub(super) fn instances_in(document: Value, faults: &mut Vec<PathFault>) -> Vec<
             Vec::new()
         }
     }
+}
+
+/// Returns the instances of a whole output, of a reservation, or the instance that the object is.
+fn instances_in_object(
+    path: JsonPath,
+    mut members: Map<String, Value>,
+    faults: &mut Vec<PathFault>,
+) -> Vec<RawInstance> {
+    if members.contains_key("Reservations") {
+        let path = path.key("Reservations");
+        let reservations = elements(path, members.remove("Reservations"), faults);
+        let reservations = reservations.into_iter().flat_map(|(path, reservation)| {
+            match object(&path, "a reservation", reservation, faults) {
+                Some(members) => instances_in_reservation(&path, members, faults),
+                None => Vec::new(),
+            }
+        });
+        return reservations.collect();
+    }
+    if members.contains_key("Instances") {
+        return instances_in_reservation(&path, members, faults);
+    }
+    vec![RawInstance {
+        path,
+        members,
+        owner_id: None,
+        reservation_id: None,
+    }]
+}
+
+/// Returns the instances of an array that `--query` printed: `Reservations[*].Instances[*]` gives
+/// an array for each reservation, and `Reservations[]` an array of reservations.
+fn instances_in_query_output(
+    path: &JsonPath,
+    elements: Vec<Value>,
+    faults: &mut Vec<PathFault>,
+) -> Vec<RawInstance> {
+    let mut instances = Vec::new();
+    for (index, element) in elements.into_iter().enumerate() {
+        let path = path.index(index);
+        match element {
+            Value::Array(nested) => {
+                instances.extend(instances_in_query_output(&path, nested, faults));
+            }
+            element => {
+                if let Some(members) = object(&path, "an instance", element, faults) {
+                    instances.extend(instances_in_object(path, members, faults));
+                }
+            }
+        }
+    }
+    instances
 }
 
 fn instances_in_reservation(

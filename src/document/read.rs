@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::document::deserialize::{PartialValue, array_for_object_faults, deserialize_all_faults};
 use crate::document::export;
-use crate::document::fields::{IMDS, misspelled_fields, unread_fields};
+use crate::document::fields::{IMDS, ignored_options, misspelled_fields, unread_fields};
 use crate::document::json_file::JsonFile;
 use crate::document::json_path::{JsonPath, PathFault};
 use crate::document::layout::{RawInstance, instances_in};
@@ -31,6 +31,8 @@ pub struct InstanceDocument {
     pub attachment_lines: Vec<usize>,
     /// The fields that the document has. For the others the instance has defaults.
     pub fields: DocumentFields,
+    /// What is accepted, but probably not intended. The instance's id begins the field.
+    pub warnings: Vec<Fault>,
 }
 
 /// Which of the fields that change while an instance runs a document has.
@@ -198,9 +200,18 @@ fn parse(file: &Path, text: &str) -> (Vec<InstanceDocument>, Vec<Fault>) {
     for raw in raw_instances {
         let path = raw.path.clone();
         match parse_instance(raw) {
-            Ok((instance, fields)) => {
+            Ok(ParsedInstance {
+                instance,
+                fields,
+                warnings,
+            }) => {
                 let attachments = path.key(IMDS).key("Attachments");
                 let count = instance.imds.attachments.len();
+                let warnings = warnings.into_iter().map(|warning| Fault {
+                    field: format!("{}: {}", instance.instance_id, warning.path),
+                    ..json.fault(&path.join(&warning.path), warning.message)
+                });
+                let warnings = warnings.collect();
                 documents.push(InstanceDocument {
                     instance,
                     file: file.to_path_buf(),
@@ -209,6 +220,7 @@ fn parse(file: &Path, text: &str) -> (Vec<InstanceDocument>, Vec<Fault>) {
                         .map(|index| json.line(&attachments.index(index)))
                         .collect(),
                     fields,
+                    warnings,
                 });
             }
             Err(of_instance) => faults.extend(
@@ -222,9 +234,17 @@ fn parse(file: &Path, text: &str) -> (Vec<InstanceDocument>, Vec<Fault>) {
     (documents, faults)
 }
 
+/// An instance that was read, with warnings at paths that start at the instance.
+struct ParsedInstance {
+    instance: Instance,
+    fields: DocumentFields,
+    warnings: Vec<PathFault>,
+}
+
 /// Reads one instance, or returns all its faults, at paths that start at the instance.
-fn parse_instance(raw: RawInstance) -> Result<(Instance, DocumentFields), Vec<PathFault>> {
+fn parse_instance(raw: RawInstance) -> Result<ParsedInstance, Vec<PathFault>> {
     let mut faults = misspelled_fields(&raw.members);
+    let warnings = ignored_options(&raw.members);
     let mut value = Value::Object(raw.members);
     let PartialValue {
         value: instance,
@@ -264,7 +284,11 @@ fn parse_instance(raw: RawInstance) -> Result<(Instance, DocumentFields), Vec<Pa
         }
     }
     if faults.is_empty() {
-        Ok((instance, fields))
+        Ok(ParsedInstance {
+            instance,
+            fields,
+            warnings,
+        })
     } else {
         Err(faults)
     }

@@ -45,7 +45,7 @@ fn with(fields: Value) -> Value {
 }
 
 #[test]
-fn the_four_layouts_are_read() {
+fn each_layout_is_read() {
     let one = with(json!({}));
     let other = with(json!({ "InstanceId": "i-12345678" }));
     let reservation =
@@ -54,6 +54,20 @@ fn the_four_layouts_are_read() {
         (one.clone(), 1, None),
         (json!([]), 0, None),
         (json!([one, other]), 2, None),
+        // `--query 'Reservations[*].Instances[*]'`, `Reservations[*].Instances[0]`, `Reservations[]`
+        // and several outputs in an array.
+        (json!([[other], [one]]), 2, None),
+        (json!([[[other]], [], one]), 2, None),
+        (
+            json!([{ "Instances": [other] }, reservation]),
+            2,
+            Some("123456789012"),
+        ),
+        (
+            json!([{ "Reservations": [reservation] }]),
+            1,
+            Some("123456789012"),
+        ),
         (reservation.clone(), 1, Some("123456789012")),
         (json!({ "Reservations": [] }), 0, None),
         (
@@ -103,8 +117,12 @@ fn other_layouts_are_refused() {
             "d.json:1: a document is an object or an array, not a string",
         ),
         (
-            "[\n[]]",
-            "d.json:2: [0]: an instance is an object, not an array",
+            "[\n[1]]",
+            "d.json:2: [0][0]: an instance is an object, not a number",
+        ),
+        (
+            "[[],\n[[null]]]",
+            "d.json:2: [1][0][0]: an instance is an object, not null",
         ),
         (
             "{\"Reservations\":\n{}}",
@@ -828,6 +846,84 @@ fn no_field_of_ec2_is_taken_for_a_misspelled_one() {
         let wrong = misspelled_fields(with(json!({ miss: 1 })).as_object().unwrap());
         assert_eq!(wrong.len(), 1, "{miss}");
         assert!(wrong[0].message.contains(meant), "{miss}");
+    }
+}
+
+/// EC2 adds metadata options over time. Only a misspelled one is a fault: it would leave open what the
+/// operator closed.
+#[test]
+fn an_unknown_metadata_option_is_a_warning_unless_it_is_a_misspelled_one() {
+    let read = |options: Value| {
+        let document = with(json!({ "MetadataOptions": options })).to_string();
+        read_texts([(Path::new("d.json"), document.as_str())])
+    };
+    let whole = json!({ "State": "applied", "HttpTokens": "required", "HttpPutResponseHopLimit": 1,
+        "HttpEndpoint": "enabled", "HttpProtocolIpv6": "disabled", "InstanceMetadataTags": "disabled" });
+    let and = |field: &str| {
+        let mut options = whole.clone();
+        options[field] = "enabled".into();
+        options
+    };
+    for (options, ignored) in [
+        (whole.clone(), None),
+        (and("HttpProtocolIpv4"), Some("HttpProtocolIpv4")),
+        (and("HttpRateLimit"), Some("HttpRateLimit")),
+        (json!({ "HttpRateLimit": 5 }), Some("HttpRateLimit")),
+    ] {
+        let documents = read(options.clone()).unwrap();
+        let warnings: Vec<_> = documents[0]
+            .warnings
+            .iter()
+            .map(|w| w.field.clone())
+            .collect();
+        let id = &documents[0].instance.instance_id;
+        let expected = ignored.map(|field| format!("{id}: MetadataOptions.{field}"));
+        assert_eq!(warnings, Vec::from_iter(expected), "{options}");
+    }
+    for (misspelled, meant) in [
+        ("HttpProtocolIpv4", "HttpProtocolIpv6"),
+        ("HttpEndpont", "HttpEndpoint"),
+        ("httpTokens", "HttpTokens"),
+    ] {
+        let faults = read(json!({ misspelled: "disabled" })).unwrap_err();
+        let expected = format!("is not known; did you mean {meant}?");
+        assert!(
+            faults.iter().any(|fault| fault.message == expected),
+            "{faults:?}"
+        );
+    }
+}
+
+/// EC2 and other tools print `""` for an address or a time that there is not.
+#[test]
+fn an_empty_address_or_time_counts_as_absent() {
+    let document = with(json!({
+        "PrivateIpAddress": "", "PublicIpAddress": "", "Ipv6Address": "", "KeyName": "",
+        "NetworkInterfaces": [{
+            "MacAddress": "02:00:00:00:00:10", "PrivateIpAddress": "",
+            "Attachment": { "AttachTime": "" },
+        }],
+        "BlockDeviceMappings": [{
+            "DeviceName": "/dev/xvda", "Ebs": { "VolumeId": "vol-1", "AttachTime": "", "Status": "" },
+        }],
+    }));
+    let instance = &read_text(&document.to_string()).unwrap()[0];
+    let interface = &instance.network_interfaces[0];
+    assert_eq!(instance.private_ip_address, None);
+    assert_eq!(instance.public_ip_address, None);
+    assert_eq!(instance.ipv6_address, None);
+    assert_eq!(interface.private_ip_address, None);
+    assert_eq!(interface.attachment.attach_time, None);
+    let ebs = instance.block_device_mappings[0].ebs.as_ref().unwrap();
+    assert_eq!((ebs.attach_time, ebs.status.as_deref()), (None, None));
+    for (field, value) in [
+        ("PrivateIpAddress", json!("10.0.0")),
+        ("PublicIpAddress", json!(" ")),
+        ("Ipv6Address", json!("10.0.0.1")),
+        ("PrivateIpAddress", json!(10)),
+    ] {
+        let faults = read_text(&with(json!({ field: value })).to_string()).unwrap_err();
+        assert_eq!(faults.len(), 1, "{field} {value}: {faults:?}");
     }
 }
 

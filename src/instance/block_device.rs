@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::instance::absent::empty_is_absent;
+
 /// A volume and its device name (`BlockDeviceMappings[]` in describe-instances).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -22,10 +24,18 @@ pub struct EbsVolume {
     #[serde(default)]
     pub volume_id: String,
     /// `attaching`, `attached`, `detaching` or `detached`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub status: Option<String>,
     /// When it was attached.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub attach_time: Option<Timestamp>,
     /// Whether the volume is deleted with the instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]

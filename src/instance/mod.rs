@@ -4,6 +4,7 @@
 //! | file | concept |
 //! |---|---|
 //! | `model` | [`Instance`] and [`Imds`]: all fields |
+//! | `type_facts` | what the name of an instance type says about it |
 //! | `id`, `state`, `placement`, `network`, `block_device`, `tags` | parts of an instance |
 //! | `role` | the IAM role and the source of its credentials |
 //! | [`delivery`] | whether role credentials are read with a session token |
@@ -33,6 +34,7 @@ mod placement;
 mod role;
 mod state;
 pub mod tags;
+mod type_facts;
 
 pub use attachment::{Attachment, BridgePort, SourceAddress, interface_name_fault, namespace_path};
 pub use binding::{Binding, LinkIdentities, LinkIdentity};
@@ -59,3 +61,4 @@ pub use role::{
 };
 pub use state::InstanceState;
 pub use tags::Tag;
+pub use type_facts::{CpuCredits, TypeFacts, type_facts};

@@ -28,6 +28,7 @@ use crate::instance::placement::{Placement, region_of_zone, zone_id};
 use crate::instance::role::{IamInstanceProfile, Role};
 use crate::instance::state::InstanceState;
 use crate::instance::tags::Tag;
+use crate::instance::type_facts::{CpuCredits, type_facts};
 
 /// The maximum size of user data, in bytes before base64 (EC2's limit).
 pub const MAX_USER_DATA: usize = 16_384;
@@ -78,13 +79,25 @@ pub struct Instance {
     )]
     pub public_dns_name: Option<String>,
     /// The primary private IPv4 address of the interface with device index 0.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub private_ip_address: Option<Ipv4Addr>,
     /// The public or Elastic IPv4 address of that interface.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub public_ip_address: Option<Ipv4Addr>,
     /// The first IPv6 address of that interface.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub ipv6_address: Option<Ipv6Addr>,
     /// `subnet-…`
     #[serde(
@@ -255,6 +268,9 @@ pub struct Imds {
     /// EC2's instance attribute of this name: StopInstances is refused.
     #[serde(default, skip_serializing_if = "is_default")]
     pub disable_api_stop: bool,
+    /// The credit option of a burstable instance; see `type_facts` for the default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpu_credits: Option<CpuCredits>,
     /// Scheduled changes of events and overrides, in time order.
     #[serde(default, skip_serializing_if = "is_default")]
     pub timeline: Timeline,
@@ -342,6 +358,13 @@ impl Instance {
         self.network_interfaces
             .iter()
             .find(|interface| interface.attachment.device_index == 0)
+    }
+
+    /// Returns the credit option of a burstable instance: `Imds.CpuCredits`, or what EC2 launches
+    /// such a type with. `None` for any other type.
+    pub fn cpu_credits(&self) -> Option<CpuCredits> {
+        let default = type_facts(&self.instance_type)?.default_credits?;
+        Some(self.imds.cpu_credits.unwrap_or(default))
     }
 
     /// Returns the reservation: `Imds.ReservationId`, or the instance id with `r-` for `i-`.

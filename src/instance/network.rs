@@ -34,7 +34,11 @@ pub struct NetworkInterface {
     )]
     pub private_dns_name: Option<String>,
     /// The primary private IPv4 address; absent on an IPv6-only interface.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub private_ip_address: Option<Ipv4Addr>,
     /// All private IPv4 addresses, the primary one among them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -109,7 +113,11 @@ pub struct InterfaceAttachment {
     )]
     pub status: Option<String>,
     /// When it was attached.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub attach_time: Option<Timestamp>,
     /// Whether the interface is deleted with the instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -142,7 +150,11 @@ pub struct PrivateAddress {
 #[serde(rename_all = "PascalCase")]
 pub struct Association {
     /// The public address. In a Wavelength zone EC2 prints `CarrierIp` instead.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "empty_is_absent",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub public_ip: Option<Ipv4Addr>,
     /// The public host name.
     #[serde(

@@ -12,6 +12,8 @@ pub enum AuthError {
     MalformedQuery,
     /// The request is not signed.
     Unsigned,
+    /// The request is signed with an older version than Signature Version 4.
+    OldSignature,
     /// The request is signed both in the header and in the query.
     SignedTwice,
     /// The signature is malformed or lacks some parts. Contains the message that names them.
@@ -51,7 +53,8 @@ impl AuthError {
             | AuthError::PayloadHash
             | AuthError::WrongScope(_) => "SignatureDoesNotMatch",
             AuthError::Expired => "RequestExpired",
-            AuthError::Refused(_) => "AuthFailure",
+            // As EC2 in the regions that have Signature Version 4 only.
+            AuthError::OldSignature | AuthError::Refused(_) => "AuthFailure",
         }
     }
 
@@ -66,7 +69,7 @@ impl AuthError {
             | AuthError::HeaderNotSigned(_)
             | AuthError::PayloadHash
             | AuthError::WrongScope(_) => 403,
-            AuthError::Refused(_) => 401,
+            AuthError::OldSignature | AuthError::Refused(_) => 401,
         }
     }
 
@@ -76,6 +79,11 @@ impl AuthError {
             AuthError::MalformedQuery => "The query string contains a syntax error.".to_string(),
             AuthError::Unsigned => {
                 "The request must contain the parameter AWSAccessKeyId".to_string()
+            }
+            AuthError::OldSignature => {
+                "The request is signed with an older signature version. Sign it with Signature Version 4 \
+                 (AWS4-HMAC-SHA256)."
+                    .to_string()
             }
             AuthError::SignedTwice => {
                 "The request is signed both in its header and in its query string.".to_string()
@@ -101,6 +109,7 @@ impl fmt::Display for AuthError {
         f.write_str(match self {
             AuthError::MalformedQuery => "bad escape in the query",
             AuthError::Unsigned => "not signed",
+            AuthError::OldSignature => "signed with an older signature version",
             AuthError::SignedTwice => "signed in header and query",
             AuthError::Incomplete(_) => "malformed or incomplete signature",
             AuthError::HeaderNotSigned(_) => "a required header field is not signed",

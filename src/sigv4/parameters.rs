@@ -20,6 +20,10 @@ const PRESIGNED_PARAMETERS: [&str; 4] = [
     "X-Amz-Signature",
 ];
 
+/// A request with any of these parameters is signed with an older version of the signature, usually
+/// version 2, in its query or its form.
+const OLD_SIGNATURE_PARAMETERS: [&str; 2] = ["AWSAccessKeyId", "SignatureVersion"];
+
 /// The parameters of one signature.
 pub(super) struct SignatureParameters {
     pub(super) location: SignatureLocation,
@@ -58,10 +62,12 @@ impl Credential<'_> {
 }
 
 impl SignatureParameters {
-    /// Reads the parameters from the one place that has them.
+    /// Reads the parameters from the one place that has them. `body` only decides which error
+    /// describes a request without them.
     pub(super) fn read(
         headers: &HeaderMap,
         query: &[(Vec<u8>, Vec<u8>)],
+        body: &[u8],
     ) -> Result<SignatureParameters, AuthError> {
         let authorization = single_header(headers, "authorization")?;
         let presigned = query.iter().any(|(name, _)| {
@@ -73,6 +79,7 @@ impl SignatureParameters {
             (Some(_), true) => Err(AuthError::SignedTwice),
             (Some(authorization), false) => SignatureParameters::in_header(authorization, headers),
             (None, true) => SignatureParameters::in_query(query, headers),
+            (None, false) if has_old_signature(query, body) => Err(AuthError::OldSignature),
             (None, false) => Err(AuthError::Unsigned),
         }
     }
@@ -238,6 +245,19 @@ pub(super) fn single_header<'a>(
         (Err(_), _) => incomplete(format!("The header '{name}' is not text.")),
         (_, Some(_)) => incomplete(format!("The request contains the header '{name}' twice.")),
     }
+}
+
+/// Returns whether the query or a form in the body has the parameters of an older signature.
+fn has_old_signature(query: &[(Vec<u8>, Vec<u8>)], body: &[u8]) -> bool {
+    let in_query = query.iter().map(|(name, _)| name.as_slice());
+    let in_body = body
+        .split(|byte| *byte == b'&')
+        .filter_map(|pair| pair.split(|byte| *byte == b'=').next());
+    in_query.chain(in_body).any(|name| {
+        OLD_SIGNATURE_PARAMETERS
+            .iter()
+            .any(|old| old.as_bytes() == name)
+    })
 }
 
 /// Reads a date of the form `20150830T123600Z`, and no other form.

@@ -16,6 +16,9 @@ use crate::secret::Secret;
 /// How far a request's time may be from ours, in either direction (EC2's RequestExpired).
 const WINDOW: SignedDuration = SignedDuration::from_mins(15);
 
+/// The header field with the hash of the body.
+const CONTENT_HASH: &str = "x-amz-content-sha256";
+
 /// The secret that is used for an unknown access key id, so that the check takes as long as for a
 /// known one.
 pub(super) const UNKNOWN_KEY_SECRET: &str = "0000000000000000000000000000000000000000";
@@ -43,7 +46,7 @@ pub fn verify<'k>(
     // 1. The escapes in the query.
     let query = canonical::query_pairs(request.query).ok_or(AuthError::MalformedQuery)?;
     // 2. The signature exists and is in one place. 3. Its algorithm. 4. Its form. 5. All its parts.
-    let parameters = SignatureParameters::read(request.headers, &query)?;
+    let parameters = SignatureParameters::read(request.headers, &query, request.body)?;
     // 6. All header fields that change the meaning of the request are signed.
     let signed_headers = parameters.signed_headers()?;
     check_signed_headers(request.headers, &signed_headers)?;
@@ -102,11 +105,18 @@ fn check_key(
     }))
 }
 
-/// Checks that `host`, `content-type` and every `x-amz-*` field are signed, because they change the
-/// meaning of a request. Clients and proxies add and remove other fields, so those need not be
-/// signed.
+/// Checks that `host` and every `x-amz-*` field are signed, because they change the meaning of a
+/// request. Clients and proxies add and remove other fields, so those need not be signed.
+///
+/// Two fields are exempt because whoever changes them on the wire changes nothing:
+///
+/// - `content-type`. The endpoint never reads it: `x-amz-target`, which must be signed, decides
+///   between a form and JSON. The AWS SDKs for JavaScript v2 and PHP, boto 2, aws4fetch and
+///   `curl --aws-sigv4 -d` do not sign it.
+/// - `x-amz-content-sha256`. It must be the hash of the body ([`check_payload`]), and the signature
+///   covers that hash anyway. aws-requests-auth sends it unsigned.
 fn check_signed_headers(headers: &HeaderMap, signed: &[&str]) -> Result<(), AuthError> {
-    let is_required = |name: &str| name == "content-type" || name.starts_with("x-amz-");
+    let is_required = |name: &str| name.starts_with("x-amz-") && name != CONTENT_HASH;
     let present = headers
         .keys()
         .map(|name| name.as_str())
@@ -173,10 +183,10 @@ fn check_scope(
     }
 }
 
-/// Checks the optional `x-amz-content-sha256`. `UNSIGNED-PAYLOAD` and `STREAMING-…` are not hashes,
+/// Checks the optional [`CONTENT_HASH`]. `UNSIGNED-PAYLOAD` and `STREAMING-…` are not hashes,
 /// so they never match.
 fn check_payload(headers: &HeaderMap, payload_hash: &str) -> Result<(), AuthError> {
-    let Some(claimed) = parameters::single_header(headers, "x-amz-content-sha256")? else {
+    let Some(claimed) = parameters::single_header(headers, CONTENT_HASH)? else {
         return Ok(());
     };
     if claimed == payload_hash {

@@ -5,6 +5,7 @@
 //! network namespace where the address belongs to the test.
 
 mod control;
+mod signers;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;
@@ -460,17 +461,20 @@ fn the_javascript_sdk_reads_at_the_metadata_addresses_by_ipv4_and_ipv6() {
         "node_modules in tests/clients/javascript",
     );
     let service = demo_at_the_metadata_address();
-    let script = format!("{directory}/reads.mjs");
-    assert_demo_instance(&read_by(test, &output(service.client("node").arg(&script))));
-    assert_demo_instance(&read_by(
-        test,
-        &output(
-            service
-                .client("node")
-                .arg(&script)
-                .env(BY_IPV6.0, BY_IPV6.1),
-        ),
-    ));
+    // Versions 3 and 2 of the SDK.
+    for script in ["reads.mjs", "reads_v2.mjs"] {
+        let script = format!("{directory}/{script}");
+        assert_demo_instance(&read_by(test, &output(service.client("node").arg(&script))));
+        assert_demo_instance(&read_by(
+            test,
+            &output(
+                service
+                    .client("node")
+                    .arg(&script)
+                    .env(BY_IPV6.0, BY_IPV6.1),
+            ),
+        ));
+    }
 }
 
 #[test]

@@ -15,7 +15,7 @@ use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use imdsd::credentials::RoleSession;
+use imdsd::credentials::{Launcher, RoleSession};
 use imdsd::instance::{
     AssumeRoleSource, CredentialSource, InstanceId, ProcessSource, Role, RoleDelivery, Switch,
     WebIdentitySource,
@@ -23,6 +23,11 @@ use imdsd::instance::{
 
 /// The role of every test.
 const ROLE_ARN: &str = "arn:aws:iam::123456789012:role/backup";
+
+/// Starts programs as the daemon does.
+fn launcher() -> Launcher {
+    Launcher::at(env!("CARGO_BIN_EXE_imdsd"))
+}
 
 fn instance() -> InstanceId {
     InstanceId::parse(support::INSTANCE).unwrap()

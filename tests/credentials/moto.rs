@@ -27,7 +27,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 use super::support::{PATIENCE, free_port, require, venv_python};
-use super::{assume_role_source, role, web_identity_source, write_key};
+use super::{assume_role_source, launcher, role, web_identity_source, write_key};
 
 struct Moto {
     child: Child,
@@ -237,7 +237,10 @@ async fn sessions_from_moto_differ_and_are_renewed_and_stay_valid_without_it_unt
     let (_send, receiver) = watch::channel(all.clone());
     let refresher = Refresher::start(
         cache.clone(),
-        Arc::new(Sources { mint }),
+        Arc::new(Sources {
+            mint,
+            launcher: launcher(),
+        }),
         Arc::new(clock.clone()),
         receiver,
     );

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use imdsd::credentials::{FailureKind, FetchError, FetchedCredentials, process};
 use imdsd::instance::{CredentialSource, RoleDelivery};
 
-use super::{process_source, session, support};
+use super::{launcher, process_source, session, support};
 
 const GOOD: &str =
     r#"{"Version":1,"AccessKeyId":"ASIA1","SecretAccessKey":"hunter2","SessionToken":"hunter3"}"#;
@@ -16,6 +16,7 @@ async fn run(command: &[&str], timeout_seconds: u32) -> Result<FetchedCredential
         unreachable!()
     };
     process::fetch(
+        &launcher(),
         &source,
         &session(CredentialSource::Process(source.clone()), RoleDelivery::V2),
     )

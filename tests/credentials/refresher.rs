@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::support::PATIENCE;
-use super::{instance, process_source, role};
+use super::{instance, launcher, process_source, role};
 
 fn target(source: CredentialSource) -> RefreshTarget {
     let (account, deliveries) = (
@@ -33,6 +33,7 @@ fn target(source: CredentialSource) -> RefreshTarget {
 fn sources() -> Arc<Sources> {
     Arc::new(Sources {
         mint: Arc::new(|_: &WebIdentityRequest| unreachable!("no source needs a web identity")),
+        launcher: launcher(),
     })
 }
 

@@ -8,6 +8,7 @@ mod connections;
 mod crash;
 mod durability;
 mod hop_limit;
+mod inheritance;
 mod options;
 mod polling;
 mod restart;

@@ -104,6 +104,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "clock",
             "config",
             "control",
+            // The daemon starts credential programs through the executable.
+            "credentials",
             "daemon",
             "document",
             "fault",

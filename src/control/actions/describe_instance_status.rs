@@ -12,7 +12,7 @@ use crate::clock::iso_milliseconds;
 use crate::control::action::Action;
 use crate::control::call::{ApiCall, ListCall};
 use crate::control::error::Ec2Error;
-use crate::control::filters::{FilterValues, Filterable, one};
+use crate::control::filters::{FilterValues, Filterable, one, optional};
 use crate::control::instance_list::{InstanceList, InstanceListParameters};
 use crate::control::operation::{Input, Operation};
 use crate::control::params::flag;
@@ -43,6 +43,9 @@ impl Filterable for InstanceStatus {
     const FILTERS: &'static [(&'static str, FilterValues<Self>)] = &[
         ("availability-zone", |status| {
             one(&status.entry.instance.placement.availability_zone)
+        }),
+        ("availability-zone-id", |status| {
+            optional(&status.entry.instance.availability_zone_id())
         }),
         ("event.code", |status| {
             of_events(status, |event| Some(event.code.as_str().to_string()))

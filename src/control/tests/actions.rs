@@ -781,12 +781,12 @@ async fn tags_of_several_instances_change_together_or_not_at_all() {
         (
             "Tag.1.Key=a".to_string(),
             "MissingParameter",
-            "The request must contain the parameter ResourceId".to_string(),
+            "The request must contain the parameter resourceIdSet".to_string(),
         ),
         (
             "ResourceId.1=&Tag.1.Key=a".into(),
             "MissingParameter",
-            "The request must contain the parameter ResourceId".into(),
+            "The request must contain the parameter resourceIdSet".into(),
         ),
         (
             to(""),
@@ -1135,7 +1135,10 @@ async fn several_instances_change_state_together_or_not_at_all() {
     };
     let incorrect = "IncorrectInstanceState";
     for (action, rest, code, message) in [
-        ("StartInstances", String::new(), "MissingParameter", NO_ID.to_string()),
+        ("StartInstances", String::new(), "InvalidParameterCombination", "No instances specified".to_string()),
+        ("StopInstances", "Force=true".into(), "InvalidParameterCombination", "No instances specified".into()),
+        ("RebootInstances", String::new(), "InvalidParameterCombination", "No instances specified".into()),
+        ("TerminateInstances", "DryRun=true".into(), "InvalidParameterCombination", "No instances specified".into()),
         ("StartInstances", ids(&[""]), "MissingParameter", NO_ID.into()),
         ("StartInstances", ids(&["web"]), "InvalidInstanceID.Malformed", "Invalid id: \"web\"".into()),
         ("StartInstances", ids(&[STOPPED, UNKNOWN.0]), "InvalidInstanceID.NotFound", UNKNOWN.1.into()),

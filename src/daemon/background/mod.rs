@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
 
-use crate::credentials::{RefreshTarget, Refresher, Sources, SystemClock};
+use crate::credentials::{Launcher, RefreshTarget, Refresher, Sources, SystemClock};
 use crate::guest::Precomputed;
 use crate::registry::{Registry, Snapshot};
 
@@ -77,6 +77,7 @@ async fn run(
     let (targets, receiver) = watch::channel(Vec::new());
     let sources = Sources {
         mint: web_identity_mint(Arc::clone(key.identity()), issuer),
+        launcher: Launcher::this_executable(),
     };
     let refresher = Refresher::start(
         precomputed.credentials.clone(),

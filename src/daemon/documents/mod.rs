@@ -150,6 +150,7 @@ impl<'a> DocumentsCheck<'a> {
             warnings: Vec::new(),
         };
         for (number, document) in documents.iter().enumerate() {
+            check.warnings.extend_from_slice(&document.warnings);
             check.warn_unreachable(document);
             let faults = tree::faults(&document.instance).into_iter();
             let faults = faults.chain(issuer_fault(&document.instance, config));

@@ -14,8 +14,7 @@ use crate::instance::events::{
 /// The command of the mock, which selects the events.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MockCommand {
-    /// No command: spot and scheduled events, and the Auto Scaling events if the file configures
-    /// them.
+    /// No command: spot, scheduled and Auto Scaling events.
     #[default]
     All,
     /// `spot`
@@ -40,9 +39,6 @@ pub(super) fn event_steps(
     let spot = spot_steps(settings, notice);
     let maintenance = maintenance_event(settings);
     let lifecycle = lifecycle_steps(settings);
-    let has_lifecycle_settings = ["asg-termination-", "autoscaling."]
-        .iter()
-        .any(|prefix| !settings.keys_with_prefix(prefix).is_empty());
 
     let mut steps = Vec::new();
     if matches!(command, MockCommand::All | MockCommand::Spot) {
@@ -54,10 +50,7 @@ pub(super) fn event_steps(
             set: TimelineChange::Maintenance(maintenance),
         });
     }
-    if command == MockCommand::AsgLifecycle
-        || (command == MockCommand::All && has_lifecycle_settings)
-    {
-        instance.imds.events.target_lifecycle_state = Some(TargetLifecycleState::InService);
+    if matches!(command, MockCommand::All | MockCommand::AsgLifecycle) {
         steps.extend(lifecycle);
     }
 
@@ -70,6 +63,9 @@ pub(super) fn event_steps(
                            instances";
             settings.warn("mock-ip-count", message);
         }
+    }
+    if matches!(command, MockCommand::All | MockCommand::AsgLifecycle) {
+        instance.imds.events.target_lifecycle_state = Some(TargetLifecycleState::InService);
     }
     steps.sort_by_key(|step| step.at);
     steps
@@ -101,8 +97,11 @@ fn spot_steps(settings: &mut Settings<'_>, notice: Timestamp) -> [Step; 2] {
         time,
         notice_time: Some(notice),
     };
+    // The mock shows the configured time from the start, or after the delay, also if it is in the
+    // future.
     let rebalance = Rebalance {
         notice_time: notice_time.unwrap_or(recommended),
+        visible_from: notice_time.map(|_| recommended),
     };
     [
         Step {

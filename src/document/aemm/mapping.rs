@@ -80,7 +80,10 @@ pub(super) fn set_role(settings: &mut Settings<'_>, instance: &mut Instance) {
         "metadata.values.iam-info.code".to_string(),
         format!("{credentials}.code"),
     ] {
-        if settings.text(&key).is_some_and(|code| code != "Success") {
+        if settings
+            .compared(&key)
+            .is_some_and(|code| code != "Success")
+        {
             settings.warn(
                 &key,
                 "is ignored: imdsd shows a failure when the source of a role fails",
@@ -88,9 +91,9 @@ pub(super) fn set_role(settings: &mut Settings<'_>, instance: &mut Instance) {
         }
     }
     // imdsd generates these.
-    settings.text("metadata.values.iam-info.lastupdated");
-    settings.text(&format!("{credentials}.lastupdated"));
-    settings.text(&format!("{credentials}.type"));
+    settings.compared("metadata.values.iam-info.lastupdated");
+    settings.compared(&format!("{credentials}.lastupdated"));
+    settings.compared(&format!("{credentials}.type"));
 }
 
 fn set_credentials(settings: &mut Settings<'_>, credentials: &mut StaticCredentials) {
@@ -167,7 +170,7 @@ pub(super) fn set_identity(settings: &mut Settings<'_>, instance: &mut Instance)
         instance.architecture = architecture;
     }
     for (name, actual) in identity_fields(instance) {
-        let given = settings.text(&key(&name.to_lowercase()));
+        let given = settings.compared(&key(&name.to_lowercase()));
         if given.is_some() && given != actual {
             ignored.push(name);
         }
@@ -183,7 +186,7 @@ pub(super) fn set_identity(settings: &mut Settings<'_>, instance: &mut Instance)
         "dynamic.values.instance-identity-pkcs",
         "dynamic.values.instance-identity-signature",
     ] {
-        if settings.text(key).is_some() {
+        if settings.compared(key).is_some() {
             settings.warn(
                 key,
                 "is ignored: imdsd signs the document that it serves; see docs/identity.md",
@@ -256,14 +259,14 @@ pub(super) fn set_server(settings: &mut Settings<'_>, instance: &mut Instance) -
         }
     }
     for key in ["save-config-to-file", "watch-config-file"] {
-        if settings.text(key).is_some_and(|text| text != "false") {
+        if settings.compared(key).is_some_and(|text| text != "false") {
             settings.warn(
                 key,
                 "is ignored; imdsd stores instances in its state directory and can change them while it runs",
             );
         }
     }
-    settings.text("config-file");
+    settings.compared("config-file");
     (address, port)
 }
 

@@ -96,6 +96,18 @@ impl<'t> Settings<'t> {
         }
     }
 
+    /// Returns a value that is only compared or passed over, as text: an array as JSON in one line.
+    /// No kind of value is refused.
+    pub(super) fn compared(&mut self, key: &str) -> Option<String> {
+        match self.by_key.get(key)?.value {
+            array @ Value::Array(_) => {
+                self.used.insert(key.to_string());
+                Some(array.to_string())
+            }
+            _ => self.text(key),
+        }
+    }
+
     /// Returns a value as JSON in one line: a text as it is, an object with all its members.
     pub(super) fn text_or_object(&mut self, key: &str) -> Option<String> {
         if let Some(text) = self.text(key) {

@@ -198,21 +198,23 @@ fn shown(mock: &Mock, second: i64) -> (bool, bool, bool, bool, &'static str) {
 fn events_happen_at_the_mocks_times() {
     let all = MockCommand::All;
     for (config, command, second, expected) in [
-        (json!({}), all, 0, (true, true, true, false, "")),
+        (json!({}), all, 0, (true, true, true, false, "Terminated")),
         (json!({}), MockCommand::Spot, 0, (true, true, false, false, "")),
         (json!({}), MockCommand::Events, 0, (false, false, true, false, "")),
         (json!({}), MockCommand::AsgLifecycle, 0, (false, false, false, false, "Terminated")),
-        (json!({ "mock-delay-sec": 12 }), all, 11, (false, true, false, false, "")),
-        (json!({ "mock-delay-sec": "12" }), all, 12, (true, true, true, false, "")),
-        (json!({ "mock-delay-sec": 12, "mock-trigger-time": "2026-05-17T03:30:20-05:00" }), all, 19, (false, true, false, false, "")),
-        (json!({ "mock-delay-sec": 12, "mock-trigger-time": "2026-05-17T03:30:20-05:00" }), all, 20, (true, true, true, false, "")),
-        (json!({ "mock-trigger-time": "" }), all, 0, (true, true, true, false, "")),
-        (json!({ "rebalance-delay-sec": 5 }), all, 4, (true, false, true, false, "")),
-        (json!({ "rebalance-delay-sec": 5 }), all, 5, (true, true, true, false, "")),
-        (json!({ "rebalance-trigger-time": "2026-05-17T08:31:00Z" }), all, 59, (true, false, true, false, "")),
-        (json!({ "rebalance-trigger-time": "2026-05-17T08:31:00Z" }), all, 60, (true, true, true, false, "")),
-        (json!({ "events": { "state": "completed" } }), all, 0, (true, true, false, true, "")),
-        (json!({ "scheduled-events": { "state": "canceled" } }), all, 0, (true, true, false, true, "")),
+        (json!({ "mock-delay-sec": 12 }), all, 11, (false, true, false, false, "Terminated")),
+        (json!({ "mock-delay-sec": "12" }), all, 12, (true, true, true, false, "Terminated")),
+        (json!({ "mock-delay-sec": 12, "mock-trigger-time": "2026-05-17T03:30:20-05:00" }), all, 19, (false, true, false, false, "Terminated")),
+        (json!({ "mock-delay-sec": 12, "mock-trigger-time": "2026-05-17T03:30:20-05:00" }), all, 20, (true, true, true, false, "Terminated")),
+        (json!({ "mock-trigger-time": "" }), all, 0, (true, true, true, false, "Terminated")),
+        (json!({ "rebalance-delay-sec": 5 }), all, 4, (true, false, true, false, "Terminated")),
+        (json!({ "rebalance-delay-sec": 5 }), all, 5, (true, true, true, false, "Terminated")),
+        (json!({ "rebalance-trigger-time": "2026-05-17T08:31:00Z" }), all, 59, (true, false, true, false, "Terminated")),
+        (json!({ "rebalance-trigger-time": "2026-05-17T08:31:00Z" }), all, 60, (true, true, true, false, "Terminated")),
+        (json!({ "spot": { "rebalance-rec-time": "2030-01-01T00:00:00Z" } }), MockCommand::Spot, 0, (true, true, false, false, "")),
+        (json!({ "rebalance-delay-sec": 5, "spot": { "rebalance-rec-time": "2020-01-01T00:00:00Z" } }), MockCommand::Spot, 4, (true, false, false, false, "")),
+        (json!({ "events": { "state": "completed" } }), all, 0, (true, true, false, true, "Terminated")),
+        (json!({ "scheduled-events": { "state": "canceled" } }), all, 0, (true, true, false, true, "Terminated")),
         (json!({ "mock-ip-count": 0 }), all, 0, (false, false, false, false, "")),
         (json!({ "asg-termination-delay-sec": 3 }), all, 2, (true, true, true, false, "InService")),
         (json!({ "asg-termination-delay-sec": 3 }), all, 3, (true, true, true, false, "Terminated")),
@@ -319,6 +321,20 @@ fn each_ignored_setting_has_a_warning() {
         (
             json!({ "dynamic": { "values": { "instance-identity-document": { "accountId": "1" } } } }),
             "dynamic.values.instance-identity-document",
+        ),
+        (
+            json!({ "dynamic": { "values": { "instance-identity-document": {
+                "marketplaceProductCodes": ["1abc2defghijklm3nopqrs4tu"], "billingProducts": ["bp-6ba54002"], "version": 1,
+            } } } }),
+            "dynamic.values.instance-identity-document",
+        ),
+        (
+            json!({ "dynamic": { "values": { "instance-identity-signature": ["x", 1] } } }),
+            "dynamic.values.instance-identity-signature",
+        ),
+        (
+            json!({ "metadata": { "values": { "iam-info": { "Code": ["Failed"] } } } }),
+            "metadata.values.iam-info.code",
         ),
         (
             json!({ "metadata": { "values": { "iam-info": { "Code": "Failed" } } } }),

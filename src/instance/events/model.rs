@@ -63,8 +63,12 @@ pub enum SpotAction {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct Rebalance {
-    /// When the recommendation appears.
+    /// The time in the recommendation.
     pub notice_time: Timestamp,
+    /// When the recommendation appears. By default at `NoticeTime`, as on EC2; a test may announce
+    /// another time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub visible_from: Option<Timestamp>,
 }
 
 /// The states of an Auto Scaling group that an instance can be moving to.
@@ -125,12 +129,12 @@ impl Events {
         Some(iso_seconds(spot.time))
     }
 
-    /// Returns `events/recommendations/rebalance`; `None` before the notice.
+    /// Returns `events/recommendations/rebalance`; `None` until it is visible.
     pub fn rebalance_recommendation(&self, now: Timestamp) -> Option<String> {
         let rebalance = self
             .rebalance
             .as_ref()
-            .filter(|rebalance| rebalance.notice_time <= now)?;
+            .filter(|rebalance| rebalance.visible_from.unwrap_or(rebalance.notice_time) <= now)?;
         Some(format!(
             r#"{{"noticeTime": "{}"}}"#,
             iso_seconds(rebalance.notice_time)
@@ -159,6 +163,16 @@ impl Events {
             "[]".to_string()
         } else {
             ec2_json(&shown)
+        }
+    }
+}
+
+impl Rebalance {
+    /// Returns the recommendation that appears at a time and has that time.
+    pub fn at(time: Timestamp) -> Rebalance {
+        Rebalance {
+            notice_time: time,
+            visible_from: None,
         }
     }
 }
@@ -303,6 +317,7 @@ mod tests {
     fn a_rebalance_recommendation_appears_with_its_notice() {
         let rebalance = Some(Rebalance {
             notice_time: at("2026-11-05T08:22:00Z"),
+            visible_from: None,
         });
         let events = Events {
             rebalance,

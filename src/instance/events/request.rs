@@ -212,7 +212,7 @@ impl EventRequest {
         let at = notice.unwrap_or(now);
         let set = match &self.event {
             Event::Spot(spot) => return spot.steps(now, notice),
-            Event::Rebalance {} => TimelineChange::Rebalance(Rebalance { notice_time: at }),
+            Event::Rebalance {} => TimelineChange::Rebalance(Rebalance::at(at)),
             Event::Maintenance(request) => {
                 TimelineChange::Maintenance(request.scheduled(at, random)?)
             }
@@ -277,7 +277,7 @@ impl SpotRequest {
         };
         let hint = hint.map(|at| Step {
             at,
-            set: TimelineChange::Rebalance(Rebalance { notice_time: at }),
+            set: TimelineChange::Rebalance(Rebalance::at(at)),
         });
         Ok(hint
             .into_iter()

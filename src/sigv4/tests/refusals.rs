@@ -111,8 +111,13 @@ fn a_header_signed_request_is_refused_when_any_part_of_it_is_changed() {
         ("SignatureDoesNotMatch", "'host' must be", |sent| {
             sent.replace("authorization", ";host", "")
         }),
-        ("SignatureDoesNotMatch", "'content-type' must be", |sent| {
+        // A signed content-type cannot be made an unsigned one: the list of signed header fields is
+        // part of what is signed.
+        ("AuthFailure", "credentials", |sent| {
             sent.replace("authorization", "content-type;", "")
+        }),
+        ("IncompleteSignature", "'content-type' is not in", |sent| {
+            sent.headers.retain(|(name, _)| name != "content-type")
         }),
         ("SignatureDoesNotMatch", "'x-amz-date' must be", |sent| {
             sent.replace("authorization", ";x-amz-date", "")
@@ -139,6 +144,13 @@ fn a_header_signed_request_is_refused_when_any_part_of_it_is_changed() {
             sent.set("x-amz-content-sha256", &"0".repeat(64));
             resign(sent);
         }),
+        // Unsigned, it must still be the hash of the body.
+        ("SignatureDoesNotMatch", "x-amz-content-sha256", |sent| {
+            sent.set("x-amz-content-sha256", "UNSIGNED-PAYLOAD")
+        }),
+        ("SignatureDoesNotMatch", "x-amz-content-sha256", |sent| {
+            sent.set("x-amz-content-sha256", &"0".repeat(64))
+        }),
         // Two signatures.
         ("SignatureDoesNotMatch", "both", |sent| {
             sent.query = "X-Amz-Signature=00".into()
@@ -156,6 +168,30 @@ fn a_header_signed_request_is_refused_when_any_part_of_it_is_changed() {
         // There is no signature, or it is malformed.
         ("MissingParameter", "AWSAccessKeyId", |sent| {
             sent.headers.retain(|(name, _)| name != "authorization")
+        }),
+        // Older signatures. boto 2 puts the parameters of version 2 in the query or the form; the
+        // header forms are those of S3 and of version 3.
+        ("AuthFailure", "Sign it with Signature Version 4", |sent| {
+            sent.headers.retain(|(name, _)| name != "authorization");
+            sent.query =
+                "AWSAccessKeyId=x&SignatureVersion=2&SignatureMethod=HmacSHA256&Signature=y".into();
+        }),
+        ("AuthFailure", "Sign it with Signature Version 4", |sent| {
+            sent.headers.retain(|(name, _)| name != "authorization");
+            sent.body = b"Action=DescribeInstances&AWSAccessKeyId=x&Signature=y".to_vec();
+        }),
+        ("AuthFailure", "Sign it with Signature Version 4", |sent| {
+            sent.headers.retain(|(name, _)| name != "authorization");
+            sent.body = b"SignatureVersion=1".to_vec();
+        }),
+        ("IncompleteSignature", "'algorithm': 'AWS'", |sent| {
+            sent.set("authorization", "AWS AKID:c2lnbmF0dXJl")
+        }),
+        ("IncompleteSignature", "'algorithm': 'AWS3-HTTPS'", |sent| {
+            sent.set(
+                "authorization",
+                "AWS3-HTTPS AWSAccessKeyId=x,Algorithm=HmacSHA256,Signature=y",
+            )
         }),
         ("IncompleteSignature", "'algorithm': 'Basic'", |sent| {
             sent.set("authorization", "Basic aW1kc2Q6eA==")
@@ -358,4 +394,38 @@ fn a_presigned_request_is_refused_when_any_part_of_it_is_changed() {
         check_ours(&with_body, None),
         Err(AuthError::Refused(RefusedPart::Signature))
     );
+}
+
+/// Clients that do not sign content-type: AWS SDKs for JavaScript v2 and PHP, boto 2, aws4fetch,
+/// aws-requests-auth, `curl --aws-sigv4 -d`. None of them can be told to.
+#[test]
+fn an_unsigned_content_type_and_content_hash_are_accepted_whatever_becomes_of_them() {
+    let without = |change: fn(&mut Sent)| {
+        let mut sent = Sent::post("Action=DescribeInstances&Version=2016-11-15");
+        sent.headers.retain(|(name, _)| name != "content-type");
+        sign(&mut sent, ID, SECRET, DATE, SCOPE);
+        change(&mut sent);
+        check_ours(&sent, None)
+    };
+    let changes: [fn(&mut Sent); 6] = [
+        |_| {},
+        |sent| sent.set("content-type", "application/x-www-form-urlencoded"),
+        |sent| sent.set("content-type", "application/json"),
+        |sent| sent.set("content-type", ""),
+        |sent| {
+            for value in ["text/plain", "application/x-amz-json-1.1"] {
+                sent.headers.push(("content-type".into(), value.into()));
+            }
+        },
+        |sent| {
+            let hash = signature::payload_hash(&sent.body);
+            sent.set("x-amz-content-sha256", &hash);
+        },
+    ];
+    for (index, change) in changes.into_iter().enumerate() {
+        assert_eq!(without(change).map(|_| ()), Ok(()), "case {index}");
+    }
+    let mut form = presigned("60");
+    form.set("content-type", "application/x-www-form-urlencoded");
+    assert_eq!(check_ours(&form, None).map(|_| ()), Ok(()));
 }

@@ -1,0 +1,140 @@
+//! DescribeSubnets: the subnets of instances and their interfaces, with the address blocks of
+//! `Imds.Subnets`. No subnet is the default of its zone.
+
+use std::sync::Arc;
+
+use crate::control::action::Action;
+use crate::control::error::Code;
+use crate::control::filters::{FilterValues, Filterable, one, optional};
+use crate::control::resource_list::{
+    Listed, Name, NotFound, ResourceList, derived_id, no_tags, or_other, write_no_tags,
+};
+use crate::control::xml::Xml;
+use crate::instance::{CidrBlocks, Instance, Tag};
+use crate::registry::Entry;
+
+/// The input of a call.
+pub(super) type DescribeSubnets = ResourceList<UsedSubnet>;
+
+/// A subnet that instances are in.
+pub(in crate::control) struct UsedSubnet {
+    subnet_id: String,
+    vpc_id: Option<String>,
+    owner: String,
+    zone: String,
+    zone_id: Option<String>,
+    blocks: Option<CidrBlocks>,
+}
+
+const STATE: &str = "available";
+
+impl Filterable for UsedSubnet {
+    const TAGS: Option<fn(&Self) -> &[Tag]> = Some(no_tags);
+    // Several filters have a second, older name.
+    const FILTERS: &'static [(&'static str, FilterValues<Self>)] = &[
+        ("availability-zone", |subnet| one(&subnet.zone)),
+        ("availabilityZone", |subnet| one(&subnet.zone)),
+        ("availability-zone-id", |subnet| optional(&subnet.zone_id)),
+        ("availabilityZoneId", |subnet| optional(&subnet.zone_id)),
+        ("cidr", UsedSubnet::ipv4_blocks),
+        ("cidr-block", UsedSubnet::ipv4_blocks),
+        ("cidrBlock", UsedSubnet::ipv4_blocks),
+        ("default-for-az", |_| one(false)),
+        ("defaultForAz", |_| one(false)),
+        (
+            "ipv6-cidr-block-association.ipv6-cidr-block",
+            UsedSubnet::ipv6_blocks,
+        ),
+        ("map-public-ip-on-launch", |_| one(false)),
+        ("owner-id", |subnet| one(&subnet.owner)),
+        ("state", |_| one(STATE)),
+        ("subnet-id", |subnet| one(&subnet.subnet_id)),
+        ("tag-key", |_| Vec::new()),
+        ("vpc-id", |subnet| optional(&subnet.vpc_id)),
+    ];
+}
+
+impl UsedSubnet {
+    fn new(instance: &Instance, subnet_id: &str, vpc_id: Option<&String>) -> UsedSubnet {
+        UsedSubnet {
+            subnet_id: subnet_id.to_string(),
+            vpc_id: vpc_id.cloned(),
+            owner: instance.owner_id().to_string(),
+            zone: instance.placement.availability_zone.clone(),
+            zone_id: instance.availability_zone_id().map(Into::into),
+            blocks: instance.imds.subnets.get(subnet_id).cloned(),
+        }
+    }
+
+    fn ipv4_blocks(&self) -> Vec<String> {
+        let blocks = self.blocks.as_ref();
+        blocks.map_or_else(Vec::new, |blocks| blocks.ipv4_cidr_blocks.clone())
+    }
+
+    fn ipv6_blocks(&self) -> Vec<String> {
+        let blocks = self.blocks.as_ref();
+        blocks.map_or_else(Vec::new, |blocks| blocks.ipv6_cidr_blocks.clone())
+    }
+}
+
+impl Listed for UsedSubnet {
+    const ACTION: Action = Action::DescribeSubnets;
+    const NAMES: &'static [Name<Self>] = &[Name {
+        parameter: "SubnetId",
+        of: |subnet| subnet.subnet_id.clone(),
+        unknown: NotFound {
+            code: Code::InvalidSubnetIdNotFound,
+            message: "The subnet ID '{}' does not exist",
+        },
+    }];
+    const SET: &'static str = "subnetSet";
+
+    fn of(entry: &Arc<Entry>) -> Vec<Self> {
+        let instance = &entry.instance;
+        let of_instance = instance.subnet_id.iter().map(|id| (id, &instance.vpc_id));
+        let of_interfaces = instance
+            .network_interfaces
+            .iter()
+            .filter_map(|interface| Some((interface.subnet_id.as_ref()?, &interface.vpc_id)));
+        of_instance
+            .chain(of_interfaces)
+            .map(|(id, vpc_id)| UsedSubnet::new(instance, id, vpc_id.as_ref()))
+            .collect()
+    }
+
+    fn key(&self) -> String {
+        self.subnet_id.clone()
+    }
+
+    fn merge(&mut self, other: Self) {
+        or_other(&mut self.vpc_id, other.vpc_id);
+        or_other(&mut self.blocks, other.blocks);
+    }
+
+    fn write(&self, xml: &mut Xml, _flag: bool) {
+        xml.text("subnetId", &self.subnet_id);
+        xml.text("state", STATE);
+        xml.text("ownerId", &self.owner);
+        xml.optional("vpcId", self.vpc_id.as_ref());
+        // A subnet has one IPv4 block.
+        xml.optional("cidrBlock", self.ipv4_blocks().first());
+        xml.set(
+            "ipv6CidrBlockAssociationSet",
+            &self.ipv6_blocks(),
+            |xml, block| {
+                let name = format!("{}/{block}", self.subnet_id);
+                xml.text("associationId", derived_id("subnet-cidr-assoc-", &name));
+                xml.text("ipv6CidrBlock", block);
+                xml.element("ipv6CidrBlockState", |xml| xml.text("state", "associated"));
+            },
+        );
+        xml.text("availabilityZone", &self.zone);
+        xml.optional("availabilityZoneId", self.zone_id.as_ref());
+        xml.text("defaultForAz", false);
+        xml.text("mapPublicIpOnLaunch", false);
+        xml.text("assignIpv6AddressOnCreation", false);
+        let is_ipv6_native = self.ipv4_blocks().is_empty() && !self.ipv6_blocks().is_empty();
+        xml.text("ipv6Native", is_ipv6_native);
+        write_no_tags(xml);
+    }
+}
