@@ -198,9 +198,11 @@ impl Daemon {
         let mut links = Links::default();
         if let Some(interfaces) = &mut self.interfaces {
             links = interfaces.links();
-            // First, so that nothing is opened on a link for the instance of an earlier one.
-            let identity_of = |name: &str| links.named(name).map(Link::identity);
-            self.registry.observe_links(&self.boot_id, identity_of);
+        }
+        // First, so that nothing is opened on a link for the instance of an earlier one.
+        let identity_of = |name: &str| links.named(name).map(Link::identity);
+        self.registry.observe_links(&self.boot_id, identity_of);
+        if let Some(interfaces) = &mut self.interfaces {
             let desired = self.listeners.desired_addresses(&self.registry.snapshot());
             interfaces.settle(&links, &desired).await;
             self.listeners

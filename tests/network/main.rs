@@ -20,5 +20,6 @@ mod limits;
 mod managed;
 mod options;
 mod regress;
+mod reuse;
 mod same_address;
 mod scale;
