@@ -192,11 +192,15 @@ impl<'a> DocumentsCheck<'a> {
             let conflict = self.claims.first_conflict(attachment, number).map(|claim| {
                 conflict_message(attachment, claim.attachment, &documents[claim.claimant])
             });
-            for message in unserved.into_iter().chain(conflict) {
+            // A stopped instance claims nothing. Whether a binding is void depends on the host.
+            let claims = document.instance.state.is_active() && attachment.binding.is_none();
+            for message in unserved.into_iter().chain(conflict.filter(|_| claims)) {
                 let fault = FieldFault::new(ATTACHMENTS, message);
                 self.faults.push(fault_at(document, *line, &fault));
             }
-            self.claims.add(attachment, number);
+            if claims {
+                self.claims.add(attachment, number);
+            }
         }
     }
 }

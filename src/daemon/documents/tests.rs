@@ -123,3 +123,27 @@ fn documents_that_cannot_be_read_are_a_fault() {
         "{faults:?}"
     );
 }
+
+/// A stopped instance claims nothing. Whether a binding is void depends on the running host.
+#[test]
+fn a_stopped_document_and_a_bound_attachment_conflict_with_nothing() {
+    let with = |id: &str, more: &str, binding: &str| {
+        format!(
+            "{{\"InstanceId\":\"{id}\",\"LaunchTime\":\"2026-01-01T00:00:00Z\"{more},\
+             \"Imds\":{{\"Attachments\":[{{\"Interface\":\"vnet0\"{binding}}}]}}}}"
+        )
+    };
+    let stopped = ",\"State\":{\"Name\":\"stopped\"}";
+    let bound = ",\"Binding\":{\"MacAddress\":\"fe:54:00:00:00:05\"}";
+    for (more, binding, conflicts) in [("", "", 1), (stopped, "", 0), ("", bound, 0)] {
+        let host = host(&[
+            ("1.json", &with("i-00000001", "", "")),
+            ("2.json", &with("i-00000002", more, binding)),
+        ]);
+        let path = host.path().join("imdsd.toml");
+        let text = std::fs::read_to_string(&path).unwrap() + "[interfaces]\n";
+        std::fs::write(&path, text).unwrap();
+        let faults = check_host(&host).err().unwrap_or_default();
+        assert_eq!(faults.len(), conflicts, "{more}{binding}: {faults:?}");
+    }
+}
