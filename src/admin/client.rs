@@ -50,6 +50,11 @@ pub(crate) enum ClientError {
 }
 
 impl Client {
+    /// The socket at which a daemon was reached.
+    pub(crate) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// Returns a client of the first of these sockets at which a daemon can be reached.
     pub(crate) fn find(sockets: &[(PathBuf, SocketOwner)]) -> Result<Client, ClientError> {
         let mut tried = Vec::new();
@@ -167,14 +172,14 @@ impl fmt::Display for ClientError {
                         }
                         io::ErrorKind::PermissionDenied => {
                             f.write_str(
-                                " (run this as root, as imdsd's user, or as a user listed in admin.users)",
+                                " (run this as root, as imdsd's user, or as a user of admin.users)",
                             )?;
                         }
                         _ => {}
                     }
                 }
                 f.write_str(
-                    "\nstart imdsd (`imdsd serve --config FILE`), or name its socket with --socket PATH",
+                    "\nstart imdsd (`imdsd serve --config FILE`), or name it with --config FILE or --socket PATH",
                 )
             }
             ClientError::Broken(socket, reason) => {

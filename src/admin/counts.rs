@@ -23,6 +23,8 @@ pub(super) struct Counts {
     pub(super) listeners: ListenerCounts,
     /// Open guest connections.
     pub(super) connections: usize,
+    /// Faults in the operator's files at the last start or reload.
+    pub(super) file_faults: usize,
 }
 
 pub(super) struct InstanceCounts {
@@ -30,6 +32,8 @@ pub(super) struct InstanceCounts {
     pub(super) by_state: BTreeMap<&'static str, usize>,
     pub(super) unreadable: usize,
     pub(super) not_stored: usize,
+    /// Without a record, because their documents have faults.
+    pub(super) faulty_documents: usize,
     /// 1 if the account's record is unreadable.
     pub(super) account_unreadable: usize,
     pub(super) options_pending: usize,
@@ -63,6 +67,7 @@ impl Counts {
             attachments: AttachmentCounts::of(&snapshot, &listeners),
             listeners: ListenerCounts::of(&listeners),
             connections: api.daemon.connections(),
+            file_faults: api.daemon.file_faults().len(),
         }
     }
 }
@@ -78,6 +83,7 @@ impl InstanceCounts {
             by_state,
             unreadable: snapshot.unreadable().count(),
             not_stored: snapshot.not_stored().count(),
+            faulty_documents: snapshot.faulty_documents().count(),
             account_unreadable: usize::from(account_unreadable),
             options_pending: snapshot
                 .entries()

@@ -7,7 +7,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
+use super::fault_json::fault_json;
 use crate::clock::Moment;
 use crate::fault::{Fault, FieldFault};
 use crate::instance::{Instance, InstanceId, LinkIdentities};
@@ -29,8 +31,11 @@ pub(crate) trait DaemonView: Send + Sync {
         now: Moment,
     ) -> PredictedReply;
 
-    /// Reads again what may change while the daemon runs. Any fault in the files changes nothing.
-    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<ReloadReport, Vec<Fault>>> + Send>>;
+    /// Reads again what may change while the daemon runs, and takes in what has no faults.
+    fn reload(&self) -> Pin<Box<dyn Future<Output = ReloadReport> + Send>>;
+
+    /// Returns the faults that the operator's files had at the last start or reload.
+    fn file_faults(&self) -> Arc<Vec<Fault>>;
 
     /// Returns the links of this host that have these names now, as the kernel has them.
     fn links(
@@ -65,9 +70,10 @@ pub(crate) struct PredictedReply {
 }
 
 /// The outcome of a reload.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct ReloadReport {
+    /// The faults of the files. What has no faults was taken in.
+    pub faults: Vec<Fault>,
     /// New instances, which were registered.
     pub registered: Vec<InstanceId>,
     /// Instances that did not change.
@@ -80,8 +86,42 @@ pub(crate) struct ReloadReport {
     pub unreadable: Vec<InstanceId>,
     /// New instances that could not be stored. They are not served until a retry succeeds.
     pub not_stored: Vec<StoreFailure>,
+    /// Instances whose documents have faults, and that are served from their records.
+    pub faulty_recorded: Vec<InstanceId>,
+    /// Instances whose documents have faults, and that are not served.
+    pub faulty_not_served: Vec<InstanceId>,
     /// The number of access keys in force; `None` without a control endpoint that reads a key file.
     pub access_keys: Option<usize>,
+    /// Files that could not be read, so that what was read of them before stays in force.
+    pub kept: Vec<KeptFile>,
+}
+
+/// A file that could not be read at a reload. What was read of it before stays in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(crate) enum KeptFile {
+    /// The file of access keys.
+    AccessKeys,
+    /// The certificate of the control endpoint, or its key.
+    Certificate,
+}
+
+impl ReloadReport {
+    /// Returns the report as the admin API sends it.
+    pub(super) fn to_json(&self) -> Value {
+        json!({
+            "Faults": self.faults.iter().map(fault_json).collect::<Vec<_>>(),
+            "Registered": self.registered,
+            "Unchanged": self.unchanged,
+            "Edited": self.edited,
+            "Terminated": self.terminated,
+            "Unreadable": self.unreadable,
+            "NotStored": self.not_stored,
+            "FaultyRecorded": self.faulty_recorded,
+            "FaultyNotServed": self.faulty_not_served,
+            "AccessKeys": self.access_keys,
+            "Kept": self.kept,
+        })
+    }
 }
 
 /// An instance that could not be stored.

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::api::AdminApi;
 use super::counts::Counts;
+use super::fault_json::fault_json;
 
 /// Returns `ok`, or `degraded` with a sentence for each problem.
 pub(super) fn report(api: &AdminApi) -> Value {
@@ -11,7 +12,8 @@ pub(super) fn report(api: &AdminApi) -> Value {
         instances,
         attachments,
         listeners,
-        ..
+        connections,
+        file_faults,
     } = Counts::now(api);
     let problems = [
         (
@@ -21,6 +23,14 @@ pub(super) fn report(api: &AdminApi) -> Value {
         (
             instances.not_stored,
             "instances whose documents could not be stored; tried again every second (see the log)",
+        ),
+        (
+            file_faults,
+            "faults in documents, access keys or certificates at the last start or reload (see `imdsd check`)",
+        ),
+        (
+            instances.faulty_documents,
+            "instances that are not served because their documents have faults (see `imdsd check`)",
         ),
         (
             instances.account_unreadable,
@@ -48,6 +58,17 @@ pub(super) fn report(api: &AdminApi) -> Value {
         "Status": if look_at.is_empty() { "ok" } else { "degraded" },
         "Version": env!("CARGO_PKG_VERSION"),
         "Instances": instances.by_state.values().sum::<usize>(),
+        "InstancesByState": instances.by_state,
+        "OptionsPending": instances.options_pending,
+        "Listeners": {
+            "All": listeners.all,
+            "Waiting": listeners.waiting,
+            "SocketsOpen": listeners.sockets_open,
+            "SocketsRefused": listeners.sockets_refused,
+        },
+        "GuestConnections": connections,
+        "Pid": std::process::id(),
         "LookAt": look_at,
+        "Faults": api.daemon.file_faults().iter().map(fault_json).collect::<Vec<_>>(),
     })
 }

@@ -18,7 +18,13 @@ pub(super) fn list(snapshot: &Snapshot) -> Value {
         .collect();
     let unreadable: Vec<&InstanceId> = snapshot.unreadable().collect();
     let not_stored: Vec<&InstanceId> = snapshot.not_stored().collect();
-    json!({ "Instances": instances, "Unreadable": unreadable, "NotStored": not_stored })
+    let faulty: Vec<&InstanceId> = snapshot.faulty_documents().collect();
+    json!({
+        "Instances": instances,
+        "Unreadable": unreadable,
+        "NotStored": not_stored,
+        "FaultyDocuments": faulty,
+    })
 }
 
 fn summary(snapshot: &Snapshot, entry: &Entry) -> Value {

@@ -12,6 +12,7 @@ pub(super) fn render(api: &AdminApi) -> String {
         attachments,
         listeners,
         connections,
+        file_faults,
     } = Counts::now(api);
     let version = format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
     let by_state: Vec<(String, usize)> = instances
@@ -48,6 +49,16 @@ pub(super) fn render(api: &AdminApi) -> String {
             "instances_not_stored",
             "Instances that are not served because their documents could not be stored.",
             instances.not_stored,
+        ),
+        (
+            "instances_faulty_documents",
+            "Instances that are not served because their documents have faults.",
+            instances.faulty_documents,
+        ),
+        (
+            "file_faults",
+            "Faults in documents, access keys and certificates at the last start or reload.",
+            file_faults,
         ),
         (
             "account_unreadable",

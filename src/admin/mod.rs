@@ -40,6 +40,7 @@ mod counts;
 mod daemon_view;
 mod events;
 mod explain;
+mod fault_json;
 mod health;
 mod instances;
 mod listeners;
@@ -50,10 +51,11 @@ mod reply;
 mod request;
 mod router;
 mod service;
+mod set_options;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use api::AdminApi;
 pub(crate) use daemon_view::{
-    DaemonView, ExplainedRequest, PredictedReply, ReloadReport, StoreFailure,
+    DaemonView, ExplainedRequest, KeptFile, PredictedReply, ReloadReport, StoreFailure,
 };

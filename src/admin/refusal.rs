@@ -5,6 +5,7 @@ use http_body_util::Full;
 use hyper::Response;
 use serde_json::json;
 
+use super::fault_json::fault_json;
 use super::reply::json_response;
 use crate::fault::Fault;
 use crate::instance::InstanceId;
@@ -108,15 +109,7 @@ impl Refusal {
     pub(super) fn into_response(self) -> Response<Full<Bytes>> {
         let mut value = json!({ "Code": self.code, "Message": self.message });
         if !self.faults.is_empty() {
-            let fault = |fault: &Fault| {
-                json!({
-                    "File": fault.file.display().to_string(),
-                    "Line": fault.line,
-                    "Field": fault.field,
-                    "Message": fault.message,
-                })
-            };
-            value["Faults"] = self.faults.iter().map(fault).collect();
+            value["Faults"] = self.faults.iter().map(fault_json).collect();
         }
         json_response(self.status, &value)
     }
@@ -139,6 +132,11 @@ pub(super) fn quarantine_message(id: &InstanceId, reason: QuarantineReason) -> S
             "the document of {id} could not be stored, so the instance is not served; the daemon \
              tries again every second, and its log says what failed. To give the instance up, \
              remove its document and run `imdsd reload`"
+        ),
+        QuarantineReason::FaultyDocument => format!(
+            "the document of {id} has faults, and it has no record, so the instance is not served; \
+             `imdsd check` and the daemon's log name the faults. Fix the document and run `imdsd \
+             reload`"
         ),
     }
 }

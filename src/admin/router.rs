@@ -12,7 +12,7 @@ use super::put::PutOptions;
 use super::refusal::Refusal;
 use super::reply::{AdminReply, LoggedChange};
 use super::request::{AdminRequest, Query, generation, instance_id};
-use super::{claim, events, explain, health, instances, listeners, metrics, put};
+use super::{claim, events, explain, health, instances, listeners, metrics, put, set_options};
 use crate::clock::Moment;
 use crate::instance::InstanceId;
 
@@ -82,6 +82,11 @@ impl AdminApi {
                 let expected = generation(request.if_match)?;
                 instances::delete(&self.registry, &instance_id(id)?, expected).await
             }
+            ("PATCH", ["v1", "instances", id, "metadata-options"]) => {
+                query.finish()?;
+                let (id, expected) = (instance_id(id)?, generation(request.if_match)?);
+                set_options::modify(self, id, expected, &request.body).await
+            }
             ("GET", ["v1", "export"]) => {
                 let secrets = query.secrets()?;
                 query.finish()?;
@@ -90,9 +95,7 @@ impl AdminApi {
             }
             ("POST", ["v1", "reload"]) => {
                 query.finish()?;
-                let report = self.daemon.reload().await.map_err(Refusal::faulty)?;
-                let report = serde_json::to_value(report).expect("plain JSON data");
-                Ok(AdminReply::Json(report))
+                Ok(AdminReply::Json(self.daemon.reload().await.to_json()))
             }
             ("POST", ["v1", "explain"]) => {
                 query.finish()?;
@@ -143,7 +146,12 @@ fn no_route(method: &str, path: &[&str]) -> Refusal {
             "instances" | "export" | "reload" | "explain" | "events" | "listeners" | "health",
         ]
         | ["v1", "instances", _]
-        | ["v1", "instances", _, "claim" | "release"]
+        | [
+            "v1",
+            "instances",
+            _,
+            "claim" | "release" | "metadata-options",
+        ]
         | ["metrics"] => Refusal::new(
             405,
             "MethodNotAllowed",

@@ -1,5 +1,6 @@
 //! How the operator's subcommands find the daemon, send it requests, and report refusals.
 
+use std::cell::OnceCell;
 use std::fmt::{Display, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,19 +11,45 @@ use serde_json::Value;
 use super::demo_socket;
 use super::output::each;
 use crate::admin::client::{Client, ClientRequest, ClientResponse, SocketOwner};
-use crate::config;
+use crate::config::{self, Config};
 
 /// The configuration file of the host's daemon.
 const HOST_CONFIG: &str = "/etc/imdsd/imdsd.toml";
 /// The exit status if no daemon could be reached.
 const UNREACHABLE: u8 = 3;
 
+/// The environment variable that names the socket.
+const SOCKET_VARIABLE: &str = "IMDSD_ADMIN_SOCKET";
+
+/// Which daemon is asked. `--socket` or `--config` names it, or else IMDSD_ADMIN_SOCKET. Otherwise the
+/// daemon is guessed, and the output says which one answered.
 #[derive(Args)]
 pub(super) struct AdminClient {
-    /// Path of the daemon's admin socket, such as /run/imdsd/admin.sock [default: the socket of
-    /// /etc/imdsd/imdsd.toml, then that of a demo that you run]
-    #[arg(long, global = true, value_name = "PATH", env = "IMDSD_ADMIN_SOCKET")]
+    /// Path of the daemon's admin socket, such as /run/imdsd/admin.sock [env: IMDSD_ADMIN_SOCKET]
+    /// [default: the socket of /etc/imdsd/imdsd.toml, then that of a demo that you run]
+    #[arg(long, global = true, value_name = "PATH")]
     socket: Option<PathBuf>,
+
+    /// Configuration file of the daemon, which names its admin socket, such as /etc/imdsd/imdsd.toml
+    #[arg(
+        long,
+        short,
+        global = true,
+        value_name = "FILE",
+        conflicts_with = "socket"
+    )]
+    config: Option<PathBuf>,
+
+    /// Whether the answering daemon has been reported.
+    #[arg(skip)]
+    reported: OnceCell<()>,
+}
+
+/// A socket to try, and what its daemon is called where it was guessed.
+struct Candidate {
+    socket: PathBuf,
+    owner: SocketOwner,
+    guess: Option<&'static str>,
 }
 
 /// A subcommand failed. The reason has been printed already.
@@ -32,6 +59,11 @@ impl CommandFailure {
     /// Prints the reason on standard error; the exit status is 1.
     pub(super) fn report(message: impl Display) -> CommandFailure {
         eprintln!("{message}");
+        CommandFailure(ExitCode::FAILURE)
+    }
+
+    /// Everything has been printed; the exit status is 1.
+    pub(super) fn silent() -> CommandFailure {
         CommandFailure(ExitCode::FAILURE)
     }
 
@@ -69,51 +101,103 @@ impl AdminClient {
         &self,
         request: &ClientRequest<'_>,
     ) -> Result<ClientResponse, CommandFailure> {
-        let sockets = match &self.socket {
-            Some(socket) => vec![(socket.clone(), SocketOwner::Any)],
-            None => default_sockets(),
-        };
-        let response = Client::find(&sockets).and_then(|client| client.send(request));
-        let response = response.map_err(|error| {
+        let candidates = self.candidates()?;
+        let sockets: Vec<_> = candidates
+            .iter()
+            .map(|candidate| (candidate.socket.clone(), candidate.owner))
+            .collect();
+        let unreachable = |error| {
             eprintln!("{error}");
             CommandFailure(ExitCode::from(UNREACHABLE))
-        })?;
+        };
+        let client = Client::find(&sockets).map_err(unreachable)?;
+        self.report_guess(&candidates, client.socket());
+        let response = client.send(request).map_err(unreachable)?;
         match response.status {
             200 => Ok(response),
             _ => Err(report_refusal(&response)),
         }
     }
+
+    fn candidates(&self) -> Result<Vec<Candidate>, CommandFailure> {
+        let named = |socket| {
+            vec![Candidate {
+                socket,
+                owner: SocketOwner::Any,
+                guess: None,
+            }]
+        };
+        if let Some(socket) = &self.socket {
+            return Ok(named(socket.clone()));
+        }
+        if let Some(file) = &self.config {
+            let config = config::read(file).map_err(|faults| {
+                let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+                CommandFailure::report(lines.join("\n"))
+            })?;
+            return Ok(named(socket_of(config)));
+        }
+        match std::env::var_os(SOCKET_VARIABLE).filter(|path| !path.is_empty()) {
+            Some(socket) => Ok(named(socket.into())),
+            None => Ok(guessed()),
+        }
+    }
+
+    /// Says once which daemon answers, if it was guessed.
+    fn report_guess(&self, candidates: &[Candidate], answering: &Path) {
+        let guess = candidates
+            .iter()
+            .find(|candidate| candidate.socket == answering)
+            .and_then(|candidate| candidate.guess);
+        if let (Some(guess), Ok(())) = (guess, self.reported.set(())) {
+            eprintln!("imdsd: asking {guess}, {}", answering.display());
+        }
+    }
+}
+
+/// Prints a fault of an answer on standard error, with its file, line and field.
+pub(super) fn print_fault(fault: &Value) {
+    let mut place = fault["File"].as_str().unwrap_or_default().to_string();
+    if let Some(line) = fault["Line"].as_u64().filter(|line| *line > 0) {
+        let _ = write!(place, ":{line}");
+    }
+    if let Some(field) = fault["Field"].as_str().filter(|field| !field.is_empty()) {
+        let _ = write!(place, ": {field}");
+    }
+    eprintln!("{place}: {}", fault["Message"].as_str().unwrap_or_default());
 }
 
 fn report_refusal(response: &ClientResponse) -> CommandFailure {
     let refusal = response.json();
-    for fault in each(&refusal["Faults"]) {
-        let mut place = fault["File"].as_str().unwrap_or_default().to_string();
-        if let Some(line) = fault["Line"].as_u64().filter(|line| *line > 0) {
-            let _ = write!(place, ":{line}");
-        }
-        if let Some(field) = fault["Field"].as_str().filter(|field| !field.is_empty()) {
-            let _ = write!(place, ": {field}");
-        }
-        eprintln!("{place}: {}", fault["Message"].as_str().unwrap_or_default());
-    }
+    each(&refusal["Faults"]).for_each(print_fault);
     let status = || format!("refused with status {}", response.status);
     let message = refusal["Message"].as_str().map(str::to_string);
     CommandFailure::report(message.unwrap_or_else(status))
 }
 
 /// The socket of the host's daemon, then that of a demo of this user.
-fn default_sockets() -> Vec<(PathBuf, SocketOwner)> {
-    let configured = config::read(Path::new(HOST_CONFIG))
-        .ok()
-        .and_then(|config| config.admin);
-    let of_host = configured.map_or_else(
-        || Path::new(config::RUNTIME_DIRECTORY).join(config::ADMIN_SOCKET),
-        |admin| admin.socket,
-    );
-    [
-        (of_host, SocketOwner::Any),
-        (demo_socket::path(), SocketOwner::ThisUser),
+fn guessed() -> Vec<Candidate> {
+    let of_host = config::read(Path::new(HOST_CONFIG)).map_or_else(|_| default_socket(), socket_of);
+    vec![
+        Candidate {
+            socket: of_host,
+            owner: SocketOwner::Any,
+            guess: Some("the daemon of this host"),
+        },
+        Candidate {
+            socket: demo_socket::path(),
+            owner: SocketOwner::ThisUser,
+            guess: Some("the demo of this user"),
+        },
     ]
-    .into()
+}
+
+fn socket_of(config: Config) -> PathBuf {
+    config
+        .admin
+        .map_or_else(default_socket, |admin| admin.socket)
+}
+
+fn default_socket() -> PathBuf {
+    Path::new(config::RUNTIME_DIRECTORY).join(config::ADMIN_SOCKET)
 }

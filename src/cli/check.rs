@@ -8,9 +8,11 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::host_attachments::host_attachments;
-use super::known_instances::{self, KnownInstances};
-use crate::config::{self, InterfaceSettings};
-use crate::daemon::{self, IdentitySource, documents};
+use super::known_instances::{KnownInstances, known_instances};
+use super::rules_table::rules_table;
+use crate::config::{self, Config};
+use crate::daemon::documents::{self, CheckedConfig};
+use crate::daemon::{ControlFiles, IdentitySource};
 use crate::host::boot::boot_id;
 use crate::host::examine::{self, AddressOwner, HostMetadata, MetadataService, examine};
 use crate::host::netlink;
@@ -50,42 +52,46 @@ pub(super) fn run(args: CheckArgs) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    if let Err(faults) = daemon::control_tls(&checked.config) {
-        faults.iter().for_each(|fault| eprintln!("{fault}"));
-        return ExitCode::FAILURE;
-    }
-    match IdentitySource::at_start(&checked.config) {
-        Err(fault) => {
-            eprintln!("{fault}");
-            return ExitCode::FAILURE;
-        }
-        Ok(IdentitySource::Damaged(_, reason)) => {
+    let CheckedConfig {
+        config,
+        documents,
+        stored,
+    } = checked;
+    let mut faults: Vec<String> = ControlFiles::read(&config)
+        .faults
+        .iter()
+        .chain(&documents.faults)
+        .map(ToString::to_string)
+        .collect();
+    match IdentitySource::at_start(&config) {
+        IdentitySource::Operator(_, fault) => faults.push(fault.to_string()),
+        IdentitySource::Damaged(_, reason) => {
             eprintln!("warning: no signatures and no web identities: {reason}");
         }
-        Ok(IdentitySource::Ready(_) | IdentitySource::Stored(_) | IdentitySource::Ephemeral) => {}
+        IdentitySource::Ready(_) | IdentitySource::Stored(_) | IdentitySource::Ephemeral => {}
     }
-    checked
+    documents
         .warnings
         .iter()
         .for_each(|warning| eprintln!("warning: {warning}"));
+    faults.iter().for_each(|fault| eprintln!("{fault}"));
     if !args.json {
+        let found = match faults.len() {
+            0 => "no faults".to_string(),
+            1 => "1 fault".to_string(),
+            count => format!("{count} faults"),
+        };
         println!(
-            "{}: no faults; {} instances",
+            "{}: {found}; {} instances",
             args.config.display(),
-            checked.instances.len()
+            documents.instances.len()
         );
     }
-    let interfaces = checked.config.interfaces.clone().unwrap_or_default();
-    let socket = checked
-        .config
-        .admin
-        .as_ref()
-        .map(|admin| admin.socket.clone());
     let KnownInstances {
         instances,
         unreadable,
         account_unreadable,
-    } = known_instances::read(checked);
+    } = known_instances(&config, documents, stored);
     account_unreadable
         .iter()
         .for_each(|reason| eprintln!("warning: {reason}"));
@@ -93,19 +99,17 @@ pub(super) fn run(args: CheckArgs) -> ExitCode {
     unreadable
         .iter()
         .for_each(|reason| eprintln!("{label}: {reason}"));
-    if args.host {
-        check_host(&args, &interfaces, socket, &instances)
-    } else {
-        ExitCode::SUCCESS
+    let host_is_fine = !args.host || check_host(&args, &config, &instances);
+    match faults.is_empty() && host_is_fine {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
     }
 }
 
-fn check_host(
-    args: &CheckArgs,
-    interfaces: &InterfaceSettings,
-    socket: Option<PathBuf>,
-    instances: &[Instance],
-) -> ExitCode {
+/// Prints the findings on this host. Returns whether there are none.
+fn check_host(args: &CheckArgs, config: &Config, instances: &[Instance]) -> bool {
+    let interfaces = config.interfaces.clone().unwrap_or_default();
+    let admin = config.admin.as_ref();
     let service = MetadataService {
         ipv4: *interfaces.ipv4.ip(),
         ipv6: *interfaces.ipv6.ip(),
@@ -117,7 +121,8 @@ fn check_host(
             true => HostMetadata::Shadowed,
             false => HostMetadata::Kept,
         },
-        daemon: socket,
+        daemon: admin.map(|admin| admin.socket.clone()),
+        rules_table: rules_table(config),
         load_rules: format!(
             "imdsd guest-rules --config {} | nft -f -",
             examine::shell_word(&args.config.to_string_lossy())
@@ -137,7 +142,7 @@ fn check_host(
         Ok(examination) => examination,
         Err(reason) => {
             eprintln!("cannot read this host's network: {reason}");
-            return ExitCode::FAILURE;
+            return false;
         }
     };
     for unchecked in &examination.unchecked {
@@ -145,6 +150,9 @@ fn check_host(
             "{}: {}: not checked: {}",
             unchecked.instance, unchecked.attachment, unchecked.what
         );
+    }
+    for note in &examination.notes {
+        eprintln!("note: {note}");
     }
     match args.json {
         true => println!(
@@ -162,9 +170,5 @@ fn check_host(
             println!("{fine} of {all} guests on this host's network are fine");
         }
     }
-    if examination.findings.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    examination.findings.is_empty()
 }

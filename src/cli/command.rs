@@ -14,6 +14,7 @@ use super::instance::{self, InstanceArgs};
 use super::listeners::{self, ListenersArgs};
 use super::reload::{self, ReloadArgs};
 use super::serve::{self, ServeArgs};
+use super::status::{self, StatusArgs};
 use super::verify::{self, VerifyArgs};
 use crate::credentials::launch;
 
@@ -61,6 +62,8 @@ enum Subcommands {
     Event(EventArgs),
     /// Make a running imdsd read documents, access keys and the TLS certificate again
     Reload(ReloadArgs),
+    /// Show the state of a running imdsd on one screen; the exit status tells scripts
+    Status(StatusArgs),
     /// List the listeners of a running imdsd: open, waiting for a link, or refused with the reason
     Listeners(ListenersArgs),
     /// Print what verifiers of identity documents and web identities need; rotate the signing key
@@ -91,6 +94,7 @@ pub fn run() -> ExitCode {
         Some(Subcommands::Instance(args)) => instance::run(args),
         Some(Subcommands::Event(args)) => event::run(args),
         Some(Subcommands::Reload(args)) => reload::run(args),
+        Some(Subcommands::Status(args)) => status::run(args),
         Some(Subcommands::Listeners(args)) => listeners::run(args),
         Some(Subcommands::Identity(args)) => identity::run(args),
         Some(Subcommands::Verify(args)) => verify::run(args),

@@ -31,6 +31,7 @@ pub(super) fn settings() -> Option<config::AdminSettings> {
     is_private.then(|| config::AdminSettings {
         socket,
         users: Vec::new(),
+        groups: Vec::new(),
         socket_policy: AdminSocketPolicy::Optional,
     })
 }

@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::host_attachments::host_attachments;
-use super::known_instances::{self, KnownInstances};
-use crate::daemon::documents;
+use super::known_instances::{KnownInstances, known_instances};
+use super::rules_table::rules_table;
+use crate::daemon::documents::{self, CheckedConfig};
 use crate::host::boot::boot_id;
 use crate::host::guest_rules::{self, GuestLink, MetadataAddresses};
 use crate::host::guests;
@@ -21,8 +22,11 @@ use crate::host::netlink::{self, Links};
 /// a guest is identified without rules; there they exempt metadata traffic from connection tracking
 /// and hold guests to their own addresses.
 ///
-/// The script replaces the tables 'inet imdsd' and 'bridge imdsd' and touches no others. It is
-/// generated from the documents, the state directory and the current MAC addresses of the bridges.
+/// The rules also keep the host's own processes from the metadata addresses.
+///
+/// The script replaces this daemon's two tables, 'inet imdsd-…' and 'bridge imdsd-…', which the
+/// setting interfaces.rules_table can name. It also removes the tables 'imdsd' of earlier versions,
+/// and touches no others. It is generated from the documents, the state directory and the current MAC addresses of the bridges.
 /// Load it again whenever an instance, a port or a bridge changes, ideally before the guest starts;
 /// 'imdsd check --host' reports outdated rules. Bridges also need 'sysctl -w
 /// net.ipv4.tcp_fwmark_accept=1'.
@@ -58,9 +62,19 @@ pub(super) fn run(args: GuestRulesArgs) -> ExitCode {
 }
 
 fn script(args: GuestRulesArgs) -> Result<String, Vec<String>> {
-    let checked = documents::check(&args.config)
+    let CheckedConfig {
+        config,
+        documents,
+        stored,
+    } = documents::check(&args.config)
         .map_err(|faults| faults.iter().map(ToString::to_string).collect::<Vec<_>>())?;
-    let interfaces = checked.config.interfaces.clone().unwrap_or_default();
+    // A guest whose document has faults is served from its record or not at all. The others need
+    // their rules.
+    for fault in &documents.faults {
+        eprintln!("warning: {fault}");
+    }
+    let table = rules_table(&config);
+    let interfaces = config.interfaces.clone().unwrap_or_default();
     let addresses = MetadataAddresses {
         ipv4: *interfaces.ipv4.ip(),
         ipv6: *interfaces.ipv6.ip(),
@@ -69,7 +83,7 @@ fn script(args: GuestRulesArgs) -> Result<String, Vec<String>> {
         instances,
         unreadable,
         account_unreadable: _,
-    } = known_instances::read(checked);
+    } = known_instances(&config, documents, stored);
     // Rules without a guest would cut it off.
     if !unreadable.is_empty() {
         return Err(unreadable);
@@ -94,7 +108,7 @@ fn script(args: GuestRulesArgs) -> Result<String, Vec<String>> {
             );
         }
     }
-    guest_rules::script(&guests, addresses).map_err(|faults| {
+    guest_rules::script(&table, &guests, addresses).map_err(|faults| {
         faults
             .iter()
             .map(|(instance, what)| format!("{instance}: {what}"))

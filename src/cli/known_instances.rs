@@ -1,10 +1,13 @@
 //! The instances that a daemon of a configuration would serve, read without the daemon.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
 
-use crate::daemon::documents::CheckedConfig;
+use crate::config::Config;
+use crate::daemon::documents::CheckedDocuments;
 use crate::instance::{Instance, InstanceId};
-use crate::registry::file::{self, StoredInstances};
+use crate::registry::file::StoredInstances;
 
 /// The instances of documents and of the state directory.
 pub(super) struct KnownInstances {
@@ -16,25 +19,27 @@ pub(super) struct KnownInstances {
     pub account_unreadable: Option<String>,
 }
 
-/// Reads the records of the state directory over the documents of a configuration.
-pub(super) fn read(checked: CheckedConfig) -> KnownInstances {
-    let mut instances: BTreeMap<InstanceId, Instance> = by_id(checked.instances).collect();
+/// Returns the records of the state directory over the documents of a configuration.
+pub(super) fn known_instances(
+    config: &Config,
+    documents: CheckedDocuments,
+    stored: io::Result<StoredInstances>,
+) -> KnownInstances {
+    let mut instances: BTreeMap<InstanceId, Instance> = by_id(documents.instances).collect();
     let (mut unreadable, mut account_unreadable) = (Vec::new(), None);
-    if let Some(directory) = checked.config.state_directory {
-        match file::read_state_directory(&directory) {
-            Ok(StoredInstances {
-                instances: records,
-                unreadable: of_instances,
-                account_unreadable: of_account,
-            }) => {
-                instances.extend(by_id(records));
-                unreadable = of_instances.iter().map(ToString::to_string).collect();
-                account_unreadable = of_account.as_ref().map(ToString::to_string);
-            }
-            Err(reason) => {
-                let directory = directory.display();
-                unreadable.push(format!("the instances in {directory}: {reason}"));
-            }
+    match stored {
+        Ok(stored) => {
+            instances.extend(by_id(stored.instances));
+            let records = stored.unreadable.iter();
+            unreadable = records.map(|record| record.fault.to_string()).collect();
+            account_unreadable = stored.account_unreadable.as_ref().map(ToString::to_string);
+        }
+        Err(reason) => {
+            let directory = config.state_directory.as_deref().unwrap_or(Path::new(""));
+            unreadable.push(format!(
+                "the instances in {}: {reason}",
+                directory.display()
+            ));
         }
     }
     KnownInstances {

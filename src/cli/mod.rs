@@ -5,6 +5,7 @@ mod check;
 mod command;
 mod credential_program;
 mod demo;
+mod demo_addresses;
 mod demo_socket;
 mod event;
 mod generate;
@@ -16,7 +17,9 @@ mod known_instances;
 mod listeners;
 mod output;
 mod reload;
+mod rules_table;
 mod serve;
+mod status;
 mod verify;
 
 pub use command::run;

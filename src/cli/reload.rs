@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde_json::Value;
 
-use super::admin_client::{self, AdminClient, CommandFailure};
+use super::admin_client::{self, AdminClient, CommandFailure, print_fault};
 use super::output::{self, OutputArgs, each, text};
 
 #[derive(Args)]
@@ -13,7 +13,8 @@ use super::output::{self, OutputArgs, each, text};
 Example:
   imdsd reload && imdsd instance list
 
-A fault in any of the files leaves everything unchanged. SIGHUP does the same and logs the outcome.
+Access keys, the certificate and each document are taken in separately. Faults are reported and
+everything else is taken in; the exit status is 1. SIGHUP does the same and logs the outcome.
 New instances are registered; documents that were edited are reported, and `imdsd instance put`
 applies them. The configuration file itself (listeners, directories) is read at start only.")]
 pub(super) struct ReloadArgs {
@@ -33,15 +34,41 @@ fn reload(ReloadArgs { client, output }: &ReloadArgs) -> Result<(), CommandFailu
         true => output::print_json(&report),
         false => print_report(&report),
     }
-    match each(&report["NotStored"]).count() {
-        0 => Ok(()),
-        count => Err(CommandFailure::report(format!(
-            "{count} instances could not be stored; everything else was reloaded"
+    let mut failures = Vec::new();
+    for (field, one, several) in [
+        ("Faults", "fault", "faults"),
+        (
+            "NotStored",
+            "instance that could not be stored",
+            "instances that could not be stored",
+        ),
+    ] {
+        match each(&report[field]).count() {
+            0 => {}
+            1 => failures.push(format!("1 {one}")),
+            count => failures.push(format!("{count} {several}")),
+        }
+    }
+    match failures.is_empty() {
+        true => Ok(()),
+        false => Err(CommandFailure::report(format!(
+            "{}; everything else was reloaded",
+            failures.join(" and ")
         ))),
     }
 }
 
 fn print_report(report: &Value) {
+    each(&report["Faults"]).for_each(print_fault);
+    for kept in each(&report["Kept"]) {
+        match kept.as_str() {
+            Some("AccessKeys") => eprintln!(
+                "the file of access keys cannot be read; the {} previous keys stay in force",
+                report["AccessKeys"]
+            ),
+            _ => eprintln!("the certificate cannot be read; the previous one stays in use"),
+        }
+    }
     let mut lines = String::new();
     for (field, message) in [
         ("Registered", "registered"),
@@ -57,6 +84,14 @@ fn print_report(report: &Value) {
         (
             "Unreadable",
             "its record can't be read, and a document does not replace it",
+        ),
+        (
+            "FaultyRecorded",
+            "its document has faults; it is served from its record",
+        ),
+        (
+            "FaultyNotServed",
+            "not served, because its document has faults",
         ),
     ] {
         for id in each(&report[field]) {

@@ -7,9 +7,11 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::demo::{self, Demo};
+use super::demo_addresses::DemoAddresses;
 use crate::clock::Moment;
-use crate::config::{Config, LogFormat, LogLevel};
-use crate::daemon::{Daemon, StartError, documents};
+use crate::config::{self, Config, LogFormat, LogLevel};
+use crate::daemon::documents::{self, CheckedDocuments};
+use crate::daemon::{Daemon, StartError};
 use crate::document::aemm::{self, MockCommand};
 use crate::fault::Fault;
 use crate::instance::Instance;
@@ -19,7 +21,7 @@ use crate::logging;
 #[command(after_help = "\
 Examples:
   imdsd serve --config /etc/imdsd/imdsd.toml
-  imdsd serve --instance web-1.json
+  imdsd serve --instance web-1.json --listen 8080   # the EC2 API is on the next port
   imdsd serve --aemm-config aemm-config.json --aemm-command spot")]
 pub(super) struct ServeArgs {
     /// Configuration file, such as /etc/imdsd/imdsd.toml; config/imdsd.toml describes every setting
@@ -45,6 +47,9 @@ pub(super) struct ServeArgs {
     /// a command]
     #[arg(long, value_name = "COMMAND", requires = "aemm_config")]
     aemm_command: Option<MockCommandArg>,
+
+    #[command(flatten)]
+    demo_addresses: DemoAddresses,
 
     /// The format of log lines on standard error, such as json [default: text, or as configured]
     #[arg(long, value_name = "FORMAT")]
@@ -87,9 +92,9 @@ const BLOCKED_THREADS: Duration = Duration::from_secs(2);
 /// What to serve.
 struct ServeSettings {
     config: Config,
-    instances: Vec<Instance>,
+    /// The demo's instance; `None` if the instances come from the documents of the configuration.
+    demo: Option<Instance>,
     warnings: Vec<Fault>,
-    is_demo: bool,
 }
 
 pub(super) fn run(args: ServeArgs) -> ExitCode {
@@ -128,19 +133,14 @@ fn serve(settings: ServeSettings) -> Result<(), StartError> {
 }
 
 async fn start_and_serve(settings: ServeSettings) -> Result<(), StartError> {
-    let ServeSettings {
-        config,
-        instances,
-        is_demo,
-        ..
-    } = settings;
+    let ServeSettings { config, demo, .. } = settings;
     let has_state = config.state_directory.is_some();
     let guest = config.listeners.first().and_then(|listener| listener.ipv4);
-    let instance = instances.first().cloned();
-    let daemon = Daemon::start(config, instances).await?;
-    if let (true, Some(instance), Some(guest), Some(control)) =
-        (is_demo, instance, guest, daemon.control_address())
-    {
+    let given = demo
+        .clone()
+        .map(|instance| CheckedDocuments::of(vec![instance]));
+    let daemon = Daemon::start(config, given).await?;
+    if let (Some(instance), Some(guest), Some(control)) = (demo, guest, daemon.control_address()) {
         demo::print_commands(
             &instance,
             guest.into(),
@@ -152,18 +152,21 @@ async fn start_and_serve(settings: ServeSettings) -> Result<(), StartError> {
     daemon.serve().await
 }
 
-/// Reads the configuration and the documents, or sets up a demo.
+/// Reads the configuration, or sets up a demo. Faults of the files that the configuration names do
+/// not prevent a start; if the configuration itself has some, theirs are reported too.
 fn settings(args: &ServeArgs) -> Result<ServeSettings, Vec<Fault>> {
     if let Some(file) = &args.config {
-        let checked = documents::check(file)?;
+        let config = match config::read(file) {
+            Ok(config) => config,
+            Err(faults) => return Err(documents::check(file).err().unwrap_or(faults)),
+        };
         return Ok(ServeSettings {
-            config: checked.config,
-            instances: checked.instances,
-            warnings: checked.warnings,
-            is_demo: false,
+            config,
+            demo: None,
+            warnings: Vec::new(),
         });
     }
-    let demo = match (&args.aemm_config, &args.instance) {
+    let mut demo = match (&args.aemm_config, &args.instance) {
         (Some(file), _) => {
             let command = args.aemm_command;
             let command = command.map_or(MockCommand::All, MockCommandArg::command);
@@ -172,11 +175,11 @@ fn settings(args: &ServeArgs) -> Result<ServeSettings, Vec<Fault>> {
         (None, Some(file)) => Demo::of_document(file)?,
         (None, None) => Demo::built_in(),
     };
+    args.demo_addresses.apply(&mut demo);
     Ok(ServeSettings {
         config: demo.config,
-        instances: vec![demo.instance],
+        demo: Some(demo.instance),
         warnings: demo.warnings,
-        is_demo: true,
     })
 }
 

@@ -10,6 +10,14 @@ use toml_edit::{Item, TableLike};
 use crate::document::near_miss;
 use crate::fault::{Fault, line_of};
 
+/// A user or a group as an operator writes it.
+pub(super) enum AccountName<'s> {
+    /// `1000`
+    Id(u32),
+    /// `"alice"`
+    Name(&'s str),
+}
+
 /// The faults of one file so far.
 pub(super) struct Faults<'a> {
     pub(super) file: &'a Path,
@@ -115,29 +123,34 @@ impl<'t> Section<'t> {
         (!values.is_empty() || array.is_empty()).then_some(values)
     }
 
-    /// Reads an array of user IDs.
-    pub(super) fn users(&mut self, key: &'static str, faults: &mut Faults<'_>) -> Vec<u32> {
+    /// Reads an array of accounts of the host, each a number or a name that `find` looks up.
+    pub(super) fn accounts<T>(
+        &mut self,
+        key: &'static str,
+        faults: &mut Faults<'_>,
+        find: impl Fn(&AccountName<'_>) -> Result<T, String>,
+    ) -> Vec<T> {
         let Some(item) = self.item(key) else {
             return Vec::new();
         };
         let Some(array) = item.as_array() else {
-            self.wrong_type::<()>(key, "an array of numbers", item, faults);
+            self.wrong_type::<()>(key, "an array of numbers and names", item, faults);
             return Vec::new();
         };
-        let mut users = Vec::new();
+        let mut accounts = Vec::new();
         for element in array {
-            match element
-                .as_integer()
-                .and_then(|number| u32::try_from(number).ok())
-            {
-                Some(user) => users.push(user),
-                None => {
-                    let message = "expected numeric user IDs, as `id -u NAME` prints them";
-                    faults.add(start_of(element.span()), self.field(key), message);
-                }
+            let id = element.as_integer().and_then(|id| u32::try_from(id).ok());
+            let name = match (id, element.as_str()) {
+                (Some(id), _) => Ok(AccountName::Id(id)),
+                (None, Some(name)) => Ok(AccountName::Name(name)),
+                (None, None) => Err("expected numbers from 0, or names".to_string()),
+            };
+            match name.and_then(|name| find(&name)) {
+                Ok(account) => accounts.push(account),
+                Err(message) => faults.add(start_of(element.span()), self.field(key), message),
             }
         }
-        users
+        accounts
     }
 
     /// Reads one of a few words.

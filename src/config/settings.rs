@@ -165,6 +165,9 @@ pub struct InterfaceSettings {
     /// Whether to manage the addresses even if the host itself seems to use a metadata service at
     /// them.
     pub shadow_host_metadata: bool,
+    /// The ending of the names of the packet rules' tables; `None` for a digest of the state
+    /// directory's path.
+    pub rules_table: Option<String>,
 }
 
 impl InterfaceSettings {
@@ -187,6 +190,7 @@ impl Default for InterfaceSettings {
             extra_hops: 0,
             extra_hops_of: BTreeMap::new(),
             shadow_host_metadata: false,
+            rules_table: None,
         }
     }
 }
@@ -238,8 +242,11 @@ pub enum AccessKeySource {
 pub struct AdminSettings {
     /// The path of the socket.
     pub socket: PathBuf,
-    /// The user IDs that may connect, besides root and the daemon's own user.
+    /// The user IDs that may connect, besides root and the daemon's own user. The members that
+    /// `groups` listed when the configuration was read are among them.
     pub users: Vec<u32>,
+    /// The group IDs whose processes may connect: those with this primary group.
+    pub groups: Vec<u32>,
     /// Whether the daemon starts without the socket.
     pub socket_policy: AdminSocketPolicy,
 }

@@ -48,6 +48,7 @@ fn a_listener_is_the_only_required_setting() {
             admin: Some(AdminSettings {
                 socket: "/run/imdsd/admin.sock".into(),
                 users: Vec::new(),
+                groups: Vec::new(),
                 socket_policy: AdminSocketPolicy::Required,
             }),
             identity: IdentitySettings::default(),
@@ -103,6 +104,7 @@ fn the_shipped_configuration_names_every_setting() {
                 || (setting == "control.key"
                     && shipped.contains("`key = \"/etc/imdsd/control.key\"`"))
                 || (setting == "interfaces.extra_hops_of" && shipped.contains("`extra_hops_of ="))
+                || (setting == "interfaces.rules_table" && shipped.contains("`rules_table ="))
                 || (setting == "listener.interface" && shipped.contains("`interface ="));
             assert!(written, "config/imdsd.toml does not name {setting}");
         }
@@ -266,6 +268,18 @@ fn one_fault_is_one_line() {
             "2: identity.issuer: ",
         ),
         (
+            "[interfaces]\nrules_table = \"\"\n",
+            "2: interfaces.rules_table: the ending of a table's name has 1 to 24 lower-case",
+        ),
+        (
+            "[interfaces]\nrules_table = \"a {}\"\n",
+            "2: interfaces.rules_table: the ending of a table's name has 1 to 24 lower-case",
+        ),
+        (
+            "[interfaces]\nrules_table = \"abcdefghijklmnopqrstuvwxy\"\n",
+            "2: interfaces.rules_table: the ending of a table's name has 1 to 24 lower-case",
+        ),
+        (
             "[guest]\nconnections = 0\n",
             "2: guest.connections: expected 2 to 65536 connections, found 0",
         ),
@@ -355,15 +369,27 @@ fn one_fault_is_one_line() {
         ),
         (
             "[admin]\nusers = \"root\"\n",
-            "2: admin.users: expected an array of numbers, found a string",
+            "2: admin.users: expected an array of numbers and names, found a string",
         ),
         (
-            "[admin]\nusers = [\n\"root\"]\n",
-            "3: admin.users: expected numeric user IDs, as `id -u NAME`",
+            "[admin]\nusers = [\n\"no-such-user\"]\n",
+            "3: admin.users: there is no user 'no-such-user' on this host; `getent passwd no-such-user`",
         ),
         (
             "[admin]\nusers = [-1]\n",
-            "2: admin.users: expected numeric user IDs",
+            "2: admin.users: expected numbers from 0, or names",
+        ),
+        (
+            "[admin]\nusers = [1.5]\n",
+            "2: admin.users: expected numbers from 0, or names",
+        ),
+        (
+            "[admin]\ngroups = \"ops\"\n",
+            "2: admin.groups: expected an array of numbers and names, found a string",
+        ),
+        (
+            "[admin]\ngroups = [0,\n\"no-such-group\"]\n",
+            "3: admin.groups: there is no group 'no-such-group' on this host",
         ),
         (
             "[admin]\nuser = [0]\n",
@@ -510,12 +536,15 @@ fn the_admin_socket_is_in_the_runtime_directory_by_default() {
         admin("runtime_directory = \"run\"\n").socket,
         Path::new("/etc/imdsd/run/admin.sock")
     );
-    let said = admin("[admin]\nsocket = \"/srv/a.sock\"\nusers = [1000, 0]\n");
+    let said = admin(
+        "[admin]\nsocket = \"/srv/a.sock\"\nusers = [1000, \"root\"]\ngroups = [\"root\", 4000000]\n",
+    );
     assert_eq!(
         said,
         AdminSettings {
             socket: "/srv/a.sock".into(),
             users: vec![1000, 0],
+            groups: vec![0, 4_000_000],
             socket_policy: AdminSocketPolicy::Required
         }
     );

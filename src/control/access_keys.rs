@@ -34,7 +34,7 @@ use super::policy::rules::Policy;
 use crate::fault::Fault;
 use crate::secret::Secret;
 use crate::sigv4::AccessKey;
-use crate::sigv4::access_key_file::{self, FileFaults, offset_of, text};
+use crate::sigv4::access_key_file::{self, FileFaults, KeyFileContent, offset_of, text};
 
 /// The access keys by their id.
 #[derive(Clone, Debug, Default)]
@@ -86,20 +86,21 @@ impl AccessKeys {
         }])
     }
 
-    /// Reads a file of keys, or returns all of its faults.
-    pub(crate) fn read(path: &Path) -> Result<AccessKeys, Vec<Fault>> {
-        let keys = access_key_file::read(path, &["account", "rule"], read_grant)?;
-        let grants = keys.into_iter().map(|(key, (account, policy))| KeyGrant {
-            key,
-            account,
-            policy: Arc::new(policy),
+    /// Reads a file of keys.
+    ///
+    /// Returns the keys without faults, or `None` if the file does not say which keys there are, and
+    /// all faults.
+    pub(crate) fn read(path: &Path) -> (Option<AccessKeys>, Vec<Fault>) {
+        let KeyFileContent { keys, faults } =
+            access_key_file::read_each(path, &["account", "rule"], read_grant);
+        let keys = keys.map(|keys| {
+            AccessKeys::new(keys.into_iter().map(|(key, (account, policy))| KeyGrant {
+                key,
+                account,
+                policy: Arc::new(policy),
+            }))
         });
-        Ok(AccessKeys::new(grants))
-    }
-
-    /// Returns the faults of a file of keys, for a check.
-    pub(crate) fn faults(path: &Path) -> Vec<Fault> {
-        AccessKeys::read(path).err().unwrap_or_default()
+        (keys, faults)
     }
 
     /// Returns the number of keys.
@@ -156,12 +157,14 @@ mod tests {
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         let name = format!("{}", path.display());
-        AccessKeys::read(&path).map_err(|faults| {
-            faults
+        let (keys, faults) = AccessKeys::read(&path);
+        match faults.is_empty() {
+            true => Ok(keys.unwrap()),
+            false => Err(faults
                 .iter()
                 .map(|fault| fault.to_string().replace(&name, "F"))
-                .collect()
-        })
+                .collect()),
+        }
     }
 
     #[test]

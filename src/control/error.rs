@@ -258,6 +258,9 @@ impl Ec2Error {
                 "The document of the instance '{id}' could not be stored. imdsd retries every second and serves \
                  the instance once it is stored."
             ),
+            QuarantineReason::FaultyDocument => format!(
+                "The document of the instance '{id}' has faults, so the instance is not registered."
+            ),
         };
         Ec2Error::new(Code::InternalError, message)
     }

@@ -9,7 +9,8 @@ use super::policy::pattern::Pattern;
 use super::render::shown_state;
 use crate::clock::iso_milliseconds;
 use crate::instance::{
-    Association, EbsVolume, Instance, NetworkInterface, PrivateAddress, SecurityGroup, Tag,
+    Association, EbsVolume, Instance, NetworkInterface, PrivateAddress, SecurityGroup, StateReason,
+    Tag,
 };
 use crate::registry::Entry;
 
@@ -46,7 +47,7 @@ impl Filterable for Entry {
             })
         }),
         ("block-device-mapping.device-name", |entry| {
-            each(&entry.instance.block_device_mappings, |device| {
+            each(entry.instance.volumes(), |device| {
                 Some(device.device_name.clone())
             })
         }),
@@ -54,7 +55,7 @@ impl Filterable for Entry {
             each_volume(&entry.instance, |ebs| ebs.status.clone())
         }),
         ("block-device-mapping.volume-id", |entry| {
-            each(&entry.instance.block_device_mappings, |device| {
+            each(entry.instance.volumes(), |device| {
                 device.ebs.as_ref().map(|ebs| ebs.volume_id.clone())
             })
         }),
@@ -107,16 +108,12 @@ impl Filterable for Entry {
             kept(&entry.instance, &["CurrentInstanceBootMode"])
         }),
         ("dns-name", |entry| {
-            optional(&entry.instance.public_dns_name)
+            optional(&entry.instance.public_host_name())
         }),
-        ("ebs-optimized", |entry| {
-            kept_flag(&entry.instance, &["EbsOptimized"], false)
-        }),
-        ("ena-support", |entry| {
-            kept_flag(&entry.instance, &["EnaSupport"], true)
-        }),
+        ("ebs-optimized", |entry| one(entry.instance.ebs_optimized())),
+        ("ena-support", |entry| one(entry.instance.ena_support())),
         ("enclave-options.enabled", |entry| {
-            kept_flag(&entry.instance, &["EnclaveOptions", "Enabled"], false)
+            one(entry.instance.enclaves_enabled())
         }),
         ("hibernation-options.configured", |entry| {
             one(entry
@@ -158,19 +155,25 @@ impl Filterable for Entry {
         }),
         ("instance-type", |entry| one(&entry.instance.instance_type)),
         ("instance.group-id", |entry| {
-            each(&entry.instance.security_groups, |group| {
+            each(entry.instance.groups(), |group| {
                 Some(group.group_id.clone())
             })
         }),
         ("instance.group-name", |entry| {
-            each(&entry.instance.security_groups, |group| {
+            each(entry.instance.groups(), |group| {
                 Some(group.group_name.clone())
             })
         }),
         ("ip-address", |entry| {
-            optional(&entry.instance.public_ip_address)
+            optional(&entry.instance.public_address())
         }),
-        ("ipv6-address", |entry| ipv6_addresses(&entry.instance)),
+        ("ipv6-address", |entry| {
+            entry
+                .instance
+                .ipv6_addresses()
+                .map(|address| address.to_string())
+                .collect()
+        }),
         ("kernel-id", |entry| optional(&entry.instance.kernel_id)),
         ("key-name", |entry| optional(&entry.instance.key_name)),
         ("launch-index", |entry| one(entry.instance.ami_launch_index)),
@@ -309,7 +312,7 @@ impl Filterable for Entry {
         ("network-interface.ipv4-prefixes.ipv4-prefix", |entry| {
             entry
                 .instance
-                .network_interfaces
+                .interfaces()
                 .iter()
                 .flat_map(|interface| &interface.ipv4_prefixes)
                 .map(|prefix| prefix.ipv4_prefix.clone())
@@ -324,28 +327,31 @@ impl Filterable for Entry {
         ("network-interface.ipv6-prefixes.ipv6-prefix", |entry| {
             entry
                 .instance
-                .network_interfaces
+                .interfaces()
                 .iter()
                 .flat_map(|interface| &interface.ipv6_prefixes)
                 .map(|prefix| prefix.ipv6_prefix.clone())
                 .collect()
         }),
         ("network-interface.mac-address", |entry| {
-            each(&entry.instance.network_interfaces, |interface| {
+            each(entry.instance.interfaces(), |interface| {
                 Some(interface.mac_address.clone())
             })
         }),
         ("network-interface.network-interface-id", |entry| {
-            each(&entry.instance.network_interfaces, |interface| {
+            each(entry.instance.interfaces(), |interface| {
                 Some(interface.network_interface_id.clone())
             })
         }),
         ("network-interface.owner-id", |entry| {
-            each_interface(&entry.instance, |interface| interface.owner_id.clone())
+            each_interface(&entry.instance, |interface| {
+                Some(entry.instance.interface_owner(interface).to_string())
+            })
         }),
         ("network-interface.private-dns-name", |entry| {
             each_interface(&entry.instance, |interface| {
-                interface.private_dns_name.clone()
+                let name = entry.instance.interface_host_name(interface);
+                name.map(|name| name.into_owned())
             })
         }),
         ("network-interface.private-ip-address", |entry| {
@@ -365,12 +371,12 @@ impl Filterable for Entry {
             each_interface(&entry.instance, |interface| interface.status.clone())
         }),
         ("network-interface.subnet-id", |entry| {
-            each(&entry.instance.network_interfaces, |interface| {
+            each(entry.instance.interfaces(), |interface| {
                 interface.subnet_id.clone()
             })
         }),
         ("network-interface.vpc-id", |entry| {
-            each(&entry.instance.network_interfaces, |interface| {
+            each(entry.instance.interfaces(), |interface| {
                 interface.vpc_id.clone()
             })
         }),
@@ -401,7 +407,7 @@ impl Filterable for Entry {
             kept(&entry.instance, &["PlatformDetails"])
         }),
         ("private-dns-name", |entry| {
-            optional(&entry.instance.private_dns_name)
+            optional(&entry.instance.private_host_name())
         }),
         (
             "private-dns-name-options.enable-resource-name-dns-a-record",
@@ -425,7 +431,7 @@ impl Filterable for Entry {
             kept(&entry.instance, &["PrivateDnsNameOptions", "HostnameType"])
         }),
         ("private-ip-address", |entry| {
-            optional(&entry.instance.private_ip_address)
+            optional(&entry.instance.primary_private_address())
         }),
         ("product-code", |entry| {
             each(&entry.instance.product_codes, |code| {
@@ -441,6 +447,9 @@ impl Filterable for Entry {
         ("reason", |entry| {
             optional(&entry.instance.state_transition_reason)
         }),
+        ("requester-id", |entry| {
+            optional(&entry.instance.imds.requester_id)
+        }),
         ("reservation-id", |entry| {
             one(entry.instance.reservation_id())
         }),
@@ -451,18 +460,18 @@ impl Filterable for Entry {
             optional(&entry.instance.root_device_type)
         }),
         ("source-dest-check", |entry| {
-            source_dest_check(&entry.instance)
+            one(entry.instance.source_dest_check())
         }),
         ("spot-instance-request-id", |entry| {
             kept(&entry.instance, &["SpotInstanceRequestId"])
         }),
         ("state-reason-code", |entry| {
-            kept(&entry.instance, &["StateReason", "Code"])
+            state_reason(&entry.instance, |reason| reason.code.clone())
         }),
         ("state-reason-message", |entry| {
-            kept(&entry.instance, &["StateReason", "Message"])
+            state_reason(&entry.instance, |reason| reason.message.clone())
         }),
-        ("subnet-id", |entry| optional(&entry.instance.subnet_id)),
+        ("subnet-id", |entry| optional(&entry.instance.subnet())),
         ("tag-key", |entry| {
             entry
                 .instance
@@ -491,9 +500,9 @@ impl Filterable for Entry {
             kept(&entry.instance, &["UsageOperationUpdateTime"])
         }),
         ("virtualization-type", |entry| {
-            optional(&entry.instance.virtualization_type)
+            one(entry.instance.virtualization_type())
         }),
-        ("vpc-id", |entry| optional(&entry.instance.vpc_id)),
+        ("vpc-id", |entry| optional(&entry.instance.vpc())),
     ];
 }
 
@@ -612,7 +621,7 @@ fn each<T>(elements: &[T], value: impl Fn(&T) -> Option<String>) -> Vec<String> 
 
 /// Returns the value of each volume that has one.
 fn each_volume(instance: &Instance, value: fn(&EbsVolume) -> Option<String>) -> Vec<String> {
-    each(&instance.block_device_mappings, |device| {
+    each(instance.volumes(), |device| {
         device.ebs.as_ref().and_then(value)
     })
 }
@@ -622,12 +631,12 @@ fn each_interface(
     instance: &Instance,
     value: impl Fn(&NetworkInterface) -> Option<String>,
 ) -> Vec<String> {
-    each(&instance.network_interfaces, value)
+    each(instance.interfaces(), value)
 }
 
 /// Returns a value of each security group of an interface.
 fn each_interface_group(instance: &Instance, value: fn(&SecurityGroup) -> &str) -> Vec<String> {
-    let interfaces = instance.network_interfaces.iter();
+    let interfaces = instance.interfaces().iter();
     interfaces
         .flat_map(|interface| &interface.groups)
         .map(|group| value(group).to_string())
@@ -639,10 +648,10 @@ fn each_address(
     instance: &Instance,
     value: impl Fn(&PrivateAddress) -> Option<String>,
 ) -> Vec<String> {
-    let interfaces = instance.network_interfaces.iter();
+    let interfaces = instance.interfaces().iter();
     interfaces
-        .flat_map(|interface| &interface.private_ip_addresses)
-        .filter_map(value)
+        .flat_map(NetworkInterface::private_addresses)
+        .filter_map(|address| value(&address))
         .collect()
 }
 
@@ -653,37 +662,26 @@ fn each_association(instance: &Instance, value: fn(&Association) -> Option<Strin
     })
 }
 
-/// Returns the value of each interface's own association, which is that of its primary address.
+/// Returns the value of each interface's own association.
 fn each_primary_association(
     instance: &Instance,
     value: fn(&Association) -> Option<String>,
 ) -> Vec<String> {
-    each_address(instance, |address| {
-        let association = address.association.as_ref();
-        association.filter(|_| address.primary).and_then(value)
+    each_interface(instance, |interface| {
+        interface.shown_association().and_then(value)
     })
 }
 
 fn interface_ipv6_addresses(instance: &Instance) -> Vec<String> {
-    let interfaces = instance.network_interfaces.iter();
+    let interfaces = instance.interfaces().iter();
     interfaces
         .flat_map(|interface| &interface.ipv6_addresses)
         .map(|address| address.ipv6_address.to_string())
         .collect()
 }
 
-fn ipv6_addresses(instance: &Instance) -> Vec<String> {
-    let own = optional(&instance.ipv6_address).into_iter();
-    own.chain(interface_ipv6_addresses(instance)).collect()
-}
-
-/// Returns the attribute of this name: of the instance, else of its primary interface. EC2 checks
-/// unless it is told not to.
-fn source_dest_check(instance: &Instance) -> Vec<String> {
-    let of_interface = instance
-        .primary_interface()
-        .and_then(|interface| interface.source_dest_check);
-    kept_flag(instance, &["SourceDestCheck"], of_interface.unwrap_or(true))
+fn state_reason(instance: &Instance, value: fn(&StateReason) -> Option<String>) -> Vec<String> {
+    optional(&instance.state_reason.as_ref().and_then(value))
 }
 
 /// Returns the value of a field that EC2 prints and imdsd only keeps, by its path in the document.

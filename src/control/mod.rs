@@ -92,6 +92,11 @@ impl Control {
         self.keys.store(Arc::new(keys));
     }
 
+    /// Returns the number of keys that callers can sign with.
+    pub(crate) fn key_count(&self) -> usize {
+        self.keys.load().count()
+    }
+
     /// Handles one request. All replies, including refusals, are logged here and nowhere else.
     pub(crate) async fn answer(
         &self,

@@ -2,6 +2,7 @@
 
 mod actions;
 mod policies;
+mod records;
 mod requests;
 mod resources;
 mod services;
@@ -12,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::fault::Fault;
-use crate::instance::{Instance, InstanceId};
+use crate::instance::InstanceId;
 use crate::registry::memory::MemoryStore;
 use crate::registry::store::Loaded;
 use crate::registry::{Record, Store, StoreError};
@@ -85,7 +86,7 @@ impl Store for TestStore {
 async fn control(store: impl Store + 'static, documents: Vec<Value>) -> Control {
     let (registry, _) = Registry::open(Arc::new(store)).unwrap();
     for document in documents {
-        let instance: Instance = serde_json::from_value(document).unwrap();
+        let instance = crate::document::from_value(document).unwrap();
         registry.register(instance, now().wall).await.unwrap();
     }
     Control::new(
@@ -988,11 +989,11 @@ async fn describe_writes_a_minimal_instance_as_ec2_does() {
     let expected = "<reservationSet><item><reservationId>r-12345678</reservationId>\
         <ownerId>000000000000</ownerId><groupSet/><instancesSet><item>\
         <instanceId>i-12345678</instanceId><imageId>ami-00000000000000000</imageId><instanceState>\
-        <code>16</code><name>running</name></instanceState><privateDnsName/><dnsName/><reason/>\
-        <amiLaunchIndex>0</amiLaunchIndex><productCodes/><instanceType>m5.large</instanceType>\
+        <code>16</code><name>running</name></instanceState><privateDnsName>i-12345678.ec2.internal</privateDnsName>\
+        <dnsName/><reason/><amiLaunchIndex>0</amiLaunchIndex><productCodes/><instanceType>m5.large</instanceType>\
         <launchTime>2026-04-30T08:00:00.000Z</launchTime><placement><availabilityZone>us-east-1a</availabilityZone>\
-        <groupName/><tenancy>default</tenancy></placement><monitoring><state>disabled</state></monitoring><groupSet/>\
-        <architecture>x86_64</architecture><blockDeviceMapping/><clientToken/><networkInterfaceSet/><metadataOptions>\
+        <availabilityZoneId>use1-az1</availabilityZoneId><groupName/><tenancy>default</tenancy></placement><monitoring><state>disabled</state></monitoring><groupSet/>\
+        <architecture>x86_64</architecture><blockDeviceMapping/><virtualizationType>hvm</virtualizationType><clientToken/><networkInterfaceSet/><metadataOptions>\
         <state>pending</state><httpTokens>required</httpTokens><httpPutResponseHopLimit>2</httpPutResponseHopLimit>\
         <httpEndpoint>enabled</httpEndpoint><httpProtocolIpv6>disabled</httpProtocolIpv6>\
         <instanceMetadataTags>disabled</instanceMetadataTags></metadataOptions></item></instancesSet></item>\
@@ -1371,7 +1372,13 @@ async fn filters_are_anded_and_their_values_ored() {
         ("root-device-type", vec!["ebs"], vec![full]),
         ("tenancy", vec!["default"], vec![STOPPED, full, TERMINATED]),
         ("tenancy", vec!["dedicated"], vec![]),
-        ("virtualization-type", vec!["hvm"], vec![full]),
+        // As in metadata, an instance is hvm if its document does not say.
+        (
+            "virtualization-type",
+            vec!["hvm"],
+            vec![STOPPED, full, TERMINATED],
+        ),
+        ("virtualization-type", vec!["paravirtual"], vec![]),
         ("metadata-options.http-tokens", vec!["optional"], vec![full]),
         (
             "metadata-options.http-put-response-hop-limit",

@@ -89,6 +89,11 @@ impl Xml {
         }
     }
 
+    /// Writes `<name>value</name>`, or nothing when the value is empty.
+    pub(super) fn not_empty(&mut self, name: &str, value: &str) {
+        self.optional(name, (!value.is_empty()).then_some(value));
+    }
+
     /// Writes `<name>…</name>`.
     pub(super) fn element(&mut self, name: &str, fill: impl FnOnce(&mut Xml)) {
         self.write(Event::Start(BytesStart::new(name)));

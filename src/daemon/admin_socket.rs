@@ -12,7 +12,7 @@ use crate::net::unix::UnixSocket;
 /// before it is served.
 pub(super) fn open_admin(admin: &AdminSettings) -> Result<Option<UnixSocket>, StartError> {
     match (
-        UnixSocket::open(&admin.socket, &admin.users),
+        UnixSocket::open(&admin.socket, &admin.users, &admin.groups),
         admin.socket_policy,
     ) {
         (Ok(socket), _) => Ok(Some(socket)),
@@ -59,6 +59,7 @@ mod tests {
                 open_admin(&AdminSettings {
                     socket: socket.clone(),
                     users: Vec::new(),
+                    groups: Vec::new(),
                     socket_policy,
                 })
             };

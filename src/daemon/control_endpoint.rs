@@ -10,11 +10,11 @@ use tokio::task::JoinHandle;
 use tracing::info;
 
 use crate::clock::Moment;
-use crate::config::{AccessKeySource, Config};
+use crate::config::Config;
 use crate::control::{self, AccessKeys, Control};
 use crate::daemon::connection_limits::CONTROL_CONNECTIONS;
+use crate::daemon::control_files::{ControlFiles, ReadFile};
 use crate::daemon::start_error::StartError;
-use crate::fault::Fault;
 use crate::net::control::{ControlBody, ControlServer, ControlService};
 use crate::net::slots::ConnectionSlots;
 use crate::net::tls::Tls;
@@ -37,26 +37,28 @@ pub(super) struct ControlEndpoint {
 }
 
 impl BoundControl {
-    /// Binds the control endpoint; `None` if the configuration has none.
+    /// Binds the control endpoint; `None` if the configuration has none. If a file cannot be read,
+    /// no call is accepted until a reload reads it.
     pub(super) fn bind(
         registry: &Arc<Registry>,
         config: &Config,
+        files: ControlFiles,
     ) -> Result<Option<BoundControl>, StartError> {
         let Some(settings) = &config.control else {
             return Ok(None);
         };
-        let keys = match &settings.access_keys {
-            AccessKeySource::Demo => AccessKeys::demo(),
-            AccessKeySource::File(path) => AccessKeys::read(path).map_err(StartError::Files)?,
+        let keys = match files.access_keys {
+            ReadFile::Read(keys) => keys,
+            ReadFile::NotConfigured | ReadFile::Unreadable => AccessKeys::default(),
         };
         let control = Control::new(Arc::clone(registry), keys, settings.regions.clone());
-        let tls = control_tls(config).map_err(StartError::Files)?;
-        let listener = net::listener::open(settings.listen, None)
+        let tls = files.certificate.at_start();
+        let listener = net::listener::open(settings.listen)
             .map_err(|reason| StartError::Listen(settings.listen, reason))?;
         Ok(Some(BoundControl {
             listener,
             plane: Arc::new(control),
-            tls: tls.map(Arc::new),
+            tls,
         }))
     }
 
@@ -108,18 +110,6 @@ impl ControlEndpoint {
     pub(super) async fn ended(&self) {
         self.drain.ended().await;
     }
-}
-
-/// Reads the certificate and the key of the control endpoint; `None` if the configuration names
-/// none.
-pub(crate) fn control_tls(config: &Config) -> Result<Option<Tls>, Vec<Fault>> {
-    let control = config.control.as_ref();
-    let Some(files) = control.and_then(|control| control.tls.as_ref()) else {
-        return Ok(None);
-    };
-    Tls::read(&files.certificate, &files.key)
-        .map(Some)
-        .map_err(|fault| vec![fault])
 }
 
 /// Connects the control plane to the network.

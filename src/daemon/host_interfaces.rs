@@ -13,7 +13,7 @@ use tracing::{error, warn};
 use crate::config::{AddressMode, Config, InterfaceSettings};
 use crate::daemon::start_error::StartError;
 use crate::host::addresses::{DesiredAddresses, InterfaceAddresses};
-use crate::host::netlink::{self, Links, Netlink};
+use crate::host::netlink::{self, Links, Netlink, OwnAddresses};
 use crate::host::own_metadata;
 
 /// How often to check what the kernel does not report: routes that other programs changed, and
@@ -37,9 +37,12 @@ pub(super) struct HostInterfaces {
 }
 
 impl HostInterfaces {
-    /// Watches the host's interfaces if the configuration needs them. Otherwise removes the
-    /// addresses that an earlier daemon left.
-    pub(super) async fn open(config: &Config) -> Result<Option<HostInterfaces>, StartError> {
+    /// Watches the host's interfaces if the configuration needs them, and keeps `own` up to date.
+    /// Otherwise removes the addresses that an earlier daemon left.
+    pub(super) async fn open(
+        config: &Config,
+        own: OwnAddresses,
+    ) -> Result<Option<HostInterfaces>, StartError> {
         let directory = config.runtime_directory.as_deref();
         let is_managed = config
             .interfaces
@@ -57,7 +60,7 @@ impl HostInterfaces {
             return Ok(None);
         }
         let interfaces = config.interfaces.clone().unwrap_or_default();
-        HostInterfaces::watch(&interfaces, directory)
+        HostInterfaces::watch(&interfaces, directory, own)
             .await
             .map(Some)
     }
@@ -65,10 +68,13 @@ impl HostInterfaces {
     async fn watch(
         interfaces: &InterfaceSettings,
         runtime_directory: Option<&Path>,
+        own: OwnAddresses,
     ) -> Result<HostInterfaces, StartError> {
         let metadata = (*interfaces.ipv4.ip(), *interfaces.ipv6.ip());
         let addresses = BTreeSet::from([metadata.0.into(), metadata.1.into()]);
-        let (netlink, links) = netlink::watch(addresses).await.map_err(StartError::Host)?;
+        let (netlink, links) = netlink::watch(addresses, own)
+            .await
+            .map_err(StartError::Host)?;
         let addresses = match interfaces.addresses {
             AddressMode::Check => None,
             AddressMode::Manage => {

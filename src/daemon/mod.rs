@@ -10,10 +10,13 @@ mod admin_socket;
 mod background;
 mod connection_limits;
 mod control_endpoint;
+mod control_files;
 pub(crate) mod documents;
 mod guest_plane;
 mod host_interfaces;
+mod intake;
 mod listeners;
+mod reload;
 mod start_error;
 mod token_keys;
 mod unserved;
@@ -22,7 +25,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -30,27 +32,32 @@ use tracing::{error, info, warn};
 use crate::admin::{AdminApi, DaemonView as _};
 use crate::clock::Moment;
 use crate::config::Config;
+use crate::fault::Fault;
 use crate::guest::request::HostRule;
 use crate::guest::{Guest, Precomputed};
 use crate::host;
-use crate::host::netlink::{Link, Links};
-use crate::instance::Instance;
+use crate::host::netlink::{Link, Links, OwnAddresses};
+use crate::instance::Attachment;
+use crate::instance::claims::ClaimKey;
 use crate::net::unix::UnixServer;
 use crate::registry::file::FileStore;
 use crate::registry::memory::MemoryStore;
-use crate::registry::{RegisterOutcome, Registry, Store};
+use crate::registry::{Registry, Snapshot, Store};
 
 use admin_host::AdminHost;
 use background::Background;
 use connection_limits::ConnectionLimits;
 use control_endpoint::{BoundControl, ControlEndpoint};
+use documents::CheckedDocuments;
 use guest_plane::GuestPlane;
 use host_interfaces::HostInterfaces;
+use intake::Intake;
 use listeners::{Listeners, OnBindError};
+use reload::Reload;
 use token_keys::TokenKeys;
 
 pub(crate) use background::IdentitySource;
-pub(crate) use control_endpoint::control_tls;
+pub(crate) use control_files::ControlFiles;
 pub(crate) use start_error::StartError;
 
 /// How long open connections may take to end at shutdown.
@@ -82,11 +89,13 @@ struct Signals {
 }
 
 impl Daemon {
-    /// Opens the store, registers `instances` and binds every address. Serves nothing before all of
-    /// that has worked.
+    /// Opens the store, registers the instances and binds every address. Serves nothing before all of
+    /// that has worked. The instances are those of the configuration's documents, or `given`.
+    ///
+    /// A fault of a file that the configuration names is logged. It costs what the file is for.
     pub(crate) async fn start(
         config: Config,
-        instances: Vec<Instance>,
+        given: Option<CheckedDocuments>,
     ) -> Result<Daemon, StartError> {
         let now = Moment::now();
         // First, so that a signal never finds a daemon that does not handle it yet.
@@ -103,13 +112,17 @@ impl Daemon {
 
         // 3. The sockets of the configuration, and the host's interfaces. Connections wait in the
         // queues of the sockets until the instances are registered.
-        let control = BoundControl::bind(&registry, &config)?;
+        let files = ControlFiles::read(&config);
+        let mut faults = files.faults.clone();
+        log_control_faults(&faults);
+        let control = BoundControl::bind(&registry, &config, files)?;
         let admin_host = admin_host(&registry, &plane, control.as_ref(), &config, &boot_id);
+        let own_addresses = OwnAddresses::default();
         let mut daemon = Daemon {
             registry,
             token_keys,
             connection_limits: Arc::clone(&plane.connection_limits),
-            listeners: Listeners::new(&config, plane),
+            listeners: Listeners::new(&config, plane, own_addresses.clone()),
             interfaces: None,
             control: None,
             admin_host,
@@ -121,12 +134,20 @@ impl Daemon {
         daemon.apply(OnBindError::Fail).await?;
         let admin = config.admin.as_ref().map(admin_socket::open_admin);
         let admin = admin.transpose()?.flatten();
-        let identity = IdentitySource::at_start(&config).map_err(StartError::Identity)?;
-        daemon.interfaces = HostInterfaces::open(&config).await?;
+        let identity = IdentitySource::at_start(&config);
+        daemon.interfaces = HostInterfaces::open(&config, own_addresses).await?;
 
         // 4. The documents. They are stored only now: a failed start leaves nothing behind. If one
-        // cannot be stored, only its own instance is not served.
-        daemon.register(instances, now.wall).await;
+        // has faults or cannot be stored, only its own instance is not served.
+        let intake = &daemon.admin_host.reload.intake;
+        let taken_in = match given {
+            Some(documents) => intake.take_in(documents, now.wall).await,
+            None => intake.read_documents().await,
+        };
+        taken_in.log();
+        faults.extend(taken_in.faults);
+        intake.set_file_faults(faults);
+        log_unclaimed_listeners(&config, &daemon.registry.snapshot());
         daemon.forget_terminated().await;
         daemon.apply(OnBindError::Retry).await?;
         daemon.listeners.start_accepting();
@@ -158,7 +179,7 @@ impl Daemon {
                 _ = self.signals.interrupt.recv() => break,
                 _ = self.signals.hangup.recv() => {
                     // Without a configuration there is nothing to reload: the terminal was closed.
-                    if self.admin_host.config.state_directory.is_none() {
+                    if self.admin_host.reload.config.state_directory.is_none() {
                         break;
                     }
                     self.reload();
@@ -252,43 +273,10 @@ impl Daemon {
         ))
     }
 
-    async fn register(&self, instances: Vec<Instance>, now: Timestamp) {
-        for (id, outcome) in self.admin_host.register_all(instances, now).await {
-            let outcome = match outcome {
-                Ok(outcome) => outcome,
-                Err(error) => {
-                    error!(instance = %id, "not served: {error}. It will be registered as soon as it can be stored");
-                    continue;
-                }
-            };
-            match outcome {
-                RegisterOutcome::New => info!(instance = %id, "registered"),
-                RegisterOutcome::Known => {}
-                RegisterOutcome::Edited => {
-                    warn!(
-                        instance = %id,
-                        "its document was edited after it was registered; the stored record is served. To \
-                         apply the edit: imdsd instance put FILE"
-                    );
-                }
-                RegisterOutcome::Unreadable => {
-                    error!(instance = %id, "not served: its record is unreadable, and no document replaces it");
-                }
-                RegisterOutcome::Terminated => {
-                    warn!(
-                        instance = %id,
-                        "not served: it was terminated, and its document does not restore it. Remove the \
-                         document, or register it again: imdsd instance delete {id} && imdsd reload"
-                    );
-                }
-            }
-        }
-    }
-
     /// Retries failed writes in a task of its own: a failing disk may take its time.
     fn retry_failed_writes(&self) {
-        let admin_host = Arc::clone(&self.admin_host);
-        tokio::spawn(async move { admin_host.retry_failed_writes().await });
+        let intake = Arc::clone(&self.admin_host.reload.intake);
+        tokio::spawn(async move { intake.retry_failed_writes().await });
     }
 
     async fn forget_terminated(&self) {
@@ -299,12 +287,7 @@ impl Daemon {
 
     /// Does what `imdsd reload` does, for SIGHUP. The result is in the log.
     fn reload(&self) {
-        let reloading = self.admin_host.reload();
-        tokio::spawn(async move {
-            for fault in reloading.await.err().into_iter().flatten() {
-                error!("not reloaded: {fault}");
-            }
-        });
+        tokio::spawn(self.admin_host.reload());
     }
 
     fn roll_keys(&mut self) {
@@ -371,15 +354,42 @@ fn admin_host(
     config: &Config,
     boot_id: &str,
 ) -> Arc<AdminHost> {
+    let config = Arc::new(config.clone());
     Arc::new(AdminHost {
-        registry: Arc::clone(registry),
         plane: Arc::clone(plane),
-        control: control.map(|bound| Arc::clone(&bound.plane)),
-        tls: control.and_then(|bound| bound.tls.clone()),
-        config: Arc::new(config.clone()),
-        unstored: Arc::default(),
+        reload: Reload {
+            intake: Arc::new(Intake::new(Arc::clone(registry), Arc::clone(&config))),
+            control: control.map(|bound| Arc::clone(&bound.plane)),
+            tls: control.and_then(|bound| bound.tls.clone()),
+            config,
+        },
         boot_id: boot_id.to_string(),
     })
+}
+
+/// Logs what keeps callers of the EC2 API from being served.
+fn log_control_faults(faults: &[Fault]) {
+    for fault in faults {
+        error!("{fault}");
+    }
+    if !faults.is_empty() {
+        error!(
+            "the EC2 API accepts no call that needs what these files say; fix them, then run: imdsd reload"
+        );
+    }
+}
+
+fn log_unclaimed_listeners(config: &Config, snapshot: &Snapshot) {
+    for listener in &config.listeners {
+        let name = &listener.name;
+        let claims = |attachment: &Attachment| {
+            let keys = attachment.claim_keys();
+            keys.iter().any(|(key, _)| *key == ClaimKey::Listener(name))
+        };
+        if !snapshot.claims().any(|(attachment, _)| claims(attachment)) {
+            warn!("no instance claims listener '{name}': its connections are not answered");
+        }
+    }
 }
 
 fn host_rule(config: &Config) -> HostRule {

@@ -5,8 +5,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use crate::fault::Fault;
-use crate::identity::IdentityError;
 use crate::registry::StoreError;
 
 /// Why the daemon did not start.
@@ -16,10 +14,6 @@ pub(crate) enum StartError {
     Store(StoreError),
     /// The token keys cannot be kept in the runtime directory.
     TokenKeys(PathBuf, io::Error),
-    /// Files of the operator have faults.
-    Files(Vec<Fault>),
-    /// The operator's key or certificate for identity documents cannot be used.
-    Identity(IdentityError),
     /// An address cannot be listened on.
     Listen(SocketAddr, io::Error),
     /// The admin socket cannot be opened.
@@ -40,11 +34,6 @@ impl fmt::Display for StartError {
                  this user may write",
                 path.display()
             ),
-            StartError::Files(faults) => {
-                let lines: Vec<String> = faults.iter().map(Fault::to_string).collect();
-                f.write_str(&lines.join("\n"))
-            }
-            StartError::Identity(reason) => write!(f, "{reason}"),
             StartError::Listen(address, reason) => {
                 write!(
                     f,
@@ -73,7 +62,10 @@ impl std::error::Error for StartError {}
 
 fn listen_hint(reason: &io::Error) -> &'static str {
     match reason.kind() {
-        io::ErrorKind::AddrInUse => "; another program has it (another imdsd?)",
+        io::ErrorKind::AddrInUse => {
+            "; another program listens there, perhaps another imdsd; choose another port in the \
+             configuration, or for a demo with --listen and --control"
+        }
         io::ErrorKind::AddrNotAvailable => "; no interface of this host has the address",
         io::ErrorKind::PermissionDenied => "; ports below 1024 need CAP_NET_BIND_SERVICE",
         _ => "",

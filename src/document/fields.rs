@@ -4,6 +4,8 @@ use serde_json::{Map, Value};
 
 use crate::document::json_path::{JsonPath, PathFault};
 use crate::document::near_miss::near_miss;
+use crate::instance::OtherFields;
+use crate::instance::other_fields;
 
 /// The fields of an instance that imdsd reads. Others are kept in `Instance::other`.
 #[rustfmt::skip]
@@ -11,7 +13,8 @@ pub(super) const INSTANCE_FIELDS: &[&str] = &[
     "InstanceId", "LaunchTime", "State", "ImageId", "InstanceType", "AmiLaunchIndex", "Architecture", "Placement",
     "MetadataOptions", "PrivateDnsName", "PublicDnsName", "PrivateIpAddress", "PublicIpAddress", "Ipv6Address",
     "SubnetId", "VpcId", "KeyName", "KernelId", "RamdiskId", "InstanceLifecycle", "RootDeviceName", "RootDeviceType",
-    "VirtualizationType", "Hypervisor", "ClientToken", "StateTransitionReason", "Monitoring", "HibernationOptions",
+    "VirtualizationType", "Hypervisor", "ClientToken", "StateTransitionReason", "StateReason", "EbsOptimized",
+    "EnaSupport", "SourceDestCheck", "EnclaveOptions", "Monitoring", "HibernationOptions",
     "IamInstanceProfile", "ProductCodes", "BlockDeviceMappings", "SecurityGroups", "NetworkInterfaces", "Tags",
 ];
 
@@ -33,14 +36,15 @@ pub(super) fn is_instance_field(field: &str) -> bool {
     field == IMDS || INSTANCE_FIELDS.contains(&field)
 }
 
-/// Returns the top-level fields that imdsd does not read.
-pub(super) fn unread_fields(instance: Value) -> Map<String, Value> {
+/// Returns the top-level fields that imdsd does not read. As in those that it reads, null means
+/// absent.
+pub(super) fn unread_fields(instance: Value) -> OtherFields {
     match instance {
         Value::Object(members) => members
             .into_iter()
-            .filter(|(field, _)| !is_instance_field(field))
+            .filter(|(field, value)| !is_instance_field(field) && !value.is_null())
             .collect(),
-        _ => Map::new(),
+        _ => OtherFields::default(),
     }
 }
 
@@ -104,8 +108,17 @@ fn unknown_options(instance: &Map<String, Value>, spelling: OptionSpelling) -> V
 
 /// Finds top-level fields that are close to a known one.
 fn near_misses(instance: &Map<String, Value>) -> Vec<PathFault> {
-    let known: Vec<&str> = INSTANCE_FIELDS.iter().copied().chain([IMDS]).collect();
-    let unknown = instance.keys().filter(|field| !is_instance_field(field));
+    let others = || other_fields::INSTANCE.iter().map(|field| field.json);
+    let known: Vec<&str> = INSTANCE_FIELDS
+        .iter()
+        .copied()
+        .chain([IMDS])
+        .chain(others())
+        .collect();
+    let is_other = |field: &str| others().any(|other| other == field);
+    let unknown = instance
+        .keys()
+        .filter(|field| !is_instance_field(field) && !is_other(field));
     unknown
         .filter_map(|field| {
             let meant = near_miss(field, &known)?;

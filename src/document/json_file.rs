@@ -58,9 +58,20 @@ impl<'t> JsonFile<'t> {
         }
     }
 
+    /// Returns the name of the file in faults.
+    pub(super) fn file(&self) -> &Path {
+        &self.file
+    }
+
     /// Returns a fault for each key that appears twice in one object.
     pub fn duplicate_keys(&self) -> Vec<Fault> {
         self.faults(self.source.duplicate_keys())
+    }
+
+    /// Returns the paths of the keys that appear twice in one object.
+    pub(super) fn duplicate_key_paths(&self) -> Vec<JsonPath> {
+        let faults = self.source.duplicate_keys().into_iter();
+        faults.map(|fault| fault.path).collect()
     }
 
     /// Returns a fault at a path of the file.

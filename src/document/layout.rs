@@ -3,8 +3,10 @@
 
 use serde_json::{Map, Value};
 
+use crate::document::deserialize::deserialize_all_faults;
 use crate::document::json_path::{JsonPath, PathFault, kind_of};
 use crate::document::validate::account_fault;
+use crate::instance::{Imds, SecurityGroup};
 
 /// An instance of a document that is not deserialized yet.
 pub(super) struct RawInstance {
@@ -12,10 +14,35 @@ pub(super) struct RawInstance {
     pub(super) path: JsonPath,
     /// Its fields.
     pub(super) members: Map<String, Value>,
-    /// `OwnerId` of its reservation.
-    pub(super) owner_id: Option<String>,
-    /// `ReservationId` of its reservation.
-    pub(super) reservation_id: Option<String>,
+    /// The fields of its reservation.
+    pub(super) reservation: ReservationFields,
+}
+
+/// What EC2 prints in a reservation beside its instances.
+#[derive(Clone, Default)]
+pub(super) struct ReservationFields {
+    owner_id: Option<String>,
+    reservation_id: Option<String>,
+    requester_id: Option<String>,
+    groups: Vec<SecurityGroup>,
+}
+
+impl ReservationFields {
+    /// Gives an instance the fields that its `Imds` does not name.
+    pub(super) fn complete(self, imds: &mut Imds) {
+        let ReservationFields {
+            owner_id,
+            reservation_id,
+            requester_id,
+            groups,
+        } = self;
+        imds.owner_id = imds.owner_id.take().or(owner_id);
+        imds.reservation_id = imds.reservation_id.take().or(reservation_id);
+        imds.requester_id = imds.requester_id.take().or(requester_id);
+        if imds.reservation_groups.is_empty() {
+            imds.reservation_groups = groups;
+        }
+    }
 }
 
 /// Returns the instances of a document in any layout.
@@ -58,8 +85,7 @@ fn instances_in_object(
     vec![RawInstance {
         path,
         members,
-        owner_id: None,
-        reservation_id: None,
+        reservation: ReservationFields::default(),
     }]
 }
 
@@ -92,7 +118,9 @@ fn instances_in_reservation(
     mut reservation: Map<String, Value>,
     faults: &mut Vec<PathFault>,
 ) -> Vec<RawInstance> {
+    let groups = groups_of(path, reservation.remove("Groups"), faults);
     let mut text = |field: &str| match reservation.remove(field)? {
+        Value::Null => None,
         Value::String(text) => match account_fault(&text).filter(|_| field == "OwnerId") {
             None => Some(text),
             Some(message) => {
@@ -106,21 +134,40 @@ fn instances_in_reservation(
             None
         }
     };
-    let (owner_id, reservation_id) = (text("OwnerId"), text("ReservationId"));
+    let fields = ReservationFields {
+        owner_id: text("OwnerId"),
+        reservation_id: text("ReservationId"),
+        requester_id: text("RequesterId"),
+        groups,
+    };
     instances_in_array(
         path.key("Instances"),
         reservation.remove("Instances"),
-        owner_id,
-        reservation_id,
+        fields,
         faults,
     )
+}
+
+/// Returns the security groups of a reservation.
+fn groups_of(
+    path: &JsonPath,
+    value: Option<Value>,
+    faults: &mut Vec<PathFault>,
+) -> Vec<SecurityGroup> {
+    let Some(mut value) = value.filter(|value| !value.is_null()) else {
+        return Vec::new();
+    };
+    let read = deserialize_all_faults::<Vec<SecurityGroup>>(&mut value);
+    let path = path.key("Groups");
+    let of_groups = read.faults.into_iter();
+    faults.extend(of_groups.map(|fault| PathFault::new(path.join(&fault.path), fault.message)));
+    read.value.unwrap_or_default()
 }
 
 fn instances_in_array(
     path: JsonPath,
     array: Option<Value>,
-    owner_id: Option<String>,
-    reservation_id: Option<String>,
+    reservation: ReservationFields,
     faults: &mut Vec<PathFault>,
 ) -> Vec<RawInstance> {
     let mut instances = Vec::new();
@@ -129,8 +176,7 @@ fn instances_in_array(
             instances.push(RawInstance {
                 path,
                 members,
-                owner_id: owner_id.clone(),
-                reservation_id: reservation_id.clone(),
+                reservation: reservation.clone(),
             });
         }
     }

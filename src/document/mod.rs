@@ -20,11 +20,13 @@
 //! | `deserialize` | turn the JSON into an instance, with all faults |
 //! | `validate` | check the instance against the rules of EC2 and of imdsd |
 //! | `json_path` | paths to values and faults, which all of the above use |
+//! | `damaged` | what a text that cannot be read still says |
 //!
 //! Beside them, `value` and [`export`] write instances, [`scenario`] reads scenario files, and
 //! [`aemm`] reads the configuration of amazon-ec2-metadata-mock.
 
 pub mod aemm;
+mod damaged;
 mod deserialize;
 pub mod export;
 mod fields;
@@ -38,13 +40,14 @@ mod source_map;
 mod validate;
 mod value;
 
+pub use damaged::attachments_in;
 pub use deserialize::TIME;
 pub use json_file::JsonFile;
 pub use json_path::JsonPath;
 pub use near_miss::near_miss;
 pub use read::{
-    DocumentFields, InstanceDocument, decode, files_at, read, read_documents, read_path,
-    read_texts, texts_at,
+    DocumentFields, DocumentsRead, FaultyInstance, InstanceDocument, decode, files_at, read,
+    read_documents, read_path, read_texts, texts_at,
 };
 pub use validate::{faults, is_authorized_key, is_os_user};
 pub use value::{from_value, to_value};

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::de::Deserialize;
 use serde_json::{Map, Value};
 
+use crate::document::damaged::{attachments_in, instance_ids_in};
 use crate::document::deserialize::{PartialValue, array_for_object_faults, deserialize_all_faults};
 use crate::document::export;
 use crate::document::fields::{IMDS, ignored_options, misspelled_fields, unread_fields};
@@ -15,7 +16,7 @@ use crate::document::json_path::{JsonPath, PathFault};
 use crate::document::layout::{RawInstance, instances_in};
 use crate::document::validate::instance_faults;
 use crate::fault::Fault;
-use crate::instance::{Instance, InstanceId, OptionsUpdate};
+use crate::instance::{Instance, InstanceAttachment, InstanceId, OptionsUpdate};
 use crate::plain_file;
 
 /// An instance in a document, and its place there.
@@ -33,6 +34,60 @@ pub struct InstanceDocument {
     pub fields: DocumentFields,
     /// What is accepted, but probably not intended. The instance's id begins the field.
     pub warnings: Vec<Fault>,
+}
+
+/// An instance whose document has faults, as far as it can be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FaultyInstance {
+    /// Its id; `None` if that cannot be read.
+    pub id: Option<InstanceId>,
+    /// The attachments that can be read.
+    pub attachments: Vec<InstanceAttachment>,
+    /// The file.
+    pub file: PathBuf,
+    /// The line at which the instance begins, counted from 1; 0 if it is not known.
+    pub line: usize,
+}
+
+/// What was read of several documents. A fault costs only the instances that it concerns.
+#[derive(Debug, Default)]
+pub struct DocumentsRead {
+    /// The instances without faults.
+    pub documents: Vec<InstanceDocument>,
+    /// The other instances.
+    pub faulty: Vec<FaultyInstance>,
+    /// All faults.
+    pub faults: Vec<Fault>,
+    /// Files that are not JSON or cannot be read. They may have more instances than are known.
+    pub unreadable_files: usize,
+}
+
+impl DocumentsRead {
+    fn extend(&mut self, other: DocumentsRead) {
+        self.documents.extend(other.documents);
+        self.faulty.extend(other.faulty);
+        self.faults.extend(other.faults);
+        self.unreadable_files += other.unreadable_files;
+    }
+
+    /// Moves the documents with a fault to the faulty instances.
+    fn set_aside(&mut self, is_faulty: impl Fn(&InstanceDocument) -> bool) {
+        let faulty = self
+            .documents
+            .extract_if(.., |document| is_faulty(document));
+        self.faulty.extend(faulty.map(FaultyInstance::from));
+    }
+}
+
+impl From<InstanceDocument> for FaultyInstance {
+    fn from(document: InstanceDocument) -> FaultyInstance {
+        FaultyInstance {
+            id: Some(document.instance.instance_id),
+            attachments: document.instance.imds.attachments,
+            file: document.file,
+            line: document.line,
+        }
+    }
 }
 
 /// Which of the fields that change while an instance runs a document has.
@@ -76,10 +131,10 @@ impl DocumentFields {
 
 /// Reads the instances of one text; `file` is its name in faults.
 pub fn read(file: &Path, text: &str) -> Result<Vec<Instance>, Vec<Fault>> {
-    let (documents, mut faults) = parse(file, text);
-    faults.extend(duplicate_ids(&documents));
-    faults.extend(omitted_secrets(&documents));
-    instances_or_faults(documents, faults)
+    let mut read = parse(file, text);
+    check_ids(&mut read);
+    check_secrets(&mut read);
+    instances_or_faults(read)
 }
 
 /// Reads the instances of several texts. Unlike [`read`] it accepts secrets that an export left
@@ -87,36 +142,35 @@ pub fn read(file: &Path, text: &str) -> Result<Vec<Instance>, Vec<Fault>> {
 pub fn read_texts<'t>(
     texts: impl IntoIterator<Item = (&'t Path, &'t str)>,
 ) -> Result<Vec<InstanceDocument>, Vec<Fault>> {
-    let (mut documents, mut faults) = (Vec::new(), Vec::new());
-    for (file, text) in texts {
-        let (of_text, faults_of_text) = parse(file, text);
-        documents.extend(of_text);
-        faults.extend(faults_of_text);
-    }
-    faults.extend(duplicate_ids(&documents));
-    all_or_faults(documents, faults)
+    let mut read = DocumentsRead::default();
+    texts
+        .into_iter()
+        .for_each(|(file, text)| read.extend(parse(file, text)));
+    check_ids(&mut read);
+    all_or_faults(read.documents, read.faults)
 }
 
 /// Reads the instances of a file, or of all `*.json` files of a directory, sorted by name, without
 /// hidden files and subdirectories.
 pub fn read_path(path: &Path) -> Result<Vec<Instance>, Vec<Fault>> {
-    let (documents, faults) = read_documents(path);
-    instances_or_faults(documents, faults)
+    instances_or_faults(read_documents(path))
 }
 
-/// Like [`read_path`], but returns the place of each instance, and valid instances even if others
-/// have faults.
-pub fn read_documents(path: &Path) -> (Vec<InstanceDocument>, Vec<Fault>) {
-    let (texts, mut faults) = read_files(path);
-    let mut documents = Vec::new();
+/// Like [`read_path`], but returns the place of each instance, and instances without faults even if
+/// others have some.
+pub fn read_documents(path: &Path) -> DocumentsRead {
+    let (texts, faults) = read_files(path);
+    let mut read = DocumentsRead {
+        unreadable_files: faults.len(),
+        faults,
+        ..DocumentsRead::default()
+    };
     for (file, text) in &texts {
-        let (of_file, faults_of_file) = parse(file, text);
-        documents.extend(of_file);
-        faults.extend(faults_of_file);
+        read.extend(parse(file, text));
     }
-    faults.extend(duplicate_ids(&documents));
-    faults.extend(omitted_secrets(&documents));
-    (documents, faults)
+    check_ids(&mut read);
+    check_secrets(&mut read);
+    read
 }
 
 /// Returns the texts of a file, or of all `*.json` files of a directory, without parsing them.
@@ -181,57 +235,123 @@ fn read_text(file: &Path) -> Result<String, String> {
     decode(bytes.map_err(|reason| reason.to_string())?)
 }
 
-/// Returns the valid instances of one document, and the faults of the others.
-fn parse(file: &Path, text: &str) -> (Vec<InstanceDocument>, Vec<Fault>) {
+/// Reads one document.
+fn parse(file: &Path, text: &str) -> DocumentsRead {
     // 1. The text must be JSON.
     let mut json = match JsonFile::of(file, text) {
         Ok(json) => json,
-        Err(faults) => return (Vec::new(), faults),
+        Err(faults) => return not_json(file, text, faults),
     };
 
     // 2. No key may appear twice in an object: JSON parsers disagree on which one counts.
     let mut faults = json.duplicate_keys();
+    let duplicates = json.duplicate_key_paths();
 
     // 3. Each instance is read separately, so that a fault in one does not hide those of another.
+    // A fault outside of all instances concerns each of them: it may be about their account.
     let mut layout_faults = Vec::new();
     let raw_instances = instances_in(json.value.take(), &mut layout_faults);
+    let is_outside = |duplicate: &JsonPath| {
+        let mut instances = raw_instances.iter();
+        !instances.any(|raw| duplicate.is_within(&raw.path))
+    };
+    let all_are_faulty = !layout_faults.is_empty() || duplicates.iter().any(is_outside);
     faults.extend(json.faults(layout_faults));
-    let mut documents = Vec::new();
+    let mut read = DocumentsRead::default();
     for raw in raw_instances {
         let path = raw.path.clone();
+        let is_faulty = all_are_faulty || duplicates.iter().any(|key| key.is_within(&path));
+        let faulty = faulty_instance(&raw, file, json.line(&path));
         match parse_instance(raw) {
-            Ok(ParsedInstance {
-                instance,
-                fields,
-                warnings,
-            }) => {
-                let attachments = path.key(IMDS).key("Attachments");
-                let count = instance.imds.attachments.len();
-                let warnings = warnings.into_iter().map(|warning| Fault {
-                    field: format!("{}: {}", instance.instance_id, warning.path),
-                    ..json.fault(&path.join(&warning.path), warning.message)
-                });
-                let warnings = warnings.collect();
-                documents.push(InstanceDocument {
-                    instance,
-                    file: file.to_path_buf(),
-                    line: json.line(&path),
-                    attachment_lines: (0..count)
-                        .map(|index| json.line(&attachments.index(index)))
-                        .collect(),
-                    fields,
-                    warnings,
-                });
+            Ok(parsed) if !is_faulty => read.documents.push(located(parsed, &path, &json)),
+            Ok(_) => read.faulty.push(faulty),
+            Err(of_instance) => {
+                let of_instance = of_instance.into_iter();
+                faults.extend(
+                    of_instance.map(|fault| json.fault(&path.join(&fault.path), fault.message)),
+                );
+                read.faulty.push(faulty);
             }
-            Err(of_instance) => faults.extend(
-                of_instance
-                    .into_iter()
-                    .map(|fault| json.fault(&path.join(&fault.path), fault.message)),
-            ),
         }
     }
     faults.sort_by_key(|fault| fault.line);
-    (documents, faults)
+    read.faults = faults;
+    read
+}
+
+/// Returns an instance with its place in the document.
+fn located(parsed: ParsedInstance, path: &JsonPath, json: &JsonFile<'_>) -> InstanceDocument {
+    let ParsedInstance {
+        instance,
+        fields,
+        warnings,
+    } = parsed;
+    let attachments = path.key(IMDS).key("Attachments");
+    let count = instance.imds.attachments.len();
+    let warnings = warnings.into_iter().map(|warning| Fault {
+        field: format!("{}: {}", instance.instance_id, warning.path),
+        ..json.fault(&path.join(&warning.path), warning.message)
+    });
+    let warnings = warnings.collect();
+    InstanceDocument {
+        instance,
+        file: json.file().to_path_buf(),
+        line: json.line(path),
+        attachment_lines: (0..count)
+            .map(|index| json.line(&attachments.index(index)))
+            .collect(),
+        fields,
+        warnings,
+    }
+}
+
+/// Returns what a text that is not JSON still says. It does not say which attachment is whose.
+fn not_json(file: &Path, text: &str, faults: Vec<Fault>) -> DocumentsRead {
+    let faulty = |id, attachments| FaultyInstance {
+        id,
+        attachments,
+        file: file.to_path_buf(),
+        line: 0,
+    };
+    let (mut ids, attachments) = (instance_ids_in(text), attachments_in(text));
+    let faulty = match (ids.len(), attachments.is_empty()) {
+        (1, _) => vec![faulty(ids.pop_first(), attachments)],
+        (_, true) => ids
+            .into_iter()
+            .map(|id| faulty(Some(id), Vec::new()))
+            .collect(),
+        (_, false) => ids
+            .into_iter()
+            .map(|id| faulty(Some(id), Vec::new()))
+            .chain([faulty(None, attachments)])
+            .collect(),
+    };
+    DocumentsRead {
+        faulty,
+        faults,
+        unreadable_files: 1,
+        ..DocumentsRead::default()
+    }
+}
+
+/// Returns what can be read of an instance that may have faults.
+fn faulty_instance(raw: &RawInstance, file: &Path, line: usize) -> FaultyInstance {
+    let id = raw.members.get("InstanceId").and_then(Value::as_str);
+    let attachments = raw
+        .members
+        .get(IMDS)
+        .and_then(|imds| imds.get("Attachments"))
+        .and_then(Value::as_array);
+    FaultyInstance {
+        id: id.and_then(InstanceId::parse),
+        attachments: attachments
+            .into_iter()
+            .flatten()
+            .filter_map(|attachment| InstanceAttachment::deserialize(attachment).ok())
+            .collect(),
+        file: file.to_path_buf(),
+        line,
+    }
 }
 
 /// An instance that was read, with warnings at paths that start at the instance.
@@ -262,8 +382,7 @@ fn parse_instance(raw: RawInstance) -> Result<ParsedInstance, Vec<PathFault>> {
     }
     let fields = DocumentFields::of(&value);
     instance.other = unread_fields(value);
-    instance.imds.owner_id = instance.imds.owner_id.or(raw.owner_id);
-    instance.imds.reservation_id = instance.imds.reservation_id.or(raw.reservation_id);
+    raw.reservation.complete(&mut instance.imds);
     for interface in &mut instance.network_interfaces {
         interface.mac_address.make_ascii_lowercase();
     }
@@ -294,47 +413,58 @@ fn parse_instance(raw: RawInstance) -> Result<ParsedInstance, Vec<PathFault>> {
     }
 }
 
-/// Returns a fault for each instance with the id of an earlier one.
-fn duplicate_ids(documents: &[InstanceDocument]) -> Vec<Fault> {
-    let mut first = BTreeMap::<&InstanceId, &InstanceDocument>::new();
-    let mut faults = Vec::new();
-    for document in documents {
+/// Adds a fault for each instance with the id of an earlier one. Neither counts then: nothing says
+/// which of them is right.
+fn check_ids(read: &mut DocumentsRead) {
+    let mut first = BTreeMap::<InstanceId, (PathBuf, usize)>::new();
+    let mut repeated = BTreeSet::<InstanceId>::new();
+    let documents = read.documents.iter();
+    let places = documents.map(|document| {
         let id = &document.instance.instance_id;
-        match first.get(id) {
-            Some(earlier) => faults.push(Fault {
-                file: document.file.clone(),
-                line: document.line,
-                field: "InstanceId".to_string(),
-                message: format!(
-                    "{id} is already in {}:{}",
-                    earlier.file.display(),
-                    earlier.line
-                ),
-            }),
-            None => drop(first.insert(id, document)),
-        }
+        (id, &document.file, document.line)
+    });
+    let faulty = read.faulty.iter();
+    let places = places.chain(
+        faulty.filter_map(|instance| Some((instance.id.as_ref()?, &instance.file, instance.line))),
+    );
+    for (id, file, line) in places {
+        let Some((earlier, earlier_line)) = first.get(id) else {
+            first.insert(id.clone(), (file.clone(), line));
+            continue;
+        };
+        repeated.insert(id.clone());
+        let place = match earlier_line {
+            0 => earlier.display().to_string(),
+            line => format!("{}:{line}", earlier.display()),
+        };
+        read.faults.push(Fault {
+            file: file.clone(),
+            line,
+            field: "InstanceId".to_string(),
+            message: format!("{id} is already in {place}"),
+        });
     }
-    faults
+    read.set_aside(|document| repeated.contains(&document.instance.instance_id));
 }
 
-/// Returns a fault for each secret that an export left out.
-fn omitted_secrets(documents: &[InstanceDocument]) -> Vec<Fault> {
-    let of_document = |document: &InstanceDocument| {
-        let (file, line) = (document.file.clone(), document.line);
-        let faults = export::restore_secrets(&mut document.instance.clone(), None).into_iter();
-        faults
-            .map(move |fault| fault.in_file(&file, line))
-            .collect::<Vec<_>>()
-    };
-    documents.iter().flat_map(of_document).collect()
+/// Adds a fault for each secret that an export left out.
+fn check_secrets(read: &mut DocumentsRead) {
+    let mut omitted = BTreeSet::new();
+    for document in &read.documents {
+        let faults = export::restore_secrets(&mut document.instance.clone(), None);
+        if !faults.is_empty() {
+            omitted.insert(document.instance.instance_id.clone());
+        }
+        let faults = faults.into_iter();
+        read.faults
+            .extend(faults.map(|fault| fault.in_file(&document.file, document.line)));
+    }
+    read.set_aside(|document| omitted.contains(&document.instance.instance_id));
 }
 
-fn instances_or_faults(
-    documents: Vec<InstanceDocument>,
-    faults: Vec<Fault>,
-) -> Result<Vec<Instance>, Vec<Fault>> {
-    let instances = documents.into_iter().map(|document| document.instance);
-    all_or_faults(instances.collect(), faults)
+fn instances_or_faults(read: DocumentsRead) -> Result<Vec<Instance>, Vec<Fault>> {
+    let instances = read.documents.into_iter().map(|document| document.instance);
+    all_or_faults(instances.collect(), read.faults)
 }
 
 fn all_or_faults<T>(values: Vec<T>, faults: Vec<Fault>) -> Result<Vec<T>, Vec<Fault>> {

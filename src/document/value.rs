@@ -1,6 +1,6 @@
 //! An instance as one JSON object, and back.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::document::fields::unread_fields;
 use crate::instance::Instance;
@@ -8,7 +8,11 @@ use crate::instance::Instance;
 /// Returns an instance as one JSON object: its fields, and those that EC2 prints and imdsd does not
 /// read.
 pub fn to_value(instance: &Instance) -> Value {
-    let mut members = instance.other.clone();
+    let mut members: Map<String, Value> = instance
+        .other
+        .iter()
+        .map(|(field, value)| (field.clone(), value.clone()))
+        .collect();
     match serde_json::to_value(instance) {
         // The fields are added last, so a member of `other` cannot replace one.
         Ok(Value::Object(fields)) => members.extend(fields),

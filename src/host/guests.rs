@@ -78,16 +78,9 @@ pub fn filtered(attachments: &[GuestAttachment<'_>], links: &Links) -> Vec<Filte
 
 impl HostGuest {
     pub(super) fn of(instance: &Instance, families: &[Family]) -> HostGuest {
-        let of_interfaces = instance.network_interfaces.iter().flat_map(|interface| {
-            let listed = interface
-                .private_ip_addresses
-                .iter()
-                .map(|listed| listed.private_ip_address);
-            listed.chain(interface.private_ip_address)
-        });
         HostGuest {
             id: instance.instance_id.clone(),
-            ipv4: of_interfaces.chain(instance.private_ip_address).collect(),
+            ipv4: instance.private_addresses().collect(),
             ipv6: instance.routable_ipv6_addresses().collect(),
             uses_ipv6: families.contains(&Family::Ipv6),
             attachments: instance.imds.attachments.len(),
@@ -104,7 +97,7 @@ impl HostGuest {
 
 impl GuestAttachment<'_> {
     fn filtered(&self, links: &Links) -> Option<FilteredGuest> {
-        let interfaces = &self.instance.network_interfaces;
+        let interfaces = self.instance.interfaces();
         let ipv4_prefixes = interfaces
             .iter()
             .flat_map(|interface| &interface.ipv4_prefixes);

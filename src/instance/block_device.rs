@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::instance::absent::empty_is_absent;
+use crate::instance::other_fields::OtherFields;
 
 /// A volume and its device name (`BlockDeviceMappings[]` in describe-instances).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,4 +41,7 @@ pub struct EbsVolume {
     /// Whether the volume is deleted with the instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delete_on_termination: Option<bool>,
+    /// The other fields.
+    #[serde(flatten)]
+    pub other: OtherFields,
 }

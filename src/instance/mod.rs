@@ -3,7 +3,10 @@
 //!
 //! | file | concept |
 //! |---|---|
-//! | `model` | [`Instance`] and [`Imds`]: all fields |
+//! | `model` | [`Instance`] and [`Imds`]: all fields that imdsd reads |
+//! | [`other_fields`] | EC2's other fields: kept and returned |
+//! | `facts` | what is derived from the fields, for guests and operators alike |
+//! | `partition`, `instance_type` | EC2's partitions; what follows from an instance type |
 //! | `type_facts` | what the name of an instance type says about it |
 //! | `id`, `state`, `placement`, `network`, `block_device`, `tags` | parts of an instance |
 //! | `role` | the IAM role and the source of its credentials |
@@ -24,12 +27,16 @@ pub mod defaults;
 pub mod delivery;
 pub mod ec2_json;
 pub mod events;
+mod facts;
 mod id;
 pub mod identity_document;
 pub mod instance_attachment;
+mod instance_type;
 mod model;
 mod network;
 pub mod options;
+pub mod other_fields;
+mod partition;
 mod placement;
 mod role;
 mod state;
@@ -46,19 +53,23 @@ pub use events::overrides::Overrides;
 pub use events::timeline::Timeline;
 pub use id::InstanceId;
 pub use instance_attachment::InstanceAttachment;
+pub use instance_type::{HypervisorSystem, is_xen_type};
 pub use model::{
-    HibernationOptions, Imds, Instance, MAX_USER_DATA, ManagedSshKey, Monitoring, ProductCode,
+    EnclaveOptions, HibernationOptions, Imds, Instance, MAX_USER_DATA, ManagedSshKey, Monitoring,
+    ProductCode,
 };
 pub use network::{
     Association, CidrBlocks, InterfaceAttachment, Ipv4Prefix, Ipv6Address, Ipv6Prefix,
     NetworkInterface, PrivateAddress, SecurityGroup,
 };
 pub use options::{HopLimit, HttpTokens, MetadataOptions, OptionsUpdate, RecordedOptions, Switch};
+pub use other_fields::OtherFields;
+pub use partition::Partition;
 pub use placement::{Placement, region_of_zone};
 pub use role::{
     AssumeRoleSource, CredentialSource, IamInstanceProfile, ProcessSource, Role, StaticCredentials,
     StaticSource, WebIdentitySource,
 };
-pub use state::InstanceState;
+pub use state::{InstanceState, ShutdownBehavior, StateReason};
 pub use tags::Tag;
 pub use type_facts::{CpuCredits, TypeFacts, type_facts};

@@ -1,19 +1,17 @@
 //! The instance itself: [`Instance`] has the fields that `aws ec2 describe-instances` prints, and
 //! [`Imds`] has what it does not print.
 //!
-//! Fields that EC2 prints and imdsd does not read are kept at the top level ([`Instance::other`])
-//! and dropped below it. The meaning of EC2's fields is in its API reference:
-//! <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Instance.html>
+//! Fields that EC2 prints and imdsd does not read are kept beside them ([`OtherFields`]), so that
+//! DescribeInstances returns what the document has. The meaning of EC2's fields is in its API
+//! reference: <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Instance.html>
+//!
+//! What imdsd derives from the fields, for guests and operators alike, is in `facts`.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 use crate::instance::absent::{empty_is_absent, is_default};
 use crate::instance::block_device::BlockDevice;
@@ -24,11 +22,12 @@ use crate::instance::id::InstanceId;
 use crate::instance::instance_attachment::InstanceAttachment;
 use crate::instance::network::{CidrBlocks, NetworkInterface, SecurityGroup};
 use crate::instance::options::MetadataOptions;
-use crate::instance::placement::{Placement, region_of_zone, zone_id};
+use crate::instance::other_fields::OtherFields;
+use crate::instance::placement::Placement;
 use crate::instance::role::{IamInstanceProfile, Role};
-use crate::instance::state::InstanceState;
+use crate::instance::state::{InstanceState, ShutdownBehavior, StateReason};
 use crate::instance::tags::Tag;
-use crate::instance::type_facts::{CpuCredits, type_facts};
+use crate::instance::type_facts::CpuCredits;
 
 /// The maximum size of user data, in bytes before base64 (EC2's limit).
 pub const MAX_USER_DATA: usize = 16_384;
@@ -177,13 +176,29 @@ pub struct Instance {
         skip_serializing_if = "Option::is_none"
     )]
     pub client_token: Option<String>,
-    /// Why the state changed last.
+    /// Why the state changed last, as a sentence with a time.
     #[serde(
         default,
         deserialize_with = "empty_is_absent",
         skip_serializing_if = "Option::is_none"
     )]
     pub state_transition_reason: Option<String>,
+    /// Why the state changed last, as a code with a message.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state_reason: Option<StateReason>,
+    /// Whether the instance type has bandwidth for EBS only; see [`Instance::ebs_optimized`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ebs_optimized: Option<bool>,
+    /// Whether enhanced networking with ENA is enabled; see [`Instance::ena_support`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ena_support: Option<bool>,
+    /// Whether EC2 drops packets that the guest forwards for others; see
+    /// [`Instance::source_dest_check`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_dest_check: Option<bool>,
+    /// Whether Nitro Enclaves are enabled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enclave_options: Option<EnclaveOptions>,
     /// Whether detailed (one-minute) CloudWatch monitoring is on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub monitoring: Option<Monitoring>,
@@ -211,10 +226,10 @@ pub struct Instance {
     /// What describe-instances does not print.
     #[serde(default)]
     pub imds: Imds,
-    /// The top-level fields that EC2 prints and imdsd does not read. They are kept and written
-    /// back.
+    /// The other top-level fields. `document::to_value` and `document::from_value` write and read
+    /// them.
     #[serde(skip)]
-    pub other: Map<String, Value>,
+    pub other: OtherFields,
 }
 
 /// What describe-instances does not print: how the guest is recognized, and data that EC2 keeps
@@ -231,6 +246,13 @@ pub struct Imds {
     /// `r-…`. EC2 prints it in the reservation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reservation_id: Option<String>,
+    /// The account or service that launched the instance for its owner. EC2 prints it in the
+    /// reservation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requester_id: Option<String>,
+    /// The security groups of EC2-Classic. EC2 prints them in the reservation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reservation_groups: Vec<SecurityGroup>,
     /// The region. Needed only if the availability zone's name does not begin with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub region: Option<String>,
@@ -265,10 +287,13 @@ pub struct Imds {
     /// EC2's instance attribute of this name: TerminateInstances is refused.
     #[serde(default, skip_serializing_if = "is_default")]
     pub disable_api_termination: bool,
-    /// EC2's instance attribute of this name: StopInstances is refused.
+    /// EC2's instance attribute of this name: StopInstances and TerminateInstances are refused.
     #[serde(default, skip_serializing_if = "is_default")]
     pub disable_api_stop: bool,
-    /// The credit option of a burstable instance; see `type_facts` for the default.
+    /// EC2's instance attribute of this name: what a shutdown from inside the guest does.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub instance_initiated_shutdown_behavior: ShutdownBehavior,
+    /// The credit option of a burstable instance; see [`Instance::cpu_credits`] for the default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_credits: Option<CpuCredits>,
     /// Scheduled changes of events and overrides, in time order.
@@ -307,6 +332,15 @@ pub struct HibernationOptions {
     pub configured: bool,
 }
 
+/// Nitro Enclaves: `{"Enabled": false}`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct EnclaveOptions {
+    /// Whether they were enabled at launch.
+    #[serde(default)]
+    pub enabled: bool,
+}
+
 /// A product code of the AWS Marketplace or of DevPay.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -316,121 +350,6 @@ pub struct ProductCode {
     /// `marketplace` or `devpay`.
     #[serde(default)]
     pub product_code_type: String,
-}
-
-impl Instance {
-    /// Returns the region: `Imds.Region`, or the availability zone up to its first number
-    /// (`us-west-2` of `us-west-2-lax-1a`).
-    pub fn region(&self) -> &str {
-        self.imds
-            .region
-            .as_deref()
-            .unwrap_or_else(|| region_of_zone(&self.placement.availability_zone))
-    }
-
-    /// Returns the tenancy; `default` if there is none.
-    pub fn tenancy(&self) -> &str {
-        self.placement.tenancy.as_deref().unwrap_or("default")
-    }
-
-    /// Returns the state of detailed monitoring; `disabled` if there is none.
-    pub fn monitoring_state(&self) -> &str {
-        self.monitoring
-            .as_ref()
-            .map_or("disabled", |monitoring| &monitoring.state)
-    }
-
-    /// Returns the account: `Imds.OwnerId`, or the owner of eth0, or twelve zeros.
-    pub fn owner_id(&self) -> &str {
-        let of_interface = || {
-            self.primary_interface()
-                .and_then(|interface| interface.owner_id.as_deref())
-        };
-        self.imds
-            .owner_id
-            .as_deref()
-            .or_else(of_interface)
-            .unwrap_or("000000000000")
-    }
-
-    /// Returns the interface with device index 0, which EC2 calls eth0.
-    pub fn primary_interface(&self) -> Option<&NetworkInterface> {
-        self.network_interfaces
-            .iter()
-            .find(|interface| interface.attachment.device_index == 0)
-    }
-
-    /// Returns the credit option of a burstable instance: `Imds.CpuCredits`, or what EC2 launches
-    /// such a type with. `None` for any other type.
-    pub fn cpu_credits(&self) -> Option<CpuCredits> {
-        let default = type_facts(&self.instance_type)?.default_credits?;
-        Some(self.imds.cpu_credits.unwrap_or(default))
-    }
-
-    /// Returns the reservation: `Imds.ReservationId`, or the instance id with `r-` for `i-`.
-    pub fn reservation_id(&self) -> Cow<'_, str> {
-        match &self.imds.reservation_id {
-            Some(id) => Cow::Borrowed(id),
-            None => Cow::Owned(self.instance_id.as_str().replacen("i-", "r-", 1)),
-        }
-    }
-
-    /// Returns the primary private IPv4 address of eth0; `None` for an IPv6-only instance.
-    pub fn primary_private_address(&self) -> Option<Ipv4Addr> {
-        self.private_ip_address
-            .or_else(|| self.primary_interface()?.private_ip_address)
-    }
-
-    /// Returns the IPv6 addresses that need a route on the host. Link-local addresses are on every
-    /// link and need none.
-    pub fn routable_ipv6_addresses(&self) -> impl Iterator<Item = Ipv6Addr> {
-        let of_interfaces = self
-            .network_interfaces
-            .iter()
-            .flat_map(|interface| &interface.ipv6_addresses)
-            .map(|listed| listed.ipv6_address);
-        of_interfaces
-            .chain(self.ipv6_address)
-            .filter(|address| !address.is_unicast_link_local())
-    }
-
-    /// Returns the host name inside the VPC: `PrivateDnsName`, or the name that EC2 would derive
-    /// from the private IPv4 address or, without one, from the instance id.
-    pub fn private_host_name(&self) -> Cow<'_, str> {
-        if let Some(name) = &self.private_dns_name {
-            return Cow::Borrowed(name);
-        }
-        let host = match self.primary_private_address() {
-            Some(address) => format!("ip-{}", address.to_string().replace('.', "-")),
-            None => self.instance_id.to_string(),
-        };
-        Cow::Owned(match self.region() {
-            "us-east-1" => format!("{host}.ec2.internal"),
-            region => format!("{host}.{region}.compute.internal"),
-        })
-    }
-
-    /// Returns the zone's id: `AvailabilityZoneId`, or the usual abbreviation of the zone's name
-    /// (`use1-az1` for `us-east-1a`). `None` if the zone's name does not follow EC2's pattern.
-    ///
-    /// EC2 maps letters to ids differently for each account; imdsd always uses a = 1.
-    pub fn availability_zone_id(&self) -> Option<Cow<'_, str>> {
-        match &self.placement.availability_zone_id {
-            Some(id) => Some(Cow::Borrowed(id)),
-            None => zone_id(&self.placement.availability_zone).map(Cow::Owned),
-        }
-    }
-
-    /// Returns the user data's bytes; `None` if there is no user data or if it is empty (EC2 does
-    /// not distinguish the two).
-    pub fn user_data(&self) -> Option<Vec<u8>> {
-        let bytes = match (&self.imds.user_data, &self.imds.user_data_text) {
-            (Some(encoded), _) => BASE64.decode(encoded).ok()?,
-            (None, Some(text)) => text.clone().into_bytes(),
-            (None, None) => return None,
-        };
-        (!bytes.is_empty()).then_some(bytes)
-    }
 }
 
 fn default_image() -> String {

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::instance::absent::empty_is_absent;
+use crate::instance::other_fields::OtherFields;
 
 /// An attached network interface (`NetworkInterfaces[]` in describe-instances).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,6 +87,13 @@ pub struct NetworkInterface {
     /// Whether EC2 drops packets that the guest forwards for others. Metadata does not show it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_dest_check: Option<bool>,
+    /// The public address as EC2 prints it for the interface: that of its primary private address.
+    /// Metadata shows those of `private_ip_addresses`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub association: Option<Association>,
+    /// The other fields.
+    #[serde(flatten)]
+    pub other: OtherFields,
 }
 
 /// The position of an interface on the instance (`Attachment` in describe-instances).
@@ -122,6 +130,9 @@ pub struct InterfaceAttachment {
     /// Whether the interface is deleted with the instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delete_on_termination: Option<bool>,
+    /// The other fields.
+    #[serde(flatten)]
+    pub other: OtherFields,
 }
 
 /// A private IPv4 address and the public one mapped to it.
@@ -170,6 +181,9 @@ pub struct Association {
         skip_serializing_if = "Option::is_none"
     )]
     pub ip_owner_id: Option<String>,
+    /// The other fields.
+    #[serde(flatten)]
+    pub other: OtherFields,
 }
 
 /// An IPv6 address: `{"Ipv6Address": "2001:db8::1"}`.
@@ -178,6 +192,9 @@ pub struct Association {
 pub struct Ipv6Address {
     /// The address.
     pub ipv6_address: Ipv6Addr,
+    /// The other fields.
+    #[serde(flatten)]
+    pub other: OtherFields,
 }
 
 /// A delegated IPv4 prefix: `{"Ipv4Prefix": "10.0.0.16/28"}`.

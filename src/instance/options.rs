@@ -195,6 +195,15 @@ pub struct OptionsUpdate {
 }
 
 impl OptionsUpdate {
+    /// The names of the options, as EC2 writes them.
+    pub const NAMES: [&str; 5] = [
+        "HttpTokens",
+        "HttpPutResponseHopLimit",
+        "HttpEndpoint",
+        "HttpProtocolIpv6",
+        "InstanceMetadataTags",
+    ];
+
     /// Applies the update to `options`.
     pub fn apply(self, options: &mut MetadataOptions) {
         let OptionsUpdate {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::instance::absent::empty_is_absent;
+use crate::instance::other_fields::OtherFields;
 
 /// The placement of an instance (`Placement` in describe-instances).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +44,9 @@ pub struct Placement {
         skip_serializing_if = "Option::is_none"
     )]
     pub tenancy: Option<String>,
+    /// The other fields.
+    #[serde(flatten)]
+    pub other: OtherFields,
 }
 
 impl Default for Placement {
@@ -54,6 +58,7 @@ impl Default for Placement {
             host_id: None,
             partition_number: None,
             tenancy: None,
+            other: OtherFields::default(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Instance states: EC2's names and codes.
+//! Instance states: EC2's names and codes, and why a state changed.
 
 use serde::{Deserialize, Serialize};
 
@@ -76,6 +76,61 @@ impl InstanceState {
             | InstanceState::ShuttingDown
             | InstanceState::Stopping => true,
             InstanceState::Stopped | InstanceState::Terminated => false,
+        }
+    }
+}
+
+/// Why the state of an instance changed (`StateReason` in describe-instances).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct StateReason {
+    /// A code such as `Client.UserInitiatedShutdown` or `Server.SpotInstanceTermination`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
+    /// The code and a sentence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+impl StateReason {
+    /// Returns EC2's reason after StopInstances and TerminateInstances.
+    pub fn user_initiated() -> StateReason {
+        StateReason::of(
+            "Client.UserInitiatedShutdown",
+            "Client.UserInitiatedShutdown: User initiated shutdown",
+        )
+    }
+
+    /// Returns EC2's reason in the reply of a launch.
+    pub fn pending() -> StateReason {
+        StateReason::of("pending", "pending")
+    }
+
+    fn of(code: &str, message: &str) -> StateReason {
+        StateReason {
+            code: Some(code.to_string()),
+            message: Some(message.to_string()),
+        }
+    }
+}
+
+/// What a shutdown from inside the guest does (the attribute `instanceInitiatedShutdownBehavior`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ShutdownBehavior {
+    /// EC2's default.
+    #[default]
+    Stop,
+    /// The instance is terminated.
+    Terminate,
+}
+
+impl ShutdownBehavior {
+    /// Returns EC2's word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ShutdownBehavior::Stop => "stop",
+            ShutdownBehavior::Terminate => "terminate",
         }
     }
 }

@@ -6,13 +6,16 @@
 //! | [`ListenerIngress`] | an address | the listener's one guest; or the guest that has the peer's address, if addresses cannot be spoofed there |
 //! | [`InterfaceIngress`] | an address of one interface | the interface's guest |
 //! | [`BridgeIngress`] | an address of a bridge | the guest at the port with the connection's mark |
-//! | [`NamespaceIngress`] | an address in a network namespace | the namespace's guest |
+//! | [`NamespaceIngress`] | an address in a network namespace | the namespace's guest, unless the peer has an address of the host |
+//!
+//! A process of the host is no guest of an interface, a bridge or a namespace
+//! ([`super::bound_interface`]).
 //!
 //! Nothing that a guest sends decides. A connection that cannot be identified belongs to no guest.
 
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
@@ -21,7 +24,9 @@ use parking_lot::RwLock;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
+use tracing::debug;
 
+use super::bound_interface::{BoundInterface, IsHostAddress};
 use super::listener;
 use crate::instance::{Attachment, SourceAddress};
 
@@ -39,21 +44,24 @@ pub(crate) struct ListenerIngress {
     /// Its name.
     pub name: String,
     /// The only interface that it accepts connections on; `None` for all interfaces.
-    pub interface: Option<String>,
+    pub interface: Option<BoundInterface>,
     /// Whether source addresses identify its guests.
     pub anti_spoofed: bool,
 }
 
 impl Ingress for ListenerIngress {
     fn open(&self, address: SocketAddr) -> io::Result<TcpListener> {
-        listener::open(address, self.interface.as_deref())
+        match &self.interface {
+            Some(interface) => interface.open(address),
+            None => listener::open(address),
+        }
     }
 
     fn attachment(&self, stream: &TcpStream, peer: SocketAddr) -> Option<Attachment> {
         if self
             .interface
             .as_ref()
-            .is_some_and(|interface| !is_bound_to(stream, interface))
+            .is_some_and(|interface| !interface.received(stream, peer))
         {
             return None;
         }
@@ -70,40 +78,38 @@ impl Ingress for ListenerIngress {
 
 /// A network interface that belongs to one guest.
 pub(crate) struct InterfaceIngress {
-    /// The interface's name.
-    pub name: String,
+    /// The interface.
+    pub interface: BoundInterface,
 }
 
 impl Ingress for InterfaceIngress {
     fn open(&self, address: SocketAddr) -> io::Result<TcpListener> {
-        listener::open(address, Some(&self.name))
+        self.interface.open(address)
     }
 
-    /// The kernel reports the interface that the socket is bound to under its present name. Between
-    /// the end of one interface and the closing of its listener, another interface may get its
-    /// number; then the name differs.
-    fn attachment(&self, stream: &TcpStream, _peer: SocketAddr) -> Option<Attachment> {
-        is_bound_to(stream, &self.name).then(|| Attachment::Interface(self.name.clone()))
+    fn attachment(&self, stream: &TcpStream, peer: SocketAddr) -> Option<Attachment> {
+        let is_of_guest = self.interface.received(stream, peer);
+        is_of_guest.then(|| Attachment::Interface(self.interface.name().to_string()))
     }
 }
 
 /// A bridge with a guest at each port.
 pub(crate) struct BridgeIngress {
-    /// The bridge's name.
-    pub name: String,
+    /// The bridge.
+    pub interface: BoundInterface,
     /// The guests' attachments, by the mark of their ports.
     pub ports: RwLock<HashMap<u32, Attachment>>,
 }
 
 impl Ingress for BridgeIngress {
     fn open(&self, address: SocketAddr) -> io::Result<TcpListener> {
-        listener::open(address, Some(&self.name))
+        self.interface.open(address)
     }
 
     /// Reads the mark of the handshake's packet, which `tcp_fwmark_accept` copies to the accepted
     /// socket; 0 if no rule marked it.
-    fn attachment(&self, stream: &TcpStream, _peer: SocketAddr) -> Option<Attachment> {
-        if !is_bound_to(stream, &self.name) {
+    fn attachment(&self, stream: &TcpStream, peer: SocketAddr) -> Option<Attachment> {
+        if !self.interface.received(stream, peer) {
             return None;
         }
         let mark = SockRef::from(stream)
@@ -114,19 +120,28 @@ impl Ingress for BridgeIngress {
     }
 }
 
-fn is_bound_to(stream: &TcpStream, interface: &str) -> bool {
-    let bound = SockRef::from(stream).device();
-    bound.is_ok_and(|name| {
-        name.is_some_and(|name| name.strip_suffix(&[0]).unwrap_or(&name) == interface.as_bytes())
-    })
-}
-
 /// A network namespace with one guest in it.
 pub(crate) struct NamespaceIngress {
     /// Its name in instance documents.
     pub name: String,
     /// The file that refers to it.
     pub path: PathBuf,
+    /// Whether an address is the host's, outside of the namespace.
+    pub is_host_address: IsHostAddress,
+}
+
+impl NamespaceIngress {
+    /// Returns whether a peer may be a process of the host, outside of the namespace.
+    ///
+    /// Every user of the host can bind a socket to the host's end of a link into the namespace, and
+    /// then the kernel sends there what is addressed to the metadata address. A process gets a reply
+    /// only at an address of the host, so such a peer is refused. Loopback addresses, and the
+    /// address that the peer asked, are local inside the namespace too: the reply stays there.
+    fn may_be_of_the_host(&self, stream: &TcpStream, peer: IpAddr) -> bool {
+        !peer.is_loopback()
+            && (self.is_host_address)(peer)
+            && !stream.local_addr().is_ok_and(|asked| asked.ip() == peer)
+    }
 }
 
 impl Ingress for NamespaceIngress {
@@ -142,7 +157,7 @@ impl Ingress for NamespaceIngress {
             .name("namespace".to_string())
             .spawn(move || {
                 move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-                listener::socket(address, None)
+                listener::socket(address)
             })?;
         let opened = opening
             .join()
@@ -150,7 +165,15 @@ impl Ingress for NamespaceIngress {
         TcpListener::from_std(opened?.into())
     }
 
-    fn attachment(&self, _stream: &TcpStream, _peer: SocketAddr) -> Option<Attachment> {
+    fn attachment(&self, stream: &TcpStream, peer: SocketAddr) -> Option<Attachment> {
+        if self.may_be_of_the_host(stream, peer.ip()) {
+            debug!(
+                namespace = self.name,
+                %peer,
+                "connection refused: the peer has an address of the host"
+            );
+            return None;
+        }
         Some(Attachment::NetworkNamespace(self.name.clone()))
     }
 }

@@ -8,20 +8,42 @@ use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::accept;
+use super::arrival_filter::{self, ArrivalFilter};
 use super::drain::Drain;
 use super::limits::UNDELIVERABLE;
 use super::slots::ConnectionSlot;
 
 /// How many handshakes may wait to be accepted. A smaller queue loses connections of a burst.
 const BACKLOG: i32 = 4096;
-/// Opens a listening socket. With `interface` it accepts only what arrives there. IPv6 sockets
-/// accept IPv6 only, so no IPv4 client ever appears on one.
-pub(crate) fn open(address: SocketAddr, interface: Option<&str>) -> io::Result<TcpListener> {
-    TcpListener::from_std(socket(address, interface)?.into())
+
+/// Opens a listening socket. IPv6 sockets accept IPv6 only, so no IPv4 client ever appears on one.
+pub(crate) fn open(address: SocketAddr) -> io::Result<TcpListener> {
+    TcpListener::from_std(socket(address)?.into())
 }
 
 /// The same, not registered with the runtime: a thread in another network namespace has none.
-pub(super) fn socket(address: SocketAddr, interface: Option<&str>) -> io::Result<Socket> {
+pub(super) fn socket(address: SocketAddr) -> io::Result<Socket> {
+    let socket = new_socket(address)?;
+    listen(&socket, address)?;
+    Ok(socket)
+}
+
+/// Opens a listening socket that accepts only what arrives on an interface; with the filter,
+/// nothing from the host's own processes.
+pub(super) fn open_on(
+    address: SocketAddr,
+    interface: &str,
+) -> io::Result<(TcpListener, ArrivalFilter)> {
+    let socket = new_socket(address)?;
+    // The interface is set before the address: two sockets can have the same address only on
+    // different interfaces, and after the address it would need CAP_NET_RAW.
+    socket.bind_device(Some(interface.as_bytes()))?;
+    let filter = arrival_filter::attach(&socket, interface)?;
+    listen(&socket, address)?;
+    Ok((TcpListener::from_std(socket.into())?, filter))
+}
+
+fn new_socket(address: SocketAddr) -> io::Result<Socket> {
     let domain = if address.is_ipv4() {
         Domain::IPV4
     } else {
@@ -35,16 +57,16 @@ pub(super) fn socket(address: SocketAddr, interface: Option<&str>) -> io::Result
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
+    // Accepted sockets inherit all options.
     socket.set_reuse_address(true)?;
-    // Accepted sockets inherit all of these. The interface is set before the address: two sockets
-    // can have the same address only on different interfaces, and after the address it would need
-    // CAP_NET_RAW.
-    socket.bind_device(interface.map(str::as_bytes))?;
     socket.set_tcp_nodelay(true)?;
     socket.set_tcp_user_timeout(Some(UNDELIVERABLE))?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
     Ok(socket)
+}
+
+fn listen(socket: &Socket, address: SocketAddr) -> io::Result<()> {
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)
 }
 
 /// Accepts connections and runs `serve` for each, until the drain ends or the task is aborted.
@@ -102,7 +124,7 @@ mod tests {
             .build()
             .unwrap();
         runtime.block_on(async {
-            let listeners = [(); 2].map(|()| open("127.0.0.1:0".parse().unwrap(), None).unwrap());
+            let listeners = [(); 2].map(|()| open("127.0.0.1:0".parse().unwrap()).unwrap());
             let addresses = listeners
                 .each_ref()
                 .map(|listener| listener.local_addr().unwrap());

@@ -5,6 +5,8 @@
 //! travels) and decides nothing else.
 
 mod accept;
+mod arrival_filter;
+pub(crate) mod bound_interface;
 pub(crate) mod connection;
 pub(crate) mod control;
 mod drain;

@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
@@ -17,10 +17,16 @@ use tokio_rustls::server::TlsStream;
 use crate::fault::Fault;
 use crate::plain_file::{self, PlainFile, Symlinks};
 
-/// A certificate with its key, which can be replaced while connections are open.
-pub(crate) struct Tls(ArcSwap<ServerConfig>);
+/// A certificate with its key, which can be replaced while connections are open. Without one, every
+/// handshake fails.
+pub(crate) struct Tls(ArcSwapOption<ServerConfig>);
 
 impl Tls {
+    /// Returns TLS that has no certificate yet.
+    pub(crate) fn without_certificate() -> Tls {
+        Tls(ArcSwapOption::empty())
+    }
+
     /// Reads a certificate chain, the endpoint's own certificate first, and its key, both in PEM. A
     /// key that other users can read is refused.
     pub(crate) fn read(certificate: &Path, key: &Path) -> Result<Tls, Fault> {
@@ -36,7 +42,7 @@ impl Tls {
                 Fault::of_file(certificate, message)
             })?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Tls(ArcSwap::from_pointee(config)))
+        Ok(Tls(ArcSwapOption::from_pointee(config)))
     }
 
     /// Replaces the certificate and the key. Open connections keep theirs.
@@ -46,7 +52,9 @@ impl Tls {
 
     /// Does the TLS handshake.
     pub(super) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        TlsAcceptor::from(self.0.load_full()).accept(stream).await
+        let config = self.0.load_full();
+        let config = config.ok_or_else(|| io::Error::other("there is no certificate"))?;
+        TlsAcceptor::from(config).accept(stream).await
     }
 }
 

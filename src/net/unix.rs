@@ -30,6 +30,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::FlockOperation;
+use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinHandle;
@@ -85,6 +86,7 @@ pub(crate) struct UnixSocket {
     listener: UnixListener,
     file: SocketFile,
     users: BTreeSet<u32>,
+    groups: BTreeSet<u32>,
 }
 
 /// The file of the socket. It is removed when this is dropped.
@@ -115,6 +117,7 @@ pub(crate) struct UnixServer {
 struct Callers {
     service: Arc<dyn UnixService>,
     users: BTreeSet<u32>,
+    groups: BTreeSet<u32>,
     times: ConnectionTimes,
     callers: Arc<Semaphore>,
     refused: Arc<Semaphore>,
@@ -130,8 +133,9 @@ enum Access {
 }
 
 impl UnixSocket {
-    /// Opens the socket for root, for this process's user, and for `users`.
-    pub(crate) fn open(path: &Path, users: &[u32]) -> io::Result<UnixSocket> {
+    /// Opens the socket for root, for this process's user, for `users`, and for processes whose
+    /// primary group is one of `groups`.
+    pub(crate) fn open(path: &Path, users: &[u32], groups: &[u32]) -> io::Result<UnixSocket> {
         // 1. The lock. It is never removed: two processes that wait for it must wait for the same
         //    file.
         let mut lock_path = path.as_os_str().to_owned();
@@ -170,7 +174,8 @@ impl UnixSocket {
             None,
         )?;
         socket.bind(&socket2::SockAddr::unix(path)?)?;
-        let mode = if users.is_empty() { 0o600 } else { 0o666 };
+        let is_private = users.is_empty() && groups.is_empty();
+        let mode = if is_private { 0o600 } else { 0o666 };
         std::fs::set_permissions(path, Permissions::from_mode(mode))?;
         let inode = std::fs::symlink_metadata(path)?.ino();
         let file = SocketFile {
@@ -187,6 +192,7 @@ impl UnixSocket {
             listener,
             file,
             users: own.into_iter().chain(users.iter().copied()).collect(),
+            groups: groups.iter().copied().collect(),
         })
     }
 
@@ -204,6 +210,7 @@ impl UnixSocket {
         let callers = Arc::new(Callers {
             service,
             users: self.users,
+            groups: self.groups,
             times,
             callers: Arc::new(Semaphore::new(MAX_CALLERS)),
             refused: Arc::new(Semaphore::new(MAX_REFUSED)),
@@ -253,8 +260,9 @@ impl Callers {
         drain: Drain,
     ) -> Option<impl Future<Output = ()> + Send + 'static> {
         // A caller that the kernel does not identify is refused.
-        let uid = stream.peer_cred().map(|peer| peer.uid()).ok();
-        let access = self.access(uid);
+        let peer = stream.peer_cred().ok();
+        let uid = peer.as_ref().map(UCred::uid);
+        let access = self.access(uid, peer.as_ref().map(UCred::gid));
         let place = match access {
             Access::Granted => Arc::clone(&self.callers).acquire_owned().await.ok()?,
             Access::Refused => Arc::clone(&self.refused).try_acquire_owned().ok()?,
@@ -262,14 +270,19 @@ impl Callers {
         Some(self.serve_in_turn(stream, uid, access, place, drain))
     }
 
-    fn access(&self, uid: Option<u32>) -> Access {
-        if uid.is_some_and(|uid| self.users.contains(&uid)) {
+    fn access(&self, uid: Option<u32>, gid: Option<u32>) -> Access {
+        if uid.is_some_and(|uid| self.users.contains(&uid))
+            || gid.is_some_and(|gid| self.groups.contains(&gid))
+        {
             return Access::Granted;
         }
         // Any user can connect as often as they like, so each one is logged for the operator once.
         let mut logged = self.logged_users.lock();
         match logged.len() < MAX_LOGGED_USERS && logged.insert(uid) {
-            true => warn!(?uid, "admin: refused a user that is not in admin.users"),
+            true => warn!(
+                ?uid,
+                "admin: refused a user that is not in admin.users or admin.groups"
+            ),
             false => debug!(?uid, "admin: refused"),
         }
         Access::Refused
@@ -358,9 +371,9 @@ mod tests {
         run(async {
             let directory = tempfile::tempdir().unwrap();
             let path = directory.path().join("admin.sock");
-            let first = UnixSocket::open(&path, &[]).unwrap();
+            let first = UnixSocket::open(&path, &[], &[]).unwrap();
             assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-            let refused = UnixSocket::open(&path, &[]).err().unwrap();
+            let refused = UnixSocket::open(&path, &[], &[]).err().unwrap();
             assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
             assert!(path.exists(), "a refused start removes nothing");
             drop(first);
@@ -368,7 +381,7 @@ mod tests {
             // As after a kill: the file is there, and no process holds the lock.
             drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
             assert!(path.exists());
-            let _second = UnixSocket::open(&path, &[1000]).unwrap();
+            let _second = UnixSocket::open(&path, &[1000], &[]).unwrap();
             assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o666);
         });
     }
@@ -416,13 +429,15 @@ mod tests {
                     true => std::fs::create_dir(&path).unwrap(),
                     false => std::fs::write(&path, "precious").unwrap(),
                 }
-                let refused = UnixSocket::open(&path, &[]).err().unwrap().to_string();
+                let refused = UnixSocket::open(&path, &[], &[]).err().unwrap().to_string();
                 assert_eq!(refused, "the path exists and is not a socket");
                 assert!(path.exists());
             }
-            assert!(UnixSocket::open(&directory.path().join("nowhere/admin.sock"), &[]).is_err());
             assert!(
-                UnixSocket::open(&directory.path().join("a".repeat(120)), &[]).is_err(),
+                UnixSocket::open(&directory.path().join("nowhere/admin.sock"), &[], &[]).is_err()
+            );
+            assert!(
+                UnixSocket::open(&directory.path().join("a".repeat(120)), &[], &[]).is_err(),
                 "108 bytes are the limit (unix(7))"
             );
         });

@@ -54,7 +54,7 @@ pub use conflicts::ClaimConflict;
 pub use entry::{Entry, OptionsState};
 pub use quarantine::QuarantineReason;
 pub use record::Record;
-pub use registration::RegisterOutcome;
+pub use registration::{FaultyOutcome, RegisterOutcome};
 pub use snapshot::Snapshot;
 pub use state::Registry;
 pub use store::{Store, StoreError, StoredState, UnreadableRecord};

@@ -22,4 +22,6 @@ pub enum QuarantineReason {
     StateUnknown,
     /// It has no record: its document could not be stored. The daemon registers it again.
     NotStored,
+    /// It has no record: its document has faults.
+    FaultyDocument,
 }

@@ -9,7 +9,7 @@ use super::record::{Record, document_digest};
 use super::state::{Registry, to_completion};
 use super::store::StoreError;
 use super::writer::{PreviousState, Writer};
-use crate::instance::{Instance, InstanceId, InstanceState};
+use crate::instance::{Instance, InstanceAttachment, InstanceId, InstanceState};
 
 /// What registering a document did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,15 @@ pub enum RegisterOutcome {
     Terminated,
 }
 
+/// What an instance with a faulty document is served from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FaultyOutcome {
+    /// Its record.
+    Recorded,
+    /// Nothing: it has no record, or one that cannot be trusted, or it was terminated.
+    NotServed,
+}
+
 impl Registry {
     /// Registers an instance from a document. A known instance keeps its record: the store owns it.
     ///
@@ -41,7 +50,8 @@ impl Registry {
         to_completion(async move {
             let mut writer = registry.writer.lock().await;
             if registry.snapshot().is_unreadable(&instance.instance_id) {
-                registry.reserve_attachments_of_quarantined(&writer, &instance);
+                let (id, attachments) = (&instance.instance_id, &instance.imds.attachments);
+                registry.reserve_attachments_of_quarantined(&writer, id, attachments);
                 return Ok(RegisterOutcome::Unreadable);
             }
             match registry.outcome_for_known(&writer, &instance) {
@@ -52,7 +62,42 @@ impl Registry {
         .await
     }
 
-    /// Withdraws a document that could not be stored: its attachments are no longer reserved.
+    /// Notes that the document of an instance has faults. The record of a known instance stays in
+    /// force. An instance without a record is quarantined, and no other instance is served at its
+    /// attachments, until its document is registered, or withdrawn.
+    pub async fn register_faulty(
+        self: &Arc<Self>,
+        id: &InstanceId,
+        attachments: Vec<InstanceAttachment>,
+    ) -> FaultyOutcome {
+        let (registry, id) = (Arc::clone(self), id.clone());
+        to_completion(async move {
+            let writer = registry.writer.lock().await;
+            let snapshot = registry.snapshot();
+            if snapshot.is_unreadable(&id) {
+                registry.reserve_attachments_of_quarantined(&writer, &id, &attachments);
+                return FaultyOutcome::NotServed;
+            }
+            if let Some(entry) = snapshot.entry(&id) {
+                return match entry.instance.state {
+                    InstanceState::Terminated => FaultyOutcome::NotServed,
+                    InstanceState::Pending
+                    | InstanceState::Running
+                    | InstanceState::ShuttingDown
+                    | InstanceState::Stopping
+                    | InstanceState::Stopped => FaultyOutcome::Recorded,
+                };
+            }
+            if !writer.tombstones.contains(&id) {
+                let reason = QuarantineReason::FaultyDocument;
+                registry.publish(|snapshot| snapshot.with_unregistered(&id, reason, &attachments));
+            }
+            FaultyOutcome::NotServed
+        })
+        .await
+    }
+
+    /// Withdraws a document that was not registered: its attachments are no longer reserved.
     pub async fn withdraw(self: &Arc<Self>, id: &InstanceId) {
         let (registry, id) = (Arc::clone(self), id.clone());
         to_completion(async move {
@@ -60,8 +105,11 @@ impl Registry {
             if let Some(previous @ PreviousState::Offered) = writer.state_unknown.get_mut(&id) {
                 *previous = PreviousState::Absent;
             }
-            if registry.snapshot().quarantine_reason(&id) == Some(QuarantineReason::NotStored) {
-                registry.unpublish(&id);
+            match registry.snapshot().quarantine_reason(&id) {
+                Some(QuarantineReason::NotStored | QuarantineReason::FaultyDocument) => {
+                    registry.unpublish(&id);
+                }
+                Some(QuarantineReason::Unreadable | QuarantineReason::StateUnknown) | None => {}
             }
         })
         .await;
@@ -69,12 +117,16 @@ impl Registry {
 
     /// Reserves the document's attachments for a quarantined instance, if its record is unreadable
     /// or was never stored: the document may be the only source of its attachments.
-    fn reserve_attachments_of_quarantined(&self, writer: &Writer, document: &Instance) {
-        let (snapshot, id) = (self.snapshot(), &document.instance_id);
+    fn reserve_attachments_of_quarantined(
+        &self,
+        writer: &Writer,
+        id: &InstanceId,
+        attachments: &[InstanceAttachment],
+    ) {
+        let snapshot = self.snapshot();
         let is_unreadable = snapshot.quarantine_reason(id) == Some(QuarantineReason::Unreadable);
         let is_offered = matches!(writer.state_unknown.get(id), Some(PreviousState::Offered));
         if is_unreadable || is_offered {
-            let attachments = &document.imds.attachments;
             self.publish(|snapshot| snapshot.with_reserved_attachments(id, attachments));
         }
     }
@@ -117,13 +169,21 @@ impl Registry {
     /// Quarantines an instance whose document could not be stored. Its guest may be behind its
     /// attachments, so no other instance is served there.
     fn quarantine_not_stored(&self, writer: &mut Writer, document: &Instance) {
-        match writer.state_unknown.get_mut(&document.instance_id) {
+        // A stopped instance has no guest.
+        let attachments: &[InstanceAttachment] = match document.state.is_active() {
+            true => &document.imds.attachments,
+            false => &[],
+        };
+        let id = &document.instance_id;
+        match writer.state_unknown.get_mut(id) {
             Some(previous) => {
                 *previous = PreviousState::Offered;
-                let (id, attachments) = (&document.instance_id, &document.imds.attachments);
                 self.publish(|snapshot| snapshot.with_reserved_attachments(id, attachments));
             }
-            None => self.publish(|snapshot| snapshot.with_not_stored(document)),
+            None => {
+                let reason = QuarantineReason::NotStored;
+                self.publish(|snapshot| snapshot.with_unregistered(id, reason, attachments));
+            }
         }
     }
 }

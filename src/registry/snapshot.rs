@@ -6,9 +6,7 @@ use std::sync::Arc;
 use super::claimants::{self, Claimants};
 use super::entry::Entry;
 use super::quarantine::{QuarantineReason, Quarantined};
-use crate::instance::{
-    Attachment, Instance, InstanceAttachment, InstanceId, LinkIdentities, LinkIdentity,
-};
+use crate::instance::{Attachment, InstanceAttachment, InstanceId, LinkIdentities, LinkIdentity};
 use crate::origin::Origin;
 
 /// All instances, and the claimants of every attachment.
@@ -116,14 +114,17 @@ impl Snapshot {
         self.assembled(entries, quarantined)
     }
 
-    /// Returns this snapshot with one instance quarantined because its document could not be
-    /// stored. What it would claim is reserved; `None` when that is so already.
-    pub(super) fn with_not_stored(&self, document: &Instance) -> Option<Snapshot> {
-        let id = &document.instance_id;
-        let attachments: BTreeSet<InstanceAttachment> =
-            document.claimed_attachments(&self.links).cloned().collect();
+    /// Returns this snapshot with one instance quarantined that has no record. Its attachments are
+    /// reserved; `None` when they are already, for the same reason.
+    pub(super) fn with_unregistered(
+        &self,
+        id: &InstanceId,
+        reason: QuarantineReason,
+        attachments: &[InstanceAttachment],
+    ) -> Option<Snapshot> {
+        let attachments: BTreeSet<InstanceAttachment> = attachments.iter().cloned().collect();
         if self.quarantined.get(id).is_some_and(|instance| {
-            instance.reason == QuarantineReason::NotStored && instance.attachments == attachments
+            instance.reason == reason && instance.attachments == attachments
         }) {
             return None;
         }
@@ -131,7 +132,7 @@ impl Snapshot {
         quarantined.insert(
             id.clone(),
             Quarantined {
-                reason: QuarantineReason::NotStored,
+                reason,
                 attachments,
             },
         );
@@ -287,9 +288,28 @@ impl Snapshot {
 
     /// Returns the instances that are quarantined because their documents could not be stored.
     pub fn not_stored(&self) -> impl Iterator<Item = &InstanceId> {
-        self.quarantined
-            .keys()
-            .filter(|id| self.quarantine_reason(id) == Some(QuarantineReason::NotStored))
+        self.quarantined_for(QuarantineReason::NotStored)
+    }
+
+    /// Returns the instances that are quarantined because their documents have faults.
+    pub fn faulty_documents(&self) -> impl Iterator<Item = &InstanceId> {
+        self.quarantined_for(QuarantineReason::FaultyDocument)
+    }
+
+    fn quarantined_for(&self, reason: QuarantineReason) -> impl Iterator<Item = &InstanceId> {
+        let quarantined = self.quarantined.iter();
+        quarantined.filter_map(move |(id, instance)| (instance.reason == reason).then_some(id))
+    }
+
+    /// Returns the attachments that are reserved for a quarantined instance.
+    pub fn reserved_attachments(
+        &self,
+        id: &InstanceId,
+    ) -> impl Iterator<Item = &InstanceAttachment> {
+        let instance = self.quarantined.get(id);
+        instance
+            .into_iter()
+            .flat_map(|instance| &instance.attachments)
     }
 
     /// Returns why this instance is quarantined; `None` when it is not.

@@ -1,6 +1,6 @@
 //! The registry's state: the published snapshot and account, the store, and the writer's lock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -65,6 +65,11 @@ impl Registry {
     /// Returns the account as it is now.
     pub fn account(&self) -> Arc<AccountState> {
         self.account.load_full()
+    }
+
+    /// Returns the instances that were terminated, are no longer listed, and still have a record.
+    pub async fn tombstones(&self) -> BTreeSet<InstanceId> {
+        self.writer.lock().await.tombstones.clone()
     }
 
     /// Returns a receiver that changes with every publication.

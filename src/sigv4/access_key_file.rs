@@ -12,6 +12,8 @@
 //! file that others than its owner can read, and anything but a regular file. It reports every fault,
 //! with its line and without secrets.
 
+use std::collections::HashSet;
+use std::io;
 use std::path::Path;
 
 use toml_edit::{Document, Item, Table, TableLike};
@@ -48,7 +50,17 @@ impl FileFaults<'_> {
     }
 }
 
-/// Reads all access keys of a file.
+/// What a file of access keys says.
+#[derive(Debug)]
+pub struct KeyFileContent<T> {
+    /// The keys without faults; `None` if the file does not say which keys there are, because it
+    /// cannot be read, is not TOML, or others could have read it.
+    pub keys: Option<Vec<(AccessKey, T)>>,
+    /// All faults.
+    pub faults: Vec<Fault>,
+}
+
+/// Reads all access keys of a file, or returns all its faults.
 ///
 /// `more_fields` are fields that a table may have besides the key's own; `read_more` reads them
 /// from each table, and its result is returned with the key.
@@ -57,25 +69,49 @@ pub fn read<T>(
     more_fields: &[&str],
     read_more: impl FnMut(&Table, &mut FileFaults<'_>) -> T,
 ) -> Result<Vec<(AccessKey, T)>, Vec<Fault>> {
+    let KeyFileContent { keys, faults } = read_each(path, more_fields, read_more);
+    match (keys, faults.is_empty()) {
+        (Some(keys), true) => Ok(keys),
+        _ => Err(faults),
+    }
+}
+
+/// Like [`read`], but a fault of one key does not affect the others. A file that does not exist has
+/// no keys.
+pub fn read_each<T>(
+    path: &Path,
+    more_fields: &[&str],
+    read_more: impl FnMut(&Table, &mut FileFaults<'_>) -> T,
+) -> KeyFileContent<T> {
     let fault = |message: String| Fault::of_file(path, message);
-    let unreadable = |error| vec![fault(format!("can't be read: {error}"))];
-    let file = PlainFile::open(path, Symlinks::Follow).map_err(unreadable)?;
+    let unreadable = |error: io::Error| KeyFileContent {
+        keys: (error.kind() == io::ErrorKind::NotFound).then(Vec::new),
+        faults: vec![fault(format!("can't be read: {error}"))],
+    };
+    let file = match PlainFile::open(path, Symlinks::Follow) {
+        Ok(file) => file,
+        Err(error) => return unreadable(error),
+    };
     let mode = file.mode();
-    let bytes = file.read_bytes(plain_file::MAX_BYTES).map_err(unreadable)?;
-    let text =
-        String::from_utf8(bytes).map_err(|_| vec![fault("is not text in UTF-8".to_string())])?;
-    let mut faults = Vec::new();
+    let bytes = match file.read_bytes(plain_file::MAX_BYTES) {
+        Ok(bytes) => bytes,
+        Err(error) => return unreadable(error),
+    };
+    let Ok(text) = String::from_utf8(bytes) else {
+        return KeyFileContent {
+            keys: None,
+            faults: vec![fault("is not text in UTF-8".to_string())],
+        };
+    };
+    let mut content = parse(path, &text, more_fields, read_more);
     if mode & 0o077 != 0 {
         let name = path.display();
-        faults.push(fault(format!(
-            "others can read these secrets (mode {mode:03o}); run: chmod 600 {name}"
-        )));
+        let message =
+            format!("others can read these secrets (mode {mode:03o}); run: chmod 600 {name}");
+        content.keys = None;
+        content.faults.insert(0, fault(message));
     }
-    match parse(path, &text, more_fields, read_more) {
-        Ok(keys) if faults.is_empty() => Ok(keys),
-        Ok(_) => Err(faults),
-        Err(more) => Err([faults, more].concat()),
-    }
+    content
 }
 
 /// Parses the text of a file; `path` is for the faults.
@@ -84,7 +120,7 @@ pub fn parse<T>(
     text: &str,
     more_fields: &[&str],
     mut read_more: impl FnMut(&Table, &mut FileFaults<'_>) -> T,
-) -> Result<Vec<(AccessKey, T)>, Vec<Fault>> {
+) -> KeyFileContent<T> {
     let mut faults = FileFaults {
         path,
         text,
@@ -95,10 +131,14 @@ pub fn parse<T>(
         Err(error) => {
             // Only the reason: the error's own text quotes the line, and with it a secret.
             faults.add(error.span().map(|span| span.start), "", error.message());
-            return Err(faults.faults);
+            return KeyFileContent {
+                keys: None,
+                faults: faults.faults,
+            };
         }
     };
     let mut keys: Vec<(AccessKey, T)> = Vec::new();
+    let (mut ids, mut repeated) = (HashSet::new(), HashSet::new());
     for (name, item) in document.iter() {
         let Some(tables) = item.as_array_of_tables().filter(|_| name == "access_key") else {
             let offset = offset_of(document.as_table(), name);
@@ -106,29 +146,33 @@ pub fn parse<T>(
             continue;
         };
         for table in tables {
+            let before = faults.count();
             let start = table.span().map(|span| span.start);
             let more = read_more(table, &mut faults);
             let mut fault = |name: &str, message: String| {
                 faults.add(offset_of(table, name).or(start), name, message);
             };
-            let Some(key) = read_key(table, more_fields, &mut fault) else {
-                continue;
-            };
-            let has_same_id =
-                |(known, _): &(AccessKey, T)| known.access_key_id == key.access_key_id;
-            if keys.iter().any(has_same_id) {
+            let key = read_key(table, more_fields, &mut fault);
+            // Neither of two keys with one id counts: nothing says which of them is right.
+            if let Some(id) = table.get("access_key_id").and_then(self::text)
+                && !ids.insert(id)
+            {
                 fault("access_key_id", "another key has the same id".to_string());
+                repeated.insert(id);
             }
-            keys.push((key, more));
+            keys.extend(
+                key.filter(|_| faults.count() == before)
+                    .map(|key| (key, more)),
+            );
         }
     }
+    keys.retain(|(key, _)| !repeated.contains(key.access_key_id.as_str()));
     if faults.faults.is_empty() && keys.is_empty() {
         faults.add(None, "", "there is no [[access_key]] in it");
     }
-    if faults.faults.is_empty() {
-        Ok(keys)
-    } else {
-        Err(faults.faults)
+    KeyFileContent {
+        keys: Some(keys),
+        faults: faults.faults,
     }
 }
 
@@ -285,6 +329,68 @@ mod tests {
             broken.len() == 1 && broken[0].starts_with("F:2: ") && !broken[0].contains("hunter"),
             "{broken:?}"
         );
+    }
+
+    /// A key that was removed must not stay in force because of a fault in another one.
+    #[test]
+    fn a_fault_of_one_key_does_not_affect_the_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys.toml");
+        let third = "[[access_key]]\naccess_key_id = \"AKID3\"\nsecret_access_key = \"s\"\n";
+        for (text, mode, keys) in [
+            (GOOD.to_string(), 0o600, Some(vec!["AKID1", "AKID2"])),
+            (
+                format!("x = 1\n{GOOD}"),
+                0o600,
+                Some(vec!["AKID1", "AKID2"]),
+            ),
+            (GOOD.replace("\"t\"", "5"), 0o600, Some(vec!["AKID1"])),
+            (GOOD.replace("AKID1", ""), 0o600, Some(vec!["AKID2"])),
+            (
+                GOOD.replace("access_key_id = \"AKID2\"\n", ""),
+                0o600,
+                Some(vec!["AKID1"]),
+            ),
+            // Which of two keys with one id counts cannot be known, even if one of them is faulty.
+            (
+                GOOD.replace("AKID2", "AKID1") + third,
+                0o600,
+                Some(vec!["AKID3"]),
+            ),
+            (
+                GOOD.replace("AKID2", "AKID1").replace("hunter3", "") + third,
+                0o600,
+                Some(vec!["AKID3"]),
+            ),
+            (String::new(), 0o600, Some(vec![])),
+            // Such a file does not say which keys there are.
+            (format!("{GOOD}["), 0o600, None),
+            (GOOD.to_string(), 0o644, None),
+        ] {
+            fs::write(&path, &text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let content = read_each(&path, &[], |_, _| ());
+            let found = content.keys.map(|keys| {
+                let ids = keys.into_iter().map(|(key, ())| key.access_key_id);
+                ids.collect::<Vec<String>>()
+            });
+            let expected =
+                keys.map(|keys| keys.iter().map(ToString::to_string).collect::<Vec<_>>());
+            assert_eq!(found, expected, "{text}");
+            assert_eq!(
+                content.faults.is_empty(),
+                text == GOOD && mode == 0o600,
+                "{text}"
+            );
+        }
+        fs::remove_file(&path).unwrap();
+        let gone = read_each(&path, &[], |_, _| ());
+        assert_eq!(
+            (gone.keys.map(|keys| keys.len()), gone.faults.len()),
+            (Some(0), 1)
+        );
+        fs::create_dir(&path).unwrap();
+        assert!(read_each(&path, &[], |_, _| ()).keys.is_none());
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Completions, manual pages and help texts; a demo that is operated without naming its socket.
 
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::client::{CommandOutput, run};
-use crate::support::{Namespace, PATIENCE};
+use crate::support::{Namespace, PATIENCE, free_port};
 
 fn imdsd(arguments: &[&str]) -> CommandOutput {
     let mut command = Command::new(env!("CARGO_BIN_EXE_imdsd"));
@@ -48,6 +49,7 @@ fn the_help_of_every_subcommand_has_an_example() {
         &["instance", "import"],
         &["instance", "get"],
         &["instance", "list"],
+        &["instance", "set"],
         &["instance", "delete"],
         &["instance", "export"],
         &["instance", "explain"],
@@ -75,6 +77,7 @@ fn the_help_of_every_subcommand_has_an_example() {
         &["verify"],
         &["reload"],
         &["listeners"],
+        &["status"],
         &["completions"],
         &["man"],
     ] {
@@ -162,12 +165,27 @@ fn the_demo_keeps_serving_an_instance_whose_document_is_put_again() {
 fn the_demos_socket_is_found_without_naming_it() {
     let mut demo = Demo::start(&[]);
     let spot = demo.operate(&["event", "spot", "--in", "5s"]);
+    // The daemon was guessed, so the output says which one it was.
+    let guess = format!(
+        "imdsd: asking the demo of this user, {}\n",
+        demo.runtime.path().join("imdsd/admin.sock").display()
+    );
+    assert_eq!(spot.error, guess);
     assert!(spot.done().contains("spot interruption, terminate at"));
     assert!(
         demo.operate(&["event", "list"])
             .done()
             .contains("rebalance recommendation")
     );
+    // The kinds as `event list` and documents write them, in any letter case.
+    let cleared = demo.operate(&[
+        "event",
+        "clear",
+        "Spot",
+        "TargetLifecycleState",
+        "rebalance",
+    ]);
+    assert!(cleared.done().contains("cancelled"));
     // It ends when its terminal closes, and removes the socket.
     let pid = rustix::process::Pid::from_child(&demo.child);
     rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
@@ -177,4 +195,36 @@ fn the_demos_socket_is_found_without_naming_it() {
         std::thread::sleep(Duration::from_millis(20));
     }
     assert!(!demo.runtime.path().join("imdsd/admin.sock").exists());
+}
+
+/// Two demos side by side, one of them of the mock's configuration.
+#[test]
+fn a_demo_listens_where_it_is_told_and_a_taken_port_is_reported_with_the_options() {
+    let (listen, control) = (free_port("127.0.0.1:0"), free_port("127.0.0.1:0"));
+    let runtime = tempfile::tempdir().unwrap();
+    let serve = |more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_imdsd"));
+        command
+            .args(["serve", "--listen", &listen.to_string()])
+            .args(["--control", &control.to_string()])
+            .args(more)
+            .env("XDG_RUNTIME_DIR", runtime.path());
+        command
+    };
+    let mut demo = serve(&[]);
+    demo.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut demo = demo.spawn().unwrap();
+    let began = Instant::now();
+    while TcpStream::connect(control).is_err() || TcpStream::connect(listen).is_err() {
+        assert!(began.elapsed() < PATIENCE, "it does not listen");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    run(serve(&[]), "").refused(
+        1,
+        &["cannot listen on 127.0.0.1:", "--listen and --control"],
+    );
+    demo.kill().unwrap();
+    demo.wait().unwrap();
+    imdsd(&["serve", "--listen", "0.0.0.0:80"]).refused(2, &["is not a loopback address"]);
+    imdsd(&["serve", "--config", "x.toml", "--listen", "80"]).refused(2, &["cannot be used with"]);
 }

@@ -413,19 +413,24 @@ fn a_reload_registers_new_instances_names_edited_ones_and_replaces_keys() {
         "1 instances unchanged, 1 access keys in force\n"
     );
 
-    // A fault in any file leaves everything unchanged.
+    // A fault in one file does not keep what another one no longer has.
     let (id, secret) = ACCESS_KEY;
     let other_keys = format!(
         "[[access_key]]\naccess_key_id = \"AKIDOTHEROTHER000001\"\nsecret_access_key = \"{secret}\"\n"
     );
     std::fs::write(&keys, &other_keys).unwrap();
     std::fs::write(&instances, "{").unwrap();
-    imdsd(&daemon, &["reload"]).refused(1, &["instance.json:1: not JSON", "nothing was changed"]);
-    assert_eq!(describe(), 200);
+    imdsd(&daemon, &["reload"]).refused(
+        1,
+        &["instance.json:1: not JSON", "1 fault; everything else"],
+    );
+    assert_eq!(describe(), 401, "the old key is no longer valid");
     std::fs::write(&keys, "x").unwrap();
     write(&[demo.clone(), guest(ONE, "one")]);
-    imdsd(&daemon, &["reload"]).refused(1, &["access-keys.toml:1", "nothing was changed"]);
-    imdsd(&daemon, &["instance", "get", ONE]).refused(1, &["there is no instance"]);
+    imdsd(&daemon, &["reload"])
+        .refused(1, &["access-keys.toml:1", "1 previous keys stay in force"]);
+    imdsd(&daemon, &["instance", "get", ONE]).done();
+    imdsd(&daemon, &["instance", "delete", ONE]).done();
 
     std::fs::write(&keys, &other_keys).unwrap();
     let said = imdsd(&daemon, &["reload"]).done();
@@ -704,4 +709,58 @@ fn the_contents_of_documents_are_not_logged() {
     for secret in ["a-very-secret-word", "another-secret-word", &token] {
         assert!(!log.contains(secret), "{secret}");
     }
+}
+
+#[test]
+fn options_are_set_by_their_names_and_guests_see_them_with_their_next_request() {
+    let (daemon, one, _) = with_listeners();
+    put(&daemon, &guest(ONE, "one")).done();
+    let set = |arguments: &[&str]| imdsd(&daemon, &[&["instance", "set"], arguments].concat());
+    assert_eq!(read_id(one).0, 200);
+    let said = set(&[ONE, "--http-tokens", "required", "--hop-limit", "5"]).done();
+    for expected in [
+        &format!("{ONE}: "),
+        "HttpTokens required",
+        "HttpPutResponseHopLimit 5",
+        "HttpEndpoint enabled",
+        "generation 2",
+    ] {
+        assert!(said.contains(expected), "{said}");
+    }
+    assert_eq!(read_id(one).0, 401, "a read without a token is refused now");
+
+    // Options that are not named keep their value; the same values change nothing.
+    let answer = set(&[ONE, "--instance-metadata-tags", "enabled", "--json"]).json();
+    let options = &answer["Instances"][0]["MetadataOptions"];
+    assert_eq!(options["HttpTokens"], "required");
+    assert_eq!(options["InstanceMetadataTags"], "enabled");
+    let answer = set(&[ONE, "--instance-metadata-tags", "enabled", "--json"]).json();
+    assert_eq!(answer["Instances"][0]["Generation"], 3);
+
+    // Refusals; an unknown instance does not stop the others.
+    for wrong in [
+        &[ONE][..],
+        &["--http-tokens", "required"],
+        &[ONE, "--http-tokens", "Required"],
+        &[ONE, "--hop-limit", "0"],
+        &[ONE, "--hop-limit", "65"],
+        &[ONE, "--http-endpoint", "off"],
+    ] {
+        set(wrong).refused(2, &[]);
+    }
+    set(&[ONE, "--http-tokens", "optional", "--generation", "2"]).refused(1, &["generation 3"]);
+    let partly = set(&[TWO, ONE, "--http-tokens", "optional"]);
+    partly.refused(1, &["there is no instance", TWO]);
+    assert!(partly.output.contains("HttpTokens optional"), "{partly:?}");
+    assert_eq!(read_id(one).0, 200);
+
+    // A tag key that metadata cannot show keeps tags from being enabled.
+    set(&[ONE, "--instance-metadata-tags", "disabled"]).done();
+    put(&daemon, &{
+        let mut document = guest(ONE, "one");
+        document["Tags"] = json!([{ "Key": "a/b", "Value": "" }]);
+        document
+    })
+    .done();
+    set(&[ONE, "--instance-metadata-tags", "enabled"]).refused(1, &["Tags[0].Key"]);
 }

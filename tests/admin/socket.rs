@@ -38,12 +38,14 @@ fn root_and_the_users_of_the_configuration_may_call_and_others_are_refused_and_l
     std::fs::copy(env!("CARGO_BIN_EXE_imdsd"), &program).unwrap();
     let socket = place.path().join("admin.sock");
     let admin = format!(
-        "[admin]\nsocket = \"{}\"\nusers = [65533]",
+        "[admin]\nsocket = \"{}\"\nusers = [\"root\", 65533]\ngroups = [65532]",
         socket.display()
     );
     let mut daemon = Daemon::start_with(&admin, |_| {});
     assert!(imdsd_as(0, &program, &socket).done().contains("demo"));
     assert!(imdsd_as(65533, &program, &socket).done().contains("demo"));
+    // A process of another user whose primary group may call.
+    assert!(imdsd_as(65532, &program, &socket).done().contains("demo"));
     imdsd_as(65534, &program, &socket).refused(1, &["user 65534 may not", "admin.users"]);
     let line = daemon.wait_for(|line| {
         line["message"]
@@ -181,4 +183,52 @@ fn invalid_requests_do_not_affect_other_callers() {
     drop(idle);
     imdsd(&daemon, &["instance", "list"]).done();
     assert_eq!(daemon.get("/").status, 401, "guests are still served");
+}
+
+#[test]
+fn a_command_asks_the_daemon_of_its_configuration_and_the_status_tells_scripts() {
+    let (daemon, other) = (Daemon::start(|_| {}), Daemon::start(|_| {}));
+    let config = |daemon: &Daemon| {
+        let file = daemon.directory.path().join("imdsd.toml");
+        file.to_str().unwrap().to_string()
+    };
+    // --config takes precedence over the variable, and the last line of each is that daemon's process.
+    let pid = |of: &Daemon| {
+        let arguments = ["status", "--json", "--config", &config(of)];
+        let said = imdsd_at(&socket(&daemon), &arguments, "");
+        assert_eq!(said.error, "", "nothing was guessed");
+        said.json()["Pid"].as_u64().unwrap()
+    };
+    assert_ne!(pid(&daemon), pid(&other));
+    let screen = imdsd(&daemon, &["status"]).done();
+    for line in [
+        "status       ok\n",
+        "instances    1 (running 1)\n",
+        "options      all applied\n",
+        "listeners    1 (0 waiting), sockets open 1, refused 0\n",
+    ] {
+        assert!(screen.contains(line), "'{line}' is not in {screen}");
+    }
+    let file = config(&daemon);
+    for arguments in [
+        &["instance", "list"][..],
+        &["event", "list"],
+        &["reload"],
+        &["listeners"],
+    ] {
+        imdsd_at(
+            Path::new("/nowhere"),
+            &[arguments, &["-c", &file]].concat(),
+            "",
+        )
+        .done();
+    }
+    // A configuration with a fault names no socket, and two ways to name one are refused.
+    let directory = tempfile::tempdir().unwrap();
+    let wrong = directory.path().join("wrong.toml");
+    std::fs::write(&wrong, "guest = 1\n").unwrap();
+    let wrong = wrong.to_str().unwrap();
+    imdsd(&daemon, &["status", "--config", wrong]).refused(1, &["wrong.toml:1: guest"]);
+    let both = ["status", "--config", &file, "--socket", "/nowhere"];
+    imdsd(&daemon, &both).refused(2, &["cannot be used with"]);
 }

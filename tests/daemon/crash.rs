@@ -236,6 +236,7 @@ fn on_disk(state: &Path, tally: &mut Tally) -> Vec<Option<Values>> {
     } = read_state_directory(state).unwrap();
     unreadable
         .iter()
+        .map(|record| &record.fault)
         .chain(&account_unreadable)
         .for_each(|fault| println!("{fault}"));
     tally.unreadable += INSTANCES - instances.len();

@@ -6,6 +6,7 @@ mod support;
 mod aemm;
 mod connections;
 mod crash;
+mod documents;
 mod durability;
 mod hop_limit;
 mod inheritance;

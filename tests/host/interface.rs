@@ -204,6 +204,13 @@ fn findings_are_printed_as_text_and_guests_are_counted() {
             (json!({ "Interface": "tap1" }), 6),
         ],
     );
+    const NOTE: &str = "note: no guest rules are loaded: the daemon alone keeps the host's own";
+    assert!(host.check().unchecked.contains(NOTE));
+    host.fix(&format!(
+        "imdsd guest-rules --config {} | nft -f -",
+        host.config()
+    ));
+    assert!(!host.check().unchecked.contains(NOTE));
     let output = host.check_as_text();
     assert!(
         output.ends_with("2 of 2 guests on this host's network are fine\n"),
@@ -448,7 +455,7 @@ fn no_rules_are_printed_when_a_record_is_unreadable() {
     assert!(
         String::from_utf8(rules.stdout)
             .unwrap()
-            .contains("table inet imdsd")
+            .contains("table inet imdsd-")
     );
 
     let records = host.directory.path().join("state/instances");

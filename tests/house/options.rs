@@ -42,6 +42,9 @@ const MAY_NAME_OPTIONS: &[(&str, Use)] = &[
     ("registry/next_record.rs", Use::Carries),
     ("admin/put/merge.rs", Use::Carries),
     ("admin/instances.rs", Use::Shows),
+    ("admin/set_options.rs", Use::RestrictsChanges),
+    ("cli/instance/args.rs", Use::Carries),
+    ("cli/instance/set.rs", Use::Carries),
     ("control/instance_xml.rs", Use::Shows),
     ("control/render.rs", Use::Shows),
     (

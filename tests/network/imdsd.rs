@@ -63,6 +63,17 @@ impl Imdsd {
         );
     }
 
+    /// Starts it again with the same directory and without a capability, and waits until it is ready.
+    pub fn start_again_without(&mut self, lab: &Lab, capability: &str) {
+        let mut command = lab.command(HOST, "setpriv");
+        command
+            .arg(format!("--bounding-set=-{capability}"))
+            .arg("--pdeathsig=KILL")
+            .arg(env!("CARGO_BIN_EXE_imdsd"));
+        (self.child, self.lines) = spawn_by(command, self.directory.path());
+        self.wait_until_ready();
+    }
+
     /// Replaces the configuration and the documents, and deletes the records, for the next start.
     pub fn configure(&self, config: &str, instances: &[Value]) {
         let _ = std::fs::remove_dir_all(self.directory.path().join("state/instances"));
@@ -212,10 +223,16 @@ impl Drop for Imdsd {
 }
 
 fn write_configuration(directory: &Path, config: &str, instances: &[Value]) {
+    let control = match config.contains("[control]") {
+        true => String::new(),
+        false => format!(
+            "[control]\nlisten = \"{}\"\naccess_keys = \"access-keys.toml\"\n",
+            Namespace::CONTROL
+        ),
+    };
     let config = format!(
-        "instances = \"instances.d\"\nstate_directory = \"state\"\nruntime_directory = \"run\"\n{config}\n\
-         [control]\nlisten = \"{}\"\naccess_keys = \"access-keys.toml\"\n[log]\nformat = \"json\"\nlevel = \"debug\"\n",
-        Namespace::CONTROL
+        "instances = \"instances.d\"\nstate_directory = \"state\"\nruntime_directory = \"run\"\n{config}\n{control}\
+         [log]\nformat = \"json\"\nlevel = \"debug\"\n"
     );
     std::fs::write(directory.join("imdsd.toml"), config).unwrap();
     write_documents(directory, instances);

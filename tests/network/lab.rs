@@ -23,7 +23,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Namespace, PATIENCE, read_to_end, require, require_program};
+use crate::support::{Answer, Namespace, PATIENCE, is_root, read_to_end, require, require_program};
 
 /// The namespace of the daemon. Guests and routers have namespaces with their own names.
 pub const HOST: &str = "host";
@@ -213,17 +213,35 @@ impl Lab {
 
     /// Returns a helper that opens sockets in a namespace.
     pub fn sockets(&self, place: &str) -> SocketOpener {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        ours.set_read_timeout(Some(3 * PATIENCE)).unwrap();
-        let child = self
-            .script(place, "sockets.py")
-            .stdin(Stdio::from(OwnedFd::from(theirs)))
-            .spawn()
-            .unwrap();
-        SocketOpener {
-            child,
-            wire: Mutex::new(ours),
+        SocketOpener::started_by(self.script(place, "sockets.py"))
+    }
+
+    /// Returns a helper that opens sockets on the host as a user without any privilege.
+    pub fn local_user(&self) -> SocketOpener {
+        let mut command = self.command(HOST, "setpriv");
+        command.args([
+            "--no-new-privs",
+            "--inh-caps=-all",
+            "--bounding-set=-all",
+            "--pdeathsig=KILL",
+        ]);
+        // A user namespace of an ordinary user has one user only. Without a bounding set, it has no
+        // capability there either.
+        if is_root() {
+            command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
         }
+        let script = self.script(HOST, "sockets.py");
+        let python = script
+            .get_args()
+            .skip_while(|word| !word.to_string_lossy().contains("python3"));
+        // The user may not be able to read the directory of the sources.
+        let mut python: Vec<_> = python.map(std::ffi::OsStr::to_os_string).collect();
+        let path = python.pop().expect("the path of the script");
+        let folder = Path::new(&path).parent().expect("it has a folder");
+        let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
+        let source = read("sockets.py").replacen("import inside\n", &read("inside.py"), 1);
+        command.args(python).arg("-c").arg(source);
+        SocketOpener::started_by(command)
     }
 
     /// Records every TCP segment on an interface from now on.
@@ -245,6 +263,19 @@ pub struct SocketOpener {
 }
 
 impl SocketOpener {
+    fn started_by(mut command: Command) -> SocketOpener {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        ours.set_read_timeout(Some(3 * PATIENCE)).unwrap();
+        let child = command
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .spawn()
+            .unwrap();
+        SocketOpener {
+            child,
+            wire: Mutex::new(ours),
+        }
+    }
+
     /// Connects from inside the namespace.
     pub fn connect(&self, to: &str) -> io::Result<TcpStream> {
         self.connect_as(None, to, PATIENCE)
@@ -261,7 +292,12 @@ impl SocketOpener {
         let to: SocketAddr = to.parse().unwrap();
         let from = from.map(|from| json!([from.ip(), from.port()]));
         let wanted = json!({ "connect": [to.ip(), to.port()], "from": from, "within": within.as_secs_f64() });
-        let stream = TcpStream::from(self.opened(&wanted)?);
+        self.connect_by(&wanted)
+    }
+
+    /// Connects as this request of sockets.py says.
+    pub fn connect_by(&self, wanted: &Value) -> io::Result<TcpStream> {
+        let stream = TcpStream::from(self.opened(wanted)?);
         stream.set_read_timeout(Some(PATIENCE))?;
         Ok(stream)
     }
@@ -312,7 +348,8 @@ impl SocketOpener {
         answer.body
     }
 
-    fn opened(&self, wanted: &Value) -> io::Result<OwnedFd> {
+    /// Opens a socket as this request of sockets.py says.
+    pub fn opened(&self, wanted: &Value) -> io::Result<OwnedFd> {
         let mut wire = self.wire.lock().unwrap();
         wire.write_all(format!("{wanted}\n").as_bytes())?;
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

@@ -92,20 +92,22 @@ fn operate(lab: &Lab, imdsd: &Imdsd, arguments: &[&str], document: &Value) {
     assert!(said.status.success(), "{said:?}");
 }
 
-/// Registers an instance from a new document.
+/// Registers an instance from a document that is alone at a reload: beside the others it would be
+/// refused, as a put is.
 fn register(lab: &Lab, imdsd: &Imdsd, document: &Value) {
     let directory = imdsd.directory.path();
-    let name = format!(
-        "instances.d/{}.json",
-        document["InstanceId"].as_str().unwrap()
-    );
-    std::fs::write(directory.join(&name), document.to_string()).unwrap();
+    let (documents, aside) = (directory.join("instances.d"), directory.join("aside"));
+    std::fs::rename(&documents, &aside).unwrap();
+    std::fs::create_dir(&documents).unwrap();
+    std::fs::write(documents.join("rival.json"), document.to_string()).unwrap();
     let mut command = lab.command(HOST, env!("CARGO_BIN_EXE_imdsd"));
     command
         .args(["reload", "--socket"])
         .arg(directory.join("run/admin.sock"));
     let said = command.output().unwrap();
     assert!(said.status.success(), "{said:?}");
+    std::fs::remove_dir_all(&documents).unwrap();
+    std::fs::rename(&aside, &documents).unwrap();
 }
 
 fn kept_alive(socket: &SocketOpener, number: u32) -> TcpStream {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::imdsd::{Imdsd, MANAGE, id, instance, on_interface, with_addresses, with_option};
+use crate::imdsd::{Imdsd, MANAGE, id, instance, with_addresses, with_option};
 use crate::lab::{HOST, INSTANCE_ID, IPV4, IPV6, Lab, SocketOpener, Wire, eventually, get};
 
 /// How long to wait for an answer that must not come.
@@ -211,7 +211,7 @@ fn a_name_on_purpose_keeps_its_meaning_and_a_binding_notices_the_same_index() {
     assert_eq!(reads(&next), None);
 
     // A stopped instance claims nothing: another one has its interface meanwhile.
-    let (done, said) = put(&lab, &imdsd, &on_interface(1, "vnet0"), &[]);
+    let (done, said) = put(&lab, &imdsd, &at(1, json!([{ "Interface": "vnet0" }])), &[]);
     assert!(done, "{said}");
     state_is(&lab, &imdsd, 1, "open", "applied");
     let rival = at(2, json!([{ "Interface": "vnet0" }]));

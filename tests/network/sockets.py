@@ -2,8 +2,9 @@
 
 A socket stays in the namespace in which it was created, wherever it is used, so the test sends exactly what a guest
 would send. Requests are lines of JSON: {"connect": [address, port], "from": [address, port] or null,
-"within": seconds} or {"listen": [address, port]}. Each answer is a line of JSON with the socket attached, or with an
-errno in it.
+"within": seconds} or {"listen": [address, port]}. Both may have "device", the interface to bind the socket
+to; a connection also "freebind", to use a source address that the namespace does not have. Each answer is a line of JSON with the socket
+attached, or with an errno in it.
 """
 import inside
 import errno
@@ -16,11 +17,16 @@ def opened(wanted):
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
     end = socket.socket(family, socket.SOCK_STREAM)
     try:
+        if wanted.get("device"):
+            end.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, wanted["device"].encode())
         if "listen" in wanted:
             end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             end.bind(tuple(address))
             end.listen(64)
         else:
+            if wanted.get("freebind"):
+                # IP_FREEBIND and IPV6_FREEBIND (linux/in.h, linux/in6.h), which need no privilege.
+                end.setsockopt(*((socket.IPPROTO_IPV6, 78) if ":" in address[0] else (socket.IPPROTO_IP, 15)), 1)
             if wanted.get("from"):
                 end.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 end.bind(tuple(wanted["from"]))

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
 
-use imdsd::host::guest_rules::{self, FilteredGuest, GuestLink, MetadataAddresses};
+use imdsd::host::guest_rules::{self, FilteredGuest, GuestLink, MetadataAddresses, TableName};
 use imdsd::instance::InstanceId;
 
 use crate::support::{Namespace, require, require_program};
@@ -13,7 +13,7 @@ pub const HOST_IPV4: &str = "10.0.0.254";
 pub const HOST_IPV6: &str = "fd11::fe";
 /// Rules that only set marks: what the daemon needs to identify guests, and no protection.
 pub const MARKS_ONLY: &str = r#"
-table bridge imdsd {
+table bridge imdsd-test {
   chain arriving {
     type filter hook prerouting priority -300; policy accept;
     ip daddr 169.254.169.254 meta mark set iifname map { "tap1" : 0x1001, "tap2" : 0x1002, "tap3" : 0x1003 }
@@ -74,8 +74,13 @@ pub fn filtered(guest: usize) -> FilteredGuest {
     }
 }
 
+/// The name of the tables in these tests.
+pub fn table() -> TableName {
+    TableName::ending_in("test")
+}
+
 pub fn script(guests: &[FilteredGuest]) -> String {
-    guest_rules::script(guests, MetadataAddresses::EC2).unwrap()
+    guest_rules::script(&table(), guests, MetadataAddresses::EC2).unwrap()
 }
 
 /// Returns the script for all four guests.
@@ -235,9 +240,12 @@ impl Lab {
         self.try_nft(script).unwrap();
     }
 
+    /// Loads a script on a system without files in /etc, where nft finds the names of no protocols,
+    /// services, marks or groups.
     pub fn try_nft(&self, script: &str) -> Result<(), String> {
-        let mut nft = self.host.command("nft");
-        nft.args(["-f", "-"])
+        const WITHOUT_FILES: &str = "mount -t tmpfs none /etc && exec nft -f -";
+        let mut nft = self.host.command("unshare");
+        nft.args(["--mount", "sh", "-c", WITHOUT_FILES])
             .stdin(Stdio::piped())
             .stderr(Stdio::piped());
         let mut child = nft.spawn().map_err(|reason| reason.to_string())?;
@@ -257,7 +265,7 @@ impl Lab {
 
     /// Loads rules that only set marks, so that every attack works.
     pub fn load_unprotected(&self) {
-        self.nft("add table bridge imdsd\ndelete table bridge imdsd\nadd table inet imdsd\ndelete table inet imdsd\n");
+        self.nft("add table bridge imdsd-test\ndelete table bridge imdsd-test\nadd table inet imdsd-test\ndelete table inet imdsd-test\n");
         self.nft(MARKS_ONLY);
     }
 }

@@ -1,9 +1,11 @@
 //! The script as nft loads it, and the list that nft prints of it.
 
-use imdsd::host::guest_rules::{FilteredGuest, GuestLink, MetadataAddresses, lacking};
+use imdsd::host::guest_rules::{
+    FilteredGuest, GuestLink, Interference, MetadataAddresses, TableName, interferences, lacking,
+};
 use serde_json::Value;
 
-use crate::lab::{Lab, filtered, instance, script, script_for_all};
+use crate::lab::{Lab, filtered, instance, script, script_for_all, table};
 
 fn listed(lab: &Lab) -> Value {
     serde_json::from_str(&lab.host_sh("nft --json list ruleset")).unwrap()
@@ -29,12 +31,16 @@ fn the_script_replaces_its_own_tables_only() {
             .map(|(text, count)| format!("{text}\n{}", count.parse::<usize>().unwrap() + extra))
             .unwrap()
     };
+    // What an earlier version loaded is removed.
+    lab.nft("table inet imdsd {\n}\ntable bridge imdsd {\n}\n");
     lab.nft(&script_for_all());
-    let first = lab
-        .host_sh("nft --stateless list table inet imdsd; nft --stateless list table bridge imdsd");
+    let first = lab.host_sh(
+        "nft --stateless list table inet imdsd-test; nft --stateless list table bridge imdsd-test",
+    );
     lab.nft(&script_for_all());
-    let second = lab
-        .host_sh("nft --stateless list table inet imdsd; nft --stateless list table bridge imdsd");
+    let second = lab.host_sh(
+        "nft --stateless list table inet imdsd-test; nft --stateless list table bridge imdsd-test",
+    );
     assert_eq!(first, second);
     assert_eq!(others(), tables(2));
     // A script that fails changes nothing.
@@ -43,12 +49,24 @@ fn the_script_replaces_its_own_tables_only() {
             .is_err()
     );
     assert_eq!(
-        lab.host_sh("nft --stateless list table bridge imdsd; true"),
+        lab.host_sh("nft --stateless list table bridge imdsd-test; true"),
         second[second.find("table bridge").unwrap()..]
     );
     // Without guests on a bridge, the bridge table is removed.
     lab.nft(&script(&[filtered(4)]));
     assert_eq!(others(), tables(1));
+}
+
+/// A name that nft does not know itself would be looked up in /etc/protocols, which small systems do
+/// not have. [`Lab::nft`] loads everything without these files.
+#[test]
+#[ignore = "needs network namespaces, nft and python3; tests/all runs it"]
+fn the_rules_need_no_files_of_the_host() {
+    let lab = Lab::new();
+    let by_name = "table inet t {\n chain c {\n meta l4proto ipv6-icmp drop\n }\n}\n";
+    let refused = lab.try_nft(by_name).unwrap_err();
+    assert!(refused.contains("ipv6-icmp"), "{refused}");
+    lab.nft(&script_for_all());
 }
 
 /// Every form of the rules, and as many rules as a large host has.
@@ -119,7 +137,10 @@ fn every_form_of_a_guest_loads() {
     // More at once would exceed the socket buffer of a user who is root only in a user namespace.
     for guests in guests.chunks(16) {
         lab.nft(&script(guests));
-        assert_eq!(lacking(&listed(&lab), guests, MetadataAddresses::EC2), []);
+        assert_eq!(
+            lacking(&listed(&lab), &table(), guests, MetadataAddresses::EC2),
+            []
+        );
     }
 }
 
@@ -132,7 +153,7 @@ const RECORDED: &str = include_str!("../data/nft-list-ruleset.json");
 fn missing_rules_are_found_in_a_recorded_list() {
     let listed: Value = serde_json::from_str(RECORDED).unwrap();
     let missing = |listed: &Value, guests: &[FilteredGuest]| -> Vec<String> {
-        lacking(listed, guests, MetadataAddresses::EC2)
+        lacking(listed, &table(), guests, MetadataAddresses::EC2)
             .into_iter()
             .map(|(id, what)| format!("{id}: {what}"))
             .collect()
@@ -171,7 +192,13 @@ fn missing_rules_are_found_in_a_recorded_list() {
         ..MetadataAddresses::EC2
     };
     assert_eq!(
-        lacking(&listed, &[filtered(1), filtered(2), filtered(4)], elsewhere).len(),
+        lacking(
+            &listed,
+            &table(),
+            &[filtered(1), filtered(2), filtered(4)],
+            elsewhere
+        )
+        .len(),
         3
     );
     // Not a list of nft: no guest has rules.
@@ -179,7 +206,7 @@ fn missing_rules_are_found_in_a_recorded_list() {
         "null",
         "{}",
         "[]",
-        r#"{"nftables": [{"chain": 5}, 7, {"rule": {"table": "imdsd"}}]}"#,
+        r#"{"nftables": [{"chain": 5}, 7, {"rule": {"table": "imdsd-test"}}]}"#,
     ] {
         assert_eq!(
             missing(
@@ -189,6 +216,41 @@ fn missing_rules_are_found_in_a_recorded_list() {
             .len(),
             2,
             "{other}"
+        );
+    }
+}
+
+#[test]
+fn interfering_rules_are_found_in_a_recorded_list() {
+    let as_of_the_test: Value = serde_json::from_str(RECORDED).unwrap();
+    let earlier: Value = serde_json::from_str(&RECORDED.replace("imdsd-test", "imdsd")).unwrap();
+    let other = TableName::ending_in("other");
+    let guests = [filtered(1), filtered(2), filtered(3), filtered(4)];
+    assert_eq!(interferences(&as_of_the_test, &table(), &guests), []);
+    let twice = |family: &str| Interference::Guest(format!("{family} imdsd-test"));
+    assert_eq!(
+        interferences(&as_of_the_test, &other, &guests),
+        [
+            (instance(1), twice("bridge")),
+            (instance(2), twice("bridge")),
+            (instance(4), twice("inet")),
+        ]
+    );
+    // Guest 3 has no rules there. It uses the mark of a guest that has.
+    let mut same_mark = filtered(3);
+    change_port(&mut same_mark, |_, _, _, mark| *mark = 0x1001);
+    assert_eq!(
+        interferences(&as_of_the_test, &other, &[same_mark]),
+        [(
+            instance(3),
+            Interference::Mark("bridge imdsd-test".to_string())
+        )]
+    );
+    // Rules of an earlier version clear the marks of every port.
+    for guest in &guests {
+        assert_eq!(
+            interferences(&earlier, &other, std::slice::from_ref(guest)),
+            [(guest.instance.clone(), Interference::Earlier)]
         );
     }
 }
@@ -215,7 +277,7 @@ fn missing_rules_are_found_in_the_list_of_nft() {
     let lab = Lab::new();
     let guests = [filtered(1), filtered(2), filtered(4)];
     let without = |listed: &Value, guests: &[_]| -> Vec<String> {
-        lacking(listed, guests, MetadataAddresses::EC2)
+        lacking(listed, &table(), guests, MetadataAddresses::EC2)
             .into_iter()
             .map(|(id, _)| id.to_string())
             .collect()
@@ -243,19 +305,22 @@ fn missing_rules_are_found_in_the_list_of_nft() {
     );
     for (command, whose) in [
         (
-            "nft delete element bridge imdsd guests '{ \"tap1\" }'",
+            "nft delete element bridge imdsd-test guests '{ \"tap1\" }'",
             vec![id(1)],
         ),
         (
-            "nft delete element bridge imdsd port-marks '{ \"tap1\" . 0x1001 }'",
+            "nft delete element bridge imdsd-test port-marks '{ \"tap1\" . 0x1001 }'",
             vec![id(1)],
         ),
-        ("nft flush chain bridge imdsd answers", vec![id(1), id(2)]),
         (
-            "nft flush chain inet imdsd leaving",
+            "nft flush chain bridge imdsd-test answers",
+            vec![id(1), id(2)],
+        ),
+        (
+            "nft flush chain inet imdsd-test leaving",
             vec![id(1), id(2), id(4)],
         ),
-        ("nft delete table bridge imdsd", vec![id(1), id(2)]),
+        ("nft delete table bridge imdsd-test", vec![id(1), id(2)]),
     ] {
         lab.nft(&script(&guests));
         lab.host_sh(command);

@@ -178,25 +178,8 @@ fn claimed(snapshot: &Snapshot, matches: impl Fn(&Attachment) -> bool) -> Vec<At
 
 /// Whether an instance's document has this private or IPv6 address.
 pub(super) fn has_address(instance: &Instance, address: IpAddr) -> bool {
-    let interfaces = &instance.network_interfaces;
     match address {
-        IpAddr::V4(address) => {
-            let of_interfaces = interfaces.iter().flat_map(|interface| {
-                let secondary = interface.private_ip_addresses.iter();
-                secondary
-                    .map(|of| of.private_ip_address)
-                    .chain(interface.private_ip_address)
-            });
-            let mut all = of_interfaces.chain(instance.private_ip_address);
-            all.any(|own| own == address)
-        }
-        IpAddr::V6(address) => {
-            let of_interfaces = interfaces
-                .iter()
-                .flat_map(|interface| &interface.ipv6_addresses)
-                .map(|of| of.ipv6_address);
-            let mut all = of_interfaces.chain(instance.ipv6_address);
-            all.any(|own| own == address)
-        }
+        IpAddr::V4(address) => instance.private_addresses().any(|own| own == address),
+        IpAddr::V6(address) => instance.ipv6_addresses().any(|own| own == address),
     }
 }

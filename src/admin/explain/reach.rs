@@ -64,6 +64,7 @@ fn holder<'s>(
                         "record can't be trusted"
                     }
                     QuarantineReason::NotStored => "document could not be stored",
+                    QuarantineReason::FaultyDocument => "document has faults",
                 };
                 Err(format!(
                     "{attachment} is claimed by {id}, but its {cause}: no instance is served there"

@@ -22,8 +22,26 @@ use crate::registry::Entry;
 type CopyField = fn(&mut Instance, &Instance);
 
 /// The fields, besides the metadata options, that stay as stored if a document does not name them.
-const RUNTIME_FIELDS: [(&str, CopyField); 8] = [
+const RUNTIME_FIELDS: [(&str, CopyField); 13] = [
     ("State", |instance, stored| instance.state = stored.state),
+    // The reasons belong to the stored state, so another state does not have them.
+    ("StateTransitionReason", |instance, stored| {
+        if instance.state == stored.state {
+            let stored = &stored.state_transition_reason;
+            instance.state_transition_reason.clone_from(stored);
+        }
+    }),
+    ("StateReason", |instance, stored| {
+        if instance.state == stored.state {
+            instance.state_reason.clone_from(&stored.state_reason);
+        }
+    }),
+    ("EbsOptimized", |instance, stored| {
+        instance.ebs_optimized = stored.ebs_optimized;
+    }),
+    ("SourceDestCheck", |instance, stored| {
+        instance.source_dest_check = stored.source_dest_check;
+    }),
     // An edit of a role's name, for example, must not cut off the guest.
     ("Imds.Attachments", |instance, stored| {
         let stored = &stored.imds.attachments;
@@ -48,6 +66,13 @@ const RUNTIME_FIELDS: [(&str, CopyField); 8] = [
     ("Imds.DisableApiStop", |instance, stored| {
         instance.imds.disable_api_stop = stored.imds.disable_api_stop;
     }),
+    (
+        "Imds.InstanceInitiatedShutdownBehavior",
+        |instance, stored| {
+            let stored = stored.imds.instance_initiated_shutdown_behavior;
+            instance.imds.instance_initiated_shutdown_behavior = stored;
+        },
+    ),
 ];
 
 /// A document merged with the stored instance.
@@ -107,6 +132,8 @@ fn has_own_imds(stored: &Instance, instance: &Instance) -> bool {
     let (rest, imds) = (&mut rest.imds, &instance.imds);
     rest.owner_id.clone_from(&imds.owner_id);
     rest.reservation_id.clone_from(&imds.reservation_id);
+    rest.requester_id.clone_from(&imds.requester_id);
+    rest.reservation_groups.clone_from(&imds.reservation_groups);
     rest != imds
 }
 
@@ -118,10 +145,15 @@ fn keep_runtime_fields(instance: &mut Instance, stored: &Instance, document: &In
         .options
         .apply(&mut instance.metadata_options);
     if !document.fields.has("Imds") {
-        // EC2's output has nothing of it, except the owner and the id of the reservation.
+        // EC2's output has nothing of it, except what a reservation says.
         let named = std::mem::replace(&mut instance.imds, stored.imds.clone());
-        instance.imds.owner_id = named.owner_id.or(instance.imds.owner_id.take());
-        instance.imds.reservation_id = named.reservation_id.or(instance.imds.reservation_id.take());
+        let imds = &mut instance.imds;
+        imds.owner_id = named.owner_id.or(imds.owner_id.take());
+        imds.reservation_id = named.reservation_id.or(imds.reservation_id.take());
+        imds.requester_id = named.requester_id.or(imds.requester_id.take());
+        if !named.reservation_groups.is_empty() {
+            imds.reservation_groups = named.reservation_groups;
+        }
     }
     for (field, copy) in &RUNTIME_FIELDS {
         if !document.fields.has(field) {

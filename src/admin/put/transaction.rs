@@ -11,7 +11,7 @@ use crate::admin::refusal::{Refusal, quarantine_message};
 use crate::document::InstanceDocument;
 use crate::instance::identity_document::identity_document;
 use crate::instance::{Instance, InstanceId, InstanceState, LinkIdentities};
-use crate::registry::{Entry, Transaction};
+use crate::registry::{Entry, QuarantineReason, Transaction};
 
 /// Applies one document to the transaction.
 ///
@@ -27,9 +27,17 @@ pub(super) fn put_document(
     let stored = transaction.entry(id).cloned();
     check_generation(stored.as_deref(), options.generation)?;
 
-    if let Some(reason) = transaction.before().quarantine_reason(id) {
-        faults.add_conflict(document, quarantine_message(id, reason));
-        return Ok(None);
+    match transaction.before().quarantine_reason(id) {
+        // The put brings the document that was missing.
+        Some(QuarantineReason::FaultyDocument) | None => {}
+        Some(
+            reason @ (QuarantineReason::Unreadable
+            | QuarantineReason::StateUnknown
+            | QuarantineReason::NotStored),
+        ) => {
+            faults.add_conflict(document, quarantine_message(id, reason));
+            return Ok(None);
+        }
     }
     if is_terminated(transaction, id, stored.as_ref()) {
         return Ok(put_terminated(document, faults));

@@ -56,8 +56,18 @@ impl DaemonView for FakeDaemon {
         }
     }
 
-    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<ReloadReport, Vec<Fault>>> + Send>> {
-        Box::pin(async { Err(vec![Fault::of_file(Path::new("i.json"), "not JSON")]) })
+    fn reload(&self) -> Pin<Box<dyn Future<Output = ReloadReport> + Send>> {
+        Box::pin(async {
+            ReloadReport {
+                faults: vec![Fault::of_file(Path::new("i.json"), "not JSON")],
+                access_keys: Some(1),
+                ..ReloadReport::default()
+            }
+        })
+    }
+
+    fn file_faults(&self) -> Arc<Vec<Fault>> {
+        Arc::default()
     }
 
     /// The host has one interface, `vnet0`.

@@ -9,6 +9,7 @@ use crate::registry::StoredState;
 fn a_bad_request_is_refused_with_a_reason() {
     let api = TestApi::new();
     let one = format!("/v1/instances/{ID}");
+    let options = format!("/v1/instances/{ID}/metadata-options");
     let demo = demo_document().to_string();
     let generation = Some("\"7\"");
     for (method, target, if_match, body, status, expected) in [
@@ -56,6 +57,58 @@ fn a_bad_request_is_refused_with_a_reason() {
         ),
         ("POST", "/v1/export", None, "", 405, "POST is not allowed"),
         ("PATCH", &one, None, "", 405, "PATCH is not allowed"),
+        ("GET", &options, None, "", 405, "GET is not allowed"),
+        ("PATCH", &options, None, "", 400, "EOF"),
+        ("PATCH", &options, None, "[]", 400, "invalid type"),
+        ("PATCH", &options, None, "{}", 400, "there is no option"),
+        (
+            "PATCH",
+            &options,
+            None,
+            r#"{"HttpToken": "required"}"#,
+            400,
+            "'HttpToken' is not known (known: HttpTokens, ",
+        ),
+        (
+            "PATCH",
+            &options,
+            None,
+            r#"{"State": "applied"}"#,
+            400,
+            "'State' is not known",
+        ),
+        (
+            "PATCH",
+            &options,
+            None,
+            r#"{"HttpTokens": "Required"}"#,
+            400,
+            "Required",
+        ),
+        (
+            "PATCH",
+            &options,
+            None,
+            r#"{"HttpPutResponseHopLimit": 65}"#,
+            400,
+            "65",
+        ),
+        (
+            "PATCH",
+            &options,
+            generation,
+            r#"{"HttpTokens": "required"}"#,
+            412,
+            "at generation 1, not 7",
+        ),
+        (
+            "PATCH",
+            "/v1/instances/i-12345678/metadata-options",
+            None,
+            r#"{"HttpTokens": "required"}"#,
+            404,
+            "there is no instance i-12345678",
+        ),
         ("POST", "/metrics", None, "", 405, "POST is not allowed"),
         (
             "DELETE",
@@ -123,7 +176,7 @@ fn a_bad_request_is_refused_with_a_reason() {
             "missing field",
         ),
         ("POST", "/v1/instances", None, "\u{fffd}", 422, "1 fault"),
-        ("POST", "/v1/reload", None, "", 422, "nothing was changed"),
+        ("POST", "/v1/reload?all=true", None, "", 400, "'all'"),
         (
             "POST",
             "/v1/explain",
@@ -275,4 +328,17 @@ fn a_failed_store_reports_what_may_have_changed_for_documents_and_events() {
             assert!(as_expected, "{target} {writes} {stored:?}: {answer}");
         }
     }
+}
+
+/// What has no faults was taken in, so the answer is no refusal.
+#[test]
+fn a_reload_with_faults_is_answered_with_what_was_taken_in() {
+    let (status, report) = TestApi::new().send("POST", "/v1/reload", None, "");
+    assert_eq!(
+        (status, &report["AccessKeys"]),
+        (200, &json!(1)),
+        "{report}"
+    );
+    let fault = json!({ "File": "i.json", "Line": 0, "Field": "", "Message": "not JSON" });
+    assert_eq!(report["Faults"], json!([fault]));
 }

@@ -30,7 +30,7 @@ fn callers_that_do_not_read_their_answers_do_not_block_others_for_good() {
             connection: Duration::from_millis(100),
             ending: Duration::from_millis(100),
         };
-        let serving = UnixSocket::open(&path, &[])
+        let serving = UnixSocket::open(&path, &[], &[])
             .unwrap()
             .serve_for(api.api.clone(), times);
         let mut callers = Vec::new();
@@ -84,7 +84,7 @@ fn a_request_whose_client_disconnected_while_queued_is_dropped() {
             connection: Duration::from_millis(100),
             ending: Duration::from_millis(100),
         };
-        let serving = UnixSocket::open(&path, &[])
+        let serving = UnixSocket::open(&path, &[], &[])
             .unwrap()
             .serve_for(api.api.clone(), times);
         // As many as are served at once; they send nothing.

@@ -40,7 +40,7 @@ Examples:
         /// What EC2 will do with the instance
         #[arg(long, value_name = "ACTION", default_value = "terminate", value_parser = word::<SpotAction>)]
         action: SpotAction,
-        /// EventTime it happens: a duration after the notice, such as 10m, or a time [default: two minutes
+        /// When it happens: a duration after the notice, such as 10m, or a time [default: two minutes
         /// after the notice]
         #[arg(long, value_name = "WHEN", value_parser = when)]
         time: Option<EventTime>,
@@ -163,7 +163,7 @@ Examples:
   imdsd event clear spot rebalance --tag team=web")]
     Clear {
         /// The kinds to cancel [default: all kinds except overrides]
-        #[arg(value_name = "KIND")]
+        #[arg(value_name = "KIND", ignore_case = true)]
         kinds: Vec<KindArg>,
         #[command(flatten)]
         injection: InjectionArgs,
@@ -223,7 +223,7 @@ pub(super) struct TargetArgs {
     pub(super) all: bool,
 }
 
-/// EventTime guests see an event.
+/// When guests see an event.
 #[derive(Args)]
 #[group(multiple = false)]
 pub(super) struct StartArgs {
@@ -240,6 +240,7 @@ pub(super) enum KindArg {
     Spot,
     Rebalance,
     Maintenance,
+    #[value(aliases = ["TargetLifecycleState", "target-lifecycle-state"])]
     Lifecycle,
     Overrides,
 }

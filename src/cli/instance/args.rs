@@ -75,6 +75,15 @@ Example: edit an instance, unless it was changed in the meantime
         #[arg(long)]
         with_secrets: bool,
     },
+    /// Change metadata options of instances; options that are not named keep their value
+    ///
+    /// The same as `aws ec2 modify-instance-metadata-options`, without an access key. Guests see the
+    /// change with their next request.
+    #[command(after_help = "\
+Examples:
+  imdsd instance set i-0123456789abcdef0 --http-tokens required --hop-limit 1
+  imdsd instance set i-0123456789abcdef0 --http-endpoint disabled")]
+    Set(SetArgs),
     /// List the instances
     #[command(after_help = "\
 Example:
@@ -228,6 +237,46 @@ pub(super) struct ReleaseArgs {
     pub(super) generation: Option<u64>,
     #[command(flatten)]
     pub(super) output: OutputArgs,
+}
+
+#[derive(Args)]
+pub(super) struct SetArgs {
+    /// The ids of the instances, such as i-0123456789abcdef0
+    #[arg(value_name = "ID", required = true, value_parser = instance_id)]
+    pub(super) ids: Vec<InstanceId>,
+    #[command(flatten)]
+    pub(super) options: OptionArgs,
+    /// Change only if the instance is at this generation, as shown by list [default: any]
+    #[arg(long, value_name = "NUMBER")]
+    pub(super) generation: Option<u64>,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+}
+
+/// The metadata options, by EC2's names.
+#[derive(Args)]
+#[group(required = true, multiple = true)]
+pub(super) struct OptionArgs {
+    /// Whether reads need a session token: optional or required
+    #[arg(long, value_name = "STATE", value_parser = ["optional", "required"])]
+    pub(super) http_tokens: Option<String>,
+    /// How many hops a token response may travel, 1 to 64
+    #[arg(
+        long = "hop-limit",
+        alias = "http-put-response-hop-limit",
+        value_name = "NUMBER",
+        value_parser = clap::value_parser!(u8).range(1..=64)
+    )]
+    pub(super) hop_limit: Option<u8>,
+    /// Whether the service answers at all: enabled or disabled
+    #[arg(long, value_name = "STATE", value_parser = ["enabled", "disabled"])]
+    pub(super) http_endpoint: Option<String>,
+    /// Whether the service answers on IPv6: enabled or disabled
+    #[arg(long, value_name = "STATE", value_parser = ["enabled", "disabled"])]
+    pub(super) http_protocol_ipv6: Option<String>,
+    /// Whether the instance's tags are in the metadata: enabled or disabled
+    #[arg(long, value_name = "STATE", value_parser = ["enabled", "disabled"])]
+    pub(super) instance_metadata_tags: Option<String>,
 }
 
 #[derive(Args)]

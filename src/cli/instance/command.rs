@@ -8,6 +8,7 @@ use super::explain::explain;
 use super::export::export;
 use super::manage::{delete, get, list};
 use super::put::put;
+use super::set::set;
 use crate::cli::admin_client;
 
 pub(crate) fn run(InstanceArgs { client, command }: InstanceArgs) -> ExitCode {
@@ -16,6 +17,7 @@ pub(crate) fn run(InstanceArgs { client, command }: InstanceArgs) -> ExitCode {
         InstanceCommand::Claim(args) => claim(&client, &args),
         InstanceCommand::Release(args) => release(&client, &args),
         InstanceCommand::Get { id, with_secrets } => get(&client, &id, with_secrets),
+        InstanceCommand::Set(args) => set(&client, &args),
         InstanceCommand::List { output } => list(&client, &output),
         InstanceCommand::Delete { ids, generation } => delete(&client, &ids, generation),
         InstanceCommand::Export {

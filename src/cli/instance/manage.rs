@@ -53,6 +53,12 @@ pub(super) fn list(client: &AdminClient, output: &OutputArgs) -> Result<(), Comm
             text(id)
         );
     }
+    for id in each(&answer["FaultyDocuments"]) {
+        eprintln!(
+            "{}: not served, because its document has faults; `imdsd check` names them",
+            text(id)
+        );
+    }
     Ok(())
 }
 

@@ -7,6 +7,7 @@ mod explain;
 mod export;
 mod manage;
 mod put;
+mod set;
 
 pub(super) use args::InstanceArgs;
 pub(super) use command::run;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::config::resolve::accounts::{group, user_id};
 use crate::config::resolve::values::path_in;
 use crate::config::section::{Faults, Section};
 use crate::config::settings::{ADMIN_SOCKET, AdminSettings, AdminSocketPolicy};
@@ -16,13 +17,18 @@ pub(super) fn read(
     let mut admin = AdminSettings {
         socket: runtime_directory.join(ADMIN_SOCKET),
         users: Vec::new(),
+        groups: Vec::new(),
         socket_policy: AdminSocketPolicy::Required,
     };
     if let Some(mut section) = root.table("admin", faults) {
         if let Some(socket) = section.parsed("socket", faults, path_in(directory)) {
             admin.socket = socket;
         }
-        admin.users = section.users("users", faults);
+        admin.users = section.accounts("users", faults, user_id);
+        for group in section.accounts("groups", faults, group) {
+            admin.groups.push(group.id);
+            admin.users.extend(group.members);
+        }
         section.finish(faults);
     }
     admin

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::config::resolve::addresses::UsedAddresses;
-use crate::config::resolve::values::not_an_address;
+use crate::config::resolve::values::{not_an_address, rules_table};
 use crate::config::section::{Faults, Section};
 use crate::config::settings::{
     AddressMode, EXTRA_HOPS_RANGE, InterfaceSettings, METADATA_IPV4, METADATA_IPV6,
@@ -35,6 +35,7 @@ pub(super) fn read(
     let extra_hops = section.integer("extra_hops", EXTRA_HOPS_RANGE, "routers", faults);
     let extra_hops_of = section.integers("extra_hops_of", EXTRA_HOPS_RANGE, "routers", faults);
     let shadow_host_metadata = section.boolean("shadow_host_metadata", faults);
+    let rules_table = section.parsed("rules_table", faults, rules_table);
     section.finish(faults);
     Some(InterfaceSettings {
         addresses: addresses.unwrap_or_default(),
@@ -43,6 +44,7 @@ pub(super) fn read(
         extra_hops: extra_hops.unwrap_or(0) as u8,
         extra_hops_of,
         shadow_host_metadata: shadow_host_metadata.unwrap_or(false),
+        rules_table,
     })
 }
 

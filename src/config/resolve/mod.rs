@@ -1,5 +1,6 @@
 //! Reads every table of a configuration: one file a table, with its checks.
 
+mod accounts;
 mod addresses;
 mod admin;
 mod control;

@@ -33,6 +33,21 @@ pub(super) fn listener_name(text: &str) -> Result<String, String> {
     }
 }
 
+/// Parses the ending of a table's name. With what imdsd puts before it, the name has at most 31
+/// bytes, as kernels before 4.14 require.
+pub(super) fn rules_table(text: &str) -> Result<String, String> {
+    let letters = text
+        .bytes()
+        .all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-'));
+    match letters && (1..=24).contains(&text.len()) {
+        true => Ok(text.to_string()),
+        false => Err(format!(
+            "the ending of a table's name has 1 to 24 lower-case letters, digits and hyphens, found '{}'",
+            text.escape_debug()
+        )),
+    }
+}
+
 /// Parses the URL of an issuer. Verifiers compare it byte by byte, and fetch the key set from a
 /// path below it.
 pub(super) fn issuer(text: &str) -> Result<String, String> {

@@ -12,9 +12,11 @@
 //! instance and stopping a stopped one succeeds and changes nothing.
 //!
 //! A stopped instance serves no guest and claims no attachment. Another instance can have its
-//! attachments meanwhile; a start is then refused, and the other instance keeps its guest. A
-//! terminated instance loses its attachments, so that another
-//! instance can have them. Addresses stay: imdsd does not own them. Not supported: hibernation.
+//! attachments meanwhile; a start is then refused, and the other instance keeps its guest.
+//!
+//! A terminated instance loses its attachments, so that another
+//! instance can have them, and is shown without interfaces, addresses, groups and volumes. Its record
+//! keeps them. Not supported: hibernation.
 
 use jiff::Timestamp;
 use tracing::info;
@@ -27,7 +29,7 @@ use crate::control::params::{Parameters, flag};
 use crate::control::render::write_state;
 use crate::control::syntax::read_required_instance_ids;
 use crate::control::xml::ResponseBody;
-use crate::instance::{Instance, InstanceId, InstanceState};
+use crate::instance::{Instance, InstanceId, InstanceState, StateReason};
 use crate::registry::{ClaimConflict, Transaction};
 
 /// A change of state.
@@ -224,6 +226,12 @@ impl StateChange {
             {
                 protected("disableApiTermination", "terminated")
             }
+            // Stop protection also protects from a termination, which ends with a stopped machine.
+            (StateChange::Terminate, Pending | Running | Stopping | Stopped)
+                if instance.imds.disable_api_stop =>
+            {
+                protected("disableApiStop", "terminated")
+            }
             (StateChange::Terminate, Pending | Running | Stopping | Stopped | ShuttingDown) => {
                 to(ShuttingDown, Terminated)
             }
@@ -260,9 +268,11 @@ fn apply(transaction: &mut Transaction, id: &InstanceId, to: InstanceState, now:
     if launched {
         instance.launch_time = now;
         instance.state_transition_reason = None;
+        instance.state_reason = None;
     } else {
         let when = now.strftime("%Y-%m-%d %H:%M:%S GMT");
         instance.state_transition_reason = Some(format!("User initiated ({when})"));
+        instance.state_reason = Some(StateReason::user_initiated());
     }
     if to == InstanceState::Terminated {
         instance.imds.attachments.clear();
@@ -315,34 +325,42 @@ mod tests {
         }
     }
 
+    /// Stop protection refuses a termination too, as reports about EC2 show.
     #[test]
     fn protection_refuses_a_stop_and_a_termination_that_would_change_the_state() {
-        let mut instance = demo_instance();
-        instance.imds.disable_api_stop = true;
-        assert_eq!(
-            StateChange::Stop.transition(&instance).unwrap_err().code,
-            Code::OperationNotPermitted
-        );
-        assert!(StateChange::Terminate.transition(&instance).is_ok());
-        instance.imds.disable_api_termination = true;
-        assert_eq!(
-            StateChange::Terminate
-                .transition(&instance)
-                .unwrap_err()
-                .code,
-            Code::OperationNotPermitted
-        );
-        instance.state = InstanceState::Stopped;
-        assert!(
-            StateChange::Stop.transition(&instance).is_ok(),
-            "it is stopped already"
-        );
-        assert_eq!(
-            StateChange::Terminate
-                .transition(&instance)
-                .unwrap_err()
-                .code,
-            Code::OperationNotPermitted
-        );
+        use InstanceState::{Running, ShuttingDown, Stopped, Terminated};
+        use StateChange::{Start, Stop, Terminate};
+        let (stop, termination) = (Some("disableApiStop"), Some("disableApiTermination"));
+        for (disable_stop, disable_termination, change, state, refused_by) in [
+            (true, false, Stop, Running, stop),
+            (true, false, Stop, Stopped, None),
+            (true, false, Terminate, Running, stop),
+            (true, false, Terminate, Stopped, stop),
+            (true, false, Terminate, ShuttingDown, None),
+            (true, false, Terminate, Terminated, None),
+            (true, false, Start, Stopped, None),
+            (false, true, Stop, Running, None),
+            (false, true, Terminate, Running, termination),
+            (false, true, Terminate, Stopped, termination),
+            (true, true, Stop, Running, stop),
+            (true, true, Terminate, Running, termination),
+            (true, true, Terminate, Stopped, termination),
+            (true, true, Terminate, Terminated, None),
+        ] {
+            let mut instance = demo_instance();
+            instance.imds.disable_api_stop = disable_stop;
+            instance.imds.disable_api_termination = disable_termination;
+            instance.state = state;
+            let case = format!("{disable_stop} {disable_termination} {change:?} {state:?}");
+            match (change.transition(&instance), refused_by) {
+                (Ok(_), None) => {}
+                (Err(error), Some(attribute)) => {
+                    assert_eq!(error.code, Code::OperationNotPermitted, "{case}");
+                    let named = format!("Modify its '{attribute}' instance attribute");
+                    assert!(error.message.contains(&named), "{case}: {}", error.message);
+                }
+                (result, _) => panic!("{case}: {result:?}"),
+            }
+        }
     }
 }

@@ -83,7 +83,7 @@ impl Listed for ElasticAddress {
     fn of(entry: &Arc<Entry>) -> Vec<Self> {
         let instance = &entry.instance;
         let mut found = Vec::new();
-        for interface in &instance.network_interfaces {
+        for interface in instance.interfaces() {
             for address in &interface.private_ip_addresses {
                 let Some(association) = &address.association else {
                     continue;

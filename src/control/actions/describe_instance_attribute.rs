@@ -1,7 +1,7 @@
 //! DescribeInstanceAttribute: one attribute of one instance. The only action that returns user
 //! data.
 //!
-//! An attribute that imdsd does not know, such as sourceDestCheck of an instance without
+//! An attribute that the record does not name, such as sourceDestCheck of an instance without
 //! interfaces, has the value that it has for an ordinary EC2 instance.
 
 use base64::Engine as _;
@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use crate::control::action::Action;
 use crate::control::call::ApiCall;
 use crate::control::error::Ec2Error;
-use crate::control::instance_xml::{write_block_device, write_group};
+use crate::control::instance_xml::{write_block_device, write_group, write_product_code};
 use crate::control::operation::{Input, Operation};
 use crate::control::params::flag;
 use crate::control::syntax::read_instance_id;
@@ -29,11 +29,7 @@ type WriteAttribute = fn(&mut Xml, &Instance);
 /// EC2's attributes, each with the function that writes it.
 const WRITERS: [(&str, WriteAttribute); 16] = [
     ("blockDeviceMapping", |xml, instance| {
-        xml.set(
-            "blockDeviceMapping",
-            &instance.block_device_mappings,
-            write_block_device,
-        );
+        xml.set("blockDeviceMapping", instance.volumes(), write_block_device);
     }),
     ("disableApiStop", |xml, instance| {
         value(xml, "disableApiStop", Some(instance.imds.disable_api_stop))
@@ -45,18 +41,27 @@ const WRITERS: [(&str, WriteAttribute); 16] = [
             Some(instance.imds.disable_api_termination),
         );
     }),
-    ("ebsOptimized", |xml, _| {
-        value(xml, "ebsOptimized", Some(false))
+    ("ebsOptimized", |xml, instance| {
+        value(xml, "ebsOptimized", Some(instance.ebs_optimized()))
     }),
-    ("enaSupport", |xml, _| value(xml, "enaSupport", Some(true))),
-    ("enclaveOptions", |xml, _| {
-        xml.element("enclaveOptions", |xml| xml.text("enabled", false))
+    ("enaSupport", |xml, instance| {
+        value(xml, "enaSupport", Some(instance.ena_support()))
+    }),
+    ("enclaveOptions", |xml, instance| {
+        xml.element("enclaveOptions", |xml| {
+            xml.text("enabled", instance.enclaves_enabled())
+        })
     }),
     ("groupSet", |xml, instance| {
-        xml.set("groupSet", &instance.security_groups, write_group)
+        xml.set("groupSet", instance.groups(), write_group)
     }),
-    ("instanceInitiatedShutdownBehavior", |xml, _| {
-        value(xml, "instanceInitiatedShutdownBehavior", Some("stop"))
+    ("instanceInitiatedShutdownBehavior", |xml, instance| {
+        let behavior = instance.imds.instance_initiated_shutdown_behavior;
+        value(
+            xml,
+            "instanceInitiatedShutdownBehavior",
+            Some(behavior.as_str()),
+        )
     }),
     ("instanceType", |xml, instance| {
         value(xml, "instanceType", Some(&instance.instance_type))
@@ -65,10 +70,7 @@ const WRITERS: [(&str, WriteAttribute); 16] = [
         value(xml, "kernel", instance.kernel_id.as_ref())
     }),
     ("productCodes", |xml, instance| {
-        xml.set("productCodes", &instance.product_codes, |xml, code| {
-            xml.text("productCode", &code.product_code_id);
-            xml.text("type", &code.product_code_type);
-        });
+        xml.set("productCodes", &instance.product_codes, write_product_code);
     }),
     ("ramdisk", |xml, instance| {
         value(xml, "ramdisk", instance.ramdisk_id.as_ref())
@@ -77,13 +79,14 @@ const WRITERS: [(&str, WriteAttribute); 16] = [
         value(xml, "rootDeviceName", instance.root_device_name.as_ref())
     }),
     ("sourceDestCheck", |xml, instance| {
-        let check = instance
-            .primary_interface()
-            .and_then(|interface| interface.source_dest_check);
-        value(xml, "sourceDestCheck", Some(check.unwrap_or(true)));
+        value(xml, "sourceDestCheck", Some(instance.source_dest_check()));
     }),
-    ("sriovNetSupport", |xml, _| {
-        value(xml, "sriovNetSupport", None::<&str>)
+    ("sriovNetSupport", |xml, instance| {
+        value(
+            xml,
+            "sriovNetSupport",
+            instance.other.text("SriovNetSupport"),
+        )
     }),
     ("userData", |xml, instance| {
         value(

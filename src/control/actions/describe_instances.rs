@@ -11,11 +11,12 @@ use crate::control::action::Action;
 use crate::control::call::{ApiCall, ListCall};
 use crate::control::error::Ec2Error;
 use crate::control::instance_list::{InstanceList, InstanceListParameters};
-use crate::control::instance_xml::write_instance;
+use crate::control::instance_xml::{write_group, write_instance};
 use crate::control::operation::{Input, Operation};
 use crate::control::params::flag;
 use crate::control::render::{ec2_response, shown_state};
 use crate::control::xml::{ResponseBody, Xml};
+use crate::instance::SecurityGroup;
 use crate::registry::Entry;
 
 /// The input of a call.
@@ -65,6 +66,8 @@ impl DescribeInstances {
 struct Reservation<'e> {
     reservation_id: String,
     owner_id: &'e str,
+    requester_id: Option<&'e str>,
+    groups: &'e [SecurityGroup],
     entries: Vec<&'e Arc<Entry>>,
 }
 
@@ -84,6 +87,8 @@ fn reservations<'e>(entries: &[&'e Arc<Entry>]) -> Vec<Reservation<'e>> {
             reservations.push(Reservation {
                 reservation_id,
                 owner_id,
+                requester_id: entry.instance.imds.requester_id.as_deref(),
+                groups: &entry.instance.imds.reservation_groups,
                 entries: Vec::new(),
             });
         }
@@ -96,8 +101,8 @@ impl Reservation<'_> {
     fn write(&self, xml: &mut Xml) {
         xml.text("reservationId", &self.reservation_id);
         xml.text("ownerId", self.owner_id);
-        // The groups of EC2-Classic.
-        xml.set("groupSet", [(); 0], |_, ()| {});
+        xml.optional("requesterId", self.requester_id);
+        xml.set("groupSet", self.groups, write_group);
         xml.set("instancesSet", &self.entries, |xml, entry| {
             write_instance(xml, &entry.instance, shown_state(entry));
         });

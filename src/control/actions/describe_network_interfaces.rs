@@ -27,13 +27,12 @@ impl AttachedInterface {
     }
 
     fn owner(&self) -> &str {
-        let owner = self.interface.owner_id.as_deref();
-        owner.unwrap_or_else(|| self.instance().owner_id())
+        self.instance().interface_owner(&self.interface)
     }
 
     fn addresses(&self, value: impl Fn(&PrivateAddress) -> Option<String>) -> Vec<String> {
-        let addresses = self.interface.private_ip_addresses.iter();
-        addresses.filter_map(value).collect()
+        let addresses = self.interface.private_addresses();
+        addresses.filter_map(|address| value(&address)).collect()
     }
 
     fn public_addresses(&self) -> Vec<String> {
@@ -125,7 +124,7 @@ impl Filterable for AttachedInterface {
         }),
         ("owner-id", |attached| one(attached.owner())),
         ("private-dns-name", |attached| {
-            optional(&attached.interface.private_dns_name)
+            optional(&attached.instance().interface_host_name(&attached.interface))
         }),
         ("private-ip-address", |attached| {
             optional(&attached.interface.private_ip_address)
@@ -158,7 +157,7 @@ impl Listed for AttachedInterface {
     const FLAG: Option<&'static str> = Some("IncludeManagedResources");
 
     fn of(entry: &Arc<Entry>) -> Vec<Self> {
-        let interfaces = entry.instance.network_interfaces.iter();
+        let interfaces = entry.instance.interfaces().iter();
         interfaces
             .filter(|interface| !interface.network_interface_id.is_empty())
             .map(|interface| AttachedInterface {
@@ -174,7 +173,7 @@ impl Listed for AttachedInterface {
 
     fn write(&self, xml: &mut Xml, _flag: bool) {
         let instance = self.instance();
-        write_interface_fields(xml, &self.interface);
+        write_interface_fields(xml, instance, &self.interface);
         xml.element("attachment", |xml| {
             write_attachment(xml, &self.interface.attachment);
             xml.text("instanceId", &instance.instance_id);

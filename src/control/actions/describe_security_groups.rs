@@ -59,18 +59,18 @@ impl Listed for UsedGroup {
 
     fn of(entry: &Arc<Entry>) -> Vec<Self> {
         let instance = &entry.instance;
-        let used = |group: &SecurityGroup, vpc_id: &Option<String>| UsedGroup {
+        let used = |group: &SecurityGroup, vpc_id: Option<&str>| UsedGroup {
             group: group.clone(),
             owner: instance.owner_id().to_string(),
-            vpc_id: vpc_id.clone(),
+            vpc_id: vpc_id.map(str::to_string),
         };
-        let of_instance = instance.security_groups.iter();
+        let of_instance = instance.groups().iter();
         let mut groups: Vec<_> = of_instance
-            .map(|group| used(group, &instance.vpc_id))
+            .map(|group| used(group, instance.vpc()))
             .collect();
-        for interface in &instance.network_interfaces {
+        for interface in instance.interfaces() {
             let of_interface = interface.groups.iter();
-            groups.extend(of_interface.map(|group| used(group, &interface.vpc_id)));
+            groups.extend(of_interface.map(|group| used(group, interface.vpc_id.as_deref())));
         }
         groups
     }

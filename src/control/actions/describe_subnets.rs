@@ -55,10 +55,10 @@ impl Filterable for UsedSubnet {
 }
 
 impl UsedSubnet {
-    fn new(instance: &Instance, subnet_id: &str, vpc_id: Option<&String>) -> UsedSubnet {
+    fn new(instance: &Instance, subnet_id: &str, vpc_id: Option<&str>) -> UsedSubnet {
         UsedSubnet {
             subnet_id: subnet_id.to_string(),
-            vpc_id: vpc_id.cloned(),
+            vpc_id: vpc_id.map(str::to_string),
             owner: instance.owner_id().to_string(),
             zone: instance.placement.availability_zone.clone(),
             zone_id: instance.availability_zone_id().map(Into::into),
@@ -91,14 +91,13 @@ impl Listed for UsedSubnet {
 
     fn of(entry: &Arc<Entry>) -> Vec<Self> {
         let instance = &entry.instance;
-        let of_instance = instance.subnet_id.iter().map(|id| (id, &instance.vpc_id));
-        let of_interfaces = instance
-            .network_interfaces
-            .iter()
-            .filter_map(|interface| Some((interface.subnet_id.as_ref()?, &interface.vpc_id)));
+        let of_instance = instance.subnet().into_iter().map(|id| (id, instance.vpc()));
+        let of_interfaces = instance.interfaces().iter().filter_map(|interface| {
+            Some((interface.subnet_id.as_deref()?, interface.vpc_id.as_deref()))
+        });
         of_instance
             .chain(of_interfaces)
-            .map(|(id, vpc_id)| UsedSubnet::new(instance, id, vpc_id.as_ref()))
+            .map(|(id, vpc_id)| UsedSubnet::new(instance, id, vpc_id))
             .collect()
     }
 

@@ -90,7 +90,7 @@ impl Listed for AttachedVolume {
     fn of(entry: &Arc<Entry>) -> Vec<Self> {
         let instance = &entry.instance;
         let volumes = instance
-            .block_device_mappings
+            .volumes()
             .iter()
             .filter_map(|mapping| Some((&mapping.device_name, mapping.ebs.as_ref()?)))
             .filter(|(_, ebs)| !ebs.volume_id.is_empty());

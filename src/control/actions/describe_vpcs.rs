@@ -75,15 +75,15 @@ impl Listed for UsedVpc {
     fn of(entry: &Arc<Entry>) -> Vec<Self> {
         let instance = &entry.instance;
         let of_interfaces = instance
-            .network_interfaces
+            .interfaces()
             .iter()
-            .filter_map(|interface| interface.vpc_id.as_ref());
+            .filter_map(|interface| interface.vpc_id.as_deref());
         instance
-            .vpc_id
-            .iter()
+            .vpc()
+            .into_iter()
             .chain(of_interfaces)
             .map(|vpc_id| UsedVpc {
-                vpc_id: vpc_id.clone(),
+                vpc_id: vpc_id.to_string(),
                 owner: instance.owner_id().to_string(),
                 blocks: instance.imds.vpcs.get(vpc_id).cloned(),
             })

@@ -40,7 +40,7 @@ use crate::control::xml::ResponseBody;
 use crate::document;
 use crate::instance::{
     IamInstanceProfile, ImdsSupport, Instance, InstanceId, InstanceState, Monitoring,
-    OptionsUpdate, SecurityGroup, Tag, region_of_zone,
+    OptionsUpdate, Partition, SecurityGroup, StateReason, Tag, region_of_zone,
 };
 use crate::registry::{Entry, OptionsState, Snapshot, Transaction};
 
@@ -231,8 +231,13 @@ impl Operation for RunInstances {
                     InstanceState::Running => InstanceState::Pending,
                     other => other,
                 };
+                let state_reason = match state {
+                    InstanceState::Pending => Some(StateReason::pending()),
+                    _ => entry.instance.state_reason.clone(),
+                };
                 let instance = Instance {
                     state,
+                    state_reason,
                     ..entry.instance.clone()
                 };
                 write_instance(xml, &instance, OptionsState::Pending);
@@ -514,7 +519,8 @@ impl LaunchSpec {
         instance.iam_instance_profile = self.profile.as_ref().map(|profile| {
             let arn = match profile.starts_with("arn:") {
                 true => profile.clone(),
-                false => format!("arn:aws:iam::{}:instance-profile/{profile}", caller.account),
+                false => Partition::of_region(&caller.region)
+                    .iam_arn(&caller.account, &format!("instance-profile/{profile}")),
             };
             IamInstanceProfile {
                 arn,
@@ -537,12 +543,15 @@ impl LaunchSpec {
 }
 
 /// Returns the instances that the caller launched with this client token before, in the order of
-/// the launch.
+/// the launch. A client token belongs to an account and a region.
 fn launched_with(transaction: &Transaction, token: &str, caller: &Caller) -> Vec<Arc<Entry>> {
     let is_of_launch = |entry: &&Arc<Entry>| {
         let instance = &entry.instance;
         let same_token = instance.client_token.as_deref() == Some(token);
-        same_token && entry.launch_request.is_some() && instance.owner_id() == caller.account
+        same_token
+            && entry.launch_request.is_some()
+            && instance.owner_id() == caller.account
+            && instance.region() == caller.region
     };
     let mut entries: Vec<_> = transaction
         .before()

@@ -318,13 +318,13 @@ mod tests {
 
     /// Reads the rules of the one key in a file.
     pub(super) fn read(text: &str) -> Result<Policy, Vec<String>> {
-        let keys = access_key_file::parse(Path::new("F"), text, &["rule"], |table, faults| {
+        let content = access_key_file::parse(Path::new("F"), text, &["rule"], |table, faults| {
             let start = table.span().map(|span| span.start);
             read_policy(table.get("rule"), start, faults)
         });
-        match keys {
-            Ok(keys) => Ok(keys.into_iter().next().unwrap().1),
-            Err(faults) => Err(faults.iter().map(ToString::to_string).collect()),
+        match content.faults.is_empty() {
+            true => Ok(content.keys.unwrap().remove(0).1),
+            false => Err(content.faults.iter().map(ToString::to_string).collect()),
         }
     }
 

@@ -6,7 +6,7 @@ use crate::registry::Entry;
 use crate::registry::file::FileStore;
 
 /// An action of EC2 with its parameters.
-async fn ec2(control: &Control, action: &str, rest: &str) -> Answer {
+pub(super) async fn ec2(control: &Control, action: &str, rest: &str) -> Answer {
     post(
         control,
         &format!("Action={action}&Version=2016-11-15&{rest}"),
@@ -15,7 +15,7 @@ async fn ec2(control: &Control, action: &str, rest: &str) -> Answer {
 }
 
 /// Like `ec2`, for a call that must succeed.
-async fn ok(control: &Control, action: &str, rest: &str) -> Answer {
+pub(super) async fn ok(control: &Control, action: &str, rest: &str) -> Answer {
     let answer = ec2(control, action, rest).await;
     assert_eq!(answer.status, 200, "{action} {rest}: {}", answer.body);
     assert!(answer.body.contains(&format!(
@@ -24,7 +24,7 @@ async fn ok(control: &Control, action: &str, rest: &str) -> Answer {
     answer
 }
 
-fn entry(control: &Control, id: &str) -> Arc<Entry> {
+pub(super) fn entry(control: &Control, id: &str) -> Arc<Entry> {
     Arc::clone(
         control
             .registry

@@ -289,7 +289,7 @@ const EVERYTHING: &str = r#"{
     "SourceDestCheck": false, "SpotInstanceRequestId": "sir-1",
     "StateReason": {"Code": "Client.UserInitiatedShutdown", "Message": "user"}, "TpmSupport": "v2.0",
     "UsageOperation": "RunInstances:0002", "UsageOperationUpdateTime": "2026-04-30T08:00:00.000Z",
-    "Imds": {"OwnerId": "123456789012", "ReservationId": "r-1"}
+    "Imds": {"OwnerId": "123456789012", "ReservationId": "r-1", "RequesterId": "043234062703"}
 }"#;
 
 /// Every filter that the API reference lists for DescribeInstances, with the value of the instance
@@ -416,7 +416,7 @@ const DOCUMENTED: &[(&str, Option<&str>)] = &[
     ("product-code.type", Some("marketplace")),
     ("ramdisk-id", Some("ari-1")),
     ("reason", Some("none")),
-    ("requester-id", None),
+    ("requester-id", Some("043234062703")),
     ("reservation-id", Some("r-1")),
     ("root-device-name", Some("/dev/xvda")),
     ("root-device-type", Some("ebs")),

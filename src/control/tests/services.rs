@@ -75,6 +75,28 @@ async fn sts_returns_the_identity_of_the_key_without_any_permission() {
     assert_eq!(body, expected);
 }
 
+#[tokio::test]
+async fn the_identity_has_the_partition_of_the_region() {
+    let Control { registry, .. } = several().await;
+    let control = Control::new(registry, AccessKeys::demo(), Regions::Any);
+    for (region, partition) in [
+        ("eu-west-1", "aws"),
+        ("basement", "aws"),
+        ("cn-northwest-1", "aws-cn"),
+        ("us-gov-east-1", "aws-us-gov"),
+        ("us-iso-west-1", "aws-iso"),
+        ("us-isob-east-1", "aws-iso-b"),
+        ("eu-isoe-west-1", "aws-iso-e"),
+        ("us-isof-east-1", "aws-iso-f"),
+        ("eusc-de-east-1", "aws-eusc"),
+    ] {
+        let scope = format!("20260501/{region}/sts/aws4_request");
+        let (status, _, body) = signed_for(&control, &scope, IDENTITY).await;
+        let arn = format!("<Arn>arn:{partition}:iam::123456789012:user/{ID}</Arn>");
+        assert!(status == 200 && body.contains(&arn), "{region}: {body}");
+    }
+}
+
 /// Rows of scope, call, status, code and format of the reply.
 #[tokio::test]
 async fn a_signature_for_one_service_is_invalid_for_another() {

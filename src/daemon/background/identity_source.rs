@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tracing::info;
 
 use crate::clock::Moment;
-use crate::config::Config;
+use crate::config::{Config, OperatorIdentity};
 use crate::identity::{Identity, IdentityError};
 
 /// Where the signing key comes from.
@@ -21,6 +21,8 @@ pub(crate) enum IdentitySource {
     /// the damaged one is moved away: the operator has to restore it. Verifiers know its
     /// certificate and would reject what another key signs.
     Damaged(PathBuf, IdentityError),
+    /// The operator's own key could not be used when it was read last.
+    Operator(OperatorIdentity, IdentityError),
     /// The key is generated for this process only.
     Ephemeral,
 }
@@ -28,18 +30,19 @@ pub(crate) enum IdentitySource {
 impl IdentitySource {
     /// Returns the operator's own key, or the key in the state directory, or where to generate one.
     ///
-    /// Only the operator's own key can fail here: that is a mistake in the configuration. While the
-    /// key in the state directory is damaged there are no signatures and no web identities; guests
-    /// get everything else.
-    pub(crate) fn at_start(config: &Config) -> Result<IdentitySource, IdentityError> {
+    /// While a key cannot be used there are no signatures and no web identities; guests get
+    /// everything else.
+    pub(crate) fn at_start(config: &Config) -> IdentitySource {
         if let Some(own) = &config.identity.own {
-            let identity = Identity::of_operator(&own.key, &own.certificate, &own.retired)?;
-            return Ok(IdentitySource::Ready(Arc::new(identity)));
+            return match read_own(own) {
+                Ok(identity) => IdentitySource::Ready(identity),
+                Err(reason) => IdentitySource::Operator(own.clone(), reason),
+            };
         }
-        Ok(match config.identity_directory() {
+        match config.identity_directory() {
             Some(directory) => IdentitySource::in_directory(directory),
             None => IdentitySource::Ephemeral,
-        })
+        }
     }
 
     pub(super) fn in_directory(directory: PathBuf) -> IdentitySource {
@@ -67,11 +70,18 @@ impl IdentitySource {
             IdentitySource::Damaged(directory, _) => {
                 Identity::read(directory).map_err(MissingKey::Damaged)?
             }
+            IdentitySource::Operator(own, _) => {
+                return read_own(own).map_err(MissingKey::Damaged);
+            }
             IdentitySource::Ephemeral => Identity::generate(now)
                 .map_err(|reason| MissingKey::NotGenerated(IdentityError::Generation(reason)))?,
         };
         Ok(Arc::new(identity))
     }
+}
+
+fn read_own(own: &OperatorIdentity) -> Result<Arc<Identity>, IdentityError> {
+    Identity::of_operator(&own.key, &own.certificate, &own.retired).map(Arc::new)
 }
 
 /// Why there is no key.

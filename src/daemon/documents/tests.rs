@@ -3,13 +3,21 @@
 use std::path::Path;
 
 use super::*;
+use crate::config;
+use crate::document::FaultyInstance;
+use crate::fault::Fault;
+use crate::instance::{Attachment, Instance, InstanceAttachment, InstanceId, InstanceState};
+use crate::registry::UnreadableRecord;
+use crate::registry::file::StoredInstances;
 
 #[test]
 fn the_shipped_sidecar_configuration_has_no_faults_and_no_warnings() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     let checked = check(&directory.join("sidecar.toml")).unwrap();
     assert!(checked.config.control.is_none());
-    assert_eq!((checked.instances.len(), checked.warnings), (1, vec![]));
+    let documents = checked.documents;
+    assert_eq!((documents.instances.len(), documents.faults), (1, vec![]));
+    assert_eq!(documents.warnings, []);
 }
 
 /// Returns a directory with a configuration that has the listeners `a` and `b`, and the given
@@ -37,14 +45,21 @@ fn instance(id: &str, listeners: &[&str]) -> String {
     )
 }
 
-fn check_host(host: &tempfile::TempDir) -> Result<CheckedConfig, Vec<String>> {
+/// Checks the host. Returns the documents if nothing has faults.
+fn check_host(host: &tempfile::TempDir) -> Result<CheckedDocuments, Vec<String>> {
+    let checked = check(&host.path().join("imdsd.toml"));
+    match checked.map(|checked| checked.documents) {
+        Ok(documents) if documents.faults.is_empty() => Ok(documents),
+        Ok(documents) => Err(texts(host, &documents.faults)),
+        Err(faults) => Err(texts(host, &faults)),
+    }
+}
+
+/// Returns faults as text, with paths relative to the host's directory.
+fn texts(host: &tempfile::TempDir, faults: &[Fault]) -> Vec<String> {
     let folder = format!("{}/", host.path().display());
-    check(&host.path().join("imdsd.toml")).map_err(|faults| {
-        faults
-            .iter()
-            .map(|fault| fault.to_string().replace(&folder, ""))
-            .collect()
-    })
+    let text = |fault: &Fault| fault.to_string().replace(&folder, "");
+    faults.iter().map(text).collect()
 }
 
 #[test]
@@ -73,19 +88,14 @@ fn unreachable_instances_and_unclaimed_listeners_are_warnings() {
         ("1.json", &instance("i-00000001", &["b"])),
         ("2.json", &instance("i-00000002", &[])),
     ]);
-    let checked = check_host(&host).unwrap();
-    assert_eq!(checked.instances.len(), 2);
-    let folder = format!("{}/", host.path().display());
-    let warnings: Vec<String> = checked
-        .warnings
-        .iter()
-        .map(|warning| warning.to_string().replace(&folder, ""))
-        .collect();
+    let documents = check_host(&host).unwrap();
+    assert_eq!(documents.instances.len(), 2);
+    let warnings = texts(&host, &documents.warnings);
     assert_eq!(
         warnings,
         [
             "instances.d/2.json:1: i-00000002: Imds.Attachments: there are none, so the instance cannot be reached",
-            "imdsd.toml:2: listener.name: no document claims listener 'a': its connections are not answered",
+            "imdsd.toml:2: listener.name: no instance claims listener 'a': its connections are not answered",
         ]
     );
 }
@@ -124,6 +134,259 @@ fn documents_that_cannot_be_read_are_a_fault() {
     );
 }
 
+/// Returns the record of an instance on these listeners.
+fn record(id: &str, listeners: &[&str]) -> Instance {
+    let text = instance(id, listeners);
+    let mut instances = crate::document::read(Path::new("record.json"), &text).unwrap();
+    instances.remove(0)
+}
+
+fn read(host: &tempfile::TempDir, stored: &StoredInstances) -> CheckedDocuments {
+    let config = config::read(&host.path().join("imdsd.toml")).unwrap();
+    CheckedDocuments::read(&config, &Registered::of_store(stored))
+}
+
+fn ids(documents: &CheckedDocuments) -> Vec<&str> {
+    let instances = documents.instances.iter();
+    instances
+        .map(|instance| instance.instance_id.as_str())
+        .collect()
+}
+
+/// Returns the ids and the listeners of faulty instances.
+fn faulty(documents: &CheckedDocuments) -> Vec<(Option<&str>, Vec<String>)> {
+    let faulty = documents.faulty.iter();
+    faulty
+        .map(
+            |FaultyInstance {
+                 id, attachments, ..
+             }| {
+                let attachments = attachments.iter().map(InstanceAttachment::to_string);
+                (id.as_ref().map(InstanceId::as_str), attachments.collect())
+            },
+        )
+        .collect()
+}
+
+#[test]
+fn a_document_with_a_fault_costs_its_own_instance_only() {
+    let (one, two, three) = ("i-00000001", "i-00000002", "i-00000003");
+    let good = instance(one, &["a"]);
+    let on_b = |id: &str| (Some(id.to_string()), vec!["listener 'b'".to_string()]);
+    let two_on_b = instance(two, &["b"]);
+    for (what, bad, expected) in [
+        (
+            "cut off",
+            two_on_b[..two_on_b.len() - 1].to_string(),
+            vec![on_b(two)],
+        ),
+        ("nothing in it", "{".to_string(), vec![]),
+        (
+            "a missing field",
+            two_on_b.replace("LaunchTime", "Launched"),
+            vec![on_b(two)],
+        ),
+        (
+            "an id that is none",
+            two_on_b.replace(two, "i-2"),
+            vec![(None, on_b(two).1)],
+        ),
+        (
+            "a repeated key",
+            two_on_b.replacen('{', "{\"ImageId\":\"\",\"ImageId\":\"\",", 1),
+            vec![on_b(two)],
+        ),
+        (
+            "an attachment that is none",
+            two_on_b.replace("\n{", "5,{"),
+            vec![on_b(two)],
+        ),
+        (
+            "an unknown listener",
+            instance(two, &["b", "c"]),
+            vec![(
+                Some(two.to_string()),
+                vec!["listener 'b'".to_string(), "listener 'c'".to_string()],
+            )],
+        ),
+        (
+            "an omitted secret",
+            two_on_b.replace("{\"Attachments\"", "{\"OpenSshKey\":\"x\",\"Attachments\""),
+            vec![on_b(two)],
+        ),
+        (
+            "one of two",
+            format!(
+                "[{},{}]",
+                two_on_b.replace("LaunchTime", "Launched"),
+                instance(three, &[])
+            ),
+            vec![on_b(two)],
+        ),
+        (
+            "a fault of the account, which all of them have",
+            format!("{{\"OwnerId\":\"1\",\"Instances\":[{two_on_b}]}}"),
+            vec![on_b(two)],
+        ),
+        (
+            "a repeated id",
+            format!("[{},{two_on_b}]", instance(two, &[])),
+            vec![(Some(two.to_string()), vec![]), on_b(two)],
+        ),
+    ] {
+        let host = host(&[("1.json", &good), ("2.json", &bad)]);
+        let documents = read(&host, &StoredInstances::default());
+        let mut valid = vec![one];
+        valid.extend((what == "one of two").then_some(three));
+        assert_eq!(ids(&documents), valid, "{what}");
+        let expected: Vec<(Option<&str>, Vec<String>)> = expected
+            .iter()
+            .map(|(id, attachments)| (id.as_deref(), attachments.clone()))
+            .collect();
+        assert_eq!(faulty(&documents), expected, "{what}");
+        assert!(!documents.faults.is_empty(), "{what}");
+        let is_named = |fault: &Fault| fault.file.ends_with("2.json");
+        assert!(
+            documents.faults.iter().all(is_named),
+            "{what}: {:?}",
+            documents.faults
+        );
+    }
+}
+
+/// Between two new instances nothing decides. A registered one keeps what it has, because a guest
+/// may be there.
+#[test]
+fn of_two_documents_that_claim_one_attachment_the_registered_instance_keeps_it() {
+    let (one, two) = ("i-00000001", "i-00000002");
+    let broken = |text: String| text.replace("LaunchTime", "Launched");
+    let on_a = |id| (Some(id), vec!["listener 'a'".to_string()]);
+    let record_on = |id, listeners: &[&str]| vec![record(id, listeners)];
+    let mut terminated = record(one, &["a"]);
+    terminated.state = InstanceState::Terminated;
+    for (what, first, records, valid, not_taken) in [
+        (
+            "neither is registered",
+            instance(one, &["a"]),
+            vec![],
+            vec![],
+            vec![on_a(one), on_a(two)],
+        ),
+        (
+            "the first is registered",
+            instance(one, &["a"]),
+            record_on(one, &["a"]),
+            vec![one],
+            vec![(Some(two), vec![])],
+        ),
+        (
+            "the second is registered",
+            instance(one, &["a"]),
+            record_on(two, &["a"]),
+            vec![two],
+            vec![(Some(one), vec![])],
+        ),
+        (
+            "the document of the registered one is broken",
+            broken(instance(one, &["a"])),
+            record_on(one, &["a"]),
+            vec![],
+            vec![(Some(two), vec![]), on_a(one)],
+        ),
+        (
+            "the record of the registered one has moved there",
+            instance(one, &["b"]),
+            record_on(one, &["a"]),
+            vec![one],
+            vec![(Some(two), vec![])],
+        ),
+        (
+            "the other is broken",
+            broken(instance(one, &["a"])),
+            vec![],
+            vec![],
+            vec![on_a(two), on_a(one)],
+        ),
+        (
+            "the other was terminated",
+            instance(one, &["a"]),
+            vec![terminated],
+            vec![one, two],
+            vec![],
+        ),
+        // The guest there may be either one: the snapshot has a conflict, and serves neither.
+        (
+            "a record without a document",
+            instance(one, &["b"]),
+            record_on("i-00000003", &["a"]),
+            vec![one, two],
+            vec![],
+        ),
+    ] {
+        let host = host(&[("1.json", &first), ("2.json", &instance(two, &["a"]))]);
+        let stored = StoredInstances {
+            instances: records,
+            ..StoredInstances::default()
+        };
+        let documents = read(&host, &stored);
+        assert_eq!(ids(&documents), valid, "{what}");
+        assert_eq!(faulty(&documents), not_taken, "{what}");
+        assert_eq!(documents.faults.is_empty(), not_taken.is_empty(), "{what}");
+    }
+}
+
+#[test]
+fn a_conflict_says_which_instance_keeps_the_attachment() {
+    let host = host(&[
+        ("1.json", &instance("i-00000001", &["a"])),
+        ("2.json", &instance("i-00000002", &["a"])),
+    ]);
+    let stored = StoredInstances {
+        instances: vec![record("i-00000002", &["a"])],
+        ..StoredInstances::default()
+    };
+    assert_eq!(
+        texts(&host, &read(&host, &stored).faults),
+        [
+            "instances.d/1.json:2: i-00000001: Imds.Attachments: listener 'a' is claimed by i-00000002 too \
+          (instances.d/2.json:1); i-00000002 is registered and keeps it"
+        ]
+    );
+}
+
+/// An operator may have attached the instance with `imdsd instance put`.
+#[test]
+fn warnings_about_attachments_and_states_come_from_the_records() {
+    let host = host(&[
+        ("1.json", &instance("i-00000001", &[])),
+        ("2.json", &instance("i-00000002", &["b"])),
+        ("3.json", &instance("i-00000003", &[])),
+    ]);
+    let mut stopped = record("i-00000003", &[]);
+    stopped.state = InstanceState::Stopped;
+    let unreadable = UnreadableRecord {
+        id: InstanceId::parse("i-00000004").unwrap(),
+        fault: Fault::of_file(Path::new("x"), "unreadable"),
+        attachments: vec![Attachment::Listener("b".to_string()).into()],
+    };
+    let stored = StoredInstances {
+        instances: vec![
+            record("i-00000001", &["a"]),
+            record("i-00000002", &[]),
+            stopped,
+        ],
+        unreadable: vec![unreadable],
+        ..StoredInstances::default()
+    };
+    assert_eq!(
+        texts(&host, &read(&host, &stored).warnings),
+        [
+            "instances.d/2.json:1: i-00000002: Imds.Attachments: there are none, so the instance cannot be reached",
+            "instances.d/3.json:1: i-00000003: State: the instance is stopped and will not be served",
+        ]
+    );
+}
+
 /// A stopped instance claims nothing. Whether a binding is void depends on the running host.
 #[test]
 fn a_stopped_document_and_a_bound_attachment_conflict_with_nothing() {
@@ -143,7 +406,7 @@ fn a_stopped_document_and_a_bound_attachment_conflict_with_nothing() {
         let path = host.path().join("imdsd.toml");
         let text = std::fs::read_to_string(&path).unwrap() + "[interfaces]\n";
         std::fs::write(&path, text).unwrap();
-        let faults = check_host(&host).err().unwrap_or_default();
+        let faults = read(&host, &StoredInstances::default()).faults;
         assert_eq!(faults.len(), conflicts, "{more}{binding}: {faults:?}");
     }
 }

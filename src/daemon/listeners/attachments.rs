@@ -40,6 +40,7 @@ impl AttachmentsInput<'_> {
         let reserved = self.snapshot.reserved().map(|(id, attachment)| {
             let reason = match self.snapshot.quarantine_reason(id) {
                 Some(QuarantineReason::NotStored) => "its document could not be stored",
+                Some(QuarantineReason::FaultyDocument) => "its document has faults",
                 Some(QuarantineReason::Unreadable | QuarantineReason::StateUnknown) | None => {
                     "its record cannot be read or trusted"
                 }

@@ -39,7 +39,7 @@ use crate::config::Config;
 use crate::daemon::connection_limits::ConnectionLimits;
 use crate::daemon::start_error::StartError;
 use crate::host::addresses::DesiredAddresses;
-use crate::host::netlink::Links;
+use crate::host::netlink::{Links, OwnAddresses};
 use crate::net::connection::GuestService;
 use crate::net::status::{AttachmentState, ListenersStatus};
 use crate::origin::Family;
@@ -60,6 +60,8 @@ const SOCKETS_PER_TURN: usize = 16;
 pub(super) struct Listeners {
     config: ListenerConfig,
     service: Arc<dyn GuestService>,
+    /// The host's addresses, from which no guest of a network namespace sends.
+    own_addresses: OwnAddresses,
     /// True from [`Listeners::start_accepting`] on.
     accepting: watch::Sender<bool>,
     open: BTreeMap<ListenerKey, OpenListener>,
@@ -71,10 +73,15 @@ pub(super) struct Listeners {
 
 impl Listeners {
     /// Returns the listeners of a configuration. None is open yet.
-    pub(super) fn new(config: &Config, service: Arc<dyn GuestService>) -> Listeners {
+    pub(super) fn new(
+        config: &Config,
+        service: Arc<dyn GuestService>,
+        own_addresses: OwnAddresses,
+    ) -> Listeners {
         Listeners {
             config: ListenerConfig::new(config),
             service,
+            own_addresses,
             accepting: watch::Sender::new(false),
             open: BTreeMap::new(),
             address_faults: BTreeMap::new(),
@@ -196,6 +203,7 @@ impl Listeners {
                 let context = AcceptContext {
                     service: Arc::clone(&self.service),
                     accepting: self.accepting.subscribe(),
+                    own_addresses: self.own_addresses.clone(),
                 };
                 OpenListener::new(&self.config, key, presence, context)
             });

@@ -46,7 +46,10 @@ impl PresenceSurvey {
         for key in desired.keys() {
             let presence = match (key, config.interface_of(key)) {
                 (ListenerKey::Namespace(name), _) => survey.namespace(key, name),
-                (_, Some(interface)) => link_presence(interface, before.get(key), links),
+                (_, Some(interface)) => {
+                    survey.reject_vrf(key, interface, links);
+                    link_presence(interface, before.get(key), links)
+                }
                 (_, None) => Some(ListenerPresence::Always),
             };
             if let Some(presence) = presence {
@@ -68,6 +71,19 @@ impl PresenceSurvey {
             self.unusable.insert(key.clone(), reason);
             None
         })
+    }
+
+    /// In a VRF, the kernel does not tell the packets of a guest from those of the host's own
+    /// processes (`net::arrival_filter`).
+    fn reject_vrf(&mut self, key: &ListenerKey, interface: &str, links: &Links) {
+        let vrf = links.named(interface).and_then(|link| links.vrf_of(link));
+        if let Some(vrf) = vrf {
+            let reason = format!(
+                "in a VRF ({}), the host's own processes cannot be told from the guest",
+                vrf.name
+            );
+            self.unusable.insert(key.clone(), reason);
+        }
     }
 
     /// A guest's namespace cannot be that of the daemon.

@@ -12,7 +12,9 @@ use crate::daemon::listeners::desired::{DesiredListener, ListenerConfig};
 use crate::daemon::listeners::key::ListenerKey;
 use crate::daemon::listeners::presence::ListenerPresence;
 use crate::daemon::start_error::StartError;
+use crate::host::netlink::OwnAddresses;
 use crate::instance::namespace_path;
+use crate::net::bound_interface::{BoundInterface, IsHostAddress};
 use crate::net::connection::GuestService;
 use crate::net::ingress::{self, Ingress};
 use crate::net::{self, DrainControl, Limits};
@@ -46,6 +48,8 @@ pub(super) struct AcceptContext {
     pub(super) service: Arc<dyn GuestService>,
     /// Turns true when connections may be accepted.
     pub(super) accepting: watch::Receiver<bool>,
+    /// The host's addresses.
+    pub(super) own_addresses: OwnAddresses,
 }
 
 /// A socket, open or not.
@@ -68,7 +72,7 @@ impl OpenListener {
         let (addresses, extra_hops) = addresses_of(config, key);
         let families = [Family::Ipv4, Family::Ipv6];
         let sockets = families.into_iter().zip(addresses);
-        let (ingress, bridge) = ingress_of(config, key);
+        let (ingress, bridge) = ingress_of(config, key, &context.own_addresses);
         OpenListener {
             presence,
             sockets: sockets
@@ -296,20 +300,26 @@ fn addresses_of(config: &ListenerConfig, key: &ListenerKey) -> ([Option<SocketAd
 fn ingress_of(
     config: &ListenerConfig,
     key: &ListenerKey,
+    own_addresses: &OwnAddresses,
 ) -> (Arc<dyn Ingress>, Option<Arc<ingress::BridgeIngress>>) {
+    let own_addresses = own_addresses.clone();
+    let is_host_address: IsHostAddress = Arc::new(move |address| own_addresses.contains(address));
+    let on = |name: &str| BoundInterface::new(name, Arc::clone(&is_host_address));
     let ingress: Arc<dyn Ingress> = match key {
         ListenerKey::Listener(name) => {
             let listener = config.listener(name);
             Arc::new(ingress::ListenerIngress {
                 name: name.clone(),
-                interface: listener.interface.clone(),
+                interface: listener.interface.as_deref().map(on),
                 anti_spoofed: listener.anti_spoofed,
             })
         }
-        ListenerKey::Interface(name) => Arc::new(ingress::InterfaceIngress { name: name.clone() }),
+        ListenerKey::Interface(name) => Arc::new(ingress::InterfaceIngress {
+            interface: on(name),
+        }),
         ListenerKey::Bridge(name) => {
             let bridge = Arc::new(ingress::BridgeIngress {
-                name: name.clone(),
+                interface: on(name),
                 ports: Default::default(),
             });
             return (Arc::clone(&bridge) as Arc<dyn Ingress>, Some(bridge));
@@ -317,6 +327,7 @@ fn ingress_of(
         ListenerKey::Namespace(name) => Arc::new(ingress::NamespaceIngress {
             name: name.clone(),
             path: namespace_path(name),
+            is_host_address,
         }),
     };
     (ingress, None)

@@ -4,7 +4,7 @@ use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use crate::document::validate::is_authorized_key;
-use crate::instance::{Instance, Ipv6Address, Monitoring, NetworkInterface};
+use crate::instance::{Instance, Ipv6Address, Monitoring, NetworkInterface, OtherFields};
 
 /// A leaf of the metadata tree that the mock has.
 pub(super) struct Leaf {
@@ -70,8 +70,8 @@ pub(super) const LEAVES: &[Leaf] = &[
     derived("block-device-mapping-ephemeral", "meta-data/block-device-mapping/ephemeral0", |_| None),
     derived("block-device-mapping-swap", "meta-data/block-device-mapping/swap", |_| None),
     derived("elastic-inference-accelerator", "meta-data/elastic-inference/associations/{eia}", |_| None),
-    leaf("hostname", "meta-data/hostname", |i| Some(i.private_host_name().into()), |i, text| i.private_dns_name = non_empty(text)),
-    derived("local-hostname", "meta-data/local-hostname", |i| Some(i.private_host_name().into())),
+    leaf("hostname", "meta-data/hostname", |i| Some(i.private_host_name()?.into()), |i, text| i.private_dns_name = non_empty(text)),
+    derived("local-hostname", "meta-data/local-hostname", |i| Some(i.private_host_name()?.into())),
     derived("instance-action", "meta-data/instance-action", |_| Some("none".into())),
     derived("instance-id", "meta-data/instance-id", |i| Some(i.instance_id.to_string())),
     leaf("instance-life-cycle", "meta-data/instance-life-cycle", |i| Some(i.instance_lifecycle.clone().unwrap_or("on-demand".into())), |i, text| i.instance_lifecycle = non_empty(text).filter(|text| text != "on-demand")),
@@ -92,7 +92,7 @@ pub(super) const LEAVES: &[Leaf] = &[
     leaf("mac-ipv6-associations", "meta-data/network/interfaces/macs/{mac}/ipv6s", |i| join_lines(eth0(i).ipv6_addresses.iter().map(|a| a.ipv6_address)), |i, text| {
         let addresses: Result<Vec<Ipv6Addr>, _> = text.lines().map(str::parse).collect();
         if let Ok(addresses) = addresses {
-            eth0_mut(i).ipv6_addresses = addresses.into_iter().map(|ipv6_address| Ipv6Address { ipv6_address }).collect();
+            eth0_mut(i).ipv6_addresses = addresses.into_iter().map(|ipv6_address| Ipv6Address { ipv6_address, other: OtherFields::default() }).collect();
         }
     }),
     leaf("mac-local-hostname", "meta-data/network/interfaces/macs/{mac}/local-hostname", |i| eth0(i).private_dns_name.clone(), |i, text| eth0_mut(i).private_dns_name = non_empty(text)),
@@ -226,9 +226,7 @@ fn join_lines(values: impl IntoIterator<Item = impl ToString>) -> Option<String>
     (!values.is_empty()).then(|| values.join("\n"))
 }
 
-/// Returns whether the region is in the partition `aws`, not in China, GovCloud or an isolated one.
+/// Returns whether the region is in the partition `aws`.
 fn is_in_aws_partition(instance: &Instance) -> bool {
-    !["cn-", "us-gov-", "us-iso"]
-        .iter()
-        .any(|other| instance.region().starts_with(other))
+    instance.partition().id == "aws"
 }

@@ -9,12 +9,13 @@ use crate::instance::Instance;
 /// Fields that may contain control characters. User data is bytes; tag values are as on EC2; an
 /// override is the whole body of a leaf, so it can have several lines, and the rules for overrides
 /// check its path. Metadata does not show the other fields.
-const UNCHECKED_FIELDS: [&str; 8] = [
+const UNCHECKED_FIELDS: [&str; 9] = [
     "UserData",
     "UserDataText",
     "Tags",
     "Description",
     "StateTransitionReason",
+    "StateReason",
     "ClientToken",
     "Overrides",
     "Override",

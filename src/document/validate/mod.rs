@@ -6,6 +6,7 @@
 mod attachments;
 mod characters;
 mod network;
+mod other_fields;
 mod role;
 mod ssh;
 
@@ -45,6 +46,7 @@ pub(super) fn instance_faults(instance: &Instance) -> Vec<PathFault> {
     check_overrides(instance, &mut faults);
     network::check_address_blocks(instance, &mut faults);
     check_owner(instance, &mut faults);
+    other_fields::check_other_fields(instance, &mut faults);
     characters::check_characters(instance, &mut faults);
     faults
 }

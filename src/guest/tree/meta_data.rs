@@ -25,7 +25,7 @@ pub(super) const META_DATA: &[Category] = &[
     directory("events", "2018-08-17", EVENTS),
     directory("hibernation", "2018-09-24", HIBERNATION),
     leaf("hostname", "1.0", |focus| {
-        Some(focus.instance().private_host_name())
+        focus.instance().private_host_name()
     }),
     directory("iam", "2012-01-12", iam::IAM),
     directory(
@@ -50,23 +50,13 @@ pub(super) const META_DATA: &[Category] = &[
         text(&focus.instance().instance_type)
     }),
     leaf("ipv6", "2021-01-03", |focus| {
-        let of_interface = || {
-            Some(
-                focus
-                    .instance()
-                    .primary_interface()?
-                    .ipv6_addresses
-                    .first()?
-                    .ipv6_address,
-            )
-        };
-        printed(focus.instance().ipv6_address.or_else(of_interface))
+        printed(focus.instance().primary_ipv6_address())
     }),
     leaf("kernel-id", "2008-02-01", |focus| {
         maybe(&focus.instance().kernel_id)
     }),
     leaf("local-hostname", "2007-01-19", |focus| {
-        Some(focus.instance().private_host_name())
+        focus.instance().private_host_name()
     }),
     leaf("local-ipv4", "1.0", |focus| {
         printed(focus.instance().primary_private_address())
@@ -89,16 +79,16 @@ pub(super) const META_DATA: &[Category] = &[
     }),
     // Not documented by AWS, but present on every instance.
     leaf("profile", "1.0", |focus| {
-        match focus.instance().virtualization_type.as_deref() {
-            Some("paravirtual") => text("default-paravirtual"),
+        match focus.instance().virtualization_type() {
+            "paravirtual" => text("default-paravirtual"),
             _ => text("default-hvm"),
         }
     }),
     leaf("public-hostname", "2007-01-19", |focus| {
-        maybe(&focus.instance().public_dns_name)
+        text(focus.instance().public_host_name()?)
     }),
     leaf("public-ipv4", "2007-01-19", |focus| {
-        printed(focus.instance().public_ip_address)
+        printed(focus.instance().public_address())
     }),
     each(
         "public-keys",
@@ -116,14 +106,16 @@ pub(super) const META_DATA: &[Category] = &[
         lines(
             focus
                 .instance()
-                .security_groups
+                .groups()
                 .iter()
                 .map(|group| &group.group_name),
         )
     }),
     directory("services", "2014-02-25", SERVICES),
     directory("spot", "2014-11-05", SPOT),
-    leaf("system", "2022-09-24", |_| text("nitro")),
+    leaf("system", "2022-09-24", |focus| {
+        text(focus.instance().hypervisor_system().as_str())
+    }),
     directory("tags", "2021-03-23", TAGS),
 ];
 
@@ -247,10 +239,10 @@ const PUBLIC_KEY: &[Category] = &[leaf("openssh-key", "1.0", |focus| {
 
 const SERVICES: &[Category] = &[
     leaf("domain", "2014-02-25", |focus| {
-        text(partition_and_domain(focus.instance().region()).1)
+        text(focus.instance().partition().domain)
     }),
     leaf("partition", "2015-10-20", |focus| {
-        text(partition_and_domain(focus.instance().region()).0)
+        text(focus.instance().partition().id)
     }),
 ];
 
@@ -315,7 +307,7 @@ fn block_devices(focus: Focus<'_>) -> Vec<Child<'_>> {
         devices.push(device("root".to_string(), root));
     }
     let volumes = instance
-        .block_device_mappings
+        .volumes()
         .iter()
         .map(|mapping| mapping.device_name.as_str());
     for (number, name) in volumes.filter(|name| Some(*name) != root).enumerate() {
@@ -325,15 +317,4 @@ fn block_devices(focus: Focus<'_>) -> Vec<Child<'_>> {
         ));
     }
     devices
-}
-
-/// Returns EC2's partition of a region, and the domain of its endpoints.
-fn partition_and_domain(region: &str) -> (&'static str, &'static str) {
-    match region {
-        _ if region.starts_with("cn-") => ("aws-cn", "amazonaws.com.cn"),
-        _ if region.starts_with("us-gov-") => ("aws-us-gov", "amazonaws.com"),
-        _ if region.starts_with("us-isob-") => ("aws-iso-b", "sc2s.sgov.gov"),
-        _ if region.starts_with("us-iso-") => ("aws-iso", "c2s.ic.gov"),
-        _ => ("aws", "amazonaws.com"),
-    }
 }

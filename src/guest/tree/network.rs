@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::category::{
     Category, Child, Focus, Kind, directory, each, leaf, lines, maybe, printed, text,
 };
-use crate::instance::{CidrBlocks, NetworkInterface, PrivateAddress};
+use crate::instance::{CidrBlocks, NetworkInterface};
 
 pub(super) const NETWORK: &[Category] = &[directory("interfaces", "2011-01-01", INTERFACES)];
 
@@ -57,11 +57,11 @@ const INTERFACE: &[Category] = &[
         )
     }),
     leaf("local-hostname", "2007-01-19", |focus| {
-        let of_instance = || focus.instance().private_host_name();
-        Some(maybe(&focus.interface?.private_dns_name).unwrap_or_else(of_instance))
+        focus.instance().interface_host_name(focus.interface?)
     }),
     leaf("local-ipv4s", "2011-01-01", |focus| {
-        lines(private_addresses(focus.interface?))
+        let addresses = focus.interface?.private_addresses();
+        lines(addresses.map(|address| address.private_ip_address))
     }),
     leaf("mac", "2011-01-01", |focus| {
         text(&focus.interface?.mac_address)
@@ -71,23 +71,19 @@ const INTERFACE: &[Category] = &[
         let card = |interface: &NetworkInterface| interface.attachment.network_card_index;
         let has_several = focus
             .instance()
-            .network_interfaces
+            .interfaces()
             .iter()
             .any(|interface| card(interface) > Some(0));
         printed(card(focus.interface?).filter(|_| has_several))
     }),
     leaf("owner-id", "2011-01-01", |focus| {
-        text(
-            focus
-                .interface?
-                .owner_id
-                .as_deref()
-                .unwrap_or(focus.instance().owner_id()),
-        )
+        text(focus.instance().interface_owner(focus.interface?))
     }),
     leaf("public-hostname", "2011-01-01", |focus| {
         maybe(
-            &primary_association(focus.interface?)?
+            &focus
+                .interface?
+                .primary_association()?
                 .association
                 .as_ref()?
                 .public_dns_name,
@@ -137,7 +133,7 @@ const INTERFACE: &[Category] = &[
 ];
 
 fn interfaces(focus: Focus<'_>) -> Vec<Child<'_>> {
-    let interfaces = &focus.instance().network_interfaces;
+    let interfaces = focus.instance().interfaces();
     let child = |interface| {
         Focus {
             interface: Some(interface),
@@ -166,32 +162,6 @@ fn associations(focus: Focus<'_>) -> Vec<Child<'_>> {
         focus.child(public.to_string())
     };
     associated.map(child).collect()
-}
-
-/// Returns the private addresses, the primary address first, as on EC2.
-fn private_addresses(interface: &NetworkInterface) -> Vec<std::net::Ipv4Addr> {
-    let of_list = interface
-        .private_ip_addresses
-        .iter()
-        .map(|address| address.private_ip_address);
-    let mut addresses: Vec<_> = interface.private_ip_address.into_iter().collect();
-    for address in of_list {
-        if !addresses.contains(&address) {
-            addresses.push(address);
-        }
-    }
-    addresses
-}
-
-fn primary_association(interface: &NetworkInterface) -> Option<&PrivateAddress> {
-    let mut mapped = interface
-        .private_ip_addresses
-        .iter()
-        .filter(|address| address.association.is_some());
-    mapped
-        .clone()
-        .find(|address| address.primary)
-        .or_else(|| mapped.next())
 }
 
 fn subnet(focus: Focus<'_>) -> Option<&CidrBlocks> {

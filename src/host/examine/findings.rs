@@ -41,6 +41,8 @@ pub struct Examination {
     pub findings: Vec<Finding>,
     /// What could not be checked.
     pub unchecked: Vec<Unchecked>,
+    /// What protects the guests less than it could. No guest depends on it.
+    pub notes: Vec<String>,
     /// The guests that are attached to the host's network.
     pub guests: BTreeSet<InstanceId>,
 }

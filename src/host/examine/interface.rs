@@ -21,8 +21,16 @@ pub(super) fn check<'s>(
     };
     let over = &controller.name;
     match controller.kind.as_str() {
-        // A VRF passes packets on under the name of the interface that received them.
-        "vrf" => Some(link),
+        "vrf" => {
+            report.problem(
+                format_args!(
+                    "it is in VRF {over}, where the host's own processes cannot be told from the guest, so it is not \
+                     served"
+                ),
+                format_args!("ip link set {} nomaster", shell_word(name)),
+            );
+            None
+        }
         "bridge" => {
             let mark = free_mark(attachments);
             report.problem(

@@ -61,6 +61,7 @@ pub async fn examine(
     }
     let network = read_host(attachments, service).await?;
     let rules = RulesCheck::new(probe::rules().await, attachments, &network, service);
+    examination.notes.extend(rules.note(attachments));
     for attachment in attachments {
         let mut report = Report::default();
         if let Attachment::NetworkNamespace(name) = attachment.attachment {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::findings::Report;
 use super::probe::NetworkState;
 use super::service::MetadataService;
-use crate::host::guest_rules::{self, MetadataAddresses};
+use crate::host::guest_rules::{self, Interference, MetadataAddresses};
 use crate::host::guests::{self, GuestAttachment};
 use crate::instance::{Attachment, InstanceId};
 
@@ -30,6 +30,8 @@ pub(super) struct LoadedRules {
     pub(super) exist: bool,
     /// What is missing, by guest.
     pub(super) lacking: BTreeMap<InstanceId, String>,
+    /// Which other rules interfere, by guest.
+    pub(super) interfering: BTreeMap<InstanceId, Interference>,
 }
 
 /// An address, and another guest that has it.
@@ -49,10 +51,13 @@ impl<'s> RulesCheck<'s> {
         };
         let loaded = listed.map(|listed| {
             let guests = guests::filtered(attachments, &network.links);
-            let lacking = guest_rules::lacking(&listed, &guests, addresses);
+            let table = &service.rules_table;
+            let lacking = guest_rules::lacking(&listed, table, &guests, addresses);
+            let interfering = guest_rules::interferences(&listed, table, &guests);
             LoadedRules {
-                exist: guest_rules::are_loaded(&listed),
+                exist: guest_rules::are_loaded(&listed, table),
                 lacking: lacking.into_iter().collect(),
+                interfering: interfering.into_iter().collect(),
             }
         });
         let shared = if network.has_conntrack {
@@ -83,6 +88,12 @@ impl<'s> RulesCheck<'s> {
                 return;
             }
         };
+        if let Some(interference) = rules.interfering.get(id) {
+            self.report_interference(interference, report);
+            if *interference == Interference::Earlier {
+                return;
+            }
+        }
         match (rules.lacking.get(id), shared) {
             (Some(what), _) if is_bridged || rules.exist => {
                 report.problem(format_args!("guest rules: {what}"), self.load);
@@ -95,6 +106,41 @@ impl<'s> RulesCheck<'s> {
                 self.load,
             ),
             _ => {}
+        }
+    }
+}
+
+impl RulesCheck<'_> {
+    /// Returns what guests on interfaces of their own lack while no rules are loaded.
+    pub(super) fn note(&self, attachments: &[GuestAttachment<'_>]) -> Option<String> {
+        let is_own = |of: &GuestAttachment<'_>| matches!(of.attachment, Attachment::Interface(_));
+        let are_missing = self.loaded.as_ref().is_ok_and(|rules| !rules.exist);
+        (are_missing && attachments.iter().any(is_own)).then(|| {
+            format!(
+                "no guest rules are loaded: the daemon alone keeps the host's own processes from guests on \
+                 interfaces, and nothing restricts those guests to their addresses; to load the rules: {}",
+                self.load
+            )
+        })
+    }
+
+    fn report_interference(&self, interference: &Interference, report: &mut Report) {
+        match interference {
+            Interference::Earlier => report.problem(
+                "the tables imdsd, which an earlier version loaded, are still there and interfere with the guest rules",
+                self.load,
+            ),
+            Interference::Guest(table) => report.problem(
+                format_args!("the table {table} has rules for this guest too"),
+                format_args!(
+                    "nft delete table {table}, if it is this daemon's under an earlier name; otherwise remove the guest \
+                     from the other daemon's documents"
+                ),
+            ),
+            Interference::Mark(table) => report.problem(
+                format_args!("a guest of the table {table} has the same mark"),
+                "in the document of one of them, use another mark: every bridge port of a host needs its own",
+            ),
         }
     }
 }

@@ -3,6 +3,8 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
+use crate::host::guest_rules::TableName;
+
 /// The metadata service that the guests of this host should reach.
 #[derive(Clone, Debug)]
 pub struct MetadataService {
@@ -16,6 +18,8 @@ pub struct MetadataService {
     pub host_metadata: HostMetadata,
     /// The admin socket of the daemon, if there is one.
     pub daemon: Option<PathBuf>,
+    /// The name of the tables of the guest rules.
+    pub rules_table: TableName,
     /// The command that loads the guest rules.
     pub load_rules: String,
 }

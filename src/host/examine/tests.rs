@@ -10,6 +10,7 @@ use super::settings::{accept_ra, arp_filter, arp_ignore};
 use super::unusable::{DuplicateDetection, UnusableAddress};
 use super::*;
 use crate::config::demo_instance;
+use crate::host::guest_rules::{Interference, TableName};
 use crate::host::guests::{HostGuest, attachments};
 use crate::host::netlink::{Link, Links, Route};
 use crate::instance::{BridgePort, Instance, InstanceId};
@@ -28,6 +29,7 @@ fn service() -> MetadataService {
         address_owner: AddressOwner::Operator,
         host_metadata: HostMetadata::Kept,
         daemon: None,
+        rules_table: TableName::ending_in("test"),
         load_rules: "load".to_string(),
     }
 }
@@ -194,11 +196,13 @@ fn an_attachment_must_exist_be_up_and_be_of_its_kind() {
             |links| links.get_mut("tap0").unwrap().controller = Some(8),
             &[("part of bond0 (bond)", "ip link set tap0 nomaster")],
         ),
-        // The interfaces of a VRF keep their names.
         (
             at_interface("tap0"),
             |links| links.get_mut("tap0").unwrap().controller = Some(7),
-            &[],
+            &[(
+                "in VRF tenant, where the host's own processes cannot be told from the guest",
+                "ip link set tap0 nomaster",
+            )],
         ),
         (
             at_port("br1", "port0"),
@@ -806,6 +810,7 @@ fn guest_rules_are_missing_only_if_a_guest_needs_them() {
         Ok(LoadedRules {
             exist,
             lacking: lacking.into_iter().collect(),
+            interfering: BTreeMap::new(),
         })
     };
     let unknown = || Err("not permitted".to_string());
@@ -836,6 +841,50 @@ fn guest_rules_are_missing_only_if_a_guest_needs_them() {
         let expected: Vec<_> = expected.map(|what| (what, "load")).into_iter().collect();
         assert_found(&report, &expected);
         assert_eq!(report.unchecked.len(), usize::from(is_unchecked));
+    }
+}
+
+#[test]
+fn rules_of_other_tables_that_interfere_are_found() {
+    let id = demo_instance().instance_id;
+    let none: Expected = &[];
+    #[rustfmt::skip]
+    let table = [
+        (None, none),
+        (Some(Interference::Earlier), &[("an earlier version loaded", "load")]),
+        (
+            Some(Interference::Mark("bridge imdsd-red".to_string())),
+            &[(
+                "a guest of the table bridge imdsd-red has the same mark",
+                "in the document of one of them, use another mark: every bridge port of a host needs its own",
+            )],
+        ),
+        (
+            Some(Interference::Guest("inet imdsd-red".to_string())),
+            &[(
+                "the table inet imdsd-red has rules for this guest too",
+                "nft delete table inet imdsd-red, if it is this daemon's under an earlier name; otherwise remove the \
+                 guest from the other daemon's documents",
+            )],
+        ),
+    ];
+    for (interference, expected) in table {
+        let loaded = LoadedRules {
+            exist: true,
+            lacking: BTreeMap::new(),
+            interfering: interference
+                .map(|of| (id.clone(), of))
+                .into_iter()
+                .collect(),
+        };
+        let mut report = Report::default();
+        RulesCheck {
+            loaded: Ok(loaded),
+            shared: BTreeMap::new(),
+            load: "load",
+        }
+        .check(&attached(&guest(&at_port("br0", "port0")))[0], &mut report);
+        assert_found(&report, expected);
     }
 }
 

@@ -1,4 +1,7 @@
-//! The table `bridge imdsd`: guests on the ports of bridges.
+//! The table of the family `bridge`: guests on the ports of bridges.
+//!
+//! Several daemons may have such a table on one host. Each marks and judges the frames of its own
+//! ports, and the chain that clears marks runs before the chains of all daemons that set them.
 //!
 //! Every rule about ARP or ICMPv6 names `meta protocol`. Without it, nft looks for these protocols
 //! in the type field of the Ethernet header, where a tagged frame has the tag: a claim in a frame
@@ -8,16 +11,23 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::block::{Block, LINK_LOCAL, with};
 use super::checked::{CheckedGuest, digest};
-use super::conditions::{ACCEPT_SOLICITATIONS, claims_of_addresses, except_own, limit, none_of};
+use super::conditions::{
+    ACCEPT_SOLICITATIONS, ICMPV6, TCP, claims_of_addresses, except_own, limit, none_of,
+};
 use super::inputs::{GuestLink, MetadataAddresses};
 use super::table::{BRIDGE, Table};
+use super::table_name::TableName;
 
 const ARP: &str = "meta protocol arp";
 const TWO_TAGS: &str = "meta protocol { 8021q, 8021ad }";
 
 /// Returns the table for these guests, empty when none of them is on a bridge.
-pub(super) fn table(guests: &[CheckedGuest], addresses: MetadataAddresses) -> Table {
-    let mut table = Table::new(BRIDGE);
+pub(super) fn table(
+    name: &TableName,
+    guests: &[CheckedGuest],
+    addresses: MetadataAddresses,
+) -> Table {
+    let mut table = Table::new(BRIDGE, name);
     let bridged: Vec<(usize, &CheckedGuest, GuestPort)> = guests
         .iter()
         .enumerate()
@@ -87,9 +97,20 @@ fn add_request_chains(table: &mut Table, MetadataAddresses { ipv4, ipv6 }: Metad
         None,
         ["iifname vmap @guests".to_string()],
     );
-    // Frames to the host. Marks are set here and not earlier, so that no other table sets a mark
-    // after this one. They are set for every port of every bridge: an unlisted port must get mark
-    // 0, whatever marked its packets before.
+    // Frames to the host. Marks are cleared and set here and not earlier, so that no other table
+    // sets a mark after these. They are cleared for every port of every bridge: an unlisted port
+    // must get mark 0, whatever marked its packets before. Another daemon's ports may be among
+    // them, so its marks are set later.
+    table.chain(
+        "clear-marks",
+        Some("input priority 299"),
+        None,
+        [
+            "# Identify the guest by its port's mark, set below; 0 identifies none.".to_string(),
+            format!("ip daddr {ipv4} meta mark set 0"),
+            format!("ip6 daddr {ipv6} meta mark set 0"),
+        ],
+    );
     table.chain(
         "to-host",
         Some("input priority 300"),
@@ -103,9 +124,6 @@ fn add_request_chains(table: &mut Table, MetadataAddresses { ipv4, ipv6 }: Metad
             format!("iifname @ports {TWO_TAGS} counter drop"),
             "# Guests must not redirect the host.".to_string(),
             "iifname @ports meta protocol ip6 icmpv6 type nd-redirect counter drop".to_string(),
-            "# Identify the guest by its port's mark; 0 identifies none.".to_string(),
-            format!("ip daddr {ipv4} meta mark set 0"),
-            format!("ip6 daddr {ipv6} meta mark set 0"),
             format!("ip daddr {ipv4} meta mark set iifname map @marks"),
             format!("ip6 daddr {ipv6} meta mark set iifname map @marks"),
         ],
@@ -127,8 +145,8 @@ fn add_reply_chains(table: &mut Table, MetadataAddresses { ipv4, ipv6 }: Metadat
         Some("output priority 300"),
         None,
         [
-            format!("ip saddr {ipv4} ip protocol tcp goto answers"),
-            format!("ip6 saddr {ipv6} meta l4proto != ipv6-icmp goto answers"),
+            format!("ip saddr {ipv4} ip protocol {TCP} goto answers"),
+            format!("ip6 saddr {ipv6} meta l4proto != {ICMPV6} goto answers"),
         ],
     );
     table.chain(

@@ -9,6 +9,11 @@ use super::inputs::MetadataAddresses;
 /// number.
 const PACKETS_PER_SECOND: u32 = 1024;
 
+/// Protocols by their numbers (IANA): nft looks some names up in /etc/protocols, which a small system
+/// does not have.
+pub(super) const TCP: u8 = 6;
+pub(super) const ICMPV6: u8 = 58;
+
 /// Lets neighbour solicitations pass, from whatever address: with them the guest asks whether the
 /// metadata address is still reachable. Other rules judge the claims that they carry.
 pub(super) const ACCEPT_SOLICITATIONS: &str =

@@ -1,15 +1,23 @@
-//! The table `inet imdsd`: guests on interfaces of their own, and no connection tracking for any
-//! guest.
+//! The table of the family `inet`: guests on interfaces of their own, no connection tracking for any
+//! guest, and nothing for the host's own processes.
 
 use super::block::{LINK_LOCAL, with};
 use super::checked::CheckedGuest;
-use super::conditions::{ACCEPT_SOLICITATIONS, claims_of_addresses, limit, none_of};
+use super::conditions::{ACCEPT_SOLICITATIONS, TCP, claims_of_addresses, limit, none_of};
 use super::inputs::{GuestLink, MetadataAddresses};
 use super::table::{INET, Table};
+use super::table_name::TableName;
 
 /// Returns the table for these guests.
-pub(super) fn table(guests: &[CheckedGuest], addresses: MetadataAddresses) -> Table {
-    let mut table = Table::new(INET);
+pub(super) fn table(
+    name: &TableName,
+    guests: &[CheckedGuest],
+    addresses: MetadataAddresses,
+) -> Table {
+    let mut table = Table::new(INET, name);
+    if guests.is_empty() {
+        return table;
+    }
     add_shared_chains(&mut table, addresses);
     table.collection("set", "served", "type ifname");
     table.collection("map", "guests", "type ifname : verdict");
@@ -37,6 +45,10 @@ fn add_shared_chains(table: &mut Table, addresses: MetadataAddresses) {
         Some("prerouting priority raw"),
         None,
         [
+            "# Processes of the host are not guests. The daemon drops their connections too."
+                .to_string(),
+            format!("iifname \"lo\" ip daddr {ipv4} meta l4proto {TCP} counter drop"),
+            format!("iifname \"lo\" ip6 daddr {ipv6} meta l4proto {TCP} counter drop"),
             "# Connection tracking would merge connections of guests with equal addresses."
                 .to_string(),
             format!("iifname @served ip daddr {ipv4} notrack"),

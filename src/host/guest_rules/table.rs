@@ -4,14 +4,15 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use super::table_name::{EARLIER, TableName};
+
 pub(super) const INET: &str = "inet";
 pub(super) const BRIDGE: &str = "bridge";
-/// The name of both tables.
-pub(super) const TABLE: &str = "imdsd";
 
 /// A table of one family, with its sets, maps and chains.
 pub(super) struct Table {
     pub(super) family: &'static str,
+    pub(super) name: TableName,
     pub(super) collections: Vec<Collection>,
     pub(super) chains: Vec<Chain>,
 }
@@ -39,17 +40,22 @@ pub(super) struct Chain {
 impl Chain {
     /// Returns the number of rules, without comments.
     pub(super) fn rules(&self) -> usize {
+        self.rule_lines().count()
+    }
+
+    fn rule_lines(&self) -> impl Iterator<Item = &str> {
         self.lines
             .iter()
+            .map(String::as_str)
             .filter(|line| !line.starts_with('#'))
-            .count()
     }
 }
 
 impl Table {
-    pub(super) fn new(family: &'static str) -> Table {
+    pub(super) fn new(family: &'static str, name: &TableName) -> Table {
         Table {
             family,
+            name: name.clone(),
             collections: Vec::new(),
             chains: Vec::new(),
         }
@@ -98,25 +104,30 @@ impl Table {
             .push((guest, element));
     }
 
-    /// Returns the text of the chains so far, which the digest of every guest covers.
+    /// Returns the text of the chains so far, without comments, which the digest of every guest
+    /// covers.
     pub(super) fn shared_text(&self) -> String {
-        self.chains
-            .iter()
-            .map(|chain| format!("{} {:?} {:?}\n", chain.name, chain.hook, chain.lines))
-            .collect()
+        let text = |chain: &Chain| {
+            let rules: Vec<&str> = chain.rule_lines().collect();
+            format!("{} {:?} {rules:?}\n", chain.name, chain.hook)
+        };
+        self.chains.iter().map(text).collect()
     }
 
-    /// Appends the statements that replace the table.
+    /// Appends the statements that replace the table, and the one of earlier versions.
     pub(super) fn write(&self, text: &mut String) {
-        let _ = writeln!(
-            text,
-            "\nadd table {} {TABLE}\ndelete table {} {TABLE}",
-            self.family, self.family
-        );
+        let family = self.family;
+        text.push('\n');
+        for name in [EARLIER, self.name.as_str()] {
+            let _ = writeln!(
+                text,
+                "add table {family} {name}\ndelete table {family} {name}"
+            );
+        }
         if self.chains.is_empty() {
             return;
         }
-        let _ = writeln!(text, "table {} {TABLE} {{", self.family);
+        let _ = writeln!(text, "table {family} {} {{", self.name);
         for Collection {
             kind,
             name,

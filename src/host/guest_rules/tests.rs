@@ -38,8 +38,12 @@ fn interface(name: &str) -> GuestLink {
     }
 }
 
+fn name() -> TableName {
+    TableName::ending_in("test")
+}
+
 fn text(guests: &[FilteredGuest]) -> String {
-    script(guests, MetadataAddresses::EC2).unwrap()
+    script(&name(), guests, MetadataAddresses::EC2).unwrap()
 }
 
 #[test]
@@ -68,13 +72,18 @@ fn the_script_has_rules_for_each_guest() {
         (&own, "ether saddr != 02:00:00:00:00:04 counter drop"),
         (&own, "ip6 saddr != fd11::4 ip6 saddr != fe80::/10 counter drop"),
         (&own, "delete table bridge imdsd\n"),
+        (&own, "delete table bridge imdsd-test\n"),
+        (&own, "iifname \"lo\" ip daddr 169.254.169.254 meta l4proto 6 counter drop"),
         (&unknown, "# i-00000003 behind tap3 of br0; not listed: MACs, IPv4, IPv6; only those of other guests are blocked\n"),
         (&unknown, "    meta protocol arp arp saddr ip @ipv4-"),
     ];
     for (script, line) in table {
         assert!(script.contains(line), "{line} is not in\n{script}");
     }
-    assert!(!own.contains("table bridge imdsd {"));
+    assert!(!own.contains("table bridge imdsd-test {"));
+    // Without guests there are no rules: a listener of the configuration may have the address on
+    // the loopback interface.
+    assert!(!text(&[]).contains('{'));
     // Without `meta protocol`, nft does not look for ARP and ICMPv6 behind a VLAN tag.
     for line in bridged
         .lines()
@@ -92,7 +101,8 @@ fn every_fault_is_reported_with_its_guest() {
     let with = |change: fn(&mut FilteredGuest)| {
         let mut faulty = guest(2, port("tap2", 2));
         change(&mut faulty);
-        script(&[guest(1, port("tap1", 1)), faulty], MetadataAddresses::EC2)
+        let guests = [guest(1, port("tap1", 1)), faulty];
+        script(&name(), &guests, MetadataAddresses::EC2)
     };
     #[rustfmt::skip]
     type Change = fn(&mut FilteredGuest);

@@ -143,6 +143,16 @@ impl Netlink {
         Ok(())
     }
 
+    /// Returns all addresses, usable or not, each with the index of its link.
+    pub(super) async fn all_addresses(&self) -> io::Result<BTreeSet<(IpAddr, u32)>> {
+        let mut addresses = BTreeSet::new();
+        let mut found = Box::pin(self.handle().address().get().execute());
+        while let Some(address) = self.within(found.try_next()).await? {
+            addresses.extend(address_of(&address).map(|of| (of, address.header.index)));
+        }
+        Ok(addresses)
+    }
+
     /// Adds an address to a link, as /32 or /128. The host does not choose it as a source address:
     /// it has link scope (IPv4) or is deprecated (IPv6). An IPv6 address is added with `nodad` and
     /// is usable at once: with duplicate address detection, a guest could claim it first. Fails

@@ -107,6 +107,16 @@ impl Links {
         }
     }
 
+    /// Returns the VRF whose device the kernel names as the device of the link's packets: the VRF
+    /// that the link is in, or the link if it is one.
+    pub fn vrf_of(&self, link: &Link) -> Option<&Link> {
+        let controller = link.controller.and_then(|index| self.indexed(index));
+        [self.indexed(link.index), controller]
+            .into_iter()
+            .flatten()
+            .find(|link| link.kind == "vrf")
+    }
+
     /// Returns which links also receive the packets that another link receives.
     pub fn upper_links(&self) -> UpperLinks {
         // The kernel names the other end of a veth in the same attribute, but that end does not
@@ -379,6 +389,31 @@ mod tests {
                 BTreeSet::from_iter(expected),
                 "{index}"
             );
+        }
+    }
+
+    #[test]
+    fn the_vrf_of_a_link_is_found() {
+        let links = Links::of([
+            Link::example(1, "blue", "vrf"),
+            Link {
+                controller: Some(1),
+                ..Link::example(2, "tap2", "tun")
+            },
+            Link {
+                controller: Some(4),
+                ..Link::example(3, "tap3", "tun")
+            },
+            Link::example(4, "br0", "bridge"),
+        ]);
+        for (name, vrf) in [
+            ("blue", Some("blue")),
+            ("tap2", Some("blue")),
+            ("tap3", None),
+            ("br0", None),
+        ] {
+            let found = links.vrf_of(links.named(name).unwrap());
+            assert_eq!(found.map(|link| link.name.as_str()), vrf, "{name}");
         }
     }
 

@@ -16,6 +16,7 @@ use tracing::warn;
 
 use super::commands::{Netlink, WeakNetlink};
 use super::links::{Links, address_of};
+use super::own_addresses::OwnAddresses;
 
 /// How long to wait before netlink is tried again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -24,17 +25,21 @@ const RETRY_DELAY: Duration = Duration::from_secs(1);
 const QUEUE_SIZE: usize = 4 << 20;
 
 /// Follows the links of this network namespace, and those of their addresses that are in
-/// `addresses`: guests can make a host change other addresses at will.
+/// `addresses`: guests can make a host change other addresses at will. `own` gets all addresses.
 ///
 /// Returns when all existing links have been read. The receiver changes with every change, as long
 /// as the returned [`Netlink`] lives.
-pub async fn watch(addresses: BTreeSet<IpAddr>) -> io::Result<(Netlink, watch::Receiver<Links>)> {
+pub async fn watch(
+    addresses: BTreeSet<IpAddr>,
+    own: OwnAddresses,
+) -> io::Result<(Netlink, watch::Receiver<Links>)> {
     let netlink = Netlink::connect()?;
     let mut watcher = Watcher {
         netlink: netlink.downgrade(),
         link_messages: subscribe_to_links()?,
         address_messages: subscribe_to_addresses()?,
         addresses,
+        own,
         reread_at: None,
     };
     let mut links = Links::default();
@@ -42,6 +47,7 @@ pub async fn watch(addresses: BTreeSet<IpAddr>) -> io::Result<(Netlink, watch::R
     netlink
         .read_addresses(&mut links, |address| watcher.addresses.contains(address))
         .await?;
+    watcher.own.replace(netlink.all_addresses().await?);
     let (publish, published) = watch::channel(links);
     tokio::spawn(async move { while watcher.step(&publish).await {} });
     Ok((netlink, published))
@@ -54,6 +60,7 @@ struct Watcher {
     link_messages: Messages,
     address_messages: Messages,
     addresses: BTreeSet<IpAddr>,
+    own: OwnAddresses,
     /// When to read all addresses again, because a message was lost or came too early. It is never
     /// postponed: otherwise a guest could keep sending messages, and the addresses of all other
     /// guests would stay unread.
@@ -134,6 +141,7 @@ impl Watcher {
     }
 
     fn apply_address(&mut self, message: &RouteNetlinkMessage, publish: &watch::Sender<Links>) {
+        self.own.apply(message);
         let (RouteNetlinkMessage::NewAddress(of) | RouteNetlinkMessage::DelAddress(of)) = message
         else {
             return;
@@ -158,10 +166,14 @@ impl Watcher {
         self.reread_at = None;
         let mut current = publish.borrow().clone();
         current.clear_addresses();
-        let read = netlink
-            .read_addresses(&mut current, |address| self.addresses.contains(address))
-            .await;
-        match read {
+        let read = async {
+            netlink
+                .read_addresses(&mut current, |address| self.addresses.contains(address))
+                .await?;
+            self.own.replace(netlink.all_addresses().await?);
+            io::Result::Ok(())
+        };
+        match read.await {
             // Links that were reported meanwhile are newer than this copy: the next reading covers
             // their addresses.
             Ok(()) => {

@@ -180,11 +180,12 @@ fn create_directory(path: &Path) -> Result<(), (PathBuf, io::Error)> {
 }
 
 /// The contents of a state directory.
+#[derive(Debug, Default)]
 pub struct StoredInstances {
     /// The instances.
     pub instances: Vec<Instance>,
-    /// The faults of unreadable records.
-    pub unreadable: Vec<Fault>,
+    /// The unreadable records.
+    pub unreadable: Vec<UnreadableRecord>,
     /// The fault of the account's record, if it is unreadable.
     pub account_unreadable: Option<Fault>,
 }
@@ -201,18 +202,13 @@ pub fn read_state_directory(state_directory: &Path) -> io::Result<StoredInstance
         .into_iter()
         .map(|record| record.instance)
         .collect();
-    let unreadable = loaded
-        .unreadable
-        .into_iter()
-        .map(|record| record.fault)
-        .collect();
     let account_unreadable = match read_account(&state_directory.join(ACCOUNT)) {
         LoadedAccount::Absent | LoadedAccount::Read(_) => None,
         LoadedAccount::Unreadable(fault) => Some(fault),
     };
     Ok(StoredInstances {
         instances,
-        unreadable,
+        unreadable: loaded.unreadable,
         account_unreadable,
     })
 }
@@ -237,7 +233,7 @@ fn load(directory: &Path, unfinished: impl Fn(&Path)) -> io::Result<Loaded> {
             Err(message) => loaded.unreadable.push(UnreadableRecord {
                 id,
                 fault: Fault::of_file(&path, message),
-                attachments: attachments_in(&text_of(&path).unwrap_or_default()),
+                attachments: attachments_of_unreadable(&path),
             }),
         }
     }
@@ -468,19 +464,10 @@ fn text_of(path: &Path) -> io::Result<Vec<u8>> {
     PlainFile::open(path, Symlinks::Refuse)?.read_bytes(MAX_RECORD_BYTES)
 }
 
-/// Returns the attachments that an unreadable record still contains: the file may be cut off, or
-/// damaged elsewhere. A quoted key cannot occur inside a JSON string, where quotes are escaped.
-fn attachments_in(text: &[u8]) -> Vec<InstanceAttachment> {
-    const KEY: &str = "\"Attachments\"";
-    let text = String::from_utf8_lossy(text);
-    let lists = text.match_indices(KEY).filter_map(|(at, _)| {
-        let list = text[at + KEY.len()..].trim_start().strip_prefix(':')?;
-        serde_json::Deserializer::from_str(list)
-            .into_iter::<Vec<InstanceAttachment>>()
-            .next()?
-            .ok()
-    });
-    lists.flatten().collect()
+/// Returns the attachments that an unreadable record still contains.
+fn attachments_of_unreadable(path: &Path) -> Vec<InstanceAttachment> {
+    let text = text_of(path).unwrap_or_default();
+    document::attachments_in(&String::from_utf8_lossy(&text))
 }
 
 fn checksum(text: &str) -> String {

@@ -1,0 +1,331 @@
+//! The documents of a configuration, checked one by one, against the configuration and against each
+//! other.
+//!
+//! A fault costs the instance of its document only. Where two documents claim one attachment, an
+//! instance that has a record keeps it; between two that have none nothing decides, so neither is
+//! registered.
+
+use std::collections::BTreeSet;
+
+use crate::config::Config;
+use crate::daemon::documents::instance_faults::document_faults;
+use crate::daemon::documents::registered::{Registered, RegisteredInstance};
+use crate::daemon::unserved::AttachmentSettings;
+use crate::document::{self, DocumentsRead, FaultyInstance, InstanceDocument};
+use crate::fault::{Fault, FieldFault};
+use crate::instance::claims::{AttachmentClaim, Claims};
+use crate::instance::{Attachment, Instance, InstanceAttachment, InstanceId, InstanceState};
+
+const ATTACHMENTS: &str = "Imds.Attachments";
+
+/// The documents of a configuration.
+#[derive(Debug, Default)]
+pub(crate) struct CheckedDocuments {
+    /// The instances of documents without faults.
+    pub(crate) instances: Vec<Instance>,
+    /// The instances of the other documents, as far as they can be read. Of their attachments, those
+    /// that belong to registered instances are left out.
+    pub(crate) faulty: Vec<FaultyInstance>,
+    /// All faults.
+    pub(crate) faults: Vec<Fault>,
+    /// What is allowed but probably not intended.
+    pub(crate) warnings: Vec<Fault>,
+}
+
+/// Whether the configuration itself has faults.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum ConfigState {
+    Valid,
+    /// A listener with a fault is left out, and may be the one that a document names.
+    Faulty,
+}
+
+impl CheckedDocuments {
+    /// Reads the documents that a valid configuration names.
+    pub(crate) fn read(config: &Config, registered: &Registered) -> CheckedDocuments {
+        CheckedDocuments::read_for(config, ConfigState::Valid, registered)
+    }
+
+    pub(super) fn read_for(
+        config: &Config,
+        config_state: ConfigState,
+        registered: &Registered,
+    ) -> CheckedDocuments {
+        let instances = config.instances.as_deref();
+        let read = instances.map(document::read_documents).unwrap_or_default();
+        let mut check = DocumentsCheck::new(config, config_state, &read, registered);
+        for (number, document) in read.documents.iter().enumerate() {
+            check.check(number, document);
+        }
+        check.finish()
+    }
+
+    /// Returns instances that come from elsewhere and have been checked.
+    pub(crate) fn of(instances: Vec<Instance>) -> CheckedDocuments {
+        CheckedDocuments {
+            instances,
+            ..CheckedDocuments::default()
+        }
+    }
+}
+
+/// The check while it runs. Instances have numbers: those without faults in their own documents
+/// first.
+struct DocumentsCheck<'a> {
+    config: &'a Config,
+    read: &'a DocumentsRead,
+    registered: &'a Registered,
+    settings: Option<AttachmentSettings<'a>>,
+    /// Every attachment, by the number of its instance.
+    claims: Claims<'a, usize>,
+    /// The numbers of the documents with a fault, beside those in `read.faulty`.
+    faulty: BTreeSet<usize>,
+    faults: Vec<Fault>,
+    warnings: Vec<Fault>,
+}
+
+/// An instance that claims an attachment.
+#[derive(Clone, Copy)]
+struct Claimant<'a> {
+    id: Option<&'a InstanceId>,
+    file: &'a std::path::Path,
+    line: usize,
+    attachments: &'a [InstanceAttachment],
+    /// The state in the document; `None` if it cannot be read.
+    state: Option<InstanceState>,
+    registered: Option<&'a RegisteredInstance>,
+}
+
+impl<'a> DocumentsCheck<'a> {
+    fn new(
+        config: &'a Config,
+        config_state: ConfigState,
+        read: &'a DocumentsRead,
+        registered: &'a Registered,
+    ) -> DocumentsCheck<'a> {
+        let mut check = DocumentsCheck {
+            config,
+            read,
+            registered,
+            settings: match config_state {
+                ConfigState::Valid => Some(AttachmentSettings::from(config)),
+                ConfigState::Faulty => None,
+            },
+            claims: Claims::new(),
+            faulty: BTreeSet::new(),
+            faults: read.faults.clone(),
+            warnings: Vec::new(),
+        };
+        for number in 0..read.documents.len() + read.faulty.len() {
+            check.claim(number);
+        }
+        check
+    }
+
+    fn claimant(&self, number: usize) -> Claimant<'a> {
+        let read = self.read;
+        let registered = |id: Option<&InstanceId>| id.and_then(|id| self.registered.get(id));
+        match read.documents.get(number) {
+            Some(document) => Claimant {
+                id: Some(&document.instance.instance_id),
+                file: &document.file,
+                line: document.line,
+                attachments: &document.instance.imds.attachments,
+                state: Some(document.instance.state),
+                registered: registered(Some(&document.instance.instance_id)),
+            },
+            None => {
+                let faulty = &read.faulty[number - read.documents.len()];
+                Claimant {
+                    id: faulty.id.as_ref(),
+                    file: &faulty.file,
+                    line: faulty.line,
+                    attachments: &faulty.attachments,
+                    state: None,
+                    registered: registered(faulty.id.as_ref()),
+                }
+            }
+        }
+    }
+
+    /// Adds the claims of one instance: those of its document, and those of its record, which is
+    /// what it is served from.
+    fn claim(&mut self, number: usize) {
+        let claimant = self.claimant(number);
+        let is_faulty = number >= self.read.documents.len();
+        if !claimant.is_active() {
+            return;
+        }
+        let of_record = claimant
+            .registered
+            .map(|registered| &registered.attachments);
+        let of_document = claimant
+            .attachments
+            .iter()
+            .filter(|_| claimant.registered.is_none() || !is_faulty);
+        let all = of_record.into_iter().flatten().chain(of_document);
+        for attachment in all.filter(|attachment| is_certain(attachment)) {
+            self.claims.add(attachment, number);
+        }
+    }
+
+    fn check(&mut self, number: usize, document: &'a InstanceDocument) {
+        let before = self.faults.len();
+        self.warnings.extend_from_slice(&document.warnings);
+        let faults = document_faults(&document.instance, self.config);
+        let faults = faults
+            .iter()
+            .map(|fault| fault_at(document, document.line, fault));
+        self.faults.extend(faults);
+        self.warn(number, document);
+        self.check_attachments(number, document);
+        if self.faults.len() > before {
+            self.faulty.insert(number);
+        }
+    }
+
+    /// Warns of an instance that no guest can reach.
+    fn warn(&mut self, number: usize, document: &InstanceDocument) {
+        let registered = self.claimant(number).registered;
+        let attachments = registered.map_or(&document.instance.imds.attachments, |registered| {
+            &registered.attachments
+        });
+        let state = registered
+            .and_then(|registered| registered.state)
+            .unwrap_or(document.instance.state);
+        if !state.is_active() {
+            let message = format!("the instance is {} and will not be served", state.as_str());
+            self.add_warning(document, &FieldFault::new("State", message));
+        } else if attachments.is_empty() {
+            let message = "there are none, so the instance cannot be reached";
+            self.add_warning(document, &FieldFault::new(ATTACHMENTS, message));
+        }
+    }
+
+    fn add_warning(&mut self, document: &InstanceDocument, fault: &FieldFault) {
+        self.warnings.push(fault_at(document, document.line, fault));
+    }
+
+    fn check_attachments(&mut self, number: usize, document: &'a InstanceDocument) {
+        let claimant = self.claimant(number);
+        let attachments = &document.instance.imds.attachments;
+        for (attachment, line) in attachments.iter().zip(&document.attachment_lines) {
+            let unserved = self
+                .settings
+                .and_then(|settings| settings.unserved_reason(attachment));
+            let mut conflicts: Vec<&AttachmentClaim<'a, usize>> =
+                self.claims.conflicts(attachment, number).collect();
+            if !claimant.is_active() || !is_certain(attachment) {
+                conflicts.clear();
+            }
+            if !conflicts.is_empty() && claimant.registered.is_none() {
+                self.faulty.insert(number);
+            }
+            // The conflict is reported once, for the instance that loses it.
+            let lost = conflicts
+                .into_iter()
+                .filter(|claim| self.rank(claim.claimant) < self.rank(number))
+                .min_by_key(|claim| claim.claimant);
+            let conflict =
+                lost.map(|claim| self.conflict_message(attachment, claim, claimant.registered));
+            for message in unserved.into_iter().chain(conflict) {
+                let fault = FieldFault::new(ATTACHMENTS, message);
+                self.faults.push(fault_at(document, *line, &fault));
+            }
+        }
+    }
+
+    /// Orders claimants. The lower one keeps the attachment, or is named in the fault of the other.
+    fn rank(&self, number: usize) -> (bool, bool, usize) {
+        let is_unregistered = self.claimant(number).registered.is_none();
+        let is_valid = number < self.read.documents.len();
+        (is_unregistered, is_valid, number)
+    }
+
+    fn conflict_message(
+        &self,
+        attachment: &Attachment,
+        claim: &AttachmentClaim<'_, usize>,
+        registered: Option<&RegisteredInstance>,
+    ) -> String {
+        let other = self.claimant(claim.claimant);
+        let id = other.id.map_or("an instance", InstanceId::as_str);
+        let place = match other.line {
+            0 => other.file.display().to_string(),
+            line => format!("{}:{line}", other.file.display()),
+        };
+        let consequence = match (registered, other.registered) {
+            (None, Some(_)) => format!("{id} is registered and keeps it"),
+            (Some(_), _) | (None, None) => "neither would be served there".to_string(),
+        };
+        if attachment == claim.attachment {
+            format!("{attachment} is claimed by {id} too ({place}); {consequence}")
+        } else {
+            let other = claim.attachment;
+            format!("{attachment} conflicts with {other} of {id} ({place}); {consequence}")
+        }
+    }
+
+    /// Returns the attachments of an instance that no registered instance has.
+    fn unregistered_attachments(&self, number: usize) -> Vec<InstanceAttachment> {
+        let is_free = |attachment: &&'a InstanceAttachment| {
+            let mut conflicts = self.claims.conflicts(attachment, number);
+            conflicts.all(|claim| self.claimant(claim.claimant).registered.is_none())
+        };
+        let attachments = self.claimant(number).attachments.iter();
+        attachments.filter(is_free).cloned().collect()
+    }
+
+    fn finish(self) -> CheckedDocuments {
+        let count = self.read.documents.len();
+        let of_documents = self.faulty.iter().copied();
+        let faulty = of_documents.chain(count..count + self.read.faulty.len());
+        let faulty = faulty.map(|number| {
+            let Claimant { id, file, line, .. } = self.claimant(number);
+            FaultyInstance {
+                id: id.cloned(),
+                attachments: self.unregistered_attachments(number),
+                file: file.to_path_buf(),
+                line,
+            }
+        });
+        let documents = self.read.documents.iter().enumerate();
+        let valid = documents.filter(|(number, _)| !self.faulty.contains(number));
+        CheckedDocuments {
+            faulty: faulty.collect(),
+            instances: valid
+                .map(|(_, document)| document.instance.clone())
+                .collect(),
+            faults: self.faults,
+            warnings: self.warnings,
+        }
+    }
+}
+
+impl Claimant<'_> {
+    /// Returns whether it has a guest: a stopped or terminated instance claims nothing. The record
+    /// decides where there is one. What cannot be read counts.
+    fn is_active(&self) -> bool {
+        let state = match self.registered {
+            Some(registered) => registered.state,
+            None => self.state,
+        };
+        state.is_none_or(InstanceState::is_active)
+    }
+}
+
+/// Returns whether an attachment is claimed on every host: whether a binding is void depends on the
+/// running one.
+fn is_certain(attachment: &InstanceAttachment) -> bool {
+    attachment.binding.is_none()
+}
+
+/// Returns a fault of a document, with the instance's ID before the field.
+fn fault_at(document: &InstanceDocument, line: usize, fault: &FieldFault) -> Fault {
+    Fault {
+        file: document.file.clone(),
+        line,
+        field: format!("{}: {}", document.instance.instance_id, fault.field),
+        message: fault.message.clone(),
+    }
+}

@@ -1,0 +1,93 @@
+//! The instances that have a record. A record takes precedence over the document that registered
+//! it, so these are the facts about its instance.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::instance::{Instance, InstanceAttachment, InstanceId, InstanceState};
+use crate::registry::Snapshot;
+use crate::registry::file::StoredInstances;
+
+/// The instances that have a record.
+#[derive(Debug, Default)]
+pub(crate) struct Registered {
+    by_id: BTreeMap<InstanceId, RegisteredInstance>,
+}
+
+/// What the record of an instance says.
+#[derive(Debug)]
+pub(super) struct RegisteredInstance {
+    /// Its attachments; those that are reserved for it if the record cannot be read.
+    pub(super) attachments: Vec<InstanceAttachment>,
+    /// `None` if the record cannot be read.
+    pub(super) state: Option<InstanceState>,
+}
+
+impl Registered {
+    /// Returns the instances of a running daemon. `tombstones` are those that were terminated and
+    /// are no longer listed.
+    pub(crate) fn of_snapshot(
+        snapshot: &Snapshot,
+        tombstones: &BTreeSet<InstanceId>,
+    ) -> Registered {
+        let entries = snapshot.entries().map(|entry| of_instance(&entry.instance));
+        let unreadable = snapshot.unreadable().map(|id| {
+            let attachments = snapshot.reserved_attachments(id).cloned().collect();
+            (id.clone(), of_unreadable(attachments))
+        });
+        let forgotten = tombstones.iter().map(|id| {
+            let instance = RegisteredInstance {
+                attachments: Vec::new(),
+                state: Some(InstanceState::Terminated),
+            };
+            (id.clone(), instance)
+        });
+        Registered {
+            by_id: entries.chain(unreadable).chain(forgotten).collect(),
+        }
+    }
+
+    /// Returns the instances of a state directory.
+    pub(super) fn of_store(stored: &StoredInstances) -> Registered {
+        let readable = stored.instances.iter().map(of_instance);
+        let unreadable = stored.unreadable.iter().map(|record| {
+            let attachments = record.attachments.clone();
+            (record.id.clone(), of_unreadable(attachments))
+        });
+        Registered {
+            by_id: readable.chain(unreadable).collect(),
+        }
+    }
+
+    /// Returns what the record of an instance says; `None` if it has none.
+    pub(super) fn get(&self, id: &InstanceId) -> Option<&RegisteredInstance> {
+        self.by_id.get(id)
+    }
+
+    /// Returns all of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = &RegisteredInstance> {
+        self.by_id.values()
+    }
+}
+
+fn of_instance(instance: &Instance) -> (InstanceId, RegisteredInstance) {
+    let attachments = match instance.state {
+        InstanceState::Terminated => Vec::new(),
+        InstanceState::Pending
+        | InstanceState::Running
+        | InstanceState::ShuttingDown
+        | InstanceState::Stopping
+        | InstanceState::Stopped => instance.imds.attachments.clone(),
+    };
+    let registered = RegisteredInstance {
+        attachments,
+        state: Some(instance.state),
+    };
+    (instance.instance_id.clone(), registered)
+}
+
+fn of_unreadable(attachments: Vec<InstanceAttachment>) -> RegisteredInstance {
+    RegisteredInstance {
+        attachments,
+        state: None,
+    }
+}

@@ -1,0 +1,78 @@
+//! What a document or a record that cannot be read still says: the ids of its instances, and their
+//! attachments.
+//!
+//! The text may be cut off, or damaged elsewhere. A quoted key cannot occur inside a JSON string,
+//! where quotes are escaped.
+
+use std::collections::BTreeSet;
+
+use serde::de::DeserializeOwned;
+
+use crate::instance::{InstanceAttachment, InstanceId};
+
+/// Returns the attachments in a text.
+pub fn attachments_in(text: &str) -> Vec<InstanceAttachment> {
+    let lists = values_of::<Vec<InstanceAttachment>>(text, "\"Attachments\"");
+    lists.flatten().collect()
+}
+
+/// Returns the ids of the instances in a text, ordered and each once.
+pub(super) fn instance_ids_in(text: &str) -> BTreeSet<InstanceId> {
+    let ids = values_of::<String>(text, "\"InstanceId\"");
+    ids.filter_map(|id| InstanceId::parse(&id)).collect()
+}
+
+/// Returns the readable values of a key.
+fn values_of<T: DeserializeOwned>(text: &str, quoted_key: &str) -> impl Iterator<Item = T> {
+    let places = text.match_indices(quoted_key);
+    places.filter_map(|(at, key)| {
+        let value = text[at + key.len()..].trim_start().strip_prefix(':')?;
+        serde_json::Deserializer::from_str(value)
+            .into_iter::<T>()
+            .next()?
+            .ok()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instance::Attachment;
+
+    #[test]
+    fn ids_and_attachments_of_damaged_texts_are_found() {
+        let listener =
+            |name: &str| InstanceAttachment::from(Attachment::Listener(name.to_string()));
+        for (text, ids, attachments) in [
+            ("{", vec![], vec![]),
+            (r#"{"InstanceId": "i-12345678""#, vec!["i-12345678"], vec![]),
+            (r#"{"InstanceId": "i-1", "InstanceId": 5"#, vec![], vec![]),
+            (
+                r#"[{"InstanceId":"i-12345678","Imds":{"Attachments":[{"Listener":"a"}]}},
+                    {"InstanceId":"i-87654321","Imds":{"Attachments" : [{"Listener":"b"}],,"#,
+                vec!["i-12345678", "i-87654321"],
+                vec![listener("a"), listener("b")],
+            ),
+            (
+                r#"{"UserDataText": "\"Attachments\":[{\"Listener\":\"a\"}] \"InstanceId\":\"i-12345678\"""#,
+                vec![],
+                vec![],
+            ),
+            (
+                r#"{"Attachments": [{"Listener": "a"}, {"Lis"#,
+                vec![],
+                vec![],
+            ),
+        ] {
+            let found: Vec<String> = instance_ids_in(text)
+                .iter()
+                .map(InstanceId::to_string)
+                .collect();
+            assert_eq!(
+                (found, attachments_in(text)),
+                (ids.iter().map(ToString::to_string).collect(), attachments),
+                "{text}"
+            );
+        }
+    }
+}
