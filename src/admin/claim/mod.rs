@@ -10,10 +10,10 @@
 //! sees happen is true, whatever older records say. At no time has an attachment two holders, or
 //! none because of an order of events. Both are idempotent.
 
-mod claim;
+mod handler;
 mod lost;
 mod release;
 
-pub(super) use claim::claim;
+pub(super) use handler::claim;
 pub(super) use lost::LostAttachment;
 pub(super) use release::release;
