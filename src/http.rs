@@ -38,8 +38,35 @@ pub enum HttpVersion {
 pub enum Body {
     /// No body, or an empty one, however it is framed.
     Empty,
-    /// At least one byte, or a body that did not end in time.
+    /// At least one byte.
     NotEmpty,
+    /// No byte, and no end in time.
+    Unfinished,
+}
+
+/// Why the HTTP parser delivers no request. It is answered all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnreadableRequest {
+    /// 400: it is not HTTP/1, or its head is ambiguous.
+    Syntax,
+    /// 408: it began and did not end in time.
+    TimedOut,
+    /// 414: the target is longer than the parser reads.
+    TargetTooLong,
+    /// 431: the head has too many bytes or too many lines.
+    HeadTooLarge,
+}
+
+impl UnreadableRequest {
+    /// Returns the status of the answer (RFC 9110 section 15.5, RFC 6585 section 5).
+    pub fn status(self) -> u16 {
+        match self {
+            UnreadableRequest::Syntax => 400,
+            UnreadableRequest::TimedOut => 408,
+            UnreadableRequest::TargetTooLong => 414,
+            UnreadableRequest::HeadTooLarge => 431,
+        }
+    }
 }
 
 /// What happens to the connection after a reply.

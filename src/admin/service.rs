@@ -6,12 +6,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Response;
-use hyper::header::{HeaderValue, IF_MATCH};
+use hyper::header::{DATE, HeaderValue, IF_MATCH, SERVER};
 use hyper::http::request::Parts;
 
 use super::api::AdminApi;
 use super::refusal::Refusal;
 use super::request::AdminRequest;
+use crate::clock::{Moment, http_date};
+use crate::http::UnreadableRequest;
 use crate::net::unix::UnixService;
 
 impl UnixService for AdminApi {
@@ -31,18 +33,42 @@ impl UnixService for AdminApi {
                 if_match: if_match.and_then(|value: &HeaderValue| value.to_str().ok()),
                 body,
             };
-            self.respond(request).await
+            stamped(self.respond(request).await)
         })
     }
 
     fn refuse(&self, uid: Option<u32>) -> Response<Full<Bytes>> {
-        Refusal::unauthorized(uid).into_response()
+        stamped(Refusal::unauthorized(uid).into_response())
     }
 
     fn refuse_body(&self, max_bytes: usize) -> Response<Full<Bytes>> {
         let message = format!(
             "a request has at most {max_bytes} bytes; send the documents in several requests"
         );
-        Refusal::new(413, "RequestEntityTooLarge", message).into_response()
+        stamped(Refusal::new(413, "RequestEntityTooLarge", message).into_response())
     }
+
+    fn refuse_unreadable(&self, reason: UnreadableRequest) -> Response<Full<Bytes>> {
+        let (code, message) = match reason {
+            UnreadableRequest::Syntax => ("InvalidRequest", "the request is not valid HTTP/1.1"),
+            UnreadableRequest::TimedOut => (
+                "RequestTimeout",
+                "the request was not completely received in time",
+            ),
+            UnreadableRequest::TargetTooLong | UnreadableRequest::HeadTooLarge => {
+                ("InvalidRequest", "the head of the request is too large")
+            }
+        };
+        stamped(Refusal::new(reason.status(), code, message).into_response())
+    }
+}
+
+/// Adds what every response has: the time and the server's name.
+fn stamped(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
+    let headers = response.headers_mut();
+    headers.insert(SERVER, HeaderValue::from_static("imdsd"));
+    if let Ok(date) = HeaderValue::try_from(http_date(Moment::now().wall)) {
+        headers.insert(DATE, date);
+    }
+    response
 }

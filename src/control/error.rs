@@ -113,6 +113,8 @@ codes! {
     InvalidVolumeNotFound, "InvalidVolume.NotFound", BAD_REQUEST, INVALID;
     /// Unknown VPC.
     InvalidVpcIdNotFound, "InvalidVpcID.NotFound", BAD_REQUEST, INVALID;
+    /// Not HTTP/1.1. The code is in AWS's list of common errors, with the ending Exception.
+    MalformedHttpRequest, "MalformedHttpRequest", BAD_REQUEST, INVALID;
     /// The parameters cannot be decoded.
     MalformedQueryString, "MalformedQueryString", BAD_REQUEST, INVALID;
     /// A method other than GET and POST.
@@ -129,6 +131,12 @@ codes! {
     OperationNotPermitted, "OperationNotPermitted", BAD_REQUEST, INVALID;
     /// The body is too large.
     RequestEntityTooLarge, "RequestEntityTooLarge", PAYLOAD_TOO_LARGE, INVALID;
+    /// The head is too large. The code is one of S3, the status that of RFC 6585.
+    RequestHeaderSectionTooLarge, "RequestHeaderSectionTooLarge", REQUEST_HEADER_FIELDS_TOO_LARGE, INVALID;
+    /// The request did not end in time. The code is one of S3, the status that of RFC 9110.
+    RequestTimeout, "RequestTimeout", REQUEST_TIMEOUT, INVALID;
+    /// The target is too long.
+    RequestUriTooLong, "RequestUriTooLong", URI_TOO_LONG, INVALID;
     /// The signature is scoped to another service than the one called.
     SignatureDoesNotMatch, "SignatureDoesNotMatch", FORBIDDEN, "InvalidSignatureException";
     /// More tags than an instance may have.

@@ -9,7 +9,8 @@
 //! actions in the table of `action.rs`; GetCallerIdentity of STS; and SendSSHPublicKey of EC2 Instance Connect.
 //! Everything else is refused, in the format that the service's SDKs read. This module has no
 //! sockets: its caller collects the body, at most [`MAX_BODY_BYTES`] bytes, and replies with
-//! [`too_large`] beyond that and with [`without_length`] to a body without Content-Length.
+//! [`too_large`] beyond that, with [`without_length`] to a body without Content-Length, and with
+//! [`unreadable`] to what is not a complete request.
 //!
 //! | step | file |
 //! |---|---|
@@ -54,6 +55,7 @@ use hyper::{Method, Response};
 
 use crate::clock::Moment;
 pub(crate) use crate::control::access_keys::AccessKeys;
+use crate::http::UnreadableRequest;
 use crate::registry::Registry;
 use crate::sigv4::{self, AuthError, HttpRequest, Regions, Scope, Signer};
 use action::Action;
@@ -233,5 +235,29 @@ pub(crate) fn without_length(now: Moment) -> Response<Full<Bytes>> {
         Code::MissingContentLength,
         "A request with a body needs the header Content-Length.",
     );
+    reply::refused(AwsService::Ec2, &error, &RequestId::random(), now)
+}
+
+/// Returns the reply to a request that cannot be read.
+pub(crate) fn unreadable(reason: UnreadableRequest, now: Moment) -> Response<Full<Bytes>> {
+    let (code, message) = match reason {
+        UnreadableRequest::Syntax => (
+            Code::MalformedHttpRequest,
+            "The request is not a valid HTTP/1.1 request.",
+        ),
+        UnreadableRequest::TimedOut => (
+            Code::RequestTimeout,
+            "The request was not completely received in time.",
+        ),
+        UnreadableRequest::TargetTooLong => (
+            Code::RequestUriTooLong,
+            "The target of the request is too long; send the parameters in the body of a POST.",
+        ),
+        UnreadableRequest::HeadTooLarge => (
+            Code::RequestHeaderSectionTooLarge,
+            "The headers of the request are too large.",
+        ),
+    };
+    let error = Ec2Error::new(code, message);
     reply::refused(AwsService::Ec2, &error, &RequestId::random(), now)
 }

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use sha2::{Digest as _, Sha256};
 
 use super::error::{Code, Ec2Error};
+use crate::instance::xml_characters::unfit_for_xml;
 use crate::sigv4::decode_form;
 
 /// The most parameters one call may have: 1,000 ids, which is what clients put in one call, with
@@ -73,7 +74,11 @@ impl Parameters {
                 return Err(Ec2Error::new(Code::MalformedQueryString, message));
             }
             match remaining.entry(text(name)?) {
-                Entry::Vacant(entry) => drop(entry.insert(text(value)?)),
+                Entry::Vacant(entry) => {
+                    let value = text(value)?;
+                    refuse_unfit_for_xml(entry.key(), &value)?;
+                    entry.insert(value);
+                }
                 Entry::Occupied(entry) => {
                     let message =
                         format!("The request contains the parameter {} twice", entry.key());
@@ -194,6 +199,17 @@ pub(super) fn flag(name: &str, value: Option<&str>) -> Result<bool, Ec2Error> {
     }
 }
 
+/// Refuses a value that EC2's XML could not return as it was sent.
+fn refuse_unfit_for_xml(name: &str, value: &str) -> Result<(), Ec2Error> {
+    match unfit_for_xml(value) {
+        None => Ok(()),
+        Some(c) => Err(Ec2Error::invalid_value(format!(
+            "The value of the parameter {name} has a character that is not allowed (U+{:04X})",
+            u32::from(c)
+        ))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -250,6 +266,29 @@ mod tests {
                 .code,
             Code::MalformedQueryString
         );
+    }
+
+    /// EC2 allows any character in tags. Its responses are XML 1.0, which has no others.
+    #[test]
+    fn a_value_that_xml_cannot_represent_is_refused() {
+        for (body, unfit) in [
+            ("Tag.1.Value=a%0Ab%09c%0D", None),
+            ("Tag.1.Value=%C2%85%7F", None),
+            ("Tag.1.Value=a%01b", Some("U+0001")),
+            ("Tag.1.Key=%00", Some("U+0000")),
+            ("Tag.1.Key=%1B%5B0m", Some("U+001B")),
+            ("Tag.1.Value=%EF%BF%BE", Some("U+FFFE")),
+        ] {
+            let read = Parameters::read("", body.as_bytes());
+            match (read, unfit) {
+                (Ok(_), None) => {}
+                (Err(error), Some(unfit)) => {
+                    assert_eq!(error.code, Code::InvalidParameterValue, "{body}");
+                    assert!(error.message.contains(unfit), "{body}: {}", error.message);
+                }
+                (read, _) => panic!("{body}: {read:?}"),
+            }
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use quick_xml::escape::partial_escape;
 use quick_xml::events::{BytesDecl, BytesEnd, BytesStart, BytesText, Event};
 
 use super::api_version::ApiVersion;
+use crate::instance::xml_characters::fits_xml;
 
 /// The XML namespace of every successful EC2 reply; [`ResponseBody::in_version`] sets the version.
 pub(super) const EC2_NAMESPACE: &str = "http://ec2.amazonaws.com/doc/2016-11-15/";
@@ -125,14 +126,13 @@ impl Xml {
     }
 }
 
-/// Replaces characters that XML 1.0 cannot represent, not even escaped, with U+FFFD (XML 1.0,
-/// section 2.2).
+/// Replaces characters that XML cannot represent with U+FFFD. Instances have none, but an error
+/// message can repeat what its caller sent.
 fn printable(value: &str) -> String {
-    let is_allowed = |c: char| matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..);
     value
         .chars()
         .map(|c| {
-            if is_allowed(c) {
+            if fits_xml(c) {
                 c
             } else {
                 char::REPLACEMENT_CHARACTER

@@ -15,6 +15,7 @@ use crate::control::{self, AccessKeys, Control};
 use crate::daemon::connection_limits::CONTROL_CONNECTIONS;
 use crate::daemon::control_files::{ControlFiles, ReadFile};
 use crate::daemon::start_error::StartError;
+use crate::http::UnreadableRequest;
 use crate::net::control::{ControlBody, ControlServer, ControlService};
 use crate::net::slots::ConnectionSlots;
 use crate::net::tls::Tls;
@@ -74,6 +75,7 @@ impl BoundControl {
         let drain = DrainControl::new();
         let settings = ControlServer {
             service: control_service(plane),
+            refuse: |reason| control::unreadable(reason, Moment::now()),
             tls,
             max_body: control::MAX_BODY_BYTES,
             limits: Limits {
@@ -120,6 +122,9 @@ fn control_service(control: Arc<Control>) -> Arc<ControlService> {
             match body {
                 ControlBody::Complete(body) => control.answer(&head, &body, Moment::now()).await,
                 ControlBody::TooLarge => control::too_large(Moment::now()),
+                ControlBody::TimedOut => {
+                    control::unreadable(UnreadableRequest::TimedOut, Moment::now())
+                }
                 ControlBody::WithoutLength => control::without_length(Moment::now()),
             }
         })

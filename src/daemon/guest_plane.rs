@@ -1,13 +1,15 @@
 //! Connects the guest plane to the network: the answers to what `net` asks for each connection and
 //! each request.
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::clock::Moment;
+use crate::daemon::background::AwaitedSignatures;
 use crate::daemon::connection_limits::ConnectionLimits;
 use crate::guest::gate;
 use crate::guest::{Guest, Turn};
-use crate::http::{RawRequest, Reply};
+use crate::http::{RawRequest, Reply, UnreadableRequest};
 use crate::instance::HopLimit;
 use crate::net::connection::{AcceptedConnection, GuestService, GuestTurn};
 use crate::origin::Origin;
@@ -18,6 +20,7 @@ pub(super) struct GuestPlane {
     pub(super) guest: Guest,
     pub(super) registry: Arc<Registry>,
     pub(super) connection_limits: Arc<ConnectionLimits>,
+    pub(super) awaited: Arc<AwaitedSignatures>,
 }
 
 impl GuestService for GuestPlane {
@@ -34,18 +37,36 @@ impl GuestService for GuestPlane {
     }
 
     fn turn<'a>(&'a self, origin: &'a Origin) -> Option<Box<dyn GuestTurn + 'a>> {
-        let turn = self.guest.turn(origin)?;
-        Some(Box::new(turn))
+        Some(Box::new(PlaneTurn {
+            turn: self.guest.turn(origin)?,
+            awaited: &self.awaited,
+        }))
     }
 }
 
-/// The clock and the random source of the guest plane.
-impl GuestTurn for Turn<'_> {
+/// A turn of the guest plane with its clock, its random source, and what it may wait for.
+struct PlaneTurn<'a> {
+    turn: Turn<'a>,
+    awaited: &'a Arc<AwaitedSignatures>,
+}
+
+impl GuestTurn for PlaneTurn<'_> {
     fn hop_limit(&self, method: &str) -> Option<HopLimit> {
-        Turn::hop_limit(self, method)
+        self.turn.hop_limit(method)
+    }
+
+    fn waits(&self, request: RawRequest<'_>) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
+        let (id, document) = self.turn.unsigned_document(&request)?;
+        let (id, document) = (id.clone(), document.to_string());
+        let awaited = Arc::clone(self.awaited);
+        Some(Box::pin(async move { awaited.wait(id, document).await }))
     }
 
     fn answer(&self, request: RawRequest<'_>) -> Option<Reply> {
-        Turn::answer(self, request, Moment::now(), rand::random())
+        self.turn.answer(request, Moment::now(), rand::random())
+    }
+
+    fn refuse(&self, reason: UnreadableRequest) -> Option<Reply> {
+        self.turn.refuse(reason, Moment::now())
     }
 }

@@ -18,6 +18,7 @@ mod intake;
 mod listeners;
 mod reload;
 mod start_error;
+mod start_trial;
 mod token_keys;
 mod unserved;
 
@@ -45,7 +46,7 @@ use crate::registry::memory::MemoryStore;
 use crate::registry::{Registry, Snapshot, Store};
 
 use admin_host::AdminHost;
-use background::Background;
+use background::{AwaitedSignatures, Background};
 use connection_limits::ConnectionLimits;
 use control_endpoint::{BoundControl, ControlEndpoint};
 use documents::CheckedDocuments;
@@ -59,6 +60,7 @@ use token_keys::TokenKeys;
 pub(crate) use background::IdentitySource;
 pub(crate) use control_files::ControlFiles;
 pub(crate) use start_error::StartError;
+pub(crate) use start_trial::StartTrial;
 
 /// How long open connections may take to end at shutdown.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -108,7 +110,8 @@ impl Daemon {
         let boot_id = boot_id();
         let token_keys = open_token_keys(&config, &boot_id, now)?;
         let precomputed = Precomputed::default();
-        let plane = guest_plane(&registry, &token_keys, &precomputed, &config);
+        let awaited = AwaitedSignatures::new(Arc::clone(&precomputed.signatures));
+        let plane = guest_plane(&registry, &token_keys, &precomputed, &awaited, &config);
 
         // 3. The sockets of the configuration, and the host's interfaces. Connections wait in the
         // queues of the sockets until the instances are registered.
@@ -160,6 +163,7 @@ impl Daemon {
         daemon.background = Some(Background::start(
             Arc::clone(&daemon.registry),
             precomputed,
+            awaited,
             identity,
             config.identity.issuer,
         ));
@@ -333,6 +337,7 @@ fn guest_plane(
     registry: &Arc<Registry>,
     token_keys: &TokenKeys,
     precomputed: &Precomputed,
+    awaited: &Arc<AwaitedSignatures>,
     config: &Config,
 ) -> Arc<GuestPlane> {
     Arc::new(GuestPlane {
@@ -344,6 +349,7 @@ fn guest_plane(
         ),
         registry: Arc::clone(registry),
         connection_limits: Arc::new(ConnectionLimits::new(config.guest.connections)),
+        awaited: Arc::clone(awaited),
     })
 }
 

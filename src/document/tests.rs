@@ -328,6 +328,30 @@ fn a_type_fault_contains_the_expected_type_and_not_the_value() {
         refused(&reservation.to_string())[0]
             .contains("Imds.ReservationId: has a control character (U+000A)")
     );
+    // Fields that only EC2's XML shows may have what XML can represent.
+    for (fields, unfit) in [
+        (json!({ "Tags": [{ "Key": "a", "Value": "b\n\tc" }] }), None),
+        (json!({ "StateTransitionReason": "a\nb" }), None),
+        (
+            json!({ "Tags": [{ "Key": "a", "Value": "b\u{1}" }] }),
+            Some("Tags[0]: a tag value"),
+        ),
+        (
+            json!({ "Tags": [{ "Key": "a\u{7}", "Value": "" }] }),
+            Some("Tags[0]: a tag key"),
+        ),
+        (
+            json!({ "StateTransitionReason": "a\u{b}" }),
+            Some("StateTransitionReason: has"),
+        ),
+        (json!({ "ClientToken": "a\u{0}" }), Some("ClientToken: has")),
+    ] {
+        let text = with(fields).to_string();
+        match unfit {
+            None => assert!(read_text(&text).is_ok(), "{text}"),
+            Some(unfit) => assert!(refused(&text)[0].contains(unfit), "{:?}", refused(&text)),
+        }
+    }
 }
 
 #[test]

@@ -115,6 +115,7 @@ pub(super) fn malformed(fault: Malformed, now: Moment) -> Reply {
         Malformed::Host | Malformed::ForeignHost | Malformed::Target => 400,
         Malformed::Misdirected => 421,
         Malformed::Body => 413,
+        Malformed::Unreadable(reason) => reason.status(),
     };
     error(status, now, Connection::Close)
 }

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use crate::http::{Body, Connection, HttpVersion, RawRequest};
+use crate::http::{Body, Connection, HttpVersion, RawRequest, UnreadableRequest};
 
 /// The request methods that have a meaning here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,6 +78,8 @@ pub enum Malformed {
     Misdirected,
     /// 413: the request has a body.
     Body,
+    /// The parser could not read the request.
+    Unreadable(UnreadableRequest),
 }
 
 /// The fault in a sentence, for operators. The guest gets a status and nothing else.
@@ -91,6 +93,14 @@ impl fmt::Display for Malformed {
             Malformed::Target => "the request target is not a path",
             Malformed::Misdirected => "the absolute request target names another server",
             Malformed::Body => "the request has a body",
+            Malformed::Unreadable(UnreadableRequest::Syntax) => "the request is not valid HTTP/1",
+            Malformed::Unreadable(UnreadableRequest::TimedOut) => "the request did not end in time",
+            Malformed::Unreadable(UnreadableRequest::TargetTooLong) => {
+                "the request target is too long"
+            }
+            Malformed::Unreadable(UnreadableRequest::HeadTooLarge) => {
+                "the head of the request is too large"
+            }
         })
     }
 }
@@ -173,6 +183,7 @@ impl<'a> GuestRequest<'a> {
         match raw.body {
             Body::Empty => Ok(request),
             Body::NotEmpty => Err(Malformed::Body),
+            Body::Unfinished => Err(Malformed::Unreadable(UnreadableRequest::TimedOut)),
         }
     }
 }

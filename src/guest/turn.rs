@@ -8,11 +8,11 @@ use crate::clock::Moment;
 use crate::guest::gate::{self, Admission, Admitted, Denial, ReadTerms, TokenAuthority, Visit};
 use crate::guest::precomputed::Precomputed;
 use crate::guest::reply;
-use crate::guest::request::{GuestRequest, HostRule};
+use crate::guest::request::{GuestRequest, HostRule, Malformed};
 use crate::guest::tree;
 use crate::guest::verdict::Verdict;
-use crate::http::{Connection, RawRequest, Reply};
-use crate::instance::HopLimit;
+use crate::http::{Connection, RawRequest, Reply, UnreadableRequest};
+use crate::instance::{HopLimit, InstanceId};
 use crate::origin::Origin;
 use crate::registry::Registry;
 
@@ -160,6 +160,32 @@ impl Turn<'_> {
     /// Answers the request. `None` is silence. `nonce` is random: it makes a token unique.
     pub fn answer(&self, request: RawRequest<'_>, now: Moment, nonce: [u8; 6]) -> Option<Reply> {
         let Decision { verdict, reply } = self.guest.decide(&self.visit, request, now, nonce);
+        log(&self.visit, self.origin, verdict, reply.as_ref());
+        reply
+    }
+
+    /// Returns the instance and its identity document if the request may read signatures that do
+    /// not exist yet. Any other request is answered without a look at them.
+    pub fn unsigned_document(&self, request: &RawRequest<'_>) -> Option<(&InstanceId, &str)> {
+        if !request.target.contains("/instance-identity") {
+            return None;
+        }
+        let (id, document) = (self.visit.instance_id(), self.visit.identity_document());
+        let signatures = &self.guest.precomputed.signatures;
+        match signatures.read(id, document.as_bytes()) {
+            Some(_) => None,
+            None => Some((id, document)),
+        }
+    }
+
+    /// Answers a request that the parser could not read. A denial of the gate's first half is the
+    /// answer to any request. `None` is silence.
+    pub fn refuse(&self, reason: UnreadableRequest, now: Moment) -> Option<Reply> {
+        let fault = Malformed::Unreadable(reason);
+        let Decision { verdict, reply } = match self.visit.denial() {
+            Some(denial) => Decision::denied(denial, now, Connection::Close),
+            None => Decision::of(Verdict::Malformed(fault), reply::malformed(fault, now)),
+        };
         log(&self.visit, self.origin, verdict, reply.as_ref());
         reply
     }

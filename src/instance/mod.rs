@@ -42,6 +42,7 @@ mod role;
 mod state;
 pub mod tags;
 mod type_facts;
+pub mod xml_characters;
 
 pub use attachment::{Attachment, BridgePort, SourceAddress, interface_name_fault, namespace_path};
 pub use binding::{Binding, LinkIdentities, LinkIdentity};
@@ -65,7 +66,7 @@ pub use network::{
 pub use options::{HopLimit, HttpTokens, MetadataOptions, OptionsUpdate, RecordedOptions, Switch};
 pub use other_fields::OtherFields;
 pub use partition::Partition;
-pub use placement::{Placement, region_of_zone};
+pub use placement::{Placement, region_of_zone, zone_id};
 pub use role::{
     AssumeRoleSource, CredentialSource, IamInstanceProfile, ProcessSource, Role, StaticCredentials,
     StaticSource, WebIdentitySource,

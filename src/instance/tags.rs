@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::instance::options::Switch;
+use crate::instance::xml_characters::unfit_for_xml;
 
 /// The maximum number of tags of an instance (EC2's limit).
 pub const MAX_TAGS: usize = 50;
@@ -74,6 +75,16 @@ pub fn faults(tags: &[Tag]) -> Vec<(usize, String)> {
                 format!("a tag value has at most {MAX_VALUE_LENGTH} characters"),
             ));
         }
+        // EC2 allows any character in tags, and its XML represents almost any.
+        for (field, text) in [("key", &tag.key), ("value", &tag.value)] {
+            if let Some(c) = unfit_for_xml(text) {
+                let code = u32::from(c);
+                faults.push((
+                    index,
+                    format!("a tag {field} cannot have the character U+{code:04X}: EC2's XML cannot represent it"),
+                ));
+            }
+        }
         if tags[..index].iter().any(|earlier| earlier.key == tag.key) {
             faults.push((index, format!("the tag key '{}' appears twice", tag.key)));
         }
@@ -124,6 +135,8 @@ mod tests {
         assert_eq!(faults(&[tag("k".repeat(129), String::new())]).len(), 1);
         assert_eq!(faults(&[tag("k".into(), "v".repeat(257))]).len(), 1);
         assert_eq!(faults(&[tag(String::new(), String::new())]).len(), 1);
+        assert!(faults(&[tag("a\tb".into(), "c\nd\r\u{85}".into())]).is_empty());
+        assert_eq!(faults(&[tag("a\u{1}".into(), "b\u{1b}".into())]).len(), 2);
         assert_eq!(
             faults(&[tag("k".into(), "1".into()), tag("k".into(), "2".into())]).len(),
             1

@@ -2,23 +2,23 @@
 
 use std::fmt;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
-use hyper::service::service_fn;
 use hyper::{Request, Response};
 use tokio::net::TcpStream;
 use tracing::debug;
 
 use super::drain::Drain;
 use super::guest_socket::{FilteredIo, GuestSocket};
-use super::http1::{ConnectionEnd, HttpServer};
-use super::hyper::{ReplyBody, response, with_raw_request};
+use super::http1::{ConnectionEnd, HttpServer, Interruption, read_in_time};
+use super::hyper::{ReplyBody, guest_refusal, response, with_raw_request};
 use super::limits::{CONNECTION_AGE, ENDING, Limits, MAX_HEADERS};
 use super::slots::ConnectionSlot;
-use crate::http::{Body, RawRequest, Reply};
+use crate::http::{Body, RawRequest, Reply, UnreadableRequest};
 use crate::instance::HopLimit;
 use crate::origin::{Holder, Origin};
 
@@ -49,8 +49,14 @@ pub(crate) trait GuestTurn: Send {
     /// `100 Continue`.
     fn hop_limit(&self, method: &str) -> Option<HopLimit>;
 
+    /// Returns what the answer has to wait for; `None` if it can be given at once.
+    fn waits(&self, request: RawRequest<'_>) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>>;
+
     /// Returns the answer. `None` is silence: the connection ends without a byte.
     fn answer(&self, request: RawRequest<'_>) -> Option<Reply>;
+
+    /// Returns the answer to a request that the parser cannot read.
+    fn refuse(&self, reason: UnreadableRequest) -> Option<Reply>;
 }
 
 /// Serves one guest's connection to its end, or until it has to make room for another.
@@ -87,8 +93,22 @@ async fn serve_to_its_end(
     slot: &ConnectionSlot,
     mut drain: Drain,
 ) -> bool {
-    let handler =
-        service_fn(async |request| answer(request, origin, service, socket, limits, slot).await);
+    let body_drain = drain.clone();
+    let handler = |request| {
+        answer(
+            request,
+            origin,
+            service,
+            socket,
+            limits,
+            slot,
+            body_drain.clone(),
+        )
+    };
+    let refuse = |reason| {
+        let turn = service.turn(origin)?;
+        turn.refuse(reason).map(guest_refusal)
+    };
     let mut server = HttpServer::new(limits.head, CONNECTION_AGE, ENDING).with_limited_heads();
     // Without pipeline_flush, which loses an answer that closes the connection while further
     // requests wait in its buffer.
@@ -98,7 +118,8 @@ async fn serve_to_its_end(
         .title_case_headers(true)
         .auto_date_header(false);
     let io = FilteredIo::new(Arc::clone(socket));
-    let was_refused_by_parser = match server.serve(io, handler, drain.ending()).await {
+    let end = drain.ending();
+    let was_refused_by_parser = match server.serve(io, handler, refuse, end).await {
         ConnectionEnd::Closed => false,
         ConnectionEnd::Failed(reason) => {
             debug!(peer = %origin.peer, attachment = %origin.attachment, %reason, "connection ended");
@@ -106,7 +127,7 @@ async fn serve_to_its_end(
         }
         ConnectionEnd::CutOff => return false,
     };
-    socket.linger(was_refused_by_parser).await;
+    socket.linger(was_refused_by_parser, drain).await;
     true
 }
 
@@ -117,6 +138,7 @@ async fn answer(
     socket: &GuestSocket,
     limits: Limits,
     slot: &ConnectionSlot,
+    drain: Drain,
 ) -> Result<Response<ReplyBody>, AbortReason> {
     let (head, body) = request.into_parts();
     let turn = service.turn(origin).ok_or(AbortReason::Silence)?;
@@ -127,15 +149,18 @@ async fn answer(
         false => {
             // Reading makes the parser write `100 Continue` if the client waits for it.
             lower_hop_limit(socket, turn.hop_limit(head.method.as_str()))?;
-            find_body(body, limits.head).await
+            find_body(body, limits.head, drain).await?
         }
     };
-    if body == Body::NotEmpty {
+    if body != Body::Empty {
         socket.set_lingering();
     }
 
     // 2. The answer. The request is complete only now: a client that holds back a body can be
     //    evicted like one that holds back a head.
+    if let Some(waiting) = with_raw_request(&head, body, |request| turn.waits(request)) {
+        waiting.await;
+    }
     slot.set_busy(true);
     let reply = with_raw_request(&head, body, |request| turn.answer(request));
     slot.set_busy(false);
@@ -155,9 +180,13 @@ fn lower_hop_limit(socket: &GuestSocket, limit: Option<HopLimit>) -> Result<(), 
 
 /// Finds out whether a request has a body. An empty one is fine, however it is framed. The first
 /// byte of any other decides.
-async fn find_body(mut body: Incoming, time: Duration) -> Body {
+async fn find_body(
+    mut body: Incoming,
+    time: Duration,
+    mut drain: Drain,
+) -> Result<Body, AbortReason> {
     if body.size_hint().lower() > 0 {
-        return Body::NotEmpty;
+        return Ok(Body::NotEmpty);
     }
     let frames = async {
         while let Some(frame) = body.frame().await {
@@ -169,15 +198,18 @@ async fn find_body(mut body: Incoming, time: Duration) -> Body {
         }
         Body::Empty
     };
-    tokio::time::timeout(time, frames)
-        .await
-        .unwrap_or(Body::NotEmpty)
+    match read_in_time(time, &mut drain, frames).await {
+        Ok(body) => Ok(body),
+        Err(Interruption::TimedOut) => Ok(Body::Unfinished),
+        Err(Interruption::Shutdown) => Err(AbortReason::Shutdown),
+    }
 }
 
 /// Why a connection ends without an answer.
 #[derive(Debug)]
 enum AbortReason {
     Silence,
+    Shutdown,
     HopLimit(io::Error),
 }
 
@@ -185,6 +217,9 @@ impl fmt::Display for AbortReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             AbortReason::Silence => f.write_str("no instance is served here"),
+            AbortReason::Shutdown => {
+                f.write_str("the daemon ends, and the request is not complete")
+            }
             AbortReason::HopLimit(reason) => {
                 write!(
                     f,

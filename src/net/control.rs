@@ -4,14 +4,12 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
-use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -19,10 +17,12 @@ use tokio::net::TcpStream;
 use tracing::debug;
 
 use super::drain::Drain;
-use super::http1::{ConnectionEnd, HttpServer};
+use super::http1::{ConnectionEnd, HttpServer, Interruption, read_in_time};
+use super::hyper::{close_after, refusal};
 use super::limits::{CONNECTION_AGE, ENDING, Limits};
 use super::slots::ConnectionSlot;
 use super::tls::Tls;
+use crate::http::UnreadableRequest;
 
 /// A body, or why there is none.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub(crate) enum ControlBody {
     TooLarge,
     /// Its length is not declared.
     WithoutLength,
+    /// It did not end in time.
+    TimedOut,
 }
 
 /// What answers callers.
@@ -40,14 +42,16 @@ pub(crate) type ControlService = dyn Fn(Parts, ControlBody) -> Pin<Box<dyn Futur
     + Send
     + Sync;
 
-/// How long a body may take.
-const BODY_TIME: Duration = Duration::from_secs(5);
+/// Answers requests that cannot be read.
+pub(crate) type ControlRefusal = fn(UnreadableRequest) -> Response<Full<Bytes>>;
 
 /// How connections of the control endpoint are served.
 #[derive(Clone)]
 pub(crate) struct ControlServer {
     /// What answers the requests.
     pub service: Arc<ControlService>,
+    /// What answers requests that cannot be read.
+    pub refuse: ControlRefusal,
     /// The certificate and key; `None` for plain HTTP.
     pub tls: Option<Arc<Tls>>,
     /// The most bytes of a body.
@@ -69,10 +73,15 @@ pub(crate) async fn serve(
         let Some(tls) = &server.tls else {
             return serve_to_its_end(stream, &server, &slot, drain).await;
         };
-        match tokio::time::timeout(server.limits.head, tls.accept(stream)).await {
+        let mut handshake_drain = drain.clone();
+        let handshake = tls.accept(stream);
+        match read_in_time(server.limits.head, &mut handshake_drain, handshake).await {
             Ok(Ok(stream)) => serve_to_its_end(stream, &server, &slot, drain).await,
             Ok(Err(reason)) => debug!(%reason, "TLS handshake failed on a control connection"),
-            Err(_) => debug!("TLS handshake timed out on a control connection"),
+            Err(Interruption::TimedOut) => {
+                debug!("TLS handshake timed out on a control connection")
+            }
+            Err(Interruption::Shutdown) => {}
         }
     };
     tokio::select! {
@@ -87,10 +96,12 @@ async fn serve_to_its_end(
     slot: &ConnectionSlot,
     mut drain: Drain,
 ) {
-    let handler = service_fn(|request| answer(request, server, slot));
+    let body_drain = drain.clone();
+    let handler = |request| answer(request, server, slot, body_drain.clone());
+    let refuse = |reason| Some(refusal((server.refuse)(reason)));
     let http = HttpServer::new(server.limits.head, CONNECTION_AGE, ENDING).with_limited_heads();
     match http
-        .serve(TokioIo::new(stream), handler, drain.ending())
+        .serve(TokioIo::new(stream), handler, refuse, drain.ending())
         .await
     {
         ConnectionEnd::Closed | ConnectionEnd::CutOff => {}
@@ -102,17 +113,27 @@ async fn answer(
     request: Request<Incoming>,
     server: &ControlServer,
     slot: &ConnectionSlot,
+    drain: Drain,
 ) -> io::Result<Response<Full<Bytes>>> {
     let (head, body) = request.into_parts();
-    let body = read_body(&head, body, server.max_body).await?;
+    let body = read_body(&head, body, server, drain).await?;
     // A change that has begun is finished, and its caller gets the answer.
     slot.set_busy(true);
-    let response = (server.service)(head, body).await;
+    let is_incomplete = matches!(body, ControlBody::TimedOut);
+    let mut response = (server.service)(head, body).await;
+    if is_incomplete {
+        close_after(&mut response);
+    }
     slot.set_busy(false);
     Ok(response)
 }
 
-async fn read_body(head: &Parts, body: Incoming, max_body: usize) -> io::Result<ControlBody> {
+async fn read_body(
+    head: &Parts,
+    body: Incoming,
+    server: &ControlServer,
+    mut drain: Drain,
+) -> io::Result<ControlBody> {
     // 1. A body without a length is refused: no SDK sends one. A body that is too large is refused
     //    before it is read.
     if head.headers.contains_key(TRANSFER_ENCODING) {
@@ -122,16 +143,17 @@ async fn read_body(head: &Parts, body: Incoming, max_body: usize) -> io::Result<
         .headers
         .get(CONTENT_LENGTH)
         .and_then(|value| value.to_str().ok()?.parse().ok());
-    if declared.is_some_and(|length| length > max_body as u64) {
+    if declared.is_some_and(|length| length > server.max_body as u64) {
         return Ok(ControlBody::TooLarge);
     }
 
-    // 2. The body.
-    let collected = Limited::new(body, max_body).collect();
-    match tokio::time::timeout(BODY_TIME, collected).await {
+    // 2. The body, which may take as long as a head.
+    let collected = Limited::new(body, server.max_body).collect();
+    match read_in_time(server.limits.head, &mut drain, collected).await {
         Ok(Ok(body)) => Ok(ControlBody::Complete(body.to_bytes())),
         Ok(Err(reason)) if reason.is::<LengthLimitError>() => Ok(ControlBody::TooLarge),
-        // Broken, or too late.
-        Ok(Err(_)) | Err(_) => Err(io::Error::other("the request body did not arrive")),
+        Err(Interruption::TimedOut) => Ok(ControlBody::TimedOut),
+        Ok(Err(_)) => Err(io::Error::other("the request body is broken")),
+        Err(Interruption::Shutdown) => Err(io::Error::other("the daemon ends")),
     }
 }

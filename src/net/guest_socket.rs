@@ -7,9 +7,9 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hyper::rt::ReadBufCursor;
 use socket2::SockRef;
@@ -21,9 +21,10 @@ use super::limits::UNDELIVERABLE;
 use crate::instance::HopLimit;
 use crate::origin::Family;
 
-/// How long to wait for a guest that has its answer to close its side when the daemon shuts down.
-/// Clients often ignore kept-alive connections, and a restart must not wait for them.
-const SHUTDOWN_WAIT: Duration = Duration::from_millis(500);
+/// How long after the last byte of an answer to wait for a guest to acknowledge it when the daemon
+/// shuts down: time for one retransmission. Clients often ignore kept-alive connections, and a
+/// restart must not wait for them.
+const SHUTDOWN_WAIT: Duration = Duration::from_millis(250);
 /// How long after the guest's end to check whether it has acknowledged ours: soon at first, and
 /// then less and less often.
 const FIRST_CHECK: Duration = Duration::from_millis(1);
@@ -43,6 +44,9 @@ pub(super) struct GuestSocket {
     extra_hops: u8,
     /// Whether anything was written.
     answered: AtomicBool,
+    opened: Instant,
+    /// When bytes were written last, in milliseconds since it was opened.
+    last_written: AtomicU64,
     /// Whether to discard unread input at the end. Closing a socket with unread input resets the
     /// connection, and the peer may lose the answer.
     lingers: AtomicBool,
@@ -56,8 +60,16 @@ impl GuestSocket {
             hop_limit: AtomicU8::new(0),
             extra_hops,
             answered: AtomicBool::new(false),
+            opened: Instant::now(),
+            last_written: AtomicU64::new(0),
             lingers: AtomicBool::new(false),
         }
+    }
+
+    fn note_written(&self) {
+        self.answered.store(true, Ordering::Relaxed);
+        let since = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_written.store(since, Ordering::Relaxed);
     }
 
     /// Discards unread input at the end, also if there is none yet.
@@ -67,10 +79,21 @@ impl GuestSocket {
 
     /// Discards the rest of a request that was answered before all of it was read, for a second at
     /// most.
-    pub(super) async fn linger(&self, was_refused_by_parser: bool) {
+    pub(super) async fn linger(&self, was_refused_by_parser: bool, drain: Drain) {
         if was_refused_by_parser || self.lingers.load(Ordering::Relaxed) || self.has_unread() {
-            let _ = tokio::time::timeout(DISCARD_TIME, self.discard_input()).await;
+            tokio::select! {
+                () = self.discard_input() => {}
+                () = tokio::time::sleep(DISCARD_TIME) => {}
+                () = self.given_up(drain) => {}
+            }
         }
+    }
+
+    /// Returns when the daemon shuts down and the last answer has had its time.
+    async fn given_up(&self, mut drain: Drain) {
+        drain.ending().await;
+        let written = Duration::from_millis(self.last_written.load(Ordering::Relaxed));
+        tokio::time::sleep_until((self.opened + written + SHUTDOWN_WAIT).into()).await;
     }
 
     /// Makes the kernel forget what was not acknowledged when the socket is closed. Otherwise it
@@ -109,7 +132,7 @@ impl GuestSocket {
     /// That the guest closed its side does not mean that it received everything: a client that gave
     /// up closes too, and a client may close before it is answered. When the kernel reports that
     /// the socket has no peer any more, both sides are finished and nothing is retransmitted.
-    pub(super) async fn is_delivered(&self, mut drain: Drain) -> bool {
+    pub(super) async fn is_delivered(&self, drain: Drain) -> bool {
         if !self.answered.load(Ordering::Relaxed) {
             return true;
         }
@@ -138,9 +161,10 @@ impl GuestSocket {
             true
         };
         tokio::select! {
+            biased;
             closed = closed => closed,
             () = tokio::time::sleep(UNDELIVERABLE) => false,
-            () = async { drain.ending().await; tokio::time::sleep(SHUTDOWN_WAIT).await } => false,
+            () = self.given_up(drain) => false,
         }
     }
 
@@ -210,7 +234,7 @@ impl hyper::rt::Write for FilteredIo {
             match stream.try_write(bytes) {
                 Err(reason) if reason.kind() == io::ErrorKind::WouldBlock => {}
                 outcome => {
-                    self.socket.answered.store(true, Ordering::Relaxed);
+                    self.socket.note_written();
                     return Poll::Ready(outcome);
                 }
             }

@@ -8,14 +8,18 @@ use bytes::Bytes;
 use hyper::body::{Body, Incoming};
 use hyper::rt::{Read, Write};
 use hyper::server::conn::http1::Builder;
-use hyper::service::HttpService;
-use hyper_util::rt::TokioTimer;
+use hyper::service::service_fn;
+use hyper::{Request, Response};
 
-use super::limits::MAX_HEAD_BYTES;
+use super::drain::Drain;
+use super::limits::{MAX_HEAD_BYTES, STALLED};
+use super::turns::{TimedIo, Turns};
+use crate::http::UnreadableRequest;
 
 /// How one connection is parsed, and how long it may last.
 pub(super) struct HttpServer {
     builder: Builder,
+    head: Duration,
     lifetime: Duration,
     ending: Duration,
 }
@@ -37,12 +41,11 @@ impl HttpServer {
     /// under way, which may take `ending`.
     pub(super) fn new(head: Duration, lifetime: Duration, ending: Duration) -> HttpServer {
         let mut builder = Builder::new();
-        builder
-            .timer(TokioTimer::new())
-            .header_read_timeout(head)
-            .half_close(true);
+        // Heads have their time limit in `TimedIo`.
+        builder.header_read_timeout(None).half_close(true);
         HttpServer {
             builder,
+            head,
             lifetime,
             ending,
         }
@@ -62,38 +65,107 @@ impl HttpServer {
     }
 
     /// Serves requests until the connection ends, `end` returns, or the connection is too old.
-    pub(super) async fn serve<S, B>(
+    ///
+    /// `refuse` returns the bytes of the answer to a request that cannot be read; `None` is
+    /// silence. After `end` an answer that is under way may finish, and nothing else is waited for:
+    /// not a connection without a request, not the rest of a request, not a peer that does not
+    /// read.
+    pub(super) async fn serve<F, E, B>(
         self,
         io: impl Read + Write + Unpin,
-        service: S,
+        answer: impl Fn(Request<Incoming>) -> F,
+        refuse: impl Fn(UnreadableRequest) -> Option<Bytes> + Unpin,
         end: impl Future<Output = ()>,
     ) -> ConnectionEnd
     where
-        S: HttpService<Incoming, ResBody = B>,
-        S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        F: Future<Output = Result<Response<B>, E>>,
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
         B: Body<Data = Bytes> + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        let turns = Turns::default();
+        let io = TimedIo::new(io, &turns, self.head, refuse);
+        let service = service_fn(|request| {
+            turns.begin_answer();
+            let answered = answer(request);
+            let turns = &turns;
+            async move {
+                let response = answered.await;
+                turns.begin_writing();
+                response
+            }
+        });
         let mut connection = pin!(self.builder.serve_connection(io, service));
         let outcome = tokio::select! {
-            outcome = connection.as_mut() => Some(outcome),
-            () = end => None,
-            () = tokio::time::sleep(self.lifetime) => None,
+            biased;
+            outcome = connection.as_mut() => return ended(outcome),
+            () = end => Stop::Daemon,
+            () = tokio::time::sleep(self.lifetime) => Stop::Age,
         };
-        let outcome = match outcome {
-            Some(outcome) => outcome,
-            // As long as an answer that was begun needs.
-            None => {
-                connection.as_mut().graceful_shutdown();
-                match tokio::time::timeout(self.ending, connection).await {
-                    Ok(outcome) => outcome,
-                    Err(_) => return ConnectionEnd::CutOff,
+        if outcome == Stop::Daemon {
+            // A request that has arrived by now is still answered.
+            tokio::task::yield_now().await;
+            tokio::select! {
+                biased;
+                outcome = connection.as_mut() => return ended(outcome),
+                () = std::future::ready(()) => {}
+            }
+            if turns.is_reading() {
+                return ConnectionEnd::Closed;
+            }
+        }
+        connection.as_mut().graceful_shutdown();
+        let mut deadline = pin!(tokio::time::sleep(self.ending));
+        loop {
+            let before = turns.writing();
+            tokio::select! {
+                outcome = connection.as_mut() => return ended(outcome),
+                () = &mut deadline => return ConnectionEnd::CutOff,
+                () = tokio::time::sleep(STALLED), if outcome == Stop::Daemon => {
+                    if before.is_some() && before == turns.writing() {
+                        return ConnectionEnd::CutOff;
+                    }
                 }
             }
-        };
-        match outcome {
-            Ok(()) => ConnectionEnd::Closed,
-            Err(reason) => ConnectionEnd::Failed(reason),
         }
     }
+}
+
+/// Why a connection has to end.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stop {
+    /// The daemon ends, or the listener is closed.
+    Daemon,
+    /// It is too old.
+    Age,
+}
+
+fn ended(outcome: hyper::Result<()>) -> ConnectionEnd {
+    match outcome {
+        Ok(()) => ConnectionEnd::Closed,
+        Err(reason) => ConnectionEnd::Failed(reason),
+    }
+}
+
+/// Reads what belongs to a request: its body. It is not waited for when the daemon ends.
+pub(super) async fn read_in_time<T>(
+    time: Duration,
+    drain: &mut Drain,
+    reading: impl Future<Output = T>,
+) -> Result<T, Interruption> {
+    tokio::select! {
+        biased;
+        read = reading => Ok(read),
+        () = drain.ending() => Err(Interruption::Shutdown),
+        () = tokio::time::sleep(time) => Err(Interruption::TimedOut),
+    }
+}
+
+/// Why a body was not read to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Interruption {
+    /// It did not end in time. The answer is 408.
+    TimedOut,
+    /// The daemon ends. There is no answer.
+    Shutdown,
 }

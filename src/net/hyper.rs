@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::ext::ReasonPhrase;
+use hyper::header::CONNECTION;
 use hyper::http::request::Parts;
 use hyper::http::{HeaderName, HeaderValue, Version};
 use hyper::{Response, StatusCode};
@@ -56,6 +57,55 @@ pub(super) fn response(reply: Reply) -> Response<ReplyBody> {
         response.headers_mut().append(name, value);
     }
     response
+}
+
+/// Ends the connection with this response: the rest of the request is not read.
+pub(super) fn close_after<B>(response: &mut Response<B>) {
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(CONNECTION, close);
+}
+
+/// Returns the bytes of an answer that hyper does not write: to a request that it cannot read. It
+/// ends the connection.
+pub(super) fn refusal(response: Response<Full<Bytes>>) -> Bytes {
+    let (head, body) = response.into_parts();
+    let body = body.into_inner().unwrap_or_default();
+    let mut bytes = status_line(head.status);
+    for (name, value) in &head.headers {
+        push_header(&mut bytes, name.as_str(), value.as_bytes());
+    }
+    push_header(
+        &mut bytes,
+        "content-length",
+        body.len().to_string().as_bytes(),
+    );
+    push_header(&mut bytes, "connection", b"close");
+    bytes.extend_from_slice(b"\r\n");
+    bytes.extend_from_slice(&body);
+    bytes.into()
+}
+
+/// The same for a guest, whose headers keep their order and spelling.
+pub(super) fn guest_refusal(reply: Reply) -> Bytes {
+    let status = StatusCode::from_u16(reply.status).expect("replies have valid status codes");
+    let mut bytes = status_line(status);
+    for (name, value) in &reply.headers {
+        push_header(&mut bytes, name, value.as_bytes());
+    }
+    bytes.extend_from_slice(b"\r\n");
+    bytes.extend_from_slice(&reply.body);
+    bytes.into()
+}
+
+fn status_line(status: StatusCode) -> Vec<u8> {
+    let reason = status.canonical_reason().unwrap_or_default();
+    format!("HTTP/1.1 {} {reason}\r\n", status.as_u16()).into_bytes()
+}
+
+fn push_header(bytes: &mut Vec<u8>, name: &str, value: &[u8]) {
+    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+        bytes.extend_from_slice(part);
+    }
 }
 
 /// A body that hyper does not recognize as empty. For an empty body hyper would move Content-Length

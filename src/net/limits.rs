@@ -6,7 +6,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limits {
     /// How long a request head may take, counted from the connection's start or from the last
-    /// answer.
+    /// answer. A body may take as long again.
     pub head: Duration,
     /// How many of the host's own routers are between the socket and the guest. Each one uses one
     /// of a packet's hops.
@@ -21,6 +21,8 @@ pub(crate) const MAX_HEADERS: usize = 64;
 pub(crate) const CONNECTION_AGE: Duration = Duration::from_secs(60);
 /// How long the last answer of a connection may take when the connection has to end.
 pub(super) const ENDING: Duration = Duration::from_secs(5);
+/// How long an answer may make no progress when the daemon ends: its peer does not read.
+pub(super) const STALLED: Duration = Duration::from_millis(250);
 /// How long the kernel retransmits what the peer does not acknowledge. Without this, an answer
 /// beyond its hop limit would be retransmitted for minutes.
 pub(crate) const UNDELIVERABLE: Duration = Duration::from_secs(5);

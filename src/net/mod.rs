@@ -20,6 +20,7 @@ pub(crate) mod listener;
 pub(crate) mod slots;
 pub(crate) mod status;
 pub(crate) mod tls;
+mod turns;
 pub(crate) mod unix;
 
 pub(crate) use drain::{Drain, DrainControl};

@@ -24,7 +24,6 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 use hyper::http::request::Parts;
-use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
@@ -38,8 +37,10 @@ use tracing::{debug, warn};
 
 use super::accept;
 use super::drain::{Drain, DrainControl};
-use super::http1::{ConnectionEnd, HttpServer};
+use super::http1::{ConnectionEnd, HttpServer, Interruption, read_in_time};
+use super::hyper::{close_after, refusal};
 use super::limits::ENDING;
+use crate::http::UnreadableRequest;
 
 /// How many callers are served at once.
 const MAX_SERVED: usize = 16;
@@ -50,16 +51,14 @@ const MAX_CALLERS: usize = 256;
 const MAX_REFUSED: usize = 4;
 /// How many refused users are remembered, so that each is logged once.
 const MAX_LOGGED_USERS: usize = 64;
-/// How long a request's head may take, counted from the connection's start or from the last answer.
-const HEAD_TIME: Duration = Duration::from_secs(10);
-/// How long a body may take.
-const BODY_TIME: Duration = Duration::from_secs(30);
 /// The most bytes of a body: a directory of a thousand large documents.
 pub(crate) const MAX_BODY_BYTES: usize = 16 << 20;
 /// How long a connection may last, its answers included. An export of thousands of instances takes
 /// far less. Together with the ending it is shorter than the time that a command waits for its
 /// turn, so clients that read nothing make no waiting command give up.
 pub(crate) const CALLER_TIMES: ConnectionTimes = ConnectionTimes {
+    head: Duration::from_secs(10),
+    body: Duration::from_secs(30),
     connection: Duration::from_secs(60),
     ending: ENDING,
 };
@@ -79,6 +78,9 @@ pub(crate) trait UnixService: Send + Sync {
 
     /// Refuses a request whose body has more than `max_bytes`.
     fn refuse_body(&self, max_bytes: usize) -> Response<Full<Bytes>>;
+
+    /// Refuses a request that cannot be read.
+    fn refuse_unreadable(&self, reason: UnreadableRequest) -> Response<Full<Bytes>>;
 }
 
 /// The socket, open and not yet served.
@@ -101,6 +103,11 @@ struct SocketFile {
 /// How long a caller may be served.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ConnectionTimes {
+    /// How long a request's head may take, counted from the connection's start or from the last
+    /// answer.
+    pub(crate) head: Duration,
+    /// How long a body may take.
+    pub(crate) body: Duration,
     /// Then the connection ends with the answer that is under way.
     pub(crate) connection: Duration,
     /// Then that answer is cut off too.
@@ -296,8 +303,14 @@ impl Callers {
         place: OwnedSemaphorePermit,
         drain: Drain,
     ) {
+        // A caller that waits when the daemon ends is not answered, and nothing was done for it.
+        let mut waiting_drain = drain.clone();
         let turn = match access {
-            Access::Granted => self.served.acquire().await.ok(),
+            Access::Granted => tokio::select! {
+                biased;
+                turn = self.served.acquire() => turn.ok(),
+                () = waiting_drain.ending() => return,
+            },
             Access::Refused => None,
         };
         // A command that has given up has reported that its request was not done. So it must not be
@@ -311,20 +324,49 @@ impl Callers {
 
     /// Serves one caller's connection to its end.
     async fn serve(&self, stream: UnixStream, uid: Option<u32>, access: Access, mut drain: Drain) {
-        let handler = service_fn(|request: Request<Incoming>| async move {
-            match access {
-                Access::Granted => answer(&self.service, uid, request).await,
-                Access::Refused => Ok(self.service.refuse(uid)),
+        let body_drain = drain.clone();
+        let handler = |request: Request<Incoming>| {
+            let drain = body_drain.clone();
+            async move {
+                match access {
+                    Access::Granted => self.answer(uid, request, drain).await,
+                    Access::Refused => Ok(self.service.refuse(uid)),
+                }
             }
-        });
-        let server = HttpServer::new(HEAD_TIME, self.times.connection, self.times.ending);
+        };
+        let refuse = |reason| Some(refusal(self.service.refuse_unreadable(reason)));
+        let server = HttpServer::new(self.times.head, self.times.connection, self.times.ending);
         match server
-            .serve(TokioIo::new(stream), handler, drain.ending())
+            .serve(TokioIo::new(stream), handler, refuse, drain.ending())
             .await
         {
             ConnectionEnd::Closed => {}
             ConnectionEnd::Failed(reason) => debug!(%reason, "admin: connection ended"),
             ConnectionEnd::CutOff => debug!("admin: the client did not read its answer"),
+        }
+    }
+
+    async fn answer(
+        &self,
+        uid: Option<u32>,
+        request: Request<Incoming>,
+        mut drain: Drain,
+    ) -> io::Result<Response<Full<Bytes>>> {
+        let service = &self.service;
+        let (head, body) = request.into_parts();
+        let collected = Limited::new(body, MAX_BODY_BYTES).collect();
+        match read_in_time(self.times.body, &mut drain, collected).await {
+            Ok(Ok(body)) => Ok(Arc::clone(service).answer(uid, head, body.to_bytes()).await),
+            Ok(Err(reason)) if reason.is::<LengthLimitError>() => {
+                Ok(service.refuse_body(MAX_BODY_BYTES))
+            }
+            Ok(Err(_)) => Err(io::Error::other("the request body is broken")),
+            Err(Interruption::TimedOut) => {
+                let mut response = service.refuse_unreadable(UnreadableRequest::TimedOut);
+                close_after(&mut response);
+                Ok(response)
+            }
+            Err(Interruption::Shutdown) => Err(io::Error::other("the daemon ends")),
         }
     }
 }
@@ -335,23 +377,6 @@ fn is_disconnected(stream: &UnixStream) -> bool {
     let mut polled = [PollFd::new(stream, PollFlags::empty())];
     let ready = rustix::event::poll(&mut polled, Some(&Timespec::default()));
     ready.is_ok() && polled[0].revents().contains(PollFlags::HUP)
-}
-
-async fn answer(
-    service: &Arc<dyn UnixService>,
-    uid: Option<u32>,
-    request: Request<Incoming>,
-) -> io::Result<Response<Full<Bytes>>> {
-    let (head, body) = request.into_parts();
-    let collected = Limited::new(body, MAX_BODY_BYTES).collect();
-    match tokio::time::timeout(BODY_TIME, collected).await {
-        Ok(Ok(body)) => Ok(Arc::clone(service).answer(uid, head, body.to_bytes()).await),
-        Ok(Err(reason)) if reason.is::<LengthLimitError>() => {
-            Ok(service.refuse_body(MAX_BODY_BYTES))
-        }
-        // Broken, or too late.
-        Ok(Err(_)) | Err(_) => Err(io::Error::other("the request body did not arrive")),
-    }
 }
 
 #[cfg(test)]

@@ -89,7 +89,7 @@ impl Registry {
             match self.remove_record(&id).await {
                 Ok(()) => self.unpublish(&id),
                 Err(error) => {
-                    self.quarantine(writer, &id, PreviousState::Absent, &error);
+                    self.quarantine(writer, &id, PreviousState::Absent, None, &error);
                     result = Err(error);
                 }
             }
@@ -118,7 +118,8 @@ impl Registry {
                 match error.stored {
                     StoredState::Previous => self.publish_entries(&[entry], &BTreeMap::new()),
                     StoredState::Unknown => {
-                        self.quarantine(writer, &id, PreviousState::Stored(previous), &error);
+                        let previous = PreviousState::Stored(previous);
+                        self.quarantine(writer, &id, previous, None, &error);
                     }
                 }
                 result = Err(error);

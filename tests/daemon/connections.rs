@@ -1,6 +1,6 @@
 //! What a guest sees on the wire.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::TcpStream;
 
 use crate::support::{Daemon, PATIENCE, TOKEN_REQUEST, ask, read_to_end};
@@ -275,17 +275,111 @@ fn unknown_methods_are_405_whatever_their_target() {
     }
 }
 
+/// RFC 9110, section 15.5.9. A connection on which nothing was asked is closed without an answer.
+/// The admin socket's limits are tested in `src/admin/tests/socket.rs`.
 #[test]
-fn an_incomplete_head_ends_the_connection_after_the_time_limit() {
+fn a_request_that_does_not_end_in_time_is_answered_408() {
     let daemon = Daemon::start_with("[guest]\nhead_seconds = 1", optional);
-    let mut stream = TcpStream::connect(daemon.ipv4).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(b"GET /latest/ HTTP/1.1\r\nHos").unwrap();
-    let mut rest = Vec::new();
-    stream
-        .read_to_end(&mut rest)
-        .expect("the daemon ends the connection");
-    assert!(!String::from_utf8_lossy(&rest).contains("200 OK"));
+    let (guest, control) = (daemon.ipv4, daemon.control);
+    let put = TOKEN_REQUEST.trim_end();
+    let rows = [
+        (guest, "GET /latest/ HTTP/1.1\r\nHos".to_string(), true),
+        (guest, "G".to_string(), true),
+        (
+            guest,
+            "GET /latest/ HTTP/1.1\r\nHost: imds\r\n".to_string(),
+            true,
+        ),
+        (
+            guest,
+            format!("{put}\r\nTransfer-Encoding: chunked\r\n\r\n"),
+            true,
+        ),
+        (
+            guest,
+            format!("{put}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"),
+            true,
+        ),
+        (guest, String::new(), false),
+        (control, "POST / HTTP/1.1\r\nHos".to_string(), true),
+        (
+            control,
+            "POST / HTTP/1.1\r\nHost: ec2\r\nContent-Length: 9\r\n\r\nAct".to_string(),
+            true,
+        ),
+        (control, String::new(), false),
+    ];
+    let asked = rows.each_ref().map(|(address, request, _)| {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        stream
+    });
+    for ((address, request, is_answered), mut stream) in rows.into_iter().zip(asked) {
+        let raw = read_to_end(&mut stream);
+        if !is_answered {
+            assert_eq!(raw, "", "{address}");
+            continue;
+        }
+        assert!(
+            raw.starts_with("HTTP/1.1 408 Request Timeout\r\n"),
+            "{request:?}: {raw:?}"
+        );
+        let head = raw.to_ascii_lowercase();
+        let server = if address == guest {
+            "ec2ws"
+        } else {
+            "amazonec2"
+        };
+        assert!(head.contains(&format!("\r\nserver: {server}\r\n")), "{raw}");
+        assert!(head.contains("\r\nconnection: close\r\n"), "{raw}");
+        assert!(head.contains("\r\ndate: "), "{raw}");
+        assert_eq!(
+            raw.contains("<Code>RequestTimeout</Code>"),
+            address == control,
+            "{raw}"
+        );
+    }
+}
+
+/// What the HTTP parser refuses looks like every other answer of its plane.
+#[test]
+fn what_the_parser_refuses_is_answered_with_the_headers_of_the_plane() {
+    let daemon = Daemon::start(optional);
+    let large = format!(
+        "GET / HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n",
+        "a".repeat(9000)
+    );
+    for (request, status) in [
+        ("hello\r\n\r\n", "400 Bad Request"),
+        (&large, "431 Request Header Fields Too Large"),
+    ] {
+        let expected = format!(
+            "HTTP/1.1 {status}\r\nContent-Length: 0\r\nDate: <date>\r\nServer: EC2ws\r\nConnection: close\r\n\
+             Content-Type: text/plain\r\n\r\n"
+        );
+        assert_eq!(without_dates(&daemon.ask(request).raw, ""), expected);
+        let answer = ask(daemon.control, request);
+        assert!(
+            answer.raw.starts_with(&format!("HTTP/1.1 {status}\r\n")),
+            "{}",
+            answer.raw
+        );
+        assert_eq!(answer.header("server"), Some("AmazonEC2"));
+        assert!(
+            answer.header("date").is_some() && answer.body.contains("<Errors><Error><Code>"),
+            "{}",
+            answer.raw
+        );
+    }
+    // It is the answer of the gate, not of the parser, if the endpoint is disabled.
+    let disabled =
+        Daemon::start(|instance| instance["MetadataOptions"]["HttpEndpoint"] = "disabled".into());
+    let refused = disabled.get("/latest/");
+    assert_eq!(
+        without_dates(&disabled.ask("hello\r\n\r\n").raw, ""),
+        without_dates(&refused.raw, "")
+    );
 }
 
 #[test]

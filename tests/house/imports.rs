@@ -60,7 +60,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "control",
         &[
-            "clock", "document", "fault", "instance", "registry", "secret", "sigv4",
+            "clock", "document", "fault", "http", "instance", "registry", "secret", "sigv4",
         ],
     ),
     (
@@ -70,7 +70,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "admin",
         &[
-            "clock", "document", "fault", "instance", "net", "origin", "registry",
+            "clock", "document", "fault", "http", "instance", "net", "origin", "registry",
         ],
     ),
     ("host", &["document", "instance", "origin"]),

@@ -29,6 +29,7 @@ fn callers_that_do_not_read_their_answers_do_not_block_others_for_good() {
         let times = ConnectionTimes {
             connection: Duration::from_millis(100),
             ending: Duration::from_millis(100),
+            ..unix::CALLER_TIMES
         };
         let serving = UnixSocket::open(&path, &[], &[])
             .unwrap()
@@ -83,6 +84,7 @@ fn a_request_whose_client_disconnected_while_queued_is_dropped() {
         let times = ConnectionTimes {
             connection: Duration::from_millis(100),
             ending: Duration::from_millis(100),
+            ..unix::CALLER_TIMES
         };
         let serving = UnixSocket::open(&path, &[], &[])
             .unwrap()
@@ -99,4 +101,58 @@ fn a_request_whose_client_disconnected_while_queued_is_dropped() {
         serving.end().await;
     });
     assert_eq!(api.demo().generation, 1, "the instance still exists");
+}
+
+/// RFC 9110, section 15.5.9. What the parser refuses has the same headers as every other response.
+#[test]
+fn what_is_not_a_complete_request_is_answered_with_date_server_and_a_reason() {
+    let api = TestApi::new();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("admin.sock");
+    api.runtime.block_on(async {
+        let times = ConnectionTimes {
+            head: Duration::from_millis(50),
+            body: Duration::from_millis(50),
+            ..unix::CALLER_TIMES
+        };
+        let serving = UnixSocket::open(&path, &[], &[])
+            .unwrap()
+            .serve_for(api.api.clone(), times);
+        let timeout = "was not completely received in time";
+        for (request, status, reason) in [
+            ("GET /v1/health HT", "408 Request Timeout", timeout),
+            (
+                "POST /v1/instances HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{",
+                "408 Request Timeout",
+                timeout,
+            ),
+            (
+                "POST /v1/instances HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+                "408 Request Timeout",
+                timeout,
+            ),
+            ("hello\r\n\r\n", "400 Bad Request", "is not valid HTTP/1.1"),
+            ("", "", ""),
+        ] {
+            let mut caller = UnixStream::connect(&path).await.unwrap();
+            caller.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            caller.read_to_string(&mut answer).await.unwrap();
+            if request.is_empty() {
+                assert_eq!(answer, "", "nothing was asked");
+                continue;
+            }
+            assert!(
+                answer.starts_with(&format!("HTTP/1.1 {status}\r\n")),
+                "{answer}"
+            );
+            let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+            for header in ["date: ", "server: imdsd", "content-length: "] {
+                assert!(head.contains(&format!("\r\n{header}")), "{answer}");
+            }
+            let body: serde_json::Value = serde_json::from_str(body).unwrap();
+            assert!(body["Message"].as_str().unwrap().contains(reason), "{body}");
+        }
+        serving.end().await;
+    });
 }

@@ -4,6 +4,7 @@
 //! refresher keeps fresh, and signs unsigned documents outside the async runtime. Guest requests
 //! only read what is precomputed.
 
+mod awaited;
 mod identity_source;
 mod refresh_targets;
 mod signing;
@@ -24,6 +25,7 @@ use refresh_targets::refresh_targets;
 use signing::{sign_documents, web_identity_mint};
 use signing_key::SigningKey;
 
+pub(super) use awaited::AwaitedSignatures;
 pub(crate) use identity_source::IdentitySource;
 
 /// How long to wait before a key that could not be read or generated is tried again.
@@ -41,6 +43,7 @@ impl Background {
     pub(super) fn start(
         registry: Arc<Registry>,
         precomputed: Precomputed,
+        awaited: Arc<AwaitedSignatures>,
         source: IdentitySource,
         issuer: String,
     ) -> Background {
@@ -48,7 +51,7 @@ impl Background {
         let (stop, stopped) = watch::channel(false);
         Background {
             stop,
-            task: tokio::spawn(run(registry, precomputed, key, issuer, stopped)),
+            task: tokio::spawn(run(registry, precomputed, awaited, key, issuer, stopped)),
         }
     }
 
@@ -62,6 +65,7 @@ impl Background {
 async fn run(
     registry: Arc<Registry>,
     precomputed: Precomputed,
+    awaited: Arc<AwaitedSignatures>,
     mut key: SigningKey,
     issuer: String,
     mut stopped: watch::Receiver<bool>,
@@ -86,7 +90,7 @@ async fn run(
         receiver,
     );
     tokio::select! {
-        () = follow(&registry, &precomputed, &mut key, &targets) => {}
+        () = follow(&registry, &precomputed, &awaited, &mut key, &targets) => {}
         _ = stopped.wait_for(|stopped| *stopped) => {}
     }
     refresher.stop().await;
@@ -97,6 +101,7 @@ async fn run(
 async fn follow(
     registry: &Registry,
     precomputed: &Precomputed,
+    awaited: &AwaitedSignatures,
     key: &mut SigningKey,
     targets: &watch::Sender<Vec<RefreshTarget>>,
 ) {
@@ -106,8 +111,9 @@ async fn follow(
         publications.borrow_and_update();
         let snapshot = registry.snapshot();
         update_targets(targets, &snapshot);
-        if let Some(identity) = key.identity().get() {
-            sign_documents(&snapshot, precomputed, identity).await;
+        match key.identity().get() {
+            Some(identity) => sign_documents(&snapshot, precomputed, identity, awaited).await,
+            None => awaited.note_missing_key(),
         }
         tokio::select! {
             changed = publications.changed() => if changed.is_err() { break },
@@ -157,6 +163,7 @@ mod tests {
         let task = tokio::spawn(run(
             Arc::clone(&registry),
             precomputed.clone(),
+            AwaitedSignatures::new(Arc::clone(&precomputed.signatures)),
             key,
             String::new(),
             stopped,

@@ -6,45 +6,54 @@ use tracing::error;
 
 use crate::clock::Moment;
 use crate::credentials::{Mint, WebIdentityRequest};
+use crate::daemon::background::awaited::AwaitedSignatures;
 use crate::guest::Precomputed;
 use crate::identity::{Identity, WebIdentityClaims};
+use crate::instance::InstanceId;
 use crate::registry::Snapshot;
 
-/// How many documents are signed in one blocking task. The task cannot be interrupted, so a
+/// How many documents are signed in one blocking task, besides those that guests wait for. The task cannot be interrupted, so a
 /// shutdown waits for one batch: milliseconds.
 const BATCH: usize = 8;
 
 /// Signs the identity documents that have no signature yet, and drops the signatures of instances
-/// that are gone.
+/// that are gone. Documents that guests wait for come first.
 pub(super) async fn sign_documents(
     snapshot: &Snapshot,
     precomputed: &Precomputed,
     identity: &Arc<Identity>,
+    awaited: &AwaitedSignatures,
 ) {
-    let documents: Vec<_> = snapshot
-        .entries()
-        .map(|entry| {
-            (
-                entry.instance.instance_id.clone(),
-                entry.identity_document.clone(),
-            )
-        })
-        .collect();
     precomputed
         .signatures
         .retain(|id| snapshot.entry(id).is_some());
-    for batch in documents.chunks(BATCH) {
-        let (signatures, identity, batch) = (
-            Arc::clone(&precomputed.signatures),
-            Arc::clone(identity),
-            batch.to_vec(),
-        );
-        let sign = move || signatures.sign_missing(&identity, batch, Moment::now().wall);
-        match tokio::task::spawn_blocking(sign).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(reason)) => error!("cannot sign identity documents: {reason}"),
-            Err(_) => error!("cannot sign identity documents: the task failed"),
-        }
+    let ids: Vec<&InstanceId> = snapshot
+        .entries()
+        .map(|entry| &entry.instance.instance_id)
+        .collect();
+    for batch in ids.chunks(BATCH) {
+        let requested = awaited.take_requested();
+        let batch = requested.iter().chain(batch.iter().copied());
+        let batch = batch.filter_map(|id| snapshot.entry(id)).map(|entry| {
+            let id = entry.instance.instance_id.clone();
+            (id, entry.identity_document.clone())
+        });
+        sign_batch(batch.collect(), precomputed, identity).await;
+        awaited.note_signed();
+    }
+}
+
+async fn sign_batch(
+    batch: Vec<(InstanceId, String)>,
+    precomputed: &Precomputed,
+    identity: &Arc<Identity>,
+) {
+    let (signatures, identity) = (Arc::clone(&precomputed.signatures), Arc::clone(identity));
+    let sign = move || signatures.sign_missing(&identity, batch, Moment::now().wall);
+    match tokio::task::spawn_blocking(sign).await {
+        Ok(Ok(_)) => {}
+        Ok(Err(reason)) => error!("cannot sign identity documents: {reason}"),
+        Err(_) => error!("cannot sign identity documents: the task failed"),
     }
 }
 

@@ -69,6 +69,13 @@ impl Registered {
     }
 }
 
+impl RegisteredInstance {
+    /// Returns whether the instance was terminated. Its document does not bring it back.
+    pub(super) fn is_terminated(&self) -> bool {
+        self.state == Some(InstanceState::Terminated)
+    }
+}
+
 fn of_instance(instance: &Instance) -> (InstanceId, RegisteredInstance) {
     let attachments = match instance.state {
         InstanceState::Terminated => Vec::new(),

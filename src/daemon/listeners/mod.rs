@@ -154,6 +154,7 @@ impl Listeners {
         self.log.log_void(&attachments);
         let status = status::listeners_status(&input, &desired, attachments);
         self.published.store(Arc::new(status));
+        self.log.log_waiting(&input, &desired);
         self.log.log_unserved(&self.config, &snapshot);
         Ok(())
     }

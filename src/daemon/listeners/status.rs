@@ -80,6 +80,7 @@ pub(super) struct ConflictLog {
     unusable: BTreeMap<ListenerKey, String>,
     unserved: BTreeSet<String>,
     void: BTreeSet<String>,
+    waiting: BTreeMap<ListenerKey, String>,
 }
 
 impl ConflictLog {
@@ -107,6 +108,28 @@ impl ConflictLog {
             info!("attachment void: {line}");
         }
         self.void = void;
+    }
+
+    /// Logs listeners that began to wait for what is missing on this host.
+    pub(super) fn log_waiting(
+        &mut self,
+        input: &AttachmentsInput<'_>,
+        desired: &BTreeMap<ListenerKey, DesiredListener<'_>>,
+    ) {
+        let is_waiting = |key: &&ListenerKey| {
+            !input.open.contains_key(*key) && !input.unusable.contains_key(*key)
+        };
+        let waiting: BTreeMap<ListenerKey, String> = desired
+            .keys()
+            .filter(is_waiting)
+            .map(|key| (key.clone(), input.missing(key)))
+            .collect();
+        for (key, missing) in &waiting {
+            if self.waiting.get(key) != Some(missing) {
+                info!("waiting for {key}: {missing}");
+            }
+        }
+        self.waiting = waiting;
     }
 
     /// Logs attachments with a conflict, and those that the configuration does not serve.

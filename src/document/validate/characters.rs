@@ -5,20 +5,20 @@ use serde_json::Value;
 
 use crate::document::json_path::{JsonPath, PathFault};
 use crate::instance::Instance;
+use crate::instance::xml_characters::unfit_for_xml;
 
-/// Fields that may contain control characters. User data is bytes; tag values are as on EC2; an
-/// override is the whole body of a leaf, so it can have several lines, and the rules for overrides
-/// check its path. Metadata does not show the other fields.
-const UNCHECKED_FIELDS: [&str; 9] = [
-    "UserData",
-    "UserDataText",
-    "Tags",
+/// Fields that may contain any character. User data is bytes; an override is the whole body of a
+/// leaf, so it can have several lines, and the rules for overrides check its path. Tags are checked
+/// by the rules for tags.
+const UNCHECKED_FIELDS: [&str; 5] = ["UserData", "UserDataText", "Tags", "Overrides", "Override"];
+
+/// Fields that metadata does not show and EC2's XML does: they may contain the control characters
+/// that XML can represent.
+const XML_FIELDS: [&str; 4] = [
     "Description",
     "StateTransitionReason",
     "StateReason",
     "ClientToken",
-    "Overrides",
-    "Override",
 ];
 
 /// Reports control characters, except at paths that already have a fault.
@@ -28,13 +28,16 @@ pub(super) fn check_characters(instance: &Instance, faults: &mut Vec<PathFault>)
     };
     remove_fields(&mut fields, &UNCHECKED_FIELDS);
     let mut found = Vec::new();
-    find_control_characters(&fields, &JsonPath::root(), &mut found);
+    let any = |text: &str| text.chars().find(|c| c.is_control());
+    find_characters(&fields, &JsonPath::root(), &any, &mut found);
     found.retain(|(path, _)| !faults.iter().any(|fault| fault.path == *path));
     faults.extend(found.into_iter().map(|(path, character)| {
         let code = u32::from(character);
         PathFault::new(
             path,
-            format!("has a control character (U+{code:04X}); metadata cannot show it"),
+            format!(
+                "has a control character (U+{code:04X}); metadata and EC2's XML cannot show it"
+            ),
         )
     }));
 }
@@ -56,21 +59,28 @@ fn remove_fields(value: &mut Value, fields: &[&str]) {
     }
 }
 
-/// Finds the first control character of each string and of each key.
-fn find_control_characters(value: &Value, path: &JsonPath, found: &mut Vec<(JsonPath, char)>) {
-    let first = |text: &str| text.chars().find(|c| c.is_control());
+/// Finds the first refused character of each string and of each key.
+fn find_characters(
+    value: &Value,
+    path: &JsonPath,
+    first: &dyn Fn(&str) -> Option<char>,
+    found: &mut Vec<(JsonPath, char)>,
+) {
     match value {
         Value::String(text) => found.extend(first(text).map(|c| (path.clone(), c))),
         Value::Array(elements) => {
             for (index, element) in elements.iter().enumerate() {
-                find_control_characters(element, &path.index(index), found);
+                find_characters(element, &path.index(index), first, found);
             }
         }
         Value::Object(members) => {
             for (key, member) in members {
                 let path = path.key(key);
                 found.extend(first(key).map(|c| (path.clone(), c)));
-                find_control_characters(member, &path, found);
+                match XML_FIELDS.contains(&key.as_str()) {
+                    true => find_characters(member, &path, &unfit_for_xml, found),
+                    false => find_characters(member, &path, first, found),
+                }
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => {}

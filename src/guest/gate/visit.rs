@@ -35,6 +35,11 @@ impl Visit {
         self.denial
     }
 
+    /// Returns the identity document of the instance.
+    pub(crate) fn identity_document(&self) -> &str {
+        &self.entry.identity_document
+    }
+
     /// Returns the instance that is visited, for logs.
     pub fn instance_id(&self) -> &InstanceId {
         &self.entry.instance.instance_id
