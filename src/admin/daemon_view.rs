@@ -43,6 +43,9 @@ pub(crate) trait DaemonView: Send + Sync {
         names: BTreeSet<String>,
     ) -> Pin<Box<dyn Future<Output = io::Result<LinkIdentities>> + Send>>;
 
+    /// Returns how many callers the control endpoint refused since the start, by reason.
+    fn control_refusals(&self) -> Vec<(&'static str, u64)>;
+
     /// Returns the number of open guest connections.
     fn connections(&self) -> usize;
 }

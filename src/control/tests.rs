@@ -1,11 +1,13 @@
 //! The EC2 API from outside: signed bytes in, status, headers and XML out.
 
 mod actions;
+mod images;
 mod policies;
 mod records;
 mod requests;
 mod resources;
 mod services;
+mod tools;
 
 use http_body_util::BodyExt as _;
 use hyper::Request;

@@ -30,6 +30,7 @@ pub mod events;
 mod facts;
 mod id;
 pub mod identity_document;
+mod image;
 pub mod instance_attachment;
 mod instance_type;
 mod model;
@@ -53,6 +54,7 @@ pub use events::Events;
 pub use events::overrides::Overrides;
 pub use events::timeline::Timeline;
 pub use id::InstanceId;
+pub use image::{Image, Images, is_image_id};
 pub use instance_attachment::InstanceAttachment;
 pub use instance_type::{HypervisorSystem, is_xen_type};
 pub use model::{
@@ -63,7 +65,9 @@ pub use network::{
     Association, CidrBlocks, InterfaceAttachment, Ipv4Prefix, Ipv6Address, Ipv6Prefix,
     NetworkInterface, PrivateAddress, SecurityGroup,
 };
-pub use options::{HopLimit, HttpTokens, MetadataOptions, OptionsUpdate, RecordedOptions, Switch};
+pub use options::{
+    HopLimit, HttpTokens, MetadataOptions, NamedOptions, OptionsUpdate, RecordedOptions, Switch,
+};
 pub use other_fields::OtherFields;
 pub use partition::Partition;
 pub use placement::{Placement, region_of_zone, zone_id};

@@ -109,11 +109,12 @@ impl Registry {
     async fn commit<E>(
         &self,
         writer: &mut Writer,
-        transaction: Transaction,
+        mut transaction: Transaction,
         now: Timestamp,
     ) -> Result<Vec<Arc<Entry>>, UpdateError<E>> {
         let mut effect = PartialEffect::None;
-        if let Some(account) = transaction.new_account {
+        let account = transaction.account().ok();
+        if let Some(account) = transaction.new_account.take() {
             self.persist_account(writer, account)
                 .await
                 .map_err(|error| UpdateError::store(error, effect))?;
@@ -123,9 +124,12 @@ impl Registry {
             return self.commit_at_once(writer, transaction, now, effect).await;
         }
         let (mut published, mut created) = (Vec::new(), Vec::new());
-        for change in transaction.changes {
+        for mut change in transaction.changes {
             let id = change.instance.instance_id.clone();
             let previous = transaction.snapshot.entry(&id);
+            if previous.is_none() {
+                self.resolve_options(&mut change.instance, account.as_ref());
+            }
             let Some(record) = next_record(previous.map(Arc::as_ref), change, now) else {
                 continue;
             };

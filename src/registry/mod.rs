@@ -19,6 +19,7 @@
 //! | `registration` | registering documents |
 //! | `changes`, `transaction`, `next_record` | changing instances and the account |
 //! | `conflicts` | which conflicts a change would cause |
+//! | `launch_options` | the options of instances whose documents name none |
 //! | `removal` | forgetting terminated instances, deleting |
 //! | `persistence`, `recovery` | writing to the store; quarantine and repair after a failed write |
 //! | `snapshot`, `entry`, `claimants`, `quarantine` | what readers see |
@@ -30,6 +31,7 @@ mod claimants;
 mod conflicts;
 mod entry;
 pub mod file;
+mod launch_options;
 pub mod memory;
 mod next_record;
 mod persistence;

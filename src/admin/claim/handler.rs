@@ -15,6 +15,7 @@ use crate::admin::daemon_view::DaemonView;
 use crate::admin::instances::check_generation;
 use crate::admin::refusal::Refusal;
 use crate::admin::reply::AdminReply;
+use crate::audit::Trail;
 use crate::clock::Moment;
 use crate::document;
 use crate::fault::{Fault, FieldFault};
@@ -60,7 +61,9 @@ pub(in crate::admin) async fn claim(
     id: InstanceId,
     generation: Option<u64>,
     body: &[u8],
+    trail: &Trail,
 ) -> Result<AdminReply, Refusal> {
+    trail.name([&id]);
     let request = read(body)?;
     let links = match request.bind {
         true => read_links(&*api.daemon, &request.attachments).await?,
@@ -74,7 +77,7 @@ pub(in crate::admin) async fn claim(
         set_attachments(transaction, &of, &request, &links, &*daemon)?;
         take_from_holders(transaction, &of, request.only_from.as_ref())
     };
-    let lost = match api.registry.change(now, plan).await {
+    let lost = match trail.change(&api.registry, now, plan).await {
         Ok((_, lost)) => lost,
         Err(UpdateError::Refused(refusal)) => return Err(refusal),
         Err(UpdateError::Unknown(id)) => return Err(Refusal::unknown_instance(&id)),

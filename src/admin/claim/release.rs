@@ -10,6 +10,7 @@ use crate::admin::api::AdminApi;
 use crate::admin::instances::check_generation;
 use crate::admin::refusal::Refusal;
 use crate::admin::reply::AdminReply;
+use crate::audit::Trail;
 use crate::clock::Moment;
 use crate::instance::{Instance, InstanceAttachment, InstanceId, InstanceState};
 use crate::registry::{Transaction, UpdateError};
@@ -49,7 +50,9 @@ pub(in crate::admin) async fn release(
     id: InstanceId,
     generation: Option<u64>,
     body: &[u8],
+    trail: &Trail,
 ) -> Result<AdminReply, Refusal> {
+    trail.name([&id]);
     let body = if body.is_empty() { b"{}" } else { body };
     let request: ReleaseRequest =
         serde_json::from_slice(body).map_err(|error| Refusal::invalid(error.to_string()))?;
@@ -61,7 +64,7 @@ pub(in crate::admin) async fn release(
         check_generation(transaction.entry(&of).map(AsRef::as_ref), generation)?;
         Ok(apply(transaction, &of, &request))
     };
-    let released = match api.registry.change(Moment::now().wall, plan).await {
+    let released = match trail.change(&api.registry, Moment::now().wall, plan).await {
         Ok((_, released)) => released,
         Err(UpdateError::Refused(refusal)) => return Err(refusal),
         Err(UpdateError::Unknown(id)) => return Err(Refusal::unknown_instance(&id)),

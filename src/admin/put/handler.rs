@@ -15,6 +15,7 @@ use crate::admin::bind;
 use crate::admin::claim::LostAttachment;
 use crate::admin::refusal::Refusal;
 use crate::admin::reply::AdminReply;
+use crate::audit::Trail;
 use crate::clock::Moment;
 use crate::document::InstanceDocument;
 use crate::instance::{InstanceAttachment, InstanceId, LinkIdentities};
@@ -25,6 +26,7 @@ pub(in crate::admin) async fn put(
     api: &Arc<AdminApi>,
     options: PutOptions,
     body: Bytes,
+    trail: &Trail,
 ) -> Result<AdminReply, Refusal> {
     // 1. Read the documents on another thread: a large directory must not delay guests.
     let reading = {
@@ -48,16 +50,17 @@ pub(in crate::admin) async fn put(
     let dry_run = options.dry_run;
     let plan =
         move |transaction: &mut Transaction| put_all(transaction, &documents, &options, &links);
-    let PutReport { results, lost } = match api.registry.change(Moment::now().wall, plan).await {
-        Ok((_, report)) | Err(UpdateError::Refused(PlanAbort::DryRun(report))) => report,
-        Err(UpdateError::Refused(PlanAbort::Refused(refusal))) => return Err(refusal),
-        Err(UpdateError::Unknown(id)) => return Err(Refusal::unknown_instance(&id)),
-        Err(UpdateError::Store(error, changed)) => {
-            let partial =
-                "instances earlier in the documents may have been changed; put them again";
-            return Err(Refusal::partly_stored(&error, changed, partial));
-        }
-    };
+    let PutReport { results, lost } =
+        match trail.change(&api.registry, Moment::now().wall, plan).await {
+            Ok((_, report)) | Err(UpdateError::Refused(PlanAbort::DryRun(report))) => report,
+            Err(UpdateError::Refused(PlanAbort::Refused(refusal))) => return Err(refusal),
+            Err(UpdateError::Unknown(id)) => return Err(Refusal::unknown_instance(&id)),
+            Err(UpdateError::Store(error, changed)) => {
+                let partial =
+                    "instances earlier in the documents may have been changed; put them again";
+                return Err(Refusal::partly_stored(&error, changed, partial));
+            }
+        };
 
     // 4. Report what each document did.
     let snapshot = api.registry.snapshot();

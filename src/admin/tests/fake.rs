@@ -87,6 +87,10 @@ impl DaemonView for FakeDaemon {
         Box::pin(async { Ok(links) })
     }
 
+    fn control_refusals(&self) -> Vec<(&'static str, u64)> {
+        vec![("wrong_signature", 3)]
+    }
+
     fn connections(&self) -> usize {
         3
     }
