@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::api::AdminApi;
 use crate::instance::InstanceState;
-use crate::net::status::{ListenersStatus, SocketState};
+use crate::net::status::{AttachmentState, ListenersStatus, SocketState};
 use crate::registry::{Claimants, OptionsState, Snapshot};
 
 const STATES: [InstanceState; 6] = [
@@ -40,6 +40,8 @@ pub(super) struct InstanceCounts {
 }
 
 pub(super) struct AttachmentCounts {
+    /// Every state, also those without an attachment.
+    pub(super) by_state: Vec<(&'static str, usize)>,
     /// Claimed by several instances.
     pub(super) disputed: usize,
     /// Not servable under this configuration or on this host.
@@ -93,8 +95,16 @@ impl InstanceCounts {
 
 impl AttachmentCounts {
     fn of(snapshot: &Snapshot, listeners: &ListenersStatus) -> AttachmentCounts {
+        let in_state = |state: AttachmentState| {
+            let attachments = listeners.attachments.iter();
+            attachments.filter(|status| status.state == state).count()
+        };
         let is_disputed = |claim: &Claimants| matches!(claim, Claimants::Conflict(_));
         AttachmentCounts {
+            by_state: AttachmentState::ALL
+                .into_iter()
+                .map(|state| (state.as_str(), in_state(state)))
+                .collect(),
             disputed: snapshot
                 .claims()
                 .filter(|(_, claim)| is_disputed(claim))

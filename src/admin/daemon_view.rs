@@ -1,6 +1,8 @@
 //! What the admin API asks of the daemon around it. The daemon implements [`DaemonView`], so that
 //! the API need not know the other planes.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -10,7 +12,7 @@ use serde_json::{Value, json};
 use super::fault_json::fault_json;
 use crate::clock::Moment;
 use crate::fault::{Fault, FieldFault};
-use crate::instance::{Instance, InstanceId};
+use crate::instance::{Instance, InstanceId, LinkIdentities};
 use crate::origin::Family;
 use crate::registry::Entry;
 
@@ -34,6 +36,12 @@ pub(crate) trait DaemonView: Send + Sync {
 
     /// Returns the faults that the operator's files had at the last start or reload.
     fn file_faults(&self) -> Arc<Vec<Fault>>;
+
+    /// Returns the links of this host that have these names now, as the kernel has them.
+    fn links(
+        &self,
+        names: BTreeSet<String>,
+    ) -> Pin<Box<dyn Future<Output = io::Result<LinkIdentities>> + Send>>;
 
     /// Returns how many callers the control endpoint refused since the start, by reason.
     fn control_refusals(&self) -> Vec<(&'static str, u64)>;

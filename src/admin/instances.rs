@@ -8,7 +8,7 @@ use super::refusal::Refusal;
 use super::reply::AdminReply;
 use crate::audit::Trail;
 use crate::document::export::{self, Secrets};
-use crate::instance::{Attachment, InstanceId};
+use crate::instance::{InstanceAttachment, InstanceId};
 use crate::registry::{Claimants, Entry, Registry, Snapshot, StoreError, StoredState, UpdateError};
 
 /// Returns a summary of every instance, and the ids of those that are quarantined.
@@ -55,10 +55,20 @@ fn summary(snapshot: &Snapshot, entry: &Entry) -> Value {
     })
 }
 
-/// An attachment, with the other instances that claim it.
-fn attachment_summary(snapshot: &Snapshot, attachment: &Attachment, id: &InstanceId) -> Value {
+/// An attachment, with the other instances that claim it, or why it is void.
+fn attachment_summary(
+    snapshot: &Snapshot,
+    attachment: &InstanceAttachment,
+    id: &InstanceId,
+) -> Value {
     let mut summary = json!({ "Attachment": attachment, "Text": attachment.to_string() });
-    if let Some(Claimants::Conflict(claimants)) = snapshot.claim(attachment) {
+    if let Some(reason) = attachment.void_reason(snapshot.links()) {
+        summary["Void"] = json!(reason);
+        return summary;
+    }
+    if let Some(Claimants::Conflict(claimants)) = snapshot.claim(attachment)
+        && claimants.contains(id)
+    {
         let others: Vec<&InstanceId> = claimants.iter().filter(|other| *other != id).collect();
         if !others.is_empty() {
             summary["DisputedWith"] = json!(others);

@@ -2,12 +2,20 @@
 
 use serde_json::{Value, json};
 
-use crate::instance::Attachment;
-use crate::net::status::ListenersStatus;
+use crate::net::status::{AttachmentStatus, ListenersStatus};
 
-/// Returns every listener, and the claimed attachments that cannot be served.
+/// Returns every listener, and every attachment of every instance with its state.
 pub(super) fn list(status: &ListenersStatus) -> Value {
-    let unserved = |(attachment, reason): &(Attachment, String)| json!({ "Attachment": attachment.to_string(), "Reason": reason });
-    let unserved: Vec<Value> = status.unserved.iter().map(unserved).collect();
-    json!({ "Listeners": status.listeners, "Unserved": unserved })
+    let attachments: Vec<Value> = status.attachments.iter().map(attachment).collect();
+    json!({ "Listeners": status.listeners, "Attachments": attachments })
+}
+
+fn attachment(status: &AttachmentStatus) -> Value {
+    json!({
+        "InstanceId": status.instance,
+        "Attachment": status.attachment,
+        "Text": status.attachment.to_string(),
+        "State": status.state.as_str(),
+        "Reason": status.reason,
+    })
 }

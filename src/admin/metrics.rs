@@ -20,6 +20,11 @@ pub(super) fn render(api: &AdminApi) -> String {
         .iter()
         .map(|(state, count)| (format!("{{state=\"{state}\"}}"), *count))
         .collect();
+    let attachments_by_state: Vec<(String, usize)> = attachments
+        .by_state
+        .iter()
+        .map(|(state, count)| (format!("{{state=\"{state}\"}}"), *count))
+        .collect();
     let mut text = String::new();
     add_gauge(
         &mut text,
@@ -28,6 +33,12 @@ pub(super) fn render(api: &AdminApi) -> String {
         &[(version, 1)],
     );
     add_gauge(&mut text, "instances", "Instances by state.", &by_state);
+    add_gauge(
+        &mut text,
+        "attachments",
+        "Attachments by state; each is in one.",
+        &attachments_by_state,
+    );
     for (name, help, value) in [
         (
             "instances_unreadable",

@@ -10,6 +10,8 @@
 //! | `GET /v1/instances` | a summary of every instance |
 //! | `GET /v1/instances/ID` | one instance's document, with its generation as `ETag` |
 //! | `PUT /v1/instances/ID` | registers or replaces one instance; with `If-Match: GENERATION` only if nothing changed it since |
+//! | `POST /v1/instances/ID/claim` | gives attachments to the instance and takes them from others, in one publication |
+//! | `POST /v1/instances/ID/release` | takes attachments from the instance, if it still has them |
 //! | `DELETE /v1/instances/ID` | removes the instance and its record |
 //! | `POST /v1/instances` | registers or replaces several: a document, or `{"Documents": [{"File": …, "Text": …}]}` |
 //! | `GET /v1/export` | every instance's document, in one document that `POST /v1/instances` accepts |
@@ -20,8 +22,8 @@
 //! | `GET /v1/listeners` | each listener: open, waiting for its link, or refused with the reason |
 //! | `GET /v1/health`, `GET /metrics` | a few counts, as JSON and for Prometheus |
 //!
-//! Query parameters: `secrets=shown` where documents are returned, `relaunch=true` and
-//! `dry-run=true` where they are put. A refusal is `{"Code": …, "Message": …}`, with `Faults` where
+//! Query parameters: `secrets=shown` where documents are returned; `relaunch=true`, `bind=true`,
+//! `force=true` and `dry-run=true` where they are put. A refusal is `{"Code": …, "Message": …}`, with `Faults` where
 //! documents have some. A refused request changes nothing, except with status 500: the store
 //! failed, and the message says what may have changed.
 //!
@@ -31,6 +33,8 @@
 //! asks the daemon through [`DaemonView`].
 
 mod api;
+mod bind;
+mod claim;
 pub(crate) mod client;
 mod counts;
 mod daemon_view;

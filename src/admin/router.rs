@@ -11,7 +11,7 @@ use super::put::PutOptions;
 use super::refusal::Refusal;
 use super::reply::AdminReply;
 use super::request::{AdminRequest, Query, generation, instance_id};
-use super::{events, explain, health, instances, listeners, metrics, put, set_options};
+use super::{claim, events, explain, health, instances, listeners, metrics, put, set_options};
 use crate::audit::{AuditedCall, Trail};
 use crate::clock::Moment;
 use crate::instance::InstanceId;
@@ -82,6 +82,16 @@ impl AdminApi {
                 let options = put_options(None, request.if_match, query)?;
                 put::put(self, options, request.body, trail).await
             }
+            ("POST", ["v1", "instances", id, "claim"]) => {
+                query.finish()?;
+                let (id, expected) = (instance_id(id)?, generation(request.if_match)?);
+                claim::claim(self, id, expected, &request.body, trail).await
+            }
+            ("POST", ["v1", "instances", id, "release"]) => {
+                query.finish()?;
+                let (id, expected) = (instance_id(id)?, generation(request.if_match)?);
+                claim::release(self, id, expected, &request.body, trail).await
+            }
             ("DELETE", ["v1", "instances", id]) => {
                 query.finish()?;
                 let expected = generation(request.if_match)?;
@@ -135,6 +145,8 @@ fn put_options(
         only,
         generation: generation(if_match)?,
         relaunch: query.flag("relaunch")?,
+        bind: query.flag("bind")?,
+        force: query.flag("force")?,
         dry_run: query.flag("dry-run")?,
     };
     query.finish()?;
@@ -149,7 +161,12 @@ fn no_route(method: &str, path: &[&str]) -> Refusal {
             "instances" | "export" | "reload" | "explain" | "events" | "listeners" | "health",
         ]
         | ["v1", "instances", _]
-        | ["v1", "instances", _, "metadata-options"]
+        | [
+            "v1",
+            "instances",
+            _,
+            "claim" | "release" | "metadata-options",
+        ]
         | ["metrics"] => Refusal::new(
             405,
             "MethodNotAllowed",

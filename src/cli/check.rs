@@ -15,7 +15,9 @@ use crate::config::{self, Config};
 use crate::daemon::documents::{self, CheckedConfig, CheckedDocuments};
 use crate::daemon::{ControlFiles, IdentitySource, StartTrial};
 use crate::fault::Fault;
+use crate::host::boot::boot_id;
 use crate::host::examine::{self, AddressOwner, HostMetadata, MetadataService, examine};
+use crate::host::netlink;
 use crate::instance::Instance;
 
 #[derive(Args)]
@@ -128,16 +130,18 @@ impl CheckReport {
     }
 
     fn add_missing_interfaces(&mut self, config: &Config, instances: &[Instance]) {
-        let attachments = host_attachments(instances);
+        let mut attachments = instances.iter().flat_map(|of| &of.imds.attachments);
+        let has_guests = attachments.any(|of| of.bindable_interface().is_some());
         let is_bound = config
             .listeners
             .iter()
             .any(|listener| listener.interface.is_some());
-        if attachments.is_empty() && !is_bound {
+        if !has_guests && !is_bound {
             return;
         }
         match host_links() {
             Ok(links) => {
+                let attachments = host_attachments(instances, &links.identities(&boot_id()));
                 let missing = missing_interfaces(config, &attachments, &links);
                 self.warnings.extend(some_of(missing, "attachments"));
             }
@@ -222,18 +226,23 @@ fn check_host(args: &CheckArgs, config: &Config, instances: &[Instance]) -> bool
             examine::shell_word(&args.config.to_string_lossy())
         ),
     };
-    let attachments = host_attachments(instances);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
-    let examination =
-        match runtime.and_then(|runtime| runtime.block_on(examine(&attachments, &service))) {
-            Ok(examination) => examination,
-            Err(reason) => {
-                eprintln!("cannot read this host's network: {reason}");
-                return false;
-            }
-        };
+    let examination = runtime.and_then(|runtime| {
+        runtime.block_on(async {
+            let (_netlink, links) = netlink::read_links().await?;
+            let attachments = host_attachments(instances, &links.identities(&boot_id()));
+            examine(&attachments, &service).await
+        })
+    });
+    let examination = match examination {
+        Ok(examination) => examination,
+        Err(reason) => {
+            eprintln!("cannot read this host's network: {reason}");
+            return false;
+        }
+    };
     for unchecked in &examination.unchecked {
         eprintln!(
             "{}: {}: not checked: {}",

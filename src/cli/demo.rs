@@ -83,7 +83,8 @@ impl Demo {
     fn of(mut instance: Instance) -> Demo {
         let mut config = Config::demo();
         config.admin = demo_socket::settings();
-        instance.imds.attachments = vec![Attachment::Listener(config.listeners[0].name.clone())];
+        instance.imds.attachments =
+            vec![Attachment::Listener(config.listeners[0].name.clone()).into()];
         Demo {
             config,
             instance,

@@ -9,6 +9,7 @@ use super::host_attachments::{host_attachments, host_links};
 use super::known_instances::{KnownInstances, known_instances};
 use super::rules_table::rules_table;
 use crate::daemon::documents::{self, CheckedConfig};
+use crate::host::boot::boot_id;
 use crate::host::guest_rules::{self, GuestLink, MetadataAddresses};
 use crate::host::guests;
 
@@ -88,7 +89,10 @@ fn script(args: GuestRulesArgs) -> Result<String, Vec<String>> {
 
     let links = host_links()
         .map_err(|reason| vec![format!("can't read the links of this host: {reason}")])?;
-    let guests = guests::filtered(&host_attachments(&instances), &links);
+    let guests = guests::filtered(
+        &host_attachments(&instances, &links.identities(&boot_id())),
+        &links,
+    );
     for guest in &guests {
         if let GuestLink::BridgePort {
             bridge,

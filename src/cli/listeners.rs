@@ -16,7 +16,12 @@ Examples:
 
 A listener waits until its interface, bridge or network namespace is ready. A socket is listening,
 closed (no instance there is served over that address family) or refused (it could not be opened,
-and is tried again).")]
+and is tried again).
+
+A second table lists every attachment at which its instance is not, or not completely, served:
+partial, waiting, refused, void (its interface is gone), inactive (the instance is stopped or
+terminated) or quarantined, with the reason. The options of a running instance are pending while one
+of its attachments is in this table.")]
 pub(super) struct ListenersArgs {
     #[command(flatten)]
     client: AdminClient,
@@ -36,14 +41,27 @@ fn list(ListenersArgs { client, output }: &ListenersArgs) -> Result<(), CommandF
     }
     let rows: Vec<Vec<String>> = each(&answer["Listeners"]).map(row).collect();
     output::print_table(&["KIND", "NAME", "INSTANCES", "STATE"], &rows);
-    for unserved in each(&answer["Unserved"]) {
-        eprintln!(
-            "{} is not served: {}",
-            text(&unserved["Attachment"]),
-            text(&unserved["Reason"])
-        );
+    let is_served = |attachment: &&Value| attachment["State"] == "open";
+    let unserved = each(&answer["Attachments"]).filter(|attachment| !is_served(attachment));
+    let rows: Vec<Vec<String>> = unserved.map(attachment_row).collect();
+    if !rows.is_empty() {
+        output::print("\n");
+        output::print_table(&["ATTACHMENT", "INSTANCE", "STATE"], &rows);
     }
     Ok(())
+}
+
+fn attachment_row(attachment: &Value) -> Vec<String> {
+    let state = text(&attachment["State"]);
+    let state = match attachment["Reason"].as_str() {
+        Some(reason) => format!("{state}: {reason}"),
+        None => state,
+    };
+    vec![
+        text(&attachment["Text"]),
+        text(&attachment["InstanceId"]),
+        state,
+    ]
 }
 
 fn row(listener: &Value) -> Vec<String> {

@@ -1,6 +1,8 @@
 //! The daemon as the admin API sees it: answers that need the other planes, which `admin` does not
 //! import.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -12,8 +14,9 @@ use crate::daemon::reload::Reload;
 use crate::fault::{Fault, FieldFault};
 use crate::guest::Decision;
 use crate::guest::gate::Visit;
+use crate::host::netlink;
 use crate::http::{Body, HttpVersion, RawRequest};
-use crate::instance::Instance;
+use crate::instance::{Instance, LinkIdentities};
 use crate::net::{MAX_HEAD_BYTES, MAX_HEADERS};
 use crate::origin::Family;
 use crate::registry::Entry;
@@ -22,6 +25,8 @@ use crate::registry::Entry;
 pub(super) struct AdminHost {
     pub(super) plane: Arc<GuestPlane>,
     pub(super) reload: Reload,
+    /// The identity of this boot of the host, for bindings.
+    pub(super) boot_id: String,
 }
 
 impl DaemonView for AdminHost {
@@ -72,6 +77,17 @@ impl DaemonView for AdminHost {
 
     fn file_faults(&self) -> Arc<Vec<Fault>> {
         self.reload.intake.file_faults()
+    }
+
+    fn links(
+        &self,
+        names: BTreeSet<String>,
+    ) -> Pin<Box<dyn Future<Output = io::Result<LinkIdentities>> + Send>> {
+        let boot_id = self.boot_id.clone();
+        Box::pin(async move {
+            let by_name = netlink::link_identities(names.iter().map(String::as_str)).await?;
+            Ok(LinkIdentities { boot_id, by_name })
+        })
     }
 
     fn control_refusals(&self) -> Vec<(&'static str, u64)> {

@@ -36,7 +36,8 @@ use crate::config::Config;
 use crate::fault::Fault;
 use crate::guest::request::HostRule;
 use crate::guest::{Guest, Precomputed};
-use crate::host::netlink::{Links, OwnAddresses};
+use crate::host;
+use crate::host::netlink::{Link, Links, OwnAddresses};
 use crate::instance::Attachment;
 use crate::instance::claims::ClaimKey;
 use crate::net::unix::UnixServer;
@@ -78,6 +79,8 @@ pub(crate) struct Daemon {
     admin: Option<UnixServer>,
     background: Option<Background>,
     signals: Signals,
+    /// The identity of this boot of the host.
+    boot_id: String,
 }
 
 /// The signals that the daemon handles.
@@ -104,7 +107,8 @@ impl Daemon {
         let registry = open_registry(&config)?;
 
         // 2. The guest plane.
-        let token_keys = open_token_keys(&config, now)?;
+        let boot_id = boot_id();
+        let token_keys = open_token_keys(&config, &boot_id, now)?;
         let precomputed = Precomputed::default();
         let awaited = AwaitedSignatures::new(Arc::clone(&precomputed.signatures));
         let plane = guest_plane(&registry, &token_keys, &precomputed, &awaited, &config);
@@ -115,7 +119,7 @@ impl Daemon {
         let mut faults = files.faults.clone();
         log_control_faults(&faults);
         let control = BoundControl::bind(&registry, &config, files)?;
-        let admin_host = admin_host(&registry, &plane, control.as_ref(), &config);
+        let admin_host = admin_host(&registry, &plane, control.as_ref(), &config, &boot_id);
         let own_addresses = OwnAddresses::default();
         let mut daemon = Daemon {
             registry,
@@ -128,6 +132,7 @@ impl Daemon {
             admin: None,
             background: None,
             signals,
+            boot_id,
         };
         daemon.apply(OnBindError::Fail).await?;
         let admin = config.admin.as_ref().map(admin_socket::open_admin);
@@ -218,6 +223,11 @@ impl Daemon {
         let mut links = Links::default();
         if let Some(interfaces) = &mut self.interfaces {
             links = interfaces.links();
+        }
+        // First, so that nothing is opened on a link for the instance of an earlier one.
+        let identity_of = |name: &str| links.named(name).map(Link::identity);
+        self.registry.observe_links(&self.boot_id, identity_of);
+        if let Some(interfaces) = &mut self.interfaces {
             let desired = self.listeners.desired_addresses(&self.registry.snapshot());
             interfaces.settle(&links, &desired).await;
             self.listeners
@@ -316,9 +326,9 @@ fn open_registry(config: &Config) -> Result<Arc<Registry>, StartError> {
     Ok(registry)
 }
 
-fn open_token_keys(config: &Config, now: Moment) -> Result<TokenKeys, StartError> {
+fn open_token_keys(config: &Config, boot_id: &str, now: Moment) -> Result<TokenKeys, StartError> {
     match &config.runtime_directory {
-        Some(directory) => TokenKeys::open(directory, &boot_id(), now)
+        Some(directory) => TokenKeys::open(directory, boot_id, now)
             .map_err(|reason| StartError::TokenKeys(directory.clone(), reason)),
         None => Ok(TokenKeys::in_memory(now)),
     }
@@ -349,6 +359,7 @@ fn admin_host(
     plane: &Arc<GuestPlane>,
     control: Option<&BoundControl>,
     config: &Config,
+    boot_id: &str,
 ) -> Arc<AdminHost> {
     let config = Arc::new(config.clone());
     Arc::new(AdminHost {
@@ -359,6 +370,7 @@ fn admin_host(
             tls: control.and_then(|bound| bound.tls.clone()),
             config,
         },
+        boot_id: boot_id.to_string(),
     })
 }
 
@@ -405,14 +417,15 @@ async fn changed(links: Option<&mut watch::Receiver<Links>>) {
     }
 }
 
-/// Returns the identity of this boot of the host. Without one, token keys end with the process.
+/// Returns the identity of this boot of the host. Without one, token keys end with the process, and
+/// no binding is valid.
 fn boot_id() -> String {
-    let read = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
-    read.unwrap_or_else(|_| {
-        format!(
+    match host::boot::boot_id() {
+        unknown if unknown.is_empty() => format!(
             "unknown boot, process {}, {}",
             std::process::id(),
             Moment::now().wall
-        )
-    })
+        ),
+        known => known,
+    }
 }

@@ -182,7 +182,7 @@ fn needed_capabilities(config: &Config, instances: &[Instance]) -> Vec<Need> {
         .iter()
         .flat_map(|instance| &instance.imds.attachments);
     let namespaces: Vec<&str> = attachments
-        .filter_map(|attachment| match attachment {
+        .filter_map(|attachment| match &attachment.attachment {
             Attachment::NetworkNamespace(name) => Some(name.as_str()),
             _ => None,
         })

@@ -8,11 +8,11 @@ use std::collections::BTreeSet;
 
 use serde::de::DeserializeOwned;
 
-use crate::instance::{Attachment, InstanceId};
+use crate::instance::{InstanceAttachment, InstanceId};
 
 /// Returns the attachments in a text.
-pub fn attachments_in(text: &str) -> Vec<Attachment> {
-    let lists = values_of::<Vec<Attachment>>(text, "\"Attachments\"");
+pub fn attachments_in(text: &str) -> Vec<InstanceAttachment> {
+    let lists = values_of::<Vec<InstanceAttachment>>(text, "\"Attachments\"");
     lists.flatten().collect()
 }
 
@@ -42,6 +42,7 @@ fn values_of<T: DeserializeOwned>(text: &str, quoted_key: &str) -> impl Iterator
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::instance::Attachment;
 
     #[test]
     fn client_tokens_of_damaged_texts_are_found() {
@@ -55,7 +56,8 @@ mod tests {
 
     #[test]
     fn ids_and_attachments_of_damaged_texts_are_found() {
-        let listener = |name: &str| Attachment::Listener(name.to_string());
+        let listener =
+            |name: &str| InstanceAttachment::from(Attachment::Listener(name.to_string()));
         for (text, ids, attachments) in [
             ("{", vec![], vec![]),
             (r#"{"InstanceId": "i-12345678""#, vec!["i-12345678"], vec![]),

@@ -77,6 +77,14 @@ impl JsonPath {
         matches!(self.0.last(), Some(PathSegment::Key(key)) if fields.contains(&key.as_str()))
     }
 
+    /// Returns whether the path is an element of an array of this name.
+    fn is_element_of(&self, array: &str) -> bool {
+        matches!(
+            self.0.as_slice(),
+            [.., PathSegment::Key(key), PathSegment::Index(_)] if key == array
+        )
+    }
+
     /// Returns the path of a deserialization error, as far as the value has it, and the path of
     /// what must be removed because of it.
     pub(super) fn of_error(
@@ -87,7 +95,13 @@ impl JsonPath {
         for segment in path {
             let below = match segment {
                 Segment::Seq { index } => faulty.index(*index),
-                Segment::Map { key } => faulty.key(key),
+                Segment::Map { key } => {
+                    // An attachment cannot be without its kind, so all of it is removed.
+                    if faulty.is_element_of("Attachments") {
+                        whole.get_or_insert(faulty.clone());
+                    }
+                    faulty.key(key)
+                }
                 Segment::Enum { variant } => {
                     // A variant cannot be without its content, so the whole variant is removed.
                     whole.get_or_insert(faulty.clone());

@@ -16,7 +16,7 @@ use crate::document::json_path::{JsonPath, PathFault};
 use crate::document::layout::{RawInstance, instances_in};
 use crate::document::validate::instance_faults;
 use crate::fault::Fault;
-use crate::instance::{Attachment, Instance, InstanceId, NamedOptions, OptionsUpdate};
+use crate::instance::{Instance, InstanceAttachment, InstanceId, NamedOptions, OptionsUpdate};
 use crate::plain_file;
 
 /// An instance in a document, and its place there.
@@ -42,7 +42,7 @@ pub struct FaultyInstance {
     /// Its id; `None` if that cannot be read.
     pub id: Option<InstanceId>,
     /// The attachments that can be read.
-    pub attachments: Vec<Attachment>,
+    pub attachments: Vec<InstanceAttachment>,
     /// The file.
     pub file: PathBuf,
     /// The line at which the instance begins, counted from 1; 0 if it is not known.
@@ -347,7 +347,7 @@ fn faulty_instance(raw: &RawInstance, file: &Path, line: usize) -> FaultyInstanc
         attachments: attachments
             .into_iter()
             .flatten()
-            .filter_map(|attachment| Attachment::deserialize(attachment).ok())
+            .filter_map(|attachment| InstanceAttachment::deserialize(attachment).ok())
             .collect(),
         file: file.to_path_buf(),
         line,
@@ -386,6 +386,12 @@ fn parse_instance(raw: RawInstance) -> Result<ParsedInstance, Vec<PathFault>> {
     raw.reservation.complete(&mut instance.imds);
     for interface in &mut instance.network_interfaces {
         interface.mac_address.make_ascii_lowercase();
+    }
+    for attachment in &mut instance.imds.attachments {
+        let binding = attachment.binding.as_mut();
+        if let Some(mac_address) = binding.and_then(|binding| binding.mac_address.as_mut()) {
+            mac_address.make_ascii_lowercase();
+        }
     }
 
     // Parts that were removed because of a fault are not validated: they would be reported as

@@ -523,6 +523,11 @@ fn values_that_metadata_cannot_show_are_refused() {
     let interfaces = |fields: Value| json!({ "NetworkInterfaces": [interface(fields)] });
     let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHRoaXMta2V5LWlzLWEtZGVtb25zdHJhdGlvbi1vbmx5";
     let role = |name: &str| json!({ "RoleName": name, "Source": { "Static": { "V2": { "AccessKeyId": "A", "SecretAccessKey": "s" } } } });
+    const BOOT: &str = "6e1a0000-0000-4000-8000-000000000001";
+    let bound = |mut attachment: Value, binding: Value| {
+        attachment["Binding"] = binding;
+        json!({ "Imds": { "Attachments": [attachment] } })
+    };
     let block = |field: &str, block: &str| json!({ "Imds": { "Subnets": { "subnet-1": { field: [block] } } } });
     let profile = json!({ "Arn": "arn:aws:iam::123456789012:instance-profile/p", "Id": "AIPA" });
     for (fields, expected) in [
@@ -674,6 +679,57 @@ fn values_that_metadata_cannot_show_are_refused() {
                 { "BridgePort": { "Bridge": "br0", "Port": "tap0", "Mark": 1 } }
             ] } }),
             "Imds.Attachments[1]",
+        ),
+        (
+            bound(
+                json!({ "Listener": "a" }),
+                json!({ "MacAddress": "fe:54:00:00:00:05" }),
+            ),
+            "Imds.Attachments[0].Binding",
+        ),
+        (
+            bound(
+                json!({ "NetworkNamespace": "a" }),
+                json!({ "IfIndex": 1, "BootId": BOOT }),
+            ),
+            "Imds.Attachments[0].Binding",
+        ),
+        (
+            bound(json!({ "Interface": "a" }), json!({})),
+            "Imds.Attachments[0].Binding",
+        ),
+        (
+            bound(json!({ "Interface": "a" }), json!({ "IfIndex": 1 })),
+            "Imds.Attachments[0].Binding",
+        ),
+        (
+            bound(json!({ "Interface": "a" }), json!({ "BootId": BOOT })),
+            "Imds.Attachments[0].Binding",
+        ),
+        (
+            bound(
+                json!({ "Interface": "a" }),
+                json!({ "IfIndex": 0, "BootId": BOOT }),
+            ),
+            "Imds.Attachments[0].Binding.IfIndex",
+        ),
+        (
+            bound(
+                json!({ "Interface": "a" }),
+                json!({ "IfIndex": 1, "BootId": "today" }),
+            ),
+            "Imds.Attachments[0].Binding.BootId",
+        ),
+        (
+            bound(
+                json!({ "Interface": "a" }),
+                json!({ "MacAddress": "fe:54" }),
+            ),
+            "Imds.Attachments[0].Binding.MacAddress",
+        ),
+        (
+            json!({ "Imds": { "Attachments": [{ "Interface": "a", "ClaimedBy": "two words" }] } }),
+            "Imds.Attachments[0].ClaimedBy",
         ),
         (
             json!({ "Imds": { "Attachments": [{ "NetworkNamespace": "a/b" }] } }),

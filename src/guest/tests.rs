@@ -593,7 +593,7 @@ fn setting_the_wall_clock_does_not_change_the_lifetime_of_a_token() {
 fn a_token_is_valid_for_its_instance_and_launch_only() {
     let other = instance(|i| {
         i.instance_id = InstanceId::parse("i-12345678").unwrap();
-        i.imds.attachments = vec![Attachment::Listener("other".into())];
+        i.imds.attachments = vec![Attachment::Listener("other".into()).into()];
     });
     let host = Host::of([instance(|_| {}), other]);
     let token = host.token(21_600);

@@ -7,7 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::guest_rules::{FilteredGuest, GuestLink};
 use super::netlink::Links;
-use crate::instance::{Attachment, BridgePort, Instance, InstanceId};
+use crate::instance::{
+    Attachment, BridgePort, Instance, InstanceAttachment, InstanceId, LinkIdentities,
+};
 use crate::origin::Family;
 
 /// The network side of a guest.
@@ -38,22 +40,27 @@ pub struct GuestAttachment<'i> {
 /// Returns the attachments of an instance to the host's network.
 ///
 /// `families` are those for which a listener is open for the instance. An instance without any has
-/// no guest to serve: the result is empty.
-pub fn attachments<'i>(instance: &'i Instance, families: &[Family]) -> Vec<GuestAttachment<'i>> {
+/// no guest to serve: the result is empty. Attachments that are void on a host with these `links` are
+/// left out: their interfaces are gone, or are those of other guests.
+pub fn attachments<'i>(
+    instance: &'i Instance,
+    families: &[Family],
+    links: &LinkIdentities,
+) -> Vec<GuestAttachment<'i>> {
     if families.is_empty() {
         return Vec::new();
     }
     let guest = HostGuest::of(instance, families);
-    let on_the_host = |attachment: &&Attachment| match attachment {
+    let on_the_host = |attachment: &&InstanceAttachment| match attachment.attachment {
         Attachment::Interface(_) | Attachment::BridgePort(_) | Attachment::NetworkNamespace(_) => {
             true
         }
         Attachment::Listener(_) | Attachment::SourceAddress(_) => false,
     };
-    let attachments = instance.imds.attachments.iter().filter(on_the_host);
+    let attachments = instance.claimed_attachments(links).filter(on_the_host);
     attachments
         .map(|attachment| GuestAttachment {
-            attachment,
+            attachment: &attachment.attachment,
             guest: guest.clone(),
             instance,
         })
@@ -157,22 +164,24 @@ mod tests {
             ipv4_prefix: "10.0.0.16/28".to_string(),
         }];
         instance.imds.attachments = vec![
-            Attachment::Listener("demo".to_string()),
-            Attachment::Interface("tap0".to_string()),
+            Attachment::Listener("demo".to_string()).into(),
+            Attachment::Interface("tap0".to_string()).into(),
             Attachment::BridgePort(BridgePort {
                 bridge: "br0".to_string(),
                 port: "tap1".to_string(),
                 mark: 7,
-            }),
+            })
+            .into(),
             Attachment::BridgePort(BridgePort {
                 bridge: "br1".to_string(),
                 port: "tap2".to_string(),
                 mark: 7,
-            }),
-            Attachment::NetworkNamespace("blue".to_string()),
+            })
+            .into(),
+            Attachment::NetworkNamespace("blue".to_string()).into(),
         ];
         let links = Links::of([Link::example(5, "br0", "bridge")]);
-        let attached = attachments(&instance, &[Family::Ipv4]);
+        let attached = attachments(&instance, &[Family::Ipv4], &LinkIdentities::default());
         assert_eq!(attached.len(), 4);
         assert_eq!(attached[0].guest.attachments, 5);
         let found = filtered(&attached, &links);
@@ -204,13 +213,16 @@ mod tests {
     #[test]
     fn an_instance_without_listeners_has_no_guest() {
         let mut instance = demo_instance();
-        instance.imds.attachments = vec![Attachment::Interface("tap0".to_string())];
-        assert_eq!(attachments(&instance, &[]).len(), 0);
+        instance.imds.attachments = vec![Attachment::Interface("tap0".to_string()).into()];
+        assert_eq!(
+            attachments(&instance, &[], &LinkIdentities::default()).len(),
+            0
+        );
         for (families, uses_ipv6) in [
             (&[Family::Ipv4][..], false),
             (&[Family::Ipv4, Family::Ipv6][..], true),
         ] {
-            let attached = attachments(&instance, families);
+            let attached = attachments(&instance, families, &LinkIdentities::default());
             assert_eq!(attached[0].guest.uses_ipv6, uses_ipv6);
         }
     }

@@ -7,6 +7,7 @@
 //! service itself. Nothing here knows what an instance is allowed: it moves addresses, not bytes.
 
 pub mod addresses;
+pub mod boot;
 pub mod examine;
 pub mod guest_rules;
 pub mod guests;

@@ -6,11 +6,17 @@
 //! exclusively. The kernel could then not tell the two guests apart, so neither is served there.
 //!
 //! The registry's snapshot, the check of instance documents and the document format use this index.
+//!
+//! [`Instance::claimed_attachments`] is the other half of the rule: a stopped or terminated instance
+//! claims nothing, and neither does a void attachment.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 
 use crate::instance::attachment::{Attachment, BridgePort, SourceAddress};
+use crate::instance::binding::LinkIdentities;
+use crate::instance::instance_attachment::InstanceAttachment;
+use crate::instance::model::Instance;
 
 /// What the kernel tells guests apart by.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -153,6 +159,25 @@ impl<'a, C> KeyClaims<'a, C> {
             ClaimMode::Shared => &[],
         };
         self.exclusive.iter().chain(shared)
+    }
+}
+
+impl Instance {
+    /// Returns the attachments that the instance claims on a host with these links.
+    ///
+    /// A stopped or terminated instance has no guest, so a packet at its attachments comes from
+    /// another one. A void attachment's interface is gone, or is another guest's.
+    pub fn claimed_attachments(
+        &self,
+        links: &LinkIdentities,
+    ) -> impl Iterator<Item = &InstanceAttachment> + Clone {
+        let attachments = match self.state.is_active() {
+            true => self.imds.attachments.as_slice(),
+            false => &[],
+        };
+        attachments
+            .iter()
+            .filter(|attachment| attachment.void_reason(links).is_none())
     }
 }
 

@@ -12,13 +12,15 @@
 //! | `role` | the IAM role and the source of its credentials |
 //! | [`delivery`] | whether role credentials are read with a session token |
 //! | [`options`], [`defaults`] | metadata options and the account's defaults |
-//! | [`attachment`] | how the guest is connected |
+//! | [`attachment`], [`instance_attachment`] | how the guest is connected |
+//! | [`binding`] | which link an interface name means, so that a reused name serves no other guest |
 //! | [`claims`] | which instance claims which attachment, and which attachments conflict |
 //! | [`events`] | spot interruptions, maintenance, overrides, and the timeline that schedules them |
 //! | [`identity_document`], [`ec2_json`] | the identity document and EC2's JSON style |
 
 mod absent;
 pub mod attachment;
+pub mod binding;
 mod block_device;
 pub mod claims;
 pub mod defaults;
@@ -29,6 +31,7 @@ mod facts;
 mod id;
 pub mod identity_document;
 mod image;
+pub mod instance_attachment;
 mod instance_type;
 mod model;
 mod network;
@@ -43,6 +46,7 @@ mod type_facts;
 pub mod xml_characters;
 
 pub use attachment::{Attachment, BridgePort, SourceAddress, interface_name_fault, namespace_path};
+pub use binding::{Binding, LinkIdentities, LinkIdentity};
 pub use block_device::{BlockDevice, EbsVolume};
 pub use defaults::{ImdsSupport, MetadataDefaults};
 pub use delivery::RoleDelivery;
@@ -51,6 +55,7 @@ pub use events::overrides::Overrides;
 pub use events::timeline::Timeline;
 pub use id::InstanceId;
 pub use image::{Image, Images, is_image_id};
+pub use instance_attachment::InstanceAttachment;
 pub use instance_type::{HypervisorSystem, is_xen_type};
 pub use model::{
     EnclaveOptions, HibernationOptions, Imds, Instance, MAX_USER_DATA, ManagedSshKey, Monitoring,

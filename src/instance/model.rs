@@ -14,12 +14,12 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::instance::absent::{empty_is_absent, is_default};
-use crate::instance::attachment::Attachment;
 use crate::instance::block_device::BlockDevice;
 use crate::instance::events::Events;
 use crate::instance::events::overrides::Overrides;
 use crate::instance::events::timeline::Timeline;
 use crate::instance::id::InstanceId;
+use crate::instance::instance_attachment::InstanceAttachment;
 use crate::instance::network::{CidrBlocks, NetworkInterface, SecurityGroup};
 use crate::instance::options::{MetadataOptions, NamedOptions};
 use crate::instance::other_fields::OtherFields;
@@ -242,7 +242,7 @@ pub struct Instance {
 pub struct Imds {
     /// The attachments: how the guest is connected. None: the instance is not served.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub attachments: Vec<Attachment>,
+    pub attachments: Vec<InstanceAttachment>,
     /// The account, 12 digits. EC2 prints it in the reservation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner_id: Option<String>,

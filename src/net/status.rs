@@ -15,6 +15,67 @@ pub(crate) struct ListenersStatus {
     pub listeners: Vec<ListenerStatus>,
     /// Claimed attachments that this configuration or this host cannot serve, with the reason.
     pub unserved: Vec<(Attachment, String)>,
+    /// Every attachment of every known instance.
+    pub attachments: Vec<AttachmentStatus>,
+}
+
+/// One attachment of one instance.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AttachmentStatus {
+    /// The instance.
+    pub instance: InstanceId,
+    /// The attachment.
+    pub attachment: Attachment,
+    /// Its state.
+    pub state: AttachmentState,
+    /// Why it is not open.
+    pub reason: Option<String>,
+}
+
+/// Whether an instance is served at one of its attachments. Each attachment is in exactly one
+/// state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum AttachmentState {
+    /// Requests are answered as the instance's options say.
+    Open,
+    /// One address family is open; another one, which the options enable, is not.
+    Partial,
+    /// Its link or network namespace does not exist, or is not up.
+    Waiting,
+    /// Nothing listens for the instance, although it claims the attachment.
+    Refused,
+    /// It is bound to a link that is gone. It claims nothing.
+    Void,
+    /// The instance is stopped or terminated. It claims nothing.
+    Inactive,
+    /// The instance is quarantined. No instance is served there.
+    Quarantined,
+}
+
+impl AttachmentState {
+    /// All states.
+    pub(crate) const ALL: [AttachmentState; 7] = [
+        AttachmentState::Open,
+        AttachmentState::Partial,
+        AttachmentState::Waiting,
+        AttachmentState::Refused,
+        AttachmentState::Void,
+        AttachmentState::Inactive,
+        AttachmentState::Quarantined,
+    ];
+
+    /// Returns the word for the state in JSON and in labels.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            AttachmentState::Open => "open",
+            AttachmentState::Partial => "partial",
+            AttachmentState::Waiting => "waiting",
+            AttachmentState::Refused => "refused",
+            AttachmentState::Void => "void",
+            AttachmentState::Inactive => "inactive",
+            AttachmentState::Quarantined => "quarantined",
+        }
+    }
 }
 
 /// One listener.

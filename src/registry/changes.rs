@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use super::entry::Entry;
 use super::next_record::next_record;
 use super::persistence::blocking;
+use super::recovery::StoredChange;
 use super::state::{Registry, to_completion};
 use super::transaction::Transaction;
 use super::update_error::{PartialEffect, UpdateError};
@@ -108,16 +109,19 @@ impl Registry {
     async fn commit<E>(
         &self,
         writer: &mut Writer,
-        transaction: Transaction,
+        mut transaction: Transaction,
         now: Timestamp,
     ) -> Result<Vec<Arc<Entry>>, UpdateError<E>> {
         let mut effect = PartialEffect::None;
         let account = transaction.account().ok();
-        if let Some(account) = transaction.new_account {
+        if let Some(account) = transaction.new_account.take() {
             self.persist_account(writer, account)
                 .await
                 .map_err(|error| UpdateError::store(error, effect))?;
             effect = PartialEffect::Possible;
+        }
+        if transaction.is_published_at_once {
+            return self.commit_at_once(writer, transaction, now, effect).await;
         }
         let (mut published, mut created) = (Vec::new(), Vec::new());
         for mut change in transaction.changes {
@@ -144,5 +148,43 @@ impl Registry {
             }
         }
         Ok(published)
+    }
+
+    /// Stores all instances of a transaction and then publishes them in one snapshot. If one cannot
+    /// be stored, the previous records of the others are stored again.
+    async fn commit_at_once<E>(
+        &self,
+        writer: &mut Writer,
+        transaction: Transaction,
+        now: Timestamp,
+        effect: PartialEffect,
+    ) -> Result<Vec<Arc<Entry>>, UpdateError<E>> {
+        let mut stored: Vec<StoredChange> = Vec::new();
+        // Holders that lose an attachment were added last. They are stored first: a crash in
+        // between then leaves the attachment with no holder, and not with two.
+        for change in transaction.changes.into_iter().rev() {
+            let id = change.instance.instance_id.clone();
+            let previous = transaction.snapshot.entry(&id).cloned();
+            let Some(record) = next_record(previous.as_deref(), change, now) else {
+                continue;
+            };
+            match self.store_record(writer, record, previous.as_ref()).await {
+                Ok(entry) => stored.push(StoredChange { entry, previous }),
+                Err(error) => {
+                    let effect = match self.restore(writer, stored).await {
+                        Ok(()) => effect,
+                        Err(_) => PartialEffect::Possible,
+                    };
+                    return Err(UpdateError::store(error, effect));
+                }
+            }
+        }
+        let entries: Vec<Arc<Entry>> = stored
+            .into_iter()
+            .rev()
+            .map(|stored| stored.entry)
+            .collect();
+        self.publish_entries(&entries, &transaction.observed);
+        Ok(entries)
     }
 }

@@ -81,4 +81,9 @@ impl Entry {
     pub(super) fn confirm(&self) {
         self.applied.fetch_max(self.generation, Ordering::AcqRel);
     }
+
+    /// Records that the instance is not served as its options say.
+    pub(super) fn retract(&self) {
+        self.applied.store(0, Ordering::Release);
+    }
 }

@@ -18,6 +18,7 @@
 //! | `state` | the [`Registry`]: opening, reading, publishing |
 //! | `registration` | registering documents |
 //! | `changes`, `transaction`, `next_record` | changing instances and the account |
+//! | `conflicts` | which conflicts a change would cause |
 //! | `launch_options` | the options of instances whose documents name none |
 //! | `removal` | forgetting terminated instances, deleting |
 //! | `persistence`, `recovery` | writing to the store; quarantine and repair after a failed write |
@@ -27,6 +28,7 @@
 mod account;
 mod changes;
 mod claimants;
+mod conflicts;
 mod entry;
 pub mod file;
 mod launch_options;
@@ -50,6 +52,7 @@ mod tests;
 
 pub use account::{Account, AccountState, AccountUnreadable};
 pub use claimants::Claimants;
+pub use conflicts::ClaimConflict;
 pub use entry::{Entry, OptionsState};
 pub use quarantine::QuarantineReason;
 pub use record::Record;

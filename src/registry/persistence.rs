@@ -1,6 +1,7 @@
 //! Writes to the store. A failed write that leaves the on-disk state unknown quarantines the
 //! instance or makes the account unreadable; `recovery` restores them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tracing::error;
@@ -21,12 +22,23 @@ impl Registry {
         record: Record,
         previous: Option<&Arc<Entry>>,
     ) -> Result<Arc<Entry>, StoreError> {
+        let entry = self.store_record(writer, record, previous).await?;
+        self.publish_entries(std::slice::from_ref(&entry), &BTreeMap::new());
+        Ok(entry)
+    }
+
+    /// Stores a record. Returns the entry to publish.
+    pub(super) async fn store_record(
+        &self,
+        writer: &mut Writer,
+        record: Record,
+        previous: Option<&Arc<Entry>>,
+    ) -> Result<Arc<Entry>, StoreError> {
         self.persist(writer, record.clone(), previous).await?;
-        let entry = match previous {
+        Ok(Arc::new(match previous {
             Some(previous) => previous.succeeded_by(record),
             None => Entry::of_record(record),
-        };
-        Ok(self.publish_entry(Arc::new(entry)))
+        }))
     }
 
     /// Stores a record. If the on-disk state is unknown after a failed write, the instance is
@@ -69,7 +81,7 @@ impl Registry {
              the previous record (a restart would serve what the file then contains)"
         );
         writer.state_unknown.insert(id.clone(), previous);
-        self.publish_snapshot(self.snapshot().with_state_unknown(id, client_token));
+        self.publish(|snapshot| Some(snapshot.with_state_unknown(id, client_token)));
     }
 
     /// Removes a record from the store.

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use crate::instance::Attachment;
+use crate::instance::InstanceAttachment;
 
 /// A quarantined instance. Its attachments stay reserved: no other instance is served there,
 /// because the guest behind an attachment may be the quarantined one.
 #[derive(Clone, Debug)]
 pub(super) struct Quarantined {
     pub(super) reason: QuarantineReason,
-    pub(super) attachments: BTreeSet<Attachment>,
+    pub(super) attachments: BTreeSet<InstanceAttachment>,
     /// The client tokens of launches that its record may have: a call with one of them may already
     /// have launched this instance.
     pub(super) client_tokens: BTreeSet<String>,

@@ -1,16 +1,24 @@
 //! Recovery from failed writes: restores the previous records of quarantined instances, and
 //! removes the instances that a failed call created.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tracing::info;
 
 use super::account::AccountState;
+use super::entry::Entry;
 use super::persistence::blocking;
 use super::state::{Registry, to_completion};
-use super::store::StoreError;
+use super::store::{StoreError, StoredState};
 use super::writer::{PreviousState, Writer};
 use crate::instance::InstanceId;
+
+/// A change that is stored and not published yet.
+pub(super) struct StoredChange {
+    pub(super) entry: Arc<Entry>,
+    pub(super) previous: Option<Arc<Entry>>,
+}
 
 impl Registry {
     /// Restores the previous records of everything whose on-disk state is unknown, and serves the
@@ -41,14 +49,14 @@ impl Registry {
         match (restored, previous) {
             (Ok(()), PreviousState::Stored(entry)) => {
                 info!(instance = %id, "previous record restored after a failed write; instance served again");
-                self.publish_entry(entry);
+                self.publish_entries(&[entry], &BTreeMap::new());
             }
             (Ok(()), PreviousState::Absent) => {
                 info!(instance = %id, "remains of a failed write removed; instance does not exist");
                 self.unpublish(&id);
             }
             (Ok(()), PreviousState::Offered) => {
-                self.publish_snapshot(self.snapshot().with_reason_not_stored(&id));
+                self.publish(|snapshot| Some(snapshot.with_reason_not_stored(&id)));
             }
             (Err(_), previous) => drop(writer.state_unknown.insert(id, previous)),
         }
@@ -84,6 +92,37 @@ impl Registry {
                     self.quarantine(writer, &id, PreviousState::Absent, None, &error);
                     result = Err(error);
                 }
+            }
+        }
+        result
+    }
+
+    /// Takes back changes that are stored and not published: stores the previous records again, and
+    /// removes new instances. Tries all of them, and returns the last error if there are any. A
+    /// change that stays stored is published; an unknown state is quarantined.
+    pub(super) async fn restore(
+        &self,
+        writer: &mut Writer,
+        changes: Vec<StoredChange>,
+    ) -> Result<(), StoreError> {
+        let mut result = Ok(());
+        for StoredChange { entry, previous } in changes {
+            let id = entry.instance.instance_id.clone();
+            let Some(previous) = previous else {
+                result = self.roll_back(writer, vec![id]).await.and(result);
+                continue;
+            };
+            let (store, old) = (Arc::clone(&self.store), previous.record.clone());
+            let new = entry.record.clone();
+            if let Err(error) = blocking(move || store.put(&old, Some(&new))).await {
+                match error.stored {
+                    StoredState::Previous => self.publish_entries(&[entry], &BTreeMap::new()),
+                    StoredState::Unknown => {
+                        let previous = PreviousState::Stored(previous);
+                        self.quarantine(writer, &id, previous, None, &error);
+                    }
+                }
+                result = Err(error);
             }
         }
         result

@@ -9,7 +9,7 @@ use super::record::{Record, document_digest};
 use super::state::{Registry, to_completion};
 use super::store::StoreError;
 use super::writer::{PreviousState, Writer};
-use crate::instance::{Attachment, Instance, InstanceId, InstanceState};
+use crate::instance::{Instance, InstanceAttachment, InstanceId, InstanceState};
 
 /// What registering a document did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +68,7 @@ impl Registry {
     pub async fn register_faulty(
         self: &Arc<Self>,
         id: &InstanceId,
-        attachments: Vec<Attachment>,
+        attachments: Vec<InstanceAttachment>,
     ) -> FaultyOutcome {
         let (registry, id) = (Arc::clone(self), id.clone());
         to_completion(async move {
@@ -90,9 +90,7 @@ impl Registry {
             }
             if !writer.tombstones.contains(&id) {
                 let reason = QuarantineReason::FaultyDocument;
-                let next = snapshot.with_unregistered(&id, reason, &attachments);
-                next.into_iter()
-                    .for_each(|next| registry.publish_snapshot(next));
+                registry.publish(|snapshot| snapshot.with_unregistered(&id, reason, &attachments));
             }
             FaultyOutcome::NotServed
         })
@@ -123,15 +121,13 @@ impl Registry {
         &self,
         writer: &Writer,
         id: &InstanceId,
-        attachments: &[Attachment],
+        attachments: &[InstanceAttachment],
     ) {
         let snapshot = self.snapshot();
         let is_unreadable = snapshot.quarantine_reason(id) == Some(QuarantineReason::Unreadable);
         let is_offered = matches!(writer.state_unknown.get(id), Some(PreviousState::Offered));
-        if (is_unreadable || is_offered)
-            && let Some(next) = snapshot.with_reserved_attachments(id, attachments)
-        {
-            self.publish_snapshot(next);
+        if is_unreadable || is_offered {
+            self.publish(|snapshot| snapshot.with_reserved_attachments(id, attachments));
         }
     }
 
@@ -159,16 +155,14 @@ impl Registry {
         mut instance: Instance,
         now: Timestamp,
     ) -> Result<RegisterOutcome, StoreError> {
-        let id = instance.instance_id.clone();
-        let attachments = instance.imds.attachments.clone();
         // The digest is that of the document, whatever the account's defaults are.
         let digest = document_digest(&instance);
         self.resolve_options(&mut instance, self.account().account().ok().as_ref());
-        let record = Record::first(instance, digest, None, now);
+        let record = Record::first(instance.clone(), digest, None, now);
         match self.store_and_publish(writer, record, None).await {
             Ok(_) => Ok(RegisterOutcome::New),
             Err(error) => {
-                self.quarantine_not_stored(writer, &id, &attachments);
+                self.quarantine_not_stored(writer, &instance);
                 Err(error)
             }
         }
@@ -176,22 +170,22 @@ impl Registry {
 
     /// Quarantines an instance whose document could not be stored. Its guest may be behind its
     /// attachments, so no other instance is served there.
-    fn quarantine_not_stored(
-        &self,
-        writer: &mut Writer,
-        id: &InstanceId,
-        attachments: &[Attachment],
-    ) {
-        let snapshot = self.snapshot();
-        let next = match writer.state_unknown.get_mut(id) {
+    fn quarantine_not_stored(&self, writer: &mut Writer, document: &Instance) {
+        // A stopped instance has no guest.
+        let attachments: &[InstanceAttachment] = match document.state.is_active() {
+            true => &document.imds.attachments,
+            false => &[],
+        };
+        let id = &document.instance_id;
+        match writer.state_unknown.get_mut(id) {
             Some(previous) => {
                 *previous = PreviousState::Offered;
-                snapshot.with_reserved_attachments(id, attachments)
+                self.publish(|snapshot| snapshot.with_reserved_attachments(id, attachments));
             }
-            None => snapshot.with_unregistered(id, QuarantineReason::NotStored, attachments),
-        };
-        if let Some(next) = next {
-            self.publish_snapshot(next);
+            None => {
+                let reason = QuarantineReason::NotStored;
+                self.publish(|snapshot| snapshot.with_unregistered(id, reason, attachments));
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::claimants::{self, Claimants};
 use super::entry::Entry;
 use super::quarantine::{QuarantineReason, Quarantined};
-use crate::instance::{Attachment, InstanceId};
+use crate::instance::{Attachment, InstanceAttachment, InstanceId, LinkIdentities, LinkIdentity};
 use crate::origin::Origin;
 
 /// All instances, and the claimants of every attachment.
@@ -15,6 +15,10 @@ pub struct Snapshot {
     entries: BTreeMap<InstanceId, Arc<Entry>>,
     quarantined: BTreeMap<InstanceId, Quarantined>,
     claims: HashMap<Attachment, Claimants>,
+    /// What the bindings of attachments are compared with: the links that bindings name.
+    links: Arc<LinkIdentities>,
+    /// The names of the interfaces of bound attachments.
+    bound_interfaces: BTreeSet<String>,
 }
 
 /// Building the next snapshot.
@@ -27,15 +31,60 @@ impl Snapshot {
             .into_iter()
             .map(|entry| (entry.instance.instance_id.clone(), Arc::new(entry)))
             .collect();
-        Snapshot::assemble(entries, quarantined.into_iter().collect())
+        // Until the host's links are known, every bound attachment is void.
+        let links = Arc::default();
+        Snapshot::assemble(entries, quarantined.into_iter().collect(), links)
     }
 
-    /// Returns this snapshot with one entry inserted or replaced.
-    pub(super) fn with_entry(&self, entry: Arc<Entry>) -> Snapshot {
+    /// Returns this snapshot with entries inserted or replaced, all at once.
+    pub(super) fn with_entries(
+        &self,
+        changed: impl IntoIterator<Item = Arc<Entry>>,
+        observed: &BTreeMap<String, LinkIdentity>,
+    ) -> Snapshot {
         let (mut entries, mut quarantined) = (self.entries.clone(), self.quarantined.clone());
-        quarantined.remove(&entry.instance.instance_id);
-        entries.insert(entry.instance.instance_id.clone(), entry);
-        Snapshot::assemble(entries, quarantined)
+        for entry in changed {
+            quarantined.remove(&entry.instance.instance_id);
+            entries.insert(entry.instance.instance_id.clone(), entry);
+        }
+        Snapshot::assemble(entries, quarantined, self.links_with(observed))
+    }
+
+    /// Returns the links of bindings with those that a change has just read from the kernel.
+    pub(super) fn links_with(
+        &self,
+        observed: &BTreeMap<String, LinkIdentity>,
+    ) -> Arc<LinkIdentities> {
+        let mut links = Arc::clone(&self.links);
+        if !observed.is_empty() {
+            let links = Arc::make_mut(&mut links);
+            let observed = observed.iter();
+            links
+                .by_name
+                .extend(observed.map(|(name, link)| (name.clone(), link.clone())));
+        }
+        links
+    }
+
+    /// Returns this snapshot with the links of the host as they are now; `None` if no binding
+    /// names a link that changed.
+    pub(super) fn with_links(
+        &self,
+        boot_id: &str,
+        identity_of: impl Fn(&str) -> Option<LinkIdentity>,
+    ) -> Option<Snapshot> {
+        let names = self.bound_interfaces.iter();
+        let links = LinkIdentities {
+            boot_id: boot_id.to_string(),
+            by_name: names
+                .filter_map(|name| Some((name.clone(), identity_of(name)?)))
+                .collect(),
+        };
+        if *self.links == links {
+            return None;
+        }
+        let (entries, quarantined) = (self.entries.clone(), self.quarantined.clone());
+        Some(Snapshot::assemble(entries, quarantined, Arc::new(links)))
     }
 
     /// Returns this snapshot without one instance.
@@ -43,7 +92,7 @@ impl Snapshot {
         let (mut entries, mut quarantined) = (self.entries.clone(), self.quarantined.clone());
         entries.remove(id);
         quarantined.remove(id);
-        Snapshot::assemble(entries, quarantined)
+        self.assembled(entries, quarantined)
     }
 
     /// Returns this snapshot with one instance quarantined because its on-disk state is unknown.
@@ -70,10 +119,10 @@ impl Snapshot {
         instance.attachments.extend(
             removed
                 .iter()
-                .flat_map(|entry| &entry.instance.imds.attachments)
+                .flat_map(|entry| entry.instance.claimed_attachments(&self.links))
                 .cloned(),
         );
-        Snapshot::assemble(entries, quarantined)
+        self.assembled(entries, quarantined)
     }
 
     /// Returns this snapshot with one instance quarantined that has no record. Its attachments are
@@ -82,9 +131,9 @@ impl Snapshot {
         &self,
         id: &InstanceId,
         reason: QuarantineReason,
-        attachments: &[Attachment],
+        attachments: &[InstanceAttachment],
     ) -> Option<Snapshot> {
-        let attachments: BTreeSet<Attachment> = attachments.iter().cloned().collect();
+        let attachments: BTreeSet<InstanceAttachment> = attachments.iter().cloned().collect();
         if self.quarantined.get(id).is_some_and(|instance| {
             instance.reason == reason && instance.attachments == attachments
         }) {
@@ -99,7 +148,7 @@ impl Snapshot {
                 client_tokens: BTreeSet::new(),
             },
         );
-        Some(Snapshot::assemble(self.entries.clone(), quarantined))
+        Some(self.assembled(self.entries.clone(), quarantined))
     }
 
     /// Returns this snapshot with the quarantine reason of one instance set to "not stored": a
@@ -109,7 +158,7 @@ impl Snapshot {
         if let Some(instance) = quarantined.get_mut(id) {
             instance.reason = QuarantineReason::NotStored;
         }
-        Snapshot::assemble(self.entries.clone(), quarantined)
+        self.assembled(self.entries.clone(), quarantined)
     }
 
     /// Returns this snapshot with more attachments reserved for a quarantined instance; `None`
@@ -117,7 +166,7 @@ impl Snapshot {
     pub(super) fn with_reserved_attachments(
         &self,
         id: &InstanceId,
-        attachments: &[Attachment],
+        attachments: &[InstanceAttachment],
     ) -> Option<Snapshot> {
         let reserved = &self.quarantined.get(id)?.attachments;
         if attachments
@@ -131,26 +180,52 @@ impl Snapshot {
             .get_mut(id)?
             .attachments
             .extend(attachments.iter().cloned());
-        Some(Snapshot::assemble(self.entries.clone(), quarantined))
+        Some(self.assembled(self.entries.clone(), quarantined))
+    }
+
+    /// Returns a snapshot of these instances on the same links.
+    fn assembled(
+        &self,
+        entries: BTreeMap<InstanceId, Arc<Entry>>,
+        quarantined: BTreeMap<InstanceId, Quarantined>,
+    ) -> Snapshot {
+        Snapshot::assemble(entries, quarantined, Arc::clone(&self.links))
     }
 
     fn assemble(
         entries: BTreeMap<InstanceId, Arc<Entry>>,
         quarantined: BTreeMap<InstanceId, Quarantined>,
+        links: Arc<LinkIdentities>,
     ) -> Snapshot {
         let served = entries.iter().flat_map(|(id, entry)| {
-            let attachments = &entry.instance.imds.attachments;
-            attachments.iter().map(move |attachment| (id, attachment))
+            let claimed = entry.instance.claimed_attachments(&links);
+            claimed.map(move |attachment| (id, &attachment.attachment))
         });
         let reserved = quarantined.iter().flat_map(|(id, instance)| {
-            let attachments = &instance.attachments;
-            attachments.iter().map(move |attachment| (id, attachment))
+            let reserved = instance.attachments.iter();
+            let reserved = reserved.filter(|attachment| attachment.void_reason(&links).is_none());
+            reserved.map(move |attachment| (id, &attachment.attachment))
         });
         let claims = claimants::by_attachment(served.chain(reserved));
+        let attachments = entries
+            .values()
+            .flat_map(|entry| &entry.instance.imds.attachments)
+            .chain(
+                quarantined
+                    .values()
+                    .flat_map(|instance| &instance.attachments),
+            );
+        let bound_interfaces = attachments
+            .filter(|attachment| attachment.binding.is_some())
+            .filter_map(|attachment| attachment.bindable_interface())
+            .map(str::to_string)
+            .collect();
         Snapshot {
             entries,
             quarantined,
             claims,
+            links,
+            bound_interfaces,
         }
     }
 }
@@ -197,6 +272,19 @@ impl Snapshot {
         self.claims.get(attachment)
     }
 
+    /// Returns the links that the bindings of attachments are compared with.
+    pub fn links(&self) -> &LinkIdentities {
+        &self.links
+    }
+
+    /// Returns the attachments that are reserved for quarantined instances.
+    pub fn reserved(&self) -> impl Iterator<Item = (&InstanceId, &InstanceAttachment)> {
+        self.quarantined.iter().flat_map(|(id, instance)| {
+            let attachments = instance.attachments.iter();
+            attachments.map(move |attachment| (id, attachment))
+        })
+    }
+
     /// Returns the instances that are quarantined because their records cannot be trusted.
     pub fn unreadable(&self) -> impl Iterator<Item = &InstanceId> {
         self.quarantined.keys().filter(|id| self.is_unreadable(id))
@@ -226,7 +314,10 @@ impl Snapshot {
     }
 
     /// Returns the attachments that are reserved for a quarantined instance.
-    pub fn reserved_attachments(&self, id: &InstanceId) -> impl Iterator<Item = &Attachment> {
+    pub fn reserved_attachments(
+        &self,
+        id: &InstanceId,
+    ) -> impl Iterator<Item = &InstanceAttachment> {
         let instance = self.quarantined.get(id);
         instance
             .into_iter()

@@ -13,7 +13,7 @@ use super::snapshot::Snapshot;
 use super::store::{LoadedAccount, Store, StoreError, UnreadableRecord};
 use super::writer::Writer;
 use crate::fault::Fault;
-use crate::instance::{Images, InstanceId};
+use crate::instance::{Images, InstanceId, LinkIdentity};
 
 /// The instances of this host.
 pub struct Registry {
@@ -23,6 +23,9 @@ pub struct Registry {
     pub(super) store: Arc<dyn Store>,
     /// Locked by the one writer, from reading the old record to publishing the new one.
     pub(super) writer: Mutex<Writer>,
+    /// Locked while the next snapshot is made from the current one: the writer and the watch of the
+    /// host's links both do that.
+    publishing: parking_lot::Mutex<()>,
     /// Counts publications, so that a subscriber can wait for the next one.
     published: watch::Sender<u64>,
 }
@@ -58,6 +61,7 @@ impl Registry {
             images: Arc::new(images),
             store,
             writer: Mutex::new(Writer::default()),
+            publishing: parking_lot::Mutex::new(()),
             published: watch::Sender::new(0),
         };
         Ok((Arc::new(registry), faults))
@@ -93,21 +97,40 @@ impl Registry {
         entry.confirm();
     }
 
-    /// Publishes a snapshot: the next request sees it.
-    pub(super) fn publish_snapshot(&self, snapshot: Snapshot) {
-        self.snapshot.store(Arc::new(snapshot));
-        self.published.send_modify(|count| *count += 1);
+    /// Records that an instance is not served as its options say: they are pending, also if they
+    /// were applied before.
+    pub fn retract(&self, entry: &Entry) {
+        entry.retract();
     }
 
-    /// Publishes an entry and returns it.
-    pub(super) fn publish_entry(&self, entry: Arc<Entry>) -> Arc<Entry> {
-        self.publish_snapshot(self.snapshot().with_entry(Arc::clone(&entry)));
-        entry
+    /// Compares the bindings of attachments with the links of the host. `identity_of` returns the
+    /// link that has a name now. Publishes a snapshot if a binding's link changed.
+    pub fn observe_links(&self, boot_id: &str, identity_of: impl Fn(&str) -> Option<LinkIdentity>) {
+        self.publish(|snapshot| snapshot.with_links(boot_id, identity_of));
+    }
+
+    /// Publishes the snapshot that follows the current one: the next request sees it. `None`
+    /// changes nothing.
+    pub(super) fn publish(&self, next: impl FnOnce(&Snapshot) -> Option<Snapshot>) {
+        let _publishing = self.publishing.lock();
+        if let Some(next) = next(&self.snapshot()) {
+            self.snapshot.store(Arc::new(next));
+            self.published.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Publishes entries in one snapshot, judged by the links that `observed` adds.
+    pub(super) fn publish_entries(
+        &self,
+        entries: &[Arc<Entry>],
+        observed: &BTreeMap<String, LinkIdentity>,
+    ) {
+        self.publish(|snapshot| Some(snapshot.with_entries(entries.iter().cloned(), observed)));
     }
 
     /// Publishes a snapshot without an instance.
     pub(super) fn unpublish(&self, id: &InstanceId) {
-        self.publish_snapshot(self.snapshot().without(id));
+        self.publish(|snapshot| Some(snapshot.without(id)));
     }
 }
 

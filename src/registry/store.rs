@@ -6,7 +6,7 @@ use std::fmt;
 use super::account::Account;
 use super::record::Record;
 use crate::fault::Fault;
-use crate::instance::{Attachment, InstanceId};
+use crate::instance::{InstanceAttachment, InstanceId};
 
 /// The contents of a store when it was opened.
 #[derive(Debug, Default)]
@@ -28,7 +28,7 @@ pub struct UnreadableRecord {
     pub fault: Fault,
     /// The instance's attachments, as far as the damaged record still contains them. No other
     /// instance is served there.
-    pub attachments: Vec<Attachment>,
+    pub attachments: Vec<InstanceAttachment>,
     /// The client tokens that the damaged record still contains.
     pub client_tokens: Vec<String>,
 }

@@ -475,7 +475,7 @@ fn an_attachment_of_an_instance_that_could_not_be_stored_serves_no_other_instanc
 
             // The document is edited, then withdrawn.
             let mut elsewhere = other.clone();
-            elsewhere.imds.attachments = vec![Attachment::Listener("another".into())];
+            elsewhere.imds.attachments = vec![Attachment::Listener("another".into()).into()];
             fail(true);
             registry
                 .register(elsewhere.clone(), now())
@@ -968,7 +968,7 @@ fn an_attachment_of_a_faulty_document_serves_no_other_instance_until_it_is_withd
         let id = &other.instance_id;
         let is_served = || registry.snapshot().attached_to(&attachment).is_some();
         let reason = || registry.snapshot().quarantine_reason(id);
-        let offer = || registry.register_faulty(id, vec![attachment.clone()]);
+        let offer = || registry.register_faulty(id, vec![attachment.clone().into()]);
 
         assert_eq!(offer().await, FaultyOutcome::NotServed);
         assert_eq!(
@@ -979,7 +979,7 @@ fn an_attachment_of_a_faulty_document_serves_no_other_instance_until_it_is_withd
             registry
                 .snapshot()
                 .reserved_attachments(id)
-                .eq([&attachment])
+                .eq([&attachment.clone().into()])
         );
         registry.withdraw(id).await;
         assert_eq!((is_served(), reason()), (true, None));
@@ -987,7 +987,7 @@ fn an_attachment_of_a_faulty_document_serves_no_other_instance_until_it_is_withd
         // Once it has a record, its document does not matter.
         offer().await;
         let mut elsewhere = other.clone();
-        elsewhere.imds.attachments = vec![Attachment::Listener("another".into())];
+        elsewhere.imds.attachments = vec![Attachment::Listener("another".into()).into()];
         let registered = registry.register(elsewhere, now()).await.unwrap();
         assert_eq!(
             (registered, is_served(), reason()),

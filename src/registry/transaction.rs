@@ -3,14 +3,14 @@
 //! The registry's one writer prepares it, so everything that it reads here is still current when
 //! the change is stored.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::account::{Account, AccountState, AccountUnreadable};
 use super::entry::Entry;
 use super::record::document_digest;
 use super::snapshot::Snapshot;
-use crate::instance::{Instance, InstanceId};
+use crate::instance::{Instance, InstanceId, LinkIdentity};
 
 /// The registry as it is, and the changes to make.
 pub struct Transaction {
@@ -21,6 +21,10 @@ pub struct Transaction {
     /// In the order in which they are stored.
     pub(super) changes: Vec<Change>,
     pub(super) new_account: Option<Account>,
+    /// Links that were read from the kernel for this change, by name.
+    pub(super) observed: BTreeMap<String, LinkIdentity>,
+    /// Whether all instances are published in one snapshot.
+    pub(super) is_published_at_once: bool,
 }
 
 /// The new values of one instance.
@@ -56,7 +60,21 @@ impl Transaction {
             tombstones,
             changes: Vec::new(),
             new_account: None,
+            observed: BTreeMap::new(),
+            is_published_at_once: false,
         }
+    }
+
+    /// Publishes all instances of this change in one snapshot, after all of them are stored, and
+    /// changes none if one cannot be stored: an attachment that passes from one instance to another
+    /// has exactly one holder at any time.
+    pub fn publish_at_once(&mut self) {
+        self.is_published_at_once = true;
+    }
+
+    /// Adds a link that was just read from the kernel. The registry may not know it yet.
+    pub fn observe_link(&mut self, name: &str, link: &LinkIdentity) {
+        self.observed.insert(name.to_string(), link.clone());
     }
 
     /// Returns the registry without this change.

@@ -96,6 +96,16 @@ pub fn with_listeners() -> (Daemon, SocketAddr, SocketAddr) {
     (daemon, one, two)
 }
 
+/// Registers instances from documents, as a reload does. Documents, unlike a put, can claim what
+/// another instance has.
+pub fn register(daemon: &Daemon, documents: &[Value]) {
+    let demo = document(|document| document["MetadataOptions"]["HttpTokens"] = "optional".into());
+    let all: Vec<&Value> = std::iter::once(&demo).chain(documents).collect();
+    let path = daemon.directory.path().join("instance.json");
+    std::fs::write(path, json!(all).to_string()).unwrap();
+    imdsd(daemon, &["reload"]).done();
+}
+
 /// A document of an instance that a listener serves.
 pub fn guest(id: &str, listener: &str) -> Value {
     document(|document| {

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::client::{document, guest, guest_asks, imdsd, imdsd_at, put, with_listeners};
+use crate::client::{document, guest, guest_asks, imdsd, imdsd_at, put, register, with_listeners};
 use crate::support::{Daemon, INSTANCE, Namespace, PATIENCE, ask, spawn_by, write_keys};
 
 const ONE: &str = "i-11111111111111111";
@@ -278,7 +278,7 @@ fn each_reason_why_a_request_does_not_reach_the_gate_is_named() {
         (&json!(false), &json!("HttpProtocolIpv6 is disabled"))
     );
 
-    put(&daemon, &guest(TWO, "one")).done();
+    register(&daemon, &[guest(TWO, "one")]);
     let disputed = why(&["--listener", "one"]);
     assert_eq!(
         said(&disputed),

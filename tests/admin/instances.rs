@@ -4,7 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::client::{document, guest, guest_asks, imdsd, imdsd_at, put, socket, with_listeners};
+use crate::client::{
+    document, guest, guest_asks, imdsd, imdsd_at, put, register, socket, with_listeners,
+};
 use crate::support::{ACCESS_KEY, Daemon, INSTANCE, PATIENCE, call, element};
 
 const ONE: &str = "i-11111111111111111";
@@ -251,26 +253,99 @@ fn an_export_imported_by_another_daemon_is_exported_again_to_the_byte() {
     );
 }
 
+/// Documents that contradict each other serve neither instance, and every listing says so. A put
+/// does not cause that: it is refused, or takes the attachment.
 #[test]
-fn an_attachment_that_two_instances_claim_is_accepted_and_reported_and_serves_neither() {
+fn an_attachment_that_two_documents_claim_is_refused_in_every_listing_until_it_is_claimed() {
     let (daemon, one, _) = with_listeners();
     put(&daemon, &guest(ONE, "one")).done();
-    let said = put(&daemon, &guest(TWO, "one"));
-    assert!(
-        said.error.contains(&format!(
-            "listener 'one' is claimed by {ONE}, {TWO}: none of them"
-        )),
-        "{said:?}"
-    );
-    said.done();
-    assert_eq!(read_id(one).0, 0);
-    assert!(
-        imdsd(&daemon, &["instance", "list"])
-            .done()
-            .contains(&format!("disputed with {TWO}"))
-    );
-    imdsd(&daemon, &["instance", "delete", TWO]).done();
+    put(&daemon, &guest(TWO, "one")).refused(1, &[ONE, "listener 'one'", "--force"]);
     assert_eq!(read_id(one).1, ONE);
+    imdsd(&daemon, &["instance", "list"]).done();
+
+    register(&daemon, &[guest(TWO, "one")]);
+    let listed = || imdsd(&daemon, &["listeners", "--json"]).json()["Attachments"].clone();
+    let states = |listed: &Value, id: &str| -> Vec<String> {
+        let of_instance = listed.as_array().unwrap().iter();
+        let of_instance = of_instance.filter(|attachment| attachment["InstanceId"] == id);
+        of_instance
+            .map(|attachment| attachment["State"].as_str().unwrap().to_string())
+            .collect()
+    };
+    for id in [ONE, TWO] {
+        assert_eq!(states(&listed(), id), ["refused"], "{:#}", listed());
+    }
+    let text = imdsd(&daemon, &["listeners"]).done();
+    assert_eq!(
+        text.matches("none of them is served there").count(),
+        2,
+        "{text}"
+    );
+    assert_eq!(read_id(one).0, 0);
+    let list = imdsd(&daemon, &["instance", "list"]).done();
+    assert!(list.contains(&format!("disputed with {TWO}")), "{list}");
+    assert_eq!(
+        list.matches("pending").count(),
+        2,
+        "neither is served: {list}"
+    );
+
+    let claim = ["instance", "claim", TWO, "--listener", "one"];
+    imdsd(&daemon, &[&claim[..], &["--only-free"]].concat()).refused(1, &[ONE]);
+    let said = imdsd(&daemon, &claim).done();
+    assert!(
+        said.contains(&format!("{ONE}: lost listener 'one' to {TWO}")),
+        "{said}"
+    );
+    assert_eq!(read_id(one).1, TWO);
+    assert_eq!(states(&listed(), TWO), ["open"]);
+    assert!(states(&listed(), ONE).is_empty());
+
+    let said = imdsd(&daemon, &["instance", "release", TWO, "--stop"]).done();
+    assert!(said.contains("gave up listener 'one'"), "{said}");
+    assert_eq!(read_id(one).0, 0);
+    let again = imdsd(&daemon, &["instance", "release", TWO, "--stop"]).done();
+    assert!(again.contains("nothing to release"), "{again}");
+    imdsd(&daemon, &["instance", "release", "i-44444444"]).done();
+}
+
+/// `applied` means that the instance is served as its options say.
+#[test]
+fn ipv6_on_a_listener_without_an_ipv6_address_is_pending_with_a_reason() {
+    let (daemon, ..) = with_listeners();
+    let with = |value: &str| {
+        let mut document = guest(ONE, "one");
+        document["MetadataOptions"]["HttpProtocolIpv6"] = value.into();
+        put(&daemon, &document).done();
+    };
+    let state = || {
+        let list = imdsd(&daemon, &["instance", "list", "--json"]).json();
+        let mut instances = list["Instances"].as_array().unwrap().iter();
+        let one = instances
+            .find(|instance| instance["InstanceId"] == ONE)
+            .unwrap();
+        one["OptionsState"].as_str().unwrap().to_string()
+    };
+    let wait_for = |expected: &str| {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while state() != expected {
+            assert!(std::time::Instant::now() < deadline, "not {expected}");
+        }
+    };
+    with("disabled");
+    wait_for("applied");
+    with("enabled");
+    wait_for("pending");
+    let listed = imdsd(&daemon, &["listeners"]).done();
+    assert!(
+        listed.contains(
+            "partial: HttpProtocolIpv6 is enabled, and listener 'one' has no IPv6 address"
+        ),
+        "{listed}"
+    );
+    assert_eq!(state(), "pending");
+    with("disabled");
+    wait_for("applied");
 }
 
 #[test]

@@ -217,7 +217,7 @@ async fn sessions_from_moto_differ_and_are_renewed_and_stay_valid_without_it_unt
     ] {
         let mut instance = demo_instance();
         instance.instance_id = InstanceId::parse(id).unwrap();
-        instance.imds.attachments = vec![Attachment::Listener(id.to_string())];
+        instance.imds.attachments = vec![Attachment::Listener(id.to_string()).into()];
         instance.imds.role = Some(role(source));
         instance.metadata_options.http_tokens = HttpTokens::Optional;
         registry.register(instance, Timestamp::now()).await.unwrap();

@@ -18,7 +18,7 @@ fn served(config: &str) -> Host {
         .unwrap_or_else(|faults| panic!("{faults:#?}"));
     let mut instance: Instance = mock.instance;
     assert_eq!(tree::faults(&instance), []);
-    instance.imds.attachments = vec![Attachment::Listener("demo".to_string())];
+    instance.imds.attachments = vec![Attachment::Listener("demo".to_string()).into()];
     Host::of(instance)
 }
 

@@ -21,6 +21,7 @@ mod local_process;
 mod managed;
 mod options;
 mod regress;
+mod reuse;
 mod same_address;
 mod scale;
 mod two_daemons;

@@ -92,6 +92,24 @@ fn operate(lab: &Lab, imdsd: &Imdsd, arguments: &[&str], document: &Value) {
     assert!(said.status.success(), "{said:?}");
 }
 
+/// Registers an instance from a document that is alone at a reload: beside the others it would be
+/// refused, as a put is.
+fn register(lab: &Lab, imdsd: &Imdsd, document: &Value) {
+    let directory = imdsd.directory.path();
+    let (documents, aside) = (directory.join("instances.d"), directory.join("aside"));
+    std::fs::rename(&documents, &aside).unwrap();
+    std::fs::create_dir(&documents).unwrap();
+    std::fs::write(documents.join("rival.json"), document.to_string()).unwrap();
+    let mut command = lab.command(HOST, env!("CARGO_BIN_EXE_imdsd"));
+    command
+        .args(["reload", "--socket"])
+        .arg(directory.join("run/admin.sock"));
+    let said = command.output().unwrap();
+    assert!(said.status.success(), "{said:?}");
+    std::fs::remove_dir_all(&documents).unwrap();
+    std::fs::rename(&aside, &documents).unwrap();
+}
+
 fn kept_alive(socket: &SocketOpener, number: u32) -> TcpStream {
     let mut stream = socket.connect(IPV4).unwrap();
     assert_eq!(
@@ -795,7 +813,8 @@ fn an_interface_that_receives_packets_of_another_instances_guest_is_not_served()
             .map_or(0, |answer| answer.status)
             == 0
     };
-    operate(&lab, &imdsd, &["put"], &open(on_interface(4, "tap1")));
+    // A put would be refused; a document is not.
+    register(&lab, &imdsd, &open(on_interface(4, "tap1")));
     imdsd.wait_for(|line| {
         line["message"]
             .as_str()

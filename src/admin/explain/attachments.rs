@@ -72,7 +72,8 @@ impl SelectedAttachments {
             return Err(Refusal::absent_instance(snapshot, id));
         };
         let attachments = &entry.instance.imds.attachments;
-        self.attachments.clone_from(attachments);
+        let all = attachments.iter().map(|of| of.attachment.clone());
+        self.attachments.extend(all);
         if attachments.is_empty() {
             self.notes.push(format!(
                 "{id} has no Imds.Attachments, so no request can be attributed to it"
@@ -149,7 +150,8 @@ impl SelectedAttachments {
                  attachment decides, and these are the attachments of {id}"
             ));
             let attachments = instance.imds.attachments.iter();
-            self.attachments.extend(attachments.cloned());
+            let all = attachments.map(|of| of.attachment.clone());
+            self.attachments.extend(all);
         }
         let by_address = |attachment: &Attachment| matches!(attachment, Attachment::SourceAddress(of) if of.address == address);
         self.attachments.extend(claimed(snapshot, by_address));

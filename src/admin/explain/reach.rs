@@ -27,14 +27,17 @@ pub(super) fn follow<'s>(
     let entry = match holder(snapshot, listeners, attachment) {
         Ok(entry) => entry,
         Err(reason) => {
+            let former = former_holder(snapshot, attachment);
+            let (entry, reason) =
+                former.map_or((None, reason), |(entry, reason)| (Some(entry), reason));
             return Reach {
-                entry: None,
+                entry,
                 reason,
                 reaches_gate: false,
             };
         }
     };
-    let (reason, reaches_gate) = match open_socket(entry, listeners, attachment, family) {
+    let (reason, reaches_gate) = match open_socket(listeners, attachment, family) {
         Ok(reason) => (reason, true),
         Err(reason) => (reason, false),
     };
@@ -79,6 +82,32 @@ fn holder<'s>(
     }
 }
 
+/// Returns an instance that has an attachment and does not claim it, and why, if no other instance
+/// claims it.
+fn former_holder<'s>(
+    snapshot: &'s Snapshot,
+    attachment: &Attachment,
+) -> Option<(&'s Arc<Entry>, String)> {
+    if snapshot.claim(attachment).is_some() {
+        return None;
+    }
+    snapshot.entries().find_map(|entry| {
+        let attachments = &entry.instance.imds.attachments;
+        let held = attachments
+            .iter()
+            .find(|held| held.attachment == *attachment)?;
+        let (id, state) = (&entry.instance.instance_id, entry.instance.state);
+        let reason = match held.void_reason(snapshot.links()) {
+            _ if !state.is_active() => {
+                format!("{attachment} belongs to {id}, which is {}", state.as_str())
+            }
+            Some(reason) => format!("{attachment} of {id} is void: {reason}"),
+            None => return None,
+        };
+        Some((entry, reason))
+    })
+}
+
 fn unclaimed(listeners: &ListenersStatus, attachment: &Attachment) -> String {
     match (listeners.of(attachment), attachment) {
         (Some(_), _) => format!("no instance claims {attachment}"),
@@ -91,21 +120,11 @@ fn unclaimed(listeners: &ListenersStatus, attachment: &Attachment) -> String {
 
 /// Returns which socket takes the packets of an instance's attachment, or why there is none.
 fn open_socket(
-    entry: &Entry,
     listeners: &ListenersStatus,
     attachment: &Attachment,
     family: Family,
 ) -> Result<String, String> {
-    // 1. The instance runs. No socket is opened for others.
-    let (id, state) = (&entry.instance.instance_id, entry.instance.state);
-    if !state.is_active() {
-        return Err(format!(
-            "{attachment} belongs to {id}, which is {}",
-            state.as_str()
-        ));
-    }
-
-    // 2. This configuration, on this host, can serve the attachment.
+    // 1. This configuration, on this host, can serve the attachment.
     if let Some(reason) = listeners.unserved(attachment) {
         return Err(format!("{attachment} is not served: {reason}"));
     }
@@ -113,7 +132,7 @@ fn open_socket(
         return Err(format!("{attachment} is not open yet"));
     };
 
-    // 3. Its link is there, and it listens on this family.
+    // 2. Its link is there, and it listens on this family.
     if let Some(missing) = &listener.waits_for {
         return Err(format!("{listener} waits: {missing}"));
     }

@@ -11,13 +11,15 @@ use super::options::PutOptions;
 use super::outcome::{PutFaults, PutResult};
 use super::transaction::put_document;
 use crate::admin::api::AdminApi;
+use crate::admin::bind;
+use crate::admin::claim::LostAttachment;
 use crate::admin::refusal::Refusal;
 use crate::admin::reply::AdminReply;
 use crate::audit::Trail;
 use crate::clock::Moment;
 use crate::document::InstanceDocument;
-use crate::instance::InstanceId;
-use crate::registry::{Claimants, Snapshot, Transaction, UpdateError};
+use crate::instance::{InstanceAttachment, InstanceId, LinkIdentities};
+use crate::registry::{ClaimConflict, Claimants, Snapshot, Transaction, UpdateError};
 
 /// Registers or replaces the instances of the documents in a body.
 pub(in crate::admin) async fn put(
@@ -35,22 +37,32 @@ pub(in crate::admin) async fn put(
         .await
         .expect("reading does not panic")?;
 
-    // 2. Apply them all in one transaction.
-    let dry_run = options.dry_run;
-    let plan = move |transaction: &mut Transaction| put_all(transaction, &documents, &options);
-    let results = match trail.change(&api.registry, Moment::now().wall, plan).await {
-        Ok((_, results)) => results,
-        Err(UpdateError::Refused(PlanAbort::DryRun(results))) => results,
-        Err(UpdateError::Refused(PlanAbort::Refused(refusal))) => return Err(refusal),
-        Err(UpdateError::Unknown(id)) => return Err(Refusal::unknown_instance(&id)),
-        Err(UpdateError::Store(error, changed)) => {
-            let partial =
-                "instances earlier in the documents may have been changed; put them again";
-            return Err(Refusal::partly_stored(&error, changed, partial));
+    // 2. Read the links that attachments are bound to.
+    let links = match options.bind {
+        true => {
+            let snapshot = api.registry.snapshot();
+            bind::read_links(&*api.daemon, attachments(&documents, &snapshot)).await?
         }
+        false => LinkIdentities::default(),
     };
 
-    // 3. Report what each document did.
+    // 3. Apply them all in one transaction.
+    let dry_run = options.dry_run;
+    let plan =
+        move |transaction: &mut Transaction| put_all(transaction, &documents, &options, &links);
+    let PutReport { results, lost } =
+        match trail.change(&api.registry, Moment::now().wall, plan).await {
+            Ok((_, report)) | Err(UpdateError::Refused(PlanAbort::DryRun(report))) => report,
+            Err(UpdateError::Refused(PlanAbort::Refused(refusal))) => return Err(refusal),
+            Err(UpdateError::Unknown(id)) => return Err(Refusal::unknown_instance(&id)),
+            Err(UpdateError::Store(error, changed)) => {
+                let partial =
+                    "instances earlier in the documents may have been changed; put them again";
+                return Err(Refusal::partly_stored(&error, changed, partial));
+            }
+        };
+
+    // 4. Report what each document did.
     let snapshot = api.registry.snapshot();
     let instances: Vec<Value> = results
         .iter()
@@ -60,15 +72,38 @@ pub(in crate::admin) async fn put(
     Ok(AdminReply::Json(json!({
         "Instances": instances,
         "Disputed": disputed_attachments(&snapshot, &ids),
+        "Lost": lost,
         "DryRun": dry_run,
     })))
+}
+
+/// Returns the attachments that the documents name, and the stored ones of instances whose document
+/// may name none.
+fn attachments<'d>(
+    documents: &'d [InstanceDocument],
+    snapshot: &'d Snapshot,
+) -> impl Iterator<Item = &'d InstanceAttachment> {
+    documents.iter().flat_map(|document| {
+        let stored = snapshot.entry(&document.instance.instance_id);
+        let stored = stored
+            .into_iter()
+            .flat_map(|entry| &entry.instance.imds.attachments);
+        document.instance.imds.attachments.iter().chain(stored)
+    })
+}
+
+/// What a put does.
+struct PutReport {
+    results: Vec<PutResult>,
+    /// Attachments that other instances lose.
+    lost: Vec<LostAttachment>,
 }
 
 /// Why a planned transaction is not stored.
 enum PlanAbort {
     Refused(Refusal),
     /// Nothing is wrong, but the request was for a dry run.
-    DryRun(Vec<PutResult>),
+    DryRun(PutReport),
 }
 
 impl From<Refusal> for PlanAbort {
@@ -81,20 +116,74 @@ fn put_all(
     transaction: &mut Transaction,
     documents: &[InstanceDocument],
     options: &PutOptions,
-) -> Result<Vec<PutResult>, PlanAbort> {
+    links: &LinkIdentities,
+) -> Result<PutReport, PlanAbort> {
     let mut faults = PutFaults {
         single: documents.len() == 1,
         ..PutFaults::default()
     };
     let mut results = Vec::new();
     for document in documents {
-        results.extend(put_document(transaction, document, options, &mut faults)?);
+        let put = put_document(transaction, document, options, links, &mut faults)?;
+        results.extend(put);
     }
+    let lost = settle_conflicts(transaction, documents, options, &mut faults);
+    let report = PutReport { results, lost };
     match (faults.into_refusal(), options.dry_run) {
         (Some(refusal), _) => Err(PlanAbort::Refused(refusal)),
-        (None, true) => Err(PlanAbort::DryRun(results)),
-        (None, false) => Ok(results),
+        (None, true) => Err(PlanAbort::DryRun(report)),
+        (None, false) => Ok(report),
     }
+}
+
+/// Refuses documents whose attachments other instances hold, or takes the attachments from them if
+/// the request insists. Returns what was taken.
+fn settle_conflicts(
+    transaction: &mut Transaction,
+    documents: &[InstanceDocument],
+    options: &PutOptions,
+    faults: &mut PutFaults,
+) -> Vec<LostAttachment> {
+    let mut lost = Vec::new();
+    for conflict in transaction.new_conflicts() {
+        let of = |id: &InstanceId| {
+            let mut documents = documents.iter();
+            documents.find(|document| document.instance.instance_id == *id)
+        };
+        let (Some(document), both) = (of(&conflict.instance), of(&conflict.holder)) else {
+            continue;
+        };
+        let mut refuse = |remedy: &str| {
+            let ClaimConflict {
+                attachment,
+                holder,
+                held,
+                ..
+            } = &conflict;
+            let message = format!("{attachment} is in use: {holder} has {held}; {remedy}");
+            faults.add_conflict(document, message);
+        };
+        if both.is_some() {
+            refuse("both instances are in this request, so neither can take it from the other");
+        } else if transaction
+            .before()
+            .quarantine_reason(&conflict.holder)
+            .is_some()
+        {
+            refuse("that instance's record cannot be trusted, so nothing can be taken from it");
+        } else if !options.force {
+            let holder = &conflict.holder;
+            refuse(&format!(
+                "stop that instance, run `imdsd instance release {holder}`, or put with --force \
+                 (force=true), which takes it"
+            ));
+        } else {
+            transaction.take(&conflict.holder, &conflict.held);
+            transaction.publish_at_once();
+            lost.push(LostAttachment::from(conflict));
+        }
+    }
+    lost
 }
 
 /// Returns the attachments of these instances that several instances claim.

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use super::merge::{Merged, changed_fields, merge};
 use super::options::PutOptions;
 use super::outcome::{PutFaults, PutOutcome, PutResult};
+use crate::admin::bind::bind_attachments;
 use crate::admin::instances::check_generation;
 use crate::admin::refusal::{Refusal, quarantine_message};
 use crate::document::InstanceDocument;
 use crate::instance::identity_document::identity_document;
-use crate::instance::{Instance, InstanceId, InstanceState};
+use crate::instance::{Instance, InstanceId, InstanceState, LinkIdentities};
 use crate::registry::{Entry, QuarantineReason, Transaction};
 
 /// Applies one document to the transaction.
@@ -19,6 +20,7 @@ pub(super) fn put_document(
     transaction: &mut Transaction,
     document: &InstanceDocument,
     options: &PutOptions,
+    links: &LinkIdentities,
     faults: &mut PutFaults,
 ) -> Result<Option<PutResult>, Refusal> {
     let id = &document.instance.instance_id;
@@ -42,13 +44,17 @@ pub(super) fn put_document(
     }
 
     let Merged {
-        instance,
+        mut instance,
         source,
         faults: of_merge,
     } = merge(document, stored.as_deref());
     of_merge
         .into_iter()
         .for_each(|fault| faults.add(document, fault));
+    if options.bind {
+        let unbound = bind_attachments(transaction, &mut instance, links).into_iter();
+        unbound.for_each(|fault| faults.add(document, fault));
+    }
     let Some(entry) = stored else {
         transaction.register(instance);
         return Ok(Some(PutResult {

@@ -2,7 +2,10 @@
 
 use serde_json::json;
 
-use super::fake::{TestApi, demo_with};
+use super::fake::TestApi;
+use crate::clock::Moment;
+use crate::config::demo_instance;
+use crate::instance::InstanceId;
 
 #[test]
 fn listeners_are_reported_with_the_fields_that_docs_admin_md_names() {
@@ -10,7 +13,7 @@ fn listeners_are_reported_with_the_fields_that_docs_admin_md_names() {
     let (status, answer) = api.send("GET", "/v1/listeners", None, "");
     assert_eq!(
         (status, answer),
-        (200, json!({ "Listeners": [], "Unserved": [] }))
+        (200, json!({ "Listeners": [], "Attachments": [] }))
     );
 }
 
@@ -28,6 +31,7 @@ fn counts_are_reported_as_json_and_for_prometheus() {
         "imdsd_instances{state=\"running\"} 1",
         "imdsd_guest_connections 3",
         "imdsd_options_pending 1",
+        "imdsd_attachments{state=\"void\"} 0",
     ] {
         assert!(text.lines().any(|found| found == line), "{line}:\n{text}");
     }
@@ -38,10 +42,11 @@ fn counts_are_reported_as_json_and_for_prometheus() {
             "{line}"
         );
     }
-    api.post(
-        "/v1/instances",
-        &demo_with(|document| document["InstanceId"] = "i-11111111".into()),
-    );
+    // Documents in the configured directory can contradict each other; a put cannot.
+    let mut rival = demo_instance();
+    rival.instance_id = InstanceId::parse("i-11111111").unwrap();
+    let registered = api.api.registry.register(rival, Moment::now().wall);
+    api.runtime.block_on(registered).unwrap();
     assert_eq!(
         api.send("GET", "/v1/health", None, "").1["Status"],
         "degraded",

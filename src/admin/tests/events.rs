@@ -15,7 +15,10 @@ fn an_event_without_targets_needs_exactly_one_instance() {
     );
     api.post(
         "/v1/instances",
-        &demo_with(|document| document["InstanceId"] = "i-11111111".into()),
+        &demo_with(|document| {
+            document["InstanceId"] = "i-11111111".into();
+            document["Imds"]["Attachments"] = json!([{ "Listener": "other" }]);
+        }),
     );
     let (status, answer) = api.post("/v1/events", &rebalance);
     assert_eq!(status, 400);

@@ -1,5 +1,7 @@
 //! A daemon with fixed answers, a store that fails, and the API over them.
 
+use std::collections::BTreeSet;
+use std::io;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,7 +17,7 @@ use crate::clock::Moment;
 use crate::config::demo_instance;
 use crate::document;
 use crate::fault::{Fault, FieldFault};
-use crate::instance::{Attachment, Instance, InstanceId};
+use crate::instance::{Attachment, Instance, InstanceId, LinkIdentities, LinkIdentity};
 use crate::origin::Family;
 use crate::registry::memory::MemoryStore;
 use crate::registry::store::Loaded;
@@ -26,12 +28,15 @@ use crate::registry::{
 /// A daemon with fixed answers. It refuses instances on the listener `elsewhere`.
 struct FakeDaemon;
 
+/// The boot of its host.
+pub(super) const BOOT_ID: &str = "6e1a0000-0000-4000-8000-000000000001";
+
 impl DaemonView for FakeDaemon {
     fn faults(&self, instance: &Instance) -> Vec<FieldFault> {
         let elsewhere = instance
             .imds
             .attachments
-            .contains(&Attachment::Listener("elsewhere".into()));
+            .contains(&Attachment::Listener("elsewhere".into()).into());
         elsewhere
             .then(|| FieldFault::new("Imds.Attachments[0]", "no such listener"))
             .into_iter()
@@ -63,6 +68,23 @@ impl DaemonView for FakeDaemon {
 
     fn file_faults(&self) -> Arc<Vec<Fault>> {
         Arc::default()
+    }
+
+    /// The host has one interface, `vnet0`.
+    fn links(
+        &self,
+        names: BTreeSet<String>,
+    ) -> Pin<Box<dyn Future<Output = io::Result<LinkIdentities>> + Send>> {
+        let vnet0 = LinkIdentity {
+            index: 17,
+            mac_address: Some("fe:54:00:00:00:05".to_string()),
+        };
+        let found = names.into_iter().filter(|name| name == "vnet0");
+        let links = LinkIdentities {
+            boot_id: BOOT_ID.to_string(),
+            by_name: found.map(|name| (name, vnet0.clone())).collect(),
+        };
+        Box::pin(async { Ok(links) })
     }
 
     fn control_refusals(&self) -> Vec<(&'static str, u64)> {

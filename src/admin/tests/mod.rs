@@ -1,5 +1,6 @@
 //! The admin API over a registry in memory: a request in, an answer out.
 
+mod claim;
 mod counts;
 mod events;
 mod export;

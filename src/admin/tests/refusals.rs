@@ -286,6 +286,7 @@ fn a_failed_store_reports_what_may_have_changed_for_documents_and_events() {
         demo_with(|document| {
             document["InstanceId"] = id.into();
             document["Imds"]["UserDataText"] = text.into();
+            document["Imds"]["Attachments"] = json!([{ "Listener": id }]);
         })
     };
     let edited = json!([document(others[0], "new"), document(others[1], "new")]);

@@ -4,10 +4,11 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
+use jiff::Timestamp;
 
 use crate::cli::admin_client::AdminClient;
 use crate::cli::output::OutputArgs;
-use crate::instance::InstanceId;
+use crate::instance::{BridgePort, InstanceId, SourceAddress};
 
 #[derive(Args)]
 #[command(after_help = "\
@@ -42,6 +43,25 @@ Examples:
 Example:
   imdsd instance export --with-secrets > host.json && imdsd instance import host.json")]
     Import(PutArgs),
+    /// Give attachments to an instance, and take them from the instances that have them
+    ///
+    /// The instance has these attachments from now on, and no others. It is one publication: at no
+    /// time does an attachment have two instances, or none. For hooks of hypervisors: what they see
+    /// start is true, whatever older records say.
+    #[command(after_help = "\
+Examples:
+  imdsd instance claim i-0123456789abcdef0 --interface vnet0 --bind --launch
+  imdsd instance claim i-0123456789abcdef0 --interface tap0 --only-free")]
+    Claim(ClaimArgs),
+    /// Take attachments from an instance, if it still has them
+    ///
+    /// Without attachments and --claimed-by, it gives up all of them. A release that finds nothing
+    /// to do succeeds, also for an instance that does not exist.
+    #[command(after_help = "\
+Examples:
+  imdsd instance release i-0123456789abcdef0 --stop
+  imdsd instance release i-0123456789abcdef0 --claimed-by libvirt --launch-time 2026-01-01T00:00:00Z")]
+    Release(ReleaseArgs),
     /// Print one instance's document
     #[command(after_help = "\
 Example: edit an instance, unless it was changed in the meantime
@@ -126,9 +146,95 @@ pub(super) struct PutArgs {
     /// Put only if the instance is at this generation, as shown by list [default: any]
     #[arg(long, value_name = "NUMBER")]
     pub(super) generation: Option<u64>,
+    /// Bind interfaces and bridge ports to the links that have these names now: a link that gets
+    /// the name later is not this instance's
+    #[arg(long)]
+    pub(super) bind: bool,
+    /// Take attachments from the instances that hold them [default: such a document is refused]
+    #[arg(long)]
+    pub(super) force: bool,
     /// Check everything and change nothing
     #[arg(long)]
     pub(super) dry_run: bool,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+}
+
+/// Attachments by their kind.
+#[derive(Args)]
+pub(super) struct AttachmentArgs {
+    /// An interface of the host, such as vnet0; may be repeated
+    #[arg(long = "interface", value_name = "NAME")]
+    pub(super) interfaces: Vec<String>,
+    /// A bridge port with its packet mark, such as br0,vnet2,4097; may be repeated
+    #[arg(long = "bridge-port", value_name = "BRIDGE,PORT,MARK", value_parser = bridge_port)]
+    pub(super) bridge_ports: Vec<BridgePort>,
+    /// A network namespace: its name or path; may be repeated
+    #[arg(long = "namespace", value_name = "NAME")]
+    pub(super) namespaces: Vec<String>,
+    /// A listener of the configuration, such as lan; may be repeated
+    #[arg(long = "listener", value_name = "NAME")]
+    pub(super) listeners: Vec<String>,
+    /// A source address on a listener, such as lan,10.0.0.5; may be repeated
+    #[arg(long = "source-address", value_name = "LISTENER,ADDRESS", value_parser = source_address)]
+    pub(super) source_addresses: Vec<SourceAddress>,
+}
+
+#[derive(Args)]
+pub(super) struct ClaimArgs {
+    /// The instance's id, such as i-0123456789abcdef0
+    #[arg(value_name = "ID", value_parser = instance_id)]
+    pub(super) id: InstanceId,
+    #[command(flatten)]
+    pub(super) attachments: AttachmentArgs,
+    /// Keep the attachments that the instance has already
+    #[arg(long)]
+    pub(super) add: bool,
+    /// Bind interfaces and bridge ports to the links that have these names now: a link that gets
+    /// the name later is not this instance's
+    #[arg(long)]
+    pub(super) bind: bool,
+    /// The guest boots: start a new launch, session tokens become invalid
+    #[arg(long, conflicts_with = "resume")]
+    pub(super) launch: bool,
+    /// The guest continues, for example after a restore: start without a new launch
+    #[arg(long)]
+    pub(super) resume: bool,
+    /// Claim only what no other instance has
+    #[arg(long, conflicts_with = "only_from")]
+    pub(super) only_free: bool,
+    /// Take attachments from this instance only; may be repeated [default: from any]
+    #[arg(long, value_name = "ID", value_parser = instance_id)]
+    pub(super) only_from: Vec<InstanceId>,
+    /// A word with which these attachments can be released, such as libvirt
+    #[arg(long, value_name = "WORD")]
+    pub(super) claimed_by: Option<String>,
+    /// Claim only if the instance is at this generation, as shown by list [default: any]
+    #[arg(long, value_name = "NUMBER")]
+    pub(super) generation: Option<u64>,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+}
+
+#[derive(Args)]
+pub(super) struct ReleaseArgs {
+    /// The instance's id, such as i-0123456789abcdef0
+    #[arg(value_name = "ID", value_parser = instance_id)]
+    pub(super) id: InstanceId,
+    #[command(flatten)]
+    pub(super) attachments: AttachmentArgs,
+    /// Release only what was claimed with this word, such as libvirt
+    #[arg(long, value_name = "WORD")]
+    pub(super) claimed_by: Option<String>,
+    /// Release only if the instance was launched at this time, as claim prints it
+    #[arg(long, value_name = "TIME")]
+    pub(super) launch_time: Option<Timestamp>,
+    /// Stop the instance, too, unless it keeps attachments
+    #[arg(long)]
+    pub(super) stop: bool,
+    /// Release only if the instance is at this generation, as shown by list [default: any]
+    #[arg(long, value_name = "NUMBER")]
+    pub(super) generation: Option<u64>,
     #[command(flatten)]
     pub(super) output: OutputArgs,
 }
@@ -217,6 +323,30 @@ pub(super) struct ExplainArgs {
 
 fn instance_id(text: &str) -> Result<InstanceId, String> {
     InstanceId::try_from(text.to_string())
+}
+
+fn bridge_port(text: &str) -> Result<BridgePort, String> {
+    let parts: Vec<&str> = text.split(',').collect();
+    let [bridge, port, mark] = parts.as_slice() else {
+        return Err("expected BRIDGE,PORT,MARK".to_string());
+    };
+    Ok(BridgePort {
+        bridge: bridge.to_string(),
+        port: port.to_string(),
+        mark: mark
+            .parse()
+            .map_err(|_| format!("a mark is a number such as 4097, not '{mark}'"))?,
+    })
+}
+
+fn source_address(text: &str) -> Result<SourceAddress, String> {
+    let (listener, address) = text.split_once(',').ok_or("expected LISTENER,ADDRESS")?;
+    Ok(SourceAddress {
+        listener: listener.to_string(),
+        address: address
+            .parse()
+            .map_err(|_| format!("'{address}' is not an IP address"))?,
+    })
 }
 
 fn header(text: &str) -> Result<(String, String), String> {

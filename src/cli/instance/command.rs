@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use super::args::{InstanceArgs, InstanceCommand};
+use super::claim::{claim, release};
 use super::explain::explain;
 use super::export::export;
 use super::manage::{delete, get, list};
@@ -13,6 +14,8 @@ use crate::cli::admin_client;
 pub(crate) fn run(InstanceArgs { client, command }: InstanceArgs) -> ExitCode {
     admin_client::exit(match command {
         InstanceCommand::Put(args) | InstanceCommand::Import(args) => put(&client, &args),
+        InstanceCommand::Claim(args) => claim(&client, &args),
+        InstanceCommand::Release(args) => release(&client, &args),
         InstanceCommand::Get { id, with_secrets } => get(&client, &id, with_secrets),
         InstanceCommand::Set(args) => set(&client, &args),
         InstanceCommand::List { output } => list(&client, &output),

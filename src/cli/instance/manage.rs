@@ -83,6 +83,9 @@ fn row(instance: &Value) -> Vec<String> {
 
 fn attachment(attachment: &Value) -> String {
     let name = text(&attachment["Text"]);
+    if let Some(reason) = attachment["Void"].as_str() {
+        return format!("{name} (void: {reason})");
+    }
     match joined(&attachment["DisputedWith"]).as_str() {
         "" => name,
         others => format!("{name} (disputed with {others})"),

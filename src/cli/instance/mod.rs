@@ -1,6 +1,7 @@
 //! `imdsd instance`: the instances of a running daemon, over its admin socket.
 
 mod args;
+mod claim;
 mod command;
 mod explain;
 mod export;

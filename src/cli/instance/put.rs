@@ -19,8 +19,8 @@ pub(super) fn put(client: &AdminClient, args: &PutArgs) -> Result<(), CommandFai
         .collect();
     let body = json!({ "Documents": documents }).to_string();
     let path = format!(
-        "/v1/instances?relaunch={}&dry-run={}",
-        args.relaunch, args.dry_run
+        "/v1/instances?relaunch={}&bind={}&force={}&dry-run={}",
+        args.relaunch, args.bind, args.force, args.dry_run
     );
     let request = ClientRequest {
         method: "POST",
@@ -35,6 +35,7 @@ pub(super) fn put(client: &AdminClient, args: &PutArgs) -> Result<(), CommandFai
     }
     let lines = each(&answer["Instances"]).map(|instance| outcome_line(instance, args.dry_run));
     output::print(&lines.collect::<String>());
+    output::print(&each(&answer["Lost"]).map(lost_line).collect::<String>());
     for disputed in each(&answer["Disputed"]) {
         eprintln!(
             "warning: {} is claimed by {}: none of them is served there",
@@ -43,6 +44,12 @@ pub(super) fn put(client: &AdminClient, args: &PutArgs) -> Result<(), CommandFai
         );
     }
     Ok(())
+}
+
+/// `i-…: lost interface 'vnet0' to i-…`
+pub(super) fn lost_line(lost: &Value) -> String {
+    let (id, attachment) = (text(&lost["InstanceId"]), text(&lost["Attachment"]));
+    format!("{id}: lost {attachment} to {}\n", text(&lost["To"]))
 }
 
 /// `i-…: replaced, generation 2: Tags`

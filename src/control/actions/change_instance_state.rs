@@ -11,11 +11,15 @@
 //! intermediate state, as EC2's does. All of the instances change, or none. Starting a running
 //! instance and stopping a stopped one succeeds and changes nothing.
 //!
-//! A stopped instance serves no guest. A terminated instance loses its attachments, so that another
+//! A stopped instance serves no guest and claims no attachment. Another instance can have its
+//! attachments meanwhile; a start is then refused, and the other instance keeps its guest.
+//!
+//! A terminated instance loses its attachments, so that another
 //! instance can have them, and is shown without interfaces, addresses, groups and volumes. Its record
 //! keeps them. Not supported: hibernation.
 
 use jiff::Timestamp;
+use tracing::info;
 
 use crate::control::action::Action;
 use crate::control::call::ApiCall;
@@ -26,7 +30,7 @@ use crate::control::render::write_state;
 use crate::control::syntax::read_required_instance_ids;
 use crate::control::xml::ResponseBody;
 use crate::instance::{Instance, InstanceId, InstanceState, StateReason};
-use crate::registry::Transaction;
+use crate::registry::{ClaimConflict, Transaction};
 
 /// A change of state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -150,13 +154,16 @@ impl StateChangeCall {
                 ));
                 changes.extend(transition.next.map(|to| (instance.instance_id.clone(), to)));
             }
-            if dry_run {
-                return Err(Ec2Error::dry_run());
-            }
             changes
                 .iter()
                 .for_each(|(id, to)| apply(transaction, id, *to, now));
-            Ok(reports)
+            if let Some(conflict) = transaction.new_conflicts().first() {
+                return Err(attachment_in_use(conflict));
+            }
+            match dry_run {
+                true => Err(Ec2Error::dry_run()),
+                false => Ok(reports),
+            }
         };
         let (_, reports) = call.change(plan).await?;
         Ok(call.response(change.action(), |xml| {
@@ -230,6 +237,22 @@ impl StateChange {
             }
         }
     }
+}
+
+/// Returns the error for a start that would put two guests at one attachment. The caller may not
+/// know the other instance, so only the log names it.
+fn attachment_in_use(conflict: &ClaimConflict) -> Ec2Error {
+    let ClaimConflict {
+        instance,
+        attachment,
+        holder,
+        held: _,
+    } = conflict;
+    info!(%instance, %attachment, %holder, "start refused: another instance has the attachment");
+    let message = format!(
+        "The instance '{instance}' cannot be started: another instance has its attachment, {attachment}."
+    );
+    Ec2Error::new(Code::IncorrectInstanceState, message)
 }
 
 /// Gives an instance its new state.

@@ -1061,6 +1061,38 @@ async fn a_stopped_and_started_instance_is_another_launch_and_a_rebooted_one_is_
     assert_eq!(entry(&control, RUNNING).generation, second.generation);
 }
 
+/// EC2's closest case is an instance whose network interface is attached elsewhere: the start
+/// fails, and the other instance keeps it.
+#[tokio::test]
+async fn a_start_is_refused_while_another_instance_has_an_attachment() {
+    let attached = json!({"Imds": {"Attachments": [{"Listener": "demo"}]}});
+    let documents = vec![
+        document(RUNNING, "running", attached.clone()),
+        document(STOPPED, "stopped", attached),
+    ];
+    let control = super::control(MemoryStore, documents).await;
+    let start = format!("InstanceId.1={STOPPED}");
+    for parameters in [start.clone(), format!("{start}&DryRun=true")] {
+        let refused = ec2(&control, "StartInstances", &parameters).await;
+        assert_eq!(refused.code(), "IncorrectInstanceState");
+        assert!(refused.body.contains("listener 'demo'"), "{}", refused.body);
+        assert!(
+            !refused.body.contains(RUNNING),
+            "the caller may not know it"
+        );
+    }
+    assert_eq!(state(&control, STOPPED), InstanceState::Stopped);
+    ok(
+        &control,
+        "StopInstances",
+        &format!("InstanceId.1={RUNNING}"),
+    )
+    .await;
+    ok(&control, "StartInstances", &start).await;
+    assert_eq!(state(&control, STOPPED), InstanceState::Running);
+    assert_eq!(control.registry.snapshot().claims().count(), 1);
+}
+
 #[tokio::test]
 async fn a_terminated_instance_loses_its_attachments_and_is_shown_for_an_hour() {
     let attached = json!({"Imds": {"Attachments": [{"Listener": "demo"}]}});

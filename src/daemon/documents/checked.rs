@@ -16,7 +16,7 @@ use crate::daemon::unserved::AttachmentSettings;
 use crate::document::{self, DocumentsRead, FaultyInstance, InstanceDocument};
 use crate::fault::{Fault, FieldFault};
 use crate::instance::claims::{AttachmentClaim, Claims};
-use crate::instance::{Attachment, Instance, InstanceId};
+use crate::instance::{Attachment, Instance, InstanceAttachment, InstanceId, InstanceState};
 
 const ATTACHMENTS: &str = "Imds.Attachments";
 
@@ -105,7 +105,9 @@ struct Claimant<'a> {
     id: Option<&'a InstanceId>,
     file: &'a std::path::Path,
     line: usize,
-    attachments: &'a [Attachment],
+    attachments: &'a [InstanceAttachment],
+    /// The state in the document; `None` if it cannot be read.
+    state: Option<InstanceState>,
     registered: Option<&'a RegisteredInstance>,
 }
 
@@ -146,6 +148,7 @@ impl<'a> DocumentsCheck<'a> {
                 file: &document.file,
                 line: document.line,
                 attachments: &document.instance.imds.attachments,
+                state: Some(document.instance.state),
                 registered: registered(Some(&document.instance.instance_id)),
             },
             None => {
@@ -155,6 +158,7 @@ impl<'a> DocumentsCheck<'a> {
                     file: &faulty.file,
                     line: faulty.line,
                     attachments: &faulty.attachments,
+                    state: None,
                     registered: registered(faulty.id.as_ref()),
                 }
             }
@@ -166,17 +170,18 @@ impl<'a> DocumentsCheck<'a> {
     fn claim(&mut self, number: usize) {
         let claimant = self.claimant(number);
         let is_faulty = number >= self.read.documents.len();
+        if !claimant.is_active() {
+            return;
+        }
         let of_record = claimant
             .registered
             .map(|registered| &registered.attachments);
-        for attachment in of_record.into_iter().flatten() {
-            self.claims.add(attachment, number);
-        }
-        let counts = match claimant.registered {
-            Some(registered) => !registered.is_terminated() && !is_faulty,
-            None => true,
-        };
-        for attachment in claimant.attachments.iter().filter(|_| counts) {
+        let of_document = claimant
+            .attachments
+            .iter()
+            .filter(|_| claimant.registered.is_none() || !is_faulty);
+        let all = of_record.into_iter().flatten().chain(of_document);
+        for attachment in all.filter(|attachment| is_certain(attachment)) {
             self.claims.add(attachment, number);
         }
     }
@@ -239,8 +244,11 @@ impl<'a> DocumentsCheck<'a> {
             let unserved = self
                 .settings
                 .and_then(|settings| settings.unserved_reason(attachment));
-            let conflicts: Vec<&AttachmentClaim<'a, usize>> =
+            let mut conflicts: Vec<&AttachmentClaim<'a, usize>> =
                 self.claims.conflicts(attachment, number).collect();
+            if !claimant.is_active() || !is_certain(attachment) {
+                conflicts.clear();
+            }
             if !conflicts.is_empty() && claimant.registered.is_none() {
                 self.faulty.insert(number);
             }
@@ -290,8 +298,8 @@ impl<'a> DocumentsCheck<'a> {
     }
 
     /// Returns the attachments of an instance that no registered instance has.
-    fn unregistered_attachments(&self, number: usize) -> Vec<Attachment> {
-        let is_free = |attachment: &&'a Attachment| {
+    fn unregistered_attachments(&self, number: usize) -> Vec<InstanceAttachment> {
+        let is_free = |attachment: &&'a InstanceAttachment| {
             let mut conflicts = self.claims.conflicts(attachment, number);
             conflicts.all(|claim| self.claimant(claim.claimant).registered.is_none())
         };
@@ -325,6 +333,24 @@ impl<'a> DocumentsCheck<'a> {
             unreadable_files: self.read.unreadable_files,
         }
     }
+}
+
+impl Claimant<'_> {
+    /// Returns whether it has a guest: a stopped or terminated instance claims nothing. The record
+    /// decides where there is one. What cannot be read counts.
+    fn is_active(&self) -> bool {
+        let state = match self.registered {
+            Some(registered) => registered.state,
+            None => self.state,
+        };
+        state.is_none_or(InstanceState::is_active)
+    }
+}
+
+/// Returns whether an attachment is claimed on every host: whether a binding is void depends on the
+/// running one.
+fn is_certain(attachment: &InstanceAttachment) -> bool {
+    attachment.binding.is_none()
 }
 
 /// Returns a fault of a document, with the instance's ID before the field.

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::instance::{Attachment, Instance, InstanceId, InstanceState};
+use crate::instance::{Instance, InstanceAttachment, InstanceId, InstanceState};
 use crate::registry::Snapshot;
 use crate::registry::file::StoredInstances;
 
@@ -17,7 +17,7 @@ pub(crate) struct Registered {
 #[derive(Debug)]
 pub(super) struct RegisteredInstance {
     /// Its attachments; those that are reserved for it if the record cannot be read.
-    pub(super) attachments: Vec<Attachment>,
+    pub(super) attachments: Vec<InstanceAttachment>,
     /// `None` if the record cannot be read.
     pub(super) state: Option<InstanceState>,
 }
@@ -92,7 +92,7 @@ fn of_instance(instance: &Instance) -> (InstanceId, RegisteredInstance) {
     (instance.instance_id.clone(), registered)
 }
 
-fn of_unreadable(attachments: Vec<Attachment>) -> RegisteredInstance {
+fn of_unreadable(attachments: Vec<InstanceAttachment>) -> RegisteredInstance {
     RegisteredInstance {
         attachments,
         state: None,

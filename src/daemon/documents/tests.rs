@@ -6,7 +6,7 @@ use super::*;
 use crate::config;
 use crate::document::FaultyInstance;
 use crate::fault::Fault;
-use crate::instance::{Attachment, Instance, InstanceId, InstanceState};
+use crate::instance::{Attachment, Instance, InstanceAttachment, InstanceId, InstanceState};
 use crate::registry::UnreadableRecord;
 use crate::registry::file::StoredInstances;
 
@@ -212,7 +212,7 @@ fn faulty(documents: &CheckedDocuments) -> Vec<(Option<&str>, Vec<String>)> {
             |FaultyInstance {
                  id, attachments, ..
              }| {
-                let attachments = attachments.iter().map(Attachment::to_string);
+                let attachments = attachments.iter().map(InstanceAttachment::to_string);
                 (id.as_ref().map(InstanceId::as_str), attachments.collect())
             },
         )
@@ -418,7 +418,7 @@ fn warnings_about_attachments_and_states_come_from_the_records() {
     let unreadable = UnreadableRecord {
         id: InstanceId::parse("i-00000004").unwrap(),
         fault: Fault::of_file(Path::new("x"), "unreadable"),
-        attachments: vec![Attachment::Listener("b".to_string())],
+        attachments: vec![Attachment::Listener("b".to_string()).into()],
         client_tokens: Vec::new(),
     };
     let stored = StoredInstances {
@@ -437,4 +437,28 @@ fn warnings_about_attachments_and_states_come_from_the_records() {
             "instances.d/3.json:1: i-00000003: State: the instance is stopped and will not be served",
         ]
     );
+}
+
+/// A stopped instance claims nothing. Whether a binding is void depends on the running host.
+#[test]
+fn a_stopped_document_and_a_bound_attachment_conflict_with_nothing() {
+    let with = |id: &str, more: &str, binding: &str| {
+        format!(
+            "{{\"InstanceId\":\"{id}\",\"LaunchTime\":\"2026-01-01T00:00:00Z\"{more},\
+             \"Imds\":{{\"Attachments\":[{{\"Interface\":\"vnet0\"{binding}}}]}}}}"
+        )
+    };
+    let stopped = ",\"State\":{\"Name\":\"stopped\"}";
+    let bound = ",\"Binding\":{\"MacAddress\":\"fe:54:00:00:00:05\"}";
+    for (more, binding, conflicts) in [("", "", 1), (stopped, "", 0), ("", bound, 0)] {
+        let host = host(&[
+            ("1.json", &with("i-00000001", "", "")),
+            ("2.json", &with("i-00000002", more, binding)),
+        ]);
+        let path = host.path().join("imdsd.toml");
+        let text = std::fs::read_to_string(&path).unwrap() + "[interfaces]\n";
+        std::fs::write(&path, text).unwrap();
+        let faults = read(&host, &StoredInstances::default()).faults;
+        assert_eq!(faults.len(), conflicts, "{more}{binding}: {faults:?}");
+    }
 }

@@ -18,8 +18,10 @@
 //! | `presence` | what exists on the host |
 //! | `conflicts` | interfaces that receive another instance's packets |
 //! | `socket` | the sockets of one listener |
+//! | `attachments` | the state of every attachment, which decides between `pending` and `applied` |
 //! | `status` | what is published for the admin socket, and the log |
 
+mod attachments;
 mod conflicts;
 mod desired;
 mod key;
@@ -27,7 +29,7 @@ mod presence;
 mod socket;
 mod status;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -38,17 +40,17 @@ use crate::daemon::connection_limits::ConnectionLimits;
 use crate::daemon::start_error::StartError;
 use crate::host::addresses::DesiredAddresses;
 use crate::host::netlink::{Links, OwnAddresses};
-use crate::instance::InstanceId;
 use crate::net::connection::GuestService;
-use crate::net::status::ListenersStatus;
+use crate::net::status::{AttachmentState, ListenersStatus};
 use crate::origin::Family;
 use crate::registry::{Registry, Snapshot};
+use attachments::AttachmentsInput;
 use desired::{DesiredListener, ListenerConfig, desired_addresses, desired_listeners};
 use key::ListenerKey;
 use presence::{ListenerPresence, PresenceSurvey};
 pub(super) use socket::OnBindError;
 use socket::{AcceptContext, OpenListener};
-use status::{ConflictLog, StatusInput};
+use status::ConflictLog;
 
 /// The number of sockets that are opened before other tasks get their turn, so that guests are
 /// answered meanwhile.
@@ -137,17 +139,20 @@ impl Listeners {
         connection_limits.share(&snapshot, desired.len());
 
         // 3. Open what is missing, and close what no instance wants.
-        let refused = self.open_missing(&desired, &survey, on_bind_error).await?;
+        self.open_missing(&desired, &survey, on_bind_error).await?;
 
         // 4. Confirm the generations, publish the status, log changes.
-        self.confirm(registry, &snapshot, &survey, &refused);
-        let input = StatusInput {
+        let input = AttachmentsInput {
             config: &self.config,
             open: &self.open,
             unusable: &survey.unusable,
             links,
+            snapshot: &snapshot,
         };
-        let status = status::listeners_status(&input, &desired, &snapshot);
+        confirm(registry, &input);
+        let attachments = input.all();
+        self.log.log_void(&attachments);
+        let status = status::listeners_status(&input, &desired, attachments);
         self.published.store(Arc::new(status));
         self.log.log_waiting(&input, &desired);
         self.log.log_unserved(&self.config, &snapshot);
@@ -183,15 +188,14 @@ impl Listeners {
     }
 
     /// Opens the missing sockets of every listener that exists, and closes those that no instance
-    /// wants. Returns the instances that wait for a socket that cannot be opened.
+    /// wants.
     async fn open_missing(
         &mut self,
         desired: &BTreeMap<ListenerKey, DesiredListener<'_>>,
         survey: &PresenceSurvey,
         on_bind_error: OnBindError,
-    ) -> Result<BTreeSet<InstanceId>, StartError> {
+    ) -> Result<(), StartError> {
         let mut attempts = 0;
-        let mut refused = BTreeSet::new();
         for (key, desired) in desired {
             let Some(presence) = survey.present.get(key).copied() else {
                 continue;
@@ -218,33 +222,22 @@ impl Listeners {
                         tokio::task::yield_now().await;
                     }
                 }
-                if listener.is_refused(family) {
-                    refused.extend(desired.instances_listening(family).cloned());
-                }
             }
         }
-        Ok(refused)
+        Ok(())
     }
+}
 
-    /// Confirms every instance whose attachments all implement its options. A listener that does
-    /// not exist implements no older options, and will open with these.
-    fn confirm(
-        &self,
-        registry: &Registry,
-        snapshot: &Snapshot,
-        survey: &PresenceSurvey,
-        refused: &BTreeSet<InstanceId>,
-    ) {
-        for entry in snapshot.entries() {
-            let is_served = |attachment| {
-                snapshot.attached_to(attachment).is_some()
-                    && self.config.unserved_reason(attachment).is_none()
-                    && !survey.unusable.contains_key(&ListenerKey::of(attachment))
-            };
-            let attachments = &entry.instance.imds.attachments;
-            if attachments.iter().all(is_served) && !refused.contains(&entry.instance.instance_id) {
-                registry.confirm(entry);
-            }
+/// Confirms every instance that is served with its options at all of its attachments, and retracts
+/// the others. An instance without a guest has nothing that could be served with other options: one
+/// that is stopped or terminated, or has no attachments.
+fn confirm(registry: &Registry, input: &AttachmentsInput<'_>) {
+    for entry in input.snapshot.entries() {
+        let is_active = entry.instance.state.is_active();
+        let mut states = input.of_entry(entry).map(|status| status.state);
+        match !is_active || states.all(|state| state == AttachmentState::Open) {
+            true => registry.confirm(entry),
+            false => registry.retract(entry),
         }
     }
 }

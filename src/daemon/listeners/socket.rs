@@ -103,12 +103,6 @@ impl OpenListener {
         })
     }
 
-    /// Returns whether the socket of a family could not be opened.
-    pub(super) fn is_refused(&self, family: Family) -> bool {
-        self.socket(family)
-            .is_some_and(|socket| socket.refused.is_some())
-    }
-
     /// Opens the socket of a family. A failure is logged and kept in the status, or is an error if
     /// `on_bind_error` says so. `address_fault` is why the interface lacks its address.
     pub(super) fn open_socket(

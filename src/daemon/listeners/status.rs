@@ -5,29 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::{error, info};
 
+use crate::daemon::listeners::attachments::AttachmentsInput;
 use crate::daemon::listeners::desired::{DesiredListener, ListenerConfig};
 use crate::daemon::listeners::key::ListenerKey;
-use crate::daemon::listeners::socket::{FamilySocket, OpenListener};
-use crate::host::netlink::Links;
-use crate::instance::{Attachment, InstanceId, namespace_path};
+use crate::daemon::listeners::socket::FamilySocket;
+use crate::instance::InstanceId;
 use crate::net::status;
 use crate::registry::{Claimants, Snapshot};
 
-/// What the status is read from.
-pub(super) struct StatusInput<'a> {
-    pub(super) config: &'a ListenerConfig,
-    pub(super) open: &'a BTreeMap<ListenerKey, OpenListener>,
-    pub(super) unusable: &'a BTreeMap<ListenerKey, String>,
-    pub(super) links: &'a Links,
-}
-
-/// Returns the status of every listener, and the attachments that are not served.
+/// Returns the status of every listener and of every attachment.
 pub(super) fn listeners_status(
-    input: &StatusInput<'_>,
+    input: &AttachmentsInput<'_>,
     desired: &BTreeMap<ListenerKey, DesiredListener<'_>>,
-    snapshot: &Snapshot,
+    attachments: Vec<status::AttachmentStatus>,
 ) -> status::ListenersStatus {
-    let unserved = snapshot.claims().filter_map(|(attachment, _)| {
+    let unserved = input.snapshot.claims().filter_map(|(attachment, _)| {
         let reason = input.unserved_reason(attachment)?;
         Some((attachment.clone(), reason))
     });
@@ -37,16 +29,11 @@ pub(super) fn listeners_status(
             .map(|(key, desired)| input.listener_status(key, desired))
             .collect(),
         unserved: unserved.collect(),
+        attachments,
     }
 }
 
-impl StatusInput<'_> {
-    fn unserved_reason(&self, attachment: &Attachment) -> Option<String> {
-        self.config
-            .unserved_reason(attachment)
-            .or_else(|| self.unusable.get(&ListenerKey::of(attachment)).cloned())
-    }
-
+impl AttachmentsInput<'_> {
     fn listener_status(
         &self,
         key: &ListenerKey,
@@ -72,25 +59,6 @@ impl StatusInput<'_> {
             sockets: sockets.map(socket_status).collect(),
         }
     }
-
-    /// Returns what a listener waits for.
-    fn missing(&self, key: &ListenerKey) -> String {
-        if let Some(reason) = self.unusable.get(key) {
-            return reason.clone();
-        }
-        if let ListenerKey::Namespace(name) = key {
-            return format!("there is no {}", namespace_path(name).display());
-        }
-        match self
-            .config
-            .interface_of(key)
-            .map(|name| (name, self.links.named(name)))
-        {
-            None => "it is opened next".to_string(),
-            Some((name, None)) => format!("there is no interface '{name}'"),
-            Some((name, Some(_))) => format!("interface '{name}' is not up"),
-        }
-    }
 }
 
 fn socket_status(socket: &FamilySocket) -> status::SocketStatus {
@@ -111,6 +79,7 @@ fn socket_status(socket: &FamilySocket) -> status::SocketStatus {
 pub(super) struct ConflictLog {
     unusable: BTreeMap<ListenerKey, String>,
     unserved: BTreeSet<String>,
+    void: BTreeSet<String>,
     waiting: BTreeMap<ListenerKey, String>,
 }
 
@@ -125,10 +94,26 @@ impl ConflictLog {
         self.unusable = unusable.clone();
     }
 
+    /// Logs attachments that became void, and why. A guest that ended leaves one, so it is no
+    /// fault.
+    pub(super) fn log_void(&mut self, attachments: &[status::AttachmentStatus]) {
+        let mut void = BTreeSet::new();
+        for status in attachments {
+            if let (status::AttachmentState::Void, Some(reason)) = (status.state, &status.reason) {
+                let (id, attachment) = (&status.instance, &status.attachment);
+                void.insert(format!("{id} gives up {attachment}: {reason}"));
+            }
+        }
+        for line in void.difference(&self.void) {
+            info!("attachment void: {line}");
+        }
+        self.void = void;
+    }
+
     /// Logs listeners that began to wait for what is missing on this host.
     pub(super) fn log_waiting(
         &mut self,
-        input: &StatusInput<'_>,
+        input: &AttachmentsInput<'_>,
         desired: &BTreeMap<ListenerKey, DesiredListener<'_>>,
     ) {
         let is_waiting = |key: &&ListenerKey| {

@@ -100,7 +100,7 @@ fn check_primary_address(
 }
 
 /// Lower case only: `read` lowers the addresses of documents.
-fn is_mac_address(text: &str) -> bool {
+pub(super) fn is_mac_address(text: &str) -> bool {
     let pair = |pair: &str| {
         pair.len() == 2 && pair.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
     };

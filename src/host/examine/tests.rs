@@ -43,7 +43,7 @@ fn guest(attachment: &Attachment) -> Instance {
     instance.private_ip_address = Some("10.0.0.5".parse().unwrap());
     instance.ipv6_address = Some("fd11::5".parse().unwrap());
     instance.network_interfaces = Vec::new();
-    instance.imds.attachments = vec![attachment.clone()];
+    instance.imds.attachments = vec![attachment.clone().into()];
     instance
 }
 
@@ -128,7 +128,11 @@ fn sane(links: Links) -> NetworkState {
 
 /// The attachments of a guest that uses both address families.
 fn attached(instance: &Instance) -> Vec<GuestAttachment<'_>> {
-    attachments(instance, &Family::ALL)
+    attachments(
+        instance,
+        &Family::ALL,
+        &crate::instance::LinkIdentities::default(),
+    )
 }
 
 /// What [`examine`] reports for an attachment on this host.
@@ -782,7 +786,7 @@ fn guests_with_the_same_address_are_found() {
         ("10.0.0.5".parse().unwrap(), one.instance_id.clone())
     );
     // An instance without listeners has no guest.
-    let stopped = attachments(&two, &[]);
+    let stopped = attachments(&two, &[], &crate::instance::LinkIdentities::default());
     assert_eq!(
         shared_addresses(&[attached(&one), stopped].concat()).len(),
         0

@@ -1,7 +1,7 @@
 //! Requests to the kernel: links, addresses and routes are read, and addresses and routes are added
 //! and removed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Weak};
@@ -18,6 +18,7 @@ use rtnetlink::packet_route::route::{
 use rtnetlink::{Handle, RouteMessageBuilder};
 
 use super::links::{Links, address_of, is_usable};
+use crate::instance::LinkIdentity;
 
 /// The protocol number of the addresses and routes that imdsd adds, which `ip` shows as their
 /// `proto`. It is free in /etc/iproute2/rt_protos, and chosen after 169.254.169.254.
@@ -32,6 +33,23 @@ pub async fn read_links() -> io::Result<(Netlink, Links)> {
     netlink.read_links(&mut links).await?;
     netlink.read_addresses(&mut links, |_| true).await?;
     Ok((netlink, links))
+}
+
+/// Returns the links that have these names now. It asks the kernel, so a link that was created a
+/// moment ago is found.
+pub async fn link_identities(
+    names: impl IntoIterator<Item = &str>,
+) -> io::Result<BTreeMap<String, LinkIdentity>> {
+    let netlink = Netlink::connect()?;
+    let mut links = Links::default();
+    let mut identities = BTreeMap::new();
+    for name in names {
+        netlink.read_link(name, &mut links).await?;
+        if let Some(link) = links.named(name) {
+            identities.insert(name.to_string(), link.identity());
+        }
+    }
+    Ok(identities)
 }
 
 /// A connection for requests to the kernel. Clones share the connection.
@@ -86,6 +104,20 @@ impl Netlink {
                 ))
             }
         }
+    }
+
+    /// Reads one link by its name. It is not an error if no link has the name.
+    async fn read_link(&self, name: &str, links: &mut Links) -> io::Result<()> {
+        let request = self.handle().link().get().match_name(name.to_string());
+        let mut found = request.execute();
+        match self.within(found.try_next()).await {
+            Ok(Some(link)) => drop(links.apply_link(&link)),
+            Ok(None) => {}
+            Err(reason)
+                if reason.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error()) => {}
+            Err(reason) => return Err(reason),
+        }
+        Ok(())
     }
 
     pub(super) async fn read_links(&self, links: &mut Links) -> io::Result<()> {

@@ -7,6 +7,8 @@ use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, Add
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use crate::instance::{LinkIdentities, LinkIdentity};
+
 /// Identifies a link among all that ever existed, even if another one had the same name and index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Incarnation(u64);
@@ -37,6 +39,18 @@ pub struct Link {
     /// Its usable addresses: without those for which duplicate address detection is running or has
     /// failed.
     pub addresses: BTreeSet<IpAddr>,
+}
+
+impl Link {
+    /// Returns what bindings of attachments are compared with. A bridge takes the MAC address of
+    /// one of its ports, so it changes as guests come and go.
+    pub fn identity(&self) -> LinkIdentity {
+        let is_stable = !self.mac.is_empty() && self.kind != "bridge";
+        LinkIdentity {
+            index: self.index,
+            mac_address: is_stable.then(|| self.mac.clone()),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -82,6 +96,15 @@ impl Links {
     /// Returns all links.
     pub fn iter(&self) -> impl Iterator<Item = &Link> {
         self.links.values()
+    }
+
+    /// Returns what identifies the links in this boot of the host.
+    pub fn identities(&self, boot_id: &str) -> LinkIdentities {
+        let by_name = self.iter().map(|link| (link.name.clone(), link.identity()));
+        LinkIdentities {
+            boot_id: boot_id.to_string(),
+            by_name: by_name.collect(),
+        }
     }
 
     /// Returns the VRF whose device the kernel names as the device of the link's packets: the VRF

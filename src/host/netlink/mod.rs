@@ -12,7 +12,7 @@ mod own_addresses;
 mod watch;
 
 pub(super) use commands::route_metric;
-pub use commands::{Netlink, PROTOCOL, Route, read_links};
+pub use commands::{Netlink, PROTOCOL, Route, link_identities, read_links};
 pub use links::{Incarnation, Link, Links, UpperLinks};
 pub use own_addresses::OwnAddresses;
 pub use watch::watch;

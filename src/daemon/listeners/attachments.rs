@@ -1,0 +1,175 @@
+//! The state of every attachment of every instance: each is in exactly one, and the first row that
+//! applies decides.
+//!
+//! | state | when |
+//! |---|---|
+//! | `quarantined` | the instance's record cannot be trusted |
+//! | `inactive` | the instance is stopped or terminated: it claims nothing |
+//! | `void` | the attachment is bound to a link that is gone: it claims nothing |
+//! | `refused` | another instance claims it too, this configuration or this host cannot serve it, or no socket could be opened |
+//! | `waiting` | its link or network namespace does not exist, or is not up |
+//! | `partial` | one address family is open and another one, which the options enable, is not |
+//! | `open` | imdsd listens there for everything that the options enable |
+//!
+//! The options of an active instance are `applied` while all of its attachments are `open`.
+
+use std::collections::BTreeMap;
+
+use crate::daemon::listeners::desired::ListenerConfig;
+use crate::daemon::listeners::key::ListenerKey;
+use crate::daemon::listeners::socket::OpenListener;
+use crate::guest::gate;
+use crate::host::netlink::Links;
+use crate::instance::{Attachment, InstanceAttachment, InstanceId, namespace_path};
+use crate::net::status::{AttachmentState, AttachmentStatus};
+use crate::origin::Family;
+use crate::registry::{Claimants, Entry, QuarantineReason, Snapshot};
+
+/// What the states are read from.
+pub(super) struct AttachmentsInput<'a> {
+    pub(super) config: &'a ListenerConfig,
+    pub(super) open: &'a BTreeMap<ListenerKey, OpenListener>,
+    pub(super) unusable: &'a BTreeMap<ListenerKey, String>,
+    pub(super) links: &'a Links,
+    pub(super) snapshot: &'a Snapshot,
+}
+
+impl AttachmentsInput<'_> {
+    /// Returns the state of every attachment of every known instance.
+    pub(super) fn all(&self) -> Vec<AttachmentStatus> {
+        let reserved = self.snapshot.reserved().map(|(id, attachment)| {
+            let reason = match self.snapshot.quarantine_reason(id) {
+                Some(QuarantineReason::NotStored) => "its document could not be stored",
+                Some(QuarantineReason::FaultyDocument) => "its document has faults",
+                Some(QuarantineReason::Unreadable | QuarantineReason::StateUnknown) | None => {
+                    "its record cannot be read or trusted"
+                }
+            };
+            let state = (AttachmentState::Quarantined, Some(reason.to_string()));
+            status(id, attachment, state)
+        });
+        let entries = self.snapshot.entries();
+        let of_entries = entries.flat_map(|entry| self.of_entry(entry));
+        of_entries.chain(reserved).collect()
+    }
+
+    /// Returns the state of every attachment of one instance.
+    pub(super) fn of_entry<'s>(
+        &'s self,
+        entry: &'s Entry,
+    ) -> impl Iterator<Item = AttachmentStatus> + 's {
+        let attachments = entry.instance.imds.attachments.iter();
+        let id = &entry.instance.instance_id;
+        attachments.map(move |attachment| status(id, attachment, self.state(entry, attachment)))
+    }
+
+    fn state(
+        &self,
+        entry: &Entry,
+        attachment: &InstanceAttachment,
+    ) -> (AttachmentState, Option<String>) {
+        let state = entry.instance.state;
+        if !state.is_active() {
+            let reason = format!("the instance is {}", state.as_str());
+            return (AttachmentState::Inactive, Some(reason));
+        }
+        if let Some(reason) = attachment.void_reason(self.snapshot.links()) {
+            return (AttachmentState::Void, Some(reason));
+        }
+        if let Some(Claimants::Conflict(ids)) = self.snapshot.claim(attachment) {
+            let ids: Vec<&str> = ids.iter().map(InstanceId::as_str).collect();
+            let reason = format!(
+                "claimed by {}: none of them is served there",
+                ids.join(" and ")
+            );
+            return (AttachmentState::Refused, Some(reason));
+        }
+        if let Some(reason) = self.unserved_reason(attachment) {
+            return (AttachmentState::Refused, Some(reason));
+        }
+        let key = ListenerKey::of(attachment);
+        match self.open.get(&key) {
+            None => (AttachmentState::Waiting, Some(self.missing(&key))),
+            Some(listener) => socket_state(entry, &key, listener),
+        }
+    }
+
+    /// Returns why this configuration or this host cannot serve an attachment.
+    pub(super) fn unserved_reason(&self, attachment: &Attachment) -> Option<String> {
+        self.config
+            .unserved_reason(attachment)
+            .or_else(|| self.unusable.get(&ListenerKey::of(attachment)).cloned())
+    }
+
+    /// Returns what a listener waits for.
+    pub(super) fn missing(&self, key: &ListenerKey) -> String {
+        if let Some(reason) = self.unusable.get(key) {
+            return reason.clone();
+        }
+        if let ListenerKey::Namespace(name) = key {
+            return format!("there is no {}", namespace_path(name).display());
+        }
+        match self
+            .config
+            .interface_of(key)
+            .map(|name| (name, self.links.named(name)))
+        {
+            None => "it is opened next".to_string(),
+            Some((name, None)) => format!("there is no interface '{name}'"),
+            Some((name, Some(_))) => format!("interface '{name}' is not up"),
+        }
+    }
+}
+
+fn status(
+    id: &InstanceId,
+    attachment: &InstanceAttachment,
+    (state, reason): (AttachmentState, Option<String>),
+) -> AttachmentStatus {
+    AttachmentStatus {
+        instance: id.clone(),
+        attachment: attachment.attachment.clone(),
+        state,
+        reason,
+    }
+}
+
+/// Returns whether the sockets of a listener are open for what an instance's options enable.
+fn socket_state(
+    entry: &Entry,
+    key: &ListenerKey,
+    listener: &OpenListener,
+) -> (AttachmentState, Option<String>) {
+    let mut is_open = false;
+    let mut missing = Vec::new();
+    for family in Family::ALL {
+        if !gate::listens(entry, family) {
+            continue;
+        }
+        let socket = listener
+            .sockets
+            .iter()
+            .find(|socket| socket.family == family);
+        match (socket, family) {
+            (Some(socket), _) if socket.is_open() => is_open = true,
+            (Some(socket), _) => {
+                let reason = socket.refused.as_deref().unwrap_or("it is opened next");
+                missing.push(format!("cannot listen on {}: {reason}", socket.address));
+            }
+            (None, Family::Ipv6) => missing.push(format!(
+                "HttpProtocolIpv6 is enabled, and {key} has no IPv6 address"
+            )),
+            // The configuration chose an IPv6 address alone. No option asks for IPv4.
+            (None, Family::Ipv4) if gate::listens(entry, Family::Ipv6) => {}
+            (None, Family::Ipv4) => missing.push(format!(
+                "HttpProtocolIpv6 is disabled, and {key} has no IPv4 address"
+            )),
+        }
+    }
+    let state = match (is_open, missing.is_empty()) {
+        (true, true) => return (AttachmentState::Open, None),
+        (true, false) => AttachmentState::Partial,
+        (false, _) => AttachmentState::Refused,
+    };
+    (state, Some(missing.join("; ")))
+}

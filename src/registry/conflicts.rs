@@ -1,0 +1,129 @@
+//! The conflicts that a change would cause: attachments that an instance would claim while another
+//! instance holds them.
+//!
+//! A caller who may cause one refuses the change, or takes the attachment from its holder in the
+//! same change ([`Transaction::take`]).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use super::transaction::{Change, Transaction};
+use crate::instance::claims::Claims;
+use crate::instance::{Attachment, Instance, InstanceId, LinkIdentities};
+
+/// An attachment that an instance would claim, and the conflicting one of its holder.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ClaimConflict {
+    /// The instance that would claim it.
+    pub instance: InstanceId,
+    /// What it would claim.
+    pub attachment: Attachment,
+    /// The instance that holds a conflicting attachment.
+    pub holder: InstanceId,
+    /// What it holds.
+    pub held: Attachment,
+}
+
+impl Transaction {
+    /// Returns the conflicts of everything that the change lets instances claim anew. A conflict
+    /// that exists without the change is not one of them.
+    pub fn new_conflicts(&self) -> Vec<ClaimConflict> {
+        let links = self.links();
+        let is_claimed_before = |change: &Change, attachment: &Attachment| {
+            let before = self.snapshot.entry(&change.instance.instance_id);
+            before.is_some_and(|before| {
+                let mut claimed = before.instance.claimed_attachments(self.snapshot.links());
+                claimed.any(|claimed| claimed.attachment == *attachment)
+            })
+        };
+        let claimed = self.changes.iter().flat_map(|change| {
+            let claimed = change.instance.claimed_attachments(&links);
+            let claimed = claimed.map(|claimed| &claimed.attachment);
+            claimed
+                .filter(|claimed| !is_claimed_before(change, claimed))
+                .map(|claimed| (&change.instance.instance_id, claimed))
+                .collect::<Vec<_>>()
+        });
+        self.conflicts_among(&claimed.collect::<Vec<_>>(), &links)
+    }
+
+    /// Returns all conflicts of one instance after the change.
+    pub fn conflicts_of(&self, id: &InstanceId) -> Vec<ClaimConflict> {
+        let links = self.links();
+        let Some(instance) = self.instance_after(id) else {
+            return Vec::new();
+        };
+        let claimed = instance.claimed_attachments(&links);
+        let claimed: Vec<_> = claimed.map(|claimed| (id, &claimed.attachment)).collect();
+        self.conflicts_among(&claimed, &links)
+    }
+
+    /// Takes an attachment away from an instance. Nothing changes if it does not have it, or is
+    /// quarantined.
+    pub fn take(&mut self, holder: &InstanceId, held: &Attachment) {
+        if let Some(instance) = self.instance(holder) {
+            instance
+                .imds
+                .attachments
+                .retain(|attachment| attachment.attachment != *held);
+        }
+    }
+
+    /// Returns the links that the change is judged by.
+    fn links(&self) -> Arc<LinkIdentities> {
+        self.snapshot.links_with(&self.observed)
+    }
+
+    fn instance_after(&self, id: &InstanceId) -> Option<&Instance> {
+        let change = self
+            .changes
+            .iter()
+            .find(|change| change.instance.instance_id == *id);
+        let unchanged = || self.snapshot.entry(id).map(|entry| &entry.instance);
+        change.map(|change| &change.instance).or_else(unchanged)
+    }
+
+    /// Returns the conflicts of these claims with everything that is claimed after the change.
+    fn conflicts_among(
+        &self,
+        claimed: &[(&InstanceId, &Attachment)],
+        links: &LinkIdentities,
+    ) -> Vec<ClaimConflict> {
+        // Most changes claim nothing anew, and then cost nothing here.
+        if claimed.is_empty() {
+            return Vec::new();
+        }
+        let changed: BTreeSet<&InstanceId> = self
+            .changes
+            .iter()
+            .map(|change| &change.instance.instance_id)
+            .collect();
+        let unchanged = self.snapshot.entries().map(|entry| &entry.instance);
+        let unchanged = unchanged.filter(|instance| !changed.contains(&instance.instance_id));
+        let instances = self.changes.iter().map(|change| &change.instance);
+        let mut claims = Claims::new();
+        for instance in instances.chain(unchanged) {
+            for attachment in instance.claimed_attachments(links) {
+                claims.add(&attachment.attachment, &instance.instance_id);
+            }
+        }
+        for (id, attachment) in self.snapshot.reserved() {
+            if attachment.void_reason(links).is_none() {
+                claims.add(&attachment.attachment, id);
+            }
+        }
+        let conflicts: BTreeSet<ClaimConflict> = claimed
+            .iter()
+            .flat_map(|(id, attachment)| {
+                let conflicts = claims.conflicts(attachment, *id);
+                conflicts.map(|claim| ClaimConflict {
+                    instance: (*id).clone(),
+                    attachment: (*attachment).clone(),
+                    holder: claim.claimant.clone(),
+                    held: claim.attachment.clone(),
+                })
+            })
+            .collect();
+        conflicts.into_iter().collect()
+    }
+}
