@@ -15,3 +15,4 @@ mod polling;
 mod restart;
 mod shutdown;
 mod store;
+mod supervised;
