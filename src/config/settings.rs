@@ -6,6 +6,8 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::instance::Images;
+use crate::ownership::KeyOwner;
 use crate::sigv4::Regions;
 
 /// The default of `state_directory`: where the Filesystem Hierarchy Standard puts data that a
@@ -64,6 +66,8 @@ pub struct Config {
     /// How guests on interfaces, bridge ports and network namespaces are served; `None` if there
     /// are none.
     pub interfaces: Option<InterfaceSettings>,
+    /// What is known about images.
+    pub images: Images,
     /// The control endpoint, if any.
     pub control: Option<ControlEndpointSettings>,
     /// The admin socket; `None` in a demo that found no directory for one.
@@ -80,6 +84,11 @@ impl Config {
         self.state_directory
             .as_ref()
             .map(|directory| directory.join("identity"))
+    }
+
+    /// Returns the user that the key files must belong to.
+    pub fn key_owner(&self) -> KeyOwner {
+        KeyOwner::of_daemon(self.state_directory.as_deref())
     }
 }
 

@@ -7,7 +7,7 @@ use toml_edit::{Document, TableLike};
 
 use super::*;
 use crate::document;
-use crate::instance::Attachment;
+use crate::instance::{Attachment, Images, ImdsSupport};
 use crate::sigv4::Regions;
 
 const LISTENER: &str = "[[listener]]\nname = \"a\"\nipv4 = \"127.0.0.1:1338\"\n";
@@ -44,6 +44,7 @@ fn a_listener_is_the_only_required_setting() {
                 extra_hops: 0,
             }],
             interfaces: None,
+            images: Images::default(),
             control: None,
             admin: Some(AdminSettings {
                 socket: "/run/imdsd/admin.sock".into(),
@@ -86,7 +87,8 @@ fn the_shipped_configuration_names_every_setting() {
     }
     // An unknown key in every table: the faults list the known keys.
     let unknown = "xxxxxxxx = 1\n[guest]\nxxxxxxxx = 1\n[[listener]]\nname = \"a\"\nipv4 = \"127.0.0.1:0\"\n\
-                   xxxxxxxx = 1\n[control]\nxxxxxxxx = 1\n[admin]\nxxxxxxxx = 1\n[log]\nxxxxxxxx = 1\n[interfaces]\nxxxxxxxx = 1\n";
+                   xxxxxxxx = 1\n[control]\nxxxxxxxx = 1\n[admin]\nxxxxxxxx = 1\n[images]\nxxxxxxxx = 1\n[[image]]\n\
+                   id = \"ami-12345678\"\nimds_support = \"none\"\nxxxxxxxx = 1\n[log]\nxxxxxxxx = 1\n[interfaces]\nxxxxxxxx = 1\n";
     for fault in parse_text(unknown).unwrap_err() {
         let table = fault.field.strip_suffix("xxxxxxxx").unwrap();
         for known in fault
@@ -104,6 +106,8 @@ fn the_shipped_configuration_names_every_setting() {
                 || (setting == "control.key"
                     && shipped.contains("`key = \"/etc/imdsd/control.key\"`"))
                 || (setting == "interfaces.extra_hops_of" && shipped.contains("`extra_hops_of ="))
+                || (setting == "image" && shipped.contains("# [[image]]"))
+                || (table == "image." && shipped.contains(&format!("# {known} = ")))
                 || (setting == "interfaces.rules_table" && shipped.contains("`rules_table ="))
                 || (setting == "listener.interface" && shipped.contains("`interface ="));
             assert!(written, "config/imdsd.toml does not name {setting}");
@@ -172,9 +176,11 @@ fn values_are_read() {
         [[listener]]
         name = "a"
         ipv4 = "0.0.0.0:80"
+        expose_credentials_to_every_network = true
         [[listener]]
         name = "b"
         ipv6 = "[::]:80"
+        expose_credentials_to_every_network = true
         [[listener]]
         name = "c"
         ipv4 = "127.0.0.1:0"
@@ -488,6 +494,53 @@ fn a_plain_http_control_endpoint_outside_loopback_is_rejected() {
 }
 
 #[test]
+fn a_listener_that_other_hosts_reach_needs_an_interface_or_a_frightening_setting() {
+    let listener =
+        |key: &str, address: &str| format!("[[listener]]\nname = \"a\"\n{key} = \"{address}\"\n");
+    for (key, address) in [
+        ("ipv4", "0.0.0.0:80"),
+        ("ipv4", "203.0.113.7:80"),
+        ("ipv4", "10.0.0.1:80"),
+        ("ipv4", "192.168.122.1:80"),
+        ("ipv6", "[::]:80"),
+        ("ipv6", "[2001:db8::1]:80"),
+        ("ipv6", "[fd12::1]:80"),
+    ] {
+        let faults = refused(&listener(key, address));
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(
+            faults[0].starts_with(&format!("3: listener.{key}: every host that reaches "))
+                && faults[0].contains("set interface")
+                && faults[0].contains("expose_credentials_to_every_network = true"),
+            "{}",
+            faults[0]
+        );
+        for more in [
+            "interface = \"br0\"\n",
+            "expose_credentials_to_every_network = true\n",
+        ] {
+            let text = listener(key, address) + more;
+            assert!(parse_text(&text).is_ok(), "{text}");
+        }
+        // The setting is not about who else is served as this instance.
+        let text =
+            listener(key, address) + "expose_credentials_to_every_network = true\n[interfaces]\n";
+        assert!(refused(&text)[0].contains("needs interface"), "{text}");
+    }
+    for (key, address) in [
+        ("ipv4", "127.0.0.1:80"),
+        ("ipv4", "169.254.169.254:80"),
+        ("ipv6", "[::1]:80"),
+        ("ipv6", "[fd00:ec2::254]:80"),
+    ] {
+        assert!(parse_text(&listener(key, address)).is_ok(), "{address}");
+    }
+    // Both addresses of one listener are checked.
+    let both = listener("ipv4", "0.0.0.0:80") + "ipv6 = \"[::]:80\"\n";
+    assert_eq!(refused(&both).len(), 2);
+}
+
+#[test]
 fn two_listeners_cannot_share_a_name_or_an_address() {
     let listener = |name: &str, key: &str, address: &str| {
         format!("[[listener]]\nname = \"{name}\"\n{key} = \"{address}\"\n")
@@ -517,10 +570,12 @@ fn two_listeners_cannot_share_a_name_or_an_address() {
             [expected]
         );
     }
-    let text = listener("a", "ipv6", "[::]:80") + &listener("b", "ipv6", "[::1]:80");
+    let text = listener("a", "ipv6", "[::]:80")
+        + "expose_credentials_to_every_network = true\n"
+        + &listener("b", "ipv6", "[::1]:80");
     assert_eq!(
         refused(&text),
-        ["6: listener.ipv6: [::]:80 is already used by listener 'a'"]
+        ["7: listener.ipv6: [::]:80 is already used by listener 'a'"]
     );
 }
 
@@ -667,4 +722,61 @@ fn a_configuration_that_cannot_be_read_is_a_fault() {
     let directory = tempfile::tempdir().unwrap();
     let faults = read(&directory.path().join("absent.toml")).unwrap_err();
     assert!(faults[0].message.starts_with("can't be read: "));
+}
+
+/// Rows of a table of images and its faults.
+#[test]
+fn images_have_ids_and_one_of_two_values() {
+    const V2: ImdsSupport = ImdsSupport::V2;
+    let images = |text: &str| parse_text(&format!("{LISTENER}{text}")).map(|config| config.images);
+    let read = images(
+        "[images]\nunlisted = \"none\"\n[[image]]\nid = \"ami-12345678\"\nimds_support = \"v2.0\"\n\
+         name = \"golden\"\narchitecture = \"arm64\"\n",
+    )
+    .unwrap();
+    assert_eq!(read.imds_support("ami-12345678"), V2);
+    assert_eq!(read.imds_support("ami-87654321"), ImdsSupport::Unset);
+    assert_eq!(images("").unwrap().imds_support("ami-12345678"), V2);
+    assert_eq!(images("[images]\n").unwrap(), Images::default());
+    for (text, words) in [
+        (
+            "[images]\nunlisted = \"v1.0\"\n",
+            "expected \"v2.0\" or \"none\", found \"v1.0\"",
+        ),
+        ("[images]\nunlisted = \"\"\n", "expected"),
+        ("[images]\nunlisted = 2\n", "a string"),
+        ("[images]\nlisted = \"v2.0\"\n", "unknown key"),
+        ("[[image]]\nimds_support = \"v2.0\"\n", "is missing"),
+        (
+            "[[image]]\nid = \"ami-12345678\"\n",
+            "is missing: \"v2.0\" or \"none\"",
+        ),
+        (
+            "[[image]]\nid = \"ami-1234567\"\nimds_support = \"v2.0\"\n",
+            "is not an image id",
+        ),
+        (
+            "[[image]]\nid = \"ami-1234567G\"\nimds_support = \"v2.0\"\n",
+            "is not an image id",
+        ),
+        (
+            "[[image]]\nid = \"i-12345678\"\nimds_support = \"v2.0\"\n",
+            "is not an image id",
+        ),
+        (
+            "[[image]]\nid = \"ami-12345678\"\nimds_support = \"v2.0\"\n\
+             [[image]]\nid = \"ami-12345678\"\nimds_support = \"none\"\n",
+            "ami-12345678 appears twice",
+        ),
+        (
+            "[[image]]\nid = \"ami-12345678\"\nimds_support = \"none\"\narchitecture = \"sparc\"\n",
+            "expected \"x86_64\"",
+        ),
+    ] {
+        let faults = images(text).unwrap_err();
+        assert!(
+            faults.iter().any(|fault| fault.to_string().contains(words)),
+            "{text}: {faults:?}"
+        );
+    }
 }

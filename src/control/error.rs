@@ -71,6 +71,8 @@ codes! {
     InvalidAllocationIdNotFound, "InvalidAllocationID.NotFound", BAD_REQUEST, INVALID;
     /// Not an image id.
     InvalidAmiIdMalformed, "InvalidAMIID.Malformed", BAD_REQUEST, INVALID;
+    /// Unknown image.
+    InvalidAmiIdNotFound, "InvalidAMIID.NotFound", BAD_REQUEST, INVALID;
     /// Unknown association of an instance profile.
     InvalidAssociationIdNotFound, "InvalidAssociationID.NotFound", BAD_REQUEST, INVALID;
     /// Unknown security group.
@@ -81,6 +83,8 @@ codes! {
     InvalidInstanceEventIdNotFound, "InvalidInstanceEventIDNotFound", BAD_REQUEST, INVALID;
     /// The event cannot be moved to that time.
     InvalidInstanceEventStartTime, "InvalidInstanceEventStartTime", BAD_REQUEST, INVALID;
+    /// The instance has several interfaces, and the action concerns one.
+    InvalidInstanceId, "InvalidInstanceID", BAD_REQUEST, INVALID;
     /// Not an instance id.
     InvalidInstanceIdMalformed, "InvalidInstanceID.Malformed", BAD_REQUEST, INVALID;
     /// Unknown instance.

@@ -1,11 +1,13 @@
 //! The EC2 API from outside: signed bytes in, status, headers and XML out.
 
 mod actions;
+mod images;
 mod policies;
 mod records;
 mod requests;
 mod resources;
 mod services;
+mod tools;
 
 use http_body_util::BodyExt as _;
 use hyper::Request;
@@ -51,6 +53,7 @@ impl Store for TestStore {
             id,
             fault,
             attachments: Vec::new(),
+            client_tokens: Vec::new(),
         }];
         Ok(Loaded {
             unreadable,

@@ -18,6 +18,7 @@ mod intake;
 mod listeners;
 mod reload;
 mod start_error;
+mod start_trial;
 mod supervisor;
 mod token_keys;
 mod unserved;
@@ -60,6 +61,7 @@ use token_keys::TokenKeys;
 pub(crate) use background::IdentitySource;
 pub(crate) use control_files::ControlFiles;
 pub(crate) use start_error::StartError;
+pub(crate) use start_trial::StartTrial;
 
 /// How long open connections may take to end at shutdown.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -316,7 +318,8 @@ fn open_registry(config: &Config) -> Result<Arc<Registry>, StartError> {
         Some(directory) => Arc::new(FileStore::open(directory).map_err(StartError::Store)?),
         None => Arc::new(MemoryStore),
     };
-    let (registry, unreadable) = Registry::open(store).map_err(StartError::Store)?;
+    let (registry, unreadable) =
+        Registry::open_with_images(store, config.images.clone()).map_err(StartError::Store)?;
     for fault in unreadable {
         error!("{fault}");
     }

@@ -5,10 +5,12 @@
 //! network namespace where the address belongs to the test.
 
 mod control;
+mod records;
 mod signers;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;
+mod tools;
 
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};

@@ -6,8 +6,10 @@
 //! registered.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use crate::config::Config;
+use crate::daemon::documents::exposed::exposed_secret;
 use crate::daemon::documents::instance_faults::document_faults;
 use crate::daemon::documents::registered::{Registered, RegisteredInstance};
 use crate::daemon::unserved::AttachmentSettings;
@@ -28,8 +30,12 @@ pub(crate) struct CheckedDocuments {
     pub(crate) faulty: Vec<FaultyInstance>,
     /// All faults.
     pub(crate) faults: Vec<Fault>,
-    /// What is allowed but probably not intended.
+    /// What keeps guests from being served, but is allowed.
     pub(crate) warnings: Vec<Fault>,
+    /// Values that are allowed but probably not intended.
+    pub(crate) doubts: Vec<Fault>,
+    /// Files that are not JSON or cannot be read. They may have more instances than are known.
+    pub(crate) unreadable_files: usize,
 }
 
 /// Whether the configuration itself has faults.
@@ -60,6 +66,12 @@ impl CheckedDocuments {
         check.finish()
     }
 
+    /// Returns the ids of all instances that have a document.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &InstanceId> {
+        let valid = self.instances.iter().map(|instance| &instance.instance_id);
+        valid.chain(self.faulty.iter().filter_map(|faulty| faulty.id.as_ref()))
+    }
+
     /// Returns instances that come from elsewhere and have been checked.
     pub(crate) fn of(instances: Vec<Instance>) -> CheckedDocuments {
         CheckedDocuments {
@@ -80,8 +92,11 @@ struct DocumentsCheck<'a> {
     claims: Claims<'a, usize>,
     /// The numbers of the documents with a fault, beside those in `read.faulty`.
     faulty: BTreeSet<usize>,
+    /// The files with secrets that were warned about.
+    exposed_files: BTreeSet<&'a Path>,
     faults: Vec<Fault>,
     warnings: Vec<Fault>,
+    doubts: Vec<Fault>,
 }
 
 /// An instance that claims an attachment.
@@ -111,8 +126,10 @@ impl<'a> DocumentsCheck<'a> {
             },
             claims: Claims::new(),
             faulty: BTreeSet::new(),
+            exposed_files: BTreeSet::new(),
             faults: read.faults.clone(),
             warnings: Vec::new(),
+            doubts: Vec::new(),
         };
         for number in 0..read.documents.len() + read.faulty.len() {
             check.claim(number);
@@ -166,13 +183,17 @@ impl<'a> DocumentsCheck<'a> {
 
     fn check(&mut self, number: usize, document: &'a InstanceDocument) {
         let before = self.faults.len();
-        self.warnings.extend_from_slice(&document.warnings);
+        self.doubts.extend_from_slice(&document.warnings);
+        let doubts = document::doubts(&document.instance).into_iter();
+        self.doubts
+            .extend(doubts.map(|doubt| fault_at(document, document.line, &doubt)));
         let faults = document_faults(&document.instance, self.config);
         let faults = faults
             .iter()
             .map(|fault| fault_at(document, document.line, fault));
         self.faults.extend(faults);
         self.warn(number, document);
+        self.warn_exposed(document);
         self.check_attachments(number, document);
         if self.faults.len() > before {
             self.faulty.insert(number);
@@ -194,6 +215,16 @@ impl<'a> DocumentsCheck<'a> {
         } else if attachments.is_empty() {
             let message = "there are none, so the instance cannot be reached";
             self.add_warning(document, &FieldFault::new(ATTACHMENTS, message));
+        }
+    }
+
+    /// Warns of a file with secrets that every user of the host can read, once for each file.
+    fn warn_exposed(&mut self, document: &'a InstanceDocument) {
+        if !self.exposed_files.contains(document.file.as_path())
+            && let Some(fault) = exposed_secret(&document.instance, &document.file)
+        {
+            self.exposed_files.insert(&document.file);
+            self.add_warning(document, &fault);
         }
     }
 
@@ -290,6 +321,8 @@ impl<'a> DocumentsCheck<'a> {
                 .collect(),
             faults: self.faults,
             warnings: self.warnings,
+            doubts: self.doubts,
+            unreadable_files: self.read.unreadable_files,
         }
     }
 }

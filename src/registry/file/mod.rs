@@ -12,6 +12,7 @@
 //! {"Checksum": "sha256:…", "Record": {"MetadataDefaults": {"HttpTokens": "required"}}}
 //! ```
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -30,7 +31,7 @@ use super::record::Record;
 use super::store::{Loaded, LoadedAccount, Store, StoreError, StoredState, UnreadableRecord};
 use crate::document;
 use crate::fault::Fault;
-use crate::instance::{Attachment, Instance, InstanceId, MetadataDefaults, RecordedOptions};
+use crate::instance::{Instance, InstanceId, MetadataDefaults, RecordedOptions};
 use crate::ownership;
 use crate::plain_file::{self, PlainFile, Symlinks};
 
@@ -88,6 +89,8 @@ struct RecordOnDisk {
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 struct AccountOnDisk {
     metadata_defaults: MetadataDefaults,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    imds_v2_images: BTreeSet<String>,
 }
 
 impl FileStore {
@@ -228,11 +231,16 @@ fn load(directory: &Path, unfinished: impl Fn(&Path)) -> io::Result<Loaded> {
         };
         match read_record(&path, &id) {
             Ok(record) => loaded.records.push(record),
-            Err(message) => loaded.unreadable.push(UnreadableRecord {
-                id,
-                fault: Fault::of_file(&path, message),
-                attachments: attachments_of_unreadable(&path),
-            }),
+            Err(message) => {
+                let text = text_of(&path).unwrap_or_default();
+                let text = String::from_utf8_lossy(&text);
+                loaded.unreadable.push(UnreadableRecord {
+                    id,
+                    fault: Fault::of_file(&path, message),
+                    attachments: document::attachments_in(&text),
+                    client_tokens: document::client_tokens_in(&text),
+                });
+            }
         }
     }
     Ok(loaded)
@@ -383,6 +391,7 @@ fn encode(record: &Record) -> Vec<u8> {
 fn encode_account(account: &Account) -> Vec<u8> {
     seal(&AccountOnDisk {
         metadata_defaults: account.metadata_defaults,
+        imds_v2_images: account.imds_v2_images.clone(),
     })
 }
 
@@ -435,9 +444,13 @@ fn read_account(path: &Path) -> LoadedAccount {
     match fs::symlink_metadata(path) {
         Err(reason) if reason.kind() == io::ErrorKind::NotFound => LoadedAccount::Absent,
         Ok(_) | Err(_) => match unseal::<AccountOnDisk>(path) {
-            Ok(AccountOnDisk { metadata_defaults }) => {
-                LoadedAccount::Read(Account { metadata_defaults })
-            }
+            Ok(AccountOnDisk {
+                metadata_defaults,
+                imds_v2_images,
+            }) => LoadedAccount::Read(Account {
+                metadata_defaults,
+                imds_v2_images,
+            }),
             Err(reason) => LoadedAccount::Unreadable(Fault::of_file(
                 path,
                 format!("unreadable record: {reason}; {HINT}"),
@@ -460,12 +473,6 @@ fn unseal<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
 fn text_of(path: &Path) -> io::Result<Vec<u8>> {
     // The daemon writes regular files only. Anything else was put there by another program.
     PlainFile::open(path, Symlinks::Refuse)?.read_bytes(MAX_RECORD_BYTES)
-}
-
-/// Returns the attachments that an unreadable record still contains.
-fn attachments_of_unreadable(path: &Path) -> Vec<Attachment> {
-    let text = text_of(path).unwrap_or_default();
-    document::attachments_in(&String::from_utf8_lossy(&text))
 }
 
 fn checksum(text: &str) -> String {
