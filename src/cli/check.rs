@@ -104,7 +104,7 @@ impl CheckReport {
         let faults = control.iter().chain(&documents.faults);
         self.faults.extend(faults.map(ToString::to_string));
         match IdentitySource::at_start(config) {
-            IdentitySource::Operator(_, fault) => self.faults.push(fault.to_string()),
+            IdentitySource::Operator(_, _, fault) => self.faults.push(fault.to_string()),
             IdentitySource::Damaged(_, reason) => {
                 let warning = format!("no signatures and no web identities: {reason}");
                 self.warnings.push(warning);
