@@ -8,7 +8,7 @@ use crate::config::settings::{
     GuestSettings, IdentitySettings, ListenerSettings, LogSettings,
 };
 use crate::document;
-use crate::instance::Instance;
+use crate::instance::{Images, Instance};
 use crate::sigv4::Regions;
 
 impl Config {
@@ -29,6 +29,7 @@ impl Config {
                 extra_hops: 0,
             }],
             interfaces: None,
+            images: Images::default(),
             control: Some(ControlEndpointSettings {
                 listen: CONTROL_LISTEN,
                 tls: None,

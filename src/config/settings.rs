@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::instance::Images;
 use crate::ownership::KeyOwner;
 use crate::sigv4::Regions;
 
@@ -65,6 +66,8 @@ pub struct Config {
     /// How guests on interfaces, bridge ports and network namespaces are served; `None` if there
     /// are none.
     pub interfaces: Option<InterfaceSettings>,
+    /// What is known about images.
+    pub images: Images,
     /// The control endpoint, if any.
     pub control: Option<ControlEndpointSettings>,
     /// The admin socket; `None` in a demo that found no directory for one.

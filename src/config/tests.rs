@@ -7,7 +7,7 @@ use toml_edit::{Document, TableLike};
 
 use super::*;
 use crate::document;
-use crate::instance::Attachment;
+use crate::instance::{Attachment, Images, ImdsSupport};
 use crate::sigv4::Regions;
 
 const LISTENER: &str = "[[listener]]\nname = \"a\"\nipv4 = \"127.0.0.1:1338\"\n";
@@ -44,6 +44,7 @@ fn a_listener_is_the_only_required_setting() {
                 extra_hops: 0,
             }],
             interfaces: None,
+            images: Images::default(),
             control: None,
             admin: Some(AdminSettings {
                 socket: "/run/imdsd/admin.sock".into(),
@@ -86,7 +87,8 @@ fn the_shipped_configuration_names_every_setting() {
     }
     // An unknown key in every table: the faults list the known keys.
     let unknown = "xxxxxxxx = 1\n[guest]\nxxxxxxxx = 1\n[[listener]]\nname = \"a\"\nipv4 = \"127.0.0.1:0\"\n\
-                   xxxxxxxx = 1\n[control]\nxxxxxxxx = 1\n[admin]\nxxxxxxxx = 1\n[log]\nxxxxxxxx = 1\n[interfaces]\nxxxxxxxx = 1\n";
+                   xxxxxxxx = 1\n[control]\nxxxxxxxx = 1\n[admin]\nxxxxxxxx = 1\n[images]\nxxxxxxxx = 1\n[[image]]\n\
+                   id = \"ami-12345678\"\nimds_support = \"none\"\nxxxxxxxx = 1\n[log]\nxxxxxxxx = 1\n[interfaces]\nxxxxxxxx = 1\n";
     for fault in parse_text(unknown).unwrap_err() {
         let table = fault.field.strip_suffix("xxxxxxxx").unwrap();
         for known in fault
@@ -104,6 +106,8 @@ fn the_shipped_configuration_names_every_setting() {
                 || (setting == "control.key"
                     && shipped.contains("`key = \"/etc/imdsd/control.key\"`"))
                 || (setting == "interfaces.extra_hops_of" && shipped.contains("`extra_hops_of ="))
+                || (setting == "image" && shipped.contains("# [[image]]"))
+                || (table == "image." && shipped.contains(&format!("# {known} = ")))
                 || (setting == "interfaces.rules_table" && shipped.contains("`rules_table ="))
                 || (setting == "listener.interface" && shipped.contains("`interface ="));
             assert!(written, "config/imdsd.toml does not name {setting}");
@@ -718,4 +722,61 @@ fn a_configuration_that_cannot_be_read_is_a_fault() {
     let directory = tempfile::tempdir().unwrap();
     let faults = read(&directory.path().join("absent.toml")).unwrap_err();
     assert!(faults[0].message.starts_with("can't be read: "));
+}
+
+/// Rows of a table of images and its faults.
+#[test]
+fn images_have_ids_and_one_of_two_values() {
+    const V2: ImdsSupport = ImdsSupport::V2;
+    let images = |text: &str| parse_text(&format!("{LISTENER}{text}")).map(|config| config.images);
+    let read = images(
+        "[images]\nunlisted = \"none\"\n[[image]]\nid = \"ami-12345678\"\nimds_support = \"v2.0\"\n\
+         name = \"golden\"\narchitecture = \"arm64\"\n",
+    )
+    .unwrap();
+    assert_eq!(read.imds_support("ami-12345678"), V2);
+    assert_eq!(read.imds_support("ami-87654321"), ImdsSupport::Unset);
+    assert_eq!(images("").unwrap().imds_support("ami-12345678"), V2);
+    assert_eq!(images("[images]\n").unwrap(), Images::default());
+    for (text, words) in [
+        (
+            "[images]\nunlisted = \"v1.0\"\n",
+            "expected \"v2.0\" or \"none\", found \"v1.0\"",
+        ),
+        ("[images]\nunlisted = \"\"\n", "expected"),
+        ("[images]\nunlisted = 2\n", "a string"),
+        ("[images]\nlisted = \"v2.0\"\n", "unknown key"),
+        ("[[image]]\nimds_support = \"v2.0\"\n", "is missing"),
+        (
+            "[[image]]\nid = \"ami-12345678\"\n",
+            "is missing: \"v2.0\" or \"none\"",
+        ),
+        (
+            "[[image]]\nid = \"ami-1234567\"\nimds_support = \"v2.0\"\n",
+            "is not an image id",
+        ),
+        (
+            "[[image]]\nid = \"ami-1234567G\"\nimds_support = \"v2.0\"\n",
+            "is not an image id",
+        ),
+        (
+            "[[image]]\nid = \"i-12345678\"\nimds_support = \"v2.0\"\n",
+            "is not an image id",
+        ),
+        (
+            "[[image]]\nid = \"ami-12345678\"\nimds_support = \"v2.0\"\n\
+             [[image]]\nid = \"ami-12345678\"\nimds_support = \"none\"\n",
+            "ami-12345678 appears twice",
+        ),
+        (
+            "[[image]]\nid = \"ami-12345678\"\nimds_support = \"none\"\narchitecture = \"sparc\"\n",
+            "expected \"x86_64\"",
+        ),
+    ] {
+        let faults = images(text).unwrap_err();
+        assert!(
+            faults.iter().any(|fault| fault.to_string().contains(words)),
+            "{text}: {faults:?}"
+        );
+    }
 }

@@ -5,6 +5,7 @@
 //! | metadata options | ModifyInstanceMetadataOptions, GetInstanceMetadataDefaults, ModifyInstanceMetadataDefaults |
 //! | instances | DescribeInstances, DescribeInstanceStatus, DescribeInstanceAttribute, ModifyInstanceAttribute, MonitorInstances, UnmonitorInstances |
 //! | instance state | RunInstances, StartInstances, StopInstances, RebootInstances, TerminateInstances |
+//! | images | DescribeImages, DescribeImageAttribute, ModifyImageAttribute, ResetImageAttribute |
 //! | tags | CreateTags, DeleteTags, DescribeTags |
 //! | events | ModifyInstanceEventStartTime |
 //! | what instances refer to | DescribeVolumes, DescribeVolumesModifications, DescribeNetworkInterfaces, DescribeAddresses, DescribeSecurityGroups, DescribeSubnets, DescribeVpcs, DescribeVpcAttribute, DescribeKeyPairs, DescribeIamInstanceProfileAssociations, DescribeLaunchTemplates |
@@ -41,6 +42,8 @@ macro_rules! action_table {
             DescribeAddresses, Ec2, Instances, describe_addresses;
             DescribeAvailabilityZones, Ec2, Account, describe_availability_zones;
             DescribeIamInstanceProfileAssociations, Ec2, Instances, describe_iam_instance_profile_associations;
+            DescribeImageAttribute, Ec2, Account, describe_image_attribute;
+            DescribeImages, Ec2, Account, describe_images;
             DescribeInstanceAttribute, Ec2, Instances, describe_instance_attribute;
             DescribeInstanceCreditSpecifications, Ec2, Instances, describe_instance_credit_specifications;
             DescribeInstanceStatus, Ec2, Instances, describe_instance_status;
@@ -60,12 +63,14 @@ macro_rules! action_table {
             DescribeVpcs, Ec2, Instances, describe_vpcs;
             GetCallerIdentity, Sts, None, get_caller_identity;
             GetInstanceMetadataDefaults, Ec2, Account, get_instance_metadata_defaults;
+            ModifyImageAttribute, Ec2, Account, modify_image_attribute;
             ModifyInstanceAttribute, Ec2, Instances, modify_instance_attribute;
             ModifyInstanceEventStartTime, Ec2, Instances, modify_instance_event_start_time;
             ModifyInstanceMetadataDefaults, Ec2, Account, modify_instance_metadata_defaults;
             ModifyInstanceMetadataOptions, Ec2, Instances, modify_instance_metadata_options;
             MonitorInstances, Ec2, Instances, monitor_instances;
             RebootInstances, Ec2, Instances, reboot_instances;
+            ResetImageAttribute, Ec2, Account, modify_image_attribute;
             RunInstances, Ec2, Launch, run_instances;
             SendSSHPublicKey, InstanceConnect, Instances, send_ssh_public_key;
             StartInstances, Ec2, Instances, change_instance_state;

@@ -71,6 +71,8 @@ codes! {
     InvalidAllocationIdNotFound, "InvalidAllocationID.NotFound", BAD_REQUEST, INVALID;
     /// Not an image id.
     InvalidAmiIdMalformed, "InvalidAMIID.Malformed", BAD_REQUEST, INVALID;
+    /// Unknown image.
+    InvalidAmiIdNotFound, "InvalidAMIID.NotFound", BAD_REQUEST, INVALID;
     /// Unknown association of an instance profile.
     InvalidAssociationIdNotFound, "InvalidAssociationID.NotFound", BAD_REQUEST, INVALID;
     /// Unknown security group.

@@ -17,7 +17,7 @@
 //! | access keys, accounts and rules | `access_keys.rs`, `policy/` |
 //! | actions | `action.rs` (the table), `api_version.rs`, `operation.rs` (what an action provides), `actions/` |
 //! | call and caller | `call.rs`, `caller.rs` |
-//! | input | `params.rs`, `syntax.rs`, `filters.rs`, `pages.rs`, `instance_list.rs`, `checks.rs` |
+//! | input | `params.rs`, `syntax.rs`, `filters.rs`, `pages.rs`, `instance_list.rs`, `images.rs`, `checks.rs` |
 //! | reply | `reply.rs`, `service.rs`, `error.rs`, `xml.rs`, `render.rs`, `instance_xml.rs`, `request_id.rs` |
 
 mod access_keys;
@@ -29,6 +29,7 @@ mod caller;
 mod checks;
 mod error;
 mod filters;
+mod images;
 mod instance_list;
 mod instance_xml;
 mod launch_options;

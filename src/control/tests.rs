@@ -1,6 +1,7 @@
 //! The EC2 API from outside: signed bytes in, status, headers and XML out.
 
 mod actions;
+mod images;
 mod policies;
 mod records;
 mod requests;

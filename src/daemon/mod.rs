@@ -308,7 +308,8 @@ fn open_registry(config: &Config) -> Result<Arc<Registry>, StartError> {
         Some(directory) => Arc::new(FileStore::open(directory).map_err(StartError::Store)?),
         None => Arc::new(MemoryStore),
     };
-    let (registry, unreadable) = Registry::open(store).map_err(StartError::Store)?;
+    let (registry, unreadable) =
+        Registry::open_with_images(store, config.images.clone()).map_err(StartError::Store)?;
     for fault in unreadable {
         error!("{fault}");
     }

@@ -16,7 +16,7 @@ use crate::document::json_path::{JsonPath, PathFault};
 use crate::document::layout::{RawInstance, instances_in};
 use crate::document::validate::instance_faults;
 use crate::fault::Fault;
-use crate::instance::{Attachment, Instance, InstanceId, OptionsUpdate};
+use crate::instance::{Attachment, Instance, InstanceId, NamedOptions, OptionsUpdate};
 use crate::plain_file;
 
 /// An instance in a document, and its place there.
@@ -381,6 +381,7 @@ fn parse_instance(raw: RawInstance) -> Result<ParsedInstance, Vec<PathFault>> {
         array_for_object_faults(&value, &read, &JsonPath::root(), &mut of_instance);
     }
     let fields = DocumentFields::of(&value);
+    instance.named_options = NamedOptions(Some(fields.options));
     instance.other = unread_fields(value);
     raw.reservation.complete(&mut instance.imds);
     for interface in &mut instance.network_interfaces {

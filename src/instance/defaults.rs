@@ -33,7 +33,7 @@ pub struct MetadataDefaults {
 }
 
 /// The `imdsSupport` attribute of an image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ImdsSupport {
     /// `v2.0`: its software does not need reads without a session token.
     V2,
@@ -69,6 +69,17 @@ impl MetadataDefaults {
                 .or(self.instance_metadata_tags)
                 .unwrap_or(Switch::Disabled),
         }
+    }
+
+    /// Returns the options of an instance that a document describes; `named` are those in it. As for
+    /// a launch, with one exception: a document that makes tokens optional and names no hop limit
+    /// does not get the higher hop limit of an image with `v2.0`.
+    pub fn for_document(&self, named: OptionsUpdate, image: ImdsSupport) -> MetadataOptions {
+        let image = match named.http_tokens {
+            Some(HttpTokens::Optional) => ImdsSupport::Unset,
+            Some(HttpTokens::Required) | None => image,
+        };
+        self.at_launch(named, image)
     }
 
     /// Returns whether HttpTokensEnforced allows a launch with these tokens. `tokens` is the
@@ -136,6 +147,49 @@ mod tests {
                 defaults.at_launch(launch, ImdsSupport::Unset).http_tokens,
                 without,
                 "{launch:?} {account:?}"
+            );
+        }
+    }
+
+    /// The same cells for a document that names no option, and for one that names HttpTokens.
+    #[test]
+    fn documents_get_the_options_of_a_launch() {
+        use HttpTokens::{Optional, Required};
+        use ImdsSupport::{Unset, V2};
+        let three = HopLimit::try_from(3).unwrap();
+        for (named, account, account_hops, image, tokens, hops) in [
+            (None, None, None, V2, Required, 2),
+            (None, None, None, Unset, Optional, 1),
+            (None, Some(Required), None, V2, Required, 2),
+            (None, Some(Required), None, Unset, Required, 1),
+            (None, Some(Optional), None, V2, Optional, 2),
+            (None, Some(Optional), None, Unset, Optional, 1),
+            (None, None, Some(three), V2, Required, 3),
+            (None, None, Some(three), Unset, Optional, 3),
+            (None, None, Some(HopLimit::ONE), V2, Required, 1),
+            (Some(Required), Some(Optional), None, V2, Required, 2),
+            (Some(Required), Some(Optional), None, Unset, Required, 1),
+            (Some(Optional), Some(Required), None, V2, Optional, 1),
+            (Some(Optional), None, Some(three), V2, Optional, 3),
+            (Some(Optional), None, None, Unset, Optional, 1),
+        ] {
+            let defaults = MetadataDefaults {
+                http_tokens: account,
+                http_put_response_hop_limit: account_hops,
+                ..MetadataDefaults::default()
+            };
+            let named = OptionsUpdate {
+                http_tokens: named,
+                ..OptionsUpdate::default()
+            };
+            let options = defaults.for_document(named, image);
+            assert_eq!(
+                (
+                    options.http_tokens,
+                    options.http_put_response_hop_limit.get()
+                ),
+                (tokens, hops),
+                "{named:?} {account:?} {account_hops:?} {image:?}"
             );
         }
     }

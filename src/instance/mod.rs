@@ -28,6 +28,7 @@ pub mod events;
 mod facts;
 mod id;
 pub mod identity_document;
+mod image;
 mod instance_type;
 mod model;
 mod network;
@@ -49,6 +50,7 @@ pub use events::Events;
 pub use events::overrides::Overrides;
 pub use events::timeline::Timeline;
 pub use id::InstanceId;
+pub use image::{Image, Images, is_image_id};
 pub use instance_type::{HypervisorSystem, is_xen_type};
 pub use model::{
     EnclaveOptions, HibernationOptions, Imds, Instance, MAX_USER_DATA, ManagedSshKey, Monitoring,
@@ -58,7 +60,9 @@ pub use network::{
     Association, CidrBlocks, InterfaceAttachment, Ipv4Prefix, Ipv6Address, Ipv6Prefix,
     NetworkInterface, PrivateAddress, SecurityGroup,
 };
-pub use options::{HopLimit, HttpTokens, MetadataOptions, OptionsUpdate, RecordedOptions, Switch};
+pub use options::{
+    HopLimit, HttpTokens, MetadataOptions, NamedOptions, OptionsUpdate, RecordedOptions, Switch,
+};
 pub use other_fields::OtherFields;
 pub use partition::Partition;
 pub use placement::{Placement, region_of_zone, zone_id};

@@ -21,7 +21,7 @@ use crate::instance::events::overrides::Overrides;
 use crate::instance::events::timeline::Timeline;
 use crate::instance::id::InstanceId;
 use crate::instance::network::{CidrBlocks, NetworkInterface, SecurityGroup};
-use crate::instance::options::MetadataOptions;
+use crate::instance::options::{MetadataOptions, NamedOptions};
 use crate::instance::other_fields::OtherFields;
 use crate::instance::placement::Placement;
 use crate::instance::role::{IamInstanceProfile, Role};
@@ -63,6 +63,9 @@ pub struct Instance {
     /// The metadata options: the five that EC2's ModifyInstanceMetadataOptions changes.
     #[serde(default)]
     pub metadata_options: MetadataOptions,
+    /// The options that the document names, until the instance is registered.
+    #[serde(skip)]
+    pub named_options: NamedOptions,
     /// The host name inside the VPC; see [`Instance::private_host_name`] for the default.
     #[serde(
         default,

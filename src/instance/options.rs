@@ -194,6 +194,19 @@ pub struct OptionsUpdate {
     pub instance_metadata_tags: Option<Switch>,
 }
 
+/// The options that the document of an instance names, from reading the document to registering the
+/// instance, which resolves the others. `None` once all are resolved.
+///
+/// Not a part of what an instance is: instances that differ only here are equal.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NamedOptions(pub Option<OptionsUpdate>);
+
+impl PartialEq for NamedOptions {
+    fn eq(&self, _: &NamedOptions) -> bool {
+        true
+    }
+}
+
 impl OptionsUpdate {
     /// The names of the options, as EC2 writes them.
     pub const NAMES: [&str; 5] = [

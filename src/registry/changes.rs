@@ -112,6 +112,7 @@ impl Registry {
         now: Timestamp,
     ) -> Result<Vec<Arc<Entry>>, UpdateError<E>> {
         let mut effect = PartialEffect::None;
+        let account = transaction.account().ok();
         if let Some(account) = transaction.new_account {
             self.persist_account(writer, account)
                 .await
@@ -119,9 +120,12 @@ impl Registry {
             effect = PartialEffect::Possible;
         }
         let (mut published, mut created) = (Vec::new(), Vec::new());
-        for change in transaction.changes {
+        for mut change in transaction.changes {
             let id = change.instance.instance_id.clone();
             let previous = transaction.snapshot.entry(&id);
+            if previous.is_none() {
+                self.resolve_options(&mut change.instance, account.as_ref());
+            }
             let Some(record) = next_record(previous.map(Arc::as_ref), change, now) else {
                 continue;
             };

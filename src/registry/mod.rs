@@ -18,6 +18,7 @@
 //! | `state` | the [`Registry`]: opening, reading, publishing |
 //! | `registration` | registering documents |
 //! | `changes`, `transaction`, `next_record` | changing instances and the account |
+//! | `launch_options` | the options of instances whose documents name none |
 //! | `removal` | forgetting terminated instances, deleting |
 //! | `persistence`, `recovery` | writing to the store; quarantine and repair after a failed write |
 //! | `snapshot`, `entry`, `claimants`, `quarantine` | what readers see |
@@ -28,6 +29,7 @@ mod changes;
 mod claimants;
 mod entry;
 pub mod file;
+mod launch_options;
 pub mod memory;
 mod next_record;
 mod persistence;

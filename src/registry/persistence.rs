@@ -86,16 +86,17 @@ impl Registry {
         writer: &mut Writer,
         account: Account,
     ) -> Result<(), StoreError> {
-        let previous = match *self.account() {
-            AccountState::Known(previous) => previous,
+        let previous = match &*self.account() {
+            AccountState::Known(previous) => previous.clone(),
             // Transactions cannot read an unreadable account, so none of them changes it.
             AccountState::Unreadable => None,
         };
-        if previous == Some(account) {
+        if previous.as_ref() == Some(&account) {
             return Ok(());
         }
         let store = Arc::clone(&self.store);
-        let result = blocking(move || store.put_account(&account, previous.as_ref())).await;
+        let (stored, before) = (account.clone(), previous.clone());
+        let result = blocking(move || store.put_account(&stored, before.as_ref())).await;
         match &result {
             Ok(()) => self.publish_account(AccountState::Known(Some(account))),
             Err(error) if error.stored == StoredState::Unknown => {

@@ -55,13 +55,13 @@ impl Registry {
     }
 
     async fn restore_account(&self, writer: &mut Writer) {
-        let Some(previous) = writer.account_state_unknown else {
+        let Some(previous) = writer.account_state_unknown.clone() else {
             return;
         };
         // No record and a record without preferences mean the same.
         let account = previous.unwrap_or_default();
-        let store = Arc::clone(&self.store);
-        let restored = blocking(move || store.put_account(&account, Some(&account))).await;
+        let (store, stored) = (Arc::clone(&self.store), account.clone());
+        let restored = blocking(move || store.put_account(&stored, Some(&stored))).await;
         if restored.is_ok() {
             info!("previous metadata defaults of the account restored after a failed write");
             writer.account_state_unknown = None;

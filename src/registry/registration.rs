@@ -156,12 +156,14 @@ impl Registry {
     async fn register_new(
         &self,
         writer: &mut Writer,
-        instance: Instance,
+        mut instance: Instance,
         now: Timestamp,
     ) -> Result<RegisterOutcome, StoreError> {
         let id = instance.instance_id.clone();
         let attachments = instance.imds.attachments.clone();
+        // The digest is that of the document, whatever the account's defaults are.
         let digest = document_digest(&instance);
+        self.resolve_options(&mut instance, self.account().account().ok().as_ref());
         let record = Record::first(instance, digest, None, now);
         match self.store_and_publish(writer, record, None).await {
             Ok(_) => Ok(RegisterOutcome::New),

@@ -13,12 +13,13 @@ use super::snapshot::Snapshot;
 use super::store::{LoadedAccount, Store, StoreError, UnreadableRecord};
 use super::writer::Writer;
 use crate::fault::Fault;
-use crate::instance::InstanceId;
+use crate::instance::{Images, InstanceId};
 
 /// The instances of this host.
 pub struct Registry {
     snapshot: ArcSwap<Snapshot>,
     pub(super) account: ArcSwap<AccountState>,
+    images: Arc<Images>,
     pub(super) store: Arc<dyn Store>,
     /// Locked by the one writer, from reading the old record to publishing the new one.
     pub(super) writer: Mutex<Writer>,
@@ -30,6 +31,14 @@ impl Registry {
     /// Opens the registry over a store. Returns unreadable records as faults; their instances are
     /// quarantined.
     pub fn open(store: Arc<dyn Store>) -> Result<(Arc<Registry>, Vec<Fault>), StoreError> {
+        Registry::open_with_images(store, Images::default())
+    }
+
+    /// Like [`open`](Registry::open), with the operator's table of images.
+    pub fn open_with_images(
+        store: Arc<dyn Store>,
+        images: Images,
+    ) -> Result<(Arc<Registry>, Vec<Fault>), StoreError> {
         let loaded = store.load()?;
         let mut faults = Vec::new();
         let quarantined = quarantine_unreadable(loaded.unreadable, &mut faults);
@@ -46,6 +55,7 @@ impl Registry {
         let registry = Registry {
             snapshot: ArcSwap::from_pointee(snapshot),
             account: ArcSwap::from_pointee(account),
+            images: Arc::new(images),
             store,
             writer: Mutex::new(Writer::default()),
             published: watch::Sender::new(0),
@@ -61,6 +71,11 @@ impl Registry {
     /// Returns the account as it is now.
     pub fn account(&self) -> Arc<AccountState> {
         self.account.load_full()
+    }
+
+    /// Returns the operator's table of images.
+    pub fn images(&self) -> &Arc<Images> {
+        &self.images
     }
 
     /// Returns the instances that were terminated, are no longer listed, and still have a record.

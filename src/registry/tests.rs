@@ -561,6 +561,7 @@ fn a_refused_plan_changes_nothing() {
                 .ami_launch_index = 7;
             transaction.set_account(Account {
                 metadata_defaults: enforced(),
+                ..Account::default()
             });
             Err::<(), _>("no")
         };
@@ -649,6 +650,7 @@ fn an_account_that_could_not_be_stored_is_unchanged_or_unreadable() {
             let plan = |transaction: &mut Transaction| {
                 transaction.set_account(Account {
                     metadata_defaults: enforced(),
+                    ..Account::default()
                 });
                 Ok::<_, ()>(())
             };

@@ -143,7 +143,10 @@ impl Transaction {
 
     /// Returns the account, or an error when its record is unreadable.
     pub fn account(&self) -> Result<Account, AccountUnreadable> {
-        self.new_account.map_or_else(|| self.account.account(), Ok)
+        match &self.new_account {
+            Some(account) => Ok(account.clone()),
+            None => self.account.account(),
+        }
     }
 
     /// Replaces the account's record.

@@ -7,6 +7,7 @@ mod control;
 mod exposure;
 mod guest;
 mod identity;
+mod images;
 mod interfaces;
 mod listeners;
 mod log;
@@ -62,6 +63,7 @@ pub fn resolve(file: &Path, text: &str) -> Result<Resolution, Vec<Fault>> {
             &mut faults,
         );
     }
+    let images = images::read(&mut root, &mut faults);
     let control = control::read(&mut root, directory, &mut used, &mut faults);
     let admin = admin::read(&mut root, directory, &runtime_directory, &mut faults);
     let identity = identity::read(&mut root, directory, &mut faults);
@@ -78,6 +80,7 @@ pub fn resolve(file: &Path, text: &str) -> Result<Resolution, Vec<Fault>> {
             guest,
             listeners,
             interfaces,
+            images,
             control,
             admin: Some(admin),
             identity,

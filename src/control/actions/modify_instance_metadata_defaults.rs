@@ -1,6 +1,8 @@
 //! ModifyInstanceMetadataDefaults: a partial update of the account's defaults for launches.
 //! `no-preference`, or -1 for the hop limit, clears a preference. Existing instances do not change.
 
+use std::sync::Arc;
+
 use crate::control::action::Action;
 use crate::control::call::ApiCall;
 use crate::control::error::Ec2Error;
@@ -11,7 +13,9 @@ use crate::control::policy::rules::{Attributes, Target};
 use crate::control::render::write_return;
 use crate::control::syntax::{self, option_attributes};
 use crate::control::xml::ResponseBody;
-use crate::instance::{HopLimit, HttpTokens, ImdsSupport, MetadataDefaults, OptionsUpdate, Switch};
+use crate::instance::{
+    HopLimit, HttpTokens, Images, MetadataDefaults, MetadataOptions, OptionsUpdate, Switch,
+};
 use crate::registry::{Account, Transaction};
 
 /// The input of a call.
@@ -76,13 +80,14 @@ impl Operation for ModifyInstanceMetadataDefaults {
     async fn perform(self, call: &ApiCall<'_>) -> Result<ResponseBody, Ec2Error> {
         const ACTION: Action = Action::ModifyInstanceMetadataDefaults;
         let caller = call.caller.clone();
+        let images = Arc::clone(call.registry.images());
         let plan = move |transaction: &mut Transaction| {
-            caller.authorize(ACTION, &self.attributes(), Target::Account)?;
+            caller.authorize(ACTION, &self.attributes(&images), Target::Account)?;
             // A partial update needs the current values of the rest.
-            let before = transaction
+            let account = transaction
                 .account()
-                .map_err(|_| Ec2Error::account_unreadable())?
-                .metadata_defaults;
+                .map_err(|_| Ec2Error::account_unreadable())?;
+            let before = account.metadata_defaults;
             if self.dry_run {
                 return Err(Ec2Error::dry_run());
             }
@@ -97,7 +102,10 @@ impl Operation for ModifyInstanceMetadataDefaults {
                     .over(before.instance_metadata_tags),
                 http_tokens_enforced: self.http_tokens_enforced.over(before.http_tokens_enforced),
             };
-            transaction.set_account(Account { metadata_defaults });
+            transaction.set_account(Account {
+                metadata_defaults,
+                ..account
+            });
             Ok(())
         };
         call.change_or_warn("The defaults may have been changed.", plan)
@@ -108,19 +116,18 @@ impl Operation for ModifyInstanceMetadataDefaults {
 
 impl ModifyInstanceMetadataDefaults {
     /// Returns the attributes of the call. Clearing a preference counts as `no-preference` and as
-    /// the default that launches get without one.
-    fn attributes(&self) -> Attributes {
-        let unset =
-            MetadataDefaults::default().at_launch(OptionsUpdate::default(), ImdsSupport::V2);
-        let requested = OptionsUpdate {
-            http_tokens: self.http_tokens.or(unset.http_tokens),
-            http_put_response_hop_limit: self
-                .http_put_response_hop_limit
-                .or(unset.http_put_response_hop_limit),
-            http_endpoint: self.http_endpoint.or(unset.http_endpoint),
-            http_protocol_ipv6: None,
-            instance_metadata_tags: self.instance_metadata_tags.or(unset.instance_metadata_tags),
-        };
+    /// the default that launches get without one: each that the images of the host can lead to.
+    fn attributes(&self, images: &Images) -> Attributes {
+        let unset = images
+            .possible_support()
+            .into_iter()
+            .map(|image| MetadataDefaults::default().at_launch(OptionsUpdate::default(), image));
+        let mut attributes = Attributes::new();
+        for requested in unset.map(|unset| self.requested(unset)) {
+            let more = option_attributes(requested);
+            let known = attributes.clone();
+            attributes.extend(more.into_iter().filter(|pair| !known.contains(pair)));
+        }
         let enforced = self.http_tokens_enforced.or(Switch::Disabled);
         let cleared = [
             ("HttpTokens", self.http_tokens.is_cleared()),
@@ -139,12 +146,24 @@ impl ModifyInstanceMetadataDefaults {
             .http_put_response_hop_limit
             .is_cleared()
             .then_some(AttributeValue::Number(-1));
-        let mut attributes = option_attributes(requested);
         attributes
             .extend(enforced.map(|enforced| ("HttpTokensEnforced", enforced.as_str().into())));
         attributes.extend(cleared);
         attributes.extend(hops.map(|number| ("HttpPutResponseHopLimit", number)));
         attributes
+    }
+
+    /// Returns the options that the call sets, with those of `unset` where it clears a preference.
+    fn requested(&self, unset: MetadataOptions) -> OptionsUpdate {
+        OptionsUpdate {
+            http_tokens: self.http_tokens.or(unset.http_tokens),
+            http_put_response_hop_limit: self
+                .http_put_response_hop_limit
+                .or(unset.http_put_response_hop_limit),
+            http_endpoint: self.http_endpoint.or(unset.http_endpoint),
+            http_protocol_ipv6: None,
+            instance_metadata_tags: self.instance_metadata_tags.or(unset.instance_metadata_tags),
+        }
     }
 }
 

@@ -8,8 +8,8 @@
 //! launch is accepted: see [`launch_options`](crate::control::launch_options), and tags of volumes
 //! and interfaces.
 //!
-//! imdsd does not know images, so it treats every image as one whose software supports IMDSv2
-//! (`imdsSupport=v2.0`): without a value, tokens are required, as in documents.
+//! Options that the call omits come from the account's defaults and from the image: the operator's
+//! table says which images have `imdsSupport=v2.0`, and what counts for the others.
 //!
 //! A call that is repeated with its ClientToken launches nothing and returns the instances of the
 //! first call.
@@ -30,6 +30,7 @@ use crate::control::checks::{
     refuse_keys_unfit_for_metadata, refuse_new_faults, refuse_too_many_tags,
 };
 use crate::control::error::{Code, Ec2Error};
+use crate::control::images::read_image_id;
 use crate::control::instance_xml::write_instance;
 use crate::control::launch_options::{LaunchOptionParameters, LaunchOptions, NetworkParameters};
 use crate::control::operation::{Input, Operation};
@@ -43,8 +44,8 @@ use crate::control::syntax::{
 use crate::control::xml::ResponseBody;
 use crate::document;
 use crate::instance::{
-    IamInstanceProfile, ImdsSupport, Instance, InstanceId, InstanceState, Monitoring,
-    OptionsUpdate, Partition, SecurityGroup, StateReason, Tag, region_of_zone,
+    IamInstanceProfile, Images, Instance, InstanceId, InstanceState, Monitoring, OptionsUpdate,
+    Partition, SecurityGroup, StateReason, Tag, region_of_zone,
 };
 use crate::registry::{Entry, OptionsState, Snapshot, Transaction};
 
@@ -209,7 +210,9 @@ impl Operation for RunInstances {
 
     async fn perform(self, call: &ApiCall<'_>) -> Result<ResponseBody, Ec2Error> {
         let (caller, now) = (call.caller.clone(), call.now.wall);
-        let plan = move |transaction: &mut Transaction| self.plan(transaction, &caller, now);
+        let images = Arc::clone(call.registry.images());
+        let plan =
+            move |transaction: &mut Transaction| self.plan(transaction, &caller, &images, now);
         let (launched, earlier) = call.change(plan).await?;
         let entries = if launched.is_empty() {
             earlier
@@ -254,6 +257,7 @@ impl RunInstances {
         &self,
         transaction: &mut Transaction,
         caller: &Caller,
+        images: &Images,
         now: Timestamp,
     ) -> Result<Vec<Arc<Entry>>, Ec2Error> {
         // 1. The first instance as it would be, and whether the caller may launch it.
@@ -261,7 +265,8 @@ impl RunInstances {
             .account()
             .map_err(|_| Ec2Error::account_unreadable())?;
         let defaults = account.metadata_defaults;
-        let options = defaults.at_launch(self.options, ImdsSupport::V2);
+        let image = account.imds_support(images, &self.launch.image_id);
+        let options = defaults.at_launch(self.options, image);
         let reservation_id = format!("r-{}", random_digits());
         let build = |transaction: &Transaction, index: usize| {
             let id = unused_id(transaction);
@@ -656,21 +661,6 @@ fn read_count(name: &str, value: &str) -> Result<usize, Ec2Error> {
             );
             Ec2Error::invalid_value(message)
         })
-}
-
-fn read_image_id(text: String) -> Result<String, Ec2Error> {
-    let digits = text.strip_prefix("ami-").unwrap_or_default();
-    let is_well_formed = matches!(digits.len(), 8 | 17)
-        && digits
-            .bytes()
-            .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    match is_well_formed {
-        true => Ok(text),
-        false => {
-            let message = format!("Invalid id: \"{text}\" (expecting \"ami-...\")");
-            Err(Ec2Error::new(Code::InvalidAmiIdMalformed, message))
-        }
-    }
 }
 
 fn read_address(text: &str) -> Result<Ipv4Addr, Ec2Error> {

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use crate::document::aemm::keys::eth0_mut;
 use crate::document::aemm::settings::Settings;
 use crate::instance::{
-    CredentialSource, HttpTokens, Instance, InstanceId, StaticCredentials, Tag, tags,
+    CredentialSource, HttpTokens, Instance, InstanceId, NamedOptions, StaticCredentials, Tag, tags,
 };
 use crate::secret::Secret;
 
@@ -248,6 +248,8 @@ pub(super) fn set_server(settings: &mut Settings<'_>, instance: &mut Instance) -
         }
     };
     let address = loopback_address(settings);
+    // The mock's options are all known: neither an account nor an image decides about them.
+    instance.named_options = NamedOptions::default();
     if let Some(required) = settings.text("imdsv2") {
         match required.to_lowercase().as_str() {
             "true" | "1" => instance.metadata_options.http_tokens = HttpTokens::Required,

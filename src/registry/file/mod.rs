@@ -12,6 +12,7 @@
 //! {"Checksum": "sha256:…", "Record": {"MetadataDefaults": {"HttpTokens": "required"}}}
 //! ```
 
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -88,6 +89,8 @@ struct RecordOnDisk {
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 struct AccountOnDisk {
     metadata_defaults: MetadataDefaults,
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    imds_v2_images: BTreeSet<String>,
 }
 
 impl FileStore {
@@ -388,6 +391,7 @@ fn encode(record: &Record) -> Vec<u8> {
 fn encode_account(account: &Account) -> Vec<u8> {
     seal(&AccountOnDisk {
         metadata_defaults: account.metadata_defaults,
+        imds_v2_images: account.imds_v2_images.clone(),
     })
 }
 
@@ -440,9 +444,13 @@ fn read_account(path: &Path) -> LoadedAccount {
     match fs::symlink_metadata(path) {
         Err(reason) if reason.kind() == io::ErrorKind::NotFound => LoadedAccount::Absent,
         Ok(_) | Err(_) => match unseal::<AccountOnDisk>(path) {
-            Ok(AccountOnDisk { metadata_defaults }) => {
-                LoadedAccount::Read(Account { metadata_defaults })
-            }
+            Ok(AccountOnDisk {
+                metadata_defaults,
+                imds_v2_images,
+            }) => LoadedAccount::Read(Account {
+                metadata_defaults,
+                imds_v2_images,
+            }),
             Err(reason) => LoadedAccount::Unreadable(Fault::of_file(
                 path,
                 format!("unreadable record: {reason}; {HINT}"),

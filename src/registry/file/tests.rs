@@ -334,6 +334,7 @@ fn account(tokens: HttpTokens) -> Account {
             http_tokens,
             ..MetadataDefaults::default()
         },
+        imds_v2_images: ["ami-12345678".to_string()].into(),
     }
 }
 
