@@ -9,7 +9,12 @@ use std::path::Path;
 /// Returns why a directory is not safe for the daemon's own files, and how to fix it; `None` if it
 /// is safe.
 pub(crate) fn fault(path: &Path, found: &Metadata) -> Option<String> {
-    let (own, path) = (rustix::process::geteuid().as_raw(), path.display());
+    fault_for(rustix::process::geteuid().as_raw(), path, found)
+}
+
+/// The same for a daemon of user `own`.
+pub(crate) fn fault_for(own: u32, path: &Path, found: &Metadata) -> Option<String> {
+    let path = path.display();
     if !is_trusted(found.uid(), own) {
         return Some(format!(
             "it belongs to another user (uid {}); run: chown {own} {path}",

@@ -82,6 +82,8 @@ pub(crate) struct ReloadReport {
     pub faulty_recorded: Vec<InstanceId>,
     /// Instances whose documents have faults, and that are not served.
     pub faulty_not_served: Vec<InstanceId>,
+    /// Registered instances whose documents were removed. They stay registered.
+    pub without_document: Vec<InstanceId>,
     /// The number of access keys in force; `None` without a control endpoint that reads a key file.
     pub access_keys: Option<usize>,
     /// Files that could not be read, so that what was read of them before stays in force.
@@ -110,6 +112,7 @@ impl ReloadReport {
             "NotStored": self.not_stored,
             "FaultyRecorded": self.faulty_recorded,
             "FaultyNotServed": self.faulty_not_served,
+            "WithoutDocument": self.without_document,
             "AccessKeys": self.access_keys,
             "Kept": self.kept,
         })

@@ -2,17 +2,19 @@
 //! is started. With `--host` it also reports what on this host prevents a guest from being served,
 //! and the command that fixes it.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
-use super::host_attachments::host_attachments;
+use super::host_attachments::{host_attachments, host_links, missing_interfaces};
 use super::known_instances::{KnownInstances, known_instances};
 use super::rules_table::rules_table;
 use crate::config::{self, Config};
-use crate::daemon::documents::{self, CheckedConfig};
-use crate::daemon::{ControlFiles, IdentitySource};
+use crate::daemon::documents::{self, CheckedConfig, CheckedDocuments};
+use crate::daemon::{ControlFiles, IdentitySource, StartTrial};
+use crate::fault::Fault;
 use crate::host::examine::{self, AddressOwner, HostMetadata, MetadataService, examine};
 use crate::instance::Instance;
 
@@ -22,7 +24,11 @@ Examples:
   imdsd check --config /etc/imdsd/imdsd.toml
   imdsd check --config /etc/imdsd/imdsd.toml --host
 
-The exit status is 1 if there is a fault or, with --host, a finding; otherwise it is 0.")]
+It also tries what a start here needs: directories, addresses that are free, capabilities. While imdsd
+runs, its addresses are not tried. What was not checked is named on standard error.
+
+The exit status is 1 if there is a fault or, with --host, something that keeps a guest from being
+served; otherwise it is 0. Warnings, advice and what was not checked do not change it.")]
 pub(super) struct CheckArgs {
     /// Configuration file to check, such as /etc/imdsd/imdsd.toml
     #[arg(long, short, value_name = "FILE")]
@@ -55,56 +61,147 @@ pub(super) fn run(args: CheckArgs) -> ExitCode {
         documents,
         stored,
     } = checked;
-    let mut faults: Vec<String> = ControlFiles::read(&config)
-        .faults
-        .iter()
-        .chain(&documents.faults)
-        .map(ToString::to_string)
-        .collect();
-    match IdentitySource::at_start(&config) {
-        IdentitySource::Operator(_, fault) => faults.push(fault.to_string()),
-        IdentitySource::Damaged(_, reason) => {
-            eprintln!("warning: no signatures and no web identities: {reason}");
-        }
-        IdentitySource::Ready(_) | IdentitySource::Stored(_) | IdentitySource::Ephemeral => {}
-    }
-    documents
-        .warnings
-        .iter()
-        .for_each(|warning| eprintln!("warning: {warning}"));
-    faults.iter().for_each(|fault| eprintln!("{fault}"));
-    if !args.json {
-        let found = match faults.len() {
-            0 => "no faults".to_string(),
-            1 => "1 fault".to_string(),
-            count => format!("{count} faults"),
-        };
-        println!(
-            "{}: {found}; {} instances",
-            args.config.display(),
-            documents.instances.len()
-        );
-    }
+    let count = documents.instances.len();
+    let mut report = CheckReport::default();
+    report.add_files(&config, &documents);
     let KnownInstances {
         instances,
         unreadable,
         account_unreadable,
     } = known_instances(&config, documents, stored);
-    account_unreadable
-        .iter()
-        .for_each(|reason| eprintln!("warning: {reason}"));
-    let label = if args.host { "not checked" } else { "warning" };
-    unreadable
-        .iter()
-        .for_each(|reason| eprintln!("{label}: {reason}"));
+    report.warnings.extend(account_unreadable);
+    match args.host {
+        true => report.untried.extend(unreadable),
+        false => report.warnings.extend(unreadable),
+    }
+    report.add_start(&config, &instances);
+    if !args.host {
+        report.add_missing_interfaces(&config, &instances);
+    }
+    report.print(&args, count);
     let host_is_fine = !args.host || check_host(&args, &config, &instances);
-    match faults.is_empty() && host_is_fine {
+    match report.faults.is_empty() && host_is_fine {
         true => ExitCode::SUCCESS,
         false => ExitCode::FAILURE,
     }
 }
 
-/// Prints the findings on this host. Returns whether there are none.
+/// What a check found, as text.
+#[derive(Default)]
+struct CheckReport {
+    faults: Vec<String>,
+    warnings: Vec<String>,
+    /// Values of documents that are probably not intended.
+    doubts: Vec<Fault>,
+    /// What was not checked, and why.
+    untried: Vec<String>,
+}
+
+impl CheckReport {
+    /// Adds what was found in the documents and in the other files that the configuration names.
+    fn add_files(&mut self, config: &Config, documents: &CheckedDocuments) {
+        let control = ControlFiles::read(config).faults;
+        let faults = control.iter().chain(&documents.faults);
+        self.faults.extend(faults.map(ToString::to_string));
+        match IdentitySource::at_start(config) {
+            IdentitySource::Operator(_, fault) => self.faults.push(fault.to_string()),
+            IdentitySource::Damaged(_, reason) => {
+                let warning = format!("no signatures and no web identities: {reason}");
+                self.warnings.push(warning);
+            }
+            IdentitySource::Ready(_) | IdentitySource::Stored(_) | IdentitySource::Ephemeral => {}
+        }
+        let warnings = documents.warnings.iter().map(ToString::to_string);
+        self.warnings.extend(warnings);
+        self.doubts.extend_from_slice(&documents.doubts);
+    }
+
+    /// Adds what a start on this host needs.
+    fn add_start(&mut self, config: &Config, instances: &[Instance]) {
+        let StartTrial {
+            faults,
+            warnings,
+            untried,
+        } = StartTrial::run(config, instances);
+        self.faults.extend(faults);
+        self.warnings.extend(warnings);
+        self.untried.extend(untried);
+    }
+
+    fn add_missing_interfaces(&mut self, config: &Config, instances: &[Instance]) {
+        let attachments = host_attachments(instances);
+        let is_bound = config
+            .listeners
+            .iter()
+            .any(|listener| listener.interface.is_some());
+        if attachments.is_empty() && !is_bound {
+            return;
+        }
+        match host_links() {
+            Ok(links) => {
+                let missing = missing_interfaces(config, &attachments, &links);
+                self.warnings.extend(some_of(missing, "attachments"));
+            }
+            Err(reason) => {
+                let untried = format!("whether the interfaces of the guests exist: {reason}");
+                self.untried.push(untried);
+            }
+        }
+    }
+
+    fn print(&self, args: &CheckArgs, instances: usize) {
+        let doubts = grouped(&self.doubts);
+        for warning in self.warnings.iter().chain(&doubts) {
+            eprintln!("warning: {warning}");
+        }
+        for untried in &self.untried {
+            eprintln!("not checked: {untried}");
+        }
+        self.faults.iter().for_each(|fault| eprintln!("{fault}"));
+        if !args.json {
+            let found = match self.faults.len() {
+                0 => "no faults".to_string(),
+                1 => "1 fault".to_string(),
+                count => format!("{count} faults"),
+            };
+            println!("{}: {found}; {instances} instances", args.config.display());
+        }
+    }
+}
+
+/// How many texts of one kind are printed.
+const SHOWN: usize = 3;
+
+/// Returns the first of many texts of one kind, and how many more there are.
+fn some_of(mut texts: Vec<String>, kind: &str) -> Vec<String> {
+    if texts.len() > SHOWN + 1 {
+        let more = texts.len() - SHOWN;
+        texts.truncate(SHOWN);
+        texts.push(format!("and {more} more {kind} like these"));
+    }
+    texts
+}
+
+/// Returns doubts as text. Of many documents with one doubt, the first are named.
+fn grouped(doubts: &[Fault]) -> Vec<String> {
+    let mut groups: Vec<((&str, &str), Vec<String>)> = Vec::new();
+    let mut numbers: HashMap<(&str, &str), usize> = HashMap::new();
+    for doubt in doubts {
+        let (_, field) = doubt.field.split_once(": ").unwrap_or_default();
+        let kind = (field, doubt.message.as_str());
+        let number = *numbers.entry(kind).or_insert_with(|| {
+            groups.push((kind, Vec::new()));
+            groups.len() - 1
+        });
+        groups[number].1.push(doubt.to_string());
+    }
+    let groups = groups.into_iter();
+    groups
+        .flat_map(|(_, texts)| some_of(texts, "documents"))
+        .collect()
+}
+
+/// Prints the findings on this host. Returns whether every guest is served.
 fn check_host(args: &CheckArgs, config: &Config, instances: &[Instance]) -> bool {
     let interfaces = config.interfaces.clone().unwrap_or_default();
     let admin = config.admin.as_ref();
@@ -154,8 +251,9 @@ fn check_host(args: &CheckArgs, config: &Config, instances: &[Instance]) -> bool
         ),
         false => {
             for finding in &examination.findings {
+                let advice = if finding.is_advice { "advice: " } else { "" };
                 println!(
-                    "{}: {}: {}\n    fix: {}",
+                    "{}: {}: {advice}{}\n    fix: {}",
                     finding.instance, finding.attachment, finding.what, finding.fix
                 );
             }
@@ -163,5 +261,5 @@ fn check_host(args: &CheckArgs, config: &Config, instances: &[Instance]) -> bool
             println!("{fine} of {all} guests on this host's network are fine");
         }
     }
-    examination.findings.is_empty()
+    examination.serves_all()
 }

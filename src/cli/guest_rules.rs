@@ -1,18 +1,16 @@
 //! `imdsd guest-rules`: prints the packet rules of this host's guests, for `nft` to load.
 
-use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
-use super::host_attachments::host_attachments;
+use super::host_attachments::{host_attachments, host_links};
 use super::known_instances::{KnownInstances, known_instances};
 use super::rules_table::rules_table;
 use crate::daemon::documents::{self, CheckedConfig};
 use crate::host::guest_rules::{self, GuestLink, MetadataAddresses};
 use crate::host::guests;
-use crate::host::netlink::{self, Links};
 
 /// Print the nftables rules that this host's guests need
 ///
@@ -88,8 +86,8 @@ fn script(args: GuestRulesArgs) -> Result<String, Vec<String>> {
         return Err(unreadable);
     }
 
-    let links =
-        links().map_err(|reason| vec![format!("can't read the links of this host: {reason}")])?;
+    let links = host_links()
+        .map_err(|reason| vec![format!("can't read the links of this host: {reason}")])?;
     let guests = guests::filtered(&host_attachments(&instances), &links);
     for guest in &guests {
         if let GuestLink::BridgePort {
@@ -109,15 +107,5 @@ fn script(args: GuestRulesArgs) -> Result<String, Vec<String>> {
             .iter()
             .map(|(instance, what)| format!("{instance}: {what}"))
             .collect()
-    })
-}
-
-fn links() -> io::Result<Links> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let (_netlink, links) = netlink::read_links().await?;
-        Ok(links)
     })
 }

@@ -98,6 +98,13 @@ fn print_report(report: &Value) {
             lines += &format!("{}: {message}\n", text(id));
         }
     }
+    for id in each(&report["WithoutDocument"]) {
+        let id = text(id);
+        lines += &format!(
+            "{id}: its document was removed, and it stays registered; to remove it: imdsd instance \
+             delete {id}\n"
+        );
+    }
     for instance in each(&report["NotStored"]) {
         lines += &format!(
             "{}: not served, because it could not be stored; tried again every second: {}\n",

@@ -52,6 +52,7 @@ impl Store for TestStore {
             id,
             fault,
             attachments: Vec::new(),
+            client_tokens: Vec::new(),
         }];
         Ok(Loaded {
             unreadable,

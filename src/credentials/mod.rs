@@ -28,4 +28,4 @@ pub use launch::Launcher;
 pub use refresh::{Clock, Counters, RefreshTarget, Refresher, SystemClock};
 pub use session::RoleSession;
 pub use sources::Sources;
-pub use sts::{Mint, WebIdentityRequest};
+pub use sts::{Mint, WebIdentityRequest, access_key_fault};

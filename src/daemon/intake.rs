@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 
 use crate::clock::Moment;
 use crate::config::Config;
-use crate::daemon::documents::{CheckedDocuments, Registered};
+use crate::daemon::documents::{CheckedDocuments, Registered, RemovedDocuments};
 use crate::fault::Fault;
 use crate::instance::{Instance, InstanceId};
 use crate::registry::{FaultyOutcome, QuarantineReason, RegisterOutcome, Registry, StoreError};
@@ -34,8 +34,12 @@ pub(super) struct TakenIn {
     pub(super) faulty: Vec<(InstanceId, FaultyOutcome)>,
     /// The faults of the documents.
     pub(super) faults: Vec<Fault>,
-    /// Doubts about documents without faults.
+    /// What keeps guests from being served, but is allowed.
     pub(super) warnings: Vec<Fault>,
+    /// How many values are probably not intended.
+    pub(super) doubts: usize,
+    /// Registered instances whose documents were removed.
+    pub(super) without_document: Vec<InstanceId>,
 }
 
 impl Intake {
@@ -63,10 +67,19 @@ impl Intake {
         let tombstones = self.registry.tombstones().await;
         let registered = Registered::of_snapshot(&self.registry.snapshot(), &tombstones);
         let config = Arc::clone(&self.config);
-        let read = move || CheckedDocuments::read(&config, &registered);
-        let documents = tokio::task::spawn_blocking(read).await;
-        let documents = documents.expect("reading does not panic");
-        self.take_in(documents, Moment::now().wall).await
+        let read = move || {
+            let documents = CheckedDocuments::read(&config, &registered);
+            let removed = RemovedDocuments::find(&config, &documents, &registered);
+            (documents, removed)
+        };
+        let read = tokio::task::spawn_blocking(read).await;
+        let (documents, removed) = read.expect("reading does not panic");
+        let mut taken_in = self.take_in(documents, Moment::now().wall).await;
+        if let Some(removed) = removed {
+            taken_in.without_document = removed.ids.clone();
+            store_documents(removed).await;
+        }
+        taken_in
     }
 
     /// Registers the instances of documents without faults, and reserves the attachments of the
@@ -77,6 +90,8 @@ impl Intake {
             faulty,
             faults,
             warnings,
+            doubts,
+            unreadable_files: _,
         } = documents;
         let mut unstored = self.unstored.lock().await;
         let mut withdrawn = self.unregistered(&unstored);
@@ -87,6 +102,8 @@ impl Intake {
             faulty: Vec::new(),
             faults,
             warnings,
+            doubts: doubts.len(),
+            without_document: Vec::new(),
         };
         for instance in instances {
             let id = instance.instance_id.clone();
@@ -145,6 +162,15 @@ impl Intake {
     }
 }
 
+/// Remembers which instances have a document. If that fails, a document that is removed later is not
+/// missed.
+async fn store_documents(removed: RemovedDocuments) {
+    let stored = tokio::task::spawn_blocking(move || removed.store()).await;
+    if let Err(reason) = stored.expect("writing does not panic") {
+        warn!(%reason, "cannot remember which instances have a document");
+    }
+}
+
 /// Returns whether a document must be registered again later. A document of an unreadable record
 /// must not: no document replaces such a record.
 fn is_unstored(
@@ -171,6 +197,18 @@ impl TakenIn {
     pub(super) fn log(&self) {
         for warning in &self.warnings {
             warn!("{warning}");
+        }
+        if self.doubts > 0 {
+            warn!(
+                doubts = self.doubts,
+                "some values of documents are probably not intended; `imdsd check` names them"
+            );
+        }
+        for id in &self.without_document {
+            warn!(
+                instance = %id,
+                "its document was removed, and it stays registered. To remove it: imdsd instance delete {id}"
+            );
         }
         for fault in &self.faults {
             error!("{fault}");

@@ -18,6 +18,7 @@ mod intake;
 mod listeners;
 mod reload;
 mod start_error;
+mod start_trial;
 mod token_keys;
 mod unserved;
 
@@ -58,6 +59,7 @@ use token_keys::TokenKeys;
 pub(crate) use background::IdentitySource;
 pub(crate) use control_files::ControlFiles;
 pub(crate) use start_error::StartError;
+pub(crate) use start_trial::StartTrial;
 
 /// How long open connections may take to end at shutdown.
 const DRAIN: Duration = Duration::from_secs(5);

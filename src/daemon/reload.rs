@@ -87,6 +87,7 @@ impl Reload {
 
 fn add_documents(taken_in: TakenIn, report: &mut ReloadReport) {
     report.faults.extend(taken_in.faults);
+    report.without_document = taken_in.without_document;
     for (id, outcome) in taken_in.registered {
         match outcome {
             Ok(RegisterOutcome::New) => report.registered.push(id),

@@ -60,7 +60,8 @@ impl fmt::Display for StartError {
 
 impl std::error::Error for StartError {}
 
-fn listen_hint(reason: &io::Error) -> &'static str {
+/// Returns what to do about an address that cannot be listened on.
+pub(super) fn listen_hint(reason: &io::Error) -> &'static str {
     match reason.kind() {
         io::ErrorKind::AddrInUse => {
             "; another program listens there, perhaps another imdsd; choose another port in the \

@@ -16,6 +16,11 @@ pub fn attachments_in(text: &str) -> Vec<Attachment> {
     lists.flatten().collect()
 }
 
+/// Returns the client tokens in a text.
+pub fn client_tokens_in(text: &str) -> Vec<String> {
+    values_of::<String>(text, "\"ClientToken\"").collect()
+}
+
 /// Returns the ids of the instances in a text, ordered and each once.
 pub(super) fn instance_ids_in(text: &str) -> BTreeSet<InstanceId> {
     let ids = values_of::<String>(text, "\"InstanceId\"");
@@ -37,6 +42,16 @@ fn values_of<T: DeserializeOwned>(text: &str, quoted_key: &str) -> impl Iterator
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn client_tokens_of_damaged_texts_are_found() {
+        let text = r#"{"Tags":[{"Value":"\"ClientToken\":\"no\""}],"ClientToken" : "one","Cli"#;
+        assert_eq!(client_tokens_in(text), ["one"]);
+        assert_eq!(
+            client_tokens_in(r#"{"ClientToken":7,"ClientToken":"cut o"#),
+            [""; 0]
+        );
+    }
 
     #[test]
     fn ids_and_attachments_of_damaged_texts_are_found() {

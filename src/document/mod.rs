@@ -21,6 +21,7 @@
 //! | `validate` | check the instance against the rules of EC2 and of imdsd |
 //! | `json_path` | paths to values and faults, which all of the above use |
 //! | `damaged` | what a text that cannot be read still says |
+//! | `doubts` | values that are allowed but probably not intended |
 //!
 //! Beside them, `value` and [`export`] write instances, [`scenario`] reads scenario files, and
 //! [`aemm`] reads the configuration of amazon-ec2-metadata-mock.
@@ -28,6 +29,7 @@
 pub mod aemm;
 mod damaged;
 mod deserialize;
+mod doubts;
 pub mod export;
 mod fields;
 mod json_file;
@@ -40,8 +42,9 @@ mod source_map;
 mod validate;
 mod value;
 
-pub use damaged::attachments_in;
+pub use damaged::{attachments_in, client_tokens_in};
 pub use deserialize::TIME;
+pub use doubts::doubts;
 pub use json_file::JsonFile;
 pub use json_path::JsonPath;
 pub use near_miss::near_miss;

@@ -65,7 +65,7 @@ pub use options::{
 };
 pub use other_fields::OtherFields;
 pub use partition::Partition;
-pub use placement::{Placement, region_of_zone};
+pub use placement::{Placement, region_of_zone, zone_id};
 pub use role::{
     AssumeRoleSource, CredentialSource, IamInstanceProfile, ProcessSource, Role, StaticCredentials,
     StaticSource, WebIdentitySource,

@@ -78,7 +78,7 @@ pub fn region_of_zone(zone: &str) -> &str {
 
 /// Returns the usual id of a zone, `use1-az1` for `us-east-1a`; `None` if the zone's name does not
 /// follow EC2's pattern.
-pub(super) fn zone_id(zone: &str) -> Option<String> {
+pub fn zone_id(zone: &str) -> Option<String> {
     let region = region_of_zone(zone);
     let letter = match zone.as_bytes()[region.len()..] {
         [letter @ b'a'..=b'z'] => letter,

@@ -21,6 +21,13 @@ pub(crate) fn open(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket(address)?.into())
 }
 
+/// Tries to open a listening socket, on an interface if one is given, and closes it again.
+pub(crate) fn try_open(address: SocketAddr, interface: Option<&str>) -> io::Result<()> {
+    let socket = new_socket(address)?;
+    socket.bind_device(interface.map(str::as_bytes))?;
+    listen(&socket, address)
+}
+
 /// The same, not registered with the runtime: a thread in another network namespace has none.
 pub(super) fn socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = new_socket(address)?;

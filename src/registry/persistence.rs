@@ -38,6 +38,7 @@ impl Registry {
         previous: Option<&Arc<Entry>>,
     ) -> Result<(), StoreError> {
         let id = record.instance.instance_id.clone();
+        let client_token = record.instance.client_token.clone();
         let previous_record = previous.map(|entry| entry.record.clone());
         let store = Arc::clone(&self.store);
         let result = blocking(move || store.put(&record, previous_record.as_ref())).await;
@@ -47,17 +48,19 @@ impl Registry {
             let previous = previous
                 .cloned()
                 .map_or(PreviousState::Absent, PreviousState::Stored);
-            self.quarantine(writer, &id, previous, error);
+            self.quarantine(writer, &id, previous, client_token, error);
         }
         result
     }
 
-    /// Stops serving an instance until its `previous` state is restored.
+    /// Stops serving an instance until its `previous` state is restored. `client_token` is that of an
+    /// instance that has not been published.
     pub(super) fn quarantine(
         &self,
         writer: &mut Writer,
         id: &InstanceId,
         previous: PreviousState,
+        client_token: Option<String>,
         error: &StoreError,
     ) {
         error!(
@@ -66,7 +69,7 @@ impl Registry {
              the previous record (a restart would serve what the file then contains)"
         );
         writer.state_unknown.insert(id.clone(), previous);
-        self.publish_snapshot(self.snapshot().with_state_unknown(id));
+        self.publish_snapshot(self.snapshot().with_state_unknown(id, client_token));
     }
 
     /// Removes a record from the store.

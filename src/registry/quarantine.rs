@@ -10,6 +10,9 @@ use crate::instance::Attachment;
 pub(super) struct Quarantined {
     pub(super) reason: QuarantineReason,
     pub(super) attachments: BTreeSet<Attachment>,
+    /// The client tokens of launches that its record may have: a call with one of them may already
+    /// have launched this instance.
+    pub(super) client_tokens: BTreeSet<String>,
 }
 
 /// Why an instance is not served.

@@ -81,7 +81,7 @@ impl Registry {
             match self.remove_record(&id).await {
                 Ok(()) => self.unpublish(&id),
                 Err(error) => {
-                    self.quarantine(writer, &id, PreviousState::Absent, &error);
+                    self.quarantine(writer, &id, PreviousState::Absent, None, &error);
                     result = Err(error);
                 }
             }

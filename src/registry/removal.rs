@@ -79,7 +79,7 @@ impl Registry {
             if let Err(error) = registry.remove_record(&id).await {
                 if let (Some(entry), StoredState::Unknown) = (entry, error.stored) {
                     let previous = PreviousState::Stored(Arc::clone(entry));
-                    registry.quarantine(&mut writer, &id, previous, &error);
+                    registry.quarantine(&mut writer, &id, previous, None, &error);
                 }
                 return Err(UpdateError::store(error, PartialEffect::None));
             }

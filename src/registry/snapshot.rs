@@ -47,15 +47,26 @@ impl Snapshot {
     }
 
     /// Returns this snapshot with one instance quarantined because its on-disk state is unknown.
-    /// It keeps its attachments.
-    pub(super) fn with_state_unknown(&self, id: &InstanceId) -> Snapshot {
+    /// It keeps its attachments, and the client token of its launch; `client_token` is that of an
+    /// instance that has not been published.
+    pub(super) fn with_state_unknown(
+        &self,
+        id: &InstanceId,
+        client_token: Option<String>,
+    ) -> Snapshot {
         let (mut entries, mut quarantined) = (self.entries.clone(), self.quarantined.clone());
         let removed = entries.remove(id);
         let instance = quarantined.entry(id.clone()).or_insert(Quarantined {
             reason: QuarantineReason::StateUnknown,
             attachments: BTreeSet::new(),
+            client_tokens: BTreeSet::new(),
         });
         instance.reason = QuarantineReason::StateUnknown;
+        instance.client_tokens.extend(client_token);
+        let published = removed.as_ref();
+        instance
+            .client_tokens
+            .extend(published.and_then(|entry| entry.instance.client_token.clone()));
         instance.attachments.extend(
             removed
                 .iter()
@@ -85,6 +96,7 @@ impl Snapshot {
             Quarantined {
                 reason,
                 attachments,
+                client_tokens: BTreeSet::new(),
             },
         );
         Some(Snapshot::assemble(self.entries.clone(), quarantined))
@@ -219,6 +231,15 @@ impl Snapshot {
         instance
             .into_iter()
             .flat_map(|instance| &instance.attachments)
+    }
+
+    /// Returns a quarantined instance that a call with this client token may have launched, and why
+    /// it is quarantined.
+    pub fn quarantined_launch(&self, token: &str) -> Option<(&InstanceId, QuarantineReason)> {
+        self.quarantined
+            .iter()
+            .find(|(_, instance)| instance.client_tokens.contains(token))
+            .map(|(id, instance)| (id, instance.reason))
     }
 
     /// Returns why this instance is quarantined; `None` when it is not.

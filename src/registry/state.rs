@@ -122,6 +122,7 @@ fn quarantine_unreadable(
         let instance = Quarantined {
             reason: QuarantineReason::Unreadable,
             attachments: record.attachments.into_iter().collect(),
+            client_tokens: record.client_tokens.into_iter().collect(),
         };
         quarantined.insert(record.id, instance);
     }

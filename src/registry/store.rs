@@ -29,6 +29,8 @@ pub struct UnreadableRecord {
     /// The instance's attachments, as far as the damaged record still contains them. No other
     /// instance is served there.
     pub attachments: Vec<Attachment>,
+    /// The client tokens that the damaged record still contains.
+    pub client_tokens: Vec<String>,
 }
 
 /// The account's record when the store was opened.

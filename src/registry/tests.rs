@@ -955,3 +955,56 @@ fn a_connection_belongs_to_the_launch_that_held_its_attachment() {
         }
     });
 }
+
+/// The guest at the attachment may be the instance whose document has faults.
+#[test]
+fn an_attachment_of_a_faulty_document_serves_no_other_instance_until_it_is_withdrawn_or_registered()
+{
+    run(async {
+        let attachment = Attachment::Listener("demo".into());
+        let registry = with_demo(Arc::new(MemoryStore)).await;
+        let mut other = demo_instance();
+        other.instance_id = InstanceId::parse("i-12345678").unwrap();
+        let id = &other.instance_id;
+        let is_served = || registry.snapshot().attached_to(&attachment).is_some();
+        let reason = || registry.snapshot().quarantine_reason(id);
+        let offer = || registry.register_faulty(id, vec![attachment.clone()]);
+
+        assert_eq!(offer().await, FaultyOutcome::NotServed);
+        assert_eq!(
+            (is_served(), reason()),
+            (false, Some(QuarantineReason::FaultyDocument))
+        );
+        assert!(
+            registry
+                .snapshot()
+                .reserved_attachments(id)
+                .eq([&attachment])
+        );
+        registry.withdraw(id).await;
+        assert_eq!((is_served(), reason()), (true, None));
+
+        // Once it has a record, its document does not matter.
+        offer().await;
+        let mut elsewhere = other.clone();
+        elsewhere.imds.attachments = vec![Attachment::Listener("another".into())];
+        let registered = registry.register(elsewhere, now()).await.unwrap();
+        assert_eq!(
+            (registered, is_served(), reason()),
+            (RegisterOutcome::New, true, None)
+        );
+        assert_eq!(offer().await, FaultyOutcome::Recorded);
+        assert_eq!((is_served(), reason()), (true, None));
+        registry.withdraw(id).await;
+        assert!(registry.snapshot().entry(id).is_some());
+
+        // A terminated instance is not served, and reserves nothing.
+        let terminate = |instance: &mut Instance| {
+            instance.state = InstanceState::Terminated;
+            Ok::<(), ()>(())
+        };
+        registry.update(id, now(), terminate).await.unwrap();
+        assert_eq!(offer().await, FaultyOutcome::NotServed);
+        assert!(is_served());
+    });
+}

@@ -5,6 +5,7 @@
 //! network namespace where the address belongs to the test.
 
 mod control;
+mod records;
 mod signers;
 #[path = "../support/mod.rs"]
 mod support;

@@ -203,6 +203,139 @@ fn a_bad_document_keeps_no_other_instance_unserved_and_is_taken_in_once_it_is_fi
     );
 }
 
+/// A removed document does not remove its instance. What never had one is not missed.
+#[test]
+fn a_removed_document_is_reported_with_the_command_that_removes_its_instance() {
+    const PUT: &str = "i-00000000000000009";
+    let mut host = Host::stopped();
+    host.write("two.json", &document(TWO, "two"));
+    host.daemon.start_again();
+    let put = host.documents.with_file_name("put.json");
+    std::fs::write(&put, document(PUT, "one")).unwrap();
+    assert_eq!(
+        imdsd(&host.daemon, &["instance", "put", put.to_str().unwrap()]).0,
+        Some(0)
+    );
+    let reload = |host: &Host| {
+        let (status, said) = imdsd(&host.daemon, &["reload"]);
+        assert_eq!(status, Some(0), "{said}");
+        said
+    };
+    assert!(!reload(&host).contains("removed"));
+
+    std::fs::remove_file(host.documents.join("two.json")).unwrap();
+    let remedy = format!("it stays registered; to remove it: imdsd instance delete {TWO}");
+    for is_restarted in [false, true] {
+        if is_restarted {
+            host.restart();
+        }
+        for said in [reload(&host), check(&host.daemon).1] {
+            assert_eq!(
+                said.matches("its document was removed").count(),
+                1,
+                "{said}"
+            );
+            assert!(said.contains(&remedy), "{said}");
+        }
+        assert_eq!(host.served(), [true, true, true]);
+    }
+    // While a file cannot be read, it may be the one that has the document.
+    host.write("other.json", "{");
+    let (status, said) = imdsd(&host.daemon, &["reload"]);
+    assert!(status == Some(1) && !said.contains("removed"), "{said}");
+    std::fs::remove_file(host.documents.join("other.json")).unwrap();
+    assert!(reload(&host).contains(&remedy));
+
+    assert_eq!(imdsd(&host.daemon, &["instance", "delete", TWO]).0, Some(0));
+    assert!(!reload(&host).contains("removed"));
+    assert_eq!(host.served(), [true, true, false]);
+}
+
+#[test]
+fn a_check_tries_what_a_start_needs_and_says_what_it_did_not_try() {
+    let mut host = Host::stopped();
+    let (status, said) = check(&host.daemon);
+    assert!(
+        status == Some(0) && said.contains(": no faults; 1 instances\n"),
+        "{said}"
+    );
+    for listener in ["one", "two"] {
+        assert!(
+            said.contains(&format!("no instance claims listener '{listener}'")),
+            "{said}"
+        );
+    }
+
+    // An address that another program has.
+    let taken = std::net::TcpListener::bind(host.ports[0]).unwrap();
+    let (status, said) = check(&host.daemon);
+    let fault = format!("listener 'one': cannot listen on {}", host.ports[0]);
+    assert!(
+        status == Some(1) && said.contains(&fault) && said.contains(": 1 fault;"),
+        "{said}"
+    );
+    drop(taken);
+
+    // Records, put by an operator, count for the warnings.
+    host.daemon.start_again();
+    let put = host.documents.with_file_name("put.json");
+    std::fs::write(&put, document(TWO, "two")).unwrap();
+    imdsd(&host.daemon, &["instance", "put", put.to_str().unwrap()]);
+    let (status, said) = check(&host.daemon);
+    assert_eq!(status, Some(0), "{said}");
+    assert!(
+        said.contains("not checked: imdsd is running (process "),
+        "{said}"
+    );
+    assert!(
+        said.contains("listener 'one'") && !said.contains("listener 'two'"),
+        "{said}"
+    );
+    assert_eq!(host.served(), [true, false, true]);
+    host.daemon.kill();
+
+    // An interface that does not exist yet, and doubts that many documents have.
+    let config = host.documents.with_file_name("imdsd.toml");
+    std::fs::write(
+        &config,
+        read(&config) + "[interfaces]\nipv4 = \"192.0.2.1:8080\"\n",
+    )
+    .unwrap();
+    host.daemon.start_again();
+    let waiting: Vec<Value> = (10..16)
+        .map(|number| {
+            json!({
+                "InstanceId": format!("i-000000000000000{number}"),
+                "LaunchTime": "2026-01-01T00:00:00Z",
+                "KeyName": "web",
+                "Imds": { "Attachments": [{ "Interface": format!("nosuch{number}") }] },
+            })
+        })
+        .collect();
+    host.write("many.json", &Value::from(waiting).to_string());
+    assert_eq!(imdsd(&host.daemon, &["reload"]).0, Some(0));
+    host.daemon.wait_for(|line| {
+        line["level"] == "INFO"
+            && line["message"]
+                == "waiting for interface 'nosuch10': there is no interface 'nosuch10'"
+    });
+    host.daemon.kill();
+    let (status, said) = check(&host.daemon);
+    assert_eq!(status, Some(0), "warnings do not change it: {said}");
+    for (text, count) in [
+        ("there is no interface 'nosuch1", 3),
+        ("and 3 more attachments like these", 1),
+        ("KeyName: the guest gets no public key", 3),
+        ("and 3 more documents like these", 1),
+        (
+            "not checked: whether the service will have CAP_NET_BIND_SERVICE",
+            1,
+        ),
+    ] {
+        assert_eq!(said.matches(text).count(), count, "{text}: {said}");
+    }
+}
+
 /// Whatever else has faults, a removed key does not stay in force.
 #[test]
 fn each_file_of_the_control_endpoint_counts_by_itself() {

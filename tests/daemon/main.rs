@@ -8,6 +8,7 @@ mod connections;
 mod crash;
 mod documents;
 mod durability;
+mod facts;
 mod hop_limit;
 mod inheritance;
 mod options;

@@ -117,6 +117,8 @@ fn what_keeps_a_guest_from_the_service_is_found_and_fixed() {
         assert!(found.contains(what), "{fault}: {found}");
         assert!(command.starts_with(fix), "{fault}: {command}");
         assert_eq!(check.findings[0]["instance"], instance(1));
+        let is_advice = check.findings[0]["is_advice"] == true;
+        assert_eq!(is_advice, answered == Both, "{fault}");
         assert_eq!(check.findings[0]["attachment"], "interface 'tap0'");
         let expected = (
             matches!(answered, Both | ByIpv4),
@@ -216,13 +218,24 @@ fn findings_are_printed_as_text_and_guests_are_counted() {
         output.ends_with("2 of 2 guests on this host's network are fine\n"),
         "{output}"
     );
-    // A dot in a name does not split it.
+    // A dot in a name does not split it. Advice is not counted: the guest is served.
     host.sh("sysctl -qw net/ipv6/conf/tap0.1/accept_ra=1");
     let output = host.check_as_text();
     assert!(
         output.ends_with(
-            "\ni-00000001: interface 'tap0.1': the guest could give the host a default route: it accepts router \
+            "\ni-00000001: interface 'tap0.1': advice: the guest could give the host a default route: it accepts router \
              advertisements on tap0.1\n    fix: sysctl -w net/ipv6/conf/tap0.1/accept_ra=0\n\
+             2 of 2 guests on this host's network are fine\n"
+        ),
+        "{output}"
+    );
+    host.fix(host.check().only().1);
+    host.check().assert_fine();
+    host.sh("sysctl -qw net/ipv4/conf/tap0.1/arp_ignore=8");
+    let output = host.check_as_text();
+    assert!(
+        output.ends_with(
+            "    fix: sysctl -w net/ipv4/conf/tap0.1/arp_ignore=1\n\
              1 of 2 guests on this host's network are fine\n"
         ),
         "{output}"

@@ -194,6 +194,7 @@ impl Store for FailingStore {
             id,
             fault,
             attachments: Vec::new(),
+            client_tokens: Vec::new(),
         }];
         Ok(Loaded {
             unreadable,

@@ -352,6 +352,10 @@ impl RunInstances {
         let Some(token) = &self.client_token else {
             return Ok(None);
         };
+        // A launch whose record cannot be trusted now may be the one that the call repeats.
+        if let Some((id, reason)) = transaction.before().quarantined_launch(token) {
+            return Err(Ec2Error::quarantined(id, reason));
+        }
         let earlier = launched_with(transaction, token, caller);
         let Some(entry) = earlier.first() else {
             return Ok(None);

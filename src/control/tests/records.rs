@@ -276,6 +276,73 @@ async fn a_launch_belongs_to_the_region_and_the_partition_that_it_is_signed_for(
     assert_eq!(elsewhere.code(), "OK", "{}", elsewhere.body);
 }
 
+/// A store in which the record of one launch cannot be read.
+struct DamagedLaunch;
+
+impl Store for DamagedLaunch {
+    fn load(&self) -> Result<Loaded, StoreError> {
+        let unreadable = vec![crate::registry::UnreadableRecord {
+            id: InstanceId::parse(UNREADABLE).unwrap(),
+            fault: Fault::of_file("x".as_ref(), "broken"),
+            attachments: Vec::new(),
+            client_tokens: vec!["damaged".to_string()],
+        }];
+        Ok(Loaded {
+            unreadable,
+            ..Loaded::default()
+        })
+    }
+
+    /// The on-disk state of launches with the token `lost` is unknown.
+    fn put(&self, record: &Record, _: Option<&Record>) -> Result<(), StoreError> {
+        if record.instance.client_token.as_deref() != Some("lost") {
+            return Ok(());
+        }
+        Err(StoreError {
+            action: "write x".into(),
+            reason: std::io::Error::other("disk full"),
+            stored: crate::registry::StoredState::Unknown,
+        })
+    }
+
+    fn remove(&self, _: &InstanceId) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    fn put_account(
+        &self,
+        _: &crate::registry::Account,
+        _: Option<&crate::registry::Account>,
+    ) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// The call may be a retry of the launch whose record cannot be trusted: a second launch would make two
+/// instances of one.
+#[tokio::test]
+async fn a_quarantined_launch_keeps_its_client_token() {
+    let control = super::control(DamagedLaunch, Vec::new()).await;
+    let launch = "ImageId=ami-12345678&MinCount=1&MaxCount=1&ClientToken=";
+    let refused = ec2(&control, "RunInstances", &format!("{launch}damaged")).await;
+    let message = format!("The record of the instance '{UNREADABLE}' can't be read.");
+    assert_eq!(
+        (refused.status, refused.code(), refused.element("Message")),
+        (500, "InternalError", Some(message.as_str()))
+    );
+
+    let lost = format!("{launch}lost");
+    for call in ["the launch", "its retry"] {
+        let refused = ec2(&control, "RunInstances", &lost).await;
+        assert_eq!(refused.code(), "InternalError", "{call}");
+    }
+    let snapshot = control.registry.snapshot();
+    assert_eq!(snapshot.entries().count(), 0);
+    assert_eq!(snapshot.unreadable().count(), 2, "one launch, not two");
+    let other = ok(&control, "RunInstances", &format!("{launch}other")).await;
+    assert_eq!(other.instances().len(), 1);
+}
+
 #[tokio::test]
 async fn stop_protection_refuses_a_termination() {
     let protected = json!({"Imds": {"DisableApiStop": true}});

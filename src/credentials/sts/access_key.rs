@@ -26,6 +26,11 @@ pub(super) fn read_key(path: &Path) -> Result<AccessKey, FetchError> {
     }
 }
 
+/// Returns what is wrong with such a file; `None` if it has one key.
+pub fn access_key_fault(path: &Path) -> Option<String> {
+    read_key(path).err().map(|error| error.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;

@@ -19,5 +19,6 @@ mod response;
 mod tls;
 mod web_identity;
 
+pub use access_key::access_key_fault;
 pub use assume_role::assume_role;
 pub use web_identity::{Mint, WebIdentityRequest, assume_role_with_web_identity};

@@ -28,8 +28,12 @@ pub(crate) struct CheckedDocuments {
     pub(crate) faulty: Vec<FaultyInstance>,
     /// All faults.
     pub(crate) faults: Vec<Fault>,
-    /// What is allowed but probably not intended.
+    /// What keeps guests from being served, but is allowed.
     pub(crate) warnings: Vec<Fault>,
+    /// Values that are allowed but probably not intended.
+    pub(crate) doubts: Vec<Fault>,
+    /// Files that are not JSON or cannot be read. They may have more instances than are known.
+    pub(crate) unreadable_files: usize,
 }
 
 /// Whether the configuration itself has faults.
@@ -60,6 +64,12 @@ impl CheckedDocuments {
         check.finish()
     }
 
+    /// Returns the ids of all instances that have a document.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &InstanceId> {
+        let valid = self.instances.iter().map(|instance| &instance.instance_id);
+        valid.chain(self.faulty.iter().filter_map(|faulty| faulty.id.as_ref()))
+    }
+
     /// Returns instances that come from elsewhere and have been checked.
     pub(crate) fn of(instances: Vec<Instance>) -> CheckedDocuments {
         CheckedDocuments {
@@ -82,6 +92,7 @@ struct DocumentsCheck<'a> {
     faulty: BTreeSet<usize>,
     faults: Vec<Fault>,
     warnings: Vec<Fault>,
+    doubts: Vec<Fault>,
 }
 
 /// An instance that claims an attachment.
@@ -113,6 +124,7 @@ impl<'a> DocumentsCheck<'a> {
             faulty: BTreeSet::new(),
             faults: read.faults.clone(),
             warnings: Vec::new(),
+            doubts: Vec::new(),
         };
         for number in 0..read.documents.len() + read.faulty.len() {
             check.claim(number);
@@ -166,7 +178,10 @@ impl<'a> DocumentsCheck<'a> {
 
     fn check(&mut self, number: usize, document: &'a InstanceDocument) {
         let before = self.faults.len();
-        self.warnings.extend_from_slice(&document.warnings);
+        self.doubts.extend_from_slice(&document.warnings);
+        let doubts = document::doubts(&document.instance).into_iter();
+        self.doubts
+            .extend(doubts.map(|doubt| fault_at(document, document.line, &doubt)));
         let faults = document_faults(&document.instance, self.config);
         let faults = faults
             .iter()
@@ -290,6 +305,8 @@ impl<'a> DocumentsCheck<'a> {
                 .collect(),
             faults: self.faults,
             warnings: self.warnings,
+            doubts: self.doubts,
+            unreadable_files: self.read.unreadable_files,
         }
     }
 }

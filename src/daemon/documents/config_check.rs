@@ -7,7 +7,9 @@ use crate::config::{self, Config, Resolution};
 use crate::daemon::control_files::ControlFiles;
 use crate::daemon::documents::checked::{CheckedDocuments, ConfigState};
 use crate::daemon::documents::registered::Registered;
+use crate::daemon::documents::removed::RemovedDocuments;
 use crate::fault::Fault;
+use crate::instance::InstanceId;
 use crate::instance::claims::{ClaimKey, Claims};
 use crate::registry::file::{self, StoredInstances};
 
@@ -46,11 +48,26 @@ pub(crate) fn check(path: &Path) -> Result<CheckedConfig, Vec<Fault>> {
     let mut documents = CheckedDocuments::read(&config, &registered);
     let unclaimed = unclaimed_listeners(path, &config, &listener_lines, &documents, &registered);
     documents.warnings.extend(unclaimed);
+    let removed = RemovedDocuments::find(&config, &documents, &registered);
+    let removed = removed.into_iter().flat_map(|removed| removed.ids);
+    let warnings = removed.map(|id| removed_warning(&config, &id));
+    documents.warnings.extend(warnings);
     Ok(CheckedConfig {
         config,
         documents,
         stored,
     })
+}
+
+fn removed_warning(config: &Config, id: &InstanceId) -> Fault {
+    let documents = config.instances.clone().unwrap_or_default();
+    let message = format!(
+        "its document was removed, and it stays registered; to remove it: imdsd instance delete {id}"
+    );
+    Fault {
+        field: id.to_string(),
+        ..Fault::of_file(&documents, message)
+    }
 }
 
 /// Returns a warning for each listener that no instance claims.

@@ -7,17 +7,20 @@
 //! | `checked` | the documents of a configuration: what is taken in, what has faults |
 //! | `registered` | which instances have a record, and what it says |
 //! | `instance_faults` | what keeps a single instance from being served |
+//! | `removed` | which instances have lost their document |
 //! | `config_check` | a configuration and its documents, for the command line |
 
 mod checked;
 mod config_check;
 mod instance_faults;
 mod registered;
+mod removed;
 
 pub(crate) use checked::CheckedDocuments;
 pub(crate) use config_check::{CheckedConfig, check};
 pub(crate) use instance_faults::instance_faults;
 pub(crate) use registered::Registered;
+pub(crate) use removed::RemovedDocuments;
 
 #[cfg(test)]
 mod tests;

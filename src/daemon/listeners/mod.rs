@@ -141,16 +141,15 @@ impl Listeners {
 
         // 4. Confirm the generations, publish the status, log changes.
         self.confirm(registry, &snapshot, &survey, &refused);
-        self.published.store(Arc::new(status::listeners_status(
-            &StatusInput {
-                config: &self.config,
-                open: &self.open,
-                unusable: &survey.unusable,
-                links,
-            },
-            &desired,
-            &snapshot,
-        )));
+        let input = StatusInput {
+            config: &self.config,
+            open: &self.open,
+            unusable: &survey.unusable,
+            links,
+        };
+        let status = status::listeners_status(&input, &desired, &snapshot);
+        self.published.store(Arc::new(status));
+        self.log.log_waiting(&input, &desired);
         self.log.log_unserved(&self.config, &snapshot);
         Ok(())
     }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tracing::error;
+use tracing::{error, info};
 
 use crate::daemon::listeners::desired::{DesiredListener, ListenerConfig};
 use crate::daemon::listeners::key::ListenerKey;
@@ -111,6 +111,7 @@ fn socket_status(socket: &FamilySocket) -> status::SocketStatus {
 pub(super) struct ConflictLog {
     unusable: BTreeMap<ListenerKey, String>,
     unserved: BTreeSet<String>,
+    waiting: BTreeMap<ListenerKey, String>,
 }
 
 impl ConflictLog {
@@ -122,6 +123,28 @@ impl ConflictLog {
             }
         }
         self.unusable = unusable.clone();
+    }
+
+    /// Logs listeners that began to wait for what is missing on this host.
+    pub(super) fn log_waiting(
+        &mut self,
+        input: &StatusInput<'_>,
+        desired: &BTreeMap<ListenerKey, DesiredListener<'_>>,
+    ) {
+        let is_waiting = |key: &&ListenerKey| {
+            !input.open.contains_key(*key) && !input.unusable.contains_key(*key)
+        };
+        let waiting: BTreeMap<ListenerKey, String> = desired
+            .keys()
+            .filter(is_waiting)
+            .map(|key| (key.clone(), input.missing(key)))
+            .collect();
+        for (key, missing) in &waiting {
+            if self.waiting.get(key) != Some(missing) {
+                info!("waiting for {key}: {missing}");
+            }
+        }
+        self.waiting = waiting;
     }
 
     /// Logs attachments with a conflict, and those that the configuration does not serve.

@@ -21,6 +21,13 @@ pub struct Finding {
     /// The command that fixes it, or what to do when no command can.
     #[serde(rename = "mend")]
     pub fix: String,
+    /// Whether the guest is served all the same: the fix closes a way for it to attack the host.
+    #[serde(skip_serializing_if = "is_false")]
+    pub is_advice: bool,
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 /// Something that could not be checked.
@@ -48,13 +55,19 @@ pub struct Examination {
 }
 
 impl Examination {
-    /// Returns the number of guests that were checked completely and have no findings.
+    /// Returns whether nothing keeps a guest from being served.
+    pub fn serves_all(&self) -> bool {
+        self.findings.iter().all(|finding| finding.is_advice)
+    }
+
+    /// Returns the number of guests that were checked completely and are served. Advice does not
+    /// count.
     pub fn fine(&self) -> usize {
         let is_fine = |guest: &&InstanceId| {
             !self
                 .findings
                 .iter()
-                .any(|finding| finding.instance == **guest)
+                .any(|finding| finding.instance == **guest && !finding.is_advice)
                 && !self
                     .unchecked
                     .iter()
@@ -66,13 +79,16 @@ impl Examination {
     pub(super) fn add(&mut self, attachment: &GuestAttachment<'_>, report: Report) {
         let instance = &attachment.guest.id;
         let attachment = attachment.attachment.to_string();
-        let findings = report.problems.into_iter();
-        self.findings.extend(findings.map(|problem| Finding {
-            instance: instance.clone(),
-            attachment: attachment.clone(),
-            what: problem.what,
-            fix: problem.fix,
-        }));
+        let advice = report.advice;
+        let findings = report.problems.into_iter().enumerate();
+        self.findings
+            .extend(findings.map(|(number, problem)| Finding {
+                instance: instance.clone(),
+                attachment: attachment.clone(),
+                what: problem.what,
+                fix: problem.fix,
+                is_advice: advice.contains(&number),
+            }));
         let unchecked = report.unchecked.into_iter();
         self.unchecked.extend(unchecked.map(|what| Unchecked {
             instance: instance.clone(),
@@ -93,6 +109,8 @@ pub(super) struct Problem {
 #[derive(Debug, Default)]
 pub(super) struct Report {
     pub(super) problems: Vec<Problem>,
+    /// The numbers of the problems with which the guest is served all the same.
+    advice: BTreeSet<usize>,
     pub(super) unchecked: Vec<String>,
 }
 
@@ -102,6 +120,11 @@ impl Report {
             what: what.to_string(),
             fix: fix.to_string(),
         });
+    }
+
+    pub(super) fn advice(&mut self, problem: Problem) {
+        self.advice.insert(self.problems.len());
+        self.problems.push(problem);
     }
 
     pub(super) fn unchecked(&mut self, what: impl fmt::Display) {

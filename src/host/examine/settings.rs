@@ -32,8 +32,9 @@ pub(super) fn check(device: &GuestDevice<'_>, report: &mut Report) {
         device.ipv6_setting("forwarding"),
         device.is_ipv6_disabled(),
     ) {
-        let problem = accept_ra(name, accepts, forwards, device.is_bridge);
-        report.problems.extend(problem);
+        if let Some(problem) = accept_ra(name, accepts, forwards, device.is_bridge) {
+            report.advice(problem);
+        }
     }
 }
 

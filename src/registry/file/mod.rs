@@ -31,7 +31,7 @@ use super::record::Record;
 use super::store::{Loaded, LoadedAccount, Store, StoreError, StoredState, UnreadableRecord};
 use crate::document;
 use crate::fault::Fault;
-use crate::instance::{Attachment, Instance, InstanceId, MetadataDefaults, RecordedOptions};
+use crate::instance::{Instance, InstanceId, MetadataDefaults, RecordedOptions};
 use crate::ownership;
 use crate::plain_file::{self, PlainFile, Symlinks};
 
@@ -231,11 +231,16 @@ fn load(directory: &Path, unfinished: impl Fn(&Path)) -> io::Result<Loaded> {
         };
         match read_record(&path, &id) {
             Ok(record) => loaded.records.push(record),
-            Err(message) => loaded.unreadable.push(UnreadableRecord {
-                id,
-                fault: Fault::of_file(&path, message),
-                attachments: attachments_of_unreadable(&path),
-            }),
+            Err(message) => {
+                let text = text_of(&path).unwrap_or_default();
+                let text = String::from_utf8_lossy(&text);
+                loaded.unreadable.push(UnreadableRecord {
+                    id,
+                    fault: Fault::of_file(&path, message),
+                    attachments: document::attachments_in(&text),
+                    client_tokens: document::client_tokens_in(&text),
+                });
+            }
         }
     }
     Ok(loaded)
@@ -468,12 +473,6 @@ fn unseal<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
 fn text_of(path: &Path) -> io::Result<Vec<u8>> {
     // The daemon writes regular files only. Anything else was put there by another program.
     PlainFile::open(path, Symlinks::Refuse)?.read_bytes(MAX_RECORD_BYTES)
-}
-
-/// Returns the attachments that an unreadable record still contains.
-fn attachments_of_unreadable(path: &Path) -> Vec<Attachment> {
-    let text = text_of(path).unwrap_or_default();
-    document::attachments_in(&String::from_utf8_lossy(&text))
 }
 
 fn checksum(text: &str) -> String {
