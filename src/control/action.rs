@@ -3,7 +3,7 @@
 //! | about | actions |
 //! |---|---|
 //! | metadata options | ModifyInstanceMetadataOptions, GetInstanceMetadataDefaults, ModifyInstanceMetadataDefaults |
-//! | instances | DescribeInstances, DescribeInstanceStatus, DescribeInstanceAttribute, ModifyInstanceAttribute |
+//! | instances | DescribeInstances, DescribeInstanceStatus, DescribeInstanceAttribute, ModifyInstanceAttribute, MonitorInstances, UnmonitorInstances |
 //! | instance state | RunInstances, StartInstances, StopInstances, RebootInstances, TerminateInstances |
 //! | images | DescribeImages, DescribeImageAttribute, ModifyImageAttribute, ResetImageAttribute |
 //! | tags | CreateTags, DeleteTags, DescribeTags |
@@ -68,6 +68,7 @@ macro_rules! action_table {
             ModifyInstanceEventStartTime, Ec2, Instances, modify_instance_event_start_time;
             ModifyInstanceMetadataDefaults, Ec2, Account, modify_instance_metadata_defaults;
             ModifyInstanceMetadataOptions, Ec2, Instances, modify_instance_metadata_options;
+            MonitorInstances, Ec2, Instances, monitor_instances;
             RebootInstances, Ec2, Instances, reboot_instances;
             ResetImageAttribute, Ec2, Account, modify_image_attribute;
             RunInstances, Ec2, Launch, run_instances;
@@ -75,6 +76,7 @@ macro_rules! action_table {
             StartInstances, Ec2, Instances, change_instance_state;
             StopInstances, Ec2, Instances, change_instance_state;
             TerminateInstances, Ec2, Instances, change_instance_state;
+            UnmonitorInstances, Ec2, Instances, monitor_instances;
         }
     };
 }
@@ -194,5 +196,28 @@ impl Action {
             .iter()
             .copied()
             .find(|known| known.name() == name && known.service() == service)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The table that operators read, and the one at the head of this file.
+    #[test]
+    fn every_action_is_in_the_lists_of_actions() {
+        let page = include_str!("../../docs/tools.md");
+        let head: String = include_str!("action.rs")
+            .lines()
+            .take_while(|line| line.starts_with("//!"))
+            .collect();
+        for action in Action::ALL {
+            let is_listed = |text: &str| {
+                let mut words = text.split(|c: char| !c.is_ascii_alphanumeric());
+                words.any(|word| word == action.name())
+            };
+            assert!(is_listed(page), "docs/tools.md: {}", action.name());
+            assert!(is_listed(&head), "action.rs: {}", action.name());
+        }
     }
 }

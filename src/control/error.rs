@@ -83,6 +83,8 @@ codes! {
     InvalidInstanceEventIdNotFound, "InvalidInstanceEventIDNotFound", BAD_REQUEST, INVALID;
     /// The event cannot be moved to that time.
     InvalidInstanceEventStartTime, "InvalidInstanceEventStartTime", BAD_REQUEST, INVALID;
+    /// The instance has several interfaces, and the action concerns one.
+    InvalidInstanceId, "InvalidInstanceID", BAD_REQUEST, INVALID;
     /// Not an instance id.
     InvalidInstanceIdMalformed, "InvalidInstanceID.Malformed", BAD_REQUEST, INVALID;
     /// Unknown instance.

@@ -691,7 +691,7 @@ fn kept(instance: &Instance, path: &[&str]) -> Vec<String> {
     };
     let field = rest
         .iter()
-        .try_fold(instance.other.get(*first), |value, name| {
+        .try_fold(instance.other.get(first), |value, name| {
             Some(value?.get(name))
         });
     match field.flatten() {

@@ -32,6 +32,7 @@ mod filters;
 mod images;
 mod instance_list;
 mod instance_xml;
+mod launch_options;
 mod operation;
 mod pages;
 mod params;

@@ -27,7 +27,7 @@ use crate::instance::{InstanceState, Tag};
 use crate::registry::Entry;
 
 /// A kind of resource that a describe action lists.
-pub(super) trait Listed: Filterable + Send {
+pub(super) trait ListedResource: Filterable + Send {
     /// The action that lists it.
     const ACTION: Action;
     /// What a call can name it by.
@@ -76,7 +76,7 @@ pub(super) struct NotFound {
 
 /// The input of a call.
 pub(super) struct ResourceList<T: 'static> {
-    /// For each [`Listed::NAMES`] the values in the call.
+    /// For each [`ListedResource::NAMES`] the values in the call.
     names: Vec<BTreeSet<String>>,
     filters: Filters<T>,
     page: Page,
@@ -84,7 +84,7 @@ pub(super) struct ResourceList<T: 'static> {
     dry_run: bool,
 }
 
-impl<T: Listed> Operation for ResourceList<T> {
+impl<T: ListedResource> Operation for ResourceList<T> {
     fn read(Input { mut parameters, .. }: Input<'_>) -> Result<Self, Ec2Error> {
         let names = T::NAMES
             .iter()
@@ -112,7 +112,7 @@ impl<T: Listed> Operation for ResourceList<T> {
     }
 }
 
-impl<T: Listed> ResourceList<T> {
+impl<T: ListedResource> ResourceList<T> {
     fn list(&self, call: &ListCall) -> Result<ResponseBody, Ec2Error> {
         let mut visible = visible::<T>(T::ACTION, call)?;
         for name in self.names.first().into_iter().flatten() {
@@ -167,7 +167,7 @@ impl NotFound {
 }
 
 /// Returns the resources that the caller sees by an action, by key.
-pub(super) fn visible<T: Listed>(
+pub(super) fn visible<T: ListedResource>(
     action: Action,
     call: &ListCall,
 ) -> Result<BTreeMap<String, T>, Ec2Error> {

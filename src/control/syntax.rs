@@ -12,7 +12,7 @@ use super::policy::condition::{AttributeValue, Values};
 use super::policy::rules::Attributes;
 use crate::instance::tags::{MAX_KEY_LENGTH, MAX_VALUE_LENGTH};
 use crate::instance::{
-    HopLimit, HttpTokens, InstanceId, MAX_USER_DATA, OptionsUpdate, Switch, Tag,
+    HopLimit, HttpTokens, InstanceId, MAX_USER_DATA, OptionsUpdate, ShutdownBehavior, Switch, Tag,
 };
 
 /// The metadata options as attributes of a call that sets them.
@@ -29,6 +29,9 @@ pub(super) const OPTION_ATTRIBUTES: [(&str, Values); 5] = [
 
 /// The values of a flag as an attribute of a call.
 pub(super) const FLAG_VALUES: Values = Values::Words(&["true", "false"]);
+
+/// The values of InstanceInitiatedShutdownBehavior as an attribute of a call.
+pub(super) const SHUTDOWN_VALUES: Values = Values::Words(&["stop", "terminate"]);
 
 /// The metadata options of a call, not parsed yet.
 pub(super) struct OptionParameters {
@@ -223,6 +226,18 @@ pub(super) fn read_hop_limit(value: &str) -> Result<HopLimit, Ec2Error> {
             "A value of '{value}' is not valid for HttpPutResponseHopLimit. Specify an integer from 1 to 64 and \
              try again."
         ))
+    })
+}
+
+/// Parses InstanceInitiatedShutdownBehavior.
+pub(super) fn read_shutdown_behavior(value: &str) -> Result<ShutdownBehavior, Ec2Error> {
+    ShutdownBehavior::parse(value).ok_or_else(|| {
+        Ec2Error::not_one_of(
+            value,
+            "InstanceInitiatedShutdownBehavior",
+            "stop",
+            "terminate",
+        )
     })
 }
 

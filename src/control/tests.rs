@@ -7,6 +7,7 @@ mod records;
 mod requests;
 mod resources;
 mod services;
+mod tools;
 
 use http_body_util::BodyExt as _;
 use hyper::Request;

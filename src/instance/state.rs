@@ -126,6 +126,15 @@ pub enum ShutdownBehavior {
 }
 
 impl ShutdownBehavior {
+    /// Parses EC2's word.
+    pub fn parse(word: &str) -> Option<ShutdownBehavior> {
+        match word {
+            "stop" => Some(ShutdownBehavior::Stop),
+            "terminate" => Some(ShutdownBehavior::Terminate),
+            _ => None,
+        }
+    }
+
     /// Returns EC2's word.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -17,8 +17,6 @@ pub struct TypeFacts {
     pub threads_per_core: u32,
     /// The memory in MiB.
     pub memory_mib: u32,
-    /// Whether EC2 has the type on its Nitro hypervisor, and not on Xen.
-    pub is_nitro: bool,
     /// Whether EC2 still counts the type to the current generation.
     pub is_current: bool,
     /// What a launch gets without a credit option; `None` for a type without CPU credits.
@@ -60,7 +58,7 @@ struct Proportional {
     architecture: &'static str,
     threads_per_core: u32,
     mib_per_vcpu: u32,
-    is_nitro: bool,
+    is_current: bool,
 }
 
 const fn row(
@@ -68,20 +66,20 @@ const fn row(
     architecture: &'static str,
     threads_per_core: u32,
     mib_per_vcpu: u32,
-    is_nitro: bool,
+    is_current: bool,
 ) -> Proportional {
     Proportional {
         families,
         architecture,
         threads_per_core,
         mib_per_vcpu,
-        is_nitro,
+        is_current,
     }
 }
 
 #[rustfmt::skip]
 const PROPORTIONAL: [Proportional; 12] = [
-    // families, architecture, threads of a core, MiB of a virtual processor, Nitro
+    // families, architecture, threads of a core, MiB of a virtual processor, current generation
     row(&["c5", "c5a", "c5ad", "c5d", "c6a", "c6i", "c6id", "c6in", "c7i", "c7i-flex", "c8i"], "x86_64", 2, 2048, true),
     row(&["m5", "m5a", "m5ad", "m5d", "m5dn", "m5n", "m5zn", "m6a", "m6i", "m6id", "m6idn", "m6in", "m7i", "m7i-flex", "m8i"], "x86_64", 2, 4096, true),
     row(&["r5", "r5a", "r5ad", "r5b", "r5d", "r5dn", "r5n", "r6a", "r6i", "r6id", "r6idn", "r6in", "r7i", "r7iz", "r8i"], "x86_64", 2, 8192, true),
@@ -129,7 +127,6 @@ fn burstable(family: &str, size: &str) -> Option<TypeFacts> {
         vcpus: if is_t2 { on_t2 } else { later },
         threads_per_core,
         memory_mib,
-        is_nitro: !is_t2,
         is_current: true,
         default_credits: Some(match is_t2 {
             true => CpuCredits::Standard,
@@ -156,8 +153,7 @@ fn proportional(family: &str, size: &str) -> Option<TypeFacts> {
         vcpus,
         threads_per_core: row.threads_per_core,
         memory_mib: vcpus * row.mib_per_vcpu,
-        is_nitro: row.is_nitro,
-        is_current: row.is_nitro,
+        is_current: row.is_current,
         default_credits: None,
     })
 }

@@ -9,12 +9,12 @@ use serde_json::json;
 use super::*;
 
 /// A client that calls the API and returns the result, or the code of an error.
-trait ApiClient {
+pub trait ApiClient {
     fn call(&mut self, service: &str, action: &str, input: &Value) -> Result<Value, String>;
 }
 
 /// A client program that reads one call for each line.
-struct Script {
+pub struct Script {
     child: Child,
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
@@ -62,6 +62,16 @@ impl Drop for Script {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Returns boto3, which calls the daemon.
+pub fn boto3(daemon: &Daemon) -> Script {
+    let mut command = client(venv_python(), daemon);
+    command.arg(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/clients/control_boto3.py"
+    ));
+    Script::start(command, daemon)
 }
 
 /// `aws SERVICE ACTION --cli-input-json …`, one process for each call.
@@ -136,9 +146,12 @@ fn with_an_event(instance: &mut Value) {
     }]});
 }
 
-/// Every action of the endpoint: service, action, input, and the value that the client must read at
+/// Service, action, input, and the value that the client must read at a JSON pointer of the result.
+pub type Call = (&'static str, &'static str, Value, &'static str, Value);
+
+/// Every action of the endpoint except those of [`every_list`]: service, action, input, and the value that the client must read at
 /// a JSON pointer of the result.
-fn every_action(launched: &str) -> Vec<(&'static str, &'static str, Value, &'static str, Value)> {
+fn every_action(launched: &str) -> Vec<Call> {
     let launch = json!({
         "ImageId": "ami-0123456789abcdef0", "MinCount": 1, "MaxCount": 1, "InstanceType": "m7i.large",
         "MetadataOptions": {"InstanceMetadataTags": "enabled"},
@@ -280,6 +293,14 @@ fn every_action(launched: &str) -> Vec<(&'static str, &'static str, Value, &'sta
             "/DisableApiStop/Value",
             json!(true),
         ),
+        // Stop protection refuses a termination, too.
+        (
+            "ec2",
+            "ModifyInstanceAttribute",
+            json!({"InstanceId": launched, "DisableApiStop": {"Value": false}}),
+            "",
+            json!(null),
+        ),
         (
             "ec2",
             "StartInstances",
@@ -323,6 +344,143 @@ fn every_action(launched: &str) -> Vec<(&'static str, &'static str, Value, &'sta
             json!("shutting-down"),
         ),
     ]
+}
+
+/// The lists of what instances refer to, and the actions that are like others: the same as
+/// [`every_action`] for the demo instance. The AWS CLI reads replies as boto3 does, and each of its
+/// calls takes a second, so it does not call these.
+fn every_list() -> Vec<Call> {
+    vec![
+        (
+            "ec2",
+            "DescribeAccountAttributes",
+            json!({"AttributeNames": ["supported-platforms"]}),
+            "/AccountAttributes/0/AttributeValues/0/AttributeValue",
+            json!("VPC"),
+        ),
+        (
+            "ec2",
+            "DescribeAddresses",
+            json!({}),
+            "/Addresses",
+            json!([]),
+        ),
+        (
+            "ec2",
+            "DescribeIamInstanceProfileAssociations",
+            json!({}),
+            "/IamInstanceProfileAssociations/0/InstanceId",
+            json!(INSTANCE),
+        ),
+        (
+            "ec2",
+            "DescribeInstanceCreditSpecifications",
+            json!({}),
+            "/InstanceCreditSpecifications",
+            json!([]),
+        ),
+        (
+            "ec2",
+            "DescribeInstanceTopology",
+            json!({}),
+            "/Instances",
+            json!([]),
+        ),
+        (
+            "ec2",
+            "DescribeInstanceTypes",
+            json!({"InstanceTypes": ["m7i.large"]}),
+            "/InstanceTypes/0/MemoryInfo/SizeInMiB",
+            json!(8192),
+        ),
+        (
+            "ec2",
+            "DescribeKeyPairs",
+            json!({}),
+            "/KeyPairs/0/KeyName",
+            json!("demo"),
+        ),
+        (
+            "ec2",
+            "DescribeLaunchTemplates",
+            json!({}),
+            "/LaunchTemplates",
+            json!([]),
+        ),
+        (
+            "ec2",
+            "DescribeNetworkInterfaces",
+            json!({}),
+            "/NetworkInterfaces/0/Attachment/InstanceId",
+            json!(INSTANCE),
+        ),
+        (
+            "ec2",
+            "DescribeSecurityGroups",
+            json!({}),
+            "/SecurityGroups/0/GroupName",
+            json!("demo"),
+        ),
+        (
+            "ec2",
+            "DescribeSubnets",
+            json!({}),
+            "/Subnets/0/CidrBlock",
+            json!("10.0.0.0/24"),
+        ),
+        (
+            "ec2",
+            "DescribeVolumes",
+            json!({}),
+            "/Volumes/0/Attachments/0/Device",
+            json!("/dev/xvda"),
+        ),
+        (
+            "ec2",
+            "DescribeVolumesModifications",
+            json!({}),
+            "/VolumesModifications",
+            json!([]),
+        ),
+        (
+            "ec2",
+            "DescribeVpcs",
+            json!({}),
+            "/Vpcs/0/CidrBlockAssociationSet/0/CidrBlock",
+            json!("10.0.0.0/16"),
+        ),
+        (
+            "ec2",
+            "DescribeVpcAttribute",
+            json!({"VpcId": "vpc-0123456789abcdef0", "Attribute": "enableDnsSupport"}),
+            "/EnableDnsSupport/Value",
+            json!(true),
+        ),
+        (
+            "ec2",
+            "MonitorInstances",
+            json!({"InstanceIds": [INSTANCE]}),
+            "/InstanceMonitorings/0/Monitoring/State",
+            json!("pending"),
+        ),
+        (
+            "ec2",
+            "UnmonitorInstances",
+            json!({"InstanceIds": [INSTANCE]}),
+            "/InstanceMonitorings/0/Monitoring/State",
+            json!("disabling"),
+        ),
+    ]
+}
+
+/// Calls every list.
+fn call_lists(calls: &mut dyn ApiClient) {
+    for (service, action, input, pointer, expected) in every_list() {
+        let result = calls.call(service, action, &input);
+        let result = result.unwrap_or_else(|code| panic!("{action}: {code}"));
+        let read = result.pointer(pointer);
+        assert_eq!(read, Some(&expected), "{action}: {result}");
+    }
 }
 
 /// Calls every action, and some that are refused; returns a line for each call.
@@ -412,14 +570,9 @@ fn call_everything(calls: &mut dyn ApiClient, daemon: &Daemon) -> Vec<String> {
 #[test]
 #[ignore = "needs .venv with boto3; tests/all runs it"]
 fn every_action_is_called_by_boto3_and_its_waiters_end() {
-    let python = venv_python();
     let daemon = Daemon::start(with_an_event);
-    let mut command = client(python, &daemon);
-    command.arg(concat!(
-        env!("CARGO_MANIFEST_DIR"),
-        "/tests/clients/control_boto3.py"
-    ));
-    let mut boto3 = Script::start(command, &daemon);
+    let mut boto3 = boto3(&daemon);
+    call_lists(&mut boto3);
     let rows = call_everything(&mut boto3, &daemon);
     println!("boto3: {} calls\n{}", rows.len(), rows.join("\n"));
 
@@ -462,7 +615,9 @@ fn every_action_is_called_by_the_javascript_sdk() {
         let daemon = Daemon::start(with_an_event);
         let mut command = client("node".into(), &daemon);
         command.arg(format!("{directory}/{script}"));
-        let rows = call_everything(&mut Script::start(command, &daemon), &daemon);
+        let mut sdk = Script::start(command, &daemon);
+        call_lists(&mut sdk);
+        let rows = call_everything(&mut sdk, &daemon);
         println!("{script}: {} calls\n{}", rows.len(), rows.join("\n"));
     }
 }

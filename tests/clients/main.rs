@@ -10,6 +10,7 @@ mod signers;
 #[path = "../support/mod.rs"]
 mod support;
 mod tls;
+mod tools;
 
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};

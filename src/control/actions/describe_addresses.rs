@@ -8,7 +8,7 @@ use crate::control::action::Action;
 use crate::control::error::Code;
 use crate::control::filters::{FilterValues, Filterable, one, optional};
 use crate::control::resource_list::{
-    Listed, Name, NotFound, ResourceList, derived_id, no_tags, write_no_tags,
+    ListedResource, Name, NotFound, ResourceList, derived_id, no_tags, write_no_tags,
 };
 use crate::control::xml::Xml;
 use crate::instance::{InstanceId, Tag};
@@ -57,7 +57,7 @@ impl Filterable for ElasticAddress {
     ];
 }
 
-impl Listed for ElasticAddress {
+impl ListedResource for ElasticAddress {
     const ACTION: Action = Action::DescribeAddresses;
     const NAMES: &'static [Name<Self>] = &[
         Name {
@@ -84,7 +84,7 @@ impl Listed for ElasticAddress {
         let instance = &entry.instance;
         let mut found = Vec::new();
         for interface in instance.interfaces() {
-            for address in &interface.private_ip_addresses {
+            for address in interface.private_addresses() {
                 let Some(association) = &address.association else {
                     continue;
                 };

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::control::action::Action;
 use crate::control::error::Code;
 use crate::control::filters::{FilterValues, Filterable, one};
-use crate::control::resource_list::{Listed, Name, NotFound, ResourceList, derived_id};
+use crate::control::resource_list::{ListedResource, Name, NotFound, ResourceList, derived_id};
 use crate::control::xml::Xml;
 use crate::instance::{IamInstanceProfile, InstanceId, Tag};
 use crate::registry::Entry;
@@ -35,7 +35,7 @@ impl Filterable for ProfileAssociation {
     ];
 }
 
-impl Listed for ProfileAssociation {
+impl ListedResource for ProfileAssociation {
     const ACTION: Action = Action::DescribeIamInstanceProfileAssociations;
     const NAMES: &'static [Name<Self>] = &[Name {
         parameter: "AssociationId",

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use crate::control::action::Action;
 use crate::control::error::Code;
 use crate::control::filters::{FilterValues, Filterable, one, optional};
-use crate::control::resource_list::{Listed, Name, NotFound, ResourceList};
+use crate::control::resource_list::{ListedResource, Name, NotFound, ResourceList};
 use crate::control::xml::Xml;
-use crate::instance::{Tag, TypeFacts, type_facts};
+use crate::instance::{Tag, TypeFacts, is_xen_type, type_facts};
 use crate::registry::Entry;
 
 /// The input of a call.
@@ -52,9 +52,14 @@ impl KnownType {
             .is_some_and(|(_, size)| size.starts_with("metal"))
     }
 
+    /// Returns the hypervisor; bare metal has none.
     fn hypervisor(&self) -> Option<&'static str> {
-        self.facts
-            .map(|facts| if facts.is_nitro { "nitro" } else { "xen" })
+        let hypervisor = if is_xen_type(&self.name) {
+            "xen"
+        } else {
+            "nitro"
+        };
+        Some(hypervisor).filter(|_| !self.is_bare_metal())
     }
 }
 
@@ -90,7 +95,7 @@ impl Filterable for KnownType {
     ];
 }
 
-impl Listed for KnownType {
+impl ListedResource for KnownType {
     const ACTION: Action = Action::DescribeInstanceTypes;
     const NAMES: &'static [Name<Self>] = &[Name {
         parameter: "InstanceType",
@@ -148,11 +153,8 @@ impl Listed for KnownType {
             xml.element("memoryInfo", |xml| xml.text("sizeInMiB", facts.memory_mib));
             xml.element("networkInfo", |xml| {
                 xml.text("ipv6Supported", true);
-                let ena = if facts.is_nitro {
-                    "required"
-                } else {
-                    "supported"
-                };
+                let is_required = !is_xen_type(&self.name);
+                let ena = if is_required { "required" } else { "supported" };
                 xml.text("enaSupport", ena);
             });
         }

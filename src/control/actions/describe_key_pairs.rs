@@ -11,7 +11,7 @@ use crate::control::action::Action;
 use crate::control::error::Code;
 use crate::control::filters::{FilterValues, Filterable, one, optional};
 use crate::control::resource_list::{
-    Listed, Name, NotFound, ResourceList, derived_id, no_tags, or_other, write_no_tags,
+    ListedResource, Name, NotFound, ResourceList, derived_id, no_tags, or_other, write_no_tags,
 };
 use crate::control::xml::Xml;
 use crate::instance::Tag;
@@ -64,7 +64,7 @@ impl Filterable for UsedKeyPair {
     ];
 }
 
-impl Listed for UsedKeyPair {
+impl ListedResource for UsedKeyPair {
     const ACTION: Action = Action::DescribeKeyPairs;
     const NAMES: &'static [Name<Self>] = &[
         Name {

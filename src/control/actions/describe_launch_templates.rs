@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::control::action::Action;
 use crate::control::error::Code;
 use crate::control::filters::{FilterValues, Filterable};
-use crate::control::resource_list::{Listed, Name, NotFound, ResourceList, no_tags};
+use crate::control::resource_list::{ListedResource, Name, NotFound, ResourceList, no_tags};
 use crate::control::xml::Xml;
 use crate::instance::Tag;
 use crate::registry::Entry;
@@ -25,7 +25,7 @@ impl Filterable for LaunchTemplate {
     ];
 }
 
-impl Listed for LaunchTemplate {
+impl ListedResource for LaunchTemplate {
     const ACTION: Action = Action::DescribeLaunchTemplates;
     const NAMES: &'static [Name<Self>] = &[
         Name {

@@ -7,7 +7,9 @@ use crate::control::action::Action;
 use crate::control::error::Code;
 use crate::control::filters::{FilterValues, Filterable, one, optional};
 use crate::control::instance_xml::{write_attachment, write_interface_fields};
-use crate::control::resource_list::{Listed, Name, NotFound, ResourceList, no_tags, write_no_tags};
+use crate::control::resource_list::{
+    ListedResource, Name, NotFound, ResourceList, no_tags, write_no_tags,
+};
 use crate::control::xml::Xml;
 use crate::instance::{Instance, NetworkInterface, PrivateAddress, Tag};
 use crate::registry::Entry;
@@ -142,7 +144,7 @@ impl Filterable for AttachedInterface {
     ];
 }
 
-impl Listed for AttachedInterface {
+impl ListedResource for AttachedInterface {
     const ACTION: Action = Action::DescribeNetworkInterfaces;
     const NAMES: &'static [Name<Self>] = &[Name {
         parameter: "NetworkInterfaceId",

@@ -7,7 +7,7 @@ use crate::control::action::Action;
 use crate::control::error::Code;
 use crate::control::filters::{FilterValues, Filterable, one, optional};
 use crate::control::resource_list::{
-    Listed, Name, NotFound, ResourceList, no_tags, or_other, write_no_tags,
+    ListedResource, Name, NotFound, ResourceList, no_tags, or_other, write_no_tags,
 };
 use crate::control::xml::Xml;
 use crate::instance::{SecurityGroup, Tag};
@@ -35,7 +35,7 @@ impl Filterable for UsedGroup {
     ];
 }
 
-impl Listed for UsedGroup {
+impl ListedResource for UsedGroup {
     const ACTION: Action = Action::DescribeSecurityGroups;
     const NAMES: &'static [Name<Self>] = &[
         Name {

@@ -7,7 +7,7 @@ use crate::control::action::Action;
 use crate::control::error::Code;
 use crate::control::filters::{FilterValues, Filterable, one, optional};
 use crate::control::resource_list::{
-    Listed, Name, NotFound, ResourceList, derived_id, no_tags, or_other, write_no_tags,
+    ListedResource, Name, NotFound, ResourceList, derived_id, no_tags, or_other, write_no_tags,
 };
 use crate::control::xml::Xml;
 use crate::instance::{CidrBlocks, Instance, Tag};
@@ -77,7 +77,7 @@ impl UsedSubnet {
     }
 }
 
-impl Listed for UsedSubnet {
+impl ListedResource for UsedSubnet {
     const ACTION: Action = Action::DescribeSubnets;
     const NAMES: &'static [Name<Self>] = &[Name {
         parameter: "SubnetId",
@@ -91,11 +91,13 @@ impl Listed for UsedSubnet {
 
     fn of(entry: &Arc<Entry>) -> Vec<Self> {
         let instance = &entry.instance;
-        let of_instance = instance.subnet().into_iter().map(|id| (id, instance.vpc()));
+        let of_instance = instance.subnet().map(|id| (id, instance.vpc()));
         let of_interfaces = instance.interfaces().iter().filter_map(|interface| {
-            Some((interface.subnet_id.as_deref()?, interface.vpc_id.as_deref()))
+            let subnet_id = interface.subnet_id.as_deref()?;
+            Some((subnet_id, interface.vpc_id.as_deref()))
         });
         of_instance
+            .into_iter()
             .chain(of_interfaces)
             .map(|(id, vpc_id)| UsedSubnet::new(instance, id, vpc_id))
             .collect()

@@ -9,7 +9,9 @@ use crate::clock::iso_milliseconds;
 use crate::control::action::Action;
 use crate::control::error::Code;
 use crate::control::filters::{FilterValues, Filterable, one, optional};
-use crate::control::resource_list::{Listed, Name, NotFound, ResourceList, no_tags, write_no_tags};
+use crate::control::resource_list::{
+    ListedResource, Name, NotFound, ResourceList, no_tags, write_no_tags,
+};
 use crate::control::xml::Xml;
 use crate::instance::{EbsVolume, InstanceId, Tag};
 use crate::registry::Entry;
@@ -73,7 +75,7 @@ fn each<'v, V: ToString>(
     values.map(|value| value.to_string()).collect()
 }
 
-impl Listed for AttachedVolume {
+impl ListedResource for AttachedVolume {
     const ACTION: Action = Action::DescribeVolumes;
     const NAMES: &'static [Name<Self>] = &[Name {
         parameter: "VolumeId",

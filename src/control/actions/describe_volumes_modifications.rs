@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::control::action::Action;
 use crate::control::error::Code;
 use crate::control::filters::{FilterValues, Filterable};
-use crate::control::resource_list::{Listed, Name, NotFound, ResourceList};
+use crate::control::resource_list::{ListedResource, Name, NotFound, ResourceList};
 use crate::control::xml::Xml;
 use crate::instance::Tag;
 use crate::registry::Entry;
@@ -24,7 +24,7 @@ impl Filterable for VolumeModification {
     ];
 }
 
-impl Listed for VolumeModification {
+impl ListedResource for VolumeModification {
     const ACTION: Action = Action::DescribeVolumesModifications;
     const NAMES: &'static [Name<Self>] = &[Name {
         parameter: "VolumeId",

@@ -7,7 +7,7 @@ use crate::control::action::Action;
 use crate::control::error::Code;
 use crate::control::filters::{FilterValues, Filterable, one};
 use crate::control::resource_list::{
-    Listed, Name, NotFound, ResourceList, derived_id, no_tags, or_other, write_no_tags,
+    ListedResource, Name, NotFound, ResourceList, derived_id, no_tags, or_other, write_no_tags,
 };
 use crate::control::xml::Xml;
 use crate::instance::{CidrBlocks, Tag};
@@ -63,7 +63,7 @@ impl UsedVpc {
     }
 }
 
-impl Listed for UsedVpc {
+impl ListedResource for UsedVpc {
     const ACTION: Action = Action::DescribeVpcs;
     const NAMES: &'static [Name<Self>] = &[Name {
         parameter: "VpcId",

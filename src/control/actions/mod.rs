@@ -36,6 +36,7 @@ mod modify_instance_attribute;
 mod modify_instance_event_start_time;
 mod modify_instance_metadata_defaults;
 mod modify_instance_metadata_options;
+mod monitor_instances;
 mod reboot_instances;
 mod run_instances;
 mod send_ssh_public_key;

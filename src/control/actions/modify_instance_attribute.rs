@@ -1,6 +1,10 @@
-//! ModifyInstanceAttribute: user data while the instance is stopped, and protection from
-//! StopInstances and TerminateInstances. One attribute for each call, as on EC2, in either of its
-//! two spellings. Attributes of the virtual machine itself are refused: imdsd does not run it.
+//! ModifyInstanceAttribute: user data and EBS optimization while the instance is stopped; protection
+//! from StopInstances and TerminateInstances, the check of source and destination, and what a
+//! shutdown does, at any time. One attribute for each call, as on EC2, in either of its two
+//! spellings. Other attributes of the virtual machine are refused: imdsd does not run it.
+//!
+//! The last three are kept in the record, for callers that read them back and for the operator's
+//! software. imdsd drops no packets and sees no shutdown.
 
 use std::sync::Arc;
 
@@ -16,24 +20,36 @@ use crate::control::params::{Parameters, flag};
 use crate::control::policy::condition::Values;
 use crate::control::policy::rules::Attributes;
 use crate::control::render::write_return;
-use crate::control::syntax::{FLAG_VALUES, read_instance_id, read_user_data};
+use crate::control::syntax::{
+    FLAG_VALUES, SHUTDOWN_VALUES, read_instance_id, read_shutdown_behavior, read_user_data,
+};
 use crate::control::xml::ResponseBody;
-use crate::instance::{Instance, InstanceId, InstanceState};
+use crate::instance::{Instance, InstanceId, InstanceState, ShutdownBehavior};
 use crate::registry::Transaction;
 
 /// Attributes that EC2 can change and imdsd cannot.
-const UNSUPPORTED: [&str; 11] = [
+const UNSUPPORTED: [&str; 8] = [
     "BlockDeviceMapping",
-    "EbsOptimized",
     "EnaSupport",
     "EnclaveOptions",
     "GroupId",
-    "InstanceInitiatedShutdownBehavior",
     "InstanceType",
     "Kernel",
     "Ramdisk",
-    "SourceDestCheck",
     "SriovNetSupport",
+];
+
+/// Attributes that can change, with the name that the older spelling has.
+const SUPPORTED: [(&str, &str); 6] = [
+    ("UserData", "userData"),
+    ("DisableApiStop", "disableApiStop"),
+    ("DisableApiTermination", "disableApiTermination"),
+    ("EbsOptimized", "ebsOptimized"),
+    (
+        "InstanceInitiatedShutdownBehavior",
+        "instanceInitiatedShutdownBehavior",
+    ),
+    ("SourceDestCheck", "sourceDestCheck"),
 ];
 
 /// The input of a call.
@@ -48,12 +64,18 @@ enum AttributeChange {
     UserData(String),
     DisableApiStop(bool),
     DisableApiTermination(bool),
+    EbsOptimized(bool),
+    InstanceInitiatedShutdownBehavior(ShutdownBehavior),
+    SourceDestCheck(bool),
 }
 
 impl Operation for ModifyInstanceAttribute {
     const ATTRIBUTES: &'static [(&'static str, Values)] = &[
         ("DisableApiStop", FLAG_VALUES),
         ("DisableApiTermination", FLAG_VALUES),
+        ("EbsOptimized", FLAG_VALUES),
+        ("InstanceInitiatedShutdownBehavior", SHUTDOWN_VALUES),
+        ("SourceDestCheck", FLAG_VALUES),
         ("UserData", Values::AnyText),
     ];
 
@@ -77,6 +99,11 @@ impl Operation for ModifyInstanceAttribute {
             "DisableApiTermination" => {
                 AttributeChange::DisableApiTermination(flag(name, Some(value))?)
             }
+            "EbsOptimized" => AttributeChange::EbsOptimized(flag(name, Some(value))?),
+            "InstanceInitiatedShutdownBehavior" => {
+                AttributeChange::InstanceInitiatedShutdownBehavior(read_shutdown_behavior(value)?)
+            }
+            "SourceDestCheck" => AttributeChange::SourceDestCheck(flag(name, Some(value))?),
             other => {
                 let message = format!("The attribute {other} can't be modified here.");
                 return Err(Ec2Error::new(Code::UnsupportedOperation, message));
@@ -121,7 +148,7 @@ impl Operation for ModifyInstanceAttribute {
 /// `Attribute=userData&Value=…`.
 fn take_attributes(parameters: &mut Parameters) -> Result<Vec<(String, String)>, Ec2Error> {
     let mut attributes = Vec::new();
-    for name in ["UserData", "DisableApiStop", "DisableApiTermination"] {
+    for (name, _) in SUPPORTED {
         let value = parameters.take(&format!("{name}.Value"));
         attributes.extend(value.map(|value| (name.to_string(), value)));
     }
@@ -130,12 +157,8 @@ fn take_attributes(parameters: &mut Parameters) -> Result<Vec<(String, String)>,
         let value = parameters
             .take("Value")
             .ok_or_else(|| Ec2Error::missing_parameter("Value"))?;
-        let name = match attribute.as_str() {
-            "userData" => "UserData",
-            "disableApiStop" => "DisableApiStop",
-            "disableApiTermination" => "DisableApiTermination",
-            other => other,
-        };
+        let known = SUPPORTED.iter().find(|(_, older)| *older == attribute);
+        let name = known.map_or(attribute.as_str(), |(name, _)| name);
         attributes.push((name.to_string(), value));
     }
     Ok(attributes)
@@ -150,6 +173,12 @@ impl AttributeChange {
             AttributeChange::DisableApiTermination(protected) => {
                 ("DisableApiTermination", (*protected).into())
             }
+            AttributeChange::EbsOptimized(optimized) => ("EbsOptimized", (*optimized).into()),
+            AttributeChange::InstanceInitiatedShutdownBehavior(behavior) => (
+                "InstanceInitiatedShutdownBehavior",
+                behavior.as_str().into(),
+            ),
+            AttributeChange::SourceDestCheck(check) => ("SourceDestCheck", (*check).into()),
         }]
     }
 
@@ -158,6 +187,14 @@ impl AttributeChange {
         match (instance.state, self) {
             (InstanceState::ShuttingDown | InstanceState::Terminated, _) => {
                 Err(Ec2Error::incorrect_state(id, "modified"))
+            }
+            // EC2 cannot know which of several interfaces is meant.
+            (_, AttributeChange::SourceDestCheck(_)) if instance.interfaces().len() > 1 => {
+                let message = format!(
+                    "There are multiple interfaces attached to instance '{id}'. Please specify an interface ID for the \
+                     operation instead."
+                );
+                Err(Ec2Error::new(Code::InvalidInstanceId, message))
             }
             (InstanceState::Stopped, _) => Ok(()),
             (
@@ -171,7 +208,17 @@ impl AttributeChange {
             }
             (
                 InstanceState::Pending | InstanceState::Running | InstanceState::Stopping,
-                AttributeChange::DisableApiStop(_) | AttributeChange::DisableApiTermination(_),
+                AttributeChange::EbsOptimized(_),
+            ) => {
+                let message = format!("The instance '{id}' is not in the 'stopped' state.");
+                Err(Ec2Error::new(Code::IncorrectInstanceState, message))
+            }
+            (
+                InstanceState::Pending | InstanceState::Running | InstanceState::Stopping,
+                AttributeChange::DisableApiStop(_)
+                | AttributeChange::DisableApiTermination(_)
+                | AttributeChange::InstanceInitiatedShutdownBehavior(_)
+                | AttributeChange::SourceDestCheck(_),
             ) => Ok(()),
         }
     }
@@ -188,6 +235,11 @@ impl AttributeChange {
             AttributeChange::DisableApiTermination(protected) => {
                 instance.imds.disable_api_termination = protected;
             }
+            AttributeChange::EbsOptimized(optimized) => instance.ebs_optimized = Some(optimized),
+            AttributeChange::InstanceInitiatedShutdownBehavior(behavior) => {
+                instance.imds.instance_initiated_shutdown_behavior = behavior;
+            }
+            AttributeChange::SourceDestCheck(check) => instance.set_source_dest_check(check),
         }
     }
 }

@@ -4,7 +4,9 @@
 //! A launch creates what imdsd serves for an instance, not a virtual machine. The instance has no
 //! attachment: a caller of this API must not decide which network interface of the host belongs to
 //! which guest, so the operator attaches it. It has no network interfaces, volumes or role either;
-//! parameters that describe them are refused, not silently ignored.
+//! parameters that describe them are refused, not silently ignored. What clients send with every
+//! launch is accepted: see [`launch_options`](crate::control::launch_options), and tags of volumes
+//! and interfaces.
 //!
 //! Options that the call omits come from the account's defaults and from the image: the operator's
 //! table says which images have `imdsSupport=v2.0`, and what counts for the others.
@@ -30,12 +32,14 @@ use crate::control::checks::{
 use crate::control::error::{Code, Ec2Error};
 use crate::control::images::read_image_id;
 use crate::control::instance_xml::write_instance;
+use crate::control::launch_options::{LaunchOptionParameters, LaunchOptions, NetworkParameters};
 use crate::control::operation::{Input, Operation};
 use crate::control::params::{Parameters, flag};
 use crate::control::policy::condition::{AttributeValue, Values};
 use crate::control::policy::rules::{Attributes, Target};
 use crate::control::syntax::{
-    FLAG_VALUES, OPTION_ATTRIBUTES, OptionParameters, option_attributes, read_tags, read_user_data,
+    FLAG_VALUES, OPTION_ATTRIBUTES, OptionParameters, SHUTDOWN_VALUES, option_attributes,
+    read_tags, read_user_data,
 };
 use crate::control::xml::ResponseBody;
 use crate::document;
@@ -82,30 +86,25 @@ const UNSUPPORTED: [&str; 27] = [
 ];
 
 /// Unsupported parameters with the value that they have by default; clients may send these.
-const DEFAULTS: [(&str, &str); 11] = [
-    (
-        "CapacityReservationSpecification.CapacityReservationPreference",
-        "open",
-    ),
-    ("EbsOptimized", "false"),
+const DEFAULTS: [(&str, &str); 8] = [
+    ("CpuOptions.AmdSevSnp", "disabled"),
     ("EnablePrimaryIpv6", "false"),
     ("EnclaveOptions.Enabled", "false"),
     ("HibernationOptions.Configured", "false"),
-    ("InstanceInitiatedShutdownBehavior", "stop"),
+    (
+        "InstanceMarketOptions.SpotOptions.InstanceInterruptionBehavior",
+        "terminate",
+    ),
+    (
+        "InstanceMarketOptions.SpotOptions.SpotInstanceType",
+        "one-time",
+    ),
     ("Ipv6AddressCount", "0"),
-    ("MaintenanceOptions.AutoRecovery", "default"),
     ("NetworkPerformanceOptions.BandwidthWeighting", "default"),
-    (
-        "PrivateDnsNameOptions.EnableResourceNameDnsAAAARecord",
-        "false",
-    ),
-    (
-        "PrivateDnsNameOptions.EnableResourceNameDnsARecord",
-        "false",
-    ),
 ];
 
-/// The other resource types that EC2 can tag at a launch.
+/// The other resource types that EC2 can tag at a launch. A launch here creates none of them; their
+/// tags are checked and dropped, because clients send them with every launch.
 const TAGGABLE: [&str; 3] = ["network-interface", "spot-instances-request", "volume"];
 
 /// The input of a call.
@@ -139,6 +138,7 @@ struct LaunchSpec {
     /// `None` where the call does not name it.
     disable_api_stop: Option<bool>,
     disable_api_termination: Option<bool>,
+    options: LaunchOptions,
 }
 
 /// The parameters of a [`LaunchSpec`], not parsed yet.
@@ -149,9 +149,7 @@ struct LaunchParameters {
     user_data: Option<String>,
     profile_arn: Option<String>,
     profile_name: Option<String>,
-    groups: Vec<String>,
-    subnet_id: Option<String>,
-    private_ip_address: Option<String>,
+    network: NetworkParameters,
     zone: Option<String>,
     tenancy: Option<String>,
     placement_group: Option<String>,
@@ -159,6 +157,7 @@ struct LaunchParameters {
     monitoring: Option<String>,
     disable_api_stop: Option<String>,
     disable_api_termination: Option<String>,
+    options: LaunchOptionParameters,
 }
 
 impl Operation for RunInstances {
@@ -170,6 +169,8 @@ impl Operation for RunInstances {
         OPTION_ATTRIBUTES[4],
         ("DisableApiStop", FLAG_VALUES),
         ("DisableApiTermination", FLAG_VALUES),
+        ("EbsOptimized", FLAG_VALUES),
+        ("InstanceInitiatedShutdownBehavior", SHUTDOWN_VALUES),
         ("UserData", Values::AnyText),
     ];
 
@@ -180,7 +181,7 @@ impl Operation for RunInstances {
         let client_token = parameters.take("ClientToken");
         let dry_run = parameters.take("DryRun");
         let options = OptionParameters::take(&mut parameters, "MetadataOptions.");
-        let launch = LaunchParameters::take(&mut parameters);
+        let launch = LaunchParameters::take(&mut parameters)?;
         let tags = take_specified_tags(&mut parameters)?;
         for (name, default) in DEFAULTS {
             parameters.take_if(name, default);
@@ -339,6 +340,7 @@ impl RunInstances {
             .filter_map(|(name, value)| Some((name, value?)));
         let mut attributes = option_attributes(self.options);
         attributes.extend(named);
+        attributes.extend(launch.options.attributes());
         attributes
     }
 
@@ -394,20 +396,19 @@ impl RunInstances {
 }
 
 impl LaunchParameters {
-    fn take(parameters: &mut Parameters) -> LaunchParameters {
+    fn take(parameters: &mut Parameters) -> Result<LaunchParameters, Ec2Error> {
         let image_id = parameters.take_required("ImageId");
-        let groups = parameters.take_list("SecurityGroupId");
+        let network = NetworkParameters::take(parameters)?;
+        let options = LaunchOptionParameters::take(parameters);
         let mut take = |name: &str| parameters.take(name);
-        LaunchParameters {
+        Ok(LaunchParameters {
             image_id,
             instance_type: take("InstanceType"),
             key_name: take("KeyName"),
             user_data: take("UserData"),
             profile_arn: take("IamInstanceProfile.Arn"),
             profile_name: take("IamInstanceProfile.Name"),
-            groups,
-            subnet_id: take("SubnetId"),
-            private_ip_address: take("PrivateIpAddress"),
+            network,
             zone: take("Placement.AvailabilityZone"),
             tenancy: take("Placement.Tenancy"),
             placement_group: take("Placement.GroupName"),
@@ -415,7 +416,8 @@ impl LaunchParameters {
             monitoring: take("Monitoring.Enabled"),
             disable_api_stop: take("DisableApiStop"),
             disable_api_termination: take("DisableApiTermination"),
-        }
+            options,
+        })
     }
 
     fn read(self, tags: Vec<Tag>) -> Result<LaunchSpec, Ec2Error> {
@@ -435,12 +437,17 @@ impl LaunchParameters {
                 return Err(Ec2Error::new(Code::UnsupportedOperation, message));
             }
         };
-        let empty_group = self.groups.iter().find(|group| group.is_empty()).cloned();
+        let NetworkParameters {
+            subnet_id,
+            groups,
+            private_ip_address,
+        } = self.network;
+        let empty_group = groups.iter().find(|group| group.is_empty()).cloned();
         refuse_empty([
             ("instanceType", &self.instance_type),
             ("keyName", &self.key_name),
             ("iamInstanceProfile", &profile),
-            ("subnetId", &self.subnet_id),
+            ("subnetId", &subnet_id),
             ("tenancy", &self.tenancy),
             ("groupName", &self.placement_group),
             ("groupId", &empty_group),
@@ -450,6 +457,7 @@ impl LaunchParameters {
         };
         Ok(LaunchSpec {
             image_id: read_image_id(self.image_id?)?,
+            options: self.options.read(self.instance_type.as_deref())?,
             instance_type: self.instance_type,
             key_name: self.key_name,
             user_data: self
@@ -458,10 +466,9 @@ impl LaunchParameters {
                 .transpose()?,
             tags,
             profile,
-            groups: self.groups,
-            subnet_id: self.subnet_id,
-            private_ip_address: self
-                .private_ip_address
+            groups,
+            subnet_id,
+            private_ip_address: private_ip_address
                 .map(|address| read_address(&address))
                 .transpose()?,
             zone: self.zone,
@@ -544,6 +551,7 @@ impl LaunchSpec {
             .map(|data| STANDARD.encode(data));
         instance.imds.disable_api_stop = self.disable_api_stop.unwrap_or(false);
         instance.imds.disable_api_termination = self.disable_api_termination.unwrap_or(false);
+        self.options.apply(&mut instance);
         if instance.region() != caller.region {
             instance.imds.region = Some(caller.region.clone());
         }
@@ -596,7 +604,7 @@ fn is_of_region(zone: &str, region: &str, snapshot: &Snapshot) -> bool {
     by_name || snapshot.entries().any(has)
 }
 
-/// Takes `TagSpecification.N` for instances. A launch here creates nothing else that can have tags.
+/// Takes `TagSpecification.N` and returns the tags for instances.
 fn take_specified_tags(parameters: &mut Parameters) -> Result<Vec<Tag>, Ec2Error> {
     let mut all = Vec::new();
     for n in 1.. {
@@ -610,10 +618,7 @@ fn take_specified_tags(parameters: &mut Parameters) -> Result<Vec<Tag>, Ec2Error
                 )));
             }
             Some("instance") => all.extend(tags),
-            Some(other) if TAGGABLE.contains(&other) => {
-                let message = format!("Tags of the resource type '{other}' are not supported.");
-                return Err(Ec2Error::new(Code::UnsupportedOperation, message));
-            }
+            Some(other) if TAGGABLE.contains(&other) => drop(read_tags(tags)?),
             Some(other) => {
                 let message =
                     format!("'{other}' is not a valid taggable resource type for this operation.");

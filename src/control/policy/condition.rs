@@ -45,12 +45,15 @@ pub(crate) const INSTANCE_KEYS: &[InstanceKey] = &[
 pub(crate) const REQUEST_ATTRIBUTES: &[RequestAttribute] = &[
     RequestAttribute::text("DisableApiStop"),
     RequestAttribute::text("DisableApiTermination"),
+    RequestAttribute::text("EbsOptimized"),
     RequestAttribute::text("HttpEndpoint"),
     RequestAttribute::text("HttpProtocolIpv6"),
     RequestAttribute::number("HttpPutResponseHopLimit"),
     RequestAttribute::text("HttpTokens"),
     RequestAttribute::text("HttpTokensEnforced"),
+    RequestAttribute::text("InstanceInitiatedShutdownBehavior"),
     RequestAttribute::text("InstanceMetadataTags"),
+    RequestAttribute::text("SourceDestCheck"),
     RequestAttribute::text("UserData"),
 ];
 

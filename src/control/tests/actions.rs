@@ -575,32 +575,16 @@ async fn a_refused_launch_creates_no_instance() {
             "TagLimitExceeded",
             "The maximum number of Tags for a resource has been reached: 50.",
         ),
+        // Tags of what a launch here does not create are dropped, but must be tags.
         (
-            with("TagSpecification.1.ResourceType=volume&TagSpecification.1.Tag.1.Key=a"),
-            "UnsupportedOperation",
-            "Tags of the resource type 'volume' are not supported.",
-        ),
-        (
-            with(
-                "TagSpecification.1.ResourceType=spot-instances-request&TagSpecification.1.Tag.1.Key=a",
-            ),
-            "UnsupportedOperation",
-            "Tags of the resource type 'spot-instances-request' are not supported.",
+            with("TagSpecification.1.ResourceType=volume&TagSpecification.1.Tag.1.Key=aws:a"),
+            "InvalidTagKey.Malformed",
+            "Tag keys starting with 'aws:' are reserved for internal use",
         ),
         (
             with("TagSpecification.1.ResourceType=machine&TagSpecification.1.Tag.1.Key=a"),
             value,
             "'machine' is not a valid taggable resource type for this operation.",
-        ),
-        (
-            with("EbsOptimized=true"),
-            "UnsupportedOperation",
-            "The parameter EbsOptimized is not supported.",
-        ),
-        (
-            with("InstanceInitiatedShutdownBehavior=terminate"),
-            "UnsupportedOperation",
-            "The parameter InstanceInitiatedShutdownBehavior is not supported.",
         ),
         (
             with("KeyName="),
@@ -671,6 +655,7 @@ async fn a_refused_launch_creates_no_instance() {
     // Flags with their default value are accepted.
     for rest in [
         "EbsOptimized=false",
+        "EnclaveOptions.Enabled=false",
         "HibernationOptions.Configured=false",
         "InstanceInitiatedShutdownBehavior=stop",
     ] {

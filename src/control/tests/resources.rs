@@ -165,7 +165,7 @@ async fn lists_show_what_instances_refer_to_and_nothing_of_terminated_ones() {
         ("DescribeInstanceTypes", "InstanceType.1=custom.small", "supportedArchitectures", &["<item>arm64</item>"]),
         ("DescribeInstanceTypes", "InstanceType.1=custom.small", "defaultVCpus", &[]),
         ("DescribeInstanceTypes", "InstanceType.1=m5.large", "defaultVCpus", &["2"]),
-        ("DescribeInstanceTypes", "Filter.1.Name=hypervisor&Filter.1.Value.1=nitro&MaxResults=100", "instanceType", &["m5.large", "t3.micro"]),
+        ("DescribeInstanceTypes", "Filter.1.Name=hypervisor&Filter.1.Value.1=nitro&MaxResults=100", "instanceType", &["custom.small", "m5.large", "t3.micro"]),
         // Without ids EC2 shows those with the option unlimited.
         ("DescribeInstanceCreditSpecifications", "", "instanceId", &[WEB]),
         ("DescribeInstanceCreditSpecifications", "InstanceId.1=i-0aaaaaaaaaaaaaaa1", "cpuCredits", &["unlimited"]),
