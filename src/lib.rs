@@ -16,10 +16,11 @@
 //! cli         one file a subcommand
 //! daemon      composition: start, listeners, background work, shutdown
 //! guest   control   admin   net   host        the planes, the network, the Linux host
+//! audit       one audit line for control and admin
 //! registry    config   credentials   identity   sigv4   document
 //! origin      where a request came from
 //! instance    what an instance is: plain data
-//! clock   fault   http   logging   ownership   plain_file   secret
+//! clock   fault   http   logging   ownership   plain_file   refusals   secret
 //! ```
 //!
 //! # The way of a guest's request
@@ -48,6 +49,7 @@
 #![warn(unreachable_pub)]
 
 mod admin;
+mod audit;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -64,8 +66,9 @@ pub mod instance;
 mod logging;
 mod net;
 pub mod origin;
-mod ownership;
+pub mod ownership;
 mod plain_file;
+mod refusals;
 pub mod registry;
 pub mod secret;
 pub mod sigv4;

@@ -6,12 +6,14 @@
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 use zeroize::Zeroizing;
+
+use crate::ownership::{self, KeyOwner};
 
 /// The default limit: configurations, scenarios, keys, certificates and lists of them are far
 /// smaller.
@@ -68,14 +70,9 @@ impl PlainFile {
         Ok(PlainFile { file, metadata })
     }
 
-    /// The file's metadata.
-    pub(crate) fn metadata(&self) -> &Metadata {
-        &self.metadata
-    }
-
-    /// The file's permission bits, such as 0o600.
-    pub(crate) fn mode(&self) -> u32 {
-        self.metadata.permissions().mode() & 0o7777
+    /// Returns why this file must not hold keys, and how to fix it; `None` if it may.
+    pub(crate) fn key_fault(&self, path: &Path, owner: KeyOwner) -> Option<String> {
+        ownership::key_file_fault(path, &self.metadata, owner)
     }
 
     /// Reads the whole file. Fails if it has more than `max_bytes` bytes.

@@ -26,3 +26,33 @@ impl fmt::Debug for Secret {
         f.write_str("[redacted]")
     }
 }
+/// Words that stand for a secret in documentation: their letters and digits, in lower case.
+const PLACEHOLDERS: [&str; 8] = [
+    "changeme",
+    "replaceme",
+    "placeholder",
+    "secret",
+    "password",
+    "secretaccesskey",
+    "yoursecretkey",
+    "yoursecretaccesskey",
+];
+
+/// Secrets that documentation publishes: the example key in AWS's, and that of the demo.
+const PUBLIC_SECRETS: [&str; 2] = [
+    "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+    "imdsd-demo-secret-key-known-to-everyone",
+];
+
+/// Returns whether a secret is what documentation shows in its place, or one character repeated.
+pub fn is_placeholder(secret: &str) -> bool {
+    let letters: String = secret.chars().filter(char::is_ascii_alphanumeric).collect();
+    let letters = letters.to_ascii_lowercase();
+    let first = secret.chars().next();
+    secret.contains('…')
+        || secret.contains("...")
+        || secret.contains("EXAMPLE")
+        || PUBLIC_SECRETS.contains(&secret)
+        || PLACEHOLDERS.contains(&letters.as_str())
+        || secret.chars().count() > 1 && secret.chars().all(|c| Some(c) == first)
+}

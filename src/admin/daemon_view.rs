@@ -35,6 +35,9 @@ pub(crate) trait DaemonView: Send + Sync {
     /// Returns the faults that the operator's files had at the last start or reload.
     fn file_faults(&self) -> Arc<Vec<Fault>>;
 
+    /// Returns how many callers the control endpoint refused since the start, by reason.
+    fn control_refusals(&self) -> Vec<(&'static str, u64)>;
+
     /// Returns the number of open guest connections.
     fn connections(&self) -> usize;
 }

@@ -17,6 +17,7 @@ use super::api::AdminApi;
 use super::daemon_view::DaemonView;
 use super::refusal::Refusal;
 use super::reply::AdminReply;
+use crate::audit::Trail;
 use crate::document::scenario::Scenario;
 use crate::instance::events::request::{EventRequest, Targets};
 use crate::instance::events::timeline::{Step, TimelineChange};
@@ -86,11 +87,12 @@ pub(super) async fn inject(
     api: &Arc<AdminApi>,
     body: &Bytes,
     now: Timestamp,
+    trail: &Trail,
 ) -> Result<AdminReply, Refusal> {
     let steps = read_steps(body, now)?;
     let daemon = Arc::clone(&api.daemon);
     let plan = move |transaction: &mut Transaction| schedule(transaction, &*daemon, steps, now);
-    let changed = api.registry.change(now, plan).await;
+    let changed = trail.change(&api.registry, now, plan).await;
     let (published, Schedule { steps, cancelled }) = changed.map_err(|error| match error {
         UpdateError::Unknown(id) => Refusal::unknown_instance(&id),
         UpdateError::Refused(refusal) => refusal,

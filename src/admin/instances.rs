@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::refusal::Refusal;
 use super::reply::AdminReply;
+use crate::audit::Trail;
 use crate::document::export::{self, Secrets};
 use crate::instance::{Attachment, InstanceId};
 use crate::registry::{Claimants, Entry, Registry, Snapshot, StoreError, StoredState, UpdateError};
@@ -95,7 +96,9 @@ pub(super) async fn delete(
     registry: &Arc<Registry>,
     id: &InstanceId,
     expected: Option<u64>,
+    trail: &Trail,
 ) -> Result<AdminReply, Refusal> {
+    trail.name([id]);
     let check =
         move |entry: Option<&Arc<Entry>>| check_generation(entry.map(AsRef::as_ref), expected);
     let deleted = registry.delete(id, check).await;
@@ -104,6 +107,7 @@ pub(super) async fn delete(
         UpdateError::Refused(refusal) => refusal,
         UpdateError::Store(error, _) => Refusal::store(&error, after_failed_delete(&error)),
     })?;
+    trail.add(format!("{id}: deleted"));
     Ok(AdminReply::Json(json!({
         "InstanceId": id,
         "Message": "removed with its record; a document in the configured directory registers it \

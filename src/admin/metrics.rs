@@ -1,11 +1,11 @@
-//! `GET /metrics`: the counts as gauges in Prometheus's text format.
+//! `GET /metrics`: the counts in Prometheus's text format.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
 use super::api::AdminApi;
 use super::counts::Counts;
 
-/// Returns every gauge with its help text.
+/// Returns every metric with its help text.
 pub(super) fn render(api: &AdminApi) -> String {
     let Counts {
         instances,
@@ -93,12 +93,35 @@ pub(super) fn render(api: &AdminApi) -> String {
     ] {
         add_gauge(&mut text, name, help, &[(String::new(), value)]);
     }
+    let refused: Vec<(String, u64)> = api
+        .daemon
+        .control_refusals()
+        .into_iter()
+        .map(|(reason, count)| (format!("{{reason=\"{reason}\"}}"), count))
+        .collect();
+    add_metric(
+        &mut text,
+        "counter",
+        "control_refused_total",
+        "Requests to the EC2 API that were refused, by reason.",
+        &refused,
+    );
     text
 }
 
 fn add_gauge(text: &mut String, name: &str, help: &str, values: &[(String, usize)]) {
+    add_metric(text, "gauge", name, help, values);
+}
+
+fn add_metric<T: Display>(
+    text: &mut String,
+    kind: &str,
+    name: &str,
+    help: &str,
+    values: &[(String, T)],
+) {
     let _ = writeln!(text, "# HELP imdsd_{name} {help}");
-    let _ = writeln!(text, "# TYPE imdsd_{name} gauge");
+    let _ = writeln!(text, "# TYPE imdsd_{name} {kind}");
     for (labels, value) in values {
         let _ = writeln!(text, "imdsd_{name}{labels} {value}");
     }

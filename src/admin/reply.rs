@@ -1,10 +1,13 @@
-//! The successful answers of the admin API, and what the log shows of them.
+//! The successful answers of the admin API, and what the audit line says about them.
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Response;
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderValue};
 use serde_json::Value;
+
+use crate::audit::Trail;
+use crate::instance::InstanceId;
 
 /// A successful answer.
 pub(super) enum AdminReply {
@@ -14,32 +17,23 @@ pub(super) enum AdminReply {
     Metrics(String),
 }
 
-/// What an answer changed, for the log.
-#[derive(Default)]
-pub(super) struct LoggedChange {
-    /// The ids of the instances.
-    pub(super) instances: Option<String>,
-    /// The kinds of the injected events, without their contents.
-    pub(super) events: Option<String>,
-}
-
 impl AdminReply {
-    /// Returns the instances and events that the log names. Nothing else of a body is logged.
-    pub(super) fn logged_change(&self) -> LoggedChange {
+    /// Adds the instances that the answer names and the kinds of the injected events, without their
+    /// contents. Nothing else of a body is logged.
+    pub(super) fn add_events(&self, trail: &Trail) {
         let AdminReply::Json(body) = self else {
-            return LoggedChange::default();
+            return;
         };
         let elements = |field: &str| body[field].as_array().into_iter().flatten();
-        let joined = |words: Vec<&str>| (!words.is_empty()).then(|| words.join(" "));
-        let instances = elements("Instances")
-            .filter_map(|instance| instance["InstanceId"].as_str())
+        let named: Vec<InstanceId> = elements("Instances")
+            .filter_map(|instance| InstanceId::parse(instance["InstanceId"].as_str()?))
             .collect();
-        let events = elements("Steps")
+        trail.name(&named);
+        let events: Vec<&str> = elements("Steps")
             .filter_map(|step| Some(step["Set"].as_object()?.keys().next()?.as_str()))
             .collect();
-        LoggedChange {
-            instances: joined(instances),
-            events: joined(events),
+        if !events.is_empty() {
+            trail.add(format!("events: {}", events.join(" ")));
         }
     }
 

@@ -5,14 +5,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Response;
-use tracing::info;
 
 use super::api::AdminApi;
 use super::put::PutOptions;
 use super::refusal::Refusal;
-use super::reply::{AdminReply, LoggedChange};
+use super::reply::AdminReply;
 use super::request::{AdminRequest, Query, generation, instance_id};
 use super::{events, explain, health, instances, listeners, metrics, put, set_options};
+use crate::audit::{AuditedCall, Trail};
 use crate::clock::Moment;
 use crate::instance::InstanceId;
 
@@ -22,30 +22,44 @@ impl AdminApi {
         self: &Arc<AdminApi>,
         request: AdminRequest<'_>,
     ) -> Response<Full<Bytes>> {
-        let (uid, method) = (request.uid, request.method.to_string());
-        let (path, query) = (request.path.to_string(), request.query.to_string());
-        let (response, status, change) = match self.route(request).await {
+        let uid = request.uid;
+        // The log names the user for everything that changes an instance or shows secrets.
+        let is_audited = request.method != "GET" || request.query.contains("secrets=shown");
+        let action = match request.query {
+            "" => format!("{} {}", request.method, request.path),
+            query => format!("{} {}?{query}", request.method, request.path),
+        };
+        let trail = Trail::default();
+        let (response, outcome) = match self.route(request, &trail).await {
             Ok(reply) => {
-                let change = reply.logged_change();
-                (reply.into_response(), 200, change)
+                reply.add_events(&trail);
+                (reply.into_response(), "OK")
             }
             Err(refusal) => {
-                let status = refusal.status;
-                (refusal.into_response(), status, LoggedChange::default())
+                let code = refusal.code;
+                (refusal.into_response(), code)
             }
         };
-        // The log names the user for everything that changes an instance or shows secrets.
-        if method != "GET" || query.contains("secrets=shown") {
-            let LoggedChange { instances, events } = change;
-            info!(
+        if is_audited {
+            let audited = AuditedCall {
+                api: "admin",
+                action: &action,
+                access_key_id: None,
                 uid,
-                method, path, query, status, instances, events, "admin: answered"
-            );
+                peer: "admin socket",
+                outcome,
+                request_id: None,
+            };
+            audited.log(&trail);
         }
         response
     }
 
-    async fn route(self: &Arc<AdminApi>, request: AdminRequest<'_>) -> Result<AdminReply, Refusal> {
+    async fn route(
+        self: &Arc<AdminApi>,
+        request: AdminRequest<'_>,
+        trail: &Trail,
+    ) -> Result<AdminReply, Refusal> {
         let path: Vec<&str> = request.path.trim_start_matches('/').split('/').collect();
         let mut query = Query::parse(request.query)?;
         match (request.method, path.as_slice()) {
@@ -56,26 +70,27 @@ impl AdminApi {
             ("GET", ["v1", "instances", id]) => {
                 let (id, secrets) = (instance_id(id)?, query.secrets()?);
                 query.finish()?;
+                trail.name([&id]);
                 instances::get(&self.registry, &id, secrets)
             }
             ("PUT", ["v1", "instances", id]) => {
                 let id = Some(instance_id(id)?);
                 let options = put_options(id, request.if_match, query)?;
-                put::put(self, options, request.body).await
+                put::put(self, options, request.body, trail).await
             }
             ("POST", ["v1", "instances"]) => {
                 let options = put_options(None, request.if_match, query)?;
-                put::put(self, options, request.body).await
+                put::put(self, options, request.body, trail).await
             }
             ("DELETE", ["v1", "instances", id]) => {
                 query.finish()?;
                 let expected = generation(request.if_match)?;
-                instances::delete(&self.registry, &instance_id(id)?, expected).await
+                instances::delete(&self.registry, &instance_id(id)?, expected, trail).await
             }
             ("PATCH", ["v1", "instances", id, "metadata-options"]) => {
                 query.finish()?;
                 let (id, expected) = (instance_id(id)?, generation(request.if_match)?);
-                set_options::modify(self, id, expected, &request.body).await
+                set_options::modify(self, id, expected, &request.body, trail).await
             }
             ("GET", ["v1", "export"]) => {
                 let secrets = query.secrets()?;
@@ -98,7 +113,7 @@ impl AdminApi {
             }
             ("POST", ["v1", "events"]) => {
                 query.finish()?;
-                events::inject(self, &request.body, Moment::now().wall).await
+                events::inject(self, &request.body, Moment::now().wall, trail).await
             }
             ("GET", ["v1", "listeners"]) => {
                 query.finish()?;

@@ -13,6 +13,7 @@ use super::api::AdminApi;
 use super::instances::check_generation;
 use super::refusal::Refusal;
 use super::reply::AdminReply;
+use crate::audit::Trail;
 use crate::clock::Moment;
 use crate::document;
 use crate::fault::FieldFault;
@@ -25,11 +26,13 @@ pub(super) async fn modify(
     id: InstanceId,
     expected: Option<u64>,
     body: &[u8],
+    trail: &Trail,
 ) -> Result<AdminReply, Refusal> {
+    trail.name([&id]);
     let update = read(body)?;
     let of_plan = id.clone();
     let plan = move |transaction: &mut Transaction| apply(transaction, &of_plan, expected, update);
-    let changed = api.registry.change(Moment::now().wall, plan).await;
+    let changed = trail.change(&api.registry, Moment::now().wall, plan).await;
     let (published, before) = changed.map_err(|error| match error {
         UpdateError::Unknown(id) => Refusal::absent_instance(&api.registry.snapshot(), &id),
         UpdateError::Refused(refusal) => refusal,

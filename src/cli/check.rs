@@ -91,7 +91,7 @@ pub(super) fn run(args: CheckArgs) -> ExitCode {
 struct CheckReport {
     faults: Vec<String>,
     warnings: Vec<String>,
-    /// Values of documents that are probably not intended.
+    /// Warnings about documents and listeners.
     doubts: Vec<Fault>,
     /// What was not checked, and why.
     untried: Vec<String>,
@@ -104,15 +104,14 @@ impl CheckReport {
         let faults = control.iter().chain(&documents.faults);
         self.faults.extend(faults.map(ToString::to_string));
         match IdentitySource::at_start(config) {
-            IdentitySource::Operator(_, fault) => self.faults.push(fault.to_string()),
+            IdentitySource::Operator(_, _, fault) => self.faults.push(fault.to_string()),
             IdentitySource::Damaged(_, reason) => {
                 let warning = format!("no signatures and no web identities: {reason}");
                 self.warnings.push(warning);
             }
             IdentitySource::Ready(_) | IdentitySource::Stored(_) | IdentitySource::Ephemeral => {}
         }
-        let warnings = documents.warnings.iter().map(ToString::to_string);
-        self.warnings.extend(warnings);
+        self.doubts.extend_from_slice(&documents.warnings);
         self.doubts.extend_from_slice(&documents.doubts);
     }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use super::demo_socket;
 use crate::config::{self, Config};
 use crate::control::AccessKeys;
+use crate::daemon::documents;
 use crate::document;
 use crate::document::aemm;
 use crate::fault::Fault;
@@ -44,7 +45,11 @@ impl Demo {
                 state.as_str()
             )));
         }
-        Ok(Demo::of(instance))
+        let exposed = documents::exposed_secret(&instance, file);
+        let mut demo = Demo::of(instance);
+        demo.warnings
+            .extend(exposed.map(|fault| fault.in_file(file, 0)));
+        Ok(demo)
     }
 
     /// What a configuration of amazon-ec2-metadata-mock describes, on the mock's address and port.

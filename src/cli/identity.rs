@@ -122,9 +122,14 @@ impl IdentityCommand {
 impl KeyLocation {
     /// Reads the identity that imdsd would sign with.
     fn read(&self) -> Result<Identity, Vec<String>> {
-        match self.configured()?.and_then(|config| config.identity.own) {
-            Some(own) => {
-                Identity::of_operator(&own.key, &own.certificate, &own.retired).map_err(report)
+        let configured = self.configured()?.and_then(|config| {
+            let owner = config.key_owner();
+            Some((config.identity.own?, owner))
+        });
+        match configured {
+            Some((own, owner)) => {
+                Identity::of_operator(&own.key, &own.certificate, &own.retired, owner)
+                    .map_err(report)
             }
             None => Identity::read(&self.directory()?).map_err(report),
         }

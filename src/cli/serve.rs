@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use super::demo::{self, Demo};
 use super::demo_addresses::DemoAddresses;
@@ -98,6 +99,12 @@ struct ServeSettings {
 }
 
 pub(super) fn run(args: ServeArgs) -> ExitCode {
+    // Before anything secret is read: keys and credentials in this process's memory must not reach a
+    // core file, nor a debugger of the same user.
+    if let Err(reason) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        eprintln!("imdsd: cannot turn off core dumps (prctl, PR_SET_DUMPABLE): {reason}");
+        return ExitCode::FAILURE;
+    }
     let settings = match settings(&args) {
         Ok(settings) => settings,
         Err(faults) => {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::instance::Images;
+use crate::ownership::KeyOwner;
 use crate::sigv4::Regions;
 
 /// The default of `state_directory`: where the Filesystem Hierarchy Standard puts data that a
@@ -83,6 +84,11 @@ impl Config {
         self.state_directory
             .as_ref()
             .map(|directory| directory.join("identity"))
+    }
+
+    /// Returns the user that the key files must belong to.
+    pub fn key_owner(&self) -> KeyOwner {
+        KeyOwner::of_daemon(self.state_directory.as_deref())
     }
 }
 

@@ -176,9 +176,11 @@ fn values_are_read() {
         [[listener]]
         name = "a"
         ipv4 = "0.0.0.0:80"
+        expose_credentials_to_every_network = true
         [[listener]]
         name = "b"
         ipv6 = "[::]:80"
+        expose_credentials_to_every_network = true
         [[listener]]
         name = "c"
         ipv4 = "127.0.0.1:0"
@@ -492,6 +494,53 @@ fn a_plain_http_control_endpoint_outside_loopback_is_rejected() {
 }
 
 #[test]
+fn a_listener_that_other_hosts_reach_needs_an_interface_or_a_frightening_setting() {
+    let listener =
+        |key: &str, address: &str| format!("[[listener]]\nname = \"a\"\n{key} = \"{address}\"\n");
+    for (key, address) in [
+        ("ipv4", "0.0.0.0:80"),
+        ("ipv4", "203.0.113.7:80"),
+        ("ipv4", "10.0.0.1:80"),
+        ("ipv4", "192.168.122.1:80"),
+        ("ipv6", "[::]:80"),
+        ("ipv6", "[2001:db8::1]:80"),
+        ("ipv6", "[fd12::1]:80"),
+    ] {
+        let faults = refused(&listener(key, address));
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(
+            faults[0].starts_with(&format!("3: listener.{key}: every host that reaches "))
+                && faults[0].contains("set interface")
+                && faults[0].contains("expose_credentials_to_every_network = true"),
+            "{}",
+            faults[0]
+        );
+        for more in [
+            "interface = \"br0\"\n",
+            "expose_credentials_to_every_network = true\n",
+        ] {
+            let text = listener(key, address) + more;
+            assert!(parse_text(&text).is_ok(), "{text}");
+        }
+        // The setting is not about who else is served as this instance.
+        let text =
+            listener(key, address) + "expose_credentials_to_every_network = true\n[interfaces]\n";
+        assert!(refused(&text)[0].contains("needs interface"), "{text}");
+    }
+    for (key, address) in [
+        ("ipv4", "127.0.0.1:80"),
+        ("ipv4", "169.254.169.254:80"),
+        ("ipv6", "[::1]:80"),
+        ("ipv6", "[fd00:ec2::254]:80"),
+    ] {
+        assert!(parse_text(&listener(key, address)).is_ok(), "{address}");
+    }
+    // Both addresses of one listener are checked.
+    let both = listener("ipv4", "0.0.0.0:80") + "ipv6 = \"[::]:80\"\n";
+    assert_eq!(refused(&both).len(), 2);
+}
+
+#[test]
 fn two_listeners_cannot_share_a_name_or_an_address() {
     let listener = |name: &str, key: &str, address: &str| {
         format!("[[listener]]\nname = \"{name}\"\n{key} = \"{address}\"\n")
@@ -521,10 +570,12 @@ fn two_listeners_cannot_share_a_name_or_an_address() {
             [expected]
         );
     }
-    let text = listener("a", "ipv6", "[::]:80") + &listener("b", "ipv6", "[::1]:80");
+    let text = listener("a", "ipv6", "[::]:80")
+        + "expose_credentials_to_every_network = true\n"
+        + &listener("b", "ipv6", "[::1]:80");
     assert_eq!(
         refused(&text),
-        ["6: listener.ipv6: [::]:80 is already used by listener 'a'"]
+        ["7: listener.ipv6: [::]:80 is already used by listener 'a'"]
     );
 }
 

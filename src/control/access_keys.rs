@@ -32,9 +32,10 @@ use toml_edit::Table;
 use super::policy::read::read_policy;
 use super::policy::rules::Policy;
 use crate::fault::Fault;
+use crate::ownership::KeyOwner;
 use crate::secret::Secret;
 use crate::sigv4::AccessKey;
-use crate::sigv4::access_key_file::{self, FileFaults, KeyFileContent, offset_of, text};
+use crate::sigv4::access_key_file::{self, FileFaults, KeyFileContent, KeyRules, offset_of, text};
 
 /// The access keys by their id.
 #[derive(Clone, Debug, Default)]
@@ -50,6 +51,10 @@ pub(super) struct KeyGrant {
     pub(super) account: String,
     pub(super) policy: Arc<Policy>,
 }
+
+/// The least length of a secret, in characters. A request that is observed can be tested against
+/// guessed secrets.
+const MIN_SECRET: usize = 16;
 
 /// The account of a key without one; also that of an instance whose document names no owner.
 const NO_ACCOUNT: &str = "000000000000";
@@ -86,13 +91,17 @@ impl AccessKeys {
         }])
     }
 
-    /// Reads a file of keys.
+    /// Reads a file of keys that belongs to `owner`.
     ///
     /// Returns the keys without faults, or `None` if the file does not say which keys there are, and
     /// all faults.
-    pub(crate) fn read(path: &Path) -> (Option<AccessKeys>, Vec<Fault>) {
-        let KeyFileContent { keys, faults } =
-            access_key_file::read_each(path, &["account", "rule"], read_grant);
+    pub(crate) fn read(path: &Path, owner: KeyOwner) -> (Option<AccessKeys>, Vec<Fault>) {
+        let rules = KeyRules {
+            owner,
+            min_secret: MIN_SECRET,
+            more_fields: &["account", "rule"],
+        };
+        let KeyFileContent { keys, faults } = access_key_file::read_each(path, rules, read_grant);
         let keys = keys.map(|keys| {
             AccessKeys::new(keys.into_iter().map(|(key, (account, policy))| KeyGrant {
                 key,
@@ -149,7 +158,8 @@ mod tests {
 
     use super::*;
 
-    const KEY: &str = "[[access_key]]\naccess_key_id = \"A\"\nsecret_access_key = \"s\"\n";
+    const KEY: &str =
+        "[[access_key]]\naccess_key_id = \"A\"\nsecret_access_key = \"0123456789abcdef\"\n";
 
     fn read(text: &str) -> Result<AccessKeys, Vec<String>> {
         let directory = tempfile::tempdir().unwrap();
@@ -157,7 +167,7 @@ mod tests {
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         let name = format!("{}", path.display());
-        let (keys, faults) = AccessKeys::read(&path);
+        let (keys, faults) = AccessKeys::read(&path, KeyOwner::this_user());
         match faults.is_empty() {
             true => Ok(keys.unwrap()),
             false => Err(faults
@@ -174,9 +184,12 @@ mod tests {
         let grant = keys.grant("A").unwrap();
         assert_eq!(grant.account, "111122223333");
         assert_eq!(grant.policy.0.as_ref().unwrap().len(), 1);
-        assert_eq!(keys.find("A").unwrap().secret_access_key.expose(), "s");
+        assert_eq!(
+            keys.find("A").unwrap().secret_access_key.expose(),
+            "0123456789abcdef"
+        );
         assert!(keys.find("B").is_none());
-        assert!(!format!("{keys:?}").contains("\"s\""));
+        assert!(!format!("{keys:?}").contains("0123456789abcdef"));
 
         let keys = read(KEY).unwrap();
         let grant = keys.grant("A").unwrap();

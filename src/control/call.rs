@@ -47,8 +47,9 @@ impl ApiCall<'_> {
         plan: impl FnOnce(&mut Transaction) -> Result<T, Ec2Error> + Send + 'static,
     ) -> Result<(Vec<Arc<Entry>>, T), Ec2Error> {
         let request_id = self.request_id;
-        self.registry
-            .change(self.now.wall, plan)
+        let trail = Arc::clone(&self.caller.trail);
+        trail
+            .change(self.registry, self.now.wall, plan)
             .await
             .map_err(|error| match error {
                 UpdateError::Unknown(id) => Ec2Error::instance_not_found(id.as_str()),

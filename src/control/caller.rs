@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use super::action::Action;
 use super::error::Ec2Error;
-use super::policy::rules::{AccessRequest, Attributes, Policy, Target};
+use super::policy::rules::{AccessRequest, Attributes, Policy, Ruling, Target};
+use crate::audit::Trail;
 use crate::instance::InstanceId;
 use crate::registry::{Entry, Snapshot};
 
@@ -20,6 +21,8 @@ pub(super) struct Caller {
     /// The endpoint as the caller addressed it: the `Host` header.
     pub(super) endpoint: String,
     pub(super) policy: Arc<Policy>,
+    /// What the call's audit line says.
+    pub(super) trail: Arc<Trail>,
 }
 
 impl Caller {
@@ -35,10 +38,15 @@ impl Caller {
             attributes,
             target,
         };
-        if self.policy.allow(&request) {
-            Ok(())
-        } else {
-            Err(Ec2Error::unauthorized())
+        match self.policy.decide(&request) {
+            Ruling::Allowed => Ok(()),
+            Ruling::Denied(rule) => {
+                self.trail.refused_by(match rule {
+                    Some(number) => format!("rule {number} denies it"),
+                    None => "no rule allows it".to_string(),
+                });
+                Err(Ec2Error::unauthorized())
+            }
         }
     }
 
@@ -51,6 +59,7 @@ impl Caller {
         snapshot: &'s Snapshot,
         ids: &[InstanceId],
     ) -> Result<Vec<&'s Arc<Entry>>, Ec2Error> {
+        self.trail.name(ids);
         for id in ids {
             let target = snapshot.entry(id).map_or(Target::UnknownId(id), |entry| {
                 Target::Instance(&entry.instance)
@@ -97,11 +106,16 @@ impl Caller {
             return self.instances(action, &Vec::new(), snapshot, ids);
         }
         if !self.policy.allow_some(&action.permission()) {
+            self.trail.refused_by("no rule allows it".to_string());
             return Err(Ec2Error::unauthorized());
         }
+        let (permission, attributes) = (action.permission(), Vec::new());
         let is_accessible = |entry: &&Arc<Entry>| {
-            self.authorize(action, &Vec::new(), Target::Instance(&entry.instance))
-                .is_ok()
+            self.policy.allow(&AccessRequest {
+                action: &permission,
+                attributes: &attributes,
+                target: Target::Instance(&entry.instance),
+            })
         };
         Ok(snapshot.entries().filter(is_accessible).collect())
     }

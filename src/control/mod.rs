@@ -47,6 +47,7 @@ mod syntax;
 mod tests;
 mod xml;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -55,9 +56,11 @@ use http_body_util::Full;
 use hyper::http::request::Parts;
 use hyper::{Method, Response};
 
+use crate::audit::AuditedCall;
 use crate::clock::Moment;
 pub(crate) use crate::control::access_keys::AccessKeys;
 use crate::http::UnreadableRequest;
+use crate::refusals::Refusals;
 use crate::registry::Registry;
 use crate::sigv4::{self, AuthError, HttpRequest, Regions, Scope, Signer};
 use action::Action;
@@ -78,6 +81,7 @@ pub(crate) struct Control {
     registry: Arc<Registry>,
     keys: ArcSwap<AccessKeys>,
     regions: Regions,
+    refusals: Arc<Refusals>,
 }
 
 impl Control {
@@ -87,6 +91,7 @@ impl Control {
             registry,
             keys: ArcSwap::from_pointee(keys),
             regions,
+            refusals: Arc::default(),
         }
     }
 
@@ -118,11 +123,12 @@ impl Control {
         let verified = match self.authenticate(&keys, head, body, now) {
             Ok(verified) => verified,
             Err(error) => {
-                tracing::debug!(%request_id, code = error.code(), "control: refused: {error}");
+                self.log_unauthenticated(&error, head, body, &request_id, now);
                 return reply::unauthenticated(AwsService::guess(head), &error, &request_id, now);
             }
         };
         let caller = caller(&keys, &verified, head);
+        let trail = Arc::clone(&caller.trail);
         let call = ApiCall {
             registry: &self.registry,
             regions: &self.regions,
@@ -137,11 +143,55 @@ impl Control {
         let code = outcome
             .as_ref()
             .map_or_else(|error| error.code.as_str(), |_| "OK");
-        tracing::info!(%request_id, action, access_key_id = verified.access_key_id, code, "control: answered");
+        if matches!(&outcome, Err(error) if error.code == Code::UnauthorizedOperation) {
+            // The audit line is the log of it.
+            self.refusals.count("policy", now.since_boot);
+        }
+        let audited = AuditedCall {
+            api: "ec2",
+            action,
+            access_key_id: Some(&verified.access_key_id),
+            uid: None,
+            peer: &peer_of(head),
+            outcome: code,
+            request_id: Some(&request_id.to_string()),
+        };
+        audited.log(&trail);
         match outcome {
             Ok(body) => reply::success(service, body, &request_id, now),
             Err(error) => reply::refused(service, &error, &request_id, now),
         }
+    }
+
+    /// Returns how many callers were refused since the start, by reason.
+    pub(crate) fn refusals(&self) -> &Arc<Refusals> {
+        &self.refusals
+    }
+
+    /// Counts a request without a valid signature, and logs it unless there were many. The key id
+    /// is what the caller claims.
+    fn log_unauthenticated(
+        &self,
+        error: &AuthError,
+        head: &Parts,
+        body: &[u8],
+        request_id: &RequestId,
+        now: Moment,
+    ) {
+        let reason = error.reason();
+        let Some(unlogged) = self.refusals.count(reason, now.since_boot) else {
+            tracing::debug!(%request_id, reason, "control: refused: {error}");
+            return;
+        };
+        let access_key_id = sigv4::claimed_key_id(&http_request(head, body));
+        tracing::warn!(
+            reason,
+            access_key_id,
+            peer = peer_of(head).as_str(),
+            unlogged,
+            %request_id,
+            "control: refused a request: {error}"
+        );
     }
 
     fn authenticate(
@@ -151,19 +201,30 @@ impl Control {
         body: &[u8],
         now: Moment,
     ) -> Result<Signer, AuthError> {
-        let request = HttpRequest {
-            method: head.method.as_str(),
-            path: head.uri.path(),
-            query: head.uri.query().unwrap_or(""),
-            headers: &head.headers,
-            body,
-        };
+        let request = http_request(head, body);
         let scope = Scope {
             regions: &self.regions,
             services: &AwsService::SCOPES,
         };
         sigv4::verify(&request, |id| keys.find(id), &scope, now.wall)
     }
+}
+
+/// Returns a request as the verifier reads it.
+fn http_request<'r>(head: &'r Parts, body: &'r [u8]) -> HttpRequest<'r> {
+    HttpRequest {
+        method: head.method.as_str(),
+        path: head.uri.path(),
+        query: head.uri.query().unwrap_or(""),
+        headers: &head.headers,
+        body,
+    }
+}
+
+/// Returns the address of the caller, for the log.
+fn peer_of(head: &Parts) -> String {
+    let peer = head.extensions.get::<SocketAddr>();
+    peer.map_or_else(|| "unknown".to_string(), SocketAddr::to_string)
 }
 
 /// Returns the caller whose key signed the request.
@@ -182,6 +243,7 @@ fn caller(keys: &AccessKeys, verified: &Signer, head: &Parts) -> Caller {
         region: verified.region.clone(),
         endpoint: host.to_string(),
         policy: Arc::clone(&grant.policy),
+        trail: Arc::default(),
     }
 }
 

@@ -25,7 +25,9 @@ pub mod sts;
 pub use cache::{Cache, CredentialStatus, Credentials};
 pub use fetch::{FailureKind, Fetch, FetchError, FetchFuture, FetchedCredentials};
 pub use launch::Launcher;
-pub use refresh::{Clock, Counters, RefreshTarget, Refresher, SystemClock};
+pub use refresh::{
+    Clock, Counters, DESCRIPTORS_PER_FETCH, MAX_FETCHES, RefreshTarget, Refresher, SystemClock,
+};
 pub use session::RoleSession;
 pub use sources::Sources;
 pub use sts::{Mint, WebIdentityRequest, access_key_fault};

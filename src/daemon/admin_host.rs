@@ -74,6 +74,11 @@ impl DaemonView for AdminHost {
         self.reload.intake.file_faults()
     }
 
+    fn control_refusals(&self) -> Vec<(&'static str, u64)> {
+        let control = self.reload.control.as_ref();
+        control.map_or_else(Vec::new, |control| control.refusals().counts())
+    }
+
     fn connections(&self) -> usize {
         self.plane.connection_limits.connections()
     }

@@ -9,14 +9,37 @@ use parking_lot::Mutex;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tracing::warn;
 
+use crate::credentials::{DESCRIPTORS_PER_FETCH, MAX_FETCHES};
 use crate::instance::InstanceId;
 use crate::net::slots::ConnectionSlots;
+use crate::net::unix::{MAX_CALLERS, MAX_REFUSED, MAX_SERVED};
 use crate::registry::Snapshot;
 
 /// The maximum number of connections to the control endpoint.
 pub(super) const CONTROL_CONNECTIONS: usize = 32;
-/// Descriptors for the store, logs, credential programs and the runtime.
-const RESERVED_DESCRIPTORS: u64 = 128 + CONTROL_CONNECTIONS as u64;
+/// What needs descriptors besides guests and their listeners, each at its own limit.
+const RESERVED: [(&str, usize); 6] = [
+    // Standard streams, epoll, eventfd and signals of the runtime, netlink, the locks, the two
+    // listening sockets, and one connection that each of them has just accepted.
+    ("the process itself", 64),
+    ("calls of the control endpoint", CONTROL_CONNECTIONS),
+    ("callers of the admin socket", MAX_CALLERS + MAX_REFUSED),
+    // A document or a key that a call reads.
+    ("files of admin calls", MAX_SERVED),
+    ("credential fetches", MAX_FETCHES * DESCRIPTORS_PER_FETCH),
+    // The one writer of the store (a record, its directory), a reload, keys, network namespaces, and
+    // the pipes of a program that is being started.
+    ("background work", 32),
+];
+/// Descriptors that guests' connections and listeners must leave free.
+const RESERVED_DESCRIPTORS: u64 = {
+    let (mut sum, mut index) = (0, 0);
+    while index < RESERVED.len() {
+        sum += RESERVED[index].1 as u64;
+        index += 1;
+    }
+    sum
+};
 /// Descriptors of one listener: a socket for each family.
 const DESCRIPTORS_PER_LISTENER: u64 = 2;
 
@@ -119,4 +142,21 @@ fn raise_descriptor_limit(needed: u64) -> Option<u64> {
         let _ = setrlimit(Resource::Nofile, limit);
     }
     getrlimit(Resource::Nofile).current
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Otherwise guests can take the descriptors that operators need, and accept(2) fails for them.
+    #[test]
+    fn the_reserve_covers_everything_else_at_its_limit() {
+        let admin = (MAX_CALLERS + MAX_REFUSED + MAX_SERVED) as u64;
+        let fetches = (MAX_FETCHES * DESCRIPTORS_PER_FETCH) as u64;
+        let at_their_limits = CONTROL_CONNECTIONS as u64 + admin + fetches;
+        let sum: u64 = RESERVED.iter().map(|(_, most)| *most as u64).sum();
+        assert_eq!(RESERVED_DESCRIPTORS, sum);
+        assert_eq!(RESERVED_DESCRIPTORS - at_their_limits, 64 + 32);
+        assert!(RESERVED.iter().all(|(_, most)| *most > 0));
+    }
 }

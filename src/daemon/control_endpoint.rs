@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
-use tracing::info;
+use tracing::{debug, info, warn};
 
 use crate::clock::Moment;
 use crate::config::Config;
@@ -73,8 +73,20 @@ impl BoundControl {
         let address = listener.local_addr().map_err(StartError::System)?;
         info!(%address, tls = tls.is_some(), "control endpoint");
         let drain = DrainControl::new();
+        let refusals = Arc::clone(plane.refusals());
+        let handshake_failed = move |peer: SocketAddr, reason: &str| {
+            let now = Moment::now().since_boot;
+            let peer = peer.to_string();
+            match refusals.count("tls_handshake", now) {
+                Some(unlogged) => {
+                    warn!(peer, unlogged, "control: TLS handshake failed: {reason}");
+                }
+                None => debug!(peer, "control: TLS handshake failed: {reason}"),
+            }
+        };
         let settings = ControlServer {
             service: control_service(plane),
+            handshake_failed: Arc::new(handshake_failed),
             refuse: |reason| control::unreadable(reason, Moment::now()),
             tls,
             max_body: control::MAX_BODY_BYTES,
@@ -84,13 +96,13 @@ impl BoundControl {
             },
         };
         let slots = ConnectionSlots::new(Arc::new(AtomicUsize::new(CONTROL_CONNECTIONS)));
-        let owner = move |_: &TcpStream, _| Some((slots.take()?, ()));
+        let owner = move |_: &TcpStream, peer: SocketAddr| Some((slots.take()?, peer));
         let accepting = net::listener::accept(
             listener,
             drain.drain(),
             owner,
-            move |stream, (), slot, drain| {
-                net::control::serve(stream, settings.clone(), slot, drain)
+            move |stream, peer, slot, drain| {
+                net::control::serve(stream, peer, settings.clone(), slot, drain)
             },
         );
         Ok(ControlEndpoint {

@@ -60,7 +60,7 @@ fn read_access_keys(config: &Config, faults: &mut Vec<Fault>) -> ReadFile<Access
         None => ReadFile::NotConfigured,
         Some(AccessKeySource::Demo) => ReadFile::Read(AccessKeys::demo()),
         Some(AccessKeySource::File(path)) => {
-            let (keys, of_file) = AccessKeys::read(path);
+            let (keys, of_file) = AccessKeys::read(path, config.key_owner());
             faults.extend(of_file);
             keys.map_or(ReadFile::Unreadable, ReadFile::Read)
         }
@@ -72,7 +72,7 @@ fn read_certificate(config: &Config, faults: &mut Vec<Fault>) -> ReadFile<Tls> {
     let Some(files) = control.and_then(|control| control.tls.as_ref()) else {
         return ReadFile::NotConfigured;
     };
-    match Tls::read(&files.certificate, &files.key) {
+    match Tls::read(&files.certificate, &files.key, config.key_owner()) {
         Ok(tls) => ReadFile::Read(tls),
         Err(fault) => {
             faults.push(fault);

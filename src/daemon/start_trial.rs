@@ -40,7 +40,7 @@ impl StartTrial {
         for directory in directories.into_iter().flatten() {
             trial.check_directory(directory, &user);
         }
-        trial.check_role_files(instances);
+        trial.check_role_files(config, instances);
         let running = config.state_directory.as_deref().and_then(running_daemon);
         match running {
             Some(pid) => {
@@ -70,7 +70,7 @@ impl StartTrial {
 
     /// Checks the files that roles get their credentials with. Without them, credentials are missing,
     /// and the instance is served.
-    fn check_role_files(&mut self, instances: &[Instance]) {
+    fn check_role_files(&mut self, config: &Config, instances: &[Instance]) {
         let mut checked = BTreeSet::new();
         for instance in instances {
             let role = instance.imds.role.as_ref();
@@ -80,7 +80,9 @@ impl StartTrial {
             if !checked.insert(&source.access_key_file) {
                 continue;
             }
-            if let Some(reason) = credentials::access_key_fault(&source.access_key_file) {
+            if let Some(reason) =
+                credentials::access_key_fault(&source.access_key_file, config.key_owner())
+            {
                 let id = &instance.instance_id;
                 self.warnings
                     .push(format!("{id}: no credentials for its role: {reason}"));

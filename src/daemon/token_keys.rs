@@ -11,7 +11,7 @@ use tracing::warn;
 
 use crate::clock::Moment;
 use crate::guest::gate::{KeyMaterial, KeyRing, TokenAuthority, TokenKey};
-use crate::ownership;
+use crate::ownership::{self, KeyOwner};
 use crate::plain_file::{self, PlainFile, Symlinks};
 
 /// The key ring of the token authority, and the file that it is stored in.
@@ -150,10 +150,10 @@ fn read_private(path: &Path) -> io::Result<Option<Vec<u8>>> {
         Ok(None)
     };
     match PlainFile::open(path, Symlinks::Refuse) {
-        Ok(file) if ownership::is_private(file.metadata()) => {
-            file.read_bytes(plain_file::MAX_BYTES).map(Some)
-        }
-        Ok(_) => refuse(&"it is not private to this user (mode 0600)"),
+        Ok(file) => match file.key_fault(path, KeyOwner::this_user()) {
+            None => file.read_bytes(plain_file::MAX_BYTES).map(Some),
+            Some(fault) => refuse(&fault),
+        },
         Err(reason) if reason.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(reason) => refuse(&reason),
     }

@@ -1,8 +1,10 @@
 //! One request's way through the plane, on one snapshot and with one visit to the gate.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use tracing::debug;
+use parking_lot::Mutex;
+use tracing::{Level, debug, enabled, warn};
 
 use crate::clock::Moment;
 use crate::guest::gate::{self, Admission, Admitted, Denial, ReadTerms, TokenAuthority, Visit};
@@ -22,7 +24,12 @@ pub struct Guest {
     tokens: Arc<TokenAuthority>,
     precomputed: Precomputed,
     hosts: HostRule,
+    /// The refused names that were logged.
+    refused_hosts: Mutex<BTreeSet<String>>,
 }
+
+/// How many refused names are logged, each once: a guest can send as many as it likes.
+const MAX_REFUSED_HOSTS: usize = 64;
 
 /// The turn of one request, before the request is read: the instance that answers it, as of one
 /// snapshot, and the first half of the gate's decision.
@@ -54,6 +61,7 @@ impl Guest {
             tokens,
             precomputed,
             hosts,
+            refused_hosts: Mutex::default(),
         }
     }
 
@@ -63,7 +71,7 @@ impl Guest {
         let entry = Arc::clone(self.registry.snapshot().at(origin)?);
         let visit = Visit::new(entry, origin.family);
         if let Some(denial @ Denial::Silence(_)) = visit.denial() {
-            log(&visit, origin, Verdict::Denied(denial), None);
+            log(&visit, origin, None, Verdict::Denied(denial), None);
             return None;
         }
         Some(Turn {
@@ -82,6 +90,31 @@ impl Guest {
         nonce: [u8; 6],
     ) -> Option<Reply> {
         self.turn(origin)?.answer(request, now, nonce)
+    }
+
+    /// Logs a Host that was refused, once for each name: the operator may have meant guests to use it.
+    fn warn_of_host(&self, visit: &Visit, origin: &Origin, request: RawRequest<'_>) {
+        let host = request.headers.iter().find(|(name, _)| *name == "host");
+        let Some(host) = host.and_then(|(_, host)| str::from_utf8(host).ok()) else {
+            return;
+        };
+        // A name has at most 253 characters (RFC 1035, 2.3.4), and a port may follow.
+        let host: String = host.chars().take(260).collect();
+        let is_new = {
+            let mut refused = self.refused_hosts.lock();
+            refused.len() < MAX_REFUSED_HOSTS && refused.insert(host.clone())
+        };
+        if is_new {
+            let (instance, attachment) =
+                (visit.instance_id().as_str(), origin.attachment.to_string());
+            warn!(
+                instance,
+                attachment,
+                host,
+                "refused a Host that is a foreign name, as in DNS rebinding; if guests should use it, add it to \
+                 guest.allowed_hosts"
+            );
+        }
     }
 
     /// Decides about one request to an instance: for its sender, and for an operator who asks why.
@@ -160,7 +193,11 @@ impl Turn<'_> {
     /// Answers the request. `None` is silence. `nonce` is random: it makes a token unique.
     pub fn answer(&self, request: RawRequest<'_>, now: Moment, nonce: [u8; 6]) -> Option<Reply> {
         let Decision { verdict, reply } = self.guest.decide(&self.visit, request, now, nonce);
-        log(&self.visit, self.origin, verdict, reply.as_ref());
+        let sent = Some((request.method, request.target));
+        log(&self.visit, self.origin, sent, verdict, reply.as_ref());
+        if verdict == Verdict::Malformed(Malformed::ForeignHost) {
+            self.guest.warn_of_host(&self.visit, self.origin, request);
+        }
         reply
     }
 
@@ -186,7 +223,7 @@ impl Turn<'_> {
             Some(denial) => Decision::denied(denial, now, Connection::Close),
             None => Decision::of(Verdict::Malformed(fault), reply::malformed(fault, now)),
         };
-        log(&self.visit, self.origin, verdict, reply.as_ref());
+        log(&self.visit, self.origin, None, verdict, reply.as_ref());
         reply
     }
 }
@@ -207,8 +244,36 @@ impl Decision {
     }
 }
 
-/// Logs the status and the verdict, never what the guest sent or got.
-fn log(visit: &Visit, origin: &Origin, verdict: Verdict, reply: Option<&Reply>) {
-    let status = reply.map(|reply| reply.status);
-    debug!(instance = %visit.instance_id(), ?origin, status, ?verdict, "guest request");
+/// Logs a request and the decision about it, never a header or what the guest got. `sent` is the
+/// method and the target; `None` before a request was read.
+fn log(
+    visit: &Visit,
+    origin: &Origin,
+    sent: Option<(&str, &str)>,
+    verdict: Verdict,
+    reply: Option<&Reply>,
+) {
+    if !enabled!(Level::DEBUG) {
+        return;
+    }
+    let (attachment, peer) = (origin.attachment.to_string(), origin.peer.to_string());
+    let (instance, reason) = (visit.instance_id().as_str(), verdict.to_string());
+    debug!(
+        instance,
+        attachment,
+        peer,
+        method = sent.map(|(method, _)| beginning(method)),
+        path = sent.map(|(_, target)| beginning(target)),
+        status = reply.map(|reply| reply.status),
+        reason,
+        "guest request"
+    );
+}
+
+/// Returns the beginning of a text that a guest chose.
+fn beginning(text: &str) -> &str {
+    const MAX_CHARACTERS: usize = 200;
+    text.char_indices()
+        .nth(MAX_CHARACTERS)
+        .map_or(text, |(end, _)| &text[..end])
 }

@@ -19,14 +19,7 @@ pub enum IdentityError {
     },
     /// This directory has no identity yet.
     Missing(PathBuf),
-    /// Other users can read the key.
-    Exposed {
-        /// The file of the key.
-        key: PathBuf,
-        /// The permission bits of the file.
-        mode: u32,
-    },
-    /// The file contains no usable RSA key.
+    /// Other users can read or replace the key, or the file contains no usable RSA key.
     Key {
         /// The file of the key.
         key: PathBuf,
@@ -78,13 +71,6 @@ impl fmt::Display for IdentityError {
                 write!(
                     f,
                     "{directory}: there is no key yet; imdsd generates one when it starts, or run: imdsd identity rotate"
-                )
-            }
-            IdentityError::Exposed { key, mode } => {
-                let key = key.display();
-                write!(
-                    f,
-                    "{key}: other users can read this key (mode {mode:03o}); run: chmod 600 {key}"
                 )
             }
             IdentityError::Key { key, reason } => write!(f, "{}: {reason}", key.display()),

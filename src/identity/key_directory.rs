@@ -29,6 +29,7 @@ use super::durable_write::{create_directory, write};
 use super::identity_error::IdentityError;
 use super::pem_files::{parse_certificate, parse_key, read_certificates, read_secret, read_text};
 use super::signing_identity::Identity;
+use crate::ownership::KeyOwner;
 
 const KEY: &str = "key.pem";
 const RETIRED: &str = "retired";
@@ -51,7 +52,7 @@ impl Identity {
     /// Reads the identity in this directory; [`IdentityError::Missing`] if there is none.
     pub fn read(directory: &Path) -> Result<Identity, IdentityError> {
         let path = directory.join(KEY);
-        let text = match read_secret(&path) {
+        let text = match read_secret(&path, KeyOwner::of_daemon(Some(directory))) {
             Err(IdentityError::File { reason, .. }) if reason.kind() == io::ErrorKind::NotFound => {
                 return Err(IdentityError::Missing(directory.to_path_buf()));
             }
@@ -67,13 +68,14 @@ impl Identity {
 
     /// Reads the operator's own key (PEM, PKCS #8 or PKCS #1, RSA with at least 2048 bits), its
     /// certificate, and files of retired certificates, which stay published. Key and certificate
-    /// can be in one file.
+    /// can be in one file. The key must belong to `owner`, and nobody else may read it.
     pub fn of_operator(
         key: &Path,
         certificate: &Path,
         retired: &[PathBuf],
+        owner: KeyOwner,
     ) -> Result<Identity, IdentityError> {
-        let parsed = parse_key(key, &read_secret(key)?)?;
+        let parsed = parse_key(key, &read_secret(key, owner)?)?;
         let own = parse_certificate(certificate, &read_text(certificate)?)?;
         let mut others = Vec::new();
         for file in retired {
@@ -273,8 +275,13 @@ mod tests {
         let pkcs1 = IDENTITY.key.to_pkcs1_pem(LineEnding::LF).unwrap();
         for text in [pkcs8(&IDENTITY), pkcs1] {
             let key = secret(directory.path(), "key.pem", &text);
-            let identity =
-                Identity::of_operator(&key, &certificate, std::slice::from_ref(&old)).unwrap();
+            let identity = Identity::of_operator(
+                &key,
+                &certificate,
+                std::slice::from_ref(&old),
+                KeyOwner::this_user(),
+            )
+            .unwrap();
             assert_eq!(identity.key, IDENTITY.key);
             assert_eq!(identity.retired, std::slice::from_ref(&OTHER.certificate));
         }
@@ -283,7 +290,7 @@ mod tests {
             "both.pem",
             &(pkcs8(&IDENTITY).to_string() + &IDENTITY.certificate.to_pem()),
         );
-        assert!(Identity::of_operator(&both, &both, &[]).is_ok());
+        assert!(Identity::of_operator(&both, &both, &[], KeyOwner::this_user()).is_ok());
     }
 
     #[test]
@@ -349,7 +356,7 @@ mod tests {
             let key = secret(directory.path(), "key.pem", key);
             let path = directory.path().join("certificate.pem");
             fs::write(&path, certificate).unwrap();
-            let error = Identity::of_operator(&key, &path, &[])
+            let error = Identity::of_operator(&key, &path, &[], KeyOwner::this_user())
                 .unwrap_err()
                 .to_string();
             assert!(error.contains(message), "{error}");
@@ -377,7 +384,7 @@ mod tests {
             assert_eq!(
                 error,
                 format!(
-                    "{name}: other users can read this key (mode {mode:o}); run: chmod 600 {name}"
+                    "{name}: others can read these secrets (mode {mode:o}); run: chmod 600 {name}"
                 )
             );
         }

@@ -11,6 +11,7 @@ use super::armour;
 use super::certificate::Certificate;
 use super::identity_error::IdentityError;
 use super::signing_identity::{MIN_KEY_BITS, key_bits};
+use crate::ownership::KeyOwner;
 use crate::plain_file::{self, PlainFile, Symlinks};
 
 /// Parses the RSA key in a text: PEM, PKCS #8 or PKCS #1, at least [`MIN_KEY_BITS`] bits, not
@@ -82,15 +83,17 @@ pub(super) fn read_text(path: &Path) -> Result<String, IdentityError> {
     plain_file::read_text(path, plain_file::MAX_BYTES).map_err(IdentityError::of_file("read", path))
 }
 
-/// Reads a file that only its owner can read.
-pub(super) fn read_secret(path: &Path) -> Result<Zeroizing<String>, IdentityError> {
+/// Reads a file with a private key.
+pub(super) fn read_secret(
+    path: &Path,
+    owner: KeyOwner,
+) -> Result<Zeroizing<String>, IdentityError> {
     let file =
         PlainFile::open(path, Symlinks::Follow).map_err(IdentityError::of_file("read", path))?;
-    let mode = file.mode();
-    if mode & 0o077 != 0 {
-        return Err(IdentityError::Exposed {
+    if let Some(reason) = file.key_fault(path, owner) {
+        return Err(IdentityError::Key {
             key: path.to_path_buf(),
-            mode,
+            reason,
         });
     }
     file.read_secret_text(plain_file::MAX_BYTES)

@@ -161,9 +161,9 @@ async fn answer(
     if let Some(waiting) = with_raw_request(&head, body, |request| turn.waits(request)) {
         waiting.await;
     }
-    slot.set_busy(true);
+    let busy = slot.begin().ok_or(AbortReason::Evicted)?;
     let reply = with_raw_request(&head, body, |request| turn.answer(request));
-    slot.set_busy(false);
+    drop(busy);
     let reply = reply.ok_or(AbortReason::Silence)?;
 
     // 3. The hop limit, before the first byte of the answer. There is no answer without it.
@@ -209,6 +209,7 @@ async fn find_body(
 #[derive(Debug)]
 enum AbortReason {
     Silence,
+    Evicted,
     Shutdown,
     HopLimit(io::Error),
 }
@@ -217,6 +218,7 @@ impl fmt::Display for AbortReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             AbortReason::Silence => f.write_str("no instance is served here"),
+            AbortReason::Evicted => f.write_str("evicted before its request was answered"),
             AbortReason::Shutdown => {
                 f.write_str("the daemon ends, and the request is not complete")
             }

@@ -2,6 +2,7 @@
 //! service that it is given.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -48,8 +49,11 @@ pub(crate) type ControlRefusal = fn(UnreadableRequest) -> Response<Full<Bytes>>;
 /// How connections of the control endpoint are served.
 #[derive(Clone)]
 pub(crate) struct ControlServer {
-    /// What answers the requests.
+    /// What answers the requests. The extensions of their heads contain the peer's [`SocketAddr`],
+    /// for the log.
     pub service: Arc<ControlService>,
+    /// Learns of each failed TLS handshake, with its reason.
+    pub handshake_failed: Arc<dyn Fn(SocketAddr, &str) + Send + Sync>,
     /// What answers requests that cannot be read.
     pub refuse: ControlRefusal,
     /// The certificate and key; `None` for plain HTTP.
@@ -65,22 +69,21 @@ pub(crate) struct ControlServer {
 /// With TLS, nothing is read before the handshake, which may take as long as a head.
 pub(crate) async fn serve(
     stream: TcpStream,
+    peer: SocketAddr,
     server: ControlServer,
     slot: ConnectionSlot,
     drain: Drain,
 ) {
     let serving = async {
         let Some(tls) = &server.tls else {
-            return serve_to_its_end(stream, &server, &slot, drain).await;
+            return serve_to_its_end(stream, peer, &server, &slot, drain).await;
         };
         let mut handshake_drain = drain.clone();
         let handshake = tls.accept(stream);
         match read_in_time(server.limits.head, &mut handshake_drain, handshake).await {
-            Ok(Ok(stream)) => serve_to_its_end(stream, &server, &slot, drain).await,
-            Ok(Err(reason)) => debug!(%reason, "TLS handshake failed on a control connection"),
-            Err(Interruption::TimedOut) => {
-                debug!("TLS handshake timed out on a control connection")
-            }
+            Ok(Ok(stream)) => serve_to_its_end(stream, peer, &server, &slot, drain).await,
+            Ok(Err(reason)) => (server.handshake_failed)(peer, &reason.to_string()),
+            Err(Interruption::TimedOut) => (server.handshake_failed)(peer, "it took too long"),
             Err(Interruption::Shutdown) => {}
         }
     };
@@ -92,12 +95,13 @@ pub(crate) async fn serve(
 
 async fn serve_to_its_end(
     stream: impl AsyncRead + AsyncWrite + Unpin,
+    peer: SocketAddr,
     server: &ControlServer,
     slot: &ConnectionSlot,
     mut drain: Drain,
 ) {
     let body_drain = drain.clone();
-    let handler = |request| answer(request, server, slot, body_drain.clone());
+    let handler = |request| answer(request, peer, server, slot, body_drain.clone());
     let refuse = |reason| Some(refusal((server.refuse)(reason)));
     let http = HttpServer::new(server.limits.head, CONNECTION_AGE, ENDING).with_limited_heads();
     match http
@@ -111,20 +115,25 @@ async fn serve_to_its_end(
 
 async fn answer(
     request: Request<Incoming>,
+    peer: SocketAddr,
     server: &ControlServer,
     slot: &ConnectionSlot,
     drain: Drain,
 ) -> io::Result<Response<Full<Bytes>>> {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    head.extensions.insert(peer);
     let body = read_body(&head, body, server, drain).await?;
-    // A change that has begun is finished, and its caller gets the answer.
-    slot.set_busy(true);
+    // Nothing of the request was read before this but its bytes. From here on it is finished, and its
+    // caller gets the answer: hyper writes it in the same turn in which it learns of it.
+    let Some(busy) = slot.begin() else {
+        return Err(io::Error::other("evicted before its request was read"));
+    };
     let is_incomplete = matches!(body, ControlBody::TimedOut);
     let mut response = (server.service)(head, body).await;
     if is_incomplete {
         close_after(&mut response);
     }
-    slot.set_busy(false);
+    drop(busy);
     Ok(response)
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -24,13 +24,24 @@ struct OpenSlots {
     by_age: BTreeMap<u64, Arc<SlotState>>,
 }
 
-/// What a connection is doing.
+/// What a connection is doing. Eviction and the beginning of an answer exclude each other: both
+/// leave `IDLE` in one atomic step, so a request that has begun is never cut off.
 #[derive(Default)]
 struct SlotState {
-    /// It has a complete request that is not answered yet.
-    busy: AtomicBool,
+    /// `IDLE`, `BUSY` or `EVICTED`.
+    phase: AtomicU8,
     evicted: Notify,
 }
+
+/// It waits for a request, or for the rest of one.
+const IDLE: u8 = 0;
+/// It has a complete request that is not answered yet.
+const BUSY: u8 = 1;
+/// It must end, and begins no request any more.
+const EVICTED: u8 = 2;
+
+/// A request that is being answered. Its connection is not evicted until this is dropped.
+pub(crate) struct BusySlot<'s>(&'s SlotState);
 
 /// The slot of one connection. It is free again when this is dropped.
 pub(crate) struct ConnectionSlot {
@@ -61,7 +72,7 @@ impl ConnectionSlots {
             let idle = open
                 .by_age
                 .iter()
-                .find(|(_, state)| !state.busy.load(Ordering::Relaxed));
+                .find(|(_, state)| state.leave_idle(EVICTED));
             let number = idle.map(|(number, _)| *number)?;
             open.by_age.remove(&number)?.evicted.notify_one();
         }
@@ -78,14 +89,31 @@ impl ConnectionSlots {
 }
 
 impl ConnectionSlot {
-    /// Marks that a complete request has arrived, or that it was answered.
-    pub(crate) fn set_busy(&self, busy: bool) {
-        self.state.busy.store(busy, Ordering::Relaxed);
+    /// Begins to answer a complete request; `None` if the connection was evicted just before. Then
+    /// the request must not be carried out: nobody would get the answer.
+    pub(crate) fn begin(&self) -> Option<BusySlot<'_>> {
+        self.state.leave_idle(BUSY).then(|| BusySlot(&self.state))
     }
 
     /// Returns when this connection has to make room for another.
     pub(crate) async fn evicted(&self) {
         self.state.evicted.notified().await;
+    }
+}
+
+impl SlotState {
+    /// Goes from `IDLE` to another phase. Returns `false` if the phase is not `IDLE`.
+    fn leave_idle(&self, phase: u8) -> bool {
+        let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
+        self.phase
+            .compare_exchange(IDLE, phase, success, failure)
+            .is_ok()
+    }
+}
+
+impl Drop for BusySlot<'_> {
+    fn drop(&mut self) {
+        self.0.phase.store(IDLE, Ordering::Release);
     }
 }
 
@@ -103,7 +131,7 @@ mod tests {
     fn the_oldest_connection_that_waits_for_a_request_is_evicted() {
         let slots = ConnectionSlots::new(Arc::new(AtomicUsize::new(3)));
         let [first, second, third] = [0; 3].map(|_| slots.take().unwrap());
-        first.set_busy(true);
+        let busy = first.begin().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -123,12 +151,28 @@ mod tests {
             [is_evicted(&first), is_evicted(&second), is_evicted(&third)],
             [false, false, true]
         );
-        fourth.set_busy(true);
-        fifth.set_busy(true);
+        let _busy = [fourth.begin().unwrap(), fifth.begin().unwrap()];
         assert!(slots.take().is_none());
-        first.set_busy(false);
+        drop(busy);
         assert!(slots.take().is_some());
         assert!(is_evicted(&first));
+    }
+
+    /// Otherwise a change would be carried out whose caller never gets the answer.
+    #[test]
+    fn an_evicted_connection_begins_no_request_and_one_that_has_begun_is_not_evicted() {
+        let slots = ConnectionSlots::new(Arc::new(AtomicUsize::new(1)));
+        let first = slots.take().unwrap();
+        let second = slots.take().unwrap();
+        assert!(first.begin().is_none(), "it was evicted");
+        let busy = second.begin().unwrap();
+        assert!(second.begin().is_none(), "one request at a time");
+        assert!(slots.take().is_none());
+        drop(busy);
+        // Kept alive, it can begin the next request.
+        drop(second.begin().unwrap());
+        assert!(slots.take().is_some());
+        assert!(second.begin().is_none());
     }
 
     #[test]
@@ -136,13 +180,14 @@ mod tests {
         let limit = Arc::new(AtomicUsize::new(1));
         let slots = ConnectionSlots::new(Arc::clone(&limit));
         let first = slots.take().unwrap();
-        first.set_busy(true);
+        let busy = first.begin().unwrap();
         assert!(slots.take().is_none());
         // Another guest has its own slots.
         assert!(ConnectionSlots::new(Arc::clone(&limit)).take().is_some());
+        drop(busy);
         drop(first);
         let second = slots.take().unwrap();
-        second.set_busy(true);
+        let _busy = second.begin().unwrap();
         limit.store(2, Ordering::Relaxed);
         assert!(slots.take().is_some());
     }

@@ -15,6 +15,7 @@ use tokio_rustls::rustls::{ServerConfig, crypto::ring};
 use tokio_rustls::server::TlsStream;
 
 use crate::fault::Fault;
+use crate::ownership::KeyOwner;
 use crate::plain_file::{self, PlainFile, Symlinks};
 
 /// A certificate with its key, which can be replaced while connections are open. Without one, every
@@ -28,10 +29,10 @@ impl Tls {
     }
 
     /// Reads a certificate chain, the endpoint's own certificate first, and its key, both in PEM. A
-    /// key that other users can read is refused.
-    pub(crate) fn read(certificate: &Path, key: &Path) -> Result<Tls, Fault> {
+    /// key that other users can read, or that does not belong to `owner`, is refused.
+    pub(crate) fn read(certificate: &Path, key: &Path, owner: KeyOwner) -> Result<Tls, Fault> {
         let chain = read_chain(certificate)?;
-        let secret = read_key(key)?;
+        let secret = read_key(key, owner)?;
         let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("the provider has the default versions of TLS")
@@ -71,20 +72,16 @@ fn read_chain(file: &Path) -> Result<Vec<CertificateDer<'static>>, Fault> {
     }
 }
 
-fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, Fault> {
+fn read_key(file: &Path, owner: KeyOwner) -> Result<PrivateKeyDer<'static>, Fault> {
     let fault = |message: String| Fault::of_file(file, message);
     let unreadable = |reason| fault(format!("cannot be read: {reason}"));
     let opened = PlainFile::open(file, Symlinks::Follow).map_err(unreadable)?;
-    let mode = opened.mode();
+    if let Some(reason) = opened.key_fault(file, owner) {
+        return Err(fault(reason));
+    }
     let pem = opened
         .read_bytes(plain_file::MAX_BYTES)
         .map_err(unreadable)?;
-    if mode & 0o077 != 0 {
-        let path = file.display();
-        return Err(fault(format!(
-            "other users can use this key (mode {mode:o}); run: chmod 600 {path}"
-        )));
-    }
     PrivateKeyDer::from_pem_slice(&pem)
         .map_err(|reason| fault(format!("not a private key in PEM: {reason}")))
 }

@@ -43,12 +43,12 @@ use super::limits::ENDING;
 use crate::http::UnreadableRequest;
 
 /// How many callers are served at once.
-const MAX_SERVED: usize = 16;
+pub(crate) const MAX_SERVED: usize = 16;
 /// How many callers may be connected at once, including those that wait for their turn. More wait
 /// in the kernel's queue.
-const MAX_CALLERS: usize = 256;
+pub(crate) const MAX_CALLERS: usize = 256;
 /// How many callers may be refused at once.
-const MAX_REFUSED: usize = 4;
+pub(crate) const MAX_REFUSED: usize = 4;
 /// How many refused users are remembered, so that each is logged once.
 const MAX_LOGGED_USERS: usize = 64;
 /// The most bytes of a body: a directory of a thousand large documents.

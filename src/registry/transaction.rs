@@ -64,6 +64,11 @@ impl Transaction {
         &self.snapshot
     }
 
+    /// Returns the registry without this change, to keep.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.snapshot)
+    }
+
     /// Returns one instance without this change.
     pub fn entry(&self, id: &InstanceId) -> Option<&Arc<Entry>> {
         self.snapshot.entry(id)

@@ -8,9 +8,9 @@
 //! ```
 //!
 //! The control endpoint reads the keys of its callers from such a file, with more fields in each
-//! table; the STS client reads the one key that it signs with. The parser refuses unknown fields, a
-//! file that others than its owner can read, and anything but a regular file. It reports every fault,
-//! with its line and without secrets.
+//! table; the STS client reads the one key that it signs with. The parser refuses unknown fields,
+//! secrets that are short or placeholders, a file of another user or that others can read, and
+//! anything but a regular file. It reports every fault, with its line and without secrets.
 
 use std::collections::HashSet;
 use std::io;
@@ -20,8 +20,9 @@ use toml_edit::{Document, Item, Table, TableLike};
 
 use super::access_key::AccessKey;
 use crate::fault::{Fault, line_of};
+use crate::ownership::KeyOwner;
 use crate::plain_file::{self, PlainFile, Symlinks};
-use crate::secret::Secret;
+use crate::secret::{self, Secret};
 
 const FIELDS: [&str; 3] = ["access_key_id", "secret_access_key", "session_token"];
 
@@ -50,6 +51,17 @@ impl FileFaults<'_> {
     }
 }
 
+/// What a file of access keys must fulfil.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyRules<'a> {
+    /// The user that the file must belong to.
+    pub owner: KeyOwner,
+    /// The least length of a secret, in characters.
+    pub min_secret: usize,
+    /// The fields that a table may have besides the key's own.
+    pub more_fields: &'a [&'a str],
+}
+
 /// What a file of access keys says.
 #[derive(Debug)]
 pub struct KeyFileContent<T> {
@@ -62,14 +74,13 @@ pub struct KeyFileContent<T> {
 
 /// Reads all access keys of a file, or returns all its faults.
 ///
-/// `more_fields` are fields that a table may have besides the key's own; `read_more` reads them
-/// from each table, and its result is returned with the key.
+/// `read_more` reads the additional fields of each table, and its result is returned with the key.
 pub fn read<T>(
     path: &Path,
-    more_fields: &[&str],
+    rules: KeyRules<'_>,
     read_more: impl FnMut(&Table, &mut FileFaults<'_>) -> T,
 ) -> Result<Vec<(AccessKey, T)>, Vec<Fault>> {
-    let KeyFileContent { keys, faults } = read_each(path, more_fields, read_more);
+    let KeyFileContent { keys, faults } = read_each(path, rules, read_more);
     match (keys, faults.is_empty()) {
         (Some(keys), true) => Ok(keys),
         _ => Err(faults),
@@ -80,7 +91,7 @@ pub fn read<T>(
 /// no keys.
 pub fn read_each<T>(
     path: &Path,
-    more_fields: &[&str],
+    rules: KeyRules<'_>,
     read_more: impl FnMut(&Table, &mut FileFaults<'_>) -> T,
 ) -> KeyFileContent<T> {
     let fault = |message: String| Fault::of_file(path, message);
@@ -92,7 +103,7 @@ pub fn read_each<T>(
         Ok(file) => file,
         Err(error) => return unreadable(error),
     };
-    let mode = file.mode();
+    let exposed = file.key_fault(path, rules.owner);
     let bytes = match file.read_bytes(plain_file::MAX_BYTES) {
         Ok(bytes) => bytes,
         Err(error) => return unreadable(error),
@@ -103,11 +114,8 @@ pub fn read_each<T>(
             faults: vec![fault("is not text in UTF-8".to_string())],
         };
     };
-    let mut content = parse(path, &text, more_fields, read_more);
-    if mode & 0o077 != 0 {
-        let name = path.display();
-        let message =
-            format!("others can read these secrets (mode {mode:03o}); run: chmod 600 {name}");
+    let mut content = parse(path, &text, rules, read_more);
+    if let Some(message) = exposed {
         content.keys = None;
         content.faults.insert(0, fault(message));
     }
@@ -118,7 +126,7 @@ pub fn read_each<T>(
 pub fn parse<T>(
     path: &Path,
     text: &str,
-    more_fields: &[&str],
+    rules: KeyRules<'_>,
     mut read_more: impl FnMut(&Table, &mut FileFaults<'_>) -> T,
 ) -> KeyFileContent<T> {
     let mut faults = FileFaults {
@@ -152,7 +160,7 @@ pub fn parse<T>(
             let mut fault = |name: &str, message: String| {
                 faults.add(offset_of(table, name).or(start), name, message);
             };
-            let key = read_key(table, more_fields, &mut fault);
+            let key = read_key(table, rules, &mut fault);
             // Neither of two keys with one id counts: nothing says which of them is right.
             if let Some(id) = table.get("access_key_id").and_then(self::text)
                 && !ids.insert(id)
@@ -179,7 +187,7 @@ pub fn parse<T>(
 /// Reads the key's own fields of one table. `fault` takes the field and the message.
 fn read_key(
     table: &dyn TableLike,
-    more_fields: &[&str],
+    rules: KeyRules<'_>,
     fault: &mut impl FnMut(&str, String),
 ) -> Option<AccessKey> {
     let (mut id, mut secret, mut token) = (None, None, None);
@@ -188,9 +196,9 @@ fn read_key(
             "access_key_id" => &mut id,
             "secret_access_key" => &mut secret,
             "session_token" => &mut token,
-            name if more_fields.contains(&name) => continue,
+            name if rules.more_fields.contains(&name) => continue,
             name => {
-                let known = [&FIELDS, more_fields].concat().join(", ");
+                let known = [&FIELDS, rules.more_fields].concat().join(", ");
                 fault(name, format!("not known; a key has {known}"));
                 continue;
             }
@@ -206,9 +214,18 @@ fn read_key(
             fault(name, "is missing".to_string());
         }
     }
+    if let Some(Some(secret)) = secret
+        && let Some(reason) = weakness(secret, rules.min_secret)
+    {
+        fault("secret_access_key", reason);
+    }
+    if let Some(Some(token)) = token
+        && let Some(reason) = weakness(token, 1)
+    {
+        fault("session_token", reason);
+    }
     let id = id.flatten()?;
-    // Slashes and commas separate the parts of a credential.
-    if id.len() > 128 || !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+    if !is_key_id(id) {
         let message = "must be 1 to 128 letters, digits and underscores";
         fault("access_key_id", message.to_string());
         return None;
@@ -221,6 +238,27 @@ fn read_key(
             None => None,
         },
     })
+}
+
+/// Returns whether a text can be an access key's id. Slashes and commas separate the parts of a
+/// credential.
+pub(super) fn is_key_id(id: &str) -> bool {
+    (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// Returns why a secret protects nothing; `None` if it may be one. The reason does not quote it.
+fn weakness(secret: &str, min_length: usize) -> Option<String> {
+    let length = secret.chars().count();
+    let reason = if secret::is_placeholder(secret) {
+        "is a placeholder that everyone knows".to_string()
+    } else if length < min_length {
+        format!("has {length} characters and must have at least {min_length}")
+    } else {
+        return None;
+    };
+    Some(format!(
+        "{reason}; write the key's own secret. To generate one: openssl rand -base64 30"
+    ))
 }
 
 /// Returns the text of an item; `None` if it is not a string or empty.
@@ -246,13 +284,21 @@ mod tests {
     const GOOD: &str = "# ours\n[[access_key]]\naccess_key_id = \"AKID1\"\nsecret_access_key = \"hunter2\"\n\n\
         [[access_key]]\naccess_key_id = \"AKID2\"\nsecret_access_key = \"hunter3\"\nsession_token = \"t\"\n";
 
+    fn rules(min_secret: usize) -> KeyRules<'static> {
+        KeyRules {
+            owner: KeyOwner::this_user(),
+            min_secret,
+            more_fields: &[],
+        }
+    }
+
     fn read(text: &str, mode: u32) -> Result<Vec<AccessKey>, Vec<String>> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keys.toml");
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         let name = format!("{}", path.display());
-        match super::read(&path, &[], |_, _| ()) {
+        match super::read(&path, rules(1), |_, _| ()) {
             Ok(keys) => Ok(keys.into_iter().map(|(key, ())| key).collect()),
             Err(faults) => Err(faults
                 .iter()
@@ -369,7 +415,7 @@ mod tests {
         ] {
             fs::write(&path, &text).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            let content = read_each(&path, &[], |_, _| ());
+            let content = read_each(&path, rules(1), |_, _| ());
             let found = content.keys.map(|keys| {
                 let ids = keys.into_iter().map(|(key, ())| key.access_key_id);
                 ids.collect::<Vec<String>>()
@@ -384,13 +430,13 @@ mod tests {
             );
         }
         fs::remove_file(&path).unwrap();
-        let gone = read_each(&path, &[], |_, _| ());
+        let gone = read_each(&path, rules(1), |_, _| ());
         assert_eq!(
             (gone.keys.map(|keys| keys.len()), gone.faults.len()),
             (Some(0), 1)
         );
         fs::create_dir(&path).unwrap();
-        assert!(read_each(&path, &[], |_, _| ()).keys.is_none());
+        assert!(read_each(&path, rules(1), |_, _| ()).keys.is_none());
     }
 
     #[test]
@@ -406,7 +452,62 @@ mod tests {
         }
         assert!(read(GOOD, 0o400).is_ok());
         let absent = Path::new("/nonexistent/keys.toml");
-        assert!(super::read(absent, &[], |_, _| ()).is_err());
+        assert!(super::read(absent, rules(1), |_, _| ()).is_err());
+    }
+
+    #[test]
+    fn a_secret_that_protects_nothing_is_refused_and_not_quoted() {
+        let read = |secret: &str, min_secret: usize| {
+            let text = GOOD.replace("hunter3", secret);
+            parse(Path::new("F"), &text, rules(min_secret), |_, _| ())
+        };
+        for (secret, what) in [
+            ("s", "has 1 characters and must have at least 8"),
+            ("hunter2", "has 7 characters and must have at least 8"),
+            ("…", "is a placeholder that everyone knows"),
+            ("AKID…", "is a placeholder"),
+            ("...", "is a placeholder"),
+            (
+                "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx",
+                "is a placeholder",
+            ),
+            ("changeme", "is a placeholder"),
+            ("CHANGE-ME", "is a placeholder"),
+            ("<your-secret-access-key>", "is a placeholder"),
+            // The example key of AWS's documentation.
+            (
+                "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+                "is a placeholder",
+            ),
+            // The key of the demo.
+            (
+                "imdsd-demo-secret-key-known-to-everyone",
+                "is a placeholder",
+            ),
+        ] {
+            // The first key's secret is too short as well, and every fault is reported.
+            let faults = read(secret, 8).faults;
+            let [_, fault] = faults.as_slice() else {
+                panic!("{faults:?}")
+            };
+            let text = fault.to_string();
+            assert!(
+                text.starts_with(&format!("F:8: secret_access_key: {what}"))
+                    && text.ends_with("openssl rand -base64 30")
+                    && (secret.len() < 3 || !text.contains(secret)),
+                "{secret}: {text}"
+            );
+        }
+        assert_eq!(read("minioadmin", 8).faults.len(), 1);
+        assert!(read("minioadmin", 7).faults.is_empty());
+        let token = GOOD.replace("\"t\"", "\"…\"");
+        let faults = parse(Path::new("F"), &token, rules(1), |_, _| ()).faults;
+        assert!(
+            faults[0]
+                .to_string()
+                .starts_with("F:9: session_token: is a"),
+            "{faults:?}"
+        );
     }
 
     /// Opening a FIFO without a writer would block a check or a reload for ever.
@@ -416,7 +517,7 @@ mod tests {
         let fifo = directory.path().join("keys.toml");
         let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
         rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
-        let faults = super::read(&fifo, &[], |_, _| ()).unwrap_err();
+        let faults = super::read(&fifo, rules(1), |_, _| ()).unwrap_err();
         assert!(
             faults.len() == 1 && faults[0].message.contains("not a regular file"),
             "{faults:?}"

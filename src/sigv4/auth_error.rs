@@ -58,6 +58,24 @@ impl AuthError {
         }
     }
 
+    /// Returns the reason in a word, for the log and the counters.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            AuthError::MalformedQuery => "malformed_query",
+            AuthError::Unsigned => "unsigned",
+            AuthError::SignedTwice => "signed_twice",
+            AuthError::Incomplete(_) => "incomplete_signature",
+            AuthError::HeaderNotSigned(_) => "header_not_signed",
+            AuthError::PayloadHash => "payload_hash",
+            AuthError::Expired => "expired",
+            AuthError::OldSignature => "old_signature_version",
+            AuthError::WrongScope(_) => "wrong_scope",
+            AuthError::Refused(RefusedPart::AccessKey) => "unknown_access_key",
+            AuthError::Refused(RefusedPart::SessionToken) => "wrong_session_token",
+            AuthError::Refused(RefusedPart::Signature) => "wrong_signature",
+        }
+    }
+
     /// Returns the HTTP status that EC2 sends with the code.
     pub fn status(&self) -> u16 {
         match self {

@@ -31,4 +31,4 @@ pub use auth_error::{AuthError, RefusedPart};
 pub use canonical::{decode_form, percent_encode};
 pub use http_request::HttpRequest;
 pub use scope::{Regions, Scope};
-pub use verify::{Signer, verify};
+pub use verify::{Signer, claimed_key_id, verify};

@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use subtle::{Choice, ConstantTimeEq};
 
 use super::access_key::AccessKey;
+use super::access_key_file;
 use super::auth_error::{AuthError, RefusedPart};
 use super::canonical;
 use super::http_request::HttpRequest;
@@ -78,6 +79,15 @@ pub fn verify<'k>(
         region: credential.region.to_string(),
         service: credential.service.to_string(),
     })
+}
+
+/// Returns the access key id that a request claims to be signed with, for the log. `None` if there
+/// is none of the form that a key file may have: nothing else of a caller's text is logged.
+pub fn claimed_key_id(request: &HttpRequest<'_>) -> Option<String> {
+    let query = canonical::query_pairs(request.query)?;
+    let parameters = SignatureParameters::read(request.headers, &query, request.body).ok()?;
+    let id = parameters.credential().ok()?.access_key_id;
+    access_key_file::is_key_id(id).then(|| id.to_string())
 }
 
 /// Checks the key, its session token and the signature together. Neither the answer nor the time it

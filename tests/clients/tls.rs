@@ -143,7 +143,7 @@ fn an_invalid_certificate_or_key_is_refused() {
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
     let printed = check();
     assert!(
-        printed.contains("control.key: other users can use this key (mode 640); run: chmod 600"),
+        printed.contains("control.key: others can read these secrets (mode 640); run: chmod 600"),
         "{printed}"
     );
     std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();

@@ -1,7 +1,8 @@
-//! What a credential program inherits from a daemon with capabilities and many descriptors.
+//! A daemon with capabilities and many descriptors: what its memory is protected from, and what a
+//! credential program inherits.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
@@ -80,6 +81,10 @@ fn a_credential_program_gets_no_capability_and_no_limit_of_the_daemon() {
         of_daemon.contains("CapAmb:\t0000000000001400"),
         "{of_daemon}"
     );
+    // proc(5): the files of a process that is not dumpable belong to root. Nobody of its user can read
+    // its memory, and the kernel makes no core of it (prctl(2), PR_SET_DUMPABLE).
+    let environ = fs::metadata(format!("/proc/{}/environ", daemon.pid())).unwrap();
+    assert_eq!(environ.uid(), 0, "the daemon is dumpable");
     let of_program = status(&seen.join("status"));
     for set in ["CapPrm", "CapEff", "CapAmb"] {
         assert!(

@@ -11,6 +11,8 @@ mod durability;
 mod facts;
 mod hop_limit;
 mod inheritance;
+mod key_files;
+mod logs;
 mod options;
 mod polling;
 mod restart;

@@ -11,7 +11,9 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("clock", &[]),
     ("fault", &[]),
     ("ownership", &[]),
-    ("plain_file", &[]),
+    // Files with keys must be private to their owner.
+    ("plain_file", &["ownership"]),
+    ("refusals", &[]),
     ("secret", &[]),
     // What an instance is.
     ("instance", &["clock", "fault", "secret"]),
@@ -19,11 +21,21 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("http", &["instance"]),
     ("document", &["fault", "instance", "plain_file", "secret"]),
     // Signatures, identity, credentials.
-    ("sigv4", &["fault", "plain_file", "secret"]),
-    ("identity", &["instance", "plain_file", "secret"]),
+    ("sigv4", &["fault", "ownership", "plain_file", "secret"]),
+    (
+        "identity",
+        &["instance", "ownership", "plain_file", "secret"],
+    ),
     (
         "credentials",
-        &["clock", "instance", "plain_file", "secret", "sigv4"],
+        &[
+            "clock",
+            "instance",
+            "ownership",
+            "plain_file",
+            "secret",
+            "sigv4",
+        ],
     ),
     // Who is served.
     (
@@ -39,8 +51,17 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ),
     (
         "config",
-        &["document", "fault", "instance", "plain_file", "sigv4"],
+        &[
+            "document",
+            "fault",
+            "instance",
+            "ownership",
+            "plain_file",
+            "sigv4",
+        ],
     ),
+    // One audit line for both APIs.
+    ("audit", &["document", "instance", "registry"]),
     ("logging", &["config"]),
     // The planes, which never import each other.
     (
@@ -60,17 +81,34 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     (
         "control",
         &[
-            "clock", "document", "fault", "http", "instance", "registry", "secret", "sigv4",
+            "audit",
+            "clock",
+            "document",
+            "fault",
+            "http",
+            "instance",
+            "ownership",
+            "refusals",
+            "registry",
+            "secret",
+            "sigv4",
         ],
     ),
     (
         "net",
-        &["fault", "http", "instance", "origin", "plain_file"],
+        &[
+            "fault",
+            "http",
+            "instance",
+            "origin",
+            "ownership",
+            "plain_file",
+        ],
     ),
     (
         "admin",
         &[
-            "clock", "document", "fault", "http", "instance", "net", "origin", "registry",
+            "audit", "clock", "document", "fault", "http", "instance", "net", "origin", "registry",
         ],
     ),
     ("host", &["document", "instance", "origin"]),
@@ -95,6 +133,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "ownership",
             "plain_file",
             "registry",
+            // Which secrets of documents are no secrets.
+            "secret",
         ],
     ),
     (

@@ -12,6 +12,8 @@ use imdsd::instance::{InstanceId, RoleDelivery};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use imdsd::ownership::KeyOwner;
+
 use crate::{DOCUMENT, IDENTITY, openssl, stdout};
 
 /// Writes the signatures to files, decoded and with armour, as AWS's guide does with the shell.
@@ -159,7 +161,13 @@ fn containers_of_openssl_verify_in_ber_and_der_with_an_operators_own_key() {
     let make = "req -x509 -newkey rsa:2048 -nodes -keyout key -out certificate -days 9 -subj /O=Example/CN=identity";
     let made = openssl(directory.path(), make);
     stdout(&made);
-    let identity = Identity::of_operator(&path("key"), &path("certificate"), &[]).unwrap();
+    let identity = Identity::of_operator(
+        &path("key"),
+        &path("certificate"),
+        &[],
+        KeyOwner::this_user(),
+    )
+    .unwrap();
     let certificates = fs::read_to_string(path("certificate")).unwrap();
     assert_eq!(
         Certificate::read_pem(&certificates).unwrap(),

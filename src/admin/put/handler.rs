@@ -13,6 +13,7 @@ use super::transaction::put_document;
 use crate::admin::api::AdminApi;
 use crate::admin::refusal::Refusal;
 use crate::admin::reply::AdminReply;
+use crate::audit::Trail;
 use crate::clock::Moment;
 use crate::document::InstanceDocument;
 use crate::instance::InstanceId;
@@ -23,6 +24,7 @@ pub(in crate::admin) async fn put(
     api: &Arc<AdminApi>,
     options: PutOptions,
     body: Bytes,
+    trail: &Trail,
 ) -> Result<AdminReply, Refusal> {
     // 1. Read the documents on another thread: a large directory must not delay guests.
     let reading = {
@@ -36,7 +38,7 @@ pub(in crate::admin) async fn put(
     // 2. Apply them all in one transaction.
     let dry_run = options.dry_run;
     let plan = move |transaction: &mut Transaction| put_all(transaction, &documents, &options);
-    let results = match api.registry.change(Moment::now().wall, plan).await {
+    let results = match trail.change(&api.registry, Moment::now().wall, plan).await {
         Ok((_, results)) => results,
         Err(UpdateError::Refused(PlanAbort::DryRun(results))) => results,
         Err(UpdateError::Refused(PlanAbort::Refused(refusal))) => return Err(refusal),

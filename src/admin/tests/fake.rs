@@ -65,6 +65,10 @@ impl DaemonView for FakeDaemon {
         Arc::default()
     }
 
+    fn control_refusals(&self) -> Vec<(&'static str, u64)> {
+        vec![("wrong_signature", 3)]
+    }
+
     fn connections(&self) -> usize {
         3
     }

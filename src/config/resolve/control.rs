@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use crate::config::resolve::addresses::UsedAddresses;
+use crate::config::resolve::exposure::{AddressReach, reach};
 use crate::config::resolve::values::{not_an_address, path_in, region};
 use crate::config::section::{Faults, Section};
 use crate::config::settings::{
@@ -29,7 +30,7 @@ pub(super) fn read(
         .boolean("expose_signed_calls_in_plain_http", faults)
         .unwrap_or(false);
     if let Some(address) = listen
-        && !address.ip().is_loopback()
+        && reach(address.ip()) != AddressReach::Host
         && !section.has("certificate")
         && !accepts_plain_http
     {

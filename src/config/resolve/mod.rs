@@ -4,6 +4,7 @@ mod accounts;
 mod addresses;
 mod admin;
 mod control;
+mod exposure;
 mod guest;
 mod identity;
 mod images;

@@ -318,7 +318,12 @@ mod tests {
 
     /// Reads the rules of the one key in a file.
     pub(super) fn read(text: &str) -> Result<Policy, Vec<String>> {
-        let content = access_key_file::parse(Path::new("F"), text, &["rule"], |table, faults| {
+        let rules = access_key_file::KeyRules {
+            owner: crate::ownership::KeyOwner::this_user(),
+            min_secret: 1,
+            more_fields: &["rule"],
+        };
+        let content = access_key_file::parse(Path::new("F"), text, rules, |table, faults| {
             let start = table.span().map(|span| span.start);
             read_policy(table.get("rule"), start, faults)
         });

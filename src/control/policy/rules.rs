@@ -41,6 +41,15 @@ pub(crate) enum Effect {
     Deny,
 }
 
+/// What a policy decides about a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ruling {
+    Allowed,
+    /// The rule of the key that refuses it, counted from 1 in the order of the file; `None` if no
+    /// rule matches.
+    Denied(Option<usize>),
+}
+
 /// The instance ids of a rule.
 #[derive(Clone, Debug)]
 pub(crate) struct InstanceIds(pub(crate) Vec<Pattern>);
@@ -88,13 +97,23 @@ impl From<bool> for Match {
 impl Policy {
     /// Returns whether the policy permits the request.
     pub(crate) fn allow(&self, request: &AccessRequest<'_>) -> bool {
-        let Some(rules) = &self.0 else { return true };
+        self.decide(request) == Ruling::Allowed
+    }
+
+    /// Returns whether the policy permits the request, and which rule refuses it.
+    pub(crate) fn decide(&self, request: &AccessRequest<'_>) -> Ruling {
+        let Some(rules) = &self.0 else {
+            return Ruling::Allowed;
+        };
         let decides = |rule: &&PolicyRule| match (rule.matches(request), rule.effect) {
             (Match::Yes, _) | (Match::Partial, Effect::Deny) => true,
             (Match::No, _) | (Match::Partial, Effect::Allow) => false,
         };
-        let deciding = rules.iter().find(decides);
-        deciding.is_some_and(|rule| rule.effect == Effect::Allow)
+        let deciding = rules.iter().zip(1..).find(|(rule, _)| decides(rule));
+        match deciding {
+            Some((rule, _)) if rule.effect == Effect::Allow => Ruling::Allowed,
+            denied => Ruling::Denied(denied.map(|(_, number)| number)),
+        }
     }
 
     /// Returns whether the policy can permit the action for any instance at all. If not, a list is

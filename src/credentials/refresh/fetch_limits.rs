@@ -12,7 +12,11 @@ use crate::instance::CredentialSource;
 /// source that hangs delays only its own instances.
 const MAX_FETCHES_PER_SOURCE: usize = 4;
 /// The number of concurrent fetches from all sources.
-const MAX_FETCHES: usize = 64;
+pub const MAX_FETCHES: usize = 64;
+/// The most file descriptors of one fetch: two pipes and a process of a program, or a file and then
+/// a connection to an STS.
+pub const DESCRIPTORS_PER_FETCH: usize = 3;
+
 /// The running fetches, by source and in total.
 pub(super) struct FetchLimits {
     total: Arc<Semaphore>,

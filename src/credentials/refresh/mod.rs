@@ -19,6 +19,7 @@ mod target;
 mod tests;
 
 pub use clock::{Clock, SystemClock};
+pub use fetch_limits::{DESCRIPTORS_PER_FETCH, MAX_FETCHES};
 pub use refresher::Refresher;
 pub use schedule::{refresh_at, retry_after};
 pub use session_task::Counters;

@@ -3,16 +3,30 @@
 use std::path::Path;
 
 use crate::credentials::fetch::FetchError;
+use crate::ownership::KeyOwner;
 use crate::sigv4::AccessKey;
-use crate::sigv4::access_key_file;
+use crate::sigv4::access_key_file::{self, KeyRules};
 
 /// What the control endpoint reads from its file besides the key. Both files have one format, so
 /// that one file can serve both; a call to STS needs neither.
 const CONTROL_FIELDS: &[&str] = &["account", "rule"];
 
+/// The least length of a secret that some STS issues: MinIO's.
+const MIN_SECRET: usize = 8;
+
 /// Reads the only access key in a file. [`access_key_file`] defines the format.
 pub(super) fn read_key(path: &Path) -> Result<AccessKey, FetchError> {
-    let keys = access_key_file::read(path, CONTROL_FIELDS, |_, _| ()).map_err(|faults| {
+    read_key_of(path, KeyOwner::this_user())
+}
+
+fn read_key_of(path: &Path, owner: KeyOwner) -> Result<AccessKey, FetchError> {
+    let rules = KeyRules {
+        owner,
+        min_secret: MIN_SECRET,
+        more_fields: CONTROL_FIELDS,
+    };
+    let read = access_key_file::read(path, rules, |_, _| ());
+    let keys = read.map_err(|faults| {
         let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
         FetchError::unavailable(faults.join("; "))
     })?;
@@ -26,9 +40,11 @@ pub(super) fn read_key(path: &Path) -> Result<AccessKey, FetchError> {
     }
 }
 
-/// Returns what is wrong with such a file; `None` if it has one key.
-pub fn access_key_fault(path: &Path) -> Option<String> {
-    read_key(path).err().map(|error| error.to_string())
+/// Returns what is wrong with such a file, which must belong to `owner`; `None` if it has one key.
+pub fn access_key_fault(path: &Path, owner: KeyOwner) -> Option<String> {
+    read_key_of(path, owner)
+        .err()
+        .map(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -49,11 +65,11 @@ mod tests {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             read_key(&path).map_err(|error| error.to_string())
         };
-        let one = "[[access_key]]\naccess_key_id = \"A\"\nsecret_access_key = \"hunter2\"\n";
+        let one = "[[access_key]]\naccess_key_id = \"A\"\nsecret_access_key = \"hunter22\"\n";
         let key = read(one, 0o600).unwrap();
         assert_eq!(
             (key.access_key_id.as_str(), key.secret_access_key.expose()),
-            ("A", "hunter2")
+            ("A", "hunter22")
         );
         assert_eq!(key.session_token, None);
         assert_eq!(
@@ -74,7 +90,11 @@ mod tests {
             (String::new(), 0o600, "there is no [[access_key]] in it"),
             (two, 0o600, "exactly one [[access_key]], not 2"),
             ("access_key = 3".to_string(), 0o600, "access_key: not known"),
-            (one.replace("hunter2", ""), 0o600, "secret_access_key: must"),
+            (
+                one.replace("hunter22", ""),
+                0o600,
+                "secret_access_key: must",
+            ),
             (one.replace("\"A\"", "5"), 0o600, "access_key_id: must be"),
             (
                 one.replace("\"A\"", "\"A/B\""),
@@ -82,11 +102,11 @@ mod tests {
                 "access_key_id: must",
             ),
             (format!("{one}region = \"1\""), 0o600, "region: not known"),
-            (one.replace("hunter2\"", "hunter2"), 0o600, "key.toml:3: "),
+            (one.replace("hunter22\"", "hunter22"), 0o600, "key.toml:3: "),
         ] {
             let error = read(&text, mode).unwrap_err();
             assert!(
-                error.contains(what) && !error.contains("hunter2"),
+                error.contains(what) && !error.contains("hunter22"),
                 "{text}: {error}"
             );
         }

@@ -9,6 +9,7 @@ use tracing::info;
 use crate::clock::Moment;
 use crate::config::{Config, OperatorIdentity};
 use crate::identity::{Identity, IdentityError};
+use crate::ownership::KeyOwner;
 
 /// Where the signing key comes from.
 pub(crate) enum IdentitySource {
@@ -22,7 +23,7 @@ pub(crate) enum IdentitySource {
     /// certificate and would reject what another key signs.
     Damaged(PathBuf, IdentityError),
     /// The operator's own key could not be used when it was read last.
-    Operator(OperatorIdentity, IdentityError),
+    Operator(OperatorIdentity, KeyOwner, IdentityError),
     /// The key is generated for this process only.
     Ephemeral,
 }
@@ -34,9 +35,10 @@ impl IdentitySource {
     /// everything else.
     pub(crate) fn at_start(config: &Config) -> IdentitySource {
         if let Some(own) = &config.identity.own {
-            return match read_own(own) {
+            let owner = config.key_owner();
+            return match read_own(own, owner) {
                 Ok(identity) => IdentitySource::Ready(identity),
-                Err(reason) => IdentitySource::Operator(own.clone(), reason),
+                Err(reason) => IdentitySource::Operator(own.clone(), owner, reason),
             };
         }
         match config.identity_directory() {
@@ -70,8 +72,8 @@ impl IdentitySource {
             IdentitySource::Damaged(directory, _) => {
                 Identity::read(directory).map_err(MissingKey::Damaged)?
             }
-            IdentitySource::Operator(own, _) => {
-                return read_own(own).map_err(MissingKey::Damaged);
+            IdentitySource::Operator(own, owner, _) => {
+                return read_own(own, *owner).map_err(MissingKey::Damaged);
             }
             IdentitySource::Ephemeral => Identity::generate(now)
                 .map_err(|reason| MissingKey::NotGenerated(IdentityError::Generation(reason)))?,
@@ -80,8 +82,8 @@ impl IdentitySource {
     }
 }
 
-fn read_own(own: &OperatorIdentity) -> Result<Arc<Identity>, IdentityError> {
-    Identity::of_operator(&own.key, &own.certificate, &own.retired).map(Arc::new)
+fn read_own(own: &OperatorIdentity, owner: KeyOwner) -> Result<Arc<Identity>, IdentityError> {
+    Identity::of_operator(&own.key, &own.certificate, &own.retired, owner).map(Arc::new)
 }
 
 /// Why there is no key.

@@ -6,8 +6,10 @@
 //! registered.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use crate::config::Config;
+use crate::daemon::documents::exposed::exposed_secret;
 use crate::daemon::documents::instance_faults::document_faults;
 use crate::daemon::documents::registered::{Registered, RegisteredInstance};
 use crate::daemon::unserved::AttachmentSettings;
@@ -90,6 +92,8 @@ struct DocumentsCheck<'a> {
     claims: Claims<'a, usize>,
     /// The numbers of the documents with a fault, beside those in `read.faulty`.
     faulty: BTreeSet<usize>,
+    /// The files with secrets that were warned about.
+    exposed_files: BTreeSet<&'a Path>,
     faults: Vec<Fault>,
     warnings: Vec<Fault>,
     doubts: Vec<Fault>,
@@ -122,6 +126,7 @@ impl<'a> DocumentsCheck<'a> {
             },
             claims: Claims::new(),
             faulty: BTreeSet::new(),
+            exposed_files: BTreeSet::new(),
             faults: read.faults.clone(),
             warnings: Vec::new(),
             doubts: Vec::new(),
@@ -188,6 +193,7 @@ impl<'a> DocumentsCheck<'a> {
             .map(|fault| fault_at(document, document.line, fault));
         self.faults.extend(faults);
         self.warn(number, document);
+        self.warn_exposed(document);
         self.check_attachments(number, document);
         if self.faults.len() > before {
             self.faulty.insert(number);
@@ -209,6 +215,16 @@ impl<'a> DocumentsCheck<'a> {
         } else if attachments.is_empty() {
             let message = "there are none, so the instance cannot be reached";
             self.add_warning(document, &FieldFault::new(ATTACHMENTS, message));
+        }
+    }
+
+    /// Warns of a file with secrets that every user of the host can read, once for each file.
+    fn warn_exposed(&mut self, document: &'a InstanceDocument) {
+        if !self.exposed_files.contains(document.file.as_path())
+            && let Some(fault) = exposed_secret(&document.instance, &document.file)
+        {
+            self.exposed_files.insert(&document.file);
+            self.add_warning(document, &fault);
         }
     }
 

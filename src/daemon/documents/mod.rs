@@ -12,12 +12,14 @@
 
 mod checked;
 mod config_check;
+mod exposed;
 mod instance_faults;
 mod registered;
 mod removed;
 
 pub(crate) use checked::CheckedDocuments;
 pub(crate) use config_check::{CheckedConfig, check};
+pub(crate) use exposed::exposed_secret;
 pub(crate) use instance_faults::instance_faults;
 pub(crate) use registered::Registered;
 pub(crate) use removed::RemovedDocuments;

@@ -101,6 +101,57 @@ fn unreachable_instances_and_unclaimed_listeners_are_warnings() {
 }
 
 #[test]
+fn a_document_with_a_secret_that_every_user_can_read_is_a_warning_once_for_each_file() {
+    let with_role = |id: &str, source: &str| {
+        instance(id, &[]).replace(
+            "\"Imds\":{",
+            &format!(
+                "\"IamInstanceProfile\":{{\"Arn\":\"arn:aws:iam::123456789012:instance-profile/a\",\"Id\":\"AIPA1\"}},\
+                 \"Imds\":{{\"Role\":{{\"RoleName\":\"a\",\"Source\":{source}}},"
+            ),
+        )
+    };
+    let secret = r#"{"Static":{"V2":{"AccessKeyId":"ASIA1","SecretAccessKey":"hunter2"}}}"#;
+    let program = r#"{"Process":{"Command":["/bin/true"]}}"#;
+    let two = [
+        with_role("i-00000001", secret),
+        with_role("i-00000002", secret),
+    ];
+    let host = host(&[
+        ("1.json", &format!("[{}]", two.join(","))),
+        ("2.json", &with_role("i-00000003", program)),
+        ("3.json", &with_role("i-00000004", secret)),
+    ]);
+    let mode = |path: &str, mode| {
+        use std::os::unix::fs::PermissionsExt as _;
+        let path = host.path().join(path);
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let warned = || -> Vec<String> {
+        let warnings = check_host(&host).unwrap().warnings;
+        let warnings = warnings.iter().map(ToString::to_string);
+        warnings
+            .filter(|text| text.contains("SecretAccessKey"))
+            .map(|text| text.replace(&format!("{}/", host.path().display()), ""))
+            .collect()
+    };
+    mode("", 0o755);
+    mode("instances.d", 0o755);
+    mode("instances.d/1.json", 0o644);
+    mode("instances.d/2.json", 0o644);
+    mode("instances.d/3.json", 0o640);
+    assert_eq!(
+        warned(),
+        [
+            "instances.d/1.json:1: i-00000001: Imds.Role.Source.Static: every user of this host can read this \
+             SecretAccessKey; run: chmod o-r instances.d/1.json"
+        ]
+    );
+    mode("instances.d", 0o750);
+    assert!(warned().is_empty());
+}
+
+#[test]
 fn documents_are_checked_even_if_the_configuration_has_faults() {
     let host = host(&[
         ("1.json", "{}"),

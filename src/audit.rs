@@ -1,0 +1,318 @@
+//! The audit line: one line in the log for each call that changes something, and for every call of
+//! the EC2 API. Both APIs write it here, so both have the same fields; docs/logs.md describes them.
+//!
+//! Values are shown only for the fields in [`SHOWN`]. Of every other field the line says only that
+//! it changed: documents contain credentials and user data.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use parking_lot::Mutex;
+use serde_json::Value;
+use tracing::info;
+
+use crate::document;
+use crate::instance::InstanceId;
+use crate::registry::{Account, Entry, Registry, Transaction, UpdateError};
+
+/// The fields whose values are shown: what they contain is public to every caller that may describe
+/// an instance, and never a secret.
+const SHOWN: [&str; 12] = [
+    "MetadataOptions",
+    "State",
+    "Tags",
+    "InstanceType",
+    "KeyName",
+    "Monitoring",
+    "SourceDestCheck",
+    "EbsOptimized",
+    "LaunchTime",
+    "Imds.Attachments",
+    "Imds.DisableApiStop",
+    "Imds.DisableApiTermination",
+];
+/// How many changes, and how many instances, one line names. The rest is a number.
+const MAX_LISTED: usize = 100;
+/// The most characters of a value.
+const MAX_VALUE: usize = 200;
+
+/// What a call named, changed and was refused by, for its audit line.
+#[derive(Debug, Default)]
+pub(crate) struct Trail(Mutex<TrailState>);
+
+#[derive(Debug, Default)]
+struct TrailState {
+    instances: BTreeSet<InstanceId>,
+    changes: Vec<String>,
+    rule: Option<String>,
+}
+
+/// A call that was answered.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AuditedCall<'a> {
+    /// `ec2` or `admin`.
+    pub(crate) api: &'a str,
+    /// The action, or method and path.
+    pub(crate) action: &'a str,
+    /// The key that signed, on the EC2 API.
+    pub(crate) access_key_id: Option<&'a str>,
+    /// The user that called, on the admin API.
+    pub(crate) uid: Option<u32>,
+    /// The caller's address.
+    pub(crate) peer: &'a str,
+    /// `OK`, or the code of the error.
+    pub(crate) outcome: &'a str,
+    /// The request id that the caller got.
+    pub(crate) request_id: Option<&'a str>,
+}
+
+impl Trail {
+    /// Adds instances that the call names.
+    pub(crate) fn name<'i>(&self, ids: impl IntoIterator<Item = &'i InstanceId>) {
+        self.0.lock().instances.extend(ids.into_iter().cloned());
+    }
+
+    /// Adds a change that is not one of an instance's fields.
+    pub(crate) fn add(&self, change: String) {
+        self.0.lock().changes.push(change);
+    }
+
+    /// Sets the rule that refused the call.
+    pub(crate) fn refused_by(&self, rule: String) {
+        self.0.lock().rule = Some(rule);
+    }
+
+    /// Makes a change of the registry, and adds what it changed.
+    pub(crate) async fn change<T, E>(
+        &self,
+        registry: &Arc<Registry>,
+        now: Timestamp,
+        plan: impl FnOnce(&mut Transaction) -> Result<T, E> + Send + 'static,
+    ) -> Result<(Vec<Arc<Entry>>, T), UpdateError<E>>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let audited = move |transaction: &mut Transaction| {
+            let (before, account) = (transaction.snapshot(), transaction.account().ok());
+            let outcome = plan(transaction)?;
+            let accounts = (account, transaction.account().ok());
+            Ok((outcome, before, accounts))
+        };
+        let (published, (outcome, before, accounts)) = registry.change(now, audited).await?;
+        if let (Some(from), Some(to)) = accounts {
+            self.account_changed(from, to);
+        }
+        for entry in &published {
+            let id = &entry.instance.instance_id;
+            let previous = before
+                .entry(id)
+                .map(|entry| document::to_value(&entry.instance));
+            let differences = match previous {
+                Some(previous) => differences(&previous, &document::to_value(&entry.instance)),
+                None => vec!["created".to_string()],
+            };
+            let mut state = self.0.lock();
+            state.instances.insert(id.clone());
+            if !differences.is_empty() {
+                state
+                    .changes
+                    .push(format!("{id}: {}", differences.join(", ")));
+            }
+        }
+        Ok((published, outcome))
+    }
+
+    fn account_changed(&self, from: Account, to: Account) {
+        let json = |account: Account| {
+            serde_json::to_value(account.metadata_defaults).expect("plain JSON data")
+        };
+        let mut found = Vec::new();
+        add_leaves(&mut found, "", &json(from), &json(to));
+        if !found.is_empty() {
+            self.add(format!("metadata defaults: {}", found.join(", ")));
+        }
+    }
+}
+
+impl AuditedCall<'_> {
+    /// Writes the line.
+    pub(crate) fn log(&self, trail: &Trail) {
+        let state = trail.0.lock();
+        let instances: Vec<&str> = state.instances.iter().map(InstanceId::as_str).collect();
+        let changes: Vec<&str> = state.changes.iter().map(String::as_str).collect();
+        let (instances, changes) = (listed(&instances, " "), listed(&changes, "; "));
+        info!(
+            api = self.api,
+            action = self.action,
+            instances = instances.as_deref(),
+            changes = changes.as_deref(),
+            access_key_id = self.access_key_id,
+            uid = self.uid,
+            peer = self.peer,
+            outcome = self.outcome,
+            rule = state.rule.as_deref(),
+            request_id = self.request_id,
+            "api call"
+        );
+    }
+}
+
+/// Joins the first of several texts; `None` if there is none.
+fn listed(texts: &[&str], separator: &str) -> Option<String> {
+    let shown = &texts[..texts.len().min(MAX_LISTED)];
+    let mut list = shown.join(separator);
+    if texts.len() > shown.len() {
+        list += &format!("{separator}and {} more", texts.len() - shown.len());
+    }
+    (!list.is_empty()).then_some(list)
+}
+
+/// Returns what differs between two instances: `MetadataOptions.HttpTokens: "optional" → "required"`
+/// for fields that are shown, the name for others.
+fn differences(from: &Value, to: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    for (path, from, to) in top_fields(from, to) {
+        if from == to {
+            continue;
+        }
+        match SHOWN.contains(&path.as_str()) {
+            true => add_leaves(&mut found, &path, from, to),
+            false => found.push(format!("{path}: changed")),
+        }
+    }
+    found
+}
+
+/// Returns the fields of two instances, and those of their `Imds` instead of `Imds` itself.
+fn top_fields<'v>(from: &'v Value, to: &'v Value) -> Vec<(String, &'v Value, &'v Value)> {
+    let mut fields = Vec::new();
+    for name in names(from, to) {
+        if name != "Imds" {
+            fields.push((name.to_string(), &from[name], &to[name]));
+            continue;
+        }
+        let (from, to) = (&from[name], &to[name]);
+        let below = names(from, to);
+        fields.extend(
+            below
+                .into_iter()
+                .map(|below| (format!("{name}.{below}"), &from[below], &to[below])),
+        );
+    }
+    fields
+}
+
+fn names<'v>(from: &'v Value, to: &'v Value) -> BTreeSet<&'v str> {
+    let objects = [from, to].into_iter().filter_map(Value::as_object);
+    objects
+        .flat_map(|object| object.keys().map(String::as_str))
+        .collect()
+}
+
+/// Adds each leaf that differs, with both values.
+fn add_leaves(found: &mut Vec<String>, path: &str, from: &Value, to: &Value) {
+    if from == to {
+        return;
+    }
+    let below = |name: &str| match path {
+        "" => name.to_string(),
+        path => format!("{path}.{name}"),
+    };
+    match (tags(from), tags(to)) {
+        (Some(from), Some(to)) => return add_leaves(found, path, &from, &to),
+        (Some(from), None) if to.is_null() => {
+            return add_leaves(found, path, &from, &Value::Object(Default::default()));
+        }
+        (None, Some(to)) if from.is_null() => {
+            return add_leaves(found, path, &Value::Object(Default::default()), &to);
+        }
+        _ => {}
+    }
+    if from.is_object() && to.is_object() {
+        for name in names(from, to) {
+            add_leaves(found, &below(name), &from[name], &to[name]);
+        }
+        return;
+    }
+    found.push(format!("{path}: {} → {}", shown(from), shown(to)));
+}
+
+/// Returns EC2's list of keys and values as one object.
+fn tags(value: &Value) -> Option<Value> {
+    let list = value.as_array().filter(|list| !list.is_empty())?;
+    let pair = |tag: &Value| Some((tag["Key"].as_str()?.to_string(), tag["Value"].clone()));
+    list.iter()
+        .map(pair)
+        .collect::<Option<_>>()
+        .map(Value::Object)
+}
+
+/// Returns a value as JSON, which escapes control characters, cut to [`MAX_VALUE`] characters.
+fn shown(value: &Value) -> String {
+    if value.is_null() {
+        return "none".to_string();
+    }
+    let text = value.to_string();
+    match text.char_indices().nth(MAX_VALUE) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_difference_shows_from_and_to_and_never_a_secret() {
+        let from = json!({
+            "InstanceId": "i-1",
+            "MetadataOptions": { "HttpTokens": "optional", "HttpPutResponseHopLimit": 1 },
+            "State": { "Code": 16, "Name": "running" },
+            "Tags": [{ "Key": "team", "Value": "web" }, { "Key": "old", "Value": "x" }],
+            "PrivateIpAddress": "10.0.0.1",
+            "Imds": { "UserDataText": "hunter1", "Role": { "Secret": "hunter2" },
+                      "Attachments": [{ "Interface": "tap0" }] }
+        });
+        let mut to = from.clone();
+        assert_eq!(differences(&from, &to), Vec::<String>::new());
+        to["MetadataOptions"]["HttpTokens"] = json!("required");
+        to["MetadataOptions"]["HttpPutResponseHopLimit"] = json!(2);
+        to["Tags"] =
+            json!([{ "Key": "team", "Value": "db\nINFO forged" }, { "Key": "new", "Value": "y" }]);
+        to["PrivateIpAddress"] = json!("10.0.0.2");
+        to["Imds"]["UserDataText"] = json!("hunter3");
+        to["Imds"]["Role"]["Secret"] = json!("hunter4");
+        to["Imds"]["Attachments"] = json!([]);
+        let found = differences(&from, &to);
+        assert_eq!(
+            found,
+            [
+                "Imds.Attachments: [{\"Interface\":\"tap0\"}] → []".to_string(),
+                "Imds.Role: changed".to_string(),
+                "Imds.UserDataText: changed".to_string(),
+                "MetadataOptions.HttpPutResponseHopLimit: 1 → 2".to_string(),
+                "MetadataOptions.HttpTokens: \"optional\" → \"required\"".to_string(),
+                "PrivateIpAddress: changed".to_string(),
+                "Tags.new: none → \"y\"".to_string(),
+                "Tags.old: \"x\" → none".to_string(),
+                "Tags.team: \"web\" → \"db\\nINFO forged\"".to_string(),
+            ]
+        );
+        assert!(!found.concat().contains("hunter"));
+    }
+
+    #[test]
+    fn a_line_is_bounded() {
+        let texts = vec!["i-1"; 250];
+        let list = listed(&texts, " ").unwrap();
+        assert!(list.ends_with("i-1 and 150 more"), "{list}");
+        assert_eq!(listed(&[], " "), None);
+        let long = shown(&json!("x".repeat(1000)));
+        assert_eq!(long.chars().count(), MAX_VALUE + 1);
+    }
+}
