@@ -93,7 +93,7 @@ pub(super) fn run(args: CheckArgs) -> ExitCode {
 struct CheckReport {
     faults: Vec<String>,
     warnings: Vec<String>,
-    /// Values of documents that are probably not intended.
+    /// Warnings about documents and listeners.
     doubts: Vec<Fault>,
     /// What was not checked, and why.
     untried: Vec<String>,
@@ -113,8 +113,7 @@ impl CheckReport {
             }
             IdentitySource::Ready(_) | IdentitySource::Stored(_) | IdentitySource::Ephemeral => {}
         }
-        let warnings = documents.warnings.iter().map(ToString::to_string);
-        self.warnings.extend(warnings);
+        self.doubts.extend_from_slice(&documents.warnings);
         self.doubts.extend_from_slice(&documents.doubts);
     }
 

@@ -6,8 +6,11 @@
 use crate::fault::FieldFault;
 use crate::instance::{Instance, NetworkInterface, region_of_zone, zone_id};
 
+/// Returns what makes a value doubtful, and what to do.
+type Doubt = fn(&Instance) -> Option<String>;
+
 /// The doubts about whole instances, with the field that each is about.
-const DOUBTS: [(&str, fn(&Instance) -> Option<String>); 11] = [
+const DOUBTS: [(&str, Doubt); 11] = [
     ("Imds.Region", region_of_another_zone),
     ("Placement.AvailabilityZoneId", zone_id_of_another_region),
     ("KeyName", key_without_material),

@@ -46,14 +46,17 @@ pub(crate) type ControlService = dyn Fn(Parts, ControlBody) -> Pin<Box<dyn Futur
 /// Answers requests that cannot be read.
 pub(crate) type ControlRefusal = fn(UnreadableRequest) -> Response<Full<Bytes>>;
 
+/// Learns of a failed TLS handshake: the peer, and the reason.
+pub(crate) type HandshakeFailed = dyn Fn(SocketAddr, &str) + Send + Sync;
+
 /// How connections of the control endpoint are served.
 #[derive(Clone)]
 pub(crate) struct ControlServer {
     /// What answers the requests. The extensions of their heads contain the peer's [`SocketAddr`],
     /// for the log.
     pub service: Arc<ControlService>,
-    /// Learns of each failed TLS handshake, with its reason.
-    pub handshake_failed: Arc<dyn Fn(SocketAddr, &str) + Send + Sync>,
+    /// Learns of each failed TLS handshake.
+    pub handshake_failed: Arc<HandshakeFailed>,
     /// What answers requests that cannot be read.
     pub refuse: ControlRefusal,
     /// The certificate and key; `None` for plain HTTP.

@@ -198,8 +198,7 @@ fn compare(daemon: &Daemon, case: &str) {
         };
         let named = format!("<macAddress>{mac}</macAddress>");
         let shown = interfaces
-            .split("</ipv6AddressesSet>")
-            .flat_map(|part| part.split("<ipv6AddressesSet/>"))
+            .split("</attachment>")
             .find(|part| part.contains(&named))
             .unwrap_or_else(|| panic!("{case}: {mac} is not in {interfaces}"));
         for (path, name) in OF_INTERFACE {

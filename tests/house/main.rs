@@ -3,6 +3,7 @@
 //! the documentation lead somewhere.
 
 mod docs;
+mod facts;
 mod imports;
 mod names;
 mod options;

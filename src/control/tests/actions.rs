@@ -640,7 +640,7 @@ async fn a_refused_launch_creates_no_instance() {
         (
             with("KeyName=a%0Ab"),
             value,
-            "KeyName: has a control character (U+000A); metadata cannot show it",
+            "KeyName: has a control character (U+000A); metadata and EC2's XML cannot show it",
         ),
     ] {
         refused(&control, "RunInstances", &[(&rest, 400, code, message)]).await;

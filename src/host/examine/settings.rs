@@ -31,10 +31,9 @@ pub(super) fn check(device: &GuestDevice<'_>, report: &mut Report) {
         device.ipv6_setting("accept_ra"),
         device.ipv6_setting("forwarding"),
         device.is_ipv6_disabled(),
-    ) {
-        if let Some(problem) = accept_ra(name, accepts, forwards, device.is_bridge) {
-            report.advice(problem);
-        }
+    ) && let Some(problem) = accept_ra(name, accepts, forwards, device.is_bridge)
+    {
+        report.advice(problem);
     }
 }
 
