@@ -19,6 +19,7 @@ mod listeners;
 mod reload;
 mod start_error;
 mod start_trial;
+mod supervisor;
 mod token_keys;
 mod unserved;
 
@@ -55,6 +56,7 @@ use host_interfaces::HostInterfaces;
 use intake::Intake;
 use listeners::{Listeners, OnBindError};
 use reload::Reload;
+use supervisor::Supervisor;
 use token_keys::TokenKeys;
 
 pub(crate) use background::IdentitySource;
@@ -176,7 +178,11 @@ impl Daemon {
         let mut publications = self.registry.publications();
         let mut links = self.interfaces.as_ref().map(HostInterfaces::changes);
         let mut tick = tokio::time::interval(TICK);
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        let mut supervisor = Supervisor::ready();
+        supervisor.report(
+            &self.registry.snapshot(),
+            &self.listeners.published().load(),
+        );
         loop {
             let on_bind_error = tokio::select! {
                 _ = self.signals.terminate.recv() => break,
@@ -201,9 +207,13 @@ impl Daemon {
             publications.borrow_and_update();
             // Cannot fail: an address that is refused is tried again.
             let _ = self.apply(on_bind_error).await;
+            supervisor.report(
+                &self.registry.snapshot(),
+                &self.listeners.published().load(),
+            );
         }
         info!("shutting down: open connections may finish");
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        supervisor.stopping();
         self.shut_down().await;
         Ok(())
     }

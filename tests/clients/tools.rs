@@ -139,8 +139,8 @@ fn apply(client: &mut dyn ApiClient, calls: Vec<Call>) {
 #[test]
 #[ignore = "needs .venv with boto3; tests/all runs it"]
 fn the_calls_of_terraforms_aws_instance_succeed() {
-    let mut document = |instance: &mut Value| instance["InstanceType"] = "t3.micro".into();
-    let daemon = Daemon::start(&mut document);
+    let document = |instance: &mut Value| instance["InstanceType"] = "t3.micro".into();
+    let daemon = Daemon::start(document);
     let mut client = boto3(&daemon);
     apply(&mut client, terraform_reads(INSTANCE, "required", 2));
     apply(&mut client, terraform_changes_options(INSTANCE));

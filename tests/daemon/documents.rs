@@ -412,7 +412,9 @@ fn each_file_of_the_control_endpoint_counts_by_itself() {
     for broken in [None, Some("[")] {
         daemon.kill();
         let _ = std::fs::remove_file(&keys);
-        broken.map(|text| write_private(&keys, text));
+        if let Some(text) = broken {
+            write_private(&keys, text);
+        }
         daemon.start_again();
         assert_eq!(
             (daemon.get("/").status, describe(&daemon)),

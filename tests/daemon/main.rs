@@ -18,3 +18,4 @@ mod polling;
 mod restart;
 mod shutdown;
 mod store;
+mod supervised;

@@ -179,6 +179,8 @@ fn an_interface_that_two_instances_claim_serves_neither() {
     );
     println!("both in documents: {}", imdsd.wait_for(is_conflict));
 
+    // It serves the others.
+    imdsd.kill();
     imdsd.configure(MANAGE, &[first, second]);
     imdsd.start_again(&lab);
     let (disputed, held) = (lab.sockets("g1"), lab.sockets("g2"));

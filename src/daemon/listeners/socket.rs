@@ -20,6 +20,10 @@ use crate::net::ingress::{self, Ingress};
 use crate::net::{self, DrainControl, Limits};
 use crate::origin::{Family, Origin};
 
+/// setns(2) needs CAP_SYS_ADMIN, and /proc/PID/ns/net also the permission to trace the process.
+const NAMESPACE_PERMISSION: &str = "; the daemon may not enter network namespaces: its unit needs \
+                                    the drop-in systemd/network-namespaces.conf";
+
 /// What to do if the daemon cannot listen on an address.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OnBindError {
@@ -262,6 +266,9 @@ impl FamilySocket {
                 // could cut the host off from it.
                 None => format!("; {name} lacks the address: `imdsd check --host` says what to do"),
             };
+        }
+        if let (ListenerKey::Namespace(_), io::ErrorKind::PermissionDenied) = (key, reason.kind()) {
+            text += NAMESPACE_PERMISSION;
         }
         if self.refused.as_ref() != Some(&text) {
             warn!(

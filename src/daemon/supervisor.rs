@@ -1,0 +1,124 @@
+//! What the daemon tells systemd, if systemd started it: that it is ready, that it lives, and what
+//! it serves.
+
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use tokio::task::JoinHandle;
+
+use crate::net::status::{ListenersStatus, SocketState};
+use crate::registry::Snapshot;
+
+/// The connection to systemd. It does nothing without systemd.
+pub(super) struct Supervisor {
+    watchdog: Option<JoinHandle<()>>,
+    is_connected: bool,
+    status: String,
+}
+
+impl Supervisor {
+    /// Reports that the daemon is ready, and from then on that it lives.
+    ///
+    /// The reports come from the thread that serves guests: a daemon that hangs sends none, and
+    /// systemd restarts it. They do not wait for a disk or for a change.
+    pub(super) fn ready() -> Supervisor {
+        let _ = sd_notify::notify(&[NotifyState::Ready]);
+        let is_connected = std::env::var_os("NOTIFY_SOCKET").is_some();
+        Supervisor {
+            watchdog: sd_notify::watchdog_enabled()
+                .filter(|_| is_connected)
+                .map(|time| tokio::spawn(keep_alive(time / 3))),
+            is_connected,
+            status: String::new(),
+        }
+    }
+
+    /// Reports what is served, if that has changed.
+    pub(super) fn report(&mut self, snapshot: &Snapshot, listeners: &ListenersStatus) {
+        if !self.is_connected {
+            return;
+        }
+        let status = status(snapshot, listeners);
+        if status != self.status {
+            let _ = sd_notify::notify(&[NotifyState::Status(&status)]);
+            self.status = status;
+        }
+    }
+
+    /// Reports that the daemon ends.
+    pub(super) fn stopping(&self) {
+        let _ = sd_notify::notify(&[NotifyState::Stopping, NotifyState::Status("stopping")]);
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        if let Some(watchdog) = &self.watchdog {
+            watchdog.abort();
+        }
+    }
+}
+
+async fn keep_alive(pause: Duration) {
+    let mut tick = tokio::time::interval(pause.max(Duration::from_millis(1)));
+    loop {
+        tick.tick().await;
+        let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+    }
+}
+
+/// Returns the line that `systemctl status` shows: first what is served, then the faults.
+fn status(snapshot: &Snapshot, status: &ListenersStatus) -> String {
+    let listeners = &status.listeners;
+    let has = |state| move |socket: &&crate::net::status::SocketStatus| socket.state == state;
+    let sockets = || listeners.iter().flat_map(|listener| &listener.sockets);
+    let waiting = listeners.iter().filter(|one| one.waits_for.is_some());
+    let mut text = format!(
+        "{}, {}",
+        counted(snapshot.entries().count(), "instance"),
+        counted(
+            sockets().filter(has(SocketState::Listening)).count(),
+            "open socket"
+        )
+    );
+    for (count, what) in [
+        (waiting.count(), "waiting for an interface or a namespace"),
+        (
+            sockets().filter(has(SocketState::Refused)).count(),
+            "refused",
+        ),
+        (status.unserved.len(), "not servable here"),
+        (snapshot.unreadable().count(), "with an unreadable record"),
+        (snapshot.not_stored().count(), "not stored"),
+    ] {
+        if count > 0 {
+            text += &format!("; {count} {what}");
+        }
+    }
+    text
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    match count {
+        1 => format!("1 {noun}"),
+        _ => format!("{count} {noun}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::instance::Attachment;
+
+    #[test]
+    fn the_status_has_what_is_served_and_then_the_faults() {
+        let (snapshot, mut listeners) = (Snapshot::default(), ListenersStatus::default());
+        assert_eq!(status(&snapshot, &listeners), "0 instances, 0 open sockets");
+        let unserved = (Attachment::Interface("tap0".to_string()), "why".to_string());
+        listeners.unserved.push(unserved);
+        assert_eq!(
+            status(&snapshot, &listeners),
+            "0 instances, 0 open sockets; 1 not servable here"
+        );
+    }
+}
