@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::account::Account;
 use super::entry::Entry;
 use super::next_record::next_record;
 use super::persistence::blocking;
@@ -121,7 +122,10 @@ impl Registry {
             effect = PartialEffect::Possible;
         }
         if transaction.is_published_at_once {
-            return self.commit_at_once(writer, transaction, now, effect).await;
+            let account = account.as_ref();
+            return self
+                .commit_at_once(writer, transaction, account, now, effect)
+                .await;
         }
         let (mut published, mut created) = (Vec::new(), Vec::new());
         for mut change in transaction.changes {
@@ -156,15 +160,19 @@ impl Registry {
         &self,
         writer: &mut Writer,
         transaction: Transaction,
+        account: Option<&Account>,
         now: Timestamp,
         effect: PartialEffect,
     ) -> Result<Vec<Arc<Entry>>, UpdateError<E>> {
         let mut stored: Vec<StoredChange> = Vec::new();
         // Holders that lose an attachment were added last. They are stored first: a crash in
         // between then leaves the attachment with no holder, and not with two.
-        for change in transaction.changes.into_iter().rev() {
-            let id = change.instance.instance_id.clone();
-            let previous = transaction.snapshot.entry(&id).cloned();
+        for mut change in transaction.changes.into_iter().rev() {
+            let id = &change.instance.instance_id;
+            let previous = transaction.snapshot.entry(id).cloned();
+            if previous.is_none() {
+                self.resolve_options(&mut change.instance, account);
+            }
             let Some(record) = next_record(previous.as_deref(), change, now) else {
                 continue;
             };
