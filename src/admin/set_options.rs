@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
 
 use super::api::AdminApi;
@@ -62,7 +61,8 @@ fn read(body: &[u8]) -> Result<OptionsUpdate, Refusal> {
         let message = format!("'{unknown}' is not known (known: {})", known.join(", "));
         return Err(Refusal::invalid(message));
     }
-    let update = OptionsUpdate::deserialize(Value::Object(options))
+    // Again, from the text: a map does not show an option that appears twice.
+    let update: OptionsUpdate = serde_json::from_slice(body)
         .map_err(|error| Refusal::invalid(error.to_string().replace('`', "'")))?;
     match update == OptionsUpdate::default() {
         true => Err(Refusal::invalid(

@@ -3,9 +3,9 @@
 use serde_json::{Map, Value};
 
 use crate::document::json_path::{JsonPath, PathFault};
-use crate::document::near_miss::near_miss;
-use crate::instance::OtherFields;
+use crate::document::near_miss::{hint, near_miss};
 use crate::instance::other_fields;
+use crate::instance::{OptionsUpdate, OtherFields};
 
 /// The fields of an instance that imdsd reads. Others are kept in `Instance::other`.
 #[rustfmt::skip]
@@ -53,55 +53,78 @@ pub(super) fn unread_fields(instance: Value) -> OtherFields {
 pub(super) fn misspelled_fields(instance: &Map<String, Value>) -> Vec<PathFault> {
     let root = JsonPath::root();
     let mut faults = near_misses(instance);
-    faults.extend(unknown_options(instance, OptionSpelling::Misspelled));
+    faults.extend(misspelled_options(instance));
+    faults.extend(misplaced_options(instance));
     for (field, member) in instance.iter().filter(|(field, _)| *field != IMDS) {
         uncapitalized_fields(&root.key(field), member, &mut faults);
     }
     faults
 }
 
-/// Returns a warning for each unknown metadata option that is not a misspelled one: EC2 adds options
-/// over time, and a document that a newer AWS CLI printed has them.
+/// Returns a warning for each unknown metadata option next to all known ones: EC2 adds options over
+/// time, and a document that a newer AWS CLI printed has them.
 pub(super) fn ignored_options(instance: &Map<String, Value>) -> Vec<PathFault> {
-    unknown_options(instance, OptionSpelling::Other)
+    match options_of(instance) {
+        Some(options) if has_all_options(options) => {
+            let message =
+                |_: &str| "is not a metadata option that imdsd knows; it is ignored".into();
+            unknown_options(options, message)
+        }
+        _ => Vec::new(),
+    }
 }
 
-/// What an unknown metadata option is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum OptionSpelling {
-    /// It is close to a known option, and that one is absent. A misspelled `HttpEndpoint` would leave
-    /// open what the operator closed.
-    Misspelled,
-    /// It is probably an option that EC2 has added.
-    Other,
+/// Returns a fault for each unknown metadata option where a known one is absent: it may be meant for
+/// that one. A misspelled `HttpEndpoint` would leave open what the operator closed.
+fn misspelled_options(instance: &Map<String, Value>) -> Vec<PathFault> {
+    match options_of(instance) {
+        Some(options) if !has_all_options(options) => unknown_options(options, |field| {
+            format!("is not known{}", hint(field, &OPTION_FIELDS))
+        }),
+        _ => Vec::new(),
+    }
 }
 
-fn unknown_options(instance: &Map<String, Value>, spelling: OptionSpelling) -> Vec<PathFault> {
-    let Some(Value::Object(options)) = instance.get("MetadataOptions") else {
-        return Vec::new();
-    };
+fn options_of(instance: &Map<String, Value>) -> Option<&Map<String, Value>> {
+    instance.get("MetadataOptions")?.as_object()
+}
+
+fn has_all_options(options: &Map<String, Value>) -> bool {
+    OptionsUpdate::NAMES
+        .iter()
+        .all(|name| options.contains_key(*name))
+}
+
+fn unknown_options(
+    options: &Map<String, Value>,
+    message: impl Fn(&str) -> String,
+) -> Vec<PathFault> {
     let path = JsonPath::root().key("MetadataOptions");
-    let absent: Vec<&str> = OPTION_FIELDS
-        .into_iter()
-        .filter(|field| !options.contains_key(*field))
-        .collect();
     let unknown = options
         .keys()
         .filter(|field| !OPTION_FIELDS.contains(&field.as_str()));
     unknown
-        .filter_map(|field| {
-            let meant = near_miss(field, &absent);
-            let (found, message) = match meant {
-                Some(meant) => (
-                    OptionSpelling::Misspelled,
-                    format!("is not known; did you mean {meant}?"),
-                ),
-                None => (
-                    OptionSpelling::Other,
-                    "is not a metadata option that imdsd knows; it is ignored".to_string(),
-                ),
-            };
-            (found == spelling).then(|| PathFault::new(path.key(field), message))
+        .map(|field| PathFault::new(path.key(field), message(field)))
+        .collect()
+}
+
+/// Finds objects of an unknown name that have metadata options, which would be ignored.
+fn misplaced_options(instance: &Map<String, Value>) -> Vec<PathFault> {
+    let has_option = |value: &Value| {
+        let members = value.as_object();
+        members.is_some_and(|members| {
+            OptionsUpdate::NAMES
+                .iter()
+                .any(|name| members.contains_key(*name))
+        })
+    };
+    let misplaced = instance
+        .iter()
+        .filter(|(field, value)| *field != "MetadataOptions" && has_option(value));
+    misplaced
+        .map(|(field, _)| {
+            let message = "is not known and has metadata options; did you mean MetadataOptions?";
+            PathFault::new(JsonPath::root().key(field), message)
         })
         .collect()
 }

@@ -1105,7 +1105,6 @@ fn an_unknown_metadata_option_is_a_warning_unless_it_is_a_misspelled_one() {
         (whole.clone(), None),
         (and("HttpProtocolIpv4"), Some("HttpProtocolIpv4")),
         (and("HttpRateLimit"), Some("HttpRateLimit")),
-        (json!({ "HttpRateLimit": 5 }), Some("HttpRateLimit")),
     ] {
         let documents = read(options.clone()).unwrap();
         let warnings: Vec<_> = documents[0]
@@ -1117,15 +1116,54 @@ fn an_unknown_metadata_option_is_a_warning_unless_it_is_a_misspelled_one() {
         let expected = ignored.map(|field| format!("{id}: MetadataOptions.{field}"));
         assert_eq!(warnings, Vec::from_iter(expected), "{options}");
     }
-    for (misspelled, meant) in [
-        ("HttpProtocolIpv4", "HttpProtocolIpv6"),
-        ("HttpEndpont", "HttpEndpoint"),
-        ("httpTokens", "HttpTokens"),
+    // Where a known option is absent, an unknown one may be meant for it.
+    for (options, expected) in [
+        (
+            json!({ "HttpProtocolIpv4": "enabled" }),
+            "MetadataOptions.HttpProtocolIpv4: is not known; did you mean HttpProtocolIpv6?",
+        ),
+        (
+            json!({ "HttpEndpont": "disabled" }),
+            "MetadataOptions.HttpEndpont: is not known; did you mean HttpEndpoint?",
+        ),
+        (
+            json!({ "httpTokens": "required" }),
+            "MetadataOptions.httpTokens: is not known; did you mean HttpTokens?",
+        ),
+        (
+            json!({ "Tokens": "required" }),
+            "MetadataOptions.Tokens: is not known",
+        ),
+        (
+            json!({ "Endpoint": "disabled" }),
+            "MetadataOptions.Endpoint: is not known",
+        ),
+        (
+            json!({ "HopLimit": 1 }),
+            "MetadataOptions.HopLimit: is not known",
+        ),
+        (
+            json!({ "HttpRateLimit": 5 }),
+            "MetadataOptions.HttpRateLimit: is not known",
+        ),
+        (
+            json!({ "HttpTokens": "optional", "HttpToken": "required" }),
+            "MetadataOptions.HttpToken: is not known; did you mean HttpTokens?",
+        ),
     ] {
-        let faults = read(json!({ misspelled: "disabled" })).unwrap_err();
-        let expected = format!("is not known; did you mean {meant}?");
+        let faults = read(options.clone()).unwrap_err();
+        let faults: Vec<_> = faults
+            .iter()
+            .map(|fault| format!("{}: {}", fault.field, fault.message))
+            .collect();
+        assert!(faults.iter().any(|fault| fault == expected), "{faults:?}");
+    }
+    // Options under a wrong name would be ignored as a whole.
+    for name in ["MetadataOpts", "InstanceMetadataOptions", "Metadata"] {
+        let document = with(json!({ name: { "HttpTokens": "required" } })).to_string();
+        let faults = read_texts([(Path::new("d.json"), document.as_str())]).unwrap_err();
         assert!(
-            faults.iter().any(|fault| fault.message == expected),
+            faults[0].message.ends_with("did you mean MetadataOptions?"),
             "{faults:?}"
         );
     }

@@ -130,14 +130,14 @@ impl<'de> Visitor<'de> for AttachmentVisitor {
                 "BridgePort" => Attachment::BridgePort(map.next_value()?),
                 "NetworkNamespace" => Attachment::NetworkNamespace(map.next_value()?),
                 "SourceAddress" => Attachment::SourceAddress(map.next_value()?),
-                BINDING => {
-                    binding = Some(map.next_value()?);
-                    continue;
-                }
-                CLAIMED_BY => {
-                    claimed_by = Some(map.next_value()?);
-                    continue;
-                }
+                BINDING => match binding.replace(map.next_value()?) {
+                    None => continue,
+                    Some(_) => return Err(A::Error::duplicate_field(BINDING)),
+                },
+                CLAIMED_BY => match claimed_by.replace(map.next_value()?) {
+                    None => continue,
+                    Some(_) => return Err(A::Error::duplicate_field(CLAIMED_BY)),
+                },
                 _ => return Err(A::Error::unknown_variant(&key, KINDS)),
             };
             if found.replace(attachment).is_some() {
