@@ -31,6 +31,7 @@ async fn a_terminated_instance_is_shown_and_found_without_what_it_lost() {
         ("network-interface.network-interface-id", "eni-1"),
         ("network-interface.subnet-id", "subnet-1"),
         ("network-interface.vpc-id", "vpc-1"),
+        ("source-dest-check", "true"),
     ];
     let kept = [
         ("instance-id", id),
@@ -90,6 +91,13 @@ async fn a_terminated_instance_is_shown_and_found_without_what_it_lost() {
         let answer = ok(&control, "DescribeInstanceAttribute", &rest).await;
         assert!(answer.body.contains(&format!("<{attribute}/>")));
     }
+    let rest = format!("InstanceId={id}&Attribute=sourceDestCheck");
+    let answer = ok(&control, "DescribeInstanceAttribute", &rest).await;
+    assert!(
+        answer.body.contains("<sourceDestCheck/>"),
+        "{}",
+        answer.body
+    );
     // The record keeps them: an export is not affected.
     let instance = entry(&control, id).instance.clone();
     assert_eq!(instance.network_interfaces.len(), 1);
