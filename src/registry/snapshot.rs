@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::claimants::{self, Claimants};
 use super::entry::Entry;
 use super::quarantine::{QuarantineReason, Quarantined};
-use crate::instance::{Attachment, InstanceAttachment, InstanceId, LinkIdentities, LinkIdentity};
+use crate::instance::{
+    Attachment, InstanceAttachment, InstanceId, LaunchToken, LinkIdentities, LinkIdentity,
+};
 use crate::origin::Origin;
 
 /// All instances, and the claimants of every attachment.
@@ -101,7 +103,7 @@ impl Snapshot {
     pub(super) fn with_state_unknown(
         &self,
         id: &InstanceId,
-        client_token: Option<String>,
+        client_token: Option<LaunchToken>,
     ) -> Snapshot {
         let (mut entries, mut quarantined) = (self.entries.clone(), self.quarantined.clone());
         let removed = entries.remove(id);
@@ -115,7 +117,7 @@ impl Snapshot {
         let published = removed.as_ref();
         instance
             .client_tokens
-            .extend(published.and_then(|entry| entry.instance.client_token.clone()));
+            .extend(published.and_then(|entry| entry.launch_token()));
         instance.attachments.extend(
             removed
                 .iter()
@@ -324,13 +326,12 @@ impl Snapshot {
             .flat_map(|instance| &instance.attachments)
     }
 
-    /// Returns a quarantined instance that a call with this client token may have launched, and why
-    /// it is quarantined.
-    pub fn quarantined_launch(&self, token: &str) -> Option<(&InstanceId, QuarantineReason)> {
-        self.quarantined
-            .iter()
-            .find(|(_, instance)| instance.client_tokens.contains(token))
-            .map(|(id, instance)| (id, instance.reason))
+    /// Returns the launches of quarantined instances that have this client token.
+    pub fn quarantined_launches(&self, token: &str) -> impl Iterator<Item = &LaunchToken> {
+        let launches = self.quarantined.values();
+        launches
+            .flat_map(|instance| &instance.client_tokens)
+            .filter(move |launch| launch.token == token)
     }
 
     /// Returns why this instance is quarantined; `None` when it is not.
