@@ -66,7 +66,7 @@ mod tests {
             account: None,
             region: None,
         };
-        assert_eq!(launch_tokens_in(text), [unknown.clone()]);
+        assert_eq!(launch_tokens_in(text), std::slice::from_ref(&unknown));
         assert_eq!(
             launch_tokens_in(r#"{"ClientToken":7,"ClientToken":"cut o"#),
             []
