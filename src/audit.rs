@@ -125,6 +125,9 @@ impl Trail {
     }
 
     fn account_changed(&self, from: Account, to: Account) {
+        for image in to.imds_v2_images.difference(&from.imds_v2_images) {
+            self.add(format!("image {image}: imdsSupport → v2.0"));
+        }
         let json = |account: Account| {
             serde_json::to_value(account.metadata_defaults).expect("plain JSON data")
         };

@@ -19,9 +19,9 @@ closed (no instance there is served over that address family) or refused (it cou
 and is tried again).
 
 A second table lists every attachment at which its instance is not, or not completely, served:
-partial, waiting, refused, void (its interface is gone), inactive (the instance is stopped or
-terminated) or quarantined, with the reason. The options of a running instance are pending while one
-of its attachments is in this table.")]
+closed (by HttpProtocolIpv6), partial, waiting, refused, void (its interface is gone), inactive (the
+instance is stopped or terminated) or quarantined, with the reason. The options of a running instance
+are pending while one of its attachments is in this table and not closed.")]
 pub(super) struct ListenersArgs {
     #[command(flatten)]
     client: AdminClient,

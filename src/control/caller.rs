@@ -59,12 +59,25 @@ impl Caller {
         snapshot: &'s Snapshot,
         ids: &[InstanceId],
     ) -> Result<Vec<&'s Arc<Entry>>, Ec2Error> {
+        self.instances_for(&[action], attributes, snapshot, ids)
+    }
+
+    /// Like [`instances`](Self::instances), for a call that needs the permission of each action.
+    fn instances_for<'s>(
+        &self,
+        actions: &[Action],
+        attributes: &Attributes,
+        snapshot: &'s Snapshot,
+        ids: &[InstanceId],
+    ) -> Result<Vec<&'s Arc<Entry>>, Ec2Error> {
         self.trail.name(ids);
         for id in ids {
             let target = snapshot.entry(id).map_or(Target::UnknownId(id), |entry| {
                 Target::Instance(&entry.instance)
             });
-            self.authorize(action, attributes, target)?;
+            for action in actions {
+                self.authorize(*action, attributes, target)?;
+            }
         }
         if let Some((id, reason)) = ids
             .iter()
@@ -109,32 +122,57 @@ impl Caller {
             self.trail.refused_by("no rule allows it".to_string());
             return Err(Ec2Error::unauthorized());
         }
+        Ok(self.permitted(action, snapshot.entries()).collect())
+    }
+
+    /// Returns the instances that a list about something else may show: those for which the caller
+    /// has the action's permission and that of DescribeInstances. A key that may not describe an
+    /// instance must not see it through its volumes either. With `ids` these, all or none; otherwise
+    /// all, sorted by id.
+    pub(super) fn describable_instances<'s>(
+        &self,
+        action: Action,
+        snapshot: &'s Snapshot,
+        ids: &[InstanceId],
+    ) -> Result<Vec<&'s Arc<Entry>>, Ec2Error> {
+        let mut entries = match ids {
+            [] => {
+                let entries = self.list_instances(action, snapshot, &[])?;
+                self.permitted(Action::DescribeInstances, entries.into_iter())
+                    .collect()
+            }
+            ids => {
+                let actions = [action, Action::DescribeInstances];
+                self.instances_for(&actions, &Vec::new(), snapshot, ids)?
+            }
+        };
+        entries.sort_by(|one, other| one.instance.instance_id.cmp(&other.instance.instance_id));
+        Ok(entries)
+    }
+
+    /// Returns the instances that the caller may describe: what an action about something else may
+    /// reveal of instances.
+    pub(super) fn described_instances<'s>(
+        &self,
+        snapshot: &'s Snapshot,
+    ) -> impl Iterator<Item = &'s Arc<Entry>> {
+        self.permitted(Action::DescribeInstances, snapshot.entries())
+    }
+
+    /// Returns those of `entries` to which the caller may do the action. The audit trail does not
+    /// say which others there are: leaving one out refuses nothing.
+    fn permitted<'s>(
+        &self,
+        action: Action,
+        entries: impl Iterator<Item = &'s Arc<Entry>>,
+    ) -> impl Iterator<Item = &'s Arc<Entry>> {
         let (permission, attributes) = (action.permission(), Vec::new());
-        let is_accessible = |entry: &&Arc<Entry>| {
+        entries.filter(move |entry| {
             self.policy.allow(&AccessRequest {
                 action: &permission,
                 attributes: &attributes,
                 target: Target::Instance(&entry.instance),
             })
-        };
-        Ok(snapshot.entries().filter(is_accessible).collect())
-    }
-
-    /// Returns the instances whose resources a list may show: those for which the caller has the
-    /// action's permission and that of DescribeInstances. A key that may not describe an instance
-    /// must not see it through its volumes either. Sorted by id.
-    pub(super) fn describable_instances<'s>(
-        &self,
-        action: Action,
-        snapshot: &'s Snapshot,
-    ) -> Result<Vec<&'s Arc<Entry>>, Ec2Error> {
-        let mut entries = self.list_instances(action, snapshot, &[])?;
-        entries.retain(|entry| {
-            let target = Target::Instance(&entry.instance);
-            self.authorize(Action::DescribeInstances, &Vec::new(), target)
-                .is_ok()
-        });
-        entries.sort_by(|one, other| one.instance.instance_id.cmp(&other.instance.instance_id));
-        Ok(entries)
+        })
     }
 }

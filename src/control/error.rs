@@ -256,6 +256,14 @@ impl Ec2Error {
         }
     }
 
+    /// Returns the error for a launch whose client token may be that of a quarantined instance. It
+    /// says nothing about the instance, which may be another account's.
+    pub(super) fn launch_uncertain() -> Ec2Error {
+        let message = "An earlier call with this client token may have launched instances whose records can't be \
+            used now. Nothing was launched.";
+        Ec2Error::new(Code::InternalError, message)
+    }
+
     /// Returns the error for a quarantined instance: it exists, but its record cannot be trusted.
     /// "Not found" would make tools forget or replace it.
     pub(super) fn quarantined(id: &InstanceId, reason: QuarantineReason) -> Ec2Error {

@@ -460,7 +460,7 @@ impl Filterable for Entry {
             optional(&entry.instance.root_device_type)
         }),
         ("source-dest-check", |entry| {
-            one(entry.instance.source_dest_check())
+            optional(&entry.instance.source_dest_check())
         }),
         ("spot-instance-request-id", |entry| {
             kept(&entry.instance, &["SpotInstanceRequestId"])

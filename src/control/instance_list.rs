@@ -73,4 +73,15 @@ impl<T> InstanceList<T> {
         entries.sort_by(|one, other| one.instance.instance_id.cmp(&other.instance.instance_id));
         Ok(entries)
     }
+
+    /// Like [`entries`](Self::entries), of a list that must not show an instance that the caller may
+    /// not describe.
+    pub(super) fn describable_entries<'c>(
+        &self,
+        action: Action,
+        call: &'c ListCall,
+    ) -> Result<Vec<&'c Arc<Entry>>, Ec2Error> {
+        call.caller
+            .describable_instances(action, &call.snapshot, &self.instance_ids)
+    }
 }

@@ -172,7 +172,9 @@ pub(super) fn visible<T: ListedResource>(
     call: &ListCall,
 ) -> Result<BTreeMap<String, T>, Ec2Error> {
     let mut resources: BTreeMap<String, T> = BTreeMap::new();
-    let entries = call.caller.describable_instances(action, &call.snapshot)?;
+    let entries = call
+        .caller
+        .describable_instances(action, &call.snapshot, &[])?;
     let is_there = |entry: &&Arc<Entry>| entry.instance.state != InstanceState::Terminated;
     for resource in entries.into_iter().filter(is_there).flat_map(T::of) {
         match resources.entry(resource.key()) {

@@ -216,6 +216,44 @@ async fn post(control: &Control, body: &str) -> Answer {
     send(control, &sent).await
 }
 
+thread_local! {
+    /// What the test of this thread logged.
+    static LOGGED: std::cell::RefCell<Vec<u8>> = const { std::cell::RefCell::new(Vec::new()) };
+}
+
+/// Writes to [`LOGGED`].
+struct ThreadLog;
+
+impl std::io::Write for ThreadLog {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        LOGGED.with_borrow_mut(|logged| logged.extend(bytes));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Signs and sends a form, and returns the answer with the audit line of the call.
+///
+/// The subscriber is that of all threads: whether a line is logged at all is remembered for the
+/// whole process, and a test without a subscriber would decide it for the others.
+async fn audited(control: &Control, body: &str) -> (Answer, String) {
+    static SUBSCRIBED: std::sync::Once = std::sync::Once::new();
+    SUBSCRIBED.call_once(|| {
+        let lines = tracing_subscriber::fmt().with_ansi(false);
+        let subscriber = lines.with_writer(|| ThreadLog).finish();
+        tracing::subscriber::set_global_default(subscriber).expect("no other test sets one");
+        tracing::callsite::rebuild_interest_cache();
+    });
+    LOGGED.with_borrow_mut(Vec::clear);
+    let answer = post(control, body).await;
+    let text = String::from_utf8(LOGGED.take()).unwrap();
+    let line = text.lines().find(|line| line.contains("api call"));
+    (answer, line.expect("every call has its line").to_string())
+}
+
 async fn modify(control: &Control, rest: &str) -> Answer {
     post(
         control,

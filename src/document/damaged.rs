@@ -1,5 +1,5 @@
-//! What a document or a record that cannot be read still says: the ids of its instances, and their
-//! attachments.
+//! What a document or a record that cannot be read still says: the ids of its instances, their
+//! attachments, and the client tokens of their launches.
 //!
 //! The text may be cut off, or damaged elsewhere. A quoted key cannot occur inside a JSON string,
 //! where quotes are escaped.
@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use serde::de::{Deserialize as _, DeserializeOwned};
 use serde_json::Value;
 
-use crate::instance::{InstanceAttachment, InstanceId};
+use crate::instance::{InstanceAttachment, InstanceId, LaunchToken};
 
 const INSTANCE_ID: &str = "\"InstanceId\"";
 
@@ -22,9 +22,22 @@ pub fn attachments_in(text: &str) -> Vec<InstanceAttachment> {
         .collect()
 }
 
-/// Returns the client tokens in a text.
-pub fn client_tokens_in(text: &str) -> Vec<String> {
-    values_of::<String>(text, "\"ClientToken\"").collect()
+/// Returns the client tokens in a record's text. Their account and region are those of its identity
+/// document, which a record keeps as one string; unknown unless the text has exactly one.
+pub fn launch_tokens_in(text: &str) -> Vec<LaunchToken> {
+    let mut documents = values_of::<String>(text, "\"IdentityDocument\"");
+    let identity = match (documents.next(), documents.next()) {
+        (Some(document), None) => serde_json::from_str(&document).unwrap_or(Value::Null),
+        (None, _) | (_, Some(_)) => Value::Null,
+    };
+    let known = |field: &str| identity[field].as_str().map(str::to_string);
+    values_of::<String>(text, "\"ClientToken\"")
+        .map(|token| LaunchToken {
+            token,
+            account: known("accountId"),
+            region: known("region"),
+        })
+        .collect()
 }
 
 /// Returns the ids of the instances in a text, ordered and each once.
@@ -58,11 +71,36 @@ mod tests {
     #[test]
     fn client_tokens_of_damaged_texts_are_found() {
         let text = r#"{"Tags":[{"Value":"\"ClientToken\":\"no\""}],"ClientToken" : "one","Cli"#;
-        assert_eq!(client_tokens_in(text), ["one"]);
+        let unknown = LaunchToken {
+            token: "one".to_string(),
+            account: None,
+            region: None,
+        };
+        assert_eq!(launch_tokens_in(text), [unknown.clone()]);
         assert_eq!(
-            client_tokens_in(r#"{"ClientToken":7,"ClientToken":"cut o"#),
-            [""; 0]
+            launch_tokens_in(r#"{"ClientToken":7,"ClientToken":"cut o"#),
+            []
         );
+        let known = LaunchToken {
+            account: Some("111122223333".to_string()),
+            region: Some("us-east-1".to_string()),
+            ..unknown.clone()
+        };
+        let identity = r#""IdentityDocument":"{\"accountId\" : \"111122223333\", \"region\" : \"us-east-1\"}""#;
+        for (before, expected) in [
+            (format!("{identity},,"), &known),
+            (format!("{identity}, {identity}"), &unknown),
+            (identity.replace("}", ""), &unknown),
+            (identity.replace('}', "}\u{0}"), &unknown),
+            (identity[..30].to_string(), &unknown),
+        ] {
+            let text = format!(r#"{{{before}, "Instance":{{"ClientToken":"one""#);
+            assert_eq!(
+                launch_tokens_in(&text),
+                std::slice::from_ref(expected),
+                "{text}"
+            );
+        }
     }
 
     #[test]

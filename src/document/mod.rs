@@ -42,7 +42,7 @@ mod source_map;
 mod validate;
 mod value;
 
-pub use damaged::{attachments_in, client_tokens_in};
+pub use damaged::{attachments_in, launch_tokens_in};
 pub use deserialize::TIME;
 pub use doubts::doubts;
 pub use json_file::JsonFile;

@@ -21,7 +21,7 @@
 //! | [`NetworkInterface::private_addresses`] | `PrivateIpAddress` and `PrivateIpAddresses` | |
 //! | [`NetworkInterface::primary_association`] | that of the primary address | the first that there is |
 //! | [`cpu_credits`](Instance::cpu_credits) | `Imds.CpuCredits` | that of the instance type |
-//! | [`source_dest_check`](Instance::source_dest_check) | `SourceDestCheck` | that of eth0, or `true` |
+//! | [`source_dest_check`](Instance::source_dest_check) | `SourceDestCheck` | that of eth0, or `true`; none once terminated |
 //! | [`ebs_optimized`](Instance::ebs_optimized), [`ena_support`](Instance::ena_support) | the fields | `false`, `true` |
 //!
 //! A terminated instance has no interfaces, addresses, security groups and volumes: EC2 gives them to
@@ -144,14 +144,15 @@ impl Instance {
             .is_some_and(|options| options.enabled)
     }
 
-    /// Returns the attribute `sourceDestCheck`: that of the instance, or of eth0, or `true`.
-    pub fn source_dest_check(&self) -> bool {
+    /// Returns the attribute `sourceDestCheck`: that of the instance, or of eth0, or `true`; `None` for
+    /// a terminated instance, which has no interface that could check.
+    pub fn source_dest_check(&self) -> Option<bool> {
         let of_interface = || self.primary_interface()?.source_dest_check;
-        self.source_dest_check.or_else(of_interface).unwrap_or(true)
+        self.held(self.source_dest_check.or_else(of_interface).or(Some(true)))
     }
 
     /// Returns `SourceDestCheck` as describe-instances prints it; `None` if the document has none and
-    /// for a terminated instance, which has no interface that could check.
+    /// for a terminated instance.
     pub fn shown_source_dest_check(&self) -> Option<bool> {
         self.held(self.source_dest_check)
     }

@@ -33,6 +33,7 @@ pub mod identity_document;
 mod image;
 pub mod instance_attachment;
 mod instance_type;
+mod launch_token;
 mod model;
 mod network;
 pub mod options;
@@ -57,6 +58,7 @@ pub use id::InstanceId;
 pub use image::{Image, Images, is_image_id};
 pub use instance_attachment::InstanceAttachment;
 pub use instance_type::{HypervisorSystem, is_xen_type};
+pub use launch_token::LaunchToken;
 pub use model::{
     EnclaveOptions, HibernationOptions, Imds, Instance, MAX_USER_DATA, ManagedSshKey, Monitoring,
     ProductCode,

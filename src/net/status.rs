@@ -38,6 +38,8 @@ pub(crate) struct AttachmentStatus {
 pub(crate) enum AttachmentState {
     /// Requests are answered as the instance's options say.
     Open,
+    /// The options enable no address family that its listener has.
+    Closed,
     /// One address family is open; another one, which the options enable, is not.
     Partial,
     /// Its link or network namespace does not exist, or is not up.
@@ -54,8 +56,9 @@ pub(crate) enum AttachmentState {
 
 impl AttachmentState {
     /// All states.
-    pub(crate) const ALL: [AttachmentState; 7] = [
+    pub(crate) const ALL: [AttachmentState; 8] = [
         AttachmentState::Open,
+        AttachmentState::Closed,
         AttachmentState::Partial,
         AttachmentState::Waiting,
         AttachmentState::Refused,
@@ -68,6 +71,7 @@ impl AttachmentState {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             AttachmentState::Open => "open",
+            AttachmentState::Closed => "closed",
             AttachmentState::Partial => "partial",
             AttachmentState::Waiting => "waiting",
             AttachmentState::Refused => "refused",

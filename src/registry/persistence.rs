@@ -12,7 +12,7 @@ use super::record::Record;
 use super::state::Registry;
 use super::store::{StoreError, StoredState};
 use super::writer::{PreviousState, Writer};
-use crate::instance::InstanceId;
+use crate::instance::{InstanceId, LaunchToken};
 
 impl Registry {
     /// Stores a record and then publishes it. Returns the entry as published.
@@ -50,7 +50,7 @@ impl Registry {
         previous: Option<&Arc<Entry>>,
     ) -> Result<(), StoreError> {
         let id = record.instance.instance_id.clone();
-        let client_token = record.instance.client_token.clone();
+        let client_token = record.launch_token();
         let previous_record = previous.map(|entry| entry.record.clone());
         let store = Arc::clone(&self.store);
         let result = blocking(move || store.put(&record, previous_record.as_ref())).await;
@@ -72,7 +72,7 @@ impl Registry {
         writer: &mut Writer,
         id: &InstanceId,
         previous: PreviousState,
-        client_token: Option<String>,
+        client_token: Option<LaunchToken>,
         error: &StoreError,
     ) {
         error!(

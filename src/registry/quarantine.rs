@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::instance::InstanceAttachment;
+use crate::instance::{InstanceAttachment, LaunchToken};
 
 /// A quarantined instance. Its attachments stay reserved: no other instance is served there,
 /// because the guest behind an attachment may be the quarantined one.
@@ -12,7 +12,7 @@ pub(super) struct Quarantined {
     pub(super) attachments: BTreeSet<InstanceAttachment>,
     /// The client tokens of launches that its record may have: a call with one of them may already
     /// have launched this instance.
-    pub(super) client_tokens: BTreeSet<String>,
+    pub(super) client_tokens: BTreeSet<LaunchToken>,
 }
 
 /// Why an instance is not served.

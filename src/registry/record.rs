@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::document;
 use crate::instance::identity_document::identity_document;
-use crate::instance::{Instance, InstanceState};
+use crate::instance::{Instance, InstanceState, LaunchToken};
 
 /// The stored record of one instance.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,6 +30,12 @@ pub struct Record {
 }
 
 impl Record {
+    /// Returns the client token of the RunInstances call that created the instance, if it had one.
+    pub fn launch_token(&self) -> Option<LaunchToken> {
+        self.launch_request.as_ref()?;
+        LaunchToken::of(&self.instance)
+    }
+
     /// Returns the first record of a new instance, with generation 1 and a new launch epoch.
     pub(super) fn first(
         instance: Instance,

@@ -8,7 +8,9 @@ use super::claimants::{self, Claimants};
 use super::entry::Entry;
 use super::quarantine::{QuarantineReason, Quarantined};
 use crate::instance::claims::Claims;
-use crate::instance::{Attachment, InstanceAttachment, InstanceId, LinkIdentities, LinkIdentity};
+use crate::instance::{
+    Attachment, InstanceAttachment, InstanceId, LaunchToken, LinkIdentities, LinkIdentity,
+};
 use crate::origin::Origin;
 
 /// All instances, and the claimants of every attachment.
@@ -131,7 +133,7 @@ impl Snapshot {
     pub(super) fn with_state_unknown(
         &self,
         id: &InstanceId,
-        client_token: Option<String>,
+        client_token: Option<LaunchToken>,
     ) -> Snapshot {
         let (mut entries, mut quarantined) = (self.entries.clone(), self.quarantined.clone());
         let removed = entries.remove(id);
@@ -145,7 +147,7 @@ impl Snapshot {
         let published = removed.as_ref();
         instance
             .client_tokens
-            .extend(published.and_then(|entry| entry.instance.client_token.clone()));
+            .extend(published.and_then(|entry| entry.launch_token()));
         instance.attachments.extend(
             removed
                 .iter()
@@ -381,13 +383,12 @@ impl Snapshot {
             .flat_map(|instance| &instance.attachments)
     }
 
-    /// Returns a quarantined instance that a call with this client token may have launched, and why
-    /// it is quarantined.
-    pub fn quarantined_launch(&self, token: &str) -> Option<(&InstanceId, QuarantineReason)> {
-        self.quarantined
-            .iter()
-            .find(|(_, instance)| instance.client_tokens.contains(token))
-            .map(|(id, instance)| (id, instance.reason))
+    /// Returns the launches of quarantined instances that have this client token.
+    pub fn quarantined_launches(&self, token: &str) -> impl Iterator<Item = &LaunchToken> {
+        let launches = self.quarantined.values();
+        launches
+            .flat_map(|instance| &instance.client_tokens)
+            .filter(move |launch| launch.token == token)
     }
 
     /// Returns why this instance is quarantined; `None` when it is not.

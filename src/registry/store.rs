@@ -6,7 +6,7 @@ use std::fmt;
 use super::account::Account;
 use super::record::Record;
 use crate::fault::Fault;
-use crate::instance::{InstanceAttachment, InstanceId};
+use crate::instance::{InstanceAttachment, InstanceId, LaunchToken};
 
 /// The contents of a store when it was opened.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ pub struct UnreadableRecord {
     /// instance is served there.
     pub attachments: Vec<InstanceAttachment>,
     /// The client tokens that the damaged record still contains.
-    pub client_tokens: Vec<String>,
+    pub client_tokens: Vec<LaunchToken>,
 }
 
 /// The account's record when the store was opened.

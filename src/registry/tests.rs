@@ -1008,3 +1008,39 @@ fn an_attachment_of_a_faulty_document_serves_no_other_instance_until_it_is_withd
         assert!(is_served());
     });
 }
+
+/// A new instance that takes an attachment gets the account's defaults like any other.
+#[test]
+fn an_instance_that_is_published_at_once_with_others_gets_the_options_of_a_launch() {
+    run(async {
+        let registry = with_demo(Arc::new(MemoryStore)).await;
+        let mut second = demo_instance();
+        second.instance_id = InstanceId::parse("i-12345678").unwrap();
+        let named = crate::instance::OptionsUpdate::default();
+        second.metadata_options = crate::instance::MetadataOptions::from(named);
+        second.named_options = crate::instance::NamedOptions(Some(named));
+        let attachment = Attachment::Listener("demo".into());
+        let (id, of) = (second.instance_id.clone(), attachment.clone());
+        let before = *registry.publications().borrow();
+        let plan = move |transaction: &mut Transaction| {
+            let mut account = transaction.account().unwrap();
+            account.metadata_defaults.http_put_response_hop_limit =
+                Some(HopLimit::try_from(7).unwrap());
+            transaction.set_account(account);
+            transaction.register(second);
+            for conflict in transaction.new_conflicts() {
+                transaction.take(&conflict.holder, &of);
+            }
+            transaction.publish_at_once();
+            Ok::<_, ()>(())
+        };
+        let (published, ()) = registry.change(now(), plan).await.unwrap();
+        assert_eq!(published.len(), 2);
+        assert_eq!(*registry.publications().borrow() - before, 1);
+        let snapshot = registry.snapshot();
+        let holder = snapshot.attached_to(&attachment).unwrap();
+        assert_eq!(holder.instance.instance_id, id);
+        let limit = holder.instance.metadata_options.http_put_response_hop_limit;
+        assert_eq!(limit, HopLimit::try_from(7).unwrap());
+    });
+}

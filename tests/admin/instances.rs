@@ -654,7 +654,7 @@ fn changes_and_shown_secrets_are_logged_with_the_user() {
         ),
         ("POST /v1/events".to_string(), "InvalidEvent", None, None),
         (
-            "POST /v1/instances?relaunch=false&dry-run=false".to_string(),
+            "POST /v1/instances?relaunch=false&bind=false&force=false&dry-run=false".to_string(),
             "OK",
             Some(INSTANCE),
             Some("Imds.UserDataText: changed"),

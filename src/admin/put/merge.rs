@@ -22,7 +22,7 @@ use crate::registry::Entry;
 type CopyField = fn(&mut Instance, &Instance);
 
 /// The fields, besides the metadata options, that stay as stored if a document does not name them.
-const RUNTIME_FIELDS: [(&str, CopyField); 13] = [
+const RUNTIME_FIELDS: [(&str, CopyField); 14] = [
     ("State", |instance, stored| instance.state = stored.state),
     // The reasons belong to the stored state, so another state does not have them.
     ("StateTransitionReason", |instance, stored| {
@@ -39,8 +39,14 @@ const RUNTIME_FIELDS: [(&str, CopyField); 13] = [
     ("EbsOptimized", |instance, stored| {
         instance.ebs_optimized = stored.ebs_optimized;
     }),
+    ("Monitoring", |instance, stored| {
+        instance.monitoring.clone_from(&stored.monitoring);
+    }),
     ("SourceDestCheck", |instance, stored| {
-        instance.source_dest_check = stored.source_dest_check;
+        match stored.source_dest_check {
+            Some(check) => instance.set_source_dest_check(check),
+            None => instance.source_dest_check = None,
+        }
     }),
     // An edit of a role's name, for example, must not cut off the guest.
     ("Imds.Attachments", |instance, stored| {

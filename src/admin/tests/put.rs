@@ -6,7 +6,7 @@ use super::fake::{ID, TestApi, demo_document, demo_with};
 use crate::clock::Moment;
 use crate::config::demo_instance;
 use crate::document;
-use crate::instance::{Attachment, HttpTokens, InstanceState, OptionsUpdate, Switch};
+use crate::instance::{Attachment, HttpTokens, InstanceState, Monitoring, OptionsUpdate, Switch};
 use crate::registry::RegisterOutcome;
 
 #[test]
@@ -376,4 +376,45 @@ fn kept_options_and_put_tags_are_validated_together() {
         (422, &json!(format!("{ID}: Tags[0].Key"))),
         "{answer}"
     );
+}
+
+/// MonitorInstances and ModifyInstanceAttribute change these: a document that omits them keeps them, and
+/// EC2 shows SourceDestCheck for the instance and for eth0.
+#[test]
+fn monitoring_and_the_source_dest_check_of_eth0_stay_as_stored() {
+    let api = TestApi::new();
+    let interface = json!({
+        "NetworkInterfaceId": "eni-1", "MacAddress": "02:00:00:00:00:05",
+        "Attachment": { "AttachmentId": "eni-attach-1", "DeviceIndex": 0 }
+    });
+    let with_eth0 = demo_with(|document| {
+        let fields = document.as_object_mut().unwrap();
+        fields.remove("Monitoring");
+        fields.remove("SourceDestCheck");
+        document["NetworkInterfaces"] = json!([interface]);
+    });
+    let (status, answer) = api.post("/v1/instances", &with_eth0);
+    assert_eq!(status, 200, "{answer}");
+    api.change(|instance| {
+        instance.set_source_dest_check(false);
+        instance.monitoring = Some(Monitoring {
+            state: "enabled".into(),
+        });
+    });
+    let before = api.demo().instance.clone();
+    let (_, answer) = api.post("/v1/instances", &with_eth0);
+    assert_eq!(answer["Instances"][0]["Outcome"], "unchanged", "{answer}");
+    let now = api.demo().instance.clone();
+    assert_eq!(
+        (&now.monitoring, &now.network_interfaces),
+        (&before.monitoring, &before.network_interfaces)
+    );
+    assert_eq!(now.network_interfaces[0].source_dest_check, Some(false));
+
+    // A field that the document names is replaced.
+    let mut named = with_eth0;
+    named["Monitoring"] = json!({ "State": "disabled" });
+    api.post("/v1/instances", &named);
+    let now = api.demo().instance.clone();
+    assert_eq!(now.monitoring.unwrap().state, "disabled");
 }

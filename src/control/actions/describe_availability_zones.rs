@@ -1,14 +1,16 @@
-//! DescribeAvailabilityZones: the zones of the instances, in all regions.
+//! DescribeAvailabilityZones: the zones of the instances that the caller may describe, in all
+//! regions.
 
 use std::collections::BTreeMap;
 
 use crate::control::action::Action;
-use crate::control::call::ApiCall;
+use crate::control::call::{ApiCall, ListCall};
 use crate::control::error::Ec2Error;
 use crate::control::filters::{FilterValues, Filterable, Filters, one, optional};
 use crate::control::operation::{Input, Operation};
 use crate::control::params::flag;
 use crate::control::policy::rules::Target;
+use crate::control::render::ec2_response;
 use crate::control::xml::ResponseBody;
 use crate::instance::Tag;
 
@@ -62,6 +64,12 @@ impl Operation for DescribeAvailabilityZones {
     }
 
     async fn perform(self, call: &ApiCall<'_>) -> Result<ResponseBody, Ec2Error> {
+        call.list(move |call| self.list(&call)).await
+    }
+}
+
+impl DescribeAvailabilityZones {
+    fn list(&self, call: &ListCall) -> Result<ResponseBody, Ec2Error> {
         const ACTION: Action = Action::DescribeAvailabilityZones;
         call.caller
             .authorize(ACTION, &Vec::new(), Target::Account)?;
@@ -88,7 +96,7 @@ impl Operation for DescribeAvailabilityZones {
                 self.ids.is_empty() || zone.id.as_ref().is_some_and(|id| self.ids.contains(id))
             })
             .filter(|zone| self.filters.match_all(zone));
-        Ok(call.response(ACTION, |xml| {
+        Ok(ec2_response(ACTION, &call.request_id, |xml| {
             xml.set("availabilityZoneInfo", zones, |xml, zone| {
                 xml.text("zoneName", &zone.name);
                 xml.text("zoneState", STATE);
@@ -104,10 +112,10 @@ impl Operation for DescribeAvailabilityZones {
     }
 }
 
-/// Returns the zones of all instances, by name.
-fn zones(call: &ApiCall<'_>) -> Vec<Zone> {
+/// Returns the zones of the instances that the caller may describe, by name.
+fn zones(call: &ListCall) -> Vec<Zone> {
     let mut zones = BTreeMap::new();
-    for entry in call.registry.snapshot().entries() {
+    for entry in call.caller.described_instances(&call.snapshot) {
         let instance = &entry.instance;
         let name = instance.placement.availability_zone.clone();
         zones.entry(name.clone()).or_insert_with(|| Zone {

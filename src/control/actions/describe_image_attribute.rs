@@ -93,11 +93,8 @@ impl Operation for DescribeImageAttribute {
             .account()
             .map_err(|_| Ec2Error::account_unreadable())?;
         let snapshot = call.registry.snapshot();
-        let visible = call
-            .caller
-            .list_instances(Action::DescribeInstances, &snapshot, &[])
-            .unwrap_or_default();
-        let instances = visible.iter().map(|entry| &entry.instance);
+        let visible = call.caller.described_instances(&snapshot);
+        let instances = visible.map(|entry| &entry.instance);
         let owner = &call.caller.account;
         let known = known_images(call.registry.images(), &account, instances, owner);
         let Some(image) = known.get(&self.image_id) else {

@@ -104,11 +104,8 @@ impl DescribeImages {
         let account = account
             .account()
             .map_err(|_| Ec2Error::account_unreadable())?;
-        let visible = call
-            .caller
-            .list_instances(Action::DescribeInstances, &call.snapshot, &[])
-            .unwrap_or_default();
-        let instances = visible.iter().map(|entry| &entry.instance);
+        let visible = call.caller.described_instances(&call.snapshot);
+        let instances = visible.map(|entry| &entry.instance);
         let known = known_images(images, &account, instances, &call.caller.account);
         let unknown: Vec<&str> = self
             .image_ids

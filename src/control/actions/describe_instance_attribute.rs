@@ -79,7 +79,7 @@ const WRITERS: [(&str, WriteAttribute); 16] = [
         value(xml, "rootDeviceName", instance.root_device_name.as_ref())
     }),
     ("sourceDestCheck", |xml, instance| {
-        value(xml, "sourceDestCheck", Some(instance.source_dest_check()));
+        value(xml, "sourceDestCheck", instance.source_dest_check());
     }),
     ("sriovNetSupport", |xml, instance| {
         value(

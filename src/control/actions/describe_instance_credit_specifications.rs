@@ -49,7 +49,7 @@ impl Operation for DescribeInstanceCreditSpecifications {
 impl DescribeInstanceCreditSpecifications {
     fn list(&self, call: &ListCall) -> Result<ResponseBody, Ec2Error> {
         const ACTION: Action = Action::DescribeInstanceCreditSpecifications;
-        let entries = self.list.entries(ACTION, call)?;
+        let entries = self.list.describable_entries(ACTION, call)?;
         let mut burstable = Vec::new();
         for entry in entries {
             let instance = &entry.instance;

@@ -51,7 +51,7 @@ impl Operation for DescribeInstanceTopology {
 impl DescribeInstanceTopology {
     fn list(&self, call: &ListCall) -> Result<ResponseBody, Ec2Error> {
         const ACTION: Action = Action::DescribeInstanceTopology;
-        self.list.entries(ACTION, call)?;
+        self.list.describable_entries(ACTION, call)?;
         if self.dry_run {
             return Err(Ec2Error::dry_run());
         }

@@ -1,15 +1,16 @@
-//! DescribeRegions: the regions of the instances, those that calls may be signed for, and the one
-//! of this call. Each has the endpoint that the caller used.
+//! DescribeRegions: the regions of the instances that the caller may describe, those that calls may
+//! be signed for, and the one of this call. Each has the endpoint that the caller used.
 
 use std::collections::BTreeSet;
 
 use crate::control::action::Action;
-use crate::control::call::ApiCall;
+use crate::control::call::{ApiCall, ListCall};
 use crate::control::error::Ec2Error;
 use crate::control::filters::{FilterValues, Filterable, Filters, one};
 use crate::control::operation::{Input, Operation};
 use crate::control::params::flag;
 use crate::control::policy::rules::Target;
+use crate::control::render::ec2_response;
 use crate::control::xml::ResponseBody;
 use crate::instance::Tag;
 use crate::sigv4::Regions;
@@ -56,10 +57,17 @@ impl Operation for DescribeRegions {
     }
 
     async fn perform(self, call: &ApiCall<'_>) -> Result<ResponseBody, Ec2Error> {
+        let configured = call.regions.clone();
+        call.list(move |call| self.list(&call, &configured)).await
+    }
+}
+
+impl DescribeRegions {
+    fn list(&self, call: &ListCall, configured: &Regions) -> Result<ResponseBody, Ec2Error> {
         const ACTION: Action = Action::DescribeRegions;
         call.caller
             .authorize(ACTION, &Vec::new(), Target::Account)?;
-        let names = regions(call);
+        let names = regions(call, configured);
         if let Some(name) = self.names.iter().find(|name| !names.contains(*name)) {
             return Err(Ec2Error::invalid_value(format!(
                 "Invalid region provided: '{name}'"
@@ -76,7 +84,7 @@ impl Operation for DescribeRegions {
                 endpoint: call.caller.endpoint.clone(),
             })
             .filter(|region| self.filters.match_all(region));
-        Ok(call.response(ACTION, |xml| {
+        Ok(ec2_response(ACTION, &call.request_id, |xml| {
             xml.set("regionInfo", regions, |xml, region| {
                 xml.text("regionName", region.name);
                 xml.text("regionEndpoint", region.endpoint);
@@ -86,17 +94,16 @@ impl Operation for DescribeRegions {
     }
 }
 
-/// Returns the names of all regions.
-fn regions(call: &ApiCall<'_>) -> BTreeSet<String> {
+/// Returns the names of the regions that the caller sees.
+fn regions(call: &ListCall, configured: &Regions) -> BTreeSet<String> {
     let mut names = BTreeSet::from([call.caller.region.clone()]);
-    match call.regions {
+    match configured {
         Regions::Any => {}
         Regions::These(configured) => names.extend(configured.iter().cloned()),
     }
     names.extend(
-        call.registry
-            .snapshot()
-            .entries()
+        call.caller
+            .described_instances(&call.snapshot)
             .map(|entry| entry.instance.region().to_string()),
     );
     names

@@ -54,7 +54,7 @@ impl Filterable for AttachedVolume {
             each(volume, |attachment| Some(&attachment.instance_id))
         }),
         ("attachment.status", |volume| {
-            each(volume, |attachment| attachment.ebs.status.as_ref())
+            each(volume, |attachment| Some(attachment.status()))
         }),
         ("availability-zone", |volume| one(&volume.zone)),
         ("availability-zone-id", |volume| optional(&volume.zone_id)),
@@ -130,11 +130,19 @@ impl ListedResource for AttachedVolume {
             xml.text("instanceId", &attachment.instance_id);
             xml.text("device", &attachment.device);
             let ebs = &attachment.ebs;
-            xml.text("status", ebs.status.as_deref().unwrap_or("attached"));
+            xml.text("status", attachment.status());
             xml.optional("attachTime", ebs.attach_time.map(iso_milliseconds));
             xml.optional("deleteOnTermination", ebs.delete_on_termination);
         });
         write_no_tags(xml);
+    }
+}
+
+impl VolumeAttachment {
+    /// Returns the state of the attachment; what a document does not say is that of EC2's volumes in
+    /// use.
+    fn status(&self) -> &str {
+        self.ebs.status.as_deref().unwrap_or("attached")
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::control::action::Action;
 use crate::control::call::ApiCall;
+use crate::control::caller::Caller;
 use crate::control::error::{Code, Ec2Error};
 use crate::control::images::{images_not_found, known_images, read_image_id};
 use crate::control::operation::{Input, Operation};
@@ -69,7 +70,7 @@ impl Operation for ModifyImageAttribute {
         let (caller, images) = (call.caller.clone(), Arc::clone(call.registry.images()));
         let plan = move |transaction: &mut Transaction| {
             caller.authorize(ACTION, &Vec::new(), Target::Account)?;
-            refuse_unknown(&self.image_id, transaction, &images)?;
+            refuse_unknown(&self.image_id, &caller, transaction, &images)?;
             let mut account = transaction
                 .account()
                 .map_err(|_| Ec2Error::account_unreadable())?;
@@ -95,26 +96,36 @@ fn take_imds_support(parameters: &mut Parameters) -> Result<Option<String>, Ec2E
     let Some(attribute) = parameters.take("Attribute") else {
         return Ok(value);
     };
+    // Other attributes have parameters of their own instead of a value.
+    if attribute != "imdsSupport" {
+        return Err(Ec2Error::new(
+            Code::UnsupportedOperation,
+            format!("The attribute {attribute} can't be modified here."),
+        ));
+    }
     let older = parameters.take_required("Value")?;
-    match (attribute.as_str(), value) {
-        ("imdsSupport", None) => Ok(Some(older)),
-        ("imdsSupport", Some(_)) => Err(Ec2Error::new(
+    match value {
+        None => Ok(Some(older)),
+        Some(_) => Err(Ec2Error::new(
             Code::InvalidParameterCombination,
             "Fields for multiple attribute types specified",
-        )),
-        (other, _) => Err(Ec2Error::new(
-            Code::UnsupportedOperation,
-            format!("The attribute {other} can't be modified here."),
         )),
     }
 }
 
-/// Refuses an image that imdsd does not know.
-fn refuse_unknown(id: &str, transaction: &Transaction, images: &Images) -> Result<(), Ec2Error> {
+/// Refuses an image that the caller does not see: one that imdsd does not know, and one that only
+/// instances have that the caller may not describe.
+fn refuse_unknown(
+    id: &str,
+    caller: &Caller,
+    transaction: &Transaction,
+    images: &Images,
+) -> Result<(), Ec2Error> {
     let account = transaction
         .account()
         .map_err(|_| Ec2Error::account_unreadable())?;
-    let instances = transaction.before().entries().map(|entry| &entry.instance);
+    let visible = caller.described_instances(transaction.before());
+    let instances = visible.map(|entry| &entry.instance);
     match known_images(images, &account, instances, "").contains_key(id) {
         true => Ok(()),
         false => Err(images_not_found(&[id])),
@@ -144,7 +155,7 @@ impl Operation for ResetImageAttribute {
         let (caller, images) = (call.caller.clone(), Arc::clone(call.registry.images()));
         let plan = move |transaction: &mut Transaction| {
             caller.authorize(ACTION, &Vec::new(), Target::Account)?;
-            refuse_unknown(&self.image_id, transaction, &images)?;
+            refuse_unknown(&self.image_id, &caller, transaction, &images)?;
             match self.dry_run {
                 true => Err(Ec2Error::dry_run()),
                 false => Ok(()),

@@ -104,10 +104,7 @@ impl Operation for ModifyInstanceAttribute {
                 AttributeChange::InstanceInitiatedShutdownBehavior(read_shutdown_behavior(value)?)
             }
             "SourceDestCheck" => AttributeChange::SourceDestCheck(flag(name, Some(value))?),
-            other => {
-                let message = format!("The attribute {other} can't be modified here.");
-                return Err(Ec2Error::new(Code::UnsupportedOperation, message));
-            }
+            other => return Err(unsupported(other)),
         };
         Ok(ModifyInstanceAttribute {
             instance_id: read_instance_id(&instance_id)?,
@@ -153,15 +150,21 @@ fn take_attributes(parameters: &mut Parameters) -> Result<Vec<(String, String)>,
         attributes.extend(value.map(|value| (name.to_string(), value)));
     }
     if let Some(attribute) = parameters.take("Attribute") {
+        // Some of the other attributes have parameters of their own instead of a value.
+        let known = SUPPORTED.iter().find(|(_, older)| *older == attribute);
+        let (name, _) = known.ok_or_else(|| unsupported(&attribute))?;
         // A missing value must not count as an empty one, which would erase the user data.
         let value = parameters
             .take("Value")
             .ok_or_else(|| Ec2Error::missing_parameter("Value"))?;
-        let known = SUPPORTED.iter().find(|(_, older)| *older == attribute);
-        let name = known.map_or(attribute.as_str(), |(name, _)| name);
         attributes.push((name.to_string(), value));
     }
     Ok(attributes)
+}
+
+fn unsupported(attribute: &str) -> Ec2Error {
+    let message = format!("The attribute {attribute} can't be modified here.");
+    Ec2Error::new(Code::UnsupportedOperation, message)
 }
 
 impl AttributeChange {

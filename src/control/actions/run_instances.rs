@@ -44,8 +44,8 @@ use crate::control::syntax::{
 use crate::control::xml::ResponseBody;
 use crate::document;
 use crate::instance::{
-    IamInstanceProfile, Images, Instance, InstanceId, InstanceState, Monitoring, OptionsUpdate,
-    Partition, SecurityGroup, StateReason, Tag, region_of_zone,
+    IamInstanceProfile, Images, Instance, InstanceId, InstanceState, LaunchToken, Monitoring,
+    OptionsUpdate, Partition, SecurityGroup, StateReason, Tag, region_of_zone,
 };
 use crate::registry::{Entry, OptionsState, Snapshot, Transaction};
 
@@ -354,14 +354,12 @@ impl RunInstances {
         let Some(token) = &self.client_token else {
             return Ok(None);
         };
-        // A launch whose record cannot be trusted now may be the one that the call repeats.
-        if let Some((id, reason)) = transaction.before().quarantined_launch(token) {
-            return Err(Ec2Error::quarantined(id, reason));
-        }
         let earlier = launched_with(transaction, token, caller);
+        refuse_uncertain_launch(transaction.before(), token, caller, earlier.is_empty())?;
         let Some(entry) = earlier.first() else {
             return Ok(None);
         };
+        self.authorize_repeat(caller, &earlier)?;
         if entry.launch_request.as_deref() != Some(&self.digest) {
             let message = "Arguments on this idempotent request are inconsistent with arguments used in \
                 previous request(s).";
@@ -375,6 +373,20 @@ impl RunInstances {
             return Err(Ec2Error::new(Code::IdempotentInstanceTerminated, message));
         }
         Ok(Some(earlier))
+    }
+
+    /// Refuses a repeated call unless the caller may launch the earlier instances as they are now,
+    /// and may see them: the reply shows all of their records.
+    fn authorize_repeat(&self, caller: &Caller, earlier: &[Arc<Entry>]) -> Result<(), Ec2Error> {
+        let instances = earlier.iter().map(|entry| &entry.instance);
+        let ids = instances.clone().map(|instance| &instance.instance_id);
+        caller.trail.name(ids);
+        for instance in instances {
+            self.authorize(caller, instance)?;
+            let target = Target::Instance(instance);
+            caller.authorize(Action::DescribeInstances, &Vec::new(), target)?;
+        }
+        Ok(())
     }
 
     /// Returns how many instances to launch: as many as requested and permitted, but at least the
@@ -578,6 +590,25 @@ fn launched_with(transaction: &Transaction, token: &str, caller: &Caller) -> Vec
         .collect();
     entries.sort_by_key(|entry| entry.instance.ami_launch_index);
     entries
+}
+
+/// Refuses a call that may repeat a launch whose record cannot be trusted now: one of the caller's
+/// account and region, or one of which these are unknown if the caller has no intact launch with
+/// the token.
+fn refuse_uncertain_launch(
+    snapshot: &Snapshot,
+    token: &str,
+    caller: &Caller,
+    is_new: bool,
+) -> Result<(), Ec2Error> {
+    let is_uncertain = |launch: &LaunchToken| {
+        let is_of_caller = launch.is_of(&caller.account, &caller.region);
+        is_of_caller.unwrap_or(is_new)
+    };
+    match snapshot.quarantined_launches(token).any(is_uncertain) {
+        true => Err(Ec2Error::launch_uncertain()),
+        false => Ok(()),
+    }
 }
 
 /// Refuses optional tokens where the account enforces required ones.

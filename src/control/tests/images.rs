@@ -370,6 +370,16 @@ async fn image_actions_refuse_invalid_input() {
             "The request must contain the parameter Value",
         ),
         (
+            "ModifyImageAttribute&ImageId=ami-22222222&Attribute=launchPermission&OperationType=add&UserId.1=123456789012",
+            "UnsupportedOperation",
+            "The attribute launchPermission can't be modified here.",
+        ),
+        (
+            "ModifyImageAttribute&ImageId=ami-22222222&Attribute=description&Value=x",
+            "UnsupportedOperation",
+            "The attribute description can't be modified here.",
+        ),
+        (
             "ModifyImageAttribute&ImageId=ami-99999999&ImdsSupport.Value=v2.0",
             "InvalidAMIID.NotFound",
             "The image id '[ami-99999999]' does not exist",
@@ -481,6 +491,65 @@ async fn a_caller_sees_the_images_of_the_instances_that_it_may_describe() {
             "{action}"
         );
     }
+}
+
+/// A change of an image must not reveal it either.
+#[tokio::test]
+async fn an_image_that_only_hidden_instances_have_is_unknown_to_every_action() {
+    let control = with_images();
+    launched(&control, UNLISTED, "").await;
+    let rules = |rules: &[&str]| {
+        crate::control::access_keys::demo_with(crate::control::policy::read::policy(rules))
+    };
+    let images = r#"{ effect = "allow", actions = ["ec2:*Image*"] }"#;
+    let instances = r#"{ effect = "allow", actions = ["ec2:DescribeInstances"] }"#;
+    let actions = |image: &str| {
+        [
+            format!("DescribeImages&ImageId.1={image}"),
+            format!("DescribeImageAttribute&ImageId={image}&Attribute=imdsSupport"),
+            format!("ModifyImageAttribute&ImageId={image}&ImdsSupport.Value=v2.0&DryRun=true"),
+            format!("ResetImageAttribute&ImageId={image}&Attribute=launchPermission"),
+            format!("ModifyImageAttribute&ImageId={image}&ImdsSupport.Value=v2.0"),
+        ]
+    };
+    control.replace_keys(rules(&[images]));
+    for image in [UNLISTED, "ami-00000000"] {
+        for action in actions(image) {
+            let answer = call(&control, &action).await;
+            let message = format!("The image id '[{image}]' does not exist");
+            assert_eq!(
+                (answer.code(), answer.element("Message")),
+                ("InvalidAMIID.NotFound", Some(message.as_str())),
+                "{action}"
+            );
+        }
+    }
+    control.replace_keys(rules(&[images, instances]));
+    for action in actions(UNLISTED) {
+        let answer = call(&control, &action).await;
+        assert!(
+            ["OK", "DryRunOperation"].contains(&answer.code()),
+            "{action}: {}",
+            answer.body
+        );
+    }
+}
+
+/// Who made images require tokens, and when, is in the audit line.
+#[tokio::test]
+async fn the_audit_line_names_the_image_and_its_change() {
+    let control = with_images();
+    let change = format!(
+        "Version=2016-11-15&Action=ModifyImageAttribute&ImageId={UNSET}&ImdsSupport.Value=v2.0"
+    );
+    let changes = format!("changes=\"image {UNSET}: imdsSupport → v2.0\"");
+    let (answer, line) = audited(&control, &change).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert!(line.contains(&changes), "{line}");
+    // The second call changes nothing.
+    let (answer, line) = audited(&control, &change).await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    assert!(!line.contains("changes="), "{line}");
 }
 
 /// A rule about HttpTokens of the defaults sees that clearing the preference makes tokens optional

@@ -491,3 +491,49 @@ async fn new_keys_apply_from_the_next_request() {
     control.replace_keys(AccessKeys::demo());
     assert_eq!(describe(&control, "").await.status, 200);
 }
+
+/// The reply shows the records of the earlier launch as they are now, so it needs the permissions of a
+/// launch and of DescribeInstances for them.
+#[tokio::test]
+async fn a_repeated_launch_needs_permission_for_the_instances_as_they_are_now() {
+    let launch = "ImageId=ami-12345678&MinCount=1&MaxCount=1&ClientToken=once\
+        &TagSpecification.1.ResourceType=instance&TagSpecification.1.Tag.1.Key=team&TagSpecification.1.Tag.1.Value=web";
+    let run = r#"{effect = "allow", actions = ["ec2:RunInstances", "ec2:CreateTags"], tags = {team = "web"}}"#;
+    let describe =
+        r#"{effect = "allow", actions = "ec2:DescribeInstances", tags = {team = "web"}}"#;
+    let control = under(&[run]).await;
+    assert_eq!(code(&control, "RunInstances", launch).await, "OK");
+    for call in [launch.to_string(), format!("{launch}&DryRun=true")] {
+        assert_eq!(code(&control, "RunInstances", &call).await, DENIED);
+    }
+    control.replace_keys(demo_with(policy(&[run, describe])));
+    assert_eq!(code(&control, "RunInstances", launch).await, "OK");
+
+    // The instance is another team's now.
+    control.replace_keys(AccessKeys::demo());
+    let registry = Arc::clone(&control.registry);
+    let snapshot = registry.snapshot();
+    let is_launched = |entry: &&Arc<crate::registry::Entry>| entry.instance.client_token.is_some();
+    let id = &snapshot
+        .entries()
+        .find(is_launched)
+        .unwrap()
+        .instance
+        .instance_id;
+    let retag = format!("ResourceId.1={id}&Tag.1.Key=team&Tag.1.Value=db");
+    assert_eq!(code(&control, "CreateTags", &retag).await, "OK");
+    for rules in [
+        [run, describe],
+        [
+            run,
+            r#"{effect = "allow", actions = "ec2:DescribeInstances"}"#,
+        ],
+    ] {
+        control.replace_keys(demo_with(policy(&rules)));
+        assert_eq!(code(&control, "RunInstances", launch).await, DENIED);
+    }
+    let before = registry.snapshot().entries().count();
+    control.replace_keys(AccessKeys::demo());
+    assert_eq!(code(&control, "RunInstances", launch).await, "OK");
+    assert_eq!(registry.snapshot().entries().count(), before);
+}

@@ -2,6 +2,7 @@
 
 use super::actions::{ec2, entry, ok};
 use super::*;
+use crate::instance::LaunchToken;
 
 /// Calls for one filter.
 fn filter(name: &str, value: &str) -> String {
@@ -30,6 +31,7 @@ async fn a_terminated_instance_is_shown_and_found_without_what_it_lost() {
         ("network-interface.network-interface-id", "eni-1"),
         ("network-interface.subnet-id", "subnet-1"),
         ("network-interface.vpc-id", "vpc-1"),
+        ("source-dest-check", "true"),
     ];
     let kept = [
         ("instance-id", id),
@@ -89,6 +91,13 @@ async fn a_terminated_instance_is_shown_and_found_without_what_it_lost() {
         let answer = ok(&control, "DescribeInstanceAttribute", &rest).await;
         assert!(answer.body.contains(&format!("<{attribute}/>")));
     }
+    let rest = format!("InstanceId={id}&Attribute=sourceDestCheck");
+    let answer = ok(&control, "DescribeInstanceAttribute", &rest).await;
+    assert!(
+        answer.body.contains("<sourceDestCheck/>"),
+        "{}",
+        answer.body
+    );
     // The record keeps them: an export is not affected.
     let instance = entry(&control, id).instance.clone();
     assert_eq!(instance.network_interfaces.len(), 1);
@@ -276,6 +285,21 @@ async fn a_launch_belongs_to_the_region_and_the_partition_that_it_is_signed_for(
     assert_eq!(elsewhere.code(), "OK", "{}", elsewhere.body);
 }
 
+/// The launches that the damaged record may have.
+fn damaged_launches() -> Vec<LaunchToken> {
+    let launch = |token: &str, account: Option<&str>, region: Option<&str>| LaunchToken {
+        token: token.to_string(),
+        account: account.map(str::to_string),
+        region: region.map(str::to_string),
+    };
+    vec![
+        launch("damaged", Some("123456789012"), Some("us-east-1")),
+        launch("of-whom", None, None),
+        launch("of-another", Some("999999999999"), Some("us-east-1")),
+        launch("elsewhere", Some("123456789012"), Some("eu-west-1")),
+    ]
+}
+
 /// A store in which the record of one launch cannot be read.
 struct DamagedLaunch;
 
@@ -285,7 +309,7 @@ impl Store for DamagedLaunch {
             id: InstanceId::parse(UNREADABLE).unwrap(),
             fault: Fault::of_file("x".as_ref(), "broken"),
             attachments: Vec::new(),
-            client_tokens: vec!["damaged".to_string()],
+            client_tokens: damaged_launches(),
         }];
         Ok(Loaded {
             unreadable,
@@ -324,12 +348,16 @@ impl Store for DamagedLaunch {
 async fn a_quarantined_launch_keeps_its_client_token() {
     let control = super::control(DamagedLaunch, Vec::new()).await;
     let launch = "ImageId=ami-12345678&MinCount=1&MaxCount=1&ClientToken=";
-    let refused = ec2(&control, "RunInstances", &format!("{launch}damaged")).await;
-    let message = format!("The record of the instance '{UNREADABLE}' can't be read.");
-    assert_eq!(
-        (refused.status, refused.code(), refused.element("Message")),
-        (500, "InternalError", Some(message.as_str()))
-    );
+    let message = "An earlier call with this client token may have launched instances whose records can't be \
+        used now. Nothing was launched.";
+    for token in ["damaged", "of-whom"] {
+        let refused = ec2(&control, "RunInstances", &format!("{launch}{token}")).await;
+        assert_eq!(
+            (refused.status, refused.code(), refused.element("Message")),
+            (500, "InternalError", Some(message)),
+            "{token}"
+        );
+    }
 
     let lost = format!("{launch}lost");
     for call in ["the launch", "its retry"] {
@@ -341,6 +369,37 @@ async fn a_quarantined_launch_keeps_its_client_token() {
     assert_eq!(snapshot.unreadable().count(), 2, "one launch, not two");
     let other = ok(&control, "RunInstances", &format!("{launch}other")).await;
     assert_eq!(other.instances().len(), 1);
+}
+
+/// A client token belongs to an account and a region, also while the instance is quarantined.
+#[tokio::test]
+async fn a_quarantined_launch_blocks_no_other_account_and_region() {
+    let control = super::control(DamagedLaunch, Vec::new()).await;
+    let launch = "ImageId=ami-12345678&MinCount=1&MaxCount=1&ClientToken=";
+    for token in ["of-another", "elsewhere"] {
+        let call = format!("{launch}{token}");
+        let launched = ok(&control, "RunInstances", &call).await;
+        let again = ok(&control, "RunInstances", &call).await;
+        assert_eq!(again.instances(), launched.instances(), "{token}");
+    }
+
+    // A write whose outcome is unknown keeps the token with its account and region.
+    let Control { registry, .. } = control;
+    let control = Control::new(registry, AccessKeys::demo(), Regions::Any);
+    let lost = format!("Action=RunInstances&Version=2016-11-15&{launch}lost");
+    let refused = in_region(&control, "us-east-1", &lost).await;
+    assert_eq!(refused.code(), "InternalError");
+    let snapshot = control.registry.snapshot();
+    let launches: Vec<_> = snapshot.quarantined_launches("lost").collect();
+    let expected = LaunchToken {
+        token: "lost".to_string(),
+        account: Some("123456789012".to_string()),
+        region: Some("us-east-1".to_string()),
+    };
+    assert_eq!(launches, [&expected]);
+    let damaged = format!("Action=RunInstances&Version=2016-11-15&{launch}damaged");
+    let elsewhere = in_region(&control, "eu-west-1", &damaged).await;
+    assert_eq!(elsewhere.code(), "OK", "{}", elsewhere.body);
 }
 
 #[tokio::test]

@@ -308,6 +308,167 @@ async fn pages_of_a_list_show_every_resource_once() {
     assert_eq!((shown, pages), (expected, 3));
 }
 
+/// What a list prints for a field that documents omit, its filter finds.
+#[tokio::test]
+async fn an_attachment_without_a_status_is_found_as_it_is_shown() {
+    let control = resources().await;
+    let status = "Filter.1.Name=attachment.status&Filter.1.Value.1=";
+    for (value, expected) in [
+        ("attached", &["vol-1", "vol-2", "vol-shared"][..]),
+        ("busy", &[]),
+    ] {
+        let found = list(&control, "DescribeVolumes", &format!("{status}{value}")).await;
+        let mut ids = all(&found, "volumeId");
+        ids.dedup();
+        assert_eq!(ids, expected, "{value}");
+    }
+}
+
+/// A list about instances hides those that the key may not describe, and an id of one of them gets
+/// the error of an unknown id, which names no type.
+#[tokio::test]
+async fn credits_and_topology_hide_the_instances_that_the_key_may_not_describe() {
+    let control = resources().await;
+    let both = format!("InstanceId.1={WEB}&InstanceId.2={DATABASE}");
+    let unlimited = document(
+        "i-0aaaaaaaaaaaaaaa5",
+        "running",
+        json!({"Imds": {"CpuCredits": "unlimited"}, "Tags": [{"Key": "Name", "Value": "database"}]}),
+    );
+    let instance = crate::document::from_value(unlimited).unwrap();
+    let registry = &control.registry;
+    registry.register(instance, now().wall).await.unwrap();
+    let credits = "DescribeInstanceCreditSpecifications";
+    let everything = list(&control, credits, "").await;
+    assert!(
+        everything.body.contains("i-0aaaaaaaaaaaaaaa5"),
+        "{}",
+        everything.body
+    );
+
+    let deny_database =
+        r#"{ effect = "deny", actions = ["ec2:DescribeInstances"], tags = { Name = "database" } }"#;
+    let allow_all = r#"{ effect = "allow", actions = ["ec2:*"] }"#;
+    control.replace_keys(demo_with(policy(&[deny_database, allow_all])));
+    let shown = list(&control, credits, "").await;
+    assert!(
+        !shown.body.contains("i-0aaaaaaaaaaaaaaa5"),
+        "{}",
+        shown.body
+    );
+    let named = list(&control, credits, &format!("InstanceId.1={WEB}")).await;
+    assert_eq!(all(&named, "instanceId"), [WEB]);
+    for action in [credits, "DescribeInstanceTopology"] {
+        let unknown = error(&control, action, "InstanceId.1=i-0aaaaaaaaaaaaaaaf").await;
+        assert_eq!(unknown.0, "UnauthorizedOperation", "{action}");
+        for rest in [&format!("InstanceId.1={DATABASE}"), &both] {
+            assert_eq!(
+                error(&control, action, rest).await,
+                unknown,
+                "{action} {rest}"
+            );
+        }
+    }
+    let only = |action: &str| format!(r#"{{ effect = "allow", actions = ["ec2:{action}"] }}"#);
+    control.replace_keys(demo_with(policy(&[&only(credits)])));
+    assert!(list(&control, credits, "").await.instances().is_empty());
+}
+
+/// The audit line of a list that succeeds names no rule, whatever the list leaves out.
+#[tokio::test]
+async fn a_list_that_succeeds_is_not_logged_as_refused() {
+    let control = resources().await;
+    let deny_database =
+        r#"{ effect = "deny", actions = ["ec2:DescribeInstances"], tags = { Name = "database" } }"#;
+    let allow_all = r#"{ effect = "allow", actions = ["ec2:*"] }"#;
+    let deny_all = r#"{ effect = "deny", actions = ["ec2:DescribeInstances"] }"#;
+    for rules in [[deny_database, allow_all], [deny_all, allow_all]] {
+        control.replace_keys(demo_with(policy(&rules)));
+        for action in [
+            "DescribeAvailabilityZones",
+            "DescribeImages",
+            "DescribeImageAttribute&Attribute=imdsSupport&ImageId=ami-12345678",
+            "DescribeInstanceCreditSpecifications",
+            "DescribeInstanceTopology",
+            "DescribeRegions",
+            "DescribeVolumes",
+        ] {
+            let (answer, line) =
+                audited(&control, &format!("Version=2016-11-15&Action={action}")).await;
+            if answer.status == 200 {
+                assert!(!line.contains("rule="), "{line}");
+            } else {
+                assert_eq!(answer.code(), "InvalidAMIID.NotFound", "{action}");
+            }
+        }
+    }
+    // A call that is refused says by which rule.
+    let (answer, line) = audited(&control, "Version=2016-11-15&Action=DescribeInstances").await;
+    assert_eq!(answer.status, 403);
+    assert!(line.contains("rule=\""), "{line}");
+}
+
+/// The zones and regions that only hidden instances have are hidden, too.
+#[tokio::test]
+async fn zones_and_regions_are_those_of_the_instances_that_the_key_may_describe() {
+    let placed = |id: &str, zone: &str| {
+        document(
+            id,
+            "running",
+            json!({"Placement": {"AvailabilityZone": zone}}),
+        )
+    };
+    let documents = vec![placed(WEB, "us-east-1c"), placed(DATABASE, "eu-west-1b")];
+    let control = control(TestStore { writes_fail: false }, documents).await;
+    let (zones, regions) = ("DescribeAvailabilityZones", "DescribeRegions");
+    let shown = list(&control, zones, "").await;
+    assert_eq!(all(&shown, "zoneName"), ["eu-west-1b", "us-east-1c"]);
+
+    let places = r#"{ effect = "allow", actions = ["ec2:DescribeAvailabilityZones", "ec2:DescribeRegions"] }"#;
+    let only_web = r#"{ effect = "allow", actions = ["ec2:DescribeInstances"], instances = ["i-0aaaaaaaaaaaaaaa1"] }"#;
+    control.replace_keys(demo_with(policy(&[places, only_web])));
+    assert_eq!(
+        all(&list(&control, zones, "").await, "zoneName"),
+        ["us-east-1c"]
+    );
+    assert_eq!(
+        all(&list(&control, regions, "").await, "regionName"),
+        ["us-east-1"]
+    );
+    for (action, rest, message) in [
+        (
+            zones,
+            "ZoneName.1=eu-west-1b",
+            "Invalid availability zone: [eu-west-1b]",
+        ),
+        (
+            zones,
+            "ZoneId.1=euw1-az2",
+            "Invalid availability zone-id: [euw1-az2]",
+        ),
+        (
+            regions,
+            "RegionName.1=eu-west-1",
+            "Invalid region provided: 'eu-west-1'",
+        ),
+    ] {
+        let expected = ("InvalidParameterValue".to_string(), message.to_string());
+        assert_eq!(error(&control, action, rest).await, expected);
+    }
+    // A key that may describe no instance still learns its own region.
+    control.replace_keys(demo_with(policy(&[places])));
+    assert!(
+        list(&control, zones, "")
+            .await
+            .body
+            .contains("<availabilityZoneInfo/>")
+    );
+    assert_eq!(
+        all(&list(&control, regions, "").await, "regionName"),
+        ["us-east-1"]
+    );
+}
+
 /// A key's rules about instances hold for everything that an instance refers to, by list and by id,
 /// and an unknown id looks like a hidden one.
 #[tokio::test]

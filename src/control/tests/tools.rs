@@ -242,6 +242,13 @@ async fn attributes_change_in_the_record() {
         ),
         (ONE, "InstanceType.Value=m5.large", "UnsupportedOperation"),
         (ONE, "GroupId.1=sg-1", "UnsupportedOperation"),
+        (
+            ONE,
+            "Attribute=groupSet&GroupId.1=sg-1",
+            "UnsupportedOperation",
+        ),
+        (ONE, "Attribute=kernel&Value=x", "UnsupportedOperation"),
+        (ONE, "Attribute=userData", "MissingParameter"),
     ] {
         let answer = call(
             &control,

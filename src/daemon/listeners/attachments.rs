@@ -9,9 +9,12 @@
 //! | `refused` | another instance claims it too, this configuration or this host cannot serve it, or no socket could be opened |
 //! | `waiting` | its link or network namespace does not exist, or is not up |
 //! | `partial` | one address family is open and another one, which the options enable, is not |
+//! | `closed` | the options enable no address family that its listener has |
 //! | `open` | imdsd listens there for everything that the options enable |
 //!
-//! The options of an active instance are `applied` while all of its attachments are `open`.
+//! The options of an active instance are `applied` while all of its attachments are `open` or
+//! `closed`. `HttpProtocolIpv6` needs one attachment with an IPv6 address, not all: listeners of a
+//! configuration can have one family each.
 
 use std::collections::BTreeMap;
 
@@ -90,8 +93,16 @@ impl AttachmentsInput<'_> {
         let key = ListenerKey::of(attachment);
         match self.open.get(&key) {
             None => (AttachmentState::Waiting, Some(self.missing(&key))),
-            Some(listener) => socket_state(entry, &key, listener),
+            Some(listener) => socket_state(entry, &key, listener, self.has_ipv6(entry)),
         }
+    }
+
+    /// Returns whether a listener of the instance has an IPv6 address.
+    fn has_ipv6(&self, entry: &Entry) -> bool {
+        let attachments = entry.instance.claimed_attachments(self.snapshot.links());
+        let mut listeners =
+            attachments.filter_map(|attachment| self.open.get(&ListenerKey::of(attachment)));
+        listeners.any(|listener| listener.has(Family::Ipv6))
     }
 
     /// Returns why this configuration or this host cannot serve an attachment.
@@ -139,6 +150,7 @@ fn socket_state(
     entry: &Entry,
     key: &ListenerKey,
     listener: &OpenListener,
+    has_ipv6: bool,
 ) -> (AttachmentState, Option<String>) {
     let mut is_open = false;
     let mut missing = Vec::new();
@@ -156,20 +168,22 @@ fn socket_state(
                 let reason = socket.refused.as_deref().unwrap_or("it is opened next");
                 missing.push(format!("cannot listen on {}: {reason}", socket.address));
             }
+            // Another attachment has it, or the configuration chose IPv6 alone.
+            (None, Family::Ipv6) if has_ipv6 => {}
+            (None, Family::Ipv4) => {}
             (None, Family::Ipv6) => missing.push(format!(
                 "HttpProtocolIpv6 is enabled, and {key} has no IPv6 address"
-            )),
-            // The configuration chose an IPv6 address alone. No option asks for IPv4.
-            (None, Family::Ipv4) if gate::listens(entry, Family::Ipv6) => {}
-            (None, Family::Ipv4) => missing.push(format!(
-                "HttpProtocolIpv6 is disabled, and {key} has no IPv4 address"
             )),
         }
     }
     let state = match (is_open, missing.is_empty()) {
         (true, true) => return (AttachmentState::Open, None),
         (true, false) => AttachmentState::Partial,
-        (false, _) => AttachmentState::Refused,
+        (false, false) => AttachmentState::Refused,
+        (false, true) => {
+            let reason = format!("HttpProtocolIpv6 is disabled, and {key} has no IPv4 address");
+            return (AttachmentState::Closed, Some(reason));
+        }
     };
     (state, Some(missing.join("; ")))
 }

@@ -235,7 +235,8 @@ fn confirm(registry: &Registry, input: &AttachmentsInput<'_>) {
     for entry in input.snapshot.entries() {
         let is_active = entry.instance.state.is_active();
         let mut states = input.of_entry(entry).map(|status| status.state);
-        match !is_active || states.all(|state| state == AttachmentState::Open) {
+        let as_desired = |state| matches!(state, AttachmentState::Open | AttachmentState::Closed);
+        match !is_active || states.all(as_desired) {
             true => registry.confirm(entry),
             false => registry.retract(entry),
         }

@@ -171,6 +171,11 @@ impl OpenListener {
         self.drain.ended().await;
     }
 
+    /// Returns whether the listener has an address of this family.
+    pub(super) fn has(&self, family: Family) -> bool {
+        self.socket(family).is_some()
+    }
+
     fn socket(&self, family: Family) -> Option<&FamilySocket> {
         self.sockets.iter().find(|socket| socket.family == family)
     }

@@ -238,7 +238,7 @@ fn load(directory: &Path, unfinished: impl Fn(&Path)) -> io::Result<Loaded> {
                     id,
                     fault: Fault::of_file(&path, message),
                     attachments: document::attachments_in(&text),
-                    client_tokens: document::client_tokens_in(&text),
+                    client_tokens: document::launch_tokens_in(&text),
                 });
             }
         }
