@@ -97,11 +97,12 @@ pub(crate) struct ReloadReport {
     pub without_document: Vec<InstanceId>,
     /// The number of access keys in force; `None` without a control endpoint that reads a key file.
     pub access_keys: Option<usize>,
-    /// Files that could not be read, so that what was read of them before stays in force.
+    /// Files that could not be used, so that what was read of them before stays in force.
     pub kept: Vec<KeptFile>,
 }
 
-/// A file that could not be read at a reload. What was read of it before stays in force.
+/// A file that could not be used at a reload. What was read of it before stays in force; of the access
+/// keys, unless the file says which there are, and has them no more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) enum KeptFile {
     /// The file of access keys.

@@ -63,7 +63,7 @@ fn print_report(report: &Value) {
     for kept in each(&report["Kept"]) {
         match kept.as_str() {
             Some("AccessKeys") => eprintln!(
-                "the file of access keys cannot be read; the {} previous keys stay in force",
+                "the file of access keys cannot be used; {} previous keys stay in force",
                 report["AccessKeys"]
             ),
             _ => eprintln!("the certificate cannot be read; the previous one stays in use"),

@@ -23,7 +23,7 @@
 //! Unknown fields and unknown actions are refused, and so are rules that can never match
 //! ([`lint`](crate::control::policy::lint)). [`access_key_file`] parses the keys themselves.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -35,7 +35,9 @@ use crate::fault::Fault;
 use crate::ownership::KeyOwner;
 use crate::secret::Secret;
 use crate::sigv4::AccessKey;
-use crate::sigv4::access_key_file::{self, FileFaults, KeyFileContent, KeyRules, offset_of, text};
+use crate::sigv4::access_key_file::{
+    self, FileFaults, FileKeys, KeyFileContent, KeyRules, offset_of, text,
+};
 
 /// The access keys by their id.
 #[derive(Clone, Debug, Default)]
@@ -93,9 +95,8 @@ impl AccessKeys {
 
     /// Reads a file of keys that belongs to `owner`.
     ///
-    /// Returns the keys without faults, or `None` if the file does not say which keys there are, and
-    /// all faults.
-    pub(crate) fn read(path: &Path, owner: KeyOwner) -> (Option<AccessKeys>, Vec<Fault>) {
+    /// Returns the keys without faults, and all faults.
+    pub(crate) fn read(path: &Path, owner: KeyOwner) -> (FileKeys<AccessKeys>, Vec<Fault>) {
         let rules = KeyRules {
             owner,
             min_secret: MIN_SECRET,
@@ -110,6 +111,12 @@ impl AccessKeys {
             }))
         });
         (keys, faults)
+    }
+
+    /// Returns those of the keys whose ids are in the set.
+    pub(super) fn only(&self, ids: &HashSet<String>) -> AccessKeys {
+        let kept = |grant: &&KeyGrant| ids.contains(&grant.key.access_key_id);
+        AccessKeys::new(self.by_id.values().filter(kept).cloned())
     }
 
     /// Returns the number of keys.
@@ -162,19 +169,22 @@ mod tests {
         "[[access_key]]\naccess_key_id = \"A\"\nsecret_access_key = \"0123456789abcdef\"\n";
 
     fn read(text: &str) -> Result<AccessKeys, Vec<String>> {
+        let (keys, faults) = read_keys(text);
+        match faults.is_empty() {
+            true => Ok(keys.known().unwrap()),
+            false => Err(faults),
+        }
+    }
+
+    fn read_keys(text: &str) -> (FileKeys<AccessKeys>, Vec<String>) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keys.toml");
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         let name = format!("{}", path.display());
         let (keys, faults) = AccessKeys::read(&path, KeyOwner::this_user());
-        match faults.is_empty() {
-            true => Ok(keys.unwrap()),
-            false => Err(faults
-                .iter()
-                .map(|fault| fault.to_string().replace(&name, "F"))
-                .collect()),
-        }
+        let text = |fault: &Fault| fault.to_string().replace(&name, "F");
+        (keys, faults.iter().map(text).collect())
     }
 
     #[test]
@@ -195,6 +205,53 @@ mod tests {
         let grant = keys.grant("A").unwrap();
         assert_eq!(grant.account, NO_ACCOUNT);
         assert!(grant.policy.0.is_none());
+    }
+
+    /// A key without its rules would permit everything.
+    #[test]
+    fn no_key_is_in_force_while_its_rules_may_have_a_misspelled_name() {
+        let other = KEY.replace("\"A\"", "\"B\"");
+        let rule = |effect: &str| format!("effect = \"{effect}\"\nactions = \"ec2:Stop*\"\n");
+        for name in [
+            "[[acces_key.rule]]",
+            "[[access_keys.rule]]",
+            "[[Access_key.rule]]",
+            "[[access-key.rule]]",
+            "[[\"access_key.rule\"]]",
+            "[[rule]]",
+            "[rule]",
+            "[acces_key.rule]",
+            "[[rules]]",
+            "[[key.rule]]",
+        ] {
+            for effect in ["deny", "allow"] {
+                // At the end, and between two keys, of which only the first would lose its rule.
+                for more in ["", other.as_str()] {
+                    let text = format!("{KEY}{name}\n{}{more}", rule(effect));
+                    let (keys, faults) = read_keys(&text);
+                    assert_eq!(keys.known().unwrap().count(), 0, "{text}");
+                    let [fault] = faults.as_slice() else {
+                        panic!("{text}: {faults:?}")
+                    };
+                    assert!(
+                        fault.starts_with("F:4: ")
+                            && fault.ends_with("so none of them is in force"),
+                        "{text}: {fault}"
+                    );
+                }
+            }
+        }
+        // The tables that follow `access_key` are its own.
+        let right = format!("{KEY}[[access_key.rule]]\n{}{other}", rule("deny"));
+        assert_eq!(read(&right).unwrap().count(), 2);
+        for text in [
+            format!("rule = [{{ effect = \"deny\", actions = \"*\" }}]\n{KEY}"),
+            KEY.replace("[[access_key]]", "[access_key]"),
+            format!("access_key = [{{ access_key_id = \"A\" }}]\n[[access_keys]]\n{KEY}")
+                .replace("[[access_key]]\n", ""),
+        ] {
+            assert_eq!(read_keys(&text).0.known().unwrap().count(), 0, "{text}");
+        }
     }
 
     #[test]

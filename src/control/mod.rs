@@ -47,6 +47,7 @@ mod syntax;
 mod tests;
 mod xml;
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -62,6 +63,7 @@ pub(crate) use crate::control::access_keys::AccessKeys;
 use crate::http::UnreadableRequest;
 use crate::refusals::Refusals;
 use crate::registry::Registry;
+pub(crate) use crate::sigv4::access_key_file::FileKeys;
 use crate::sigv4::{self, AuthError, HttpRequest, Regions, Scope, Signer};
 use action::Action;
 use call::ApiCall;
@@ -99,6 +101,12 @@ impl Control {
     /// the old ones.
     pub(crate) fn replace_keys(&self, keys: AccessKeys) {
         self.keys.store(Arc::new(keys));
+    }
+
+    /// Keeps of the keys and their rules only those whose ids are in the set, like
+    /// [`Control::replace_keys`].
+    pub(crate) fn keep_keys(&self, ids: &HashSet<String>) {
+        self.keys.rcu(|keys| keys.only(ids));
     }
 
     /// Returns the number of keys that callers can sign with.

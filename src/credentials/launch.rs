@@ -3,22 +3,23 @@
 //! The standard library can set a child's environment, directory, descriptors and process group.
 //! Capabilities and resource limits would need code between fork and exec, which is unsafe. So the
 //! daemon starts its own executable, which gives up what it inherited and then becomes the program:
-//! same process id, same descriptors.
+//! same process id, same standard streams.
 //!
 //! | Inherited | What the program gets, and why |
 //! |---|---|
 //! | ambient capabilities | none: the daemon's are for its sockets and interfaces |
 //! | descriptor limit | [`SOFT_DESCRIPTOR_LIMIT`]: the daemon needs many more, but programs that use select(2) or close every possible descriptor fail or crawl with more. The hard limit stays, so a program can raise its own |
 //! | core dumps | none: its memory holds credentials |
+//! | descriptors | standard input, output and error only. imdsd opens its own close-on-exec, but not those that it was started with |
 //! | parent | the program is killed when the daemon is; nobody would read its output |
 //!
-//! The standard library resets the signal mask and SIGPIPE, and opens every descriptor close-on-exec.
-//! User, groups, umask, OOM score and bounding set stay those of the service. So does the set of
+//! The standard library resets the signal mask and SIGPIPE. User, groups, umask, OOM score and bounding set stay those of the service. So does the set of
 //! inheritable capabilities: it gives nothing to a file that has no inheritable capabilities, and the
 //! unit's system-call filter refuses capset(2).
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::fd::RawFd;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 
@@ -35,6 +36,9 @@ pub const LAUNCH: &str = "launch-credential-program";
 /// The soft limit of open descriptors for a program: the one that Linux starts processes with, and
 /// the largest descriptor number that select(2) can use plus one.
 const SOFT_DESCRIPTOR_LIMIT: u64 = 1024;
+
+/// Standard input, output and error.
+const STANDARD_STREAMS: std::ops::RangeInclusive<RawFd> = 0..=2;
 
 /// The limit of core files in bytes. It must not be 0: where cores go to a program (core_pattern
 /// begins with `|`), the kernel ignores 0 and aborts the dump at 1. See core(5).
@@ -103,6 +107,26 @@ fn give_up_inherited() -> io::Result<()> {
             maximum: core,
         },
     )?;
+    close_inherited()
+}
+
+/// Closes all descriptors but the standard streams. This process has opened none that it needs.
+fn close_inherited() -> io::Result<()> {
+    // Listed first: the listing has a descriptor too, which is closed when the list is complete.
+    let mut open = Vec::new();
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|name| name.parse::<RawFd>().ok());
+        open.push(number.ok_or(io::ErrorKind::InvalidData)?);
+    }
+    open.retain(|number| !STANDARD_STREAMS.contains(number));
+    for number in open {
+        match nix::unistd::close(number) {
+            // The listing's own.
+            Ok(()) | Err(nix::errno::Errno::EBADF) => {}
+            Err(reason) => return Err(reason.into()),
+        }
+    }
     Ok(())
 }
 

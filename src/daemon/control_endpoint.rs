@@ -11,9 +11,9 @@ use tracing::{debug, info, warn};
 
 use crate::clock::Moment;
 use crate::config::Config;
-use crate::control::{self, AccessKeys, Control};
+use crate::control::{self, Control, FileKeys};
 use crate::daemon::connection_limits::CONTROL_CONNECTIONS;
-use crate::daemon::control_files::{ControlFiles, ReadFile};
+use crate::daemon::control_files::ControlFiles;
 use crate::daemon::start_error::StartError;
 use crate::http::UnreadableRequest;
 use crate::net::control::{ControlBody, ControlServer, ControlService};
@@ -48,10 +48,8 @@ impl BoundControl {
         let Some(settings) = &config.control else {
             return Ok(None);
         };
-        let keys = match files.access_keys {
-            ReadFile::Read(keys) => keys,
-            ReadFile::NotConfigured | ReadFile::Unreadable => AccessKeys::default(),
-        };
+        let keys = files.access_keys.and_then(FileKeys::known);
+        let keys = keys.unwrap_or_default();
         let control = Control::new(Arc::clone(registry), keys, settings.regions.clone());
         let tls = files.certificate.at_start();
         let listener = net::listener::open(settings.listen)

@@ -2,19 +2,21 @@
 //!
 //! A start, a reload and `imdsd check` read them. Each counts by itself, so that a fault in one keeps
 //! nothing of the others in force. A key that is not in the file, or whose table has a fault, is not
-//! in force. Only a file that does not say which keys there are leaves the previous ones in force.
+//! in force. Only a file that does not say which keys there are leaves the previous ones in force. One
+//! that others can read says which, but not with which secrets: of the previous keys, those that are
+//! in it stay in force.
 
 use std::sync::Arc;
 
 use crate::config::{AccessKeySource, Config};
-use crate::control::AccessKeys;
+use crate::control::{AccessKeys, FileKeys};
 use crate::fault::Fault;
 use crate::net::tls::Tls;
 
 /// What the files of the control endpoint contain.
 pub(crate) struct ControlFiles {
-    /// The access keys.
-    pub(super) access_keys: ReadFile<AccessKeys>,
+    /// The access keys; `None` if the configuration has no control endpoint.
+    pub(super) access_keys: Option<FileKeys<AccessKeys>>,
     /// The certificate and its key.
     pub(super) certificate: ReadFile<Tls>,
     /// All faults.
@@ -55,14 +57,13 @@ impl ReadFile<Tls> {
     }
 }
 
-fn read_access_keys(config: &Config, faults: &mut Vec<Fault>) -> ReadFile<AccessKeys> {
-    match config.control.as_ref().map(|control| &control.access_keys) {
-        None => ReadFile::NotConfigured,
-        Some(AccessKeySource::Demo) => ReadFile::Read(AccessKeys::demo()),
-        Some(AccessKeySource::File(path)) => {
+fn read_access_keys(config: &Config, faults: &mut Vec<Fault>) -> Option<FileKeys<AccessKeys>> {
+    match &config.control.as_ref()?.access_keys {
+        AccessKeySource::Demo => Some(FileKeys::Known(AccessKeys::demo())),
+        AccessKeySource::File(path) => {
             let (keys, of_file) = AccessKeys::read(path, config.key_owner());
             faults.extend(of_file);
-            keys.map_or(ReadFile::Unreadable, ReadFile::Read)
+            Some(keys)
         }
     }
 }

@@ -383,6 +383,7 @@ fn admin_host(
             control: control.map(|bound| Arc::clone(&bound.plane)),
             tls: control.and_then(|bound| bound.tls.clone()),
             config,
+            turn: Arc::default(),
         },
         boot_id: boot_id.to_string(),
     })

@@ -3,14 +3,18 @@
 //! Each is taken in by itself, and a document costs its own instance only: whatever else has
 //! faults, a removed key stops working. The configuration itself is read only at the start:
 //! listeners and directories do not change while the daemon runs.
+//!
+//! One reload follows another. Otherwise an older content of a file, with a key that has been removed
+//! meanwhile, could replace a newer one.
 
 use std::sync::Arc;
 
+use tokio::sync::Mutex;
 use tracing::{error, info};
 
 use crate::admin::{KeptFile, ReloadReport, StoreFailure};
 use crate::config::{AccessKeySource, Config};
-use crate::control::Control;
+use crate::control::{Control, FileKeys};
 use crate::daemon::control_files::{ControlFiles, ReadFile};
 use crate::daemon::intake::{Intake, TakenIn};
 use crate::net::tls::Tls;
@@ -23,14 +27,29 @@ pub(super) struct Reload {
     pub(super) control: Option<Arc<Control>>,
     pub(super) tls: Option<Arc<Tls>>,
     pub(super) config: Arc<Config>,
+    /// Held by the reload in progress.
+    pub(super) turn: Arc<Mutex<()>>,
 }
 
 impl Reload {
-    /// Reads everything again, takes in what has no faults, and logs the outcome.
+    /// Reads everything again, takes in what has no faults, and logs the outcome. Waits for the
+    /// reloads that began before.
     pub(super) async fn run(self) -> ReloadReport {
+        let config = Arc::clone(&self.config);
+        let read = async {
+            let read = tokio::task::spawn_blocking(move || ControlFiles::read(&config)).await;
+            read.expect("reading does not panic")
+        };
+        self.run_with(read).await
+    }
+
+    /// [`Reload::run`] with the files of the control endpoint that `read` returns.
+    async fn run_with(self, read: impl Future<Output = ControlFiles>) -> ReloadReport {
+        // Before anything is read: what is read later is newer.
+        let _turn = self.turn.lock().await;
         let mut report = ReloadReport::default();
         // The keys first: they are replaced even if reading the documents takes long.
-        self.read_control_files(&mut report).await;
+        self.take_in_control_files(read.await, &mut report);
         let taken_in = self.intake.read_documents().await;
         taken_in.log();
         add_documents(taken_in, &mut report);
@@ -44,10 +63,7 @@ impl Reload {
         report
     }
 
-    async fn read_control_files(&self, report: &mut ReloadReport) {
-        let config = Arc::clone(&self.config);
-        let read = tokio::task::spawn_blocking(move || ControlFiles::read(&config)).await;
-        let files = read.expect("reading does not panic");
+    fn take_in_control_files(&self, files: ControlFiles, report: &mut ReloadReport) {
         for fault in &files.faults {
             error!("{fault}");
         }
@@ -61,16 +77,20 @@ impl Reload {
             return;
         };
         match files.access_keys {
-            ReadFile::Read(keys) => control.replace_keys(keys),
-            ReadFile::Unreadable => report.kept.push(KeptFile::AccessKeys),
-            ReadFile::NotConfigured => {}
+            Some(FileKeys::Known(keys)) => control.replace_keys(keys),
+            Some(FileKeys::Exposed(ids)) => {
+                control.keep_keys(&ids);
+                report.kept.push(KeptFile::AccessKeys);
+            }
+            Some(FileKeys::Unknown) => report.kept.push(KeptFile::AccessKeys),
+            None => {}
         }
         report.access_keys = Some(control.key_count());
         for kept in &report.kept {
             match kept {
                 KeptFile::AccessKeys => error!(
                     access_keys = report.access_keys,
-                    "the file of access keys cannot be read; the previous keys stay in force"
+                    "the file of access keys cannot be used; previous keys stay in force"
                 ),
                 KeptFile::Certificate => {
                     error!("the certificate cannot be read; the previous one stays in use");
@@ -106,5 +126,92 @@ fn add_documents(taken_in: TakenIn, report: &mut ReloadReport) {
             FaultyOutcome::Recorded => report.faulty_recorded.push(id),
             FaultyOutcome::NotServed => report.faulty_not_served.push(id),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::control::AccessKeys;
+    use crate::registry::Registry;
+    use crate::registry::memory::MemoryStore;
+
+    fn reload() -> Reload {
+        let mut config = Config::demo();
+        let control = config.control.as_mut().unwrap();
+        control.access_keys = AccessKeySource::File("keys.toml".into());
+        let regions = control.regions.clone();
+        let config = Arc::new(config);
+        let (registry, _) = Registry::open(Arc::new(MemoryStore)).unwrap();
+        let control = Control::new(Arc::clone(&registry), AccessKeys::demo(), regions);
+        Reload {
+            intake: Arc::new(Intake::new(registry, Arc::clone(&config))),
+            control: Some(Arc::new(control)),
+            tls: None,
+            config,
+            turn: Arc::default(),
+        }
+    }
+
+    fn files(access_keys: FileKeys<AccessKeys>) -> ControlFiles {
+        ControlFiles {
+            access_keys: Some(access_keys),
+            certificate: ReadFile::NotConfigured,
+            faults: Vec::new(),
+        }
+    }
+
+    /// A removed key must not return because an earlier reload ends later.
+    #[tokio::test]
+    async fn a_reload_reads_nothing_before_the_one_that_began_earlier_has_ended() {
+        let reload = reload();
+        let control = reload.control.clone().unwrap();
+        let (earlier_reads, content) = oneshot::channel();
+        let mut context = Context::from_waker(Waker::noop());
+        let mut earlier = pin!(reload.clone().run_with(async { content.await.unwrap() }));
+        assert!(earlier.as_mut().poll(&mut context).is_pending());
+
+        let mut later = pin!(
+            reload
+                .clone()
+                .run_with(async { files(FileKeys::Known(AccessKeys::default())) })
+        );
+        // The later one waits until the earlier one has read its file and has ended.
+        for _ in 0..3 {
+            assert!(later.as_mut().poll(&mut context).is_pending());
+            assert_eq!(
+                control.key_count(),
+                1,
+                "the later one has replaced the keys"
+            );
+        }
+        let old = FileKeys::Known(AccessKeys::demo());
+        assert!(earlier_reads.send(files(old)).is_ok());
+        let (earlier, later) = tokio::join!(earlier, later);
+        assert_eq!((earlier.access_keys, later.access_keys), (Some(1), Some(0)));
+        assert_eq!(control.key_count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_others_can_read_keeps_only_the_keys_that_it_has() {
+        let demo = AccessKeys::DEMO.0.to_string();
+        for (ids, in_force) in [
+            (vec![demo.clone()], 1),
+            (vec![demo, "AKIDNEW".to_string()], 1),
+            (vec!["AKIDNEW".to_string()], 0),
+            (vec![], 0),
+        ] {
+            let exposed = FileKeys::Exposed(ids.iter().cloned().collect());
+            let report = reload().run_with(async { files(exposed) }).await;
+            assert_eq!(report.access_keys, Some(in_force), "{ids:?}");
+            assert_eq!(report.kept, [KeptFile::AccessKeys], "{ids:?}");
+        }
+        let report = reload().run_with(async { files(FileKeys::Unknown) }).await;
+        assert_eq!(report.access_keys, Some(1));
     }
 }

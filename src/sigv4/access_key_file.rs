@@ -11,6 +11,10 @@
 //! table; the STS client reads the one key that it signs with. The parser refuses unknown fields,
 //! secrets that are short or placeholders, a file of another user or that others can read, and
 //! anything but a regular file. It reports every fault, with its line and without secrets.
+//!
+//! A table with another name at the top may be one of rules (`[[rule]]`, `[[acces_key.rule]]`). Then
+//! the key above it would count without its rules, and permit everything. So no key of such a file
+//! counts.
 
 use std::collections::HashSet;
 use std::io;
@@ -25,6 +29,10 @@ use crate::plain_file::{self, PlainFile, Symlinks};
 use crate::secret::{self, Secret};
 
 const FIELDS: [&str; 3] = ["access_key_id", "secret_access_key", "session_token"];
+
+/// What is wrong with a name at the top of the file that is not that of the keys' tables.
+const NOT_A_KEY: &str = "not known; keys are [[access_key]] tables. The file does not say what its \
+    keys may do, so none of them is in force";
 
 /// The faults found in one file so far.
 pub struct FileFaults<'f> {
@@ -65,11 +73,53 @@ pub struct KeyRules<'a> {
 /// What a file of access keys says.
 #[derive(Debug)]
 pub struct KeyFileContent<T> {
-    /// The keys without faults; `None` if the file does not say which keys there are, because it
-    /// cannot be read, is not TOML, or others could have read it.
-    pub keys: Option<Vec<(AccessKey, T)>>,
+    /// The keys without faults.
+    pub keys: FileKeys<Vec<(AccessKey, T)>>,
     /// All faults.
     pub faults: Vec<Fault>,
+}
+
+/// The keys that a file says there are.
+#[derive(Debug)]
+pub enum FileKeys<K> {
+    /// These.
+    Known(K),
+    /// Those with these ids. Their secrets do not count: others could have read them.
+    Exposed(HashSet<String>),
+    /// The file does not say which: it cannot be read, or is not TOML.
+    Unknown,
+}
+
+impl<K> FileKeys<K> {
+    /// Converts the keys.
+    pub fn map<L>(self, convert: impl FnOnce(K) -> L) -> FileKeys<L> {
+        match self {
+            FileKeys::Known(keys) => FileKeys::Known(convert(keys)),
+            FileKeys::Exposed(ids) => FileKeys::Exposed(ids),
+            FileKeys::Unknown => FileKeys::Unknown,
+        }
+    }
+
+    /// Returns the keys if they can be used.
+    pub fn known(self) -> Option<K> {
+        match self {
+            FileKeys::Known(keys) => Some(keys),
+            FileKeys::Exposed(_) | FileKeys::Unknown => None,
+        }
+    }
+}
+
+impl<T> FileKeys<Vec<(AccessKey, T)>> {
+    /// Keeps only the ids, for a file that others could have read.
+    fn exposed(self) -> Self {
+        match self {
+            FileKeys::Known(keys) => {
+                let ids = keys.into_iter().map(|(key, _)| key.access_key_id);
+                FileKeys::Exposed(ids.collect())
+            }
+            FileKeys::Exposed(_) | FileKeys::Unknown => self,
+        }
+    }
 }
 
 /// Reads all access keys of a file, or returns all its faults.
@@ -81,7 +131,7 @@ pub fn read<T>(
     read_more: impl FnMut(&Table, &mut FileFaults<'_>) -> T,
 ) -> Result<Vec<(AccessKey, T)>, Vec<Fault>> {
     let KeyFileContent { keys, faults } = read_each(path, rules, read_more);
-    match (keys, faults.is_empty()) {
+    match (keys.known(), faults.is_empty()) {
         (Some(keys), true) => Ok(keys),
         _ => Err(faults),
     }
@@ -96,7 +146,10 @@ pub fn read_each<T>(
 ) -> KeyFileContent<T> {
     let fault = |message: String| Fault::of_file(path, message);
     let unreadable = |error: io::Error| KeyFileContent {
-        keys: (error.kind() == io::ErrorKind::NotFound).then(Vec::new),
+        keys: match error.kind() {
+            io::ErrorKind::NotFound => FileKeys::Known(Vec::new()),
+            _ => FileKeys::Unknown,
+        },
         faults: vec![fault(format!("can't be read: {error}"))],
     };
     let file = match PlainFile::open(path, Symlinks::Follow) {
@@ -110,13 +163,13 @@ pub fn read_each<T>(
     };
     let Ok(text) = String::from_utf8(bytes) else {
         return KeyFileContent {
-            keys: None,
+            keys: FileKeys::Unknown,
             faults: vec![fault("is not text in UTF-8".to_string())],
         };
     };
     let mut content = parse(path, &text, rules, read_more);
     if let Some(message) = exposed {
-        content.keys = None;
+        content.keys = content.keys.exposed();
         content.faults.insert(0, fault(message));
     }
     content
@@ -140,17 +193,19 @@ pub fn parse<T>(
             // Only the reason: the error's own text quotes the line, and with it a secret.
             faults.add(error.span().map(|span| span.start), "", error.message());
             return KeyFileContent {
-                keys: None,
+                keys: FileKeys::Unknown,
                 faults: faults.faults,
             };
         }
     };
     let mut keys: Vec<(AccessKey, T)> = Vec::new();
     let (mut ids, mut repeated) = (HashSet::new(), HashSet::new());
+    let mut permissions_known = true;
     for (name, item) in document.iter() {
         let Some(tables) = item.as_array_of_tables().filter(|_| name == "access_key") else {
             let offset = offset_of(document.as_table(), name);
-            faults.add(offset, name, "not known; keys are [[access_key]] tables");
+            faults.add(offset, name, NOT_A_KEY);
+            permissions_known = false;
             continue;
         };
         for table in tables {
@@ -174,12 +229,12 @@ pub fn parse<T>(
             );
         }
     }
-    keys.retain(|(key, _)| !repeated.contains(key.access_key_id.as_str()));
+    keys.retain(|(key, _)| permissions_known && !repeated.contains(key.access_key_id.as_str()));
     if faults.faults.is_empty() && keys.is_empty() {
         faults.add(None, "", "there is no [[access_key]] in it");
     }
     KeyFileContent {
-        keys: Some(keys),
+        keys: FileKeys::Known(keys),
         faults: faults.faults,
     }
 }
@@ -337,7 +392,7 @@ mod tests {
             (
                 several,
                 vec![
-                    "F:1: x: not known; keys are [[access_key]] tables",
+                    &format!("F:1: x: {NOT_A_KEY}"),
                     "F:3: access_key_id: must be a string that is not empty",
                     "F:4: secret_access_key: must be a string that is not empty",
                     &format!("F:5: colour: {known}"),
@@ -365,7 +420,7 @@ mod tests {
             ),
             (
                 "access_key = [{ access_key_id = \"a\", secret_access_key = \"b\" }]",
-                vec!["F:1: access_key: not known; keys are [[access_key]] tables"],
+                vec![&format!("F:1: access_key: {NOT_A_KEY}")],
             ),
         ] {
             assert_eq!(read(text, 0o600).unwrap_err(), faults, "{text}");
@@ -385,11 +440,8 @@ mod tests {
         let third = "[[access_key]]\naccess_key_id = \"AKID3\"\nsecret_access_key = \"s\"\n";
         for (text, mode, keys) in [
             (GOOD.to_string(), 0o600, Some(vec!["AKID1", "AKID2"])),
-            (
-                format!("x = 1\n{GOOD}"),
-                0o600,
-                Some(vec!["AKID1", "AKID2"]),
-            ),
+            // What the keys may do is not known.
+            (format!("x = 1\n{GOOD}"), 0o600, Some(vec![])),
             (GOOD.replace("\"t\"", "5"), 0o600, Some(vec!["AKID1"])),
             (GOOD.replace("AKID1", ""), 0o600, Some(vec!["AKID2"])),
             (
@@ -411,12 +463,12 @@ mod tests {
             (String::new(), 0o600, Some(vec![])),
             // Such a file does not say which keys there are.
             (format!("{GOOD}["), 0o600, None),
-            (GOOD.to_string(), 0o644, None),
+            (format!("{GOOD}["), 0o644, None),
         ] {
             fs::write(&path, &text).unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             let content = read_each(&path, rules(1), |_, _| ());
-            let found = content.keys.map(|keys| {
+            let found = content.keys.known().map(|keys| {
                 let ids = keys.into_iter().map(|(key, ())| key.access_key_id);
                 ids.collect::<Vec<String>>()
             });
@@ -432,11 +484,39 @@ mod tests {
         fs::remove_file(&path).unwrap();
         let gone = read_each(&path, rules(1), |_, _| ());
         assert_eq!(
-            (gone.keys.map(|keys| keys.len()), gone.faults.len()),
+            (gone.keys.known().map(|keys| keys.len()), gone.faults.len()),
             (Some(0), 1)
         );
         fs::create_dir(&path).unwrap();
-        assert!(read_each(&path, rules(1), |_, _| ()).keys.is_none());
+        let directory = read_each(&path, rules(1), |_, _| ()).keys;
+        assert!(matches!(directory, FileKeys::Unknown), "{directory:?}");
+    }
+
+    /// A key that was removed must not stay in force because others can read the file.
+    #[test]
+    fn of_a_file_that_others_can_read_only_the_ids_count() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("keys.toml");
+        for (text, ids) in [
+            (GOOD.to_string(), vec!["AKID1", "AKID2"]),
+            (GOOD.replace("AKID1", "AKID3"), vec!["AKID2", "AKID3"]),
+            // The same keys as in a file of the right mode.
+            (GOOD.replace("hunter2", ""), vec!["AKID2"]),
+            (GOOD.replace("AKID2", "AKID1"), vec![]),
+            (format!("{GOOD}[[rule]]\n"), vec![]),
+            (String::new(), vec![]),
+        ] {
+            fs::write(&path, &text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+            let content = read_each(&path, rules(1), |_, _| ());
+            let FileKeys::Exposed(found) = content.keys else {
+                panic!("{text}: {:?}", content.keys)
+            };
+            let mut found: Vec<String> = found.into_iter().collect();
+            found.sort();
+            assert_eq!(found, ids, "{text}");
+            assert!(content.faults[0].message.contains("chmod 600"), "{text}");
+        }
     }
 
     #[test]

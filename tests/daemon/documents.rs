@@ -370,7 +370,7 @@ fn each_file_of_the_control_endpoint_counts_by_itself() {
             Some(&"[".to_string()),
             &document,
             true,
-            "the 1 previous keys stay in force",
+            "1 previous keys stay in force",
         ),
         (Some(&bad_rule), &document, false, "0 access keys in force"),
         (
@@ -406,6 +406,27 @@ fn each_file_of_the_control_endpoint_counts_by_itself() {
         let is_good = [Some(&good), Some(&other)].contains(&of_keys) && *of_document == document;
         assert_eq!(status == Some(0), is_good, "{reloaded}");
         assert_eq!(describe(&daemon) == 200, in_force, "{of_keys:?}");
+    }
+
+    // Others can read the file: a previous key stays in force only while the file has it. A key above
+    // a misspelled table of rules is not in force in any mode.
+    let misspelled = format!("{good}[[acces_key.rule]]\neffect = \"deny\"\nactions = \"*\"\n");
+    for (text, mode, in_force, summary) in [
+        (&good, 0o644, true, "1 previous keys stay in force"),
+        (&other, 0o644, false, "0 previous keys stay in force"),
+        (&misspelled, 0o644, false, "0 previous keys stay in force"),
+        (&misspelled, 0o600, false, "0 access keys in force"),
+    ] {
+        write_private(&keys, &good);
+        assert_eq!(imdsd(&daemon, &["reload"]).0, Some(0));
+        assert_eq!(describe(&daemon), 200);
+        write_private(&keys, text);
+        let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(&keys, permissions).unwrap();
+        let (status, reloaded) = imdsd(&daemon, &["reload"]);
+        assert_eq!(status, Some(1), "{reloaded}");
+        assert!(reloaded.contains(summary), "{text}: {reloaded}");
+        assert_eq!(describe(&daemon) == 200, in_force, "{text}");
     }
 
     // At a start, without the file: guests are served, and no call is accepted until a reload.

@@ -328,7 +328,7 @@ mod tests {
             read_policy(table.get("rule"), start, faults)
         });
         match content.faults.is_empty() {
-            true => Ok(content.keys.unwrap().remove(0).1),
+            true => Ok(content.keys.known().unwrap().remove(0).1),
             false => Err(content.faults.iter().map(ToString::to_string).collect()),
         }
     }
