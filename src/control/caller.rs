@@ -161,7 +161,7 @@ impl Caller {
 
     /// Returns those of `entries` to which the caller may do the action. The audit trail does not
     /// say which others there are: leaving one out refuses nothing.
-    fn permitted<'s>(
+    pub(super) fn permitted<'s>(
         &self,
         action: Action,
         entries: impl Iterator<Item = &'s Arc<Entry>>,

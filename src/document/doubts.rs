@@ -92,7 +92,7 @@ fn profile_of_another_account(instance: &Instance) -> Option<String> {
 }
 
 /// Returns the account in an instance profile's ARN; `None` if it is not one.
-fn profile_account(arn: &str) -> Option<&str> {
+pub fn profile_account(arn: &str) -> Option<&str> {
     let parts: Vec<&str> = arn.splitn(6, ':').collect();
     let ["arn", partition, "iam", "", account, resource] = parts[..] else {
         return None;

@@ -44,7 +44,7 @@ mod value;
 
 pub use damaged::{attachments_in, launch_tokens_in};
 pub use deserialize::TIME;
-pub use doubts::doubts;
+pub use doubts::{doubts, profile_account};
 pub use json_file::JsonFile;
 pub use json_path::JsonPath;
 pub use near_miss::near_miss;

@@ -18,7 +18,7 @@ pub(super) type DescribeSecurityGroups = ResourceList<UsedGroup>;
 
 /// A security group that instances have.
 pub(in crate::control) struct UsedGroup {
-    group: SecurityGroup,
+    pub(super) group: SecurityGroup,
     owner: String,
     vpc_id: Option<String>,
 }

@@ -10,7 +10,7 @@ use crate::control::resource_list::{
     ListedResource, Name, NotFound, ResourceList, derived_id, no_tags, or_other, write_no_tags,
 };
 use crate::control::xml::Xml;
-use crate::instance::{CidrBlocks, Instance, Tag};
+use crate::instance::{CidrBlocks, Tag};
 use crate::registry::Entry;
 
 /// The input of a call.
@@ -18,12 +18,14 @@ pub(super) type DescribeSubnets = ResourceList<UsedSubnet>;
 
 /// A subnet that instances are in.
 pub(in crate::control) struct UsedSubnet {
-    subnet_id: String,
-    vpc_id: Option<String>,
+    pub(super) subnet_id: String,
+    pub(super) vpc_id: Option<String>,
     owner: String,
-    zone: String,
-    zone_id: Option<String>,
+    pub(super) zone: String,
+    pub(super) zone_id: Option<String>,
     blocks: Option<CidrBlocks>,
+    /// How much the instance says that owner and zone come from.
+    said: usize,
 }
 
 const STATE: &str = "available";
@@ -55,14 +57,23 @@ impl Filterable for UsedSubnet {
 }
 
 impl UsedSubnet {
-    fn new(instance: &Instance, subnet_id: &str, vpc_id: Option<&str>) -> UsedSubnet {
+    fn new(entry: &Entry, subnet_id: &str, vpc_id: Option<&str>) -> UsedSubnet {
+        let instance = &entry.instance;
+        let blocks = instance.imds.subnets.get(subnet_id).cloned();
+        // A launch does not know where a subnet is that its caller doesn't see.
+        let said = [
+            entry.launch_request.is_none(),
+            vpc_id.is_some(),
+            blocks.is_some(),
+        ];
         UsedSubnet {
             subnet_id: subnet_id.to_string(),
             vpc_id: vpc_id.map(str::to_string),
             owner: instance.owner_id().to_string(),
             zone: instance.placement.availability_zone.clone(),
             zone_id: instance.availability_zone_id().map(Into::into),
-            blocks: instance.imds.subnets.get(subnet_id).cloned(),
+            blocks,
+            said: said.into_iter().filter(|said| *said).count(),
         }
     }
 
@@ -99,7 +110,7 @@ impl ListedResource for UsedSubnet {
         of_instance
             .into_iter()
             .chain(of_interfaces)
-            .map(|(id, vpc_id)| UsedSubnet::new(instance, id, vpc_id))
+            .map(|(id, vpc_id)| UsedSubnet::new(entry, id, vpc_id))
             .collect()
     }
 
@@ -107,7 +118,10 @@ impl ListedResource for UsedSubnet {
         self.subnet_id.clone()
     }
 
-    fn merge(&mut self, other: Self) {
+    fn merge(&mut self, mut other: Self) {
+        if other.said > self.said {
+            std::mem::swap(self, &mut other);
+        }
         or_other(&mut self.vpc_id, other.vpc_id);
         or_other(&mut self.blocks, other.blocks);
     }

@@ -8,6 +8,9 @@
 //! launch is accepted: see [`launch_options`](crate::control::launch_options), and tags of volumes
 //! and interfaces.
 //!
+//! Of a subnet and of security groups a call has only the ids. Zone, VPC and names are those of the
+//! instances there that the caller may describe.
+//!
 //! Options that the call omits come from the account's defaults and from the image: the operator's
 //! table says which images have `imdsSupport=v2.0`, and what counts for the others.
 //!
@@ -22,6 +25,8 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::json;
 
+use super::describe_security_groups::UsedGroup;
+use super::describe_subnets::UsedSubnet;
 use crate::clock::iso_seconds;
 use crate::control::action::Action;
 use crate::control::call::ApiCall;
@@ -37,6 +42,7 @@ use crate::control::operation::{Input, Operation};
 use crate::control::params::{Parameters, flag};
 use crate::control::policy::condition::{AttributeValue, Values};
 use crate::control::policy::rules::{Attributes, Target};
+use crate::control::resource_list::ListedResource as _;
 use crate::control::syntax::{
     FLAG_VALUES, OPTION_ATTRIBUTES, OptionParameters, SHUTDOWN_VALUES, option_attributes,
     read_tags, read_user_data,
@@ -107,6 +113,9 @@ const DEFAULTS: [(&str, &str); 8] = [
 /// tags are checked and dropped, because clients send them with every launch.
 const TAGGABLE: [&str; 3] = ["network-interface", "spot-instances-request", "volume"];
 
+/// EC2's values of Placement.Tenancy.
+const TENANCIES: [&str; 3] = ["default", "dedicated", "host"];
+
 /// The input of a call.
 pub(super) struct RunInstances {
     min_count: usize,
@@ -139,6 +148,12 @@ struct LaunchSpec {
     disable_api_stop: Option<bool>,
     disable_api_termination: Option<bool>,
     options: LaunchOptions,
+}
+
+/// What is known of the subnet and the groups of a launch.
+struct KnownNetwork {
+    subnet: Option<UsedSubnet>,
+    groups: Vec<SecurityGroup>,
 }
 
 /// The parameters of a [`LaunchSpec`], not parsed yet.
@@ -189,6 +204,12 @@ impl Operation for RunInstances {
         parameters.finish_without(&UNSUPPORTED)?;
 
         let (min_count, max_count) = read_counts(&min_count?, &max_count?)?;
+        let launch = launch.read(tags)?;
+        if max_count > 1 && launch.private_ip_address.is_some() {
+            let message =
+                "A private IP address can't be specified for a launch of more than one instance.";
+            return Err(Ec2Error::new(Code::InvalidParameterCombination, message));
+        }
         if client_token
             .as_ref()
             .is_some_and(|token| token.chars().count() > 64)
@@ -203,7 +224,7 @@ impl Operation for RunInstances {
             client_token: client_token.filter(|token| !token.is_empty()),
             digest,
             options: options.read()?,
-            launch: launch.read(tags)?,
+            launch,
             dry_run: flag("DryRun", dry_run.as_deref())?,
         })
     }
@@ -268,16 +289,22 @@ impl RunInstances {
         let image = account.imds_support(images, &self.launch.image_id);
         let options = defaults.at_launch(self.options, image);
         let reservation_id = format!("r-{}", random_digits());
+        let network = self.launch.known_network(caller, transaction.before());
+        let zone = self.launch.zone(&network, caller, transaction.before())?;
         let build = |transaction: &Transaction, index: usize| {
             let id = unused_id(transaction);
-            let snapshot = transaction.before();
-            let mut instance = self.launch.instance(id, index, caller, snapshot, now)?;
+            let mut instance = self.launch.instance(id, index, caller, now);
+            instance.placement.availability_zone.clone_from(&zone);
+            network.apply(&mut instance);
+            if instance.region() != caller.region {
+                instance.imds.region = Some(caller.region.clone());
+            }
             instance.metadata_options = options;
             instance.client_token.clone_from(&self.client_token);
             instance.imds.reservation_id = Some(reservation_id.clone());
-            Ok::<_, Ec2Error>(instance)
+            instance
         };
-        let first = build(transaction, 0)?;
+        let first = build(transaction, 0);
         self.authorize(caller, &first)?;
 
         // 2. A repeated call.
@@ -302,7 +329,7 @@ impl RunInstances {
         // 4. The launch.
         let mut instances = vec![first];
         for index in 1..count {
-            instances.push(build(transaction, index)?);
+            instances.push(build(transaction, index));
         }
         for instance in instances {
             transaction.create(instance, self.digest.clone());
@@ -433,14 +460,6 @@ impl LaunchParameters {
     }
 
     fn read(self, tags: Vec<Tag>) -> Result<LaunchSpec, Ec2Error> {
-        let profile = match (self.profile_arn, self.profile_name) {
-            (Some(_), Some(_)) => {
-                let message = "The parameter iamInstanceProfile.name may not be used in combination with \
-                    iamInstanceProfile.arn";
-                return Err(Ec2Error::new(Code::InvalidParameterCombination, message));
-            }
-            (arn, name) => arn.or(name),
-        };
         let spot = match self.market.as_deref() {
             None => false,
             Some("spot") => true,
@@ -458,12 +477,20 @@ impl LaunchParameters {
         refuse_empty([
             ("instanceType", &self.instance_type),
             ("keyName", &self.key_name),
-            ("iamInstanceProfile", &profile),
+            ("iamInstanceProfile", &self.profile_arn),
+            ("iamInstanceProfile", &self.profile_name),
             ("subnetId", &subnet_id),
             ("tenancy", &self.tenancy),
             ("groupName", &self.placement_group),
             ("groupId", &empty_group),
         ])?;
+        let profile = read_profile(self.profile_arn, self.profile_name)?;
+        if let Some(tenancy) = self.tenancy.as_deref()
+            && !TENANCIES.contains(&tenancy)
+        {
+            let message = format!("Value ({tenancy}) for parameter tenancy is invalid.");
+            return Err(Ec2Error::invalid_value(message));
+        }
         let optional_flag = |name: &str, value: Option<String>| {
             value.map(|value| flag(name, Some(&value))).transpose()
         };
@@ -498,24 +525,63 @@ impl LaunchParameters {
 }
 
 impl LaunchSpec {
-    /// Returns one of the instances, without the options and the client token.
-    fn instance(
+    /// Returns what the instances in the region that the caller may describe say of the subnet and
+    /// the groups.
+    fn known_network(&self, caller: &Caller, snapshot: &Snapshot) -> KnownNetwork {
+        // Metadata shows names. Where no instance names a group, only its id is known.
+        let group = |id: &String| SecurityGroup {
+            group_id: id.clone(),
+            group_name: id.clone(),
+        };
+        let mut known = KnownNetwork {
+            subnet: None,
+            groups: self.groups.iter().map(group).collect(),
+        };
+        if self.subnet_id.is_none() && self.groups.is_empty() {
+            return known;
+        }
+        let is_there = |entry: &&Arc<Entry>| {
+            let instance = &entry.instance;
+            instance.state != InstanceState::Terminated && instance.region() == caller.region
+        };
+        let there = snapshot.entries().filter(is_there);
+        for entry in caller.permitted(Action::DescribeInstances, there) {
+            known.learn(entry, self.subnet_id.as_deref());
+        }
+        known
+    }
+
+    /// Returns the zone of the launch: the one that the call names, or that of the subnet, or the
+    /// region's first.
+    fn zone(
         &self,
-        id: InstanceId,
-        index: usize,
+        network: &KnownNetwork,
         caller: &Caller,
         snapshot: &Snapshot,
-        now: Timestamp,
-    ) -> Result<Instance, Ec2Error> {
-        let zone = self
-            .zone
-            .clone()
-            .unwrap_or_else(|| format!("{}a", caller.region));
-        if !is_of_region(&zone, &caller.region, snapshot) {
-            return Err(Ec2Error::invalid_value(format!(
+    ) -> Result<String, Ec2Error> {
+        let zone = match (&self.zone, &network.subnet) {
+            (Some(zone), Some(subnet)) if *zone != subnet.zone => {
+                let message = format!(
+                    "Value ({zone}) for parameter availabilityZone is invalid. Subnet '{}' is in the availability \
+                     zone {}",
+                    subnet.subnet_id, subnet.zone
+                );
+                return Err(Ec2Error::invalid_value(message));
+            }
+            (Some(zone), _) => zone.clone(),
+            (None, Some(subnet)) => subnet.zone.clone(),
+            (None, None) => format!("{}a", caller.region),
+        };
+        match is_of_region(&zone, &caller.region, snapshot) {
+            true => Ok(zone),
+            false => Err(Ec2Error::invalid_value(format!(
                 "Invalid availability zone: [{zone}]"
-            )));
+            ))),
         }
+    }
+
+    /// Returns one of the instances, without its network, the options and the client token.
+    fn instance(&self, id: InstanceId, index: usize, caller: &Caller, now: Timestamp) -> Instance {
         let minimal = json!({ "InstanceId": id, "LaunchTime": iso_seconds(now) });
         let mut instance = document::from_value(minimal).expect("a minimal document is valid");
         instance.image_id.clone_from(&self.image_id);
@@ -523,7 +589,6 @@ impl LaunchSpec {
             instance.instance_type.clone_from(instance_type);
         }
         instance.ami_launch_index = u32::try_from(index).unwrap_or(u32::MAX);
-        instance.placement.availability_zone = zone;
         instance.placement.tenancy.clone_from(&self.tenancy);
         instance
             .placement
@@ -538,12 +603,6 @@ impl LaunchSpec {
         instance.monitoring = self.monitoring.map(|enabled| Monitoring {
             state: monitoring(enabled),
         });
-        // Metadata shows names, but only the ids are known.
-        let group = |id: &String| SecurityGroup {
-            group_id: id.clone(),
-            group_name: id.clone(),
-        };
-        instance.security_groups = self.groups.iter().map(group).collect();
         instance.iam_instance_profile = self.profile.as_ref().map(|profile| {
             let arn = match profile.starts_with("arn:") {
                 true => profile.clone(),
@@ -564,11 +623,67 @@ impl LaunchSpec {
         instance.imds.disable_api_stop = self.disable_api_stop.unwrap_or(false);
         instance.imds.disable_api_termination = self.disable_api_termination.unwrap_or(false);
         self.options.apply(&mut instance);
-        if instance.region() != caller.region {
-            instance.imds.region = Some(caller.region.clone());
-        }
-        Ok(instance)
+        instance
     }
+}
+
+impl KnownNetwork {
+    /// Takes what an instance says.
+    fn learn(&mut self, entry: &Arc<Entry>, subnet_id: Option<&str>) {
+        for subnet in UsedSubnet::of(entry) {
+            match &mut self.subnet {
+                _ if subnet_id != Some(subnet.subnet_id.as_str()) => {}
+                Some(known) => known.merge(subnet),
+                unknown => *unknown = Some(subnet),
+            }
+        }
+        for UsedGroup { group, .. } in UsedGroup::of(entry) {
+            let is_unnamed = |known: &&mut SecurityGroup| {
+                known.group_id == group.group_id && known.group_name == known.group_id
+            };
+            for known in self.groups.iter_mut().filter(is_unnamed) {
+                known.group_name.clone_from(&group.group_name);
+            }
+        }
+    }
+
+    /// Puts the VPC, the zone's id and the groups into a new instance that is in the zone.
+    fn apply(&self, instance: &mut Instance) {
+        instance.security_groups.clone_from(&self.groups);
+        let Some(subnet) = &self.subnet else {
+            return;
+        };
+        instance.vpc_id.clone_from(&subnet.vpc_id);
+        if instance.availability_zone_id().as_deref() != subnet.zone_id.as_deref() {
+            let zone_id = &mut instance.placement.availability_zone_id;
+            zone_id.clone_from(&subnet.zone_id);
+        }
+    }
+}
+
+/// Reads the instance profile of a launch, of which a call has the ARN or the name.
+fn read_profile(arn: Option<String>, name: Option<String>) -> Result<Option<String>, Ec2Error> {
+    let (parameter, what, value) = match (arn, name) {
+        (None, None) => return Ok(None),
+        (Some(_), Some(_)) => {
+            let message = "The parameter iamInstanceProfile.name may not be used in combination with \
+                iamInstanceProfile.arn";
+            return Err(Ec2Error::new(Code::InvalidParameterCombination, message));
+        }
+        (Some(arn), _) if document::profile_account(&arn).is_some() => return Ok(Some(arn)),
+        (None, Some(name)) if is_profile_name(&name) => return Ok(Some(name)),
+        (Some(arn), _) => ("arn", "ARN", arn),
+        (None, Some(name)) => ("name", "name", name),
+    };
+    Err(Ec2Error::invalid_value(format!(
+        "Value ({value}) for parameter iamInstanceProfile.{parameter} is invalid. Invalid IAM Instance Profile {what}"
+    )))
+}
+
+/// IAM, CreateInstanceProfile: `[\w+=,.@-]+`, at most 128 characters.
+fn is_profile_name(name: &str) -> bool {
+    let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b"_+=,.@-".contains(&b);
+    (1..=128).contains(&name.len()) && name.bytes().all(is_allowed)
 }
 
 /// Returns the instances that the caller launched with this client token before, in the order of

@@ -374,7 +374,7 @@ async fn a_launch_creates_the_requested_instance_without_an_attachment() {
     let control = several().await;
     let rest = "ImageId=ami-12345678&MinCount=2&MaxCount=3&InstanceType=t3.large&KeyName=ops&UserData=aGVsbG8=\
         &TagSpecification.1.ResourceType=instance&TagSpecification.1.Tag.1.Key=Name&TagSpecification.1.Tag.1.Value=web\
-        &IamInstanceProfile.Name=app&SecurityGroupId.1=sg-1&SubnetId=subnet-1&PrivateIpAddress=10.0.0.9\
+        &IamInstanceProfile.Name=app&SecurityGroupId.1=sg-1&SubnetId=subnet-1\
         &Placement.AvailabilityZone=us-east-1c&Placement.Tenancy=default&InstanceMarketOptions.MarketType=spot\
         &Monitoring.Enabled=true&DisableApiTermination=true&ClientToken=once";
     let answer = ok(&control, "RunInstances", rest).await;
@@ -534,6 +534,26 @@ async fn a_refused_launch_creates_no_instance() {
             with("IamInstanceProfile.Name=a&IamInstanceProfile.Arn=b"),
             "InvalidParameterCombination",
             "The parameter iamInstanceProfile.name may not be used in combination with iamInstanceProfile.arn",
+        ),
+        (
+            with("IamInstanceProfile.Arn=arn:bogus"),
+            value,
+            "Value (arn:bogus) for parameter iamInstanceProfile.arn is invalid. Invalid IAM Instance Profile ARN",
+        ),
+        (
+            with("IamInstanceProfile.Name=arn:bogus"),
+            value,
+            "Value (arn:bogus) for parameter iamInstanceProfile.name is invalid. Invalid IAM Instance Profile name",
+        ),
+        (
+            with("Placement.Tenancy=bogus"),
+            value,
+            "Value (bogus) for parameter tenancy is invalid.",
+        ),
+        (
+            "ImageId=ami-12345678&MinCount=2&MaxCount=2&PrivateIpAddress=10.0.0.9".into(),
+            "InvalidParameterCombination",
+            "A private IP address can't be specified for a launch of more than one instance.",
         ),
         (
             with("NetworkInterface.1.SubnetId=subnet-1"),

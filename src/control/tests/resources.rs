@@ -539,3 +539,62 @@ async fn rules_about_instances_hide_what_the_others_refer_to() {
     let (code, _) = error(&control, "DescribeAccountAttributes", "").await;
     assert_eq!(code, "UnauthorizedOperation");
 }
+
+/// A launch into a subnet is where the visible instances of the subnet are; a caller who sees none of
+/// them does not change what others see.
+#[tokio::test]
+async fn a_launch_takes_zone_vpc_and_group_names_of_what_its_caller_sees() {
+    let in_b =
+        json!({"Placement": {"AvailabilityZone": "us-east-1b", "AvailabilityZoneId": "use1-az6"}});
+    let web = referring("i-fffffffffffffff01", "running", 1, in_b);
+    let control = super::control(MemoryStore, vec![web]).await;
+    let launch = "Action=RunInstances&Version=2016-11-15&ImageId=ami-12345678&MinCount=1&MaxCount=1\
+        &SubnetId=subnet-1&SecurityGroupId.1=sg-1&SecurityGroupId.2=sg-unknown";
+    let launched = post(&control, launch).await;
+    for part in [
+        "<availabilityZone>us-east-1b</availabilityZone>",
+        "<vpcId>vpc-1</vpcId>",
+        "<groupId>sg-1</groupId><groupName>web</groupName>",
+        "<groupId>sg-unknown</groupId><groupName>sg-unknown</groupName>",
+    ] {
+        assert!(launched.body.contains(part), "{part}: {}", launched.body);
+    }
+    let id = InstanceId::parse(launched.instances()[0]).unwrap();
+    let snapshot = control.registry.snapshot();
+    let entry = snapshot.entry(&id).unwrap();
+    assert_eq!(
+        entry.instance.availability_zone_id().as_deref(),
+        Some("use1-az6")
+    );
+
+    let elsewhere = format!("{launch}&Placement.AvailabilityZone=us-east-1c");
+    let refused = post(&control, &elsewhere).await;
+    let message = "Value (us-east-1c) for parameter availabilityZone is invalid. Subnet 'subnet-1' is in the \
+        availability zone us-east-1b";
+    assert_eq!(
+        (refused.code(), refused.element("Message")),
+        ("InvalidParameterValue", Some(message))
+    );
+
+    // Who sees no instance of the subnet launches blindly, and learns nothing. The ids of these launches
+    // come before that of the document.
+    let terminate = format!("Action=TerminateInstances&Version=2016-11-15&InstanceId.1={id}");
+    assert_eq!(post(&control, &terminate).await.code(), "OK");
+    let blind = policy(&[r#"{effect = "allow", actions = "ec2:RunInstances"}"#]);
+    control.replace_keys(demo_with(blind));
+    for zone in ["a", "c"] {
+        let call = format!("{launch}&Placement.AvailabilityZone=us-east-1{zone}");
+        let launched = post(&control, &call).await;
+        assert_eq!(launched.code(), "OK", "{}", launched.body);
+        assert!(!launched.body.contains("vpc-1"), "{}", launched.body);
+    }
+    control.replace_keys(AccessKeys::demo());
+    let shown = post(&control, "Action=DescribeSubnets&Version=2016-11-15").await;
+    assert_eq!(
+        shown.element("availabilityZone"),
+        Some("us-east-1b"),
+        "{}",
+        shown.body
+    );
+    assert_eq!(shown.element("vpcId"), Some("vpc-1"));
+}
