@@ -1,6 +1,7 @@
 //! Takes the instance documents into the registry, at a start and at each reload.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -12,13 +13,18 @@ use crate::clock::Moment;
 use crate::config::Config;
 use crate::daemon::documents::{CheckedDocuments, Registered, RemovedDocuments};
 use crate::fault::Fault;
-use crate::instance::{Instance, InstanceId};
-use crate::registry::{FaultyOutcome, QuarantineReason, RegisterOutcome, Registry, StoreError};
+use crate::host::netlink;
+use crate::instance::{Instance, InstanceAttachment, InstanceId, LinkIdentities};
+use crate::registry::{
+    FaultyOutcome, QuarantineReason, RegisterOutcome, Registry, StoreError, UnownedAttachments,
+};
 
 /// The way of documents into the registry.
 pub(super) struct Intake {
     registry: Arc<Registry>,
     config: Arc<Config>,
+    /// This boot of the host.
+    boot_id: String,
     /// Instances whose documents could not be stored yet. Neither they nor other claimants of their
     /// attachments are served.
     unstored: Mutex<VecDeque<Instance>>,
@@ -43,10 +49,11 @@ pub(super) struct TakenIn {
 }
 
 impl Intake {
-    pub(super) fn new(registry: Arc<Registry>, config: Arc<Config>) -> Intake {
+    pub(super) fn new(registry: Arc<Registry>, config: Arc<Config>, boot_id: &str) -> Intake {
         Intake {
             registry,
             config,
+            boot_id: boot_id.to_string(),
             unstored: Mutex::default(),
             file_faults: ArcSwap::default(),
         }
@@ -66,6 +73,7 @@ impl Intake {
     pub(super) async fn read_documents(&self) -> TakenIn {
         let tombstones = self.registry.tombstones().await;
         let registered = Registered::of_snapshot(&self.registry.snapshot(), &tombstones);
+        let registered = registered.on_links(self.links().await);
         let config = Arc::clone(&self.config);
         let read = move || {
             let documents = CheckedDocuments::read(&config, &registered);
@@ -82,6 +90,19 @@ impl Intake {
         taken_in
     }
 
+    /// Returns the host's links as they are, which the bindings of attachments are compared with;
+    /// `None` where no attachment can be bound.
+    async fn links(&self) -> Option<LinkIdentities> {
+        self.config.interfaces.as_ref()?;
+        match netlink::read_links().await {
+            Ok((_netlink, links)) => Some(links.identities(&self.boot_id)),
+            Err(reason) => {
+                warn!(%reason, "cannot read the interfaces of this host: bindings are compared with those that are known");
+                Some(self.registry.snapshot().links().clone())
+            }
+        }
+    }
+
     /// Registers the instances of documents without faults, and reserves the attachments of the
     /// others. Remembers what cannot be stored; [`Intake::retry_failed_writes`] registers it later.
     pub(super) async fn take_in(&self, documents: CheckedDocuments, now: Timestamp) -> TakenIn {
@@ -92,6 +113,7 @@ impl Intake {
             warnings,
             doubts,
             unreadable_files: _,
+            unread_paths,
         } = documents;
         let mut unstored = self.unstored.lock().await;
         let mut withdrawn = self.unregistered(&unstored);
@@ -114,18 +136,46 @@ impl Intake {
             }
             taken_in.registered.push((id, outcome));
         }
+        // An id may have several documents with faults.
+        let mut reserved = BTreeMap::<InstanceId, Vec<InstanceAttachment>>::new();
+        let mut unowned = self.unowned_of(&unread_paths);
         for instance in faulty {
-            // What has no id is reported by its fault.
-            let Some(id) = instance.id else { continue };
-            let attachments = instance.attachments;
+            match instance.id {
+                Some(id) => reserved.entry(id).or_default().extend(instance.attachments),
+                // Its fault reports it.
+                None if instance.attachments.is_empty() => {}
+                None => unowned
+                    .entry(instance.file)
+                    .or_default()
+                    .extend(instance.attachments),
+            }
+        }
+        // After the instances: until then, what the files reserved before is still reserved.
+        self.registry.reserve_unowned(unowned).await;
+        for (id, attachments) in reserved {
             let outcome = self.registry.register_faulty(&id, attachments).await;
             withdrawn.remove(&id);
             taken_in.faulty.push((id, outcome));
         }
-        for id in withdrawn {
-            self.registry.withdraw(&id).await;
+        // A file that cannot be read may still have the document.
+        if unread_paths.is_empty() {
+            for id in withdrawn {
+                self.registry.withdraw(&id).await;
+            }
         }
         taken_in
+    }
+
+    /// Returns what is reserved for unknown instances of files that cannot be read now.
+    fn unowned_of(&self, unread_paths: &BTreeSet<PathBuf>) -> UnownedAttachments {
+        let snapshot = self.registry.snapshot();
+        let is_unread = |file: &Path| unread_paths.iter().any(|path| file.starts_with(path));
+        let kept = snapshot
+            .unowned()
+            .iter()
+            .filter(|(file, _)| is_unread(file));
+        kept.map(|(file, attachments)| (file.clone(), attachments.clone()))
+            .collect()
     }
 
     /// Returns the instances that have a document and no record.
@@ -256,5 +306,178 @@ fn log_registered(id: &InstanceId, outcome: &Result<RegisterOutcome, StoreError>
                  document, or register it again: imdsd instance delete {id} && imdsd reload"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::instance::Attachment;
+    use crate::registry::Transaction;
+    use crate::registry::memory::MemoryStore;
+
+    const ONE: &str = "i-00000001";
+
+    fn document(id: &str, listener: &str) -> String {
+        format!(
+            "{{\"InstanceId\":\"{id}\",\"LaunchTime\":\"2026-01-01T00:00:00Z\",\
+             \"Imds\":{{\"Attachments\":[{{\"Listener\":\"{listener}\"}}]}}}}"
+        )
+    }
+
+    /// The instance `ONE` at listener `a`, and a file with the text of a case.
+    struct IntakeHost {
+        directory: tempfile::TempDir,
+        registry: Arc<Registry>,
+        intake: Intake,
+    }
+
+    impl IntakeHost {
+        async fn new() -> IntakeHost {
+            let directory = tempfile::tempdir().unwrap();
+            let text = "instances = \"instances.d\"\n\
+                        [[listener]]\nname = \"a\"\nipv4 = \"127.0.0.1:1\"\n\
+                        [[listener]]\nname = \"b\"\nipv4 = \"127.0.0.1:2\"\n";
+            std::fs::write(directory.path().join("imdsd.toml"), text).unwrap();
+            std::fs::create_dir(directory.path().join("instances.d")).unwrap();
+            let config = Arc::new(config::read(&directory.path().join("imdsd.toml")).unwrap());
+            let (registry, _) = Registry::open(Arc::new(MemoryStore)).unwrap();
+            let intake = Intake::new(Arc::clone(&registry), config, "boot");
+            let host = IntakeHost {
+                directory,
+                registry,
+                intake,
+            };
+            host.write("1.json", &document(ONE, "a"));
+            host
+        }
+
+        fn write(&self, name: &str, text: &str) {
+            std::fs::write(self.directory.path().join("instances.d").join(name), text).unwrap();
+        }
+
+        /// Returns why instance `ONE` cannot have listener `b` as well.
+        async fn refusal(&self) -> Option<String> {
+            let plan = |transaction: &mut Transaction| -> Result<(), Option<String>> {
+                let id = InstanceId::parse(ONE).unwrap();
+                let listener = Attachment::Listener("b".into()).into();
+                let instance = transaction.instance(&id).unwrap();
+                instance.imds.attachments.push(listener);
+                let unowned = transaction.unowned_conflicts();
+                let conflicts = transaction.new_conflicts();
+                let unowned = unowned.iter().map(ToString::to_string);
+                let mut owned = conflicts.iter().map(|conflict| conflict.holder.to_string());
+                Err(unowned.chain(owned.by_ref()).next())
+            };
+            let now = "2026-01-01T00:00:00Z".parse().unwrap();
+            match self.registry.change(now, plan).await {
+                Err(crate::registry::UpdateError::Refused(refusal)) => refusal,
+                _ => panic!("the plan refuses"),
+            }
+        }
+    }
+
+    /// A fault in a file must not give the guest of one instance the metadata of another.
+    #[tokio::test]
+    async fn attachments_stay_reserved_whatever_fault_hides_whose_they_are() {
+        let (two, three) = (document("i-00000002", "b"), document("i-00000003", "c"));
+        let with = |more: &str| two.replacen('{', &format!("{{{more},"), 1);
+        let is_unowned = |what: &str| what != "an attachment list that appears twice";
+        for (what, text) in [
+            (
+                "two ids in a text that is not JSON",
+                format!("[{two},{three}"),
+            ),
+            (
+                "an id that cannot be read, beside another",
+                format!("[{},{two}", three.replace("i-0", "i-?")),
+            ),
+            (
+                "the id of a registered instance, beside another",
+                format!("[{},{two}", document(ONE, "a")),
+            ),
+            (
+                "a registered id and one that cannot be read",
+                format!("[{},{}", document(ONE, "a"), two.replace("i-0", "?")),
+            ),
+            ("an id that is none", two.replace("i-0", "i-?")),
+            ("no id", two.replace("InstanceId", "Instance")),
+            (
+                "an attachment list that appears twice",
+                two.replace("]}}", "]},\"Imds\":{}}"),
+            ),
+            (
+                "an id that appears twice, the last of a registered instance",
+                with("\"InstanceId\":\"i-00000004\"").replace("i-00000002", ONE),
+            ),
+            (
+                "instances that appear twice",
+                format!("{{\"Instances\":[{two}],\"Instances\":[{three}]}}"),
+            ),
+            (
+                "instances that are no array",
+                format!("{{\"Instances\":{two}}}"),
+            ),
+        ] {
+            let host = IntakeHost::new().await;
+            host.intake.read_documents().await;
+            assert_eq!(host.refusal().await, None, "{what}");
+            host.write("2.json", &text);
+            host.intake.read_documents().await;
+            let refusal = host.refusal().await.unwrap_or_default();
+            let expected = match is_unowned(what) {
+                true => "2.json names it",
+                false => "i-00000002",
+            };
+            assert!(refusal.contains(expected), "{what}: {refusal:?}");
+
+            // The registered instance is served; so is the other one once the file is fixed.
+            let is_served = |listener: &str| {
+                let attachment = Attachment::Listener(listener.into());
+                host.registry.snapshot().attached_to(&attachment).is_some()
+            };
+            assert!(is_served("a") && !is_served("b"), "{what}");
+            host.write("2.json", &two);
+            host.intake.read_documents().await;
+            assert!(is_served("a") && is_served("b"), "{what}");
+        }
+    }
+
+    #[tokio::test]
+    async fn attachments_stay_reserved_while_their_file_cannot_be_read() {
+        let host = IntakeHost::new().await;
+        let (two, three) = (document("i-00000002", "b"), document("i-00000003", "c"));
+        for (text, expected) in [
+            (format!("[{two},{three}"), "2.json names it"),
+            (two.replace("LaunchTime", "Launched"), "i-00000002"),
+        ] {
+            host.write("2.json", &text);
+            host.intake.read_documents().await;
+            let documents = host.directory.path().join("instances.d");
+            let file = documents.join("2.json");
+            std::fs::remove_file(&file).unwrap();
+            std::os::unix::fs::symlink("nowhere", &file).unwrap();
+            host.intake.read_documents().await;
+            assert!(host.refusal().await.unwrap().contains(expected));
+            std::fs::rename(&documents, documents.with_extension("away")).unwrap();
+            host.intake.read_documents().await;
+            assert!(host.refusal().await.unwrap().contains(expected));
+            std::fs::rename(documents.with_extension("away"), &documents).unwrap();
+            std::fs::remove_file(&file).unwrap();
+            host.intake.read_documents().await;
+            assert_eq!(host.refusal().await, None);
+        }
+    }
+
+    /// Two documents of one id: what the first names is reserved too.
+    #[tokio::test]
+    async fn the_attachments_of_all_documents_of_one_id_are_reserved() {
+        let host = IntakeHost::new().await;
+        host.intake.read_documents().await;
+        let two = |listener| document("i-00000002", listener);
+        host.write("2.json", &format!("[{},{}]", two("b"), two("c")));
+        host.intake.read_documents().await;
+        assert_eq!(host.refusal().await.as_deref(), Some("i-00000002"));
     }
 }

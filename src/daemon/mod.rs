@@ -375,7 +375,11 @@ fn admin_host(
     Arc::new(AdminHost {
         plane: Arc::clone(plane),
         reload: Reload {
-            intake: Arc::new(Intake::new(Arc::clone(registry), Arc::clone(&config))),
+            intake: Arc::new(Intake::new(
+                Arc::clone(registry),
+                Arc::clone(&config),
+                boot_id,
+            )),
             control: control.map(|bound| Arc::clone(&bound.plane)),
             tls: control.and_then(|bound| bound.tls.clone()),
             config,

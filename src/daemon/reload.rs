@@ -150,7 +150,7 @@ mod tests {
         let (registry, _) = Registry::open(Arc::new(MemoryStore)).unwrap();
         let control = Control::new(Arc::clone(&registry), AccessKeys::demo(), regions);
         Reload {
-            intake: Arc::new(Intake::new(registry, Arc::clone(&config))),
+            intake: Arc::new(Intake::new(registry, Arc::clone(&config), "boot")),
             control: Some(Arc::new(control)),
             tls: None,
             config,

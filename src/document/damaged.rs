@@ -6,15 +6,20 @@
 
 use std::collections::BTreeSet;
 
-use serde::de::DeserializeOwned;
+use serde::de::{Deserialize as _, DeserializeOwned};
 use serde_json::Value;
 
 use crate::instance::{InstanceAttachment, InstanceId, LaunchToken};
 
-/// Returns the attachments in a text.
+const INSTANCE_ID: &str = "\"InstanceId\"";
+
+/// Returns the attachments in a text. A list loses only the elements that are none.
 pub fn attachments_in(text: &str) -> Vec<InstanceAttachment> {
-    let lists = values_of::<Vec<InstanceAttachment>>(text, "\"Attachments\"");
-    lists.flatten().collect()
+    let lists = values_of::<Vec<Value>>(text, "\"Attachments\"");
+    lists
+        .flatten()
+        .filter_map(|attachment| InstanceAttachment::deserialize(attachment).ok())
+        .collect()
 }
 
 /// Returns the client tokens in a record's text. Their account and region are those of its identity
@@ -37,8 +42,13 @@ pub fn launch_tokens_in(text: &str) -> Vec<LaunchToken> {
 
 /// Returns the ids of the instances in a text, ordered and each once.
 pub(super) fn instance_ids_in(text: &str) -> BTreeSet<InstanceId> {
-    let ids = values_of::<String>(text, "\"InstanceId\"");
+    let ids = values_of::<String>(text, INSTANCE_ID);
     ids.filter_map(|id| InstanceId::parse(&id)).collect()
+}
+
+/// Returns whether a text has more than one instance, with an id that can be read or not.
+pub(super) fn has_several_instances(text: &str) -> bool {
+    text.matches(INSTANCE_ID).nth(1).is_some()
 }
 
 /// Returns the readable values of a key.
@@ -111,6 +121,11 @@ mod tests {
                 r#"{"UserDataText": "\"Attachments\":[{\"Listener\":\"a\"}] \"InstanceId\":\"i-12345678\"""#,
                 vec![],
                 vec![],
+            ),
+            (
+                r#"{"Attachments": [5, {"Listener": "a"}],"#,
+                vec![],
+                vec![listener("a")],
             ),
             (
                 r#"{"Attachments": [{"Listener": "a"}, {"Lis"#,

@@ -89,6 +89,11 @@ impl<'t> JsonFile<'t> {
         self.source.line(path)
     }
 
+    /// Returns the text of the value at a path.
+    pub(super) fn text(&self, path: &JsonPath) -> &'t str {
+        self.source.text(path)
+    }
+
     /// Returns faults with their lines.
     pub(super) fn faults(&self, faults: Vec<PathFault>) -> Vec<Fault> {
         faults

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::de::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::document::damaged::{attachments_in, instance_ids_in};
+use crate::document::damaged::{attachments_in, has_several_instances, instance_ids_in};
 use crate::document::deserialize::{PartialValue, array_for_object_faults, deserialize_all_faults};
 use crate::document::export;
 use crate::document::fields::{IMDS, ignored_options, misspelled_fields, unread_fields};
@@ -39,7 +39,7 @@ pub struct InstanceDocument {
 /// An instance whose document has faults, as far as it can be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FaultyInstance {
-    /// Its id; `None` if that cannot be read.
+    /// Its id; `None` if that cannot be read, or if nothing says whose the attachments are.
     pub id: Option<InstanceId>,
     /// The attachments that can be read.
     pub attachments: Vec<InstanceAttachment>,
@@ -60,6 +60,8 @@ pub struct DocumentsRead {
     pub faults: Vec<Fault>,
     /// Files that are not JSON or cannot be read. They may have more instances than are known.
     pub unreadable_files: usize,
+    /// The files and directories that cannot be read at all: nothing is known of their instances.
+    pub unread_paths: BTreeSet<PathBuf>,
 }
 
 impl DocumentsRead {
@@ -68,6 +70,7 @@ impl DocumentsRead {
         self.faulty.extend(other.faulty);
         self.faults.extend(other.faults);
         self.unreadable_files += other.unreadable_files;
+        self.unread_paths.extend(other.unread_paths);
     }
 
     /// Moves the documents with a fault to the faulty instances.
@@ -162,6 +165,7 @@ pub fn read_documents(path: &Path) -> DocumentsRead {
     let (texts, faults) = read_files(path);
     let mut read = DocumentsRead {
         unreadable_files: faults.len(),
+        unread_paths: faults.iter().map(|fault| fault.file.clone()).collect(),
         faults,
         ..DocumentsRead::default()
     };
@@ -261,18 +265,22 @@ fn parse(file: &Path, text: &str) -> DocumentsRead {
     for raw in raw_instances {
         let path = raw.path.clone();
         let is_faulty = all_are_faulty || duplicates.iter().any(|key| key.is_within(&path));
-        let faulty = faulty_instance(&raw, file, json.line(&path));
+        let faulty = faulty_instances(&raw, &json, &duplicates);
         match parse_instance(raw) {
             Ok(parsed) if !is_faulty => read.documents.push(located(parsed, &path, &json)),
-            Ok(_) => read.faulty.push(faulty),
+            Ok(_) => read.faulty.extend(faulty),
             Err(of_instance) => {
                 let of_instance = of_instance.into_iter();
                 faults.extend(
                     of_instance.map(|fault| json.fault(&path.join(&fault.path), fault.message)),
                 );
-                read.faulty.push(faulty);
+                read.faulty.extend(faulty);
             }
         }
+    }
+    if all_are_faulty {
+        read.faulty
+            .extend(unfound_instance(&read.faulty, file, text));
     }
     faults.sort_by_key(|fault| fault.line);
     read.faults = faults;
@@ -314,17 +322,14 @@ fn not_json(file: &Path, text: &str, faults: Vec<Fault>) -> DocumentsRead {
         line: 0,
     };
     let (mut ids, attachments) = (instance_ids_in(text), attachments_in(text));
-    let faulty = match (ids.len(), attachments.is_empty()) {
-        (1, _) => vec![faulty(ids.pop_first(), attachments)],
-        (_, true) => ids
-            .into_iter()
-            .map(|id| faulty(Some(id), Vec::new()))
-            .collect(),
-        (_, false) => ids
-            .into_iter()
-            .map(|id| faulty(Some(id), Vec::new()))
-            .chain([faulty(None, attachments)])
-            .collect(),
+    let faulty = match ids.pop_first() {
+        Some(id) if !has_several_instances(text) => vec![faulty(Some(id), attachments)],
+        first => {
+            let ids = first.into_iter().chain(ids);
+            let unowned = (!attachments.is_empty()).then(|| faulty(None, attachments));
+            let named = ids.map(|id| faulty(Some(id), Vec::new()));
+            named.chain(unowned).collect()
+        }
     };
     DocumentsRead {
         faulty,
@@ -332,6 +337,52 @@ fn not_json(file: &Path, text: &str, faults: Vec<Fault>) -> DocumentsRead {
         unreadable_files: 1,
         ..DocumentsRead::default()
     }
+}
+
+/// Returns what can be read of an instance that may have faults: the attachments of each value of a
+/// key that appears twice. If that is its id, nothing says whose they are.
+fn faulty_instances(
+    raw: &RawInstance,
+    json: &JsonFile<'_>,
+    duplicates: &[JsonPath],
+) -> Vec<FaultyInstance> {
+    let path = &raw.path;
+    let mut faulty = faulty_instance(raw, json.file(), json.line(path));
+    if !duplicates.iter().any(|key| key.is_within(path)) {
+        return vec![faulty];
+    }
+    for attachment in attachments_in(json.text(path)) {
+        if !faulty.attachments.contains(&attachment) {
+            faulty.attachments.push(attachment);
+        }
+    }
+    let id = path.key("InstanceId");
+    if faulty.id.is_none() || !duplicates.contains(&id) {
+        return vec![faulty];
+    }
+    let unowned = FaultyInstance {
+        id: None,
+        ..faulty.clone()
+    };
+    faulty.attachments.clear();
+    vec![faulty, unowned]
+}
+
+/// Returns the attachments in a text that are not those of its faulty instances: of instances that
+/// a fault outside of all of them hides.
+fn unfound_instance(found: &[FaultyInstance], file: &Path, text: &str) -> Option<FaultyInstance> {
+    let is_found = |attachment: &InstanceAttachment| {
+        let mut found = found.iter();
+        found.any(|instance| instance.attachments.contains(attachment))
+    };
+    let mut attachments = attachments_in(text);
+    attachments.retain(|attachment| !is_found(attachment));
+    (!attachments.is_empty()).then(|| FaultyInstance {
+        id: None,
+        attachments,
+        file: file.to_path_buf(),
+        line: 0,
+    })
 }
 
 /// Returns what can be read of an instance that may have faults.

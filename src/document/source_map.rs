@@ -44,6 +44,16 @@ impl<'t> SourceMap<'t> {
     /// Returns the line at which the value at `path` begins, or, if it is missing, the line of the
     /// nearest value above it. Lines count from 1.
     pub(super) fn line(&self, path: &JsonPath) -> usize {
+        self.line_of(self.nearest(path))
+    }
+
+    /// Returns the text of the value at `path`, or, if it is missing, of the nearest value above
+    /// it.
+    pub(super) fn text(&self, path: &JsonPath) -> &'t str {
+        self.nearest(path).raw
+    }
+
+    fn nearest(&self, path: &JsonPath) -> &SourceNode<'t> {
         let mut node = &self.root;
         for segment in path.segments() {
             let below = match segment {
@@ -59,7 +69,7 @@ impl<'t> SourceMap<'t> {
             let Some(below) = below else { break };
             node = below;
         }
-        self.line_of(node)
+        node
     }
 
     fn line_of(&self, node: &SourceNode<'_>) -> usize {

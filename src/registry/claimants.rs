@@ -10,7 +10,8 @@ use crate::instance::{Attachment, InstanceId};
 pub enum Claimants {
     /// One instance, as it should be. While it is quarantined, no instance is served there.
     One(InstanceId),
-    /// Several instances: none of them is served there.
+    /// Several instances, or one at an attachment that is reserved for an instance that is not
+    /// known: none of them is served there.
     Conflict(BTreeSet<InstanceId>),
 }
 
@@ -25,21 +26,27 @@ impl Claimants {
     }
 }
 
-/// Returns the claimants of every attachment in `claims`.
+/// Returns the claimants of every attachment in `claims`. Those in `unowned` are reserved, and it is
+/// not known for whom.
 pub(super) fn by_attachment<'a>(
     claims: impl Iterator<Item = (&'a InstanceId, &'a Attachment)> + Clone,
+    unowned: impl Iterator<Item = &'a Attachment>,
 ) -> HashMap<Attachment, Claimants> {
     let mut index = Claims::new();
     for (id, attachment) in claims.clone() {
-        index.add(attachment, id);
+        index.add(attachment, Some(id));
+    }
+    for attachment in unowned {
+        index.add(attachment, None);
     }
     let mut claimants: HashMap<Attachment, Claimants> = HashMap::new();
     for (id, attachment) in claims {
-        let mut ids: BTreeSet<InstanceId> = index
-            .conflicts(attachment, id)
-            .map(|claim| claim.claimant.clone())
+        let conflicts: Vec<Option<&InstanceId>> = index
+            .conflicts(attachment, Some(id))
+            .map(|claim| claim.claimant)
             .collect();
-        if ids.is_empty() {
+        let mut ids: BTreeSet<InstanceId> = conflicts.iter().copied().flatten().cloned().collect();
+        if conflicts.is_empty() {
             claimants.insert(attachment.clone(), Claimants::One(id.clone()));
             continue;
         }

@@ -5,6 +5,8 @@
 //! same change ([`Transaction::take`]).
 
 use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::transaction::{Change, Transaction};
@@ -24,11 +26,69 @@ pub struct ClaimConflict {
     pub held: Attachment,
 }
 
+/// An attachment that an instance would claim while it is reserved for an instance that is not
+/// known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnownedConflict {
+    /// The instance that would claim it.
+    pub instance: InstanceId,
+    /// What it would claim.
+    pub attachment: Attachment,
+    /// The file that names it.
+    pub file: PathBuf,
+}
+
+impl fmt::Display for UnownedConflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let UnownedConflict {
+            attachment, file, ..
+        } = self;
+        write!(
+            f,
+            "{attachment} is reserved: {} names it and has faults, so it is not known whose it is; \
+             fix that file, then run: imdsd reload",
+            file.display()
+        )
+    }
+}
+
 impl Transaction {
     /// Returns the conflicts of everything that the change lets instances claim anew. A conflict
     /// that exists without the change is not one of them.
     pub fn new_conflicts(&self) -> Vec<ClaimConflict> {
         let links = self.links();
+        self.conflicts_among(&self.new_claims(&links), &links)
+    }
+
+    /// Returns everything that the change lets instances claim anew and that is reserved for an
+    /// instance that is not known.
+    pub fn unowned_conflicts(&self) -> Vec<UnownedConflict> {
+        let links = self.links();
+        let claimed = self.new_claims(&links);
+        if claimed.is_empty() {
+            return Vec::new();
+        }
+        let mut claims = Claims::new();
+        for (file, attachments) in self.snapshot.unowned() {
+            for attachment in attachments {
+                if attachment.void_reason(&links).is_none() {
+                    claims.add(&attachment.attachment, Some(file));
+                }
+            }
+        }
+        let conflicts = claimed.into_iter().filter_map(|(id, attachment)| {
+            let file = claims.first_conflict(attachment, None)?.claimant?;
+            Some(UnownedConflict {
+                instance: id.clone(),
+                attachment: attachment.clone(),
+                file: file.clone(),
+            })
+        });
+        conflicts.collect()
+    }
+
+    /// Returns what the change lets instances claim anew.
+    fn new_claims(&self, links: &LinkIdentities) -> Vec<(&InstanceId, &Attachment)> {
         let is_claimed_before = |change: &Change, attachment: &Attachment| {
             let before = self.snapshot.entry(&change.instance.instance_id);
             before.is_some_and(|before| {
@@ -37,14 +97,14 @@ impl Transaction {
             })
         };
         let claimed = self.changes.iter().flat_map(|change| {
-            let claimed = change.instance.claimed_attachments(&links);
+            let claimed = change.instance.claimed_attachments(links);
             let claimed = claimed.map(|claimed| &claimed.attachment);
             claimed
                 .filter(|claimed| !is_claimed_before(change, claimed))
                 .map(|claimed| (&change.instance.instance_id, claimed))
                 .collect::<Vec<_>>()
         });
-        self.conflicts_among(&claimed.collect::<Vec<_>>(), &links)
+        claimed.collect()
     }
 
     /// Returns all conflicts of one instance after the change.

@@ -52,12 +52,12 @@ mod tests;
 
 pub use account::{Account, AccountState, AccountUnreadable};
 pub use claimants::Claimants;
-pub use conflicts::ClaimConflict;
+pub use conflicts::{ClaimConflict, UnownedConflict};
 pub use entry::{Entry, OptionsState};
 pub use quarantine::QuarantineReason;
 pub use record::Record;
 pub use registration::{FaultyOutcome, RegisterOutcome};
-pub use snapshot::Snapshot;
+pub use snapshot::{Snapshot, UnownedAttachments};
 pub use state::Registry;
 pub use store::{Store, StoreError, StoredState, UnreadableRecord};
 pub use transaction::Transaction;

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use super::quarantine::QuarantineReason;
 use super::record::{Record, document_digest};
+use super::snapshot::UnownedAttachments;
 use super::state::{Registry, to_completion};
 use super::store::StoreError;
 use super::writer::{PreviousState, Writer};
@@ -95,6 +96,17 @@ impl Registry {
             FaultyOutcome::NotServed
         })
         .await
+    }
+
+    /// Reserves attachments that files name for instances that are not known, in place of those that
+    /// were reserved before: no instance is served there, and none can be given one.
+    pub async fn reserve_unowned(self: &Arc<Self>, unowned: UnownedAttachments) {
+        let registry = Arc::clone(self);
+        to_completion(async move {
+            let _writer = registry.writer.lock().await;
+            registry.publish(|snapshot| snapshot.with_unowned(unowned));
+        })
+        .await;
     }
 
     /// Withdraws a document that was not registered: its attachments are no longer reserved.

@@ -1,11 +1,13 @@
 //! The registry at one moment: immutable, shared by every request that began under it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::claimants::{self, Claimants};
 use super::entry::Entry;
 use super::quarantine::{QuarantineReason, Quarantined};
+use crate::instance::claims::Claims;
 use crate::instance::{
     Attachment, InstanceAttachment, InstanceId, LaunchToken, LinkIdentities, LinkIdentity,
 };
@@ -19,9 +21,14 @@ pub struct Snapshot {
     claims: HashMap<Attachment, Claimants>,
     /// What the bindings of attachments are compared with: the links that bindings name.
     links: Arc<LinkIdentities>,
+    /// What is reserved for instances that are not known, by the file that names it.
+    unowned: Arc<UnownedAttachments>,
     /// The names of the interfaces of bound attachments.
     bound_interfaces: BTreeSet<String>,
 }
+
+/// Attachments that are reserved while nothing says whose they are, by the file that names them.
+pub type UnownedAttachments = BTreeMap<PathBuf, BTreeSet<InstanceAttachment>>;
 
 /// Building the next snapshot.
 impl Snapshot {
@@ -34,8 +41,8 @@ impl Snapshot {
             .map(|entry| (entry.instance.instance_id.clone(), Arc::new(entry)))
             .collect();
         // Until the host's links are known, every bound attachment is void.
-        let links = Arc::default();
-        Snapshot::assemble(entries, quarantined.into_iter().collect(), links)
+        let (links, unowned) = (Arc::default(), Arc::default());
+        Snapshot::assemble(entries, quarantined.into_iter().collect(), links, unowned)
     }
 
     /// Returns this snapshot with entries inserted or replaced, all at once.
@@ -49,7 +56,8 @@ impl Snapshot {
             quarantined.remove(&entry.instance.instance_id);
             entries.insert(entry.instance.instance_id.clone(), entry);
         }
-        Snapshot::assemble(entries, quarantined, self.links_with(observed))
+        let unowned = Arc::clone(&self.unowned);
+        Snapshot::assemble(entries, quarantined, self.links_with(observed), unowned)
     }
 
     /// Returns the links of bindings with those that a change has just read from the kernel.
@@ -86,7 +94,29 @@ impl Snapshot {
             return None;
         }
         let (entries, quarantined) = (self.entries.clone(), self.quarantined.clone());
-        Some(Snapshot::assemble(entries, quarantined, Arc::new(links)))
+        let unowned = Arc::clone(&self.unowned);
+        Some(Snapshot::assemble(
+            entries,
+            quarantined,
+            Arc::new(links),
+            unowned,
+        ))
+    }
+
+    /// Returns this snapshot with these attachments reserved for instances that are not known, and
+    /// no others; `None` when they are the same.
+    pub(super) fn with_unowned(&self, unowned: UnownedAttachments) -> Option<Snapshot> {
+        if *self.unowned == unowned {
+            return None;
+        }
+        let (entries, quarantined) = (self.entries.clone(), self.quarantined.clone());
+        let links = Arc::clone(&self.links);
+        Some(Snapshot::assemble(
+            entries,
+            quarantined,
+            links,
+            Arc::new(unowned),
+        ))
     }
 
     /// Returns this snapshot without one instance.
@@ -191,13 +221,15 @@ impl Snapshot {
         entries: BTreeMap<InstanceId, Arc<Entry>>,
         quarantined: BTreeMap<InstanceId, Quarantined>,
     ) -> Snapshot {
-        Snapshot::assemble(entries, quarantined, Arc::clone(&self.links))
+        let (links, unowned) = (Arc::clone(&self.links), Arc::clone(&self.unowned));
+        Snapshot::assemble(entries, quarantined, links, unowned)
     }
 
     fn assemble(
         entries: BTreeMap<InstanceId, Arc<Entry>>,
         quarantined: BTreeMap<InstanceId, Quarantined>,
         links: Arc<LinkIdentities>,
+        unowned: Arc<UnownedAttachments>,
     ) -> Snapshot {
         let served = entries.iter().flat_map(|(id, entry)| {
             let claimed = entry.instance.claimed_attachments(&links);
@@ -208,7 +240,10 @@ impl Snapshot {
             let reserved = reserved.filter(|attachment| attachment.void_reason(&links).is_none());
             reserved.map(move |attachment| (id, &attachment.attachment))
         });
-        let claims = claimants::by_attachment(served.chain(reserved));
+        let of_files = unowned.values().flatten();
+        let of_files = of_files.filter(|attachment| attachment.void_reason(&links).is_none());
+        let of_files = of_files.map(|attachment| &attachment.attachment);
+        let claims = claimants::by_attachment(served.chain(reserved), of_files);
         let attachments = entries
             .values()
             .flat_map(|entry| &entry.instance.imds.attachments)
@@ -216,7 +251,8 @@ impl Snapshot {
                 quarantined
                     .values()
                     .flat_map(|instance| &instance.attachments),
-            );
+            )
+            .chain(unowned.values().flatten());
         let bound_interfaces = attachments
             .filter(|attachment| attachment.binding.is_some())
             .filter_map(|attachment| attachment.bindable_interface())
@@ -227,6 +263,7 @@ impl Snapshot {
             quarantined,
             claims,
             links,
+            unowned,
             bound_interfaces,
         }
     }
@@ -285,6 +322,26 @@ impl Snapshot {
             let attachments = instance.attachments.iter();
             attachments.map(move |attachment| (id, attachment))
         })
+    }
+
+    /// Returns the attachments that are reserved for instances that are not known, by the file that
+    /// names them.
+    pub fn unowned(&self) -> &UnownedAttachments {
+        &self.unowned
+    }
+
+    /// Returns the file that reserves an attachment that conflicts with this one, while nothing says
+    /// whose it is.
+    pub fn file_that_reserves(&self, attachment: &Attachment) -> Option<&Path> {
+        let mut claims = Claims::new();
+        for (file, attachments) in &*self.unowned {
+            for reserved in attachments {
+                if reserved.void_reason(&self.links).is_none() {
+                    claims.add(&reserved.attachment, Some(file.as_path()));
+                }
+            }
+        }
+        claims.first_conflict(attachment, None)?.claimant
     }
 
     /// Returns the instances that are quarantined because their records cannot be trusted.

@@ -202,6 +202,9 @@ fn take_from_holders(
     id: &InstanceId,
     only_from: Option<&BTreeSet<InstanceId>>,
 ) -> Result<Vec<LostAttachment>, Refusal> {
+    if let Some(conflict) = transaction.unowned_conflicts().first() {
+        return Err(Refusal::incorrect_state(conflict.to_string()));
+    }
     let conflicts = transaction.conflicts_of(id);
     for conflict in &conflicts {
         let (attachment, holder) = (&conflict.attachment, &conflict.holder);

@@ -73,13 +73,27 @@ fn holder<'s>(
         },
         Some(Claimants::Conflict(claimants)) => {
             let claimants: Vec<&str> = claimants.iter().map(InstanceId::as_str).collect();
+            if let Some(reserved) = reserved(snapshot, attachment) {
+                return Err(reserved);
+            }
             Err(format!(
                 "{attachment} is claimed by {}: none of them is served there",
                 claimants.join(" and ")
             ))
         }
-        None => Err(unclaimed(listeners, attachment)),
+        None => {
+            Err(reserved(snapshot, attachment).unwrap_or_else(|| unclaimed(listeners, attachment)))
+        }
     }
+}
+
+/// Returns why an attachment is reserved while nothing says whose it is; `None` if it is not.
+fn reserved(snapshot: &Snapshot, attachment: &Attachment) -> Option<String> {
+    let file = snapshot.file_that_reserves(attachment)?;
+    Some(format!(
+        "{attachment} is reserved: {} names it and has faults, so no instance is served there",
+        file.display()
+    ))
 }
 
 /// Returns an instance that has an attachment and does not claim it, and why, if no other instance

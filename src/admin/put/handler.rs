@@ -145,6 +145,13 @@ fn settle_conflicts(
     faults: &mut PutFaults,
 ) -> Vec<LostAttachment> {
     let mut lost = Vec::new();
+    for conflict in transaction.unowned_conflicts() {
+        let mut documents = documents.iter();
+        let of = |document: &&InstanceDocument| document.instance.instance_id == conflict.instance;
+        if let Some(document) = documents.find(of) {
+            faults.add_conflict(document, conflict.to_string());
+        }
+    }
     for conflict in transaction.new_conflicts() {
         let of = |id: &InstanceId| {
             let mut documents = documents.iter();

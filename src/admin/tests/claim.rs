@@ -237,6 +237,20 @@ fn a_claim_takes_attachments_in_one_publication_and_keeps_to_its_conditions() {
         (status, &again["Lost"], &again["Generation"]),
         (200, &json!([]), &answer["Generation"])
     );
+    // What a file reserves while nothing says whose it is, nobody gets.
+    let file = std::path::PathBuf::from("i.json");
+    let reserved = Attachment::Listener("third".into()).into();
+    let unowned = [(file, [reserved].into())].into();
+    let reserve = api.api.registry.reserve_unowned(unowned);
+    api.runtime.block_on(reserve);
+    let third = json!([{ "Listener": "third" }]);
+    let (status, refused) = api.post(&path, &json!({ "Attachments": third }));
+    assert_eq!(status, 409, "{refused}");
+    assert!(refused.to_string().contains("i.json names it"), "{refused}");
+    let put = demo_with(|document| document["Imds"]["Attachments"] = third.clone());
+    let (status, refused) = api.post("/v1/instances?force=true", &put);
+    assert_eq!(status, 409, "{refused}");
+    assert!(refused.to_string().contains("i.json names it"), "{refused}");
     // Without Add, it has only what it claims.
     let (_, answer) = api.post(&path, &json!({ "Attachments": [{ "Listener": "demo" }] }));
     assert_eq!(answer["Attachments"], json!([{ "Listener": "demo" }]));

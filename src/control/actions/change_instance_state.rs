@@ -30,7 +30,7 @@ use crate::control::render::write_state;
 use crate::control::syntax::read_required_instance_ids;
 use crate::control::xml::ResponseBody;
 use crate::instance::{Instance, InstanceId, InstanceState, StateReason};
-use crate::registry::{ClaimConflict, Transaction};
+use crate::registry::{ClaimConflict, Transaction, UnownedConflict};
 
 /// A change of state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -160,6 +160,9 @@ impl StateChangeCall {
             if let Some(conflict) = transaction.new_conflicts().first() {
                 return Err(attachment_in_use(conflict));
             }
+            if let Some(conflict) = transaction.unowned_conflicts().first() {
+                return Err(attachment_reserved(conflict));
+            }
             match dry_run {
                 true => Err(Ec2Error::dry_run()),
                 false => Ok(reports),
@@ -251,6 +254,17 @@ fn attachment_in_use(conflict: &ClaimConflict) -> Ec2Error {
     info!(%instance, %attachment, %holder, "start refused: another instance has the attachment");
     let message = format!(
         "The instance '{instance}' cannot be started: another instance has its attachment, {attachment}."
+    );
+    Ec2Error::new(Code::IncorrectInstanceState, message)
+}
+
+/// Returns the error for a start at an attachment that is reserved for an instance that is not
+/// known. Only the log names the file.
+fn attachment_reserved(conflict: &UnownedConflict) -> Ec2Error {
+    let (instance, attachment) = (&conflict.instance, &conflict.attachment);
+    info!(%instance, "start refused: {conflict}");
+    let message = format!(
+        "The instance '{instance}' cannot be started: its attachment, {attachment}, is reserved."
     );
     Ec2Error::new(Code::IncorrectInstanceState, message)
 }

@@ -6,7 +6,7 @@
 //! registered.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::daemon::documents::exposed::exposed_secret;
@@ -36,6 +36,8 @@ pub(crate) struct CheckedDocuments {
     pub(crate) doubts: Vec<Fault>,
     /// Files that are not JSON or cannot be read. They may have more instances than are known.
     pub(crate) unreadable_files: usize,
+    /// The files and directories that cannot be read at all.
+    pub(crate) unread_paths: BTreeSet<PathBuf>,
 }
 
 /// Whether the configuration itself has faults.
@@ -90,6 +92,8 @@ struct DocumentsCheck<'a> {
     settings: Option<AttachmentSettings<'a>>,
     /// Every attachment, by the number of its instance.
     claims: Claims<'a, usize>,
+    /// The attachments of all records, also of instances without a document.
+    records: Claims<'a, Option<usize>>,
     /// The numbers of the documents with a fault, beside those in `read.faulty`.
     faulty: BTreeSet<usize>,
     /// The files with secrets that were warned about.
@@ -127,6 +131,7 @@ impl<'a> DocumentsCheck<'a> {
                 ConfigState::Faulty => None,
             },
             claims: Claims::new(),
+            records: Claims::new(),
             faulty: BTreeSet::new(),
             exposed_files: BTreeSet::new(),
             faults: read.faults.clone(),
@@ -135,6 +140,13 @@ impl<'a> DocumentsCheck<'a> {
         };
         for number in 0..read.documents.len() + read.faulty.len() {
             check.claim(number);
+        }
+        let active = registered.all().filter(|instance| instance.is_active());
+        for (number, instance) in active.enumerate() {
+            let attachments = instance.attachments.iter();
+            for attachment in attachments.filter(|attachment| registered.is_claimed(attachment)) {
+                check.records.add(attachment, Some(number));
+            }
         }
         check
     }
@@ -165,11 +177,10 @@ impl<'a> DocumentsCheck<'a> {
         }
     }
 
-    /// Adds the claims of one instance: those of its document, and those of its record, which is
-    /// what it is served from.
+    /// Adds the claims of one instance: those of its record, which is what it is served from, or of
+    /// its document, if it has no record or one that cannot be read.
     fn claim(&mut self, number: usize) {
         let claimant = self.claimant(number);
-        let is_faulty = number >= self.read.documents.len();
         if !claimant.is_active() {
             return;
         }
@@ -179,9 +190,9 @@ impl<'a> DocumentsCheck<'a> {
         let of_document = claimant
             .attachments
             .iter()
-            .filter(|_| claimant.registered.is_none() || !is_faulty);
+            .filter(|attachment| claimant.claims_of_document(attachment));
         let all = of_record.into_iter().flatten().chain(of_document);
-        for attachment in all.filter(|attachment| is_certain(attachment)) {
+        for attachment in all.filter(|attachment| self.registered.is_claimed(attachment)) {
             self.claims.add(attachment, number);
         }
     }
@@ -246,7 +257,8 @@ impl<'a> DocumentsCheck<'a> {
                 .and_then(|settings| settings.unserved_reason(attachment));
             let mut conflicts: Vec<&AttachmentClaim<'a, usize>> =
                 self.claims.conflicts(attachment, number).collect();
-            if !claimant.is_active() || !is_certain(attachment) {
+            let is_claimed = claimant.has(attachment) && self.registered.is_claimed(attachment);
+            if !claimant.is_active() || !is_claimed {
                 conflicts.clear();
             }
             if !conflicts.is_empty() && claimant.registered.is_none() {
@@ -301,9 +313,20 @@ impl<'a> DocumentsCheck<'a> {
     fn unregistered_attachments(&self, number: usize) -> Vec<InstanceAttachment> {
         let is_free = |attachment: &&'a InstanceAttachment| {
             let mut conflicts = self.claims.conflicts(attachment, number);
-            conflicts.all(|claim| self.claimant(claim.claimant).registered.is_none())
+            conflicts.all(|claim| {
+                let registered = self.claimant(claim.claimant).registered;
+                registered.is_none_or(|registered| !registered.has(claim.attachment))
+            })
         };
-        let attachments = self.claimant(number).attachments.iter();
+        let claimant = self.claimant(number);
+        // Where no id says that the guest may be another one, every record counts: a misspelled id
+        // in a document does not keep its instance from being served.
+        let is_free = |attachment: &&'a InstanceAttachment| {
+            is_free(attachment)
+                && (claimant.id.is_some()
+                    || self.records.first_conflict(attachment, None).is_none())
+        };
+        let attachments = claimant.attachments.iter();
         attachments.filter(is_free).cloned().collect()
     }
 
@@ -331,6 +354,7 @@ impl<'a> DocumentsCheck<'a> {
             warnings: self.warnings,
             doubts: self.doubts,
             unreadable_files: self.read.unreadable_files,
+            unread_paths: self.read.unread_paths.clone(),
         }
     }
 }
@@ -339,18 +363,24 @@ impl Claimant<'_> {
     /// Returns whether it has a guest: a stopped or terminated instance claims nothing. The record
     /// decides where there is one. What cannot be read counts.
     fn is_active(&self) -> bool {
-        let state = match self.registered {
-            Some(registered) => registered.state,
-            None => self.state,
-        };
-        state.is_none_or(InstanceState::is_active)
+        match self.registered {
+            Some(registered) => registered.is_active(),
+            None => self.state.is_none_or(InstanceState::is_active),
+        }
     }
-}
 
-/// Returns whether an attachment is claimed on every host: whether a binding is void depends on the
-/// running one.
-fn is_certain(attachment: &InstanceAttachment) -> bool {
-    attachment.binding.is_none()
+    /// Returns whether it claims an attachment of its document for that document alone.
+    fn claims_of_document(&self, attachment: &Attachment) -> bool {
+        let registered = self.registered;
+        registered
+            .is_none_or(|registered| registered.state.is_none() && !registered.has(attachment))
+    }
+
+    /// Returns whether an attachment of its document is one that it claims.
+    fn has(&self, attachment: &Attachment) -> bool {
+        let registered = self.registered;
+        registered.is_none_or(|registered| registered.state.is_none() || registered.has(attachment))
+    }
 }
 
 /// Returns a fault of a document, with the instance's ID before the field.

@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::instance::{Instance, InstanceAttachment, InstanceId, InstanceState};
+use crate::instance::{
+    Attachment, Instance, InstanceAttachment, InstanceId, InstanceState, LinkIdentities,
+};
 use crate::registry::Snapshot;
 use crate::registry::file::StoredInstances;
 
@@ -11,6 +13,9 @@ use crate::registry::file::StoredInstances;
 #[derive(Debug, Default)]
 pub(crate) struct Registered {
     by_id: BTreeMap<InstanceId, RegisteredInstance>,
+    /// What the bindings of attachments are compared with; `None` where that is not known, without
+    /// a running daemon.
+    links: Option<LinkIdentities>,
 }
 
 /// What the record of an instance says.
@@ -43,6 +48,7 @@ impl Registered {
         });
         Registered {
             by_id: entries.chain(unreadable).chain(forgotten).collect(),
+            links: None,
         }
     }
 
@@ -55,6 +61,21 @@ impl Registered {
         });
         Registered {
             by_id: readable.chain(unreadable).collect(),
+            links: None,
+        }
+    }
+
+    /// Adds the links of the host as they are.
+    pub(crate) fn on_links(self, links: Option<LinkIdentities>) -> Registered {
+        Registered { links, ..self }
+    }
+
+    /// Returns whether an attachment is claimed: bound ones only where the links are known, and
+    /// their binding is not void.
+    pub(super) fn is_claimed(&self, attachment: &InstanceAttachment) -> bool {
+        match &self.links {
+            Some(links) => attachment.void_reason(links).is_none(),
+            None => attachment.binding.is_none(),
         }
     }
 
@@ -70,6 +91,18 @@ impl Registered {
 }
 
 impl RegisteredInstance {
+    /// Returns whether the instance claims its attachments: a stopped one does not. What cannot be
+    /// read counts.
+    pub(super) fn is_active(&self) -> bool {
+        self.state.is_none_or(InstanceState::is_active)
+    }
+
+    /// Returns whether its record has an attachment.
+    pub(super) fn has(&self, attachment: &Attachment) -> bool {
+        let mut attachments = self.attachments.iter();
+        attachments.any(|of_record| of_record.attachment == *attachment)
+    }
+
     /// Returns whether the instance was terminated. Its document does not bring it back.
     pub(super) fn is_terminated(&self) -> bool {
         self.state == Some(InstanceState::Terminated)

@@ -6,7 +6,10 @@ use super::*;
 use crate::config;
 use crate::document::FaultyInstance;
 use crate::fault::Fault;
-use crate::instance::{Attachment, Instance, InstanceAttachment, InstanceId, InstanceState};
+use crate::instance::{
+    Attachment, Instance, InstanceAttachment, InstanceId, InstanceState, LinkIdentities,
+    LinkIdentity,
+};
 use crate::registry::UnreadableRecord;
 use crate::registry::file::StoredInstances;
 
@@ -460,5 +463,81 @@ fn a_stopped_document_and_a_bound_attachment_conflict_with_nothing() {
         std::fs::write(&path, text).unwrap();
         let faults = read(&host, &StoredInstances::default()).faults;
         assert_eq!(faults.len(), conflicts, "{more}{binding}: {faults:?}");
+    }
+}
+
+/// A record decides what its instance has: it may have released what its document names.
+#[test]
+fn a_stale_document_of_a_registered_instance_claims_nothing() {
+    let (one, two) = ("i-00000001", "i-00000002");
+    let stored = StoredInstances {
+        instances: vec![record(one, &["b"])],
+        ..StoredInstances::default()
+    };
+    let with_two = |text: &str| {
+        let host = host(&[("1.json", &instance(one, &["a"])), ("2.json", text)]);
+        read(&host, &stored)
+    };
+    let documents = with_two(&instance(two, &["a"]));
+    assert_eq!(
+        (ids(&documents), documents.faults.as_slice()),
+        (vec![one, two], [].as_slice())
+    );
+    // Nor does it end the reservation of another document.
+    let documents = with_two(&instance(two, &["a"]).replace("LaunchTime", "Launched"));
+    assert_eq!(ids(&documents), [one]);
+    let on_a = vec!["listener 'a'".to_string()];
+    assert_eq!(faulty(&documents), [(Some(two), on_a)]);
+    // What the record has is kept.
+    let documents = with_two(&instance(two, &["b"]));
+    assert_eq!(ids(&documents), [one]);
+    assert_eq!(faulty(&documents), [(Some(two), vec![])]);
+}
+
+/// A binding that the running host confirms is a claim like any other.
+#[test]
+fn a_bound_attachment_counts_where_the_links_are_known() {
+    let (one, two) = ("i-00000001", "i-00000002");
+    let on_vnet0 = |id: &str, binding: &str| {
+        instance(id, &["a"]).replace(
+            "{\"Listener\":\"a\"}",
+            &format!("{{\"Interface\":\"vnet0\"{binding}}}"),
+        )
+    };
+    let bound = ",\"Binding\":{\"MacAddress\":\"fe:54:00:00:00:05\"}";
+    let record = |text: &str| {
+        let mut instances = crate::document::read(Path::new("record.json"), text).unwrap();
+        instances.remove(0)
+    };
+    for (mac_address, first, second, faults) in [
+        ("fe:54:00:00:00:05", bound, "", 1),
+        ("fe:54:00:00:00:05", "", bound, 1),
+        ("fe:54:00:00:00:06", bound, "", 0),
+        ("fe:54:00:00:00:06", "", bound, 0),
+    ] {
+        let host = host(&[
+            ("1.json", &instance(one, &[])),
+            ("2.json", &on_vnet0(two, second)),
+        ]);
+        let path = host.path().join("imdsd.toml");
+        let text = std::fs::read_to_string(&path).unwrap() + "[interfaces]\n";
+        std::fs::write(&path, text).unwrap();
+        let stored = StoredInstances {
+            instances: vec![record(&on_vnet0(one, first))],
+            ..StoredInstances::default()
+        };
+        let link = LinkIdentity {
+            index: 17,
+            mac_address: Some(mac_address.to_string()),
+        };
+        let links = LinkIdentities {
+            boot_id: String::new(),
+            by_name: [("vnet0".to_string(), link)].into(),
+        };
+        let registered = Registered::of_store(&stored).on_links(Some(links));
+        let documents = CheckedDocuments::read(&config::read(&path).unwrap(), &registered);
+        let what = format!("{mac_address} {first} {second}: {:?}", documents.faults);
+        assert_eq!(documents.faults.len(), faults, "{what}");
+        assert_eq!(ids(&documents).contains(&two), faults == 0, "{what}");
     }
 }
