@@ -334,7 +334,7 @@ mod tests {
     }
 
     impl IntakeHost {
-        async fn new() -> IntakeHost {
+        fn new() -> IntakeHost {
             let directory = tempfile::tempdir().unwrap();
             let text = "instances = \"instances.d\"\n\
                         [[listener]]\nname = \"a\"\nipv4 = \"127.0.0.1:1\"\n\
@@ -420,7 +420,7 @@ mod tests {
                 format!("{{\"Instances\":{two}}}"),
             ),
         ] {
-            let host = IntakeHost::new().await;
+            let host = IntakeHost::new();
             host.intake.read_documents().await;
             assert_eq!(host.refusal().await, None, "{what}");
             host.write("2.json", &text);
@@ -446,7 +446,7 @@ mod tests {
 
     #[tokio::test]
     async fn attachments_stay_reserved_while_their_file_cannot_be_read() {
-        let host = IntakeHost::new().await;
+        let host = IntakeHost::new();
         let (two, three) = (document("i-00000002", "b"), document("i-00000003", "c"));
         for (text, expected) in [
             (format!("[{two},{three}"), "2.json names it"),
@@ -473,7 +473,7 @@ mod tests {
     /// Two documents of one id: what the first names is reserved too.
     #[tokio::test]
     async fn the_attachments_of_all_documents_of_one_id_are_reserved() {
-        let host = IntakeHost::new().await;
+        let host = IntakeHost::new();
         host.intake.read_documents().await;
         let two = |listener| document("i-00000002", listener);
         host.write("2.json", &format!("[{},{}]", two("b"), two("c")));
