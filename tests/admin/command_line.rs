@@ -140,6 +140,16 @@ impl Drop for Demo {
     }
 }
 
+/// A process that is killed with the test, also if the test fails.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// `imdsd --instance web-1.json`, then `imdsd instance put web-1.json`: the file does not name the
 /// demo's listener as an attachment.
 #[test]
@@ -213,7 +223,7 @@ fn a_demo_listens_where_it_is_told_and_a_taken_port_is_reported_with_the_options
     };
     let mut demo = serve(&[]);
     demo.stdout(Stdio::null()).stderr(Stdio::null());
-    let mut demo = demo.spawn().unwrap();
+    let demo = Killed(demo.spawn().unwrap());
     let began = Instant::now();
     while TcpStream::connect(control).is_err() || TcpStream::connect(listen).is_err() {
         assert!(began.elapsed() < PATIENCE, "it does not listen");
@@ -223,8 +233,7 @@ fn a_demo_listens_where_it_is_told_and_a_taken_port_is_reported_with_the_options
         1,
         &["cannot listen on 127.0.0.1:", "--listen and --control"],
     );
-    demo.kill().unwrap();
-    demo.wait().unwrap();
+    drop(demo);
     imdsd(&["serve", "--listen", "0.0.0.0:80"]).refused(2, &["is not a loopback address"]);
     imdsd(&["serve", "--config", "x.toml", "--listen", "80"]).refused(2, &["cannot be used with"]);
 }
