@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::clock::Moment;
 use crate::daemon::background::AwaitedSignatures;
 use crate::daemon::connection_limits::ConnectionLimits;
+use crate::daemon::refused_hosts::RefusedHosts;
 use crate::guest::gate;
 use crate::guest::{Guest, Turn};
 use crate::http::{RawRequest, Reply, UnreadableRequest};
@@ -21,6 +22,7 @@ pub(super) struct GuestPlane {
     pub(super) registry: Arc<Registry>,
     pub(super) connection_limits: Arc<ConnectionLimits>,
     pub(super) awaited: Arc<AwaitedSignatures>,
+    pub(super) refused_hosts: RefusedHosts,
 }
 
 impl GuestService for GuestPlane {
@@ -39,7 +41,8 @@ impl GuestService for GuestPlane {
     fn turn<'a>(&'a self, origin: &'a Origin) -> Option<Box<dyn GuestTurn + 'a>> {
         Some(Box::new(PlaneTurn {
             turn: self.guest.turn(origin)?,
-            awaited: &self.awaited,
+            origin,
+            plane: self,
         }))
     }
 }
@@ -47,7 +50,8 @@ impl GuestService for GuestPlane {
 /// A turn of the guest plane with its clock, its random source, and what it may wait for.
 struct PlaneTurn<'a> {
     turn: Turn<'a>,
-    awaited: &'a Arc<AwaitedSignatures>,
+    origin: &'a Origin,
+    plane: &'a GuestPlane,
 }
 
 impl GuestTurn for PlaneTurn<'_> {
@@ -58,12 +62,19 @@ impl GuestTurn for PlaneTurn<'_> {
     fn waits(&self, request: RawRequest<'_>) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
         let (id, document) = self.turn.unsigned_document(&request)?;
         let (id, document) = (id.clone(), document.to_string());
-        let awaited = Arc::clone(self.awaited);
+        let awaited = Arc::clone(&self.plane.awaited);
         Some(Box::pin(async move { awaited.wait(id, document).await }))
     }
 
     fn answer(&self, request: RawRequest<'_>) -> Option<Reply> {
-        self.turn.answer(request, Moment::now(), rand::random())
+        let reply = self.turn.answer(request, Moment::now(), rand::random());
+        // 400 is the status of a foreign Host, so other requests are not read a second time.
+        if reply.as_ref().is_some_and(|reply| reply.status == 400)
+            && let Some((instance, host)) = self.turn.foreign_host(request)
+        {
+            self.plane.refused_hosts.warn(instance, self.origin, host);
+        }
+        reply
     }
 
     fn refuse(&self, reason: UnreadableRequest) -> Option<Reply> {

@@ -16,6 +16,7 @@ mod guest_plane;
 mod host_interfaces;
 mod intake;
 mod listeners;
+mod refused_hosts;
 mod reload;
 mod start_error;
 mod start_trial;
@@ -55,6 +56,7 @@ use guest_plane::GuestPlane;
 use host_interfaces::HostInterfaces;
 use intake::Intake;
 use listeners::{Listeners, OnBindError};
+use refused_hosts::RefusedHosts;
 use reload::Reload;
 use supervisor::Supervisor;
 use token_keys::TokenKeys;
@@ -361,6 +363,7 @@ fn guest_plane(
         registry: Arc::clone(registry),
         connection_limits: Arc::new(ConnectionLimits::new(config.guest.connections)),
         awaited: Arc::clone(awaited),
+        refused_hosts: RefusedHosts::default(),
     })
 }
 

@@ -1,10 +1,8 @@
 //! One request's way through the plane, on one snapshot and with one visit to the gate.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-use tracing::{Level, debug, enabled, warn};
+use tracing::{Level, debug, enabled};
 
 use crate::clock::Moment;
 use crate::guest::gate::{self, Admission, Admitted, Denial, ReadTerms, TokenAuthority, Visit};
@@ -24,12 +22,7 @@ pub struct Guest {
     tokens: Arc<TokenAuthority>,
     precomputed: Precomputed,
     hosts: HostRule,
-    /// The refused names that were logged.
-    refused_hosts: Mutex<BTreeSet<String>>,
 }
-
-/// How many refused names are logged, each once: a guest can send as many as it likes.
-const MAX_REFUSED_HOSTS: usize = 64;
 
 /// The turn of one request, before the request is read: the instance that answers it, as of one
 /// snapshot, and the first half of the gate's decision.
@@ -61,7 +54,6 @@ impl Guest {
             tokens,
             precomputed,
             hosts,
-            refused_hosts: Mutex::default(),
         }
     }
 
@@ -90,31 +82,6 @@ impl Guest {
         nonce: [u8; 6],
     ) -> Option<Reply> {
         self.turn(origin)?.answer(request, now, nonce)
-    }
-
-    /// Logs a Host that was refused, once for each name: the operator may have meant guests to use it.
-    fn warn_of_host(&self, visit: &Visit, origin: &Origin, request: RawRequest<'_>) {
-        let host = request.headers.iter().find(|(name, _)| *name == "host");
-        let Some(host) = host.and_then(|(_, host)| str::from_utf8(host).ok()) else {
-            return;
-        };
-        // A name has at most 253 characters (RFC 1035, 2.3.4), and a port may follow.
-        let host: String = host.chars().take(260).collect();
-        let is_new = {
-            let mut refused = self.refused_hosts.lock();
-            refused.len() < MAX_REFUSED_HOSTS && refused.insert(host.clone())
-        };
-        if is_new {
-            let (instance, attachment) =
-                (visit.instance_id().as_str(), origin.attachment.to_string());
-            warn!(
-                instance,
-                attachment,
-                host,
-                "refused a Host that is a foreign name, as in DNS rebinding; if guests should use it, add it to \
-                 guest.allowed_hosts"
-            );
-        }
     }
 
     /// Decides about one request to an instance: for its sender, and for an operator who asks why.
@@ -195,10 +162,18 @@ impl Turn<'_> {
         let Decision { verdict, reply } = self.guest.decide(&self.visit, request, now, nonce);
         let sent = Some((request.method, request.target));
         log(&self.visit, self.origin, sent, verdict, reply.as_ref());
-        if verdict == Verdict::Malformed(Malformed::ForeignHost) {
-            self.guest.warn_of_host(&self.visit, self.origin, request);
-        }
         reply
+    }
+
+    /// Returns the instance and the Host of a request that is refused because the Host is a foreign
+    /// name; `None` for any other request.
+    pub fn foreign_host<'r>(&self, request: RawRequest<'r>) -> Option<(&InstanceId, &'r str)> {
+        match GuestRequest::read(request, &self.guest.hosts) {
+            Err(Malformed::ForeignHost) => {}
+            Ok(_) | Err(_) => return None,
+        }
+        let (_, host) = request.headers.iter().find(|(name, _)| *name == "host")?;
+        Some((self.visit.instance_id(), str::from_utf8(host).ok()?))
     }
 
     /// Returns the instance and its identity document if the request may read signatures that do
