@@ -41,7 +41,7 @@ pub(crate) fn start(format: LogFormat, level: LogLevel) {
 }
 
 /// Returns whether standard error leads to systemd's journal: JOURNAL_STREAM has the device and the
-/// inode of the stream (systemd.exec(5)). A program that redirected the stream is no such case.
+/// inode of the stream (systemd.exec(5)). A program that redirected the stream has another one.
 fn is_journal() -> bool {
     let Ok(expected) = std::env::var("JOURNAL_STREAM") else {
         return false;

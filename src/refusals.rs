@@ -69,7 +69,7 @@ mod tests {
             assert_eq!(refusals.count("flood", at(59)), None);
         }
         assert_eq!(refusals.count("other", at(59)), Some(0));
-        // The next line says how many it stands for.
+        // The next line says how many it represents.
         assert_eq!(refusals.count("flood", at(60)), Some(90));
         assert_eq!(refusals.count("flood", at(61)), Some(0));
         assert_eq!(refusals.counts(), [("flood", 102), ("other", 1)]);

@@ -26,7 +26,7 @@ impl fmt::Debug for Secret {
         f.write_str("[redacted]")
     }
 }
-/// Words that stand for a secret in documentation: their letters and digits, in lower case.
+/// Words that documentation has in place of a secret: their letters and digits, in lower case.
 const PLACEHOLDERS: [&str; 8] = [
     "changeme",
     "replaceme",

@@ -62,7 +62,7 @@ enum Subcommands {
     Event(EventArgs),
     /// Make a running imdsd read documents, access keys and the TLS certificate again
     Reload(ReloadArgs),
-    /// Show the state of a running imdsd on one screen; the exit status tells scripts
+    /// Show the state of a running imdsd on one screen; with an exit status for scripts
     Status(StatusArgs),
     /// List the listeners of a running imdsd: open, waiting for a link, or refused with the reason
     Listeners(ListenersArgs),

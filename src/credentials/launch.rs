@@ -11,7 +11,7 @@
 //! | descriptor limit | [`SOFT_DESCRIPTOR_LIMIT`]: the daemon needs many more, but programs that use select(2) or close every possible descriptor fail or crawl with more. The hard limit stays, so a program can raise its own |
 //! | core dumps | none: its memory holds credentials |
 //! | descriptors | standard input, output and error only. imdsd opens its own close-on-exec, but not those that it was started with |
-//! | parent | the program is killed when the daemon is; nobody would read its output |
+//! | parent | the program is killed when the daemon is; its output would not be read |
 //!
 //! The standard library resets the signal mask and SIGPIPE. User, groups, umask, OOM score and bounding set stay those of the service. So does the set of
 //! inheritable capabilities: it gives nothing to a file that has no inheritable capabilities, and the

@@ -401,7 +401,7 @@ mod tests {
                 "a registered id and one that cannot be read",
                 format!("[{},{}", document(ONE, "a"), two.replace("i-0", "?")),
             ),
-            ("an id that is none", two.replace("i-0", "i-?")),
+            ("an invalid id", two.replace("i-0", "i-?")),
             ("no id", two.replace("InstanceId", "Instance")),
             (
                 "an attachment list that appears twice",

@@ -236,7 +236,7 @@ fn needed_capabilities(config: &Config, instances: &[Instance]) -> Vec<Need> {
     .collect()
 }
 
-/// The user that the daemon runs as, as far as this command can tell.
+/// The user that the daemon runs as, as far as this command can know.
 struct ServiceUser {
     uid: u32,
     /// Whether another user can be ruled out.

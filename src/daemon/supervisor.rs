@@ -1,4 +1,4 @@
-//! What the daemon tells systemd, if systemd started it: that it is ready, that it lives, and what
+//! What the daemon reports to systemd, if systemd started it: that it is ready, that it lives, and what
 //! it serves.
 
 use std::time::Duration;

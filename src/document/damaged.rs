@@ -13,7 +13,7 @@ use crate::instance::{InstanceAttachment, InstanceId, LaunchToken};
 
 const INSTANCE_ID: &str = "\"InstanceId\"";
 
-/// Returns the attachments in a text. A list loses only the elements that are none.
+/// Returns the attachments in a text. A list loses only its invalid elements.
 pub fn attachments_in(text: &str) -> Vec<InstanceAttachment> {
     let lists = values_of::<Vec<Value>>(text, "\"Attachments\"");
     lists

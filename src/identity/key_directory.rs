@@ -68,7 +68,7 @@ impl Identity {
 
     /// Reads the operator's own key (PEM, PKCS #8 or PKCS #1, RSA with at least 2048 bits), its
     /// certificate, and files of retired certificates, which stay published. Key and certificate
-    /// can be in one file. The key must belong to `owner`, and nobody else may read it.
+    /// can be in one file. The key must belong to `owner`, and no other user may read it.
     pub fn of_operator(
         key: &Path,
         certificate: &Path,

@@ -1,7 +1,7 @@
 //! Bindings: which link an attachment's interface name meant when it was written.
 //!
 //! Linux reuses interface names: libvirt numbers `vnetN` again after a restart. A name alone then
-//! stands for whichever guest gets it next. A [`Binding`] names the link itself. While the host has
+//! means the guest that gets it next. A [`Binding`] names the link itself. While the host has
 //! another link of that name, or none, the attachment is void: it claims nothing.
 //!
 //! An attachment without a binding keeps its meaning: the interface that has the name.

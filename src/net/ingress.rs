@@ -8,7 +8,7 @@
 //! | [`BridgeIngress`] | an address of a bridge | the guest at the port with the connection's mark |
 //! | [`NamespaceIngress`] | an address in a network namespace | the namespace's guest, unless the peer has an address of the host |
 //!
-//! A process of the host is no guest of an interface, a bridge or a namespace
+//! A process of the host is not a guest of an interface, a bridge or a namespace
 //! ([`super::bound_interface`]).
 //!
 //! Nothing that a guest sends decides. A connection that cannot be identified belongs to no guest.

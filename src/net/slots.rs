@@ -90,7 +90,7 @@ impl ConnectionSlots {
 
 impl ConnectionSlot {
     /// Begins to answer a complete request; `None` if the connection was evicted just before. Then
-    /// the request must not be carried out: nobody would get the answer.
+    /// the request must not be carried out: its answer could not be delivered.
     pub(crate) fn begin(&self) -> Option<BusySlot<'_>> {
         self.state.leave_idle(BUSY).then(|| BusySlot(&self.state))
     }

@@ -27,7 +27,7 @@ impl Claimants {
 }
 
 /// Returns the claimants of every attachment in `claims`. Those in `unowned` are reserved, and it is
-/// not known for whom.
+/// not known for which instance.
 pub(super) fn by_attachment<'a>(
     claims: impl Iterator<Item = (&'a InstanceId, &'a Attachment)> + Clone,
     unowned: impl Iterator<Item = &'a Attachment>,

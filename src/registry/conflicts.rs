@@ -53,14 +53,14 @@ impl fmt::Display for UnownedConflict {
 }
 
 impl Transaction {
-    /// Returns the conflicts of everything that the change lets instances claim anew. A conflict
+    /// Returns the conflicts of everything that the change lets instances claim again. A conflict
     /// that exists without the change is not one of them.
     pub fn new_conflicts(&self) -> Vec<ClaimConflict> {
         let links = self.links();
         self.conflicts_among(&self.new_claims(&links), &links)
     }
 
-    /// Returns everything that the change lets instances claim anew and that is reserved for an
+    /// Returns everything that the change lets instances claim again and that is reserved for an
     /// instance that is not known.
     pub fn unowned_conflicts(&self) -> Vec<UnownedConflict> {
         let links = self.links();
@@ -87,7 +87,7 @@ impl Transaction {
         conflicts.collect()
     }
 
-    /// Returns what the change lets instances claim anew.
+    /// Returns what the change lets instances claim again.
     fn new_claims(&self, links: &LinkIdentities) -> Vec<(&InstanceId, &Attachment)> {
         let is_claimed_before = |change: &Change, attachment: &Attachment| {
             let before = self.snapshot.entry(&change.instance.instance_id);
@@ -149,7 +149,7 @@ impl Transaction {
         claimed: &[(&InstanceId, &Attachment)],
         links: &LinkIdentities,
     ) -> Vec<ClaimConflict> {
-        // Most changes claim nothing anew, and then cost nothing here.
+        // Most changes claim nothing new, and then cost nothing here.
         if claimed.is_empty() {
             return Vec::new();
         }

@@ -16,7 +16,7 @@ impl Registry {
         let Some(named) = instance.named_options.0.take() else {
             return;
         };
-        // Set after the document was read, by whoever registers the instance.
+        // Set after the document was read, by the code that registers the instance.
         if instance.metadata_options != MetadataOptions::from(named) {
             return;
         }

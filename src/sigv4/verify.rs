@@ -82,7 +82,7 @@ pub fn verify<'k>(
 }
 
 /// Returns the access key id that a request claims to be signed with, for the log. `None` if there
-/// is none of the form that a key file may have: nothing else of a caller's text is logged.
+/// does not have the form that a key file may have: nothing else of a caller's text is logged.
 pub fn claimed_key_id(request: &HttpRequest<'_>) -> Option<String> {
     let query = canonical::query_pairs(request.query)?;
     let parameters = SignatureParameters::read(request.headers, &query, request.body).ok()?;
@@ -118,7 +118,7 @@ fn check_key(
 /// Checks that `host` and every `x-amz-*` field are signed, because they change the meaning of a
 /// request. Clients and proxies add and remove other fields, so those need not be signed.
 ///
-/// Two fields are exempt because whoever changes them on the wire changes nothing:
+/// Two fields are exempt, because a change of them on the wire changes nothing:
 ///
 /// - `content-type`. The endpoint never reads it: `x-amz-target`, which must be signed, decides
 ///   between a form and JSON. The AWS SDKs for JavaScript v2 and PHP, boto 2, aws4fetch and

@@ -24,7 +24,7 @@ fn curl_calls_the_api_with_a_form_and_with_a_query() {
     let daemon = Daemon::start(|_| {});
     let form = "Action=DescribeInstances&Version=2016-11-15";
     let header = "Content-Type: application/x-www-form-urlencoded; charset=utf-8";
-    // curl before 8.2 signs a query as it stands, so its parameters must be sorted and escaped.
+    // curl before 8.2 signs a query as it is written, so its parameters must be sorted and escaped.
     let filter =
         "Action=DescribeInstances&Filter.1.Name=tag%3AName&Filter.1.Value.1=%2A&Version=2016-11-15";
     for (arguments, rest) in [

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::support::{Daemon, PATIENCE, require_root};
 
-/// The user of the daemon: nobody.
+/// The user of the daemon: the account `nobody`.
 const USER: u32 = 65534;
 
 /// Gives a directory and its files to the daemon's user.
@@ -83,7 +83,7 @@ fn a_credential_program_gets_no_capability_and_no_limit_of_the_daemon() {
         of_daemon.contains("CapAmb:\t0000000000001400"),
         "{of_daemon}"
     );
-    // proc(5): the files of a process that is not dumpable belong to root. Nobody of its user can read
+    // proc(5): the files of a process that is not dumpable belong to root. No process of its user can read
     // its memory, and the kernel makes no core of it (prctl(2), PR_SET_DUMPABLE).
     let environ = fs::metadata(format!("/proc/{}/environ", daemon.pid())).unwrap();
     assert_eq!(environ.uid(), 0, "the daemon is dumpable");

@@ -1,5 +1,5 @@
 //! Every file with a key in it is held to one rule: a regular file that belongs to the daemon's user
-//! and that nobody else can read.
+//! and that no other user can read.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::support::{Daemon, require_root, write_keys};
 
-/// Nobody: not the user of the daemon, which is root here.
+/// The account `nobody`: not the user of the daemon, which is root here.
 const OTHER_USER: u32 = 65534;
 
 /// What is wrong with a file, and what imdsd reports after its path.

@@ -38,7 +38,7 @@ fn begin(stream: &mut (impl Read + Write), bytes: &str, client: Client) {
 }
 
 /// One guest, one caller of the EC2 API or one operator who sends half a request, or nothing, or
-/// does not read, delays nobody's restart.
+/// does not read, delays no restart.
 #[test]
 fn the_daemon_waits_for_no_client_that_is_not_being_answered() {
     let mut daemon = Daemon::start(|instance| {

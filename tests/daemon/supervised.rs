@@ -1,4 +1,4 @@
-//! What the daemon tells systemd. `tests/systemd` has the unit under a real one.
+//! What the daemon reports to systemd. `tests/systemd` has the unit under a real one.
 
 use std::fs::File;
 use std::os::unix::fs::MetadataExt as _;
@@ -38,17 +38,17 @@ fn the_journal_gets_priorities_and_systemd_gets_signs_of_life() {
             .stderr(log)
             .spawn()
             .unwrap();
-        let (mut told, mut buffer) = (String::new(), [0; 4096]);
+        let (mut reported, mut buffer) = (String::new(), [0; 4096]);
         let deadline = Instant::now() + 2 * PATIENCE;
-        while told.matches("WATCHDOG=1").count() < 3 && Instant::now() < deadline {
+        while reported.matches("WATCHDOG=1").count() < 3 && Instant::now() < deadline {
             if let Ok(length) = socket.recv(&mut buffer) {
-                told += &format!("{}\n", String::from_utf8_lossy(&buffer[..length]));
+                reported += &format!("{}\n", String::from_utf8_lossy(&buffer[..length]));
             }
         }
         child.kill().unwrap();
         child.wait().unwrap();
         for part in ["READY=1", "STATUS=1 instance, 1 open socket", "WATCHDOG=1"] {
-            assert!(told.contains(part), "{part}: {told}");
+            assert!(reported.contains(part), "{part}: {reported}");
         }
         let log = std::fs::read_to_string(directory.join("log")).unwrap();
         let ready = log.lines().find(|line| line.contains("ready")).unwrap();

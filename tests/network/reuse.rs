@@ -185,7 +185,7 @@ fn a_name_on_purpose_keeps_its_meaning_and_a_binding_notices_the_same_index() {
     for (wire, socket) in [(&first, &guest), (&second, &next)] {
         plug_in(wire.guest, wire.tap, wire.mac);
         lab.address(wire);
-        eventually("whoever has the name is served", || {
+        eventually("the guest that has the name is served", || {
             reads(socket) == Some(id(1))
         });
         lab.sh(HOST, "ip link del vnet0");

@@ -37,7 +37,7 @@ struct ClaimRequest {
     /// Whether the instance starts, too. Without it, it must be running.
     #[serde(default)]
     launch: Option<LaunchKind>,
-    /// The only instances that may lose attachments. An empty list: only what nobody has is
+    /// The only instances that may lose attachments. An empty list: only what no instance has is
     /// claimed.
     #[serde(default)]
     only_from: Option<BTreeSet<InstanceId>>,

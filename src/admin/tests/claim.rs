@@ -237,7 +237,7 @@ fn a_claim_takes_attachments_in_one_publication_and_keeps_to_its_conditions() {
         (status, &again["Lost"], &again["Generation"]),
         (200, &json!([]), &answer["Generation"])
     );
-    // What a file reserves while nothing says whose it is, nobody gets.
+    // No instance gets what a file reserves without a readable owner.
     let file = std::path::PathBuf::from("i.json");
     let reserved = Attachment::Listener("third".into()).into();
     let unowned = [(file, [reserved].into())].into();

@@ -338,7 +338,7 @@ fn a_failed_store_reports_what_may_have_changed_for_documents_and_events() {
     }
 }
 
-/// What has no faults was taken in, so the answer is no refusal.
+/// What has no faults was taken in, so the answer is not a refusal.
 #[test]
 fn a_reload_with_faults_is_answered_with_what_was_taken_in() {
     let (status, report) = TestApi::new().send("POST", "/v1/reload", None, "");

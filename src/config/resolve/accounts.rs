@@ -36,7 +36,7 @@ pub(super) fn group(name: &AccountName<'_>) -> Result<GroupAccount, String> {
     match (found, name) {
         (Ok(Some(group)), _) => Ok(GroupAccount {
             id: group.gid.as_raw(),
-            // A member that is no user of this host cannot call.
+            // A member that is not a user of this host cannot call.
             members: group
                 .mem
                 .iter()

@@ -60,7 +60,7 @@ mod tests {
             ("fd00:ec2::253", AddressReach::Network),
             ("fd12::1", AddressReach::Network),
             ("2001:db8::1", AddressReach::Network),
-            // The kernel may accept IPv4 there; nobody needs it.
+            // The kernel may accept IPv4 there; no client needs it.
             ("::ffff:127.0.0.1", AddressReach::Network),
         ] {
             assert_eq!(reach(address.parse().unwrap()), expected, "{address}");

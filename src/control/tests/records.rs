@@ -294,7 +294,7 @@ fn damaged_launches() -> Vec<LaunchToken> {
     };
     vec![
         launch("damaged", Some("123456789012"), Some("us-east-1")),
-        launch("of-whom", None, None),
+        launch("of-unknown", None, None),
         launch("of-another", Some("999999999999"), Some("us-east-1")),
         launch("elsewhere", Some("123456789012"), Some("eu-west-1")),
     ]
@@ -350,7 +350,7 @@ async fn a_quarantined_launch_keeps_its_client_token() {
     let launch = "ImageId=ami-12345678&MinCount=1&MaxCount=1&ClientToken=";
     let message = "An earlier call with this client token may have launched instances whose records can't be \
         used now. Nothing was launched.";
-    for token in ["damaged", "of-whom"] {
+    for token in ["damaged", "of-unknown"] {
         let refused = ec2(&control, "RunInstances", &format!("{launch}{token}")).await;
         assert_eq!(
             (refused.status, refused.code(), refused.element("Message")),

@@ -477,7 +477,7 @@ async fn every_documented_filter_of_describe_instances_whose_value_is_held_is_on
     assert_eq!(secondary.instances(), Vec::<&str>::new());
 }
 
-/// What EC2 shows of an instance for which nobody chose anything.
+/// What EC2 shows of an instance without any choice of its operator.
 #[tokio::test]
 async fn filters_by_a_flag_find_the_instances_that_do_not_mention_it() {
     let control = control(

@@ -194,7 +194,7 @@ async fn unknown_names_filters_and_parameters_are_refused() {
     #[rustfmt::skip]
     let rows = [
         ("DescribeVolumes", "VolumeId.1=vol-9", "InvalidVolume.NotFound", "The volume 'vol-9' does not exist."),
-        // Those of a terminated instance, and text that is no id.
+        // Those of a terminated instance, and text that is not an id.
         ("DescribeVolumes", "VolumeId.1=vol-1&VolumeId.2=vol-3", "InvalidVolume.NotFound", "The volume 'vol-3' does not exist."),
         ("DescribeVolumes", "VolumeId.1=x%27%3C", "InvalidVolume.NotFound", "The volume 'x'&lt;' does not exist."),
         ("DescribeVolumes", "VolumeId.1=", "MissingParameter", "The request must contain the parameter VolumeId"),

@@ -35,7 +35,7 @@ pub(crate) struct RemovedDocuments {
 
 impl RemovedDocuments {
     /// Compares the documents with those of the last start or reload. Returns `None` if that cannot
-    /// be told: the configuration names no documents or no state directory, or some files cannot be
+    /// be known: the configuration names no documents or no state directory, or some files cannot be
     /// read.
     pub(crate) fn find(
         config: &Config,

@@ -241,7 +241,7 @@ fn a_document_with_a_fault_costs_its_own_instance_only() {
             vec![on_b(two)],
         ),
         (
-            "an id that is none",
+            "an invalid id",
             two_on_b.replace(two, "i-2"),
             vec![(None, on_b(two).1)],
         ),
@@ -251,7 +251,7 @@ fn a_document_with_a_fault_costs_its_own_instance_only() {
             vec![on_b(two)],
         ),
         (
-            "an attachment that is none",
+            "an invalid attachment",
             two_on_b.replace("\n{", "5,{"),
             vec![on_b(two)],
         ),

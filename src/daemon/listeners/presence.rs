@@ -73,13 +73,13 @@ impl PresenceSurvey {
         })
     }
 
-    /// In a VRF, the kernel does not tell the packets of a guest from those of the host's own
+    /// In a VRF, the kernel does not distinguish the packets of a guest from those of the host's own
     /// processes (`net::arrival_filter`).
     fn reject_vrf(&mut self, key: &ListenerKey, interface: &str, links: &Links) {
         let vrf = links.named(interface).and_then(|link| links.vrf_of(link));
         if let Some(vrf) = vrf {
             let reason = format!(
-                "in a VRF ({}), the host's own processes cannot be told from the guest",
+                "in a VRF ({}), the host's own processes cannot be distinguished from the guest",
                 vrf.name
             );
             self.unusable.insert(key.clone(), reason);

@@ -24,7 +24,7 @@ pub(super) fn check<'s>(
         "vrf" => {
             report.problem(
                 format_args!(
-                    "it is in VRF {over}, where the host's own processes cannot be told from the guest, so it is not \
+                    "it is in VRF {over}, where the host's own processes cannot be distinguished from the guest, so it is not \
                      served"
                 ),
                 format_args!("ip link set {} nomaster", shell_word(name)),

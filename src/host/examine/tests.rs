@@ -200,7 +200,7 @@ fn an_attachment_must_exist_be_up_and_be_of_its_kind() {
             at_interface("tap0"),
             |links| links.get_mut("tap0").unwrap().controller = Some(7),
             &[(
-                "in VRF tenant, where the host's own processes cannot be told from the guest",
+                "in VRF tenant, where the host's own processes cannot be distinguished from the guest",
                 "ip link set tap0 nomaster",
             )],
         ),

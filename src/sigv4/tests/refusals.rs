@@ -397,7 +397,7 @@ fn a_presigned_request_is_refused_when_any_part_of_it_is_changed() {
 }
 
 /// Clients that do not sign content-type: AWS SDKs for JavaScript v2 and PHP, boto 2, aws4fetch,
-/// aws-requests-auth, `curl --aws-sigv4 -d`. None of them can be told to.
+/// aws-requests-auth, `curl --aws-sigv4 -d`. None of them has a setting for it.
 #[test]
 fn an_unsigned_content_type_and_content_hash_are_accepted_whatever_becomes_of_them() {
     let without = |change: fn(&mut Sent)| {
