@@ -21,6 +21,7 @@ mod reload;
 mod start_error;
 mod start_trial;
 mod supervisor;
+mod throttled;
 mod token_keys;
 mod unserved;
 
@@ -361,7 +362,7 @@ fn guest_plane(
             host_rule(config),
         ),
         registry: Arc::clone(registry),
-        connection_limits: Arc::new(ConnectionLimits::new(config.guest.connections)),
+        connection_limits: Arc::new(ConnectionLimits::new(&config.guest)),
         awaited: Arc::clone(awaited),
         refused_hosts: RefusedHosts::default(),
     })

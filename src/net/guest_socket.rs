@@ -16,6 +16,7 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::drain::Drain;
+use super::guest_turns::{GuestTurns, RateTimer};
 use super::head_filter::HeadFilter;
 use super::limits::UNDELIVERABLE;
 use crate::instance::HopLimit;
@@ -183,22 +184,33 @@ impl GuestSocket {
     }
 }
 
-/// The bytes of a connection as hyper reads and writes them, behind the head filter.
-pub(super) struct FilteredIo {
+/// The bytes of a connection as hyper reads and writes them, behind the head filter. They are read
+/// in the connection's turn.
+pub(super) struct FilteredIo<'t> {
     socket: Arc<GuestSocket>,
     head_filter: HeadFilter,
+    turns: &'t GuestTurns<'t>,
+    timer: RateTimer,
 }
 
-impl FilteredIo {
-    pub(super) fn new(socket: Arc<GuestSocket>) -> FilteredIo {
+impl<'t> FilteredIo<'t> {
+    pub(super) fn new(socket: Arc<GuestSocket>, turns: &'t GuestTurns<'t>) -> FilteredIo<'t> {
         FilteredIo {
             socket,
             head_filter: HeadFilter::default(),
+            turns,
+            timer: RateTimer::default(),
         }
     }
 }
 
-impl hyper::rt::Read for FilteredIo {
+impl Drop for FilteredIo<'_> {
+    fn drop(&mut self) {
+        self.turns.end();
+    }
+}
+
+impl hyper::rt::Read for FilteredIo<'_> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -208,9 +220,14 @@ impl hyper::rt::Read for FilteredIo {
         let mut buffer = [0; 4096];
         let room = cursor.remaining().min(buffer.len());
         loop {
-            ready!(this.socket.stream.poll_read_ready(cx))?;
+            if let Poll::Pending = this.socket.stream.poll_read_ready(cx)? {
+                this.turns.end();
+                return Poll::Pending;
+            }
+            ready!(this.turns.poll(&mut this.timer, cx));
             match this.socket.stream.try_read(&mut buffer[..room]) {
                 Ok(length) => {
+                    this.turns.note_read();
                     this.head_filter.pass(&mut buffer[..length]);
                     cursor.put_slice(&buffer[..length]);
                     return Poll::Ready(Ok(()));
@@ -222,12 +239,13 @@ impl hyper::rt::Read for FilteredIo {
     }
 }
 
-impl hyper::rt::Write for FilteredIo {
+impl hyper::rt::Write for FilteredIo<'_> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.turns.end();
         let stream = &self.socket.stream;
         loop {
             ready!(stream.poll_write_ready(cx))?;
