@@ -22,10 +22,12 @@
 //! | `launch_options` | the options of instances whose documents name none |
 //! | `removal` | forgetting terminated instances, deleting |
 //! | `persistence`, `recovery` | writing to the store; quarantine and repair after a failed write |
+//! | `change_feed` | what changed since a consumer last looked |
 //! | `snapshot`, `entry`, `claimants`, `quarantine` | what readers see |
 //! | `store`, `record`, `account` | what a store keeps; `file` and `memory` are the stores |
 
 mod account;
+mod change_feed;
 mod changes;
 mod claimants;
 mod conflicts;
@@ -51,6 +53,7 @@ mod writer;
 mod tests;
 
 pub use account::{Account, AccountState, AccountUnreadable};
+pub use change_feed::{ChangeFeed, Changes};
 pub use claimants::Claimants;
 pub use conflicts::{ClaimConflict, UnownedConflict};
 pub use entry::{Entry, OptionsState};
