@@ -20,6 +20,7 @@
 //! | `changes`, `transaction`, `next_record` | changing instances and the account |
 //! | `conflicts` | which conflicts a change would cause |
 //! | `launch_options` | the options of instances whose documents name none |
+//! | `progress` | how far a change of many instances is |
 //! | `removal` | forgetting terminated instances, deleting |
 //! | `persistence`, `recovery` | writing to the store; quarantine and repair after a failed write |
 //! | `snapshot`, `entry`, `claimants`, `quarantine` | what readers see |
@@ -35,6 +36,7 @@ mod launch_options;
 pub mod memory;
 mod next_record;
 mod persistence;
+mod progress;
 mod quarantine;
 mod record;
 mod recovery;
@@ -54,6 +56,7 @@ pub use account::{Account, AccountState, AccountUnreadable};
 pub use claimants::Claimants;
 pub use conflicts::{ClaimConflict, UnownedConflict};
 pub use entry::{Entry, OptionsState};
+pub use progress::{Phase, Progress};
 pub use quarantine::QuarantineReason;
 pub use record::Record;
 pub use registration::{FaultyOutcome, RegisterOutcome};
