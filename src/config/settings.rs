@@ -40,6 +40,12 @@ pub const REQUESTS_PER_SECOND_RANGE: RangeInclusive<i64> = 0..=1_000_000;
 pub const BURST: u32 = 2_000;
 /// The range of `guest.burst`.
 pub const BURST_RANGE: RangeInclusive<i64> = 1..=1_000_000;
+/// The default of `guest.threads`: one answers the guests of thousands of instances.
+pub const GUEST_THREADS: usize = 1;
+/// The most guest threads. Each needs descriptors of its own.
+pub const MAX_GUEST_THREADS: usize = 16;
+/// The range of `guest.threads`.
+pub const GUEST_THREADS_RANGE: RangeInclusive<i64> = 1..=MAX_GUEST_THREADS as i64;
 /// The default of `control.listen`: one port above the demo's guest listener.
 pub const CONTROL_LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1339));
 /// The default of `control.access_keys`.
@@ -140,6 +146,8 @@ pub struct GuestSettings {
     pub requests_per_second: u32,
     /// How many requests a guest may make at once after a pause.
     pub burst: u32,
+    /// The number of threads that serve guests. The listeners are spread over them.
+    pub threads: usize,
 }
 
 impl Default for GuestSettings {
@@ -151,6 +159,7 @@ impl Default for GuestSettings {
             head_time: Duration::from_secs(HEAD_SECONDS as u64),
             requests_per_second: REQUESTS_PER_SECOND,
             burst: BURST,
+            threads: GUEST_THREADS,
         }
     }
 }

@@ -158,9 +158,9 @@ mod tests {
             (
                 &[('a', Nothing), ('s', Nothing), ('s', Nothing)],
                 'a',
-                Some(1),
+                Some(0),
             ),
-            // Also for itself.
+            // Also for itself, and so does a caller that would have as many.
             (
                 &[('a', Nothing), ('s', Nothing), ('s', Nothing)],
                 's',
