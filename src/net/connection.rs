@@ -20,6 +20,7 @@ use super::hyper::{ReplyBody, guest_refusal, response, with_raw_request};
 use super::limits::{CONNECTION_AGE, ENDING, Limits, MAX_HEADERS};
 use super::slots::ConnectionSlot;
 use super::turn_queue::Pace;
+use super::turns::Turns;
 use crate::http::{Body, RawRequest, Reply, UnreadableRequest};
 use crate::instance::HopLimit;
 use crate::origin::{Holder, Origin};
@@ -97,7 +98,7 @@ async fn serve_to_its_end(
     slot: &ConnectionSlot,
     mut drain: Drain,
 ) -> bool {
-    let turns = slot.turns();
+    let (turns, connection_turns) = (slot.turns(), Turns::default());
     let context = RequestContext {
         origin,
         service,
@@ -120,9 +121,10 @@ async fn serve_to_its_end(
         .max_headers(MAX_HEADERS)
         .title_case_headers(true)
         .auto_date_header(false);
-    let io = FilteredIo::new(Arc::clone(socket), &turns);
+    let io = FilteredIo::new(Arc::clone(socket), &turns, &connection_turns);
     let end = drain.ending();
-    let was_refused_by_parser = match server.serve(io, handler, refuse, end).await {
+    let served = server.serve(io, &connection_turns, handler, refuse, end);
+    let was_refused_by_parser = match served.await {
         ConnectionEnd::Closed => false,
         ConnectionEnd::Failed(reason) => {
             debug!(peer = %origin.peer, attachment = %origin.attachment, %reason, "connection ended");

@@ -25,6 +25,7 @@ use super::noted_io::NotedIo;
 use super::owner_slots::{OwnerSlot, PeerNetwork};
 use super::slot_state::Progress;
 use super::tls::Tls;
+use super::turns::Turns;
 use crate::http::UnreadableRequest;
 
 /// A body, or why there is none.
@@ -111,8 +112,15 @@ async fn serve_to_its_end(
     let handler = |request| answer(request, peer, server, slot, body_drain.clone());
     let refuse = |reason| Some(refusal((server.refuse)(reason)));
     let http = HttpServer::new(server.limits.head, CONNECTION_AGE, ENDING).with_limited_heads();
+    let turns = Turns::default();
     match http
-        .serve(TokioIo::new(stream), handler, refuse, drain.ending())
+        .serve(
+            TokioIo::new(stream),
+            &turns,
+            handler,
+            refuse,
+            drain.ending(),
+        )
         .await
     {
         ConnectionEnd::Closed | ConnectionEnd::CutOff => {}

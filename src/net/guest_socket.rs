@@ -19,6 +19,7 @@ use super::drain::Drain;
 use super::guest_turns::{GuestTurns, RateTimer};
 use super::head_filter::HeadFilter;
 use super::limits::UNDELIVERABLE;
+use super::turns::Turns;
 use crate::instance::HopLimit;
 use crate::origin::Family;
 
@@ -184,22 +185,28 @@ impl GuestSocket {
     }
 }
 
-/// The bytes of a connection as hyper reads and writes them, behind the head filter. They are read
-/// in the connection's turn.
+/// The bytes of a connection as hyper reads and writes them, behind the head filter. Heads are read
+/// in the guest's turn.
 pub(super) struct FilteredIo<'t> {
     socket: Arc<GuestSocket>,
     head_filter: HeadFilter,
     turns: &'t GuestTurns<'t>,
     timer: RateTimer,
+    connection_turns: &'t Turns,
 }
 
 impl<'t> FilteredIo<'t> {
-    pub(super) fn new(socket: Arc<GuestSocket>, turns: &'t GuestTurns<'t>) -> FilteredIo<'t> {
+    pub(super) fn new(
+        socket: Arc<GuestSocket>,
+        turns: &'t GuestTurns<'t>,
+        connection_turns: &'t Turns,
+    ) -> FilteredIo<'t> {
         FilteredIo {
             socket,
             head_filter: HeadFilter::default(),
             turns,
             timer: RateTimer::default(),
+            connection_turns,
         }
     }
 }
@@ -219,15 +226,26 @@ impl hyper::rt::Read for FilteredIo<'_> {
         let this = self.get_mut();
         let mut buffer = [0; 4096];
         let room = cursor.remaining().min(buffer.len());
+        // While a request is answered, the turn is that of the answer.
+        let is_head = this.connection_turns.is_reading();
         loop {
-            if let Poll::Pending = this.socket.stream.poll_read_ready(cx)? {
-                this.turns.end();
-                return Poll::Pending;
+            match this.socket.stream.poll_read_ready(cx)? {
+                Poll::Ready(()) if is_head => {
+                    ready!(this.turns.poll(&mut this.timer, cx));
+                }
+                Poll::Ready(()) => {}
+                Poll::Pending => {
+                    if is_head {
+                        this.turns.end();
+                    }
+                    return Poll::Pending;
+                }
             }
-            ready!(this.turns.poll(&mut this.timer, cx));
             match this.socket.stream.try_read(&mut buffer[..room]) {
                 Ok(length) => {
-                    this.turns.note_read();
+                    if is_head {
+                        this.turns.note_read();
+                    }
                     this.head_filter.pass(&mut buffer[..length]);
                     cursor.put_slice(&buffer[..length]);
                     return Poll::Ready(Ok(()));
