@@ -1,7 +1,7 @@
 //! A change that is being prepared. Nothing of it is stored or visible yet.
 //!
-//! The registry's one writer prepares it, so everything that it reads here is still current when
-//! the change is stored.
+//! It is prepared when it is its turn (`turns`), so everything that it decides by is still current
+//! when the change is stored.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub struct Transaction {
     pub(super) snapshot: Arc<Snapshot>,
     account: Arc<AccountState>,
     /// Terminated instances that are no longer listed and still have a record.
-    tombstones: BTreeSet<InstanceId>,
+    tombstones: Arc<BTreeSet<InstanceId>>,
     /// In the order in which they are stored.
     pub(super) changes: Vec<Change>,
     pub(super) new_account: Option<Account>,
@@ -52,7 +52,7 @@ impl Transaction {
     pub(super) fn new(
         snapshot: Arc<Snapshot>,
         account: Arc<AccountState>,
-        tombstones: BTreeSet<InstanceId>,
+        tombstones: Arc<BTreeSet<InstanceId>>,
     ) -> Transaction {
         Transaction {
             snapshot,
@@ -170,6 +170,35 @@ impl Transaction {
     /// Replaces the account's record.
     pub fn set_account(&mut self, account: Account) {
         self.new_account = Some(account);
+    }
+
+    /// Returns the ids of the instances that it changes.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &InstanceId> {
+        self.changes
+            .iter()
+            .map(|change| &change.instance.instance_id)
+    }
+
+    /// Returns whether only changes of these instances have to wait for this one: it changes no
+    /// others, and leaves what others decide by as it is: attachments, states, launches, documents,
+    /// the account.
+    pub(super) fn is_about_only(&self, ids: &BTreeSet<InstanceId>) -> bool {
+        let leaves_rest = |change: &Change| {
+            let after = &change.instance;
+            let is_continued = matches!(change.launch, Launch::Same);
+            let before = self.snapshot.entry(&after.instance_id);
+            is_continued
+                && change.document_digest.is_none()
+                && ids.contains(&after.instance_id)
+                && before.is_some_and(|before| {
+                    before.instance.state == after.state
+                        && before.instance.client_token == after.client_token
+                        && before.instance.imds.attachments == after.imds.attachments
+                })
+        };
+        self.new_account.is_none()
+            && self.observed.is_empty()
+            && self.changes.iter().all(leaves_rest)
     }
 
     /// Returns the change of one instance, and starts one if there is none yet.

@@ -1,4 +1,4 @@
-//! What only the registry's writer knows.
+//! What the registry knows of its store beside the entries.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -7,11 +7,12 @@ use super::account::Account;
 use super::entry::Entry;
 use crate::instance::InstanceId;
 
-/// What only the writer knows. Holding its lock makes a task the one writer.
+/// What only the registry's writers know.
 #[derive(Default)]
 pub(super) struct Writer {
-    /// Terminated instances that are no longer listed and still have a record.
-    pub(super) tombstones: BTreeSet<InstanceId>,
+    /// Terminated instances that are no longer listed and still have a record. Changed by a change
+    /// that is alone.
+    pub(super) tombstones: Arc<BTreeSet<InstanceId>>,
     /// Instances whose on-disk state is unknown, with the state before the failed write.
     pub(super) state_unknown: BTreeMap<InstanceId, PreviousState>,
     /// The account's previous record, while its on-disk state is unknown.
@@ -19,6 +20,7 @@ pub(super) struct Writer {
 }
 
 /// An instance before a write that failed.
+#[derive(Clone)]
 pub(super) enum PreviousState {
     /// It had this record.
     Stored(Arc<Entry>),

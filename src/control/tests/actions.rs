@@ -4,6 +4,7 @@ use super::*;
 use crate::instance::{HttpTokens, InstanceState, Switch};
 use crate::registry::Entry;
 use crate::registry::file::FileStore;
+use crate::registry::stepwise::StepwiseStore;
 
 /// An action of EC2 with its parameters.
 pub(super) async fn ec2(control: &Control, action: &str, rest: &str) -> Answer {
@@ -1822,25 +1823,17 @@ async fn a_launch_can_use_the_zone_of_an_instance_in_the_region() {
 #[tokio::test]
 async fn defaults_that_could_not_be_stored_may_have_been_changed() {
     struct Unsure;
-    impl Store for Unsure {
+    impl StepwiseStore for Unsure {
         fn load(&self) -> Result<Loaded, StoreError> {
             Ok(Loaded::default())
         }
-        fn put(
-            &self,
-            _: &crate::registry::Record,
-            _: Option<&crate::registry::Record>,
-        ) -> Result<(), StoreError> {
+        fn put(&self, _: &crate::registry::Record) -> Result<(), StoreError> {
             Ok(())
         }
         fn remove(&self, _: &InstanceId) -> Result<(), StoreError> {
             Ok(())
         }
-        fn put_account(
-            &self,
-            _: &crate::registry::Account,
-            _: Option<&crate::registry::Account>,
-        ) -> Result<(), StoreError> {
+        fn put_account(&self, _: &crate::registry::Account) -> Result<(), StoreError> {
             let reason = std::io::Error::other("disk");
             Err(StoreError {
                 action: "write".into(),
