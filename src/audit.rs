@@ -10,11 +10,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::Value;
+use tokio::sync::watch;
 use tracing::info;
 
 use crate::document;
-use crate::instance::InstanceId;
-use crate::registry::{Account, Entry, Registry, Transaction, UpdateError};
+use crate::instance::{Instance, InstanceId};
+use crate::registry::{
+    Account, BulkOutcome, Entry, Progress, Registry, Snapshot, Transaction, UpdateError,
+};
 
 /// The fields whose values are shown: what they contain is public to every caller that may describe
 /// an instance, and never a secret.
@@ -45,6 +48,8 @@ pub(crate) struct Trail(Mutex<TrailState>);
 struct TrailState {
     instances: BTreeSet<InstanceId>,
     changes: Vec<String>,
+    /// Changes beyond those that a line shows.
+    more_changes: usize,
     rule: Option<String>,
 }
 
@@ -94,34 +99,85 @@ impl Trail {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let audited = move |transaction: &mut Transaction| {
-            let (before, account) = (transaction.snapshot(), transaction.account().ok());
-            let outcome = plan(transaction)?;
-            let accounts = (account, transaction.account().ok());
-            Ok((outcome, before, accounts))
-        };
-        let (published, (outcome, before, accounts)) = registry.change(now, audited).await?;
-        if let (Some(from), Some(to)) = accounts {
+        let plan = move |transaction: &mut Transaction| audited(transaction, plan);
+        Ok(self.add_changed(registry.change(now, plan).await?))
+    }
+
+    /// Like [`Trail::change`], beside changes of other instances
+    /// ([`Registry::change_beside`]).
+    pub(crate) async fn change_beside<T, E>(
+        &self,
+        registry: &Arc<Registry>,
+        ids: impl IntoIterator<Item = InstanceId>,
+        now: Timestamp,
+        plan: impl Fn(&mut Transaction) -> Result<T, E> + Send + 'static,
+    ) -> Result<(Vec<Arc<Entry>>, T), UpdateError<E>>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let plan = move |transaction: &mut Transaction| audited(transaction, &plan);
+        Ok(self.add_changed(registry.change_beside(ids, now, plan).await?))
+    }
+
+    /// Changes many instances ([`Registry::change_all`]), and adds what it changed.
+    pub(crate) async fn change_all<T, E>(
+        &self,
+        registry: &Arc<Registry>,
+        ids: impl IntoIterator<Item = InstanceId>,
+        now: Timestamp,
+        change: impl Fn(&mut Instance) -> Result<T, E> + Send + Sync + 'static,
+        progress: watch::Sender<Progress>,
+    ) -> BulkOutcome<T, E>
+    where
+        T: Send + Sync + 'static,
+        E: Send + 'static,
+    {
+        let changed = registry.change_all(ids, now, change, progress).await?;
+        let published = changed.iter().filter(|of| of.is_changed());
+        self.published(published.map(|of| (Some(&of.before), &of.after)));
+        Ok(changed)
+    }
+
+    fn add_changed<T>(
+        &self,
+        (published, audited): (Vec<Arc<Entry>>, Audited<T>),
+    ) -> (Vec<Arc<Entry>>, T) {
+        if let (Some(from), Some(to)) = audited.accounts {
             self.account_changed(from, to);
         }
-        for entry in &published {
+        let before = |entry: &Arc<Entry>| audited.before.entry(&entry.instance.instance_id);
+        self.published(published.iter().map(|entry| (before(entry), entry)));
+        (published, audited.outcome)
+    }
+
+    /// Adds what a change published, with the entries before. Beyond what a line shows, it only
+    /// counts: to compare thousands of instances would take seconds.
+    fn published<'e>(
+        &self,
+        published: impl Iterator<Item = (Option<&'e Arc<Entry>>, &'e Arc<Entry>)>,
+    ) {
+        for (before, entry) in published {
             let id = &entry.instance.instance_id;
-            let previous = before
-                .entry(id)
-                .map(|entry| document::to_value(&entry.instance));
+            let is_shown = {
+                let mut state = self.0.lock();
+                state.instances.insert(id.clone());
+                let is_shown = state.changes.len() < MAX_LISTED;
+                state.more_changes += usize::from(!is_shown);
+                is_shown
+            };
+            if !is_shown {
+                continue;
+            }
+            let previous = before.map(|entry| document::to_value(&entry.instance));
             let differences = match previous {
                 Some(previous) => differences(&previous, &document::to_value(&entry.instance)),
                 None => vec!["created".to_string()],
             };
-            let mut state = self.0.lock();
-            state.instances.insert(id.clone());
             if !differences.is_empty() {
-                state
-                    .changes
-                    .push(format!("{id}: {}", differences.join(", ")));
+                self.add(format!("{id}: {}", differences.join(", ")));
             }
         }
-        Ok((published, outcome))
     }
 
     fn account_changed(&self, from: Account, to: Account) {
@@ -139,13 +195,34 @@ impl Trail {
     }
 }
 
+/// What a plan returned, and what was there before.
+struct Audited<T> {
+    outcome: T,
+    before: Arc<Snapshot>,
+    /// The account before and after.
+    accounts: (Option<Account>, Option<Account>),
+}
+
+fn audited<T, E>(
+    transaction: &mut Transaction,
+    plan: impl FnOnce(&mut Transaction) -> Result<T, E>,
+) -> Result<Audited<T>, E> {
+    let (before, account) = (transaction.snapshot(), transaction.account().ok());
+    Ok(Audited {
+        outcome: plan(transaction)?,
+        before,
+        accounts: (account, transaction.account().ok()),
+    })
+}
+
 impl AuditedCall<'_> {
     /// Writes the line.
     pub(crate) fn log(&self, trail: &Trail) {
         let state = trail.0.lock();
         let instances: Vec<&str> = state.instances.iter().map(InstanceId::as_str).collect();
         let changes: Vec<&str> = state.changes.iter().map(String::as_str).collect();
-        let (instances, changes) = (listed(&instances, " "), listed(&changes, "; "));
+        let instances = listed(&instances, " ", 0);
+        let changes = listed(&changes, "; ", state.more_changes);
         info!(
             api = self.api,
             action = self.action,
@@ -162,12 +239,13 @@ impl AuditedCall<'_> {
     }
 }
 
-/// Joins the first of several texts; `None` if there is none.
-fn listed(texts: &[&str], separator: &str) -> Option<String> {
+/// Joins the first of several texts; `None` if there is none. `more` were not even kept.
+fn listed(texts: &[&str], separator: &str, more: usize) -> Option<String> {
     let shown = &texts[..texts.len().min(MAX_LISTED)];
     let mut list = shown.join(separator);
-    if texts.len() > shown.len() {
-        list += &format!("{separator}and {} more", texts.len() - shown.len());
+    let more = texts.len() - shown.len() + more;
+    if more > 0 {
+        list += &format!("{separator}and {more} more");
     }
     (!list.is_empty()).then_some(list)
 }
@@ -312,9 +390,9 @@ mod tests {
     #[test]
     fn a_line_is_bounded() {
         let texts = vec!["i-1"; 250];
-        let list = listed(&texts, " ").unwrap();
-        assert!(list.ends_with("i-1 and 150 more"), "{list}");
-        assert_eq!(listed(&[], " "), None);
+        let list = listed(&texts, " ", 7).unwrap();
+        assert!(list.ends_with("i-1 and 157 more"), "{list}");
+        assert_eq!(listed(&[], " ", 0), None);
         let long = shown(&json!("x".repeat(1000)));
         assert_eq!(long.chars().count(), MAX_VALUE + 1);
     }

@@ -86,6 +86,7 @@ impl DaemonView for AdminHost {
         let boot_id = self.boot_id.clone();
         Box::pin(async move {
             let by_name = netlink::link_identities(names.iter().map(String::as_str)).await?;
+            let by_name = by_name.into_iter().collect();
             Ok(LinkIdentities { boot_id, by_name })
         })
     }

@@ -49,6 +49,13 @@ pub struct ChangedInstance<T> {
     pub outcome: T,
 }
 
+impl<T> ChangedInstance<T> {
+    /// Returns whether the instance is not as it was.
+    pub fn is_changed(&self) -> bool {
+        !Arc::ptr_eq(&self.before, &self.after)
+    }
+}
+
 /// The outcome of a change of many instances, by id.
 pub type BulkOutcome<T, E> = Result<Vec<ChangedInstance<T>>, UpdateError<Vec<(InstanceId, E)>>>;
 

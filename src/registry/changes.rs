@@ -160,8 +160,7 @@ impl Registry {
 
     /// Returns a transaction on what is in force now.
     fn begin(&self) -> Transaction {
-        let tombstones = Arc::clone(&self.writer.lock().tombstones);
-        Transaction::new(self.snapshot(), self.account(), tombstones)
+        Transaction::new(self.snapshot(), self.account())
     }
 
     /// Stores and publishes a transaction: the account first, then the instances.

@@ -21,7 +21,7 @@ pub(super) struct GroupCommit {
 
 /// What is published when a change is stored.
 #[derive(Default)]
-pub(super) struct Publication {
+pub(super) struct Publishable {
     /// The new entries.
     pub(super) entries: Vec<Arc<Entry>>,
     /// The links that were read from the kernel for the change.
@@ -30,7 +30,7 @@ pub(super) struct Publication {
 
 struct Waiting {
     batch: Vec<PreparedWrite>,
-    publication: Publication,
+    publication: Publishable,
     outcome: Arc<Mutex<Option<Result<(), CommitError>>>>,
 }
 
@@ -41,8 +41,8 @@ impl GroupCommit {
         &self,
         store: &dyn Store,
         batch: Vec<PreparedWrite>,
-        publication: Publication,
-        publish: impl FnOnce(Publication),
+        publication: Publishable,
+        publish: impl FnOnce(Publishable),
     ) -> Result<(), CommitError> {
         let own = Arc::new(Mutex::new(None));
         self.waiting.lock().push(Waiting {
@@ -65,7 +65,7 @@ impl GroupCommit {
             batches.push(batch);
             members.push((publication, outcome));
         }
-        let mut all = Publication::default();
+        let mut all = Publishable::default();
         let mut outcomes = Vec::new();
         for ((publication, slot), outcome) in members.into_iter().zip(store.commit(batches)) {
             if outcome.is_ok() {

@@ -30,20 +30,26 @@
 //! | `persistence`, `recovery` | writing to the store; quarantine and repair after a failed write |
 //! | `change_feed` | what changed since a consumer last looked |
 //! | `snapshot`, `entry`, `claimants`, `quarantine` | what readers see |
+//! | `successors`, `next_snapshot` | the next snapshot, at the cost of what changes |
+//! | `claim_index`, `claimed`, `multimap` | persistent indexes of the snapshot |
 //! | `store`, `record`, `account` | what a store keeps; `file` and `memory` are the stores |
 
 mod account;
 mod bulk;
 mod change_feed;
 mod changes;
+mod claim_index;
 mod claimants;
+mod claimed;
 mod conflicts;
 mod entry;
 pub mod file;
 mod group_commit;
 mod launch_options;
 pub mod memory;
+mod multimap;
 mod next_record;
+mod next_snapshot;
 mod parallel;
 mod persistence;
 mod progress;
@@ -57,11 +63,14 @@ mod state;
 #[cfg(test)]
 pub(crate) mod stepwise;
 pub mod store;
+mod successors;
 mod transaction;
 mod turns;
 mod update_error;
 mod writer;
 
+#[cfg(test)]
+mod oracle_tests;
 #[cfg(test)]
 mod tests;
 

@@ -10,7 +10,7 @@ use tracing::error;
 
 use super::account::{Account, AccountState};
 use super::entry::Entry;
-use super::group_commit::Publication;
+use super::group_commit::Publishable;
 use super::record::Record;
 use super::state::Registry;
 use super::store::{CommitError, Expected, PreparedWrite, StoreError, StoredState, Write};
@@ -67,7 +67,7 @@ impl Registry {
         prepared: Vec<PreparedWrite>,
         observed: BTreeMap<String, LinkIdentity>,
     ) -> Result<(), CommitError> {
-        let publication = Publication {
+        let publication = Publishable {
             entries: new.iter().map(|new| Arc::clone(&new.entry)).collect(),
             observed,
         };
@@ -91,15 +91,15 @@ impl Registry {
         let removed = removed.into_iter();
         let writes = removed.map(|(id, expected)| Write::remove(id, expected));
         let prepared = self.store.prepare(writes.collect())?;
-        self.commit_group(prepared, Publication::default())
+        self.commit_group(prepared, Publishable::default())
     }
 
     fn commit_group(
         &self,
         prepared: Vec<PreparedWrite>,
-        publication: Publication,
+        publication: Publishable,
     ) -> Result<(), CommitError> {
-        let publish = |all: Publication| self.publish_entries(&all.entries, &all.observed);
+        let publish = |all: Publishable| self.publish_entries(&all.entries, &all.observed);
         self.group_commit
             .commit(&*self.store, prepared, publication, publish)
     }

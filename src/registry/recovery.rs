@@ -56,7 +56,7 @@ impl Registry {
             }
             PreviousState::Absent => {
                 info!(instance = %id, "remains of a failed write removed; instance does not exist");
-                self.unpublish([id]);
+                self.publish(|snapshot| Some(snapshot.without(id)));
             }
             PreviousState::Offered => {
                 self.publish(|snapshot| Some(snapshot.with_reason_not_stored(id)));

@@ -198,7 +198,7 @@ impl Registry {
                     | InstanceState::Stopping
                     | InstanceState::Stopped => FaultyOutcome::Recorded,
                 };
-            } else if !self.writer.lock().tombstones.contains(&id) {
+            } else if !snapshot.is_tombstone(&id) {
                 without_record.push((id.clone(), attachments));
             }
             outcomes.push((id, outcome));
@@ -276,7 +276,7 @@ impl Registry {
             self.reserve_attachments_of_quarantined(id, &instance.imds.attachments);
             return Some(RegisterOutcome::Unreadable);
         }
-        if self.writer.lock().tombstones.contains(id) {
+        if snapshot.is_tombstone(id) {
             return Some(RegisterOutcome::Terminated);
         }
         let known = snapshot.entry(id)?;

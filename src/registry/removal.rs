@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::entry::Entry;
 use super::persistence::blocking;
+use super::snapshot::Snapshot;
 use super::state::{Registry, to_completion};
 use super::store::{CommitError, Expected, StoreError, StoredState};
 use super::turns::Alone;
@@ -21,11 +22,7 @@ impl Registry {
     /// Forgets the instances that were terminated at least an hour ago. An instance whose record
     /// could not be removed is forgotten too, until the next start; the errors name the records.
     pub async fn forget_terminated(self: &Arc<Self>, now: Timestamp) -> Vec<StoreError> {
-        if !self
-            .snapshot()
-            .entries()
-            .any(|entry| is_expired(entry, now))
-        {
+        if expired(&self.snapshot(), now).next().is_none() {
             return Vec::new();
         }
         let registry = Arc::clone(self);
@@ -40,8 +37,7 @@ impl Registry {
     /// the document does not bring the instance back; the record of one from the API is removed.
     fn forget_expired(&self, turn: Alone, now: Timestamp) -> Vec<StoreError> {
         let snapshot = self.snapshot();
-        let expired = snapshot.entries().filter(|entry| is_expired(entry, now));
-        let expired: Vec<&Arc<Entry>> = expired.collect();
+        let expired: Vec<&Arc<Entry>> = expired(&snapshot, now).collect();
         let ids = expired.iter().map(|entry| &entry.instance.instance_id);
         let _turn = turn.narrow(ids.clone());
         let is_from_api = |entry: &&&Arc<Entry>| entry.launch_request.is_some();
@@ -62,8 +58,12 @@ impl Registry {
         }
         let of_documents = expired.iter().filter(|entry| !is_from_api(entry));
         kept.extend(of_documents.map(|entry| entry.instance.instance_id.clone()));
-        Arc::make_mut(&mut self.writer.lock().tombstones).extend(kept);
-        self.unpublish(ids);
+        self.publish_each(ids, |snapshot, id| {
+            Some(match kept.contains(id) {
+                true => snapshot.with_tombstone(id),
+                false => snapshot.without(id),
+            })
+        });
         errors
     }
 
@@ -96,8 +96,7 @@ impl Registry {
     ) -> Result<(), UpdateError<E>> {
         let snapshot = self.snapshot();
         let entry = snapshot.entry(&id);
-        let has_record = entry.is_some() || snapshot.is_unreadable(&id);
-        if !has_record && !self.writer.lock().tombstones.contains(&id) {
+        if entry.is_none() && !snapshot.is_unreadable(&id) && !snapshot.is_tombstone(&id) {
             return Err(UpdateError::Unknown(id));
         }
         check(entry).map_err(UpdateError::Refused)?;
@@ -112,15 +111,16 @@ impl Registry {
             }
             return Err(UpdateError::store(error, PartialEffect::None));
         }
-        let mut writer = self.writer.lock();
-        if writer.tombstones.contains(&id) {
-            Arc::make_mut(&mut writer.tombstones).remove(&id);
-        }
-        writer.state_unknown.remove(&id);
-        drop(writer);
-        self.unpublish([&id]);
+        self.writer.lock().state_unknown.remove(&id);
+        self.publish(|snapshot| Some(snapshot.without_record(&id)));
         Ok(())
     }
+}
+
+/// Returns the instances that were terminated so long ago that they are no longer listed.
+fn expired(snapshot: &Snapshot, now: Timestamp) -> impl Iterator<Item = &Arc<Entry>> {
+    let terminated = snapshot.terminated();
+    terminated.take_while(move |entry| is_expired(entry, now))
 }
 
 /// Returns whether an instance was terminated so long ago that it is no longer listed.

@@ -1,6 +1,6 @@
 //! The registry's state: the published snapshot and account, the store, and whose turn it is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -10,6 +10,7 @@ use super::account::AccountState;
 use super::change_feed::{ChangeFeed, ChangeFeeds};
 use super::entry::Entry;
 use super::group_commit::GroupCommit;
+use super::next_snapshot::Publication;
 use super::quarantine::{QuarantineReason, Quarantined};
 use super::snapshot::Snapshot;
 use super::store::{LoadedAccount, Store, StoreError, UnreadableRecord};
@@ -90,11 +91,6 @@ impl Registry {
         &self.images
     }
 
-    /// Returns the instances that were terminated, are no longer listed, and still have a record.
-    pub fn tombstones(&self) -> Arc<BTreeSet<InstanceId>> {
-        Arc::clone(&self.writer.lock().tombstones)
-    }
-
     /// Returns a receiver that changes with every publication.
     pub fn publications(&self) -> watch::Receiver<u64> {
         self.published.subscribe()
@@ -122,14 +118,22 @@ impl Registry {
         self.publish(|snapshot| snapshot.with_links(boot_id, identity_of));
     }
 
+    /// Like [`Registry::observe_links`], where only links of these names can have changed since.
+    pub fn observe_links_named<'n>(
+        &self,
+        boot_id: &str,
+        names: impl IntoIterator<Item = &'n str>,
+        identity_of: impl Fn(&str) -> Option<LinkIdentity>,
+    ) {
+        self.publish(|snapshot| snapshot.with_links_named(boot_id, names, identity_of));
+    }
+
     /// Publishes the snapshot that follows the current one: the next request sees it. `None`
     /// changes nothing.
-    pub(super) fn publish(&self, next: impl FnOnce(&Snapshot) -> Option<Snapshot>) {
+    pub(super) fn publish(&self, next: impl FnOnce(&Snapshot) -> Option<Publication>) {
         let _publishing = self.publishing.lock();
-        let before = self.snapshot();
-        if let Some(next) = next(&before) {
-            let changes = next.changes_since(&before);
-            self.snapshot.store(Arc::new(next));
+        if let Some(Publication { snapshot, changes }) = next(&self.snapshot()) {
+            self.snapshot.store(Arc::new(snapshot));
             self.feeds.send(&changes);
             self.published.send_modify(|count| *count += 1);
         }
@@ -144,24 +148,25 @@ impl Registry {
         self.publish(|snapshot| Some(snapshot.with_entries(entries.iter().cloned(), observed)));
     }
 
-    /// Publishes a snapshot without some instances.
-    pub(super) fn unpublish<'i>(&self, ids: impl IntoIterator<Item = &'i InstanceId>) {
-        self.publish_each(ids, |snapshot, id| Some(snapshot.without(id)));
-    }
-
     /// Publishes one snapshot in which `next` was applied for each of these.
     pub(super) fn publish_each<T>(
         &self,
         items: impl IntoIterator<Item = T>,
-        next: impl Fn(&Snapshot, T) -> Option<Snapshot>,
+        next: impl Fn(&Snapshot, T) -> Option<Publication>,
     ) {
         self.publish(|snapshot| {
-            let mut last = None;
+            let mut all: Option<Publication> = None;
             for item in items {
-                let of_item = next(last.as_ref().unwrap_or(snapshot), item);
-                last = of_item.or(last);
+                let before = all.as_ref().map_or(snapshot, |all| &all.snapshot);
+                let Some(mut of_item) = next(before, item) else {
+                    continue;
+                };
+                if let Some(earlier) = all {
+                    of_item.changes.merge(earlier.changes);
+                }
+                all = Some(of_item);
             }
-            last
+            all
         });
     }
 }

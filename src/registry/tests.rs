@@ -1032,7 +1032,6 @@ fn an_instance_that_is_published_at_once_with_others_gets_the_options_of_a_launc
             for conflict in transaction.new_conflicts() {
                 transaction.take(&conflict.holder, &of);
             }
-            transaction.publish_at_once();
             Ok::<_, ()>(())
         };
         let (published, ()) = registry.change(now(), plan).await.unwrap();

@@ -1,6 +1,6 @@
 //! What the registry knows of its store beside the entries.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::account::Account;
@@ -10,9 +10,6 @@ use crate::instance::InstanceId;
 /// What only the registry's writers know.
 #[derive(Default)]
 pub(super) struct Writer {
-    /// Terminated instances that are no longer listed and still have a record. Changed by a change
-    /// that is alone.
-    pub(super) tombstones: Arc<BTreeSet<InstanceId>>,
     /// Instances whose on-disk state is unknown, with the state before the failed write.
     pub(super) state_unknown: BTreeMap<InstanceId, PreviousState>,
     /// The account's previous record, while its on-disk state is unknown.
