@@ -126,10 +126,10 @@ impl Daemon {
         let admin_host = admin_host(&registry, &plane, control.as_ref(), &config, &boot_id);
         let own_addresses = OwnAddresses::default();
         let mut daemon = Daemon {
-            registry,
             token_keys,
             connection_limits: Arc::clone(&plane.connection_limits),
-            listeners: Listeners::new(&config, plane, own_addresses.clone()),
+            listeners: Listeners::new(&config, &registry, plane, own_addresses.clone()),
+            registry,
             interfaces: None,
             control: None,
             admin_host,
@@ -240,8 +240,11 @@ impl Daemon {
         let identity_of = |name: &str| links.named(name).map(Link::identity);
         self.registry.observe_links(&self.boot_id, identity_of);
         if let Some(interfaces) = &mut self.interfaces {
-            let desired = self.listeners.desired_addresses(&self.registry.snapshot());
-            interfaces.settle(&links, &desired).await;
+            let listeners = &mut self.listeners;
+            let (desired, version) = listeners
+                .desired_addresses(&self.registry, &links, &self.connection_limits)
+                .await;
+            interfaces.settle(&links, desired, version).await;
             self.listeners
                 .set_address_faults(interfaces.address_faults());
         }
