@@ -115,7 +115,11 @@ impl InterfaceConflicts {
             // Names may have passed from one link to another.
             if earlier.map(|link| &link.name) != later.map(|link| &link.name) {
                 outdated.insert(*index);
-                for name in [earlier, later].into_iter().flatten().map(|link| &link.name) {
+                for name in [earlier, later]
+                    .into_iter()
+                    .flatten()
+                    .map(|link| &link.name)
+                {
                     let holders = [before.named(name), now.named(name)];
                     outdated.extend(holders.into_iter().flatten().map(|link| link.index));
                 }
@@ -128,7 +132,11 @@ impl InterfaceConflicts {
     }
 
     /// Judges what may have changed since the last call. Returns the listeners for which it did.
-    pub(super) fn judge(&mut self, config: &ListenerConfig, links: &Links) -> BTreeSet<ListenerKey> {
+    pub(super) fn judge(
+        &mut self,
+        config: &ListenerConfig,
+        links: &Links,
+    ) -> BTreeSet<ListenerKey> {
         let mut changed = BTreeSet::new();
         for index in std::mem::take(&mut self.outdated) {
             let now = self.conflicts_at(index, config, links);

@@ -123,7 +123,10 @@ impl DesiredListener {
     pub(super) fn wants(&self, key: &ListenerKey, family: Family) -> bool {
         let is_free = self.attached.is_empty() && key.is_configured() && family == Family::Ipv4;
         let listening = Family::ALL.into_iter().zip(self.listening);
-        is_free || listening.into_iter().any(|(of, count)| of == family && count > 0)
+        is_free
+            || listening
+                .into_iter()
+                .any(|(of, count)| of == family && count > 0)
     }
 
     /// Returns whether no instance is attached.

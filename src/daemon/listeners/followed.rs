@@ -50,14 +50,15 @@ pub(super) struct FollowedRegistry {
 impl FollowedRegistry {
     pub(super) fn new(config: &ListenerConfig, feed: ChangeFeed) -> FollowedRegistry {
         let names = config.listeners.iter().map(|listener| &listener.name);
-        let configured: BTreeSet<ListenerKey> =
-            names.cloned().map(ListenerKey::Listener).collect();
+        let configured: BTreeSet<ListenerKey> = names.cloned().map(ListenerKey::Listener).collect();
         let desired = configured.iter().cloned();
         FollowedRegistry {
             feed,
             links: Links::default(),
             namespaces: NamespaceWatch::new(),
-            desired: desired.map(|key| (key, DesiredListener::default())).collect(),
+            desired: desired
+                .map(|key| (key, DesiredListener::default()))
+                .collect(),
             work: PendingWork {
                 listeners: configured,
                 ..PendingWork::default()
@@ -159,7 +160,8 @@ impl FollowedRegistry {
             let unusable = survey.unusable(key);
             let is_waiting = desired.is_some() && !open.contains_key(key) && unusable.is_none();
             let status = desired.map(|desired| input.listener_status(key, desired));
-            self.log.log_waiting(key, is_waiting.then(|| input.missing(key)));
+            self.log
+                .log_waiting(key, is_waiting.then(|| input.missing(key)));
             let is_changed = self.status.set_listener(kind_of(key), key.name(), status)
                 | self.log.log_unusable(key, unusable);
             if is_changed && let Some(ids) = self.instances_at.get(key) {
@@ -184,9 +186,13 @@ impl FollowedRegistry {
                 let reason = claim.and_then(|_| input.unserved_reason(&status.attachment));
                 self.status.set_unserved(&status.attachment, reason);
             }
-            let keys = |statuses: &[crate::net::status::AttachmentStatus]| -> BTreeSet<ListenerKey> {
-                statuses.iter().map(|status| ListenerKey::of(&status.attachment)).collect()
-            };
+            let keys =
+                |statuses: &[crate::net::status::AttachmentStatus]| -> BTreeSet<ListenerKey> {
+                    statuses
+                        .iter()
+                        .map(|status| ListenerKey::of(&status.attachment))
+                        .collect()
+                };
             let before = self.status.of_instance(id);
             log_void(before, &now);
             let (left, entered) = (keys(before), keys(&now));
@@ -199,7 +205,10 @@ impl FollowedRegistry {
                 }
             }
             for key in entered.difference(&left) {
-                self.instances_at.entry(key.clone()).or_default().insert(id.clone());
+                self.instances_at
+                    .entry(key.clone())
+                    .or_default()
+                    .insert(id.clone());
             }
             self.status.set_attachments(id, now);
             if (number + 1) % TURN == 0 {
@@ -214,9 +223,14 @@ impl FollowedRegistry {
     /// Adds to the work what changed in the registry.
     fn note(&mut self, mut changes: Changes, snapshot: &Snapshot, limits: &ConnectionLimits) {
         if changes.everything {
-            let known = self.status.attachments().map(|status| status.instance.clone());
+            let known = self
+                .status
+                .attachments()
+                .map(|status| status.instance.clone());
             let registered = self.registered.keys().cloned();
-            let entries = snapshot.entries().map(|entry| entry.instance.instance_id.clone());
+            let entries = snapshot
+                .entries()
+                .map(|entry| entry.instance.instance_id.clone());
             let reserved = snapshot.reserved().map(|(id, _)| id.clone());
             let all = known.chain(registered).chain(entries).chain(reserved);
             changes.instances.extend(all);
@@ -226,13 +240,24 @@ impl FollowedRegistry {
         }
         for id in &changes.instances {
             let entry = snapshot.entry(id);
-            self.note_registered(id, entry.map(|entry| !entry.instance.imds.attachments.is_empty()));
+            self.note_registered(
+                id,
+                entry.map(|entry| !entry.instance.imds.attachments.is_empty()),
+            );
             if entry.is_none() {
                 limits.forget(id);
             }
-            let before = self.status.of_instance(id).iter().map(|status| &status.attachment);
-            let now = entry.into_iter().flat_map(|entry| &entry.instance.imds.attachments);
-            let now = now.chain(snapshot.reserved_attachments(id)).map(|of| &of.attachment);
+            let before = self
+                .status
+                .of_instance(id)
+                .iter()
+                .map(|status| &status.attachment);
+            let now = entry
+                .into_iter()
+                .flat_map(|entry| &entry.instance.imds.attachments);
+            let now = now
+                .chain(snapshot.reserved_attachments(id))
+                .map(|of| &of.attachment);
             self.work.attachments.extend(before.chain(now).cloned());
         }
         self.work.attachments.extend(changes.attachments);
@@ -270,10 +295,15 @@ impl FollowedRegistry {
         }
         for name in names {
             let bound = config.listeners_on(&name).map(ListenerKey::Listener);
-            let keys = [ListenerKey::Interface(name.clone()), ListenerKey::Bridge(name.clone())];
+            let keys = [
+                ListenerKey::Interface(name.clone()),
+                ListenerKey::Bridge(name.clone()),
+            ];
             let keys = keys.into_iter().chain(bound);
             let desired = &self.desired;
-            self.work.listeners.extend(keys.filter(|key| desired.contains_key(key)));
+            self.work
+                .listeners
+                .extend(keys.filter(|key| desired.contains_key(key)));
         }
     }
 

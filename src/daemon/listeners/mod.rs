@@ -140,7 +140,9 @@ impl Listeners {
         connection_limits: &ConnectionLimits,
     ) -> (&BTreeMap<String, DesiredAddresses>, u64) {
         let followed = &mut self.followed;
-        followed.follow(&self.config, registry, links, connection_limits).await;
+        followed
+            .follow(&self.config, registry, links, connection_limits)
+            .await;
         (followed.addresses.desired(), followed.addresses.version())
     }
 
@@ -155,12 +157,17 @@ impl Listeners {
     ) -> Result<(), StartError> {
         // 1. What changed: in the registry, of the links, of the sockets, of the namespaces.
         let followed = &mut self.followed;
-        let snapshot = followed.follow(&self.config, registry, links, connection_limits).await;
+        let snapshot = followed
+            .follow(&self.config, registry, links, connection_limits)
+            .await;
         while let Ok(key) = self.ended.receive.try_recv() {
             followed.work.listeners.insert(key);
         }
         if on_bind_error != OnBindError::Leave {
-            followed.work.listeners.extend(self.unsettled.iter().cloned());
+            followed
+                .work
+                .listeners
+                .extend(self.unsettled.iter().cloned());
             followed.look_at_namespaces();
         }
         if followed.work.is_empty() {
@@ -180,7 +187,9 @@ impl Listeners {
 
         // 5. Confirm the generations, publish the status, log changes.
         let followed = &mut self.followed;
-        followed.report(&self.config, &self.open, registry, &snapshot).await;
+        followed
+            .report(&self.config, &self.open, registry, &snapshot)
+            .await;
         self.published.store(Arc::new(followed.status.clone()));
         Ok(())
     }

@@ -129,10 +129,16 @@ impl PresenceSurvey {
             Bound::Unbounded => Bound::Included(first),
             start => start.cloned(),
         };
-        self.found.range((start, Bound::Unbounded)).map(|(key, _)| key)
+        self.found
+            .range((start, Bound::Unbounded))
+            .map(|(key, _)| key)
     }
 
-    fn replace(&mut self, key: &ListenerKey, found: Option<FoundListener>) -> BTreeSet<ListenerKey> {
+    fn replace(
+        &mut self,
+        key: &ListenerKey,
+        found: Option<FoundListener>,
+    ) -> BTreeSet<ListenerKey> {
         let mut others = BTreeSet::new();
         if let ListenerKey::Namespace(_) = key {
             self.missing_namespaces.remove(key);
@@ -215,7 +221,7 @@ fn vrf_fault(interface: &str, links: &Links) -> Option<String> {
 
 /// Returns the presence of an interface; `None` if it does not exist. An interface that is not up
 /// yet does not count. One that goes down later keeps its sockets.
-fn link_presence(
+pub(super) fn link_presence(
     name: &str,
     open: Option<ListenerPresence>,
     links: &Links,
@@ -227,7 +233,7 @@ fn link_presence(
 
 /// Returns the presence of a network namespace; `None` if its file does not exist. Fails if that
 /// cannot be determined.
-fn namespace_presence(path: &Path) -> Result<Option<ListenerPresence>, String> {
+pub(super) fn namespace_presence(path: &Path) -> Result<Option<ListenerPresence>, String> {
     use std::os::unix::fs::MetadataExt as _;
     let reason = match std::fs::metadata(path) {
         Ok(file) => return Ok(Some(ListenerPresence::Namespace(file.dev(), file.ino()))),

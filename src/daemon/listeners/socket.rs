@@ -258,6 +258,15 @@ impl FamilySocket {
         Ok(())
     }
 
+    /// Ends the socket as the kernel can, for tests.
+    #[cfg(test)]
+    pub(super) fn end(&self) {
+        if let Some(of) = &self.accept_task {
+            of.task.abort();
+            of.ended.store(true, Ordering::Release);
+        }
+    }
+
     fn stop(&mut self) -> Option<JoinHandle<()>> {
         self.refused = None;
         let AcceptTask { task, .. } = self.accept_task.take()?;

@@ -140,7 +140,12 @@ impl Links {
         };
         match self.version.checked_sub(earlier.version) == Some(later.len() as u64) {
             true => later.into_iter().collect(),
-            false => self.links.keys().chain(earlier.links.keys()).copied().collect(),
+            false => self
+                .links
+                .keys()
+                .chain(earlier.links.keys())
+                .copied()
+                .collect(),
         }
     }
 
@@ -292,8 +297,7 @@ impl Links {
 
     /// Adds or removes the address of the message. Returns whether anything changed.
     pub(super) fn apply_address(&mut self, message: &AddressMessage, is_present: bool) -> bool {
-        let (Some(address), Some(link)) =
-            (address_of(message), self.indexed(message.header.index))
+        let (Some(address), Some(link)) = (address_of(message), self.indexed(message.header.index))
         else {
             return false;
         };
@@ -562,7 +566,13 @@ mod tests {
             (3, Some(port(3, Some(1)))),
             (4, Some(vlan(4, 1))),
             // It says the same as its port.
-            (1, Some(Link { below: Some(2), ..Link::example(1, "br0", "vlan") })),
+            (
+                1,
+                Some(Link {
+                    below: Some(2),
+                    ..Link::example(1, "br0", "vlan")
+                }),
+            ),
             (2, Some(port(2, None))),
             (1, None),
             (4, None),
@@ -578,10 +588,17 @@ mod tests {
             let whole = links.upper_links();
             for index in 1..6 {
                 assert_eq!(upper_links.of(index), whole.of(index), "above {index}");
-                assert_eq!(upper_links.below(index), whole.below(index), "below {index}");
+                assert_eq!(
+                    upper_links.below(index),
+                    whole.below(index),
+                    "below {index}"
+                );
             }
         }
-        assert!(upper_links.above.len() + upper_links.below.len() <= 2, "nothing is left over");
+        assert!(
+            upper_links.above.len() + upper_links.below.len() <= 2,
+            "nothing is left over"
+        );
     }
 
     #[test]
