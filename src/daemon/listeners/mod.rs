@@ -49,6 +49,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
 use crate::daemon::connection_limits::ConnectionLimits;
+use crate::daemon::guest_threads::GuestThreads;
 use crate::daemon::start_error::StartError;
 use crate::host::addresses::DesiredAddresses;
 use crate::host::netlink::{Links, OwnAddresses};
@@ -78,6 +79,8 @@ pub(super) struct Listeners {
     service: Arc<dyn GuestService>,
     /// The host's addresses, from which no guest of a network namespace sends.
     own_addresses: OwnAddresses,
+    /// The threads of the listeners.
+    threads: Arc<GuestThreads>,
     /// True from [`Listeners::start_accepting`] on.
     accepting: watch::Sender<bool>,
     open: BTreeMap<ListenerKey, OpenListener>,
@@ -98,6 +101,7 @@ impl Listeners {
         registry: &Registry,
         service: Arc<dyn GuestService>,
         own_addresses: OwnAddresses,
+        threads: Arc<GuestThreads>,
     ) -> Listeners {
         let config = ListenerConfig::new(config);
         let (send, receive) = mpsc::unbounded_channel();
@@ -106,6 +110,7 @@ impl Listeners {
             config,
             service,
             own_addresses,
+            threads,
             accepting: watch::Sender::new(false),
             open: BTreeMap::new(),
             unsettled: BTreeSet::new(),
@@ -244,6 +249,7 @@ impl Listeners {
                     accepting: self.accepting.subscribe(),
                     own_addresses: self.own_addresses.clone(),
                     ended: self.ended.send.clone(),
+                    thread: self.threads.least_used(),
                 };
                 OpenListener::new(&self.config, key, presence, context)
             });

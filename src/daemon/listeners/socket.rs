@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+use crate::daemon::guest_threads::GuestThread;
 use crate::daemon::listeners::desired::{DesiredListener, ListenerConfig};
 use crate::daemon::listeners::key::ListenerKey;
 use crate::daemon::listeners::presence::ListenerPresence;
@@ -57,6 +58,8 @@ pub(super) struct AcceptContext {
     pub(super) own_addresses: OwnAddresses,
     /// Gets the listener when the kernel closes one of its sockets.
     pub(super) ended: mpsc::UnboundedSender<ListenerKey>,
+    /// The thread of its sockets and connections.
+    pub(super) thread: Arc<GuestThread>,
 }
 
 /// A socket, open or not.
@@ -216,7 +219,7 @@ impl FamilySocket {
         limits: Limits,
         drain: net::Drain,
     ) -> io::Result<()> {
-        let listener = ingress.open(self.address)?;
+        let listener = context.thread.open(|| ingress.open(self.address))?;
         self.address = listener.local_addr()?;
         self.refused = None;
         info!(at = %key, address = %self.address, "listening");
@@ -246,7 +249,7 @@ impl FamilySocket {
         let mut accepting = context.accepting.clone();
         let (key, report, ended) = (key.clone(), context.ended.clone(), Arc::default());
         let has_ended: Arc<AtomicBool> = Arc::clone(&ended);
-        let task = tokio::spawn(async move {
+        let task = context.thread.spawn(async move {
             // It never begins if the start fails later.
             if accepting.wait_for(|accepting| *accepting).await.is_ok() {
                 accept.await;
