@@ -14,7 +14,7 @@
 //! Nothing that a guest sends decides. A connection that cannot be identified belongs to no guest.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ use arc_swap::ArcSwap;
 use rpds::HashTrieMapSync;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tracing::debug;
 
 use super::bound_interface::{BoundInterface, IsHostAddress};

@@ -41,6 +41,8 @@ pub(super) struct FollowedRegistry {
     registered: HashMap<InstanceId, bool>,
     /// How many of them have attachments.
     attached: usize,
+    /// The instances that are gone since the last second.
+    gone: BTreeSet<InstanceId>,
     /// The instances with attachments at each listener, whether they are served there or not.
     instances_at: BTreeMap<ListenerKey, BTreeSet<InstanceId>>,
     pub(super) status: ListenersStatus,
@@ -68,6 +70,7 @@ impl FollowedRegistry {
             claimed: HashMap::new(),
             registered: HashMap::new(),
             attached: 0,
+            gone: BTreeSet::new(),
             instances_at: BTreeMap::new(),
             status: ListenersStatus::default(),
             log: ConflictLog::default(),
@@ -102,6 +105,16 @@ impl FollowedRegistry {
             }
         }
         snapshot
+    }
+
+    /// Drops the slots of instances that are gone. A connection that was accepted just before, and
+    /// a request on it, may have made some again since.
+    pub(super) fn forget_gone(&mut self, limits: &ConnectionLimits) {
+        for id in std::mem::take(&mut self.gone) {
+            if !self.registered.contains_key(&id) {
+                limits.forget(&id);
+            }
+        }
     }
 
     /// Adds the namespaces to the work that may have come, gone or changed.
@@ -246,6 +259,7 @@ impl FollowedRegistry {
             );
             if entry.is_none() {
                 limits.forget(id);
+                self.gone.insert(id.clone());
             }
             let before = self
                 .status

@@ -174,6 +174,7 @@ impl Listeners {
                 .listeners
                 .extend(self.unsettled.iter().cloned());
             followed.look_at_namespaces();
+            followed.forget_gone(connection_limits);
         }
         if followed.work.is_empty() {
             return Ok(());

@@ -11,7 +11,9 @@ use std::sync::Arc;
 use super::work::DoneWork;
 use super::*;
 use crate::clock::Moment;
-use crate::config::{AddressMode, InterfaceSettings, ListenerSettings, demo_instance};
+use crate::config::{
+    AddressMode, GuestSettings, InterfaceSettings, ListenerSettings, demo_instance,
+};
 use crate::host::netlink::Link;
 use crate::instance::{
     Attachment, Binding, BridgePort, Instance, InstanceAttachment, InstanceId, InstanceState,
@@ -68,7 +70,7 @@ impl Host {
             listeners: Listeners::new(&config, &registry, service, own_addresses, threads),
             registry,
             links: Links::default(),
-            limits: ConnectionLimits::new(8),
+            limits: ConnectionLimits::new(&GuestSettings::default()),
             directory: tempfile::tempdir().unwrap(),
         }
     }
