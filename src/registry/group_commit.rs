@@ -35,6 +35,12 @@ struct Waiting {
 }
 
 impl GroupCommit {
+    /// Returns how many changes wait for a commit that has not begun.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.lock().len()
+    }
+
     /// Puts a batch in force, and publishes it. The caller's thread commits its own batch with all
     /// that wait, or waits while another thread does it.
     pub(super) fn commit(

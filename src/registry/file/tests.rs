@@ -438,3 +438,130 @@ fn a_removed_record_is_not_loaded() {
     // Removing a record that does not exist succeeds.
     store.remove(&demo_instance().instance_id).unwrap();
 }
+
+fn record_of(number: u32, generation: u64) -> Arc<Record> {
+    let mut record = record(generation);
+    record.instance.instance_id = InstanceId::parse(&format!("i-{number:08x}")).unwrap();
+    Arc::new(record)
+}
+
+/// Writes of records 0 to 2.
+fn writes(generation: u64) -> Vec<Write> {
+    let records = (0..3).map(|number| record_of(number, generation));
+    records
+        .map(|record| Write::put(record, Expected::Anything))
+        .collect()
+}
+
+fn generations(store: &FileStore) -> Vec<u64> {
+    let mut records = store.load().unwrap().records;
+    records.sort_by(|a, b| a.instance.instance_id.cmp(&b.instance.instance_id));
+    records.iter().map(|record| record.generation).collect()
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let files = fs::read_dir(directory.join("instances")).unwrap();
+    let mut names: Vec<String> = files
+        .map(|file| file.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_prepared_write_is_not_in_force_and_leaves_nothing_when_it_is_dropped() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = FileStore::open(directory.path()).unwrap();
+    let (first, second) = (
+        store.prepare(writes(1)).unwrap(),
+        store.prepare(writes(2)).unwrap(),
+    );
+    assert!(
+        read_state_directory(directory.path())
+            .unwrap()
+            .instances
+            .is_empty()
+    );
+    assert_eq!(names(directory.path()).len(), 6);
+    drop(first);
+    assert!(store.commit(vec![second]).iter().all(Result::is_ok));
+    assert_eq!(generations(&store), [2, 2, 2]);
+    store.temporary.settle();
+    let expected = [0, 1, 2].map(|number| format!("i-{number:08x}.json"));
+    assert_eq!(names(directory.path()), expected);
+}
+
+#[test]
+fn a_batch_of_which_one_cannot_be_prepared_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = FileStore::open(directory.path()).unwrap();
+    fs::create_dir(directory.path().join("instances/.i-00000001.tmp")).unwrap();
+    let failed = store.prepare(writes(1)).err().expect("it fails");
+    assert_eq!(failed.stored, StoredState::Previous);
+    assert!(failed.action.contains("i-00000001.json"), "{failed}");
+    store.temporary.settle();
+    assert_eq!(names(directory.path()), [".i-00000001.tmp"]);
+}
+
+/// Something else is at the path of the second record: it cannot be replaced.
+#[test]
+fn a_batch_that_fails_in_the_middle_is_undone_and_affects_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = FileStore::open(directory.path()).unwrap();
+    store.put(&record_of(0, 1)).unwrap();
+    let in_the_way = directory.path().join("instances/i-00000001.json");
+    fs::create_dir(&in_the_way).unwrap();
+    let other = vec![Write::put(record_of(7, 7), Expected::Absent)];
+    let batches = [writes(2), other].map(|writes| store.prepare(writes).unwrap());
+    let outcomes = store.commit(batches.into());
+    let failed = outcomes[0].as_ref().unwrap_err();
+    assert_eq!(
+        (failed.error.stored, failed.unknown.len()),
+        (StoredState::Previous, 0)
+    );
+    assert!(failed.error.action.contains("i-00000001.json"));
+    assert!(outcomes[1].is_ok());
+    fs::remove_dir(&in_the_way).unwrap();
+    assert_eq!(generations(&store), [1, 7]);
+}
+
+#[test]
+fn a_batch_whose_directory_cannot_be_synced_is_undone_and_unknown() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = FileStore::open(directory.path()).unwrap();
+    store.put(&record_of(0, 1)).unwrap();
+    let batches = [
+        writes(2),
+        vec![Write::put(record_of(0, 3), Expected::Generation(2))],
+    ];
+    let batches = batches.map(|writes| store.prepare(writes).unwrap());
+    store.instances.synced = File::from(rustix::pipe::pipe().unwrap().0);
+    let outcomes = store.commit(batches.into());
+    let unknown: Vec<usize> = outcomes
+        .iter()
+        .map(|outcome| outcome.as_ref().unwrap_err().unknown.len())
+        .collect();
+    assert_eq!(unknown, [3, 1]);
+    assert_eq!(
+        generations(&store),
+        [1],
+        "what was there before is there again"
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_restored_is_unknown_and_the_others_are_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = FileStore::open(directory.path()).unwrap();
+    let stage = |number: u32, generation| {
+        let record = record_of(number, generation);
+        let path = store.path(&record.instance.instance_id);
+        StagedFile::write(&store.temporary, path, Some(&encode(&record))).unwrap()
+    };
+    (0..2).for_each(|number| store.put(&record_of(number, 1)).unwrap());
+    let mut files = [stage(0, 2), stage(1, 2), stage(2, 2)];
+    assert!(store.instances.put_in_place(&mut files).is_ok());
+    fs::remove_file(directory.path().join("instances/.i-00000001.old.tmp")).unwrap();
+    assert_eq!(store.instances.restore(&mut files), [1]);
+    assert_eq!(generations(&store), [1, 2]);
+}
