@@ -167,10 +167,14 @@ impl Daemon {
         self.child.id()
     }
 
-    /// Waits until the log contains a text. Returns `false` if the daemon ends before.
+    /// Waits until a line of the log ends with a text. Returns `false` if the daemon ends before.
     pub(crate) fn wait_for_log(&mut self, text: &str) -> bool {
         let deadline = Instant::now() + PATIENCE;
-        while !self.log().contains(text) {
+        while !self
+            .log()
+            .lines()
+            .any(|line| line.trim_end().ends_with(text))
+        {
             let ended = self.child.try_wait().expect("its status can be read");
             if ended.is_some() {
                 return false;
