@@ -77,8 +77,7 @@ impl Intake {
 
     /// Reads the documents of the configuration, outside the async runtime, and takes them in.
     pub(super) async fn read_documents(&self, progress: &watch::Sender<Progress>) -> TakenIn {
-        let tombstones = self.registry.tombstones().await;
-        let registered = Registered::of_snapshot(&self.registry.snapshot(), &tombstones);
+        let registered = Registered::of_snapshot(&self.registry.snapshot());
         let registered = registered.on_links(self.links().await);
         let config = Arc::clone(&self.config);
         let read = move || {

@@ -25,6 +25,7 @@ mod single_task;
 mod start_error;
 mod start_trial;
 mod supervisor;
+mod throttled;
 mod token_keys;
 mod unserved;
 
@@ -60,7 +61,7 @@ use guest_plane::GuestPlane;
 use guest_threads::GuestThreads;
 use host_interfaces::HostInterfaces;
 use intake::{Intake, TakenIn};
-use listeners::{Listeners, OnBindError};
+use listeners::{Accepting, Listeners, OnBindError};
 use opened_files::OpenedFiles;
 use refused_hosts::RefusedHosts;
 use reload::Reload;
@@ -191,15 +192,16 @@ impl Daemon {
         let threads = GuestThreads::start(config.guest.threads).map_err(StartError::System)?;
         let guest_threads = Arc::new(threads);
         let mut daemon = Daemon {
-            registry,
             token_keys: Arc::new(Mutex::new(files.token_keys)),
             connection_limits: Arc::clone(&plane.connection_limits),
             listeners: Listeners::new(
                 &config,
+                &registry,
                 plane,
                 own_addresses.clone(),
                 Arc::clone(&guest_threads),
             ),
+            registry,
             guest_threads,
             interfaces: None,
             control: None,
@@ -276,7 +278,7 @@ impl Daemon {
                     latest = *news.borrow_and_update();
                     supervisor.report_start(latest);
                     if latest.phase == Phase::Committing {
-                        self.serve_registered().await;
+                        self.serve_on(Accepting::Registered).await;
                     }
                 }
                 _ = log.tick() => {
@@ -290,9 +292,9 @@ impl Daemon {
         }
     }
 
-    /// Serves the instances that are registered by now.
-    async fn serve_registered(&mut self) {
-        self.listeners.start_accepting();
+    /// Serves the instances that are registered by now, on these listeners.
+    async fn serve_on(&mut self, accepting: Accepting) {
+        self.listeners.accept_on(accepting);
         if let Some(parts) = self.unstarted.background.take() {
             self.background = Some(Background::start(
                 Arc::clone(&self.registry),
@@ -316,7 +318,7 @@ impl Daemon {
         faults.extend(taken_in.faults);
         reload.intake.set_file_faults(faults);
         log_unclaimed_listeners(&config, &self.registry.snapshot());
-        self.serve_registered().await;
+        self.serve_on(Accepting::All).await;
         let control = self.unstarted.control.take();
         self.control = control.map(|bound| bound.start(config.guest.head_time));
         let admin = self.unstarted.admin.take();
@@ -373,8 +375,11 @@ impl Daemon {
         let identity_of = |name: &str| links.named(name).map(Link::identity);
         self.registry.observe_links(&self.boot_id, identity_of);
         if let Some(interfaces) = &mut self.interfaces {
-            let desired = self.listeners.desired_addresses(&self.registry.snapshot());
-            interfaces.settle(&links, &desired).await;
+            let listeners = &mut self.listeners;
+            let (desired, version) = listeners
+                .desired_addresses(&self.registry, &links, &self.connection_limits)
+                .await;
+            interfaces.settle(&links, desired, version).await;
             self.listeners
                 .set_address_faults(interfaces.address_faults());
         }
@@ -474,7 +479,7 @@ fn guest_plane(
             host_rule(config),
         ),
         registry: Arc::clone(registry),
-        connection_limits: Arc::new(ConnectionLimits::new(config.guest.connections)),
+        connection_limits: Arc::new(ConnectionLimits::new(&config.guest)),
         awaited: Arc::clone(awaited),
         refused_hosts: RefusedHosts::default(),
     })

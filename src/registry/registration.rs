@@ -61,7 +61,7 @@ impl Registry {
                 registry.reserve_attachments_of_quarantined(&writer, id, attachments);
                 return Ok(RegisterOutcome::Unreadable);
             }
-            match registry.outcome_for_known(&writer, &instance) {
+            match registry.outcome_for_known(&instance) {
                 Some(outcome) => Ok(outcome),
                 None => registry.register_new(&mut writer, instance, now).await,
             }
@@ -75,7 +75,7 @@ impl Registry {
         let mut writer = self.writer.lock().await;
         for document in documents {
             let is_known = self.snapshot().is_unreadable(&document.instance_id)
-                || self.outcome_for_known(&writer, document).is_some();
+                || self.outcome_for_known(document).is_some();
             if !is_known {
                 self.quarantine_not_stored(&mut writer, document);
             }
@@ -159,7 +159,7 @@ impl Registry {
                     | InstanceState::Stopped => FaultyOutcome::Recorded,
                 };
             }
-            if !writer.tombstones.contains(&id) {
+            if !snapshot.is_tombstone(&id) {
                 let reason = QuarantineReason::FaultyDocument;
                 registry.publish(|snapshot| snapshot.with_unregistered(&id, reason, &attachments));
             }
@@ -214,11 +214,11 @@ impl Registry {
     }
 
     /// Returns the outcome for an instance that has a record; `None` for a new instance.
-    fn outcome_for_known(&self, writer: &Writer, document: &Instance) -> Option<RegisterOutcome> {
-        if writer.tombstones.contains(&document.instance_id) {
+    fn outcome_for_known(&self, document: &Instance) -> Option<RegisterOutcome> {
+        let snapshot = self.snapshot();
+        if snapshot.is_tombstone(&document.instance_id) {
             return Some(RegisterOutcome::Terminated);
         }
-        let snapshot = self.snapshot();
         let known = snapshot.entry(&document.instance_id)?;
         if known.instance.state == InstanceState::Terminated
             && document.state != InstanceState::Terminated

@@ -2,13 +2,16 @@
 //! heard all the time.
 
 use std::ffi::OsStr;
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
 
 use crate::durability::traced;
-use crate::support::{Daemon, INSTANCE, ask, free_port};
+use crate::support::{Daemon, INSTANCE, PATIENCE, ask, free_port, read_to_end};
 
 const NEW: &str = "i-0000000000000000e";
 /// Far longer than a test waits for anything.
@@ -110,8 +113,11 @@ fn no_instance_is_served_where_a_document_that_is_not_stored_yet_says_that_anoth
     let stuck = host.stuck("fsync", None);
     host.daemon.begin_again_by(stuck);
     host.daemon.wait_for(is("starting"));
-    assert_eq!(host.status(host.daemon.ipv4), 0);
+    let mut guest = TcpStream::connect(host.daemon.ipv4).unwrap();
+    guest.set_read_timeout(Some(PATIENCE)).unwrap();
+    let _ = guest.write_all(b"GET /latest/ HTTP/1.1\r\nHost: imds\r\n\r\n");
     assert_eq!(host.daemon.terminate(), Some(0));
+    assert_eq!(read_to_end(&mut guest), "");
 }
 
 /// A document on a disk that does not answer; the store on such a disk.
@@ -138,7 +144,10 @@ fn a_start_that_reads_for_ever_serves_nobody_and_ends_at_a_signal() {
     assert_eq!(host.status(host.of_new), 200);
 }
 
+/// Returns whether some process has the lock, from proc_locks(5): to try it would be to take it.
 fn is_locked(path: &Path) -> bool {
-    let file = std::fs::File::open(path).unwrap();
-    rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_err()
+    let inode = std::fs::metadata(path).unwrap().ino();
+    let locks = std::fs::read_to_string("/proc/locks").unwrap();
+    let is_of_file = |line: &str| line.contains("FLOCK") && line.contains(&format!(":{inode} "));
+    locks.lines().any(is_of_file)
 }
