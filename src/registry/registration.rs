@@ -69,6 +69,19 @@ impl Registry {
         outcomes.pop().expect("one outcome for each document")
     }
 
+    /// Reserves the attachments of those documents' instances that are new: until one is registered,
+    /// no other instance is served there.
+    pub async fn reserve_new(&self, documents: &[Instance]) {
+        let mut writer = self.writer.lock().await;
+        for document in documents {
+            let is_known = self.snapshot().is_unreadable(&document.instance_id)
+                || self.outcome_for_known(document).is_some();
+            if !is_known {
+                self.quarantine_not_stored(&mut writer, document);
+            }
+        }
+    }
+
     /// Registers many instances from documents, each as [`Registry::register`] does. They are
     /// registered in batches: the new instances of a batch are stored together and then served.
     /// `progress` is sent after each batch: [`Phase::Committing`], and how many are registered.
