@@ -72,12 +72,14 @@ impl Registry {
     /// Reserves the attachments of those documents' instances that are new: until one is registered,
     /// no other instance is served there.
     pub async fn reserve_new(&self, documents: &[Instance]) {
-        let mut writer = self.writer.lock().await;
+        let _turn = self.turns.alone().await;
         for document in documents {
-            let is_known = self.snapshot().is_unreadable(&document.instance_id)
-                || self.outcome_for_known(document).is_some();
+            let (id, snapshot) = (&document.instance_id, self.snapshot());
+            let is_known = snapshot.entry(id).is_some()
+                || snapshot.is_unreadable(id)
+                || snapshot.is_tombstone(id);
             if !is_known {
-                self.quarantine_not_stored(&mut writer, document);
+                self.quarantine_not_stored(document);
             }
         }
     }
