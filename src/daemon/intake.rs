@@ -11,7 +11,7 @@ use tracing::{error, info, warn};
 
 use crate::clock::Moment;
 use crate::config::Config;
-use crate::daemon::documents::{CheckedDocuments, Registered, RemovedDocuments};
+use crate::daemon::documents::{CheckedDocuments, KnownDocuments, Registered, RemovedDocuments};
 use crate::fault::Fault;
 use crate::host::netlink;
 use crate::instance::{Instance, InstanceAttachment, InstanceId, LinkIdentities};
@@ -76,8 +76,12 @@ impl Intake {
         let registered = registered.on_links(self.links().await);
         let config = Arc::clone(&self.config);
         let read = move || {
-            let documents = CheckedDocuments::read(&config, &registered);
+            let known = KnownDocuments::read(&config);
+            let mut documents = CheckedDocuments::read_changed(&config, &registered, &known);
             let removed = RemovedDocuments::find(&config, &documents, &registered);
+            if let Err(reason) = known.store(&std::mem::take(&mut documents.texts)) {
+                warn!(%reason, "cannot remember which documents were judged: all are judged again");
+            }
             (documents, removed)
         };
         let read = tokio::task::spawn_blocking(read).await;
@@ -108,10 +112,13 @@ impl Intake {
     pub(super) async fn take_in(&self, documents: CheckedDocuments, now: Timestamp) -> TakenIn {
         let CheckedDocuments {
             instances,
+            known,
             faulty,
             faults,
             warnings,
-            doubts,
+            doubts: _,
+            doubt_count,
+            texts: _,
             unreadable_files: _,
             unread_paths,
         } = documents;
@@ -124,9 +131,15 @@ impl Intake {
             faulty: Vec::new(),
             faults,
             warnings,
-            doubts: doubts.len(),
+            doubts: doubt_count,
             without_document: Vec::new(),
         };
+        let known = known.into_iter();
+        let known = known.map(|document| (document.id, document.state, document.digest));
+        for (id, outcome) in self.registry.known_outcomes(known).await {
+            withdrawn.remove(&id);
+            taken_in.registered.push((id, Ok(outcome)));
+        }
         for instance in instances {
             let id = instance.instance_id.clone();
             withdrawn.remove(&id);

@@ -1,12 +1,13 @@
 //! Registering an instance from a document.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::quarantine::QuarantineReason;
 use super::record::{Record, document_digest};
-use super::snapshot::UnownedAttachments;
+use super::snapshot::{Snapshot, UnownedAttachments};
 use super::state::{Registry, to_completion};
 use super::store::StoreError;
 use super::writer::{PreviousState, Writer};
@@ -143,21 +144,33 @@ impl Registry {
         }
     }
 
+    /// Returns the outcome of documents that were registered before, each an id with the state and
+    /// the digest of its document, as [`Registry::register`] returns it. Leaves out an instance that
+    /// has no record any more: it was deleted meanwhile.
+    pub async fn known_outcomes(
+        &self,
+        documents: impl IntoIterator<Item = (InstanceId, InstanceState, String)>,
+    ) -> Vec<(InstanceId, RegisterOutcome)> {
+        let tombstones = self.tombstones().await;
+        let snapshot = self.snapshot();
+        let outcome = |id: &InstanceId, state, digest: &str| match snapshot.is_unreadable(id) {
+            true => Some(RegisterOutcome::Unreadable),
+            false => known_outcome(&snapshot, &tombstones, id, state, || digest.to_string()),
+        };
+        let documents = documents.into_iter();
+        documents
+            .filter_map(|(id, state, digest)| {
+                let outcome = outcome(&id, state, &digest)?;
+                Some((id, outcome))
+            })
+            .collect()
+    }
+
     /// Returns the outcome for an instance that has a record; `None` for a new instance.
     fn outcome_for_known(&self, writer: &Writer, document: &Instance) -> Option<RegisterOutcome> {
-        if writer.tombstones.contains(&document.instance_id) {
-            return Some(RegisterOutcome::Terminated);
-        }
-        let snapshot = self.snapshot();
-        let known = snapshot.entry(&document.instance_id)?;
-        if known.instance.state == InstanceState::Terminated
-            && document.state != InstanceState::Terminated
-        {
-            return Some(RegisterOutcome::Terminated);
-        }
-        Some(match known.document_digest == document_digest(document) {
-            true => RegisterOutcome::Known,
-            false => RegisterOutcome::Edited,
+        let (id, state) = (&document.instance_id, document.state);
+        known_outcome(&self.snapshot(), &writer.tombstones, id, state, || {
+            document_digest(document)
         })
     }
 
@@ -200,4 +213,26 @@ impl Registry {
             }
         }
     }
+}
+
+/// Returns the outcome for a document of an instance that has a record; `None` for a new instance.
+fn known_outcome(
+    snapshot: &Snapshot,
+    tombstones: &BTreeSet<InstanceId>,
+    id: &InstanceId,
+    state: InstanceState,
+    digest: impl FnOnce() -> String,
+) -> Option<RegisterOutcome> {
+    if tombstones.contains(id) {
+        return Some(RegisterOutcome::Terminated);
+    }
+    let known = snapshot.entry(id)?;
+    let is_terminated = |state| state == InstanceState::Terminated;
+    if is_terminated(known.instance.state) && !is_terminated(state) {
+        return Some(RegisterOutcome::Terminated);
+    }
+    Some(match known.document_digest == digest() {
+        true => RegisterOutcome::Known,
+        false => RegisterOutcome::Edited,
+    })
 }
