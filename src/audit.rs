@@ -14,7 +14,7 @@ use tracing::info;
 
 use crate::document;
 use crate::instance::InstanceId;
-use crate::registry::{Account, Entry, Registry, Transaction, UpdateError};
+use crate::registry::{Account, Entry, Registry, Snapshot, Transaction, UpdateError};
 
 /// The fields whose values are shown: what they contain is public to every caller that may describe
 /// an instance, and never a secret.
@@ -45,6 +45,8 @@ pub(crate) struct Trail(Mutex<TrailState>);
 struct TrailState {
     instances: BTreeSet<InstanceId>,
     changes: Vec<String>,
+    /// Changes beyond those that a line shows.
+    more_changes: usize,
     rule: Option<String>,
 }
 
@@ -104,8 +106,25 @@ impl Trail {
         if let (Some(from), Some(to)) = accounts {
             self.account_changed(from, to);
         }
-        for entry in &published {
+        self.published(&before, &published);
+        Ok((published, outcome))
+    }
+
+    /// Adds what a change published. Beyond what a line shows, it only counts: to compare thousands
+    /// of instances would take seconds.
+    fn published(&self, before: &Snapshot, published: &[Arc<Entry>]) {
+        for entry in published {
             let id = &entry.instance.instance_id;
+            let is_shown = {
+                let mut state = self.0.lock();
+                state.instances.insert(id.clone());
+                let is_shown = state.changes.len() < MAX_LISTED;
+                state.more_changes += usize::from(!is_shown);
+                is_shown
+            };
+            if !is_shown {
+                continue;
+            }
             let previous = before
                 .entry(id)
                 .map(|entry| document::to_value(&entry.instance));
@@ -113,15 +132,10 @@ impl Trail {
                 Some(previous) => differences(&previous, &document::to_value(&entry.instance)),
                 None => vec!["created".to_string()],
             };
-            let mut state = self.0.lock();
-            state.instances.insert(id.clone());
             if !differences.is_empty() {
-                state
-                    .changes
-                    .push(format!("{id}: {}", differences.join(", ")));
+                self.add(format!("{id}: {}", differences.join(", ")));
             }
         }
-        Ok((published, outcome))
     }
 
     fn account_changed(&self, from: Account, to: Account) {
@@ -145,7 +159,8 @@ impl AuditedCall<'_> {
         let state = trail.0.lock();
         let instances: Vec<&str> = state.instances.iter().map(InstanceId::as_str).collect();
         let changes: Vec<&str> = state.changes.iter().map(String::as_str).collect();
-        let (instances, changes) = (listed(&instances, " "), listed(&changes, "; "));
+        let instances = listed(&instances, " ", 0);
+        let changes = listed(&changes, "; ", state.more_changes);
         info!(
             api = self.api,
             action = self.action,
@@ -162,12 +177,13 @@ impl AuditedCall<'_> {
     }
 }
 
-/// Joins the first of several texts; `None` if there is none.
-fn listed(texts: &[&str], separator: &str) -> Option<String> {
+/// Joins the first of several texts; `None` if there is none. `more` were not even kept.
+fn listed(texts: &[&str], separator: &str, more: usize) -> Option<String> {
     let shown = &texts[..texts.len().min(MAX_LISTED)];
     let mut list = shown.join(separator);
-    if texts.len() > shown.len() {
-        list += &format!("{separator}and {} more", texts.len() - shown.len());
+    let more = texts.len() - shown.len() + more;
+    if more > 0 {
+        list += &format!("{separator}and {more} more");
     }
     (!list.is_empty()).then_some(list)
 }
@@ -312,9 +328,9 @@ mod tests {
     #[test]
     fn a_line_is_bounded() {
         let texts = vec!["i-1"; 250];
-        let list = listed(&texts, " ").unwrap();
-        assert!(list.ends_with("i-1 and 150 more"), "{list}");
-        assert_eq!(listed(&[], " "), None);
+        let list = listed(&texts, " ", 7).unwrap();
+        assert!(list.ends_with("i-1 and 157 more"), "{list}");
+        assert_eq!(listed(&[], " ", 0), None);
         let long = shown(&json!("x".repeat(1000)));
         assert_eq!(long.chars().count(), MAX_VALUE + 1);
     }

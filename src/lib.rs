@@ -23,6 +23,12 @@
 //! clock   fault   http   logging   ownership   plain_file   refusals   secret   side_by_side
 //! ```
 //!
+//! # Threads
+//!
+//! `daemon::guest_threads` runs the guests' connections, and nothing else. Everything else is on the
+//! main thread's runtime, and what blocks is on that runtime's blocking threads. A guest waits for
+//! neither.
+//!
 //! # The way of a guest's request
 //!
 //! 1. `net::listener` accepts the connection, and the kernel says where it came in: an `Origin`.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use super::daemon_view::DaemonView;
+use super::operations::Operations;
 use crate::net::status::ListenersStatus;
 use crate::registry::Registry;
 
@@ -13,6 +14,7 @@ pub(crate) struct AdminApi {
     pub(super) registry: Arc<Registry>,
     pub(super) listeners: Arc<ArcSwap<ListenersStatus>>,
     pub(super) daemon: Arc<dyn DaemonView>,
+    pub(super) operations: Operations,
 }
 
 impl AdminApi {
@@ -27,6 +29,7 @@ impl AdminApi {
             registry,
             listeners,
             daemon,
+            operations: Operations::default(),
         }
     }
 }

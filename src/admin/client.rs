@@ -1,15 +1,17 @@
 //! The client of the admin socket, for the command line: one request for each connection.
 
 use std::fmt;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde_json::Value;
 
-/// How long an answer may take. Storing a thousand instances takes less.
+/// How long the daemon may give no sign of life: neither an answer nor word that it works on one.
 pub(super) const PATIENCE: Duration = Duration::from_secs(120);
+/// How often the daemon is asked how far it is, while an answer is awaited.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 
 /// A client of one admin socket.
 pub(crate) struct Client {
@@ -74,9 +76,21 @@ impl Client {
 
     /// Sends one request and reads the response.
     pub(crate) fn send(&self, request: &ClientRequest<'_>) -> Result<ClientResponse, ClientError> {
+        self.send_and_wait(request, &mut || Waiting::NoSign)
+    }
+
+    /// The same for a request that may take long. While there is no response, `waiting` is called
+    /// again and again; as long as it says that the daemon works, the response may take its time.
+    pub(crate) fn send_and_wait(
+        &self,
+        request: &ClientRequest<'_>,
+        waiting: &mut dyn FnMut() -> Waiting,
+    ) -> Result<ClientResponse, ClientError> {
         let broken = |reason| ClientError::Broken(self.socket.clone(), reason);
         let mut stream = connect(&self.socket, self.owner).map_err(broken)?;
-        stream.set_read_timeout(Some(PATIENCE)).map_err(broken)?;
+        stream
+            .set_read_timeout(Some(PROGRESS_INTERVAL))
+            .map_err(broken)?;
         stream.set_write_timeout(Some(PATIENCE)).map_err(broken)?;
         let ClientRequest {
             method,
@@ -97,11 +111,50 @@ impl Client {
             .write_all(head.as_bytes())
             .and_then(|()| stream.write_all(body));
         let mut answer = Vec::new();
-        let read = stream.read_to_end(&mut answer);
+        let read = read_patiently(&mut stream, &mut answer, waiting);
         match (read_answer(&answer), sent, read) {
             (Some(response), _, _) => Ok(response),
             (None, Err(reason), _) | (None, _, Err(reason)) => Err(broken(reason)),
             (None, Ok(()), Ok(_)) => Err(ClientError::NotAdminApi(self.socket.clone())),
+        }
+    }
+}
+
+/// What is known of a request without a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Waiting {
+    /// The daemon works on it.
+    Working,
+    /// Nothing.
+    NoSign,
+}
+
+/// Reads to the end. Fails when there was no sign of life for [`PATIENCE`].
+fn read_patiently(
+    stream: &mut impl io::Read,
+    answer: &mut Vec<u8>,
+    waiting: &mut dyn FnMut() -> Waiting,
+) -> io::Result<()> {
+    let mut silent = Duration::ZERO;
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => {
+                answer.extend_from_slice(&buffer[..count]);
+                silent = Duration::ZERO;
+            }
+            Err(reason) if reason.kind() == io::ErrorKind::Interrupted => {}
+            Err(reason) if reason.kind() == io::ErrorKind::WouldBlock => {
+                silent += PROGRESS_INTERVAL;
+                if waiting() == Waiting::Working {
+                    silent = Duration::ZERO;
+                }
+                if silent >= PATIENCE {
+                    return Err(io::ErrorKind::TimedOut.into());
+                }
+            }
+            Err(reason) => return Err(reason),
         }
     }
 }
@@ -224,6 +277,44 @@ mod tests {
             "HTTP/1.1 2\r\nContent-Length: 0\r\n\r\n",
         ] {
             assert!(read_answer(bad.as_bytes()).is_none(), "{bad}");
+        }
+    }
+
+    /// A peer that sends what it is given, or nothing for a while.
+    struct Peer(Vec<Option<&'static [u8]>>);
+
+    impl io::Read for Peer {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            match self.0.pop() {
+                None => Ok(0),
+                Some(None) => Err(io::ErrorKind::WouldBlock.into()),
+                Some(Some(bytes)) => {
+                    buffer[..bytes.len()].copy_from_slice(bytes);
+                    Ok(bytes.len())
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_response_may_take_long_while_the_daemon_works_and_not_without_a_sign() {
+        let intervals = (PATIENCE.as_millis() / PROGRESS_INTERVAL.as_millis()) as usize;
+        for (waits, sign, arrives) in [
+            (0, Waiting::NoSign, true),
+            (intervals - 1, Waiting::NoSign, true),
+            (intervals, Waiting::NoSign, false),
+            (10 * intervals, Waiting::Working, true),
+        ] {
+            let mut sent = vec![Some(b"answer".as_slice())];
+            sent.extend(std::iter::repeat_n(None, waits));
+            let (mut answer, mut asked) = (Vec::new(), 0);
+            let read = read_patiently(&mut Peer(sent), &mut answer, &mut || {
+                asked += 1;
+                sign
+            });
+            assert_eq!(read.is_ok(), arrives, "{waits} {sign:?}");
+            assert_eq!(asked, waits, "it is asked once for each interval");
+            assert_eq!(answer == b"answer", arrives);
         }
     }
 

@@ -12,17 +12,18 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::api::AdminApi;
 use super::daemon_view::DaemonView;
 use super::refusal::Refusal;
-use super::reply::AdminReply;
+use super::reply::{AdminReply, Elements, json_text};
 use crate::audit::Trail;
 use crate::document::scenario::Scenario;
 use crate::instance::events::request::{EventRequest, Targets};
 use crate::instance::events::timeline::{Step, TimelineChange};
 use crate::instance::{Instance, InstanceId, InstanceState};
-use crate::registry::{Entry, Snapshot, Transaction, UpdateError};
+use crate::registry::{Entry, Progress, Snapshot, Transaction, UpdateError};
 
 /// The body of an injection: one of `Request` and `Scenario`.
 #[derive(Debug, Deserialize)]
@@ -62,8 +63,8 @@ struct Schedule {
     cancelled: Vec<(InstanceId, Vec<Step>)>,
 }
 
-/// Returns the active and the scheduled events of each instance that has some.
-pub(super) fn list(snapshot: &Snapshot, now: Timestamp) -> Value {
+/// Returns the active and the scheduled events of each instance that has some, as JSON text.
+pub(super) fn list(snapshot: &Snapshot, now: Timestamp) -> Vec<u8> {
     let events_of = |entry: &Arc<Entry>| {
         let instance = &entry.instance;
         let (events, overrides) = (instance.events_at(now), instance.overrides_at(now));
@@ -79,7 +80,14 @@ pub(super) fn list(snapshot: &Snapshot, now: Timestamp) -> Value {
             })
         })
     };
-    json!({ "Instances": snapshot.entries().filter_map(events_of).collect::<Vec<Value>>() })
+    #[derive(Serialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct List<I: Serialize> {
+        instances: I,
+    }
+    json_text(&List {
+        instances: Elements(|| snapshot.entries().filter_map(events_of)),
+    })
 }
 
 /// Stores an event or a scenario for its instances.
@@ -88,7 +96,9 @@ pub(super) async fn inject(
     body: &Bytes,
     now: Timestamp,
     trail: &Trail,
+    progress: watch::Sender<Progress>,
 ) -> Result<AdminReply, Refusal> {
+    let _ = progress;
     let steps = read_steps(body, now)?;
     let daemon = Arc::clone(&api.daemon);
     let plan = move |transaction: &mut Transaction| schedule(transaction, &*daemon, steps, now);

@@ -2,29 +2,31 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::refusal::Refusal;
-use super::reply::AdminReply;
+use super::reply::{AdminReply, Elements, json_text};
 use crate::audit::Trail;
 use crate::document::export::{self, Secrets};
 use crate::instance::{InstanceAttachment, InstanceId};
 use crate::registry::{Claimants, Entry, Registry, Snapshot, StoreError, StoredState, UpdateError};
 
-/// Returns a summary of every instance, and the ids of those that are quarantined.
-pub(super) fn list(snapshot: &Snapshot) -> Value {
-    let instances: Vec<Value> = snapshot
-        .entries()
-        .map(|entry| summary(snapshot, entry))
-        .collect();
-    let unreadable: Vec<&InstanceId> = snapshot.unreadable().collect();
-    let not_stored: Vec<&InstanceId> = snapshot.not_stored().collect();
-    let faulty: Vec<&InstanceId> = snapshot.faulty_documents().collect();
-    json!({
-        "Instances": instances,
-        "Unreadable": unreadable,
-        "NotStored": not_stored,
-        "FaultyDocuments": faulty,
+/// Returns a summary of every instance, and the ids of those that are quarantined, as JSON text.
+pub(super) fn list(snapshot: &Snapshot) -> Vec<u8> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct List<'a, I: Serialize> {
+        faulty_documents: Vec<&'a InstanceId>,
+        instances: I,
+        not_stored: Vec<&'a InstanceId>,
+        unreadable: Vec<&'a InstanceId>,
+    }
+    json_text(&List {
+        instances: Elements(|| snapshot.entries().map(|entry| summary(snapshot, entry))),
+        unreadable: snapshot.unreadable().collect(),
+        not_stored: snapshot.not_stored().collect(),
+        faulty_documents: snapshot.faulty_documents().collect(),
     })
 }
 
@@ -93,12 +95,11 @@ pub(super) fn get(
     ))
 }
 
-/// Returns every instance's document as an array, which is one of the shapes of a document.
-pub(super) fn export(snapshot: &Snapshot, secrets: Secrets) -> Value {
-    snapshot
-        .entries()
-        .map(|entry| export::document_of(&entry.instance, secrets))
-        .collect()
+/// Returns every instance's document as an array, which is one of the shapes of a document, as JSON
+/// text.
+pub(super) fn export(snapshot: &Snapshot, secrets: Secrets) -> Vec<u8> {
+    let document = |entry: &Arc<Entry>| export::document_of(&entry.instance, secrets);
+    json_text(&Elements(|| snapshot.entries().map(document)))
 }
 
 /// Removes an instance and its record.

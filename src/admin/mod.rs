@@ -20,10 +20,12 @@
 //! | `POST /v1/events` | injects events: `{"Targets": …, "Request": …}` or `{"Scenario": {"File": …, "Text": …}}` |
 //! | `GET /v1/events` | active and scheduled events of each instance that has some |
 //! | `GET /v1/listeners` | each listener: open, waiting for its link, or refused with the reason |
+//! | `GET /v1/operations` | the long operations that are under way, and how far each is |
 //! | `GET /v1/health`, `GET /metrics` | a few counts, as JSON and for Prometheus |
 //!
 //! Query parameters: `secrets=shown` where documents are returned; `relaunch=true`, `bind=true`,
-//! `force=true` and `dry-run=true` where they are put. A refusal is `{"Code": …, "Message": …}`, with `Faults` where
+//! `force=true` and `dry-run=true` where they are put; `operation=KEY`, under which `GET /v1/operations`
+//! lists the request, where it may take long. A refusal is `{"Code": …, "Message": …}`, with `Faults` where
 //! documents have some. A refused request changes nothing, except with status 500: the store
 //! failed, and the message says what may have changed.
 //!
@@ -45,6 +47,7 @@ mod health;
 mod instances;
 mod listeners;
 mod metrics;
+mod operations;
 mod put;
 mod refusal;
 mod reply;

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::operations::MAX_KEY;
 use super::refusal::Refusal;
 use crate::document::export::Secrets;
 use crate::instance::InstanceId;
@@ -59,6 +60,24 @@ impl<'a> Query<'a> {
             Some(other) => Err(Refusal::invalid(format!(
                 "query parameter 'secrets': expected shown, found '{other}'"
             ))),
+        }
+    }
+
+    /// Takes the key under which a long operation is listed.
+    pub(super) fn operation(&mut self) -> Result<Option<&'a str>, Refusal> {
+        let key = self.take("operation");
+        let is_valid = |key: &&str| {
+            !key.is_empty()
+                && key.len() <= MAX_KEY
+                && key
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        };
+        match key {
+            Some(key) if !is_valid(&key) => Err(Refusal::invalid(format!(
+                "query parameter 'operation': expected 1 to {MAX_KEY} letters, digits and hyphens"
+            ))),
+            key => Ok(key),
         }
     }
 

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Response;
+use tokio::sync::watch;
 
 use super::api::AdminApi;
+use super::operations::ListedOperation;
 use super::put::PutOptions;
 use super::refusal::Refusal;
 use super::reply::AdminReply;
@@ -15,6 +17,7 @@ use super::{claim, events, explain, health, instances, listeners, metrics, put, 
 use crate::audit::{AuditedCall, Trail};
 use crate::clock::Moment;
 use crate::instance::InstanceId;
+use crate::registry::Progress;
 
 impl AdminApi {
     /// Answers one request.
@@ -62,10 +65,12 @@ impl AdminApi {
     ) -> Result<AdminReply, Refusal> {
         let path: Vec<&str> = request.path.trim_start_matches('/').split('/').collect();
         let mut query = Query::parse(request.query)?;
+        let uid = request.uid;
         match (request.method, path.as_slice()) {
             ("GET", ["v1", "instances"]) => {
                 query.finish()?;
-                Ok(AdminReply::Json(instances::list(&self.registry.snapshot())))
+                let snapshot = self.registry.snapshot();
+                rendered(move || instances::list(&snapshot)).await
             }
             ("GET", ["v1", "instances", id]) => {
                 let (id, secrets) = (instance_id(id)?, query.secrets()?);
@@ -75,10 +80,12 @@ impl AdminApi {
             }
             ("PUT", ["v1", "instances", id]) => {
                 let id = Some(instance_id(id)?);
+                let _listed = self.begin("PUT /v1/instances/ID", &mut query, uid)?;
                 let options = put_options(id, request.if_match, query)?;
                 put::put(self, options, request.body, trail).await
             }
             ("POST", ["v1", "instances"]) => {
+                let _listed = self.begin("POST /v1/instances", &mut query, uid)?;
                 let options = put_options(None, request.if_match, query)?;
                 put::put(self, options, request.body, trail).await
             }
@@ -105,10 +112,11 @@ impl AdminApi {
             ("GET", ["v1", "export"]) => {
                 let secrets = query.secrets()?;
                 query.finish()?;
-                let documents = instances::export(&self.registry.snapshot(), secrets);
-                Ok(AdminReply::Json(documents))
+                let snapshot = self.registry.snapshot();
+                rendered(move || instances::export(&snapshot, secrets)).await
             }
             ("POST", ["v1", "reload"]) => {
+                let _listed = self.begin("POST /v1/reload", &mut query, uid)?;
                 query.finish()?;
                 Ok(AdminReply::Json(self.daemon.reload().await.to_json()))
             }
@@ -118,12 +126,18 @@ impl AdminApi {
             }
             ("GET", ["v1", "events"]) => {
                 query.finish()?;
-                let events = events::list(&self.registry.snapshot(), Moment::now().wall);
-                Ok(AdminReply::Json(events))
+                let (snapshot, now) = (self.registry.snapshot(), Moment::now().wall);
+                rendered(move || events::list(&snapshot, now)).await
             }
             ("POST", ["v1", "events"]) => {
+                let (_listed, progress) = self.begin("POST /v1/events", &mut query, uid)?;
                 query.finish()?;
-                events::inject(self, &request.body, Moment::now().wall, trail).await
+                let now = Moment::now().wall;
+                events::inject(self, &request.body, now, trail, progress).await
+            }
+            ("GET", ["v1", "operations"]) => {
+                query.finish()?;
+                Ok(AdminReply::Json(self.operations.list(Moment::now())))
             }
             ("GET", ["v1", "listeners"]) => {
                 query.finish()?;
@@ -134,6 +148,27 @@ impl AdminApi {
             (method, path) => Err(no_route(method, path)),
         }
     }
+
+    /// Lists a request as an operation that may take long.
+    fn begin(
+        &self,
+        action: &'static str,
+        query: &mut Query<'_>,
+        uid: Option<u32>,
+    ) -> Result<(ListedOperation, watch::Sender<Progress>), Refusal> {
+        let key = query.operation()?;
+        Ok(self.operations.begin(action, key, uid, Moment::now()))
+    }
+}
+
+/// Renders an answer about all instances on a thread of its own: nothing else waits for it.
+async fn rendered(
+    render: impl FnOnce() -> Vec<u8> + Send + 'static,
+) -> Result<AdminReply, Refusal> {
+    let text = tokio::task::spawn_blocking(render).await;
+    Ok(AdminReply::Rendered(
+        text.expect("rendering does not panic"),
+    ))
 }
 
 fn put_options(
@@ -158,7 +193,8 @@ fn no_route(method: &str, path: &[&str]) -> Refusal {
     match path {
         [
             "v1",
-            "instances" | "export" | "reload" | "explain" | "events" | "listeners" | "health",
+            "instances" | "export" | "reload" | "explain" | "events" | "listeners" | "health"
+            | "operations",
         ]
         | ["v1", "instances", _]
         | [

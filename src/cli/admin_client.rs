@@ -10,7 +10,10 @@ use serde_json::Value;
 
 use super::demo_socket;
 use super::output::each;
-use crate::admin::client::{Client, ClientRequest, ClientResponse, SocketOwner};
+use super::progress::ProgressDisplay;
+use crate::admin::client::{
+    Client, ClientError, ClientRequest, ClientResponse, SocketOwner, Waiting,
+};
 use crate::config::{self, Config};
 
 /// The configuration file of the host's daemon.
@@ -101,22 +104,58 @@ impl AdminClient {
         &self,
         request: &ClientRequest<'_>,
     ) -> Result<ClientResponse, CommandFailure> {
+        let response = self.find()?.send(request).map_err(unreachable)?;
+        accepted(response)
+    }
+
+    /// Returns a client of the daemon, and says which one it is if it was guessed.
+    fn find(&self) -> Result<Client, CommandFailure> {
         let candidates = self.candidates()?;
         let sockets: Vec<_> = candidates
             .iter()
             .map(|candidate| (candidate.socket.clone(), candidate.owner))
             .collect();
-        let unreachable = |error| {
-            eprintln!("{error}");
-            CommandFailure(ExitCode::from(UNREACHABLE))
-        };
         let client = Client::find(&sockets).map_err(unreachable)?;
         self.report_guess(&candidates, client.socket());
-        let response = client.send(request).map_err(unreachable)?;
-        match response.status {
-            200 => Ok(response),
-            _ => Err(report_refusal(&response)),
-        }
+        Ok(client)
+    }
+
+    /// Sends a POST that may take long and returns the JSON of the answer.
+    pub(super) fn call_long(&self, path: &str, body: &[u8]) -> Result<Value, CommandFailure> {
+        let request = ClientRequest {
+            method: "POST",
+            path,
+            if_match: None,
+            body,
+        };
+        self.send_long(&request).map(|response| response.json())
+    }
+
+    /// Sends a request that may take long, and shows on standard error how far the daemon is. The
+    /// answer may take as long as the daemon works on it.
+    pub(super) fn send_long(
+        &self,
+        request: &ClientRequest<'_>,
+    ) -> Result<ClientResponse, CommandFailure> {
+        let key = format!("{:016x}", rand::random::<u64>());
+        let separator = if request.path.contains('?') { '&' } else { '?' };
+        let path = format!("{}{separator}operation={key}", request.path);
+        let client = self.find()?;
+        let mut bar = ProgressDisplay::new();
+        let mut waiting = || match operation_of(&client, &key) {
+            Some(operation) => {
+                bar.show(&operation);
+                Waiting::Working
+            }
+            None => Waiting::NoSign,
+        };
+        let request = ClientRequest {
+            path: &path,
+            ..*request
+        };
+        let response = client.send_and_wait(&request, &mut waiting);
+        bar.finish();
+        accepted(response.map_err(unreachable)?)
     }
 
     fn candidates(&self) -> Result<Vec<Candidate>, CommandFailure> {
@@ -153,6 +192,31 @@ impl AdminClient {
             eprintln!("imdsd: asking {guess}, {}", answering.display());
         }
     }
+}
+
+fn unreachable(error: ClientError) -> CommandFailure {
+    eprintln!("{error}");
+    CommandFailure(ExitCode::from(UNREACHABLE))
+}
+
+fn accepted(response: ClientResponse) -> Result<ClientResponse, CommandFailure> {
+    match response.status {
+        200 => Ok(response),
+        _ => Err(report_refusal(&response)),
+    }
+}
+
+/// Returns the operation with this key, if the daemon is working on it.
+fn operation_of(client: &Client, key: &str) -> Option<Value> {
+    let request = ClientRequest {
+        method: "GET",
+        path: "/v1/operations",
+        if_match: None,
+        body: b"",
+    };
+    let listed = client.send(&request).ok()?.json();
+    let found = each(&listed["Operations"]).find(|operation| operation["Key"] == key);
+    found.cloned()
 }
 
 /// Prints a fault of an answer on standard error, with its file, line and field.

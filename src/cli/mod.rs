@@ -16,6 +16,7 @@ mod instance;
 mod known_instances;
 mod listeners;
 mod output;
+mod progress;
 mod reload;
 mod rules_table;
 mod serve;

@@ -29,7 +29,7 @@ pub(super) fn run(args: ReloadArgs) -> ExitCode {
 }
 
 fn reload(ReloadArgs { client, output }: &ReloadArgs) -> Result<(), CommandFailure> {
-    let report = client.call("POST", "/v1/reload", b"")?;
+    let report = client.call_long("/v1/reload", b"")?;
     match output.json {
         true => output::print_json(&report),
         false => print_report(&report),

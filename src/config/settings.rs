@@ -30,6 +30,12 @@ pub const HEAD_SECONDS: i64 = 5;
 /// The range of `guest.head_seconds`: less than a second would drop guests that swap; more than a
 /// minute is no limit.
 pub const HEAD_SECONDS_RANGE: RangeInclusive<i64> = 1..=60;
+/// The default of `guest.threads`: one answers the guests of thousands of instances.
+pub const GUEST_THREADS: usize = 1;
+/// The most guest threads. Each needs descriptors of its own.
+pub const MAX_GUEST_THREADS: usize = 16;
+/// The range of `guest.threads`.
+pub const GUEST_THREADS_RANGE: RangeInclusive<i64> = 1..=MAX_GUEST_THREADS as i64;
 /// The default of `control.listen`: one port above the demo's guest listener.
 pub const CONTROL_LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 1339));
 /// The default of `control.access_keys`.
@@ -126,6 +132,8 @@ pub struct GuestSettings {
     /// The time limit for a request's head. It includes the wait for the next request on a
     /// connection kept alive.
     pub head_time: Duration,
+    /// The number of threads that serve guests. The listeners are spread over them.
+    pub threads: usize,
 }
 
 impl Default for GuestSettings {
@@ -135,6 +143,7 @@ impl Default for GuestSettings {
             refuse_rebinding: REFUSE_REBINDING,
             connections: CONNECTIONS,
             head_time: Duration::from_secs(HEAD_SECONDS as u64),
+            threads: GUEST_THREADS,
         }
     }
 }

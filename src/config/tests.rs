@@ -167,7 +167,7 @@ fn values_are_read() {
         state_directory = "/srv/state"
         runtime_directory = "run"
         guest = { allowed_hosts = ["Metadata.Internal", "[fd00::1]"], refuse_rebinding = false, connections = 65536,
-                  head_seconds = 60 }
+                  head_seconds = 60, threads = 16 }
         control.listen = "[::1]:0"
         control.access_keys = "../keys.toml"
         control.regions = ["us-east-1", "basement"]
@@ -199,8 +199,12 @@ fn values_are_read() {
     );
     assert!(!config.guest.refuse_rebinding);
     assert_eq!(
-        (config.guest.connections, config.guest.head_time),
-        (65_536, Duration::from_secs(60))
+        (
+            config.guest.connections,
+            config.guest.head_time,
+            config.guest.threads
+        ),
+        (65_536, Duration::from_secs(60), 16)
     );
     assert_eq!(config.listeners.len(), 4);
     let control = config.control.unwrap();
@@ -284,6 +288,14 @@ fn one_fault_is_one_line() {
         (
             "[interfaces]\nrules_table = \"abcdefghijklmnopqrstuvwxy\"\n",
             "2: interfaces.rules_table: the ending of a table's name has 1 to 24 lower-case",
+        ),
+        (
+            "[guest]\nthreads = 0\n",
+            "2: guest.threads: expected 1 to 16 threads, found 0",
+        ),
+        (
+            "[guest]\nthreads = 17\n",
+            "2: guest.threads: expected 1 to 16 threads, found 17",
         ),
         (
             "[guest]\nconnections = 0\n",

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tracing::warn;
 
+use crate::config::MAX_GUEST_THREADS;
 use crate::credentials::{DESCRIPTORS_PER_FETCH, MAX_FETCHES};
 use crate::instance::InstanceId;
 use crate::net::slots::ConnectionSlots;
@@ -18,10 +19,14 @@ use crate::registry::Snapshot;
 /// The maximum number of connections to the control endpoint.
 pub(super) const CONTROL_CONNECTIONS: usize = 32;
 /// What needs descriptors besides guests and their listeners, each at its own limit.
-const RESERVED: [(&str, usize); 6] = [
+const RESERVED: [(&str, usize); 7] = [
     // Standard streams, epoll, eventfd and signals of the runtime, netlink, the locks, the two
     // listening sockets, and one connection that each of them has just accepted.
     ("the process itself", 64),
+    (
+        "runtimes of the guest threads",
+        MAX_GUEST_THREADS * DESCRIPTORS_PER_THREAD,
+    ),
     ("calls of the control endpoint", CONTROL_CONNECTIONS),
     ("callers of the admin socket", MAX_CALLERS + MAX_REFUSED),
     // A document or a key that a call reads.
@@ -31,6 +36,8 @@ const RESERVED: [(&str, usize); 6] = [
     // the pipes of a program that is being started.
     ("background work", 32),
 ];
+/// Descriptors of the runtime of a guest thread: epoll twice, an eventfd, and a socket for signals.
+const DESCRIPTORS_PER_THREAD: usize = 4;
 /// Descriptors that guests' connections and listeners must leave free.
 const RESERVED_DESCRIPTORS: u64 = {
     let (mut sum, mut index) = (0, 0);
@@ -153,7 +160,8 @@ mod tests {
     fn the_reserve_covers_everything_else_at_its_limit() {
         let admin = (MAX_CALLERS + MAX_REFUSED + MAX_SERVED) as u64;
         let fetches = (MAX_FETCHES * DESCRIPTORS_PER_FETCH) as u64;
-        let at_their_limits = CONTROL_CONNECTIONS as u64 + admin + fetches;
+        let threads = (MAX_GUEST_THREADS * DESCRIPTORS_PER_THREAD) as u64;
+        let at_their_limits = CONTROL_CONNECTIONS as u64 + admin + fetches + threads;
         let sum: u64 = RESERVED.iter().map(|(_, most)| *most as u64).sum();
         assert_eq!(RESERVED_DESCRIPTORS, sum);
         assert_eq!(RESERVED_DESCRIPTORS - at_their_limits, 64 + 32);

@@ -13,6 +13,7 @@ mod control_endpoint;
 mod control_files;
 pub(crate) mod documents;
 mod guest_plane;
+mod guest_threads;
 mod host_interfaces;
 mod intake;
 mod listeners;
@@ -53,6 +54,7 @@ use connection_limits::ConnectionLimits;
 use control_endpoint::{BoundControl, ControlEndpoint};
 use documents::CheckedDocuments;
 use guest_plane::GuestPlane;
+use guest_threads::GuestThreads;
 use host_interfaces::HostInterfaces;
 use intake::Intake;
 use listeners::{Listeners, OnBindError};
@@ -76,6 +78,7 @@ pub(crate) struct Daemon {
     registry: Arc<Registry>,
     token_keys: TokenKeys,
     connection_limits: Arc<ConnectionLimits>,
+    guest_threads: Arc<GuestThreads>,
     listeners: Listeners,
     interfaces: Option<HostInterfaces>,
     control: Option<ControlEndpoint>,
@@ -125,11 +128,19 @@ impl Daemon {
         let control = BoundControl::bind(&registry, &config, files)?;
         let admin_host = admin_host(&registry, &plane, control.as_ref(), &config, &boot_id);
         let own_addresses = OwnAddresses::default();
+        let threads = GuestThreads::start(config.guest.threads).map_err(StartError::System)?;
+        let guest_threads = Arc::new(threads);
         let mut daemon = Daemon {
             registry,
             token_keys,
             connection_limits: Arc::clone(&plane.connection_limits),
-            listeners: Listeners::new(&config, plane, own_addresses.clone()),
+            listeners: Listeners::new(
+                &config,
+                plane,
+                own_addresses.clone(),
+                Arc::clone(&guest_threads),
+            ),
+            guest_threads,
             interfaces: None,
             control: None,
             admin_host,
@@ -180,7 +191,7 @@ impl Daemon {
         let mut publications = self.registry.publications();
         let mut links = self.interfaces.as_ref().map(HostInterfaces::changes);
         let mut tick = tokio::time::interval(TICK);
-        let mut supervisor = Supervisor::ready();
+        let mut supervisor = Supervisor::ready(self.guest_threads.heartbeats());
         supervisor.report(
             &self.registry.snapshot(),
             &self.listeners.published().load(),
@@ -279,6 +290,7 @@ impl Daemon {
         if let Some(interfaces) = &mut self.interfaces {
             interfaces.release().await;
         }
+        self.guest_threads.end().await;
     }
 
     fn admin_api(&self) -> Arc<AdminApi> {

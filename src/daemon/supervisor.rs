@@ -6,6 +6,7 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio::task::JoinHandle;
 
+use crate::daemon::guest_threads::Heartbeats;
 use crate::net::status::{ListenersStatus, SocketState};
 use crate::registry::Snapshot;
 
@@ -19,15 +20,16 @@ pub(super) struct Supervisor {
 impl Supervisor {
     /// Reports that the daemon is ready, and from then on that it lives.
     ///
-    /// The reports come from the thread that serves guests: a daemon that hangs sends none, and
-    /// systemd restarts it. They do not wait for a disk or for a change.
-    pub(super) fn ready() -> Supervisor {
+    /// The reports come from the main thread, and only while the guest threads make progress too. A
+    /// daemon that hangs sends none, and systemd restarts it. They do not wait for a disk or for a
+    /// change.
+    pub(super) fn ready(heartbeats: Heartbeats) -> Supervisor {
         let _ = sd_notify::notify(&[NotifyState::Ready]);
         let is_connected = std::env::var_os("NOTIFY_SOCKET").is_some();
         Supervisor {
             watchdog: sd_notify::watchdog_enabled()
                 .filter(|_| is_connected)
-                .map(|time| tokio::spawn(keep_alive(time / 3))),
+                .map(|time| tokio::spawn(keep_alive(time / 3, heartbeats))),
             is_connected,
             status: String::new(),
         }
@@ -59,11 +61,13 @@ impl Drop for Supervisor {
     }
 }
 
-async fn keep_alive(pause: Duration) {
+async fn keep_alive(pause: Duration, mut heartbeats: Heartbeats) {
     let mut tick = tokio::time::interval(pause.max(Duration::from_millis(1)));
     loop {
         tick.tick().await;
-        let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+        if heartbeats.have_beaten() {
+            let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+        }
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) enum ConnectionEnd {
 impl HttpServer {
     /// Returns a server for one connection. A head may take `head`, counted from the connection's
     /// start or from the last answer. After `lifetime` the connection ends with the answer that is
-    /// under way, which may take `ending`.
+    /// under way, whose sending may take `ending` once it is ready.
     pub(super) fn new(head: Duration, lifetime: Duration, ending: Duration) -> HttpServer {
         let mut builder = Builder::new();
         // Heads have their time limit in `TimedIo`.
@@ -120,7 +120,11 @@ impl HttpServer {
             let before = turns.writing();
             tokio::select! {
                 outcome = connection.as_mut() => return ended(outcome),
-                () = &mut deadline => return ConnectionEnd::CutOff,
+                () = &mut deadline => match outcome == Stop::Age && turns.is_answering() {
+                    // The time of a long operation is not its caller's.
+                    true => deadline.set(tokio::time::sleep(self.ending)),
+                    false => return ConnectionEnd::CutOff,
+                },
                 () = tokio::time::sleep(STALLED), if outcome == Stop::Daemon => {
                     if before.is_some() && before == turns.writing() {
                         return ConnectionEnd::CutOff;

@@ -53,6 +53,11 @@ impl Turns {
         self.turn.load(Ordering::Relaxed) == READING
     }
 
+    /// Returns whether a request has no answer yet.
+    pub(super) fn is_answering(&self) -> bool {
+        self.turn.load(Ordering::Relaxed) == ANSWERING
+    }
+
     /// Returns whether an answer is ready, and how many bytes were written so far: an answer that
     /// makes no progress has a peer that does not read.
     pub(super) fn writing(&self) -> Option<u64> {

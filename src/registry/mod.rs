@@ -20,12 +20,15 @@
 //! | `changes`, `transaction`, `next_record` | changing instances and the account |
 //! | `conflicts` | which conflicts a change would cause |
 //! | `launch_options` | the options of instances whose documents name none |
+//! | `progress` | how far a change of many instances is |
 //! | `removal` | forgetting terminated instances, deleting |
 //! | `persistence`, `recovery` | writing to the store; quarantine and repair after a failed write |
+//! | `change_feed` | what changed since a consumer last looked |
 //! | `snapshot`, `entry`, `claimants`, `quarantine` | what readers see |
 //! | `store`, `record`, `account` | what a store keeps; `file` and `memory` are the stores |
 
 mod account;
+mod change_feed;
 mod changes;
 mod claimants;
 mod conflicts;
@@ -35,6 +38,7 @@ mod launch_options;
 pub mod memory;
 mod next_record;
 mod persistence;
+mod progress;
 mod quarantine;
 mod record;
 mod recovery;
@@ -51,9 +55,11 @@ mod writer;
 mod tests;
 
 pub use account::{Account, AccountState, AccountUnreadable};
+pub use change_feed::{ChangeFeed, Changes};
 pub use claimants::Claimants;
 pub use conflicts::{ClaimConflict, UnownedConflict};
 pub use entry::{Entry, OptionsState};
+pub use progress::{Phase, Progress};
 pub use quarantine::QuarantineReason;
 pub use record::{Record, document_digest};
 pub use registration::{FaultyOutcome, RegisterOutcome};

@@ -6,7 +6,7 @@ use crate::instance::{InstanceAttachment, LaunchToken};
 
 /// A quarantined instance. Its attachments stay reserved: no other instance is served there,
 /// because the guest behind an attachment may be the quarantined one.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Quarantined {
     pub(super) reason: QuarantineReason,
     pub(super) attachments: BTreeSet<InstanceAttachment>,

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 
+use super::progress::{Phase, Progress};
 use super::quarantine::QuarantineReason;
 use super::record::{Record, document_digest};
 use super::snapshot::{Snapshot, UnownedAttachments};
@@ -28,6 +30,10 @@ pub enum RegisterOutcome {
     /// The instance was terminated, and no document brings it back.
     Terminated,
 }
+
+/// How many documents [`Registry::register_all`] registers at a time. The instances of a batch are
+/// served when it is stored, and other writers have their turn after each.
+const REGISTERED_AT_ONCE: usize = 500;
 
 /// What an instance with a faulty document is served from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +68,57 @@ impl Registry {
             }
         })
         .await
+    }
+
+    /// Registers many instances from documents, each as [`Registry::register`] does. They are
+    /// registered in batches: the new instances of a batch are stored together and then served.
+    /// `progress` is sent after each batch: [`Phase::Committing`], and how many are registered.
+    ///
+    /// If the caller goes away, the batch that has begun is finished, and no other begins.
+    ///
+    /// Returns the outcomes in the order of the documents.
+    pub async fn register_all(
+        self: &Arc<Self>,
+        instances: Vec<Instance>,
+        now: Timestamp,
+        progress: watch::Sender<Progress>,
+    ) -> Vec<(InstanceId, Result<RegisterOutcome, StoreError>)> {
+        let total = instances.len();
+        let mut outcomes = Vec::with_capacity(total);
+        let mut remaining = instances.into_iter();
+        while outcomes.len() < total {
+            for instance in remaining.by_ref().take(REGISTERED_AT_ONCE) {
+                let id = instance.instance_id.clone();
+                outcomes.push((id, self.register(instance, now).await));
+            }
+            progress.send_replace(Progress {
+                phase: Phase::Committing,
+                done: outcomes.len(),
+                total,
+            });
+        }
+        outcomes
+    }
+
+    /// Notes that the documents of several instances have faults, each as
+    /// [`Registry::register_faulty`] does.
+    pub async fn register_all_faulty(
+        self: &Arc<Self>,
+        faulty: Vec<(InstanceId, Vec<InstanceAttachment>)>,
+    ) -> Vec<(InstanceId, FaultyOutcome)> {
+        let mut outcomes = Vec::with_capacity(faulty.len());
+        for (id, attachments) in faulty {
+            let outcome = self.register_faulty(&id, attachments).await;
+            outcomes.push((id, outcome));
+        }
+        outcomes
+    }
+
+    /// Withdraws documents that were not registered, each as [`Registry::withdraw`] does.
+    pub async fn withdraw_all(self: &Arc<Self>, ids: Vec<InstanceId>) {
+        for id in ids {
+            self.withdraw(&id).await;
+        }
     }
 
     /// Notes that the document of an instance has faults. The record of a known instance stays in

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::change_feed::Changes;
 use super::claimants::{self, Claimants};
 use super::entry::Entry;
 use super::quarantine::{QuarantineReason, Quarantined};
@@ -265,6 +266,63 @@ impl Snapshot {
             links,
             unowned,
             bound_interfaces,
+        }
+    }
+}
+
+/// Comparing.
+impl Snapshot {
+    /// Returns what changed from an earlier snapshot to this one.
+    pub(super) fn changes_since(&self, before: &Snapshot) -> Changes {
+        let mut changes = Changes {
+            links: self.links != before.links,
+            ..Changes::default()
+        };
+        for id in self.entries.keys().chain(before.entries.keys()) {
+            let (now, earlier) = (self.entries.get(id), before.entries.get(id));
+            if now.map(Arc::as_ptr) != earlier.map(Arc::as_ptr) {
+                changes.instances.insert(id.clone());
+            }
+        }
+        for id in self.quarantined.keys().chain(before.quarantined.keys()) {
+            if self.quarantined.get(id) != before.quarantined.get(id) {
+                changes.instances.insert(id.clone());
+            }
+        }
+        for attachment in self.claims.keys().chain(before.claims.keys()) {
+            let (now, earlier) = (self.claims.get(attachment), before.claims.get(attachment));
+            if now != earlier {
+                let claimants = now.into_iter().chain(earlier).flat_map(Claimants::ids);
+                changes.instances.extend(claimants.cloned());
+                changes.attachments.insert(attachment.clone());
+            }
+        }
+        if changes.links {
+            self.add_bound_to_changed_links(before, &mut changes);
+        }
+        changes
+    }
+
+    /// Adds the attachments that are bound to links that changed, and their instances.
+    fn add_bound_to_changed_links(&self, before: &Snapshot, changes: &mut Changes) {
+        let (links, earlier) = (&self.links, &before.links);
+        let is_same_boot = links.boot_id == earlier.boot_id;
+        let is_rebound = |attachment: &InstanceAttachment| {
+            let interface = attachment.bindable_interface();
+            attachment.binding.is_some()
+                && interface.is_some_and(|name| {
+                    !is_same_boot || links.by_name.get(name) != earlier.by_name.get(name)
+                })
+        };
+        let entries = self.entries.iter().flat_map(|(id, entry)| {
+            let attachments = entry.instance.imds.attachments.iter();
+            attachments.map(move |attachment| (id, attachment))
+        });
+        for (id, attachment) in entries.chain(self.reserved()) {
+            if is_rebound(attachment) {
+                changes.instances.insert(id.clone());
+                changes.attachments.insert(attachment.attachment.clone());
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Mutex, watch};
 
 use super::account::AccountState;
+use super::change_feed::{ChangeFeed, ChangeFeeds};
 use super::entry::Entry;
 use super::quarantine::{QuarantineReason, Quarantined};
 use super::snapshot::Snapshot;
@@ -28,6 +29,7 @@ pub struct Registry {
     publishing: parking_lot::Mutex<()>,
     /// Counts publications, so that a subscriber can wait for the next one.
     published: watch::Sender<u64>,
+    feeds: ChangeFeeds,
 }
 
 impl Registry {
@@ -63,6 +65,7 @@ impl Registry {
             writer: Mutex::new(Writer::default()),
             publishing: parking_lot::Mutex::new(()),
             published: watch::Sender::new(0),
+            feeds: ChangeFeeds::default(),
         };
         Ok((Arc::new(registry), faults))
     }
@@ -92,6 +95,11 @@ impl Registry {
         self.published.subscribe()
     }
 
+    /// Returns a feed of what changes from now on. Its first changes are everything.
+    pub fn change_feed(&self) -> ChangeFeed {
+        self.feeds.subscribe()
+    }
+
     /// Records that an entry, and every earlier one of its instance, is applied to the sockets.
     pub fn confirm(&self, entry: &Entry) {
         entry.confirm();
@@ -113,8 +121,11 @@ impl Registry {
     /// changes nothing.
     pub(super) fn publish(&self, next: impl FnOnce(&Snapshot) -> Option<Snapshot>) {
         let _publishing = self.publishing.lock();
-        if let Some(next) = next(&self.snapshot()) {
+        let before = self.snapshot();
+        if let Some(next) = next(&before) {
+            let changes = next.changes_since(&before);
             self.snapshot.store(Arc::new(next));
+            self.feeds.send(&changes);
             self.published.send_modify(|count| *count += 1);
         }
     }

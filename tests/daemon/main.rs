@@ -19,3 +19,4 @@ mod restart;
 mod shutdown;
 mod store;
 mod supervised;
+mod threads;

@@ -4,7 +4,7 @@
 //! test stops the processes that it starts, by their ids.
 #![allow(dead_code)]
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -310,8 +310,11 @@ impl Answer {
 pub fn ask(address: SocketAddr, bytes: &str) -> Answer {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(bytes.as_bytes()).unwrap();
-    Answer::read(&read_to_end(&mut stream))
+    // The connection may be reset before the request is sent: no instance is served there.
+    match stream.write_all(bytes.as_bytes()) {
+        Err(reason) if reason.kind() != ErrorKind::ConnectionReset => panic!("{reason}"),
+        _ => Answer::read(&read_to_end(&mut stream)),
+    }
 }
 
 pub fn read_to_end(stream: &mut TcpStream) -> String {

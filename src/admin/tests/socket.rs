@@ -2,14 +2,21 @@
 
 use std::io::Write as _;
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::Response;
+use hyper::http::request::Parts;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 
 use super::fake::{ID, TestApi};
 use crate::admin::client;
-use crate::net::unix::{self, ConnectionTimes, UnixSocket};
+use crate::http::UnreadableRequest;
+use crate::net::unix::{self, ConnectionTimes, UnixService, UnixSocket};
 
 /// A command that waits for its turn outlasts the clients before it that read nothing.
 #[test]
@@ -60,6 +67,65 @@ fn callers_that_do_not_read_their_answers_do_not_block_others_for_good() {
             "{answer}"
         );
         drop(callers);
+        serving.end().await;
+    });
+}
+
+/// A service whose answer takes far longer than a connection may last.
+struct SlowService;
+
+impl UnixService for SlowService {
+    fn answer(
+        self: Arc<Self>,
+        _: Option<u32>,
+        _: Parts,
+        _: Bytes,
+    ) -> Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>> {
+        Box::pin(async {
+            tokio::time::sleep(Duration::from_millis(60)).await;
+            Response::new(Full::from("done"))
+        })
+    }
+
+    fn refuse(&self, _: Option<u32>) -> Response<Full<Bytes>> {
+        Response::default()
+    }
+
+    fn refuse_body(&self, _: usize) -> Response<Full<Bytes>> {
+        Response::default()
+    }
+
+    fn refuse_unreadable(&self, _: UnreadableRequest) -> Response<Full<Bytes>> {
+        Response::default()
+    }
+}
+
+/// The time limit is for callers that do not read, not for the daemon's own work.
+#[test]
+fn a_long_operation_is_answered_however_long_it_takes() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("admin.sock");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let times = ConnectionTimes {
+            connection: Duration::from_millis(1),
+            ending: Duration::from_millis(1),
+            ..unix::CALLER_TIMES
+        };
+        let serving = UnixSocket::open(&path, &[], &[])
+            .unwrap()
+            .serve_for(Arc::new(SlowService), times);
+        let mut caller = UnixStream::connect(&path).await.unwrap();
+        caller
+            .write_all(b"POST /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await
+            .unwrap();
+        let mut answer = String::new();
+        caller.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.ends_with("done"), "{answer}");
         serving.end().await;
     });
 }

@@ -42,7 +42,7 @@ fn inject(
         event,
     };
     let body = json!({ "Targets": injection.targets.targets(), "Request": request });
-    let answer = client.call("POST", "/v1/events", body.to_string().as_bytes())?;
+    let answer = client.call_long("/v1/events", body.to_string().as_bytes())?;
     if injection.output.json {
         output::print_json(&answer);
         return Ok(());

@@ -25,7 +25,7 @@ pub(super) fn play(
         CommandFailure::report(format_args!("{}: can't be read: {reason}", file.display()))
     })?;
     let body = json!({ "Targets": targets.targets(), "Scenario": { "File": file, "Text": text } });
-    let answer = client.call("POST", "/v1/events", body.to_string().as_bytes())?;
+    let answer = client.call_long("/v1/events", body.to_string().as_bytes())?;
     if output.json {
         output::print_json(&answer);
         return Ok(());

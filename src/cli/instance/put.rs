@@ -28,7 +28,7 @@ pub(super) fn put(client: &AdminClient, args: &PutArgs) -> Result<(), CommandFai
         if_match: args.generation,
         body: body.as_bytes(),
     };
-    let answer = client.send(&request)?.json();
+    let answer = client.send_long(&request)?.json();
     if args.output.json {
         output::print_json(&answer);
         return Ok(());

@@ -37,6 +37,7 @@ use tokio::sync::watch;
 
 use crate::config::Config;
 use crate::daemon::connection_limits::ConnectionLimits;
+use crate::daemon::guest_threads::GuestThreads;
 use crate::daemon::start_error::StartError;
 use crate::host::addresses::DesiredAddresses;
 use crate::host::netlink::{Links, OwnAddresses};
@@ -62,6 +63,8 @@ pub(super) struct Listeners {
     service: Arc<dyn GuestService>,
     /// The host's addresses, from which no guest of a network namespace sends.
     own_addresses: OwnAddresses,
+    /// The threads of the listeners.
+    threads: Arc<GuestThreads>,
     /// True from [`Listeners::start_accepting`] on.
     accepting: watch::Sender<bool>,
     open: BTreeMap<ListenerKey, OpenListener>,
@@ -77,11 +80,13 @@ impl Listeners {
         config: &Config,
         service: Arc<dyn GuestService>,
         own_addresses: OwnAddresses,
+        threads: Arc<GuestThreads>,
     ) -> Listeners {
         Listeners {
             config: ListenerConfig::new(config),
             service,
             own_addresses,
+            threads,
             accepting: watch::Sender::new(false),
             open: BTreeMap::new(),
             address_faults: BTreeMap::new(),
@@ -205,6 +210,7 @@ impl Listeners {
                     service: Arc::clone(&self.service),
                     accepting: self.accepting.subscribe(),
                     own_addresses: self.own_addresses.clone(),
+                    thread: self.threads.least_used(),
                 };
                 OpenListener::new(&self.config, key, presence, context)
             });

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
+use crate::daemon::guest_threads::GuestThread;
 use crate::daemon::listeners::desired::{DesiredListener, ListenerConfig};
 use crate::daemon::listeners::key::ListenerKey;
 use crate::daemon::listeners::presence::ListenerPresence;
@@ -54,6 +55,8 @@ pub(super) struct AcceptContext {
     pub(super) accepting: watch::Receiver<bool>,
     /// The host's addresses.
     pub(super) own_addresses: OwnAddresses,
+    /// The thread of its sockets and connections.
+    pub(super) thread: Arc<GuestThread>,
 }
 
 /// A socket, open or not.
@@ -206,7 +209,7 @@ impl FamilySocket {
         limits: Limits,
         drain: net::Drain,
     ) -> io::Result<()> {
-        let listener = ingress.open(self.address)?;
+        let listener = context.thread.open(|| ingress.open(self.address))?;
         self.address = listener.local_addr()?;
         self.refused = None;
         info!(at = %key, address = %self.address, "listening");
@@ -234,7 +237,7 @@ impl FamilySocket {
             },
         );
         let mut accepting = context.accepting.clone();
-        self.accept_task = Some(tokio::spawn(async move {
+        self.accept_task = Some(context.thread.spawn(async move {
             // It never begins if the start fails later.
             if accepting.wait_for(|accepting| *accepting).await.is_ok() {
                 accept.await;

@@ -1,0 +1,210 @@
+//! What changed in the registry since a consumer last looked.
+//!
+//! Every consumer has a feed of its own. A feed keeps a set and not a queue, so a slow consumer
+//! costs no memory with every further change, and gets several changes of one instance as one.
+//!
+//! A publication is first visible in the registry's snapshot and then in the feeds. A consumer
+//! that takes the changes and then reads the snapshot sees at least these changes in it.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Weak};
+
+use tokio::sync::Notify;
+
+use crate::instance::{Attachment, InstanceId};
+
+/// The number of instances, and of attachments, that a feed names. Beyond it, the feed reports
+/// that everything changed.
+const MAX_NAMED: usize = 1 << 16;
+
+/// What publications changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Whether anything may have changed, also what is not named here.
+    pub everything: bool,
+    /// The instances that were added, replaced, removed or quarantined, those whose quarantine
+    /// changed, and those with an attachment in `attachments`.
+    pub instances: BTreeSet<InstanceId>,
+    /// The attachments whose claimants changed, and those that are bound to a link that changed.
+    pub attachments: BTreeSet<Attachment>,
+    /// Whether the links that bindings are compared with changed.
+    pub links: bool,
+}
+
+impl Changes {
+    /// Returns whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        *self == Changes::default()
+    }
+
+    /// Adds other changes to these.
+    pub fn merge(&mut self, other: Changes) {
+        self.links |= other.links;
+        self.everything |= other.everything;
+        if !self.everything {
+            self.instances.extend(other.instances);
+            self.attachments.extend(other.attachments);
+            self.everything = self.instances.len().max(self.attachments.len()) > MAX_NAMED;
+        }
+        if self.everything {
+            self.instances.clear();
+            self.attachments.clear();
+        }
+    }
+}
+
+/// The changes that one consumer has not taken yet.
+pub struct ChangeFeed {
+    pending: Arc<Pending>,
+}
+
+/// What a feed and the registry share.
+struct Pending {
+    changes: parking_lot::Mutex<Changes>,
+    changed: Notify,
+}
+
+impl ChangeFeed {
+    /// Waits until there are changes to take.
+    pub async fn changed(&self) {
+        while self.pending.changes.lock().is_empty() {
+            self.pending.changed.notified().await;
+        }
+    }
+
+    /// Returns the changes since the last call; everything, at the first call.
+    pub fn take(&self) -> Changes {
+        std::mem::take(&mut *self.pending.changes.lock())
+    }
+
+    /// Returns changes to the feed, to be taken again: the consumer could not do its work.
+    pub fn put_back(&self, changes: Changes) {
+        self.pending.add(changes);
+    }
+}
+
+impl Pending {
+    fn add(&self, changes: Changes) {
+        if !changes.is_empty() {
+            self.changes.lock().merge(changes);
+            self.changed.notify_one();
+        }
+    }
+}
+
+/// The feeds of a registry.
+#[derive(Default)]
+pub(super) struct ChangeFeeds {
+    feeds: parking_lot::Mutex<Vec<Weak<Pending>>>,
+}
+
+impl ChangeFeeds {
+    /// Adds a feed. Its first changes are everything.
+    pub(super) fn subscribe(&self) -> ChangeFeed {
+        let everything = Changes {
+            everything: true,
+            ..Changes::default()
+        };
+        let pending = Arc::new(Pending {
+            changes: parking_lot::Mutex::new(everything),
+            changed: Notify::new(),
+        });
+        self.feeds.lock().push(Arc::downgrade(&pending));
+        ChangeFeed { pending }
+    }
+
+    /// Adds changes to every feed that still has a consumer.
+    pub(super) fn send(&self, changes: &Changes) {
+        self.feeds.lock().retain(|feed| {
+            let feed = feed.upgrade();
+            if let Some(feed) = &feed {
+                feed.add(changes.clone());
+            }
+            feed.is_some()
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of_instance(number: usize) -> Changes {
+        let id = InstanceId::parse(&format!("i-{number:08x}")).unwrap();
+        Changes {
+            instances: BTreeSet::from([id]),
+            ..Changes::default()
+        }
+    }
+
+    #[test]
+    fn the_first_changes_are_everything_and_the_next_are_those_since() {
+        let feeds = ChangeFeeds::default();
+        feeds.send(&of_instance(1));
+        let (one, other) = (feeds.subscribe(), feeds.subscribe());
+        assert!(one.take().everything);
+        assert!(one.take().is_empty());
+        feeds.send(&of_instance(2));
+        feeds.send(&of_instance(2));
+        assert_eq!(one.take(), of_instance(2));
+        assert!(one.take().is_empty());
+        assert!(other.take().everything, "the feeds are independent");
+        assert!(other.take().is_empty(), "everything includes the rest");
+    }
+
+    #[test]
+    fn changes_that_were_put_back_are_taken_again_with_the_later_ones() {
+        let feeds = ChangeFeeds::default();
+        let feed = feeds.subscribe();
+        feed.take();
+        feeds.send(&of_instance(1));
+        let taken = feed.take();
+        feeds.send(&of_instance(2));
+        feed.put_back(taken);
+        let mut both = of_instance(1);
+        both.merge(of_instance(2));
+        assert_eq!(feed.take(), both);
+    }
+
+    #[test]
+    fn a_feed_is_bounded_however_slow_its_consumer_is() {
+        let feeds = ChangeFeeds::default();
+        let feed = feeds.subscribe();
+        feed.take();
+        for number in 0..MAX_NAMED {
+            feeds.send(&of_instance(number));
+        }
+        feeds.send(&of_instance(0));
+        assert_eq!(feed.pending.changes.lock().instances.len(), MAX_NAMED);
+        feeds.send(&of_instance(MAX_NAMED));
+        let changes = feed.take();
+        assert!(changes.everything && changes.instances.is_empty());
+    }
+
+    #[test]
+    fn a_feed_without_a_consumer_is_forgotten() {
+        let feeds = ChangeFeeds::default();
+        drop(feeds.subscribe());
+        feeds.send(&of_instance(1));
+        assert!(feeds.feeds.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_consumer_waits_for_changes_and_not_for_their_number() {
+        let feeds = Arc::new(ChangeFeeds::default());
+        let feed = feeds.subscribe();
+        feed.changed().await;
+        feed.take();
+        let waiting = tokio::spawn(async move {
+            feed.changed().await;
+            feed.take()
+        });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        feeds.send(&Changes::default());
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished(), "nothing changed");
+        feeds.send(&of_instance(1));
+        assert_eq!(waiting.await.unwrap(), of_instance(1));
+    }
+}
