@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tracing::{error, info, warn};
 
 use crate::clock::Moment;
@@ -16,7 +16,8 @@ use crate::fault::Fault;
 use crate::host::netlink;
 use crate::instance::{Instance, InstanceAttachment, InstanceId, LinkIdentities};
 use crate::registry::{
-    FaultyOutcome, QuarantineReason, RegisterOutcome, Registry, StoreError, UnownedAttachments,
+    FaultyOutcome, Progress, QuarantineReason, RegisterOutcome, Registry, StoreError,
+    UnownedAttachments,
 };
 
 /// The way of documents into the registry.
@@ -69,8 +70,9 @@ impl Intake {
         self.file_faults.store(Arc::new(faults));
     }
 
-    /// Reads the documents of the configuration, outside the async runtime, and takes them in.
-    pub(super) async fn read_documents(&self) -> TakenIn {
+    /// Reads the documents of the configuration, outside the async runtime, and takes them in; see
+    /// [`Intake::take_in`].
+    pub(super) async fn read_documents(&self, progress: watch::Sender<Progress>) -> TakenIn {
         let tombstones = self.registry.tombstones().await;
         let registered = Registered::of_snapshot(&self.registry.snapshot(), &tombstones);
         let registered = registered.on_links(self.links().await);
@@ -86,7 +88,8 @@ impl Intake {
         };
         let read = tokio::task::spawn_blocking(read).await;
         let (documents, removed) = read.expect("reading does not panic");
-        let mut taken_in = self.take_in(documents, Moment::now().wall).await;
+        let now = Moment::now().wall;
+        let mut taken_in = self.take_in(documents, now, progress).await;
         if let Some(removed) = removed {
             taken_in.without_document = removed.ids.clone();
             store_documents(removed).await;
@@ -109,7 +112,14 @@ impl Intake {
 
     /// Registers the instances of documents without faults, and reserves the attachments of the
     /// others. Remembers what cannot be stored; [`Intake::retry_failed_writes`] registers it later.
-    pub(super) async fn take_in(&self, documents: CheckedDocuments, now: Timestamp) -> TakenIn {
+    ///
+    /// `progress` is that of the new instances: how many are stored.
+    pub(super) async fn take_in(
+        &self,
+        documents: CheckedDocuments,
+        now: Timestamp,
+        progress: watch::Sender<Progress>,
+    ) -> TakenIn {
         let CheckedDocuments {
             instances,
             known,
@@ -140,12 +150,14 @@ impl Intake {
             withdrawn.remove(&id);
             taken_in.registered.push((id, Ok(outcome)));
         }
-        for instance in instances {
-            let id = instance.instance_id.clone();
+        let mut by_id: BTreeMap<InstanceId, Instance> = instances
+            .iter()
+            .map(|instance| (instance.instance_id.clone(), instance.clone()))
+            .collect();
+        for (id, outcome) in self.registry.register_all(instances, now, progress).await {
             withdrawn.remove(&id);
-            let outcome = self.registry.register(instance.clone(), now).await;
             if is_unstored(&self.registry, &id, &outcome) {
-                unstored.push_back(instance);
+                unstored.extend(by_id.remove(&id));
             }
             taken_in.registered.push((id, outcome));
         }
@@ -165,16 +177,15 @@ impl Intake {
         }
         // After the instances: until then, what the files reserved before is still reserved.
         self.registry.reserve_unowned(unowned).await;
-        for (id, attachments) in reserved {
-            let outcome = self.registry.register_faulty(&id, attachments).await;
+        let reserved: Vec<_> = reserved.into_iter().collect();
+        for (id, outcome) in self.registry.register_all_faulty(reserved).await {
             withdrawn.remove(&id);
             taken_in.faulty.push((id, outcome));
         }
         // A file that cannot be read may still have the document.
         if unread_paths.is_empty() {
-            for id in withdrawn {
-                self.registry.withdraw(&id).await;
-            }
+            let withdrawn = withdrawn.into_iter().collect();
+            self.registry.withdraw_all(withdrawn).await;
         }
         taken_in
     }
@@ -370,6 +381,10 @@ mod tests {
             std::fs::write(self.directory.path().join("instances.d").join(name), text).unwrap();
         }
 
+        async fn read_documents(&self) {
+            self.intake.read_documents(watch::Sender::default()).await;
+        }
+
         /// Returns why instance `ONE` cannot have listener `b` as well.
         async fn refusal(&self) -> Option<String> {
             let plan = |transaction: &mut Transaction| -> Result<(), Option<String>> {
@@ -434,10 +449,10 @@ mod tests {
             ),
         ] {
             let host = IntakeHost::new();
-            host.intake.read_documents().await;
+            host.read_documents().await;
             assert_eq!(host.refusal().await, None, "{what}");
             host.write("2.json", &text);
-            host.intake.read_documents().await;
+            host.read_documents().await;
             let refusal = host.refusal().await.unwrap_or_default();
             let expected = match is_unowned(what) {
                 true => "2.json names it",
@@ -452,7 +467,7 @@ mod tests {
             };
             assert!(is_served("a") && !is_served("b"), "{what}");
             host.write("2.json", &two);
-            host.intake.read_documents().await;
+            host.read_documents().await;
             assert!(is_served("a") && is_served("b"), "{what}");
         }
     }
@@ -466,19 +481,19 @@ mod tests {
             (two.replace("LaunchTime", "Launched"), "i-00000002"),
         ] {
             host.write("2.json", &text);
-            host.intake.read_documents().await;
+            host.read_documents().await;
             let documents = host.directory.path().join("instances.d");
             let file = documents.join("2.json");
             std::fs::remove_file(&file).unwrap();
             std::os::unix::fs::symlink("nowhere", &file).unwrap();
-            host.intake.read_documents().await;
+            host.read_documents().await;
             assert!(host.refusal().await.unwrap().contains(expected));
             std::fs::rename(&documents, documents.with_extension("away")).unwrap();
-            host.intake.read_documents().await;
+            host.read_documents().await;
             assert!(host.refusal().await.unwrap().contains(expected));
             std::fs::rename(documents.with_extension("away"), &documents).unwrap();
             std::fs::remove_file(&file).unwrap();
-            host.intake.read_documents().await;
+            host.read_documents().await;
             assert_eq!(host.refusal().await, None);
         }
     }
@@ -487,10 +502,10 @@ mod tests {
     #[tokio::test]
     async fn the_attachments_of_all_documents_of_one_id_are_reserved() {
         let host = IntakeHost::new();
-        host.intake.read_documents().await;
+        host.read_documents().await;
         let two = |listener| document("i-00000002", listener);
         host.write("2.json", &format!("[{},{}]", two("b"), two("c")));
-        host.intake.read_documents().await;
+        host.read_documents().await;
         assert_eq!(host.refusal().await.as_deref(), Some("i-00000002"));
     }
 }

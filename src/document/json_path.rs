@@ -20,11 +20,11 @@ pub(super) enum PathSegment {
 /// have no fault, so most places are never needed as a path.
 #[derive(Clone, Copy)]
 pub(super) struct Place<'a> {
-    above: Option<(&'a Place<'a>, Step<'a>)>,
+    above: Option<(&'a Place<'a>, PlaceStep<'a>)>,
 }
 
 #[derive(Clone, Copy)]
-enum Step<'a> {
+enum PlaceStep<'a> {
     Key(&'a str),
     Index(usize),
 }
@@ -38,14 +38,14 @@ impl Place<'_> {
     /// Returns the place of a member of the object at this place.
     pub(super) fn key<'a>(&'a self, key: &'a str) -> Place<'a> {
         Place {
-            above: Some((self, Step::Key(key))),
+            above: Some((self, PlaceStep::Key(key))),
         }
     }
 
     /// Returns the place of an element of the array at this place.
     pub(super) fn index(&self, index: usize) -> Place<'_> {
         Place {
-            above: Some((self, Step::Index(index))),
+            above: Some((self, PlaceStep::Index(index))),
         }
     }
 
@@ -53,8 +53,8 @@ impl Place<'_> {
     pub(super) fn path(&self) -> JsonPath {
         match self.above {
             None => JsonPath::root(),
-            Some((above, Step::Key(key))) => above.path().key(key),
-            Some((above, Step::Index(index))) => above.path().index(index),
+            Some((above, PlaceStep::Key(key))) => above.path().key(key),
+            Some((above, PlaceStep::Index(index))) => above.path().index(index),
         }
     }
 }
