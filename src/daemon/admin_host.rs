@@ -86,6 +86,7 @@ impl DaemonView for AdminHost {
         let boot_id = self.boot_id.clone();
         Box::pin(async move {
             let by_name = netlink::link_identities(names.iter().map(String::as_str)).await?;
+            let by_name = by_name.into_iter().collect();
             Ok(LinkIdentities { boot_id, by_name })
         })
     }
@@ -93,6 +94,10 @@ impl DaemonView for AdminHost {
     fn control_refusals(&self) -> Vec<(&'static str, u64)> {
         let control = self.reload.control.as_ref();
         control.map_or_else(Vec::new, |control| control.refusals().counts())
+    }
+
+    fn throttled(&self) -> [(&'static str, u64); 2] {
+        self.plane.connection_limits.throttled()
     }
 
     fn connections(&self) -> usize {

@@ -73,8 +73,7 @@ impl Intake {
     /// Reads the documents of the configuration, outside the async runtime, and takes them in; see
     /// [`Intake::take_in`].
     pub(super) async fn read_documents(&self, progress: watch::Sender<Progress>) -> TakenIn {
-        let tombstones = self.registry.tombstones().await;
-        let registered = Registered::of_snapshot(&self.registry.snapshot(), &tombstones);
+        let registered = Registered::of_snapshot(&self.registry.snapshot());
         let registered = registered.on_links(self.links().await);
         let config = Arc::clone(&self.config);
         let read = move || {
@@ -146,7 +145,7 @@ impl Intake {
         };
         let known = known.into_iter();
         let known = known.map(|document| (document.id, document.state, document.digest));
-        for (id, outcome) in self.registry.known_outcomes(known).await {
+        for (id, outcome) in self.registry.known_outcomes(known) {
             withdrawn.remove(&id);
             taken_in.registered.push((id, Ok(outcome)));
         }

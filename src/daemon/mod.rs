@@ -22,6 +22,7 @@ mod reload;
 mod start_error;
 mod start_trial;
 mod supervisor;
+mod throttled;
 mod token_keys;
 mod unserved;
 
@@ -377,7 +378,7 @@ fn guest_plane(
             host_rule(config),
         ),
         registry: Arc::clone(registry),
-        connection_limits: Arc::new(ConnectionLimits::new(config.guest.connections)),
+        connection_limits: Arc::new(ConnectionLimits::new(&config.guest)),
         awaited: Arc::clone(awaited),
         refused_hosts: RefusedHosts::default(),
     })

@@ -6,8 +6,7 @@
 //!
 //! An attachment without a binding keeps its meaning: the interface that has the name.
 
-use std::collections::BTreeMap;
-
+use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
 
 /// The link that an attachment is bound to. Every field that is present must match.
@@ -42,8 +41,8 @@ pub struct LinkIdentity {
 pub struct LinkIdentities {
     /// This boot of the host; empty while it is unknown.
     pub boot_id: String,
-    /// The links by name.
-    pub by_name: BTreeMap<String, LinkIdentity>,
+    /// The links by name. A copy shares them.
+    pub by_name: RedBlackTreeMapSync<String, LinkIdentity>,
 }
 
 impl Binding {
@@ -179,7 +178,7 @@ mod tests {
         };
         let links = LinkIdentities {
             boot_id: "boot".to_string(),
-            by_name: BTreeMap::from([("br0".to_string(), link.clone())]),
+            by_name: [("br0".to_string(), link.clone())].into_iter().collect(),
         };
         let binding = Binding::to_link(&link, "boot");
         assert_eq!(binding.void_reason("br0", &links), None);

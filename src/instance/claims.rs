@@ -5,37 +5,39 @@
 //! attachments conflict when they claim the same key and at least one of them claims it
 //! exclusively. The kernel could then not tell the two guests apart, so neither is served there.
 //!
-//! The registry's snapshot, the check of instance documents and the document format use this index.
+//! The check of instance documents and the document format use the index of this file. The registry
+//! has one that can be changed, and takes the rule from here.
 //!
 //! [`Instance::claimed_attachments`] is the other half of the rule: a stopped or terminated instance
 //! claims nothing, and neither does a void attachment.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use crate::instance::attachment::{Attachment, BridgePort, SourceAddress};
 use crate::instance::binding::LinkIdentities;
 use crate::instance::instance_attachment::InstanceAttachment;
 use crate::instance::model::Instance;
 
-/// What the kernel tells guests apart by.
+/// What the kernel tells guests apart by. Its names are borrowed or shared.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum ClaimKey<'a> {
+pub enum ClaimKey<Name> {
     /// A listener of the configuration.
-    Listener(&'a str),
+    Listener(Name),
     /// A network interface.
-    Interface(&'a str),
+    Interface(Name),
     /// A packet mark. The guest rules send answers out by the port with their mark, whatever bridge
     /// it is on.
     Mark(u32),
     /// A network namespace.
-    NetworkNamespace(&'a str),
+    NetworkNamespace(Name),
     /// A source address on a listener.
-    Address(&'a str, IpAddr),
+    Address(Name, IpAddr),
 }
 
 /// Whether other attachments may claim the same key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ClaimMode {
     /// No other attachment may.
     Exclusive,
@@ -44,9 +46,32 @@ pub enum ClaimMode {
     Shared,
 }
 
+impl ClaimMode {
+    /// Returns the modes of other claims of the same key that a claim of this mode conflicts with.
+    pub fn conflicting(self) -> &'static [ClaimMode] {
+        match self {
+            ClaimMode::Exclusive => &[ClaimMode::Exclusive, ClaimMode::Shared],
+            ClaimMode::Shared => &[ClaimMode::Exclusive],
+        }
+    }
+}
+
+impl ClaimKey<&str> {
+    /// Returns the key with names of its own.
+    pub fn shared(&self) -> ClaimKey<Arc<str>> {
+        match *self {
+            ClaimKey::Listener(name) => ClaimKey::Listener(name.into()),
+            ClaimKey::Interface(name) => ClaimKey::Interface(name.into()),
+            ClaimKey::Mark(mark) => ClaimKey::Mark(mark),
+            ClaimKey::NetworkNamespace(name) => ClaimKey::NetworkNamespace(name.into()),
+            ClaimKey::Address(listener, address) => ClaimKey::Address(listener.into(), address),
+        }
+    }
+}
+
 /// The attachments of several claimants, indexed by what they claim.
 pub struct Claims<'a, C> {
-    by_key: HashMap<ClaimKey<'a>, KeyClaims<'a, C>>,
+    by_key: HashMap<ClaimKey<&'a str>, KeyClaims<'a, C>>,
     count: usize,
 }
 
@@ -120,13 +145,13 @@ impl<'a, C: Copy + PartialEq> Claims<'a, C> {
     }
 
     /// Returns whether any attachment claims `key`.
-    pub fn is_claimed(&self, key: &ClaimKey<'a>) -> bool {
+    pub fn is_claimed(&self, key: &ClaimKey<&'a str>) -> bool {
         self.by_key.contains_key(key)
     }
 
     fn conflicts_at(
         &self,
-        key: &ClaimKey<'a>,
+        key: &ClaimKey<&'a str>,
         mode: ClaimMode,
         claimant: C,
     ) -> impl Iterator<Item = &AttachmentClaim<'a, C>> + use<'_, 'a, C> {
@@ -154,11 +179,11 @@ impl<'a, C> KeyClaims<'a, C> {
 
     /// Returns the claims that a claim of this mode conflicts with.
     fn conflicting(&self, mode: ClaimMode) -> impl Iterator<Item = &AttachmentClaim<'a, C>> {
-        let shared = match mode {
-            ClaimMode::Exclusive => self.shared.as_slice(),
-            ClaimMode::Shared => &[],
-        };
-        self.exclusive.iter().chain(shared)
+        let modes = mode.conflicting().iter();
+        modes.flat_map(|mode| match mode {
+            ClaimMode::Exclusive => &self.exclusive,
+            ClaimMode::Shared => &self.shared,
+        })
     }
 }
 
@@ -183,7 +208,7 @@ impl Instance {
 
 impl Attachment {
     /// Returns what this attachment claims, and how.
-    pub fn claim_keys(&self) -> Vec<(ClaimKey<'_>, ClaimMode)> {
+    pub fn claim_keys(&self) -> Vec<(ClaimKey<&str>, ClaimMode)> {
         use ClaimMode::{Exclusive, Shared};
         match self {
             Attachment::Listener(name) => vec![(ClaimKey::Listener(name), Exclusive)],

@@ -4,11 +4,21 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+/// The length of a new instance's id.
+const LENGTH: usize = 19;
+/// The length of an old instance's id.
+const OLD_LENGTH: usize = 10;
+
 /// An instance id: `i-` and 8 or 17 lower-case hexadecimal digits. EC2 gives new instances 17
 /// digits; the ids of old instances have 8.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+///
+/// The digits are stored in place, so that a copy costs no allocation: every map has them as keys.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct InstanceId(String);
+pub struct InstanceId {
+    /// The text. Zeros follow a short one, so ids are ordered like their texts.
+    bytes: [u8; LENGTH],
+}
 
 impl InstanceId {
     /// Parses an instance id; returns `None` if it is malformed.
@@ -17,12 +27,21 @@ impl InstanceId {
         let hexadecimal = digits
             .bytes()
             .all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        (matches!(digits.len(), 8 | 17) && hexadecimal).then(|| InstanceId(text.to_string()))
+        if !matches!(text.len(), OLD_LENGTH | LENGTH) || !hexadecimal {
+            return None;
+        }
+        let mut bytes = [0; LENGTH];
+        bytes[..text.len()].copy_from_slice(text.as_bytes());
+        Some(InstanceId { bytes })
     }
 
     /// Returns the id as EC2 prints it.
     pub fn as_str(&self) -> &str {
-        &self.0
+        let length = match self.bytes[OLD_LENGTH] {
+            0 => OLD_LENGTH,
+            _ => LENGTH,
+        };
+        std::str::from_utf8(&self.bytes[..length]).expect("the text is ASCII")
     }
 }
 
@@ -40,13 +59,19 @@ impl TryFrom<String> for InstanceId {
 
 impl From<InstanceId> for String {
     fn from(id: InstanceId) -> String {
-        id.0
+        id.as_str().to_string()
     }
 }
 
 impl fmt::Display for InstanceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("InstanceId").field(&self.as_str()).finish()
     }
 }
 
@@ -75,5 +100,21 @@ mod tests {
         ] {
             assert_eq!(InstanceId::parse(bad), None, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn ids_are_ordered_and_printed_like_their_texts() {
+        let mut texts = [
+            "i-ffffffff",
+            "i-0123456789abcdef0",
+            "i-01234567",
+            "i-0123456700000000f",
+            "i-01234568",
+        ];
+        let mut ids = texts.map(|text| InstanceId::parse(text).unwrap());
+        texts.sort();
+        ids.sort();
+        assert_eq!(ids.clone().map(String::from), texts);
+        assert_eq!(format!("{:?}", ids[0]), "InstanceId(\"i-01234567\")");
     }
 }

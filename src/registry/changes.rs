@@ -81,10 +81,8 @@ impl Registry {
         let registry = Arc::clone(self);
         to_completion(async move {
             let mut writer = registry.writer.lock().await;
-            let (transaction, outcome) = registry
-                .prepare(&writer, plan)
-                .await
-                .map_err(UpdateError::Refused)?;
+            let (transaction, outcome) =
+                registry.prepare(plan).await.map_err(UpdateError::Refused)?;
             let published = registry.commit(&mut writer, transaction, now).await?;
             Ok((published, outcome))
         })
@@ -94,15 +92,13 @@ impl Registry {
     /// Runs `plan` off the runtime: a plan for a thousand instances must not delay guests.
     async fn prepare<T, E>(
         &self,
-        writer: &Writer,
         plan: impl FnOnce(&mut Transaction) -> Result<T, E> + Send + 'static,
     ) -> Result<(Transaction, T), E>
     where
         T: Send + 'static,
         E: Send + 'static,
     {
-        let tombstones = writer.tombstones.clone();
-        let mut transaction = Transaction::new(self.snapshot(), self.account(), tombstones);
+        let mut transaction = Transaction::new(self.snapshot(), self.account());
         blocking(move || plan(&mut transaction).map(|outcome| (transaction, outcome))).await
     }
 

@@ -1,8 +1,9 @@
 //! Which instances claim an attachment.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use crate::instance::claims::Claims;
+use super::claim_index::{ClaimIndex, ClaimOwner};
 use crate::instance::{Attachment, InstanceId};
 
 /// The instances that claim one attachment.
@@ -26,37 +27,28 @@ impl Claimants {
     }
 }
 
-/// Returns the claimants of every attachment in `claims`. Those in `unowned` are reserved, and it is
-/// not known for which instance.
-pub(super) fn by_attachment<'a>(
-    claims: impl Iterator<Item = (&'a InstanceId, &'a Attachment)> + Clone,
-    unowned: impl Iterator<Item = &'a Attachment>,
-) -> HashMap<Attachment, Claimants> {
-    let mut index = Claims::new();
-    for (id, attachment) in claims.clone() {
-        index.add(attachment, Some(id));
-    }
-    for attachment in unowned {
-        index.add(attachment, None);
-    }
-    let mut claimants: HashMap<Attachment, Claimants> = HashMap::new();
-    for (id, attachment) in claims {
-        let conflicts: Vec<Option<&InstanceId>> = index
-            .conflicts(attachment, Some(id))
-            .map(|claim| claim.claimant)
-            .collect();
-        let mut ids: BTreeSet<InstanceId> = conflicts.iter().copied().flatten().cloned().collect();
-        if conflicts.is_empty() {
-            claimants.insert(attachment.clone(), Claimants::One(id.clone()));
-            continue;
-        }
-        ids.insert(id.clone());
-        // Claimants of one attachment conflict with the same instances, except through their
-        // other attachments.
-        match claimants.get_mut(attachment) {
-            Some(Claimants::Conflict(known)) => known.extend(ids),
-            _ => drop(claimants.insert(attachment.clone(), Claimants::Conflict(ids))),
+/// Returns the claimants of an attachment, and the attachment to share; `None` if no instance
+/// claims it. Claims of files are reserved, and it is not known for which instance.
+pub(super) fn claimants_of(
+    index: &ClaimIndex,
+    attachment: &Attachment,
+) -> Option<(Arc<Attachment>, Claimants)> {
+    let (mut shared, mut ids, mut is_reserved) = (None, BTreeSet::new(), false);
+    // Every attachment claims a key exclusively, so all claims of this one are here.
+    for claim in index.conflicting(attachment) {
+        match &claim.owner {
+            ClaimOwner::Instance(id) => {
+                if *claim.attachment == *attachment {
+                    shared.get_or_insert_with(|| Arc::clone(&claim.attachment));
+                }
+                ids.insert(id.clone());
+            }
+            ClaimOwner::File(_) => is_reserved = true,
         }
     }
-    claimants
+    let claimants = match ids.len() {
+        1 if !is_reserved => Claimants::One(ids.pop_first()?),
+        _ => Claimants::Conflict(ids),
+    };
+    Some((shared?, claimants))
 }

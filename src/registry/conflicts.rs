@@ -9,9 +9,10 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::claim_index::{ClaimIndex, ClaimOwner};
+use super::claimed::{claimed, claimed_on};
 use super::transaction::{Change, Transaction};
-use crate::instance::claims::Claims;
-use crate::instance::{Attachment, Instance, InstanceId, LinkIdentities};
+use crate::instance::{Attachment, InstanceId, LinkIdentities};
 
 /// An attachment that an instance would claim, and the conflicting one of its holder.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,20 +69,12 @@ impl Transaction {
         if claimed.is_empty() {
             return Vec::new();
         }
-        let mut claims = Claims::new();
-        for (file, attachments) in self.snapshot.unowned() {
-            for attachment in attachments {
-                if attachment.void_reason(&links).is_none() {
-                    claims.add(&attachment.attachment, Some(file));
-                }
-            }
-        }
+        let claims = self.claims_after(&links);
         let conflicts = claimed.into_iter().filter_map(|(id, attachment)| {
-            let file = claims.first_conflict(attachment, None)?.claimant?;
             Some(UnownedConflict {
                 instance: id.clone(),
                 attachment: attachment.clone(),
-                file: file.clone(),
+                file: claims.first_file(attachment)?.to_path_buf(),
             })
         });
         conflicts.collect()
@@ -134,16 +127,7 @@ impl Transaction {
         self.snapshot.links_with(&self.observed)
     }
 
-    fn instance_after(&self, id: &InstanceId) -> Option<&Instance> {
-        let change = self
-            .changes
-            .iter()
-            .find(|change| change.instance.instance_id == *id);
-        let unchanged = || self.snapshot.entry(id).map(|entry| &entry.instance);
-        change.map(|change| &change.instance).or_else(unchanged)
-    }
-
-    /// Returns the conflicts of these claims with everything that is claimed after the change.
+    /// Returns the conflicts of these claims with everything that instances claim after the change.
     fn conflicts_among(
         &self,
         claimed: &[(&InstanceId, &Attachment)],
@@ -153,37 +137,45 @@ impl Transaction {
         if claimed.is_empty() {
             return Vec::new();
         }
-        let changed: BTreeSet<&InstanceId> = self
-            .changes
-            .iter()
-            .map(|change| &change.instance.instance_id)
-            .collect();
-        let unchanged = self.snapshot.entries().map(|entry| &entry.instance);
-        let unchanged = unchanged.filter(|instance| !changed.contains(&instance.instance_id));
-        let instances = self.changes.iter().map(|change| &change.instance);
-        let mut claims = Claims::new();
-        for instance in instances.chain(unchanged) {
-            for attachment in instance.claimed_attachments(links) {
-                claims.add(&attachment.attachment, &instance.instance_id);
-            }
-        }
-        for (id, attachment) in self.snapshot.reserved() {
-            if attachment.void_reason(links).is_none() {
-                claims.add(&attachment.attachment, id);
-            }
-        }
+        let claims = self.claims_after(links);
         let conflicts: BTreeSet<ClaimConflict> = claimed
             .iter()
             .flat_map(|(id, attachment)| {
-                let conflicts = claims.conflicts(attachment, *id);
-                conflicts.map(|claim| ClaimConflict {
-                    instance: (*id).clone(),
-                    attachment: (*attachment).clone(),
-                    holder: claim.claimant.clone(),
-                    held: claim.attachment.clone(),
+                let conflicts = claims.conflicting(attachment);
+                conflicts.filter_map(|claim| match &claim.owner {
+                    ClaimOwner::Instance(holder) if holder != *id => Some(ClaimConflict {
+                        instance: (*id).clone(),
+                        attachment: (*attachment).clone(),
+                        holder: holder.clone(),
+                        held: (*claim.attachment).clone(),
+                    }),
+                    ClaimOwner::Instance(_) | ClaimOwner::File(_) => None,
                 })
             })
             .collect();
         conflicts.into_iter().collect()
+    }
+
+    /// Returns everything that is claimed after the change. It costs what the change touches.
+    fn claims_after(&self, links: &LinkIdentities) -> ClaimIndex {
+        let changed = self.changes.iter();
+        let changed = changed.map(|change| change.instance.instance_id.clone());
+        let mut owners: BTreeSet<ClaimOwner> = changed.map(ClaimOwner::Instance).collect();
+        for (name, link) in &self.observed {
+            if self.snapshot.links.by_name.get(name) != Some(link) {
+                let bound = self.snapshot.bound_interfaces.of(name.as_str().into());
+                owners.extend(bound.cloned());
+            }
+        }
+        let mut claims = self.snapshot.claim_index.clone();
+        for owner in &owners {
+            let instance = match owner {
+                ClaimOwner::Instance(id) => self.instance_after(id),
+                ClaimOwner::File(_) => None,
+            };
+            let after = claimed_on(links, &self.snapshot, owner, instance);
+            claims.replace(owner, &claimed(&self.snapshot, owner), &after);
+        }
+        claims
     }
 }

@@ -25,18 +25,24 @@
 //! | `persistence`, `recovery` | writing to the store; quarantine and repair after a failed write |
 //! | `change_feed` | what changed since a consumer last looked |
 //! | `snapshot`, `entry`, `claimants`, `quarantine` | what readers see |
+//! | `successors`, `next_snapshot` | the next snapshot, at the cost of what changes |
+//! | `claim_index`, `claimed`, `multimap` | persistent indexes of the snapshot |
 //! | `store`, `record`, `account` | what a store keeps; `file` and `memory` are the stores |
 
 mod account;
 mod change_feed;
 mod changes;
+mod claim_index;
 mod claimants;
+mod claimed;
 mod conflicts;
 mod entry;
 pub mod file;
 mod launch_options;
 pub mod memory;
+mod multimap;
 mod next_record;
+mod next_snapshot;
 mod persistence;
 mod progress;
 mod quarantine;
@@ -47,10 +53,13 @@ mod removal;
 mod snapshot;
 mod state;
 pub mod store;
+mod successors;
 mod transaction;
 mod update_error;
 mod writer;
 
+#[cfg(test)]
+mod oracle_tests;
 #[cfg(test)]
 mod tests;
 

@@ -15,6 +15,20 @@ pub(super) struct Quarantined {
     pub(super) client_tokens: BTreeSet<LaunchToken>,
 }
 
+impl Quarantined {
+    /// Returns an instance with these attachments reserved.
+    pub(super) fn with_attachments(
+        reason: QuarantineReason,
+        attachments: impl IntoIterator<Item = InstanceAttachment>,
+    ) -> Quarantined {
+        Quarantined {
+            reason,
+            attachments: attachments.into_iter().collect(),
+            client_tokens: BTreeSet::new(),
+        }
+    }
+}
+
 /// Why an instance is not served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QuarantineReason {

@@ -1,6 +1,5 @@
 //! Registering an instance from a document.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -62,7 +61,7 @@ impl Registry {
                 registry.reserve_attachments_of_quarantined(&writer, id, attachments);
                 return Ok(RegisterOutcome::Unreadable);
             }
-            match registry.outcome_for_known(&writer, &instance) {
+            match registry.outcome_for_known(&instance) {
                 Some(outcome) => Ok(outcome),
                 None => registry.register_new(&mut writer, instance, now).await,
             }
@@ -147,7 +146,7 @@ impl Registry {
                     | InstanceState::Stopped => FaultyOutcome::Recorded,
                 };
             }
-            if !writer.tombstones.contains(&id) {
+            if !snapshot.is_tombstone(&id) {
                 let reason = QuarantineReason::FaultyDocument;
                 registry.publish(|snapshot| snapshot.with_unregistered(&id, reason, &attachments));
             }
@@ -204,31 +203,28 @@ impl Registry {
     /// Returns the outcome of documents that were registered before, each an id with the state and
     /// the digest of its document, as [`Registry::register`] returns it. Leaves out an instance that
     /// has no record any more: it was deleted meanwhile.
-    pub async fn known_outcomes(
+    pub fn known_outcomes(
         &self,
         documents: impl IntoIterator<Item = (InstanceId, InstanceState, String)>,
     ) -> Vec<(InstanceId, RegisterOutcome)> {
-        let tombstones = self.tombstones().await;
         let snapshot = self.snapshot();
-        let outcome = |id: &InstanceId, state, digest: &str| match snapshot.is_unreadable(id) {
+        let outcome = |id: &InstanceId, state, digest| match snapshot.is_unreadable(id) {
             true => Some(RegisterOutcome::Unreadable),
-            false => known_outcome(&snapshot, &tombstones, id, state, || digest.to_string()),
+            false => known_outcome(&snapshot, id, state, || digest),
         };
         let documents = documents.into_iter();
         documents
             .filter_map(|(id, state, digest)| {
-                let outcome = outcome(&id, state, &digest)?;
+                let outcome = outcome(&id, state, digest)?;
                 Some((id, outcome))
             })
             .collect()
     }
 
     /// Returns the outcome for an instance that has a record; `None` for a new instance.
-    fn outcome_for_known(&self, writer: &Writer, document: &Instance) -> Option<RegisterOutcome> {
+    fn outcome_for_known(&self, document: &Instance) -> Option<RegisterOutcome> {
         let (id, state) = (&document.instance_id, document.state);
-        known_outcome(&self.snapshot(), &writer.tombstones, id, state, || {
-            document_digest(document)
-        })
+        known_outcome(&self.snapshot(), id, state, || document_digest(document))
     }
 
     async fn register_new(
@@ -275,12 +271,11 @@ impl Registry {
 /// Returns the outcome for a document of an instance that has a record; `None` for a new instance.
 fn known_outcome(
     snapshot: &Snapshot,
-    tombstones: &BTreeSet<InstanceId>,
     id: &InstanceId,
     state: InstanceState,
     digest: impl FnOnce() -> String,
 ) -> Option<RegisterOutcome> {
-    if tombstones.contains(id) {
+    if snapshot.is_tombstone(id) {
         return Some(RegisterOutcome::Terminated);
     }
     let known = snapshot.entry(id)?;

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::entry::Entry;
+use super::snapshot::Snapshot;
 use super::state::{Registry, to_completion};
 use super::store::{StoreError, StoredState};
 use super::update_error::{PartialEffect, UpdateError};
-use super::writer::{PreviousState, Writer};
+use super::writer::PreviousState;
 use crate::instance::InstanceId;
 
 /// How long a terminated instance is still listed.
@@ -18,20 +19,17 @@ impl Registry {
     /// Forgets the instances that were terminated at least an hour ago. An instance whose record
     /// could not be removed is forgotten too, until the next start; the errors name the records.
     pub async fn forget_terminated(self: &Arc<Self>, now: Timestamp) -> Vec<StoreError> {
-        if !self
-            .snapshot()
-            .entries()
-            .any(|entry| is_expired(entry, now))
-        {
+        let has_expired = |snapshot: &Snapshot| expired(snapshot, now).next().is_some();
+        if !has_expired(&self.snapshot()) {
             return Vec::new();
         }
         let registry = Arc::clone(self);
         to_completion(async move {
-            let mut writer = registry.writer.lock().await;
+            let _writer = registry.writer.lock().await;
             let snapshot = registry.snapshot();
             let mut errors = Vec::new();
-            for entry in snapshot.entries().filter(|entry| is_expired(entry, now)) {
-                errors.extend(registry.forget(&mut writer, entry).await.err());
+            for entry in expired(&snapshot, now) {
+                errors.extend(registry.forget(entry).await.err());
             }
             errors
         })
@@ -40,17 +38,20 @@ impl Registry {
 
     /// Forgets a terminated instance. The record of one that came from a document stays, so that
     /// the document does not bring the instance back; the record of one from the API is removed.
-    async fn forget(&self, writer: &mut Writer, entry: &Entry) -> Result<(), StoreError> {
+    async fn forget(&self, entry: &Entry) -> Result<(), StoreError> {
         let id = &entry.instance.instance_id;
         let is_from_api = entry.launch_request.is_some();
         let removed = match is_from_api {
             true => self.remove_record(id).await,
             false => Ok(()),
         };
-        if !is_from_api || removed.is_err() {
-            writer.tombstones.insert(id.clone());
-        }
-        self.unpublish(id);
+        let has_record = !is_from_api || removed.is_err();
+        self.publish(|snapshot| {
+            Some(match has_record {
+                true => snapshot.with_tombstone(id),
+                false => snapshot.without(id),
+            })
+        });
         removed
     }
 
@@ -72,7 +73,7 @@ impl Registry {
             let mut writer = registry.writer.lock().await;
             let snapshot = registry.snapshot();
             let entry = snapshot.entry(&id);
-            if entry.is_none() && !snapshot.is_unreadable(&id) && !writer.tombstones.contains(&id) {
+            if entry.is_none() && !snapshot.is_unreadable(&id) && !snapshot.is_tombstone(&id) {
                 return Err(UpdateError::Unknown(id));
             }
             check(entry).map_err(UpdateError::Refused)?;
@@ -83,13 +84,18 @@ impl Registry {
                 }
                 return Err(UpdateError::store(error, PartialEffect::None));
             }
-            writer.tombstones.remove(&id);
             writer.state_unknown.remove(&id);
-            registry.unpublish(&id);
+            registry.publish(|snapshot| Some(snapshot.without_record(&id)));
             Ok(())
         })
         .await
     }
+}
+
+/// Returns the instances that were terminated so long ago that they are no longer listed.
+fn expired(snapshot: &Snapshot, now: Timestamp) -> impl Iterator<Item = &Arc<Entry>> {
+    let terminated = snapshot.terminated();
+    terminated.take_while(move |entry| is_expired(entry, now))
 }
 
 /// Returns whether an instance was terminated so long ago that it is no longer listed.

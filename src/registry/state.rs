@@ -1,6 +1,6 @@
 //! The registry's state: the published snapshot and account, the store, and the writer's lock.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -9,6 +9,7 @@ use tokio::sync::{Mutex, watch};
 use super::account::AccountState;
 use super::change_feed::{ChangeFeed, ChangeFeeds};
 use super::entry::Entry;
+use super::next_snapshot::Publication;
 use super::quarantine::{QuarantineReason, Quarantined};
 use super::snapshot::Snapshot;
 use super::store::{LoadedAccount, Store, StoreError, UnreadableRecord};
@@ -85,11 +86,6 @@ impl Registry {
         &self.images
     }
 
-    /// Returns the instances that were terminated, are no longer listed, and still have a record.
-    pub async fn tombstones(&self) -> BTreeSet<InstanceId> {
-        self.writer.lock().await.tombstones.clone()
-    }
-
     /// Returns a receiver that changes with every publication.
     pub fn publications(&self) -> watch::Receiver<u64> {
         self.published.subscribe()
@@ -117,14 +113,22 @@ impl Registry {
         self.publish(|snapshot| snapshot.with_links(boot_id, identity_of));
     }
 
+    /// Like [`Registry::observe_links`], where only links of these names can have changed since.
+    pub fn observe_links_named<'n>(
+        &self,
+        boot_id: &str,
+        names: impl IntoIterator<Item = &'n str>,
+        identity_of: impl Fn(&str) -> Option<LinkIdentity>,
+    ) {
+        self.publish(|snapshot| snapshot.with_links_named(boot_id, names, identity_of));
+    }
+
     /// Publishes the snapshot that follows the current one: the next request sees it. `None`
     /// changes nothing.
-    pub(super) fn publish(&self, next: impl FnOnce(&Snapshot) -> Option<Snapshot>) {
+    pub(super) fn publish(&self, next: impl FnOnce(&Snapshot) -> Option<Publication>) {
         let _publishing = self.publishing.lock();
-        let before = self.snapshot();
-        if let Some(next) = next(&before) {
-            let changes = next.changes_since(&before);
-            self.snapshot.store(Arc::new(next));
+        if let Some(Publication { snapshot, changes }) = next(&self.snapshot()) {
+            self.snapshot.store(Arc::new(snapshot));
             self.feeds.send(&changes);
             self.published.send_modify(|count| *count += 1);
         }

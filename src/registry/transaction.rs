@@ -3,7 +3,7 @@
 //! The registry's one writer prepares it, so everything that it reads here is still current when
 //! the change is stored.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::account::{Account, AccountState, AccountUnreadable};
@@ -16,10 +16,10 @@ use crate::instance::{Instance, InstanceId, LinkIdentity};
 pub struct Transaction {
     pub(super) snapshot: Arc<Snapshot>,
     account: Arc<AccountState>,
-    /// Terminated instances that are no longer listed and still have a record.
-    tombstones: BTreeSet<InstanceId>,
     /// In the order in which they are stored.
     pub(super) changes: Vec<Change>,
+    /// The positions in `changes`.
+    positions: BTreeMap<InstanceId, usize>,
     pub(super) new_account: Option<Account>,
     /// Links that were read from the kernel for this change, by name.
     pub(super) observed: BTreeMap<String, LinkIdentity>,
@@ -49,16 +49,12 @@ pub(super) enum Launch {
 }
 
 impl Transaction {
-    pub(super) fn new(
-        snapshot: Arc<Snapshot>,
-        account: Arc<AccountState>,
-        tombstones: BTreeSet<InstanceId>,
-    ) -> Transaction {
+    pub(super) fn new(snapshot: Arc<Snapshot>, account: Arc<AccountState>) -> Transaction {
         Transaction {
             snapshot,
             account,
-            tombstones,
             changes: Vec::new(),
+            positions: BTreeMap::new(),
             new_account: None,
             observed: BTreeMap::new(),
             is_published_at_once: false,
@@ -109,14 +105,10 @@ impl Transaction {
 
     /// Returns whether an id is in use, or its record is still in the store.
     pub fn is_taken(&self, id: &InstanceId) -> bool {
-        let is_changed = self
-            .changes
-            .iter()
-            .any(|change| change.instance.instance_id == *id);
-        is_changed
+        self.positions.contains_key(id)
             || self.snapshot.entry(id).is_some()
             || self.snapshot.quarantine_reason(id).is_some()
-            || self.tombstones.contains(id)
+            || self.snapshot.is_tombstone(id)
     }
 
     /// Creates an instance. `request` is the digest of the call that creates it.
@@ -129,7 +121,7 @@ impl Transaction {
             !self.is_taken(&instance.instance_id),
             "the caller checks that the id is free"
         );
-        self.changes.push(Change {
+        self.add(Change {
             instance,
             launch: Launch::First(Some(request)),
             document_digest: None,
@@ -139,7 +131,7 @@ impl Transaction {
     /// Creates an instance from a document. No instance may have its id.
     pub fn register(&mut self, instance: Instance) {
         let document_digest = Some(document_digest(&instance));
-        self.changes.push(Change {
+        self.add(Change {
             instance,
             launch: Launch::First(None),
             document_digest,
@@ -156,7 +148,7 @@ impl Transaction {
     /// Returns whether this instance was terminated and is no longer listed, while its record
     /// keeps its document from bringing it back.
     pub fn is_tombstone(&self, id: &InstanceId) -> bool {
-        self.tombstones.contains(id)
+        self.snapshot.is_tombstone(id)
     }
 
     /// Returns the account, or an error when its record is unreadable.
@@ -174,22 +166,29 @@ impl Transaction {
 
     /// Returns the change of one instance, and starts one if there is none yet.
     fn change_of(&mut self, id: &InstanceId) -> Option<&mut Change> {
-        let existing = self
-            .changes
-            .iter()
-            .position(|change| change.instance.instance_id == *id);
-        let index = match existing {
-            Some(index) => index,
-            None => {
-                let instance = self.snapshot.entry(id)?.instance.clone();
-                self.changes.push(Change {
-                    instance,
-                    launch: Launch::Same,
-                    document_digest: None,
-                });
-                self.changes.len() - 1
-            }
-        };
-        Some(&mut self.changes[index])
+        if !self.positions.contains_key(id) {
+            let instance = self.snapshot.entry(id)?.instance.clone();
+            self.add(Change {
+                instance,
+                launch: Launch::Same,
+                document_digest: None,
+            });
+        }
+        let position = self.positions.get(id)?;
+        self.changes.get_mut(*position)
+    }
+
+    fn add(&mut self, change: Change) {
+        let id = change.instance.instance_id.clone();
+        self.positions.entry(id).or_insert(self.changes.len());
+        self.changes.push(change);
+    }
+
+    /// Returns an instance as the change leaves it.
+    pub(super) fn instance_after(&self, id: &InstanceId) -> Option<&Instance> {
+        match self.positions.get(id) {
+            Some(position) => Some(&self.changes.get(*position)?.instance),
+            None => self.snapshot.entry(id).map(|entry| &entry.instance),
+        }
     }
 }

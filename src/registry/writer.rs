@@ -1,6 +1,6 @@
 //! What only the registry's writer knows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::account::Account;
@@ -10,8 +10,6 @@ use crate::instance::InstanceId;
 /// What only the writer knows. Holding its lock makes a task the one writer.
 #[derive(Default)]
 pub(super) struct Writer {
-    /// Terminated instances that are no longer listed and still have a record.
-    pub(super) tombstones: BTreeSet<InstanceId>,
     /// Instances whose on-disk state is unknown, with the state before the failed write.
     pub(super) state_unknown: BTreeMap<InstanceId, PreviousState>,
     /// The account's previous record, while its on-disk state is unknown.

@@ -689,20 +689,12 @@ fn is_profile_name(name: &str) -> bool {
 /// Returns the instances that the caller launched with this client token before, in the order of
 /// the launch. A client token belongs to an account and a region.
 fn launched_with(transaction: &Transaction, token: &str, caller: &Caller) -> Vec<Arc<Entry>> {
-    let is_of_launch = |entry: &&Arc<Entry>| {
+    let is_of_caller = |entry: &&Arc<Entry>| {
         let instance = &entry.instance;
-        let same_token = instance.client_token.as_deref() == Some(token);
-        same_token
-            && entry.launch_request.is_some()
-            && instance.owner_id() == caller.account
-            && instance.region() == caller.region
+        instance.owner_id() == caller.account && instance.region() == caller.region
     };
-    let mut entries: Vec<_> = transaction
-        .before()
-        .entries()
-        .filter(is_of_launch)
-        .cloned()
-        .collect();
+    let launched = transaction.before().launches(token);
+    let mut entries: Vec<_> = launched.filter(is_of_caller).cloned().collect();
     entries.sort_by_key(|entry| entry.instance.ami_launch_index);
     entries
 }

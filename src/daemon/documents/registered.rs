@@ -1,7 +1,7 @@
 //! The instances that have a record. A record takes precedence over the document that registered
 //! it, so these are the facts about its instance.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use crate::instance::{
     Attachment, Instance, InstanceAttachment, InstanceId, InstanceState, LinkIdentities,
@@ -28,18 +28,14 @@ pub(super) struct RegisteredInstance {
 }
 
 impl Registered {
-    /// Returns the instances of a running daemon. `tombstones` are those that were terminated and
-    /// are no longer listed.
-    pub(crate) fn of_snapshot(
-        snapshot: &Snapshot,
-        tombstones: &BTreeSet<InstanceId>,
-    ) -> Registered {
+    /// Returns the instances of a running daemon.
+    pub(crate) fn of_snapshot(snapshot: &Snapshot) -> Registered {
         let entries = snapshot.entries().map(|entry| of_instance(&entry.instance));
         let unreadable = snapshot.unreadable().map(|id| {
             let attachments = snapshot.reserved_attachments(id).cloned().collect();
             (id.clone(), of_unreadable(attachments))
         });
-        let forgotten = tombstones.iter().map(|id| {
+        let forgotten = snapshot.tombstones().map(|id| {
             let instance = RegisteredInstance {
                 attachments: Vec::new(),
                 state: Some(InstanceState::Terminated),

@@ -532,7 +532,7 @@ fn a_bound_attachment_counts_where_the_links_are_known() {
         };
         let links = LinkIdentities {
             boot_id: String::new(),
-            by_name: [("vnet0".to_string(), link)].into(),
+            by_name: [("vnet0".to_string(), link)].into_iter().collect(),
         };
         let registered = Registered::of_store(&stored).on_links(Some(links));
         let documents = CheckedDocuments::read(&config::read(&path).unwrap(), &registered);

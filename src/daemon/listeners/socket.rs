@@ -1,7 +1,7 @@
 //! The sockets of one listener, and its connections.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -216,7 +216,7 @@ impl FamilySocket {
 
         let (family, ingress) = (self.family, Arc::clone(ingress));
         let service = Arc::clone(&context.service);
-        let owner = move |stream: &tokio::net::TcpStream, peer| {
+        let owner = move |stream: &TcpStream, peer| {
             let origin = Origin {
                 attachment: ingress.attachment(stream, peer)?,
                 family,
