@@ -11,7 +11,7 @@ use tracing::{error, info, warn};
 
 use crate::clock::Moment;
 use crate::config::Config;
-use crate::daemon::documents::{CheckedDocuments, Registered, RemovedDocuments};
+use crate::daemon::documents::{CheckedDocuments, KnownDocuments, Registered, RemovedDocuments};
 use crate::fault::Fault;
 use crate::host::netlink;
 use crate::instance::{Instance, InstanceAttachment, InstanceId, LinkIdentities};
@@ -81,8 +81,12 @@ impl Intake {
         let registered = registered.on_links(self.links().await);
         let config = Arc::clone(&self.config);
         let read = move || {
-            let documents = CheckedDocuments::read(&config, &registered);
+            let known = KnownDocuments::read(&config);
+            let mut documents = CheckedDocuments::read_changed(&config, &registered, &known);
             let removed = RemovedDocuments::find(&config, &documents, &registered);
+            if let Err(reason) = known.store(&std::mem::take(&mut documents.texts)) {
+                warn!(%reason, "cannot remember which documents were judged: all are judged again");
+            }
             (documents, removed)
         };
         let read = tokio::task::spawn_blocking(read).await;
@@ -121,10 +125,13 @@ impl Intake {
     ) -> TakenIn {
         let CheckedDocuments {
             instances,
+            known,
             faulty,
             faults,
             warnings,
-            doubts,
+            doubts: _,
+            doubt_count,
+            texts: _,
             unreadable_files: _,
             unread_paths,
         } = documents;
@@ -137,9 +144,15 @@ impl Intake {
             faulty: Vec::new(),
             faults,
             warnings,
-            doubts: doubts.len(),
+            doubts: doubt_count,
             without_document: Vec::new(),
         };
+        let known = known.into_iter();
+        let known = known.map(|document| (document.id, document.state, document.digest));
+        for (id, outcome) in self.registry.known_outcomes(known) {
+            withdrawn.remove(&id);
+            taken_in.registered.push((id, Ok(outcome)));
+        }
         // 1. What the documents claim, before any of them is stored.
         self.registry.reserve_new(&instances).await;
         // An id may have several documents with faults.
@@ -188,7 +201,7 @@ impl Intake {
                 }
             }
             taken_in.registered.extend(outcomes);
-            done(taken_in.registered.len());
+            done(total - remaining.len());
         }
         for (id, _) in &taken_in.faulty {
             withdrawn.remove(id);
