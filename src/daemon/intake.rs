@@ -11,7 +11,7 @@ use tracing::{error, info, warn};
 
 use crate::clock::Moment;
 use crate::config::Config;
-use crate::daemon::documents::{CheckedDocuments, Registered, RemovedDocuments};
+use crate::daemon::documents::{CheckedDocuments, KnownDocuments, Registered, RemovedDocuments};
 use crate::fault::Fault;
 use crate::host::netlink;
 use crate::instance::{Instance, InstanceAttachment, InstanceId, LinkIdentities};
@@ -33,8 +33,6 @@ pub(super) struct Intake {
     file_faults: ArcSwap<Vec<Fault>>,
 }
 
-/// How many documents are registered together. They are held twice meanwhile.
-const BATCH: usize = 500;
 /// How many lines are logged before other tasks get their turn.
 const LINES_PER_TURN: usize = 64;
 
@@ -75,19 +73,25 @@ impl Intake {
         self.file_faults.store(Arc::new(faults));
     }
 
-    /// Reads the documents of the configuration, outside the async runtime, and takes them in.
-    pub(super) async fn read_documents(&self, progress: &watch::Sender<Progress>) -> TakenIn {
+    /// Reads the documents of the configuration, outside the async runtime, and takes them in; see
+    /// [`Intake::take_in`].
+    pub(super) async fn read_documents(&self, progress: watch::Sender<Progress>) -> TakenIn {
         let registered = Registered::of_snapshot(&self.registry.snapshot());
         let registered = registered.on_links(self.links().await);
         let config = Arc::clone(&self.config);
         let read = move || {
-            let documents = CheckedDocuments::read(&config, &registered);
+            let known = KnownDocuments::read(&config);
+            let mut documents = CheckedDocuments::read_changed(&config, &registered, &known);
             let removed = RemovedDocuments::find(&config, &documents, &registered);
+            if let Err(reason) = known.store(&std::mem::take(&mut documents.texts)) {
+                warn!(%reason, "cannot remember which documents were judged: all are judged again");
+            }
             (documents, removed)
         };
         let read = tokio::task::spawn_blocking(read).await;
         let (documents, removed) = read.expect("reading does not panic");
-        let mut taken_in = self.take_in(documents, Moment::now().wall, progress).await;
+        let now = Moment::now().wall;
+        let mut taken_in = self.take_in(documents, now, progress).await;
         if let Some(removed) = removed {
             taken_in.without_document = removed.ids.clone();
             store_documents(removed).await;
@@ -111,20 +115,24 @@ impl Intake {
     /// Registers the instances of documents without faults, and reserves the attachments of the
     /// others. Remembers what cannot be stored; [`Intake::retry_failed_writes`] registers it later.
     ///
-    /// `progress` is [`Phase::Committing`] as soon as the attachments of all documents are known to
-    /// the registry: from then on, no instance is served where a document says that another one is.
+    /// `progress` is that of the new instances: how many are stored. It is [`Phase::Committing`] as soon
+    /// as the registry knows the attachments of all documents: from then on, no instance is served
+    /// where a document says that another one is.
     pub(super) async fn take_in(
         &self,
         documents: CheckedDocuments,
         now: Timestamp,
-        progress: &watch::Sender<Progress>,
+        progress: watch::Sender<Progress>,
     ) -> TakenIn {
         let CheckedDocuments {
             instances,
+            known,
             faulty,
             faults,
             warnings,
-            doubts,
+            doubts: _,
+            doubt_count,
+            texts: _,
             unreadable_files: _,
             unread_paths,
         } = documents;
@@ -137,10 +145,16 @@ impl Intake {
             faulty: Vec::new(),
             faults,
             warnings,
-            doubts: doubts.len(),
+            doubts: doubt_count,
             without_document: Vec::new(),
         };
-        // 1. What the documents claim, before any of them is stored.
+        let known = known.into_iter();
+        let known = known.map(|document| (document.id, document.state, document.digest));
+        for (id, outcome) in self.registry.known_outcomes(known) {
+            withdrawn.remove(&id);
+            taken_in.registered.push((id, Ok(outcome)));
+        }
+        // Before any of them is stored: what they claim.
         self.registry.reserve_new(&instances).await;
         // An id may have several documents with faults.
         let mut reserved = BTreeMap::<InstanceId, Vec<InstanceAttachment>>::new();
@@ -158,46 +172,32 @@ impl Intake {
         }
         // After the instances: until then, what the files reserved before is still reserved.
         self.registry.reserve_unowned(unowned).await;
-        taken_in.faulty = self
-            .registry
-            .register_all_faulty(reserved.into_iter().collect())
-            .await;
-        let total = instances.len();
-        let done = |done| {
-            progress.send_replace(Progress {
-                phase: Phase::Committing,
-                done,
-                total,
-            })
-        };
-        done(0);
-
-        // 2. The instances.
-        let mut remaining = instances.into_iter();
-        while remaining.len() > 0 {
-            let batch: Vec<Instance> = remaining.by_ref().take(BATCH).collect();
-            let unheard = watch::Sender::default();
-            let outcomes = self
-                .registry
-                .register_all(batch.clone(), now, unheard)
-                .await;
-            for (instance, (id, outcome)) in batch.into_iter().zip(&outcomes) {
-                withdrawn.remove(id);
-                if is_unstored(&self.registry, id, outcome) {
-                    unstored.push_back(instance);
-                }
-            }
-            taken_in.registered.extend(outcomes);
-            done(taken_in.registered.len());
+        let reserved: Vec<_> = reserved.into_iter().collect();
+        for (id, outcome) in self.registry.register_all_faulty(reserved).await {
+            withdrawn.remove(&id);
+            taken_in.faulty.push((id, outcome));
         }
-        for (id, _) in &taken_in.faulty {
-            withdrawn.remove(id);
+        progress.send_replace(Progress {
+            phase: Phase::Committing,
+            done: 0,
+            total: instances.len(),
+        });
+
+        let mut by_id: BTreeMap<InstanceId, Instance> = instances
+            .iter()
+            .map(|instance| (instance.instance_id.clone(), instance.clone()))
+            .collect();
+        for (id, outcome) in self.registry.register_all(instances, now, progress).await {
+            withdrawn.remove(&id);
+            if is_unstored(&self.registry, &id, &outcome) {
+                unstored.extend(by_id.remove(&id));
+            }
+            taken_in.registered.push((id, outcome));
         }
         // A file that cannot be read may still have the document.
         if unread_paths.is_empty() {
-            self.registry
-                .withdraw_all(withdrawn.into_iter().collect())
-                .await;
+            let withdrawn = withdrawn.into_iter().collect();
+            self.registry.withdraw_all(withdrawn).await;
         }
         taken_in
     }
@@ -396,8 +396,8 @@ mod tests {
             std::fs::write(self.directory.path().join("instances.d").join(name), text).unwrap();
         }
 
-        async fn read_documents(&self) -> TakenIn {
-            self.intake.read_documents(&watch::Sender::default()).await
+        async fn read_documents(&self) {
+            self.intake.read_documents(watch::Sender::default()).await;
         }
 
         /// Returns why instance `ONE` cannot have listener `b` as well.

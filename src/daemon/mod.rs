@@ -260,9 +260,9 @@ impl Daemon {
             match given {
                 Some(documents) => {
                     let now = Moment::now().wall;
-                    intake.take_in(documents, now, &progress).await
+                    intake.take_in(documents, now, progress).await
                 }
-                None => intake.read_documents(&progress).await,
+                None => intake.read_documents(progress).await,
             }
         });
         let mut log = tokio::time::interval(START_LOGGED);
@@ -283,9 +283,9 @@ impl Daemon {
                 }
                 _ = log.tick() => {
                     info!(
-                        registered = latest.done,
-                        documents = latest.total,
-                        "starting: the other instances follow as they are stored"
+                        stored = latest.done,
+                        new = latest.total,
+                        "starting: instances are served as they are stored"
                     );
                     // Guests that are served already should not wait for the others' instances.
                     self.start_background();
