@@ -33,8 +33,6 @@ pub(super) struct Intake {
     file_faults: ArcSwap<Vec<Fault>>,
 }
 
-/// How many documents are registered together. They are held twice meanwhile.
-const BATCH: usize = 500;
 /// How many lines are logged before other tasks get their turn.
 const LINES_PER_TURN: usize = 64;
 
