@@ -18,7 +18,6 @@ use crate::instance::InstanceId;
 use crate::net::rate::RateLimit;
 use crate::net::slots::{ConnectionSlot, ConnectionSlots, NoSlot};
 use crate::net::unix::{MAX_CALLERS, MAX_REFUSED, MAX_SERVED};
-use crate::registry::Snapshot;
 
 /// The maximum number of connections to the control endpoint.
 pub(super) const CONTROL_CONNECTIONS: usize = 32;
@@ -134,20 +133,20 @@ impl ConnectionLimits {
 
     /// Returns how many connections all guests hold.
     pub(super) fn connections(&self) -> usize {
-        let guests = self.guests.lock();
-        guests.values().map(|share| share.slots.count()).sum()
+        // Guests that connect do not wait until all are counted.
+        let all: Vec<Arc<GuestShare>> = self.guests.lock().values().cloned().collect();
+        all.iter().map(|share| share.slots.count()).sum()
     }
 
-    /// Shares the descriptors among the current instances with attachments, and drops the slots of
-    /// guests that are gone. Raises the process's soft limit as far as its hard limit allows.
-    pub(super) fn share(&self, snapshot: &Snapshot, listeners: usize) {
-        self.guests
-            .lock()
-            .retain(|id, _| snapshot.entry(id).is_some());
-        let attached = snapshot
-            .entries()
-            .filter(|entry| !entry.instance.imds.attachments.is_empty());
-        let guests = attached.count().max(1) as u64;
+    /// Drops the slots of a guest that is gone.
+    pub(super) fn forget(&self, id: &InstanceId) {
+        self.guests.lock().remove(id);
+    }
+
+    /// Shares the descriptors among this number of instances with attachments. Raises the process's
+    /// soft limit as far as its hard limit allows.
+    pub(super) fn share(&self, guests: usize, listeners: usize) {
+        let guests = guests.max(1) as u64;
         let reserved = RESERVED_DESCRIPTORS + DESCRIPTORS_PER_LISTENER * listeners as u64;
         let needed = (self.connections as u64)
             .saturating_mul(guests)
