@@ -12,6 +12,7 @@
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{
     FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
@@ -69,7 +70,7 @@ pub(crate) trait UnixService: Send + Sync {
     /// Answers one request of a user that may call.
     fn answer(
         self: Arc<Self>,
-        uid: Option<u32>,
+        caller: Caller,
         head: Parts,
         body: Bytes,
     ) -> Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>;
@@ -82,6 +83,37 @@ pub(crate) trait UnixService: Send + Sync {
 
     /// Refuses a request that cannot be read.
     fn refuse_unreadable(&self, reason: UnreadableRequest) -> Response<Full<Bytes>>;
+}
+
+/// Who waits for an answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    /// The user's id, from the kernel.
+    pub(crate) uid: Option<u32>,
+    /// The connection. `None` for a caller that never goes away.
+    connection: Option<Arc<OwnedFd>>,
+}
+
+/// How often a connection is looked at, while its caller waits for a long operation.
+const LOOKED_AT: Duration = Duration::from_millis(100);
+
+impl Caller {
+    pub(crate) fn new(uid: Option<u32>, connection: Option<OwnedFd>) -> Caller {
+        Caller {
+            uid,
+            connection: connection.map(Arc::new),
+        }
+    }
+
+    /// Returns when the caller has closed the connection: a command that was interrupted.
+    pub(crate) async fn gone(&self) {
+        let Some(connection) = &self.connection else {
+            return std::future::pending().await;
+        };
+        while !is_disconnected(connection) {
+            tokio::time::sleep(LOOKED_AT).await;
+        }
+    }
 }
 
 /// The socket, open and not yet served.
@@ -326,11 +358,12 @@ impl Callers {
     /// Serves one caller's connection to its end.
     async fn serve(&self, stream: UnixStream, uid: Option<u32>, access: Access, mut drain: Drain) {
         let body_drain = drain.clone();
+        let caller = Caller::new(uid, stream.as_fd().try_clone_to_owned().ok());
         let handler = |request: Request<Incoming>| {
-            let drain = body_drain.clone();
+            let (drain, caller) = (body_drain.clone(), caller.clone());
             async move {
                 match access {
-                    Access::Granted => self.answer(uid, request, drain).await,
+                    Access::Granted => self.answer(caller, request, drain).await,
                     Access::Refused => Ok(self.service.refuse(uid)),
                 }
             }
@@ -356,7 +389,7 @@ impl Callers {
 
     async fn answer(
         &self,
-        uid: Option<u32>,
+        caller: Caller,
         request: Request<Incoming>,
         mut drain: Drain,
     ) -> io::Result<Response<Full<Bytes>>> {
@@ -364,7 +397,9 @@ impl Callers {
         let (head, body) = request.into_parts();
         let collected = Limited::new(body, MAX_BODY_BYTES).collect();
         match read_in_time(self.times.body, &mut drain, collected).await {
-            Ok(Ok(body)) => Ok(Arc::clone(service).answer(uid, head, body.to_bytes()).await),
+            Ok(Ok(body)) => Ok(Arc::clone(service)
+                .answer(caller, head, body.to_bytes())
+                .await),
             Ok(Err(reason)) if reason.is::<LengthLimitError>() => {
                 Ok(service.refuse_body(MAX_BODY_BYTES))
             }
@@ -381,7 +416,7 @@ impl Callers {
 
 /// Returns whether the client has closed the connection, and not only its sending side. What it
 /// sent stays unread.
-fn is_disconnected(stream: &UnixStream) -> bool {
+fn is_disconnected(stream: &impl AsFd) -> bool {
     let mut polled = [PollFd::new(stream, PollFlags::empty())];
     let ready = rustix::event::poll(&mut polled, Some(&Timespec::default()));
     ready.is_ok() && polled[0].revents().contains(PollFlags::HUP)
