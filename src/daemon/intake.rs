@@ -6,17 +6,18 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tracing::{error, info, warn};
 
 use crate::clock::Moment;
 use crate::config::Config;
-use crate::daemon::documents::{CheckedDocuments, Registered, RemovedDocuments};
+use crate::daemon::documents::{CheckedDocuments, KnownDocuments, Registered, RemovedDocuments};
 use crate::fault::Fault;
 use crate::host::netlink;
 use crate::instance::{Instance, InstanceAttachment, InstanceId, LinkIdentities};
 use crate::registry::{
-    FaultyOutcome, QuarantineReason, RegisterOutcome, Registry, StoreError, UnownedAttachments,
+    FaultyOutcome, Phase, Progress, QuarantineReason, RegisterOutcome, Registry, StoreError,
+    UnownedAttachments,
 };
 
 /// The way of documents into the registry.
@@ -31,6 +32,11 @@ pub(super) struct Intake {
     /// The faults that the operator's files had when they were last read.
     file_faults: ArcSwap<Vec<Fault>>,
 }
+
+/// How many documents are registered together. They are held twice meanwhile.
+const BATCH: usize = 500;
+/// How many lines are logged before other tasks get their turn.
+const LINES_PER_TURN: usize = 64;
 
 /// What became of each instance that has a document.
 pub(super) struct TakenIn {
@@ -70,18 +76,22 @@ impl Intake {
     }
 
     /// Reads the documents of the configuration, outside the async runtime, and takes them in.
-    pub(super) async fn read_documents(&self) -> TakenIn {
+    pub(super) async fn read_documents(&self, progress: &watch::Sender<Progress>) -> TakenIn {
         let registered = Registered::of_snapshot(&self.registry.snapshot());
         let registered = registered.on_links(self.links().await);
         let config = Arc::clone(&self.config);
         let read = move || {
-            let documents = CheckedDocuments::read(&config, &registered);
+            let known = KnownDocuments::read(&config);
+            let mut documents = CheckedDocuments::read_changed(&config, &registered, &known);
             let removed = RemovedDocuments::find(&config, &documents, &registered);
+            if let Err(reason) = known.store(&std::mem::take(&mut documents.texts)) {
+                warn!(%reason, "cannot remember which documents were judged: all are judged again");
+            }
             (documents, removed)
         };
         let read = tokio::task::spawn_blocking(read).await;
         let (documents, removed) = read.expect("reading does not panic");
-        let mut taken_in = self.take_in(documents, Moment::now().wall).await;
+        let mut taken_in = self.take_in(documents, Moment::now().wall, progress).await;
         if let Some(removed) = removed {
             taken_in.without_document = removed.ids.clone();
             store_documents(removed).await;
@@ -104,13 +114,24 @@ impl Intake {
 
     /// Registers the instances of documents without faults, and reserves the attachments of the
     /// others. Remembers what cannot be stored; [`Intake::retry_failed_writes`] registers it later.
-    pub(super) async fn take_in(&self, documents: CheckedDocuments, now: Timestamp) -> TakenIn {
+    ///
+    /// `progress` is [`Phase::Committing`] as soon as the attachments of all documents are known to
+    /// the registry: from then on, no instance is served where a document says that another one is.
+    pub(super) async fn take_in(
+        &self,
+        documents: CheckedDocuments,
+        now: Timestamp,
+        progress: &watch::Sender<Progress>,
+    ) -> TakenIn {
         let CheckedDocuments {
             instances,
+            known,
             faulty,
             faults,
             warnings,
-            doubts,
+            doubts: _,
+            doubt_count,
+            texts: _,
             unreadable_files: _,
             unread_paths,
         } = documents;
@@ -123,18 +144,17 @@ impl Intake {
             faulty: Vec::new(),
             faults,
             warnings,
-            doubts: doubts.len(),
+            doubts: doubt_count,
             without_document: Vec::new(),
         };
-        for instance in instances {
-            let id = instance.instance_id.clone();
+        let known = known.into_iter();
+        let known = known.map(|document| (document.id, document.state, document.digest));
+        for (id, outcome) in self.registry.known_outcomes(known) {
             withdrawn.remove(&id);
-            let outcome = self.registry.register(instance.clone(), now).await;
-            if is_unstored(&self.registry, &id, &outcome) {
-                unstored.push_back(instance);
-            }
-            taken_in.registered.push((id, outcome));
+            taken_in.registered.push((id, Ok(outcome)));
         }
+        // 1. What the documents claim, before any of them is stored.
+        self.registry.reserve_new(&instances).await;
         // An id may have several documents with faults.
         let mut reserved = BTreeMap::<InstanceId, Vec<InstanceAttachment>>::new();
         let mut unowned = self.unowned_of(&unread_paths);
@@ -151,16 +171,46 @@ impl Intake {
         }
         // After the instances: until then, what the files reserved before is still reserved.
         self.registry.reserve_unowned(unowned).await;
-        for (id, attachments) in reserved {
-            let outcome = self.registry.register_faulty(&id, attachments).await;
-            withdrawn.remove(&id);
-            taken_in.faulty.push((id, outcome));
+        taken_in.faulty = self
+            .registry
+            .register_all_faulty(reserved.into_iter().collect())
+            .await;
+        let total = instances.len();
+        let done = |done| {
+            progress.send_replace(Progress {
+                phase: Phase::Committing,
+                done,
+                total,
+            })
+        };
+        done(0);
+
+        // 2. The instances.
+        let mut remaining = instances.into_iter();
+        while remaining.len() > 0 {
+            let batch: Vec<Instance> = remaining.by_ref().take(BATCH).collect();
+            let unheard = watch::Sender::default();
+            let outcomes = self
+                .registry
+                .register_all(batch.clone(), now, unheard)
+                .await;
+            for (instance, (id, outcome)) in batch.into_iter().zip(&outcomes) {
+                withdrawn.remove(id);
+                if is_unstored(&self.registry, id, outcome) {
+                    unstored.push_back(instance);
+                }
+            }
+            taken_in.registered.extend(outcomes);
+            done(total - remaining.len());
+        }
+        for (id, _) in &taken_in.faulty {
+            withdrawn.remove(id);
         }
         // A file that cannot be read may still have the document.
         if unread_paths.is_empty() {
-            for id in withdrawn {
-                self.registry.withdraw(&id).await;
-            }
+            self.registry
+                .withdraw_all(withdrawn.into_iter().collect())
+                .await;
         }
         taken_in
     }
@@ -243,7 +293,7 @@ fn is_unstored(
 
 impl TakenIn {
     /// Logs what an operator should know of it.
-    pub(super) fn log(&self) {
+    pub(super) async fn log(&self) {
         for warning in &self.warnings {
             warn!("{warning}");
         }
@@ -275,8 +325,11 @@ impl TakenIn {
                 }
             }
         }
-        for (id, outcome) in &self.registered {
-            log_registered(id, outcome);
+        for outcomes in self.registered.chunks(LINES_PER_TURN) {
+            for (id, outcome) in outcomes {
+                log_registered(id, outcome);
+            }
+            tokio::task::yield_now().await;
         }
     }
 }
@@ -356,6 +409,10 @@ mod tests {
             std::fs::write(self.directory.path().join("instances.d").join(name), text).unwrap();
         }
 
+        async fn read_documents(&self) -> TakenIn {
+            self.intake.read_documents(&watch::Sender::default()).await
+        }
+
         /// Returns why instance `ONE` cannot have listener `b` as well.
         async fn refusal(&self) -> Option<String> {
             let plan = |transaction: &mut Transaction| -> Result<(), Option<String>> {
@@ -420,10 +477,10 @@ mod tests {
             ),
         ] {
             let host = IntakeHost::new();
-            host.intake.read_documents().await;
+            host.read_documents().await;
             assert_eq!(host.refusal().await, None, "{what}");
             host.write("2.json", &text);
-            host.intake.read_documents().await;
+            host.read_documents().await;
             let refusal = host.refusal().await.unwrap_or_default();
             let expected = match is_unowned(what) {
                 true => "2.json names it",
@@ -438,7 +495,7 @@ mod tests {
             };
             assert!(is_served("a") && !is_served("b"), "{what}");
             host.write("2.json", &two);
-            host.intake.read_documents().await;
+            host.read_documents().await;
             assert!(is_served("a") && is_served("b"), "{what}");
         }
     }
@@ -452,19 +509,19 @@ mod tests {
             (two.replace("LaunchTime", "Launched"), "i-00000002"),
         ] {
             host.write("2.json", &text);
-            host.intake.read_documents().await;
+            host.read_documents().await;
             let documents = host.directory.path().join("instances.d");
             let file = documents.join("2.json");
             std::fs::remove_file(&file).unwrap();
             std::os::unix::fs::symlink("nowhere", &file).unwrap();
-            host.intake.read_documents().await;
+            host.read_documents().await;
             assert!(host.refusal().await.unwrap().contains(expected));
             std::fs::rename(&documents, documents.with_extension("away")).unwrap();
-            host.intake.read_documents().await;
+            host.read_documents().await;
             assert!(host.refusal().await.unwrap().contains(expected));
             std::fs::rename(documents.with_extension("away"), &documents).unwrap();
             std::fs::remove_file(&file).unwrap();
-            host.intake.read_documents().await;
+            host.read_documents().await;
             assert_eq!(host.refusal().await, None);
         }
     }
@@ -473,10 +530,10 @@ mod tests {
     #[tokio::test]
     async fn the_attachments_of_all_documents_of_one_id_are_reserved() {
         let host = IntakeHost::new();
-        host.intake.read_documents().await;
+        host.read_documents().await;
         let two = |listener| document("i-00000002", listener);
         host.write("2.json", &format!("[{},{}]", two("b"), two("c")));
-        host.intake.read_documents().await;
+        host.read_documents().await;
         assert_eq!(host.refusal().await.as_deref(), Some("i-00000002"));
     }
 }

@@ -13,12 +13,15 @@ use super::persistence::{NewEntry, blocking};
 use super::progress::{Phase, Progress};
 use super::quarantine::QuarantineReason;
 use super::record::{Record, document_digest};
-use super::snapshot::UnownedAttachments;
+use super::snapshot::{Snapshot, UnownedAttachments};
 use super::state::{Registry, to_completion};
 use super::store::{StoreError, StoredState};
 use super::turns::Alone;
 use super::writer::PreviousState;
 use crate::instance::{Instance, InstanceAttachment, InstanceId, InstanceState};
+
+/// How many instances' attachments are reserved before other tasks get a turn.
+const RESERVED_AT_ONCE: usize = 64;
 
 /// What registering a document did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,6 +70,24 @@ impl Registry {
     ) -> Result<RegisterOutcome, StoreError> {
         let mut outcomes = self.register_batch(vec![instance], now).await;
         outcomes.pop().expect("one outcome for each document")
+    }
+
+    /// Reserves the attachments of those documents' instances that are new: until one is registered,
+    /// no other instance is served there.
+    pub async fn reserve_new(&self, documents: &[Instance]) {
+        let _turn = self.turns.alone().await;
+        for (index, document) in documents.iter().enumerate() {
+            if index % RESERVED_AT_ONCE == 0 {
+                tokio::task::yield_now().await;
+            }
+            let (id, snapshot) = (&document.instance_id, self.snapshot());
+            let is_known = snapshot.entry(id).is_some()
+                || snapshot.is_unreadable(id)
+                || snapshot.is_tombstone(id);
+            if !is_known {
+                self.quarantine_not_stored(document);
+            }
+        }
     }
 
     /// Registers many instances from documents, each as [`Registry::register`] does. They are
@@ -266,6 +287,27 @@ impl Registry {
         }
     }
 
+    /// Returns the outcome of documents that were registered before, each an id with the state and
+    /// the digest of its document, as [`Registry::register`] returns it. Leaves out an instance that
+    /// has no record any more: it was deleted meanwhile.
+    pub fn known_outcomes(
+        &self,
+        documents: impl IntoIterator<Item = (InstanceId, InstanceState, String)>,
+    ) -> Vec<(InstanceId, RegisterOutcome)> {
+        let snapshot = self.snapshot();
+        let outcome = |id: &InstanceId, state, digest: &str| match snapshot.is_unreadable(id) {
+            true => Some(RegisterOutcome::Unreadable),
+            false => known_outcome(&snapshot, id, state, digest),
+        };
+        let documents = documents.into_iter();
+        documents
+            .filter_map(|(id, state, digest)| {
+                let outcome = outcome(&id, state, &digest)?;
+                Some((id, outcome))
+            })
+            .collect()
+    }
+
     /// Returns the outcome for an instance that has a record; `None` for a new instance.
     fn outcome_for_known(
         &self,
@@ -276,19 +318,7 @@ impl Registry {
             self.reserve_attachments_of_quarantined(id, &instance.imds.attachments);
             return Some(RegisterOutcome::Unreadable);
         }
-        if snapshot.is_tombstone(id) {
-            return Some(RegisterOutcome::Terminated);
-        }
-        let known = snapshot.entry(id)?;
-        if known.instance.state == InstanceState::Terminated
-            && instance.state != InstanceState::Terminated
-        {
-            return Some(RegisterOutcome::Terminated);
-        }
-        Some(match known.document_digest == *digest {
-            true => RegisterOutcome::Known,
-            false => RegisterOutcome::Edited,
-        })
+        known_outcome(&snapshot, id, instance.state, digest)
     }
 
     /// Stores and publishes new instances. If that fails, each is tried on its own: a document that
@@ -367,4 +397,25 @@ fn copy_of(error: &StoreError) -> StoreError {
         reason: io::Error::new(error.reason.kind(), error.reason.to_string()),
         stored: StoredState::Unknown,
     }
+}
+
+/// Returns the outcome for a document of an instance that has a record; `None` for a new instance.
+fn known_outcome(
+    snapshot: &Snapshot,
+    id: &InstanceId,
+    state: InstanceState,
+    digest: &str,
+) -> Option<RegisterOutcome> {
+    if snapshot.is_tombstone(id) {
+        return Some(RegisterOutcome::Terminated);
+    }
+    let known = snapshot.entry(id)?;
+    let is_terminated = |state| state == InstanceState::Terminated;
+    if is_terminated(known.instance.state) && !is_terminated(state) {
+        return Some(RegisterOutcome::Terminated);
+    }
+    Some(match known.document_digest == digest {
+        true => RegisterOutcome::Known,
+        false => RegisterOutcome::Edited,
+    })
 }
