@@ -42,6 +42,7 @@ use super::http1::{ConnectionEnd, HttpServer, Interruption, read_in_time};
 use super::hyper::{close_after, refusal};
 use super::limits::ENDING;
 use super::turns::Turns;
+use super::user_shares::{UserPlace, UserShares};
 use crate::http::UnreadableRequest;
 
 /// How many callers are served at once.
@@ -49,6 +50,10 @@ pub(crate) const MAX_SERVED: usize = 16;
 /// How many callers may be connected at once, including those that wait for their turn. More wait
 /// in the kernel's queue.
 pub(crate) const MAX_CALLERS: usize = 256;
+/// The same for one user: no user takes all places of the others. More are closed, because others
+/// would wait behind them in the kernel's queue.
+const MAX_SERVED_OF_USER: usize = MAX_SERVED * 3 / 4;
+const MAX_CALLERS_OF_USER: usize = MAX_CALLERS * 3 / 4;
 /// How many callers may be refused at once.
 pub(crate) const MAX_REFUSED: usize = 4;
 /// How many refused users are remembered, so that each is logged once.
@@ -162,6 +167,7 @@ struct Callers {
     callers: Arc<Semaphore>,
     refused: Arc<Semaphore>,
     served: Semaphore,
+    shares: Arc<UserShares>,
     logged_users: Mutex<BTreeSet<Option<u32>>>,
 }
 
@@ -255,6 +261,7 @@ impl UnixSocket {
             callers: Arc::new(Semaphore::new(MAX_CALLERS)),
             refused: Arc::new(Semaphore::new(MAX_REFUSED)),
             served: Semaphore::new(MAX_SERVED),
+            shares: UserShares::new(MAX_CALLERS_OF_USER, MAX_SERVED_OF_USER),
             logged_users: Mutex::default(),
         });
         let (listener, file, accept_drain) = (self.listener, self.file, drain.drain());
@@ -292,8 +299,8 @@ impl UnixServer {
 
 impl Callers {
     /// Returns the task that serves a caller, once there is room for it. A caller that may call
-    /// waits for room, and those after it wait in the kernel's queue: no command is lost. Refused
-    /// callers have their own few places, so they never delay a command.
+    /// waits for room, and those after it wait in the kernel's queue, unless its user has all of its
+    /// places: no command of another user is lost. Refused callers have their own few places, so they never delay a command.
     async fn admit(
         self: Arc<Callers>,
         stream: UnixStream,
@@ -303,11 +310,18 @@ impl Callers {
         let peer = stream.peer_cred().ok();
         let uid = peer.as_ref().map(UCred::uid);
         let access = self.access(uid, peer.as_ref().map(UCred::gid));
-        let place = match access {
-            Access::Granted => Arc::clone(&self.callers).acquire_owned().await.ok()?,
-            Access::Refused => Arc::clone(&self.refused).try_acquire_owned().ok()?,
+        let (share, place) = match access {
+            Access::Granted => {
+                let Some(share) = self.shares.connect(uid) else {
+                    debug!(?uid, "admin: the user has all of its places");
+                    return None;
+                };
+                let place = Arc::clone(&self.callers).acquire_owned().await.ok()?;
+                (Some(share), place)
+            }
+            Access::Refused => (None, Arc::clone(&self.refused).try_acquire_owned().ok()?),
         };
-        Some(self.serve_in_turn(stream, uid, access, place, drain))
+        Some(self.serve_in_turn(stream, (uid, access), share, place, drain))
     }
 
     fn access(&self, uid: Option<u32>, gid: Option<u32>) -> Access {
@@ -331,20 +345,21 @@ impl Callers {
     async fn serve_in_turn(
         self: Arc<Callers>,
         stream: UnixStream,
-        uid: Option<u32>,
-        access: Access,
+        (uid, access): (Option<u32>, Access),
+        share: Option<UserPlace>,
         place: OwnedSemaphorePermit,
         drain: Drain,
     ) {
         // A caller that waits when the daemon ends is not answered, and nothing was done for it.
         let mut waiting_drain = drain.clone();
-        let turn = match access {
-            Access::Granted => tokio::select! {
+        // First that of its user: a user's callers wait for each other, and not for other users.
+        let turn = match &share {
+            Some(share) => tokio::select! {
                 biased;
-                turn = self.served.acquire() => turn.ok(),
+                turn = async { (share.turn().await, self.served.acquire().await.ok()) } => Some(turn),
                 () = waiting_drain.ending() => return,
             },
-            Access::Refused => None,
+            None => None,
         };
         // A command that has given up has reported that its request was not done. So it must not be
         // done now.
@@ -352,7 +367,7 @@ impl Callers {
             false => self.serve(stream, uid, access, drain).await,
             true => debug!(?uid, "admin: client disconnected while queued"),
         }
-        drop((turn, place));
+        drop((turn, share, place));
     }
 
     /// Serves one caller's connection to its end.
