@@ -17,6 +17,7 @@ mod guest_threads;
 mod host_interfaces;
 mod intake;
 mod listeners;
+mod observed_links;
 mod refused_hosts;
 mod reload;
 mod start_error;
@@ -41,7 +42,7 @@ use crate::fault::Fault;
 use crate::guest::request::HostRule;
 use crate::guest::{Guest, Precomputed};
 use crate::host;
-use crate::host::netlink::{Link, Links, OwnAddresses};
+use crate::host::netlink::{Links, OwnAddresses};
 use crate::instance::Attachment;
 use crate::instance::claims::ClaimKey;
 use crate::net::unix::UnixServer;
@@ -59,6 +60,7 @@ use guest_threads::GuestThreads;
 use host_interfaces::HostInterfaces;
 use intake::Intake;
 use listeners::{Listeners, OnBindError};
+use observed_links::ObservedLinks;
 use refused_hosts::RefusedHosts;
 use reload::Reload;
 use supervisor::Supervisor;
@@ -87,8 +89,7 @@ pub(crate) struct Daemon {
     admin: Option<UnixServer>,
     background: Option<Background>,
     signals: Signals,
-    /// The identity of this boot of the host.
-    boot_id: String,
+    observed_links: ObservedLinks,
 }
 
 /// The signals that the daemon handles.
@@ -131,6 +132,7 @@ impl Daemon {
         let own_addresses = OwnAddresses::default();
         let threads = GuestThreads::start(config.guest.threads).map_err(StartError::System)?;
         let guest_threads = Arc::new(threads);
+        let observed_links = ObservedLinks::new(&registry, boot_id);
         let mut daemon = Daemon {
             token_keys,
             connection_limits: Arc::clone(&plane.connection_limits),
@@ -149,7 +151,7 @@ impl Daemon {
             admin: None,
             background: None,
             signals,
-            boot_id,
+            observed_links,
         };
         daemon.apply(OnBindError::Fail).await?;
         let admin = config.admin.as_ref().map(admin_socket::open_admin);
@@ -250,8 +252,7 @@ impl Daemon {
             links = interfaces.links();
         }
         // First, so that nothing is opened on a link for the instance of an earlier one.
-        let identity_of = |name: &str| links.named(name).map(Link::identity);
-        self.registry.observe_links(&self.boot_id, identity_of);
+        self.observed_links.observe(&self.registry, &links);
         if let Some(interfaces) = &mut self.interfaces {
             let listeners = &mut self.listeners;
             let (desired, version) = listeners
