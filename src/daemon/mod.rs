@@ -163,8 +163,12 @@ impl Daemon {
         // has faults or cannot be stored, only its own instance is not served.
         let intake = &daemon.admin_host.reload.intake;
         let taken_in = match given {
-            Some(documents) => intake.take_in(documents, now.wall).await,
-            None => intake.read_documents().await,
+            Some(documents) => {
+                intake
+                    .take_in(documents, now.wall, watch::Sender::default())
+                    .await
+            }
+            None => intake.read_documents(watch::Sender::default()).await,
         };
         taken_in.log();
         faults.extend(taken_in.faults);
