@@ -119,7 +119,7 @@ mod tests {
         // A binding is removed and comes back.
         let set = |attachments: Vec<InstanceAttachment>| {
             registry.update(&id, now, move |instance| {
-                instance.imds.attachments = attachments;
+                instance.imds.attachments = attachments.clone();
                 Ok::<(), ()>(())
             })
         };

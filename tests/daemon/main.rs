@@ -17,6 +17,7 @@ mod options;
 mod polling;
 mod restart;
 mod shutdown;
+mod starting;
 mod store;
 mod supervised;
 mod threads;
