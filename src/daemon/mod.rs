@@ -262,9 +262,9 @@ impl Daemon {
             match given {
                 Some(documents) => {
                     let now = Moment::now().wall;
-                    intake.take_in(documents, now, &progress).await
+                    intake.take_in(documents, now, progress).await
                 }
-                None => intake.read_documents(&progress).await,
+                None => intake.read_documents(progress).await,
             }
         });
         let mut log = tokio::time::interval(START_LOGGED);
@@ -285,10 +285,12 @@ impl Daemon {
                 }
                 _ = log.tick() => {
                     info!(
-                        registered = latest.done,
-                        documents = latest.total,
-                        "starting: the other instances follow as they are stored"
+                        stored = latest.done,
+                        new = latest.total,
+                        "starting: instances are served as they are stored"
                     );
+                    // Guests that are served already should not wait for the others' instances.
+                    self.start_background();
                 }
             }
         }
@@ -297,6 +299,12 @@ impl Daemon {
     /// Serves the instances that are registered by now, on these listeners.
     async fn serve_on(&mut self, accepting: Accepting) {
         self.listeners.accept_on(accepting);
+        // Cannot fail: an address that is refused is tried again.
+        let _ = self.apply(OnBindError::Retry).await;
+    }
+
+    /// Starts to precompute signatures and credentials.
+    fn start_background(&mut self) {
         if let Some(parts) = self.unstarted.background.take() {
             self.background = Some(Background::start(
                 Arc::clone(&self.registry),
@@ -306,8 +314,6 @@ impl Daemon {
                 self.admin_host.reload.config.identity.issuer.clone(),
             ));
         }
-        // Cannot fail: an address that is refused is tried again.
-        let _ = self.apply(OnBindError::Retry).await;
     }
 
     /// Answers operators as soon as all instances are served. If a document has faults or cannot be
@@ -325,6 +331,7 @@ impl Daemon {
         self.control = control.map(|bound| bound.start(config.guest.head_time));
         let admin = self.unstarted.admin.take();
         self.admin = admin.map(|socket| socket.serve(self.admin_api()));
+        self.start_background();
         info!("ready");
     }
 

@@ -9,6 +9,7 @@ mod crash;
 mod documents;
 mod durability;
 mod facts;
+mod fairness;
 mod hop_limit;
 mod inheritance;
 mod key_files;
