@@ -17,6 +17,7 @@ mod guest_threads;
 mod host_interfaces;
 mod intake;
 mod listeners;
+mod observed_links;
 mod opened_files;
 mod refused_hosts;
 mod reload;
@@ -46,7 +47,7 @@ use crate::fault::Fault;
 use crate::guest::request::HostRule;
 use crate::guest::{Guest, Precomputed};
 use crate::host;
-use crate::host::netlink::{Link, Links, OwnAddresses};
+use crate::host::netlink::{Links, OwnAddresses};
 use crate::instance::Attachment;
 use crate::instance::claims::ClaimKey;
 use crate::net::unix::{UnixServer, UnixSocket};
@@ -62,6 +63,7 @@ use guest_threads::GuestThreads;
 use host_interfaces::HostInterfaces;
 use intake::{Intake, TakenIn};
 use listeners::{Accepting, Listeners, OnBindError};
+use observed_links::ObservedLinks;
 use opened_files::OpenedFiles;
 use refused_hosts::RefusedHosts;
 use reload::Reload;
@@ -98,8 +100,7 @@ pub(crate) struct Daemon {
     /// What begins in the course of the start.
     unstarted: Unstarted,
     chores: Chores,
-    /// The identity of this boot of the host.
-    boot_id: String,
+    observed_links: ObservedLinks,
 }
 
 /// What is open and waits for the documents.
@@ -191,6 +192,7 @@ impl Daemon {
         let own_addresses = OwnAddresses::default();
         let threads = GuestThreads::start(config.guest.threads).map_err(StartError::System)?;
         let guest_threads = Arc::new(threads);
+        let observed_links = ObservedLinks::new(&registry, boot_id);
         let mut daemon = Daemon {
             token_keys: Arc::new(Mutex::new(files.token_keys)),
             connection_limits: Arc::clone(&plane.connection_limits),
@@ -215,7 +217,7 @@ impl Daemon {
                 faults,
             },
             chores: Chores::default(),
-            boot_id,
+            observed_links,
         };
         daemon.apply(OnBindError::Fail).await?;
         let admin = config.admin.as_ref().map(admin_socket::open_admin);
@@ -379,8 +381,7 @@ impl Daemon {
             links = interfaces.links();
         }
         // First, so that nothing is opened on a link for the instance of an earlier one.
-        let identity_of = |name: &str| links.named(name).map(Link::identity);
-        self.registry.observe_links(&self.boot_id, identity_of);
+        self.observed_links.observe(&self.registry, &links);
         if let Some(interfaces) = &mut self.interfaces {
             let listeners = &mut self.listeners;
             let (desired, version) = listeners
