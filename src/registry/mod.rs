@@ -73,8 +73,6 @@ mod writer;
 mod oracle_tests;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod turn_tests;
 
 pub use account::{Account, AccountState, AccountUnreadable};
 pub use bulk::{BulkOutcome, ChangedInstance};
