@@ -23,6 +23,7 @@
 //! | `progress` | how far a change of many instances is |
 //! | `removal` | forgetting terminated instances, deleting |
 //! | `persistence`, `recovery` | writing to the store; quarantine and repair after a failed write |
+//! | `publisher`, `primitives` | publishing, on the primitives of threads or of a model checker |
 //! | `change_feed` | what changed since a consumer last looked |
 //! | `snapshot`, `entry`, `claimants`, `quarantine` | what readers see |
 //! | `successors`, `next_snapshot` | the next snapshot, at the cost of what changes |
@@ -44,7 +45,9 @@ mod multimap;
 mod next_record;
 mod next_snapshot;
 mod persistence;
+mod primitives;
 mod progress;
+mod publisher;
 mod quarantine;
 mod record;
 mod recovery;
@@ -59,7 +62,11 @@ mod update_error;
 mod writer;
 
 #[cfg(test)]
+mod cost_tests;
+#[cfg(test)]
 mod oracle_tests;
+#[cfg(test)]
+mod publisher_tests;
 #[cfg(test)]
 mod tests;
 
