@@ -20,7 +20,7 @@
 //! registry    config   credentials   identity   sigv4   document
 //! origin      where a request came from
 //! instance    what an instance is: plain data
-//! clock   fault   http   logging   ownership   plain_file   refusals   secret
+//! clock   fault   http   logging   ownership   plain_file   refusals   secret   side_by_side
 //! ```
 //!
 //! # Threads
@@ -77,4 +77,5 @@ mod plain_file;
 mod refusals;
 pub mod registry;
 pub mod secret;
+mod side_by_side;
 pub mod sigv4;

@@ -95,40 +95,28 @@ impl InstanceCounts {
 
 impl AttachmentCounts {
     fn of(snapshot: &Snapshot, listeners: &ListenersStatus) -> AttachmentCounts {
-        let in_state = |state: AttachmentState| {
-            let attachments = listeners.attachments.iter();
-            attachments.filter(|status| status.state == state).count()
-        };
         let is_disputed = |claim: &Claimants| matches!(claim, Claimants::Conflict(_));
         AttachmentCounts {
             by_state: AttachmentState::ALL
                 .into_iter()
-                .map(|state| (state.as_str(), in_state(state)))
+                .map(|state| (state.as_str(), listeners.attachments_in(state)))
                 .collect(),
             disputed: snapshot
                 .claims()
                 .filter(|(_, claim)| is_disputed(claim))
                 .count(),
-            unserved: listeners.unserved.len(),
+            unserved: listeners.unserved_count(),
         }
     }
 }
 
 impl ListenerCounts {
     fn of(status: &ListenersStatus) -> ListenerCounts {
-        let listeners = &status.listeners;
-        let sockets = |state: SocketState| {
-            let all = listeners.iter().flat_map(|listener| &listener.sockets);
-            all.filter(|socket| socket.state == state).count()
-        };
         ListenerCounts {
-            all: listeners.len(),
-            waiting: listeners
-                .iter()
-                .filter(|listener| listener.waits_for.is_some())
-                .count(),
-            sockets_open: sockets(SocketState::Listening),
-            sockets_refused: sockets(SocketState::Refused),
+            all: status.listener_count(),
+            waiting: status.waiting_count(),
+            sockets_open: status.sockets_in(SocketState::Listening),
+            sockets_refused: status.sockets_in(SocketState::Refused),
         }
     }
 }

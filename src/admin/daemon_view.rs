@@ -46,6 +46,10 @@ pub(crate) trait DaemonView: Send + Sync {
     /// Returns how many callers the control endpoint refused since the start, by reason.
     fn control_refusals(&self) -> Vec<(&'static str, u64)>;
 
+    /// Returns how often guests exceeded their request rate since the start, by the answer that they
+    /// got.
+    fn throttled(&self) -> [(&'static str, u64); 2];
+
     /// Returns the number of open guest connections.
     fn connections(&self) -> usize;
 }

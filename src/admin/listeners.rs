@@ -2,12 +2,13 @@
 
 use serde_json::{Value, json};
 
-use crate::net::status::{AttachmentStatus, ListenersStatus};
+use crate::net::status::{AttachmentStatus, ListenerStatus, ListenersStatus};
 
 /// Returns every listener, and every attachment of every instance with its state.
 pub(super) fn list(status: &ListenersStatus) -> Value {
-    let attachments: Vec<Value> = status.attachments.iter().map(attachment).collect();
-    json!({ "Listeners": status.listeners, "Attachments": attachments })
+    let listeners: Vec<&ListenerStatus> = status.listeners().collect();
+    let attachments: Vec<Value> = status.attachments().map(attachment).collect();
+    json!({ "Listeners": listeners, "Attachments": attachments })
 }
 
 fn attachment(status: &AttachmentStatus) -> Value {

@@ -104,6 +104,17 @@ pub(super) fn render(api: &AdminApi) -> String {
     ] {
         add_gauge(&mut text, name, help, &[(String::new(), value)]);
     }
+    let throttled = api
+        .daemon
+        .throttled()
+        .map(|(answer, count)| (format!("{{answer=\"{answer}\"}}"), count));
+    add_metric(
+        &mut text,
+        "counter",
+        "guest_throttled_total",
+        "Requests and connections of guests that exceeded their request rate, by answer.",
+        &throttled,
+    );
     let refused: Vec<(String, u64)> = api
         .daemon
         .control_refusals()

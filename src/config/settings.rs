@@ -30,6 +30,16 @@ pub const HEAD_SECONDS: i64 = 5;
 /// The range of `guest.head_seconds`: less than a second would drop guests that swap; more than a
 /// minute is no limit.
 pub const HEAD_SECONDS_RANGE: RangeInclusive<i64> = 1..=60;
+/// The default of `guest.requests_per_second`. EC2 drops what exceeds 1,024 packets a second, and a
+/// request on a connection of its own takes at least five: this is twice what EC2 lets through.
+pub const REQUESTS_PER_SECOND: u32 = 500;
+/// The range of `guest.requests_per_second`: no thread answers a million, and 0 is no limit.
+pub const REQUESTS_PER_SECOND_RANGE: RangeInclusive<i64> = 0..=1_000_000;
+/// The default of `guest.burst`: at boot an agent, cloud-init and hundreds of programs with an SDK
+/// begin within a second or two, each with a few requests.
+pub const BURST: u32 = 2_000;
+/// The range of `guest.burst`.
+pub const BURST_RANGE: RangeInclusive<i64> = 1..=1_000_000;
 /// The default of `guest.threads`: one answers the guests of thousands of instances.
 pub const GUEST_THREADS: usize = 1;
 /// The most guest threads. Each needs descriptors of its own.
@@ -132,6 +142,10 @@ pub struct GuestSettings {
     /// The time limit for a request's head. It includes the wait for the next request on a
     /// connection kept alive.
     pub head_time: Duration,
+    /// How many requests a second each guest may make; 0 is no limit.
+    pub requests_per_second: u32,
+    /// How many requests a guest may make at once after a pause.
+    pub burst: u32,
     /// The number of threads that serve guests. The listeners are spread over them.
     pub threads: usize,
 }
@@ -143,6 +157,8 @@ impl Default for GuestSettings {
             refuse_rebinding: REFUSE_REBINDING,
             connections: CONNECTIONS,
             head_time: Duration::from_secs(HEAD_SECONDS as u64),
+            requests_per_second: REQUESTS_PER_SECOND,
+            burst: BURST,
             threads: GUEST_THREADS,
         }
     }

@@ -167,7 +167,7 @@ fn values_are_read() {
         state_directory = "/srv/state"
         runtime_directory = "run"
         guest = { allowed_hosts = ["Metadata.Internal", "[fd00::1]"], refuse_rebinding = false, connections = 65536,
-                  head_seconds = 60, threads = 16 }
+                  head_seconds = 60, threads = 16, requests_per_second = 0, burst = 1 }
         control.listen = "[::1]:0"
         control.access_keys = "../keys.toml"
         control.regions = ["us-east-1", "basement"]
@@ -205,6 +205,10 @@ fn values_are_read() {
             config.guest.threads
         ),
         (65_536, Duration::from_secs(60), 16)
+    );
+    assert_eq!(
+        (config.guest.requests_per_second, config.guest.burst),
+        (0, 1)
     );
     assert_eq!(config.listeners.len(), 4);
     let control = config.control.unwrap();
@@ -288,6 +292,18 @@ fn one_fault_is_one_line() {
         (
             "[interfaces]\nrules_table = \"abcdefghijklmnopqrstuvwxy\"\n",
             "2: interfaces.rules_table: the ending of a table's name has 1 to 24 lower-case",
+        ),
+        (
+            "[guest]\nrequests_per_second = -1\n",
+            "2: guest.requests_per_second: expected 0 to 1000000 requests, found -1",
+        ),
+        (
+            "[guest]\nrequests_per_second = \"off\"\n",
+            "2: guest.requests_per_second: expected an integer, found a string",
+        ),
+        (
+            "[guest]\nburst = 0\n",
+            "2: guest.burst: expected 1 to 1000000 requests, found 0",
         ),
         (
             "[guest]\nthreads = 0\n",

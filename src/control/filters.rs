@@ -689,11 +689,10 @@ fn kept(instance: &Instance, path: &[&str]) -> Vec<String> {
     let Some((first, rest)) = path.split_first() else {
         return Vec::new();
     };
+    let value = instance.other.get(first);
     let field = rest
         .iter()
-        .try_fold(instance.other.get(first), |value, name| {
-            Some(value?.get(name))
-        });
+        .try_fold(value.as_ref(), |value, name| Some(value?.get(name)));
     match field.flatten() {
         Some(Value::String(text)) => one(text),
         Some(value @ (Value::Bool(_) | Value::Number(_))) => one(value),

@@ -27,9 +27,8 @@ pub(super) fn write_instance(xml: &mut Xml, instance: &Instance, options_state: 
     xml.element("metadataOptions", |xml| {
         write_options(xml, options_state, &instance.metadata_options)
     });
-    write_fields(xml, other_fields::INSTANCE, |name| {
-        instance.shown_other(name)
-    });
+    let others = instance.shown_others();
+    write_fields(xml, other_fields::INSTANCE, |name| others.get(name));
 }
 
 /// Writes what was launched, when and where, and its state.
@@ -245,7 +244,8 @@ fn write_association(xml: &mut Xml, association: Option<&Association>) {
 /// Writes fields that imdsd does not read.
 fn write_other_fields(xml: &mut Xml, table: &[OtherField], fields: &OtherFields) {
     if !fields.is_empty() {
-        write_fields(xml, table, |name| fields.get(name));
+        let values = fields.values();
+        write_fields(xml, table, |name| values.get(name));
     }
 }
 

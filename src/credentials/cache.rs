@@ -1,10 +1,10 @@
 //! The credentials that guests read.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
+use rpds::HashTrieMapSync;
 
 use super::fetch::FailureKind;
 use super::session::RoleSession;
@@ -46,10 +46,10 @@ pub enum CredentialStatus {
 }
 
 /// The last fetched credentials of every instance on this host. Clones share them. Reads take no
-/// lock.
+/// lock, and storing those of one session copies none of the others.
 #[derive(Clone, Default)]
 pub struct Cache {
-    sessions: Arc<ArcSwap<HashMap<InstanceId, InstanceSessions>>>,
+    sessions: Arc<ArcSwap<HashTrieMapSync<InstanceId, InstanceSessions>>>,
 }
 
 /// The sessions of one instance.
@@ -132,11 +132,12 @@ impl Cache {
 
     fn put(&self, session: &RoleSession, state: Option<Arc<SessionState>>) {
         self.sessions.rcu(|map| {
-            let mut map = HashMap::clone(map);
-            let sessions = map.entry(session.instance.clone()).or_default();
+            let mut map = HashTrieMapSync::clone(map);
+            let mut sessions = map.get(&session.instance).cloned().unwrap_or_default();
             *sessions.of_mut(session.delivery) = state.clone();
-            if sessions.v1.is_none() && sessions.v2.is_none() {
-                map.remove(&session.instance);
+            match sessions.v1.is_none() && sessions.v2.is_none() {
+                true => drop(map.remove_mut(&session.instance)),
+                false => map.insert_mut(session.instance.clone(), sessions),
             }
             map
         });

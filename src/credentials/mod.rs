@@ -26,7 +26,8 @@ pub use cache::{Cache, CredentialStatus, Credentials};
 pub use fetch::{FailureKind, Fetch, FetchError, FetchFuture, FetchedCredentials};
 pub use launch::Launcher;
 pub use refresh::{
-    Clock, Counters, DESCRIPTORS_PER_FETCH, MAX_FETCHES, RefreshTarget, Refresher, SystemClock,
+    Clock, Counters, DESCRIPTORS_PER_FETCH, MAX_FETCHES, RefreshTarget, RefreshTargets, Refresher,
+    SystemClock,
 };
 pub use session::RoleSession;
 pub use sources::Sources;

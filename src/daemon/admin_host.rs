@@ -96,6 +96,10 @@ impl DaemonView for AdminHost {
         control.map_or_else(Vec::new, |control| control.refusals().counts())
     }
 
+    fn throttled(&self) -> [(&'static str, u64); 2] {
+        self.plane.connection_limits.throttled()
+    }
+
     fn connections(&self) -> usize {
         self.plane.connection_limits.connections()
     }

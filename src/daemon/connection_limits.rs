@@ -1,20 +1,23 @@
-//! The connection limit of each guest, so that no guest can use up the file descriptors that other
-//! guests, the control endpoint and the store need.
+//! The connection limit and the request rate of each guest, so that no guest can use up the file
+//! descriptors that other guests, the control endpoint and the store need, nor their time.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tracing::warn;
 
-use crate::config::MAX_GUEST_THREADS;
+use crate::clock::Moment;
+use crate::config::{GuestSettings, MAX_GUEST_THREADS};
 use crate::credentials::{DESCRIPTORS_PER_FETCH, MAX_FETCHES};
+use crate::daemon::throttled::{ThrottleCounts, ThrottleLog, Throttling};
 use crate::instance::InstanceId;
-use crate::net::slots::ConnectionSlots;
+use crate::net::rate::RateLimit;
+use crate::net::slots::{ConnectionSlot, ConnectionSlots, NoSlot};
 use crate::net::unix::{MAX_CALLERS, MAX_REFUSED, MAX_SERVED};
-use crate::registry::Snapshot;
 
 /// The maximum number of connections to the control endpoint.
 pub(super) const CONTROL_CONNECTIONS: usize = 32;
@@ -50,60 +53,100 @@ const RESERVED_DESCRIPTORS: u64 = {
 /// Descriptors of one listener: a socket for each family.
 const DESCRIPTORS_PER_LISTENER: u64 = 2;
 
-/// The connection slots of all guests.
+/// What each guest gets of the daemon: its connection slots, and its request rate.
 pub(super) struct ConnectionLimits {
     /// The limit that the operator set for each guest.
     connections: usize,
     /// The limit in force: the operator's, or each guest's share of the descriptors if that is less.
     each: Arc<AtomicUsize>,
-    guests: Mutex<HashMap<InstanceId, Arc<ConnectionSlots>>>,
+    /// The request rate of each guest; `None` is no limit.
+    rate: Option<RateLimit>,
+    guests: Mutex<HashMap<InstanceId, Arc<GuestShare>>>,
+    throttled: ThrottleCounts,
     /// How many descriptors were needed when the share was last computed.
     needed: AtomicU64,
     /// The share that was logged last.
     logged_share: AtomicUsize,
 }
 
+/// One guest's share. It is dropped with the guest.
+struct GuestShare {
+    slots: Arc<ConnectionSlots>,
+    throttled: ThrottleLog,
+}
+
 impl ConnectionLimits {
-    /// Returns limits of at most `connections` for each guest.
-    pub(super) fn new(connections: usize) -> ConnectionLimits {
-        let each = Arc::new(AtomicUsize::new(connections));
+    /// Returns the limits that the settings give each guest.
+    pub(super) fn new(settings: &GuestSettings) -> ConnectionLimits {
         ConnectionLimits {
-            connections,
-            each,
+            connections: settings.connections,
+            each: Arc::new(AtomicUsize::new(settings.connections)),
+            rate: RateLimit::new(settings.requests_per_second, settings.burst),
             guests: Mutex::default(),
+            throttled: ThrottleCounts::default(),
             needed: AtomicU64::new(0),
             logged_share: AtomicUsize::new(usize::MAX),
         }
     }
 
-    /// Returns the slots of one guest.
-    pub(super) fn of(&self, id: &InstanceId) -> Arc<ConnectionSlots> {
-        let mut guests = self.guests.lock();
-        match guests.get(id) {
-            Some(slots) => Arc::clone(slots),
-            None => Arc::clone(
-                guests
-                    .entry(id.clone())
-                    .or_insert(ConnectionSlots::new(Arc::clone(&self.each))),
-            ),
+    /// Takes a slot for a new connection of a guest; `None` if it gets none.
+    pub(super) fn take(&self, id: &InstanceId, now: Moment) -> Option<ConnectionSlot> {
+        let share = self.of(id);
+        match share.slots.take(Instant::now()) {
+            Ok(slot) => Some(slot),
+            Err(NoSlot::AllBusy) => None,
+            Err(NoSlot::TooFast) => {
+                self.note(&share, id, Throttling::Reset, now);
+                None
+            }
         }
+    }
+
+    /// Counts a request that was refused because its guest exceeds the request rate.
+    pub(super) fn note_refused(&self, id: &InstanceId, now: Moment) {
+        self.note(&self.of(id), id, Throttling::Refused, now);
+    }
+
+    fn note(&self, share: &GuestShare, id: &InstanceId, done: Throttling, now: Moment) {
+        self.throttled.count(done);
+        share.throttled.note(id, done, now.since_boot);
+    }
+
+    /// Returns how often guests exceeded the request rate, by the answer that they got.
+    pub(super) fn throttled(&self) -> [(&'static str, u64); 2] {
+        self.throttled.by_answer()
+    }
+
+    fn of(&self, id: &InstanceId) -> Arc<GuestShare> {
+        let mut guests = self.guests.lock();
+        if let Some(share) = guests.get(id) {
+            return Arc::clone(share);
+        }
+        let slots = ConnectionSlots::new(Arc::clone(&self.each), self.rate, Instant::now());
+        let share = Arc::new(GuestShare {
+            slots,
+            throttled: ThrottleLog::default(),
+        });
+        guests.insert(id.clone(), Arc::clone(&share));
+        share
     }
 
     /// Returns how many connections all guests hold.
     pub(super) fn connections(&self) -> usize {
-        self.guests.lock().values().map(|slots| slots.count()).sum()
+        // Guests that connect do not wait until all are counted.
+        let all: Vec<Arc<GuestShare>> = self.guests.lock().values().cloned().collect();
+        all.iter().map(|share| share.slots.count()).sum()
     }
 
-    /// Shares the descriptors among the current instances with attachments, and drops the slots of
-    /// guests that are gone. Raises the process's soft limit as far as its hard limit allows.
-    pub(super) fn share(&self, snapshot: &Snapshot, listeners: usize) {
-        self.guests
-            .lock()
-            .retain(|id, _| snapshot.entry(id).is_some());
-        let attached = snapshot
-            .entries()
-            .filter(|entry| !entry.instance.imds.attachments.is_empty());
-        let guests = attached.count().max(1) as u64;
+    /// Drops the slots of a guest that is gone.
+    pub(super) fn forget(&self, id: &InstanceId) {
+        self.guests.lock().remove(id);
+    }
+
+    /// Shares the descriptors among this number of instances with attachments. Raises the process's
+    /// soft limit as far as its hard limit allows.
+    pub(super) fn share(&self, guests: usize, listeners: usize) {
+        let guests = guests.max(1) as u64;
         let reserved = RESERVED_DESCRIPTORS + DESCRIPTORS_PER_LISTENER * listeners as u64;
         let needed = (self.connections as u64)
             .saturating_mul(guests)

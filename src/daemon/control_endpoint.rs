@@ -1,11 +1,10 @@
 //! The control endpoint: its socket, its TLS, and the control plane behind it.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
 
@@ -17,7 +16,7 @@ use crate::daemon::control_files::ControlFiles;
 use crate::daemon::start_error::StartError;
 use crate::http::UnreadableRequest;
 use crate::net::control::{ControlBody, ControlServer, ControlService};
-use crate::net::slots::ConnectionSlots;
+use crate::net::owner_slots::{OwnerSlots, PeerNetwork};
 use crate::net::tls::Tls;
 use crate::net::{self, DrainControl, Limits};
 use crate::registry::Registry;
@@ -93,8 +92,10 @@ impl BoundControl {
                 extra_hops: 0,
             },
         };
-        let slots = ConnectionSlots::new(Arc::new(AtomicUsize::new(CONTROL_CONNECTIONS)));
-        let owner = move |_: &TcpStream, peer: SocketAddr| Some((slots.take()?, peer));
+        let slots = OwnerSlots::new(CONTROL_CONNECTIONS);
+        let owner = move |_: &TcpStream, peer: SocketAddr| {
+            Some((slots.take(PeerNetwork::of(peer.ip()))?, peer))
+        };
         let accepting = net::listener::accept(
             listener,
             drain.drain(),

@@ -31,10 +31,10 @@ impl GuestService for GuestPlane {
         if !gate::listens(&entry, origin.family) {
             return None;
         }
-        let slots = self.connection_limits.of(&entry.instance.instance_id);
+        let id = &entry.instance.instance_id;
         Some(AcceptedConnection {
             holder: entry.holder(),
-            slot: slots.take()?,
+            slot: self.connection_limits.take(id, Moment::now())?,
         })
     }
 
@@ -75,6 +75,13 @@ impl GuestTurn for PlaneTurn<'_> {
             self.plane.refused_hosts.warn(instance, self.origin, host);
         }
         reply
+    }
+
+    fn throttle(&self, request: RawRequest<'_>) -> Option<Reply> {
+        let now = Moment::now();
+        let limits = &self.plane.connection_limits;
+        limits.note_refused(self.turn.instance_id(), now);
+        self.turn.throttle(request, now)
     }
 
     fn refuse(&self, reason: UnreadableRequest) -> Option<Reply> {

@@ -19,6 +19,10 @@ use tokio::task::JoinHandle;
 /// How long the threads may take to end. One that hangs ends with the process.
 const ENDING: Duration = Duration::from_millis(500);
 
+/// After how many tasks a thread looks for what has arrived. A guest that keeps the thread busy delays
+/// the others by so many of its requests.
+const EVENT_INTERVAL: u32 = 8;
+
 /// All guest threads. They end when this is dropped.
 pub(super) struct GuestThreads {
     threads: Vec<Arc<GuestThread>>,
@@ -46,7 +50,9 @@ impl GuestThreads {
         let while_running = Arc::new(while_running);
         let mut threads = Vec::new();
         for number in 0..count {
-            let runtime = Builder::new_current_thread().enable_all().build()?;
+            let mut builder = Builder::new_current_thread();
+            let builder = builder.enable_all().event_interval(EVENT_INTERVAL);
+            let runtime = builder.build()?;
             let handle = runtime.handle().clone();
             let (ending, while_running) = (ending.subscribe(), Arc::clone(&while_running));
             std::thread::Builder::new()

@@ -34,6 +34,8 @@ pub(super) struct HostInterfaces {
     /// The time of the last recheck, and the evidence that it found for such a service.
     rechecked: Option<Instant>,
     evidence: Option<String>,
+    /// The versions of the links and of the desired addresses that were settled last.
+    settled: Option<(u64, u64)>,
 }
 
 impl HostInterfaces {
@@ -93,6 +95,7 @@ impl HostInterfaces {
             may_shadow: interfaces.shadow_host_metadata,
             rechecked: None,
             evidence: None,
+            settled: None,
         })
     }
 
@@ -113,11 +116,13 @@ impl HostInterfaces {
     }
 
     /// Adds the desired addresses and routes to the interfaces. Adds none if the host itself uses a
-    /// metadata service: its requests would reach this daemon.
+    /// metadata service: its requests would reach this daemon. `version` is that of the desired
+    /// addresses. If nothing changed and nothing failed, there is nothing to do.
     pub(super) async fn settle(
         &mut self,
         links: &Links,
         desired: &BTreeMap<String, DesiredAddresses>,
+        version: u64,
     ) {
         let is_due = self
             .rechecked
@@ -126,11 +131,14 @@ impl HostInterfaces {
             self.rechecked = Some(Instant::now());
             self.recheck(links, desired).await;
         }
-        if let Some(addresses) = &mut self.addresses {
-            match self.evidence {
-                None => addresses.settle(links, desired).await,
-                Some(_) => addresses.settle(links, &BTreeMap::new()).await,
-            }
+        let versions = Some((links.version(), version));
+        if let Some(addresses) = &mut self.addresses
+            && (is_due || self.settled != versions)
+        {
+            let none = BTreeMap::new();
+            let desired = self.evidence.as_ref().map_or(desired, |_| &none);
+            addresses.settle(links, desired).await;
+            self.settled = versions.filter(|_| addresses.is_settled(links, desired));
         }
     }
 

@@ -6,17 +6,18 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tracing::{error, info, warn};
 
 use crate::clock::Moment;
 use crate::config::Config;
-use crate::daemon::documents::{CheckedDocuments, Registered, RemovedDocuments};
+use crate::daemon::documents::{CheckedDocuments, KnownDocuments, Registered, RemovedDocuments};
 use crate::fault::Fault;
 use crate::host::netlink;
 use crate::instance::{Instance, InstanceAttachment, InstanceId, LinkIdentities};
 use crate::registry::{
-    FaultyOutcome, QuarantineReason, RegisterOutcome, Registry, StoreError, UnownedAttachments,
+    FaultyOutcome, Progress, QuarantineReason, RegisterOutcome, Registry, StoreError,
+    UnownedAttachments,
 };
 
 /// The way of documents into the registry.
@@ -69,19 +70,25 @@ impl Intake {
         self.file_faults.store(Arc::new(faults));
     }
 
-    /// Reads the documents of the configuration, outside the async runtime, and takes them in.
-    pub(super) async fn read_documents(&self) -> TakenIn {
+    /// Reads the documents of the configuration, outside the async runtime, and takes them in; see
+    /// [`Intake::take_in`].
+    pub(super) async fn read_documents(&self, progress: watch::Sender<Progress>) -> TakenIn {
         let registered = Registered::of_snapshot(&self.registry.snapshot());
         let registered = registered.on_links(self.links().await);
         let config = Arc::clone(&self.config);
         let read = move || {
-            let documents = CheckedDocuments::read(&config, &registered);
+            let known = KnownDocuments::read(&config);
+            let mut documents = CheckedDocuments::read_changed(&config, &registered, &known);
             let removed = RemovedDocuments::find(&config, &documents, &registered);
+            if let Err(reason) = known.store(&std::mem::take(&mut documents.texts)) {
+                warn!(%reason, "cannot remember which documents were judged: all are judged again");
+            }
             (documents, removed)
         };
         let read = tokio::task::spawn_blocking(read).await;
         let (documents, removed) = read.expect("reading does not panic");
-        let mut taken_in = self.take_in(documents, Moment::now().wall).await;
+        let now = Moment::now().wall;
+        let mut taken_in = self.take_in(documents, now, progress).await;
         if let Some(removed) = removed {
             taken_in.without_document = removed.ids.clone();
             store_documents(removed).await;
@@ -104,13 +111,23 @@ impl Intake {
 
     /// Registers the instances of documents without faults, and reserves the attachments of the
     /// others. Remembers what cannot be stored; [`Intake::retry_failed_writes`] registers it later.
-    pub(super) async fn take_in(&self, documents: CheckedDocuments, now: Timestamp) -> TakenIn {
+    ///
+    /// `progress` is that of the new instances: how many are stored.
+    pub(super) async fn take_in(
+        &self,
+        documents: CheckedDocuments,
+        now: Timestamp,
+        progress: watch::Sender<Progress>,
+    ) -> TakenIn {
         let CheckedDocuments {
             instances,
+            known,
             faulty,
             faults,
             warnings,
-            doubts,
+            doubts: _,
+            doubt_count,
+            texts: _,
             unreadable_files: _,
             unread_paths,
         } = documents;
@@ -123,15 +140,23 @@ impl Intake {
             faulty: Vec::new(),
             faults,
             warnings,
-            doubts: doubts.len(),
+            doubts: doubt_count,
             without_document: Vec::new(),
         };
-        for instance in instances {
-            let id = instance.instance_id.clone();
+        let known = known.into_iter();
+        let known = known.map(|document| (document.id, document.state, document.digest));
+        for (id, outcome) in self.registry.known_outcomes(known) {
             withdrawn.remove(&id);
-            let outcome = self.registry.register(instance.clone(), now).await;
+            taken_in.registered.push((id, Ok(outcome)));
+        }
+        let mut by_id: BTreeMap<InstanceId, Instance> = instances
+            .iter()
+            .map(|instance| (instance.instance_id.clone(), instance.clone()))
+            .collect();
+        for (id, outcome) in self.registry.register_all(instances, now, progress).await {
+            withdrawn.remove(&id);
             if is_unstored(&self.registry, &id, &outcome) {
-                unstored.push_back(instance);
+                unstored.extend(by_id.remove(&id));
             }
             taken_in.registered.push((id, outcome));
         }
@@ -151,16 +176,15 @@ impl Intake {
         }
         // After the instances: until then, what the files reserved before is still reserved.
         self.registry.reserve_unowned(unowned).await;
-        for (id, attachments) in reserved {
-            let outcome = self.registry.register_faulty(&id, attachments).await;
+        let reserved: Vec<_> = reserved.into_iter().collect();
+        for (id, outcome) in self.registry.register_all_faulty(reserved).await {
             withdrawn.remove(&id);
             taken_in.faulty.push((id, outcome));
         }
         // A file that cannot be read may still have the document.
         if unread_paths.is_empty() {
-            for id in withdrawn {
-                self.registry.withdraw(&id).await;
-            }
+            let withdrawn = withdrawn.into_iter().collect();
+            self.registry.withdraw_all(withdrawn).await;
         }
         taken_in
     }
@@ -356,6 +380,10 @@ mod tests {
             std::fs::write(self.directory.path().join("instances.d").join(name), text).unwrap();
         }
 
+        async fn read_documents(&self) {
+            self.intake.read_documents(watch::Sender::default()).await;
+        }
+
         /// Returns why instance `ONE` cannot have listener `b` as well.
         async fn refusal(&self) -> Option<String> {
             let plan = |transaction: &mut Transaction| -> Result<(), Option<String>> {
@@ -420,10 +448,10 @@ mod tests {
             ),
         ] {
             let host = IntakeHost::new();
-            host.intake.read_documents().await;
+            host.read_documents().await;
             assert_eq!(host.refusal().await, None, "{what}");
             host.write("2.json", &text);
-            host.intake.read_documents().await;
+            host.read_documents().await;
             let refusal = host.refusal().await.unwrap_or_default();
             let expected = match is_unowned(what) {
                 true => "2.json names it",
@@ -438,7 +466,7 @@ mod tests {
             };
             assert!(is_served("a") && !is_served("b"), "{what}");
             host.write("2.json", &two);
-            host.intake.read_documents().await;
+            host.read_documents().await;
             assert!(is_served("a") && is_served("b"), "{what}");
         }
     }
@@ -452,19 +480,19 @@ mod tests {
             (two.replace("LaunchTime", "Launched"), "i-00000002"),
         ] {
             host.write("2.json", &text);
-            host.intake.read_documents().await;
+            host.read_documents().await;
             let documents = host.directory.path().join("instances.d");
             let file = documents.join("2.json");
             std::fs::remove_file(&file).unwrap();
             std::os::unix::fs::symlink("nowhere", &file).unwrap();
-            host.intake.read_documents().await;
+            host.read_documents().await;
             assert!(host.refusal().await.unwrap().contains(expected));
             std::fs::rename(&documents, documents.with_extension("away")).unwrap();
-            host.intake.read_documents().await;
+            host.read_documents().await;
             assert!(host.refusal().await.unwrap().contains(expected));
             std::fs::rename(documents.with_extension("away"), &documents).unwrap();
             std::fs::remove_file(&file).unwrap();
-            host.intake.read_documents().await;
+            host.read_documents().await;
             assert_eq!(host.refusal().await, None);
         }
     }
@@ -473,10 +501,10 @@ mod tests {
     #[tokio::test]
     async fn the_attachments_of_all_documents_of_one_id_are_reserved() {
         let host = IntakeHost::new();
-        host.intake.read_documents().await;
+        host.read_documents().await;
         let two = |listener| document("i-00000002", listener);
         host.write("2.json", &format!("[{},{}]", two("b"), two("c")));
-        host.intake.read_documents().await;
+        host.read_documents().await;
         assert_eq!(host.refusal().await.as_deref(), Some("i-00000002"));
     }
 }

@@ -22,6 +22,7 @@ mod reload;
 mod start_error;
 mod start_trial;
 mod supervisor;
+mod throttled;
 mod token_keys;
 mod unserved;
 
@@ -131,15 +132,16 @@ impl Daemon {
         let threads = GuestThreads::start(config.guest.threads).map_err(StartError::System)?;
         let guest_threads = Arc::new(threads);
         let mut daemon = Daemon {
-            registry,
             token_keys,
             connection_limits: Arc::clone(&plane.connection_limits),
             listeners: Listeners::new(
                 &config,
+                &registry,
                 plane,
                 own_addresses.clone(),
                 Arc::clone(&guest_threads),
             ),
+            registry,
             guest_threads,
             interfaces: None,
             control: None,
@@ -159,8 +161,12 @@ impl Daemon {
         // has faults or cannot be stored, only its own instance is not served.
         let intake = &daemon.admin_host.reload.intake;
         let taken_in = match given {
-            Some(documents) => intake.take_in(documents, now.wall).await,
-            None => intake.read_documents().await,
+            Some(documents) => {
+                intake
+                    .take_in(documents, now.wall, watch::Sender::default())
+                    .await
+            }
+            None => intake.read_documents(watch::Sender::default()).await,
         };
         taken_in.log();
         faults.extend(taken_in.faults);
@@ -251,8 +257,11 @@ impl Daemon {
         let identity_of = |name: &str| links.named(name).map(Link::identity);
         self.registry.observe_links(&self.boot_id, identity_of);
         if let Some(interfaces) = &mut self.interfaces {
-            let desired = self.listeners.desired_addresses(&self.registry.snapshot());
-            interfaces.settle(&links, &desired).await;
+            let listeners = &mut self.listeners;
+            let (desired, version) = listeners
+                .desired_addresses(&self.registry, &links, &self.connection_limits)
+                .await;
+            interfaces.settle(&links, desired, version).await;
             self.listeners
                 .set_address_faults(interfaces.address_faults());
         }
@@ -373,7 +382,7 @@ fn guest_plane(
             host_rule(config),
         ),
         registry: Arc::clone(registry),
-        connection_limits: Arc::new(ConnectionLimits::new(config.guest.connections)),
+        connection_limits: Arc::new(ConnectionLimits::new(&config.guest)),
         awaited: Arc::clone(awaited),
         refused_hosts: RefusedHosts::default(),
     })

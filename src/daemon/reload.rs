@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, watch};
 use tracing::{error, info};
 
 use crate::admin::{KeptFile, ReloadReport, StoreFailure};
@@ -50,7 +50,7 @@ impl Reload {
         let mut report = ReloadReport::default();
         // The keys first: they are replaced even if reading the documents takes long.
         self.take_in_control_files(read.await, &mut report);
-        let taken_in = self.intake.read_documents().await;
+        let taken_in = self.intake.read_documents(watch::Sender::default()).await;
         taken_in.log();
         add_documents(taken_in, &mut report);
         self.intake.set_file_faults(report.faults.clone());

@@ -73,25 +73,18 @@ async fn keep_alive(pause: Duration, mut heartbeats: Heartbeats) {
 
 /// Returns the line that `systemctl status` shows: first what is served, then the faults.
 fn status(snapshot: &Snapshot, status: &ListenersStatus) -> String {
-    let listeners = &status.listeners;
-    let has = |state| move |socket: &&crate::net::status::SocketStatus| socket.state == state;
-    let sockets = || listeners.iter().flat_map(|listener| &listener.sockets);
-    let waiting = listeners.iter().filter(|one| one.waits_for.is_some());
     let mut text = format!(
         "{}, {}",
-        counted(snapshot.entries().count(), "instance"),
-        counted(
-            sockets().filter(has(SocketState::Listening)).count(),
-            "open socket"
-        )
+        counted(status.instance_count(), "instance"),
+        counted(status.sockets_in(SocketState::Listening), "open socket")
     );
     for (count, what) in [
-        (waiting.count(), "waiting for an interface or a namespace"),
         (
-            sockets().filter(has(SocketState::Refused)).count(),
-            "refused",
+            status.waiting_count(),
+            "waiting for an interface or a namespace",
         ),
-        (status.unserved.len(), "not servable here"),
+        (status.sockets_in(SocketState::Refused), "refused"),
+        (status.unserved_count(), "not servable here"),
         (snapshot.unreadable().count(), "with an unreadable record"),
         (snapshot.not_stored().count(), "not stored"),
     ] {
@@ -118,8 +111,8 @@ mod tests {
     fn the_status_has_what_is_served_and_then_the_faults() {
         let (snapshot, mut listeners) = (Snapshot::default(), ListenersStatus::default());
         assert_eq!(status(&snapshot, &listeners), "0 instances, 0 open sockets");
-        let unserved = (Attachment::Interface("tap0".to_string()), "why".to_string());
-        listeners.unserved.push(unserved);
+        let attachment = Attachment::Interface("tap0".to_string());
+        listeners.set_unserved(&attachment, Some("why".to_string()));
         assert_eq!(
             status(&snapshot, &listeners),
             "0 instances, 0 open sockets; 1 not servable here"

@@ -3,7 +3,7 @@
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::document::json_path::{JsonPath, PathFault, kind_of};
+use crate::document::json_path::{JsonPath, PathFault, Place, kind_of};
 use crate::document::near_miss::hint;
 
 /// How a time is written, for messages and help.
@@ -120,23 +120,23 @@ fn insert_placeholder(value: &mut Value, path: &JsonPath, field: &str) -> bool {
 pub(super) fn array_for_object_faults(
     written: &Value,
     read: &Value,
-    path: &JsonPath,
+    place: &Place<'_>,
     faults: &mut Vec<PathFault>,
 ) {
     match (written, read) {
         (Value::Array(_), Value::Object(_)) => {
             let message = format!("expected an object, found {}", kind_of(written));
-            faults.push(PathFault::new(path.clone(), message));
+            faults.push(PathFault::new(place.path(), message));
         }
         (Value::Array(written), Value::Array(read)) => {
             for (index, (written, read)) in written.iter().zip(read).enumerate() {
-                array_for_object_faults(written, read, &path.index(index), faults);
+                array_for_object_faults(written, read, &place.index(index), faults);
             }
         }
         (Value::Object(written), Value::Object(read)) => {
             for (key, read) in read {
                 if let Some(written) = written.get(key) {
-                    array_for_object_faults(written, read, &path.key(key), faults);
+                    array_for_object_faults(written, read, &place.key(key), faults);
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::document::json_path::{JsonPath, PathFault};
+use crate::document::json_path::{JsonPath, PathFault, Place};
 use crate::document::near_miss::{hint, near_miss};
 use crate::instance::other_fields;
 use crate::instance::{OptionsUpdate, OtherFields};
@@ -51,7 +51,7 @@ pub(super) fn unread_fields(instance: Value) -> OtherFields {
 /// Returns a fault for each misspelled field. An instance keeps unknown fields, and deserializing
 /// ignores unknown options.
 pub(super) fn misspelled_fields(instance: &Map<String, Value>) -> Vec<PathFault> {
-    let root = JsonPath::root();
+    let root = Place::root();
     let mut faults = near_misses(instance);
     faults.extend(misspelled_options(instance));
     faults.extend(misplaced_options(instance));
@@ -132,17 +132,23 @@ fn misplaced_options(instance: &Map<String, Value>) -> Vec<PathFault> {
 /// Finds top-level fields that are close to a known one.
 fn near_misses(instance: &Map<String, Value>) -> Vec<PathFault> {
     let others = || other_fields::INSTANCE.iter().map(|field| field.json);
+    let is_other = |field: &str| others().any(|other| other == field);
+    let unknown: Vec<&String> = instance
+        .keys()
+        .filter(|field| !is_instance_field(field) && !is_other(field))
+        .collect();
+    // Distances cost much more than the rest of reading a document.
+    if unknown.is_empty() {
+        return Vec::new();
+    }
     let known: Vec<&str> = INSTANCE_FIELDS
         .iter()
         .copied()
         .chain([IMDS])
         .chain(others())
         .collect();
-    let is_other = |field: &str| others().any(|other| other == field);
-    let unknown = instance
-        .keys()
-        .filter(|field| !is_instance_field(field) && !is_other(field));
     unknown
+        .into_iter()
         .filter_map(|field| {
             let meant = near_miss(field, &known)?;
             let message = format!("is not known; did you mean {meant}?");
@@ -153,21 +159,21 @@ fn near_misses(instance: &Map<String, Value>) -> Vec<PathFault> {
 
 /// Finds fields that begin with a lower-case letter. All of EC2's fields begin with a capital
 /// letter; any other would be ignored.
-fn uncapitalized_fields(path: &JsonPath, value: &Value, faults: &mut Vec<PathFault>) {
+fn uncapitalized_fields(place: &Place<'_>, value: &Value, faults: &mut Vec<PathFault>) {
     match value {
         Value::Array(elements) => {
             for (index, element) in elements.iter().enumerate() {
-                uncapitalized_fields(&path.index(index), element, faults);
+                uncapitalized_fields(&place.index(index), element, faults);
             }
         }
         Value::Object(members) => {
             for (field, member) in members {
-                let path = path.key(field);
+                let place = place.key(field);
                 if field.starts_with(|c: char| c.is_ascii_lowercase()) {
                     let message = "is not known: EC2's fields begin with a capital letter";
-                    faults.push(PathFault::new(path.clone(), message));
+                    faults.push(PathFault::new(place.path(), message));
                 }
-                uncapitalized_fields(&path, member, faults);
+                uncapitalized_fields(&place, member, faults);
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}

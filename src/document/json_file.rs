@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::document::deserialize::{PartialValue, array_for_object_faults, deserialize_all_faults};
-use crate::document::json_path::{JsonPath, PathFault};
+use crate::document::json_path::{JsonPath, PathFault, Place};
 use crate::document::source_map::SourceMap;
 use crate::fault::Fault;
 
@@ -50,7 +50,7 @@ impl<'t> JsonFile<'t> {
         } = deserialize_all_faults::<T>(&mut self.value.clone());
         faults.extend(of_values);
         if let Some(Ok(written)) = read.as_ref().map(serde_json::to_value) {
-            array_for_object_faults(&self.value, &written, &JsonPath::root(), &mut faults);
+            array_for_object_faults(&self.value, &written, &Place::root(), &mut faults);
         }
         match (read, faults.is_empty()) {
             (Some(read), true) => Ok(read),
@@ -68,10 +68,9 @@ impl<'t> JsonFile<'t> {
         self.faults(self.source.duplicate_keys())
     }
 
-    /// Returns the paths of the keys that appear twice in one object.
-    pub(super) fn duplicate_key_paths(&self) -> Vec<JsonPath> {
-        let faults = self.source.duplicate_keys().into_iter();
-        faults.map(|fault| fault.path).collect()
+    /// Like [`JsonFile::duplicate_keys`], with paths.
+    pub(super) fn duplicate_key_faults(&self) -> Vec<PathFault> {
+        self.source.duplicate_keys()
     }
 
     /// Returns a fault at a path of the file.

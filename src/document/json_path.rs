@@ -16,6 +16,49 @@ pub(super) enum PathSegment {
     Index(usize),
 }
 
+/// Where a walk through a document is. Unlike a [`JsonPath`] it lives on the stack: most documents
+/// have no fault, so most places are never needed as a path.
+#[derive(Clone, Copy)]
+pub(super) struct Place<'a> {
+    above: Option<(&'a Place<'a>, PlaceStep<'a>)>,
+}
+
+#[derive(Clone, Copy)]
+enum PlaceStep<'a> {
+    Key(&'a str),
+    Index(usize),
+}
+
+impl Place<'_> {
+    /// Returns the place of the whole document.
+    pub(super) fn root() -> Place<'static> {
+        Place { above: None }
+    }
+
+    /// Returns the place of a member of the object at this place.
+    pub(super) fn key<'a>(&'a self, key: &'a str) -> Place<'a> {
+        Place {
+            above: Some((self, PlaceStep::Key(key))),
+        }
+    }
+
+    /// Returns the place of an element of the array at this place.
+    pub(super) fn index(&self, index: usize) -> Place<'_> {
+        Place {
+            above: Some((self, PlaceStep::Index(index))),
+        }
+    }
+
+    /// Returns the path to this place.
+    pub(super) fn path(&self) -> JsonPath {
+        match self.above {
+            None => JsonPath::root(),
+            Some((above, PlaceStep::Key(key))) => above.path().key(key),
+            Some((above, PlaceStep::Index(index))) => above.path().index(index),
+        }
+    }
+}
+
 /// A fault at a path of a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct PathFault {

@@ -50,10 +50,10 @@ pub use json_path::JsonPath;
 pub use near_miss::near_miss;
 pub use read::{
     DocumentFields, DocumentsRead, FaultyInstance, InstanceDocument, decode, files_at, read,
-    read_documents, read_path, read_texts, texts_at,
+    read_document, read_path, read_texts, repeated_ids, text_at, texts_at, unreadable,
 };
 pub use validate::{faults, is_authorized_key, is_os_user};
-pub use value::{from_value, to_value};
+pub use value::{from_text, from_value, to_value};
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,8 @@
 /// Returns the known word that `word` was probably meant to be. Letter case does not count; up to
 /// two letters can differ, fewer in words of less than eight letters.
 pub fn near_miss<'w>(word: &str, known: &[&'w str]) -> Option<&'w str> {
-    let distance = |candidate: &str| edit_distance(&word.to_lowercase(), &candidate.to_lowercase());
+    let word = word.to_lowercase();
+    let distance = |candidate: &str| edit_distance(&word, &candidate.to_lowercase());
     let closest = known.iter().min_by_key(|candidate| distance(candidate))?;
     (distance(closest) <= (closest.len() / 4).min(2)).then_some(closest)
 }

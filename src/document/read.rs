@@ -1,6 +1,6 @@
 //! Reading instance documents: from texts, files and directories.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::document::deserialize::{PartialValue, array_for_object_faults, deseri
 use crate::document::export;
 use crate::document::fields::{IMDS, ignored_options, misspelled_fields, unread_fields};
 use crate::document::json_file::JsonFile;
-use crate::document::json_path::{JsonPath, PathFault};
+use crate::document::json_path::{JsonPath, PathFault, Place};
 use crate::document::layout::{RawInstance, instances_in};
 use crate::document::validate::instance_faults;
 use crate::fault::Fault;
@@ -79,6 +79,13 @@ impl DocumentsRead {
             .documents
             .extract_if(.., |document| is_faulty(document));
         self.faulty.extend(faulty.map(FaultyInstance::from));
+    }
+}
+
+impl FaultyInstance {
+    /// Returns its id, file and line; `None` without an id.
+    pub fn place(&self) -> Option<(&InstanceId, &Path, usize)> {
+        Some((self.id.as_ref()?, &self.file, self.line))
     }
 }
 
@@ -159,9 +166,8 @@ pub fn read_path(path: &Path) -> Result<Vec<Instance>, Vec<Fault>> {
     instances_or_faults(read_documents(path))
 }
 
-/// Like [`read_path`], but returns the place of each instance, and instances without faults even if
-/// others have some.
-pub fn read_documents(path: &Path) -> DocumentsRead {
+/// Like [`read_path`], but returns instances without faults even if others have some.
+fn read_documents(path: &Path) -> DocumentsRead {
     let (texts, faults) = read_files(path);
     let mut read = DocumentsRead {
         unreadable_files: faults.len(),
@@ -175,6 +181,19 @@ pub fn read_documents(path: &Path) -> DocumentsRead {
     check_ids(&mut read);
     check_secrets(&mut read);
     read
+}
+
+/// Reads the instances of one document of several, with their places. Instances without faults are
+/// returned even if others have some. The caller checks the ids of all documents ([`repeated_ids`]).
+pub fn read_document(file: &Path, text: &str) -> DocumentsRead {
+    let mut read = parse(file, text);
+    check_secrets(&mut read);
+    read
+}
+
+/// Returns the text of one document, or a fault if it cannot be read.
+pub fn text_at(file: &Path) -> Result<String, Fault> {
+    read_text(file).map_err(|reason| unreadable(file, &reason))
 }
 
 /// Returns the texts of a file, or of all `*.json` files of a directory, without parsing them.
@@ -209,29 +228,32 @@ pub fn decode(bytes: Vec<u8>) -> Result<String, String> {
             "it is UTF-16; write it as UTF-8 (PowerShell: Out-File -Encoding utf8)".to_string(),
         );
     }
-    let bytes = bytes
-        .strip_prefix(&[0xef, 0xbb, 0xbf])
-        .map_or(bytes.clone(), <[u8]>::to_vec);
+    let bytes = match bytes.strip_prefix(&[0xef, 0xbb, 0xbf]) {
+        Some(rest) => rest.to_vec(),
+        None => bytes,
+    };
     String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_string())
 }
 
 /// Reads the files of a path. Returns the texts of the readable ones and the faults of the others.
 fn read_files(path: &Path) -> (Vec<(PathBuf, String)>, Vec<Fault>) {
-    let unreadable = |path: &Path, reason: &dyn fmt::Display| {
-        Fault::of_file(path, format_args!("can't be read: {reason}"))
-    };
     let files = match files_at(path) {
         Ok(files) => files,
         Err(reason) => return (Vec::new(), vec![unreadable(path, &reason)]),
     };
     let (mut texts, mut faults) = (Vec::new(), Vec::new());
     for file in files {
-        match read_text(&file) {
+        match text_at(&file) {
             Ok(text) => texts.push((file, text)),
-            Err(reason) => faults.push(unreadable(&file, &reason)),
+            Err(fault) => faults.push(fault),
         }
     }
     (texts, faults)
+}
+
+/// Returns the fault of a file or directory that cannot be read.
+pub fn unreadable(path: &Path, reason: &dyn fmt::Display) -> Fault {
+    Fault::of_file(path, format_args!("can't be read: {reason}"))
 }
 
 fn read_text(file: &Path) -> Result<String, String> {
@@ -248,8 +270,9 @@ fn parse(file: &Path, text: &str) -> DocumentsRead {
     };
 
     // 2. No key may appear twice in an object: JSON parsers disagree on which one counts.
-    let mut faults = json.duplicate_keys();
-    let duplicates = json.duplicate_key_paths();
+    let of_keys = json.duplicate_key_faults();
+    let duplicates: Vec<JsonPath> = of_keys.iter().map(|fault| fault.path.clone()).collect();
+    let mut faults = json.faults(of_keys);
 
     // 3. Each instance is read separately, so that a fault in one does not hide those of another.
     // A fault outside of all instances concerns each of them: it may be about their account.
@@ -429,7 +452,7 @@ fn parse_instance(raw: RawInstance) -> Result<ParsedInstance, Vec<PathFault>> {
 
     let mut of_instance = Vec::new();
     if let Ok(read) = serde_json::to_value(&instance) {
-        array_for_object_faults(&value, &read, &JsonPath::root(), &mut of_instance);
+        array_for_object_faults(&value, &read, &Place::root(), &mut of_instance);
     }
     let fields = DocumentFields::of(&value);
     instance.named_options = NamedOptions(Some(fields.options));
@@ -468,20 +491,26 @@ fn parse_instance(raw: RawInstance) -> Result<ParsedInstance, Vec<PathFault>> {
 /// Adds a fault for each instance with the id of an earlier one. Neither counts then: nothing says
 /// which of them is right.
 fn check_ids(read: &mut DocumentsRead) {
-    let mut first = BTreeMap::<InstanceId, (PathBuf, usize)>::new();
-    let mut repeated = BTreeSet::<InstanceId>::new();
-    let documents = read.documents.iter();
-    let places = documents.map(|document| {
+    let documents = read.documents.iter().map(|document| {
         let id = &document.instance.instance_id;
-        (id, &document.file, document.line)
+        (id, document.file.as_path(), document.line)
     });
-    let faulty = read.faulty.iter();
-    let places = places.chain(
-        faulty.filter_map(|instance| Some((instance.id.as_ref()?, &instance.file, instance.line))),
-    );
+    let faulty = read.faulty.iter().filter_map(FaultyInstance::place);
+    let (repeated, faults) = repeated_ids(documents.chain(faulty));
+    read.faults.extend(faults);
+    read.set_aside(|document| repeated.contains(&document.instance.instance_id));
+}
+
+/// Returns the ids that appear twice in places of instances, each an id with a file and a line, and
+/// a fault for each place after the first.
+pub fn repeated_ids<'p>(
+    places: impl Iterator<Item = (&'p InstanceId, &'p Path, usize)>,
+) -> (BTreeSet<InstanceId>, Vec<Fault>) {
+    let mut first = HashMap::<&InstanceId, (&Path, usize)>::new();
+    let (mut repeated, mut faults) = (BTreeSet::new(), Vec::new());
     for (id, file, line) in places {
         let Some((earlier, earlier_line)) = first.get(id) else {
-            first.insert(id.clone(), (file.clone(), line));
+            first.insert(id, (file, line));
             continue;
         };
         repeated.insert(id.clone());
@@ -489,14 +518,14 @@ fn check_ids(read: &mut DocumentsRead) {
             0 => earlier.display().to_string(),
             line => format!("{}:{line}", earlier.display()),
         };
-        read.faults.push(Fault {
-            file: file.clone(),
+        faults.push(Fault {
+            file: file.to_path_buf(),
             line,
             field: "InstanceId".to_string(),
             message: format!("{id} is already in {place}"),
         });
     }
-    read.set_aside(|document| repeated.contains(&document.instance.instance_id));
+    (repeated, faults)
 }
 
 /// Adds a fault for each secret that an export left out.

@@ -7,7 +7,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::document::json_path::{JsonPath, PathFault, PathSegment};
+use crate::document::json_path::{JsonPath, PathFault, PathSegment, Place};
 
 /// A JSON text with the position of each value.
 pub(super) struct SourceMap<'t> {
@@ -81,27 +81,27 @@ impl<'t> SourceMap<'t> {
     /// Returns a fault for each key that appears twice in one object.
     pub(super) fn duplicate_keys(&self) -> Vec<PathFault> {
         let mut faults = Vec::new();
-        self.duplicate_keys_in(&self.root, &JsonPath::root(), &mut faults);
+        self.duplicate_keys_in(&self.root, &Place::root(), &mut faults);
         faults
     }
 
     fn duplicate_keys_in(
         &self,
         node: &SourceNode<'_>,
-        path: &JsonPath,
+        place: &Place<'_>,
         faults: &mut Vec<PathFault>,
     ) {
         let mut first = BTreeMap::<&str, &SourceNode<'_>>::new();
         for (key, member) in &node.members {
-            let path = path.key(key);
+            let place = place.key(key);
             if let Some(earlier) = first.insert(key, member) {
                 let message = format!("appears twice, also on line {}", self.line_of(earlier));
-                faults.push(PathFault::new(path.clone(), message));
+                faults.push(PathFault::new(place.path(), message));
             }
-            self.duplicate_keys_in(member, &path, faults);
+            self.duplicate_keys_in(member, &place, faults);
         }
         for (index, element) in node.elements.iter().enumerate() {
-            self.duplicate_keys_in(element, &path.index(index), faults);
+            self.duplicate_keys_in(element, &place.index(index), faults);
         }
     }
 }

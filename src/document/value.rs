@@ -1,18 +1,17 @@
 //! An instance as one JSON object, and back.
 
+use std::fmt;
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use crate::document::fields::unread_fields;
-use crate::instance::Instance;
+use crate::document::fields::{is_instance_field, unread_fields};
+use crate::instance::{Instance, OtherFields};
 
 /// Returns an instance as one JSON object: its fields, and those that EC2 prints and imdsd does not
 /// read.
 pub fn to_value(instance: &Instance) -> Value {
-    let mut members: Map<String, Value> = instance
-        .other
-        .iter()
-        .map(|(field, value)| (field.clone(), value.clone()))
-        .collect();
+    let mut members: Map<String, Value> = instance.other.values();
     match serde_json::to_value(instance) {
         // The fields are added last, so a member of `other` cannot replace one.
         Ok(Value::Object(fields)) => members.extend(fields),
@@ -28,4 +27,54 @@ pub fn from_value(value: Value) -> Result<Instance, serde_path_to_error::Error<s
     let mut instance: Instance = serde_path_to_error::deserialize(&value)?;
     instance.other = unread_fields(value);
     Ok(instance)
+}
+
+/// Reads the text of what [`to_value`] returned. Equal to [`from_value`], but without a tree of
+/// values in between, which costs more than all the rest: a start reads thousands of records.
+pub fn from_text(text: &str) -> Result<Instance, serde_path_to_error::Error<serde_json::Error>> {
+    let direct = || -> serde_json::Result<Instance> {
+        let mut instance: Instance = serde_json::from_str(text)?;
+        let UnreadFields(other) = serde_json::from_str(text)?;
+        instance.other = other;
+        Ok(instance)
+    };
+    match direct() {
+        Ok(instance) => Ok(instance),
+        // The tree decides, and its errors name the field.
+        Err(_) => from_value(serde_path_to_error::deserialize(
+            &mut serde_json::Deserializer::from_str(text),
+        )?),
+    }
+}
+
+/// The top-level fields of an instance that imdsd does not read.
+struct UnreadFields(OtherFields);
+
+impl<'de> Deserialize<'de> for UnreadFields {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct UnreadVisitor;
+
+        impl<'de> Visitor<'de> for UnreadVisitor {
+            type Value = Map<String, Value>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+                let mut fields = Map::new();
+                while let Some(field) = object.next_key::<String>()? {
+                    match is_instance_field(&field) {
+                        true => drop(object.next_value::<IgnoredAny>()?),
+                        false => drop(fields.insert(field, object.next_value()?)),
+                    }
+                }
+                fields.retain(|_, value: &mut Value| !value.is_null());
+                Ok(fields)
+            }
+        }
+
+        let fields = from.deserialize_map(UnreadVisitor)?;
+        Ok(UnreadFields(OtherFields::from(fields)))
+    }
 }

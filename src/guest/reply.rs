@@ -89,6 +89,7 @@ pub(super) fn denial(denial: Denial, now: Moment, connection: Connection) -> Opt
         Denial::Silence(_) => return None,
         Denial::BadTtl => error(400, now, connection),
         Denial::TokenRequired | Denial::BadToken => error(401, now, connection),
+        Denial::Throttled => error(503, now, connection),
         // The one order that was observed with Content-Type before Date.
         Denial::EndpointDisabled | Denial::Forbidden(_) => {
             ReplyBuilder::new(403, Bytes::new(), connection)

@@ -157,9 +157,26 @@ impl Turn<'_> {
         self.visit.hop_limit(method)
     }
 
+    /// Returns the instance that answers, for logs.
+    pub fn instance_id(&self) -> &InstanceId {
+        self.visit.instance_id()
+    }
+
     /// Answers the request. `None` is silence. `nonce` is random: it makes a token unique.
     pub fn answer(&self, request: RawRequest<'_>, now: Moment, nonce: [u8; 6]) -> Option<Reply> {
         let Decision { verdict, reply } = self.guest.decide(&self.visit, request, now, nonce);
+        let sent = Some((request.method, request.target));
+        log(&self.visit, self.origin, sent, verdict, reply.as_ref());
+        reply
+    }
+
+    /// Answers a request beyond the guest's request rate, which is not read. `None` is silence.
+    pub fn throttle(&self, request: RawRequest<'_>, now: Moment) -> Option<Reply> {
+        let denial = self.visit.throttle();
+        let Decision { verdict, mut reply } = Decision::denied(denial, now, Connection::Close);
+        if let Some(reply) = &mut reply {
+            reply.hop_limit = self.hop_limit(request.method);
+        }
         let sent = Some((request.method, request.target));
         log(&self.visit, self.origin, sent, verdict, reply.as_ref());
         reply

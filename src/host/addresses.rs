@@ -373,6 +373,18 @@ impl InterfaceAddresses {
         self.record();
     }
 
+    /// Returns whether there is nothing to add, to remove or to try again.
+    pub fn is_settled(&self, links: &Links, desired: &BTreeMap<String, DesiredAddresses>) -> bool {
+        let has_all = |(name, desired): (&String, &DesiredAddresses)| {
+            let link = links.named(name).filter(|link| link.up);
+            link.is_none_or(|link| self.missing(link, desired).is_empty())
+        };
+        self.faults.is_empty()
+            && self.unrecorded.is_none()
+            && self.entries.iter().all(|entry| is_desired(entry, desired))
+            && desired.iter().all(has_all)
+    }
+
     /// Returns what could not be added, by interface.
     pub fn faults(&self) -> &BTreeMap<String, String> {
         &self.faults

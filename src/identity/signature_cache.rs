@@ -3,23 +3,23 @@
 //! A signature is returned only for the exact bytes that it signs. A document that has changed, for
 //! example with a new launch, has no signature until it is signed again, and never an old one.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use parking_lot::RwLock;
+use rpds::HashTrieMapSync;
 
 use super::signing::Signatures;
 use super::signing_error::SigningError;
 use super::signing_identity::Identity;
 use crate::instance::InstanceId;
 
-/// The signatures of every instance's identity document.
+/// The signatures of every instance's identity document. Reads take no lock, and storing those of
+/// one document copies none of the others.
 #[derive(Default)]
 pub struct SignatureCache {
-    /// Locked for a lookup or an insertion, never while signing.
-    by_instance: RwLock<HashMap<InstanceId, SignedDocument>>,
+    by_instance: ArcSwap<HashTrieMapSync<InstanceId, Arc<SignedDocument>>>,
 }
 
 struct SignedDocument {
@@ -37,7 +37,7 @@ impl SignatureCache {
 
     /// Returns the signatures of exactly this document; `None` until they exist.
     pub fn read(&self, id: &InstanceId, document: &[u8]) -> Option<Arc<Signatures>> {
-        let by_instance = self.by_instance.read();
+        let by_instance = self.by_instance.load();
         by_instance
             .get(id)
             .filter(|signed| *signed.document == *document)
@@ -61,7 +61,8 @@ impl SignatureCache {
             let document = document.as_ref();
             let is_signed =
                 |signed: &SignedDocument| *signed.document == *document && signed.serial == serial;
-            if self.by_instance.read().get(&id).is_some_and(is_signed) {
+            let by_instance = self.by_instance.load();
+            if by_instance.get(&id).is_some_and(|signed| is_signed(signed)) {
                 continue;
             }
             let signatures = Arc::new(identity.sign(document, now)?);
@@ -70,21 +71,30 @@ impl SignatureCache {
                 serial: serial.clone(),
                 signatures,
             };
-            self.by_instance.write().insert(id, signed);
+            let signed = Arc::new(signed);
+            self.by_instance
+                .rcu(|map| map.insert(id.clone(), Arc::clone(&signed)));
             count += 1;
         }
         Ok(count)
     }
 
-    /// Removes the signatures of the instances for which `keep` returns false.
-    pub fn retain(&self, keep: impl Fn(&InstanceId) -> bool) {
-        self.by_instance.write().retain(|id, _| keep(id));
+    /// Removes the signatures of an instance.
+    pub fn remove(&self, id: &InstanceId) {
+        if self.by_instance.load().contains_key(id) {
+            self.by_instance.rcu(|map| map.remove(id));
+        }
+    }
+
+    /// Returns the instances that have signatures.
+    pub fn instances(&self) -> Vec<InstanceId> {
+        self.by_instance.load().keys().cloned().collect()
     }
 }
 
 impl fmt::Debug for SignatureCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "SignatureCache({})", self.by_instance.read().len())
+        write!(f, "SignatureCache({})", self.by_instance.load().size())
     }
 }
 
@@ -122,7 +132,8 @@ mod tests {
         assert_eq!(cache.sign_missing(&OTHER, all(), now()), Ok(2));
         assert_ne!(cache.read(&one, b"a").unwrap(), first);
 
-        cache.retain(|id| *id == other);
+        cache.remove(&one);
+        assert_eq!(cache.instances(), [other.clone()]);
         assert_eq!(cache.read(&one, b"a"), None);
         assert!(cache.read(&other, b"b").is_some());
     }

@@ -37,7 +37,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::instance::block_device::BlockDevice;
 use crate::instance::instance_type::{HypervisorSystem, system_of};
@@ -237,10 +237,13 @@ impl Instance {
         self.held(self.public_dns_name.as_deref())
     }
 
-    /// Returns a top-level field that imdsd does not read, as describe-instances prints it.
-    pub fn shown_other(&self, field: &str) -> Option<&Value> {
-        let is_held = self.has_resources() || field != "SecondaryInterfaces";
-        self.other.get(field).filter(|_| is_held)
+    /// Returns the top-level fields that imdsd does not read, as describe-instances prints them.
+    pub fn shown_others(&self) -> Map<String, Value> {
+        let mut values = self.other.values();
+        if !self.has_resources() {
+            values.remove("SecondaryInterfaces");
+        }
+        values
     }
 
     /// Returns the interface with device index 0, which EC2 calls eth0.

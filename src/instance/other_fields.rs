@@ -9,6 +9,9 @@
 //!
 //! <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Instance.html>
 
+use std::fmt;
+
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
@@ -182,29 +185,40 @@ const OPERATOR: &[OtherField] = &[
     field("HiddenByDefault", "hiddenByDefault", Boolean),
 ];
 
-/// The values of fields that imdsd does not read. No field costs one pointer.
+/// The values of fields that imdsd does not read, as one JSON object in text. A tree of values
+/// would be most of what an instance costs in memory, and only replies of the EC2 API, exports and
+/// records need them. `None` without a field.
+///
+/// The text is the only one for its values: keys are sorted, and nothing separates tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OtherFields(Option<Box<Map<String, Value>>>);
+pub struct OtherFields(Option<Box<str>>);
 
 impl OtherFields {
     /// Returns the value of a field.
-    pub fn get(&self, field: &str) -> Option<&Value> {
-        self.0.as_ref()?.get(field)
+    pub fn get(&self, field: &str) -> Option<Value> {
+        let mut from = serde_json::Deserializer::from_str(self.0.as_ref()?);
+        FieldSeed(field).deserialize(&mut from).ok()?
     }
 
     /// Returns the value of a field that is a string.
-    pub fn text(&self, field: &str) -> Option<&str> {
-        self.get(field)?.as_str()
+    pub fn text(&self, field: &str) -> Option<String> {
+        match self.get(field)? {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
     }
 
     /// Sets a field.
     pub fn insert(&mut self, field: String, value: Value) {
-        self.0.get_or_insert_default().insert(field, value);
+        let mut values = self.values();
+        values.insert(field, value);
+        *self = OtherFields::from(values);
     }
 
-    /// Returns the names and values of all fields.
-    pub fn iter(&self) -> impl Iterator<Item = (&String, &Value)> {
-        self.0.iter().flat_map(|fields| fields.iter())
+    /// Returns the values of all fields.
+    pub fn values(&self) -> Map<String, Value> {
+        let values = self.0.as_ref().map(|text| serde_json::from_str(text));
+        values.and_then(Result::ok).unwrap_or_default()
     }
 
     /// Returns whether there is no field.
@@ -213,26 +227,113 @@ impl OtherFields {
     }
 }
 
+impl From<Map<String, Value>> for OtherFields {
+    fn from(values: Map<String, Value>) -> OtherFields {
+        match values.is_empty() {
+            true => OtherFields(None),
+            false => OtherFields(Some(Value::Object(values).to_string().into_boxed_str())),
+        }
+    }
+}
+
 impl FromIterator<(String, Value)> for OtherFields {
     fn from_iter<I: IntoIterator<Item = (String, Value)>>(fields: I) -> OtherFields {
-        let fields: Map<String, Value> = fields.into_iter().collect();
-        OtherFields((!fields.is_empty()).then(|| Box::new(fields)))
+        OtherFields::from(fields.into_iter().collect::<Map<String, Value>>())
     }
 }
 
 impl Serialize for OtherFields {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_map(self.iter())
+        to.collect_map(self.values())
     }
 }
 
 impl<'de> Deserialize<'de> for OtherFields {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<OtherFields, D::Error> {
         // As in the fields that imdsd reads, null means absent.
-        let fields = Map::<String, Value>::deserialize(from)?;
-        Ok(fields
-            .into_iter()
-            .filter(|(_, value)| !value.is_null())
-            .collect())
+        let mut fields = Map::<String, Value>::deserialize(from)?;
+        fields.retain(|_, value| !value.is_null());
+        Ok(OtherFields::from(fields))
+    }
+}
+
+/// Reads the value of one field of an object, without those of the others.
+struct FieldSeed<'f>(&'f str);
+
+impl<'de> DeserializeSeed<'de> for FieldSeed<'_> {
+    type Value = Option<Value>;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Option<Value>, D::Error> {
+        from.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for FieldSeed<'_> {
+    type Value = Option<Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Option<Value>, A::Error> {
+        let mut found = None;
+        while let Some(name) = object.next_key::<String>()? {
+            match name == self.0 {
+                true => found = Some(object.next_value()?),
+                false => drop(object.next_value::<IgnoredAny>()?),
+            }
+        }
+        Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn fields(value: Value) -> OtherFields {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn fields_are_equal_when_their_values_are_whatever_their_order() {
+        let text = r#"{"B": {"y": [1, 2.50], "x": "\u00e9\""}, "A": true}"#;
+        let read: OtherFields = serde_json::from_str(text).unwrap();
+        let values = json!({ "A": true, "B": { "x": "é\"", "y": [1, 2.5] } });
+        assert_eq!(read, fields(values.clone()));
+        assert_eq!(serde_json::to_value(&read).unwrap(), values);
+        assert_eq!(Value::Object(read.values()), values);
+        assert_ne!(read, fields(json!({ "A": true })));
+    }
+
+    #[test]
+    fn a_field_is_found_by_its_whole_name_at_the_top_only() {
+        let of = fields(json!({ "A": { "B": 1 }, "AB": "text", "C\n": 2, "N": null }));
+        for (name, value) in [
+            ("A", Some(json!({ "B": 1 }))),
+            ("AB", Some(json!("text"))),
+            ("C\n", Some(json!(2))),
+            ("B", None),
+            ("", None),
+            ("N", None),
+        ] {
+            assert_eq!(of.get(name), value, "{name:?}");
+        }
+        assert_eq!(of.text("AB").as_deref(), Some("text"));
+        assert_eq!(of.text("A"), None, "it is not a string");
+        assert_eq!(OtherFields::default().get("A"), None);
+    }
+
+    #[test]
+    fn fields_are_set_one_by_one() {
+        let mut of = OtherFields::default();
+        assert!(of.is_empty() && fields(json!({ "A": null })).is_empty());
+        of.insert("B".to_string(), json!(1));
+        of.insert("A".to_string(), json!(2));
+        of.insert("B".to_string(), json!(3));
+        assert_eq!(of, fields(json!({ "A": 2, "B": 3 })));
+        assert!(!of.is_empty());
     }
 }

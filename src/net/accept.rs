@@ -1,19 +1,25 @@
 //! The loop that accepts connections, shared by all listening sockets.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use rustix::net::{SocketFlags, acceptfrom_with};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::{UnixListener, UnixStream};
 use tracing::{debug, warn};
 
 use super::drain::Drain;
 
 /// How long the same warning is not logged again.
 const WARN_AGAIN: Duration = Duration::from_secs(60);
-/// How many connections are accepted before other tasks get a turn. Otherwise one guest's storm of
-/// connections is accepted in long runs, and the answers to all others wait behind each run.
-pub(super) const TURN: usize = 8;
+/// How many connections are accepted before other tasks get a turn. The queue of a socket that
+/// several guests share is first come, first served, so it must be short: one guest's storm of
+/// connections is accepted in long runs, because a connection beyond a guest's limits costs little.
+/// But the answers to all others wait behind each run.
+pub(super) const RUN: usize = 32;
 /// How long to wait when the process is out of file descriptors.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -23,10 +29,34 @@ pub(super) trait ListeningSocket<Connection> {
     fn accept_one(&self) -> impl Future<Output = io::Result<Connection>> + Send;
 }
 
-impl ListeningSocket<(TcpStream, SocketAddr)> for TcpListener {
-    async fn accept_one(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        self.accept().await
+/// A TCP socket whose connections are not registered with the runtime before they are admitted: most
+/// of a storm is reset at once.
+pub(super) struct TcpAccepting(AsyncFd<TcpListener>);
+
+impl TcpAccepting {
+    #[expect(
+        deprecated,
+        reason = "a listener keeps its descriptor as long as it lives, which is what the successor's \
+                  caller has to promise in an unsafe block"
+    )]
+    pub(super) fn new(listener: tokio::net::TcpListener) -> io::Result<TcpAccepting> {
+        let listener = AsyncFd::with_interest(listener.into_std()?, Interest::READABLE)?;
+        Ok(TcpAccepting(listener))
     }
+}
+
+impl ListeningSocket<(TcpStream, SocketAddr)> for TcpAccepting {
+    async fn accept_one(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        self.0.async_io(Interest::READABLE, accept_tcp).await
+    }
+}
+
+fn accept_tcp(listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let (socket, peer): (OwnedFd, _) = acceptfrom_with(listener.as_fd(), flags)?;
+    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
+    let peer = peer.ok_or(io::ErrorKind::ConnectionAborted)?;
+    Ok((socket.into(), peer))
 }
 
 impl ListeningSocket<UnixStream> for UnixListener {
@@ -46,13 +76,13 @@ where
     A: Future<Output = Option<F>>,
     F: Future<Output = ()> + Send + 'static,
 {
-    let (mut last_warning, mut accepted_in_turn): (Option<Instant>, usize) = (None, 0);
+    let (mut last_warning, mut accepted_in_run): (Option<Instant>, usize) = (None, 0);
     loop {
-        if accepted_in_turn == TURN {
-            accepted_in_turn = 0;
+        if accepted_in_run == RUN {
+            accepted_in_run = 0;
             tokio::task::yield_now().await;
         }
-        accepted_in_turn += 1;
+        accepted_in_run += 1;
         let accepted = tokio::select! {
             accepted = listener.accept_one() => accepted,
             () = drain.ending() => return,

@@ -14,10 +14,13 @@ use tracing::debug;
 
 use super::drain::Drain;
 use super::guest_socket::{FilteredIo, GuestSocket};
+use super::guest_turns::GuestTurns;
 use super::http1::{ConnectionEnd, HttpServer, Interruption, read_in_time};
 use super::hyper::{ReplyBody, guest_refusal, response, with_raw_request};
 use super::limits::{CONNECTION_AGE, ENDING, Limits, MAX_HEADERS};
 use super::slots::ConnectionSlot;
+use super::turn_queue::Pace;
+use super::turns::Turns;
 use crate::http::{Body, RawRequest, Reply, UnreadableRequest};
 use crate::instance::HopLimit;
 use crate::origin::{Holder, Origin};
@@ -25,8 +28,7 @@ use crate::origin::{Holder, Origin};
 /// What answers guests.
 pub(crate) trait GuestService: Send + Sync {
     /// Identifies the launch that a new connection belongs to, and takes one of its slots. `None`
-    /// when no instance is served there, or when all of the guest's slots are busy: the connection
-    /// is reset.
+    /// when no instance is served there, or when the guest gets no slot: the connection is reset.
     fn accept(&self, origin: &Origin) -> Option<AcceptedConnection>;
 
     /// Begins the turn of one request, before its body is read. `None` is silence: the connection
@@ -54,6 +56,9 @@ pub(crate) trait GuestTurn: Send {
 
     /// Returns the answer. `None` is silence: the connection ends without a byte.
     fn answer(&self, request: RawRequest<'_>) -> Option<Reply>;
+
+    /// Returns the answer to a request beyond the guest's request rate. `None` is silence.
+    fn throttle(&self, request: RawRequest<'_>) -> Option<Reply>;
 
     /// Returns the answer to a request that the parser cannot read.
     fn refuse(&self, reason: UnreadableRequest) -> Option<Reply>;
@@ -93,18 +98,17 @@ async fn serve_to_its_end(
     slot: &ConnectionSlot,
     mut drain: Drain,
 ) -> bool {
-    let body_drain = drain.clone();
-    let handler = |request| {
-        answer(
-            request,
-            origin,
-            service,
-            socket,
-            limits,
-            slot,
-            body_drain.clone(),
-        )
+    let (turns, connection_turns) = (slot.turns(), Turns::default());
+    let context = RequestContext {
+        origin,
+        service,
+        socket,
+        limits,
+        slot,
+        turns: &turns,
     };
+    let body_drain = drain.clone();
+    let handler = |request| answer(request, context, body_drain.clone());
     let refuse = |reason| {
         let turn = service.turn(origin)?;
         turn.refuse(reason).map(guest_refusal)
@@ -117,9 +121,10 @@ async fn serve_to_its_end(
         .max_headers(MAX_HEADERS)
         .title_case_headers(true)
         .auto_date_header(false);
-    let io = FilteredIo::new(Arc::clone(socket));
+    let io = FilteredIo::new(Arc::clone(socket), &turns, &connection_turns);
     let end = drain.ending();
-    let was_refused_by_parser = match server.serve(io, handler, refuse, end).await {
+    let served = server.serve(io, &connection_turns, handler, refuse, end);
+    let was_refused_by_parser = match served.await {
         ConnectionEnd::Closed => false,
         ConnectionEnd::Failed(reason) => {
             debug!(peer = %origin.peer, attachment = %origin.attachment, %reason, "connection ended");
@@ -131,22 +136,46 @@ async fn serve_to_its_end(
     true
 }
 
+/// What all requests of a connection need.
+#[derive(Clone, Copy)]
+struct RequestContext<'c> {
+    origin: &'c Origin,
+    service: &'c dyn GuestService,
+    socket: &'c GuestSocket,
+    limits: Limits,
+    slot: &'c ConnectionSlot,
+    turns: &'c GuestTurns<'c>,
+}
+
 async fn answer(
     request: Request<Incoming>,
-    origin: &Origin,
-    service: &dyn GuestService,
-    socket: &GuestSocket,
-    limits: Limits,
-    slot: &ConnectionSlot,
+    context: RequestContext<'_>,
     drain: Drain,
 ) -> Result<Response<ReplyBody>, AbortReason> {
+    let RequestContext {
+        origin,
+        service,
+        socket,
+        limits,
+        slot,
+        turns,
+    } = context;
     let (head, body) = request.into_parts();
+    let pace = turns.begin_request().await;
     let turn = service.turn(origin).ok_or(AbortReason::Silence)?;
+    if pace == Pace::Beyond {
+        let reply = with_raw_request(&head, Body::Empty, |request| turn.throttle(request));
+        let reply = reply.ok_or(AbortReason::Silence)?;
+        socket.set_lingering();
+        lower_hop_limit(socket, reply.hop_limit)?;
+        return Ok(response(reply));
+    }
 
     // 1. The body: a request has none, but an empty one may have to be read to its end.
     let body = match body.is_end_stream() {
         true => Body::Empty,
         false => {
+            turns.end();
             // Reading makes the parser write `100 Continue` if the client waits for it.
             lower_hop_limit(socket, turn.hop_limit(head.method.as_str()))?;
             find_body(body, limits.head, drain).await?
@@ -159,6 +188,7 @@ async fn answer(
     // 2. The answer. The request is complete only now: a client that holds back a body can be
     //    evicted like one that holds back a head.
     if let Some(waiting) = with_raw_request(&head, body, |request| turn.waits(request)) {
+        turns.end();
         waiting.await;
     }
     let busy = slot.begin().ok_or(AbortReason::Evicted)?;

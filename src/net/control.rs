@@ -21,8 +21,11 @@ use super::drain::Drain;
 use super::http1::{ConnectionEnd, HttpServer, Interruption, read_in_time};
 use super::hyper::{close_after, refusal};
 use super::limits::{CONNECTION_AGE, ENDING, Limits};
-use super::slots::ConnectionSlot;
+use super::noted_io::NotedIo;
+use super::owner_slots::{OwnerSlot, PeerNetwork};
+use super::slot_state::Progress;
 use super::tls::Tls;
+use super::turns::Turns;
 use crate::http::UnreadableRequest;
 
 /// A body, or why there is none.
@@ -74,7 +77,7 @@ pub(crate) async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
     server: ControlServer,
-    slot: ConnectionSlot,
+    slot: OwnerSlot<PeerNetwork>,
     drain: Drain,
 ) {
     let serving = async {
@@ -82,6 +85,7 @@ pub(crate) async fn serve(
             return serve_to_its_end(stream, peer, &server, &slot, drain).await;
         };
         let mut handshake_drain = drain.clone();
+        let stream = NotedIo::new(stream, &slot, Progress::Started);
         let handshake = tls.accept(stream);
         match read_in_time(server.limits.head, &mut handshake_drain, handshake).await {
             Ok(Ok(stream)) => serve_to_its_end(stream, peer, &server, &slot, drain).await,
@@ -100,15 +104,23 @@ async fn serve_to_its_end(
     stream: impl AsyncRead + AsyncWrite + Unpin,
     peer: SocketAddr,
     server: &ControlServer,
-    slot: &ConnectionSlot,
+    slot: &OwnerSlot<PeerNetwork>,
     mut drain: Drain,
 ) {
+    let stream = NotedIo::new(stream, slot, Progress::Request);
     let body_drain = drain.clone();
     let handler = |request| answer(request, peer, server, slot, body_drain.clone());
     let refuse = |reason| Some(refusal((server.refuse)(reason)));
     let http = HttpServer::new(server.limits.head, CONNECTION_AGE, ENDING).with_limited_heads();
+    let turns = Turns::default();
     match http
-        .serve(TokioIo::new(stream), handler, refuse, drain.ending())
+        .serve(
+            TokioIo::new(stream),
+            &turns,
+            handler,
+            refuse,
+            drain.ending(),
+        )
         .await
     {
         ConnectionEnd::Closed | ConnectionEnd::CutOff => {}
@@ -120,7 +132,7 @@ async fn answer(
     request: Request<Incoming>,
     peer: SocketAddr,
     server: &ControlServer,
-    slot: &ConnectionSlot,
+    slot: &OwnerSlot<PeerNetwork>,
     drain: Drain,
 ) -> io::Result<Response<Full<Bytes>>> {
     let (mut head, body) = request.into_parts();

@@ -16,8 +16,10 @@ use socket2::SockRef;
 use tokio::net::TcpStream;
 
 use super::drain::Drain;
+use super::guest_turns::{GuestTurns, RateTimer};
 use super::head_filter::HeadFilter;
 use super::limits::UNDELIVERABLE;
+use super::turns::Turns;
 use crate::instance::HopLimit;
 use crate::origin::Family;
 
@@ -183,22 +185,39 @@ impl GuestSocket {
     }
 }
 
-/// The bytes of a connection as hyper reads and writes them, behind the head filter.
-pub(super) struct FilteredIo {
+/// The bytes of a connection as hyper reads and writes them, behind the head filter. Heads are read
+/// in the guest's turn.
+pub(super) struct FilteredIo<'t> {
     socket: Arc<GuestSocket>,
     head_filter: HeadFilter,
+    turns: &'t GuestTurns<'t>,
+    timer: RateTimer,
+    connection_turns: &'t Turns,
 }
 
-impl FilteredIo {
-    pub(super) fn new(socket: Arc<GuestSocket>) -> FilteredIo {
+impl<'t> FilteredIo<'t> {
+    pub(super) fn new(
+        socket: Arc<GuestSocket>,
+        turns: &'t GuestTurns<'t>,
+        connection_turns: &'t Turns,
+    ) -> FilteredIo<'t> {
         FilteredIo {
             socket,
             head_filter: HeadFilter::default(),
+            turns,
+            timer: RateTimer::default(),
+            connection_turns,
         }
     }
 }
 
-impl hyper::rt::Read for FilteredIo {
+impl Drop for FilteredIo<'_> {
+    fn drop(&mut self) {
+        self.turns.end();
+    }
+}
+
+impl hyper::rt::Read for FilteredIo<'_> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -207,10 +226,26 @@ impl hyper::rt::Read for FilteredIo {
         let this = self.get_mut();
         let mut buffer = [0; 4096];
         let room = cursor.remaining().min(buffer.len());
+        // While a request is answered, the turn is that of the answer.
+        let is_head = this.connection_turns.is_reading();
         loop {
-            ready!(this.socket.stream.poll_read_ready(cx))?;
+            match this.socket.stream.poll_read_ready(cx)? {
+                Poll::Ready(()) if is_head => {
+                    ready!(this.turns.poll(&mut this.timer, cx));
+                }
+                Poll::Ready(()) => {}
+                Poll::Pending => {
+                    if is_head {
+                        this.turns.end();
+                    }
+                    return Poll::Pending;
+                }
+            }
             match this.socket.stream.try_read(&mut buffer[..room]) {
                 Ok(length) => {
+                    if is_head {
+                        this.turns.note_read();
+                    }
                     this.head_filter.pass(&mut buffer[..length]);
                     cursor.put_slice(&buffer[..length]);
                     return Poll::Ready(Ok(()));
@@ -222,12 +257,13 @@ impl hyper::rt::Read for FilteredIo {
     }
 }
 
-impl hyper::rt::Write for FilteredIo {
+impl hyper::rt::Write for FilteredIo<'_> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.turns.end();
         let stream = &self.socket.stream;
         loop {
             ready!(stream.poll_write_ready(cx))?;

@@ -65,6 +65,7 @@ impl HttpServer {
     }
 
     /// Serves requests until the connection ends, `end` returns, or the connection is too old.
+    /// `turns` shows meanwhile where the connection is.
     ///
     /// `refuse` returns the bytes of the answer to a request that cannot be read; `None` is
     /// silence. After `end` an answer that is under way may finish, and nothing else is waited for:
@@ -73,6 +74,7 @@ impl HttpServer {
     pub(super) async fn serve<F, E, B>(
         self,
         io: impl Read + Write + Unpin,
+        turns: &Turns,
         answer: impl Fn(Request<Incoming>) -> F,
         refuse: impl Fn(UnreadableRequest) -> Option<Bytes> + Unpin,
         end: impl Future<Output = ()>,
@@ -83,12 +85,10 @@ impl HttpServer {
         B: Body<Data = Bytes> + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let turns = Turns::default();
-        let io = TimedIo::new(io, &turns, self.head, refuse);
+        let io = TimedIo::new(io, turns, self.head, refuse);
         let service = service_fn(|request| {
             turns.begin_answer();
             let answered = answer(request);
-            let turns = &turns;
             async move {
                 let response = answered.await;
                 turns.begin_writing();

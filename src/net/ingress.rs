@@ -13,17 +13,17 @@
 //!
 //! Nothing that a guest sends decides. A connection that cannot be identified belongs to no guest.
 
-use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 
-use parking_lot::RwLock;
+use arc_swap::ArcSwap;
+use rpds::HashTrieMapSync;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use socket2::SockRef;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tracing::debug;
 
 use super::bound_interface::{BoundInterface, IsHostAddress};
@@ -98,7 +98,7 @@ pub(crate) struct BridgeIngress {
     /// The bridge.
     pub interface: BoundInterface,
     /// The guests' attachments, by the mark of their ports.
-    pub ports: RwLock<HashMap<u32, Attachment>>,
+    pub ports: ArcSwap<HashTrieMapSync<u32, Attachment>>,
 }
 
 impl Ingress for BridgeIngress {
@@ -116,7 +116,7 @@ impl Ingress for BridgeIngress {
             .mark()
             .ok()
             .filter(|mark| *mark != 0)?;
-        self.ports.read().get(&mark).cloned()
+        self.ports.load().get(&mark).cloned()
     }
 }
 

@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
+use tracing::warn;
 
-use super::accept;
+use super::accept::{self, TcpAccepting};
 use super::arrival_filter::{self, ArrivalFilter};
 use super::drain::Drain;
 use super::limits::UNDELIVERABLE;
-use super::slots::ConnectionSlot;
 
 /// How many handshakes may wait to be accepted. A smaller queue loses connections of a burst.
 const BACKLOG: i32 = 4096;
@@ -79,53 +79,68 @@ fn listen(socket: &Socket, address: SocketAddr) -> io::Result<()> {
 /// Accepts connections and runs `serve` for each, until the drain ends or the task is aborted.
 ///
 /// `owner` identifies the owner of a connection and takes a slot for it; without one the connection
-/// is reset. At a guest's limit its connection that has waited longest without a complete request
-/// is evicted: a client that holds connections open cannot lock out the others on its own machine,
-/// and not those on another.
-pub(crate) async fn accept<T, F>(
+/// is reset, before anything is allocated for it. At a guest's limit its connection that has waited
+/// longest without a complete request is evicted: a client that holds connections open cannot lock
+/// out the others on its own machine, and not those on another.
+pub(crate) async fn accept<S, T, F>(
     listener: TcpListener,
     drain: Drain,
-    owner: impl Fn(&TcpStream, SocketAddr) -> Option<(ConnectionSlot, T)>,
-    serve: impl Fn(TcpStream, T, ConnectionSlot, Drain) -> F,
+    owner: impl Fn(&std::net::TcpStream, SocketAddr) -> Option<(S, T)>,
+    serve: impl Fn(TcpStream, T, S, Drain) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
+    let listener = match TcpAccepting::new(listener) {
+        Ok(listener) => listener,
+        Err(reason) => return warn!(%reason, "listening socket closed"),
+    };
     let drain_of_connections = drain.clone();
     let admit = |(stream, peer)| {
-        let serving = match owner(&stream, peer) {
-            Some((slot, context)) => {
-                Some(serve(stream, context, slot, drain_of_connections.clone()))
-            }
-            None => {
-                reset(stream);
-                None
-            }
-        };
+        // The task is large, so it is moved once, to where it stays.
+        let serving = admitted(stream, peer, &owner).map(|(stream, slot, context)| {
+            Box::pin(serve(stream, context, slot, drain_of_connections.clone()))
+        });
         std::future::ready(serving)
     };
     accept::accept(listener, drain, admit).await;
 }
 
+/// Returns a connection with its slot and its owner. One without a slot is reset.
+fn admitted<S, T>(
+    stream: std::net::TcpStream,
+    peer: SocketAddr,
+    owner: impl Fn(&std::net::TcpStream, SocketAddr) -> Option<(S, T)>,
+) -> Option<(TcpStream, S, T)> {
+    let Some((slot, context)) = owner(&stream, peer) else {
+        reset(&stream);
+        return None;
+    };
+    // Fails only without memory for the registration.
+    let stream = TcpStream::from_std(stream).ok()?;
+    Some((stream, slot, context))
+}
+
 /// Ends a connection as a closed port does: the peer learns at once that no service is here.
-fn reset(stream: TcpStream) {
-    let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+fn reset(stream: &std::net::TcpStream) {
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
     use std::sync::atomic::AtomicUsize;
+    use std::time::Instant;
 
     use parking_lot::Mutex;
 
-    use super::super::accept::TURN;
+    use super::super::accept::RUN;
     use super::super::drain::DrainControl;
     use super::super::slots::ConnectionSlots;
     use super::*;
 
     #[test]
     fn a_storm_of_connections_on_one_listener_does_not_delay_another() {
-        const STORM: usize = 100;
+        const STORM: usize = 300;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -144,10 +159,11 @@ mod tests {
             let control = DrainControl::new();
             for (number, listener) in listeners.into_iter().enumerate() {
                 let accepted = Arc::clone(&accepted);
-                let slots = ConnectionSlots::new(Arc::new(AtomicUsize::new(STORM)));
-                let owner = move |_: &TcpStream, _| {
+                let limit = Arc::new(AtomicUsize::new(STORM));
+                let slots = ConnectionSlots::new(limit, None, Instant::now());
+                let owner = move |_: &std::net::TcpStream, _| {
                     accepted.lock().push(number);
-                    Some((slots.take()?, ()))
+                    Some((slots.take(Instant::now()).ok()?, ()))
                 };
                 tokio::spawn(accept(
                     listener,
@@ -165,7 +181,7 @@ mod tests {
                 .position(|number| *number == 1)
                 .unwrap();
             assert!(
-                place <= 4 * TURN,
+                place <= 4 * RUN,
                 "{place} connections of the storm were accepted first"
             );
         });

@@ -1,47 +1,49 @@
-//! The connection slots of one guest, in the order of its connections. At the limit, the connection
-//! that has waited longest without a request is evicted.
+//! The connection slots of one guest, in the order of its connections, and its share of the thread's
+//! time. At the limit, the connection that has waited longest without a request is evicted.
 //!
 //! The limit is per guest, whatever address, interface or family its connections use: no guest
 //! takes another's slots.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+
+use super::guest_turns::GuestTurns;
+use super::rate::{RateBudget, RateLimit};
+use super::slot_state::{BusySlot, SlotState};
+use super::turn_queue::TurnQueue;
+
+/// How many connections a guest may open for each request of its rate. Connections beyond that are
+/// reset, which costs the thread the least of all answers.
+const ARRIVALS_PER_REQUEST: u32 = 2;
 
 /// All connections of one guest.
 pub(crate) struct ConnectionSlots {
     /// The most connections at once; one number for all guests.
     limit: Arc<AtomicUsize>,
     open: Mutex<OpenSlots>,
+    /// Whose turn it is among the connections.
+    turns: TurnQueue,
 }
 
-#[derive(Default)]
 struct OpenSlots {
     next: u64,
     by_age: BTreeMap<u64, Arc<SlotState>>,
+    /// How many connections may arrive; `None` without a limit.
+    arrivals: Option<RateBudget>,
 }
 
-/// What a connection is doing. Eviction and the beginning of an answer exclude each other: both
-/// leave `IDLE` in one atomic step, so a request that has begun is never cut off.
-#[derive(Default)]
-struct SlotState {
-    /// `IDLE`, `BUSY` or `EVICTED`.
-    phase: AtomicU8,
-    evicted: Notify,
+/// Why a connection gets no slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoSlot {
+    /// All slots are busy with requests.
+    AllBusy,
+    /// The guest opens connections much faster than its request rate.
+    TooFast,
 }
-
-/// It waits for a request, or for the rest of one.
-const IDLE: u8 = 0;
-/// It has a complete request that is not answered yet.
-const BUSY: u8 = 1;
-/// It must end, and begins no request any more.
-const EVICTED: u8 = 2;
-
-/// A request that is being answered. Its connection is not evicted until this is dropped.
-pub(crate) struct BusySlot<'s>(&'s SlotState);
 
 /// The slot of one connection. It is free again when this is dropped.
 pub(crate) struct ConnectionSlot {
@@ -51,11 +53,22 @@ pub(crate) struct ConnectionSlot {
 }
 
 impl ConnectionSlots {
-    /// Returns the slots of one guest. `limit` is read again for every connection.
-    pub(crate) fn new(limit: Arc<AtomicUsize>) -> Arc<ConnectionSlots> {
+    /// Returns the slots of one guest with this request rate; `None` is no limit of the rate. `limit`
+    /// is read again for every connection.
+    pub(crate) fn new(
+        limit: Arc<AtomicUsize>,
+        rate: Option<RateLimit>,
+        now: Instant,
+    ) -> Arc<ConnectionSlots> {
+        let arrivals = rate.map(|rate| RateBudget::new(rate.times(ARRIVALS_PER_REQUEST), now));
         Arc::new(ConnectionSlots {
             limit,
-            open: Mutex::default(),
+            open: Mutex::new(OpenSlots {
+                next: 0,
+                by_age: BTreeMap::new(),
+                arrivals,
+            }),
+            turns: TurnQueue::new(rate, now),
         })
     }
 
@@ -65,22 +78,29 @@ impl ConnectionSlots {
     }
 
     /// Takes a slot for a new connection. At the limit, the oldest connection that waits for a
-    /// request is evicted. Returns `None` when all of them are busy with a request.
-    pub(crate) fn take(self: &Arc<ConnectionSlots>) -> Option<ConnectionSlot> {
+    /// request is evicted.
+    pub(crate) fn take(
+        self: &Arc<ConnectionSlots>,
+        now: Instant,
+    ) -> Result<ConnectionSlot, NoSlot> {
         let mut open = self.open.lock();
+        if let Some(arrivals) = &mut open.arrivals
+            && !arrivals.try_spend(now)
+        {
+            return Err(NoSlot::TooFast);
+        }
         if open.by_age.len() >= self.limit.load(Ordering::Relaxed) {
-            let idle = open
-                .by_age
-                .iter()
-                .find(|(_, state)| state.leave_idle(EVICTED));
-            let number = idle.map(|(number, _)| *number)?;
-            open.by_age.remove(&number)?.evicted.notify_one();
+            // A guest's answer is made without waiting, so at most one connection of each thread is
+            // busy, and the search ends soon.
+            let idle = open.by_age.iter().find(|(_, state)| state.evict());
+            let number = idle.map(|(number, _)| *number).ok_or(NoSlot::AllBusy)?;
+            open.by_age.remove(&number);
         }
         let number = open.next;
         open.next += 1;
         let state = Arc::new(SlotState::default());
         open.by_age.insert(number, Arc::clone(&state));
-        Some(ConnectionSlot {
+        Ok(ConnectionSlot {
             number,
             state,
             slots: Arc::clone(self),
@@ -91,29 +111,18 @@ impl ConnectionSlots {
 impl ConnectionSlot {
     /// Begins to answer a complete request; `None` if the connection was evicted just before. Then
     /// the request must not be carried out: its answer could not be delivered.
-    pub(crate) fn begin(&self) -> Option<BusySlot<'_>> {
-        self.state.leave_idle(BUSY).then(|| BusySlot(&self.state))
+    pub(super) fn begin(&self) -> Option<BusySlot<'_>> {
+        self.state.begin()
     }
 
     /// Returns when this connection has to make room for another.
-    pub(crate) async fn evicted(&self) {
-        self.state.evicted.notified().await;
+    pub(super) async fn evicted(&self) {
+        self.state.evicted().await;
     }
-}
 
-impl SlotState {
-    /// Goes from `IDLE` to another phase. Returns `false` if the phase is not `IDLE`.
-    fn leave_idle(&self, phase: u8) -> bool {
-        let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
-        self.phase
-            .compare_exchange(IDLE, phase, success, failure)
-            .is_ok()
-    }
-}
-
-impl Drop for BusySlot<'_> {
-    fn drop(&mut self) {
-        self.0.phase.store(IDLE, Ordering::Release);
+    /// Returns the turns of this connection among those of its guest.
+    pub(super) fn turns(&self) -> GuestTurns<'_> {
+        GuestTurns::new(&self.slots.turns)
     }
 }
 
@@ -125,12 +134,22 @@ impl Drop for ConnectionSlot {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+
+    fn slots_of(limit: usize) -> Arc<ConnectionSlots> {
+        ConnectionSlots::new(Arc::new(AtomicUsize::new(limit)), None, Instant::now())
+    }
+
+    fn take(slots: &Arc<ConnectionSlots>) -> Result<ConnectionSlot, NoSlot> {
+        slots.take(Instant::now())
+    }
 
     #[test]
     fn the_oldest_connection_that_waits_for_a_request_is_evicted() {
-        let slots = ConnectionSlots::new(Arc::new(AtomicUsize::new(3)));
-        let [first, second, third] = [0; 3].map(|_| slots.take().unwrap());
+        let slots = slots_of(3);
+        let [first, second, third] = [0; 3].map(|_| take(&slots).unwrap());
         let busy = first.begin().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -140,55 +159,76 @@ mod tests {
             let now = std::time::Duration::ZERO;
             runtime.block_on(async { tokio::time::timeout(now, slot.evicted()).await.is_ok() })
         };
-        let fourth = slots.take().unwrap();
+        let fourth = take(&slots).unwrap();
         assert_eq!(
             [is_evicted(&first), is_evicted(&second), is_evicted(&third)],
             [false, true, false]
         );
         // An evicted connection is not evicted twice, and the busy one never is.
-        let fifth = slots.take().unwrap();
+        let fifth = take(&slots).unwrap();
         assert_eq!(
             [is_evicted(&first), is_evicted(&second), is_evicted(&third)],
             [false, false, true]
         );
         let _busy = [fourth.begin().unwrap(), fifth.begin().unwrap()];
-        assert!(slots.take().is_none());
+        assert!(take(&slots).is_err());
         drop(busy);
-        assert!(slots.take().is_some());
+        assert!(take(&slots).is_ok());
         assert!(is_evicted(&first));
     }
 
     /// Otherwise a change would be carried out whose caller never gets the answer.
     #[test]
     fn an_evicted_connection_begins_no_request_and_one_that_has_begun_is_not_evicted() {
-        let slots = ConnectionSlots::new(Arc::new(AtomicUsize::new(1)));
-        let first = slots.take().unwrap();
-        let second = slots.take().unwrap();
+        let slots = slots_of(1);
+        let first = take(&slots).unwrap();
+        let second = take(&slots).unwrap();
         assert!(first.begin().is_none(), "it was evicted");
         let busy = second.begin().unwrap();
         assert!(second.begin().is_none(), "one request at a time");
-        assert!(slots.take().is_none());
+        assert!(take(&slots).is_err());
         drop(busy);
         // Kept alive, it can begin the next request.
         drop(second.begin().unwrap());
-        assert!(slots.take().is_some());
+        assert!(take(&slots).is_ok());
         assert!(second.begin().is_none());
     }
 
     #[test]
     fn a_slot_is_free_when_its_connection_has_ended() {
         let limit = Arc::new(AtomicUsize::new(1));
-        let slots = ConnectionSlots::new(Arc::clone(&limit));
-        let first = slots.take().unwrap();
+        let slots = ConnectionSlots::new(Arc::clone(&limit), None, Instant::now());
+        let first = take(&slots).unwrap();
         let busy = first.begin().unwrap();
-        assert!(slots.take().is_none());
+        assert!(take(&slots).is_err());
         // Another guest has its own slots.
-        assert!(ConnectionSlots::new(Arc::clone(&limit)).take().is_some());
+        assert!(take(&slots_of(1)).is_ok());
         drop(busy);
         drop(first);
-        let second = slots.take().unwrap();
+        let second = take(&slots).unwrap();
         let _busy = second.begin().unwrap();
         limit.store(2, Ordering::Relaxed);
-        assert!(slots.take().is_some());
+        assert!(take(&slots).is_ok());
+    }
+
+    #[test]
+    fn connections_that_arrive_too_fast_get_no_slot_and_evict_none() {
+        let start = Instant::now();
+        let at = |milliseconds| start + Duration::from_millis(milliseconds);
+        let limit = Arc::new(AtomicUsize::new(1_000));
+        let slots = ConnectionSlots::new(limit, RateLimit::new(10, 20), start);
+        let mut open = Vec::new();
+        let mut arrive = |count: usize, now| {
+            let arrived = (0..count).map(|_| slots.take(now));
+            open.extend(arrived.filter_map(Result::ok));
+            open.len()
+        };
+        // Twice the burst of requests, and twice the rate.
+        assert_eq!(arrive(100, at(0)), 40);
+        assert_eq!(arrive(100, at(49)), 40);
+        assert_eq!(arrive(100, at(50)), 41);
+        assert_eq!(arrive(100, at(1_050)), 61);
+        assert_eq!(slots.take(at(1_050)).err(), Some(NoSlot::TooFast));
+        assert_eq!(slots.count(), 61);
     }
 }

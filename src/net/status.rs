@@ -2,21 +2,38 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use serde::Serialize;
+use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
+use serde::{Serialize, Serializer};
 
 use crate::instance::{Attachment, InstanceId};
 use crate::origin::Family;
 
-/// All listeners at one moment.
+/// All listeners at one moment. A clone shares them, so publishing a change of one costs the same
+/// whatever their number is.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ListenersStatus {
     /// The listeners that the configuration or an instance needs.
-    pub listeners: Vec<ListenerStatus>,
+    listeners: RedBlackTreeMapSync<(ListenerKind, String), Arc<ListenerStatus>>,
     /// Claimed attachments that this configuration or this host cannot serve, with the reason.
-    pub unserved: Vec<(Attachment, String)>,
+    unserved: RedBlackTreeMapSync<Attachment, String>,
     /// Every attachment of every known instance.
-    pub attachments: Vec<AttachmentStatus>,
+    attachments: RedBlackTreeMapSync<InstanceId, Arc<[AttachmentStatus]>>,
+    counts: StatusCounts,
+}
+
+/// What is counted as it changes.
+#[derive(Clone, Copy, Debug, Default)]
+struct StatusCounts {
+    /// Instances that are registered.
+    instances: usize,
+    /// Listeners that wait for something.
+    waiting: usize,
+    /// Sockets by state.
+    sockets: [usize; SocketState::ALL.len()],
+    /// Attachments by state.
+    attachments: [usize; AttachmentState::ALL.len()],
 }
 
 /// One attachment of one instance.
@@ -93,7 +110,8 @@ pub(crate) struct ListenerStatus {
     /// Whether it identifies guests by source address.
     pub by_address: bool,
     /// The instances that it serves when it is open.
-    pub instances: Vec<InstanceId>,
+    #[serde(serialize_with = "serialize_ids")]
+    pub instances: RedBlackTreeSetSync<InstanceId>,
     /// What it waits for, such as a missing link; `None` if its link is ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub waits_for: Option<String>,
@@ -102,7 +120,7 @@ pub(crate) struct ListenerStatus {
 }
 
 /// The kinds of listeners.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub(crate) enum ListenerKind {
     /// A `[[listener]]` of the configuration.
     Listener,
@@ -139,7 +157,43 @@ pub(crate) enum SocketState {
     Refused,
 }
 
+impl SocketState {
+    /// All states.
+    const ALL: [SocketState; 3] = [
+        SocketState::Listening,
+        SocketState::Closed,
+        SocketState::Refused,
+    ];
+}
+
+/// Reading.
 impl ListenersStatus {
+    /// Returns all listeners, ordered by kind and name.
+    pub(crate) fn listeners(&self) -> impl Iterator<Item = &ListenerStatus> {
+        self.listeners.values().map(Arc::as_ref)
+    }
+
+    /// Returns the number of listeners.
+    pub(crate) fn listener_count(&self) -> usize {
+        self.listeners.size()
+    }
+
+    /// Returns the number of listeners that wait for something.
+    pub(crate) fn waiting_count(&self) -> usize {
+        self.counts.waiting
+    }
+
+    /// Returns the number of sockets in a state.
+    pub(crate) fn sockets_in(&self, state: SocketState) -> usize {
+        self.counts.sockets[state as usize]
+    }
+
+    /// Returns one listener.
+    pub(crate) fn listener(&self, kind: ListenerKind, name: &str) -> Option<&ListenerStatus> {
+        let listener = self.listeners.get(&(kind, name.to_string()));
+        listener.map(Arc::as_ref)
+    }
+
     /// Returns the listener that serves an attachment.
     pub(crate) fn of(&self, attachment: &Attachment) -> Option<&ListenerStatus> {
         let (kind, name) = match attachment {
@@ -149,18 +203,120 @@ impl ListenersStatus {
             Attachment::BridgePort(port) => (ListenerKind::Bridge, &port.bridge),
             Attachment::NetworkNamespace(name) => (ListenerKind::NetworkNamespace, name),
         };
-        self.listeners
-            .iter()
-            .find(|listener| listener.kind == kind && listener.name == *name)
+        self.listener(kind, name)
     }
 
     /// Returns why an attachment cannot be served; `None` if it can, or if no instance claims it.
     pub(crate) fn unserved(&self, attachment: &Attachment) -> Option<&str> {
-        self.unserved
-            .iter()
-            .find(|(unserved, _)| unserved == attachment)
-            .map(|(_, reason)| reason.as_str())
+        self.unserved.get(attachment).map(String::as_str)
     }
+
+    /// Returns the number of claimed attachments that cannot be served.
+    pub(crate) fn unserved_count(&self) -> usize {
+        self.unserved.size()
+    }
+
+    /// Returns every attachment of every known instance, ordered by instance.
+    pub(crate) fn attachments(&self) -> impl Iterator<Item = &AttachmentStatus> {
+        self.attachments.values().flat_map(|of| of.iter())
+    }
+
+    /// Returns the attachments of one instance.
+    pub(crate) fn of_instance(&self, id: &InstanceId) -> &[AttachmentStatus] {
+        self.attachments.get(id).map_or(&[], Arc::as_ref)
+    }
+
+    /// Returns the number of attachments in a state.
+    pub(crate) fn attachments_in(&self, state: AttachmentState) -> usize {
+        self.counts.attachments[state as usize]
+    }
+
+    /// Returns the number of registered instances.
+    pub(crate) fn instance_count(&self) -> usize {
+        self.counts.instances
+    }
+}
+
+/// Following changes.
+impl ListenersStatus {
+    /// Sets the number of registered instances.
+    pub(crate) fn set_instance_count(&mut self, count: usize) {
+        self.counts.instances = count;
+    }
+
+    /// Replaces one listener, or removes it. Returns whether its sockets or what it waits for
+    /// changed.
+    pub(crate) fn set_listener(
+        &mut self,
+        kind: ListenerKind,
+        name: &str,
+        status: Option<ListenerStatus>,
+    ) -> bool {
+        let key = (kind, name.to_string());
+        let before = self.listeners.get(&key).cloned();
+        if before.as_deref() == status.as_ref() {
+            return false;
+        }
+        let parts = |status: Option<&ListenerStatus>| {
+            status.map(|status| (status.waits_for.clone(), status.sockets.clone()))
+        };
+        let is_changed = parts(before.as_deref()) != parts(status.as_ref());
+        if let Some(before) = &before {
+            self.counts.waiting -= usize::from(before.waits_for.is_some());
+            for socket in &before.sockets {
+                self.counts.sockets[socket.state as usize] -= 1;
+            }
+        }
+        match status {
+            Some(status) => {
+                self.counts.waiting += usize::from(status.waits_for.is_some());
+                for socket in &status.sockets {
+                    self.counts.sockets[socket.state as usize] += 1;
+                }
+                self.listeners.insert_mut(key, Arc::new(status));
+            }
+            None => drop(self.listeners.remove_mut(&key)),
+        }
+        is_changed
+    }
+
+    /// Sets why a claimed attachment cannot be served; `None` if it can, or is not claimed.
+    pub(crate) fn set_unserved(&mut self, attachment: &Attachment, reason: Option<String>) {
+        if self.unserved(attachment) == reason.as_deref() {
+            return;
+        }
+        match reason {
+            Some(reason) => self.unserved.insert_mut(attachment.clone(), reason),
+            None => drop(self.unserved.remove_mut(attachment)),
+        }
+    }
+
+    /// Replaces the attachments of an instance.
+    pub(crate) fn set_attachments(&mut self, id: &InstanceId, statuses: Vec<AttachmentStatus>) {
+        let before = self.attachments.get(id).cloned();
+        let before = before.as_deref().unwrap_or_default();
+        if before == statuses {
+            return;
+        }
+        for status in before {
+            self.counts.attachments[status.state as usize] -= 1;
+        }
+        for status in &statuses {
+            self.counts.attachments[status.state as usize] += 1;
+        }
+        match statuses.is_empty() {
+            true => drop(self.attachments.remove_mut(id)),
+            false => self.attachments.insert_mut(id.clone(), statuses.into()),
+        }
+    }
+}
+
+/// A set of this kind has no serialization of its own.
+fn serialize_ids<S: Serializer>(
+    ids: &RedBlackTreeSetSync<InstanceId>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(ids.iter())
 }
 
 impl ListenerStatus {

@@ -40,6 +40,7 @@ use super::drain::{Drain, DrainControl};
 use super::http1::{ConnectionEnd, HttpServer, Interruption, read_in_time};
 use super::hyper::{close_after, refusal};
 use super::limits::ENDING;
+use super::turns::Turns;
 use crate::http::UnreadableRequest;
 
 /// How many callers are served at once.
@@ -336,8 +337,15 @@ impl Callers {
         };
         let refuse = |reason| Some(refusal(self.service.refuse_unreadable(reason)));
         let server = HttpServer::new(self.times.head, self.times.connection, self.times.ending);
+        let turns = Turns::default();
         match server
-            .serve(TokioIo::new(stream), handler, refuse, drain.ending())
+            .serve(
+                TokioIo::new(stream),
+                &turns,
+                handler,
+                refuse,
+                drain.ending(),
+            )
             .await
         {
             ConnectionEnd::Closed => {}

@@ -58,7 +58,7 @@ impl Record {
 
 /// Returns the digest of an instance's document: unpadded base64 of the SHA-256. Documents with
 /// the same contents have the same digest.
-pub(super) fn document_digest(instance: &Instance) -> String {
+pub fn document_digest(instance: &Instance) -> String {
     use base64::Engine as _;
     use sha2::Digest as _;
     let bytes = sha2::Sha256::digest(document::to_value(instance).to_string());

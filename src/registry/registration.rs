@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use super::progress::{Phase, Progress};
 use super::quarantine::QuarantineReason;
 use super::record::{Record, document_digest};
-use super::snapshot::UnownedAttachments;
+use super::snapshot::{Snapshot, UnownedAttachments};
 use super::state::{Registry, to_completion};
 use super::store::StoreError;
 use super::writer::{PreviousState, Writer};
@@ -200,22 +200,31 @@ impl Registry {
         }
     }
 
+    /// Returns the outcome of documents that were registered before, each an id with the state and
+    /// the digest of its document, as [`Registry::register`] returns it. Leaves out an instance that
+    /// has no record any more: it was deleted meanwhile.
+    pub fn known_outcomes(
+        &self,
+        documents: impl IntoIterator<Item = (InstanceId, InstanceState, String)>,
+    ) -> Vec<(InstanceId, RegisterOutcome)> {
+        let snapshot = self.snapshot();
+        let outcome = |id: &InstanceId, state, digest| match snapshot.is_unreadable(id) {
+            true => Some(RegisterOutcome::Unreadable),
+            false => known_outcome(&snapshot, id, state, || digest),
+        };
+        let documents = documents.into_iter();
+        documents
+            .filter_map(|(id, state, digest)| {
+                let outcome = outcome(&id, state, digest)?;
+                Some((id, outcome))
+            })
+            .collect()
+    }
+
     /// Returns the outcome for an instance that has a record; `None` for a new instance.
     fn outcome_for_known(&self, document: &Instance) -> Option<RegisterOutcome> {
-        let snapshot = self.snapshot();
-        if snapshot.is_tombstone(&document.instance_id) {
-            return Some(RegisterOutcome::Terminated);
-        }
-        let known = snapshot.entry(&document.instance_id)?;
-        if known.instance.state == InstanceState::Terminated
-            && document.state != InstanceState::Terminated
-        {
-            return Some(RegisterOutcome::Terminated);
-        }
-        Some(match known.document_digest == document_digest(document) {
-            true => RegisterOutcome::Known,
-            false => RegisterOutcome::Edited,
-        })
+        let (id, state) = (&document.instance_id, document.state);
+        known_outcome(&self.snapshot(), id, state, || document_digest(document))
     }
 
     async fn register_new(
@@ -257,4 +266,25 @@ impl Registry {
             }
         }
     }
+}
+
+/// Returns the outcome for a document of an instance that has a record; `None` for a new instance.
+fn known_outcome(
+    snapshot: &Snapshot,
+    id: &InstanceId,
+    state: InstanceState,
+    digest: impl FnOnce() -> String,
+) -> Option<RegisterOutcome> {
+    if snapshot.is_tombstone(id) {
+        return Some(RegisterOutcome::Terminated);
+    }
+    let known = snapshot.entry(id)?;
+    let is_terminated = |state| state == InstanceState::Terminated;
+    if is_terminated(known.instance.state) && !is_terminated(state) {
+        return Some(RegisterOutcome::Terminated);
+    }
+    Some(match known.document_digest == digest() {
+        true => RegisterOutcome::Known,
+        false => RegisterOutcome::Edited,
+    })
 }

@@ -24,7 +24,6 @@ use imdsd::origin::{Family, Origin};
 use imdsd::registry::memory::MemoryStore;
 use imdsd::registry::{Entry, Registry};
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::watch;
 
 use super::support::{PATIENCE, free_port, require, venv_python};
 use super::{assume_role_source, launcher, role, web_identity_source, write_key};
@@ -234,7 +233,6 @@ async fn sessions_from_moto_differ_and_are_renewed_and_stay_valid_without_it_unt
     let mint = Arc::new(|request: &WebIdentityRequest| {
         format!("e30.{}.c2ln", request.delivery.as_str().replace('.', "A"))
     });
-    let (_send, receiver) = watch::channel(all.clone());
     let refresher = Refresher::start(
         cache.clone(),
         Arc::new(Sources {
@@ -242,7 +240,7 @@ async fn sessions_from_moto_differ_and_are_renewed_and_stay_valid_without_it_unt
             launcher: launcher(),
         }),
         Arc::new(clock.clone()),
-        receiver,
+        all.iter().cloned().collect(),
     );
     let statuses = |now: Timestamp| -> Option<Vec<CredentialStatus>> {
         let both = |target: &RefreshTarget| {

@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use imdsd::credentials::{
-    Cache, CredentialStatus, RefreshTarget, Refresher, Sources, SystemClock, WebIdentityRequest,
+    Cache, CredentialStatus, RefreshTarget, RefreshTargets, Refresher, Sources, SystemClock,
+    WebIdentityRequest,
 };
 use imdsd::instance::{CredentialSource, RoleDelivery};
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use tokio::sync::watch;
 
 use super::support::PATIENCE;
 use super::{instance, launcher, process_source, role};
@@ -82,9 +82,9 @@ async fn a_failing_program_is_logged_once_and_counted_and_its_output_is_not_quot
         .finish();
     // The tasks run on this thread, so they use this subscriber.
     let guard = tracing::subscriber::set_default(subscriber);
-    let (_send, receiver) = watch::channel(vec![target.clone()]);
+    let targets = RefreshTargets::from_iter([target.clone()]);
     let cache = Cache::new();
-    let refresher = Refresher::start(cache.clone(), sources(), Arc::new(SystemClock), receiver);
+    let refresher = Refresher::start(cache.clone(), sources(), Arc::new(SystemClock), targets);
     let read = |delivery| {
         let status = cache.read(&instance(), 7, &target.role, delivery, Timestamp::now())?;
         Some(match status {

@@ -15,6 +15,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("plain_file", &["ownership"]),
     ("refusals", &[]),
     ("secret", &[]),
+    ("side_by_side", &[]),
     // What an instance is.
     ("instance", &["clock", "fault", "secret"]),
     ("origin", &["instance"]),
@@ -135,6 +136,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "registry",
             // Which secrets of documents are no secrets.
             "secret",
+            "side_by_side",
         ],
     ),
     (

@@ -308,9 +308,12 @@ impl Answer {
 
 /// Sends bytes and reads until the other side closes.
 pub fn ask(address: SocketAddr, bytes: &str) -> Answer {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     // The connection may be reset before the request is sent: no instance is served there.
+    let mut stream = match TcpStream::connect_timeout(&address, PATIENCE) {
+        Err(reason) if reason.kind() == ErrorKind::ConnectionReset => return Answer::read(""),
+        connected => connected.unwrap(),
+    };
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     match stream.write_all(bytes.as_bytes()) {
         Err(reason) if reason.kind() != ErrorKind::ConnectionReset => panic!("{reason}"),
         _ => Answer::read(&read_to_end(&mut stream)),

@@ -90,9 +90,8 @@ impl SelectedAttachments {
         snapshot: &Snapshot,
         listeners: &ListenersStatus,
     ) {
-        let by_address = listeners.listeners.iter().any(|listener| {
-            listener.kind == ListenerKind::Listener && listener.name == name && listener.by_address
-        });
+        let listener = listeners.listener(ListenerKind::Listener, name);
+        let by_address = listener.is_some_and(|listener| listener.by_address);
         match (by_address, address) {
             (false, _) => self
                 .attachments

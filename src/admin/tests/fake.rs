@@ -91,6 +91,10 @@ impl DaemonView for FakeDaemon {
         vec![("wrong_signature", 3)]
     }
 
+    fn throttled(&self) -> [(&'static str, u64); 2] {
+        [("503", 5), ("reset", 6)]
+    }
+
     fn connections(&self) -> usize {
         3
     }

@@ -15,6 +15,7 @@ mod refresher;
 mod schedule;
 mod session_task;
 mod target;
+mod targets;
 #[cfg(test)]
 mod tests;
 
@@ -24,3 +25,4 @@ pub use refresher::Refresher;
 pub use schedule::{refresh_at, retry_after};
 pub use session_task::Counters;
 pub use target::RefreshTarget;
+pub use targets::RefreshTargets;

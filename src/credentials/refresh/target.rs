@@ -24,31 +24,28 @@ pub struct RefreshTarget {
 /// The key of a session: an instance has at most one session for each delivery.
 pub(super) type SessionKey = (InstanceId, RoleDelivery);
 
-/// Returns the sessions that the targets need.
-pub(super) fn sessions(targets: &[RefreshTarget]) -> BTreeMap<SessionKey, RoleSession> {
-    let mut sessions = BTreeMap::new();
-    for RefreshTarget {
+/// Returns the sessions that a target needs.
+pub(super) fn sessions(target: RefreshTarget) -> BTreeMap<SessionKey, RoleSession> {
+    let RefreshTarget {
         instance,
         launch_epoch,
         account,
         role,
         deliveries,
-    } in targets
-    {
-        if matches!(role.source, CredentialSource::Static(_)) {
-            continue;
-        }
-        for &delivery in deliveries {
-            let session = RoleSession {
-                instance: instance.clone(),
-                launch_epoch: *launch_epoch,
-                account: account.clone(),
-                role_name: role.role_name.clone(),
-                source: role.source.clone(),
-                delivery,
-            };
-            sessions.insert((instance.clone(), delivery), session);
-        }
+    } = target;
+    if matches!(role.source, CredentialSource::Static(_)) {
+        return BTreeMap::new();
     }
-    sessions
+    let session = |delivery| RoleSession {
+        instance: instance.clone(),
+        launch_epoch,
+        account: account.clone(),
+        role_name: role.role_name.clone(),
+        source: role.source.clone(),
+        delivery,
+    };
+    let deliveries = deliveries.into_iter();
+    deliveries
+        .map(|delivery| ((instance.clone(), delivery), session(delivery)))
+        .collect()
 }

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use parking_lot::Mutex;
-use tokio::sync::watch;
 
 use super::schedule::later;
 use super::target::SessionKey;
@@ -117,17 +116,38 @@ impl Fetch for FakeSource {
     }
 }
 
-fn start(
-    fake: &Arc<FakeSource>,
-    first: Vec<RefreshTarget>,
-) -> (Cache, Refresher, watch::Sender<Vec<RefreshTarget>>) {
-    let (cache, (send, target)) = (Cache::new(), watch::channel(first));
+/// The targets of a refresher, which are replaced as a whole.
+struct AllTargets {
+    current: Mutex<Vec<RefreshTarget>>,
+    targets: RefreshTargets,
+}
+
+impl AllTargets {
+    fn new(first: Vec<RefreshTarget>) -> AllTargets {
+        AllTargets {
+            targets: first.iter().cloned().collect(),
+            current: Mutex::new(first),
+        }
+    }
+
+    fn replace(&self, all: Vec<RefreshTarget>) {
+        let before = std::mem::replace(&mut *self.current.lock(), all.clone());
+        before
+            .iter()
+            .for_each(|target| self.targets.set(&target.instance, None));
+        all.into_iter()
+            .for_each(|target| self.targets.set(&target.instance.clone(), Some(target)));
+    }
+}
+
+fn start(fake: &Arc<FakeSource>, first: Vec<RefreshTarget>) -> (Cache, Refresher, AllTargets) {
+    let (cache, all) = (Cache::new(), AllTargets::new(first));
     let clock = Arc::new(FakeClock(Arc::clone(fake)));
     let source: Arc<dyn Fetch> = Arc::<FakeSource>::clone(fake);
     (
         cache.clone(),
-        Refresher::start(cache, source, clock, target),
-        send,
+        Refresher::start(cache, source, clock, all.targets.clone()),
+        all,
     )
 }
 
@@ -231,7 +251,7 @@ async fn a_session_ends_when_no_target_needs_it() {
         ..both.clone()
     };
     let kept = has(&both, RoleDelivery::V2);
-    send.send_replace(vec![v2.clone()]);
+    send.replace(vec![v2.clone()]);
     until(|| has(&both, RoleDelivery::V1).is_none()).await;
     assert_eq!(has(&both, RoleDelivery::V2), kept);
     assert!(
@@ -245,7 +265,7 @@ async fn a_session_ends_when_no_target_needs_it() {
         role: target(ID, "/bin/false", &[]).role,
         ..v2.clone()
     };
-    send.send_replace(vec![other.clone()]);
+    send.replace(vec![other.clone()]);
     until(|| has(&other, RoleDelivery::V2).is_some()).await;
     assert_eq!(has(&v2, RoleDelivery::V2), None);
 
@@ -258,7 +278,7 @@ async fn a_session_ends_when_no_target_needs_it() {
     };
     let mut fixed = v2.clone();
     fixed.role.source = CredentialSource::Static(StaticSource { v1: None, v2: keys });
-    send.send_replace(vec![fixed.clone()]);
+    send.replace(vec![fixed.clone()]);
     until(|| has(&other, RoleDelivery::V2).is_none()).await;
     assert_eq!(has(&fixed, RoleDelivery::V2), None);
     refresher.stop().await;
@@ -300,12 +320,12 @@ async fn a_source_has_at_most_four_concurrent_fetches_and_none_after_the_end() {
         .collect();
     // The instances of another program do not wait for the hanging ones.
     all.push(target("i-ffffffff", "/bin/other", &both));
-    let (send, receiver) = watch::channel(all.clone());
+    let send = AllTargets::new(all.clone());
     let refresher = Refresher::start(
         Cache::new(),
         Arc::<HangingSource>::clone(&hanging),
         Arc::new(SystemClock),
-        receiver,
+        send.targets.clone(),
     );
     let running = || hanging.0.lock().clone();
     until(|| running().len() == 6).await;
@@ -324,8 +344,8 @@ async fn a_source_has_at_most_four_concurrent_fetches_and_none_after_the_end() {
     );
 
     // The same targets change nothing. Removing one with a running fetch makes room for another.
-    send.send_replace(all.clone());
-    send.send_replace(
+    send.replace(all.clone());
+    send.replace(
         all.into_iter()
             .filter(|target| target.instance != keys[0].0)
             .collect(),
@@ -334,12 +354,12 @@ async fn a_source_has_at_most_four_concurrent_fetches_and_none_after_the_end() {
     refresher.stop().await;
     assert!(running().is_empty());
 
-    let (_send, receiver) = watch::channel(vec![target(ID, "/bin/true", &[RoleDelivery::V2])]);
+    let one = vec![target(ID, "/bin/true", &[RoleDelivery::V2])];
     let dropped = Refresher::start(
         Cache::new(),
         Arc::<HangingSource>::clone(&hanging),
         Arc::new(SystemClock),
-        receiver,
+        one.into_iter().collect(),
     );
     until(|| running().len() == 1).await;
     drop(dropped);

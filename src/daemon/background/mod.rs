@@ -1,8 +1,8 @@
 //! The background task: precomputes signatures of identity documents and role credentials.
 //!
-//! The task follows the registry. After each publication it updates the credentials that the
-//! refresher keeps fresh, and signs unsigned documents outside the async runtime. Guest requests
-//! only read what is precomputed.
+//! The task follows what changes in the registry. It updates the credentials that the refresher
+//! keeps fresh, and signs unsigned documents outside the async runtime, a few at a time. Guest
+//! requests only read what is precomputed.
 
 mod awaited;
 mod identity_source;
@@ -17,12 +17,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::sleep_until;
 
-use crate::credentials::{Launcher, RefreshTarget, Refresher, Sources, SystemClock};
+use crate::credentials::{Launcher, Refresher, Sources, SystemClock};
 use crate::guest::Precomputed;
-use crate::registry::{Registry, Snapshot};
+use crate::registry::{Changes, Registry, Snapshot};
 
-use refresh_targets::refresh_targets;
-use signing::{sign_documents, web_identity_mint};
+use refresh_targets::RefreshedInstances;
+use signing::{UnsignedDocuments, web_identity_mint};
 use signing_key::SigningKey;
 
 pub(super) use awaited::AwaitedSignatures;
@@ -30,6 +30,8 @@ pub(crate) use identity_source::IdentitySource;
 
 /// How long to wait before a key that could not be read or generated is tried again.
 const KEY_RETRY: Duration = Duration::from_secs(60);
+/// How many changed instances are followed before other tasks get their turn.
+const TURN: usize = 64;
 
 /// The background task while it runs.
 pub(super) struct Background {
@@ -78,7 +80,7 @@ async fn run(
         _ = stopped.wait_for(|stopped| *stopped) => return,
     }
 
-    let (targets, receiver) = watch::channel(Vec::new());
+    let followed = FollowedInstances::default();
     let sources = Sources {
         mint: web_identity_mint(Arc::clone(key.identity()), issuer),
         launcher: Launcher::this_executable(),
@@ -87,49 +89,78 @@ async fn run(
         precomputed.credentials.clone(),
         Arc::new(sources),
         Arc::new(SystemClock),
-        receiver,
+        followed.refreshed.targets.clone(),
     );
     tokio::select! {
-        () = follow(&registry, &precomputed, &awaited, &mut key, &targets) => {}
+        () = followed.follow(&registry, &precomputed, &awaited, &mut key) => {}
         _ = stopped.wait_for(|stopped| *stopped) => {}
     }
     refresher.stop().await;
 }
 
-/// Brings targets and signatures up to date after each publication, and retries a missing key.
-/// Returns when the registry is gone.
-async fn follow(
-    registry: &Registry,
-    precomputed: &Precomputed,
-    awaited: &AwaitedSignatures,
-    key: &mut SigningKey,
-    targets: &watch::Sender<Vec<RefreshTarget>>,
-) {
-    let mut publications = registry.publications();
-    loop {
-        key.attempt().await;
-        publications.borrow_and_update();
-        let snapshot = registry.snapshot();
-        update_targets(targets, &snapshot);
-        match key.identity().get() {
-            Some(identity) => sign_documents(&snapshot, precomputed, identity, awaited).await,
-            None => awaited.note_missing_key(),
-        }
-        tokio::select! {
-            changed = publications.changed() => if changed.is_err() { break },
-            () = sleep_until(key.next_attempt()), if key.is_missing() => {}
-        }
-    }
+/// What is kept from one change to the next.
+#[derive(Default)]
+struct FollowedInstances {
+    refreshed: RefreshedInstances,
+    unsigned: UnsignedDocuments,
 }
 
-/// Hands the refresher the targets of this snapshot if they differ from its current ones.
-fn update_targets(targets: &watch::Sender<Vec<RefreshTarget>>, snapshot: &Snapshot) {
-    let new = refresh_targets(snapshot);
-    targets.send_if_modified(|current| {
-        let differs = *current != new;
-        *current = new;
-        differs
-    });
+impl FollowedInstances {
+    /// Keeps targets and signatures up to date, and retries a missing key.
+    async fn follow(
+        mut self,
+        registry: &Registry,
+        precomputed: &Precomputed,
+        awaited: &AwaitedSignatures,
+        key: &mut SigningKey,
+    ) {
+        let feed = registry.change_feed();
+        loop {
+            key.attempt().await;
+            // The changes first: the snapshot then has at least these.
+            let changes = feed.take();
+            let snapshot = registry.snapshot();
+            self.follow_changes(changes, &snapshot, precomputed).await;
+            match key.identity().get() {
+                Some(identity) => {
+                    let unsigned = &mut self.unsigned;
+                    let signed = unsigned.sign_some(&snapshot, precomputed, identity, awaited);
+                    if signed.await {
+                        continue;
+                    }
+                }
+                None => awaited.note_missing_key(),
+            }
+            tokio::select! {
+                () = feed.changed() => {}
+                () = sleep_until(key.next_attempt()), if key.is_missing() => {}
+            }
+        }
+    }
+
+    async fn follow_changes(
+        &mut self,
+        mut changes: Changes,
+        snapshot: &Snapshot,
+        precomputed: &Precomputed,
+    ) {
+        let signatures = &precomputed.signatures;
+        if changes.everything {
+            let entries = snapshot.entries();
+            let registered = entries.map(|entry| entry.instance.instance_id.clone());
+            changes.instances.extend(registered);
+            changes.instances.extend(self.refreshed.ids().cloned());
+            changes.instances.extend(signatures.instances());
+        }
+        for (number, id) in changes.instances.iter().enumerate() {
+            let entry = snapshot.entry(id);
+            self.refreshed.follow(id, entry);
+            self.unsigned.follow(id, entry, signatures);
+            if (number + 1) % TURN == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
 }
 
 #[cfg(test)]

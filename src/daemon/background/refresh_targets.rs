@@ -1,15 +1,38 @@
 //! Which role credentials the background task keeps fresh.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::credentials::RefreshTarget;
+use crate::credentials::{RefreshTarget, RefreshTargets};
 use crate::guest::gate;
+use crate::instance::InstanceId;
 use crate::origin::Family;
-use crate::registry::{Entry, Snapshot};
+use crate::registry::Entry;
 
-/// Returns a target for each instance whose guest can read role credentials.
-pub(super) fn refresh_targets(snapshot: &Snapshot) -> Vec<RefreshTarget> {
-    snapshot.entries().filter_map(refresh_target).collect()
+/// The instances whose role credentials are kept fresh.
+#[derive(Default)]
+pub(super) struct RefreshedInstances {
+    ids: HashSet<InstanceId>,
+    pub(super) targets: RefreshTargets,
+}
+
+impl RefreshedInstances {
+    /// Follows a change of one instance; `None` if it is not registered any more.
+    pub(super) fn follow(&mut self, id: &InstanceId, entry: Option<&Arc<Entry>>) {
+        let target = entry.and_then(refresh_target);
+        let is_known = match target.is_some() {
+            true => !self.ids.insert(id.clone()),
+            false => self.ids.remove(id),
+        };
+        if target.is_some() || is_known {
+            self.targets.set(id, target);
+        }
+    }
+
+    /// Returns the instances that have a target.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &InstanceId> {
+        self.ids.iter()
+    }
 }
 
 /// Returns the target of one instance; `None` if its guest cannot read credentials. A disabled

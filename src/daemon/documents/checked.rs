@@ -9,11 +9,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::config::Config;
-use crate::daemon::documents::exposed::exposed_secret;
-use crate::daemon::documents::instance_faults::document_faults;
+use crate::daemon::documents::exposed::exposed_file;
+use crate::daemon::documents::judged::{Judged, JudgedDocument};
+use crate::daemon::documents::known::{KnownDocument, KnownDocuments, KnownTexts};
 use crate::daemon::documents::registered::{Registered, RegisteredInstance};
 use crate::daemon::unserved::AttachmentSettings;
-use crate::document::{self, DocumentsRead, FaultyInstance, InstanceDocument};
+use crate::document::FaultyInstance;
 use crate::fault::{Fault, FieldFault};
 use crate::instance::claims::{AttachmentClaim, Claims};
 use crate::instance::{Attachment, Instance, InstanceAttachment, InstanceId, InstanceState};
@@ -23,8 +24,10 @@ const ATTACHMENTS: &str = "Imds.Attachments";
 /// The documents of a configuration.
 #[derive(Debug, Default)]
 pub(crate) struct CheckedDocuments {
-    /// The instances of documents without faults.
+    /// The instances of documents without faults, apart from the known ones.
     pub(crate) instances: Vec<Instance>,
+    /// The instances without faults of documents that are as they were when they were last judged.
+    pub(crate) known: Vec<KnownDocument>,
     /// The instances of the other documents, as far as they can be read. Of their attachments, those
     /// that belong to registered instances are left out.
     pub(crate) faulty: Vec<FaultyInstance>,
@@ -32,8 +35,12 @@ pub(crate) struct CheckedDocuments {
     pub(crate) faults: Vec<Fault>,
     /// What keeps guests from being served, but is allowed.
     pub(crate) warnings: Vec<Fault>,
-    /// Values that are allowed but probably not intended.
+    /// Values that are allowed but probably not intended, apart from those of known documents.
     pub(crate) doubts: Vec<Fault>,
+    /// How many such values there are in all documents.
+    pub(crate) doubt_count: usize,
+    /// What to remember of the texts.
+    pub(crate) texts: KnownTexts,
     /// Files that are not JSON or cannot be read. They may have more instances than are known.
     pub(crate) unreadable_files: usize,
     /// The files and directories that cannot be read at all.
@@ -54,23 +61,41 @@ impl CheckedDocuments {
         CheckedDocuments::read_for(config, ConfigState::Valid, registered)
     }
 
+    /// Like [`CheckedDocuments::read`], but does not judge known texts again.
+    pub(crate) fn read_changed(
+        config: &Config,
+        registered: &Registered,
+        known: &KnownDocuments,
+    ) -> CheckedDocuments {
+        CheckedDocuments::check(config, ConfigState::Valid, registered, known)
+    }
+
     pub(super) fn read_for(
         config: &Config,
         config_state: ConfigState,
         registered: &Registered,
     ) -> CheckedDocuments {
-        let instances = config.instances.as_deref();
-        let read = instances.map(document::read_documents).unwrap_or_default();
-        let mut check = DocumentsCheck::new(config, config_state, &read, registered);
-        for (number, document) in read.documents.iter().enumerate() {
+        CheckedDocuments::check(config, config_state, registered, &KnownDocuments::default())
+    }
+
+    fn check(
+        config: &Config,
+        config_state: ConfigState,
+        registered: &Registered,
+        known: &KnownDocuments,
+    ) -> CheckedDocuments {
+        let judged = Judged::read(config, registered, known);
+        let mut check = DocumentsCheck::new(config, config_state, &judged, registered);
+        for (number, document) in judged.documents.iter().enumerate() {
             check.check(number, document);
         }
-        check.finish()
+        check.finish().documents(judged)
     }
 
     /// Returns the ids of all instances that have a document.
     pub(super) fn ids(&self) -> impl Iterator<Item = &InstanceId> {
         let valid = self.instances.iter().map(|instance| &instance.instance_id);
+        let valid = valid.chain(self.known.iter().map(|known| &known.id));
         valid.chain(self.faulty.iter().filter_map(|faulty| faulty.id.as_ref()))
     }
 
@@ -86,8 +111,7 @@ impl CheckedDocuments {
 /// The check while it runs. Instances have numbers: those without faults in their own documents
 /// first.
 struct DocumentsCheck<'a> {
-    config: &'a Config,
-    read: &'a DocumentsRead,
+    read: &'a Judged,
     registered: &'a Registered,
     settings: Option<AttachmentSettings<'a>>,
     /// Every attachment, by the number of its instance.
@@ -101,6 +125,18 @@ struct DocumentsCheck<'a> {
     faults: Vec<Fault>,
     warnings: Vec<Fault>,
     doubts: Vec<Fault>,
+    doubt_count: usize,
+}
+
+/// The result of a check.
+struct CheckResult {
+    /// The numbers of the documents with a fault.
+    faulty_numbers: BTreeSet<usize>,
+    faulty: Vec<FaultyInstance>,
+    faults: Vec<Fault>,
+    warnings: Vec<Fault>,
+    doubts: Vec<Fault>,
+    doubt_count: usize,
 }
 
 /// An instance that claims an attachment.
@@ -119,11 +155,10 @@ impl<'a> DocumentsCheck<'a> {
     fn new(
         config: &'a Config,
         config_state: ConfigState,
-        read: &'a DocumentsRead,
+        read: &'a Judged,
         registered: &'a Registered,
     ) -> DocumentsCheck<'a> {
         let mut check = DocumentsCheck {
-            config,
             read,
             registered,
             settings: match config_state {
@@ -137,6 +172,7 @@ impl<'a> DocumentsCheck<'a> {
             faults: read.faults.clone(),
             warnings: Vec::new(),
             doubts: Vec::new(),
+            doubt_count: 0,
         };
         for number in 0..read.documents.len() + read.faulty.len() {
             check.claim(number);
@@ -156,12 +192,12 @@ impl<'a> DocumentsCheck<'a> {
         let registered = |id: Option<&InstanceId>| id.and_then(|id| self.registered.get(id));
         match read.documents.get(number) {
             Some(document) => Claimant {
-                id: Some(&document.instance.instance_id),
+                id: Some(&document.known.id),
                 file: &document.file,
-                line: document.line,
-                attachments: &document.instance.imds.attachments,
-                state: Some(document.instance.state),
-                registered: registered(Some(&document.instance.instance_id)),
+                line: document.known.line,
+                attachments: &document.known.attachments,
+                state: Some(document.known.state),
+                registered: registered(Some(&document.known.id)),
             },
             None => {
                 let faulty = &read.faulty[number - read.documents.len()];
@@ -197,17 +233,11 @@ impl<'a> DocumentsCheck<'a> {
         }
     }
 
-    fn check(&mut self, number: usize, document: &'a InstanceDocument) {
+    fn check(&mut self, number: usize, document: &'a JudgedDocument) {
         let before = self.faults.len();
-        self.doubts.extend_from_slice(&document.warnings);
-        let doubts = document::doubts(&document.instance).into_iter();
-        self.doubts
-            .extend(doubts.map(|doubt| fault_at(document, document.line, &doubt)));
-        let faults = document_faults(&document.instance, self.config);
-        let faults = faults
-            .iter()
-            .map(|fault| fault_at(document, document.line, fault));
-        self.faults.extend(faults);
+        self.doubts.extend_from_slice(&document.doubts);
+        self.doubt_count += document.known.doubts;
+        self.faults.extend_from_slice(&document.faults);
         self.warn(number, document);
         self.warn_exposed(document);
         self.check_attachments(number, document);
@@ -217,14 +247,14 @@ impl<'a> DocumentsCheck<'a> {
     }
 
     /// Warns of an instance that no guest can reach.
-    fn warn(&mut self, number: usize, document: &InstanceDocument) {
+    fn warn(&mut self, number: usize, document: &JudgedDocument) {
         let registered = self.claimant(number).registered;
-        let attachments = registered.map_or(&document.instance.imds.attachments, |registered| {
+        let attachments = registered.map_or(&document.known.attachments, |registered| {
             &registered.attachments
         });
         let state = registered
             .and_then(|registered| registered.state)
-            .unwrap_or(document.instance.state);
+            .unwrap_or(document.known.state);
         if !state.is_active() {
             let message = format!("the instance is {} and will not be served", state.as_str());
             self.add_warning(document, &FieldFault::new("State", message));
@@ -235,23 +265,25 @@ impl<'a> DocumentsCheck<'a> {
     }
 
     /// Warns of a file with secrets that every user of the host can read, once for each file.
-    fn warn_exposed(&mut self, document: &'a InstanceDocument) {
-        if !self.exposed_files.contains(document.file.as_path())
-            && let Some(fault) = exposed_secret(&document.instance, &document.file)
+    fn warn_exposed(&mut self, document: &'a JudgedDocument) {
+        if document.known.has_secret
+            && !self.exposed_files.contains(document.file.as_path())
+            && let Some(fault) = exposed_file(&document.file)
         {
             self.exposed_files.insert(&document.file);
             self.add_warning(document, &fault);
         }
     }
 
-    fn add_warning(&mut self, document: &InstanceDocument, fault: &FieldFault) {
-        self.warnings.push(fault_at(document, document.line, fault));
+    fn add_warning(&mut self, document: &JudgedDocument, fault: &FieldFault) {
+        let line = document.known.line;
+        self.warnings.push(document.fault_at(line, fault));
     }
 
-    fn check_attachments(&mut self, number: usize, document: &'a InstanceDocument) {
+    fn check_attachments(&mut self, number: usize, document: &'a JudgedDocument) {
         let claimant = self.claimant(number);
-        let attachments = &document.instance.imds.attachments;
-        for (attachment, line) in attachments.iter().zip(&document.attachment_lines) {
+        let known = &document.known;
+        for (attachment, line) in known.attachments.iter().zip(&known.attachment_lines) {
             let unserved = self
                 .settings
                 .and_then(|settings| settings.unserved_reason(attachment));
@@ -273,7 +305,7 @@ impl<'a> DocumentsCheck<'a> {
                 lost.map(|claim| self.conflict_message(attachment, claim, claimant.registered));
             for message in unserved.into_iter().chain(conflict) {
                 let fault = FieldFault::new(ATTACHMENTS, message);
-                self.faults.push(fault_at(document, *line, &fault));
+                self.faults.push(document.fault_at(*line, &fault));
             }
         }
     }
@@ -330,7 +362,7 @@ impl<'a> DocumentsCheck<'a> {
         attachments.filter(is_free).cloned().collect()
     }
 
-    fn finish(self) -> CheckedDocuments {
+    fn finish(self) -> CheckResult {
         let count = self.read.documents.len();
         let of_documents = self.faulty.iter().copied();
         let faulty = of_documents.chain(count..count + self.read.faulty.len());
@@ -343,19 +375,41 @@ impl<'a> DocumentsCheck<'a> {
                 line,
             }
         });
-        let documents = self.read.documents.iter().enumerate();
-        let valid = documents.filter(|(number, _)| !self.faulty.contains(number));
-        CheckedDocuments {
+        CheckResult {
             faulty: faulty.collect(),
-            instances: valid
-                .map(|(_, document)| document.instance.clone())
-                .collect(),
+            faulty_numbers: self.faulty,
             faults: self.faults,
             warnings: self.warnings,
             doubts: self.doubts,
-            unreadable_files: self.read.unreadable_files,
-            unread_paths: self.read.unread_paths.clone(),
+            doubt_count: self.doubt_count,
         }
+    }
+}
+
+impl CheckResult {
+    /// Returns the documents with this result.
+    fn documents(self, judged: Judged) -> CheckedDocuments {
+        let mut checked = CheckedDocuments {
+            faulty: self.faulty,
+            faults: self.faults,
+            warnings: self.warnings,
+            doubts: self.doubts,
+            doubt_count: self.doubt_count,
+            texts: judged.texts,
+            unreadable_files: judged.unread_paths.len() + judged.damaged_files,
+            unread_paths: judged.unread_paths,
+            ..CheckedDocuments::default()
+        };
+        for (number, document) in judged.documents.into_iter().enumerate() {
+            if self.faulty_numbers.contains(&number) {
+                continue;
+            }
+            match document.instance {
+                Some(instance) => checked.instances.push(*instance),
+                None => checked.known.push(document.known),
+            }
+        }
+        checked
     }
 }
 
@@ -380,15 +434,5 @@ impl Claimant<'_> {
     fn has(&self, attachment: &Attachment) -> bool {
         let registered = self.registered;
         registered.is_none_or(|registered| registered.state.is_none() || registered.has(attachment))
-    }
-}
-
-/// Returns a fault of a document, with the instance's ID before the field.
-fn fault_at(document: &InstanceDocument, line: usize, fault: &FieldFault) -> Fault {
-    Fault {
-        file: document.file.clone(),
-        line,
-        field: format!("{}: {}", document.instance.instance_id, fault.field),
-        message: fault.message.clone(),
     }
 }

@@ -9,18 +9,24 @@ use crate::secret;
 
 /// Returns a fault if a document contains a secret and every user of the host can read its file.
 pub(crate) fn exposed_secret(instance: &Instance, file: &Path) -> Option<FieldFault> {
-    let role = instance.imds.role.as_ref()?;
-    let credentials = match &role.source {
-        CredentialSource::Static(source) => source.v1.iter().chain([&source.v2]),
-        CredentialSource::Process(_)
-        | CredentialSource::AssumeRole(_)
-        | CredentialSource::AssumeRoleWithWebIdentity(_) => return None,
+    has_secret(instance).then(|| exposed_file(file))?
+}
+
+/// Returns whether an instance contains a secret.
+pub(super) fn has_secret(instance: &Instance) -> bool {
+    let source = instance.imds.role.as_ref().map(|role| &role.source);
+    let Some(CredentialSource::Static(source)) = source else {
+        return false;
     };
     let is_secret = |credentials: &StaticCredentials| {
         !secret::is_placeholder(credentials.secret_access_key.expose())
     };
-    let has_secret = credentials.into_iter().any(is_secret);
-    (has_secret && ownership::is_readable_by_all(file)).then(|| {
+    source.v1.iter().chain([&source.v2]).any(is_secret)
+}
+
+/// Returns a fault if every user of the host can read a file, which has a secret.
+pub(super) fn exposed_file(file: &Path) -> Option<FieldFault> {
+    ownership::is_readable_by_all(file).then(|| {
         let message = format!(
             "every user of this host can read this SecretAccessKey; run: chmod o-r {}",
             file.display()

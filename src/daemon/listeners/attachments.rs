@@ -32,35 +32,46 @@ use crate::registry::{Claimants, Entry, QuarantineReason, Snapshot};
 pub(super) struct AttachmentsInput<'a> {
     pub(super) config: &'a ListenerConfig,
     pub(super) open: &'a BTreeMap<ListenerKey, OpenListener>,
-    pub(super) unusable: &'a BTreeMap<ListenerKey, String>,
+    /// Returns why no instance is served at a listener on this host.
+    pub(super) unusable: &'a dyn Fn(&ListenerKey) -> Option<String>,
     pub(super) links: &'a Links,
     pub(super) snapshot: &'a Snapshot,
 }
 
 impl AttachmentsInput<'_> {
-    /// Returns the state of every attachment of every known instance.
-    pub(super) fn all(&self) -> Vec<AttachmentStatus> {
-        let reserved = self.snapshot.reserved().map(|(id, attachment)| {
-            let reason = match self.snapshot.quarantine_reason(id) {
-                Some(QuarantineReason::NotStored) => "its document could not be stored",
-                Some(QuarantineReason::FaultyDocument) => "its document has faults",
-                Some(QuarantineReason::Unreadable | QuarantineReason::StateUnknown) | None => {
-                    "its record cannot be read or trusted"
-                }
-            };
+    /// Returns the state of every attachment of one instance, and those that are reserved for it.
+    pub(super) fn of_instance(&self, id: &InstanceId) -> Vec<AttachmentStatus> {
+        let reason = match self.snapshot.quarantine_reason(id) {
+            Some(QuarantineReason::NotStored) => "its document could not be stored",
+            Some(QuarantineReason::FaultyDocument) => "its document has faults",
+            Some(QuarantineReason::Unreadable | QuarantineReason::StateUnknown) | None => {
+                "its record cannot be read or trusted"
+            }
+        };
+        let reserved = self.snapshot.reserved_attachments(id).map(|attachment| {
             let state = (AttachmentState::Quarantined, Some(reason.to_string()));
             status(id, attachment, state)
         });
-        let entries = self.snapshot.entries();
-        let of_entries = entries.flat_map(|entry| self.of_entry(entry));
-        of_entries.chain(reserved).collect()
+        let entry = self.snapshot.entry(id).into_iter();
+        let of_entry = entry.flat_map(|entry| self.of_entry(entry));
+        of_entry.chain(reserved).collect()
     }
 
-    /// Returns the state of every attachment of one instance.
-    pub(super) fn of_entry<'s>(
-        &'s self,
-        entry: &'s Entry,
-    ) -> impl Iterator<Item = AttachmentStatus> + 's {
+    /// Returns whether an instance is served with its options at all of its attachments. One
+    /// without a guest has nothing that could be served with other options: it is stopped or
+    /// terminated, or has no attachments.
+    pub(super) fn is_applied(&self, entry: &Entry) -> bool {
+        let as_desired = |status: AttachmentStatus| {
+            matches!(
+                status.state,
+                AttachmentState::Open | AttachmentState::Closed
+            )
+        };
+        !entry.instance.state.is_active() || self.of_entry(entry).all(as_desired)
+    }
+
+    /// Returns the state of every attachment of a registered instance.
+    fn of_entry<'s>(&'s self, entry: &'s Entry) -> impl Iterator<Item = AttachmentStatus> + 's {
         let attachments = entry.instance.imds.attachments.iter();
         let id = &entry.instance.instance_id;
         attachments.map(move |attachment| status(id, attachment, self.state(entry, attachment)))
@@ -109,13 +120,13 @@ impl AttachmentsInput<'_> {
     pub(super) fn unserved_reason(&self, attachment: &Attachment) -> Option<String> {
         self.config
             .unserved_reason(attachment)
-            .or_else(|| self.unusable.get(&ListenerKey::of(attachment)).cloned())
+            .or_else(|| (self.unusable)(&ListenerKey::of(attachment)))
     }
 
     /// Returns what a listener waits for.
     pub(super) fn missing(&self, key: &ListenerKey) -> String {
-        if let Some(reason) = self.unusable.get(key) {
-            return reason.clone();
+        if let Some(reason) = (self.unusable)(key) {
+            return reason;
         }
         if let ListenerKey::Namespace(name) = key {
             return format!("there is no {}", namespace_path(name).display());

@@ -1,19 +1,17 @@
-//! The desired state: which listeners the configuration and the instances need, and what the
-//! guests' interfaces need.
+//! The desired state: which listeners the configuration and the instances need.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+use rpds::{HashTrieMapSync, RedBlackTreeSetSync};
 
 use crate::config::{Config, InterfaceSettings, ListenerSettings};
 use crate::daemon::listeners::key::ListenerKey;
 use crate::daemon::unserved::AttachmentSettings;
 use crate::guest::gate;
-use crate::host::addresses::DesiredAddresses;
 use crate::instance::{Attachment, BridgePort, InstanceId};
 use crate::origin::Family;
-use crate::registry::{Entry, Snapshot};
+use crate::registry::Entry;
 
 /// What the configuration says about listeners.
 pub(super) struct ListenerConfig {
@@ -59,6 +57,14 @@ impl ListenerConfig {
         }
     }
 
+    /// Returns the names of the listeners that are bound to an interface.
+    pub(super) fn listeners_on(&self, interface: &str) -> impl Iterator<Item = String> {
+        let listeners = self.listeners.iter();
+        listeners
+            .filter(move |listener| listener.interface.as_deref() == Some(interface))
+            .map(|listener| listener.name.clone())
+    }
+
     /// Returns whether something besides the interface identifies the guests there: the mark of a
     /// bridge port, or a source address that can be trusted.
     pub(super) fn identifies_beyond_interface(&self, key: &ListenerKey) -> bool {
@@ -84,96 +90,105 @@ impl ListenerConfig {
 /// A listener that should exist, with its instances. An instance that is attached several times
 /// appears several times.
 #[derive(Default)]
-pub(super) struct DesiredListener<'s> {
-    attached: Vec<(&'s Attachment, &'s Arc<Entry>)>,
+pub(super) struct DesiredListener {
+    attached: BTreeMap<Attachment, AttachedInstance>,
+    /// How many of the attached instances listen, by address family.
+    listening: [usize; Family::ALL.len()],
+    /// How often each instance is attached.
+    counts: BTreeMap<InstanceId, usize>,
+    instances: RedBlackTreeSetSync<InstanceId>,
+    bridge_ports: HashTrieMapSync<u32, Attachment>,
 }
 
-impl DesiredListener<'_> {
+/// An instance at one of its attachments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct AttachedInstance {
+    id: InstanceId,
+    /// Whether its options open a socket, by address family.
+    listens: [bool; Family::ALL.len()],
+}
+
+impl AttachedInstance {
+    pub(super) fn of(entry: &Entry) -> AttachedInstance {
+        AttachedInstance {
+            id: entry.instance.instance_id.clone(),
+            listens: Family::ALL.map(|family| gate::listens(entry, family)),
+        }
+    }
+}
+
+impl DesiredListener {
     /// Returns whether a socket of this family should be open. A configured listener without
     /// instances stays open on IPv4, and its connections are reset.
     pub(super) fn wants(&self, key: &ListenerKey, family: Family) -> bool {
         let is_free = self.attached.is_empty() && key.is_configured() && family == Family::Ipv4;
-        is_free || self.instances_listening(family).next().is_some()
+        let listening = Family::ALL.into_iter().zip(self.listening);
+        is_free
+            || listening
+                .into_iter()
+                .any(|(of, count)| of == family && count > 0)
     }
 
-    /// Returns the instances whose options open a socket of this family.
-    pub(super) fn instances_listening(&self, family: Family) -> impl Iterator<Item = &InstanceId> {
-        self.attached
-            .iter()
-            .filter(move |(_, entry)| gate::listens(entry, family))
-            .map(|(_, entry)| &entry.instance.instance_id)
+    /// Returns whether no instance is attached.
+    pub(super) fn is_empty(&self) -> bool {
+        self.attached.is_empty()
     }
 
     /// Returns all instances of the listener.
-    pub(super) fn instances(&self) -> BTreeSet<&InstanceId> {
-        self.attached
-            .iter()
-            .map(|(_, entry)| &entry.instance.instance_id)
-            .collect()
+    pub(super) fn instances(&self) -> &RedBlackTreeSetSync<InstanceId> {
+        &self.instances
     }
 
     /// Returns the attachments of a bridge by the mark of their ports.
-    pub(super) fn bridge_ports(&self) -> HashMap<u32, Attachment> {
-        self.attached
-            .iter()
-            .filter_map(|(attachment, _)| match attachment {
-                Attachment::BridgePort(BridgePort { mark, .. }) => {
-                    Some((*mark, (*attachment).clone()))
-                }
-                _ => None,
-            })
-            .collect()
+    pub(super) fn bridge_ports(&self) -> &HashTrieMapSync<u32, Attachment> {
+        &self.bridge_ports
     }
-}
 
-/// Returns the listeners of the configuration, and those that the instances need. An attachment
-/// with a conflict needs none.
-pub(super) fn desired_listeners<'s>(
-    config: &ListenerConfig,
-    snapshot: &'s Snapshot,
-) -> BTreeMap<ListenerKey, DesiredListener<'s>> {
-    let mut desired: BTreeMap<ListenerKey, DesiredListener<'s>> = config
-        .listeners
-        .iter()
-        .map(|listener| ListenerKey::Listener(listener.name.clone()))
-        .map(|key| (key, DesiredListener::default()))
-        .collect();
-    for (attachment, _) in snapshot.claims() {
-        let Some(entry) = snapshot.attached_to(attachment) else {
-            continue;
-        };
-        if config.unserved_reason(attachment).is_none() {
-            let listener = desired.entry(ListenerKey::of(attachment)).or_default();
-            listener.attached.push((attachment, entry));
+    /// Sets the instance at an attachment. Returns whether that changed anything.
+    pub(super) fn set(
+        &mut self,
+        attachment: &Attachment,
+        attached: Option<AttachedInstance>,
+    ) -> bool {
+        if self.attached.get(attachment) == attached.as_ref() {
+            return false;
+        }
+        if let Some(before) = self.attached.remove(attachment) {
+            self.remove(attachment, &before);
+        }
+        if let Some(attached) = attached {
+            self.add(attachment, &attached);
+            self.attached.insert(attachment.clone(), attached);
+        }
+        true
+    }
+
+    fn remove(&mut self, attachment: &Attachment, before: &AttachedInstance) {
+        for (count, listens) in self.listening.iter_mut().zip(before.listens) {
+            *count -= usize::from(listens);
+        }
+        if let Some(count) = self.counts.get_mut(&before.id) {
+            *count -= 1;
+            if *count == 0 {
+                self.counts.remove(&before.id);
+                self.instances.remove_mut(&before.id);
+            }
+        }
+        if let Attachment::BridgePort(BridgePort { mark, .. }) = attachment
+            && self.bridge_ports.get(mark) == Some(attachment)
+        {
+            self.bridge_ports.remove_mut(mark);
         }
     }
-    desired
-}
 
-/// Returns what the guests' interfaces need: the addresses of the service, and routes to the
-/// guests' IPv6 addresses.
-pub(super) fn desired_addresses(
-    config: &ListenerConfig,
-    snapshot: &Snapshot,
-) -> BTreeMap<String, DesiredAddresses> {
-    let mut desired: BTreeMap<String, DesiredAddresses> = BTreeMap::new();
-    let Some(interfaces) = &config.interfaces else {
-        return desired;
-    };
-    let service: [IpAddr; 2] = [
-        SocketAddr::from(interfaces.ipv4).ip(),
-        SocketAddr::from(interfaces.ipv6).ip(),
-    ];
-    for (key, listener) in desired_listeners(config, snapshot) {
-        let (ListenerKey::Interface(name) | ListenerKey::Bridge(name)) = key else {
-            continue;
-        };
-        let of_interface = desired.entry(name).or_default();
-        of_interface.addresses.extend(service);
-        for (_, entry) in listener.attached {
-            let routes = entry.instance.routable_ipv6_addresses();
-            of_interface.routes.extend(routes);
+    fn add(&mut self, attachment: &Attachment, attached: &AttachedInstance) {
+        for (count, listens) in self.listening.iter_mut().zip(attached.listens) {
+            *count += usize::from(listens);
+        }
+        *self.counts.entry(attached.id.clone()).or_default() += 1;
+        self.instances.insert_mut(attached.id.clone());
+        if let Attachment::BridgePort(BridgePort { mark, .. }) = attachment {
+            self.bridge_ports.insert_mut(*mark, attachment.clone());
         }
     }
-    desired
 }

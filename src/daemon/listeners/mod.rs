@@ -11,29 +11,41 @@
 //! created again is a different one: the old one's sockets are closed and its connections are cut
 //! before the new one gets any.
 //!
+//! What was found is kept from one call to the next. A call looks at what the registry, the kernel
+//! or a socket reports as changed, and tries again what failed, so its cost does not depend on the
+//! number of instances.
+//!
 //! | file | duty |
 //! |---|---|
 //! | `key` | which listener an attachment belongs to |
 //! | `desired` | what the configuration and the instances need |
-//! | `presence` | what exists on the host |
+//! | `addresses` | the addresses and routes that the guests' interfaces need |
+//! | `presence`, `namespaces` | what exists on the host |
 //! | `conflicts` | interfaces that receive another instance's packets |
+//! | `followed`, `work` | what changed, and what follows from it |
 //! | `socket` | the sockets of one listener |
 //! | `attachments` | the state of every attachment, which decides between `pending` and `applied` |
-//! | `status` | what is published for the admin socket, and the log |
+//! | `status` | the status of a listener, and the log |
 
+mod addresses;
 mod attachments;
 mod conflicts;
 mod desired;
+mod followed;
 mod key;
+mod namespaces;
 mod presence;
 mod socket;
 mod status;
+#[cfg(test)]
+mod tests;
+mod work;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
 use crate::daemon::connection_limits::ConnectionLimits;
@@ -42,20 +54,24 @@ use crate::daemon::start_error::StartError;
 use crate::host::addresses::DesiredAddresses;
 use crate::host::netlink::{Links, OwnAddresses};
 use crate::net::connection::GuestService;
-use crate::net::status::{AttachmentState, ListenersStatus};
+use crate::net::status::ListenersStatus;
 use crate::origin::Family;
-use crate::registry::{Registry, Snapshot};
-use attachments::AttachmentsInput;
-use desired::{DesiredListener, ListenerConfig, desired_addresses, desired_listeners};
+use crate::registry::Registry;
+use desired::ListenerConfig;
+use followed::FollowedRegistry;
 use key::ListenerKey;
-use presence::{ListenerPresence, PresenceSurvey};
 pub(super) use socket::OnBindError;
 use socket::{AcceptContext, OpenListener};
-use status::ConflictLog;
 
 /// The number of sockets that are opened before other tasks get their turn, so that guests are
 /// answered meanwhile.
 const SOCKETS_PER_TURN: usize = 16;
+
+/// The listeners whose sockets the kernel closed: their tasks report it as they end.
+struct EndedSockets {
+    send: mpsc::UnboundedSender<ListenerKey>,
+    receive: mpsc::UnboundedReceiver<ListenerKey>,
+}
 
 /// All listeners.
 pub(super) struct Listeners {
@@ -68,9 +84,13 @@ pub(super) struct Listeners {
     /// True from [`Listeners::start_accepting`] on.
     accepting: watch::Sender<bool>,
     open: BTreeMap<ListenerKey, OpenListener>,
+    /// The open listeners with a socket that could not be opened. They are tried again.
+    unsettled: BTreeSet<ListenerKey>,
+    /// The listeners whose sockets the kernel closed.
+    ended: EndedSockets,
     /// Which addresses could not be added, by interface.
     address_faults: BTreeMap<String, String>,
-    log: ConflictLog,
+    followed: FollowedRegistry,
     published: Arc<ArcSwap<ListenersStatus>>,
 }
 
@@ -78,19 +98,24 @@ impl Listeners {
     /// Returns the listeners of a configuration. None is open yet.
     pub(super) fn new(
         config: &Config,
+        registry: &Registry,
         service: Arc<dyn GuestService>,
         own_addresses: OwnAddresses,
         threads: Arc<GuestThreads>,
     ) -> Listeners {
+        let config = ListenerConfig::new(config);
+        let (send, receive) = mpsc::unbounded_channel();
         Listeners {
-            config: ListenerConfig::new(config),
+            followed: FollowedRegistry::new(&config, registry.change_feed()),
+            config,
             service,
             own_addresses,
             threads,
             accepting: watch::Sender::new(false),
             open: BTreeMap::new(),
+            unsettled: BTreeSet::new(),
+            ended: EndedSockets { send, receive },
             address_faults: BTreeMap::new(),
-            log: ConflictLog::default(),
             published: Arc::default(),
         }
     }
@@ -111,12 +136,19 @@ impl Listeners {
         self.address_faults = faults.cloned().unwrap_or_default();
     }
 
-    /// Returns the addresses and routes that the guests' interfaces need.
-    pub(super) fn desired_addresses(
-        &self,
-        snapshot: &Snapshot,
-    ) -> BTreeMap<String, DesiredAddresses> {
-        desired_addresses(&self.config, snapshot)
+    /// Follows what changed since the last call. Returns the addresses and routes that the guests'
+    /// interfaces need.
+    pub(super) async fn desired_addresses(
+        &mut self,
+        registry: &Registry,
+        links: &Links,
+        connection_limits: &ConnectionLimits,
+    ) -> (&BTreeMap<String, DesiredAddresses>, u64) {
+        let followed = &mut self.followed;
+        followed
+            .follow(&self.config, registry, links, connection_limits)
+            .await;
+        (followed.addresses.desired(), followed.addresses.version())
     }
 
     /// Opens and closes sockets as the instances' options require, and confirms the generations
@@ -128,39 +160,43 @@ impl Listeners {
         connection_limits: &ConnectionLimits,
         on_bind_error: OnBindError,
     ) -> Result<(), StartError> {
-        // 1. What there should be, and what exists on the host.
-        let snapshot = registry.snapshot();
-        let desired = desired_listeners(&self.config, &snapshot);
-        let before: BTreeMap<&ListenerKey, ListenerPresence> = self
-            .open
-            .iter()
-            .map(|(key, listener)| (key, listener.presence))
-            .collect();
-        let survey = PresenceSurvey::run(&self.config, &desired, &before, &snapshot, links);
-        self.log.log_unusable(&survey.unusable);
+        // 1. What changed: in the registry, of the links, of the sockets, of the namespaces.
+        let followed = &mut self.followed;
+        let snapshot = followed
+            .follow(&self.config, registry, links, connection_limits)
+            .await;
+        while let Ok(key) = self.ended.receive.try_recv() {
+            followed.work.listeners.insert(key);
+        }
+        if on_bind_error != OnBindError::Leave {
+            followed
+                .work
+                .listeners
+                .extend(self.unsettled.iter().cloned());
+            followed.look_at_namespaces();
+            followed.forget_gone(connection_limits);
+        }
+        if followed.work.is_empty() {
+            return Ok(());
+        }
 
-        // 2. Close what is gone. It has ended before anything new is opened on its address.
-        self.close_gone(&survey).await;
-        connection_limits.share(&snapshot, desired.len());
+        // 2. What exists on the host.
+        followed.survey(&self.config, &self.open).await;
 
-        // 3. Open what is missing, and close what no instance wants.
-        self.open_missing(&desired, &survey, on_bind_error).await?;
+        // 3. Close what is gone. It has ended before anything new is opened on its address.
+        self.close_gone().await;
+        let followed = &self.followed;
+        connection_limits.share(followed.attached_count(), followed.desired.len());
 
-        // 4. Confirm the generations, publish the status, log changes.
-        let input = AttachmentsInput {
-            config: &self.config,
-            open: &self.open,
-            unusable: &survey.unusable,
-            links,
-            snapshot: &snapshot,
-        };
-        confirm(registry, &input);
-        let attachments = input.all();
-        self.log.log_void(&attachments);
-        let status = status::listeners_status(&input, &desired, attachments);
-        self.published.store(Arc::new(status));
-        self.log.log_waiting(&input, &desired);
-        self.log.log_unserved(&self.config, &snapshot);
+        // 4. Open what is missing, and close what no instance wants.
+        self.open_missing(on_bind_error).await?;
+
+        // 5. Confirm the generations, publish the status, log changes.
+        let followed = &mut self.followed;
+        followed
+            .report(&self.config, &self.open, registry, &snapshot)
+            .await;
+        self.published.store(Arc::new(followed.status.clone()));
         Ok(())
     }
 
@@ -178,13 +214,18 @@ impl Listeners {
 
     /// Closes the listeners that are not wanted any more, or whose interface or namespace is gone
     /// or another one.
-    async fn close_gone(&mut self, survey: &PresenceSurvey) {
-        let is_gone = |key: &ListenerKey, listener: &mut OpenListener| {
-            survey.present.get(key) != Some(&listener.presence)
-        };
+    async fn close_gone(&mut self) {
         let mut tasks = Vec::new();
-        for (key, listener) in self.open.extract_if(.., is_gone) {
-            tasks.extend(listener.close(&key));
+        for key in &self.followed.work.listeners {
+            let is_gone = |listener: &OpenListener| {
+                self.followed.survey.present(key) != Some(listener.presence)
+            };
+            if self.open.get(key).is_some_and(is_gone)
+                && let Some(listener) = self.open.remove(key)
+            {
+                self.unsettled.remove(key);
+                tasks.extend(listener.close(key));
+            }
         }
         for task in tasks {
             // The result of an aborted task does not matter.
@@ -192,17 +233,15 @@ impl Listeners {
         }
     }
 
-    /// Opens the missing sockets of every listener that exists, and closes those that no instance
-    /// wants.
-    async fn open_missing(
-        &mut self,
-        desired: &BTreeMap<ListenerKey, DesiredListener<'_>>,
-        survey: &PresenceSurvey,
-        on_bind_error: OnBindError,
-    ) -> Result<(), StartError> {
+    /// Opens the missing sockets of the listeners that changed and exist, and closes those that no
+    /// instance wants.
+    async fn open_missing(&mut self, on_bind_error: OnBindError) -> Result<(), StartError> {
         let mut attempts = 0;
-        for (key, desired) in desired {
-            let Some(presence) = survey.present.get(key).copied() else {
+        for key in &self.followed.work.listeners {
+            let (Some(desired), Some(presence)) = (
+                self.followed.desired.get(key),
+                self.followed.survey.present(key),
+            ) else {
                 continue;
             };
             let listener = self.open.entry(key.clone()).or_insert_with(|| {
@@ -210,12 +249,14 @@ impl Listeners {
                     service: Arc::clone(&self.service),
                     accepting: self.accepting.subscribe(),
                     own_addresses: self.own_addresses.clone(),
+                    ended: self.ended.send.clone(),
                     thread: self.threads.least_used(),
                 };
                 OpenListener::new(&self.config, key, presence, context)
             });
             listener.set_bridge_ports(desired);
-            for family in [Family::Ipv4, Family::Ipv6] {
+            self.unsettled.remove(key);
+            for family in Family::ALL {
                 if !desired.wants(key, family) {
                     listener.close_socket(key, family).await;
                     continue;
@@ -228,23 +269,11 @@ impl Listeners {
                         tokio::task::yield_now().await;
                     }
                 }
+                if listener.needs_opening(family, OnBindError::Retry) {
+                    self.unsettled.insert(key.clone());
+                }
             }
         }
         Ok(())
-    }
-}
-
-/// Confirms every instance that is served with its options at all of its attachments, and retracts
-/// the others. An instance without a guest has nothing that could be served with other options: one
-/// that is stopped or terminated, or has no attachments.
-fn confirm(registry: &Registry, input: &AttachmentsInput<'_>) {
-    for entry in input.snapshot.entries() {
-        let is_active = entry.instance.state.is_active();
-        let mut states = input.of_entry(entry).map(|status| status.state);
-        let as_desired = |state| matches!(state, AttachmentState::Open | AttachmentState::Closed);
-        match !is_active || states.all(as_desired) {
-            true => registry.confirm(entry),
-            false => registry.retract(entry),
-        }
     }
 }

@@ -1,10 +1,11 @@
 //! The sockets of one listener, and its connections.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
@@ -55,6 +56,8 @@ pub(super) struct AcceptContext {
     pub(super) accepting: watch::Receiver<bool>,
     /// The host's addresses.
     pub(super) own_addresses: OwnAddresses,
+    /// Gets the listener when the kernel closes one of its sockets.
+    pub(super) ended: mpsc::UnboundedSender<ListenerKey>,
     /// The thread of its sockets and connections.
     pub(super) thread: Arc<GuestThread>,
 }
@@ -66,7 +69,14 @@ pub(super) struct FamilySocket {
     pub(super) address: SocketAddr,
     /// Why the last attempt to open it failed.
     pub(super) refused: Option<String>,
-    accept_task: Option<JoinHandle<()>>,
+    accept_task: Option<AcceptTask>,
+}
+
+/// The task that accepts the connections of an open socket.
+struct AcceptTask {
+    task: JoinHandle<()>,
+    /// Turns true when the kernel has closed the socket.
+    ended: Arc<AtomicBool>,
 }
 
 impl OpenListener {
@@ -97,9 +107,9 @@ impl OpenListener {
     }
 
     /// Updates which guest each port of a bridge is.
-    pub(super) fn set_bridge_ports(&self, desired: &DesiredListener<'_>) {
+    pub(super) fn set_bridge_ports(&self, desired: &DesiredListener) {
         if let Some(bridge) = &self.bridge {
-            *bridge.ports.write() = desired.bridge_ports();
+            bridge.ports.store(Arc::new(desired.bridge_ports().clone()));
         }
     }
 
@@ -198,7 +208,7 @@ impl FamilySocket {
     pub(super) fn is_open(&self) -> bool {
         self.accept_task
             .as_ref()
-            .is_some_and(|task| !task.is_finished())
+            .is_some_and(|of| !of.task.is_finished() && !of.ended.load(Ordering::Acquire))
     }
 
     fn open(
@@ -216,7 +226,7 @@ impl FamilySocket {
 
         let (family, ingress) = (self.family, Arc::clone(ingress));
         let service = Arc::clone(&context.service);
-        let owner = move |stream: &tokio::net::TcpStream, peer| {
+        let owner = move |stream: &TcpStream, peer| {
             let origin = Origin {
                 attachment: ingress.attachment(stream, peer)?,
                 family,
@@ -237,18 +247,32 @@ impl FamilySocket {
             },
         );
         let mut accepting = context.accepting.clone();
-        self.accept_task = Some(context.thread.spawn(async move {
+        let (key, report, ended) = (key.clone(), context.ended.clone(), Arc::default());
+        let has_ended: Arc<AtomicBool> = Arc::clone(&ended);
+        let task = context.thread.spawn(async move {
             // It never begins if the start fails later.
             if accepting.wait_for(|accepting| *accepting).await.is_ok() {
                 accept.await;
             }
-        }));
+            has_ended.store(true, Ordering::Release);
+            let _ = report.send(key);
+        });
+        self.accept_task = Some(AcceptTask { task, ended });
         Ok(())
+    }
+
+    /// Ends the socket as the kernel can, for tests.
+    #[cfg(test)]
+    pub(super) fn end(&self) {
+        if let Some(of) = &self.accept_task {
+            of.task.abort();
+            of.ended.store(true, Ordering::Release);
+        }
     }
 
     fn stop(&mut self) -> Option<JoinHandle<()>> {
         self.refused = None;
-        let task = self.accept_task.take()?;
+        let AcceptTask { task, .. } = self.accept_task.take()?;
         task.abort();
         Some(task)
     }

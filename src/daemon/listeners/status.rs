@@ -1,7 +1,6 @@
-//! The status of the listeners for the admin socket, and the log of attachments that are not
-//! served.
+//! The status of one listener for the admin socket, and the log of attachments that are not served.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use tracing::{error, info};
 
@@ -9,55 +8,41 @@ use crate::daemon::listeners::attachments::AttachmentsInput;
 use crate::daemon::listeners::desired::{DesiredListener, ListenerConfig};
 use crate::daemon::listeners::key::ListenerKey;
 use crate::daemon::listeners::socket::FamilySocket;
-use crate::instance::InstanceId;
+use crate::instance::{Attachment, InstanceId};
 use crate::net::status;
-use crate::registry::{Claimants, Snapshot};
-
-/// Returns the status of every listener and of every attachment.
-pub(super) fn listeners_status(
-    input: &AttachmentsInput<'_>,
-    desired: &BTreeMap<ListenerKey, DesiredListener<'_>>,
-    attachments: Vec<status::AttachmentStatus>,
-) -> status::ListenersStatus {
-    let unserved = input.snapshot.claims().filter_map(|(attachment, _)| {
-        let reason = input.unserved_reason(attachment)?;
-        Some((attachment.clone(), reason))
-    });
-    status::ListenersStatus {
-        listeners: desired
-            .iter()
-            .map(|(key, desired)| input.listener_status(key, desired))
-            .collect(),
-        unserved: unserved.collect(),
-        attachments,
-    }
-}
+use crate::registry::Claimants;
 
 impl AttachmentsInput<'_> {
-    fn listener_status(
+    /// Returns the status of a listener.
+    pub(super) fn listener_status(
         &self,
         key: &ListenerKey,
-        desired: &DesiredListener<'_>,
+        desired: &DesiredListener,
     ) -> status::ListenerStatus {
-        let (kind, by_address) = match key {
-            ListenerKey::Listener(name) => {
-                let by_address = self.config.listener(name).anti_spoofed;
-                (status::ListenerKind::Listener, by_address)
-            }
-            ListenerKey::Interface(_) => (status::ListenerKind::Interface, false),
-            ListenerKey::Bridge(_) => (status::ListenerKind::Bridge, false),
-            ListenerKey::Namespace(_) => (status::ListenerKind::NetworkNamespace, false),
+        let by_address = match key {
+            ListenerKey::Listener(name) => self.config.listener(name).anti_spoofed,
+            ListenerKey::Interface(_) | ListenerKey::Bridge(_) | ListenerKey::Namespace(_) => false,
         };
         let listener = self.open.get(key);
         let sockets = listener.iter().flat_map(|listener| &listener.sockets);
         status::ListenerStatus {
-            kind,
+            kind: kind_of(key),
             name: key.name().to_string(),
             by_address,
-            instances: desired.instances().into_iter().cloned().collect(),
+            instances: desired.instances().clone(),
             waits_for: listener.is_none().then(|| self.missing(key)),
             sockets: sockets.map(socket_status).collect(),
         }
+    }
+}
+
+/// Returns the kind under which a listener is published.
+pub(super) fn kind_of(key: &ListenerKey) -> status::ListenerKind {
+    match key {
+        ListenerKey::Listener(_) => status::ListenerKind::Listener,
+        ListenerKey::Interface(_) => status::ListenerKind::Interface,
+        ListenerKey::Bridge(_) => status::ListenerKind::Bridge,
+        ListenerKey::Namespace(_) => status::ListenerKind::NetworkNamespace,
     }
 }
 
@@ -78,81 +63,74 @@ fn socket_status(socket: &FamilySocket) -> status::SocketStatus {
 #[derive(Default)]
 pub(super) struct ConflictLog {
     unusable: BTreeMap<ListenerKey, String>,
-    unserved: BTreeSet<String>,
-    void: BTreeSet<String>,
     waiting: BTreeMap<ListenerKey, String>,
+    unserved: BTreeMap<Attachment, String>,
 }
 
 impl ConflictLog {
-    /// Logs listeners that became unusable on this host, and why.
-    pub(super) fn log_unusable(&mut self, unusable: &BTreeMap<ListenerKey, String>) {
-        for (key, reason) in unusable {
-            if self.unusable.get(key) != Some(reason) {
-                error!("no instance is served at {key}: {reason}");
-            }
+    /// Logs that a listener became unusable on this host, and why. Returns whether that changed.
+    pub(super) fn log_unusable(&mut self, key: &ListenerKey, reason: Option<String>) -> bool {
+        let is_changed = self.unusable.get(key) != reason.as_ref();
+        if let (true, Some(reason)) = (is_changed, &reason) {
+            error!("no instance is served at {key}: {reason}");
         }
-        self.unusable = unusable.clone();
+        set(&mut self.unusable, key, reason);
+        is_changed
     }
 
-    /// Logs attachments that became void, and why. A guest that ended leaves one, so it is no
-    /// fault.
-    pub(super) fn log_void(&mut self, attachments: &[status::AttachmentStatus]) {
-        let mut void = BTreeSet::new();
-        for status in attachments {
-            if let (status::AttachmentState::Void, Some(reason)) = (status.state, &status.reason) {
-                let (id, attachment) = (&status.instance, &status.attachment);
-                void.insert(format!("{id} gives up {attachment}: {reason}"));
-            }
+    /// Logs that a listener began to wait for what is missing on this host.
+    pub(super) fn log_waiting(&mut self, key: &ListenerKey, missing: Option<String>) {
+        let is_changed = self.waiting.get(key) != missing.as_ref();
+        if let (true, Some(missing)) = (is_changed, &missing) {
+            info!("waiting for {key}: {missing}");
         }
-        for line in void.difference(&self.void) {
-            info!("attachment void: {line}");
-        }
-        self.void = void;
+        set(&mut self.waiting, key, missing);
     }
 
-    /// Logs listeners that began to wait for what is missing on this host.
-    pub(super) fn log_waiting(
+    /// Logs that an attachment has a conflict, or that the configuration does not serve it.
+    pub(super) fn log_unserved(
         &mut self,
-        input: &AttachmentsInput<'_>,
-        desired: &BTreeMap<ListenerKey, DesiredListener<'_>>,
+        attachment: &Attachment,
+        claimants: Option<&Claimants>,
+        config: &ListenerConfig,
     ) {
-        let is_waiting = |key: &&ListenerKey| {
-            !input.open.contains_key(*key) && !input.unusable.contains_key(*key)
+        let fault = match (claimants, config.unserved_reason(attachment)) {
+            (Some(Claimants::Conflict(ids)), _) => {
+                let ids: Vec<&str> = ids.iter().map(InstanceId::as_str).collect();
+                Some(format!(
+                    "{attachment} is claimed by {}: none of them is served there",
+                    ids.join(" and ")
+                ))
+            }
+            (Some(Claimants::One(id)), Some(reason)) => {
+                Some(format!("{id} is not served at {attachment}: {reason}"))
+            }
+            (Some(Claimants::One(_)), None) | (None, _) => None,
         };
-        let waiting: BTreeMap<ListenerKey, String> = desired
-            .keys()
-            .filter(is_waiting)
-            .map(|key| (key.clone(), input.missing(key)))
-            .collect();
-        for (key, missing) in &waiting {
-            if self.waiting.get(key) != Some(missing) {
-                info!("waiting for {key}: {missing}");
-            }
-        }
-        self.waiting = waiting;
-    }
-
-    /// Logs attachments with a conflict, and those that the configuration does not serve.
-    pub(super) fn log_unserved(&mut self, config: &ListenerConfig, snapshot: &Snapshot) {
-        let mut unserved = BTreeSet::new();
-        for (attachment, claimants) in snapshot.claims() {
-            match (claimants, config.unserved_reason(attachment)) {
-                (Claimants::Conflict(ids), _) => {
-                    let ids: Vec<&str> = ids.iter().map(InstanceId::as_str).collect();
-                    unserved.insert(format!(
-                        "{attachment} is claimed by {}: none of them is served there",
-                        ids.join(" and ")
-                    ));
-                }
-                (Claimants::One(id), Some(reason)) => {
-                    unserved.insert(format!("{id} is not served at {attachment}: {reason}"));
-                }
-                (Claimants::One(_), None) => {}
-            }
-        }
-        for fault in unserved.difference(&self.unserved) {
+        let is_changed = self.unserved.get(attachment) != fault.as_ref();
+        if let (true, Some(fault)) = (is_changed, &fault) {
             error!("{fault}");
         }
-        self.unserved = unserved;
+        set(&mut self.unserved, attachment, fault);
+    }
+}
+
+/// Logs the attachments of an instance that became void, and why. A guest that ended leaves one, so
+/// it is no fault.
+pub(super) fn log_void(before: &[status::AttachmentStatus], now: &[status::AttachmentStatus]) {
+    let is_void =
+        |status: &&status::AttachmentStatus| status.state == status::AttachmentState::Void;
+    for status in now.iter().filter(is_void) {
+        if let (false, Some(reason)) = (before.contains(status), &status.reason) {
+            let (id, attachment) = (&status.instance, &status.attachment);
+            info!("attachment void: {id} gives up {attachment}: {reason}");
+        }
+    }
+}
+
+fn set<K: Clone + Ord>(logged: &mut BTreeMap<K, String>, key: &K, text: Option<String>) {
+    match text {
+        Some(text) => drop(logged.insert(key.clone(), text)),
+        None => drop(logged.remove(key)),
     }
 }

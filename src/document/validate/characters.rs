@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::document::json_path::{JsonPath, PathFault};
+use crate::document::json_path::{JsonPath, PathFault, Place};
 use crate::instance::Instance;
 use crate::instance::xml_characters::unfit_for_xml;
 
@@ -29,7 +29,7 @@ pub(super) fn check_characters(instance: &Instance, faults: &mut Vec<PathFault>)
     remove_fields(&mut fields, &UNCHECKED_FIELDS);
     let mut found = Vec::new();
     let any = |text: &str| text.chars().find(|c| c.is_control());
-    find_characters(&fields, &JsonPath::root(), &any, &mut found);
+    find_characters(&fields, &Place::root(), &any, &mut found);
     found.retain(|(path, _)| !faults.iter().any(|fault| fault.path == *path));
     faults.extend(found.into_iter().map(|(path, character)| {
         let code = u32::from(character);
@@ -62,24 +62,24 @@ fn remove_fields(value: &mut Value, fields: &[&str]) {
 /// Finds the first refused character of each string and of each key.
 fn find_characters(
     value: &Value,
-    path: &JsonPath,
+    place: &Place<'_>,
     first: &dyn Fn(&str) -> Option<char>,
     found: &mut Vec<(JsonPath, char)>,
 ) {
     match value {
-        Value::String(text) => found.extend(first(text).map(|c| (path.clone(), c))),
+        Value::String(text) => found.extend(first(text).map(|c| (place.path(), c))),
         Value::Array(elements) => {
             for (index, element) in elements.iter().enumerate() {
-                find_characters(element, &path.index(index), first, found);
+                find_characters(element, &place.index(index), first, found);
             }
         }
         Value::Object(members) => {
             for (key, member) in members {
-                let path = path.key(key);
-                found.extend(first(key).map(|c| (path.clone(), c)));
+                let place = place.key(key);
+                found.extend(first(key).map(|c| (place.path(), c)));
                 match XML_FIELDS.contains(&key.as_str()) {
-                    true => find_characters(member, &path, &unfit_for_xml, found),
-                    false => find_characters(member, &path, first, found),
+                    true => find_characters(member, &place, &unfit_for_xml, found),
+                    false => find_characters(member, &place, first, found),
                 }
             }
         }

@@ -11,7 +11,10 @@ use crate::instance::{Association, Instance, OtherFields};
 
 pub(super) fn check_other_fields(instance: &Instance, faults: &mut Vec<PathFault>) {
     let mut check = |path: JsonPath, table: &[OtherField], fields: &OtherFields| {
-        check_fields(&path, table, |name| fields.get(name), faults);
+        if !fields.is_empty() {
+            let values = fields.values();
+            check_fields(&path, table, |name| values.get(name), faults);
+        }
     };
     let root = JsonPath::root();
     check(root.clone(), other_fields::INSTANCE, &instance.other);

@@ -19,6 +19,8 @@ pub enum Denial {
     Forbidden(ForbiddenReason),
     /// 405
     MethodNotAllowed(Allow),
+    /// 503: the guest exceeds its request rate.
+    Throttled,
 }
 
 /// Why there is no answer.
@@ -93,6 +95,7 @@ impl fmt::Display for Denial {
                 "the session token is malformed, belongs to another instance or an earlier launch, \
                  has expired, or appears twice"
             }
+            Denial::Throttled => "the guest exceeds guest.requests_per_second",
             Denial::TokenRequired => "HttpTokens is required, and the request has no session token",
         })
     }

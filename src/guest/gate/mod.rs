@@ -9,15 +9,16 @@
 //! 1. The instance is running. An origin without a running instance gets no answer at all.
 //! 2. HttpProtocolIpv6. Disabled means no answer by IPv6.
 //! 3. HttpEndpoint. Disabled means 403 to everything, before the request is read.
-//! 4. A PUT is 403 unless it is for exactly `/latest/api/token` and comes neither through a proxy
+//! 4. The guest's request rate. Beyond it everything is 503, before the request is read.
+//! 5. A PUT is 403 unless it is for exactly `/latest/api/token` and comes neither through a proxy
 //!    nor from a browser.
-//! 5. The method. On the token path everything except PUT and OPTIONS is 405.
-//! 6. The token. A bad token is 401 even if no token is required, because the header alone makes
+//! 6. The method. On the token path everything except PUT and OPTIONS is 405.
+//! 7. The token. A bad token is 401 even if no token is required, because the header alone makes
 //!    the request an IMDSv2 request.
-//! 7. HttpTokens. Required without a token is 401.
+//! 8. HttpTokens. Required without a token is 401.
 //!
-//! Checks 1 to 3 need no request: they are the first half, done by [`Visit::new`]. Checks 4 to 7
-//! are [`Visit::admit`]. A guest learns less than we know: a [`Denial`] keeps both, and its
+//! Checks 1 to 3 need no request: they are the first half, done by [`Visit::new`]. Check 4 needs the
+//! connection's turn and is [`Visit::throttle`]. Checks 5 to 8 are [`Visit::admit`]. A guest learns less than we know: a [`Denial`] keeps both, and its
 //! `Display` is for operators only.
 
 mod admitted;

@@ -35,6 +35,11 @@ impl Visit {
         self.denial
     }
 
+    /// Returns the denial that any request gets here beyond the guest's request rate.
+    pub fn throttle(&self) -> Denial {
+        self.denial.unwrap_or(Denial::Throttled)
+    }
+
     /// Returns the identity document of the instance.
     pub(crate) fn identity_document(&self) -> &str {
         &self.entry.identity_document
@@ -59,12 +64,12 @@ impl Visit {
         tokens: &TokenAuthority,
         now: Moment,
     ) -> Result<Admission<'_>, Denial> {
-        // 1. to 3. were decided without the request.
+        // 1. to 3. were decided without the request, and 4. by the connection.
         if let Some(denial) = self.denial {
             return Err(denial);
         }
 
-        // 4. and 5. Token requests, and methods.
+        // 5. and 6. Token requests, and methods.
         let allow = match request.path {
             TOKEN_PATH => Allow::TokenPath,
             _ => Allow::DataPath,
@@ -99,7 +104,7 @@ impl Visit {
         }))
     }
 
-    /// Checks 6 and 7: the token, and HttpTokens.
+    /// Checks 7 and 8: the token, and HttpTokens.
     fn admit_read(
         &self,
         request: &GuestRequest<'_>,

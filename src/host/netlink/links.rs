@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -51,12 +53,27 @@ impl Link {
             mac_address: is_stable.then(|| self.mac.clone()),
         }
     }
+
+    /// Returns which link receives the packets of which other one according to this link: the
+    /// index of the lower one and that of the upper one.
+    fn receptions(&self) -> impl Iterator<Item = (u32, u32)> {
+        // The kernel names the other end of a veth in the same attribute, but that end does not
+        // receive its packets.
+        let receives_a_share = matches!(
+            self.kind.as_str(),
+            "vlan" | "macvlan" | "macvtap" | "ipvlan" | "ipvtap"
+        );
+        let from_below = self.below.filter(|_| receives_a_share);
+        let from_below = from_below.map(|below| (below, self.index));
+        let to_controller = self.controller.map(|controller| (self.index, controller));
+        from_below.into_iter().chain(to_controller)
+    }
 }
 
 #[cfg(test)]
 impl Link {
     /// Returns a link for tests: up, and without addresses.
-    pub(in crate::host) fn example(index: u32, name: &str, kind: &str) -> Link {
+    pub(crate) fn example(index: u32, name: &str, kind: &str) -> Link {
         Link {
             index,
             name: name.to_string(),
@@ -73,29 +90,63 @@ impl Link {
     }
 }
 
-/// All links of the host.
+/// How many changes of links a [`Links`] remembers.
+const MAX_REMEMBERED: usize = 4096;
+
+/// All links of the host. A clone shares them and costs the same whatever their number is.
 #[derive(Clone, Debug, Default)]
 pub struct Links {
-    links: BTreeMap<u32, Link>,
-    indexes: HashMap<String, u32>,
+    links: RedBlackTreeMapSync<u32, Arc<Link>>,
+    indexes: HashTrieMapSync<String, u32>,
     /// How many links there have been.
     created: u64,
+    /// How many changes there have been.
+    version: u64,
+    /// The latest changes, each with the index of its link.
+    recent: RedBlackTreeMapSync<u64, u32>,
 }
 
 impl Links {
     /// Returns the link that currently has this name.
     pub fn named(&self, name: &str) -> Option<&Link> {
-        self.links.get(self.indexes.get(name)?)
+        self.indexed(*self.indexes.get(name)?)
     }
 
     /// Returns the link that currently has this index.
     pub fn indexed(&self, index: u32) -> Option<&Link> {
-        self.links.get(&index)
+        self.links.get(&index).map(Arc::as_ref)
     }
 
     /// Returns all links.
     pub fn iter(&self) -> impl Iterator<Item = &Link> {
-        self.links.values()
+        self.links.values().map(Arc::as_ref)
+    }
+
+    /// Returns how many changes of links there have been.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// Returns the indexes of the links that were created, changed or deleted since `earlier`, an
+    /// earlier state of these links; all of both if that is too long ago.
+    pub fn changed_since(&self, earlier: &Links) -> BTreeSet<u32> {
+        let later: Vec<u32> = match self.version.checked_sub(earlier.version) {
+            Some(0) => return BTreeSet::new(),
+            _ => self
+                .recent
+                .range(earlier.version + 1..)
+                .map(|(_, index)| *index)
+                .collect(),
+        };
+        match self.version.checked_sub(earlier.version) == Some(later.len() as u64) {
+            true => later.into_iter().collect(),
+            false => self
+                .links
+                .keys()
+                .chain(earlier.links.keys())
+                .copied()
+                .collect(),
+        }
     }
 
     /// Returns what identifies the links in this boot of the host.
@@ -119,20 +170,11 @@ impl Links {
 
     /// Returns which links also receive the packets that another link receives.
     pub fn upper_links(&self) -> UpperLinks {
-        // The kernel names the other end of a veth in the same attribute, but that end does not
-        // receive its packets.
-        let receives_a_share =
-            |kind: &str| matches!(kind, "vlan" | "macvlan" | "macvtap" | "ipvlan" | "ipvtap");
-        let mut direct: HashMap<u32, Vec<u32>> = HashMap::new();
-        for link in self.links.values() {
-            if let Some(below) = link.below.filter(|_| receives_a_share(&link.kind)) {
-                direct.entry(below).or_default().push(link.index);
-            }
-            if let Some(controller) = link.controller {
-                direct.entry(link.index).or_default().push(controller);
-            }
+        let mut upper_links = UpperLinks::default();
+        for link in self.iter() {
+            upper_links.update(None, Some(link));
         }
-        UpperLinks(direct)
+        upper_links
     }
 
     /// Applies a message of the kernel. Returns whether anything changed.
@@ -176,7 +218,7 @@ impl Links {
         let (Some(name), true) = (name, is_of_link(message)) else {
             return false;
         };
-        let before = self.links.get(&index).cloned();
+        let before = self.indexed(index).cloned();
         let link = match &before {
             Some(known) => Link {
                 name: name.clone(),
@@ -212,15 +254,36 @@ impl Links {
         if let Some(before) = before.filter(|before| before.name != *name) {
             self.forget_name(&before);
         }
-        self.indexes.insert(name.clone(), index);
-        self.links.insert(index, link);
+        let is_changed = is_changed || self.indexes.get(name) != Some(&index);
+        if is_changed {
+            self.indexes.insert_mut(name.clone(), index);
+            self.put(link);
+        }
         is_changed
     }
 
+    /// Replaces a link, or adds it.
+    fn put(&mut self, link: Link) {
+        self.note_change(link.index);
+        self.links.insert_mut(link.index, Arc::new(link));
+    }
+
+    fn note_change(&mut self, index: u32) {
+        self.version += 1;
+        self.recent.insert_mut(self.version, index);
+        if self.recent.size() > MAX_REMEMBERED
+            && let Some(oldest) = self.recent.first().map(|(version, _)| *version)
+        {
+            self.recent.remove_mut(&oldest);
+        }
+    }
+
     fn remove(&mut self, index: u32) -> bool {
-        let Some(link) = self.links.remove(&index) else {
+        let Some(link) = self.links.get(&index).cloned() else {
             return false;
         };
+        self.note_change(index);
+        self.links.remove_mut(&index);
         self.forget_name(&link);
         true
     }
@@ -228,79 +291,170 @@ impl Links {
     /// Forgets the name of a link, unless another link has it by now.
     fn forget_name(&mut self, link: &Link) {
         if self.indexes.get(&link.name) == Some(&link.index) {
-            self.indexes.remove(&link.name);
+            self.indexes.remove_mut(&link.name);
         }
     }
 
     /// Adds or removes the address of the message. Returns whether anything changed.
     pub(super) fn apply_address(&mut self, message: &AddressMessage, is_present: bool) -> bool {
-        let (Some(address), Some(link)) = (
-            address_of(message),
-            self.links.get_mut(&message.header.index),
-        ) else {
+        let (Some(address), Some(link)) = (address_of(message), self.indexed(message.header.index))
+        else {
             return false;
         };
-        if is_present {
-            link.addresses.insert(address)
-        } else {
-            link.addresses.remove(&address)
+        let mut changed = link.clone();
+        let is_changed = match is_present {
+            true => changed.addresses.insert(address),
+            false => changed.addresses.remove(&address),
+        };
+        if is_changed {
+            self.put(changed);
         }
+        is_changed
     }
 
     /// Returns links for tests.
     #[cfg(test)]
-    pub(in crate::host) fn of(examples: impl IntoIterator<Item = Link>) -> Links {
+    pub(crate) fn of(examples: impl IntoIterator<Item = Link>) -> Links {
         let mut links = Links::default();
         for link in examples {
-            links.indexes.insert(link.name.clone(), link.index);
-            links.links.insert(link.index, link);
+            links.set(link);
         }
         links
     }
 
+    /// Replaces a link for tests, or adds it.
+    #[cfg(test)]
+    pub(crate) fn set(&mut self, link: Link) {
+        if let Some(before) = self.indexed(link.index).cloned() {
+            self.forget_name(&before);
+        }
+        self.indexes.insert_mut(link.name.clone(), link.index);
+        self.put(link);
+    }
+
+    /// Deletes a link for tests.
+    #[cfg(test)]
+    pub(crate) fn delete(&mut self, index: u32) {
+        self.remove(index);
+    }
+
     pub(super) fn clear_addresses(&mut self) {
-        self.links
-            .values_mut()
-            .for_each(|link| link.addresses.clear());
+        self.replace_addresses(|_| Some(BTreeSet::new()));
     }
 
     /// Copies the addresses of all links that are the same in `other`. Returns whether any changed.
     pub(super) fn copy_addresses(&mut self, other: &Links) -> bool {
-        let mut is_changed = false;
-        for link in self.links.values_mut() {
-            let same = other
-                .indexed(link.index)
-                .filter(|same| same.incarnation == link.incarnation);
-            if let Some(same) = same.filter(|same| same.addresses != link.addresses) {
-                link.addresses.clone_from(&same.addresses);
-                is_changed = true;
-            }
+        self.replace_addresses(|link| {
+            let same = other.indexed(link.index);
+            let same = same.filter(|same| same.incarnation == link.incarnation)?;
+            Some(same.addresses.clone())
+        })
+    }
+
+    /// Gives every link the addresses that `addresses_of` returns for it. Returns whether any
+    /// changed.
+    fn replace_addresses(
+        &mut self,
+        addresses_of: impl Fn(&Link) -> Option<BTreeSet<IpAddr>>,
+    ) -> bool {
+        let mut changed = Vec::new();
+        for link in self.iter() {
+            let addresses = addresses_of(link).filter(|addresses| *addresses != link.addresses);
+            changed.extend(addresses.map(|addresses| Link {
+                addresses,
+                ..link.clone()
+            }));
         }
+        let is_changed = !changed.is_empty();
+        changed.into_iter().for_each(|link| self.put(link));
         is_changed
     }
 
     /// Forgets all links. Links that are added afterwards count as new.
     pub(super) fn clear(&mut self) {
-        self.links.clear();
-        self.indexes.clear();
+        let indexes: Vec<u32> = self.links.keys().copied().collect();
+        for index in indexes {
+            self.remove(index);
+        }
     }
 }
 
 /// Which links receive the packets of others: a bridge, bond or VRF those of its ports, and a
 /// device on top of a link, such as a VLAN device, its share of them.
-pub struct UpperLinks(HashMap<u32, Vec<u32>>);
+#[derive(Default)]
+pub struct UpperLinks {
+    above: HashMap<u32, BTreeMap<u32, usize>>,
+    below: HashMap<u32, BTreeMap<u32, usize>>,
+}
 
 impl UpperLinks {
+    /// Follows a change of one link. Returns the links whose packets other links receive now.
+    pub fn update(&mut self, before: Option<&Link>, now: Option<&Link>) -> BTreeSet<u32> {
+        let of = |link: Option<&Link>| -> BTreeSet<(u32, u32)> {
+            link.into_iter().flat_map(Link::receptions).collect()
+        };
+        let (before, now) = (of(before), of(now));
+        for (lower, upper) in before.difference(&now) {
+            uncount(&mut self.above, *lower, *upper);
+            uncount(&mut self.below, *upper, *lower);
+        }
+        for (lower, upper) in now.difference(&before) {
+            count(&mut self.above, *lower, *upper);
+            count(&mut self.below, *upper, *lower);
+        }
+        let changed = before.symmetric_difference(&now);
+        changed.map(|(lower, _)| *lower).collect()
+    }
+
     /// Returns all links that receive packets of the link with this index, directly or through
     /// others.
     pub fn of(&self, index: u32) -> BTreeSet<u32> {
-        let (mut all, mut next) = (BTreeSet::new(), vec![index]);
-        while let Some(here) = next.pop() {
-            let above = self.0.get(&here).into_iter().flatten();
-            next.extend(above.filter(|upper| **upper != index && all.insert(**upper)));
-        }
-        all
+        reachable(&self.above, index)
     }
+
+    /// Returns all links whose packets the link with this index receives, directly or through
+    /// others.
+    pub fn below(&self, index: u32) -> BTreeSet<u32> {
+        reachable(&self.below, index)
+    }
+
+    /// Returns the links whose packets the link with this index receives directly.
+    pub fn directly_below(&self, index: u32) -> impl Iterator<Item = u32> {
+        self.below
+            .get(&index)
+            .into_iter()
+            .flat_map(BTreeMap::keys)
+            .copied()
+    }
+}
+
+/// Two links can say the same of one another, so every statement counts.
+fn count(direct: &mut HashMap<u32, BTreeMap<u32, usize>>, from: u32, to: u32) {
+    *direct.entry(from).or_default().entry(to).or_default() += 1;
+}
+
+fn uncount(direct: &mut HashMap<u32, BTreeMap<u32, usize>>, from: u32, to: u32) {
+    let Some(of_link) = direct.get_mut(&from) else {
+        return;
+    };
+    if let Some(count) = of_link.get_mut(&to) {
+        *count -= 1;
+        if *count == 0 {
+            of_link.remove(&to);
+        }
+    }
+    if of_link.is_empty() {
+        direct.remove(&from);
+    }
+}
+
+fn reachable(direct: &HashMap<u32, BTreeMap<u32, usize>>, index: u32) -> BTreeSet<u32> {
+    let (mut all, mut next) = (BTreeSet::new(), vec![index]);
+    while let Some(here) = next.pop() {
+        let further = direct.get(&here).into_iter().flat_map(BTreeMap::keys);
+        next.extend(further.filter(|link| **link != index && all.insert(**link)));
+    }
+    all
 }
 
 /// Returns whether a message is about the link itself. A bridge reports its ports in messages of
@@ -390,6 +544,78 @@ mod tests {
                 "{index}"
             );
         }
+    }
+
+    /// Each step is compared with the links that are read from the beginning.
+    #[test]
+    fn upper_links_that_follow_single_changes_are_those_of_all_links() {
+        let mut links = Links::default();
+        let mut upper_links = UpperLinks::default();
+        let port = |index: u32, controller| Link {
+            controller,
+            ..Link::example(index, &format!("tap{index}"), "tun")
+        };
+        let vlan = |index: u32, below| Link {
+            below: Some(below),
+            ..Link::example(index, &format!("vlan{index}"), "vlan")
+        };
+        let steps: [(u32, Option<Link>); 9] = [
+            (2, Some(port(2, None))),
+            (1, Some(Link::example(1, "br0", "bridge"))),
+            (2, Some(port(2, Some(1)))),
+            (3, Some(port(3, Some(1)))),
+            (4, Some(vlan(4, 1))),
+            // It says the same as its port.
+            (
+                1,
+                Some(Link {
+                    below: Some(2),
+                    ..Link::example(1, "br0", "vlan")
+                }),
+            ),
+            (2, Some(port(2, None))),
+            (1, None),
+            (4, None),
+        ];
+        for (index, link) in steps {
+            let before = links.clone();
+            match link {
+                Some(link) => links.set(link),
+                None => links.delete(index),
+            }
+            assert_eq!(links.changed_since(&before), BTreeSet::from([index]));
+            upper_links.update(before.indexed(index), links.indexed(index));
+            let whole = links.upper_links();
+            for index in 1..6 {
+                assert_eq!(upper_links.of(index), whole.of(index), "above {index}");
+                assert_eq!(
+                    upper_links.below(index),
+                    whole.below(index),
+                    "below {index}"
+                );
+            }
+        }
+        assert!(
+            upper_links.above.len() + upper_links.below.len() <= 2,
+            "nothing is left over"
+        );
+    }
+
+    #[test]
+    fn changes_that_are_not_remembered_are_all_links() {
+        let mut links = Links::of([Link::example(1, "tap1", "tun")]);
+        let first = links.clone();
+        assert_eq!(links.changed_since(&first), BTreeSet::new());
+        links.set(Link::example(2, "tap2", "tun"));
+        assert_eq!(links.changed_since(&first), BTreeSet::from([2]));
+        for _ in 0..MAX_REMEMBERED {
+            links.set(Link::example(3, "tap3", "tun"));
+        }
+        assert_eq!(links.changed_since(&first), BTreeSet::from([1, 2, 3]));
+        assert_eq!(links.recent.size(), MAX_REMEMBERED);
+        // Links that were read from the beginning do not continue the earlier ones.
+        let other = Links::of([Link::example(9, "tap9", "tun")]);
+        assert_eq!(other.changed_since(&links), BTreeSet::from([1, 2, 3, 9]));
     }
 
     #[test]
