@@ -2,9 +2,9 @@
 //! beside ten thousand, apart from the depth of the maps.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-use allocation_counter::{AllocationInfo, measure};
+use allocation_counter::measure;
 use jiff::Timestamp;
 
 use super::account::AccountState;
@@ -19,6 +19,12 @@ use crate::instance::{
     SourceAddress,
 };
 use crate::origin::{Family, Origin};
+
+/// What all instances have in common. Reading it is slow.
+static DEMO: LazyLock<Instance> = LazyLock::new(demo_instance);
+/// Ten instances, and ten thousand.
+static SNAPSHOTS: LazyLock<[Arc<Snapshot>; 2]> =
+    LazyLock::new(|| [10, 10_000].map(|instances| Arc::new(snapshot(instances))));
 
 const BOOT: &str = "boot";
 /// The depth of a map grows with the logarithm of its size.
@@ -52,7 +58,7 @@ fn instance(number: u32) -> Instance {
     let mut instance = Instance {
         instance_id: id(number),
         client_token: Some(number.to_string()),
-        ..demo_instance()
+        ..DEMO.clone()
     };
     instance.imds.attachments = vec![bound, address(number).into()];
     instance
@@ -83,40 +89,32 @@ fn snapshot(instances: u32) -> Snapshot {
 
 /// Asserts that `work` costs as much beside ten thousand instances as beside ten.
 fn assert_cost_is_of_the_change<T>(what: &str, work: impl Fn(&Arc<Snapshot>) -> T) {
-    let [few, many] = [10, 10_000].map(|instances| {
-        let snapshot = Arc::new(snapshot(instances));
-        measure(|| drop(work(&snapshot)))
+    let costs = SNAPSHOTS.each_ref().map(|snapshot| {
+        let cost = measure(|| drop(work(snapshot)));
+        (cost.count_total, cost.bytes_total)
     });
-    let counts = |info: &AllocationInfo| (info.count_total, info.bytes_total);
-    println!(
-        "{what}: {:?} beside 10, {:?} beside 10,000",
-        counts(&few),
-        counts(&many)
-    );
+    let [(few, _), (many, _)] = costs;
+    println!("{what}: allocations and bytes {costs:?}");
     assert!(
-        many.count_total <= GROWTH_OF_LOGARITHM * few.count_total,
-        "{what}: {} allocations beside 10 instances, {} beside 10,000",
-        few.count_total,
-        many.count_total
+        many <= GROWTH_OF_LOGARITHM * few,
+        "{what}: {few} allocations beside 10 instances, {many} beside 10,000"
     );
 }
 
-fn with(snapshot: &Snapshot, instances: impl IntoIterator<Item = Instance>) -> Publication {
-    let entries = instances
-        .into_iter()
-        .map(|instance| Arc::new(entry(instance)));
-    snapshot.with_entries(entries, &BTreeMap::new())
+fn with(snapshot: &Snapshot, entry: &Arc<Entry>) -> Publication {
+    snapshot.with_entries([Arc::clone(entry)], &BTreeMap::new())
 }
 
 #[test]
 fn a_publication_costs_what_it_changes() {
-    assert_cost_is_of_the_change("a replaced entry", |before| with(before, [instance(7)]));
-    assert_cost_is_of_the_change("a new instance", |before| with(before, [instance(20_000)]));
-    assert_cost_is_of_the_change("an attachment that two instances claim", |before| {
-        let mut rival = instance(20_000);
-        rival.imds.attachments.push(address(7).into());
-        with(before, [rival])
-    });
+    let entry_of = |instance: Instance| Arc::new(entry(instance));
+    let (same, new) = (entry_of(instance(7)), entry_of(instance(20_000)));
+    let mut rival = instance(20_000);
+    rival.imds.attachments.push(address(7).into());
+    let rival = entry_of(rival);
+    assert_cost_is_of_the_change("a replaced entry", |before| with(before, &same));
+    assert_cost_is_of_the_change("a new instance", |before| with(before, &new));
+    assert_cost_is_of_the_change("a new conflict", |before| with(before, &rival));
     assert_cost_is_of_the_change("a removed instance", |before| before.without(&id(7)));
     assert_cost_is_of_the_change("a forgotten instance", |before| {
         before.with_tombstone(&id(7))
@@ -140,7 +138,7 @@ fn a_publication_costs_what_it_changes() {
 
 #[test]
 fn a_lookup_allocates_nothing() {
-    let snapshot = snapshot(10_000);
+    let [_, snapshot] = &*SNAPSHOTS;
     let entry = snapshot.entry(&id(7)).unwrap();
     let origin = Origin {
         attachment: address(7),
