@@ -10,11 +10,14 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde_json::Value;
+use tokio::sync::watch;
 use tracing::info;
 
 use crate::document;
-use crate::instance::InstanceId;
-use crate::registry::{Account, Entry, Registry, Snapshot, Transaction, UpdateError};
+use crate::instance::{Instance, InstanceId};
+use crate::registry::{
+    Account, BulkOutcome, Entry, Progress, Registry, Snapshot, Transaction, UpdateError,
+};
 
 /// The fields whose values are shown: what they contain is public to every caller that may describe
 /// an instance, and never a secret.
@@ -96,24 +99,65 @@ impl Trail {
         T: Send + 'static,
         E: Send + 'static,
     {
-        let audited = move |transaction: &mut Transaction| {
-            let (before, account) = (transaction.snapshot(), transaction.account().ok());
-            let outcome = plan(transaction)?;
-            let accounts = (account, transaction.account().ok());
-            Ok((outcome, before, accounts))
-        };
-        let (published, (outcome, before, accounts)) = registry.change(now, audited).await?;
-        if let (Some(from), Some(to)) = accounts {
-            self.account_changed(from, to);
-        }
-        self.published(&before, &published);
-        Ok((published, outcome))
+        let plan = move |transaction: &mut Transaction| audited(transaction, plan);
+        Ok(self.add_changed(registry.change(now, plan).await?))
     }
 
-    /// Adds what a change published. Beyond what a line shows, it only counts: to compare thousands
-    /// of instances would take seconds.
-    fn published(&self, before: &Snapshot, published: &[Arc<Entry>]) {
-        for entry in published {
+    /// Like [`Trail::change`], beside changes of other instances
+    /// ([`Registry::change_beside`]).
+    pub(crate) async fn change_beside<T, E>(
+        &self,
+        registry: &Arc<Registry>,
+        ids: impl IntoIterator<Item = InstanceId>,
+        now: Timestamp,
+        plan: impl Fn(&mut Transaction) -> Result<T, E> + Send + 'static,
+    ) -> Result<(Vec<Arc<Entry>>, T), UpdateError<E>>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let plan = move |transaction: &mut Transaction| audited(transaction, &plan);
+        Ok(self.add_changed(registry.change_beside(ids, now, plan).await?))
+    }
+
+    /// Changes many instances ([`Registry::change_all`]), and adds what it changed.
+    pub(crate) async fn change_all<T, E>(
+        &self,
+        registry: &Arc<Registry>,
+        ids: impl IntoIterator<Item = InstanceId>,
+        now: Timestamp,
+        change: impl Fn(&mut Instance) -> Result<T, E> + Send + Sync + 'static,
+        progress: watch::Sender<Progress>,
+    ) -> BulkOutcome<T, E>
+    where
+        T: Send + Sync + 'static,
+        E: Send + 'static,
+    {
+        let changed = registry.change_all(ids, now, change, progress).await?;
+        let published = changed.iter().filter(|of| of.is_changed());
+        self.published(published.map(|of| (Some(&of.before), &of.after)));
+        Ok(changed)
+    }
+
+    fn add_changed<T>(
+        &self,
+        (published, audited): (Vec<Arc<Entry>>, Audited<T>),
+    ) -> (Vec<Arc<Entry>>, T) {
+        if let (Some(from), Some(to)) = audited.accounts {
+            self.account_changed(from, to);
+        }
+        let before = |entry: &Arc<Entry>| audited.before.entry(&entry.instance.instance_id);
+        self.published(published.iter().map(|entry| (before(entry), entry)));
+        (published, audited.outcome)
+    }
+
+    /// Adds what a change published, with the entries before. Beyond what a line shows, it only
+    /// counts: to compare thousands of instances would take seconds.
+    fn published<'e>(
+        &self,
+        published: impl Iterator<Item = (Option<&'e Arc<Entry>>, &'e Arc<Entry>)>,
+    ) {
+        for (before, entry) in published {
             let id = &entry.instance.instance_id;
             let is_shown = {
                 let mut state = self.0.lock();
@@ -125,9 +169,7 @@ impl Trail {
             if !is_shown {
                 continue;
             }
-            let previous = before
-                .entry(id)
-                .map(|entry| document::to_value(&entry.instance));
+            let previous = before.map(|entry| document::to_value(&entry.instance));
             let differences = match previous {
                 Some(previous) => differences(&previous, &document::to_value(&entry.instance)),
                 None => vec!["created".to_string()],
@@ -151,6 +193,26 @@ impl Trail {
             self.add(format!("metadata defaults: {}", found.join(", ")));
         }
     }
+}
+
+/// What a plan returned, and what was there before.
+struct Audited<T> {
+    outcome: T,
+    before: Arc<Snapshot>,
+    /// The account before and after.
+    accounts: (Option<Account>, Option<Account>),
+}
+
+fn audited<T, E>(
+    transaction: &mut Transaction,
+    plan: impl FnOnce(&mut Transaction) -> Result<T, E>,
+) -> Result<Audited<T>, E> {
+    let (before, account) = (transaction.snapshot(), transaction.account().ok());
+    Ok(Audited {
+        outcome: plan(transaction)?,
+        before,
+        accounts: (account, transaction.account().ok()),
+    })
 }
 
 impl AuditedCall<'_> {

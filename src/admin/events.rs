@@ -1,10 +1,10 @@
 //! `GET /v1/events` lists events, `POST /v1/events` injects one event or a scenario.
 //!
-//! An injection is one transaction: it is stored for all of its instances or for none. From then on
-//! the clock alone decides when each step takes effect. Terminated instances get no events. Without
-//! targets the event is for the only instance of the host; with several instances it is refused.
+//! An injection changes all of its instances at once, or none. From then on the clock alone decides
+//! when each step takes effect. Terminated instances get no events. Without targets the event is for
+//! the only instance of the host; with several instances it is refused.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ use crate::document::scenario::Scenario;
 use crate::instance::events::request::{EventRequest, Targets};
 use crate::instance::events::timeline::{Step, TimelineChange};
 use crate::instance::{Instance, InstanceId, InstanceState};
-use crate::registry::{Entry, Progress, Snapshot, Transaction, UpdateError};
+use crate::registry::{ChangedInstance, Entry, Progress, Snapshot, UpdateError};
 
 /// The body of an injection: one of `Request` and `Scenario`.
 #[derive(Debug, Deserialize)]
@@ -54,13 +54,6 @@ struct ScheduledStep {
     #[serde(flatten)]
     step: Step,
     instance_ids: Vec<InstanceId>,
-}
-
-/// What an injection does.
-struct Schedule {
-    steps: Vec<ScheduledStep>,
-    /// Future steps that a clear removes.
-    cancelled: Vec<(InstanceId, Vec<Step>)>,
 }
 
 /// Returns the active and the scheduled events of each instance that has some, as JSON text.
@@ -98,30 +91,37 @@ pub(super) async fn inject(
     trail: &Trail,
     progress: watch::Sender<Progress>,
 ) -> Result<AdminReply, Refusal> {
-    let _ = progress;
     let steps = read_steps(body, now)?;
+    let (snapshot, selected) = (api.registry.snapshot(), steps.clone());
+    let selecting = tokio::task::spawn_blocking(move || select(&snapshot, selected));
+    let steps_by_target = selecting.await.expect("selecting does not panic")?;
+    let ids: BTreeSet<InstanceId> = steps_by_target
+        .iter()
+        .flat_map(|scheduled| scheduled.instance_ids.iter().cloned())
+        .collect();
     let daemon = Arc::clone(&api.daemon);
-    let plan = move |transaction: &mut Transaction| schedule(transaction, &*daemon, steps, now);
-    let changed = trail.change(&api.registry, now, plan).await;
-    let (published, Schedule { steps, cancelled }) = changed.map_err(|error| match error {
+    let change = move |instance: &mut Instance| schedule(instance, &*daemon, &steps, now);
+    let changed = trail.change_all(&api.registry, ids, now, change, progress);
+    let changed = changed.await.map_err(|error| match error {
         UpdateError::Unknown(id) => Refusal::unknown_instance(&id),
-        UpdateError::Refused(refusal) => refusal,
+        UpdateError::Refused(refusals) => invalid_events(&refusals),
         UpdateError::Store(error, changed) => Refusal::partly_stored(
             &error,
             changed,
             "some of the instances may have the event; see `imdsd event list`",
         ),
     })?;
-    let instances: Vec<Value> = published
-        .iter()
-        .map(|entry| {
-            json!({ "InstanceId": entry.instance.instance_id, "Generation": entry.generation })
+    let entries = changed.iter().filter(|of| of.is_changed());
+    let instances: Vec<Value> = entries
+        .map(|ChangedInstance { after, .. }| {
+            json!({ "InstanceId": after.instance.instance_id, "Generation": after.generation })
         })
         .collect();
+    let cancelled = changed.iter().filter(|of| !of.outcome.is_empty());
     let dropped: Vec<Value> = cancelled
-        .iter()
-        .map(|(id, steps)| json!({ "InstanceId": id, "Steps": steps }))
+        .map(|of| json!({ "InstanceId": of.after.instance.instance_id, "Steps": of.outcome }))
         .collect();
+    let steps = steps_by_target;
     Ok(AdminReply::Json(
         json!({ "Instances": instances, "Steps": steps, "Dropped": dropped }),
     ))
@@ -160,53 +160,64 @@ fn invalid_event(messages: &[String]) -> Refusal {
     Refusal::new(422, "InvalidEvent", messages.join("; "))
 }
 
-/// Adds every step to the timelines of its instances: all of them, or none.
-fn schedule(
-    transaction: &mut Transaction,
-    daemon: &dyn DaemonView,
-    steps: Vec<TargetedStep>,
-    now: Timestamp,
-) -> Result<Schedule, Refusal> {
-    // 1. Group the steps by instance.
-    let mut by_instance: BTreeMap<InstanceId, Vec<Step>> = BTreeMap::new();
-    let mut scheduled = Vec::new();
-    for (targets, step) in steps {
-        let instance_ids = target_ids(transaction.before(), targets.as_ref())?;
-        for id in &instance_ids {
-            let steps = by_instance.entry(id.clone()).or_default();
-            steps.push(step.clone());
-        }
-        scheduled.push(ScheduledStep { step, instance_ids });
-    }
+fn invalid_events(refusals: &[(InstanceId, Vec<String>)]) -> Refusal {
+    let faults = refusals.iter();
+    let faults: Vec<String> = faults
+        .flat_map(|(id, faults)| faults.iter().map(move |fault| format!("{id}: {fault}")))
+        .collect();
+    invalid_event(&faults)
+}
 
-    // 2. Add them, and collect every fault.
-    let (mut faults, mut cancelled) = (Vec::new(), Vec::new());
-    for (id, steps) in by_instance {
-        let instance = transaction.instance(&id).expect("a target exists");
-        let mut of_instance = unservable_overrides(instance, daemon, &steps);
-        match instance.schedule(steps, now) {
-            Ok(removed) if removed.is_empty() => {}
-            Ok(removed) => cancelled.push((id.clone(), removed)),
-            Err(messages) => of_instance.extend(messages),
-        }
-        faults.extend(of_instance.iter().map(|fault| format!("{id}: {fault}")));
+/// Returns the instances that each step is for.
+fn select(snapshot: &Snapshot, steps: Vec<TargetedStep>) -> Result<Vec<ScheduledStep>, Refusal> {
+    let scheduled = steps.into_iter().map(|(targets, step)| {
+        Ok(ScheduledStep {
+            step,
+            instance_ids: target_ids(snapshot, targets.as_ref())?,
+        })
+    });
+    scheduled.collect()
+}
+
+/// Adds the steps that are for an instance to its timeline: all of them, or none. The instance may
+/// have changed since the steps were found to be for it.
+///
+/// Returns the future steps that were removed, or every fault.
+fn schedule(
+    instance: &mut Instance,
+    daemon: &dyn DaemonView,
+    steps: &[TargetedStep],
+    now: Timestamp,
+) -> Result<Vec<Step>, Vec<String>> {
+    let own: Vec<Step> = steps
+        .iter()
+        .filter(|(targets, _)| is_for(targets.as_ref(), instance))
+        .map(|(_, step)| step.clone())
+        .collect();
+    if own.is_empty() {
+        return Ok(Vec::new());
     }
-    match faults.is_empty() {
-        true => Ok(Schedule {
-            steps: scheduled,
-            cancelled,
-        }),
-        false => Err(invalid_event(&faults)),
+    let mut faults = unservable_overrides(instance, daemon, &own);
+    match instance.schedule(own, now) {
+        Ok(removed) if faults.is_empty() => return Ok(removed),
+        Ok(_) => {}
+        Err(messages) => faults.extend(messages),
     }
+    Err(faults)
+}
+
+/// Returns whether the targets select an instance. Terminated instances get no events.
+fn is_for(targets: Option<&Targets>, instance: &Instance) -> bool {
+    instance.state != InstanceState::Terminated
+        && targets.is_none_or(|targets| targets.matches(instance))
 }
 
 /// Returns the instances that the targets select; refuses if there is none.
 fn target_ids(snapshot: &Snapshot, targets: Option<&Targets>) -> Result<Vec<InstanceId>, Refusal> {
-    let matches = |instance: &Instance| targets.is_none_or(|targets| targets.matches(instance));
     let ids: Vec<InstanceId> = snapshot
         .entries()
         .map(|entry| &entry.instance)
-        .filter(|instance| instance.state != InstanceState::Terminated && matches(instance))
+        .filter(|instance| is_for(targets, instance))
         .map(|instance| instance.instance_id.clone())
         .collect();
     match (ids.len(), targets) {

@@ -31,7 +31,8 @@ pub(super) async fn modify(
     let update = read(body)?;
     let of_plan = id.clone();
     let plan = move |transaction: &mut Transaction| apply(transaction, &of_plan, expected, update);
-    let changed = trail.change(&api.registry, Moment::now().wall, plan).await;
+    let (ids, now) = ([id.clone()], Moment::now().wall);
+    let changed = trail.change_beside(&api.registry, ids, now, plan).await;
     let (published, before) = changed.map_err(|error| match error {
         UpdateError::Unknown(id) => Refusal::absent_instance(&api.registry.snapshot(), &id),
         UpdateError::Refused(refusal) => refusal,

@@ -9,8 +9,11 @@ use super::render::ec2_response;
 use super::request_id::RequestId;
 use super::xml::{ResponseBody, Xml};
 use crate::clock::Moment;
+use crate::instance::InstanceId;
 use crate::registry::{Entry, PartialEffect, Registry, Snapshot, Transaction, UpdateError};
 use crate::sigv4::Regions;
+
+const POSSIBLY_CHANGED: &str = "Some of the instances may have been changed.";
 
 /// One call: the caller, the time, and the registry.
 pub(super) struct ApiCall<'c> {
@@ -30,42 +33,58 @@ pub(super) struct ListCall {
 }
 
 impl ApiCall<'_> {
-    /// Changes instances as `plan` prepares it: all of them or none, unless the store fails midway.
+    /// Changes instances as `plan` prepares it: all of them or none, as far as the
+    /// store can undo what it could not finish.
     pub(super) async fn change<T: Send + 'static>(
         &self,
         plan: impl FnOnce(&mut Transaction) -> Result<T, Ec2Error> + Send + 'static,
     ) -> Result<(Vec<Arc<Entry>>, T), Ec2Error> {
-        self.change_or_warn("Some of the instances may have been changed.", plan)
-            .await
+        self.change_or_warn(POSSIBLY_CHANGED, plan).await
     }
 
-    /// Like [`change`](Self::change), for any change. The error contains `warning` if the store
-    /// failed midway.
+    /// Like [`change`](Self::change), for any change. The error contains `warning` if
+    /// something of the change may remain after the store failed.
     pub(super) async fn change_or_warn<T: Send + 'static>(
         &self,
         warning: &str,
         plan: impl FnOnce(&mut Transaction) -> Result<T, Ec2Error> + Send + 'static,
     ) -> Result<(Vec<Arc<Entry>>, T), Ec2Error> {
-        let request_id = self.request_id;
         let trail = Arc::clone(&self.caller.trail);
-        trail
-            .change(self.registry, self.now.wall, plan)
-            .await
-            .map_err(|error| match error {
-                UpdateError::Unknown(id) => Ec2Error::instance_not_found(id.as_str()),
-                UpdateError::Refused(error) => error,
-                UpdateError::Store(error, changed) => {
-                    tracing::error!(%request_id, "control: can't store a change: {error}");
-                    let effect = match changed {
-                        PartialEffect::None => "Nothing was changed.",
-                        PartialEffect::Possible => warning,
-                    };
-                    Ec2Error::new(
-                        Code::InternalError,
-                        format!("An internal error has occurred. {effect}"),
-                    )
-                }
-            })
+        let changed = trail.change(self.registry, self.now.wall, plan).await;
+        changed.map_err(|error| self.refusal(warning, error))
+    }
+
+    /// Like [`change`](Self::change), for a plan that changes these instances only. It waits for no
+    /// change of another instance.
+    pub(super) async fn change_beside<T: Send + 'static>(
+        &self,
+        ids: impl IntoIterator<Item = InstanceId>,
+        plan: impl Fn(&mut Transaction) -> Result<T, Ec2Error> + Send + 'static,
+    ) -> Result<(Vec<Arc<Entry>>, T), Ec2Error> {
+        let trail = Arc::clone(&self.caller.trail);
+        let now = self.now.wall;
+        let changed = trail.change_beside(self.registry, ids, now, plan).await;
+        changed.map_err(|error| self.refusal(POSSIBLY_CHANGED, error))
+    }
+
+    /// Returns the reply to a change that failed; `warning` is for one of which something may remain.
+    fn refusal(&self, warning: &str, error: UpdateError<Ec2Error>) -> Ec2Error {
+        match error {
+            UpdateError::Unknown(id) => Ec2Error::instance_not_found(id.as_str()),
+            UpdateError::Refused(error) => error,
+            UpdateError::Store(error, changed) => {
+                let request_id = self.request_id;
+                tracing::error!(%request_id, "control: can't store a change: {error}");
+                let effect = match changed {
+                    PartialEffect::None => "Nothing was changed.",
+                    PartialEffect::Possible => warning,
+                };
+                Ec2Error::new(
+                    Code::InternalError,
+                    format!("An internal error has occurred. {effect}"),
+                )
+            }
+        }
     }
 
     /// Builds a list on a thread of its own: filtering thousands of instances by hundreds of

@@ -17,6 +17,7 @@ use super::*;
 use crate::fault::Fault;
 use crate::instance::InstanceId;
 use crate::registry::memory::MemoryStore;
+use crate::registry::stepwise::StepwiseStore;
 use crate::registry::store::Loaded;
 use crate::registry::{Record, Store, StoreError};
 use crate::sigv4::tests::{Sent, sign};
@@ -45,7 +46,7 @@ struct TestStore {
     writes_fail: bool,
 }
 
-impl Store for TestStore {
+impl StepwiseStore for TestStore {
     fn load(&self) -> Result<Loaded, StoreError> {
         let fault = Fault::of_file("/secret/path".as_ref(), "broken");
         let id = InstanceId::parse(UNREADABLE).unwrap();
@@ -61,7 +62,7 @@ impl Store for TestStore {
         })
     }
 
-    fn put(&self, record: &Record, _: Option<&Record>) -> Result<(), StoreError> {
+    fn put(&self, record: &Record) -> Result<(), StoreError> {
         if self.writes_fail && record.generation > 1 {
             let reason = std::io::Error::other("disk full");
             return Err(StoreError {
@@ -77,11 +78,7 @@ impl Store for TestStore {
         Ok(())
     }
 
-    fn put_account(
-        &self,
-        _: &crate::registry::Account,
-        _: Option<&crate::registry::Account>,
-    ) -> Result<(), StoreError> {
+    fn put_account(&self, _: &crate::registry::Account) -> Result<(), StoreError> {
         Ok(())
     }
 }

@@ -128,9 +128,9 @@ impl Host {
         Host::of([instance(change)])
     }
 
-    fn change(&self, change: impl FnOnce(&mut Instance) + Send + 'static) {
+    fn change(&self, change: impl Fn(&mut Instance) + Send + 'static) {
         let id = demo_instance().instance_id;
-        let change = |instance: &mut Instance| {
+        let change = move |instance: &mut Instance| {
             change(instance);
             Ok::<_, ()>(())
         };

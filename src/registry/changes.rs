@@ -1,19 +1,20 @@
-//! Changing instances and the account: prepare, store, publish.
+//! Changing instances and the account: plan, store, publish.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use super::account::Account;
 use super::entry::Entry;
 use super::next_record::next_record;
-use super::persistence::blocking;
-use super::recovery::StoredChange;
+use super::persistence::{NewEntry, blocking};
 use super::state::{Registry, to_completion};
 use super::transaction::Transaction;
 use super::update_error::{PartialEffect, UpdateError};
-use super::writer::Writer;
 use crate::instance::{Instance, InstanceId};
+
+/// What a change published, and the value that its plan returned.
+type Changed<T> = (Vec<Arc<Entry>>, T);
 
 /// Why the plan of [`Registry::update`] failed.
 enum PlanError<E> {
@@ -21,32 +22,42 @@ enum PlanError<E> {
     Refused(E),
 }
 
+/// What became of a change that was planned beside others.
+enum Attempt<P, T, E> {
+    Done(Result<Changed<T>, UpdateError<E>>),
+    /// It changes more than it may beside others. Contains its plan.
+    NeedsTurnAlone(P),
+}
+
 impl Registry {
     /// Changes one instance: copy, `change`, store, publish. A change that leaves the instance as
     /// it was stores nothing.
+    ///
+    /// It waits for other changes of the instance only. `change` may be called again, on another
+    /// copy: if it changes what others decide by, such as attachments.
     ///
     /// Returns the entry as published, and the value that `change` returned.
     pub async fn update<T, E>(
         self: &Arc<Self>,
         id: &InstanceId,
         now: Timestamp,
-        change: impl FnOnce(&mut Instance) -> Result<T, E> + Send + 'static,
+        change: impl Fn(&mut Instance) -> Result<T, E> + Send + 'static,
     ) -> Result<(Arc<Entry>, T), UpdateError<E>>
     where
         T: Send + 'static,
         E: Send + 'static,
     {
-        let id = id.clone();
+        let of_plan = id.clone();
         let plan = move |transaction: &mut Transaction| {
-            let Some(previous) = transaction.entry(&id).cloned() else {
-                return Err(PlanError::UnknownInstance(id));
+            let Some(previous) = transaction.entry(&of_plan).cloned() else {
+                return Err(PlanError::UnknownInstance(of_plan.clone()));
             };
-            let instance = transaction.instance(&id).expect("it has an entry");
+            let instance = transaction.instance(&of_plan).expect("it has an entry");
             change(instance)
                 .map(|outcome| (previous, outcome))
                 .map_err(PlanError::Refused)
         };
-        match self.change(now, plan).await {
+        match self.change_beside([id.clone()], now, plan).await {
             // An unchanged entry is not published again.
             Ok((published, (previous, outcome))) => {
                 Ok((published.into_iter().next().unwrap_or(previous), outcome))
@@ -61,134 +72,123 @@ impl Registry {
         }
     }
 
+    /// Like [`Registry::change`], for a plan that changes these instances and is expected to leave
+    /// their attachments, states, launches and documents as they are. It waits for changes of these
+    /// instances only. If the plan changes more, it is dropped and made again when it is alone.
+    pub async fn change_beside<T, E>(
+        self: &Arc<Self>,
+        ids: impl IntoIterator<Item = InstanceId>,
+        now: Timestamp,
+        plan: impl Fn(&mut Transaction) -> Result<T, E> + Send + 'static,
+    ) -> Result<Changed<T>, UpdateError<E>>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let registry = Arc::clone(self);
+        let ids: BTreeSet<InstanceId> = ids.into_iter().collect();
+        to_completion(async move {
+            let turn = registry.turns.beside(&ids).await;
+            let own = Arc::clone(&registry);
+            let attempt = blocking(move || {
+                let _turn = turn;
+                let mut transaction = own.begin();
+                let outcome = match plan(&mut transaction) {
+                    Ok(outcome) => outcome,
+                    Err(error) => return Attempt::Done(Err(UpdateError::Refused(error))),
+                };
+                if !transaction.is_about_only(&ids) {
+                    return Attempt::NeedsTurnAlone(plan);
+                }
+                let published = own.commit(transaction, now);
+                Attempt::Done(published.map(|published| (published, outcome)))
+            });
+            match attempt.await {
+                Attempt::Done(done) => done,
+                Attempt::NeedsTurnAlone(plan) => registry.change_alone(now, plan).await,
+            }
+        })
+        .await
+    }
+
     /// Makes the changes that `plan` prepares: to several instances, new instances, the account.
     /// Instances that it leaves as they were are not stored.
     ///
-    /// `plan` decides about the whole before anything is stored, so a refusal changes nothing. If
-    /// the store fails in the middle, the instances before the failure stay changed, each of them
-    /// completely; new instances are removed again.
+    /// All of them are stored and then published in one snapshot, or none; the account is stored
+    /// before the instances, and stays changed if they cannot be stored. An instance whose on-disk
+    /// state is unknown after a failure is quarantined.
     ///
     /// Returns the entries as published, and the value that `plan` returned.
     pub async fn change<T, E>(
         self: &Arc<Self>,
         now: Timestamp,
         plan: impl FnOnce(&mut Transaction) -> Result<T, E> + Send + 'static,
-    ) -> Result<(Vec<Arc<Entry>>, T), UpdateError<E>>
+    ) -> Result<Changed<T>, UpdateError<E>>
     where
         T: Send + 'static,
         E: Send + 'static,
     {
         let registry = Arc::clone(self);
-        to_completion(async move {
-            let mut writer = registry.writer.lock().await;
-            let (transaction, outcome) =
-                registry.prepare(plan).await.map_err(UpdateError::Refused)?;
-            let published = registry.commit(&mut writer, transaction, now).await?;
+        to_completion(async move { registry.change_alone(now, plan).await }).await
+    }
+
+    async fn change_alone<T, E>(
+        self: &Arc<Self>,
+        now: Timestamp,
+        plan: impl FnOnce(&mut Transaction) -> Result<T, E> + Send + 'static,
+    ) -> Result<Changed<T>, UpdateError<E>>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+    {
+        let turn = self.turns.alone().await;
+        let registry = Arc::clone(self);
+        // Off the runtime: a plan for a thousand instances must not delay other tasks.
+        blocking(move || {
+            let mut transaction = registry.begin();
+            let outcome = plan(&mut transaction).map_err(UpdateError::Refused)?;
+            // Every plan may decide by the account.
+            let _turn = match transaction.new_account {
+                Some(_) => Err(turn),
+                None => Ok(turn.narrow(transaction.ids())),
+            };
+            let published = registry.commit(transaction, now)?;
             Ok((published, outcome))
         })
         .await
     }
 
-    /// Runs `plan` off the runtime: a plan for a thousand instances must not delay guests.
-    async fn prepare<T, E>(
-        &self,
-        plan: impl FnOnce(&mut Transaction) -> Result<T, E> + Send + 'static,
-    ) -> Result<(Transaction, T), E>
-    where
-        T: Send + 'static,
-        E: Send + 'static,
-    {
-        let mut transaction = Transaction::new(self.snapshot(), self.account());
-        blocking(move || plan(&mut transaction).map(|outcome| (transaction, outcome))).await
+    /// Returns a transaction on what is in force now.
+    fn begin(&self) -> Transaction {
+        Transaction::new(self.snapshot(), self.account())
     }
 
-    /// Stores and publishes a transaction: the account first, then one instance after the other.
-    async fn commit<E>(
+    /// Stores and publishes a transaction: the account first, then the instances.
+    fn commit<E>(
         &self,
-        writer: &mut Writer,
         mut transaction: Transaction,
         now: Timestamp,
     ) -> Result<Vec<Arc<Entry>>, UpdateError<E>> {
         let mut effect = PartialEffect::None;
         let account = transaction.account().ok();
         if let Some(account) = transaction.new_account.take() {
-            self.persist_account(writer, account)
-                .await
+            self.persist_account(account)
                 .map_err(|error| UpdateError::store(error, effect))?;
             effect = PartialEffect::Possible;
         }
-        if transaction.is_published_at_once {
-            let account = account.as_ref();
-            return self
-                .commit_at_once(writer, transaction, account, now, effect)
-                .await;
-        }
-        let (mut published, mut created) = (Vec::new(), Vec::new());
+        let mut new = Vec::new();
         for mut change in transaction.changes {
-            let id = change.instance.instance_id.clone();
-            let previous = transaction.snapshot.entry(&id);
+            let previous = transaction.snapshot.entry(&change.instance.instance_id);
             if previous.is_none() {
                 self.resolve_options(&mut change.instance, account.as_ref());
             }
-            let Some(record) = next_record(previous.map(Arc::as_ref), change, now) else {
-                continue;
-            };
-            match self.store_and_publish(writer, record, previous).await {
-                Ok(entry) => published.push(entry),
-                Err(error) => {
-                    if self.roll_back(writer, created).await.is_err() {
-                        effect = PartialEffect::Possible;
-                    }
-                    return Err(UpdateError::store(error, effect));
-                }
-            }
-            match previous {
-                Some(_) => effect = PartialEffect::Possible,
-                None => created.push(id),
-            }
+            let record = next_record(previous.map(Arc::as_ref), change, now);
+            new.extend(record.map(|record| NewEntry::of_record(record, previous.cloned())));
         }
-        Ok(published)
-    }
-
-    /// Stores all instances of a transaction and then publishes them in one snapshot. If one cannot
-    /// be stored, the previous records of the others are stored again.
-    async fn commit_at_once<E>(
-        &self,
-        writer: &mut Writer,
-        transaction: Transaction,
-        account: Option<&Account>,
-        now: Timestamp,
-        effect: PartialEffect,
-    ) -> Result<Vec<Arc<Entry>>, UpdateError<E>> {
-        let mut stored: Vec<StoredChange> = Vec::new();
-        // Holders that lose an attachment were added last. They are stored first: a crash in
-        // between then leaves the attachment with no holder, and not with two.
-        for mut change in transaction.changes.into_iter().rev() {
-            let id = &change.instance.instance_id;
-            let previous = transaction.snapshot.entry(id).cloned();
-            if previous.is_none() {
-                self.resolve_options(&mut change.instance, account);
-            }
-            let Some(record) = next_record(previous.as_deref(), change, now) else {
-                continue;
-            };
-            match self.store_record(writer, record, previous.as_ref()).await {
-                Ok(entry) => stored.push(StoredChange { entry, previous }),
-                Err(error) => {
-                    let effect = match self.restore(writer, stored).await {
-                        Ok(()) => effect,
-                        Err(_) => PartialEffect::Possible,
-                    };
-                    return Err(UpdateError::store(error, effect));
-                }
-            }
+        if !new.is_empty() {
+            self.store_and_publish(&new, transaction.observed)
+                .map_err(|failed| UpdateError::store(failed.error, effect))?;
         }
-        let entries: Vec<Arc<Entry>> = stored
-            .into_iter()
-            .rev()
-            .map(|stored| stored.entry)
-            .collect();
-        self.publish_entries(&entries, &transaction.observed);
-        Ok(entries)
+        Ok(new.into_iter().map(|new| new.entry).collect())
     }
 }

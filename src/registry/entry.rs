@@ -10,7 +10,7 @@ use crate::origin::Holder;
 /// One instance as published: its record, and the generation that the sockets carry.
 #[derive(Debug)]
 pub struct Entry {
-    pub(super) record: Record,
+    pub(super) record: Arc<Record>,
     /// The applied generation. All entries of one instance share it, including those in old
     /// snapshots.
     applied: Arc<AtomicU64>,
@@ -48,7 +48,7 @@ impl Entry {
     /// Returns the entry of a record, with nothing applied yet.
     pub fn of_record(record: Record) -> Entry {
         Entry {
-            record,
+            record: Arc::new(record),
             applied: Arc::default(),
         }
     }
@@ -56,7 +56,7 @@ impl Entry {
     /// Returns the instance's next entry. It shares the applied generation with this one.
     pub(super) fn succeeded_by(&self, record: Record) -> Entry {
         Entry {
-            record,
+            record: Arc::new(record),
             applied: Arc::clone(&self.applied),
         }
     }

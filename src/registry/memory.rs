@@ -1,9 +1,7 @@
 //! A store that keeps nothing: for the demo, which says so, and for tests.
 
 use super::account::Account;
-use super::record::Record;
-use super::store::{Loaded, Store, StoreError};
-use crate::instance::InstanceId;
+use super::store::{CommitError, Loaded, PreparedWrite, Store, StoreError, Write};
 
 /// Keeps nothing across restarts.
 #[derive(Debug, Default)]
@@ -14,15 +12,19 @@ impl Store for MemoryStore {
         Ok(Loaded::default())
     }
 
-    fn put(&self, _record: &Record, _before: Option<&Record>) -> Result<(), StoreError> {
-        Ok(())
+    fn prepare(&self, writes: Vec<Write>) -> Result<Vec<PreparedWrite>, StoreError> {
+        let prepared = writes.into_iter().map(|write| PreparedWrite {
+            write,
+            staged: Box::new(()),
+        });
+        Ok(prepared.collect())
     }
 
-    fn remove(&self, _id: &InstanceId) -> Result<(), StoreError> {
-        Ok(())
+    fn commit(&self, batches: Vec<Vec<PreparedWrite>>) -> Vec<Result<(), CommitError>> {
+        batches.into_iter().map(|_| Ok(())).collect()
     }
 
-    fn put_account(&self, _account: &Account, _before: Option<&Account>) -> Result<(), StoreError> {
+    fn put_account(&self, _account: &Account) -> Result<(), StoreError> {
         Ok(())
     }
 }

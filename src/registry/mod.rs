@@ -1,4 +1,4 @@
-//! The instances of this host: one snapshot for readers, one writer, and for every instance a
+//! The instances of this host: one snapshot for readers, turns for writers, and for every instance a
 //! desired and an applied generation.
 //!
 //! ```text
@@ -6,8 +6,9 @@
 //!                │ fails: nothing changed                                  DescribeInstances: pending → applied
 //! ```
 //!
-//! Readers take a [`Snapshot`] once per request and keep it. Writers queue. A change that has begun
-//! is finished even when its caller goes away, so memory and disk stay the same.
+//! Readers take a [`Snapshot`] once per request and keep it. Writers wait for changes of the same
+//! instances, and for those that have to be alone. A change that has begun is finished even when its
+//! caller goes away, so memory and disk stay the same.
 //!
 //! A terminated instance stays listed for an hour, as on EC2, and is then forgotten. If it came
 //! from a document, its record stays in the store as a tombstone, which keeps the document from
@@ -16,12 +17,16 @@
 //! | file | concept |
 //! |---|---|
 //! | `state` | the [`Registry`]: opening, reading, publishing |
+//! | `turns` | which changes wait for each other |
 //! | `registration` | registering documents |
 //! | `changes`, `transaction`, `next_record` | changing instances and the account |
+//! | `bulk` | changing many instances at once |
 //! | `conflicts` | which conflicts a change would cause |
 //! | `launch_options` | the options of instances whose documents name none |
 //! | `progress` | how far a change of many instances is |
 //! | `removal` | forgetting terminated instances, deleting |
+//! | `group_commit` | changes that are ready at the same time are put in force together |
+//! | `parallel` | work on many items by several threads |
 //! | `persistence`, `recovery` | writing to the store; quarantine and repair after a failed write |
 //! | `change_feed` | what changed since a consumer last looked |
 //! | `snapshot`, `entry`, `claimants`, `quarantine` | what readers see |
@@ -30,6 +35,7 @@
 //! | `store`, `record`, `account` | what a store keeps; `file` and `memory` are the stores |
 
 mod account;
+mod bulk;
 mod change_feed;
 mod changes;
 mod claim_index;
@@ -38,11 +44,13 @@ mod claimed;
 mod conflicts;
 mod entry;
 pub mod file;
+mod group_commit;
 mod launch_options;
 pub mod memory;
 mod multimap;
 mod next_record;
 mod next_snapshot;
+mod parallel;
 mod persistence;
 mod progress;
 mod quarantine;
@@ -52,9 +60,12 @@ mod registration;
 mod removal;
 mod snapshot;
 mod state;
+#[cfg(test)]
+pub(crate) mod stepwise;
 pub mod store;
 mod successors;
 mod transaction;
+mod turns;
 mod update_error;
 mod writer;
 
@@ -62,8 +73,11 @@ mod writer;
 mod oracle_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod turn_tests;
 
 pub use account::{Account, AccountState, AccountUnreadable};
+pub use bulk::{BulkOutcome, ChangedInstance};
 pub use change_feed::{ChangeFeed, Changes};
 pub use claimants::Claimants;
 pub use conflicts::{ClaimConflict, UnownedConflict};

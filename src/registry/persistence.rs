@@ -1,5 +1,7 @@
 //! Writes to the store. A failed write that leaves the on-disk state unknown quarantines the
 //! instance or makes the account unreadable; `recovery` restores them.
+//!
+//! These functions block. The registry calls them off the runtime, when it is the change's turn.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,96 +10,134 @@ use tracing::error;
 
 use super::account::{Account, AccountState};
 use super::entry::Entry;
+use super::group_commit::Publishable;
 use super::record::Record;
 use super::state::Registry;
-use super::store::{StoreError, StoredState};
-use super::writer::{PreviousState, Writer};
-use crate::instance::{InstanceId, LaunchToken};
+use super::store::{CommitError, Expected, PreparedWrite, StoreError, StoredState, Write};
+use super::writer::PreviousState;
+use crate::instance::{InstanceId, LaunchToken, LinkIdentity};
 
-impl Registry {
-    /// Stores a record and then publishes it. Returns the entry as published.
-    pub(super) async fn store_and_publish(
-        &self,
-        writer: &mut Writer,
-        record: Record,
-        previous: Option<&Arc<Entry>>,
-    ) -> Result<Arc<Entry>, StoreError> {
-        let entry = self.store_record(writer, record, previous).await?;
-        self.publish_entries(std::slice::from_ref(&entry), &BTreeMap::new());
-        Ok(entry)
-    }
+/// The new entry of an instance, which is not stored yet.
+pub(super) struct NewEntry {
+    pub(super) entry: Arc<Entry>,
+    /// The entry that it replaces.
+    pub(super) previous: Option<Arc<Entry>>,
+}
 
-    /// Stores a record. Returns the entry to publish.
-    pub(super) async fn store_record(
-        &self,
-        writer: &mut Writer,
-        record: Record,
-        previous: Option<&Arc<Entry>>,
-    ) -> Result<Arc<Entry>, StoreError> {
-        self.persist(writer, record.clone(), previous).await?;
-        Ok(Arc::new(match previous {
+impl NewEntry {
+    /// Returns the entry of a new record.
+    pub(super) fn of_record(record: Record, previous: Option<Arc<Entry>>) -> NewEntry {
+        let entry = Arc::new(match &previous {
             Some(previous) => previous.succeeded_by(record),
             None => Entry::of_record(record),
-        }))
+        });
+        NewEntry { entry, previous }
     }
 
-    /// Stores a record. If the on-disk state is unknown after a failed write, the instance is
-    /// quarantined: the options on the disk might be weaker than those in memory.
-    async fn persist(
+    /// Returns the write that stores it.
+    pub(super) fn write(&self) -> Write {
+        let expected = match &self.previous {
+            Some(previous) => Expected::Generation(previous.generation),
+            None => Expected::Absent,
+        };
+        Write::put(Arc::clone(&self.entry.record), expected)
+    }
+}
+
+impl Registry {
+    /// Stores entries and then publishes them: all of them or none, as far as the error says.
+    pub(super) fn store_and_publish(
         &self,
-        writer: &mut Writer,
-        record: Record,
-        previous: Option<&Arc<Entry>>,
-    ) -> Result<(), StoreError> {
-        let id = record.instance.instance_id.clone();
-        let client_token = record.launch_token();
-        let previous_record = previous.map(|entry| entry.record.clone());
-        let store = Arc::clone(&self.store);
-        let result = blocking(move || store.put(&record, previous_record.as_ref())).await;
-        if let Err(error) = &result
-            && error.stored == StoredState::Unknown
-        {
-            let previous = previous
-                .cloned()
-                .map_or(PreviousState::Absent, PreviousState::Stored);
-            self.quarantine(writer, &id, previous, client_token, error);
+        new: &[NewEntry],
+        observed: BTreeMap<String, LinkIdentity>,
+    ) -> Result<(), CommitError> {
+        // Holders that lose an attachment were added last. They are stored first: a crash in
+        // between then leaves the attachment with no holder, and not with two.
+        let writes = new.iter().rev().map(NewEntry::write).collect();
+        let prepared = self.store.prepare(writes)?;
+        self.put_in_force(new, prepared, observed)
+    }
+
+    /// Puts entries whose writes are prepared in force, and publishes them. Those whose on-disk
+    /// state is unknown after a failure are quarantined: the options on the disk might be weaker
+    /// than those in memory.
+    pub(super) fn put_in_force(
+        &self,
+        new: &[NewEntry],
+        prepared: Vec<PreparedWrite>,
+        observed: BTreeMap<String, LinkIdentity>,
+    ) -> Result<(), CommitError> {
+        let publication = Publishable {
+            entries: new.iter().map(|new| Arc::clone(&new.entry)).collect(),
+            observed,
+        };
+        let committed = self.commit_group(prepared, publication);
+        if let Err(failed) = &committed {
+            for id in &failed.unknown {
+                let of_id = |new: &&NewEntry| new.entry.instance.instance_id == *id;
+                if let Some(new) = new.iter().find(of_id) {
+                    self.quarantine(new, &failed.error);
+                }
+            }
         }
-        result
+        committed
+    }
+
+    /// Removes records: all of them or none, as far as the error says.
+    pub(super) fn remove_records(
+        &self,
+        removed: impl IntoIterator<Item = (InstanceId, Expected)>,
+    ) -> Result<(), CommitError> {
+        let removed = removed.into_iter();
+        let writes = removed.map(|(id, expected)| Write::remove(id, expected));
+        let prepared = self.store.prepare(writes.collect())?;
+        self.commit_group(prepared, Publishable::default())
+    }
+
+    fn commit_group(
+        &self,
+        prepared: Vec<PreparedWrite>,
+        publication: Publishable,
+    ) -> Result<(), CommitError> {
+        let publish = |all: Publishable| self.publish_entries(&all.entries, &all.observed);
+        self.group_commit
+            .commit(&*self.store, prepared, publication, publish)
+    }
+
+    /// Stops serving the instance of a failed write until its previous state is restored.
+    fn quarantine(&self, new: &NewEntry, error: &StoreError) {
+        let id = &new.entry.instance.instance_id;
+        let previous = match &new.previous {
+            Some(previous) => PreviousState::Stored(Arc::clone(previous)),
+            None => PreviousState::Absent,
+        };
+        self.quarantine_unknown(id, previous, error, new.entry.record.launch_token());
     }
 
     /// Stops serving an instance until its `previous` state is restored. `client_token` is that of an
     /// instance that has not been published.
-    pub(super) fn quarantine(
+    pub(super) fn quarantine_unknown(
         &self,
-        writer: &mut Writer,
         id: &InstanceId,
         previous: PreviousState,
-        client_token: Option<LaunchToken>,
         error: &StoreError,
+        client_token: Option<LaunchToken>,
     ) {
         error!(
             instance = %id,
             "{error}; on-disk state unknown after the failed write; instance quarantined; retrying to restore \
              the previous record (a restart would serve what the file then contains)"
         );
+        let mut writer = self.writer.lock();
         writer.state_unknown.insert(id.clone(), previous);
+        drop(writer);
         self.publish(|snapshot| Some(snapshot.with_state_unknown(id, client_token)));
-    }
-
-    /// Removes a record from the store.
-    pub(super) async fn remove_record(&self, id: &InstanceId) -> Result<(), StoreError> {
-        let (store, id) = (Arc::clone(&self.store), id.clone());
-        blocking(move || store.remove(&id)).await
     }
 
     /// Stores and publishes the account's record. If the on-disk state is unknown after a failed
     /// write, the account becomes unreadable: its defaults on the disk might be stricter than those
     /// in memory.
-    pub(super) async fn persist_account(
-        &self,
-        writer: &mut Writer,
-        account: Account,
-    ) -> Result<(), StoreError> {
+    pub(super) fn persist_account(&self, account: Account) -> Result<(), StoreError> {
         let previous = match &*self.account() {
             AccountState::Known(previous) => previous.clone(),
             // Transactions cannot read an unreadable account, so none of them changes it.
@@ -106,9 +146,7 @@ impl Registry {
         if previous.as_ref() == Some(&account) {
             return Ok(());
         }
-        let store = Arc::clone(&self.store);
-        let (stored, before) = (account.clone(), previous.clone());
-        let result = blocking(move || store.put_account(&stored, before.as_ref())).await;
+        let result = self.store.put_account(&account);
         match &result {
             Ok(()) => self.publish_account(AccountState::Known(Some(account))),
             Err(error) if error.stored == StoredState::Unknown => {
@@ -117,7 +155,7 @@ impl Registry {
                      retrying to restore the previous defaults. Until then no instance can be launched and \
                      tokens cannot be made optional"
                 );
-                writer.account_state_unknown = Some(previous);
+                self.writer.lock().account_state_unknown = Some(previous);
                 self.publish_account(AccountState::Unreadable);
             }
             Err(_) => {}

@@ -1,5 +1,4 @@
-//! Recovery from failed writes: restores the previous records of quarantined instances, and
-//! removes the instances that a failed call created.
+//! Recovery from failed writes: restores the previous records of quarantined instances.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,124 +6,74 @@ use std::sync::Arc;
 use tracing::info;
 
 use super::account::AccountState;
-use super::entry::Entry;
 use super::persistence::blocking;
 use super::state::{Registry, to_completion};
-use super::store::{StoreError, StoredState};
-use super::writer::{PreviousState, Writer};
+use super::store::{Expected, Write};
+use super::writer::PreviousState;
 use crate::instance::InstanceId;
-
-/// A change that is stored and not published yet.
-pub(super) struct StoredChange {
-    pub(super) entry: Arc<Entry>,
-    pub(super) previous: Option<Arc<Entry>>,
-}
 
 impl Registry {
     /// Restores the previous records of everything whose on-disk state is unknown, and serves the
     /// instances again once their records are stored. The daemon calls this periodically.
     pub async fn retry_failed_writes(self: &Arc<Self>) {
+        let is_needed = {
+            let writer = self.writer.lock();
+            !writer.state_unknown.is_empty() || writer.account_state_unknown.is_some()
+        };
+        // No need to wait for another change: the next retry comes soon.
+        let Some(turn) = is_needed.then(|| self.turns.try_narrow()).flatten() else {
+            return;
+        };
         let registry = Arc::clone(self);
-        to_completion(async move {
-            // No need to wait for another writer: the next retry comes soon.
-            let Ok(mut writer) = registry.writer.try_lock() else {
-                return;
-            };
-            for (id, previous) in std::mem::take(&mut writer.state_unknown) {
-                registry.restore_instance(&mut writer, id, previous).await;
+        to_completion(blocking(move || {
+            let _turn = turn;
+            let unknown = registry.writer.lock().state_unknown.clone();
+            for (id, previous) in unknown {
+                registry.restore_instance(&id, previous);
             }
-            registry.restore_account(&mut writer).await;
-        })
+            registry.restore_account();
+        }))
         .await;
     }
 
-    async fn restore_instance(&self, writer: &mut Writer, id: InstanceId, previous: PreviousState) {
-        let restored = match &previous {
+    fn restore_instance(&self, id: &InstanceId, previous: PreviousState) {
+        let write = match &previous {
             PreviousState::Stored(entry) => {
-                let (store, record) = (Arc::clone(&self.store), entry.record.clone());
-                blocking(move || store.put(&record, Some(&record))).await
+                Write::put(Arc::clone(&entry.record), Expected::Anything)
             }
-            PreviousState::Absent | PreviousState::Offered => self.remove_record(&id).await,
+            PreviousState::Absent | PreviousState::Offered => {
+                Write::remove(id.clone(), Expected::Anything)
+            }
         };
-        match (restored, previous) {
-            (Ok(()), PreviousState::Stored(entry)) => {
+        if self.store.write(write).is_err() {
+            return;
+        }
+        self.writer.lock().state_unknown.remove(id);
+        match previous {
+            PreviousState::Stored(entry) => {
                 info!(instance = %id, "previous record restored after a failed write; instance served again");
                 self.publish_entries(&[entry], &BTreeMap::new());
             }
-            (Ok(()), PreviousState::Absent) => {
+            PreviousState::Absent => {
                 info!(instance = %id, "remains of a failed write removed; instance does not exist");
-                self.unpublish(&id);
+                self.publish(|snapshot| Some(snapshot.without(id)));
             }
-            (Ok(()), PreviousState::Offered) => {
-                self.publish(|snapshot| Some(snapshot.with_reason_not_stored(&id)));
+            PreviousState::Offered => {
+                self.publish(|snapshot| Some(snapshot.with_reason_not_stored(id)));
             }
-            (Err(_), previous) => drop(writer.state_unknown.insert(id, previous)),
         }
     }
 
-    async fn restore_account(&self, writer: &mut Writer) {
-        let Some(previous) = writer.account_state_unknown.clone() else {
+    fn restore_account(&self) {
+        let Some(previous) = self.writer.lock().account_state_unknown.clone() else {
             return;
         };
         // No record and a record without preferences mean the same.
         let account = previous.unwrap_or_default();
-        let (store, stored) = (Arc::clone(&self.store), account.clone());
-        let restored = blocking(move || store.put_account(&stored, Some(&stored))).await;
-        if restored.is_ok() {
+        if self.store.put_account(&account).is_ok() {
             info!("previous metadata defaults of the account restored after a failed write");
-            writer.account_state_unknown = None;
+            self.writer.lock().account_state_unknown = None;
             self.publish_account(AccountState::Known(Some(account)));
         }
-    }
-
-    /// Removes the instances that a failed call created. Tries all of them, and returns the last
-    /// error if there are any; those instances are quarantined.
-    pub(super) async fn roll_back(
-        &self,
-        writer: &mut Writer,
-        created: Vec<InstanceId>,
-    ) -> Result<(), StoreError> {
-        let mut result = Ok(());
-        for id in created {
-            match self.remove_record(&id).await {
-                Ok(()) => self.unpublish(&id),
-                Err(error) => {
-                    self.quarantine(writer, &id, PreviousState::Absent, None, &error);
-                    result = Err(error);
-                }
-            }
-        }
-        result
-    }
-
-    /// Takes back changes that are stored and not published: stores the previous records again, and
-    /// removes new instances. Tries all of them, and returns the last error if there are any. A
-    /// change that stays stored is published; an unknown state is quarantined.
-    pub(super) async fn restore(
-        &self,
-        writer: &mut Writer,
-        changes: Vec<StoredChange>,
-    ) -> Result<(), StoreError> {
-        let mut result = Ok(());
-        for StoredChange { entry, previous } in changes {
-            let id = entry.instance.instance_id.clone();
-            let Some(previous) = previous else {
-                result = self.roll_back(writer, vec![id]).await.and(result);
-                continue;
-            };
-            let (store, old) = (Arc::clone(&self.store), previous.record.clone());
-            let new = entry.record.clone();
-            if let Err(error) = blocking(move || store.put(&old, Some(&new))).await {
-                match error.stored {
-                    StoredState::Previous => self.publish_entries(&[entry], &BTreeMap::new()),
-                    StoredState::Unknown => {
-                        let previous = PreviousState::Stored(previous);
-                        self.quarantine(writer, &id, previous, None, &error);
-                    }
-                }
-                result = Err(error);
-            }
-        }
-        result
     }
 }

@@ -1,17 +1,23 @@
-//! Registering an instance from a document.
+//! Registering instances from documents.
 
+use std::collections::{BTreeMap, HashSet};
+use std::io;
+use std::iter::Peekable;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
 
+use super::parallel::in_parallel;
+use super::persistence::{NewEntry, blocking};
 use super::progress::{Phase, Progress};
 use super::quarantine::QuarantineReason;
 use super::record::{Record, document_digest};
 use super::snapshot::{Snapshot, UnownedAttachments};
 use super::state::{Registry, to_completion};
-use super::store::StoreError;
-use super::writer::{PreviousState, Writer};
+use super::store::{StoreError, StoredState};
+use super::turns::Alone;
+use super::writer::PreviousState;
 use crate::instance::{Instance, InstanceAttachment, InstanceId, InstanceState};
 
 /// What registering a document did.
@@ -43,6 +49,12 @@ pub enum FaultyOutcome {
     NotServed,
 }
 
+/// A document, and its digest.
+struct Document {
+    instance: Instance,
+    digest: String,
+}
+
 impl Registry {
     /// Registers an instance from a document. A known instance keeps its record: the store owns it.
     ///
@@ -53,20 +65,8 @@ impl Registry {
         instance: Instance,
         now: Timestamp,
     ) -> Result<RegisterOutcome, StoreError> {
-        let registry = Arc::clone(self);
-        to_completion(async move {
-            let mut writer = registry.writer.lock().await;
-            if registry.snapshot().is_unreadable(&instance.instance_id) {
-                let (id, attachments) = (&instance.instance_id, &instance.imds.attachments);
-                registry.reserve_attachments_of_quarantined(&writer, id, attachments);
-                return Ok(RegisterOutcome::Unreadable);
-            }
-            match registry.outcome_for_known(&instance) {
-                Some(outcome) => Ok(outcome),
-                None => registry.register_new(&mut writer, instance, now).await,
-            }
-        })
-        .await
+        let mut outcomes = self.register_batch(vec![instance], now).await;
+        outcomes.pop().expect("one outcome for each document")
     }
 
     /// Registers many instances from documents, each as [`Registry::register`] does. They are
@@ -84,12 +84,12 @@ impl Registry {
     ) -> Vec<(InstanceId, Result<RegisterOutcome, StoreError>)> {
         let total = instances.len();
         let mut outcomes = Vec::with_capacity(total);
-        let mut remaining = instances.into_iter();
-        while outcomes.len() < total {
-            for instance in remaining.by_ref().take(REGISTERED_AT_ONCE) {
-                let id = instance.instance_id.clone();
-                outcomes.push((id, self.register(instance, now).await));
-            }
+        let mut remaining = instances.into_iter().peekable();
+        while remaining.peek().is_some() {
+            let batch = next_batch(&mut remaining);
+            let ids: Vec<InstanceId> = batch.iter().map(|of| of.instance_id.clone()).collect();
+            let of_batch = self.register_batch(batch, now).await;
+            outcomes.extend(ids.into_iter().zip(of_batch));
             progress.send_replace(Progress {
                 phase: Phase::Committing,
                 done: outcomes.len(),
@@ -99,25 +99,53 @@ impl Registry {
         outcomes
     }
 
-    /// Notes that the documents of several instances have faults, each as
-    /// [`Registry::register_faulty`] does.
-    pub async fn register_all_faulty(
+    /// Registers instances with different ids.
+    async fn register_batch(
         self: &Arc<Self>,
-        faulty: Vec<(InstanceId, Vec<InstanceAttachment>)>,
-    ) -> Vec<(InstanceId, FaultyOutcome)> {
-        let mut outcomes = Vec::with_capacity(faulty.len());
-        for (id, attachments) in faulty {
-            let outcome = self.register_faulty(&id, attachments).await;
-            outcomes.push((id, outcome));
-        }
-        outcomes
+        instances: Vec<Instance>,
+        now: Timestamp,
+    ) -> Vec<Result<RegisterOutcome, StoreError>> {
+        let registry = Arc::clone(self);
+        to_completion(async move {
+            // Before it is their turn: digests take the time of the processor.
+            let documents = blocking(move || {
+                let digests = in_parallel(&instances, document_digest);
+                let documents = instances.into_iter().zip(digests);
+                documents
+                    .map(|(instance, digest)| Document { instance, digest })
+                    .collect()
+            });
+            let documents: Vec<Document> = documents.await;
+            let turn = registry.turns.alone().await;
+            blocking(move || registry.register_now(turn, documents, now)).await
+        })
+        .await
     }
 
-    /// Withdraws documents that were not registered, each as [`Registry::withdraw`] does.
-    pub async fn withdraw_all(self: &Arc<Self>, ids: Vec<InstanceId>) {
-        for id in ids {
-            self.withdraw(&id).await;
+    fn register_now(
+        &self,
+        turn: Alone,
+        documents: Vec<Document>,
+        now: Timestamp,
+    ) -> Vec<Result<RegisterOutcome, StoreError>> {
+        // 1. Known instances need no write.
+        let (mut outcomes, mut new) = (Vec::new(), Vec::new());
+        for document in documents {
+            let known = self.outcome_for_known(&document);
+            if known.is_none() {
+                new.push(document);
+            }
+            outcomes.push(known.map(Ok));
         }
+
+        // 2. New ones are stored together, or each on its own if that fails.
+        let ids = new.iter().map(|document| &document.instance.instance_id);
+        let _turn = turn.narrow(ids);
+        let mut of_new = self.register_new(&new, now).into_iter();
+        let outcomes = outcomes.into_iter();
+        outcomes
+            .map(|known| known.unwrap_or_else(|| of_new.next().expect("one for each document")))
+            .collect()
     }
 
     /// Notes that the document of an instance has faults. The record of a known instance stays in
@@ -128,16 +156,41 @@ impl Registry {
         id: &InstanceId,
         attachments: Vec<InstanceAttachment>,
     ) -> FaultyOutcome {
-        let (registry, id) = (Arc::clone(self), id.clone());
+        let faulty = vec![(id.clone(), attachments)];
+        let mut outcomes = self.register_all_faulty(faulty).await;
+        outcomes.pop().expect("one outcome for each document").1
+    }
+
+    /// Notes that the documents of several instances have faults, each as
+    /// [`Registry::register_faulty`] does, in one publication.
+    pub async fn register_all_faulty(
+        self: &Arc<Self>,
+        faulty: Vec<(InstanceId, Vec<InstanceAttachment>)>,
+    ) -> Vec<(InstanceId, FaultyOutcome)> {
+        let registry = Arc::clone(self);
         to_completion(async move {
-            let writer = registry.writer.lock().await;
-            let snapshot = registry.snapshot();
+            let turn = registry.turns.alone().await;
+            blocking(move || {
+                let _turn = turn;
+                registry.register_faulty_now(faulty)
+            })
+            .await
+        })
+        .await
+    }
+
+    fn register_faulty_now(
+        &self,
+        faulty: Vec<(InstanceId, Vec<InstanceAttachment>)>,
+    ) -> Vec<(InstanceId, FaultyOutcome)> {
+        let (mut outcomes, mut without_record) = (Vec::new(), Vec::new());
+        let snapshot = self.snapshot();
+        for (id, attachments) in faulty {
+            let mut outcome = FaultyOutcome::NotServed;
             if snapshot.is_unreadable(&id) {
-                registry.reserve_attachments_of_quarantined(&writer, &id, &attachments);
-                return FaultyOutcome::NotServed;
-            }
-            if let Some(entry) = snapshot.entry(&id) {
-                return match entry.instance.state {
+                self.reserve_attachments_of_quarantined(&id, &attachments);
+            } else if let Some(entry) = snapshot.entry(&id) {
+                outcome = match entry.instance.state {
                     InstanceState::Terminated => FaultyOutcome::NotServed,
                     InstanceState::Pending
                     | InstanceState::Running
@@ -145,14 +198,16 @@ impl Registry {
                     | InstanceState::Stopping
                     | InstanceState::Stopped => FaultyOutcome::Recorded,
                 };
+            } else if !snapshot.is_tombstone(&id) {
+                without_record.push((id.clone(), attachments));
             }
-            if !snapshot.is_tombstone(&id) {
-                let reason = QuarantineReason::FaultyDocument;
-                registry.publish(|snapshot| snapshot.with_unregistered(&id, reason, &attachments));
-            }
-            FaultyOutcome::NotServed
-        })
-        .await
+            outcomes.push((id, outcome));
+        }
+        let reason = QuarantineReason::FaultyDocument;
+        self.publish_each(&without_record, |snapshot, (id, attachments)| {
+            snapshot.with_unregistered(id, reason, attachments)
+        });
+        outcomes
     }
 
     /// Reserves attachments that files name for instances that are not known, in place of those that
@@ -160,7 +215,7 @@ impl Registry {
     pub async fn reserve_unowned(self: &Arc<Self>, unowned: UnownedAttachments) {
         let registry = Arc::clone(self);
         to_completion(async move {
-            let _writer = registry.writer.lock().await;
+            let _turn = registry.turns.alone().await;
             registry.publish(|snapshot| snapshot.with_unowned(unowned));
         })
         .await;
@@ -168,18 +223,27 @@ impl Registry {
 
     /// Withdraws a document that was not registered: its attachments are no longer reserved.
     pub async fn withdraw(self: &Arc<Self>, id: &InstanceId) {
-        let (registry, id) = (Arc::clone(self), id.clone());
+        self.withdraw_all(vec![id.clone()]).await;
+    }
+
+    /// Withdraws documents that were not registered, each as [`Registry::withdraw`] does, in one
+    /// publication.
+    pub async fn withdraw_all(self: &Arc<Self>, ids: Vec<InstanceId>) {
+        let registry = Arc::clone(self);
         to_completion(async move {
-            let mut writer = registry.writer.lock().await;
-            if let Some(previous @ PreviousState::Offered) = writer.state_unknown.get_mut(&id) {
-                *previous = PreviousState::Absent;
-            }
-            match registry.snapshot().quarantine_reason(&id) {
-                Some(QuarantineReason::NotStored | QuarantineReason::FaultyDocument) => {
-                    registry.unpublish(&id);
+            let _turn = registry.turns.alone().await;
+            for id in &ids {
+                let mut writer = registry.writer.lock();
+                if let Some(previous @ PreviousState::Offered) = writer.state_unknown.get_mut(id) {
+                    *previous = PreviousState::Absent;
                 }
-                Some(QuarantineReason::Unreadable | QuarantineReason::StateUnknown) | None => {}
             }
+            registry.publish_each(&ids, |snapshot, id| match snapshot.quarantine_reason(id) {
+                Some(QuarantineReason::NotStored | QuarantineReason::FaultyDocument) => {
+                    Some(snapshot.without(id))
+                }
+                Some(QuarantineReason::Unreadable | QuarantineReason::StateUnknown) | None => None,
+            });
         })
         .await;
     }
@@ -188,13 +252,15 @@ impl Registry {
     /// or was never stored: the document may be the only source of its attachments.
     fn reserve_attachments_of_quarantined(
         &self,
-        writer: &Writer,
         id: &InstanceId,
         attachments: &[InstanceAttachment],
     ) {
         let snapshot = self.snapshot();
         let is_unreadable = snapshot.quarantine_reason(id) == Some(QuarantineReason::Unreadable);
-        let is_offered = matches!(writer.state_unknown.get(id), Some(PreviousState::Offered));
+        let is_offered = matches!(
+            self.writer.lock().state_unknown.get(id),
+            Some(PreviousState::Offered)
+        );
         if is_unreadable || is_offered {
             self.publish(|snapshot| snapshot.with_reserved_attachments(id, attachments));
         }
@@ -208,63 +274,107 @@ impl Registry {
         documents: impl IntoIterator<Item = (InstanceId, InstanceState, String)>,
     ) -> Vec<(InstanceId, RegisterOutcome)> {
         let snapshot = self.snapshot();
-        let outcome = |id: &InstanceId, state, digest| match snapshot.is_unreadable(id) {
+        let outcome = |id: &InstanceId, state, digest: &str| match snapshot.is_unreadable(id) {
             true => Some(RegisterOutcome::Unreadable),
-            false => known_outcome(&snapshot, id, state, || digest),
+            false => known_outcome(&snapshot, id, state, digest),
         };
         let documents = documents.into_iter();
         documents
             .filter_map(|(id, state, digest)| {
-                let outcome = outcome(&id, state, digest)?;
+                let outcome = outcome(&id, state, &digest)?;
                 Some((id, outcome))
             })
             .collect()
     }
 
     /// Returns the outcome for an instance that has a record; `None` for a new instance.
-    fn outcome_for_known(&self, document: &Instance) -> Option<RegisterOutcome> {
-        let (id, state) = (&document.instance_id, document.state);
-        known_outcome(&self.snapshot(), id, state, || document_digest(document))
+    fn outcome_for_known(
+        &self,
+        Document { instance, digest }: &Document,
+    ) -> Option<RegisterOutcome> {
+        let (id, snapshot) = (&instance.instance_id, self.snapshot());
+        if snapshot.is_unreadable(id) {
+            self.reserve_attachments_of_quarantined(id, &instance.imds.attachments);
+            return Some(RegisterOutcome::Unreadable);
+        }
+        known_outcome(&snapshot, id, instance.state, digest)
     }
 
-    async fn register_new(
+    /// Stores and publishes new instances. If that fails, each is tried on its own: a document that
+    /// cannot be stored affects no other.
+    fn register_new(
         &self,
-        writer: &mut Writer,
-        mut instance: Instance,
+        documents: &[Document],
         now: Timestamp,
-    ) -> Result<RegisterOutcome, StoreError> {
-        // The digest is that of the document, whatever the account's defaults are.
-        let digest = document_digest(&instance);
-        self.resolve_options(&mut instance, self.account().account().ok().as_ref());
-        let record = Record::first(instance.clone(), digest, None, now);
-        match self.store_and_publish(writer, record, None).await {
-            Ok(_) => Ok(RegisterOutcome::New),
-            Err(error) => {
-                self.quarantine_not_stored(writer, &instance);
-                Err(error)
-            }
+    ) -> Vec<Result<RegisterOutcome, StoreError>> {
+        if documents.is_empty() {
+            return Vec::new();
         }
+        let account = self.account().account().ok();
+        let new = in_parallel(documents, |Document { instance, digest }| {
+            // The digest is that of the document, whatever the account's defaults are.
+            let mut resolved = instance.clone();
+            self.resolve_options(&mut resolved, account.as_ref());
+            NewEntry::of_record(Record::first(resolved, digest.clone(), None, now), None)
+        });
+        let Err(failed) = self.store_and_publish(&new, BTreeMap::new()) else {
+            return documents.iter().map(|_| Ok(RegisterOutcome::New)).collect();
+        };
+        if let [document] = documents {
+            self.quarantine_not_stored(&document.instance);
+            return vec![Err(failed.error)];
+        }
+        let each = documents.iter().map(|document| {
+            if failed.unknown.contains(&document.instance.instance_id) {
+                self.quarantine_not_stored(&document.instance);
+                return vec![Err(copy_of(&failed.error))];
+            }
+            self.register_new(std::slice::from_ref(document), now)
+        });
+        each.flatten().collect()
     }
 
     /// Quarantines an instance whose document could not be stored. Its guest may be behind its
     /// attachments, so no other instance is served there.
-    fn quarantine_not_stored(&self, writer: &mut Writer, document: &Instance) {
+    fn quarantine_not_stored(&self, document: &Instance) {
         // A stopped instance has no guest.
         let attachments: &[InstanceAttachment] = match document.state.is_active() {
             true => &document.imds.attachments,
             false => &[],
         };
         let id = &document.instance_id;
-        match writer.state_unknown.get_mut(id) {
-            Some(previous) => {
-                *previous = PreviousState::Offered;
-                self.publish(|snapshot| snapshot.with_reserved_attachments(id, attachments));
-            }
-            None => {
-                let reason = QuarantineReason::NotStored;
-                self.publish(|snapshot| snapshot.with_unregistered(id, reason, attachments));
-            }
-        }
+        let mut writer = self.writer.lock();
+        let unknown = writer.state_unknown.get_mut(id);
+        let is_unknown = unknown.is_some();
+        unknown
+            .into_iter()
+            .for_each(|previous| *previous = PreviousState::Offered);
+        drop(writer);
+        self.publish(|snapshot| match is_unknown {
+            true => snapshot.with_reserved_attachments(id, attachments),
+            false => snapshot.with_unregistered(id, QuarantineReason::NotStored, attachments),
+        });
+    }
+}
+
+/// Takes documents of different instances, as many as are registered at a time.
+fn next_batch(remaining: &mut Peekable<impl Iterator<Item = Instance>>) -> Vec<Instance> {
+    let (mut batch, mut ids) = (Vec::new(), HashSet::new());
+    while batch.len() < REGISTERED_AT_ONCE
+        && let Some(instance) =
+            remaining.next_if(|instance| ids.insert(instance.instance_id.clone()))
+    {
+        batch.push(instance);
+    }
+    batch
+}
+
+/// Returns the error again: several instances have it.
+fn copy_of(error: &StoreError) -> StoreError {
+    StoreError {
+        action: error.action.clone(),
+        reason: io::Error::new(error.reason.kind(), error.reason.to_string()),
+        stored: StoredState::Unknown,
     }
 }
 
@@ -273,7 +383,7 @@ fn known_outcome(
     snapshot: &Snapshot,
     id: &InstanceId,
     state: InstanceState,
-    digest: impl FnOnce() -> String,
+    digest: &str,
 ) -> Option<RegisterOutcome> {
     if snapshot.is_tombstone(id) {
         return Some(RegisterOutcome::Terminated);
@@ -283,7 +393,7 @@ fn known_outcome(
     if is_terminated(known.instance.state) && !is_terminated(state) {
         return Some(RegisterOutcome::Terminated);
     }
-    Some(match known.document_digest == digest() {
+    Some(match known.document_digest == digest {
         true => RegisterOutcome::Known,
         false => RegisterOutcome::Edited,
     })

@@ -1,18 +1,20 @@
-//! The registry's state: the published snapshot and account, the store, and the writer's lock.
+//! The registry's state: the published snapshot and account, the store, and whose turn it is.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Mutex, watch};
+use tokio::sync::watch;
 
 use super::account::AccountState;
 use super::change_feed::{ChangeFeed, ChangeFeeds};
 use super::entry::Entry;
+use super::group_commit::GroupCommit;
 use super::next_snapshot::Publication;
 use super::quarantine::{QuarantineReason, Quarantined};
 use super::snapshot::Snapshot;
 use super::store::{LoadedAccount, Store, StoreError, UnreadableRecord};
+use super::turns::Turns;
 use super::writer::Writer;
 use crate::fault::Fault;
 use crate::instance::{Images, InstanceId, LinkIdentity};
@@ -23,8 +25,9 @@ pub struct Registry {
     pub(super) account: ArcSwap<AccountState>,
     images: Arc<Images>,
     pub(super) store: Arc<dyn Store>,
-    /// Locked by the one writer, from reading the old record to publishing the new one.
-    pub(super) writer: Mutex<Writer>,
+    pub(super) turns: Turns,
+    pub(super) group_commit: GroupCommit,
+    pub(super) writer: parking_lot::Mutex<Writer>,
     /// Locked while the next snapshot is made from the current one: the writer and the watch of the
     /// host's links both do that.
     publishing: parking_lot::Mutex<()>,
@@ -63,7 +66,9 @@ impl Registry {
             account: ArcSwap::from_pointee(account),
             images: Arc::new(images),
             store,
-            writer: Mutex::new(Writer::default()),
+            turns: Turns::default(),
+            group_commit: GroupCommit::default(),
+            writer: parking_lot::Mutex::default(),
             publishing: parking_lot::Mutex::new(()),
             published: watch::Sender::new(0),
             feeds: ChangeFeeds::default(),
@@ -143,9 +148,26 @@ impl Registry {
         self.publish(|snapshot| Some(snapshot.with_entries(entries.iter().cloned(), observed)));
     }
 
-    /// Publishes a snapshot without an instance.
-    pub(super) fn unpublish(&self, id: &InstanceId) {
-        self.publish(|snapshot| Some(snapshot.without(id)));
+    /// Publishes one snapshot in which `next` was applied for each of these.
+    pub(super) fn publish_each<T>(
+        &self,
+        items: impl IntoIterator<Item = T>,
+        next: impl Fn(&Snapshot, T) -> Option<Publication>,
+    ) {
+        self.publish(|snapshot| {
+            let mut all: Option<Publication> = None;
+            for item in items {
+                let before = all.as_ref().map_or(snapshot, |all| &all.snapshot);
+                let Some(mut of_item) = next(before, item) else {
+                    continue;
+                };
+                if let Some(earlier) = all {
+                    of_item.changes.merge(earlier.changes);
+                }
+                all = Some(of_item);
+            }
+            all
+        });
     }
 }
 

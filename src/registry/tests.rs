@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use jiff::{SignedDuration, Timestamp};
 
 use super::memory::MemoryStore;
+use super::stepwise::StepwiseStore;
 use super::store::Loaded;
 use super::*;
 use crate::config::demo_instance;
@@ -46,12 +47,12 @@ impl FailingStore {
     }
 }
 
-impl Store for FailingStore {
+impl StepwiseStore for FailingStore {
     fn load(&self) -> Result<Loaded, StoreError> {
         Ok(Loaded::default())
     }
 
-    fn put(&self, record: &Record, _: Option<&Record>) -> Result<(), StoreError> {
+    fn put(&self, record: &Record) -> Result<(), StoreError> {
         self.failure("write")?;
         self.put.lock().push(record.generation);
         Ok(())
@@ -61,7 +62,7 @@ impl Store for FailingStore {
         self.failure("remove")
     }
 
-    fn put_account(&self, _: &Account, _: Option<&Account>) -> Result<(), StoreError> {
+    fn put_account(&self, _: &Account) -> Result<(), StoreError> {
         self.failure("write")
     }
 }
@@ -78,7 +79,7 @@ fn run<T>(work: impl Future<Output = T>) -> T {
         .block_on(work)
 }
 
-fn limit(value: i64) -> impl FnOnce(&mut Instance) -> Result<(), ()> {
+fn limit(value: i64) -> impl Fn(&mut Instance) -> Result<(), ()> {
     move |instance| {
         instance.metadata_options.http_put_response_hop_limit = HopLimit::try_from(value).unwrap();
         Ok(())
@@ -593,11 +594,11 @@ fn enforced() -> MetadataDefaults {
 #[test]
 fn instances_of_a_failed_launch_are_removed_again() {
     struct FailsAt(AtomicU64);
-    impl Store for FailsAt {
+    impl StepwiseStore for FailsAt {
         fn load(&self) -> Result<Loaded, StoreError> {
             Ok(Loaded::default())
         }
-        fn put(&self, _: &Record, _: Option<&Record>) -> Result<(), StoreError> {
+        fn put(&self, _: &Record) -> Result<(), StoreError> {
             let failure = || StoreError {
                 action: "write".into(),
                 reason: io::Error::other("disk"),
@@ -612,7 +613,7 @@ fn instances_of_a_failed_launch_are_removed_again() {
         fn remove(&self, _: &InstanceId) -> Result<(), StoreError> {
             Ok(())
         }
-        fn put_account(&self, _: &Account, _: Option<&Account>) -> Result<(), StoreError> {
+        fn put_account(&self, _: &Account) -> Result<(), StoreError> {
             Ok(())
         }
     }
@@ -1031,7 +1032,6 @@ fn an_instance_that_is_published_at_once_with_others_gets_the_options_of_a_launc
             for conflict in transaction.new_conflicts() {
                 transaction.take(&conflict.holder, &of);
             }
-            transaction.publish_at_once();
             Ok::<_, ()>(())
         };
         let (published, ()) = registry.change(now(), plan).await.unwrap();

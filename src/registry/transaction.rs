@@ -1,9 +1,9 @@
 //! A change that is being prepared. Nothing of it is stored or visible yet.
 //!
-//! The registry's one writer prepares it, so everything that it reads here is still current when
-//! the change is stored.
+//! It is prepared when it is its turn (`turns`), so everything that it decides by is still current
+//! when the change is stored.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::account::{Account, AccountState, AccountUnreadable};
@@ -23,8 +23,6 @@ pub struct Transaction {
     pub(super) new_account: Option<Account>,
     /// Links that were read from the kernel for this change, by name.
     pub(super) observed: BTreeMap<String, LinkIdentity>,
-    /// Whether all instances are published in one snapshot.
-    pub(super) is_published_at_once: bool,
 }
 
 /// The new values of one instance.
@@ -57,15 +55,7 @@ impl Transaction {
             positions: BTreeMap::new(),
             new_account: None,
             observed: BTreeMap::new(),
-            is_published_at_once: false,
         }
-    }
-
-    /// Publishes all instances of this change in one snapshot, after all of them are stored, and
-    /// changes none if one cannot be stored: an attachment that passes from one instance to another
-    /// has exactly one holder at any time.
-    pub fn publish_at_once(&mut self) {
-        self.is_published_at_once = true;
     }
 
     /// Adds a link that was just read from the kernel. The registry may not know it yet.
@@ -162,6 +152,35 @@ impl Transaction {
     /// Replaces the account's record.
     pub fn set_account(&mut self, account: Account) {
         self.new_account = Some(account);
+    }
+
+    /// Returns the ids of the instances that it changes.
+    pub(super) fn ids(&self) -> impl Iterator<Item = &InstanceId> {
+        self.changes
+            .iter()
+            .map(|change| &change.instance.instance_id)
+    }
+
+    /// Returns whether only changes of these instances have to wait for this one: it changes no
+    /// others, and leaves what others decide by as it is: attachments, states, launches, documents,
+    /// the account.
+    pub(super) fn is_about_only(&self, ids: &BTreeSet<InstanceId>) -> bool {
+        let leaves_rest = |change: &Change| {
+            let after = &change.instance;
+            let is_continued = matches!(change.launch, Launch::Same);
+            let before = self.snapshot.entry(&after.instance_id);
+            is_continued
+                && change.document_digest.is_none()
+                && ids.contains(&after.instance_id)
+                && before.is_some_and(|before| {
+                    before.instance.state == after.state
+                        && before.instance.client_token == after.client_token
+                        && before.instance.imds.attachments == after.imds.attachments
+                })
+        };
+        self.new_account.is_none()
+            && self.observed.is_empty()
+            && self.changes.iter().all(leaves_rest)
     }
 
     /// Returns the change of one instance, and starts one if there is none yet.

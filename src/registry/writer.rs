@@ -1,4 +1,4 @@
-//! What only the registry's writer knows.
+//! What the registry knows of its store beside the entries.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use super::account::Account;
 use super::entry::Entry;
 use crate::instance::InstanceId;
 
-/// What only the writer knows. Holding its lock makes a task the one writer.
+/// What only the registry's writers know.
 #[derive(Default)]
 pub(super) struct Writer {
     /// Instances whose on-disk state is unknown, with the state before the failed write.
@@ -17,6 +17,7 @@ pub(super) struct Writer {
 }
 
 /// An instance before a write that failed.
+#[derive(Clone)]
 pub(super) enum PreviousState {
     /// It had this record.
     Stored(Arc<Entry>),

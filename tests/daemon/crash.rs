@@ -9,17 +9,20 @@
 //! Data in the kernel survives a kill, but not a power failure. `durability.rs` shows that files and
 //! directories are synced before a change is acknowledged.
 
+use std::collections::HashMap;
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use imdsd::instance::Instance;
 use imdsd::registry::file::{StoredInstances, read_state_directory};
 use serde_json::{Value, json};
 
 use crate::support::{Daemon, PATIENCE, ask, call, call_on, element, free_port, spawn_by};
 
+/// The number of instances, unless `IMDSD_TEST_INSTANCES` sets another.
 const INSTANCES: usize = 100;
 const CALLERS: usize = 8;
 /// Instances with a listener of their own; the test sends a guest request to each after each start.
@@ -50,6 +53,10 @@ const OPTIONS: [(&str, &str, [&str; 2]); 5] = [
     ),
 ];
 const LIMIT: usize = 1;
+
+fn instances() -> usize {
+    std::env::var("IMDSD_TEST_INSTANCES").map_or(INSTANCES, |count| count.parse().unwrap())
+}
 
 /// One instance's options, each as a number.
 type Values = [u8; OPTIONS.len()];
@@ -132,7 +139,7 @@ impl Model {
     /// A change of one, two or three options that are this caller's.
     fn change(&self, caller: usize, random: &mut Random) -> Change {
         loop {
-            let instance = random.below(INSTANCES);
+            let instance = random.below(self.known.len());
             let mut own: Vec<usize> = (0..OPTIONS.len())
                 .filter(|option| self.owners[instance][*option] == caller)
                 .collect();
@@ -228,7 +235,7 @@ impl Model {
 }
 
 /// Returns the values in the files, read without the daemon.
-fn on_disk(state: &Path, tally: &mut Tally) -> Vec<Option<Values>> {
+fn on_disk(state: &Path, count: usize, tally: &mut Tally) -> Vec<Option<Values>> {
     let StoredInstances {
         instances,
         unreadable,
@@ -239,7 +246,7 @@ fn on_disk(state: &Path, tally: &mut Tally) -> Vec<Option<Values>> {
         .map(|record| &record.fault)
         .chain(&account_unreadable)
         .for_each(|fault| println!("{fault}"));
-    tally.unreadable += INSTANCES - instances.len();
+    tally.unreadable += count - instances.len();
     let files = std::fs::read_dir(state.join("instances")).unwrap();
     tally.unfinished_files += files
         .filter(|file| {
@@ -250,10 +257,12 @@ fn on_disk(state: &Path, tally: &mut Tally) -> Vec<Option<Values>> {
                 .ends_with(".tmp")
         })
         .count();
+    let by_id: HashMap<&str, &Instance> = instances
+        .iter()
+        .map(|instance| (instance.instance_id.as_str(), instance))
+        .collect();
     let values = |instance: usize| {
-        let found = instances
-            .iter()
-            .find(|found| found.instance_id.as_str() == id(instance))?;
+        let found = by_id.get(id(instance).as_str())?;
         let options = &found.metadata_options;
         let limit = options.http_put_response_hop_limit.get().to_string();
         let words = [
@@ -265,23 +274,25 @@ fn on_disk(state: &Path, tally: &mut Tally) -> Vec<Option<Values>> {
         ];
         Some(std::array::from_fn(|option| value(option, words[option])))
     };
-    (0..INSTANCES).map(values).collect()
+    (0..count).map(values).collect()
 }
 
 /// Returns the values that the daemon reports, all in one call.
-fn described(daemon: &Daemon) -> Vec<Option<Values>> {
+fn described(daemon: &Daemon, count: usize) -> Vec<Option<Values>> {
     let answer = call(daemon.control, "DescribeInstances", &[]).unwrap();
+    let by_id: HashMap<&str, &str> = answer
+        .body
+        .split("<instanceId>")
+        .filter_map(|of_one| of_one.split_once("</instanceId>"))
+        .collect();
     let values = |instance: usize| {
-        let own = answer
-            .body
-            .split(&format!("<instanceId>{}</instanceId>", id(instance)))
-            .nth(1)?;
+        let own = by_id.get(id(instance).as_str())?;
         let options = element(own, "metadataOptions").unwrap();
         Some(std::array::from_fn(|option| {
             value(option, element(options, OPTIONS[option].1).unwrap())
         }))
     };
-    (0..INSTANCES).map(values).collect()
+    (0..count).map(values).collect()
 }
 
 /// Returns the status that a guest without a token gets under these options.
@@ -293,8 +304,8 @@ fn expected_status(values: Values) -> u16 {
     }
 }
 
-/// 100 instances, of which the first few are attached to listeners.
-fn start() -> (Daemon, [SocketAddr; SERVED]) {
+/// This many instances, of which the first few are attached to listeners.
+fn start(count: usize) -> (Daemon, [SocketAddr; SERVED]) {
     let others = [(); SERVED - 1].map(|()| free_port("127.0.0.1:0"));
     let listener =
         |(number, address)| format!("[[listener]]\nname = \"of{number}\"\nipv4 = \"{address}\"\n");
@@ -311,7 +322,7 @@ fn start() -> (Daemon, [SocketAddr; SERVED]) {
             };
             instance
         };
-        *document = json!({ "Reservations": [{ "Instances": (0..INSTANCES).map(instance).collect::<Vec<Value>>() }] });
+        *document = json!({ "Reservations": [{ "Instances": (0..count).map(instance).collect::<Vec<Value>>() }] });
     });
     let served = [daemon.ipv4, others[0], others[1]];
     (daemon, served)
@@ -323,16 +334,17 @@ fn start() -> (Daemon, [SocketAddr; SERVED]) {
 fn every_acknowledged_change_outlives_kills_at_random_instants_and_no_record_is_damaged() {
     let wanted =
         std::env::var("IMDSD_TEST_CHANGES").map_or(CHANGES, |count| count.parse().unwrap());
+    let count = instances();
     let began = Instant::now();
     let mut random = Random(SEED);
-    let (mut daemon, served) = start();
+    let (mut daemon, served) = start(count);
     let state: PathBuf = daemon.directory.path().join("state");
     let model = Model {
-        known: described(&daemon)
+        known: described(&daemon, count)
             .into_iter()
             .map(|values| values.unwrap().map(AtomicU8::new))
             .collect(),
-        owners: (0..INSTANCES)
+        owners: (0..count)
             .map(|_| std::array::from_fn(|_| random.below(CALLERS)))
             .collect(),
         acknowledged: AtomicUsize::new(0),
@@ -344,7 +356,9 @@ fn every_acknowledged_change_outlives_kills_at_random_instants_and_no_record_is_
     let acknowledged = || model.acknowledged.load(Ordering::Relaxed);
 
     while acknowledged() < wanted {
-        let enough = (acknowledged() + 100 + random.below(250)).min(wanted);
+        // A start takes longer with more instances, so there are fewer of them.
+        let between_kills = (100 + random.below(250)) * (1 + count / 1000);
+        let enough = (acknowledged() + between_kills).min(wanted);
         let instant = Duration::from_micros(random.below(3000) as u64);
         let (model, control) = (&model, daemon.control);
         let under_way: Vec<Change> = std::thread::scope(|scope| {
@@ -375,7 +389,7 @@ fn every_acknowledged_change_outlives_kills_at_random_instants_and_no_record_is_
         });
         assert!(acknowledged() >= enough, "the daemon did not go on");
         kills += 1;
-        let files = on_disk(&state, &mut tally);
+        let files = on_disk(&state, count, &mut tally);
         model.hold(&files, &under_way, &mut tally);
 
         // Some starts are killed too, on their way through the records.
@@ -390,7 +404,7 @@ fn every_acknowledged_change_outlives_kills_at_random_instants_and_no_record_is_
             kills_of_starts += 1;
         }
         daemon.start_again();
-        let shown = described(&daemon);
+        let shown = described(&daemon, count);
         assert_eq!(shown, files, "the daemon shows what its files say");
         for (address, values) in served.iter().zip(&shown) {
             let seen = ask(
@@ -413,7 +427,7 @@ fn every_acknowledged_change_outlives_kills_at_random_instants_and_no_record_is_
         guests_wrong,
     } = tally;
     println!(
-        "{} changes acknowledged on {INSTANCES} instances by {CALLERS} callers, {kills} kills and {kills_of_starts} of \
+        "{} changes acknowledged on {count} instances by {CALLERS} callers, {kills} kills and {kills_of_starts} of \
          starts, {lost} lost, {unreadable} unreadable, in {:.1} s",
         acknowledged(),
         began.elapsed().as_secs_f64()

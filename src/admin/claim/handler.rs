@@ -222,7 +222,6 @@ fn take_from_holders(
             )));
         }
     }
-    transaction.publish_at_once();
     for conflict in &conflicts {
         transaction.take(&conflict.holder, &conflict.held);
     }

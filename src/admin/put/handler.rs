@@ -186,7 +186,6 @@ fn settle_conflicts(
             ));
         } else {
             transaction.take(&conflict.holder, &conflict.held);
-            transaction.publish_at_once();
             lost.push(LostAttachment::from(conflict));
         }
     }

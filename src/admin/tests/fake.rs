@@ -20,6 +20,7 @@ use crate::fault::{Fault, FieldFault};
 use crate::instance::{Attachment, Instance, InstanceId, LinkIdentities, LinkIdentity};
 use crate::origin::Family;
 use crate::registry::memory::MemoryStore;
+use crate::registry::stepwise::StepwiseStore;
 use crate::registry::store::Loaded;
 use crate::registry::{
     Account, Entry, Record, Registry, Store, StoreError, StoredState, UnreadableRecord,
@@ -175,8 +176,8 @@ impl TestApi {
     }
 
     /// Changes the demo instance as the EC2 API would.
-    pub(super) fn change(&self, change: impl FnOnce(&mut Instance) + Send + 'static) {
-        let change = |instance: &mut Instance| {
+    pub(super) fn change(&self, change: impl Fn(&mut Instance) + Send + 'static) {
+        let change = move |instance: &mut Instance| {
             change(instance);
             Ok::<_, ()>(())
         };
@@ -216,7 +217,7 @@ impl FailingStore {
     }
 }
 
-impl Store for FailingStore {
+impl StepwiseStore for FailingStore {
     fn load(&self) -> Result<Loaded, StoreError> {
         let id = InstanceId::parse("i-99999999").unwrap();
         let fault = Fault::of_file(Path::new("i-99999999.json"), "broken");
@@ -232,7 +233,7 @@ impl Store for FailingStore {
         })
     }
 
-    fn put(&self, _: &Record, _: Option<&Record>) -> Result<(), StoreError> {
+    fn put(&self, _: &Record) -> Result<(), StoreError> {
         match self
             .writes
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |writes| {
@@ -254,7 +255,7 @@ impl Store for FailingStore {
         Ok(())
     }
 
-    fn put_account(&self, _: &Account, _: Option<&Account>) -> Result<(), StoreError> {
+    fn put_account(&self, _: &Account) -> Result<(), StoreError> {
         Ok(())
     }
 }

@@ -311,8 +311,8 @@ fn a_failed_store_reports_what_may_have_changed_for_documents_and_events() {
         (
             1,
             StoredState::Previous,
-            vec!["may"],
-            vec![unchanged, quarantined],
+            vec![unchanged],
+            vec!["may", quarantined],
         ),
         (0, StoredState::Unknown, vec![quarantined], vec![unchanged]),
         (

@@ -44,7 +44,7 @@ impl Operation for CreateTags {
             tags,
             dry_run,
         } = self;
-        let caller = call.caller.clone();
+        let (caller, ids) = (call.caller.clone(), instance_ids.clone());
         let plan = move |transaction: &mut Transaction| {
             let entries =
                 caller.instances(ACTION, &Vec::new(), transaction.before(), &instance_ids)?;
@@ -65,7 +65,7 @@ impl Operation for CreateTags {
                 Ok(())
             }
         };
-        call.change(plan).await?;
+        call.change_beside(ids, plan).await?;
         Ok(call.response(ACTION, write_return))
     }
 }

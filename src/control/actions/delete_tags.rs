@@ -43,7 +43,7 @@ impl Operation for DeleteTags {
             tags,
             dry_run,
         } = self;
-        let caller = call.caller.clone();
+        let (caller, ids) = (call.caller.clone(), instance_ids.clone());
         let plan = move |transaction: &mut Transaction| {
             caller.instances(ACTION, &Vec::new(), transaction.before(), &instance_ids)?;
             if dry_run {
@@ -57,7 +57,7 @@ impl Operation for DeleteTags {
             }
             Ok(())
         };
-        call.change(plan).await?;
+        call.change_beside(ids, plan).await?;
         Ok(call.response(ACTION, write_return))
     }
 }

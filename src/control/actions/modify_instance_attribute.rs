@@ -116,6 +116,7 @@ impl Operation for ModifyInstanceAttribute {
     async fn perform(self, call: &ApiCall<'_>) -> Result<ResponseBody, Ec2Error> {
         const ACTION: Action = Action::ModifyInstanceAttribute;
         let caller = call.caller.clone();
+        let id = self.instance_id.clone();
         let plan = move |transaction: &mut Transaction| {
             let attributes = self.change.attributes();
             let before = Arc::clone(caller.instance(
@@ -136,7 +137,7 @@ impl Operation for ModifyInstanceAttribute {
                 Ok(())
             }
         };
-        call.change(plan).await?;
+        call.change_beside([id], plan).await?;
         Ok(call.response(ACTION, write_return))
     }
 }
@@ -226,23 +227,24 @@ impl AttributeChange {
         }
     }
 
-    fn apply(self, instance: &mut Instance) {
+    fn apply(&self, instance: &mut Instance) {
         match self {
             AttributeChange::UserData(encoded) => {
-                instance.imds.user_data = Some(encoded).filter(|encoded| !encoded.is_empty());
+                instance.imds.user_data =
+                    Some(encoded.clone()).filter(|encoded| !encoded.is_empty());
                 instance.imds.user_data_text = None;
             }
             AttributeChange::DisableApiStop(protected) => {
-                instance.imds.disable_api_stop = protected;
+                instance.imds.disable_api_stop = *protected;
             }
             AttributeChange::DisableApiTermination(protected) => {
-                instance.imds.disable_api_termination = protected;
+                instance.imds.disable_api_termination = *protected;
             }
-            AttributeChange::EbsOptimized(optimized) => instance.ebs_optimized = Some(optimized),
+            AttributeChange::EbsOptimized(optimized) => instance.ebs_optimized = Some(*optimized),
             AttributeChange::InstanceInitiatedShutdownBehavior(behavior) => {
-                instance.imds.instance_initiated_shutdown_behavior = behavior;
+                instance.imds.instance_initiated_shutdown_behavior = *behavior;
             }
-            AttributeChange::SourceDestCheck(check) => instance.set_source_dest_check(check),
+            AttributeChange::SourceDestCheck(check) => instance.set_source_dest_check(*check),
         }
     }
 }

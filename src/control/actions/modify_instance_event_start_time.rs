@@ -54,6 +54,7 @@ impl Operation for ModifyInstanceEventStartTime {
     async fn perform(self, call: &ApiCall<'_>) -> Result<ResponseBody, Ec2Error> {
         const ACTION: Action = Action::ModifyInstanceEventStartTime;
         let (caller, now) = (call.caller.clone(), call.now.wall);
+        let id = self.instance_id.clone();
         let plan = move |transaction: &mut Transaction| {
             caller.instance(ACTION, &Vec::new(), transaction.before(), &self.instance_id)?;
             let instance = transaction
@@ -77,7 +78,7 @@ impl Operation for ModifyInstanceEventStartTime {
                 Ok(event.clone())
             }
         };
-        let (_, event) = call.change(plan).await?;
+        let (_, event) = call.change_beside([id], plan).await?;
         Ok(call.response(ACTION, |xml| {
             xml.element("event", |xml| write_event(xml, &event))
         }))

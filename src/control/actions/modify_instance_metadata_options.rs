@@ -71,7 +71,7 @@ impl Operation for ModifyInstanceMetadataOptions {
             update.apply(&mut instance.metadata_options);
             Ok(before)
         };
-        let (published, before) = call.change(plan).await?;
+        let (published, before) = call.change_beside([instance_id.clone()], plan).await?;
         let (entry, state) = match published.into_iter().next() {
             Some(changed) if changed.instance.state == InstanceState::Stopped => {
                 (changed, OptionsState::Pending)

@@ -92,7 +92,7 @@ impl MonitoringChange {
             }
             Ok(())
         };
-        call.change(plan).await?;
+        call.change_beside(instance_ids.clone(), plan).await?;
         Ok(call.response(action, |xml| {
             xml.set("instancesSet", &instance_ids, |xml, id| {
                 xml.text("instanceId", id);

@@ -74,6 +74,7 @@ impl Operation for SendSSHPublicKey {
     async fn perform(self, call: &ApiCall<'_>) -> Result<ResponseBody, Ec2Error> {
         const ACTION: Action = Action::SendSSHPublicKey;
         let (caller, now) = (call.caller.clone(), call.now.wall);
+        let id = self.instance_id.clone();
         let plan = move |transaction: &mut Transaction| {
             let before = Arc::clone(caller.instance(
                 ACTION,
@@ -102,10 +103,10 @@ impl Operation for SendSSHPublicKey {
             let instance = transaction
                 .instance(&self.instance_id)
                 .expect("the instance has an entry");
-            push(instance, self.user, self.key, now)?;
+            push(instance, self.user.clone(), self.key.clone(), now)?;
             refuse_new_faults(Some(&before.instance), instance)
         };
-        call.change(plan).await?;
+        call.change_beside([id], plan).await?;
         Ok(ResponseBody::json(
             &serde_json::json!({ "RequestId": call.request_id.to_string(), "Success": true }),
         ))

@@ -5,6 +5,7 @@ use crate::instance::{
     Image, Images, ImdsSupport, Instance, MetadataOptions, NamedOptions, OptionsUpdate,
 };
 use crate::registry::file::FileStore;
+use crate::registry::stepwise::StepwiseStore;
 
 const V2: &str = "ami-22222222";
 const UNSET: &str = "ami-11111111";
@@ -259,21 +260,17 @@ async fn an_image_is_given_v2_once_and_for_all_and_keeps_it_over_a_restart() {
 #[tokio::test]
 async fn an_image_whose_change_cannot_be_stored_is_not_changed() {
     struct Failing;
-    impl Store for Failing {
+    impl StepwiseStore for Failing {
         fn load(&self) -> Result<Loaded, StoreError> {
             Ok(Loaded::default())
         }
-        fn put(&self, _: &Record, _: Option<&Record>) -> Result<(), StoreError> {
+        fn put(&self, _: &Record) -> Result<(), StoreError> {
             Ok(())
         }
         fn remove(&self, _: &InstanceId) -> Result<(), StoreError> {
             Ok(())
         }
-        fn put_account(
-            &self,
-            _: &crate::registry::Account,
-            _: Option<&crate::registry::Account>,
-        ) -> Result<(), StoreError> {
+        fn put_account(&self, _: &crate::registry::Account) -> Result<(), StoreError> {
             Err(StoreError {
                 action: "write /secret/path".into(),
                 reason: std::io::Error::other("disk full"),

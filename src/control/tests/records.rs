@@ -303,7 +303,7 @@ fn damaged_launches() -> Vec<LaunchToken> {
 /// A store in which the record of one launch cannot be read.
 struct DamagedLaunch;
 
-impl Store for DamagedLaunch {
+impl StepwiseStore for DamagedLaunch {
     fn load(&self) -> Result<Loaded, StoreError> {
         let unreadable = vec![crate::registry::UnreadableRecord {
             id: InstanceId::parse(UNREADABLE).unwrap(),
@@ -318,7 +318,7 @@ impl Store for DamagedLaunch {
     }
 
     /// The on-disk state of launches with the token `lost` is unknown.
-    fn put(&self, record: &Record, _: Option<&Record>) -> Result<(), StoreError> {
+    fn put(&self, record: &Record) -> Result<(), StoreError> {
         if record.instance.client_token.as_deref() != Some("lost") {
             return Ok(());
         }
@@ -333,11 +333,7 @@ impl Store for DamagedLaunch {
         Ok(())
     }
 
-    fn put_account(
-        &self,
-        _: &crate::registry::Account,
-        _: Option<&crate::registry::Account>,
-    ) -> Result<(), StoreError> {
+    fn put_account(&self, _: &crate::registry::Account) -> Result<(), StoreError> {
         Ok(())
     }
 }

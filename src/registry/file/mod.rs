@@ -7,90 +7,61 @@
 //! removal also ends with an fsync of the directory. A change that could not be made durable is
 //! undone: the previous file is restored.
 //!
+//! Preparing writes and syncs the temporary files, several at a time. Committing renames those of
+//! all batches and syncs the directory once for all of them.
+//!
 //! ```text
 //! {"Checksum": "sha256:…", "Record": {"Generation": 7, "LaunchEpoch": …, "Changed": …, "Instance": {…}}}
 //! {"Checksum": "sha256:…", "Record": {"MetadataDefaults": {"HttpTokens": "required"}}}
 //! ```
+//!
+//! | file | concept |
+//! |---|---|
+//! | `format` | what is in a file |
+//! | `staged` | replacing files so that they can be restored |
+//! | `temporary` | the names of temporary files, and their removal |
 
-use std::collections::BTreeSet;
+mod format;
+mod staged;
+mod temporary;
+
+use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
 use rustix::fs::FlockOperation;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use serde_json::value::RawValue;
-use sha2::{Digest as _, Sha256};
 
+use self::format::{encode, encode_account, read_account, read_record, text_of};
+use self::staged::{Directory, PlaceError, StagedFile};
+use self::temporary::TemporaryFiles;
 use super::account::Account;
-use super::record::Record;
-use super::store::{Loaded, LoadedAccount, Store, StoreError, StoredState, UnreadableRecord};
+use super::parallel::in_parallel;
+use super::store::{
+    CommitError, Conflict, Expected, Loaded, LoadedAccount, PreparedWrite, Store, StoreError,
+    StoredState, UnreadableRecord, Write,
+};
 use crate::document;
 use crate::fault::Fault;
-use crate::instance::{Instance, InstanceId, MetadataDefaults, RecordedOptions};
+use crate::instance::{Instance, InstanceId};
 use crate::ownership;
-use crate::plain_file::{self, PlainFile, Symlinks};
-
-/// The suffix of temporary files, which are not records.
-const TEMPORARY: &str = ".tmp";
+use crate::side_by_side::side_by_side;
 
 /// The account's file in the state directory.
 const ACCOUNT: &str = "account.json";
-
-/// The largest record that is read, in bytes. A record is its document with defaults filled in, so
-/// it can be larger than the document.
-const MAX_RECORD_BYTES: u64 = 2 * plain_file::MAX_DOCUMENT_BYTES;
 
 /// Records as files in `<state directory>/instances`, and `<state directory>/account.json`.
 pub struct FileStore {
     instances: Directory,
     state: Directory,
+    temporary: TemporaryFiles,
+    /// The generations of the records, as far as they are known: what a write must replace. Locked
+    /// while changes are committed.
+    generations: parking_lot::Mutex<HashMap<InstanceId, u64>>,
     /// Held for the life of the store: two daemons on one state directory would undo each other's
     /// changes.
     _lock: File,
-}
-
-/// A directory in which files are replaced.
-struct Directory {
-    path: PathBuf,
-    /// The directory itself, open from the start, so that a full descriptor table cannot prevent
-    /// the fsync after a rename.
-    synced: File,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
-struct Envelope<'a> {
-    checksum: String,
-    #[serde(borrow)]
-    record: &'a RawValue,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
-struct RecordOnDisk {
-    generation: u64,
-    launch_epoch: u64,
-    identity_document: String,
-    document_digest: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    launch_request: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    terminated: Option<Timestamp>,
-    changed: Timestamp,
-    instance: Value,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", deny_unknown_fields)]
-struct AccountOnDisk {
-    metadata_defaults: MetadataDefaults,
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    imds_v2_images: BTreeSet<String>,
 }
 
 impl FileStore {
@@ -144,9 +115,16 @@ impl FileStore {
             };
             failed("lock", &lock_path, reason)
         })?;
+        let temporary = TemporaryFiles::start().map_err(|reason| StoreError {
+            action: "start a thread for the store".to_string(),
+            reason,
+            stored: StoredState::Previous,
+        })?;
         Ok(FileStore {
             instances,
             state,
+            temporary,
+            generations: parking_lot::Mutex::default(),
             _lock: lock,
         })
     }
@@ -214,43 +192,53 @@ pub fn read_state_directory(state_directory: &Path) -> io::Result<StoredInstance
     })
 }
 
-fn load(directory: &Path, unfinished: impl Fn(&Path)) -> io::Result<Loaded> {
-    let mut loaded = Loaded::default();
+fn load(directory: &Path, unfinished: impl Fn(PathBuf)) -> io::Result<Loaded> {
+    let mut files = Vec::new();
     for file in fs::read_dir(directory)? {
         let path = file?.path();
         let name = path
             .file_name()
             .and_then(|name| name.to_str())
             .unwrap_or_default();
-        if name.ends_with(TEMPORARY) {
-            unfinished(&path);
+        if name.ends_with(temporary::SUFFIX) {
+            unfinished(path);
             continue;
         }
-        let Some(id) = name.strip_suffix(".json").and_then(InstanceId::parse) else {
-            continue;
-        };
-        match read_record(&path, &id) {
+        if let Some(id) = name.strip_suffix(".json").and_then(InstanceId::parse) {
+            files.push((path, id));
+        }
+    }
+    let mut loaded = Loaded::default();
+    let records = side_by_side(files, |(path, id)| {
+        read_record(&path, &id).map_err(|message| unreadable(&path, id, message))
+    });
+    for record in records {
+        match record {
             Ok(record) => loaded.records.push(record),
-            Err(message) => {
-                let text = text_of(&path).unwrap_or_default();
-                let text = String::from_utf8_lossy(&text);
-                loaded.unreadable.push(UnreadableRecord {
-                    id,
-                    fault: Fault::of_file(&path, message),
-                    attachments: document::attachments_in(&text),
-                    client_tokens: document::launch_tokens_in(&text),
-                });
-            }
+            Err(unreadable) => loaded.unreadable.push(unreadable),
         }
     }
     Ok(loaded)
 }
 
+fn unreadable(path: &Path, id: InstanceId, message: String) -> UnreadableRecord {
+    let text = text_of(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    UnreadableRecord {
+        id,
+        fault: Fault::of_file(path, message),
+        attachments: document::attachments_in(&text),
+        client_tokens: document::launch_tokens_in(&text),
+    }
+}
+
 impl Store for FileStore {
     fn load(&self) -> Result<Loaded, StoreError> {
-        let unfinished = |path: &Path| {
-            // Left by a crash before its rename, so it was never acknowledged.
-            let _ = fs::remove_file(path);
+        let unfinished = |path: PathBuf| {
+            // Left by a crash, so it was never acknowledged, or was replaced.
+            if fs::symlink_metadata(&path).is_ok_and(|found| found.is_file()) {
+                self.temporary.remove(path);
+            }
         };
         let mut loaded = load(&self.instances.path, unfinished).map_err(|reason| StoreError {
             action: format!("read {}", self.instances.path.display()),
@@ -258,227 +246,189 @@ impl Store for FileStore {
             stored: StoredState::Previous,
         })?;
         loaded.account = read_account(&self.state.path.join(ACCOUNT));
+        let stored = loaded.records.iter();
+        *self.generations.lock() = stored
+            .map(|record| (record.instance.instance_id.clone(), record.generation))
+            .collect();
         Ok(loaded)
     }
 
-    fn put(&self, record: &Record, before: Option<&Record>) -> Result<(), StoreError> {
-        self.instances.put(
-            &self.path(&record.instance.instance_id),
-            &encode(record),
-            before.map(encode).as_deref(),
-        )
-    }
-
-    fn remove(&self, id: &InstanceId) -> Result<(), StoreError> {
-        self.instances.remove(&self.path(id))
-    }
-
-    fn put_account(&self, account: &Account, before: Option<&Account>) -> Result<(), StoreError> {
-        self.state.put(
-            &self.state.path.join(ACCOUNT),
-            &encode_account(account),
-            before.map(encode_account).as_deref(),
-        )
-    }
-}
-
-impl Directory {
-    /// Writes a file in place of `before`.
-    fn put(&self, path: &Path, bytes: &[u8], before: Option<&[u8]>) -> Result<(), StoreError> {
-        let action = || format!("write {}", path.display());
-        self.replace(path, Some(bytes))
-            .map_err(|failed| self.undo(failed, action(), path, before))
-    }
-
-    /// Removes a file. A missing file is a success.
-    fn remove(&self, path: &Path) -> Result<(), StoreError> {
-        let before = text_of(path).ok();
-        let Err(failed) = self.replace(path, None) else {
-            return Ok(());
-        };
-        let action = format!("remove {}", path.display());
-        Err(match before {
-            // A file that cannot be read cannot be restored.
-            None if failed.took_effect => StoreError {
-                action,
-                reason: failed.reason,
-                stored: StoredState::Unknown,
-            },
-            before => self.undo(failed, action, path, before.as_deref()),
-        })
-    }
-
-    /// Restores the previous file after a failed change. The change may have reached the disk, and a
-    /// restart would read it.
-    fn undo(
-        &self,
-        failed: ReplaceError,
-        action: String,
-        path: &Path,
-        before: Option<&[u8]>,
-    ) -> StoreError {
-        let stored = match failed.took_effect && self.replace(path, before).is_err() {
-            true => StoredState::Unknown,
-            false => StoredState::Previous,
-        };
-        StoreError {
-            action,
-            reason: failed.reason,
-            stored,
-        }
-    }
-
-    /// Replaces a file; `None` removes it.
-    fn replace(&self, path: &Path, bytes: Option<&[u8]>) -> Result<(), ReplaceError> {
-        let failed = |took_effect| {
-            move |reason| ReplaceError {
-                reason,
-                took_effect,
-            }
-        };
-        let Some(bytes) = bytes else {
-            match fs::remove_file(path) {
-                Err(reason) if reason.kind() != io::ErrorKind::NotFound => {
-                    return Err(failed(false)(reason));
+    fn prepare(&self, writes: Vec<Write>) -> Result<Vec<PreparedWrite>, StoreError> {
+        let stage = |write: &Write| {
+            let (path, bytes) = (self.path(&write.id), write.record.as_deref().map(encode));
+            let action = staged::action(&path, bytes.is_some());
+            StagedFile::write(&self.temporary, path, bytes.as_deref()).map_err(|reason| {
+                StoreError {
+                    action,
+                    reason,
+                    stored: StoredState::Previous,
                 }
-                Ok(()) | Err(_) => return self.synced.sync_all().map_err(failed(true)),
+            })
+        };
+        let staged = in_parallel(&writes, stage);
+        let prepared = writes.into_iter().zip(staged).map(|(write, staged)| {
+            Ok(PreparedWrite {
+                write,
+                staged: Box::new(staged?),
+            })
+        });
+        prepared.collect()
+    }
+
+    fn commit(&self, batches: Vec<Vec<PreparedWrite>>) -> Vec<Result<(), CommitError>> {
+        let mut generations = self.generations.lock();
+        let mut in_place: Vec<Result<Batch, CommitError>> = batches
+            .into_iter()
+            .map(|batch| self.put_in_place(&mut generations, batch))
+            .collect();
+        let is_sync_needed = in_place.iter().any(Result::is_ok);
+        if let Some(reason) = is_sync_needed
+            .then(|| self.instances.sync().err())
+            .flatten()
+        {
+            // The last first: a later batch may replace what an earlier one stored.
+            for batch in in_place.iter_mut().rev() {
+                if let Ok(placed) = batch {
+                    *batch = Err(self.restore(&mut generations, placed, &reason));
+                }
             }
-        };
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        let temporary = self.path.join(format!(".{stem}{TEMPORARY}"));
-        let write = || -> io::Result<()> {
-            // A new file each time: after a failed fsync the kernel marks the lost pages of the old
-            // file clean.
-            let _ = fs::remove_file(&temporary);
-            let mut file = OpenOptions::new()
-                .create_new(true)
-                .write(true)
-                .mode(0o600)
-                .open(&temporary)?;
-            file.write_all(bytes)?;
-            file.sync_all()?;
-            fs::rename(&temporary, path)
-        };
-        write().map_err(|reason| {
-            let _ = fs::remove_file(&temporary);
-            failed(false)(reason)
-        })?;
-        self.synced.sync_all().map_err(failed(true))
-    }
-}
-
-/// Why a file was not replaced durably.
-struct ReplaceError {
-    reason: io::Error,
-    /// Whether readers already see the replacement, though a crash may undo it.
-    took_effect: bool,
-}
-
-fn encode(record: &Record) -> Vec<u8> {
-    let on_disk = RecordOnDisk {
-        generation: record.generation,
-        launch_epoch: record.launch_epoch,
-        identity_document: record.identity_document.clone(),
-        document_digest: record.document_digest.clone(),
-        launch_request: record.launch_request.clone(),
-        terminated: record.terminated,
-        changed: record.changed,
-        instance: document::to_value(&record.instance),
-    };
-    seal(&on_disk)
-}
-
-fn encode_account(account: &Account) -> Vec<u8> {
-    seal(&AccountOnDisk {
-        metadata_defaults: account.metadata_defaults,
-        imds_v2_images: account.imds_v2_images.clone(),
-    })
-}
-
-/// A record in its envelope.
-fn seal(record: &impl Serialize) -> Vec<u8> {
-    let record = serde_json::value::to_raw_value(record).expect("a record is plain JSON data");
-    let envelope = Envelope {
-        checksum: checksum(record.get()),
-        record: &record,
-    };
-    let mut bytes = serde_json::to_vec(&envelope).expect("an envelope is plain JSON data");
-    bytes.push(b'\n');
-    bytes
-}
-
-/// Reads one record. The error contains the reason and what to do.
-fn read_record(path: &Path, id: &InstanceId) -> Result<Record, String> {
-    const HINT: &str = "the instance is not served; put the file back from a backup, or remove it to register the \
-                        instance again from its document";
-    let decode = || -> Result<Record, String> {
-        let on_disk: RecordOnDisk = unseal(path)?;
-        RecordedOptions::deserialize(&on_disk.instance["MetadataOptions"])
-            .map_err(|reason| format!("MetadataOptions: {reason}"))?;
-        let instance =
-            document::from_value(on_disk.instance).map_err(|reason| reason.to_string())?;
-        if instance.instance_id != *id {
-            return Err(format!(
-                "the record belongs to {}, not to {id}",
-                instance.instance_id
-            ));
         }
-        Ok(Record {
-            generation: on_disk.generation,
-            launch_epoch: on_disk.launch_epoch,
-            identity_document: on_disk.identity_document,
-            document_digest: on_disk.document_digest,
-            launch_request: on_disk.launch_request,
-            terminated: on_disk.terminated,
-            changed: on_disk.changed,
-            instance,
+        in_place.into_iter().map(|batch| batch.map(drop)).collect()
+    }
+
+    fn put_account(&self, account: &Account) -> Result<(), StoreError> {
+        let path = self.state.path.join(ACCOUNT);
+        let action = staged::action(&path, true);
+        let failed = |reason, is_unknown: bool| StoreError {
+            action,
+            reason,
+            stored: match is_unknown {
+                true => StoredState::Unknown,
+                false => StoredState::Previous,
+            },
+        };
+        let staged = StagedFile::write(&self.temporary, path, Some(&encode_account(account)));
+        let mut staged = match staged {
+            Ok(staged) => [staged],
+            Err(reason) => return Err(failed(reason, false)),
+        };
+        if let Err(error) = self.state.put_in_place(&mut staged) {
+            return Err(failed(error.reason, !error.unknown.is_empty()));
+        }
+        self.state.sync().map_err(|reason| {
+            let unknown = self.state.restore(&mut staged);
+            failed(reason, !unknown.is_empty())
         })
-    };
-    decode().map_err(|reason| format!("unreadable record: {reason}; {HINT}"))
+    }
 }
 
-/// Reads the account's record.
-fn read_account(path: &Path) -> LoadedAccount {
-    const HINT: &str = "no instance can be launched and tokens cannot be made optional; put the file back from a backup, or \
-                        remove it and set the defaults again";
-    match fs::symlink_metadata(path) {
-        Err(reason) if reason.kind() == io::ErrorKind::NotFound => LoadedAccount::Absent,
-        Ok(_) | Err(_) => match unseal::<AccountOnDisk>(path) {
-            Ok(AccountOnDisk {
-                metadata_defaults,
-                imds_v2_images,
-            }) => LoadedAccount::Read(Account {
-                metadata_defaults,
-                imds_v2_images,
+/// The writes of a batch that are in place and not durable yet.
+struct Batch {
+    writes: Vec<Write>,
+    files: Vec<StagedFile>,
+}
+
+impl FileStore {
+    /// Puts a batch in place if every write replaces what it expects.
+    fn put_in_place(
+        &self,
+        generations: &mut HashMap<InstanceId, u64>,
+        batch: Vec<PreparedWrite>,
+    ) -> Result<Batch, CommitError> {
+        let (mut writes, mut files) = (Vec::new(), Vec::new());
+        for PreparedWrite { write, staged } in batch {
+            let staged = staged.downcast::<StagedFile>();
+            files.push(*staged.expect("the file store prepared this write"));
+            writes.push(write);
+        }
+        for (write, file) in writes.iter().zip(&files) {
+            self.check(generations, write)
+                .map_err(|conflict| StoreError::conflict(file.action(), conflict))?;
+        }
+        let placed = self.instances.put_in_place(&mut files);
+        for Write { id, record, .. } in &writes {
+            match record {
+                Some(record) if placed.is_ok() => {
+                    generations.insert(id.clone(), record.generation);
+                }
+                // Without a known generation, the next write looks at the file.
+                Some(_) | None => drop(generations.remove(id)),
+            }
+        }
+        match placed {
+            Ok(()) => Ok(Batch { writes, files }),
+            Err(PlaceError {
+                action,
+                reason,
+                unknown,
+            }) => {
+                let unknown = unknown.into_iter().map(|at| writes[at].id.clone());
+                Err(CommitError::new(action, reason, unknown.collect()))
+            }
+        }
+    }
+
+    /// Undoes a batch whose directory could not be synced.
+    fn restore(
+        &self,
+        generations: &mut HashMap<InstanceId, u64>,
+        Batch { writes, files }: &mut Batch,
+        reason: &io::Error,
+    ) -> CommitError {
+        for write in &*writes {
+            generations.remove(&write.id);
+        }
+        let action = match files.as_slice() {
+            [file] => file.action(),
+            files => format!(
+                "write {} records to {}",
+                files.len(),
+                self.instances.path.display()
+            ),
+        };
+        let unknown = self.instances.restore(files).into_iter();
+        let unknown = unknown.map(|at| writes[at].id.clone()).collect();
+        // Each batch gets the error, which cannot be copied.
+        let reason = match reason.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(reason.kind(), reason.to_string()),
+        };
+        CommitError::new(action, reason, unknown)
+    }
+
+    /// Compares what is stored with what a write expects.
+    fn check(
+        &self,
+        generations: &mut HashMap<InstanceId, u64>,
+        Write { id, expected, .. }: &Write,
+    ) -> Result<(), Conflict> {
+        if *expected == Expected::Anything {
+            return Ok(());
+        }
+        let path = self.path(id);
+        let mut is_there = true;
+        if !generations.contains_key(id) {
+            is_there = fs::symlink_metadata(&path)
+                .err()
+                .is_none_or(|reason| reason.kind() != io::ErrorKind::NotFound);
+            if let Some(record) = is_there.then(|| read_record(&path, id).ok()).flatten() {
+                generations.insert(id.clone(), record.generation);
+            }
+        }
+        let found = generations.get(id).copied();
+        let is_expected = match expected {
+            Expected::Anything => true,
+            Expected::Absent => !is_there,
+            Expected::Generation(generation) => found == Some(*generation),
+        };
+        match is_expected {
+            true => Ok(()),
+            false => Err(Conflict {
+                expected: *expected,
+                found,
             }),
-            Err(reason) => LoadedAccount::Unreadable(Fault::of_file(
-                path,
-                format!("unreadable record: {reason}; {HINT}"),
-            )),
-        },
+        }
     }
-}
-
-/// Returns the record in an envelope if its checksum matches.
-fn unseal<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
-    let text = text_of(path).map_err(|reason| reason.to_string())?;
-    let envelope: Envelope<'_> =
-        serde_json::from_slice(&text).map_err(|reason| reason.to_string())?;
-    if envelope.checksum != checksum(envelope.record.get()) {
-        return Err("the checksum does not match the record".to_string());
-    }
-    serde_json::from_str(envelope.record.get()).map_err(|reason| reason.to_string())
-}
-
-fn text_of(path: &Path) -> io::Result<Vec<u8>> {
-    // The daemon writes regular files only. Anything else was put there by another program.
-    PlainFile::open(path, Symlinks::Refuse)?.read_bytes(MAX_RECORD_BYTES)
-}
-
-fn checksum(text: &str) -> String {
-    let digest = Sha256::digest(text.as_bytes());
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{hex}")
 }
 
 #[cfg(test)]

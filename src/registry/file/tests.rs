@@ -2,9 +2,29 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use std::sync::Arc;
+
+use super::format::{RecordOnDisk, seal, unseal};
 use super::*;
 use crate::config::demo_instance;
-use crate::instance::{HttpTokens, Switch};
+use crate::instance::{HttpTokens, MetadataDefaults, Switch};
+use crate::registry::record::Record;
+
+/// Writes of single records.
+trait WriteOne {
+    fn put(&self, record: &Record) -> Result<(), StoreError>;
+    fn remove(&self, id: &InstanceId) -> Result<(), StoreError>;
+}
+
+impl WriteOne for FileStore {
+    fn put(&self, record: &Record) -> Result<(), StoreError> {
+        self.write(Write::put(Arc::new(record.clone()), Expected::Anything))
+    }
+
+    fn remove(&self, id: &InstanceId) -> Result<(), StoreError> {
+        self.write(Write::remove(id.clone(), Expected::Anything))
+    }
+}
 
 fn record(generation: u64) -> Record {
     Record {
@@ -29,8 +49,8 @@ fn only_file(directory: &Path) -> PathBuf {
 fn the_last_stored_record_is_loaded() {
     let directory = tempfile::tempdir().unwrap();
     let store = FileStore::open(directory.path()).unwrap();
-    store.put(&record(1), None).unwrap();
-    store.put(&record(2), None).unwrap();
+    store.put(&record(1)).unwrap();
+    store.put(&record(2)).unwrap();
     let loaded = store.load().unwrap();
     assert_eq!(loaded.records, [record(2)]);
     assert!(loaded.unreadable.is_empty());
@@ -41,7 +61,7 @@ fn records_have_mode_0600_in_a_directory_with_mode_0700() {
     let directory = tempfile::tempdir().unwrap();
     FileStore::open(directory.path())
         .unwrap()
-        .put(&record(1), None)
+        .put(&record(1))
         .unwrap();
     let mode = fs::metadata(only_file(directory.path()))
         .unwrap()
@@ -69,13 +89,14 @@ fn two_daemons_cannot_share_a_state_directory() {
 fn a_temporary_file_left_by_a_crash_is_removed_and_not_loaded() {
     let directory = tempfile::tempdir().unwrap();
     let store = FileStore::open(directory.path()).unwrap();
-    store.put(&record(1), None).unwrap();
+    store.put(&record(1)).unwrap();
     let left = directory
         .path()
         .join("instances")
         .join(format!(".{}.tmp", demo_instance().instance_id));
     fs::write(&left, "half a rec").unwrap();
     assert_eq!(store.load().unwrap().records, [record(1)]);
+    store.temporary.settle();
     assert!(!left.exists());
 }
 
@@ -88,7 +109,7 @@ fn a_damaged_record_is_never_served_as_something_else() {
     let mut strict = record(1);
     strict.instance.metadata_options.http_tokens = HttpTokens::Required;
     strict.instance.metadata_options.http_endpoint = Switch::Disabled;
-    store.put(&strict, None).unwrap();
+    store.put(&strict).unwrap();
     let path = only_file(directory.path());
     let good = fs::read(&path).unwrap();
 
@@ -128,9 +149,9 @@ fn a_damaged_record_is_never_served_as_something_else() {
 fn a_record_without_exactly_the_five_options_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let store = FileStore::open(directory.path()).unwrap();
-    store.put(&record(1), None).unwrap();
+    store.put(&record(1)).unwrap();
     let path = only_file(directory.path());
-    let whole: RecordOnDisk = unseal(&path).unwrap();
+    let whole: RecordOnDisk<serde_json::Value> = unseal(&path).unwrap();
     let options = whole.instance["MetadataOptions"]
         .as_object()
         .unwrap()
@@ -147,7 +168,7 @@ fn a_record_without_exactly_the_five_options_is_refused() {
         Some(options)
     };
     for options in without.chain([and("HttpTokensEnforced"), and("State"), None]) {
-        let mut other: RecordOnDisk = unseal(&path).unwrap();
+        let mut other: RecordOnDisk<serde_json::Value> = unseal(&path).unwrap();
         let instance = other.instance.as_object_mut().unwrap();
         match &options {
             Some(options) => {
@@ -170,7 +191,7 @@ fn a_record_without_exactly_the_five_options_is_refused() {
 fn a_record_in_the_file_of_another_instance_is_refused() {
     let directory = tempfile::tempdir().unwrap();
     let store = FileStore::open(directory.path()).unwrap();
-    store.put(&record(1), None).unwrap();
+    store.put(&record(1)).unwrap();
     fs::rename(
         only_file(directory.path()),
         directory.path().join("instances/i-12345678.json"),
@@ -192,10 +213,10 @@ fn a_record_in_the_file_of_another_instance_is_refused() {
 fn a_record_whose_rename_could_not_be_made_durable_is_undone() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = FileStore::open(directory.path()).unwrap();
-    store.put(&record(1), None).unwrap();
+    store.put(&record(1)).unwrap();
     // A descriptor that cannot be synced simulates a failing disk.
     store.instances.synced = File::from(rustix::pipe::pipe().unwrap().0);
-    let left = store.put(&record(2), Some(&record(1))).unwrap_err().stored;
+    let left = store.put(&record(2)).unwrap_err().stored;
     // The old record was put back, but it is not known to be durable.
     assert_eq!(
         (left, store.load().unwrap().records),
@@ -204,7 +225,7 @@ fn a_record_whose_rename_could_not_be_made_durable_is_undone() {
     let new = InstanceId::parse("i-12345678").unwrap();
     let mut fresh = record(1);
     fresh.instance.instance_id = new.clone();
-    assert!(store.put(&fresh, None).is_err());
+    assert!(store.put(&fresh).is_err());
     assert!(!store.path(&new).exists());
 }
 
@@ -214,7 +235,7 @@ fn a_record_whose_rename_could_not_be_made_durable_is_undone() {
 fn a_removal_that_could_not_be_made_durable_is_undone() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = FileStore::open(directory.path()).unwrap();
-    store.put(&record(1), None).unwrap();
+    store.put(&record(1)).unwrap();
     let id = demo_instance().instance_id;
     let synced = std::mem::replace(
         &mut store.instances.synced,
@@ -310,7 +331,7 @@ fn a_record_that_is_not_a_regular_file_is_unreadable() {
 fn a_failed_write_is_an_error_and_keeps_the_old_record() {
     let directory = tempfile::tempdir().unwrap();
     let store = FileStore::open(directory.path()).unwrap();
-    store.put(&record(1), None).unwrap();
+    store.put(&record(1)).unwrap();
     // A directory in the way of the temporary file fails every write, for root too.
     let in_the_way = directory
         .path()
@@ -318,12 +339,12 @@ fn a_failed_write_is_an_error_and_keeps_the_old_record() {
         .join(format!(".{}.tmp", demo_instance().instance_id));
     fs::create_dir(&in_the_way).unwrap();
     assert_eq!(
-        store.put(&record(2), Some(&record(1))).unwrap_err().stored,
+        store.put(&record(2)).unwrap_err().stored,
         StoredState::Previous
     );
     fs::remove_dir(&in_the_way).unwrap();
     assert_eq!(store.load().unwrap().records, [record(1)]);
-    store.put(&record(3), None).unwrap();
+    store.put(&record(3)).unwrap();
     assert_eq!(store.load().unwrap().records, [record(3)]);
 }
 
@@ -352,7 +373,7 @@ fn the_account_is_stored_beside_the_instances() {
     let store = FileStore::open(directory.path()).unwrap();
     assert_eq!(loaded_account(&store), None);
     for tokens in [HttpTokens::Optional, HttpTokens::Required] {
-        store.put_account(&account(tokens), None).unwrap();
+        store.put_account(&account(tokens)).unwrap();
         assert_eq!(loaded_account(&store), Some(account(tokens)));
     }
     let mode = fs::metadata(directory.path().join(ACCOUNT))
@@ -369,9 +390,7 @@ fn the_account_is_stored_beside_the_instances() {
 fn a_damaged_account_is_never_read_as_a_different_one() {
     let directory = tempfile::tempdir().unwrap();
     let store = FileStore::open(directory.path()).unwrap();
-    store
-        .put_account(&account(HttpTokens::Required), None)
-        .unwrap();
+    store.put_account(&account(HttpTokens::Required)).unwrap();
     let path = directory.path().join(ACCOUNT);
     let good = fs::read(&path).unwrap();
     let flipped = (0..good.len()).map(|place| {
@@ -397,13 +416,11 @@ fn a_damaged_account_is_never_read_as_a_different_one() {
 fn an_account_whose_rename_could_not_be_made_durable_has_an_unknown_state() {
     let directory = tempfile::tempdir().unwrap();
     let mut store = FileStore::open(directory.path()).unwrap();
-    store
-        .put_account(&account(HttpTokens::Required), None)
-        .unwrap();
+    store.put_account(&account(HttpTokens::Required)).unwrap();
     store.state.synced = File::from(rustix::pipe::pipe().unwrap().0);
     let before = account(HttpTokens::Required);
     let failed = store
-        .put_account(&account(HttpTokens::Optional), Some(&before))
+        .put_account(&account(HttpTokens::Optional))
         .unwrap_err();
     assert_eq!(
         (failed.stored, loaded_account(&store)),
@@ -415,9 +432,136 @@ fn an_account_whose_rename_could_not_be_made_durable_has_an_unknown_state() {
 fn a_removed_record_is_not_loaded() {
     let directory = tempfile::tempdir().unwrap();
     let store = FileStore::open(directory.path()).unwrap();
-    store.put(&record(1), None).unwrap();
+    store.put(&record(1)).unwrap();
     store.remove(&demo_instance().instance_id).unwrap();
     assert!(store.load().unwrap().records.is_empty());
     // Removing a record that does not exist succeeds.
     store.remove(&demo_instance().instance_id).unwrap();
+}
+
+fn record_of(number: u32, generation: u64) -> Arc<Record> {
+    let mut record = record(generation);
+    record.instance.instance_id = InstanceId::parse(&format!("i-{number:08x}")).unwrap();
+    Arc::new(record)
+}
+
+/// Writes of records 0 to 2.
+fn writes(generation: u64) -> Vec<Write> {
+    let records = (0..3).map(|number| record_of(number, generation));
+    records
+        .map(|record| Write::put(record, Expected::Anything))
+        .collect()
+}
+
+fn generations(store: &FileStore) -> Vec<u64> {
+    let mut records = store.load().unwrap().records;
+    records.sort_by(|a, b| a.instance.instance_id.cmp(&b.instance.instance_id));
+    records.iter().map(|record| record.generation).collect()
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let files = fs::read_dir(directory.join("instances")).unwrap();
+    let mut names: Vec<String> = files
+        .map(|file| file.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_prepared_write_is_not_in_force_and_leaves_nothing_when_it_is_dropped() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = FileStore::open(directory.path()).unwrap();
+    let (first, second) = (
+        store.prepare(writes(1)).unwrap(),
+        store.prepare(writes(2)).unwrap(),
+    );
+    assert!(
+        read_state_directory(directory.path())
+            .unwrap()
+            .instances
+            .is_empty()
+    );
+    assert_eq!(names(directory.path()).len(), 6);
+    drop(first);
+    assert!(store.commit(vec![second]).iter().all(Result::is_ok));
+    assert_eq!(generations(&store), [2, 2, 2]);
+    store.temporary.settle();
+    let expected = [0, 1, 2].map(|number| format!("i-{number:08x}.json"));
+    assert_eq!(names(directory.path()), expected);
+}
+
+#[test]
+fn a_batch_of_which_one_cannot_be_prepared_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = FileStore::open(directory.path()).unwrap();
+    fs::create_dir(directory.path().join("instances/.i-00000001.tmp")).unwrap();
+    let failed = store.prepare(writes(1)).err().expect("it fails");
+    assert_eq!(failed.stored, StoredState::Previous);
+    assert!(failed.action.contains("i-00000001.json"), "{failed}");
+    store.temporary.settle();
+    assert_eq!(names(directory.path()), [".i-00000001.tmp"]);
+}
+
+/// Something else is at the path of the second record: it cannot be replaced.
+#[test]
+fn a_batch_that_fails_in_the_middle_is_undone_and_affects_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = FileStore::open(directory.path()).unwrap();
+    store.put(&record_of(0, 1)).unwrap();
+    let in_the_way = directory.path().join("instances/i-00000001.json");
+    fs::create_dir(&in_the_way).unwrap();
+    let other = vec![Write::put(record_of(7, 7), Expected::Absent)];
+    let batches = [writes(2), other].map(|writes| store.prepare(writes).unwrap());
+    let outcomes = store.commit(batches.into());
+    let failed = outcomes[0].as_ref().unwrap_err();
+    assert_eq!(
+        (failed.error.stored, failed.unknown.len()),
+        (StoredState::Previous, 0)
+    );
+    assert!(failed.error.action.contains("i-00000001.json"));
+    assert!(outcomes[1].is_ok());
+    fs::remove_dir(&in_the_way).unwrap();
+    assert_eq!(generations(&store), [1, 7]);
+}
+
+#[test]
+fn a_batch_whose_directory_cannot_be_synced_is_undone_and_unknown() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut store = FileStore::open(directory.path()).unwrap();
+    store.put(&record_of(0, 1)).unwrap();
+    let batches = [
+        writes(2),
+        vec![Write::put(record_of(0, 3), Expected::Generation(2))],
+    ];
+    let batches = batches.map(|writes| store.prepare(writes).unwrap());
+    store.instances.synced = File::from(rustix::pipe::pipe().unwrap().0);
+    let outcomes = store.commit(batches.into());
+    let unknown: Vec<usize> = outcomes
+        .iter()
+        .map(|outcome| outcome.as_ref().unwrap_err().unknown.len())
+        .collect();
+    assert_eq!(unknown, [3, 1]);
+    assert_eq!(
+        generations(&store),
+        [1],
+        "what was there before is there again"
+    );
+}
+
+#[test]
+fn a_file_that_cannot_be_restored_is_unknown_and_the_others_are_not() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = FileStore::open(directory.path()).unwrap();
+    let stage = |number: u32, generation| {
+        let record = record_of(number, generation);
+        let path = store.path(&record.instance.instance_id);
+        StagedFile::write(&store.temporary, path, Some(&encode(&record))).unwrap()
+    };
+    (0..2).for_each(|number| store.put(&record_of(number, 1)).unwrap());
+    let mut files = [stage(0, 2), stage(1, 2), stage(2, 2)];
+    assert!(store.instances.put_in_place(&mut files).is_ok());
+    fs::remove_file(directory.path().join("instances/.i-00000001.old.tmp")).unwrap();
+    assert_eq!(store.instances.restore(&mut files), [1]);
+    assert_eq!(generations(&store), [1, 2]);
 }

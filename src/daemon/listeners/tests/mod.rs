@@ -461,7 +461,6 @@ async fn what_is_followed_by_single_changes_is_what_a_computation_from_the_begin
 /// Registers instances that are attached by their addresses to the listener `lan`.
 async fn register(host: &Host, count: usize) {
     let plan = move |transaction: &mut Transaction| {
-        transaction.publish_at_once();
         let demo = demo_instance();
         for number in 0..count {
             let mut instance = demo.clone();

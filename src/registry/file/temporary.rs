@@ -1,0 +1,168 @@
+//! The temporary files of a store: their names, and their removal.
+//!
+//! A disk can take milliseconds to free the blocks of one file (`discard`). So a thread of its own
+//! removes what is left of a change, and no change waits for it.
+
+use std::collections::{HashSet, VecDeque};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use parking_lot::{Condvar, Mutex};
+
+/// The suffix of temporary files, which are not records.
+pub(super) const SUFFIX: &str = ".tmp";
+
+/// How many files are still removed when the store is closed. The next start removes the others.
+const MAX_REMOVED_AT_END: usize = 100;
+
+/// The temporary files of a store. Dropping it ends the thread.
+pub(super) struct TemporaryFiles {
+    shared: Arc<Shared>,
+    remover: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    /// Names that are used, also those of files that are still to be removed.
+    used: HashSet<PathBuf>,
+    leftovers: VecDeque<PathBuf>,
+    is_closed: bool,
+}
+
+/// A name for a temporary file. Dropping it removes the file.
+pub(super) struct TemporaryFile {
+    path: PathBuf,
+    exists: bool,
+    shared: Arc<Shared>,
+}
+
+impl TemporaryFiles {
+    /// Starts the thread that removes files.
+    pub(super) fn start() -> std::io::Result<TemporaryFiles> {
+        let shared = Arc::<Shared>::default();
+        let of_thread = Arc::clone(&shared);
+        let remover = std::thread::Builder::new()
+            .name("leftovers".to_string())
+            .spawn(move || of_thread.remove_leftovers())?;
+        Ok(TemporaryFiles {
+            shared,
+            remover: Some(remover),
+        })
+    }
+
+    /// Returns an unused name beside `path`: `.STEM.tmp`, or `.STEM.2.tmp` if that is used.
+    pub(super) fn name(&self, path: &Path) -> TemporaryFile {
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let mut state = self.shared.state.lock();
+        let mut path = path.with_file_name(format!(".{stem}{SUFFIX}"));
+        let mut number = 1;
+        while !state.used.insert(path.clone()) {
+            number += 1;
+            path.set_file_name(format!(".{stem}.{number}{SUFFIX}"));
+        }
+        TemporaryFile {
+            path,
+            exists: false,
+            shared: Arc::clone(&self.shared),
+        }
+    }
+
+    /// Removes a file that an earlier process left.
+    pub(super) fn remove(&self, path: PathBuf) {
+        if self.shared.state.lock().used.insert(path.clone()) {
+            self.shared.discard(path);
+        }
+    }
+
+    /// Waits until every leftover is removed.
+    #[cfg(test)]
+    pub(super) fn settle(&self) {
+        let mut state = self.shared.state.lock();
+        while !state.used.is_empty() {
+            self.shared.changed.wait(&mut state);
+        }
+    }
+}
+
+impl Drop for TemporaryFiles {
+    fn drop(&mut self) {
+        self.shared.state.lock().is_closed = true;
+        self.shared.changed.notify_all();
+        if let Some(remover) = self.remover.take() {
+            // Another store may open the directory then, and use the same names.
+            let _ = remover.join();
+        }
+    }
+}
+
+impl Shared {
+    fn discard(&self, path: PathBuf) {
+        self.state.lock().leftovers.push_back(path);
+        self.changed.notify_all();
+    }
+
+    fn release(&self, path: &Path) {
+        self.state.lock().used.remove(path);
+        self.changed.notify_all();
+    }
+
+    fn remove_leftovers(&self) {
+        let mut at_end = MAX_REMOVED_AT_END;
+        loop {
+            let mut state = self.state.lock();
+            if state.is_closed {
+                if at_end == 0 || state.leftovers.is_empty() {
+                    return;
+                }
+                at_end -= 1;
+            }
+            let Some(path) = state.leftovers.pop_front() else {
+                self.changed.wait(&mut state);
+                continue;
+            };
+            drop(state);
+            let _ = fs::remove_file(&path);
+            self.release(&path);
+        }
+    }
+}
+
+impl TemporaryFile {
+    /// The path of the file.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns whether there is a file with this name.
+    pub(super) fn is_kept(&self) -> bool {
+        self.exists
+    }
+
+    /// Notes that there is a file now.
+    pub(super) fn exists(&mut self) {
+        self.exists = true;
+    }
+
+    /// Notes that the file has another name now.
+    pub(super) fn moved(&mut self) {
+        self.exists = false;
+    }
+}
+
+impl Drop for TemporaryFile {
+    fn drop(&mut self) {
+        let path = std::mem::take(&mut self.path);
+        match self.exists {
+            true => self.shared.discard(path),
+            false => self.shared.release(&path),
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! Whose turn it is: which changes wait for each other.
+//!
+//! | turn | waits for | meant for |
+//! |---|---|---|
+//! | [`Turns::beside`] | changes of the same instances | a change of a few instances that leaves their attachments, states and launches as they are |
+//! | [`Turns::alone`] | all changes that are being made | planning anything else; committing a change that was planned without a turn |
+//! | [`Alone::narrow`] | – | storing what was planned alone: changes of other instances go on |
+//!
+//! A change that is planned alone sees no other change half-way, and no other can make its plan
+//! wrong until it is published: those of the same instances wait for it, and those that could claim
+//! an attachment, create or remove an instance, or change the account need a turn alone.
+//!
+//! Turns are taken in one order (alone, then the gate, then the instances by id), so no two changes
+//! wait for each other.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, OwnedMutexGuard, OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
+
+use crate::instance::InstanceId;
+
+/// The turns of a registry's changes.
+#[derive(Default)]
+pub(super) struct Turns {
+    /// Held by a change that needed a turn alone, until it is published.
+    alone: Arc<Mutex<()>>,
+    /// Shared by the changes that are made beside each other. Exclusive while one is planned alone.
+    gate: Arc<RwLock<()>>,
+    instances: Arc<InstanceLocks>,
+}
+
+/// The turn of a change beside those of other instances.
+pub(super) struct Beside {
+    _gate: OwnedRwLockReadGuard<()>,
+    _instances: Vec<InstanceLock>,
+}
+
+/// The turn of a change while no other is made.
+pub(super) struct Alone {
+    alone: OwnedMutexGuard<()>,
+    _gate: OwnedRwLockWriteGuard<()>,
+    instances: Arc<InstanceLocks>,
+}
+
+/// The turn of a change that was planned alone, while changes of other instances are made.
+pub(super) struct Narrow {
+    _instances: Vec<InstanceLock>,
+    _alone: OwnedMutexGuard<()>,
+}
+
+impl Turns {
+    /// Waits for the changes of these instances.
+    pub(super) async fn beside(&self, ids: &BTreeSet<InstanceId>) -> Beside {
+        let gate = Arc::clone(&self.gate).read_owned().await;
+        let mut instances = Vec::with_capacity(ids.len());
+        for id in ids {
+            instances.push(self.instances.lock(id).await);
+        }
+        Beside {
+            _gate: gate,
+            _instances: instances,
+        }
+    }
+
+    /// Waits for all changes that are being made.
+    pub(super) async fn alone(&self) -> Alone {
+        let alone = Arc::clone(&self.alone).lock_owned().await;
+        Alone {
+            alone,
+            _gate: Arc::clone(&self.gate).write_owned().await,
+            instances: Arc::clone(&self.instances),
+        }
+    }
+
+    /// Returns the turn that keeps others from being alone, or `None` if another change has it now.
+    pub(super) fn try_narrow(&self) -> Option<Narrow> {
+        let alone = Arc::clone(&self.alone).try_lock_owned().ok()?;
+        Some(Narrow {
+            _instances: Vec::new(),
+            _alone: alone,
+        })
+    }
+}
+
+impl Alone {
+    /// Lets changes of all but these instances be made from now on.
+    pub(super) fn narrow<'i>(self, ids: impl Iterator<Item = &'i InstanceId>) -> Narrow {
+        let ids: BTreeSet<&InstanceId> = ids.collect();
+        let locks = ids.into_iter().map(|id| self.instances.lock_unused(id));
+        Narrow {
+            _instances: locks.collect(),
+            _alone: self.alone,
+        }
+    }
+}
+
+/// A lock for each instance that is being changed.
+#[derive(Default)]
+struct InstanceLocks(parking_lot::Mutex<HashMap<InstanceId, Arc<Mutex<()>>>>);
+
+/// The lock of one instance. Dropping it wakes the next change.
+struct InstanceLock {
+    id: InstanceId,
+    lock: Option<OwnedMutexGuard<()>>,
+    locks: Arc<InstanceLocks>,
+}
+
+impl InstanceLocks {
+    fn of(&self, id: &InstanceId) -> Arc<Mutex<()>> {
+        Arc::clone(self.0.lock().entry(id.clone()).or_default())
+    }
+
+    async fn lock(self: &Arc<Self>, id: &InstanceId) -> InstanceLock {
+        let lock = self.of(id).lock_owned().await;
+        self.locked(id, lock)
+    }
+
+    /// Locks an instance that is not locked: a change with such a lock shares the gate.
+    fn lock_unused(self: &Arc<Self>, id: &InstanceId) -> InstanceLock {
+        let lock = self.of(id).try_lock_owned();
+        self.locked(
+            id,
+            lock.expect("no change is made beside one that is alone"),
+        )
+    }
+
+    fn locked(self: &Arc<Self>, id: &InstanceId, lock: OwnedMutexGuard<()>) -> InstanceLock {
+        InstanceLock {
+            id: id.clone(),
+            lock: Some(lock),
+            locks: Arc::clone(self),
+        }
+    }
+}
+
+impl Drop for InstanceLock {
+    fn drop(&mut self) {
+        let mut locks = self.locks.0.lock();
+        drop(self.lock.take());
+        // The map has the last reference if no other change waits.
+        if locks
+            .get(&self.id)
+            .is_some_and(|lock| Arc::strong_count(lock) == 1)
+        {
+            locks.remove(&self.id);
+        }
+    }
+}
