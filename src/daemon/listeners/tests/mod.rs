@@ -79,7 +79,7 @@ impl Host {
         self.directory.path().join(name)
     }
 
-    async fn put(&self, number: usize, change: impl FnOnce(&mut Instance) + Send + 'static) {
+    async fn put(&self, number: usize, change: impl Fn(&mut Instance) + Send + 'static) {
         let id = id(number);
         let now = Moment::now().wall;
         if self.registry.snapshot().entry(&id).is_none() {
@@ -370,7 +370,7 @@ async fn change_instance(host: &Host, number: usize, dice: &mut Dice) {
         1 | 2 => instance.metadata_options.http_protocol_ipv6 = switch,
         3 => instance.state = state,
         4 => instance.ipv6_address = Some(address),
-        _ => instance.imds.attachments = some.into_iter().collect(),
+        _ => instance.imds.attachments = some.iter().cloned().collect(),
     };
     host.put(number, change).await;
 }
