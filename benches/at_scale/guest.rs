@@ -12,8 +12,9 @@ use super::host;
 
 /// How long an answer may take before it counts as lost.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// How long the guest waits between two reads, so that it is one guest and not a load.
-const PAUSE: Duration = Duration::from_millis(1);
+/// How long the guest waits between two reads, so that it is one guest and not a load: its rate stays
+/// below the default of `guest.requests_per_second`.
+const PAUSE: Duration = Duration::from_millis(3);
 
 /// Reads the instance id of a guest.
 pub(crate) fn read_id(listener: SocketAddr, number: usize) -> io::Result<String> {

@@ -12,7 +12,7 @@ use super::demo_addresses::DemoAddresses;
 use crate::clock::Moment;
 use crate::config::{self, Config, LogFormat, LogLevel};
 use crate::daemon::documents::{self, CheckedDocuments};
-use crate::daemon::{Daemon, StartError};
+use crate::daemon::{self, Daemon, StartError};
 use crate::document::aemm::{self, MockCommand};
 use crate::fault::Fault;
 use crate::instance::Instance;
@@ -86,9 +86,9 @@ enum LogLevelArg {
     Trace,
 }
 
-/// How long threads that still read files may take to end. A file on a failed disk may block one
-/// for ever.
-const BLOCKED_THREADS: Duration = Duration::from_secs(2);
+/// How long threads that still read or write files may take to end. A failed disk may block one for
+/// ever, and a change that is not in force yet is given up.
+const BLOCKED_THREADS: Duration = Duration::from_millis(300);
 
 /// What to serve.
 struct ServeSettings {
@@ -146,17 +146,15 @@ async fn start_and_serve(settings: ServeSettings) -> Result<(), StartError> {
     let given = demo
         .clone()
         .map(|instance| CheckedDocuments::of(vec![instance]));
-    let daemon = Daemon::start(config, given).await?;
-    if let (Some(instance), Some(guest), Some(control)) = (demo, guest, daemon.control_address()) {
-        demo::print_commands(
-            &instance,
-            guest.into(),
-            control,
-            has_state,
-            daemon.has_admin(),
-        );
-    }
-    daemon.serve().await
+    let announce = |daemon: &Daemon| {
+        if let (Some(instance), Some(guest), Some(control)) =
+            (&demo, guest, daemon.control_address())
+        {
+            let has_admin = daemon.has_admin();
+            demo::print_commands(instance, guest.into(), control, has_state, has_admin);
+        }
+    };
+    daemon::run(config, given, announce).await
 }
 
 /// Reads the configuration, or sets up a demo. Faults of the files that the configuration names do

@@ -24,6 +24,7 @@ use crate::registry::Registry;
 /// The control endpoint with its socket bound. It does not answer yet.
 pub(super) struct BoundControl {
     listener: TcpListener,
+    address: SocketAddr,
     pub(super) plane: Arc<Control>,
     pub(super) tls: Option<Arc<Tls>>,
 }
@@ -54,6 +55,7 @@ impl BoundControl {
         let listener = net::listener::open(settings.listen)
             .map_err(|reason| StartError::Listen(settings.listen, reason))?;
         Ok(Some(BoundControl {
+            address: listener.local_addr().map_err(StartError::System)?,
             listener,
             plane: Arc::new(control),
             tls,
@@ -61,13 +63,13 @@ impl BoundControl {
     }
 
     /// Starts to answer calls. `head_time` is the time limit for a request's head.
-    pub(super) fn start(self, head_time: Duration) -> Result<ControlEndpoint, StartError> {
+    pub(super) fn start(self, head_time: Duration) -> ControlEndpoint {
         let BoundControl {
             listener,
+            address,
             plane,
             tls,
         } = self;
-        let address = listener.local_addr().map_err(StartError::System)?;
         info!(%address, tls = tls.is_some(), "control endpoint");
         let drain = DrainControl::new();
         let refusals = Arc::clone(plane.refusals());
@@ -104,11 +106,11 @@ impl BoundControl {
                 net::control::serve(stream, peer, settings.clone(), slot, drain)
             },
         );
-        Ok(ControlEndpoint {
+        ControlEndpoint {
             address,
             accepting: tokio::spawn(accepting),
             drain,
-        })
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use crate::fault::Fault;
 use crate::host::netlink;
 use crate::instance::{Instance, InstanceAttachment, InstanceId, LinkIdentities};
 use crate::registry::{
-    FaultyOutcome, Progress, QuarantineReason, RegisterOutcome, Registry, StoreError,
+    FaultyOutcome, Phase, Progress, QuarantineReason, RegisterOutcome, Registry, StoreError,
     UnownedAttachments,
 };
 
@@ -32,6 +32,11 @@ pub(super) struct Intake {
     /// The faults that the operator's files had when they were last read.
     file_faults: ArcSwap<Vec<Fault>>,
 }
+
+/// How many documents are registered together. They are held twice meanwhile.
+const BATCH: usize = 500;
+/// How many lines are logged before other tasks get their turn.
+const LINES_PER_TURN: usize = 64;
 
 /// What became of each instance that has a document.
 pub(super) struct TakenIn {
@@ -70,9 +75,8 @@ impl Intake {
         self.file_faults.store(Arc::new(faults));
     }
 
-    /// Reads the documents of the configuration, outside the async runtime, and takes them in; see
-    /// [`Intake::take_in`].
-    pub(super) async fn read_documents(&self, progress: watch::Sender<Progress>) -> TakenIn {
+    /// Reads the documents of the configuration, outside the async runtime, and takes them in.
+    pub(super) async fn read_documents(&self, progress: &watch::Sender<Progress>) -> TakenIn {
         let registered = Registered::of_snapshot(&self.registry.snapshot());
         let registered = registered.on_links(self.links().await);
         let config = Arc::clone(&self.config);
@@ -87,8 +91,7 @@ impl Intake {
         };
         let read = tokio::task::spawn_blocking(read).await;
         let (documents, removed) = read.expect("reading does not panic");
-        let now = Moment::now().wall;
-        let mut taken_in = self.take_in(documents, now, progress).await;
+        let mut taken_in = self.take_in(documents, Moment::now().wall, progress).await;
         if let Some(removed) = removed {
             taken_in.without_document = removed.ids.clone();
             store_documents(removed).await;
@@ -112,12 +115,13 @@ impl Intake {
     /// Registers the instances of documents without faults, and reserves the attachments of the
     /// others. Remembers what cannot be stored; [`Intake::retry_failed_writes`] registers it later.
     ///
-    /// `progress` is that of the new instances: how many are stored.
+    /// `progress` is [`Phase::Committing`] as soon as the attachments of all documents are known to
+    /// the registry: from then on, no instance is served where a document says that another one is.
     pub(super) async fn take_in(
         &self,
         documents: CheckedDocuments,
         now: Timestamp,
-        progress: watch::Sender<Progress>,
+        progress: &watch::Sender<Progress>,
     ) -> TakenIn {
         let CheckedDocuments {
             instances,
@@ -149,17 +153,8 @@ impl Intake {
             withdrawn.remove(&id);
             taken_in.registered.push((id, Ok(outcome)));
         }
-        let mut by_id: BTreeMap<InstanceId, Instance> = instances
-            .iter()
-            .map(|instance| (instance.instance_id.clone(), instance.clone()))
-            .collect();
-        for (id, outcome) in self.registry.register_all(instances, now, progress).await {
-            withdrawn.remove(&id);
-            if is_unstored(&self.registry, &id, &outcome) {
-                unstored.extend(by_id.remove(&id));
-            }
-            taken_in.registered.push((id, outcome));
-        }
+        // 1. What the documents claim, before any of them is stored.
+        self.registry.reserve_new(&instances).await;
         // An id may have several documents with faults.
         let mut reserved = BTreeMap::<InstanceId, Vec<InstanceAttachment>>::new();
         let mut unowned = self.unowned_of(&unread_paths);
@@ -176,15 +171,46 @@ impl Intake {
         }
         // After the instances: until then, what the files reserved before is still reserved.
         self.registry.reserve_unowned(unowned).await;
-        let reserved: Vec<_> = reserved.into_iter().collect();
-        for (id, outcome) in self.registry.register_all_faulty(reserved).await {
-            withdrawn.remove(&id);
-            taken_in.faulty.push((id, outcome));
+        taken_in.faulty = self
+            .registry
+            .register_all_faulty(reserved.into_iter().collect())
+            .await;
+        let total = instances.len();
+        let done = |done| {
+            progress.send_replace(Progress {
+                phase: Phase::Committing,
+                done,
+                total,
+            })
+        };
+        done(0);
+
+        // 2. The instances.
+        let mut remaining = instances.into_iter();
+        while remaining.len() > 0 {
+            let batch: Vec<Instance> = remaining.by_ref().take(BATCH).collect();
+            let unheard = watch::Sender::default();
+            let outcomes = self
+                .registry
+                .register_all(batch.clone(), now, unheard)
+                .await;
+            for (instance, (id, outcome)) in batch.into_iter().zip(&outcomes) {
+                withdrawn.remove(id);
+                if is_unstored(&self.registry, id, outcome) {
+                    unstored.push_back(instance);
+                }
+            }
+            taken_in.registered.extend(outcomes);
+            done(total - remaining.len());
+        }
+        for (id, _) in &taken_in.faulty {
+            withdrawn.remove(id);
         }
         // A file that cannot be read may still have the document.
         if unread_paths.is_empty() {
-            let withdrawn = withdrawn.into_iter().collect();
-            self.registry.withdraw_all(withdrawn).await;
+            self.registry
+                .withdraw_all(withdrawn.into_iter().collect())
+                .await;
         }
         taken_in
     }
@@ -267,7 +293,7 @@ fn is_unstored(
 
 impl TakenIn {
     /// Logs what an operator should know of it.
-    pub(super) fn log(&self) {
+    pub(super) async fn log(&self) {
         for warning in &self.warnings {
             warn!("{warning}");
         }
@@ -299,8 +325,11 @@ impl TakenIn {
                 }
             }
         }
-        for (id, outcome) in &self.registered {
-            log_registered(id, outcome);
+        for outcomes in self.registered.chunks(LINES_PER_TURN) {
+            for (id, outcome) in outcomes {
+                log_registered(id, outcome);
+            }
+            tokio::task::yield_now().await;
         }
     }
 }
@@ -380,8 +409,8 @@ mod tests {
             std::fs::write(self.directory.path().join("instances.d").join(name), text).unwrap();
         }
 
-        async fn read_documents(&self) {
-            self.intake.read_documents(watch::Sender::default()).await;
+        async fn read_documents(&self) -> TakenIn {
+            self.intake.read_documents(&watch::Sender::default()).await
         }
 
         /// Returns why instance `ONE` cannot have listener `b` as well.

@@ -17,8 +17,11 @@ mod guest_threads;
 mod host_interfaces;
 mod intake;
 mod listeners;
+mod opened_files;
 mod refused_hosts;
 mod reload;
+mod signals;
+mod single_task;
 mod start_error;
 mod start_trial;
 mod supervisor;
@@ -30,11 +33,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::watch;
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 
-use crate::admin::{AdminApi, DaemonView as _};
+use crate::admin::AdminApi;
 use crate::clock::Moment;
 use crate::config::Config;
 use crate::fault::Fault;
@@ -44,10 +49,8 @@ use crate::host;
 use crate::host::netlink::{Link, Links, OwnAddresses};
 use crate::instance::Attachment;
 use crate::instance::claims::ClaimKey;
-use crate::net::unix::UnixServer;
-use crate::registry::file::FileStore;
-use crate::registry::memory::MemoryStore;
-use crate::registry::{Registry, Snapshot, Store};
+use crate::net::unix::{UnixServer, UnixSocket};
+use crate::registry::{Phase, Progress, Registry, Snapshot};
 
 use admin_host::AdminHost;
 use background::{AwaitedSignatures, Background};
@@ -57,10 +60,13 @@ use documents::CheckedDocuments;
 use guest_plane::GuestPlane;
 use guest_threads::GuestThreads;
 use host_interfaces::HostInterfaces;
-use intake::Intake;
-use listeners::{Listeners, OnBindError};
+use intake::{Intake, TakenIn};
+use listeners::{Accepting, Listeners, OnBindError};
+use opened_files::OpenedFiles;
 use refused_hosts::RefusedHosts;
 use reload::Reload;
+use signals::ReloadSignal;
+use single_task::SingleTask;
 use supervisor::Supervisor;
 use token_keys::TokenKeys;
 
@@ -69,15 +75,18 @@ pub(crate) use control_files::ControlFiles;
 pub(crate) use start_error::StartError;
 pub(crate) use start_trial::StartTrial;
 
-/// How long open connections may take to end at shutdown.
-const DRAIN: Duration = Duration::from_secs(5);
+/// How long open connections may take to end at shutdown. What is left of five seconds is for
+/// addresses and threads.
+const DRAIN: Duration = Duration::from_secs(4);
 /// How often keys are rotated if they are due, and failed sockets and writes are retried.
 const TICK: Duration = Duration::from_secs(1);
+/// How often a start logs how far it is.
+const START_LOGGED: Duration = Duration::from_secs(3);
 
 /// A running daemon.
 pub(crate) struct Daemon {
     registry: Arc<Registry>,
-    token_keys: TokenKeys,
+    token_keys: Arc<Mutex<TokenKeys>>,
     connection_limits: Arc<ConnectionLimits>,
     guest_threads: Arc<GuestThreads>,
     listeners: Listeners,
@@ -86,53 +95,104 @@ pub(crate) struct Daemon {
     admin_host: Arc<AdminHost>,
     admin: Option<UnixServer>,
     background: Option<Background>,
-    signals: Signals,
+    /// What begins in the course of the start.
+    unstarted: Unstarted,
+    chores: Chores,
     /// The identity of this boot of the host.
     boot_id: String,
 }
 
-/// The signals that the daemon handles.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
+/// What is open and waits for the documents.
+struct Unstarted {
+    control: Option<BoundControl>,
+    admin: Option<UnixSocket>,
+    background: Option<BackgroundParts>,
+    /// The faults of the files of the control endpoint.
+    faults: Vec<Fault>,
+}
+
+/// What the background task works with.
+struct BackgroundParts {
+    precomputed: Precomputed,
+    awaited: Arc<AwaitedSignatures>,
+    identity: IdentitySource,
+}
+
+/// What the main loop starts each second. It may wait for the disk, so the loop does not wait for
+/// it.
+#[derive(Default)]
+struct Chores {
+    roll_keys: SingleTask,
+    forget_terminated: SingleTask,
+    retry_failed_writes: SingleTask,
+}
+
+/// Runs the daemon until SIGTERM or SIGINT, and then lets the answers in progress finish. The
+/// instances are those of the configuration's documents, or `given`. `announce` is called once all
+/// of them are served.
+///
+/// Nothing is stored or served if an address, the store or another requirement is missing. A fault of
+/// a file that the configuration names is logged, and costs what the file is for.
+pub(crate) async fn run(
+    config: Config,
+    given: Option<CheckedDocuments>,
+    announce: impl FnOnce(&Daemon),
+) -> Result<(), StartError> {
+    // First, so that a signal never finds a daemon that does not handle it yet. Without a
+    // configuration there is nothing to reload.
+    let is_reloadable = config.state_directory.is_some();
+    let (mut stop, mut reload) = signals::install(is_reloadable).map_err(StartError::System)?;
+    let mut supervisor = Supervisor::starting();
+    let opened = tokio::select! {
+        biased;
+        () = stop.received() => None,
+        opened = Daemon::open(config) => Some(opened?),
+    };
+    let Some(mut daemon) = opened else {
+        info!("shutting down: nothing was served yet");
+        return Ok(());
+    };
+    // Wherever the daemon is in its work, it hears the signal and leaves the rest undone. What has
+    // been stored stays.
+    tokio::select! {
+        biased;
+        () = stop.received() => {}
+        () = daemon.serve(given, announce, &mut supervisor, &mut reload) => {}
+    }
+    info!("shutting down: open connections may finish");
+    supervisor.stopping(daemon.shut_down()).await;
+    Ok(())
 }
 
 impl Daemon {
-    /// Opens the store, registers the instances and binds every address. Serves nothing before all of
-    /// that has worked. The instances are those of the configuration's documents, or `given`.
-    ///
-    /// A fault of a file that the configuration names is logged. It costs what the file is for.
-    pub(crate) async fn start(
-        config: Config,
-        given: Option<CheckedDocuments>,
-    ) -> Result<Daemon, StartError> {
-        let now = Moment::now();
-        // First, so that a signal never finds a daemon that does not handle it yet.
-        let signals = Signals::install()?;
-
-        // 1. The registry. Instances with unreadable records are not served; the others are.
-        let registry = open_registry(&config)?;
-
-        // 2. The guest plane.
+    /// Opens the store and every address. Accepts no connection yet: they wait in the queues of the
+    /// sockets.
+    async fn open(config: Config) -> Result<Daemon, StartError> {
+        // 1. The registry, the keys, the guest plane.
+        let config = Arc::new(config);
         let boot_id = boot_id();
-        let token_keys = open_token_keys(&config, &boot_id, now)?;
+        let files = OpenedFiles::open(&config, &boot_id).await?;
+        let registry = files.registry;
         let precomputed = Precomputed::default();
         let awaited = AwaitedSignatures::new(Arc::clone(&precomputed.signatures));
-        let plane = guest_plane(&registry, &token_keys, &precomputed, &awaited, &config);
+        let plane = guest_plane(
+            &registry,
+            &files.token_keys,
+            &precomputed,
+            &awaited,
+            &config,
+        );
 
-        // 3. The sockets of the configuration, and the host's interfaces. Connections wait in the
-        // queues of the sockets until the instances are registered.
-        let files = ControlFiles::read(&config);
-        let mut faults = files.faults.clone();
+        // 2. The sockets of the configuration, and the host's interfaces.
+        let faults = files.control.faults.clone();
         log_control_faults(&faults);
-        let control = BoundControl::bind(&registry, &config, files)?;
+        let control = BoundControl::bind(&registry, &config, files.control)?;
         let admin_host = admin_host(&registry, &plane, control.as_ref(), &config, &boot_id);
         let own_addresses = OwnAddresses::default();
         let threads = GuestThreads::start(config.guest.threads).map_err(StartError::System)?;
         let guest_threads = Arc::new(threads);
         let mut daemon = Daemon {
-            token_keys,
+            token_keys: Arc::new(Mutex::new(files.token_keys)),
             connection_limits: Arc::clone(&plane.connection_limits),
             listeners: Listeners::new(
                 &config,
@@ -148,93 +208,151 @@ impl Daemon {
             admin_host,
             admin: None,
             background: None,
-            signals,
+            unstarted: Unstarted {
+                control,
+                admin: None,
+                background: None,
+                faults,
+            },
+            chores: Chores::default(),
             boot_id,
         };
         daemon.apply(OnBindError::Fail).await?;
         let admin = config.admin.as_ref().map(admin_socket::open_admin);
-        let admin = admin.transpose()?.flatten();
-        let identity = IdentitySource::at_start(&config);
-        daemon.interfaces = HostInterfaces::open(&config, own_addresses).await?;
-
-        // 4. The documents. They are stored only now: a failed start leaves nothing behind. If one
-        // has faults or cannot be stored, only its own instance is not served.
-        let intake = &daemon.admin_host.reload.intake;
-        let taken_in = match given {
-            Some(documents) => {
-                intake
-                    .take_in(documents, now.wall, watch::Sender::default())
-                    .await
-            }
-            None => intake.read_documents(watch::Sender::default()).await,
-        };
-        taken_in.log();
-        faults.extend(taken_in.faults);
-        intake.set_file_faults(faults);
-        log_unclaimed_listeners(&config, &daemon.registry.snapshot());
-        daemon.forget_terminated().await;
-        daemon.apply(OnBindError::Retry).await?;
-        daemon.listeners.start_accepting();
-        if let Some(bound) = control {
-            daemon.control = Some(bound.start(config.guest.head_time)?);
-        }
-        daemon.admin = admin.map(|socket| socket.serve(daemon.admin_api()));
-
-        // 5. Signatures and credentials in the background.
-        daemon.background = Some(Background::start(
-            Arc::clone(&daemon.registry),
+        daemon.unstarted.admin = admin.transpose()?.flatten();
+        daemon.unstarted.background = Some(BackgroundParts {
             precomputed,
             awaited,
-            identity,
-            config.identity.issuer,
-        ));
-        info!("ready");
+            identity: files.identity,
+        });
+        daemon.interfaces = HostInterfaces::open(&config, own_addresses).await?;
         Ok(daemon)
     }
 
-    /// Serves until SIGTERM or SIGINT, then lets the answers in progress finish.
-    pub(crate) async fn serve(mut self) -> Result<(), StartError> {
+    /// Takes in the documents, and then follows the registry and the host. Does not return.
+    async fn serve(
+        &mut self,
+        given: Option<CheckedDocuments>,
+        announce: impl FnOnce(&Daemon),
+        supervisor: &mut Supervisor,
+        reload: &mut ReloadSignal,
+    ) {
+        let taken_in = self.take_in_documents(given, supervisor).await;
+        self.finish_start(taken_in).await;
+        announce(self);
+        supervisor.ready(self.guest_threads.heartbeats());
+        self.follow(supervisor, reload).await;
+    }
+
+    /// Reads the documents and registers their instances. They are stored only now, so a failed
+    /// start leaves nothing behind. Once all documents are read and judged, the instances with
+    /// records are served; a new one is served when it is stored.
+    async fn take_in_documents(
+        &mut self,
+        given: Option<CheckedDocuments>,
+        supervisor: &mut Supervisor,
+    ) -> TakenIn {
+        let intake = Arc::clone(&self.admin_host.reload.intake);
+        let (progress, mut news) = watch::channel(Progress::default());
+        // A task, because it goes on while sockets are opened. It ends with this call.
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            match given {
+                Some(documents) => {
+                    let now = Moment::now().wall;
+                    intake.take_in(documents, now, &progress).await
+                }
+                None => intake.read_documents(&progress).await,
+            }
+        });
+        let mut log = tokio::time::interval(START_LOGGED);
+        log.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        log.reset();
+        let mut latest = Progress::default();
+        loop {
+            tokio::select! {
+                Some(taken_in) = task.join_next() => {
+                    break taken_in.expect("taking in documents does not panic");
+                }
+                Ok(()) = news.changed() => {
+                    latest = *news.borrow_and_update();
+                    supervisor.report_start(latest);
+                    if latest.phase == Phase::Committing {
+                        self.serve_on(Accepting::Registered).await;
+                    }
+                }
+                _ = log.tick() => {
+                    info!(
+                        registered = latest.done,
+                        documents = latest.total,
+                        "starting: the other instances follow as they are stored"
+                    );
+                }
+            }
+        }
+    }
+
+    /// Serves the instances that are registered by now, on these listeners.
+    async fn serve_on(&mut self, accepting: Accepting) {
+        self.listeners.accept_on(accepting);
+        if let Some(parts) = self.unstarted.background.take() {
+            self.background = Some(Background::start(
+                Arc::clone(&self.registry),
+                parts.precomputed,
+                parts.awaited,
+                parts.identity,
+                self.admin_host.reload.config.identity.issuer.clone(),
+            ));
+        }
+        // Cannot fail: an address that is refused is tried again.
+        let _ = self.apply(OnBindError::Retry).await;
+    }
+
+    /// Answers operators as soon as all instances are served. If a document has faults or cannot be
+    /// stored, only its own instance is not.
+    async fn finish_start(&mut self, taken_in: TakenIn) {
+        let reload = &self.admin_host.reload;
+        let config = Arc::clone(&reload.config);
+        taken_in.log().await;
+        let mut faults = std::mem::take(&mut self.unstarted.faults);
+        faults.extend(taken_in.faults);
+        reload.intake.set_file_faults(faults);
+        log_unclaimed_listeners(&config, &self.registry.snapshot());
+        self.serve_on(Accepting::All).await;
+        let control = self.unstarted.control.take();
+        self.control = control.map(|bound| bound.start(config.guest.head_time));
+        let admin = self.unstarted.admin.take();
+        self.admin = admin.map(|socket| socket.serve(self.admin_api()));
+        info!("ready");
+    }
+
+    /// Brings the sockets up to date after each change of the registry or the host, and retries what
+    /// failed. Does not return.
+    async fn follow(&mut self, supervisor: &mut Supervisor, reload: &mut ReloadSignal) {
         let mut publications = self.registry.publications();
         let mut links = self.interfaces.as_ref().map(HostInterfaces::changes);
         let mut tick = tokio::time::interval(TICK);
-        let mut supervisor = Supervisor::ready(self.guest_threads.heartbeats());
-        supervisor.report(
-            &self.registry.snapshot(),
-            &self.listeners.published().load(),
-        );
         loop {
+            supervisor.report(
+                &self.registry.snapshot(),
+                &self.listeners.published().load(),
+            );
             let on_bind_error = tokio::select! {
-                _ = self.signals.terminate.recv() => break,
-                _ = self.signals.interrupt.recv() => break,
-                _ = self.signals.hangup.recv() => {
-                    // Without a configuration there is nothing to reload: the terminal was closed.
-                    if self.admin_host.reload.config.state_directory.is_none() {
-                        break;
-                    }
-                    self.reload();
+                () = reload.received() => {
+                    tokio::spawn(self.admin_host.reload.clone().run_on_signal());
                     OnBindError::Leave
                 }
                 _ = publications.changed() => OnBindError::Leave,
                 () = changed(links.as_mut()) => OnBindError::Retry,
                 _ = tick.tick() => {
-                    self.roll_keys();
-                    self.forget_terminated().await;
-                    self.retry_failed_writes();
+                    self.start_chores();
                     OnBindError::Retry
                 }
             };
             publications.borrow_and_update();
             // Cannot fail: an address that is refused is tried again.
             let _ = self.apply(on_bind_error).await;
-            supervisor.report(
-                &self.registry.snapshot(),
-                &self.listeners.published().load(),
-            );
         }
-        info!("shutting down: open connections may finish");
-        supervisor.stopping();
-        self.shut_down().await;
-        Ok(())
     }
 
     /// Returns whether there is an admin socket.
@@ -282,19 +400,24 @@ impl Daemon {
         if let Some(control) = &self.control {
             control.shut_down();
         }
-        if let Some(background) = self.background.take() {
-            background.stop().await;
-        }
-        let admin = self.admin.take();
-        let all_ended = async {
+        let (background, admin) = (self.background.take(), self.admin.take());
+        let background_ended = async {
+            if let Some(background) = background {
+                background.stop().await;
+            }
+        };
+        let admin_ended = async {
             if let Some(admin) = admin {
                 admin.end().await;
             }
+        };
+        let connections_ended = async {
             self.listeners.ended().await;
             if let Some(control) = &self.control {
                 control.ended().await;
             }
         };
+        let all_ended = async { tokio::join!(background_ended, admin_ended, connections_ended) };
         let _ = tokio::time::timeout(DRAIN, all_ended).await;
         if let Some(interfaces) = &mut self.interfaces {
             interfaces.release().await;
@@ -310,60 +433,34 @@ impl Daemon {
         ))
     }
 
-    /// Retries failed writes in a task of its own: a failing disk may take its time.
-    fn retry_failed_writes(&self) {
+    /// Starts what is due each second and may wait for the disk.
+    fn start_chores(&mut self) {
+        let Chores {
+            roll_keys,
+            forget_terminated,
+            retry_failed_writes,
+        } = &mut self.chores;
+        // The lock is taken only here and by the one task that rolls.
+        let is_due = |keys: &Mutex<TokenKeys>| keys.lock().are_due(Moment::now());
+        if roll_keys.is_idle() && is_due(&self.token_keys) {
+            roll_keys.start(roll(Arc::clone(&self.token_keys)));
+        }
+        let registry = Arc::clone(&self.registry);
+        forget_terminated.start(async move {
+            for error in registry.forget_terminated(Moment::now().wall).await {
+                warn!("cannot remove the record of a terminated instance: {error}");
+            }
+        });
         let intake = Arc::clone(&self.admin_host.reload.intake);
-        tokio::spawn(async move { intake.retry_failed_writes().await });
-    }
-
-    async fn forget_terminated(&self) {
-        for error in self.registry.forget_terminated(Moment::now().wall).await {
-            warn!("cannot remove the record of a terminated instance: {error}");
-        }
-    }
-
-    /// Does what `imdsd reload` does, for SIGHUP. The result is in the log.
-    fn reload(&self) {
-        tokio::spawn(self.admin_host.reload());
-    }
-
-    fn roll_keys(&mut self) {
-        if let Err(reason) = self.token_keys.roll(Moment::now()) {
-            warn!(%reason, "cannot store new token keys; the old ones stay in use");
-        }
+        retry_failed_writes.start(async move { intake.retry_failed_writes().await });
     }
 }
 
-impl Signals {
-    fn install() -> Result<Signals, StartError> {
-        let install = |kind| signal(kind).map_err(StartError::System);
-        Ok(Signals {
-            terminate: install(SignalKind::terminate())?,
-            interrupt: install(SignalKind::interrupt())?,
-            hangup: install(SignalKind::hangup())?,
-        })
-    }
-}
-
-/// Opens the store and loads the registry. Logs the records that cannot be read.
-fn open_registry(config: &Config) -> Result<Arc<Registry>, StartError> {
-    let store: Arc<dyn Store> = match &config.state_directory {
-        Some(directory) => Arc::new(FileStore::open(directory).map_err(StartError::Store)?),
-        None => Arc::new(MemoryStore),
-    };
-    let (registry, unreadable) =
-        Registry::open_with_images(store, config.images.clone()).map_err(StartError::Store)?;
-    for fault in unreadable {
-        error!("{fault}");
-    }
-    Ok(registry)
-}
-
-fn open_token_keys(config: &Config, boot_id: &str, now: Moment) -> Result<TokenKeys, StartError> {
-    match &config.runtime_directory {
-        Some(directory) => TokenKeys::open(directory, boot_id, now)
-            .map_err(|reason| StartError::TokenKeys(directory.clone(), reason)),
-        None => Ok(TokenKeys::in_memory(now)),
+/// Rolls the token keys, which are written to the disk.
+async fn roll(keys: Arc<Mutex<TokenKeys>>) {
+    let rolled = tokio::task::spawn_blocking(move || keys.lock().roll(Moment::now())).await;
+    if let Err(reason) = rolled.expect("rolling keys does not panic") {
+        warn!(%reason, "cannot store new token keys; the old ones stay in use");
     }
 }
 
@@ -392,22 +489,22 @@ fn admin_host(
     registry: &Arc<Registry>,
     plane: &Arc<GuestPlane>,
     control: Option<&BoundControl>,
-    config: &Config,
+    config: &Arc<Config>,
     boot_id: &str,
 ) -> Arc<AdminHost> {
-    let config = Arc::new(config.clone());
     Arc::new(AdminHost {
         plane: Arc::clone(plane),
         reload: Reload {
             intake: Arc::new(Intake::new(
                 Arc::clone(registry),
-                Arc::clone(&config),
+                Arc::clone(config),
                 boot_id,
             )),
             control: control.map(|bound| Arc::clone(&bound.plane)),
             tls: control.and_then(|bound| bound.tls.clone()),
-            config,
+            config: Arc::clone(config),
             turn: Arc::default(),
+            waiting: Arc::new(Semaphore::new(1)),
         },
         boot_id: boot_id.to_string(),
     })

@@ -5,11 +5,11 @@
 //! listeners and directories do not change while the daemon runs.
 //!
 //! One reload follows another. Otherwise an older content of a file, with a key that has been removed
-//! meanwhile, could replace a newer one.
+//! meanwhile, could replace a newer one. Of the reloads that SIGHUP asks for, one at most waits.
 
 use std::sync::Arc;
 
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, Semaphore, watch};
 use tracing::{error, info};
 
 use crate::admin::{KeptFile, ReloadReport, StoreFailure};
@@ -29,29 +29,44 @@ pub(super) struct Reload {
     pub(super) config: Arc<Config>,
     /// Held by the reload in progress.
     pub(super) turn: Arc<Mutex<()>>,
+    /// Held by the reload for SIGHUP that waits for its turn.
+    pub(super) waiting: Arc<Semaphore>,
 }
 
 impl Reload {
     /// Reads everything again, takes in what has no faults, and logs the outcome. Waits for the
     /// reloads that began before.
     pub(super) async fn run(self) -> ReloadReport {
-        let config = Arc::clone(&self.config);
-        let read = async {
-            let read = tokio::task::spawn_blocking(move || ControlFiles::read(&config)).await;
-            read.expect("reading does not panic")
-        };
-        self.run_with(read).await
-    }
-
-    /// [`Reload::run`] with the files of the control endpoint that `read` returns.
-    async fn run_with(self, read: impl Future<Output = ControlFiles>) -> ReloadReport {
         // Before anything is read: what is read later is newer.
         let _turn = self.turn.lock().await;
+        self.run_with(self.control_files()).await
+    }
+
+    /// The same for SIGHUP, whose result is in the log. While such a reload waits for its turn, the
+    /// next one is not needed: the one that waits has read nothing yet.
+    pub(super) async fn run_on_signal(self) {
+        let Ok(waiting) = self.waiting.try_acquire() else {
+            return;
+        };
+        let _turn = self.turn.lock().await;
+        drop(waiting);
+        self.run_with(self.control_files()).await;
+    }
+
+    /// Reads the files of the control endpoint.
+    async fn control_files(&self) -> ControlFiles {
+        let config = Arc::clone(&self.config);
+        let read = tokio::task::spawn_blocking(move || ControlFiles::read(&config)).await;
+        read.expect("reading does not panic")
+    }
+
+    /// Takes in the files of the control endpoint that `read` returns, and the documents.
+    async fn run_with(&self, read: impl Future<Output = ControlFiles>) -> ReloadReport {
         let mut report = ReloadReport::default();
         // The keys first: they are replaced even if reading the documents takes long.
         self.take_in_control_files(read.await, &mut report);
-        let taken_in = self.intake.read_documents(watch::Sender::default()).await;
-        taken_in.log();
+        let taken_in = self.intake.read_documents(&watch::Sender::default()).await;
+        taken_in.log().await;
         add_documents(taken_in, &mut report);
         self.intake.set_file_faults(report.faults.clone());
         info!(
@@ -155,6 +170,7 @@ mod tests {
             tls: None,
             config,
             turn: Arc::default(),
+            waiting: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -166,6 +182,36 @@ mod tests {
         }
     }
 
+    /// [`Reload::run`] with the content of the files.
+    async fn run_in_turn(
+        reload: &Reload,
+        read: impl Future<Output = ControlFiles>,
+    ) -> ReloadReport {
+        let _turn = reload.turn.lock().await;
+        reload.run_with(read).await
+    }
+
+    /// A thousand signals are two reloads: the one that runs, and one that reads what is newer.
+    #[tokio::test]
+    async fn of_the_reloads_for_signals_one_waits_and_the_others_are_not_needed() {
+        let reload = reload();
+        let running = reload.turn.lock().await;
+        let mut context = Context::from_waker(Waker::noop());
+        let mut waiting = pin!(reload.clone().run_on_signal());
+        assert!(waiting.as_mut().poll(&mut context).is_pending());
+        for _ in 0..1000 {
+            let mut another = pin!(reload.clone().run_on_signal());
+            assert!(another.as_mut().poll(&mut context).is_ready());
+        }
+        // What is asked for after the one that waited has begun to read is read again.
+        drop(running);
+        assert!(waiting.as_mut().poll(&mut context).is_pending());
+        let mut next = pin!(reload.clone().run_on_signal());
+        assert!(next.as_mut().poll(&mut context).is_pending());
+        waiting.await;
+        next.await;
+    }
+
     /// A removed key must not return because an earlier reload ends later.
     #[tokio::test]
     async fn a_reload_reads_nothing_before_the_one_that_began_earlier_has_ended() {
@@ -173,14 +219,12 @@ mod tests {
         let control = reload.control.clone().unwrap();
         let (earlier_reads, content) = oneshot::channel();
         let mut context = Context::from_waker(Waker::noop());
-        let mut earlier = pin!(reload.clone().run_with(async { content.await.unwrap() }));
+        let mut earlier = pin!(run_in_turn(&reload, async { content.await.unwrap() }));
         assert!(earlier.as_mut().poll(&mut context).is_pending());
 
-        let mut later = pin!(
-            reload
-                .clone()
-                .run_with(async { files(FileKeys::Known(AccessKeys::default())) })
-        );
+        let mut later = pin!(run_in_turn(&reload, async {
+            files(FileKeys::Known(AccessKeys::default()))
+        }));
         // The later one waits until the earlier one has read its file and has ended.
         for _ in 0..3 {
             assert!(later.as_mut().poll(&mut context).is_pending());

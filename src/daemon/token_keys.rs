@@ -89,11 +89,16 @@ impl TokenKeys {
         Arc::clone(&self.authority)
     }
 
-    /// Creates a new key if the current one is six hours old. The daemon calls this every second.
+    /// Returns whether the current key is six hours old.
+    pub(super) fn are_due(&self, now: Moment) -> bool {
+        self.ring.is_due(now)
+    }
+
+    /// Creates a new key if the current one is six hours old. Writes it to the disk.
     ///
     /// If the new ring cannot be stored, the old one stays in use and the error is returned.
     pub(super) fn roll(&mut self, now: Moment) -> io::Result<()> {
-        if !self.ring.is_due(now) {
+        if !self.are_due(now) {
             return Ok(());
         }
         let ring = self.ring.rolled(random_material(), now);

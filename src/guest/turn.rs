@@ -170,10 +170,14 @@ impl Turn<'_> {
         reply
     }
 
-    /// Answers a request beyond the guest's request rate, which is not read. `None` is silence.
+    /// Answers a request beyond the guest's request rate. `None` is silence.
     pub fn throttle(&self, request: RawRequest<'_>, now: Moment) -> Option<Reply> {
         let denial = self.visit.throttle();
-        let Decision { verdict, mut reply } = Decision::denied(denial, now, Connection::Close);
+        let connection = match GuestRequest::read(request, &self.guest.hosts) {
+            Ok(request) => request.connection,
+            Err(_) => Connection::Close,
+        };
+        let Decision { verdict, mut reply } = Decision::denied(denial, now, connection);
         if let Some(reply) = &mut reply {
             reply.hop_limit = self.hop_limit(request.method);
         }

@@ -10,6 +10,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use hyper::{Request, Response};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 use tracing::debug;
 
 use super::drain::Drain;
@@ -75,8 +76,22 @@ pub(crate) async fn serve(
 ) {
     let socket = Arc::new(GuestSocket::new(stream, origin.family, limits.extra_hops));
     let (mut cut, delivery_drain) = (drain.clone(), drain.clone());
+    let began = Instant::now();
     let served = async {
-        serve_to_its_end(&socket, &origin, &*service, limits, &slot, drain).await
+        let turns = slot.turns();
+        if !begins(&socket, &turns, limits, drain.clone()).await {
+            return true;
+        }
+        let context = RequestContext {
+            origin: &origin,
+            service: &*service,
+            socket: &socket,
+            limits,
+            slot: &slot,
+            turns: &turns,
+        };
+        // Most of a connection's memory is that of its parser, so it is allocated only now.
+        Box::pin(serve_to_its_end(&socket, context, began, drain)).await
             && socket.is_delivered(delivery_drain).await
     };
     let is_delivered = tokio::select! {
@@ -89,31 +104,57 @@ pub(crate) async fn serve(
     }
 }
 
+/// Waits until the guest sends something, and for the turn to read it. Returns `false` if nothing
+/// arrives in time. A connection that has not begun costs almost nothing.
+async fn begins(
+    socket: &GuestSocket,
+    turns: &GuestTurns<'_>,
+    limits: Limits,
+    mut drain: Drain,
+) -> bool {
+    let has_begun = match read_in_time(limits.head, &mut drain, socket.readable()).await {
+        Ok(()) => true,
+        Err(Interruption::TimedOut) => false,
+        Err(Interruption::Shutdown) => {
+            // A request that has arrived by now is still answered.
+            tokio::task::yield_now().await;
+            tokio::select! {
+                biased;
+                () = socket.readable() => true,
+                () = std::future::ready(()) => false,
+            }
+        }
+    };
+    if has_begun {
+        turns.wait().await;
+    }
+    has_begun
+}
+
 /// Serves requests until the connection ends. Returns `false` when its last answer was cut off.
 async fn serve_to_its_end(
     socket: &Arc<GuestSocket>,
-    origin: &Origin,
-    service: &dyn GuestService,
-    limits: Limits,
-    slot: &ConnectionSlot,
+    context: RequestContext<'_>,
+    began: Instant,
     mut drain: Drain,
 ) -> bool {
-    let (turns, connection_turns) = (slot.turns(), Turns::default());
-    let context = RequestContext {
+    let RequestContext {
         origin,
         service,
-        socket,
         limits,
-        slot,
-        turns: &turns,
-    };
+        turns,
+        ..
+    } = context;
+    let connection_turns = Turns::default();
     let body_drain = drain.clone();
     let handler = |request| answer(request, context, body_drain.clone());
     let refuse = |reason| {
         let turn = service.turn(origin)?;
         turn.refuse(reason).map(guest_refusal)
     };
-    let mut server = HttpServer::new(limits.head, CONNECTION_AGE, ENDING).with_limited_heads();
+    let mut server = HttpServer::new(limits.head, CONNECTION_AGE, ENDING)
+        .with_limited_heads()
+        .since(began);
     // Without pipeline_flush, which loses an answer that closes the connection while further
     // requests wait in its buffer.
     server
@@ -121,7 +162,7 @@ async fn serve_to_its_end(
         .max_headers(MAX_HEADERS)
         .title_case_headers(true)
         .auto_date_header(false);
-    let io = FilteredIo::new(Arc::clone(socket), &turns, &connection_turns);
+    let io = FilteredIo::new(Arc::clone(socket), turns, &connection_turns);
     let end = drain.ending();
     let served = server.serve(io, &connection_turns, handler, refuse, end);
     let was_refused_by_parser = match served.await {
@@ -166,7 +207,9 @@ async fn answer(
     if pace == Pace::Beyond {
         let reply = with_raw_request(&head, Body::Empty, |request| turn.throttle(request));
         let reply = reply.ok_or(AbortReason::Silence)?;
-        socket.set_lingering();
+        if !body.is_end_stream() {
+            socket.set_lingering();
+        }
         lower_hop_limit(socket, reply.hop_limit)?;
         return Ok(response(reply));
     }

@@ -23,7 +23,7 @@ use super::hyper::{close_after, refusal};
 use super::limits::{CONNECTION_AGE, ENDING, Limits};
 use super::noted_io::NotedIo;
 use super::owner_slots::{OwnerSlot, PeerNetwork};
-use super::slot_state::Progress;
+use super::slot_state::CallerProgress;
 use super::tls::Tls;
 use super::turns::Turns;
 use crate::http::UnreadableRequest;
@@ -85,7 +85,7 @@ pub(crate) async fn serve(
             return serve_to_its_end(stream, peer, &server, &slot, drain).await;
         };
         let mut handshake_drain = drain.clone();
-        let stream = NotedIo::new(stream, &slot, Progress::Started);
+        let stream = NotedIo::new(stream, &slot, CallerProgress::Started);
         let handshake = tls.accept(stream);
         match read_in_time(server.limits.head, &mut handshake_drain, handshake).await {
             Ok(Ok(stream)) => serve_to_its_end(stream, peer, &server, &slot, drain).await,
@@ -107,7 +107,7 @@ async fn serve_to_its_end(
     slot: &OwnerSlot<PeerNetwork>,
     mut drain: Drain,
 ) {
-    let stream = NotedIo::new(stream, slot, Progress::Request);
+    let stream = NotedIo::new(stream, slot, CallerProgress::Request);
     let body_drain = drain.clone();
     let handler = |request| answer(request, peer, server, slot, body_drain.clone());
     let refuse = |reason| Some(refusal((server.refuse)(reason)));

@@ -74,6 +74,12 @@ impl GuestSocket {
         self.last_written.store(since, Ordering::Relaxed);
     }
 
+    /// Returns when the guest has sent something, or has closed the connection.
+    pub(super) async fn readable(&self) {
+        // An error is found again by whoever reads.
+        let _ = self.stream.readable().await;
+    }
+
     /// Discards unread input at the end, also if there is none yet.
     pub(super) fn set_lingering(&self) {
         self.lingers.store(true, Ordering::Relaxed);

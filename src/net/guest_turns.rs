@@ -52,6 +52,12 @@ impl<'q> GuestTurns<'q> {
         self.hold.lock().end(self.queue);
     }
 
+    /// Waits for the turn to read.
+    pub(super) async fn wait(&self) {
+        let mut timer = RateTimer::default();
+        poll_fn(|cx| self.poll(&mut timer, cx)).await;
+    }
+
     /// Waits for the turn of a request whose head is complete. A request that was read in the
     /// present turn has it already. Any other was read together with an earlier one, so the
     /// connection yields to other guests first.
@@ -73,6 +79,12 @@ impl<'q> GuestTurns<'q> {
         .await;
         self.note_read();
         pace
+    }
+}
+
+impl Drop for GuestTurns<'_> {
+    fn drop(&mut self) {
+        self.end();
     }
 }
 

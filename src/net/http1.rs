@@ -10,6 +10,7 @@ use hyper::rt::{Read, Write};
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
+use tokio::time::{Instant, sleep_until};
 
 use super::drain::Drain;
 use super::limits::{MAX_HEAD_BYTES, STALLED};
@@ -19,6 +20,8 @@ use crate::http::UnreadableRequest;
 /// How one connection is parsed, and how long it may last.
 pub(super) struct HttpServer {
     builder: Builder,
+    /// When the connection began.
+    began: Instant,
     head: Duration,
     lifetime: Duration,
     ending: Duration,
@@ -45,10 +48,17 @@ impl HttpServer {
         builder.header_read_timeout(None).half_close(true);
         HttpServer {
             builder,
+            began: Instant::now(),
             head,
             lifetime,
             ending,
         }
+    }
+
+    /// Counts the times from the connection's start, if that was earlier.
+    pub(super) fn since(mut self, began: Instant) -> HttpServer {
+        self.began = began;
+        self
     }
 
     /// Limits the size of heads, for callers that are not trusted.
@@ -85,7 +95,7 @@ impl HttpServer {
         B: Body<Data = Bytes> + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let io = TimedIo::new(io, turns, self.head, refuse);
+        let io = TimedIo::new(io, turns, (self.began, self.head), refuse);
         let service = service_fn(|request| {
             turns.begin_answer();
             let answered = answer(request);
@@ -100,7 +110,7 @@ impl HttpServer {
             biased;
             outcome = connection.as_mut() => return ended(outcome),
             () = end => Stop::Daemon,
-            () = tokio::time::sleep(self.lifetime) => Stop::Age,
+            () = sleep_until(self.began + self.lifetime) => Stop::Age,
         };
         if outcome == Stop::Daemon {
             // A request that has arrived by now is still answered.

@@ -96,9 +96,8 @@ pub(crate) async fn accept<S, T, F>(
     };
     let drain_of_connections = drain.clone();
     let admit = |(stream, peer)| {
-        // The task is large, so it is moved once, to where it stays.
         let serving = admitted(stream, peer, &owner).map(|(stream, slot, context)| {
-            Box::pin(serve(stream, context, slot, drain_of_connections.clone()))
+            serve(stream, context, slot, drain_of_connections.clone())
         });
         std::future::ready(serving)
     };

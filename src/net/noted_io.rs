@@ -7,17 +7,21 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::owner_slots::OwnerSlot;
-use super::slot_state::Progress;
+use super::slot_state::CallerProgress;
 
 /// A stream, and what its connection has come to when bytes are read from it.
 pub(super) struct NotedIo<'s, I, K: Ord> {
     io: I,
     slot: &'s OwnerSlot<K>,
-    progress: Progress,
+    progress: CallerProgress,
 }
 
 impl<'s, I, K: Ord> NotedIo<'s, I, K> {
-    pub(super) fn new(io: I, slot: &'s OwnerSlot<K>, progress: Progress) -> NotedIo<'s, I, K> {
+    pub(super) fn new(
+        io: I,
+        slot: &'s OwnerSlot<K>,
+        progress: CallerProgress,
+    ) -> NotedIo<'s, I, K> {
         NotedIo { io, slot, progress }
     }
 }

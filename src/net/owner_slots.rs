@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::slot_state::{BusySlot, Progress, SlotState};
+use super::slot_state::{BusySlot, CallerProgress, SlotState};
 
 /// All connections of an endpoint.
 pub(crate) struct OwnerSlots<K> {
@@ -109,7 +109,7 @@ impl<K: Ord> OpenOwnerSlots<K> {
 
 impl<K: Ord> OwnerSlot<K> {
     /// Notes that the connection has begun a TLS handshake.
-    pub(super) fn note(&self, progress: Progress) {
+    pub(super) fn note(&self, progress: CallerProgress) {
         self.state.note(progress);
     }
 
@@ -220,8 +220,8 @@ mod tests {
             for (slot, (_, doing)) in taken.iter().zip(*open) {
                 match doing {
                     Nothing => {}
-                    Started => slot.note(Progress::Started),
-                    Request => slot.note(Progress::Request),
+                    Started => slot.note(CallerProgress::Started),
+                    Request => slot.note(CallerProgress::Request),
                     Busy => busy.push(slot.begin().unwrap()),
                 }
             }

@@ -8,14 +8,14 @@ use tokio::sync::Notify;
 /// The phase of a connection, and how it learns that it must end.
 #[derive(Debug, Default)]
 pub(super) struct SlotState {
-    /// A [`Progress`] while it is idle; `BUSY` or `EVICTED`.
+    /// A [`CallerProgress`] while it is idle; `BUSY` or `EVICTED`.
     phase: AtomicU8,
     evicted: Notify,
 }
 
 /// How far an idle connection has come: it waits for a request, or for the rest of one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Progress {
+pub(super) enum CallerProgress {
     /// It has sent nothing.
     #[default]
     Nothing = 0,
@@ -35,13 +35,17 @@ pub(super) struct BusySlot<'s>(&'s SlotState);
 
 impl SlotState {
     /// Notes how far the connection has come.
-    pub(super) fn note(&self, progress: Progress) {
+    pub(super) fn note(&self, progress: CallerProgress) {
         let _ = self.change(|phase| (phase < progress as u8).then_some(progress as u8));
     }
 
     /// Returns how far the connection has come; `None` if it is busy, or evicted.
-    pub(super) fn progress(&self) -> Option<Progress> {
-        let phases = [Progress::Nothing, Progress::Started, Progress::Request];
+    pub(super) fn progress(&self) -> Option<CallerProgress> {
+        let phases = [
+            CallerProgress::Nothing,
+            CallerProgress::Started,
+            CallerProgress::Request,
+        ];
         let phase = self.phase.load(Ordering::Acquire);
         phases.into_iter().find(|progress| *progress as u8 == phase)
     }
@@ -78,7 +82,7 @@ impl SlotState {
 
 impl Drop for BusySlot<'_> {
     fn drop(&mut self) {
-        let progress = Progress::Started as u8;
+        let progress = CallerProgress::Started as u8;
         self.0.phase.store(progress, Ordering::Release);
     }
 }
@@ -91,22 +95,22 @@ mod tests {
     fn progress_only_increases_until_a_request_is_answered() {
         let state = SlotState::default();
         for (noted, expected) in [
-            (Progress::Nothing, Progress::Nothing),
-            (Progress::Started, Progress::Started),
-            (Progress::Request, Progress::Request),
-            (Progress::Started, Progress::Request),
+            (CallerProgress::Nothing, CallerProgress::Nothing),
+            (CallerProgress::Started, CallerProgress::Started),
+            (CallerProgress::Request, CallerProgress::Request),
+            (CallerProgress::Started, CallerProgress::Request),
         ] {
             state.note(noted);
             assert_eq!(state.progress(), Some(expected));
         }
         let busy = state.begin().unwrap();
-        state.note(Progress::Request);
+        state.note(CallerProgress::Request);
         assert_eq!(state.progress(), None);
         assert!(!state.evict() && state.begin().is_none());
         drop(busy);
-        assert_eq!(state.progress(), Some(Progress::Started));
+        assert_eq!(state.progress(), Some(CallerProgress::Started));
         assert!(state.evict());
-        state.note(Progress::Request);
+        state.note(CallerProgress::Request);
         assert!(state.progress().is_none() && state.begin().is_none() && !state.evict());
     }
 }

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use hyper::rt::{Read, ReadBufCursor, Write};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::http::UnreadableRequest;
 
@@ -86,12 +86,18 @@ impl<'a, I, R> TimedIo<'a, I, R>
 where
     R: Fn(UnreadableRequest) -> Option<Bytes>,
 {
-    pub(super) fn new(io: I, turns: &'a Turns, head_time: Duration, refuse: R) -> Self {
+    /// The time of the first head counts from `began`.
+    pub(super) fn new(
+        io: I,
+        turns: &'a Turns,
+        (began, head_time): (Instant, Duration),
+        refuse: R,
+    ) -> Self {
         TimedIo {
             io,
             turns,
             head_time,
-            head_ends: Box::pin(sleep(head_time)),
+            head_ends: Box::pin(sleep_until(began + head_time)),
             has_timed_out: false,
             refuse,
             refusal: None,

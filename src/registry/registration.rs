@@ -20,6 +20,9 @@ use super::turns::Alone;
 use super::writer::PreviousState;
 use crate::instance::{Instance, InstanceAttachment, InstanceId, InstanceState};
 
+/// How many instances' attachments are reserved before other tasks get a turn.
+const RESERVED_AT_ONCE: usize = 64;
+
 /// What registering a document did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RegisterOutcome {
@@ -67,6 +70,24 @@ impl Registry {
     ) -> Result<RegisterOutcome, StoreError> {
         let mut outcomes = self.register_batch(vec![instance], now).await;
         outcomes.pop().expect("one outcome for each document")
+    }
+
+    /// Reserves the attachments of those documents' instances that are new: until one is registered,
+    /// no other instance is served there.
+    pub async fn reserve_new(&self, documents: &[Instance]) {
+        let _turn = self.turns.alone().await;
+        for (index, document) in documents.iter().enumerate() {
+            if index % RESERVED_AT_ONCE == 0 {
+                tokio::task::yield_now().await;
+            }
+            let (id, snapshot) = (&document.instance_id, self.snapshot());
+            let is_known = snapshot.entry(id).is_some()
+                || snapshot.is_unreadable(id)
+                || snapshot.is_tombstone(id);
+            if !is_known {
+                self.quarantine_not_stored(document);
+            }
+        }
     }
 
     /// Registers many instances from documents, each as [`Registry::register`] does. They are

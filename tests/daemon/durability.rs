@@ -15,7 +15,7 @@ const MODIFY: &str = "ModifyInstanceMetadataOptions";
 
 /// Returns a command that becomes imdsd under strace, which ends with it. Panics if strace cannot
 /// trace.
-fn traced(trace: &Path, arguments: &[&OsStr]) -> Command {
+pub fn traced(trace: &Path, arguments: &[&OsStr]) -> Command {
     // The tracer is the daemon's grandchild, so that the test's child is the daemon.
     let strace = |output: &Path| {
         let mut strace = Command::new("strace");

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use crate::support::{Daemon, PATIENCE};
 
 /// sd-daemon(3): the priority before each line, and no time, which the journal adds. Only if the
-/// stream leads to the journal. sd_notify(3): READY, a status, and a sign of life again and again.
+/// stream leads to the journal. sd_notify(3): how far the start is and
+/// more time for it, READY, a status, and a sign of life again and again.
 #[test]
 fn the_journal_gets_priorities_and_systemd_gets_signs_of_life() {
     let mut daemon = Daemon::start(|_| {});
@@ -47,7 +48,14 @@ fn the_journal_gets_priorities_and_systemd_gets_signs_of_life() {
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        for part in ["READY=1", "STATUS=1 instance, 1 open socket", "WATCHDOG=1"] {
+        for part in [
+            "STATUS=starting: reading",
+            "STATUS=starting: 0 of 1 document registered",
+            "EXTEND_TIMEOUT_USEC=30000000",
+            "READY=1",
+            "STATUS=1 instance, 1 open socket",
+            "WATCHDOG=1",
+        ] {
             assert!(reported.contains(part), "{part}: {reported}");
         }
         let log = std::fs::read_to_string(directory.join("log")).unwrap();

@@ -131,8 +131,13 @@ impl Daemon {
 
     /// The same with a command that executes `imdsd`.
     pub fn start_again_by(&mut self, imdsd: Command) {
-        (self.child, self.lines) = spawn_by(imdsd, self.directory.path());
+        self.begin_again_by(imdsd);
         self.wait_until_it_serves();
+    }
+
+    /// The same, and does not wait until it serves.
+    pub fn begin_again_by(&mut self, imdsd: Command) {
+        (self.child, self.lines) = spawn_by(imdsd, self.directory.path());
     }
 
     /// Sends SIGTERM and returns the exit status.

@@ -30,6 +30,8 @@ fn counts_are_reported_as_json_and_for_prometheus() {
     for line in [
         "imdsd_instances{state=\"running\"} 1",
         "imdsd_guest_connections 3",
+        "imdsd_guest_throttled_total{answer=\"503\"} 5",
+        "imdsd_guest_throttled_total{answer=\"reset\"} 6",
         "imdsd_options_pending 1",
         "imdsd_attachments{state=\"void\"} 0",
     ] {

@@ -23,10 +23,12 @@
 //! | `presence`, `namespaces` | what exists on the host |
 //! | `conflicts` | interfaces that receive another instance's packets |
 //! | `followed`, `work` | what changed, and what follows from it |
+//! | `accepting` | when sockets begin to accept connections |
 //! | `socket` | the sockets of one listener |
 //! | `attachments` | the state of every attachment, which decides between `pending` and `applied` |
 //! | `status` | the status of a listener, and the log |
 
+mod accepting;
 mod addresses;
 mod attachments;
 mod conflicts;
@@ -57,6 +59,8 @@ use crate::net::connection::GuestService;
 use crate::net::status::ListenersStatus;
 use crate::origin::Family;
 use crate::registry::Registry;
+use accepting::AcceptCondition;
+pub(super) use accepting::Accepting;
 use desired::ListenerConfig;
 use followed::FollowedRegistry;
 use key::ListenerKey;
@@ -81,8 +85,9 @@ pub(super) struct Listeners {
     own_addresses: OwnAddresses,
     /// The threads of the listeners.
     threads: Arc<GuestThreads>,
-    /// True from [`Listeners::start_accepting`] on.
-    accepting: watch::Sender<bool>,
+    /// Which listeners accept connections.
+    accepting: watch::Sender<Accepting>,
+    registry: Arc<Registry>,
     open: BTreeMap<ListenerKey, OpenListener>,
     /// The open listeners with a socket that could not be opened. They are tried again.
     unsettled: BTreeSet<ListenerKey>,
@@ -98,7 +103,7 @@ impl Listeners {
     /// Returns the listeners of a configuration. None is open yet.
     pub(super) fn new(
         config: &Config,
-        registry: &Registry,
+        registry: &Arc<Registry>,
         service: Arc<dyn GuestService>,
         own_addresses: OwnAddresses,
         threads: Arc<GuestThreads>,
@@ -111,7 +116,8 @@ impl Listeners {
             service,
             own_addresses,
             threads,
-            accepting: watch::Sender::new(false),
+            accepting: watch::Sender::new(Accepting::None),
+            registry: Arc::clone(registry),
             open: BTreeMap::new(),
             unsettled: BTreeSet::new(),
             ended: EndedSockets { send, receive },
@@ -120,9 +126,10 @@ impl Listeners {
         }
     }
 
-    /// Accepts connections from now on. Earlier ones have waited in the queues of their sockets.
-    pub(super) fn start_accepting(&self) {
-        self.accepting.send_replace(true);
+    /// Accepts connections on these listeners from now on. Earlier ones have waited in the queues of
+    /// their sockets. Must be called again when more instances are registered.
+    pub(super) fn accept_on(&self, accepting: Accepting) {
+        self.accepting.send_replace(accepting);
     }
 
     /// Returns the status, which every [`Listeners::apply`] updates.
@@ -247,7 +254,12 @@ impl Listeners {
             let listener = self.open.entry(key.clone()).or_insert_with(|| {
                 let context = AcceptContext {
                     service: Arc::clone(&self.service),
-                    accepting: self.accepting.subscribe(),
+                    condition: AcceptCondition::new(
+                        self.accepting.subscribe(),
+                        Arc::clone(&self.registry),
+                        &self.config,
+                        key,
+                    ),
                     own_addresses: self.own_addresses.clone(),
                     ended: self.ended.send.clone(),
                     thread: self.threads.least_used(),

@@ -5,11 +5,12 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use crate::daemon::guest_threads::GuestThread;
+use crate::daemon::listeners::accepting::AcceptCondition;
 use crate::daemon::listeners::desired::{DesiredListener, ListenerConfig};
 use crate::daemon::listeners::key::ListenerKey;
 use crate::daemon::listeners::presence::ListenerPresence;
@@ -52,8 +53,8 @@ pub(super) struct OpenListener {
 /// What accepts and serves connections.
 pub(super) struct AcceptContext {
     pub(super) service: Arc<dyn GuestService>,
-    /// Turns true when connections may be accepted.
-    pub(super) accepting: watch::Receiver<bool>,
+    /// When its sockets begin to accept.
+    pub(super) condition: AcceptCondition,
     /// The host's addresses.
     pub(super) own_addresses: OwnAddresses,
     /// Gets the listener when the kernel closes one of its sockets.
@@ -246,12 +247,11 @@ impl FamilySocket {
                 net::connection::serve(stream, origin, Arc::clone(&service), limits, slot, drain)
             },
         );
-        let mut accepting = context.accepting.clone();
+        let condition = context.condition.clone();
         let (key, report, ended) = (key.clone(), context.ended.clone(), Arc::default());
         let has_ended: Arc<AtomicBool> = Arc::clone(&ended);
         let task = context.thread.spawn(async move {
-            // It never begins if the start fails later.
-            if accepting.wait_for(|accepting| *accepting).await.is_ok() {
+            if condition.is_met().await {
                 accept.await;
             }
             has_ended.store(true, Ordering::Release);

@@ -9,7 +9,7 @@
 //! 1. The instance is running. An origin without a running instance gets no answer at all.
 //! 2. HttpProtocolIpv6. Disabled means no answer by IPv6.
 //! 3. HttpEndpoint. Disabled means 403 to everything, before the request is read.
-//! 4. The guest's request rate. Beyond it everything is 503, before the request is read.
+//! 4. The guest's request rate. Beyond it everything is 503, whatever is requested.
 //! 5. A PUT is 403 unless it is for exactly `/latest/api/token` and comes neither through a proxy
 //!    nor from a browser.
 //! 6. The method. On the token path everything except PUT and OPTIONS is 405.

@@ -1,0 +1,153 @@
+//! A start that takes long: guests are served as soon as it is known whose they are, and signals are
+//! heard all the time.
+
+use std::ffi::OsStr;
+use std::io::Write as _;
+use std::net::TcpStream;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::durability::traced;
+use crate::support::{Daemon, INSTANCE, PATIENCE, ask, free_port, read_to_end};
+
+const NEW: &str = "i-0000000000000000e";
+/// Far longer than a test waits for anything.
+const NEVER: &str = "delay_enter=600000000";
+
+/// A stopped daemon with the record of `INSTANCE`, and with a document of a new instance.
+struct Host {
+    daemon: Daemon,
+    /// The address of the new instance.
+    of_new: std::net::SocketAddr,
+}
+
+impl Host {
+    /// `attachment` is that of the new instance: the listener `new`, or one that is taken.
+    fn stopped(attachment: &str) -> Host {
+        let of_new = free_port("127.0.0.1:0");
+        let more = format!("[[listener]]\nname = \"new\"\nipv4 = \"{of_new}\"");
+        let mut daemon = Daemon::start_with(&more, |instance| {
+            instance["MetadataOptions"]["HttpTokens"] = "optional".into();
+        });
+        assert_eq!(daemon.terminate(), Some(0));
+        let directory = daemon.directory.path();
+        let documents = directory.join("documents");
+        std::fs::create_dir(&documents).unwrap();
+        std::fs::rename(directory.join("instance.json"), documents.join("a.json")).unwrap();
+        let new = format!(
+            r#"{{"InstanceId":"{NEW}","LaunchTime":"2026-01-01T00:00:00Z","MetadataOptions":{{"HttpTokens":"optional"}},
+                 "Imds":{{"Attachments":[{{"Listener":"{attachment}"}}]}}}}"#
+        );
+        std::fs::write(documents.join("new.json"), new).unwrap();
+        let config = directory.join("imdsd.toml");
+        let text = std::fs::read_to_string(&config).unwrap();
+        std::fs::write(&config, text.replace("instance.json", "documents")).unwrap();
+        Host { daemon, of_new }
+    }
+
+    /// A daemon for which these system calls never end.
+    fn stuck(&self, calls: &str, path: Option<&Path>) -> Command {
+        let inject = format!("inject={calls}:{NEVER}");
+        let mut arguments = vec![OsStr::new("-e"), OsStr::new(&inject)];
+        if let Some(path) = path {
+            arguments.extend([OsStr::new("-P"), path.as_os_str()]);
+        }
+        traced(Path::new("/dev/null"), &arguments)
+    }
+
+    fn has_record(&self, id: &str) -> bool {
+        let records = self.daemon.directory.path().join("state/instances");
+        records.join(format!("{id}.json")).exists()
+    }
+
+    fn status(&self, address: std::net::SocketAddr) -> u16 {
+        ask(address, "GET /latest/ HTTP/1.1\r\nHost: imds\r\n\r\n").status
+    }
+}
+
+fn is(message: &'static str) -> impl Fn(&Value) -> bool {
+    move |line| {
+        line["message"]
+            .as_str()
+            .is_some_and(|text| text.starts_with(message))
+    }
+}
+
+#[test]
+#[ignore = "needs strace and permission to trace; tests/all runs it"]
+fn instances_with_records_are_served_and_signals_heard_while_new_ones_are_stored() {
+    let mut host = Host::stopped("new");
+    let stuck = host.stuck("fsync", None);
+    host.daemon.begin_again_by(stuck);
+    // It says how far it is, every few seconds.
+    let line = host.daemon.wait_for(is("starting"));
+    assert_eq!(
+        (&line["registered"], &line["documents"]),
+        (&0.into(), &2.into())
+    );
+    for _ in 0..10 {
+        assert_eq!(host.status(host.daemon.ipv4), 200);
+    }
+    // Operators are answered when all is registered. Until then they wait in the queue.
+    let config = host.daemon.directory.path().join("imdsd.toml");
+    assert!(!host.daemon.log().iter().any(is("ready")));
+
+    assert_eq!(host.daemon.terminate(), Some(0));
+    assert!(host.daemon.log().iter().any(is("shutting down")));
+    assert!(config.exists() && host.has_record(INSTANCE) && !host.has_record(NEW));
+    host.daemon.start_again();
+    assert_eq!(
+        [host.daemon.ipv4, host.of_new].map(|address| host.status(address)),
+        [200, 200]
+    );
+}
+
+/// The document of an instance that is not stored yet says whose a guest is, too.
+#[test]
+#[ignore = "needs strace and permission to trace; tests/all runs it"]
+fn no_instance_is_served_where_a_document_that_is_not_stored_yet_says_that_another_is() {
+    let mut host = Host::stopped("demo");
+    let stuck = host.stuck("fsync", None);
+    host.daemon.begin_again_by(stuck);
+    host.daemon.wait_for(is("starting"));
+    let mut guest = TcpStream::connect(host.daemon.ipv4).unwrap();
+    guest.set_read_timeout(Some(PATIENCE)).unwrap();
+    let _ = guest.write_all(b"GET /latest/ HTTP/1.1\r\nHost: imds\r\n\r\n");
+    assert_eq!(host.daemon.terminate(), Some(0));
+    assert_eq!(read_to_end(&mut guest), "");
+}
+
+/// A document on a disk that does not answer; the store on such a disk.
+#[test]
+#[ignore = "needs strace and permission to trace; tests/all runs it"]
+fn a_start_that_reads_for_ever_serves_nobody_and_ends_at_a_signal() {
+    let mut host = Host::stopped("new");
+    let directory = host.daemon.directory.path().canonicalize().unwrap();
+    let document = directory.join("documents/new.json");
+    let record = directory.join(format!("state/instances/{INSTANCE}.json"));
+    for path in [document, record] {
+        let stuck = host.stuck("read", Some(&path));
+        host.daemon.begin_again_by(stuck);
+        // The lock is taken before anything is read.
+        while !is_locked(&directory.join("state/lock")) {
+            std::thread::yield_now();
+        }
+        assert_eq!(host.daemon.terminate(), Some(0));
+        let log = host.daemon.log();
+        assert!(log.iter().any(is("shutting down")), "{log:?}");
+        assert!(!log.iter().any(is("ready")) && !host.has_record(NEW));
+    }
+    host.daemon.start_again();
+    assert_eq!(host.status(host.of_new), 200);
+}
+
+/// Returns whether some process has the lock, from proc_locks(5): to try it would be to take it.
+fn is_locked(path: &Path) -> bool {
+    let inode = std::fs::metadata(path).unwrap().ino();
+    let locks = std::fs::read_to_string("/proc/locks").unwrap();
+    let is_of_file = |line: &str| line.contains("FLOCK") && line.contains(&format!(":{inode} "));
+    locks.lines().any(is_of_file)
+}
