@@ -20,6 +20,9 @@ use crate::registry::{
     UnownedAttachments,
 };
 
+/// How many documents are registered together. They are held twice meanwhile.
+const BATCH: usize = 500;
+
 /// The way of documents into the registry.
 pub(super) struct Intake {
     registry: Arc<Registry>,
@@ -33,8 +36,6 @@ pub(super) struct Intake {
     file_faults: ArcSwap<Vec<Fault>>,
 }
 
-/// How many documents are registered together. They are held twice meanwhile.
-const BATCH: usize = 500;
 /// How many lines are logged before other tasks get their turn.
 const LINES_PER_TURN: usize = 64;
 
@@ -76,7 +77,7 @@ impl Intake {
     }
 
     /// Reads the documents of the configuration, outside the async runtime, and takes them in.
-    pub(super) async fn read_documents(&self, progress: &watch::Sender<Progress>) -> TakenIn {
+    pub(super) async fn read_documents(&self, progress: watch::Sender<Progress>) -> TakenIn {
         let registered = Registered::of_snapshot(&self.registry.snapshot());
         let registered = registered.on_links(self.links().await);
         let config = Arc::clone(&self.config);
@@ -121,7 +122,7 @@ impl Intake {
         &self,
         documents: CheckedDocuments,
         now: Timestamp,
-        progress: &watch::Sender<Progress>,
+        progress: watch::Sender<Progress>,
     ) -> TakenIn {
         let CheckedDocuments {
             instances,
@@ -410,7 +411,7 @@ mod tests {
         }
 
         async fn read_documents(&self) -> TakenIn {
-            self.intake.read_documents(&watch::Sender::default()).await
+            self.intake.read_documents(watch::Sender::default()).await
         }
 
         /// Returns why instance `ONE` cannot have listener `b` as well.

@@ -17,6 +17,7 @@ mod guest_threads;
 mod host_interfaces;
 mod intake;
 mod listeners;
+mod observed_links;
 mod opened_files;
 mod refused_hosts;
 mod reload;
@@ -46,7 +47,7 @@ use crate::fault::Fault;
 use crate::guest::request::HostRule;
 use crate::guest::{Guest, Precomputed};
 use crate::host;
-use crate::host::netlink::{Link, Links, OwnAddresses};
+use crate::host::netlink::{Links, OwnAddresses};
 use crate::instance::Attachment;
 use crate::instance::claims::ClaimKey;
 use crate::net::unix::{UnixServer, UnixSocket};
@@ -62,6 +63,7 @@ use guest_threads::GuestThreads;
 use host_interfaces::HostInterfaces;
 use intake::{Intake, TakenIn};
 use listeners::{Accepting, Listeners, OnBindError};
+use observed_links::ObservedLinks;
 use opened_files::OpenedFiles;
 use refused_hosts::RefusedHosts;
 use reload::Reload;
@@ -98,8 +100,7 @@ pub(crate) struct Daemon {
     /// What begins in the course of the start.
     unstarted: Unstarted,
     chores: Chores,
-    /// The identity of this boot of the host.
-    boot_id: String,
+    observed_links: ObservedLinks,
 }
 
 /// What is open and waits for the documents.
@@ -191,6 +192,7 @@ impl Daemon {
         let own_addresses = OwnAddresses::default();
         let threads = GuestThreads::start(config.guest.threads).map_err(StartError::System)?;
         let guest_threads = Arc::new(threads);
+        let observed_links = ObservedLinks::new(&registry, boot_id);
         let mut daemon = Daemon {
             token_keys: Arc::new(Mutex::new(files.token_keys)),
             connection_limits: Arc::clone(&plane.connection_limits),
@@ -215,7 +217,7 @@ impl Daemon {
                 faults,
             },
             chores: Chores::default(),
-            boot_id,
+            observed_links,
         };
         daemon.apply(OnBindError::Fail).await?;
         let admin = config.admin.as_ref().map(admin_socket::open_admin);
@@ -260,9 +262,9 @@ impl Daemon {
             match given {
                 Some(documents) => {
                     let now = Moment::now().wall;
-                    intake.take_in(documents, now, &progress).await
+                    intake.take_in(documents, now, progress).await
                 }
-                None => intake.read_documents(&progress).await,
+                None => intake.read_documents(progress).await,
             }
         });
         let mut log = tokio::time::interval(START_LOGGED);
@@ -283,10 +285,12 @@ impl Daemon {
                 }
                 _ = log.tick() => {
                     info!(
-                        registered = latest.done,
-                        documents = latest.total,
-                        "starting: the other instances follow as they are stored"
+                        stored = latest.done,
+                        new = latest.total,
+                        "starting: instances are served as they are stored"
                     );
+                    // Guests that are served already should not wait for the others' instances.
+                    self.start_background();
                 }
             }
         }
@@ -295,6 +299,12 @@ impl Daemon {
     /// Serves the instances that are registered by now, on these listeners.
     async fn serve_on(&mut self, accepting: Accepting) {
         self.listeners.accept_on(accepting);
+        // Cannot fail: an address that is refused is tried again.
+        let _ = self.apply(OnBindError::Retry).await;
+    }
+
+    /// Starts to precompute signatures and credentials.
+    fn start_background(&mut self) {
         if let Some(parts) = self.unstarted.background.take() {
             self.background = Some(Background::start(
                 Arc::clone(&self.registry),
@@ -304,8 +314,6 @@ impl Daemon {
                 self.admin_host.reload.config.identity.issuer.clone(),
             ));
         }
-        // Cannot fail: an address that is refused is tried again.
-        let _ = self.apply(OnBindError::Retry).await;
     }
 
     /// Answers operators as soon as all instances are served. If a document has faults or cannot be
@@ -323,6 +331,7 @@ impl Daemon {
         self.control = control.map(|bound| bound.start(config.guest.head_time));
         let admin = self.unstarted.admin.take();
         self.admin = admin.map(|socket| socket.serve(self.admin_api()));
+        self.start_background();
         info!("ready");
     }
 
@@ -372,8 +381,7 @@ impl Daemon {
             links = interfaces.links();
         }
         // First, so that nothing is opened on a link for the instance of an earlier one.
-        let identity_of = |name: &str| links.named(name).map(Link::identity);
-        self.registry.observe_links(&self.boot_id, identity_of);
+        self.observed_links.observe(&self.registry, &links);
         if let Some(interfaces) = &mut self.interfaces {
             let listeners = &mut self.listeners;
             let (desired, version) = listeners

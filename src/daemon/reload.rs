@@ -65,7 +65,7 @@ impl Reload {
         let mut report = ReloadReport::default();
         // The keys first: they are replaced even if reading the documents takes long.
         self.take_in_control_files(read.await, &mut report);
-        let taken_in = self.intake.read_documents(&watch::Sender::default()).await;
+        let taken_in = self.intake.read_documents(watch::Sender::default()).await;
         taken_in.log().await;
         add_documents(taken_in, &mut report);
         self.intake.set_file_faults(report.faults.clone());

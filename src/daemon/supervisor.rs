@@ -116,9 +116,9 @@ fn start_status(progress: Progress) -> String {
     match progress.phase {
         Phase::Preparing => "starting: reading the instance documents".to_string(),
         Phase::Committing => format!(
-            "starting: {} of {} registered",
+            "starting: {} of {} stored",
             progress.done,
-            counted(progress.total, "document")
+            counted(progress.total, "new instance")
         ),
     }
 }
@@ -170,7 +170,7 @@ mod tests {
         };
         assert_eq!(
             progress(Phase::Committing, 500),
-            "starting: 500 of 10000 documents registered"
+            "starting: 500 of 10000 new instances stored"
         );
         assert!(progress(Phase::Preparing, 0).contains("reading"));
     }

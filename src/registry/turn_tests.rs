@@ -377,7 +377,7 @@ async fn a_change_of_the_account_waits_for_changes_that_were_planned_by_it() {
 async fn no_change_is_lost_whatever_is_made_at_the_same_time() {
     const INSTANCES: usize = 8;
     const TASKS: u64 = 8;
-    const CHANGES: usize = 150;
+    const CHANGES: usize = 30;
     let directory = tempfile::tempdir().unwrap();
     let open = || Registry::open(Arc::new(file::FileStore::open(directory.path()).unwrap()));
     let (registry, _) = open().unwrap();

@@ -32,8 +32,9 @@ pub(super) struct Turns {
 
 /// The turn of a change beside those of other instances.
 pub(super) struct Beside {
-    _gate: OwnedRwLockReadGuard<()>,
+    /// Dropped before the gate: a change that is alone finds no instance locked.
     _instances: Vec<InstanceLock>,
+    _gate: OwnedRwLockReadGuard<()>,
 }
 
 /// The turn of a change while no other is made.
@@ -58,8 +59,8 @@ impl Turns {
             instances.push(self.instances.lock(id).await);
         }
         Beside {
-            _gate: gate,
             _instances: instances,
+            _gate: gate,
         }
     }
 

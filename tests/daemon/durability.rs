@@ -201,6 +201,9 @@ fn a_change_and_a_removal_are_on_the_disk_before_they_are_answered() {
         ],
     );
 
+    let syncs = |path: &Path| until.iter().filter(|call| is_sync(call, path)).count();
+    assert_eq!((syncs(&temporary), syncs(instances)), (1, 1));
+
     assert!(
         imdsd(&daemon, &["instance", "delete", INSTANCE])
             .status
@@ -231,6 +234,42 @@ fn a_change_and_a_removal_are_on_the_disk_before_they_are_answered() {
     println!(
         "write, fsync, rename, fsync of the directory, answer; unlink, fsync of the directory, answer"
     );
+}
+
+/// Many records, new or changed, cost one sync each, and one of their directory for all.
+#[test]
+#[ignore = "needs strace and permission to trace; tests/all runs it"]
+fn many_records_share_one_sync_of_their_directory() {
+    const COUNT: usize = 20;
+    let mut daemon = Daemon::start(|_| {});
+    daemon.kill();
+    let directory = daemon.directory.path().canonicalize().unwrap();
+    std::fs::remove_dir_all(directory.join("state")).unwrap();
+    let document = |number: usize| serde_json::json!({ "InstanceId": format!("i-{number:017x}"), "LaunchTime": "2026-01-01T00:00:00Z" });
+    let documents: Vec<serde_json::Value> = (0..COUNT).map(document).collect();
+    let documents = serde_json::Value::from(documents).to_string();
+    std::fs::write(directory.join("instance.json"), documents).unwrap();
+    let trace = directory.join("trace");
+    let arguments = ["-e", "trace=fsync,fdatasync,rename,renameat,renameat2"].map(OsStr::new);
+    daemon.start_again_by(traced(&trace, &arguments));
+    let count = || {
+        let instances = directory.join("state/instances");
+        let calls = system_calls(&std::fs::read_to_string(&trace).unwrap());
+        let of_record = format!("<{}/.i-", instances.display());
+        let of_records = |name: &str| {
+            let calls = calls.iter().filter(|call| call.text.starts_with(name));
+            calls.filter(|call| call.text.contains(&of_record)).count()
+        };
+        let renames = calls
+            .iter()
+            .filter(|call| call.text.starts_with("rename") && call.text.contains("/instances/.i-"));
+        let of_directory = calls.iter().filter(|call| is_sync(call, &instances));
+        (of_records("fsync("), renames.count(), of_directory.count())
+    };
+    assert_eq!(count(), (COUNT, COUNT, 1));
+    let event = imdsd(&daemon, &["event", "rebalance", "--all"]);
+    assert!(event.status.success(), "{event:?}");
+    assert_eq!(count(), (2 * COUNT, 2 * COUNT, 2));
 }
 
 /// A record is as durable as the directories above it, up to the first one that existed before.

@@ -50,7 +50,7 @@ fn the_journal_gets_priorities_and_systemd_gets_signs_of_life() {
         child.wait().unwrap();
         for part in [
             "STATUS=starting: reading",
-            "STATUS=starting: 0 of 1 document registered",
+            "STATUS=starting: 0 of 0 new instances stored",
             "EXTEND_TIMEOUT_USEC=30000000",
             "READY=1",
             "STATUS=1 instance, 1 open socket",

@@ -1,7 +1,7 @@
 //! When a socket begins to accept connections. Until then, they wait in its queue.
 //!
-//! A start registers instances one batch after another. A connection that were accepted before its
-//! instance is registered would be reset, and its guest would see a closed port.
+//! A start registers instances one batch after another. A connection that is accepted before its
+//! instance is registered is reset: its guest would see a closed port.
 
 use std::sync::Arc;
 
