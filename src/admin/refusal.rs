@@ -49,6 +49,13 @@ impl Refusal {
         Refusal::new(409, "IncorrectInstanceState", message)
     }
 
+    /// The caller closed the connection before the answer. No one reads this; the audit line says it.
+    pub(super) fn client_gone() -> Refusal {
+        let message =
+            "the client disconnected: the change was given up, unless its commit had begun";
+        Refusal::new(499, "ClientDisconnected", message)
+    }
+
     /// Says why a snapshot has no entry of an instance: it is quarantined (409) or unknown (404).
     pub(super) fn absent_instance(snapshot: &Snapshot, id: &InstanceId) -> Refusal {
         match snapshot.quarantine_reason(id) {

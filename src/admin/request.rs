@@ -6,11 +6,12 @@ use super::operations::MAX_KEY;
 use super::refusal::Refusal;
 use crate::document::export::Secrets;
 use crate::instance::InstanceId;
+use crate::net::unix::Caller;
 
 /// One request.
 pub(super) struct AdminRequest<'a> {
-    /// The caller's user id, from the kernel.
-    pub(super) uid: Option<u32>,
+    /// Who waits for the answer.
+    pub(super) caller: Caller,
     /// `GET`
     pub(super) method: &'a str,
     /// `/v1/instances`

@@ -25,7 +25,7 @@ impl AdminApi {
         self: &Arc<AdminApi>,
         request: AdminRequest<'_>,
     ) -> Response<Full<Bytes>> {
-        let uid = request.uid;
+        let uid = request.caller.uid;
         // The log names the user for everything that changes an instance or shows secrets.
         let is_audited = request.method != "GET" || request.query.contains("secrets=shown");
         let action = match request.query {
@@ -65,7 +65,7 @@ impl AdminApi {
     ) -> Result<AdminReply, Refusal> {
         let path: Vec<&str> = request.path.trim_start_matches('/').split('/').collect();
         let mut query = Query::parse(request.query)?;
-        let uid = request.uid;
+        let uid = request.caller.uid;
         match (request.method, path.as_slice()) {
             ("GET", ["v1", "instances"]) => {
                 query.finish()?;
@@ -133,7 +133,12 @@ impl AdminApi {
                 let (_listed, progress) = self.begin("POST /v1/events", &mut query, uid)?;
                 query.finish()?;
                 let now = Moment::now().wall;
-                events::inject(self, &request.body, now, trail, progress).await
+                let injection = events::inject(self, &request.body, now, trail, progress);
+                tokio::select! {
+                    biased;
+                    injected = injection => injected,
+                    () = request.caller.gone() => Err(Refusal::client_gone()),
+                }
             }
             ("GET", ["v1", "operations"]) => {
                 query.finish()?;

@@ -14,19 +14,19 @@ use super::refusal::Refusal;
 use super::request::AdminRequest;
 use crate::clock::{Moment, http_date};
 use crate::http::UnreadableRequest;
-use crate::net::unix::UnixService;
+use crate::net::unix::{Caller, UnixService};
 
 impl UnixService for AdminApi {
     fn answer(
         self: Arc<Self>,
-        uid: Option<u32>,
+        caller: Caller,
         head: Parts,
         body: Bytes,
     ) -> Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>> {
         Box::pin(async move {
             let if_match = head.headers.get(IF_MATCH);
             let request = AdminRequest {
-                uid,
+                caller,
                 method: head.method.as_str(),
                 path: head.uri.path(),
                 query: head.uri.query().unwrap_or(""),

@@ -32,8 +32,8 @@ const RESERVED: [(&str, usize); 7] = [
     ),
     ("calls of the control endpoint", CONTROL_CONNECTIONS),
     ("callers of the admin socket", MAX_CALLERS + MAX_REFUSED),
-    // A document or a key that a call reads.
-    ("files of admin calls", MAX_SERVED),
+    // A document or a key that a call reads, and its connection again.
+    ("files of admin calls", 2 * MAX_SERVED),
     ("credential fetches", MAX_FETCHES * DESCRIPTORS_PER_FETCH),
     // The one writer of the store (a record, its directory), a reload, keys, network namespaces, and
     // the pipes of a program that is being started.
@@ -201,7 +201,7 @@ mod tests {
     /// Otherwise guests can take the descriptors that operators need, and accept(2) fails for them.
     #[test]
     fn the_reserve_covers_everything_else_at_its_limit() {
-        let admin = (MAX_CALLERS + MAX_REFUSED + MAX_SERVED) as u64;
+        let admin = (MAX_CALLERS + MAX_REFUSED + 2 * MAX_SERVED) as u64;
         let fetches = (MAX_FETCHES * DESCRIPTORS_PER_FETCH) as u64;
         let threads = (MAX_GUEST_THREADS * DESCRIPTORS_PER_THREAD) as u64;
         let at_their_limits = CONTROL_CONNECTIONS as u64 + admin + fetches + threads;

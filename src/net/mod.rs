@@ -28,6 +28,7 @@ pub(crate) mod tls;
 mod turn_queue;
 mod turns;
 pub(crate) mod unix;
+mod user_shares;
 
 pub(crate) use drain::{Drain, DrainControl};
 pub(crate) use limits::{Limits, MAX_HEAD_BYTES, MAX_HEADERS};

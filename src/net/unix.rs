@@ -12,6 +12,7 @@
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{
     FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
@@ -41,6 +42,7 @@ use super::http1::{ConnectionEnd, HttpServer, Interruption, read_in_time};
 use super::hyper::{close_after, refusal};
 use super::limits::ENDING;
 use super::turns::Turns;
+use super::user_shares::{UserPlace, UserShares};
 use crate::http::UnreadableRequest;
 
 /// How many callers are served at once.
@@ -48,6 +50,10 @@ pub(crate) const MAX_SERVED: usize = 16;
 /// How many callers may be connected at once, including those that wait for their turn. More wait
 /// in the kernel's queue.
 pub(crate) const MAX_CALLERS: usize = 256;
+/// The same for one user: no user takes all places of the others. More are closed, because others
+/// would wait behind them in the kernel's queue.
+const MAX_SERVED_OF_USER: usize = MAX_SERVED * 3 / 4;
+const MAX_CALLERS_OF_USER: usize = MAX_CALLERS * 3 / 4;
 /// How many callers may be refused at once.
 pub(crate) const MAX_REFUSED: usize = 4;
 /// How many refused users are remembered, so that each is logged once.
@@ -69,7 +75,7 @@ pub(crate) trait UnixService: Send + Sync {
     /// Answers one request of a user that may call.
     fn answer(
         self: Arc<Self>,
-        uid: Option<u32>,
+        caller: Caller,
         head: Parts,
         body: Bytes,
     ) -> Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>;
@@ -82,6 +88,37 @@ pub(crate) trait UnixService: Send + Sync {
 
     /// Refuses a request that cannot be read.
     fn refuse_unreadable(&self, reason: UnreadableRequest) -> Response<Full<Bytes>>;
+}
+
+/// Who waits for an answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Caller {
+    /// The user's id, from the kernel.
+    pub(crate) uid: Option<u32>,
+    /// The connection. `None` for a caller that never goes away.
+    connection: Option<Arc<OwnedFd>>,
+}
+
+/// How often a connection is looked at, while its caller waits for a long operation.
+const LOOKED_AT: Duration = Duration::from_millis(100);
+
+impl Caller {
+    pub(crate) fn new(uid: Option<u32>, connection: Option<OwnedFd>) -> Caller {
+        Caller {
+            uid,
+            connection: connection.map(Arc::new),
+        }
+    }
+
+    /// Returns when the caller has closed the connection: a command that was interrupted.
+    pub(crate) async fn gone(&self) {
+        let Some(connection) = &self.connection else {
+            return std::future::pending().await;
+        };
+        while !is_disconnected(connection) {
+            tokio::time::sleep(LOOKED_AT).await;
+        }
+    }
 }
 
 /// The socket, open and not yet served.
@@ -130,6 +167,7 @@ struct Callers {
     callers: Arc<Semaphore>,
     refused: Arc<Semaphore>,
     served: Semaphore,
+    shares: Arc<UserShares>,
     logged_users: Mutex<BTreeSet<Option<u32>>>,
 }
 
@@ -223,6 +261,7 @@ impl UnixSocket {
             callers: Arc::new(Semaphore::new(MAX_CALLERS)),
             refused: Arc::new(Semaphore::new(MAX_REFUSED)),
             served: Semaphore::new(MAX_SERVED),
+            shares: UserShares::new(MAX_CALLERS_OF_USER, MAX_SERVED_OF_USER),
             logged_users: Mutex::default(),
         });
         let (listener, file, accept_drain) = (self.listener, self.file, drain.drain());
@@ -260,8 +299,8 @@ impl UnixServer {
 
 impl Callers {
     /// Returns the task that serves a caller, once there is room for it. A caller that may call
-    /// waits for room, and those after it wait in the kernel's queue: no command is lost. Refused
-    /// callers have their own few places, so they never delay a command.
+    /// waits for room, and those after it wait in the kernel's queue, unless its user has all of its
+    /// places: no command of another user is lost. Refused callers have their own few places, so they never delay a command.
     async fn admit(
         self: Arc<Callers>,
         stream: UnixStream,
@@ -271,11 +310,18 @@ impl Callers {
         let peer = stream.peer_cred().ok();
         let uid = peer.as_ref().map(UCred::uid);
         let access = self.access(uid, peer.as_ref().map(UCred::gid));
-        let place = match access {
-            Access::Granted => Arc::clone(&self.callers).acquire_owned().await.ok()?,
-            Access::Refused => Arc::clone(&self.refused).try_acquire_owned().ok()?,
+        let (share, place) = match access {
+            Access::Granted => {
+                let Some(share) = self.shares.connect(uid) else {
+                    debug!(?uid, "admin: the user has all of its places");
+                    return None;
+                };
+                let place = Arc::clone(&self.callers).acquire_owned().await.ok()?;
+                (Some(share), place)
+            }
+            Access::Refused => (None, Arc::clone(&self.refused).try_acquire_owned().ok()?),
         };
-        Some(self.serve_in_turn(stream, uid, access, place, drain))
+        Some(self.serve_in_turn(stream, (uid, access), share, place, drain))
     }
 
     fn access(&self, uid: Option<u32>, gid: Option<u32>) -> Access {
@@ -299,20 +345,21 @@ impl Callers {
     async fn serve_in_turn(
         self: Arc<Callers>,
         stream: UnixStream,
-        uid: Option<u32>,
-        access: Access,
+        (uid, access): (Option<u32>, Access),
+        share: Option<UserPlace>,
         place: OwnedSemaphorePermit,
         drain: Drain,
     ) {
         // A caller that waits when the daemon ends is not answered, and nothing was done for it.
         let mut waiting_drain = drain.clone();
-        let turn = match access {
-            Access::Granted => tokio::select! {
+        // First that of its user: a user's callers wait for each other, and not for other users.
+        let turn = match &share {
+            Some(share) => tokio::select! {
                 biased;
-                turn = self.served.acquire() => turn.ok(),
+                turn = async { (share.turn().await, self.served.acquire().await.ok()) } => Some(turn),
                 () = waiting_drain.ending() => return,
             },
-            Access::Refused => None,
+            None => None,
         };
         // A command that has given up has reported that its request was not done. So it must not be
         // done now.
@@ -320,17 +367,18 @@ impl Callers {
             false => self.serve(stream, uid, access, drain).await,
             true => debug!(?uid, "admin: client disconnected while queued"),
         }
-        drop((turn, place));
+        drop((turn, share, place));
     }
 
     /// Serves one caller's connection to its end.
     async fn serve(&self, stream: UnixStream, uid: Option<u32>, access: Access, mut drain: Drain) {
         let body_drain = drain.clone();
+        let caller = Caller::new(uid, stream.as_fd().try_clone_to_owned().ok());
         let handler = |request: Request<Incoming>| {
-            let drain = body_drain.clone();
+            let (drain, caller) = (body_drain.clone(), caller.clone());
             async move {
                 match access {
-                    Access::Granted => self.answer(uid, request, drain).await,
+                    Access::Granted => self.answer(caller, request, drain).await,
                     Access::Refused => Ok(self.service.refuse(uid)),
                 }
             }
@@ -356,7 +404,7 @@ impl Callers {
 
     async fn answer(
         &self,
-        uid: Option<u32>,
+        caller: Caller,
         request: Request<Incoming>,
         mut drain: Drain,
     ) -> io::Result<Response<Full<Bytes>>> {
@@ -364,7 +412,9 @@ impl Callers {
         let (head, body) = request.into_parts();
         let collected = Limited::new(body, MAX_BODY_BYTES).collect();
         match read_in_time(self.times.body, &mut drain, collected).await {
-            Ok(Ok(body)) => Ok(Arc::clone(service).answer(uid, head, body.to_bytes()).await),
+            Ok(Ok(body)) => Ok(Arc::clone(service)
+                .answer(caller, head, body.to_bytes())
+                .await),
             Ok(Err(reason)) if reason.is::<LengthLimitError>() => {
                 Ok(service.refuse_body(MAX_BODY_BYTES))
             }
@@ -381,7 +431,7 @@ impl Callers {
 
 /// Returns whether the client has closed the connection, and not only its sending side. What it
 /// sent stays unread.
-fn is_disconnected(stream: &UnixStream) -> bool {
+fn is_disconnected(stream: &impl AsFd) -> bool {
     let mut polled = [PollFd::new(stream, PollFlags::empty())];
     let ready = rustix::event::poll(&mut polled, Some(&Timespec::default()));
     ready.is_ok() && polled[0].revents().contains(PollFlags::HUP)

@@ -16,7 +16,7 @@ use tokio::net::UnixStream;
 use super::fake::{ID, TestApi};
 use crate::admin::client;
 use crate::http::UnreadableRequest;
-use crate::net::unix::{self, ConnectionTimes, UnixService, UnixSocket};
+use crate::net::unix::{self, Caller, ConnectionTimes, UnixService, UnixSocket};
 
 /// A command that waits for its turn outlasts the clients before it that read nothing.
 #[test]
@@ -71,13 +71,70 @@ fn callers_that_do_not_read_their_answers_do_not_block_others_for_good() {
     });
 }
 
+/// A service that answers when its caller has gone.
+struct WaitingService(tokio::sync::mpsc::UnboundedSender<()>);
+
+impl UnixService for WaitingService {
+    fn answer(
+        self: Arc<Self>,
+        caller: Caller,
+        _: Parts,
+        _: Bytes,
+    ) -> Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>> {
+        Box::pin(async move {
+            caller.gone().await;
+            let _ = self.0.send(());
+            Response::default()
+        })
+    }
+
+    fn refuse(&self, _: Option<u32>) -> Response<Full<Bytes>> {
+        Response::default()
+    }
+
+    fn refuse_body(&self, _: usize) -> Response<Full<Bytes>> {
+        Response::default()
+    }
+
+    fn refuse_unreadable(&self, _: UnreadableRequest) -> Response<Full<Bytes>> {
+        Response::default()
+    }
+}
+
+/// `imdsd event … --all`, and then Ctrl-C. A caller that has only finished sending still waits.
+#[test]
+fn an_interrupted_command_is_noticed_and_one_that_has_sent_everything_waits() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("admin.sock");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let (sender, mut gone) = tokio::sync::mpsc::unbounded_channel();
+        let serving = UnixSocket::open(&path, &[], &[])
+            .unwrap()
+            .serve(Arc::new(WaitingService(sender)));
+        let mut caller = StdUnixStream::connect(&path).unwrap();
+        let request = b"POST /v1/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        caller.write_all(request).unwrap();
+        caller.shutdown(std::net::Shutdown::Write).unwrap();
+        let waited = tokio::time::timeout(Duration::from_millis(300), gone.recv()).await;
+        assert!(waited.is_err(), "the caller waits");
+        drop(caller);
+        let noticed = tokio::time::timeout(Duration::from_secs(10), gone.recv()).await;
+        assert!(noticed.is_ok());
+        serving.end().await;
+    });
+}
+
 /// A service whose answer takes far longer than a connection may last.
 struct SlowService;
 
 impl UnixService for SlowService {
     fn answer(
         self: Arc<Self>,
-        _: Option<u32>,
+        _: Caller,
         _: Parts,
         _: Bytes,
     ) -> Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>> {
