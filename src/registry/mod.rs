@@ -80,8 +80,6 @@ mod oracle_tests;
 mod publisher_tests;
 #[cfg(test)]
 mod tests;
-#[cfg(test)]
-mod turn_tests;
 
 pub use account::{Account, AccountState, AccountUnreadable};
 pub use bulk::{BulkOutcome, ChangedInstance};
