@@ -1,6 +1,8 @@
 //! The registry over failing stores, with callers that go away and instances that claim the same
 //! attachment.
 
+mod turns;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;

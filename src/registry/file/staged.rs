@@ -38,7 +38,7 @@ impl StagedFile {
         bytes: Option<&[u8]>,
     ) -> io::Result<StagedFile> {
         let new = match bytes {
-            Some(bytes) => Some(write(files.name(&path), bytes)?),
+            Some(bytes) => Some(write_with_room(files, &path, bytes)?),
             None => None,
         };
         let old = files.name(&path.with_extension("old.json"));
@@ -89,19 +89,44 @@ pub(super) fn action(path: &Path, is_write: bool) -> String {
     format!("{verb} {}", path.display())
 }
 
-fn write(mut temporary: TemporaryFile, bytes: &[u8]) -> io::Result<TemporaryFile> {
-    // A new file each time: after a failed fsync the kernel marks the lost pages of the old file
-    // clean.
-    let _ = fs::remove_file(temporary.path());
-    let mut file = OpenOptions::new()
-        .create_new(true)
-        .write(true)
-        .mode(0o600)
-        .open(temporary.path())?;
-    temporary.exists();
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    Ok(temporary)
+/// Writes a temporary file beside `path`. What is left of earlier changes may take the last room of
+/// the disk.
+fn write_with_room(files: &TemporaryFiles, path: &Path, bytes: &[u8]) -> io::Result<TemporaryFile> {
+    let mut new = files.name(path);
+    let mut written = write(&mut new, bytes);
+    if is_kind(&written, io::ErrorKind::StorageFull)
+        || is_kind(&written, io::ErrorKind::QuotaExceeded)
+    {
+        files.make_room();
+        written = write(&mut new, bytes);
+    }
+    written.map(|()| new)
+}
+
+/// Writes a temporary file and syncs it. Nothing is left of one that cannot be written.
+fn write(temporary: &mut TemporaryFile, bytes: &[u8]) -> io::Result<()> {
+    let write = || {
+        // A new file each time: after a failed fsync the kernel marks the lost pages of the old
+        // file clean.
+        let _ = fs::remove_file(temporary.path());
+        let mut file = OpenOptions::new()
+            .create_new(true)
+            .write(true)
+            .mode(0o600)
+            .open(temporary.path())?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    match write() {
+        Ok(()) => {
+            temporary.exists();
+            Ok(())
+        }
+        Err(reason) => {
+            let _ = fs::remove_file(temporary.path());
+            Err(reason)
+        }
+    }
 }
 
 /// Gives a file a second name. Returns whether there is a file.

@@ -34,6 +34,7 @@ struct State {
     /// Names that are used, also those of files that are still to be removed.
     used: HashSet<PathBuf>,
     leftovers: VecDeque<PathBuf>,
+    is_removing: bool,
     is_closed: bool,
 }
 
@@ -82,7 +83,15 @@ impl TemporaryFiles {
         }
     }
 
-    /// Waits until every leftover is removed.
+    /// Waits until the disk has the room of every leftover again.
+    pub(super) fn make_room(&self) {
+        let mut state = self.shared.state.lock();
+        while state.is_removing || !state.leftovers.is_empty() {
+            self.shared.changed.wait(&mut state);
+        }
+    }
+
+    /// Waits until there is no temporary file.
     #[cfg(test)]
     pub(super) fn settle(&self) {
         let mut state = self.shared.state.lock();
@@ -128,8 +137,10 @@ impl Shared {
                 self.changed.wait(&mut state);
                 continue;
             };
+            state.is_removing = true;
             drop(state);
             let _ = fs::remove_file(&path);
+            self.state.lock().is_removing = false;
             self.release(&path);
         }
     }

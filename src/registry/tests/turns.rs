@@ -9,10 +9,13 @@ use jiff::Timestamp;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::watch;
 
-use super::store::{CommitError, Expected, Loaded, PreparedWrite, Write};
-use super::*;
 use crate::config::demo_instance;
 use crate::instance::{Attachment, Instance, InstanceId, InstanceState};
+use crate::registry::store::{CommitError, Expected, Loaded, PreparedWrite, Write};
+use crate::registry::{
+    Account, PartialEffect, Phase, Progress, QuarantineReason, Record, RegisterOutcome, Registry,
+    Store, StoreError, StoredState, Transaction, UpdateError, file, memory,
+};
 
 /// A store whose work a test holds.
 #[derive(Default)]
