@@ -27,10 +27,10 @@ pub(super) struct GuestPlane {
 
 impl GuestService for GuestPlane {
     fn accept(&self, origin: &Origin) -> Option<AcceptedConnection> {
-        let snapshot = self.registry.snapshot();
-        let entry = snapshot
-            .at(origin)
-            .filter(|entry| gate::listens(entry, origin.family))?;
+        let entry = self.registry.entry_at(origin)?;
+        if !gate::listens(&entry, origin.family) {
+            return None;
+        }
         let id = &entry.instance.instance_id;
         Some(AcceptedConnection {
             holder: entry.holder(),

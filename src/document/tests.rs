@@ -1339,6 +1339,45 @@ fn a_member_of_other_never_replaces_a_field() {
     assert_eq!(to_value(&instance)["InstanceId"], ID);
 }
 
+/// A start reads records from their texts, and everything else reads values.
+#[test]
+fn the_text_of_an_instance_is_read_like_its_value() {
+    let more = json!({
+        "InstanceType": null, "BootMode": null, "Zzz": [1.50, "\u{e9}\"", {"b": 1, "a": null}],
+        "Placement": { "Affinity": "host", "AvailabilityZone": "us-east-1a" },
+        "NetworkInterfaces": [{ "MacAddress": "02:00:00:00:00:01", "InterfaceType": "efa" }],
+    });
+    let mut values = vec![with(json!({})), with(more)];
+    for text in [DEMO, AS_COPIED, WITH_IMDS] {
+        values.extend(read_text(text).unwrap().iter().map(to_value));
+    }
+    for change in [
+        json!({ "LaunchTime": "yesterday" }),
+        json!({ "InstanceId": 7 }),
+        json!({ "NetworkInterfaces": [{}] }),
+        json!({ "Imds": { "Atachments": [] } }),
+        json!({ "State": [] }),
+    ] {
+        values.push(with(change));
+    }
+    values.extend([json!(null), json!([]), json!("text"), json!({})]);
+    let mut refused = 0;
+    for value in values {
+        match (from_text(&value.to_string()), from_value(value.clone())) {
+            (Ok(of_text), Ok(of_value)) => assert_eq!(of_text, of_value, "{value}"),
+            (Err(of_text), Err(of_value)) => {
+                refused += 1;
+                assert_eq!(of_text.to_string(), of_value.to_string(), "{value}");
+            }
+            (of_text, of_value) => panic!("{value}: {of_text:?}, {of_value:?}"),
+        }
+    }
+    assert!(refused >= 8, "{refused}");
+    for text in ["", "{", "{\"InstanceId\":", "{} {}"] {
+        assert!(from_text(text).is_err(), "{text}");
+    }
+}
+
 fn paths_in(value: &Value, path: &JsonPath, paths: &mut Vec<JsonPath>) {
     let below: Vec<(JsonPath, &Value)> = match value {
         Value::Array(elements) => elements

@@ -36,6 +36,7 @@ pub fn from_text(text: &str) -> Result<Instance, serde_path_to_error::Error<serd
         let mut instance: Instance = serde_json::from_str(text)?;
         let UnreadFields(other) = serde_json::from_str(text)?;
         instance.other = other;
+        instance.shrink_to_fit();
         Ok(instance)
     };
     match direct() {

@@ -60,7 +60,7 @@ impl Guest {
     /// Begins the turn of a request from `origin`. `None` is silence: no instance answers there,
     /// and the connection ends without a byte.
     pub fn turn<'a>(&'a self, origin: &'a Origin) -> Option<Turn<'a>> {
-        let entry = Arc::clone(self.registry.snapshot().at(origin)?);
+        let entry = self.registry.entry_at(origin)?;
         let visit = Visit::new(entry, origin.family);
         if let Some(denial @ Denial::Silence(_)) = visit.denial() {
             log(&visit, origin, None, Verdict::Denied(denial), None);

@@ -235,6 +235,25 @@ pub struct Instance {
     pub other: OtherFields,
 }
 
+impl Instance {
+    /// Gives back the memory that lists have beyond their elements. A list that grew element by
+    /// element has room for four, and most lists of an instance have one.
+    pub fn shrink_to_fit(&mut self) {
+        self.product_codes.shrink_to_fit();
+        self.block_device_mappings.shrink_to_fit();
+        self.security_groups.shrink_to_fit();
+        self.tags.shrink_to_fit();
+        self.imds.attachments.shrink_to_fit();
+        self.imds.reservation_groups.shrink_to_fit();
+        self.network_interfaces.shrink_to_fit();
+        for interface in &mut self.network_interfaces {
+            interface.private_ip_addresses.shrink_to_fit();
+            interface.ipv6_addresses.shrink_to_fit();
+            interface.groups.shrink_to_fit();
+        }
+    }
+}
+
 /// What describe-instances does not print: how the guest is recognized, and data that EC2 keeps
 /// elsewhere.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -9,8 +9,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 
-use tokio::sync::Notify;
-
+use super::primitives::{Native, Primitives};
 use crate::instance::{Attachment, InstanceId};
 
 /// The number of instances, and of attachments, that a feed names. Beyond it, the feed reports
@@ -55,72 +54,106 @@ impl Changes {
 
 /// The changes that one consumer has not taken yet.
 pub struct ChangeFeed {
-    pending: Arc<Pending>,
-}
-
-/// What a feed and the registry share.
-struct Pending {
-    changes: parking_lot::Mutex<Changes>,
-    changed: Notify,
+    feed: FeedOn<Native>,
 }
 
 impl ChangeFeed {
+    pub(super) fn of(feed: FeedOn<Native>) -> ChangeFeed {
+        ChangeFeed { feed }
+    }
+
     /// Waits until there are changes to take.
     pub async fn changed(&self) {
-        while self.pending.changes.lock().is_empty() {
-            self.pending.changed.notified().await;
-        }
+        self.feed.changed().await;
     }
 
     /// Returns the changes since the last call; everything, at the first call.
     pub fn take(&self) -> Changes {
-        std::mem::take(&mut *self.pending.changes.lock())
+        self.feed.take()
     }
 
     /// Returns changes to the feed, to be taken again: the consumer could not do its work.
     pub fn put_back(&self, changes: Changes) {
+        self.feed.put_back(changes);
+    }
+}
+
+/// A feed on given primitives.
+pub(super) struct FeedOn<P: Primitives> {
+    pending: Arc<Pending<P>>,
+}
+
+/// What a feed and the registry share.
+struct Pending<P: Primitives> {
+    changes: P::Locked<Changes>,
+    changed: P::Signal,
+}
+
+impl<P: Primitives> FeedOn<P> {
+    /// See [`ChangeFeed::changed`].
+    pub(super) async fn changed(&self) {
+        while P::with(&self.pending.changes, |changes| changes.is_empty()) {
+            P::notified(&self.pending.changed).await;
+        }
+    }
+
+    /// See [`ChangeFeed::take`].
+    pub(super) fn take(&self) -> Changes {
+        P::with(&self.pending.changes, std::mem::take)
+    }
+
+    /// See [`ChangeFeed::put_back`].
+    pub(super) fn put_back(&self, changes: Changes) {
         self.pending.add(changes);
     }
 }
 
-impl Pending {
-    fn add(&self, changes: Changes) {
-        if !changes.is_empty() {
-            self.changes.lock().merge(changes);
-            self.changed.notify_one();
+impl<P: Primitives> Pending<P> {
+    fn add(&self, added: Changes) {
+        if !added.is_empty() {
+            P::with(&self.changes, |changes| changes.merge(added));
+            P::notify(&self.changed);
         }
     }
 }
 
 /// The feeds of a registry.
-#[derive(Default)]
-pub(super) struct ChangeFeeds {
-    feeds: parking_lot::Mutex<Vec<Weak<Pending>>>,
+pub(super) struct Feeds<P: Primitives> {
+    feeds: P::Locked<Vec<Weak<Pending<P>>>>,
 }
 
-impl ChangeFeeds {
+impl<P: Primitives> Feeds<P> {
+    /// Starts without any.
+    pub(super) fn new() -> Feeds<P> {
+        Feeds {
+            feeds: P::locked(Vec::new()),
+        }
+    }
+
     /// Adds a feed. Its first changes are everything.
-    pub(super) fn subscribe(&self) -> ChangeFeed {
+    pub(super) fn subscribe(&self) -> FeedOn<P> {
         let everything = Changes {
             everything: true,
             ..Changes::default()
         };
         let pending = Arc::new(Pending {
-            changes: parking_lot::Mutex::new(everything),
-            changed: Notify::new(),
+            changes: P::locked(everything),
+            changed: P::signal(),
         });
-        self.feeds.lock().push(Arc::downgrade(&pending));
-        ChangeFeed { pending }
+        P::with(&self.feeds, |feeds| feeds.push(Arc::downgrade(&pending)));
+        FeedOn { pending }
     }
 
     /// Adds changes to every feed that still has a consumer.
     pub(super) fn send(&self, changes: &Changes) {
-        self.feeds.lock().retain(|feed| {
-            let feed = feed.upgrade();
-            if let Some(feed) = &feed {
-                feed.add(changes.clone());
-            }
-            feed.is_some()
+        P::with(&self.feeds, |feeds| {
+            feeds.retain(|feed| {
+                let feed = feed.upgrade();
+                if let Some(feed) = &feed {
+                    feed.add(changes.clone());
+                }
+                feed.is_some()
+            });
         });
     }
 }
@@ -139,7 +172,7 @@ mod tests {
 
     #[test]
     fn the_first_changes_are_everything_and_the_next_are_those_since() {
-        let feeds = ChangeFeeds::default();
+        let feeds = Feeds::<Native>::new();
         feeds.send(&of_instance(1));
         let (one, other) = (feeds.subscribe(), feeds.subscribe());
         assert!(one.take().everything);
@@ -154,7 +187,7 @@ mod tests {
 
     #[test]
     fn changes_that_were_put_back_are_taken_again_with_the_later_ones() {
-        let feeds = ChangeFeeds::default();
+        let feeds = Feeds::<Native>::new();
         let feed = feeds.subscribe();
         feed.take();
         feeds.send(&of_instance(1));
@@ -168,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_feed_is_bounded_however_slow_its_consumer_is() {
-        let feeds = ChangeFeeds::default();
+        let feeds = Feeds::<Native>::new();
         let feed = feeds.subscribe();
         feed.take();
         for number in 0..MAX_NAMED {
@@ -183,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_feed_without_a_consumer_is_forgotten() {
-        let feeds = ChangeFeeds::default();
+        let feeds = Feeds::<Native>::new();
         drop(feeds.subscribe());
         feeds.send(&of_instance(1));
         assert!(feeds.feeds.lock().is_empty());
@@ -191,7 +224,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_consumer_waits_for_changes_and_not_for_their_number() {
-        let feeds = Arc::new(ChangeFeeds::default());
+        let feeds = Arc::new(Feeds::<Native>::new());
         let feed = feeds.subscribe();
         feed.changed().await;
         feed.take();

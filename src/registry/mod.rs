@@ -28,6 +28,7 @@
 //! | `group_commit` | changes that are ready at the same time are put in force together |
 //! | `parallel` | work on many items by several threads |
 //! | `persistence`, `recovery` | writing to the store; quarantine and repair after a failed write |
+//! | `publisher`, `primitives` | publishing, on the primitives of threads or of a model checker |
 //! | `change_feed` | what changed since a consumer last looked |
 //! | `snapshot`, `entry`, `claimants`, `quarantine` | what readers see |
 //! | `successors`, `next_snapshot` | the next snapshot, at the cost of what changes |
@@ -52,7 +53,9 @@ mod next_record;
 mod next_snapshot;
 mod parallel;
 mod persistence;
+mod primitives;
 mod progress;
+mod publisher;
 mod quarantine;
 mod record;
 mod recovery;
@@ -70,7 +73,11 @@ mod update_error;
 mod writer;
 
 #[cfg(test)]
+mod cost_tests;
+#[cfg(test)]
 mod oracle_tests;
+#[cfg(test)]
+mod publisher_tests;
 #[cfg(test)]
 mod tests;
 

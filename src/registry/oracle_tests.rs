@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -28,6 +28,9 @@ use crate::instance::{
     Attachment, Binding, BridgePort, Instance, InstanceAttachment, InstanceId, InstanceState,
     LaunchToken, LinkIdentities, LinkIdentity, SourceAddress,
 };
+
+/// What all instances have in common. Reading it is slow.
+static DEMO: LazyLock<Instance> = LazyLock::new(demo_instance);
 
 const BOOTS: [&str; 2] = ["boot", "next"];
 const INTERFACES: [&str; 4] = ["a", "b", "br0", "br1"];
@@ -133,7 +136,7 @@ fn any_instance() -> impl Strategy<Value = Record> {
             instance_id: id(number),
             state,
             client_token: token.map(|token| token.to_string()),
-            ..demo_instance()
+            ..DEMO.clone()
         };
         instance.imds.attachments = attachments;
         Record {
@@ -423,7 +426,7 @@ proptest! {
     #![proptest_config(ProptestConfig {
         failure_persistence: None,
         rng_seed: RngSeed::Fixed(0x0f_f5e7),
-        cases: 300,
+        cases: 200,
         ..ProptestConfig::default()
     })]
 

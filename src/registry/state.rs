@@ -7,10 +7,12 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::account::AccountState;
-use super::change_feed::{ChangeFeed, ChangeFeeds};
+use super::change_feed::ChangeFeed;
 use super::entry::Entry;
 use super::group_commit::GroupCommit;
 use super::next_snapshot::Publication;
+use super::primitives::Native;
+use super::publisher::Publisher;
 use super::quarantine::{QuarantineReason, Quarantined};
 use super::snapshot::Snapshot;
 use super::store::{LoadedAccount, Store, StoreError, UnreadableRecord};
@@ -18,22 +20,19 @@ use super::turns::Turns;
 use super::writer::Writer;
 use crate::fault::Fault;
 use crate::instance::{Images, InstanceId, LinkIdentity};
+use crate::origin::Origin;
 
 /// The instances of this host.
 pub struct Registry {
-    snapshot: ArcSwap<Snapshot>,
+    publisher: Publisher<Native>,
     pub(super) account: ArcSwap<AccountState>,
     images: Arc<Images>,
     pub(super) store: Arc<dyn Store>,
     pub(super) turns: Turns,
     pub(super) group_commit: GroupCommit,
     pub(super) writer: parking_lot::Mutex<Writer>,
-    /// Locked while the next snapshot is made from the current one: the writer and the watch of the
-    /// host's links both do that.
-    publishing: parking_lot::Mutex<()>,
     /// Counts publications, so that a subscriber can wait for the next one.
     published: watch::Sender<u64>,
-    feeds: ChangeFeeds,
 }
 
 impl Registry {
@@ -62,23 +61,28 @@ impl Registry {
             }
         };
         let registry = Registry {
-            snapshot: ArcSwap::from_pointee(snapshot),
+            publisher: Publisher::new(snapshot),
             account: ArcSwap::from_pointee(account),
             images: Arc::new(images),
             store,
             turns: Turns::default(),
             group_commit: GroupCommit::default(),
             writer: parking_lot::Mutex::default(),
-            publishing: parking_lot::Mutex::new(()),
             published: watch::Sender::new(0),
-            feeds: ChangeFeeds::default(),
         };
         Ok((Arc::new(registry), faults))
     }
 
     /// Returns the instances as they are now.
     pub fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshot.load_full()
+        self.publisher.snapshot()
+    }
+
+    /// Returns the entry that an origin belongs to now: see [`Snapshot::at`]. It is a hash lookup
+    /// in the current snapshot, without a lock and without counting a reference to the snapshot.
+    pub fn entry_at(&self, origin: &Origin) -> Option<Arc<Entry>> {
+        let entry = |snapshot: &Snapshot| snapshot.at(origin).cloned();
+        self.publisher.read(entry)
     }
 
     /// Returns the account as it is now.
@@ -98,7 +102,7 @@ impl Registry {
 
     /// Returns a feed of what changes from now on. Its first changes are everything.
     pub fn change_feed(&self) -> ChangeFeed {
-        self.feeds.subscribe()
+        ChangeFeed::of(self.publisher.feed())
     }
 
     /// Records that an entry, and every earlier one of its instance, is applied to the sockets.
@@ -131,10 +135,13 @@ impl Registry {
     /// Publishes the snapshot that follows the current one: the next request sees it. `None`
     /// changes nothing.
     pub(super) fn publish(&self, next: impl FnOnce(&Snapshot) -> Option<Publication>) {
-        let _publishing = self.publishing.lock();
-        if let Some(Publication { snapshot, changes }) = next(&self.snapshot()) {
-            self.snapshot.store(Arc::new(snapshot));
-            self.feeds.send(&changes);
+        let mut is_published = false;
+        self.publisher.publish(|snapshot| {
+            let next = next(snapshot);
+            is_published = next.is_some();
+            next
+        });
+        if is_published {
             self.published.send_modify(|count| *count += 1);
         }
     }

@@ -48,6 +48,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "origin",
             "ownership",
             "plain_file",
+            "side_by_side",
         ],
     ),
     (

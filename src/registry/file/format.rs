@@ -8,13 +8,12 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 use crate::document;
 use crate::fault::Fault;
-use crate::instance::{InstanceId, MetadataDefaults, RecordedOptions};
+use crate::instance::{InstanceId, MetadataDefaults, MetadataOptions, RecordedOptions};
 use crate::plain_file::{self, PlainFile, Symlinks};
 use crate::registry::account::Account;
 use crate::registry::record::Record;
@@ -32,9 +31,10 @@ struct Envelope<'a> {
     record: &'a RawValue,
 }
 
+/// The record of an instance. `I` is the instance: a value, or its text.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
-pub(super) struct RecordOnDisk {
+pub(super) struct RecordOnDisk<I> {
     generation: u64,
     launch_epoch: u64,
     identity_document: String,
@@ -44,7 +44,7 @@ pub(super) struct RecordOnDisk {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     terminated: Option<Timestamp>,
     changed: Timestamp,
-    pub(super) instance: Value,
+    pub(super) instance: I,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -95,11 +95,12 @@ pub(super) fn read_record(path: &Path, id: &InstanceId) -> Result<Record, String
     const HINT: &str = "the instance is not served; put the file back from a backup, or remove it to register the \
                         instance again from its document";
     let decode = || -> Result<Record, String> {
-        let on_disk: RecordOnDisk = unseal(path)?;
-        RecordedOptions::deserialize(&on_disk.instance["MetadataOptions"])
-            .map_err(|reason| format!("MetadataOptions: {reason}"))?;
-        let instance =
-            document::from_value(on_disk.instance).map_err(|reason| reason.to_string())?;
+        let bytes = text_of(path).map_err(|reason| reason.to_string())?;
+        let on_disk: RecordOnDisk<&RawValue> =
+            serde_json::from_str(unsealed(&bytes)?).map_err(|reason| reason.to_string())?;
+        let instance = on_disk.instance.get();
+        check_options(instance).map_err(|reason| format!("MetadataOptions: {reason}"))?;
+        let instance = document::from_text(instance).map_err(|reason| reason.to_string())?;
         if instance.instance_id != *id {
             return Err(format!(
                 "the record belongs to {}, not to {id}",
@@ -118,6 +119,16 @@ pub(super) fn read_record(path: &Path, id: &InstanceId) -> Result<Record, String
         })
     };
     decode().map_err(|reason| format!("unreadable record: {reason}; {HINT}"))
+}
+
+/// Fails unless a stored instance has all five metadata options, and no others.
+fn check_options(instance: &str) -> serde_json::Result<()> {
+    #[derive(Deserialize)]
+    struct WithOptions {
+        #[serde(rename = "MetadataOptions", with = "RecordedOptions")]
+        _options: MetadataOptions,
+    }
+    serde_json::from_str::<WithOptions>(instance).map(drop)
 }
 
 /// Reads the account's record.
@@ -144,13 +155,19 @@ pub(super) fn read_account(path: &Path) -> LoadedAccount {
 
 /// Returns the record in an envelope if its checksum matches.
 pub(super) fn unseal<T: DeserializeOwned>(path: &Path) -> Result<T, String> {
-    let text = text_of(path).map_err(|reason| reason.to_string())?;
+    let bytes = text_of(path).map_err(|reason| reason.to_string())?;
+    serde_json::from_str(unsealed(&bytes)?).map_err(|reason| reason.to_string())
+}
+
+/// Returns the text of the record in an envelope if its checksum matches.
+fn unsealed(envelope: &[u8]) -> Result<&str, String> {
     let envelope: Envelope<'_> =
-        serde_json::from_slice(&text).map_err(|reason| reason.to_string())?;
-    if envelope.checksum != checksum(envelope.record.get()) {
-        return Err("the checksum does not match the record".to_string());
+        serde_json::from_slice(envelope).map_err(|reason| reason.to_string())?;
+    let record = envelope.record.get();
+    match envelope.checksum == checksum(record) {
+        true => Ok(record),
+        false => Err("the checksum does not match the record".to_string()),
     }
-    serde_json::from_str(envelope.record.get()).map_err(|reason| reason.to_string())
 }
 
 /// Reads a record's file.
@@ -161,6 +178,12 @@ pub(super) fn text_of(path: &Path) -> io::Result<Vec<u8>> {
 
 fn checksum(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("sha256:{hex}")
+    let mut checksum = String::with_capacity(7 + 2 * digest.len());
+    checksum.push_str("sha256:");
+    for byte in digest {
+        for digit in [byte >> 4, byte & 0xf] {
+            checksum.extend(char::from_digit(digit.into(), 16));
+        }
+    }
+    checksum
 }

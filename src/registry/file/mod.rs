@@ -46,6 +46,7 @@ use crate::document;
 use crate::fault::Fault;
 use crate::instance::{Instance, InstanceId};
 use crate::ownership;
+use crate::side_by_side::side_by_side;
 
 /// The account's file in the state directory.
 const ACCOUNT: &str = "account.json";
@@ -192,7 +193,7 @@ pub fn read_state_directory(state_directory: &Path) -> io::Result<StoredInstance
 }
 
 fn load(directory: &Path, unfinished: impl Fn(PathBuf)) -> io::Result<Loaded> {
-    let mut loaded = Loaded::default();
+    let mut files = Vec::new();
     for file in fs::read_dir(directory)? {
         let path = file?.path();
         let name = path
@@ -203,24 +204,32 @@ fn load(directory: &Path, unfinished: impl Fn(PathBuf)) -> io::Result<Loaded> {
             unfinished(path);
             continue;
         }
-        let Some(id) = name.strip_suffix(".json").and_then(InstanceId::parse) else {
-            continue;
-        };
-        match read_record(&path, &id) {
+        if let Some(id) = name.strip_suffix(".json").and_then(InstanceId::parse) {
+            files.push((path, id));
+        }
+    }
+    let mut loaded = Loaded::default();
+    let records = side_by_side(files, |(path, id)| {
+        read_record(&path, &id).map_err(|message| unreadable(&path, id, message))
+    });
+    for record in records {
+        match record {
             Ok(record) => loaded.records.push(record),
-            Err(message) => {
-                let text = text_of(&path).unwrap_or_default();
-                let text = String::from_utf8_lossy(&text);
-                loaded.unreadable.push(UnreadableRecord {
-                    id,
-                    fault: Fault::of_file(&path, message),
-                    attachments: document::attachments_in(&text),
-                    client_tokens: document::launch_tokens_in(&text),
-                });
-            }
+            Err(unreadable) => loaded.unreadable.push(unreadable),
         }
     }
     Ok(loaded)
+}
+
+fn unreadable(path: &Path, id: InstanceId, message: String) -> UnreadableRecord {
+    let text = text_of(path).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    UnreadableRecord {
+        id,
+        fault: Fault::of_file(path, message),
+        attachments: document::attachments_in(&text),
+        client_tokens: document::launch_tokens_in(&text),
+    }
 }
 
 impl Store for FileStore {
