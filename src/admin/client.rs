@@ -76,7 +76,7 @@ impl Client {
 
     /// Sends one request and reads the response.
     pub(crate) fn send(&self, request: &ClientRequest<'_>) -> Result<ClientResponse, ClientError> {
-        self.send_and_wait(request, &mut || Waiting::NoSign)
+        self.send_and_wait(request, &mut || SignOfLife::NoSign)
     }
 
     /// The same for a request that may take long. While there is no response, `waiting` is called
@@ -84,7 +84,7 @@ impl Client {
     pub(crate) fn send_and_wait(
         &self,
         request: &ClientRequest<'_>,
-        waiting: &mut dyn FnMut() -> Waiting,
+        waiting: &mut dyn FnMut() -> SignOfLife,
     ) -> Result<ClientResponse, ClientError> {
         let broken = |reason| ClientError::Broken(self.socket.clone(), reason);
         let mut stream = connect(&self.socket, self.owner).map_err(broken)?;
@@ -122,7 +122,7 @@ impl Client {
 
 /// What is known of a request without a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Waiting {
+pub(crate) enum SignOfLife {
     /// The daemon works on it.
     Working,
     /// Nothing.
@@ -133,7 +133,7 @@ pub(crate) enum Waiting {
 fn read_patiently(
     stream: &mut impl io::Read,
     answer: &mut Vec<u8>,
-    waiting: &mut dyn FnMut() -> Waiting,
+    waiting: &mut dyn FnMut() -> SignOfLife,
 ) -> io::Result<()> {
     let mut silent = Duration::ZERO;
     let mut buffer = vec![0; 64 << 10];
@@ -147,7 +147,7 @@ fn read_patiently(
             Err(reason) if reason.kind() == io::ErrorKind::Interrupted => {}
             Err(reason) if reason.kind() == io::ErrorKind::WouldBlock => {
                 silent += PROGRESS_INTERVAL;
-                if waiting() == Waiting::Working {
+                if waiting() == SignOfLife::Working {
                     silent = Duration::ZERO;
                 }
                 if silent >= PATIENCE {
@@ -300,10 +300,10 @@ mod tests {
     fn a_response_may_take_long_while_the_daemon_works_and_not_without_a_sign() {
         let intervals = (PATIENCE.as_millis() / PROGRESS_INTERVAL.as_millis()) as usize;
         for (waits, sign, arrives) in [
-            (0, Waiting::NoSign, true),
-            (intervals - 1, Waiting::NoSign, true),
-            (intervals, Waiting::NoSign, false),
-            (10 * intervals, Waiting::Working, true),
+            (0, SignOfLife::NoSign, true),
+            (intervals - 1, SignOfLife::NoSign, true),
+            (intervals, SignOfLife::NoSign, false),
+            (10 * intervals, SignOfLife::Working, true),
         ] {
             let mut sent = vec![Some(b"answer".as_slice())];
             sent.extend(std::iter::repeat_n(None, waits));

@@ -24,11 +24,11 @@ pub(super) struct Operations(Arc<Mutex<Listed>>);
 #[derive(Default)]
 struct Listed {
     next: u64,
-    by_number: BTreeMap<u64, Operation>,
+    by_number: BTreeMap<u64, RunningOperation>,
 }
 
 /// One operation.
-struct Operation {
+struct RunningOperation {
     key: Option<String>,
     action: &'static str,
     uid: Option<u32>,
@@ -55,7 +55,7 @@ impl Operations {
         let mut listed = self.0.lock();
         let number = listed.next;
         listed.next += 1;
-        let operation = Operation {
+        let operation = RunningOperation {
             key: key.map(str::to_string),
             action,
             uid,

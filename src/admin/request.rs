@@ -6,12 +6,12 @@ use super::operations::MAX_KEY;
 use super::refusal::Refusal;
 use crate::document::export::Secrets;
 use crate::instance::InstanceId;
-use crate::net::unix::Caller;
+use crate::net::unix::UnixCaller;
 
 /// One request.
 pub(super) struct AdminRequest<'a> {
     /// Who waits for the answer.
-    pub(super) caller: Caller,
+    pub(super) caller: UnixCaller,
     /// `GET`
     pub(super) method: &'a str,
     /// `/v1/instances`

@@ -28,7 +28,12 @@ impl AdminApi {
         let uid = request.caller.uid;
         // The log names the user for everything that changes an instance or shows secrets.
         let is_audited = request.method != "GET" || request.query.contains("secrets=shown");
-        let action = match request.query {
+        // The key under which a client asks for progress says nothing about the call.
+        let pairs = request.query.split('&');
+        let pairs: Vec<&str> = pairs
+            .filter(|pair| !pair.starts_with("operation="))
+            .collect();
+        let action = match pairs.join("&").as_str() {
             "" => format!("{} {}", request.method, request.path),
             query => format!("{} {}?{query}", request.method, request.path),
         };

@@ -14,12 +14,12 @@ use super::refusal::Refusal;
 use super::request::AdminRequest;
 use crate::clock::{Moment, http_date};
 use crate::http::UnreadableRequest;
-use crate::net::unix::{Caller, UnixService};
+use crate::net::unix::{UnixCaller, UnixService};
 
 impl UnixService for AdminApi {
     fn answer(
         self: Arc<Self>,
-        caller: Caller,
+        caller: UnixCaller,
         head: Parts,
         body: Bytes,
     ) -> Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>> {

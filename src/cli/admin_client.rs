@@ -12,7 +12,7 @@ use super::demo_socket;
 use super::output::each;
 use super::progress::ProgressDisplay;
 use crate::admin::client::{
-    Client, ClientError, ClientRequest, ClientResponse, SocketOwner, Waiting,
+    Client, ClientError, ClientRequest, ClientResponse, SignOfLife, SocketOwner,
 };
 use crate::config::{self, Config};
 
@@ -145,9 +145,9 @@ impl AdminClient {
         let mut waiting = || match operation_of(&client, &key) {
             Some(operation) => {
                 bar.show(&operation);
-                Waiting::Working
+                SignOfLife::Working
             }
-            None => Waiting::NoSign,
+            None => SignOfLife::NoSign,
         };
         let request = ClientRequest {
             path: &path,

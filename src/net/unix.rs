@@ -75,7 +75,7 @@ pub(crate) trait UnixService: Send + Sync {
     /// Answers one request of a user that may call.
     fn answer(
         self: Arc<Self>,
-        caller: Caller,
+        caller: UnixCaller,
         head: Parts,
         body: Bytes,
     ) -> Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>>;
@@ -92,7 +92,7 @@ pub(crate) trait UnixService: Send + Sync {
 
 /// Who waits for an answer.
 #[derive(Clone, Debug)]
-pub(crate) struct Caller {
+pub(crate) struct UnixCaller {
     /// The user's id, from the kernel.
     pub(crate) uid: Option<u32>,
     /// The connection. `None` for a caller that never goes away.
@@ -102,9 +102,9 @@ pub(crate) struct Caller {
 /// How often a connection is looked at, while its caller waits for a long operation.
 const LOOKED_AT: Duration = Duration::from_millis(100);
 
-impl Caller {
-    pub(crate) fn new(uid: Option<u32>, connection: Option<OwnedFd>) -> Caller {
-        Caller {
+impl UnixCaller {
+    pub(crate) fn new(uid: Option<u32>, connection: Option<OwnedFd>) -> UnixCaller {
+        UnixCaller {
             uid,
             connection: connection.map(Arc::new),
         }
@@ -373,7 +373,7 @@ impl Callers {
     /// Serves one caller's connection to its end.
     async fn serve(&self, stream: UnixStream, uid: Option<u32>, access: Access, mut drain: Drain) {
         let body_drain = drain.clone();
-        let caller = Caller::new(uid, stream.as_fd().try_clone_to_owned().ok());
+        let caller = UnixCaller::new(uid, stream.as_fd().try_clone_to_owned().ok());
         let handler = |request: Request<Incoming>| {
             let (drain, caller) = (body_drain.clone(), caller.clone());
             async move {
@@ -404,7 +404,7 @@ impl Callers {
 
     async fn answer(
         &self,
-        caller: Caller,
+        caller: UnixCaller,
         request: Request<Incoming>,
         mut drain: Drain,
     ) -> io::Result<Response<Full<Bytes>>> {

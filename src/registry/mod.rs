@@ -73,12 +73,6 @@ mod update_error;
 mod writer;
 
 #[cfg(test)]
-mod cost_tests;
-#[cfg(test)]
-mod oracle_tests;
-#[cfg(test)]
-mod publisher_tests;
-#[cfg(test)]
 mod tests;
 
 pub use account::{Account, AccountState, AccountUnreadable};

@@ -16,7 +16,7 @@ use super::publisher::Publisher;
 use super::quarantine::{QuarantineReason, Quarantined};
 use super::snapshot::Snapshot;
 use super::store::{LoadedAccount, Store, StoreError, UnreadableRecord};
-use super::turns::Turns;
+use super::turns::ChangeTurns;
 use super::writer::Writer;
 use crate::fault::Fault;
 use crate::instance::{Images, InstanceId, LinkIdentity};
@@ -28,7 +28,7 @@ pub struct Registry {
     pub(super) account: ArcSwap<AccountState>,
     images: Arc<Images>,
     pub(super) store: Arc<dyn Store>,
-    pub(super) turns: Turns,
+    pub(super) turns: ChangeTurns,
     pub(super) group_commit: GroupCommit,
     pub(super) writer: parking_lot::Mutex<Writer>,
     /// Counts publications, so that a subscriber can wait for the next one.
@@ -65,7 +65,7 @@ impl Registry {
             account: ArcSwap::from_pointee(account),
             images: Arc::new(images),
             store,
-            turns: Turns::default(),
+            turns: ChangeTurns::default(),
             group_commit: GroupCommit::default(),
             writer: parking_lot::Mutex::default(),
             published: watch::Sender::new(0),

@@ -1,6 +1,9 @@
 //! The registry over failing stores, with callers that go away and instances that claim the same
 //! attachment.
 
+mod cost;
+mod oracle;
+mod publisher;
 mod turns;
 
 use std::collections::BTreeSet;

@@ -2,15 +2,15 @@
 //!
 //! | turn | waits for | meant for |
 //! |---|---|---|
-//! | [`Turns::beside`] | changes of the same instances | a change of a few instances that leaves their attachments, states and launches as they are |
-//! | [`Turns::alone`] | all changes that are being made | planning anything else; committing a change that was planned without a turn |
+//! | [`ChangeTurns::beside`] | changes of the same instances | a change of a few instances that leaves their attachments, states and launches as they are |
+//! | [`ChangeTurns::alone`] | all changes that are being made | planning anything else; committing a change that was planned without a turn |
 //! | [`Alone::narrow`] | – | storing what was planned alone: changes of other instances go on |
 //!
 //! A change that is planned alone sees no other change half-way, and no other can make its plan
 //! wrong until it is published: those of the same instances wait for it, and those that could claim
 //! an attachment, create or remove an instance, or change the account need a turn alone.
 //!
-//! Turns are taken in one order (alone, then the gate, then the instances by id), so no two changes
+//! ChangeTurns are taken in one order (alone, then the gate, then the instances by id), so no two changes
 //! wait for each other.
 
 use std::collections::{BTreeSet, HashMap};
@@ -22,7 +22,7 @@ use crate::instance::InstanceId;
 
 /// The turns of a registry's changes.
 #[derive(Default)]
-pub(super) struct Turns {
+pub(super) struct ChangeTurns {
     /// Held by a change that needed a turn alone, until it is published.
     alone: Arc<Mutex<()>>,
     /// Shared by the changes that are made beside each other. Exclusive while one is planned alone.
@@ -50,7 +50,7 @@ pub(super) struct Narrow {
     _alone: OwnedMutexGuard<()>,
 }
 
-impl Turns {
+impl ChangeTurns {
     /// Waits for the changes of these instances.
     pub(super) async fn beside(&self, ids: &BTreeSet<InstanceId>) -> Beside {
         let gate = Arc::clone(&self.gate).read_owned().await;

@@ -18,7 +18,7 @@ use crate::config::demo_instance;
 use crate::document;
 use crate::fault::{Fault, FieldFault};
 use crate::instance::{Attachment, Instance, InstanceId, LinkIdentities, LinkIdentity};
-use crate::net::unix::Caller;
+use crate::net::unix::UnixCaller;
 use crate::origin::Family;
 use crate::registry::memory::MemoryStore;
 use crate::registry::stepwise::StepwiseStore;
@@ -142,7 +142,7 @@ impl TestApi {
     ) -> (u16, Value) {
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
         let request = AdminRequest {
-            caller: Caller::new(Some(0), None),
+            caller: UnixCaller::new(Some(0), None),
             method,
             path,
             query,

@@ -16,7 +16,7 @@ use tokio::net::UnixStream;
 use super::fake::{ID, TestApi};
 use crate::admin::client;
 use crate::http::UnreadableRequest;
-use crate::net::unix::{self, Caller, ConnectionTimes, UnixService, UnixSocket};
+use crate::net::unix::{self, ConnectionTimes, UnixCaller, UnixService, UnixSocket};
 
 /// A command that waits for its turn outlasts the clients before it that read nothing.
 #[test]
@@ -77,7 +77,7 @@ struct WaitingService(tokio::sync::mpsc::UnboundedSender<()>);
 impl UnixService for WaitingService {
     fn answer(
         self: Arc<Self>,
-        caller: Caller,
+        caller: UnixCaller,
         _: Parts,
         _: Bytes,
     ) -> Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>> {
@@ -134,7 +134,7 @@ struct SlowService;
 impl UnixService for SlowService {
     fn answer(
         self: Arc<Self>,
-        _: Caller,
+        _: UnixCaller,
         _: Parts,
         _: Bytes,
     ) -> Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>> {

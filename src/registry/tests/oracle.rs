@@ -12,22 +12,22 @@ use proptest::prelude::*;
 use proptest::sample::subsequence;
 use proptest::test_runner::RngSeed;
 
-use super::account::AccountState;
-use super::change_feed::Changes;
-use super::claimants::Claimants;
-use super::conflicts::{ClaimConflict, UnownedConflict};
-use super::entry::Entry;
-use super::next_snapshot::Publication;
-use super::quarantine::QuarantineReason;
-use super::record::Record;
-use super::snapshot::{Snapshot, UnownedAttachments};
-use super::transaction::Transaction;
 use crate::config::demo_instance;
 use crate::instance::claims::Claims;
 use crate::instance::{
     Attachment, Binding, BridgePort, Instance, InstanceAttachment, InstanceId, InstanceState,
     LaunchToken, LinkIdentities, LinkIdentity, SourceAddress,
 };
+use crate::registry::account::AccountState;
+use crate::registry::change_feed::Changes;
+use crate::registry::claimants::Claimants;
+use crate::registry::conflicts::{ClaimConflict, UnownedConflict};
+use crate::registry::entry::Entry;
+use crate::registry::next_snapshot::Publication;
+use crate::registry::quarantine::QuarantineReason;
+use crate::registry::record::Record;
+use crate::registry::snapshot::{Snapshot, UnownedAttachments};
+use crate::registry::transaction::Transaction;
 
 /// What all instances have in common. Reading it is slow.
 static DEMO: LazyLock<Instance> = LazyLock::new(demo_instance);
@@ -149,7 +149,7 @@ fn any_instance() -> impl Strategy<Value = Record> {
 
 /// A change of the registry that is published.
 #[derive(Clone, Debug)]
-enum Step {
+enum RandomStep {
     Entries(Vec<Record>, BTreeMap<String, LinkIdentity>),
     Without(InstanceId),
     WithoutRecord(InstanceId),
@@ -163,41 +163,41 @@ enum Step {
     LinksNamed(usize, Vec<String>, BTreeMap<String, LinkIdentity>),
 }
 
-fn any_step() -> impl Strategy<Value = Step> {
+fn any_step() -> impl Strategy<Value = RandomStep> {
     let any_id = || (0..6_usize).prop_map(id);
     let names = subsequence(INTERFACES.map(String::from).to_vec(), 0..4);
     let unowned = proptest::collection::btree_map(0..2_usize, any_attachments(), 0..3);
     prop_oneof![
         8 => (proptest::collection::vec(any_instance(), 1..4), any_links())
-            .prop_map(|(records, links)| Step::Entries(records, links)),
-        1 => any_id().prop_map(Step::Without),
-        1 => any_id().prop_map(Step::WithoutRecord),
-        1 => any_id().prop_map(Step::Tombstone),
+            .prop_map(|(records, links)| RandomStep::Entries(records, links)),
+        1 => any_id().prop_map(RandomStep::Without),
+        1 => any_id().prop_map(RandomStep::WithoutRecord),
+        1 => any_id().prop_map(RandomStep::Tombstone),
         2 => (any_id(), proptest::option::of(0..3_usize))
-            .prop_map(|(id, token)| Step::StateUnknown(id, token)),
+            .prop_map(|(id, token)| RandomStep::StateUnknown(id, token)),
         2 => (any_id(), any::<bool>(), any_attachments())
-            .prop_map(|(id, has_faults, attachments)| Step::Unregistered(id, has_faults, attachments)),
-        1 => any_id().prop_map(Step::NotStored),
-        1 => (any_id(), any_attachments()).prop_map(|(id, attachments)| Step::Reserved(id, attachments)),
-        2 => unowned.prop_map(Step::Unowned),
-        2 => (0..2_usize, any_links()).prop_map(|(boot, links)| Step::Links(boot, links)),
+            .prop_map(|(id, has_faults, attachments)| RandomStep::Unregistered(id, has_faults, attachments)),
+        1 => any_id().prop_map(RandomStep::NotStored),
+        1 => (any_id(), any_attachments()).prop_map(|(id, attachments)| RandomStep::Reserved(id, attachments)),
+        2 => unowned.prop_map(RandomStep::Unowned),
+        2 => (0..2_usize, any_links()).prop_map(|(boot, links)| RandomStep::Links(boot, links)),
         2 => (0..2_usize, names, any_links())
-            .prop_map(|(boot, names, links)| Step::LinksNamed(boot, names, links)),
+            .prop_map(|(boot, names, links)| RandomStep::LinksNamed(boot, names, links)),
     ]
 }
 
-impl Step {
+impl RandomStep {
     fn apply(self, to: &Snapshot) -> Option<Publication> {
         match self {
-            Step::Entries(records, links) => {
+            RandomStep::Entries(records, links) => {
                 let entries = records.into_iter();
                 let entries = entries.map(|record| Arc::new(Entry::of_record(record)));
                 Some(to.with_entries(entries, &links))
             }
-            Step::Without(id) => Some(to.without(&id)),
-            Step::WithoutRecord(id) => Some(to.without_record(&id)),
-            Step::Tombstone(id) => Some(to.with_tombstone(&id)),
-            Step::StateUnknown(id, token) => {
+            RandomStep::Without(id) => Some(to.without(&id)),
+            RandomStep::WithoutRecord(id) => Some(to.without_record(&id)),
+            RandomStep::Tombstone(id) => Some(to.with_tombstone(&id)),
+            RandomStep::StateUnknown(id, token) => {
                 let token = token.map(|token| LaunchToken {
                     token: token.to_string(),
                     account: None,
@@ -205,23 +205,27 @@ impl Step {
                 });
                 Some(to.with_state_unknown(&id, token))
             }
-            Step::Unregistered(id, has_faults, attachments) => {
+            RandomStep::Unregistered(id, has_faults, attachments) => {
                 let reason = match has_faults {
                     true => QuarantineReason::FaultyDocument,
                     false => QuarantineReason::NotStored,
                 };
                 to.with_unregistered(&id, reason, &attachments)
             }
-            Step::NotStored(id) => Some(to.with_reason_not_stored(&id)),
-            Step::Reserved(id, attachments) => to.with_reserved_attachments(&id, &attachments),
-            Step::Unowned(unowned) => {
+            RandomStep::NotStored(id) => Some(to.with_reason_not_stored(&id)),
+            RandomStep::Reserved(id, attachments) => {
+                to.with_reserved_attachments(&id, &attachments)
+            }
+            RandomStep::Unowned(unowned) => {
                 let unowned = unowned.into_iter();
                 let unowned = unowned
                     .map(|(number, attachments)| (file(number), attachments.into_iter().collect()));
                 to.with_unowned(unowned.collect())
             }
-            Step::Links(boot, links) => to.with_links(BOOTS[boot], |name| links.get(name).cloned()),
-            Step::LinksNamed(boot, names, links) => {
+            RandomStep::Links(boot, links) => {
+                to.with_links(BOOTS[boot], |name| links.get(name).cloned())
+            }
+            RandomStep::LinksNamed(boot, names, links) => {
                 let names = names.iter().map(String::as_str);
                 to.with_links_named(BOOTS[boot], names, |name| links.get(name).cloned())
             }

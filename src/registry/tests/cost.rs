@@ -7,18 +7,18 @@ use std::sync::{Arc, LazyLock};
 use allocation_counter::measure;
 use jiff::Timestamp;
 
-use super::account::AccountState;
-use super::entry::Entry;
-use super::next_snapshot::Publication;
-use super::record::Record;
-use super::snapshot::Snapshot;
-use super::transaction::Transaction;
 use crate::config::demo_instance;
 use crate::instance::{
     Attachment, Binding, BridgePort, Instance, InstanceAttachment, InstanceId, LinkIdentity,
     SourceAddress,
 };
 use crate::origin::{Family, Origin};
+use crate::registry::account::AccountState;
+use crate::registry::entry::Entry;
+use crate::registry::next_snapshot::Publication;
+use crate::registry::record::Record;
+use crate::registry::snapshot::Snapshot;
+use crate::registry::transaction::Transaction;
 
 /// What all instances have in common. Reading it is slow.
 static DEMO: LazyLock<Instance> = LazyLock::new(demo_instance);

@@ -15,15 +15,15 @@ use loom::future::{AtomicWaker, block_on};
 use loom::sync::Mutex;
 use loom::thread;
 
-use super::change_feed::FeedOn;
-use super::entry::Entry;
-use super::next_snapshot::Publication;
-use super::primitives::Primitives;
-use super::publisher::Publisher;
-use super::record::Record;
-use super::snapshot::Snapshot;
 use crate::config::demo_instance;
 use crate::instance::{Attachment, Instance, InstanceId};
+use crate::registry::change_feed::FeedOn;
+use crate::registry::entry::Entry;
+use crate::registry::next_snapshot::Publication;
+use crate::registry::primitives::Primitives;
+use crate::registry::publisher::Publisher;
+use crate::registry::record::Record;
+use crate::registry::snapshot::Snapshot;
 
 /// A signal as tokio's `Notify` has it: kept until a task waits for it.
 struct ModelSignal {
