@@ -56,7 +56,7 @@ impl AcceptCondition {
 
     /// Returns `true` once connections may be accepted, and `false` if they never may: the start
     /// failed.
-    pub(super) async fn is_met(mut self) -> bool {
+    pub(super) async fn met(mut self) -> bool {
         let (registry, attachment) = (self.registry, self.attachment);
         let is_registered = || {
             let snapshot = registry.snapshot();

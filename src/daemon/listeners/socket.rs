@@ -251,7 +251,7 @@ impl FamilySocket {
         let (key, report, ended) = (key.clone(), context.ended.clone(), Arc::default());
         let has_ended: Arc<AtomicBool> = Arc::clone(&ended);
         let task = context.thread.spawn(async move {
-            if condition.is_met().await {
+            if condition.met().await {
                 accept.await;
             }
             has_ended.store(true, Ordering::Release);

@@ -210,12 +210,12 @@ fn load(directory: &Path, unfinished: impl Fn(PathBuf)) -> io::Result<Loaded> {
     }
     let mut loaded = Loaded::default();
     let records = side_by_side(files, |(path, id)| {
-        read_record(&path, &id).map_err(|message| unreadable(&path, id, message))
+        read_record(&path, &id).map_err(|message| Box::new(unreadable(&path, id, message)))
     });
     for record in records {
         match record {
             Ok(record) => loaded.records.push(record),
-            Err(unreadable) => loaded.unreadable.push(unreadable),
+            Err(unreadable) => loaded.unreadable.push(*unreadable),
         }
     }
     Ok(loaded)

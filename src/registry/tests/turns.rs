@@ -117,7 +117,7 @@ fn instance(number: usize) -> Instance {
     let mut instance = demo_instance();
     instance.instance_id = id(number);
     instance.ami_launch_index = 0;
-    instance.imds.attachments = vec![Attachment::Interface(format!("tap{number}").into()).into()];
+    instance.imds.attachments = vec![Attachment::Interface(format!("tap{number}")).into()];
     instance
 }
 
@@ -128,12 +128,8 @@ fn add(instance: &mut Instance) -> Result<(), ()> {
 
 fn index_of(registry: &Registry, number: usize) -> u32 {
     let snapshot = registry.snapshot();
-    let index = snapshot
-        .entry(&id(number))
-        .unwrap()
-        .instance
-        .ami_launch_index;
-    u32::try_from(index).unwrap()
+    let entry = snapshot.entry(&id(number)).unwrap();
+    entry.instance.ami_launch_index
 }
 
 fn unwatched() -> watch::Sender<Progress> {
