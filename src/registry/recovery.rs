@@ -51,12 +51,12 @@ impl Registry {
         self.writer.lock().state_unknown.remove(id);
         match previous {
             PreviousState::Stored(entry) => {
-                info!(instance = %id, "previous record restored after a failed write; instance served again");
                 self.publish_entries(&[entry], &BTreeMap::new());
+                info!(instance = %id, "previous record restored after a failed write; instance served again");
             }
             PreviousState::Absent => {
-                info!(instance = %id, "remains of a failed write removed; instance does not exist");
                 self.publish(|snapshot| Some(snapshot.without(id)));
+                info!(instance = %id, "remains of a failed write removed; instance does not exist");
             }
             PreviousState::Offered => {
                 self.publish(|snapshot| Some(snapshot.with_reason_not_stored(id)));
@@ -71,9 +71,9 @@ impl Registry {
         // No record and a record without preferences mean the same.
         let account = previous.unwrap_or_default();
         if self.store.put_account(&account).is_ok() {
-            info!("previous metadata defaults of the account restored after a failed write");
             self.writer.lock().account_state_unknown = None;
             self.publish_account(AccountState::Known(Some(account)));
+            info!("previous metadata defaults of the account restored after a failed write");
         }
     }
 }

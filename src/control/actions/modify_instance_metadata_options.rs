@@ -3,8 +3,9 @@
 //!
 //! A call without options succeeds and shows the current options ("if no parameter is specified,
 //! the existing state is maintained"). Options that come with `HttpEndpoint=disabled` are stored
-//! and take effect once it is enabled. A change of a stopped instance is stored, takes effect at
-//! its next start, and is `pending` in this reply only.
+//! and take effect once it is enabled. The reply to a change says `pending`, as EC2's does. A change
+//! of a stopped instance is stored, takes effect at its next start, and is `pending` in this reply
+//! only.
 
 use std::sync::Arc;
 
@@ -73,13 +74,8 @@ impl Operation for ModifyInstanceMetadataOptions {
         };
         let (published, before) = call.change_beside([instance_id.clone()], plan).await?;
         let (entry, state) = match published.into_iter().next() {
-            Some(changed) if changed.instance.state == InstanceState::Stopped => {
-                (changed, OptionsState::Pending)
-            }
-            Some(changed) => {
-                let state = changed.options_state();
-                (changed, state)
-            }
+            // As on EC2, also if the sockets carry the options by now.
+            Some(changed) => (changed, OptionsState::Pending),
             None => {
                 let state = shown_state(&before);
                 (before, state)
