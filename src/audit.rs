@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tracing::info;
 
 use crate::document;
-use crate::instance::{Instance, InstanceId};
+use crate::instance::{Instance, InstanceId, MetadataOptions};
 use crate::registry::{
     Account, BulkOutcome, Entry, Progress, Registry, Snapshot, Transaction, UpdateError,
 };
@@ -169,9 +169,8 @@ impl Trail {
             if !is_shown {
                 continue;
             }
-            let previous = before.map(|entry| document::to_value(&entry.instance));
-            let differences = match previous {
-                Some(previous) => differences(&previous, &document::to_value(&entry.instance)),
+            let differences = match before {
+                Some(previous) => instance_differences(&previous.instance, &entry.instance),
                 None => vec!["created".to_string()],
             };
             if !differences.is_empty() {
@@ -248,6 +247,23 @@ fn listed(texts: &[&str], separator: &str, more: usize) -> Option<String> {
         list += &format!("{separator}and {more} more");
     }
     (!list.is_empty()).then_some(list)
+}
+
+/// Returns what differs between two instances. Most changes are of options alone, and cost no whole
+/// documents.
+fn instance_differences(from: &Instance, to: &Instance) -> Vec<String> {
+    let Some((from_options, to_options)) = from.options_change(to) else {
+        return differences(&document::to_value(from), &document::to_value(to));
+    };
+    let json = |options: MetadataOptions| serde_json::to_value(options).expect("plain JSON data");
+    let mut found = Vec::new();
+    add_leaves(
+        &mut found,
+        "MetadataOptions",
+        &json(from_options),
+        &json(to_options),
+    );
+    found
 }
 
 /// Returns what differs between two instances: `MetadataOptions.HttpTokens: "optional" → "required"`

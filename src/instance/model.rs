@@ -236,6 +236,15 @@ pub struct Instance {
 }
 
 impl Instance {
+    /// Returns the metadata options before and after, if nothing else differs from `next`.
+    pub fn options_change(&self, next: &Instance) -> Option<(MetadataOptions, MetadataOptions)> {
+        let with_new_options = Instance {
+            metadata_options: next.metadata_options,
+            ..self.clone()
+        };
+        (with_new_options == *next).then_some((self.metadata_options, next.metadata_options))
+    }
+
     /// Gives back the memory that lists have beyond their elements. A list that grew element by
     /// element has room for four, and most lists of an instance have one.
     pub fn shrink_to_fit(&mut self) {

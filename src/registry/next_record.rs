@@ -5,8 +5,8 @@ use jiff::Timestamp;
 use super::entry::Entry;
 use super::record::Record;
 use super::transaction::{Change, Launch};
+use crate::instance::InstanceState;
 use crate::instance::identity_document::identity_document;
-use crate::instance::{Instance, InstanceState};
 
 /// Returns the record of an instance after a change; `None` when nothing changes.
 pub(super) fn next_record(
@@ -53,9 +53,11 @@ fn changed_record(previous: &Record, change: Change, now: Timestamp) -> Option<R
         document_digest,
         launch_request: previous.launch_request.clone(),
         terminated: termination_time(previous, instance.state, now),
-        changed: match differs_in_options_only(&instance, &previous.instance) {
-            true => previous.changed,
-            false => now,
+        // The options decide who may read; they do not change what a guest reads, so they do not
+        // change its age either.
+        changed: match previous.instance.options_change(&instance) {
+            Some(_) => previous.changed,
+            None => now,
         },
         instance,
     })
@@ -71,14 +73,4 @@ fn termination_time(previous: &Record, state: InstanceState, now: Timestamp) -> 
         | InstanceState::Stopping
         | InstanceState::Stopped => None,
     }
-}
-
-/// Returns whether the instances are equal apart from their metadata options. The options decide
-/// who may read; they do not change what a guest reads, so they do not change its age either.
-fn differs_in_options_only(instance: &Instance, previous: &Instance) -> bool {
-    *instance
-        == Instance {
-            metadata_options: instance.metadata_options,
-            ..previous.clone()
-        }
 }

@@ -40,7 +40,6 @@ const MAY_NAME_OPTIONS: &[(&str, Use)] = &[
     ("instance/options.rs", Use::Carries),
     ("document/aemm/mapping.rs", Use::Carries),
     ("registry/launch_options.rs", Use::Carries),
-    ("registry/next_record.rs", Use::Carries),
     ("admin/put/merge.rs", Use::Carries),
     ("admin/instances.rs", Use::Shows),
     ("admin/set_options.rs", Use::RestrictsChanges),
