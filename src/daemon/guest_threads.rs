@@ -77,7 +77,7 @@ impl GuestThreads {
         Arc::clone(least_used.expect("there is at least one guest thread"))
     }
 
-    /// Returns what tells whether all threads make progress.
+    /// Returns what shows whether all threads make progress.
     pub(super) fn heartbeats(&self) -> Heartbeats {
         let threads = self.threads.iter();
         Heartbeats {
@@ -127,7 +127,7 @@ impl Heartbeats {
     }
 }
 
-/// Runs tasks until the threads have to end, or nobody can tell them to any more.
+/// Runs tasks until the threads have to end, or until nothing can end them any more.
 fn run(runtime: Runtime, mut ending: watch::Receiver<bool>) {
     let _ = runtime.block_on(ending.wait_for(|ending| *ending));
 }

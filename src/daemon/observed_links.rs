@@ -1,4 +1,4 @@
-//! Tells the registry which links of the host bindings are compared with, as links and bindings
+//! Reports to the registry which links of the host bindings are compared with, as links and bindings
 //! change.
 
 use std::collections::BTreeSet;
@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use crate::host::netlink::{Link, Links};
 use crate::registry::{ChangeFeed, Changes, Registry, Snapshot};
 
-/// The links as the registry was told of them last.
+/// The links that were last reported to the registry.
 pub(super) struct ObservedLinks {
     /// The identity of this boot of the host.
     boot_id: String,
@@ -23,7 +23,7 @@ impl ObservedLinks {
         }
     }
 
-    /// Tells the registry of the links that changed, and of those that new bindings name.
+    /// Reports the links that changed, and those that new bindings name, to the registry.
     pub(super) fn observe(&mut self, registry: &Registry, links: &Links) {
         let changes = self.feed.take();
         let before = std::mem::replace(&mut self.links, links.clone());

@@ -1,7 +1,7 @@
 //! The index of who claims which attachment. It is the only place that decides whether two
 //! attachments conflict.
 //!
-//! An attachment claims one or more [`ClaimKey`]s: what the kernel tells guests apart by. Two
+//! An attachment claims one or more [`ClaimKey`]s: what the kernel distinguishes guests by. Two
 //! attachments conflict when they claim the same key and at least one of them claims it
 //! exclusively. The kernel could then not tell the two guests apart, so neither is served there.
 //!
@@ -20,7 +20,7 @@ use crate::instance::binding::LinkIdentities;
 use crate::instance::instance_attachment::InstanceAttachment;
 use crate::instance::model::Instance;
 
-/// What the kernel tells guests apart by. Its names are borrowed or shared.
+/// What the kernel distinguishes guests by. Its names are borrowed or shared.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ClaimKey<Name> {
     /// A listener of the configuration.

@@ -76,7 +76,7 @@ impl GuestSocket {
 
     /// Returns when the guest has sent something, or has closed the connection.
     pub(super) async fn readable(&self) {
-        // An error is found again by whoever reads.
+        // The next read finds an error again.
         let _ = self.stream.readable().await;
     }
 

@@ -45,7 +45,7 @@ pub(super) enum Pace {
 pub(super) enum Offer {
     /// It is its turn, until it ends it.
     Granted(Pace),
-    /// It is its turn once the guest's request rate allows it. Nobody wakes it: it asks again then.
+    /// It is its turn once the guest's request rate allows it. It is not woken: it asks again then.
     NotBefore(Instant),
     /// Other connections come first. It is woken.
     InLine,
@@ -246,7 +246,7 @@ mod tests {
             assert_eq!(connections[number].ask(&queue, now), Offer::InLine);
         }
         assert_eq!(order, [0, 1, 2, 3, 0, 1, 2, 3]);
-        // Each was woken when its turn came, and nobody else.
+        // Each was woken when its turn came, and no other.
         assert_eq!(connections.each_ref().map(Asking::wakes), [2, 2, 2, 2]);
     }
 

@@ -82,7 +82,7 @@ struct Bulk<T, F> {
 enum BulkError<E> {
     Refused(Vec<(InstanceId, E)>),
     Store(StoreError),
-    /// Nobody waits for it.
+    /// Its caller went away.
     Cancelled,
 }
 

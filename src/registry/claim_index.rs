@@ -1,4 +1,4 @@
-//! Who claims which attachment, indexed by what the kernel tells guests apart by.
+//! Which instances claim which attachment, indexed by what the kernel distinguishes guests by.
 //!
 //! The rule is that of [`claims`](crate::instance::claims). This index is persistent: the next
 //! snapshot's is a copy of it in which only the claims that changed were replaced.

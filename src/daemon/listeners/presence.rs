@@ -72,7 +72,7 @@ impl PresenceSurvey {
         found.fault.clone().or_else(|| self.shared_namespace(found))
     }
 
-    /// Two names of one namespace would be two guests that the kernel cannot tell apart.
+    /// Two names of one namespace would be two guests that the kernel cannot distinguish.
     fn shared_namespace(&self, found: &FoundListener) -> Option<String> {
         let keys = self.namespaces.get(&found.presence?)?;
         (keys.len() > 1).then(|| {
@@ -178,7 +178,7 @@ impl PresenceSurvey {
         left
     }
 
-    /// The host's own namespace is no guest's, whoever names it.
+    /// The host's own namespace is no guest's, whatever names it.
     fn enter_namespace(
         &mut self,
         key: &ListenerKey,

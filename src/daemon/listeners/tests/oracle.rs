@@ -1,4 +1,4 @@
-//! The reconciler's results, computed anew from all instances, links and namespaces. What it keeps
+//! The reconciler's results, computed from all instances, links and namespaces. What it keeps
 //! and follows by single changes must be the same.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
