@@ -1,5 +1,5 @@
-//! Reports to the registry which links of the host bindings are compared with, as links and bindings
-//! change.
+//! Reports to the registry which links of the host bindings are compared with, as links and
+//! bindings change.
 
 use std::collections::BTreeSet;
 
