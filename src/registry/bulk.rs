@@ -166,6 +166,10 @@ where
         let stale = self.stale();
         self.plan(&stale)?;
         self.write(stale)?;
+        // The caller may have gone away while the change waited for its turn.
+        if self.is_cancelled.load(Ordering::Relaxed) {
+            return Err(BulkError::Cancelled);
+        }
         let total = self.plans.len();
         self.report(Phase::Committing, 0, total);
         let (mut new, mut prepared, mut changed) = (Vec::new(), Vec::new(), Vec::new());

@@ -241,6 +241,32 @@ async fn changes_that_are_ready_at_the_same_time_share_one_commit_and_one_public
     assert!((0..6).all(|number| index_of(&registry, number) == 1));
 }
 
+/// A command that is interrupted while its change is prepared and waits for its turn.
+#[tokio::test]
+async fn a_change_of_many_whose_caller_leaves_before_its_turn_changes_nothing() {
+    let store = Arc::<HeldStore>::default();
+    let registry = registry_of(&store, 2).await;
+    let turn = registry.turns.alone().await;
+    let (progress, of_all) = (unwatched(), Arc::clone(&registry));
+    let mut seen = progress.subscribe();
+    let left = tokio::spawn(async move {
+        of_all
+            .change_all((0..2).map(id), now(), add, progress)
+            .await
+    });
+    seen.wait_for(|progress| progress.done == 2).await.unwrap();
+    // It asks for its turn next.
+    for _ in 0..1000 {
+        tokio::task::yield_now().await;
+    }
+    left.abort();
+    assert!(left.await.unwrap_err().is_cancelled());
+    drop(turn);
+    // Turns are taken in order, so the change had its own before this one.
+    drop(registry.turns.alone().await);
+    assert_eq!([index_of(&registry, 0), index_of(&registry, 1)], [0, 0]);
+}
+
 #[tokio::test]
 async fn a_change_of_many_lets_others_go_on_and_keeps_what_they_changed() {
     const COUNT: usize = 250;
