@@ -79,7 +79,7 @@ impl Client {
         self.send_and_wait(request, &mut || SignOfLife::NoSign)
     }
 
-    /// The same for a request that may take long. While there is no response, `waiting` is called
+    /// The same for a request that may take long. Until the response comes, `waiting` is called
     /// again and again; as long as it says that the daemon works, the response may take its time.
     pub(crate) fn send_and_wait(
         &self,

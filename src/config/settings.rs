@@ -33,7 +33,7 @@ pub const HEAD_SECONDS_RANGE: RangeInclusive<i64> = 1..=60;
 /// The default of `guest.requests_per_second`. EC2 drops what exceeds 1,024 packets a second, and a
 /// request on a connection of its own takes at least five: this is twice what EC2 lets through.
 pub const REQUESTS_PER_SECOND: u32 = 500;
-/// The range of `guest.requests_per_second`: no thread answers a million, and 0 is no limit.
+/// The range of `guest.requests_per_second`: no thread answers a million, and 0 means no limit.
 pub const REQUESTS_PER_SECOND_RANGE: RangeInclusive<i64> = 0..=1_000_000;
 /// The default of `guest.burst`: at boot an agent, cloud-init and hundreds of programs with an SDK
 /// begin within a second or two, each with a few requests.
@@ -142,7 +142,7 @@ pub struct GuestSettings {
     /// The time limit for a request's head. It includes the wait for the next request on a
     /// connection kept alive.
     pub head_time: Duration,
-    /// How many requests a second each guest may make; 0 is no limit.
+    /// How many requests a second each guest may make; 0 means no limit.
     pub requests_per_second: u32,
     /// How many requests a guest may make at once after a pause.
     pub burst: u32,

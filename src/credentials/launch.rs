@@ -130,7 +130,7 @@ fn close_inherited() -> io::Result<()> {
     Ok(())
 }
 
-/// Returns the lower of two limits; `None` is no limit.
+/// Returns the lower of two limits; `None` means no limit.
 fn at_most(wanted: u64, limit: Option<u64>) -> Option<u64> {
     Some(limit.map_or(wanted, |limit| limit.min(wanted)))
 }

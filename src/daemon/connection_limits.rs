@@ -59,7 +59,7 @@ pub(super) struct ConnectionLimits {
     connections: usize,
     /// The limit in force: the operator's, or each guest's share of the descriptors if that is less.
     each: Arc<AtomicUsize>,
-    /// The request rate of each guest; `None` is no limit.
+    /// The request rate of each guest; `None` means no limit.
     rate: Option<RateLimit>,
     guests: Mutex<HashMap<InstanceId, Arc<GuestShare>>>,
     throttled: ThrottleCounts,

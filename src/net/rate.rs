@@ -26,7 +26,7 @@ pub(super) struct RateBudget {
 
 impl RateLimit {
     /// Returns a limit of `per_second` uses a second, and `burst` at once; `None` for 0 a second,
-    /// which is no limit.
+    /// which means no limit.
     pub(crate) fn new(per_second: u32, burst: u32) -> Option<RateLimit> {
         let interval = SECOND.checked_div(per_second)?;
         Some(RateLimit {

@@ -53,8 +53,8 @@ pub(crate) struct ConnectionSlot {
 }
 
 impl ConnectionSlots {
-    /// Returns the slots of one guest with this request rate; `None` is no limit of the rate. `limit`
-    /// is read again for every connection.
+    /// Returns the slots of one guest with this request rate; `None` means no limit of the rate.
+    /// `limit` is read again for every connection.
     pub(crate) fn new(
         limit: Arc<AtomicUsize>,
         rate: Option<RateLimit>,

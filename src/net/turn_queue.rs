@@ -63,7 +63,7 @@ struct Line {
 }
 
 impl TurnQueue {
-    /// Returns the turns of a guest with this request rate; `None` is no limit.
+    /// Returns the turns of a guest with this request rate; `None` means no limit.
     pub(super) fn new(rate: Option<RateLimit>, now: Instant) -> TurnQueue {
         TurnQueue(Mutex::new(Line {
             next: 0,

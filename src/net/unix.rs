@@ -299,8 +299,9 @@ impl UnixServer {
 
 impl Callers {
     /// Returns the task that serves a caller, once there is room for it. A caller that may call
-    /// waits for room, and those after it wait in the kernel's queue, unless its user has all of its
-    /// places: no command of another user is lost. Refused callers have their own few places, so they never delay a command.
+    /// waits for room, and those after it wait in the kernel's queue. If its user has all of its
+    /// places, the connection is closed: no command of another user is lost. Refused callers have
+    /// their own few places, so they never delay a command.
     async fn admit(
         self: Arc<Callers>,
         stream: UnixStream,

@@ -178,7 +178,7 @@ impl PresenceSurvey {
         left
     }
 
-    /// The host's own namespace is no guest's, whatever names it.
+    /// The host's own namespace belongs to no guest, even if a document names it.
     fn enter_namespace(
         &mut self,
         key: &ListenerKey,

@@ -116,7 +116,7 @@ impl ConflictLog {
 }
 
 /// Logs the attachments of an instance that became void, and why. A guest that ended leaves one, so
-/// it is no fault.
+/// this is not a fault.
 pub(super) fn log_void(before: &[status::AttachmentStatus], now: &[status::AttachmentStatus]) {
     let is_void =
         |status: &&status::AttachmentStatus| status.state == status::AttachmentState::Void;
