@@ -1,5 +1,6 @@
 //! The client of the admin socket, for the command line: one request for each connection.
 
+use std::cell::Cell;
 use std::fmt;
 use std::io::{self, Write as _};
 use std::os::unix::net::UnixStream;
@@ -17,6 +18,8 @@ const PROGRESS_INTERVAL: Duration = Duration::from_millis(250);
 pub(crate) struct Client {
     socket: PathBuf,
     owner: SocketOwner,
+    /// The connection by which the daemon was found; the first request uses it.
+    found: Cell<Option<UnixStream>>,
 }
 
 /// One request.
@@ -36,6 +39,8 @@ pub(crate) struct ClientRequest<'a> {
 pub(crate) struct ClientResponse {
     /// 200, 404, …
     pub status: u16,
+    /// The daemon was too busy, did nothing, and asks to try again after this time.
+    pub retry_after: Option<Duration>,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -62,10 +67,11 @@ impl Client {
         let mut tried = Vec::new();
         for (socket, owner) in sockets {
             match connect(socket, *owner) {
-                Ok(_) => {
+                Ok(stream) => {
                     return Ok(Client {
                         socket: socket.clone(),
                         owner: *owner,
+                        found: Cell::new(Some(stream)),
                     });
                 }
                 Err(reason) => tried.push((socket.clone(), reason)),
@@ -87,7 +93,10 @@ impl Client {
         waiting: &mut dyn FnMut() -> SignOfLife,
     ) -> Result<ClientResponse, ClientError> {
         let broken = |reason| ClientError::Broken(self.socket.clone(), reason);
-        let mut stream = connect(&self.socket, self.owner).map_err(broken)?;
+        let mut stream = match self.found.take() {
+            Some(stream) => stream,
+            None => connect(&self.socket, self.owner).map_err(broken)?,
+        };
         stream
             .set_read_timeout(Some(PROGRESS_INTERVAL))
             .map_err(broken)?;
@@ -187,20 +196,27 @@ fn read_answer(bytes: &[u8]) -> Option<ClientResponse> {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = std::str::from_utf8(&bytes[..end]).ok()?;
     let mut lines = head.split("\r\n");
-    let status = lines
+    let status: u16 = lines
         .next()?
         .strip_prefix("HTTP/1.1 ")?
         .get(..3)?
         .parse()
         .ok()?;
-    let length = lines.find_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length")
-            .then(|| value.trim().parse::<usize>().ok())?
-    })?;
+    let number_in = |header: &str| {
+        lines.clone().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case(header)
+                .then(|| value.trim().parse::<u64>().ok())?
+        })
+    };
+    let length = number_in("content-length")?;
+    let retry_after = (status == 503)
+        .then(|| number_in("retry-after").map(Duration::from_secs))
+        .flatten();
     let body = &bytes[end + 4..];
-    (body.len() == length).then(|| ClientResponse {
+    (body.len() as u64 == length).then(|| ClientResponse {
         status,
+        retry_after,
         body: body.to_vec(),
     })
 }
@@ -267,6 +283,14 @@ mod tests {
         assert_eq!(
             (response.status, response.body.as_slice()),
             (200, b"{}".as_slice())
+        );
+        assert_eq!(response.retry_after, None);
+        let busy =
+            b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 2\r\nContent-Length: 0\r\n\r\n";
+        let busy = read_answer(busy).unwrap();
+        assert_eq!(
+            (busy.status, busy.retry_after),
+            (503, Some(Duration::from_secs(2)))
         );
         for end in 0..whole.len() {
             assert!(read_answer(&whole[..end]).is_none(), "{end}");

@@ -102,15 +102,22 @@ impl Refusal {
 
     /// 403: the caller may not use the admin socket.
     pub(super) fn unauthorized(uid: Option<u32>) -> Refusal {
-        let who = uid.map_or(
-            "a user that the kernel does not identify".to_string(),
-            |uid| format!("user {uid}"),
-        );
         let message = format!(
-            "{who} may not use the admin socket; root, imdsd's own user and the users listed in \
-             admin.users of the configuration may"
+            "{} may not use the admin socket; root, imdsd's own user and the users listed in \
+             admin.users of the configuration may",
+            user_name(uid)
         );
         Refusal::new(403, "UnauthorizedOperation", message)
+    }
+
+    /// 503: all places of the admin socket are taken, and the caller's user has the most of them.
+    pub(super) fn no_place(uid: Option<u32>, places: usize) -> Refusal {
+        let message = format!(
+            "the admin socket has {places} places for calls that wait; all are taken, most by {}. \
+             Nothing was done; try again",
+            user_name(uid)
+        );
+        Refusal::new(503, "RequestLimitExceeded", message)
     }
 
     pub(super) fn into_response(self) -> Response<Full<Bytes>> {
@@ -120,6 +127,13 @@ impl Refusal {
         }
         json_response(self.status, &value)
     }
+}
+
+fn user_name(uid: Option<u32>) -> String {
+    uid.map_or(
+        "a user that the kernel does not identify".to_string(),
+        |uid| format!("user {uid}"),
+    )
 }
 
 /// Says why an instance with a record or a document is quarantined, and what to do.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::Response;
-use hyper::header::{DATE, HeaderValue, IF_MATCH, SERVER};
+use hyper::header::{DATE, HeaderValue, IF_MATCH, RETRY_AFTER, SERVER};
 use hyper::http::request::Parts;
 
 use super::api::AdminApi;
@@ -14,7 +14,7 @@ use super::refusal::Refusal;
 use super::request::AdminRequest;
 use crate::clock::{Moment, http_date};
 use crate::http::UnreadableRequest;
-use crate::net::unix::{UnixCaller, UnixService};
+use crate::net::unix::{self, UnixCaller, UnixService};
 
 impl UnixService for AdminApi {
     fn answer(
@@ -39,6 +39,13 @@ impl UnixService for AdminApi {
 
     fn refuse(&self, uid: Option<u32>) -> Response<Full<Bytes>> {
         stamped(Refusal::unauthorized(uid).into_response())
+    }
+
+    fn turn_away(&self, uid: Option<u32>, places: usize) -> Response<Full<Bytes>> {
+        let mut response = stamped(Refusal::no_place(uid, places).into_response());
+        let seconds = HeaderValue::from(unix::TRY_AGAIN.as_secs());
+        response.headers_mut().insert(RETRY_AFTER, seconds);
+        response
     }
 
     fn refuse_body(&self, max_bytes: usize) -> Response<Full<Bytes>> {

@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::fmt::{Display, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Args;
 use serde_json::Value;
@@ -20,6 +21,11 @@ use crate::config::{self, Config};
 const HOST_CONFIG: &str = "/etc/imdsd/imdsd.toml";
 /// The exit status if no daemon could be reached.
 const UNREACHABLE: u8 = 3;
+
+/// How often a request is sent that finds the daemon too busy.
+const MAX_ATTEMPTS: u32 = 20;
+/// The longest pause that the daemon can ask for in between.
+const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 /// The environment variable that names the socket.
 const SOCKET_VARIABLE: &str = "IMDSD_ADMIN_SOCKET";
@@ -104,8 +110,8 @@ impl AdminClient {
         &self,
         request: &ClientRequest<'_>,
     ) -> Result<ClientResponse, CommandFailure> {
-        let response = self.find()?.send(request).map_err(unreachable)?;
-        accepted(response)
+        let client = self.find()?;
+        accepted(retried(std::thread::sleep, || client.send(request)).map_err(unreachable)?)
     }
 
     /// Returns a client of the daemon, and says which one it is if it was guessed.
@@ -153,7 +159,9 @@ impl AdminClient {
             path: &path,
             ..*request
         };
-        let response = client.send_and_wait(&request, &mut waiting);
+        let response = retried(std::thread::sleep, || {
+            client.send_and_wait(&request, &mut waiting)
+        });
         bar.finish();
         accepted(response.map_err(unreachable)?)
     }
@@ -204,6 +212,26 @@ fn accepted(response: ClientResponse) -> Result<ClientResponse, CommandFailure> 
         200 => Ok(response),
         _ => Err(report_refusal(&response)),
     }
+}
+
+/// Sends a request until the daemon has a place for it, at most [`MAX_ATTEMPTS`] times. A daemon that
+/// is too busy has done nothing, so any request can be sent again.
+fn retried(
+    mut pause: impl FnMut(Duration),
+    mut send: impl FnMut() -> Result<ClientResponse, ClientError>,
+) -> Result<ClientResponse, ClientError> {
+    for attempt in 1..MAX_ATTEMPTS {
+        let response = send()?;
+        let Some(after) = response.retry_after else {
+            return Ok(response);
+        };
+        if attempt == 1 {
+            eprintln!("imdsd: the daemon has too many callers; trying again");
+        }
+        // Callers that were turned away together do not come back together.
+        pause(after.min(MAX_PAUSE).mul_f64(rand::random_range(1.0..2.0)));
+    }
+    send()
 }
 
 /// Returns the operation with this key, if the daemon is working on it.
@@ -264,4 +292,54 @@ fn socket_of(config: Config) -> PathBuf {
 
 fn default_socket() -> PathBuf {
     Path::new(config::RUNTIME_DIRECTORY).join(config::ADMIN_SOCKET)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn response(status: u16, retry_after: Option<u64>) -> ClientResponse {
+        ClientResponse {
+            status,
+            retry_after: retry_after.map(Duration::from_secs),
+            body: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_busy_daemon_is_asked_again_within_limits_and_any_other_answer_stands() {
+        for (refusals, seconds, sent, status) in [
+            (0, 1, 1, 200),
+            (3, 1, 4, 200),
+            (u32::MAX, 1, MAX_ATTEMPTS, 503),
+            (u32::MAX, 1_000_000, MAX_ATTEMPTS, 503),
+        ] {
+            let (mut count, mut paused) = (0, Duration::ZERO);
+            let answer = retried(
+                |pause| paused += pause,
+                || {
+                    count += 1;
+                    Ok(match count > refusals {
+                        true => response(200, None),
+                        false => response(503, Some(seconds)),
+                    })
+                },
+            )
+            .unwrap();
+            assert_eq!((count, answer.status), (sent, status));
+            assert!(paused < MAX_PAUSE * 2 * MAX_ATTEMPTS);
+            assert!(paused >= Duration::from_secs(1) * (sent - 1));
+        }
+        // A 503 that does not say so is an answer, and so is a broken connection.
+        let mut count = 0;
+        let mut once = |answer| {
+            count += 1;
+            answer
+        };
+        let unavailable = retried(|_| unreachable!(), || once(Ok(response(503, None))));
+        assert_eq!(unavailable.unwrap().status, 503);
+        let broken = || ClientError::NotAdminApi(PathBuf::new());
+        assert!(retried(|_| unreachable!(), || once(Err(broken()))).is_err());
+        assert_eq!(count, 2);
+    }
 }

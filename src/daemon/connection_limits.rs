@@ -17,7 +17,7 @@ use crate::daemon::throttled::{ThrottleCounts, ThrottleLog, Throttling};
 use crate::instance::InstanceId;
 use crate::net::rate::RateLimit;
 use crate::net::slots::{ConnectionSlot, ConnectionSlots, NoSlot};
-use crate::net::unix::{MAX_CALLERS, MAX_REFUSED, MAX_SERVED};
+use crate::net::unix::{MAX_CALLERS, MAX_REFUSED, MAX_SERVED, MAX_TURNED_AWAY};
 
 /// The maximum number of connections to the control endpoint.
 pub(super) const CONTROL_CONNECTIONS: usize = 32;
@@ -31,7 +31,10 @@ const RESERVED: [(&str, usize); 7] = [
         MAX_GUEST_THREADS * DESCRIPTORS_PER_THREAD,
     ),
     ("calls of the control endpoint", CONTROL_CONNECTIONS),
-    ("callers of the admin socket", MAX_CALLERS + MAX_REFUSED),
+    (
+        "callers of the admin socket",
+        MAX_CALLERS + MAX_REFUSED + MAX_TURNED_AWAY,
+    ),
     // A document or a key that a call reads, and its connection again.
     ("files of admin calls", 2 * MAX_SERVED),
     ("credential fetches", MAX_FETCHES * DESCRIPTORS_PER_FETCH),
@@ -201,7 +204,7 @@ mod tests {
     /// Otherwise guests can take the descriptors that operators need, and accept(2) fails for them.
     #[test]
     fn the_reserve_covers_everything_else_at_its_limit() {
-        let admin = (MAX_CALLERS + MAX_REFUSED + 2 * MAX_SERVED) as u64;
+        let admin = (MAX_CALLERS + MAX_REFUSED + MAX_TURNED_AWAY + 2 * MAX_SERVED) as u64;
         let fetches = (MAX_FETCHES * DESCRIPTORS_PER_FETCH) as u64;
         let threads = (MAX_GUEST_THREADS * DESCRIPTORS_PER_THREAD) as u64;
         let at_their_limits = CONTROL_CONNECTIONS as u64 + admin + fetches + threads;

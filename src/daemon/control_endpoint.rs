@@ -16,7 +16,7 @@ use crate::daemon::control_files::ControlFiles;
 use crate::daemon::start_error::StartError;
 use crate::http::UnreadableRequest;
 use crate::net::control::{ControlBody, ControlServer, ControlService};
-use crate::net::owner_slots::{OwnerSlots, PeerNetwork};
+use crate::net::owner_slots::{EvictionOrder, OwnerSlots, PeerNetwork};
 use crate::net::tls::Tls;
 use crate::net::{self, DrainControl, Limits};
 use crate::registry::Registry;
@@ -94,7 +94,7 @@ impl BoundControl {
                 extra_hops: 0,
             },
         };
-        let slots = OwnerSlots::new(CONTROL_CONNECTIONS);
+        let slots = OwnerSlots::new(CONTROL_CONNECTIONS, EvictionOrder::OldestFirst);
         let owner = move |_: &TcpStream, peer: SocketAddr| {
             Some((slots.take(PeerNetwork::of(peer.ip()))?, peer))
         };

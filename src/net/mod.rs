@@ -10,6 +10,7 @@ pub(crate) mod bound_interface;
 pub(crate) mod connection;
 pub(crate) mod control;
 mod drain;
+mod early_refusal;
 mod guest_socket;
 mod guest_turns;
 pub(crate) mod head_filter;

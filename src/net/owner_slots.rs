@@ -3,7 +3,8 @@
 //!
 //! At the limit the owner with the most connections gives one up: first those that have sent
 //! nothing, last those that have begun a request, and never one that is being answered. So a caller
-//! with many connections takes no slot from a caller with few.
+//! with many connections takes no slot from a caller with few. An [`EvictionOrder`] decides among
+//! requests that have come equally far.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -17,12 +18,23 @@ use super::slot_state::{BusySlot, CallerProgress, SlotState};
 pub(crate) struct OwnerSlots<K> {
     /// The most connections at once.
     limit: usize,
+    order: EvictionOrder,
     open: Mutex<OpenOwnerSlots<K>>,
 }
 
 struct OpenOwnerSlots<K> {
     next: u64,
     by_age: BTreeMap<u64, (K, Arc<SlotState>)>,
+}
+
+/// Which of an owner's requests that are not answered yet gives way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EvictionOrder {
+    /// The oldest, also for a new connection of the same owner: its bytes have been slow to come.
+    OldestFirst,
+    /// The newest, and only of an owner that has more connections afterwards than the new one's:
+    /// requests wait for their turns and keep their order.
+    NewestRequestFirst,
 }
 
 /// The slot of one connection. It is free again when this is dropped.
@@ -53,9 +65,10 @@ impl PeerNetwork {
 
 impl<K: Ord> OwnerSlots<K> {
     /// Returns `limit` slots.
-    pub(crate) fn new(limit: usize) -> Arc<OwnerSlots<K>> {
+    pub(crate) fn new(limit: usize, order: EvictionOrder) -> Arc<OwnerSlots<K>> {
         Arc::new(OwnerSlots {
             limit,
+            order,
             open: Mutex::new(OpenOwnerSlots {
                 next: 0,
                 by_age: BTreeMap::new(),
@@ -70,7 +83,7 @@ impl<K: Ord> OwnerSlots<K> {
         if open.by_age.len() >= self.limit {
             // A connection may become busy meanwhile; then the next best is evicted.
             let number = loop {
-                let number = open.evictable(&owner)?;
+                let number = open.evictable(&owner, self.order)?;
                 if open.by_age.get(&number)?.1.evict() {
                     break number;
                 }
@@ -92,7 +105,7 @@ impl<K: Ord> OwnerSlots<K> {
 impl<K: Ord> OpenOwnerSlots<K> {
     /// Returns the connection that makes room for a new one of `newcomer`. No owner with fewer
     /// connections than `newcomer` gives one up.
-    fn evictable(&self, newcomer: &K) -> Option<u64> {
+    fn evictable(&self, newcomer: &K, order: EvictionOrder) -> Option<u64> {
         let mut counts: BTreeMap<&K, usize> = BTreeMap::from([(newcomer, 1)]);
         for (owner, _) in self.by_age.values() {
             *counts.entry(owner).or_default() += 1;
@@ -101,14 +114,18 @@ impl<K: Ord> OpenOwnerSlots<K> {
         let candidates = self.by_age.iter().filter_map(|(number, (owner, state))| {
             let count = counts[owner];
             let progress = state.progress()?;
-            (count >= least).then_some((usize::MAX - count, progress, *number))
+            let waits =
+                order == EvictionOrder::NewestRequestFirst && progress == CallerProgress::Request;
+            let may_be_evicted = count > least || (count == least && !waits);
+            let age = if waits { u64::MAX - number } else { *number };
+            may_be_evicted.then_some((usize::MAX - count, progress, age, *number))
         });
-        candidates.min().map(|(_, _, number)| number)
+        candidates.min().map(|(.., number)| number)
     }
 }
 
 impl<K: Ord> OwnerSlot<K> {
-    /// Notes that the connection has begun a TLS handshake.
+    /// Notes how far the connection has come.
     pub(super) fn note(&self, progress: CallerProgress) {
         self.state.note(progress);
     }
@@ -211,34 +228,92 @@ mod tests {
             ),
         ];
         for (open, newcomer, expected) in rows {
-            let slots = OwnerSlots::new(open.len());
-            let taken: Vec<_> = open
-                .iter()
-                .map(|(owner, _)| slots.take(*owner).unwrap())
-                .collect();
-            let mut busy = Vec::new();
-            for (slot, (_, doing)) in taken.iter().zip(*open) {
-                match doing {
-                    Nothing => {}
-                    Started => slot.note(CallerProgress::Started),
-                    Request => slot.note(CallerProgress::Request),
-                    Busy => busy.push(slot.begin().unwrap()),
-                }
-            }
-            let new = slots.take(*newcomer);
-            assert_eq!(new.is_some(), expected.is_some());
-            let evicted: Vec<u64> = taken
-                .iter()
-                .filter(|slot| !slots.open.lock().by_age.contains_key(&slot.number))
-                .map(|slot| slot.number)
-                .collect();
-            assert_eq!(evicted, Vec::from_iter(*expected));
+            check(open, *newcomer, EvictionOrder::OldestFirst, *expected);
         }
+    }
+
+    /// The connections that are open, the owner of a new one, and which one gives way.
+    type EvictionRow<'r> = (&'r [(char, Doing)], char, Option<u64>);
+
+    #[test]
+    fn of_requests_that_wait_for_their_turns_the_newest_gives_way_and_none_within_an_owner() {
+        let rows: &[EvictionRow<'_>] = &[
+            (&[('s', Request), ('s', Request), ('s', Busy)], 'a', Some(1)),
+            (&[('s', Busy), ('s', Request), ('s', Request)], 's', None),
+            // What has sent nothing still goes first, and its oldest: also for the same owner.
+            (
+                &[('s', Request), ('s', Nothing), ('s', Nothing)],
+                'a',
+                Some(1),
+            ),
+            (
+                &[('s', Request), ('s', Nothing), ('s', Request)],
+                's',
+                Some(1),
+            ),
+            // Owners with as many as the new one would have keep theirs.
+            (&[('s', Request), ('a', Request)], 'b', None),
+            (&[('s', Request), ('s', Request), ('a', Request)], 'a', None),
+            (
+                &[
+                    ('s', Request),
+                    ('s', Request),
+                    ('s', Request),
+                    ('a', Request),
+                ],
+                'a',
+                Some(2),
+            ),
+            (
+                &[
+                    ('s', Request),
+                    ('s', Request),
+                    ('a', Request),
+                    ('a', Request),
+                ],
+                'a',
+                None,
+            ),
+        ];
+        for (open, newcomer, expected) in rows {
+            check(
+                open,
+                *newcomer,
+                EvictionOrder::NewestRequestFirst,
+                *expected,
+            );
+        }
+    }
+
+    /// Checks which of these connections gives way to a new one of `newcomer`.
+    fn check(open: &[(char, Doing)], newcomer: char, order: EvictionOrder, expected: Option<u64>) {
+        let slots = OwnerSlots::new(open.len(), order);
+        let taken: Vec<_> = open
+            .iter()
+            .map(|(owner, _)| slots.take(*owner).unwrap())
+            .collect();
+        let mut busy = Vec::new();
+        for (slot, (_, doing)) in taken.iter().zip(open) {
+            match doing {
+                Nothing => {}
+                Started => slot.note(CallerProgress::Started),
+                Request => slot.note(CallerProgress::Request),
+                Busy => busy.push(slot.begin().unwrap()),
+            }
+        }
+        let new = slots.take(newcomer);
+        assert_eq!(new.is_some(), expected.is_some());
+        let evicted: Vec<u64> = taken
+            .iter()
+            .filter(|slot| !slots.open.lock().by_age.contains_key(&slot.number))
+            .map(|slot| slot.number)
+            .collect();
+        assert_eq!(evicted, Vec::from_iter(expected));
     }
 
     #[test]
     fn nothing_is_left_of_connections_that_have_ended() {
-        let slots = OwnerSlots::new(2);
+        let slots = OwnerSlots::new(2, EvictionOrder::OldestFirst);
         for number in 0..100 {
             let slot = slots.take(number).unwrap();
             drop(slots.take(number).unwrap());

@@ -7,7 +7,9 @@
 //!
 //! Callers are local and trusted but still bounded: in number, in size, in the time that a head and
 //! a body take, and in the time of a whole connection. So a client that does not read its answer
-//! cannot block the others for long.
+//! cannot block the others for long. Beyond their number, the user with the most callers gives one
+//! up, which is answered that it was not served: no user keeps another out, and nothing is closed
+//! without an answer. A caller takes its turn only once it has sent something.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, Permissions};
@@ -30,32 +32,38 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::FlockOperation;
+use tokio::io::Interest;
 use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
 use super::accept;
 use super::drain::{Drain, DrainControl};
+use super::early_refusal::{EarlyRefusals, RefusedConnection};
 use super::http1::{ConnectionEnd, HttpServer, Interruption, read_in_time};
 use super::hyper::{close_after, refusal};
 use super::limits::ENDING;
+use super::owner_slots::{EvictionOrder, OwnerSlot, OwnerSlots};
+use super::slot_state::CallerProgress;
 use super::turns::Turns;
-use super::user_shares::{UserPlace, UserShares};
+use super::user_shares::{UserConnection, UserShares};
 use crate::http::UnreadableRequest;
 
 /// How many callers are served at once.
 pub(crate) const MAX_SERVED: usize = 16;
-/// How many callers may be connected at once, including those that wait for their turn. More wait
-/// in the kernel's queue.
-pub(crate) const MAX_CALLERS: usize = 256;
-/// The same for one user: no user takes all places of the others. More are closed, because others
-/// would wait behind them in the kernel's queue.
+/// The same for one user.
 const MAX_SERVED_OF_USER: usize = MAX_SERVED * 3 / 4;
-const MAX_CALLERS_OF_USER: usize = MAX_CALLERS * 3 / 4;
-/// How many callers may be refused at once.
+/// How many callers may be connected at once, including those that wait for their turn. None waits in
+/// the kernel's queue, where all users stand in one line.
+pub(crate) const MAX_CALLERS: usize = 256;
+/// How many refused users' connections stay open for a moment after their answer.
 pub(crate) const MAX_REFUSED: usize = 4;
+/// The same for callers that found no place.
+pub(crate) const MAX_TURNED_AWAY: usize = 32;
+/// When a caller that found no place should try again.
+pub(crate) const TRY_AGAIN: Duration = Duration::from_secs(1);
 /// How many refused users are remembered, so that each is logged once.
 const MAX_LOGGED_USERS: usize = 64;
 /// The most bytes of a body: a directory of a thousand large documents.
@@ -82,6 +90,9 @@ pub(crate) trait UnixService: Send + Sync {
 
     /// Refuses a request of a user that may not call.
     fn refuse(&self, uid: Option<u32>) -> Response<Full<Bytes>>;
+
+    /// Turns away a request of a user that has the most of the `places`, all of which are taken.
+    fn turn_away(&self, uid: Option<u32>, places: usize) -> Response<Full<Bytes>>;
 
     /// Refuses a request whose body has more than `max_bytes`.
     fn refuse_body(&self, max_bytes: usize) -> Response<Full<Bytes>>;
@@ -164,18 +175,38 @@ struct Callers {
     users: BTreeSet<u32>,
     groups: BTreeSet<u32>,
     times: ConnectionTimes,
-    callers: Arc<Semaphore>,
-    refused: Arc<Semaphore>,
+    callers: Arc<OwnerSlots<Option<u32>>>,
+    turned_away: EarlyRefusals,
+    refused: EarlyRefusals,
     served: Semaphore,
     shares: Arc<UserShares>,
     logged_users: Mutex<BTreeSet<Option<u32>>>,
 }
+
+/// A caller that has a place.
+struct PlacedCaller {
+    stream: UnixStream,
+    uid: Option<u32>,
+    slot: OwnerSlot<Option<u32>>,
+    user: UserConnection,
+}
+
+/// The right to be served: one of the user's turns, and one of all.
+type CallerTurn<'c> = (Option<OwnedSemaphorePermit>, Option<SemaphorePermit<'c>>);
 
 /// Whether a user may call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Access {
     Granted,
     Refused,
+}
+
+/// What a client has done with its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ClientState {
+    Silent,
+    HasSent,
+    Disconnected,
 }
 
 impl UnixSocket {
@@ -258,16 +289,21 @@ impl UnixSocket {
             users: self.users,
             groups: self.groups,
             times,
-            callers: Arc::new(Semaphore::new(MAX_CALLERS)),
-            refused: Arc::new(Semaphore::new(MAX_REFUSED)),
+            callers: OwnerSlots::new(MAX_CALLERS, EvictionOrder::NewestRequestFirst),
+            turned_away: EarlyRefusals::new(MAX_TURNED_AWAY),
+            refused: EarlyRefusals::new(MAX_REFUSED),
             served: Semaphore::new(MAX_SERVED),
-            shares: UserShares::new(MAX_CALLERS_OF_USER, MAX_SERVED_OF_USER),
+            shares: UserShares::new(MAX_SERVED_OF_USER),
             logged_users: Mutex::default(),
         });
         let (listener, file, accept_drain) = (self.listener, self.file, drain.drain());
         let accepting = tokio::spawn(async move {
             let serve_drain = accept_drain.clone();
-            let admit = |stream| Arc::clone(&callers).admit(stream, serve_drain.clone());
+            let admit = |stream| {
+                std::future::ready(Some(
+                    Arc::clone(&callers).admit(stream, serve_drain.clone()),
+                ))
+            };
             accept::accept(listener, accept_drain, admit).await;
             // The next daemon can have the name now, while the last answers are still under way.
             drop(file);
@@ -298,31 +334,51 @@ impl UnixServer {
 }
 
 impl Callers {
-    /// Returns the task that serves a caller, once there is room for it. A caller that may call
-    /// waits for room, and those after it wait in the kernel's queue. If its user has all of its
-    /// places, the connection is closed: no command of another user is lost. Refused callers have
-    /// their own few places, so they never delay a command.
-    async fn admit(
+    /// Returns the task that serves a caller. Refused users have their own few places, so they never
+    /// delay a command.
+    fn admit(
         self: Arc<Callers>,
         stream: UnixStream,
         drain: Drain,
-    ) -> Option<impl Future<Output = ()> + Send + 'static> {
+    ) -> impl Future<Output = ()> + Send + 'static {
         // A caller that the kernel does not identify is refused.
         let peer = stream.peer_cred().ok();
         let uid = peer.as_ref().map(UCred::uid);
-        let access = self.access(uid, peer.as_ref().map(UCred::gid));
-        let (share, place) = match access {
-            Access::Granted => {
-                let Some(share) = self.shares.connect(uid) else {
-                    debug!(?uid, "admin: the user has all of its places");
-                    return None;
-                };
-                let place = Arc::clone(&self.callers).acquire_owned().await.ok()?;
-                (Some(share), place)
-            }
-            Access::Refused => (None, Arc::clone(&self.refused).try_acquire_owned().ok()?),
+        let admitted = match self.access(uid, peer.as_ref().map(UCred::gid)) {
+            Access::Granted => self.place(stream, uid),
+            Access::Refused => Err(self
+                .refused
+                .refuse(stream, &refusal(self.service.refuse(uid)))),
         };
-        Some(self.serve_in_turn(stream, (uid, access), share, place, drain))
+        async move {
+            match admitted {
+                Ok(caller) => self.serve_in_turn(caller, drain).await,
+                Err(refused) => refused.discard_rest(drain).await,
+            }
+        }
+    }
+
+    /// Gives a caller a place, for which the user with the most callers may have to give one up.
+    fn place(
+        &self,
+        stream: UnixStream,
+        uid: Option<u32>,
+    ) -> Result<PlacedCaller, RefusedConnection> {
+        match self.callers.take(uid) {
+            Some(slot) => Ok(PlacedCaller {
+                stream,
+                uid,
+                slot,
+                user: self.shares.connect(uid),
+            }),
+            None => Err(self.turn_away(stream, uid)),
+        }
+    }
+
+    fn turn_away(&self, stream: UnixStream, uid: Option<u32>) -> RefusedConnection {
+        debug!(?uid, "admin: all places are taken; turned a caller away");
+        let answer = refusal(self.service.turn_away(uid, MAX_CALLERS));
+        self.turned_away.refuse(stream, &answer)
     }
 
     fn access(&self, uid: Option<u32>, gid: Option<u32>) -> Access {
@@ -343,47 +399,73 @@ impl Callers {
         Access::Refused
     }
 
-    async fn serve_in_turn(
-        self: Arc<Callers>,
-        stream: UnixStream,
-        (uid, access): (Option<u32>, Access),
-        share: Option<UserPlace>,
-        place: OwnedSemaphorePermit,
-        drain: Drain,
-    ) {
-        // A caller that waits when the daemon ends is not answered, and nothing was done for it.
+    async fn serve_in_turn(self: Arc<Callers>, caller: PlacedCaller, drain: Drain) {
+        let PlacedCaller {
+            stream,
+            uid,
+            slot,
+            user,
+        } = caller;
         let mut waiting_drain = drain.clone();
-        // First that of its user: a user's callers wait for each other, and not for other users.
-        let turn = match &share {
-            Some(share) => tokio::select! {
-                biased;
-                turn = async { (share.turn().await, self.served.acquire().await.ok()) } => Some(turn),
-                () = waiting_drain.ending() => return,
+        let turn = tokio::select! {
+            biased;
+            turn = self.turn(&stream, &slot, &user) => match turn {
+                Some(turn) => Some(turn),
+                None => return,
             },
-            None => None,
+            () = slot.evicted() => None,
+            // A caller that waits when the daemon ends is not answered, and nothing was done for it.
+            () = waiting_drain.ending() => return,
+        };
+        // The place may have been given away in the moment in which the turn came.
+        let (Some(turn), Some(busy)) = (turn, slot.begin()) else {
+            drop((slot, user));
+            return self.turn_away(stream, uid).discard_rest(drain).await;
         };
         // A command that has given up has reported that its request was not done. So it must not be
         // done now.
         match is_disconnected(&stream) {
-            false => self.serve(stream, uid, access, drain).await,
+            false => self.serve(stream, uid, drain).await,
             true => debug!(?uid, "admin: client disconnected while queued"),
         }
-        drop((turn, share, place));
+        drop((turn, busy));
+    }
+
+    /// Waits until a caller has sent something and its turn has come. Returns `None` if it has sent
+    /// nothing in the time of a head, or has gone.
+    async fn turn(
+        &self,
+        stream: &UnixStream,
+        slot: &OwnerSlot<Option<u32>>,
+        user: &UserConnection,
+    ) -> Option<CallerTurn<'_>> {
+        let look = || match client_state(stream) {
+            ClientState::Silent => Err(io::ErrorKind::WouldBlock.into()),
+            state => Ok(state),
+        };
+        let state = match look() {
+            Ok(state) => state,
+            Err(_) => {
+                let sent = stream.async_io(Interest::READABLE, look);
+                tokio::time::timeout(self.times.head, sent)
+                    .await
+                    .ok()?
+                    .ok()?
+            }
+        };
+        if state == ClientState::Disconnected {
+            return None;
+        }
+        slot.note(CallerProgress::Request);
+        // First that of its user: a user's callers wait for each other, and not for other users.
+        Some((user.turn().await, self.served.acquire().await.ok()))
     }
 
     /// Serves one caller's connection to its end.
-    async fn serve(&self, stream: UnixStream, uid: Option<u32>, access: Access, mut drain: Drain) {
+    async fn serve(&self, stream: UnixStream, uid: Option<u32>, mut drain: Drain) {
         let body_drain = drain.clone();
         let caller = UnixCaller::new(uid, stream.as_fd().try_clone_to_owned().ok());
-        let handler = |request: Request<Incoming>| {
-            let (drain, caller) = (body_drain.clone(), caller.clone());
-            async move {
-                match access {
-                    Access::Granted => self.answer(caller, request, drain).await,
-                    Access::Refused => Ok(self.service.refuse(uid)),
-                }
-            }
-        };
+        let handler = |request| self.answer(caller.clone(), request, body_drain.clone());
         let refuse = |reason| Some(refusal(self.service.refuse_unreadable(reason)));
         let server = HttpServer::new(self.times.head, self.times.connection, self.times.ending);
         let turns = Turns::default();
@@ -433,9 +515,24 @@ impl Callers {
 /// Returns whether the client has closed the connection, and not only its sending side. What it
 /// sent stays unread.
 fn is_disconnected(stream: &impl AsFd) -> bool {
-    let mut polled = [PollFd::new(stream, PollFlags::empty())];
-    let ready = rustix::event::poll(&mut polled, Some(&Timespec::default()));
-    ready.is_ok() && polled[0].revents().contains(PollFlags::HUP)
+    client_state(stream) == ClientState::Disconnected
+}
+
+/// Returns what the client has done with its connection. To end only its sending side counts as
+/// having sent: there is something to answer, or to end.
+fn client_state(stream: &impl AsFd) -> ClientState {
+    let mut polled = [PollFd::new(stream, PollFlags::IN)];
+    if rustix::event::poll(&mut polled, Some(&Timespec::default())).is_err() {
+        return ClientState::HasSent;
+    }
+    let events = polled[0].revents();
+    if events.contains(PollFlags::HUP) {
+        ClientState::Disconnected
+    } else if events.contains(PollFlags::IN) {
+        ClientState::HasSent
+    } else {
+        ClientState::Silent
+    }
 }
 
 #[cfg(test)]

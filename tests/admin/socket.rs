@@ -1,11 +1,15 @@
 //! The admin socket: who may call, and what happens to its file.
 
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-use std::process::Command;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
 
 use crate::client::{CommandOutput, imdsd, imdsd_at, run, socket};
-use crate::support::{Daemon, require_root};
+use crate::support::{Daemon, PATIENCE, require_root};
 
 /// Runs `imdsd instance list` as another user.
 fn imdsd_as(user: u32, program: &Path, socket: &Path) -> CommandOutput {
@@ -24,18 +28,20 @@ fn imdsd_as(user: u32, program: &Path, socket: &Path) -> CommandOutput {
     run(command, "")
 }
 
+/// Returns a directory that every user may read, with a copy of imdsd that every user may run.
+fn program_for_all_users() -> (TempDir, PathBuf) {
+    let place = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let program = place.path().join("imdsd");
+    std::fs::copy(env!("CARGO_BIN_EXE_imdsd"), &program).unwrap();
+    (place, program)
+}
+
 #[test]
 #[ignore = "needs root, to run as other users; tests/all runs it"]
 fn root_and_the_users_of_the_configuration_may_call_and_others_are_refused_and_logged() {
     require_root();
-    let open = |path: &Path| {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap()
-    };
-    let place = tempfile::tempdir().unwrap();
-    open(place.path());
-    // A copy that every user may run.
-    let program = place.path().join("imdsd");
-    std::fs::copy(env!("CARGO_BIN_EXE_imdsd"), &program).unwrap();
+    let (place, program) = program_for_all_users();
     let socket = place.path().join("admin.sock");
     let admin = format!(
         "[admin]\nsocket = \"{}\"\nusers = [\"root\", 65533]\ngroups = [65532]",
@@ -137,7 +143,6 @@ fn an_unreachable_daemon_is_reported_with_what_to_do_and_exit_status_3() {
 /// Invalid and oversized requests are refused, and the next caller is served.
 #[test]
 fn invalid_requests_do_not_affect_other_callers() {
-    use std::io::{Read as _, Write as _};
     let daemon = Daemon::start(|_| {});
     let send = |bytes: &[u8]| {
         let mut stream = std::os::unix::net::UnixStream::connect(socket(&daemon)).unwrap();
@@ -176,10 +181,12 @@ fn invalid_requests_do_not_affect_other_callers() {
         std::thread::spawn(move || imdsd_at(&path, &["instance", "list", "--json"], "").code)
     });
     assert!(crowd.into_iter().all(|caller| caller.join().unwrap() == 0));
-    // More connections than are allowed, which send nothing.
+    // More connections than are allowed, which send nothing: a command is served beside them, and
+    // after them.
     let idle: Vec<_> = (0..400)
         .map(|_| std::os::unix::net::UnixStream::connect(socket(&daemon)).unwrap())
         .collect();
+    imdsd(&daemon, &["instance", "list"]).done();
     drop(idle);
     imdsd(&daemon, &["instance", "list"]).done();
     assert_eq!(daemon.get("/").status, 401, "guests are still served");
@@ -231,4 +238,114 @@ fn a_command_asks_the_daemon_of_its_configuration_and_the_status_tells_scripts()
     imdsd(&daemon, &["status", "--config", wrong]).refused(1, &["wrong.toml:1: guest"]);
     let both = ["status", "--config", &file, "--socket", "/nowhere"];
     imdsd(&daemon, &both).refused(2, &["cannot be used with"]);
+}
+
+/// Connections of one user that take all of its turns: each has sent half a body.
+fn hold_all_turns(socket: &Path) -> Vec<UnixStream> {
+    let begin = |_| {
+        let mut stream = UnixStream::connect(socket).unwrap();
+        let head = "POST /v1/instances HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
+        write!(stream, "{head}Content-Length: 2\r\n\r\n[").unwrap();
+        stream
+    };
+    (0..16).map(begin).collect()
+}
+
+/// Sends so many requests at once, and reads no answer.
+fn send_calls(socket: &Path, count: usize) -> Vec<UnixStream> {
+    let send = |_| {
+        let mut stream = UnixStream::connect(socket).unwrap();
+        // A caller that was turned away may have its answer before it sends.
+        let _ =
+            stream.write_all(b"GET /v1/health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream
+    };
+    (0..count).map(send).collect()
+}
+
+/// Returns what was received until the connection ended.
+fn receive(mut stream: UnixStream) -> String {
+    stream.set_read_timeout(Some(4 * PATIENCE)).unwrap();
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    String::from_utf8(answer).unwrap()
+}
+
+/// Panics unless each answer is that of a served call, or says that the socket is too busy. Returns
+/// how many of both there were.
+fn served_and_turned_away(answers: &[String], user: u32) -> (usize, usize) {
+    let of_user = format!("most by user {user}. Nothing was done; try again");
+    let is_busy = |answer: &&String| {
+        answer.starts_with("HTTP/1.1 503 Service Unavailable\r\n")
+            && answer.contains("\r\nretry-after: 1\r\n")
+            && answer.contains("\"RequestLimitExceeded\"")
+            && answer.contains(&of_user)
+    };
+    let is_served = |answer: &&String| {
+        answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("\"Status\"")
+    };
+    let served = answers.iter().filter(is_served).count();
+    let busy = answers.iter().filter(is_busy).count();
+    let other = answers.iter().find(|one| !is_served(one) && !is_busy(one));
+    assert_eq!(other, None, "of {} calls", answers.len());
+    (served, busy)
+}
+
+#[test]
+fn of_hundreds_of_calls_at_once_each_is_answered_and_commands_wait_for_a_place() {
+    let mut daemon = Daemon::start(|_| {});
+    let user = rustix::process::geteuid().as_raw();
+    let path = socket(&daemon);
+    // 12 are served, 4 wait for their turn, and 240 more have room.
+    let held = hold_all_turns(&path);
+    let calls = send_calls(&path, 400);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_imdsd"));
+    command.args(["status", "--json"]);
+    let mut command = command
+        .env("IMDSD_ADMIN_SOCKET", &path)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(command.stderr.take().unwrap());
+    let mut line = String::new();
+    said.read_line(&mut line).unwrap();
+    assert!(line.contains("too many callers; trying again"), "{line}");
+    // What holds the turns ends, and everything that waits is served.
+    for mut stream in held {
+        stream.write_all(b"]").unwrap();
+        assert!(receive(stream).starts_with("HTTP/1.1 "));
+    }
+    let answers: Vec<String> = calls.into_iter().map(receive).collect();
+    assert_eq!(served_and_turned_away(&answers, user), (240, 160));
+    let output = command.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    daemon.terminate();
+}
+
+#[test]
+#[ignore = "needs root, to run as other users; tests/all runs it"]
+fn a_user_with_hundreds_of_calls_does_not_delay_those_of_another() {
+    require_root();
+    let (place, program) = program_for_all_users();
+    let path = place.path().join("admin.sock");
+    let admin = format!("[admin]\nsocket = \"{}\"\nusers = [65533]", path.display());
+    let _daemon = Daemon::start_with(&admin, |_| {});
+    let held = hold_all_turns(&path);
+    let calls = send_calls(&path, 400);
+    // The other user's calls take the places of the newest of root's. A refused user is answered too.
+    for _ in 0..3 {
+        let other = imdsd_as(65533, &program, &path);
+        assert_eq!(other.error, "", "it is not turned away");
+        assert!(other.done().contains("demo"));
+        imdsd_as(65534, &program, &path).refused(1, &["user 65534 may not"]);
+    }
+    for mut stream in held {
+        stream.write_all(b"]").unwrap();
+        assert!(receive(stream).starts_with("HTTP/1.1 "));
+    }
+    let answers: Vec<String> = calls.into_iter().map(receive).collect();
+    let (served, turned_away) = served_and_turned_away(&answers, 0);
+    assert_eq!(served + turned_away, 400);
+    assert!((237..240).contains(&served), "{served}");
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http_body_util::Full;
 use hyper::Response;
 use hyper::http::request::Parts;
@@ -71,24 +72,29 @@ fn callers_that_do_not_read_their_answers_do_not_block_others_for_good() {
     });
 }
 
-/// A service that answers when its caller has gone.
-struct WaitingService(tokio::sync::mpsc::UnboundedSender<()>);
+/// A service that answers as its function does, and refuses with empty answers.
+struct TestService<F>(F);
 
-impl UnixService for WaitingService {
+impl<F, A> UnixService for TestService<F>
+where
+    F: Fn(UnixCaller) -> A + Send + Sync + 'static,
+    A: Future<Output = &'static str> + Send + 'static,
+{
     fn answer(
         self: Arc<Self>,
         caller: UnixCaller,
         _: Parts,
         _: Bytes,
     ) -> Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>> {
-        Box::pin(async move {
-            caller.gone().await;
-            let _ = self.0.send(());
-            Response::default()
-        })
+        let answer = (self.0)(caller);
+        Box::pin(async move { Response::new(Full::from(answer.await)) })
     }
 
     fn refuse(&self, _: Option<u32>) -> Response<Full<Bytes>> {
+        Response::default()
+    }
+
+    fn turn_away(&self, _: Option<u32>, _: usize) -> Response<Full<Bytes>> {
         Response::default()
     }
 
@@ -111,50 +117,29 @@ fn an_interrupted_command_is_noticed_and_one_that_has_sent_everything_waits() {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let (sender, mut gone) = tokio::sync::mpsc::unbounded_channel();
+        let (sender, mut noticed) = tokio::sync::mpsc::unbounded_channel();
         let serving = UnixSocket::open(&path, &[], &[])
             .unwrap()
-            .serve(Arc::new(WaitingService(sender)));
+            .serve(Arc::new(TestService(move |caller: UnixCaller| {
+                let sender = sender.clone();
+                async move {
+                    let waits = caller.gone().now_or_never().is_none();
+                    let _ = sender.send(if waits { "waits" } else { "is gone" });
+                    caller.gone().await;
+                    let _ = sender.send("is gone");
+                    ""
+                }
+            })));
         let mut caller = StdUnixStream::connect(&path).unwrap();
         let request = b"POST /v1/events HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
         caller.write_all(request).unwrap();
         caller.shutdown(std::net::Shutdown::Write).unwrap();
-        let waited = tokio::time::timeout(Duration::from_millis(300), gone.recv()).await;
-        assert!(waited.is_err(), "the caller waits");
+        assert_eq!(noticed.recv().await, Some("waits"));
         drop(caller);
-        let noticed = tokio::time::timeout(Duration::from_secs(10), gone.recv()).await;
-        assert!(noticed.is_ok());
+        let noticed = tokio::time::timeout(Duration::from_secs(10), noticed.recv()).await;
+        assert_eq!(noticed, Ok(Some("is gone")));
         serving.end().await;
     });
-}
-
-/// A service whose answer takes far longer than a connection may last.
-struct SlowService;
-
-impl UnixService for SlowService {
-    fn answer(
-        self: Arc<Self>,
-        _: UnixCaller,
-        _: Parts,
-        _: Bytes,
-    ) -> Pin<Box<dyn Future<Output = Response<Full<Bytes>>> + Send>> {
-        Box::pin(async {
-            tokio::time::sleep(Duration::from_millis(60)).await;
-            Response::new(Full::from("done"))
-        })
-    }
-
-    fn refuse(&self, _: Option<u32>) -> Response<Full<Bytes>> {
-        Response::default()
-    }
-
-    fn refuse_body(&self, _: usize) -> Response<Full<Bytes>> {
-        Response::default()
-    }
-
-    fn refuse_unreadable(&self, _: UnreadableRequest) -> Response<Full<Bytes>> {
-        Response::default()
-    }
 }
 
 /// The time limit is for callers that do not read, not for the daemon's own work.
@@ -172,9 +157,13 @@ fn a_long_operation_is_answered_however_long_it_takes() {
             ending: Duration::from_millis(1),
             ..unix::CALLER_TIMES
         };
-        let serving = UnixSocket::open(&path, &[], &[])
-            .unwrap()
-            .serve_for(Arc::new(SlowService), times);
+        let serving = UnixSocket::open(&path, &[], &[]).unwrap().serve_for(
+            Arc::new(TestService(|_| async {
+                tokio::time::sleep(Duration::from_millis(60)).await;
+                "done"
+            })),
+            times,
+        );
         let mut caller = UnixStream::connect(&path).await.unwrap();
         caller
             .write_all(b"POST /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -212,8 +201,12 @@ fn a_request_whose_client_disconnected_while_queued_is_dropped() {
         let serving = UnixSocket::open(&path, &[], &[])
             .unwrap()
             .serve_for(api.api.clone(), times);
-        // As many as are served at once; they send nothing.
-        let silent = [(); 16].map(|()| StdUnixStream::connect(&path).unwrap());
+        // As many as are served at once; they send the beginning of a request.
+        let silent = [(); 16].map(|()| {
+            let mut caller = StdUnixStream::connect(&path).unwrap();
+            caller.write_all(b"GET").unwrap();
+            caller
+        });
         drop(send(&format!("DELETE /v1/instances/{ID}")));
         // Changes are made one after the other, so this answer comes after the dropped request's turn.
         let mut next = UnixStream::from_std(send("DELETE /v1/instances/i-11111111")).unwrap();
