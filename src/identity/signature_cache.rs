@@ -23,7 +23,6 @@ pub struct SignatureCache {
 }
 
 struct SignedDocument {
-    document: Box<[u8]>,
     /// The serial number of the certificate that verifies the signatures.
     serial: String,
     signatures: Arc<Signatures>,
@@ -40,7 +39,7 @@ impl SignatureCache {
         let by_instance = self.by_instance.load();
         by_instance
             .get(id)
-            .filter(|signed| *signed.document == *document)
+            .filter(|signed| signed.signatures.document() == document)
             .map(|signed| signed.signatures.clone())
     }
 
@@ -59,15 +58,15 @@ impl SignatureCache {
         let mut count = 0;
         for (id, document) in documents {
             let document = document.as_ref();
-            let is_signed =
-                |signed: &SignedDocument| *signed.document == *document && signed.serial == serial;
+            let is_signed = |signed: &SignedDocument| {
+                signed.signatures.document() == document && signed.serial == serial
+            };
             let by_instance = self.by_instance.load();
             if by_instance.get(&id).is_some_and(|signed| is_signed(signed)) {
                 continue;
             }
             let signatures = Arc::new(identity.sign(document, now)?);
             let signed = SignedDocument {
-                document: document.into(),
                 serial: serial.clone(),
                 signatures,
             };

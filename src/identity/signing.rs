@@ -1,10 +1,12 @@
 //! The three signatures of an identity document, in EC2's form: base64 in lines of 76 columns
-//! without a final newline.
+//! without a final newline. They are kept as bytes, once, and become text when they are read.
 //!
 //! EC2 signs `signature` with an RSA key of 1024 bits, and `pkcs7` with DSA and SHA-1. Both are
 //! weak, and verifiers are dropping them. Here one RSA key of 2048 bits with SHA-256 signs all
 //! three, so `pkcs7` and `rsa2048` are the same container. EC2 encodes it in BER; here it is DER,
 //! which every reader of BER accepts.
+
+use std::ops::Range;
 
 use der::asn1::{ObjectIdentifier, OctetString, SetOfVec};
 use der::{Any, Encode, EncodeValue, Tagged};
@@ -24,12 +26,33 @@ use super::signing_identity::Identity;
 /// The signatures that a guest reads with its identity document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signatures {
-    /// `signature`: RSA PKCS #1 v1.5 with SHA-256 over the document.
-    pub signature: String,
-    /// `pkcs7`: a container with the document and its signature, without PEM armour.
-    pub pkcs7: String,
-    /// `rsa2048`: the same.
-    pub rsa2048: String,
+    signature: Box<[u8]>,
+    /// In DER.
+    container: Box<[u8]>,
+    /// Where the container has the document.
+    document: Range<usize>,
+}
+
+impl Signatures {
+    /// Returns `signature`: RSA PKCS #1 v1.5 with SHA-256 over the document.
+    pub fn signature(&self) -> String {
+        lines(&self.signature, EC2_COLUMNS)
+    }
+
+    /// Returns `pkcs7`: a container with the document and its signature, without PEM armour.
+    pub fn pkcs7(&self) -> String {
+        lines(&self.container, EC2_COLUMNS)
+    }
+
+    /// Returns `rsa2048`: the same.
+    pub fn rsa2048(&self) -> String {
+        self.pkcs7()
+    }
+
+    /// Returns the document that was signed.
+    pub(super) fn document(&self) -> &[u8] {
+        &self.container[self.document.clone()]
+    }
 }
 
 impl Identity {
@@ -37,12 +60,15 @@ impl Identity {
     ///
     /// This takes some milliseconds of processor time and must not run during a guest's request.
     pub fn sign(&self, document: &[u8], now: Timestamp) -> Result<Signatures, SigningError> {
-        let signature = lines(&self.sign_bytes(document)?, EC2_COLUMNS);
-        let container = lines(&self.container(document, now)?, EC2_COLUMNS);
+        let signature = self.sign_bytes(document)?;
+        let container = self.container(document, now)?;
+        // Any place with these bytes will do.
+        let start = (0..container.len()).find(|start| container[*start..].starts_with(document));
+        let start = start.expect("the container has the document");
         Ok(Signatures {
-            signature,
-            pkcs7: container.clone(),
-            rsa2048: container,
+            signature: signature.into_boxed_slice(),
+            container: container.into_boxed_slice(),
+            document: start..start + document.len(),
         })
     }
 
@@ -125,9 +151,9 @@ mod tests {
     fn signatures_have_the_form_of_ec2() {
         let signatures = IDENTITY.sign(b"{}", now()).unwrap();
         for text in [
-            &signatures.signature,
-            &signatures.pkcs7,
-            &signatures.rsa2048,
+            &signatures.signature(),
+            &signatures.pkcs7(),
+            &signatures.rsa2048(),
         ] {
             let (last, full) = text
                 .split('\n')
@@ -142,19 +168,23 @@ mod tests {
             assert!(!text.contains('\r'));
         }
         assert_eq!(
-            super::super::armour::decode(&signatures.signature)
+            super::super::armour::decode(&signatures.signature())
                 .unwrap()
                 .len(),
             256
         );
-        assert_eq!(signatures.pkcs7, signatures.rsa2048);
+        assert_eq!(signatures.pkcs7(), signatures.rsa2048());
+        assert_eq!(signatures.document(), b"{}");
+        // What an instance keeps, besides its document: bytes, and the container once.
+        let kept = signatures.signature.len() + signatures.container.len() - 2;
+        assert!(kept < 800, "{kept} bytes");
     }
 
     /// UTCTime ends in 2049 (RFC 5280, section 4.1.2.5).
     #[test]
     fn signing_works_after_2049_and_before_1970() {
         for time in ["2051-01-01T00:00:00Z", "1969-01-01T00:00:00Z"] {
-            let container = IDENTITY.sign(b"{}", time.parse().unwrap()).unwrap().pkcs7;
+            let container = IDENTITY.sign(b"{}", time.parse().unwrap()).unwrap().pkcs7();
             let verified =
                 super::super::verify_pkcs7(&container, None, &IDENTITY.certificates_pem()).unwrap();
             assert_eq!(

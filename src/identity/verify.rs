@@ -331,7 +331,7 @@ mod tests {
 
     /// Returns the container of [`DOCUMENT`] with a change.
     fn changed(change: impl FnOnce(&mut SignedData)) -> String {
-        let container = armour::decode(&IDENTITY.sign(DOCUMENT, now()).unwrap().pkcs7).unwrap();
+        let container = armour::decode(&IDENTITY.sign(DOCUMENT, now()).unwrap().pkcs7()).unwrap();
         let mut signed_data = signed_data(&container).unwrap();
         change(&mut signed_data);
         let content = der::Any::encode_from(&signed_data).unwrap();
@@ -373,16 +373,16 @@ mod tests {
     fn valid_signatures_are_accepted_and_return_signer_and_time() {
         let signatures = IDENTITY.sign(DOCUMENT, now()).unwrap();
         let both = pem(&OTHER) + &pem(&IDENTITY);
-        let good = verify_signature(DOCUMENT, &signatures.signature, &both).unwrap();
+        let good = verify_signature(DOCUMENT, &signatures.signature(), &both).unwrap();
         assert_eq!(
             (good.serial, good.signed_at),
             (IDENTITY.certificate().serial(), None)
         );
 
-        let armoured = armour::wrap("PKCS7", &armour::decode(&signatures.pkcs7).unwrap());
+        let armoured = armour::wrap("PKCS7", &armour::decode(&signatures.pkcs7()).unwrap());
         for text in [
-            &signatures.pkcs7,
-            &signatures.rsa2048,
+            &signatures.pkcs7(),
+            &signatures.rsa2048(),
             &armoured,
             &armoured.replace('\n', "\r\n"),
         ] {
@@ -402,8 +402,8 @@ mod tests {
 
     #[test]
     fn the_fault_of_a_signature_is_named() {
-        let good = IDENTITY.sign(DOCUMENT, now()).unwrap().signature;
-        let other = OTHER.sign(DOCUMENT, now()).unwrap().signature;
+        let good = IDENTITY.sign(DOCUMENT, now()).unwrap().signature();
+        let other = OTHER.sign(DOCUMENT, now()).unwrap().signature();
         let certificate = pem(&IDENTITY);
         let mut longer = DOCUMENT.to_vec();
         longer.push(b'\n');
@@ -446,7 +446,7 @@ mod tests {
 
     #[test]
     fn the_fault_of_a_container_is_named() {
-        let good = IDENTITY.sign(DOCUMENT, now()).unwrap().pkcs7;
+        let good = IDENTITY.sign(DOCUMENT, now()).unwrap().pkcs7();
         let refused = |text: &str| verify_pkcs7(text, Some(DOCUMENT), &pem(&IDENTITY)).unwrap_err();
         let container = |reason: &str| VerifyError::NotContainer(reason.to_string());
         let algorithms = |name: &str| VerifyError::UnsupportedAlgorithm(name.to_string());
@@ -519,7 +519,7 @@ mod tests {
     #[test]
     fn a_different_document_and_a_changed_container_are_different_faults() {
         let certificate = pem(&IDENTITY);
-        let good = IDENTITY.sign(DOCUMENT, now()).unwrap().pkcs7;
+        let good = IDENTITY.sign(DOCUMENT, now()).unwrap().pkcs7();
         for (document, at) in [
             (&DOCUMENT[..9], 9),
             (b"", 0),
@@ -537,7 +537,7 @@ mod tests {
 
     #[test]
     fn an_unknown_signer_is_named_with_the_given_certificates() {
-        let good = IDENTITY.sign(DOCUMENT, now()).unwrap().pkcs7;
+        let good = IDENTITY.sign(DOCUMENT, now()).unwrap().pkcs7();
         let error = verify_pkcs7(&good, Some(DOCUMENT), &pem(&OTHER)).unwrap_err();
         let (signer, given) = (IDENTITY.certificate(), OTHER.certificate());
         let expected = VerifyError::UnknownSigner {
@@ -557,7 +557,7 @@ mod tests {
     #[test]
     fn a_changed_bit_never_makes_another_document_valid() {
         let certificate = pem(&IDENTITY);
-        let good = armour::decode(&IDENTITY.sign(DOCUMENT, now()).unwrap().pkcs7).unwrap();
+        let good = armour::decode(&IDENTITY.sign(DOCUMENT, now()).unwrap().pkcs7()).unwrap();
         for at in 0..good.len() * 8 {
             let mut bytes = good.clone();
             bytes[at / 8] ^= 1 << (at % 8);

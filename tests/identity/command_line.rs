@@ -32,13 +32,13 @@ fn put(directory: &Path) {
         .unwrap();
     for (name, content) in [
         ("document", DOCUMENT),
-        ("signature", &signatures.signature),
-        ("pkcs7", &signatures.pkcs7),
+        ("signature", &signatures.signature()),
+        ("pkcs7", &signatures.pkcs7()),
         (
             "rsa2048",
             &format!(
                 "-----BEGIN PKCS7-----\n{}\n-----END PKCS7-----\n",
-                signatures.rsa2048
+                signatures.rsa2048()
             ),
         ),
         ("certificate", &IDENTITY.certificates_pem()),

@@ -27,10 +27,13 @@ fn put(directory: &Path, identity: &Identity) {
     write(
         "signature",
         &BASE64_STANDARD
-            .decode(signatures.signature.replace('\n', ""))
+            .decode(signatures.signature().replace('\n', ""))
             .unwrap(),
     );
-    for (name, container) in [("pkcs7", signatures.pkcs7), ("rsa2048", signatures.rsa2048)] {
+    for (name, container) in [
+        ("pkcs7", signatures.pkcs7()),
+        ("rsa2048", signatures.rsa2048()),
+    ] {
         write(
             name,
             format!("-----BEGIN PKCS7-----\n{container}\n-----END PKCS7-----\n").as_bytes(),

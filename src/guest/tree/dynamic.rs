@@ -22,13 +22,13 @@ const INSTANCE_IDENTITY: &[Category] = &[
         text(&focus.entry.identity_document)
     }),
     leaf("pkcs7", "2009-04-04", |focus| {
-        Some(Cow::Owned(signatures(focus)?.pkcs7.clone()))
+        Some(Cow::Owned(signatures(focus)?.pkcs7()))
     }),
     leaf("rsa2048", "2009-04-04", |focus| {
-        Some(Cow::Owned(signatures(focus)?.rsa2048.clone()))
+        Some(Cow::Owned(signatures(focus)?.rsa2048()))
     }),
     leaf("signature", "2009-04-04", |focus| {
-        Some(Cow::Owned(signatures(focus)?.signature.clone()))
+        Some(Cow::Owned(signatures(focus)?.signature()))
     }),
 ];
 
