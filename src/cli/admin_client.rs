@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_daemon_is_asked_again_within_limits_and_any_other_answer_stands() {
+    fn a_busy_daemon_is_asked_again_within_limits_and_after_no_other_answer() {
         for (refusals, seconds, sent, status) in [
             (0, 1, 1, 200),
             (3, 1, 4, 200),

@@ -8,8 +8,9 @@
 //! Callers are local and trusted but still bounded: in number, in size, in the time that a head and
 //! a body take, and in the time of a whole connection. So a client that does not read its answer
 //! cannot block the others for long. Beyond their number, the user with the most callers gives one
-//! up, which is answered that it was not served: no user keeps another out, and nothing is closed
-//! without an answer. A caller takes its turn only once it has sent something.
+//! up, which is answered 503: no user keeps another out. Without an answer ends only a connection
+//! that has sent nothing in the time of a head, or that waits for its turn when the daemon ends. A
+//! caller takes its turn only once it has sent something.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, Permissions};
