@@ -234,6 +234,8 @@ impl Intake {
         let unstored = unstored.iter().map(|instance| &instance.instance_id);
         unstored
             .chain(snapshot.faulty_documents())
+            // Of an earlier reload that was interrupted.
+            .chain(snapshot.being_registered())
             .cloned()
             .collect()
     }

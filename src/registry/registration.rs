@@ -20,8 +20,8 @@ use super::turns::Alone;
 use super::writer::PreviousState;
 use crate::instance::{Instance, InstanceAttachment, InstanceId, InstanceState};
 
-/// How many instances' attachments are reserved before other tasks get a turn.
-const RESERVED_AT_ONCE: usize = 64;
+/// The attachments of how many instances are reserved in one publication. Then other tasks get a turn.
+const RESERVED_AT_ONCE: usize = 256;
 
 /// What registering a document did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,20 +73,25 @@ impl Registry {
     }
 
     /// Reserves the attachments of those documents' instances that are new: until one is registered,
-    /// no other instance is served there.
+    /// no other instance is served there. [`Registry::register_all`] registers them.
     pub async fn reserve_new(&self, documents: &[Instance]) {
         let _turn = self.turns.alone().await;
-        for (index, document) in documents.iter().enumerate() {
-            if index % RESERVED_AT_ONCE == 0 {
-                tokio::task::yield_now().await;
-            }
-            let (id, snapshot) = (&document.instance_id, self.snapshot());
-            let is_known = snapshot.entry(id).is_some()
-                || snapshot.is_unreadable(id)
-                || snapshot.is_tombstone(id);
-            if !is_known {
-                self.quarantine_not_stored(document);
-            }
+        for part in documents.chunks(RESERVED_AT_ONCE) {
+            self.publish_each(part, |snapshot, document| {
+                let id = &document.instance_id;
+                let reason = match snapshot.quarantine_reason(id) {
+                    _ if snapshot.entry(id).is_some() || snapshot.is_tombstone(id) => return None,
+                    Some(QuarantineReason::Unreadable | QuarantineReason::StateUnknown) => {
+                        return None;
+                    }
+                    // What failed before counts as failed until it is stored.
+                    Some(QuarantineReason::NotStored) => QuarantineReason::NotStored,
+                    Some(QuarantineReason::FaultyDocument | QuarantineReason::BeingRegistered)
+                    | None => QuarantineReason::BeingRegistered,
+                };
+                snapshot.with_unregistered(id, reason, active_attachments(document))
+            });
+            tokio::task::yield_now().await;
         }
     }
 
@@ -260,9 +265,11 @@ impl Registry {
                 }
             }
             registry.publish_each(&ids, |snapshot, id| match snapshot.quarantine_reason(id) {
-                Some(QuarantineReason::NotStored | QuarantineReason::FaultyDocument) => {
-                    Some(snapshot.without(id))
-                }
+                Some(
+                    QuarantineReason::NotStored
+                    | QuarantineReason::FaultyDocument
+                    | QuarantineReason::BeingRegistered,
+                ) => Some(snapshot.without(id)),
                 Some(QuarantineReason::Unreadable | QuarantineReason::StateUnknown) | None => None,
             });
         })
@@ -358,12 +365,7 @@ impl Registry {
     /// Quarantines an instance whose document could not be stored. Its guest may be behind its
     /// attachments, so no other instance is served there.
     fn quarantine_not_stored(&self, document: &Instance) {
-        // A stopped instance has no guest.
-        let attachments: &[InstanceAttachment] = match document.state.is_active() {
-            true => &document.imds.attachments,
-            false => &[],
-        };
-        let id = &document.instance_id;
+        let (id, attachments) = (&document.instance_id, active_attachments(document));
         let mut writer = self.writer.lock();
         let unknown = writer.state_unknown.get_mut(id);
         let is_unknown = unknown.is_some();
@@ -375,6 +377,14 @@ impl Registry {
             true => snapshot.with_reserved_attachments(id, attachments),
             false => snapshot.with_unregistered(id, QuarantineReason::NotStored, attachments),
         });
+    }
+}
+
+/// Returns the attachments that a document claims. A stopped instance has no guest.
+fn active_attachments(document: &Instance) -> &[InstanceAttachment] {
+    match document.state.is_active() {
+        true => &document.imds.attachments,
+        false => &[],
     }
 }
 

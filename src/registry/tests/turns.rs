@@ -577,6 +577,67 @@ async fn documents_are_registered_in_batches_and_one_that_is_not_stored_affects_
     );
 }
 
+/// A start reserves what thousands of documents claim before it stores the first of them.
+#[tokio::test]
+async fn the_attachments_of_many_new_documents_are_reserved_in_few_publications() {
+    let store = Arc::<HeldStore>::default();
+    let registry = registry_of(&store, 1).await;
+    let now_served = |number: usize| {
+        let attachment = Attachment::Interface(format!("tap{number}"));
+        registry.snapshot().attached_to(&attachment).is_some()
+    };
+    let reason_of = |number: usize| registry.snapshot().quarantine_reason(&id(number));
+    // 1. One document could not be stored before, and one had faults.
+    store.commit_fails.store(true, Ordering::Relaxed);
+    registry.register(instance(1), now()).await.unwrap_err();
+    registry.register_faulty(&id(2), Vec::new()).await;
+    store.commit_fails.store(false, Ordering::Relaxed);
+
+    // 2. Reserved: the known instance is served, and what failed counts as failed.
+    let documents: Vec<Instance> = (0..1000).map(instance).collect();
+    let before = *registry.publications().borrow();
+    registry.reserve_new(&documents).await;
+    assert_eq!(
+        *registry.publications().borrow() - before,
+        4,
+        "256 at a time"
+    );
+    assert!(now_served(0) && reason_of(0).is_none());
+    assert_eq!(reason_of(1), Some(QuarantineReason::NotStored));
+    let being_registered = Some(QuarantineReason::BeingRegistered);
+    assert!((2..1000).all(|number| reason_of(number) == being_registered));
+    let snapshot = registry.snapshot();
+    assert_eq!(
+        (
+            snapshot.being_registered().count(),
+            snapshot.not_stored().count()
+        ),
+        (998, 1)
+    );
+
+    // 3. Closed to others, also to one that is put meanwhile.
+    let mut rival = instance(5000);
+    rival.imds.attachments = vec![Attachment::Interface("tap7".into()).into()];
+    let put = move |transaction: &mut Transaction| {
+        transaction.register(rival);
+        Err::<(), _>(transaction.new_conflicts().len())
+    };
+    let refused = registry.change(now(), put).await;
+    assert!(matches!(refused, Err(UpdateError::Refused(1))));
+    let absent = registry.delete(&id(7), |_| Ok::<(), ()>(())).await;
+    assert!(matches!(absent, Err(UpdateError::Unknown(_))));
+
+    // 4. Reserved again, as after an interrupted reload; then registered, or withdrawn.
+    let before = *registry.publications().borrow();
+    registry.reserve_new(&documents).await;
+    assert_eq!(*registry.publications().borrow(), before, "nothing changed");
+    registry.withdraw_all((900..1000).map(id).collect()).await;
+    let documents = documents[..900].to_vec();
+    registry.register_all(documents, now(), unwatched()).await;
+    assert!((0..900).all(|number| now_served(number) && reason_of(number).is_none()));
+    assert!((900..1000).all(|number| !now_served(number) && reason_of(number).is_none()));
+}
+
 /// What is forgotten together is removed in one commit.
 #[tokio::test]
 async fn terminated_instances_are_forgotten_together() {
