@@ -1,10 +1,12 @@
 //! Refusals: malformed requests, quarantined instances, a store that fails.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::fake::{FailingStore, ID, TestApi, demo_document, demo_with};
 use crate::instance::{Attachment, InstanceId};
-use crate::registry::StoredState;
+use crate::registry::{Document, StoredState};
 
 #[test]
 fn a_bad_request_is_refused_with_a_reason() {
@@ -304,7 +306,7 @@ fn an_instance_that_is_being_registered_is_closed_to_others_and_is_no_fault() {
         instance
     };
     let document = document.to_string();
-    let documents = [registered(&api)];
+    let documents = [Arc::new(Document::of(registered(&api)))];
     let reserved = api.api.registry.reserve_new(&documents);
     api.runtime.block_on(reserved);
 

@@ -3,6 +3,7 @@
 use super::actions::{ec2, entry, ok};
 use super::*;
 use crate::instance::LaunchToken;
+use crate::registry::Document;
 
 /// Calls for one filter.
 fn filter(name: &str, value: &str) -> String {
@@ -343,26 +344,29 @@ impl StepwiseStore for DamagedLaunch {
 async fn an_instance_that_is_being_registered_is_neither_unknown_nor_faulty() {
     let control = super::several().await;
     let mut new = entry(&control, RUNNING).instance.clone();
-    new.instance_id = InstanceId::parse("i-11111111").unwrap();
+    new.instance_id = InstanceId::parse("i-eeeeeeee").unwrap();
     new.imds.attachments.clear();
-    control.registry.reserve_new(&[new]).await;
+    control
+        .registry
+        .reserve_new(&[Arc::new(Document::of(new))])
+        .await;
     for call in ["ModifyInstanceMetadataOptions", "DescribeInstances"] {
         let rest = match call {
-            "DescribeInstances" => "InstanceId.1=i-11111111",
-            _ => "InstanceId=i-11111111&HttpTokens=required",
+            "DescribeInstances" => "InstanceId.1=i-eeeeeeee",
+            _ => "InstanceId=i-eeeeeeee&HttpTokens=required",
         };
         let refused = ec2(&control, call, rest).await;
         assert_eq!(
             (refused.code(), refused.element("Message")),
             (
                 "InternalError",
-                Some("The instance 'i-11111111' is being registered. Try again in a moment.")
+                Some("The instance 'i-eeeeeeee' is being registered. Try again in a moment.")
             ),
             "{call}"
         );
     }
     let listed = ok(&control, "DescribeInstances", "").await;
-    assert!(!listed.instances().contains(&"i-11111111"));
+    assert!(!listed.instances().contains(&"i-eeeeeeee"));
 }
 
 /// The call may be a retry of the launch whose record cannot be trusted: a second launch would make two

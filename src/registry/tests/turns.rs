@@ -13,8 +13,8 @@ use crate::config::demo_instance;
 use crate::instance::{Attachment, Instance, InstanceId, InstanceState};
 use crate::registry::store::{CommitError, Expected, Loaded, PreparedWrite, Write};
 use crate::registry::{
-    Account, PartialEffect, Phase, Progress, QuarantineReason, Record, RegisterOutcome, Registry,
-    Store, StoreError, StoredState, Transaction, UpdateError, file, memory,
+    Account, Document, PartialEffect, Phase, Progress, QuarantineReason, Record, RegisterOutcome,
+    Registry, Store, StoreError, StoredState, Transaction, UpdateError, file, memory,
 };
 
 /// A store whose work a test holds.
@@ -121,6 +121,10 @@ fn instance(number: usize) -> Instance {
     instance
 }
 
+fn document(number: usize) -> Arc<Document> {
+    Arc::new(Document::of(instance(number)))
+}
+
 fn add(instance: &mut Instance) -> Result<(), ()> {
     instance.ami_launch_index += 1;
     Ok(())
@@ -139,8 +143,8 @@ fn unwatched() -> watch::Sender<Progress> {
 /// A registry with instances 0 to `count` - 1.
 async fn registry_of(store: &Arc<HeldStore>, count: usize) -> Arc<Registry> {
     let (registry, _) = Registry::open(Arc::clone(store) as Arc<dyn Store>).unwrap();
-    let instances = (0..count).map(instance).collect();
-    let outcomes = registry.register_all(instances, now(), unwatched()).await;
+    let documents = (0..count).map(document).collect();
+    let outcomes = registry.register_all(documents, now(), unwatched()).await;
     assert!(
         outcomes
             .iter()
@@ -406,8 +410,8 @@ async fn no_change_is_lost_whatever_is_made_at_the_same_time() {
     let directory = tempfile::tempdir().unwrap();
     let open = || Registry::open(Arc::new(file::FileStore::open(directory.path()).unwrap()));
     let (registry, _) = open().unwrap();
-    let instances = (0..INSTANCES).map(instance).collect();
-    registry.register_all(instances, now(), unwatched()).await;
+    let documents = (0..INSTANCES).map(document).collect();
+    registry.register_all(documents, now(), unwatched()).await;
     let tasks: Vec<_> = (0..TASKS)
         .map(|task| tokio::spawn(change_at_random(Arc::clone(&registry), task, CHANGES)))
         .collect();
@@ -518,17 +522,17 @@ async fn change_at_random(registry: Arc<Registry>, seed: u64, changes: usize) ->
 async fn documents_are_registered_in_batches_and_one_that_is_not_stored_affects_no_other() {
     let store = Arc::<HeldStore>::default();
     let (registry, _) = Registry::open(Arc::clone(&store) as Arc<dyn Store>).unwrap();
-    let mut instances: Vec<Instance> = (0..1200).map(instance).collect();
+    let mut documents: Vec<Arc<Document>> = (0..1200).map(document).collect();
     // Of two documents of one id, the first is registered.
-    instances.push(Instance {
+    documents.push(Arc::new(Document::of(Instance {
         state: InstanceState::Stopped,
         ..instance(5)
-    });
+    })));
     let before = *registry.publications().borrow();
     let progress = unwatched();
     let seen = progress.subscribe();
     let outcomes = registry
-        .register_all(instances.clone(), now(), progress)
+        .register_all(documents.clone(), now(), progress)
         .await;
     let (last, first) = outcomes.split_last().unwrap();
     assert!(
@@ -548,7 +552,7 @@ async fn documents_are_registered_in_batches_and_one_that_is_not_stored_affects_
     assert_eq!((seen.borrow().done, seen.borrow().total), (1201, 1201));
 
     // Known instances are not written.
-    let again = registry.register_all(instances, now(), unwatched()).await;
+    let again = registry.register_all(documents, now(), unwatched()).await;
     assert!(
         again[..1200]
             .iter()
@@ -558,7 +562,7 @@ async fn documents_are_registered_in_batches_and_one_that_is_not_stored_affects_
 
     // A store that fails leaves each unstored and quarantined.
     store.commit_fails.store(true, Ordering::Relaxed);
-    let more = (2000..2003).map(instance).collect();
+    let more = (2000..2003).map(document).collect();
     let failed = registry.register_all(more, now(), unwatched()).await;
     assert!(failed.iter().all(|(_, outcome)| outcome.is_err()));
     let snapshot = registry.snapshot();
@@ -594,7 +598,7 @@ async fn the_attachments_of_many_new_documents_are_reserved_in_few_publications(
     store.commit_fails.store(false, Ordering::Relaxed);
 
     // 2. Reserved: the known instance is served, and what failed counts as failed.
-    let documents: Vec<Instance> = (0..1000).map(instance).collect();
+    let documents: Vec<Arc<Document>> = (0..1000).map(document).collect();
     let before = *registry.publications().borrow();
     registry.reserve_new(&documents).await;
     assert_eq!(

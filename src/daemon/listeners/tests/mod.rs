@@ -23,7 +23,7 @@ use crate::net::connection::{AcceptedConnection, GuestTurn};
 use crate::net::status::{AttachmentState, AttachmentStatus};
 use crate::origin::Origin;
 use crate::registry::memory::MemoryStore;
-use crate::registry::{OptionsState, Transaction};
+use crate::registry::{Document, OptionsState, Transaction};
 use oracle::Oracle;
 
 const BOOT: &str = "this-boot";
@@ -515,7 +515,8 @@ async fn the_attachments_of_an_instance_that_is_being_registered_wait() {
     let mut host = Host::new(vec![listener("plain", 0, None, false)]);
     let mut new = demo_instance();
     new.imds.attachments = vec![Attachment::Listener("plain".to_string()).into()];
-    host.registry.reserve_new(std::slice::from_ref(&new)).await;
+    let document = Arc::new(Document::of(new.clone()));
+    host.registry.reserve_new(&[document]).await;
     host.check("reserved").await;
     let status = host.listeners.published.load();
     let states = [AttachmentState::Waiting, AttachmentState::Quarantined];
