@@ -78,7 +78,7 @@ impl Document {
 pub fn document_digest(instance: &Instance) -> String {
     use base64::Engine as _;
     use sha2::Digest as _;
-    let bytes = sha2::Sha256::digest(document::to_value(instance).to_string());
+    let bytes = sha2::Sha256::digest(document::sorted_text(instance));
     base64::engine::general_purpose::STANDARD_NO_PAD.encode(bytes)
 }
 
