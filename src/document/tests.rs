@@ -15,7 +15,7 @@ use crate::document::fields::{
 };
 use crate::document::*;
 use crate::fault::Fault;
-use crate::instance::{Imds, Instance, MetadataOptions, SharedText, Switch, tags};
+use crate::instance::{Imds, Instance, MetadataOptions, Switch, tags};
 
 const ID: &str = "i-0123456789abcdef0";
 const DEMO: &str = include_str!("../../config/demo-instance.json");

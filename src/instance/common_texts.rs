@@ -14,11 +14,11 @@ use crate::instance::placement::Placement;
 use crate::instance::text::SharedText;
 
 /// What is done with each of the texts.
-type Visit<'v> = &'v mut dyn FnMut(&mut SharedText);
+type VisitText<'v> = &'v mut dyn FnMut(&mut SharedText);
 
 impl Instance {
     /// Calls `visit` with each text that other instances are likely to have too.
-    pub fn common_texts(&mut self, visit: Visit<'_>) {
+    pub fn common_texts(&mut self, visit: VisitText<'_>) {
         let always = [
             &mut self.image_id,
             &mut self.instance_type,
@@ -91,7 +91,7 @@ impl Instance {
     }
 }
 
-fn of_placement(placement: &mut Placement, visit: Visit<'_>) {
+fn of_placement(placement: &mut Placement, visit: VisitText<'_>) {
     visit(&mut placement.availability_zone);
     let optional = [
         &mut placement.availability_zone_id,
@@ -103,14 +103,14 @@ fn of_placement(placement: &mut Placement, visit: Visit<'_>) {
     placement.other.common_text().into_iter().for_each(visit);
 }
 
-fn of_groups(groups: &mut [SecurityGroup], visit: Visit<'_>) {
+fn of_groups(groups: &mut [SecurityGroup], visit: VisitText<'_>) {
     for group in groups {
         visit(&mut group.group_id);
         visit(&mut group.group_name);
     }
 }
 
-fn of_interface(interface: &mut NetworkInterface, visit: Visit<'_>) {
+fn of_interface(interface: &mut NetworkInterface, visit: VisitText<'_>) {
     let optional = [
         &mut interface.owner_id,
         &mut interface.subnet_id,
@@ -143,7 +143,7 @@ fn of_interface(interface: &mut NetworkInterface, visit: Visit<'_>) {
     interface.other.common_text().into_iter().for_each(visit);
 }
 
-fn of_device(device: &mut BlockDevice, visit: Visit<'_>) {
+fn of_device(device: &mut BlockDevice, visit: VisitText<'_>) {
     visit(&mut device.device_name);
     if let Some(volume) = &mut device.ebs {
         (&mut volume.status).into_iter().for_each(&mut *visit);
@@ -151,7 +151,7 @@ fn of_device(device: &mut BlockDevice, visit: Visit<'_>) {
     }
 }
 
-fn of_imds(imds: &mut Imds, visit: Visit<'_>) {
+fn of_imds(imds: &mut Imds, visit: VisitText<'_>) {
     let optional = [
         &mut imds.owner_id,
         &mut imds.reservation_id,

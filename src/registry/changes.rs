@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::entry::Entry;
 use super::next_record::next_record;
-use super::persistence::{NewEntry, blocking};
+use super::persistence::blocking;
 use super::state::{Registry, to_completion};
 use super::transaction::Transaction;
 use super::update_error::{PartialEffect, UpdateError};
