@@ -7,7 +7,8 @@
 //! removal also ends with an fsync of the directory. A change that could not be made durable is
 //! undone: the previous file is restored.
 //!
-//! Preparing writes and syncs the temporary files, several at a time. Committing renames those of
+//! Preparing writes and syncs the temporary files, several at a time, or hundreds of new ones with
+//! one sync of their file system. Committing renames those of
 //! all batches and syncs the directory once for all of them.
 //!
 //! ```text
@@ -17,10 +18,12 @@
 //!
 //! | file | concept |
 //! |---|---|
+//! | `file_system` | syncing many files at once |
 //! | `format` | what is in a file |
 //! | `staged` | replacing files so that they can be restored |
 //! | `temporary` | the names of temporary files, and their removal |
 
+mod file_system;
 mod format;
 mod staged;
 mod temporary;
@@ -34,6 +37,7 @@ use std::sync::Arc;
 
 use rustix::fs::FlockOperation;
 
+use self::file_system::{FileSync, FileSystem, MIN_FILES};
 use self::format::{encode, encode_account, read_account, read_record, text_of};
 use self::staged::{Directory, PlaceError, StagedFile};
 use self::temporary::TemporaryFiles;
@@ -265,25 +269,16 @@ impl Store for FileStore {
     }
 
     fn prepare(&self, writes: Vec<Write>) -> Result<Vec<PreparedWrite>, StoreError> {
-        let stage = |write: &Write| {
-            let (path, bytes) = (self.path(&write.id), write.record.as_deref().map(encode));
-            let action = staged::action(&path, bytes.is_some());
-            StagedFile::write(&self.temporary, path, bytes.as_deref()).map_err(|reason| {
-                StoreError {
-                    action,
-                    reason,
-                    stored: StoredState::Previous,
-                }
-            })
+        let staged = match self.stage_together(&writes) {
+            Some(staged) => staged,
+            None => self.stage(&writes, FileSync::AtOnce)?,
         };
-        let staged = in_parallel(&writes, stage);
-        let prepared = writes.into_iter().zip(staged).map(|(write, staged)| {
-            Ok(PreparedWrite {
-                write,
-                staged: Box::new(staged?),
-            })
+        let prepared = writes.into_iter().zip(staged);
+        let prepared = prepared.map(|(write, staged)| PreparedWrite {
+            write,
+            staged: Box::new(staged),
         });
-        prepared.collect()
+        Ok(prepared.collect())
     }
 
     fn commit(&self, batches: Vec<Vec<PreparedWrite>>) -> Vec<Result<(), CommitError>> {
@@ -318,7 +313,8 @@ impl Store for FileStore {
                 false => StoredState::Previous,
             },
         };
-        let staged = StagedFile::write(&self.temporary, path, Some(&encode_account(account)));
+        let bytes = encode_account(account);
+        let staged = StagedFile::write(&self.temporary, path, Some(&bytes), FileSync::AtOnce);
         let mut staged = match staged {
             Ok(staged) => [staged],
             Err(reason) => return Err(failed(reason, false)),
@@ -340,6 +336,34 @@ struct Batch {
 }
 
 impl FileStore {
+    /// Writes the new files of a batch. What was written is removed if one fails.
+    fn stage(&self, writes: &[Write], sync: FileSync) -> Result<Vec<StagedFile>, StoreError> {
+        let stage = |write: &Write| {
+            let (path, bytes) = (self.path(&write.id), write.record.as_deref().map(encode));
+            let action = staged::action(&path, bytes.is_some());
+            let staged = StagedFile::write(&self.temporary, path, bytes.as_deref(), sync);
+            staged.map_err(|reason| StoreError {
+                action,
+                reason,
+                stored: StoredState::Previous,
+            })
+        };
+        in_parallel(writes, stage).into_iter().collect()
+    }
+
+    /// Writes the new files of a large batch, and syncs them together. `None` if the batch is small,
+    /// if that is not as strict as a sync of each file, or if anything fails: then each file must be
+    /// written again, because nothing says which one is not on the disk.
+    fn stage_together(&self, writes: &[Write]) -> Option<Vec<StagedFile>> {
+        if writes.len() < MIN_FILES {
+            return None;
+        }
+        let file_system = FileSystem::open(&self.instances.path)?;
+        let staged = self.stage(writes, FileSync::Later).ok()?;
+        file_system.sync().ok()?;
+        Some(staged)
+    }
+
     /// Puts a batch in place if every write replaces what it expects.
     fn put_in_place(
         &self,

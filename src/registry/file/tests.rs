@@ -556,7 +556,13 @@ fn a_file_that_cannot_be_restored_is_unknown_and_the_others_are_not() {
     let stage = |number: u32, generation| {
         let record = record_of(number, generation);
         let path = store.path(&record.instance.instance_id);
-        StagedFile::write(&store.temporary, path, Some(&encode(&record))).unwrap()
+        StagedFile::write(
+            &store.temporary,
+            path,
+            Some(&encode(&record)),
+            FileSync::AtOnce,
+        )
+        .unwrap()
     };
     (0..2).for_each(|number| store.put(&record_of(number, 1)).unwrap());
     let mut files = [stage(0, 2), stage(1, 2), stage(2, 2)];
