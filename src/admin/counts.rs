@@ -34,6 +34,8 @@ pub(super) struct InstanceCounts {
     pub(super) not_stored: usize,
     /// Without a record, because their documents have faults.
     pub(super) faulty_documents: usize,
+    /// New ones, which a start or a reload is registering.
+    pub(super) being_registered: usize,
     /// 1 if the account's record is unreadable.
     pub(super) account_unreadable: usize,
     pub(super) options_pending: usize,
@@ -84,6 +86,7 @@ impl InstanceCounts {
             unreadable: snapshot.unreadable().count(),
             not_stored: snapshot.not_stored().count(),
             faulty_documents: snapshot.faulty_documents().count(),
+            being_registered: snapshot.being_registered().count(),
             account_unreadable: usize::from(account_unreadable),
             options_pending: snapshot
                 .entries()

@@ -59,6 +59,7 @@ pub(super) fn report(api: &AdminApi) -> Value {
         "Version": env!("CARGO_PKG_VERSION"),
         "Instances": instances.by_state.values().sum::<usize>(),
         "InstancesByState": instances.by_state,
+        "BeingRegistered": instances.being_registered,
         "OptionsPending": instances.options_pending,
         "Listeners": {
             "All": listeners.all,

@@ -17,6 +17,7 @@ pub(super) fn list(snapshot: &Snapshot) -> Vec<u8> {
     #[derive(Serialize)]
     #[serde(rename_all = "PascalCase")]
     struct List<'a, I: Serialize> {
+        being_registered: Vec<&'a InstanceId>,
         faulty_documents: Vec<&'a InstanceId>,
         instances: I,
         not_stored: Vec<&'a InstanceId>,
@@ -25,6 +26,7 @@ pub(super) fn list(snapshot: &Snapshot) -> Vec<u8> {
     json_text(&List {
         instances: Elements(|| snapshot.entries().map(|entry| summary(snapshot, entry))),
         unreadable: snapshot.unreadable().collect(),
+        being_registered: snapshot.being_registered().collect(),
         not_stored: snapshot.not_stored().collect(),
         faulty_documents: snapshot.faulty_documents().collect(),
     })

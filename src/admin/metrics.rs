@@ -56,6 +56,11 @@ pub(super) fn render(api: &AdminApi) -> String {
             instances.faulty_documents,
         ),
         (
+            "instances_being_registered",
+            "New instances that a start or a reload is registering.",
+            instances.being_registered,
+        ),
+        (
             "file_faults",
             "Faults in documents, access keys and certificates at the last start or reload.",
             file_faults,

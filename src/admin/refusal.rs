@@ -159,5 +159,9 @@ pub(super) fn quarantine_message(id: &InstanceId, reason: QuarantineReason) -> S
              `imdsd check` and the daemon's log name the faults. Fix the document and run `imdsd \
              reload`"
         ),
+        QuarantineReason::BeingRegistered => format!(
+            "{id} is being registered from its document by the start or reload that is under way, so \
+             nothing else can change it yet; try again in a moment"
+        ),
     }
 }

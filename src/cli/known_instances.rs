@@ -25,7 +25,9 @@ pub(super) fn known_instances(
     documents: CheckedDocuments,
     stored: io::Result<StoredInstances>,
 ) -> KnownInstances {
-    let mut instances: BTreeMap<InstanceId, Instance> = by_id(documents.instances).collect();
+    let of_documents = documents.instances.into_iter();
+    let of_documents = of_documents.map(|document| document.instance);
+    let mut instances: BTreeMap<InstanceId, Instance> = by_id(of_documents).collect();
     let (mut unreadable, mut account_unreadable) = (Vec::new(), None);
     match stored {
         Ok(stored) => {
@@ -49,7 +51,9 @@ pub(super) fn known_instances(
     }
 }
 
-fn by_id(instances: Vec<Instance>) -> impl Iterator<Item = (InstanceId, Instance)> {
+fn by_id(
+    instances: impl IntoIterator<Item = Instance>,
+) -> impl Iterator<Item = (InstanceId, Instance)> {
     let pair = |instance: Instance| (instance.instance_id.clone(), instance);
     instances.into_iter().map(pair)
 }

@@ -67,9 +67,13 @@ fn by_state(health: &Value) -> String {
         .filter(|(_, count)| count.as_u64() != Some(0))
         .map(|(state, count)| format!("{state} {count}"))
         .collect();
-    match states.is_empty() {
+    let by_state = match states.is_empty() {
         true => text(&health["Instances"]),
         false => format!("{} ({})", text(&health["Instances"]), states.join(", ")),
+    };
+    match health["BeingRegistered"].as_u64() {
+        None | Some(0) => by_state,
+        Some(count) => format!("{by_state}, {count} being registered"),
     }
 }
 

@@ -281,6 +281,9 @@ impl Ec2Error {
             QuarantineReason::FaultyDocument => format!(
                 "The document of the instance '{id}' has faults, so the instance is not registered."
             ),
+            QuarantineReason::BeingRegistered => {
+                format!("The instance '{id}' is being registered. Try again in a moment.")
+            }
         };
         Ec2Error::new(Code::InternalError, message)
     }

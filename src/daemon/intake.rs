@@ -14,13 +14,13 @@ use crate::config::Config;
 use crate::daemon::documents::{CheckedDocuments, KnownDocuments, Registered, RemovedDocuments};
 use crate::fault::Fault;
 use crate::host::netlink;
-use crate::instance::{Instance, InstanceAttachment, InstanceId, LinkIdentities};
+use crate::instance::{InstanceAttachment, InstanceId, LinkIdentities};
 use crate::registry::{
-    FaultyOutcome, Phase, Progress, QuarantineReason, RegisterOutcome, Registry, StoreError,
-    UnownedAttachments,
+    Document, FaultyOutcome, Phase, Progress, QuarantineReason, RegisterOutcome, Registry,
+    StoreError, UnownedAttachments,
 };
 
-/// How many documents are registered together. They are held twice meanwhile.
+/// How many documents are registered together.
 const BATCH: usize = 500;
 
 /// The way of documents into the registry.
@@ -31,7 +31,7 @@ pub(super) struct Intake {
     boot_id: String,
     /// Instances whose documents could not be stored yet. Neither they nor other claimants of their
     /// attachments are served.
-    unstored: Mutex<VecDeque<Instance>>,
+    unstored: Mutex<VecDeque<Arc<Document>>>,
     /// The faults that the operator's files had when they were last read.
     file_faults: ArcSwap<Vec<Fault>>,
 }
@@ -154,8 +154,9 @@ impl Intake {
             withdrawn.remove(&id);
             taken_in.registered.push((id, Ok(outcome)));
         }
+        let documents: Vec<Arc<Document>> = instances.into_iter().map(Arc::new).collect();
         // 1. What the documents claim, before any of them is stored.
-        self.registry.reserve_new(&instances).await;
+        self.registry.reserve_new(&documents).await;
         // An id may have several documents with faults.
         let mut reserved = BTreeMap::<InstanceId, Vec<InstanceAttachment>>::new();
         let mut unowned = self.unowned_of(&unread_paths);
@@ -176,7 +177,7 @@ impl Intake {
             .registry
             .register_all_faulty(reserved.into_iter().collect())
             .await;
-        let total = instances.len();
+        let total = documents.len();
         let done = |done| {
             progress.send_replace(Progress {
                 phase: Phase::Committing,
@@ -187,18 +188,18 @@ impl Intake {
         done(0);
 
         // 2. The instances.
-        let mut remaining = instances.into_iter();
+        let mut remaining = documents.into_iter();
         while remaining.len() > 0 {
-            let batch: Vec<Instance> = remaining.by_ref().take(BATCH).collect();
+            let batch: Vec<Arc<Document>> = remaining.by_ref().take(BATCH).collect();
             let unheard = watch::Sender::default();
             let outcomes = self
                 .registry
                 .register_all(batch.clone(), now, unheard)
                 .await;
-            for (instance, (id, outcome)) in batch.into_iter().zip(&outcomes) {
+            for (document, (id, outcome)) in batch.into_iter().zip(&outcomes) {
                 withdrawn.remove(id);
                 if is_unstored(&self.registry, id, outcome) {
-                    unstored.push_back(instance);
+                    unstored.push_back(document);
                 }
             }
             taken_in.registered.extend(outcomes);
@@ -229,11 +230,15 @@ impl Intake {
     }
 
     /// Returns the instances that have a document and no record.
-    fn unregistered(&self, unstored: &VecDeque<Instance>) -> BTreeSet<InstanceId> {
+    fn unregistered(&self, unstored: &VecDeque<Arc<Document>>) -> BTreeSet<InstanceId> {
         let snapshot = self.registry.snapshot();
-        let unstored = unstored.iter().map(|instance| &instance.instance_id);
+        let unstored = unstored
+            .iter()
+            .map(|document| &document.instance.instance_id);
         unstored
             .chain(snapshot.faulty_documents())
+            // Of an earlier reload that was interrupted.
+            .chain(snapshot.being_registered())
             .cloned()
             .collect()
     }
@@ -245,18 +250,20 @@ impl Intake {
         let Ok(mut unstored) = self.unstored.try_lock() else {
             return;
         };
-        while let Some(instance) = unstored.pop_front() {
-            let id = instance.instance_id.clone();
-            let outcome = self
-                .registry
-                .register(instance.clone(), Moment::now().wall)
-                .await;
-            if is_unstored(&self.registry, &id, &outcome) {
+        while let Some(document) = unstored.pop_front() {
+            let (now, unheard) = (Moment::now().wall, watch::Sender::default());
+            let one = vec![Arc::clone(&document)];
+            let outcomes = self.registry.register_all(one, now, unheard).await;
+            let failed = outcomes
+                .iter()
+                .any(|(id, outcome)| is_unstored(&self.registry, id, outcome));
+            if failed {
                 // The next retry starts with another one, which may fail for another reason or not
                 // at all.
-                unstored.push_back(instance);
+                unstored.push_back(document);
                 return;
             }
+            let id = &document.instance.instance_id;
             info!(instance = %id, "registered: its document could be stored after a retry");
         }
     }

@@ -139,6 +139,7 @@ fn status(snapshot: &Snapshot, status: &ListenersStatus) -> String {
         (status.unserved_count(), "not servable here"),
         (snapshot.unreadable().count(), "with an unreadable record"),
         (snapshot.not_stored().count(), "not stored"),
+        (snapshot.being_registered().count(), "being registered"),
     ] {
         if count > 0 {
             text += &format!("; {count} {what}");

@@ -24,13 +24,11 @@ pub struct JsonFile<'t> {
 impl<'t> JsonFile<'t> {
     /// Parses a text; `file` is the name in faults. A text that is not JSON has one fault.
     pub fn of(file: &Path, text: &'t str) -> Result<JsonFile<'t>, Vec<Fault>> {
-        let parsed =
-            serde_json::from_str::<Value>(text).and_then(|value| Ok((value, SourceMap::of(text)?)));
-        match parsed {
-            Ok((value, source)) => Ok(JsonFile {
+        match serde_json::from_str::<Value>(text) {
+            Ok(value) => Ok(JsonFile {
                 file: file.to_path_buf(),
                 value,
-                source,
+                source: SourceMap::of(text),
             }),
             Err(error) => Err(vec![Fault {
                 line: error.line(),

@@ -14,7 +14,7 @@
 //! | file | step |
 //! |---|---|
 //! | `read` | read files, decode them, and put the steps together |
-//! | `json_file`, `source_map` | parse JSON; find lines and duplicate keys |
+//! | `json_file`, `json_text`, `source_map` | parse JSON; find lines and duplicate keys |
 //! | `layout` | find the instances in the document |
 //! | `fields`, `near_miss` | find misspelled fields |
 //! | `deserialize` | turn the JSON into an instance, with all faults |
@@ -34,6 +34,7 @@ pub mod export;
 mod fields;
 mod json_file;
 mod json_path;
+mod json_text;
 mod layout;
 mod near_miss;
 mod read;
@@ -53,7 +54,7 @@ pub use read::{
     read_document, read_path, read_texts, repeated_ids, text_at, texts_at, unreadable,
 };
 pub use validate::{faults, is_authorized_key, is_os_user};
-pub use value::{WholeInstance, from_text, from_value, to_value};
+pub use value::{WholeInstance, from_text, from_value, sorted_text, to_value};
 
 #[cfg(test)]
 mod tests;

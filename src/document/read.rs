@@ -2,19 +2,23 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 use serde::de::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::document::damaged::{attachments_in, has_several_instances, instance_ids_in};
-use crate::document::deserialize::{PartialValue, array_for_object_faults, deserialize_all_faults};
+use crate::document::deserialize::{
+    PartialValue, array_for_object_faults, deserialize_all_faults, has_array_for_object,
+};
 use crate::document::export;
 use crate::document::fields::{IMDS, ignored_options, misspelled_fields, unread_fields};
 use crate::document::json_file::JsonFile;
 use crate::document::json_path::{JsonPath, PathFault, Place};
+use crate::document::json_text::JsonText;
 use crate::document::layout::{RawInstance, instances_in};
-use crate::document::validate::instance_faults;
+use crate::document::validate::{fields_text, instance_faults};
 use crate::fault::Fault;
 use crate::instance::{Instance, InstanceAttachment, InstanceId, NamedOptions, OptionsUpdate};
 use crate::plain_file;
@@ -209,10 +213,19 @@ pub fn files_at(path: &Path) -> std::io::Result<Vec<PathBuf>> {
     }
     let mut files = Vec::new();
     for entry in std::fs::read_dir(path)? {
-        let file = entry?.path();
-        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.as_bytes();
+        if !name.ends_with(b".json") || name.starts_with(b".") {
+            continue;
+        }
+        let file = entry.path();
         // Symbolic links are followed. A dangling link is reported when it is read.
-        if name.ends_with(".json") && !name.starts_with('.') && !file.is_dir() {
+        let is_directory = match entry.file_type() {
+            Ok(kind) if !kind.is_symlink() => kind.is_dir(),
+            Ok(_) | Err(_) => file.is_dir(),
+        };
+        if !is_directory {
             files.push(file);
         }
     }
@@ -450,13 +463,8 @@ fn parse_instance(raw: RawInstance) -> Result<ParsedInstance, Vec<PathFault>> {
         return Err(faults);
     };
 
-    let mut of_instance = Vec::new();
-    if let Ok(read) = serde_json::to_value(&instance) {
-        array_for_object_faults(&value, &read, &Place::root(), &mut of_instance);
-    }
     let fields = DocumentFields::of(&value);
     instance.named_options = NamedOptions(Some(fields.options));
-    instance.other = unread_fields(value);
     raw.reservation.complete(&mut instance.imds);
     for interface in &mut instance.network_interfaces {
         interface.mac_address.make_ascii_lowercase();
@@ -468,9 +476,13 @@ fn parse_instance(raw: RawInstance) -> Result<ParsedInstance, Vec<PathFault>> {
         }
     }
 
+    let text = fields_text(&instance);
+    let mut of_instance = array_for_object_faults_of(&instance, &value, &text);
+    instance.other = unread_fields(value);
+
     // Parts that were removed because of a fault are not validated: they would be reported as
     // missing.
-    of_instance.extend(instance_faults(&instance));
+    of_instance.extend(instance_faults(&instance, &text));
     for PathFault { path, message } in of_instance {
         let path = path.before_removals(&removed);
         if !removed.iter().any(|removed| path.is_within(removed)) {
@@ -486,6 +498,19 @@ fn parse_instance(raw: RawInstance) -> Result<ParsedInstance, Vec<PathFault>> {
     } else {
         Err(faults)
     }
+}
+
+/// Returns the faults of arrays where an object was expected.
+fn array_for_object_faults_of(instance: &Instance, written: &Value, text: &str) -> Vec<PathFault> {
+    let mut faults = Vec::new();
+    let read = JsonText::of(text);
+    if let Some(root) = read.root()
+        && has_array_for_object(written, root)
+        && let Ok(read) = serde_json::to_value(instance)
+    {
+        array_for_object_faults(written, &read, &Place::root(), &mut faults);
+    }
+    faults
 }
 
 /// Adds a fault for each instance with the id of an earlier one. Neither counts then: nothing says

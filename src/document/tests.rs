@@ -1418,6 +1418,7 @@ proptest! {
             }
         }
         let instance = from_value(value).unwrap();
+        prop_assert_eq!(sorted_text(&instance), to_value(&instance).to_string());
         prop_assert_eq!(from_value(to_value(&instance)).unwrap(), instance);
     }
 

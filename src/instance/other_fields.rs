@@ -230,6 +230,11 @@ impl OtherFields {
         texts
     }
 
+    /// Returns the text of the object of all fields.
+    pub fn as_text(&self) -> &str {
+        self.0.as_deref().unwrap_or("{}")
+    }
+
     /// Returns whether there is no field.
     pub fn is_empty(&self) -> bool {
         self.0.is_none()

@@ -59,7 +59,8 @@ pub(crate) enum AttachmentState {
     Closed,
     /// One address family is open; another one, which the options enable, is not.
     Partial,
-    /// Its link or network namespace does not exist, or is not up.
+    /// Its link or network namespace does not exist, or is not up; or its instance is being
+    /// registered.
     Waiting,
     /// Nothing listens for the instance, although it claims the attachment.
     Refused,

@@ -83,7 +83,7 @@ pub use conflicts::{ClaimConflict, UnownedConflict};
 pub use entry::{Entry, OptionsState};
 pub use progress::{Phase, Progress};
 pub use quarantine::QuarantineReason;
-pub use record::{Record, document_digest};
+pub use record::{Document, Record, document_digest};
 pub use registration::{FaultyOutcome, RegisterOutcome};
 pub use snapshot::{Snapshot, UnownedAttachments};
 pub use state::Registry;

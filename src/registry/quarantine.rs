@@ -41,4 +41,6 @@ pub enum QuarantineReason {
     NotStored,
     /// It has no record: its document has faults.
     FaultyDocument,
+    /// It has no record yet: a start or a reload is registering it. Nothing failed.
+    BeingRegistered,
 }

@@ -12,7 +12,7 @@ use super::parallel::in_parallel;
 use super::persistence::{NewEntry, blocking};
 use super::progress::{Phase, Progress};
 use super::quarantine::QuarantineReason;
-use super::record::{Record, document_digest};
+use super::record::{Document, Record};
 use super::snapshot::{Snapshot, UnownedAttachments};
 use super::state::{Registry, to_completion};
 use super::store::{StoreError, StoredState};
@@ -20,8 +20,8 @@ use super::turns::Alone;
 use super::writer::PreviousState;
 use crate::instance::{Instance, InstanceAttachment, InstanceId, InstanceState};
 
-/// How many instances' attachments are reserved before other tasks get a turn.
-const RESERVED_AT_ONCE: usize = 64;
+/// The attachments of how many instances are reserved in one publication. Then other tasks get a turn.
+const RESERVED_AT_ONCE: usize = 256;
 
 /// What registering a document did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,12 +52,6 @@ pub enum FaultyOutcome {
     NotServed,
 }
 
-/// A document, and its digest.
-struct Document {
-    instance: Instance,
-    digest: String,
-}
-
 impl Registry {
     /// Registers an instance from a document. A known instance keeps its record: the store owns it.
     ///
@@ -68,25 +62,36 @@ impl Registry {
         instance: Instance,
         now: Timestamp,
     ) -> Result<RegisterOutcome, StoreError> {
-        let mut outcomes = self.register_batch(vec![instance], now).await;
-        outcomes.pop().expect("one outcome for each document")
+        let registry = Arc::clone(self);
+        to_completion(async move {
+            let document = blocking(move || Arc::new(Document::of(instance))).await;
+            let mut outcomes = registry.register_batch(vec![document], now).await;
+            outcomes.pop().expect("one outcome for each document")
+        })
+        .await
     }
 
     /// Reserves the attachments of those documents' instances that are new: until one is registered,
-    /// no other instance is served there.
-    pub async fn reserve_new(&self, documents: &[Instance]) {
+    /// no other instance is served there. [`Registry::register_all`] registers them.
+    pub async fn reserve_new(&self, documents: &[Arc<Document>]) {
         let _turn = self.turns.alone().await;
-        for (index, document) in documents.iter().enumerate() {
-            if index % RESERVED_AT_ONCE == 0 {
-                tokio::task::yield_now().await;
-            }
-            let (id, snapshot) = (&document.instance_id, self.snapshot());
-            let is_known = snapshot.entry(id).is_some()
-                || snapshot.is_unreadable(id)
-                || snapshot.is_tombstone(id);
-            if !is_known {
-                self.quarantine_not_stored(document);
-            }
+        for part in documents.chunks(RESERVED_AT_ONCE) {
+            self.publish_each(part, |snapshot, document| {
+                let instance = &document.instance;
+                let id = &instance.instance_id;
+                let reason = match snapshot.quarantine_reason(id) {
+                    _ if snapshot.entry(id).is_some() || snapshot.is_tombstone(id) => return None,
+                    Some(QuarantineReason::Unreadable | QuarantineReason::StateUnknown) => {
+                        return None;
+                    }
+                    // What failed before counts as failed until it is stored.
+                    Some(QuarantineReason::NotStored) => QuarantineReason::NotStored,
+                    Some(QuarantineReason::FaultyDocument | QuarantineReason::BeingRegistered)
+                    | None => QuarantineReason::BeingRegistered,
+                };
+                snapshot.with_unregistered(id, reason, active_attachments(instance))
+            });
+            tokio::task::yield_now().await;
         }
     }
 
@@ -99,16 +104,17 @@ impl Registry {
     /// Returns the outcomes in the order of the documents.
     pub async fn register_all(
         self: &Arc<Self>,
-        instances: Vec<Instance>,
+        documents: Vec<Arc<Document>>,
         now: Timestamp,
         progress: watch::Sender<Progress>,
     ) -> Vec<(InstanceId, Result<RegisterOutcome, StoreError>)> {
-        let total = instances.len();
+        let total = documents.len();
         let mut outcomes = Vec::with_capacity(total);
-        let mut remaining = instances.into_iter().peekable();
+        let mut remaining = documents.into_iter().peekable();
         while remaining.peek().is_some() {
             let batch = next_batch(&mut remaining);
-            let ids: Vec<InstanceId> = batch.iter().map(|of| of.instance_id.clone()).collect();
+            let ids = batch.iter().map(|of| of.instance.instance_id.clone());
+            let ids: Vec<InstanceId> = ids.collect();
             let of_batch = self.register_batch(batch, now).await;
             outcomes.extend(ids.into_iter().zip(of_batch));
             progress.send_replace(Progress {
@@ -123,20 +129,11 @@ impl Registry {
     /// Registers instances with different ids.
     async fn register_batch(
         self: &Arc<Self>,
-        instances: Vec<Instance>,
+        documents: Vec<Arc<Document>>,
         now: Timestamp,
     ) -> Vec<Result<RegisterOutcome, StoreError>> {
         let registry = Arc::clone(self);
         to_completion(async move {
-            // Before it is their turn: digests take the time of the processor.
-            let documents = blocking(move || {
-                let digests = in_parallel(&instances, document_digest);
-                let documents = instances.into_iter().zip(digests);
-                documents
-                    .map(|(instance, digest)| Document { instance, digest })
-                    .collect()
-            });
-            let documents: Vec<Document> = documents.await;
             let turn = registry.turns.alone().await;
             blocking(move || registry.register_now(turn, documents, now)).await
         })
@@ -146,7 +143,7 @@ impl Registry {
     fn register_now(
         &self,
         turn: Alone,
-        documents: Vec<Document>,
+        documents: Vec<Arc<Document>>,
         now: Timestamp,
     ) -> Vec<Result<RegisterOutcome, StoreError>> {
         // 1. Known instances need no write.
@@ -260,9 +257,11 @@ impl Registry {
                 }
             }
             registry.publish_each(&ids, |snapshot, id| match snapshot.quarantine_reason(id) {
-                Some(QuarantineReason::NotStored | QuarantineReason::FaultyDocument) => {
-                    Some(snapshot.without(id))
-                }
+                Some(
+                    QuarantineReason::NotStored
+                    | QuarantineReason::FaultyDocument
+                    | QuarantineReason::BeingRegistered,
+                ) => Some(snapshot.without(id)),
                 Some(QuarantineReason::Unreadable | QuarantineReason::StateUnknown) | None => None,
             });
         })
@@ -309,10 +308,8 @@ impl Registry {
     }
 
     /// Returns the outcome for an instance that has a record; `None` for a new instance.
-    fn outcome_for_known(
-        &self,
-        Document { instance, digest }: &Document,
-    ) -> Option<RegisterOutcome> {
+    fn outcome_for_known(&self, document: &Document) -> Option<RegisterOutcome> {
+        let Document { instance, digest } = document;
         let (id, snapshot) = (&instance.instance_id, self.snapshot());
         if snapshot.is_unreadable(id) {
             self.reserve_attachments_of_quarantined(id, &instance.imds.attachments);
@@ -325,14 +322,15 @@ impl Registry {
     /// cannot be stored affects no other.
     fn register_new(
         &self,
-        documents: &[Document],
+        documents: &[Arc<Document>],
         now: Timestamp,
     ) -> Vec<Result<RegisterOutcome, StoreError>> {
         if documents.is_empty() {
             return Vec::new();
         }
         let account = self.account().account().ok();
-        let new = in_parallel(documents, |Document { instance, digest }| {
+        let new = in_parallel(documents, |document| {
+            let Document { instance, digest } = &**document;
             // The digest is that of the document, whatever the account's defaults are.
             let mut resolved = instance.clone();
             self.resolve_options(&mut resolved, account.as_ref());
@@ -358,12 +356,7 @@ impl Registry {
     /// Quarantines an instance whose document could not be stored. Its guest may be behind its
     /// attachments, so no other instance is served there.
     fn quarantine_not_stored(&self, document: &Instance) {
-        // A stopped instance has no guest.
-        let attachments: &[InstanceAttachment] = match document.state.is_active() {
-            true => &document.imds.attachments,
-            false => &[],
-        };
-        let id = &document.instance_id;
+        let (id, attachments) = (&document.instance_id, active_attachments(document));
         let mut writer = self.writer.lock();
         let unknown = writer.state_unknown.get_mut(id);
         let is_unknown = unknown.is_some();
@@ -378,14 +371,22 @@ impl Registry {
     }
 }
 
+/// Returns the attachments that a document claims. A stopped instance has no guest.
+fn active_attachments(document: &Instance) -> &[InstanceAttachment] {
+    match document.state.is_active() {
+        true => &document.imds.attachments,
+        false => &[],
+    }
+}
+
 /// Takes documents of different instances, as many as are registered at a time.
-fn next_batch(remaining: &mut Peekable<impl Iterator<Item = Instance>>) -> Vec<Instance> {
+fn next_batch(remaining: &mut Peekable<impl Iterator<Item = Arc<Document>>>) -> Vec<Arc<Document>> {
     let (mut batch, mut ids) = (Vec::new(), HashSet::new());
     while batch.len() < REGISTERED_AT_ONCE
-        && let Some(instance) =
-            remaining.next_if(|instance| ids.insert(instance.instance_id.clone()))
+        && let Some(document) =
+            remaining.next_if(|document| ids.insert(document.instance.instance_id.clone()))
     {
-        batch.push(instance);
+        batch.push(document);
     }
     batch
 }

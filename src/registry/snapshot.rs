@@ -139,6 +139,11 @@ impl Snapshot {
         self.quarantined_for(QuarantineReason::FaultyDocument)
     }
 
+    /// Returns the instances that are new, and that a start or a reload is registering.
+    pub fn being_registered(&self) -> impl Iterator<Item = &InstanceId> {
+        self.quarantined_for(QuarantineReason::BeingRegistered)
+    }
+
     fn quarantined_for(&self, reason: QuarantineReason) -> impl Iterator<Item = &InstanceId> {
         let quarantined = self.quarantined.iter();
         quarantined.filter_map(move |(id, instance)| (instance.reason == reason).then_some(id))

@@ -168,8 +168,10 @@ impl Registry {
                 let Some(mut of_item) = next(before, item) else {
                     continue;
                 };
-                if let Some(earlier) = all {
-                    of_item.changes.merge(earlier.changes);
+                // The earlier ones are many, and these are few.
+                if let Some(mut earlier) = all {
+                    earlier.changes.merge(of_item.changes);
+                    of_item.changes = earlier.changes;
                 }
                 all = Some(of_item);
             }

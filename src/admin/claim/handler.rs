@@ -13,7 +13,7 @@ use crate::admin::api::AdminApi;
 use crate::admin::bind::{bind_attachments, read_links};
 use crate::admin::daemon_view::DaemonView;
 use crate::admin::instances::check_generation;
-use crate::admin::refusal::Refusal;
+use crate::admin::refusal::{Refusal, quarantine_message};
 use crate::admin::reply::AdminReply;
 use crate::audit::Trail;
 use crate::clock::Moment;
@@ -215,10 +215,10 @@ fn take_from_holders(
                 conflict.held
             )));
         }
-        if transaction.before().quarantine_reason(holder).is_some() {
+        if let Some(reason) = transaction.before().quarantine_reason(holder) {
             return Err(Refusal::incorrect_state(format!(
-                "{attachment} is reserved for {holder}, whose record cannot be trusted; \
-                 `imdsd instance delete {holder}` gives it up"
+                "{attachment} is reserved for {holder}: {}",
+                quarantine_message(holder, reason)
             )));
         }
     }

@@ -61,13 +61,14 @@ fn holder<'s>(
             (Some(reason), _) => {
                 let cause = match reason {
                     QuarantineReason::Unreadable | QuarantineReason::StateUnknown => {
-                        "record can't be trusted"
+                        "but its record can't be trusted"
                     }
-                    QuarantineReason::NotStored => "document could not be stored",
-                    QuarantineReason::FaultyDocument => "document has faults",
+                    QuarantineReason::NotStored => "but its document could not be stored",
+                    QuarantineReason::FaultyDocument => "but its document has faults",
+                    QuarantineReason::BeingRegistered => "which is being registered",
                 };
                 Err(format!(
-                    "{attachment} is claimed by {id}, but its {cause}: no instance is served there"
+                    "{attachment} is claimed by {id}, {cause}: no instance is served there"
                 ))
             }
         },

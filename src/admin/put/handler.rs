@@ -13,7 +13,7 @@ use super::transaction::put_document;
 use crate::admin::api::AdminApi;
 use crate::admin::bind;
 use crate::admin::claim::LostAttachment;
-use crate::admin::refusal::Refusal;
+use crate::admin::refusal::{Refusal, quarantine_message};
 use crate::admin::reply::AdminReply;
 use crate::audit::Trail;
 use crate::clock::Moment;
@@ -172,12 +172,8 @@ fn settle_conflicts(
         };
         if both.is_some() {
             refuse("both instances are in this request, so neither can take it from the other");
-        } else if transaction
-            .before()
-            .quarantine_reason(&conflict.holder)
-            .is_some()
-        {
-            refuse("that instance's record cannot be trusted, so nothing can be taken from it");
+        } else if let Some(reason) = transaction.before().quarantine_reason(&conflict.holder) {
+            refuse(&quarantine_message(&conflict.holder, reason));
         } else if !options.force {
             let holder = &conflict.holder;
             refuse(&format!(

@@ -33,7 +33,8 @@ pub(super) fn put_document(
         Some(
             reason @ (QuarantineReason::Unreadable
             | QuarantineReason::StateUnknown
-            | QuarantineReason::NotStored),
+            | QuarantineReason::NotStored
+            | QuarantineReason::BeingRegistered),
         ) => {
             faults.add_conflict(document, quarantine_message(id, reason));
             return Ok(None);

@@ -1,9 +1,12 @@
 //! Refusals: malformed requests, quarantined instances, a store that fails.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::fake::{FailingStore, ID, TestApi, demo_document, demo_with};
-use crate::registry::StoredState;
+use crate::instance::{Attachment, InstanceId};
+use crate::registry::{Document, StoredState};
 
 #[test]
 fn a_bad_request_is_refused_with_a_reason() {
@@ -285,6 +288,89 @@ fn a_quarantined_instance_is_never_reported_as_unknown() {
             );
         }
     }
+}
+
+/// A reload of thousands of new documents takes seconds, and nothing is wrong meanwhile.
+#[test]
+fn an_instance_that_is_being_registered_is_closed_to_others_and_is_no_fault() {
+    let new = "i-11111111";
+    let api = TestApi::new();
+    let document = demo_with(|document| {
+        document["InstanceId"] = new.into();
+        document["Imds"]["Attachments"] = json!([{ "Listener": "new" }]);
+    });
+    let registered = |api: &TestApi| {
+        let mut instance = api.demo().instance.clone();
+        instance.instance_id = InstanceId::parse(new).unwrap();
+        instance.imds.attachments = vec![Attachment::Listener("new".into()).into()];
+        instance
+    };
+    let document = document.to_string();
+    let documents = [Arc::new(Document::of(registered(&api)))];
+    let reserved = api.api.registry.reserve_new(&documents);
+    api.runtime.block_on(reserved);
+
+    // 1. It is counted, and nothing needs an operator's attention.
+    let health = api.send("GET", "/v1/health", None, "").1;
+    assert_eq!(
+        (&health["Status"], &health["LookAt"]),
+        (&json!("ok"), &json!([]))
+    );
+    assert_eq!(health["BeingRegistered"], 1);
+    let listed = api.send("GET", "/v1/instances", None, "").1;
+    assert_eq!(
+        (&listed["NotStored"], &listed["BeingRegistered"]),
+        (&json!([]), &json!([new]))
+    );
+    let (_, metrics) = api.send("GET", "/metrics", None, "");
+    let metrics = metrics.as_str().unwrap();
+    for line in [
+        "imdsd_instances_being_registered 1",
+        "imdsd_instances_not_stored 0",
+    ] {
+        assert!(metrics.lines().any(|found| found == line), "{line}");
+    }
+
+    // 2. Changes are refused with what to do; also those of others that would take its attachment.
+    let one = format!("/v1/instances/{new}");
+    let claim = json!({ "Attachments": [{ "Listener": "new" }] }).to_string();
+    let other = demo_with(|document| {
+        document["Imds"]["Attachments"] = json!([{ "Listener": "demo" }, { "Listener": "new" }]);
+    });
+    let other = other.to_string();
+    let demo = format!("/v1/instances/{ID}");
+    for (method, target, body) in [
+        ("PUT", one.clone(), &*document),
+        ("DELETE", one.clone(), ""),
+        ("GET", one.clone(), ""),
+        ("POST", format!("{one}/claim"), &claim),
+        ("POST", format!("{one}/release"), "{}"),
+        ("POST", format!("{demo}/claim"), &claim),
+        ("PUT", demo.clone(), &other),
+        ("PUT", format!("{demo}?force=true"), &other),
+    ] {
+        let (status, answer) = api.send(method, &target, None, body);
+        let message = answer["Message"].as_str().unwrap();
+        for part in ["is being registered", "try again"] {
+            assert!(
+                status == 409 && message.contains(part),
+                "{method} {target}: {status} {answer}"
+            );
+        }
+    }
+    assert_eq!(api.demo().generation, 1);
+    let question = json!({ "Listener": "new" }).to_string();
+    let explained = api.send("POST", "/v1/explain", None, &question).1;
+    let why = explained["Explanations"][0]["Why"].as_str().unwrap();
+    assert!(why.contains("which is being registered"), "{explained}");
+
+    // 3. Once it is registered, it is changed as any other.
+    let now = crate::clock::Moment::now().wall;
+    let stored = api.api.registry.register(registered(&api), now);
+    api.runtime.block_on(stored).unwrap();
+    assert_eq!(api.send("PUT", &one, None, &document).0, 200);
+    let health = api.send("GET", "/v1/health", None, "").1;
+    assert_eq!(health["BeingRegistered"], 0);
 }
 
 #[test]

@@ -53,6 +53,12 @@ pub(super) fn list(client: &AdminClient, output: &OutputArgs) -> Result<(), Comm
             text(id)
         );
     }
+    // Thousands, perhaps, and nothing is wrong with them.
+    match each(&answer["BeingRegistered"]).count() {
+        0 => {}
+        1 => eprintln!("1 new instance is being registered, and is not served yet"),
+        count => eprintln!("{count} new instances are being registered, and are not served yet"),
+    }
     for id in each(&answer["FaultyDocuments"]) {
         eprintln!(
             "{}: not served, because its document has faults; `imdsd check` names them",

@@ -3,6 +3,7 @@
 use super::actions::{ec2, entry, ok};
 use super::*;
 use crate::instance::LaunchToken;
+use crate::registry::Document;
 
 /// Calls for one filter.
 fn filter(name: &str, value: &str) -> String {
@@ -336,6 +337,36 @@ impl StepwiseStore for DamagedLaunch {
     fn put_account(&self, _: &crate::registry::Account) -> Result<(), StoreError> {
         Ok(())
     }
+}
+
+/// SDKs repeat an InternalError; "not found" would make tools forget the instance.
+#[tokio::test]
+async fn an_instance_that_is_being_registered_is_neither_unknown_nor_faulty() {
+    let control = super::several().await;
+    let mut new = entry(&control, RUNNING).instance.clone();
+    new.instance_id = InstanceId::parse("i-eeeeeeee").unwrap();
+    new.imds.attachments.clear();
+    control
+        .registry
+        .reserve_new(&[Arc::new(Document::of(new))])
+        .await;
+    for call in ["ModifyInstanceMetadataOptions", "DescribeInstances"] {
+        let rest = match call {
+            "DescribeInstances" => "InstanceId.1=i-eeeeeeee",
+            _ => "InstanceId=i-eeeeeeee&HttpTokens=required",
+        };
+        let refused = ec2(&control, call, rest).await;
+        assert_eq!(
+            (refused.code(), refused.element("Message")),
+            (
+                "InternalError",
+                Some("The instance 'i-eeeeeeee' is being registered. Try again in a moment.")
+            ),
+            "{call}"
+        );
+    }
+    let listed = ok(&control, "DescribeInstances", "").await;
+    assert!(!listed.instances().contains(&"i-eeeeeeee"));
 }
 
 /// The call may be a retry of the launch whose record cannot be trusted: a second launch would make two

@@ -18,6 +18,7 @@ use crate::document::FaultyInstance;
 use crate::fault::{Fault, FieldFault};
 use crate::instance::claims::{AttachmentClaim, Claims};
 use crate::instance::{Attachment, Instance, InstanceAttachment, InstanceId, InstanceState};
+use crate::registry::Document;
 
 const ATTACHMENTS: &str = "Imds.Attachments";
 
@@ -25,7 +26,7 @@ const ATTACHMENTS: &str = "Imds.Attachments";
 #[derive(Debug, Default)]
 pub(crate) struct CheckedDocuments {
     /// The instances of documents without faults, apart from the known ones.
-    pub(crate) instances: Vec<Instance>,
+    pub(crate) instances: Vec<Document>,
     /// The instances without faults of documents that are as they were when they were last judged.
     pub(crate) known: Vec<KnownDocument>,
     /// The instances of the other documents, as far as they can be read. Of their attachments, those
@@ -94,7 +95,8 @@ impl CheckedDocuments {
 
     /// Returns the ids of all instances that have a document.
     pub(super) fn ids(&self) -> impl Iterator<Item = &InstanceId> {
-        let valid = self.instances.iter().map(|instance| &instance.instance_id);
+        let valid = self.instances.iter();
+        let valid = valid.map(|document| &document.instance.instance_id);
         let valid = valid.chain(self.known.iter().map(|known| &known.id));
         valid.chain(self.faulty.iter().filter_map(|faulty| faulty.id.as_ref()))
     }
@@ -102,7 +104,7 @@ impl CheckedDocuments {
     /// Returns instances that come from elsewhere and have been checked.
     pub(crate) fn of(instances: Vec<Instance>) -> CheckedDocuments {
         CheckedDocuments {
-            instances,
+            instances: instances.into_iter().map(Document::of).collect(),
             ..CheckedDocuments::default()
         }
     }
@@ -405,7 +407,10 @@ impl CheckResult {
                 continue;
             }
             match document.instance {
-                Some(instance) => checked.instances.push(*instance),
+                Some(instance) => checked.instances.push(Document {
+                    instance: *instance,
+                    digest: document.known.digest,
+                }),
                 None => checked.known.push(document.known),
             }
         }

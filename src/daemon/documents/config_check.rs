@@ -79,7 +79,10 @@ fn unclaimed_listeners(
     registered: &Registered,
 ) -> Vec<Fault> {
     let mut claims = Claims::new();
-    let new = documents.instances.iter();
+    let new = documents
+        .instances
+        .iter()
+        .map(|document| &document.instance);
     let new = new.filter(|instance| registered.get(&instance.instance_id).is_none());
     let of_documents = new.flat_map(|instance| &instance.imds.attachments);
     let of_faulty = documents

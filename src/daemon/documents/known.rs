@@ -246,7 +246,7 @@ mod tests {
             let (documents, _) = self.read();
             let known = documents.known.iter().map(|known| known.id.to_string());
             let judged = documents.instances.iter();
-            let judged = judged.map(|instance| instance.instance_id.to_string());
+            let judged = judged.map(|document| document.instance.instance_id.to_string());
             (known.collect(), judged.collect())
         }
 
@@ -301,7 +301,8 @@ mod tests {
         let (known, _) = host.read();
         assert_eq!((judged.doubt_count, judged.doubts.len()), (2, 2));
         assert_eq!((known.doubt_count, known.doubts.len()), (2, 0));
-        for (instance, known) in judged.instances.iter().zip(&known.known) {
+        for (document, known) in judged.instances.iter().zip(&known.known) {
+            let instance = &document.instance;
             assert_eq!(instance.instance_id, known.id);
             assert_eq!(instance.state, known.state);
             assert_eq!(instance.imds.attachments, known.attachments);

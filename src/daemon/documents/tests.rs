@@ -201,9 +201,9 @@ fn read(host: &tempfile::TempDir, stored: &StoredInstances) -> CheckedDocuments 
 }
 
 fn ids(documents: &CheckedDocuments) -> Vec<&str> {
-    let instances = documents.instances.iter();
-    instances
-        .map(|instance| instance.instance_id.as_str())
+    let documents = documents.instances.iter();
+    documents
+        .map(|document| document.instance.instance_id.as_str())
         .collect()
 }
 

@@ -3,11 +3,11 @@
 //!
 //! | state | when |
 //! |---|---|
-//! | `quarantined` | the instance's record cannot be trusted |
+//! | `quarantined` | the instance's record cannot be trusted, or there is none |
 //! | `inactive` | the instance is stopped or terminated: it claims nothing |
 //! | `void` | the attachment is bound to a link that is gone: it claims nothing |
 //! | `refused` | another instance claims it too, this configuration or this host cannot serve it, or no socket could be opened |
-//! | `waiting` | its link or network namespace does not exist, or is not up |
+//! | `waiting` | its link or network namespace does not exist, or is not up; or the instance is being registered |
 //! | `partial` | one address family is open and another one, which the options enable, is not |
 //! | `closed` | the options enable no address family that its listener has |
 //! | `open` | imdsd listens there for everything that the options enable |
@@ -41,17 +41,20 @@ pub(super) struct AttachmentsInput<'a> {
 impl AttachmentsInput<'_> {
     /// Returns the state of every attachment of one instance, and those that are reserved for it.
     pub(super) fn of_instance(&self, id: &InstanceId) -> Vec<AttachmentStatus> {
-        let reason = match self.snapshot.quarantine_reason(id) {
-            Some(QuarantineReason::NotStored) => "its document could not be stored",
-            Some(QuarantineReason::FaultyDocument) => "its document has faults",
+        let quarantined = AttachmentState::Quarantined;
+        let (state, reason) = match self.snapshot.quarantine_reason(id) {
+            Some(QuarantineReason::NotStored) => (quarantined, "its document could not be stored"),
+            Some(QuarantineReason::FaultyDocument) => (quarantined, "its document has faults"),
+            Some(QuarantineReason::BeingRegistered) => {
+                (AttachmentState::Waiting, "the instance is being registered")
+            }
             Some(QuarantineReason::Unreadable | QuarantineReason::StateUnknown) | None => {
-                "its record cannot be read or trusted"
+                (quarantined, "its record cannot be read or trusted")
             }
         };
-        let reserved = self.snapshot.reserved_attachments(id).map(|attachment| {
-            let state = (AttachmentState::Quarantined, Some(reason.to_string()));
-            status(id, attachment, state)
-        });
+        let reserved = self.snapshot.reserved_attachments(id);
+        let reserved =
+            reserved.map(|attachment| status(id, attachment, (state, Some(reason.to_string()))));
         let entry = self.snapshot.entry(id).into_iter();
         let of_entry = entry.flat_map(|entry| self.of_entry(entry));
         of_entry.chain(reserved).collect()

@@ -21,8 +21,12 @@ const XML_FIELDS: [&str; 4] = [
     "ClientToken",
 ];
 
-/// Reports control characters, except at paths that already have a fault.
-pub(super) fn check_characters(instance: &Instance, faults: &mut Vec<PathFault>) {
+/// Reports control characters, except at paths that already have a fault. `text` has the fields of
+/// the instance.
+pub(super) fn check_characters(instance: &Instance, text: &str, faults: &mut Vec<PathFault>) {
+    if !may_have_control_characters(text) {
+        return;
+    }
     let Ok(mut fields) = serde_json::to_value(instance) else {
         return;
     };
@@ -40,6 +44,13 @@ pub(super) fn check_characters(instance: &Instance, faults: &mut Vec<PathFault>)
             ),
         )
     }));
+}
+
+/// Returns whether a JSON text may have a character that is refused anywhere. Such a character is
+/// escaped, or is not in ASCII, or is DEL.
+fn may_have_control_characters(text: &str) -> bool {
+    let is_plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b'\\';
+    !text.bytes().all(is_plain)
 }
 
 fn remove_fields(value: &mut Value, fields: &[&str]) {

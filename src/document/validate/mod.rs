@@ -25,14 +25,19 @@ pub use ssh::{is_authorized_key, is_os_user};
 /// Returns the faults of an instance: the field, and what is wrong with it. For documents, and for
 /// a change of an instance before it is stored.
 pub fn faults(instance: &Instance) -> Vec<FieldFault> {
-    instance_faults(instance)
+    instance_faults(instance, &fields_text(instance))
         .into_iter()
         .map(|fault| FieldFault::new(fault.path.to_string(), fault.message))
         .collect()
 }
 
-/// Like [`faults`], with paths.
-pub(super) fn instance_faults(instance: &Instance) -> Vec<PathFault> {
+/// Returns the fields of an instance that imdsd reads as JSON text, for [`instance_faults`].
+pub(super) fn fields_text(instance: &Instance) -> String {
+    serde_json::to_string(instance).expect("all keys of an instance are strings")
+}
+
+/// Like [`faults`], with paths. `text` has the fields of the instance.
+pub(super) fn instance_faults(instance: &Instance, text: &str) -> Vec<PathFault> {
     let mut faults = Vec::new();
     check_placement(instance, &mut faults);
     check_tags(instance, &mut faults);
@@ -47,7 +52,7 @@ pub(super) fn instance_faults(instance: &Instance) -> Vec<PathFault> {
     network::check_address_blocks(instance, &mut faults);
     check_owner(instance, &mut faults);
     other_fields::check_other_fields(instance, &mut faults);
-    characters::check_characters(instance, &mut faults);
+    characters::check_characters(instance, text, &mut faults);
     faults
 }
 

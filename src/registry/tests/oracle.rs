@@ -155,7 +155,7 @@ enum RandomStep {
     WithoutRecord(InstanceId),
     Tombstone(InstanceId),
     StateUnknown(InstanceId, Option<usize>),
-    Unregistered(InstanceId, bool, Vec<InstanceAttachment>),
+    Unregistered(InstanceId, usize, Vec<InstanceAttachment>),
     NotStored(InstanceId),
     Reserved(InstanceId, Vec<InstanceAttachment>),
     Unowned(BTreeMap<usize, Vec<InstanceAttachment>>),
@@ -175,8 +175,8 @@ fn any_step() -> impl Strategy<Value = RandomStep> {
         1 => any_id().prop_map(RandomStep::Tombstone),
         2 => (any_id(), proptest::option::of(0..3_usize))
             .prop_map(|(id, token)| RandomStep::StateUnknown(id, token)),
-        2 => (any_id(), any::<bool>(), any_attachments())
-            .prop_map(|(id, has_faults, attachments)| RandomStep::Unregistered(id, has_faults, attachments)),
+        2 => (any_id(), 0..3_usize, any_attachments())
+            .prop_map(|(id, reason, attachments)| RandomStep::Unregistered(id, reason, attachments)),
         1 => any_id().prop_map(RandomStep::NotStored),
         1 => (any_id(), any_attachments()).prop_map(|(id, attachments)| RandomStep::Reserved(id, attachments)),
         2 => unowned.prop_map(RandomStep::Unowned),
@@ -205,12 +205,13 @@ impl RandomStep {
                 });
                 Some(to.with_state_unknown(&id, token))
             }
-            RandomStep::Unregistered(id, has_faults, attachments) => {
-                let reason = match has_faults {
-                    true => QuarantineReason::FaultyDocument,
-                    false => QuarantineReason::NotStored,
-                };
-                to.with_unregistered(&id, reason, &attachments)
+            RandomStep::Unregistered(id, reason, attachments) => {
+                let reasons = [
+                    QuarantineReason::FaultyDocument,
+                    QuarantineReason::NotStored,
+                    QuarantineReason::BeingRegistered,
+                ];
+                to.with_unregistered(&id, reasons[reason], &attachments)
             }
             RandomStep::NotStored(id) => Some(to.with_reason_not_stored(&id)),
             RandomStep::Reserved(id, attachments) => {

@@ -13,8 +13,8 @@ use crate::config::demo_instance;
 use crate::instance::{Attachment, Instance, InstanceId, InstanceState};
 use crate::registry::store::{CommitError, Expected, Loaded, PreparedWrite, Write};
 use crate::registry::{
-    Account, PartialEffect, Phase, Progress, QuarantineReason, Record, RegisterOutcome, Registry,
-    Store, StoreError, StoredState, Transaction, UpdateError, file, memory,
+    Account, Document, PartialEffect, Phase, Progress, QuarantineReason, Record, RegisterOutcome,
+    Registry, Store, StoreError, StoredState, Transaction, UpdateError, file, memory,
 };
 
 /// A store whose work a test holds.
@@ -121,6 +121,10 @@ fn instance(number: usize) -> Instance {
     instance
 }
 
+fn document(number: usize) -> Arc<Document> {
+    Arc::new(Document::of(instance(number)))
+}
+
 fn add(instance: &mut Instance) -> Result<(), ()> {
     instance.ami_launch_index += 1;
     Ok(())
@@ -139,8 +143,8 @@ fn unwatched() -> watch::Sender<Progress> {
 /// A registry with instances 0 to `count` - 1.
 async fn registry_of(store: &Arc<HeldStore>, count: usize) -> Arc<Registry> {
     let (registry, _) = Registry::open(Arc::clone(store) as Arc<dyn Store>).unwrap();
-    let instances = (0..count).map(instance).collect();
-    let outcomes = registry.register_all(instances, now(), unwatched()).await;
+    let documents = (0..count).map(document).collect();
+    let outcomes = registry.register_all(documents, now(), unwatched()).await;
     assert!(
         outcomes
             .iter()
@@ -406,8 +410,8 @@ async fn no_change_is_lost_whatever_is_made_at_the_same_time() {
     let directory = tempfile::tempdir().unwrap();
     let open = || Registry::open(Arc::new(file::FileStore::open(directory.path()).unwrap()));
     let (registry, _) = open().unwrap();
-    let instances = (0..INSTANCES).map(instance).collect();
-    registry.register_all(instances, now(), unwatched()).await;
+    let documents = (0..INSTANCES).map(document).collect();
+    registry.register_all(documents, now(), unwatched()).await;
     let tasks: Vec<_> = (0..TASKS)
         .map(|task| tokio::spawn(change_at_random(Arc::clone(&registry), task, CHANGES)))
         .collect();
@@ -518,17 +522,17 @@ async fn change_at_random(registry: Arc<Registry>, seed: u64, changes: usize) ->
 async fn documents_are_registered_in_batches_and_one_that_is_not_stored_affects_no_other() {
     let store = Arc::<HeldStore>::default();
     let (registry, _) = Registry::open(Arc::clone(&store) as Arc<dyn Store>).unwrap();
-    let mut instances: Vec<Instance> = (0..1200).map(instance).collect();
+    let mut documents: Vec<Arc<Document>> = (0..1200).map(document).collect();
     // Of two documents of one id, the first is registered.
-    instances.push(Instance {
+    documents.push(Arc::new(Document::of(Instance {
         state: InstanceState::Stopped,
         ..instance(5)
-    });
+    })));
     let before = *registry.publications().borrow();
     let progress = unwatched();
     let seen = progress.subscribe();
     let outcomes = registry
-        .register_all(instances.clone(), now(), progress)
+        .register_all(documents.clone(), now(), progress)
         .await;
     let (last, first) = outcomes.split_last().unwrap();
     assert!(
@@ -548,7 +552,7 @@ async fn documents_are_registered_in_batches_and_one_that_is_not_stored_affects_
     assert_eq!((seen.borrow().done, seen.borrow().total), (1201, 1201));
 
     // Known instances are not written.
-    let again = registry.register_all(instances, now(), unwatched()).await;
+    let again = registry.register_all(documents, now(), unwatched()).await;
     assert!(
         again[..1200]
             .iter()
@@ -558,7 +562,7 @@ async fn documents_are_registered_in_batches_and_one_that_is_not_stored_affects_
 
     // A store that fails leaves each unstored and quarantined.
     store.commit_fails.store(true, Ordering::Relaxed);
-    let more = (2000..2003).map(instance).collect();
+    let more = (2000..2003).map(document).collect();
     let failed = registry.register_all(more, now(), unwatched()).await;
     assert!(failed.iter().all(|(_, outcome)| outcome.is_err()));
     let snapshot = registry.snapshot();
@@ -575,6 +579,67 @@ async fn documents_are_registered_in_batches_and_one_that_is_not_stored_affects_
     assert!(
         (2000..2003).all(|number| registry.snapshot().quarantine_reason(&id(number)).is_none())
     );
+}
+
+/// A start reserves what thousands of documents claim before it stores the first of them.
+#[tokio::test]
+async fn the_attachments_of_many_new_documents_are_reserved_in_few_publications() {
+    let store = Arc::<HeldStore>::default();
+    let registry = registry_of(&store, 1).await;
+    let now_served = |number: usize| {
+        let attachment = Attachment::Interface(format!("tap{number}"));
+        registry.snapshot().attached_to(&attachment).is_some()
+    };
+    let reason_of = |number: usize| registry.snapshot().quarantine_reason(&id(number));
+    // 1. One document could not be stored before, and one had faults.
+    store.commit_fails.store(true, Ordering::Relaxed);
+    registry.register(instance(1), now()).await.unwrap_err();
+    registry.register_faulty(&id(2), Vec::new()).await;
+    store.commit_fails.store(false, Ordering::Relaxed);
+
+    // 2. Reserved: the known instance is served, and what failed counts as failed.
+    let documents: Vec<Arc<Document>> = (0..1000).map(document).collect();
+    let before = *registry.publications().borrow();
+    registry.reserve_new(&documents).await;
+    assert_eq!(
+        *registry.publications().borrow() - before,
+        4,
+        "256 at a time"
+    );
+    assert!(now_served(0) && reason_of(0).is_none());
+    assert_eq!(reason_of(1), Some(QuarantineReason::NotStored));
+    let being_registered = Some(QuarantineReason::BeingRegistered);
+    assert!((2..1000).all(|number| reason_of(number) == being_registered));
+    let snapshot = registry.snapshot();
+    assert_eq!(
+        (
+            snapshot.being_registered().count(),
+            snapshot.not_stored().count()
+        ),
+        (998, 1)
+    );
+
+    // 3. Closed to others, also to one that is put meanwhile.
+    let mut rival = instance(5000);
+    rival.imds.attachments = vec![Attachment::Interface("tap7".into()).into()];
+    let put = move |transaction: &mut Transaction| {
+        transaction.register(rival);
+        Err::<(), _>(transaction.new_conflicts().len())
+    };
+    let refused = registry.change(now(), put).await;
+    assert!(matches!(refused, Err(UpdateError::Refused(1))));
+    let absent = registry.delete(&id(7), |_| Ok::<(), ()>(())).await;
+    assert!(matches!(absent, Err(UpdateError::Unknown(_))));
+
+    // 4. Reserved again, as after an interrupted reload; then registered, or withdrawn.
+    let before = *registry.publications().borrow();
+    registry.reserve_new(&documents).await;
+    assert_eq!(*registry.publications().borrow(), before, "nothing changed");
+    registry.withdraw_all((900..1000).map(id).collect()).await;
+    let documents = documents[..900].to_vec();
+    registry.register_all(documents, now(), unwatched()).await;
+    assert!((0..900).all(|number| now_served(number) && reason_of(number).is_none()));
+    assert!((900..1000).all(|number| !now_served(number) && reason_of(number).is_none()));
 }
 
 /// What is forgotten together is removed in one commit.

@@ -20,10 +20,10 @@ use crate::instance::{
     SourceAddress, Switch,
 };
 use crate::net::connection::{AcceptedConnection, GuestTurn};
-use crate::net::status::AttachmentStatus;
+use crate::net::status::{AttachmentState, AttachmentStatus};
 use crate::origin::Origin;
 use crate::registry::memory::MemoryStore;
-use crate::registry::{OptionsState, Transaction};
+use crate::registry::{Document, OptionsState, Transaction};
 use oracle::Oracle;
 
 const BOOT: &str = "this-boot";
@@ -507,6 +507,26 @@ async fn one_change_costs_the_same_however_many_instances_there_are() {
     };
     assert_eq!(few, [one_instance, DoneWork::default()]);
     assert_eq!(work_after_one_change(10_000).await, few);
+}
+
+/// Nothing failed: a start or a reload stores it soon.
+#[tokio::test]
+async fn the_attachments_of_an_instance_that_is_being_registered_wait() {
+    let mut host = Host::new(vec![listener("plain", 0, None, false)]);
+    let mut new = demo_instance();
+    new.imds.attachments = vec![Attachment::Listener("plain".to_string()).into()];
+    let document = Arc::new(Document::of(new.clone()));
+    host.registry.reserve_new(&[document]).await;
+    host.check("reserved").await;
+    let status = host.listeners.published.load();
+    let states = [AttachmentState::Waiting, AttachmentState::Quarantined];
+    assert_eq!(states.map(|state| status.attachments_in(state)), [1, 0]);
+    let registered = host.registry.register(new, Moment::now().wall);
+    registered.await.unwrap();
+    host.check("registered").await;
+    let status = host.listeners.published.load();
+    let states = [AttachmentState::Waiting, AttachmentState::Open];
+    assert_eq!(states.map(|state| status.attachments_in(state)), [0, 1]);
 }
 
 /// A guest can close the sockets of a network namespace that it controls.
