@@ -272,6 +272,88 @@ fn many_records_share_one_sync_of_their_directory() {
     assert_eq!(count(), (2 * COUNT, 2 * COUNT, 2));
 }
 
+/// Hundreds of new records are synced with their file system, where that is as strict. If it fails,
+/// each of them is synced by itself.
+#[test]
+#[ignore = "needs strace and permission to trace; tests/all runs it"]
+fn hundreds_of_new_records_share_one_sync_of_their_file_system_unless_it_fails() {
+    const COUNT: usize = 300;
+    let mut daemon = Daemon::start(|_| {});
+    let directory = daemon.directory.path().canonicalize().unwrap();
+    let document = |number: usize| serde_json::json!({ "InstanceId": format!("i-{number:017x}"), "LaunchTime": "2026-01-01T00:00:00Z" });
+    let documents: Vec<serde_json::Value> = (0..COUNT).map(document).collect();
+    let documents = serde_json::Value::from(documents).to_string();
+    std::fs::write(directory.join("instance.json"), documents).unwrap();
+    let file_system = Command::new("stat")
+        .args(["-f", "-c", "%T"])
+        .arg(&directory)
+        .output();
+    let file_system = String::from_utf8(file_system.unwrap().stdout).unwrap();
+    let is_known = ["ext2/ext3", "xfs", "btrfs"].contains(&file_system.trim());
+    let instances = directory.join("state/instances");
+    for inject in ["", "inject=syncfs:error=EIO"] {
+        daemon.kill();
+        std::fs::remove_dir_all(directory.join("state")).unwrap();
+        let trace = directory.join("trace");
+        let mut arguments = vec![
+            "-e",
+            "trace=syncfs,fsync,fdatasync,rename,renameat,renameat2",
+        ];
+        if !inject.is_empty() {
+            arguments.extend(["-e", inject]);
+        }
+        let arguments: Vec<&OsStr> = arguments.into_iter().map(OsStr::new).collect();
+        daemon.start_again_by(traced(&trace, &arguments));
+        let calls = system_calls(&std::fs::read_to_string(&trace).unwrap());
+        let count = |is_counted: &dyn Fn(&SystemCall) -> bool| {
+            calls.iter().filter(|call| is_counted(call)).count()
+        };
+        let temporary = format!("<{}/.i-", instances.display());
+        let of_file_system = |call: &SystemCall| call.text.starts_with("syncfs(");
+        let of_record =
+            |call: &SystemCall| call.text.starts_with("fsync(") && call.text.contains(&temporary);
+        let is_rename = |call: &SystemCall| {
+            call.text.starts_with("rename") && call.text.contains("/instances/.i-")
+        };
+        let is_together = is_known && inject.is_empty();
+        assert_eq!(count(&of_file_system), usize::from(is_known), "{inject}");
+        let expected = if is_together { 0 } else { COUNT };
+        assert_eq!(count(&of_record), expected, "{inject} on {file_system}");
+        assert_eq!(count(&is_rename), COUNT, "{inject}");
+        assert_eq!(count(&|call| is_sync(call, &instances)), 1, "{inject}");
+        let synced: Matcher<'_> = if is_together {
+            &of_file_system
+        } else {
+            &of_record
+        };
+        assert_order(
+            &calls,
+            &[
+                ("sync of the records", synced),
+                ("rename", &is_rename),
+                ("fsync of the directory", &|call| is_sync(call, &instances)),
+            ],
+        );
+        let last_sync = calls
+            .iter()
+            .filter(|call| synced(call))
+            .map(|call| call.ended)
+            .max();
+        let first_rename = calls
+            .iter()
+            .filter(|call| is_rename(call))
+            .map(|call| call.began)
+            .min();
+        assert!(last_sync < first_rename, "{inject}");
+        let stored = std::fs::read_dir(&instances).unwrap();
+        let stored = stored.filter(|file| {
+            let name = file.as_ref().unwrap().file_name();
+            !name.to_string_lossy().starts_with('.')
+        });
+        assert_eq!(stored.count(), COUNT, "{inject}");
+    }
+}
+
 /// A record is as durable as the directories above it, up to the first one that existed before.
 #[test]
 #[ignore = "needs strace and permission to trace; tests/all runs it"]

@@ -7,7 +7,8 @@
 //! removal also ends with an fsync of the directory. A change that could not be made durable is
 //! undone: the previous file is restored.
 //!
-//! Preparing writes and syncs the temporary files, several at a time. Committing renames those of
+//! Preparing writes and syncs the temporary files, several at a time, or hundreds of new ones with
+//! one sync of their file system. Committing renames those of
 //! all batches and syncs the directory once for all of them.
 //!
 //! ```text
@@ -17,10 +18,12 @@
 //!
 //! | file | concept |
 //! |---|---|
+//! | `file_system` | syncing many files at once |
 //! | `format` | what is in a file |
 //! | `staged` | replacing files so that they can be restored |
 //! | `temporary` | the names of temporary files, and their removal |
 
+mod file_system;
 mod format;
 mod staged;
 mod temporary;
@@ -30,18 +33,22 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::FlockOperation;
 
+use self::file_system::{FileSync, FileSystem, MIN_FILES};
 use self::format::{encode, encode_account, read_account, read_record, text_of};
 use self::staged::{Directory, PlaceError, StagedFile};
 use self::temporary::TemporaryFiles;
 use super::account::Account;
 use super::parallel::in_parallel;
+use super::record::Record;
 use super::store::{
     CommitError, Conflict, Expected, Loaded, LoadedAccount, PreparedWrite, Store, StoreError,
     StoredState, UnreadableRecord, Write,
 };
+use super::text_pool::TextPool;
 use crate::document;
 use crate::fault::Fault;
 use crate::instance::{Instance, InstanceId};
@@ -179,7 +186,7 @@ pub fn read_state_directory(state_directory: &Path) -> io::Result<StoredInstance
     let instances = loaded
         .records
         .into_iter()
-        .map(|record| record.instance)
+        .map(|record| Arc::unwrap_or_clone(record).instance)
         .collect();
     let account_unreadable = match read_account(&state_directory.join(ACCOUNT)) {
         LoadedAccount::Absent | LoadedAccount::Read(_) => None,
@@ -209,8 +216,15 @@ fn load(directory: &Path, unfinished: impl Fn(PathBuf)) -> io::Result<Loaded> {
         }
     }
     let mut loaded = Loaded::default();
+    // Each record's texts are shared as soon as it is read: most of the memory is free again for
+    // the next one.
+    let texts = TextPool::default();
     let records = side_by_side(files, |(path, id)| {
-        read_record(&path, &id).map_err(|message| Box::new(unreadable(&path, id, message)))
+        let record = read_record(&path, &id);
+        let mut record: Record =
+            record.map_err(|message| Box::new(unreadable(&path, id, message)))?;
+        texts.share(&mut record.instance);
+        Ok::<_, Box<UnreadableRecord>>(Arc::new(record))
     });
     for record in records {
         match record {
@@ -218,6 +232,7 @@ fn load(directory: &Path, unfinished: impl Fn(PathBuf)) -> io::Result<Loaded> {
             Err(unreadable) => loaded.unreadable.push(*unreadable),
         }
     }
+    loaded.texts = texts;
     Ok(loaded)
 }
 
@@ -254,25 +269,16 @@ impl Store for FileStore {
     }
 
     fn prepare(&self, writes: Vec<Write>) -> Result<Vec<PreparedWrite>, StoreError> {
-        let stage = |write: &Write| {
-            let (path, bytes) = (self.path(&write.id), write.record.as_deref().map(encode));
-            let action = staged::action(&path, bytes.is_some());
-            StagedFile::write(&self.temporary, path, bytes.as_deref()).map_err(|reason| {
-                StoreError {
-                    action,
-                    reason,
-                    stored: StoredState::Previous,
-                }
-            })
+        let staged = match self.stage_together(&writes) {
+            Some(staged) => staged,
+            None => self.stage(&writes, FileSync::AtOnce)?,
         };
-        let staged = in_parallel(&writes, stage);
-        let prepared = writes.into_iter().zip(staged).map(|(write, staged)| {
-            Ok(PreparedWrite {
-                write,
-                staged: Box::new(staged?),
-            })
+        let prepared = writes.into_iter().zip(staged);
+        let prepared = prepared.map(|(write, staged)| PreparedWrite {
+            write,
+            staged: Box::new(staged),
         });
-        prepared.collect()
+        Ok(prepared.collect())
     }
 
     fn commit(&self, batches: Vec<Vec<PreparedWrite>>) -> Vec<Result<(), CommitError>> {
@@ -307,7 +313,8 @@ impl Store for FileStore {
                 false => StoredState::Previous,
             },
         };
-        let staged = StagedFile::write(&self.temporary, path, Some(&encode_account(account)));
+        let bytes = encode_account(account);
+        let staged = StagedFile::write(&self.temporary, path, Some(&bytes), FileSync::AtOnce);
         let mut staged = match staged {
             Ok(staged) => [staged],
             Err(reason) => return Err(failed(reason, false)),
@@ -329,6 +336,34 @@ struct Batch {
 }
 
 impl FileStore {
+    /// Writes the new files of a batch. What was written is removed if one fails.
+    fn stage(&self, writes: &[Write], sync: FileSync) -> Result<Vec<StagedFile>, StoreError> {
+        let stage = |write: &Write| {
+            let (path, bytes) = (self.path(&write.id), write.record.as_deref().map(encode));
+            let action = staged::action(&path, bytes.is_some());
+            let staged = StagedFile::write(&self.temporary, path, bytes.as_deref(), sync);
+            staged.map_err(|reason| StoreError {
+                action,
+                reason,
+                stored: StoredState::Previous,
+            })
+        };
+        in_parallel(writes, stage).into_iter().collect()
+    }
+
+    /// Writes the new files of a large batch, and syncs them together. `None` if the batch is small,
+    /// if that is not as strict as a sync of each file, or if anything fails: then each file must be
+    /// written again, because nothing says which one is not on the disk.
+    fn stage_together(&self, writes: &[Write]) -> Option<Vec<StagedFile>> {
+        if writes.len() < MIN_FILES {
+            return None;
+        }
+        let file_system = FileSystem::open(&self.instances.path)?;
+        let staged = self.stage(writes, FileSync::Later).ok()?;
+        file_system.sync().ok()?;
+        Some(staged)
+    }
+
     /// Puts a batch in place if every write replaces what it expects.
     fn put_in_place(
         &self,

@@ -8,6 +8,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
+use super::file_system::FileSync;
 use super::temporary::{TemporaryFile, TemporaryFiles};
 
 /// A directory in which files are replaced.
@@ -31,14 +32,15 @@ pub(super) struct StagedFile {
 }
 
 impl StagedFile {
-    /// Writes the new file and syncs it; `None` stages a removal.
+    /// Writes the new file; `None` stages a removal.
     pub(super) fn write(
         files: &TemporaryFiles,
         path: PathBuf,
         bytes: Option<&[u8]>,
+        sync: FileSync,
     ) -> io::Result<StagedFile> {
         let new = match bytes {
-            Some(bytes) => Some(write_with_room(files, &path, bytes)?),
+            Some(bytes) => Some(write_with_room(files, &path, bytes, sync)?),
             None => None,
         };
         let old = files.name(&path.with_extension("old.json"));
@@ -91,20 +93,25 @@ pub(super) fn action(path: &Path, is_write: bool) -> String {
 
 /// Writes a temporary file beside `path`. What is left of earlier changes may take the last room of
 /// the disk.
-fn write_with_room(files: &TemporaryFiles, path: &Path, bytes: &[u8]) -> io::Result<TemporaryFile> {
+fn write_with_room(
+    files: &TemporaryFiles,
+    path: &Path,
+    bytes: &[u8],
+    sync: FileSync,
+) -> io::Result<TemporaryFile> {
     let mut new = files.name(path);
-    let mut written = write(&mut new, bytes);
+    let mut written = write(&mut new, bytes, sync);
     if is_kind(&written, io::ErrorKind::StorageFull)
         || is_kind(&written, io::ErrorKind::QuotaExceeded)
     {
         files.make_room();
-        written = write(&mut new, bytes);
+        written = write(&mut new, bytes, sync);
     }
     written.map(|()| new)
 }
 
-/// Writes a temporary file and syncs it. Nothing is left of one that cannot be written.
-fn write(temporary: &mut TemporaryFile, bytes: &[u8]) -> io::Result<()> {
+/// Writes a temporary file. Nothing is left of one that cannot be written.
+fn write(temporary: &mut TemporaryFile, bytes: &[u8], sync: FileSync) -> io::Result<()> {
     let create = || {
         OpenOptions::new()
             .create_new(true)
@@ -122,7 +129,10 @@ fn write(temporary: &mut TemporaryFile, bytes: &[u8]) -> io::Result<()> {
         }
         let mut file = created?;
         file.write_all(bytes)?;
-        file.sync_all()
+        match sync {
+            FileSync::AtOnce => file.sync_all(),
+            FileSync::Later => Ok(()),
+        }
     };
     match write() {
         Ok(()) => {
