@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::ser::{Serialize, Serializer};
 use serde_json::{Map, Value};
 
 use crate::document::fields::{is_instance_field, unread_fields};
@@ -19,6 +20,37 @@ pub fn to_value(instance: &Instance) -> Value {
         _ => unreachable!("an instance is an object, and all its keys are strings"),
     }
     Value::Object(members)
+}
+
+/// An instance with the fields that imdsd does not read. It is written with the fields and values of
+/// [`to_value`], in another order, without a tree of values in between: each change of an instance
+/// writes it.
+pub struct WholeInstance<'i>(pub &'i Instance);
+
+impl Serialize for WholeInstance<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        #[derive(serde::Serialize)]
+        struct Whole<'i> {
+            #[serde(flatten)]
+            instance: &'i Instance,
+            #[serde(flatten)]
+            other: UnreadOf<'i>,
+        }
+
+        let WholeInstance(instance) = self;
+        let other = UnreadOf(&instance.other);
+        Whole { instance, other }.serialize(to)
+    }
+}
+
+/// The top-level fields that imdsd does not read. None of them can replace one that it reads.
+struct UnreadOf<'i>(&'i OtherFields);
+
+impl Serialize for UnreadOf<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let fields = self.0.texts().into_iter();
+        to.collect_map(fields.filter(|(field, _)| !is_instance_field(field)))
+    }
 }
 
 /// Returns the text of [`to_value`]: keys are sorted, and nothing separates tokens. It is written
