@@ -1,7 +1,8 @@
 //! `GET /v1/events` lists events, `POST /v1/events` injects one event or a scenario.
 //!
 //! An injection changes all of its instances at once, or none. From then on the clock alone decides
-//! when each step takes effect. Terminated instances get no events. Without targets the event is for
+//! when each step takes effect. The answer names the instances that have each step: one that was removed
+//! meanwhile is not among them. Terminated instances get no events. Without targets the event is for
 //! the only instance of the host; with several instances it is refused.
 
 use std::collections::BTreeSet;
@@ -47,13 +48,22 @@ struct ScenarioFile {
 /// A step and its targets; without targets it is for the only instance.
 type TargetedStep = (Option<Targets>, Step);
 
-/// A step and the instances that it is for.
+/// A step and the instances that have it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
-struct ScheduledStep {
+struct ScheduledStep<'s> {
     #[serde(flatten)]
-    step: Step,
-    instance_ids: Vec<InstanceId>,
+    step: &'s Step,
+    instance_ids: Vec<&'s InstanceId>,
+}
+
+/// What an injection does to the timeline of one instance.
+#[derive(Debug, Default)]
+struct ScheduleOutcome {
+    /// The steps that are for it, by their positions in the injection.
+    steps: Vec<usize>,
+    /// The future steps that were cancelled.
+    cancelled: Vec<Step>,
 }
 
 /// Returns the active and the scheduled events of each instance that has some, as JSON text.
@@ -91,16 +101,10 @@ pub(super) async fn inject(
     trail: &Trail,
     progress: watch::Sender<Progress>,
 ) -> Result<AdminReply, Refusal> {
-    let steps = read_steps(body, now)?;
-    let (snapshot, selected) = (api.registry.snapshot(), steps.clone());
-    let selecting = tokio::task::spawn_blocking(move || select(&snapshot, selected));
-    let steps_by_target = selecting.await.expect("selecting does not panic")?;
-    let ids: BTreeSet<InstanceId> = steps_by_target
-        .iter()
-        .flat_map(|scheduled| scheduled.instance_ids.iter().cloned())
-        .collect();
-    let daemon = Arc::clone(&api.daemon);
-    let change = move |instance: &mut Instance| schedule(instance, &*daemon, &steps, now);
+    let steps = Arc::new(read_steps(body, now)?);
+    let ids = select(api, &steps).await?;
+    let (daemon, of_change) = (Arc::clone(&api.daemon), Arc::clone(&steps));
+    let change = move |instance: &mut Instance| schedule(instance, &*daemon, &of_change, now);
     let changed = trail.change_all(&api.registry, ids, now, change, progress);
     let changed = changed.await.map_err(|error| match error {
         UpdateError::Unknown(id) => Refusal::unknown_instance(&id),
@@ -111,17 +115,23 @@ pub(super) async fn inject(
             "some of the instances may have the event; see `imdsd event list`",
         ),
     })?;
+    if changed.iter().all(|of| of.outcome.steps.is_empty()) {
+        // The targets are gone, or the steps are for them no more. Why is what a new call would get.
+        select(api, &steps).await?;
+    }
     let entries = changed.iter().filter(|of| of.is_changed());
     let instances: Vec<Value> = entries
         .map(|ChangedInstance { after, .. }| {
             json!({ "InstanceId": after.instance.instance_id, "Generation": after.generation })
         })
         .collect();
-    let cancelled = changed.iter().filter(|of| !of.outcome.is_empty());
+    let cancelled = changed.iter().filter(|of| !of.outcome.cancelled.is_empty());
     let dropped: Vec<Value> = cancelled
-        .map(|of| json!({ "InstanceId": of.after.instance.instance_id, "Steps": of.outcome }))
+        .map(|of| {
+            json!({ "InstanceId": of.after.instance.instance_id, "Steps": of.outcome.cancelled })
+        })
         .collect();
-    let steps = steps_by_target;
+    let steps = scheduled_steps(&steps, &changed);
     Ok(AdminReply::Json(
         json!({ "Instances": instances, "Steps": steps, "Dropped": dropped }),
     ))
@@ -168,38 +178,69 @@ fn invalid_events(refusals: &[(InstanceId, Vec<String>)]) -> Refusal {
     invalid_event(&faults)
 }
 
-/// Returns the instances that each step is for.
-fn select(snapshot: &Snapshot, steps: Vec<TargetedStep>) -> Result<Vec<ScheduledStep>, Refusal> {
-    let scheduled = steps.into_iter().map(|(targets, step)| {
-        Ok(ScheduledStep {
-            step,
-            instance_ids: target_ids(snapshot, targets.as_ref())?,
-        })
+/// Returns the instances that the steps are for; refuses if a step is for none.
+async fn select(
+    api: &AdminApi,
+    steps: &Arc<Vec<TargetedStep>>,
+) -> Result<BTreeSet<InstanceId>, Refusal> {
+    let (snapshot, steps) = (api.registry.snapshot(), Arc::clone(steps));
+    let selecting = tokio::task::spawn_blocking(move || {
+        let mut ids = BTreeSet::new();
+        for (targets, _) in &*steps {
+            ids.extend(target_ids(&snapshot, targets.as_ref())?);
+        }
+        Ok(ids)
     });
-    scheduled.collect()
+    selecting.await.expect("selecting does not panic")
+}
+
+/// Returns each step with the instances that have it now.
+fn scheduled_steps<'s>(
+    steps: &'s [TargetedStep],
+    changed: &'s [ChangedInstance<ScheduleOutcome>],
+) -> Vec<ScheduledStep<'s>> {
+    let with_none = |(_, step): &'s TargetedStep| ScheduledStep {
+        step,
+        instance_ids: Vec::new(),
+    };
+    let mut scheduled: Vec<ScheduledStep<'s>> = steps.iter().map(with_none).collect();
+    for of in changed {
+        for index in &of.outcome.steps {
+            let instance_ids = &mut scheduled[*index].instance_ids;
+            instance_ids.push(&of.after.instance.instance_id);
+        }
+    }
+    scheduled
 }
 
 /// Adds the steps that are for an instance to its timeline: all of them, or none. The instance may
 /// have changed since the steps were found to be for it.
 ///
-/// Returns the future steps that were removed, or every fault.
+/// Returns what it did, or every fault.
 fn schedule(
     instance: &mut Instance,
     daemon: &dyn DaemonView,
     steps: &[TargetedStep],
     now: Timestamp,
-) -> Result<Vec<Step>, Vec<String>> {
-    let own: Vec<Step> = steps
-        .iter()
-        .filter(|(targets, _)| is_for(targets.as_ref(), instance))
-        .map(|(_, step)| step.clone())
-        .collect();
+) -> Result<ScheduleOutcome, Vec<String>> {
+    let (mut own, mut outcome) = (Vec::new(), ScheduleOutcome::default());
+    for (index, (targets, step)) in steps.iter().enumerate() {
+        if is_for(targets.as_ref(), instance) {
+            own.push(step.clone());
+            outcome.steps.push(index);
+        }
+    }
     if own.is_empty() {
-        return Ok(Vec::new());
+        return Ok(outcome);
     }
     let mut faults = unservable_overrides(instance, daemon, &own);
     match instance.schedule(own, now) {
-        Ok(removed) if faults.is_empty() => return Ok(removed),
+        Ok(cancelled) if faults.is_empty() => {
+            return Ok(ScheduleOutcome {
+                cancelled,
+                ..outcome
+            });
+        }
         Ok(_) => {}
         Err(messages) => faults.extend(messages),
     }

@@ -9,8 +9,8 @@ use super::policy::pattern::Pattern;
 use super::render::shown_state;
 use crate::clock::iso_milliseconds;
 use crate::instance::{
-    Association, EbsVolume, Instance, NetworkInterface, PrivateAddress, SecurityGroup, StateReason,
-    Tag,
+    Association, EbsVolume, Instance, NetworkInterface, PrivateAddress, SecurityGroup, SharedText,
+    StateReason, Tag,
 };
 use crate::registry::Entry;
 
@@ -48,7 +48,7 @@ impl Filterable for Entry {
         }),
         ("block-device-mapping.device-name", |entry| {
             each(entry.instance.volumes(), |device| {
-                Some(device.device_name.clone())
+                Some(device.device_name.to_string())
             })
         }),
         ("block-device-mapping.status", |entry| {
@@ -56,7 +56,7 @@ impl Filterable for Entry {
         }),
         ("block-device-mapping.volume-id", |entry| {
             each(entry.instance.volumes(), |device| {
-                device.ebs.as_ref().map(|ebs| ebs.volume_id.clone())
+                device.ebs.as_ref().map(|ebs| ebs.volume_id.to_string())
             })
         }),
         ("boot-mode", |entry| kept(&entry.instance, &["BootMode"])),
@@ -131,7 +131,7 @@ impl Filterable for Entry {
                 .instance
                 .iam_instance_profile
                 .iter()
-                .map(|p| p.arn.clone())
+                .map(|p| p.arn.to_string())
                 .collect()
         }),
         ("iam-instance-profile.id", |entry| {
@@ -139,7 +139,7 @@ impl Filterable for Entry {
                 .instance
                 .iam_instance_profile
                 .iter()
-                .map(|p| p.id.clone())
+                .map(|p| p.id.to_string())
                 .collect()
         }),
         ("image-id", |entry| one(&entry.instance.image_id)),
@@ -156,12 +156,12 @@ impl Filterable for Entry {
         ("instance-type", |entry| one(&entry.instance.instance_type)),
         ("instance.group-id", |entry| {
             each(entry.instance.groups(), |group| {
-                Some(group.group_id.clone())
+                Some(group.group_id.to_string())
             })
         }),
         ("instance.group-name", |entry| {
             each(entry.instance.groups(), |group| {
-                Some(group.group_name.clone())
+                Some(group.group_name.to_string())
             })
         }),
         ("ip-address", |entry| {
@@ -297,7 +297,7 @@ impl Filterable for Entry {
         }),
         ("network-interface.availability-zone", |entry| {
             each_interface(&entry.instance, |_| {
-                Some(entry.instance.placement.availability_zone.clone())
+                Some(entry.instance.placement.availability_zone.to_string())
             })
         }),
         ("network-interface.description", |entry| {
@@ -335,12 +335,12 @@ impl Filterable for Entry {
         }),
         ("network-interface.mac-address", |entry| {
             each(entry.instance.interfaces(), |interface| {
-                Some(interface.mac_address.clone())
+                Some(interface.mac_address.to_string())
             })
         }),
         ("network-interface.network-interface-id", |entry| {
             each(entry.instance.interfaces(), |interface| {
-                Some(interface.network_interface_id.clone())
+                Some(interface.network_interface_id.to_string())
             })
         }),
         ("network-interface.owner-id", |entry| {
@@ -477,7 +477,7 @@ impl Filterable for Entry {
                 .instance
                 .tags
                 .iter()
-                .map(|tag| tag.key.clone())
+                .map(|tag| tag.key.to_string())
                 .collect()
         }),
         // No longer documented, but EC2 still has it.
@@ -486,7 +486,7 @@ impl Filterable for Entry {
                 .instance
                 .tags
                 .iter()
-                .map(|tag| tag.value.clone())
+                .map(|tag| tag.value.to_string())
                 .collect()
         }),
         ("tenancy", |entry| one(entry.instance.tenancy())),
@@ -598,7 +598,7 @@ impl<T: Filterable> FilterKey<T> {
             FilterKey::Tag(tags, key) => tags(item)
                 .iter()
                 .filter(|tag| tag.key == *key)
-                .map(|tag| tag.value.clone())
+                .map(|tag| tag.value.to_string())
                 .collect(),
         }
     }
@@ -614,22 +614,31 @@ pub(super) fn optional<T: ToString>(value: &Option<T>) -> Vec<String> {
     value.iter().map(T::to_string).collect()
 }
 
+/// Returns all texts of a list.
+pub(super) fn each_text(texts: &[SharedText]) -> Vec<String> {
+    texts.iter().map(SharedText::to_string).collect()
+}
+
 /// Returns the value of each element that has one.
-fn each<T>(elements: &[T], value: impl Fn(&T) -> Option<String>) -> Vec<String> {
-    elements.iter().filter_map(value).collect()
+fn each<E, T: ToString>(elements: &[E], value: impl Fn(&E) -> Option<T>) -> Vec<String> {
+    let values = elements.iter().filter_map(value);
+    values.map(|value| value.to_string()).collect()
 }
 
 /// Returns the value of each volume that has one.
-fn each_volume(instance: &Instance, value: fn(&EbsVolume) -> Option<String>) -> Vec<String> {
+fn each_volume<T: ToString>(
+    instance: &Instance,
+    value: fn(&EbsVolume) -> Option<T>,
+) -> Vec<String> {
     each(instance.volumes(), |device| {
         device.ebs.as_ref().and_then(value)
     })
 }
 
 /// Returns the value of each interface that has one.
-fn each_interface(
+fn each_interface<T: ToString>(
     instance: &Instance,
-    value: impl Fn(&NetworkInterface) -> Option<String>,
+    value: impl Fn(&NetworkInterface) -> Option<T>,
 ) -> Vec<String> {
     each(instance.interfaces(), value)
 }
@@ -644,28 +653,31 @@ fn each_interface_group(instance: &Instance, value: fn(&SecurityGroup) -> &str) 
 }
 
 /// Returns the value of each private IPv4 address of an interface that has one.
-fn each_address(
+fn each_address<T: ToString>(
     instance: &Instance,
-    value: impl Fn(&PrivateAddress) -> Option<String>,
+    value: impl Fn(&PrivateAddress) -> Option<T>,
 ) -> Vec<String> {
     let interfaces = instance.interfaces().iter();
     interfaces
         .flat_map(NetworkInterface::private_addresses)
-        .filter_map(|address| value(&address))
+        .filter_map(|address| Some(value(&address)?.to_string()))
         .collect()
 }
 
 /// Returns the value of the association with each private address of an interface.
-fn each_association(instance: &Instance, value: fn(&Association) -> Option<String>) -> Vec<String> {
+fn each_association<T: ToString>(
+    instance: &Instance,
+    value: fn(&Association) -> Option<T>,
+) -> Vec<String> {
     each_address(instance, |address| {
         address.association.as_ref().and_then(value)
     })
 }
 
 /// Returns the value of each interface's own association.
-fn each_primary_association(
+fn each_primary_association<T: ToString>(
     instance: &Instance,
-    value: fn(&Association) -> Option<String>,
+    value: fn(&Association) -> Option<T>,
 ) -> Vec<String> {
     each_interface(instance, |interface| {
         interface.shown_association().and_then(value)
@@ -680,7 +692,10 @@ fn interface_ipv6_addresses(instance: &Instance) -> Vec<String> {
         .collect()
 }
 
-fn state_reason(instance: &Instance, value: fn(&StateReason) -> Option<String>) -> Vec<String> {
+fn state_reason<T: ToString>(
+    instance: &Instance,
+    value: fn(&StateReason) -> Option<T>,
+) -> Vec<String> {
     optional(&instance.state_reason.as_ref().and_then(value))
 }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::error::{Code, Ec2Error};
-use crate::instance::{Images, ImdsSupport, Instance, is_image_id};
+use crate::instance::{Images, ImdsSupport, Instance, SharedText, is_image_id};
 use crate::registry::Account;
 
 /// What imdsd knows about one image.
@@ -37,15 +37,16 @@ pub(super) fn known_images<'i>(
         .map(|id| (id.clone(), None))
         .collect();
     for instance in instances {
-        let user = known.entry(instance.image_id.clone()).or_default();
+        let user = known.entry(instance.image_id.to_string()).or_default();
         *user = user.or(Some(instance));
     }
     known
         .into_iter()
         .map(|(id, instance)| {
             let listed = images.listed.get(&id);
-            let of_instance = |field: fn(&Instance) -> &Option<String>| {
-                instance.and_then(|instance| field(instance).clone())
+            let of_instance = |field: fn(&Instance) -> &Option<SharedText>| {
+                let field = field(instance?).as_ref()?;
+                Some(field.to_string())
             };
             let image = KnownImage {
                 owner_id: owner_id.to_string(),
@@ -56,7 +57,7 @@ pub(super) fn known_images<'i>(
                 description: listed.and_then(|image| image.description.clone()),
                 architecture: listed
                     .and_then(|image| image.architecture.clone())
-                    .or_else(|| Some(instance?.architecture.clone()))
+                    .or_else(|| Some(instance?.architecture.to_string()))
                     .unwrap_or_else(|| "x86_64".to_string()),
                 root_device_name: of_instance(|instance| &instance.root_device_name),
                 root_device_type: of_instance(|instance| &instance.root_device_type)

@@ -13,7 +13,7 @@ use crate::clock::iso_milliseconds;
 use crate::instance::other_fields::{self, FieldKind, OtherField};
 use crate::instance::{
     Association, BlockDevice, Instance, InterfaceAttachment, Ipv6Address, NetworkInterface,
-    OtherFields, Placement, PrivateAddress, ProductCode, SecurityGroup,
+    OtherFields, Placement, PrivateAddress, ProductCode, SecurityGroup, SharedText,
 };
 use crate::registry::OptionsState;
 
@@ -289,6 +289,6 @@ fn write_value(xml: &mut Xml, field: &OtherField, value: &Value) {
     }
 }
 
-fn or_empty(text: &Option<String>) -> &str {
+fn or_empty(text: &Option<SharedText>) -> &str {
     text.as_deref().unwrap_or("")
 }

@@ -178,7 +178,10 @@ pub(super) fn read_tags(tags: Vec<(String, Option<String>)>) -> Result<Vec<Tag>,
                 "Duplicate tag key '{key}' specified."
             )));
         }
-        read.push(Tag { key, value });
+        read.push(Tag {
+            key: key.into(),
+            value: value.into(),
+        });
     }
     Ok(read)
 }

@@ -312,10 +312,10 @@ mod tests {
     #[test]
     fn a_zone_with_a_name_of_its_own_has_any_region() {
         let mut instance = demo_instance();
-        instance.placement.availability_zone = "rack-7b".to_string();
+        instance.placement.availability_zone = "rack-7b".into();
         instance.placement.availability_zone_id = None;
         for region in ["lab-1", "eu-west-1"] {
-            instance.imds.region = Some(region.to_string());
+            instance.imds.region = Some(region.into());
             assert_eq!(doubts(&instance), [], "{region}");
         }
     }

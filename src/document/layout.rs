@@ -36,9 +36,12 @@ impl ReservationFields {
             requester_id,
             groups,
         } = self;
-        imds.owner_id = imds.owner_id.take().or(owner_id);
-        imds.reservation_id = imds.reservation_id.take().or(reservation_id);
-        imds.requester_id = imds.requester_id.take().or(requester_id);
+        imds.owner_id = imds.owner_id.take().or(owner_id.map(Into::into));
+        imds.reservation_id = imds
+            .reservation_id
+            .take()
+            .or(reservation_id.map(Into::into));
+        imds.requester_id = imds.requester_id.take().or(requester_id.map(Into::into));
         if imds.reservation_groups.is_empty() {
             imds.reservation_groups = groups;
         }

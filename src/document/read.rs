@@ -467,7 +467,7 @@ fn parse_instance(raw: RawInstance) -> Result<ParsedInstance, Vec<PathFault>> {
     instance.named_options = NamedOptions(Some(fields.options));
     raw.reservation.complete(&mut instance.imds);
     for interface in &mut instance.network_interfaces {
-        interface.mac_address.make_ascii_lowercase();
+        interface.mac_address = interface.mac_address.to_ascii_lowercase().into();
     }
     for attachment in &mut instance.imds.attachments {
         let binding = attachment.binding.as_mut();

@@ -1317,11 +1317,11 @@ fn a_directory_is_read_in_name_order_without_hidden_files() {
 fn faults_of_a_changed_instance_name_their_field() {
     let mut instance = read_text(DEMO).unwrap().remove(0);
     assert_eq!(faults(&instance), []);
-    instance.network_interfaces[0].mac_address = "02:00:00:00:00:AA".to_string();
+    instance.network_interfaces[0].mac_address = "02:00:00:00:00:AA".into();
     instance.metadata_options.instance_metadata_tags = Switch::Enabled;
     instance.tags.push(tags::Tag {
-        key: "a b".to_string(),
-        value: String::new(),
+        key: "a b".into(),
+        value: "".into(),
     });
     let fields: Vec<String> = faults(&instance)
         .into_iter()

@@ -109,7 +109,7 @@ impl GuestAttachment<'_> {
             link: self.link(links)?,
             macs: interfaces
                 .iter()
-                .map(|interface| interface.mac_address.clone())
+                .map(|interface| interface.mac_address.to_string())
                 .collect(),
             ipv4: self.guest.ipv4.iter().copied().collect(),
             ipv4_prefixes: ipv4_prefixes

@@ -5,13 +5,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::instance::absent::empty_is_absent;
 use crate::instance::other_fields::OtherFields;
+use crate::instance::text::SharedText;
 
 /// A volume and its device name (`BlockDeviceMappings[]` in describe-instances).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct BlockDevice {
     /// The device name, such as `/dev/sdb`.
-    pub device_name: String,
+    pub device_name: SharedText,
     /// Present for an EBS volume.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ebs: Option<EbsVolume>,
@@ -23,14 +24,14 @@ pub struct BlockDevice {
 pub struct EbsVolume {
     /// `vol-…`
     #[serde(default)]
-    pub volume_id: String,
+    pub volume_id: SharedText,
     /// `attaching`, `attached`, `detaching` or `detached`.
     #[serde(
         default,
         deserialize_with = "empty_is_absent",
         skip_serializing_if = "Option::is_none"
     )]
-    pub status: Option<String>,
+    pub status: Option<SharedText>,
     /// When it was attached.
     #[serde(
         default,

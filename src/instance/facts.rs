@@ -174,7 +174,7 @@ impl Instance {
     pub fn user_data(&self) -> Option<Vec<u8>> {
         let bytes = match (&self.imds.user_data, &self.imds.user_data_text) {
             (Some(encoded), _) => BASE64.decode(encoded).ok()?,
-            (None, Some(text)) => text.clone().into_bytes(),
+            (None, Some(text)) => text.as_bytes().to_vec(),
             (None, None) => return None,
         };
         (!bytes.is_empty()).then_some(bytes)

@@ -18,7 +18,7 @@ impl LaunchToken {
     /// Returns the token of an instance's launch, if it has one.
     pub fn of(instance: &Instance) -> Option<LaunchToken> {
         Some(LaunchToken {
-            token: instance.client_token.clone()?,
+            token: instance.client_token.clone()?.to_string(),
             account: Some(instance.owner_id().to_string()),
             region: Some(instance.region().to_string()),
         })

@@ -9,6 +9,7 @@
 //! | `partition`, `instance_type` | EC2's partitions; what follows from an instance type |
 //! | `type_facts` | what the name of an instance type says about it |
 //! | `id`, `state`, `placement`, `network`, `block_device`, `tags` | parts of an instance |
+//! | `text`, `common_texts` | their texts, and which of them instances share |
 //! | `role` | the IAM role and the source of its credentials |
 //! | [`delivery`] | whether role credentials are read with a session token |
 //! | [`options`], [`defaults`] | metadata options and the account's defaults |
@@ -23,6 +24,7 @@ pub mod attachment;
 pub mod binding;
 mod block_device;
 pub mod claims;
+mod common_texts;
 pub mod defaults;
 pub mod delivery;
 pub mod ec2_json;
@@ -43,6 +45,7 @@ mod placement;
 mod role;
 mod state;
 pub mod tags;
+mod text;
 mod type_facts;
 pub mod xml_characters;
 
@@ -79,4 +82,5 @@ pub use role::{
 };
 pub use state::{InstanceState, ShutdownBehavior, StateReason};
 pub use tags::Tag;
+pub use text::SharedText;
 pub use type_facts::{CpuCredits, TypeFacts, type_facts};

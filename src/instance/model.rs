@@ -10,6 +10,7 @@
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use arcstr::literal;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,7 @@ use crate::instance::placement::Placement;
 use crate::instance::role::{IamInstanceProfile, Role};
 use crate::instance::state::{InstanceState, ShutdownBehavior, StateReason};
 use crate::instance::tags::Tag;
+use crate::instance::text::SharedText;
 use crate::instance::type_facts::CpuCredits;
 
 /// The maximum size of user data, in bytes before base64 (EC2's limit).
@@ -47,16 +49,16 @@ pub struct Instance {
     pub state: InstanceState,
     /// The image, `ami-…`.
     #[serde(default = "default_image")]
-    pub image_id: String,
+    pub image_id: SharedText,
     /// The instance type, such as `m5.large`, which is the default.
     #[serde(default = "default_type")]
-    pub instance_type: String,
+    pub instance_type: SharedText,
     /// The position in the launch request, from 0.
     #[serde(default)]
     pub ami_launch_index: u32,
     /// `x86_64` (the default), `arm64` or `i386`.
     #[serde(default = "default_architecture")]
-    pub architecture: String,
+    pub architecture: SharedText,
     /// Zone, host and placement group.
     #[serde(default)]
     pub placement: Placement,
@@ -72,14 +74,14 @@ pub struct Instance {
         deserialize_with = "empty_is_absent",
         skip_serializing_if = "Option::is_none"
     )]
-    pub private_dns_name: Option<String>,
+    pub private_dns_name: Option<SharedText>,
     /// The public host name; absent without a public address.
     #[serde(
         default,
         deserialize_with = "empty_is_absent",
         skip_serializing_if = "Option::is_none"
     )]
-    pub public_dns_name: Option<String>,
+    pub public_dns_name: Option<SharedText>,
     /// The primary private IPv4 address of the interface with device index 0.
     #[serde(
         default,
@@ -107,14 +109,14 @@ pub struct Instance {
         deserialize_with = "empty_is_absent",
         skip_serializing_if = "Option::is_none"
     )]
-    pub subnet_id: Option<String>,
+    pub subnet_id: Option<SharedText>,
     /// `vpc-…`
     #[serde(
         default,
         deserialize_with = "empty_is_absent",
         skip_serializing_if = "Option::is_none"
     )]
-    pub vpc_id: Option<String>,
+    pub vpc_id: Option<SharedText>,
     /// The key pair named at launch. Its public half is `Imds.OpenSshKey`, because
     /// describe-instances does not print it.
     #[serde(
@@ -122,70 +124,70 @@ pub struct Instance {
         deserialize_with = "empty_is_absent",
         skip_serializing_if = "Option::is_none"
     )]
-    pub key_name: Option<String>,
+    pub key_name: Option<SharedText>,
     /// `aki-…`; paravirtual images only.
     #[serde(
         default,
         deserialize_with = "empty_is_absent",
         skip_serializing_if = "Option::is_none"
     )]
-    pub kernel_id: Option<String>,
+    pub kernel_id: Option<SharedText>,
     /// `ari-…`; paravirtual images only.
     #[serde(
         default,
         deserialize_with = "empty_is_absent",
         skip_serializing_if = "Option::is_none"
     )]
-    pub ramdisk_id: Option<String>,
+    pub ramdisk_id: Option<SharedText>,
     /// `spot`, `scheduled` or `capacity-block`; absent for an on-demand instance.
     #[serde(
         default,
         deserialize_with = "empty_is_absent",
         skip_serializing_if = "Option::is_none"
     )]
-    pub instance_lifecycle: Option<String>,
+    pub instance_lifecycle: Option<SharedText>,
     /// The root device, such as `/dev/xvda`.
     #[serde(
         default,
         deserialize_with = "empty_is_absent",
         skip_serializing_if = "Option::is_none"
     )]
-    pub root_device_name: Option<String>,
+    pub root_device_name: Option<SharedText>,
     /// `ebs` or `instance-store`.
     #[serde(
         default,
         deserialize_with = "empty_is_absent",
         skip_serializing_if = "Option::is_none"
     )]
-    pub root_device_type: Option<String>,
+    pub root_device_type: Option<SharedText>,
     /// `hvm` or `paravirtual`.
     #[serde(
         default,
         deserialize_with = "empty_is_absent",
         skip_serializing_if = "Option::is_none"
     )]
-    pub virtualization_type: Option<String>,
+    pub virtualization_type: Option<SharedText>,
     /// `xen` or `ovm`; EC2 prints `xen` for Nitro too.
     #[serde(
         default,
         deserialize_with = "empty_is_absent",
         skip_serializing_if = "Option::is_none"
     )]
-    pub hypervisor: Option<String>,
+    pub hypervisor: Option<SharedText>,
     /// The idempotency token of the launch.
     #[serde(
         default,
         deserialize_with = "empty_is_absent",
         skip_serializing_if = "Option::is_none"
     )]
-    pub client_token: Option<String>,
+    pub client_token: Option<SharedText>,
     /// Why the state changed last, as a sentence with a time.
     #[serde(
         default,
         deserialize_with = "empty_is_absent",
         skip_serializing_if = "Option::is_none"
     )]
-    pub state_transition_reason: Option<String>,
+    pub state_transition_reason: Option<SharedText>,
     /// Why the state changed last, as a code with a message.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub state_reason: Option<StateReason>,
@@ -273,39 +275,39 @@ pub struct Imds {
     pub attachments: Vec<InstanceAttachment>,
     /// The account, 12 digits. EC2 prints it in the reservation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub owner_id: Option<String>,
+    pub owner_id: Option<SharedText>,
     /// `r-…`. EC2 prints it in the reservation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub reservation_id: Option<String>,
+    pub reservation_id: Option<SharedText>,
     /// The account or service that launched the instance for its owner. EC2 prints it in the
     /// reservation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub requester_id: Option<String>,
+    pub requester_id: Option<SharedText>,
     /// The security groups of EC2-Classic. EC2 prints them in the reservation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reservation_groups: Vec<SecurityGroup>,
     /// The region. Needed only if the availability zone's name does not begin with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub region: Option<String>,
+    pub region: Option<SharedText>,
     /// The user data in base64, as in the EC2 API: at most 16,384 bytes when decoded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub user_data: Option<String>,
+    pub user_data: Option<SharedText>,
     /// The user data as text, for documents written by hand: at most 16,384 bytes. Cannot be
     /// combined with `UserData`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub user_data_text: Option<String>,
+    pub user_data_text: Option<SharedText>,
     /// The public half of the key pair: one line of authorized_keys.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub open_ssh_key: Option<String>,
+    pub open_ssh_key: Option<SharedText>,
     /// The role in the instance profile and the source of its credentials.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub role: Option<Role>,
+    pub role: Option<Box<Role>>,
     /// The address blocks of the subnets, by subnet id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub subnets: BTreeMap<String, CidrBlocks>,
+    pub subnets: BTreeMap<SharedText, CidrBlocks>,
     /// The address blocks of the VPCs, by VPC id.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub vpcs: BTreeMap<String, CidrBlocks>,
+    pub vpcs: BTreeMap<SharedText, CidrBlocks>,
     /// The events of the instance: spot interruptions, maintenance, lifecycle changes.
     #[serde(default, skip_serializing_if = "is_default")]
     pub events: Events,
@@ -351,7 +353,7 @@ pub struct ManagedSshKey {
 #[serde(rename_all = "PascalCase")]
 pub struct Monitoring {
     /// `enabled`, `disabled`, `pending` or `disabling`.
-    pub state: String,
+    pub state: SharedText,
 }
 
 /// Hibernation: `{"Configured": false}`.
@@ -383,14 +385,14 @@ pub struct ProductCode {
     pub product_code_type: String,
 }
 
-fn default_image() -> String {
-    "ami-00000000000000000".to_string()
+fn default_image() -> SharedText {
+    literal!("ami-00000000000000000")
 }
 
-fn default_type() -> String {
-    "m5.large".to_string()
+fn default_type() -> SharedText {
+    literal!("m5.large")
 }
 
-fn default_architecture() -> String {
-    "x86_64".to_string()
+fn default_architecture() -> SharedText {
+    literal!("x86_64")
 }

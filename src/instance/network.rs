@@ -7,16 +7,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::instance::absent::empty_is_absent;
 use crate::instance::other_fields::OtherFields;
+use crate::instance::text::SharedText;
 
 /// An attached network interface (`NetworkInterfaces[]` in describe-instances).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct NetworkInterface {
     /// The MAC address in lower case, `02:00:00:00:00:10`. It is the interface's name in metadata.
-    pub mac_address: String,
+    pub mac_address: SharedText,
     /// `eni-…`
     #[serde(default)]
-    pub network_interface_id: String,
+    pub network_interface_id: SharedText,
     /// Its position on the instance.
     #[serde(default)]
     pub attachment: InterfaceAttachment,
@@ -26,14 +27,14 @@ pub struct NetworkInterface {
         deserialize_with = "empty_is_absent",
         skip_serializing_if = "Option::is_none"
     )]
-    pub owner_id: Option<String>,
+    pub owner_id: Option<SharedText>,
     /// The host name of the interface.
     #[serde(
         default,
         deserialize_with = "empty_is_absent",
         skip_serializing_if = "Option::is_none"
     )]
-    pub private_dns_name: Option<String>,
+    pub private_dns_name: Option<SharedText>,
     /// The primary private IPv4 address; absent on an IPv6-only interface.
     #[serde(
         default,
@@ -62,28 +63,28 @@ pub struct NetworkInterface {
         deserialize_with = "empty_is_absent",
         skip_serializing_if = "Option::is_none"
     )]
-    pub subnet_id: Option<String>,
+    pub subnet_id: Option<SharedText>,
     /// `vpc-…`
     #[serde(
         default,
         deserialize_with = "empty_is_absent",
         skip_serializing_if = "Option::is_none"
     )]
-    pub vpc_id: Option<String>,
+    pub vpc_id: Option<SharedText>,
     /// `available`, `attaching`, `in-use` or `detaching`.
     #[serde(
         default,
         deserialize_with = "empty_is_absent",
         skip_serializing_if = "Option::is_none"
     )]
-    pub status: Option<String>,
+    pub status: Option<SharedText>,
     /// Any text. Metadata does not show it.
     #[serde(
         default,
         deserialize_with = "empty_is_absent",
         skip_serializing_if = "Option::is_none"
     )]
-    pub description: Option<String>,
+    pub description: Option<SharedText>,
     /// Whether EC2 drops packets that the guest forwards for others. Metadata does not show it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_dest_check: Option<bool>,
@@ -112,14 +113,14 @@ pub struct InterfaceAttachment {
         deserialize_with = "empty_is_absent",
         skip_serializing_if = "Option::is_none"
     )]
-    pub attachment_id: Option<String>,
+    pub attachment_id: Option<SharedText>,
     /// `attaching`, `attached`, `detaching` or `detached`.
     #[serde(
         default,
         deserialize_with = "empty_is_absent",
         skip_serializing_if = "Option::is_none"
     )]
-    pub status: Option<String>,
+    pub status: Option<SharedText>,
     /// When it was attached.
     #[serde(
         default,
@@ -150,7 +151,7 @@ pub struct PrivateAddress {
         deserialize_with = "empty_is_absent",
         skip_serializing_if = "Option::is_none"
     )]
-    pub private_dns_name: Option<String>,
+    pub private_dns_name: Option<SharedText>,
     /// The public address mapped to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub association: Option<Association>,
@@ -173,14 +174,14 @@ pub struct Association {
         deserialize_with = "empty_is_absent",
         skip_serializing_if = "Option::is_none"
     )]
-    pub public_dns_name: Option<String>,
+    pub public_dns_name: Option<SharedText>,
     /// `amazon`, or the account that owns the Elastic IP address.
     #[serde(
         default,
         deserialize_with = "empty_is_absent",
         skip_serializing_if = "Option::is_none"
     )]
-    pub ip_owner_id: Option<String>,
+    pub ip_owner_id: Option<SharedText>,
     /// The other fields.
     #[serde(flatten)]
     pub other: OtherFields,
@@ -218,9 +219,9 @@ pub struct Ipv6Prefix {
 #[serde(rename_all = "PascalCase")]
 pub struct SecurityGroup {
     /// `sg-…`
-    pub group_id: String,
+    pub group_id: SharedText,
     /// The name, which metadata shows.
-    pub group_name: String,
+    pub group_name: SharedText,
 }
 
 /// The address blocks of a subnet or a VPC. Metadata shows them for each interface;
@@ -230,8 +231,8 @@ pub struct SecurityGroup {
 pub struct CidrBlocks {
     /// IPv4 blocks such as `10.0.0.0/16`; the primary block first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ipv4_cidr_blocks: Vec<String>,
+    pub ipv4_cidr_blocks: Vec<SharedText>,
     /// IPv6 blocks such as `2001:db8::/56`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub ipv6_cidr_blocks: Vec<String>,
+    pub ipv6_cidr_blocks: Vec<SharedText>,
 }

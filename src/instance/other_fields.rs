@@ -15,6 +15,8 @@ use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
 
+use crate::instance::text::SharedText;
+
 /// A field: its name in JSON, its element in XML, and its type.
 #[derive(Debug)]
 pub struct OtherField {
@@ -191,7 +193,7 @@ const OPERATOR: &[OtherField] = &[
 ///
 /// The text is the only one for its values: keys are sorted, and nothing separates tokens.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OtherFields(Option<Box<str>>);
+pub struct OtherFields(Option<SharedText>);
 
 impl OtherFields {
     /// Returns the value of a field.
@@ -221,6 +223,11 @@ impl OtherFields {
         values.and_then(Result::ok).unwrap_or_default()
     }
 
+    /// Returns the text of all fields, which other instances are likely to have too.
+    pub(super) fn common_text(&mut self) -> Option<&mut SharedText> {
+        self.0.as_mut()
+    }
+
     /// Returns the text of the object of all fields.
     pub fn as_text(&self) -> &str {
         self.0.as_deref().unwrap_or("{}")
@@ -236,7 +243,7 @@ impl From<Map<String, Value>> for OtherFields {
     fn from(values: Map<String, Value>) -> OtherFields {
         match values.is_empty() {
             true => OtherFields(None),
-            false => OtherFields(Some(Value::Object(values).to_string().into_boxed_str())),
+            false => OtherFields(Some(Value::Object(values).to_string().into())),
         }
     }
 }

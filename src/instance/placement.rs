@@ -1,9 +1,11 @@
 //! The placement of an instance: its availability zone, region and host.
 
+use arcstr::literal;
 use serde::{Deserialize, Serialize};
 
 use crate::instance::absent::empty_is_absent;
 use crate::instance::other_fields::OtherFields;
+use crate::instance::text::SharedText;
 
 /// The placement of an instance (`Placement` in describe-instances).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,28 +14,28 @@ pub struct Placement {
     /// The zone, such as `us-east-1a`, which is the default: lower-case letters, digits and
     /// hyphens, 1 to 64.
     #[serde(default = "default_zone")]
-    pub availability_zone: String,
+    pub availability_zone: SharedText,
     /// The zone's id, such as `use1-az1`; see `Instance::availability_zone_id` for the default.
     #[serde(
         default,
         deserialize_with = "empty_is_absent",
         skip_serializing_if = "Option::is_none"
     )]
-    pub availability_zone_id: Option<String>,
+    pub availability_zone_id: Option<SharedText>,
     /// The placement group.
     #[serde(
         default,
         deserialize_with = "empty_is_absent",
         skip_serializing_if = "Option::is_none"
     )]
-    pub group_name: Option<String>,
+    pub group_name: Option<SharedText>,
     /// The dedicated host, `h-…`.
     #[serde(
         default,
         deserialize_with = "empty_is_absent",
         skip_serializing_if = "Option::is_none"
     )]
-    pub host_id: Option<String>,
+    pub host_id: Option<SharedText>,
     /// The partition of the placement group, from 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub partition_number: Option<u32>,
@@ -43,7 +45,7 @@ pub struct Placement {
         deserialize_with = "empty_is_absent",
         skip_serializing_if = "Option::is_none"
     )]
-    pub tenancy: Option<String>,
+    pub tenancy: Option<SharedText>,
     /// The other fields.
     #[serde(flatten)]
     pub other: OtherFields,
@@ -108,8 +110,8 @@ pub fn zone_id(zone: &str) -> Option<String> {
     Some(format!("{id}-az{}", letter - b'a' + 1))
 }
 
-fn default_zone() -> String {
-    "us-east-1a".to_string()
+fn default_zone() -> SharedText {
+    literal!("us-east-1a")
 }
 
 #[cfg(test)]

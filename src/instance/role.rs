@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::instance::options::Switch;
+use crate::instance::text::SharedText;
 use crate::secret::Secret;
 
 /// The instance profile, the container of the role (`IamInstanceProfile` in describe-instances).
@@ -14,9 +15,9 @@ use crate::secret::Secret;
 #[serde(rename_all = "PascalCase")]
 pub struct IamInstanceProfile {
     /// `arn:aws:iam::ACCOUNT:instance-profile/NAME`
-    pub arn: String,
+    pub arn: SharedText,
     /// `AIPA…`
-    pub id: String,
+    pub id: SharedText,
 }
 
 /// The role that the instance profile contains, and the source of its credentials.

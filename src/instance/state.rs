@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::instance::text::SharedText;
+
 /// The state of an instance (`State` in describe-instances). The numeric code follows from the
 /// name; see EC2's API type `InstanceState`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,10 +88,10 @@ impl InstanceState {
 pub struct StateReason {
     /// A code such as `Client.UserInitiatedShutdown` or `Server.SpotInstanceTermination`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub code: Option<String>,
+    pub code: Option<SharedText>,
     /// The code and a sentence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
+    pub message: Option<SharedText>,
 }
 
 impl StateReason {
@@ -108,8 +110,8 @@ impl StateReason {
 
     fn of(code: &str, message: &str) -> StateReason {
         StateReason {
-            code: Some(code.to_string()),
-            message: Some(message.to_string()),
+            code: Some(code.into()),
+            message: Some(message.into()),
         }
     }
 }

@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::instance::options::Switch;
+use crate::instance::text::SharedText;
 use crate::instance::xml_characters::unfit_for_xml;
 
 /// The maximum number of tags of an instance (EC2's limit).
@@ -19,10 +20,10 @@ pub const MAX_VALUE_LENGTH: usize = 256;
 #[serde(rename_all = "PascalCase")]
 pub struct Tag {
     /// 1 to 128 characters.
-    pub key: String,
+    pub key: SharedText,
     /// 0 to 256 characters.
     #[serde(default)]
-    pub value: String,
+    pub value: SharedText,
 }
 
 /// Returns whether metadata can show a tag with this key: `[0-9a-zA-Z\-_+=,.@:]{1,255}`, except
@@ -121,7 +122,7 @@ mod tests {
     fn a_key_is_unfit_only_while_metadata_shows_tags() {
         let tags = ["Name", "cost center"].map(|key| Tag {
             key: key.into(),
-            value: String::new(),
+            value: "".into(),
         });
         let unfit = |shown| keys_unfit_for_metadata(&tags, shown).collect::<Vec<_>>();
         assert_eq!(unfit(Switch::Disabled), []);
@@ -130,7 +131,10 @@ mod tests {
 
     #[test]
     fn limits_are_counted_in_characters() {
-        let tag = |key: String, value: String| Tag { key, value };
+        let tag = |key: String, value: String| Tag {
+            key: key.into(),
+            value: value.into(),
+        };
         assert!(faults(&[tag("ü".repeat(128), "ü".repeat(256))]).is_empty());
         assert_eq!(faults(&[tag("k".repeat(129), String::new())]).len(), 1);
         assert_eq!(faults(&[tag("k".into(), "v".repeat(257))]).len(), 1);

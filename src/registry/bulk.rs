@@ -220,7 +220,8 @@ where
             };
             let record = next_record(Some(&before), change, self.now);
             Some(Ok(Plan {
-                new: record.map(|record| NewEntry::of_record(record, Some(Arc::clone(&before)))),
+                new: record
+                    .map(|record| self.registry.new_entry(record, Some(Arc::clone(&before)))),
                 before,
                 prepared: None,
                 outcome,

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::entry::Entry;
 use super::next_record::next_record;
-use super::persistence::{NewEntry, blocking};
+use super::persistence::blocking;
 use super::state::{Registry, to_completion};
 use super::transaction::Transaction;
 use super::update_error::{PartialEffect, UpdateError};
@@ -183,7 +183,7 @@ impl Registry {
                 self.resolve_options(&mut change.instance, account.as_ref());
             }
             let record = next_record(previous.map(Arc::as_ref), change, now);
-            new.extend(record.map(|record| NewEntry::of_record(record, previous.cloned())));
+            new.extend(record.map(|record| self.new_entry(record, previous.cloned())));
         }
         if !new.is_empty() {
             self.store_and_publish(&new, transaction.observed)

@@ -46,9 +46,9 @@ impl Deref for Entry {
 
 impl Entry {
     /// Returns the entry of a record, with nothing applied yet.
-    pub fn of_record(record: Record) -> Entry {
+    pub fn of_record(record: impl Into<Arc<Record>>) -> Entry {
         Entry {
-            record: Arc::new(record),
+            record: record.into(),
             applied: Arc::default(),
         }
     }

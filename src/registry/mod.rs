@@ -33,6 +33,7 @@
 //! | `snapshot`, `entry`, `claimants`, `quarantine` | what readers see |
 //! | `successors`, `next_snapshot` | the next snapshot, at the cost of what changes |
 //! | `claim_index`, `claimed`, `multimap` | persistent indexes of the snapshot |
+//! | `text_pool` | the texts that records have in common |
 //! | `store`, `record`, `account` | what a store keeps; `file` and `memory` are the stores |
 
 mod account;
@@ -67,6 +68,7 @@ mod state;
 pub(crate) mod stepwise;
 pub mod store;
 mod successors;
+mod text_pool;
 mod transaction;
 mod turns;
 mod update_error;
@@ -88,5 +90,6 @@ pub use registration::{FaultyOutcome, RegisterOutcome};
 pub use snapshot::{Snapshot, UnownedAttachments};
 pub use state::Registry;
 pub use store::{Store, StoreError, StoredState, UnreadableRecord};
+pub use text_pool::TextPool;
 pub use transaction::Transaction;
 pub use update_error::{PartialEffect, UpdateError};

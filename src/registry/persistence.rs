@@ -25,15 +25,6 @@ pub(super) struct NewEntry {
 }
 
 impl NewEntry {
-    /// Returns the entry of a new record.
-    pub(super) fn of_record(record: Record, previous: Option<Arc<Entry>>) -> NewEntry {
-        let entry = Arc::new(match &previous {
-            Some(previous) => previous.succeeded_by(record),
-            None => Entry::of_record(record),
-        });
-        NewEntry { entry, previous }
-    }
-
     /// Returns the write that stores it.
     pub(super) fn write(&self) -> Write {
         let expected = match &self.previous {
@@ -45,6 +36,24 @@ impl NewEntry {
 }
 
 impl Registry {
+    /// Returns the entry of a new record.
+    pub(super) fn new_entry(&self, mut record: Record, previous: Option<Arc<Entry>>) -> NewEntry {
+        let entry = match &previous {
+            Some(previous) => {
+                self.texts.share_changed(&mut record.instance);
+                previous.succeeded_by(record)
+            }
+            None => {
+                self.texts.share(&mut record.instance);
+                Entry::of_record(record)
+            }
+        };
+        NewEntry {
+            entry: Arc::new(entry),
+            previous,
+        }
+    }
+
     /// Stores entries and then publishes them: all of them or none, as far as the error says.
     pub(super) fn store_and_publish(
         &self,

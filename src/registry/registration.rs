@@ -334,7 +334,7 @@ impl Registry {
             // The digest is that of the document, whatever the account's defaults are.
             let mut resolved = instance.clone();
             self.resolve_options(&mut resolved, account.as_ref());
-            NewEntry::of_record(Record::first(resolved, digest.clone(), None, now), None)
+            self.new_entry(Record::first(resolved, digest.clone(), None, now), None)
         });
         let Err(failed) = self.store_and_publish(&new, BTreeMap::new()) else {
             return documents.iter().map(|_| Ok(RegisterOutcome::New)).collect();

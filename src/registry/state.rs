@@ -16,6 +16,7 @@ use super::publisher::Publisher;
 use super::quarantine::{QuarantineReason, Quarantined};
 use super::snapshot::Snapshot;
 use super::store::{LoadedAccount, Store, StoreError, UnreadableRecord};
+use super::text_pool::TextPool;
 use super::turns::ChangeTurns;
 use super::writer::Writer;
 use crate::fault::Fault;
@@ -31,6 +32,8 @@ pub struct Registry {
     pub(super) turns: ChangeTurns,
     pub(super) group_commit: GroupCommit,
     pub(super) writer: parking_lot::Mutex<Writer>,
+    /// The texts that records have in common.
+    pub(super) texts: TextPool,
     /// Counts publications, so that a subscriber can wait for the next one.
     published: watch::Sender<u64>,
 }
@@ -68,6 +71,7 @@ impl Registry {
             turns: ChangeTurns::default(),
             group_commit: GroupCommit::default(),
             writer: parking_lot::Mutex::default(),
+            texts: loaded.texts,
             published: watch::Sender::new(0),
         };
         Ok((Arc::new(registry), faults))

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::account::Account;
 use super::record::Record;
+use super::text_pool::TextPool;
 use crate::fault::Fault;
 use crate::instance::{InstanceAttachment, InstanceId, LaunchToken};
 
@@ -14,7 +15,9 @@ use crate::instance::{InstanceAttachment, InstanceId, LaunchToken};
 #[derive(Debug, Default)]
 pub struct Loaded {
     /// Every readable record.
-    pub records: Vec<Record>,
+    pub records: Vec<Arc<Record>>,
+    /// The texts that the records share.
+    pub texts: TextPool,
     /// Unreadable records. Their instances must not be served.
     pub unreadable: Vec<UnreadableRecord>,
     /// The account's record.

@@ -100,9 +100,10 @@ impl Alone {
 #[derive(Default)]
 struct InstanceLocks(parking_lot::Mutex<HashMap<InstanceId, Arc<Mutex<()>>>>);
 
-/// The lock of one instance. Dropping it wakes the next change.
+/// The lock of one instance, or a place in its queue. Dropping it wakes the next change.
 struct InstanceLock {
     id: InstanceId,
+    /// `None` while the change waits for it.
     lock: Option<OwnedMutexGuard<()>>,
     locks: Arc<InstanceLocks>,
 }
@@ -113,23 +114,24 @@ impl InstanceLocks {
     }
 
     async fn lock(self: &Arc<Self>, id: &InstanceId) -> InstanceLock {
-        let lock = self.of(id).lock_owned().await;
-        self.locked(id, lock)
+        // A change that is given up while it waits leaves nothing either.
+        let mut waiting = self.waiting(id);
+        waiting.lock = Some(self.of(id).lock_owned().await);
+        waiting
     }
 
     /// Locks an instance that is not locked: a change with such a lock shares the gate.
     fn lock_unused(self: &Arc<Self>, id: &InstanceId) -> InstanceLock {
+        let mut unused = self.waiting(id);
         let lock = self.of(id).try_lock_owned();
-        self.locked(
-            id,
-            lock.expect("no change is made beside one that is alone"),
-        )
+        unused.lock = Some(lock.expect("no change is made beside one that is alone"));
+        unused
     }
 
-    fn locked(self: &Arc<Self>, id: &InstanceId, lock: OwnedMutexGuard<()>) -> InstanceLock {
+    fn waiting(self: &Arc<Self>, id: &InstanceId) -> InstanceLock {
         InstanceLock {
             id: id.clone(),
-            lock: Some(lock),
+            lock: None,
             locks: Arc::clone(self),
         }
     }
@@ -146,5 +148,61 @@ impl Drop for InstanceLock {
         {
             locks.remove(&self.id);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn no_lock_stays_of_changes_that_ended_or_were_given_up_while_they_waited() {
+        let turns = ChangeTurns::default();
+        let ids = |count: u32| -> BTreeSet<InstanceId> {
+            let id = |number| InstanceId::parse(&format!("i-{number:08x}")).unwrap();
+            (0..count).map(id).collect()
+        };
+        let locks = || turns.instances.0.lock().len();
+        let mut context = Context::from_waker(Waker::noop());
+        // Three changes of the same instances: one has its turn, one is given up, one waits on.
+        let first = turns.beside(&ids(3)).await;
+        {
+            let three = ids(3);
+            let mut given_up = Box::pin(turns.beside(&three));
+            let mut last = pin!(turns.beside(&three));
+            assert!(given_up.as_mut().poll(&mut context).is_pending());
+            assert!(last.as_mut().poll(&mut context).is_pending());
+            drop(first);
+            // Its turn has come, and it does not take it.
+            drop(given_up);
+            let last = last.await;
+            assert_eq!(locks(), 3);
+            drop(last);
+            assert_eq!(locks(), 0);
+        }
+        // One is given up after the change that it waited for, and one before.
+        for is_before in [false, true] {
+            let held = turns.beside(&ids(2)).await;
+            let two = ids(2);
+            let mut given_up = Box::pin(turns.beside(&two));
+            assert!(given_up.as_mut().poll(&mut context).is_pending());
+            match is_before {
+                false => {
+                    drop(held);
+                    drop(given_up);
+                }
+                true => {
+                    drop(given_up);
+                    assert_eq!(locks(), 2);
+                    drop(held);
+                }
+            }
+            assert_eq!(locks(), 0, "{is_before}");
+        }
+        drop(turns.alone().await.narrow(ids(5).iter()));
+        assert_eq!(locks(), 0);
     }
 }

@@ -19,7 +19,7 @@ use imdsd::guest::gate::{KeyMaterial, KeyRing, TokenAuthority};
 use imdsd::guest::request::HostRule;
 use imdsd::guest::{Guest, Precomputed};
 use imdsd::http::{Body, HttpVersion, RawRequest};
-use imdsd::instance::{Attachment, CredentialSource, HttpTokens, InstanceId, RoleDelivery};
+use imdsd::instance::{Attachment, CredentialSource, HttpTokens, InstanceId, Role, RoleDelivery};
 use imdsd::origin::{Family, Origin};
 use imdsd::registry::memory::MemoryStore;
 use imdsd::registry::{Entry, Registry};
@@ -217,7 +217,7 @@ async fn sessions_from_moto_differ_and_are_renewed_and_stay_valid_without_it_unt
         let mut instance = demo_instance();
         instance.instance_id = InstanceId::parse(id).unwrap();
         instance.imds.attachments = vec![Attachment::Listener(id.to_string()).into()];
-        instance.imds.role = Some(role(source));
+        instance.imds.role = Some(Box::new(role(source)));
         instance.metadata_options.http_tokens = HttpTokens::Optional;
         registry.register(instance, Timestamp::now()).await.unwrap();
     }
@@ -225,7 +225,7 @@ async fn sessions_from_moto_differ_and_are_renewed_and_stay_valid_without_it_unt
         instance: entry.instance.instance_id.clone(),
         launch_epoch: entry.launch_epoch,
         account: entry.instance.owner_id().to_string(),
-        role: entry.instance.imds.role.clone().unwrap(),
+        role: Role::clone(entry.instance.imds.role.as_ref().unwrap()),
         deliveries: vec![RoleDelivery::V1, RoleDelivery::V2],
     };
     let all: Vec<RefreshTarget> = registry.snapshot().entries().map(target).collect();

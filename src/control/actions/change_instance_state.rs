@@ -285,7 +285,7 @@ fn apply(transaction: &mut Transaction, id: &InstanceId, to: InstanceState, now:
         instance.state_reason = None;
     } else {
         let when = now.strftime("%Y-%m-%d %H:%M:%S GMT");
-        instance.state_transition_reason = Some(format!("User initiated ({when})"));
+        instance.state_transition_reason = Some(format!("User initiated ({when})").into());
         instance.state_reason = Some(StateReason::user_initiated());
     }
     if to == InstanceState::Terminated {

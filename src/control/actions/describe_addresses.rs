@@ -96,7 +96,7 @@ impl ListedResource for ElasticAddress {
                     public_ip,
                     private_ip: address.private_ip_address,
                     instance_id: instance.instance_id.clone(),
-                    interface_id: Some(interface.network_interface_id.clone())
+                    interface_id: Some(interface.network_interface_id.to_string())
                         .filter(|id| !id.is_empty()),
                     owner: owner.to_string(),
                     region: instance.region().to_string(),

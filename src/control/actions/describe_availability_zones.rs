@@ -119,7 +119,7 @@ fn zones(call: &ListCall) -> Vec<Zone> {
         let instance = &entry.instance;
         let name = instance.placement.availability_zone.clone();
         zones.entry(name.clone()).or_insert_with(|| Zone {
-            name,
+            name: name.to_string(),
             id: instance
                 .availability_zone_id()
                 .map(std::borrow::Cow::into_owned),

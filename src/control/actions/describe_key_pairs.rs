@@ -93,8 +93,8 @@ impl ListedResource for UsedKeyPair {
         let named = instance.key_name.iter();
         named
             .map(|name| UsedKeyPair {
-                name: name.clone(),
-                public_key: instance.imds.open_ssh_key.clone(),
+                name: name.to_string(),
+                public_key: instance.imds.open_ssh_key.as_deref().map(str::to_string),
             })
             .collect()
     }

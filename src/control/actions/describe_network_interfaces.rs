@@ -101,7 +101,7 @@ impl Filterable for AttachedInterface {
                 .interface
                 .groups
                 .iter()
-                .map(|group| group.group_id.clone())
+                .map(|group| group.group_id.to_string())
                 .collect()
         }),
         ("group-name", |attached| {
@@ -109,7 +109,7 @@ impl Filterable for AttachedInterface {
                 .interface
                 .groups
                 .iter()
-                .map(|group| group.group_name.clone())
+                .map(|group| group.group_name.to_string())
                 .collect()
         }),
         ("ipv6-addresses.ipv6-address", |attached| {
@@ -148,7 +148,7 @@ impl ListedResource for AttachedInterface {
     const ACTION: Action = Action::DescribeNetworkInterfaces;
     const NAMES: &'static [Name<Self>] = &[Name {
         parameter: "NetworkInterfaceId",
-        of: |attached| attached.interface.network_interface_id.clone(),
+        of: |attached| attached.interface.network_interface_id.to_string(),
         unknown: NotFound {
             code: Code::InvalidNetworkInterfaceIdNotFound,
             message: "The networkInterface ID '{}' does not exist",
@@ -170,7 +170,7 @@ impl ListedResource for AttachedInterface {
     }
 
     fn key(&self) -> String {
-        self.interface.network_interface_id.clone()
+        self.interface.network_interface_id.to_string()
     }
 
     fn write(&self, xml: &mut Xml, _flag: bool) {

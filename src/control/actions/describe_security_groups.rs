@@ -40,7 +40,7 @@ impl ListedResource for UsedGroup {
     const NAMES: &'static [Name<Self>] = &[
         Name {
             parameter: "GroupId",
-            of: |used| used.group.group_id.clone(),
+            of: |used| used.group.group_id.to_string(),
             unknown: NotFound {
                 code: Code::InvalidGroupNotFound,
                 message: "The security group '{}' does not exist",
@@ -48,7 +48,7 @@ impl ListedResource for UsedGroup {
         },
         Name {
             parameter: "GroupName",
-            of: |used| used.group.group_name.clone(),
+            of: |used| used.group.group_name.to_string(),
             unknown: NotFound {
                 code: Code::InvalidGroupNotFound,
                 message: "The security group '{}' does not exist",
@@ -76,7 +76,7 @@ impl ListedResource for UsedGroup {
     }
 
     fn key(&self) -> String {
-        self.group.group_id.clone()
+        self.group.group_id.to_string()
     }
 
     fn merge(&mut self, other: Self) {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::control::action::Action;
 use crate::control::error::Code;
-use crate::control::filters::{FilterValues, Filterable, one, optional};
+use crate::control::filters::{FilterValues, Filterable, each_text, one, optional};
 use crate::control::resource_list::{
     ListedResource, Name, NotFound, ResourceList, derived_id, no_tags, or_other, write_no_tags,
 };
@@ -70,7 +70,7 @@ impl UsedSubnet {
             subnet_id: subnet_id.to_string(),
             vpc_id: vpc_id.map(str::to_string),
             owner: instance.owner_id().to_string(),
-            zone: instance.placement.availability_zone.clone(),
+            zone: instance.placement.availability_zone.to_string(),
             zone_id: instance.availability_zone_id().map(Into::into),
             blocks,
             said: said.into_iter().filter(|said| *said).count(),
@@ -79,12 +79,12 @@ impl UsedSubnet {
 
     fn ipv4_blocks(&self) -> Vec<String> {
         let blocks = self.blocks.as_ref();
-        blocks.map_or_else(Vec::new, |blocks| blocks.ipv4_cidr_blocks.clone())
+        blocks.map_or_else(Vec::new, |blocks| each_text(&blocks.ipv4_cidr_blocks))
     }
 
     fn ipv6_blocks(&self) -> Vec<String> {
         let blocks = self.blocks.as_ref();
-        blocks.map_or_else(Vec::new, |blocks| blocks.ipv6_cidr_blocks.clone())
+        blocks.map_or_else(Vec::new, |blocks| each_text(&blocks.ipv6_cidr_blocks))
     }
 }
 

@@ -98,12 +98,12 @@ impl ListedResource for AttachedVolume {
             .filter(|(_, ebs)| !ebs.volume_id.is_empty());
         volumes
             .map(|(device, ebs)| AttachedVolume {
-                volume_id: ebs.volume_id.clone(),
-                zone: instance.placement.availability_zone.clone(),
+                volume_id: ebs.volume_id.to_string(),
+                zone: instance.placement.availability_zone.to_string(),
                 zone_id: instance.availability_zone_id().map(Into::into),
                 attachments: vec![VolumeAttachment {
                     instance_id: instance.instance_id.clone(),
-                    device: device.clone(),
+                    device: device.to_string(),
                     ebs: ebs.clone(),
                 }],
             })

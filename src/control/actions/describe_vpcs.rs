@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use crate::control::action::Action;
 use crate::control::error::Code;
-use crate::control::filters::{FilterValues, Filterable, one};
+use crate::control::filters::{FilterValues, Filterable, each_text, one};
 use crate::control::resource_list::{
     ListedResource, Name, NotFound, ResourceList, derived_id, no_tags, or_other, write_no_tags,
 };
 use crate::control::xml::Xml;
-use crate::instance::{CidrBlocks, Tag};
+use crate::instance::{CidrBlocks, SharedText, Tag};
 use crate::registry::Entry;
 
 /// The input of a call.
@@ -35,12 +35,12 @@ impl Filterable for UsedVpc {
     const TAGS: Option<fn(&Self) -> &[Tag]> = Some(no_tags);
     // Several filters have a second, older name.
     const FILTERS: &'static [(&'static str, FilterValues<Self>)] = &[
-        ("cidr", |vpc| vpc.ipv4_blocks().to_vec()),
+        ("cidr", |vpc| each_text(vpc.ipv4_blocks())),
         ("cidr-block-association.cidr-block", |vpc| {
-            vpc.ipv4_blocks().to_vec()
+            each_text(vpc.ipv4_blocks())
         }),
         ("ipv6-cidr-block-association.ipv6-cidr-block", |vpc| {
-            vpc.ipv6_blocks().to_vec()
+            each_text(vpc.ipv6_blocks())
         }),
         ("is-default", |_| one(false)),
         ("isDefault", |_| one(false)),
@@ -52,12 +52,12 @@ impl Filterable for UsedVpc {
 }
 
 impl UsedVpc {
-    fn ipv4_blocks(&self) -> &[String] {
+    fn ipv4_blocks(&self) -> &[SharedText] {
         let blocks = self.blocks.as_ref();
         blocks.map_or(&[], |blocks| &blocks.ipv4_cidr_blocks)
     }
 
-    fn ipv6_blocks(&self) -> &[String] {
+    fn ipv6_blocks(&self) -> &[SharedText] {
         let blocks = self.blocks.as_ref();
         blocks.map_or(&[], |blocks| &blocks.ipv6_cidr_blocks)
     }

@@ -24,7 +24,7 @@ use crate::control::syntax::{
     FLAG_VALUES, SHUTDOWN_VALUES, read_instance_id, read_shutdown_behavior, read_user_data,
 };
 use crate::control::xml::ResponseBody;
-use crate::instance::{Instance, InstanceId, InstanceState, ShutdownBehavior};
+use crate::instance::{Instance, InstanceId, InstanceState, SharedText, ShutdownBehavior};
 use crate::registry::Transaction;
 
 /// Attributes that EC2 can change and imdsd cannot.
@@ -231,7 +231,7 @@ impl AttributeChange {
         match self {
             AttributeChange::UserData(encoded) => {
                 instance.imds.user_data =
-                    Some(encoded.clone()).filter(|encoded| !encoded.is_empty());
+                    Some(SharedText::from(encoded)).filter(|encoded| !encoded.is_empty());
                 instance.imds.user_data_text = None;
             }
             AttributeChange::DisableApiStop(protected) => {

@@ -87,7 +87,7 @@ impl MonitoringChange {
             for id in &ids {
                 let instance = transaction.instance(id).expect("the instance has an entry");
                 instance.monitoring = Some(Monitoring {
-                    state: state.to_string(),
+                    state: state.into(),
                 });
             }
             Ok(())

@@ -20,6 +20,7 @@
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
+use arcstr::literal;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
@@ -51,7 +52,7 @@ use crate::control::xml::ResponseBody;
 use crate::document;
 use crate::instance::{
     IamInstanceProfile, Images, Instance, InstanceId, InstanceState, LaunchToken, Monitoring,
-    OptionsUpdate, Partition, SecurityGroup, StateReason, Tag, region_of_zone,
+    OptionsUpdate, Partition, SecurityGroup, SharedText, StateReason, Tag, region_of_zone,
 };
 use crate::registry::{Entry, OptionsState, Snapshot, Transaction};
 
@@ -294,14 +295,14 @@ impl RunInstances {
         let build = |transaction: &Transaction, index: usize| {
             let id = unused_id(transaction);
             let mut instance = self.launch.instance(id, index, caller, now);
-            instance.placement.availability_zone.clone_from(&zone);
+            instance.placement.availability_zone = SharedText::from(&zone);
             network.apply(&mut instance);
             if instance.region() != caller.region {
-                instance.imds.region = Some(caller.region.clone());
+                instance.imds.region = Some(caller.region.clone().into());
             }
             instance.metadata_options = options;
-            instance.client_token.clone_from(&self.client_token);
-            instance.imds.reservation_id = Some(reservation_id.clone());
+            instance.client_token = shared(&self.client_token);
+            instance.imds.reservation_id = Some(reservation_id.clone().into());
             instance
         };
         let first = build(transaction, 0);
@@ -530,8 +531,8 @@ impl LaunchSpec {
     fn known_network(&self, caller: &Caller, snapshot: &Snapshot) -> KnownNetwork {
         // Metadata shows names. Where no instance names a group, only its id is known.
         let group = |id: &String| SecurityGroup {
-            group_id: id.clone(),
-            group_name: id.clone(),
+            group_id: id.clone().into(),
+            group_name: id.clone().into(),
         };
         let mut known = KnownNetwork {
             subnet: None,
@@ -584,22 +585,22 @@ impl LaunchSpec {
     fn instance(&self, id: InstanceId, index: usize, caller: &Caller, now: Timestamp) -> Instance {
         let minimal = json!({ "InstanceId": id, "LaunchTime": iso_seconds(now) });
         let mut instance = document::from_value(minimal).expect("a minimal document is valid");
-        instance.image_id.clone_from(&self.image_id);
+        instance.image_id = SharedText::from(&self.image_id);
         if let Some(instance_type) = &self.instance_type {
-            instance.instance_type.clone_from(instance_type);
+            instance.instance_type = instance_type.into();
         }
         instance.ami_launch_index = u32::try_from(index).unwrap_or(u32::MAX);
-        instance.placement.tenancy.clone_from(&self.tenancy);
-        instance
-            .placement
-            .group_name
-            .clone_from(&self.placement_group);
-        instance.key_name.clone_from(&self.key_name);
-        instance.subnet_id.clone_from(&self.subnet_id);
+        instance.placement.tenancy = shared(&self.tenancy);
+        instance.placement.group_name = shared(&self.placement_group);
+        instance.key_name = shared(&self.key_name);
+        instance.subnet_id = shared(&self.subnet_id);
         instance.private_ip_address = self.private_ip_address;
         instance.tags.clone_from(&self.tags);
-        instance.instance_lifecycle = self.spot.then(|| "spot".to_string());
-        let monitoring = |enabled| if enabled { "enabled" } else { "disabled" }.to_string();
+        instance.instance_lifecycle = self.spot.then(|| literal!("spot"));
+        let monitoring = |enabled| match enabled {
+            true => literal!("enabled"),
+            false => literal!("disabled"),
+        };
         instance.monitoring = self.monitoring.map(|enabled| Monitoring {
             state: monitoring(enabled),
         });
@@ -610,21 +611,26 @@ impl LaunchSpec {
                     .iam_arn(&caller.account, &format!("instance-profile/{profile}")),
             };
             IamInstanceProfile {
-                arn,
-                id: format!("AIPA{}", random_digits().to_uppercase()),
+                arn: arn.into(),
+                id: format!("AIPA{}", random_digits().to_uppercase()).into(),
             }
         });
-        instance.imds.owner_id = Some(caller.account.clone());
+        instance.imds.owner_id = Some(caller.account.clone().into());
         instance.imds.user_data = self
             .user_data
             .as_ref()
             .filter(|data| !data.is_empty())
-            .map(|data| STANDARD.encode(data));
+            .map(|data| STANDARD.encode(data).into());
         instance.imds.disable_api_stop = self.disable_api_stop.unwrap_or(false);
         instance.imds.disable_api_termination = self.disable_api_termination.unwrap_or(false);
         self.options.apply(&mut instance);
         instance
     }
+}
+
+/// Returns the text of a field.
+fn shared(text: &Option<String>) -> Option<SharedText> {
+    text.as_ref().map(SharedText::from)
 }
 
 impl KnownNetwork {
@@ -653,10 +659,9 @@ impl KnownNetwork {
         let Some(subnet) = &self.subnet else {
             return;
         };
-        instance.vpc_id.clone_from(&subnet.vpc_id);
+        instance.vpc_id = shared(&subnet.vpc_id);
         if instance.availability_zone_id().as_deref() != subnet.zone_id.as_deref() {
-            let zone_id = &mut instance.placement.availability_zone_id;
-            zone_id.clone_from(&subnet.zone_id);
+            instance.placement.availability_zone_id = shared(&subnet.zone_id);
         }
     }
 }

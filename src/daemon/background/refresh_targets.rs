@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::credentials::{RefreshTarget, RefreshTargets};
 use crate::guest::gate;
-use crate::instance::InstanceId;
+use crate::instance::{InstanceId, Role};
 use crate::origin::Family;
 use crate::registry::Entry;
 
@@ -48,7 +48,7 @@ fn refresh_target(entry: &Arc<Entry>) -> Option<RefreshTarget> {
         instance: instance.instance_id.clone(),
         launch_epoch: entry.launch_epoch,
         account: instance.owner_id().to_string(),
-        role: instance.imds.role.clone()?,
+        role: Role::clone(instance.imds.role.as_ref()?),
         deliveries: deliveries.to_vec(),
     })
 }

@@ -4,7 +4,9 @@ use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use crate::document::validate::is_authorized_key;
-use crate::instance::{Instance, Ipv6Address, Monitoring, NetworkInterface, OtherFields};
+use crate::instance::{
+    Instance, Ipv6Address, Monitoring, NetworkInterface, OtherFields, SharedText,
+};
 
 /// A leaf of the metadata tree that the mock has.
 pub(super) struct Leaf {
@@ -61,11 +63,11 @@ const fn derived(
 /// The leaves of the mock, one row each.
 #[rustfmt::skip]
 pub(super) const LEAVES: &[Leaf] = &[
-    leaf("ami-id", "meta-data/ami-id", |i| Some(i.image_id.clone()), |i, text| i.image_id = text.into()),
+    leaf("ami-id", "meta-data/ami-id", |i| Some(i.image_id.to_string()), |i, text| i.image_id = text.into()),
     leaf("ami-launch-index", "meta-data/ami-launch-index", |i| Some(i.ami_launch_index.to_string()), |i, text| parse_into(&mut i.ami_launch_index, text)),
     derived("ami-manifest-path", "meta-data/ami-manifest-path", |_| Some("(unknown)".into())),
-    leaf("block-device-mapping-root", "meta-data/block-device-mapping/root", |i| i.root_device_name.clone(), |i, text| i.root_device_name = non_empty(text)),
-    derived("block-device-mapping-ami", "meta-data/block-device-mapping/ami", |i| i.root_device_name.clone()),
+    leaf("block-device-mapping-root", "meta-data/block-device-mapping/root", |i| owned(i.root_device_name.as_ref()), |i, text| i.root_device_name = non_empty(text)),
+    derived("block-device-mapping-ami", "meta-data/block-device-mapping/ami", |i| owned(i.root_device_name.as_ref())),
     derived("block-device-mapping-ebs", "meta-data/block-device-mapping/ebs0", |_| None),
     derived("block-device-mapping-ephemeral", "meta-data/block-device-mapping/ephemeral0", |_| None),
     derived("block-device-mapping-swap", "meta-data/block-device-mapping/swap", |_| None),
@@ -74,9 +76,9 @@ pub(super) const LEAVES: &[Leaf] = &[
     derived("local-hostname", "meta-data/local-hostname", |i| Some(i.private_host_name()?.into())),
     derived("instance-action", "meta-data/instance-action", |_| Some("none".into())),
     derived("instance-id", "meta-data/instance-id", |i| Some(i.instance_id.to_string())),
-    leaf("instance-life-cycle", "meta-data/instance-life-cycle", |i| Some(i.instance_lifecycle.clone().unwrap_or("on-demand".into())), |i, text| i.instance_lifecycle = non_empty(text).filter(|text| text != "on-demand")),
-    leaf("instance-type", "meta-data/instance-type", |i| Some(i.instance_type.clone()), |i, text| i.instance_type = text.into()),
-    leaf("kernel-id", "meta-data/kernel-id", |i| i.kernel_id.clone(), |i, text| i.kernel_id = non_empty(text)),
+    leaf("instance-life-cycle", "meta-data/instance-life-cycle", |i| Some(i.instance_lifecycle.clone().unwrap_or("on-demand".into()).to_string()), |i, text| i.instance_lifecycle = non_empty(text).filter(|text| text != "on-demand")),
+    leaf("instance-type", "meta-data/instance-type", |i| Some(i.instance_type.to_string()), |i, text| i.instance_type = text.into()),
+    leaf("kernel-id", "meta-data/kernel-id", |i| owned(i.kernel_id.as_ref()), |i, text| i.kernel_id = non_empty(text)),
     leaf("local-ipv4", "meta-data/local-ipv4", |i| i.primary_private_address().map(|a| a.to_string()), |i, text| {
         if let Ok(address) = text.parse() {
             i.private_ip_address = Some(address);
@@ -84,9 +86,9 @@ pub(super) const LEAVES: &[Leaf] = &[
             eth0_mut(i).private_ip_addresses[0].private_ip_address = address;
         }
     }),
-    derived("mac", "meta-data/mac", |i| Some(eth0(i).mac_address.clone())),
+    derived("mac", "meta-data/mac", |i| Some(eth0(i).mac_address.to_string())),
     derived("mac-device-number", "meta-data/network/interfaces/macs/{mac}/device-number", |_| Some("0".into())),
-    leaf("mac-network-interface-id", "meta-data/network/interfaces/macs/{mac}/interface-id", |i| Some(eth0(i).network_interface_id.clone()), |i, text| eth0_mut(i).network_interface_id = text.into()),
+    leaf("mac-network-interface-id", "meta-data/network/interfaces/macs/{mac}/interface-id", |i| Some(eth0(i).network_interface_id.to_string()), |i, text| eth0_mut(i).network_interface_id = text.into()),
     derived("mac-network-interface-card-index", "meta-data/network/interfaces/macs/{mac}/network-card-index", |_| None),
     derived("mac-ipv4-associations", "meta-data/network/interfaces/macs/{mac}/ipv4-associations/{public}", |i| Some(eth0(i).private_ip_address?.to_string())),
     leaf("mac-ipv6-associations", "meta-data/network/interfaces/macs/{mac}/ipv6s", |i| join_lines(eth0(i).ipv6_addresses.iter().map(|a| a.ipv6_address)), |i, text| {
@@ -95,55 +97,55 @@ pub(super) const LEAVES: &[Leaf] = &[
             eth0_mut(i).ipv6_addresses = addresses.into_iter().map(|ipv6_address| Ipv6Address { ipv6_address, other: OtherFields::default() }).collect();
         }
     }),
-    leaf("mac-local-hostname", "meta-data/network/interfaces/macs/{mac}/local-hostname", |i| eth0(i).private_dns_name.clone(), |i, text| eth0_mut(i).private_dns_name = non_empty(text)),
+    leaf("mac-local-hostname", "meta-data/network/interfaces/macs/{mac}/local-hostname", |i| owned(eth0(i).private_dns_name.as_ref()), |i, text| eth0_mut(i).private_dns_name = non_empty(text)),
     derived("mac-local-ipv4s", "meta-data/network/interfaces/macs/{mac}/local-ipv4s", |i| Some(eth0(i).private_ip_address?.to_string())),
-    derived("mac-mac", "meta-data/network/interfaces/macs/{mac}/mac", |i| Some(eth0(i).mac_address.clone())),
-    leaf("mac-owner-id", "meta-data/network/interfaces/macs/{mac}/owner-id", |i| eth0(i).owner_id.clone(), |i, text| eth0_mut(i).owner_id = non_empty(text)),
-    leaf("mac-public-hostname", "meta-data/network/interfaces/macs/{mac}/public-hostname", |i| eth0(i).private_ip_addresses[0].association.as_ref()?.public_dns_name.clone(), |i, text| {
+    derived("mac-mac", "meta-data/network/interfaces/macs/{mac}/mac", |i| Some(eth0(i).mac_address.to_string())),
+    leaf("mac-owner-id", "meta-data/network/interfaces/macs/{mac}/owner-id", |i| owned(eth0(i).owner_id.as_ref()), |i, text| eth0_mut(i).owner_id = non_empty(text)),
+    leaf("mac-public-hostname", "meta-data/network/interfaces/macs/{mac}/public-hostname", |i| owned(eth0(i).private_ip_addresses[0].association.as_ref()?.public_dns_name.as_ref()), |i, text| {
         if let Some(association) = &mut eth0_mut(i).private_ip_addresses[0].association {
             association.public_dns_name = non_empty(text);
         }
     }),
     derived("mac-public-ipv4s", "meta-data/network/interfaces/macs/{mac}/public-ipv4s", |i| Some(eth0(i).private_ip_addresses[0].association.as_ref()?.public_ip?.to_string())),
-    leaf("mac-security-group-ids", "meta-data/network/interfaces/macs/{mac}/security-group-ids", |i| Some(eth0(i).groups[0].group_id.clone()), |i, text| set_line(&mut eth0_mut(i).groups[0].group_id, text)),
-    leaf("mac-security-groups", "meta-data/network/interfaces/macs/{mac}/security-groups", |i| Some(eth0(i).groups[0].group_name.clone()), |i, text| set_line(&mut eth0_mut(i).groups[0].group_name, text)),
-    leaf("mac-subnet-id", "meta-data/network/interfaces/macs/{mac}/subnet-id", |i| eth0(i).subnet_id.clone(), |i, text| {
-        i.imds.subnets = std::mem::take(&mut i.imds.subnets).into_values().map(|blocks| (text.to_string(), blocks)).collect();
+    leaf("mac-security-group-ids", "meta-data/network/interfaces/macs/{mac}/security-group-ids", |i| Some(eth0(i).groups[0].group_id.to_string()), |i, text| set_line(&mut eth0_mut(i).groups[0].group_id, text)),
+    leaf("mac-security-groups", "meta-data/network/interfaces/macs/{mac}/security-groups", |i| Some(eth0(i).groups[0].group_name.to_string()), |i, text| set_line(&mut eth0_mut(i).groups[0].group_name, text)),
+    leaf("mac-subnet-id", "meta-data/network/interfaces/macs/{mac}/subnet-id", |i| owned(eth0(i).subnet_id.as_ref()), |i, text| {
+        i.imds.subnets = std::mem::take(&mut i.imds.subnets).into_values().map(|blocks| (text.into(), blocks)).collect();
         i.subnet_id = non_empty(text);
         eth0_mut(i).subnet_id = non_empty(text);
     }),
-    derived("mac-subnet-ipv4-cidr-block", "meta-data/network/interfaces/macs/{mac}/subnet-ipv4-cidr-block", |i| i.imds.subnets.values().next()?.ipv4_cidr_blocks.first().cloned()),
+    derived("mac-subnet-ipv4-cidr-block", "meta-data/network/interfaces/macs/{mac}/subnet-ipv4-cidr-block", |i| owned(i.imds.subnets.values().next()?.ipv4_cidr_blocks.first())),
     derived("mac-subnet-ipv6-cidr-blocks", "meta-data/network/interfaces/macs/{mac}/subnet-ipv6-cidr-blocks", |i| join_lines(&i.imds.subnets.values().next()?.ipv6_cidr_blocks)),
-    leaf("mac-vpc-id", "meta-data/network/interfaces/macs/{mac}/vpc-id", |i| eth0(i).vpc_id.clone(), |i, text| {
-        i.imds.vpcs = std::mem::take(&mut i.imds.vpcs).into_values().map(|blocks| (text.to_string(), blocks)).collect();
+    leaf("mac-vpc-id", "meta-data/network/interfaces/macs/{mac}/vpc-id", |i| owned(eth0(i).vpc_id.as_ref()), |i, text| {
+        i.imds.vpcs = std::mem::take(&mut i.imds.vpcs).into_values().map(|blocks| (text.into(), blocks)).collect();
         i.vpc_id = non_empty(text);
         eth0_mut(i).vpc_id = non_empty(text);
     }),
-    derived("mac-vpc-ipv4-cidr-block", "meta-data/network/interfaces/macs/{mac}/vpc-ipv4-cidr-block", |i| i.imds.vpcs.values().next()?.ipv4_cidr_blocks.first().cloned()),
+    derived("mac-vpc-ipv4-cidr-block", "meta-data/network/interfaces/macs/{mac}/vpc-ipv4-cidr-block", |i| owned(i.imds.vpcs.values().next()?.ipv4_cidr_blocks.first())),
     derived("mac-vpc-ipv4-cidr-blocks", "meta-data/network/interfaces/macs/{mac}/vpc-ipv4-cidr-blocks", |i| join_lines(&i.imds.vpcs.values().next()?.ipv4_cidr_blocks)),
     derived("mac-vpc-ipv6-cidr-blocks", "meta-data/network/interfaces/macs/{mac}/vpc-ipv6-cidr-blocks", |i| join_lines(&i.imds.vpcs.values().next()?.ipv6_cidr_blocks)),
-    leaf("placement-availability-zone", "meta-data/placement/availability-zone", |i| Some(i.placement.availability_zone.clone()), |i, text| i.placement.availability_zone = text.into()),
-    leaf("placement-availability-zone-id", "meta-data/placement/availability-zone-id", |i| i.placement.availability_zone_id.clone(), |i, text| i.placement.availability_zone_id = non_empty(text)),
-    leaf("placement-group-name", "meta-data/placement/group-name", |i| i.placement.group_name.clone(), |i, text| i.placement.group_name = non_empty(text)),
-    leaf("placement-host-id", "meta-data/placement/host-id", |i| i.placement.host_id.clone(), |i, text| i.placement.host_id = non_empty(text)),
+    leaf("placement-availability-zone", "meta-data/placement/availability-zone", |i| Some(i.placement.availability_zone.to_string()), |i, text| i.placement.availability_zone = text.into()),
+    leaf("placement-availability-zone-id", "meta-data/placement/availability-zone-id", |i| owned(i.placement.availability_zone_id.as_ref()), |i, text| i.placement.availability_zone_id = non_empty(text)),
+    leaf("placement-group-name", "meta-data/placement/group-name", |i| owned(i.placement.group_name.as_ref()), |i, text| i.placement.group_name = non_empty(text)),
+    leaf("placement-host-id", "meta-data/placement/host-id", |i| owned(i.placement.host_id.as_ref()), |i, text| i.placement.host_id = non_empty(text)),
     leaf("placement-partition-number", "meta-data/placement/partition-number", |i| i.placement.partition_number.map(|n| n.to_string()), |i, text| i.placement.partition_number = text.parse().ok()),
     leaf("placement-region", "meta-data/placement/region", |i| Some(i.region().into()), |i, text| i.imds.region = non_empty(text)),
     leaf("product-codes", "meta-data/product-codes", |i| Some(i.product_codes[0].product_code_id.clone()), |i, text| set_line(&mut i.product_codes[0].product_code_id, text)),
-    leaf("public-hostname", "meta-data/public-hostname", |i| i.public_dns_name.clone(), |i, text| i.public_dns_name = non_empty(text)),
+    leaf("public-hostname", "meta-data/public-hostname", |i| owned(i.public_dns_name.as_ref()), |i, text| i.public_dns_name = non_empty(text)),
     derived("public-ipv4", "meta-data/public-ipv4", |i| i.public_ip_address.map(|a| a.to_string())),
-    leaf("public-key", "meta-data/public-keys/0/openssh-key", |i| i.imds.open_ssh_key.clone(), |i, text| {
+    leaf("public-key", "meta-data/public-keys/0/openssh-key", |i| owned(i.imds.open_ssh_key.as_ref()), |i, text| {
         // imdsd shows the key under the name of the pair, which is the third word.
         if let (true, Some(name)) = (is_authorized_key(text), text.splitn(3, ' ').nth(2).filter(|name| !name.contains(' '))) {
             i.key_name = non_empty(name);
             i.imds.open_ssh_key = non_empty(text);
         }
     }),
-    leaf("ramdisk-id", "meta-data/ramdisk-id", |i| i.ramdisk_id.clone(), |i, text| i.ramdisk_id = non_empty(text)),
+    leaf("ramdisk-id", "meta-data/ramdisk-id", |i| owned(i.ramdisk_id.as_ref()), |i, text| i.ramdisk_id = non_empty(text)),
     leaf("reservation-id", "meta-data/reservation-id", |i| Some(i.reservation_id().into()), |i, text| i.imds.reservation_id = non_empty(text)),
-    leaf("security-groups", "meta-data/security-groups", |i| Some(i.security_groups[0].group_name.clone()), |i, text| set_line(&mut i.security_groups[0].group_name, text)),
+    leaf("security-groups", "meta-data/security-groups", |i| Some(i.security_groups[0].group_name.to_string()), |i, text| set_line(&mut i.security_groups[0].group_name, text)),
     derived("services-domain", "meta-data/services/domain", |i| is_in_aws_partition(i).then(|| "amazonaws.com".into())),
     derived("services-partition", "meta-data/services/partition", |i| is_in_aws_partition(i).then(|| "aws".into())),
-    leaf("fws-instance-monitoring", "dynamic/fws/instance-monitoring", |i| Some(i.monitoring.as_ref()?.state.clone()), |i, text| i.monitoring = Some(Monitoring { state: text.into() })),
+    leaf("fws-instance-monitoring", "dynamic/fws/instance-monitoring", |i| Some(i.monitoring.as_ref()?.state.to_string()), |i, text| i.monitoring = Some(Monitoring { state: text.into() })),
 ];
 
 /// The leaves that imdsd serves only where EC2 has them: the setting and the path.
@@ -201,9 +203,14 @@ pub(super) fn eth0_mut(instance: &mut Instance) -> &mut NetworkInterface {
     &mut instance.network_interfaces[0]
 }
 
+/// Returns the letters of a field, if it is present.
+fn owned(text: Option<&SharedText>) -> Option<String> {
+    text.map(SharedText::to_string)
+}
+
 /// Returns a text for a field that is absent rather than empty.
-fn non_empty(text: &str) -> Option<String> {
-    (!text.is_empty()).then(|| text.to_string())
+fn non_empty(text: &str) -> Option<SharedText> {
+    (!text.is_empty()).then(|| text.into())
 }
 
 /// Sets a field if the text can be parsed.
@@ -214,9 +221,9 @@ fn parse_into<T: FromStr>(field: &mut T, text: &str) {
 }
 
 /// Sets the single element of a list if the text is one line.
-fn set_line(field: &mut String, text: &str) {
+fn set_line<T: for<'t> From<&'t str>>(field: &mut T, text: &str) {
     if !text.is_empty() && !text.contains('\n') {
-        *field = text.to_string();
+        *field = text.into();
     }
 }
 

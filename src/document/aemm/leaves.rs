@@ -147,7 +147,7 @@ impl PathNames {
                 .map(|address| address.to_string())
         };
         PathNames {
-            mac: eth0(instance).mac_address.clone(),
+            mac: eth0(instance).mac_address.to_string(),
             public: public.or_else(address).unwrap_or_default(),
             accelerator: accelerator
                 .unwrap_or_else(|| "eia-bfa21c7904f64a82a21b9f4540169ce1".to_string()),

@@ -28,7 +28,7 @@ pub(super) fn set_names(settings: &mut Settings<'_>, instance: &mut Instance) {
     }
     const MAC: &str = "metadata.values.mac";
     if let Some(mac) = settings.text(MAC) {
-        eth0_mut(instance).mac_address = mac.to_lowercase();
+        eth0_mut(instance).mac_address = mac.to_lowercase().into();
         if !is_mac_address(&mac) {
             let message = "a MAC address is six pairs of hexadecimal digits between colons; to show \
                            another text, set mac-mac, or meta-data/mac in Imds.Overrides of an \
@@ -61,10 +61,10 @@ pub(super) fn set_role(settings: &mut Settings<'_>, instance: &mut Instance) {
     }
     if let Some(profile) = &mut instance.iam_instance_profile {
         if let Some(arn) = settings.text("metadata.values.iam-info.instanceprofilearn") {
-            profile.arn = arn;
+            profile.arn = arn.into();
         }
         if let Some(id) = settings.text("metadata.values.iam-info.instanceprofileid") {
-            profile.id = id;
+            profile.id = id.into();
         }
     }
     if let CredentialSource::Static(source) = &mut role.source {
@@ -148,7 +148,10 @@ fn set_tag(settings: &mut Settings<'_>, instance: &mut Instance, setting: &str, 
         );
     }
     instance.tags.retain(|tag| tag.key != key);
-    instance.tags.push(Tag { key, value });
+    instance.tags.push(Tag {
+        key: key.into(),
+        value: value.into(),
+    });
 }
 
 /// Takes what the identity document follows from; imdsd generates and signs the document itself.
@@ -158,7 +161,7 @@ pub(super) fn set_identity(settings: &mut Settings<'_>, instance: &mut Instance)
     let mut ignored = Vec::new();
     match settings.text(&key("accountid")) {
         Some(account) if account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit()) => {
-            instance.imds.owner_id = Some(account);
+            instance.imds.owner_id = Some(account.into());
         }
         Some(_) => ignored.push("accountId (an account has 12 digits)"),
         None => {}
@@ -167,7 +170,7 @@ pub(super) fn set_identity(settings: &mut Settings<'_>, instance: &mut Instance)
         instance.launch_time = launched;
     }
     if let Some(architecture) = settings.text(&key("architecture")) {
-        instance.architecture = architecture;
+        instance.architecture = architecture.into();
     }
     for (name, actual) in identity_fields(instance) {
         let given = settings.compared(&key(&name.to_lowercase()));
@@ -211,8 +214,14 @@ fn identity_fields(instance: &Instance) -> [(&'static str, Option<String>); 12] 
         ("privateIp", private),
         ("instanceId", text(instance.instance_id.as_str())),
         ("instanceType", text(&instance.instance_type)),
-        ("kernelId", instance.kernel_id.clone()),
-        ("ramdiskId", instance.ramdisk_id.clone()),
+        (
+            "kernelId",
+            instance.kernel_id.as_deref().map(str::to_string),
+        ),
+        (
+            "ramdiskId",
+            instance.ramdisk_id.as_deref().map(str::to_string),
+        ),
         ("version", text("2017-09-30")),
         ("devpayProductCodes", None),
         ("marketplaceProductCodes", None),
@@ -229,9 +238,9 @@ pub(super) fn set_user_data(settings: &mut Settings<'_>, instance: &mut Instance
         };
         let encoded = BASE64.decode(&text).is_ok();
         (instance.imds.user_data, instance.imds.user_data_text) = if encoded {
-            (Some(text), None)
+            (Some(text.into()), None)
         } else {
-            (None, Some(text))
+            (None, Some(text.into()))
         };
     }
 }

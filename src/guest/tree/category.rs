@@ -11,7 +11,7 @@ use crate::guest::tree::content::TreeContent;
 use crate::instance::tags::Tag;
 use crate::instance::{
     Events, Instance, ManagedSshKey, NetworkInterface, Overrides, PrivateAddress, RoleDelivery,
-    Switch,
+    SharedText, Switch,
 };
 use crate::registry::Entry;
 
@@ -146,7 +146,7 @@ pub(super) fn text(text: &str) -> Option<Cow<'_, str>> {
 }
 
 /// Returns a text that may be absent.
-pub(super) fn maybe(text: &Option<String>) -> Option<Cow<'_, str>> {
+pub(super) fn maybe(text: &Option<SharedText>) -> Option<Cow<'_, str>> {
     text.as_deref().map(Cow::Borrowed)
 }
 

@@ -33,6 +33,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::FlockOperation;
 
@@ -42,10 +43,12 @@ use self::staged::{Directory, PlaceError, StagedFile};
 use self::temporary::TemporaryFiles;
 use super::account::Account;
 use super::parallel::in_parallel;
+use super::record::Record;
 use super::store::{
     CommitError, Conflict, Expected, Loaded, LoadedAccount, PreparedWrite, Store, StoreError,
     StoredState, UnreadableRecord, Write,
 };
+use super::text_pool::TextPool;
 use crate::document;
 use crate::fault::Fault;
 use crate::instance::{Instance, InstanceId};
@@ -183,7 +186,7 @@ pub fn read_state_directory(state_directory: &Path) -> io::Result<StoredInstance
     let instances = loaded
         .records
         .into_iter()
-        .map(|record| record.instance)
+        .map(|record| Arc::unwrap_or_clone(record).instance)
         .collect();
     let account_unreadable = match read_account(&state_directory.join(ACCOUNT)) {
         LoadedAccount::Absent | LoadedAccount::Read(_) => None,
@@ -213,8 +216,15 @@ fn load(directory: &Path, unfinished: impl Fn(PathBuf)) -> io::Result<Loaded> {
         }
     }
     let mut loaded = Loaded::default();
+    // Each record's texts are shared as soon as it is read: most of the memory is free again for
+    // the next one.
+    let texts = TextPool::default();
     let records = side_by_side(files, |(path, id)| {
-        read_record(&path, &id).map_err(|message| Box::new(unreadable(&path, id, message)))
+        let record = read_record(&path, &id);
+        let mut record: Record =
+            record.map_err(|message| Box::new(unreadable(&path, id, message)))?;
+        texts.share(&mut record.instance);
+        Ok::<_, Box<UnreadableRecord>>(Arc::new(record))
     });
     for record in records {
         match record {
@@ -222,6 +232,7 @@ fn load(directory: &Path, unfinished: impl Fn(PathBuf)) -> io::Result<Loaded> {
             Err(unreadable) => loaded.unreadable.push(*unreadable),
         }
     }
+    loaded.texts = texts;
     Ok(loaded)
 }
 

@@ -52,7 +52,7 @@ fn the_last_stored_record_is_loaded() {
     store.put(&record(1)).unwrap();
     store.put(&record(2)).unwrap();
     let loaded = store.load().unwrap();
-    assert_eq!(loaded.records, [record(2)]);
+    assert_eq!(loaded.records, [Arc::new(record(2))]);
     assert!(loaded.unreadable.is_empty());
 }
 
@@ -95,7 +95,7 @@ fn a_temporary_file_left_by_a_crash_is_removed_and_not_loaded() {
         .join("instances")
         .join(format!(".{}.tmp", demo_instance().instance_id));
     fs::write(&left, "half a rec").unwrap();
-    assert_eq!(store.load().unwrap().records, [record(1)]);
+    assert_eq!(store.load().unwrap().records, [Arc::new(record(1))]);
     store.temporary.settle();
     assert!(!left.exists());
 }
@@ -262,7 +262,7 @@ fn a_record_whose_rename_could_not_be_made_durable_is_undone() {
     // The old record was put back, but it is not known to be durable.
     assert_eq!(
         (left, store.load().unwrap().records),
-        (StoredState::Unknown, vec![record(1)])
+        (StoredState::Unknown, vec![Arc::new(record(1))])
     );
     let new = InstanceId::parse("i-12345678").unwrap();
     let mut fresh = record(1);
@@ -286,7 +286,7 @@ fn a_removal_that_could_not_be_made_durable_is_undone() {
     let left = store.remove(&id).unwrap_err().stored;
     assert_eq!(
         (left, store.load().unwrap().records),
-        (StoredState::Unknown, vec![record(1)])
+        (StoredState::Unknown, vec![Arc::new(record(1))])
     );
 
     // A record that cannot be removed stays as it was.
@@ -385,9 +385,9 @@ fn a_failed_write_is_an_error_and_keeps_the_old_record() {
         StoredState::Previous
     );
     fs::remove_dir(&in_the_way).unwrap();
-    assert_eq!(store.load().unwrap().records, [record(1)]);
+    assert_eq!(store.load().unwrap().records, [Arc::new(record(1))]);
     store.put(&record(3)).unwrap();
-    assert_eq!(store.load().unwrap().records, [record(3)]);
+    assert_eq!(store.load().unwrap().records, [Arc::new(record(3))]);
 }
 
 fn account(tokens: HttpTokens) -> Account {

@@ -57,7 +57,7 @@ fn instance(number: u32) -> Instance {
     };
     let mut instance = Instance {
         instance_id: id(number),
-        client_token: Some(number.to_string()),
+        client_token: Some(number.to_string().into()),
         ..DEMO.clone()
     };
     instance.imds.attachments = vec![bound, address(number).into()];

@@ -135,7 +135,7 @@ fn any_instance() -> impl Strategy<Value = Record> {
         let mut instance = Instance {
             instance_id: id(number),
             state,
-            client_token: token.map(|token| token.to_string()),
+            client_token: token.map(|token| token.to_string().into()),
             ..DEMO.clone()
         };
         instance.imds.attachments = attachments;
