@@ -208,7 +208,11 @@ fn an_envelope_in_another_form_is_read_and_its_checksum_is_compared() {
         written.clone(),
     ] {
         other(&text);
-        assert_eq!(store.load().unwrap().records, [record(1)], "{text}");
+        assert_eq!(
+            store.load().unwrap().records,
+            [Arc::new(record(1))],
+            "{text}"
+        );
     }
     let damaged = record_text.replacen("\"Generation\":1", "\"Generation\":2", 1);
     assert_ne!(damaged, record_text);
