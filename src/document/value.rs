@@ -1,17 +1,18 @@
 //! An instance as one JSON object, and back.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{
     Deserialize, DeserializeSeed, Deserializer, Error as _, IntoDeserializer, MapAccess, Visitor,
 };
+use serde::ser::{Serialize, Serializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::document::fields::{is_instance_field, unread_fields};
 use crate::document::json_text::{JsonText, write_members};
+use crate::instance::other_fields::FieldName;
 use crate::instance::{Instance, OtherFields};
 
 /// Returns an instance as one JSON object: its fields, and those that EC2 prints and imdsd does not
@@ -24,6 +25,37 @@ pub fn to_value(instance: &Instance) -> Value {
         _ => unreachable!("an instance is an object, and all its keys are strings"),
     }
     Value::Object(members)
+}
+
+/// An instance with the fields that imdsd does not read. It is written with the fields and values of
+/// [`to_value`], in another order, without a tree of values in between: each change of an instance
+/// writes it.
+pub struct WholeInstance<'i>(pub &'i Instance);
+
+impl Serialize for WholeInstance<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        #[derive(serde::Serialize)]
+        struct Whole<'i> {
+            #[serde(flatten)]
+            instance: &'i Instance,
+            #[serde(flatten)]
+            other: UnreadOf<'i>,
+        }
+
+        let WholeInstance(instance) = self;
+        let other = UnreadOf(&instance.other);
+        Whole { instance, other }.serialize(to)
+    }
+}
+
+/// The top-level fields that imdsd does not read. None of them can replace one that it reads.
+struct UnreadOf<'i>(&'i OtherFields);
+
+impl Serialize for UnreadOf<'_> {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let fields = self.0.texts().into_iter();
+        to.collect_map(fields.filter(|(field, _)| !is_instance_field(field)))
+    }
 }
 
 /// Returns the text of [`to_value`]: keys are sorted, and nothing separates tokens. It is written
@@ -133,7 +165,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for ReadFields<'_, '_, A> {
         &mut self,
         seed: K,
     ) -> Result<Option<K::Value>, A::Error> {
-        while let Some(BorrowedKey(key)) = self.object.next_key()? {
+        while let Some(FieldName(key)) = self.object.next_key()? {
             if is_instance_field(&key) {
                 let checked = self.reader.checked.map(|(field, _)| field);
                 self.is_checked = checked == Some(&*key);
@@ -158,7 +190,3 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for ReadFields<'_, '_, A> {
         seed.deserialize(&mut from).map_err(A::Error::custom)
     }
 }
-
-/// A key: a part of the text, unless it has escapes.
-#[derive(serde::Deserialize)]
-struct BorrowedKey<'t>(#[serde(borrow)] Cow<'t, str>);

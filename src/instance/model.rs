@@ -240,11 +240,28 @@ pub struct Instance {
 impl Instance {
     /// Returns the metadata options before and after, if nothing else differs from `next`.
     pub fn options_change(&self, next: &Instance) -> Option<(MetadataOptions, MetadataOptions)> {
-        let with_new_options = Instance {
-            metadata_options: next.metadata_options,
-            ..self.clone()
-        };
-        (with_new_options == *next).then_some((self.metadata_options, next.metadata_options))
+        self.equals_but_for_options(next)
+            .then_some((self.metadata_options, next.metadata_options))
+    }
+
+    #[rustfmt::skip]
+    fn equals_but_for_options(&self, next: &Instance) -> bool {
+        /// Compares all fields but one. A field that is missing here does not compile.
+        macro_rules! all_equal_but {
+            ($ignored:ident: $($field:ident)*) => {{
+                let Instance { $ignored: _, $($field),* } = self;
+                $(*$field == next.$field)&&*
+            }};
+        }
+        all_equal_but! {
+            metadata_options:
+            instance_id launch_time state image_id instance_type ami_launch_index architecture placement named_options
+            private_dns_name public_dns_name private_ip_address public_ip_address ipv6_address subnet_id vpc_id
+            key_name kernel_id ramdisk_id instance_lifecycle root_device_name root_device_type virtualization_type
+            hypervisor client_token state_transition_reason state_reason ebs_optimized ena_support source_dest_check
+            enclave_options monitoring hibernation_options iam_instance_profile product_codes block_device_mappings
+            security_groups network_interfaces tags imds other
+        }
     }
 
     /// Gives back the memory that lists have beyond their elements. A list that grew element by

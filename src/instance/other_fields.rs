@@ -9,10 +9,12 @@
 //!
 //! <https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_Instance.html>
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::instance::text::SharedText;
@@ -223,6 +225,13 @@ impl OtherFields {
         values.and_then(Result::ok).unwrap_or_default()
     }
 
+    /// Returns the texts of the values of all fields, by name.
+    pub fn texts(&self) -> Vec<(Cow<'_, str>, &RawValue)> {
+        let fields = self.0.as_ref().map(|text| serde_json::from_str(text));
+        let FieldTexts(texts) = fields.and_then(Result::ok).unwrap_or_default();
+        texts
+    }
+
     /// Returns the text of all fields, which other instances are likely to have too.
     pub(super) fn common_text(&mut self) -> Option<&mut SharedText> {
         self.0.as_mut()
@@ -256,7 +265,7 @@ impl FromIterator<(String, Value)> for OtherFields {
 
 impl Serialize for OtherFields {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_map(self.values())
+        to.collect_map(self.texts())
     }
 }
 
@@ -268,6 +277,38 @@ impl<'de> Deserialize<'de> for OtherFields {
         Ok(OtherFields::from(fields))
     }
 }
+
+/// The fields of an object, with the texts of their values.
+#[derive(Default)]
+struct FieldTexts<'t>(Vec<(Cow<'t, str>, &'t RawValue)>);
+
+impl<'de> Deserialize<'de> for FieldTexts<'de> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<FieldTexts<'de>, D::Error> {
+        struct TextsVisitor;
+
+        impl<'de> Visitor<'de> for TextsVisitor {
+            type Value = FieldTexts<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
+                let mut texts = Vec::new();
+                while let Some((FieldName(name), text)) = object.next_entry()? {
+                    texts.push((name, text));
+                }
+                Ok(FieldTexts(texts))
+            }
+        }
+
+        from.deserialize_map(TextsVisitor)
+    }
+}
+
+/// The name of a field: a part of the text, unless it has escapes.
+#[derive(Deserialize)]
+pub struct FieldName<'t>(#[serde(borrow)] pub Cow<'t, str>);
 
 /// Reads the value of one field of an object, without those of the others.
 struct FieldSeed<'f>(&'f str);
@@ -317,6 +358,7 @@ mod tests {
         assert_eq!(read, fields(values.clone()));
         assert_eq!(serde_json::to_value(&read).unwrap(), values);
         assert_eq!(Value::Object(read.values()), values);
+        assert_eq!(serde_json::to_string(&read).unwrap(), values.to_string());
         assert_ne!(read, fields(json!({ "A": true })));
     }
 

@@ -73,6 +73,9 @@ pub(crate) struct ControlServer {
 /// Serves one caller's connection to its end, or until it has to make room for another.
 ///
 /// With TLS, nothing is read before the handshake, which may take as long as a head.
+///
+/// Most of a connection's memory is that of its parser. It is allocated where it stays, so that the
+/// task is small when it is moved.
 pub(crate) async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
@@ -82,13 +85,15 @@ pub(crate) async fn serve(
 ) {
     let serving = async {
         let Some(tls) = &server.tls else {
-            return serve_to_its_end(stream, peer, &server, &slot, drain).await;
+            return Box::pin(serve_to_its_end(stream, peer, &server, &slot, drain)).await;
         };
         let mut handshake_drain = drain.clone();
         let stream = NotedIo::new(stream, &slot, CallerProgress::Started);
         let handshake = tls.accept(stream);
         match read_in_time(server.limits.head, &mut handshake_drain, handshake).await {
-            Ok(Ok(stream)) => serve_to_its_end(stream, peer, &server, &slot, drain).await,
+            Ok(Ok(stream)) => {
+                Box::pin(serve_to_its_end(stream, peer, &server, &slot, drain)).await;
+            }
             Ok(Err(reason)) => (server.handshake_failed)(peer, &reason.to_string()),
             Err(Interruption::TimedOut) => (server.handshake_failed)(peer, "it took too long"),
             Err(Interruption::Shutdown) => {}

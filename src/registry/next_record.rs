@@ -35,7 +35,8 @@ fn changed_record(previous: &Record, change: Change, now: Timestamp) -> Option<R
         document_digest,
     } = change;
     let document_digest = document_digest.unwrap_or_else(|| previous.document_digest.clone());
-    let is_same_instance = instance == previous.instance;
+    let options_change = previous.instance.options_change(&instance);
+    let is_same_instance = options_change.is_some_and(|(before, after)| before == after);
     let (launch_epoch, identity_document) = match launch {
         Launch::Same if is_same_instance && document_digest == previous.document_digest => {
             return None;
@@ -55,7 +56,7 @@ fn changed_record(previous: &Record, change: Change, now: Timestamp) -> Option<R
         terminated: termination_time(previous, instance.state, now),
         // The options decide who may read; they do not change what a guest reads, so they do not
         // change its age either.
-        changed: match previous.instance.options_change(&instance) {
+        changed: match options_change {
             Some(_) => previous.changed,
             None => now,
         },

@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::parallel::in_parallel;
-use super::persistence::{NewEntry, blocking};
+use super::persistence::blocking;
 use super::progress::{Phase, Progress};
 use super::quarantine::QuarantineReason;
 use super::record::{Document, Record};

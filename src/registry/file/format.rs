@@ -1,5 +1,6 @@
 //! The format of a record on the disk: JSON in an envelope with its checksum.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
-use crate::document;
+use crate::document::{self, WholeInstance};
 use crate::fault::Fault;
 use crate::instance::{Instance, InstanceId, MetadataDefaults, MetadataOptions, RecordedOptions};
 use crate::plain_file::{self, PlainFile, Symlinks};
@@ -23,7 +24,14 @@ use crate::registry::store::LoadedAccount;
 /// it can be larger than the document.
 const MAX_RECORD_BYTES: u64 = 2 * plain_file::MAX_DOCUMENT_BYTES;
 
-#[derive(Serialize, Deserialize)]
+/// What is in a file before a checksum, between it and the record, and after the record.
+const AROUND: [&[u8]; 3] = [b"{\"Checksum\":\"", b"\",\"Record\":", b"}\n"];
+/// The length of a checksum in text.
+const CHECKSUM_LENGTH: usize = "sha256:".len() + 64;
+/// The memory that a record is first written to. Most fit.
+const USUAL_LENGTH: usize = 8 << 10;
+
+#[derive(Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 struct Envelope<'a> {
     checksum: String,
@@ -34,13 +42,13 @@ struct Envelope<'a> {
 /// The record of an instance. `I` is the instance: a value, or its text.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
-pub(super) struct RecordOnDisk<I> {
+pub(super) struct RecordOnDisk<'r, I> {
     generation: u64,
     launch_epoch: u64,
-    identity_document: String,
-    document_digest: String,
+    identity_document: Cow<'r, str>,
+    document_digest: Cow<'r, str>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    launch_request: Option<String>,
+    launch_request: Option<Cow<'r, str>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     terminated: Option<Timestamp>,
     changed: Timestamp,
@@ -60,12 +68,12 @@ pub(super) fn encode(record: &Record) -> Vec<u8> {
     let on_disk = RecordOnDisk {
         generation: record.generation,
         launch_epoch: record.launch_epoch,
-        identity_document: record.identity_document.clone(),
-        document_digest: record.document_digest.clone(),
-        launch_request: record.launch_request.clone(),
+        identity_document: record.identity_document.as_str().into(),
+        document_digest: record.document_digest.as_str().into(),
+        launch_request: record.launch_request.as_deref().map(Cow::Borrowed),
         terminated: record.terminated,
         changed: record.changed,
-        instance: document::to_value(&record.instance),
+        instance: WholeInstance(&record.instance),
     };
     seal(&on_disk)
 }
@@ -80,13 +88,17 @@ pub(super) fn encode_account(account: &Account) -> Vec<u8> {
 
 /// A record in its envelope.
 pub(super) fn seal(record: &impl Serialize) -> Vec<u8> {
-    let record = serde_json::value::to_raw_value(record).expect("a record is plain JSON data");
-    let envelope = Envelope {
-        checksum: checksum(record.get()),
-        record: &record,
-    };
-    let mut bytes = serde_json::to_vec(&envelope).expect("an envelope is plain JSON data");
-    bytes.push(b'\n');
+    let [before, between, after] = AROUND;
+    let mut bytes = Vec::with_capacity(USUAL_LENGTH);
+    bytes.extend_from_slice(before);
+    // The checksum replaces these when the record is written.
+    bytes.extend_from_slice(&[0; CHECKSUM_LENGTH]);
+    bytes.extend_from_slice(between);
+    let start = bytes.len();
+    serde_json::to_writer(&mut bytes, record).expect("a record is plain JSON data");
+    let checksum = checksum(&bytes[start..]);
+    bytes[before.len()..][..CHECKSUM_LENGTH].copy_from_slice(checksum.as_bytes());
+    bytes.extend_from_slice(after);
     bytes
 }
 
@@ -96,7 +108,7 @@ pub(super) fn read_record(path: &Path, id: &InstanceId) -> Result<Record, String
                         instance again from its document";
     let decode = || -> Result<Record, String> {
         let bytes = text_of(path).map_err(|reason| reason.to_string())?;
-        let on_disk: RecordOnDisk<&RawValue> =
+        let on_disk: RecordOnDisk<'_, &RawValue> =
             serde_json::from_str(unsealed(&bytes)?).map_err(|reason| reason.to_string())?;
         let instance = instance_of(on_disk.instance.get())?;
         if instance.instance_id != *id {
@@ -108,9 +120,9 @@ pub(super) fn read_record(path: &Path, id: &InstanceId) -> Result<Record, String
         Ok(Record {
             generation: on_disk.generation,
             launch_epoch: on_disk.launch_epoch,
-            identity_document: on_disk.identity_document,
-            document_digest: on_disk.document_digest,
-            launch_request: on_disk.launch_request,
+            identity_document: on_disk.identity_document.into_owned(),
+            document_digest: on_disk.document_digest.into_owned(),
+            launch_request: on_disk.launch_request.map(Cow::into_owned),
             terminated: on_disk.terminated,
             changed: on_disk.changed,
             instance,
@@ -178,7 +190,7 @@ fn unsealed(envelope: &[u8]) -> Result<&str, String> {
     let envelope: Envelope<'_> =
         serde_json::from_slice(envelope).map_err(|reason| reason.to_string())?;
     let record = envelope.record.get();
-    match envelope.checksum == checksum(record) {
+    match envelope.checksum == checksum(record.as_bytes()) {
         true => Ok(record),
         false => Err("the checksum does not match the record".to_string()),
     }
@@ -187,11 +199,13 @@ fn unsealed(envelope: &[u8]) -> Result<&str, String> {
 /// Like [`unsealed`], for an envelope exactly as it is written; `None` for any other. It need not be
 /// parsed to find the record.
 fn unsealed_as_written(envelope: &[u8]) -> Option<&str> {
-    let checksum_and_record = envelope.strip_prefix(b"{\"Checksum\":\"")?;
-    let (sum, record) = checksum_and_record.split_at_checked("sha256:".len() + 64)?;
-    let record = record.strip_prefix(b"\",\"Record\":")?;
-    let record = std::str::from_utf8(record.strip_suffix(b"}\n")?).ok()?;
-    (checksum(record).as_bytes() == sum).then_some(record)
+    let [before, between, after] = AROUND;
+    let (sum, record) = envelope
+        .strip_prefix(before)?
+        .split_at_checked(CHECKSUM_LENGTH)?;
+    let record = record.strip_prefix(between)?.strip_suffix(after)?;
+    (checksum(record).as_bytes() == sum).then_some(())?;
+    std::str::from_utf8(record).ok()
 }
 
 /// Reads a record's file.
@@ -200,9 +214,9 @@ pub(super) fn text_of(path: &Path) -> io::Result<Vec<u8>> {
     PlainFile::open(path, Symlinks::Refuse)?.read_bytes(MAX_RECORD_BYTES)
 }
 
-fn checksum(text: &str) -> String {
-    let digest = Sha256::digest(text.as_bytes());
-    let mut checksum = String::with_capacity(7 + 2 * digest.len());
+fn checksum(text: &[u8]) -> String {
+    let digest = Sha256::digest(text);
+    let mut checksum = String::with_capacity(CHECKSUM_LENGTH);
     checksum.push_str("sha256:");
     for byte in digest {
         for digit in [byte >> 4, byte & 0xf] {

@@ -112,15 +112,22 @@ fn write_with_room(
 
 /// Writes a temporary file. Nothing is left of one that cannot be written.
 fn write(temporary: &mut TemporaryFile, bytes: &[u8], sync: FileSync) -> io::Result<()> {
-    let write = || {
-        // A new file each time: after a failed fsync the kernel marks the lost pages of the old
-        // file clean.
-        let _ = fs::remove_file(temporary.path());
-        let mut file = OpenOptions::new()
+    let create = || {
+        OpenOptions::new()
             .create_new(true)
             .write(true)
             .mode(0o600)
-            .open(temporary.path())?;
+            .open(temporary.path())
+    };
+    let write = || {
+        let mut created = create();
+        // A new file each time: after a failed fsync the kernel marks the lost pages of the old
+        // file clean.
+        if is_kind(&created, io::ErrorKind::AlreadyExists) {
+            let _ = fs::remove_file(temporary.path());
+            created = create();
+        }
+        let mut file = created?;
         file.write_all(bytes)?;
         match sync {
             FileSync::AtOnce => file.sync_all(),

@@ -151,7 +151,7 @@ fn a_record_without_exactly_the_five_options_is_refused() {
     let store = FileStore::open(directory.path()).unwrap();
     store.put(&record(1)).unwrap();
     let path = only_file(directory.path());
-    let whole: RecordOnDisk<serde_json::Value> = unseal(&path).unwrap();
+    let whole: RecordOnDisk<'_, serde_json::Value> = unseal(&path).unwrap();
     let options = whole.instance["MetadataOptions"]
         .as_object()
         .unwrap()
@@ -168,7 +168,7 @@ fn a_record_without_exactly_the_five_options_is_refused() {
         Some(options)
     };
     for options in without.chain([and("HttpTokensEnforced"), and("State"), None]) {
-        let mut other: RecordOnDisk<serde_json::Value> = unseal(&path).unwrap();
+        let mut other: RecordOnDisk<'_, serde_json::Value> = unseal(&path).unwrap();
         let instance = other.instance.as_object_mut().unwrap();
         match &options {
             Some(options) => {
