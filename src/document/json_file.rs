@@ -40,7 +40,7 @@ impl<'t> JsonFile<'t> {
     /// Reads the content as a `T`. Returns all faults: duplicate keys and every value that does not
     /// fit.
     pub fn read<T: Serialize + DeserializeOwned>(&self) -> Result<T, Vec<Fault>> {
-        let mut faults = self.source.duplicate_keys();
+        let mut faults = self.duplicate_key_faults();
         let PartialValue {
             value: read,
             faults: of_values,
@@ -63,12 +63,16 @@ impl<'t> JsonFile<'t> {
 
     /// Returns a fault for each key that appears twice in one object.
     pub fn duplicate_keys(&self) -> Vec<Fault> {
-        self.faults(self.source.duplicate_keys())
+        self.faults(self.duplicate_key_faults())
     }
 
     /// Like [`JsonFile::duplicate_keys`], with paths.
     pub(super) fn duplicate_key_faults(&self) -> Vec<PathFault> {
-        self.source.duplicate_keys()
+        // The tree has one of several members with the same key. Most texts have no such members.
+        match member_count(&self.value) == self.source.member_count() {
+            true => Vec::new(),
+            false => self.source.duplicate_keys(),
+        }
     }
 
     /// Returns a fault at a path of the file.
@@ -97,6 +101,15 @@ impl<'t> JsonFile<'t> {
             .into_iter()
             .map(|fault| self.fault(&fault.path, fault.message))
             .collect()
+    }
+}
+
+/// Returns how many members all objects in a value have together.
+fn member_count(value: &Value) -> usize {
+    match value {
+        Value::Array(elements) => elements.iter().map(member_count).sum(),
+        Value::Object(members) => members.len() + members.values().map(member_count).sum::<usize>(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
     }
 }
 

@@ -15,12 +15,15 @@ pub(super) struct JsonText<'t> {
     children: Vec<usize>,
     /// The offsets of the line ends.
     line_ends: Vec<usize>,
+    /// How many members all objects have together.
+    member_count: usize,
 }
 
 /// The place of one value.
 struct ValuePlace {
     /// The beginning and the end of its key, with the quotation marks; both 0 without a key.
     key: (usize, usize),
+    is_key_escaped: bool,
     start: usize,
     end: usize,
     /// Which of [`JsonText::children`] are in it.
@@ -46,11 +49,16 @@ impl<'t> JsonText<'t> {
         // Objects and arrays that have not ended: the number of each, and where its children begin
         // in `siblings`, which has the values that are in them.
         let (mut open, mut siblings) = (Vec::<(usize, usize)>::new(), Vec::<usize>::new());
-        let (mut key, mut at) = ((0, 0), 0);
+        let (mut key, mut at, mut member_count) = ((0, 0), 0, 0);
+        let (mut is_escaped, mut is_key_escaped) = (false, false);
         while let Some(byte) = bytes.get(at) {
             let start = at;
             at = match byte {
-                b'"' => end_of_string(bytes, at),
+                b'"' => {
+                    let end;
+                    (end, is_escaped) = end_of_string(bytes, at);
+                    end
+                }
                 b'{' | b'[' | b'}' | b']' | b',' | b':' | b' ' | b'\t' | b'\r' | b'\n' => at + 1,
                 _ => end_of_word(bytes, at),
             };
@@ -65,7 +73,10 @@ impl<'t> JsonText<'t> {
                         values[number].children.1 = children.len();
                     }
                 }
-                b'"' if key == (0, 0) && is_in_object(bytes, &values, &open) => key = (start, at),
+                b'"' if key == (0, 0) && is_in_object(bytes, &values, &open) => {
+                    (key, is_key_escaped) = ((start, at), is_escaped);
+                    member_count += 1;
+                }
                 byte => {
                     siblings.push(values.len());
                     if matches!(byte, b'{' | b'[') {
@@ -73,6 +84,7 @@ impl<'t> JsonText<'t> {
                     }
                     values.push(ValuePlace {
                         key: std::mem::take(&mut key),
+                        is_key_escaped,
                         start,
                         end: at,
                         children: (0, 0),
@@ -85,7 +97,13 @@ impl<'t> JsonText<'t> {
             values,
             children,
             line_ends,
+            member_count,
         }
+    }
+
+    /// Returns how many members all objects have together, including those with the same key.
+    pub(super) fn member_count(&self) -> usize {
+        self.member_count
     }
 
     /// Returns the whole value; `None` if the text has none.
@@ -103,17 +121,20 @@ fn is_in_object(bytes: &[u8], values: &[ValuePlace], open: &[(usize, usize)]) ->
     innermost.is_some_and(|(number, _)| bytes[values[*number].start] == b'{')
 }
 
-/// Returns the end of the string that begins at an offset.
-fn end_of_string(bytes: &[u8], start: usize) -> usize {
-    let mut at = start + 1;
+/// Returns the end of the string that begins at an offset, and whether it has escapes.
+fn end_of_string(bytes: &[u8], start: usize) -> (usize, bool) {
+    let (mut at, mut is_escaped) = (start + 1, false);
     while let Some(byte) = bytes.get(at) {
         at += match byte {
-            b'"' => return at + 1,
-            b'\\' => 2,
+            b'"' => return (at + 1, is_escaped),
+            b'\\' => {
+                is_escaped = true;
+                2
+            }
             _ => 1,
         };
     }
-    bytes.len()
+    (bytes.len(), is_escaped)
 }
 
 /// Returns the end of the number or the word that begins at an offset.
@@ -158,7 +179,7 @@ impl<'a, 't> TextValue<'a, 't> {
     pub(super) fn key(&self) -> Option<Cow<'t, str>> {
         let raw = self.raw_key();
         let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
-        match inner.contains('\\') {
+        match self.place().is_key_escaped {
             true => serde_json::from_str(raw).ok().map(Cow::Owned),
             false => Some(Cow::Borrowed(inner)),
         }

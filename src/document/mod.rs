@@ -54,7 +54,7 @@ pub use read::{
     read_document, read_path, read_texts, repeated_ids, text_at, texts_at, unreadable,
 };
 pub use validate::{faults, is_authorized_key, is_os_user};
-pub use value::{WholeInstance, from_text, from_value, sorted_text, to_value};
+pub use value::{WholeInstance, from_checked_text, from_text, from_value, sorted_text, to_value};
 
 #[cfg(test)]
 mod tests;

@@ -318,6 +318,8 @@ fn parse(file: &Path, text: &str) -> DocumentsRead {
         read.faulty
             .extend(unfound_instance(&read.faulty, file, text));
     }
+    // A list that grew has room for four, and most documents have one instance.
+    read.documents.shrink_to_fit();
     faults.sort_by_key(|fault| fault.line);
     read.faults = faults;
     read

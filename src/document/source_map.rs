@@ -51,6 +51,12 @@ impl<'t> SourceMap<'t> {
         Some(value)
     }
 
+    /// Returns how many members all objects of the text have together, including those with the same
+    /// key.
+    pub(super) fn member_count(&self) -> usize {
+        self.text.member_count()
+    }
+
     /// Returns a fault for each key that appears twice in one object.
     pub(super) fn duplicate_keys(&self) -> Vec<PathFault> {
         let mut faults = Vec::new();
@@ -63,7 +69,6 @@ impl<'t> SourceMap<'t> {
 
 /// Recurses as deep as the document; serde_json has limited its depth before.
 fn duplicate_keys_in(value: TextValue<'_, '_>, place: &Place<'_>, faults: &mut Vec<PathFault>) {
-    let is_repeated = has_repeated_key(value);
     let mut first = BTreeMap::<Cow<'_, str>, TextValue<'_, '_>>::new();
     for (index, child) in value.children().enumerate() {
         let Some(key) = child.key() else {
@@ -71,18 +76,10 @@ fn duplicate_keys_in(value: TextValue<'_, '_>, place: &Place<'_>, faults: &mut V
             continue;
         };
         let place = place.key(&key);
-        if is_repeated && let Some(earlier) = first.insert(key.clone(), child) {
+        if let Some(earlier) = first.insert(key.clone(), child) {
             let message = format!("appears twice, also on line {}", earlier.line());
             faults.push(PathFault::new(place.path(), message));
         }
         duplicate_keys_in(child, &place, faults);
     }
-}
-
-/// Returns whether two members of an object have one key. Most objects have none, and only where
-/// some do must it be known which.
-fn has_repeated_key(value: TextValue<'_, '_>) -> bool {
-    let mut keys: Vec<Cow<'_, str>> = value.children().filter_map(|child| child.key()).collect();
-    keys.sort_unstable();
-    keys.windows(2).any(|pair| pair[0] == pair[1])
 }

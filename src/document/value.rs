@@ -2,12 +2,17 @@
 
 use std::fmt;
 
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{
+    Deserialize, DeserializeSeed, Deserializer, Error as _, IntoDeserializer, MapAccess, Visitor,
+};
 use serde::ser::{Serialize, Serializer};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use crate::document::fields::{is_instance_field, unread_fields};
 use crate::document::json_text::{JsonText, write_members};
+use crate::instance::other_fields::FieldName;
 use crate::instance::{Instance, OtherFields};
 
 /// Returns an instance as one JSON object: its fields, and those that EC2 prints and imdsd does not
@@ -80,14 +85,7 @@ pub fn from_value(value: Value) -> Result<Instance, serde_path_to_error::Error<s
 /// Reads the text of what [`to_value`] returned. Equal to [`from_value`], but without a tree of
 /// values in between, which costs more than all the rest: a start reads thousands of records.
 pub fn from_text(text: &str) -> Result<Instance, serde_path_to_error::Error<serde_json::Error>> {
-    let direct = || -> serde_json::Result<Instance> {
-        let mut instance: Instance = serde_json::from_str(text)?;
-        let UnreadFields(other) = serde_json::from_str(text)?;
-        instance.other = other;
-        instance.shrink_to_fit();
-        Ok(instance)
-    };
-    match direct() {
+    match InstanceReader::default().read(text) {
         Ok(instance) => Ok(instance),
         // The tree decides, and its errors name the field.
         Err(_) => from_value(serde_path_to_error::deserialize(
@@ -96,34 +94,99 @@ pub fn from_text(text: &str) -> Result<Instance, serde_path_to_error::Error<serd
     }
 }
 
-/// The top-level fields of an instance that imdsd does not read.
-struct UnreadFields(OtherFields);
+/// Like [`from_text`], in the same pass in which the text of one field is checked. `None` if the
+/// text cannot be read, or does not have that field exactly once, or it does not pass. What is wrong with it
+/// must be found out by other means.
+pub fn from_checked_text(
+    text: &str,
+    field: &str,
+    is_valid: impl Fn(&str) -> bool,
+) -> Option<Instance> {
+    let mut reader = InstanceReader {
+        checked: Some((field, &is_valid)),
+        ..InstanceReader::default()
+    };
+    let instance = reader.read(text).ok()?;
+    (reader.checked_count == 1).then_some(instance)
+}
 
-impl<'de> Deserialize<'de> for UnreadFields {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct UnreadVisitor;
+/// Reads an instance and the fields that imdsd does not read in one pass.
+#[derive(Default)]
+struct InstanceReader<'c> {
+    /// The top-level fields that imdsd does not read.
+    other: Map<String, Value>,
+    /// A field whose text is checked, and the check.
+    checked: Option<(&'c str, &'c dyn Fn(&str) -> bool)>,
+    checked_count: usize,
+}
 
-        impl<'de> Visitor<'de> for UnreadVisitor {
-            type Value = Map<String, Value>;
+impl InstanceReader<'_> {
+    fn read(&mut self, text: &str) -> serde_json::Result<Instance> {
+        let mut from = serde_json::Deserializer::from_str(text);
+        let mut instance = from.deserialize_map(&mut *self)?;
+        from.end()?;
+        // As in the fields that imdsd reads, null means absent.
+        self.other.retain(|_, value| !value.is_null());
+        instance.other = OtherFields::from(std::mem::take(&mut self.other));
+        instance.shrink_to_fit();
+        Ok(instance)
+    }
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
+impl<'de> Visitor<'de> for &mut InstanceReader<'_> {
+    type Value = Instance;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, object: A) -> Result<Instance, A::Error> {
+        let fields = ReadFields {
+            object,
+            reader: self,
+            is_checked: false,
+        };
+        Instance::deserialize(MapAccessDeserializer::new(fields))
+    }
+}
+
+/// The fields of an object that imdsd reads. The others are noted as they are met.
+struct ReadFields<'r, 'c, A> {
+    object: A,
+    reader: &'r mut InstanceReader<'c>,
+    /// Whether the value that is next is that of the checked field.
+    is_checked: bool,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for ReadFields<'_, '_, A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, A::Error> {
+        while let Some(FieldName(key)) = self.object.next_key()? {
+            if is_instance_field(&key) {
+                let checked = self.reader.checked.map(|(field, _)| field);
+                self.is_checked = checked == Some(&*key);
+                return seed.deserialize(key.into_deserializer()).map(Some);
             }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<Self::Value, A::Error> {
-                let mut fields = Map::new();
-                while let Some(field) = object.next_key::<String>()? {
-                    match is_instance_field(&field) {
-                        true => drop(object.next_value::<IgnoredAny>()?),
-                        false => drop(fields.insert(field, object.next_value()?)),
-                    }
-                }
-                fields.retain(|_, value: &mut Value| !value.is_null());
-                Ok(fields)
-            }
+            let value = self.object.next_value()?;
+            self.reader.other.insert(key.into_owned(), value);
         }
+        Ok(None)
+    }
 
-        let fields = from.deserialize_map(UnreadVisitor)?;
-        Ok(UnreadFields(OtherFields::from(fields)))
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+        let Some((field, is_valid)) = self.reader.checked.filter(|_| self.is_checked) else {
+            return self.object.next_value_seed(seed);
+        };
+        let text = self.object.next_value::<&RawValue>()?.get();
+        if !is_valid(text) {
+            return Err(A::Error::custom(format_args!("{field} is not valid")));
+        }
+        self.reader.checked_count += 1;
+        let mut from = serde_json::Deserializer::from_str(text);
+        seed.deserialize(&mut from).map_err(A::Error::custom)
     }
 }

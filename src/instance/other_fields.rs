@@ -308,7 +308,7 @@ impl<'de> Deserialize<'de> for FieldTexts<'de> {
 
 /// The name of a field: a part of the text, unless it has escapes.
 #[derive(Deserialize)]
-struct FieldName<'t>(#[serde(borrow)] Cow<'t, str>);
+pub struct FieldName<'t>(#[serde(borrow)] pub Cow<'t, str>);
 
 /// Reads the value of one field of an object, without those of the others.
 struct FieldSeed<'f>(&'f str);

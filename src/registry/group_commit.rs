@@ -2,13 +2,15 @@
 //! the store's directory and one publication.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use super::entry::Entry;
 use super::store::{CommitError, PreparedWrite, Store};
-use crate::instance::LinkIdentity;
+use crate::instance::{InstanceId, LinkIdentity};
 
 /// The prepared changes that wait for their commit.
 #[derive(Default)]
@@ -31,8 +33,11 @@ pub(super) struct Publishable {
 struct Waiting {
     batch: Vec<PreparedWrite>,
     publication: Publishable,
-    outcome: Arc<Mutex<Option<Result<(), CommitError>>>>,
+    outcome: Arc<Mutex<Option<CommitOutcome>>>,
 }
+
+/// What a commit did; `None` if nothing is known, because the store panicked.
+type CommitOutcome = Option<Result<(), CommitError>>;
 
 impl GroupCommit {
     /// Returns how many changes wait for a commit that has not begun.
@@ -43,13 +48,34 @@ impl GroupCommit {
 
     /// Puts a batch in force, and publishes it. The caller's thread commits its own batch with all
     /// that wait, or waits while another thread does it.
+    ///
+    /// If the store panics, all of the group fail, and `ids` returns whose stored state is unknown.
     pub(super) fn commit(
         &self,
         store: &dyn Store,
         batch: Vec<PreparedWrite>,
         publication: Publishable,
         publish: impl FnOnce(Publishable),
+        ids: impl FnOnce() -> Vec<InstanceId>,
     ) -> Result<(), CommitError> {
+        let outcome = self.commit_with_others(store, batch, publication, publish);
+        outcome.unwrap_or_else(|| {
+            let reason = io::Error::other("the store failed unexpectedly");
+            Err(CommitError::new(
+                "store the change".to_string(),
+                reason,
+                ids(),
+            ))
+        })
+    }
+
+    fn commit_with_others(
+        &self,
+        store: &dyn Store,
+        batch: Vec<PreparedWrite>,
+        publication: Publishable,
+        publish: impl FnOnce(Publishable),
+    ) -> CommitOutcome {
         let own = Arc::new(Mutex::new(None));
         self.waiting.lock().push(Waiting {
             batch,
@@ -71,21 +97,25 @@ impl GroupCommit {
             batches.push(batch);
             members.push((publication, outcome));
         }
-        let mut all = Publishable::default();
-        let mut outcomes = Vec::new();
-        for ((publication, slot), outcome) in members.into_iter().zip(store.commit(batches)) {
-            if outcome.is_ok() {
-                all.entries.extend(publication.entries);
-                all.observed.extend(publication.observed);
+        // The others must not wait for an outcome that never comes.
+        let committed = catch_unwind(AssertUnwindSafe(|| {
+            let outcomes = store.commit(batches);
+            let mut all = Publishable::default();
+            for ((publication, _), outcome) in members.iter_mut().zip(&outcomes) {
+                if outcome.is_ok() {
+                    all.entries.append(&mut publication.entries);
+                    all.observed.append(&mut publication.observed);
+                }
             }
-            outcomes.push((slot, outcome));
+            if !all.entries.is_empty() {
+                publish(all);
+            }
+            outcomes
+        }));
+        let mut outcomes = committed.unwrap_or_default().into_iter();
+        for (_, slot) in members {
+            *slot.lock() = Some(outcomes.next());
         }
-        if !all.entries.is_empty() {
-            publish(all);
-        }
-        for (slot, outcome) in outcomes {
-            *slot.lock() = Some(outcome);
-        }
-        own.lock().take().expect("the group contains this change")
+        own.lock().take().flatten()
     }
 }

@@ -81,7 +81,8 @@ impl Registry {
             entries: new.iter().map(|new| Arc::clone(&new.entry)).collect(),
             observed,
         };
-        let committed = self.commit_group(prepared, publication);
+        let ids = || new.iter().map(|new| new.entry.instance.instance_id.clone());
+        let committed = self.commit_group(prepared, publication, || ids().collect());
         if let Err(failed) = &committed {
             for id in &failed.unknown {
                 let of_id = |new: &&NewEntry| new.entry.instance.instance_id == *id;
@@ -101,17 +102,19 @@ impl Registry {
         let removed = removed.into_iter();
         let writes = removed.map(|(id, expected)| Write::remove(id, expected));
         let prepared = self.store.prepare(writes.collect())?;
-        self.commit_group(prepared, Publishable::default())
+        let ids: Vec<InstanceId> = prepared.iter().map(|of| of.write.id.clone()).collect();
+        self.commit_group(prepared, Publishable::default(), || ids)
     }
 
     fn commit_group(
         &self,
         prepared: Vec<PreparedWrite>,
         publication: Publishable,
+        ids: impl FnOnce() -> Vec<InstanceId>,
     ) -> Result<(), CommitError> {
         let publish = |all: Publishable| self.publish_entries(&all.entries, &all.observed);
         self.group_commit
-            .commit(&*self.store, prepared, publication, publish)
+            .commit(&*self.store, prepared, publication, publish, ids)
     }
 
     /// Stops serving the instance of a failed write until its previous state is restored.

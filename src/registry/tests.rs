@@ -4,6 +4,7 @@
 mod cost;
 mod oracle;
 mod publisher;
+mod texts;
 mod turns;
 
 use std::collections::BTreeSet;

@@ -60,6 +60,12 @@ impl TextPool {
         });
     }
 
+    /// Forgets the texts that no record has any more.
+    #[cfg(test)]
+    pub(super) fn sweep(&self) {
+        self.0.lock().sweep();
+    }
+
     /// Returns how many texts the pool has.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
@@ -183,16 +189,17 @@ mod tests {
         let kept = kept.filter(|value| pool.0.lock().texts.contains(*value));
         assert_eq!(kept.count(), 10);
         alive.clear();
-        pool.0.lock().sweep();
+        pool.sweep();
         assert_eq!(pool.len(), 0);
     }
 
     #[test]
     fn many_texts_that_are_alive_move_the_limit() {
         let pool = TextPool::default();
+        let read = read(1);
         let alive: Vec<Instance> = (0..3 * FIRST_SWEEP)
             .map(|number| {
-                let mut instance = read(1);
+                let mut instance = read.clone();
                 instance.tags = vec![tag(&number.to_string())];
                 pool.share(&mut instance);
                 instance
@@ -204,7 +211,7 @@ mod tests {
             "{limit}"
         );
         drop(alive);
-        pool.0.lock().sweep();
+        pool.sweep();
         assert_eq!((pool.len(), pool.0.lock().limit), (0, FIRST_SWEEP));
     }
 }

@@ -187,6 +187,52 @@ fn a_record_without_exactly_the_five_options_is_refused() {
     }
 }
 
+/// Only an envelope as it is written is read without parsing it.
+#[test]
+fn an_envelope_in_another_form_is_read_and_its_checksum_is_compared() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = FileStore::open(directory.path()).unwrap();
+    store.put(&record(1)).unwrap();
+    let path = only_file(directory.path());
+    let written = fs::read_to_string(&path).unwrap();
+    let (sum, record_text) = written
+        .strip_suffix("}\n")
+        .and_then(|text| text.strip_prefix("{\"Checksum\":"))
+        .and_then(|text| text.split_once(",\"Record\":"))
+        .unwrap();
+    let other = |text: &str| fs::write(&path, text).unwrap();
+    for text in [
+        format!("{{\"Record\": {record_text},\n \"Checksum\": {sum}}}"),
+        format!("{{\"Checksum\":{sum},\"Record\":{record_text}}}"),
+        format!("{{\"Checksum\":{sum},\"Record\":{record_text} }}\n"),
+        written.clone(),
+    ] {
+        other(&text);
+        assert_eq!(
+            store.load().unwrap().records,
+            [Arc::new(record(1))],
+            "{text}"
+        );
+    }
+    let damaged = record_text.replacen("\"Generation\":1", "\"Generation\":2", 1);
+    assert_ne!(damaged, record_text);
+    for text in [
+        format!("{{\"Record\":{damaged},\"Checksum\":{sum}}}"),
+        format!("{{\"Checksum\":{sum},\"Record\":{damaged}}}\n"),
+        format!("{{\"Checksum\":{sum},\"Record\":{record_text},\"More\":1}}\n"),
+        format!("{{\"Checksum\":{sum},\"Record\":{record_text}}}}}\n"),
+        format!("{{\"Checksum\":{sum}\"Record\":{record_text}}}\n"),
+    ] {
+        other(&text);
+        let loaded = store.load().unwrap();
+        assert_eq!(
+            (loaded.records.len(), loaded.unreadable.len()),
+            (0, 1),
+            "{text}"
+        );
+    }
+}
+
 #[test]
 fn a_record_in_the_file_of_another_instance_is_refused() {
     let directory = tempfile::tempdir().unwrap();

@@ -24,6 +24,7 @@ struct HeldStore {
     released: Condvar,
     waiting: watch::Sender<usize>,
     commit_fails: AtomicBool,
+    commit_panics: AtomicBool,
 }
 
 #[derive(Default)]
@@ -86,6 +87,10 @@ impl Store for HeldStore {
     fn commit(&self, batches: Vec<Vec<PreparedWrite>>) -> Vec<Result<(), CommitError>> {
         self.held.lock().commits.push(batches.len());
         self.wait_while(|held| held.is_committing_held);
+        // Not `assert!`, whose message looks like that of a failed test.
+        if self.commit_panics.load(Ordering::Relaxed) {
+            std::panic::resume_unwind(Box::new("the store panics, as the test wants"));
+        }
         let fail = |_| {
             Err(StoreError {
                 action: "write".into(),
@@ -277,6 +282,57 @@ async fn changes_that_are_ready_at_the_same_time_share_one_commit_and_one_public
     assert_eq!(store.held.lock().commits, [1, 5]);
     assert_eq!(*registry.publications().borrow() - before, 2);
     assert!((0..6).all(|number| index_of(&registry, number) == 1));
+}
+
+/// Nothing is known of what the store has done: all of them fail, and their instances are not served
+/// until their previous records are stored.
+#[tokio::test]
+async fn a_store_that_panics_fails_all_changes_of_its_commit_and_stops_no_later_one() {
+    let store = Arc::<HeldStore>::default();
+    let registry = registry_of(&store, 6).await;
+    *store.held.lock() = Held::default();
+    store.hold_commits();
+    let failing = |number: usize| {
+        let registry = Arc::clone(&registry);
+        tokio::spawn(async move { registry.update(&id(number), now(), add).await.map(drop) })
+    };
+    let first = failing(0);
+    store.wait_for(1).await;
+    let mut changes: Vec<_> = (1..4).map(failing).collect();
+    while registry.group_commit.waiting() < 3 {
+        tokio::task::yield_now().await;
+    }
+    store.commit_panics.store(true, Ordering::Relaxed);
+    store.release();
+    changes.push(first);
+    for change in changes {
+        let Err(UpdateError::Store(error, PartialEffect::Possible)) = change.await.unwrap() else {
+            panic!("it fails")
+        };
+        let expected = "cannot store the change: the store failed unexpectedly";
+        assert_eq!(error.to_string(), expected);
+    }
+    assert_eq!(
+        store.held.lock().commits,
+        [1, 3],
+        "the others were one group"
+    );
+    let deleted = registry.delete(&id(4), |_| Ok::<_, ()>(())).await;
+    assert!(matches!(
+        deleted,
+        Err(UpdateError::Store(_, PartialEffect::Possible))
+    ));
+    let reason_of = |number: usize| registry.snapshot().quarantine_reason(&id(number));
+    let unknown = Some(QuarantineReason::StateUnknown);
+    assert!((0..5).all(|number| reason_of(number) == unknown));
+    assert_eq!(reason_of(5), None);
+
+    store.commit_panics.store(false, Ordering::Relaxed);
+    spawn_add(&registry, 5).await.unwrap();
+    registry.retry_failed_writes().await;
+    assert!((0..5).all(|number| reason_of(number).is_none() && index_of(&registry, number) == 0));
+    spawn_add(&registry, 0).await.unwrap();
+    assert_eq!([index_of(&registry, 0), index_of(&registry, 5)], [1, 1]);
 }
 
 /// A command that is interrupted while its change is prepared and waits for its turn.
