@@ -1,8 +1,11 @@
-//! Work on many items, on all processors side by side: a start reads thousands of files.
+//! Work on many items by several threads: a start reads thousands of files, and the registry writes as
+//! many records.
 
 use std::num::NonZero;
 use std::panic::resume_unwind;
 use std::thread;
+
+use parking_lot::Mutex;
 
 /// The fewest items that are worth a thread of their own.
 const MIN_ITEMS: usize = 64;
@@ -14,38 +17,47 @@ pub(crate) fn side_by_side<T: Send, R: Send>(
     work: impl Fn(T) -> R + Sync,
 ) -> Vec<R> {
     let processors = thread::available_parallelism().map_or(1, NonZero::get);
-    on_threads(processors.min(items.len() / MIN_ITEMS), items, work)
+    let threads = processors.min(items.len() / MIN_ITEMS);
+    on_threads("reading", threads, items.into_iter(), work)
 }
 
-/// Like [`side_by_side`], on this many threads.
-fn on_threads<T: Send, R: Send>(
+/// Like [`side_by_side`], on this many threads: the calling one, and others with this name.
+pub(crate) fn on_threads<T: Send, R: Send>(
+    name: &str,
     threads: usize,
-    mut items: Vec<T>,
+    items: impl Iterator<Item = T> + Send,
     work: impl Fn(T) -> R + Sync,
 ) -> Vec<R> {
     if threads < 2 {
-        return items.into_iter().map(work).collect();
+        return items.map(work).collect();
     }
-    let share = items.len().div_ceil(threads);
-    let work = &work;
-    thread::scope(|scope| {
-        let mut others = Vec::new();
-        // The last shares first: what remains is the first one, of this thread.
-        while items.len() > share {
-            let others_items = items.split_off((items.len() - 1) / share * share);
-            let others_work = move || -> Vec<R> { others_items.into_iter().map(work).collect() };
-            others.push(scope.spawn(others_work));
+    let remaining = Mutex::new(items.enumerate());
+    let work_on_some = || {
+        let next = || remaining.lock().next();
+        let done = std::iter::from_fn(|| next().map(|(index, item)| (index, work(item))));
+        done.collect::<Vec<(usize, R)>>()
+    };
+    let mut done = thread::scope(|scope| {
+        // A thread that cannot be started leaves its work to the others.
+        let start = |_| {
+            let builder = thread::Builder::new().name(name.to_string());
+            builder.spawn_scoped(scope, work_on_some).ok()
+        };
+        let others: Vec<_> = (1..threads).filter_map(start).collect();
+        let mut done = work_on_some();
+        for other in others {
+            done.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
         }
-        let mut results: Vec<R> = items.into_iter().map(work).collect();
-        for other in others.into_iter().rev() {
-            results.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
-        }
-        results
-    })
+        done
+    });
+    done.sort_unstable_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, result)| result).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     #[test]
@@ -55,8 +67,13 @@ mod tests {
             let expected: Vec<usize> = (0..count).map(|item| item * 2).collect();
             assert_eq!(side_by_side(items.clone(), |item| item * 2), expected);
             for threads in [0, 1, 2, 3, 7, 64] {
-                let results = on_threads(threads, items.clone(), |item| item * 2);
+                let calls = AtomicUsize::new(0);
+                let results = on_threads("test", threads, items.iter(), |item| {
+                    calls.fetch_add(1, Ordering::Relaxed);
+                    item * 2
+                });
                 assert_eq!(results, expected, "{count} items on {threads} threads");
+                assert_eq!(calls.into_inner(), count, "each is worked on once");
             }
         }
     }
