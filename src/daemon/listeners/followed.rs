@@ -313,7 +313,7 @@ impl FollowedRegistry {
             let bound = config
                 .listeners_on(&name)
                 .map(|name| ListenerKey::Listener(name.into()));
-            let name = SharedText::from(name);
+            let name = SharedText::from(&name);
             let keys = [
                 ListenerKey::Interface(name.clone()),
                 ListenerKey::Bridge(name),
