@@ -8,13 +8,14 @@ use std::sync::Arc;
 
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use super::fault_json::fault_json;
 use crate::clock::Moment;
 use crate::fault::{Fault, FieldFault};
 use crate::instance::{Instance, InstanceId, LinkIdentities};
 use crate::origin::Family;
-use crate::registry::Entry;
+use crate::registry::{Entry, Progress};
 
 /// The daemon as the admin API sees it.
 pub(crate) trait DaemonView: Send + Sync {
@@ -31,8 +32,12 @@ pub(crate) trait DaemonView: Send + Sync {
         now: Moment,
     ) -> PredictedReply;
 
-    /// Reads again what may change while the daemon runs, and takes in what has no faults.
-    fn reload(&self) -> Pin<Box<dyn Future<Output = ReloadReport> + Send>>;
+    /// Reads again what may change while the daemon runs, and takes in what has no faults. `progress`
+    /// is of the documents.
+    fn reload(
+        &self,
+        progress: watch::Sender<Progress>,
+    ) -> Pin<Box<dyn Future<Output = ReloadReport> + Send>>;
 
     /// Returns the faults that the operator's files had at the last start or reload.
     fn file_faults(&self) -> Arc<Vec<Fault>>;

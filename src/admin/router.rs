@@ -121,9 +121,10 @@ impl AdminApi {
                 rendered(move || instances::export(&snapshot, secrets)).await
             }
             ("POST", ["v1", "reload"]) => {
-                let _listed = self.begin("POST /v1/reload", &mut query, uid)?;
+                let (_listed, progress) = self.begin("POST /v1/reload", &mut query, uid)?;
                 query.finish()?;
-                Ok(AdminReply::Json(self.daemon.reload().await.to_json()))
+                let report = self.daemon.reload(progress).await;
+                Ok(AdminReply::Json(report.to_json()))
             }
             ("POST", ["v1", "explain"]) => {
                 query.finish()?;

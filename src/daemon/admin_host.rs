@@ -6,6 +6,8 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use crate::admin::{DaemonView, ExplainedRequest, PredictedReply, ReloadReport};
 use crate::clock::Moment;
 use crate::daemon::documents;
@@ -19,7 +21,7 @@ use crate::http::{Body, HttpVersion, RawRequest};
 use crate::instance::{Instance, LinkIdentities};
 use crate::net::{MAX_HEAD_BYTES, MAX_HEADERS};
 use crate::origin::Family;
-use crate::registry::Entry;
+use crate::registry::{Entry, Progress};
 
 /// The daemon behind the admin socket.
 pub(super) struct AdminHost {
@@ -71,8 +73,11 @@ impl DaemonView for AdminHost {
         }
     }
 
-    fn reload(&self) -> Pin<Box<dyn Future<Output = ReloadReport> + Send>> {
-        Box::pin(self.reload.clone().run())
+    fn reload(
+        &self,
+        progress: watch::Sender<Progress>,
+    ) -> Pin<Box<dyn Future<Output = ReloadReport> + Send>> {
+        Box::pin(self.reload.clone().run(progress))
     }
 
     fn file_faults(&self) -> Arc<Vec<Fault>> {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
@@ -36,6 +37,8 @@ pub(super) struct Intake {
     file_faults: ArcSwap<Vec<Fault>>,
 }
 
+/// How often a start or a reload logs how far it is.
+pub(super) const PROGRESS_LOGGED: Duration = Duration::from_secs(3);
 /// How many lines are logged before other tasks get their turn.
 const LINES_PER_TURN: usize = 64;
 

@@ -61,7 +61,7 @@ use documents::CheckedDocuments;
 use guest_plane::GuestPlane;
 use guest_threads::GuestThreads;
 use host_interfaces::HostInterfaces;
-use intake::{Intake, TakenIn};
+use intake::{Intake, PROGRESS_LOGGED, TakenIn};
 use listeners::{Accepting, Listeners, OnBindError};
 use observed_links::ObservedLinks;
 use opened_files::OpenedFiles;
@@ -82,8 +82,6 @@ pub(crate) use start_trial::StartTrial;
 const DRAIN: Duration = Duration::from_secs(4);
 /// How often keys are rotated if they are due, and failed sockets and writes are retried.
 const TICK: Duration = Duration::from_secs(1);
-/// How often a start logs how far it is.
-const START_LOGGED: Duration = Duration::from_secs(3);
 
 /// A running daemon.
 pub(crate) struct Daemon {
@@ -267,7 +265,7 @@ impl Daemon {
                 None => intake.read_documents(progress).await,
             }
         });
-        let mut log = tokio::time::interval(START_LOGGED);
+        let mut log = tokio::time::interval(PROGRESS_LOGGED);
         log.set_missed_tick_behavior(MissedTickBehavior::Delay);
         log.reset();
         let mut latest = Progress::default();

@@ -7,7 +7,9 @@
 //! One reload follows another. Otherwise an older content of a file, with a key that has been removed
 //! meanwhile, could replace a newer one. Of the reloads that SIGHUP asks for, one at most waits.
 
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Mutex, Semaphore, watch};
 use tracing::{error, info};
@@ -16,9 +18,9 @@ use crate::admin::{KeptFile, ReloadReport, StoreFailure};
 use crate::config::{AccessKeySource, Config};
 use crate::control::{Control, FileKeys};
 use crate::daemon::control_files::{ControlFiles, ReadFile};
-use crate::daemon::intake::{Intake, TakenIn};
+use crate::daemon::intake::{Intake, PROGRESS_LOGGED, TakenIn};
 use crate::net::tls::Tls;
-use crate::registry::{FaultyOutcome, RegisterOutcome};
+use crate::registry::{FaultyOutcome, Progress, RegisterOutcome};
 
 /// What a reload replaces.
 #[derive(Clone)]
@@ -35,11 +37,11 @@ pub(super) struct Reload {
 
 impl Reload {
     /// Reads everything again, takes in what has no faults, and logs the outcome. Waits for the
-    /// reloads that began before.
-    pub(super) async fn run(self) -> ReloadReport {
+    /// reloads that began before. `progress` is that of [`Intake::take_in`].
+    pub(super) async fn run(self, progress: watch::Sender<Progress>) -> ReloadReport {
         // Before anything is read: what is read later is newer.
         let _turn = self.turn.lock().await;
-        self.run_with(self.control_files()).await
+        self.run_with(self.control_files(), progress).await
     }
 
     /// The same for SIGHUP, whose result is in the log. While such a reload waits for its turn, the
@@ -50,7 +52,8 @@ impl Reload {
         };
         let _turn = self.turn.lock().await;
         drop(waiting);
-        self.run_with(self.control_files()).await;
+        let progress = watch::Sender::default();
+        self.run_with(self.control_files(), progress).await;
     }
 
     /// Reads the files of the control endpoint.
@@ -61,11 +64,21 @@ impl Reload {
     }
 
     /// Takes in the files of the control endpoint that `read` returns, and the documents.
-    async fn run_with(&self, read: impl Future<Output = ControlFiles>) -> ReloadReport {
+    async fn run_with(
+        &self,
+        read: impl Future<Output = ControlFiles>,
+        progress: watch::Sender<Progress>,
+    ) -> ReloadReport {
         let mut report = ReloadReport::default();
         // The keys first: they are replaced even if reading the documents takes long.
         self.take_in_control_files(read.await, &mut report);
-        let taken_in = self.intake.read_documents(watch::Sender::default()).await;
+        let seen = progress.subscribe();
+        let log = || {
+            let Progress { done, total, .. } = *seen.borrow();
+            info!(stored = done, new = total, "reloading");
+        };
+        let read = self.intake.read_documents(progress);
+        let taken_in = reported(read, PROGRESS_LOGGED, log).await;
         taken_in.log().await;
         add_documents(taken_in, &mut report);
         self.intake.set_file_faults(report.faults.clone());
@@ -120,6 +133,21 @@ impl Reload {
     }
 }
 
+/// Waits for work that may take long, and calls `report` again and again meanwhile.
+async fn reported<T>(
+    work: impl Future<Output = T>,
+    interval: Duration,
+    mut report: impl FnMut(),
+) -> T {
+    let mut work = pin!(work);
+    loop {
+        match tokio::time::timeout(interval, work.as_mut()).await {
+            Ok(done) => return done,
+            Err(_) => report(),
+        }
+    }
+}
+
 fn add_documents(taken_in: TakenIn, report: &mut ReloadReport) {
     report.faults.extend(taken_in.faults);
     report.without_document = taken_in.without_document;
@@ -146,15 +174,15 @@ fn add_documents(taken_in: TakenIn, report: &mut ReloadReport) {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
     use std::task::{Context, Waker};
 
     use tokio::sync::oneshot;
 
     use super::*;
+    use crate::config;
     use crate::control::AccessKeys;
-    use crate::registry::Registry;
     use crate::registry::memory::MemoryStore;
+    use crate::registry::{Phase, Registry};
 
     fn reload() -> Reload {
         let mut config = Config::demo();
@@ -174,6 +202,65 @@ mod tests {
         }
     }
 
+    /// A long reload says how far it is, as a start does.
+    #[tokio::test]
+    async fn a_reload_reports_its_progress_until_all_new_instances_are_stored() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let text =
+            "instances = \"instances.json\"\n[[listener]]\nname = \"a\"\nipv4 = \"127.0.0.1:1\"\n";
+        std::fs::write(path("imdsd.toml"), text).unwrap();
+        let document = |number: usize| {
+            format!(
+                r#"{{"InstanceId":"i-{number:08x}","LaunchTime":"2026-01-01T00:00:00Z","Imds":{{}}}}"#
+            )
+        };
+        let documents: Vec<String> = (0..1001).map(document).collect();
+        std::fs::write(path("instances.json"), format!("[{}]", documents.join(","))).unwrap();
+        let config = Arc::new(config::read(&path("imdsd.toml")).unwrap());
+        let (registry, _) = Registry::open(Arc::new(MemoryStore)).unwrap();
+        let reload = Reload {
+            intake: Arc::new(Intake::new(registry, Arc::clone(&config), "boot")),
+            control: None,
+            config,
+            ..reload()
+        };
+        let (progress, mut seen) = watch::channel(Progress::default());
+        let watched = tokio::spawn(async move {
+            let mut all = vec![*seen.borrow_and_update()];
+            while seen.changed().await.is_ok() {
+                all.push(*seen.borrow_and_update());
+            }
+            all
+        });
+        let report = reload.run(progress).await;
+        assert_eq!(report.registered.len(), 1001, "{:?}", report.faults);
+        let watched = watched.await.unwrap();
+        let counts = watched.iter().map(|of| (of.phase, of.done, of.total));
+        let counts: Vec<_> = counts.collect();
+        let committing = |done| (Phase::Committing, done, 1001);
+        assert_eq!(counts[0], (Phase::Preparing, 0, 0));
+        assert!(counts.contains(&committing(500)), "{counts:?}");
+        assert_eq!(counts.last(), Some(&committing(1001)));
+    }
+
+    #[tokio::test]
+    async fn long_work_is_reported_again_and_again_until_it_ends() {
+        let reports = std::cell::Cell::new(0);
+        let (sender, ends) = oneshot::channel();
+        let mut sender = Some(sender);
+        let count = || {
+            reports.set(reports.get() + 1);
+            if reports.get() == 3 {
+                sender.take().unwrap().send("done").unwrap();
+            }
+        };
+        let done = reported(ends, Duration::from_millis(1), count).await;
+        assert_eq!((done, reports.get()), (Ok("done"), 3));
+        let reported_none = reported(async {}, Duration::ZERO, || unreachable!());
+        reported_none.await;
+    }
+
     fn files(access_keys: FileKeys<AccessKeys>) -> ControlFiles {
         ControlFiles {
             access_keys: Some(access_keys),
@@ -188,7 +275,7 @@ mod tests {
         read: impl Future<Output = ControlFiles>,
     ) -> ReloadReport {
         let _turn = reload.turn.lock().await;
-        reload.run_with(read).await
+        reload.run_with(read, watch::Sender::default()).await
     }
 
     /// A thousand signals are two reloads: the one that runs, and one that reads what is newer.
@@ -251,11 +338,11 @@ mod tests {
             (vec![], 0),
         ] {
             let exposed = FileKeys::Exposed(ids.iter().cloned().collect());
-            let report = reload().run_with(async { files(exposed) }).await;
+            let report = run_in_turn(&reload(), async { files(exposed) }).await;
             assert_eq!(report.access_keys, Some(in_force), "{ids:?}");
             assert_eq!(report.kept, [KeptFile::AccessKeys], "{ids:?}");
         }
-        let report = reload().run_with(async { files(FileKeys::Unknown) }).await;
+        let report = run_in_turn(&reload(), async { files(FileKeys::Unknown) }).await;
         assert_eq!(report.access_keys, Some(1));
     }
 }

@@ -68,11 +68,7 @@ impl<'t> JsonFile<'t> {
 
     /// Like [`JsonFile::duplicate_keys`], with paths.
     pub(super) fn duplicate_key_faults(&self) -> Vec<PathFault> {
-        // The tree has one of several members with the same key. Most texts have no such members.
-        match member_count(&self.value) == self.source.member_count() {
-            true => Vec::new(),
-            false => self.source.duplicate_keys(),
-        }
+        self.source.duplicate_keys()
     }
 
     /// Returns a fault at a path of the file.
@@ -101,15 +97,6 @@ impl<'t> JsonFile<'t> {
             .into_iter()
             .map(|fault| self.fault(&fault.path, fault.message))
             .collect()
-    }
-}
-
-/// Returns how many members all objects in a value have together.
-fn member_count(value: &Value) -> usize {
-    match value {
-        Value::Array(elements) => elements.iter().map(member_count).sum(),
-        Value::Object(members) => members.len() + members.values().map(member_count).sum::<usize>(),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
     }
 }
 

@@ -15,8 +15,6 @@ pub(super) struct JsonText<'t> {
     children: Vec<usize>,
     /// The offsets of the line ends.
     line_ends: Vec<usize>,
-    /// How many members all objects have together.
-    member_count: usize,
 }
 
 /// The place of one value.
@@ -40,6 +38,9 @@ pub(super) struct TextValue<'a, 't> {
 /// Texts of about this many bytes have one value. More values cost another allocation.
 const BYTES_OF_A_VALUE: usize = 16;
 
+/// The largest object whose keys are compared with each other. EC2's have about forty.
+const MAX_COMPARED: usize = 100;
+
 impl<'t> JsonText<'t> {
     /// Finds the values of a JSON text.
     pub(super) fn of(text: &'t str) -> JsonText<'t> {
@@ -49,7 +50,7 @@ impl<'t> JsonText<'t> {
         // Objects and arrays that have not ended: the number of each, and where its children begin
         // in `siblings`, which has the values that are in them.
         let (mut open, mut siblings) = (Vec::<(usize, usize)>::new(), Vec::<usize>::new());
-        let (mut key, mut at, mut member_count) = ((0, 0), 0, 0);
+        let (mut key, mut at) = ((0, 0), 0);
         let (mut is_escaped, mut is_key_escaped) = (false, false);
         while let Some(byte) = bytes.get(at) {
             let start = at;
@@ -75,7 +76,6 @@ impl<'t> JsonText<'t> {
                 }
                 b'"' if key == (0, 0) && is_in_object(bytes, &values, &open) => {
                     (key, is_key_escaped) = ((start, at), is_escaped);
-                    member_count += 1;
                 }
                 byte => {
                     siblings.push(values.len());
@@ -97,13 +97,34 @@ impl<'t> JsonText<'t> {
             values,
             children,
             line_ends,
-            member_count,
         }
     }
 
-    /// Returns how many members all objects have together, including those with the same key.
-    pub(super) fn member_count(&self) -> usize {
-        self.member_count
+    /// Returns whether two members of an object may have one key. Almost all texts have no such
+    /// object, and to find out where it is takes much longer.
+    pub(super) fn may_repeat_key(&self) -> bool {
+        self.values.iter().any(|value| {
+            let (first, end) = value.children;
+            let members = &self.children[first..end];
+            let member = |number: &usize| &self.values[*number];
+            let key = |number: &usize| {
+                let (start, end) = member(number).key;
+                &self.text[start..end]
+            };
+            let is_repeated = |(index, number): (usize, &usize)| {
+                members[..index]
+                    .iter()
+                    .any(|earlier| key(earlier) == key(number))
+            };
+            let is_object = members
+                .first()
+                .is_some_and(|number| !key(number).is_empty());
+            let is_escaped = || members.iter().any(|number| member(number).is_key_escaped);
+            is_object
+                && (members.len() > MAX_COMPARED
+                    || is_escaped()
+                    || members.iter().enumerate().any(is_repeated))
+        })
     }
 
     /// Returns the whole value; `None` if the text has none.

@@ -51,16 +51,12 @@ impl<'t> SourceMap<'t> {
         Some(value)
     }
 
-    /// Returns how many members all objects of the text have together, including those with the same
-    /// key.
-    pub(super) fn member_count(&self) -> usize {
-        self.text.member_count()
-    }
-
     /// Returns a fault for each key that appears twice in one object.
     pub(super) fn duplicate_keys(&self) -> Vec<PathFault> {
         let mut faults = Vec::new();
-        if let Some(root) = self.text.root() {
+        if self.text.may_repeat_key()
+            && let Some(root) = self.text.root()
+        {
             duplicate_keys_in(root, &Place::root(), &mut faults);
         }
         faults
@@ -81,5 +77,42 @@ fn duplicate_keys_in(value: TextValue<'_, '_>, place: &Place<'_>, faults: &mut V
             faults.push(PathFault::new(place.path(), message));
         }
         duplicate_keys_in(child, &place, faults);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_that_appears_twice_is_found_in_every_object() {
+        let many = |last: &str| {
+            let members: String = (0..1000)
+                .map(|number| format!("\"{number}\":{number},"))
+                .collect();
+            format!("{{{members}\"{last}\":[]}}")
+        };
+        let paths = |text: &str| -> Vec<String> {
+            let faults = SourceMap::of(text).duplicate_keys();
+            faults.iter().map(|fault| fault.path.to_string()).collect()
+        };
+        for (text, expected) in [
+            ("{}".to_string(), vec![]),
+            (
+                "[\"a\",\"a\",{\"a\":\"a\"},{\"a\":{\"a\":1}}]".to_string(),
+                vec![],
+            ),
+            (
+                "{\"a\":1,\"b\":2,\"a\":3,\"a\":4}".to_string(),
+                vec!["a", "a"],
+            ),
+            ("[{\"b\":{\"\":1,\"\":2}}]".to_string(), vec!["[0].b."]),
+            ("{\"a\":1,\"\\u0061\":2}".to_string(), vec!["a"]),
+            ("{\"\\u0062\":1,\"a\":2}".to_string(), vec![]),
+            (many("1000"), vec![]),
+            (many("999"), vec!["999"]),
+        ] {
+            assert_eq!(paths(&text), expected, "{text}");
+        }
     }
 }

@@ -103,7 +103,10 @@ pub fn from_checked_text(
     is_valid: impl Fn(&str) -> bool,
 ) -> Option<Instance> {
     let mut reader = InstanceReader {
-        checked: Some((field, &is_valid)),
+        checked: Some(CheckedField {
+            name: field,
+            is_valid: &is_valid,
+        }),
         ..InstanceReader::default()
     };
     let instance = reader.read(text).ok()?;
@@ -115,9 +118,15 @@ pub fn from_checked_text(
 struct InstanceReader<'c> {
     /// The top-level fields that imdsd does not read.
     other: Map<String, Value>,
-    /// A field whose text is checked, and the check.
-    checked: Option<(&'c str, &'c dyn Fn(&str) -> bool)>,
+    checked: Option<CheckedField<'c>>,
     checked_count: usize,
+}
+
+/// A field whose text is checked.
+#[derive(Clone, Copy)]
+struct CheckedField<'c> {
+    name: &'c str,
+    is_valid: &'c dyn Fn(&str) -> bool,
 }
 
 impl InstanceReader<'_> {
@@ -167,8 +176,8 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for ReadFields<'_, '_, A> {
     ) -> Result<Option<K::Value>, A::Error> {
         while let Some(FieldName(key)) = self.object.next_key()? {
             if is_instance_field(&key) {
-                let checked = self.reader.checked.map(|(field, _)| field);
-                self.is_checked = checked == Some(&*key);
+                let checked = self.reader.checked;
+                self.is_checked = checked.is_some_and(|checked| checked.name == key);
                 return seed.deserialize(key.into_deserializer()).map(Some);
             }
             let value = self.object.next_value()?;
@@ -178,12 +187,13 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for ReadFields<'_, '_, A> {
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
-        let Some((field, is_valid)) = self.reader.checked.filter(|_| self.is_checked) else {
+        let checked = self.reader.checked.filter(|_| self.is_checked);
+        let Some(CheckedField { name, is_valid }) = checked else {
             return self.object.next_value_seed(seed);
         };
         let text = self.object.next_value::<&RawValue>()?.get();
         if !is_valid(text) {
-            return Err(A::Error::custom(format_args!("{field} is not valid")));
+            return Err(A::Error::custom(format_args!("{name} is not valid")));
         }
         self.reader.checked_count += 1;
         let mut from = serde_json::Deserializer::from_str(text);

@@ -185,6 +185,7 @@ where
         }
         if !new.is_empty() {
             let in_force = self.registry.put_in_force(&new, prepared, BTreeMap::new());
+            self.registry.wake_consumers();
             in_force.map_err(|failed| BulkError::Store(failed.error))?;
         }
         drop(turn);

@@ -105,6 +105,7 @@ impl<P: Primitives> FeedOn<P> {
     /// See [`ChangeFeed::put_back`].
     pub(super) fn put_back(&self, changes: Changes) {
         self.pending.add(changes);
+        self.pending.wake();
     }
 }
 
@@ -112,6 +113,11 @@ impl<P: Primitives> Pending<P> {
     fn add(&self, added: Changes) {
         if !added.is_empty() {
             P::with(&self.changes, |changes| changes.merge(added));
+        }
+    }
+
+    fn wake(&self) {
+        if !P::with(&self.changes, |changes| changes.is_empty()) {
             P::notify(&self.changed);
         }
     }
@@ -144,8 +150,8 @@ impl<P: Primitives> Feeds<P> {
         FeedOn { pending }
     }
 
-    /// Adds changes to every feed that still has a consumer.
-    pub(super) fn send(&self, changes: &Changes) {
+    /// Adds changes to every feed that still has a consumer. [`Feeds::wake`] wakes the consumers.
+    pub(super) fn add(&self, changes: &Changes) {
         P::with(&self.feeds, |feeds| {
             feeds.retain(|feed| {
                 let feed = feed.upgrade();
@@ -156,11 +162,26 @@ impl<P: Primitives> Feeds<P> {
             });
         });
     }
+
+    /// Wakes every consumer that has changes to take.
+    pub(super) fn wake(&self) {
+        P::with(&self.feeds, |feeds| {
+            feeds
+                .iter()
+                .filter_map(Weak::upgrade)
+                .for_each(|feed| feed.wake());
+        });
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn send(feeds: &Feeds<Native>, changes: &Changes) {
+        feeds.add(changes);
+        feeds.wake();
+    }
 
     fn of_instance(number: usize) -> Changes {
         let id = InstanceId::parse(&format!("i-{number:08x}")).unwrap();
@@ -173,12 +194,12 @@ mod tests {
     #[test]
     fn the_first_changes_are_everything_and_the_next_are_those_since() {
         let feeds = Feeds::<Native>::new();
-        feeds.send(&of_instance(1));
+        send(&feeds, &of_instance(1));
         let (one, other) = (feeds.subscribe(), feeds.subscribe());
         assert!(one.take().everything);
         assert!(one.take().is_empty());
-        feeds.send(&of_instance(2));
-        feeds.send(&of_instance(2));
+        send(&feeds, &of_instance(2));
+        send(&feeds, &of_instance(2));
         assert_eq!(one.take(), of_instance(2));
         assert!(one.take().is_empty());
         assert!(other.take().everything, "the feeds are independent");
@@ -190,9 +211,9 @@ mod tests {
         let feeds = Feeds::<Native>::new();
         let feed = feeds.subscribe();
         feed.take();
-        feeds.send(&of_instance(1));
+        send(&feeds, &of_instance(1));
         let taken = feed.take();
-        feeds.send(&of_instance(2));
+        send(&feeds, &of_instance(2));
         feed.put_back(taken);
         let mut both = of_instance(1);
         both.merge(of_instance(2));
@@ -205,11 +226,11 @@ mod tests {
         let feed = feeds.subscribe();
         feed.take();
         for number in 0..MAX_NAMED {
-            feeds.send(&of_instance(number));
+            send(&feeds, &of_instance(number));
         }
-        feeds.send(&of_instance(0));
+        send(&feeds, &of_instance(0));
         assert_eq!(feed.pending.changes.lock().instances.len(), MAX_NAMED);
-        feeds.send(&of_instance(MAX_NAMED));
+        send(&feeds, &of_instance(MAX_NAMED));
         let changes = feed.take();
         assert!(changes.everything && changes.instances.is_empty());
     }
@@ -218,7 +239,7 @@ mod tests {
     fn a_feed_without_a_consumer_is_forgotten() {
         let feeds = Feeds::<Native>::new();
         drop(feeds.subscribe());
-        feeds.send(&of_instance(1));
+        send(&feeds, &of_instance(1));
         assert!(feeds.feeds.lock().is_empty());
     }
 
@@ -234,10 +255,10 @@ mod tests {
         });
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished());
-        feeds.send(&Changes::default());
+        send(&feeds, &Changes::default());
         tokio::task::yield_now().await;
         assert!(!waiting.is_finished(), "nothing changed");
-        feeds.send(&of_instance(1));
+        send(&feeds, &of_instance(1));
         assert_eq!(waiting.await.unwrap(), of_instance(1));
     }
 }

@@ -103,7 +103,9 @@ impl Registry {
                 let published = own.commit(transaction, now);
                 Attempt::Done(published.map(|published| (published, outcome)))
             });
-            match attempt.await {
+            let attempt = attempt.await;
+            registry.wake_consumers();
+            match attempt {
                 Attempt::Done(done) => done,
                 Attempt::NeedsTurnAlone(plan) => registry.change_alone(now, plan).await,
             }
@@ -144,7 +146,7 @@ impl Registry {
         let turn = self.turns.alone().await;
         let registry = Arc::clone(self);
         // Off the runtime: a plan for a thousand instances must not delay other tasks.
-        blocking(move || {
+        let changed = blocking(move || {
             let mut transaction = registry.begin();
             let outcome = plan(&mut transaction).map_err(UpdateError::Refused)?;
             // Every plan may decide by the account.
@@ -154,8 +156,10 @@ impl Registry {
             };
             let published = registry.commit(transaction, now)?;
             Ok((published, outcome))
-        })
-        .await
+        });
+        let changed = changed.await;
+        self.wake_consumers();
+        changed
     }
 
     /// Returns a transaction on what is in force now.
@@ -163,7 +167,8 @@ impl Registry {
         Transaction::new(self.snapshot(), self.account())
     }
 
-    /// Stores and publishes a transaction: the account first, then the instances.
+    /// Stores and publishes a transaction: the account first, then the instances. The caller wakes the
+    /// consumers.
     fn commit<E>(
         &self,
         mut transaction: Transaction,

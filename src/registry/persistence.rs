@@ -54,7 +54,8 @@ impl Registry {
         }
     }
 
-    /// Stores entries and then publishes them: all of them or none, as far as the error says.
+    /// Stores entries and then publishes them: all of them or none, as far as the error says. The
+    /// caller wakes the consumers.
     pub(super) fn store_and_publish(
         &self,
         new: &[NewEntry],
@@ -69,7 +70,7 @@ impl Registry {
 
     /// Puts entries whose writes are prepared in force, and publishes them. Those whose on-disk
     /// state is unknown after a failure are quarantined: the options on the disk might be weaker
-    /// than those in memory.
+    /// than those in memory. The caller wakes the consumers.
     pub(super) fn put_in_force(
         &self,
         new: &[NewEntry],

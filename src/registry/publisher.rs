@@ -41,15 +41,20 @@ impl<P: Primitives> Publisher<P> {
         self.feeds.subscribe()
     }
 
-    /// Publishes the snapshot that follows the current one, and then reports what changed. `None`
-    /// changes nothing.
+    /// Publishes the snapshot that follows the current one, and then adds what changed to the feeds.
+    /// `None` changes nothing. [`Publisher::wake`] wakes the consumers of the feeds.
     pub(super) fn publish(&self, next: impl FnOnce(&Snapshot) -> Option<Publication>) {
         P::in_turn(&self.turn, || {
             let before = self.snapshot();
             if let Some(Publication { snapshot, changes }) = next(&before) {
                 P::store(&self.snapshot, Arc::new(snapshot));
-                self.feeds.send(&changes);
+                self.feeds.add(&changes);
             }
         });
+    }
+
+    /// Wakes the consumers of the feeds.
+    pub(super) fn wake(&self) {
+        self.feeds.wake();
     }
 }

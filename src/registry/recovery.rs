@@ -52,6 +52,7 @@ impl Registry {
         match previous {
             PreviousState::Stored(entry) => {
                 self.publish_entries(&[entry], &BTreeMap::new());
+                self.wake_consumers();
                 info!(instance = %id, "previous record restored after a failed write; instance served again");
             }
             PreviousState::Absent => {

@@ -336,7 +336,9 @@ impl Registry {
             self.resolve_options(&mut resolved, account.as_ref());
             self.new_entry(Record::first(resolved, digest.clone(), None, now), None)
         });
-        let Err(failed) = self.store_and_publish(&new, BTreeMap::new()) else {
+        let stored = self.store_and_publish(&new, BTreeMap::new());
+        self.wake_consumers();
+        let Err(failed) = stored else {
             return documents.iter().map(|_| Ok(RegisterOutcome::New)).collect();
         };
         if let [document] = documents {

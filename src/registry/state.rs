@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -34,7 +35,9 @@ pub struct Registry {
     pub(super) writer: parking_lot::Mutex<Writer>,
     /// The texts that records have in common.
     pub(super) texts: TextPool,
-    /// Counts publications, so that a subscriber can wait for the next one.
+    /// Counts publications.
+    publication_count: AtomicU64,
+    /// The count that subscribers know, so that they can wait for the next publication.
     published: watch::Sender<u64>,
 }
 
@@ -72,6 +75,7 @@ impl Registry {
             group_commit: GroupCommit::default(),
             writer: parking_lot::Mutex::default(),
             texts: loaded.texts,
+            publication_count: AtomicU64::new(0),
             published: watch::Sender::new(0),
         };
         Ok((Arc::new(registry), faults))
@@ -139,6 +143,12 @@ impl Registry {
     /// Publishes the snapshot that follows the current one: the next request sees it. `None`
     /// changes nothing.
     pub(super) fn publish(&self, next: impl FnOnce(&Snapshot) -> Option<Publication>) {
+        self.publish_quietly(next);
+        self.wake_consumers();
+    }
+
+    /// Publishes, and wakes no consumer: see [`Registry::wake_consumers`].
+    fn publish_quietly(&self, next: impl FnOnce(&Snapshot) -> Option<Publication>) {
         let mut is_published = false;
         self.publisher.publish(|snapshot| {
             let next = next(snapshot);
@@ -146,17 +156,33 @@ impl Registry {
             next
         });
         if is_published {
-            self.published.send_modify(|count| *count += 1);
+            self.publication_count.fetch_add(1, Ordering::AcqRel);
         }
     }
 
-    /// Publishes entries in one snapshot, judged by the links that `observed` adds.
+    /// Wakes the consumers of what was published. Consumers run on the main thread. Each that another
+    /// thread wakes interrupts it once, so a change wakes them from the main thread, when it has
+    /// come back to it.
+    pub(super) fn wake_consumers(&self) {
+        self.publisher.wake();
+        let count = self.publication_count.load(Ordering::Acquire);
+        self.published.send_if_modified(|known| {
+            let is_new = *known < count;
+            *known = count.max(*known);
+            is_new
+        });
+    }
+
+    /// Publishes entries in one snapshot, judged by the links that `observed` adds. The caller wakes the
+    /// consumers.
     pub(super) fn publish_entries(
         &self,
         entries: &[Arc<Entry>],
         observed: &BTreeMap<String, LinkIdentity>,
     ) {
-        self.publish(|snapshot| Some(snapshot.with_entries(entries.iter().cloned(), observed)));
+        self.publish_quietly(|snapshot| {
+            Some(snapshot.with_entries(entries.iter().cloned(), observed))
+        });
     }
 
     /// Publishes one snapshot in which `next` was applied for each of these.

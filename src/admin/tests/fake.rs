@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use serde_json::Value;
+use tokio::sync::watch;
 
 use crate::admin::request::AdminRequest;
 use crate::admin::{AdminApi, DaemonView, ExplainedRequest, PredictedReply, ReloadReport};
@@ -24,7 +25,7 @@ use crate::registry::memory::MemoryStore;
 use crate::registry::stepwise::StepwiseStore;
 use crate::registry::store::Loaded;
 use crate::registry::{
-    Account, Entry, Record, Registry, Store, StoreError, StoredState, UnreadableRecord,
+    Account, Entry, Progress, Record, Registry, Store, StoreError, StoredState, UnreadableRecord,
 };
 
 /// A daemon with fixed answers. It refuses instances on the listener `elsewhere`.
@@ -58,7 +59,10 @@ impl DaemonView for FakeDaemon {
         }
     }
 
-    fn reload(&self) -> Pin<Box<dyn Future<Output = ReloadReport> + Send>> {
+    fn reload(
+        &self,
+        _: watch::Sender<Progress>,
+    ) -> Pin<Box<dyn Future<Output = ReloadReport> + Send>> {
         Box::pin(async {
             ReloadReport {
                 faults: vec![Fault::of_file(Path::new("i.json"), "not JSON")],

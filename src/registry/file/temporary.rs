@@ -1,13 +1,16 @@
 //! The temporary files of a store: their names, and their removal.
 //!
 //! A disk can take milliseconds to free the blocks of one file (`discard`). So a thread of its own
-//! removes what is left of a change, and no change waits for it.
+//! removes what is left of a change, and no change waits for it. It begins a moment after the first
+//! file, so that many changes wake it once.
 
 use std::collections::{HashSet, VecDeque};
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
@@ -16,6 +19,9 @@ pub(super) const SUFFIX: &str = ".tmp";
 
 /// How many files are still removed when the store is closed. The next start removes the others.
 const MAX_REMOVED_AT_END: usize = 100;
+
+/// How long files are collected before the thread removes them.
+const COLLECTED: Duration = Duration::from_millis(100);
 
 /// The temporary files of a store. Dropping it ends the thread.
 pub(super) struct TemporaryFiles {
@@ -26,14 +32,23 @@ pub(super) struct TemporaryFiles {
 #[derive(Default)]
 struct Shared {
     state: Mutex<State>,
+    /// Wakes the thread.
+    wanted: Condvar,
+    /// Wakes those that wait for the thread.
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct State {
     /// Names that are used, also those of files that are still to be removed.
-    used: HashSet<PathBuf>,
+    used: HashSet<OsString>,
+    /// The number in the last name whose simple form was used.
+    last_number: u64,
     leftovers: VecDeque<PathBuf>,
+    /// Whether the thread waits for the first file.
+    is_idle: bool,
+    /// How many wait for room, so that the thread does not collect files first.
+    hurried: usize,
     is_removing: bool,
     is_closed: bool,
 }
@@ -59,15 +74,15 @@ impl TemporaryFiles {
         })
     }
 
-    /// Returns an unused name beside `path`: `.STEM.tmp`, or `.STEM.2.tmp` if that is used.
+    /// Returns an unused name beside `path`: `.STEM.tmp`, or one with a number, such as `.STEM.7.tmp`,
+    /// if that is used.
     pub(super) fn name(&self, path: &Path) -> TemporaryFile {
         let stem = path.file_stem().unwrap_or_default().to_string_lossy();
         let mut state = self.shared.state.lock();
         let mut path = path.with_file_name(format!(".{stem}{SUFFIX}"));
-        let mut number = 1;
-        while !state.used.insert(path.clone()) {
-            number += 1;
-            path.set_file_name(format!(".{stem}.{number}{SUFFIX}"));
+        while !state.used.insert(path.as_os_str().to_os_string()) {
+            state.last_number += 1;
+            path.set_file_name(format!(".{stem}.{}{SUFFIX}", state.last_number));
         }
         TemporaryFile {
             path,
@@ -78,33 +93,29 @@ impl TemporaryFiles {
 
     /// Removes a file that an earlier process left.
     pub(super) fn remove(&self, path: PathBuf) {
-        if self.shared.state.lock().used.insert(path.clone()) {
+        let name = path.as_os_str().to_os_string();
+        if self.shared.state.lock().used.insert(name) {
             self.shared.discard(path);
         }
     }
 
     /// Waits until the disk has the room of every leftover again.
     pub(super) fn make_room(&self) {
-        let mut state = self.shared.state.lock();
-        while state.is_removing || !state.leftovers.is_empty() {
-            self.shared.changed.wait(&mut state);
-        }
+        let is_done = |state: &State| !state.is_removing && state.leftovers.is_empty();
+        self.shared.wait_until(is_done);
     }
 
     /// Waits until there is no temporary file.
     #[cfg(test)]
     pub(super) fn settle(&self) {
-        let mut state = self.shared.state.lock();
-        while !state.used.is_empty() {
-            self.shared.changed.wait(&mut state);
-        }
+        self.shared.wait_until(|state| state.used.is_empty());
     }
 }
 
 impl Drop for TemporaryFiles {
     fn drop(&mut self) {
         self.shared.state.lock().is_closed = true;
-        self.shared.changed.notify_all();
+        self.shared.wanted.notify_all();
         if let Some(remover) = self.remover.take() {
             // Another store may open the directory then, and use the same names.
             let _ = remover.join();
@@ -114,13 +125,29 @@ impl Drop for TemporaryFiles {
 
 impl Shared {
     fn discard(&self, path: PathBuf) {
-        self.state.lock().leftovers.push_back(path);
-        self.changed.notify_all();
+        let mut state = self.state.lock();
+        state.leftovers.push_back(path);
+        let was_idle = std::mem::take(&mut state.is_idle);
+        drop(state);
+        if was_idle {
+            self.wanted.notify_all();
+        }
     }
 
     fn release(&self, path: &Path) {
-        self.state.lock().used.remove(path);
+        self.state.lock().used.remove(path.as_os_str());
         self.changed.notify_all();
+    }
+
+    /// Waits for the thread, which does not collect files meanwhile.
+    fn wait_until(&self, is_done: impl Fn(&State) -> bool) {
+        let mut state = self.state.lock();
+        state.hurried += 1;
+        self.wanted.notify_all();
+        while !is_done(&state) {
+            self.changed.wait(&mut state);
+        }
+        state.hurried -= 1;
     }
 
     fn remove_leftovers(&self) {
@@ -134,7 +161,12 @@ impl Shared {
                 at_end -= 1;
             }
             let Some(path) = state.leftovers.pop_front() else {
-                self.changed.wait(&mut state);
+                state.is_idle = true;
+                self.wanted.wait(&mut state);
+                if state.hurried == 0 && !state.is_closed {
+                    self.wanted.wait_for(&mut state, COLLECTED);
+                }
+                state.is_idle = false;
                 continue;
             };
             state.is_removing = true;

@@ -537,6 +537,21 @@ fn a_prepared_write_is_not_in_force_and_leaves_nothing_when_it_is_dropped() {
     assert_eq!(names(directory.path()), expected);
 }
 
+/// The thread that removes files collects them first, so the changes in between use other names.
+#[test]
+fn changes_faster_than_their_leftovers_are_removed_leave_only_the_last_record() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = FileStore::open(directory.path()).unwrap();
+    for generation in 1..=20 {
+        store.put(&record_of(0, generation)).unwrap();
+        store.put(&record_of(1, generation)).unwrap();
+    }
+    assert_eq!(generations(&store), [20, 20]);
+    store.temporary.settle();
+    let expected = [0, 1].map(|number| format!("i-{number:08x}.json"));
+    assert_eq!(names(directory.path()), expected);
+}
+
 #[test]
 fn a_batch_of_which_one_cannot_be_prepared_leaves_nothing() {
     let directory = tempfile::tempdir().unwrap();

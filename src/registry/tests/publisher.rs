@@ -282,7 +282,10 @@ fn a_feed_misses_no_change() {
         let publisher = publisher::<Model>(&first);
         let writers = [0, 1].map(|number: usize| {
             let (publisher, entries) = (Arc::clone(&publisher), Arc::clone(&entries));
-            thread::spawn(move || raise(&publisher, &entries[number]))
+            thread::spawn(move || {
+                raise(&publisher, &entries[number]);
+                publisher.wake();
+            })
         });
         follow(&publisher, &publisher.feed());
         for writer in writers {

@@ -165,6 +165,40 @@ fn spawn_add(registry: &Arc<Registry>, number: usize) -> tokio::task::JoinHandle
     })
 }
 
+/// Publishing itself wakes no consumer.
+#[tokio::test]
+async fn consumers_that_wait_are_woken_by_every_kind_of_change() {
+    let registry = registry_of(&Arc::default(), 2).await;
+    let feed = Arc::new(registry.change_feed());
+    for kind in 0..5 {
+        feed.take();
+        let (feed, mut publications) = (Arc::clone(&feed), registry.publications());
+        let consumer = tokio::spawn(async move {
+            feed.changed().await;
+            publications.changed().await.unwrap();
+        });
+        tokio::task::yield_now().await;
+        assert!(!consumer.is_finished());
+        let plan = |transaction: &mut Transaction| add(transaction.instance(&id(0)).unwrap());
+        match kind {
+            0 => spawn_add(&registry, 0).await.unwrap(),
+            1 => drop(registry.change(now(), plan).await.unwrap()),
+            2 => {
+                let all = registry.change_all([id(0), id(1)], now(), add, unwatched());
+                drop(all.await.unwrap());
+            }
+            3 => {
+                let documents = vec![document(2)];
+                let registered = registry.register_all(documents, now(), unwatched());
+                drop(registered.await);
+            }
+            _ => drop(registry.delete(&id(2), |_| Ok::<_, ()>(())).await.unwrap()),
+        }
+        let woken = tokio::time::timeout(std::time::Duration::from_secs(60), consumer);
+        woken.await.expect("the consumer is woken").unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_change_waits_for_one_of_the_same_instance_and_for_no_other() {
     let store = Arc::<HeldStore>::default();
