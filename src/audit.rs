@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tracing::info;
 
 use crate::document;
-use crate::instance::{Instance, InstanceId, MetadataOptions};
+use crate::instance::{Instance, InstanceId};
 use crate::registry::{
     Account, BulkOutcome, Entry, Progress, Registry, Snapshot, Transaction, UpdateError,
 };
@@ -255,15 +255,11 @@ fn instance_differences(from: &Instance, to: &Instance) -> Vec<String> {
     let Some((from_options, to_options)) = from.options_change(to) else {
         return differences(&document::to_value(from), &document::to_value(to));
     };
-    let json = |options: MetadataOptions| serde_json::to_value(options).expect("plain JSON data");
-    let mut found = Vec::new();
-    add_leaves(
-        &mut found,
-        "MetadataOptions",
-        &json(from_options),
-        &json(to_options),
-    );
-    found
+    let pairs = from_options.named().into_iter().zip(to_options.named());
+    pairs
+        .filter(|((_, from), (_, to))| from != to)
+        .map(|((name, from), (_, to))| format!("MetadataOptions.{name}: {from} → {to}"))
+        .collect()
 }
 
 /// Returns what differs between two instances: `MetadataOptions.HttpTokens: "optional" → "required"`
@@ -401,6 +397,32 @@ mod tests {
             ]
         );
         assert!(!found.concat().contains("hunter"));
+    }
+
+    /// A change of options alone takes another way, which costs less.
+    #[test]
+    fn a_difference_of_options_alone_is_shown_as_one_of_several_fields() {
+        let from = crate::config::demo_instance();
+        let value = document::to_value(&from);
+        for change in [
+            json!({ "HttpTokens": "required", "HttpPutResponseHopLimit": 64 }),
+            json!({ "HttpTokens": "optional", "HttpPutResponseHopLimit": 63 }),
+            json!({ "HttpEndpoint": "disabled", "HttpProtocolIpv6": "enabled" }),
+            json!({ "HttpEndpoint": "enabled", "InstanceMetadataTags": "disabled" }),
+            json!({ "HttpProtocolIpv6": "disabled", "InstanceMetadataTags": "enabled" }),
+            json!({}),
+        ] {
+            let mut changed = value.clone();
+            for (option, word) in change.as_object().unwrap() {
+                changed["MetadataOptions"][option] = word.clone();
+            }
+            let to = document::from_value(changed.clone()).unwrap();
+            assert!(from.options_change(&to).is_some());
+            assert_eq!(
+                instance_differences(&from, &to),
+                differences(&value, &changed)
+            );
+        }
     }
 
     #[test]

@@ -148,12 +148,10 @@ impl AdminClient {
         let path = format!("{}{separator}operation={key}", request.path);
         let client = self.find()?;
         let mut bar = ProgressDisplay::new();
-        let mut waiting = || match operation_of(&client, &key) {
-            Some(operation) => {
-                bar.show(&operation);
-                SignOfLife::Working
-            }
-            None => SignOfLife::NoSign,
+        let mut waiting = || {
+            let (sign, operation) = progress_of(&client, &key);
+            operation.iter().for_each(|operation| bar.show(operation));
+            sign
         };
         let request = ClientRequest {
             path: &path,
@@ -234,17 +232,25 @@ fn retried(
     send()
 }
 
-/// Returns the operation with this key, if the daemon is working on it.
-fn operation_of(client: &Client, key: &str) -> Option<Value> {
+/// Asks whether the daemon works on the operation with this key, and how far it is. A daemon that has
+/// no place for the question works on what it has: the operation is among that, or has its answer.
+fn progress_of(client: &Client, key: &str) -> (SignOfLife, Option<Value>) {
     let request = ClientRequest {
         method: "GET",
         path: "/v1/operations",
         if_match: None,
         body: b"",
     };
-    let listed = client.send(&request).ok()?.json();
+    let Ok(response) = client.send(&request) else {
+        return (SignOfLife::NoSign, None);
+    };
+    let listed = response.json();
     let found = each(&listed["Operations"]).find(|operation| operation["Key"] == key);
-    found.cloned()
+    let sign = match found.is_some() || response.retry_after.is_some() {
+        true => SignOfLife::Working,
+        false => SignOfLife::NoSign,
+    };
+    (sign, found.cloned())
 }
 
 /// Prints a fault of an answer on standard error, with its file, line and field.
@@ -303,6 +309,51 @@ mod tests {
             status,
             retry_after: retry_after.map(Duration::from_secs),
             body: Vec::new(),
+        }
+    }
+
+    /// Otherwise a command gives up after two minutes beside hundreds of others, although its
+    /// operation goes on.
+    #[test]
+    fn a_daemon_without_a_place_for_the_question_still_works() {
+        use std::io::{Read as _, Write as _};
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("admin.sock");
+        let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        let (busy, none) = (
+            "HTTP/1.1 503 x\r\nRetry-After: 1\r\n",
+            "HTTP/1.1 200 OK\r\n",
+        );
+        let mine = r#"{"Operations":[{"Key":"k","Done":1}]}"#;
+        let rows = [
+            (none, mine, SignOfLife::Working, true),
+            (busy, "{}", SignOfLife::Working, false),
+            (
+                none,
+                r#"{"Operations":[{"Key":"another"}]}"#,
+                SignOfLife::NoSign,
+                false,
+            ),
+            ("HTTP/1.1 503 x\r\n", "{}", SignOfLife::NoSign, false),
+            ("", "", SignOfLife::NoSign, false),
+        ];
+        let client = Client::find(&[(path, SocketOwner::Any)]).unwrap();
+        for (head, body, sign, is_listed) in rows {
+            let asked = std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    let (mut caller, _) = listener.accept().unwrap();
+                    let mut asked = [0; 4];
+                    caller.read_exact(&mut asked).unwrap();
+                    let length = body.len();
+                    write!(caller, "{head}Content-Length: {length}\r\n\r\n{body}").unwrap();
+                });
+                progress_of(&client, "k")
+            });
+            assert_eq!(
+                (asked.0, asked.1.is_some()),
+                (sign, is_listed),
+                "{head}{body}"
+            );
         }
     }
 

@@ -1,5 +1,6 @@
 //! A writer for EC2's XML. The document stays well-formed whatever a value contains.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 
 use bytes::Bytes;
@@ -74,7 +75,8 @@ impl Xml {
 
     /// Writes `<name>value</name>`, or `<name/>` when the value is empty.
     pub(super) fn text(&mut self, name: &str, value: impl Display) {
-        let value = printable(&value.to_string());
+        let value = value.to_string();
+        let value = printable(&value);
         if value.is_empty() {
             return self.write(Event::Empty(BytesStart::new(name)));
         }
@@ -128,9 +130,12 @@ impl Xml {
 
 /// Replaces characters that XML cannot represent with U+FFFD. Instances have none, but an error
 /// message can repeat what its caller sent.
-fn printable(value: &str) -> String {
-    value
-        .chars()
+fn printable(value: &str) -> Cow<'_, str> {
+    if value.chars().all(fits_xml) {
+        return value.into();
+    }
+    let chars = value.chars();
+    chars
         .map(|c| {
             if fits_xml(c) {
                 c

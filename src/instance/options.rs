@@ -133,6 +133,44 @@ pub struct MetadataOptions {
     pub instance_metadata_tags: Switch,
 }
 
+impl MetadataOptions {
+    /// Returns the names of the options in EC2's API, in alphabetical order, with the values in JSON.
+    pub fn named(&self) -> [(&'static str, OptionValue); 5] {
+        use OptionValue::{Number, Word};
+        [
+            ("HttpEndpoint", Word(self.http_endpoint.as_str())),
+            ("HttpProtocolIpv6", Word(self.http_protocol_ipv6.as_str())),
+            (
+                "HttpPutResponseHopLimit",
+                Number(self.http_put_response_hop_limit.get()),
+            ),
+            ("HttpTokens", Word(self.http_tokens.as_str())),
+            (
+                "InstanceMetadataTags",
+                Word(self.instance_metadata_tags.as_str()),
+            ),
+        ]
+    }
+}
+
+/// The value of an option. It is displayed as JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OptionValue {
+    /// One of EC2's words.
+    Word(&'static str),
+    /// A number.
+    Number(u8),
+}
+
+impl fmt::Display for OptionValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            OptionValue::Word(word) => write!(f, "\"{word}\""),
+            OptionValue::Number(number) => write!(f, "{number}"),
+        }
+    }
+}
+
 /// The options in a stored record: all five and nothing else. A default for a missing option, or
 /// for one that a newer version added, could be weaker than the acknowledged value.
 #[derive(Deserialize)]

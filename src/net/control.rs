@@ -74,8 +74,8 @@ pub(crate) struct ControlServer {
 ///
 /// With TLS, nothing is read before the handshake, which may take as long as a head.
 ///
-/// Most of a connection's memory is that of its parser. It is allocated where it stays, so that the
-/// task is small when it is moved.
+/// Most of a connection's memory is that of its parser and of TLS. It is allocated where it stays, so
+/// that the task is small when it is moved.
 pub(crate) async fn serve(
     stream: TcpStream,
     peer: SocketAddr,
@@ -87,21 +87,30 @@ pub(crate) async fn serve(
         let Some(tls) = &server.tls else {
             return Box::pin(serve_to_its_end(stream, peer, &server, &slot, drain)).await;
         };
-        let mut handshake_drain = drain.clone();
-        let stream = NotedIo::new(stream, &slot, CallerProgress::Started);
-        let handshake = tls.accept(stream);
-        match read_in_time(server.limits.head, &mut handshake_drain, handshake).await {
-            Ok(Ok(stream)) => {
-                Box::pin(serve_to_its_end(stream, peer, &server, &slot, drain)).await;
-            }
-            Ok(Err(reason)) => (server.handshake_failed)(peer, &reason.to_string()),
-            Err(Interruption::TimedOut) => (server.handshake_failed)(peer, "it took too long"),
-            Err(Interruption::Shutdown) => {}
-        }
+        Box::pin(serve_with_tls(stream, peer, &server, tls, &slot, drain)).await;
     };
     tokio::select! {
         () = serving => {}
         () = slot.evicted() => {}
+    }
+}
+
+async fn serve_with_tls(
+    stream: TcpStream,
+    peer: SocketAddr,
+    server: &ControlServer,
+    tls: &Tls,
+    slot: &OwnerSlot<PeerNetwork>,
+    drain: Drain,
+) {
+    let mut handshake_drain = drain.clone();
+    let stream = NotedIo::new(stream, slot, CallerProgress::Started);
+    let handshake = tls.accept(stream);
+    match read_in_time(server.limits.head, &mut handshake_drain, handshake).await {
+        Ok(Ok(stream)) => serve_to_its_end(stream, peer, server, slot, drain).await,
+        Ok(Err(reason)) => (server.handshake_failed)(peer, &reason.to_string()),
+        Err(Interruption::TimedOut) => (server.handshake_failed)(peer, "it took too long"),
+        Err(Interruption::Shutdown) => {}
     }
 }
 

@@ -10,7 +10,8 @@
 //! cannot block the others for long. Beyond their number, the user with the most callers gives one
 //! up, which is answered 503: no user keeps another out. Without an answer ends only a connection
 //! that has sent nothing in the time of a head, or that waits for its turn when the daemon ends. A
-//! caller takes its turn only once it has sent something.
+//! caller takes its turn only once it has sent the whole head of a request: until then what it has
+//! sent is looked at and not read.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, Permissions};
@@ -33,6 +34,7 @@ use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::FlockOperation;
+use rustix::net::RecvFlags;
 use tokio::io::Interest;
 use tokio::net::unix::UCred;
 use tokio::net::{UnixListener, UnixStream};
@@ -65,6 +67,9 @@ pub(crate) const MAX_REFUSED: usize = 4;
 pub(crate) const MAX_TURNED_AWAY: usize = 32;
 /// When a caller that found no place should try again.
 pub(crate) const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// How many bytes are looked at for the end of a head. With more the caller takes its turn, and the
+/// HTTP parser decides.
+const MAX_PEEKED: usize = 8 << 10;
 /// How many refused users are remembered, so that each is logged once.
 const MAX_LOGGED_USERS: usize = 64;
 /// The most bytes of a body: a directory of a thousand large documents.
@@ -206,8 +211,20 @@ enum Access {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ClientState {
     Silent,
+    /// It has sent the beginning of a head.
+    Sending,
+    /// There is something to answer, or to end.
     HasSent,
     Disconnected,
+}
+
+/// Why a caller gets no turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NoTurn {
+    /// It has sent nothing, or has gone.
+    NoRequest,
+    /// The head of its request was not complete in time.
+    TimedOut,
 }
 
 impl UnixSocket {
@@ -300,11 +317,7 @@ impl UnixSocket {
         let (listener, file, accept_drain) = (self.listener, self.file, drain.drain());
         let accepting = tokio::spawn(async move {
             let serve_drain = accept_drain.clone();
-            let admit = |stream| {
-                std::future::ready(Some(
-                    Arc::clone(&callers).admit(stream, serve_drain.clone()),
-                ))
-            };
+            let admit = |stream| Arc::clone(&callers).admit(stream, serve_drain.clone());
             accept::accept(listener, accept_drain, admit).await;
             // The next daemon can have the name now, while the last answers are still under way.
             drop(file);
@@ -337,11 +350,14 @@ impl UnixServer {
 impl Callers {
     /// Returns the task that serves a caller. Refused users have their own few places, so they never
     /// delay a command.
-    fn admit(
+    async fn admit(
         self: Arc<Callers>,
         stream: UnixStream,
         drain: Drain,
-    ) -> impl Future<Output = ()> + Send + 'static {
+    ) -> Option<impl Future<Output = ()> + Send + 'static> {
+        // The callers before it are looked at first: what they have sent counts when places are given
+        // away.
+        tokio::task::yield_now().await;
         // A caller that the kernel does not identify is refused.
         let peer = stream.peer_cred().ok();
         let uid = peer.as_ref().map(UCred::uid);
@@ -351,12 +367,12 @@ impl Callers {
                 .refused
                 .refuse(stream, &refusal(self.service.refuse(uid)))),
         };
-        async move {
+        Some(async move {
             match admitted {
                 Ok(caller) => self.serve_in_turn(caller, drain).await,
                 Err(refused) => refused.discard_rest(drain).await,
             }
-        }
+        })
     }
 
     /// Gives a caller a place, for which the user with the most callers may have to give one up.
@@ -411,8 +427,14 @@ impl Callers {
         let turn = tokio::select! {
             biased;
             turn = self.turn(&stream, &slot, &user) => match turn {
-                Some(turn) => Some(turn),
-                None => return,
+                Ok(turn) => Some(turn),
+                Err(NoTurn::NoRequest) => return,
+                Err(NoTurn::TimedOut) => {
+                    drop((slot, user));
+                    let answer = self.service.refuse_unreadable(UnreadableRequest::TimedOut);
+                    let refused = self.turned_away.refuse(stream, &refusal(answer));
+                    return refused.discard_rest(drain).await;
+                }
             },
             () = slot.evicted() => None,
             // A caller that waits when the daemon ends is not answered, and nothing was done for it.
@@ -432,34 +454,40 @@ impl Callers {
         drop((turn, busy));
     }
 
-    /// Waits until a caller has sent something and its turn has come. Returns `None` if it has sent
-    /// nothing in the time of a head, or has gone.
+    /// Waits until a caller has sent a head and its turn has come.
     async fn turn(
         &self,
         stream: &UnixStream,
         slot: &OwnerSlot<Option<u32>>,
         user: &UserConnection,
-    ) -> Option<CallerTurn<'_>> {
+    ) -> Result<CallerTurn<'_>, NoTurn> {
         let look = || match client_state(stream) {
             ClientState::Silent => Err(io::ErrorKind::WouldBlock.into()),
-            state => Ok(state),
+            ClientState::Sending => {
+                slot.note(CallerProgress::Started);
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+            state @ (ClientState::HasSent | ClientState::Disconnected) => Ok(state),
         };
         let state = match look() {
             Ok(state) => state,
             Err(_) => {
                 let sent = stream.async_io(Interest::READABLE, look);
-                tokio::time::timeout(self.times.head, sent)
-                    .await
-                    .ok()?
-                    .ok()?
+                match tokio::time::timeout(self.times.head, sent).await {
+                    Ok(state) => state.map_err(|_| NoTurn::NoRequest)?,
+                    Err(_) if client_state(stream) == ClientState::Sending => {
+                        return Err(NoTurn::TimedOut);
+                    }
+                    Err(_) => return Err(NoTurn::NoRequest),
+                }
             }
         };
         if state == ClientState::Disconnected {
-            return None;
+            return Err(NoTurn::NoRequest);
         }
         slot.note(CallerProgress::Request);
         // First that of its user: a user's callers wait for each other, and not for other users.
-        Some((user.turn().await, self.served.acquire().await.ok()))
+        Ok((user.turn().await, self.served.acquire().await.ok()))
     }
 
     /// Serves one caller's connection to its end.
@@ -516,24 +544,57 @@ impl Callers {
 /// Returns whether the client has closed the connection, and not only its sending side. What it
 /// sent stays unread.
 fn is_disconnected(stream: &impl AsFd) -> bool {
-    client_state(stream) == ClientState::Disconnected
+    events(stream).is_some_and(|events| events.contains(PollFlags::HUP))
 }
 
-/// Returns what the client has done with its connection. To end only its sending side counts as
-/// having sent: there is something to answer, or to end.
+/// Returns what the client has done with its connection. What it sent stays unread. To end only its
+/// sending side counts as having sent: nothing more will come.
 fn client_state(stream: &impl AsFd) -> ClientState {
-    let mut polled = [PollFd::new(stream, PollFlags::IN)];
-    if rustix::event::poll(&mut polled, Some(&Timespec::default())).is_err() {
+    let Some(events) = events(stream) else {
         return ClientState::HasSent;
-    }
-    let events = polled[0].revents();
+    };
     if events.contains(PollFlags::HUP) {
-        ClientState::Disconnected
-    } else if events.contains(PollFlags::IN) {
-        ClientState::HasSent
-    } else {
-        ClientState::Silent
+        return ClientState::Disconnected;
     }
+    if !events.contains(PollFlags::IN) {
+        return ClientState::Silent;
+    }
+    let mut sent = [0; MAX_PEEKED];
+    match rustix::net::recv(stream, &mut sent[..], RecvFlags::PEEK | RecvFlags::DONTWAIT) {
+        Ok((count, _))
+            if count < MAX_PEEKED
+                && !events.contains(PollFlags::RDHUP)
+                && is_beginning_of_head(&sent[..count]) =>
+        {
+            ClientState::Sending
+        }
+        Ok(_) | Err(_) => ClientState::HasSent,
+    }
+}
+
+fn events(stream: &impl AsFd) -> Option<PollFlags> {
+    let mut polled = [PollFd::new(stream, PollFlags::IN | PollFlags::RDHUP)];
+    rustix::event::poll(&mut polled, Some(&Timespec::default())).ok()?;
+    Some(polled[0].revents())
+}
+
+/// Returns whether these bytes may become the head of a request, and do not have its end yet. The HTTP
+/// parser refuses the others at once, or skips them, as it does with empty lines before a head.
+fn is_beginning_of_head(sent: &[u8]) -> bool {
+    let is_empty_line = |byte: &u8| matches!(byte, b'\r' | b'\n');
+    let start = sent.iter().position(|byte| !is_empty_line(byte));
+    let head = &sent[start.unwrap_or(sent.len())..];
+    let has_control = head
+        .iter()
+        .any(|byte| byte.is_ascii_control() && !is_empty_line(byte) && *byte != b'\t');
+    let mut lines = head.split_inclusive(|byte| *byte == b'\n');
+    let request_line = lines.next().unwrap_or_default();
+    let is_request = match request_line.trim_ascii_end() {
+        line if line.len() == request_line.len() => true,
+        line => line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0"),
+    };
+    let is_complete = lines.any(|line| matches!(line, b"\n" | b"\r\n"));
+    is_request && !has_control && !is_complete
 }
 
 #[cfg(test)]
@@ -599,6 +660,39 @@ mod tests {
                 drop(theirs);
             }
         });
+    }
+
+    #[test]
+    fn a_head_is_waited_for_while_it_can_become_one() {
+        let begun = "GET /v1/health HTTP/1.1\r\nHost: x\r\n";
+        for sent in [
+            "",
+            "\r\n",
+            "\r\n\r\n\r\n",
+            "G",
+            "GET /v1/health HT",
+            "\r\n\r\nGET / HTTP/1.1",
+            begun,
+            "GET / HTTP/1.1\r",
+            "GET / HTTP/1.0\nHost: x\n",
+            "hello",
+            &format!("{begun}Tab:\tx\r\n\r"),
+        ] {
+            assert!(is_beginning_of_head(sent.as_bytes()), "{sent:?}");
+        }
+        for sent in [
+            &format!("{begun}\r\n"),
+            &format!("\r\n{begun}\r\n"),
+            &format!("{begun}Content-Length: 2\r\n\r\n["),
+            "GET / HTTP/1.0\nHost: x\n\n",
+            "hello\r\n",
+            "SSH-2.0-x\r\n",
+            "GET / HTTP/2.0\r\n",
+            "GET /\n",
+            "\u{16}\u{3}\u{1}",
+        ] {
+            assert!(!is_beginning_of_head(sent.as_bytes()), "{sent:?}");
+        }
     }
 
     #[test]

@@ -13,11 +13,7 @@ impl Store for MemoryStore {
     }
 
     fn prepare(&self, writes: Vec<Write>) -> Result<Vec<PreparedWrite>, StoreError> {
-        let prepared = writes.into_iter().map(|write| PreparedWrite {
-            write,
-            staged: Box::new(()),
-        });
-        Ok(prepared.collect())
+        Ok(writes.into_iter().map(PreparedWrite::unstaged).collect())
     }
 
     fn commit(&self, batches: Vec<Vec<PreparedWrite>>) -> Vec<Result<(), CommitError>> {

@@ -26,11 +26,7 @@ impl<S: StepwiseStore> Store for S {
     }
 
     fn prepare(&self, writes: Vec<Write>) -> Result<Vec<PreparedWrite>, StoreError> {
-        let prepared = writes.into_iter().map(|write| PreparedWrite {
-            write,
-            staged: Box::new(()),
-        });
-        Ok(prepared.collect())
+        Ok(writes.into_iter().map(PreparedWrite::unstaged).collect())
     }
 
     /// The records before a failure count as undone.

@@ -181,6 +181,16 @@ impl Write {
     }
 }
 
+impl PreparedWrite {
+    /// Returns the write of a store that does all of its work at the commit.
+    pub(super) fn unstaged(write: Write) -> PreparedWrite {
+        PreparedWrite {
+            write,
+            staged: Box::new(()),
+        }
+    }
+}
+
 impl StoreError {
     /// Returns the error of a write that would have replaced what another writer stored.
     pub fn conflict(action: String, conflict: Conflict) -> StoreError {

@@ -323,6 +323,34 @@ fn of_hundreds_of_calls_at_once_each_is_answered_and_commands_wait_for_a_place()
     daemon.terminate();
 }
 
+/// A program that hangs while it writes, also behind empty lines, which HTTP allows before a head.
+#[test]
+fn a_head_that_is_not_complete_takes_no_place_and_no_turn_from_a_command_of_the_same_user() {
+    let mut daemon = Daemon::start(|_| {});
+    let path = socket(&daemon);
+    let mut half_sent: Vec<UnixStream> = (0..300)
+        .map(|number| {
+            let mut stream = UnixStream::connect(&path).unwrap();
+            let before = ["", "\r\n\r\n"][number % 2];
+            let _ = write!(stream, "{before}GET /v1/health HTTP/1.1\r\nHost: x\r\nConn");
+            stream
+        })
+        .collect();
+    for _ in 0..3 {
+        let said = imdsd(&daemon, &["status", "--json"]);
+        assert_eq!(said.error, "", "it is not turned away");
+        said.done();
+    }
+    // The oldest gave way, with an answer; the others are answered once they are complete.
+    let oldest = receive(half_sent.remove(0));
+    assert!(oldest.starts_with("HTTP/1.1 503 "), "{oldest}");
+    let mut newest = half_sent.pop().unwrap();
+    newest.write_all(b"ection: close\r\n\r\n").unwrap();
+    let newest = receive(newest);
+    assert!(newest.starts_with("HTTP/1.1 200 "), "{newest}");
+    daemon.terminate();
+}
+
 #[test]
 #[ignore = "needs root, to run as other users; tests/all runs it"]
 fn a_user_with_hundreds_of_calls_does_not_delay_those_of_another() {

@@ -194,6 +194,7 @@ fn a_request_whose_client_disconnected_while_queued_is_dropped() {
     };
     api.runtime.block_on(async {
         let times = ConnectionTimes {
+            body: Duration::from_millis(100),
             connection: Duration::from_millis(100),
             ending: Duration::from_millis(100),
             ..unix::CALLER_TIMES
@@ -201,10 +202,11 @@ fn a_request_whose_client_disconnected_while_queued_is_dropped() {
         let serving = UnixSocket::open(&path, &[], &[])
             .unwrap()
             .serve_for(api.api.clone(), times);
-        // As many as are served at once; they send the beginning of a request.
+        // As many as are served at once; they send no body.
+        let head = b"POST /v1/instances HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n";
         let silent = [(); 16].map(|()| {
             let mut caller = StdUnixStream::connect(&path).unwrap();
-            caller.write_all(b"GET").unwrap();
+            caller.write_all(head).unwrap();
             caller
         });
         drop(send(&format!("DELETE /v1/instances/{ID}")));

@@ -155,7 +155,7 @@ fn keep(path: &Path, old: &mut TemporaryFile) -> io::Result<bool> {
     }
     match linked {
         Ok(()) => {
-            old.exists();
+            old.keeps_replaced();
             Ok(true)
         }
         Err(reason) if reason.kind() == io::ErrorKind::NotFound => Ok(false),

@@ -1,8 +1,8 @@
 //! The temporary files of a store: their names, and their removal.
 //!
 //! A disk can take milliseconds to free the blocks of one file (`discard`). So a thread of its own
-//! removes what is left of a change, and no change waits for it. It begins a moment after the first
-//! file, so that many changes wake it once.
+//! removes what is left of a change, and no change waits for it. It collects replaced files for a
+//! moment, so that many changes wake it once.
 
 use std::collections::{HashSet, VecDeque};
 use std::ffi::OsString;
@@ -20,7 +20,7 @@ pub(super) const SUFFIX: &str = ".tmp";
 /// How many files are still removed when the store is closed. The next start removes the others.
 const MAX_REMOVED_AT_END: usize = 100;
 
-/// How long files are collected before the thread removes them.
+/// How long replaced files are collected before the thread removes them.
 const COLLECTED: Duration = Duration::from_millis(100);
 
 /// The temporary files of a store. Dropping it ends the thread.
@@ -47,7 +47,9 @@ struct State {
     leftovers: VecDeque<PathBuf>,
     /// Whether the thread waits for the first file.
     is_idle: bool,
-    /// How many wait for room, so that the thread does not collect files first.
+    /// Whether a file is removed without collecting others first.
+    is_urgent: bool,
+    /// How many wait for the thread, so that it does not collect files.
     hurried: usize,
     is_removing: bool,
     is_closed: bool,
@@ -57,6 +59,8 @@ struct State {
 pub(super) struct TemporaryFile {
     path: PathBuf,
     exists: bool,
+    /// Whether the file is one that was replaced. Each change leaves one.
+    is_replaced: bool,
     shared: Arc<Shared>,
 }
 
@@ -87,6 +91,7 @@ impl TemporaryFiles {
         TemporaryFile {
             path,
             exists: false,
+            is_replaced: false,
             shared: Arc::clone(&self.shared),
         }
     }
@@ -95,7 +100,7 @@ impl TemporaryFiles {
     pub(super) fn remove(&self, path: PathBuf) {
         let name = path.as_os_str().to_os_string();
         if self.shared.state.lock().used.insert(name) {
-            self.shared.discard(path);
+            self.shared.discard(path, true);
         }
     }
 
@@ -124,12 +129,13 @@ impl Drop for TemporaryFiles {
 }
 
 impl Shared {
-    fn discard(&self, path: PathBuf) {
+    fn discard(&self, path: PathBuf, is_urgent: bool) {
         let mut state = self.state.lock();
         state.leftovers.push_back(path);
+        state.is_urgent |= is_urgent;
         let was_idle = std::mem::take(&mut state.is_idle);
         drop(state);
-        if was_idle {
+        if was_idle || is_urgent {
             self.wanted.notify_all();
         }
     }
@@ -161,9 +167,10 @@ impl Shared {
                 at_end -= 1;
             }
             let Some(path) = state.leftovers.pop_front() else {
+                state.is_urgent = false;
                 state.is_idle = true;
                 self.wanted.wait(&mut state);
-                if state.hurried == 0 && !state.is_closed {
+                if !state.is_urgent && state.hurried == 0 && !state.is_closed {
                     self.wanted.wait_for(&mut state, COLLECTED);
                 }
                 state.is_idle = false;
@@ -194,6 +201,12 @@ impl TemporaryFile {
         self.exists = true;
     }
 
+    /// Notes that this is a name of a file that is being replaced.
+    pub(super) fn keeps_replaced(&mut self) {
+        self.exists = true;
+        self.is_replaced = true;
+    }
+
     /// Notes that the file has another name now.
     pub(super) fn moved(&mut self) {
         self.exists = false;
@@ -204,7 +217,7 @@ impl Drop for TemporaryFile {
     fn drop(&mut self) {
         let path = std::mem::take(&mut self.path);
         match self.exists {
-            true => self.shared.discard(path),
+            true => self.shared.discard(path, !self.is_replaced),
             false => self.shared.release(&path),
         }
     }
