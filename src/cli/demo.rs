@@ -84,7 +84,7 @@ impl Demo {
         let mut config = Config::demo();
         config.admin = demo_socket::settings();
         instance.imds.attachments =
-            vec![Attachment::Listener(config.listeners[0].name.clone()).into()];
+            vec![Attachment::Listener(config.listeners[0].name.clone().into()).into()];
         Demo {
             config,
             instance,

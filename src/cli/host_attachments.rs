@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn only_instances_that_are_served_have_host_attachments() {
         let mut instance = demo_instance();
-        instance.imds.attachments = vec![Attachment::Interface("tap0".to_string()).into()];
+        instance.imds.attachments = vec![Attachment::Interface("tap0".into()).into()];
         for (state, count) in [
             (InstanceState::Running, 1),
             (InstanceState::Stopping, 1),
@@ -94,7 +94,7 @@ mod tests {
     #[test]
     fn http_protocol_ipv6_decides_whether_a_guest_uses_ipv6() {
         let mut instance = demo_instance();
-        instance.imds.attachments = vec![Attachment::Interface("tap0".to_string()).into()];
+        instance.imds.attachments = vec![Attachment::Interface("tap0".into()).into()];
         for (setting, uses_ipv6) in [(Switch::Enabled, true), (Switch::Disabled, false)] {
             instance.metadata_options.http_protocol_ipv6 = setting;
             let attachments =

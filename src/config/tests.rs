@@ -144,7 +144,7 @@ fn the_demo_is_one_instance_on_one_listener() {
     let (config, instance) = (Config::demo(), demo_instance());
     assert_eq!(
         instance.imds.attachments,
-        [Attachment::Listener(config.listeners[0].name.clone()).into()]
+        [Attachment::Listener(config.listeners[0].name.clone().into()).into()]
     );
     assert_eq!(instance.region(), "us-east-1");
     assert_eq!(

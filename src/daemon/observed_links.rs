@@ -77,10 +77,10 @@ mod tests {
         InstanceAttachment {
             binding: Some(Binding {
                 if_index: Some(index),
-                boot_id: Some("boot".to_string()),
+                boot_id: Some("boot".into()),
                 mac_address: None,
             }),
-            ..InstanceAttachment::from(Attachment::Interface(name.to_string()))
+            ..InstanceAttachment::from(Attachment::Interface(name.into()))
         }
     }
 
@@ -94,7 +94,7 @@ mod tests {
         let mut observed = ObservedLinks::new(&registry, "boot".to_string());
         observed.observe(&registry, &links);
         let claimed = |name: &str| {
-            let attachment = Attachment::Interface(name.to_string());
+            let attachment = Attachment::Interface(name.into());
             registry.snapshot().attached_to(&attachment).is_some()
         };
         assert!(!claimed("tap1"), "no instance is known");

@@ -180,7 +180,7 @@ mod tests {
     fn the_status_has_what_is_served_and_then_the_faults() {
         let (snapshot, mut listeners) = (Snapshot::default(), ListenersStatus::default());
         assert_eq!(status(&snapshot, &listeners), "0 instances, 0 open sockets");
-        let attachment = Attachment::Interface("tap0".to_string());
+        let attachment = Attachment::Interface("tap0".into());
         listeners.set_unserved(&attachment, Some("why".to_string()));
         assert_eq!(
             status(&snapshot, &listeners),

@@ -234,7 +234,7 @@ mod tests {
                 HostRule::Any,
             );
             let origin = Origin {
-                attachment: Attachment::Listener("demo".to_string()),
+                attachment: Attachment::Listener("demo".into()),
                 family: Family::Ipv4,
                 peer: "127.0.0.1:40000".parse().unwrap(),
                 holder: None,

@@ -113,20 +113,23 @@ mod tests {
             listeners: &listeners,
             interfaces,
         };
-        let at = |name: &str| Attachment::Listener(name.to_string());
+        let at = |name: &str| Attachment::Listener(name.into());
         let from = |listener: &str| {
             let (listener, address) = (listener.to_string(), "10.0.0.5".parse().unwrap());
-            Attachment::SourceAddress(SourceAddress { listener, address })
+            Attachment::SourceAddress(SourceAddress {
+                listener: listener.into(),
+                address,
+            })
         };
-        let on = |name: &str| Attachment::Interface(name.to_string());
+        let on = |name: &str| Attachment::Interface(name.into());
         let port = |bridge: &str| {
             Attachment::BridgePort(BridgePort {
-                bridge: bridge.to_string(),
-                port: "tap0".to_string(),
+                bridge: bridge.into(),
+                port: "tap0".into(),
                 mark: 1,
             })
         };
-        let namespace = Attachment::NetworkNamespace("blue".to_string());
+        let namespace = Attachment::NetworkNamespace("blue".into());
         for (attachment, without, with_table) in [
             (at("plain"), None, None),
             (at("lan"), Some("is anti_spoofed"), Some("is anti_spoofed")),

@@ -105,8 +105,7 @@ mod tests {
 
     #[test]
     fn ids_and_attachments_of_damaged_texts_are_found() {
-        let listener =
-            |name: &str| InstanceAttachment::from(Attachment::Listener(name.to_string()));
+        let listener = |name: &str| InstanceAttachment::from(Attachment::Listener(name.into()));
         for (text, ids, attachments) in [
             ("{", vec![], vec![]),
             (r#"{"InstanceId": "i-12345678""#, vec!["i-12345678"], vec![]),

@@ -474,7 +474,7 @@ fn parse_instance(raw: RawInstance) -> Result<ParsedInstance, Vec<PathFault>> {
     for attachment in &mut instance.imds.attachments {
         let binding = attachment.binding.as_mut();
         if let Some(mac_address) = binding.and_then(|binding| binding.mac_address.as_mut()) {
-            mac_address.make_ascii_lowercase();
+            *mac_address = mac_address.to_ascii_lowercase().into();
         }
     }
 

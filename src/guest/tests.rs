@@ -72,7 +72,7 @@ fn moment() -> Moment {
 fn origin(listener: &str, family: Family) -> Origin {
     let peer: SocketAddr = "127.0.0.1:40000".parse().unwrap();
     Origin {
-        attachment: Attachment::Listener(listener.to_string()),
+        attachment: Attachment::Listener(listener.into()),
         family,
         peer,
         holder: None,

@@ -125,16 +125,18 @@ impl GuestAttachment<'_> {
     /// `None` for a network namespace, to which the rules do not apply.
     fn link(&self, links: &Links) -> Option<GuestLink> {
         match self.attachment {
-            Attachment::Interface(name) => Some(GuestLink::Interface { name: name.clone() }),
+            Attachment::Interface(name) => Some(GuestLink::Interface {
+                name: name.to_string(),
+            }),
             Attachment::BridgePort(BridgePort { bridge, port, mark }) => {
                 let bridge_mac = links
                     .named(bridge)
                     .map(|link| link.mac.clone())
                     .filter(|mac| !mac.is_empty());
                 Some(GuestLink::BridgePort {
-                    bridge: bridge.clone(),
+                    bridge: bridge.to_string(),
                     bridge_mac,
-                    port: port.clone(),
+                    port: port.to_string(),
                     mark: *mark,
                 })
             }
@@ -164,21 +166,21 @@ mod tests {
             ipv4_prefix: "10.0.0.16/28".to_string(),
         }];
         instance.imds.attachments = vec![
-            Attachment::Listener("demo".to_string()).into(),
-            Attachment::Interface("tap0".to_string()).into(),
+            Attachment::Listener("demo".into()).into(),
+            Attachment::Interface("tap0".into()).into(),
             Attachment::BridgePort(BridgePort {
-                bridge: "br0".to_string(),
-                port: "tap1".to_string(),
+                bridge: "br0".into(),
+                port: "tap1".into(),
                 mark: 7,
             })
             .into(),
             Attachment::BridgePort(BridgePort {
-                bridge: "br1".to_string(),
-                port: "tap2".to_string(),
+                bridge: "br1".into(),
+                port: "tap2".into(),
                 mark: 7,
             })
             .into(),
-            Attachment::NetworkNamespace("blue".to_string()).into(),
+            Attachment::NetworkNamespace("blue".into()).into(),
         ];
         let links = Links::of([Link::example(5, "br0", "bridge")]);
         let attached = attachments(&instance, &[Family::Ipv4], &LinkIdentities::default());
@@ -213,7 +215,7 @@ mod tests {
     #[test]
     fn an_instance_without_listeners_has_no_guest() {
         let mut instance = demo_instance();
-        instance.imds.attachments = vec![Attachment::Interface("tap0".to_string()).into()];
+        instance.imds.attachments = vec![Attachment::Interface("tap0".into()).into()];
         assert_eq!(
             attachments(&instance, &[], &LinkIdentities::default()).len(),
             0

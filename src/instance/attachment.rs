@@ -9,19 +9,21 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::instance::text::SharedText;
+
 /// How a guest is connected to an instance. An instance can have several attachments: session
 /// tokens belong to the instance, not to the attachment.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Attachment {
     /// All connections to this listener, by its name in the configuration: loopback and sidecars.
-    Listener(String),
+    Listener(SharedText),
     /// All packets from this network interface of the host: a tap, a veth, a VLAN device.
-    Interface(String),
+    Interface(SharedText),
     /// All packets from this port of a bridge.
     BridgePort(BridgePort),
     /// All connections from inside this network namespace: a name below /run/netns, or an absolute
     /// path.
-    NetworkNamespace(String),
+    NetworkNamespace(SharedText),
     /// All connections from this address on a listener with `anti_spoofed = true`.
     SourceAddress(SourceAddress),
 }
@@ -32,9 +34,9 @@ pub enum Attachment {
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
 pub struct BridgePort {
     /// The bridge interface, which has the metadata addresses.
-    pub bridge: String,
+    pub bridge: SharedText,
     /// The interface of the port.
-    pub port: String,
+    pub port: SharedText,
     /// The mark of the port's packets, 1 to 2³²−1. It identifies the guest and must be unique on
     /// the host.
     pub mark: u32,
@@ -46,7 +48,7 @@ pub struct BridgePort {
 pub struct SourceAddress {
     /// A listener of the configuration with `anti_spoofed = true`: the operator guarantees that no
     /// guest there can use the address of another.
-    pub listener: String,
+    pub listener: SharedText,
     /// The guest's address.
     pub address: IpAddr,
 }

@@ -9,6 +9,8 @@
 use rpds::RedBlackTreeMapSync;
 use serde::{Deserialize, Serialize};
 
+use crate::instance::text::SharedText;
+
 /// The link that an attachment is bound to. Every field that is present must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
@@ -20,10 +22,10 @@ pub struct Binding {
     /// The boot of the host in which the link has this index: the contents of
     /// /proc/sys/kernel/random/boot_id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub boot_id: Option<String>,
+    pub boot_id: Option<SharedText>,
     /// The MAC address of the host's interface, not of the guest's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mac_address: Option<String>,
+    pub mac_address: Option<SharedText>,
 }
 
 /// What identifies one link of the host.
@@ -50,8 +52,8 @@ impl Binding {
     pub fn to_link(link: &LinkIdentity, boot_id: &str) -> Binding {
         Binding {
             if_index: Some(link.index),
-            boot_id: Some(boot_id.to_string()),
-            mac_address: link.mac_address.clone(),
+            boot_id: Some(boot_id.into()),
+            mac_address: link.mac_address.as_ref().map(SharedText::from),
         }
     }
 
@@ -74,8 +76,8 @@ impl Binding {
                 link.index
             ));
         }
-        let bound = self.mac_address.as_ref()?;
-        (link.mac_address.as_ref() != Some(bound)).then(|| {
+        let bound = self.mac_address.as_deref()?;
+        (link.mac_address.as_deref() != Some(bound)).then(|| {
             let found = link.mac_address.as_deref().unwrap_or("none");
             format!(
                 "interface '{interface}' is another link: its MAC address is {found}, not {bound}"
@@ -91,8 +93,8 @@ mod tests {
     fn binding(if_index: Option<u32>, boot_id: Option<&str>, mac_address: Option<&str>) -> Binding {
         Binding {
             if_index,
-            boot_id: boot_id.map(str::to_string),
-            mac_address: mac_address.map(str::to_string),
+            boot_id: boot_id.map(Into::into),
+            mac_address: mac_address.map(Into::into),
         }
     }
 

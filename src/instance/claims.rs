@@ -265,22 +265,25 @@ mod tests {
 
     fn port(bridge: &str, port: &str, mark: u32) -> Attachment {
         Attachment::BridgePort(BridgePort {
-            bridge: bridge.to_string(),
-            port: port.to_string(),
+            bridge: bridge.into(),
+            port: port.into(),
             mark,
         })
     }
 
     fn address(listener: &str, address: &str) -> Attachment {
         let (listener, address) = (listener.to_string(), address.parse().unwrap());
-        Attachment::SourceAddress(SourceAddress { listener, address })
+        Attachment::SourceAddress(SourceAddress {
+            listener: listener.into(),
+            address,
+        })
     }
 
     #[test]
     fn attachments_conflict_where_the_kernel_cannot_tell_them_apart() {
-        let listener = |name: &str| Attachment::Listener(name.to_string());
-        let interface = |name: &str| Attachment::Interface(name.to_string());
-        let namespace = |name: &str| Attachment::NetworkNamespace(name.to_string());
+        let listener = |name: &str| Attachment::Listener(name.into());
+        let interface = |name: &str| Attachment::Interface(name.into());
+        let namespace = |name: &str| Attachment::NetworkNamespace(name.into());
         for (one, other, conflict) in [
             (listener("a"), listener("a"), true),
             (listener("a"), listener("b"), false),
@@ -344,11 +347,7 @@ mod tests {
             (port("br0", "a", 1), port("br1", "b", 1), false),
             (port("br0", "a", 1), port("br0", "b", 1), true),
             (port("br0", "a", 1), port("br1", "a", 2), true),
-            (
-                port("br0", "a", 1),
-                Attachment::Interface("a".to_string()),
-                true,
-            ),
+            (port("br0", "a", 1), Attachment::Interface("a".into()), true),
         ] {
             assert_eq!(one.repeats(&other), repeats, "{one} and {other}");
             assert_eq!(other.repeats(&one), repeats, "{other} and {one}");
@@ -362,7 +361,7 @@ mod tests {
             port("br0", "b", 2),
             port("br1", "a", 3),
         );
-        let bridge = Attachment::Interface("br0".to_string());
+        let bridge = Attachment::Interface("br0".into());
         let mut claims = Claims::new();
         claims.add(&a, 1);
         claims.add(&b, 2);

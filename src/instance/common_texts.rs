@@ -5,7 +5,9 @@
 //! Host names that are the same in several places of one instance are one text by
 //! [`Instance::share_host_names`].
 
+use crate::instance::attachment::Attachment;
 use crate::instance::block_device::BlockDevice;
+use crate::instance::instance_attachment::InstanceAttachment;
 use crate::instance::model::{Imds, Instance};
 use crate::instance::network::{
     Association, InterfaceAttachment, NetworkInterface, PrivateAddress, SecurityGroup,
@@ -151,6 +153,19 @@ fn of_device(device: &mut BlockDevice, visit: VisitText<'_>) {
     }
 }
 
+fn of_attachment(of: &mut InstanceAttachment, visit: VisitText<'_>) {
+    match &mut of.attachment {
+        Attachment::Listener(name) => visit(name),
+        Attachment::BridgePort(port) => visit(&mut port.bridge),
+        Attachment::SourceAddress(address) => visit(&mut address.listener),
+        // Names of this guest's own.
+        Attachment::Interface(_) | Attachment::NetworkNamespace(_) => {}
+    }
+    let boot_id = of.binding.as_mut().map(|binding| &mut binding.boot_id);
+    let words = boot_id.into_iter().chain([&mut of.claimed_by]);
+    words.flatten().for_each(visit);
+}
+
 fn of_imds(imds: &mut Imds, visit: VisitText<'_>) {
     let optional = [
         &mut imds.owner_id,
@@ -161,6 +176,9 @@ fn of_imds(imds: &mut Imds, visit: VisitText<'_>) {
     ];
     optional.into_iter().flatten().for_each(&mut *visit);
     of_groups(&mut imds.reservation_groups, visit);
+    for attachment in &mut imds.attachments {
+        of_attachment(attachment, visit);
+    }
     for blocks in imds.subnets.values_mut().chain(imds.vpcs.values_mut()) {
         let blocks = [&mut blocks.ipv4_cidr_blocks, &mut blocks.ipv6_cidr_blocks];
         blocks.into_iter().flatten().for_each(&mut *visit);

@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::instance::attachment::{Attachment, BridgePort};
 use crate::instance::binding::{Binding, LinkIdentities};
+use crate::instance::text::SharedText;
 
 /// One attachment of an instance. It reads like its [`Attachment`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -22,7 +23,7 @@ pub struct InstanceAttachment {
     /// The link that the interface's name means. Without one, it is the link that has the name.
     pub binding: Option<Binding>,
     /// A word of the program that claimed the attachment, with which it can release it.
-    pub claimed_by: Option<String>,
+    pub claimed_by: Option<SharedText>,
 }
 
 impl InstanceAttachment {
@@ -206,14 +207,14 @@ mod tests {
 
     #[test]
     fn only_an_interface_or_a_bridge_port_can_be_bound() {
-        let mut listener = InstanceAttachment::from(Attachment::Listener("a".to_string()));
+        let mut listener = InstanceAttachment::from(Attachment::Listener("a".into()));
         let links = LinkIdentities::default();
         assert_eq!(listener.void_reason(&links), None);
         listener.binding = Some(Binding::default());
         assert!(listener.void_reason(&links).is_some(), "it fails closed");
         let port = InstanceAttachment::from(Attachment::BridgePort(BridgePort {
-            bridge: "br0".to_string(),
-            port: "vnet2".to_string(),
+            bridge: "br0".into(),
+            port: "vnet2".into(),
             mark: 1,
         }));
         assert_eq!(port.bindable_interface(), Some("vnet2"));

@@ -28,7 +28,7 @@ use tracing::debug;
 
 use super::bound_interface::{BoundInterface, IsHostAddress};
 use super::listener;
-use crate::instance::{Attachment, SourceAddress};
+use crate::instance::{Attachment, SharedText, SourceAddress};
 
 /// Where connections come in.
 pub(crate) trait Ingress: Send + Sync {
@@ -42,7 +42,7 @@ pub(crate) trait Ingress: Send + Sync {
 /// A listener of the configuration.
 pub(crate) struct ListenerIngress {
     /// Its name.
-    pub name: String,
+    pub name: SharedText,
     /// The only interface that it accepts connections on; `None` for all interfaces.
     pub interface: Option<BoundInterface>,
     /// Whether source addresses identify its guests.
@@ -89,7 +89,7 @@ impl Ingress for InterfaceIngress {
 
     fn attachment(&self, stream: &TcpStream, peer: SocketAddr) -> Option<Attachment> {
         let is_of_guest = self.interface.received(stream, peer);
-        is_of_guest.then(|| Attachment::Interface(self.interface.name().to_string()))
+        is_of_guest.then(|| Attachment::Interface(self.interface.name().into()))
     }
 }
 
@@ -123,7 +123,7 @@ impl Ingress for BridgeIngress {
 /// A network namespace with one guest in it.
 pub(crate) struct NamespaceIngress {
     /// Its name in instance documents.
-    pub name: String,
+    pub name: SharedText,
     /// The file that refers to it.
     pub path: PathBuf,
     /// Whether an address is the host's, outside of the namespace.
@@ -168,7 +168,7 @@ impl Ingress for NamespaceIngress {
     fn attachment(&self, stream: &TcpStream, peer: SocketAddr) -> Option<Attachment> {
         if self.may_be_of_the_host(stream, peer.ip()) {
             debug!(
-                namespace = self.name,
+                namespace = %self.name,
                 %peer,
                 "connection refused: the peer has an address of the host"
             );

@@ -210,7 +210,7 @@ mod tests {
             pool.len() > 3 * FIRST_SWEEP && limit <= 4 * pool.len(),
             "{limit}"
         );
-        drop(alive);
+        drop((alive, read));
         pool.sweep();
         assert_eq!((pool.len(), pool.0.lock().limit), (0, FIRST_SWEEP));
     }

@@ -120,7 +120,7 @@ impl Reader {
             let guest = Guest::new(registry, tokens, made, HostRule::Known(Vec::new()));
             let ask = |instance: &str, method: &str, target: &str, header: (&str, &str)| {
                 let origin = Origin {
-                    attachment: Attachment::Listener(instance.to_string()),
+                    attachment: Attachment::Listener(instance.into()),
                     family: Family::Ipv4,
                     peer: "127.0.0.1:1".parse().unwrap(),
                     holder: None,
@@ -216,7 +216,7 @@ async fn sessions_from_moto_differ_and_are_renewed_and_stay_valid_without_it_unt
     ] {
         let mut instance = demo_instance();
         instance.instance_id = InstanceId::parse(id).unwrap();
-        instance.imds.attachments = vec![Attachment::Listener(id.to_string()).into()];
+        instance.imds.attachments = vec![Attachment::Listener(id.into()).into()];
         instance.imds.role = Some(Box::new(role(source)));
         instance.metadata_options.http_tokens = HttpTokens::Optional;
         registry.register(instance, Timestamp::now()).await.unwrap();

@@ -18,7 +18,7 @@ fn served(config: &str) -> Host {
         .unwrap_or_else(|faults| panic!("{faults:#?}"));
     let mut instance: Instance = mock.instance;
     assert_eq!(tree::faults(&instance), []);
-    instance.imds.attachments = vec![Attachment::Listener("demo".to_string()).into()];
+    instance.imds.attachments = vec![Attachment::Listener("demo".into()).into()];
     Host::of(instance)
 }
 

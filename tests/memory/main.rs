@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::path::Path;
 
 use imdsd::document;
+use imdsd::instance::Attachment;
 use imdsd::instance::identity_document::identity_document;
 use imdsd::registry::{Entry, Record, TextPool, document_digest};
 
@@ -97,6 +98,7 @@ fn a_record_beside_others_keeps_few_bytes_in_few_blocks() {
     let blocks = BLOCKS.get().wrapping_sub(blocks_before);
     assert_eq!(second.instance, first.instance);
     println!("{kept} bytes in {blocks} blocks");
+    println!("{} bytes an attachment", size_of::<Attachment>());
     assert!(kept <= 2_304, "{kept} bytes");
     assert!(blocks <= 16, "{blocks} blocks");
 }

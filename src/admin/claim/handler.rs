@@ -19,7 +19,9 @@ use crate::audit::Trail;
 use crate::clock::Moment;
 use crate::document;
 use crate::fault::{Fault, FieldFault};
-use crate::instance::{Instance, InstanceAttachment, InstanceId, InstanceState, LinkIdentities};
+use crate::instance::{
+    Instance, InstanceAttachment, InstanceId, InstanceState, LinkIdentities, SharedText,
+};
 use crate::registry::{Transaction, UpdateError};
 
 /// `{"Attachments": [{"Interface": "vnet0"}], "Bind": true, "Launch": "New"}`
@@ -155,7 +157,7 @@ fn set_attachments(
     let mut claimed = request.attachments.clone();
     for attachment in &mut claimed {
         if request.claimed_by.is_some() {
-            attachment.claimed_by.clone_from(&request.claimed_by);
+            attachment.claimed_by = request.claimed_by.as_ref().map(SharedText::from);
         }
     }
     let is_claimed = |attachment: &InstanceAttachment| {

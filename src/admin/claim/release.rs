@@ -122,7 +122,7 @@ impl ReleaseRequest {
         let is_of_claimant = self
             .claimed_by
             .as_ref()
-            .is_none_or(|word| held.claimed_by.as_ref() == Some(word));
+            .is_none_or(|word| held.claimed_by.as_deref() == Some(word));
         is_listed && is_of_claimant
     }
 }

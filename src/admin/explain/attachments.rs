@@ -28,7 +28,7 @@ pub(super) fn select(
     } else if let Some(name) = &question.listener {
         selected.add_listener(name, question.address, snapshot, listeners);
     } else if let Some(name) = &question.network_namespace {
-        let attachment = Attachment::NetworkNamespace(name.clone());
+        let attachment = Attachment::NetworkNamespace(name.clone().into());
         selected.attachments.push(attachment);
     } else if let Some(name) = &question.interface {
         selected.add_interface(name, question.mark, snapshot);
@@ -93,13 +93,11 @@ impl SelectedAttachments {
         let listener = listeners.listener(ListenerKind::Listener, name);
         let by_address = listener.is_some_and(|listener| listener.by_address);
         match (by_address, address) {
-            (false, _) => self
-                .attachments
-                .push(Attachment::Listener(name.to_string())),
+            (false, _) => self.attachments.push(Attachment::Listener(name.into())),
             (true, Some(address)) => {
                 self.attachments
                     .push(Attachment::SourceAddress(SourceAddress {
-                        listener: name.to_string(),
+                        listener: name.into(),
                         address,
                     }));
             }
@@ -125,7 +123,7 @@ impl SelectedAttachments {
         };
         self.attachments.extend(claimed(snapshot, matches_name));
         if self.attachments.is_empty() {
-            let attachment = Attachment::Interface(name.to_string());
+            let attachment = Attachment::Interface(name.into());
             self.attachments.push(attachment);
         }
         let is_of_bridge = |attachment: &Attachment| matches!(attachment, Attachment::BridgePort(port) if port.bridge == name);

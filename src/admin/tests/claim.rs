@@ -29,7 +29,7 @@ fn holder(api: &TestApi, attachment: &Attachment) -> Vec<String> {
 }
 
 fn demo_listener() -> Attachment {
-    Attachment::Listener("demo".to_string())
+    Attachment::Listener("demo".into())
 }
 
 /// Two instances: the demo on the listener `demo`, and another one on `other`.
@@ -286,7 +286,7 @@ fn a_claim_binds_to_the_link_of_this_moment_and_starts_the_instance() {
             "{launch}"
         );
     }
-    let vnet0 = Attachment::Interface("vnet0".to_string());
+    let vnet0 = Attachment::Interface("vnet0".into());
     let observe = |boot_id: &str, index: Option<u32>| {
         let mac_address = Some("fe:54:00:00:00:05".to_string());
         let link = index.map(|index| LinkIdentity { index, mac_address });
@@ -419,9 +419,6 @@ fn a_claim_that_could_not_be_stored_leaves_the_attachment_where_it_was() {
         let (status, answer) = api.post(&format!("/v1/instances/{OTHER}/claim"), &claim);
         assert_eq!(status, 500, "{answer}");
         assert_eq!(holder(&api, &demo_listener()), [ID]);
-        assert_eq!(
-            holder(&api, &Attachment::Listener("other".to_string())),
-            [OTHER]
-        );
+        assert_eq!(holder(&api, &Attachment::Listener("other".into())), [OTHER]);
     }
 }

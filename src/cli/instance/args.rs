@@ -331,8 +331,8 @@ fn bridge_port(text: &str) -> Result<BridgePort, String> {
         return Err("expected BRIDGE,PORT,MARK".to_string());
     };
     Ok(BridgePort {
-        bridge: bridge.to_string(),
-        port: port.to_string(),
+        bridge: (*bridge).into(),
+        port: (*port).into(),
         mark: mark
             .parse()
             .map_err(|_| format!("a mark is a number such as 4097, not '{mark}'"))?,
@@ -342,7 +342,7 @@ fn bridge_port(text: &str) -> Result<BridgePort, String> {
 fn source_address(text: &str) -> Result<SourceAddress, String> {
     let (listener, address) = text.split_once(',').ok_or("expected LISTENER,ADDRESS")?;
     Ok(SourceAddress {
-        listener: listener.to_string(),
+        listener: listener.into(),
         address: address
             .parse()
             .map_err(|_| format!("'{address}' is not an IP address"))?,

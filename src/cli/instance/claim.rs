@@ -7,7 +7,7 @@ use super::put::lost_line;
 use crate::admin::client::ClientRequest;
 use crate::cli::admin_client::{AdminClient, CommandFailure};
 use crate::cli::output::{self, each, text};
-use crate::instance::{Attachment, InstanceAttachment, InstanceId};
+use crate::instance::{Attachment, InstanceAttachment, InstanceId, SharedText};
 
 pub(super) fn claim(client: &AdminClient, args: &ClaimArgs) -> Result<(), CommandFailure> {
     let only_from = match (args.only_free, args.only_from.is_empty()) {
@@ -90,19 +90,20 @@ fn name(attachment: &Value) -> String {
 
 impl AttachmentArgs {
     fn all(&self) -> Vec<Attachment> {
-        let interfaces = self.interfaces.iter().cloned().map(Attachment::Interface);
+        let interfaces = self.interfaces.iter().map(SharedText::from);
         let ports = self
             .bridge_ports
             .iter()
             .cloned()
             .map(Attachment::BridgePort);
-        let namespaces = self.namespaces.iter().cloned();
-        let listeners = self.listeners.iter().cloned().map(Attachment::Listener);
+        let namespaces = self.namespaces.iter().map(SharedText::from);
+        let listeners = self.listeners.iter().map(SharedText::from);
         let addresses = self.source_addresses.iter().cloned();
         interfaces
+            .map(Attachment::Interface)
             .chain(ports)
             .chain(namespaces.map(Attachment::NetworkNamespace))
-            .chain(listeners)
+            .chain(listeners.map(Attachment::Listener))
             .chain(addresses.map(Attachment::SourceAddress))
             .collect()
     }

@@ -421,7 +421,7 @@ fn warnings_about_attachments_and_states_come_from_the_records() {
     let unreadable = UnreadableRecord {
         id: InstanceId::parse("i-00000004").unwrap(),
         fault: Fault::of_file(Path::new("x"), "unreadable"),
-        attachments: vec![Attachment::Listener("b".to_string()).into()],
+        attachments: vec![Attachment::Listener("b".into()).into()],
         client_tokens: Vec::new(),
     };
     let stored = StoredInstances {

@@ -17,7 +17,7 @@ use crate::daemon::listeners::socket::OpenListener;
 use crate::daemon::listeners::status::{ConflictLog, kind_of, log_void};
 use crate::daemon::listeners::work::PendingWork;
 use crate::host::netlink::Links;
-use crate::instance::{Attachment, InstanceId};
+use crate::instance::{Attachment, InstanceId, SharedText};
 use crate::net::status::ListenersStatus;
 use crate::registry::{ChangeFeed, Changes, Claimants, Registry, Snapshot};
 
@@ -52,7 +52,9 @@ pub(super) struct FollowedRegistry {
 impl FollowedRegistry {
     pub(super) fn new(config: &ListenerConfig, feed: ChangeFeed) -> FollowedRegistry {
         let names = config.listeners.iter().map(|listener| &listener.name);
-        let configured: BTreeSet<ListenerKey> = names.cloned().map(ListenerKey::Listener).collect();
+        let configured: BTreeSet<ListenerKey> = names
+            .map(|name| ListenerKey::Listener(name.into()))
+            .collect();
         let desired = configured.iter().cloned();
         FollowedRegistry {
             feed,
@@ -308,10 +310,13 @@ impl FollowedRegistry {
             }
         }
         for name in names {
-            let bound = config.listeners_on(&name).map(ListenerKey::Listener);
+            let bound = config
+                .listeners_on(&name)
+                .map(|name| ListenerKey::Listener(name.into()));
+            let name = SharedText::from(&name);
             let keys = [
                 ListenerKey::Interface(name.clone()),
-                ListenerKey::Bridge(name.clone()),
+                ListenerKey::Bridge(name),
             ];
             let keys = keys.into_iter().chain(bound);
             let desired = &self.desired;

@@ -2,19 +2,19 @@
 
 use std::fmt;
 
-use crate::instance::{Attachment, BridgePort, SourceAddress};
+use crate::instance::{Attachment, BridgePort, SharedText, SourceAddress};
 
 /// The identity of a listener. Several attachments can belong to one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum ListenerKey {
     /// A listener of the configuration.
-    Listener(String),
+    Listener(SharedText),
     /// An interface of one guest.
-    Interface(String),
+    Interface(SharedText),
     /// A bridge, whose ports are guests.
-    Bridge(String),
+    Bridge(SharedText),
     /// A network namespace of one guest.
-    Namespace(String),
+    Namespace(SharedText),
 }
 
 impl ListenerKey {

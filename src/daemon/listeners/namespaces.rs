@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn every_namespace_has_its_turn_without_a_report_of_the_kernel() {
         let keys: BTreeSet<ListenerKey> = (0..2 * TURN + 10)
-            .map(|number| ListenerKey::Namespace(format!("{number:05}")))
+            .map(|number| ListenerKey::Namespace(format!("{number:05}").into()))
             .collect();
         let mut watch = NamespaceWatch {
             // Reports nothing, ever.

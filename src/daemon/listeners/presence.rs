@@ -124,7 +124,7 @@ impl PresenceSurvey {
         &'s self,
         start: Bound<&ListenerKey>,
     ) -> impl Iterator<Item = &'s ListenerKey> + use<'s> {
-        let first = ListenerKey::Namespace(String::new());
+        let first = ListenerKey::Namespace("".into());
         let start = match start {
             Bound::Unbounded => Bound::Included(first),
             start => start.cloned(),

@@ -48,13 +48,13 @@ fn guest(attachment: &Attachment) -> Instance {
 }
 
 fn at_interface(name: &str) -> Attachment {
-    Attachment::Interface(name.to_string())
+    Attachment::Interface(name.into())
 }
 
 fn at_port(bridge: &str, port: &str) -> Attachment {
     Attachment::BridgePort(BridgePort {
-        bridge: bridge.to_string(),
-        port: port.to_string(),
+        bridge: bridge.into(),
+        port: port.into(),
         mark: 1,
     })
 }
@@ -989,7 +989,7 @@ fn a_network_namespace_is_checked_from_inside() {
         ),
     ];
     for (name, inside, expected, unchecked) in table {
-        let attachment = Attachment::NetworkNamespace(name.to_string());
+        let attachment = Attachment::NetworkNamespace(name.into());
         let instance = guest(&attachment);
         let mut report = Report::default();
         let guest = &attached(&instance)[0].guest;

@@ -49,8 +49,8 @@ fn instance(number: u32) -> Instance {
     let bound = InstanceAttachment {
         binding: Some(Binding::to_link(&link(&port).unwrap(), BOOT)),
         ..Attachment::BridgePort(BridgePort {
-            bridge: "br0".to_string(),
-            port,
+            bridge: "br0".into(),
+            port: port.into(),
             mark: number,
         })
         .into()
@@ -66,7 +66,7 @@ fn instance(number: u32) -> Instance {
 
 fn address(number: u32) -> Attachment {
     Attachment::SourceAddress(SourceAddress {
-        listener: "lan".to_string(),
+        listener: "lan".into(),
         address: std::net::Ipv4Addr::from(0x0a00_0000 + number).into(),
     })
 }

@@ -52,14 +52,17 @@ fn moment(seconds: usize) -> Timestamp {
 fn attachments() -> Vec<Attachment> {
     let port = |bridge: &str, port: &str, mark| {
         Attachment::BridgePort(BridgePort {
-            bridge: bridge.to_string(),
-            port: port.to_string(),
+            bridge: bridge.into(),
+            port: port.into(),
             mark,
         })
     };
     let address = |listener: &str, address: &str| {
         let (listener, address) = (listener.to_string(), address.parse().unwrap());
-        Attachment::SourceAddress(SourceAddress { listener, address })
+        Attachment::SourceAddress(SourceAddress {
+            listener: listener.into(),
+            address,
+        })
     };
     let mut all = vec![
         port("br0", "a", 1),
@@ -70,11 +73,11 @@ fn attachments() -> Vec<Attachment> {
         address("lan", "10.0.0.5"),
         address("lan", "10.0.0.6"),
         address("wan", "10.0.0.5"),
-        Attachment::Listener("lan".to_string()),
-        Attachment::NetworkNamespace("a".to_string()),
-        Attachment::NetworkNamespace("/run/netns/a".to_string()),
+        Attachment::Listener("lan".into()),
+        Attachment::NetworkNamespace("a".into()),
+        Attachment::NetworkNamespace("/run/netns/a".into()),
     ];
-    all.extend(INTERFACES.map(|name| Attachment::Interface(name.to_string())));
+    all.extend(INTERFACES.map(|name| Attachment::Interface(name.into())));
     all
 }
 
@@ -83,10 +86,10 @@ fn any_binding() -> impl Strategy<Value = Option<Binding>> {
         3 => Just(None),
         2 => (1..3_u32, 0..2_usize).prop_map(|(index, boot)| Some(Binding {
             if_index: Some(index),
-            boot_id: Some(BOOTS[boot].to_string()),
+            boot_id: Some(BOOTS[boot].into()),
             mac_address: None,
         })),
-        1 => Just(Some(Binding { mac_address: Some(MAC.to_string()), ..Binding::default() })),
+        1 => Just(Some(Binding { mac_address: Some(MAC.into()), ..Binding::default() })),
     ]
 }
 

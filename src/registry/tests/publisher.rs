@@ -134,7 +134,7 @@ fn id(number: u32) -> InstanceId {
 }
 
 fn listener() -> Attachment {
-    Attachment::Listener("lan".to_string())
+    Attachment::Listener("lan".into())
 }
 
 /// Returns an entry of an instance that has the listener, or nothing.

@@ -122,7 +122,7 @@ fn instance(number: usize) -> Instance {
     let mut instance = demo_instance();
     instance.instance_id = id(number);
     instance.ami_launch_index = 0;
-    instance.imds.attachments = vec![Attachment::Interface(format!("tap{number}")).into()];
+    instance.imds.attachments = vec![Attachment::Interface(format!("tap{number}").into()).into()];
     instance
 }
 
@@ -677,7 +677,7 @@ async fn the_attachments_of_many_new_documents_are_reserved_in_few_publications(
     let store = Arc::<HeldStore>::default();
     let registry = registry_of(&store, 1).await;
     let now_served = |number: usize| {
-        let attachment = Attachment::Interface(format!("tap{number}"));
+        let attachment = Attachment::Interface(format!("tap{number}").into());
         registry.snapshot().attached_to(&attachment).is_some()
     };
     let reason_of = |number: usize| registry.snapshot().quarantine_reason(&id(number));

@@ -270,14 +270,14 @@ const NAMESPACES: [&str; 3] = ["one", "two", "three"];
 fn attachments(host: &Host) -> Vec<InstanceAttachment> {
     let port = |bridge: &str, port: &str, mark| {
         Attachment::BridgePort(BridgePort {
-            bridge: bridge.to_string(),
-            port: port.to_string(),
+            bridge: bridge.into(),
+            port: port.into(),
             mark,
         })
     };
     let from = |listener: &str, last| {
         Attachment::SourceAddress(SourceAddress {
-            listener: listener.to_string(),
+            listener: listener.into(),
             address: Ipv4Addr::new(10, 0, 0, last).into(),
         })
     };
@@ -297,13 +297,13 @@ fn attachments(host: &Host) -> Vec<InstanceAttachment> {
         ["lo", "tap1", "tap2", "br0", "br0.5"].map(|name| Attachment::Interface(name.into())),
     );
     let path = |name| host.namespace(name).display().to_string();
-    all.extend(NAMESPACES.map(|name| Attachment::NetworkNamespace(path(name))));
+    all.extend(NAMESPACES.map(|name| Attachment::NetworkNamespace(path(name).into())));
     let mut all: Vec<InstanceAttachment> = all.into_iter().map(InstanceAttachment::from).collect();
     for index in [2, 102] {
         all.push(InstanceAttachment {
             binding: Some(Binding {
                 if_index: Some(index),
-                boot_id: Some(BOOT.to_string()),
+                boot_id: Some(BOOT.into()),
                 mac_address: None,
             }),
             ..InstanceAttachment::from(Attachment::Interface("tap1".into()))
@@ -467,7 +467,10 @@ async fn register(host: &Host, count: usize) {
             instance.instance_id = id(number);
             let address = Ipv4Addr::from(0x0a00_0000 + number as u32).into();
             let listener = "lan".to_string();
-            let attachment = Attachment::SourceAddress(SourceAddress { listener, address });
+            let attachment = Attachment::SourceAddress(SourceAddress {
+                listener: listener.into(),
+                address,
+            });
             instance.imds.attachments = vec![attachment.into()];
             transaction.register(instance);
         }
@@ -514,7 +517,7 @@ async fn one_change_costs_the_same_however_many_instances_there_are() {
 async fn the_attachments_of_an_instance_that_is_being_registered_wait() {
     let mut host = Host::new(vec![listener("plain", 0, None, false)]);
     let mut new = demo_instance();
-    new.imds.attachments = vec![Attachment::Listener("plain".to_string()).into()];
+    new.imds.attachments = vec![Attachment::Listener("plain".into()).into()];
     let document = Arc::new(Document::of(new.clone()));
     host.registry.reserve_new(&[document]).await;
     host.check("reserved").await;
@@ -534,7 +537,7 @@ async fn the_attachments_of_an_instance_that_is_being_registered_wait() {
 async fn a_socket_that_the_kernel_closed_is_opened_again() {
     let mut host = Host::new(vec![listener("plain", 0, None, false)]);
     host.check("the start").await;
-    let key = ListenerKey::Listener("plain".to_string());
+    let key = ListenerKey::Listener("plain".into());
     let address = host.listeners.open[&key].sockets[0].address;
     host.listeners.open[&key].sockets[0].end();
     host.listeners.ended.send.send(key.clone()).unwrap();

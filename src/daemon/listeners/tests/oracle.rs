@@ -43,7 +43,7 @@ impl<'s> Oracle<'s> {
             snapshot,
             links,
             desired: names
-                .map(|name| (ListenerKey::Listener(name.clone()), Vec::new()))
+                .map(|name| (ListenerKey::Listener(name.clone().into()), Vec::new()))
                 .collect(),
             present: BTreeMap::new(),
             unusable: BTreeMap::new(),
@@ -240,7 +240,7 @@ impl<'s> Oracle<'s> {
             let (ListenerKey::Interface(name) | ListenerKey::Bridge(name)) = key else {
                 continue;
             };
-            let of_interface = addresses.entry(name.clone()).or_default();
+            let of_interface = addresses.entry(name.to_string()).or_default();
             of_interface.addresses.extend(service);
             for (_, entry) in attached {
                 of_interface
