@@ -122,7 +122,7 @@ fn of_interface(interface: &mut NetworkInterface, visit: VisitText<'_>) {
     ];
     optional.into_iter().flatten().for_each(&mut *visit);
     let InterfaceAttachment { status, other, .. } = &mut interface.attachment;
-    status.into_iter().for_each(&mut *visit);
+    status.iter_mut().for_each(&mut *visit);
     other.common_text().into_iter().for_each(&mut *visit);
     of_groups(&mut interface.groups, visit);
     let addresses = interface.private_ip_addresses.iter_mut();
@@ -132,7 +132,7 @@ fn of_interface(interface: &mut NetworkInterface, visit: VisitText<'_>) {
         ip_owner_id, other, ..
     } in associations.chain(&mut interface.association)
     {
-        ip_owner_id.into_iter().for_each(&mut *visit);
+        ip_owner_id.iter_mut().for_each(&mut *visit);
         other.common_text().into_iter().for_each(&mut *visit);
     }
     for address in &mut interface.ipv6_addresses {
@@ -148,7 +148,7 @@ fn of_interface(interface: &mut NetworkInterface, visit: VisitText<'_>) {
 fn of_device(device: &mut BlockDevice, visit: VisitText<'_>) {
     visit(&mut device.device_name);
     if let Some(volume) = &mut device.ebs {
-        (&mut volume.status).into_iter().for_each(&mut *visit);
+        volume.status.iter_mut().for_each(&mut *visit);
         volume.other.common_text().into_iter().for_each(visit);
     }
 }

@@ -82,7 +82,10 @@ fn a_clear_cancels_future_steps_and_reports_them() {
 
 /// A store that does something else once, before it prepares a change.
 #[derive(Clone, Default)]
-struct InterruptedStore(Arc<Mutex<Option<Box<dyn FnOnce() + Send>>>>);
+struct InterruptedStore(Arc<Mutex<Option<StoreInterruption>>>);
+
+type StoreInterruption = Box<dyn FnOnce() + Send>;
+type RegistryInterruption = Box<dyn FnOnce(&Arc<Registry>, &tokio::runtime::Handle) + Send>;
 
 impl Store for InterruptedStore {
     fn load(&self) -> Result<Loaded, StoreError> {
@@ -114,7 +117,7 @@ fn an_answer_names_the_instances_that_have_a_step_and_none_that_is_gone() {
     let id = |id: &str| InstanceId::parse(id).unwrap();
     let store = InterruptedStore::default();
     let api = TestApi::over(store.clone());
-    let interrupt_with = |work: Box<dyn FnOnce(&Arc<Registry>, &tokio::runtime::Handle) + Send>| {
+    let interrupt_with = |work: RegistryInterruption| {
         let (registry, runtime) = (Arc::clone(&api.api.registry), api.runtime.handle().clone());
         *store.0.lock() = Some(Box::new(move || work(&registry, &runtime)));
     };

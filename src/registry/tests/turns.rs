@@ -192,7 +192,7 @@ async fn consumers_that_wait_are_woken_by_every_kind_of_change() {
                 let registered = registry.register_all(documents, now(), unwatched());
                 drop(registered.await);
             }
-            _ => drop(registry.delete(&id(2), |_| Ok::<_, ()>(())).await.unwrap()),
+            _ => registry.delete(&id(2), |_| Ok::<_, ()>(())).await.unwrap(),
         }
         let woken = tokio::time::timeout(std::time::Duration::from_secs(60), consumer);
         woken.await.expect("the consumer is woken").unwrap();
