@@ -10,8 +10,8 @@
 //! cannot block the others for long. Beyond their number, the user with the most callers gives one
 //! up, which is answered 503: no user keeps another out. Without an answer ends only a connection
 //! that has sent nothing in the time of a head, or that waits for its turn when the daemon ends. A
-//! caller takes its turn only once it has sent the whole head of a request: until then what it has
-//! sent is looked at and not read.
+//! caller takes its turn only once it has sent the whole head of a request, or 8 KiB of one: until
+//! then what it has sent is looked at and not read.
 
 use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, Permissions};
@@ -475,10 +475,12 @@ impl Callers {
                 let sent = stream.async_io(Interest::READABLE, look);
                 match tokio::time::timeout(self.times.head, sent).await {
                     Ok(state) => state.map_err(|_| NoTurn::NoRequest)?,
-                    Err(_) if client_state(stream) == ClientState::Sending => {
-                        return Err(NoTurn::TimedOut);
-                    }
-                    Err(_) => return Err(NoTurn::NoRequest),
+                    // The last bytes may have come at the same time.
+                    Err(_) => match client_state(stream) {
+                        ClientState::Sending => return Err(NoTurn::TimedOut),
+                        ClientState::HasSent => ClientState::HasSent,
+                        _ => return Err(NoTurn::NoRequest),
+                    },
                 }
             }
         };
@@ -589,9 +591,12 @@ fn is_beginning_of_head(sent: &[u8]) -> bool {
         .any(|byte| byte.is_ascii_control() && !is_empty_line(byte) && *byte != b'\t');
     let mut lines = head.split_inclusive(|byte| *byte == b'\n');
     let request_line = lines.next().unwrap_or_default();
-    let is_request = match request_line.trim_ascii_end() {
-        line if line.len() == request_line.len() => true,
-        line => line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0"),
+    let is_request = match request_line.strip_suffix(b"\n") {
+        None => true,
+        Some(line) => {
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            line.ends_with(b" HTTP/1.1") || line.ends_with(b" HTTP/1.0")
+        }
     };
     let is_complete = lines.any(|line| matches!(line, b"\n" | b"\r\n"));
     is_request && !has_control && !is_complete
@@ -670,6 +675,8 @@ mod tests {
             "\r\n",
             "\r\n\r\n\r\n",
             "G",
+            "GET ",
+            "GET /v1/health ",
             "GET /v1/health HT",
             "\r\n\r\nGET / HTTP/1.1",
             begun,
@@ -688,6 +695,7 @@ mod tests {
             "hello\r\n",
             "SSH-2.0-x\r\n",
             "GET / HTTP/2.0\r\n",
+            "GET / HTTP/1.1 \r\n",
             "GET /\n",
             "\u{16}\u{3}\u{1}",
         ] {
