@@ -116,8 +116,12 @@ pub(super) async fn inject(
         ),
     })?;
     if changed.iter().all(|of| of.outcome.steps.is_empty()) {
-        // The targets are gone, or the steps are for them no more. Why is what a new call would get.
+        // The targets are gone, or the steps are for them no more. Why is what a new call would get,
+        // unless there are new targets by now.
         select(api, &steps).await?;
+        return Err(Refusal::incorrect_state(
+            "the targets changed while the event was prepared, and no instance has it; try again",
+        ));
     }
     let entries = changed.iter().filter(|of| of.is_changed());
     let instances: Vec<Value> = entries

@@ -172,4 +172,31 @@ fn an_answer_names_the_instances_that_have_a_step_and_none_that_is_gone() {
     let (status, answer) = api.post("/v1/events", &event);
     assert_eq!(status, 404, "{answer}");
     assert!(answer["Message"].as_str().unwrap().contains(ID), "{answer}");
+
+    // 3. The only target goes away, and another instance is one by then.
+    for (instance, tag) in [("i-33333333", "a"), ("i-44444444", "b")] {
+        let document = demo_with(|document| {
+            document["InstanceId"] = instance.into();
+            document["Imds"]["Attachments"] = json!([]);
+            document["Tags"] = json!([{ "Key": "role", "Value": tag }]);
+        });
+        assert_eq!(api.post("/v1/instances", &document).0, 200);
+    }
+    interrupt_with(Box::new(move |registry, runtime| {
+        let now: Timestamp = "2026-05-16T16:25:07Z".parse().unwrap();
+        for (instance, tag) in [("i-33333333", "b"), ("i-44444444", "a")] {
+            let change = move |instance: &mut Instance| {
+                instance.tags[0].value = tag.into();
+                Ok::<(), ()>(())
+            };
+            let changed = id(instance);
+            runtime
+                .block_on(registry.update(&changed, now, change))
+                .unwrap();
+        }
+    }));
+    let event = json!({ "Targets": { "Tag": { "Key": "role", "Value": "a" } },
+                        "Request": { "Event": { "Lifecycle": { "State": "Standby" } } } });
+    let (status, answer) = api.post("/v1/events", &event);
+    assert_eq!(status, 409, "{answer}");
 }
