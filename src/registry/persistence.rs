@@ -38,15 +38,10 @@ impl NewEntry {
 impl Registry {
     /// Returns the entry of a new record.
     pub(super) fn new_entry(&self, mut record: Record, previous: Option<Arc<Entry>>) -> NewEntry {
+        self.texts.share(&mut record.instance);
         let entry = match &previous {
-            Some(previous) => {
-                self.texts.share_changed(&mut record.instance);
-                previous.succeeded_by(record)
-            }
-            None => {
-                self.texts.share(&mut record.instance);
-                Entry::of_record(record)
-            }
+            Some(previous) => previous.succeeded_by(record),
+            None => Entry::of_record(record),
         };
         NewEntry {
             entry: Arc::new(entry),

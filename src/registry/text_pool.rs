@@ -39,22 +39,12 @@ impl Default for TextPool {
 }
 
 impl TextPool {
-    /// Replaces the texts of a new instance by those of the pool.
+    /// Replaces the texts of an instance by those of the pool.
     pub fn share(&self, instance: &mut Instance) {
-        self.share_where(instance, |_| true);
-    }
-
-    /// Replaces the texts that a change made. The others come from the instance before the change,
-    /// which has them too.
-    pub(super) fn share_changed(&self, instance: &mut Instance) {
-        self.share_where(instance, |text| SharedText::strong_count(text) == Some(1));
-    }
-
-    fn share_where(&self, instance: &mut Instance, is_replaced: impl Fn(&SharedText) -> bool) {
         instance.share_host_names();
         let mut pool = self.0.lock();
         instance.common_texts(&mut |text| {
-            if text.len() <= MAX_LENGTH && is_replaced(text) {
+            if text.len() <= MAX_LENGTH {
                 pool.replace(text);
             }
         });
@@ -77,7 +67,9 @@ impl Pool {
     /// Replaces a text by the equal one of the pool, or takes it in.
     fn replace(&mut self, text: &mut SharedText) {
         if let Some(known) = self.texts.get(text) {
-            *text = SharedText::clone(known);
+            if !SharedText::ptr_eq(known, text) {
+                *text = SharedText::clone(known);
+            }
             return;
         }
         // A text of the program takes no memory.
@@ -181,7 +173,7 @@ mod tests {
             // Half of the changes, and what they made, go away again.
             let mut changed = alive[round % 10].clone();
             changed.tags = vec![tag(&format!("value {round}"))];
-            pool.share_changed(&mut changed);
+            pool.share(&mut changed);
             alive[round % 10] = changed;
             assert!(pool.len() <= FIRST_SWEEP, "{}", pool.len());
         }

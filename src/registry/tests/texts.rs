@@ -71,8 +71,10 @@ fn instances_share_equal_texts_after_registering_a_change_and_a_start() {
         }
         assert_shared(&registry, "registered");
         for number in 1..=INSTANCES {
-            let change = |instance: &mut Instance| {
-                instance.tags = vec![tag("changed".to_string())];
+            // The caller of a change keeps what it asked for until the change is stored.
+            let asked_for = tag("changed".to_string());
+            let change = move |instance: &mut Instance| {
+                instance.tags = vec![asked_for.clone()];
                 Ok::<_, ()>(())
             };
             registry.update(&id(number), now(), change).await.unwrap();
