@@ -12,7 +12,7 @@ pub const TIME: &str = "2026-06-01T10:00:00Z, or with an offset, 2026-06-01T12:0
 
 /// The maximum number of deserialization faults that are reported for one value. A file with more
 /// is probably not an instance document at all.
-const MAX_FAULTS: usize = 200;
+pub(super) const MAX_FAULTS: usize = 200;
 
 /// The fields of scenarios that are a word or an object with one key.
 const CHOICES: [&str; 7] = [

@@ -8,7 +8,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::document::deserialize::{PartialValue, array_for_object_faults, deserialize_all_faults};
+use crate::document::deserialize::{
+    MAX_FAULTS, PartialValue, array_for_object_faults, deserialize_all_faults,
+};
 use crate::document::json_path::{JsonPath, PathFault, Place};
 use crate::document::source_map::SourceMap;
 use crate::fault::Fault;
@@ -91,10 +93,12 @@ impl<'t> JsonFile<'t> {
         self.source.text(path)
     }
 
-    /// Returns faults with their lines.
+    /// Returns faults with their lines, as many as anyone reads: finding a line takes a walk through
+    /// the objects above it.
     pub(super) fn faults(&self, faults: Vec<PathFault>) -> Vec<Fault> {
         faults
             .into_iter()
+            .take(MAX_FAULTS)
             .map(|fault| self.fault(&fault.path, fault.message))
             .collect()
     }

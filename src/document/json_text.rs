@@ -208,7 +208,9 @@ impl<'a, 't> TextValue<'a, 't> {
 
     /// Returns the members of an object in their order, including those with the same key, or the
     /// elements of an array.
-    pub(super) fn children(&self) -> impl Iterator<Item = TextValue<'a, 't>> + use<'a, 't> {
+    pub(super) fn children(
+        &self,
+    ) -> impl DoubleEndedIterator<Item = TextValue<'a, 't>> + use<'a, 't> {
         let of = self.of;
         let children = self.child_numbers().iter();
         children.map(move |number| TextValue {

@@ -38,10 +38,8 @@ impl<'t> SourceMap<'t> {
             let below = match segment {
                 // Of several members with one key, the last is the one that serde_json keeps.
                 PathSegment::Key(key) => {
-                    let members = value.children();
-                    members
-                        .filter(|member| member.key().is_some_and(|of| of == key.as_str()))
-                        .last()
+                    let mut members = value.children().rev();
+                    members.find(|member| member.key().is_some_and(|of| of == key.as_str()))
                 }
                 PathSegment::Index(index) => value.element(*index),
             };

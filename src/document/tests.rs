@@ -367,6 +367,18 @@ fn a_key_that_appears_twice_is_refused() {
     );
 }
 
+/// Each fault has a line, and finding one takes a walk through the members: not for each of very many.
+#[test]
+fn of_very_many_faults_the_first_are_reported() {
+    for key in ["same".to_string(), "\\u0061".to_string()] {
+        let members = format!("\"{key}\":0,").repeat(50_000);
+        let text = format!("{{{members}\"InstanceId\":\"i-12345678\"}}");
+        let faults = refused(&text);
+        assert!((2..=201).contains(&faults.len()), "{}", faults.len());
+        assert!(faults[0].contains("appears twice"), "{}", faults[0]);
+    }
+}
+
 #[test]
 fn two_instances_with_one_id_are_refused() {
     let one = with(json!({})).to_string();
