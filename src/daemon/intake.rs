@@ -242,6 +242,7 @@ impl Intake {
             .chain(snapshot.faulty_documents())
             // Of an earlier reload that was interrupted.
             .chain(snapshot.being_registered())
+            .chain(snapshot.not_stored())
             .cloned()
             .collect()
     }

@@ -5,7 +5,7 @@
 //! programs, so only a start or a reload with many new documents uses it. Where it promises less
 //! than fsync(2), or fails, each file is written again and synced by itself.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io;
 use std::path::Path;
 
@@ -18,6 +18,9 @@ const FILE_SYSTEMS: [u64; 3] = [0xef53, 0x5846_5342, 0x9123_683e];
 
 /// The first version of Linux whose syncfs reports that a file could not be written back.
 const FIRST_KERNEL: (u32, u32) = (5, 8);
+
+/// How much the machine may have to write, in KiB. A disk takes seconds for it.
+const MAX_UNWRITTEN: u64 = 256 << 10;
 
 /// When a new file is synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,11 +37,16 @@ pub(super) struct FileSystem(File);
 
 impl FileSystem {
     /// Opens the file system of a directory; `None` if its sync promises less than a sync of each
-    /// file.
+    /// file, or if the machine has much to write that is not ours: a host's virtual disks may be on
+    /// the same file system.
     pub(super) fn open(directory: &Path) -> Option<FileSystem> {
         let uname = rustix::system::uname();
         let release = uname.release().to_str().ok()?;
         if version_of(release)? < FIRST_KERNEL {
+            return None;
+        }
+        let memory = fs::read_to_string("/proc/meminfo").ok()?;
+        if unwritten(&memory)? > MAX_UNWRITTEN {
             return None;
         }
         let opened = File::open(directory).ok()?;
@@ -51,6 +59,16 @@ impl FileSystem {
     pub(super) fn sync(self) -> io::Result<()> {
         Ok(rustix::fs::syncfs(self.0)?)
     }
+}
+
+/// Returns the KiB that are to be written to disks, from proc_meminfo(5).
+fn unwritten(memory: &str) -> Option<u64> {
+    let of = |name: &str| -> Option<u64> {
+        let mut lines = memory.lines();
+        let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        value.trim().strip_suffix(" kB")?.parse().ok()
+    };
+    Some(of("Dirty")? + of("Writeback")?)
 }
 
 /// Returns the first two numbers of a kernel's release.
@@ -78,6 +96,15 @@ mod tests {
         ] {
             let is_new = version_of(release).is_some_and(|version| version >= FIRST_KERNEL);
             assert_eq!(is_new, expected, "{release}");
+        }
+    }
+
+    #[test]
+    fn what_is_to_be_written_is_the_dirty_memory_and_that_on_its_way() {
+        let memory = "MemTotal: 24 kB\nDirty:             196 kB\nWriteback:  4 kB\n";
+        assert_eq!(unwritten(memory), Some(200));
+        for damaged in ["", "Dirty: 1 kB\n", "Dirty: x kB\nWriteback: 0 kB\n"] {
+            assert_eq!(unwritten(damaged), None, "{damaged}");
         }
     }
 

@@ -355,7 +355,8 @@ impl FileStore {
     /// if that is not as strict as a sync of each file, or if anything fails: then each file must be
     /// written again, because nothing says which one is not on the disk.
     fn stage_together(&self, writes: &[Write]) -> Option<Vec<StagedFile>> {
-        if writes.len() < MIN_FILES {
+        let new_files = writes.iter().filter(|write| write.record.is_some());
+        if new_files.count() < MIN_FILES {
             return None;
         }
         let file_system = FileSystem::open(&self.instances.path)?;
