@@ -1858,11 +1858,12 @@ async fn defaults_that_could_not_be_stored_may_have_been_changed() {
 
 #[tokio::test]
 async fn a_store_that_fails_at_any_instance_changes_none() {
-    let directory = tempfile::tempdir().unwrap();
     let ids = ["i-00000000000000001", "i-00000000000000002"];
-    let documents = ids.map(|id| document(id, "running", json!({}))).to_vec();
-    let control = super::control(FileStore::open(directory.path()).unwrap(), documents).await;
     for in_the_way in 0..ids.len() {
+        // A store of its own each time: the files of a failed change are removed a little later.
+        let directory = tempfile::tempdir().unwrap();
+        let documents = ids.map(|id| document(id, "running", json!({}))).to_vec();
+        let control = super::control(FileStore::open(directory.path()).unwrap(), documents).await;
         // A directory at the path of the temporary file makes every write fail, even for root.
         let obstacle = directory
             .path()
@@ -1883,6 +1884,5 @@ async fn a_store_that_fails_at_any_instance_changes_none() {
             ids.map(|id| state(&control, id)),
             [InstanceState::Running; 2]
         );
-        std::fs::remove_dir_all(obstacle).unwrap();
     }
 }
