@@ -93,8 +93,8 @@ impl<'t> JsonFile<'t> {
         self.source.text(path)
     }
 
-    /// Returns faults with their lines, as many as anyone reads: finding a line takes a walk through
-    /// the objects above it.
+    /// Returns faults with their lines, at most [`MAX_FAULTS`]: finding a line takes a walk through the
+    /// objects above it.
     pub(super) fn faults(&self, faults: Vec<PathFault>) -> Vec<Fault> {
         faults
             .into_iter()
