@@ -52,11 +52,11 @@ pub struct Version(&'static str);
 impl Version {
     /// Returns the version with this name; `None` if EC2 does not serve it.
     pub fn parse(name: &str) -> Option<Version> {
-        VERSIONS
-            .into_iter()
-            .chain([LATEST])
-            .find(|served| *served == name)
-            .map(Version)
+        if name == LATEST {
+            return Some(Version(LATEST));
+        }
+        let row = VERSIONS.binary_search(&name).ok()?;
+        Some(Version(VERSIONS[row]))
     }
 
     /// Returns whether this version has what the release `since` introduced.
@@ -65,30 +65,48 @@ impl Version {
     }
 }
 
-/// A path below a version, split and decoded.
-#[derive(Debug, PartialEq, Eq)]
+/// A path: its version, and what is below.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DataPath<'a> {
     /// `/`: the list of versions.
     Root,
     /// `/<version>/…`
-    Versioned(Version, Vec<Cow<'a, str>>),
+    Versioned(Version, Segments<'a>),
+}
+
+/// The segments of a path from one on, decoded one after the other; `None` for one with an invalid
+/// escape, which is the name of nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segments<'a>(&'a str);
+
+impl Segments<'_> {
+    /// Returns whether there is no further segment.
+    pub fn is_empty(&self) -> bool {
+        self.0.bytes().all(|byte| byte == b'/')
+    }
+}
+
+impl<'a> Iterator for Segments<'a> {
+    type Item = Option<Cow<'a, str>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let rest = self.0.trim_start_matches('/');
+        let end = rest.bytes().position(|byte| byte == b'/');
+        let (segment, rest) = rest.split_at(end.unwrap_or(rest.len()));
+        self.0 = rest;
+        (!segment.is_empty()).then(|| decode(segment))
+    }
 }
 
 impl<'a> DataPath<'a> {
-    /// Reads a path; `None` for an unknown version and for invalid escapes. Both are 404.
+    /// Reads a path; `None` for an unknown version, which is 404.
     pub fn parse(path: &'a str) -> Option<DataPath<'a>> {
-        let mut segments = path
-            .split('/')
-            .filter(|segment| !segment.is_empty())
-            .map(decode);
+        let mut segments = Segments(path);
         let Some(version) = segments.next() else {
             return Some(DataPath::Root);
         };
         let version = Version::parse(&version?)?;
-        Some(DataPath::Versioned(
-            version,
-            segments.collect::<Option<_>>()?,
-        ))
+        Some(DataPath::Versioned(version, segments))
     }
 }
 
@@ -115,11 +133,12 @@ fn decode(segment: &str) -> Option<Cow<'_, str>> {
 mod tests {
     use super::*;
 
+    /// Returns the segments below the version; `None` for a path that leads to nothing.
     fn below_latest(path: &str) -> Option<Vec<String>> {
         match DataPath::parse(path)? {
             DataPath::Root => None,
             DataPath::Versioned(_, segments) => {
-                Some(segments.into_iter().map(Cow::into_owned).collect())
+                segments.map(|name| name.map(Cow::into_owned)).collect()
             }
         }
     }
@@ -178,7 +197,7 @@ mod tests {
             "/LATEST/",
             "/late",
         ] {
-            assert_eq!(DataPath::parse(path), None, "{path}");
+            assert_eq!(below_latest(path), None, "{path}");
         }
     }
 }
