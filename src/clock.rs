@@ -116,11 +116,14 @@ mod tests {
         assert_eq!(iso_milliseconds(time), "2024-05-16T16:25:07.060Z");
     }
 
-    /// The calendar of jiff is the reference: every day of 800 years, and the ends of its range.
+    /// The calendar of jiff is the reference: every eleventh day of 800 years, and the ends of its
+    /// range.
     #[test]
     fn http_dates_are_those_of_the_calendar() {
         let first: Timestamp = "1900-01-01T00:00:00Z".parse().unwrap();
-        let days = (0..292_200).map(|day| first.as_second() + 86_400 * day + day * 7_919 % 86_400);
+        let days = (0..292_200)
+            .step_by(11)
+            .map(|day| first.as_second() + 86_400 * day + day * 7_919 % 86_400);
         let ends = ["0000-01-01T00:00:00Z", "9999-12-30T21:59:59Z"].map(|end| {
             let end: Timestamp = end.parse().unwrap();
             end.as_second()

@@ -77,7 +77,12 @@ impl GuestTurn for PlaneTurn<'_> {
     }
 
     fn answer(&self, request: RawRequest<'_>) -> Option<Reply<'_>> {
-        let reply = self.turn.answer(request, Moment::now(), rand::random());
+        // Only a PUT can get a token, which needs random bytes.
+        let nonce = match request.method {
+            "PUT" => rand::random(),
+            _ => Default::default(),
+        };
+        let reply = self.turn.answer(request, Moment::now(), nonce);
         // 400 is the status of a foreign Host, so other requests are not read a second time.
         if reply.as_ref().is_some_and(|reply| reply.status == 400)
             && let Some((instance, host)) = self.turn.foreign_host(request)

@@ -90,11 +90,26 @@ impl<'a> Iterator for Segments<'a> {
     type Item = Option<Cow<'a, str>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let rest = self.0.trim_start_matches('/');
-        let end = rest.bytes().position(|byte| byte == b'/');
-        let (segment, rest) = rest.split_at(end.unwrap_or(rest.len()));
-        self.0 = rest;
-        (!segment.is_empty()).then(|| decode(segment))
+        let bytes = self.0.as_bytes();
+        let is_slash = |index: usize| bytes.get(index) == Some(&b'/');
+        let mut start = 0;
+        while is_slash(start) {
+            start += 1;
+        }
+        let (mut end, mut is_encoded) = (start, false);
+        while end < bytes.len() && !is_slash(end) {
+            is_encoded |= bytes[end] == b'%';
+            end += 1;
+        }
+        let segment = &self.0[start..end];
+        self.0 = &self.0[end..];
+        if segment.is_empty() {
+            return None;
+        }
+        Some(match is_encoded {
+            true => decode(segment).map(Cow::Owned),
+            false => Some(Cow::Borrowed(segment)),
+        })
     }
 }
 
@@ -111,10 +126,7 @@ impl<'a> DataPath<'a> {
 }
 
 /// Percent-decodes one segment; `None` for an invalid escape or bytes that are not UTF-8.
-fn decode(segment: &str) -> Option<Cow<'_, str>> {
-    if !segment.contains('%') {
-        return Some(Cow::Borrowed(segment));
-    }
+fn decode(segment: &str) -> Option<String> {
     let mut decoded = Vec::with_capacity(segment.len());
     let mut rest = segment.bytes();
     while let Some(byte) = rest.next() {
@@ -126,7 +138,7 @@ fn decode(segment: &str) -> Option<Cow<'_, str>> {
         let (high, low) = (digit()?, digit()?);
         decoded.push(u8::try_from(high * 16 + low).ok()?);
     }
-    String::from_utf8(decoded).ok().map(Cow::Owned)
+    String::from_utf8(decoded).ok()
 }
 
 #[cfg(test)]

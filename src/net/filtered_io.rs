@@ -4,6 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
 use hyper::rt::ReadBufCursor;
@@ -63,7 +64,7 @@ impl hyper::rt::Read for FilteredIo<'_> {
         let is_head = this.connection_turns.is_reading();
         if !this.already_read.is_empty() {
             ready!(this.turns.poll(&mut this.timer, cx));
-            this.turns.note_read();
+            this.turns.note_read(Instant::now());
             let length = room.min(this.already_read.len());
             let bytes = this.already_read.split_to(length);
             buffer[..length].copy_from_slice(&bytes);
@@ -87,7 +88,7 @@ impl hyper::rt::Read for FilteredIo<'_> {
             match this.socket.stream().try_read(&mut buffer[..room]) {
                 Ok(length) => {
                     if is_head {
-                        this.turns.note_read();
+                        this.turns.note_read(Instant::now());
                     }
                     this.head_filter.pass(&mut buffer[..length]);
                     cursor.put_slice(&buffer[..length]);
@@ -113,7 +114,7 @@ impl hyper::rt::Write for FilteredIo<'_> {
             match stream.try_write(bytes) {
                 Err(reason) if reason.kind() == io::ErrorKind::WouldBlock => {}
                 outcome => {
-                    self.socket.note_written();
+                    self.socket.note_written(Instant::now());
                     return Poll::Ready(outcome);
                 }
             }

@@ -60,7 +60,7 @@ impl GuestSocket {
             lingers: AtomicBool::new(false),
         };
         if answered {
-            socket.note_written();
+            socket.note_written(opened);
         }
         socket
     }
@@ -85,10 +85,11 @@ impl GuestSocket {
         Pin::new(&mut self.stream).poll_read(cx, buffer)
     }
 
-    /// Notes that bytes were written.
-    pub(super) fn note_written(&self) {
+    /// Notes that bytes were written at this time.
+    pub(super) fn note_written(&self, now: Instant) {
         self.answered.store(true, Ordering::Relaxed);
-        let since = u64::try_from(self.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let since = now.saturating_duration_since(self.opened);
+        let since = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
         self.last_written.store(since, Ordering::Relaxed);
     }
 

@@ -13,7 +13,7 @@ use hyper::http::request::Parts;
 use hyper::http::{HeaderName, HeaderValue, Version};
 use hyper::{Response, StatusCode};
 
-use super::reply_bytes::{self, SentParts};
+use super::reply_bytes::{self, PrintedDates, SentParts};
 use crate::http::{Body, HttpVersion, RawRequest, Reply};
 
 /// Calls `answer` with a parsed head as a raw request.
@@ -95,7 +95,12 @@ pub(super) fn refusal(response: Response<Full<Bytes>>) -> Bytes {
 /// The same for a guest, whose headers keep their order and spelling.
 pub(super) fn guest_refusal(reply: &Reply<'_>) -> Bytes {
     let mut bytes = Vec::new();
-    reply_bytes::write(reply, SentParts::Whole, &mut bytes);
+    reply_bytes::write(
+        reply,
+        SentParts::Whole,
+        &mut PrintedDates::default(),
+        &mut bytes,
+    );
     bytes.into()
 }
 

@@ -10,7 +10,7 @@ use super::head;
 use crate::http::{Connection, RawRequest};
 use crate::instance::HopLimit;
 use crate::net::guest_service::{GuestService, GuestTurn};
-use crate::net::reply_bytes::{self, SentParts};
+use crate::net::reply_bytes::{self, PrintedDates, SentParts};
 use crate::net::slots::ConnectionSlot;
 use crate::origin::Origin;
 
@@ -23,12 +23,14 @@ const MAX_KEPT_OUTPUT: usize = 64 * 1024;
 pub(super) struct Buffers {
     input: Vec<u8>,
     output: Vec<u8>,
+    dates: PrintedDates,
 }
 
 thread_local! {
     static BUFFERS: RefCell<Buffers> = RefCell::new(Buffers {
         input: vec![0; MAX_INPUT],
         output: Vec::new(),
+        dates: PrintedDates::default(),
     });
 }
 
@@ -78,7 +80,11 @@ impl Buffers {
         origin: &Origin,
         slot: &ConnectionSlot,
     ) -> Answer {
-        let Buffers { input, output } = self;
+        let Buffers {
+            input,
+            output,
+            dates,
+        } = self;
         output.clear();
         // A full buffer may not be all that was sent.
         if length == input.len() {
@@ -87,7 +93,7 @@ impl Buffers {
         let answered = head::with_request(&mut input[..length], |request| {
             let mut answer = Answer::Silence;
             service.in_turn(origin, &mut |turn| {
-                answer = answer_in_turn(turn, request, slot, output);
+                answer = answer_in_turn(turn, request, slot, (output, dates));
             });
             answer
         });
@@ -116,7 +122,7 @@ fn answer_in_turn(
     turn: &dyn GuestTurn,
     request: RawRequest<'_>,
     slot: &ConnectionSlot,
-    output: &mut Vec<u8>,
+    (output, dates): (&mut Vec<u8>, &mut PrintedDates),
 ) -> Answer {
     if turn.waits(request).is_some() {
         return Answer::HandedOver;
@@ -134,7 +140,7 @@ fn answer_in_turn(
         "HEAD" => SentParts::Head,
         _ => SentParts::Whole,
     };
-    reply_bytes::write(&reply, parts, output);
+    reply_bytes::write(&reply, parts, dates, output);
     Answer::Reply {
         hop_limit: reply.hop_limit,
         connection: reply.connection,

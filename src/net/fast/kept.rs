@@ -40,8 +40,8 @@ enum Exchange {
     End,
     /// These bytes belong to the slow path.
     HandedOver(Bytes),
-    /// The request was answered, but for this rest. Then this happens to the connection.
-    Answered(Bytes, Connection),
+    /// The request was answered at this time, but for this rest. Then this happens to the connection.
+    Answered(Bytes, Connection, Instant),
 }
 
 /// What a connection waits for.
@@ -70,7 +70,7 @@ pub(in crate::net) async fn serve(
     let mut timer = pin!(sleep_until(began + limits.head));
     let mut rate_timer = RateTimer::default();
     let mut is_ending = false;
-    let mut exchanged = rest.map(|(rest, connection)| Exchange::Answered(rest, connection));
+    let mut exchanged = rest.map(|(rest, connection)| Exchange::Answered(rest, connection, began));
     loop {
         let exchange = match exchanged.take() {
             Some(exchange) => exchange,
@@ -106,22 +106,23 @@ pub(in crate::net) async fn serve(
                 }
             }
         };
-        let connection = match exchange {
+        let (connection, answered) = match exchange {
             Exchange::End => return FastEnd::Ended,
             Exchange::HandedOver(bytes) => return FastEnd::HandedOver { bytes, head_began },
-            Exchange::Answered(rest, connection) => {
-                if !rest.is_empty()
-                    && !Box::pin(is_written(socket, rest, began, rest_drain.clone())).await
-                {
+            Exchange::Answered(rest, connection, answered) if rest.is_empty() => {
+                (connection, answered)
+            }
+            Exchange::Answered(rest, connection, _) => {
+                if !Box::pin(is_written(socket, rest, began, rest_drain.clone())).await {
                     return FastEnd::CutOff;
                 }
-                connection
+                (connection, Instant::now())
             }
         };
         if connection == Connection::Close || is_ending {
             return FastEnd::Ended;
         }
-        head_began = Instant::now();
+        head_began = answered;
     }
 }
 
@@ -160,7 +161,8 @@ fn poll_read(
     if outcome.is_err() || length == 0 {
         return Poll::Ready(Exchange::End);
     }
-    context.turns.note_read();
+    let now = Instant::now();
+    context.turns.note_read(now.into_std());
     let answer = match pace {
         Pace::Within => buffers.answer(length, context.service, context.origin, context.slot),
         Pace::Beyond => Answer::HandedOver,
@@ -181,9 +183,9 @@ fn poll_read(
             }
             match buffers.send(socket.stream()) {
                 Ok(sent) => {
-                    socket.note_written();
+                    socket.note_written(now.into_std());
                     let rest = Bytes::copy_from_slice(buffers.unsent(sent));
-                    Exchange::Answered(rest, connection)
+                    Exchange::Answered(rest, connection, now)
                 }
                 Err(_) => Exchange::End,
             }
@@ -208,7 +210,7 @@ async fn is_written(
                 Ok(length) => {
                     rest.advance(length);
                     left.store(rest.len(), Ordering::Relaxed);
-                    socket.note_written();
+                    socket.note_written(std::time::Instant::now());
                 }
                 Err(reason) if reason.kind() == std::io::ErrorKind::WouldBlock => {}
                 // The connection is gone, and nothing is sent again.
