@@ -19,6 +19,8 @@ mod delivery;
 mod exchange;
 mod head;
 mod kept;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use accept::{GuestListener, accept};
 pub(super) use kept::{FastEnd, serve};
