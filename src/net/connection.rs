@@ -129,6 +129,7 @@ async fn serve_to_its_end(
     match handed_over {
         FastEnd::CutOff => false,
         FastEnd::Ended => {
+            context.turns.end();
             limits.delivery == Delivery::ByKernel || Box::pin(socket.is_delivered(drain)).await
         }
         // Most of a connection's memory is that of its parser, so it is allocated only now.
