@@ -20,6 +20,7 @@
 //! registry    config   credentials   identity   sigv4   document
 //! origin      where a request came from
 //! instance    what an instance is: plain data
+//! bench       measuring any metadata service; uses nothing of the above
 //! clock   fault   http   logging   ownership   plain_file   refusals   secret   side_by_side
 //! ```
 //!
@@ -56,6 +57,7 @@
 
 mod admin;
 mod audit;
+mod bench;
 pub mod cli;
 pub mod clock;
 pub mod config;

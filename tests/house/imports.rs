@@ -8,6 +8,7 @@ use crate::source::{FILES, Module, file_of};
 /// it imports, so the table is also the order in which to read the code.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     // The ground floor: plain concepts without the domain.
+    ("bench", &[]),
     ("clock", &[]),
     ("fault", &[]),
     ("ownership", &[]),
@@ -144,6 +145,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "cli",
         &[
             "admin",
+            "bench",
             "clock",
             "config",
             "control",
