@@ -36,6 +36,10 @@ impl LatencyHistogram {
         added.expect("both have the same bounds");
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Returns how latencies are distributed; `None` without any.
     pub(super) fn distribution(&self) -> Option<LatencyDistribution> {
         if self.0.is_empty() {

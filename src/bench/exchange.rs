@@ -2,12 +2,10 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// How long connecting, sending or receiving may take.
-const TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest head and the longest body that are read. No metadata service sends more.
 const MAX_HEAD_BYTES: usize = 64 << 10;
 const MAX_BODY_BYTES: usize = 1 << 20;
@@ -21,8 +19,13 @@ pub(super) struct BenchAnswer {
     pub(super) closes: bool,
 }
 
-/// Opens a connection, from `source` if the service recognizes guests by their address.
-pub(super) fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+/// Opens a connection, from `source` if the service recognizes guests by their address. Connecting,
+/// sending and receiving may each take `timeout`.
+pub(super) fn connect(
+    address: SocketAddr,
+    source: Option<IpAddr>,
+    timeout: Duration,
+) -> io::Result<TcpStream> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -31,20 +34,21 @@ pub(super) fn connect(address: SocketAddr, source: Option<IpAddr>) -> io::Result
     if let Some(source) = source {
         socket.bind(&SocketAddr::new(source, 0).into())?;
     }
-    socket.connect_timeout(&address.into(), TIMEOUT)?;
+    socket.connect_timeout(&address.into(), timeout)?;
     let stream = TcpStream::from(socket);
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
+    stream.set_read_timeout(Some(timeout))?;
+    stream.set_write_timeout(Some(timeout))?;
     Ok(stream)
 }
 
 /// Sends a request and reads its answer to the end of its body. `buffer` is used again from one
-/// exchange to the next.
+/// exchange to the next. After `deadline` nothing more is read, however slowly bytes arrive.
 pub(super) fn exchange(
     stream: &mut (impl Read + Write),
     request: &[u8],
     buffer: &mut Vec<u8>,
+    deadline: Instant,
 ) -> io::Result<BenchAnswer> {
     stream.write_all(request)?;
     buffer.clear();
@@ -55,7 +59,7 @@ pub(super) fn exchange(
         if buffer.len() > MAX_HEAD_BYTES {
             return Err(invalid("the head of the answer is too long"));
         }
-        if read_more(stream, buffer)? == 0 {
+        if read_more(stream, buffer, deadline)? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
     };
@@ -72,13 +76,13 @@ pub(super) fn exchange(
         }
         Some(length) => {
             while buffer.len() < head_end + length {
-                if read_more(stream, buffer)? == 0 {
+                if read_more(stream, buffer, deadline)? == 0 {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
             }
         }
         // The body ends with the connection.
-        None => while read_more(stream, buffer)? > 0 && buffer.len() <= MAX_BODY_BYTES {},
+        None => while read_more(stream, buffer, deadline)? > 0 && buffer.len() <= MAX_BODY_BYTES {},
     }
     let end = length.map_or(buffer.len(), |length| head_end + length);
     Ok(BenchAnswer {
@@ -89,12 +93,18 @@ pub(super) fn exchange(
 }
 
 /// Reads until the other side closes, so that the port is not kept busy on this side.
-pub(super) fn wait_for_close(mut stream: TcpStream, buffer: &mut Vec<u8>) {
+pub(super) fn wait_for_close(mut stream: TcpStream, buffer: &mut Vec<u8>, deadline: Instant) {
     buffer.clear();
-    while matches!(read_more(&mut stream, buffer), Ok(1..)) && buffer.len() < MAX_HEAD_BYTES {}
+    while matches!(read_more(&mut stream, buffer, deadline), Ok(1..))
+        && buffer.len() < MAX_HEAD_BYTES
+    {}
 }
 
-fn read_more(stream: &mut impl Read, buffer: &mut Vec<u8>) -> io::Result<usize> {
+fn read_more(stream: &mut impl Read, buffer: &mut Vec<u8>, deadline: Instant) -> io::Result<usize> {
+    // The first piece has the socket's timeout.
+    if !buffer.is_empty() && Instant::now() >= deadline {
+        return Err(io::ErrorKind::TimedOut.into());
+    }
     let mut chunk = [0; 8192];
     let count = stream.read(&mut chunk)?;
     buffer.extend_from_slice(&chunk[..count]);
@@ -180,11 +190,16 @@ mod tests {
     }
 
     fn answer(pieces: &[&'static [u8]]) -> io::Result<BenchAnswer> {
+        answer_until(pieces, Instant::now() + Duration::from_secs(3600))
+    }
+
+    fn answer_until(pieces: &[&'static [u8]], deadline: Instant) -> io::Result<BenchAnswer> {
         let mut peer = Peer {
             sent: Vec::new(),
             pieces: pieces.to_vec(),
         };
-        let answer = exchange(&mut peer, b"GET / HTTP/1.1\r\n\r\n", &mut Vec::new());
+        let request = b"GET / HTTP/1.1\r\n\r\n";
+        let answer = exchange(&mut peer, request, &mut Vec::new(), deadline);
         assert_eq!(peer.sent, b"GET / HTTP/1.1\r\n\r\n");
         answer
     }
@@ -223,6 +238,30 @@ mod tests {
         ] {
             assert_eq!(answer(&[head.as_bytes()]).unwrap().closes, closes, "{head}");
         }
+    }
+
+    #[test]
+    fn an_answer_that_arrives_too_slowly_is_not_read_to_its_end() {
+        let past = Instant::now();
+        let whole = answer_until(&[b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\ni"], past);
+        assert_eq!(whole.unwrap().body, b"i");
+        for pieces in [
+            &[&b"HTTP/1.1 200 OK\r\n"[..], b"Content-Length: 0\r\n\r\n"][..],
+            &[b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\ni", b"-"],
+            &[b"HTTP/1.1 200 OK\r\n\r\n", b"i"],
+        ] {
+            let reason = answer_until(pieces, past).unwrap_err();
+            assert_eq!(reason.kind(), io::ErrorKind::TimedOut, "{pieces:?}");
+        }
+    }
+
+    #[test]
+    fn answers_without_an_end_are_errors() {
+        let head: &[u8] = &[b'a'; 8192];
+        let mut pieces = vec![&b"HTTP/1.1 200 OK\r\n"[..]];
+        pieces.extend([head; 9]);
+        let reason = answer(&pieces).unwrap_err().to_string();
+        assert_eq!(reason, "the head of the answer is too long");
     }
 
     #[test]

@@ -321,3 +321,88 @@ fn escaped(text: &str) -> String {
         .replace('>', "&gt;")
         .replace('"', "&quot;")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::distribution::LatencyHistogram;
+    use std::time::Duration;
+
+    const HOSTILE: &str = "http://127.0.0.1/\"><script src='//e'>&<img onerror=x>";
+
+    fn series(target: &str) -> BenchSeries {
+        let mut histogram = LatencyHistogram::new();
+        for latency in [10, 20, 2000] {
+            histogram.record(Duration::from_micros(latency));
+        }
+        let latency = histogram.distribution();
+        BenchSeries {
+            target: target.to_string(),
+            workload: "get".to_string(),
+            connection: "close".to_string(),
+            path: "/".to_string(),
+            clients: 1,
+            rate: None,
+            seconds: 1.0,
+            failures: BTreeMap::new(),
+            reopened: 0,
+            rounds: latency.iter().cloned().collect(),
+            latency,
+            service: None,
+        }
+    }
+
+    fn report(series: Vec<BenchSeries>) -> BenchReport {
+        BenchReport {
+            version: "1".to_string(),
+            started: "2026-11-29T00:00:00Z".to_string(),
+            series,
+        }
+    }
+
+    #[test]
+    fn a_page_refers_to_nothing_else() {
+        let page = page(&report(vec![series("a"), series("b")]), None);
+        for elsewhere in ["src=", "href", "@import", "url(", "<script", "<link", "//"] {
+            assert!(!page.contains(elsewhere), "{elsewhere}");
+        }
+        assert_eq!(page.matches("<svg").count(), 2);
+        assert_eq!(page.matches("<polyline").count(), 4);
+        assert_eq!(page.matches("<h2>").count(), 2);
+    }
+
+    #[test]
+    fn texts_of_a_measurement_cannot_add_elements_to_the_page() {
+        let mut hostile = series(HOSTILE);
+        hostile.workload = HOSTILE.to_string();
+        hostile.connection = HOSTILE.to_string();
+        hostile.path = HOSTILE.to_string();
+        hostile.rate = Some(10.0);
+        hostile.failures.insert(HOSTILE.to_string(), 1);
+        hostile.reopened = 1;
+        let mut other = hostile.clone();
+        other.target += "2";
+        let mut report = report(vec![hostile, other]);
+        report.started = HOSTILE.to_string();
+        report.version = HOSTILE.to_string();
+        for base in [None, Some(&report)] {
+            let page = page(&report, base);
+            assert!(page.contains("&quot;&gt;&lt;script src='//e'&gt;&amp;&lt;img"));
+            for element in ["<script", "<img"] {
+                assert!(!page.contains(element), "{element}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_page_without_an_answer_has_a_table_and_no_plots() {
+        let mut silent = series("a");
+        silent.latency = None;
+        silent.rounds.clear();
+        silent.failures.insert("no answer in time".to_string(), 3);
+        let page = page(&report(vec![silent]), None);
+        assert!(page.contains("failed: 3 no answer in time"));
+        assert!(!page.contains("<svg"));
+        assert!(!page.contains("NaN"));
+    }
+}

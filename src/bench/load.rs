@@ -11,7 +11,7 @@ use parking_lot::RwLock;
 
 use super::distribution::LatencyHistogram;
 use super::report::{BenchReport, BenchSeries};
-use super::session::BenchSession;
+use super::session::{BenchSession, NO_ANSWER, SessionPlan};
 use super::target::BenchTarget;
 use super::workload::{ConnectionUse, Workload};
 
@@ -19,6 +19,8 @@ use super::workload::{ConnectionUse, Workload};
 const STACK_BYTES: usize = 256 << 10;
 /// The last part of a wait is spent looking at the clock: the kernel wakes a thread late.
 const SPIN: Duration = Duration::from_micros(150);
+/// The longest sleep before the next look at whether the run is to end.
+const NAP: Duration = Duration::from_millis(100);
 
 /// What is measured, and for how long.
 #[derive(Clone, Debug)]
@@ -30,6 +32,8 @@ pub(crate) struct LoadPlan {
     pub(crate) path: String,
     /// The address that requests come from; the kernel's choice if `None`.
     pub(crate) source: Option<IpAddr>,
+    /// How long an answer may take.
+    pub(crate) timeout: Duration,
     /// Clients that send at once, each on a connection of its own.
     pub(crate) clients: usize,
     /// Requests a second of all clients together; as many as are answered if `None`.
@@ -72,7 +76,8 @@ struct LoadResult {
 }
 
 /// Measures everything of a plan, and reports before each part what comes. `is_stopped` ends it
-/// early: the report then has what was measured until then.
+/// early: the report then has what was measured until then. A workload that no answer arrived to in
+/// time is not measured in later rounds, because each request would take the timeout.
 pub(crate) fn measure(
     plan: &LoadPlan,
     started: String,
@@ -83,7 +88,7 @@ pub(crate) fn measure(
     let total = cells.len() as u64 * u64::from(plan.rounds);
     let mut series: Vec<Vec<LoadResult>> = cells.iter().map(|_| Vec::new()).collect();
     let mut done = 0;
-    for _ in 0..plan.rounds {
+    for round in 0..plan.rounds {
         for (cell, results) in cells.iter().zip(&mut series) {
             if is_stopped.load(Ordering::Relaxed) {
                 break;
@@ -95,8 +100,10 @@ pub(crate) fn measure(
                 done,
                 total,
             });
-            results.push(run(plan, *cell, is_stopped));
             done += 1;
+            if !results.last().is_some_and(LoadResult::is_silent) {
+                results.push(run(plan, *cell, round, is_stopped));
+            }
         }
     }
     let series = cells.iter().zip(&series);
@@ -128,7 +135,9 @@ fn cells(plan: &LoadPlan) -> Vec<LoadCell<'_>> {
 }
 
 /// Runs one round of one cell.
-fn run(plan: &LoadPlan, cell: LoadCell<'_>, is_stopped: &AtomicBool) -> LoadResult {
+fn run(plan: &LoadPlan, cell: LoadCell<'_>, round: u32, is_stopped: &AtomicBool) -> LoadResult {
+    let requests = share(plan.requests, u64::from(plan.rounds), u64::from(round));
+
     // Locked until each client has its token: all begin at the same time.
     let start = RwLock::new(());
     let closed = start.write();
@@ -143,7 +152,7 @@ fn run(plan: &LoadPlan, cell: LoadCell<'_>, is_stopped: &AtomicBool) -> LoadResu
                     let _ = ready.send(());
                     drop(start.read());
                 };
-                run_client(plan, cell, number, begin, is_stopped)
+                run_client(plan, cell, (number, requests), begin, is_stopped)
             };
             let builder = thread::Builder::new().stack_size(STACK_BYTES);
             match builder.spawn_scoped(scope, client) {
@@ -168,11 +177,17 @@ fn run(plan: &LoadPlan, cell: LoadCell<'_>, is_stopped: &AtomicBool) -> LoadResu
     })
 }
 
-/// Runs one client. `begin` returns when all clients are ready.
+/// Returns the part of a number that falls to one of several, which get the same as far as possible.
+fn share(all: u64, parts: u64, part: u64) -> u64 {
+    all / parts + u64::from(part < all % parts)
+}
+
+/// Runs one client, which has a number, and its share of the requests of all. `begin` returns when
+/// all clients are ready.
 fn run_client(
     plan: &LoadPlan,
     cell: LoadCell<'_>,
-    number: usize,
+    (number, requests): (usize, u64),
     begin: impl FnOnce(),
     is_stopped: &AtomicBool,
 ) -> LoadResult {
@@ -182,7 +197,14 @@ fn run_client(
         workload,
         connection,
     } = cell;
-    let session = BenchSession::start(target, plan.source, workload, connection, &plan.path);
+    let session = BenchSession::start(SessionPlan {
+        target,
+        source: plan.source,
+        timeout: plan.timeout,
+        workload,
+        connection,
+        path: &plan.path,
+    });
     // Each client has a token and a connection before the first one is measured.
     let mut session = match session {
         Ok(session) => session,
@@ -193,7 +215,8 @@ fn run_client(
         }
     };
     let warm_end = Instant::now() + plan.warm_up;
-    while Instant::now() < warm_end && session.turn() {
+    let is_warm = || Instant::now() >= warm_end || is_stopped.load(Ordering::Relaxed);
+    while !is_warm() && session.turn() {
         session.finish_turn();
     }
     session.failures.clear();
@@ -201,8 +224,7 @@ fn run_client(
     begin();
 
     let clients = plan.clients as u64;
-    let most = (plan.requests / u64::from(plan.rounds)).max(1);
-    let most = most / clients + u64::from((number as u64) < most % clients);
+    let most = share(requests, clients, number as u64);
     let began = Instant::now();
     let end = began + plan.duration / plan.rounds;
     let interval = plan.rate.map(|rate| clients as f64 / rate);
@@ -214,8 +236,10 @@ fn run_client(
         if is_stopped.load(Ordering::Relaxed) || due.unwrap_or_else(Instant::now) >= end {
             break;
         }
-        if let Some(due) = due {
-            wait_until(due);
+        if let Some(due) = due
+            && !wait_until(due, is_stopped)
+        {
+            break;
         }
         let sent = Instant::now();
         let is_success = session.turn();
@@ -235,14 +259,18 @@ fn run_client(
     result
 }
 
-fn wait_until(due: Instant) {
-    let now = Instant::now();
-    if let Some(rest) = due.checked_duration_since(now + SPIN) {
-        thread::sleep(rest);
+/// Returns `false` if the run ends before that time.
+fn wait_until(due: Instant, is_stopped: &AtomicBool) -> bool {
+    while let Some(rest) = due.checked_duration_since(Instant::now() + SPIN) {
+        if is_stopped.load(Ordering::Relaxed) {
+            return false;
+        }
+        thread::sleep(rest.min(NAP));
     }
     while Instant::now() < due {
         std::hint::spin_loop();
     }
+    true
 }
 
 impl LoadResult {
@@ -254,6 +282,11 @@ impl LoadResult {
             failures: BTreeMap::new(),
             reopened: 0,
         }
+    }
+
+    /// Returns whether no request was answered in time.
+    fn is_silent(&self) -> bool {
+        self.service.is_empty() && self.failures.keys().eq([NO_ANSWER])
     }
 
     /// Adds what another client found in the same time.
@@ -296,5 +329,37 @@ fn series_of(plan: &LoadPlan, cell: LoadCell<'_>, results: &[LoadResult]) -> Ben
         latency: all.latency.distribution(),
         service: plan.rate.and_then(|_| all.service.distribution()),
         rounds: rounds.collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shares_of_rounds_and_clients_are_all_requests() {
+        for (all, parts, shares) in [
+            (7, 3, &[3, 2, 2][..]),
+            (6, 3, &[2, 2, 2]),
+            (1, 3, &[1, 0, 0]),
+            (0, 2, &[0, 0]),
+        ] {
+            let found: Vec<u64> = (0..parts).map(|part| share(all, parts, part)).collect();
+            assert_eq!(found, shares);
+        }
+    }
+
+    #[test]
+    fn a_result_is_silent_if_nothing_but_missing_answers_was_counted() {
+        let mut result = LoadResult::new();
+        assert!(!result.is_silent());
+        result.failures.insert(NO_ANSWER.to_string(), 3);
+        assert!(result.is_silent());
+        let mut answered = LoadResult::new();
+        answered.service.record(Duration::from_micros(1));
+        answered.add_counts(&result);
+        assert!(!answered.is_silent());
+        result.failures.insert("status 503".to_string(), 1);
+        assert!(!result.is_silent());
     }
 }

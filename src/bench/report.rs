@@ -83,6 +83,7 @@ impl BenchSeries {
             (
                 series.workload.clone(),
                 series.connection.clone(),
+                series.path.clone(),
                 series.clients,
                 series.rate.map(f64::to_bits),
             )

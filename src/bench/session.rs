@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 use super::exchange::{self, BenchAnswer};
 use super::target::BenchTarget;
 use super::workload::{ConnectionUse, Workload, get_request, token_request};
+
+/// The failure of a request that was not answered in time.
+pub(super) const NO_ANSWER: &str = "no answer in time";
 
 /// Why a request is not counted as a success.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,20 +34,28 @@ impl BenchFailure {
 impl From<io::Error> for BenchFailure {
     fn from(reason: io::Error) -> BenchFailure {
         BenchFailure::Failed(match reason.kind() {
-            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => "no answer in time".to_string(),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => NO_ANSWER.to_string(),
             io::ErrorKind::UnexpectedEof => "closed before the end of the answer".to_string(),
             _ => reason.to_string(),
         })
     }
 }
 
+/// What a client does.
+#[derive(Clone, Copy)]
+pub(super) struct SessionPlan<'a> {
+    pub(super) target: &'a BenchTarget,
+    pub(super) source: Option<IpAddr>,
+    /// How long an answer may take, connecting included.
+    pub(super) timeout: Duration,
+    pub(super) workload: Workload,
+    pub(super) connection: ConnectionUse,
+    pub(super) path: &'a str,
+}
+
 /// A client of one target.
 pub(super) struct BenchSession<'a> {
-    target: &'a BenchTarget,
-    source: Option<IpAddr>,
-    workload: Workload,
-    connection: ConnectionUse,
-    path: &'a str,
+    plan: SessionPlan<'a>,
     /// The request that does not change from one turn to the next.
     request: Vec<u8>,
     open: Option<TcpStream>,
@@ -55,19 +67,16 @@ pub(super) struct BenchSession<'a> {
 
 impl<'a> BenchSession<'a> {
     /// Makes a client, with a token if the workload needs one.
-    pub(super) fn start(
-        target: &'a BenchTarget,
-        source: Option<IpAddr>,
-        workload: Workload,
-        connection: ConnectionUse,
-        path: &'a str,
-    ) -> Result<BenchSession<'a>, BenchFailure> {
-        let mut session = BenchSession {
+    pub(super) fn start(plan: SessionPlan<'a>) -> Result<BenchSession<'a>, BenchFailure> {
+        let SessionPlan {
             target,
-            source,
             workload,
             connection,
             path,
+            ..
+        } = plan;
+        let mut session = BenchSession {
+            plan,
             request: token_request(target, connection),
             open: None,
             buffer: Vec::new(),
@@ -89,7 +98,7 @@ impl<'a> BenchSession<'a> {
 
     /// Performs the workload once. Failures are counted; returns whether there was none.
     pub(super) fn turn(&mut self) -> bool {
-        let result = match self.workload {
+        let result = match self.plan.workload {
             Workload::Dance => self.dance(),
             Workload::Token | Workload::Get | Workload::V1 => {
                 let request = std::mem::take(&mut self.request);
@@ -110,21 +119,28 @@ impl<'a> BenchSession<'a> {
 
     /// What follows a turn and is not part of its latency.
     pub(super) fn finish_turn(&mut self) {
-        if self.connection == ConnectionUse::Close
+        if self.plan.connection == ConnectionUse::Close
             && let Some(stream) = self.open.take()
         {
-            exchange::wait_for_close(stream, &mut self.buffer);
+            let deadline = Instant::now() + self.plan.timeout;
+            exchange::wait_for_close(stream, &mut self.buffer, deadline);
         }
     }
 
     fn dance(&mut self) -> Result<(), BenchFailure> {
         let token = self.fetch_token()?;
-        let get = get_request(self.target, self.path, Some(&token), self.connection);
+        let SessionPlan {
+            target,
+            connection,
+            path,
+            ..
+        } = self.plan;
+        let get = get_request(target, path, Some(&token), connection);
         self.ask(&get).map(drop)
     }
 
     fn fetch_token(&mut self) -> Result<String, BenchFailure> {
-        let request = token_request(self.target, self.connection);
+        let request = token_request(self.plan.target, self.plan.connection);
         let answer = self.ask(&request)?;
         String::from_utf8(answer.body)
             .ok()
@@ -135,12 +151,19 @@ impl<'a> BenchSession<'a> {
     /// Sends one request; opens a connection if there is none.
     fn ask(&mut self, request: &[u8]) -> Result<BenchAnswer, BenchFailure> {
         self.finish_turn();
+        let SessionPlan {
+            target,
+            source,
+            timeout,
+            ..
+        } = self.plan;
+        let deadline = Instant::now() + timeout;
         let mut stream = match self.open.take() {
             Some(stream) => stream,
-            None => exchange::connect(self.target.address, self.source)?,
+            None => exchange::connect(target.address, source, timeout)?,
         };
-        let answer = exchange::exchange(&mut stream, request, &mut self.buffer)?;
-        if !answer.closes || self.connection == ConnectionUse::Close {
+        let answer = exchange::exchange(&mut stream, request, &mut self.buffer, deadline)?;
+        if !answer.closes || self.plan.connection == ConnectionUse::Close {
             self.open = Some(stream);
         } else {
             self.reopened += 1;

@@ -31,6 +31,7 @@ const MAX_ROUNDS: u32 = 100;
 const MAX_DURATION: Duration = Duration::from_secs(3600);
 const MAX_REQUESTS: u64 = 100_000_000;
 const MAX_RATE: f64 = 1_000_000.0;
+const MAX_TIMEOUT: Duration = Duration::from_secs(120);
 const MAX_REPORT_BYTES: u64 = 64 << 20;
 
 /// Measure the latency of an instance metadata service: this one, another one, or EC2's own
@@ -108,6 +109,10 @@ pub(super) struct BenchArgs {
     #[arg(long, value_name = "DURATION", default_value = "50ms", value_parser = duration)]
     warm_up: Duration,
 
+    /// How long an answer may take before the request counts as failed
+    #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration)]
+    timeout: Duration,
+
     /// The address that requests come from, where guests are recognized by their address
     #[arg(long, value_name = "ADDRESS")]
     source: Option<IpAddr>,
@@ -174,7 +179,7 @@ fn measured(args: &BenchArgs) -> Result<BenchReport, String> {
     let cells = plan.targets.len() * plan.workloads.len() * plan.connections.len();
     let each = plan.duration + plan.warm_up * plan.rounds;
     eprintln!(
-        "measuring {} workloads on {} in {} rounds, at most {:.0} s; Ctrl-C ends it early",
+        "measuring {} workloads on {} in {} rounds, {:.0} s; Ctrl-C ends it early",
         plan.workloads.len() * plan.connections.len(),
         each_target(&plan),
         plan.rounds,
@@ -246,6 +251,11 @@ fn plan(args: &BenchArgs) -> Result<LoadPlan, String> {
         "at most 1h".to_string(),
     )?;
     within(
+        "timeout",
+        (shortest..=MAX_TIMEOUT).contains(&args.timeout),
+        "10ms to 2m".to_string(),
+    )?;
+    within(
         "clients",
         args.clients.get() <= MAX_CLIENTS,
         format!("1 to {MAX_CLIENTS}"),
@@ -279,6 +289,7 @@ fn plan(args: &BenchArgs) -> Result<LoadPlan, String> {
         connections: args.connection.clone(),
         path: args.path.clone(),
         source: args.source,
+        timeout: args.timeout,
         clients: args.clients.get(),
         rate: args.rate,
         duration: args.duration,
@@ -334,6 +345,11 @@ fn print(report: &BenchReport, base: Option<&BenchReport>) {
         Some(base) => compare::compare(base, report),
         None => compare::compare_targets(report),
     };
+    if comparisons.is_empty() && base.is_some() {
+        eprintln!(
+            "nothing to compare: no workload was measured with the same connections, path, clients and rate"
+        );
+    }
     if !comparisons.is_empty() {
         output::print("\n");
         output::print_table(&text::RATIO_HEADER, &text::ratio_rows(&comparisons));

@@ -182,6 +182,19 @@ fn a_server_that_fails_is_reported_by_what_failed() {
             "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
             "status 404",
         ),
+        (
+            "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+            "status 401",
+        ),
+        ("HTTP/1.0 503 Service Unavailable\r\n\r\nno", "status 503"),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 56\r\n\r\nAQAEAL",
+            "closed before the end of the answer",
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\na b",
+            "the token is not a word",
+        ),
     ] {
         let (address, server) = serve(answer, 2);
         let url = format!("http://{address}");
@@ -205,6 +218,54 @@ fn a_server_that_fails_is_reported_by_what_failed() {
 }
 
 #[test]
+fn a_service_that_never_answers_is_given_up_after_one_round() {
+    // Connections are established, but not accepted.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let output = bench(&[
+        &url,
+        "--workload",
+        "token,get,dance",
+        "--connection",
+        "close",
+        "--requests",
+        "2",
+        "--timeout",
+        "20ms",
+        "--json",
+        "-",
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    for one in series_of(&output) {
+        assert_eq!(one["Failures"]["no answer in time"], 1, "{one}");
+        assert_eq!(one["Latency"], Value::Null);
+        assert_eq!(one["Rounds"].as_array().unwrap().len(), 0);
+    }
+}
+
+#[test]
+fn no_more_requests_are_sent_than_permitted() {
+    let answer = "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n1";
+    let (address, server) = serve(answer, 7);
+    let url = format!("http://{address}");
+    let seven = ["--requests", "7", "--rounds", "3", "--clients", "2"];
+    let kind = ["--workload", "v1", "--connection", "close"];
+    let long = ["--duration", "1h", "--warm-up", "0ms", "--json", "-"];
+    let output = imdsd(&[&["bench", &url][..], &seven, &kind, &long].concat());
+    let request = server.join().unwrap();
+    assert!(
+        request.starts_with("GET /latest/meta-data/instance-id HTTP/1.1\r\n"),
+        "{request}"
+    );
+    let series = series_of(&output);
+    assert_eq!(series[0]["Latency"]["Count"], 7, "{}", series[0]);
+    assert_eq!(series[0]["Failures"], Value::Null);
+    let rounds = series[0]["Rounds"].as_array().unwrap();
+    let counts: Vec<_> = rounds.iter().map(|round| round["Count"].as_u64()).collect();
+    assert_eq!(counts, [Some(3), Some(2), Some(2)]);
+}
+
+#[test]
 fn arguments_that_cannot_be_measured_are_refused_before_anything_is_sent() {
     for (arguments, expected) in [
         (
@@ -212,6 +273,18 @@ fn arguments_that_cannot_be_measured_are_refused_before_anything_is_sent() {
             "neither a loopback nor a link-local address",
         ),
         (&["http://[2001:db8::1]:80"], "--any-address"),
+        (&["http://10.0.0.1", "http://127.0.0.1"], "10.0.0.1"),
+        (&["http://127.0.0.1", "http://10.0.0.1"], "10.0.0.1"),
+        (&["http://0.0.0.0:1338"], "--any-address"),
+        (&["http://[::ffff:192.0.2.1]"], "--any-address"),
+        (&["http://224.0.0.1"], "--any-address"),
+        (&["--timeout", "0s"], "--timeout: expected 10ms to 2m"),
+        (&["--timeout", "3m"], "--timeout: expected 10ms to 2m"),
+        (&["--duration", "2h"], "--duration: expected 10ms to 1h"),
+        (&["--duration=-2s"], "expected a duration such as"),
+        (&["--requests", "100000001"], "--requests: expected 1 to"),
+        (&["--rate=-1"], "--rate: expected more than 0"),
+        (&["--rate", "inf"], "--rate: expected more than 0"),
         (&["https://127.0.0.1"], "use http://"),
         (&["http://127.0.0.1/latest"], "--path is the path"),
         (&["127.0.0.1:1338"], "expected a URL such as"),
