@@ -16,6 +16,7 @@
 //! cli         one file a subcommand
 //! daemon      composition: start, listeners, background work, shutdown
 //! guest   control   admin   net   host        the planes, the network, the Linux host
+//! lab         faults that operators inject
 //! audit       one audit line for control and admin
 //! registry    config   credentials   identity   sigv4   document
 //! origin      where a request came from
@@ -71,6 +72,7 @@ pub mod host;
 pub mod http;
 pub mod identity;
 pub mod instance;
+mod lab;
 mod logging;
 mod net;
 pub mod origin;

@@ -43,6 +43,7 @@ mod daemon_view;
 mod events;
 mod explain;
 mod fault_json;
+mod faults;
 mod health;
 mod instances;
 mod listeners;
@@ -55,6 +56,7 @@ mod request;
 mod router;
 mod service;
 mod set_options;
+mod targets;
 #[cfg(test)]
 mod tests;
 

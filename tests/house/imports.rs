@@ -108,10 +108,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "plain_file",
         ],
     ),
+    // Injected faults; `net` has the one rule about rates.
+    ("lab", &["instance", "net"]),
     (
         "admin",
         &[
-            "audit", "clock", "document", "fault", "http", "instance", "net", "origin", "registry",
+            "audit", "clock", "document", "fault", "http", "instance", "lab", "net", "origin",
+            "registry",
         ],
     ),
     ("host", &["document", "instance", "origin"]),
@@ -131,6 +134,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "http",
             "identity",
             "instance",
+            "lab",
             "net",
             "origin",
             "ownership",
