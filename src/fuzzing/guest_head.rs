@@ -95,12 +95,32 @@ fn read_strictly(bytes: &[u8]) -> Option<(HeadRead, &[u8])> {
     }
     let head = HeadRead {
         method: method.to_string(),
-        target: target.to_string(),
+        target: with_path(target),
         version,
         headers,
         body: Body::Empty,
     };
     Some((head, after))
+}
+
+/// Returns a target as hyper prints it: an absolute one has a path, and the schemes of HTTP are in
+/// lower case.
+fn with_path(target: &str) -> String {
+    let Some((scheme, rest)) = target
+        .split_once("://")
+        .filter(|_| !target.starts_with('/'))
+    else {
+        return target.to_string();
+    };
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let lower = scheme.to_ascii_lowercase();
+    let scheme = match lower.as_str() {
+        "http" | "https" => &lower,
+        _ => scheme,
+    };
+    let slash = if path.starts_with('/') { "" } else { "/" };
+    format!("{scheme}://{authority}{slash}{path}")
 }
 
 fn split_lines(head: &[u8]) -> Vec<&[u8]> {
