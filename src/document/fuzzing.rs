@@ -3,6 +3,8 @@
 //! What is read, written and read again is the same, and an empty line before the text moves the
 //! lines of faults and nothing else.
 
+#![expect(clippy::panic, reason = "a property that does not hold ends the run")]
+
 use std::net::Ipv4Addr;
 use std::path::Path;
 

@@ -73,7 +73,9 @@ pub(super) fn exchange(sent: &[u8]) -> Vec<u8> {
         extra_hops: 0,
     };
     let slots = ConnectionSlots::new(Arc::new(AtomicUsize::new(8)), None, Instant::now());
-    let slot = slots.take(Instant::now()).ok().expect("there are slots");
+    let Ok(slot) = slots.take(Instant::now()) else {
+        unreachable!("no other connection has a slot");
+    };
     let control = DrainControl::new();
     let service: Arc<dyn GuestService> = Arc::new(FixedService);
     let input = sent.to_vec();
