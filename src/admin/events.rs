@@ -50,13 +50,13 @@ struct ScenarioFile {
 }
 
 /// A step and its targets; without targets it is for the only instance.
-type TargetedStep = (Option<Targets>, Step);
+pub(super) type TargetedStep = (Option<Targets>, Step);
 
 /// What an injection consists of.
-struct InjectionPlan {
-    steps: Vec<TargetedStep>,
+pub(super) struct InjectionPlan {
+    pub(super) steps: Vec<TargetedStep>,
     /// Changes of the injected faults, which are kept in memory and not in timelines.
-    fault_changes: Vec<(Option<Targets>, FaultChange)>,
+    pub(super) fault_changes: Vec<(Option<Targets>, FaultChange)>,
 }
 
 /// A step and the instances that have it.
@@ -182,7 +182,7 @@ async fn store(
     Ok(json!({ "Instances": instances, "Steps": steps, "Dropped": dropped }))
 }
 
-fn read_plan(body: &[u8], now: Timestamp) -> Result<InjectionPlan, Refusal> {
+pub(super) fn read_plan(body: &[u8], now: Timestamp) -> Result<InjectionPlan, Refusal> {
     let Injection {
         targets,
         request,

@@ -44,6 +44,8 @@ mod events;
 mod explain;
 mod fault_json;
 mod faults;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod health;
 mod instances;
 mod listeners;

@@ -248,7 +248,7 @@ async fn answer(
 
     // 3. The hop limit, before the first byte of the answer. There is no answer without it.
     lower_hop_limit(socket, reply.hop_limit)?;
-    match turn.is_cut() {
+    match turn.has_faults() && turn.is_cut() {
         true => Err(send_half(socket, reply, head.method == Method::HEAD).await),
         false => Ok(response(reply)),
     }

@@ -340,8 +340,8 @@ fn faults_that_make_no_sense_are_refused_and_change_nothing() {
         ),
         (
             &[path, "--delay", "1s", "--probability", "NaN"],
-            1,
-            "Probability",
+            2,
+            "from 0 to 1",
         ),
         (
             &[path, "--delay", "1s", "--probability", "half"],

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
-use super::parse::{fault_path, instance_id, tag, time, when, word};
+use super::parse::{fault_path, instance_id, share, tag, time, when, word};
 use crate::cli::admin_client::AdminClient;
 use crate::cli::output::OutputArgs;
 use crate::instance::InstanceId;
@@ -241,7 +241,7 @@ pub(super) struct FaultArgs {
     #[arg(long, value_name = "NUMBER")]
     pub(super) throttle: Option<NonZero<u32>>,
     /// Affect this share of the requests, at random [default: 1, all of them]
-    #[arg(long, value_name = "SHARE")]
+    #[arg(long, value_name = "SHARE", value_parser = share)]
     pub(super) probability: Option<f64>,
     /// End after this duration, such as 10m [default: until it is cleared]
     #[arg(long = "for", value_name = "DURATION")]

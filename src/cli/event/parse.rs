@@ -41,6 +41,12 @@ pub(super) fn fault_path(text: &str) -> Result<FaultPath, String> {
     FaultPath::try_from(text.to_string())
 }
 
+/// A share of all requests. JSON has no infinite numbers and none that are not numbers.
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share: &f64| share.is_finite());
+    share.ok_or_else(|| "expected a number from 0 to 1".to_string())
+}
+
 pub(super) fn tag(text: &str) -> Result<TagTarget, String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok(TagTarget {
