@@ -53,7 +53,9 @@ pub(crate) trait GuestTurn: Send {
     fn hop_limit(&self, method: &str) -> Option<HopLimit>;
 
     /// Returns whether an operator injected faults into the answers of this instance. It is cheap.
-    fn has_faults(&self) -> bool;
+    fn has_faults(&self) -> bool {
+        false
+    }
 
     /// Returns what the answer has to wait for; `None` if it can be given at once. Called once for a
     /// request, before its answer.
@@ -63,7 +65,9 @@ pub(crate) trait GuestTurn: Send {
     fn answer(&self, request: RawRequest<'_>) -> Option<Reply>;
 
     /// Returns whether only the first half of the answer's bytes is sent. Then the connection ends.
-    fn is_cut(&self) -> bool;
+    fn is_cut(&self) -> bool {
+        false
+    }
 
     /// Returns the answer to a request beyond the guest's request rate. `None` is silence.
     fn throttle(&self, request: RawRequest<'_>) -> Option<Reply>;

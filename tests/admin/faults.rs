@@ -266,8 +266,7 @@ fn injected_faults_are_shown_wherever_an_operator_looks() {
             .admin("/metrics")
             .contains("imdsd_instances_injected_faults 1\n")
     );
-    let explain =
-        |path: &str| imdsd(&daemon, &["instance", "explain", "--instance", ONE, path]).output;
+    let explain = |path: &str| imdsd(&daemon, &["instance", "explain", ONE, "--path", path]).output;
     assert!(explain("/latest/meta-data/iam/info").contains("an injected fault may change it"));
     assert!(!explain("/latest/meta-data/ami-id").contains("injected fault"));
 
