@@ -164,6 +164,11 @@ fn compare(settings: &Settings) {
         table.add_memory(settings.connections, &memory);
     }
     table.print();
+    drop(subjects);
+    for number in 0..daemons.len() {
+        // Each daemon has removed what it had in there.
+        let _ = std::fs::remove_dir(Subject::directory(number, &settings.directory));
+    }
 }
 
 /// The memory of many connections needs as many files.

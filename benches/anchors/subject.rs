@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -73,8 +73,8 @@ impl Subject {
 
     /// Starts a daemon.
     pub(crate) fn imdsd(number: usize, program: &Path, parent: &Path) -> Subject {
-        let parent = parent.join(format!("compare-{number}"));
-        let host = Host::new(&parent, program, 1, WITHOUT_LIMITS);
+        let directory = Subject::directory(number, parent);
+        let host = Host::new(&directory, program, 1, WITHOUT_LIMITS);
         let (daemon, _) = host.start_and_wait();
         daemon.wait_until_idle();
         Subject {
@@ -89,6 +89,11 @@ impl Subject {
                 _host: host,
             },
         }
+    }
+
+    /// Returns the directory of a daemon.
+    pub(crate) fn directory(number: usize, parent: &Path) -> PathBuf {
+        parent.join(format!("compare-{}-{number}", std::process::id()))
     }
 
     fn start(name: &str, address: SocketAddr, mut command: Command) -> Subject {
