@@ -64,6 +64,8 @@ pub mod credentials;
 mod daemon;
 pub mod document;
 mod fault;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod guest;
 pub mod host;
 pub mod http;

@@ -46,7 +46,7 @@ struct ScenarioFile {
 }
 
 /// A step and its targets; without targets it is for the only instance.
-type TargetedStep = (Option<Targets>, Step);
+pub(super) type TargetedStep = (Option<Targets>, Step);
 
 /// A step and the instances that have it.
 #[derive(Debug, Serialize)]
@@ -141,7 +141,7 @@ pub(super) async fn inject(
     ))
 }
 
-fn read_steps(body: &[u8], now: Timestamp) -> Result<Vec<TargetedStep>, Refusal> {
+pub(super) fn read_steps(body: &[u8], now: Timestamp) -> Result<Vec<TargetedStep>, Refusal> {
     let Injection {
         targets,
         request,

@@ -43,6 +43,8 @@ mod daemon_view;
 mod events;
 mod explain;
 mod fault_json;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod health;
 mod instances;
 mod listeners;
