@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::drain::Drain;
-use super::fast::{self, FastEnd};
+use super::fast::kept::{self, FastEnd};
 use super::filtered_io::FilteredIo;
 use super::guest_service::{GuestService, RequestContext};
 use super::guest_socket::GuestSocket;
@@ -155,7 +155,7 @@ async fn serve_to_its_end(
     };
     let handed_over = match limits.fast_path {
         FastPath::On => match Arc::get_mut(socket) {
-            Some(socket) => fast::serve(socket, context, began, rest, drain.clone()).await,
+            Some(socket) => kept::serve(socket, context, began, rest, drain.clone()).await,
             None => FastEnd::CutOff,
         },
         FastPath::Off => FastEnd::HandedOver {

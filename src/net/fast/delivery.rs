@@ -31,14 +31,14 @@ pub(super) struct Deliveries(Arc<Mutex<Waiting>>);
 
 #[derive(Default)]
 struct Waiting {
-    sockets: Vec<Delivery>,
+    sockets: Vec<WaitingSocket>,
     /// Whether a task looks at them.
     is_swept: bool,
     /// How many there are when they are looked at again.
     look_at: usize,
 }
 
-struct Delivery {
+struct WaitingSocket {
     stream: TcpStream,
     slot: ConnectionSlot,
     answered: Instant,
@@ -53,7 +53,7 @@ impl Deliveries {
     pub(super) fn add(&self, stream: TcpStream, slot: ConnectionSlot, now: Instant, drain: &Drain) {
         let _ = SockRef::from(&stream).shutdown(Shutdown::Write);
         let mut waiting = self.0.lock();
-        waiting.sockets.push(Delivery {
+        waiting.sockets.push(WaitingSocket {
             stream,
             slot,
             answered: now,
@@ -115,7 +115,7 @@ impl Waiting {
     }
 }
 
-impl Delivery {
+impl WaitingSocket {
     fn look(&mut self) {
         self.is_delivered = self.stream.peer_addr().is_err();
         if !self.is_delivered {
@@ -126,7 +126,7 @@ impl Delivery {
 }
 
 /// A socket whose answer was not delivered forgets it: otherwise the kernel would go on sending.
-impl Drop for Delivery {
+impl Drop for WaitingSocket {
     fn drop(&mut self) {
         if !self.is_delivered {
             let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
