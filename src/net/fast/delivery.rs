@@ -27,10 +27,10 @@ const MANY: usize = 32;
 
 /// The sockets of one listener whose last answers are on their way.
 #[derive(Clone, Default)]
-pub(super) struct Deliveries(Arc<Mutex<Waiting>>);
+pub(super) struct Deliveries(Arc<Mutex<WaitingSockets>>);
 
 #[derive(Default)]
-struct Waiting {
+struct WaitingSockets {
     sockets: Vec<WaitingSocket>,
     /// Whether a task looks at them.
     is_swept: bool,
@@ -81,7 +81,7 @@ impl Deliveries {
                 biased;
                 () = cut.cut_off() => {
                     // Without a look: a socket that is dropped now is abandoned.
-                    *self.0.lock() = Waiting::default();
+                    *self.0.lock() = WaitingSockets::default();
                     return;
                 }
                 () = drain.ending(), if !is_ending => is_ending = true,
@@ -97,7 +97,7 @@ impl Deliveries {
     }
 }
 
-impl Waiting {
+impl WaitingSockets {
     /// Drops the sockets that are finished, evicted or too old.
     fn sweep(&mut self, now: Instant, is_ending: bool) {
         let patience = if is_ending {
