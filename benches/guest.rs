@@ -1,4 +1,4 @@
-//! The cost of a request in the guest plane, without sockets: `cargo bench`.
+//! The cost of a request in the guest plane, without sockets: `cargo bench --profile dist --bench guest`.
 
 use std::sync::Arc;
 
