@@ -9,6 +9,8 @@
 //! Whether instance documents fit a configuration is checked in `daemon::documents`.
 
 mod demo;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod resolve;
 mod section;
 mod settings;

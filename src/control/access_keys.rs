@@ -56,7 +56,7 @@ pub(super) struct KeyGrant {
 
 /// The least length of a secret, in characters. A request that is observed can be tested against
 /// guessed secrets.
-const MIN_SECRET: usize = 16;
+pub(super) const MIN_SECRET: usize = 16;
 
 /// The account of a key without one; also that of an instance whose document names no owner.
 const NO_ACCOUNT: &str = "000000000000";
@@ -135,7 +135,7 @@ impl AccessKeys {
 }
 
 /// Reads the account and the policy of one `[[access_key]]` table.
-fn read_grant(table: &Table, faults: &mut FileFaults<'_>) -> (String, Policy) {
+pub(super) fn read_grant(table: &Table, faults: &mut FileFaults<'_>) -> (String, Policy) {
     let start = table.span().map(|span| span.start);
     let policy = read_policy(table.get("rule"), start, faults);
     let account = match table.get("account").map(text) {

@@ -29,6 +29,8 @@ mod caller;
 mod checks;
 mod error;
 mod filters;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod images;
 mod instance_list;
 mod instance_xml;

@@ -15,6 +15,8 @@
 
 pub mod cache;
 pub mod fetch;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod launch;
 pub mod process;
 pub mod refresh;

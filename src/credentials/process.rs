@@ -163,7 +163,7 @@ async fn read_beginning(mut output: impl AsyncRead + Unpin) -> io::Result<Vec<u8
 }
 
 /// Parses the output. Errors contain nothing of the output, because it may contain secrets.
-fn parse(output: &[u8]) -> Result<FetchedCredentials, String> {
+pub(super) fn parse(output: &[u8]) -> Result<FetchedCredentials, String> {
     let output: Value = serde_json::from_slice(output).map_err(|error| {
         format!(
             "is not JSON (line {}, column {})",

@@ -32,6 +32,8 @@ mod deserialize;
 mod doubts;
 pub mod export;
 mod fields;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod json_file;
 mod json_path;
 mod json_text;

@@ -16,6 +16,8 @@
 //!                            ▼ 400 413 421         ▼ 400 401 403 405      ▼ 404
 //! ```
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 pub mod gate;
 pub mod path;
 mod precomputed;

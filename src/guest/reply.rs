@@ -121,7 +121,7 @@ pub(super) fn malformed(fault: Malformed, now: Moment) -> Reply {
     error(status, now, Connection::Close)
 }
 
-fn error(status: u16, now: Moment, connection: Connection) -> Reply {
+pub(super) fn error(status: u16, now: Moment, connection: Connection) -> Reply {
     ReplyBuilder::new(status, Bytes::new(), connection)
         .content_length()
         .date_and_server(now)

@@ -19,6 +19,8 @@ mod ber;
 mod certificate;
 mod container;
 mod durable_write;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod identity_error;
 mod jwt;
 mod key_directory;

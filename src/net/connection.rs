@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tracing::debug;
@@ -52,11 +52,22 @@ pub(crate) trait GuestTurn: Send {
     /// `100 Continue`.
     fn hop_limit(&self, method: &str) -> Option<HopLimit>;
 
-    /// Returns what the answer has to wait for; `None` if it can be given at once.
+    /// Returns whether an operator injected faults into the answers of this instance. It is cheap.
+    fn has_faults(&self) -> bool {
+        false
+    }
+
+    /// Returns what the answer has to wait for; `None` if it can be given at once. Called once for a
+    /// request, before its answer.
     fn waits(&self, request: RawRequest<'_>) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>>;
 
     /// Returns the answer. `None` is silence: the connection ends without a byte.
     fn answer(&self, request: RawRequest<'_>) -> Option<Reply>;
+
+    /// Returns whether only the first half of the answer's bytes is sent. Then the connection ends.
+    fn is_cut(&self) -> bool {
+        false
+    }
 
     /// Returns the answer to a request beyond the guest's request rate. `None` is silence.
     fn throttle(&self, request: RawRequest<'_>) -> Option<Reply>;
@@ -241,7 +252,20 @@ async fn answer(
 
     // 3. The hop limit, before the first byte of the answer. There is no answer without it.
     lower_hop_limit(socket, reply.hop_limit)?;
-    Ok(response(reply))
+    match turn.has_faults() && turn.is_cut() {
+        true => Err(send_half(socket, reply, head.method == Method::HEAD).await),
+        false => Ok(response(reply)),
+    }
+}
+
+/// Sends the first half of an answer's bytes.
+async fn send_half(socket: &GuestSocket, mut reply: Reply, is_head: bool) -> AbortReason {
+    if is_head {
+        reply.body.clear();
+    }
+    let bytes = guest_refusal(reply);
+    socket.send_some(&bytes[..bytes.len() / 2]).await;
+    AbortReason::Cut
 }
 
 fn lower_hop_limit(socket: &GuestSocket, limit: Option<HopLimit>) -> Result<(), AbortReason> {
@@ -284,6 +308,7 @@ enum AbortReason {
     Silence,
     Evicted,
     Shutdown,
+    Cut,
     HopLimit(io::Error),
 }
 
@@ -295,6 +320,7 @@ impl fmt::Display for AbortReason {
             AbortReason::Shutdown => {
                 f.write_str("the daemon ends, and the request is not complete")
             }
+            AbortReason::Cut => f.write_str("cut by an injected fault"),
             AbortReason::HopLimit(reason) => {
                 write!(
                     f,

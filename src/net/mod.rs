@@ -11,6 +11,8 @@ pub(crate) mod connection;
 pub(crate) mod control;
 mod drain;
 mod early_refusal;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod guest_socket;
 mod guest_turns;
 pub(crate) mod head_filter;

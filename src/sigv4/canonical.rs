@@ -37,7 +37,7 @@ pub(super) fn request(
 
 /// Resolves dot segments, removes empty segments and escapes each segment, including the escapes
 /// that it already has.
-fn path(raw: &str) -> String {
+pub(super) fn path(raw: &str) -> String {
     let mut segments = Vec::new();
     for segment in raw.split('/') {
         match segment {
@@ -56,7 +56,7 @@ fn path(raw: &str) -> String {
 
 /// Escapes the pairs and sorts them by name and value. Omits the signature, but not the session
 /// token.
-fn query(pairs: Pairs) -> String {
+pub(super) fn query(pairs: Pairs) -> String {
     let signed = pairs
         .into_iter()
         .filter(|(name, _)| name != b"X-Amz-Signature");

@@ -17,6 +17,8 @@ mod access_key;
 pub mod access_key_file;
 mod auth_error;
 mod canonical;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod http_request;
 mod parameters;
 mod scope;

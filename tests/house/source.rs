@@ -57,7 +57,7 @@ fn collect(directory: &Path, paths: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         let stem = path.file_stem().unwrap().to_str().unwrap();
-        if stem == "tests" || stem == "testing" {
+        if ["tests", "testing", "fuzzing"].contains(&stem) {
             continue;
         }
         if path.is_dir() {

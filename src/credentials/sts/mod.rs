@@ -14,6 +14,8 @@ mod byte_limit;
 mod client;
 mod endpoint;
 mod form;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod preparation;
 mod response;
 mod tls;

@@ -106,29 +106,33 @@ pub(super) fn seal(record: &impl Serialize) -> Vec<u8> {
 pub(super) fn read_record(path: &Path, id: &InstanceId) -> Result<Record, String> {
     const HINT: &str = "the instance is not served; put the file back from a backup, or remove it to register the \
                         instance again from its document";
-    let decode = || -> Result<Record, String> {
-        let bytes = text_of(path).map_err(|reason| reason.to_string())?;
-        let on_disk: RecordOnDisk<'_, &RawValue> =
-            serde_json::from_str(unsealed(&bytes)?).map_err(|reason| reason.to_string())?;
-        let instance = instance_of(on_disk.instance.get())?;
-        if instance.instance_id != *id {
-            return Err(format!(
-                "the record belongs to {}, not to {id}",
-                instance.instance_id
-            ));
-        }
-        Ok(Record {
-            generation: on_disk.generation,
-            launch_epoch: on_disk.launch_epoch,
-            identity_document: on_disk.identity_document.into_owned(),
-            document_digest: on_disk.document_digest.into_owned(),
-            launch_request: on_disk.launch_request.map(Cow::into_owned),
-            terminated: on_disk.terminated,
-            changed: on_disk.changed,
-            instance,
-        })
-    };
-    decode().map_err(|reason| format!("unreadable record: {reason}; {HINT}"))
+    let bytes = text_of(path).map_err(|reason| reason.to_string());
+    bytes
+        .and_then(|bytes| decode(&bytes, id))
+        .map_err(|reason| format!("unreadable record: {reason}; {HINT}"))
+}
+
+/// Returns the record in a file of this instance, or the reason why it cannot be read.
+pub(super) fn decode(bytes: &[u8], id: &InstanceId) -> Result<Record, String> {
+    let on_disk: RecordOnDisk<'_, &RawValue> =
+        serde_json::from_str(unsealed(bytes)?).map_err(|reason| reason.to_string())?;
+    let instance = instance_of(on_disk.instance.get())?;
+    if instance.instance_id != *id {
+        return Err(format!(
+            "the record belongs to {}, not to {id}",
+            instance.instance_id
+        ));
+    }
+    Ok(Record {
+        generation: on_disk.generation,
+        launch_epoch: on_disk.launch_epoch,
+        identity_document: on_disk.identity_document.into_owned(),
+        document_digest: on_disk.document_digest.into_owned(),
+        launch_request: on_disk.launch_request.map(Cow::into_owned),
+        terminated: on_disk.terminated,
+        changed: on_disk.changed,
+        instance,
+    })
 }
 
 /// Reads a stored instance.

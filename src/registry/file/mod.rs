@@ -25,6 +25,8 @@
 
 mod file_system;
 mod format;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod staged;
 mod temporary;
 
