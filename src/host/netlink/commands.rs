@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use rustix::io::Errno;
 
 use super::links::Links;
-use super::message::{Report, Request, Route};
+use super::message::{KernelReport, Request, Route};
 use super::socket::NetlinkSocket;
 use crate::instance::LinkIdentity;
 
@@ -90,7 +90,7 @@ impl Netlink {
 
     /// Sends a request, and gives each report of the answer to `each`. Waits at most [`PATIENCE`]
     /// for a part of it: a lost answer would never come.
-    async fn ask(&self, request: Request, mut each: impl FnMut(Report)) -> io::Result<()> {
+    async fn ask(&self, request: Request, mut each: impl FnMut(KernelReport)) -> io::Result<()> {
         let idle = self.0.socket.lock().take();
         let socket = idle.map_or_else(|| NetlinkSocket::open(0), Ok)?;
         let number = self.0.requests.fetch_add(1, Ordering::Relaxed);
@@ -106,12 +106,12 @@ impl Netlink {
             for message in messages {
                 match message.report {
                     _ if message.answers != number => {}
-                    Report::Finished(0) => {
+                    KernelReport::Finished(0) => {
                         *self.0.socket.lock() = Some(socket);
                         return Ok(());
                     }
-                    Report::Finished(code) => return Err(io::Error::from_raw_os_error(code)),
-                    Report::Lost => return Err(Errno::NOBUFS.into()),
+                    KernelReport::Finished(code) => return Err(io::Error::from_raw_os_error(code)),
+                    KernelReport::Lost => return Err(Errno::NOBUFS.into()),
                     report => each(report),
                 }
             }
@@ -143,7 +143,7 @@ impl Netlink {
         is_wanted: impl Fn(&IpAddr) -> bool,
     ) -> io::Result<()> {
         self.ask(Request::addresses(), |report| {
-            if let Report::NewAddress(of) = &report
+            if let KernelReport::NewAddress(of) = &report
                 && of.address.is_some_and(|address| is_wanted(&address))
             {
                 links.apply(&report);
@@ -156,7 +156,7 @@ impl Netlink {
     pub(super) async fn all_addresses(&self) -> io::Result<BTreeSet<(IpAddr, u32)>> {
         let mut addresses = BTreeSet::new();
         self.ask(Request::addresses(), |report| {
-            if let Report::NewAddress(of) = report {
+            if let KernelReport::NewAddress(of) = report {
                 addresses.extend(of.address.map(|address| (address, of.index)));
             }
         })
@@ -199,7 +199,7 @@ impl Netlink {
     pub async fn own_entries(&self) -> io::Result<BTreeSet<(u32, IpAddr)>> {
         let mut entries = BTreeSet::new();
         self.ask(Request::addresses(), |report| {
-            if let Report::NewAddress(of) = report
+            if let KernelReport::NewAddress(of) = report
                 && of.protocol == Some(PROTOCOL)
             {
                 entries.extend(of.address.map(|address| (of.index, address)));
@@ -207,7 +207,7 @@ impl Netlink {
         })
         .await?;
         self.ask(Request::routes(), |report| {
-            if let Report::Route(of) = report
+            if let KernelReport::Route(of) = report
                 && of.protocol == PROTOCOL
                 && of.destination.is_some_and(|to| to.is_ipv6())
             {
@@ -223,7 +223,7 @@ impl Netlink {
     pub async fn route_to(&self, to: IpAddr, bound: Option<u32>) -> io::Result<Option<Route>> {
         let mut found = None;
         let asked = self.ask(Request::route_to(to, bound), |report| {
-            if let Report::Route(of) = report {
+            if let KernelReport::Route(of) = report {
                 found = Some(of.route);
             }
         });

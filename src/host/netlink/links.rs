@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
 
-use super::message::{AddressReport, LinkReport, Report};
+use super::message::{AddressReport, KernelReport, LinkReport};
 use crate::instance::{LinkIdentities, LinkIdentity};
 
 /// Identifies a link among all that ever existed, even if another one had the same name and index.
@@ -176,12 +176,12 @@ impl Links {
     }
 
     /// Applies a message of the kernel. Returns whether anything changed.
-    pub(super) fn apply(&mut self, report: &Report) -> bool {
+    pub(super) fn apply(&mut self, report: &KernelReport) -> bool {
         match report {
-            Report::NewLink(of) => self.apply_link(of),
-            Report::DeletedLink(of) => of.is_of_link && self.remove(of.index),
-            Report::NewAddress(of) => self.apply_address(of, of.is_usable),
-            Report::DeletedAddress(of) => self.apply_address(of, false),
+            KernelReport::NewLink(of) => self.apply_link(of),
+            KernelReport::DeletedLink(of) => of.is_of_link && self.remove(of.index),
+            KernelReport::NewAddress(of) => self.apply_address(of, of.is_usable),
+            KernelReport::DeletedAddress(of) => self.apply_address(of, false),
             _ => false,
         }
     }
@@ -587,8 +587,8 @@ mod tests {
         }
     }
 
-    fn link(index: u32, name: &str, is_up: bool) -> Report {
-        Report::NewLink(LinkReport {
+    fn link(index: u32, name: &str, is_up: bool) -> KernelReport {
+        KernelReport::NewLink(LinkReport {
             index,
             is_of_link: true,
             is_up,
@@ -598,8 +598,8 @@ mod tests {
         })
     }
 
-    fn deleted(index: u32) -> Report {
-        Report::DeletedLink(LinkReport {
+    fn deleted(index: u32) -> KernelReport {
+        KernelReport::DeletedLink(LinkReport {
             index,
             is_of_link: true,
             ..LinkReport::default()
@@ -667,35 +667,35 @@ mod tests {
                 .addresses
                 .contains(&fd00.parse().unwrap())
         };
-        links.apply(&Report::NewAddress(address(5, fd00, false)));
+        links.apply(&KernelReport::NewAddress(address(5, fd00, false)));
         assert!(!has(&links));
-        links.apply(&Report::NewAddress(address(5, fd00, true)));
+        links.apply(&KernelReport::NewAddress(address(5, fd00, true)));
         assert!(has(&links));
         // Duplicate address detection has failed.
-        links.apply(&Report::NewAddress(address(5, fd00, false)));
+        links.apply(&KernelReport::NewAddress(address(5, fd00, false)));
         assert!(!has(&links));
-        links.apply(&Report::NewAddress(address(5, fd00, true)));
-        links.apply(&Report::DeletedAddress(address(5, fd00, true)));
+        links.apply(&KernelReport::NewAddress(address(5, fd00, true)));
+        links.apply(&KernelReport::DeletedAddress(address(5, fd00, true)));
         assert!(!has(&links));
         // The address of a deleted link.
-        assert!(!links.apply(&Report::NewAddress(address(9, fd00, true))));
+        assert!(!links.apply(&KernelReport::NewAddress(address(9, fd00, true))));
     }
 
     #[test]
     fn messages_of_the_bridge_family_do_not_change_the_link() {
         let mut links = Links::default();
-        let Report::NewLink(of_link) = link(5, "tap0", true) else {
+        let KernelReport::NewLink(of_link) = link(5, "tap0", true) else {
             unreachable!()
         };
         let of_port = LinkReport {
             is_of_link: false,
             ..of_link
         };
-        assert!(!links.apply(&Report::NewLink(of_port.clone())));
+        assert!(!links.apply(&KernelReport::NewLink(of_port.clone())));
         assert_eq!(links.iter().count(), 0);
         // The port leaves the bridge; the link still exists.
         links.apply(&link(5, "tap0", true));
-        assert!(!links.apply(&Report::DeletedLink(of_port)));
+        assert!(!links.apply(&KernelReport::DeletedLink(of_port)));
         assert!(links.named("tap0").is_some());
     }
 }

@@ -127,7 +127,7 @@ pub(super) struct RouteReport {
 
 /// What a message of the kernel says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Report {
+pub(super) enum KernelReport {
     NewLink(LinkReport),
     DeletedLink(LinkReport),
     NewAddress(AddressReport),
@@ -146,7 +146,7 @@ pub(super) enum Report {
 pub(super) struct Message {
     /// The number of the request that it answers; 0 for a notification.
     pub(super) answers: u32,
-    pub(super) report: Report,
+    pub(super) report: KernelReport,
 }
 
 /// Reads all messages of a datagram.
@@ -166,18 +166,20 @@ pub(super) fn read_messages(datagram: &[u8]) -> io::Result<Vec<Message>> {
     Ok(messages)
 }
 
-fn read_report(kind: u16, body: &[u8]) -> io::Result<Report> {
+fn read_report(kind: u16, body: &[u8]) -> io::Result<KernelReport> {
     Ok(match kind {
-        NEW_LINK => Report::NewLink(read_link(body)?),
-        DELETED_LINK => Report::DeletedLink(read_link(body)?),
-        NEW_ADDRESS => Report::NewAddress(read_address(body)?),
-        DELETED_ADDRESS => Report::DeletedAddress(read_address(body)?),
-        NEW_ROUTE => Report::Route(read_route(body)?),
-        ANSWER => Report::Finished((number(body, 0)? as i32).wrapping_neg()),
+        NEW_LINK => KernelReport::NewLink(read_link(body)?),
+        DELETED_LINK => KernelReport::DeletedLink(read_link(body)?),
+        NEW_ADDRESS => KernelReport::NewAddress(read_address(body)?),
+        DELETED_ADDRESS => KernelReport::DeletedAddress(read_address(body)?),
+        NEW_ROUTE => KernelReport::Route(read_route(body)?),
+        ANSWER => KernelReport::Finished((number(body, 0)? as i32).wrapping_neg()),
         // The code of a failure is optional.
-        DONE => Report::Finished(number(body, 0).map_or(0, |code| (code as i32).wrapping_neg())),
-        OVERRUN => Report::Lost,
-        _ => Report::Other,
+        DONE => {
+            KernelReport::Finished(number(body, 0).map_or(0, |code| (code as i32).wrapping_neg()))
+        }
+        OVERRUN => KernelReport::Lost,
+        _ => KernelReport::Other,
     })
 }
 
@@ -189,7 +191,7 @@ fn read_link(body: &[u8]) -> io::Result<LinkReport> {
         is_up: number(header, 8)? & LINK_IS_UP != 0,
         ..LinkReport::default()
     };
-    for attribute in Attributes(&body[LINK_HEADER_SIZE..]) {
+    for attribute in NetlinkAttributes(&body[LINK_HEADER_SIZE..]) {
         let (kind, value) = attribute?;
         match kind {
             LINK_NAME => link.name = Some(text(value)),
@@ -201,7 +203,7 @@ fn read_link(body: &[u8]) -> io::Result<LinkReport> {
                 link.controller = Some(number(value, 0)?).filter(|index| *index != 0);
             }
             LINK_INFO => {
-                for attribute in Attributes(value) {
+                for attribute in NetlinkAttributes(value) {
                     let (kind, value) = attribute?;
                     if kind == LINK_INFO_KIND {
                         link.kind = text(value);
@@ -217,7 +219,7 @@ fn read_link(body: &[u8]) -> io::Result<LinkReport> {
 fn read_address(body: &[u8]) -> io::Result<AddressReport> {
     let header = body.get(..ADDRESS_HEADER_SIZE).ok_or_else(malformed)?;
     let (mut local, mut other, mut protocol) = (None, None, None);
-    for attribute in Attributes(&body[ADDRESS_HEADER_SIZE..]) {
+    for attribute in NetlinkAttributes(&body[ADDRESS_HEADER_SIZE..]) {
         let (kind, value) = attribute?;
         match kind {
             ADDRESS_LOCAL => local = ip(value),
@@ -247,7 +249,7 @@ fn read_route(body: &[u8]) -> io::Result<RouteReport> {
         destination: None,
     };
     let route = &mut report.route;
-    for attribute in Attributes(&body[ROUTE_HEADER_SIZE..]) {
+    for attribute in NetlinkAttributes(&body[ROUTE_HEADER_SIZE..]) {
         let (kind, value) = attribute?;
         match kind {
             ROUTE_DESTINATION => report.destination = ip(value),
@@ -266,7 +268,7 @@ fn read_next_hops(mut hops: &[u8], route: &mut Route) -> io::Result<()> {
         let hop = hops.get(..size).ok_or_else(malformed)?;
         let attributes = hop.get(NEXT_HOP_HEADER_SIZE..).ok_or_else(malformed)?;
         route.links.push(number(hop, 4)?);
-        for attribute in Attributes(attributes) {
+        for attribute in NetlinkAttributes(attributes) {
             if matches!(attribute?.0, ROUTE_GATEWAY | ROUTE_VIA) {
                 route.is_direct = false;
             }
@@ -277,9 +279,9 @@ fn read_next_hops(mut hops: &[u8], route: &mut Route) -> io::Result<()> {
 }
 
 /// The attributes of a message, each with its kind. Ends after the first that is malformed.
-struct Attributes<'a>(&'a [u8]);
+struct NetlinkAttributes<'a>(&'a [u8]);
 
-impl<'a> Iterator for Attributes<'a> {
+impl<'a> Iterator for NetlinkAttributes<'a> {
     type Item = io::Result<(u16, &'a [u8])>;
 
     fn next(&mut self) -> Option<Self::Item> {
@@ -499,16 +501,16 @@ mod tests {
     const NO_ROUTE: &[u8] = include_bytes!("../../../tests/data/netlink/no_route.bin");
 
     /// Returns the reports of an answer, which must be complete and to request 7.
-    fn reports(answer: &[u8]) -> Vec<Report> {
+    fn reports(answer: &[u8]) -> Vec<KernelReport> {
         let mut messages = read_messages(answer).unwrap();
         assert!(messages.iter().all(|message| message.answers == 7));
-        assert_eq!(messages.pop().unwrap().report, Report::Finished(0));
+        assert_eq!(messages.pop().unwrap().report, KernelReport::Finished(0));
         messages.into_iter().map(|message| message.report).collect()
     }
 
     fn routes(answer: &[u8]) -> Vec<RouteReport> {
         let of_route = |report| match report {
-            Report::Route(route) => route,
+            KernelReport::Route(route) => route,
             other => panic!("{other:?}"),
         };
         reports(answer).into_iter().map(of_route).collect()
@@ -554,7 +556,7 @@ mod tests {
                 ..link(6, "mv0", "macvlan", 0)
             },
         ];
-        assert_eq!(reports(LINKS), expected.map(Report::NewLink));
+        assert_eq!(reports(LINKS), expected.map(KernelReport::NewLink));
     }
 
     #[test]
@@ -562,7 +564,7 @@ mod tests {
         let of_link: Vec<_> = reports(PORTS)
             .into_iter()
             .map(|report| match report {
-                Report::NewLink(link) => (link.index, link.is_of_link),
+                KernelReport::NewLink(link) => (link.index, link.is_of_link),
                 other => panic!("{other:?}"),
             })
             .collect();
@@ -572,7 +574,7 @@ mod tests {
     #[test]
     fn addresses_of_a_kernel_are_read() {
         let address = |index, text: &str, is_usable, protocol| {
-            Report::NewAddress(AddressReport {
+            KernelReport::NewAddress(AddressReport {
                 index,
                 address: Some(text.parse().unwrap()),
                 is_usable,
@@ -637,7 +639,7 @@ mod tests {
             messages,
             [Message {
                 answers: 7,
-                report: Report::Finished(unreachable)
+                report: KernelReport::Finished(unreachable)
             }]
         );
         // A dump that fails says so at its end.
@@ -645,7 +647,7 @@ mod tests {
         done[..4].copy_from_slice(&20_u32.to_ne_bytes());
         done[4..6].copy_from_slice(&DONE.to_ne_bytes());
         let report = &read_messages(&done).unwrap()[0].report;
-        assert_eq!(*report, Report::Finished(unreachable));
+        assert_eq!(*report, KernelReport::Finished(unreachable));
     }
 
     #[test]
@@ -699,7 +701,10 @@ mod tests {
         let added = &read_messages(&added).unwrap()[0].report;
         let own = routes(ROUTES_V6).into_iter();
         let own = own.filter(|route| route.destination == Some(to.into()));
-        assert!(own.map(Report::Route).any(|reported| reported == *added));
+        assert!(
+            own.map(KernelReport::Route)
+                .any(|reported| reported == *added)
+        );
         // So does an address.
         let of = AddressReport {
             index: 5,
@@ -710,7 +715,7 @@ mod tests {
         let added = Request::add_address(5, to.into(), 169).numbered(7);
         assert_eq!(
             read_messages(&added).unwrap()[0].report,
-            Report::NewAddress(of)
+            KernelReport::NewAddress(of)
         );
     }
 }

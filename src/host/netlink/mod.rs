@@ -6,6 +6,8 @@
 //! new. [`Netlink`] sends requests to the kernel.
 
 mod commands;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod links;
 mod message;
 mod own_addresses;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use super::message::Report;
+use super::message::KernelReport;
 
 /// The addresses of all links, as they change. Clones share them.
 ///
@@ -26,14 +26,14 @@ impl OwnAddresses {
     }
 
     /// Applies a message of the kernel about an address.
-    pub(super) fn apply(&self, report: &Report) {
+    pub(super) fn apply(&self, report: &KernelReport) {
         match report {
-            Report::NewAddress(of) => {
+            KernelReport::NewAddress(of) => {
                 if let Some(address) = of.address {
                     self.0.write().insert((address, of.index));
                 }
             }
-            Report::DeletedAddress(of) => {
+            KernelReport::DeletedAddress(of) => {
                 if let Some(address) = of.address {
                     self.0.write().remove(&(address, of.index));
                 }
@@ -64,13 +64,13 @@ mod tests {
             protocol: None,
         };
         assert!(!own.contains(fd11));
-        own.apply(&Report::NewAddress(of(5)));
-        own.apply(&Report::NewAddress(of(7)));
+        own.apply(&KernelReport::NewAddress(of(5)));
+        own.apply(&KernelReport::NewAddress(of(7)));
         assert!(own.contains(fd11));
         assert!(!own.contains("fd11::6".parse().unwrap()));
-        own.apply(&Report::DeletedAddress(of(5)));
+        own.apply(&KernelReport::DeletedAddress(of(5)));
         assert!(own.contains(fd11));
-        own.apply(&Report::DeletedAddress(of(7)));
+        own.apply(&KernelReport::DeletedAddress(of(7)));
         assert!(!own.contains(fd11));
         own.replace(BTreeSet::from([(fd11, 9)]));
         assert!(own.contains(fd11));

@@ -12,7 +12,7 @@ use tracing::warn;
 
 use super::commands::{Netlink, WeakNetlink};
 use super::links::Links;
-use super::message::Report;
+use super::message::KernelReport;
 use super::own_addresses::OwnAddresses;
 use super::socket::{ADDRESSES, LINKS, NetlinkSocket};
 
@@ -67,8 +67,8 @@ struct Watcher {
 
 /// What wakes the watcher up.
 enum WatchEvent {
-    Link(Result<Report, Missed>),
-    Address(Result<Report, Missed>),
+    Link(Result<KernelReport, Missed>),
+    Address(Result<KernelReport, Missed>),
     RereadAddresses,
 }
 
@@ -100,7 +100,7 @@ impl Watcher {
     /// succeeds.
     async fn link_report(
         &mut self,
-        report: Result<Report, Missed>,
+        report: Result<KernelReport, Missed>,
         netlink: &Netlink,
         publish: &watch::Sender<Links>,
     ) {
@@ -122,7 +122,7 @@ impl Watcher {
     /// addresses.
     async fn address_report(
         &mut self,
-        report: Result<Report, Missed>,
+        report: Result<KernelReport, Missed>,
         publish: &watch::Sender<Links>,
     ) {
         match report {
@@ -138,9 +138,9 @@ impl Watcher {
         }
     }
 
-    fn apply_address(&mut self, report: &Report, publish: &watch::Sender<Links>) {
+    fn apply_address(&mut self, report: &KernelReport, publish: &watch::Sender<Links>) {
         self.own.apply(report);
-        let (Report::NewAddress(of) | Report::DeletedAddress(of)) = report else {
+        let (KernelReport::NewAddress(of) | KernelReport::DeletedAddress(of)) = report else {
             return;
         };
         let is_wanted = |address| self.addresses.contains(&address);
@@ -213,7 +213,7 @@ enum Missed {
 /// The notifications of a group, in their order.
 struct Reports {
     socket: NetlinkSocket,
-    received: VecDeque<Report>,
+    received: VecDeque<KernelReport>,
 }
 
 impl Reports {
@@ -228,10 +228,10 @@ impl Reports {
     }
 
     /// Waits for the next report. If the call is dropped, none is lost.
-    async fn next(&mut self) -> Result<Report, Missed> {
+    async fn next(&mut self) -> Result<KernelReport, Missed> {
         loop {
             match self.received.pop_front() {
-                Some(Report::Lost) => return Err(Missed::Some),
+                Some(KernelReport::Lost) => return Err(Missed::Some),
                 Some(report) => return Ok(report),
                 None => {}
             }
