@@ -277,7 +277,12 @@ fn histograms(group: &[&BenchSeries]) -> String {
             let height = y(share(latency, bucket.count));
             [(x.at(bucket.from), height), (x.at(bucket.to), height)]
         });
-        line(&mut svg, steps, color);
+        // From the base line and back to it.
+        let first = latency.buckets.first();
+        let last = latency.buckets.last();
+        let start = first.map(|bucket| (x.at(bucket.from), y(0.0)));
+        let end = last.map(|bucket| (x.at(bucket.to), y(0.0)));
+        line(&mut svg, start.into_iter().chain(steps).chain(end), color);
     }
     svg + "</svg>"
 }

@@ -20,7 +20,7 @@ use crate::bench::report::BenchReport;
 use crate::bench::target::BenchTarget;
 use crate::bench::workload::{ConnectionUse, Workload};
 use crate::bench::{BenchProgress, LoadPlan, compare, html, measure, text};
-use crate::clock::Moment;
+use crate::clock::{Moment, iso_seconds};
 use crate::plain_file;
 
 /// The demo instance's metadata.
@@ -202,7 +202,7 @@ fn measured(args: &BenchArgs) -> Result<BenchReport, String> {
             "Seconds": began.elapsed().as_secs(),
         }));
     };
-    let started = Moment::now().wall.to_string();
+    let started = iso_seconds(Moment::now().wall);
     let is_stopped = Arc::new(AtomicBool::new(false));
     stop_at_interrupt(Arc::clone(&is_stopped));
     let report = measure(&plan, started, show, &is_stopped);

@@ -14,13 +14,13 @@ use crate::support::PATIENCE;
 /// Requests whose system calls are counted. Their median is returned: on a busy machine a guest may be
 /// late now and then.
 const REQUESTS: usize = 9;
-/// Delays the daemon for 15 ms when it accepts and when it has shut a connection down, so that the guest
+/// Delays the daemon for 25 ms when it accepts and when it has shut a connection down, so that the guest
 /// is always faster: its request is there when the daemon looks for it, and so is its end.
 const GUEST_IS_FASTER: [&str; 4] = [
     "-e",
-    "inject=accept4:delay_enter=15000",
+    "inject=accept4:delay_enter=25000",
     "-e",
-    "inject=shutdown:delay_exit=15000",
+    "inject=shutdown:delay_exit=25000",
 ];
 
 /// strace, attached to one thread. It is stopped when this is dropped.
