@@ -13,7 +13,7 @@ use crate::guest::Turn;
 use crate::guest::fuzzing::{GUARDED, NONCE, origin_at, plane};
 use crate::http::{RawRequest, Reply, UnreadableRequest};
 use crate::instance::HopLimit;
-use crate::net::connection::{self, GuestConnection, Progress};
+use crate::net::connection::{self, ConnectionProgress, GuestConnection};
 use crate::net::guest_service::{AcceptedConnection, GuestService, GuestTurn};
 use crate::net::hop_limit::HopLimitInForce;
 use crate::net::slots::ConnectionSlots;
@@ -115,7 +115,7 @@ fn exchange(sent: &[u8], fast_path: FastPath) -> Vec<u8> {
             slot,
             began: tokio::time::Instant::now(),
             hop_limit: HopLimitInForce::new(Family::Ipv4, 0),
-            progress: Progress::Unread,
+            progress: ConnectionProgress::Unread,
         };
         let serving = connection::serve(connection, service, limits, control.drain());
         let ended = tokio::time::timeout(MAX_DURATION, serving).await;

@@ -18,9 +18,8 @@ mod accept;
 mod delivery;
 mod exchange;
 mod head;
-mod kept;
+pub(super) mod kept;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use accept::{GuestListener, accept};
-pub(super) use kept::{FastEnd, serve};
