@@ -42,12 +42,6 @@ impl Moment {
     }
 }
 
-/// Formats a time as RFC 1123 in GMT, for HTTP's `Date` and `Last-Modified`: `Thu, 16 May 2024
-/// 16:25:00 GMT`.
-pub fn http_date(time: Timestamp) -> String {
-    time.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
-}
-
 /// Formats a time as ISO 8601 in UTC with seconds, as EC2's metadata does: `2024-05-16T16:25:00Z`.
 pub fn iso_seconds(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
@@ -66,7 +60,6 @@ mod tests {
     #[test]
     fn times_have_the_formats_of_ec2() {
         let time: Timestamp = "2024-05-16T16:25:07.0609Z".parse().unwrap();
-        assert_eq!(http_date(time), "Thu, 16 May 2024 16:25:07 GMT");
         assert_eq!(iso_seconds(time), "2024-05-16T16:25:07Z");
         assert_eq!(iso_milliseconds(time), "2024-05-16T16:25:07.060Z");
     }

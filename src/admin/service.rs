@@ -12,8 +12,9 @@ use hyper::http::request::Parts;
 use super::api::AdminApi;
 use super::refusal::Refusal;
 use super::request::AdminRequest;
-use crate::clock::{Moment, http_date};
+use crate::clock::Moment;
 use crate::http::UnreadableRequest;
+use crate::http::http_date;
 use crate::net::unix::{self, UnixCaller, UnixService};
 
 impl UnixService for AdminApi {
@@ -74,7 +75,7 @@ impl UnixService for AdminApi {
 fn stamped(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
     let headers = response.headers_mut();
     headers.insert(SERVER, HeaderValue::from_static("imdsd"));
-    if let Ok(date) = HeaderValue::try_from(http_date(Moment::now().wall)) {
+    if let Ok(date) = HeaderValue::from_bytes(&http_date(Moment::now().wall)) {
         headers.insert(DATE, date);
     }
     response

@@ -9,7 +9,8 @@ use super::error::{Code, Ec2Error};
 use super::request_id::RequestId;
 use super::service::AwsService;
 use super::xml::ResponseBody;
-use crate::clock::{Moment, http_date};
+use crate::clock::Moment;
+use crate::http::http_date;
 use crate::sigv4::AuthError;
 
 /// Returns the reply to a call that succeeded.
@@ -78,10 +79,10 @@ fn respond(
     headers.insert(SERVER, HeaderValue::from_static("AmazonEC2"));
     // SDKs with a wrong clock correct it by this date.
     for (name, value) in [
-        (DATE.as_str(), http_date(now.wall)),
-        ("x-amzn-requestid", id.to_string()),
+        (DATE.as_str(), &http_date(now.wall)[..]),
+        ("x-amzn-requestid", id.to_string().as_bytes()),
     ] {
-        if let Ok(value) = HeaderValue::from_str(&value) {
+        if let Ok(value) = HeaderValue::from_bytes(value) {
             headers.insert(name, value);
         }
     }

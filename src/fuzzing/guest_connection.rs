@@ -13,10 +13,12 @@ use crate::guest::Turn;
 use crate::guest::fuzzing::{GUARDED, NONCE, origin_at, plane};
 use crate::http::{RawRequest, Reply, UnreadableRequest};
 use crate::instance::HopLimit;
-use crate::net::connection::{self, AcceptedConnection, GuestService, GuestTurn};
+use crate::net::connection::{self, ConnectionProgress, GuestConnection};
+use crate::net::guest_service::{AcceptedConnection, GuestService, GuestTurn};
+use crate::net::hop_limit::HopLimitInForce;
 use crate::net::slots::ConnectionSlots;
-use crate::net::{DrainControl, Limits};
-use crate::origin::Origin;
+use crate::net::{Delivery, DrainControl, FastPath, Limits};
+use crate::origin::{Family, Origin};
 
 /// How long a connection may take whose peer has closed its side: no limit of the server is longer.
 const MAX_DURATION: Duration = Duration::from_secs(10);
@@ -44,7 +46,7 @@ static LISTENER: LazyLock<TcpListener> =
 pub fn guest_connection(data: &[u8]) {
     let token = plane().token(GUARDED, 60, NONCE);
     let sent = replace(data, b"{token}", token.as_bytes());
-    let received = exchange(&sent);
+    let received = exchange(&sent, FastPath::On);
     let answers = read_answers(&received);
     for (number, answer) in answers.iter().enumerate() {
         let is_last = number + 1 == answers.len();
@@ -57,9 +59,21 @@ pub fn guest_connection(data: &[u8]) {
     }
 }
 
+/// The fast path of a guest's connection, and the slow one: the same bytes come back. `{token}` stands
+/// for a valid token.
+pub fn guest_paths(data: &[u8]) {
+    let token = plane().token(GUARDED, 60, NONCE);
+    let sent = replace(data, b"{token}", token.as_bytes());
+    let [fast, slow] = [FastPath::On, FastPath::Off].map(|path| exchange(&sent, path));
+    assert_eq!(
+        String::from_utf8_lossy(&fast),
+        String::from_utf8_lossy(&slow)
+    );
+}
+
 /// Sends bytes to a guest's connection, closes the sending side, and returns all bytes that come
 /// back.
-pub(super) fn exchange(sent: &[u8]) -> Vec<u8> {
+fn exchange(sent: &[u8], fast_path: FastPath) -> Vec<u8> {
     let address = LISTENER.local_addr().expect("it is bound");
     let mut client = TcpStream::connect(address).expect("loopback");
     let (server, _) = LISTENER.accept().expect("it was connected to");
@@ -71,6 +85,8 @@ pub(super) fn exchange(sent: &[u8]) -> Vec<u8> {
     let limits = Limits {
         head: Duration::from_secs(5),
         extra_hops: 0,
+        delivery: Delivery::ByKernel,
+        fast_path,
     };
     let slots = ConnectionSlots::new(Arc::new(AtomicUsize::new(8)), None, Instant::now());
     let Ok(slot) = slots.take(Instant::now()) else {
@@ -78,11 +94,14 @@ pub(super) fn exchange(sent: &[u8]) -> Vec<u8> {
     };
     let control = DrainControl::new();
     let service: Arc<dyn GuestService> = Arc::new(FixedService);
-    let input = sent.to_vec();
-    // The client has a thread of its own, so it blocks nobody.
+    // What fits the socket is there before the server reads: the fast path reads once.
+    let (first, rest) = sent.split_at(sent.len().min(16 * 1024));
+    let _ = client.write_all(first);
+    let rest = rest.to_vec();
+    // The client has a thread of its own, so it does not block the server.
     let client = std::thread::spawn(move || {
         // The server may close before it has read everything.
-        let _ = client.write_all(&input);
+        let _ = client.write_all(&rest);
         let _ = client.shutdown(Shutdown::Write);
         let mut received = Vec::new();
         let _ = client.read_to_end(&mut received);
@@ -90,14 +109,15 @@ pub(super) fn exchange(sent: &[u8]) -> Vec<u8> {
     });
     RUNTIME.block_on(async {
         let stream = tokio::net::TcpStream::from_std(server).expect("a socket");
-        let serving = connection::serve(
+        let connection = GuestConnection {
             stream,
-            origin_at(GUARDED),
-            service,
-            limits,
+            origin: origin_at(GUARDED),
             slot,
-            control.drain(),
-        );
+            began: tokio::time::Instant::now(),
+            hop_limit: HopLimitInForce::new(Family::Ipv4, 0),
+            progress: ConnectionProgress::Unread,
+        };
+        let serving = connection::serve(connection, service, limits, control.drain());
         let ended = tokio::time::timeout(MAX_DURATION, serving).await;
         assert!(ended.is_ok(), "the connection does not end");
     });
@@ -196,15 +216,15 @@ impl GuestTurn for FixedTurn<'_> {
         None
     }
 
-    fn answer(&self, request: RawRequest<'_>) -> Option<Reply> {
+    fn answer(&self, request: RawRequest<'_>) -> Option<Reply<'_>> {
         self.0.answer(request, plane().now, NONCE)
     }
 
-    fn throttle(&self, request: RawRequest<'_>) -> Option<Reply> {
+    fn throttle(&self, request: RawRequest<'_>) -> Option<Reply<'_>> {
         self.0.throttle(request, plane().now)
     }
 
-    fn refuse(&self, reason: UnreadableRequest) -> Option<Reply> {
+    fn refuse(&self, reason: UnreadableRequest) -> Option<Reply<'_>> {
         self.0.refuse(reason, plane().now)
     }
 }

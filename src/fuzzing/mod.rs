@@ -19,7 +19,7 @@ pub use crate::host::netlink::fuzzing::netlink_messages;
 pub use crate::identity::fuzzing::{certificates, identity_container};
 pub use crate::registry::file::fuzzing::store_record;
 pub use crate::sigv4::fuzzing::{authorization, canonicalization, signed_post};
-pub use guest_connection::guest_connection;
+pub use guest_connection::{guest_connection, guest_paths};
 pub use guest_head::guest_head;
 pub use guest_request::guest_request;
 
@@ -38,6 +38,7 @@ pub const TARGETS: &[(&str, FuzzTarget)] = &[
     ("credential_process", credential_process),
     ("guest_connection", guest_connection),
     ("guest_head", guest_head),
+    ("guest_paths", guest_paths),
     ("guest_request", guest_request),
     ("host", host),
     ("identity_container", identity_container),

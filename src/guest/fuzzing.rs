@@ -91,7 +91,7 @@ impl FixedPlane {
         (method, target): (&str, &str),
         header: Option<(&str, &[u8])>,
         (now, nonce): (Moment, [u8; 6]),
-    ) -> Reply {
+    ) -> Reply<'_> {
         let mut headers: Vec<(&str, &[u8])> = vec![("host", b"169.254.169.254")];
         headers.extend(header);
         let request = RawRequest {
@@ -150,10 +150,10 @@ pub fn path(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    let parsed = DataPath::parse(text);
-    if let Some(parsed) = &parsed {
-        let canonical = print_path(parsed);
-        assert_eq!(DataPath::parse(&canonical).as_ref(), Some(parsed));
+    let canonical = DataPath::parse(text).and_then(|parsed| print_path(&parsed));
+    if let Some(canonical) = canonical {
+        let printed_again = DataPath::parse(&canonical).and_then(|parsed| print_path(&parsed));
+        assert_eq!(printed_again.as_ref(), Some(&canonical));
         let (sent, printed) = (get(text), get(&canonical));
         let is_token_path = [text, &canonical].contains(&TOKEN_PATH);
         if let (Some(sent), Some(printed), false) = (sent, printed, is_token_path) {
@@ -166,9 +166,11 @@ pub fn path(data: &[u8]) {
 
 /// Returns the canonical spelling: one slash before each segment, and every byte that is not
 /// unreserved as an escape.
-fn print_path(path: &DataPath<'_>) -> String {
+///
+/// `None` if a segment has an invalid escape.
+fn print_path(path: &DataPath<'_>) -> Option<String> {
     let DataPath::Versioned(version, segments) = path else {
-        return "/".to_string();
+        return Some("/".to_string());
     };
     let version = VERSIONS
         .into_iter()
@@ -176,7 +178,8 @@ fn print_path(path: &DataPath<'_>) -> String {
         .find(|name| Version::parse(name) == Some(*version))
         .expect("every version has a name");
     let mut printed = format!("/{version}");
-    for segment in segments {
+    for segment in segments.clone() {
+        let segment = segment?;
         assert!(!segment.is_empty(), "empty segments are dropped");
         printed.push('/');
         for byte in segment.bytes() {
@@ -188,7 +191,7 @@ fn print_path(path: &DataPath<'_>) -> String {
             }
         }
     }
-    printed
+    Some(printed)
 }
 
 /// Returns status and body of a GET without a token; `None` if the target is not a path that a
@@ -246,6 +249,7 @@ pub fn token(data: &[u8]) {
     assert_eq!(reply.status, if is_valid { 200 } else { 401 });
     let shown = reply
         .headers
+        .as_slice()
         .iter()
         .find(|(name, _)| name.eq_ignore_ascii_case(TTL_SECONDS))
         .map(|(_, value)| value.to_string());
