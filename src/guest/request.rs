@@ -142,6 +142,7 @@ impl<'a> GuestRequest<'a> {
 
         // 1. The headers that have a meaning. All others are skipped.
         let mut host = Header::Absent;
+        let mut options = ConnectionOptions::default();
         for &(name, value) in raw.headers {
             match name {
                 "host" => host.add(value),
@@ -150,12 +151,11 @@ impl<'a> GuestRequest<'a> {
                 _ if is_forwarded_for(name) => request.forwarded_for = HeaderPresence::Present,
                 "origin" | "referer" => request.browser = HeaderPresence::Present,
                 _ if name.starts_with("sec-fetch-") => request.browser = HeaderPresence::Present,
-                "connection" if raw.version == HttpVersion::Http11 => {
-                    request.connection = read_connection(request.connection, value);
-                }
+                "connection" if raw.version == HttpVersion::Http11 => options.add(value),
                 _ => {}
             }
         }
+        request.connection = options.outcome();
         if matches!(hosts, HostRule::Any) {
             request.browser = HeaderPresence::Absent;
         }
@@ -197,18 +197,27 @@ impl<'a> Header<'a> {
     }
 }
 
-/// `close` wins over `keep-alive`, in any order.
-fn read_connection(before: Connection, value: &[u8]) -> Connection {
-    let mut connection = before;
-    for option in value.split(|&b| b == b',').map(<[u8]>::trim_ascii) {
-        if option.eq_ignore_ascii_case(b"close") {
-            return Connection::Close;
-        }
-        if option.eq_ignore_ascii_case(b"keep-alive") {
-            connection = Connection::KeepAlive;
+/// The options of all `Connection` lines. `close` wins over `keep-alive`, in any order.
+#[derive(Clone, Copy, Default)]
+struct ConnectionOptions {
+    close: bool,
+    keep_alive: bool,
+}
+
+impl ConnectionOptions {
+    fn add(&mut self, value: &[u8]) {
+        for option in value.split(|&b| b == b',').map(<[u8]>::trim_ascii) {
+            self.close |= option.eq_ignore_ascii_case(b"close");
+            self.keep_alive |= option.eq_ignore_ascii_case(b"keep-alive");
         }
     }
-    connection
+
+    fn outcome(self) -> Connection {
+        match (self.close, self.keep_alive) {
+            (false, true) => Connection::KeepAlive,
+            (true, _) | (false, false) => Connection::Close,
+        }
+    }
 }
 
 impl HostRule {
@@ -500,6 +509,25 @@ mod tests {
             ("", Connection::Close),
         ] {
             assert_eq!(with("connection", value).connection, connection, "{value}");
+        }
+    }
+
+    /// Before, `close` was forgotten when a line with `keep-alive` followed.
+    #[test]
+    fn close_wins_in_whatever_line_it_is() {
+        for (lines, connection) in [
+            (["close", "keep-alive"], Connection::Close),
+            (["keep-alive", "close"], Connection::Close),
+            (["keep-alive, close", "keep-alive"], Connection::Close),
+            (["keep-alive", "upgrade"], Connection::KeepAlive),
+        ] {
+            let headers = [
+                ("host", "imds"),
+                ("connection", lines[0]),
+                ("connection", lines[1]),
+            ];
+            let request = read("GET", "/", &headers).unwrap();
+            assert_eq!(request.connection, connection, "{lines:?}");
         }
     }
 

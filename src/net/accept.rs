@@ -56,14 +56,15 @@ pub(super) enum RunEnd {
 }
 
 impl TcpAccepting {
-    /// Waits for connections and accepts up to [`RUN`] of them, also when it ends with an error.
+    /// Waits for connections and accepts up to `most` of them, also when it ends with an error.
     /// Accepting all of them first gives their requests time to arrive.
     pub(super) async fn accept_run(
         &self,
         accepted: &mut Vec<(TcpStream, SocketAddr)>,
+        most: usize,
     ) -> io::Result<RunEnd> {
         let mut ready = self.0.readable().await?;
-        for _ in 0..RUN {
+        for _ in 0..most {
             match accept_tcp(self.0.get_ref()) {
                 Ok(connection) => accepted.push(connection),
                 Err(reason) if reason.kind() == io::ErrorKind::WouldBlock => {

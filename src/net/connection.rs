@@ -27,7 +27,7 @@ use super::guest_turns::GuestTurns;
 use super::hop_limit::HopLimitInForce;
 use super::http1::{ConnectionEnd, HttpServer, Interruption, read_in_time};
 use super::hyper::{ReplyBody, guest_refusal, response, with_raw_request};
-use super::limits::{CONNECTION_AGE, Delivery, ENDING, FastPath, Limits, MAX_HEADERS};
+use super::limits::{CONNECTION_AGE, ENDING, FastPath, Limits, MAX_HEADERS};
 use super::slots::ConnectionSlot;
 use super::turn_queue::Pace;
 use super::turns::Turns;
@@ -165,9 +165,10 @@ async fn serve_to_its_end(
     };
     match handed_over {
         FastEnd::CutOff => false,
-        FastEnd::Ended => {
+        FastEnd::Ended(length) => {
             context.turns.end();
-            limits.delivery == Delivery::ByKernel || Box::pin(socket.is_delivered(drain)).await
+            length.is_some_and(|length| limits.delivery.is_by_kernel(length))
+                || Box::pin(socket.is_delivered(drain)).await
         }
         // Most of a connection's memory is that of its parser, so it is allocated only now.
         FastEnd::HandedOver { bytes, head_began } => {

@@ -20,12 +20,21 @@ pub(crate) struct Limits {
 /// What happens to the last answer of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Delivery {
-    /// The kernel delivers it after the socket was closed.
+    /// The kernel delivers it after the socket was closed, if it is short.
     ByKernel,
     /// The socket stays open until the guest has it. A socket that is bound to an interface needs
     /// that: once it was closed, the kernel would go on sending, through whatever interface has
     /// this one's number by then.
     Awaited,
+}
+
+impl Delivery {
+    /// Returns whether a socket is closed at once after an answer of this length. It fits the
+    /// smallest receive buffer, so the kernel keeps nothing for a guest that does not read.
+    pub(super) fn is_by_kernel(self, length: usize) -> bool {
+        const MAX_LENGTH: usize = 2048;
+        self == Delivery::ByKernel && length <= MAX_LENGTH
+    }
 }
 
 /// Whether ordinary requests are answered without an HTTP library. Both ways give the same answers.

@@ -4,7 +4,7 @@
 //! The limit is per guest, whatever address, interface or family its connections use: no guest
 //! takes another's slots.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -32,6 +32,8 @@ pub(crate) struct ConnectionSlots {
 struct OpenSlots {
     next: u64,
     by_age: BTreeMap<u64, Arc<SlotState>>,
+    /// Those whose last answer is on its way.
+    finished: BTreeSet<u64>,
     /// How many connections may arrive; `None` without a limit.
     arrivals: Option<RateBudget>,
 }
@@ -66,6 +68,7 @@ impl ConnectionSlots {
             open: Mutex::new(OpenSlots {
                 next: 0,
                 by_age: BTreeMap::new(),
+                finished: BTreeSet::new(),
                 arrivals,
             }),
             turns: TurnQueue::new(rate, now),
@@ -90,11 +93,9 @@ impl ConnectionSlots {
             return Err(NoSlot::TooFast);
         }
         if open.by_age.len() >= self.limit.load(Ordering::Relaxed) {
-            // A guest's answer is made without waiting, so at most one connection of each thread is
-            // busy, and the search ends soon.
-            let idle = open.by_age.iter().find(|(_, state)| state.evict());
-            let number = idle.map(|(number, _)| *number).ok_or(NoSlot::AllBusy)?;
+            let number = open.evict().ok_or(NoSlot::AllBusy)?;
             open.by_age.remove(&number);
+            open.finished.remove(&number);
         }
         let number = open.next;
         open.next += 1;
@@ -108,7 +109,31 @@ impl ConnectionSlots {
     }
 }
 
+impl OpenSlots {
+    /// Evicts a connection: one that has its last answer if there is one, which loses nothing, and
+    /// then the oldest that waits for a request.
+    fn evict(&self) -> Option<u64> {
+        let state_of = |number: &u64| self.by_age.get(number).map(|state| (*number, state));
+        let finished = self.finished.iter().filter_map(state_of);
+        // A guest's answer is made without waiting, so at most one connection of each thread is
+        // busy, and the search ends soon.
+        let by_age = self.by_age.iter().map(|(number, state)| (*number, state));
+        let mut in_order = finished.chain(by_age);
+        let (number, _) = in_order.find(|(_, state)| state.evict())?;
+        Some(number)
+    }
+}
+
 impl ConnectionSlot {
+    /// Notes that the last answer of this connection was sent: it is evicted before others.
+    pub(super) fn note_finished(&self) {
+        let mut open = self.slots.open.lock();
+        // One that was evicted meanwhile has no place any more.
+        if open.by_age.contains_key(&self.number) {
+            open.finished.insert(self.number);
+        }
+    }
+
     /// Begins to answer a complete request; `None` if the connection was evicted just before. Then
     /// the request must not be carried out: its answer could not be delivered.
     pub(super) fn begin(&self) -> Option<BusySlot<'_>> {
@@ -139,7 +164,9 @@ impl ConnectionSlot {
 
 impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        self.slots.open.lock().by_age.remove(&self.number);
+        let mut open = self.slots.open.lock();
+        open.by_age.remove(&self.number);
+        open.finished.remove(&self.number);
     }
 }
 
@@ -186,6 +213,24 @@ mod tests {
         drop(busy);
         assert!(take(&slots).is_ok());
         assert!(is_evicted(&first));
+    }
+
+    #[test]
+    fn a_connection_that_has_its_last_answer_is_evicted_before_all_others() {
+        let slots = slots_of(3);
+        let [first, second, third] = [0; 3].map(|_| take(&slots).unwrap());
+        second.note_finished();
+        let fourth = take(&slots).unwrap();
+        let evicted = [&first, &second, &third].map(ConnectionSlot::is_evicted);
+        assert_eq!(evicted, [false, true, false]);
+        // An ended one makes room, and leaves nothing behind.
+        third.note_finished();
+        drop((second, third));
+        let fifth = take(&slots).unwrap();
+        assert!(!first.is_evicted() && slots.open.lock().finished.is_empty());
+        let _sixth = take(&slots).unwrap();
+        let evicted = [&first, &fourth, &fifth].map(ConnectionSlot::is_evicted);
+        assert_eq!(evicted, [true, false, false]);
     }
 
     /// Otherwise a change would be carried out whose caller never gets the answer.

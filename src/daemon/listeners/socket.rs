@@ -316,13 +316,20 @@ impl FamilySocket {
 }
 
 /// Returns what happens to last answers. A listener of the configuration whose socket is not bound to
-/// an interface has nothing that could get another's number.
+/// an interface has nothing that could get another's number; and if it has one guest only, what the
+/// kernel keeps is that guest's.
 fn delivery_of(config: &ListenerConfig, key: &ListenerKey) -> Delivery {
     match key {
-        ListenerKey::Listener(name) if config.listener(name).interface.is_none() => {
-            Delivery::ByKernel
+        ListenerKey::Listener(name) => {
+            let listener = config.listener(name);
+            match listener.interface.is_none() && !listener.anti_spoofed {
+                true => Delivery::ByKernel,
+                false => Delivery::Awaited,
+            }
         }
-        _ => Delivery::Awaited,
+        ListenerKey::Interface(_) | ListenerKey::Bridge(_) | ListenerKey::Namespace(_) => {
+            Delivery::Awaited
+        }
     }
 }
 

@@ -15,19 +15,19 @@ use tracing::{debug, warn};
 use super::delivery::Deliveries;
 use super::exchange::{Answer, Buffers, with_buffers};
 use crate::http::Connection;
-use crate::net::accept::{AcceptErrors, RUN, RunEnd, TcpAccepting};
+use crate::net::accept::{AcceptErrors, RunEnd, TcpAccepting};
 use crate::net::connection::{self, ConnectionProgress, GuestConnection};
 use crate::net::drain::Drain;
 use crate::net::guest_service::GuestService;
 use crate::net::hop_limit::HopLimitInForce;
-use crate::net::limits::{Delivery, FastPath, Limits};
+use crate::net::limits::{FastPath, Limits};
 use crate::net::listener::reset;
 use crate::net::slots::ConnectionSlot;
 use crate::origin::{Family, Origin};
 
-/// How many connections are answered before other tasks get a turn. The rest of a run of accepted
-/// connections waits: no guest's answer waits behind many of another's.
-const ANSWERS: usize = 8;
+/// How many connections are accepted and answered before other tasks get a turn: no guest's answer
+/// waits behind many of another's.
+const RUN: usize = 8;
 
 /// A listening socket of guests.
 pub(crate) struct GuestListener {
@@ -74,21 +74,13 @@ pub(crate) async fn accept(
     loop {
         let outcome = tokio::select! {
             biased;
-            outcome = listener.accept_run(&mut accepted) => outcome,
+            outcome = listener.accept_run(&mut accepted, RUN) => outcome,
             () = ending.as_mut() => return,
         };
-        let mut answers = 0;
         for (stream, peer) in accepted.drain(..) {
-            let Some((slot, origin)) = identify(&stream, peer) else {
-                reset(&stream);
-                continue;
-            };
-            if serving.begin(stream, slot, origin) == Begun::Answered {
-                answers += 1;
-            }
-            if answers == ANSWERS {
-                answers = 0;
-                tokio::task::yield_now().await;
+            match identify(&stream, peer) {
+                Some((slot, origin)) => serving.begin(stream, slot, origin),
+                None => reset(&stream),
             }
         }
         match outcome {
@@ -112,29 +104,20 @@ struct GuestServing {
     drain: Drain,
 }
 
-/// What became of a new connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Begun {
-    /// Its request was answered.
-    Answered,
-    /// It has a task, or has ended.
-    Other,
-}
-
 /// How far the first exchange of a connection came.
 enum FirstExchange {
     /// The connection has ended.
     Ended,
     /// The connection needs a task.
     Unfinished(ConnectionProgress),
-    /// The request was answered, and the connection ends.
-    Closing,
+    /// The request was answered with so many bytes, and the connection ends.
+    Closing { length: usize },
 }
 
 impl GuestServing {
     /// Answers a new connection's request if it is ordinary and there already. Any other connection
     /// gets a task.
-    fn begin(&self, stream: TcpStream, slot: ConnectionSlot, origin: Origin) -> Begun {
+    fn begin(&self, stream: TcpStream, slot: ConnectionSlot, origin: Origin) {
         let now = Instant::now();
         let hop_limit = HopLimitInForce::new(self.family, self.limits.extra_hops);
         let first = match self.limits.fast_path {
@@ -142,19 +125,13 @@ impl GuestServing {
             FastPath::Off => FirstExchange::Unfinished(ConnectionProgress::Unread),
         };
         match first {
-            FirstExchange::Ended => Begun::Other,
-            FirstExchange::Closing => {
-                match self.limits.delivery {
-                    Delivery::ByKernel => drop(stream),
-                    Delivery::Awaited => self.deliveries.add(stream, slot, now, &self.drain),
+            FirstExchange::Ended => {}
+            FirstExchange::Closing { length } => {
+                if !self.limits.delivery.is_by_kernel(length) {
+                    self.deliveries.add(stream, slot, now, &self.drain);
                 }
-                Begun::Answered
             }
             FirstExchange::Unfinished(progress) => {
-                let begun = match progress {
-                    ConnectionProgress::Answered(..) => Begun::Answered,
-                    ConnectionProgress::Unread | ConnectionProgress::Read(_) => Begun::Other,
-                };
                 // Fails only without memory for the registration.
                 if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
                     self.spawn(GuestConnection {
@@ -166,7 +143,6 @@ impl GuestServing {
                         progress,
                     });
                 }
-                begun
             }
         }
     }
@@ -207,7 +183,10 @@ impl GuestServing {
                     let read = Bytes::copy_from_slice(buffers.read(length));
                     FirstExchange::Unfinished(ConnectionProgress::Read(read))
                 }
-                Answer::Silence => FirstExchange::Ended,
+                Answer::Silence => {
+                    turn.note_used(now);
+                    FirstExchange::Ended
+                }
                 Answer::Reply {
                     hop_limit: limit,
                     connection,
@@ -233,7 +212,7 @@ fn sent(buffers: &Buffers, stream: &TcpStream, connection: Connection) -> FirstE
     };
     let rest = buffers.unsent(sent);
     if rest.is_empty() && connection == Connection::Close {
-        return FirstExchange::Closing;
+        return FirstExchange::Closing { length: sent };
     }
     let rest = Bytes::copy_from_slice(rest);
     FirstExchange::Unfinished(ConnectionProgress::Answered(rest, connection))

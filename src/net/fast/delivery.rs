@@ -25,6 +25,9 @@ const LAST_INTERVAL: Duration = Duration::from_millis(5);
 /// So many sockets are looked at at once: they take connection slots of their guests.
 const MANY: usize = 32;
 
+/// How often a socket is read from in one look: 256 KiB in all.
+const MAX_READS: usize = 64;
+
 /// The sockets of one listener whose last answers are on their way.
 #[derive(Clone, Default)]
 pub(super) struct Deliveries(Arc<Mutex<WaitingSockets>>);
@@ -52,6 +55,7 @@ impl Deliveries {
     /// guest has ended its side.
     pub(super) fn add(&self, stream: TcpStream, slot: ConnectionSlot, now: Instant, drain: &Drain) {
         let _ = SockRef::from(&stream).shutdown(Shutdown::Write);
+        slot.note_finished();
         let mut waiting = self.0.lock();
         waiting.sockets.push(WaitingSocket {
             stream,
@@ -62,8 +66,6 @@ impl Deliveries {
         });
         if waiting.sockets.len() >= waiting.look_at.max(MANY) {
             waiting.sweep(now, false);
-            // Those that are left do not make every further one a sweep.
-            waiting.look_at = waiting.sockets.len() + MANY;
         }
         if !waiting.is_swept {
             waiting.is_swept = true;
@@ -112,6 +114,8 @@ impl WaitingSockets {
                 || now.saturating_duration_since(delivery.answered) >= patience;
             !is_over
         });
+        // Those that are left do not make every further one a sweep.
+        self.look_at = self.sockets.len() + MANY;
     }
 }
 
@@ -120,7 +124,14 @@ impl WaitingSocket {
         self.is_delivered = self.stream.peer_addr().is_err();
         if !self.is_delivered {
             // What the guest still sends must not keep it from reading.
-            let _ = recv(&self.stream, &mut [0; 1024][..], RecvFlags::DONTWAIT);
+            let mut buffer = [0; 4096];
+            let mut reads = 0;
+            while reads < MAX_READS
+                && recv(&self.stream, &mut buffer[..], RecvFlags::DONTWAIT)
+                    .is_ok_and(|(_, length)| length > 0)
+            {
+                reads += 1;
+            }
         }
     }
 }

@@ -21,8 +21,9 @@ use crate::net::turn_queue::Pace;
 
 /// How the fast path of a connection ends.
 pub(in crate::net) enum FastEnd {
-    /// The connection ends.
-    Ended,
+    /// The connection ends, after an answer of so many bytes was sent at once; `None` for any other
+    /// end.
+    Ended(Option<usize>),
     /// The connection ends, and its last answer was cut off.
     CutOff,
     /// The slow path goes on with these bytes, which were read and not answered.
@@ -41,7 +42,7 @@ enum Exchange {
     /// These bytes belong to the slow path.
     HandedOver(Bytes),
     /// The request was answered at this time, but for this rest. Then this happens to the connection.
-    Answered(Bytes, Connection, Instant),
+    Answered(Bytes, Connection, (usize, Instant)),
 }
 
 /// What a connection waits for.
@@ -70,7 +71,8 @@ pub(in crate::net) async fn serve(
     let mut timer = pin!(sleep_until(began + limits.head));
     let mut rate_timer = RateTimer::default();
     let (mut is_ending, mut has_looked) = (false, false);
-    let mut exchanged = rest.map(|(rest, connection)| Exchange::Answered(rest, connection, began));
+    let mut exchanged =
+        rest.map(|(rest, connection)| Exchange::Answered(rest, connection, (usize::MAX, began)));
     loop {
         let exchange = match exchanged.take() {
             Some(exchange) => exchange,
@@ -107,12 +109,12 @@ pub(in crate::net) async fn serve(
                         tokio::task::yield_now().await;
                         continue;
                     }
-                    KeptEvent::Shutdown | KeptEvent::TimedOut => return FastEnd::Ended,
+                    KeptEvent::Shutdown | KeptEvent::TimedOut => return FastEnd::Ended(None),
                 }
             }
         };
         let (connection, answered) = match exchange {
-            Exchange::End => return FastEnd::Ended,
+            Exchange::End => return FastEnd::Ended(None),
             Exchange::HandedOver(bytes) => return FastEnd::HandedOver { bytes, head_began },
             Exchange::Answered(rest, connection, answered) if rest.is_empty() => {
                 (connection, answered)
@@ -121,11 +123,12 @@ pub(in crate::net) async fn serve(
                 if !Box::pin(is_written(socket, rest, began, rest_drain.clone())).await {
                     return FastEnd::CutOff;
                 }
-                (connection, Instant::now())
+                (connection, (usize::MAX, Instant::now()))
             }
         };
+        let (length, answered) = answered;
         if connection == Connection::Close || is_ending {
-            return FastEnd::Ended;
+            return FastEnd::Ended(Some(length));
         }
         head_began = answered;
     }
@@ -191,7 +194,7 @@ fn poll_read(
                 Ok(sent) => {
                     socket.note_written(now.into_std());
                     let rest = Bytes::copy_from_slice(buffers.unsent(sent));
-                    Exchange::Answered(rest, connection, now)
+                    Exchange::Answered(rest, connection, (sent, now))
                 }
                 Err(_) => Exchange::End,
             }

@@ -78,9 +78,11 @@ impl GuestTurn for MirrorTurn {
             true => text.repeat(100_000),
             false => text,
         };
-        let keeps = request.headers.iter().any(|(name, value)| {
-            *name == "connection" && value.eq_ignore_ascii_case(b"keep-alive")
-        });
+        let has = |option: &[u8]| {
+            let mut lines = request.headers.iter();
+            lines.any(|(name, value)| *name == "connection" && value.eq_ignore_ascii_case(option))
+        };
+        let keeps = has(b"keep-alive") && !has(b"close");
         let connection = match keeps && request.method != "PUT" {
             true => Connection::KeepAlive,
             false => Connection::Close,
@@ -239,6 +241,7 @@ fn both_paths_give_the_same_bytes_for_requests_that_are_there_at_once() {
         "PUT /latest/api/token HTTP/1.1\r\nHost: imds\r\nTTL: 60\r\n\r\n".to_string(),
         "PUT /t HTTP/1.1\r\nHost: imds\r\nContent-Length: 0\r\n\r\n".to_string(),
         get("/twice", "A: 1\r\nA: 2\r\nHost: other\r\n"),
+        get("/both", "Connection: close\r\nConnection: keep-alive\r\n"),
     ];
     let others = [
         get("/wait", ""),
