@@ -4,9 +4,11 @@
 //! a table of test cases.
 
 use std::borrow::Cow;
+use std::fmt;
 
-use bytes::Bytes;
+use jiff::Timestamp;
 
+use crate::clock::http_date;
 use crate::instance::HopLimit;
 
 /// A request as the HTTP parser delivers it.
@@ -80,17 +82,139 @@ pub enum Connection {
 
 /// One reply, ready to be written.
 #[derive(Debug)]
-pub struct Reply {
+pub struct Reply<'a> {
     /// The status code.
     pub status: u16,
     /// The reason phrase; `None` for the usual one.
     pub reason: Option<&'static str>,
     /// Header lines in EC2's order and spelling.
-    pub headers: Vec<(&'static str, Cow<'static, str>)>,
+    pub headers: HeaderLines,
     /// The body that a GET gets. A HEAD gets the same headers and no body.
-    pub body: Bytes,
+    pub body: Cow<'a, [u8]>,
     /// The hop limit that the packets of this reply must have; `None` for the system's default.
     pub hop_limit: Option<HopLimit>,
     /// What happens to the connection after this reply.
     pub connection: Connection,
+}
+
+impl Reply<'_> {
+    /// Returns the reply with a body of its own.
+    pub fn into_owned(self) -> Reply<'static> {
+        Reply {
+            body: Cow::Owned(self.body.into_owned()),
+            ..self
+        }
+    }
+}
+
+/// The value of a header line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeaderText {
+    /// A constant.
+    Static(&'static str),
+    /// A number in decimal.
+    Number(u64),
+    /// A time, printed to the second.
+    Date(Timestamp),
+}
+
+/// The header lines of a reply, in the order in which they are sent. They are kept in place: a reply
+/// is made for every request.
+#[derive(Clone, Copy)]
+pub struct HeaderLines {
+    lines: [(&'static str, HeaderText); MAX_LINES],
+    count: usize,
+}
+
+/// The most header lines of a reply.
+const MAX_LINES: usize = 8;
+
+impl HeaderLines {
+    /// Returns no lines.
+    pub const fn new() -> HeaderLines {
+        HeaderLines {
+            lines: [("", HeaderText::Static("")); MAX_LINES],
+            count: 0,
+        }
+    }
+
+    /// Adds a line. There are at most eight.
+    pub fn push(&mut self, name: &'static str, value: HeaderText) {
+        self.lines[self.count] = (name, value);
+        self.count += 1;
+    }
+
+    /// Returns the lines.
+    pub fn as_slice(&self) -> &[(&'static str, HeaderText)] {
+        &self.lines[..self.count]
+    }
+}
+
+impl Default for HeaderLines {
+    fn default() -> Self {
+        HeaderLines::new()
+    }
+}
+
+impl fmt::Debug for HeaderLines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.as_slice()).finish()
+    }
+}
+
+impl HeaderText {
+    /// Appends the value as it is sent.
+    pub fn write_to(self, bytes: &mut Vec<u8>) {
+        match self {
+            HeaderText::Static(text) => bytes.extend_from_slice(text.as_bytes()),
+            HeaderText::Number(number) => write_decimal(number, bytes),
+            HeaderText::Date(time) => bytes.extend_from_slice(&http_date(time)),
+        }
+    }
+}
+
+/// The value as it is sent.
+impl fmt::Display for HeaderText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = Vec::new();
+        self.write_to(&mut bytes);
+        f.write_str(&String::from_utf8_lossy(&bytes))
+    }
+}
+
+fn write_decimal(mut number: u64, bytes: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    bytes.extend_from_slice(&digits[start..]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn header_values_are_printed_as_they_are_sent() {
+        for (value, text) in [
+            (HeaderText::Static("EC2ws"), "EC2ws"),
+            (HeaderText::Number(0), "0"),
+            (HeaderText::Number(9), "9"),
+            (HeaderText::Number(10), "10"),
+            (HeaderText::Number(21_600), "21600"),
+            (HeaderText::Number(u64::MAX), "18446744073709551615"),
+            (
+                HeaderText::Date(Timestamp::UNIX_EPOCH),
+                "Thu, 01 Jan 1970 00:00:00 GMT",
+            ),
+        ] {
+            assert_eq!(value.to_string(), text);
+        }
+    }
 }

@@ -74,7 +74,7 @@ impl UnixService for AdminApi {
 fn stamped(mut response: Response<Full<Bytes>>) -> Response<Full<Bytes>> {
     let headers = response.headers_mut();
     headers.insert(SERVER, HeaderValue::from_static("imdsd"));
-    if let Ok(date) = HeaderValue::try_from(http_date(Moment::now().wall)) {
+    if let Ok(date) = HeaderValue::from_bytes(&http_date(Moment::now().wall)) {
         headers.insert(DATE, date);
     }
     response

@@ -59,12 +59,28 @@ pub(super) struct ServeArgs {
     /// The least severe level that is logged, such as debug [default: info, or as configured]
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<LogLevelArg>,
+
+    /// Whether ordinary requests of guests are answered without an HTTP library; both paths give the
+    /// same answers, so turn it off only to find out which path has a fault
+    #[arg(
+        long,
+        value_name = "WHETHER",
+        env = "IMDSD_FAST_PATH",
+        default_value = "on"
+    )]
+    fast_path: FastPathArg,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum LogFormatArg {
     Text,
     Json,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FastPathArg {
+    On,
+    Off,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -105,13 +121,14 @@ pub(super) fn run(args: ServeArgs) -> ExitCode {
         eprintln!("imdsd: cannot turn off core dumps (prctl, PR_SET_DUMPABLE): {reason}");
         return ExitCode::FAILURE;
     }
-    let settings = match settings(&args) {
+    let mut settings = match settings(&args) {
         Ok(settings) => settings,
         Err(faults) => {
             faults.iter().for_each(|fault| eprintln!("{fault}"));
             return ExitCode::FAILURE;
         }
     };
+    settings.config.guest.fast_path = args.fast_path == FastPathArg::On;
     let log = &settings.config.log;
     logging::start(
         args.log_format.map_or(log.format, LogFormatArg::format),

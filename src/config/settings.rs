@@ -148,6 +148,8 @@ pub struct GuestSettings {
     pub burst: u32,
     /// The number of threads that serve guests. The listeners are spread over them.
     pub threads: usize,
+    /// Whether ordinary requests take the fast path. Both paths give the same answers.
+    pub fast_path: bool,
 }
 
 impl Default for GuestSettings {
@@ -160,6 +162,7 @@ impl Default for GuestSettings {
             requests_per_second: REQUESTS_PER_SECOND,
             burst: BURST,
             threads: GUEST_THREADS,
+            fast_path: true,
         }
     }
 }

@@ -78,10 +78,10 @@ fn respond(
     headers.insert(SERVER, HeaderValue::from_static("AmazonEC2"));
     // SDKs with a wrong clock correct it by this date.
     for (name, value) in [
-        (DATE.as_str(), http_date(now.wall)),
-        ("x-amzn-requestid", id.to_string()),
+        (DATE.as_str(), &http_date(now.wall)[..]),
+        ("x-amzn-requestid", id.to_string().as_bytes()),
     ] {
-        if let Ok(value) = HeaderValue::from_str(&value) {
+        if let Ok(value) = HeaderValue::from_bytes(value) {
             headers.insert(name, value);
         }
     }

@@ -64,7 +64,7 @@ pub(super) struct ConnectionLimits {
     each: Arc<AtomicUsize>,
     /// The request rate of each guest; `None` means no limit.
     rate: Option<RateLimit>,
-    guests: Mutex<HashMap<InstanceId, Arc<GuestShare>>>,
+    guests: Mutex<HashMap<InstanceId, Arc<GuestShare>, foldhash::fast::RandomState>>,
     throttled: ThrottleCounts,
     /// How many descriptors were needed when the share was last computed.
     needed: AtomicU64,

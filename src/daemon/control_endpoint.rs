@@ -18,7 +18,7 @@ use crate::http::UnreadableRequest;
 use crate::net::control::{ControlBody, ControlServer, ControlService};
 use crate::net::owner_slots::{EvictionOrder, OwnerSlots, PeerNetwork};
 use crate::net::tls::Tls;
-use crate::net::{self, DrainControl, Limits};
+use crate::net::{self, DrainControl};
 use crate::registry::Registry;
 
 /// The control endpoint with its socket bound. It does not answer yet.
@@ -89,10 +89,7 @@ impl BoundControl {
             refuse: |reason| control::unreadable(reason, Moment::now()),
             tls,
             max_body: control::MAX_BODY_BYTES,
-            limits: Limits {
-                head: head_time,
-                extra_hops: 0,
-            },
+            head_time,
         };
         let slots = OwnerSlots::new(CONTROL_CONNECTIONS, EvictionOrder::OldestFirst);
         let owner = move |_: &TcpStream, peer: SocketAddr| {

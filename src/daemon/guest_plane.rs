@@ -12,7 +12,7 @@ use crate::guest::gate;
 use crate::guest::{Guest, Turn};
 use crate::http::{RawRequest, Reply, UnreadableRequest};
 use crate::instance::HopLimit;
-use crate::net::connection::{AcceptedConnection, GuestService, GuestTurn};
+use crate::net::guest_service::{AcceptedConnection, GuestService, GuestTurn};
 use crate::origin::Origin;
 use crate::registry::Registry;
 
@@ -45,6 +45,16 @@ impl GuestService for GuestPlane {
             plane: self,
         }))
     }
+
+    fn in_turn(&self, origin: &Origin, work: &mut dyn FnMut(&dyn GuestTurn)) {
+        if let Some(turn) = self.guest.turn(origin) {
+            work(&PlaneTurn {
+                turn,
+                origin,
+                plane: self,
+            });
+        }
+    }
 }
 
 /// A turn of the guest plane with its clock, its random source, and what it may wait for.
@@ -66,8 +76,13 @@ impl GuestTurn for PlaneTurn<'_> {
         Some(Box::pin(async move { awaited.wait(id, document).await }))
     }
 
-    fn answer(&self, request: RawRequest<'_>) -> Option<Reply> {
-        let reply = self.turn.answer(request, Moment::now(), rand::random());
+    fn answer(&self, request: RawRequest<'_>) -> Option<Reply<'_>> {
+        // Only a PUT can get a token, which needs random bytes.
+        let nonce = match request.method {
+            "PUT" => rand::random(),
+            _ => Default::default(),
+        };
+        let reply = self.turn.answer(request, Moment::now(), nonce);
         // 400 is the status of a foreign Host, so other requests are not read a second time.
         if reply.as_ref().is_some_and(|reply| reply.status == 400)
             && let Some((instance, host)) = self.turn.foreign_host(request)
@@ -77,14 +92,14 @@ impl GuestTurn for PlaneTurn<'_> {
         reply
     }
 
-    fn throttle(&self, request: RawRequest<'_>) -> Option<Reply> {
+    fn throttle(&self, request: RawRequest<'_>) -> Option<Reply<'_>> {
         let now = Moment::now();
         let limits = &self.plane.connection_limits;
         limits.note_refused(self.turn.instance_id(), now);
         self.turn.throttle(request, now)
     }
 
-    fn refuse(&self, reason: UnreadableRequest) -> Option<Reply> {
+    fn refuse(&self, reason: UnreadableRequest) -> Option<Reply<'_>> {
         self.turn.refuse(reason, Moment::now())
     }
 }

@@ -51,7 +51,11 @@ impl GuestThreads {
         let mut threads = Vec::new();
         for number in 0..count {
             let mut builder = Builder::new_current_thread();
-            let builder = builder.enable_all().event_interval(EVENT_INTERVAL);
+            // Guests need no signals, which would be looked at in every turn.
+            builder
+                .enable_io()
+                .enable_time()
+                .event_interval(EVENT_INTERVAL);
             let runtime = builder.build()?;
             let handle = runtime.handle().clone();
             let (ending, while_running) = (ending.subscribe(), Arc::clone(&while_running));

@@ -2,21 +2,16 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::pin::Pin;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 
-use crate::guest::Turn;
-use crate::guest::fuzzing::{GUARDED, NONCE, origin_at, plane};
-use crate::http::{RawRequest, Reply, UnreadableRequest};
-use crate::instance::HopLimit;
-use crate::net::connection::{self, AcceptedConnection, GuestService, GuestTurn};
+use super::fixed_service::{FixedService, with_tokens};
+use crate::guest::fuzzing::{GUARDED, origin_at};
 use crate::net::slots::ConnectionSlots;
-use crate::net::{DrainControl, Limits};
-use crate::origin::Origin;
+use crate::net::{self, Delivery, DrainControl, FastPath, Limits};
 
 /// How long a connection may take whose peer has closed its side: no limit of the server is longer.
 const MAX_DURATION: Duration = Duration::from_secs(10);
@@ -40,11 +35,15 @@ static LISTENER: LazyLock<TcpListener> =
 ///
 /// The connection ends. The server writes complete answers with known statuses and nothing else, the
 /// last one closes the connection if any does, and without a token it says nothing about the
-/// instance.
+/// instance. With and without the fast path it writes the same bytes.
 pub fn guest_connection(data: &[u8]) {
-    let token = plane().token(GUARDED, 60, NONCE);
-    let sent = replace(data, b"{token}", token.as_bytes());
-    let received = exchange(&sent);
+    let sent = with_tokens(data);
+    let received = exchange(&sent, FastPath::On);
+    assert_eq!(
+        String::from_utf8_lossy(&received),
+        String::from_utf8_lossy(&exchange(&sent, FastPath::Off)),
+        "the fast path and the slow one"
+    );
     let answers = read_answers(&received);
     for (number, answer) in answers.iter().enumerate() {
         let is_last = number + 1 == answers.len();
@@ -59,7 +58,7 @@ pub fn guest_connection(data: &[u8]) {
 
 /// Sends bytes to a guest's connection, closes the sending side, and returns all bytes that come
 /// back.
-pub(super) fn exchange(sent: &[u8]) -> Vec<u8> {
+fn exchange(sent: &[u8], fast_path: FastPath) -> Vec<u8> {
     let address = LISTENER.local_addr().expect("it is bound");
     let mut client = TcpStream::connect(address).expect("loopback");
     let (server, _) = LISTENER.accept().expect("it was connected to");
@@ -71,13 +70,14 @@ pub(super) fn exchange(sent: &[u8]) -> Vec<u8> {
     let limits = Limits {
         head: Duration::from_secs(5),
         extra_hops: 0,
+        delivery: Delivery::ByKernel,
+        fast_path,
     };
     let slots = ConnectionSlots::new(Arc::new(AtomicUsize::new(8)), None, Instant::now());
     let Ok(slot) = slots.take(Instant::now()) else {
         unreachable!("no other connection has a slot");
     };
     let control = DrainControl::new();
-    let service: Arc<dyn GuestService> = Arc::new(FixedService);
     let input = sent.to_vec();
     // The client has a thread of its own, so it blocks nobody.
     let client = std::thread::spawn(move || {
@@ -90,10 +90,10 @@ pub(super) fn exchange(sent: &[u8]) -> Vec<u8> {
     });
     RUNTIME.block_on(async {
         let stream = tokio::net::TcpStream::from_std(server).expect("a socket");
-        let serving = connection::serve(
+        let serving = net::fuzzing::serve(
             stream,
             origin_at(GUARDED),
-            service,
+            Arc::new(FixedService),
             limits,
             slot,
             control.drain(),
@@ -152,59 +152,4 @@ fn read_answers(mut stream: &[u8]) -> Vec<ReadAnswer> {
         });
     }
     answers
-}
-
-fn replace(data: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
-    let mut replaced = Vec::with_capacity(data.len());
-    let mut rest = data;
-    while let Some((first, after)) = rest.split_first() {
-        match rest.strip_prefix(from) {
-            Some(after) => {
-                replaced.extend_from_slice(to);
-                rest = after;
-            }
-            None => {
-                replaced.push(*first);
-                rest = after;
-            }
-        }
-    }
-    replaced
-}
-
-/// The fixed plane behind a connection.
-struct FixedService;
-
-impl GuestService for FixedService {
-    fn accept(&self, _: &Origin) -> Option<AcceptedConnection> {
-        None
-    }
-
-    fn turn<'a>(&'a self, origin: &'a Origin) -> Option<Box<dyn GuestTurn + 'a>> {
-        Some(Box::new(FixedTurn(plane().guest.turn(origin)?)))
-    }
-}
-
-struct FixedTurn<'a>(Turn<'a>);
-
-impl GuestTurn for FixedTurn<'_> {
-    fn hop_limit(&self, method: &str) -> Option<HopLimit> {
-        self.0.hop_limit(method)
-    }
-
-    fn waits(&self, _: RawRequest<'_>) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
-        None
-    }
-
-    fn answer(&self, request: RawRequest<'_>) -> Option<Reply> {
-        self.0.answer(request, plane().now, NONCE)
-    }
-
-    fn throttle(&self, request: RawRequest<'_>) -> Option<Reply> {
-        self.0.throttle(request, plane().now)
-    }
-
-    fn refuse(&self, reason: UnreadableRequest) -> Option<Reply> {
-        self.0.refuse(reason, plane().now)
-    }
 }

@@ -91,7 +91,7 @@ impl FixedPlane {
         (method, target): (&str, &str),
         header: Option<(&str, &[u8])>,
         (now, nonce): (Moment, [u8; 6]),
-    ) -> Reply {
+    ) -> Reply<'static> {
         let mut headers: Vec<(&str, &[u8])> = vec![("host", b"169.254.169.254")];
         headers.extend(header);
         let request = RawRequest {
@@ -104,6 +104,7 @@ impl FixedPlane {
         self.guest
             .answer(&origin_at(listener), request, now, nonce)
             .expect("both instances run")
+            .into_owned()
     }
 
     /// Returns a token of the guest on a listener.
@@ -150,10 +151,9 @@ pub fn path(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    let parsed = DataPath::parse(text);
-    if let Some(parsed) = &parsed {
-        let canonical = print_path(parsed);
-        assert_eq!(DataPath::parse(&canonical).as_ref(), Some(parsed));
+    if let Some(read) = read_path(text) {
+        let canonical = print_path(&read);
+        assert_eq!(read_path(&canonical).as_ref(), Some(&read));
         let (sent, printed) = (get(text), get(&canonical));
         let is_token_path = [text, &canonical].contains(&TOKEN_PATH);
         if let (Some(sent), Some(printed), false) = (sent, printed, is_token_path) {
@@ -164,10 +164,24 @@ pub fn path(data: &[u8]) {
     }
 }
 
+/// A path that is read to its end: the version, if there is one, and the segments below it.
+type PathRead = (Option<Version>, Vec<String>);
+
+/// Returns what a path says; `None` for an unknown version and for a segment that cannot be decoded.
+fn read_path(text: &str) -> Option<PathRead> {
+    match DataPath::parse(text)? {
+        DataPath::Root => Some((None, Vec::new())),
+        DataPath::Versioned(version, segments) => {
+            let below = segments.map(|segment| Some(segment?.into_owned()));
+            Some((Some(version), below.collect::<Option<_>>()?))
+        }
+    }
+}
+
 /// Returns the canonical spelling: one slash before each segment, and every byte that is not
 /// unreserved as an escape.
-fn print_path(path: &DataPath<'_>) -> String {
-    let DataPath::Versioned(version, segments) = path else {
+fn print_path((version, segments): &PathRead) -> String {
+    let Some(version) = version else {
         return "/".to_string();
     };
     let version = VERSIONS
@@ -246,6 +260,7 @@ pub fn token(data: &[u8]) {
     assert_eq!(reply.status, if is_valid { 200 } else { 401 });
     let shown = reply
         .headers
+        .as_slice()
         .iter()
         .find(|(name, _)| name.eq_ignore_ascii_case(TTL_SECONDS))
         .map(|(_, value)| value.to_string());

@@ -52,11 +52,11 @@ pub struct Version(&'static str);
 impl Version {
     /// Returns the version with this name; `None` if EC2 does not serve it.
     pub fn parse(name: &str) -> Option<Version> {
-        VERSIONS
-            .into_iter()
-            .chain([LATEST])
-            .find(|served| *served == name)
-            .map(Version)
+        if name == LATEST {
+            return Some(Version(LATEST));
+        }
+        let row = VERSIONS.binary_search(&name).ok()?;
+        Some(Version(VERSIONS[row]))
     }
 
     /// Returns whether this version has what the release `since` introduced.
@@ -65,38 +65,68 @@ impl Version {
     }
 }
 
-/// A path below a version, split and decoded.
-#[derive(Debug, PartialEq, Eq)]
+/// A path: its version, and what is below.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DataPath<'a> {
     /// `/`: the list of versions.
     Root,
     /// `/<version>/…`
-    Versioned(Version, Vec<Cow<'a, str>>),
+    Versioned(Version, Segments<'a>),
+}
+
+/// The segments of a path from one on, decoded one after the other; `None` for one with an invalid
+/// escape, which is the name of nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Segments<'a>(&'a str);
+
+impl Segments<'_> {
+    /// Returns whether there is no further segment.
+    pub fn is_empty(&self) -> bool {
+        self.0.bytes().all(|byte| byte == b'/')
+    }
+}
+
+impl<'a> Iterator for Segments<'a> {
+    type Item = Option<Cow<'a, str>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let bytes = self.0.as_bytes();
+        let is_slash = |index: usize| bytes.get(index) == Some(&b'/');
+        let mut start = 0;
+        while is_slash(start) {
+            start += 1;
+        }
+        let (mut end, mut is_encoded) = (start, false);
+        while end < bytes.len() && !is_slash(end) {
+            is_encoded |= bytes[end] == b'%';
+            end += 1;
+        }
+        let segment = &self.0[start..end];
+        self.0 = &self.0[end..];
+        if segment.is_empty() {
+            return None;
+        }
+        Some(match is_encoded {
+            true => decode(segment).map(Cow::Owned),
+            false => Some(Cow::Borrowed(segment)),
+        })
+    }
 }
 
 impl<'a> DataPath<'a> {
-    /// Reads a path; `None` for an unknown version and for invalid escapes. Both are 404.
+    /// Reads a path; `None` for an unknown version, which is 404.
     pub fn parse(path: &'a str) -> Option<DataPath<'a>> {
-        let mut segments = path
-            .split('/')
-            .filter(|segment| !segment.is_empty())
-            .map(decode);
+        let mut segments = Segments(path);
         let Some(version) = segments.next() else {
             return Some(DataPath::Root);
         };
         let version = Version::parse(&version?)?;
-        Some(DataPath::Versioned(
-            version,
-            segments.collect::<Option<_>>()?,
-        ))
+        Some(DataPath::Versioned(version, segments))
     }
 }
 
 /// Percent-decodes one segment; `None` for an invalid escape or bytes that are not UTF-8.
-fn decode(segment: &str) -> Option<Cow<'_, str>> {
-    if !segment.contains('%') {
-        return Some(Cow::Borrowed(segment));
-    }
+fn decode(segment: &str) -> Option<String> {
     let mut decoded = Vec::with_capacity(segment.len());
     let mut rest = segment.bytes();
     while let Some(byte) = rest.next() {
@@ -108,18 +138,19 @@ fn decode(segment: &str) -> Option<Cow<'_, str>> {
         let (high, low) = (digit()?, digit()?);
         decoded.push(u8::try_from(high * 16 + low).ok()?);
     }
-    String::from_utf8(decoded).ok().map(Cow::Owned)
+    String::from_utf8(decoded).ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Returns the segments below the version; `None` for a path that leads to nothing.
     fn below_latest(path: &str) -> Option<Vec<String>> {
         match DataPath::parse(path)? {
             DataPath::Root => None,
             DataPath::Versioned(_, segments) => {
-                Some(segments.into_iter().map(Cow::into_owned).collect())
+                segments.map(|name| name.map(Cow::into_owned)).collect()
             }
         }
     }
@@ -178,7 +209,7 @@ mod tests {
             "/LATEST/",
             "/late",
         ] {
-            assert_eq!(DataPath::parse(path), None, "{path}");
+            assert_eq!(below_latest(path), None, "{path}");
         }
     }
 }

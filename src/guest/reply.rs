@@ -6,15 +6,14 @@
 
 use std::borrow::Cow;
 
-use bytes::Bytes;
-
-use crate::clock::{Moment, http_date};
+use crate::clock::Moment;
 use crate::guest::gate::{Allow, Denial, Token, TtlSeconds};
 use crate::guest::request::Malformed;
 use crate::guest::tree::TreeContent;
-use crate::http::{Connection, Reply};
+use crate::http::{Connection, HeaderLines, HeaderText, Reply};
 
 const TEXT: &str = "text/plain";
+const EMPTY: Cow<'static, [u8]> = Cow::Borrowed(&[]);
 const TTL_HEADER: &str = "X-Aws-Ec2-Metadata-Token-Ttl-Seconds";
 
 /// The body of every 404. The second line of the DOCTYPE is indented with two tabs and a space.
@@ -36,16 +35,12 @@ pub(super) fn content(
     remaining: Option<u32>,
     now: Moment,
     connection: Connection,
-) -> Reply {
-    let body = match content.bytes {
-        Cow::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
-        Cow::Owned(bytes) => bytes.into(),
-    };
-    ReplyBuilder::new(200, body, connection)
+) -> Reply<'_> {
+    ReplyBuilder::new(200, content.bytes, connection)
         .remaining(remaining)
         .header("Content-Type", content.content_type.as_str())
         .header("Accept-Ranges", "none")
-        .header("Last-Modified", http_date(content.last_modified))
+        .line("Last-Modified", HeaderText::Date(content.last_modified))
         .content_length()
         .date_and_server(now)
         .reply
@@ -53,9 +48,10 @@ pub(super) fn content(
 
 /// Returns 200 with a token. It always closes the connection, because the hop limit of a connection
 /// is never raised again.
-pub(super) fn token(token: Token, ttl: TtlSeconds, now: Moment) -> Reply {
-    ReplyBuilder::new(200, token.into_string().into(), Connection::Close)
-        .header(TTL_HEADER, ttl.get().to_string())
+pub(super) fn token(token: Token, ttl: TtlSeconds, now: Moment) -> Reply<'static> {
+    let token = Cow::Owned(token.into_string().into_bytes());
+    ReplyBuilder::new(200, token, Connection::Close)
+        .line(TTL_HEADER, HeaderText::Number(ttl.get().into()))
         .content_length()
         .date_and_server(now)
         .header("Content-Type", TEXT)
@@ -63,8 +59,8 @@ pub(super) fn token(token: Token, ttl: TtlSeconds, now: Moment) -> Reply {
 }
 
 /// Returns 200 with the methods of a path.
-pub(super) fn methods(allow: Allow, now: Moment, connection: Connection) -> Reply {
-    ReplyBuilder::new(200, Bytes::new(), connection)
+pub(super) fn methods(allow: Allow, now: Moment, connection: Connection) -> Reply<'static> {
+    ReplyBuilder::new(200, EMPTY, connection)
         .header("Allow", allow.as_str())
         .content_length()
         .date_and_server(now)
@@ -73,8 +69,12 @@ pub(super) fn methods(allow: Allow, now: Moment, connection: Connection) -> Repl
 }
 
 /// Returns 404 with its page. `remaining` is the token's remaining lifetime in seconds.
-pub(super) fn not_found(remaining: Option<u32>, now: Moment, connection: Connection) -> Reply {
-    let page = Bytes::from_static(NOT_FOUND_PAGE.as_bytes());
+pub(super) fn not_found(
+    remaining: Option<u32>,
+    now: Moment,
+    connection: Connection,
+) -> Reply<'static> {
+    let page = Cow::Borrowed(NOT_FOUND_PAGE.as_bytes());
     ReplyBuilder::new(404, page, connection)
         .header("Content-Type", "text/html")
         .content_length()
@@ -84,7 +84,11 @@ pub(super) fn not_found(remaining: Option<u32>, now: Moment, connection: Connect
 }
 
 /// Returns the answer to a denied request; `None` is silence.
-pub(super) fn denial(denial: Denial, now: Moment, connection: Connection) -> Option<Reply> {
+pub(super) fn denial(
+    denial: Denial,
+    now: Moment,
+    connection: Connection,
+) -> Option<Reply<'static>> {
     Some(match denial {
         Denial::Silence(_) => return None,
         Denial::BadTtl => error(400, now, connection),
@@ -92,14 +96,14 @@ pub(super) fn denial(denial: Denial, now: Moment, connection: Connection) -> Opt
         Denial::Throttled => error(503, now, connection),
         // The one order that was observed with Content-Type before Date.
         Denial::EndpointDisabled | Denial::Forbidden(_) => {
-            ReplyBuilder::new(403, Bytes::new(), connection)
+            ReplyBuilder::new(403, EMPTY, connection)
                 .content_length()
                 .header("Content-Type", TEXT)
                 .date_and_server(now)
                 .reply
         }
         Denial::MethodNotAllowed(allow) => {
-            ReplyBuilder::new(405, Bytes::new(), connection)
+            ReplyBuilder::new(405, EMPTY, connection)
                 .reason("Not Allowed")
                 .header("Allow", allow.as_str())
                 .content_length()
@@ -111,7 +115,7 @@ pub(super) fn denial(denial: Denial, now: Moment, connection: Connection) -> Opt
 }
 
 /// Returns the answer to a request without a single meaning. It always closes the connection.
-pub(super) fn malformed(fault: Malformed, now: Moment) -> Reply {
+pub(super) fn malformed(fault: Malformed, now: Moment) -> Reply<'static> {
     let status = match fault {
         Malformed::Host | Malformed::ForeignHost | Malformed::Target => 400,
         Malformed::Misdirected => 421,
@@ -121,8 +125,8 @@ pub(super) fn malformed(fault: Malformed, now: Moment) -> Reply {
     error(status, now, Connection::Close)
 }
 
-fn error(status: u16, now: Moment, connection: Connection) -> Reply {
-    ReplyBuilder::new(status, Bytes::new(), connection)
+fn error(status: u16, now: Moment, connection: Connection) -> Reply<'static> {
+    ReplyBuilder::new(status, EMPTY, connection)
         .content_length()
         .date_and_server(now)
         .header("Content-Type", TEXT)
@@ -130,17 +134,17 @@ fn error(status: u16, now: Moment, connection: Connection) -> Reply {
 }
 
 /// A reply whose headers are added in the order in which they are sent.
-struct ReplyBuilder {
-    reply: Reply,
+struct ReplyBuilder<'a> {
+    reply: Reply<'a>,
 }
 
-impl ReplyBuilder {
-    fn new(status: u16, body: Bytes, connection: Connection) -> ReplyBuilder {
+impl<'a> ReplyBuilder<'a> {
+    fn new(status: u16, body: Cow<'a, [u8]>, connection: Connection) -> ReplyBuilder<'a> {
         ReplyBuilder {
             reply: Reply {
                 status,
                 reason: None,
-                headers: Vec::with_capacity(8),
+                headers: HeaderLines::new(),
                 body,
                 hop_limit: None,
                 connection,
@@ -148,33 +152,37 @@ impl ReplyBuilder {
         }
     }
 
-    fn reason(mut self, reason: &'static str) -> ReplyBuilder {
+    fn reason(mut self, reason: &'static str) -> Self {
         self.reply.reason = Some(reason);
         self
     }
 
-    fn header(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> ReplyBuilder {
-        self.reply.headers.push((name, value.into()));
+    fn header(self, name: &'static str, value: &'static str) -> Self {
+        self.line(name, HeaderText::Static(value))
+    }
+
+    fn line(mut self, name: &'static str, value: HeaderText) -> Self {
+        self.reply.headers.push(name, value);
         self
     }
 
-    fn content_length(self) -> ReplyBuilder {
-        let length = self.reply.body.len().to_string();
-        self.header("Content-Length", length)
+    fn content_length(self) -> Self {
+        let length = self.reply.body.len() as u64;
+        self.line("Content-Length", HeaderText::Number(length))
     }
 
     /// The remaining lifetime of the request's token, if it had one.
-    fn remaining(self, remaining: Option<u32>) -> ReplyBuilder {
+    fn remaining(self, remaining: Option<u32>) -> Self {
         match remaining {
-            Some(seconds) => self.header(TTL_HEADER, seconds.to_string()),
+            Some(seconds) => self.line(TTL_HEADER, HeaderText::Number(seconds.into())),
             None => self,
         }
     }
 
     /// Date, Server and, if the connection closes, `Connection: close`.
-    fn date_and_server(self, now: Moment) -> ReplyBuilder {
+    fn date_and_server(self, now: Moment) -> Self {
         let dated = self
-            .header("Date", http_date(now.wall))
+            .line("Date", HeaderText::Date(now.wall))
             .header("Server", "EC2ws");
         match dated.reply.connection {
             Connection::Close => dated.header("Connection", "close"),

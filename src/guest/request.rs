@@ -212,10 +212,16 @@ fn read_connection(before: Connection, value: &[u8]) -> Connection {
 }
 
 impl HostRule {
+    /// The IPv4 address of the service.
+    const IPV4: &'static [u8] = b"169.254.169.254";
     /// The names of the service in EC2's own DNS.
     const EC2_NAMES: [&'static str; 1] = ["instance-data.ec2.internal"];
 
     fn admit(&self, value: &[u8]) -> Result<(), Malformed> {
+        // Most requests.
+        if value == HostRule::IPV4 {
+            return Ok(());
+        }
         let value = std::str::from_utf8(value).map_err(|_| Malformed::Host)?;
         let name = host_of(value).ok_or(Malformed::Host)?;
         // A name may end in the dot of the DNS root.
@@ -291,10 +297,16 @@ fn path_of<'a>(target: &'a str, hosts: &HostRule) -> Result<&'a str, Malformed> 
             rest => rest,
         }
     };
-    if !path.bytes().all(|b| b.is_ascii_graphic()) || path.contains('#') {
-        return Err(Malformed::Target);
+    let mut query = None;
+    for (index, byte) in path.bytes().enumerate() {
+        match byte {
+            b'?' if query.is_none() => query = Some(index),
+            b'#' => return Err(Malformed::Target),
+            _ if !byte.is_ascii_graphic() => return Err(Malformed::Target),
+            _ => {}
+        }
     }
-    Ok(path.split('?').next().unwrap_or(path))
+    Ok(&path[..query.unwrap_or(path.len())])
 }
 
 #[cfg(test)]

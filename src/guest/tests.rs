@@ -169,7 +169,8 @@ impl Host {
                 status: reply.status,
                 headers: reply
                     .headers
-                    .into_iter()
+                    .as_slice()
+                    .iter()
                     .map(|(name, value)| (name.to_string(), value.to_string()))
                     .collect(),
                 body: String::from_utf8(reply.body.to_vec()).unwrap(),
@@ -178,7 +179,7 @@ impl Host {
         }
     }
 
-    fn answer(&self, origin: &Origin, request: RawRequest<'_>) -> Option<Reply> {
+    fn answer(&self, origin: &Origin, request: RawRequest<'_>) -> Option<Reply<'static>> {
         self.guest.answer(origin, request, self.now, rand::random())
     }
 

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -45,6 +46,37 @@ impl TcpAccepting {
     }
 }
 
+/// How a run of accepted connections ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RunEnd {
+    /// There are no more for now.
+    NoneLeft,
+    /// There may be more.
+    Full,
+}
+
+impl TcpAccepting {
+    /// Waits for connections and accepts up to [`RUN`] of them, also when it ends with an error.
+    /// Accepting all of them first gives their requests time to arrive.
+    pub(super) async fn accept_run(
+        &self,
+        accepted: &mut Vec<(TcpStream, SocketAddr)>,
+    ) -> io::Result<RunEnd> {
+        let mut ready = self.0.readable().await?;
+        for _ in 0..RUN {
+            match accept_tcp(self.0.get_ref()) {
+                Ok(connection) => accepted.push(connection),
+                Err(reason) if reason.kind() == io::ErrorKind::WouldBlock => {
+                    ready.clear_ready();
+                    return Ok(RunEnd::NoneLeft);
+                }
+                Err(reason) => return Err(reason),
+            }
+        }
+        Ok(RunEnd::Full)
+    }
+}
+
 impl ListeningSocket<(TcpStream, SocketAddr)> for TcpAccepting {
     async fn accept_one(&self) -> io::Result<(TcpStream, SocketAddr)> {
         self.0.async_io(Interest::READABLE, accept_tcp).await
@@ -76,7 +108,7 @@ where
     A: Future<Output = Option<F>>,
     F: Future<Output = ()> + Send + 'static,
 {
-    let (mut last_warning, mut accepted_in_run): (Option<Instant>, usize) = (None, 0);
+    let (mut errors, mut accepted_in_run) = (AcceptErrors::default(), 0);
     loop {
         if accepted_in_run == RUN {
             accepted_in_run = 0;
@@ -101,26 +133,48 @@ where
                     drop(open);
                 });
             }
-            Err(reason) if is_out_of_descriptors(&reason) => {
-                // A guest can cause this at will, so it is not logged every time.
-                if last_warning.is_none_or(|last| last.elapsed() > WARN_AGAIN) {
-                    warn!(
-                        %reason,
-                        "cannot accept connections for now; raise LimitNOFILE or lower guest.connections"
-                    );
-                    last_warning = Some(Instant::now());
-                }
-                tokio::time::sleep(PAUSE).await;
-            }
-            // The peer, or its network, was gone before it was accepted.
-            Err(reason) if is_of_the_peer(&reason) => debug!(%reason, "accept failed"),
-            // The socket itself is gone: a guest can close those in a network namespace that it
-            // controls.
             Err(reason) => {
-                warn!(%reason, "listening socket closed");
-                return;
+                if errors.react(&reason).await.is_break() {
+                    return;
+                }
             }
         }
+    }
+}
+
+/// What a loop does about an error of accept(2).
+#[derive(Default)]
+pub(super) struct AcceptErrors {
+    last_warning: Option<Instant>,
+}
+
+impl AcceptErrors {
+    /// Logs an error, and waits if the process is out of descriptors. Breaks when the listening
+    /// socket is gone.
+    pub(super) async fn react(&mut self, reason: &io::Error) -> ControlFlow<()> {
+        if is_out_of_descriptors(reason) {
+            // A guest can cause this at will, so it is not logged every time.
+            if self
+                .last_warning
+                .is_none_or(|last| last.elapsed() > WARN_AGAIN)
+            {
+                warn!(
+                    %reason,
+                    "cannot accept connections for now; raise LimitNOFILE or lower guest.connections"
+                );
+                self.last_warning = Some(Instant::now());
+            }
+            tokio::time::sleep(PAUSE).await;
+        } else if is_of_the_peer(reason) {
+            // The peer, or its network, was gone before it was accepted.
+            debug!(%reason, "accept failed");
+        } else {
+            // The socket itself is gone: a guest can close those in a network namespace that it
+            // controls.
+            warn!(%reason, "listening socket closed");
+            return ControlFlow::Break(());
+        }
+        ControlFlow::Continue(())
     }
 }
 

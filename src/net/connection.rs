@@ -1,11 +1,11 @@
-//! One guest connection: hyper, between the guest's socket and the guest plane.
+//! One guest connection: the fast path as long as its requests are ordinary, and then hyper.
 
 use std::fmt;
 use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
 use hyper::{Request, Response};
@@ -14,93 +14,130 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::drain::Drain;
-use super::guest_socket::{FilteredIo, GuestSocket};
+use super::fast::{self, FastEnd};
+use super::filtered_io::FilteredIo;
+use super::guest_service::{GuestService, RequestContext};
+use super::guest_socket::GuestSocket;
 use super::guest_turns::GuestTurns;
+use super::hop_limit::HopLimitInForce;
 use super::http1::{ConnectionEnd, HttpServer, Interruption, read_in_time};
 use super::hyper::{ReplyBody, guest_refusal, response, with_raw_request};
-use super::limits::{CONNECTION_AGE, ENDING, Limits, MAX_HEADERS};
+use super::limits::{CONNECTION_AGE, Delivery, ENDING, FastPath, Limits, MAX_HEADERS};
 use super::slots::ConnectionSlot;
 use super::turn_queue::Pace;
 use super::turns::Turns;
-use crate::http::{Body, RawRequest, Reply, UnreadableRequest};
+use crate::http::{Body, Connection};
 use crate::instance::HopLimit;
-use crate::origin::{Holder, Origin};
+use crate::origin::Origin;
 
-/// What answers guests.
-pub(crate) trait GuestService: Send + Sync {
-    /// Identifies the launch that a new connection belongs to, and takes one of its slots. `None`
-    /// when no instance is served there, or when the guest gets no slot: the connection is reset.
-    fn accept(&self, origin: &Origin) -> Option<AcceptedConnection>;
-
-    /// Begins the turn of one request, before its body is read. `None` is silence: the connection
-    /// ends without a byte.
-    fn turn<'a>(&'a self, origin: &'a Origin) -> Option<Box<dyn GuestTurn + 'a>>;
+/// A connection that a task serves, and how far it has come.
+pub(super) struct GuestConnection {
+    pub(super) stream: TcpStream,
+    pub(super) origin: Origin,
+    pub(super) slot: ConnectionSlot,
+    pub(super) began: Instant,
+    pub(super) hop_limit: HopLimitInForce,
+    pub(super) progress: Progress,
 }
 
-/// A connection that a service accepted.
-pub(crate) struct AcceptedConnection {
-    /// The launch that the connection belongs to.
-    pub holder: Holder,
-    /// Its slot.
-    pub slot: ConnectionSlot,
-}
-
-/// One request's turn, on one state of the registry.
-pub(crate) trait GuestTurn: Send {
-    /// Returns the hop limit of any answer to a request with this method; `None` for the system's
-    /// default. It is needed before the body is read, because the parser may then write
-    /// `100 Continue`.
-    fn hop_limit(&self, method: &str) -> Option<HopLimit>;
-
-    /// Returns what the answer has to wait for; `None` if it can be given at once.
-    fn waits(&self, request: RawRequest<'_>) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>>;
-
-    /// Returns the answer. `None` is silence: the connection ends without a byte.
-    fn answer(&self, request: RawRequest<'_>) -> Option<Reply>;
-
-    /// Returns the answer to a request beyond the guest's request rate. `None` is silence.
-    fn throttle(&self, request: RawRequest<'_>) -> Option<Reply>;
-
-    /// Returns the answer to a request that the parser cannot read.
-    fn refuse(&self, reason: UnreadableRequest) -> Option<Reply>;
+/// How far a connection has come before its task.
+pub(super) enum Progress {
+    /// Nothing was read.
+    Unread,
+    /// This was read, outside of the guest's turn, and not answered.
+    Read(Bytes),
+    /// A request was answered, but for this rest of the answer. Then this happens to the connection.
+    Answered(Bytes, Connection),
 }
 
 /// Serves one guest's connection to its end, or until it has to make room for another.
-pub(crate) async fn serve(
-    stream: TcpStream,
-    origin: Origin,
+pub(super) async fn serve(
+    connection: GuestConnection,
     service: Arc<dyn GuestService>,
     limits: Limits,
-    slot: ConnectionSlot,
     drain: Drain,
 ) {
-    let socket = Arc::new(GuestSocket::new(stream, origin.family, limits.extra_hops));
-    let (mut cut, delivery_drain) = (drain.clone(), drain.clone());
-    let began = Instant::now();
+    let GuestConnection {
+        stream,
+        origin,
+        slot,
+        began,
+        hop_limit,
+        progress,
+    } = connection;
+    let is_answered = matches!(progress, Progress::Answered(..));
+    let mut socket = Arc::new(GuestSocket::new(
+        stream,
+        hop_limit,
+        began.into_std(),
+        is_answered,
+    ));
+    let mut cut = drain.clone();
     let served = async {
         let turns = slot.turns();
-        if !begins(&socket, &turns, limits, drain.clone()).await {
-            return true;
-        }
         let context = RequestContext {
             origin: &origin,
             service: &*service,
-            socket: &socket,
             limits,
             slot: &slot,
             turns: &turns,
         };
-        // Most of a connection's memory is that of its parser, so it is allocated only now.
-        Box::pin(serve_to_its_end(&socket, context, began, drain)).await
-            && socket.is_delivered(delivery_drain).await
+        serve_to_its_end(&mut socket, context, began, progress, drain).await
     };
     let is_delivered = tokio::select! {
+        biased;
         is_delivered = served => is_delivered,
         () = slot.evicted() => false,
         () = cut.cut_off() => false,
     };
     if !is_delivered {
         socket.abandon_unacknowledged();
+    }
+}
+
+/// Serves requests until the connection ends. Returns `false` when its last answer was cut off.
+async fn serve_to_its_end(
+    socket: &mut Arc<GuestSocket>,
+    context: RequestContext<'_>,
+    began: Instant,
+    progress: Progress,
+    drain: Drain,
+) -> bool {
+    let limits = context.limits;
+    let rest = match progress {
+        Progress::Unread => {
+            if !begins(socket, context.turns, limits, drain.clone()).await {
+                return true;
+            }
+            None
+        }
+        Progress::Read(bytes) => {
+            return Box::pin(serve_by_parser(socket, context, began, began, bytes, drain)).await;
+        }
+        Progress::Answered(rest, connection) => Some((rest, connection)),
+    };
+    let handed_over = match limits.fast_path {
+        FastPath::On => match Arc::get_mut(socket) {
+            Some(socket) => fast::serve(socket, context, began, rest, drain.clone()).await,
+            None => FastEnd::CutOff,
+        },
+        FastPath::Off => FastEnd::HandedOver {
+            bytes: Bytes::new(),
+            head_began: began,
+        },
+    };
+    match handed_over {
+        FastEnd::CutOff => false,
+        FastEnd::Ended => {
+            limits.delivery == Delivery::ByKernel || Box::pin(socket.is_delivered(drain)).await
+        }
+        // Most of a connection's memory is that of its parser, so it is allocated only now.
+        FastEnd::HandedOver { bytes, head_began } => {
+            Box::pin(serve_by_parser(
+                socket, context, began, head_began, bytes, drain,
+            ))
+            .await
+        }
     }
 }
 
@@ -131,11 +168,14 @@ async fn begins(
     has_begun
 }
 
-/// Serves requests until the connection ends. Returns `false` when its last answer was cut off.
-async fn serve_to_its_end(
+/// Serves requests with hyper until the connection ends, the first of them from the bytes that were
+/// read already. Returns `false` when its last answer was cut off.
+async fn serve_by_parser(
     socket: &Arc<GuestSocket>,
     context: RequestContext<'_>,
     began: Instant,
+    head_began: Instant,
+    already_read: Bytes,
     mut drain: Drain,
 ) -> bool {
     let RequestContext {
@@ -146,15 +186,16 @@ async fn serve_to_its_end(
         ..
     } = context;
     let connection_turns = Turns::default();
-    let body_drain = drain.clone();
-    let handler = |request| answer(request, context, body_drain.clone());
+    let (body_drain, delivery_drain) = (drain.clone(), drain.clone());
+    let handler = |request| answer(request, socket, context, body_drain.clone());
     let refuse = |reason| {
         let turn = service.turn(origin)?;
-        turn.refuse(reason).map(guest_refusal)
+        let reply = turn.refuse(reason)?;
+        Some(guest_refusal(&reply))
     };
     let mut server = HttpServer::new(limits.head, CONNECTION_AGE, ENDING)
         .with_limited_heads()
-        .since(began);
+        .since(began, head_began);
     // Without pipeline_flush, which loses an answer that closes the connection while further
     // requests wait in its buffer.
     server
@@ -162,7 +203,7 @@ async fn serve_to_its_end(
         .max_headers(MAX_HEADERS)
         .title_case_headers(true)
         .auto_date_header(false);
-    let io = FilteredIo::new(Arc::clone(socket), turns, &connection_turns);
+    let io = FilteredIo::new(Arc::clone(socket), turns, &connection_turns, already_read);
     let end = drain.ending();
     let served = server.serve(io, &connection_turns, handler, refuse, end);
     let was_refused_by_parser = match served.await {
@@ -174,29 +215,18 @@ async fn serve_to_its_end(
         ConnectionEnd::CutOff => return false,
     };
     socket.linger(was_refused_by_parser, drain).await;
-    true
-}
-
-/// What all requests of a connection need.
-#[derive(Clone, Copy)]
-struct RequestContext<'c> {
-    origin: &'c Origin,
-    service: &'c dyn GuestService,
-    socket: &'c GuestSocket,
-    limits: Limits,
-    slot: &'c ConnectionSlot,
-    turns: &'c GuestTurns<'c>,
+    socket.is_delivered(delivery_drain).await
 }
 
 async fn answer(
     request: Request<Incoming>,
+    socket: &GuestSocket,
     context: RequestContext<'_>,
     drain: Drain,
 ) -> Result<Response<ReplyBody>, AbortReason> {
     let RequestContext {
         origin,
         service,
-        socket,
         limits,
         slot,
         turns,

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
@@ -20,7 +21,7 @@ use tracing::debug;
 use super::drain::Drain;
 use super::http1::{ConnectionEnd, HttpServer, Interruption, read_in_time};
 use super::hyper::{close_after, refusal};
-use super::limits::{CONNECTION_AGE, ENDING, Limits};
+use super::limits::{CONNECTION_AGE, ENDING};
 use super::noted_io::NotedIo;
 use super::owner_slots::{OwnerSlot, PeerNetwork};
 use super::slot_state::CallerProgress;
@@ -66,8 +67,8 @@ pub(crate) struct ControlServer {
     pub tls: Option<Arc<Tls>>,
     /// The most bytes of a body.
     pub max_body: usize,
-    /// The limits of each connection.
-    pub limits: Limits,
+    /// How long a TLS handshake, a request head and a body may take, each.
+    pub head_time: Duration,
 }
 
 /// Serves one caller's connection to its end, or until it has to make room for another.
@@ -106,7 +107,7 @@ async fn serve_with_tls(
     let mut handshake_drain = drain.clone();
     let stream = NotedIo::new(stream, slot, CallerProgress::Started);
     let handshake = tls.accept(stream);
-    match read_in_time(server.limits.head, &mut handshake_drain, handshake).await {
+    match read_in_time(server.head_time, &mut handshake_drain, handshake).await {
         Ok(Ok(stream)) => serve_to_its_end(stream, peer, server, slot, drain).await,
         Ok(Err(reason)) => (server.handshake_failed)(peer, &reason.to_string()),
         Err(Interruption::TimedOut) => (server.handshake_failed)(peer, "it took too long"),
@@ -125,7 +126,7 @@ async fn serve_to_its_end(
     let body_drain = drain.clone();
     let handler = |request| answer(request, peer, server, slot, body_drain.clone());
     let refuse = |reason| Some(refusal((server.refuse)(reason)));
-    let http = HttpServer::new(server.limits.head, CONNECTION_AGE, ENDING).with_limited_heads();
+    let http = HttpServer::new(server.head_time, CONNECTION_AGE, ENDING).with_limited_heads();
     let turns = Turns::default();
     match http
         .serve(
@@ -187,7 +188,7 @@ async fn read_body(
 
     // 2. The body, which may take as long as a head.
     let collected = Limited::new(body, server.max_body).collect();
-    match read_in_time(server.limits.head, &mut drain, collected).await {
+    match read_in_time(server.head_time, &mut drain, collected).await {
         Ok(Ok(body)) => Ok(ControlBody::Complete(body.to_bytes())),
         Ok(Err(reason)) if reason.is::<LengthLimitError>() => Ok(ControlBody::TooLarge),
         Err(Interruption::TimedOut) => Ok(ControlBody::TimedOut),

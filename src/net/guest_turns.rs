@@ -42,9 +42,9 @@ impl<'q> GuestTurns<'q> {
         }
     }
 
-    /// Notes that bytes were read in this turn.
-    pub(super) fn note_read(&self) {
-        self.hold.lock().note_used(Instant::now());
+    /// Notes that bytes were read in this turn, at this time.
+    pub(super) fn note_read(&self, now: Instant) {
+        self.hold.lock().note_used(now);
     }
 
     /// Ends the turn: an answer is written, or the connection waits for its peer.
@@ -77,7 +77,7 @@ impl<'q> GuestTurns<'q> {
             turn
         })
         .await;
-        self.note_read();
+        self.note_read(Instant::now());
         pace
     }
 }

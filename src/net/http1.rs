@@ -22,6 +22,8 @@ pub(super) struct HttpServer {
     builder: Builder,
     /// When the connection began.
     began: Instant,
+    /// When the time of its next head began.
+    head_began: Instant,
     head: Duration,
     lifetime: Duration,
     ending: Duration,
@@ -49,15 +51,17 @@ impl HttpServer {
         HttpServer {
             builder,
             began: Instant::now(),
+            head_began: Instant::now(),
             head,
             lifetime,
             ending,
         }
     }
 
-    /// Counts the times from the connection's start, if that was earlier.
-    pub(super) fn since(mut self, began: Instant) -> HttpServer {
-        self.began = began;
+    /// Counts the times from the connection's start and from that of its next head, if those were
+    /// earlier.
+    pub(super) fn since(mut self, began: Instant, head_began: Instant) -> HttpServer {
+        (self.began, self.head_began) = (began, head_began);
         self
     }
 
@@ -95,7 +99,7 @@ impl HttpServer {
         B: Body<Data = Bytes> + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let io = TimedIo::new(io, turns, (self.began, self.head), refuse);
+        let io = TimedIo::new(io, turns, (self.head_began, self.head), refuse);
         let service = service_fn(|request| {
             turns.begin_answer();
             let answered = answer(request);

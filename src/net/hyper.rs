@@ -1,5 +1,6 @@
 //! Converts between hyper's types and ours: request heads come in, replies go out. No rule is here.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -12,6 +13,7 @@ use hyper::http::request::Parts;
 use hyper::http::{HeaderName, HeaderValue, Version};
 use hyper::{Response, StatusCode};
 
+use super::reply_bytes::{self, PrintedDates, SentParts};
 use crate::http::{Body, HttpVersion, RawRequest, Reply};
 
 /// Calls `answer` with a parsed head as a raw request.
@@ -41,8 +43,12 @@ pub(super) fn with_raw_request<T>(
 }
 
 /// Returns a reply as hyper writes it.
-pub(super) fn response(reply: Reply) -> Response<ReplyBody> {
-    let mut response = Response::new(ReplyBody(Full::new(reply.body)));
+pub(super) fn response(reply: Reply<'_>) -> Response<ReplyBody> {
+    let body = match reply.body {
+        Cow::Borrowed(bytes) => Bytes::copy_from_slice(bytes),
+        Cow::Owned(bytes) => bytes.into(),
+    };
+    let mut response = Response::new(ReplyBody(Full::new(body)));
     *response.status_mut() =
         StatusCode::from_u16(reply.status).expect("replies have valid status codes");
     if let Some(reason) = reply.reason {
@@ -50,9 +56,9 @@ pub(super) fn response(reply: Reply) -> Response<ReplyBody> {
             .extensions_mut()
             .insert(ReasonPhrase::from_static(reason.as_bytes()));
     }
-    for (name, value) in reply.headers {
+    for (name, value) in reply.headers.as_slice() {
         let name: HeaderName = name.parse().expect("reply header names are constants");
-        let value = HeaderValue::try_from(value.as_ref())
+        let value = HeaderValue::try_from(value.to_string())
             .expect("reply header values are dates, numbers and constants");
         response.headers_mut().append(name, value);
     }
@@ -70,7 +76,8 @@ pub(super) fn close_after<B>(response: &mut Response<B>) {
 pub(super) fn refusal(response: Response<Full<Bytes>>) -> Bytes {
     let (head, body) = response.into_parts();
     let body = body.into_inner().unwrap_or_default();
-    let mut bytes = status_line(head.status);
+    let mut bytes = Vec::new();
+    reply_bytes::write_status_line(head.status.as_u16(), None, &mut bytes);
     for (name, value) in &head.headers {
         push_header(&mut bytes, name.as_str(), value.as_bytes());
     }
@@ -86,20 +93,15 @@ pub(super) fn refusal(response: Response<Full<Bytes>>) -> Bytes {
 }
 
 /// The same for a guest, whose headers keep their order and spelling.
-pub(super) fn guest_refusal(reply: Reply) -> Bytes {
-    let status = StatusCode::from_u16(reply.status).expect("replies have valid status codes");
-    let mut bytes = status_line(status);
-    for (name, value) in &reply.headers {
-        push_header(&mut bytes, name, value.as_bytes());
-    }
-    bytes.extend_from_slice(b"\r\n");
-    bytes.extend_from_slice(&reply.body);
+pub(super) fn guest_refusal(reply: &Reply<'_>) -> Bytes {
+    let mut bytes = Vec::new();
+    reply_bytes::write(
+        reply,
+        SentParts::Whole,
+        &mut PrintedDates::default(),
+        &mut bytes,
+    );
     bytes.into()
-}
-
-fn status_line(status: StatusCode) -> Vec<u8> {
-    let reason = status.canonical_reason().unwrap_or_default();
-    format!("HTTP/1.1 {} {reason}\r\n", status.as_u16()).into_bytes()
 }
 
 fn push_header(bytes: &mut Vec<u8>, name: &str, value: &[u8]) {

@@ -11,6 +11,30 @@ pub(crate) struct Limits {
     /// How many of the host's own routers are between the socket and the guest. Each one uses one
     /// of a packet's hops.
     pub extra_hops: u8,
+    /// What happens to the last answer of a connection.
+    pub delivery: Delivery,
+    /// Whether ordinary requests are answered without an HTTP library.
+    pub fast_path: FastPath,
+}
+
+/// What happens to the last answer of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    /// The kernel delivers it after the socket was closed.
+    ByKernel,
+    /// The socket stays open until the guest has it. A socket that is bound to an interface needs
+    /// that: once it was closed, the kernel would go on sending, through whatever interface has
+    /// this one's number by then.
+    Awaited,
+}
+
+/// Whether ordinary requests are answered without an HTTP library. Both ways give the same answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FastPath {
+    /// They are.
+    On,
+    /// Every request takes the slow path: to find out which of the two has a fault.
+    Off,
 }
 
 /// The largest request head, in bytes.

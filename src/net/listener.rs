@@ -120,7 +120,7 @@ fn admitted<S, T>(
 }
 
 /// Ends a connection as a closed port does: the peer learns at once that no service is here.
-fn reset(stream: &std::net::TcpStream) {
+pub(super) fn reset(stream: &std::net::TcpStream) {
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
 }
 

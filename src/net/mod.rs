@@ -7,15 +7,19 @@
 mod accept;
 mod arrival_filter;
 pub(crate) mod bound_interface;
-pub(crate) mod connection;
+mod connection;
 pub(crate) mod control;
 mod drain;
 mod early_refusal;
+pub(crate) mod fast;
+mod filtered_io;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
+pub(crate) mod guest_service;
 mod guest_socket;
 mod guest_turns;
 pub(crate) mod head_filter;
+mod hop_limit;
 mod http1;
 mod hyper;
 pub(crate) mod ingress;
@@ -24,6 +28,7 @@ pub(crate) mod listener;
 mod noted_io;
 pub(crate) mod owner_slots;
 pub(crate) mod rate;
+mod reply_bytes;
 mod slot_state;
 pub(crate) mod slots;
 pub(crate) mod status;
@@ -34,4 +39,4 @@ pub(crate) mod unix;
 mod user_shares;
 
 pub(crate) use drain::{Drain, DrainControl};
-pub(crate) use limits::{Limits, MAX_HEAD_BYTES, MAX_HEADERS};
+pub(crate) use limits::{Delivery, FastPath, Limits, MAX_HEAD_BYTES, MAX_HEADERS};

@@ -65,6 +65,11 @@ impl SlotState {
         is_evicted
     }
 
+    /// Returns whether the connection has to make room for another.
+    pub(super) fn is_evicted(&self) -> bool {
+        self.phase.load(Ordering::Acquire) == EVICTED
+    }
+
     /// Returns when the connection has to make room for another.
     pub(super) async fn evicted(&self) {
         self.evicted.notified().await;

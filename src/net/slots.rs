@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use super::guest_turns::GuestTurns;
 use super::rate::{RateBudget, RateLimit};
 use super::slot_state::{BusySlot, SlotState};
-use super::turn_queue::TurnQueue;
+use super::turn_queue::{FreeTurn, TurnQueue};
 
 /// How many connections a guest may open for each request of its rate. Connections beyond that are
 /// reset, which costs the thread the least of all answers.
@@ -118,6 +118,17 @@ impl ConnectionSlot {
     /// Returns when this connection has to make room for another.
     pub(super) async fn evicted(&self) {
         self.state.evicted().await;
+    }
+
+    /// Returns whether this connection has to make room for another.
+    pub(super) fn is_evicted(&self) -> bool {
+        self.state.is_evicted()
+    }
+
+    /// Takes a turn of this connection's guest if no connection has it and the guest is within its
+    /// request rate.
+    pub(super) fn free_turn(&self, now: Instant) -> Option<FreeTurn<'_>> {
+        self.slots.turns.free_turn(now)
     }
 
     /// Returns the turns of this connection among those of its guest.

@@ -101,6 +101,24 @@ impl TurnQueue {
         }
     }
 
+    /// Takes a turn if no connection has it or waits for it, and the guest is within its request
+    /// rate.
+    pub(super) fn free_turn(&self, now: Instant) -> Option<FreeTurn<'_>> {
+        let mut line = self.0.lock();
+        let is_within = line.budget.is_none_or(|budget| budget.wait(now).is_zero());
+        if line.current.is_some() || !is_within {
+            return None;
+        }
+        line.next += 1;
+        let ticket = Ticket(line.next);
+        line.current = Some((ticket, now));
+        Some(FreeTurn {
+            queue: self,
+            ticket,
+            used: None,
+        })
+    }
+
     /// Ends a turn, or leaves the line. `used` is when a request of the guest's rate was used;
     /// `None` if the connection did nothing with its turn.
     pub(super) fn end(&self, ticket: Ticket, used: Option<Instant>) {
@@ -118,6 +136,26 @@ impl TurnQueue {
         if let Some((_, (_, waker))) = next {
             waker.wake();
         }
+    }
+}
+
+/// A turn that was free. It ends when this is dropped.
+pub(super) struct FreeTurn<'q> {
+    queue: &'q TurnQueue,
+    ticket: Ticket,
+    used: Option<Instant>,
+}
+
+impl FreeTurn<'_> {
+    /// Notes that a request was answered in this turn.
+    pub(super) fn note_used(&mut self, now: Instant) {
+        self.used = Some(now);
+    }
+}
+
+impl Drop for FreeTurn<'_> {
+    fn drop(&mut self) {
+        self.queue.end(self.ticket, self.used);
     }
 }
 

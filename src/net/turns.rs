@@ -86,7 +86,7 @@ impl<'a, I, R> TimedIo<'a, I, R>
 where
     R: Fn(UnreadableRequest) -> Option<Bytes>,
 {
-    /// The time of the first head counts from `began`.
+    /// The time of the next head counts from `began`.
     pub(super) fn new(
         io: I,
         turns: &'a Turns,

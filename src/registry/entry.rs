@@ -69,6 +69,15 @@ impl Entry {
         }
     }
 
+    /// Returns whether this is the holder of connections that this entry is served on.
+    pub(super) fn is_held_by(&self, holder: &Holder) -> bool {
+        let Holder {
+            instance,
+            launch_epoch,
+        } = holder;
+        self.launch_epoch == *launch_epoch && self.instance.instance_id == *instance
+    }
+
     /// Returns whether the sockets carry this entry's options.
     pub fn options_state(&self) -> OptionsState {
         match self.applied.load(Ordering::Acquire) >= self.generation {

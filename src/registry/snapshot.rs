@@ -24,7 +24,7 @@ pub struct Snapshot {
     pub(super) quarantined: RedBlackTreeMapSync<InstanceId, Arc<Quarantined>>,
     /// Terminated instances that are no longer listed and still have a record.
     pub(super) tombstones: RedBlackTreeSetSync<InstanceId>,
-    pub(super) claims: HashTrieMapSync<Arc<Attachment>, ClaimState>,
+    pub(super) claims: HashTrieMapSync<Arc<Attachment>, ClaimState, foldhash::fast::RandomState>,
     /// What `claims` follows from.
     pub(super) claim_index: ClaimIndex,
     /// What the bindings of attachments are compared with: the links that bindings name.
@@ -61,7 +61,7 @@ impl Snapshot {
         origin
             .holder
             .as_ref()
-            .is_none_or(|holder| *holder == entry.holder())
+            .is_none_or(|holder| entry.is_held_by(holder))
             .then_some(entry)
     }
 

@@ -123,8 +123,9 @@ impl Host {
                 status: reply.status,
                 headers: reply
                     .headers
-                    .into_iter()
-                    .map(|(name, value)| (name, value.into_owned()))
+                    .as_slice()
+                    .iter()
+                    .map(|(name, value)| (*name, value.to_string()))
                     .collect(),
                 body: reply.body.to_vec(),
             },

@@ -35,5 +35,6 @@ pub(super) fn read(root: &mut Section<'_>, faults: &mut Faults<'_>) -> GuestSett
         requests_per_second: requests.map_or(REQUESTS_PER_SECOND, |count| count as u32),
         burst: burst.map_or(BURST, |count| count as u32),
         threads: threads.map_or(GUEST_THREADS, |count| count as usize),
+        ..GuestSettings::default()
     }
 }

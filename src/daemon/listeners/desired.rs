@@ -10,6 +10,7 @@ use crate::daemon::listeners::key::ListenerKey;
 use crate::daemon::unserved::AttachmentSettings;
 use crate::guest::gate;
 use crate::instance::{Attachment, BridgePort, InstanceId};
+use crate::net::FastPath;
 use crate::origin::Family;
 use crate::registry::Entry;
 
@@ -19,6 +20,8 @@ pub(super) struct ListenerConfig {
     pub(super) interfaces: Option<InterfaceSettings>,
     /// The time limit for a request's head.
     pub(super) head_time: Duration,
+    /// Whether ordinary requests take the fast path.
+    pub(super) fast_path: FastPath,
 }
 
 impl ListenerConfig {
@@ -27,6 +30,10 @@ impl ListenerConfig {
             listeners: config.listeners.clone(),
             interfaces: config.interfaces.clone(),
             head_time: config.guest.head_time,
+            fast_path: match config.guest.fast_path {
+                true => FastPath::On,
+                false => FastPath::Off,
+            },
         }
     }
 

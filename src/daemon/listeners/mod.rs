@@ -55,7 +55,7 @@ use crate::daemon::guest_threads::GuestThreads;
 use crate::daemon::start_error::StartError;
 use crate::host::addresses::DesiredAddresses;
 use crate::host::netlink::{Links, OwnAddresses};
-use crate::net::connection::GuestService;
+use crate::net::guest_service::GuestService;
 use crate::net::status::ListenersStatus;
 use crate::origin::Family;
 use crate::registry::Registry;

@@ -18,9 +18,10 @@ use crate::daemon::start_error::StartError;
 use crate::host::netlink::OwnAddresses;
 use crate::instance::namespace_path;
 use crate::net::bound_interface::{BoundInterface, IsHostAddress};
-use crate::net::connection::GuestService;
+use crate::net::fast::GuestListener;
+use crate::net::guest_service::GuestService;
 use crate::net::ingress::{self, Ingress};
-use crate::net::{self, DrainControl, Limits};
+use crate::net::{self, Delivery, DrainControl, Limits};
 use crate::origin::{Family, Origin};
 
 /// setns(2) needs CAP_SYS_ADMIN, and /proc/PID/ns/net also the permission to trace the process.
@@ -101,6 +102,8 @@ impl OpenListener {
             limits: Limits {
                 head: config.head_time,
                 extra_hops,
+                delivery: delivery_of(config, key),
+                fast_path: config.fast_path,
             },
             drain: DrainControl::new(),
             context,
@@ -227,7 +230,7 @@ impl FamilySocket {
 
         let (family, ingress) = (self.family, Arc::clone(ingress));
         let service = Arc::clone(&context.service);
-        let owner = move |stream: &TcpStream, peer| {
+        let identify = move |stream: &TcpStream, peer| {
             let origin = Origin {
                 attachment: ingress.attachment(stream, peer)?,
                 family,
@@ -238,15 +241,13 @@ impl FamilySocket {
             let holder = Some(accepted.holder);
             Some((accepted.slot, Origin { holder, ..origin }))
         };
-        let service = Arc::clone(&context.service);
-        let accept = net::listener::accept(
+        let listener = GuestListener {
             listener,
-            drain,
-            owner,
-            move |stream, origin, slot, drain| {
-                net::connection::serve(stream, origin, Arc::clone(&service), limits, slot, drain)
-            },
-        );
+            family,
+            service: Arc::clone(&context.service),
+            limits,
+        };
+        let accept = net::fast::accept(listener, drain, identify);
         let condition = context.condition.clone();
         let (key, report, ended) = (key.clone(), context.ended.clone(), Arc::default());
         let has_ended: Arc<AtomicBool> = Arc::clone(&ended);
@@ -311,6 +312,17 @@ impl FamilySocket {
             );
             self.refused = Some(text);
         }
+    }
+}
+
+/// Returns what happens to last answers. A listener of the configuration whose socket is not bound to
+/// an interface has nothing that could get another's number.
+fn delivery_of(config: &ListenerConfig, key: &ListenerKey) -> Delivery {
+    match key {
+        ListenerKey::Listener(name) if config.listener(name).interface.is_none() => {
+            Delivery::ByKernel
+        }
+        _ => Delivery::Awaited,
     }
 }
 

@@ -84,5 +84,5 @@ fn read_at<'a>(
         path: String::new(),
         focus,
     };
-    walk.resolve(top, &segments)
+    walk.resolve(top, segments)
 }

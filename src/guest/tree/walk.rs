@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::category::{Focus, Kind};
 use super::content::{ContentType, TreeContent};
 use super::top::TOP;
-use crate::guest::path::Version;
+use crate::guest::path::{Segments, Version};
 use crate::instance::Overrides;
 use crate::instance::events::overrides::PathOverride;
 
@@ -39,7 +39,7 @@ impl<'a> Walk<'a> {
     pub(super) fn resolve(
         self,
         node: TreeNode<'a>,
-        rest: &[Cow<'_, str>],
+        mut rest: Segments<'_>,
     ) -> Option<TreeContent<'a>> {
         match self.override_of(&node.path) {
             PathOverride::Hidden => return None,
@@ -50,14 +50,25 @@ impl<'a> Walk<'a> {
             }
             PathOverride::NotOverridden => {}
         }
-        let Some((name, rest)) = rest.split_first() else {
+        let Some(name) = rest.next() else {
             return self.value(&node);
         };
-        let child = self
-            .children(&node)
-            .into_iter()
-            .find(|child| child.name == *name)?;
-        self.resolve(child.node, rest)
+        let name = name?;
+        match (self.overrides, node.kind) {
+            // The rows of a table are constants: one is found without a list of all.
+            (None, Some(Kind::Directory(table))) => {
+                let row = table.binary_search_by(|category| category.name.cmp(&name));
+                let category = &table[row.ok()?];
+                self.version.has(category.since).then_some(())?;
+                let kind = Some(&category.kind);
+                self.resolve(TreeNode { kind, ..node }, rest)
+            }
+            _ => {
+                let mut children = self.children(&node).into_iter();
+                let child = children.find(|child| child.name == name)?;
+                self.resolve(child.node, rest)
+            }
+        }
     }
 
     /// Returns the value of a leaf, or the listing of a directory that is not empty.

@@ -19,7 +19,7 @@ use crate::instance::{
     Attachment, Binding, BridgePort, Instance, InstanceAttachment, InstanceId, InstanceState,
     SourceAddress, Switch,
 };
-use crate::net::connection::{AcceptedConnection, GuestTurn};
+use crate::net::guest_service::{AcceptedConnection, GuestTurn};
 use crate::net::status::{AttachmentState, AttachmentStatus};
 use crate::origin::Origin;
 use crate::registry::memory::MemoryStore;
