@@ -16,10 +16,12 @@
 //! cli         one file a subcommand
 //! daemon      composition: start, listeners, background work, shutdown
 //! guest   control   admin   net   host        the planes, the network, the Linux host
+//! lab         faults that operators inject
 //! audit       one audit line for control and admin
 //! registry    config   credentials   identity   sigv4   document
 //! origin      where a request came from
 //! instance    what an instance is: plain data
+//! bench       measuring any metadata service; uses nothing of the above
 //! clock   fault   http   logging   ownership   plain_file   refusals   secret   side_by_side
 //! ```
 //!
@@ -56,6 +58,7 @@
 
 mod admin;
 mod audit;
+mod bench;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -71,6 +74,7 @@ pub mod host;
 pub mod http;
 pub mod identity;
 pub mod instance;
+mod lab;
 mod logging;
 mod net;
 pub mod origin;

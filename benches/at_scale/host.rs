@@ -282,7 +282,8 @@ fn write_secret(path: &Path, text: &str) {
         .expect("the file can be written");
 }
 
-fn free_port() -> SocketAddr {
+/// Returns an address on loopback with a free port.
+pub(crate) fn free_port() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
     listener.local_addr().expect("it has an address")
 }

@@ -25,6 +25,8 @@ pub(super) struct Counts {
     pub(super) connections: usize,
     /// Faults in the operator's files at the last start or reload.
     pub(super) file_faults: usize,
+    /// Instances with injected faults.
+    pub(super) with_injected_faults: usize,
 }
 
 pub(super) struct InstanceCounts {
@@ -70,6 +72,7 @@ impl Counts {
             listeners: ListenerCounts::of(&listeners),
             connections: api.daemon.connections(),
             file_faults: api.daemon.file_faults().len(),
+            with_injected_faults: api.daemon.injected_faults().all().len(),
         }
     }
 }

@@ -13,7 +13,9 @@ use tokio::sync::watch;
 use super::fault_json::fault_json;
 use crate::clock::Moment;
 use crate::fault::{Fault, FieldFault};
+use crate::instance::events::injected_fault::FaultPath;
 use crate::instance::{Instance, InstanceId, LinkIdentities};
+use crate::lab::InjectedFaults;
 use crate::origin::Family;
 use crate::registry::{Entry, Progress};
 
@@ -31,6 +33,12 @@ pub(crate) trait DaemonView: Send + Sync {
         request: &ExplainedRequest,
         now: Moment,
     ) -> PredictedReply;
+
+    /// Returns whether some instance could have the paths that a fault affects.
+    fn knows_path(&self, path: &FaultPath) -> bool;
+
+    /// Returns the faults that operators injected.
+    fn injected_faults(&self) -> &InjectedFaults;
 
     /// Reads again what may change while the daemon runs, and takes in what has no faults. `progress`
     /// is of the documents.

@@ -2,10 +2,10 @@
 //!
 //! An injection changes all of its instances at once, or none. From then on the clock alone decides
 //! when each step takes effect. The answer names the instances that have each step: one that was removed
-//! meanwhile is not among them. Terminated instances get no events. Without targets the event is for
+//! meanwhile is not among them. Injected faults are not stored: they are put in force last. Terminated instances get no events. Without targets the event is for
 //! the only instance of the host; with several instances it is refused.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -17,13 +17,17 @@ use tokio::sync::watch;
 
 use super::api::AdminApi;
 use super::daemon_view::DaemonView;
+use super::faults;
 use super::refusal::Refusal;
 use super::reply::{AdminReply, Elements, json_text};
+use super::targets::{is_for, target_ids};
 use crate::audit::Trail;
 use crate::document::scenario::Scenario;
+use crate::instance::events::injected_fault::FaultChange;
 use crate::instance::events::request::{EventRequest, Targets};
 use crate::instance::events::timeline::{Step, TimelineChange};
-use crate::instance::{Instance, InstanceId, InstanceState};
+use crate::instance::{Instance, InstanceId};
+use crate::lab::InstanceFaults;
 use crate::registry::{ChangedInstance, Entry, Progress, Snapshot, UpdateError};
 
 /// The body of an injection: one of `Request` and `Scenario`.
@@ -48,6 +52,13 @@ struct ScenarioFile {
 /// A step and its targets; without targets it is for the only instance.
 pub(super) type TargetedStep = (Option<Targets>, Step);
 
+/// What an injection consists of.
+pub(super) struct InjectionPlan {
+    pub(super) steps: Vec<TargetedStep>,
+    /// Changes of the injected faults, which are kept in memory and not in timelines.
+    pub(super) fault_changes: Vec<(Option<Targets>, FaultChange)>,
+}
+
 /// A step and the instances that have it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "PascalCase")]
@@ -66,20 +77,30 @@ struct ScheduleOutcome {
     cancelled: Vec<Step>,
 }
 
-/// Returns the active and the scheduled events of each instance that has some, as JSON text.
-pub(super) fn list(snapshot: &Snapshot, now: Timestamp) -> Vec<u8> {
+/// Returns the active and the scheduled events of each instance that has some, as JSON text, with the
+/// injected faults.
+pub(super) fn list(
+    snapshot: &Snapshot,
+    faults: &BTreeMap<InstanceId, Arc<InstanceFaults>>,
+    now: Timestamp,
+) -> Vec<u8> {
     let events_of = |entry: &Arc<Entry>| {
         let instance = &entry.instance;
         let (events, overrides) = (instance.events_at(now), instance.overrides_at(now));
         let steps = instance.imds.timeline.steps().iter();
         let future: Vec<&Step> = steps.filter(|step| step.at > now).collect();
-        let has_some = *events != Default::default() || !overrides.is_empty() || !future.is_empty();
+        let faults = faults.get(&instance.instance_id);
+        let has_some = *events != Default::default()
+            || !overrides.is_empty()
+            || !future.is_empty()
+            || faults.is_some();
         has_some.then(|| {
             json!({
                 "InstanceId": instance.instance_id,
                 "Events": events,
                 "Overrides": overrides,
                 "Timeline": future,
+                "Faults": faults.map_or_else(Vec::new, |faults| faults::listed(faults, now)),
             })
         })
     };
@@ -101,7 +122,29 @@ pub(super) async fn inject(
     trail: &Trail,
     progress: watch::Sender<Progress>,
 ) -> Result<AdminReply, Refusal> {
-    let steps = Arc::new(read_steps(body, now)?);
+    let InjectionPlan {
+        steps,
+        fault_changes,
+    } = read_plan(body, now)?;
+    let faults = faults::prepare(api, fault_changes, now).await?;
+    let mut answer = match steps.is_empty() {
+        true => json!({ "Instances": [], "Steps": [], "Dropped": [] }),
+        false => store(api, Arc::new(steps), now, trail, progress).await?,
+    };
+    let injected = faults.inject(api, now, trail)?;
+    answer["Faults"] = injected.faults;
+    answer["ClearedFaults"] = injected.cleared;
+    Ok(AdminReply::Json(answer))
+}
+
+/// Stores the steps in the timelines of their instances.
+async fn store(
+    api: &Arc<AdminApi>,
+    steps: Arc<Vec<TargetedStep>>,
+    now: Timestamp,
+    trail: &Trail,
+    progress: watch::Sender<Progress>,
+) -> Result<Value, Refusal> {
     let ids = select(api, &steps).await?;
     let (daemon, of_change) = (Arc::clone(&api.daemon), Arc::clone(&steps));
     let change = move |instance: &mut Instance| schedule(instance, &*daemon, &of_change, now);
@@ -136,12 +179,10 @@ pub(super) async fn inject(
         })
         .collect();
     let steps = scheduled_steps(&steps, &changed);
-    Ok(AdminReply::Json(
-        json!({ "Instances": instances, "Steps": steps, "Dropped": dropped }),
-    ))
+    Ok(json!({ "Instances": instances, "Steps": steps, "Dropped": dropped }))
 }
 
-pub(super) fn read_steps(body: &[u8], now: Timestamp) -> Result<Vec<TargetedStep>, Refusal> {
+pub(super) fn read_plan(body: &[u8], now: Timestamp) -> Result<InjectionPlan, Refusal> {
     let Injection {
         targets,
         request,
@@ -152,17 +193,29 @@ pub(super) fn read_steps(body: &[u8], now: Timestamp) -> Result<Vec<TargetedStep
             let steps = request.steps(now, rand::random());
             let steps = steps.map_err(|message| invalid_event(&[message]))?;
             let targeted = steps.into_iter().map(|step| (targets.clone(), step));
-            Ok(targeted.collect())
+            let change = request.fault_change(now);
+            let change = change.map_err(|message| invalid_event(&[message]))?;
+            Ok(InjectionPlan {
+                steps: targeted.collect(),
+                fault_changes: change.map(|change| (targets, change)).into_iter().collect(),
+            })
         }
         (None, Some(ScenarioFile { file, text })) => {
             let scenario = Scenario::parse(&file, &text, now).map_err(Refusal::faulty)?;
             let steps = scenario.steps(now, rand::random);
             let steps = steps.map_err(|messages| invalid_event(&messages))?;
+            let changes = scenario.fault_changes(now);
+            let changes = changes.map_err(|messages| invalid_event(&messages))?;
             // The targets of the request take precedence over those of the file.
-            let targeted = steps
-                .into_iter()
-                .map(|(own, step)| (Some(targets.clone().unwrap_or(own)), step));
-            Ok(targeted.collect())
+            let targets_of = |own| Some(targets.clone().unwrap_or(own));
+            let steps = steps.into_iter();
+            let changes = changes.into_iter();
+            Ok(InjectionPlan {
+                steps: steps.map(|(own, step)| (targets_of(own), step)).collect(),
+                fault_changes: changes
+                    .map(|(own, change)| (targets_of(own), change))
+                    .collect(),
+            })
         }
         (None, None) | (Some(_), Some(_)) => {
             Err(Refusal::invalid("name one Request, or one Scenario"))
@@ -171,7 +224,7 @@ pub(super) fn read_steps(body: &[u8], now: Timestamp) -> Result<Vec<TargetedStep
 }
 
 fn invalid_event(messages: &[String]) -> Refusal {
-    Refusal::new(422, "InvalidEvent", messages.join("; "))
+    Refusal::invalid_event(messages.join("; "))
 }
 
 fn invalid_events(refusals: &[(InstanceId, Vec<String>)]) -> Refusal {
@@ -249,44 +302,6 @@ fn schedule(
         Err(messages) => faults.extend(messages),
     }
     Err(faults)
-}
-
-/// Returns whether the targets select an instance. Terminated instances get no events.
-fn is_for(targets: Option<&Targets>, instance: &Instance) -> bool {
-    instance.state != InstanceState::Terminated
-        && targets.is_none_or(|targets| targets.matches(instance))
-}
-
-/// Returns the instances that the targets select; refuses if there is none.
-fn target_ids(snapshot: &Snapshot, targets: Option<&Targets>) -> Result<Vec<InstanceId>, Refusal> {
-    let ids: Vec<InstanceId> = snapshot
-        .entries()
-        .map(|entry| &entry.instance)
-        .filter(|instance| is_for(targets, instance))
-        .map(|instance| instance.instance_id.clone())
-        .collect();
-    match (ids.len(), targets) {
-        (1, None) | (1.., Some(_)) => Ok(ids),
-        (count, None) => Err(Refusal::invalid(format!(
-            "there are {count} instances; select some with --instance ID, --tag KEY=VALUE or --all"
-        ))),
-        (0, Some(targets)) => Err(no_target(snapshot, targets)),
-    }
-}
-
-fn no_target(snapshot: &Snapshot, targets: &Targets) -> Refusal {
-    let not_found = |message: String| Refusal::new(404, "InvalidInstanceID.NotFound", message);
-    match targets {
-        Targets::Instance(id) if snapshot.entry(id).is_some() => {
-            Refusal::incorrect_state(format!("{id} was terminated"))
-        }
-        Targets::Instance(id) => Refusal::absent_instance(snapshot, id),
-        Targets::Tag(tag) => not_found(format!(
-            "no instance has the tag {} = {}",
-            tag.key, tag.value
-        )),
-        Targets::All => not_found("there is no instance".to_string()),
-    }
 }
 
 /// Returns the faults of overrides that the metadata tree cannot serve.

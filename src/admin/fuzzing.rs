@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use jiff::Timestamp;
 
-use super::events::read_steps;
+use super::events::read_plan;
 use super::request::{Query, generation, instance_id};
 
 /// A request: the query in the first line, `If-Match` or an instance id in the second, then a body
@@ -48,7 +48,9 @@ pub fn admin_request(data: &[u8]) {
     }
 
     let now: Timestamp = "2026-06-01T10:00:00Z".parse().expect("a time");
-    if let Ok(steps) = read_steps(body, now) {
-        assert!(steps.iter().all(|(_, step)| step.at >= now));
+    if let Ok(plan) = read_plan(body, now) {
+        assert!(plan.steps.iter().all(|(_, step)| step.at >= now));
+        let mut changes = plan.fault_changes.iter();
+        assert!(changes.all(|(_, change)| change.at() >= now));
     }
 }

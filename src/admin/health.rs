@@ -14,6 +14,7 @@ pub(super) fn report(api: &AdminApi) -> Value {
         listeners,
         connections,
         file_faults,
+        with_injected_faults,
     } = Counts::now(api);
     let problems = [
         (
@@ -48,6 +49,10 @@ pub(super) fn report(api: &AdminApi) -> Value {
             listeners.sockets_refused,
             "sockets that could not be opened (see `imdsd listeners`)",
         ),
+        (
+            with_injected_faults,
+            "instances whose guests get slow or failing answers on purpose (see `imdsd event list`)",
+        ),
     ];
     let look_at: Vec<String> = problems
         .iter()
@@ -68,6 +73,7 @@ pub(super) fn report(api: &AdminApi) -> Value {
             "SocketsRefused": listeners.sockets_refused,
         },
         "GuestConnections": connections,
+        "InstancesWithInjectedFaults": with_injected_faults,
         "Pid": std::process::id(),
         "LookAt": look_at,
         "Faults": api.daemon.file_faults().iter().map(fault_json).collect::<Vec<_>>(),

@@ -1,5 +1,6 @@
 //! Reading and deleting instances: list, get, export, delete.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -10,10 +11,14 @@ use super::reply::{AdminReply, Elements, json_text};
 use crate::audit::Trail;
 use crate::document::export::{self, Secrets};
 use crate::instance::{InstanceAttachment, InstanceId};
+use crate::lab::InstanceFaults;
 use crate::registry::{Claimants, Entry, Registry, Snapshot, StoreError, StoredState, UpdateError};
 
 /// Returns a summary of every instance, and the ids of those that are quarantined, as JSON text.
-pub(super) fn list(snapshot: &Snapshot) -> Vec<u8> {
+pub(super) fn list(
+    snapshot: &Snapshot,
+    faults: &BTreeMap<InstanceId, Arc<InstanceFaults>>,
+) -> Vec<u8> {
     #[derive(Serialize)]
     #[serde(rename_all = "PascalCase")]
     struct List<'a, I: Serialize> {
@@ -24,7 +29,11 @@ pub(super) fn list(snapshot: &Snapshot) -> Vec<u8> {
         unreadable: Vec<&'a InstanceId>,
     }
     json_text(&List {
-        instances: Elements(|| snapshot.entries().map(|entry| summary(snapshot, entry))),
+        instances: Elements(|| {
+            snapshot
+                .entries()
+                .map(|entry| summary(snapshot, faults, entry))
+        }),
         unreadable: snapshot.unreadable().collect(),
         being_registered: snapshot.being_registered().collect(),
         not_stored: snapshot.not_stored().collect(),
@@ -32,8 +41,13 @@ pub(super) fn list(snapshot: &Snapshot) -> Vec<u8> {
     })
 }
 
-fn summary(snapshot: &Snapshot, entry: &Entry) -> Value {
+fn summary(
+    snapshot: &Snapshot,
+    faults: &BTreeMap<InstanceId, Arc<InstanceFaults>>,
+    entry: &Entry,
+) -> Value {
     let instance = &entry.instance;
+    let faults = faults.get(&instance.instance_id);
     let attachments: Vec<Value> = instance
         .imds
         .attachments
@@ -56,6 +70,7 @@ fn summary(snapshot: &Snapshot, entry: &Entry) -> Value {
         "MetadataOptions": instance.metadata_options,
         "OptionsState": entry.options_state().as_str(),
         "Attachments": attachments,
+        "InjectedFaults": faults.map_or(0, |faults| faults.iter().count()),
     })
 }
 

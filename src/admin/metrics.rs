@@ -13,6 +13,7 @@ pub(super) fn render(api: &AdminApi) -> String {
         listeners,
         connections,
         file_faults,
+        with_injected_faults,
     } = Counts::now(api);
     let version = format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
     let by_state: Vec<(String, usize)> = instances
@@ -106,6 +107,11 @@ pub(super) fn render(api: &AdminApi) -> String {
             listeners.sockets_refused,
         ),
         ("guest_connections", "Open guest connections.", connections),
+        (
+            "instances_injected_faults",
+            "Instances whose guests get slow or failing answers on purpose.",
+            with_injected_faults,
+        ),
     ] {
         add_gauge(&mut text, name, help, &[(String::new(), value)]);
     }

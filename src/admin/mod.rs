@@ -43,6 +43,7 @@ mod daemon_view;
 mod events;
 mod explain;
 mod fault_json;
+mod faults;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod health;
@@ -57,6 +58,7 @@ mod request;
 mod router;
 mod service;
 mod set_options;
+mod targets;
 #[cfg(test)]
 mod tests;
 

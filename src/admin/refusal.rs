@@ -35,6 +35,11 @@ impl Refusal {
         Refusal::new(400, "InvalidRequest", message)
     }
 
+    /// 422: an event that makes no sense.
+    pub(super) fn invalid_event(message: impl Into<String>) -> Refusal {
+        Refusal::new(422, "InvalidEvent", message)
+    }
+
     /// 404: no such instance.
     pub(super) fn unknown_instance(id: &InstanceId) -> Refusal {
         Refusal::new(

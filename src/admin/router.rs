@@ -75,7 +75,8 @@ impl AdminApi {
             ("GET", ["v1", "instances"]) => {
                 query.finish()?;
                 let snapshot = self.registry.snapshot();
-                rendered(move || instances::list(&snapshot)).await
+                let faults = self.daemon.injected_faults().all();
+                rendered(move || instances::list(&snapshot, &faults)).await
             }
             ("GET", ["v1", "instances", id]) => {
                 let (id, secrets) = (instance_id(id)?, query.secrets()?);
@@ -133,7 +134,8 @@ impl AdminApi {
             ("GET", ["v1", "events"]) => {
                 query.finish()?;
                 let (snapshot, now) = (self.registry.snapshot(), Moment::now().wall);
-                rendered(move || events::list(&snapshot, now)).await
+                let faults = self.daemon.injected_faults().all();
+                rendered(move || events::list(&snapshot, &faults, now)).await
             }
             ("POST", ["v1", "events"]) => {
                 let (_listed, progress) = self.begin("POST /v1/events", &mut query, uid)?;

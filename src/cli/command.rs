@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
+use super::bench::{self, BenchArgs};
 use super::check::{self, CheckArgs};
 use super::credential_program;
 use super::event::{self, EventArgs};
@@ -60,6 +61,7 @@ enum Subcommands {
     Instance(InstanceArgs),
     /// Inject events: spot interruptions, maintenance, lifecycle changes, scenarios
     Event(EventArgs),
+    Bench(BenchArgs),
     /// Make a running imdsd read documents, access keys and the TLS certificate again
     Reload(ReloadArgs),
     /// Show the state of a running imdsd on one screen; with an exit status for scripts
@@ -93,6 +95,7 @@ pub fn run() -> ExitCode {
         Some(Subcommands::GuestRules(args)) => guest_rules::run(args),
         Some(Subcommands::Instance(args)) => instance::run(args),
         Some(Subcommands::Event(args)) => event::run(args),
+        Some(Subcommands::Bench(args)) => bench::run(args),
         Some(Subcommands::Reload(args)) => reload::run(args),
         Some(Subcommands::Status(args)) => status::run(args),
         Some(Subcommands::Listeners(args)) => listeners::run(args),

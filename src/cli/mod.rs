@@ -1,6 +1,7 @@
 //! The command line: one file for each subcommand. Without a subcommand it serves.
 
 mod admin_client;
+mod bench;
 mod check;
 mod command;
 mod credential_program;

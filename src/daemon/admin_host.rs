@@ -16,12 +16,18 @@ use crate::daemon::reload::Reload;
 use crate::fault::{Fault, FieldFault};
 use crate::guest::Decision;
 use crate::guest::gate::Visit;
+use crate::guest::tree::{self, PathExtent};
 use crate::host::netlink;
 use crate::http::{Body, HttpVersion, RawRequest};
+use crate::instance::events::injected_fault::FaultPath;
 use crate::instance::{Instance, LinkIdentities};
+use crate::lab::InjectedFaults;
 use crate::net::{MAX_HEAD_BYTES, MAX_HEADERS};
 use crate::origin::Family;
 use crate::registry::{Entry, Progress};
+
+/// The path of a session token, without the version.
+const TOKEN_PATH: &str = "api/token";
 
 /// The daemon behind the admin socket.
 pub(super) struct AdminHost {
@@ -67,10 +73,33 @@ impl DaemonView for AdminHost {
         // No guest receives a token that is issued here, so its nonce need not be random.
         let visit = Visit::new(Arc::clone(entry), family);
         let Decision { verdict, reply } = self.plane.guest.decide(&visit, raw, now, [0; 6]);
+        let mut rule = verdict.to_string();
+        if let Some(faults) = self.plane.injected_faults.of(visit.instance_id()) {
+            let path = self.plane.guest.path_below_version(raw);
+            for fault in faults.matching(path.as_deref(), now.wall) {
+                rule += &format!("; an injected fault may change it: {fault}");
+            }
+        }
         PredictedReply {
             status: reply.map(|reply| reply.status),
-            rule: verdict.to_string(),
+            rule,
         }
+    }
+
+    fn knows_path(&self, path: &FaultPath) -> bool {
+        let (path, extent) = match path.text() {
+            (path, true) => (path, PathExtent::Beginning),
+            (path, false) => (path, PathExtent::Whole),
+        };
+        let is_token = match extent {
+            PathExtent::Whole => path == TOKEN_PATH,
+            PathExtent::Beginning => TOKEN_PATH.starts_with(path),
+        };
+        is_token || tree::is_known(path, extent)
+    }
+
+    fn injected_faults(&self) -> &InjectedFaults {
+        &self.plane.injected_faults
     }
 
     fn reload(

@@ -48,8 +48,8 @@ use crate::guest::request::HostRule;
 use crate::guest::{Guest, Precomputed};
 use crate::host;
 use crate::host::netlink::{Links, OwnAddresses};
-use crate::instance::Attachment;
 use crate::instance::claims::ClaimKey;
+use crate::instance::{Attachment, InstanceId, InstanceState};
 use crate::net::unix::{UnixServer, UnixSocket};
 use crate::registry::{Phase, Progress, Registry, Snapshot};
 
@@ -457,9 +457,18 @@ impl Daemon {
                 warn!("cannot remove the record of a terminated instance: {error}");
             }
         });
+        let faults = &self.admin_host.plane.injected_faults;
+        let snapshot = self.registry.snapshot();
+        faults.remove_past(Moment::now().wall, |id| is_present(&snapshot, id));
         let intake = Arc::clone(&self.admin_host.reload.intake);
         retry_failed_writes.start(async move { intake.retry_failed_writes().await });
     }
+}
+
+/// Returns whether an instance is registered and not terminated.
+fn is_present(snapshot: &Snapshot, id: &InstanceId) -> bool {
+    let entry = snapshot.entry(id);
+    entry.is_some_and(|entry| entry.instance.state != InstanceState::Terminated)
 }
 
 /// Rolls the token keys, which are written to the disk.
@@ -488,6 +497,7 @@ fn guest_plane(
         connection_limits: Arc::new(ConnectionLimits::new(&config.guest)),
         awaited: Arc::clone(awaited),
         refused_hosts: RefusedHosts::default(),
+        injected_faults: Arc::default(),
     })
 }
 

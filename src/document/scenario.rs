@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::document::json_file::JsonFile;
 use crate::document::json_path::JsonPath;
 use crate::fault::Fault;
+use crate::instance::events::injected_fault::FaultChange;
 use crate::instance::events::request::{Event, EventRequest, EventTime, Targets};
 use crate::instance::events::timeline::Step;
 
@@ -79,7 +80,9 @@ impl Scenario {
             faults.push(json.fault(&root.key("Steps"), message));
         }
         for (index, step) in scenario.steps.iter().enumerate() {
-            if let Err(message) = step.request().steps(now, 0) {
+            let request = step.request();
+            let planned = request.steps(now, 0).and(request.fault_change(now));
+            if let Err(message) = planned {
                 faults.push(json.fault(&root.key("Steps").index(index), message));
             }
         }
@@ -113,6 +116,29 @@ impl Scenario {
             Ok(steps)
         } else {
             Err(faults)
+        }
+    }
+}
+
+impl Scenario {
+    /// Returns what a scenario that starts at `start` does to the injected faults, in time order; or
+    /// the messages about its faults.
+    pub fn fault_changes(
+        &self,
+        start: Timestamp,
+    ) -> Result<Vec<(Targets, FaultChange)>, Vec<String>> {
+        let (mut changes, mut messages) = (Vec::new(), Vec::new());
+        for (index, step) in self.steps.iter().enumerate() {
+            let targets = step.targets.as_ref().unwrap_or(&self.targets);
+            match step.request().fault_change(start) {
+                Ok(change) => changes.extend(change.map(|change| (targets.clone(), change))),
+                Err(message) => messages.push(format!("Steps[{index}]: {message}")),
+            }
+        }
+        changes.sort_by_key(|(_, change)| change.at());
+        match messages.is_empty() {
+            true => Ok(changes),
+            false => Err(messages),
         }
     }
 }
@@ -229,6 +255,44 @@ mod tests {
             [state(0), state(59), state(60), state(3600)].map(Option::unwrap),
             ["InService", "InService", "Terminated", "Terminated"]
         );
+    }
+
+    #[test]
+    fn the_shipped_slow_metadata_injects_faults_and_clears_them() {
+        let scenario = parsed(include_str!("../../config/scenarios/slow-metadata.json"));
+        assert_eq!(scenario.steps(start(), || 1), Ok(Vec::new()));
+        let changes = scenario.fault_changes(start()).unwrap();
+        let times: Vec<Timestamp> = changes.iter().map(|(_, change)| change.at()).collect();
+        assert_eq!(times, [at(0), at(60), at(120), at(180)]);
+        let faults = changes.iter().filter_map(|(_, change)| match change {
+            FaultChange::Inject(fault) => Some(fault.request.to_string()),
+            FaultChange::Clear { .. } => None,
+        });
+        assert_eq!(
+            faults.collect::<Vec<_>>(),
+            [
+                "*: delayed by 500ms and up to 1s more",
+                "meta-data/iam/*: 50 % of requests, answered 503",
+                "api/token: dropped without an answer",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_fault_that_makes_no_sense_is_reported_with_its_step() {
+        let text = r#"{ "Name": "n", "Targets": "All", "Steps": [
+            { "Event": { "ClearFaults": {} } },
+            { "Event": { "Fault": { "Path": "*", "Delay": "61s" } } },
+            { "Event": { "Fault": { "Path": "/x", "Delay": "1s" } } } ] }"#;
+        let faults = Scenario::parse(Path::new("s.json"), text, start()).unwrap_err();
+        assert_eq!(
+            (faults[0].line, faults[0].field.as_str()),
+            (4, "Steps[2].Event.Fault.Path")
+        );
+        let text = text.replace("/x", "x");
+        let faults = Scenario::parse(Path::new("s.json"), &text, start()).unwrap_err();
+        assert_eq!((faults[0].line, faults[0].field.as_str()), (3, "Steps[1]"));
+        assert_eq!(faults.len(), 1);
     }
 
     #[test]

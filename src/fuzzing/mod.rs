@@ -21,7 +21,7 @@ pub use crate::identity::fuzzing::{certificates, identity_container};
 pub use crate::registry::file::fuzzing::store_record;
 pub use crate::sigv4::fuzzing::{authorization, canonicalization, signed_post};
 pub use fast_path::fast_path;
-pub use guest_connection::guest_connection;
+pub use guest_connection::{guest_connection, guest_paths};
 pub use guest_head::guest_head;
 pub use guest_request::guest_request;
 
@@ -41,6 +41,7 @@ pub const TARGETS: &[(&str, FuzzTarget)] = &[
     ("fast_path", fast_path),
     ("guest_connection", guest_connection),
     ("guest_head", guest_head),
+    ("guest_paths", guest_paths),
     ("guest_request", guest_request),
     ("host", host),
     ("identity_container", identity_container),

@@ -91,18 +91,18 @@ impl<'a> Iterator for Segments<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let bytes = self.0.as_bytes();
-        let is_slash = |index: usize| bytes.get(index) == Some(&b'/');
-        let mut start = 0;
-        while is_slash(start) {
-            start += 1;
+        let start = bytes.iter().take_while(|byte| **byte == b'/').count();
+        let mut is_encoded = false;
+        let mut length = 0;
+        for byte in &bytes[start..] {
+            if *byte == b'/' {
+                break;
+            }
+            is_encoded |= *byte == b'%';
+            length += 1;
         }
-        let (mut end, mut is_encoded) = (start, false);
-        while end < bytes.len() && !is_slash(end) {
-            is_encoded |= bytes[end] == b'%';
-            end += 1;
-        }
-        let segment = &self.0[start..end];
-        self.0 = &self.0[end..];
+        let (segment, rest) = self.0[start..].split_at(length);
+        self.0 = rest;
         if segment.is_empty() {
             return None;
         }

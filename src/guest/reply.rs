@@ -125,7 +125,7 @@ pub(super) fn malformed(fault: Malformed, now: Moment) -> Reply<'static> {
     error(status, now, Connection::Close)
 }
 
-fn error(status: u16, now: Moment, connection: Connection) -> Reply<'static> {
+pub(super) fn error(status: u16, now: Moment, connection: Connection) -> Reply<'static> {
     ReplyBuilder::new(status, EMPTY, connection)
         .content_length()
         .date_and_server(now)

@@ -6,6 +6,7 @@ use tracing::{Level, debug, enabled};
 
 use crate::clock::Moment;
 use crate::guest::gate::{self, Admission, Admitted, Denial, ReadTerms, TokenAuthority, Visit};
+use crate::guest::path::DataPath;
 use crate::guest::precomputed::Precomputed;
 use crate::guest::reply;
 use crate::guest::request::{GuestRequest, HostRule, Malformed};
@@ -108,6 +109,19 @@ impl Guest {
         decision
     }
 
+    /// Returns the path of a request without its version and without slashes at its ends; `None` if it
+    /// names no known version or cannot be read.
+    pub fn path_below_version(&self, request: RawRequest<'_>) -> Option<String> {
+        let request = GuestRequest::read(request, &self.hosts).ok()?;
+        match DataPath::parse(request.path)? {
+            DataPath::Root => None,
+            DataPath::Versioned(_, names) => {
+                let names: Vec<_> = names.collect::<Option<_>>()?;
+                Some(names.join("/"))
+            }
+        }
+    }
+
     fn decide_readable<'a>(
         &'a self,
         visit: &'a Visit,
@@ -190,6 +204,22 @@ impl Turn<'_> {
         let sent = Some((request.method, request.target));
         log(&self.visit, self.origin, sent, verdict, reply.as_ref());
         reply
+    }
+
+    /// Returns the answer to a request that an operator makes fail with this status.
+    pub fn fail(&self, request: RawRequest<'_>, status: u16, now: Moment) -> Reply<'static> {
+        let connection = match GuestRequest::read(request, &self.guest.hosts) {
+            Ok(request) => request.connection,
+            Err(_) => Connection::Close,
+        };
+        let mut reply = reply::error(status, now, connection);
+        reply.hop_limit = self.hop_limit(request.method);
+        reply
+    }
+
+    /// Returns what [`Guest::path_below_version`] returns.
+    pub fn path_below_version(&self, request: RawRequest<'_>) -> Option<String> {
+        self.guest.path_below_version(request)
     }
 
     /// Returns the instance and the Host of a request that is refused because the Host is a foreign

@@ -1,14 +1,19 @@
 //! One guest connection: the fast path as long as its requests are ordinary, and then hyper.
 
+use std::borrow::Cow;
 use std::fmt;
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
-use hyper::{Request, Response};
+use hyper::{Method, Request, Response};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tracing::debug;
@@ -26,22 +31,22 @@ use super::limits::{CONNECTION_AGE, Delivery, ENDING, FastPath, Limits, MAX_HEAD
 use super::slots::ConnectionSlot;
 use super::turn_queue::Pace;
 use super::turns::Turns;
-use crate::http::{Body, Connection};
+use crate::http::{Body, Connection, Reply};
 use crate::instance::HopLimit;
 use crate::origin::Origin;
 
 /// A connection that a task serves, and how far it has come.
-pub(super) struct GuestConnection {
-    pub(super) stream: TcpStream,
-    pub(super) origin: Origin,
-    pub(super) slot: ConnectionSlot,
-    pub(super) began: Instant,
-    pub(super) hop_limit: HopLimitInForce,
-    pub(super) progress: Progress,
+pub(crate) struct GuestConnection {
+    pub(crate) stream: TcpStream,
+    pub(crate) origin: Origin,
+    pub(crate) slot: ConnectionSlot,
+    pub(crate) began: Instant,
+    pub(crate) hop_limit: HopLimitInForce,
+    pub(crate) progress: Progress,
 }
 
 /// How far a connection has come before its task.
-pub(super) enum Progress {
+pub(crate) enum Progress {
     /// Nothing was read.
     Unread,
     /// This was read, outside of the guest's turn, and not answered.
@@ -51,7 +56,7 @@ pub(super) enum Progress {
 }
 
 /// Serves one guest's connection to its end, or until it has to make room for another.
-pub(super) async fn serve(
+pub(crate) async fn serve(
     connection: GuestConnection,
     service: Arc<dyn GuestService>,
     limits: Limits,
@@ -72,7 +77,8 @@ pub(super) async fn serve(
         began.into_std(),
         is_answered,
     ));
-    let mut cut = drain.clone();
+    let (mut cut, news) = (drain.clone(), drain.clone());
+    let answers = AtomicU64::new(0);
     let served = async {
         let turns = slot.turns();
         let context = RequestContext {
@@ -81,18 +87,49 @@ pub(super) async fn serve(
             limits,
             slot: &slot,
             turns: &turns,
+            answers: &answers,
         };
         serve_to_its_end(&mut socket, context, began, progress, drain).await
     };
-    let is_delivered = tokio::select! {
-        biased;
-        is_delivered = served => is_delivered,
-        () = slot.evicted() => false,
-        () = cut.cut_off() => false,
+    let interruption = async {
+        tokio::select! {
+            () = slot.evicted() => {}
+            () = cut.cut_off() => {}
+        }
     };
-    if !is_delivered {
+    let is_delivered = until_interrupted(served, interruption, || {
+        let is_interrupted = slot.is_evicted() || news.has_news();
+        (answers.load(Ordering::Relaxed), is_interrupted)
+    });
+    if !is_delivered.await {
         socket.abandon_unacknowledged();
     }
+}
+
+/// Returns what `served` returns; `false` if `interruption` returns before.
+///
+/// `state` returns how many requests were answered, and whether an interruption may be there. After
+/// an answer a look at it is enough: an interruption wakes the task, since it was polled first.
+async fn until_interrupted(
+    served: impl Future<Output = bool>,
+    interruption: impl Future<Output = ()>,
+    state: impl Fn() -> (u64, bool),
+) -> bool {
+    let (mut served, mut interruption) = (pin!(served), pin!(interruption));
+    let (mut is_registered, mut seen) = (false, 0);
+    poll_fn(|cx| {
+        if let Poll::Ready(is_delivered) = served.as_mut().poll(cx) {
+            return Poll::Ready(is_delivered);
+        }
+        let (answered, may_be_interrupted) = state();
+        let has_answered = std::mem::replace(&mut seen, answered) != answered;
+        if is_registered && has_answered && !may_be_interrupted {
+            return Poll::Pending;
+        }
+        is_registered = true;
+        interruption.as_mut().poll(cx).map(|()| false)
+    })
+    .await
 }
 
 /// Serves requests until the connection ends. Returns `false` when its last answer was cut off.
@@ -129,6 +166,7 @@ async fn serve_to_its_end(
     match handed_over {
         FastEnd::CutOff => false,
         FastEnd::Ended => {
+            context.turns.end();
             limits.delivery == Delivery::ByKernel || Box::pin(socket.is_delivered(drain)).await
         }
         // Most of a connection's memory is that of its parser, so it is allocated only now.
@@ -230,6 +268,7 @@ async fn answer(
         limits,
         slot,
         turns,
+        ..
     } = context;
     let (head, body) = request.into_parts();
     let pace = turns.begin_request().await;
@@ -271,7 +310,21 @@ async fn answer(
 
     // 3. The hop limit, before the first byte of the answer. There is no answer without it.
     lower_hop_limit(socket, reply.hop_limit)?;
-    Ok(response(reply))
+    match turn.has_faults() && turn.is_cut() {
+        true => Err(send_half(socket, reply, head.method == Method::HEAD).await),
+        false => Ok(response(reply)),
+    }
+}
+
+/// Sends the first half of an answer's bytes.
+async fn send_half(socket: &GuestSocket, mut reply: Reply<'_>, is_head: bool) -> AbortReason {
+    if is_head {
+        reply.body = Cow::Borrowed(&[]);
+    }
+    let bytes = guest_refusal(&reply);
+    drop(reply);
+    socket.send_some(&bytes[..bytes.len() / 2]).await;
+    AbortReason::Cut
 }
 
 fn lower_hop_limit(socket: &GuestSocket, limit: Option<HopLimit>) -> Result<(), AbortReason> {
@@ -314,6 +367,7 @@ enum AbortReason {
     Silence,
     Evicted,
     Shutdown,
+    Cut,
     HopLimit(io::Error),
 }
 
@@ -325,6 +379,7 @@ impl fmt::Display for AbortReason {
             AbortReason::Shutdown => {
                 f.write_str("the daemon ends, and the request is not complete")
             }
+            AbortReason::Cut => f.write_str("cut by an injected fault"),
             AbortReason::HopLimit(reason) => {
                 write!(
                     f,

@@ -81,6 +81,11 @@ impl Drain {
         OpenConnection(Arc::clone(&self.open))
     }
 
+    /// Returns whether anything was said about the end since this drain looked last.
+    pub(super) fn has_news(&self) -> bool {
+        self.ending.has_changed().unwrap_or(true)
+    }
+
     /// Returns when connections have to end.
     pub(super) async fn ending(&mut self) {
         // An error means that the control was dropped, which ends connections too.

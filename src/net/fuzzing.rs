@@ -1,11 +1,10 @@
-//! What fuzz targets need of the network: the heads that hyper reads behind the head filter, its
-//! answers, and a whole connection.
+//! What fuzz targets need of the network: the heads that hyper reads behind the head filter, and its
+//! answers.
 
 use std::cell::RefCell;
 use std::error::Error;
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
@@ -15,17 +14,11 @@ use hyper::rt::ReadBufCursor;
 use hyper::server::conn::http1::Builder;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use tokio::net::TcpStream;
-use tokio::time::Instant;
 
-use super::connection::{self, GuestConnection, Progress};
-use super::drain::Drain;
 use super::guest_service::GuestService;
 use super::head_filter::HeadFilter;
-use super::hop_limit::HopLimitInForce;
 use super::hyper::{response, with_raw_request};
-use super::limits::{Limits, MAX_HEAD_BYTES, MAX_HEADERS};
-use super::slots::ConnectionSlot;
+use super::limits::{MAX_HEAD_BYTES, MAX_HEADERS};
 use crate::http::{Body, RawRequest};
 use crate::origin::Origin;
 
@@ -104,26 +97,6 @@ where
         assert!(is_finished, "the connection does not end with its input");
     }
     output.into_inner()
-}
-
-/// Serves one connection of a guest to its end.
-pub(crate) async fn serve(
-    stream: TcpStream,
-    origin: Origin,
-    service: Arc<dyn GuestService>,
-    limits: Limits,
-    slot: ConnectionSlot,
-    drain: Drain,
-) {
-    let connection = GuestConnection {
-        stream,
-        hop_limit: HopLimitInForce::new(origin.family, limits.extra_hops),
-        origin,
-        slot,
-        began: Instant::now(),
-        progress: Progress::Unread,
-    };
-    connection::serve(connection, service, limits, drain).await;
 }
 
 /// A connection whose input comes in pieces.

@@ -1,6 +1,7 @@
 //! What the network asks of the guest plane: for each connection, and for each request.
 
 use std::pin::Pin;
+use std::sync::atomic::AtomicU64;
 
 use super::guest_turns::GuestTurns;
 use super::limits::Limits;
@@ -42,11 +43,22 @@ pub(crate) trait GuestTurn: Send {
     /// `100 Continue`.
     fn hop_limit(&self, method: &str) -> Option<HopLimit>;
 
-    /// Returns what the answer has to wait for; `None` if it can be given at once.
+    /// Returns whether an operator injected faults into the answers of this instance. It is cheap.
+    fn has_faults(&self) -> bool {
+        false
+    }
+
+    /// Returns what the answer has to wait for; `None` if it can be given at once. The slow path
+    /// calls it once for a request, before its answer.
     fn waits(&self, request: RawRequest<'_>) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>>;
 
     /// Returns the answer. `None` is silence: the connection ends without a byte.
     fn answer(&self, request: RawRequest<'_>) -> Option<Reply<'_>>;
+
+    /// Returns whether only the first half of the answer's bytes is sent. Then the connection ends.
+    fn is_cut(&self) -> bool {
+        false
+    }
 
     /// Returns the answer to a request beyond the guest's request rate. `None` is silence.
     fn throttle(&self, request: RawRequest<'_>) -> Option<Reply<'_>>;
@@ -63,4 +75,6 @@ pub(super) struct RequestContext<'c> {
     pub(super) limits: Limits,
     pub(super) slot: &'c ConnectionSlot,
     pub(super) turns: &'c GuestTurns<'c>,
+    /// How many requests the fast path answered.
+    pub(super) answers: &'c AtomicU64,
 }

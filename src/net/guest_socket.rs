@@ -93,6 +93,13 @@ impl GuestSocket {
         self.last_written.store(since, Ordering::Relaxed);
     }
 
+    /// Sends bytes as far as the kernel takes them at once.
+    pub(super) async fn send_some(&self, bytes: &[u8]) {
+        if self.stream.writable().await.is_ok() && self.stream.try_write(bytes).is_ok() {
+            self.note_written(Instant::now());
+        }
+    }
+
     /// Returns when the guest has sent something, or has closed the connection.
     pub(super) async fn readable(&self) {
         // The next read finds an error again.

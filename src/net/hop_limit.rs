@@ -13,7 +13,7 @@ use crate::instance::HopLimit;
 use crate::origin::Family;
 
 /// The hop limit that is in force on a connection.
-pub(super) struct HopLimitInForce {
+pub(crate) struct HopLimitInForce {
     family: Family,
     /// How many hops the host's own routers use.
     extra_hops: u8,
@@ -23,7 +23,7 @@ pub(super) struct HopLimitInForce {
 
 impl HopLimitInForce {
     /// Returns the system's default, for a connection of this family.
-    pub(super) fn new(family: Family, extra_hops: u8) -> HopLimitInForce {
+    pub(crate) fn new(family: Family, extra_hops: u8) -> HopLimitInForce {
         HopLimitInForce {
             family,
             extra_hops,

@@ -7,7 +7,7 @@
 mod accept;
 mod arrival_filter;
 pub(crate) mod bound_interface;
-mod connection;
+pub(crate) mod connection;
 pub(crate) mod control;
 mod drain;
 mod early_refusal;
@@ -19,7 +19,7 @@ pub(crate) mod guest_service;
 mod guest_socket;
 mod guest_turns;
 pub(crate) mod head_filter;
-mod hop_limit;
+pub(crate) mod hop_limit;
 mod http1;
 mod hyper;
 pub(crate) mod ingress;

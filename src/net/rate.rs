@@ -18,7 +18,7 @@ pub(crate) struct RateLimit {
 
 /// What is left of a rate.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct RateBudget {
+pub(crate) struct RateBudget {
     limit: RateLimit,
     /// When the whole burst is free again.
     full_at: Instant,
@@ -46,7 +46,7 @@ impl RateLimit {
 
 impl RateBudget {
     /// Returns a budget with the whole burst.
-    pub(super) fn new(limit: RateLimit, now: Instant) -> RateBudget {
+    pub(crate) fn new(limit: RateLimit, now: Instant) -> RateBudget {
         RateBudget {
             limit,
             full_at: now,
@@ -65,7 +65,7 @@ impl RateBudget {
     }
 
     /// Uses one if one is free.
-    pub(super) fn try_spend(&mut self, now: Instant) -> bool {
+    pub(crate) fn try_spend(&mut self, now: Instant) -> bool {
         let is_free = self.wait(now).is_zero();
         if is_free {
             self.spend(now);

@@ -7,6 +7,7 @@ mod client;
 mod command_line;
 mod events;
 mod explain;
+mod faults;
 mod files;
 mod instances;
 mod socket;

@@ -4,6 +4,7 @@
 mod support;
 
 mod aemm;
+mod bench;
 mod connections;
 mod crash;
 mod documents;

@@ -8,6 +8,7 @@ use crate::source::{FILES, Module, file_of};
 /// it imports, so the table is also the order in which to read the code.
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     // The ground floor: plain concepts without the domain.
+    ("bench", &[]),
     ("clock", &[]),
     ("fault", &[]),
     ("ownership", &[]),
@@ -107,10 +108,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "plain_file",
         ],
     ),
+    // Injected faults; `net` has the one rule about rates.
+    ("lab", &["instance", "net"]),
     (
         "admin",
         &[
-            "audit", "clock", "document", "fault", "http", "instance", "net", "origin", "registry",
+            "audit", "clock", "document", "fault", "http", "instance", "lab", "net", "origin",
+            "registry",
         ],
     ),
     ("host", &["document", "instance", "origin"]),
@@ -130,6 +134,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
             "http",
             "identity",
             "instance",
+            "lab",
             "net",
             "origin",
             "ownership",
@@ -144,6 +149,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "cli",
         &[
             "admin",
+            "bench",
             "clock",
             "config",
             "control",

@@ -18,7 +18,9 @@ use crate::clock::Moment;
 use crate::config::demo_instance;
 use crate::document;
 use crate::fault::{Fault, FieldFault};
+use crate::instance::events::injected_fault::FaultPath;
 use crate::instance::{Attachment, Instance, InstanceId, LinkIdentities, LinkIdentity};
+use crate::lab::InjectedFaults;
 use crate::net::unix::UnixCaller;
 use crate::origin::Family;
 use crate::registry::memory::MemoryStore;
@@ -29,7 +31,10 @@ use crate::registry::{
 };
 
 /// A daemon with fixed answers. It refuses instances on the listener `elsewhere`.
-struct FakeDaemon;
+#[derive(Default)]
+struct FakeDaemon {
+    injected_faults: InjectedFaults,
+}
 
 /// The boot of its host.
 pub(super) const BOOT_ID: &str = "6e1a0000-0000-4000-8000-000000000001";
@@ -57,6 +62,16 @@ impl DaemonView for FakeDaemon {
             status: Some(401),
             rule: format!("{} {}", request.method, request.path),
         }
+    }
+
+    /// The tree has `meta-data` and nothing else.
+    fn knows_path(&self, path: &FaultPath) -> bool {
+        let (path, is_beginning) = path.text();
+        path.starts_with("meta-data") || path.is_empty() && is_beginning
+    }
+
+    fn injected_faults(&self) -> &InjectedFaults {
+        &self.injected_faults
     }
 
     fn reload(
@@ -130,7 +145,7 @@ impl TestApi {
             api: Arc::new(AdminApi::new(
                 registry,
                 Arc::default(),
-                Arc::new(FakeDaemon),
+                Arc::new(FakeDaemon::default()),
             )),
             runtime,
         }

@@ -1,14 +1,16 @@
 //! The arguments of `imdsd event`.
 
+use std::num::NonZero;
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use jiff::Timestamp;
 
-use super::parse::{instance_id, tag, time, when, word};
+use super::parse::{fault_path, instance_id, share, tag, time, when, word};
 use crate::cli::admin_client::AdminClient;
 use crate::cli::output::OutputArgs;
 use crate::instance::InstanceId;
+use crate::instance::events::injected_fault::FaultPath;
 use crate::instance::events::request::{EventDuration, EventTime, TagTarget};
 use crate::instance::events::{MaintenanceCode, SpotAction, TargetLifecycleState};
 
@@ -168,6 +170,26 @@ Examples:
         #[command(flatten)]
         injection: InjectionArgs,
     },
+    /// Make the answers to some requests slow, erroneous or missing
+    #[command(after_help = "\
+Examples:
+  imdsd event fault 'meta-data/iam/*' --delay 2s --jitter 500ms --for 10m
+  imdsd event fault api/token --status 503 --probability 0.2
+  imdsd event fault '*' --throttle 5 --status 429
+  imdsd event fault meta-data/instance-id --drop
+  imdsd event fault --clear
+
+Faults are shown by imdsd event list and imdsd status, and end with the daemon. A fault replaces the
+one with the same path.")]
+    Fault {
+        /// The path below the version, such as api/token; a * at its end stands for any end
+        #[arg(value_name = "PATH", required_unless_present = "clear", value_parser = fault_path)]
+        path: Option<FaultPath>,
+        #[command(flatten)]
+        fault: Box<FaultArgs>,
+        #[command(flatten)]
+        injection: InjectionArgs,
+    },
     /// Play a scenario file: store every step at once, then report each when it takes effect
     #[command(after_help = "\
 Examples:
@@ -195,6 +217,41 @@ Example:
         #[command(flatten)]
         output: OutputArgs,
     },
+}
+
+/// What an injected fault does.
+#[derive(Args)]
+pub(super) struct FaultArgs {
+    /// Delay answers by this long, such as 2s or 300ms; at most 60s
+    #[arg(long, value_name = "DURATION")]
+    pub(super) delay: Option<EventDuration>,
+    /// Delay answers by up to this much more, at random
+    #[arg(long, value_name = "DURATION")]
+    pub(super) jitter: Option<EventDuration>,
+    /// Answer with this status and no body: 400 to 599
+    #[arg(long, value_name = "STATUS", conflicts_with_all = ["drop", "cut"])]
+    pub(super) status: Option<u16>,
+    /// Close the connection without an answer
+    #[arg(long, conflicts_with = "cut")]
+    pub(super) drop: bool,
+    /// Send the first half of the answer, then close the connection
+    #[arg(long)]
+    pub(super) cut: bool,
+    /// Affect only the requests beyond so many a second, by default with status 503
+    #[arg(long, value_name = "NUMBER")]
+    pub(super) throttle: Option<NonZero<u32>>,
+    /// Affect this share of the requests, at random [default: 1, all of them]
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub(super) probability: Option<f64>,
+    /// End after this duration, such as 10m [default: until it is cleared]
+    #[arg(long = "for", value_name = "DURATION")]
+    pub(super) lasts: Option<EventDuration>,
+    /// Clear the fault of the path, or all faults if there is no path
+    #[arg(
+        long,
+        conflicts_with_all = ["delay", "jitter", "status", "drop", "cut", "throttle", "probability", "lasts"]
+    )]
+    pub(super) clear: bool,
 }
 
 /// Which instances get an event, when, and how the result is printed.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::args::{EventArgs, EventCommand, InjectionArgs};
 use super::describe::{
-    active_changes, cancelled_lines, change_text, future_steps, moment, step_lines,
+    IN_FORCE, active_changes, change_text, fault_text, future_steps, moment, outcome_lines,
 };
 use super::play::play;
 use super::request::event_of;
@@ -47,7 +47,7 @@ fn inject(
         output::print_json(&answer);
         return Ok(());
     }
-    output::print(&(step_lines(&answer, Moment::now().wall) + &cancelled_lines(&answer)));
+    output::print(&outcome_lines(&answer, Moment::now().wall));
     Ok(())
 }
 
@@ -69,12 +69,14 @@ fn rows_of(instance: &Value, now: Timestamp) -> Vec<Vec<String>> {
     let id = text(&instance["InstanceId"]);
     let active = active_changes(instance)
         .into_iter()
-        .map(|change| ("in force".to_string(), change));
+        .map(|change| (IN_FORCE.to_string(), change));
     let future = future_steps(instance)
         .into_iter()
         .map(|step| (moment(step.at, now), change_text(&step.set)));
+    let faults = each(&instance["Faults"]).filter_map(|fault| fault_text(fault, now));
     active
         .chain(future)
+        .chain(faults)
         .map(|(when, what)| vec![id.clone(), when, what])
         .collect()
 }

@@ -7,7 +7,11 @@ use serde_json::{Value, json};
 
 use crate::cli::output::{each, joined, text};
 use crate::clock::iso_seconds;
+use crate::instance::events::injected_fault::FaultRequest;
 use crate::instance::events::timeline::{Step, TimelineChange};
+
+/// When a change is in force that guests see now.
+pub(super) const IN_FORCE: &str = "in force";
 
 /// The steps of an answer, each with the ids of its instances.
 pub(super) fn steps_of(answer: &Value) -> Vec<(Step, String)> {
@@ -19,8 +23,57 @@ pub(super) fn steps_of(answer: &Value) -> Vec<(Step, String)> {
         .collect()
 }
 
+/// What an injection did, in lines.
+pub(super) fn outcome_lines(answer: &Value, now: Timestamp) -> String {
+    step_lines(answer, now)
+        + &cancelled_lines(answer)
+        + &cleared_lines(answer)
+        + &fault_lines(answer, now)
+}
+
+/// One line for each injected fault of an answer.
+fn fault_lines(answer: &Value, now: Timestamp) -> String {
+    let line = |fault: &Value| {
+        let (when, what) = fault_text(fault, now)?;
+        let when = if when == IN_FORCE { "now" } else { &when };
+        let ids = joined(&fault["InstanceIds"]);
+        Some(format!("{when}  {what}: {ids}\n"))
+    };
+    each(&answer["Faults"]).filter_map(line).collect()
+}
+
+/// One line for each instance whose faults ended or were replaced.
+fn cleared_lines(answer: &Value) -> String {
+    let line = |cleared: &Value| {
+        let count = cleared["Count"].as_u64().unwrap_or(0);
+        let faults = if count == 1 { "fault" } else { "faults" };
+        let id = text(&cleared["InstanceId"]);
+        format!("{count} injected {faults} cleared or replaced: {id}\n")
+    };
+    each(&answer["ClearedFaults"]).map(line).collect()
+}
+
+/// When a fault is in force, and what it does.
+pub(super) fn fault_text(fault: &Value, now: Timestamp) -> Option<(String, String)> {
+    let request: FaultRequest = read(&fault["Fault"])?;
+    let from: Timestamp = read(&fault["From"])?;
+    let until: Option<Timestamp> = read(&fault["Until"]);
+    let mut what = format!("fault on {request}");
+    if let Some(until) = until {
+        what += &format!(", until {}", iso_seconds(until));
+    }
+    if let Some(affected) = fault["Affected"].as_u64() {
+        what += &format!(" ({affected} requests so far)");
+    }
+    let when = match moment(from, now).as_str() {
+        "now" => IN_FORCE.to_string(),
+        later => later.to_string(),
+    };
+    Some((when, what))
+}
+
 /// One line for each step of an answer.
-pub(super) fn step_lines(answer: &Value, now: Timestamp) -> String {
+fn step_lines(answer: &Value, now: Timestamp) -> String {
     let line = |(step, ids): (Step, String)| {
         format!(
             "{}  {}: {ids}\n",
@@ -32,7 +85,7 @@ pub(super) fn step_lines(answer: &Value, now: Timestamp) -> String {
 }
 
 /// One line for each instance whose future steps a clear cancelled.
-pub(super) fn cancelled_lines(answer: &Value) -> String {
+fn cancelled_lines(answer: &Value) -> String {
     let line = |dropped: &Value| {
         let count = each(&dropped["Steps"]).count();
         let steps = if count == 1 { "step" } else { "steps" };

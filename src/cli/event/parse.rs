@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::document::TIME;
 use crate::instance::InstanceId;
+use crate::instance::events::injected_fault::FaultPath;
 use crate::instance::events::request::{EventDuration, EventTime, TagTarget};
 
 /// One of EC2's words, such as `system-reboot`.
@@ -33,6 +34,17 @@ pub(super) fn when(text: &str) -> Result<EventTime, String> {
 
 pub(super) fn instance_id(text: &str) -> Result<InstanceId, String> {
     InstanceId::try_from(text.to_string())
+}
+
+/// A path below the version.
+pub(super) fn fault_path(text: &str) -> Result<FaultPath, String> {
+    FaultPath::try_from(text.to_string())
+}
+
+/// A share of all requests. JSON has no infinite numbers and none that are not numbers.
+pub(super) fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share: &f64| share.is_finite());
+    share.ok_or_else(|| "expected a number from 0 to 1".to_string())
 }
 
 pub(super) fn tag(text: &str) -> Result<TagTarget, String> {

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::args::TargetArgs;
-use super::describe::{cancelled_lines, change_text, moment, step_lines, steps_of};
+use super::describe::{change_text, moment, outcome_lines, steps_of};
 use crate::cli::admin_client::{AdminClient, CommandFailure};
 use crate::cli::output::{self, OutputArgs};
 use crate::clock::Moment;
@@ -30,7 +30,7 @@ pub(super) fn play(
         output::print_json(&answer);
         return Ok(());
     }
-    output::print(&(step_lines(&answer, Moment::now().wall) + &cancelled_lines(&answer)));
+    output::print(&outcome_lines(&answer, Moment::now().wall));
     if no_wait {
         return Ok(());
     }

@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use super::args::{EventCommand, InjectionArgs, KindArg, StartArgs, TargetArgs};
+use super::args::{EventCommand, FaultArgs, InjectionArgs, KindArg, StartArgs, TargetArgs};
+use crate::instance::events::injected_fault::{
+    FaultAnswer, FaultPath, FaultRequest, FaultsToClear,
+};
 use crate::instance::events::request::{
     ClearRequest, Event, EventReference, EventTime, LifecycleRequest, MaintenanceRequest,
     MetadataRequest, PathReference, RebalanceLead, SpotRequest, Targets,
@@ -78,7 +81,34 @@ pub(super) fn event_of(command: EventCommand) -> Option<(Event, InjectionArgs)> 
             let kinds = kinds_to_clear(&kinds);
             (Event::Clear(ClearRequest { kinds }), injection)
         }
+        EventCommand::Fault {
+            path,
+            fault,
+            injection,
+        } => (fault_event(path, &fault), injection),
         EventCommand::Play { .. } | EventCommand::List { .. } => return None,
+    })
+}
+
+fn fault_event(path: Option<FaultPath>, fault: &FaultArgs) -> Event {
+    let path = match path {
+        Some(path) if !fault.clear => path,
+        path => return Event::ClearFaults(FaultsToClear { path }),
+    };
+    let answer = match (fault.status, fault.drop, fault.cut) {
+        (Some(status), _, _) => Some(FaultAnswer::Status(status)),
+        (None, true, _) => Some(FaultAnswer::Drop),
+        (None, false, true) => Some(FaultAnswer::Cut),
+        (None, false, false) => None,
+    };
+    Event::Fault(FaultRequest {
+        path,
+        probability: fault.probability,
+        throttle: fault.throttle,
+        lasts: fault.lasts,
+        delay: fault.delay,
+        jitter: fault.jitter,
+        answer,
     })
 }
 

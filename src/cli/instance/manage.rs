@@ -59,6 +59,17 @@ pub(super) fn list(client: &AdminClient, output: &OutputArgs) -> Result<(), Comm
         1 => eprintln!("1 new instance is being registered, and is not served yet"),
         count => eprintln!("{count} new instances are being registered, and are not served yet"),
     }
+    for instance in each(&answer["Instances"]) {
+        if instance["InjectedFaults"]
+            .as_u64()
+            .is_some_and(|count| count > 0)
+        {
+            eprintln!(
+                "{}: its guest gets slow or failing answers on purpose; see `imdsd event list`",
+                text(&instance["InstanceId"])
+            );
+        }
+    }
     for id in each(&answer["FaultyDocuments"]) {
         eprintln!(
             "{}: not served, because its document has faults; `imdsd check` names them",

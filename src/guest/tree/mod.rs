@@ -10,6 +10,7 @@ mod content;
 mod dynamic;
 mod faults;
 mod iam;
+mod known;
 mod meta_data;
 mod network;
 mod read;
@@ -18,4 +19,5 @@ mod walk;
 
 pub use content::{ContentType, TreeContent};
 pub use faults::faults;
+pub use known::{PathExtent, is_known};
 pub use read::read;

@@ -9,7 +9,11 @@
 //! | [`timeline`] | scheduled changes of events and overrides |
 //! | `schedule` | how an instance's timeline is read and changed |
 //! | [`request`] | the operator's requests to inject events |
+//! | [`injected_fault`] | slow, failing and missing answers, which no record contains |
+//! | `event_duration` | durations in requests |
 
+mod event_duration;
+pub mod injected_fault;
 mod maintenance;
 mod model;
 pub mod overrides;

@@ -11,13 +11,14 @@
 //! notice. Refused: past times, ends that are before their beginning, and paths that cannot be
 //! overridden. [`Instance::schedule`] checks whether an event that is to be completed exists.
 
-use std::fmt;
 use std::str::FromStr;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use crate::instance::events::event_duration::EventDuration;
+use crate::instance::events::injected_fault::{FaultChange, FaultRequest, FaultsToClear};
 use crate::instance::events::maintenance::{
     Maintenance, MaintenanceCode, MaintenanceState, event_id, event_id_fault,
 };
@@ -69,6 +70,10 @@ pub enum Event {
     Restore(PathReference),
     /// Removes all events of some kinds.
     Clear(ClearRequest),
+    /// Answers some requests slowly, with an error, or not at all.
+    Fault(FaultRequest),
+    /// Removes injected faults.
+    ClearFaults(FaultsToClear),
 }
 
 /// A spot interruption: `{"Action": "terminate"}`.
@@ -174,11 +179,6 @@ pub enum EventTime {
     At(Timestamp),
 }
 
-/// A duration from 0 to ten years: `5s`, `2m30s`, `168h`, or `PT5S` as in ISO 8601.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct EventDuration(SignedDuration);
-
 /// Which instances an event is for: `"All"`, `{"Instance": "i-…"}` or `{"Tag": {"Key": "…",
 /// "Value": "…"}}`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -203,12 +203,10 @@ pub struct TagTarget {
 
 impl EventRequest {
     /// Returns the timeline steps of this request in time order, or a message that says what is
-    /// wrong with it. `random` becomes the id of a scheduled event that has none.
+    /// wrong with it. Injected faults have none: see [`EventRequest::fault_change`]. `random` becomes
+    /// the id of a scheduled event that has none.
     pub fn steps(&self, now: Timestamp, random: u128) -> Result<Vec<Step>, String> {
-        let notice = self.when.map(|when| when.moment(now)).transpose()?;
-        if let Some(past) = notice.filter(|notice| *notice < now) {
-            return Err(format!("{past} is past"));
-        }
+        let notice = self.notice(now)?;
         let at = notice.unwrap_or(now);
         let set = match &self.event {
             Event::Spot(spot) => return spot.steps(now, notice),
@@ -230,8 +228,31 @@ impl EventRequest {
                 return Err("lists no kind to clear".to_string());
             }
             Event::Clear(ClearRequest { kinds }) => TimelineChange::Clear(kinds.clone()),
+            Event::Fault(_) | Event::ClearFaults(_) => return Ok(Vec::new()),
         };
         Ok(vec![Step { at, set }])
+    }
+
+    /// Returns what this request does to the injected faults, which are not part of an instance's
+    /// timeline; `None` for any other event.
+    pub fn fault_change(&self, now: Timestamp) -> Result<Option<FaultChange>, String> {
+        let at = self.notice(now)?.unwrap_or(now);
+        match &self.event {
+            Event::Fault(request) => request.change(at).map(Some),
+            Event::ClearFaults(faults) => Ok(Some(FaultChange::Clear {
+                at,
+                faults: faults.clone(),
+            })),
+            _ => Ok(None),
+        }
+    }
+
+    fn notice(&self, now: Timestamp) -> Result<Option<Timestamp>, String> {
+        let notice = self.when.map(|when| when.moment(now)).transpose()?;
+        match notice.filter(|notice| *notice < now) {
+            Some(past) => Err(format!("{past} is past")),
+            None => Ok(notice),
+        }
     }
 }
 
@@ -268,7 +289,7 @@ impl SpotRequest {
             RebalanceLead::Usual => Some(earlier(notice, REBALANCE_LEAD).max(now)),
             RebalanceLead::None => None,
             RebalanceLead::Before(lead) => {
-                let hint = earlier(notice, lead.0);
+                let hint = earlier(notice, lead.signed());
                 if hint < now {
                     return Err(format!("the rebalance recommendation at {hint} is past"));
                 }
@@ -369,50 +390,9 @@ impl EventTime {
     pub fn moment(self, base: Timestamp) -> Result<Timestamp, String> {
         match self {
             EventTime::Now => Ok(base),
-            EventTime::After(EventDuration(length)) => later(base, length),
+            EventTime::After(length) => later(base, length.signed()),
             EventTime::At(time) => Ok(time),
         }
-    }
-}
-
-impl EventDuration {
-    const MAX: SignedDuration = SignedDuration::from_hours(10 * 366 * 24);
-}
-
-impl FromStr for EventDuration {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<EventDuration, String> {
-        let length = text.parse::<SignedDuration>().ok();
-        let length =
-            length.filter(|length| (SignedDuration::ZERO..=EventDuration::MAX).contains(length));
-        length.map(EventDuration).ok_or_else(|| {
-            format!(
-                "a duration looks like 5s, 2m30s or 168h and is at most ten years, not '{}'",
-                text.escape_debug()
-            )
-        })
-    }
-}
-
-impl TryFrom<String> for EventDuration {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<EventDuration, String> {
-        text.parse()
-    }
-}
-
-impl From<EventDuration> for String {
-    fn from(length: EventDuration) -> String {
-        length.to_string()
-    }
-}
-
-impl fmt::Display for EventDuration {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The alternate form of jiff's `Display` is the readable one.
-        write!(f, "{:#}", self.0)
     }
 }
 
@@ -635,7 +615,7 @@ mod tests {
             ("0s", 0),
         ] {
             let length: EventDuration = text.parse().unwrap();
-            assert_eq!(length.0.as_secs(), seconds, "{text}");
+            assert_eq!(length.signed().as_secs(), seconds, "{text}");
             assert_eq!(length.to_string().parse(), Ok(length), "{text}");
         }
         for bad in ["", "5", "-5s", "5s ago", "1y", "1e3s", "90000h"] {

@@ -124,7 +124,8 @@ fn answer_in_turn(
     slot: &ConnectionSlot,
     (output, dates): (&mut Vec<u8>, &mut PrintedDates),
 ) -> Answer {
-    if turn.waits(request).is_some() {
+    // Injected faults are decided once for a request.
+    if turn.has_faults() || turn.waits(request).is_some() {
         return Answer::HandedOver;
     }
     // An evicted connection is not answered.

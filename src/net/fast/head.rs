@@ -67,10 +67,8 @@ pub(super) fn with_request<T>(
         _ => return None,
     };
     // 1. The request line.
-    let mut target_end = target_start;
-    while TARGET[usize::from(*bytes.get(target_end)?)] {
-        target_end += 1;
-    }
+    let target = &bytes[target_start..];
+    let target_end = target_start + target.iter().position(|byte| !TARGET[usize::from(*byte)])?;
     const VERSION: &[u8] = b" HTTP/1.1\r\n";
     bytes[target_end..].starts_with(VERSION).then_some(())?;
 
@@ -79,31 +77,31 @@ pub(super) fn with_request<T>(
     let (mut count, mut start) = (0, target_end + VERSION.len());
     let mut has_length = false;
     while bytes[start..] != *b"\r\n" {
-        let (line, next) = header_line(bytes, start)?;
+        let (line, next) = header_line(&mut bytes[start..], start)?;
         let name = &bytes[line.name()];
-        if name == CONTENT_LENGTH {
-            if has_length || bytes[line.value()] != *b"0" {
-                return None;
+        match name.len() {
+            6 | 7 | 17 if FRAMING.contains(&name) => return None,
+            14 if name == CONTENT_LENGTH => {
+                if has_length || bytes[line.value()] != *b"0" {
+                    return None;
+                }
+                has_length = true;
             }
-            has_length = true;
-        } else if FRAMING.contains(&name) {
-            return None;
+            _ => {}
         }
         *lines.get_mut(count)? = line;
         (count, start) = (count + 1, next);
     }
 
-    // 3. The request.
+    // 3. The request. All of it is ASCII: each byte was looked at.
+    let text = str::from_utf8(bytes).ok()?;
     let mut headers = [("", &[][..]); MAX_LINES];
     for (header, line) in headers.iter_mut().zip(&lines[..count]) {
-        *header = (
-            str::from_utf8(&bytes[line.name()]).ok()?,
-            &bytes[line.value()],
-        );
+        *header = (&text[line.name()], &bytes[line.value()]);
     }
     Some(answer(RawRequest {
         method,
-        target: str::from_utf8(&bytes[target_start..target_end]).ok()?,
+        target: &text[target_start..target_end],
         version: HttpVersion::Http11,
         headers: &headers[..count],
         body: Body::Empty,
@@ -127,35 +125,35 @@ impl HeaderLine {
     }
 }
 
-/// Reads the header line that begins at `start`, and writes its name in lower case. Returns where the
-/// next line begins.
+/// Reads the header line that `bytes` begin with, and writes its name in lower case. `start` is where
+/// they begin in the head. Returns where the next line begins.
 fn header_line(bytes: &mut [u8], start: usize) -> Option<(HeaderLine, usize)> {
-    let mut name_end = start;
-    loop {
-        let byte = bytes.get_mut(name_end)?;
-        match NAME[usize::from(*byte)] {
-            0 if *byte == b':' && name_end > start => break,
-            0 => return None,
-            letter => *byte = letter,
+    let mut name_end = 0;
+    for byte in bytes.iter_mut() {
+        let letter = NAME[usize::from(*byte)];
+        if letter == 0 {
+            break;
         }
+        *byte = letter;
         name_end += 1;
     }
-    let mut value_start = name_end + 1;
-    while *bytes.get(value_start)? == b' ' {
-        value_start += 1;
+    if name_end == 0 || *bytes.get(name_end)? != b':' {
+        return None;
     }
-    let line_end = value_start + printable(&bytes[value_start..]);
-    bytes[line_end..].starts_with(b"\r\n").then_some(())?;
-    let mut value_end = line_end;
-    while value_end > value_start && bytes[value_end - 1] == b' ' {
-        value_end -= 1;
-    }
+    let value = &bytes[name_end + 1..];
+    let blanks = value.iter().take_while(|byte| **byte == b' ').count();
+    let value = &value[blanks..];
+    let length = printable(value);
+    value[length..].starts_with(b"\r\n").then_some(())?;
+    let ends = value[..length].iter().rev();
+    let trailing = ends.take_while(|byte| **byte == b' ').count();
+    let value_start = start + name_end + 1 + blanks;
     let at = |index: usize| u16::try_from(index).ok();
     let line = HeaderLine {
-        name: (at(start)?, at(name_end)?),
-        value: (at(value_start)?, at(value_end)?),
+        name: (at(start)?, at(start + name_end)?),
+        value: (at(value_start)?, at(value_start + length - trailing)?),
     };
-    Some((line, line_end + 2))
+    Some((line, value_start + length + 2))
 }
 
 /// Returns how many bytes from the first on are printable ASCII or spaces.

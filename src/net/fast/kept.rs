@@ -64,12 +64,12 @@ pub(in crate::net) async fn serve(
 ) -> FastEnd {
     let limits = context.limits;
     let rest_drain = drain.clone();
-    let mut ending_drain = drain;
+    let (mut ending_drain, news) = (drain.clone(), drain);
     let mut ending = pin!(ending_drain.ending());
     let mut head_began = began;
     let mut timer = pin!(sleep_until(began + limits.head));
     let mut rate_timer = RateTimer::default();
-    let mut is_ending = false;
+    let (mut is_ending, mut has_looked) = (false, false);
     let mut exchanged = rest.map(|(rest, connection)| Exchange::Answered(rest, connection, began));
     loop {
         let exchange = match exchanged.take() {
@@ -85,6 +85,11 @@ pub(in crate::net) async fn serve(
                     if is_ending {
                         return Poll::Ready(Event::Shutdown);
                     }
+                    // Since the first look, what ends the connection wakes its task.
+                    if has_looked && !timer.is_elapsed() && !news.has_news() {
+                        return Poll::Pending;
+                    }
+                    has_looked = true;
                     // The timer is not set for each request: it finds out when it is over.
                     while timer.as_mut().poll(cx).is_ready() {
                         if timer.deadline() >= deadline {
@@ -175,6 +180,7 @@ fn poll_read(
             connection,
         } => {
             context.turns.end();
+            context.answers.fetch_add(1, Ordering::Relaxed);
             if let Some(limit) = hop_limit
                 && let Err(reason) = socket.lower_hop_limit(limit)
             {
