@@ -1,5 +1,5 @@
 //! What a guest waits beside another guest that attacks, and a caller of the EC2 API beside a
-//! stranger: `cargo bench --bench fairness`.
+//! stranger: `cargo bench --profile dist --bench fairness`.
 //!
 //! Two guests share one listener on loopback and are known by their source addresses. One of them
 //! reads its instance id about a hundred times a second, alone and then beside each attack of the
@@ -50,7 +50,7 @@ const MALFORMED: &[u8] = b"GET /latest\0 HTTP/1.1\r\nHost: imds\r\n\r\n";
 #[derive(Parser)]
 #[command(name = "fairness")]
 struct Settings {
-    /// The daemon, such as target/release/imdsd [default: the one that cargo built]
+    /// The daemon, such as target/dist/imdsd [default: the one that cargo built]
     #[arg(long)]
     daemon: Option<PathBuf>,
     /// The directory of the daemon's files

@@ -1,4 +1,5 @@
-//! The cost of a request in the guest plane, whole and by its parts, without sockets: `cargo bench`.
+//! The cost of a request in the guest plane, whole and by its parts, without sockets:
+//! `cargo bench --profile dist --bench guest`.
 
 use std::hint::black_box;
 use std::sync::Arc;

@@ -30,7 +30,7 @@ struct Settings {
     /// The numbers of instances, separated by commas
     #[arg(long, value_delimiter = ',', default_value = "1,1000,10000")]
     instances: Vec<usize>,
-    /// The daemon, such as target/release/imdsd [default: built with the release profile]
+    /// The daemon, such as target/dist/imdsd [default: the one that cargo built]
     #[arg(long)]
     daemon: Option<PathBuf>,
     /// Where the daemons keep their files; a file system on a disk, because changes are synced

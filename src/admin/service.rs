@@ -12,8 +12,9 @@ use hyper::http::request::Parts;
 use super::api::AdminApi;
 use super::refusal::Refusal;
 use super::request::AdminRequest;
-use crate::clock::{Moment, http_date};
+use crate::clock::Moment;
 use crate::http::UnreadableRequest;
+use crate::http::http_date;
 use crate::net::unix::{self, UnixCaller, UnixService};
 
 impl UnixService for AdminApi {

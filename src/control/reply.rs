@@ -9,7 +9,8 @@ use super::error::{Code, Ec2Error};
 use super::request_id::RequestId;
 use super::service::AwsService;
 use super::xml::ResponseBody;
-use crate::clock::{Moment, http_date};
+use crate::clock::Moment;
+use crate::http::http_date;
 use crate::sigv4::AuthError;
 
 /// Returns the reply to a call that succeeded.

@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 
 use super::fixed_service::{FixedService, with_tokens};
 use crate::guest::fuzzing::{GUARDED, origin_at};
-use crate::net::connection::{self, GuestConnection, Progress};
+use crate::net::connection::{self, ConnectionProgress, GuestConnection};
 use crate::net::guest_service::GuestService;
 use crate::net::hop_limit::HopLimitInForce;
 use crate::net::slots::ConnectionSlots;
@@ -110,7 +110,7 @@ fn exchange(sent: &[u8], fast_path: FastPath) -> Vec<u8> {
             slot,
             began: tokio::time::Instant::now(),
             hop_limit: HopLimitInForce::new(Family::Ipv4, 0),
-            progress: Progress::Unread,
+            progress: ConnectionProgress::Unread,
         };
         let serving = connection::serve(connection, service, limits, control.drain());
         let ended = tokio::time::timeout(MAX_DURATION, serving).await;

@@ -17,6 +17,7 @@ pub use crate::control::fuzzing::{access_keys, api_call, query_parameters};
 pub use crate::credentials::fuzzing::{credential_process, sts_answer};
 pub use crate::document::fuzzing::{instance_document, mock_configuration, scenario};
 pub use crate::guest::fuzzing::{host, path, token, ttl};
+pub use crate::host::netlink::fuzzing::netlink_messages;
 pub use crate::identity::fuzzing::{certificates, identity_container};
 pub use crate::registry::file::fuzzing::store_record;
 pub use crate::sigv4::fuzzing::{authorization, canonicalization, signed_post};
@@ -47,6 +48,7 @@ pub const TARGETS: &[(&str, FuzzTarget)] = &[
     ("identity_container", identity_container),
     ("instance_document", instance_document),
     ("mock_configuration", mock_configuration),
+    ("netlink_messages", netlink_messages),
     ("path", path),
     ("query_parameters", query_parameters),
     ("scenario", scenario),

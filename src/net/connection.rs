@@ -19,7 +19,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::drain::Drain;
-use super::fast::{self, FastEnd};
+use super::fast::kept::{self, FastEnd};
 use super::filtered_io::FilteredIo;
 use super::guest_service::{GuestService, RequestContext};
 use super::guest_socket::GuestSocket;
@@ -42,11 +42,11 @@ pub(crate) struct GuestConnection {
     pub(crate) slot: ConnectionSlot,
     pub(crate) began: Instant,
     pub(crate) hop_limit: HopLimitInForce,
-    pub(crate) progress: Progress,
+    pub(crate) progress: ConnectionProgress,
 }
 
 /// How far a connection has come before its task.
-pub(crate) enum Progress {
+pub(crate) enum ConnectionProgress {
     /// Nothing was read.
     Unread,
     /// This was read, outside of the guest's turn, and not answered.
@@ -70,7 +70,7 @@ pub(crate) async fn serve(
         hop_limit,
         progress,
     } = connection;
-    let is_answered = matches!(progress, Progress::Answered(..));
+    let is_answered = matches!(progress, ConnectionProgress::Answered(..));
     let mut socket = Arc::new(GuestSocket::new(
         stream,
         hop_limit,
@@ -137,25 +137,25 @@ async fn serve_to_its_end(
     socket: &mut Arc<GuestSocket>,
     context: RequestContext<'_>,
     began: Instant,
-    progress: Progress,
+    progress: ConnectionProgress,
     drain: Drain,
 ) -> bool {
     let limits = context.limits;
     let rest = match progress {
-        Progress::Unread => {
+        ConnectionProgress::Unread => {
             if !begins(socket, context.turns, limits, drain.clone()).await {
                 return true;
             }
             None
         }
-        Progress::Read(bytes) => {
+        ConnectionProgress::Read(bytes) => {
             return Box::pin(serve_by_parser(socket, context, began, began, bytes, drain)).await;
         }
-        Progress::Answered(rest, connection) => Some((rest, connection)),
+        ConnectionProgress::Answered(rest, connection) => Some((rest, connection)),
     };
     let handed_over = match limits.fast_path {
         FastPath::On => match Arc::get_mut(socket) {
-            Some(socket) => fast::serve(socket, context, began, rest, drain.clone()).await,
+            Some(socket) => kept::serve(socket, context, began, rest, drain.clone()).await,
             None => FastEnd::CutOff,
         },
         FastPath::Off => FastEnd::HandedOver {

@@ -3,8 +3,7 @@
 use hyper::StatusCode;
 use jiff::Timestamp;
 
-use crate::clock::http_date;
-use crate::http::{HeaderText, Reply};
+use crate::http::{HeaderText, Reply, http_date};
 
 /// Which of a reply's parts are sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,21 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use futures_util::TryStreamExt as _;
 use parking_lot::Mutex;
-use rtnetlink::packet_route::address::{
-    AddressAttribute, AddressHeaderFlags, AddressProtocol, AddressScope, CacheInfo,
-};
-use rtnetlink::packet_route::route::{
-    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteProtocol, RouteType,
-};
-use rtnetlink::{Handle, RouteMessageBuilder};
+use rustix::io::Errno;
 
-use super::links::{Links, address_of, is_usable};
+use super::links::Links;
+use super::message::{KernelReport, Request, Route};
+use super::socket::NetlinkSocket;
 use crate::instance::LinkIdentity;
 
 /// The protocol number of the addresses and routes that imdsd adds, which `ip` shows as their
@@ -52,16 +48,23 @@ pub async fn link_identities(
     Ok(identities)
 }
 
-/// A connection for requests to the kernel. Clones share the connection.
+/// Sends requests to the kernel. Clones share the sockets.
 ///
-/// Notifications use another connection: answers and notifications that share a queue are lost
-/// together when it is full, and a notification about a requested change would be mistaken for the
-/// answer.
+/// Notifications use other sockets: answers and notifications that share a queue are lost together
+/// when it is full, and a notification about a requested change would be mistaken for the answer.
 #[derive(Clone)]
-pub struct Netlink(Arc<Mutex<Handle>>);
+pub struct Netlink(Arc<IdleSocket>);
 
 /// A reference to a [`Netlink`] that does not keep it open.
-pub(super) struct WeakNetlink(Weak<Mutex<Handle>>);
+pub(super) struct WeakNetlink(Weak<IdleSocket>);
+
+/// The socket of the last request. A request takes it, so a socket never has answers to two requests
+/// in its queue: one that fails, or is given up, ends with its socket.
+struct IdleSocket {
+    socket: Mutex<Option<NetlinkSocket>>,
+    /// The number of the next request; notifications have 0.
+    requests: AtomicU32,
+}
 
 impl WeakNetlink {
     /// Returns the connection while some [`Netlink`] still holds it.
@@ -71,61 +74,66 @@ impl WeakNetlink {
 }
 
 impl Netlink {
+    /// Opens a socket in the network namespace of the calling thread, where all requests must be
+    /// made.
     pub(super) fn connect() -> io::Result<Netlink> {
-        Ok(Netlink(Arc::new(Mutex::new(Netlink::new_handle()?))))
+        let socket = NetlinkSocket::open(0)?;
+        Ok(Netlink(Arc::new(IdleSocket {
+            socket: Mutex::new(Some(socket)),
+            requests: AtomicU32::new(1),
+        })))
     }
 
     pub(super) fn downgrade(&self) -> WeakNetlink {
         WeakNetlink(Arc::downgrade(&self.0))
     }
 
-    fn new_handle() -> io::Result<Handle> {
-        let (connection, handle, _) = rtnetlink::new_connection()?;
-        tokio::spawn(connection);
-        Ok(handle)
-    }
-
-    /// Waits at most [`PATIENCE`]: a lost answer would never come.
-    async fn within<T>(
-        &self,
-        request: impl Future<Output = Result<T, rtnetlink::Error>>,
-    ) -> io::Result<T> {
-        match tokio::time::timeout(PATIENCE, request).await {
-            Ok(answer) => answer.map_err(kernel_error),
-            Err(_) => {
-                // A new connection, so that a late answer is not taken for the answer to another
-                // request.
-                if let Ok(handle) = Netlink::new_handle() {
-                    *self.0.lock() = handle;
-                }
+    /// Sends a request, and gives each report of the answer to `each`. Waits at most [`PATIENCE`]
+    /// for a part of it: a lost answer would never come.
+    async fn ask(&self, request: Request, mut each: impl FnMut(KernelReport)) -> io::Result<()> {
+        let idle = self.0.socket.lock().take();
+        let socket = idle.map_or_else(|| NetlinkSocket::open(0), Ok)?;
+        let number = self.0.requests.fetch_add(1, Ordering::Relaxed);
+        socket.send(&request.numbered(number))?;
+        loop {
+            let messages = tokio::time::timeout(PATIENCE, socket.receive()).await;
+            let messages = messages.unwrap_or_else(|_| {
                 Err(io::Error::new(
                     io::ErrorKind::TimedOut,
                     "the kernel did not answer a netlink request",
                 ))
+            })?;
+            for message in messages {
+                match message.report {
+                    _ if message.answers != number => {}
+                    KernelReport::Finished(0) => {
+                        *self.0.socket.lock() = Some(socket);
+                        return Ok(());
+                    }
+                    KernelReport::Finished(code) => return Err(io::Error::from_raw_os_error(code)),
+                    KernelReport::Lost => return Err(Errno::NOBUFS.into()),
+                    report => each(report),
+                }
             }
         }
     }
 
     /// Reads one link by its name. It is not an error if no link has the name.
     async fn read_link(&self, name: &str, links: &mut Links) -> io::Result<()> {
-        let request = self.handle().link().get().match_name(name.to_string());
-        let mut found = request.execute();
-        match self.within(found.try_next()).await {
-            Ok(Some(link)) => drop(links.apply_link(&link)),
-            Ok(None) => {}
-            Err(reason)
-                if reason.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error()) => {}
-            Err(reason) => return Err(reason),
+        let found = self.ask(Request::link(name), |report| {
+            links.apply(&report);
+        });
+        match found.await {
+            Err(reason) if Errno::from_io_error(&reason) == Some(Errno::NODEV) => Ok(()),
+            found => found,
         }
-        Ok(())
     }
 
     pub(super) async fn read_links(&self, links: &mut Links) -> io::Result<()> {
-        let mut found = self.handle().link().get().execute();
-        while let Some(link) = self.within(found.try_next()).await? {
-            links.apply_link(&link);
-        }
-        Ok(())
+        self.ask(Request::links(), |report| {
+            links.apply(&report);
+        })
+        .await
     }
 
     /// Reads the addresses for which `is_wanted` returns true.
@@ -134,22 +142,25 @@ impl Netlink {
         links: &mut Links,
         is_wanted: impl Fn(&IpAddr) -> bool,
     ) -> io::Result<()> {
-        let mut found = Box::pin(self.handle().address().get().execute());
-        while let Some(address) = self.within(found.try_next()).await? {
-            if address_of(&address).is_some_and(|address| is_wanted(&address)) {
-                links.apply_address(&address, is_usable(&address));
+        self.ask(Request::addresses(), |report| {
+            if let KernelReport::NewAddress(of) = &report
+                && of.address.is_some_and(|address| is_wanted(&address))
+            {
+                links.apply(&report);
             }
-        }
-        Ok(())
+        })
+        .await
     }
 
     /// Returns all addresses, usable or not, each with the index of its link.
     pub(super) async fn all_addresses(&self) -> io::Result<BTreeSet<(IpAddr, u32)>> {
         let mut addresses = BTreeSet::new();
-        let mut found = Box::pin(self.handle().address().get().execute());
-        while let Some(address) = self.within(found.try_next()).await? {
-            addresses.extend(address_of(&address).map(|of| (of, address.header.index)));
-        }
+        self.ask(Request::addresses(), |report| {
+            if let KernelReport::NewAddress(of) = report {
+                addresses.extend(of.address.map(|address| (address, of.index)));
+            }
+        })
+        .await?;
         Ok(addresses)
     }
 
@@ -158,38 +169,14 @@ impl Netlink {
     /// is usable at once: with duplicate address detection, a guest could claim it first. Fails
     /// with `AlreadyExists` if the link has the address.
     pub async fn add_address(&self, index: u32, address: IpAddr) -> io::Result<()> {
-        let mut request = self
-            .handle()
-            .address()
-            .add(index, address, own_prefix(address));
-        let message = request.message_mut();
-        // Kernels before 5.18 ignore it.
-        message
-            .attributes
-            .push(AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL)));
-        if address.is_ipv6() {
-            message.header.flags |= AddressHeaderFlags::Nodad;
-            let mut lifetime = CacheInfo::default();
-            lifetime.ifa_valid = u32::MAX;
-            message
-                .attributes
-                .push(AddressAttribute::CacheInfo(lifetime));
-        } else {
-            message.header.scope = AddressScope::Link;
-        }
-        self.within(request.execute()).await
+        let request = Request::add_address(index, address, PROTOCOL);
+        self.ask(request, drop).await
     }
 
     /// Removes an address that [`Netlink::add_address`] added.
     pub async fn remove_address(&self, index: u32, address: IpAddr) -> io::Result<()> {
-        // The message that adds an address identifies it as well.
-        let mut message = self
-            .handle()
-            .address()
-            .add(index, address, own_prefix(address));
-        let message = std::mem::take(message.message_mut());
-        self.within(self.handle().address().del(message).execute())
-            .await
+        let request = Request::remove_address(index, address);
+        self.ask(request, drop).await
     }
 
     /// Adds a route to a guest on a link, for packets of sockets bound to that link. Any other
@@ -197,73 +184,55 @@ impl Netlink {
     /// address's network: call [`Netlink::route_to`] first. Fails with `AlreadyExists` if the route
     /// exists.
     pub async fn add_route(&self, index: u32, to: Ipv6Addr) -> io::Result<()> {
-        self.within(self.handle().route().add(route(index, to)).execute())
-            .await
+        let request = Request::add_route(index, to, route_metric(index), PROTOCOL);
+        self.ask(request, drop).await
     }
 
     /// Removes a route that [`Netlink::add_route`] added.
     pub async fn remove_route(&self, index: u32, to: Ipv6Addr) -> io::Result<()> {
-        self.within(self.handle().route().del(route(index, to)).execute())
-            .await
+        let request = Request::remove_route(index, to, route_metric(index), PROTOCOL);
+        self.ask(request, drop).await
     }
 
     /// Returns the addresses and the route destinations that have [`PROTOCOL`], with the index of
     /// their link.
     pub async fn own_entries(&self) -> io::Result<BTreeSet<(u32, IpAddr)>> {
         let mut entries = BTreeSet::new();
-        let mut addresses = Box::pin(self.handle().address().get().execute());
-        let mark = AddressAttribute::Protocol(AddressProtocol::Other(PROTOCOL));
-        while let Some(address) = self.within(addresses.try_next()).await? {
-            if address.attributes.contains(&mark) {
-                entries.extend(address_of(&address).map(|of| (address.header.index, of)));
+        self.ask(Request::addresses(), |report| {
+            if let KernelReport::NewAddress(of) = report
+                && of.protocol == Some(PROTOCOL)
+            {
+                entries.extend(of.address.map(|address| (of.index, address)));
             }
-        }
-        let all = RouteMessageBuilder::<Ipv6Addr>::new().build();
-        let mut routes = Box::pin(self.handle().route().get(all).execute());
-        while let Some(route) = self.within(routes.try_next()).await? {
-            if route.header.protocol != RouteProtocol::Other(PROTOCOL) {
-                continue;
+        })
+        .await?;
+        self.ask(Request::routes(), |report| {
+            if let KernelReport::Route(of) = report
+                && of.protocol == PROTOCOL
+                && of.destination.is_some_and(|to| to.is_ipv6())
+            {
+                entries.extend(of.route.links.into_iter().zip(of.destination));
             }
-            let to = route
-                .attributes
-                .iter()
-                .find_map(|attribute| match attribute {
-                    RouteAttribute::Destination(RouteAddress::Inet6(to)) => Some(IpAddr::V6(*to)),
-                    _ => None,
-                });
-            entries.extend(Route::read(&route).links.into_iter().zip(to));
-        }
+        })
+        .await?;
         Ok(entries)
     }
 
     /// Returns the route for a packet to this address, from a socket bound to the link `bound` if
     /// given; `None` when there is no route. Only the routing table is read; nothing is sent.
     pub async fn route_to(&self, to: IpAddr, bound: Option<u32>) -> io::Result<Option<Route>> {
-        let mut message = match to {
-            IpAddr::V4(to) => RouteMessageBuilder::<Ipv4Addr>::new()
-                .destination_prefix(to, 32)
-                .build(),
-            IpAddr::V6(to) => RouteMessageBuilder::<Ipv6Addr>::new()
-                .destination_prefix(to, 128)
-                .build(),
-        };
-        message.header.flags |= RouteFlags::FibMatch;
-        message.attributes.extend(bound.map(RouteAttribute::Oif));
-        let mut found = Box::pin(self.handle().route().get(message).execute());
-        match self.within(found.try_next()).await {
-            Ok(route) => Ok(route.map(|route| Route::read(&route))),
+        let mut found = None;
+        let asked = self.ask(Request::route_to(to, bound), |report| {
+            if let KernelReport::Route(of) = report {
+                found = Some(of.route);
+            }
+        });
+        match asked.await {
+            Ok(()) => Ok(found),
             Err(reason) if is_no_route(&reason) => Ok(None),
             Err(reason) => Err(reason),
         }
     }
-
-    fn handle(&self) -> Handle {
-        self.0.lock().clone()
-    }
-}
-
-fn own_prefix(address: IpAddr) -> u8 {
-    if address.is_ipv4() { 32 } else { 128 }
 }
 
 /// Returns the metric of guest routes through a link. It is higher (so less preferred) than an
@@ -272,69 +241,9 @@ pub(in crate::host) fn route_metric(index: u32) -> u32 {
     0x4000_0000 | index
 }
 
-fn route(index: u32, to: Ipv6Addr) -> RouteMessage {
-    RouteMessageBuilder::<Ipv6Addr>::new()
-        .destination_prefix(to, 128)
-        .output_interface(index)
-        .priority(route_metric(index))
-        .protocol(RouteProtocol::Other(PROTOCOL))
-        .build()
-}
-
 fn is_no_route(reason: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let code = reason.raw_os_error().map(Errno::from_raw_os_error);
     matches!(
-        code,
+        Errno::from_io_error(reason),
         Some(Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::NODEV)
     )
-}
-
-/// Returns the kernel's own error if there is one.
-fn kernel_error(error: rtnetlink::Error) -> io::Error {
-    match error {
-        rtnetlink::Error::NetlinkError(message) => message.to_io(),
-        other => io::Error::other(other.to_string()),
-    }
-}
-
-/// A route in the routing table of the kernel.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Route {
-    /// The indexes of the links that it uses: several for a route with several next hops.
-    pub links: Vec<u32>,
-    /// Whether the destination is on the link itself, without a gateway.
-    pub is_direct: bool,
-    /// The prefix length; 0 is the default route.
-    pub prefix: u8,
-    /// Whether the destination is this host itself.
-    pub is_local: bool,
-}
-
-impl Route {
-    fn read(message: &RouteMessage) -> Route {
-        let mut route = Route {
-            links: Vec::new(),
-            is_direct: true,
-            prefix: message.header.destination_prefix_length,
-            is_local: message.header.kind == RouteType::Local,
-        };
-        for attribute in &message.attributes {
-            match attribute {
-                RouteAttribute::Oif(index) => route.links.push(*index),
-                RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => route.is_direct = false,
-                RouteAttribute::MultiPath(hops) => {
-                    route
-                        .links
-                        .extend(hops.iter().map(|hop| hop.interface_index));
-                    let gateway = |of: &RouteAttribute| {
-                        matches!(of, RouteAttribute::Gateway(_) | RouteAttribute::Via(_))
-                    };
-                    route.is_direct &= !hops.iter().any(|hop| hop.attributes.iter().any(gateway));
-                }
-                _ => {}
-            }
-        }
-        route
-    }
 }

@@ -5,10 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use rpds::{HashTrieMapSync, RedBlackTreeMapSync};
-use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 
+use super::message::{AddressReport, KernelReport, LinkReport};
 use crate::instance::{LinkIdentities, LinkIdentity};
 
 /// Identifies a link among all that ever existed, even if another one had the same name and index.
@@ -178,45 +176,27 @@ impl Links {
     }
 
     /// Applies a message of the kernel. Returns whether anything changed.
-    pub(super) fn apply(&mut self, message: &RouteNetlinkMessage) -> bool {
-        match message {
-            RouteNetlinkMessage::NewLink(message) => self.apply_link(message),
-            RouteNetlinkMessage::DelLink(message) => {
-                is_of_link(message) && self.remove(message.header.index)
-            }
-            RouteNetlinkMessage::NewAddress(message) => {
-                self.apply_address(message, is_usable(message))
-            }
-            RouteNetlinkMessage::DelAddress(message) => self.apply_address(message, false),
+    pub(super) fn apply(&mut self, report: &KernelReport) -> bool {
+        match report {
+            KernelReport::NewLink(of) => self.apply_link(of),
+            KernelReport::DeletedLink(of) => of.is_of_link && self.remove(of.index),
+            KernelReport::NewAddress(of) => self.apply_address(of, of.is_usable),
+            KernelReport::DeletedAddress(of) => self.apply_address(of, false),
             _ => false,
         }
     }
 
     /// Applies a new or changed link. Returns whether anything changed.
-    pub(super) fn apply_link(&mut self, message: &LinkMessage) -> bool {
-        let index = message.header.index;
-        let up = message.header.flags.contains(LinkFlags::Up);
-        let (mut name, mut mac, mut controller) = (None, String::new(), None);
-        let (mut kind, mut below, mut mtu) = (String::new(), None, u32::MAX);
-        for attribute in &message.attributes {
-            match attribute {
-                LinkAttribute::IfName(value) => name = Some(value),
-                LinkAttribute::Address(bytes) if bytes.len() == 6 => mac = mac_text(bytes),
-                LinkAttribute::Controller(value) => controller = (*value != 0).then_some(*value),
-                LinkAttribute::Mtu(value) => mtu = *value,
-                LinkAttribute::Link(value) => below = (*value != 0).then_some(*value),
-                LinkAttribute::LinkInfo(infos) => {
-                    let of_info = infos.iter().find_map(|info| match info {
-                        LinkInfo::Kind(kind) => Some(kind.to_string()),
-                        _ => None,
-                    });
-                    kind = of_info.unwrap_or_default();
-                }
-                _ => {}
-            }
-        }
-        let (Some(name), true) = (name, is_of_link(message)) else {
+    pub(super) fn apply_link(&mut self, report: &LinkReport) -> bool {
+        let (Some(name), true) = (&report.name, report.is_of_link) else {
             return false;
+        };
+        let (index, up) = (report.index, report.is_up);
+        let (kind, mtu) = (report.kind.clone(), report.mtu.unwrap_or(u32::MAX));
+        let (controller, below) = (report.controller, report.below);
+        let mac = match report.mac.len() {
+            6 => mac_text(&report.mac),
+            _ => String::new(),
         };
         let before = self.indexed(index).cloned();
         let link = match &before {
@@ -296,9 +276,8 @@ impl Links {
     }
 
     /// Adds or removes the address of the message. Returns whether anything changed.
-    pub(super) fn apply_address(&mut self, message: &AddressMessage, is_present: bool) -> bool {
-        let (Some(address), Some(link)) = (address_of(message), self.indexed(message.header.index))
-        else {
+    pub(super) fn apply_address(&mut self, report: &AddressReport, is_present: bool) -> bool {
+        let (Some(address), Some(link)) = (report.address, self.indexed(report.index)) else {
             return false;
         };
         let mut changed = link.clone();
@@ -457,41 +436,6 @@ fn reachable(direct: &HashMap<u32, BTreeMap<u32, usize>>, index: u32) -> BTreeSe
     all
 }
 
-/// Returns whether a message is about the link itself. A bridge reports its ports in messages of
-/// the bridge family: they have fewer attributes, and a port that leaves the bridge is "deleted" in
-/// them.
-fn is_of_link(message: &LinkMessage) -> bool {
-    message.header.interface_family == AddressFamily::Unspec
-}
-
-/// Returns the local address: IPv4 has it in `IFA_LOCAL`, IPv6 may have it in `IFA_ADDRESS` alone.
-pub(super) fn address_of(message: &AddressMessage) -> Option<IpAddr> {
-    let local = message
-        .attributes
-        .iter()
-        .find_map(|attribute| match attribute {
-            AddressAttribute::Local(address) => Some(*address),
-            _ => None,
-        });
-    local.or_else(|| {
-        message
-            .attributes
-            .iter()
-            .find_map(|attribute| match attribute {
-                AddressAttribute::Address(address) => Some(*address),
-                _ => None,
-            })
-    })
-}
-
-/// Returns whether duplicate address detection has passed or was not needed.
-pub(super) fn is_usable(message: &AddressMessage) -> bool {
-    !message
-        .header
-        .flags
-        .intersects(AddressHeaderFlags::Tentative | AddressHeaderFlags::Dadfailed)
-}
-
 fn mac_text(bytes: &[u8]) -> String {
     bytes
         .iter()
@@ -643,33 +587,32 @@ mod tests {
         }
     }
 
-    fn link(index: u32, name: &str, up: bool) -> RouteNetlinkMessage {
-        let mut message = LinkMessage::default();
-        message.header.index = index;
-        message.header.flags = if up {
-            LinkFlags::Up
-        } else {
-            LinkFlags::empty()
-        };
-        message.attributes = vec![
-            LinkAttribute::IfName(name.to_string()),
-            LinkAttribute::Address(vec![2, 0, 0, 0, 0, index as u8]),
-        ];
-        RouteNetlinkMessage::NewLink(message)
+    fn link(index: u32, name: &str, is_up: bool) -> KernelReport {
+        KernelReport::NewLink(LinkReport {
+            index,
+            is_of_link: true,
+            is_up,
+            name: Some(name.to_string()),
+            mac: vec![2, 0, 0, 0, 0, index as u8],
+            ..LinkReport::default()
+        })
     }
 
-    fn deleted(index: u32) -> RouteNetlinkMessage {
-        let mut message = LinkMessage::default();
-        message.header.index = index;
-        RouteNetlinkMessage::DelLink(message)
+    fn deleted(index: u32) -> KernelReport {
+        KernelReport::DeletedLink(LinkReport {
+            index,
+            is_of_link: true,
+            ..LinkReport::default()
+        })
     }
 
-    fn address(index: u32, text: &str, flags: AddressHeaderFlags) -> AddressMessage {
-        let mut message = AddressMessage::default();
-        message.header.index = index;
-        message.header.flags = flags;
-        message.attributes = vec![AddressAttribute::Address(text.parse().unwrap())];
-        message
+    fn address(index: u32, text: &str, is_usable: bool) -> AddressReport {
+        AddressReport {
+            index,
+            address: Some(text.parse().unwrap()),
+            is_usable,
+            protocol: None,
+        }
     }
 
     #[test]
@@ -724,55 +667,35 @@ mod tests {
                 .addresses
                 .contains(&fd00.parse().unwrap())
         };
-        links.apply(&RouteNetlinkMessage::NewAddress(address(
-            5,
-            fd00,
-            AddressHeaderFlags::Tentative,
-        )));
+        links.apply(&KernelReport::NewAddress(address(5, fd00, false)));
         assert!(!has(&links));
-        links.apply(&RouteNetlinkMessage::NewAddress(address(
-            5,
-            fd00,
-            AddressHeaderFlags::empty(),
-        )));
+        links.apply(&KernelReport::NewAddress(address(5, fd00, true)));
         assert!(has(&links));
-        links.apply(&RouteNetlinkMessage::NewAddress(address(
-            5,
-            fd00,
-            AddressHeaderFlags::Dadfailed,
-        )));
+        // Duplicate address detection has failed.
+        links.apply(&KernelReport::NewAddress(address(5, fd00, false)));
         assert!(!has(&links));
-        links.apply(&RouteNetlinkMessage::NewAddress(address(
-            5,
-            fd00,
-            AddressHeaderFlags::empty(),
-        )));
-        links.apply(&RouteNetlinkMessage::DelAddress(address(
-            5,
-            fd00,
-            AddressHeaderFlags::empty(),
-        )));
+        links.apply(&KernelReport::NewAddress(address(5, fd00, true)));
+        links.apply(&KernelReport::DeletedAddress(address(5, fd00, true)));
         assert!(!has(&links));
         // The address of a deleted link.
-        assert!(!links.apply(&RouteNetlinkMessage::NewAddress(address(
-            9,
-            fd00,
-            AddressHeaderFlags::empty()
-        ))));
+        assert!(!links.apply(&KernelReport::NewAddress(address(9, fd00, true))));
     }
 
     #[test]
     fn messages_of_the_bridge_family_do_not_change_the_link() {
         let mut links = Links::default();
-        let RouteNetlinkMessage::NewLink(mut message) = link(5, "tap0", true) else {
+        let KernelReport::NewLink(of_link) = link(5, "tap0", true) else {
             unreachable!()
         };
-        message.header.interface_family = AddressFamily::Bridge;
-        assert!(!links.apply(&RouteNetlinkMessage::NewLink(message.clone())));
+        let of_port = LinkReport {
+            is_of_link: false,
+            ..of_link
+        };
+        assert!(!links.apply(&KernelReport::NewLink(of_port.clone())));
         assert_eq!(links.iter().count(), 0);
         // The port leaves the bridge; the link still exists.
         links.apply(&link(5, "tap0", true));
-        assert!(!links.apply(&RouteNetlinkMessage::DelLink(message)));
+        assert!(!links.apply(&KernelReport::DeletedLink(of_port)));
         assert!(links.named("tap0").is_some());
     }
 }

@@ -5,9 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use rtnetlink::packet_route::RouteNetlinkMessage;
 
-use super::links::address_of;
+use super::message::KernelReport;
 
 /// The addresses of all links, as they change. Clones share them.
 ///
@@ -27,16 +26,16 @@ impl OwnAddresses {
     }
 
     /// Applies a message of the kernel about an address.
-    pub(super) fn apply(&self, message: &RouteNetlinkMessage) {
-        match message {
-            RouteNetlinkMessage::NewAddress(of) => {
-                if let Some(address) = address_of(of) {
-                    self.0.write().insert((address, of.header.index));
+    pub(super) fn apply(&self, report: &KernelReport) {
+        match report {
+            KernelReport::NewAddress(of) => {
+                if let Some(address) = of.address {
+                    self.0.write().insert((address, of.index));
                 }
             }
-            RouteNetlinkMessage::DelAddress(of) => {
-                if let Some(address) = address_of(of) {
-                    self.0.write().remove(&(address, of.header.index));
+            KernelReport::DeletedAddress(of) => {
+                if let Some(address) = of.address {
+                    self.0.write().remove(&(address, of.index));
                 }
             }
             _ => {}
@@ -51,30 +50,27 @@ impl OwnAddresses {
 
 #[cfg(test)]
 mod tests {
-    use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
-
     use super::*;
+    use crate::host::netlink::message::AddressReport;
 
     #[test]
     fn an_address_counts_while_any_link_has_it() {
         let own = OwnAddresses::default();
         let fd11: IpAddr = "fd11::5".parse().unwrap();
-        let of = |index: u32| {
-            let mut message = AddressMessage::default();
-            message.header.index = index;
-            // Not usable yet.
-            message.header.flags = AddressHeaderFlags::Tentative;
-            message.attributes = vec![AddressAttribute::Address(fd11)];
-            message
+        let of = |index: u32| AddressReport {
+            index,
+            address: Some(fd11),
+            is_usable: false,
+            protocol: None,
         };
         assert!(!own.contains(fd11));
-        own.apply(&RouteNetlinkMessage::NewAddress(of(5)));
-        own.apply(&RouteNetlinkMessage::NewAddress(of(7)));
+        own.apply(&KernelReport::NewAddress(of(5)));
+        own.apply(&KernelReport::NewAddress(of(7)));
         assert!(own.contains(fd11));
         assert!(!own.contains("fd11::6".parse().unwrap()));
-        own.apply(&RouteNetlinkMessage::DelAddress(of(5)));
+        own.apply(&KernelReport::DeletedAddress(of(5)));
         assert!(own.contains(fd11));
-        own.apply(&RouteNetlinkMessage::DelAddress(of(7)));
+        own.apply(&KernelReport::DeletedAddress(of(7)));
         assert!(!own.contains(fd11));
         own.replace(BTreeSet::from([(fd11, 9)]));
         assert!(own.contains(fd11));

@@ -1,22 +1,20 @@
 //! Follows the links of this network namespace and publishes every change.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use futures_util::StreamExt as _;
-use rtnetlink::MulticastGroup;
-use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
-use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::sys::{AsyncSocket as _, SocketAddr};
+use rustix::io::Errno;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::warn;
 
 use super::commands::{Netlink, WeakNetlink};
-use super::links::{Links, address_of};
+use super::links::Links;
+use super::message::KernelReport;
 use super::own_addresses::OwnAddresses;
+use super::socket::{ADDRESSES, LINKS, NetlinkSocket};
 
 /// How long to wait before netlink is tried again.
 const RETRY_DELAY: Duration = Duration::from_secs(1);
@@ -36,8 +34,8 @@ pub async fn watch(
     let netlink = Netlink::connect()?;
     let mut watcher = Watcher {
         netlink: netlink.downgrade(),
-        link_messages: subscribe_to_links()?,
-        address_messages: subscribe_to_addresses()?,
+        link_reports: Reports::subscribe(LINKS)?,
+        address_reports: Reports::subscribe(ADDRESSES)?,
         addresses,
         own,
         reread_at: None,
@@ -57,8 +55,8 @@ pub async fn watch(
 struct Watcher {
     netlink: WeakNetlink,
     /// Links have a queue of their own: guests can cause address messages by the thousand.
-    link_messages: Messages,
-    address_messages: Messages,
+    link_reports: Reports,
+    address_reports: Reports,
     addresses: BTreeSet<IpAddr>,
     own: OwnAddresses,
     /// When to read all addresses again, because a message was lost or came too early. It is never
@@ -67,10 +65,10 @@ struct Watcher {
     reread_at: Option<Instant>,
 }
 
-/// What wakes the watcher up. A message is `None` when its connection has ended.
+/// What wakes the watcher up.
 enum WatchEvent {
-    Link(Option<Message>),
-    Address(Option<Message>),
+    Link(Result<KernelReport, Missed>),
+    Address(Result<KernelReport, Missed>),
     RereadAddresses,
 }
 
@@ -82,17 +80,17 @@ impl Watcher {
             // In this order: an address may belong to a link that was reported just before.
             biased;
             () = publish.closed() => return false,
-            message = self.link_messages.next() => WatchEvent::Link(message),
+            report = self.link_reports.next() => WatchEvent::Link(report),
             () = tokio::time::sleep_until(reread_at.unwrap_or_else(Instant::now)),
                 if reread_at.is_some() => WatchEvent::RereadAddresses,
-            message = self.address_messages.next() => WatchEvent::Address(message),
+            report = self.address_reports.next() => WatchEvent::Address(report),
         };
         let Some(netlink) = self.netlink.upgrade() else {
             return false;
         };
         match event {
-            WatchEvent::Link(message) => self.link_message(message, &netlink, publish).await,
-            WatchEvent::Address(message) => self.address_message(message, publish).await,
+            WatchEvent::Link(report) => self.link_report(report, &netlink, publish).await,
+            WatchEvent::Address(report) => self.address_report(report, publish).await,
             WatchEvent::RereadAddresses => self.reread_addresses(&netlink, publish).await,
         }
         true
@@ -100,21 +98,21 @@ impl Watcher {
 
     /// Applies a message about a link. When messages were lost, reads all links again until that
     /// succeeds.
-    async fn link_message(
+    async fn link_report(
         &mut self,
-        message: Option<Message>,
+        report: Result<KernelReport, Missed>,
         netlink: &Netlink,
         publish: &watch::Sender<Links>,
     ) {
-        let has_ended = message.is_none();
-        if let Some((message, _)) = message.filter(|message| !is_overrun(message)) {
-            if let NetlinkPayload::InnerMessage(message) = &message.payload {
-                publish.send_if_modified(|links| links.apply(message));
+        let missed = match report {
+            Ok(report) => {
+                publish.send_if_modified(|links| links.apply(&report));
+                return;
             }
-            return;
-        }
+            Err(missed) => missed,
+        };
         warn!("netlink messages about links were lost: reading all links again, all count as new");
-        while let Err(reason) = self.reread_links(netlink, has_ended, publish).await {
+        while let Err(reason) = self.reread_links(netlink, missed, publish).await {
             warn!(%reason, "cannot read links; retrying");
             tokio::time::sleep(RETRY_DELAY).await;
         }
@@ -122,39 +120,39 @@ impl Watcher {
 
     /// Applies a message about an address. When messages were lost, schedules a reading of all
     /// addresses.
-    async fn address_message(&mut self, message: Option<Message>, publish: &watch::Sender<Links>) {
-        match message {
-            Some(message) if is_overrun(&message) => self.schedule_reread(),
-            Some((message, _)) => {
-                if let NetlinkPayload::InnerMessage(message) = &message.payload {
-                    self.apply_address(message, publish);
-                }
-            }
-            None => {
+    async fn address_report(
+        &mut self,
+        report: Result<KernelReport, Missed>,
+        publish: &watch::Sender<Links>,
+    ) {
+        match report {
+            Ok(report) => self.apply_address(&report, publish),
+            Err(Missed::Some) => self.schedule_reread(),
+            Err(Missed::AllFromNow) => {
                 self.schedule_reread();
                 tokio::time::sleep(RETRY_DELAY).await;
-                if let Ok(messages) = subscribe_to_addresses() {
-                    self.address_messages = messages;
+                if let Ok(reports) = Reports::subscribe(ADDRESSES) {
+                    self.address_reports = reports;
                 }
             }
         }
     }
 
-    fn apply_address(&mut self, message: &RouteNetlinkMessage, publish: &watch::Sender<Links>) {
-        self.own.apply(message);
-        let (RouteNetlinkMessage::NewAddress(of) | RouteNetlinkMessage::DelAddress(of)) = message
-        else {
+    fn apply_address(&mut self, report: &KernelReport, publish: &watch::Sender<Links>) {
+        self.own.apply(report);
+        let (KernelReport::NewAddress(of) | KernelReport::DeletedAddress(of)) = report else {
             return;
         };
-        if !address_of(of).is_some_and(|address| self.addresses.contains(&address)) {
+        let is_wanted = |address| self.addresses.contains(&address);
+        if !of.address.is_some_and(is_wanted) {
             return;
         }
-        if publish.borrow().indexed(of.header.index).is_none() {
+        if publish.borrow().indexed(of.index).is_none() {
             // The message about the link itself is still in the other queue.
             self.schedule_reread();
             return;
         }
-        publish.send_if_modified(|links| links.apply(message));
+        publish.send_if_modified(|links| links.apply(report));
     }
 
     fn schedule_reread(&mut self) {
@@ -186,11 +184,11 @@ impl Watcher {
     async fn reread_links(
         &mut self,
         netlink: &Netlink,
-        has_ended: bool,
+        missed: Missed,
         publish: &watch::Sender<Links>,
     ) -> io::Result<()> {
-        if has_ended {
-            self.link_messages = subscribe_to_links()?;
+        if missed == Missed::AllFromNow {
+            self.link_reports = Reports::subscribe(LINKS)?;
         }
         let mut current = publish.borrow().clone();
         current.clear();
@@ -203,30 +201,58 @@ impl Watcher {
     }
 }
 
-type Message = (NetlinkMessage<RouteNetlinkMessage>, SocketAddr);
-type Messages = futures_util::stream::BoxStream<'static, Message>;
-
-fn is_overrun((message, _): &Message) -> bool {
-    matches!(message.payload, NetlinkPayload::Overrun(_))
+/// Which messages did not arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Missed {
+    /// Some; the later ones will.
+    Some,
+    /// All from now on: the socket cannot be used.
+    AllFromNow,
 }
 
-fn subscribe_to_links() -> io::Result<Messages> {
-    subscribe(&[MulticastGroup::Link])
+/// The notifications of a group, in their order.
+struct Reports {
+    socket: NetlinkSocket,
+    received: VecDeque<KernelReport>,
 }
 
-fn subscribe_to_addresses() -> io::Result<Messages> {
-    subscribe(&[MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr])
+impl Reports {
+    /// Opens a socket for notifications; no requests are sent on it.
+    fn subscribe(groups: u32) -> io::Result<Reports> {
+        let socket = NetlinkSocket::open(groups)?;
+        socket.set_queue_size(QUEUE_SIZE);
+        Ok(Reports {
+            socket,
+            received: VecDeque::new(),
+        })
+    }
+
+    /// Waits for the next report. If the call is dropped, none is lost.
+    async fn next(&mut self) -> Result<KernelReport, Missed> {
+        loop {
+            match self.received.pop_front() {
+                Some(KernelReport::Lost) => return Err(Missed::Some),
+                Some(report) => return Ok(report),
+                None => {}
+            }
+            match self.socket.receive().await {
+                Ok(messages) => {
+                    let reports = messages.into_iter().map(|message| message.report);
+                    self.received.extend(reports);
+                }
+                Err(reason) => return Err(Missed::because(&reason)),
+            }
+        }
+    }
 }
 
-/// Opens a connection for notifications; no requests are sent on it.
-fn subscribe(groups: &[MulticastGroup]) -> io::Result<Messages> {
-    let (mut connection, handle, messages) = rtnetlink::new_multicast_connection(groups)?;
-    // Best effort: the default size is enough for all but a burst.
-    let _ = connection
-        .socket_mut()
-        .socket_mut()
-        .set_rx_buf_sz(QUEUE_SIZE);
-    tokio::spawn(connection);
-    // The connection ends when its handle is dropped, so the stream holds the handle.
-    Ok(messages.map(move |message| (&handle, message).1).boxed())
+impl Missed {
+    fn because(reason: &io::Error) -> Missed {
+        let is_overrun = Errno::from_io_error(reason) == Some(Errno::NOBUFS);
+        let is_malformed = reason.kind() == io::ErrorKind::InvalidData;
+        match is_overrun || is_malformed {
+            true => Missed::Some,
+            false => Missed::AllFromNow,
+        }
+    }
 }

@@ -16,7 +16,7 @@ use super::delivery::Deliveries;
 use super::exchange::{Answer, Buffers, with_buffers};
 use crate::http::Connection;
 use crate::net::accept::{AcceptErrors, RUN, RunEnd, TcpAccepting};
-use crate::net::connection::{self, GuestConnection, Progress};
+use crate::net::connection::{self, ConnectionProgress, GuestConnection};
 use crate::net::drain::Drain;
 use crate::net::guest_service::GuestService;
 use crate::net::hop_limit::HopLimitInForce;
@@ -126,7 +126,7 @@ enum FirstExchange {
     /// The connection has ended.
     Ended,
     /// The connection needs a task.
-    Unfinished(Progress),
+    Unfinished(ConnectionProgress),
     /// The request was answered, and the connection ends.
     Closing,
 }
@@ -139,7 +139,7 @@ impl GuestServing {
         let hop_limit = HopLimitInForce::new(self.family, self.limits.extra_hops);
         let first = match self.limits.fast_path {
             FastPath::On => self.exchange(&stream, &hop_limit, &slot, &origin, now),
-            FastPath::Off => FirstExchange::Unfinished(Progress::Unread),
+            FastPath::Off => FirstExchange::Unfinished(ConnectionProgress::Unread),
         };
         match first {
             FirstExchange::Ended => Begun::Other,
@@ -152,8 +152,8 @@ impl GuestServing {
             }
             FirstExchange::Unfinished(progress) => {
                 let begun = match progress {
-                    Progress::Answered(..) => Begun::Answered,
-                    Progress::Unread | Progress::Read(_) => Begun::Other,
+                    ConnectionProgress::Answered(..) => Begun::Answered,
+                    ConnectionProgress::Unread | ConnectionProgress::Read(_) => Begun::Other,
                 };
                 // Fails only without memory for the registration.
                 if let Ok(stream) = tokio::net::TcpStream::from_std(stream) {
@@ -191,12 +191,12 @@ impl GuestServing {
         now: Instant,
     ) -> FirstExchange {
         let Some(mut turn) = slot.free_turn(now) else {
-            return FirstExchange::Unfinished(Progress::Unread);
+            return FirstExchange::Unfinished(ConnectionProgress::Unread);
         };
         with_buffers(|buffers| {
             let length = match recv(stream, buffers.input(), RecvFlags::DONTWAIT) {
                 Err(Errno::WOULDBLOCK) => {
-                    return FirstExchange::Unfinished(Progress::Unread);
+                    return FirstExchange::Unfinished(ConnectionProgress::Unread);
                 }
                 Err(_) | Ok((_, 0)) => return FirstExchange::Ended,
                 Ok((_, length)) => length,
@@ -205,7 +205,7 @@ impl GuestServing {
                 // The slow path takes a turn of its own.
                 Answer::HandedOver => {
                     let read = Bytes::copy_from_slice(buffers.read(length));
-                    FirstExchange::Unfinished(Progress::Read(read))
+                    FirstExchange::Unfinished(ConnectionProgress::Read(read))
                 }
                 Answer::Silence => FirstExchange::Ended,
                 Answer::Reply {
@@ -236,5 +236,5 @@ fn sent(buffers: &Buffers, stream: &TcpStream, connection: Connection) -> FirstE
         return FirstExchange::Closing;
     }
     let rest = Bytes::copy_from_slice(rest);
-    FirstExchange::Unfinished(Progress::Answered(rest, connection))
+    FirstExchange::Unfinished(ConnectionProgress::Answered(rest, connection))
 }

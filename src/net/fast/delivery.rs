@@ -27,18 +27,18 @@ const MANY: usize = 32;
 
 /// The sockets of one listener whose last answers are on their way.
 #[derive(Clone, Default)]
-pub(super) struct Deliveries(Arc<Mutex<Waiting>>);
+pub(super) struct Deliveries(Arc<Mutex<WaitingSockets>>);
 
 #[derive(Default)]
-struct Waiting {
-    sockets: Vec<Delivery>,
+struct WaitingSockets {
+    sockets: Vec<WaitingSocket>,
     /// Whether a task looks at them.
     is_swept: bool,
     /// How many there are when they are looked at again.
     look_at: usize,
 }
 
-struct Delivery {
+struct WaitingSocket {
     stream: TcpStream,
     slot: ConnectionSlot,
     answered: Instant,
@@ -53,7 +53,7 @@ impl Deliveries {
     pub(super) fn add(&self, stream: TcpStream, slot: ConnectionSlot, now: Instant, drain: &Drain) {
         let _ = SockRef::from(&stream).shutdown(Shutdown::Write);
         let mut waiting = self.0.lock();
-        waiting.sockets.push(Delivery {
+        waiting.sockets.push(WaitingSocket {
             stream,
             slot,
             answered: now,
@@ -81,7 +81,7 @@ impl Deliveries {
                 biased;
                 () = cut.cut_off() => {
                     // Without a look: a socket that is dropped now is abandoned.
-                    *self.0.lock() = Waiting::default();
+                    *self.0.lock() = WaitingSockets::default();
                     return;
                 }
                 () = drain.ending(), if !is_ending => is_ending = true,
@@ -97,7 +97,7 @@ impl Deliveries {
     }
 }
 
-impl Waiting {
+impl WaitingSockets {
     /// Drops the sockets that are finished, evicted or too old.
     fn sweep(&mut self, now: Instant, is_ending: bool) {
         let patience = if is_ending {
@@ -115,7 +115,7 @@ impl Waiting {
     }
 }
 
-impl Delivery {
+impl WaitingSocket {
     fn look(&mut self) {
         self.is_delivered = self.stream.peer_addr().is_err();
         if !self.is_delivered {
@@ -126,7 +126,7 @@ impl Delivery {
 }
 
 /// A socket whose answer was not delivered forgets it: otherwise the kernel would go on sending.
-impl Drop for Delivery {
+impl Drop for WaitingSocket {
     fn drop(&mut self) {
         if !self.is_delivered {
             let _ = SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));

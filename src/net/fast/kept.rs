@@ -45,7 +45,7 @@ enum Exchange {
 }
 
 /// What a connection waits for.
-enum Event {
+enum KeptEvent {
     Exchanged(Exchange),
     /// No request came in time.
     TimedOut,
@@ -80,10 +80,10 @@ pub(in crate::net) async fn serve(
                     if let Poll::Ready(exchange) =
                         poll_exchange(socket, context, &mut rate_timer, cx)
                     {
-                        return Poll::Ready(Event::Exchanged(exchange));
+                        return Poll::Ready(KeptEvent::Exchanged(exchange));
                     }
                     if is_ending {
-                        return Poll::Ready(Event::Shutdown);
+                        return Poll::Ready(KeptEvent::Shutdown);
                     }
                     // Since the first look, what ends the connection wakes its task.
                     if has_looked && !timer.is_elapsed() && !news.has_news() {
@@ -93,21 +93,21 @@ pub(in crate::net) async fn serve(
                     // The timer is not set for each request: it finds out when it is over.
                     while timer.as_mut().poll(cx).is_ready() {
                         if timer.deadline() >= deadline {
-                            return Poll::Ready(Event::TimedOut);
+                            return Poll::Ready(KeptEvent::TimedOut);
                         }
                         timer.as_mut().reset(deadline);
                     }
-                    ending.as_mut().poll(cx).map(|()| Event::Shutdown)
+                    ending.as_mut().poll(cx).map(|()| KeptEvent::Shutdown)
                 });
                 match event.await {
-                    Event::Exchanged(exchange) => exchange,
-                    Event::Shutdown if !is_ending => {
+                    KeptEvent::Exchanged(exchange) => exchange,
+                    KeptEvent::Shutdown if !is_ending => {
                         // A request that has arrived by now is still answered.
                         is_ending = true;
                         tokio::task::yield_now().await;
                         continue;
                     }
-                    Event::Shutdown | Event::TimedOut => return FastEnd::Ended,
+                    KeptEvent::Shutdown | KeptEvent::TimedOut => return FastEnd::Ended,
                 }
             }
         };

@@ -20,9 +20,8 @@ mod exchange;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzzing;
 mod head;
-mod kept;
+pub(super) mod kept;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use accept::{GuestListener, accept};
-pub(super) use kept::{FastEnd, serve};
