@@ -42,21 +42,21 @@ struct Row {
 const EXPECTED: [Row; 3] = [
     Row {
         request: Request::KeptAliveGet,
-        instructions: 348_000,
-        allocations: 32,
-        system_calls: [4, 4],
+        instructions: 128_500,
+        allocations: 0,
+        system_calls: [3, 3],
     },
     Row {
         request: Request::Get,
-        instructions: 488_000,
-        allocations: 48,
-        system_calls: [14, 15],
+        instructions: 135_900,
+        allocations: 1,
+        system_calls: [6, 7],
     },
     Row {
         request: Request::Put,
-        instructions: 393_000,
-        allocations: 36,
-        system_calls: [15, 16],
+        instructions: 111_200,
+        allocations: 2,
+        system_calls: [7, 8],
     },
 ];
 

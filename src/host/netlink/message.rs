@@ -601,9 +601,9 @@ mod tests {
     #[test]
     fn routes_of_a_kernel_are_read() {
         let of = |routes: &[RouteReport], to: &str| {
-            let to = to.parse().ok();
+            let to = to.parse::<IpAddr>().ok();
             let found = routes.iter().find(|route| route.destination == to);
-            found.expect(to.map_or("none", |_| "route")).clone()
+            found.unwrap_or_else(|| panic!("{to:?}")).clone()
         };
         let route = |links: &[u32], is_direct, prefix, is_local| Route {
             links: links.to_vec(),
