@@ -164,10 +164,18 @@ impl LogScale {
         from + share.clamp(0.0, 1.0) * (to - from)
     }
 
-    /// Returns 1, 2 and 5 times the powers of ten that are in the range.
+    /// Returns 1, 2 and 5 times the powers of ten that are in the range; all digits in a narrow range.
     fn ticks(&self) -> Vec<f64> {
+        let coarse = self.ticks_of(&[1.0, 2.0, 5.0]);
+        match coarse.len() {
+            0..3 => self.ticks_of(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]),
+            _ => coarse,
+        }
+    }
+
+    fn ticks_of(&self, digits: &[f64]) -> Vec<f64> {
         let powers = (-3..9).map(|power| 10f64.powi(power));
-        let ticks = powers.flat_map(|power| [1.0, 2.0, 5.0].map(|factor| factor * power));
+        let ticks = powers.flat_map(|power| digits.iter().map(move |digit| digit * power));
         ticks
             .filter(|tick| (self.low..=self.high).contains(tick))
             .collect()
