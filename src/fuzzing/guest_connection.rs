@@ -2,23 +2,20 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
-use std::pin::Pin;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 
-use crate::guest::Turn;
-use crate::guest::fuzzing::{GUARDED, NONCE, origin_at, plane};
-use crate::http::{RawRequest, Reply, UnreadableRequest};
-use crate::instance::HopLimit;
+use super::fixed_service::{FixedService, with_tokens};
+use crate::guest::fuzzing::{GUARDED, origin_at};
 use crate::net::connection::{self, ConnectionProgress, GuestConnection};
-use crate::net::guest_service::{AcceptedConnection, GuestService, GuestTurn};
+use crate::net::guest_service::GuestService;
 use crate::net::hop_limit::HopLimitInForce;
 use crate::net::slots::ConnectionSlots;
 use crate::net::{Delivery, DrainControl, FastPath, Limits};
-use crate::origin::{Family, Origin};
+use crate::origin::Family;
 
 /// How long a connection may take whose peer has closed its side: no limit of the server is longer.
 const MAX_DURATION: Duration = Duration::from_secs(10);
@@ -44,8 +41,7 @@ static LISTENER: LazyLock<TcpListener> =
 /// last one closes the connection if any does, and without a token it says nothing about the
 /// instance.
 pub fn guest_connection(data: &[u8]) {
-    let token = plane().token(GUARDED, 60, NONCE);
-    let sent = replace(data, b"{token}", token.as_bytes());
+    let sent = with_tokens(data);
     let received = exchange(&sent, FastPath::On);
     let answers = read_answers(&received);
     for (number, answer) in answers.iter().enumerate() {
@@ -62,8 +58,7 @@ pub fn guest_connection(data: &[u8]) {
 /// The fast path of a guest's connection, and the slow one: the same bytes come back. `{token}` stands
 /// for a valid token.
 pub fn guest_paths(data: &[u8]) {
-    let token = plane().token(GUARDED, 60, NONCE);
-    let sent = replace(data, b"{token}", token.as_bytes());
+    let sent = with_tokens(data);
     let [fast, slow] = [FastPath::On, FastPath::Off].map(|path| exchange(&sent, path));
     assert_eq!(
         String::from_utf8_lossy(&fast),
@@ -172,59 +167,4 @@ fn read_answers(mut stream: &[u8]) -> Vec<ReadAnswer> {
         });
     }
     answers
-}
-
-fn replace(data: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
-    let mut replaced = Vec::with_capacity(data.len());
-    let mut rest = data;
-    while let Some((first, after)) = rest.split_first() {
-        match rest.strip_prefix(from) {
-            Some(after) => {
-                replaced.extend_from_slice(to);
-                rest = after;
-            }
-            None => {
-                replaced.push(*first);
-                rest = after;
-            }
-        }
-    }
-    replaced
-}
-
-/// The fixed plane behind a connection.
-struct FixedService;
-
-impl GuestService for FixedService {
-    fn accept(&self, _: &Origin) -> Option<AcceptedConnection> {
-        None
-    }
-
-    fn turn<'a>(&'a self, origin: &'a Origin) -> Option<Box<dyn GuestTurn + 'a>> {
-        Some(Box::new(FixedTurn(plane().guest.turn(origin)?)))
-    }
-}
-
-struct FixedTurn<'a>(Turn<'a>);
-
-impl GuestTurn for FixedTurn<'_> {
-    fn hop_limit(&self, method: &str) -> Option<HopLimit> {
-        self.0.hop_limit(method)
-    }
-
-    fn waits(&self, _: RawRequest<'_>) -> Option<Pin<Box<dyn Future<Output = ()> + Send>>> {
-        None
-    }
-
-    fn answer(&self, request: RawRequest<'_>) -> Option<Reply<'_>> {
-        self.0.answer(request, plane().now, NONCE)
-    }
-
-    fn throttle(&self, request: RawRequest<'_>) -> Option<Reply<'_>> {
-        self.0.throttle(request, plane().now)
-    }
-
-    fn refuse(&self, reason: UnreadableRequest) -> Option<Reply<'_>> {
-        self.0.refuse(reason, plane().now)
-    }
 }

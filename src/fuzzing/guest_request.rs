@@ -54,15 +54,13 @@ pub fn guest_request(data: &[u8]) {
                 method: "HEAD",
                 ..request
             });
-            assert_eq!(
-                (head.status, head.headers.as_slice()),
-                (reply.status, reply.headers.as_slice())
-            );
+            assert_eq!(head.status, reply.status);
+            assert_eq!(head.headers.as_slice(), reply.headers.as_slice());
         }
     }
 }
 
-fn check(request: &RawRequest<'_>, reply: &Reply, listener: &str, token: &str) {
+fn check(request: &RawRequest<'_>, reply: &Reply<'_>, listener: &str, token: &str) {
     let status = reply.status;
     assert!(
         matches!(status, 200 | 400 | 401 | 403 | 404 | 405 | 413 | 421),
@@ -104,9 +102,8 @@ fn check(request: &RawRequest<'_>, reply: &Reply, listener: &str, token: &str) {
         _ => {}
     }
     for (name, value) in reply.headers.as_slice() {
-        let value = value.to_string();
         let is_fine = |c: char| c.is_ascii_graphic() || c == ' ';
-        assert!(value.chars().all(is_fine), "{name}: {value:?}");
+        assert!(value.to_string().chars().all(is_fine), "{name}: {value}");
     }
 }
 

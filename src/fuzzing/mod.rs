@@ -5,6 +5,8 @@
 //! in the `fuzzing` module of the folder whose parser it tests; here are those that need several
 //! folders.
 
+mod fast_path;
+mod fixed_service;
 mod guest_connection;
 mod guest_head;
 mod guest_request;
@@ -19,6 +21,7 @@ pub use crate::host::netlink::fuzzing::netlink_messages;
 pub use crate::identity::fuzzing::{certificates, identity_container};
 pub use crate::registry::file::fuzzing::store_record;
 pub use crate::sigv4::fuzzing::{authorization, canonicalization, signed_post};
+pub use fast_path::fast_path;
 pub use guest_connection::{guest_connection, guest_paths};
 pub use guest_head::guest_head;
 pub use guest_request::guest_request;
@@ -36,6 +39,7 @@ pub const TARGETS: &[(&str, FuzzTarget)] = &[
     ("certificates", certificates),
     ("configuration", configuration),
     ("credential_process", credential_process),
+    ("fast_path", fast_path),
     ("guest_connection", guest_connection),
     ("guest_head", guest_head),
     ("guest_paths", guest_paths),

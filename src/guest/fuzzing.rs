@@ -5,6 +5,9 @@ use std::net::Ipv4Addr;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
+
 use super::Guest;
 use super::gate::{KeyMaterial, KeyRing, TOKEN_PATH, TokenAuthority, TtlSeconds};
 use super::path::{DataPath, LATEST, VERSIONS, Version};
@@ -27,6 +30,8 @@ pub(crate) const ALLOWED_HOST: &str = "metadata.example.com";
 /// The nonce of tokens where the target does not choose one.
 pub(crate) const NONCE: [u8; 6] = *b"nonce!";
 
+/// What the key adds to every expiry.
+const OFFSET: u64 = 0x1234_5678_9abc;
 const TOKEN: &str = "x-aws-ec2-metadata-token";
 const TTL_SECONDS: &str = "x-aws-ec2-metadata-token-ttl-seconds";
 
@@ -76,7 +81,7 @@ impl FixedPlane {
         }
         let material = KeyMaterial {
             secret: [7; 32],
-            offset: 0x1234_5678_9abc,
+            offset: OFFSET,
         };
         let tokens = Arc::new(TokenAuthority::new(&KeyRing::new(material, now)));
         let hosts = HostRule::Known(vec![ALLOWED_HOST.to_string()]);
@@ -91,7 +96,7 @@ impl FixedPlane {
         (method, target): (&str, &str),
         header: Option<(&str, &[u8])>,
         (now, nonce): (Moment, [u8; 6]),
-    ) -> Reply<'_> {
+    ) -> Reply<'static> {
         let mut headers: Vec<(&str, &[u8])> = vec![("host", b"169.254.169.254")];
         headers.extend(header);
         let request = RawRequest {
@@ -104,6 +109,7 @@ impl FixedPlane {
         self.guest
             .answer(&origin_at(listener), request, now, nonce)
             .expect("both instances run")
+            .into_owned()
     }
 
     /// Returns a token of the guest on a listener.
@@ -117,6 +123,21 @@ impl FixedPlane {
         );
         assert_eq!(reply.status, 200, "{ttl} is a lifetime");
         String::from_utf8(reply.body.to_vec()).expect("a token is ASCII")
+    }
+}
+
+impl FixedPlane {
+    /// Returns the lifetime of a token if the guest on a listener got exactly this one; `None` for
+    /// any other bytes.
+    fn lifetime_of(&self, listener: &str, token: &[u8]) -> Option<u32> {
+        let bytes = URL_SAFE.decode(token).ok()?;
+        let expiry = [&[0; 3], bytes.get(5..10)?].concat();
+        let expiry = u64::from_be_bytes(expiry.try_into().ok()?).wrapping_sub(OFFSET) % (1 << 40);
+        let began = u64::try_from(self.now.since_boot.as_millis()).ok()?;
+        let ttl = u32::try_from(expiry.checked_sub(began)? / 1000).ok()?;
+        let nonce = bytes.get(10..16)?.try_into().ok()?;
+        let is_lifetime = (1..=21_600).contains(&ttl);
+        (is_lifetime && self.token(listener, ttl, nonce).as_bytes() == token).then_some(ttl)
     }
 }
 
@@ -150,10 +171,9 @@ pub fn path(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    let canonical = DataPath::parse(text).and_then(|parsed| print_path(&parsed));
-    if let Some(canonical) = canonical {
-        let printed_again = DataPath::parse(&canonical).and_then(|parsed| print_path(&parsed));
-        assert_eq!(printed_again.as_ref(), Some(&canonical));
+    if let Some(read) = read_path(text) {
+        let canonical = print_path(&read);
+        assert_eq!(read_path(&canonical).as_ref(), Some(&read));
         let (sent, printed) = (get(text), get(&canonical));
         let is_token_path = [text, &canonical].contains(&TOKEN_PATH);
         if let (Some(sent), Some(printed), false) = (sent, printed, is_token_path) {
@@ -164,13 +184,25 @@ pub fn path(data: &[u8]) {
     }
 }
 
+/// A path that is read to its end: the version, if there is one, and the segments below it.
+type PathRead = (Option<Version>, Vec<String>);
+
+/// Returns what a path says; `None` for an unknown version and for a segment that cannot be decoded.
+fn read_path(text: &str) -> Option<PathRead> {
+    match DataPath::parse(text)? {
+        DataPath::Root => Some((None, Vec::new())),
+        DataPath::Versioned(version, segments) => {
+            let below = segments.map(|segment| Some(segment?.into_owned()));
+            Some((Some(version), below.collect::<Option<_>>()?))
+        }
+    }
+}
+
 /// Returns the canonical spelling: one slash before each segment, and every byte that is not
 /// unreserved as an escape.
-///
-/// `None` if a segment has an invalid escape.
-fn print_path(path: &DataPath<'_>) -> Option<String> {
-    let DataPath::Versioned(version, segments) = path else {
-        return Some("/".to_string());
+fn print_path((version, segments): &PathRead) -> String {
+    let Some(version) = version else {
+        return "/".to_string();
     };
     let version = VERSIONS
         .into_iter()
@@ -178,8 +210,7 @@ fn print_path(path: &DataPath<'_>) -> Option<String> {
         .find(|name| Version::parse(name) == Some(*version))
         .expect("every version has a name");
     let mut printed = format!("/{version}");
-    for segment in segments.clone() {
-        let segment = segment?;
+    for segment in segments {
         assert!(!segment.is_empty(), "empty segments are dropped");
         printed.push('/');
         for byte in segment.bytes() {
@@ -191,7 +222,7 @@ fn print_path(path: &DataPath<'_>) -> Option<String> {
             }
         }
     }
-    Some(printed)
+    printed
 }
 
 /// Returns status and body of a GET without a token; `None` if the target is not a path that a
@@ -243,8 +274,15 @@ pub fn token(data: &[u8]) {
         let header = Some((TOKEN, sent.as_slice()));
         plane.ask(listener, ("GET", "/"), header, (later, NONCE))
     };
-    let remaining = (u64::from(ttl) * 1000).saturating_sub(passed.into());
-    let is_valid = sent.trim_ascii() == issued && remaining > 0;
+    // The fuzzer knows the tokens of earlier inputs, which are as valid as this one's.
+    let ttl = match sent.trim_ascii() {
+        same if same == issued => Some(ttl),
+        other => plane.lifetime_of(GUARDED, other),
+    };
+    let remaining = ttl.map_or(0, |ttl| {
+        (u64::from(ttl) * 1000).saturating_sub(passed.into())
+    });
+    let is_valid = remaining > 0;
     let reply = read(GUARDED);
     assert_eq!(reply.status, if is_valid { 200 } else { 401 });
     let shown = reply

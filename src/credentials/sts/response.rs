@@ -8,6 +8,7 @@ use quick_xml::events::Event;
 
 use super::endpoint::Endpoint;
 use crate::credentials::fetch::{FetchError, FetchedCredentials, log_excerpt, parse_expiration};
+use crate::instance::xml_characters::unfit_for_xml;
 use crate::secret::Secret;
 
 /// Returns the credentials in a response, or the reason why there are none. The reason contains
@@ -129,9 +130,14 @@ impl StsResponse {
 
     fn credentials(self) -> Result<FetchedCredentials, &'static str> {
         let required = |field: Option<String>| {
-            field
+            let text = field
                 .filter(|text| !text.is_empty())
-                .ok_or("the credentials are incomplete")
+                .ok_or("the credentials are incomplete")?;
+            // The parser accepts characters that XML does not have, such as NUL.
+            match unfit_for_xml(&text) {
+                None => Ok(text),
+                Some(_) => Err("the credentials have control characters"),
+            }
         };
         let expiration = required(self.expiration)?;
         Ok(FetchedCredentials {
@@ -288,6 +294,25 @@ mod tests {
             error.ends_with("InvalidIdentityToken: bad: [redacted] more"),
             "{error}"
         );
+    }
+
+    /// XML has no such characters, and a guest would get them in its credentials.
+    #[test]
+    fn credentials_with_control_characters_are_refused() {
+        for odd in [
+            "\0",
+            "\u{1b}",
+            "&#1;",
+            "&#x1b;",
+            "<![CDATA[\0]]>",
+            "\u{ffff}",
+        ] {
+            for part in ["ASIAI", "wJalr", "AQoDY"] {
+                let text = ASSUMED.replace(part, &format!("{part}{odd}"));
+                let refused = credentials_of(200, &text, &[]).unwrap_err();
+                assert_eq!(refused.kind, FailureKind::Unavailable, "{odd:?}");
+            }
+        }
     }
 
     #[test]

@@ -17,6 +17,8 @@
 mod accept;
 mod delivery;
 mod exchange;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod head;
 pub(super) mod kept;
 #[cfg(test)]
