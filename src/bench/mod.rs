@@ -1,7 +1,7 @@
 //! Measuring the latency of an instance metadata service: ours, another one's, or EC2's own.
 //!
-//! [`measure`] sends requests of a [`Workload`] to one or more [`BenchTarget`]s and returns a
-//! [`BenchReport`], which is printed ([`text`]), stored as JSON, drawn ([`html`]) or compared with an
+//! [`measure`] sends requests of a `Workload` to one or more `BenchTarget`s and returns a
+//! `BenchReport`, which is printed ([`text`]), stored as JSON, drawn ([`html`]) or compared with an
 //! earlier one ([`compare`]).
 //!
 //! It works on threads and blocking sockets: a thread for each connection, which does nothing but
