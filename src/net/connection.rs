@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
@@ -79,29 +79,33 @@ pub(crate) async fn serve(
     ));
     let (mut cut, news) = (drain.clone(), drain.clone());
     let answers = AtomicU64::new(0);
-    let served = async {
-        let turns = slot.turns();
-        let context = RequestContext {
-            origin: &origin,
-            service: &*service,
-            limits,
-            slot: &slot,
-            turns: &turns,
-            answers: &answers,
+    // Pinned here: a future that is passed on by value takes its place twice.
+    let is_delivered = {
+        let mut served = pin!(async {
+            let turns = slot.turns();
+            let context = RequestContext {
+                origin: &origin,
+                service: &*service,
+                limits,
+                slot: &slot,
+                turns: &turns,
+                answers: &answers,
+            };
+            serve_to_its_end(&mut socket, context, began, progress, drain).await
+        });
+        let mut interruption = pin!(async {
+            tokio::select! {
+                () = slot.evicted() => {}
+                () = cut.cut_off() => {}
+            }
+        });
+        let state = || {
+            let is_interrupted = slot.is_evicted() || news.has_news();
+            (answers.load(Ordering::Relaxed), is_interrupted)
         };
-        serve_to_its_end(&mut socket, context, began, progress, drain).await
+        until_interrupted(served.as_mut(), interruption.as_mut(), state).await
     };
-    let interruption = async {
-        tokio::select! {
-            () = slot.evicted() => {}
-            () = cut.cut_off() => {}
-        }
-    };
-    let is_delivered = until_interrupted(served, interruption, || {
-        let is_interrupted = slot.is_evicted() || news.has_news();
-        (answers.load(Ordering::Relaxed), is_interrupted)
-    });
-    if !is_delivered.await {
+    if !is_delivered {
         socket.abandon_unacknowledged();
     }
 }
@@ -111,11 +115,10 @@ pub(crate) async fn serve(
 /// `state` returns how many requests were answered, and whether an interruption may be there. After
 /// an answer a look at it is enough: an interruption wakes the task, since it was polled first.
 async fn until_interrupted(
-    served: impl Future<Output = bool>,
-    interruption: impl Future<Output = ()>,
+    mut served: Pin<&mut impl Future<Output = bool>>,
+    mut interruption: Pin<&mut impl Future<Output = ()>>,
     state: impl Fn() -> (u64, bool),
 ) -> bool {
-    let (mut served, mut interruption) = (pin!(served), pin!(interruption));
     let (mut is_registered, mut seen) = (false, 0);
     poll_fn(|cx| {
         if let Poll::Ready(is_delivered) = served.as_mut().poll(cx) {
