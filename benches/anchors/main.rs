@@ -183,7 +183,7 @@ fn allow_many_files() {
     }
 }
 
-/// Returns a processor for servers and one for clients; the same one if there is no other.
+/// Returns a processor for servers and one for clients; the same one on a machine with one.
 fn processors() -> (CpuSet, CpuSet) {
     let allowed = sched_getaffinity(None).expect("the processors can be read");
     let mut numbers = (0..CpuSet::MAX_CPU).filter(|number| allowed.is_set(*number));

@@ -11,7 +11,7 @@ pub(super) fn is_for(targets: Option<&Targets>, instance: &Instance) -> bool {
         && targets.is_none_or(|targets| targets.matches(instance))
 }
 
-/// Returns the instances that the targets select; refuses if there is none.
+/// Returns the instances that the targets select; refuses if none is selected.
 pub(super) fn target_ids(
     snapshot: &Snapshot,
     targets: Option<&Targets>,

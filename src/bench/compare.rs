@@ -53,7 +53,7 @@ impl RatioSpread {
 }
 
 /// Compares each series of `other` with the same one of `base`: that of the same target, or the first
-/// of another target if there is none. Series that only one of them has are left out.
+/// of another target otherwise. Series that only one of them has are left out.
 pub(crate) fn compare<'r>(
     base: &'r BenchReport,
     other: &'r BenchReport,

@@ -16,7 +16,7 @@ const BOTTOM: f64 = 36.0;
 const TOP: f64 = 12.0;
 const RIGHT: f64 = 12.0;
 
-/// Colours that can be told apart on light and on dark ground, also without seeing red or green.
+/// Colours that differ on light and on dark ground, also for those who do not see red or green.
 const COLORS: [&str; 6] = [
     "#3b7dd8", "#e08a1e", "#2a9d8f", "#b5479d", "#8a6d3b", "#6b7280",
 ];

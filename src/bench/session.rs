@@ -148,7 +148,7 @@ impl<'a> BenchSession<'a> {
             .ok_or_else(|| BenchFailure::Failed("the token is not a word".to_string()))
     }
 
-    /// Sends one request; opens a connection if there is none.
+    /// Sends one request; opens a connection if none is open.
     fn ask(&mut self, request: &[u8]) -> Result<BenchAnswer, BenchFailure> {
         self.finish_turn();
         let SessionPlan {

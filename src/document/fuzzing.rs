@@ -63,7 +63,7 @@ fn read(text: &str) -> Result<Vec<Instance>, Vec<Fault>> {
     super::read(Path::new(FILE), text)
 }
 
-/// Checks every way in which an instance is written.
+/// Checks every format that instances are written in.
 fn check_round_trip(instance: &Instance) {
     let value = to_value(instance);
     assert_eq!(from_value(value).ok().as_ref(), Some(instance));

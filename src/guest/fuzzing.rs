@@ -296,7 +296,7 @@ pub fn token(data: &[u8]) {
     assert_eq!(read(OPEN).status, 401, "a token of another instance");
 }
 
-/// A Host: no foreign name with a dot is served, whatever is around it, and a Host means the same in
+/// A Host: no foreign name with a dot is served, and a Host means the same in
 /// an absolute target.
 pub fn host(data: &[u8]) {
     let known = HostRule::Known(vec![ALLOWED_HOST.to_string()]);
@@ -315,7 +315,7 @@ pub fn host(data: &[u8]) {
     if read.is_ok() {
         assert!(is_of_this_service(value), "{value:?}");
     }
-    // Case does not matter, and a port is no other host.
+    // Neither case nor port makes it another host.
     assert_eq!(read_host(&value.to_ascii_uppercase(), &known), read);
     if form.is_ok() && !value.contains(&b':') {
         let with_port = [value, b":80"].concat();

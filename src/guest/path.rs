@@ -80,7 +80,7 @@ pub enum DataPath<'a> {
 pub struct Segments<'a>(&'a str);
 
 impl Segments<'_> {
-    /// Returns whether there is no further segment.
+    /// Returns whether all segments were read.
     pub fn is_empty(&self) -> bool {
         self.0.bytes().all(|byte| byte == b'/')
     }

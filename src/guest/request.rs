@@ -514,7 +514,7 @@ mod tests {
 
     /// Before, `close` was forgotten when a line with `keep-alive` followed.
     #[test]
-    fn close_wins_in_whatever_line_it_is() {
+    fn close_wins_on_any_line() {
         for (lines, connection) in [
             (["close", "keep-alive"], Connection::Close),
             (["keep-alive", "close"], Connection::Close),

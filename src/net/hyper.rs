@@ -27,7 +27,8 @@ pub(super) fn with_raw_request<T>(
         .iter()
         .map(|(name, value)| (name.as_str(), value.as_bytes()))
         .collect();
-    // A path and an absolute target print as they were sent. Only the authority form differs.
+    // A path prints as it was sent. An absolute target gets a path if it has none, and its scheme in
+    // lower case, which mean the same.
     let target = head.uri.to_string();
     let version = match head.version {
         Version::HTTP_10 => HttpVersion::Http10,

@@ -79,9 +79,7 @@ fn listen(socket: &Socket, address: SocketAddr) -> io::Result<()> {
 /// Accepts connections and runs `serve` for each, until the drain ends or the task is aborted.
 ///
 /// `owner` identifies the owner of a connection and takes a slot for it; without one the connection
-/// is reset, before anything is allocated for it. At a guest's limit its connection that has waited
-/// longest without a complete request is evicted: a client that holds connections open cannot lock
-/// out the others on its own machine, and not those on another.
+/// is reset, before anything is allocated for it. Guests have `net::fast::accept`.
 pub(crate) async fn accept<S, T, F>(
     listener: TcpListener,
     drain: Drain,

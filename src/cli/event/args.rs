@@ -246,7 +246,7 @@ pub(super) struct FaultArgs {
     /// End after this duration, such as 10m [default: until it is cleared]
     #[arg(long = "for", value_name = "DURATION")]
     pub(super) lasts: Option<EventDuration>,
-    /// Clear the fault of the path, or all faults if there is no path
+    /// Clear the fault of the path, or all faults without a path
     #[arg(
         long,
         conflicts_with_all = ["delay", "jitter", "status", "drop", "cut", "throttle", "probability", "lasts"]

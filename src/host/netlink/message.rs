@@ -197,7 +197,7 @@ fn read_link(body: &[u8]) -> io::Result<LinkReport> {
             LINK_NAME => link.name = Some(text(value)),
             LINK_MAC => link.mac = value.to_vec(),
             LINK_MTU => link.mtu = Some(number(value, 0)?),
-            // 0 is no link.
+            // Links are counted from 1.
             LINK_BELOW => link.below = Some(number(value, 0)?).filter(|index| *index != 0),
             LINK_CONTROLLER => {
                 link.controller = Some(number(value, 0)?).filter(|index| *index != 0);

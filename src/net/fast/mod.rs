@@ -8,7 +8,7 @@
 //!  reset    a task       hyper            a task                          a task without hyper
 //! ```
 //!
-//! Whatever is not ordinary takes the slow path with the bytes that were read: the head filter and
+//! Everything else takes the slow path with the bytes that were read: the head filter and
 //! hyper. Both paths ask the same service and print the same reply, so a guest cannot see which one
 //! it got. What holds for a connection holds on both: its launch, its slot, its guest's turn and
 //! request rate, the hop limit before the first byte, the time for a head, the end of the daemon, and

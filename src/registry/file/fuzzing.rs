@@ -45,7 +45,7 @@ fn check(record: &Record, id: &InstanceId, place: usize, byte: u8) {
         assert_eq!(&changed, record, "byte {place} is {byte}");
     }
     file.truncate(place);
-    // The line feed at the end is no part of the record.
+    // The line feed at the end does not belong to the record.
     if let Ok(shorter) = decode(&file, id) {
         assert_eq!(&shorter, record, "cut off at byte {place}");
     }
