@@ -5,9 +5,9 @@
 //! { "Fault": { "Path": "meta-data/iam/*", "Delay": "2s", "Probability": 0.5, "For": "5m" } }
 //! ```
 //!
-//! A fault does not belong to the instance: no record, document or export contains it, so a restart ends
-//! it. Refused: a fault that does nothing, delays of more than [`MAX_DELAY`], and statuses that are
-//! not errors.
+//! A fault does not belong to the instance: no record, document or export contains it, so a restart
+//! ends it. Refused: a fault that does nothing, delays of more than [`MAX_DELAY`], and statuses
+//! that are not errors.
 
 use std::fmt;
 use std::num::NonZero;
