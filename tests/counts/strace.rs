@@ -79,15 +79,20 @@ pub(crate) fn count(
     each.into_iter().min().expect("requests were sent")
 }
 
-/// Returns the id of the thread that serves guests.
+/// Returns the id of the thread that serves guests. It is looked for again: the kernel leaves threads
+/// out of the list when another one ends meanwhile, and a thread gives itself its name.
 fn guest_thread(pid: u32) -> String {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the daemon runs");
-    let mut names = tasks.map(|task| task.expect("it can be read").file_name());
-    let thread = names.find_map(|name| {
-        let thread = name.into_string().ok()?;
-        (field(&thread, "Name:")? == "guest-0").then_some(thread)
+    let find = || {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("the daemon runs");
+        let mut names = tasks.filter_map(|task| task.ok()?.file_name().into_string().ok());
+        names.find(|thread| field(thread, "Name:").as_deref() == Some("guest-0"))
+    };
+    let mut found = None;
+    wait_until("the daemon has a thread named guest-0", || {
+        found = find();
+        found.is_some()
     });
-    thread.expect("the daemon has a thread named guest-0")
+    found.expect("it was found")
 }
 
 /// Returns whether a thread waits for something. It does not while strace has stopped it, nor once an
@@ -102,7 +107,7 @@ fn field(thread: &str, name: &str) -> Option<String> {
     Some(value.trim().to_string())
 }
 
-fn wait_until(what: &str, is_so: impl Fn() -> bool) {
+fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !is_so() {
         assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
